@@ -1,7 +1,7 @@
 // ttt_data.h - data for layers that learn: image sets read or drawn, then dealt out in batches.
 // Version 0.1.0. Stands alone: needs nothing but libc and libm.
 //
-// Do this in exactly one C or C++ file, and include the header plainly everywhere else:
+// Do this in exactly one C or C++ file, include the header plainly everywhere else, link with -lm:
 //
 //     #define TTT_DATA_IMPLEMENTATION
 //     #include "ttt_data.h"
@@ -42,7 +42,8 @@
 //                transparent; you may fill a ttt_images yourself, with memory of your own.
 //     Errors     A function that can fail returns a ttt_data_result. On failure it writes one line
 //                to `err` (may be NULL), zeroes its output and keeps no memory. On success `err` is
-//                left as it was. Nothing here prints, exits or trusts a file.
+//                left as it was. Nothing here prints, exits or trusts a file. The comments name
+//                the results that are possible, without their TTT_DATA_.
 //     Threads    No global state: calls on different objects may run at the same time.
 //
 // Compile-time options, defined before the implementation is included
@@ -234,11 +235,11 @@ TTT_API void ttt_images_free(ttt_images *images);
 // `seed` names. An image depends on (seed, its number) alone, so disjoint ranges make a training
 // and a test set: say 0..19999 and 1000000..1004999.
 //
-// A digit is a few straight strokes, 2 px wide. Its corners are jittered by up to
-// 1.0 units of a grid 6 wide and 9 high; it is 12-19 px high, sheared by up to 0.2,
-// rotated by up to 0.25 rad and shifted by up to 3.5 px in x and in y. One stray stroke, 4-9 px
-// long, crosses the image. Where ink is 1 and paper 0, each pixel gets Gaussian noise of standard
-// deviation 0.15, is clamped to 0..1 and rounded to 0..255.
+// A digit is a few straight strokes, 2 px wide, on a grid 6 wide and 9 high. Its corners are moved
+// by up to 1 grid unit in x and in y; it is 12-19 px high, sheared by up to 0.2, rotated by up to
+// 0.25 rad and shifted by up to 3.5 px in x and in y. One stray stroke, 4-9 px long, lies across
+// the image. Where ink is 1 and paper 0, each pixel gets Gaussian noise of standard deviation 0.15,
+// is clamped to 0..1 and rounded to 0..255.
 //
 // Labels: images 10k..10k+9 are the ten digits in random order, so any whole tens are balanced.
 //
@@ -408,7 +409,7 @@ TTT_API ttt_data_rng ttt_data_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint
 
 TTT_API uint32_t ttt_data_rng_bits(ttt_data_rng *rng) {
     if (rng->used == 4) {
-        memcpy(rng->words, rng->counter, sizeof rng->words);
+        for (int i = 0; i < 4; i++) rng->words[i] = rng->counter[i];
         ttt__philox(rng->key, rng->words);
         rng->counter[0]++;
         rng->used = 0;
@@ -892,6 +893,7 @@ static size_t ttt__idx_width(int type) {
 // "60000 x 28 x 28" into text (size), for error texts.
 static const char *ttt__idx_shape_text(const ttt_idx *idx, char *text, size_t size) {
     size_t used = 0;
+    text[0] = 0;
     for (int i = 0; i < idx->rank && used < size; i++) {
         used += (size_t)snprintf(text + used, size - used, "%s%llu", i ? " x " : "",
                                  (ttt__data_ull)idx->shape[i]);
@@ -942,9 +944,10 @@ static ttt_data_result ttt__idx_header(const char *name, const uint8_t *bytes, s
     }
     out->count = ttt__idx_count(out);
     if (out->count < 0) {
-        return ttt__data_fail(err, TTT_DATA_TOO_BIG, "%s: declares %s elements of %d bytes, more "
-                              "than TTT_DATA_MAX_BYTES = %llu allows", name,
-                              ttt__idx_shape_text(out, shape, sizeof shape),
+        return ttt__data_fail(err, TTT_DATA_TOO_BIG,
+                              "%s: declares %s elements of %d bytes, more than "
+                              "TTT_DATA_MAX_BYTES = %llu allows",
+                              name, ttt__idx_shape_text(out, shape, sizeof shape),
                               (int)ttt__idx_width(type), (ttt__data_ull)TTT_DATA_MAX_BYTES);
     }
     *total = header + (size_t)out->count * ttt__idx_width(type);
@@ -1051,7 +1054,7 @@ static ttt_data_result ttt__data_slurp(FILE *f, uint8_t **bytes, size_t *size) {
 
 // All bytes of a file, to be freed by the caller.
 static ttt_data_result ttt__data_read_file(const char *path, uint8_t **bytes, size_t *size,
-                                      ttt_data_error *err) {
+                                           ttt_data_error *err) {
     *bytes = NULL;
     *size = 0;
     FILE *f = fopen(path, "rb");
@@ -1098,8 +1101,9 @@ static ttt_data_result ttt__images_alloc(ttt_images *out, int64_t count, int hei
     if (pixels > TTT_DATA_MAX_BYTES || labels > TTT_DATA_MAX_BYTES) {
         return ttt__data_fail(err, TTT_DATA_TOO_BIG,
                               "image set (%lld,%d,%d,%d): pixels or labels larger than "
-                              "TTT_DATA_MAX_BYTES = %llu", (long long)count, height, width,
-                              channels, (ttt__data_ull)TTT_DATA_MAX_BYTES);
+                              "TTT_DATA_MAX_BYTES = %llu",
+                              (long long)count, height, width, channels,
+                              (ttt__data_ull)TTT_DATA_MAX_BYTES);
     }
     out->pixels = (uint8_t *)TTT_MALLOC(NULL, (size_t)pixels);
     out->labels = (int32_t *)TTT_MALLOC(NULL, (size_t)labels);
@@ -1122,7 +1126,8 @@ static ttt_data_result ttt__images_check_idx(const char *pixels_name, const ttt_
     if (pixels->type != TTT_IDX_U8 || pixels->rank != 3 || pixels->count == 0) {
         return ttt__data_fail(err, TTT_DATA_FORMAT,
                               "%s: type %02x, shape %s; expected images: type 08, shape N x H x W, "
-                              "none of them 0", pixels_name, (unsigned)pixels->type,
+                              "none of them 0",
+                              pixels_name, (unsigned)pixels->type,
                               ttt__idx_shape_text(pixels, shape, sizeof shape));
     }
     if (labels->type != TTT_IDX_U8 || labels->rank != 1) {
@@ -1145,8 +1150,9 @@ static ttt_data_result ttt__images_set_labels(ttt_images *images, const char *na
     const uint8_t *from = (const uint8_t *)labels->data;
     for (int64_t i = 0; i < images->count; i++) {
         if (from[i] >= images->classes) {
-            return ttt__data_fail(err, TTT_DATA_FORMAT, "%s: label %d of image %llu, expected 0 to "
-                                  "%d", name, from[i], (ttt__data_ull)i, images->classes - 1);
+            return ttt__data_fail(err, TTT_DATA_FORMAT,
+                                  "%s: label %d of image %llu, expected 0 to %d", name, from[i],
+                                  (ttt__data_ull)i, images->classes - 1);
         }
         images->labels[i] = from[i];
     }
@@ -1328,7 +1334,7 @@ static double ttt__draw_distance(double x, double y, ttt__draw_point a, ttt__dra
 // Adds a stroke to ink (28,28). 2 px wide: full ink up to 0.5 px from its middle, none beyond 1.5,
 // a smooth edge between. Ink does not add up where strokes cross.
 static void ttt__draw_stroke(double *ink, ttt__draw_point a, ttt__draw_point b) {
-    const double reach = 1.5, last = TTT__DRAW_SIDE - 1;
+    const double reach = 1.5, last = TTT__DRAW_SIDE - 1; // beyond the image: no rows or columns
     int x0 = (int)ceil(ttt__draw_clamp((a.x < b.x ? a.x : b.x) - reach, 0, last + 1));
     int y0 = (int)ceil(ttt__draw_clamp((a.y < b.y ? a.y : b.y) - reach, 0, last + 1));
     int x1 = (int)floor(ttt__draw_clamp((a.x > b.x ? a.x : b.x) + reach, -1, last));
@@ -1395,12 +1401,13 @@ TTT_API ttt_data_result ttt_images_draw(uint64_t seed, int64_t first, int64_t co
                               (long long)first, (long long)count);
     }
     ttt_data_result r = ttt__images_alloc(out, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, err);
-    for (int64_t i = 0; i < count && r == TTT_DATA_OK; i++) {
-        out->labels[i] = ttt__draw_label(seed, (uint32_t)(first + i));
-        ttt__draw_image(seed, (uint32_t)(first + i), out->labels[i],
-                        out->pixels + i * TTT__DRAW_PIXELS);
+    if (r != TTT_DATA_OK) return r;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t number = (uint32_t)(first + i);
+        out->labels[i] = ttt__draw_label(seed, number);
+        ttt__draw_image(seed, number, out->labels[i], out->pixels + i * TTT__DRAW_PIXELS);
     }
-    return r;
+    return TTT_DATA_OK;
 }
 
 // =================================================================================================
@@ -1419,8 +1426,9 @@ static ttt_data_result ttt__images_check(const char *who, const ttt_images *m,
         m->channels < 1 || m->channels > TTT_IMAGES_MAX_CHANNELS) {
         return ttt__data_fail(err, TTT_DATA_ARGUMENT,
                               "%s: images of shape (%lld,%d,%d,%d), expected 1..2^31-1 of at least "
-                              "1 x 1 with 1..%d channels", who, (long long)m->count, m->height,
-                              m->width, m->channels, TTT_IMAGES_MAX_CHANNELS);
+                              "1 x 1 with 1..%d channels",
+                              who, (long long)m->count, m->height, m->width, m->channels,
+                              TTT_IMAGES_MAX_CHANNELS);
     }
     return TTT_DATA_OK;
 }
@@ -1451,9 +1459,10 @@ static ttt_data_result ttt__batches_check(const ttt_batches_desc *d, ttt_data_er
     ttt_data_result r = ttt__images_check("ttt_batches_open", d->images, err);
     if (r != TTT_DATA_OK) return r;
     if (d->batch < 1 || (d->drop_last && d->batch > d->images->count)) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_open: batch %d, expected 1 or "
-                              "more, and with drop_last at most the %lld images", d->batch,
-                              (long long)d->images->count);
+        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
+                              "ttt_batches_open: batch %d, expected 1 or more, and with drop_last "
+                              "at most the %lld images",
+                              d->batch, (long long)d->images->count);
     }
     if (d->augment.crop < 0 || d->augment.crop > TTT__CROP_MAX) {
         return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_open: crop %d, expected 0..%d",
@@ -1462,8 +1471,10 @@ static ttt_data_result ttt__batches_check(const ttt_batches_desc *d, ttt_data_er
     for (int c = 0; c < d->images->channels; c++) {
         double mean = (double)d->norm.mean[c], std = (double)d->norm.std[c];
         if (!(fabs(mean) < HUGE_VAL) || !(std >= 0 && std < HUGE_VAL)) { // also true for NaN
-            return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_open: mean %g and std %g of "
-                                  "channel %d, expected finite and std >= 0", mean, std, c);
+            return ttt__data_fail(err, TTT_DATA_ARGUMENT,
+                                  "ttt_batches_open: mean %g and std %g of channel %d, expected "
+                                  "finite and std >= 0",
+                                  mean, std, c);
         }
     }
     return TTT_DATA_OK;
@@ -1524,10 +1535,8 @@ static void ttt__batches_write(const ttt_batches *it, int32_t index, float *x) {
         for (int j = 0; j < w; j++) {
             int row = i + down, column = (flip ? w - 1 - j : j) + right;
             int inside = row >= 0 && row < h && column >= 0 && column < w;
-            const uint8_t *pixel = inside ? image + ((size_t)row * (size_t)w + (size_t)column) *
-                                                        (size_t)channels
-                                          : NULL;
-            for (int c = 0; c < channels; c++) *x++ = it->value[c][pixel ? pixel[c] : 0];
+            int64_t at = ((int64_t)row * w + column) * channels;
+            for (int c = 0; c < channels; c++) *x++ = it->value[c][inside ? image[at + c] : 0];
         }
     }
 }
@@ -1560,7 +1569,8 @@ TTT_API ttt_data_result ttt_batches_seek(ttt_batches *it, int64_t epoch, int64_t
         position > it->desc.images->count) {
         return ttt__data_fail(err, TTT_DATA_ARGUMENT,
                               "ttt_batches_seek: epoch %lld, position %lld; expected 0..2^32-1 and "
-                              "0..%lld", (long long)epoch, (long long)position,
+                              "0..%lld",
+                              (long long)epoch, (long long)position,
                               (long long)it->desc.images->count);
     }
     ttt__batches_begin(it, epoch);

@@ -160,14 +160,14 @@ typedef struct ttt_inner {
     int steps;                // T
     const ttt_real *rates;    // eta_t, constants; or
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
-    ttt_tensor *order;        // NULL: descent. Else integers (H,N): token order of each head, T parts
+    ttt_tensor *order;        // NULL: descent. Else integers (H,L), L <= N: the tokens of each head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
 } ttt_inner;
 
 // W0 (one tensor a weight, leading axis H, NULL where absent) -> w, the weights after T steps, ready
 // for predict. losses, if not NULL, receives (T+1): l before each step on that step's part, then with
 // the final weights on all tokens; sum over heads, mean over sequences.
-// Errors: TTT_ERR_SHAPE if the parts do not divide N; TTT_ERR_UNSET without rates.
+// Errors: TTT_ERR_SHAPE if T parts do not divide L; TTT_ERR_UNSET without rates.
 TTT_API ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0, ttt_tensor **w, ttt_tensor **losses);
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
@@ -516,9 +516,9 @@ static ttt_tensor *ttt__lift_weight(ttt_ctx *c, ttt_tensor *w0, int64_t B) {
 // Part t of T of the tokens of x (B,.,N,d) in the order of each head; x itself if there is none.
 static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int t) {
     if (!in->order || !ttt_ok(c)) return x;
-    int64_t H = in->order->shape.dim[0], N = in->order->shape.dim[1], n = N / in->steps;
+    int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
     int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
-    for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * N + t * n, (size_t)n * sizeof *index);
+    for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
     return ttt_gather(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
@@ -540,13 +540,13 @@ static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_tensor *
 
 static bool ttt__inner_good(ttt_ctx *c, const ttt_inner *in) {
     if (!ttt_ok(c)) return false;
-    int64_t N = in->train->shape.dim[2];
+    int64_t L = in->order && in->order->shape.rank == 2 ? in->order->shape.dim[1] : -1;
     if (!in->rates && !in->learned_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
     else if (in->steps < 1) ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 or more expected", in->steps);
-    else if (in->order && N % in->steps)
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)N, in->steps);
-    else if (in->order && (in->order->shape.rank != 2 || in->order->shape.dim[0] != in->train->shape.dim[1] || in->order->shape.dim[1] != N))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must have shape (%lld,%lld)", (long long)in->train->shape.dim[1], (long long)N);
+    else if (in->order && (L < 0 || in->order->shape.dim[0] != in->train->shape.dim[1]))
+        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)in->train->shape.dim[1]);
+    else if (in->order && L % in->steps)
+        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, in->steps);
     return ttt_ok(c);
 }
 

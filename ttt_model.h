@@ -255,6 +255,9 @@ static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
         ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, .depth %lld, .classes %lld; all must be set",
                  (long long)d->image, (long long)d->channels, (long long)d->patch, (long long)d->width, (long long)d->depth, (long long)d->classes);
     else if (d->image % d->patch) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld", (long long)d->image, (long long)d->patch);
+    int64_t N = ttt_ok(c) ? (d->image / d->patch) * (d->image / d->patch) : 0;
+    if (ttt_ok(c) && d->mixer.inner_sgd && d->mixer.inner_steps > 1 && N % d->mixer.inner_steps)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %d equal mini-batches (.inner_sgd with .inner_steps)", (long long)N, d->mixer.inner_steps);
     return ttt_ok(c);
 }
 

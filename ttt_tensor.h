@@ -1539,7 +1539,7 @@ typedef struct ttt__worker {
 struct ttt__pool {
     ttt__mutex mutex;
     ttt__condition start, done;
-    ttt__job *job;
+    ttt__job job;     // a copy: a worker without a share in it may look late
     uint64_t number;  // of the job
     int pending;      // shares not finished
     int workers;
@@ -1560,10 +1560,10 @@ TTT__THREAD_FN(ttt__worker_run, arg) {
         while (p->number == seen && !p->quit) ttt__wait(&p->start, &p->mutex);
         if (p->quit) break;
         seen = p->number;
-        if (w->index >= p->job->shares) continue;
-        ttt__job *job = p->job;
+        ttt__job job = p->job;
+        if (w->index >= job.shares) continue;
         ttt__unlock(&p->mutex);
-        ttt__job_share(job, w->index);
+        ttt__job_share(&job, w->index);
         ttt__lock(&p->mutex);
         if (--p->pending == 0) ttt__wake_all(&p->done);
     }
@@ -1573,7 +1573,7 @@ TTT__THREAD_FN(ttt__worker_run, arg) {
 
 static void ttt__pool_run(ttt__pool *p, ttt__job *job) {
     ttt__lock(&p->mutex);
-    p->job = job;
+    p->job = *job;
     p->number++;
     p->pending = job->shares - 1;
     ttt__wake_all(&p->start);

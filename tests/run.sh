@@ -98,9 +98,9 @@ check_format() {
 
 case ${1:-} in
 golden | hostile)
-    [ -n "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
+    [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
     $CC -O2 "tests/$1.c" -o "$tmp/$1" -lm || exit 1
-    "$tmp/$1" "$2"
+    find "$2" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/$1"
     exit
     ;;
 esac

@@ -1,0 +1,615 @@
+// golden.c - replays cases that the official codes computed: every output, inner loss, gradient and
+// training step of each, from its own metadata.
+//
+//     sh tests/run.sh golden DIR      (it reads the paths of the .safetensors files on its input)
+//
+// A line for each case, way of computing and instruction set:
+//     FAMILY CASE PATH ISA out=E grad=E traj=E final=E pass|FAIL|skip
+// E is the largest error of that kind, relative to the tolerance's own scale: max |a - b| over the
+// largest |b| of the tensor (for gradients at least 1e-3 of the largest gradient tensor of the case).
+// Tolerances are 3 to 20 times what the official float32 codes differ from float64; where a float64
+// companion lies beside the case, the error against it must also stay below 10 times the official
+// error plus 1e-6, tensor by tensor.
+#define TTT_IMPLEMENTATION
+#include "../ttt_model.h"
+
+enum { OUT, GRAD, TRAJ, FINAL, KINDS };
+static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
+
+typedef struct family family;
+typedef struct {
+    ttt_ctx *c;
+    const family *family;
+    ttt_bundle file, exact;  // the case; its float64 companion, or nothing
+    bool *used;              // tensors of the case that were looked at
+    bool extract;            // a cut-down case: tensors may be missing
+    double worst[KINDS];     // -1: nothing compared
+    double largest_gradient;
+    char why[300];           // the first thing that failed
+} replay;
+
+struct family {
+    const char *name;    // as printed
+    const char *begins;  // how its metadata word begins
+    void (*run)(replay *r);
+    double tolerance[KINDS];
+};
+
+static void fail(replay *r, const char *format, ...) {
+    va_list args;
+    if (r->why[0]) return;
+    va_start(args, format);
+    vsnprintf(r->why, sizeof r->why, format, args);
+    va_end(args);
+}
+
+// ---- metadata ------------------------------------------------------------------------------------
+static const char *word(const replay *r, const char *key) {
+    const char *text = ttt_bundle_note(&r->file, key);
+    return text ? text : "";
+}
+static bool yes(const replay *r, const char *key) { return strcmp(word(r, key), "true") == 0; }
+static double number(replay *r, const char *key) {
+    char *end;
+    double v = strtod(word(r, key), &end);
+    if (end == word(r, key)) fail(r, "no number in metadata '%s'", key);
+    return v;
+}
+// "[1.0, 0.5]" or "0.3": how many, written to out
+static int numbers(replay *r, const char *key, ttt_real *out, int most) {
+    const char *p = word(r, key);
+    int n = 0;
+    while (n < most) {
+        char *end;
+        p += strspn(p, "[, ");
+        double v = strtod(p, &end);
+        if (end == p) break;
+        out[n++] = (ttt_real)v;
+        p = end;
+    }
+    if (n == 0) fail(r, "no numbers in metadata '%s'", key);
+    return n;
+}
+
+// ---- tensors of the case -------------------------------------------------------------------------
+static const char *join(const char *a, const char *b) {
+    static char text[4][400];
+    static int which;
+    char *t = text[which++ % 4];
+    snprintf(t, sizeof text[0], "%s%s", a, b);
+    return t;
+}
+
+static ttt_tensor *maybe(replay *r, const char *name) {
+    for (int64_t i = 0; i < r->file.n_tensors; i++)
+        if (strcmp(r->file.tensors[i].name, name) == 0) {
+            r->used[i] = true;
+            return r->file.tensors[i].tensor;
+        }
+    return NULL;
+}
+static ttt_tensor *need(replay *r, const char *name) {
+    ttt_tensor *t = maybe(r, name);
+    if (t) return t;
+    fail(r, "the case has no tensor '%s'", name);
+    return ttt_zeros(r->c, TTT_SHAPE(1, 1, 1, 1, 1));
+}
+
+// ---- comparing -----------------------------------------------------------------------------------
+static double largest(const ttt_tensor *t) {
+    double max = 0;
+    for (int64_t i = 0; i < t->size; i++) max = fmax(max, fabs((double)t->data[i]));
+    return max;
+}
+
+// max |a - b| / scale; infinite when anything is NaN or sizes differ
+static double scaled_error(const ttt_tensor *a, const ttt_tensor *b, double scale) {
+    double max = 0;
+    if (a->size != b->size || !a->data || !b->data) return HUGE_VAL;
+    for (int64_t i = 0; i < a->size; i++) {
+        double d = fabs((double)a->data[i] - (double)b->data[i]);
+        if (!(d <= max)) max = d == d ? d : HUGE_VAL;
+    }
+    return max == 0 ? 0 : scale > 0 ? max / scale : HUGE_VAL;
+}
+
+// The companion rule: our error against float64 <= 10 x the official code's + 1e-6. The bundle is read
+// as ttt_real; its rounding to float adds half an ulp to both sides.
+static void compare_exact(replay *r, const char *name, const ttt_tensor *got, const ttt_tensor *official, double floor) {
+    const ttt_tensor *exact = ttt_bundle_find(&r->exact, name);
+    if (!exact) return;
+    double scale = fmax(largest(exact), floor);
+    double ours = scaled_error(got, exact, scale), theirs = scaled_error(official, exact, scale);
+    if (!(ours <= 10 * theirs + 1e-6)) fail(r, "%s: error %.2e against float64, the official code has %.2e", name, ours, theirs);
+}
+
+static void compare_within(replay *r, int kind, const char *name, const ttt_tensor *got, double floor, double tolerance) {
+    const ttt_tensor *want = maybe(r, name);
+    if (!want) {
+        if (!r->extract) fail(r, "the case has no tensor '%s'", name);
+        return;
+    }
+    if (!ttt_ok(r->c)) return;
+    double e = scaled_error(got, want, fmax(largest(want), floor));
+    r->worst[kind] = fmax(r->worst[kind], e);
+    if (!(e <= tolerance)) fail(r, "%s: error %.2e, %.0e allowed", name, e, tolerance);
+    compare_exact(r, name, got, want, floor);
+}
+static void compare(replay *r, int kind, const char *name, const ttt_tensor *got) {
+    compare_within(r, kind, name, got, kind == GRAD ? 1e-3 * r->largest_gradient : 0, r->family->tolerance[kind]);
+}
+
+// The key bias of softmax attention has gradient zero but for rounding: compared absolutely, against
+// the largest gradient of the case, and not at all after training (Adam would magnify the rounding).
+static bool is_key_bias(const char *name) { return strstr(name, "key/bias") && (strstr(name, "MultiHeadDotProduct") || strcmp(name, "key/bias") == 0); }
+
+static void find_largest_gradient(replay *r) {
+    for (int64_t i = 0; i < r->file.n_tensors; i++)
+        if (strncmp(r->file.tensors[i].name, "grad.", 5) == 0 && r->file.tensors[i].tensor->data)
+            r->largest_gradient = fmax(r->largest_gradient, largest(r->file.tensors[i].tensor));
+}
+
+static void compare_gradient(replay *r, const char *name, const char *parameter, const ttt_tensor *got, bool softmax) {
+    if (softmax && is_key_bias(parameter)) compare_within(r, GRAD, name, got, r->largest_gradient, 1e-5);
+    else compare(r, GRAD, name, got);
+}
+
+// Fills every parameter of p from "prefix<name>". Official shapes may show heads apart: sizes decide.
+static void fill(replay *r, ttt_params *p, const char *prefix) {
+    for (int i = 0; i < p->n; i++) {
+        const ttt_tensor *t = need(r, join(prefix, p->item[i].name));
+        if (t->size != p->item[i].value->size || !t->data) fail(r, "%s%s has %lld numbers, the model %lld", prefix, p->item[i].name, (long long)t->size, (long long)p->item[i].value->size);
+        else memcpy(p->item[i].value->data, t->data, (size_t)t->size * sizeof(ttt_real));
+    }
+}
+
+// ---- single layers -------------------------------------------------------------------------------
+static ttt_mixer_desc learner_options(replay *r, ttt_real *rates) {
+    ttt_mixer_desc d = { 0 };
+    d.mixer = ttt_mixer_find(strcmp(word(r, "inner_encoder"), "mlp_2") == 0 ? "mttt-mlp" : "mttt-linear");
+    int n = numbers(r, "inner_lr", rates, TTT_MAX_WEIGHTS), asked = (int)number(r, "inner_itr");
+    d.inner_steps = asked < 4 ? asked : 4;  // the official code unrolls four steps, whatever is asked for
+    for (; n < d.inner_steps; n++) rates[n] = rates[n - 1];
+    d.inner_lrs = rates;
+    d.inner_sgd = yes(r, "SGD");
+    d.no_inner_bias = !yes(r, "inner_encoder_bias");
+    d.no_decoder_norm = !yes(r, "decoder_LN");
+    return d;
+}
+
+static void attention_options(replay *r, ttt_mixer_desc *d) {
+    d->mixer = ttt_mixer_find("linear-attention");
+    d->identity_map = !yes(r, "elu");
+    d->normaliser = strcmp(word(r, "normalizer"), "constant") == 0 ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE;
+}
+
+static ttt_tensor *first_columns(replay *r, const ttt_tensor *t, int64_t n) {
+    int64_t index[4096], rows = t->shape.dim[0], columns = t->shape.dim[1];
+    if (!t->index || rows * n > 4096) fail(r, "in.perm: integers, at most 4096, expected");
+    for (int64_t i = 0; i < rows * n && !r->why[0]; i++) index[i] = t->index[i / n * columns + i % n];
+    return ttt_from_int(r->c, TTT_SHAPE(rows, r->why[0] ? 0 : n), index);
+}
+
+// One mixer on in.x: outputs, and gradients of sum(y cotangent) where the case has them.
+static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix, const char *out_prefix, bool gradients) {
+    ttt_ctx *c = r->c;
+    ttt_params p = { 0 };
+    d.dim = (int64_t)number(r, "d");
+    d.heads = (int64_t)number(r, "H");
+    ttt_tensor **w = ttt_mixer_new(c, &d, &p, ""), *losses = NULL, *x = need(r, "in.x");
+    if (!w || r->why[0]) return;
+    fill(r, &p, params_prefix);
+    if (d.inner_sgd) {
+        ttt_tensor *perm = need(r, "in.perm");  // of T_asked parts the first T are used
+        d.order = first_columns(r, perm, perm->shape.dim[1] / (int64_t)number(r, "inner_itr") * d.inner_steps);
+    }
+    ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, d.mixer->learner ? &losses : NULL);
+    compare(r, OUT, join(out_prefix, "y"), y);
+    if (losses) compare(r, OUT, join(out_prefix, "inner_loss"), losses);
+    if (!gradients || !ttt_ok(c)) return;
+    maybe(r, "out.scalar");  // a cancelling sum: y is judged instead
+    ttt_tensor *wrt[64], *g[64];
+    int n = 0;
+    wrt[n++] = x;
+    for (int i = 0; i < p.n; i++) wrt[n++] = p.item[i].value;
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g, TTT_FIRST_ORDER);
+    bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
+    compare(r, GRAD, "grad.in.x", g[0]);
+    for (int i = 0; i < p.n; i++) compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
+}
+
+static void run_mttt_layer(replay *r) {
+    ttt_real rates[TTT_MAX_WEIGHTS];
+    replay_mixer(r, learner_options(r, rates), "param.", "out.", true);
+}
+static void run_linear_attention(replay *r) {
+    ttt_mixer_desc d = { 0 };
+    attention_options(r, &d);
+    replay_mixer(r, d, "param.", "out.", true);
+}
+static void run_self_attention(replay *r) {
+    ttt_mixer_desc d = { .mixer = ttt_mixer_find("self-attention") };
+    replay_mixer(r, d, "param.", "out.", true);
+}
+static void run_equivalence(replay *r) {
+    ttt_real rates[TTT_MAX_WEIGHTS];
+    ttt_mixer_desc d = { 0 };
+    attention_options(r, &d);
+    replay_mixer(r, d, "param.linear_attention.", "out.linear_attention.", false);
+    replay_mixer(r, learner_options(r, rates), "param.ttt.", "out.ttt.", false);
+}
+
+// ---- the whole model -----------------------------------------------------------------------------
+typedef struct {
+    ttt_params p;
+    ttt_vit *vit;
+    ttt_optimizer *opt;
+    bool softmax;
+} vit_model;
+
+static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment) {
+    ttt_vit_desc d = { .image = (int64_t)number(r, "image"), .channels = need(r, "in.images")->shape.dim[4], .patch = (int64_t)number(r, "patch"), .width = (int64_t)number(r, "width"),
+                       .depth = (int64_t)number(r, "depth"), .classes = (int64_t)number(r, "num_classes"), .mlp = (int64_t)number(r, "mlp_dim"),
+                       .learned_positions = strcmp(word(r, "posemb"), "sincos2d") != 0 };
+    const char *layer = word(r, "layer_type");
+    if (strcmp(layer, "TTT") == 0) d.mixer = learner_options(r, rates);
+    else if (strcmp(layer, "linear_attention") == 0) attention_options(r, &d.mixer);
+    else if (strcmp(layer, "self_attention") == 0) d.mixer.mixer = ttt_mixer_find("self-attention");
+    else fail(r, "unknown layer_type '%s'", layer);
+    d.mixer.heads = (int64_t)number(r, "num_heads");
+    m->softmax = strcmp(layer, "self_attention") == 0;
+    m->p = (ttt_params){ 0 };
+    m->vit = r->why[0] ? NULL : ttt_vit_new(r->c, &d, &m->p);
+    if (!m->vit) return false;
+    fill(r, &m->p, "param.");
+    ttt_optimizer_desc o = { .rule = TTT_MTTT, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
+                             .beta2 = (ttt_real)number(r, "adam_b2"), .eps = (ttt_real)number(r, "adam_eps"), .clip = (ttt_real)number(r, "grad_clip_norm"),
+                             .warmup = (int64_t)number(r, "warmup_steps"), .total = (int64_t)number(r, "total_steps"), .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
+                             .bf16_moment = bf16_moment };
+    m->opt = ttt_optimizer_new(r->c, &m->p, &o);
+    return m->opt && !r->why[0];
+}
+
+// Item i along the first axis, as a tensor of its own.
+static ttt_tensor *item_of(ttt_ctx *c, const ttt_tensor *t, int64_t i) {
+    ttt_shape s = t->shape;
+    for (int j = 1; j < s.rank; j++) s.dim[j - 1] = s.dim[j];
+    s.dim[--s.rank] = 0;
+    int64_t size = t->shape.dim[0] ? t->size / t->shape.dim[0] : 0;
+    return t->index ? ttt_from_int(c, s, t->index + i * size) : ttt_from(c, s, t->data + i * size);
+}
+
+static ttt_tensor *vit_loss(replay *r, vit_model *m, int64_t step, ttt_vit_call *call, ttt_tensor **logits) {
+    ttt_ctx *c = r->c;
+    ttt_tensor *perm = maybe(r, "in.perm"), *labels = item_of(c, need(r, "in.labels"), step);
+    call->order = perm ? item_of(c, perm, step) : NULL;
+    *logits = ttt_vit_forward(c, m->vit, item_of(c, need(r, "in.images"), step), call);
+    return strcmp(word(r, "loss"), "sigmoid_xent") == 0 ? ttt_sigmoid_loss(c, *logits, labels) : ttt_softmax_loss(c, *logits, labels);
+}
+
+// The layers' losses (depth,T+1) of a call, into `to`.
+static void put_losses(const vit_model *m, const ttt_vit_call *call, ttt_real *to) {
+    for (int64_t l = 0; l < m->vit->desc.depth; l++)
+        for (int64_t t = 0; t < call->losses[l]->size; t++) *to++ = call->losses[l]->data[t];
+}
+
+static void replay_gradients(replay *r, vit_model *m) {
+    ttt_ctx *c = r->c;
+    bool learns = m->vit->desc.mixer.mixer->learner != NULL;
+    ttt_vit_call call = { .want_losses = learns };
+    ttt_tensor *logits, *wrt[512], *g[512], *loss = vit_loss(r, m, 0, &call, &logits);
+    if (!ttt_ok(c)) return;
+    compare(r, OUT, "out.logits", logits);
+    compare(r, OUT, "out.loss", loss);
+    if (learns) {
+        ttt_tensor *inner = ttt_new(c, TTT_SHAPE(m->vit->desc.depth, m->vit->desc.mixer.inner_steps + 1));
+        put_losses(m, &call, inner->data);
+        compare(r, OUT, "out.inner_loss", inner);
+    }
+    for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.item[i].value;
+    ttt_grad(c, loss, wrt, m->p.n, g, TTT_FIRST_ORDER);
+    for (int i = 0; i < m->p.n; i++) compare_gradient(r, join("grad.param.", m->p.item[i].name), m->p.item[i].name, g[i], m->softmax);
+}
+
+// Twelve updates: losses, norms, inner losses, schedule on the way, and the weights at the end.
+static void replay_training(replay *r, vit_model *m, bool bf16) {
+    ttt_ctx *c = r->c;
+    int64_t steps = need(r, "in.images")->shape.dim[0], depth = m->vit->desc.depth, T1 = m->vit->desc.mixer.inner_steps + 1;
+    bool learns = m->vit->desc.mixer.mixer->learner != NULL;
+    ttt_tensor *losses = ttt_zeros(c, TTT_SHAPE(steps)), *norms = ttt_zeros(c, TTT_SHAPE(steps)), *schedule = ttt_zeros(c, TTT_SHAPE(steps));
+    ttt_tensor *inner = ttt_zeros(c, TTT_SHAPE(steps, depth, T1));
+    for (int64_t k = 0; k < steps && ttt_ok(c); k++) {
+        ttt_mark mark = ttt_mark_get(c);
+        ttt_vit_call call = { .want_losses = learns };
+        ttt_tensor *logits, *loss = vit_loss(r, m, k, &call, &logits);
+        schedule->data[k] = (ttt_real)ttt_schedule(&m->opt->desc, k);
+        ttt_optimizer_step(c, m->opt, loss);
+        if (!ttt_ok(c)) return;
+        losses->data[k] = ttt_item(loss);
+        norms->data[k] = (ttt_real)m->opt->grad_norm;
+        if (learns) put_losses(m, &call, inner->data + k * depth * T1);
+        ttt_release(c, mark);
+    }
+    if (bf16) {  // loss within 1e-4, weights within 2e-4, both absolute: see the quirk in ttt_model.h
+        compare_within(r, TRAJ, "out.traj_loss_bf16mu", losses, 1, 1e-4);
+    } else {
+        compare(r, TRAJ, "out.traj_loss", losses);
+        compare(r, TRAJ, "out.traj_grad_norm", norms);
+        compare(r, TRAJ, "out.schedule", schedule);
+        if (learns) compare(r, TRAJ, "out.traj_inner_loss", inner);
+    }
+    for (int i = 0; i < m->p.n; i++) {
+        const char *name = join(bf16 ? "final_bf16mu.param." : "final.param.", m->p.item[i].name);
+        if (bf16 && !maybe(r, name)) continue;  // stored for some cases only
+        if (m->softmax && is_key_bias(m->p.item[i].name)) maybe(r, name);
+        else if (bf16) compare_within(r, FINAL, name, m->p.item[i].value, 1, 2e-4);
+        else compare(r, FINAL, name, m->p.item[i].value);
+    }
+}
+
+static void run_vit(replay *r) {
+    ttt_real rates[TTT_MAX_WEIGHTS];
+    vit_model m;
+    for (int pass = 0; pass < 3 && ttt_ok(r->c); pass++) {  // gradients at the start; training; with a bfloat16 moment
+        if (pass == 2 && !maybe(r, "out.traj_loss_bf16mu")) break;
+        if (!make_vit(r, &m, rates, pass == 2)) return;
+        if (pass == 0) replay_gradients(r, &m);
+        else replay_training(r, &m, pass == 2);
+    }
+}
+
+// ---- meta-learning -------------------------------------------------------------------------------
+// Small networks as lists of named tensors, adapted by gradient steps that stay on the tape.
+enum { MOST = 16 };
+typedef struct {
+    int n;
+    const char *name[MOST];
+    ttt_tensor *w[MOST];
+} weights;
+
+static weights read_weights(replay *r, const char *prefix, const char *const *names) {
+    weights v = { 0 };
+    for (; names[v.n]; v.n++) {
+        v.name[v.n] = names[v.n];
+        v.w[v.n] = need(r, join(prefix, names[v.n]));
+    }
+    return v;
+}
+
+static ttt_tensor *activation(replay *r, ttt_tensor *x) {
+    const char *a = word(r, "activation");
+    if (strcmp(a, "tanh") == 0) return ttt_tanh(r->c, x);
+    if (strcmp(a, "relu") == 0) return ttt_relu(r->c, x);
+    if (strcmp(a, "silu") == 0 || strcmp(a, "swish") == 0) return ttt_silu(r->c, x);
+    if (strcmp(a, "gelu_erf") == 0 || strcmp(a, "gelu_exact") == 0) return ttt_gelu_erf(r->c, x);
+    if (strcmp(a, "gelu_tanh") == 0 || strcmp(a, "gelu") == 0) return ttt_gelu(r->c, x);
+    fail(r, "unknown activation '%s'", a);
+    return x;
+}
+
+// w[2k] kernel, w[2k+1] bias
+static ttt_tensor *linear(replay *r, const weights *v, int k, ttt_tensor *x) { return ttt_affine(r->c, x, v->w[2 * k], v->w[2 * k + 1]); }
+
+static ttt_tensor *cross_entropy(replay *r, ttt_tensor *logits, ttt_tensor *labels) {
+    return ttt_softmax_loss(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
+}
+
+// One step w - lr g on all weights. first_order: g is a constant, the rate still takes gradients.
+static weights adapt(replay *r, weights v, ttt_tensor *loss, ttt_tensor *const *lr, bool first_order) {
+    ttt_tensor *g[MOST];
+    ttt_grad(r->c, loss, v.w, v.n, g, first_order ? TTT_FIRST_ORDER : TTT_RECORD);
+    for (int i = 0; i < v.n; i++) {
+        if (first_order) g[i] = ttt_detach(r->c, g[i]);
+        v.w[i] = ttt_sub(r->c, v.w[i], ttt_mul(r->c, lr[i], g[i]));
+    }
+    return v;
+}
+
+// Stacks T tensors of the same shape along a new first axis, without a tape.
+static ttt_tensor *stack(ttt_ctx *c, ttt_tensor *const *t, int n) {
+    ttt_shape s = t[0]->shape;
+    for (int i = s.rank++; i > 0; i--) s.dim[i] = s.dim[i - 1];
+    s.dim[0] = n;
+    ttt_tensor *y = ttt_new(c, s);
+    for (int i = 0; i < n && ttt_ok(c); i++) memcpy(y->data + i * t[0]->size, t[i]->data, (size_t)t[0]->size * sizeof(ttt_real));
+    return y;
+}
+
+// In each task a copy of the network takes K steps on the support set; the loss is the mean over tasks
+// of what the adapted copies make of the query set.                                       [MAML, (b5)]
+static void run_maml(replay *r) {
+    static const char *const names[] = { "W1", "b1", "W2", "b2", NULL };
+    enum { TASKS = 32 };
+    ttt_ctx *c = r->c;
+    int tasks = (int)number(r, "tasks"), K = (int)number(r, "inner_steps");
+    bool first_order = yes(r, "first_order");
+    weights start = read_weights(r, "param.", names), lr = read_weights(r, "lr.", names);
+    ttt_tensor *support = need(r, "in.support_x"), *query = need(r, "in.query_x"), *sy = need(r, "in.support_y"), *qy = need(r, "in.query_y");
+    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[MOST][TASKS], *one[TASKS];
+    if (r->why[0] || tasks > TASKS || K > TASKS) { fail(r, "more than %d tasks or steps", TASKS); return; }
+    for (int t = 0; t < tasks; t++) {
+        weights v = start;
+        int64_t S = support->shape.dim[1], Q = query->shape.dim[1], D = support->shape.dim[2];
+        ttt_tensor *x = ttt_reshape(c, ttt_slice(c, support, 0, t, 1), TTT_SHAPE(S, D)), *xq = ttt_reshape(c, ttt_slice(c, query, 0, t, 1), TTT_SHAPE(Q, D));
+        for (int k = 0; k < K; k++) {
+            one[k] = cross_entropy(r, linear(r, &v, 1, activation(r, linear(r, &v, 0, x))), item_of(c, sy, t));
+            v = adapt(r, v, one[k], lr.w, first_order);
+        }
+        inner[t] = stack(c, one, K);
+        logits[t] = linear(r, &v, 1, activation(r, linear(r, &v, 0, xq)));
+        task_loss[t] = cross_entropy(r, logits[t], item_of(c, qy, t));
+        loss = ttt_add(c, loss, ttt_scale(c, task_loss[t], 1 / (ttt_real)tasks));
+        for (int i = 0; i < v.n; i++) adapted[i][t] = v.w[i];
+        if (!ttt_ok(c)) return;
+    }
+    compare(r, OUT, "out.loss", loss);
+    compare(r, OUT, "out.task_loss", stack(c, task_loss, tasks));
+    compare(r, OUT, "out.query_logits", stack(c, logits, tasks));
+    compare(r, OUT, "out.inner_loss", stack(c, inner, tasks));
+    for (int i = 0; i < start.n; i++) compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
+    ttt_tensor *wrt[2 * MOST + 2], *g[2 * MOST + 2];
+    int n = 0;
+    for (int i = 0; i < start.n; i++) wrt[n++] = start.w[i];
+    for (int i = 0; i < lr.n; i++) wrt[n++] = lr.w[i];
+    wrt[n++] = support;
+    wrt[n++] = query;
+    ttt_grad(c, loss, wrt, n, g, TTT_FIRST_ORDER);
+    for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
+    for (int i = 0; i < lr.n; i++) compare(r, GRAD, join("grad.lr.", names[i]), g[start.n + i]);
+    compare(r, GRAD, "grad.in.support_x", g[n - 2]);
+    compare(r, GRAD, "grad.in.query_x", g[n - 1]);
+}
+
+// v / sqrt(sum v^2 + eps), by rows
+static ttt_tensor *unit(replay *r, ttt_tensor *v) {
+    ttt_real eps = (ttt_real)number(r, "norm_eps");
+    return ttt_mul(r->c, v, ttt_rsqrt(r->c, ttt_shift(r->c, ttt_sum_axis(r->c, ttt_square(r->c, v), -1), eps)));
+}
+enum { ENC1, ENC2, PROJ, PRED1, PRED2, CLS };
+static ttt_tensor *encode(replay *r, const weights *v, ttt_tensor *x) { return linear(r, v, ENC2, activation(r, linear(r, v, ENC1, x))); }
+static ttt_tensor *predict(replay *r, const weights *v, ttt_tensor *z) { return linear(r, v, PRED2, activation(r, linear(r, v, PRED1, z))); }
+
+// mean over the batch of |n(p(z1)) - sg n(z2)|^2 + |n(p(z2)) - sg n(z1)|^2
+static ttt_tensor *byol_loss(replay *r, const weights *v, ttt_tensor *x1, ttt_tensor *x2) {
+    ttt_ctx *c = r->c;
+    ttt_tensor *z1 = linear(r, v, PROJ, encode(r, v, x1)), *z2 = linear(r, v, PROJ, encode(r, v, x2));
+    ttt_tensor *d1 = ttt_sub(c, unit(r, predict(r, v, z1)), ttt_detach(c, unit(r, z2)));
+    ttt_tensor *d2 = ttt_sub(c, unit(r, predict(r, v, z2)), ttt_detach(c, unit(r, z1)));
+    ttt_tensor *sum = ttt_add(c, ttt_sum(c, ttt_square(c, d1)), ttt_sum(c, ttt_square(c, d2)));
+    return ttt_scale(c, sum, 1 / (ttt_real)x1->shape.dim[0]);
+}
+
+// All weights take steps on the BYOL loss of two views; the outer loss is the adapted classifier's.
+static void run_byol(replay *r) {
+    static const char *const names[] = { "enc1.W", "enc1.b", "enc2.W", "enc2.b", "proj.W", "proj.b", "pred1.W", "pred1.b", "pred2.W", "pred2.b", "cls.W", "cls.b", NULL };
+    ttt_ctx *c = r->c;
+    int K = (int)number(r, "inner_steps");
+    ttt_real rates[MOST];
+    int n_rates = numbers(r, "inner_lr", rates, MOST);
+    weights start = read_weights(r, "param.", names), v = start;
+    ttt_tensor *x = need(r, "in.x"), *x1 = need(r, "in.x1"), *x2 = need(r, "in.x2"), *inner[MOST], *lr[MOST];
+    if (r->why[0] || K + 1 > MOST) { fail(r, "more than %d steps", MOST - 1); return; }
+    for (int k = 0; k < K; k++) {
+        for (int i = 0; i < v.n; i++) lr[i] = ttt_scalar(c, rates[k < n_rates ? k : n_rates - 1]);
+        inner[k] = byol_loss(r, &v, x1, x2);
+        v = adapt(r, v, inner[k], lr, false);
+    }
+    inner[K] = byol_loss(r, &v, x1, x2);
+    ttt_tensor *logits = linear(r, &v, CLS, encode(r, &v, x)), *loss = cross_entropy(r, logits, need(r, "in.y"));
+    if (!ttt_ok(c)) return;
+    compare(r, OUT, "out.loss", loss);
+    compare(r, OUT, "out.logits", logits);
+    compare(r, OUT, "out.inner_loss", stack(c, inner, K + 1));
+    for (int i = 0; i < v.n; i++) compare(r, OUT, join("out.adapted.", names[i]), v.w[i]);
+    ttt_tensor *wrt[MOST + 3], *g[MOST + 3];
+    for (int i = 0; i < start.n; i++) wrt[i] = start.w[i];
+    wrt[start.n] = x;
+    wrt[start.n + 1] = x1;
+    wrt[start.n + 2] = x2;
+    ttt_grad(c, loss, wrt, start.n + 3, g, TTT_FIRST_ORDER);
+    for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
+    compare(r, GRAD, "grad.in.x", g[start.n]);
+    compare(r, GRAD, "grad.in.x1", g[start.n + 1]);
+    compare(r, GRAD, "grad.in.x2", g[start.n + 2]);
+}
+
+// ---- all cases -----------------------------------------------------------------------------------
+static const family families[] = {  // tolerances: out, grad, traj, final
+    { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, { 1e-5, 1e-4, 0, 0 } },
+    { "attn", "mttt.LinearAttention", run_linear_attention, { 5e-6, 2e-5, 0, 0 } },
+    { "attn", "flax.MultiHeadDotProductAttention", run_self_attention, { 5e-6, 2e-5, 0, 0 } },
+    { "attn", "equivalence TTT-Linear", run_equivalence, { 5e-6, 0, 0, 0 } },
+    { "vit", "mttt.Model", run_vit, { 1e-5, 5e-5, 5e-5, 5e-5 } },
+    { "meta", "MAML", run_maml, { 5e-6, 5e-5, 0, 0 } },
+    { "meta", "BYOL", run_byol, { 5e-6, 5e-5, 0, 0 } },
+    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, { 0, 0, 0, 0 } },
+    { "ttt_lm_layer", "ttt-lm-pytorch TTT", NULL, { 0, 0, 0, 0 } },
+};
+
+static const family *family_of(const char *text) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (strncmp(text, families[i].begins, strlen(families[i].begins)) == 0) return &families[i];
+    return NULL;
+}
+
+static void print_line(const replay *r, const char *family, const char *name, const char *path, const char *isa, const char *verdict) {
+    printf("%s %s %s %s", family, name, path, isa);
+    for (int k = 0; k < KINDS; k++) {
+        if (r && r->worst[k] >= 0) printf(" %s=%.1e", kind_name[k], r->worst[k]);
+        else printf(" %s=-", kind_name[k]);
+    }
+    printf(" %s\n", verdict);
+    if (r && r->why[0]) printf("  %s\n", r->why);
+}
+
+static void load_companion(replay *r, const char *path) {
+    char other[2000];
+    size_t n = strlen(path), tail = strlen(".safetensors");
+    if (n <= tail || n > sizeof other - 8) return;
+    snprintf(other, sizeof other, "%.*s.f64.safetensors", (int)(n - tail), path);
+    FILE *f = fopen(other, "rb");
+    if (!f) return;
+    fclose(f);
+    ttt_safetensors_read(r->c, other, &r->exact);
+}
+
+// One case with one way of computing on one instruction set. Returns whether it passed.
+static bool replay_once(const char *path, const char *isa, const char *way) {
+    replay r = { .c = ttt_open(&(ttt_desc){ .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS }), .worst = { -1, -1, -1, -1 } };
+    ttt_safetensors_read(r.c, path, &r.file);
+    load_companion(&r, path);
+    r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);
+    r.family = family_of(word(&r, "family"));
+    r.extract = *word(&r, "extract") != 0;
+    find_largest_gradient(&r);
+    if (ttt_ok(r.c)) r.family->run(&r);
+    if (!ttt_ok(r.c)) fail(&r, "%s", ttt_error(r.c));
+    for (int64_t i = 0; i < r.file.n_tensors; i++)
+        if (!r.used[i]) fail(&r, "nothing looked at the tensor '%s'", r.file.tensors[i].name);
+    if (r.worst[OUT] < 0 && r.worst[TRAJ] < 0) fail(&r, "nothing was compared");
+    print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, way, isa, r.why[0] ? "FAIL" : "pass");
+    bool passed = !r.why[0];
+    free(r.used);
+    ttt_close(r.c);
+    return passed;
+}
+
+enum { PASSED, FAILED, SKIPPED, NOT_A_CASE };
+static int replay_case(const char *path) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_bundle b;
+    char text[300], name[300];
+    ttt_safetensors_read(c, path, &b);
+    if (!ttt_ok(c)) printf("- %s - - out=- grad=- traj=- final=- FAIL\n  %s\n", path, ttt_error(c));
+    bool readable = ttt_ok(c);
+    snprintf(text, sizeof text, "%s", readable && ttt_bundle_note(&b, "family") ? ttt_bundle_note(&b, "family") : "");
+    snprintf(name, sizeof name, "%s", readable && ttt_bundle_note(&b, "case") ? ttt_bundle_note(&b, "case") : path);
+    ttt_close(c);
+    if (!readable) return FAILED;
+    if (!*text) return NOT_A_CASE;
+    const family *f = family_of(text);
+    if (!f) {
+        print_line(NULL, "-", name, "-", "-", "FAIL");
+        printf("  unknown family '%s'\n", text);
+        return FAILED;
+    }
+    if (!f->run) {
+        print_line(NULL, f->name, name, "-", "-", "skip");
+        return SKIPPED;
+    }
+    bool passed = true;
+    for (int i = 0; ttt_isa_name(i); i++) passed = replay_once(path, ttt_isa_name(i), "tape") && passed;
+    return passed ? PASSED : FAILED;
+}
+
+int main(void) {
+    char path[2000];
+    int count[4] = { 0 };
+    while (fgets(path, sizeof path, stdin)) {
+        path[strcspn(path, "\r\n")] = 0;
+        if (*path) count[replay_case(path)]++;
+        fflush(stdout);
+    }
+    printf("%d passed, %d failed, %d skipped\n", count[PASSED], count[FAILED], count[SKIPPED]);
+    return count[FAILED] > 0 || count[PASSED] + count[SKIPPED] == 0;
+}

@@ -1,0 +1,563 @@
+// Tests of ttt_layers.h.
+#define TTT_IMPLEMENTATION
+#include "../ttt_layers.h"
+#include "ttt_test.h"
+
+#define DOUBLE (sizeof(ttt_real) == 8)
+
+static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 7 }); }
+
+// A small MTTT layer with every parameter away from its initial value, so that nothing hides.
+typedef struct {
+    ttt_mixer_desc d;
+    ttt_params p;
+    ttt_tensor **w, *x;
+} layer;
+
+static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t B, int64_t N) {
+    layer l = { .d = d };
+    l.d.mixer = ttt_mixer_find(mixer);
+    if (!l.d.dim) l.d.dim = 6;
+    if (!l.d.heads) l.d.heads = 2;
+    if (!l.d.inner_lr) l.d.inner_lr = (ttt_real)0.5;
+    l.w = ttt_mixer_new(c, &l.d, &l.p, "layer");
+    ttt_rng r = { 99, 0 };
+    for (int i = 0; i < l.p.n; i++)
+        for (int64_t j = 0; j < l.p.item[i].value->size; j++) l.p.item[i].value->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
+    l.x = ttt_param(c, TTT_SHAPE(B, N, l.d.dim));
+    for (int64_t j = 0; j < l.x->size; j++) l.x->data[j] = (ttt_real)ttt_rng_normal(&r);
+    return l;
+}
+
+// A number that weighs every output differently; the function that gradient checks look at.
+static ttt_tensor *weigh(ttt_ctx *c, ttt_tensor *y) {
+    ttt_tensor *w = ttt_new(c, y->shape);
+    for (int64_t i = 0; i < w->size; i++) w->data[i] = (ttt_real)(0.2 + 0.1 * (double)(i % 7));
+    return ttt_sum(c, ttt_mul(c, w, y));
+}
+static ttt_tensor *layer_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
+    layer *l = user;
+    (void)x;
+    (void)n;
+    ttt_tensor *y = ttt_mixer_forward(c, &l->d, l->w, l->x, NULL);
+    return weigh(c, ttt_add(c, y, ttt_square(c, y)));
+}
+
+// x and all parameters of a layer as one list
+static int wrt_of(layer *l, ttt_tensor **wrt) {
+    int n = 0;
+    wrt[n++] = l->x;
+    for (int i = 0; i < l->p.n; i++) wrt[n++] = l->p.item[i].value;
+    return n;
+}
+
+// ---- parameters ----------------------------------------------------------------------------------
+static void parameters_have_the_shapes_and_names_of_the_official_code(void) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .dim = 12, .heads = 3 }, 1, 4);
+    static const struct { const char *name; int64_t a, b, c; } want[] = {
+        { "phi/kernel", 3, 12, 4 }, { "phi/bias", 3, 4, 0 }, { "psi/kernel", 3, 12, 4 }, { "g/kernel", 3, 4, 12 }, { "g_bias", 1, 12, 0 },
+        { "h/kernel", 3, 4, 12 }, { "h_bias", 1, 12, 0 }, { "decoder_LN/scale", 3, 12, 0 }, { "inner_Dense_0/kernel", 3, 4, 16 },
+        { "inner_Dense_0/bias", 3, 16, 0 }, { "inner_Dense_1/kernel", 3, 16, 4 }, { "inner_Dense_1/bias", 3, 4, 0 },
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "layer/%s", want[i].name);
+        ttt_tensor *t = ttt_params_find(&l.p, name);
+        CHECK(t != NULL);
+        if (!t) continue;
+        CHECK(t->shape.rank == (want[i].c ? 3 : 2));
+        CHECK(t->shape.dim[0] == want[i].a && t->shape.dim[1] == want[i].b && (!want[i].c || t->shape.dim[2] == want[i].c));
+    }
+    CHECK(ttt_params_find(&l.p, "layer/nothing") == NULL);
+    CHECK(ttt_params_count(&l.p, TTT_INNER) == 3 * (4 * 16 + 16 + 16 * 4 + 4));
+    ttt_close(c);
+}
+
+static void options_leave_parameters_out(void) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true, .learn_rates = true, .inner_steps = 3 }, 1, 4);
+    CHECK(ttt_params_find(&l.p, "layer/decoder_LN/scale") == NULL);
+    CHECK(ttt_params_find(&l.p, "layer/inner_Dense_0/bias") == NULL);
+    CHECK(ttt_params_find(&l.p, "layer/inner_lr") && ttt_params_find(&l.p, "layer/inner_lr")->size == 3);
+    ttt_close(c);
+}
+
+// Mean and extremes of what the initialisers draw, from 40,000 numbers each.
+static void initialisers_have_the_spread_they_promise(void) {
+    static const struct { ttt_init init; double bound, variance; } want[] = {
+        { TTT_INIT_XAVIER, sqrt(6. / 500), 2. / 500 }, { TTT_INIT_UNIFORM_IN, sqrt(3. / 100), 1. / 100 }, { TTT_INIT_UNIFORM_OUT, sqrt(3. / 400), 1. / 400 },
+        { TTT_INIT_LECUN, 2.0 / 10 / 0.87962566, 1. / 100 }, { TTT_INIT_NORMAL_IN, 6. / 10, 1. / 100 }, { TTT_INIT_TINY, 6e-6, 1e-12 },
+        { TTT_INIT_ZERO, 0, 0 }, { TTT_INIT_ONE, 1, 1 },
+    };
+    ttt_ctx *c = open_ctx();
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        ttt_params p = { 0 };
+        ttt_tensor **w = ttt_dense_new(c, &p, "dense", 100, 400, want[i].init);
+        double sum = 0, squares = 0, most = 0;
+        for (int64_t j = 0; j < w[0]->size; j++) {
+            double v = (double)w[0]->data[j];
+            sum += v;
+            squares += v * v;
+            if (fabs(v) > most) most = fabs(v);
+        }
+        squares /= (double)w[0]->size;
+        sum /= (double)w[0]->size;
+        CHECK(most <= want[i].bound * 1.0001);
+        CHECK(want[i].init == TTT_INIT_TINY || want[i].init == TTT_INIT_NORMAL_IN || most >= want[i].bound * 0.99);
+        CHECK(fabs(squares - want[i].variance) <= 0.03 * want[i].variance);
+        CHECK(want[i].init == TTT_INIT_ONE || fabs(sum) <= 5 * sqrt(want[i].variance / 40000));
+    }
+    ttt_close(c);
+}
+
+static void initial_values_depend_on_seed_and_name_only(void) {
+    ttt_ctx *a = open_ctx(), *b = open_ctx();
+    ttt_params pa = { 0 }, pb = { 0 };
+    ttt_tensor **wa = ttt_dense_new(a, &pa, "one", 5, 5, TTT_INIT_XAVIER);
+    ttt_dense_new(b, &pb, "other", 3, 3, TTT_INIT_XAVIER);
+    ttt_tensor **wb = ttt_dense_new(b, &pb, "one", 5, 5, TTT_INIT_XAVIER), **wc = ttt_dense_new(b, &pb, "two", 5, 5, TTT_INIT_XAVIER);
+    CHECK(ttt_max_abs_diff(wa[0], wb[0]) == 0);
+    CHECK(ttt_max_abs_diff(wa[0], wc[0]) > 0.01);
+    ttt_close(a);
+    ttt_close(b);
+}
+
+// ---- plain layers --------------------------------------------------------------------------------
+static void embedding_is_a_strided_convolution(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_params p = { 0 };
+    ttt_tensor **w = ttt_embed_new(c, &p, "embedding", 2, 3, 5), *x = ttt_randn(c, TTT_SHAPE(2, 4, 6, 3));
+    for (int i = 0; i < 5; i++) w[1]->data[i] = (ttt_real)i;
+    ttt_tensor *y = ttt_embed(c, w, x);
+    ttt_text t;
+    CHECK(strcmp(ttt_shape_text(y->shape, t), "(2,6,5)") == 0);
+    for (int b = 0; b < 2; b++)
+        for (int row = 0; row < 2; row++)
+            for (int col = 0; col < 3; col++)
+                for (int o = 0; o < 5; o++) {
+                    double sum = o;
+                    for (int i = 0; i < 2; i++)
+                        for (int j = 0; j < 2; j++)
+                            for (int k = 0; k < 3; k++)
+                                sum += (double)x->data[((b * 4 + row * 2 + i) * 6 + col * 2 + j) * 3 + k] * (double)w[0]->data[((i * 2 + j) * 3 + k) * 5 + o];
+                    CHECK(fabs(sum - (double)y->data[((b * 6) + row * 3 + col) * 5 + o]) < 1e-5);
+                }
+    ttt_close(c);
+}
+
+static void positions_follow_the_formula(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *t = ttt_sincos2d(c, 3, 4, 8);
+    for (int n = 0; n < 12; n++)
+        for (int j = 0; j < 2; j++) {
+            double omega = pow(10000, -j / 1.0), x = n % 4 * omega, y = n / 4 * omega;
+            double want[4] = { sin(x), cos(x), sin(y), cos(y) };
+            for (int k = 0; k < 4; k++) CHECK(fabs(want[k] - (double)t->data[n * 8 + k * 2 + j]) < 1e-6);
+        }
+    ttt_sincos2d(c, 3, 4, 6);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "6"));
+    ttt_close(c);
+}
+
+static void layer_norm_has_mean_zero_and_variance_one(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_params p = { 0 };
+    ttt_tensor **w = ttt_layer_norm_new(c, &p, "norm", 5);
+    ttt_tensor *y = ttt_layer_norm(c, w, ttt_randn(c, TTT_SHAPE(3, 5)));
+    for (int r = 0; r < 3; r++) {
+        double sum = 0, squares = 0;
+        for (int j = 0; j < 5; j++) {
+            sum += (double)y->data[r * 5 + j];
+            squares += (double)y->data[r * 5 + j] * (double)y->data[r * 5 + j];
+        }
+        CHECK(fabs(sum) < 1e-5 && fabs(squares / 5 - 1) < 1e-4);
+    }
+    ttt_close(c);
+}
+
+static void elu1_is_elu_plus_one(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_real v[4] = { -3, (ttt_real)-0.5, 0, 2 };
+    ttt_tensor *y = ttt_elu1(c, ttt_from(c, TTT_SHAPE(4), v));
+    double want[4] = { exp(-3), exp(-0.5), 1, 3 };
+    CHECK_CLOSE(y->data, want, 4, 1e-6, 0);
+    ttt_close(c);
+}
+
+// ---- the MTTT layer ------------------------------------------------------------------------------
+// The layer written down once more in plain double loops, from equations (b1) and by hand-derived
+// gradients of the linear learner: nothing of the library is used but the parameters' numbers.
+typedef struct {
+    int B, N, D, H, h, T;
+    double lr;
+    bool bias, norm, sgd;
+    const int64_t *order;
+} by_hand_sizes;
+
+static double at(const layer *l, const char *name, int64_t i) {
+    char full[64];
+    snprintf(full, sizeof full, "layer/%s", name);
+    ttt_tensor *t = ttt_params_find(&l->p, full);
+    return t ? (double)t->data[i] : 0;
+}
+
+// One token of one head: reconstruction error's gradient in the learner's output e (h), and its loss.
+static double token_gradient(const layer *l, by_hand_sizes s, int head, const double *e, const double *x, double *de) {
+    double r[64], z[64], dr[64], mean = 0, var = 0, mg = 0, mgz = 0, loss = 0;
+    for (int j = 0; j < s.D; j++) {
+        r[j] = at(l, "g_bias", j);
+        for (int i = 0; i < s.h; i++) r[j] += e[i] * at(l, "g/kernel", (head * s.h + i) * s.D + j);
+        mean += r[j] / s.D;
+    }
+    for (int j = 0; j < s.D; j++) var += (r[j] - mean) * (r[j] - mean) / s.D;
+    double rs = 1 / sqrt(var + 1e-6);
+    for (int j = 0; j < s.D; j++) {
+        z[j] = (r[j] - mean) * rs;
+        double scale = at(l, "decoder_LN/scale", head * s.D + j);
+        double out = s.norm ? z[j] * scale + at(l, "decoder_LN/bias", head * s.D + j) : r[j];
+        loss += 0.5 * (out - x[j]) * (out - x[j]);
+        dr[j] = (out - x[j]) * (s.norm ? scale : 1);
+        mg += dr[j] / s.D;
+        mgz += dr[j] * z[j] / s.D;
+    }
+    for (int j = 0; j < s.D && s.norm; j++) dr[j] = rs * (dr[j] - mg - z[j] * mgz);
+    for (int i = 0; i < s.h; i++) {
+        de[i] = 0;
+        for (int j = 0; j < s.D; j++) de[i] += dr[j] * at(l, "g/kernel", (head * s.h + i) * s.D + j);
+    }
+    return loss;
+}
+
+static void view(const layer *l, by_hand_sizes s, const char *kernel, const char *bias, int head, const double *x, double *k) {
+    for (int i = 0; i < s.h; i++) {
+        k[i] = at(l, bias, head * s.h + i);
+        for (int j = 0; j < s.D; j++) k[i] += x[j] * at(l, kernel, (head * s.D + j) * s.h + i);
+    }
+}
+
+// y (B,N,D) and losses (T+1) of a linear learner
+static void mttt_linear_by_hand(const layer *l, by_hand_sizes s, double *y, double *losses) {
+    double W[16][16], b[16], k[16], e[16], de[16], gW[16][16], gb[16], x[64];
+    for (int i = 0; i < s.B * s.N * s.D; i++) y[i] = at(l, "h_bias", i % s.D);
+    for (int t = 0; t <= s.T; t++) losses[t] = 0;
+    for (int seq = 0; seq < s.B; seq++)
+        for (int head = 0; head < s.H; head++) {
+            for (int i = 0; i < s.h; i++) {
+                b[i] = s.bias ? at(l, "inner_Dense_0/bias", head * s.h + i) : 0;
+                for (int j = 0; j < s.h; j++) W[i][j] = at(l, "inner_Dense_0/kernel", (head * s.h + i) * s.h + j);
+            }
+            for (int t = 0; t <= s.T; t++) {
+                int part = s.sgd && t < s.T, n = part ? s.N / s.T : s.N, first = part ? t * n : 0;
+                double scale = (double)s.H / (n * s.D), loss = 0;
+                memset(gW, 0, sizeof gW);
+                memset(gb, 0, sizeof gb);
+                for (int m = first; m < first + n; m++) {
+                    int token = s.sgd ? (int)s.order[head * s.N + m] : m;
+                    for (int j = 0; j < s.D; j++) x[j] = (double)l->x->data[(seq * s.N + token) * s.D + j];
+                    view(l, s, "phi/kernel", "phi/bias", head, x, k);
+                    for (int i = 0; i < s.h; i++) {
+                        e[i] = b[i];
+                        for (int j = 0; j < s.h; j++) e[i] += k[j] * W[j][i];
+                    }
+                    loss += token_gradient(l, s, head, e, x, de);
+                    for (int i = 0; i < s.h; i++) {
+                        gb[i] += scale * de[i];
+                        for (int j = 0; j < s.h; j++) gW[j][i] += scale * k[j] * de[i];
+                    }
+                }
+                losses[t] += scale * loss / s.B;
+                if (t == s.T) break;
+                for (int i = 0; i < s.h; i++) {
+                    if (s.bias) b[i] -= s.lr * gb[i];
+                    for (int j = 0; j < s.h; j++) W[j][i] -= s.lr * gW[j][i];
+                }
+            }
+            for (int m = 0; m < s.N; m++) {
+                for (int j = 0; j < s.D; j++) x[j] = (double)l->x->data[(seq * s.N + m) * s.D + j];
+                view(l, s, "psi/kernel", "psi/bias", head, x, k);
+                for (int i = 0; i < s.h; i++) {
+                    e[i] = b[i];
+                    for (int j = 0; j < s.h; j++) e[i] += k[j] * W[j][i];
+                }
+                for (int j = 0; j < s.D; j++)
+                    for (int i = 0; i < s.h; i++) y[(seq * s.N + m) * s.D + j] += e[i] * at(l, "h/kernel", (head * s.h + i) * s.D + j);
+            }
+        }
+}
+
+static void mttt_linear_equals_loops_by_hand(void) {
+    ttt_ctx *c = open_ctx();
+    const int64_t order[16] = { 3, 1, 0, 7, 5, 2, 6, 4, 0, 2, 4, 6, 1, 3, 5, 7 };
+    for (int variant = 0; variant < 16; variant++) {
+        ttt_mark m = ttt_mark_get(c);
+        by_hand_sizes s = { 2, 8, 6, 2, 3, variant & 8 ? 4 : 1 + variant % 2, 0.5, variant & 1, variant & 2, variant & 4, order };
+        if (s.sgd && 8 % s.T) s.T = 2;
+        layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = s.T, .no_inner_bias = !s.bias, .no_decoder_norm = !s.norm, .inner_sgd = s.sgd }, s.B, s.N);
+        if (s.sgd) l.d.order = ttt_from_int(c, TTT_SHAPE(2, 8), order);
+        double y[2 * 8 * 6], losses[5];
+        ttt_tensor *got_losses, *got = ttt_mixer_forward(c, &l.d, l.w, l.x, &got_losses);
+        CHECK(ttt_ok(c));
+        mttt_linear_by_hand(&l, s, y, losses);
+        CHECK_CLOSE(got->data, y, got->size, 0, DOUBLE ? 1e-12 : 2e-5);
+        CHECK_CLOSE(got_losses->data, losses, s.T + 1, DOUBLE ? 1e-12 : 1e-5, 0);
+        ttt_release(c, m);
+    }
+    ttt_close(c);
+}
+
+// Order k of the directional derivative against the central difference of order k - 1.
+static void check_orders(const char *mixer, ttt_mixer_desc d, int orders, double limit) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, mixer, d, 2, 4);
+    if (d.inner_sgd) {
+        const int64_t order[8] = { 3, 1, 0, 2, 0, 2, 1, 3 };
+        l.d.order = ttt_from_int(c, TTT_SHAPE(2, 4), order);
+    }
+    ttt_tensor *wrt[32];
+    int n = wrt_of(&l, wrt);
+    for (int order = 1; order <= orders; order++) {
+        double e = ttt_check_gradient(c, layer_value, wrt, n, &l, order, 1e-4);
+        if (!(e <= limit)) printf("  %s order %d: %.2e %s\n", mixer, order, e, ttt_error(c));
+        CHECK(e <= limit);
+    }
+    ttt_close(c);
+}
+
+static void gradients_pass_through_inner_steps_to_order_4(void) {
+    if (!DOUBLE) SKIP("needs the double build");
+    check_orders("mttt-linear", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
+    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
+}
+
+static void gradients_of_every_mixer_and_option(void) {
+    if (!DOUBLE) SKIP("needs the double build");
+    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .inner_sgd = true }, 2, 1e-7);
+    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .learn_rates = true }, 3, 1e-6);
+    check_orders("mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true }, 3, 1e-7);
+    check_orders("mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false }, 2, 1e-7);
+    check_orders("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
+    check_orders("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
+    check_orders("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 3, 1e-7);
+}
+
+// phi acts on the output only through the inner gradient: detached, its gradient is another one.
+static void outer_gradients_need_the_inner_ones(void) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 2, 8);
+    ttt_tensor *phi = ttt_params_find(&l.p, "layer/phi/kernel"), *full, *cut;
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &full, TTT_FIRST_ORDER);
+    l.d.first_order = true;
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &cut, TTT_FIRST_ORDER);
+    CHECK(ttt_ok(c));
+    double difference = 0, norm = 0;
+    for (int64_t i = 0; i < full->size; i++) {
+        difference += pow((double)(full->data[i] - cut->data[i]), 2);
+        norm += pow((double)full->data[i], 2);
+    }
+    CHECK(norm > 0 && sqrt(difference / norm) >= 0.05);
+    l.d.first_order = false;
+    if (DOUBLE) CHECK(ttt_check_gradient(c, layer_value, &phi, 1, &l, 1, 1e-4) <= 1e-6);
+    ttt_close(c);
+}
+
+static void inner_steps_lower_the_inner_loss(void) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .dim = 32, .heads = 4, .inner_steps = 4, .inner_lr = 1 }, 2, 32);
+    ttt_tensor *losses;
+    ttt_mixer_forward(c, &l.d, l.w, l.x, &losses);
+    CHECK(losses->size == 5);
+    for (int t = 0; t < 4; t++) CHECK(losses->data[t + 1] < losses->data[t]);
+    ttt_close(c);
+}
+
+static void rates_per_step_and_learned_agree(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_real rates[3] = { (ttt_real)0.7, 0, (ttt_real)0.2 };
+    layer fixed = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates }, 1, 5);
+    layer learned = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates, .learn_rates = true }, 1, 5);
+    for (int i = 0; i < learned.p.n; i++) {
+        ttt_tensor *same = ttt_params_find(&fixed.p, learned.p.item[i].name), *t = learned.p.item[i].value;
+        memcpy(t->data, same ? same->data : rates, (size_t)t->size * sizeof *t->data);
+    }
+    ttt_tensor *a = ttt_mixer_forward(c, &fixed.d, fixed.w, fixed.x, NULL), *b = ttt_mixer_forward(c, &learned.d, learned.w, fixed.x, NULL);
+    CHECK(ttt_max_abs_diff(a, b) <= 1e-6);
+    ttt_close(c);
+}
+
+// ---- the equivalence -----------------------------------------------------------------------------
+// One full-batch step of size eta from W0 = 0, without bias and norm, is linear attention with identity
+// map and constant normaliser: query psi, key phi, value eta [g_1^T ..], value bias -eta b_g g^T, out h.
+static void mttt_linear_is_linear_attention(void) {
+    ttt_ctx *c = open_ctx();
+    int D = 6, H = 2, h = 3;
+    ttt_real eta = (ttt_real)0.5;
+    layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_lr = eta, .no_inner_bias = true, .no_decoder_norm = true }, 2, 5);
+    ttt_tensor *w0 = ttt_params_find(&l.p, "layer/inner_Dense_0/kernel");
+    memset(w0->data, 0, (size_t)w0->size * sizeof *w0->data);
+    layer a = make_layer(c, "linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 2, 5);
+    for (int head = 0; head < H; head++)
+        for (int i = 0; i < h; i++) {
+            double bias = 0;
+            for (int j = 0; j < D; j++) {
+                ttt_params_find(&a.p, "layer/query/kernel")->data[j * D + head * h + i] = (ttt_real)at(&l, "psi/kernel", (head * D + j) * h + i);
+                ttt_params_find(&a.p, "layer/key/kernel")->data[j * D + head * h + i] = (ttt_real)at(&l, "phi/kernel", (head * D + j) * h + i);
+                ttt_params_find(&a.p, "layer/value/kernel")->data[j * D + head * h + i] = (ttt_real)((double)eta * at(&l, "g/kernel", (head * h + i) * D + j));
+                ttt_params_find(&a.p, "layer/proj/kernel")->data[(head * h + i) * D + j] = (ttt_real)at(&l, "h/kernel", (head * h + i) * D + j);
+                bias -= (double)eta * at(&l, "g_bias", j) * at(&l, "g/kernel", (head * h + i) * D + j);
+            }
+            ttt_params_find(&a.p, "layer/query/bias")->data[head * h + i] = (ttt_real)at(&l, "psi/bias", head * h + i);
+            ttt_params_find(&a.p, "layer/key/bias")->data[head * h + i] = (ttt_real)at(&l, "phi/bias", head * h + i);
+            ttt_params_find(&a.p, "layer/value/bias")->data[head * h + i] = (ttt_real)bias;
+        }
+    for (int j = 0; j < D; j++) ttt_params_find(&a.p, "layer/proj/bias")->data[j] = (ttt_real)at(&l, "h_bias", j);
+    a.x = l.x;
+    ttt_tensor *gl, *ga, *yl = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *ya = ttt_mixer_forward(c, &a.d, a.w, a.x, NULL);
+    CHECK(ttt_max_abs_diff(yl, ya) <= (DOUBLE ? 1e-13 : 1e-5));
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &l.x, 1, &gl, TTT_FIRST_ORDER);
+    ttt_grad(c, layer_value(c, NULL, 0, &a), &a.x, 1, &ga, TTT_FIRST_ORDER);
+    CHECK(ttt_max_abs_diff(gl, ga) <= (DOUBLE ? 1e-12 : 1e-4));
+    ttt_close(c);
+}
+
+// ---- attention -----------------------------------------------------------------------------------
+static void attention_equals_loops_by_hand(void) {
+    ttt_ctx *c = open_ctx();
+    enum { B = 2, N = 5, D = 6, H = 2, h = 3 };
+    for (int kind = 0; kind < 5; kind++) {  // softmax; linear with elu or identity, adaptive or constant
+        ttt_mixer_desc d = { .identity_map = kind >= 3, .normaliser = kind % 2 ? TTT_NORMALISER_ADAPTIVE : TTT_NORMALISER_CONSTANT };
+        layer l = make_layer(c, kind ? "linear-attention" : "self-attention", d, B, N);
+        ttt_tensor *got = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        double q[N][D], k[N][D], v[N][D], y[N][D];
+        double (*const to[3])[D] = { q, k, v };
+        for (int b = 0; b < B; b++) {
+            for (int n = 0; n < N; n++)
+                for (int j = 0; j < D; j++)
+                    for (int which = 0; which < 3; which++) {
+                        double s = (double)l.w[2 * which + 1]->data[j];
+                        for (int i = 0; i < D; i++) s += (double)l.x->data[(b * N + n) * D + i] * (double)l.w[2 * which]->data[i * D + j];
+                        to[which][n][j] = kind && !d.identity_map && which < 2 ? (s > 0 ? s + 1 : exp(s)) : s;
+                    }
+            memset(y, 0, sizeof y);
+            for (int head = 0; head < H; head++)
+                for (int n = 0; n < N; n++) {
+                    double a[N], sum = 0;
+                    for (int m = 0; m < N; m++) {
+                        a[m] = 0;
+                        for (int i = head * h; i < head * h + h; i++) a[m] += q[n][i] * k[m][i];
+                        if (!kind) a[m] = exp(a[m] / sqrt(h));
+                        sum += a[m];
+                    }
+                    if (kind && d.normaliser == TTT_NORMALISER_CONSTANT) sum = N * h;
+                    for (int m = 0; m < N; m++)
+                        for (int i = head * h; i < head * h + h; i++) y[n][i] += a[m] / sum * v[m][i];
+                }
+            for (int n = 0; n < N; n++)
+                for (int j = 0; j < D; j++) {
+                    double s = (double)l.w[7]->data[j], scale = 1;
+                    for (int i = 0; i < D; i++) {
+                        s += y[n][i] * (double)l.w[6]->data[i * D + j];
+                        scale += fabs(y[n][i]);
+                    }
+                    CHECK(fabs(s - (double)got->data[(b * N + n) * D + j]) < (DOUBLE ? 1e-12 : 1e-5) * scale);
+                }
+        }
+    }
+    ttt_close(c);
+}
+
+static void none_gives_zero(void) {
+    ttt_ctx *c = open_ctx();
+    layer l = make_layer(c, "none", (ttt_mixer_desc){ 0 }, 1, 3);
+    ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+    for (int64_t i = 0; i < y->size; i++) CHECK(y->data[i] == 0);
+    CHECK(ttt_ok(c) && l.p.n == 0);
+    ttt_close(c);
+}
+
+static void flops_of_the_papers_layers(void) {  // d = 384, H = 6, N = 196: 318 and 250 million multiply-adds
+    ttt_mixer_desc d = { .mixer = ttt_mixer_find("mttt-linear"), .dim = 384, .heads = 6 };
+    CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (5. * 384 * 384 + 3. * 384 * 64)) - 1) < 1e-12);
+    d.mixer = ttt_mixer_find("mttt-mlp");
+    CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (5. * 384 * 384 + 28. * 384 * 64)) - 1) < 1e-12);
+    d.mixer = ttt_mixer_find("linear-attention");
+    CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (4. * 384 * 384 + 2. * 384 * 64)) - 1) < 1e-12);
+}
+
+// ---- a learner of one's own ----------------------------------------------------------------------
+static ttt_tensor *quadratic_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
+    return ttt_add(c, ttt_matmul(c, x, w[0]), ttt_matmul(c, ttt_square(c, x), w[1]));
+}
+static ttt_tensor *half_squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
+    (void)arg;
+    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, prediction, label))), (ttt_real)0.5);
+}
+static void a_learner_of_ones_own_learns(void) {
+    static const ttt_param_row rows[] = { { "a", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_INNER, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, 0 } };
+    static const ttt_learner quadratic = { "quadratic", rows, 2, quadratic_predict, 2 };
+    ttt_ctx *c = open_ctx();
+    ttt_params p = { 0 };
+    ttt_sizes s = { { 0 } };
+    s.of['H'] = 2;
+    s.of['h'] = 3;
+    ttt_real rates[4] = { (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01 };
+    ttt_tensor **w0 = ttt_params_add(c, &p, "learner", rows, 2, 0, &s), *w[TTT_MAX_WEIGHTS], *losses, *g;
+    ttt_inner in = { .learner = &quadratic, .train = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .label = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .loss = half_squares, .steps = 4, .rates = rates };
+    CHECK(ttt_inner_loop(c, &in, w0, w, &losses) == TTT_OK);
+    CHECK(losses->data[4] < losses->data[0]);
+    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w[1])), &w0[0], 1, &g, TTT_FIRST_ORDER) == TTT_OK);
+    double most = 0;
+    for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
+    CHECK(most > 0);
+    ttt_close(c);
+}
+
+// ---- errors --------------------------------------------------------------------------------------
+static void expect_error(ttt_mixer_desc d, int64_t N, ttt_result r, const char *word) {
+    ttt_ctx *c = open_ctx();
+    ttt_params p = { 0 };
+    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "layer");
+    if (w) ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, N, 6)), NULL);
+    if (ttt_status(c) != r || !strstr(ttt_error(c), word)) printf("  got: %s\n", ttt_error(c));
+    CHECK(ttt_status(c) == r);
+    CHECK(strstr(ttt_error(c), word) != NULL);
+    ttt_close(c);
+}
+static void wrong_descriptions_name_the_field(void) {
+    const ttt_mixer *m = ttt_mixer_find("mttt-linear");
+    expect_error((ttt_mixer_desc){ .dim = 6, .heads = 2 }, 4, TTT_ERR_UNSET, ".mixer");
+    expect_error((ttt_mixer_desc){ .mixer = m, .heads = 2, .inner_lr = 1 }, 4, TTT_ERR_UNSET, ".dim");
+    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 4, .inner_lr = 1 }, 4, TTT_ERR_ARGUMENT, ".heads");
+    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2 }, 4, TTT_ERR_UNSET, ".inner_lr");
+    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2, .inner_lr = 1, .inner_steps = -1 }, 4, TTT_ERR_ARGUMENT, ".inner_steps");
+    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2, .inner_lr = 1, .inner_steps = 3, .inner_sgd = true }, 4, TTT_ERR_SHAPE, "inner_steps");
+    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 12, .heads = 2, .inner_lr = 1 }, 4, TTT_ERR_SHAPE, "(1,4,6)");
+    CHECK(ttt_mixer_find("nonsense") == NULL);
+}
+
+int main(int argc, char **argv) {
+    static const ttt_test all[] = {
+        T(parameters_have_the_shapes_and_names_of_the_official_code),
+        T(options_leave_parameters_out),
+        T(initialisers_have_the_spread_they_promise),
+        T(initial_values_depend_on_seed_and_name_only),
+        T(embedding_is_a_strided_convolution),
+        T(positions_follow_the_formula),
+        T(layer_norm_has_mean_zero_and_variance_one),
+        T(elu1_is_elu_plus_one),
+        T(mttt_linear_equals_loops_by_hand),
+        T(gradients_pass_through_inner_steps_to_order_4),
+        T(gradients_of_every_mixer_and_option),
+        T(outer_gradients_need_the_inner_ones),
+        T(inner_steps_lower_the_inner_loss),
+        T(rates_per_step_and_learned_agree),
+        T(mttt_linear_is_linear_attention),
+        T(attention_equals_loops_by_hand),
+        T(none_gives_zero),
+        T(flops_of_the_papers_layers),
+        T(a_learner_of_ones_own_learns),
+        T(wrong_descriptions_name_the_field),
+        { 0 },
+    };
+    return ttt_test_main(argc, argv, all);
+}

@@ -1,0 +1,436 @@
+// Tests of ttt_model.h.
+#include <stdlib.h>
+static long mallocs;  // how often the library asked for memory
+static void *counted(void *p) {
+    mallocs++;
+    return p;
+}
+#define TTT_MALLOC(user, n) ((void)(user), counted(malloc(n)))
+#define TTT_REALLOC(user, p, n) ((void)(user), counted(realloc(p, n)))
+#define TTT_FREE(user, p) ((void)(user), free(p))
+#define TTT_IMPLEMENTATION
+#include "../ttt_model.h"
+#include "ttt_test.h"
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+#define DOUBLE (sizeof(ttt_real) == 8)
+
+// A small model with its optimiser, images and labels.
+typedef struct {
+    ttt_ctx *c;
+    ttt_params p;
+    ttt_vit *vit;
+    ttt_optimizer *opt;
+} model;
+
+static const ttt_vit_desc small = { .image = 8, .channels = 2, .patch = 2, .width = 12, .depth = 2, .classes = 5 };
+static ttt_vit_desc with_mixer(const char *name) {
+    ttt_vit_desc d = small;
+    d.mixer.mixer = ttt_mixer_find(name);
+    d.mixer.heads = 3;
+    d.mixer.inner_lr = 1;
+    return d;
+}
+
+static model make_model(ttt_vit_desc d, ttt_optimizer_desc o, int threads) {
+    model m = { .c = ttt_open(&(ttt_desc){ .seed = 3, .threads = threads }) };
+    m.vit = ttt_vit_new(m.c, &d, &m.p);
+    ttt_params *kept = ttt_alloc(m.c, sizeof *kept, true);
+    *kept = m.p;
+    if (!o.lr) o.lr = (ttt_real)0.01;
+    m.opt = ttt_optimizer_new(m.c, kept, &o);
+    return m;
+}
+
+static ttt_tensor *images(ttt_ctx *c, int64_t B, uint64_t seed) {
+    ttt_rng r = { seed, 0 };
+    ttt_tensor *x = ttt_new(c, TTT_SHAPE(B, 8, 8, 2));
+    for (int64_t i = 0; i < x->size; i++) x->data[i] = (ttt_real)ttt_rng_normal(&r);
+    return x;
+}
+static ttt_tensor *targets(ttt_ctx *c, int64_t B) {
+    int64_t label[64];
+    for (int64_t b = 0; b < B; b++) label[b] = b * 3 % 5;
+    return ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 5);
+}
+static double step(model *m, int64_t B, uint64_t seed) {
+    ttt_mark mark = ttt_mark_get(m->c);
+    ttt_tensor *loss = ttt_softmax_loss(m->c, ttt_vit_forward(m->c, m->vit, images(m->c, B, seed), NULL), targets(m->c, B));
+    double value = (double)ttt_item(loss);
+    ttt_optimizer_step(m->c, m->opt, loss);
+    ttt_release(m->c, mark);
+    return value;
+}
+
+// A hash of all parameters' bits.
+static uint64_t bits_of(const model *m) {
+    uint64_t h = 14695981039346656037u;
+    for (int i = 0; i < m->p.n; i++)
+        for (size_t j = 0; j < (size_t)m->p.item[i].value->size * sizeof(ttt_real); j++)
+            h = (h ^ ((const unsigned char *)m->p.item[i].value->data)[j]) * 1099511628211u;
+    return h;
+}
+
+// ---- losses --------------------------------------------------------------------------------------
+static void losses_equal_their_formulas(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_real logit[6] = { 1, -2, 3, 0, 40, -40 }, target[6] = { 0, (ttt_real)0.25, (ttt_real)0.75, 1, 0, 0 };
+    ttt_tensor *z = ttt_from(c, TTT_SHAPE(2, 3), logit), *t = ttt_from(c, TTT_SHAPE(2, 3), target);
+    double softmax = 0, sigmoid = 0;
+    for (int b = 0; b < 2; b++) {
+        double sum = 0;
+        for (int i = 0; i < 3; i++) sum += exp((double)logit[b * 3 + i]);
+        for (int i = b * 3; i < b * 3 + 3; i++) {
+            double v = (double)logit[i], y = (double)target[i];
+            softmax -= y * (v - log(sum)) / 2;
+            sigmoid += (y * log1p(exp(-v)) + (1 - y) * log1p(exp(v))) / 2;
+        }
+    }
+    CHECK(fabs((double)ttt_item(ttt_softmax_loss(c, z, t)) - softmax) < 1e-5);
+    CHECK(fabs((double)ttt_item(ttt_sigmoid_loss(c, z, t)) - sigmoid) < 1e-5);
+    ttt_softmax_loss(c, z, ttt_zeros(c, TTT_SHAPE(2, 4)));
+    CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(2,4)"));
+    ttt_close(c);
+}
+
+static void right_answers_are_counted_and_nan_is_wrong(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_real logit[8] = { 1, 2, 5, 4, (ttt_real)NAN, 0, 3, (ttt_real)NAN };
+    int64_t label[4] = { 1, 1, 1, 0 };
+    CHECK(ttt_count_right(ttt_from(c, TTT_SHAPE(4, 2), logit), ttt_from_int(c, TTT_SHAPE(4), label)) == 1);
+    int64_t bad[2] = { 0, 7 };
+    ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(2), bad), 5);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "label 7"));
+    ttt_close(c);
+}
+
+static void mixup_blends_with_the_neighbour(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_rng r = { 5, 0 };
+    double mean = 0, least = 1;
+    for (int k = 0; k < 2000; k++) {
+        ttt_mark m = ttt_mark_get(c);
+        ttt_real v[3] = { 1, 10, 100 };
+        ttt_tensor *x = ttt_from(c, TTT_SHAPE(3, 1), v), *y = ttt_from(c, TTT_SHAPE(3, 1), v);
+        ttt_mixup(&r, 0.2, x, y);
+        double a = ((double)x->data[1] - 1) / 9;  // 10 a + 1 (1 - a)
+        mean += a / 2000;
+        least = fmin(least, a);
+        CHECK(fabs((double)x->data[0] - (a * 1 + (1 - a) * 100)) < 1e-3 && fabs((double)x->data[2] - (a * 100 + (1 - a) * 10)) < 1e-3);
+        CHECK(ttt_max_abs_diff(x, y) == 0);
+        ttt_release(c, m);
+    }
+    // the larger of a Beta(0.2,0.2) pair has mean 0.8988 (by numerical integration), deviation 0.13
+    CHECK(fabs(mean - 0.8988) < 0.015 && least >= 0.5 - 1e-6);
+    ttt_close(c);
+}
+
+// ---- ViT -----------------------------------------------------------------------------------------
+static void vit_has_shapes_names_and_counts(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
+        ttt_tensor *y = ttt_vit_forward(m.c, m.vit, images(m.c, 3, 1), NULL);
+        CHECK(ttt_ok(m.c) && y->shape.rank == 2 && y->shape.dim[0] == 3 && y->shape.dim[1] == 5);
+        for (int64_t j = 0; j < y->size; j++) CHECK(y->data[j] == 0);  // the head starts at zero
+        CHECK(ttt_params_find(&m.p, "Transformer/encoderblock_1/MlpBlock_0/Dense_1/kernel") != NULL);
+        CHECK(ttt_params_find(&m.p, "pos_embedding") == NULL && ttt_params_find(&m.p, "head/bias") != NULL);
+        CHECK(ttt_vit_flops(m.vit) > 0);
+        ttt_close(m.c);
+    }
+}
+
+static void learned_positions_are_a_parameter(void) {
+    ttt_vit_desc d = with_mixer("none");
+    d.learned_positions = true;
+    model m = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
+    ttt_tensor *t = ttt_params_find(&m.p, "pos_embedding");
+    CHECK(t && t->size == 16 * 12);
+    ttt_close(m.c);
+}
+
+static void inner_losses_of_every_layer_are_reported(void) {
+    ttt_vit_desc d = with_mixer("mttt-mlp");
+    d.mixer.inner_steps = 2;
+    model m = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
+    ttt_vit_call call = { .want_losses = true };
+    ttt_vit_forward(m.c, m.vit, images(m.c, 3, 1), &call);
+    CHECK(ttt_ok(m.c));
+    for (int i = 0; i < 2; i++) CHECK(call.losses[i] && call.losses[i]->size == 3 && call.losses[i]->data[2] < call.losses[i]->data[0]);
+    ttt_close(m.c);
+}
+
+static ttt_tensor *vit_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
+    model *m = user;
+    (void)x;
+    (void)n;
+    return ttt_softmax_loss(c, ttt_vit_forward(c, m->vit, images(c, 2, 4), NULL), targets(c, 2));
+}
+static void gradients_of_the_whole_model(void) {
+    if (!DOUBLE) SKIP("needs the double build");
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
+        ttt_rng r = { 8, 0 };
+        ttt_tensor *head = ttt_params_find(&m.p, "head/kernel");
+        for (int64_t j = 0; j < head->size; j++) head->data[j] = (ttt_real)(0.3 * ttt_rng_normal(&r));
+        int n = m.p.n < 64 ? m.p.n : 64;
+        ttt_tensor *wrt[64];
+        for (int j = 0; j < n; j++) wrt[j] = m.p.item[j].value;
+        for (int order = 1; order <= 2; order++) {
+            double e = ttt_check_gradient(m.c, vit_value, wrt, n, &m, order, 1e-5);  // elu'' jumps: keep close
+            if (!(e < 1e-6)) printf("  %s order %d: %.2e %s\n", ttt_mixer_at(i)->name, order, e, ttt_error(m.c));
+            CHECK(e < 1e-6);
+        }
+        ttt_close(m.c);
+    }
+}
+
+static void wrong_models_name_the_field(void) {
+    static const struct { ttt_vit_desc d; const char *word; } wrong[] = {
+        { { .image = 8, .channels = 1, .patch = 3, .width = 12, .depth = 1, .classes = 2 }, ".patch 3" },
+        { { .channels = 1, .patch = 2, .width = 12, .depth = 1, .classes = 2 }, ".image 0" },
+        { { .image = 8, .channels = 1, .patch = 2, .width = 13, .depth = 1, .classes = 2 }, "13" },
+        { { .image = 6, .channels = 1, .patch = 2, .width = 12, .depth = 1, .classes = 2, .mixer = { .heads = 3, .inner_lr = 1, .inner_sgd = true, .inner_steps = 2 } }, "mini-batches" },
+        { { .image = 8, .channels = 1, .patch = 2, .width = 12, .depth = 1, .classes = 2, .mixer = { .heads = 5, .inner_lr = 1 } }, ".heads 5" },
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_vit_desc d = wrong[i].d;
+        d.mixer.mixer = ttt_mixer_find("mttt-linear");
+        CHECK(ttt_vit_new(c, &d, &p) == NULL);
+        if (!strstr(ttt_error(c), wrong[i].word)) printf("  got: %s\n", ttt_error(c));
+        CHECK(strstr(ttt_error(c), wrong[i].word) != NULL);
+        ttt_close(c);
+    }
+    model m = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
+    ttt_vit_forward(m.c, m.vit, ttt_zeros(m.c, TTT_SHAPE(2, 9, 9, 2)), NULL);
+    CHECK(ttt_status(m.c) == TTT_ERR_SHAPE && strstr(ttt_error(m.c), "(2,9,9,2)"));
+    ttt_close(m.c);
+}
+
+// ---- optimisers ----------------------------------------------------------------------------------
+static void schedule_follows_the_formula(void) {
+    ttt_optimizer_desc d = { .warmup = 4, .total = 12 };
+    CHECK(ttt_schedule(&d, 0) == 0 && ttt_schedule(&d, 1) == 0.25 && ttt_schedule(&d, 4) == 1);
+    CHECK(fabs(ttt_schedule(&d, 8) - 0.5) < 1e-12 && fabs(ttt_schedule(&d, 12)) < 1e-12 && fabs(ttt_schedule(&d, 99)) < 1e-12);
+    CHECK(ttt_schedule(&(ttt_optimizer_desc){ 0 }, 5) == 1);
+}
+
+// Three updates of one decaying and one plain parameter by every rule, against the formulas in double.
+static void updates_equal_their_formulas(void) {
+    for (int rule = 0; rule <= TTT_MTTT; rule++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_tensor **w = ttt_dense_new(c, &p, "dense", 3, 2, TTT_INIT_XAVIER);
+        ttt_optimizer_desc d = { .rule = (ttt_rule)rule, .lr = (ttt_real)0.1, .weight_decay = (ttt_real)0.3, .momentum = (ttt_real)0.8, .clip = 1, .warmup = 2, .total = 9 };
+        ttt_optimizer *o = ttt_optimizer_new(c, &p, &d);
+        double v[8], m1[8] = { 0 }, m2[8] = { 0 };
+        for (int i = 0; i < 8; i++) v[i] = (double)(i < 6 ? w[0]->data[i] : w[1]->data[i - 6]);
+        for (int k = 0; k < 3; k++) {
+            ttt_real x[3] = { 1, (ttt_real)-0.5, (ttt_real)(k + 1) };
+            ttt_tensor *y = ttt_dense(c, w, ttt_from(c, TTT_SHAPE(1, 3), x));
+            double g[8], norm = 0, s = ttt_schedule(&d, k);
+            for (int j = 0; j < 2; j++) {
+                double out = v[6 + j];
+                for (int i = 0; i < 3; i++) out += (double)x[i] * v[i * 2 + j];
+                g[6 + j] = 2 * out;
+                for (int i = 0; i < 3; i++) g[i * 2 + j] = 2 * out * (double)x[i];
+            }
+            for (int i = 0; i < 8; i++) norm += g[i] * g[i];
+            norm = sqrt(norm);
+            ttt_optimizer_step(c, o, ttt_sum(c, ttt_square(c, y)));
+            CHECK(fabs(o->grad_norm - norm) < 1e-4 * norm);
+            for (int i = 0; i < 8; i++) {
+                double wd = i < 6 ? 0.3 : 0, gi = g[i] * (norm >= 1 ? 1 / norm : 1), u;
+                if (rule == TTT_ADAM || rule == TTT_MOMENTUM) gi += wd * v[i];
+                m1[i] = rule == TTT_MOMENTUM ? 0.8 * m1[i] + gi : 0.9 * m1[i] + 0.1 * gi;
+                m2[i] = 0.999 * m2[i] + 0.001 * gi * gi;
+                u = rule == TTT_MOMENTUM ? m1[i] : m1[i] / (1 - pow(0.9, k + 1)) / (sqrt(m2[i] / (1 - pow(0.999, k + 1))) + 1e-8);
+                double decay = rule == TTT_ADAMW ? 0.1 * wd : rule == TTT_MTTT ? wd : 0;
+                v[i] -= s * (0.1 * u + decay * v[i]);
+            }
+            CHECK_CLOSE(w[0]->data, v, 6, 1e-4, 1e-5);
+            CHECK_CLOSE(w[1]->data, v + 6, 2, 1e-4, 1e-5);
+        }
+        ttt_close(c);
+    }
+}
+
+static void accumulated_gradients_are_the_mean(void) {
+    model one = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_MOMENTUM, .momentum = (ttt_real)0.5 }, 1);
+    model two = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_MOMENTUM, .momentum = (ttt_real)0.5, .accumulate = 2 }, 1);
+    for (int k = 0; k < 3; k++) {
+        step(&one, 4, 9);
+        step(&two, 4, 9);
+        step(&two, 4, 9);
+    }
+    CHECK(one.opt->updates == 3 && two.opt->updates == 3);
+    for (int i = 0; i < one.p.n; i++) CHECK(ttt_max_abs_diff(one.p.item[i].value, two.p.item[i].value) < 1e-5);
+    ttt_close(one.c);
+    ttt_close(two.c);
+}
+
+static void frozen_starts_stay(void) {
+    model m = make_model(with_mixer("mttt-mlp"), (ttt_optimizer_desc){ .freeze_inner = true, .weight_decay = (ttt_real)0.1 }, 1);
+    ttt_tensor *w0 = ttt_params_find(&m.p, "Transformer/encoderblock_0/TTTLayer_0/inner_Dense_0/kernel"), *before = ttt_from(m.c, w0->shape, w0->data);
+    ttt_tensor *phi = ttt_params_find(&m.p, "Transformer/encoderblock_0/TTTLayer_0/phi/kernel"), *phi_before = ttt_from(m.c, phi->shape, phi->data);
+    for (int k = 0; k < 3; k++) step(&m, 4, 1);
+    CHECK(ttt_max_abs_diff(w0, before) == 0);
+    CHECK(ttt_max_abs_diff(phi, phi_before) > 0);
+    ttt_close(m.c);
+}
+
+static void a_gradient_that_is_not_finite_changes_nothing(void) {
+    model m = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
+    step(&m, 4, 1);
+    uint64_t before = bits_of(&m);
+    ttt_tensor *head = ttt_params_find(&m.p, "head/bias");
+    ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, ttt_exp(m.c, ttt_shift(m.c, head, 800)), 1)));
+    CHECK(ttt_ok(m.c) && m.opt->skipped == 1 && bits_of(&m) == before);
+    step(&m, 4, 1);
+    CHECK(m.opt->updates == 2 && bits_of(&m) != before);
+    ttt_close(m.c);
+}
+
+static void training_lowers_the_loss_of_every_mixer(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
+        double first = step(&m, 10, 1), last = 0;
+        for (int k = 0; k < 40; k++) last = step(&m, 10, 1);
+        if (!(last < 0.2 * first)) printf("  %s: %g -> %g\n", ttt_mixer_at(i)->name, first, last);
+        CHECK(last < 0.2 * first);
+        ttt_close(m.c);
+    }
+}
+
+static void the_same_bits_for_any_number_of_threads(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        uint64_t bits[4];
+        static const int threads[4] = { 1, 2, 3, 8 };
+        for (int k = 0; k < 4; k++) {
+            model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ .clip = 1, .weight_decay = (ttt_real)0.1 }, threads[k]);
+            for (int s = 0; s < 3; s++) step(&m, 32, (uint64_t)s);
+            bits[k] = bits_of(&m);
+            ttt_close(m.c);
+        }
+        CHECK(bits[1] == bits[0] && bits[2] == bits[0] && bits[3] == bits[0]);
+    }
+}
+
+static void warm_steps_allocate_nothing(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
+        d.mixer.inner_steps = 2;
+        d.mixer.inner_sgd = true;
+        model m = make_model(d, (ttt_optimizer_desc){ .clip = 1 }, 2);
+        step(&m, 16, 1);
+        step(&m, 16, 2);
+        long before = mallocs;
+        size_t peak[3];
+        for (int k = 0; k < 3; k++) {
+            ttt_memory_reset(m.c);
+            step(&m, 16, (uint64_t)k);
+            peak[k] = ttt_memory(m.c).peak;
+        }
+        CHECK(mallocs == before);
+        CHECK(peak[0] == peak[1] && peak[1] == peak[2]);
+        ttt_close(m.c);
+    }
+}
+
+// ---- checkpoints ---------------------------------------------------------------------------------
+#ifndef TTT_NO_STDIO
+static const char *temporary(const char *name) {
+    static char path[4][256];
+    static int which;
+    const char *dir = getenv("TMPDIR");
+    char *p = path[which++ % 4];
+    long id = 0;
+#if defined(__unix__) || defined(__APPLE__)
+    id = (long)getpid();
+#endif
+    snprintf(p, sizeof path[0], "%s/ttt_test_model_%ld_%s", dir && *dir ? dir : "/tmp", id, name);
+    return p;
+}
+
+static void resuming_gives_the_same_bits(void) {
+    ttt_vit_desc d = with_mixer("mttt-mlp");
+    d.mixer.inner_sgd = true;  // so that random numbers matter
+    d.mixer.inner_steps = 2;
+    ttt_optimizer_desc o = { .weight_decay = (ttt_real)0.1, .warmup = 2, .total = 8, .clip = 1 };
+    const char *path = temporary("checkpoint.safetensors");
+    model a = make_model(d, o, 1), b = make_model(d, o, 2);
+    for (int k = 0; k < 3; k++) step(&a, 8, (uint64_t)k);
+    ttt_note note = { "position", "3" };
+    CHECK(ttt_checkpoint_save(a.c, path, &a.p, a.opt, &note, 1) == TTT_OK);
+    for (int k = 3; k < 6; k++) step(&a, 8, (uint64_t)k);
+    ttt_bundle file;
+    step(&b, 8, 77);  // something else before
+    CHECK(ttt_checkpoint_load(b.c, path, &b.p, b.opt, &file) == TTT_OK);
+    CHECK(ttt_bundle_note(&file, "position") && strcmp(ttt_bundle_note(&file, "position"), "3") == 0);
+    for (int k = 3; k < 6; k++) step(&b, 8, (uint64_t)k);
+    CHECK(bits_of(&a) == bits_of(&b));
+    remove(path);
+    ttt_close(a.c);
+    ttt_close(b.c);
+}
+
+static void a_checkpoint_of_another_model_is_refused(void) {
+    const char *path = temporary("other.safetensors");
+    model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1), b = make_model(with_mixer("self-attention"), (ttt_optimizer_desc){ 0 }, 1);
+    ttt_bundle file;
+    CHECK(ttt_checkpoint_save(a.c, path, &a.p, NULL, NULL, 0) == TTT_OK);
+    uint64_t before = bits_of(&b);
+    CHECK(ttt_checkpoint_load(b.c, path, &b.p, NULL, &file) == TTT_ERR_FORMAT);
+    CHECK(strstr(ttt_error(b.c), "MultiHeadDotProductAttention_0") && strstr(ttt_error(b.c), path));
+    CHECK(bits_of(&b) == before);
+    CHECK(ttt_checkpoint_load(a.c, path, &a.p, a.opt, &file) == TTT_ERR_FORMAT);  // it has no moments
+    remove(path);
+    ttt_close(a.c);
+    ttt_close(b.c);
+}
+
+static void charts_are_svg(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    double x[4] = { 0, 10, 20, 30 }, y[4] = { 2.5, NAN, 0.7, 0.1 };
+    ttt_series s = { "loss <&>", x, y, 4 };
+    ttt_panel p[2] = { { "loss", "step", "nats", &s, 1 }, { "nothing", "", "", &s, 0 } };
+    const char *path = temporary("chart.svg");
+    CHECK(ttt_chart_write(c, path, "title", p, 2, 2) == TTT_OK);
+    char *text = ttt_file_read(c, path, &(size_t){ 0 });
+    CHECK(text && strncmp(text, "<svg ", 5) == 0 && strstr(text, "loss &lt;&amp;>") && strstr(text, "</svg>") && !strstr(text, "nan"));
+    CHECK(ttt_chart_write(c, "/no/such/folder/chart.svg", "title", p, 2, 2) == TTT_ERR_FILE);
+    remove(path);
+    ttt_close(c);
+}
+#endif
+
+int main(int argc, char **argv) {
+    static const ttt_test all[] = {
+        T(losses_equal_their_formulas),
+        T(right_answers_are_counted_and_nan_is_wrong),
+        T(mixup_blends_with_the_neighbour),
+        T(vit_has_shapes_names_and_counts),
+        T(learned_positions_are_a_parameter),
+        T(inner_losses_of_every_layer_are_reported),
+        T(gradients_of_the_whole_model),
+        T(wrong_models_name_the_field),
+        T(schedule_follows_the_formula),
+        T(updates_equal_their_formulas),
+        T(accumulated_gradients_are_the_mean),
+        T(frozen_starts_stay),
+        T(a_gradient_that_is_not_finite_changes_nothing),
+        T(training_lowers_the_loss_of_every_mixer),
+        T(the_same_bits_for_any_number_of_threads),
+        T(warm_steps_allocate_nothing),
+#ifndef TTT_NO_STDIO
+        T(resuming_gives_the_same_bits),
+        T(a_checkpoint_of_another_model_is_refused),
+        T(charts_are_svg),
+#endif
+        { 0 },
+    };
+    return ttt_test_main(argc, argv, all);
+}
