@@ -573,7 +573,8 @@ ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_
 }
 
 // ---- [5] CHARTS ----------------------------------------------------------------------------------
-enum { TTT__PANEL_WIDTH = 420, TTT__PANEL_HEIGHT = 300, TTT__LEFT = 62, TTT__RIGHT = 14, TTT__TOP = 34, TTT__BOTTOM = 44, TTT__HEADING = 40 };
+static const int ttt__panel_width = 420, ttt__panel_height = 300, ttt__heading = 40;
+static const int ttt__left = 62, ttt__right = 14, ttt__top = 34, ttt__bottom = 44;  // margins of a panel
 
 // Colours that people with any colour vision can tell apart [Okabe, Ito 2008].
 static const char *const ttt__colours[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999" };
@@ -671,7 +672,7 @@ static void ttt__svg_line(ttt__svg *s, const ttt__frame *f, const ttt_series *li
 }
 
 static void ttt__svg_panel(ttt__svg *s, const ttt_panel *p, double left, double top) {
-    ttt__frame f = { left + TTT__LEFT, top + TTT__TOP, TTT__PANEL_WIDTH - TTT__LEFT - TTT__RIGHT, TTT__PANEL_HEIGHT - TTT__TOP - TTT__BOTTOM,
+    ttt__frame f = { left + ttt__left, top + ttt__top, ttt__panel_width - ttt__left - ttt__right, ttt__panel_height - ttt__top - ttt__bottom,
                      ttt__range_of(p, false), ttt__range_of(p, true) };
     ttt__svg_axes(s, &f, p);
     for (int i = 0; i < p->n_series; i++) {
@@ -688,14 +689,14 @@ ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, cons
     ttt__svg s;
     if (columns > n) columns = n;
     if (columns < 1) columns = 1;
-    int width = columns * TTT__PANEL_WIDTH, height = TTT__HEADING + (n + columns - 1) / columns * TTT__PANEL_HEIGHT;
+    int width = columns * ttt__panel_width, height = ttt__heading + (n + columns - 1) / columns * ttt__panel_height;
     if (!ttt_file_begin(c, &s.file, path)) return ttt_status(c);
     s.good = true;
     ttt__svg_put(&s, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" fill=\"#222222\">\n",
                  width, height, width, height);
     ttt__svg_put(&s, "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", width, height);
-    ttt__svg_label(&s, TTT__LEFT, 26, "start", 16, "font-weight=\"bold\"", title);
-    for (int i = 0; i < n; i++) ttt__svg_panel(&s, &panel[i], i % columns * TTT__PANEL_WIDTH, TTT__HEADING + i / columns * TTT__PANEL_HEIGHT);
+    ttt__svg_label(&s, ttt__left, 26, "start", 16, "font-weight=\"bold\"", title);
+    for (int i = 0; i < n; i++) ttt__svg_panel(&s, &panel[i], i % columns * ttt__panel_width, ttt__heading + i / columns * ttt__panel_height);
     ttt__svg_put(&s, "</svg>\n");
     return ttt_file_finish(c, &s.file, s.good);
 }

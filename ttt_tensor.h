@@ -3246,6 +3246,856 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 #undef A
 #undef B
 
+// ---- [16] FILES ----------------------------------------------------------------------------------
+#ifndef TTT_NO_STDIO
+#include <errno.h>
+#ifdef _WIN32
+#include <io.h>
+#include <process.h>
+#ifndef _WINDOWS_
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#endif
+#elif defined(__unix__) || defined(__APPLE__)
+#include <fcntl.h>
+#include <unistd.h>
+#if defined(__STRICT_ANSI__) && !defined(__cplusplus)  // hidden by -std=c99, there all the same
+extern int fileno(FILE *stream);
+extern int fsync(int descriptor);
+#endif
+#define TTT__POSIX_FILES
+#endif
+
+// -- whole files
+static bool ttt__seek(FILE *f, int64_t at, int whence) {
+#ifdef _WIN32
+    return _fseeki64(f, at, whence) == 0;
+#else
+    return (long)at == at && fseek(f, (long)at, whence) == 0;
+#endif
+}
+
+// Opens a file to read and tells its size; NULL after an error.
+static FILE *ttt__file_open(ttt_ctx *c, const char *path, int64_t *size) {
+    FILE *f = c->result ? NULL : fopen(path, "rb");
+    if (c->result) return NULL;
+    if (!f) {
+        ttt_fail(c, TTT_ERR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+        return NULL;
+    }
+    bool good = ttt__seek(f, 0, SEEK_END);
+#ifdef _WIN32
+    *size = _ftelli64(f);
+#else
+    *size = ftell(f);
+#endif
+    if (good && *size >= 0 && *size < PTRDIFF_MAX && ttt__seek(f, 0, SEEK_SET)) return f;
+    ttt_fail(c, TTT_ERR_FILE, "%s: cannot be read: its size cannot be told", path);
+    fclose(f);
+    return NULL;
+}
+
+static bool ttt__file_get(ttt_ctx *c, const char *path, FILE *f, void *to, size_t n) {
+    if (fread(to, 1, n, f) == n) return true;
+    ttt_fail(c, TTT_ERR_FILE, "%s: cannot be read: %s", path, ferror(f) ? strerror(errno) : "it ended early");
+    return false;
+}
+
+char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
+    int64_t n = 0;
+    FILE *f = ttt__file_open(c, path, &n);
+    char *text = f ? (char *)ttt_alloc(c, (size_t)n + 1, false) : NULL;
+    if (text && ttt__file_get(c, path, f, text, (size_t)n)) text[n] = 0;
+    if (f) fclose(f);
+    *size = c->result ? 0 : (size_t)n;
+    return c->result ? NULL : text;
+}
+
+// Written under a name that no other writer takes, then renamed: readers see the old or the new file.
+bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
+    if (c->result) return false;
+    if (strlen(path) >= sizeof w->path) {
+        ttt_fail(c, TTT_ERR_FILE, "%.80s...: its name is longer than %d bytes", path, (int)sizeof w->path - 1);
+        return false;
+    }
+#ifdef TTT__POSIX_FILES
+    unsigned long process = (unsigned long)getpid();
+#elif defined(_WIN32)
+    unsigned long process = (unsigned long)_getpid();
+#else
+    unsigned long process = 0;
+#endif
+    snprintf(w->path, sizeof w->path, "%s", path);
+    snprintf(w->temporary, sizeof w->temporary, "%s.%lx.%lx.tmp", path, process, (unsigned long)((uintptr_t)c & 0xffffffff));
+    w->stream = fopen(w->temporary, "wb");
+    if (!w->stream) ttt_fail(c, TTT_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+    return w->stream != NULL;
+}
+
+bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) { return fwrite(bytes, 1, n, (FILE *)w->stream) == n; }
+
+// Everything to the disk. Each call is looked at: a full disk may show in any one of them only.
+static bool ttt__file_flush(FILE *f) {
+    if (fflush(f) != 0 || ferror(f)) return false;
+#if defined(TTT__POSIX_FILES)
+    return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOSYS;  // not every file can be synced
+#elif defined(_WIN32)
+    return _commit(_fileno(f)) == 0;
+#else
+    return true;
+#endif
+}
+
+static bool ttt__file_rename(const char *from, const char *to) {
+#ifdef _WIN32
+    return MoveFileExA(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) != 0;
+#else
+    return rename(from, to) == 0;
+#endif
+}
+
+// Makes the new name itself last, where a folder can be synced.
+static void ttt__folder_flush(const char *path) {
+#ifdef TTT__POSIX_FILES
+    char folder[1024];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    int descriptor = open(folder, O_RDONLY);
+    if (descriptor < 0) return;
+    fsync(descriptor);
+    close(descriptor);
+#else
+    (void)path;
+#endif
+}
+
+ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
+    int error = errno;
+    good = good && !c->result;
+    if (good && !ttt__file_flush((FILE *)w->stream)) {
+        good = false;
+        error = errno;
+    }
+    if (fclose((FILE *)w->stream) != 0 && good) {
+        good = false;
+        error = errno;
+    }
+    if (good && !ttt__file_rename(w->temporary, w->path)) {
+        good = false;
+        error = errno;
+    }
+    if (good) ttt__folder_flush(w->path);
+    else remove(w->temporary);
+    if (!good) ttt_fail(c, TTT_ERR_FILE, "%s: cannot be written: %s", w->path, strerror(error));
+    return c->result;
+}
+
+// -- numbers as bytes, whatever the machine's own order
+static uint64_t ttt__bytes(const unsigned char *p, int n, bool big) {
+    uint64_t v = 0;
+    for (int i = 0; i < n; i++) v |= (uint64_t)p[big ? n - 1 - i : i] << 8 * i;
+    return v;
+}
+static float ttt__float_of(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+static double ttt__double_of(uint64_t bits) {
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    return d;
+}
+// IEEE half precision: 1 sign, 5 exponent, 10 fraction bits
+static float ttt__half_of(uint32_t bits) {
+    uint32_t sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
+    if (exponent == 31) return ttt__float_of(sign | 0x7f800000 | fraction << 13);
+    if (exponent > 0) return ttt__float_of(sign | (exponent + 112) << 23 | fraction << 13);
+    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
+    return sign ? -f : f;
+}
+
+// The element types of files. `kind`: r real, i signed, u unsigned, b bool.
+typedef struct ttt__file_type {
+    const char *name, *numpy;  // in safetensors; in .npy behind its byte-order mark
+    char kind;
+    int bytes;
+} ttt__file_type;
+static const ttt__file_type ttt__file_types[] = {
+    { "F64", "f8", 'r', 8 }, { "F32", "f4", 'r', 4 }, { "F16", "f2", 'r', 2 }, { "BF16", "", 'r', 2 },
+    { "I64", "i8", 'i', 8 }, { "I32", "i4", 'i', 4 }, { "I16", "i2", 'i', 2 }, { "I8", "i1", 'i', 1 },
+    { "U64", "u8", 'u', 8 }, { "U32", "u4", 'u', 4 }, { "U16", "u2", 'u', 2 }, { "U8", "u1", 'u', 1 },
+    { "BOOL", "b1", 'b', 1 },
+};
+enum { TTT__N_FILE_TYPES = sizeof ttt__file_types / sizeof *ttt__file_types };
+
+static const ttt__file_type *ttt__file_type_named(const char *name, bool numpy) {
+    for (int i = 0; i < TTT__N_FILE_TYPES; i++) {
+        const char *own = numpy ? ttt__file_types[i].numpy : ttt__file_types[i].name;
+        if (*own && strcmp(own, name) == 0) return &ttt__file_types[i];
+    }
+    return NULL;
+}
+
+static ttt_real ttt__real_of(const ttt__file_type *type, uint64_t bits) {
+    if (type->bytes == 8) return (ttt_real)ttt__double_of(bits);
+    if (type->bytes == 4) return (ttt_real)ttt__float_of((uint32_t)bits);
+    return (ttt_real)(*type->numpy ? ttt__half_of((uint32_t)bits) : ttt__float_of((uint32_t)bits << 16));
+}
+static int64_t ttt__int_of(const ttt__file_type *type, uint64_t bits) {
+    int shift = 64 - 8 * type->bytes;
+    if (type->kind == 'i' && type->bytes < 8 && (bits >> (8 * type->bytes - 1) & 1)) bits |= ~(uint64_t)0 << (64 - shift);
+    int64_t v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+// Elements of a file into a tensor of its shape, in pieces. U64 numbers above 2^63 - 1 have no place in
+// an int64_t: a tensor that has one becomes real.
+static ttt_tensor *ttt__file_elements(ttt_ctx *c, const char *path, FILE *f, const ttt__file_type *type, ttt_shape s, bool big) {
+    unsigned char piece[8 * 1024];
+    ttt_tensor *t = ttt__or_empty(c, ttt__tensor(c, s, type->kind == 'r' ? TTT_DTYPE_REAL : TTT_DTYPE_INT, false, NULL));
+    bool beyond = false;
+    for (int64_t i = 0; i < t->size && !c->result;) {
+        int64_t n = TTT__MIN(1024, t->size - i);
+        if (!ttt__file_get(c, path, f, piece, (size_t)(n * type->bytes))) break;
+        for (int64_t k = 0; k < n; k++) {
+            uint64_t bits = ttt__bytes(piece + k * type->bytes, type->bytes, big);
+            if (t->data) t->data[i + k] = ttt__real_of(type, bits);
+            else t->index[i + k] = ttt__int_of(type, bits);
+            beyond = beyond || (type->kind == 'u' && type->bytes == 8 && bits >> 63);
+        }
+        i += n;
+    }
+    if (!beyond || c->result) return t;
+    ttt_tensor *real = ttt_new(c, s);
+    for (int64_t i = 0; i < real->size; i++) real->data[i] = (ttt_real)(uint64_t)t->index[i];
+    return real;
+}
+
+// -- JSON [RFC 8259], strict, read by asking for what is expected:
+//     ttt__json_enter(j, '{'); while (ttt__json_key(j, &key)) { ...read or skip one value... }
+//     ttt__json_enter(j, '['); while (ttt__json_item(j)) { ...one value... }
+// The first thing that is wrong is kept in `why`, and everything answers no from then on.
+typedef struct ttt__json {
+    ttt_ctx *c;
+    const char *begin, *p, *end;
+    const char *why;    // NULL: nothing wrong so far
+    int depth;
+    uint64_t not_first;  // a bit for each level: a value was read there
+} ttt__json;
+#define TTT__JSON_DEPTH 64
+
+static bool ttt__json_fail(ttt__json *j, const char *why) {
+    if (!j->why) j->why = why;
+    return false;
+}
+static char ttt__json_peek(ttt__json *j) {
+    while (j->p < j->end && (*j->p == ' ' || *j->p == '\t' || *j->p == '\n' || *j->p == '\r')) j->p++;
+    return j->p < j->end && !j->why ? *j->p : 0;
+}
+static bool ttt__json_take(ttt__json *j, char what) {
+    if (ttt__json_peek(j) != what) return ttt__json_fail(j, what == '{' ? "an object was expected" : what == '[' ? "a list was expected" : what == '"' ? "a string was expected" : what == ':' ? "a colon was expected" : "a comma or the end was expected");
+    j->p++;
+    return true;
+}
+static bool ttt__json_enter(ttt__json *j, char open) {
+    if (!ttt__json_take(j, open)) return false;
+    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "it is nested more than 64 deep");
+    j->not_first &= ~((uint64_t)1 << j->depth++);
+    return true;
+}
+// Whether a value follows before `close`; takes the comma before it.
+static bool ttt__json_more(ttt__json *j, char close) {
+    uint64_t bit = (uint64_t)1 << (j->depth - 1);
+    if (ttt__json_peek(j) == close) {
+        j->p++;
+        j->depth--;
+        return false;
+    }
+    if ((j->not_first & bit) && !ttt__json_take(j, ',')) return false;
+    j->not_first |= bit;
+    return !j->why;
+}
+static bool ttt__json_item(ttt__json *j) { return ttt__json_more(j, ']'); }
+
+static int ttt__hex(char ch) { return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1; }
+static int32_t ttt__json_u(ttt__json *j) {  // the four digits of \uXXXX
+    int32_t v = 0;
+    for (int i = 0; i < 4; i++, j->p++) {
+        int digit = j->p < j->end ? ttt__hex(*j->p) : -1;
+        if (digit < 0) return -1;
+        v = 16 * v + digit;
+    }
+    return v;
+}
+static int ttt__put_utf8(char *to, int32_t code) {
+    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
+    to[0] = (char)(lead[n] | code);
+    return n;
+}
+// Length of the UTF-8 character at p, 0 if it is none (overlong forms and surrogates are none).
+static int ttt__utf8_length(const char *p, const char *end) {
+    const unsigned char *s = (const unsigned char *)p;
+    int n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    if (n == 0 || end - p < n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    bool bad = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f);
+    return bad ? 0 : n;
+}
+// One escape behind its backslash, decoded to `to`; 0 if it is wrong.
+static int ttt__json_escape(ttt__json *j, char *to) {
+    static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    char ch = j->p < j->end ? *j->p++ : 0;
+    const char *at = ch ? strchr(plain, ch) : NULL;
+    if (at) {
+        *to = meaning[at - plain];
+        return 1;
+    }
+    int32_t code = ch == 'u' ? ttt__json_u(j) : -1;
+    if (code >= 0xd800 && code < 0xdc00 && j->end - j->p >= 6 && j->p[0] == '\\' && j->p[1] == 'u') {  // a pair
+        j->p += 2;
+        int32_t low = ttt__json_u(j);
+        code = low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
+    }
+    if (code <= 0 || (code >= 0xd800 && code < 0xe000)) return 0;
+    return ttt__put_utf8(to, code);
+}
+// A string, decoded into the step arena; NULL if there is none. It never grows by decoding.
+static const char *ttt__json_string(ttt__json *j) {
+    if (!ttt__json_take(j, '"')) return NULL;
+    const char *close = j->p;
+    while (close < j->end && *close != '"') close += *close == '\\' && close + 1 < j->end ? 2 : 1;
+    char *text = close < j->end ? (char *)ttt_alloc(j->c, (size_t)(close - j->p) + 1, false) : NULL, *to = text;
+    if (!text) return ttt__json_fail(j, "a string has no end"), (const char *)NULL;
+    while (*j->p != '"') {
+        int n = *j->p == '\\' ? 0 : (unsigned char)*j->p < 0x20 ? 0 : ttt__utf8_length(j->p, j->end);
+        if (*j->p == '\\') {
+            j->p++;
+            n = ttt__json_escape(j, to);
+        } else {
+            for (int i = 0; i < n; i++) to[i] = *j->p++;
+        }
+        if (n == 0) return ttt__json_fail(j, "a string has a wrong escape, a control character or is not UTF-8"), (const char *)NULL;
+        to += n;
+    }
+    j->p++;
+    *to = 0;
+    return text;
+}
+static bool ttt__json_key(ttt__json *j, const char **key) { return ttt__json_more(j, '}') && (*key = ttt__json_string(j)) != NULL && ttt__json_take(j, ':'); }
+
+// The text of a number, of which JSON knows less than C: no +, no leading zeros, no bare point.
+static size_t ttt__json_number(ttt__json *j, bool *whole) {
+    ttt__json_peek(j);
+    const char *p = j->p, *digits;
+#define DIGITS() for (digits = p; p < j->end && *p >= '0' && *p <= '9'; p++) {}
+    if (p < j->end && *p == '-') p++;
+    DIGITS()
+    bool good = p > digits && (*digits != '0' || p == digits + 1);
+    *whole = true;
+    if (p < j->end && *p == '.') {
+        p++;
+        DIGITS()
+        good = good && p > digits;
+        *whole = false;
+    }
+    if (p < j->end && (*p == 'e' || *p == 'E')) {
+        p++;
+        if (p < j->end && (*p == '+' || *p == '-')) p++;
+        DIGITS()
+        good = good && p > digits;
+        *whole = false;
+    }
+#undef DIGITS
+    if (!good || j->why) return ttt__json_fail(j, "a number was expected"), (size_t)0;
+    return (size_t)(p - j->p);
+}
+static bool ttt__json_int(ttt__json *j, int64_t *v) {
+    bool whole;
+    size_t n = ttt__json_number(j, &whole);
+    if (n == 0) return false;
+    bool minus = *j->p == '-';
+    uint64_t value = 0, limit = (uint64_t)INT64_MAX + minus;
+    for (size_t i = minus; i < n && whole; i++) {
+        uint64_t digit = (uint64_t)(j->p[i] - '0');
+        if (value > (limit - digit) / 10) return ttt__json_fail(j, "a whole number is beyond 64 bits");
+        value = 10 * value + digit;
+    }
+    if (!whole) return ttt__json_fail(j, "a whole number was expected");
+    *v = minus ? (int64_t)(0 - value) : (int64_t)value;
+    j->p += n;
+    return true;
+}
+// -- safetensors: 8 bytes length n of the header, little-endian; the header, n bytes of JSON, padded by
+// spaces: {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[begin,end]}, ..., "__metadata__":{...}};
+// then the data, which the tensors cover without hole or overlap.
+#define TTT__SAFETENSORS_HEADER ((uint64_t)100000000)
+typedef struct ttt__entry {
+    const char *name;
+    const ttt__file_type *type;
+    ttt_shape shape;
+    int64_t begin, end;
+    int64_t place;  // in the header
+} ttt__entry;
+typedef struct ttt__safetensors {
+    ttt_ctx *c;
+    const char *path;
+    ttt__entry *entry;
+    int64_t n, capacity, data_size;
+    ttt_bundle *out;
+    int64_t notes_capacity;
+} ttt__safetensors;
+
+static bool ttt__format_fail(ttt_ctx *c, const char *path, const char *name, const char *what) {
+    ttt_fail(c, TTT_ERR_FORMAT, "%s: %s%.100s%s%s", path, name ? "tensor \"" : "", name ? name : "", name ? "\": " : "", what);
+    return false;
+}
+
+// Room for one more item in an array of the step arena.
+static void *ttt__room(ttt_ctx *c, void *array, int64_t n, int64_t *capacity, size_t item) {
+    if (n < *capacity) return array;
+    int64_t more = TTT__MAX(64, 2 * n);
+    void *p = ttt_alloc(c, (size_t)more * item, false);
+    if (p && n) memcpy(p, array, (size_t)n * item);
+    if (p) *capacity = more;
+    return p;
+}
+
+static bool ttt__read_notes(ttt__safetensors *s, ttt__json *j) {
+    const char *key;
+    if (s->out->n_notes) return ttt__json_fail(j, "it has __metadata__ twice");
+    if (!ttt__json_enter(j, '{')) return false;
+    while (ttt__json_key(j, &key)) {
+        s->out->notes = (ttt_note *)ttt__room(s->c, s->out->notes, s->out->n_notes, &s->notes_capacity, sizeof(ttt_note));
+        const char *text = s->out->notes ? ttt__json_string(j) : NULL;
+        if (!text) return false;
+        ttt_note note = { key, text };
+        s->out->notes[s->out->n_notes++] = note;
+    }
+    return !j->why;
+}
+
+static bool ttt__read_shape(ttt__json *j, ttt_shape *s) {
+    *s = ttt_scalar_shape();
+    if (!ttt__json_enter(j, '[')) return false;
+    while (ttt__json_item(j)) {
+        if (s->rank == TTT_MAX_RANK) return ttt__json_fail(j, "a tensor has more than 8 axes");
+        if (!ttt__json_int(j, &s->dim[s->rank])) return false;
+        if (s->dim[s->rank++] < 0) return ttt__json_fail(j, "a shape has a negative size");
+    }
+    return !j->why;
+}
+
+static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
+    return ttt__json_enter(j, '[') && ttt__json_item(j) && ttt__json_int(j, &e->begin) && ttt__json_item(j) && ttt__json_int(j, &e->end) &&
+           (!ttt__json_item(j) || ttt__json_fail(j, "data_offsets has more than two numbers")) && !j->why;
+}
+
+static bool ttt__read_entry(ttt__safetensors *s, ttt__json *j, ttt__entry *e) {
+    enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4 };
+    int seen = 0;
+    const char *key;
+    if (!ttt__json_enter(j, '{')) return false;
+    while (ttt__json_key(j, &key)) {
+        int which = strcmp(key, "dtype") == 0 ? DTYPE : strcmp(key, "shape") == 0 ? SHAPE : strcmp(key, "data_offsets") == 0 ? OFFSETS : 0;
+        if (which == 0) return ttt__json_fail(j, "a tensor has a key other than dtype, shape, data_offsets");
+        if (seen & which) return ttt__json_fail(j, "a tensor has a key twice");
+        seen |= which;
+        if (which == DTYPE) {
+            const char *name = ttt__json_string(j);
+            e->type = name ? ttt__file_type_named(name, false) : NULL;
+            if (!name) return false;
+            if (!e->type) return ttt__json_fail(j, "a dtype is unknown or not supported");
+        } else if (!(which == SHAPE ? ttt__read_shape(j, &e->shape) : ttt__read_offsets(j, e))) return ttt__json_fail(j, "data_offsets must be two whole numbers");
+    }
+    if (!j->why && seen != (DTYPE | SHAPE | OFFSETS)) return ttt__json_fail(j, "a tensor lacks dtype, shape or data_offsets");
+    (void)s;
+    return !j->why;
+}
+
+// The shape's bytes are the span's bytes, without a product that wraps around.
+static bool ttt__entry_good(ttt__safetensors *s, const ttt__entry *e) {
+    int64_t size = ttt_shape_size(e->shape);
+    if (e->begin < 0 || e->end < e->begin || e->end > s->data_size) return ttt__format_fail(s->c, s->path, e->name, "its data_offsets do not lie in the data");
+    if (size < 0 || size > INT64_MAX / 8 || size * e->type->bytes != e->end - e->begin) return ttt__format_fail(s->c, s->path, e->name, "its shape does not have the size of its data");
+    return true;
+}
+
+static bool ttt__read_header(ttt__safetensors *s, const char *text, size_t n) {
+    ttt__json j = { s->c, text, text, text + n, NULL, 0, 0 };
+    const char *key = NULL;
+    if (n == 0 || *text != '{') return ttt__format_fail(s->c, s->path, NULL, "its header does not begin with {");
+    ttt__json_enter(&j, '{');
+    while (ttt__json_key(&j, &key)) {
+        if (strcmp(key, "__metadata__") == 0) {
+            if (!ttt__read_notes(s, &j)) break;
+            continue;
+        }
+        s->entry = (ttt__entry *)ttt__room(s->c, s->entry, s->n, &s->capacity, sizeof *s->entry);
+        if (!s->entry) return false;
+        ttt__entry *e = &s->entry[s->n];
+        memset(e, 0, sizeof *e);
+        e->name = key;
+        e->place = s->n;
+        if (!ttt__read_entry(s, &j, e) || !ttt__entry_good(s, e)) break;
+        s->n++;
+        key = NULL;
+    }
+    if (s->c->result) return false;
+    while (!j.why && j.p < j.end && *j.p == ' ') j.p++;
+    if (!j.why && j.p < j.end) j.why = "something follows its header";
+    if (!j.why) return true;
+    ttt_fail(s->c, TTT_ERR_FORMAT, "%s: byte %lld of its header%s%.100s%s: %s", s->path, (long long)(j.p - j.begin), key ? ", in \"" : "", key ? key : "", key ? "\"" : "", j.why);
+    return false;
+}
+
+static int ttt__by_name(const void *a, const void *b) { return strcmp(((const ttt__entry *)a)->name, ((const ttt__entry *)b)->name); }
+static int ttt__by_offset(const void *a, const void *b) {
+    const ttt__entry *x = (const ttt__entry *)a, *y = (const ttt__entry *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+// No name twice, no byte unused or used twice. Leaves the entries in order of their data.
+static bool ttt__entries_good(ttt__safetensors *s) {
+    int64_t at = 0;
+    if (s->n == 0) return s->data_size == 0 || ttt__format_fail(s->c, s->path, NULL, "it has data but no tensors");
+    qsort(s->entry, (size_t)s->n, sizeof *s->entry, ttt__by_name);
+    for (int64_t i = 1; i < s->n; i++)
+        if (strcmp(s->entry[i - 1].name, s->entry[i].name) == 0) return ttt__format_fail(s->c, s->path, s->entry[i].name, "it is there twice");
+    qsort(s->entry, (size_t)s->n, sizeof *s->entry, ttt__by_offset);
+    for (int64_t i = 0; i < s->n; i++) {
+        if (s->entry[i].begin != at) return ttt__format_fail(s->c, s->path, s->entry[i].name, s->entry[i].begin < at ? "its data overlaps another's" : "there is a hole before its data");
+        at = s->entry[i].end;
+    }
+    return at == s->data_size || ttt__format_fail(s->c, s->path, NULL, "it has bytes behind the last tensor");
+}
+
+static bool ttt__read_tensors(ttt__safetensors *s, FILE *f) {
+    s->out->tensors = (ttt_named *)ttt_alloc(s->c, (size_t)s->n * sizeof(ttt_named), false);
+    for (int64_t i = 0; i < s->n && !s->c->result; i++) {
+        const ttt__entry *e = &s->entry[i];
+        ttt_named named = { e->name, ttt__file_elements(s->c, s->path, f, e->type, e->shape, false) };
+        s->out->tensors[e->place] = named;
+    }
+    s->out->n_tensors = s->n;
+    return !s->c->result;
+}
+
+ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
+    ttt__safetensors s;
+    unsigned char length[8];
+    int64_t size = 0;
+    memset(&s, 0, sizeof s);
+    memset(out, 0, sizeof *out);
+    s.c = c;
+    s.path = path;
+    s.out = out;
+    FILE *f = ttt__file_open(c, path, &size);
+    if (!f) return c->result;
+    if (size < 8) ttt__format_fail(c, path, NULL, "it is shorter than the 8 bytes of its header's length");
+    else ttt__file_get(c, path, f, length, 8);
+    uint64_t n = c->result ? 0 : ttt__bytes(length, 8, false);
+    if (!c->result && (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)size - 8))
+        ttt_fail(c, TTT_ERR_FORMAT, "%s: a header of %llu bytes, but the file has %lld and the limit is 100000000", path, (unsigned long long)n, (long long)size);
+    char *header = c->result ? NULL : (char *)ttt_alloc(c, (size_t)n, false);
+    s.data_size = size - 8 - (int64_t)n;
+    bool good = header && ttt__file_get(c, path, f, header, (size_t)n) && ttt__read_header(&s, header, (size_t)n) && ttt__entries_good(&s) && ttt__read_tensors(&s, f);
+    fclose(f);
+    if (!good) memset(out, 0, sizeof *out);
+    return c->result;
+}
+
+ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name) {
+    for (int64_t i = 0; i < b->n_tensors; i++)
+        if (strcmp(b->tensors[i].name, name) == 0) return b->tensors[i].tensor;
+    return NULL;
+}
+const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
+    for (int64_t i = 0; i < b->n_notes; i++)
+        if (strcmp(b->notes[i].key, key) == 0) return b->notes[i].text;
+    return NULL;
+}
+
+// A text that grows in the step arena.
+typedef struct ttt__text {
+    ttt_ctx *c;
+    char *p;
+    int64_t n, capacity;
+} ttt__text;
+static void ttt__text_add(ttt__text *t, const char *s, size_t n) {
+    while (t->n + (int64_t)n + 1 > t->capacity) {
+        int64_t from = t->capacity;
+        t->p = (char *)ttt__room(t->c, t->p, from, &t->capacity, 1);
+        if (!t->p) {
+            t->n = t->capacity = 0;
+            return;
+        }
+    }
+    memcpy(t->p + t->n, s, n);
+    t->n += (int64_t)n;
+}
+static void ttt__text_put(ttt__text *t, const char *s) { ttt__text_add(t, s, strlen(s)); }
+static void ttt__text_number(ttt__text *t, int64_t v) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%lld", (long long)v);
+    ttt__text_put(t, digits);
+}
+static bool ttt__text_quoted(ttt__text *t, const char *s) {
+    const char *end = s + strlen(s);
+    ttt__text_put(t, "\"");
+    while (s < end) {
+        int n = ttt__utf8_length(s, end);
+        char escape[8];
+        if (n == 0) return false;
+        if (*s == '"' || *s == '\\' || (unsigned char)*s < 0x20) {
+            snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s);
+            ttt__text_put(t, escape);
+        } else {
+            ttt__text_add(t, s, (size_t)n);
+        }
+        s += n;
+    }
+    ttt__text_put(t, "\"");
+    return true;
+}
+
+static const ttt__file_type *ttt__written_type(const ttt_tensor *t, bool bf16) {
+    return ttt__file_type_named(t->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : sizeof(ttt_real) == 8 ? "F64" : "F32", false);
+}
+
+static void ttt__text_entry(ttt__text *t, const ttt_tensor *a, const ttt__file_type *type, int64_t *at) {
+    ttt__text_put(t, ":{\"dtype\":\"");
+    ttt__text_put(t, type->name);
+    ttt__text_put(t, "\",\"shape\":[");
+    for (int i = 0; i < a->shape.rank; i++) {
+        if (i) ttt__text_put(t, ",");
+        ttt__text_number(t, a->shape.dim[i]);
+    }
+    ttt__text_put(t, "],\"data_offsets\":[");
+    ttt__text_number(t, *at);
+    ttt__text_put(t, ",");
+    ttt__text_number(t, *at += a->size * type->bytes);
+    ttt__text_put(t, "]}");
+}
+
+// The header with its length before it; data begins at a multiple of 8 bytes.
+static bool ttt__header_text(ttt__text *t, const char *path, const ttt_bundle *b, bool bf16) {
+    int64_t at = 0;
+    ttt__text_add(t, "\0\0\0\0\0\0\0\0{", 9);
+    if (b->n_notes) ttt__text_put(t, "\"__metadata__\":{");
+    for (int64_t i = 0; i < b->n_notes; i++) {
+        if (i) ttt__text_put(t, ",");
+        bool good = ttt__text_quoted(t, b->notes[i].key);
+        ttt__text_put(t, ":");
+        if (!good || !ttt__text_quoted(t, b->notes[i].text)) return ttt__format_fail(t->c, path, NULL, "a note is not UTF-8");
+    }
+    if (b->n_notes) ttt__text_put(t, "}");
+    for (int64_t i = 0; i < b->n_tensors && !t->c->result; i++) {
+        const ttt_tensor *a = b->tensors[i].tensor;
+        if (i || b->n_notes) ttt__text_put(t, ",");
+        if (!ttt__text_quoted(t, b->tensors[i].name)) return ttt__format_fail(t->c, path, NULL, "the name of a tensor is not UTF-8");
+        ttt__text_entry(t, a, ttt__written_type(a, bf16), &at);
+    }
+    ttt__text_put(t, "}");
+    while (t->n % 8) ttt__text_put(t, " ");
+    for (int i = 0; i < 8 && t->p; i++) t->p[i] = (char)((uint64_t)(t->n - 8) >> 8 * i);
+    return !t->c->result;
+}
+
+static uint32_t ttt__bf16_bits(ttt_real v) {  // nearest even; a NaN stays one
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (f != f) return bits >> 16 | 0x40;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+static uint64_t ttt__element_bits(const ttt_tensor *t, const ttt__file_type *type, int64_t i) {
+    uint64_t bits = 0;
+    uint32_t bits32;
+    if (t->index) memcpy(&bits, &t->index[i], 8);
+    else if (type->bytes == 2) bits = ttt__bf16_bits(t->data[i]);
+    else if (type->bytes == 8) memcpy(&bits, &t->data[i], sizeof(ttt_real));
+    else {
+        memcpy(&bits32, &t->data[i], sizeof bits32);
+        bits = bits32;
+    }
+    return bits;
+}
+static bool ttt__put_elements(ttt_file_writer *w, const ttt_tensor *t, const ttt__file_type *type) {
+    unsigned char piece[8 * 1024];
+    for (int64_t i = 0; i < t->size;) {
+        int64_t n = TTT__MIN(1024, t->size - i);
+        for (int64_t k = 0; k < n; k++) {
+            uint64_t bits = ttt__element_bits(t, type, i + k);
+            for (int b = 0; b < type->bytes; b++) piece[k * type->bytes + b] = (unsigned char)(bits >> 8 * b);
+        }
+        if (!ttt_file_put(w, piece, (size_t)(n * type->bytes))) return false;
+        i += n;
+    }
+    return true;
+}
+
+static int ttt__named_by_name(const void *a, const void *b) { return strcmp(((const ttt_named *)a)->name, ((const ttt_named *)b)->name); }
+static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
+    ttt_named *sorted = (ttt_named *)ttt_alloc(c, (size_t)b->n_tensors * sizeof *sorted, false);
+    if (!sorted) return false;
+    if (b->n_tensors) memcpy(sorted, b->tensors, (size_t)b->n_tensors * sizeof *sorted);
+    if (b->n_tensors) qsort(sorted, (size_t)b->n_tensors, sizeof *sorted, ttt__named_by_name);
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        if (i && strcmp(sorted[i - 1].name, sorted[i].name) == 0) return ttt__format_fail(c, path, sorted[i].name, "it would be there twice");
+        if (strcmp(sorted[i].name, "__metadata__") == 0) return ttt__format_fail(c, path, sorted[i].name, "the format keeps this name for its notes");
+        if (!ttt__alive(c, sorted[i].tensor)) {
+            ttt_fail(c, TTT_ERR_RELEASED, "%s: tensor \"%s\" is not a living tensor of this context", path, sorted[i].name);
+            return false;
+        }
+    }
+    return true;
+}
+
+ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16) {
+    ttt_mark m = ttt_mark_get(c);
+    ttt__text header = { c, NULL, 0, 0 };
+    ttt_file_writer w;
+    if (c->result) return c->result;
+    if (ttt__bundle_good(c, path, b) && ttt__header_text(&header, path, b, bf16) && ttt_file_begin(c, &w, path)) {
+        bool good = ttt_file_put(&w, header.p, (size_t)header.n);
+        for (int64_t i = 0; i < b->n_tensors && good; i++) good = ttt__put_elements(&w, b->tensors[i].tensor, ttt__written_type(b->tensors[i].tensor, bf16));
+        ttt_file_finish(c, &w, good);
+    }
+    ttt_release(c, m);
+    return c->result;
+}
+
+// -- .npy: \x93NUMPY, version, length of the header (2 bytes, or 4 from version 2 on), the header, a
+// Python literal {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, the data.
+typedef struct ttt__npy {
+    const ttt__file_type *type;
+    bool big, fortran;
+    ttt_shape shape;
+} ttt__npy;
+
+static const char *ttt__npy_expect(const char *p, const char *what) {
+    while (p && (*p == ' ' || *p == '\n')) p++;
+    return p && strncmp(p, what, strlen(what)) == 0 ? p + strlen(what) : NULL;
+}
+// '<f4': byte order (< little, > big, | of no account), type
+static const char *ttt__npy_descr(const char *p, ttt__npy *n) {
+    char name[3] = { 0 };
+    p = ttt__npy_expect(p, "'");
+    if (!p || !*p || !strchr("<>|=", *p)) return NULL;
+    n->big = *p == '>';
+    for (int i = 0; i < 2 && p[1 + i]; i++) name[i] = p[1 + i];
+    n->type = ttt__file_type_named(name, true);
+    return n->type && (*p != '|' || n->type->bytes == 1) ? ttt__npy_expect(p + 3, "'") : NULL;
+}
+static const char *ttt__npy_shape(const char *p, ttt_shape *s) {
+    *s = ttt_scalar_shape();
+    p = ttt__npy_expect(p, "(");
+    while (p && !ttt__npy_expect(p, ")")) {
+        int64_t v = 0;
+        while (*p == ' ') p++;
+        const char *digits = p;
+        for (; *p >= '0' && *p <= '9'; p++) {
+            if (v > (INT64_MAX - 9) / 10) return NULL;
+            v = 10 * v + (*p - '0');
+        }
+        if (p == digits || s->rank == TTT_MAX_RANK) return NULL;
+        s->dim[s->rank++] = v;
+        const char *comma = ttt__npy_expect(p, ",");
+        if (!comma && (s->rank == 1 || !ttt__npy_expect(p, ")"))) return NULL;  // (3) is no tuple
+        if (comma) p = comma;
+    }
+    return ttt__npy_expect(p, ")");
+}
+static bool ttt__npy_header(const char *p, ttt__npy *n) {
+    int seen = 0;
+    for (p = ttt__npy_expect(p, "{"); p && !ttt__npy_expect(p, "}");) {
+        const char *q;
+        if ((q = ttt__npy_expect(p, "'descr':")) != NULL) seen += 1, p = ttt__npy_descr(q, n);
+        else if ((q = ttt__npy_expect(p, "'shape':")) != NULL) seen += 16, p = ttt__npy_shape(q, &n->shape);
+        else if ((q = ttt__npy_expect(p, "'fortran_order':")) != NULL) {
+            seen += 256;
+            n->fortran = ttt__npy_expect(q, "True") != NULL;
+            p = ttt__npy_expect(q, n->fortran ? "True" : "False");
+        } else return false;
+        if (p && ttt__npy_expect(p, ",")) p = ttt__npy_expect(p, ",");
+        else if (p && !ttt__npy_expect(p, "}")) return false;
+    }
+    p = ttt__npy_expect(p, "}");
+    while (p && (*p == ' ' || *p == '\n')) p++;
+    return p && *p == 0 && seen == 1 + 16 + 256;
+}
+
+// Fortran order: the first index is fastest. Read as the reversed shape, then turned.
+static ttt_tensor *ttt__npy_turn(ttt_ctx *c, ttt_tensor *t, ttt_shape s) {
+    int64_t index[TTT_MAX_RANK] = { 0 };
+    if (c->result) return t;
+    ttt_tensor *y = ttt__or_empty(c, ttt__tensor(c, s, t->dtype, false, NULL));
+    for (int64_t i = 0; i < y->size; i++) {  // index[] runs with the first fastest, as in the file
+        int64_t at = 0;
+        for (int k = 0; k < s.rank; k++) at = at * s.dim[k] + index[k];
+        if (y->data) y->data[at] = t->data[i];
+        else y->index[at] = t->index[i];
+        for (int k = 0; k < s.rank && ++index[k] == s.dim[k]; k++) index[k] = 0;
+    }
+    return y;
+}
+
+static ttt_tensor *ttt__npy_read(ttt_ctx *c, const char *path, FILE *f, int64_t size) {
+    unsigned char start[12] = { 0 };
+    ttt__npy n;
+    memset(&n, 0, sizeof n);
+    if (size < 10 || !ttt__file_get(c, path, f, start, 10) || memcmp(start, "\x93NUMPY", 6) != 0 || start[6] < 1 || start[6] > 3)
+        return ttt_fail(c, TTT_ERR_FORMAT, "%s: not an .npy file of version 1, 2 or 3", path);
+    int wide = start[6] == 1 ? 2 : 4;
+    if (wide == 4 && !ttt__file_get(c, path, f, start + 10, 2)) return &c->empty;
+    int64_t length = (int64_t)ttt__bytes(start + 8, wide, false), data = size - 8 - wide - length;
+    if (data < 0 || length > 1 << 20) return ttt_fail(c, TTT_ERR_FORMAT, "%s: a header of %lld bytes in a file of %lld", path, (long long)length, (long long)size);
+    char *header = (char *)ttt_alloc(c, (size_t)length + 1, false);
+    if (!header || !ttt__file_get(c, path, f, header, (size_t)length)) return &c->empty;
+    header[length] = 0;
+    if (strlen(header) != (size_t)length || !ttt__npy_header(header, &n))
+        return ttt_fail(c, TTT_ERR_FORMAT, "%s: its header is not of the form {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)} with bool, integers or f2, f4, f8", path);
+    int64_t elements = ttt_shape_size(n.shape);
+    if (elements < 0 || elements > INT64_MAX / 8 || elements * n.type->bytes != data)
+        return ttt_fail(c, TTT_ERR_FORMAT, "%s: its shape does not have the size of its %lld bytes of data", path, (long long)data);
+    ttt_tensor *t = ttt__file_elements(c, path, f, n.type, n.shape, n.big);
+    return n.fortran && n.shape.rank > 1 ? ttt__npy_turn(c, t, n.shape) : t;
+}
+
+ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
+    int64_t size = 0;
+    FILE *f = ttt__file_open(c, path, &size);
+    *out = f ? ttt__npy_read(c, path, f, size) : &c->empty;
+    if (f) fclose(f);
+    if (c->result) *out = &c->empty;
+    return c->result;
+}
+
+ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
+    char text[320];
+    ttt_file_writer w;
+    const ttt__file_type *type = ttt__written_type(t, false);
+    int n = snprintf(text + 10, sizeof text - 10, "{'descr': '<%s', 'fortran_order': False, 'shape': (", type->numpy) + 10;
+    for (int i = 0; i < t->shape.rank; i++) n += snprintf(text + n, sizeof text - (size_t)n, "%lld,%s", (long long)t->shape.dim[i], i + 1 < t->shape.rank ? " " : "");
+    n += snprintf(text + n, sizeof text - (size_t)n, "), }");
+    while (n % 64 != 63) text[n++] = ' ';
+    text[n++] = '\n';
+    memcpy(text, "\x93NUMPY\1\0", 8);
+    text[8] = (char)((n - 10) & 255);
+    text[9] = (char)((n - 10) >> 8);
+    if (!ttt_file_begin(c, &w, path)) return c->result;
+    return ttt_file_finish(c, &w, ttt_file_put(&w, text, (size_t)n) && ttt__put_elements(&w, t, type));
+}
+#endif  // TTT_NO_STDIO
+
 // -- opening and closing
 static const ttt__kernels *ttt__kernels_named(const char *name) {
     const ttt__kernels *k = NULL, *next;

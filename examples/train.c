@@ -260,7 +260,8 @@ static void open_batches(run *r) {
     ttt_data_error err;
     ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch, .shuffle = 1, .drop_last = 1 };
     if (b.batch > r->data.train.count) die("--batch %d: there are only %lld training images", b.batch, (long long)r->data.train.count);
-    if (ttt_images_measure(&r->data.train, &b.norm, &err) != TTT_DATA_OK || ttt_batches_open(&b, &r->train, &err) != TTT_DATA_OK) die("%s", err.text);
+    for (int i = 0; i < r->data.train.channels; i++) b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
+    if (ttt_batches_open(&b, &r->train, &err) != TTT_DATA_OK) die("%s", err.text);
     r->per_image = (int64_t)r->data.train.height * r->data.train.width * r->data.train.channels;
     size_t most = (size_t)(b.batch > 256 ? b.batch : 256);
     r->pixels = malloc(most * (size_t)r->per_image * sizeof *r->pixels);
