@@ -491,21 +491,15 @@ TTT_API ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good);
 
 // ==================================================================================================
 // ---- [9] KERNELS ---------------------------------------------------------------------------------
-// The loops that do the arithmetic. This text is compiled once for every instruction set: the
-// implementation sets TTT__LANES (floats in a vector), TTT__TARGET (the compiler attribute that allows
-// the instructions) and TTT__SET (the name's suffix), and includes this header again, which then is
-// only this section. A vector is a plain C value here: GCC's and Clang's vector types have + - * /
-// and comparisons. With one lane it is a ttt_real and the text is ordinary scalar C: the reference
-// for the others, and what other compilers and the double build use.
+// The loops that do the arithmetic. This text is compiled once for every instruction set: the list
+// that follows it includes this header again, which then is only this section (and so does
+// ttt_layers.h with its own). A vector is a plain C value here: GCC's and Clang's vector types have
+// + - * / and comparisons. With one lane it is a ttt_real and the text is ordinary scalar C: the
+// reference for the others, and what other compilers and the double build use. The words:
+//   VEC, LANES      a vector and how many reals it has       MASK    what comparing two gives
+//   KN(name)        the name with the set's suffix: ttt__exp_avx2
+//   INLINE, KERNEL  before a function of vectors, which is never a call; before one that others call
 #ifdef TTT__KERNELS
-#define KN(name) TTT__JOIN(name, TTT__SET)   // exp -> ttt__exp_avx2
-#define VEC KN(v)                            // a vector of TTT__LANES reals
-#define MASK KN(m)                           // the result of comparing two
-#define LANES TTT__LANES
-#define NUM(x) ((ttt_real)(x))
-#define KERNEL static TTT__TARGET            // a function others call
-#define INLINE static TTT__INLINE TTT__TARGET  // a function of vectors: never a call
-
 #if LANES == 1
 typedef ttt_real VEC;
 typedef int MASK;
@@ -878,12 +872,12 @@ KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {  // x - x is NaN for infi
 INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,
                      const ttt_real *b, int64_t b_row, const ttt_real *init, int64_t init_row,
                      ttt_real *c, int64_t c_row) {
-    VEC acc[TTT__TILE_ROWS][TTT__TILE_COLS];
+    VEC acc[TTT__TILE_ROWS][COLS];
     TTT__UNROLL for (int i = 0; i < rows; i++)
         TTT__UNROLL for (int j = 0; j < cols; j++)
             acc[i][j] = init ? KN(load)(init + i * init_row + j * LANES) : KN(splat)(0);
     for (; k > 0; k--, a += a_col, b += b_row) {
-        VEC bv[TTT__TILE_COLS];
+        VEC bv[COLS];
         TTT__UNROLL for (int j = 0; j < cols; j++) bv[j] = KN(load)(b + j * LANES);
         TTT__UNROLL for (int i = 0; i < rows; i++) {
             ttt_real s = a[i * a_row];
@@ -902,7 +896,7 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
 #define TILES(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) TILE(4, cols) TILE(5, cols) TILE(6, cols)
 TILES(1)
 TILES(2)
-#if TTT__TILE_COLS == 4
+#if COLS == 4
 TILES(3)
 TILES(4)
 #endif
@@ -916,8 +910,8 @@ INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, i
     TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = KN(load)(a + i * a_row);
     TTT__UNROLL for (int round = 1; round < LANES; round *= 2) {
         TTT__UNROLL for (int i = 0; i < LANES / 2; i++) {
-            z[2 * i] = TTT__ZIP_LOW(x[i], x[i + LANES / 2]);
-            z[2 * i + 1] = TTT__ZIP_HIGH(x[i], x[i + LANES / 2]);
+            z[2 * i] = ZIP_LOW(x[i], x[i + LANES / 2]);
+            z[2 * i + 1] = ZIP_HIGH(x[i], x[i + LANES / 2]);
         }
         TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = z[i];
     }
@@ -959,7 +953,7 @@ KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
 }
 
 static const ttt__kernels KN(table) = {
-    TTT__SET_NAME, LANES, TTT__TILE_COLS,
+    TTT__TEXT(TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
     { TTT_UNARY_OPS(X) X(scale, , , , ) X(shift, , , , ) },
 #undef X
@@ -969,7 +963,7 @@ static const ttt__kernels KN(table) = {
     KN(sum), KN(dot), KN(sum_rows), KN(softmax), KN(log_softmax), KN(moments), KN(normalize), KN(normalize_d1),
     KN(finite), KN(transpose), KN(adam), KN(momentum),
 #define TILES(cols) { KN(tile_1_##cols), KN(tile_2_##cols), KN(tile_3_##cols), KN(tile_4_##cols), KN(tile_5_##cols), KN(tile_6_##cols) }
-#if TTT__TILE_COLS == 4
+#if COLS == 4
     { TILES(1), TILES(2), TILES(3), TILES(4) },
 #else
     { TILES(1), TILES(2) },
@@ -977,22 +971,56 @@ static const ttt__kernels KN(table) = {
 #undef TILES
 };
 
+#undef TTT__ROW_SUM
+
+// -- the list: TTT__KERNEL_FILE, once for every instruction set this compiler can make
+#elif defined(TTT__FOR_EACH_SET)
+#undef TTT__FOR_EACH_SET
+#define TTT__KERNELS
+#define KN(name) TTT__JOIN(name, TTT__SET)
+#define VEC KN(v)
+#define MASK KN(m)
+#define LANES TTT__PASTE(TTT__LANES_, TTT__SET)
+#define COLS TTT__PASTE(TTT__COLS_, TTT__SET)
+#define ZIP_LOW TTT__PASTE(TTT__LOW_, TTT__SET)
+#define ZIP_HIGH TTT__PASTE(TTT__HIGH_, TTT__SET)
+#define NUM(x) ((ttt_real)(x))
+#define KERNEL static TTT__PASTE(TTT__TARGET_, TTT__SET)
+#define INLINE static TTT__INLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
+#define TTT__SET scalar
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#if defined(TTT__X86)
+#define TTT__SET sse2
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#define TTT__SET avx2
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#define TTT__SET avx512
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#elif defined(TTT__NEON)
+#define TTT__SET neon
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#elif defined(TTT__WASM)
+#define TTT__SET simd128
+#include TTT__KERNEL_FILE
+#undef TTT__SET
+#endif
+#undef TTT__KERNEL_FILE
+#undef TTT__KERNELS
 #undef KN
 #undef VEC
 #undef MASK
 #undef LANES
+#undef COLS
+#undef ZIP_LOW
+#undef ZIP_HIGH
 #undef NUM
 #undef KERNEL
 #undef INLINE
-#undef TTT__ROW_SUM
-#undef TTT__SET
-#undef TTT__SET_NAME
-#undef TTT__LANES
-#undef TTT__TARGET
-#undef TTT__TILE_COLS
-#undef TTT__ZIP_LOW
-#undef TTT__ZIP_HIGH
-#undef TTT__KERNELS
 
 // ==================================================================================================
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -1027,6 +1055,8 @@ extern "C" {
 #define TTT__MATH(name) name##f
 #endif
 
+#define TTT__TEXT2(x) #x
+#define TTT__TEXT(x) TTT__TEXT2(x)
 #define TTT__JOIN2(name, set) ttt__##name##_##set
 #define TTT__JOIN(name, set) TTT__JOIN2(name, set)
 
@@ -1097,77 +1127,58 @@ typedef struct ttt__kernels {
     ttt__tile_fn *tile[4][TTT__TILE_ROWS];  // [vectors - 1][rows - 1]
 } ttt__kernels;
 
-#define TTT__KERNELS
-#define TTT__SET scalar
-#define TTT__SET_NAME "scalar"
-#define TTT__LANES 1
-#define TTT__TARGET
-#define TTT__TILE_COLS 4
-#define TTT__ZIP_LOW(a, b) ((void)(b), (a))
-#define TTT__ZIP_HIGH(a, b) ((void)(a), (b))
-#include "ttt_tensor.h"
-
+// The instruction sets: lanes of a vector, columns of a tile in vectors (6 x 2 sums, 2 of b and 1 of a
+// fill 16 registers; 6 x 4, 4 and 1 fill 32), the attribute that lets the compiler use them, and the
+// two halves of interleaving two vectors.
 #if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
 #if defined(__x86_64__) || defined(__i386__)
 #define TTT__X86
-#endif
-#if defined(__x86_64__) || defined(__i386__) || defined(__aarch64__) || defined(__ARM_NEON) || defined(__wasm_simd128__)
-#define TTT__VECTORS
-#endif
-#endif
-
-#ifdef TTT__VECTORS
-#define TTT__ZIP4_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define TTT__ZIP4_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define TTT__ZIP8_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define TTT__ZIP8_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#define TTT__ZIP16_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define TTT__ZIP16_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-
-#define TTT__KERNELS
-#define TTT__LANES 4
-#define TTT__ZIP_LOW TTT__ZIP4_LOW
-#define TTT__ZIP_HIGH TTT__ZIP4_HIGH
-#if defined(TTT__X86)
-#define TTT__SET sse2
-#define TTT__SET_NAME "sse2"
-#define TTT__TARGET __attribute__((target("sse2"))) TTT__FMA
-#define TTT__TILE_COLS 2  // 6 x 2 sums + 2 of b + 1 of a fill 16 registers
+#elif defined(__aarch64__) || defined(__ARM_NEON)
+#define TTT__NEON
 #elif defined(__wasm_simd128__)
-#define TTT__SET simd128
-#define TTT__SET_NAME "simd128"
-#define TTT__TARGET TTT__FMA
-#define TTT__TILE_COLS 2
-#else
-#define TTT__SET neon
-#define TTT__SET_NAME "neon"
-#define TTT__TARGET TTT__FMA
-#define TTT__TILE_COLS 4  // 32 registers
+#define TTT__WASM
 #endif
-#include "ttt_tensor.h"
 #endif
 
-#ifdef TTT__X86
-#define TTT__KERNELS
-#define TTT__LANES 8
-#define TTT__ZIP_LOW TTT__ZIP8_LOW
-#define TTT__ZIP_HIGH TTT__ZIP8_HIGH
-#define TTT__SET avx2
-#define TTT__SET_NAME "avx2"
-#define TTT__TARGET __attribute__((target("avx2,fma"))) TTT__FMA
-#define TTT__TILE_COLS 2
-#include "ttt_tensor.h"
+#define TTT__LANES_scalar 1
+#define TTT__COLS_scalar 4
+#define TTT__TARGET_scalar
+#define TTT__LOW_scalar(a, b) ((void)(b), (a))
+#define TTT__HIGH_scalar(a, b) ((void)(a), (b))
 
-#define TTT__KERNELS
-#define TTT__LANES 16
-#define TTT__ZIP_LOW TTT__ZIP16_LOW
-#define TTT__ZIP_HIGH TTT__ZIP16_HIGH
-#define TTT__SET avx512
-#define TTT__SET_NAME "avx512"
-#define TTT__TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
-#define TTT__TILE_COLS 4  // 32 registers: 6 x 4 sums + 4 of b + 1 of a
+#define TTT__LANES_sse2 4
+#define TTT__COLS_sse2 2
+#define TTT__TARGET_sse2 __attribute__((target("sse2"))) TTT__FMA
+#define TTT__LOW_sse2(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define TTT__HIGH_sse2(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+
+#define TTT__LANES_neon 4
+#define TTT__COLS_neon 4
+#define TTT__TARGET_neon TTT__FMA
+#define TTT__LOW_neon TTT__LOW_sse2
+#define TTT__HIGH_neon TTT__HIGH_sse2
+
+#define TTT__LANES_simd128 4
+#define TTT__COLS_simd128 2
+#define TTT__TARGET_simd128 TTT__FMA
+#define TTT__LOW_simd128 TTT__LOW_sse2
+#define TTT__HIGH_simd128 TTT__HIGH_sse2
+
+#define TTT__LANES_avx2 8
+#define TTT__COLS_avx2 2
+#define TTT__TARGET_avx2 __attribute__((target("avx2,fma"))) TTT__FMA
+#define TTT__LOW_avx2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define TTT__HIGH_avx2(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+
+#define TTT__LANES_avx512 16
+#define TTT__COLS_avx512 4
+#define TTT__TARGET_avx512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
+#define TTT__LOW_avx512(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define TTT__HIGH_avx512(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+
+#define TTT__FOR_EACH_SET
+#define TTT__KERNEL_FILE "ttt_tensor.h"
 #include "ttt_tensor.h"
-#endif
 
 // The i-th row that this machine can run.
 static const ttt__kernels *ttt__kernels_get(int i) {
@@ -1180,10 +1191,10 @@ static const ttt__kernels *ttt__kernels_get(int i) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
         found[n++] = &ttt__table_avx512;
-#elif defined(TTT__VECTORS) && defined(__wasm_simd128__)
-    found[n++] = &ttt__table_simd128;
-#elif defined(TTT__VECTORS)
+#elif defined(TTT__NEON)
     found[n++] = &ttt__table_neon;
+#elif defined(TTT__WASM)
+    found[n++] = &ttt__table_simd128;
 #endif
     return i >= 0 && i < n ? found[i] : NULL;
 }
@@ -3748,8 +3759,8 @@ static bool ttt__read_header(ttt__safetensors *s, const char *text, size_t n) {
         key = NULL;
     }
     if (s->c->result) return false;
-    while (!j.why && j.p < j.end && *j.p == ' ') j.p++;
-    if (!j.why && j.p < j.end) j.why = "something follows its header";
+    ttt__json_peek(&j);
+    if (!j.why && j.p < j.end) j.why = "something other than blanks follows the object";
     if (!j.why) return true;
     ttt_fail(s->c, TTT_ERR_FORMAT, "%s: byte %lld of its header%s%.100s%s: %s", s->path, (long long)(j.p - j.begin), key ? ", in \"" : "", key ? key : "", key ? "\"" : "", j.why);
     return false;

@@ -100,7 +100,7 @@ case ${1:-} in
 golden | hostile)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
     $CC -O2 "tests/$1.c" -o "$tmp/$1" -lm || exit 1
-    find "$2" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/$1"
+    find "$2" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/$1" "$2"
     exit
     ;;
 esac
