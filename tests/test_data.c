@@ -1060,8 +1060,8 @@ static void drawn_bytes_are_fixed(void) {
     ttt_images set;
     CHECK(ttt_images_draw(1, 0, 200, &set, &err) == TTT_DATA_OK);
     uint64_t hash = fnv1a(set.pixels, 200 * 784);
-    if (hash != 0x64a5884beca55161u) printf("  hash is 0x%llxu\n", (unsigned long long)hash);
-    CHECK(hash == 0x64a5884beca55161u);
+    if (hash != 0xbf6e801ca1c4a374u) printf("  hash is 0x%llxu\n", (unsigned long long)hash);
+    CHECK(hash == 0xbf6e801ca1c4a374u);
     static const int32_t labels[10] = { 6, 8, 1, 5, 9, 0, 7, 4, 3, 2 };
     CHECK(!memcmp(set.labels, labels, sizeof labels));
     ttt_images_free(&set);
@@ -1081,7 +1081,7 @@ static void drawn_images_look_like_digits(void) {
     // Clamped noise of deviation 0.15 has mean 0.15 / sqrt(2 pi) = 0.06; ink is rare in a corner.
     CHECK(corner > 0.045 && corner < 0.085);
     CHECK(ink / 500 > 45 && ink / 500 < 130);
-    CHECK(full / 500 > 15 && full / 500 < 60); // about half of the pixels of full ink
+    CHECK(full / 500 > 5 && full / 500 < 60); // pixels near the middle of a stroke, noise upwards
     ttt_images_free(&set);
 }
 
