@@ -675,9 +675,13 @@ static void ttt__svg_panel(ttt__svg *s, const ttt_panel *p, double left, double 
     ttt__frame f = { left + ttt__left, top + ttt__top, ttt__panel_width - ttt__left - ttt__right, ttt__panel_height - ttt__top - ttt__bottom,
                      ttt__range_of(p, false), ttt__range_of(p, true) };
     ttt__svg_axes(s, &f, p);
+    // the legend stands at the right, above or below, wherever the first line does not end
+    const ttt_series *first = p->n_series ? &p->series[0] : NULL;
+    bool high = first && first->n && first->y[first->n - 1] > (f.y.low + f.y.high) / 2;
+    double legend = high ? f.y0 + f.height - 8 - 15 * (p->n_series - 1) : f.y0 + 14;
     for (int i = 0; i < p->n_series; i++) {
         const char *colour = ttt__colours[i % 8];
-        double y = f.y0 + 14 + 15 * i, x = f.x0 + f.width - 8;
+        double y = legend + 15 * i, x = f.x0 + f.width - 8;
         ttt__svg_line(s, &f, &p->series[i], colour);
         if (!p->series[i].name) continue;
         ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"3\"/>\n", x - 16, y - 4, x, y - 4, colour);

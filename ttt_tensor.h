@@ -211,9 +211,10 @@ typedef struct ttt_shape {
 
 // TTT_SHAPE(2, 3, 4) in C and in C++; ttt_scalar_shape() is the shape of one number.
 #define TTT_SHAPE(...) \
-    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, 0)
-#define TTT__SHAPE(a, b, c, d, e, f, g, h, ...) ttt_shape_of(a, b, c, d, e, f, g, h)
-TTT_API ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h);
+    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, 0)
+#define TTT__SHAPE(a, b, c, d, e, f, g, h, more, ...) ttt_shape_of(a, b, c, d, e, f, g, h, more)
+// A ninth size gives rank 9, which no tensor can have.
+TTT_API ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more);
 TTT_API ttt_shape ttt_scalar_shape(void);
 TTT_API bool ttt_shape_equal(ttt_shape a, ttt_shape b);
 TTT_API int64_t ttt_shape_size(ttt_shape s);  // number of elements; -1 if negative or beyond 2^62
@@ -477,6 +478,7 @@ TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size);
 // makes finish remove the temporary file, leave the old one as it was, and record TTT_ERR_FILE.
 typedef struct ttt_file_writer {
     void *stream;  // FILE *
+    int error;     // errno of the first write that failed
     char path[1024], temporary[1064];
 } ttt_file_writer;
 TTT_API bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path);
@@ -566,7 +568,7 @@ INLINE VEC KN(log)(VEC a, VEC s) {
     (void)s;
     MASK tiny = a < 1.17549435e-38f;
     VEC x = KN(select)(tiny, a * 8388608.0f, a);
-    MASK bits = KN(bits)(x), k = ((bits - 0x3f3504f3) >> 23);  // 0x3f3504f3 is sqrt(1/2)
+    MASK bits = KN(bits)(x) & 0x7fffffff, k = ((bits - 0x3f3504f3) >> 23);  // 0x3f3504f3 is sqrt(1/2)
     VEC f = KN(from_bits)(bits - (k << 23)) - 1.0f;
     k = k - (tiny & 23);
     VEC n = KN(from_bits)(k + 0x4b400000) - 12582912.0f;  // the whole number k as a float
@@ -580,7 +582,7 @@ INLINE VEC KN(log)(VEC a, VEC s) {
     p = p * f + 0.333333126f;
     VEC f2 = f * f, y = p * f * f2 + n * -2.12194440e-4f - f2 * 0.5f;
     y = y + f + n * 0.693359375f;
-    y = KN(select)(a < 3.4028235e38f, y, a);                       // infinity and NaN stay
+    y = KN(select)(a <= 3.4028235e38f, y, a);                      // infinity and NaN stay
     y = KN(select)(a > 0.0f, y, KN(splat)(0.0f) / (a * 0.0f));     // ln of a negative number: NaN
     return KN(select)(a == 0.0f, KN(splat)(-1.0f) / KN(splat)(0.0f), y);
 }
@@ -598,7 +600,7 @@ INLINE VEC KN(tanh)(VEC a, VEC s) {
     p = p * z + 1.33314912e-1f;
     p = p * z - 3.33332839e-1f;
     VEC large = 1.0f - 2.0f / (KN(exp)(x + x, s) + 1.0f);
-    return KN(select)(x < 0.625f, p * z * a + a, KN(copysign)(large, a));
+    return KN(copysign)(KN(select)(x < 0.625f, p * z * x + x, large), a);
 }
 
 // |a| < 1: a + a Q(a^2); else 1 - e^R(|a|), R a polynomial for ln erfc. Below 2 ulp.
@@ -626,7 +628,7 @@ INLINE VEC KN(erf)(VEC a, VEC s) {
 
 // A first guess from the bits, then three Newton steps; [0.5, 2) times a power of four is all it sees.
 INLINE VEC KN(rsqrt_core)(VEC x) {
-    VEC r = KN(from_bits)(0x5f3759df - (KN(bits)(x) >> 1)), h = x * 0.5f;
+    VEC r = KN(from_bits)(0x5f3759df - ((KN(bits)(x) & 0x7fffffff) >> 1)), h = x * 0.5f;
     r = r * (1.5f - h * r * r);
     r = r * (1.5f - h * r * r);
     return r + r * (0.5f - h * r * r);
@@ -639,7 +641,7 @@ INLINE VEC KN(sqrt)(VEC a, VEC s) {
     y = y + 0.5f * r * (x - y * y);
     y = KN(select)(tiny, y * 2.3283064e-10f, y);
     y = KN(select)(a > 0.0f, y, KN(splat)(0.0f) / (a * 0.0f));
-    return KN(select)((a == 0.0f) | ~(a < 3.4028235e38f), KN(select)(a < 0.0f, y, a), y);
+    return KN(select)((a == 0.0f) | ~(a <= 3.4028235e38f), KN(select)(a < 0.0f, y, a), y);
 }
 INLINE VEC KN(rsqrt)(VEC a, VEC s) { return 1.0f / KN(sqrt)(a, s); }
 #endif
@@ -659,35 +661,53 @@ INLINE VEC KN(sigmoid)(VEC a, VEC s) {
     return KN(select)(a < NUM(0), e, one) / (one + e);
 }
 
+// The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s), in which 1 - s would lose the digits of
+// the upper tail.
+INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) {
+    VEC e = KN(exp)(-KN(abs)(a, s), s), one = KN(splat)(1), r = one / (one + e);
+    *p = e * r * r;
+    *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
+    return KN(select)(a < NUM(0), e, one) * r;
+}
+// y where the factor p has not died out, else its limit there: 0 times a huge a would be NaN.
+INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
+
 // gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 = sigmoid(u).
 INLINE VEC KN(gelu_u)(VEC a) { return a * NUM(1.5957691216057308) * (a * a * NUM(0.044715) + NUM(1)); }
 INLINE VEC KN(gelu_du)(VEC a) { return a * a * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
 INLINE VEC KN(gelu)(VEC a, VEC s) { return a * KN(sigmoid)(KN(gelu_u)(a), s); }
 INLINE VEC KN(gelu_d1)(VEC a, VEC s) {
-    VEC g = KN(sigmoid)(KN(gelu_u)(a), s);
-    return g + a * g * (NUM(1) - g) * KN(gelu_du)(a);
+    VEC p, q, g = KN(sigmoids)(KN(gelu_u)(a), s, &p, &q);
+    return KN(alive)(p, g + a * p * KN(gelu_du)(a), g);
 }
 INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
-    VEC g = KN(sigmoid)(KN(gelu_u)(a), s), du = KN(gelu_du)(a), dg = g * (NUM(1) - g) * du;
-    VEC ddg = dg * du * (NUM(1) - NUM(2) * g) + g * (NUM(1) - g) * a * NUM(0.42812889763560147);
-    return NUM(2) * dg + a * ddg;
+    VEC p, q, du = KN(gelu_du)(a);
+    (void)KN(sigmoids)(KN(gelu_u)(a), s, &p, &q);
+    return KN(alive)(p, NUM(2) * p * du + a * (q * du * du + p * a * NUM(0.42812889763560147)), p);
 }
 
 // gelu_erf(a) = a Phi(a), Phi the normal distribution, phi its density.
 INLINE VEC KN(phi)(VEC a, VEC s) { return KN(exp)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327); }
 INLINE VEC KN(Phi)(VEC a, VEC s) { return KN(erf)(a * NUM(0.7071067811865476), s) * NUM(0.5) + NUM(0.5); }
 INLINE VEC KN(gelu_erf)(VEC a, VEC s) { return a * KN(Phi)(a, s); }
-INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) { return KN(Phi)(a, s) + a * KN(phi)(a, s); }
-INLINE VEC KN(gelu_erf_d2)(VEC a, VEC s) { return (NUM(2) - a * a) * KN(phi)(a, s); }
+INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) {
+    VEC p = KN(phi)(a, s), P = KN(Phi)(a, s);
+    return KN(alive)(p, P + a * p, P);
+}
+INLINE VEC KN(gelu_erf_d2)(VEC a, VEC s) {
+    VEC p = KN(phi)(a, s);
+    return KN(alive)(p, (NUM(2) - a * a) * p, p);
+}
 
 INLINE VEC KN(silu)(VEC a, VEC s) { return a * KN(sigmoid)(a, s); }
 INLINE VEC KN(silu_d1)(VEC a, VEC s) {
-    VEC g = KN(sigmoid)(a, s);
-    return g * (NUM(1) + a * (NUM(1) - g));
+    VEC p, q, g = KN(sigmoids)(a, s, &p, &q);
+    return KN(alive)(p, g + a * p, g);
 }
 INLINE VEC KN(silu_d2)(VEC a, VEC s) {
-    VEC g = KN(sigmoid)(a, s);
-    return g * (NUM(1) - g) * (NUM(2) + a * (NUM(1) - NUM(2) * g));
+    VEC p, q;
+    (void)KN(sigmoids)(a, s, &p, &q);
+    return KN(alive)(p, NUM(2) * p + a * q, p);
 }
 
 INLINE VEC KN(add)(VEC a, VEC b) { return a + b; }
@@ -821,7 +841,9 @@ KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
     KN(map_shift)(n, a, y, -max);
     KN(map_exp)(n, y, y, 0);
-    KN(map_shift)(n, a, y, NUM(-((double)max + log(KN(sum)(n, y)))));
+    double log_sum = log(KN(sum)(n, y));
+    KN(map_shift)(n, a, y, -max);  // a - (max + log_sum) would round at the size of max
+    KN(map_shift)(n, y, y, NUM(-log_sum));
 }
 
 // mean and r = (mean (a - mean)^2 + eps)^(-1/2) of a row; mean is 0 unless centred.
@@ -1318,6 +1340,10 @@ static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *a, size_t n) {
 }
 
 static void *ttt__arena_alloc(ttt_ctx *c, ttt__arena *a, size_t n) {
+    if (n > (size_t)PTRDIFF_MAX / 2) {
+        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)n / 1e6);
+        return NULL;
+    }
     n = ttt__round_up(n ? n : 1);
     if ((!a->current || a->used + n > a->current->size) && !ttt__arena_grow(c, a, n)) return NULL;
     void *p = ttt__chunk_data(a->current) + a->used;
@@ -1647,10 +1673,11 @@ static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt_
 }
 
 // ---- [12] TENSORS, APPLY -------------------------------------------------------------------------
-ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h) {
+ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more) {
     ttt_shape s = { 0, { a, b, c, d, e, f, g, h } };
     while (s.rank < TTT_MAX_RANK && s.dim[s.rank] != INT64_MIN) s.rank++;
     for (int i = s.rank; i < TTT_MAX_RANK; i++) s.dim[i] = 0;
+    if (more != INT64_MIN) s.rank = TTT_MAX_RANK + 1;
     return s;
 }
 
@@ -1659,7 +1686,10 @@ ttt_shape ttt_scalar_shape(void) {
     return s;
 }
 
+static bool ttt__rank_good(ttt_shape s) { return s.rank >= 0 && s.rank <= TTT_MAX_RANK; }
+
 bool ttt_shape_equal(ttt_shape a, ttt_shape b) {
+    if (!ttt__rank_good(a) || !ttt__rank_good(b)) return false;
     for (int i = 0; i < a.rank && a.rank == b.rank; i++)
         if (a.dim[i] != b.dim[i]) return false;
     return a.rank == b.rank;
@@ -1669,6 +1699,7 @@ int64_t ttt_shape_size(ttt_shape s) {
     const int64_t limit = (int64_t)1 << 62;
     int64_t n = 1;
     bool empty = false, large = false;
+    if (!ttt__rank_good(s)) return -1;
     for (int i = 0; i < s.rank; i++) {
         if (s.dim[i] < 0) return -1;
         if (s.dim[i] == 0) empty = true;
@@ -1680,6 +1711,10 @@ int64_t ttt_shape_size(ttt_shape s) {
 
 const char *ttt_shape_text(ttt_shape s, char *text) {
     size_t n = 0, size = sizeof(ttt_text);
+    if (!ttt__rank_good(s)) {
+        snprintf(text, size, "(rank %d)", s.rank);
+        return text;
+    }
     n += (size_t)snprintf(text, size, "(");
     for (int i = 0; i < s.rank && n < size; i++)
         n += (size_t)snprintf(text + n, size - n, "%s%lld", i ? "," : "", (long long)s.dim[i]);
@@ -1687,7 +1722,7 @@ const char *ttt_shape_text(ttt_shape s, char *text) {
     return text;
 }
 
-#define TTT__SCRATCH ((int64_t)-1)  // the id of a tensor that a first-order walk made: never on the tape
+#define TTT__SCRATCH INT64_MIN  // (not -1, which is what poisoned memory reads as) the id of a tensor that a first-order walk made: never on the tape
 
 static bool ttt__alive(const ttt_ctx *c, const ttt_tensor *t) {
     return t && (t->id == TTT__SCRATCH || (t->id >= 0 && t->id < c->n_nodes && c->nodes[t->id] == t));
@@ -1818,7 +1853,8 @@ double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     if (!ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data) return (double)NAN;
     for (int64_t i = 0; i < a->size; i++) {
         double d = fabs((double)a->data[i] - (double)b->data[i]);
-        if (!(d <= max)) max = d;
+        if (isnan(d)) return d;
+        if (d > max) max = d;
     }
     return max;
 }
@@ -1854,18 +1890,23 @@ static void ttt__clear_producer(ttt_tensor *y) {
     y->arg = NULL;
 }
 
+// Whether t, input i of an op, is what it seems: to be asked before its shape is looked at.
+static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) {
+    if (!c->result && !ttt__alive(c, t)) ttt_fail(c, TTT_ERR_RELEASED, "%s: input %d is not a living tensor of this context; was it released?", op, i);
+    return !c->result;
+}
+
+// The same for in[0..n), which have to be real as well.
+static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int n) {
+    for (int i = 0; i < n && ttt__living(c, op, in[i], i); i++)
+        if (in[i]->dtype != TTT_DTYPE_REAL) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds integers; real numbers expected", op, i);
+    return !c->result;
+}
+
 static bool ttt__inputs_good(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n) {
-    if (c->result) return false;
-    if (op->n_in >= 0 && n != op->n_in) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
-        return false;
-    }
-    for (int i = 0; i < n; i++)
-        if (!ttt__alive(c, in[i])) {
-            ttt_fail(c, TTT_ERR_RELEASED, "%s: input %d is not a living tensor of this context; was it released?", op->name, i);
-            return false;
-        }
-    return true;
+    if (!c->result && op->n_in >= 0 && n != op->n_in) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
+    for (int i = 0; i < n && !c->result; i++) ttt__living(c, op->name, in[i], i);
+    return !c->result;
 }
 
 static ttt_tensor *ttt__apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
@@ -1887,6 +1928,7 @@ ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n
 }
 
 static ttt_tensor *ttt__apply1(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_shape s, const void *arg, size_t n) {
+    if (!ttt__operands(c, op->name, &a, 1)) return &c->empty;
     return ttt__apply(c, op, &a, 1, s, arg, n, NULL);
 }
 
@@ -2031,10 +2073,12 @@ RULE(silu_d2) {  // 3 q + a r, with p, q, r as for gelu_d2
 }
 
 // -- two operands, broadcast
-// The common shape of two shapes aligned at the right; false if a size is neither equal nor 1.
+// The common shape of two shapes aligned at the right; false if a size is neither equal nor 1 (or a rank
+// cannot be).
 static bool ttt__broadcast_shape(ttt_shape a, ttt_shape b, ttt_shape *out) {
     out->rank = TTT__MAX(a.rank, b.rank);
     for (int i = 0; i < TTT_MAX_RANK; i++) out->dim[i] = 0;
+    if (!ttt__rank_good(a) || !ttt__rank_good(b)) return false;
     for (int i = 1; i <= out->rank; i++) {
         int64_t m = i <= a.rank ? a.dim[a.rank - i] : 1, n = i <= b.rank ? b.dim[b.rank - i] : 1;
         if (m != n && m != 1 && n != 1) return false;
@@ -2138,7 +2182,7 @@ static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt
 static ttt_tensor *ttt__binary(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[2] = { a, b };
     ttt_shape s;
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, op->name, in, 2)) return &c->empty;
     if (!ttt__broadcast_shape(a->shape, b->shape, &s)) {
         ttt_text ta, tb;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together", op->name,
@@ -2230,7 +2274,7 @@ static void ttt__sum_into(ttt_ctx *c, const ttt_tensor *a, ttt_tensor *y) {
         if (l.stride[0][i] == 0 && l.size[i] > 1) {
             left /= l.size[i];
             ttt_real *to = --groups == 0 ? y->data : (ttt_real *)ttt__arena_alloc(c, &c->scratch, (size_t)left * sizeof *to);
-            if (!to) return;
+            if (!to) break;
             ttt__sum_middle(c, from, to, left / inner, l.size[i], inner);
             from = to;
         } else {
@@ -2244,7 +2288,7 @@ FORWARD(sum_to) { ttt__sum_into(c, A, y); }
 RULE(sum_to) { d[0] = ttt_broadcast(c, g, A->shape); }
 ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
     ttt_shape all;
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, "sum_to", &a, 1)) return &c->empty;
     if (!ttt__broadcast_shape(a->shape, s, &all) || !ttt_shape_equal(all, a->shape)) {
         ttt_text ta, ts;
         return ttt_fail(c, TTT_ERR_SHAPE, "sum_to: %s cannot be summed to %s", ttt_shape_text(a->shape, ta), ttt_shape_text(s, ts));
@@ -2260,7 +2304,7 @@ FORWARD(broadcast) {
 RULE(broadcast) { d[0] = ttt_sum_to(c, g, A->shape); }
 ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
     ttt_shape all;
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, "broadcast", &a, 1)) return &c->empty;
     if (!ttt__broadcast_shape(a->shape, s, &all) || !ttt_shape_equal(all, s)) {
         ttt_text ta, ts;
         return ttt_fail(c, TTT_ERR_SHAPE, "broadcast: %s cannot be repeated to %s", ttt_shape_text(a->shape, ta), ttt_shape_text(s, ts));
@@ -2270,8 +2314,9 @@ ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
 
 // An axis counted from either end; -1 after an error.
 static int ttt__axis(ttt_ctx *c, const char *op, const ttt_tensor *a, int axis) {
+    if (!ttt__living(c, op, a, 0)) return -1;
     int i = axis < 0 ? axis + a->shape.rank : axis;
-    if (!c->result && (i < 0 || i >= a->shape.rank)) {
+    if (i < 0 || i >= a->shape.rank) {
         ttt_text t;
         ttt_fail(c, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis, ttt_shape_text(a->shape, t));
     }
@@ -2296,7 +2341,7 @@ ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) { return ttt_mean(
 FORWARD(reshape) { (void)c; (void)y; }  // the data is shared
 RULE(reshape) { d[0] = ttt_reshape(c, g, A->shape); }
 ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, "reshape", &a, 1)) return &c->empty;
     if (ttt_shape_size(s) != a->size) {
         ttt_text ta, ts;
         return ttt_fail(c, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld", ttt_shape_text(a->shape, ta),
@@ -2364,9 +2409,10 @@ RULE(permute) {
     d[0] = ttt_permute(c, g, back);
 }
 ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order) {
-    ttt_shape s = a->shape;
+    ttt_shape s;
     int seen = 0;
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, "permute", &a, 1)) return &c->empty;
+    s = a->shape;
     for (int i = 0; i < s.rank; i++) {
         if (order[i] < 0 || order[i] >= s.rank || (seen >> order[i] & 1))
             return ttt_fail(c, TTT_ERR_ARGUMENT, "permute: order[%d] is %d; each axis 0..%d must stand once", i, order[i], s.rank - 1);
@@ -2376,12 +2422,12 @@ ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order) {
     return ttt__apply1(c, &ttt__op_permute, a, s, order, (size_t)s.rank * sizeof *order);
 }
 ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a) {
-    int order[TTT_MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 }, r = a->shape.rank;
-    if (!c->result && r < 2) return ttt_fail(c, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes", r);
-    if (!c->result) {
-        order[r - 2] = r - 1;
-        order[r - 1] = r - 2;
-    }
+    int order[TTT_MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 }, r;
+    if (!ttt__operands(c, "transpose", &a, 1)) return &c->empty;
+    r = a->shape.rank;
+    if (r < 2) return ttt_fail(c, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes", r);
+    order[r - 2] = r - 1;
+    order[r - 1] = r - 2;
     return ttt_permute(c, a, order);
 }
 
@@ -2436,7 +2482,7 @@ ttt_tensor *ttt_place(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_
     ttt__span span = { ttt__axis(c, "place", a, axis), begin, length };
     ttt_shape s = a->shape;
     if (span.axis < 0) return &c->empty;
-    if (begin < 0 || begin > length - s.dim[span.axis]) {
+    if (begin < 0 || length < 0 || begin > length - s.dim[span.axis]) {
         ttt_text t;
         return ttt_fail(c, TTT_ERR_ARGUMENT, "place: axis %d of %s does not fit at %lld into %lld places", axis,
                         ttt_shape_text(s, t), (long long)begin, (long long)length);
@@ -2464,7 +2510,7 @@ RULE(concat) {
     }
 }
 ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis) {
-    if (c->result) return &c->empty;
+    if (!ttt__operands(c, "concat", a, n)) return &c->empty;
     if (n < 1) return ttt_fail(c, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected", n);
     ttt__span span = { ttt__axis(c, "concat", a[0], axis), 0, 0 };
     if (span.axis < 0) return &c->empty;
@@ -2538,11 +2584,11 @@ RULE(scatter) {
 }
 
 // Checks what gather and scatter share; s becomes the common leading shape.
-static bool ttt__rows_good(ttt_ctx *c, const char *op, const ttt_tensor *a, const ttt_tensor *index, int64_t N, ttt_shape *s) {
+static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_tensor *index, int64_t N, ttt_shape *s) {
     ttt_text ta, ti;
-    if (c->result) return false;
+    if (!ttt__operands(c, op, &a, 1) || !ttt__living(c, op, index, 1)) return false;
     if (a->shape.rank < 2 || index->shape.rank < 1 || index->dtype != TTT_DTYPE_INT ||
-        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(index->shape, 1), s)) {
+        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(index->shape, 1), s) || s->rank + 2 > TTT_MAX_RANK) {
         ttt_fail(c, TTT_ERR_SHAPE, "%s: rows of %s by an index of shape %s (integers, (...,n), expected)", op,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(index->shape, ti));
         return false;
@@ -2561,7 +2607,8 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, const ttt_tensor *a, cons
 ttt_tensor *ttt_gather(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
-    if (!ttt__rows_good(c, "gather", a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
+    if (!ttt__operands(c, "gather", &a, 1) ||
+        !ttt__rows_good(c, "gather", a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
     s.dim[s.rank - 2] = index->shape.dim[index->shape.rank - 1];
     return ttt_apply(c, &ttt__op_gather, in, 2, s, NULL, 0);
 }
@@ -2602,7 +2649,8 @@ static void ttt__each_row(ttt_ctx *c, ttt_tensor *y, void (*row)(const ttt__row_
     if (A->size > 0) ttt__parallel(c, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
 static ttt_tensor *ttt__row_op(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape s, const void *arg, size_t bytes) {
-    if (!c->result && (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape)))) {
+    if (!ttt__operands(c, op->name, in, n)) return &c->empty;
+    if (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape))) {
         ttt_text t0, t1;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s; rank 1 or more, and equal shapes, expected", op->name,
                         ttt_shape_text(in[0]->shape, t0), ttt_shape_text(in[n - 1]->shape, t1));
@@ -2874,6 +2922,10 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     p.one = one;
     if (init == y) p.one.init_row = p.one.c_row;
     ttt__product_loops(&p, a, b, init == y ? NULL : init, y->shape);
+    if (ttt__loops_count(&p.kept, p.kept.n) == 0) {  // a sum over no products
+        memset(y->data, 0, (size_t)y->size * sizeof *y->data);
+        return;
+    }
     ttt__product_merge(&p);
     int64_t kept = ttt__loops_count(&p.kept, p.kept.n), m = p.one.m;
     p.n_summed = ttt__loops_count(&p.summed, p.summed.n);
@@ -2900,17 +2952,30 @@ FORWARD(matmul) {
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
     ttt__product_run(c, A, B, t->a, t->b, NULL, y);
 }
+// g repeated over leading sizes that y was summed over and that a and b do not both have.
+static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, const ttt_tensor *b) {
+    ttt_shape lg = ttt__lead(g->shape, 2), la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ga, gb, all;
+    ttt__broadcast_shape(lg, la, &ga);
+    ttt__broadcast_shape(lg, lb, &gb);
+    ttt__broadcast_shape(la, lb, &all);
+    if (ttt_shape_equal(ga, all) && ttt_shape_equal(gb, all)) return g;
+    all.dim[all.rank++] = g->shape.dim[lg.rank];
+    all.dim[all.rank++] = g->shape.dim[lg.rank + 1];
+    return ttt_broadcast(c, g, all);
+}
 RULE(matmul) {  // y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
+    g = ttt__unsum(c, g, A, B);
     if (d[0]) d[0] = t->a ? ttt_matmul_to(c, B, g, t->b, true, A->shape) : ttt_matmul_to(c, g, B, false, !t->b, A->shape);
     if (d[1]) d[1] = t->b ? ttt_matmul_to(c, g, A, true, t->a, B->shape) : ttt_matmul_to(c, A, g, !t->a, false, B->shape);
 }
 
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
-static bool ttt__product_shape(ttt_ctx *c, const char *op, const ttt_tensor *a, const ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
+static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
     ttt_text t0, t1;
+    ttt_tensor *in[2] = { a, b };
+    if (!ttt__operands(c, op, in, 2)) return false;
     int ra = a->shape.rank, rb = b->shape.rank;
-    if (c->result) return false;
     if (ra < 2 || rb < 2 || a->shape.dim[ra - (ta ? 2 : 1)] != b->shape.dim[rb - (tb ? 1 : 2)] ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), s)) {
         ttt_fail(c, TTT_ERR_SHAPE, "%s: %s%s times %s%s; (...,m,k) times (...,k,n) expected", op, ttt_shape_text(a->shape, t0),
@@ -2951,6 +3016,7 @@ RULE(affine) {
 ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
     ttt_tensor *in[3] = { x, w, b };
     ttt_shape s, all;
+    if (!ttt__operands(c, "affine", in, 3)) return &c->empty;
     if (!ttt__product_shape(c, "affine", x, w, false, false, &s)) return &c->empty;
     bool row = b->shape.rank == 1 || (b->shape.rank >= 2 && b->shape.dim[b->shape.rank - 2] == 1);
     if (!row || b->shape.dim[b->shape.rank - 1] != s.dim[s.rank - 1] || !ttt__broadcast_shape(s, b->shape, &all) || !ttt_shape_equal(s, all)) {
@@ -2972,7 +3038,7 @@ RULE(unrecorded) {
     ttt_fail(c, TTT_ERR_FIRST_ORDER, "grad: this would differentiate through a gradient that was taken without "
              "TTT_RECORD, and miss its second-order terms. Take it with TTT_RECORD, or ttt_detach it to mean a constant");
 }
-static const ttt_op ttt__op_unrecorded = { "unrecorded gradient", "dy/dw as numbers", 1, 0, 0, ttt__unrecorded_forward,
+static const ttt_op ttt__op_unrecorded = { "unrecorded gradient", "dy/dw as numbers", 2, 0, 0, ttt__unrecorded_forward,
                                            ttt__unrecorded_rule, NULL, NULL, NULL };
 
 // One walk. Slot i belongs to tape place base + i: the gradient gathered so far, and whether anything
@@ -2988,7 +3054,8 @@ enum {
     TTT__NEEDED = 1,  // some wrt is this or an ancestor of it
     TTT__WANTED = 2,  // it is a wrt
     TTT__FILLED = 4,  // grad[] is the caller's buffer (a leaf's) and holds numbers already
-    TTT__FIXED = 8    // grad[] is the caller's buffer
+    TTT__FIXED = 8,   // grad[] is the caller's buffer
+    TTT__TWICE = 16   // it is a wrt more than once
 };
 
 static int64_t ttt__slot(const ttt__walk *w, const ttt_tensor *t) {
@@ -3007,7 +3074,10 @@ static bool ttt__walk_begin(ttt__walk *w, ttt_tensor *y, ttt_tensor *const *wrt,
     memset(w->grad, 0, (size_t)w->n * sizeof *w->grad);
     memset(w->flags, 0, (size_t)w->n);
     for (int i = 0; i < n; i++)
-        if (wrt[i]->id <= y->id) w->flags[wrt[i]->id - w->base] = TTT__NEEDED | TTT__WANTED;
+        if (wrt[i]->id <= y->id) {
+            unsigned char *f = &w->flags[wrt[i]->id - w->base];
+            *f = (unsigned char)(TTT__NEEDED | TTT__WANTED | (*f ? TTT__TWICE : 0));
+        }
     for (int64_t i = 0; i < w->n; i++) {
         const ttt_tensor *t = c->nodes[w->base + i];
         for (int j = 0; j < t->n_in && !(w->flags[i] & TTT__NEEDED); j++)
@@ -3037,7 +3107,7 @@ static ttt_tensor *ttt__slot_buffer(ttt__walk *w, int64_t i, bool *filled) {
     if (t && ttt__own(t)) return t;
     ttt_tensor *buffer = ttt__tensor(c, c->nodes[w->base + i]->shape, TTT_DTYPE_REAL, false, NULL);
     if (!buffer) return NULL;
-    ((ttt__block *)buffer->block)->uses++;
+    c->n_made--;  // the slot's alone, however often this node's inputs ask for it
     if (t) {
         memcpy(buffer->data, t->data, (size_t)t->size * sizeof *t->data);
         ttt__block_drop(c, t);
@@ -3063,7 +3133,8 @@ static void ttt__gather_gradient(ttt__walk *w, int64_t i, ttt_tensor *d) {
 }
 
 // The gradient of an op that is defined by others: rebuild it from them, on the tape, and walk there.
-// If numbers are enough, the copy is built on detached inputs and forgotten at once.
+// It is built on nodes of its own that stand for the inputs, where the walk ends: an input may be made
+// from another, or be the same. If numbers are enough they are detached, and all is forgotten at once.
 static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d, bool record) {
     ttt_mark m = ttt_mark_get(c);
     bool numbers_only = c->numbers_only, recording = ttt_recording(c, true);
@@ -3071,7 +3142,8 @@ static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_te
     ttt_tensor *in[64] = { NULL }, *wrt[64] = { NULL }, *out[64] = { NULL };
     c->numbers_only = false;
     for (int j = 0; j < y->n_in && j < 64; j++) {
-        in[j] = record || y->in[j]->dtype == TTT_DTYPE_INT ? y->in[j] : ttt_detach(c, y->in[j]);
+        if (y->in[j]->dtype == TTT_DTYPE_INT) in[j] = y->in[j];
+        else in[j] = record ? ttt_reshape(c, y->in[j], y->in[j]->shape) : ttt_detach(c, y->in[j]);
         if (!d[j]) continue;
         place[n] = j;
         wrt[n++] = in[j];
@@ -3109,6 +3181,12 @@ static void ttt__walk_node(ttt__walk *w, ttt_tensor *y, ttt_tensor *g) {
         if (y->op->vjp) y->op->vjp(c, y, g, d);
         else ttt__composite_rule(c, y, g, d, w->record);
         for (int j = 0; j < n && !c->result; j++)
+            if (slot[j] >= 0 && d[j] && !ttt_shape_equal(d[j]->shape, y->in[j]->shape)) {
+                ttt_text t0, t1;
+                ttt_fail(c, TTT_ERR_SHAPE, "grad: the rule of %s gives a gradient of shape %s for input %d of shape %s", y->op->name,
+                         ttt_shape_text(d[j]->shape, t0), j, ttt_shape_text(y->in[j]->shape, t1));
+            }
+        for (int j = 0; j < n && !c->result; j++)
             if (slot[j] >= 0 && d[j]) ttt__gather_gradient(w, slot[j], d[j]);
     }
     while (c->n_made > n_made) ttt__block_drop(c, c->made[--c->n_made]);
@@ -3145,7 +3223,7 @@ static void ttt__walk_numbers(ttt__walk *w, ttt_tensor *y, ttt_tensor *seed, ttt
     ttt_ctx *c = w->c;
     for (int i = 0; i < n; i++) {
         int64_t slot = ttt__slot(w, wrt[i]);
-        if (slot < 0 || wrt[i]->op || wrt[i] == y || w->grad[slot]) continue;
+        if (slot < 0 || wrt[i]->op || wrt[i] == y || (w->flags[slot] & TTT__TWICE)) continue;
         w->grad[slot] = out[i];
         w->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
     }
@@ -3164,23 +3242,28 @@ static void ttt__walk_numbers(ttt__walk *w, ttt_tensor *y, ttt_tensor *seed, ttt
     }
 }
 
-static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n) {
-    ttt_text t0, t1;
+// A tensor that ttt_grad was given: alive, on the tape or at least numbers, and real.
+static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_tensor *t, bool on_tape) {
     if (c->result) return false;
-    if (!ttt__alive(c, y) || y->id == TTT__SCRATCH || !ttt__alive(c, seed)) {
-        ttt_fail(c, TTT_ERR_RELEASED, "grad: y is not a living tensor of this context; was it released?");
-        return false;
-    }
-    if (!ttt_shape_equal(seed->shape, y->shape)) {
+    if (!ttt__alive(c, t) || (on_tape && t->id == TTT__SCRATCH))
+        ttt_fail(c, TTT_ERR_RELEASED, "grad: %s[%d] is not a living tensor of this context; was it released?", what, i);
+    else if (t->dtype != TTT_DTYPE_REAL)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds integers; real numbers expected", what, i);
+    return !c->result;
+}
+
+static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
+    ttt_text t0, t1;
+    if (!ttt__grad_operand(c, "y", 0, y, true) || !ttt__grad_operand(c, "seed", 0, seed, false)) return false;
+    if (!ttt_shape_equal(seed->shape, y->shape))
         ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s", ttt_shape_text(seed->shape, t0), ttt_shape_text(y->shape, t1));
-        return false;
+    for (int i = 0; i < n; i++) {
+        if (!ttt__grad_operand(c, "wrt", i, wrt[i], true)) return false;
+        if (mode != TTT_ADD || !ttt__grad_operand(c, "out", i, out[i], false)) continue;
+        if (!ttt_shape_equal(out[i]->shape, wrt[i]->shape))
+            ttt_fail(c, TTT_ERR_SHAPE, "grad: out[%d] of shape %s, to be added to, for wrt[%d] of shape %s", i, ttt_shape_text(out[i]->shape, t0), i, ttt_shape_text(wrt[i]->shape, t1));
     }
-    for (int i = 0; i < n; i++)
-        if (!ttt__alive(c, wrt[i]) || wrt[i]->id == TTT__SCRATCH || wrt[i]->dtype != TTT_DTYPE_REAL) {
-            ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt[%d] is not a living real tensor of this context", i);
-            return false;
-        }
-    return true;
+    return !c->result;
 }
 
 ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
@@ -3188,7 +3271,7 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     ttt__block *free_blocks = c->free_blocks;
     bool recording = ttt_recording(c, mode == TTT_RECORD);
     ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_RECORD };
-    bool good = ttt__vjp_good(c, y, seed, wrt, n);
+    bool good = ttt__vjp_good(c, y, seed, wrt, n, out, mode);
     for (int i = 0; i < n && good && mode == TTT_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
     c->free_blocks = NULL;
     if (good && !c->result && ttt__walk_begin(&w, y, wrt, n)) {
@@ -3198,14 +3281,15 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     c->free_blocks = free_blocks;
     ttt__arena_release(&c->scratch, workspace);
     ttt_recording(c, recording);
+    ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !c->result && mode == TTT_FIRST_ORDER && recording; i++)
-        ttt__set_producer(c, out[i], &ttt__op_unrecorded, &y, 1, NULL, 0);
+        ttt__set_producer(c, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
     for (int i = 0; i < n && c->result && mode != TTT_ADD; i++) out[i] = &c->empty;
     return c->result;
 }
 
 ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
-    if (!c->result && y->size != 1) {
+    if (ttt__grad_operand(c, "y", 0, y, true) && y->size != 1) {
         ttt_text t;
         ttt_fail(c, TTT_ERR_SHAPE, "grad: y has shape %s; one number expected (ttt_vjp takes any shape)", ttt_shape_text(y->shape, t));
     }
@@ -3248,7 +3332,8 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
         ttt__move(x, n, from, u, step[k] * h);
         numeric += weight[k] * ttt__directional(c, f, x, n, user, order - 1, u) / (12 * h);
     }
-    if (!c->result) ttt__move(x, n, from, u, 0);
+    for (int i = 0; i < n; i++)
+        if (from[i]->size == x[i]->size) memcpy(x[i]->data, from[i]->data, (size_t)x[i]->size * sizeof *x[i]->data);
     ttt_release(c, m);
     return c->result ? (double)NAN : fabs(analytic - numeric) / TTT__MAX(fabs(numeric), 1e-3);
 }
@@ -3258,568 +3343,918 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 #undef B
 
 // ---- [16] FILES ----------------------------------------------------------------------------------
+// Nothing in a file is believed: a length is compared with the bytes that are there before it sizes
+// anything, every product and sum is checked, and what is not understood is refused with its place.
 #ifndef TTT_NO_STDIO
 #include <errno.h>
-#ifdef _WIN32
-#include <io.h>
-#include <process.h>
-#ifndef _WINDOWS_
+
+// -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
+// pointer), flushing to the disk, replacing a file in one step.
+#if defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
 #ifndef NOMINMAX
 #define NOMINMAX
 #endif
 #include <windows.h>
-#endif
-#elif defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#define TTT__SEEK _fseeki64
+#define TTT__TELL _ftelli64
+
+static long ttt__process(void) { return (long)GetCurrentProcessId(); }
+static FILE *ttt__create_new(const char *path) {
+    int file = _open(path, _O_CREAT | _O_EXCL | _O_WRONLY | _O_BINARY, _S_IREAD | _S_IWRITE);
+    return file < 0 ? NULL : _fdopen(file, "wb");
+}
+static bool ttt__replaceable(const char *path) {
+    DWORD is = GetFileAttributesA(path);
+    return is == INVALID_FILE_ATTRIBUTES || !(is & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_DEVICE));
+}
+static bool ttt__to_disk(FILE *f) { return _commit(_fileno(f)) == 0; }
+static bool ttt__replace(const char *from, const char *to) {
+    if (MoveFileExA(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) return true;
+    errno = GetLastError() == ERROR_DISK_FULL ? ENOSPC : EACCES;
+    return false;
+}
+static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_WRITE_THROUGH did it
+
+#else
+#define TTT__SEEK fseek
+#define TTT__TELL ftell
+// "x", the file must be new, is C11's, and was in the libraries long before.
+static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
+static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
 #include <unistd.h>
-#if defined(__STRICT_ANSI__) && !defined(__cplusplus)  // hidden by -std=c99, there all the same
-extern int fileno(FILE *stream);
-extern int fsync(int descriptor);
-#endif
-#define TTT__POSIX_FILES
+#ifndef __cplusplus  // -std=c99 and the like hide these two; in brackets, since they may be macros
+extern int(fileno)(FILE *);
+extern int(fsync)(int);
 #endif
 
-// -- whole files
-static bool ttt__seek(FILE *f, int64_t at, int whence) {
-#ifdef _WIN32
-    return _fseeki64(f, at, whence) == 0;
-#else
-    return (long)at == at && fseek(f, (long)at, whence) == 0;
-#endif
+static long ttt__process(void) { return (long)getpid(); }
+// Renaming over /dev/null would replace the device itself.
+static bool ttt__replaceable(const char *path) {
+    struct stat is;
+    return stat(path, &is) != 0 || S_ISREG(is.st_mode);
 }
-
-// Opens a file to read and tells its size; NULL after an error.
-static FILE *ttt__file_open(ttt_ctx *c, const char *path, int64_t *size) {
-    FILE *f = c->result ? NULL : fopen(path, "rb");
-    if (c->result) return NULL;
-    if (!f) {
-        ttt_fail(c, TTT_ERR_FILE, "%s: cannot be opened: %s", path, strerror(errno));
-        return NULL;
-    }
-    bool good = ttt__seek(f, 0, SEEK_END);
-#ifdef _WIN32
-    *size = _ftelli64(f);
-#else
-    *size = ftell(f);
-#endif
-    if (good && *size >= 0 && *size < PTRDIFF_MAX && ttt__seek(f, 0, SEEK_SET)) return f;
-    ttt_fail(c, TTT_ERR_FILE, "%s: cannot be read: its size cannot be told", path);
+static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
+// A new name is safe once its folder is on the disk. Not every system lets one open a folder, and the
+// file is complete under either name: a failure here is none of the write.
+static void ttt__folder_to_disk(const char *path) {
+    char folder[1024];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    FILE *f = fopen(folder, "rb");
+    if (!f) return;
+    ttt__to_disk(f);
     fclose(f);
-    return NULL;
+}
+#else
+static long ttt__process(void) { return 0; }
+static bool ttt__replaceable(const char *path) { return path != NULL; }
+static bool ttt__to_disk(FILE *f) { return f != NULL; }
+static void ttt__folder_to_disk(const char *path) { (void)path; }
+#endif
+#endif
+
+// -- reading a file
+typedef struct ttt__file {
+    ttt_ctx *c;
+    const char *path;
+    FILE *stream;
+    int64_t size;
+} ttt__file;
+
+// Paths and names are cut in messages, so that the reason behind them is always there.
+static bool ttt__file_fail(ttt_ctx *c, const char *path, const char *what, int error) {
+    ttt_fail(c, TTT_ERR_FILE, "%.200s: %s: %s", path, what, error ? strerror(error) : "no reason known");
+    return false;
 }
 
-static bool ttt__file_get(ttt_ctx *c, const char *path, FILE *f, void *to, size_t n) {
-    if (fread(to, 1, n, f) == n) return true;
-    ttt_fail(c, TTT_ERR_FILE, "%s: cannot be read: %s", path, ferror(f) ? strerror(errno) : "it ended early");
+// Records TTT_ERR_FORMAT: "path: tensor 'name': ...", or without a tensor if name is NULL.
+static bool ttt__bad(const ttt__file *f, const char *name, const char *format, ...) {
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (name) ttt_fail(f->c, TTT_ERR_FORMAT, "%.150s: tensor '%.80s': %s", f->path, name, text);
+    else ttt_fail(f->c, TTT_ERR_FORMAT, "%.200s: %s", f->path, text);
+    return false;
+}
+
+// Opens and measures. POSIX opens folders too, and only reading from one tells.
+static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
+    memset(f, 0, sizeof *f);
+    f->c = c;
+    f->path = path ? path : "(no path)";
+    if (c->result) return false;
+    errno = 0;
+    f->stream = path ? fopen(path, "rb") : NULL;
+    if (!f->stream) return ttt__file_fail(c, f->path, "cannot be opened", path ? errno : EINVAL);
+    bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
+    good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
+    f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
+    if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
+    ttt__file_fail(c, f->path, "cannot be read", errno);
+    fclose(f->stream);
+    f->stream = NULL;
+    return false;
+}
+
+static bool ttt__read(ttt__file *f, void *to, size_t n) {
+    errno = 0;
+    if (fread(to, 1, n, f->stream) == n) return true;
+    if (ferror(f->stream)) return ttt__file_fail(f->c, f->path, "cannot be read", errno);
+    ttt_fail(f->c, TTT_ERR_FILE, "%.200s: became shorter while it was read", f->path);
     return false;
 }
 
 char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
-    int64_t n = 0;
-    FILE *f = ttt__file_open(c, path, &n);
-    char *text = f ? (char *)ttt_alloc(c, (size_t)n + 1, false) : NULL;
-    if (text && ttt__file_get(c, path, f, text, (size_t)n)) text[n] = 0;
-    if (f) fclose(f);
-    *size = c->result ? 0 : (size_t)n;
-    return c->result ? NULL : text;
+    ttt_mark m = ttt_mark_get(c);
+    ttt__file f;
+    char *text = NULL;
+    if (size) *size = 0;
+    if (!ttt__file_open(c, path, &f)) return NULL;
+    if ((uint64_t)f.size < (uint64_t)PTRDIFF_MAX / 2) text = (char *)ttt_alloc(c, (size_t)f.size + 1, false);
+    else ttt_fail(c, TTT_ERR_NO_MEMORY, "%.200s: %lld bytes are too many", path, (long long)f.size);
+    if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
+    fclose(f.stream);
+    if (!text) {
+        ttt_release(c, m);
+        return NULL;
+    }
+    text[f.size] = 0;
+    if (size) *size = (size_t)f.size;
+    return text;
 }
 
-// Written under a name that no other writer takes, then renamed: readers see the old or the new file.
-bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
-    if (c->result) return false;
-    if (strlen(path) >= sizeof w->path) {
-        ttt_fail(c, TTT_ERR_FILE, "%.80s...: its name is longer than %d bytes", path, (int)sizeof w->path - 1);
-        return false;
+// -- writing a file: under a name that nobody else uses (a crash leaves it behind, and no more than
+// that), then renamed over the old one
+static bool ttt__create_temporary(ttt_file_writer *w) {
+    for (int i = 0; i < 1000; i++) {
+        snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
+        errno = 0;
+        w->stream = ttt__create_new(w->temporary);
+        if (w->stream || errno != EEXIST) break;
     }
-#ifdef TTT__POSIX_FILES
-    unsigned long process = (unsigned long)getpid();
-#elif defined(_WIN32)
-    unsigned long process = (unsigned long)_getpid();
-#else
-    unsigned long process = 0;
-#endif
-    snprintf(w->path, sizeof w->path, "%s", path);
-    snprintf(w->temporary, sizeof w->temporary, "%s.%lx.%lx.tmp", path, process, (unsigned long)((uintptr_t)c & 0xffffffff));
-    w->stream = fopen(w->temporary, "wb");
-    if (!w->stream) ttt_fail(c, TTT_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
     return w->stream != NULL;
 }
 
-bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) { return fwrite(bytes, 1, n, (FILE *)w->stream) == n; }
-
-// Everything to the disk. Each call is looked at: a full disk may show in any one of them only.
-static bool ttt__file_flush(FILE *f) {
-    if (fflush(f) != 0 || ferror(f)) return false;
-#if defined(TTT__POSIX_FILES)
-    return fsync(fileno(f)) == 0 || errno == EINVAL || errno == ENOSYS;  // not every file can be synced
-#elif defined(_WIN32)
-    return _commit(_fileno(f)) == 0;
-#else
-    return true;
-#endif
+bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
+    memset(w, 0, sizeof *w);
+    if (c->result) return false;
+    if (!path || strlen(path) >= sizeof w->path) {
+        ttt_fail(c, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected", path ? path : "(no path)",
+                 (int)sizeof w->path - 1);
+        return false;
+    }
+    snprintf(w->path, sizeof w->path, "%s", path);
+    if (!ttt__replaceable(path)) return ttt__file_fail(c, path, "cannot be written", EEXIST);
+    return ttt__create_temporary(w) || ttt__file_fail(c, path, "cannot be written", errno);
 }
 
-static bool ttt__file_rename(const char *from, const char *to) {
-#ifdef _WIN32
-    return MoveFileExA(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) != 0;
-#else
-    return rename(from, to) == 0;
-#endif
+static bool ttt__writer_fail(ttt_file_writer *w) {
+    if (!w->error) w->error = errno ? errno : EIO;
+    return false;
 }
 
-// Makes the new name itself last, where a folder can be synced.
-static void ttt__folder_flush(const char *path) {
-#ifdef TTT__POSIX_FILES
-    char folder[1024];
-    const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-    int descriptor = open(folder, O_RDONLY);
-    if (descriptor < 0) return;
-    fsync(descriptor);
-    close(descriptor);
-#else
-    (void)path;
-#endif
+bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
+    errno = 0;
+    if (!w->stream || w->error) return false;
+    return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
 }
 
+// A full disk shows in fwrite only, in fflush only, or in fclose only: all of them are looked at.
 ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
-    int error = errno;
-    good = good && !c->result;
-    if (good && !ttt__file_flush((FILE *)w->stream)) {
-        good = false;
-        error = errno;
+    FILE *f = (FILE *)w->stream;
+    if (!f) ttt_fail(c, TTT_ERR_FILE, "file_finish: no file was begun");
+    if (!f) return c->result;
+    good = good && !w->error && !c->result;
+    errno = 0;
+    if (good && (fflush(f) != 0 || ferror(f) || !ttt__to_disk(f))) good = ttt__writer_fail(w);
+    if (fclose(f) != 0 && good) good = ttt__writer_fail(w);
+    if (good && !ttt__replace(w->temporary, w->path)) good = ttt__writer_fail(w);
+    if (good) {
+        ttt__folder_to_disk(w->path);
+    } else {
+        remove(w->temporary);
+        ttt__file_fail(c, w->path, "was not written", w->error);
     }
-    if (fclose((FILE *)w->stream) != 0 && good) {
-        good = false;
-        error = errno;
-    }
-    if (good && !ttt__file_rename(w->temporary, w->path)) {
-        good = false;
-        error = errno;
-    }
-    if (good) ttt__folder_flush(w->path);
-    else remove(w->temporary);
-    if (!good) ttt_fail(c, TTT_ERR_FILE, "%s: cannot be written: %s", w->path, strerror(error));
+    w->stream = NULL;
     return c->result;
 }
 
-// -- numbers as bytes, whatever the machine's own order
-static uint64_t ttt__bytes(const unsigned char *p, int n, bool big) {
-    uint64_t v = 0;
-    for (int i = 0; i < n; i++) v |= (uint64_t)p[big ? n - 1 - i : i] << 8 * i;
-    return v;
-}
-static float ttt__float_of(uint32_t bits) {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-static double ttt__double_of(uint64_t bits) {
-    double d;
-    memcpy(&d, &bits, sizeof d);
-    return d;
-}
-// IEEE half precision: 1 sign, 5 exponent, 10 fraction bits
-static float ttt__half_of(uint32_t bits) {
-    uint32_t sign = (bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-    if (exponent == 31) return ttt__float_of(sign | 0x7f800000 | fraction << 13);
-    if (exponent > 0) return ttt__float_of(sign | (exponent + 112) << 23 | fraction << 13);
-    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
-    return sign ? -f : f;
-}
-
-// The element types of files. `kind`: r real, i signed, u unsigned, b bool.
-typedef struct ttt__file_type {
-    const char *name, *numpy;  // in safetensors; in .npy behind its byte-order mark
-    char kind;
-    int bytes;
-} ttt__file_type;
-static const ttt__file_type ttt__file_types[] = {
-    { "F64", "f8", 'r', 8 }, { "F32", "f4", 'r', 4 }, { "F16", "f2", 'r', 2 }, { "BF16", "", 'r', 2 },
-    { "I64", "i8", 'i', 8 }, { "I32", "i4", 'i', 4 }, { "I16", "i2", 'i', 2 }, { "I8", "i1", 'i', 1 },
-    { "U64", "u8", 'u', 8 }, { "U32", "u4", 'u', 4 }, { "U16", "u2", 'u', 2 }, { "U8", "u1", 'u', 1 },
-    { "BOOL", "b1", 'b', 1 },
-};
-enum { TTT__N_FILE_TYPES = sizeof ttt__file_types / sizeof *ttt__file_types };
-
-static const ttt__file_type *ttt__file_type_named(const char *name, bool numpy) {
-    for (int i = 0; i < TTT__N_FILE_TYPES; i++) {
-        const char *own = numpy ? ttt__file_types[i].numpy : ttt__file_types[i].name;
-        if (*own && strcmp(own, name) == 0) return &ttt__file_types[i];
-    }
-    return NULL;
-}
-
-static ttt_real ttt__real_of(const ttt__file_type *type, uint64_t bits) {
-    if (type->bytes == 8) return (ttt_real)ttt__double_of(bits);
-    if (type->bytes == 4) return (ttt_real)ttt__float_of((uint32_t)bits);
-    return (ttt_real)(*type->numpy ? ttt__half_of((uint32_t)bits) : ttt__float_of((uint32_t)bits << 16));
-}
-static int64_t ttt__int_of(const ttt__file_type *type, uint64_t bits) {
-    int shift = 64 - 8 * type->bytes;
-    if (type->kind == 'i' && type->bytes < 8 && (bits >> (8 * type->bytes - 1) & 1)) bits |= ~(uint64_t)0 << (64 - shift);
-    int64_t v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
-}
-
-// Elements of a file into a tensor of its shape, in pieces. U64 numbers above 2^63 - 1 have no place in
-// an int64_t: a tensor that has one becomes real.
-static ttt_tensor *ttt__file_elements(ttt_ctx *c, const char *path, FILE *f, const ttt__file_type *type, ttt_shape s, bool big) {
-    unsigned char piece[8 * 1024];
-    ttt_tensor *t = ttt__or_empty(c, ttt__tensor(c, s, type->kind == 'r' ? TTT_DTYPE_REAL : TTT_DTYPE_INT, false, NULL));
-    bool beyond = false;
-    for (int64_t i = 0; i < t->size && !c->result;) {
-        int64_t n = TTT__MIN(1024, t->size - i);
-        if (!ttt__file_get(c, path, f, piece, (size_t)(n * type->bytes))) break;
-        for (int64_t k = 0; k < n; k++) {
-            uint64_t bits = ttt__bytes(piece + k * type->bytes, type->bytes, big);
-            if (t->data) t->data[i + k] = ttt__real_of(type, bits);
-            else t->index[i + k] = ttt__int_of(type, bits);
-            beyond = beyond || (type->kind == 'u' && type->bytes == 8 && bits >> 63);
-        }
-        i += n;
-    }
-    if (!beyond || c->result) return t;
-    ttt_tensor *real = ttt_new(c, s);
-    for (int64_t i = 0; i < real->size; i++) real->data[i] = (ttt_real)(uint64_t)t->index[i];
-    return real;
-}
-
-// -- JSON [RFC 8259], strict, read by asking for what is expected:
-//     ttt__json_enter(j, '{'); while (ttt__json_key(j, &key)) { ...read or skip one value... }
-//     ttt__json_enter(j, '['); while (ttt__json_item(j)) { ...one value... }
-// The first thing that is wrong is kept in `why`, and everything answers no from then on.
-typedef struct ttt__json {
-    ttt_ctx *c;
-    const char *begin, *p, *end;
-    const char *why;    // NULL: nothing wrong so far
-    int depth;
-    uint64_t not_first;  // a bit for each level: a value was read there
-} ttt__json;
+// -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
+//     ttt__json j = ttt__json_of(text, size);
+//     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or ttt__json_skip... }
+//     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
+//     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
+// Strings are decoded where they stand: the text is written to, and must outlive them. The first thing
+// that is wrong is kept in `why`; every function returns false from then on. A copy of the struct
+// looks ahead. Whether a key came twice is for the caller to see.
 #define TTT__JSON_DEPTH 64
+typedef struct ttt__json {
+    char *text, *at, *end;
+    const char *why;  // NULL: nothing wrong so far
+    int depth;
+    bool first;  // just behind the bracket that opened the innermost object or array
+} ttt__json;
+
+static ttt__json ttt__json_of(char *text, size_t size) {
+    ttt__json j = { text, text, text + size, NULL, 0, false };
+    return j;
+}
 
 static bool ttt__json_fail(ttt__json *j, const char *why) {
     if (!j->why) j->why = why;
     return false;
 }
-static char ttt__json_peek(ttt__json *j) {
-    while (j->p < j->end && (*j->p == ' ' || *j->p == '\t' || *j->p == '\n' || *j->p == '\r')) j->p++;
-    return j->p < j->end && !j->why ? *j->p : 0;
+
+// What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the end.
+static char ttt__json_kind(ttt__json *j) {
+    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t')) j->at++;
+    if (j->why || j->at == j->end) return 0;
+    if (*j->at == '-' || (*j->at >= '0' && *j->at <= '9')) return '0';
+    return (char)(*j->at == 'f' ? 't' : *j->at);
 }
-static bool ttt__json_take(ttt__json *j, char what) {
-    if (ttt__json_peek(j) != what) return ttt__json_fail(j, what == '{' ? "an object was expected" : what == '[' ? "a list was expected" : what == '"' ? "a string was expected" : what == ':' ? "a colon was expected" : "a comma or the end was expected");
-    j->p++;
-    return true;
+
+static bool ttt__json_enter(ttt__json *j, char bracket) {
+    if (ttt__json_kind(j) != bracket)
+        return ttt__json_fail(j, bracket == '{' ? "an object was expected" : "a list was expected");
+    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "nested more than 64 deep");
+    j->depth++;
+    j->at++;
+    return j->first = true;
 }
-static bool ttt__json_enter(ttt__json *j, char open) {
-    if (!ttt__json_take(j, open)) return false;
-    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "it is nested more than 64 deep");
-    j->not_first &= ~((uint64_t)1 << j->depth++);
-    return true;
-}
-// Whether a value follows before `close`; takes the comma before it.
+
+// True in front of each value; false behind the last, with the closing bracket read.
 static bool ttt__json_more(ttt__json *j, char close) {
-    uint64_t bit = (uint64_t)1 << (j->depth - 1);
-    if (ttt__json_peek(j) == close) {
-        j->p++;
+    char next = ttt__json_kind(j);
+    bool first = j->first;
+    j->first = false;
+    if (j->why) return false;
+    if (next == close) {
+        j->at++;
         j->depth--;
         return false;
     }
-    if ((j->not_first & bit) && !ttt__json_take(j, ',')) return false;
-    j->not_first |= bit;
-    return !j->why;
+    if (!first && next != ',') return ttt__json_fail(j, "a comma or a closing bracket was expected");
+    if (!first) j->at++;
+    return true;
 }
+
 static bool ttt__json_item(ttt__json *j) { return ttt__json_more(j, ']'); }
 
-static int ttt__hex(char ch) { return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1; }
-static int32_t ttt__json_u(ttt__json *j) {  // the four digits of \uXXXX
-    int32_t v = 0;
-    for (int i = 0; i < 4; i++, j->p++) {
-        int digit = j->p < j->end ? ttt__hex(*j->p) : -1;
-        if (digit < 0) return -1;
-        v = 16 * v + digit;
-    }
-    return v;
+// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no surrogates).
+static int ttt__utf8(const char *p, const char *end) {
+    const unsigned char *s = (const unsigned char *)p;
+    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+    if (end - p < n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    return n;
 }
-static int ttt__put_utf8(char *to, int32_t code) {
-    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+
+static int ttt__utf8_put(int32_t code, char *to) {
     static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
     to[0] = (char)(lead[n] | code);
     return n;
 }
-// Length of the UTF-8 character at p, 0 if it is none (overlong forms and surrogates are none).
-static int ttt__utf8_length(const char *p, const char *end) {
-    const unsigned char *s = (const unsigned char *)p;
-    int n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (n == 0 || end - p < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    bool bad = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return bad ? 0 : n;
+
+// The four digits of \uXXXX; -1 if they are none.
+static int32_t ttt__json_hex(ttt__json *j) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    int32_t value = 0;
+    for (int i = 0; i < 4; i++, j->at++) {
+        const char *d = j->at < j->end && *j->at ? strchr(digits, *j->at) : NULL;
+        if (!d && j->at < j->end && *j->at) d = strchr(digits + 16, *j->at);
+        if (!d) return -1;
+        value = value * 16 + (int32_t)((d - digits) % 16);
+    }
+    return value;
 }
-// One escape behind its backslash, decoded to `to`; 0 if it is wrong.
+
+// Decodes what follows a backslash into `to`. \u0000 is refused: a C string cannot hold it.
 static int ttt__json_escape(ttt__json *j, char *to) {
-    static const char plain[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    char ch = j->p < j->end ? *j->p++ : 0;
-    const char *at = ch ? strchr(plain, ch) : NULL;
-    if (at) {
-        *to = meaning[at - plain];
+    static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    char letter = (char)(++j->at < j->end ? *j->at++ : 0);
+    const char *plain = letter ? strchr(from, letter) : NULL;
+    if (plain) {
+        *to = meaning[plain - from];
         return 1;
     }
-    int32_t code = ch == 'u' ? ttt__json_u(j) : -1;
-    if (code >= 0xd800 && code < 0xdc00 && j->end - j->p >= 6 && j->p[0] == '\\' && j->p[1] == 'u') {  // a pair
-        j->p += 2;
-        int32_t low = ttt__json_u(j);
+    int32_t code = letter == 'u' ? ttt__json_hex(j) : -1;
+    if (code >= 0xd800 && code < 0xdc00 && j->end - j->at >= 6 && j->at[0] == '\\' && j->at[1] == 'u') {
+        j->at += 2;  // two halves of a character beyond U+FFFF
+        int32_t low = ttt__json_hex(j);
         code = low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
     }
-    if (code <= 0 || (code >= 0xd800 && code < 0xe000)) return 0;
-    return ttt__put_utf8(to, code);
+    return code <= 0 || (code >= 0xd800 && code < 0xe000) ? 0 : ttt__utf8_put(code, to);
 }
-// A string, decoded into the step arena; NULL if there is none. It never grows by decoding.
-static const char *ttt__json_string(ttt__json *j) {
-    if (!ttt__json_take(j, '"')) return NULL;
-    const char *close = j->p;
-    while (close < j->end && *close != '"') close += *close == '\\' && close + 1 < j->end ? 2 : 1;
-    char *text = close < j->end ? (char *)ttt_alloc(j->c, (size_t)(close - j->p) + 1, false) : NULL, *to = text;
-    if (!text) return ttt__json_fail(j, "a string has no end"), (const char *)NULL;
-    while (*j->p != '"') {
-        int n = *j->p == '\\' ? 0 : (unsigned char)*j->p < 0x20 ? 0 : ttt__utf8_length(j->p, j->end);
-        if (*j->p == '\\') {
-            j->p++;
-            n = ttt__json_escape(j, to);
-        } else {
-            for (int i = 0; i < n; i++) to[i] = *j->p++;
-        }
-        if (n == 0) return ttt__json_fail(j, "a string has a wrong escape, a control character or is not UTF-8"), (const char *)NULL;
+
+// out may be NULL: the string is then checked, and left as it is.
+static bool ttt__json_string(ttt__json *j, const char **out) {
+    if (ttt__json_kind(j) != '"') return ttt__json_fail(j, "a string was expected");
+    char *begin = ++j->at, *to = begin, escaped[4];
+    while (j->at < j->end && *j->at != '"') {
+        char *from = j->at;
+        int n = 0;
+        if (*from == '\\') n = ttt__json_escape(j, from = escaped);
+        else if ((unsigned char)*from >= 0x20) j->at += n = ttt__utf8(from, j->end);
+        if (n == 0)
+            return ttt__json_fail(j, "a string has a wrong escape, a control character, or is not UTF-8");
+        if (out) memmove(to, from, (size_t)n);
         to += n;
     }
-    j->p++;
-    *to = 0;
-    return text;
-}
-static bool ttt__json_key(ttt__json *j, const char **key) { return ttt__json_more(j, '}') && (*key = ttt__json_string(j)) != NULL && ttt__json_take(j, ':'); }
-
-// The text of a number, of which JSON knows less than C: no +, no leading zeros, no bare point.
-static size_t ttt__json_number(ttt__json *j, bool *whole) {
-    ttt__json_peek(j);
-    const char *p = j->p, *digits;
-#define DIGITS() for (digits = p; p < j->end && *p >= '0' && *p <= '9'; p++) {}
-    if (p < j->end && *p == '-') p++;
-    DIGITS()
-    bool good = p > digits && (*digits != '0' || p == digits + 1);
-    *whole = true;
-    if (p < j->end && *p == '.') {
-        p++;
-        DIGITS()
-        good = good && p > digits;
-        *whole = false;
-    }
-    if (p < j->end && (*p == 'e' || *p == 'E')) {
-        p++;
-        if (p < j->end && (*p == '+' || *p == '-')) p++;
-        DIGITS()
-        good = good && p > digits;
-        *whole = false;
-    }
-#undef DIGITS
-    if (!good || j->why) return ttt__json_fail(j, "a number was expected"), (size_t)0;
-    return (size_t)(p - j->p);
-}
-static bool ttt__json_int(ttt__json *j, int64_t *v) {
-    bool whole;
-    size_t n = ttt__json_number(j, &whole);
-    if (n == 0) return false;
-    bool minus = *j->p == '-';
-    uint64_t value = 0, limit = (uint64_t)INT64_MAX + minus;
-    for (size_t i = minus; i < n && whole; i++) {
-        uint64_t digit = (uint64_t)(j->p[i] - '0');
-        if (value > (limit - digit) / 10) return ttt__json_fail(j, "a whole number is beyond 64 bits");
-        value = 10 * value + digit;
-    }
-    if (!whole) return ttt__json_fail(j, "a whole number was expected");
-    *v = minus ? (int64_t)(0 - value) : (int64_t)value;
-    j->p += n;
+    if (j->at == j->end) return ttt__json_fail(j, "a string has no end");
+    j->at++;
+    if (!out) return true;
+    *to = 0;  // on the closing quote or before it
+    *out = begin;
     return true;
 }
-// -- safetensors: 8 bytes length n of the header, little-endian; the header, n bytes of JSON, padded by
-// spaces: {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[begin,end]}, ..., "__metadata__":{...}};
-// then the data, which the tensors cover without hole or overlap.
-#define TTT__SAFETENSORS_HEADER ((uint64_t)100000000)
-typedef struct ttt__entry {
-    const char *name;
-    const ttt__file_type *type;
-    ttt_shape shape;
-    int64_t begin, end;
-    int64_t place;  // in the header
-} ttt__entry;
-typedef struct ttt__safetensors {
-    ttt_ctx *c;
-    const char *path;
-    ttt__entry *entry;
-    int64_t n, capacity, data_size;
-    ttt_bundle *out;
-    int64_t notes_capacity;
-} ttt__safetensors;
 
-static bool ttt__format_fail(ttt_ctx *c, const char *path, const char *name, const char *what) {
-    ttt_fail(c, TTT_ERR_FORMAT, "%s: %s%.100s%s%s", path, name ? "tensor \"" : "", name ? name : "", name ? "\": " : "", what);
-    return false;
+static bool ttt__json_key(ttt__json *j, const char **key) {
+    if (!ttt__json_more(j, '}') || !ttt__json_string(j, key)) return false;
+    if (ttt__json_kind(j) != ':') return ttt__json_fail(j, "a colon was expected");
+    j->at++;
+    return true;
 }
 
-// Room for one more item in an array of the step arena.
-static void *ttt__room(ttt_ctx *c, void *array, int64_t n, int64_t *capacity, size_t item) {
-    if (n < *capacity) return array;
-    int64_t more = TTT__MAX(64, 2 * n);
-    void *p = ttt_alloc(c, (size_t)more * item, false);
-    if (p && n) memcpy(p, array, (size_t)n * item);
-    if (p) *capacity = more;
+static const char *ttt__digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
     return p;
 }
 
-static bool ttt__read_notes(ttt__safetensors *s, ttt__json *j) {
-    const char *key;
-    if (s->out->n_notes) return ttt__json_fail(j, "it has __metadata__ twice");
-    if (!ttt__json_enter(j, '{')) return false;
-    while (ttt__json_key(j, &key)) {
-        s->out->notes = (ttt_note *)ttt__room(s->c, s->out->notes, s->out->n_notes, &s->notes_capacity, sizeof(ttt_note));
-        const char *text = s->out->notes ? ttt__json_string(j) : NULL;
-        if (!text) return false;
-        ttt_note note = { key, text };
-        s->out->notes[s->out->n_notes++] = note;
+// The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
+static const char *ttt__json_number(ttt__json *j) {
+    bool good = ttt__json_kind(j) == '0';
+    const char *p = j->at + (good && *j->at == '-'), *q = ttt__digits(p, j->end);
+    good = good && q > p && (*p != '0' || q == p + 1);
+    if (q < j->end && *q == '.') {
+        q = ttt__digits(p = q + 1, j->end);
+        good = good && q > p;
     }
-    return !j->why;
-}
-
-static bool ttt__read_shape(ttt__json *j, ttt_shape *s) {
-    *s = ttt_scalar_shape();
-    if (!ttt__json_enter(j, '[')) return false;
-    while (ttt__json_item(j)) {
-        if (s->rank == TTT_MAX_RANK) return ttt__json_fail(j, "a tensor has more than 8 axes");
-        if (!ttt__json_int(j, &s->dim[s->rank])) return false;
-        if (s->dim[s->rank++] < 0) return ttt__json_fail(j, "a shape has a negative size");
+    if (q < j->end && (*q == 'e' || *q == 'E')) {
+        p = q + 1;
+        if (p < j->end && (*p == '+' || *p == '-')) p++;
+        q = ttt__digits(p, j->end);
+        good = good && q > p;
     }
-    return !j->why;
+    if (good) return q;
+    ttt__json_fail(j, "a number was expected");
+    return NULL;
 }
 
-static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
-    return ttt__json_enter(j, '[') && ttt__json_item(j) && ttt__json_int(j, &e->begin) && ttt__json_item(j) && ttt__json_int(j, &e->end) &&
-           (!ttt__json_item(j) || ttt__json_fail(j, "data_offsets has more than two numbers")) && !j->why;
-}
-
-static bool ttt__read_entry(ttt__safetensors *s, ttt__json *j, ttt__entry *e) {
-    enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4 };
-    int seen = 0;
-    const char *key;
-    if (!ttt__json_enter(j, '{')) return false;
-    while (ttt__json_key(j, &key)) {
-        int which = strcmp(key, "dtype") == 0 ? DTYPE : strcmp(key, "shape") == 0 ? SHAPE : strcmp(key, "data_offsets") == 0 ? OFFSETS : 0;
-        if (which == 0) return ttt__json_fail(j, "a tensor has a key other than dtype, shape, data_offsets");
-        if (seen & which) return ttt__json_fail(j, "a tensor has a key twice");
-        seen |= which;
-        if (which == DTYPE) {
-            const char *name = ttt__json_string(j);
-            e->type = name ? ttt__file_type_named(name, false) : NULL;
-            if (!name) return false;
-            if (!e->type) return ttt__json_fail(j, "a dtype is unknown or not supported");
-        } else if (!(which == SHAPE ? ttt__read_shape(j, &e->shape) : ttt__read_offsets(j, e))) return ttt__json_fail(j, "data_offsets must be two whole numbers");
+// Counted below zero, where there is one number more.
+static bool ttt__json_int(ttt__json *j, int64_t *out) {
+    const char *end = ttt__json_number(j), *p = j->at;
+    int64_t value = 0;
+    if (!end) return false;
+    bool minus = *p == '-';
+    for (p += minus; p < end; p++) {
+        int digit = *p - '0';
+        if (digit < 0 || digit > 9) return ttt__json_fail(j, "a whole number was expected");
+        if (value < (INT64_MIN + digit) / 10) return ttt__json_fail(j, "a whole number is beyond 64 bits");
+        value = value * 10 - digit;
     }
-    if (!j->why && seen != (DTYPE | SHAPE | OFFSETS)) return ttt__json_fail(j, "a tensor lacks dtype, shape or data_offsets");
-    (void)s;
-    return !j->why;
-}
-
-// The shape's bytes are the span's bytes, without a product that wraps around.
-static bool ttt__entry_good(ttt__safetensors *s, const ttt__entry *e) {
-    int64_t size = ttt_shape_size(e->shape);
-    if (e->begin < 0 || e->end < e->begin || e->end > s->data_size) return ttt__format_fail(s->c, s->path, e->name, "its data_offsets do not lie in the data");
-    if (size < 0 || size > INT64_MAX / 8 || size * e->type->bytes != e->end - e->begin) return ttt__format_fail(s->c, s->path, e->name, "its shape does not have the size of its data");
+    if (!minus && value == INT64_MIN) return ttt__json_fail(j, "a whole number is beyond 64 bits");
+    j->at += end - j->at;
+    *out = minus ? value : -value;
     return true;
 }
 
-static bool ttt__read_header(ttt__safetensors *s, const char *text, size_t n) {
-    ttt__json j = { s->c, text, text, text + n, NULL, 0, 0 };
-    const char *key = NULL;
-    if (n == 0 || *text != '{') return ttt__format_fail(s->c, s->path, NULL, "its header does not begin with {");
-    ttt__json_enter(&j, '{');
-    while (ttt__json_key(&j, &key)) {
-        if (strcmp(key, "__metadata__") == 0) {
-            if (!ttt__read_notes(s, &j)) break;
-            continue;
+// The number as <digits>e<exponent> for strtod: without a decimal point, so that no locale matters.
+// Digits beyond the 64th decide by being there at all: the last place becomes odd.
+static void ttt__json_plain_number(const char *p, const char *end, char text[100]) {
+    int n = 0, digits = 0;
+    int64_t exponent = 0, given = 0;
+    bool point = false, more = false;
+    for (; p < end && *p != 'e' && *p != 'E'; p++) {
+        if (*p == '-') text[n++] = '-';
+        else if (*p == '.') point = true;
+        else if (digits < 64) {
+            if (digits > 0 || *p != '0') text[n++] = *p, digits++;
+            exponent -= point;
+        } else {
+            more = more || *p != '0';
+            exponent += !point;
         }
-        s->entry = (ttt__entry *)ttt__room(s->c, s->entry, s->n, &s->capacity, sizeof *s->entry);
-        if (!s->entry) return false;
-        ttt__entry *e = &s->entry[s->n];
-        memset(e, 0, sizeof *e);
-        e->name = key;
-        e->place = s->n;
-        if (!ttt__read_entry(s, &j, e) || !ttt__entry_good(s, e)) break;
-        s->n++;
-        key = NULL;
     }
-    if (s->c->result) return false;
-    ttt__json_peek(&j);
-    if (!j.why && j.p < j.end) j.why = "something other than blanks follows the object";
-    if (!j.why) return true;
-    ttt_fail(s->c, TTT_ERR_FORMAT, "%s: byte %lld of its header%s%.100s%s: %s", s->path, (long long)(j.p - j.begin), key ? ", in \"" : "", key ? key : "", key ? "\"" : "", j.why);
-    return false;
+    bool below = p + 1 < end && p[1] == '-';
+    for (p += p < end; p < end; p++)
+        if (*p >= '0' && *p <= '9' && given < 1000000000) given = given * 10 + (*p - '0');
+    exponent += below ? -given : given;
+    exponent = TTT__MAX(-100000, TTT__MIN(100000, exponent));
+    const char *last = digits == 0 ? "0" : more ? "1" : "";
+    snprintf(text + n, (size_t)(100 - n), "%se%d", last, (int)exponent - more);
 }
 
-static int ttt__by_name(const void *a, const void *b) { return strcmp(((const ttt__entry *)a)->name, ((const ttt__entry *)b)->name); }
+TTT__UNUSED static bool ttt__json_double(ttt__json *j, double *out) {
+    const char *end = ttt__json_number(j);
+    char text[100];
+    if (!end) return false;
+    ttt__json_plain_number(j->at, end, text);
+    double value = strtod(text, NULL);
+    if (value - value != 0) return ttt__json_fail(j, "a number is beyond the largest double");
+    j->at += end - j->at;
+    *out = value;
+    return true;
+}
+
+static bool ttt__json_word(ttt__json *j, const char *word) {
+    size_t n = strlen(word);
+    ttt__json_kind(j);
+    if (j->why || (size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return false;
+    j->at += n;
+    return true;
+}
+
+static bool ttt__json_bool(ttt__json *j, bool *out) {
+    *out = ttt__json_word(j, "true");
+    return *out || ttt__json_word(j, "false") || ttt__json_fail(j, "true or false was expected");
+}
+
+static bool ttt__json_null(ttt__json *j) {
+    return ttt__json_word(j, "null") || ttt__json_fail(j, "a value was expected");
+}
+
+// Any value. Calls itself, as deep as ttt__json_enter lets it.
+static bool ttt__json_skip(ttt__json *j) {
+    bool either;
+    switch (ttt__json_kind(j)) {
+    case '{':
+        for (ttt__json_enter(j, '{'); ttt__json_key(j, NULL);) ttt__json_skip(j);
+        return !j->why;
+    case '[':
+        for (ttt__json_enter(j, '['); ttt__json_item(j);) ttt__json_skip(j);
+        return !j->why;
+    case '"': return ttt__json_string(j, NULL);
+    case 't': return ttt__json_bool(j, &either);
+    case '0': {
+        const char *end = ttt__json_number(j);
+        if (end) j->at += end - j->at;
+        return end != NULL;
+    }
+    default: return ttt__json_null(j);
+    }
+}
+
+// Nothing but blanks is left, and nothing was wrong.
+static bool ttt__json_end(ttt__json *j) {
+    ttt__json_kind(j);
+    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows behind the end"));
+}
+
+// How many members the object has that comes next. The reader is a copy: the caller's does not move.
+static int64_t ttt__json_count(ttt__json j) {
+    int64_t n = 0;
+    for (ttt__json_enter(&j, '{'); ttt__json_key(&j, NULL); n++) ttt__json_skip(&j);
+    return n;
+}
+
+// -- elements as bytes, in either order whatever the machine's own; IEEE 754 formats, and bfloat16,
+// which is the upper half of a binary32
+typedef struct ttt__type {
+    char kind;  // f IEEE, h bfloat16, i signed, u unsigned, b bool
+    unsigned char bytes;
+    bool big;  // most significant byte first
+} ttt__type;
+
+static uint64_t ttt__bytes(const unsigned char *p, int n) {
+    uint64_t bits = 0;
+    for (int i = 0; i < n; i++) bits |= (uint64_t)p[i] << 8 * i;
+    return bits;
+}
+
+static void ttt__put_bytes(unsigned char *p, uint64_t bits, int n) {
+    for (int i = 0; i < n; i++) p[i] = (unsigned char)(bits >> 8 * i);
+}
+
+// A real from the bits of a binary32 or a binary64. Bits of the same width are moved, never computed
+// with: a NaN keeps its payload.
+#if TTT__DOUBLE
+static void ttt__real_of_32(double *y, uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    *y = (double)f;
+}
+static void ttt__real_of_64(double *y, uint64_t bits) { memcpy(y, &bits, sizeof *y); }
+#else
+static void ttt__real_of_32(float *y, uint32_t bits) { memcpy(y, &bits, sizeof *y); }
+static void ttt__real_of_64(float *y, uint64_t bits) {
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    *y = (float)d;
+}
+#endif
+
+// binary16 (1 sign, 5 exponent, 10 fraction bits) as binary32, which holds every one of them.
+static uint32_t ttt__half_to_32(uint32_t h) {
+    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
+    if (exponent == 31) return sign | 0x7f800000 | fraction << 13;
+    if (exponent > 0) return sign | (exponent + 112) << 23 | fraction << 13;
+    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
+    memcpy(&bits, &f, sizeof bits);
+    return sign | bits;
+}
+
+// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
+// anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
+static uint32_t ttt__bf16_of(ttt_real v) {
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (v != v) return bits >> 16 | 0x40;
+    if (TTT__DOUBLE && (double)f != (double)v) bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n, ttt_real *y) {
+    if (type.bytes == 8) {
+        for (int64_t i = 0; i < n; i++) ttt__real_of_64(y + i, ttt__bytes(p + 8 * i, 8));
+    } else if (type.bytes == 4) {
+        for (int64_t i = 0; i < n; i++) ttt__real_of_32(y + i, (uint32_t)ttt__bytes(p + 4 * i, 4));
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t half = (uint32_t)ttt__bytes(p + 2 * i, 2);
+            ttt__real_of_32(y + i, type.kind == 'h' ? half << 16 : ttt__half_to_32(half));
+        }
+    }
+}
+
+static void ttt__decode_ints(ttt__type type, const unsigned char *p, int64_t n, int64_t *y) {
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits = ttt__bytes(p + i * type.bytes, type.bytes);
+        if (type.kind == 'b') bits = bits != 0;
+        bool minus = type.kind == 'i' && bits >> (8 * type.bytes - 1);
+        if (minus && type.bytes < 8) bits |= ~(UINT64_MAX >> (64 - 8 * type.bytes));
+        memcpy(y + i, &bits, sizeof bits);
+    }
+}
+
+static bool ttt__is_real(ttt__type type) { return type.kind == 'f' || type.kind == 'h'; }
+
+// Elements i .. i+n-1 of t; n of them stand at p.
+static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t, int64_t i) {
+    if (ttt__is_real(type)) ttt__decode_reals(type, p, n, t->data + i);
+    else ttt__decode_ints(type, p, n, t->index + i);
+}
+
+static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
+    for (int64_t i = 0; i < n; i++, p += bytes)
+        for (int a = 0, b = bytes - 1; a < b; a++, b--) {
+            unsigned char swap = p[a];
+            p[a] = p[b];
+            p[b] = swap;
+        }
+}
+
+// U64 numbers above 2^63 - 1 have no place in an int64_t: a tensor with one becomes real, in its place.
+static void ttt__wide_to_real(ttt_tensor *t) {
+    unsigned char *p = (unsigned char *)t->index;
+    bool wide = false;
+    for (int64_t i = 0; i < t->size; i++) wide = wide || t->index[i] < 0;
+    if (!wide) return;
+    for (int64_t i = 0; i < t->size; i++) {  // real i never ends behind number i
+        uint64_t bits;
+        memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
+        ttt_real value = (ttt_real)bits;
+        memcpy(p + i * (int64_t)sizeof value, &value, sizeof value);
+    }
+    t->data = (ttt_real *)(void *)p;
+    t->index = NULL;
+    t->dtype = TTT_DTYPE_REAL;
+}
+
+// Element k of Fortran order, the first index fastest, stands at this place of row-major order.
+static int64_t ttt__row_major(ttt_shape s, int64_t k) {
+    int64_t at = 0;
+    for (int d = 0; d < s.rank; k /= s.dim[d++]) at = at * s.dim[d] + k % s.dim[d];
+    return at;
+}
+
+// The next tensor of the file, through a small chunk: no second copy of it is ever in memory.
+#define TTT__CHUNK ((int64_t)1 << 16)
+static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
+    ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
+    ttt_tensor *t = ttt__tensor(f->c, s, ttt__is_real(type) ? TTT_DTYPE_REAL : TTT_DTYPE_INT, false, NULL);
+    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(f->c, &f->c->scratch, (size_t)TTT__CHUNK);
+    bool good = t && chunk;
+    for (int64_t i = 0, n; good && i < t->size; i += n) {
+        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+        good = ttt__read(f, chunk, (size_t)(n * type.bytes));
+        if (good && type.big) ttt__reverse_each(chunk, n, type.bytes);
+        if (good && !fortran) ttt__decode(type, chunk, n, t, i);
+        for (int64_t k = 0; k < n && good && fortran; k++)
+            ttt__decode(type, chunk + k * type.bytes, 1, t, ttt__row_major(s, i + k));
+    }
+    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(t);
+    ttt__arena_release(&f->c->scratch, scratch);
+    return good ? t : NULL;
+}
+
+// How a tensor is written: F32, F64, BF16 or I64.
+static ttt__type ttt__written_type(const ttt_tensor *t, bool bf16) {
+    ttt__type type = { 'f', sizeof(ttt_real), false };
+    if (t->dtype == TTT_DTYPE_INT) type.kind = 'i', type.bytes = 8;
+    else if (bf16) type.kind = 'h', type.bytes = 2;
+    return type;
+}
+
+static uint64_t ttt__element_bits(const ttt_tensor *t, ttt__type type, int64_t i) {
+    uint64_t wide = 0;
+    uint32_t narrow = 0;
+    if (type.kind == 'h') return ttt__bf16_of(t->data[i]);
+    if (type.kind == 'i') memcpy(&wide, t->index + i, sizeof wide);
+    else if (TTT__DOUBLE) memcpy(&wide, t->data + i, sizeof(ttt_real));
+    else memcpy(&narrow, t->data + i, sizeof narrow);
+    return wide | narrow;
+}
+
+static bool ttt__write_tensor(ttt_ctx *c, ttt_file_writer *w, const ttt_tensor *t, bool bf16) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(c, &c->scratch, (size_t)TTT__CHUNK);
+    ttt__type type = ttt__written_type(t, bf16);
+    bool good = chunk != NULL;
+    for (int64_t i = 0, n; good && i < t->size; i += n) {
+        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+        for (int64_t k = 0; k < n; k++)
+            ttt__put_bytes(chunk + k * type.bytes, ttt__element_bits(t, type, i + k), type.bytes);
+        good = ttt_file_put(w, chunk, (size_t)(n * type.bytes));
+    }
+    ttt__arena_release(&c->scratch, scratch);
+    return good;
+}
+
+// -- heap sort: n log n steps for any input, no memory, no recursion
+typedef int ttt__compare_fn(const void *a, const void *b);
+
+static void ttt__sift(void **p, int64_t i, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && compare(p[child], p[child + 1]) < 0) child++;
+        if (compare(p[i], p[child]) >= 0) return;
+        void *swap = p[i];
+        p[i] = p[child];
+        p[child] = swap;
+    }
+}
+
+static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t i = n / 2; i-- > 0;) ttt__sift(p, i, n, compare);
+    for (int64_t i = n; --i > 0;) {
+        void *swap = p[0];
+        p[0] = p[i];
+        p[i] = swap;
+        ttt__sift(p, 0, i, compare);
+    }
+}
+
+// Pointers in the scratch arena to n structs, sorted. NULL without memory.
+static void **ttt__sorted(ttt_ctx *c, void *structs, int64_t n, size_t size, ttt__compare_fn *compare) {
+    void **p = (void **)ttt__arena_alloc(c, &c->scratch, (size_t)n * sizeof *p);
+    if (!p) return NULL;
+    for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
+    ttt__sort(p, n, compare);
+    return p;
+}
+
+// Of structs that begin with a name.
+static const char *ttt__name_of(const void *a) { return *(const char *const *)a; }
+static int ttt__by_name(const void *a, const void *b) { return strcmp(ttt__name_of(a), ttt__name_of(b)); }
+
+static bool ttt__all_different(ttt_ctx *c, const char *path, void *structs, int64_t n, size_t size,
+                               ttt_result otherwise) {
+    void **p = ttt__sorted(c, structs, n, size, ttt__by_name);
+    for (int64_t i = 1; i < n && p; i++)
+        if (ttt__by_name(p[i - 1], p[i]) == 0) {
+            ttt_fail(c, otherwise, "%.200s: '%.80s' is there twice", path, ttt__name_of(p[i]));
+            return false;
+        }
+    return p != NULL;
+}
+
+// -- safetensors: the length of the header (8 bytes, little-endian); the header, JSON, padded by blanks:
+//     {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}, ..., "__metadata__":{"key":"text"}}
+// and the data, which the tensors cover without a hole and without overlap.
+// https://github.com/huggingface/safetensors, "Format"
+#define TTT__SAFETENSORS_HEADER 100000000
+typedef struct ttt__entry {
+    const char *name;  // first: see ttt__by_name
+    ttt__type type;
+    ttt_shape shape;
+    int64_t begin, end;
+} ttt__entry;
+
+typedef struct ttt__safetensors {
+    ttt__file f;
+    ttt__json j;
+    int64_t data;  // bytes behind the header
+    ttt__entry *entries;
+    int64_t n;
+    ttt_bundle *out;
+} ttt__safetensors;
+
+static const struct {
+    const char *name;
+    ttt__type type;
+} ttt__safetensors_types[] = {
+    { "F64", { 'f', 8, false } }, { "F32", { 'f', 4, false } }, { "F16", { 'f', 2, false } },
+    { "BF16", { 'h', 2, false } }, { "I64", { 'i', 8, false } }, { "I32", { 'i', 4, false } },
+    { "I16", { 'i', 2, false } }, { "I8", { 'i', 1, false } }, { "U64", { 'u', 8, false } },
+    { "U32", { 'u', 4, false } }, { "U16", { 'u', 2, false } }, { "U8", { 'u', 1, false } },
+    { "BOOL", { 'b', 1, false } },
+};
+
+static bool ttt__read_dtype(ttt__safetensors *s, ttt__entry *e) {
+    const char *dtype;
+    if (!ttt__json_string(&s->j, &dtype)) return false;
+    for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
+        if (strcmp(dtype, ttt__safetensors_types[i].name) == 0) {
+            e->type = ttt__safetensors_types[i].type;
+            return true;
+        }
+    return ttt__bad(&s->f, e->name, "dtype %.20s: F64, F32, F16, BF16, I8..I64, U8..U64, BOOL expected", dtype);
+}
+
+static bool ttt__read_shape(ttt__safetensors *s, ttt__entry *e) {
+    e->shape = ttt_scalar_shape();
+    if (!ttt__json_enter(&s->j, '[')) return false;
+    while (ttt__json_item(&s->j)) {
+        int64_t size;
+        if (e->shape.rank == TTT_MAX_RANK)
+            return ttt__bad(&s->f, e->name, "a shape of more than %d sizes is not supported", TTT_MAX_RANK);
+        if (!ttt__json_int(&s->j, &size)) return false;
+        if (size < 0) return ttt__bad(&s->f, e->name, "the shape has the size %lld", (long long)size);
+        e->shape.dim[e->shape.rank++] = size;
+    }
+    return !s->j.why;
+}
+
+static bool ttt__read_offset(ttt__json *j, int64_t *at) {
+    return (ttt__json_item(j) || ttt__json_fail(j, "two offsets were expected")) && ttt__json_int(j, at);
+}
+
+static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
+    bool two = ttt__json_enter(j, '[') && ttt__read_offset(j, &e->begin) && ttt__read_offset(j, &e->end);
+    if (!two || ttt__json_item(j)) return ttt__json_fail(j, "two offsets were expected");
+    return !j->why;
+}
+
+// The shape's bytes are those between the offsets, and those are in the file. No product wraps round.
+static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
+    ttt_text shape;
+    int64_t size = ttt_shape_size(e->shape);
+    if (e->begin < 0 || e->end < e->begin || e->end > s->data)
+        return ttt__bad(&s->f, e->name, "data_offsets [%lld,%lld] are not within the %lld bytes of data",
+                        (long long)e->begin, (long long)e->end, (long long)s->data);
+    if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != e->end - e->begin)
+        return ttt__bad(&s->f, e->name, "shape %s of elements of %d bytes, but data_offsets span %lld bytes",
+                        ttt_shape_text(e->shape, shape), e->type.bytes, (long long)(e->end - e->begin));
+    return true;
+}
+
+// Keys besides these three are left alone, as the reference reader does.
+static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
+    static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
+    bool seen[3] = { false, false, false };
+    const char *key;
+    ttt__json_enter(&s->j, '{');
+    while (ttt__json_key(&s->j, &key)) {
+        int k = 0;
+        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
+        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s is there twice", key);
+        if (k < 3) seen[k] = true;
+        if (!(k == 0   ? ttt__read_dtype(s, e)
+              : k == 1 ? ttt__read_shape(s, e)
+              : k == 2 ? ttt__read_offsets(&s->j, e)
+                       : ttt__json_skip(&s->j)))
+            return false;
+    }
+    if (s->j.why) return false;
+    for (int k = 0; k < 3; k++)
+        if (!seen[k]) return ttt__bad(&s->f, e->name, "%s is missing", keys[k]);
+    return ttt__entry_good(s, e);
+}
+
+static bool ttt__read_notes(ttt__safetensors *s) {
+    ttt_bundle *out = s->out;
+    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ is there twice");
+    out->notes = (ttt_note *)ttt_alloc(s->f.c, (size_t)ttt__json_count(s->j) * sizeof(ttt_note), false);
+    if (!out->notes || !ttt__json_enter(&s->j, '{')) return false;
+    ttt_note note;
+    while (ttt__json_key(&s->j, &note.key)) {
+        if (!ttt__json_string(&s->j, &note.text)) return false;
+        out->notes[out->n_notes++] = note;
+    }
+    if (s->j.why) return false;
+    return ttt__all_different(s->f.c, s->f.path, out->notes, out->n_notes, sizeof note, TTT_ERR_FORMAT);
+}
+
+// The header's text. It stays in the step arena: names and notes are decoded in their places.
+static bool ttt__read_header(ttt__safetensors *s) {
+    unsigned char length[8];
+    if (s->f.size < 8) return ttt__bad(&s->f, NULL, "%d bytes, no room for a length", (int)s->f.size);
+    if (!ttt__read(&s->f, length, 8)) return false;
+    uint64_t n = ttt__bytes(length, 8);
+    if (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)s->f.size - 8)
+        return ttt__bad(&s->f, NULL, "a header of %llu bytes; %lld follow, and %d is the limit",
+                        (unsigned long long)n, (long long)s->f.size - 8, TTT__SAFETENSORS_HEADER);
+    char *text = (char *)ttt_alloc(s->f.c, (size_t)n, false);
+    if (!text || !ttt__read(&s->f, text, (size_t)n)) return false;
+    if (n == 0 || text[0] != '{') return ttt__bad(&s->f, NULL, "the header, byte 8, does not begin with {");
+    s->j = ttt__json_of(text, (size_t)n);
+    s->data = s->f.size - 8 - (int64_t)n;
+    return true;
+}
+
+// `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, the shortest entry, has 49 bytes: so many of
+// them the header can have, and no more room do they get.
+static bool ttt__read_entries(ttt__safetensors *s, const char **name) {
+    size_t most = (size_t)(s->j.end - s->j.text) / 49 + 1;
+    s->entries = (ttt__entry *)ttt__arena_alloc(s->f.c, &s->f.c->scratch, most * sizeof *s->entries);
+    if (!s->entries) return false;
+    ttt__json_enter(&s->j, '{');
+    while (ttt__json_key(&s->j, name)) {
+        if (strcmp(*name, "__metadata__") == 0) {
+            if (!ttt__read_notes(s)) return false;
+            continue;
+        }
+        ttt__entry *e = s->entries + s->n++;
+        memset(e, 0, sizeof *e);
+        e->name = *name;
+        if (!ttt__read_entry(s, e)) return false;
+    }
+    return ttt__json_end(&s->j);
+}
+
 static int ttt__by_offset(const void *a, const void *b) {
     const ttt__entry *x = (const ttt__entry *)a, *y = (const ttt__entry *)b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-// No name twice, no byte unused or used twice. Leaves the entries in order of their data.
-static bool ttt__entries_good(ttt__safetensors *s) {
+// Entries in the order of their data, which no byte escapes and none is in twice. NULL after an error.
+static void **ttt__in_file_order(ttt__safetensors *s) {
+    void **p = ttt__sorted(s->f.c, s->entries, s->n, sizeof *s->entries, ttt__by_offset);
     int64_t at = 0;
-    if (s->n == 0) return s->data_size == 0 || ttt__format_fail(s->c, s->path, NULL, "it has data but no tensors");
-    qsort(s->entry, (size_t)s->n, sizeof *s->entry, ttt__by_name);
-    for (int64_t i = 1; i < s->n; i++)
-        if (strcmp(s->entry[i - 1].name, s->entry[i].name) == 0) return ttt__format_fail(s->c, s->path, s->entry[i].name, "it is there twice");
-    qsort(s->entry, (size_t)s->n, sizeof *s->entry, ttt__by_offset);
-    for (int64_t i = 0; i < s->n; i++) {
-        if (s->entry[i].begin != at) return ttt__format_fail(s->c, s->path, s->entry[i].name, s->entry[i].begin < at ? "its data overlaps another's" : "there is a hole before its data");
-        at = s->entry[i].end;
+    for (int64_t i = 0; i < s->n && p; i++) {
+        const ttt__entry *e = (const ttt__entry *)p[i];
+        if (e->begin != at) {
+            ttt__bad(&s->f, e->name, "data_offsets begin at %lld, the tensor before ends at %lld: %s",
+                     (long long)e->begin, (long long)at, e->begin < at ? "an overlap" : "a hole");
+            return NULL;
+        }
+        at = e->end;
     }
-    return at == s->data_size || ttt__format_fail(s->c, s->path, NULL, "it has bytes behind the last tensor");
+    int64_t rest = s->data - at;
+    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes behind the last tensor", (long long)rest);
+    return s->f.c->result ? NULL : p;
 }
 
-static bool ttt__read_tensors(ttt__safetensors *s, FILE *f) {
-    s->out->tensors = (ttt_named *)ttt_alloc(s->c, (size_t)s->n * sizeof(ttt_named), false);
-    for (int64_t i = 0; i < s->n && !s->c->result; i++) {
-        const ttt__entry *e = &s->entry[i];
-        ttt_named named = { e->name, ttt__file_elements(s->c, s->path, f, e->type, e->shape, false) };
-        s->out->tensors[e->place] = named;
+static bool ttt__read_tensors(ttt__safetensors *s) {
+    ttt_ctx *c = s->f.c;
+    if (!ttt__all_different(c, s->f.path, s->entries, s->n, sizeof *s->entries, TTT_ERR_FORMAT)) return false;
+    void **p = ttt__in_file_order(s);
+    ttt_named *named = p ? (ttt_named *)ttt_alloc(c, (size_t)s->n * sizeof *named, false) : NULL;
+    for (int64_t i = 0; i < s->n && named; i++) {
+        const ttt__entry *e = (const ttt__entry *)p[i];
+        ttt_named *to = named + (e - s->entries);
+        to->name = e->name;
+        to->tensor = ttt__read_tensor(&s->f, e->type, e->shape, false);
+        if (!to->tensor) return false;
     }
+    s->out->tensors = named;
     s->out->n_tensors = s->n;
-    return !s->c->result;
+    return named != NULL;
 }
 
 ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
+    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
     ttt__safetensors s;
-    unsigned char length[8];
-    int64_t size = 0;
+    const char *name = NULL;
     memset(&s, 0, sizeof s);
     memset(out, 0, sizeof *out);
-    s.c = c;
-    s.path = path;
     s.out = out;
-    FILE *f = ttt__file_open(c, path, &size);
-    if (!f) return c->result;
-    if (size < 8) ttt__format_fail(c, path, NULL, "it is shorter than the 8 bytes of its header's length");
-    else ttt__file_get(c, path, f, length, 8);
-    uint64_t n = c->result ? 0 : ttt__bytes(length, 8, false);
-    if (!c->result && (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)size - 8))
-        ttt_fail(c, TTT_ERR_FORMAT, "%s: a header of %llu bytes, but the file has %lld and the limit is 100000000", path, (unsigned long long)n, (long long)size);
-    char *header = c->result ? NULL : (char *)ttt_alloc(c, (size_t)n, false);
-    s.data_size = size - 8 - (int64_t)n;
-    bool good = header && ttt__file_get(c, path, f, header, (size_t)n) && ttt__read_header(&s, header, (size_t)n) && ttt__entries_good(&s) && ttt__read_tensors(&s, f);
-    fclose(f);
-    if (!good) memset(out, 0, sizeof *out);
+    if (!ttt__file_open(c, path, &s.f)) return c->result;
+    if (ttt__read_header(&s) && ttt__read_entries(&s, &name)) ttt__read_tensors(&s);
+    if (s.j.why) ttt__bad(&s.f, name, "byte %lld: %s", (long long)(s.j.at - s.j.text) + 8, s.j.why);
+    fclose(s.f.stream);
+    ttt__arena_release(&c->scratch, scratch);
+    if (c->result) {
+        memset(out, 0, sizeof *out);
+        ttt_release(c, step);
+    }
     return c->result;
 }
 
@@ -3828,284 +4263,340 @@ ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name) {
         if (strcmp(b->tensors[i].name, name) == 0) return b->tensors[i].tensor;
     return NULL;
 }
+
 const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
     for (int64_t i = 0; i < b->n_notes; i++)
         if (strcmp(b->notes[i].key, key) == 0) return b->notes[i].text;
     return NULL;
 }
 
-// A text that grows in the step arena.
-typedef struct ttt__text {
-    ttt_ctx *c;
-    char *p;
-    int64_t n, capacity;
-} ttt__text;
-static void ttt__text_add(ttt__text *t, const char *s, size_t n) {
-    while (t->n + (int64_t)n + 1 > t->capacity) {
-        int64_t from = t->capacity;
-        t->p = (char *)ttt__room(t->c, t->p, from, &t->capacity, 1);
-        if (!t->p) {
-            t->n = t->capacity = 0;
-            return;
-        }
-    }
-    memcpy(t->p + t->n, s, n);
-    t->n += (int64_t)n;
+// Text that is made twice by the same calls: to count it (`to` is NULL), then to have it.
+typedef struct ttt__sink {
+    char *to;
+    size_t n;
+} ttt__sink;
+
+static void ttt__say_bytes(ttt__sink *t, const char *s, size_t n) {
+    if (t->to) memcpy(t->to + t->n, s, n);
+    t->n += n;
 }
-static void ttt__text_put(ttt__text *t, const char *s) { ttt__text_add(t, s, strlen(s)); }
-static void ttt__text_number(ttt__text *t, int64_t v) {
+
+static void ttt__say(ttt__sink *t, const char *s) { ttt__say_bytes(t, s, strlen(s)); }
+
+static void ttt__say_number(ttt__sink *t, int64_t v) {
     char digits[32];
     snprintf(digits, sizeof digits, "%lld", (long long)v);
-    ttt__text_put(t, digits);
+    ttt__say(t, digits);
 }
-static bool ttt__text_quoted(ttt__text *t, const char *s) {
-    const char *end = s + strlen(s);
-    ttt__text_put(t, "\"");
-    while (s < end) {
-        int n = ttt__utf8_length(s, end);
-        char escape[8];
-        if (n == 0) return false;
-        if (*s == '"' || *s == '\\' || (unsigned char)*s < 0x20) {
-            snprintf(escape, sizeof escape, "\\u%04x", (unsigned)*s);
-            ttt__text_put(t, escape);
-        } else {
-            ttt__text_add(t, s, (size_t)n);
-        }
-        s += n;
+
+static void ttt__say_quoted(ttt__sink *t, const char *s) {
+    static const char hex[] = "0123456789abcdef";
+    ttt__say(t, "\"");
+    for (; *s; s++) {
+        char escape[6] = { '\\', 'u', '0', '0', hex[*s >> 4 & 15], hex[*s & 15] };
+        if ((unsigned char)*s < 0x20) ttt__say_bytes(t, escape, 6);
+        else if (*s == '"' || *s == '\\') ttt__say_bytes(t, escape, 1);
+        if ((unsigned char)*s >= 0x20) ttt__say_bytes(t, s, 1);
     }
-    ttt__text_put(t, "\"");
-    return true;
+    ttt__say(t, "\"");
 }
 
-static const ttt__file_type *ttt__written_type(const ttt_tensor *t, bool bf16) {
-    return ttt__file_type_named(t->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : sizeof(ttt_real) == 8 ? "F64" : "F32", false);
-}
-
-static void ttt__text_entry(ttt__text *t, const ttt_tensor *a, const ttt__file_type *type, int64_t *at) {
-    ttt__text_put(t, ":{\"dtype\":\"");
-    ttt__text_put(t, type->name);
-    ttt__text_put(t, "\",\"shape\":[");
-    for (int i = 0; i < a->shape.rank; i++) {
-        if (i) ttt__text_put(t, ",");
-        ttt__text_number(t, a->shape.dim[i]);
-    }
-    ttt__text_put(t, "],\"data_offsets\":[");
-    ttt__text_number(t, *at);
-    ttt__text_put(t, ",");
-    ttt__text_number(t, *at += a->size * type->bytes);
-    ttt__text_put(t, "]}");
-}
-
-// The header with its length before it; data begins at a multiple of 8 bytes.
-static bool ttt__header_text(ttt__text *t, const char *path, const ttt_bundle *b, bool bf16) {
-    int64_t at = 0;
-    ttt__text_add(t, "\0\0\0\0\0\0\0\0{", 9);
-    if (b->n_notes) ttt__text_put(t, "\"__metadata__\":{");
+static void ttt__say_notes(ttt__sink *t, const ttt_bundle *b) {
+    ttt__say(t, "\"__metadata__\":{");
     for (int64_t i = 0; i < b->n_notes; i++) {
-        if (i) ttt__text_put(t, ",");
-        bool good = ttt__text_quoted(t, b->notes[i].key);
-        ttt__text_put(t, ":");
-        if (!good || !ttt__text_quoted(t, b->notes[i].text)) return ttt__format_fail(t->c, path, NULL, "a note is not UTF-8");
+        ttt__say(t, i ? "," : "");
+        ttt__say_quoted(t, b->notes[i].key);
+        ttt__say(t, ":");
+        ttt__say_quoted(t, b->notes[i].text);
     }
-    if (b->n_notes) ttt__text_put(t, "}");
-    for (int64_t i = 0; i < b->n_tensors && !t->c->result; i++) {
-        const ttt_tensor *a = b->tensors[i].tensor;
-        if (i || b->n_notes) ttt__text_put(t, ",");
-        if (!ttt__text_quoted(t, b->tensors[i].name)) return ttt__format_fail(t->c, path, NULL, "the name of a tensor is not UTF-8");
-        ttt__text_entry(t, a, ttt__written_type(a, bf16), &at);
-    }
-    ttt__text_put(t, "}");
-    while (t->n % 8) ttt__text_put(t, " ");
-    for (int i = 0; i < 8 && t->p; i++) t->p[i] = (char)((uint64_t)(t->n - 8) >> 8 * i);
-    return !t->c->result;
+    ttt__say(t, "}");
 }
 
-static uint32_t ttt__bf16_bits(ttt_real v) {  // nearest even; a NaN stays one
-    float f = (float)v;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    if (f != f) return bits >> 16 | 0x40;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-static uint64_t ttt__element_bits(const ttt_tensor *t, const ttt__file_type *type, int64_t i) {
-    uint64_t bits = 0;
-    uint32_t bits32;
-    if (t->index) memcpy(&bits, &t->index[i], 8);
-    else if (type->bytes == 2) bits = ttt__bf16_bits(t->data[i]);
-    else if (type->bytes == 8) memcpy(&bits, &t->data[i], sizeof(ttt_real));
-    else {
-        memcpy(&bits32, &t->data[i], sizeof bits32);
-        bits = bits32;
+static void ttt__say_entry(ttt__sink *t, const ttt_named *named, bool bf16, int64_t begin, int64_t end) {
+    const ttt_tensor *x = named->tensor;
+    ttt__say_quoted(t, named->name);
+    ttt__say(t, ":{\"dtype\":\"");
+    ttt__say(t, x->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : TTT__DOUBLE ? "F64" : "F32");
+    ttt__say(t, "\",\"shape\":[");
+    for (int i = 0; i < x->shape.rank; i++) {
+        ttt__say(t, i ? "," : "");
+        ttt__say_number(t, x->shape.dim[i]);
     }
-    return bits;
-}
-static bool ttt__put_elements(ttt_file_writer *w, const ttt_tensor *t, const ttt__file_type *type) {
-    unsigned char piece[8 * 1024];
-    for (int64_t i = 0; i < t->size;) {
-        int64_t n = TTT__MIN(1024, t->size - i);
-        for (int64_t k = 0; k < n; k++) {
-            uint64_t bits = ttt__element_bits(t, type, i + k);
-            for (int b = 0; b < type->bytes; b++) piece[k * type->bytes + b] = (unsigned char)(bits >> 8 * b);
-        }
-        if (!ttt_file_put(w, piece, (size_t)(n * type->bytes))) return false;
-        i += n;
-    }
-    return true;
+    ttt__say(t, "],\"data_offsets\":[");
+    ttt__say_number(t, begin);
+    ttt__say(t, ",");
+    ttt__say_number(t, end);
+    ttt__say(t, "]}");
 }
 
-static int ttt__named_by_name(const void *a, const void *b) { return strcmp(((const ttt_named *)a)->name, ((const ttt_named *)b)->name); }
-static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
-    ttt_named *sorted = (ttt_named *)ttt_alloc(c, (size_t)b->n_tensors * sizeof *sorted, false);
-    if (!sorted) return false;
-    if (b->n_tensors) memcpy(sorted, b->tensors, (size_t)b->n_tensors * sizeof *sorted);
-    if (b->n_tensors) qsort(sorted, (size_t)b->n_tensors, sizeof *sorted, ttt__named_by_name);
+static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
+    return t->size * ttt__written_type(t, bf16).bytes;
+}
+
+// Entries in the given order. Of the data, all integers come first: with the header padded to a
+// multiple of 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+static void ttt__say_header(ttt__sink *t, const ttt_bundle *b, bool bf16) {
+    int64_t at[2] = { 0, 0 };  // of reals, of integers
     for (int64_t i = 0; i < b->n_tensors; i++) {
-        if (i && strcmp(sorted[i - 1].name, sorted[i].name) == 0) return ttt__format_fail(c, path, sorted[i].name, "it would be there twice");
-        if (strcmp(sorted[i].name, "__metadata__") == 0) return ttt__format_fail(c, path, sorted[i].name, "the format keeps this name for its notes");
-        if (!ttt__alive(c, sorted[i].tensor)) {
-            ttt_fail(c, TTT_ERR_RELEASED, "%s: tensor \"%s\" is not a living tensor of this context", path, sorted[i].name);
-            return false;
-        }
+        const ttt_tensor *x = b->tensors[i].tensor;
+        if (x->dtype == TTT_DTYPE_INT) at[0] += ttt__written_bytes(x, bf16);
     }
-    return true;
+    ttt__say(t, "{");
+    if (b->n_notes) ttt__say_notes(t, b);
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_tensor *x = b->tensors[i].tensor;
+        int64_t *begin = &at[x->dtype == TTT_DTYPE_INT], end = *begin + ttt__written_bytes(x, bf16);
+        ttt__say(t, i || b->n_notes ? "," : "");
+        ttt__say_entry(t, &b->tensors[i], bf16, *begin, end);
+        *begin = end;
+    }
+    ttt__say(t, "}");
+    while (t->n % 8) ttt__say(t, " ");
+}
+
+static bool ttt__text_good(ttt_ctx *c, const char *path, const char *what, const char *s) {
+    int n = 1;
+    const char *end = s ? s + strlen(s) : NULL;
+    for (const char *p = s; n && p < end; p += n) n = ttt__utf8(p, end);
+    if (s && n) return true;
+    ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: %s '%.80s' is not UTF-8", path, what, s ? s : "(NULL)");
+    return false;
+}
+
+// All that can be wrong with a bundle is found before a file is touched.
+static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_named *x = &b->tensors[i];
+        if (!ttt__text_good(c, path, "the name", x->name)) return false;
+        if (strcmp(x->name, "__metadata__") == 0)
+            ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes", path);
+        if (!ttt__alive(c, x->tensor))
+            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is no living tensor of the context", path, x->name);
+        if (c->result) return false;
+    }
+    for (int64_t i = 0; i < b->n_notes; i++)
+        if (!ttt__text_good(c, path, "the key of a note", b->notes[i].key) ||
+            !ttt__text_good(c, path, "the text of a note", b->notes[i].text))
+            return false;
+    return ttt__all_different(c, path, b->tensors, b->n_tensors, sizeof *b->tensors, TTT_ERR_ARGUMENT) &&
+           ttt__all_different(c, path, b->notes, b->n_notes, sizeof *b->notes, TTT_ERR_ARGUMENT);
+}
+
+// The length and the header, in the scratch arena.
+static char *ttt__header_text(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16, size_t *n) {
+    ttt__sink t = { NULL, 0 };
+    ttt__say_header(&t, b, bf16);
+    if (t.n > TTT__SAFETENSORS_HEADER) {
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: a header of %.0f bytes; %d is the limit", path, (double)t.n,
+                 TTT__SAFETENSORS_HEADER);
+        return NULL;
+    }
+    char *text = (char *)ttt__arena_alloc(c, &c->scratch, 8 + t.n);
+    if (!text) return NULL;
+    *n = 8 + t.n;
+    ttt__put_bytes((unsigned char *)text, t.n, 8);
+    t.to = text + 8;
+    t.n = 0;
+    ttt__say_header(&t, b, bf16);
+    return text;
 }
 
 ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16) {
-    ttt_mark m = ttt_mark_get(c);
-    ttt__text header = { c, NULL, 0, 0 };
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt_file_writer w;
+    size_t n = 0;
     if (c->result) return c->result;
-    if (ttt__bundle_good(c, path, b) && ttt__header_text(&header, path, b, bf16) && ttt_file_begin(c, &w, path)) {
-        bool good = ttt_file_put(&w, header.p, (size_t)header.n);
-        for (int64_t i = 0; i < b->n_tensors && good; i++) good = ttt__put_elements(&w, b->tensors[i].tensor, ttt__written_type(b->tensors[i].tensor, bf16));
+    char *header = ttt__bundle_good(c, path, b) ? ttt__header_text(c, path, b, bf16, &n) : NULL;
+    if (header && ttt_file_begin(c, &w, path)) {
+        bool good = ttt_file_put(&w, header, n);
+        for (int want_int = 1; want_int >= 0; want_int--)
+            for (int64_t i = 0; i < b->n_tensors && good; i++)
+                if ((b->tensors[i].tensor->dtype == TTT_DTYPE_INT) == (want_int == 1))
+                    good = ttt__write_tensor(c, &w, b->tensors[i].tensor, bf16);
         ttt_file_finish(c, &w, good);
     }
-    ttt_release(c, m);
+    ttt__arena_release(&c->scratch, scratch);
     return c->result;
 }
 
-// -- .npy: \x93NUMPY, version, length of the header (2 bytes, or 4 from version 2 on), the header, a
-// Python literal {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, the data.
+// -- .npy: "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version 2 on),
+// the header, the data. The header is a Python dictionary of exactly three entries,
+//     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
+// of which this form is read and no other: nothing of Python is evaluated.
+// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+#define TTT__NPY_HEADER 65536
 typedef struct ttt__npy {
-    const ttt__file_type *type;
-    bool big, fortran;
+    ttt__file f;
+    const char *begin, *at, *end;
+    ttt__type type;
+    bool fortran;
     ttt_shape shape;
+    int64_t data;  // bytes behind the header
 } ttt__npy;
 
-static const char *ttt__npy_expect(const char *p, const char *what) {
-    while (p && (*p == ' ' || *p == '\n')) p++;
-    return p && strncmp(p, what, strlen(what)) == 0 ? p + strlen(what) : NULL;
+static bool ttt__npy_bad(ttt__npy *n, const char *what) {
+    return ttt__bad(&n->f, NULL, "byte %d of the header: %s", (int)(n->at - n->begin), what);
 }
-// '<f4': byte order (< little, > big, | of no account), type
-static const char *ttt__npy_descr(const char *p, ttt__npy *n) {
-    char name[3] = { 0 };
-    p = ttt__npy_expect(p, "'");
-    if (!p || !*p || !strchr("<>|=", *p)) return NULL;
-    n->big = *p == '>';
-    for (int i = 0; i < 2 && p[1 + i]; i++) name[i] = p[1 + i];
-    n->type = ttt__file_type_named(name, true);
-    return n->type && (*p != '|' || n->type->bytes == 1) ? ttt__npy_expect(p + 3, "'") : NULL;
+
+// Takes `what` if it is what comes next.
+static bool ttt__npy_take(ttt__npy *n, const char *what) {
+    size_t length = strlen(what);
+    while (n->at < n->end && (*n->at == ' ' || *n->at == '\n' || *n->at == '\t' || *n->at == '\r')) n->at++;
+    if ((size_t)(n->end - n->at) < length || memcmp(n->at, what, length) != 0) return false;
+    n->at += length;
+    return true;
 }
-static const char *ttt__npy_shape(const char *p, ttt_shape *s) {
-    *s = ttt_scalar_shape();
-    p = ttt__npy_expect(p, "(");
-    while (p && !ttt__npy_expect(p, ")")) {
-        int64_t v = 0;
-        while (*p == ' ') p++;
-        const char *digits = p;
-        for (; *p >= '0' && *p <= '9'; p++) {
-            if (v > (INT64_MAX - 9) / 10) return NULL;
-            v = 10 * v + (*p - '0');
+
+// A short string in either kind of quotes, without escapes; false if there is none.
+static bool ttt__npy_string(ttt__npy *n, char text[16]) {
+    char quote = 0;
+    if (ttt__npy_take(n, "'")) quote = '\'';
+    else if (ttt__npy_take(n, "\"")) quote = '"';
+    for (int i = 0; quote && i < 16 && n->at < n->end; i++) {
+        text[i] = *n->at++;
+        if (text[i] == quote) {
+            text[i] = 0;
+            return true;
         }
-        if (p == digits || s->rank == TTT_MAX_RANK) return NULL;
-        s->dim[s->rank++] = v;
-        const char *comma = ttt__npy_expect(p, ",");
-        if (!comma && (s->rank == 1 || !ttt__npy_expect(p, ")"))) return NULL;  // (3) is no tuple
-        if (comma) p = comma;
     }
-    return ttt__npy_expect(p, ")");
-}
-static bool ttt__npy_header(const char *p, ttt__npy *n) {
-    int seen = 0;
-    for (p = ttt__npy_expect(p, "{"); p && !ttt__npy_expect(p, "}");) {
-        const char *q;
-        if ((q = ttt__npy_expect(p, "'descr':")) != NULL) seen += 1, p = ttt__npy_descr(q, n);
-        else if ((q = ttt__npy_expect(p, "'shape':")) != NULL) seen += 16, p = ttt__npy_shape(q, &n->shape);
-        else if ((q = ttt__npy_expect(p, "'fortran_order':")) != NULL) {
-            seen += 256;
-            n->fortran = ttt__npy_expect(q, "True") != NULL;
-            p = ttt__npy_expect(q, n->fortran ? "True" : "False");
-        } else return false;
-        if (p && ttt__npy_expect(p, ",")) p = ttt__npy_expect(p, ",");
-        else if (p && !ttt__npy_expect(p, "}")) return false;
-    }
-    p = ttt__npy_expect(p, "}");
-    while (p && (*p == ' ' || *p == '\n')) p++;
-    return p && *p == 0 && seen == 1 + 16 + 256;
+    return false;
 }
 
-// Fortran order: the first index is fastest. Read as the reversed shape, then turned.
-static ttt_tensor *ttt__npy_turn(ttt_ctx *c, ttt_tensor *t, ttt_shape s) {
-    int64_t index[TTT_MAX_RANK] = { 0 };
-    if (c->result) return t;
-    ttt_tensor *y = ttt__or_empty(c, ttt__tensor(c, s, t->dtype, false, NULL));
-    for (int64_t i = 0; i < y->size; i++) {  // index[] runs with the first fastest, as in the file
-        int64_t at = 0;
-        for (int k = 0; k < s.rank; k++) at = at * s.dim[k] + index[k];
-        if (y->data) y->data[at] = t->data[i];
-        else y->index[at] = t->index[i];
-        for (int k = 0; k < s.rank && ++index[k] == s.dim[k]; k++) index[k] = 0;
-    }
-    return y;
+// Byte order (< little, > big, | where there is none), kind, width: "<f4".
+static bool ttt__npy_descr(ttt__npy *n) {
+    static const char supported[] = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 ";
+    char text[16], name[4];
+    if (!ttt__npy_string(n, text)) return ttt__npy_bad(n, "a type like '<f4' expected, no structure");
+    if (strlen(text) == 3) snprintf(name, sizeof name, "%.2s ", text + 1);
+    if (strlen(text) != 3 || !strstr(supported, name) || !strchr(text[2] == '1' ? "<>|" : "<>", text[0]))
+        return ttt__bad(&n->f, NULL, "descr '%s' is not supported: bool, integers, f2, f4 and f8 are%s", text,
+                        strchr(text, 'O') ? " (objects are pickles, which run code)" : "");
+    n->type.kind = text[1];
+    n->type.bytes = (unsigned char)(text[2] - '0');
+    n->type.big = text[0] == '>';
+    return true;
 }
 
-static ttt_tensor *ttt__npy_read(ttt_ctx *c, const char *path, FILE *f, int64_t size) {
-    unsigned char start[12] = { 0 };
-    ttt__npy n;
-    memset(&n, 0, sizeof n);
-    if (size < 10 || !ttt__file_get(c, path, f, start, 10) || memcmp(start, "\x93NUMPY", 6) != 0 || start[6] < 1 || start[6] > 3)
-        return ttt_fail(c, TTT_ERR_FORMAT, "%s: not an .npy file of version 1, 2 or 3", path);
-    int wide = start[6] == 1 ? 2 : 4;
-    if (wide == 4 && !ttt__file_get(c, path, f, start + 10, 2)) return &c->empty;
-    int64_t length = (int64_t)ttt__bytes(start + 8, wide, false), data = size - 8 - wide - length;
-    if (data < 0 || length > 1 << 20) return ttt_fail(c, TTT_ERR_FORMAT, "%s: a header of %lld bytes in a file of %lld", path, (long long)length, (long long)size);
-    char *header = (char *)ttt_alloc(c, (size_t)length + 1, false);
-    if (!header || !ttt__file_get(c, path, f, header, (size_t)length)) return &c->empty;
-    header[length] = 0;
-    if (strlen(header) != (size_t)length || !ttt__npy_header(header, &n))
-        return ttt_fail(c, TTT_ERR_FORMAT, "%s: its header is not of the form {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)} with bool, integers or f2, f4, f8", path);
-    int64_t elements = ttt_shape_size(n.shape);
-    if (elements < 0 || elements > INT64_MAX / 8 || elements * n.type->bytes != data)
-        return ttt_fail(c, TTT_ERR_FORMAT, "%s: its shape does not have the size of its %lld bytes of data", path, (long long)data);
-    ttt_tensor *t = ttt__file_elements(c, path, f, n.type, n.shape, n.big);
-    return n.fortran && n.shape.rank > 1 ? ttt__npy_turn(c, t, n.shape) : t;
+// A tuple of sizes: () (3,) (2, 3). (3) is none.
+static bool ttt__npy_shape(ttt__npy *n) {
+    bool comma = true;
+    n->shape = ttt_scalar_shape();
+    if (!ttt__npy_take(n, "(")) return ttt__npy_bad(n, "a tuple was expected");
+    while (!ttt__npy_take(n, ")")) {
+        if (!comma) return ttt__npy_bad(n, "a comma or ) was expected");
+        if (n->shape.rank == TTT_MAX_RANK) return ttt__npy_bad(n, "more than 8 sizes are not supported");
+        const char *end = ttt__digits(n->at, n->end);
+        int64_t size = 0;
+        if (end == n->at || (*n->at == '0' && end > n->at + 1)) return ttt__npy_bad(n, "a size was expected");
+        for (; n->at < end; n->at++) {
+            if (size > (INT64_MAX - 9) / 10) return ttt__npy_bad(n, "a size is beyond 64 bits");
+            size = size * 10 + (*n->at - '0');
+        }
+        n->shape.dim[n->shape.rank++] = size;
+        comma = ttt__npy_take(n, ",");
+    }
+    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is no tuple");
+}
+
+static bool ttt__npy_order(ttt__npy *n) {
+    n->fortran = ttt__npy_take(n, "True");
+    return n->fortran || ttt__npy_take(n, "False") || ttt__npy_bad(n, "True or False was expected");
+}
+
+static bool ttt__npy_header(ttt__npy *n) {
+    static const char *const keys[3] = { "descr", "fortran_order", "shape" };
+    bool seen[3] = { false, false, false }, comma = true;
+    char key[16];
+    if (!ttt__npy_take(n, "{")) return ttt__npy_bad(n, "{ was expected");
+    while (!ttt__npy_take(n, "}")) {
+        int k = 0;
+        if (!comma || !ttt__npy_string(n, key) || !ttt__npy_take(n, ":"))
+            return ttt__npy_bad(n, "a comma or 'key': was expected");
+        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
+        if (k == 3) return ttt__bad(&n->f, NULL, "the header's key '%s' is not known", key);
+        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' is there twice", key);
+        seen[k] = true;
+        ttt__npy_take(n, "");  // blanks
+        if (!(k == 0 ? ttt__npy_descr(n) : k == 1 ? ttt__npy_order(n) : ttt__npy_shape(n))) return false;
+        comma = ttt__npy_take(n, ",");
+    }
+    for (int k = 0; k < 3; k++)
+        if (!seen[k]) return ttt__bad(&n->f, NULL, "the header lacks '%s'", keys[k]);
+    ttt__npy_take(n, "");
+    return n->at == n->end || ttt__npy_bad(n, "something follows behind }");
+}
+
+// Everything in front of the data.
+static bool ttt__npy_start(ttt__npy *n) {
+    unsigned char start[12];
+    int wide;
+    if (n->f.size < 10) return ttt__bad(&n->f, NULL, "%d bytes: too short for an .npy file", (int)n->f.size);
+    if (!ttt__read(&n->f, start, 10)) return false;
+    if (memcmp(start, "\x93NUMPY", 6) != 0) return ttt__bad(&n->f, NULL, "it begins as no .npy file does");
+    if (start[6] < 1 || start[6] > 3 || start[7] != 0)
+        return ttt__bad(&n->f, NULL, "version %d.%d of the format is not known", start[6], start[7]);
+    wide = start[6] == 1 ? 2 : 4;
+    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "cut in its header's length");
+    if (wide == 4 && !ttt__read(&n->f, start + 10, 2)) return false;
+    int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = n->f.size - 8 - wide;
+    if (length > follow || length > TTT__NPY_HEADER)
+        return ttt__bad(&n->f, NULL, "a header of %lld bytes; %lld follow, and %d is the limit",
+                        (long long)length, (long long)follow, TTT__NPY_HEADER);
+    char *text = (char *)ttt__arena_alloc(n->f.c, &n->f.c->scratch, (size_t)length);
+    if (!text || !ttt__read(&n->f, text, (size_t)length)) return false;
+    n->begin = n->at = text;
+    n->end = text + length;
+    n->data = follow - length;
+    return true;
+}
+
+static ttt_tensor *ttt__npy_read(ttt__npy *n) {
+    ttt_text text;
+    if (!ttt__npy_start(n) || !ttt__npy_header(n)) return NULL;
+    int64_t size = ttt_shape_size(n->shape);
+    if (size < 0 || size > INT64_MAX / n->type.bytes || size * n->type.bytes != n->data) {
+        ttt__bad(&n->f, NULL, "shape %s of elements of %d bytes, but %lld bytes of data",
+                 ttt_shape_text(n->shape, text), n->type.bytes, (long long)n->data);
+        return NULL;
+    }
+    return ttt__read_tensor(&n->f, n->type, n->shape, n->fortran);
 }
 
 ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
-    int64_t size = 0;
-    FILE *f = ttt__file_open(c, path, &size);
-    *out = f ? ttt__npy_read(c, path, f, size) : &c->empty;
-    if (f) fclose(f);
-    if (c->result) *out = &c->empty;
+    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
+    ttt__npy n;
+    memset(&n, 0, sizeof n);
+    *out = &c->empty;
+    if (!ttt__file_open(c, path, &n.f)) return c->result;
+    ttt_tensor *t = ttt__npy_read(&n);
+    fclose(n.f.stream);
+    ttt__arena_release(&c->scratch, scratch);
+    if (t) *out = t;
+    else ttt_release(c, step);
     return c->result;
 }
 
 ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
-    char text[320];
+    char text[512] = "\x93NUMPY\1";  // the minor version, 0, is the byte behind
+    size_t n = 10;
     ttt_file_writer w;
-    const ttt__file_type *type = ttt__written_type(t, false);
-    int n = snprintf(text + 10, sizeof text - 10, "{'descr': '<%s', 'fortran_order': False, 'shape': (", type->numpy) + 10;
-    for (int i = 0; i < t->shape.rank; i++) n += snprintf(text + n, sizeof text - (size_t)n, "%lld,%s", (long long)t->shape.dim[i], i + 1 < t->shape.rank ? " " : "");
-    n += snprintf(text + n, sizeof text - (size_t)n, "), }");
+    if (!c->result && !ttt__alive(c, t))
+        ttt_fail(c, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
+    if (c->result) return c->result;
+    ttt__type type = ttt__written_type(t, false);
+    n += (size_t)snprintf(text + n, sizeof text - n, "{'descr': '<%c%d', 'fortran_order': False, 'shape': (",
+                          type.kind, type.bytes);
+    for (int i = 0; i < t->shape.rank; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, i ? " %lld," : "%lld,", (long long)t->shape.dim[i]);
+    n += (size_t)snprintf(text + n, sizeof text - n, "), }");
     while (n % 64 != 63) text[n++] = ' ';
     text[n++] = '\n';
-    memcpy(text, "\x93NUMPY\1\0", 8);
-    text[8] = (char)((n - 10) & 255);
-    text[9] = (char)((n - 10) >> 8);
+    ttt__put_bytes((unsigned char *)text + 8, n - 10, 2);
     if (!ttt_file_begin(c, &w, path)) return c->result;
-    return ttt_file_finish(c, &w, ttt_file_put(&w, text, (size_t)n) && ttt__put_elements(&w, t, type));
+    return ttt_file_finish(c, &w, ttt_file_put(&w, text, n) && ttt__write_tensor(c, &w, t, false));
 }
 #endif  // TTT_NO_STDIO
+
 
 // -- opening and closing
 static const ttt__kernels *ttt__kernels_named(const char *name) {

@@ -159,9 +159,9 @@ static void draw_images(dataset *d) {
     if (ttt_images_draw(2310, 0, 20000, &d->train, &err) != TTT_DATA_OK || ttt_images_draw(2310, 1000000, 5000, &d->test, &err) != TTT_DATA_OK)
         die("%s", err.text);
     d->name = "embedded";
-    d->steps = 2000;
+    d->steps = 2500;
     d->batch = 64;
-    d->lr = 2e-3;
+    d->lr = 3e-3;
 }
 
 // A place that was named must have the files; one that was only guessed is passed over with a word.

@@ -59,7 +59,7 @@ check_sanitizers() {
         return
     fi
     for part in data tensor files layers model; do
-        compiled "${part}_sanitized" "tests/test_$part.c" $CC -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+        compiled "${part}_sanitized" "tests/test_$part.c" $CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all
     done
 }
 
