@@ -408,7 +408,7 @@ static void draw_charts(run *r) {
 }
 
 // ---- interrupting and resuming -------------------------------------------------------------------
-// A checkpoint remembers the options that define the run, and the position in the data.
+// The model remembers the options that made it; a whole checkpoint also the moments and where the run stands.
 static void save_checkpoint(run *r, const char *name, bool whole) {
     static char text[N_OPTIONS + 8][64];
     ttt_note notes[N_OPTIONS + 8];
@@ -422,7 +422,7 @@ static void save_checkpoint(run *r, const char *name, bool whole) {
     }
     const struct { const char *key; double value; } where[] = { { "epoch", (double)r->train.epoch }, { "position", (double)r->train.position },
         { "loss_sum", r->loss_sum }, { "right", r->right }, { "seen", r->seen }, { "weight", r->weight }, { "seconds", seconds(r) } };
-    for (size_t i = 0; i < sizeof where / sizeof *where; i++) {
+    for (size_t i = 0; whole && i < sizeof where / sizeof *where; i++) {
         snprintf(text[n], sizeof text[n], "%.17g", where[i].value);
         notes[n] = (ttt_note){ where[i].key, text[n] };
         n++;
