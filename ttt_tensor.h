@@ -1853,7 +1853,7 @@ double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     if (!ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data) return (double)NAN;
     for (int64_t i = 0; i < a->size; i++) {
         double d = fabs((double)a->data[i] - (double)b->data[i]);
-        if (isnan(d)) return d;
+        if (d != d) return d;
         if (d > max) max = d;
     }
     return max;

@@ -14,6 +14,7 @@
 #define mkdir(path, mode) _mkdir(path)
 #define rmdir _rmdir
 #define getpid _getpid
+#define fileno _fileno
 #define NULL_DEVICE "NUL"
 #else
 #include <unistd.h>
@@ -354,6 +355,21 @@ static void the_bytes_of_a_small_file(void) {
     free(p);
     CHECK(ttt_safetensors_read(c, path, &b) == TTT_OK && b.n_tensors == 3);  // and in the order given
     for (int i = 0; i < 3 && b.n_tensors == 3; i++) CHECK(strcmp(b.tensors[i].name, named[i].name) == 0 && same(b.tensors[i].tensor, named[i].tensor));
+    ttt_close(c);
+}
+
+static void data_begins_at_a_multiple_of_eight(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const char *path = at("aligned.safetensors");
+    for (int length = 0; length < 16; length++) {
+        char name[20] = "";
+        while ((int)strlen(name) < length) strcat(name, "x");
+        CHECK(save(c, path, name, ttt_scalar(c, 1), false) == TTT_OK);
+        size_t n;
+        unsigned char *p = get(path, &n);
+        CHECK(p && p[0] % 8 == 0 && n == 8 + (size_t)p[0] + sizeof(ttt_real));
+        free(p);
+    }
     ttt_close(c);
 }
 
@@ -774,6 +790,14 @@ static void every_fault_of_an_npy_is_named(void) {
         CHECK(said);
         if (!said) printf("    reading %s\n", rows[i].header);
         CHECK(ttt_memory(c).step == before);
+    }
+    for (int version = 0; version < 6; version++) {  // 0.0, 4.0, 255.0, 1.1, 2.1, 3.255
+        static const char *const bytes[6] = { "\0\0", "\4\0", "\377\0", "\1\1", "\2\1", "\3\377" };
+        unsigned char p[16] = "\x93NUMPY";
+        ttt_tensor *t = NULL;
+        memcpy(p + 6, bytes[version], 2);
+        put(at("version.npy"), p, sizeof p);
+        CHECK(ttt_npy_read(c, at("version.npy"), &t) == TTT_ERR_FORMAT && says(c, TTT_ERR_FORMAT, "version.npy", "is not known"));
     }
     ttt_close(c);
 }
@@ -1411,7 +1435,17 @@ static void files_beyond_four_gigabytes(void) {
     remove(path);
 }
 
-static void no_file_is_left_over(void) {
+// The number that the system gives the next file: it grows with every one that stays open.
+static int next_descriptor(void) {
+    FILE *f = fopen(at("descriptor"), "wb");
+    int n = f ? fileno(f) : -1;
+    if (f) fclose(f);
+    return n;
+}
+static int first_descriptor;
+
+static void no_file_is_left_over_or_open(void) {
+    CHECK(next_descriptor() == first_descriptor);
     CHECK(remove_folder());
     make_folder();
 }
@@ -1420,7 +1454,8 @@ int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(every_shape_comes_back), T(every_bit_comes_back), T(bf16_is_rounded_to_nearest_even),
         T(bf16_of_a_double_is_rounded_once), T(every_half_is_read), T(integers_of_every_width_are_read),
-        T(wide_unsigned_numbers_become_real), T(the_bytes_of_a_small_file), T(names_and_notes_come_back),
+        T(wide_unsigned_numbers_become_real), T(the_bytes_of_a_small_file), T(data_begins_at_a_multiple_of_eight),
+        T(names_and_notes_come_back),
         T(escapes_and_odd_orders_are_read), T(every_fault_of_a_header_is_named), T(every_fault_of_a_length_is_named),
         T(cut_and_damaged_files_never_crash), T(many_tensors_open_in_no_time), T(the_writer_refuses_what_it_could_not_read),
         T(every_npy_type_is_read), T(fortran_order_is_turned), T(every_fault_of_an_npy_is_named),
@@ -1430,11 +1465,12 @@ int main(int argc, char **argv) {
         T(json_walks_what_it_is_asked_for), T(whole_files_are_read), T(a_file_appears_whole_or_not_at_all),
         T(a_writer_that_cannot_begin_says_why), T(a_full_disk_leaves_the_old_file), T(a_size_limit_leaves_the_old_file),
         T(a_read_only_folder_leaves_the_old_file), T(memory_may_run_out_at_any_moment), T(python_reads_ours_and_we_read_pythons),
-        T(files_beyond_four_gigabytes), T(no_file_is_left_over), { 0 }
+        T(files_beyond_four_gigabytes), T(no_file_is_left_over_or_open), { 0 }
     };
     self = argv[0];
     if (argc == 3 && strcmp(argv[1], "--save") == 0) return save_as_child(argv[2]);
     make_folder();
+    first_descriptor = next_descriptor();
     int failed = ttt_test_main(argc, argv, all);
     remove_folder();
     return failed;
