@@ -80,8 +80,7 @@
 //   TTT_NO_THREADS       compile the thread pool out
 //   TTT_NO_SIMD          plain C loops only
 //   TTT_NO_STDIO         leave section [8] out
-//   TTT_POISON           fill released memory with NaN patterns (also when NDEBUG is not defined and
-//                        TTT_DEBUG is)
+//   TTT_POISON           fill released memory with NaN patterns
 #ifndef TTT_REAL
 #define TTT_REAL float
 #endif
@@ -147,7 +146,8 @@ typedef struct ttt_desc {
     void (*parallel_for)(void *user, int n, void (*task)(void *arg, int i), void *arg);
 } ttt_desc;
 
-// A new context, or NULL if there is no memory for one (or desc names an unknown isa).
+// A new context, or NULL if there is no memory for one (or desc names an unknown isa). The three
+// questions below take NULL too, so one test at the end covers this as well.
 TTT_API ttt_ctx *ttt_open(const ttt_desc *desc);
 TTT_API void ttt_close(ttt_ctx *c);  // frees everything made in it; NULL is fine
 
@@ -1049,11 +1049,21 @@ static const ttt__kernels KN(table) = {
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#endif
 
 #ifndef TTT_MALLOC
 #define TTT_MALLOC(user, n) ((void)(user), malloc(n))
@@ -1284,8 +1294,8 @@ const char *ttt_result_text(ttt_result r) {
 }
 
 bool ttt_ok(const ttt_ctx *c) { return c && c->result == TTT_OK; }
-ttt_result ttt_status(const ttt_ctx *c) { return c->result; }
-const char *ttt_error(const ttt_ctx *c) { return c->text; }
+ttt_result ttt_status(const ttt_ctx *c) { return c ? c->result : TTT_ERR_NO_MEMORY; }
+const char *ttt_error(const ttt_ctx *c) { return c ? c->text : "there is no context: ttt_open gave NULL"; }
 void ttt_clear(ttt_ctx *c) {
     c->result = TTT_OK;
     c->text[0] = 0;
@@ -1504,13 +1514,6 @@ static void ttt__pool_run(ttt__pool *p, ttt__job *job) { (void)p; (void)job; }
 #else
 
 #ifdef _WIN32
-#ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN
-#endif
-#ifndef NOMINMAX
-#define NOMINMAX
-#endif
-#include <windows.h>
 typedef CRITICAL_SECTION ttt__mutex;
 typedef CONDITION_VARIABLE ttt__condition;
 typedef HANDLE ttt__thread;
@@ -1905,6 +1908,7 @@ static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int
 
 static bool ttt__inputs_good(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n) {
     if (!c->result && op->n_in >= 0 && n != op->n_in) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
+    if (!c->result && !op->vjp == !op->composite) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both", op->name);
     for (int i = 0; i < n && !c->result; i++) ttt__living(c, op->name, in[i], i);
     return !c->result;
 }
@@ -3346,18 +3350,10 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 // Nothing in a file is believed: a length is compared with the bytes that are there before it sizes
 // anything, every product and sum is checked, and what is not understood is refused with its place.
 #ifndef TTT_NO_STDIO
-#include <errno.h>
 
 // -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
 // pointer), flushing to the disk, replacing a file in one step.
 #if defined(_WIN32)
-#ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN
-#endif
-#ifndef NOMINMAX
-#define NOMINMAX
-#endif
-#include <windows.h>
 #include <fcntl.h>
 #include <io.h>
 #include <sys/stat.h>

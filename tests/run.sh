@@ -91,11 +91,6 @@ check_headers() {
 
 check_train() { suite train sh tests/test_train.sh "$CC"; }
 
-check_format() {
-    if ! have clang-format; then skip format "clang-format is not installed"; return; fi
-    ok "format"
-}
-
 case ${1:-} in
 golden | hostile)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }

@@ -2225,6 +2225,24 @@ static void random_state_is_saved_and_restored(void) {
     CLOSE(c);
 }
 
+// An op without a way back, or with two, is refused when it runs and not when somebody differentiates.
+static void nothing_forward(ttt_ctx *c, ttt_tensor *y) {
+    (void)c;
+    memset(y->data, 0, (size_t)y->size * sizeof *y->data);
+}
+static void incomplete_ops_are_refused(void) {
+    static const ttt_op none = { .name = "none", .n_in = 1, .forward = nothing_forward };
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_tensor *x = ttt_scalar(c, 1);
+    ttt_apply(c, &none, &x, 1, x->shape, NULL, 0);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "none") && strstr(ttt_error(c), "vjp"));
+    ttt_close(c);
+}
+
+static void no_context_is_an_error_with_a_text(void) {
+    CHECK(!ttt_ok(NULL) && ttt_status(NULL) == TTT_ERR_NO_MEMORY && strstr(ttt_error(NULL), "ttt_open"));
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(every_op_has_right_derivatives),
@@ -2301,6 +2319,8 @@ int main(int argc, char **argv) {
         T(random_numbers_have_their_moments),
         T(folded_streams_are_independent),
         T(random_state_is_saved_and_restored),
+        T(incomplete_ops_are_refused),
+        T(no_context_is_an_error_with_a_text),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);
