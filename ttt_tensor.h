@@ -164,6 +164,14 @@ TTT_API const char *ttt_isa_name(int i);
 TTT_API const char *ttt_isa(const ttt_ctx *c);  // the one in use
 TTT_API int ttt_threads(const ttt_ctx *c);      // threads in use
 
+// What one thread can do at best on the context's instruction set, measured when asked (about 50 ms):
+// multiply-adds between registers (two FLOPs each), and reading memory that is in no cache.
+typedef struct ttt_limits {
+    double flops, bytes;  // per second
+} ttt_limits;
+TTT_API ttt_limits ttt_measure_limits(ttt_ctx *c);
+TTT_API double ttt_seconds(void);  // a clock that only runs forward, for differences
+
 // Everything made after a mark is gone after its release, and the tape with it.
 typedef struct ttt_mark {
     void *chunk;
@@ -909,6 +917,18 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
     TTT__UNROLL for (int i = 0; i < rows; i++)
         TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + i * c_row + j * LANES, acc[i][j]);
 }
+// n rounds of as many independent multiply-adds as a tile has sums: the fastest this machine can do them.
+KERNEL double KN(multiply_adds)(int64_t n) {
+    VEC acc[TTT__TILE_ROWS][COLS], scale = KN(splat)(NUM(0.5)), term = KN(splat)(1), all = KN(splat)(0);
+    TTT__UNROLL for (int i = 0; i < TTT__TILE_ROWS; i++)
+        TTT__UNROLL for (int j = 0; j < COLS; j++) acc[i][j] = KN(splat)(NUM(i * COLS + j));
+    for (; n > 0; n--)
+        TTT__UNROLL for (int i = 0; i < TTT__TILE_ROWS; i++)
+            TTT__UNROLL for (int j = 0; j < COLS; j++) acc[i][j] = acc[i][j] * scale + term;
+    TTT__UNROLL for (int i = 0; i < TTT__TILE_ROWS; i++)
+        TTT__UNROLL for (int j = 0; j < COLS; j++) all += acc[i][j];
+    return KN(total)(all);
+}
 #define TILE(rows, cols)                                                                              \
     KERNEL void KN(tile_##rows##_##cols)(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,  \
                                          const ttt_real *b, int64_t b_row, const ttt_real *init,      \
@@ -983,7 +1003,7 @@ static const ttt__kernels KN(table) = {
     { TTT_BINARY_OPS(X) },
 #undef X
     KN(sum), KN(dot), KN(sum_rows), KN(softmax), KN(log_softmax), KN(moments), KN(normalize), KN(normalize_d1),
-    KN(finite), KN(transpose), KN(adam), KN(momentum),
+    KN(finite), KN(transpose), KN(adam), KN(momentum), KN(multiply_adds),
 #define TILES(cols) { KN(tile_1_##cols), KN(tile_2_##cols), KN(tile_3_##cols), KN(tile_4_##cols), KN(tile_5_##cols), KN(tile_6_##cols) }
 #if COLS == 4
     { TILES(1), TILES(2), TILES(3), TILES(4) },
@@ -1063,6 +1083,8 @@ static const ttt__kernels KN(table) = {
 #define NOMINMAX
 #endif
 #include <windows.h>
+#else
+#include <sys/time.h>
 #endif
 
 #ifndef TTT_MALLOC
@@ -1156,6 +1178,7 @@ typedef struct ttt__kernels {
     void (*transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row);
     void (*adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k);
     void (*momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k);
+    double (*multiply_adds)(int64_t n);
     ttt__tile_fn *tile[4][TTT__TILE_ROWS];  // [vectors - 1][rows - 1]
 } ttt__kernels;
 
@@ -4646,6 +4669,45 @@ void ttt_close(ttt_ctx *c) {
 
 const char *ttt_isa(const ttt_ctx *c) { return c->k->name; }
 int ttt_threads(const ttt_ctx *c) { return c->threads; }
+
+double ttt_seconds(void) {
+#ifdef _WIN32
+    LARGE_INTEGER ticks, rate;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&rate);
+    return (double)ticks.QuadPart / (double)rate.QuadPart;
+#else
+    struct timeval t;
+    gettimeofday(&t, NULL);
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
+#endif
+}
+
+// The best of several short runs: other programs on the machine can only make a run slower.
+ttt_limits ttt_measure_limits(ttt_ctx *c) {
+    const int64_t rounds = 500000, reals = ((int64_t)64 << 20) / (int64_t)sizeof(ttt_real);
+    ttt_limits best = { 0, 0 };
+    double seen = 0;
+    ttt_real *memory = (ttt_real *)TTT_MALLOC(c->desc.user, (size_t)reals * sizeof *memory);
+    if (!memory) {
+        ttt_fail(c, TTT_ERR_NO_MEMORY, "measure_limits: no memory for 64 MB to read");
+        return best;
+    }
+    for (int64_t i = 0; i < reals; i++) memory[i] = 1;
+    for (int run = 0; run < 5; run++) {
+        double begin = ttt_seconds();
+        seen += c->k->multiply_adds(rounds);
+        double middle = ttt_seconds();
+        seen += c->k->sum(reals, memory);
+        double end = ttt_seconds();
+        double flops = 2.0 * TTT__TILE_ROWS * c->k->tile_cols * c->k->lanes * (double)rounds / (middle - begin);
+        double bytes = (double)reals * sizeof *memory / (end - middle);
+        best.flops = TTT__MAX(best.flops, flops);
+        best.bytes = TTT__MAX(best.bytes, seen < 0 ? 0 : bytes);  // looks at `seen`, so that no run is left out
+    }
+    TTT_FREE(c->desc.user, memory);
+    return best;
+}
 
 #ifdef __cplusplus
 }
