@@ -318,6 +318,27 @@ TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool
 // y = x w + b in one pass: x (...,m,k), w (...,k,n), b (n) or (...,1,n), leading sizes broadcast.
 TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
 
+// Products of plain arrays, without a tape: for each of `batch` matrices
+//     y (m,n) = map(op(a) op(b) + bias) + add
+// with op(a) (m,k) and op(b) (k,n). The matrices lie row by row. Zero is a good default for all but
+// m, n, k, a, b or b_bf16, and y.
+typedef struct ttt_gemm_desc {
+    int64_t m, n, k;
+    const ttt_real *a, *b;
+    const uint16_t *b_bf16;             // in place of b: bfloat16, each the upper half of a float
+    ttt_real *y;
+    bool ta, tb;                        // a is stored as (k,m); b as (n,k)
+    int64_t a_row, b_row, y_row;        // from one row to the next, in elements; 0: no gap
+    int64_t batch;                      // 0: one
+    int64_t a_step, b_step, y_step;     // from one matrix to the next, in elements; 0 for a, b: the same
+    const ttt_real *bias;               // (n), added to every row; NULL: none
+    const char *map;                    // an op of one number by its name, as "gelu"; NULL: none
+    const ttt_real *add;                // (m,n) with rows y_row apart and steps y_step, y itself for y += ab
+} ttt_gemm_desc;
+// TTT_ERR_ARGUMENT for negative sizes, a row shorter than what it holds, a missing array, a result that
+// overlaps an operand. Operands' sizes are not checked against memory: C cannot.
+TTT_API ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *d);
+
 // Sums. sum_to adds over every axis where s has 1 (or lacks it); broadcast is its opposite and its rule.
 TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
 TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
@@ -528,6 +549,11 @@ INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return TTT__MATH(fabs)(a); }
 #else
 typedef float VEC __attribute__((vector_size(4 * LANES)));
 typedef int32_t MASK __attribute__((vector_size(4 * LANES)));
+#if LANES == 4
+typedef struct KN(halves) { uint16_t x[LANES]; } KN(halves);
+#else
+typedef uint16_t KN(halves) __attribute__((vector_size(2 * LANES)));
+#endif
 typedef float KN(unaligned) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 INLINE VEC KN(load)(const float *p) { return *(const KN(unaligned) *)p; }
 INLINE void KN(store)(float *p, VEC v) { *(KN(unaligned) *)p = v; }
@@ -768,6 +794,27 @@ TTT_BINARY_OPS(X)
 INLINE VEC KN(part)(const ttt_real *p, int64_t i, int64_t n) {
     return n >= LANES ? KN(load)(p + i) : KN(load_part)(p + i, n);
 }
+// bfloat16 is the upper half of a float.
+INLINE VEC KN(part16)(const uint16_t *p, int64_t i, int64_t n) {
+#if LANES == 1
+    uint32_t bits = (uint32_t)p[i] << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    (void)n;
+    return NUM(y);
+#else
+    KN(halves) h = { 0 };
+    if (n >= LANES) memcpy(&h, p + i, sizeof h);
+    else memcpy(&h, p + i, (size_t)n * sizeof *p);
+    MASK bits = { 0 };
+#if LANES == 4  // converting 8 bytes at once would go through the old MMX registers
+    TTT__UNROLL for (int l = 0; l < LANES; l++) bits[l] = h.x[l];
+#else
+    bits = __builtin_convertvector(h, MASK);
+#endif
+    return KN(from_bits)(bits << 16);
+#endif
+}
 INLINE void KN(put)(ttt_real *p, int64_t i, int64_t n, VEC v) {
     if (n >= LANES) KN(store)(p + i, v);
     else KN(store_part)(p + i, v, n);
@@ -902,10 +949,14 @@ KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {  // x - x is NaN for infi
 INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,
                      const ttt_real *b, int64_t b_row, const ttt_real *init, int64_t init_row,
                      ttt_real *c, int64_t c_row) {
-    VEC acc[TTT__TILE_ROWS][COLS];
-    TTT__UNROLL for (int i = 0; i < rows; i++)
-        TTT__UNROLL for (int j = 0; j < cols; j++)
-            acc[i][j] = init ? KN(load)(init + i * init_row + j * LANES) : KN(splat)(0);
+    VEC acc[TTT__MAX_ROWS][COLS];
+    TTT__UNROLL for (int i = 0; i < rows; i++) {
+        TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
+        init += init ? init_row : 0;
+    }
+    if (k >= 128)  // by the end of a long sum, c will be at hand
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
     for (; k > 0; k--, a += a_col, b += b_row) {
         VEC bv[COLS];
         TTT__UNROLL for (int j = 0; j < cols; j++) bv[j] = KN(load)(b + j * LANES);
@@ -914,8 +965,8 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
             TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += s * bv[j];
         }
     }
-    TTT__UNROLL for (int i = 0; i < rows; i++)
-        TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + i * c_row + j * LANES, acc[i][j]);
+    TTT__UNROLL for (int i = 0; i < rows; i++, c += c_row)
+        TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + j * LANES, acc[i][j]);
 }
 // n rounds of as many independent multiply-adds as a tile has sums: the fastest this machine can do them.
 KERNEL double KN(multiply_adds)(int64_t n) {
@@ -935,29 +986,121 @@ KERNEL double KN(multiply_adds)(int64_t n) {
                                          int64_t init_row, ttt_real *c, int64_t c_row) {              \
         KN(tile)(rows, cols, k, a, a_row, a_col, b, b_row, init, init_row, c, c_row);                 \
     }
-#define TILES(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) TILE(4, cols) TILE(5, cols) TILE(6, cols)
-TILES(1)
-TILES(2)
+#define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) TILE(4, cols) TILE(5, cols) TILE(6, cols)
+#define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
+#define TILES_12(cols) TILES_8(cols) TILE(9, cols) TILE(10, cols) TILE(11, cols) TILE(12, cols)
+#define TILES_16(cols) TILES_12(cols) TILE(13, cols) TILE(14, cols) TILE(15, cols) TILE(16, cols)
 #if COLS == 4
-TILES(3)
-TILES(4)
+TILES_16(1)
+TILES_12(2)
+TILES_8(3)
+TILES_6(4)
+#else
+TILES_12(1)
+TILES_6(2)
 #endif
 #undef TILE
-#undef TILES
 
-// A LANES x LANES block read by rows and written by columns: y[j * y_row + i] = a[i * a_row + j].
-// log2(LANES) rounds, each interleaving the first half of the rows with the second.
-INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
-    VEC x[LANES], z[LANES];
-    TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = KN(load)(a + i * a_row);
-    TTT__UNROLL for (int round = 1; round < LANES; round *= 2) {
-        TTT__UNROLL for (int i = 0; i < LANES / 2; i++) {
-            z[2 * i] = ZIP_LOW(x[i], x[i + LANES / 2]);
-            z[2 * i + 1] = ZIP_HIGH(x[i], x[i + LANES / 2]);
-        }
-        TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = z[i];
+// The two ways to multiply one row a (k) by a matrix; reading the matrix is what takes the time, so both
+// go through it in the order in which it lies. b is float, or bfloat16 if that is what is given.
+INLINE VEC KN(matrix_part)(const ttt_real *b, const uint16_t *bf16, int64_t i, int64_t n) {
+    return bf16 ? KN(part16)(bf16, i, n) : KN(part)(b, i, n);
+}
+// b (n,k), y[j] = init[j] + <a, b[j]>: eight sums at once, since each addition waits for the one before
+// it; and memory is asked for 4 kB ahead, as the processor's own guess stops where a page ends.
+INLINE void KN(dots)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
+                     int64_t b_row, const ttt_real *init, ttt_real *y) {
+    for (int64_t j = 0; j < n; j++) {
+        VEC acc[8];
+        int64_t i = 0;
+        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);
+        for (; i + 8 * LANES <= k; i += 8 * LANES)
+            TTT__UNROLL for (int u = 0; u < 8; u++) {
+                if (bf16) TTT__PREFETCH(bf16 + i + u * LANES + 2048);
+                else TTT__PREFETCH(b + i + u * LANES + 1024);
+                acc[u] += KN(load)(a + i + u * LANES) * KN(matrix_part)(b, bf16, i + u * LANES, LANES);
+            }
+        for (; i < k; i += LANES) acc[0] += KN(part)(a, i, k - i) * KN(matrix_part)(b, bf16, i, k - i);
+        TTT__UNROLL for (int half = 4; half > 0; half /= 2)
+            TTT__UNROLL for (int u = 0; u < half; u++) acc[u] += acc[u + half];
+        y[j] = NUM(KN(total)(acc[0])) + (init ? init[j] : 0);
+        if (bf16) bf16 += b_row;
+        else b += b_row;
     }
-    TTT__UNROLL for (int i = 0; i < LANES; i++) KN(store)(y + i * y_row, x[i]);
+}
+// b (k,n), y = init + sum over i of a[i] b[i]: eight rows at a time, so that y is read and written seldom.
+INLINE void KN(combine)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
+                        const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
+    for (int64_t j = 0; j < n; j += LANES) KN(put)(y, j, n - j, init ? KN(part)(init, j, n - j) : KN(splat)(0));
+    for (int64_t i = 0; i < k; i += 8) {
+        int64_t rows = k - i < 8 ? k - i : 8;
+        const ttt_real *row = bf16 ? NULL : b + i * b_row;
+        const uint16_t *row16 = bf16 ? bf16 + i * b_row : NULL;
+        int64_t j = 0;
+        if (rows == 8)
+            for (; j + LANES <= n; j += LANES) {
+                VEC even = KN(load)(y + j), odd = KN(splat)(0);
+                TTT__UNROLL for (int r = 0; r < 8; r += 2) {
+                    even += a[(i + r) * a_step] * KN(matrix_part)(row, row16, j + r * b_row, LANES);
+                    odd += a[(i + r + 1) * a_step] * KN(matrix_part)(row, row16, j + (r + 1) * b_row, LANES);
+                }
+                KN(store)(y + j, even + odd);
+            }
+        for (; j < n; j += LANES) {
+            VEC sum = KN(part)(y, j, n - j);
+            for (int64_t r = 0; r < rows; r++)
+                sum += a[(i + r) * a_step] * KN(first)(KN(matrix_part)(row, row16, j + r * b_row, n - j), n - j);
+            KN(put)(y, j, n - j, sum);
+        }
+    }
+}
+KERNEL void KN(row_by_columns)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
+                               int64_t b_row, const ttt_real *init, ttt_real *y) {
+    if (bf16) KN(dots)(n, k, a, NULL, bf16, b_row, init, y);
+    else KN(dots)(n, k, a, b, NULL, b_row, init, y);
+}
+KERNEL void KN(row_by_rows)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
+                            const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
+    if (bf16) KN(combine)(n, k, a, a_step, NULL, bf16, b_row, init, y);
+    else KN(combine)(n, k, a, a_step, b, NULL, b_row, init, y);
+}
+KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {  // bfloat16 to ttt_real
+    for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
+}
+
+// A LANES x LANES block read by rows and written by columns: y[j * y_row + i] = a[i * a_row + j]. Wide
+// vectors are made of parts of four numbers, and moving numbers inside their part is cheap: first each
+// four rows are transposed there, then whole parts change places.
+INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
+#if LANES == 1
+    (void)a_row, (void)y_row, *y = *a;
+#else
+    VEC x[LANES];
+    TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = KN(load)(a + i * a_row);
+    TTT__UNROLL for (int i = 0; i < LANES; i += 4) {
+        VEC low02 = ZIP_LOW(x[i], x[i + 2]), low13 = ZIP_LOW(x[i + 1], x[i + 3]);
+        VEC high02 = ZIP_HIGH(x[i], x[i + 2]), high13 = ZIP_HIGH(x[i + 1], x[i + 3]);
+        x[i] = ZIP_LOW(low02, low13);
+        x[i + 1] = ZIP_HIGH(low02, low13);
+        x[i + 2] = ZIP_LOW(high02, high13);
+        x[i + 3] = ZIP_HIGH(high02, high13);
+    }
+    TTT__UNROLL for (int j = 0; j < 4; j++) {
+#if LANES == 4
+        KN(store)(y + j * y_row, x[j]);
+#elif LANES == 8
+        KN(store)(y + j * y_row, EVEN_PARTS(x[j], x[j + 4]));
+        KN(store)(y + (j + 4) * y_row, ODD_PARTS(x[j], x[j + 4]));
+#else
+        VEC even0 = EVEN_PARTS(x[j], x[j + 4]), even1 = EVEN_PARTS(x[j + 8], x[j + 12]);
+        VEC odd0 = ODD_PARTS(x[j], x[j + 4]), odd1 = ODD_PARTS(x[j + 8], x[j + 12]);
+        KN(store)(y + j * y_row, EVEN_PARTS(even0, even1));
+        KN(store)(y + (j + 4) * y_row, EVEN_PARTS(odd0, odd1));
+        KN(store)(y + (j + 8) * y_row, ODD_PARTS(even0, even1));
+        KN(store)(y + (j + 12) * y_row, ODD_PARTS(odd0, odd1));
+#endif
+    }
+#endif
 }
 // y (n,m) = the transpose of a (m,n); y_row >= m.
 KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
@@ -1004,13 +1147,18 @@ static const ttt__kernels KN(table) = {
 #undef X
     KN(sum), KN(dot), KN(sum_rows), KN(softmax), KN(log_softmax), KN(moments), KN(normalize), KN(normalize_d1),
     KN(finite), KN(transpose), KN(adam), KN(momentum), KN(multiply_adds),
-#define TILES(cols) { KN(tile_1_##cols), KN(tile_2_##cols), KN(tile_3_##cols), KN(tile_4_##cols), KN(tile_5_##cols), KN(tile_6_##cols) }
+    KN(row_by_columns), KN(row_by_rows), KN(widen),
+#define TILE(rows, cols) KN(tile_##rows##_##cols),
 #if COLS == 4
-    { TILES(1), TILES(2), TILES(3), TILES(4) },
+    { { TILES_16(1) }, { TILES_12(2) }, { TILES_8(3) }, { TILES_6(4) } }, { 16, 12, 8, 6 },
 #else
-    { TILES(1), TILES(2) },
+    { { TILES_12(1) }, { TILES_6(2) } }, { 12, 6 },
 #endif
-#undef TILES
+#undef TILE
+#undef TILES_6
+#undef TILES_8
+#undef TILES_12
+#undef TILES_16
 };
 
 #undef TTT__ROW_SUM
@@ -1026,6 +1174,8 @@ static const ttt__kernels KN(table) = {
 #define COLS TTT__PASTE(TTT__COLS_, TTT__SET)
 #define ZIP_LOW TTT__PASTE(TTT__LOW_, TTT__SET)
 #define ZIP_HIGH TTT__PASTE(TTT__HIGH_, TTT__SET)
+#define EVEN_PARTS TTT__PASTE(TTT__EVEN_, TTT__SET)
+#define ODD_PARTS TTT__PASTE(TTT__ODD_, TTT__SET)
 #define NUM(x) ((ttt_real)(x))
 #define KERNEL static TTT__PASTE(TTT__TARGET_, TTT__SET)
 #define INLINE static TTT__INLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
@@ -1060,6 +1210,8 @@ static const ttt__kernels KN(table) = {
 #undef COLS
 #undef ZIP_LOW
 #undef ZIP_HIGH
+#undef EVEN_PARTS
+#undef ODD_PARTS
 #undef NUM
 #undef KERNEL
 #undef INLINE
@@ -1118,11 +1270,13 @@ extern "C" {
 #define TTT__UNROLL _Pragma("clang loop unroll(full)")
 #define TTT__INLINE inline __attribute__((always_inline))
 #define TTT__UNUSED __attribute__((unused))
+#define TTT__PREFETCH(p) __builtin_prefetch(p)
 #define TTT__FMA
 #elif defined(__GNUC__)
 #define TTT__UNROLL _Pragma("GCC unroll 16")
 #define TTT__INLINE inline __attribute__((always_inline))
 #define TTT__UNUSED __attribute__((unused))
+#define TTT__PREFETCH(p) __builtin_prefetch(p)
 #ifdef __STRICT_ANSI__  // with -std=c99 and the like GCC does not fuse a*b + c unless told so
 #define TTT__FMA __attribute__((optimize("fp-contract=fast")))
 #else
@@ -1132,6 +1286,7 @@ extern "C" {
 #define TTT__UNROLL
 #define TTT__INLINE inline
 #define TTT__UNUSED
+#define TTT__PREFETCH(p) ((void)(p))
 #define TTT__FMA
 #endif
 
@@ -1152,7 +1307,8 @@ enum {
     TTT__N_ZIPS
 };
 
-#define TTT__TILE_ROWS 6
+#define TTT__TILE_ROWS 6   // of the widest tile
+#define TTT__MAX_ROWS 16   // of the narrowest
 typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col, const ttt_real *b,
                           int64_t b_row, const ttt_real *init, int64_t init_row, ttt_real *c, int64_t c_row);
 
@@ -1179,12 +1335,18 @@ typedef struct ttt__kernels {
     void (*adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k);
     void (*momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k);
     double (*multiply_adds)(int64_t n);
-    ttt__tile_fn *tile[4][TTT__TILE_ROWS];  // [vectors - 1][rows - 1]
+    void (*row_by_columns)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
+                           int64_t b_row, const ttt_real *init, ttt_real *y);
+    void (*row_by_rows)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
+                        const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y);
+    void (*widen)(int64_t n, const uint16_t *a, ttt_real *y);
+    ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
+    int tile_rows[4];                      // [vectors - 1]: how many rows there can be
 } ttt__kernels;
 
 // The instruction sets: lanes of a vector, columns of a tile in vectors (6 x 2 sums, 2 of b and 1 of a
 // fill 16 registers; 6 x 4, 4 and 1 fill 32), the attribute that lets the compiler use them, and the
-// two halves of interleaving two vectors.
+// steps of a transpose: interleaving halves inside parts of four, taking even or odd parts of two vectors.
 #if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
 #if defined(__x86_64__) || defined(__i386__)
 #define TTT__X86
@@ -1198,8 +1360,6 @@ typedef struct ttt__kernels {
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
 #define TTT__TARGET_scalar
-#define TTT__LOW_scalar(a, b) ((void)(b), (a))
-#define TTT__HIGH_scalar(a, b) ((void)(a), (b))
 
 #define TTT__LANES_sse2 4
 #define TTT__COLS_sse2 2
@@ -1222,14 +1382,18 @@ typedef struct ttt__kernels {
 #define TTT__LANES_avx2 8
 #define TTT__COLS_avx2 2
 #define TTT__TARGET_avx2 __attribute__((target("avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define TTT__HIGH_avx2(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define TTT__LOW_avx2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define TTT__HIGH_avx2(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define TTT__EVEN_avx2(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define TTT__ODD_avx2(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
 
 #define TTT__LANES_avx512 16
 #define TTT__COLS_avx512 4
 #define TTT__TARGET_avx512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx512(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define TTT__HIGH_avx512(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define TTT__LOW_avx512(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define TTT__HIGH_avx512(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define TTT__EVEN_avx512(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+#define TTT__ODD_avx512(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_tensor.h"
@@ -2767,9 +2931,16 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred) {
 //   - into panels of 4 vectors of columns (NR; 64 with AVX-512) by blocks of 192 rows (MC);
 //   - into tiles of 6 rows (MR) by one panel, whose sums live in registers: see `tile` in [9].
 // A is read in place. B is read in place too, if its rows are contiguous: copying it costs more than
-// it saves. It is copied ("packed") panel by panel where it is transposed, where the last panel is not
-// a whole number of vectors wide (then padded with zeros), and where many rows share it and it is
-// either large or strided by a multiple of 4096 bytes (its rows would all fall in the same cache sets).
+// it saves. It is copied ("packed") panel by panel where it is transposed or bfloat16, where the last
+// panel is not a whole number of vectors wide (then padded with zeros), and where many rows share it
+// and it is large, or strided by a multiple of 4096 bytes (its rows would all fall in the same cache
+// sets), or read in panels of one or two cache lines and too large for the first-level cache (32 kB).
+typedef struct ttt__finish {
+    void (*map)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);  // c = map(c), unless NULL
+    const ttt_real *add;                                                      // then c += add, unless NULL
+    int64_t add_row;
+} ttt__finish;
+
 typedef struct ttt__gemm {
     int64_t m, n, k;
     const ttt_real *a;
@@ -2780,60 +2951,89 @@ typedef struct ttt__gemm {
     int64_t init_row;      // 0: the same row for all
     ttt_real *c;
     int64_t c_row;
+    const uint16_t *bf16;  // NULL, or what to read in place of b
+    ttt__finish finish;    // what is done to a tile as soon as its sums are complete
 } ttt__gemm;
 
 #define TTT__KC ((int64_t)512)
 #define TTT__MC ((int64_t)192)
 #define TTT__NC ((int64_t)1536)
-#define TTT__NR_MAX 64
-#define TTT__PACK_REALS ((size_t)(TTT__KC + TTT__TILE_ROWS) * (TTT__NC + TTT__NR_MAX))
+#define TTT__NR_MAX ((int64_t)64)
+// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, a panel widened.
+#define TTT__PACK_REALS ((size_t)(TTT__KC * (TTT__NC + TTT__NR_MAX) + TTT__MAX_ROWS * TTT__NR_MAX + TTT__KC * TTT__NR_MAX))
 
-// b (k,n) with its columns padded to `width`, rows one behind the other.
-static void ttt__pack(const ttt__kernels *kern, const ttt_real *b, int64_t b_row, int64_t b_col, int64_t k,
-                      int64_t n, int64_t width, ttt_real *to) {
-    if (b_col == 1)
-        for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
-    else kern->transpose(n, k, b, b_col, to, width);
+static void ttt__gemm_columns(ttt__gemm *g, int64_t from) {  // goes on from column `from`
+    if (g->bf16) g->bf16 += from * g->b_col;
+    else g->b += from * g->b_col;
+    g->c += from;
+    if (g->init) g->init += from;
+    if (g->finish.add) g->finish.add += from;
+}
+static void ttt__gemm_rows(ttt__gemm *g, int64_t from) {
+    g->a += from * g->a_row;
+    g->c += from * g->c_row;
+    if (g->init) g->init += from * g->init_row;
+    if (g->finish.add) g->finish.add += from * g->finish.add_row;
+}
+
+static void ttt__finish_rows(const ttt__finish *f, int64_t m, int64_t n, ttt_real *c, int64_t c_row, const ttt__kernels *kern) {
+    if (!f->map && !f->add) return;
+    for (int64_t i = 0; i < m; i++, c += c_row) {
+        if (f->map) f->map(n, c, c, 0);
+        if (f->add) kern->zip[TTT__ZIP_add](n, c, 1, f->add + i * f->add_row, 1, c);
+    }
+}
+
+// Columns 0..n of b (k,n) padded to `width`, rows one behind the other.
+static void ttt__pack(const ttt__kernels *kern, const ttt__gemm *g, int64_t n, int64_t width, ttt_real *to, ttt_real *wide) {
+    const ttt_real *b = g->b;
+    int64_t b_row = g->b_row, b_col = g->b_col, k = g->k;
+    if (g->bf16 && b_col != 1) {  // widened first, then like any other
+        for (int64_t j = 0; j < n; j++) kern->widen(k, g->bf16 + j * b_col, wide + j * k);
+        b = wide;
+        b_col = k;
+    }
+    if (b_col != 1) kern->transpose(n, k, b, b_col, to, width);
+    else if (g->bf16) for (int64_t i = 0; i < k; i++) kern->widen(n, g->bf16 + i * b_row, to + i * width);
+    else for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)
         for (int64_t j = n; j < width; j++) to[i * width + j] = 0;
 }
 
-// A block of rows times one panel of `width` columns, tile by tile; rows are spread evenly over tiles.
-// If only `n` of the columns exist, each tile goes through `edge`, which has room for a whole one.
+// A block of m rows times one panel of `width` columns, tile by tile; rows are spread evenly over
+// tiles. If only `n` of the columns exist, each tile goes through `edge`, which has room for a whole one.
 static void ttt__panel(const ttt__kernels *kern, const ttt__gemm *g, int64_t m, int64_t n, int64_t width, ttt_real *edge) {
-    int64_t tiles = (m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS;
-    ttt__tile_fn *const *tile = kern->tile[width / kern->lanes - 1];
-    for (int64_t t = 0, i = 0; t < tiles; t++) {
+    int64_t cols = width / kern->lanes, most = kern->tile_rows[cols - 1], tiles = (m + most - 1) / most;
+    ttt__tile_fn *const *tile = kern->tile[cols - 1];
+    ttt__gemm p = *g;
+    for (int64_t t = 0; t < tiles; t++) {
         int64_t rows = m / tiles + (t < m % tiles);
-        const ttt_real *init = g->init ? g->init + i * g->init_row : NULL;
-        ttt_real *c = g->c + i * g->c_row;
         if (n == width) {
-            tile[rows - 1](g->k, g->a + i * g->a_row, g->a_row, g->a_col, g->b, g->b_row, init, g->init_row, c, g->c_row);
+            tile[rows - 1](p.k, p.a, p.a_row, p.a_col, p.b, p.b_row, p.init, p.init_row, p.c, p.c_row);
         } else {
-            tile[rows - 1](g->k, g->a + i * g->a_row, g->a_row, g->a_col, g->b, g->b_row, NULL, 0, edge, width);
+            tile[rows - 1](p.k, p.a, p.a_row, p.a_col, p.b, p.b_row, NULL, 0, edge, width);
             for (int64_t r = 0; r < rows; r++)
-                for (int64_t j = 0; j < n; j++) c[r * g->c_row + j] = edge[r * width + j] + (init ? init[r * g->init_row + j] : 0);
+                for (int64_t j = 0; j < n; j++) p.c[r * p.c_row + j] = edge[r * width + j] + (p.init ? p.init[r * p.init_row + j] : 0);
         }
-        i += rows;
+        ttt__finish_rows(&p.finish, rows, n, p.c, p.c_row, kern);
+        ttt__gemm_rows(&p, rows);
     }
 }
 
 // A block of at most KC terms: all panels of at most NC columns, all rows.
 static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool pack, ttt_real *workspace) {
     int64_t lanes = kern->lanes, panel = lanes * kern->tile_cols;
-    ttt_real *edge = workspace + (size_t)TTT__KC * (TTT__NC + TTT__NR_MAX);
+    ttt_real *edge = workspace + TTT__KC * (TTT__NC + TTT__NR_MAX), *wide = edge + TTT__MAX_ROWS * TTT__NR_MAX;
     for (int64_t i = 0; i < g->m; i += TTT__MC) {
         int64_t m = TTT__MIN(TTT__MC, g->m - i);
         for (int64_t j = 0; j < g->n; j += panel) {
             int64_t n = TTT__MIN(panel, g->n - j), width = (n + lanes - 1) / lanes * lanes;
             ttt__gemm p = *g;
-            p.a += i * g->a_row;
-            p.b += j * g->b_col;
-            p.c += i * g->c_row + j;
-            if (p.init) p.init += i * g->init_row + j;
+            ttt__gemm_rows(&p, i);
+            ttt__gemm_columns(&p, j);
             if (pack || n < width) {
                 ttt_real *packed = workspace + j * g->k;
-                if (i == 0) ttt__pack(kern, p.b, g->b_row, g->b_col, g->k, n, width, packed);
+                if (i == 0) ttt__pack(kern, &p, n, width, packed, wide);
                 p.b = packed;
                 p.b_row = width;
             }
@@ -2842,24 +3042,36 @@ static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool p
     }
 }
 
+// One row: nothing of b is used twice, so nothing is cut into blocks or copied.
+static bool ttt__gemm_row(const ttt__kernels *kern, const ttt__gemm *g) {
+    if (g->m != 1 || (g->b_col != 1 && g->a_col != 1)) return false;
+    if (g->b_col == 1) kern->row_by_rows(g->n, g->k, g->a, g->a_col, g->b, g->bf16, g->b_row, g->init, g->c);
+    else kern->row_by_columns(g->n, g->k, g->a, g->b, g->bf16, g->b_col, g->init, g->c);
+    ttt__finish_rows(&g->finish, 1, g->n, g->c, g->c_row, kern);
+    return true;
+}
+
 static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real *workspace) {
-    bool aligned = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
-    bool pack = g->b_col != 1 || (g->m >= 96 && (aligned || g->k * g->n > 1 << 20));
+    if (ttt__gemm_row(kern, g)) return;
+    bool narrow = kern->lanes * kern->tile_cols < TTT__NR_MAX && g->k * g->n > 1 << 13;
+    bool strided = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0, large = g->k * g->n > 1 << 20;
+    bool pack = g->bf16 || g->b_col != 1 || (g->m >= 96 && (narrow || strided || large));
     int64_t blocks = TTT__MAX(1, (g->k + TTT__KC - 1) / TTT__KC);
     for (int64_t j = 0; j < g->n; j += TTT__NC)
         for (int64_t b = 0; b < blocks; b++) {
             int64_t from = g->k * b / blocks, to = g->k * (b + 1) / blocks;
             ttt__gemm p = *g;
+            ttt__gemm_columns(&p, j);
             p.n = TTT__MIN(TTT__NC, g->n - j);
             p.k = to - from;
             p.a += from * g->a_col;
-            p.b += from * g->b_row + j * g->b_col;
-            p.c += j;
-            if (p.init) p.init += j;
+            if (p.bf16) p.bf16 += from * g->b_row;
+            else p.b += from * g->b_row;
             if (b > 0) {  // go on from what the block before left
                 p.init = p.c;
                 p.init_row = p.c_row;
             }
+            if (b < blocks - 1) memset(&p.finish, 0, sizeof p.finish);
             ttt__gemm_block(kern, &p, pack, workspace);
         }
 }
@@ -2870,32 +3082,58 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
 typedef struct ttt__product {
     ttt_ctx *c;
     ttt__gemm one;
+    int64_t c_step;  // from one result to the next
     ttt__loops kept, summed;
-    int64_t row_blocks, n_summed;
+    int64_t row_blocks, column_blocks, n_summed;
 } ttt__product;
+
+// Part i of n of a size, cut at multiples of `unit`, so that a cut never changes how a number is summed.
+static int64_t ttt__cut(int64_t size, int64_t i, int64_t n, int64_t unit) {
+    return i == n ? size : size * i / n / unit * unit;
+}
 
 static void ttt__product_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__product *p = (const ttt__product *)arg;
     for (int64_t t = begin; t < end; t++) {
-        int64_t which = t / p->row_blocks, block = t % p->row_blocks;
-        int64_t from = p->one.m * block / p->row_blocks, to = p->one.m * (block + 1) / p->row_blocks;
+        int64_t column = t % p->column_blocks, row = t / p->column_blocks % p->row_blocks;
+        int64_t which = t / p->column_blocks / p->row_blocks;
+        int64_t i = ttt__cut(p->one.m, row, p->row_blocks, 1), j = ttt__cut(p->one.n, column, p->column_blocks, TTT__NR_MAX);
         for (int64_t s = 0; s < p->n_summed; s++) {
             ttt__gemm g = p->one;
-            g.m = to - from;
-            g.a += ttt__loops_at(&p->kept, p->kept.n, 0, which) + ttt__loops_at(&p->summed, p->summed.n, 0, s) + from * g.a_row;
-            g.b += ttt__loops_at(&p->kept, p->kept.n, 1, which) + ttt__loops_at(&p->summed, p->summed.n, 1, s);
-            g.c += which * p->one.m * g.c_row + from * g.c_row;
+            int64_t b = ttt__loops_at(&p->kept, p->kept.n, 1, which) + ttt__loops_at(&p->summed, p->summed.n, 1, s);
+            g.m = ttt__cut(p->one.m, row + 1, p->row_blocks, 1) - i;
+            g.n = ttt__cut(p->one.n, column + 1, p->column_blocks, TTT__NR_MAX) - j;
+            g.a += ttt__loops_at(&p->kept, p->kept.n, 0, which) + ttt__loops_at(&p->summed, p->summed.n, 0, s);
+            if (g.bf16) g.bf16 += b;
+            else g.b += b;
+            g.c += which * p->c_step;
+            if (g.finish.add && g.finish.add_row) g.finish.add += which * p->c_step;
+            if (g.init == p->one.c) g.init = g.c;
+            else if (g.init) g.init += ttt__loops_at(&p->kept, p->kept.n, 2, which);
             if (s > 0) {
                 g.init = g.c;
                 g.init_row = g.c_row;
-            } else if (g.init == p->one.c) {
-                g.init = g.c;
-            } else if (g.init) {
-                g.init += ttt__loops_at(&p->kept, p->kept.n, 2, which);
             }
+            ttt__gemm_rows(&g, i);
+            ttt__gemm_columns(&g, j);
             ttt__gemm_run(p->c->k, &g, p->c->pack[thread]);
         }
     }
+}
+
+// Many products are shared out whole; few, by their rows; rows too few for that, by their columns.
+static void ttt__product_start(ttt__product *p) {
+    int64_t kept = ttt__loops_count(&p->kept, p->kept.n), threads = p->c->threads;
+    p->n_summed = ttt__loops_count(&p->summed, p->summed.n);
+    p->row_blocks = kept >= 4 * threads ? 1 : TTT__MIN(threads, (p->one.m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS);
+    p->column_blocks = kept * p->row_blocks >= threads ? 1 : TTT__MIN(threads, (p->one.n + TTT__NR_MAX - 1) / TTT__NR_MAX);
+    int64_t parts = p->row_blocks * p->column_blocks;
+    if (kept * parts * p->n_summed == 1) {  // a single small one: no time for anything else
+        ttt__gemm_run(p->c->k, &p->one, p->c->pack[0]);
+        return;
+    }
+    int64_t work = p->one.m * p->one.n * p->one.k * p->n_summed / parts + 1;
+    ttt__parallel(p->c, -1, kept * parts, 1 + 100000 / work, ttt__product_share, p);
 }
 
 // Leading sizes of a, b, bias and y become loops. Those that y lacks are summed over.
@@ -2944,9 +3182,10 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     if (y->size == 0) return;
     memset(&p, 0, sizeof p);
     ttt__gemm one = { ta ? a1 : a0, tb ? b0 : b1, ta ? a0 : a1, a->data, ta ? 1 : a1, ta ? a1 : 1,
-                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1 };
+                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1, NULL, { NULL, NULL, 0 } };
     p.c = c;
     p.one = one;
+    p.c_step = one.m * one.c_row;
     if (init == y) p.one.init_row = p.one.c_row;
     ttt__product_loops(&p, a, b, init == y ? NULL : init, y->shape);
     if (ttt__loops_count(&p.kept, p.kept.n) == 0) {  // a sum over no products
@@ -2954,11 +3193,89 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
         return;
     }
     ttt__product_merge(&p);
-    int64_t kept = ttt__loops_count(&p.kept, p.kept.n), m = p.one.m;
-    p.n_summed = ttt__loops_count(&p.summed, p.summed.n);
-    p.row_blocks = kept >= 4 * c->threads ? 1 : TTT__MIN(c->threads, (m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS);
-    int64_t work = m * p.one.n * p.one.k * p.n_summed / p.row_blocks + 1;
-    ttt__parallel(c, -1, kept * p.row_blocks, 1 + 100000 / work, ttt__product_share, &p);
+    ttt__product_start(&p);
+}
+
+// -- the same for plain arrays
+static bool ttt__overlap(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes) {
+    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
+    return a && b && a_bytes > 0 && b_bytes > 0 && x < y + (uintptr_t)b_bytes && y < x + (uintptr_t)a_bytes;
+}
+// From the first to the last of the elements that (rows, n) matrices take.
+static int64_t ttt__extent(int64_t rows, int64_t n, int64_t row, int64_t batch, int64_t step) {
+    return rows == 0 || n == 0 ? 0 : (batch - 1) * step + (rows - 1) * row + n;
+}
+
+static int ttt__map_find(const char *name) {
+    static const char *const names[] = {
+#define X(name, formula, lo, hi, flops) #name,
+        TTT_UNARY_OPS(X)
+#undef X
+    };
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+        if (strcmp(names[i], name) == 0) return i;
+    return -1;
+}
+
+// The defaults of d, or what is wrong with it.
+static const char *ttt__gemm_resolve(ttt_gemm_desc *d) {
+    if (d->m < 0 || d->n < 0 || d->k < 0 || d->batch < 0) return "m, n, k and batch cannot be negative";
+    int64_t a_cols = d->ta ? d->m : d->k, b_cols = d->tb ? d->k : d->n;
+    if (d->a_row == 0) d->a_row = a_cols;
+    if (d->b_row == 0) d->b_row = b_cols;
+    if (d->y_row == 0) d->y_row = d->n;
+    if (d->batch == 0) d->batch = 1;
+    if (d->a_row < a_cols) return "a_row is less than the length of a row of a";
+    if (d->b_row < b_cols) return "b_row is less than the length of a row of b";
+    if (d->y_row < d->n) return "y_row is less than n";
+    if (d->a_step < 0 || d->b_step < 0 || d->y_step < 0) return "steps cannot be negative";
+    if (d->m == 0 || d->n == 0) return NULL;
+    if (d->batch > 1 && d->y_step < (d->m - 1) * d->y_row + d->n && (d->y_row < d->batch * d->n || d->y_step < d->n))
+        return "y_step makes results overlap";
+    if (!d->y || (d->k > 0 && (!d->a || (!d->b && !d->b_bf16)))) return "an array is NULL";
+    if (d->b && d->b_bf16) return "b and b_bf16 are both given";
+    int64_t size = (int64_t)sizeof(ttt_real), y_bytes = size * ttt__extent(d->m, d->n, d->y_row, d->batch, d->y_step);
+    int64_t b_size = ttt__extent(d->tb ? d->n : d->k, b_cols, d->b_row, d->batch, d->b_step);
+    if (ttt__overlap(d->y, y_bytes, d->a, size * ttt__extent(d->ta ? d->k : d->m, a_cols, d->a_row, d->batch, d->a_step)) ||
+        ttt__overlap(d->y, y_bytes, d->b, size * b_size) || ttt__overlap(d->y, y_bytes, d->b_bf16, 2 * b_size) ||
+        ttt__overlap(d->y, y_bytes, d->bias, size * d->n) || (d->add != d->y && ttt__overlap(d->y, y_bytes, d->add, y_bytes)))
+        return "y overlaps an operand";
+    if (d->map && ttt__map_find(d->map) < 0) return "map is not the name of an op of one number";
+    if (d->map && d->add == d->y) return "map(ab) cannot be added to y itself";
+    return NULL;
+}
+
+ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc) {
+    if (c->result) return c->result;
+    ttt_gemm_desc d = *desc;
+    const char *wrong = ttt__gemm_resolve(&d);
+    if (wrong) {
+        ttt_fail(c, TTT_ERR_ARGUMENT, "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)", wrong, (long long)d.m,
+                 (long long)d.n, (long long)d.k, (long long)d.a_row, (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
+        return c->result;
+    }
+    if (d.m == 0 || d.n == 0) return TTT_OK;
+    ttt__product p;
+    ttt__gemm one = { d.m, d.n, d.k, d.a, d.ta ? 1 : d.a_row, d.ta ? d.a_row : 1, d.b, d.tb ? 1 : d.b_row, d.tb ? d.b_row : 1,
+                      d.bias, 0, d.y, d.y_row, d.b_bf16, { NULL, d.add, d.y_row } };
+    if (d.map) one.finish.map = c->k->map[ttt__map_find(d.map)];
+    if (d.add == d.y) {  // then the sums begin with it, and the bias comes last
+        one.init = d.y;
+        one.init_row = d.y_row;
+        one.finish.add = d.bias;
+        one.finish.add_row = 0;
+    }
+    p.c = c;
+    p.one = one;
+    p.c_step = d.y_step;
+    p.summed.n = 0;
+    p.kept.n = 1;
+    p.kept.size[0] = d.batch;
+    p.kept.stride[0][0] = d.a_step;
+    p.kept.stride[1][0] = d.b_step;
+    p.kept.stride[2][0] = 0;
+    ttt__product_start(&p);
+    return c->result;
 }
 
 typedef struct ttt__transposed {
