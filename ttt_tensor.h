@@ -2988,12 +2988,13 @@ static void ttt__finish_rows(const ttt__finish *f, int64_t m, int64_t n, ttt_rea
 static void ttt__pack(const ttt__kernels *kern, const ttt__gemm *g, int64_t n, int64_t width, ttt_real *to, ttt_real *wide) {
     const ttt_real *b = g->b;
     int64_t b_row = g->b_row, b_col = g->b_col, k = g->k;
-    if (g->bf16 && b_col != 1) {  // widened first, then like any other
+    bool transposed = b_col != 1;
+    if (g->bf16 && transposed) {  // widened first, then like any other
         for (int64_t j = 0; j < n; j++) kern->widen(k, g->bf16 + j * b_col, wide + j * k);
         b = wide;
         b_col = k;
     }
-    if (b_col != 1) kern->transpose(n, k, b, b_col, to, width);
+    if (transposed) kern->transpose(n, k, b, b_col, to, width);
     else if (g->bf16) for (int64_t i = 0; i < k; i++) kern->widen(n, g->bf16 + i * b_row, to + i * width);
     else for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)

@@ -1044,6 +1044,129 @@ static void expect_unary(const unary *u, const ttt_tensor *x) {
     }
 }
 
+// ---- products of plain arrays --------------------------------------------------------------------
+typedef struct {
+    int m, n, k, ta, tb, half, bias, map, add, batch, gap;  // add: 1 another array, 2 y itself
+} plain;
+
+enum { PLAIN_MOST = 1 << 18 };
+typedef struct {
+    ttt_real a[PLAIN_MOST], b[PLAIN_MOST], bias[2000], add[PLAIN_MOST], y[PLAIN_MOST], before[PLAIN_MOST];
+    uint16_t half[PLAIN_MOST];
+} plain_arrays;
+
+static ttt_gemm_desc plain_desc(const plain *p, plain_arrays *x) {
+    ttt_gemm_desc d = { .m = p->m, .n = p->n, .k = p->k, .a = x->a, .y = x->y, .ta = p->ta, .tb = p->tb, .batch = p->batch };
+    d.a_row = (p->ta ? p->m : p->k) + p->gap;
+    d.b_row = (p->tb ? p->k : p->n) + p->gap;
+    d.y_row = p->n + p->gap;
+    d.a_step = (p->ta ? p->k : p->m) * d.a_row;
+    d.y_step = p->m * d.y_row;
+    if (p->half) d.b_bf16 = x->half;
+    else d.b = x->b;
+    if (p->bias) d.bias = x->bias;
+    if (p->map) d.map = "relu";
+    if (p->add) d.add = p->add == 2 ? x->y : x->add;
+    return d;
+}
+
+static void check_plain(ttt_ctx *c, const plain *p, plain_arrays *x) {
+    ttt_gemm_desc d = plain_desc(p, x);
+    memcpy(x->y, x->before, sizeof x->y);
+    CHECK(ttt_gemm(c, &d) == TTT_OK);
+    double worst = 0;
+    bool kept = true;
+    for (int64_t z = 0; z < p->batch; z++)
+        for (int64_t i = 0; i < p->m; i++) {
+            const ttt_real *y = x->y + z * d.y_step + i * d.y_row;
+            for (int64_t j = 0; j < p->n; j++) {
+                double sum = p->bias ? (double)x->bias[j] : 0, at = (double)(p->add == 2 ? x->before : x->add)[y - x->y + j];
+                for (int64_t t = 0; t < p->k; t++)
+                    sum += (double)x->a[z * d.a_step + (p->ta ? t * d.a_row + i : i * d.a_row + t)] *
+                           (double)x->b[p->tb ? j * d.b_row + t : t * d.b_row + j];
+                if (p->map) sum = fmax(sum, 0);
+                if (p->add) sum += at;
+                double e = fabs((double)y[j] - sum);
+                if (!(e <= worst)) worst = e;
+            }
+            for (int64_t j = p->n; j < d.y_row && i + 1 < p->m; j++) kept = kept && y[j] == x->before[y - x->y + j];
+        }
+    if (!(worst <= (p->k + 4) * EPS) || !kept)
+        printf("  %s: m=%d n=%d k=%d ta=%d tb=%d half=%d bias=%d map=%d add=%d batch=%d gap=%d: %.1e\n", ttt_isa(c), p->m, p->n, p->k,
+               p->ta, p->tb, p->half, p->bias, p->map, p->add, p->batch, p->gap, worst);
+    CHECK(worst <= (p->k + 4) * EPS);
+    CHECK(kept);
+}
+
+// Numbers in [-1,1] that bfloat16 holds exactly, so that both forms of b are the same matrix.
+static void products_of_plain_arrays(void) {
+    static const int sizes[][3] = { { 1, 1, 1 }, { 1, 200, 300 }, { 1, 67, 9 }, { 2, 33, 50 }, { 5, 16, 64 }, { 16, 16, 64 }, { 17, 100, 600 }, { 7, 130, 1 }, { 3, 5, 0 }, { 100, 70, 40 } };
+    plain_arrays *x = (plain_arrays *)calloc(1, sizeof *x);
+    sets s = sets_open();
+    ttt_ctx *two = ttt_open(&(ttt_desc){ .threads = 2 });
+    for (int64_t i = 0; i < PLAIN_MOST; i++) {
+        ttt_rng *r = ttt_ctx_rng(s.c[0]);
+        int64_t q = ttt_rng_below(r, 255) - 127;
+        float f = (float)q / 128;
+        uint32_t bits;
+        memcpy(&bits, &f, 4);
+        x->half[i] = (uint16_t)(bits >> 16);
+        x->b[i] = REAL(f);
+        x->a[i] = REAL(ttt_rng_uniform(r) * 2 - 1);
+        x->add[i] = REAL(ttt_rng_uniform(r));
+        x->before[i] = REAL(ttt_rng_uniform(r));
+        if (i < 2000) x->bias[i] = REAL(ttt_rng_uniform(r));
+    }
+    for (int z = 0; z < COUNT(sizes); z++)
+        for (int form = 0; form < 8; form++)
+            for (int extra = 0; extra < 5; extra++) {
+                plain p = { sizes[z][0], sizes[z][1], sizes[z][2], form & 1, form >> 1 & 1, form >> 2, extra > 0, extra == 2, extra > 2 ? extra - 2 : 0, 1 + extra % 2, extra % 3 * 5 };
+                for (int i = 0; i < s.n; i++) check_plain(s.c[i], &p, x);
+                check_plain(two, &p, x);
+            }
+    CLOSE(two);
+    sets_close(&s);
+    free(x);
+}
+
+static void products_of_plain_arrays_refuse(void) {
+    static ttt_real a[64], b[64], y[64];
+    static const uint16_t half[64];
+    ttt_ctx *c = open_ctx();
+    const ttt_gemm_desc good = { .m = 4, .n = 4, .k = 4, .a = a, .b = b, .y = y };
+    CHECK(ttt_gemm(c, &good) == TTT_OK);
+#define REFUSED(...)                                                                    \
+    do {                                                                                \
+        ttt_gemm_desc d = good;                                                         \
+        __VA_ARGS__;                                                                    \
+        CHECK(ttt_gemm(c, &d) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "gemm: "));   \
+        ttt_clear(c);                                                                   \
+    } while (0)
+    REFUSED(d.m = -1);
+    REFUSED(d.batch = -1);
+    REFUSED(d.a_row = 3);
+    REFUSED(d.b_row = 3);
+    REFUSED(d.y_row = 3);
+    REFUSED(d.a = NULL);
+    REFUSED(d.b = NULL);
+    REFUSED(d.b_bf16 = half);
+    REFUSED(d.y = NULL);
+    REFUSED(d.y = a);
+    REFUSED(d.y = b + 15);
+    REFUSED(d.bias = y + 3);
+    REFUSED(d.add = y + 1);
+    REFUSED(d.map = "gelu", d.add = y);
+    REFUSED(d.map = "geluu");
+    REFUSED(d.batch = 2, d.y_step = 15);
+    REFUSED(d.a_step = -1);
+#undef REFUSED
+    ttt_gemm_desc none = good;
+    none.m = 0;
+    none.y = NULL;
+    CHECK(ttt_gemm(c, &none) == TTT_OK);
+    CLOSE(c);
+}
+
 // Bit patterns of floats, spread evenly: every binade, sign and subnormal is visited.
 static void functions_are_accurate_over_the_whole_range(void) {
     enum { BATCH = 1 << 16 };
@@ -2251,6 +2374,8 @@ int main(int argc, char **argv) {
         T(products_broadcast_and_sum_their_leading_sizes),
         T(affine_takes_every_bias),
         T(products_of_all_small_sizes),
+        T(products_of_plain_arrays),
+        T(products_of_plain_arrays_refuse),
         T(products_at_the_edges_of_tiles_and_blocks),
         T(a_sum_over_an_empty_batch_is_zero),
         T(inner_steps_have_right_derivatives_of_four_orders),
