@@ -1,0 +1,473 @@
+// bench.c - how fast the kernels, layers and models are on this machine.
+//
+//     cc -O2 -o bench examples/bench.c -lm && ./bench --filter 'gemm.*,layer.ttt_lin.*'
+//
+// One line a case:
+//     ttt.t<threads>.<case> VALUE UNIT iqr=LOW-HIGH n=SAMPLES gflop=F peak=SHARE bytes=B
+// VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and functions,
+// counted as if done naively); SHARE what it reached of the machine's limit, measured at the start: of
+// multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes the case holds at
+// its peak. With one thread the program is pinned to a core and time is processor time, so that other
+// programs disturb little; with more it is the clock on the wall.
+#ifdef __linux__
+#define _GNU_SOURCE
+#include <sched.h>
+#endif
+#define TTT_IMPLEMENTATION
+#include "../ttt_model.h"
+
+#include <time.h>
+
+// ---- options and the stopwatch -------------------------------------------------------------------
+static struct {
+    int threads;
+    const char *isa, *filter;
+    double budget;  // seconds of timing a case
+    bool list;
+    double peak_flops, peak_l2;
+} bench = { .threads = 1, .filter = "*", .budget = 0.5 };
+
+static void stop(const char *what, const char *why) {
+    fprintf(stderr, "bench: %s: %s\n", what, why);
+    exit(1);
+}
+
+static void need(ttt_ctx *c) {
+    if (!ttt_ok(c)) stop("failed", ttt_error(c));
+}
+
+static ttt_ctx *open_context(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads, .isa = bench.isa });
+    if (!c) stop("failed", "no memory for a context");
+    return c;
+}
+
+// `*` stands for anything, `?` for one character; a comma between patterns is "or".
+static bool glob(const char *p, const char *end, const char *s) {
+    for (; p < end && *p != '*'; p++, s++)
+        if (!*s || (*p != '?' && *p != *s)) return false;
+    if (p == end) return !*s;
+    do {
+        if (glob(p + 1, end, s)) return true;
+    } while (*s++);
+    return false;
+}
+
+// True if the case is to be run; with --list it is named instead.
+static bool wanted(const char *name) {
+    for (const char *p = bench.filter; *p;) {
+        const char *end = p + strcspn(p, ",");
+        if (glob(p, end, name)) {
+            if (bench.list) puts(name);
+            return !bench.list;
+        }
+        p = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+static double now(void) { return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds(); }
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef void run_fn(void *arg);
+typedef struct {
+    double seconds, low, high;  // of one run: median, quartiles
+    int n;
+} timing;
+
+// Runs often enough that a sample takes 2 ms, and takes samples until the budget is used up: 5 to 200.
+static timing measure(run_fn *run, void *arg) {
+    double sample[200], begin, took = 0;
+    int n = 0, runs = 1;
+    run(arg);  // caches and arenas grow warm
+    for (;; runs *= 2) {
+        begin = now();
+        for (int i = 0; i < runs; i++) run(arg);
+        if ((took = now() - begin) >= 2e-3) break;
+    }
+    for (double end = ttt_seconds() + bench.budget; n < 200 && (n < 5 || ttt_seconds() < end); n++) {
+        begin = now();
+        for (int i = 0; i < runs; i++) run(arg);
+        sample[n] = (now() - begin) / runs;
+    }
+    qsort(sample, (size_t)n, sizeof *sample, by_value);
+    return (timing){ sample[n / 2], sample[n / 4], sample[3 * n / 4], n };
+}
+
+// amount: what one run does, in the unit's numerator; 0: the unit is milliseconds.
+static void report(const char *name, timing t, double amount, const char *unit, double flops, double bytes) {
+    double value = amount ? amount / t.seconds : 1e3 * t.seconds, low = amount ? amount / t.high : 1e3 * t.low;
+    double high = amount ? amount / t.low : 1e3 * t.high;
+    double share = strcmp(unit, "GB/s") == 0 ? (bench.peak_l2 ? value * 1e9 / bench.peak_l2 : 0) : flops / t.seconds / bench.peak_flops;
+    printf("ttt.t%d.%s %.4g %s iqr=%.4g-%.4g n=%d gflop=%.4g peak=%.3f bytes=%.0f\n", bench.threads, name, value, unit, low, high, t.n,
+           flops / 1e9, share, bytes);
+    fflush(stdout);
+}
+
+// ---- peak.*: the machine -------------------------------------------------------------------------
+typedef struct {
+    ttt_ctx *c;
+    ttt_tensor *x[4];
+    ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *a);
+    float (*scalar)(float a);
+} kernel;
+
+static void run_sum(void *arg) {
+    kernel *k = arg;
+    ttt_mark m = ttt_mark_get(k->c);
+    ttt_sum(k->c, k->x[0]);
+    ttt_release(k->c, m);
+}
+static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
+    kernel k = { .c = c };
+    ttt_mark m = ttt_mark_get(c);
+    k.x[0] = ttt_full(c, TTT_SHAPE(bytes / (int64_t)sizeof(ttt_real)), 1);
+    need(c);
+    timing t = measure(run_sum, &k);
+    if (name) report(name, t, (double)bytes / 1e9, "GB/s", 0, (double)bytes);
+    ttt_release(c, m);
+    return (double)bytes / t.seconds;
+}
+static void peaks(void) {
+    static const struct { const char *name; int64_t kilobytes; } level[] = { { "peak.read.16k", 16 }, { "peak.read.256k", 256 }, { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
+    ttt_ctx *c = open_context();
+    if (!bench.list) {
+        bench.peak_flops = ttt_measure_limits(c).flops * bench.threads;
+        bench.peak_l2 = read_speed(c, NULL, 256 << 10);
+    }
+    if (wanted("peak.fma")) printf("ttt.t%d.peak.fma %.4g GFLOP/s iqr=- n=5 gflop=- peak=1.000 bytes=0\n", bench.threads, bench.peak_flops / 1e9);
+    for (int i = 0; i < 4; i++)
+        if (wanted(level[i].name)) read_speed(c, level[i].name, level[i].kilobytes << 10);
+    ttt_close(c);
+}
+
+// ---- gemm.*, gemv.*: products of matrices --------------------------------------------------------
+// op M N K; six heads side by side in rows of 384 numbers for the two batched ones.
+static const struct product {
+    const char *name;
+    bool ta, tb, half;
+    int64_t m, n, k;
+    int heads;
+} products[] = {
+    { "gemm.nn", 0, 0, 0, 1024, 1024, 1024, 0 }, { "gemm.nn", 0, 0, 0, 512, 512, 512, 0 },   { "gemm.nn", 0, 0, 0, 256, 256, 256, 0 },
+    { "gemm.nt", 0, 1, 0, 512, 512, 512, 0 },    { "gemm.tn", 1, 0, 0, 512, 512, 512, 0 },   { "gemm.nn", 0, 0, 0, 196, 384, 384, 0 },
+    { "gemm.nt", 0, 1, 0, 196, 384, 384, 0 },    { "gemm.tn", 1, 0, 0, 384, 384, 196, 0 },   { "gemm.nn", 0, 0, 0, 196, 1536, 384, 0 },
+    { "gemm.nn", 0, 0, 0, 196, 384, 1536, 0 },   { "gemm.nn", 0, 0, 0, 1568, 384, 384, 0 },  { "gemm.nn", 0, 0, 0, 196, 64, 64, 0 },
+    { "gemm.nt", 0, 1, 0, 196, 64, 64, 0 },      { "gemm.tn", 1, 0, 0, 64, 64, 196, 0 },     { "gemm.nn", 0, 0, 0, 196, 384, 64, 0 },
+    { "gemm.nt", 0, 1, 0, 196, 64, 384, 0 },     { "gemm.nn", 0, 0, 0, 16, 64, 64, 0 },      { "gemm.nt", 0, 1, 0, 16, 16, 64, 0 },
+    { "gemm.nn", 0, 0, 0, 16, 64, 16, 0 },       { "gemm.tn", 1, 0, 0, 64, 64, 16, 0 },      { "gemm.nn", 0, 0, 0, 16, 256, 64, 0 },
+    { "gemm.nn", 0, 0, 0, 16, 64, 256, 0 },      { "gemm.b6h.nn", 0, 0, 0, 196, 64, 64, 6 }, { "gemm.b6h.tn", 1, 0, 0, 64, 64, 196, 6 },
+    { "gemm.nt", 0, 1, 0, 512, 2048, 768, 0 },   { "gemm.nn", 0, 0, 0, 512, 2048, 768, 0 },  { "gemv.nn", 0, 0, 0, 1, 3072, 768, 0 },
+    { "gemv.nt", 0, 1, 0, 1, 3072, 768, 0 },     { "gemv.nt", 0, 1, 0, 1, 32000, 768, 0 },   { "gemv.bf16.nt", 0, 1, 1, 1, 32000, 768, 0 },
+};
+
+typedef struct {
+    ttt_ctx *c;
+    ttt_gemm_desc d;
+} product_run;
+static void run_product(void *arg) { ttt_gemm(((product_run *)arg)->c, &((product_run *)arg)->d); }
+
+static void bench_product(const struct product *p) {
+    char name[80];
+    snprintf(name, sizeof name, "%s.%lldx%lldx%lld", p->name, (long long)p->m, (long long)p->n, (long long)p->k);
+    if (!wanted(name)) return;
+    ttt_ctx *c = open_context();
+    int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch, b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
+    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1), *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
+    need(c);
+    product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .a = a->data, .b = b->data, .y = y->data, .ta = p->ta, .tb = p->tb, .batch = batch } };
+    if (p->heads) {  // heads lie side by side in rows of a, and of b or y
+        r.d.a_row = 64 * batch;
+        r.d.a_step = 64;
+        if (p->ta) r.d.b_row = 64 * batch, r.d.b_step = 64, r.d.y_step = p->m * p->n;
+        else r.d.b_step = p->k * p->n, r.d.y_row = 64 * batch, r.d.y_step = 64;
+    }
+    if (p->half) {  // any 16 bits will do that are not NaN
+        uint16_t *half = ttt_alloc(c, (size_t)b_size * sizeof *half, false);
+        need(c);
+        for (int64_t i = 0; i < b_size; i++) half[i] = (uint16_t)(0x3f00 + i % 97);
+        r.d.b = NULL;
+        r.d.b_bf16 = half;
+    }
+    timing t = measure(run_product, &r);
+    need(c);
+    double flops = 2.0 * (double)(p->m * p->n * p->k * batch), reals = (double)(a_size + y_size) * sizeof(ttt_real);
+    report(name, t, flops / 1e9, "GFLOP/s", flops, reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
+    ttt_close(c);
+}
+
+// ---- kern.*: functions of single numbers and of rows, on 64 kB -----------------------------------
+enum { KERNEL_REALS = 16384 };
+
+static void run_map(void *arg) {
+    kernel *k = arg;
+    ttt_mark m = ttt_mark_get(k->c);
+    k->op(k->c, k->x[0]);
+    ttt_release(k->c, m);
+}
+static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)1e-6, true); }
+static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)1e-6, false); }
+static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true); }
+
+// The same functions as a plain loop over libm writes them.
+static float libm_sigmoid(float a) { return 1 / (1 + expf(-a)); }
+static float libm_silu(float a) { return a / (1 + expf(-a)); }
+static float libm_gelu(float a) { return 0.5f * a * (1 + tanhf(0.7978845608f * (a + 0.044715f * a * a * a))); }
+static float libm_gelu_erf(float a) { return 0.5f * a * (1 + erff(a * 0.70710678f)); }
+static void run_libm(void *arg) {
+    kernel *k = arg;
+    for (int64_t i = 0; i < k->x[0]->size; i++) k->x[1]->data[i] = (ttt_real)k->scalar((float)k->x[0]->data[i]);
+}
+
+// passes: how often the row is read or written, for GB/s; 0: a function of numbers, in Gelem/s
+static void bench_kernel(const char *op, double passes, double flops, ttt_tensor *(*f)(ttt_ctx *, ttt_tensor *), float (*scalar)(float)) {
+    char name[80];
+    snprintf(name, sizeof name, "kern.%s%s", op, scalar ? ".libm" : "");
+    if (!wanted(name)) return;
+    ttt_ctx *c = open_context();
+    kernel k = { .c = c, .op = f, .scalar = scalar };
+    ttt_recording(c, false);
+    k.x[0] = ttt_uniform(c, TTT_SHAPE(KERNEL_REALS / 256, 256), (ttt_real)0.01, 4);
+    k.x[1] = ttt_zeros(c, k.x[0]->shape);
+    need(c);
+    timing t = measure(scalar ? run_libm : run_map, &k);
+    need(c);
+    double n = KERNEL_REALS, bytes = n * sizeof(ttt_real);
+    report(name, t, (passes ? passes * bytes : n) / 1e9, passes ? "GB/s" : "Gelem/s", flops * n, (double)ttt_memory(c).peak);
+    ttt_close(c);
+}
+
+typedef struct {
+    ttt_ctx *c;
+    ttt_optimizer *o;
+    ttt_tensor *loss;
+} update;
+// The loss <g, p> has the gradient g: nothing but the optimiser's pass, one product and one copy.
+static void run_adam(void *arg) {
+    update *u = arg;
+    ttt_mark m = ttt_mark_get(u->c);
+    ttt_optimizer_step(u->c, u->o, ttt_sum(u->c, u->o->value[0]));
+    ttt_release(u->c, m);
+}
+static void bench_adam(void) {
+    if (!wanted("kern.adam")) return;
+    ttt_ctx *c = open_context();
+    ttt_params p = { 0 };
+    static const ttt_param_row row[] = { { "p", "N", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
+    ttt_sizes s = { { 0 } };
+    s.of['N'] = KERNEL_REALS;
+    ttt_params_add(c, &p, "", row, 1, 0, &s);
+    update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_ADAM, .lr = (ttt_real)1e-9 }), NULL };
+    need(c);
+    timing t = measure(run_adam, &u);
+    need(c);
+    report("kern.adam", t, 7.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s", 14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
+    ttt_close(c);
+}
+
+static void kernels(void) {
+#define X(name, formula, lo, hi, flops) bench_kernel(#name, 0, flops, ttt_##name, NULL);
+    TTT_UNARY_OPS(X)
+#undef X
+    bench_kernel("exp", 0, 12, NULL, expf);
+    bench_kernel("log", 0, 16, NULL, logf);
+    bench_kernel("tanh", 0, 20, NULL, tanhf);
+    bench_kernel("erf", 0, 24, NULL, erff);
+    bench_kernel("sigmoid", 0, 16, NULL, libm_sigmoid);
+    bench_kernel("silu", 0, 17, NULL, libm_silu);
+    bench_kernel("gelu", 0, 22, NULL, libm_gelu);
+    bench_kernel("gelu_erf", 0, 28, NULL, libm_gelu_erf);
+    bench_kernel("softmax", 2, 16, ttt_softmax, NULL);
+    bench_kernel("log_softmax", 2, 16, ttt_log_softmax, NULL);
+    bench_kernel("layer_norm", 2, 7, layer_norm, NULL);
+    bench_kernel("layer_norm_d1", 2, 14, layer_norm_d1, NULL);
+    bench_kernel("rms_norm", 2, 5, rms_norm, NULL);
+    bench_kernel("transpose", 2, 0, ttt_transpose, NULL);
+    bench_kernel("sum", 1, 1, ttt_sum, NULL);
+    bench_adam();
+}
+
+// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 --------------------------------------------
+// The names and their arithmetic are those of the PyTorch and JAX timings in the README.
+static const struct layer {
+    const char *name, *mixer;
+    int steps;
+    bool sgd, plain;  // plain: W0 = 0, no norm, no bias; identity map, constant normaliser
+} layers[] = {
+    { "ttt_lin", "mttt-linear", 1, 0, 0 },    { "ttt_linT4", "mttt-linear", 4, 1, 0 },    { "ttt_mlp", "mttt-mlp", 1, 0, 0 },
+    { "ttt_mlpT4", "mttt-mlp", 4, 1, 0 },     { "linattn", "linear-attention", 1, 0, 0 }, { "softattn", "self-attention", 1, 0, 0 },
+    { "mttt_lin", "mttt-linear", 1, 0, 1 },   { "mttt_linGD4", "mttt-linear", 4, 0, 1 },  { "linattn_id", "linear-attention", 1, 0, 1 },
+};
+enum { N_LAYERS = (int)(sizeof layers / sizeof *layers), N_MODEL_LAYERS = 6 };
+
+static ttt_mixer_desc mixer_of(const struct layer *l) {
+    return (ttt_mixer_desc){ .mixer = ttt_mixer_find(l->mixer), .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd, .zero_w0 = l->plain,
+                             .no_decoder_norm = l->plain, .no_inner_bias = l->plain, .identity_map = l->plain,
+                             .normaliser = l->plain ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+}
+
+typedef struct {
+    ttt_ctx *c;
+    ttt_mixer_desc d;
+    ttt_tensor **w, *x, *seed, *wrt[64];
+    int n;
+    bool backward;
+} layer_run;
+static void run_layer(void *arg) {
+    layer_run *r = arg;
+    ttt_tensor *g[64];
+    ttt_mark m = ttt_mark_get(r->c);
+    ttt_recording(r->c, r->backward);
+    ttt_tensor *y = ttt_mixer_forward(r->c, &r->d, r->w, r->x, NULL);
+    if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_FIRST_ORDER);
+    ttt_release(r->c, m);
+}
+static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B, bool backward) {
+    char name[80];
+    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B, backward ? "fwdbwd" : "fwd");
+    if (!wanted(name)) return;
+    ttt_ctx *c = open_context();
+    ttt_params p = { 0 };
+    layer_run r = { .c = c, .d = mixer_of(l), .backward = backward };
+    r.d.dim = 384;
+    r.d.heads = 6;
+    r.w = ttt_mixer_new(c, &r.d, &p, "layer");
+    need(c);
+    r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
+    r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
+    for (; r.n < p.n; r.n++) r.wrt[r.n] = p.item[r.n].value;
+    r.wrt[r.n++] = r.x;
+    run_layer(&r);
+    need(c);
+    ttt_memory_reset(c);
+    timing t = measure(run_layer, &r);
+    need(c);
+    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1), (double)ttt_memory(c).peak);
+    ttt_close(c);
+}
+
+// ---- vit.*: inference and training of a whole model, 32 images -----------------------------------
+typedef struct {
+    ttt_ctx *c;
+    ttt_vit *vit;
+    ttt_optimizer *o;
+    ttt_tensor *images, *target;
+    bool train;
+} vit_run;
+static void run_vit(void *arg) {
+    vit_run *r = arg;
+    ttt_mark m = ttt_mark_get(r->c);
+    ttt_recording(r->c, r->train);
+    ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
+    if (r->train) ttt_optimizer_step(r->c, r->o, ttt_softmax_loss(r->c, logits, r->target));
+    ttt_release(r->c, m);
+}
+static void bench_vit(const struct layer *l, bool large, bool train) {
+    char name[80];
+    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32", train ? "train" : "infer");
+    if (!wanted(name)) return;
+    enum { IMAGES = 32 };
+    ttt_ctx *c = open_context();
+    ttt_params p = { 0 };
+    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .mixer = mixer_of(l) };
+    d.mixer.heads = 3;
+    vit_run r = { .c = c, .train = train };
+    int64_t labels[IMAGES];
+    for (int i = 0; i < IMAGES; i++) labels[i] = i % d.classes;
+    r.vit = ttt_vit_new(c, &d, &p);
+    r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_ADAM, .lr = (ttt_real)1e-3 });
+    r.images = ttt_randn(c, TTT_SHAPE(IMAGES, d.image, d.image, 3));
+    r.target = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(IMAGES), labels), d.classes);
+    need(c);
+    run_vit(&r);
+    need(c);
+    ttt_memory_reset(c);
+    timing t = measure(run_vit, &r);
+    need(c);
+    report(name, t, IMAGES, "img/s", ttt_vit_flops(r.vit) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
+    ttt_close(c);
+}
+
+static void layers_and_models(void) {
+    static const int64_t length[] = { 256, 512, 1024, 2048, 4096 };
+    for (int long_ = 0; long_ < 2; long_++)
+        for (int B = 1; B <= 8; B += 7)
+            for (int l = 0; l < N_LAYERS; l++)
+                for (int backward = 0; backward < 2; backward++) bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
+    for (int l = 0; l < N_LAYERS; l++)
+        for (int n = 0; n < 5; n++)
+            for (int backward = 0; backward < 2; backward++) bench_layer("grow", &layers[l], length[n], 1, backward);
+    for (int large = 0; large < 2; large++)
+        for (int l = 0; l < N_MODEL_LAYERS; l++)
+            for (int train = 0; train < 2 && layers[l].steps == 1; train++) bench_vit(&layers[l], large, train);
+}
+
+// ---- the command line ----------------------------------------------------------------------------
+static void help(void) {
+    puts("./bench [--threads N] [--isa NAME] [--filter GLOB[,GLOB...]] [--budget SECONDS] [--list]\n"
+         "  --threads N   threads (1); 0: as many as the machine has\n"
+         "  --isa NAME    instruction set; the best one if not given. This machine has:");
+    for (int i = 0; ttt_isa_name(i); i++) printf("                  %s\n", ttt_isa_name(i));
+    puts("  --filter ...  only the cases that match, as 'gemm.*,layer.*.fwd'\n"
+         "  --budget S    seconds of timing for each case (0.5)\n"
+         "  --list        name the cases instead of running them");
+}
+
+static double number(const char *option, const char *text, double least, double most) {
+    char *end = NULL;
+    double v = text ? strtod(text, &end) : 0;
+    char why[120];
+    snprintf(why, sizeof why, "a number from %g to %g expected, not '%s'", least, most, text ? text : "");
+    if (!text || end == text || *end || !(v >= least && v <= most)) stop(option, why);
+    return v;
+}
+
+static void parse(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        const char *o = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(o, "--help") == 0) exit((help(), 0));
+        if (strcmp(o, "--list") == 0) {
+            bench.list = true;
+            continue;
+        }
+        if (strcmp(o, "--threads") == 0) bench.threads = (int)number(o, value, 0, TTT_MAX_THREADS);
+        else if (strcmp(o, "--budget") == 0) bench.budget = number(o, value, 0, 3600);
+        else if (strcmp(o, "--isa") == 0 && value) bench.isa = value;
+        else if (strcmp(o, "--filter") == 0 && value) bench.filter = value;
+        else stop(o, "not an option, or its value is missing; --help lists them");
+        i++;
+    }
+    bool known = !bench.isa;
+    for (int i = 0; ttt_isa_name(i); i++) known = known || strcmp(bench.isa, ttt_isa_name(i)) == 0;
+    if (!known) stop("--isa", "this machine has no such instruction set; --help names those it has");
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads ? bench.threads : TTT_ALL_THREADS });
+    if (!c) stop("--threads", "no memory");
+    bench.threads = ttt_threads(c);
+    ttt_close(c);
+}
+
+static void pin(void) {
+#ifdef __linux__
+    cpu_set_t allowed, one;
+    if (bench.threads > 1 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    int cpu = CPU_SETSIZE - 1;
+    while (cpu > 0 && !CPU_ISSET(cpu, &allowed)) cpu--;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+#endif
+}
+
+int main(int argc, char **argv) {
+    parse(argc, argv);
+    pin();
+    peaks();
+    for (int i = 0; i < (int)(sizeof products / sizeof *products); i++) bench_product(&products[i]);
+    kernels();
+    layers_and_models();
+    return 0;
+}
