@@ -26,7 +26,7 @@
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMISERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
-        [5] CHARTS        lines in an SVG file
+        [5] CHARTS        lines, or bars, in an SVG file
         and below TTT_MODEL_IMPLEMENTATION the same again, forwards.
 */
 #ifndef TTT_MODEL_H
@@ -150,6 +150,23 @@ typedef struct ttt_panel {
 } ttt_panel;
 // Panels side by side, at most `columns` in a row, as one SVG file.
 TTT_API ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, const ttt_panel *panel, int n, int columns);
+
+// Bars from left to right, each made of parts, with a note behind it, and at the right a meter from 0 to
+// 1 with a note of its own.
+typedef struct ttt_bar {
+    const char *name, *note;
+    const double *value;     // of each part; what is not above 0 is left out
+    double meter;            // below 0: none. Drawn full above 1, and the number tells
+    const char *meter_note;
+} ttt_bar;
+typedef struct ttt_bars {
+    const char *title, *x_label, *meter_label;
+    const char *const *parts;  // their names
+    int n_parts;
+    const ttt_bar *bar;
+    int n;
+} ttt_bars;
+TTT_API ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *b);
 #endif
 
 #ifdef __cplusplus
@@ -421,8 +438,13 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
 
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
 static double ttt__gradient_norm(ttt_ctx *c, const ttt_optimizer *o) {
-    double sum = 0;
-    for (int i = 0; i < o->n; i++) sum += c->k->dot(o->grad[i]->size, o->grad[i]->data, o->grad[i]->data);
+    double sum = 0, size = 0;
+    int back = ttt__profile_begin(c, "gradient norm", false);
+    for (int i = 0; i < o->n; i++) {
+        sum += c->k->dot(o->grad[i]->size, o->grad[i]->data, o->grad[i]->data);
+        size += (double)o->grad[i]->size;
+    }
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 2 * size, size * sizeof(ttt_real));
     return sqrt(sum) / o->desc.accumulate;
 }
 
@@ -467,7 +489,14 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     }
     double clip = (double)o->desc.clip;
     ttt__update k = ttt__update_of(o, clip > 0 && o->grad_norm >= clip ? clip / o->grad_norm : 1);
-    for (int i = 0; i < o->n; i++) ttt__update_parameter(c, o, i, k);
+    int back = ttt__profile_begin(c, "optimiser", false);
+    double size = 0;
+    for (int i = 0; i < o->n; i++) {
+        ttt__update_parameter(c, o, i, k);
+        size += (double)o->value[i]->size;
+    }
+    bool momentum = o->desc.rule == TTT_MOMENTUM;  // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (momentum ? 9 : 19) * size, (momentum ? 5 : 7) * size * sizeof(ttt_real));
     o->updates++;
     return TTT_OK;
 }
@@ -632,6 +661,14 @@ static void ttt__svg_label(ttt__svg *s, double x, double y, const char *anchor, 
     ttt__svg_put(s, "</text>\n");
 }
 
+// On a ground of its own, so that it can be read on a dark page too.
+static void ttt__svg_open(ttt__svg *s, int width, int height, int left, const char *title) {
+    ttt__svg_put(s, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" fill=\"#222222\">\n",
+                 width, height, width, height);
+    ttt__svg_put(s, "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", width, height);
+    ttt__svg_label(s, left, 26, "start", 16, "font-weight=\"bold\"", title);
+}
+
 // Where values stand inside a panel whose upper left corner is (x0,y0).
 typedef struct ttt__frame {
     double x0, y0, width, height;
@@ -696,11 +733,61 @@ ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, cons
     int width = columns * ttt__panel_width, height = ttt__heading + (n + columns - 1) / columns * ttt__panel_height;
     if (!ttt_file_begin(c, &s.file, path)) return ttt_status(c);
     s.good = true;
-    ttt__svg_put(&s, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" fill=\"#222222\">\n",
-                 width, height, width, height);
-    ttt__svg_put(&s, "<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n", width, height);
-    ttt__svg_label(&s, ttt__left, 26, "start", 16, "font-weight=\"bold\"", title);
+    ttt__svg_open(&s, width, height, ttt__left, title);
     for (int i = 0; i < n; i++) ttt__svg_panel(&s, &panel[i], i % columns * ttt__panel_width, ttt__heading + i / columns * ttt__panel_height);
+    ttt__svg_put(&s, "</svg>\n");
+    return ttt_file_finish(c, &s.file, s.good);
+}
+
+// -- bars
+static const int ttt__bar_left = 150, ttt__bar_plot = 400, ttt__bar_note = 110, ttt__bar_meter = 110, ttt__bar_right = 130;
+static const int ttt__bar_top = 86, ttt__bar_pitch = 24;
+
+static void ttt__svg_rect(ttt__svg *s, double x, double y, double width, double height, const char *colour) {
+    ttt__svg_put(s, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x, y, width, height, colour);
+}
+
+static void ttt__svg_bar(ttt__svg *s, const ttt_bars *b, const ttt_bar *bar, double y, double scale) {
+    char text[64];
+    double x = ttt__bar_left, meter = ttt__bar_left + ttt__bar_plot + ttt__bar_note;
+    ttt__svg_label(s, x - 8, y + 12, "end", 12, "", bar->name);
+    for (int k = 0; k < b->n_parts; k++) {
+        if (!(bar->value[k] > 0)) continue;
+        ttt__svg_rect(s, x, y, bar->value[k] * scale, 16, ttt__colours[k % 8]);
+        x += bar->value[k] * scale;
+    }
+    ttt__svg_label(s, x + 6, y + 12, "start", 11, "", bar->note);
+    if (!(bar->meter >= 0)) return;
+    ttt__svg_rect(s, meter, y + 3, ttt__bar_meter, 10, "#dddddd");
+    ttt__svg_rect(s, meter, y + 3, ttt__bar_meter * (bar->meter < 1 ? bar->meter : 1), 10, "#666666");
+    snprintf(text, sizeof text, "%.0f %% %.40s", 100 * bar->meter, bar->meter_note ? bar->meter_note : "");
+    ttt__svg_label(s, meter + ttt__bar_meter + 6, y + 12, "start", 11, "", text);
+}
+
+ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *b) {
+    ttt__svg s;
+    double most = 0, legend = ttt__bar_left;
+    int width = ttt__bar_left + ttt__bar_plot + ttt__bar_note + ttt__bar_meter + ttt__bar_right, bottom = ttt__bar_top + b->n * ttt__bar_pitch;
+    for (int i = 0; i < b->n; i++) {
+        double sum = 0;
+        for (int k = 0; k < b->n_parts; k++) sum += b->bar[i].value[k] > 0 ? b->bar[i].value[k] : 0;
+        most = sum > most ? sum : most;
+    }
+    if (!ttt_file_begin(c, &s.file, path)) return ttt_status(c);
+    s.good = true;
+    ttt__svg_open(&s, width, bottom + 20, 20, b->title);
+    ttt__svg_label(&s, ttt__bar_left, ttt__bar_top - 12, "start", 12, "", b->x_label);
+    ttt__svg_label(&s, ttt__bar_left + ttt__bar_plot + ttt__bar_note, ttt__bar_top - 12, "start", 12, "", b->meter_label);
+    for (int k = 0; k < b->n_parts; k++) {
+        bool used = false;
+        for (int i = 0; i < b->n; i++) used = used || b->bar[i].value[k] > 0;
+        if (!used) continue;
+        ttt__svg_rect(&s, legend, 40, 12, 12, ttt__colours[k % 8]);
+        ttt__svg_label(&s, legend + 18, 50, "start", 12, "", b->parts[k]);
+        legend += 40 + 6.5 * (double)strlen(b->parts[k]);
+    }
+    ttt__svg_rect(&s, ttt__bar_left - 1, ttt__bar_top - 4, 1, b->n * ttt__bar_pitch, "#888888");
+    for (int i = 0; i < b->n; i++) ttt__svg_bar(&s, b, &b->bar[i], ttt__bar_top + i * ttt__bar_pitch, most > 0 ? ttt__bar_plot / most : 0);
     ttt__svg_put(&s, "</svg>\n");
     return ttt_file_finish(c, &s.file, s.good);
 }

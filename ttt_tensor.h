@@ -38,7 +38,7 @@
     INDEX
         [1] OPTIONS           macros to define before the include
         [2] RESULTS           what can go wrong and how it is told
-        [3] CONTEXT           memory, threads, errors: everything a program of yours shares
+        [3] CONTEXT           memory, threads, errors, profiles: everything a program of yours shares
         [4] TENSORS           the struct, making them, reading them
         [5] OPERATIONS        what one can compute, with shapes and formulas
         [6] OP TABLE          one row per op; your own ops
@@ -171,6 +171,44 @@ typedef struct ttt_limits {
 } ttt_limits;
 TTT_API ttt_limits ttt_measure_limits(ttt_ctx *c);
 TTT_API double ttt_seconds(void);  // a clock that only runs forward, for differences
+
+// Where the time goes. Between start and stop every op that runs in the context counts its calls, time,
+// FLOPs and bytes, in a row for each name and phase. A moment is counted in one row only: what runs
+// inside something else (the ops of a rule) belongs to itself. So the seconds of all rows add up to the
+// time between start and stop. The row "outside ops" has the time of your own code, the making of
+// tensors and whatever else is no op; "walk" that of finding the way back through the tape.
+//     ttt_profile_start(c);  ...some steps...  ttt_profile_stop(c);
+//     ttt_limits peak = ttt_measure_limits(c);
+//     puts(ttt_profile_text(c, &peak, steps, 20));
+typedef enum ttt_phase {
+    TTT_PHASE_FORWARD,   // called outside of any walk
+    TTT_PHASE_RECORDED,  // run by a walk with TTT_RECORD: the gradient of an inner step
+    TTT_PHASE_BACKWARD   // run by a walk that wants numbers only
+} ttt_phase;
+TTT_API const char *ttt_phase_name(ttt_phase p);
+
+typedef struct ttt_profile_row {
+    const char *name;  // the op's
+    ttt_phase phase;
+    bool rule;  // the op's rule, in that phase. If made of ops it has little time of its own, and no FLOPs
+    int64_t calls;
+    double seconds;  // of the calling thread
+    double flops;    // by the op table; a fast rule counts its op's once, or twice for two inputs or more
+    double bytes;    // inputs read once, result written once, wherever they lie
+} ttt_profile_row;
+
+TTT_API void ttt_profile_start(ttt_ctx *c);  // goes on adding where it was stopped
+TTT_API void ttt_profile_stop(ttt_ctx *c);
+TTT_API void ttt_profile_clear(ttt_ctx *c);  // forgets what was counted
+// Writes the `most` rows with the largest times, largest first. Returns how many rows there are.
+TTT_API int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most);
+// The share of the peak that a row reached, by FLOPs or by bytes, whichever is larger (the "roofline"), and
+// in *bound (may be NULL) which: "compute" or "memory"; "neither" below a quarter, where calls are small
+// or the FLOPs are no multiply-adds. Bytes from a cache make shares above 1. 0 and "" if it has neither.
+TTT_API double ttt_profile_share(const ttt_profile_row *r, const ttt_limits *peak, const char **bound);
+// The same as a table, `most` rows and a total, for one of `runs` equal parts of what was profiled (a
+// training step). peak may be NULL. Lives in the step arena; "" after an error.
+TTT_API const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most);
 
 // Everything made after a mark is gone after its release, and the tape with it.
 typedef struct ttt_mark {
@@ -1448,6 +1486,15 @@ typedef struct ttt__block {
     int uses;                 // how many hold it
 } ttt__block;
 
+// Time is charged to one row at a time, the current one. rows[0] is "outside ops".
+typedef struct ttt__profile {
+    bool on;
+    ttt_phase phase;  // of what runs now
+    ttt_profile_row *rows;
+    int n, cap, current;
+    double since;     // when the current row's time was last charged
+} ttt__profile;
+
 struct ttt_ctx {
     ttt_desc desc;
     const ttt__kernels *k;
@@ -1464,6 +1511,7 @@ struct ttt_ctx {
     int threads;
     ttt__pool *pool;
     ttt_real *pack[TTT_MAX_THREADS];  // workspace of matrix products, one for each thread
+    ttt__profile profile;
     ttt_result result;
     char text[512];
     ttt_tensor empty;
@@ -1862,6 +1910,182 @@ static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt_
     }
 }
 
+// -- profiles. Whatever is to be counted stands between begin and end:
+//        int back = ttt__profile_begin(c, "name", false);
+//        ...
+//        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), flops, bytes);
+// Off, that is one branch on each side. Finding the row and counting are charged to whoever called.
+static int ttt__profile_row_of(ttt_ctx *c, const char *name, bool rule) {
+    ttt__profile *p = &c->profile;
+    for (int i = 0; i < p->n; i++)
+        if (p->rows[i].name == name && p->rows[i].phase == p->phase && p->rows[i].rule == rule) return i;
+    if (p->n == p->cap) {
+        int cap = TTT__MAX(64, 2 * p->cap);
+        ttt_profile_row *rows = (ttt_profile_row *)TTT_REALLOC(c->desc.user, p->rows, (size_t)cap * sizeof *rows);
+        if (!rows) {
+            ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a profile of %d rows", cap);
+            return -1;
+        }
+        c->held += (size_t)(cap - p->cap) * sizeof *rows;
+        p->rows = rows;
+        p->cap = cap;
+    }
+    ttt_profile_row fresh = { name, p->phase, rule, 0, 0, 0, 0 };
+    p->rows[p->n] = fresh;
+    return p->n++;
+}
+
+// Ends the current row's turn.
+static void ttt__profile_turn(ttt__profile *p, int row) {
+    double now = p->on ? ttt_seconds() : p->since;
+    p->rows[p->current].seconds += TTT__MAX(now - p->since, 0);
+    p->since = now;
+    p->current = row;
+}
+
+// The row to go back to, or -1 if nothing is counted. `name` must live as long as the context: rows are
+// told apart by its address.
+static TTT__INLINE int ttt__profile_begin(ttt_ctx *c, const char *name, bool rule) {
+    if (!c->profile.on) return -1;
+    int back = c->profile.current, row = ttt__profile_row_of(c, name, rule);
+    if (row < 0) return -1;
+    ttt__profile_turn(&c->profile, row);
+    return back;
+}
+
+// Ends the turn that begin began; the row is the caller's to count FLOPs and bytes in.
+static ttt_profile_row *ttt__profile_end(ttt_ctx *c, int back) {
+    ttt_profile_row *r = &c->profile.rows[c->profile.current];
+    ttt__profile_turn(&c->profile, back);
+    r->calls++;
+    return r;
+}
+
+static void ttt__profile_count(ttt_profile_row *r, double flops, double bytes) {
+    r->flops += flops;
+    r->bytes += bytes;
+}
+
+static double ttt__tensor_bytes(const ttt_tensor *t) {
+    return (double)t->size * (double)(t->dtype == TTT_DTYPE_INT ? sizeof(int64_t) : sizeof(ttt_real));
+}
+
+// What an op reads. One without FLOPs moves elements, and needs no more of an input than it writes.
+static double ttt__input_bytes(const ttt_tensor *y, double flops) {
+    double bytes = 0, most = flops > 0 ? HUGE_VAL : ttt__tensor_bytes(y);
+    for (int j = 0; j < y->n_in; j++)
+        if (j == 0 || y->in[j] != y->in[0]) bytes += TTT__MIN(ttt__tensor_bytes(y->in[j]), most);
+    return bytes;
+}
+
+static void ttt__profile_end_forward(ttt_ctx *c, int back, const ttt_tensor *y) {
+    ttt_profile_row *r = ttt__profile_end(c, back);
+    double flops = y->op->flops ? (double)y->op->flops(y) : 0;
+    ttt__profile_count(r, flops, y->shares ? 0 : ttt__input_bytes(y, flops) + ttt__tensor_bytes(y));
+}
+
+// A rule made of ops counts its calls only. A fast one wrote to into[], or added to what was there.
+static void ttt__profile_end_rule(ttt_ctx *c, int back, const ttt_tensor *y, ttt_tensor *const *into, const bool *add) {
+    ttt_profile_row *r = ttt__profile_end(c, back);
+    int wanted = 0;
+    if (!into) return;
+    for (int j = 0; j < y->n_in; j++) {
+        if (!into[j]) continue;
+        wanted++;
+        r->bytes += ttt__tensor_bytes(into[j]) * (add[j] ? 2 : 1);
+    }
+    double flops = y->op->flops ? (double)y->op->flops(y) : 0;
+    ttt__profile_count(r, flops * TTT__MIN(wanted, 2), ttt__input_bytes(y, flops) + ttt__tensor_bytes(y));  // the latter: y's gradient
+}
+
+void ttt_profile_start(ttt_ctx *c) {
+    ttt__profile *p = &c->profile;
+    if (c->result || p->on || (p->n == 0 && ttt__profile_row_of(c, "outside ops", false) < 0)) return;
+    p->current = 0;
+    p->since = ttt_seconds();
+    p->on = true;
+}
+
+void ttt_profile_stop(ttt_ctx *c) {
+    if (c->profile.on) ttt__profile_turn(&c->profile, 0);
+    c->profile.on = false;
+}
+
+void ttt_profile_clear(ttt_ctx *c) {
+    ttt__profile *p = &c->profile;
+    for (int i = 0; i < p->n; i++) {
+        p->rows[i].calls = 0;
+        p->rows[i].seconds = p->rows[i].flops = p->rows[i].bytes = 0;
+    }
+    if (p->on) p->since = ttt_seconds();
+}
+
+int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most) {
+    const ttt__profile *p = &c->profile;
+    int n = 0;
+    for (int i = 0; i < p->n; i++) {
+        ttt_profile_row r = p->rows[i];
+        if (p->on && i == p->current) r.seconds += TTT__MAX(ttt_seconds() - p->since, 0);
+        if (r.calls == 0 && r.seconds <= 0) continue;
+        int at = TTT__MIN(n, most);
+        n++;
+        while (at > 0 && rows[at - 1].seconds < r.seconds) at--;
+        if (at >= most) continue;
+        memmove(&rows[at + 1], &rows[at], (size_t)(TTT__MIN(n, most) - 1 - at) * sizeof *rows);
+        rows[at] = r;
+    }
+    return n;
+}
+
+const char *ttt_phase_name(ttt_phase p) {
+    return p == TTT_PHASE_FORWARD ? "forward" : p == TTT_PHASE_RECORDED ? "recorded" : "backward";
+}
+
+double ttt_profile_share(const ttt_profile_row *r, const ttt_limits *peak, const char **bound) {
+    bool known = r->seconds > 0 && peak->flops > 0 && peak->bytes > 0 && (r->flops > 0 || r->bytes > 0);
+    double compute = known ? r->flops / r->seconds / peak->flops : 0, memory = known ? r->bytes / r->seconds / peak->bytes : 0;
+    double share = TTT__MAX(compute, memory);
+    if (bound) *bound = !known ? "" : share < 0.25 ? "neither" : compute > memory ? "compute" : "memory";
+    return share;
+}
+
+static int ttt__profile_line(char *text, size_t size, const ttt_profile_row *r, double whole, double runs, const ttt_limits *peak, const char *phase) {
+    const char *bound = "";
+    char name[40], speed[64] = "";
+    double share = peak ? ttt_profile_share(r, peak, &bound) : 0, s = r->seconds > 0 ? r->seconds : HUGE_VAL;
+    snprintf(name, sizeof name, "%.30s%s", r->name, r->rule ? " rule" : "");
+    if (r->flops > 0 || r->bytes > 0) snprintf(speed, sizeof speed, "%9.2f %8.2f", r->flops / s * 1e-9, r->bytes / s * 1e-9);
+    if (*bound) snprintf(speed + strlen(speed), sizeof speed - strlen(speed), " %8.1f %% %s", 100 * share, bound);
+    return snprintf(text, size, "%-20s %-8s %6.1f %% %9.3f %9.1f %s\n", name, phase, whole > 0 ? 100 * r->seconds / whole : 0,
+                    1e3 * r->seconds / runs, (double)r->calls / runs, speed);
+}
+
+const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most) {
+    int n = ttt_profile_rows(c, NULL, 0), shown = TTT__MIN(n, TTT__MAX(most, 0));
+    ttt_profile_row all = { "total", TTT_PHASE_FORWARD, false, 0, 0, 0, 0 }, rest = all;
+    size_t line = 160, size = line * ((size_t)shown + 4), at = 0;
+    ttt_profile_row *rows = (ttt_profile_row *)ttt_alloc(c, ((size_t)n + 1) * sizeof *rows, false);
+    char *text = (char *)ttt_alloc(c, size, false);
+    if (!rows || !text) return "";
+    n = TTT__MIN(n, ttt_profile_rows(c, rows, n));
+    rest.name = "the rest";
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < (i < shown ? 1 : 2); k++) {
+            ttt_profile_row *sum = k ? &rest : &all;
+            sum->calls += rows[i].calls;
+            sum->seconds += rows[i].seconds;
+            sum->flops += rows[i].flops;
+            sum->bytes += rows[i].bytes;
+        }
+    double per = runs > 0 ? (double)runs : 1;
+    at += (size_t)snprintf(text, size, "%-20s %-8s %8s %9s %9s %9s %8s%s\n", "op", "phase", "time", "ms", "calls", "GFLOP/s", "GB/s", peak ? "    of peak bound by" : "");
+    for (int i = 0; i < shown; i++)
+        at += (size_t)ttt__profile_line(text + at, size - at, &rows[i], all.seconds, per, peak, ttt_phase_name(rows[i].phase));
+    if (n > shown) at += (size_t)ttt__profile_line(text + at, size - at, &rest, all.seconds, per, peak, "");
+    ttt__profile_line(text + at, size - at, &all, all.seconds, per, peak, "");
+    return text;
+}
+
 // ---- [12] TENSORS, APPLY -------------------------------------------------------------------------
 ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more) {
     ttt_shape s = { 0, { a, b, c, d, e, f, g, h } };
@@ -1999,7 +2223,9 @@ ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s) { return ttt__or_empty(c, ttt__tens
 
 ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v) {
     ttt_tensor *t = ttt_new(c, s);
+    int back = ttt__profile_begin(c, "fill", false);
     for (int64_t i = 0; i < t->size; i++) t->data[i] = v;
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t));
     return t;
 }
 
@@ -2105,7 +2331,9 @@ static ttt_tensor *ttt__apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *i
     if (!ttt__inputs_good(c, op, in, n)) return &c->empty;
     ttt_tensor *y = ttt__tensor(c, shape, TTT_DTYPE_REAL, false, share);
     if (!y || !ttt__set_producer(c, y, op, in, n, arg, arg_bytes)) return &c->empty;
+    int back = ttt__profile_begin(c, op->name, false);
     op->forward(c, y);
+    if (back >= 0) ttt__profile_end_forward(c, back, y);
     if (c->result) return &c->empty;
     if (c->desc.watch_nan && !c->k->finite(y->size, y->data))
         return ttt_fail(c, TTT_ERR_NOT_FINITE, "%s: the result has a NaN or an infinity", op->name);
@@ -3470,10 +3698,12 @@ static void ttt__gather_gradient(ttt__walk *w, int64_t i, ttt_tensor *d) {
         if (d->block) ((ttt__block *)d->block)->uses++;
         w->grad[i] = d;
     } else {
+        int back = ttt__profile_begin(c, "gather gradients", false);
         bool filled;
         t = ttt__slot_buffer(w, i, &filled);
         if (t && filled) ttt__add_to(c, t, d);
         else if (t) memcpy(t->data, d->data, (size_t)d->size * sizeof *d->data);
+        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), filled ? (double)d->size : 0, ttt__tensor_bytes(d) * (filled ? 3 : 2));
     }
 }
 
@@ -3520,11 +3750,15 @@ static void ttt__walk_node(ttt__walk *w, ttt_tensor *y, ttt_tensor *g) {
     for (int j = 0; j < n; j++) slot[j] = ttt__slot(w, y->in[j]);
     if (!w->record && y->op->fast) {
         for (int j = 0; j < n; j++) d[j] = slot[j] < 0 ? NULL : ttt__slot_buffer(w, slot[j], &add[j]);
+        int back = ttt__profile_begin(c, y->op->name, true);
         if (!c->result) y->op->fast(c, y, g, d, add);
+        if (back >= 0) ttt__profile_end_rule(c, back, y, d, add);
     } else {
         for (int j = 0; j < n; j++) d[j] = slot[j] < 0 ? NULL : y->in[j];
+        int back = ttt__profile_begin(c, y->op->name, true);
         if (y->op->vjp) y->op->vjp(c, y, g, d);
         else ttt__composite_rule(c, y, g, d, w->record);
+        if (back >= 0) ttt__profile_end_rule(c, back, y, NULL, NULL);
         for (int j = 0; j < n && !c->result; j++)
             if (slot[j] >= 0 && d[j] && !ttt_shape_equal(d[j]->shape, y->in[j]->shape)) {
                 ttt_text t0, t1;
@@ -3619,10 +3853,15 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     bool good = ttt__vjp_good(c, y, seed, wrt, n, out, mode);
     for (int i = 0; i < n && good && mode == TTT_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
     c->free_blocks = NULL;
+    ttt_phase phase = c->profile.phase;
+    c->profile.phase = TTT__MAX(phase, w.record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
+    int back = ttt__profile_begin(c, "walk", false);
     if (good && !c->result && ttt__walk_begin(&w, y, wrt, n)) {
         if (w.record) ttt__walk_recorded(&w, y, seed, wrt, n, out);
         else ttt__walk_numbers(&w, y, seed, wrt, n, out, mode == TTT_ADD);
     }
+    if (back >= 0) ttt__profile_end(c, back);
+    c->profile.phase = phase;
     c->free_blocks = free_blocks;
     ttt__arena_release(&c->scratch, workspace);
     ttt_recording(c, recording);
@@ -4982,6 +5221,7 @@ void ttt_close(ttt_ctx *c) {
         if (c->pack[i]) TTT_FREE(c->desc.user, c->pack[i]);
     if (c->nodes) TTT_FREE(c->desc.user, c->nodes);
     if (c->made) TTT_FREE(c->desc.user, c->made);
+    if (c->profile.rows) TTT_FREE(c->desc.user, c->profile.rows);
     TTT_FREE(c->desc.user, c);
 }
 

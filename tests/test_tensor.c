@@ -2366,6 +2366,154 @@ static void no_context_is_an_error_with_a_text(void) {
     CHECK(!ttt_ok(NULL) && ttt_status(NULL) == TTT_ERR_NO_MEMORY && strstr(ttt_error(NULL), "ttt_open"));
 }
 
+// -- profiles
+// The row of a name, phase and kind; all zeros if there is none.
+static ttt_profile_row row_named(const ttt_ctx *c, const char *name, ttt_phase phase, bool rule) {
+    ttt_profile_row rows[100], none = { 0 };
+    int n = ttt_profile_rows(c, rows, 100);
+    for (int i = 0; i < n; i++)
+        if (strcmp(rows[i].name, name) == 0 && rows[i].phase == phase && rows[i].rule == rule) return rows[i];
+    return none;
+}
+
+static void a_profile_counts_calls_flops_and_bytes(void) {
+    const double R = sizeof(ttt_real);
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = normal_param(c, TTT_SHAPE(2, 3, 4), 1), *b = normal_param(c, TTT_SHAPE(4, 5), 1), *wrt[2] = { a, b }, *g[2];
+    ttt_sum(c, ttt_matmul(c, a, b));
+    CHECK(ttt_profile_rows(c, NULL, 0) == 0);  // off until asked for
+    ttt_profile_start(c);
+    ttt_tensor *y = ttt_matmul(c, a, b), *loss = ttt_sum(c, y);
+    ttt_profile_row r = row_named(c, "matmul", TTT_PHASE_FORWARD, false);
+    CHECK(r.calls == 1 && r.flops == 2.0 * 2 * 3 * 4 * 5 && r.bytes == R * (24 + 20 + 30));
+    ttt_grad(c, loss, wrt, 2, g, TTT_FIRST_ORDER);
+    r = row_named(c, "matmul", TTT_PHASE_BACKWARD, false);
+    CHECK(r.calls == 2 && r.flops == 2 * 2.0 * 2 * 3 * 4 * 5 && r.bytes == 2 * R * (24 + 20 + 30));
+    r = row_named(c, "matmul", TTT_PHASE_BACKWARD, true);
+    CHECK(r.calls == 1 && r.flops == 0 && r.bytes == 0);
+    CHECK(row_named(c, "walk", TTT_PHASE_BACKWARD, false).calls == 1 && row_named(c, "walk", TTT_PHASE_RECORDED, false).calls == 0);
+    ttt_grad(c, loss, wrt, 1, g, TTT_RECORD);
+    CHECK(row_named(c, "matmul", TTT_PHASE_RECORDED, false).calls == 1);
+    ttt_tensor *part = ttt_slice(c, ttt_reshape(c, y, TTT_SHAPE(6, 5)), 0, 2, 1);
+    r = row_named(c, "slice", TTT_PHASE_FORWARD, false);
+    CHECK(part->size == 5 && r.calls == 1 && r.flops == 0 && r.bytes == R * (5 + 5));
+    CHECK(row_named(c, "reshape", TTT_PHASE_FORWARD, false).bytes == 0);
+    ttt_profile_stop(c);
+    ttt_matmul(c, a, b);
+    CHECK(row_named(c, "matmul", TTT_PHASE_FORWARD, false).calls == 1);
+    ttt_profile_start(c);  // goes on
+    ttt_matmul(c, a, b);
+    CHECK(row_named(c, "matmul", TTT_PHASE_FORWARD, false).calls == 2);
+    ttt_profile_clear(c);
+    ttt_matmul(c, a, b);
+    CHECK(row_named(c, "matmul", TTT_PHASE_FORWARD, false).calls == 1 && row_named(c, "slice", TTT_PHASE_FORWARD, false).calls == 0);
+    CLOSE(c);
+}
+
+static int64_t elements(const ttt_tensor *y) { return y->size; }
+static void a_fast_rule_counts_once_or_twice(void) {
+    const ttt_op op = { .name = "mixed fast", .n_in = 2, .forward = mix_forward, .vjp = mix_rule, .fast = mix_fast, .flops = elements };
+    const double R = sizeof(ttt_real);
+    const ttt_real half = (ttt_real)0.5;
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *in[2] = { normal_param(c, TTT_SHAPE(7), 1), normal_param(c, TTT_SHAPE(7), 1) }, *g[2];
+    for (int n = 1; n <= 2; n++) {
+        ttt_profile_clear(c);
+        ttt_profile_start(c);
+        ttt_tensor *loss = ttt_sum(c, ttt_apply(c, &op, in, 2, in[0]->shape, &half, sizeof half));
+        ttt_grad(c, loss, in, n, g, TTT_FIRST_ORDER);
+        ttt_profile_row r = row_named(c, "mixed fast", TTT_PHASE_BACKWARD, true);
+        CHECK(r.calls == 1 && r.flops == 7 * n && r.bytes == R * 7 * (3 + n));
+    }
+    CLOSE(c);
+}
+
+// Ops that take a known time, one of them inside the rule of the other.
+static void wait_for(double seconds) {
+    for (double end = ttt_seconds() + seconds; ttt_seconds() < end;) {}
+}
+static void inner_forward(ttt_ctx *c, ttt_tensor *y) {
+    nothing_forward(c, y);
+    wait_for(0.02);
+}
+static void inner_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
+    (void)c, (void)y;
+    if (d[0]) d[0] = g;
+}
+static const ttt_op inner_op = { .name = "slow inner", .n_in = 1, .forward = inner_forward, .vjp = inner_rule };
+static void outer_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
+    (void)y;
+    wait_for(0.01);
+    if (d[0]) d[0] = ttt_apply(c, &inner_op, &g, 1, g->shape, NULL, 0);
+    wait_for(0.01);
+}
+static const ttt_op outer_op = { .name = "slow outer", .n_in = 1, .forward = nothing_forward, .vjp = outer_rule };
+
+static void times_of_a_profile_add_up_to_the_whole(void) {
+    ttt_profile_row rows[100];
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = normal_param(c, TTT_SHAPE(3), 1), *g;
+    ttt_limits peak = { 1e9, 1e9 };
+    double sum = 0, begin = ttt_seconds();
+    ttt_profile_start(c);
+    ttt_grad(c, ttt_sum(c, ttt_apply(c, &outer_op, &x, 1, x->shape, NULL, 0)), &x, 1, &g, TTT_FIRST_ORDER);
+    wait_for(0.01);
+    ttt_profile_stop(c);
+    double whole = ttt_seconds() - begin;
+    // a busy machine can make anything longer, but a time that was counted twice would show in the sum
+    double rule = row_named(c, "slow outer", TTT_PHASE_BACKWARD, true).seconds, op = row_named(c, "slow inner", TTT_PHASE_BACKWARD, false).seconds;
+    double outside = row_named(c, "outside ops", TTT_PHASE_FORWARD, false).seconds;
+    CHECK(rule > 0.0199 && op > 0.0199 && outside > 0.0099);
+    CHECK(row_named(c, "walk", TTT_PHASE_BACKWARD, false).seconds < whole - rule - op - outside + 1e-4);
+    int n = ttt_profile_rows(c, rows, 100);
+    for (int i = 0; i < n; i++) {
+        sum += rows[i].seconds;
+        CHECK(i == 0 || rows[i].seconds <= rows[i - 1].seconds);
+    }
+    CHECK(sum <= whole + 1e-4 && sum > 0.9 * whole);
+    ttt_profile_row two[2];
+    CHECK(ttt_profile_rows(c, two, 2) == n && two[0].name == rows[0].name && two[1].name == rows[1].name);
+    const char *text = ttt_profile_text(c, &peak, 1, 2), *end = strstr(text, "total");
+    CHECK(strstr(text, "the rest") && end && strchr(end, '\n') && !strchr(end, '\n')[1]);
+    CHECK(strstr(ttt_profile_text(c, NULL, 1, 100), "slow outer rule") && !strstr(ttt_profile_text(c, NULL, 1, 100), "the rest"));
+    CLOSE(c);
+}
+
+static void shares_of_the_peak(void) {
+    const ttt_limits peak = { 100, 10 };
+    const char *bound;
+    ttt_profile_row r = { "x", TTT_PHASE_FORWARD, false, 1, 2, 100, 10 };
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "memory") == 0);
+    r.bytes = 8;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "compute") == 0);
+    r.seconds = 10;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.1 && strcmp(bound, "neither") == 0);
+    r.flops = r.bytes = 0;
+    CHECK(ttt_profile_share(&r, &peak, NULL) == 0);
+}
+
+static void a_profile_changes_no_bit_and_may_run_out_of_memory(void) {
+    uint64_t right = 0;
+    bool refused = true;
+    for (int n = 0; refused && n < 1000; n++) {  // n = 0: nothing fails, and nothing is profiled
+        host h = { 0 };
+        ttt_ctx *c = open_host(&h);
+        learner l = learner_new(c, 6, 3, 4);
+        ttt_tensor *p = normal_param(c, TTT_SHAPE(96), 1);
+        h.calls = 0;
+        h.fail_at = n;
+        if (n) ttt_profile_start(c);
+        uint64_t hashed = whole_step(c, p, &l);
+        ttt_profile_stop(c);
+        refused = n == 0 || h.refused > 0;
+        if (n == 0) right = hashed;
+        CHECK(ttt_status(c) == (h.refused ? TTT_ERR_NO_MEMORY : TTT_OK) && (h.refused || hashed == right));
+        ttt_close(c);
+        CHECK(h.living == 0);
+    }
+    CHECK(!refused);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(every_op_has_right_derivatives),
@@ -2446,6 +2594,11 @@ int main(int argc, char **argv) {
         T(random_state_is_saved_and_restored),
         T(incomplete_ops_are_refused),
         T(no_context_is_an_error_with_a_text),
+        T(a_profile_counts_calls_flops_and_bytes),
+        T(a_fast_rule_counts_once_or_twice),
+        T(times_of_a_profile_add_up_to_the_whole),
+        T(shares_of_the_peak),
+        T(a_profile_changes_no_bit_and_may_run_out_of_memory),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);
