@@ -91,6 +91,8 @@ check_headers() {
 
 check_train() { suite train sh tests/test_train.sh "$CC"; }
 
+check_examples() { suite examples sh tests/test_examples.sh "$CC"; }
+
 case ${1:-} in
 golden | hostile)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
@@ -99,7 +101,7 @@ golden | hostile)
     exit
     ;;
 esac
-for check in headers programs sanitizers train; do
+for check in headers programs sanitizers train examples; do
     case $check in *"${1:-}"*) check_$check ;; esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -1,0 +1,79 @@
+#!/bin/sh
+# Tests of the smaller examples from outside: that they compile, run, and refuse wrong calls.
+#   sh tests/test_examples.sh CC
+cd "$(dirname "$0")/.." || exit 1
+CC=${1:-cc}
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+
+check() {  # check NAME CONDITION...
+    name=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
+    else failed=$((failed + 1)); echo "FAIL $name"; fi
+}
+done_() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed -eq 0 ]
+    exit
+}
+
+check "profile compiles" $CC -O2 -o "$tmp/profile" examples/profile.c -lm
+check "openmp compiles without OpenMP" $CC -O2 -o "$tmp/openmp_off" examples/openmp.c -lm
+openmp=no
+echo 'int main(void) { return 0; }' >"$tmp/empty.c"
+if $CC -fopenmp "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
+    openmp=yes
+    check "openmp compiles with OpenMP" $CC -O2 -fopenmp -o "$tmp/openmp" examples/openmp.c -lm
+fi
+[ $failed -eq 0 ] || done_
+cd "$tmp" || exit 1
+
+# -- profile.c
+# A wrong call: exit status not 0, one line on stderr that has the words.
+refuses() {
+    words=$1
+    shift
+    ./profile "$@" >out.txt 2>err.txt
+    status=$?
+    if [ $status -ne 0 ] && [ $status -lt 128 ] && [ "$(wc -l <err.txt)" -eq 1 ] && grep -q -- "$words" err.txt; then
+        passed=$((passed + 1)); echo "ok   refuses $*"
+    else
+        failed=$((failed + 1)); echo "FAIL refuses $*: status $status: $(head -c 200 err.txt)"
+    fi
+}
+quick="--width 12 --batch 4 --steps 2"
+check "--help lists options" sh -c './profile --help | grep -q -- --infer'
+refuses "unknown option '--nonsense'" --nonsense
+refuses "\-\-mixer 'magic'" --mixer magic
+refuses "\-\-isa 'magic'" --isa magic
+refuses "\-\-steps 'many'" --steps many
+refuses "\-\-width '1.5'" --width 1.5
+refuses "\-\-batch '0'" --batch 0
+refuses "\-\-width needs a value" --width
+refuses "\-\-svg is empty" --svg ""
+refuses "not divisible by .heads 5" --heads 5
+refuses "not divisible by .patch 5" --patch 5
+refuses "no/such" $quick --svg no/such.svg
+for mixer in $(./profile --help | sed -n 's/^mixers://p'); do
+    check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q '^affine  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
+    check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimiser $mixer.txt"
+done
+./profile $quick --rows 1000 >all.txt
+check "inner gradients are told apart" grep -q '^matmul  *recorded ' all.txt
+check "the optimiser has its row" grep -q '^optimiser ' all.txt
+check "the rows add up to the total" awk '/ %/ { for (i = 1; $i != "%"; i++); if ($1 == "total") total = $(i + 1); else sum += $(i + 1) }
+    END { exit !(total > 0 && sum > 0.97 * total && sum < 1.03 * total) }' all.txt
+check "--isa scalar" sh -c "./profile $quick --isa scalar | grep -q '^machine: scalar'"
+check "--threads 2" sh -c "./profile $quick --threads 2 >out.txt"
+
+# -- openmp.c
+check "without OpenMP it says so and runs" sh -c './openmp_off >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
+if [ $openmp = yes ]; then
+    export OMP_NUM_THREADS=3 OMP_WAIT_POLICY=passive
+    check "OpenMP's threads give the same bits" sh -c './openmp >out.txt && grep -q "OpenMP.s  3 threads" out.txt && grep -q "the same to the last bit" out.txt'
+else
+    skipped=$((skipped + 1)); echo "skip openmp: $CC has no -fopenmp"
+fi
+done_
