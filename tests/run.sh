@@ -3,7 +3,7 @@
 # and what cannot run is counted as skipped.
 #   sh tests/run.sh                 everything
 #   sh tests/run.sh NAME            the suites whose name contains NAME
-#   sh tests/run.sh golden DIR      replay the cases computed by the official codes below DIR
+#   sh tests/run.sh golden DIR      replay the cases computed by the official codes below DIR, a line for each
 #   sh tests/run.sh hostile DIR     feed the malformed and boundary files listed in DIR/expected.tsv
 # Tests that need the large test data look in $TTT_TEST_DATA. The last line counts.
 cd "$(dirname "$0")/.." || exit 1
@@ -20,13 +20,14 @@ ok() { echo "ok   $1"; count 1 0 0; }
 bad() { echo "FAIL $1"; count 0 1 0; }
 skip() { echo "skip $1: $2"; count 0 0 1; }
 
-# A program or script that ends in "N passed, N failed, N skipped". Shows what is not ok.
+# A program or script that ends in "N passed, N failed, N skipped". Shows what is not ok (the replay of
+# golden cases has the verdict at the end of its lines).
 suite() {
     name=$1
     shift
     "$@" >"$tmp/out" 2>&1
     status=$?
-    grep -v '^ok ' "$tmp/out" | sed '$d' | sed "s|^|$name: |"
+    grep -v -e '^ok ' -e ' pass$' "$tmp/out" | sed '$d' | sed "s|^|$name: |"
     numbers=$(tail -n 1 "$tmp/out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     if [ -z "$numbers" ] || { [ $status -ne 0 ] && [ "${numbers#* 0 }" != "$numbers" ]; }; then
         tail -n 5 "$tmp/out" | sed "s|^|$name: |"
@@ -89,19 +90,33 @@ check_headers() {
     if have musl-gcc; then compiled tensor_musl tests/test_tensor.c musl-gcc -O2 -static; else skip tensor_musl "musl-gcc is not installed"; fi
 }
 
+# The few cases in tests/golden (golden.c says where they come from), and the whole set where it is.
+replay() { find "$1" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/golden"; }
+check_golden() {
+    large=${TTT_TEST_DATA:+$TTT_TEST_DATA/golden}
+    if ! $CC -O2 tests/golden.c -o "$tmp/golden" -lm 2>"$tmp/err"; then
+        head -n 5 "$tmp/err"
+        bad "golden does not compile"
+        return
+    fi
+    suite golden replay tests/golden
+    if [ -d "$large" ]; then suite golden_large replay "$large"
+    else skip golden_large "its cases lie in \$TTT_TEST_DATA/golden, which is not there"; fi
+}
+
 check_train() { suite train sh tests/test_train.sh "$CC"; }
 
 check_examples() { suite examples sh tests/test_examples.sh "$CC"; }
 
-case ${1:-} in
-golden | hostile)
+case "${1:-} $#" in
+"golden 2" | hostile\ *)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
     $CC -O2 "tests/$1.c" -o "$tmp/$1" -lm || exit 1
     find "$2" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/$1" "$2"
     exit
     ;;
 esac
-for check in headers programs sanitizers train examples; do
+for check in headers programs golden sanitizers train examples; do
     case $check in *"${1:-}"*) check_$check ;; esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"
