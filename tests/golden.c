@@ -22,6 +22,7 @@
 // final.* the head and the inner learners; grad.* is not. What an extract lacks is not compared.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "meta.h"
 
 enum { OUT, GRAD, TRAJ, FINAL, KINDS };
 static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
@@ -390,50 +391,26 @@ static void run_vit(replay *r) {
 }
 
 // ---- meta-learning -------------------------------------------------------------------------------
-// Small networks as lists of named tensors, adapted by gradient steps that stay on the tape.
-enum { MOST = 16 };
-typedef struct {
-    int n;
-    const char *name[MOST];
-    ttt_tensor *w[MOST];
-} weights;
+static meta_activation *activation_of(replay *r) {
+    static const struct { const char *name; meta_activation *f; } all[] = {
+        { "tanh", ttt_tanh }, { "relu", ttt_relu }, { "silu", ttt_silu }, { "swish", ttt_silu },
+        { "gelu_erf", ttt_gelu_erf }, { "gelu_exact", ttt_gelu_erf }, { "gelu_tanh", ttt_gelu }, { "gelu", ttt_gelu },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i].name, word(r, "activation")) == 0) return all[i].f;
+    fail(r, "unknown activation '%s'", word(r, "activation"));
+    return ttt_tanh;
+}
 
-static weights read_weights(replay *r, const char *prefix, const char *const *names) {
-    weights v = { 0 };
-    for (; names[v.n]; v.n++) {
-        v.name[v.n] = names[v.n];
-        v.w[v.n] = need(r, join(prefix, names[v.n]));
-    }
+static meta_net read_net(replay *r, const char *prefix, const char *const *names) {
+    meta_net v = { 0 };
+    for (; names[v.n]; v.n++) v.w[v.n] = need(r, join(prefix, names[v.n]));
+    v.activation = activation_of(r);
     return v;
 }
-
-static ttt_tensor *activation(replay *r, ttt_tensor *x) {
-    const char *a = word(r, "activation");
-    if (strcmp(a, "tanh") == 0) return ttt_tanh(r->c, x);
-    if (strcmp(a, "relu") == 0) return ttt_relu(r->c, x);
-    if (strcmp(a, "silu") == 0 || strcmp(a, "swish") == 0) return ttt_silu(r->c, x);
-    if (strcmp(a, "gelu_erf") == 0 || strcmp(a, "gelu_exact") == 0) return ttt_gelu_erf(r->c, x);
-    if (strcmp(a, "gelu_tanh") == 0 || strcmp(a, "gelu") == 0) return ttt_gelu(r->c, x);
-    fail(r, "unknown activation '%s'", a);
-    return x;
-}
-
-// w[2k] kernel, w[2k+1] bias
-static ttt_tensor *linear(replay *r, const weights *v, int k, ttt_tensor *x) { return ttt_affine(r->c, x, v->w[2 * k], v->w[2 * k + 1]); }
 
 static ttt_tensor *cross_entropy(replay *r, ttt_tensor *logits, ttt_tensor *labels) {
-    return ttt_softmax_loss(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
-}
-
-// One step w - lr g on all weights. first_order: g is a constant, the rate still takes gradients.
-static weights adapt(replay *r, weights v, ttt_tensor *loss, ttt_tensor *const *lr, bool first_order) {
-    ttt_tensor *g[MOST];
-    ttt_grad(r->c, loss, v.w, v.n, g, first_order ? TTT_FIRST_ORDER : TTT_RECORD);
-    for (int i = 0; i < v.n; i++) {
-        if (first_order) g[i] = ttt_detach(r->c, g[i]);
-        v.w[i] = ttt_sub(r->c, v.w[i], ttt_mul(r->c, lr[i], g[i]));
-    }
-    return v;
+    return meta_cross_entropy(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
 }
 
 // Stacks T tensors of the same shape along a new first axis, without a tape.
@@ -454,20 +431,20 @@ static void run_maml(replay *r) {
     ttt_ctx *c = r->c;
     int tasks = (int)number(r, "tasks"), K = (int)number(r, "inner_steps");
     bool first_order = yes(r, "first_order");
-    weights start = read_weights(r, "param.", names), lr = read_weights(r, "lr.", names);
+    meta_net start = read_net(r, "param.", names), lr = read_net(r, "lr.", names);
     ttt_tensor *support = need(r, "in.support_x"), *query = need(r, "in.query_x"), *sy = need(r, "in.support_y"), *qy = need(r, "in.query_y");
-    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[MOST][TASKS], *one[TASKS];
+    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[META_MOST][TASKS], *one[TASKS];
     if (r->why[0] || tasks > TASKS || K > TASKS) { fail(r, "more than %d tasks or steps", TASKS); return; }
     for (int t = 0; t < tasks; t++) {
-        weights v = start;
+        meta_net v = start;
         int64_t S = support->shape.dim[1], Q = query->shape.dim[1], D = support->shape.dim[2];
         ttt_tensor *x = ttt_reshape(c, ttt_slice(c, support, 0, t, 1), TTT_SHAPE(S, D)), *xq = ttt_reshape(c, ttt_slice(c, query, 0, t, 1), TTT_SHAPE(Q, D));
         for (int k = 0; k < K; k++) {
-            one[k] = cross_entropy(r, linear(r, &v, 1, activation(r, linear(r, &v, 0, x))), item_of(c, sy, t));
-            v = adapt(r, v, one[k], lr.w, first_order);
+            one[k] = cross_entropy(r, meta_mlp(c, &v, 0, x), item_of(c, sy, t));
+            v = meta_adapt(c, v, one[k], lr.w, first_order);
         }
         inner[t] = stack(c, one, K);
-        logits[t] = linear(r, &v, 1, activation(r, linear(r, &v, 0, xq)));
+        logits[t] = meta_mlp(c, &v, 0, xq);
         task_loss[t] = cross_entropy(r, logits[t], item_of(c, qy, t));
         loss = ttt_add(c, loss, ttt_scale(c, task_loss[t], 1 / (ttt_real)tasks));
         for (int i = 0; i < v.n; i++) adapted[i][t] = v.w[i];
@@ -478,7 +455,7 @@ static void run_maml(replay *r) {
     compare(r, OUT, "out.query_logits", stack(c, logits, tasks));
     compare(r, OUT, "out.inner_loss", stack(c, inner, tasks));
     for (int i = 0; i < start.n; i++) compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
-    ttt_tensor *wrt[2 * MOST + 2], *g[2 * MOST + 2];
+    ttt_tensor *wrt[2 * META_MOST + 2], *g[2 * META_MOST + 2];
     int n = 0;
     for (int i = 0; i < start.n; i++) wrt[n++] = start.w[i];
     for (int i = 0; i < lr.n; i++) wrt[n++] = lr.w[i];
@@ -491,23 +468,10 @@ static void run_maml(replay *r) {
     compare(r, GRAD, "grad.in.query_x", g[n - 1]);
 }
 
-// v / sqrt(sum v^2 + eps), by rows
-static ttt_tensor *unit(replay *r, ttt_tensor *v) {
+static ttt_tensor *byol_loss(replay *r, const meta_net *v, ttt_tensor *const *views) {
     ttt_real eps = (ttt_real)number(r, "norm_eps");
-    return ttt_mul(r->c, v, ttt_rsqrt(r->c, ttt_shift(r->c, ttt_sum_axis(r->c, ttt_square(r->c, v), -1), eps)));
-}
-enum { ENC1, ENC2, PROJ, PRED1, PRED2, CLS };
-static ttt_tensor *encode(replay *r, const weights *v, ttt_tensor *x) { return linear(r, v, ENC2, activation(r, linear(r, v, ENC1, x))); }
-static ttt_tensor *predict(replay *r, const weights *v, ttt_tensor *z) { return linear(r, v, PRED2, activation(r, linear(r, v, PRED1, z))); }
-
-// mean over the batch of |n(p(z1)) - sg n(z2)|^2 + |n(p(z2)) - sg n(z1)|^2
-static ttt_tensor *byol_loss(replay *r, const weights *v, ttt_tensor *x1, ttt_tensor *x2) {
-    ttt_ctx *c = r->c;
-    ttt_tensor *z1 = linear(r, v, PROJ, encode(r, v, x1)), *z2 = linear(r, v, PROJ, encode(r, v, x2));
-    ttt_tensor *d1 = ttt_sub(c, unit(r, predict(r, v, z1)), ttt_detach(c, unit(r, z2)));
-    ttt_tensor *d2 = ttt_sub(c, unit(r, predict(r, v, z2)), ttt_detach(c, unit(r, z1)));
-    ttt_tensor *sum = ttt_add(c, ttt_sum(c, ttt_square(c, d1)), ttt_sum(c, ttt_square(c, d2)));
-    return ttt_scale(c, sum, 1 / (ttt_real)x1->shape.dim[0]);
+    ttt_tensor *target[2] = { meta_byol_target(r->c, v, views[0], eps), meta_byol_target(r->c, v, views[1], eps) };
+    return meta_byol_loss(r->c, v, views, target, eps);
 }
 
 // All weights take steps on the BYOL loss of two views; the outer loss is the adapted classifier's.
@@ -515,28 +479,28 @@ static void run_byol(replay *r) {
     static const char *const names[] = { "enc1.W", "enc1.b", "enc2.W", "enc2.b", "proj.W", "proj.b", "pred1.W", "pred1.b", "pred2.W", "pred2.b", "cls.W", "cls.b", NULL };
     ttt_ctx *c = r->c;
     int K = (int)number(r, "inner_steps");
-    ttt_real rates[MOST];
-    int n_rates = numbers(r, "inner_lr", rates, MOST);
-    weights start = read_weights(r, "param.", names), v = start;
-    ttt_tensor *x = need(r, "in.x"), *x1 = need(r, "in.x1"), *x2 = need(r, "in.x2"), *inner[MOST], *lr[MOST];
-    if (r->why[0] || K + 1 > MOST) { fail(r, "more than %d steps", MOST - 1); return; }
+    ttt_real rates[META_MOST];
+    int n_rates = numbers(r, "inner_lr", rates, META_MOST);
+    meta_net start = read_net(r, "param.", names), v = start;
+    ttt_tensor *x = need(r, "in.x"), *views[2] = { need(r, "in.x1"), need(r, "in.x2") }, *inner[META_MOST], *lr[META_MOST];
+    if (r->why[0] || K + 1 > META_MOST) { fail(r, "more than %d steps", META_MOST - 1); return; }
     for (int k = 0; k < K; k++) {
         for (int i = 0; i < v.n; i++) lr[i] = ttt_scalar(c, rates[k < n_rates ? k : n_rates - 1]);
-        inner[k] = byol_loss(r, &v, x1, x2);
-        v = adapt(r, v, inner[k], lr, false);
+        inner[k] = byol_loss(r, &v, views);
+        v = meta_adapt(c, v, inner[k], lr, false);
     }
-    inner[K] = byol_loss(r, &v, x1, x2);
-    ttt_tensor *logits = linear(r, &v, CLS, encode(r, &v, x)), *loss = cross_entropy(r, logits, need(r, "in.y"));
+    inner[K] = byol_loss(r, &v, views);
+    ttt_tensor *logits = meta_classify(c, &v, x), *loss = cross_entropy(r, logits, need(r, "in.y"));
     if (!ttt_ok(c)) return;
     compare(r, OUT, "out.loss", loss);
     compare(r, OUT, "out.logits", logits);
     compare(r, OUT, "out.inner_loss", stack(c, inner, K + 1));
     for (int i = 0; i < v.n; i++) compare(r, OUT, join("out.adapted.", names[i]), v.w[i]);
-    ttt_tensor *wrt[MOST + 3], *g[MOST + 3];
+    ttt_tensor *wrt[META_MOST + 3], *g[META_MOST + 3];
     for (int i = 0; i < start.n; i++) wrt[i] = start.w[i];
     wrt[start.n] = x;
-    wrt[start.n + 1] = x1;
-    wrt[start.n + 2] = x2;
+    wrt[start.n + 1] = views[0];
+    wrt[start.n + 2] = views[1];
     ttt_grad(c, loss, wrt, start.n + 3, g, TTT_FIRST_ORDER);
     for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
     compare(r, GRAD, "grad.in.x", g[start.n]);

@@ -1,6 +1,7 @@
 // Tests of ttt_layers.h.
 #define TTT_IMPLEMENTATION
 #include "../ttt_layers.h"
+#include "meta.h"
 #include "ttt_test.h"
 
 #define DOUBLE (sizeof(ttt_real) == 8)
@@ -306,8 +307,16 @@ static void mttt_linear_equals_loops_by_hand(void) {
     ttt_close(c);
 }
 
-// Order k of the directional derivative against the central difference of order k - 1.
-static void check_orders(const char *mixer, ttt_mixer_desc d, int orders, double limit) {
+// The directional derivative of order k against the central difference of the one of order k - 1.
+static void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *wrt, int n, void *user, int orders, double limit) {
+    for (int order = 1; order <= orders; order++) {
+        double e = ttt_check_gradient(c, f, wrt, n, user, order, 1e-4);
+        if (!(e <= limit)) printf("  %s order %d: %.2e %s\n", what, order, e, ttt_error(c));
+        CHECK(e <= limit);
+    }
+}
+
+static void check_mixer(const char *mixer, ttt_mixer_desc d, int orders, double limit) {
     ttt_ctx *c = open_ctx();
     layer l = make_layer(c, mixer, d, 2, 4);
     if (d.inner_sgd) {
@@ -316,29 +325,25 @@ static void check_orders(const char *mixer, ttt_mixer_desc d, int orders, double
     }
     ttt_tensor *wrt[32];
     int n = wrt_of(&l, wrt);
-    for (int order = 1; order <= orders; order++) {
-        double e = ttt_check_gradient(c, layer_value, wrt, n, &l, order, 1e-4);
-        if (!(e <= limit)) printf("  %s order %d: %.2e %s\n", mixer, order, e, ttt_error(c));
-        CHECK(e <= limit);
-    }
+    check_orders(c, mixer, layer_value, wrt, n, &l, orders, limit);
     ttt_close(c);
 }
 
 static void gradients_pass_through_inner_steps_to_order_4(void) {
     if (!DOUBLE) SKIP("needs the double build");
-    check_orders("mttt-linear", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
-    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
+    check_mixer("mttt-linear", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
+    check_mixer("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 4, 1e-6);
 }
 
 static void gradients_of_every_mixer_and_option(void) {
     if (!DOUBLE) SKIP("needs the double build");
-    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .inner_sgd = true }, 2, 1e-7);
-    check_orders("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .learn_rates = true }, 3, 1e-6);
-    check_orders("mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true }, 3, 1e-7);
-    check_orders("mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false }, 2, 1e-7);
-    check_orders("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
-    check_orders("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
-    check_orders("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 3, 1e-7);
+    check_mixer("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .inner_sgd = true }, 2, 1e-7);
+    check_mixer("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .learn_rates = true }, 3, 1e-6);
+    check_mixer("mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true }, 3, 1e-7);
+    check_mixer("mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false }, 2, 1e-7);
+    check_mixer("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
+    check_mixer("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
+    check_mixer("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 3, 1e-7);
 }
 
 // phi acts on the output only through the inner gradient: detached, its gradient is another one.
@@ -382,6 +387,121 @@ static void rates_per_step_and_learned_agree(void) {
     }
     ttt_tensor *a = ttt_mixer_forward(c, &fixed.d, fixed.w, fixed.x, NULL), *b = ttt_mixer_forward(c, &learned.d, learned.w, fixed.x, NULL);
     CHECK(ttt_max_abs_diff(a, b) <= 1e-6);
+    ttt_close(c);
+}
+
+// ---- meta-learning -------------------------------------------------------------------------------
+static ttt_tensor *random_leaf(ttt_ctx *c, ttt_shape s, double mean, double deviation) {
+    ttt_tensor *t = ttt_param(c, s);
+    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(mean + deviation * ttt_rng_normal(ttt_ctx_rng(c)));
+    return t;
+}
+
+// Rows of which one number is 1: the i-th example is of class 2 i modulo the classes.
+static ttt_tensor *some_labels(ttt_ctx *c, int64_t n, int64_t classes) {
+    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, classes));
+    for (int64_t i = 0; i < n; i++) t->data[i * classes + 2 * i % classes] = 1;
+    return t;
+}
+
+static void add_linear(ttt_ctx *c, meta_net *v, int64_t in, int64_t out) {
+    v->w[v->n++] = random_leaf(c, TTT_SHAPE(in, out), 0, 0.6);
+    v->w[v->n++] = random_leaf(c, TTT_SHAPE(out), 0, 0.6);
+}
+
+typedef struct {
+    meta_net start;
+    ttt_tensor *rate[META_MOST];  // of each weight's every number
+    ttt_tensor *support, *query, *support_y, *query_y;
+    bool first_order;
+} maml;
+
+// The loss on the query set after two steps on the support set.                      [Finn et al. 2017]
+static ttt_tensor *maml_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
+    maml *m = user;
+    meta_net v = m->start;
+    (void)x;
+    (void)n;
+    for (int t = 0; t < 2; t++) {
+        ttt_tensor *inner = meta_cross_entropy(c, meta_mlp(c, &v, 0, m->support), m->support_y);
+        v = meta_adapt(c, v, inner, m->rate, m->first_order);
+    }
+    return meta_cross_entropy(c, meta_mlp(c, &v, 0, m->query), m->query_y);
+}
+
+static void gradients_pass_through_two_steps_of_maml(void) {
+    if (!DOUBLE) SKIP("needs the double build");
+    ttt_ctx *c = open_ctx();
+    maml m = { .start.activation = ttt_gelu };
+    ttt_tensor *wrt[2 * META_MOST + 2];
+    int n = 0;
+    add_linear(c, &m.start, 4, 6);
+    add_linear(c, &m.start, 6, 3);
+    wrt[n++] = m.support = random_leaf(c, TTT_SHAPE(5, 4), 0, 1);
+    wrt[n++] = m.query = random_leaf(c, TTT_SHAPE(7, 4), 0, 1);
+    m.support_y = some_labels(c, 5, 3);
+    m.query_y = some_labels(c, 7, 3);
+    for (int i = 0; i < m.start.n; i++) {
+        wrt[n++] = m.start.w[i];
+        wrt[n++] = m.rate[i] = random_leaf(c, m.start.w[i]->shape, 0.5, 0.1);
+    }
+    check_orders(c, "maml", maml_value, wrt, n, &m, 3, 1e-7);
+    m.first_order = true;  // another gradient altogether
+    CHECK(ttt_check_gradient(c, maml_value, wrt, n, &m, 1, 1e-4) > 1e-3);
+    ttt_close(c);
+}
+
+enum { BYOL_BATCH = 4, BYOL_WIDTH = 3 };
+typedef struct {
+    meta_net start;
+    ttt_tensor *x, *views[2], *labels;
+    ttt_real home;  // start.w[0]'s first number where derivatives are asked for
+    bool moving;    // let the targets follow what differences move
+    ttt_real target[2][2][BYOL_BATCH * BYOL_WIDTH];  // of each step and view, at home
+} byol;
+
+// A stop-gradient makes targets constants, though they depend on what differences move. So at home,
+// where the analytic derivative is taken, they are computed and detached; away from it, for the
+// differences, they are the numbers they were at home.
+static ttt_tensor *byol_target(ttt_ctx *c, byol *b, const meta_net *v, int step, int view) {
+    ttt_real *kept = b->target[step][view];
+    if (b->start.w[0]->data[0] != b->home && !b->moving) return ttt_from(c, TTT_SHAPE(BYOL_BATCH, BYOL_WIDTH), kept);
+    ttt_tensor *t = meta_byol_target(c, v, b->views[view], (ttt_real)1e-12);
+    if (ttt_ok(c)) memcpy(kept, t->data, sizeof b->target[step][view]);
+    return t;
+}
+
+// The classifier's loss after two steps of all weights on the agreement of two views.  [Grill et al. 2020]
+static ttt_tensor *byol_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
+    byol *b = user;
+    meta_net v = b->start;
+    ttt_tensor *rate[META_MOST];
+    (void)x;
+    (void)n;
+    for (int i = 0; i < v.n; i++) rate[i] = ttt_scalar(c, (ttt_real)0.4);
+    for (int t = 0; t < 2; t++) {
+        ttt_tensor *target[2] = { byol_target(c, b, &v, t, 0), byol_target(c, b, &v, t, 1) };
+        v = meta_adapt(c, v, meta_byol_loss(c, &v, b->views, target, (ttt_real)1e-12), rate, false);
+    }
+    return meta_cross_entropy(c, meta_classify(c, &v, b->x), b->labels);
+}
+
+static void gradients_pass_through_two_steps_of_byol(void) {
+    if (!DOUBLE) SKIP("needs the double build");
+    ttt_ctx *c = open_ctx();
+    byol b = { .start.activation = ttt_tanh };
+    static const int64_t sizes[6][2] = { { 4, 5 }, { 5, 4 }, { 4, BYOL_WIDTH }, { BYOL_WIDTH, 5 }, { 5, BYOL_WIDTH }, { 4, 3 } };
+    ttt_tensor *wrt[META_MOST + 3];
+    int n = 0;
+    for (int i = 0; i < 6; i++) add_linear(c, &b.start, sizes[i][0], sizes[i][1]);
+    for (int i = 0; i < b.start.n; i++) wrt[n++] = b.start.w[i];
+    for (int i = 0; i < 2; i++) wrt[n++] = b.views[i] = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
+    wrt[n++] = b.x = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
+    b.labels = some_labels(c, BYOL_BATCH, 3);
+    b.home = b.start.w[0]->data[0];
+    check_orders(c, "byol", byol_value, wrt, n, &b, 3, 1e-7);
+    b.moving = true;  // differences see what a stop-gradient hides
+    CHECK(ttt_check_gradient(c, byol_value, wrt, n, &b, 1, 1e-4) > 1e-3);
     ttt_close(c);
 }
 
@@ -549,6 +669,8 @@ int main(int argc, char **argv) {
         T(gradients_pass_through_inner_steps_to_order_4),
         T(gradients_of_every_mixer_and_option),
         T(outer_gradients_need_the_inner_ones),
+        T(gradients_pass_through_two_steps_of_maml),
+        T(gradients_pass_through_two_steps_of_byol),
         T(inner_steps_lower_the_inner_loss),
         T(rates_per_step_and_learned_agree),
         T(mttt_linear_is_linear_attention),
