@@ -91,7 +91,8 @@ check_headers() {
 }
 
 # The few cases in tests/golden (golden.c says where they come from), and the whole set where it is.
-replay() { find "$1" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/golden"; }
+files_below() { find -H "$1" -type f -name '*.safetensors' | LC_ALL=C sort; }
+replay() { files_below "$1" | "$tmp/golden"; }
 check_golden() {
     large=${TTT_TEST_DATA:+$TTT_TEST_DATA/golden}
     if ! $CC -O2 tests/golden.c -o "$tmp/golden" -lm 2>"$tmp/err"; then
@@ -112,7 +113,7 @@ case "${1:-} $#" in
 "golden 2" | hostile\ *)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
     $CC -O2 "tests/$1.c" -o "$tmp/$1" -lm || exit 1
-    find "$2" -type f -name '*.safetensors' | LC_ALL=C sort | "$tmp/$1" "$2"
+    files_below "$2" | "$tmp/$1" "$2"
     exit
     ;;
 esac
