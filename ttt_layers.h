@@ -139,7 +139,8 @@ typedef struct ttt_learner {
     ttt_tensor *(*predict)(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
 } ttt_learner;
-#define TTT_MAX_WEIGHTS 16
+#define TTT_MAX_WEIGHTS 16      // of one learner
+#define TTT_MAX_INNER_STEPS 64
 
 enum { TTT_WITH_BIAS = 1 };  // bit for only_if: the learner has biases
 extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
@@ -542,7 +543,10 @@ static bool ttt__inner_good(ttt_ctx *c, const ttt_inner *in) {
     if (!ttt_ok(c)) return false;
     int64_t L = in->order && in->order->shape.rank == 2 ? in->order->shape.dim[1] : -1;
     if (!in->rates && !in->learned_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
-    else if (in->steps < 1) ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 or more expected", in->steps);
+    else if (in->steps < 1 || in->steps > TTT_MAX_INNER_STEPS)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", in->steps, TTT_MAX_INNER_STEPS);
+    else if (in->learner->n_rows > TTT_MAX_WEIGHTS)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: the learner %s has %d weights; %d at most", in->learner->name, in->learner->n_rows, TTT_MAX_WEIGHTS);
     else if (in->order && (L < 0 || in->order->shape.dim[0] != in->train->shape.dim[1]))
         ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)in->train->shape.dim[1]);
     else if (in->order && L % in->steps)
@@ -554,7 +558,7 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
     if (!ttt__inner_good(c, in)) return ttt_status(c);
     int n = 0, place[TTT_MAX_WEIGHTS], T = in->steps;
     int64_t B = in->train->shape.dim[0];
-    ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_WEIGHTS * 4 + 1];
+    ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1];
     bool record = ttt_recording(c, true);  // the inner gradient needs the tape even if nothing else does
     for (int i = 0; i < in->learner->n_rows; i++) {
         w[i] = w0[i] ? ttt__lift_weight(c, w0[i], B) : NULL;
@@ -637,7 +641,7 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
 static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D)), *inner_w[TTT_MAX_WEIGHTS];
-    ttt_real same[TTT_MAX_WEIGHTS * 4];
+    ttt_real same[TTT_MAX_INNER_STEPS];
     ttt_inner in;
     memset(&in, 0, sizeof in);
     for (int t = 0; t < T; t++) same[t] = d->inner_lr;
@@ -781,7 +785,7 @@ static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d) {
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->dim % d->heads) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->mixer->learner && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
-    else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_WEIGHTS * 4) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_WEIGHTS * 4);
+    else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_INNER_STEPS);
     return ttt_ok(c);
 }
 

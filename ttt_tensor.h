@@ -576,7 +576,9 @@ INLINE VEC KN(load)(const ttt_real *p) { return *p; }
 INLINE void KN(store)(ttt_real *p, VEC v) { *p = v; }
 INLINE VEC KN(splat)(ttt_real s) { return s; }
 INLINE VEC KN(select)(MASK m, VEC a, VEC b) { return m ? a : b; }
+INLINE VEC KN(larger)(VEC a, VEC b) { return a > b || a != a ? a : b; }  // NaN wins
 INLINE double KN(total)(VEC v) { return (double)v; }
+INLINE ttt_real KN(largest)(VEC v) { return v; }
 INLINE VEC KN(exp)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
 INLINE VEC KN(log)(VEC a, VEC s) { (void)s; return TTT__MATH(log)(a); }
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
@@ -600,14 +602,29 @@ INLINE MASK KN(bits)(VEC v) { return (MASK)v; }
 INLINE VEC KN(from_bits)(MASK m) { return (VEC)m; }
 INLINE VEC KN(select)(MASK m, VEC a, VEC b) { return (VEC)((m & (MASK)a) | (~m & (MASK)b)); }
 
-// Adds the lanes in pairs, always in the same order.
+// All lanes together, in pairs, always in the same order.
+#if LANES == 4
+#define TTT__FOLD_PARTS(v, f)
+#elif LANES == 8
+#define TTT__FOLD_PARTS(v, f) v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v));
+#else
+#define TTT__FOLD_PARTS(v, f)               \
+    v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v)); \
+    v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v));
+#endif
+INLINE VEC KN(plus)(VEC a, VEC b) { return a + b; }
+INLINE VEC KN(larger)(VEC a, VEC b) { return KN(select)((a > b) | (a != a), a, b); }  // NaN wins
 INLINE double KN(total)(VEC v) {
-    float x[LANES];
-    KN(store)(x, v);
-    TTT__UNROLL for (int half = LANES / 2; half > 0; half /= 2)
-        TTT__UNROLL for (int i = 0; i < half; i++) x[i] += x[i + half];
-    return (double)x[0];
+    TTT__FOLD_PARTS(v, KN(plus))
+    v = ZIP_LOW(v, v) + ZIP_HIGH(v, v);
+    return (double)(v[0] + v[2]);
 }
+INLINE float KN(largest)(VEC v) {
+    TTT__FOLD_PARTS(v, KN(larger))
+    v = KN(larger)(ZIP_LOW(v, v), ZIP_HIGH(v, v));
+    return v[0] > v[2] || v[0] != v[0] ? v[0] : v[2];
+}
+#undef TTT__FOLD_PARTS
 
 // 2^n times v for whole n in [-160, 160], in two factors so that a subnormal result is still right.
 INLINE VEC KN(ldexp)(VEC v, MASK n) {
@@ -698,22 +715,11 @@ INLINE VEC KN(erf)(VEC a, VEC s) {
     return KN(select)(x >= 1.0f, large, q * a + a);
 }
 
-// A first guess from the bits, then three Newton steps; [0.5, 2) times a power of four is all it sees.
-INLINE VEC KN(rsqrt_core)(VEC x) {
-    VEC r = KN(from_bits)(0x5f3759df - ((KN(bits)(x) & 0x7fffffff) >> 1)), h = x * 0.5f;
-    r = r * (1.5f - h * r * r);
-    r = r * (1.5f - h * r * r);
-    return r + r * (0.5f - h * r * r);
-}
-// Correctly rounded but for about one case in a hundred, then 1 ulp.
+// Correctly rounded: the machine's own instruction, for which compilers have no word on vectors.
 INLINE VEC KN(sqrt)(VEC a, VEC s) {
-    (void)s;
-    MASK tiny = a < 1e-30f;
-    VEC x = KN(select)(tiny, a * 1.8446744e19f, a), r = KN(rsqrt_core)(x), y = x * r;
-    y = y + 0.5f * r * (x - y * y);
-    y = KN(select)(tiny, y * 2.3283064e-10f, y);
-    y = KN(select)(a > 0.0f, y, KN(splat)(0.0f) / (a * 0.0f));
-    return KN(select)((a == 0.0f) | ~(a <= 3.4028235e38f), KN(select)(a < 0.0f, y, a), y);
+    VEC y = s;
+    SQRT(y, a);
+    return y;
 }
 INLINE VEC KN(rsqrt)(VEC a, VEC s) { return 1.0f / KN(sqrt)(a, s); }
 #endif
@@ -867,13 +873,20 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
 #define TTT__ROW_SUM(result, n, term)                                            \
     double result = 0;                                                           \
     for (int64_t begin = 0; begin < (n); begin += 1024) {                        \
-        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n);                   \
+        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;        \
         VEC acc[4] = { KN(splat)(0), KN(splat)(0), KN(splat)(0), KN(splat)(0) }; \
-        int64_t i = begin;                                                       \
         for (; i + 4 * LANES <= end; i += 4 * LANES)                             \
             TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES); \
-        for (; i < end; i += LANES) acc[0] += term(i, end - i);                  \
+        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);           \
+        if (i < end) acc[0] += term(i, end - i);                                 \
         result += KN(total)((acc[0] + acc[1]) + (acc[2] + acc[3]));              \
+    }
+// A row in vectors, the last one perhaps not whole.
+#define TTT__ROW_EACH(n, term)                                 \
+    {                                                          \
+        int64_t i = 0;                                         \
+        for (; i + LANES <= (n); i += LANES) term(i, LANES);   \
+        if (i < (n)) term(i, (n) - i);                         \
     }
 
 KERNEL double KN(sum)(int64_t n, const ttt_real *a) {
@@ -905,38 +918,35 @@ KERNEL void KN(sum_rows)(int64_t rows, int64_t n, int64_t stride, const ttt_real
 }
 
 KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
-    ttt_real max = a[0];
-    if (n >= LANES) {
-        VEC m = KN(load)(a);
-        int64_t i = LANES;
-        for (; i + LANES <= n; i += LANES) {
-            VEC v = KN(load)(a + i);
-            m = KN(select)((m > v) | (m != m), m, v);
-        }
-        ttt_real x[LANES];
-        KN(store)(x, m);
-        max = x[0];
-        for (int l = 1; l < LANES; l++) max = x[l] > max || x[l] != x[l] ? x[l] : max;
-        a += i;
-        n -= i;
-    }
-    for (int64_t i = 0; i < n; i++) max = a[i] > max || a[i] != a[i] ? a[i] : max;
-    return max;
+    VEC max = KN(splat)(a[0]);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) max = KN(larger)(max, KN(load)(a + i));
+    for (; i < n; i++) max = KN(larger)(max, KN(splat)(a[i]));
+    return KN(largest)(max);
 }
 
+// y = e^(a - shift); gives the part that it wrote, with zeros behind the end of the row.
+INLINE VEC KN(put_exp)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift) {
+    VEC e = KN(exp)(KN(part)(a, i, n) - shift, shift);
+    KN(put)(y, i, n, e);
+    return KN(first)(e, n);
+}
 KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    KN(map_shift)(n, a, y, -KN(row_max)(n, a));
-    KN(map_exp)(n, y, y, 0);
-    KN(map_scale)(n, y, y, NUM(1 / KN(sum)(n, y)));
+    VEC max = KN(splat)(KN(row_max)(n, a));
+#define TERM(i, n) KN(put_exp)(a, y, i, n, max)
+    TTT__ROW_SUM(sum, n, TERM)
+#undef TERM
+    KN(map_scale)(n, y, y, NUM(1 / sum));
 }
-
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    ttt_real max = KN(row_max)(n, a);
-    KN(map_shift)(n, a, y, -max);
-    KN(map_exp)(n, y, y, 0);
-    double log_sum = log(KN(sum)(n, y));
-    KN(map_shift)(n, a, y, -max);  // a - (max + log_sum) would round at the size of max
-    KN(map_shift)(n, y, y, NUM(-log_sum));
+    VEC max = KN(splat)(KN(row_max)(n, a));
+#define TERM(i, n) KN(put_exp)(a, y, i, n, max)
+    TTT__ROW_SUM(sum, n, TERM)
+#undef TERM
+    VEC log_sum = KN(splat)(NUM(log(sum)));
+#define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - max - log_sum)  // max + log_sum would round at the size of max
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
 }
 
 // mean and r = (mean (a - mean)^2 + eps)^(-1/2) of a row; mean is 0 unless centred.
@@ -956,7 +966,9 @@ KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps,
     ttt_real mean, r;
     KN(moments)(n, a, eps, centred, &mean, &r);
     VEC m = KN(splat)(mean), rv = KN(splat)(r);
-    for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, (KN(part)(a, i, n - i) - m) * rv);
+#define TERM(i, n) KN(put)(y, i, n, (KN(part)(a, i, n) - m) * rv)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
 }
 // y = r (g - mean g - x^ mean(g x^)), x^ = (a - mean) r.
 KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centred) {
@@ -967,10 +979,9 @@ KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, tt
     TTT__ROW_SUM(gx, n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(centred ? NUM(KN(sum)(n, g) / (double)n) : 0), mean_gx = KN(splat)(NUM(gx / (double)n));
-    for (int64_t i = 0; i < n; i += LANES) {
-        VEC x = (KN(part)(a, i, n - i) - m) * rv;
-        KN(put)(y, i, n - i, (KN(part)(g, i, n - i) - mean_g - x * mean_gx) * rv);
-    }
+#define TERM(i, n) KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g - (KN(part)(a, i, n) - m) * rv * mean_gx) * rv)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
 }
 
 KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {  // x - x is NaN for infinities and NaN alone
@@ -1154,25 +1165,32 @@ KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row
 // Adam [Kingma 2015]: m = b1 m + (1-b1) g', v = b2 v + (1-b2) g'^2, u = (m c1) / (sqrt(v c2) + eps),
 // c1 and c2 the bias corrections 1 / (1 - b^t); momentum: m = b1 m + g', u = m; then
 // p = p - k.rate u - k.decay p.
+INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
+    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
+    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
+    KN(put)(m, i, n, mv);
+    KN(put)(v, i, n, vv);
+    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
+}
 KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    VEC one = KN(splat)(1);
-    for (int64_t i = 0; i < n; i += LANES) {
-        VEC pv = KN(part)(p, i, n - i), gv = KN(part)(g, i, n - i) * k->gradient + pv * k->l2;
-        VEC mv = KN(part)(m, i, n - i) * k->b1 + gv * (1 - k->b1);
-        VEC vv = KN(part)(v, i, n - i) * k->b2 + gv * gv * (1 - k->b2);
-        VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, one) + k->eps);
-        KN(put)(m, i, n - i, mv);
-        KN(put)(v, i, n - i, vv);
-        KN(put)(p, i, n - i, pv - u * k->rate - pv * k->decay);
-    }
+    const ttt__update own = *k;  // which no store can change
+#define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
+    KN(put)(m, i, n, mv);
+    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
 }
 KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        VEC pv = KN(part)(p, i, n - i), gv = KN(part)(g, i, n - i) * k->gradient + pv * k->l2;
-        VEC mv = KN(part)(m, i, n - i) * k->b1 + gv;
-        KN(put)(m, i, n - i, mv);
-        KN(put)(p, i, n - i, pv - mv * k->rate - pv * k->decay);
-    }
+    const ttt__update own = *k;
+#define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
 }
 
 static const ttt__kernels KN(table) = {
@@ -1200,6 +1218,7 @@ static const ttt__kernels KN(table) = {
 };
 
 #undef TTT__ROW_SUM
+#undef TTT__ROW_EACH
 
 // -- the list: TTT__KERNEL_FILE, once for every instruction set this compiler can make
 #elif defined(TTT__FOR_EACH_SET)
@@ -1212,6 +1231,7 @@ static const ttt__kernels KN(table) = {
 #define COLS TTT__PASTE(TTT__COLS_, TTT__SET)
 #define ZIP_LOW TTT__PASTE(TTT__LOW_, TTT__SET)
 #define ZIP_HIGH TTT__PASTE(TTT__HIGH_, TTT__SET)
+#define SQRT TTT__PASTE(TTT__SQRT_, TTT__SET)
 #define EVEN_PARTS TTT__PASTE(TTT__EVEN_, TTT__SET)
 #define ODD_PARTS TTT__PASTE(TTT__ODD_, TTT__SET)
 #define NUM(x) ((ttt_real)(x))
@@ -1248,6 +1268,7 @@ static const ttt__kernels KN(table) = {
 #undef COLS
 #undef ZIP_LOW
 #undef ZIP_HIGH
+#undef SQRT
 #undef EVEN_PARTS
 #undef ODD_PARTS
 #undef NUM
@@ -1405,23 +1426,32 @@ typedef struct ttt__kernels {
 #define TTT__LOW_sse2(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define TTT__HIGH_sse2(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 
+#define TTT__SQRT_sse2(y, a) __asm__("sqrtps %1, %0" : "=x"(y) : "x"(a))
+
 #define TTT__LANES_neon 4
 #define TTT__COLS_neon 4
 #define TTT__TARGET_neon TTT__FMA
 #define TTT__LOW_neon TTT__LOW_sse2
 #define TTT__HIGH_neon TTT__HIGH_sse2
+#if defined(__aarch64__)
+#define TTT__SQRT_neon(y, a) __asm__("fsqrt %0.4s, %1.4s" : "=w"(y) : "w"(a))
+#else
+#define TTT__SQRT_neon TTT__SQRT_simd128
+#endif
 
 #define TTT__LANES_simd128 4
 #define TTT__COLS_simd128 2
 #define TTT__TARGET_simd128 TTT__FMA
 #define TTT__LOW_simd128 TTT__LOW_sse2
 #define TTT__HIGH_simd128 TTT__HIGH_sse2
+#define TTT__SQRT_simd128(y, a) for (int l = 0; l < LANES; l++) y[l] = __builtin_sqrtf(a[l])
 
 #define TTT__LANES_avx2 8
 #define TTT__COLS_avx2 2
 #define TTT__TARGET_avx2 __attribute__((target("avx2,fma"))) TTT__FMA
 #define TTT__LOW_avx2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
 #define TTT__HIGH_avx2(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define TTT__SQRT_avx2(y, a) __asm__("vsqrtps %1, %0" : "=x"(y) : "x"(a))
 #define TTT__EVEN_avx2(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
 #define TTT__ODD_avx2(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
 
@@ -1430,6 +1460,7 @@ typedef struct ttt__kernels {
 #define TTT__TARGET_avx512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
 #define TTT__LOW_avx512(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
 #define TTT__HIGH_avx512(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define TTT__SQRT_avx512(y, a) __asm__("vsqrtps %1, %0" : "=v"(y) : "v"(a))
 #define TTT__EVEN_avx512(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
 #define TTT__ODD_avx512(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 

@@ -1003,8 +1003,8 @@ REF(sign, a > 0 ? 1 : a < 0 ? -1 : 0, 0, 0)
 REF(relu, a < 0 ? 0 : a, 0, 0)
 REF(step, a > 0 ? 1 : 0, 0, 0)
 REF(square, a * a, 0.5, 0)
-REF(sqrt, sqrt(a), 0.85, 0)
-REF(rsqrt, 1 / sqrt(a), 1.95, 0)
+REF(sqrt, sqrt(a), 0.5, 0)
+REF(rsqrt, 1 / sqrt(a), 1.5, 0)
 REF(recip, 1 / a, 0.5, 0)
 static double sigmoid_d1(double a) { return ref_sigmoid(a) * ref_sigmoid(-a); }
 static double sigmoid_d2(double a) { return sigmoid_d1(a) * (ref_sigmoid(-a) - ref_sigmoid(a)); }
