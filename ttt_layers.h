@@ -194,6 +194,7 @@ typedef struct ttt_mixer_desc {
     bool no_decoder_norm;        // reconstruction without layer norm
     bool zero_w0;                // start W0 at zero
     bool first_order;            // constants instead of inner gradients, for comparison
+    bool no_fused;               // op by op on the tape: slower, and losses take gradients
     // linear attention
     bool identity_map;           // q, k as they are, not elu + 1
     ttt_normaliser normaliser;
@@ -228,7 +229,146 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 #endif  // TTT_LAYERS_H
 
 // ==================================================================================================
-#if defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
+// ---- [6] KERNELS ---------------------------------------------------------------------------------
+// Rows of the fused layers: one text for every instruction set, its words explained in [9] of
+// ttt_tensor.h.
+#ifdef TTT__KERNELS
+
+// A row of the decoder and the gradient of its loss, in place. In: r = e g. With v = r + b_g:
+//   x^ = (v - mean v) rs, rs = (var v + eps)^(-1/2);  z = x^ s + t;  loss c/2 |z - x|^2
+//   dz = c (z - x), dx^ = dz s, dr = rs (dx^ - mean dx^ - x^ mean(dx^ x^))
+// or without norm: dr = c (v - x). Out: r = dr. Returns the loss.
+INLINE void KN(plain_part)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n) {
+    KN(put)(r, i, n, (KN(part)(r, i, n) + KN(part)(p->g_bias, i, n) - KN(part)(x, i, n)) * p->c);
+}
+INLINE VEC KN(error_part)(const ttt__decoder *p, const ttt_real *x, int64_t i, int64_t n, VEC hat) {  // z - x
+    return hat * KN(part)(p->scale, i, n) + KN(part)(p->shift, i, n) - KN(part)(x, i, n);
+}
+INLINE void KN(decode_part)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n, VEC mean, VEC rs, VEC *sum) {
+    VEC hat = (KN(part)(r, i, n) - mean) * rs, e = KN(error_part)(p, x, i, n, hat), d = e * KN(part)(p->scale, i, n);
+    KN(put)(r, i, n, hat);
+    sum[0] += d;
+    sum[1] += d * hat;
+    sum[2] += e * e;
+}
+INLINE void KN(decode_end)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n, VEC rs, VEC mean_d, VEC mean_dx) {
+    VEC hat = KN(part)(r, i, n), d = KN(error_part)(p, x, i, n, hat) * KN(part)(p->scale, i, n);
+    KN(put)(r, i, n, (d - mean_d - hat * mean_dx) * rs);
+}
+KERNEL double KN(decode)(const ttt__decoder *p, ttt_real *r, const ttt_real *x) {
+    int64_t D = p->D;
+    double c = (double)p->c;
+    if (!p->scale) {
+#define TERM(i, n) KN(plain_part)(p, r, x, i, n)
+        TTT__ROW_EACH(D, TERM)
+#undef TERM
+        return KN(dot)(D, r, r) / (2 * c);
+    }
+    ttt_real mean_v, rs_v;
+    KN(zip_add)(D, r, 1, p->g_bias, 1, r);
+    KN(moments)(D, r, p->eps, true, &mean_v, &rs_v);
+    VEC mean = KN(splat)(mean_v), rs = KN(splat)(rs_v), sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(decode_part)(p, r, x, i, n, mean, rs, sum)
+    TTT__ROW_EACH(D, TERM)
+#undef TERM
+    VEC mean_d = KN(splat)(NUM(KN(total)(sum[0]) / (double)D)), mean_dx = KN(splat)(NUM(KN(total)(sum[1]) / (double)D));
+    rs = rs * p->c;
+#define TERM(i, n) KN(decode_end)(p, r, x, i, n, rs, mean_d, mean_dx)
+    TTT__ROW_EACH(D, TERM)
+#undef TERM
+    return KN(total)(sum[2]) * 0.5 * c;
+}
+
+// The same row walked backwards. In: r = e g; u, the gradient of dr. Out: dr itself in v, the gradient
+// of r in r; added to: dx, and the gradients of b_g, s, t. With J w = rs (w - mean w - x^ mean(w x^)):
+//   dr = J dx^;  gradient of dx^: J u, of dz: (J u) s, of z: q = c (J u) s, of x: -q, of x^: q s
+//   gradient of r: J(q s) - rs (x^ mean(u dr) + (J u) mean(dx^ x^) + dr mean(u x^))
+// (the last bracket is how J itself moves with r: the rule of normalize_d1 in ttt_tensor.h)
+INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) { KN(put)(y, i, n, KN(part)(y, i, n) + v); }
+
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx, int64_t i, int64_t n) {
+    VEC q = KN(part)(u, i, n) * p->c;
+    KN(put)(v, i, n, (KN(part)(r, i, n) + KN(part)(p->g_bias, i, n) - KN(part)(x, i, n)) * p->c);
+    KN(put)(r, i, n, q);
+    KN(grow)(dx, i, n, -q);
+    KN(grow)(p->d_g_bias, i, n, q);
+}
+INLINE void KN(back_1)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC mean, VEC rs, VEC *sum) {
+    VEC hat = (KN(part)(r, i, n) - mean) * rs, w = KN(part)(u, i, n);
+    VEC d = KN(error_part)(p, x, i, n, hat) * KN(part)(p->scale, i, n) * p->c;
+    KN(put)(r, i, n, hat);
+    KN(put)(v, i, n, d);
+    sum[0] += d;
+    sum[1] += d * hat;
+    sum[2] += w;
+    sum[3] += w * hat;
+}
+INLINE void KN(back_2)(const ttt__decoder *p, const ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx, int64_t i, int64_t n, VEC rs, const VEC *mean, VEC *sum) {
+    VEC s = KN(part)(p->scale, i, n), hat = KN(part)(r, i, n), w = KN(part)(u, i, n);
+    VEC dr = (KN(part)(v, i, n) - mean[0] - hat * mean[1]) * rs, Ju = (w - mean[2] - hat * mean[3]) * rs, q = Ju * s * p->c, qs = q * s;
+    KN(put)(v, i, n, dr);
+    KN(put)(u, i, n, Ju);
+    KN(grow)(dx, i, n, -q);
+    KN(grow)(p->d_shift, i, n, q);
+    KN(grow)(p->d_scale, i, n, q * hat + Ju * p->c * KN(error_part)(p, x, i, n, hat));
+    sum[0] += w * dr;
+    sum[1] += qs;
+    sum[2] += qs * hat;
+}
+INLINE void KN(back_3)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, const ttt_real *v, int64_t i, int64_t n, VEC rs, const VEC *mean, const VEC *mean2) {
+    VEC s = KN(part)(p->scale, i, n), hat = KN(part)(r, i, n), Ju = KN(part)(u, i, n), dr = KN(part)(v, i, n);
+    VEC d = (Ju * s * s * p->c - mean2[1] - hat * mean2[2] - hat * mean2[0] - Ju * mean[1] - dr * mean[3]) * rs;
+    KN(put)(r, i, n, d);
+    KN(grow)(p->d_g_bias, i, n, d);
+}
+KERNEL void KN(decode_back)(const ttt__decoder *p, ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx) {
+    int64_t D = p->D;
+    if (!p->scale) {
+#define TERM(i, n) KN(plain_back)(p, r, u, v, x, dx, i, n)
+        TTT__ROW_EACH(D, TERM)
+#undef TERM
+        return;
+    }
+    ttt_real mean_v, rs_v;
+    KN(zip_add)(D, r, 1, p->g_bias, 1, r);
+    KN(moments)(D, r, p->eps, true, &mean_v, &rs_v);
+    VEC zero = KN(splat)(0), m = KN(splat)(mean_v), rs = KN(splat)(rs_v), mean[4] = { zero, zero, zero, zero }, mean2[3] = { zero, zero, zero };
+#define TERM(i, n) KN(back_1)(p, r, u, v, x, i, n, m, rs, mean)
+    TTT__ROW_EACH(D, TERM)
+#undef TERM
+    for (int j = 0; j < 4; j++) mean[j] = KN(splat)(NUM(KN(total)(mean[j]) / (double)D));
+#define TERM(i, n) KN(back_2)(p, r, u, v, x, dx, i, n, rs, mean, mean2)
+    TTT__ROW_EACH(D, TERM)
+#undef TERM
+    for (int j = 0; j < 3; j++) mean2[j] = KN(splat)(NUM(KN(total)(mean2[j]) / (double)D));
+#define TERM(i, n) KN(back_3)(p, r, u, v, i, n, rs, mean, mean2)
+    TTT__ROW_EACH(D, TERM)
+#undef TERM
+}
+
+// GELU with its derivatives in one go: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted).
+INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids)(KN(gelu_u)(v), v, &p, &q), du = KN(gelu_du)(v);
+    KN(put)(a, i, n, v * g);
+    if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
+    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
+}
+KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
+#define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {  // y += a b
+#define TERM(i, n) KN(grow)(y, i, n, KN(part)(a, i, n) * KN(part)(b, i, n))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product) };
+
+// ==================================================================================================
+#elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
 #define TTT_LAYERS_IMPLEMENTED
 
@@ -539,23 +679,24 @@ static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_tensor *
     return in->loss(c, in->loss_arg, in->learner->predict(c, w, train), label);
 }
 
-static bool ttt__inner_good(ttt_ctx *c, const ttt_inner *in) {
+// order: integers (H,L) for the mini-batches, or NULL.
+static bool ttt__inner_good(ttt_ctx *c, const ttt_learner *learner, int steps, bool has_rates, const ttt_tensor *order, int64_t H) {
     if (!ttt_ok(c)) return false;
-    int64_t L = in->order && in->order->shape.rank == 2 ? in->order->shape.dim[1] : -1;
-    if (!in->rates && !in->learned_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
-    else if (in->steps < 1 || in->steps > TTT_MAX_INNER_STEPS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", in->steps, TTT_MAX_INNER_STEPS);
-    else if (in->learner->n_rows > TTT_MAX_WEIGHTS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: the learner %s has %d weights; %d at most", in->learner->name, in->learner->n_rows, TTT_MAX_WEIGHTS);
-    else if (in->order && (L < 0 || in->order->shape.dim[0] != in->train->shape.dim[1]))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)in->train->shape.dim[1]);
-    else if (in->order && L % in->steps)
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, in->steps);
+    int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
+    if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
+    else if (steps < 1 || steps > TTT_MAX_INNER_STEPS)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", steps, TTT_MAX_INNER_STEPS);
+    else if (learner->n_rows > TTT_MAX_WEIGHTS)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: the learner %s has %d weights; %d at most", learner->name, learner->n_rows, TTT_MAX_WEIGHTS);
+    else if (order && (L < 0 || order->shape.dim[0] != H))
+        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
+    else if (order && L % steps)
+        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, steps);
     return ttt_ok(c);
 }
 
 ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0, ttt_tensor **w, ttt_tensor **losses) {
-    if (!ttt__inner_good(c, in)) return ttt_status(c);
+    if (!ttt_ok(c) || !ttt__inner_good(c, in->learner, in->steps, in->rates || in->learned_rates, in->order, in->train->shape.dim[1])) return ttt_status(c);
     int n = 0, place[TTT_MAX_WEIGHTS], T = in->steps;
     int64_t B = in->train->shape.dim[0];
     ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1];
@@ -638,7 +779,7 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
     return ttt_from_int(c, TTT_SHAPE(H, index ? N : 0), index);
 }
 
-static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D)), *inner_w[TTT_MAX_WEIGHTS];
     ttt_real same[TTT_MAX_INNER_STEPS];
@@ -763,7 +904,803 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
     return 0;
 }
 
-// -- the registry
+// ---- [7] FUSED LAYERS ----------------------------------------------------------------------------
+// The same layer as a single op, forwards and first-order backwards; the tape's version above is its
+// composite, for higher orders and as its oracle. Nothing of size (B,H,N,D) is ever stored: a tile of
+// tokens goes through encoder, decoder, loss gradient and back while it is in the cache, and all that
+// is left of an inner step is the gradient of a head's few weights. Work is cut into ranges of about
+// 200 tokens of one sequence; each range adds into a sum of its own, and the sums are joined in order,
+// so that threads cannot change a bit.
+typedef struct ttt__decoder {
+    int64_t D;
+    double eps;
+    ttt_real c;                                  // H / (|S| D)
+    const ttt_real *g_bias, *scale, *shift;      // scale NULL: no norm
+    ttt_real *d_g_bias, *d_scale, *d_shift;      // their gradients
+} ttt__decoder;
+typedef struct ttt__layer_kernels {
+    double (*decode)(const ttt__decoder *p, ttt_real *r, const ttt_real *x);
+    void (*decode_back)(const ttt__decoder *p, ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx);
+    void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
+    void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
+} ttt__layer_kernels;
+#define TTT__FOR_EACH_SET
+#define TTT__KERNEL_FILE "ttt_layers.h"
+#include "ttt_tensor.h"
+
+static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
+#if defined(TTT__X86)
+    if (c->k == &ttt__table_avx512) return &ttt__layer_table_avx512;
+    if (c->k == &ttt__table_avx2) return &ttt__layer_table_avx2;
+    if (c->k == &ttt__table_sse2) return &ttt__layer_table_sse2;
+#elif defined(TTT__NEON)
+    if (c->k == &ttt__table_neon) return &ttt__layer_table_neon;
+#elif defined(TTT__WASM)
+    if (c->k == &ttt__table_simd128) return &ttt__layer_table_simd128;
+#endif
+    (void)c;
+    return &ttt__layer_table_scalar;
+}
+
+enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
+
+// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+typedef struct ttt__mat {
+    const ttt_real *p;
+    int64_t ld;
+    bool t;  // stored transposed
+} ttt__mat;
+static ttt__mat ttt__plain(const ttt_real *p, int64_t ld) {
+    ttt__mat m = { p, ld, false };
+    return m;
+}
+static ttt__mat ttt__turned(const ttt_real *p, int64_t ld) {
+    ttt__mat m = { p, ld, true };
+    return m;
+}
+typedef struct ttt__hand {  // what a share computes with
+    const ttt__kernels *k;
+    const ttt__layer_kernels *lk;
+    ttt_real *pack;
+} ttt__hand;
+static void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
+    ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
+    ttt__gemm_run(s->k, &g, s->pack);
+}
+static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
+static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
+static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) {  // y (n) += sum of a's rows
+    for (int64_t i = 0; i < rows; i++) s->k->zip[TTT__ZIP_add](n, y, 1, a + i * ld, 1, y);
+}
+
+// -- the learners, on a tile of q tokens of one head. Their weights are one block: w1 (h,m), b1 (m),
+// w2 (m,h), b2 (h), the linear learner having only w1 (h,h) and b1; absent biases are left out.
+typedef struct ttt__learner_shape {
+    int64_t h, m;               // m = 0: linear
+    int64_t w1, b1, w2, b2;     // offsets in the block, -1 if absent
+    int64_t size;
+} ttt__learner_shape;
+
+static ttt__learner_shape ttt__learner_layout(int64_t h, bool mlp, bool bias) {
+    ttt__learner_shape s = { h, mlp ? 4 * h : 0, 0, -1, -1, -1, 0 };
+    int64_t wide = mlp ? 4 * h : h;
+    s.size = h * wide;
+    if (bias) s.b1 = s.size, s.size += wide;
+    if (mlp) s.w2 = s.size, s.size += wide * h;
+    if (mlp && bias) s.b2 = s.size, s.size += h;
+    return s;
+}
+
+typedef struct ttt__tile {
+    const ttt__hand *s;
+    const ttt__learner_shape *shape;
+    int64_t q;                       // tokens
+    const ttt_real *k;               // their view (q,h), rows ldk apart
+    int64_t ldk;
+    const ttt_real *w, *wt;          // weights, and the transposes of w1 and w2 at the same offsets
+    ttt_real *e;                     // prediction (q,h)
+    ttt_real *z, *a, *a1, *a2;       // MLP: z = k w1 + b1, a = gelu(z), its derivatives: (q,m) each
+    ttt_real *t, *u;                 // MLP: room for two more
+} ttt__tile;
+
+static const ttt_real *ttt__at(const ttt_real *block, int64_t offset) { return block && offset >= 0 ? block + offset : NULL; }
+
+// f(k) -> e. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
+static void ttt__tile_predict(ttt__tile *t, int order) {
+    const ttt__learner_shape *s = t->shape;
+    if (!s->m) {
+        ttt__mul_init(t->s, t->q, s->h, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->h), ttt__at(t->w, s->b1), 0, t->e, s->h);
+        return;
+    }
+    ttt__mul_init(t->s, t->q, s->m, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->m), ttt__at(t->w, s->b1), 0, t->z, s->m);
+    t->s->lk->gelu_all(t->q * s->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
+    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, s->h);
+}
+
+// From the gradient de of the predictions: g += that of the weights. (linear: k^T de; MLP: a^T de and
+// k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
+static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, ttt_real *g) {
+    const ttt__learner_shape *s = t->shape;
+    ttt__mat d = ttt__plain(de, ld);
+    if (!s->m) {
+        ttt__mul_add(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, g, s->h);
+        if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->h, de, ld, g + s->b1);
+        return;
+    }
+    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), d, g + s->w2, s->h);
+    if (s->b2 >= 0) ttt__rows_add(t->s, t->q, s->h, de, ld, g + s->b2);
+    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
+    t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->t);
+    ttt__mul_add(t->s, s->h, s->m, t->q, ttt__turned(t->k, t->ldk), ttt__plain(t->t, s->m), g, s->m);
+    if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->m, t->t, s->m, g + s->b1);
+}
+
+// The gradient step backwards, first half: from v, the gradient of the weights' gradient (vt: its
+// transposes), that of de, into dde; to the views, dk; and to the weights, dw. What goes into a and z
+// is left in t and u for the second half.
+//   linear: g = k^T de:  dde = k v, dk += de v^T
+//   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
+//           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
+//           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
+static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
+    const ttt__learner_shape *s = t->shape;
+    int64_t n = t->q * s->m;
+    ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
+    if (!s->m) {
+        ttt__mul_init(t->s, t->q, s->h, s->h, k, ttt__plain(v, s->h), ttt__at(v, s->b1), 0, dde, s->h);
+        ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
+        return;
+    }
+    void (*mul)(int64_t, const ttt_real *, int, const ttt_real *, int, ttt_real *) = t->s->k->zip[TTT__ZIP_mul];
+    ttt_real *da = t->t, *ddz = t->u, *dz = t->z;  // z itself is needed no longer
+    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), da, s->m);
+    mul(n, da, 1, t->a1, 1, dz);
+    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
+    ttt__mul_init(t->s, t->q, s->m, s->h, k, ttt__plain(v, s->m), ttt__at(v, s->b1), 0, ddz, s->m);
+    mul(n, da, 1, t->a2, 1, t->a2);
+    mul(n, ddz, 1, t->a2, 1, t->a2);  // a2 is now what u shall be
+    mul(n, ddz, 1, t->a1, 1, ddz);    // dda
+    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(ddz, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
+    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(v + s->w2, s->h), dde, s->h);
+    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(ddz, s->m), d, dw + s->w2, s->h);
+    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(vt + s->w2, s->m), t->t, s->m);
+    memcpy(t->u, t->a2, (size_t)n * sizeof *t->u);
+}
+
+// Second half, and all there is for the test view (first: t and u hold nothing): from d, the gradient
+// of the predictions e, to the weights and the views.
+static void ttt__tile_back2(ttt__tile *t, const ttt_real *d, int64_t ld, bool first, ttt_real *dk, int64_t lddk, ttt_real *dw) {
+    const ttt__learner_shape *s = t->shape;
+    ttt__mat de = ttt__plain(d, ld), k = ttt__turned(t->k, t->ldk);
+    if (!s->m) {
+        ttt__mul_add(t->s, t->q, s->h, s->h, de, ttt__plain(t->wt, s->h), dk, lddk);
+        ttt__mul_add(t->s, s->h, s->h, t->q, k, de, dw, s->h);
+        if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b1);
+        return;
+    }
+    if (first) ttt__mul_set(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
+    else ttt__mul_add(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
+    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), de, dw + s->w2, s->h);
+    if (s->b2 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b2);
+    if (first) t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->u);
+    else t->s->lk->add_product(t->q * s->m, t->t, t->a1, t->u);
+    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->u, s->m), ttt__plain(t->wt, s->h), dk, lddk);
+    ttt__mul_add(t->s, s->h, s->m, t->q, k, ttt__plain(t->u, s->m), dw, s->m);
+    if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->m, t->u, s->m, dw + s->b1);
+}
+
+// -- the op
+// What the tape keeps of a layer: its description, which of its inputs is which parameter, and what
+// going backwards will want.
+typedef struct ttt__mttt_arg {
+    ttt_mixer_desc d;
+    int T;
+    ttt_real rates[TTT_MAX_INNER_STEPS];
+    const int64_t *order;                // (H,L) or NULL
+    int64_t L;
+    signed char at[TTT__MTTT_W0 + 4];    // input number of each parameter row; -1: absent
+    bool want_losses;
+    ttt_tensor *losses;
+    ttt_real *k, *q;                     // views (B,N,D), heads side by side
+    ttt_real *de;                        // gradients of the predictions (T,B,n,D)
+    ttt_real *w;                         // weights before each step and at last (T+1,B,H,size)
+    ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
+} ttt__mttt_arg;
+
+typedef struct ttt__mttt {
+    ttt_ctx *c;
+    ttt__hand hand;
+    const ttt__mttt_arg *a;
+    int64_t B, N, D, H, h, n, R, rows;   // n: tokens of a step; R: ranges of a sequence, of at most `rows`
+    int T, t;                            // steps; the one at work
+    int64_t b0, bs;                      // the chunk of sequences at work
+    ttt__learner_shape shape;
+    const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
+    ttt_real *gt;                        // g transposed, (H,D,h)
+    ttt_real *part;                      // a block for each range and head of the chunk
+    double *loss;                        // and its loss
+    ttt_real *work;                      // room of each thread
+    int64_t work_size;
+    ttt_real *y;                         // forward: output
+    // backward
+    const ttt_real *dy;
+    ttt_real *dx, *df, *f, *dq, *dk;     // chunk buffers (rows,D); dx of all
+    ttt_real *dw;                        // gradient of the weights (bs,H,size)
+    ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
+    ttt_real *part_g, *part_s;           // per range: (H,h,D), (2H+1,D)
+} ttt__mttt;
+
+static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
+static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) { return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->shape.size; }
+static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
+
+// Room of a thread: tiles of a learner, three tiles of the decoder, two range-wide buffers.
+static int64_t ttt__work_reals(const ttt__mttt *m) {
+    int64_t q = TTT__TILE_TOKENS, wide = m->shape.m;
+    return q * (4 * m->h + 6 * wide + 3 * m->D) + 3 * m->shape.size + 2 * m->rows * m->D;
+}
+
+// Shares of the work: range r of sequence b is share (b - b0) R + r.
+typedef struct ttt__range {
+    int64_t b, share, from, to;  // tokens (or places in the order)
+    ttt__hand hand;
+    ttt_real *tile_e, *tile_de, *tile_k, *tile_dk, *r, *u, *v, *wt, *dw, *dwt, *wide1, *wide2;
+    ttt__tile t;
+} ttt__range;
+
+static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread, int64_t tokens) {
+    ttt__range g;
+    int64_t q = TTT__TILE_TOKENS, part = share % m->R;
+    ttt_real *p = m->work + thread * m->work_size;
+    memset(&g, 0, sizeof g);
+    g.share = share;
+    g.b = m->b0 + share / m->R;
+    g.from = tokens * part / m->R;
+    g.to = tokens * (part + 1) / m->R;
+    g.hand = m->hand;
+    g.hand.pack = m->c->pack[thread];
+#define ROOM(size) (p += (size), p - (size))
+    g.tile_e = ROOM(q * m->h);
+    g.tile_de = ROOM(q * m->h);
+    g.tile_k = ROOM(q * m->h);
+    g.tile_dk = ROOM(q * m->h);
+    g.r = ROOM(q * m->D);
+    g.u = ROOM(q * m->D);
+    g.v = ROOM(q * m->D);
+    g.t.z = ROOM(q * m->shape.m);
+    g.t.a = ROOM(q * m->shape.m);
+    g.t.a1 = ROOM(q * m->shape.m);
+    g.t.a2 = ROOM(q * m->shape.m);
+    g.t.t = ROOM(q * m->shape.m);
+    g.t.u = ROOM(q * m->shape.m);
+    g.wt = ROOM(m->shape.size);
+    g.dw = ROOM(m->shape.size);
+    g.dwt = ROOM(m->shape.size);
+    g.wide1 = ROOM(m->rows * m->D);
+    g.wide2 = ROOM(m->rows * m->D);
+#undef ROOM
+    g.t.e = g.tile_e;
+    g.t.shape = &m->shape;
+    return g;
+}
+
+// w1 and w2 of a block transposed, at the same offsets.
+static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, const ttt_real *w, ttt_real *wt) {
+    int64_t wide = l->m ? l->m : l->h;
+    s->k->transpose(l->h, wide, w, wide, wt, l->h);
+    if (l->m) s->k->transpose(l->m, l->h, w + l->w2, l->h, wt + l->w2, l->m);
+}
+
+// Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
+static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->a->order ? m->a->order[h * m->a->L + m->t * m->n + i] : i; }
+
+// Points the tile at the views of these tokens, gathered if they are shuffled.
+static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
+    const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
+    g->t.s = &g->hand;
+    g->t.q = q;
+    g->t.k = k + i * m->D;
+    g->t.ldk = m->D;
+    if (!m->a->order) return;
+    for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
+    g->t.k = g->tile_k;
+    g->t.ldk = m->h;
+}
+
+static ttt__decoder ttt__decoder_of(const ttt__mttt *m, int64_t h, int64_t tokens) {
+    ttt__decoder p = { m->D, TTT_LAYER_NORM_EPS, (ttt_real)((double)m->H / ((double)tokens * (double)m->D)), m->g_b,
+                       m->scale ? m->scale + h * m->D : NULL, m->scale ? m->shift + h * m->D : NULL, NULL, NULL, NULL };
+    return p;
+}
+
+// Where de of step t lies for place i of sequence b, head h.
+static ttt_real *ttt__de_of(const ttt__mttt *m, int64_t b, int64_t h, int64_t i) { return m->a->de + (((int64_t)m->t * m->B + b) * m->n + i) * m->D + h * m->h; }
+
+// One tile of step t, forwards: prediction, decoder, and the gradient of the loss in the prediction.
+static double ttt__tile_forward(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
+    double loss = 0;
+    ttt__tile_views(m, g, h, i, q);
+    ttt__tile_predict(&g->t, order);
+    ttt__mul_set(&g->hand, q, m->D, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->gk + h * m->h * m->D, m->D), g->r, m->D);
+    for (int64_t j = 0; j < q; j++) loss += g->hand.lk->decode(p, g->r + j * m->D, m->x + (g->b * m->N + ttt__token(m, h, i + j)) * m->D);
+    return loss;
+}
+
+static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most TILE_TOKENS
+    int64_t rows = g->to - g->from, tiles = (rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
+    return (rows + tiles - 1) / tiles;
+}
+
+// Step t of one range: for every head the sum of its tokens' gradients, into the range's own block.
+static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->n);
+        int64_t tile = ttt__tile_size(&g);
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt__decoder p = ttt__decoder_of(m, h, m->n);
+            ttt_real *grad = ttt__part_of(m, share, h);
+            double loss = 0;
+            memset(grad, 0, (size_t)m->shape.size * sizeof *grad);
+            g.t.w = ttt__w_of(m, m->t, g.b, h);
+            if (m->shape.m) ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
+            g.t.wt = g.wt;
+            for (int64_t i = g.from; i < g.to; i += tile) {
+                int64_t q = i + tile < g.to ? tile : g.to - i;
+                loss += ttt__tile_forward(m, &g, &p, h, i, q, 1);
+                ttt_real *de = m->a->de ? ttt__de_of(m, g.b, h, i) : g.tile_de;
+                int64_t ld = m->a->de ? m->D : m->h;
+                ttt__mul_set(&g.hand, q, m->h, m->D, ttt__plain(g.r, m->D), ttt__plain(m->gt + h * m->D * m->h, m->h), de, ld);
+                ttt__tile_gradient(&g.t, de, ld, grad);
+            }
+            m->loss[share * m->H + h] = loss;
+        }
+    }
+}
+
+// W_t+1 = W_t - eta_t g, one share a sequence and head; g is the sum of the ranges' blocks.
+static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t b = m->b0 + i / m->H, h = i % m->H, size = m->shape.size;
+        const ttt_real *w = ttt__w_of(m, m->t, b, h);
+        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = ttt__part_of(m, (b - m->b0) * m->R, h);
+        for (int64_t r = 1; r < m->R; r++) m->hand.k->zip[TTT__ZIP_add](size, sum, 1, ttt__part_of(m, (b - m->b0) * m->R + r, h), 1, sum);
+        if (m->a->g) memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
+        m->hand.k->map[TTT__MAP_scale](size, sum, sum, m->a->rates[m->t]);
+        m->hand.k->zip[TTT__ZIP_sub](size, w, 1, sum, 1, next);
+    }
+}
+
+// Views of a range: K = x phi + b_phi and, kept for the way back, Q = x psi + b_psi, heads side by side.
+static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
+    for (int64_t h = 0; h < m->H; h++)
+        ttt__mul_init(&g->hand, g->to - g->from, m->h, m->D, ttt__plain(m->x + (g->b * m->N + g->from) * m->D, m->D),
+                      ttt__plain(kernel + h * m->D * m->h, m->h), bias + h * m->h, 0, to + h * m->h, m->D);
+}
+static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + (g.b * m->N + g.from) * m->D);
+    }
+}
+
+// Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
+static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, tile = ttt__tile_size(&g);
+        ttt_real *q = m->a->q ? m->a->q + at : g.wide1;
+        ttt__view_rows(m, &g, m->psi, m->psi_b, q);
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt__decoder p = ttt__decoder_of(m, h, m->N);
+            double loss = 0;
+            g.t.w = ttt__w_of(m, m->T, g.b, h);
+            for (int64_t i = 0; i < rows; i += tile) {
+                int64_t n = i + tile < rows ? tile : rows - i;
+                if (m->a->want_losses) loss += ttt__tile_forward(m, &g, &p, h, g.from + i, n, 0);
+                g.t.s = &g.hand;
+                g.t.q = n;
+                g.t.k = q + i * m->D + h * m->h;
+                g.t.ldk = m->D;
+                ttt__tile_predict(&g.t, 0);
+                for (int64_t j = 0; j < n; j++) memcpy(g.wide2 + (i + j) * m->D + h * m->h, g.tile_e + j * m->h, (size_t)m->h * sizeof *q);
+            }
+            m->loss[share * m->H + h] = loss;
+        }
+        ttt__mul_init(&g.hand, rows, m->D, m->D, ttt__plain(g.wide2, m->D), ttt__plain(m->hk, m->D), m->h_b, 0, m->y + at, m->D);
+    }
+}
+
+static void ttt__add_losses(const ttt__mttt *m, int t) {
+    if (!m->a->want_losses) return;
+    double sum = 0;
+    for (int64_t i = 0; i < m->bs * m->R * m->H; i++) sum += m->loss[i];
+    m->a->losses->data[t] += (ttt_real)(sum / (double)m->B);
+}
+
+static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
+    return (ttt_real *)ttt__arena_alloc(c, step ? &c->step : &c->scratch, (size_t)reals * sizeof(ttt_real));
+}
+
+// What forward and backward have in common: sizes, parameters, room.
+static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
+    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+    const ttt_tensor *x = y->in[0];
+    memset(m, 0, sizeof *m);
+    m->c = c;
+    m->a = a;
+    m->hand.k = c->k;
+    m->hand.lk = ttt__layer_kernels_of(c);
+    m->B = x->shape.dim[0];
+    m->N = x->shape.dim[1];
+    m->D = a->d.dim;
+    m->H = a->d.heads;
+    m->h = m->D / m->H;
+    m->T = a->T;
+    m->n = a->order ? a->L / a->T : m->N;
+    m->R = a->order ? 1 : (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
+    m->shape = ttt__learner_layout(m->h, a->d.mixer->learner == &ttt_learner_mlp, !a->d.no_inner_bias);
+    m->x = x->data;
+    m->phi = ttt__param(y, a, TTT__MTTT_PHI_KERNEL);
+    m->phi_b = ttt__param(y, a, TTT__MTTT_PHI_BIAS);
+    m->psi = ttt__param(y, a, TTT__MTTT_PSI_KERNEL);
+    m->psi_b = ttt__param(y, a, TTT__MTTT_PSI_BIAS);
+    m->gk = ttt__param(y, a, TTT__MTTT_G_KERNEL);
+    m->g_b = ttt__param(y, a, TTT__MTTT_G_BIAS);
+    m->hk = ttt__param(y, a, TTT__MTTT_H_KERNEL);
+    m->h_b = ttt__param(y, a, TTT__MTTT_H_BIAS);
+    m->scale = ttt__param(y, a, TTT__MTTT_LN_SCALE);
+    m->shift = ttt__param(y, a, TTT__MTTT_LN_BIAS);
+    m->bs = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(m->N, 1));
+    if (m->bs > m->B) m->bs = m->B;
+    m->rows = (m->N + m->R - 1) / m->R;
+    m->work_size = ttt__work_reals(m);
+    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    m->gt = ttt__room_of(c, m->D * m->D, false);
+    m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
+    m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
+    if (c->result) return false;
+    for (int64_t h = 0; h < m->H; h++) c->k->transpose(m->h, m->D, m->gk + h * m->h * m->D, m->D, m->gt + h * m->D * m->h, m->h);
+    return true;
+}
+
+// W_0 of every sequence: the trained start as one block a head.
+static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
+    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
+    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
+    for (int i = 0; i < 4; i++) {
+        const ttt_real *w = ttt__param(y, m->a, TTT__MTTT_W0 + i);
+        for (int64_t b = 0; w && b < m->B; b++)
+            for (int64_t h = 0; h < m->H; h++) memcpy(ttt__w_of(m, 0, b, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
+    }
+}
+
+// Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
+static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
+    bool keep = m->c->recording && !m->c->numbers_only;
+    a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
+    a->w = ttt__room_of(m->c, (a->T + 1) * m->B * m->H * m->shape.size, keep);
+    a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
+    a->de = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
+    a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
+    return !m->c->result;
+}
+
+static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__mttt_arg *a = (ttt__mttt_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt m;
+    if (a->at[TTT__MTTT_RATES] >= 0)
+        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
+    if (!ttt__mttt_setup(&m, c, y) || !ttt__mttt_keep(&m, a)) return;
+    m.y = y->data;
+    ttt__mttt_start(&m, y);
+    int64_t all = m.bs;
+    for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
+        m.bs = TTT__MIN(all, m.B - m.b0);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__views_share, &m);
+        for (m.t = 0; m.t < m.T; m.t++) {
+            ttt__parallel(c, -1, m.bs * m.R, 1, ttt__step_share, &m);
+            ttt__add_losses(&m, m.t);
+            ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
+        }
+        const int64_t *order = a->order;
+        a->order = NULL;  // the final loss is of all tokens as they stand
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
+        a->order = order;
+        ttt__add_losses(&m, m.T);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// -- and backwards
+// Output and test view of a range: dF = dy h^T; then through f at the final weights to dQ and dW; F
+// itself is made again, for the gradient of h.
+static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D, tile = ttt__tile_size(&g);
+        ttt__mul_set(&g.hand, rows, m->D, m->D, ttt__plain(m->dy + at, m->D), ttt__plain(m->h_t, m->D), m->df + local, m->D);
+        memset(m->dq + local, 0, (size_t)(rows * m->D) * sizeof *m->dq);
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt_real *dw = ttt__part_of(m, share, h);
+            memset(dw, 0, (size_t)m->shape.size * sizeof *dw);
+            g.t.w = ttt__w_of(m, m->T, g.b, h);
+            ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
+            g.t.wt = g.wt;
+            for (int64_t i = 0; i < rows; i += tile) {
+                int64_t q = i + tile < rows ? tile : rows - i, place = i * m->D + h * m->h;
+                g.t.s = &g.hand;
+                g.t.q = q;
+                g.t.k = m->a->q + at + place;
+                g.t.ldk = m->D;
+                ttt__tile_predict(&g.t, 1);
+                for (int64_t j = 0; j < q; j++) memcpy(m->f + local + place + j * m->D, g.tile_e + j * m->h, (size_t)m->h * sizeof *dw);
+                ttt__tile_back2(&g.t, m->df + local + place, m->D, true, m->dq + local + place, m->D, dw);
+            }
+        }
+    }
+}
+
+// Step t of a range, backwards. m->dw holds the gradient of W_t+1; of the inner gradient it is
+// v = -eta_t dW. Through decoder and prediction it reaches the views, x, g, the norm, and W_t.
+static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    int64_t size = m->shape.size, hD = m->h * m->D;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->n);
+        int64_t tile = ttt__tile_size(&g), local = (g.b - m->b0) * m->N * m->D;
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt__decoder p = ttt__decoder_of(m, h, m->n);
+            ttt_real *dw = ttt__part_of(m, share, h), *dg = m->part_g + (share * m->H + h) * hD;
+            ttt_real *sums = m->part_s + share * (2 * m->H + 1) * m->D;
+            p.d_g_bias = sums + 2 * m->H * m->D;
+            p.d_scale = sums + 2 * h * m->D;
+            p.d_shift = p.d_scale + m->D;
+            memset(dw, 0, (size_t)size * sizeof *dw);
+            g.t.w = ttt__w_of(m, m->t, g.b, h);
+            g.t.wt = g.wt;
+            ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
+            m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
+            ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt);
+            for (int64_t i = g.from; i < g.to; i += tile) {
+                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->a->order ? m->h : m->D;
+                ttt_real *dk = m->a->order ? g.tile_dk : m->dk + local + i * m->D + h * m->h;
+                const ttt_real *de = ttt__de_of(m, g.b, h, i);
+                if (m->a->order) memset(dk, 0, (size_t)(q * m->h) * sizeof *dk);
+                ttt__tile_views(m, &g, h, i, q);
+                ttt__tile_predict(&g.t, 2);
+                ttt__mul_set(&g.hand, q, m->D, m->h, ttt__plain(g.tile_e, m->h), ttt__plain(m->gk + h * hD, m->D), g.r, m->D);
+                ttt__tile_back1(&g.t, de, m->D, g.dw, g.dwt, g.tile_de, dk, lddk, dw);
+                ttt__mul_set(&g.hand, q, m->D, m->h, ttt__plain(g.tile_de, m->h), ttt__plain(m->gk + h * hD, m->D), g.u, m->D);
+                for (int64_t j = 0; j < q; j++) {
+                    int64_t token = (g.b * m->N + ttt__token(m, h, i + j)) * m->D;
+                    g.hand.lk->decode_back(&p, g.r + j * m->D, g.u + j * m->D, g.v + j * m->D, m->x + token, m->dx + token);
+                }
+                ttt__mul_add(&g.hand, m->h, m->D, q, ttt__turned(g.tile_de, m->h), ttt__plain(g.v, m->D), dg, m->D);
+                ttt__mul_add(&g.hand, m->h, m->D, q, ttt__turned(g.tile_e, m->h), ttt__plain(g.r, m->D), dg, m->D);
+                ttt__mul_set(&g.hand, q, m->h, m->D, ttt__plain(g.r, m->D), ttt__plain(m->gt + h * hD, m->h), g.tile_de, m->h);
+                ttt__tile_back2(&g.t, g.tile_de, m->h, false, dk, lddk, dw);
+                for (int64_t j = 0; j < q && m->a->order; j++) {
+                    ttt_real *to = m->dk + local + ttt__token(m, h, i + j) * m->D + h * m->h;
+                    g.hand.k->zip[TTT__ZIP_add](m->h, to, 1, dk + j * m->h, 1, to);
+                }
+            }
+        }
+    }
+}
+
+// dW (+)= the ranges' blocks, one share a sequence and head.
+static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t r = 0; r < m->R; r++) {
+            ttt_real *to = m->dw + i * m->shape.size;
+            m->hand.k->zip[TTT__ZIP_add](m->shape.size, to, 1, ttt__part_of(m, i / m->H * m->R + r, i % m->H), 1, to);
+        }
+}
+
+// x += q psi^T + k phi^T for a range, and the views' biases wait for the whole chunk.
+static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D;
+        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dq + local, m->D), ttt__plain(m->psi_t, m->D), m->dx + at, m->D);
+        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dk + local, m->D), ttt__plain(m->phi_t, m->D), m->dx + at, m->D);
+    }
+}
+
+// The gradients of parameters that are products over all tokens of a chunk: a share is a row block of
+// one of three: h (F^T dy), psi and phi (x^T dQ, x^T dK, a head at a time).
+typedef struct ttt__mttt_sums {
+    const ttt__mttt *m;
+    ttt_real *dh, *dpsi, *dphi;
+} ttt__mttt_sums;
+static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt_sums *s = (const ttt__mttt_sums *)arg;
+    const ttt__mttt *m = s->m;
+    ttt__hand hand = m->hand;
+    int64_t rows = m->bs * m->N, first = m->b0 * m->N * m->D, hD = m->h * m->D;
+    hand.pack = m->c->pack[thread];
+    for (int64_t i = begin; i < end; i++) {
+        int64_t h = i / 3, column = h * m->h;
+        ttt__mat x = ttt__turned(m->x + first, m->D);
+        if (i % 3 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->f + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
+        if (i % 3 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
+        if (i % 3 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
+    }
+}
+
+// d eta_t = - sum g . dW_t+1 over the chunk
+static void ttt__rate_back(const ttt__mttt *m, ttt_real *d_rates) {
+    int64_t n = m->H * m->shape.size;
+    double sum = 0;
+    for (int64_t b = 0; b < m->bs && m->a->g; b++) sum += m->c->k->dot(n, m->a->g + ((int64_t)m->t * m->B + m->b0 + b) * n, m->dw + b * n);
+    if (m->a->g) d_rates[m->t] -= (ttt_real)sum;
+}
+
+// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
+static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into, const bool *add, int i) {
+    int64_t n = y->in[i]->size;
+    ttt_real *p = into[i] ? into[i]->data : ttt__room_of(c, n, false);
+    if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
+    return p;
+}
+
+// The parts that ranges have summed apart: g, the norm, b_g, joined in order of the ranges.
+static void ttt__join_parts(const ttt__mttt *m, ttt_real **d) {
+    int64_t D = m->D, shares = m->bs * m->R, hD = m->h * D;
+    void (*zip)(int64_t, const ttt_real *, int, const ttt_real *, int, ttt_real *) = m->hand.k->zip[TTT__ZIP_add];
+    for (int64_t s = 0; s < shares; s++) {
+        const ttt_real *sums = m->part_s + s * (2 * m->H + 1) * D;
+        zip(m->H * hD, d[TTT__MTTT_G_KERNEL], 1, m->part_g + s * m->H * hD, 1, d[TTT__MTTT_G_KERNEL]);
+        zip(D, d[TTT__MTTT_G_BIAS], 1, sums + 2 * m->H * D, 1, d[TTT__MTTT_G_BIAS]);
+        for (int64_t h = 0; h < m->H && m->scale; h++) {
+            zip(D, d[TTT__MTTT_LN_SCALE] + h * D, 1, sums + 2 * h * D, 1, d[TTT__MTTT_LN_SCALE] + h * D);
+            zip(D, d[TTT__MTTT_LN_BIAS] + h * D, 1, sums + (2 * h + 1) * D, 1, d[TTT__MTTT_LN_BIAS] + h * D);
+        }
+    }
+}
+
+// dW_0, summed over sequences, into the parameters it was copied from.
+static void ttt__start_back(const ttt__mttt *m, ttt_real **d) {
+    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
+    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
+    for (int i = 0; i < 4; i++)
+        for (int64_t j = 0; j < m->bs * m->H && d[TTT__MTTT_W0 + i]; j++) {
+            ttt_real *to = d[TTT__MTTT_W0 + i] + j % m->H * size[i];
+            m->hand.k->zip[TTT__ZIP_add](size[i], to, 1, m->dw + j * m->shape.size + offset[i], 1, to);
+        }
+}
+
+static bool ttt__mttt_back_room(ttt__mttt *m) {
+    int64_t chunk = m->bs * m->N * m->D, D = m->D;
+    m->df = ttt__room_of(m->c, chunk, false);
+    m->f = ttt__room_of(m->c, chunk, false);
+    m->dq = ttt__room_of(m->c, chunk, false);
+    m->dk = ttt__room_of(m->c, chunk, false);
+    m->dw = ttt__room_of(m->c, m->bs * m->H * m->shape.size, false);
+    m->phi_t = ttt__room_of(m->c, D * D, false);
+    m->psi_t = ttt__room_of(m->c, D * D, false);
+    m->h_t = ttt__room_of(m->c, D * D, false);
+    m->part_g = ttt__room_of(m->c, m->bs * m->R * D * D, false);
+    m->part_s = ttt__room_of(m->c, m->bs * m->R * (2 * m->H + 1) * D, false);
+    if (m->c->result) return false;
+    for (int64_t h = 0; h < m->H; h++) {
+        m->hand.k->transpose(D, m->h, m->phi + h * D * m->h, m->h, m->phi_t + h * m->h * D, D);
+        m->hand.k->transpose(D, m->h, m->psi + h * D * m->h, m->h, m->psi_t + h * m->h * D, D);
+    }
+    m->hand.k->transpose(D, D, m->hk, D, m->h_t, D);
+    return true;
+}
+
+static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
+    ttt_ctx *c = m->c;
+    int64_t shares = m->bs * m->R, rows = m->bs * m->N, D = m->D;
+    ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL] };
+    memset(m->dw, 0, (size_t)(m->bs * m->H * m->shape.size) * sizeof *m->dw);
+    memset(m->dk, 0, (size_t)(rows * D) * sizeof *m->dk);
+    memset(m->part_g, 0, (size_t)(shares * D * D) * sizeof *m->part_g);
+    memset(m->part_s, 0, (size_t)(shares * (2 * m->H + 1) * D) * sizeof *m->part_s);
+    ttt__parallel(c, -1, shares, 1, ttt__output_back_share, m);
+    ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
+    for (m->t = m->T - 1; m->t >= 0; m->t--) {
+        ttt__rate_back(m, d[TTT__MTTT_RATES]);
+        ttt__parallel(c, -1, shares, 1, ttt__step_back_share, m);
+        ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
+    }
+    ttt__start_back(m, d);
+    ttt__join_parts(m, d);
+    ttt__parallel(c, -1, 3 * m->H, 1, ttt__sums_share, &sums);
+    ttt__parallel(c, -1, shares, 1, ttt__views_back_share, m);
+    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[TTT__MTTT_H_BIAS]);
+    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[TTT__MTTT_PSI_BIAS]);
+    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[TTT__MTTT_PHI_BIAS]);
+}
+
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
+    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt m;
+    ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
+    if (!ttt__mttt_setup(&m, c, y) || !ttt__mttt_back_room(&m)) return;
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
+        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
+    m.dx = ttt__gradient_room(c, y, into, add, 0);
+    m.dy = g->data;
+    int64_t all = m.bs;
+    for (m.b0 = 0; m.b0 < m.B && !c->result; m.b0 += all) {
+        m.bs = TTT__MIN(all, m.B - m.b0);
+        ttt__mttt_chunk_back(&m, d);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// The tape's version on the op's inputs.
+static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+    ttt_tensor *w[TTT__MTTT_W0 + 4];
+    ttt_mixer_desc d = a->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
+    d.inner_lrs = a->rates;
+    if (a->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, a->L), a->order);
+    return ttt__mttt_tape(c, &d, w, in[0], NULL);
+}
+
+static int64_t ttt__fused_mttt_count(const ttt_tensor *y) {
+    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+    return (int64_t)(ttt__mttt_flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+}
+static const ttt_op ttt__op_fused_mttt = { "mttt", "y = f_W(x psi) h, W after T inner steps", -1, 0, 0, ttt__fused_mttt_forward, NULL,
+                                           ttt__fused_mttt_composite, ttt__fused_mttt_back, ttt__fused_mttt_count };
+
+// A layer as one node. losses, if wanted, are numbers: they cannot be differentiated.
+static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt__mttt_arg a;
+    ttt_tensor *in[TTT__MTTT_W0 + 5];
+    int n = 1, rows = TTT__MTTT_W0 + d->mixer->learner->n_rows;
+    memset(&a, 0, sizeof a);
+    memset(a.at, -1, sizeof a.at);
+    in[0] = x;
+    for (int row = 0; row < rows; row++) {
+        if (!w[row]) continue;
+        a.at[row] = (signed char)n;
+        in[n++] = w[row];
+    }
+    a.d = *d;
+    a.T = d->inner_steps ? d->inner_steps : 1;
+    for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    const ttt_tensor *order = !d->inner_sgd ? NULL : d->order ? d->order : ttt__draw_order(c, d->heads, x->shape.dim[1]);
+    if (!ttt__inner_good(c, d->mixer->learner, a.T, true, order, d->heads)) return ttt_detach(c, x);
+    for (int64_t i = 0; order && i < order->size; i++)
+        if (order->index[i] < 0 || order->index[i] >= x->shape.dim[1])
+            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected", d->mixer->name, (long long)order->index[i], (long long)x->shape.dim[1] - 1);
+    if (order) {
+        a.order = order->index;
+        a.L = order->shape.dim[1];
+    }
+    a.want_losses = losses != NULL;
+    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE(a.T + 1));
+    ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
+    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, &y, 1, NULL, 0);
+    return y;
+}
+
+// ---- [8] THE REGISTRY ----------------------------------------------------------------------------
+static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    const ttt_learner *l = d->mixer->learner;
+    bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
+    if (d->no_fused || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
+    return ttt__mttt_fused(c, d, w, x, losses);
+}
+
 static const ttt_mixer ttt__mixers[] = {
     { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_forward, ttt__mttt_flops },
     { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops },

@@ -870,6 +870,7 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
     KN(store)(x, v);
     return KN(load_part)(x, n);
 }
+#ifndef TTT__ROW_SUM
 #define TTT__ROW_SUM(result, n, term)                                            \
     double result = 0;                                                           \
     for (int64_t begin = 0; begin < (n); begin += 1024) {                        \
@@ -888,6 +889,7 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
         for (; i + LANES <= (n); i += LANES) term(i, LANES);   \
         if (i < (n)) term(i, (n) - i);                         \
     }
+#endif
 
 KERNEL double KN(sum)(int64_t n, const ttt_real *a) {
 #define TERM(i, n) KN(part)(a, i, n)
@@ -1217,8 +1219,6 @@ static const ttt__kernels KN(table) = {
 #undef TILES_16
 };
 
-#undef TTT__ROW_SUM
-#undef TTT__ROW_EACH
 
 // -- the list: TTT__KERNEL_FILE, once for every instruction set this compiler can make
 #elif defined(TTT__FOR_EACH_SET)

@@ -27,19 +27,15 @@
 enum { OUT, GRAD, TRAJ, FINAL, KINDS };
 static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
 
-// The ways of computing a case. A row whose flag is off has no code to run yet, and no lines.
-enum { HAS_FUSED = false };
-typedef struct {
-    const char *name;  // as printed
-    bool exists;
-} way;
-static const way ways[] = { { "tape", true }, { "fused", HAS_FUSED } };
+// The ways of computing a case: op by op, and by the fused ops where a family has them.
+enum { TAPE, FUSED, WAYS };
+static const char *const way_name[WAYS] = { "tape", "fused" };
 
 typedef struct family family;
 typedef struct {
     ttt_ctx *c;
     const family *family;
-    const way *way;          // for families that are computed in more than one
+    int way;
     ttt_bundle file, exact;  // the case; its float64 companion, or nothing
     bool *used;              // tensors of the case that were looked at
     bool extract;            // a cut-down case: tensors may be missing
@@ -52,6 +48,7 @@ struct family {
     const char *name;    // as printed
     const char *begins;  // how its metadata word begins
     void (*run)(replay *r);
+    bool fused;          // has fused ops
     double tolerance[KINDS];
 };
 
@@ -226,6 +223,7 @@ static ttt_tensor *first_columns(replay *r, const ttt_tensor *t, int64_t n) {
 static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix, const char *out_prefix, bool gradients) {
     ttt_ctx *c = r->c;
     ttt_params p = { 0 };
+    d.no_fused = r->way == TAPE;
     d.dim = (int64_t)number(r, "d");
     d.heads = (int64_t)number(r, "H");
     ttt_tensor **w = ttt_mixer_new(c, &d, &p, ""), *losses = NULL, *x = need(r, "in.x");
@@ -289,6 +287,7 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     else if (strcmp(layer, "self_attention") == 0) d.mixer.mixer = ttt_mixer_find("self-attention");
     else fail(r, "unknown layer_type '%s'", layer);
     d.mixer.heads = (int64_t)number(r, "num_heads");
+    d.mixer.no_fused = r->way == TAPE;
     m->softmax = strcmp(layer, "self_attention") == 0;
     m->p = (ttt_params){ 0 };
     m->vit = r->why[0] ? NULL : ttt_vit_new(r->c, &d, &m->p);
@@ -510,15 +509,15 @@ static void run_byol(replay *r) {
 
 // ---- all cases -----------------------------------------------------------------------------------
 static const family families[] = {  // tolerances: out, grad, traj, final
-    { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, { 1e-5, 1e-4, 0, 0 } },
-    { "attn", "mttt.LinearAttention", run_linear_attention, { 5e-6, 2e-5, 0, 0 } },
-    { "attn", "flax.MultiHeadDotProductAttention", run_self_attention, { 5e-6, 2e-5, 0, 0 } },
-    { "attn", "equivalence TTT-Linear", run_equivalence, { 5e-6, 0, 0, 0 } },
-    { "vit", "mttt.Model", run_vit, { 1e-5, 5e-5, 5e-5, 5e-5 } },
-    { "meta", "MAML", run_maml, { 5e-6, 5e-5, 0, 0 } },
-    { "meta", "BYOL", run_byol, { 5e-6, 5e-5, 0, 0 } },
-    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, { 0, 0, 0, 0 } },
-    { "ttt_lm_layer", "ttt-lm-pytorch TTT", NULL, { 0, 0, 0, 0 } },
+    { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, true, { 1e-5, 1e-4, 0, 0 } },
+    { "attn", "mttt.LinearAttention", run_linear_attention, true, { 5e-6, 2e-5, 0, 0 } },
+    { "attn", "flax.MultiHeadDotProductAttention", run_self_attention, true, { 5e-6, 2e-5, 0, 0 } },
+    { "attn", "equivalence TTT-Linear", run_equivalence, true, { 5e-6, 0, 0, 0 } },
+    { "vit", "mttt.Model", run_vit, true, { 1e-5, 5e-5, 5e-5, 5e-5 } },
+    { "meta", "MAML", run_maml, false, { 5e-6, 5e-5, 0, 0 } },
+    { "meta", "BYOL", run_byol, false, { 5e-6, 5e-5, 0, 0 } },
+    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, false, { 0, 0, 0, 0 } },
+    { "ttt_lm_layer", "ttt-lm-pytorch TTT", NULL, false, { 0, 0, 0, 0 } },
 };
 
 static const family *family_of(const char *text) {
@@ -549,8 +548,8 @@ static void load_companion(replay *r, const char *path) {
 }
 
 // One case with one way of computing on one instruction set. Returns whether it passed.
-static bool replay_once(const char *path, const char *isa, const way *how) {
-    replay r = { .way = how, .c = ttt_open(&(ttt_desc){ .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS }), .worst = { -1, -1, -1, -1 } };
+static bool replay_once(const char *path, const char *isa, int way) {
+    replay r = { .way = way, .c = ttt_open(&(ttt_desc){ .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS }), .worst = { -1, -1, -1, -1 } };
     ttt_safetensors_read(r.c, path, &r.file);
     load_companion(&r, path);
     r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);
@@ -562,7 +561,7 @@ static bool replay_once(const char *path, const char *isa, const way *how) {
     for (int64_t i = 0; i < r.file.n_tensors; i++)
         if (!r.used[i]) fail(&r, "nothing looked at the tensor '%s'", r.file.tensors[i].name);
     if (r.worst[OUT] < 0 && r.worst[TRAJ] < 0) fail(&r, "nothing was compared");
-    print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, how->name, isa, r.why[0] ? "FAIL" : "pass");
+    print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, way_name[way], isa, r.why[0] ? "FAIL" : "pass");
     bool passed = !r.why[0];
     free(r.used);
     ttt_close(r.c);
@@ -593,8 +592,8 @@ static int replay_case(const char *path) {
         return SKIPPED;
     }
     bool passed = true;
-    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
-        for (int i = 0; ttt_isa_name(i) && ways[w].exists; i++) passed = replay_once(path, ttt_isa_name(i), &ways[w]) && passed;
+    for (int way = TAPE; way <= (f->fused ? FUSED : TAPE); way++)
+        for (int i = 0; ttt_isa_name(i); i++) passed = replay_once(path, ttt_isa_name(i), way) && passed;
     return passed ? PASSED : FAILED;
 }
 

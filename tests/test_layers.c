@@ -5,6 +5,7 @@
 #include "ttt_test.h"
 
 #define DOUBLE (sizeof(ttt_real) == 8)
+#define REAL(x) ((ttt_real)(x))
 
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 7 }); }
 
@@ -327,6 +328,58 @@ static void check_mixer(const char *mixer, ttt_mixer_desc d, int orders, double 
     int n = wrt_of(&l, wrt);
     check_orders(c, mixer, layer_value, wrt, n, &l, orders, limit);
     ttt_close(c);
+}
+
+// Largest difference, relative to the largest element.
+static double difference(const ttt_tensor *a, const ttt_tensor *b) {
+    double largest = 1e-30;
+    for (int64_t i = 0; i < b->size; i++) largest = fmax(largest, fabs((double)b->data[i]));
+    return ttt_max_abs_diff(a, b) / largest;
+}
+
+// Outputs, inner losses and all gradients of a mixer, fused and op by op on the tape.
+static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t N) {
+    ttt_ctx *c = ttt_open(o);
+    ttt_params p = { 0 };
+    ttt_tensor *wrt[64], *g[2][64], *y[2], *losses[2] = { NULL, NULL };
+    d.dim = 24;
+    d.heads = 3;
+    d.inner_lr = REAL(0.7);
+    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "l"), *x = ttt_randn(c, TTT_SHAPE(B, N, 24)), *seed = ttt_randn(c, x->shape);
+    int n = 0;
+    for (; n < p.n; n++) {
+        wrt[n] = p.item[n].value;
+        for (int64_t j = 0; j < wrt[n]->size; j++) wrt[n]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(c)));
+    }
+    wrt[n++] = x;
+    if (d.inner_sgd) d.order = ttt__draw_order(c, 3, N);
+    for (int tape = 0; tape < 2; tape++) {
+        d.no_fused = tape;
+        y[tape] = ttt_mixer_forward(c, &d, w, x, d.mixer->learner ? &losses[tape] : NULL);
+        ttt_vjp(c, y[tape], seed, wrt, n, g[tape], TTT_FIRST_ORDER);
+    }
+    CHECK(ttt_ok(c));
+    double out = difference(y[0], y[1]), grad = 0, bound = DOUBLE ? 1e-12 : 2e-5;
+    if (losses[0]) out = fmax(out, difference(losses[0], losses[1]));
+    for (int i = 0; i < n; i++) grad = fmax(grad, difference(g[0][i], g[1][i]));
+    if (!(out <= bound) || !(grad <= 10 * bound))
+        printf("  %s on %s, %d threads: T=%d bias=%d norm=%d sgd=%d rates=%d identity=%d normaliser=%d B=%lld N=%lld: out %.1e grad %.1e %s\n", d.mixer->name, ttt_isa(c),
+               ttt_threads(c), d.inner_steps, !d.no_inner_bias, !d.no_decoder_norm, d.inner_sgd, d.learn_rates, d.identity_map, (int)d.normaliser, (long long)B, (long long)N, out, grad, ttt_error(c));
+    CHECK(out <= bound);
+    CHECK(grad <= 10 * bound);
+    ttt_close(c);
+}
+static void fused_layers_equal_their_definition(void) {
+    static const int64_t size[][2] = { { 6, 210 }, { 1, 3 }, { 2, 66 } };  // one, several, and cut-up ranges of tokens
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (int m = 0; ttt_mixer_at(m); m++)
+            for (int options = 0; options < 32; options++) {
+                bool learns = ttt_mixer_at(m)->learner != NULL;
+                if (!learns && options > 3) continue;
+                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .identity_map = options & 1, .normaliser = options & 2 ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+                if (learns) d = (ttt_mixer_desc){ .mixer = ttt_mixer_at(m), .inner_steps = options & 1 ? 3 : 1, .no_inner_bias = options >> 1 & 1, .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1, .learn_rates = options >> 4 & 1 };
+                check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d, size[options % 3][0], size[options % 3][1]);
+            }
 }
 
 static void gradients_pass_through_inner_steps_to_order_4(void) {
@@ -666,6 +719,7 @@ int main(int argc, char **argv) {
         T(layer_norm_has_mean_zero_and_variance_one),
         T(elu1_is_elu_plus_one),
         T(mttt_linear_equals_loops_by_hand),
+        T(fused_layers_equal_their_definition),
         T(gradients_pass_through_inner_steps_to_order_4),
         T(gradients_of_every_mixer_and_option),
         T(outer_gradients_need_the_inner_ones),
