@@ -365,7 +365,27 @@ KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt
 #undef TERM
 }
 
-static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product) };
+// y = elu(y) + 1 in place; its derivative at x is 1 where y > 1, else y itself.
+INLINE void KN(elu1_part)(ttt_real *y, int64_t i, int64_t n) {
+    VEC v = KN(part)(y, i, n);
+    KN(put)(y, i, n, KN(select)(v > NUM(0), v + NUM(1), KN(exp)(v, v)));
+}
+KERNEL void KN(elu1)(int64_t n, ttt_real *y) {
+#define TERM(i, n) KN(elu1_part)(y, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+INLINE void KN(elu1_back_part)(const ttt_real *y, ttt_real *d, int64_t i, int64_t n) {
+    VEC v = KN(part)(y, i, n);
+    KN(put)(d, i, n, KN(part)(d, i, n) * KN(select)(v > NUM(1), KN(splat)(1), v));
+}
+KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
+#define TERM(i, n) KN(elu1_back_part)(y, d, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back) };
 
 // ==================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -870,7 +890,7 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
 
 // y = q (k^T v) / normaliser, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
         q = ttt_elu1(c, q);
@@ -923,6 +943,8 @@ typedef struct ttt__layer_kernels {
     void (*decode_back)(const ttt__decoder *p, ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx);
     void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
     void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
+    void (*elu1)(int64_t n, ttt_real *y);
+    void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_layers.h"
@@ -1693,12 +1715,558 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     return y;
 }
 
+// -- linear attention, and the layer that is linear attention
+// Per sequence and head, with K~ = [K 1] if the learner has a bias (else K) and likewise Q~:
+//     C = K~^T V       A = K~^T K~       s = K^T 1       F = Q~ W (/ Q s)       y = F O + b_o
+// Linear attention reads off W = C, or C / (N h). MTTT-Linear without decoder norm has V = (x - b_g) g^T,
+// and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
+// tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
+// again, at the same cost; A is then not even looked at.
+typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
+    const ttt_real *kernel, *bias;
+    int64_t row, head;
+} ttt__view;
+
+typedef struct ttt__linear_arg {
+    ttt_mixer_desc d;
+    int T;
+    ttt_real rates[TTT_MAX_INNER_STEPS];
+    signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
+    ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
+    ttt_real *sums;                      // (B,H,part): C, s, A
+    ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
+} ttt__linear_arg;
+
+typedef struct ttt__linear {
+    ttt_ctx *c;
+    ttt__hand hand;
+    const ttt__linear_arg *a;
+    bool learns, bias, adaptive, mapped, needs_a;
+    int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
+    int64_t b0, bs, part;                // the chunk of sequences at work; reals of one block of sums
+    const ttt_real *x, *o, *o_b, *g, *w0[2];
+    ttt__view q, k, v;
+    ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
+    ttt_real *parts;                     // sums of each range and head
+    ttt_real *y, *work;
+    int64_t work_size;
+    // backward
+    const ttt_real *dy;
+    ttt_real *dx, *dq, *dk, *dv, *df;    // of the chunk; dx of all
+    ttt_real *q_t, *k_t, *v_t, *o_t;     // transposed kernels (D,D)
+    ttt_real *dw0, *ds, *d_rates;        // of the chunk (bs,H,e h), (bs,H,h h), (bs,H,T)
+    bool wants_w0;
+} ttt__linear;
+
+static ttt_real *ttt__sums_of(const ttt__linear *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
+static ttt_real *ttt__weights_of(const ttt__linear *m, int t, int64_t b, int64_t h) {
+    return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
+}
+static ttt_real *ttt__kept_sums(const ttt__linear *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->part; }
+
+// The share of a range, and the parts of its thread's room.
+typedef struct ttt__lines {
+    ttt__hand hand;
+    int64_t b, rows, at, local;          // sequence; tokens; where they lie in (B,N,D), in the chunk
+    ttt_real *room[2];                   // (rows,D) each
+    ttt_real *small[8];                  // (h+1,h+1) each
+    ttt_real *row;                       // (rows)
+} ttt__lines;
+
+static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread) {
+    ttt__lines g;
+    int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
+    ttt_real *p = m->work + thread * m->work_size;
+    g.hand = m->hand;
+    g.hand.pack = m->c->pack[thread];
+    g.b = m->b0 + share / m->R;
+    g.rows = to - from;
+    g.at = (g.b * m->N + from) * m->D;
+    g.local = g.at - m->b0 * m->N * m->D;
+    for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
+    for (int i = 0; i < 8; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
+    g.row = p;
+    return g;
+}
+
+// Rows of x times one head's kernel plus its bias, into columns of `to`.
+static void ttt__view_head(const ttt__linear *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
+    ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
+                  v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
+}
+static void ttt__map_rows(const ttt__linear *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
+    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1(m->h, p + i * m->D);
+}
+static void ttt__map_rows_back(const ttt__linear *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
+    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1_back(m->h, p + i * m->D, d + i * m->D);
+}
+
+// Forward, first half: K and V of a range, and their sums.
+static void ttt__linear_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__lines g = ttt__lines_of(m, share, thread);
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt_real *k = (m->a->k ? m->a->k + g.at : g.room[0]) + h * m->h, *v = (m->a->v ? m->a->v + g.at : g.room[1]) + h * m->h;
+            ttt_real *sums = ttt__sums_of(m, share, h), *s = sums + m->e * m->h;
+            memset(sums, 0, (size_t)m->part * sizeof *sums);
+            ttt__view_head(m, &g, &m->k, h, k);
+            ttt__view_head(m, &g, &m->v, h, v);
+            ttt__map_rows(m, &g, k);
+            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
+            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
+            if (m->adaptive || (m->bias && m->needs_a)) g.hand.k->sum_rows(g.rows, m->h, m->D, k, s);
+            if (m->needs_a) ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(k, m->D), s + m->h, m->h);
+        }
+    }
+}
+
+// A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
+static void ttt__gram(const ttt__linear *m, const ttt_real *sums, ttt_real *A) {
+    const ttt_real *s = sums + m->e * m->h;
+    for (int64_t i = 0; i < m->h; i++) {
+        memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
+        if (m->bias) A[i * m->e + m->h] = A[m->h * m->e + i] = s[i];
+    }
+    if (m->bias) A[m->h * m->e + m->h] = (ttt_real)m->N;
+}
+
+static void ttt__join_sums(const ttt__linear *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
+    for (int64_t r = 1; r < m->R; r++) {
+        ttt_real *to = ttt__sums_of(m, b * m->R, h);
+        m->hand.k->zip[TTT__ZIP_add](m->part, to, 1, ttt__sums_of(m, b * m->R + r, h), 1, to);
+    }
+}
+
+static bool ttt__is_zero(const ttt_real *p, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (p[i] != 0) return false;
+    return true;
+}
+
+// c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
+static void ttt__slope(const ttt__linear *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
+    int64_t n = m->e * m->h;
+    s->k->map[TTT__MAP_scale](n, C, G, -1);
+    if (A) {
+        ttt__mul_set(s, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(w, m->h), Aw, m->h);
+        ttt__mul_add(s, m->e, m->h, m->h, ttt__plain(Aw, m->h), ttt__plain(S, m->h), G, m->h);
+    }
+    s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
+}
+static void ttt__gram_of_decoder(const ttt__linear *m, const ttt__hand *s, int64_t h, ttt_real *S) {
+    const ttt_real *g = m->g + h * m->h * m->D;
+    ttt__mul_set(s, m->h, m->h, m->D, ttt__plain(g, m->D), ttt__turned(g, m->D), S, m->h);
+}
+
+// Second half, one share a sequence and head: from the sums to the weights that are read with.
+static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    for (int64_t i = begin; i < end; i++) {
+        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
+        int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
+        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *S = g.small[1], *Aw = g.small[2], *G = g.small[3];
+        ttt__join_sums(m, b, h);
+        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->part * sizeof *C);
+        if (!m->learns) {
+            m->hand.k->map[TTT__MAP_scale](n, C, ttt__weights_of(m, 0, g.b, h), m->rate_unit);
+            continue;
+        }
+        ttt_real *w = ttt__weights_of(m, 0, g.b, h);
+        memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
+        if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
+        if (m->needs_a) {
+            ttt__gram(m, C, A);
+            ttt__gram_of_decoder(m, &g.hand, h, S);
+        }
+        for (int t = 0; t < m->a->T; t++) {
+            ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
+            ttt__slope(m, &g.hand, m->needs_a ? A : NULL, C, S, w, Aw, G);
+            m->hand.k->map[TTT__MAP_scale](n, G, G, m->a->rates[t]);
+            m->hand.k->zip[TTT__ZIP_sub](n, w, 1, G, 1, next);
+            w = next;
+        }
+    }
+}
+
+// F = Q W of a head; with the adaptive normaliser each row divided by q s, which goes into `divisor`.
+static void ttt__read_head(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
+    const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
+    const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
+    ttt__mul_init(&g->hand, g->rows, m->h, m->h, ttt__plain(q, m->D), ttt__plain(w, m->h), m->bias ? w + m->h * m->h : NULL, 0, f, m->D);
+    for (int64_t i = 0; i < g->rows && m->adaptive; i++)
+        g->hand.k->map[TTT__MAP_scale](m->h, f + i * m->D, f + i * m->D, (ttt_real)(1 / g->hand.k->dot(m->h, q + i * m->D, s)));
+}
+static void ttt__linear_output_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__lines g = ttt__lines_of(m, share, thread);
+        ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
+        for (int64_t h = 0; h < m->H; h++) {
+            ttt__view_head(m, &g, &m->q, h, q + h * m->h);
+            ttt__map_rows(m, &g, q + h * m->h);
+            ttt__read_head(m, &g, h, q + h * m->h, f + h * m->h);
+        }
+        ttt__mul_init(&g.hand, g.rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->o, m->D), m->o_b, 0, m->y + g.at, m->D);
+    }
+}
+
+// Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
+// adaptive normaliser F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn q.
+static void ttt__divide_back(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
+    const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
+    for (int64_t i = 0; i < g->rows; i++) {
+        double n = 1 / g->hand.k->dot(m->h, q + i * m->D, s), d = -g->hand.k->dot(m->h, df + i * m->D, f + i * m->D) * n;
+        g->hand.k->map[TTT__MAP_scale](m->h, df + i * m->D, df + i * m->D, (ttt_real)n);
+        g->row[i] = (ttt_real)d;
+    }
+    ttt__mul_set(&g->hand, 1, m->h, g->rows, ttt__plain(g->row, g->rows), ttt__plain(q, m->D), ds, m->h);
+}
+static void ttt__linear_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__lines g = ttt__lines_of(m, share, thread);
+        ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
+        for (int64_t h = 0; h < m->H; h++) {
+            const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g.b, h), *q = m->a->q + g.at + h * m->h, *f = m->a->f + g.at + h * m->h;
+            ttt_real *df = m->df + g.local + h * m->h, *dq = m->dq + g.local + h * m->h, *dw = ttt__sums_of(m, share, h), *ds = dw + m->e * m->h;
+            memset(dw, 0, (size_t)m->part * sizeof *dw);
+            if (m->adaptive) ttt__divide_back(m, &g, h, q, f, df, ds);
+            ttt__mul_set(&g.hand, g.rows, m->h, m->h, ttt__plain(df, m->D), ttt__turned(w, m->h), dq, m->D);
+            if (m->adaptive) ttt__mul_add(&g.hand, g.rows, m->h, 1, ttt__plain(g.row, 1), ttt__plain(ttt__kept_sums(m, g.b, h) + m->e * m->h, m->h), dq, m->D);
+            ttt__map_rows_back(m, &g, q, dq);
+            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(q, m->D), ttt__plain(df, m->D), dw, m->h);
+            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, df, dw + m->h * m->h);
+            if (m->wants_w0 && !m->needs_a) {
+                const ttt_real *k = m->a->k + g.at + h * m->h;
+                ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(k, m->D), ds + m->h, m->h);
+                if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, k, ds);
+            }
+        }
+    }
+}
+
+// y (n,n) += a + a^T
+static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
+}
+
+// The T steps backwards, with W' = W - eta c (A W S - C), P = -eta c dW' S and A, S symmetric:
+//   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
+// In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
+static void ttt__steps_back(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
+    ttt_real *A = g->small[0], *S = g->small[1], *Aw = g->small[2], *G = g->small[3], *P = g->small[4];
+    int64_t n = m->e * m->h, hh = m->h * m->h;
+    const ttt__kernels *k = g->hand.k;
+    bool has_a = m->needs_a || m->wants_w0;
+    if (has_a) {
+        ttt__gram(m, sums, A);
+        ttt__gram_of_decoder(m, &g->hand, h, S);
+    }
+    for (int t = m->a->T - 1; t >= 0; t--) {
+        const ttt_real *w = ttt__weights_of(m, t, g->b, h);
+        ttt__slope(m, &g->hand, m->needs_a ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
+        if (d_rates) d_rates[t] = (ttt_real)-k->dot(n, dw, G);
+        k->map[TTT__MAP_scale](n, dw, G, m->a->rates[t] * m->rate_unit);  // eta c dW'
+        k->zip[TTT__ZIP_add](n, dc, 1, G, 1, dc);
+        if (!has_a) continue;
+        k->map[TTT__MAP_scale](n, G, G, -1);
+        if (m->needs_a) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
+        ttt__mul_set(&g->hand, m->e, m->h, m->h, ttt__plain(G, m->h), ttt__plain(S, m->h), P, m->h);
+        if (m->needs_a) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
+        ttt__mul_add(&g->hand, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(P, m->h), dw, m->h);
+    }
+}
+
+// Second part, one share a sequence and head: from dW to what K and V need, left in the first range's
+// block: dC, ds, and dA + dA^T.
+static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    for (int64_t i = begin; i < end; i++) {
+        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
+        int64_t h = i % m->H, n = m->e * m->h, e = m->e;
+        ttt_real *block = ttt__sums_of(m, i / m->H * m->R, h), *ds = block + n, *dw = m->dw0 + i * n;
+        ttt_real *da = g.small[5], *both = g.small[6], *dc = g.small[7];
+        ttt__join_sums(m, i / m->H, h);
+        if (!m->learns) {
+            m->hand.k->map[TTT__MAP_scale](n, block, block, m->rate_unit);
+            continue;
+        }
+        memcpy(dw, block, (size_t)n * sizeof *dw);
+        memset(da, 0, (size_t)(e * e) * sizeof *da);
+        memset(both, 0, (size_t)(e * e) * sizeof *both);
+        memset(dc, 0, (size_t)n * sizeof *dc);
+        ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
+        memcpy(block, dc, (size_t)n * sizeof *dc);
+        if (!m->needs_a) continue;
+        ttt__add_both(e, da, both);
+        for (int64_t r = 0; r < m->h; r++) {
+            memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
+            if (m->bias) ds[r] = both[r * e + m->h];
+        }
+    }
+}
+
+// Third part: dV = K~ dC, dK = V dC^T + 1 ds + K (dA + dA^T) of a range, and dx.
+static void ttt__linear_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    bool has_s = m->adaptive || (m->bias && m->needs_a);
+    for (int64_t share = begin; share < end; share++) {
+        ttt__lines g = ttt__lines_of(m, share, thread);
+        for (int64_t h = 0; h < m->H; h++) {
+            const ttt_real *block = ttt__sums_of(m, share / m->R * m->R, h), *ds = block + m->e * m->h;
+            const ttt_real *k = m->a->k + g.at + h * m->h, *v = m->a->v + g.at + h * m->h;
+            ttt_real *dk = m->dk + g.local + h * m->h, *dv = m->dv + g.local + h * m->h;
+            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(block, m->h), m->bias ? block + m->h * m->h : NULL, 0, dv, m->D);
+            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(v, m->D), ttt__turned(block, m->h), has_s ? ds : NULL, 0, dk, m->D);
+            if (m->needs_a) ttt__mul_add(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(ds + m->h, m->h), dk, m->D);
+            ttt__map_rows_back(m, &g, k, dk);
+        }
+        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dq + g.local, m->D), ttt__plain(m->q_t, m->D), m->dx + g.at, m->D);
+        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dk + g.local, m->D), ttt__plain(m->k_t, m->D), m->dx + g.at, m->D);
+        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dv + g.local, m->D), ttt__plain(m->v_t, m->D), m->dx + g.at, m->D);
+    }
+}
+
+// Gradients of the parameters, summed over the chunk: four products a head, each head a share of its own.
+typedef struct ttt__linear_sums {
+    const ttt__linear *m;
+    ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
+} ttt__linear_sums;
+static void ttt__linear_params_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear_sums *s = (const ttt__linear_sums *)arg;
+    const ttt__linear *m = s->m;
+    int64_t first = m->b0 * m->N * m->D, rows = m->bs * m->N;
+    ttt__hand hand = m->hand;
+    hand.pack = m->c->pack[thread];
+    for (int64_t i = begin; i < end; i++) {
+        int64_t h = i / 4, column = h * m->h, row = h * m->h * m->D;
+        ttt__mat x = ttt__turned(m->x + first, m->D);
+        if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
+        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
+        if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
+        if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
+        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + column, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
+    }
+}
+
+static void ttt__add_rows(const ttt__linear *m, const ttt_real *a, ttt_real *y) {  // y (D) += the sum of the chunk's rows
+    ttt_real *sum = m->work;
+    m->hand.k->sum_rows(m->bs * m->N, m->D, m->D, a, sum);
+    m->hand.k->zip[TTT__ZIP_add](m->D, y, 1, sum, 1, y);
+}
+
+// What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
+static void ttt__learner_params_back(const ttt__linear *m, const ttt_real *g_bias, ttt_real **d) {
+    int64_t D = m->D, hh = m->h * m->h, n = m->e * m->h;
+    const ttt__kernels *k = m->hand.k;
+    ttt_real *sum = m->work, *both = m->work + D;
+    k->sum_rows(m->bs * m->N, D, D, m->dv, sum);
+    k->map[TTT__MAP_scale](D, sum, sum, -1);
+    ttt__mul_add(&m->hand, 1, D, D, ttt__plain(sum, D), ttt__plain(m->g, D), d[TTT__MTTT_G_BIAS], D);
+    ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
+    for (int64_t h = 0; h < m->H && m->needs_a; h++) {
+        memset(both, 0, (size_t)hh * sizeof *both);
+        for (int64_t b = 0; b < m->bs; b++) ttt__add_both(m->h, m->ds + (b * m->H + h) * hh, both);
+        ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
+    }
+    for (int64_t i = 0; i < m->bs * m->H; i++) {
+        int64_t h = i % m->H;
+        k->zip[TTT__ZIP_add](hh, d[TTT__MTTT_W0] + h * hh, 1, m->dw0 + i * n, 1, d[TTT__MTTT_W0] + h * hh);
+        if (m->bias) k->zip[TTT__ZIP_add](m->h, d[TTT__MTTT_W0 + 1] + h * m->h, 1, m->dw0 + i * n + hh, 1, d[TTT__MTTT_W0 + 1] + h * m->h);
+        if (d[TTT__MTTT_RATES]) k->zip[TTT__ZIP_add](m->a->T, d[TTT__MTTT_RATES], 1, m->d_rates + i * m->a->T, 1, d[TTT__MTTT_RATES]);
+    }
+}
+
+static const ttt_real *ttt__linear_param(const ttt_tensor *y, int row) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
+}
+static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
+    ttt__view v = { ttt__linear_param(y, row), ttt__linear_param(y, row + 1), step, head };
+    return v;
+}
+
+// V's kernel g^T and bias -b_g g^T, of all heads.
+static void ttt__decoder_view(ttt__linear *m, const ttt_real *g_bias) {
+    ttt_real *gt = ttt__room_of(m->c, m->D * m->D, false), *bias = ttt__room_of(m->c, m->D, false);
+    m->v.kernel = gt;
+    m->v.bias = bias;
+    m->v.row = m->h;
+    m->v.head = m->D * m->h;
+    if (m->c->result) return;
+    for (int64_t h = 0; h < m->H; h++) m->hand.k->transpose(m->h, m->D, m->g + h * m->h * m->D, m->D, gt + h * m->D * m->h, m->h);
+    ttt__mul_set(&m->hand, 1, m->D, m->D, ttt__plain(g_bias, m->D), ttt__turned(m->g, m->D), bias, m->D);
+    m->hand.k->map[TTT__MAP_scale](m->D, bias, bias, -1);
+}
+
+static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    memset(m, 0, sizeof *m);
+    m->c = c;
+    m->a = a;
+    m->hand.k = c->k;
+    m->hand.lk = ttt__layer_kernels_of(c);
+    m->hand.pack = c->pack[0];
+    m->x = y->in[0]->data;
+    m->B = y->shape.dim[0];
+    m->N = y->shape.dim[1];
+    m->D = a->d.dim;
+    m->H = a->d.heads;
+    m->h = m->D / m->H;
+    m->learns = a->d.mixer->learner != NULL;
+    m->bias = m->learns && !a->d.no_inner_bias;
+    m->adaptive = !m->learns && a->d.normaliser == TTT_NORMALISER_ADAPTIVE;
+    m->mapped = !m->learns && !a->d.identity_map;
+    m->e = m->h + m->bias;
+    m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
+    m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
+    m->rows = (m->N + m->R - 1) / m->R;
+    m->bs = TTT__MIN(m->B, TTT__MAX(1, TTT__CHUNK_TOKENS / m->N));
+    m->work_size = 2 * m->rows * m->D + 8 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
+    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    if (m->learns) {
+        m->w0[0] = ttt__linear_param(y, TTT__MTTT_W0);
+        m->w0[1] = ttt__linear_param(y, TTT__MTTT_W0 + 1);
+        bool zero = ttt__is_zero(m->w0[0], m->D * m->h) && (!m->bias || ttt__is_zero(m->w0[1], m->D));
+        m->needs_a = a->T > 1 || !zero;
+        m->q = ttt__view_of(y, TTT__MTTT_PSI_KERNEL, m->h, m->D * m->h);
+        m->k = ttt__view_of(y, TTT__MTTT_PHI_KERNEL, m->h, m->D * m->h);
+        m->o = ttt__linear_param(y, TTT__MTTT_H_KERNEL);
+        m->o_b = ttt__linear_param(y, TTT__MTTT_H_BIAS);
+        m->g = ttt__linear_param(y, TTT__MTTT_G_KERNEL);
+        ttt__decoder_view(m, ttt__linear_param(y, TTT__MTTT_G_BIAS));
+    } else {
+        m->q = ttt__view_of(y, TTT__ATTENTION_Q_KERNEL, m->D, m->h);
+        m->k = ttt__view_of(y, TTT__ATTENTION_K_KERNEL, m->D, m->h);
+        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, m->D, m->h);
+        m->o = ttt__linear_param(y, TTT__ATTENTION_O_KERNEL);
+        m->o_b = ttt__linear_param(y, TTT__ATTENTION_O_BIAS);
+    }
+    m->wants_w0 = wants_w0 && m->learns;
+    m->part = m->e * m->h + m->h + (m->needs_a || m->wants_w0 ? m->h * m->h : 0);
+    m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
+    return !c->result;
+}
+
+static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__linear_arg *a = (ttt__linear_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__linear m;
+    bool keep = c->recording && !c->numbers_only;
+    if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
+        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
+    if (y->size == 0 || !ttt__linear_setup(&m, c, y, false)) return;
+    ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
+    for (int i = 0; i < 4 && keep; i++) *kept[i] = ttt__room_of(c, y->size, true);
+    if (keep) a->sums = ttt__room_of(c, m.B * m.H * m.part, true);
+    a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
+    m.y = y->data;
+    for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
+        m.bs = TTT__MIN(all, m.B - m.b0);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_sums_share, &m);
+        ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_share, &m);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+static bool ttt__linear_back_room(ttt__linear *m) {
+    int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
+    ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
+    const ttt__view *view[] = { &m->q, &m->k, &m->v };
+    for (int i = 0; i < 4; i++) *room[i] = ttt__room_of(m->c, chunk, false);
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__room_of(m->c, D * D, false);
+    m->o_t = ttt__room_of(m->c, D * D, false);
+    m->dw0 = ttt__room_of(m->c, heads * m->e * m->h, false);
+    m->ds = ttt__room_of(m->c, heads * m->h * m->h, false);
+    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__room_of(m->c, heads * m->a->T, false) : NULL;
+    if (m->c->result) return false;
+    for (int i = 0; i < 3; i++)
+        for (int64_t h = 0; h < m->H; h++)
+            m->hand.k->transpose(D, m->h, view[i]->kernel + h * view[i]->head, view[i]->row, *turned[i] + h * m->h * D, D);
+    m->hand.k->transpose(D, D, m->o, D, m->o_t, D);
+    return true;
+}
+
+static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__linear m;
+    ttt_real *d[TTT__MTTT_W0 + 2] = { NULL };
+    bool learns = a->d.mixer->learner != NULL;
+    int first = learns ? TTT__MTTT_W0 : 0;
+    bool wants_w0 = learns && (into[(int)a->at[first]] || (a->at[first + 1] >= 0 && into[(int)a->at[first + 1]]));
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
+        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size == 0 || !ttt__linear_setup(&m, c, y, wants_w0) || !ttt__linear_back_room(&m)) return;
+    m.dx = dx;
+    m.dy = g->data;
+    ttt__linear_sums sums = { &m, d[learns ? TTT__MTTT_PSI_KERNEL : TTT__ATTENTION_Q_KERNEL], d[learns ? TTT__MTTT_PHI_KERNEL : TTT__ATTENTION_K_KERNEL],
+                              d[learns ? TTT__MTTT_G_KERNEL : TTT__ATTENTION_V_KERNEL], d[learns ? TTT__MTTT_H_KERNEL : TTT__ATTENTION_O_KERNEL] };
+    for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
+        m.bs = TTT__MIN(all, m.B - m.b0);
+        memset(m.ds, 0, (size_t)(m.bs * m.H * m.h * m.h) * sizeof *m.ds);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_back_share, &m);
+        ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_back_share, &m);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_views_back_share, &m);
+        ttt__parallel(c, -1, 4 * m.H, 1, ttt__linear_params_share, &sums);
+        ttt__add_rows(&m, m.dy + m.b0 * m.N * m.D, d[learns ? TTT__MTTT_H_BIAS : TTT__ATTENTION_O_BIAS]);
+        ttt__add_rows(&m, m.dq, d[learns ? TTT__MTTT_PSI_BIAS : TTT__ATTENTION_Q_BIAS]);
+        ttt__add_rows(&m, m.dk, d[learns ? TTT__MTTT_PHI_BIAS : TTT__ATTENTION_K_BIAS]);
+        if (learns) ttt__learner_params_back(&m, ttt__linear_param(y, TTT__MTTT_G_BIAS), d);
+        else ttt__add_rows(&m, m.dv, d[TTT__ATTENTION_V_BIAS]);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+static ttt_tensor *ttt__linear_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
+    ttt_mixer_desc d = a->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
+    d.inner_lrs = a->rates;
+    return d.mixer->learner ? ttt__mttt_tape(c, &d, w, in[0], NULL) : ttt__linear_attention_tape(c, &d, w, in[0], NULL);
+}
+static int64_t ttt__linear_count(const ttt_tensor *y) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+}
+static const ttt_op ttt__op_fused_linear = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__linear_forward, NULL,
+                                             ttt__linear_composite, ttt__linear_back, ttt__linear_count };
+
+static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x) {
+    ttt__linear_arg a;
+    ttt_tensor *in[TTT__MTTT_W0 + 3];
+    int n = 1, rows = d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
+    memset(&a, 0, sizeof a);
+    memset(a.at, -1, sizeof a.at);
+    in[0] = x;
+    for (int row = 0; row < rows; row++) {
+        if (!w[row]) continue;
+        a.at[row] = (signed char)n;
+        in[n++] = w[row];
+    }
+    a.d = *d;
+    if (d->mixer->learner) {
+        a.T = d->inner_steps ? d->inner_steps : 1;
+        for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    }
+    return ttt_apply(c, &ttt__op_fused_linear, in, n, x->shape, &a, sizeof a);
+}
+
 // ---- [8] THE REGISTRY ----------------------------------------------------------------------------
 static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     const ttt_learner *l = d->mixer->learner;
     bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
     if (d->no_fused || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
-    return ttt__mttt_fused(c, d, w, x, losses);
+    bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
+    return sums_suffice ? ttt__linear_fused(c, d, w, x) : ttt__mttt_fused(c, d, w, x, losses);
+}
+static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x);
 }
 
 static const ttt_mixer ttt__mixers[] = {
