@@ -385,7 +385,21 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back) };
+KERNEL double KN(exp_minus)(int64_t n, ttt_real *y, ttt_real max) {  // y = e^(y - max); returns the sum
+    VEC m = KN(splat)(max);
+#define TERM(i, n) KN(put_exp)(y, y, i, n, m)
+    TTT__ROW_SUM(sum, n, TERM)
+#undef TERM
+    return sum;
+}
+KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum) {  // d = p (d - sum)
+#define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back),
+                                                    KN(row_max), KN(exp_minus), KN(softmax_back) };
 
 // ==================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -874,7 +888,7 @@ static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 }
 
 // y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x);
     ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
@@ -945,6 +959,9 @@ typedef struct ttt__layer_kernels {
     void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
     void (*elu1)(int64_t n, ttt_real *y);
     void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
+    ttt_real (*row_max)(int64_t n, const ttt_real *a);
+    double (*exp_minus)(int64_t n, ttt_real *y, ttt_real max);
+    void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum);
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_layers.h"
@@ -1729,11 +1746,13 @@ typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + 
 
 typedef struct ttt__linear_arg {
     ttt_mixer_desc d;
+    bool softmax;
     int T;
     ttt_real rates[TTT_MAX_INNER_STEPS];
     signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
     ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
     ttt_real *sums;                      // (B,H,part): C, s, A
+    ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
     ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
 } ttt__linear_arg;
 
@@ -1741,7 +1760,7 @@ typedef struct ttt__linear {
     ttt_ctx *c;
     ttt__hand hand;
     const ttt__linear_arg *a;
-    bool learns, bias, adaptive, mapped, needs_a;
+    bool softmax, learns, bias, adaptive, mapped, needs_a;
     int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
     int64_t b0, bs, part;                // the chunk of sequences at work; reals of one block of sums
     const ttt_real *x, *o, *o_b, *g, *w0[2];
@@ -1764,6 +1783,8 @@ static ttt_real *ttt__weights_of(const ttt__linear *m, int t, int64_t b, int64_t
 }
 static ttt_real *ttt__kept_sums(const ttt__linear *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->part; }
 
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
+
 // The share of a range, and the parts of its thread's room.
 typedef struct ttt__lines {
     ttt__hand hand;
@@ -1771,6 +1792,7 @@ typedef struct ttt__lines {
     ttt_real *room[2];                   // (rows,D) each
     ttt_real *small[8];                  // (h+1,h+1) each
     ttt_real *row;                       // (rows)
+    ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
 } ttt__lines;
 
 static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread) {
@@ -1786,6 +1808,9 @@ static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread)
     for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
     for (int i = 0; i < 8; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
     g.row = p;
+    p += m->rows;
+    for (int i = 0; i < 2 && m->softmax; i++, p += m->h * m->N) g.turned[i] = p;
+    for (int i = 0; i < 2 && m->softmax; i++, p += TTT__QUERIES * TTT__KEYS) g.scores[i] = p;
     return g;
 }
 
@@ -1809,9 +1834,10 @@ static void ttt__linear_sums_share(void *arg, int64_t begin, int64_t end, int th
         for (int64_t h = 0; h < m->H; h++) {
             ttt_real *k = (m->a->k ? m->a->k + g.at : g.room[0]) + h * m->h, *v = (m->a->v ? m->a->v + g.at : g.room[1]) + h * m->h;
             ttt_real *sums = ttt__sums_of(m, share, h), *s = sums + m->e * m->h;
-            memset(sums, 0, (size_t)m->part * sizeof *sums);
             ttt__view_head(m, &g, &m->k, h, k);
             ttt__view_head(m, &g, &m->v, h, v);
+            if (m->softmax) continue;
+            memset(sums, 0, (size_t)m->part * sizeof *sums);
             ttt__map_rows(m, &g, k);
             ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
             if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
@@ -1902,7 +1928,7 @@ static void ttt__linear_output_share(void *arg, int64_t begin, int64_t end, int 
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
         ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
-        for (int64_t h = 0; h < m->H; h++) {
+        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
             ttt__view_head(m, &g, &m->q, h, q + h * m->h);
             ttt__map_rows(m, &g, q + h * m->h);
             ttt__read_head(m, &g, h, q + h * m->h, f + h * m->h);
@@ -1927,7 +1953,7 @@ static void ttt__linear_output_back_share(void *arg, int64_t begin, int64_t end,
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
         ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
-        for (int64_t h = 0; h < m->H; h++) {
+        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
             const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g.b, h), *q = m->a->q + g.at + h * m->h, *f = m->a->f + g.at + h * m->h;
             ttt_real *df = m->df + g.local + h * m->h, *dq = m->dq + g.local + h * m->h, *dw = ttt__sums_of(m, share, h), *ds = dw + m->e * m->h;
             memset(dw, 0, (size_t)m->part * sizeof *dw);
@@ -2014,7 +2040,7 @@ static void ttt__linear_views_back_share(void *arg, int64_t begin, int64_t end, 
     bool has_s = m->adaptive || (m->bias && m->needs_a);
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H; h++) {
+        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
             const ttt_real *block = ttt__sums_of(m, share / m->R * m->R, h), *ds = block + m->e * m->h;
             const ttt_real *k = m->a->k + g.at + h * m->h, *v = m->a->v + g.at + h * m->h;
             ttt_real *dk = m->dk + g.local + h * m->h, *dv = m->dv + g.local + h * m->h;
@@ -2026,6 +2052,110 @@ static void ttt__linear_views_back_share(void *arg, int64_t begin, int64_t end, 
         ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dq + g.local, m->D), ttt__plain(m->q_t, m->D), m->dx + g.at, m->D);
         ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dk + g.local, m->D), ttt__plain(m->k_t, m->D), m->dx + g.at, m->D);
         ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dv + g.local, m->D), ttt__plain(m->v_t, m->D), m->dx + g.at, m->D);
+    }
+}
+
+// -- softmax attention, in the same frame
+// F = softmax(Q K^T) V, Q scaled by h^(-1/2). The scores are made, used and forgotten in tiles of queries
+// and keys: the sums so far are scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
+typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..from+n
+    const ttt_real *query;
+    int64_t q, from, n;
+} ttt__softmax_tile;
+
+// Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
+static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
+    int64_t parts = (n + most - 1) / most;
+    *from = n * i / parts;
+    return i < parts ? n * (i + 1) / parts - *from : 0;
+}
+
+static void ttt__scores(const ttt__linear *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
+    ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
+}
+
+static void ttt__turn_head(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
+    g->hand.k->transpose(m->N, m->h, a + g->b * m->N * m->D + h * m->h, m->D, to, m->N);
+}
+
+// One sequence and head, forwards: Q of a tile of queries, then over the keys.
+static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h)), max[TTT__QUERIES];
+    double sum[TTT__QUERIES];
+    for (int64_t i = begin; i < end; i++) {
+        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
+        int64_t h = i % m->H, first;
+        ttt_real *s = g.scores[0];
+        ttt__softmax_tile t;
+        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
+        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
+            int64_t at = (g.b * m->N + first) * m->D + h * m->h;
+            ttt_real *query = m->a->q + at, *f = m->a->f + at;
+            g.at = at - h * m->h;
+            g.rows = t.q;
+            ttt__view_head(m, &g, &m->q, h, query);
+            t.query = query;
+            for (int64_t j = 0; j < t.q; j++) {
+                g.hand.k->map[TTT__MAP_scale](m->h, query + j * m->D, query + j * m->D, scale);
+                memset(f + j * m->D, 0, (size_t)m->h * sizeof *f);
+                max[j] = (ttt_real)-HUGE_VAL;
+                sum[j] = 0;
+            }
+            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
+                ttt__scores(m, &g, &t, s);
+                for (int64_t j = 0; j < t.q; j++) {
+                    ttt_real top = g.hand.lk->row_max(t.n, s + j * t.n), less;
+                    if (b > 0 && top <= max[j]) top = max[j];
+                    less = b > 0 ? (ttt_real)exp((double)max[j] - (double)top) : 0;
+                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_minus(t.n, s + j * t.n, top);
+                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, less);
+                    max[j] = top;
+                }
+                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(m->a->v + (g.b * m->N + t.from) * m->D + h * m->h, m->D), f, m->D);
+            }
+            for (int64_t j = 0; j < t.q; j++) {
+                g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)(1 / sum[j]));
+                if (m->a->lse) m->a->lse[(g.b * m->H + h) * m->N + first + j] = (ttt_real)((double)max[j] + log(sum[j]));
+            }
+        }
+    }
+}
+
+// And backwards: with P = e^(Q K^T - lse), n_i = <dF_i, F_i>:
+//   dV += P^T dF;  dS = P (dF V^T - n);  dK += dS^T Q;  dQ += dS K, times the scale of Q
+static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__linear *m = (const ttt__linear *)arg;
+    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
+    for (int64_t i = begin; i < end; i++) {
+        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
+        int64_t h = i % m->H, first, sequence = g.b * m->N * m->D + h * m->h, local = (g.b - m->b0) * m->N * m->D + h * m->h;
+        ttt_real *p = g.scores[0], *ds = g.scores[1];
+        ttt__softmax_tile t;
+        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
+        ttt__turn_head(m, &g, h, m->a->v, g.turned[1]);
+        for (int64_t j = 0; j < m->N; j++) {
+            memset(m->dk + local + j * m->D, 0, (size_t)m->h * sizeof *p);
+            memset(m->dv + local + j * m->D, 0, (size_t)m->h * sizeof *p);
+            memset(m->dq + local + j * m->D, 0, (size_t)m->h * sizeof *p);
+        }
+        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
+            const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
+            ttt_real *dq = m->dq + local + first * m->D;
+            t.query = m->a->q + sequence + first * m->D;
+            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
+                int64_t keys = t.from * m->D;
+                ttt__scores(m, &g, &t, p);
+                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_minus(t.n, p + j * t.n, lse[j]);
+                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), m->dv + local + keys, m->D);
+                ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
+                for (int64_t j = 0; j < t.q; j++)
+                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
+                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), m->dk + local + keys, m->D);
+                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(m->a->k + sequence + keys, m->D), dq, m->D);
+            }
+            for (int64_t j = 0; j < t.q; j++) g.hand.k->map[TTT__MAP_scale](m->h, dq + j * m->D, dq + j * m->D, scale);
+        }
     }
 }
 
@@ -2115,16 +2245,18 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     m->D = a->d.dim;
     m->H = a->d.heads;
     m->h = m->D / m->H;
+    m->softmax = a->softmax;
     m->learns = a->d.mixer->learner != NULL;
     m->bias = m->learns && !a->d.no_inner_bias;
-    m->adaptive = !m->learns && a->d.normaliser == TTT_NORMALISER_ADAPTIVE;
-    m->mapped = !m->learns && !a->d.identity_map;
+    m->adaptive = !m->softmax && !m->learns && a->d.normaliser == TTT_NORMALISER_ADAPTIVE;
+    m->mapped = !m->softmax && !m->learns && !a->d.identity_map;
     m->e = m->h + m->bias;
     m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
     m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
     m->rows = (m->N + m->R - 1) / m->R;
     m->bs = TTT__MIN(m->B, TTT__MAX(1, TTT__CHUNK_TOKENS / m->N));
     m->work_size = 2 * m->rows * m->D + 8 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
+    if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
     if (m->learns) {
         m->w0[0] = ttt__linear_param(y, TTT__MTTT_W0);
@@ -2159,14 +2291,16 @@ static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
     if (y->size == 0 || !ttt__linear_setup(&m, c, y, false)) return;
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && keep; i++) *kept[i] = ttt__room_of(c, y->size, true);
-    if (keep) a->sums = ttt__room_of(c, m.B * m.H * m.part, true);
-    a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
+    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
+    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.part, true);
+    if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
+    if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
     m.y = y->data;
     for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_sums_share, &m);
-        ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
+        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
+        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_share, &m);
     }
     ttt__arena_release(&c->scratch, scratch);
@@ -2210,7 +2344,8 @@ static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
         m.bs = TTT__MIN(all, m.B - m.b0);
         memset(m.ds, 0, (size_t)(m.bs * m.H * m.h * m.h) * sizeof *m.ds);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_back_share, &m);
-        ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_back_share, &m);
+        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_back_share, &m);
+        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_back_share, &m);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_views_back_share, &m);
         ttt__parallel(c, -1, 4 * m.H, 1, ttt__linear_params_share, &sums);
         ttt__add_rows(&m, m.dy + m.b0 * m.N * m.D, d[learns ? TTT__MTTT_H_BIAS : TTT__ATTENTION_O_BIAS]);
@@ -2228,7 +2363,8 @@ static ttt_tensor *ttt__linear_composite(ttt_ctx *c, ttt_tensor *const *in, cons
     ttt_mixer_desc d = a->d;
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
     d.inner_lrs = a->rates;
-    return d.mixer->learner ? ttt__mttt_tape(c, &d, w, in[0], NULL) : ttt__linear_attention_tape(c, &d, w, in[0], NULL);
+    if (d.mixer->learner) return ttt__mttt_tape(c, &d, w, in[0], NULL);
+    return (a->softmax ? ttt__self_attention_tape : ttt__linear_attention_tape)(c, &d, w, in[0], NULL);
 }
 static int64_t ttt__linear_count(const ttt_tensor *y) {
     const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
@@ -2237,7 +2373,7 @@ static int64_t ttt__linear_count(const ttt_tensor *y) {
 static const ttt_op ttt__op_fused_linear = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__linear_forward, NULL,
                                              ttt__linear_composite, ttt__linear_back, ttt__linear_count };
 
-static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x) {
+static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
     ttt__linear_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
     int n = 1, rows = d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
@@ -2250,6 +2386,7 @@ static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         in[n++] = w[row];
     }
     a.d = *d;
+    a.softmax = softmax;
     if (d->mixer->learner) {
         a.T = d->inner_steps ? d->inner_steps : 1;
         for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
@@ -2263,10 +2400,13 @@ static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
     bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
     if (d->no_fused || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
     bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
-    return sums_suffice ? ttt__linear_fused(c, d, w, x) : ttt__mttt_fused(c, d, w, x, losses);
+    return sums_suffice ? ttt__linear_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
 static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x);
+    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x, false);
+}
+static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    return d->no_fused ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x, true);
 }
 
 static const ttt_mixer ttt__mixers[] = {
