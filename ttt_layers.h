@@ -2217,6 +2217,15 @@ static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_
     ttt__view v = { ttt__linear_param(y, row), ttt__linear_param(y, row + 1), step, head };
     return v;
 }
+// The rows of the kernels of Q, K, V and the output; their biases come after them.
+enum { TTT__Q, TTT__K, TTT__V, TTT__O };
+static int ttt__kernel_row(bool learns, int which) {
+    static const int row[2][4] = {
+        { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL, TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL },
+        { TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL },
+    };
+    return row[learns][which];
+}
 
 // V's kernel g^T and bias -b_g g^T, of all heads.
 static void ttt__decoder_view(ttt__linear *m, const ttt_real *g_bias) {
@@ -2258,23 +2267,20 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     m->work_size = 2 * m->rows * m->D + 8 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
     if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
+    m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
+    m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
+    m->o = ttt__linear_param(y, ttt__kernel_row(m->learns, TTT__O));
+    m->o_b = ttt__linear_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
     if (m->learns) {
         m->w0[0] = ttt__linear_param(y, TTT__MTTT_W0);
         m->w0[1] = ttt__linear_param(y, TTT__MTTT_W0 + 1);
         bool zero = ttt__is_zero(m->w0[0], m->D * m->h) && (!m->bias || ttt__is_zero(m->w0[1], m->D));
         m->needs_a = a->T > 1 || !zero;
-        m->q = ttt__view_of(y, TTT__MTTT_PSI_KERNEL, m->h, m->D * m->h);
-        m->k = ttt__view_of(y, TTT__MTTT_PHI_KERNEL, m->h, m->D * m->h);
-        m->o = ttt__linear_param(y, TTT__MTTT_H_KERNEL);
-        m->o_b = ttt__linear_param(y, TTT__MTTT_H_BIAS);
         m->g = ttt__linear_param(y, TTT__MTTT_G_KERNEL);
         ttt__decoder_view(m, ttt__linear_param(y, TTT__MTTT_G_BIAS));
     } else {
-        m->q = ttt__view_of(y, TTT__ATTENTION_Q_KERNEL, m->D, m->h);
-        m->k = ttt__view_of(y, TTT__ATTENTION_K_KERNEL, m->D, m->h);
-        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, m->D, m->h);
-        m->o = ttt__linear_param(y, TTT__ATTENTION_O_KERNEL);
-        m->o_b = ttt__linear_param(y, TTT__ATTENTION_O_BIAS);
+        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
     }
     m->wants_w0 = wants_w0 && m->learns;
     m->part = m->e * m->h + m->h + (m->needs_a || m->wants_w0 ? m->h * m->h : 0);
@@ -2338,8 +2344,9 @@ static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
     if (y->size == 0 || !ttt__linear_setup(&m, c, y, wants_w0) || !ttt__linear_back_room(&m)) return;
     m.dx = dx;
     m.dy = g->data;
-    ttt__linear_sums sums = { &m, d[learns ? TTT__MTTT_PSI_KERNEL : TTT__ATTENTION_Q_KERNEL], d[learns ? TTT__MTTT_PHI_KERNEL : TTT__ATTENTION_K_KERNEL],
-                              d[learns ? TTT__MTTT_G_KERNEL : TTT__ATTENTION_V_KERNEL], d[learns ? TTT__MTTT_H_KERNEL : TTT__ATTENTION_O_KERNEL] };
+    int row[4];
+    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(learns, i);
+    ttt__linear_sums sums = { &m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
     for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
         memset(m.ds, 0, (size_t)(m.bs * m.H * m.h * m.h) * sizeof *m.ds);
@@ -2348,11 +2355,11 @@ static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
         else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_back_share, &m);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_views_back_share, &m);
         ttt__parallel(c, -1, 4 * m.H, 1, ttt__linear_params_share, &sums);
-        ttt__add_rows(&m, m.dy + m.b0 * m.N * m.D, d[learns ? TTT__MTTT_H_BIAS : TTT__ATTENTION_O_BIAS]);
-        ttt__add_rows(&m, m.dq, d[learns ? TTT__MTTT_PSI_BIAS : TTT__ATTENTION_Q_BIAS]);
-        ttt__add_rows(&m, m.dk, d[learns ? TTT__MTTT_PHI_BIAS : TTT__ATTENTION_K_BIAS]);
+        ttt__add_rows(&m, m.dy + m.b0 * m.N * m.D, d[row[TTT__O] + 1]);
+        ttt__add_rows(&m, m.dq, d[row[TTT__Q] + 1]);
+        ttt__add_rows(&m, m.dk, d[row[TTT__K] + 1]);
         if (learns) ttt__learner_params_back(&m, ttt__linear_param(y, TTT__MTTT_G_BIAS), d);
-        else ttt__add_rows(&m, m.dv, d[TTT__ATTENTION_V_BIAS]);
+        else ttt__add_rows(&m, m.dv, d[row[TTT__V] + 1]);
     }
     ttt__arena_release(&c->scratch, scratch);
 }

@@ -61,6 +61,7 @@ typedef struct ttt_vit_desc {
     int64_t mlp;                     // hidden width of the block's MLP; 0: 4 width
     bool learned_positions;          // else the fixed sine and cosine code, which needs width % 4 == 0
     ttt_mixer_desc mixer;            // .dim is set from width
+    bool recompute;                  // blocks keep only their input and are computed again for gradients
 } ttt_vit_desc;
 
 typedef struct ttt_vit_block {
@@ -325,17 +326,52 @@ ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *desc, ttt_params *p) {
 }
 
 // x += mixer(LN x);  x += MLP(LN x)
-static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt_vit *v, int64_t i, ttt_tensor *x, ttt_vit_call *call) {
-    const ttt_vit_block *b = &v->block[i];
+// order: of this block's mini-batches (H,N), or NULL
+static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt_vit *v, const ttt_vit_block *b, ttt_tensor *x, const int64_t *order, ttt_tensor **losses) {
     ttt_mixer_desc d = v->desc.mixer;
-    ttt_tensor **losses = call && call->want_losses ? &call->losses[i] : NULL;
-    if (call && call->order && ttt_ok(c)) {
-        int64_t size = d.heads * v->tokens;
-        d.order = ttt_from_int(c, TTT_SHAPE(d.heads, v->tokens), call->order->index + i * size);
-    }
+    if (order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, v->tokens), order);
     if (losses) *losses = NULL;
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, b->mixer, ttt_layer_norm(c, b->norm_0, x), losses));
     return ttt_add(c, x, ttt_mlp(c, b->mlp, ttt_layer_norm(c, b->norm_1, x)));
+}
+
+// A block as a function of its input and its parameters, as ttt_recompute wants it. A parameter that
+// is absent has no place among the inputs.
+typedef struct ttt__block_call {
+    const ttt_vit *v;
+    int64_t i;
+    const int64_t *order;
+} ttt__block_call;
+enum { TTT__BLOCK_MOST = 48 };
+static int ttt__block_list(const ttt_vit *v, int64_t i, ttt_tensor **list) {  // all of a block's parameters, with NULL for absent ones
+    const ttt_vit_block *b = &v->block[i];
+    const ttt_mixer *m = v->desc.mixer.mixer;
+    ttt_tensor **const part[4] = { b->norm_0, b->mixer, b->norm_1, b->mlp };
+    const int count[4] = { 2, m->n_rows + (m->learner ? m->learner->n_rows : 0), 2, 4 };
+    int n = 0;
+    for (int p = 0; p < 4; p++)
+        for (int j = 0; j < count[p] && n < TTT__BLOCK_MOST; j++) list[n++] = part[p][j];
+    return n;
+}
+static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
+    const ttt__block_call *call = (const ttt__block_call *)user;
+    ttt_tensor *list[TTT__BLOCK_MOST];
+    int n = ttt__block_list(call->v, call->i, list), next = 1;
+    for (int j = 0; j < n; j++)
+        if (list[j]) list[j] = in[next++];
+    ttt_vit_block b = { list, list + 2, list + n - 6, list + n - 4 };
+    (void)n_in;
+    return ttt__vit_block_forward(c, call->v, &b, in[0], call->order, NULL);
+}
+static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit *v, int64_t i, ttt_tensor *x, ttt_vit_call *call) {
+    ttt__block_call again = { v, i, call && call->order ? call->order->index + i * v->desc.mixer.heads * v->tokens : NULL };
+    bool want_losses = call && call->want_losses;
+    if (!v->desc.recompute || want_losses) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);
+    ttt_tensor *list[TTT__BLOCK_MOST], *in[TTT__BLOCK_MOST + 1] = { x };
+    int n = ttt__block_list(v, i, list), n_in = 1;
+    for (int j = 0; j < n; j++)
+        if (list[j]) in[n_in++] = list[j];
+    return ttt_recompute(c, ttt__vit_block_again, in, n_in, x->shape, &again, sizeof again);
 }
 
 ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, ttt_vit_call *call) {
@@ -349,7 +385,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, tt
                         ttt_shape_text(call->order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)v->tokens);
     if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
     ttt_tensor *x = ttt_add(c, ttt_embed(c, v->embedding, images), v->positions);
-    for (int64_t i = 0; i < d->depth && ttt_ok(c); i++) x = ttt__vit_block_forward(c, v, i, x, call);
+    for (int64_t i = 0; i < d->depth && ttt_ok(c); i++) x = ttt__vit_block_run(c, v, i, x, call);
     x = ttt_mean_axis(c, ttt_layer_norm(c, v->encoder_norm, x), 1);
     if (!ttt_ok(c)) return x;
     x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));

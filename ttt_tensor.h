@@ -497,6 +497,13 @@ TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tens
 // Switches the tape off (results are then leaves: inference) or on; returns what it was.
 TTT_API bool ttt_recording(ttt_ctx *c, bool on);
 
+// y = f(in), of the given shape, as one node that keeps only its inputs: what f makes on the way is
+// forgotten, and made again, with the same bits, when a gradient is asked for. Costs another forward
+// pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in (64 at most),
+// the bytes at `user`, which are copied, and the context's random numbers.
+typedef ttt_tensor *ttt_block_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
+TTT_API ttt_tensor *ttt_recompute(ttt_ctx *c, ttt_block_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes);
+
 // Checks derivatives of f at x[0..n), leaves whose numbers it moves and puts back. Takes a random
 // direction u and returns |a - b| / max(|b|, 1e-3): a the directional derivative of the given order
 // (1, 2, ...) by ttt_grad, b the central difference (fourth-order, step h) of the analytic derivative
@@ -1283,6 +1290,7 @@ static const ttt__kernels KN(table) = {
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -3909,6 +3917,46 @@ ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, tt
         ttt_fail(c, TTT_ERR_SHAPE, "grad: y has shape %s; one number expected (ttt_vjp takes any shape)", ttt_shape_text(y->shape, t));
     }
     return ttt_vjp(c, y, ttt_full(c, y->shape, 1), wrt, n, out, mode);
+}
+
+// -- recomputation: an op whose definition by others is the caller's function
+typedef struct ttt__recompute {
+    ttt_block_fn *f;
+    ttt_rng rng;   // as it was at the first time
+    double user[1];  // the bytes begin here
+} ttt__recompute;
+
+FORWARD(recompute) {
+    ttt__recompute *r = (ttt__recompute *)(uintptr_t)y->arg;
+    ttt_mark m = ttt_mark_get(c);
+    ttt_text t0, t1;
+    bool recording = ttt_recording(c, false);
+    r->rng = c->rng;
+    ttt_tensor *t = r->f(c, y->in, y->n_in, r->user);
+    if (!c->result && !ttt_shape_equal(t->shape, y->shape))
+        ttt_fail(c, TTT_ERR_SHAPE, "recompute: the function gave shape %s; %s was announced", ttt_shape_text(t->shape, t0), ttt_shape_text(y->shape, t1));
+    if (!c->result) memcpy(y->data, t->data, (size_t)y->size * sizeof *y->data);
+    ttt_recording(c, recording);
+    ttt_release(c, m);
+}
+static ttt_tensor *ttt__recompute_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__recompute *r = (const ttt__recompute *)y->arg;
+    ttt_rng now = c->rng;
+    c->rng = r->rng;
+    ttt_tensor *t = r->f(c, in, y->n_in, r->user);
+    c->rng = now;
+    return t;
+}
+static const ttt_op ttt__op_recompute = { "recompute", "y = f(in), forgotten and made again", -1, 0, 0, ttt__recompute_forward, NULL,
+                                          ttt__recompute_composite, NULL, NULL };
+
+ttt_tensor *ttt_recompute(ttt_ctx *c, ttt_block_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes) {
+    size_t bytes = offsetof(ttt__recompute, user) + (user_bytes ? user_bytes : 1);
+    ttt__recompute *r = (ttt__recompute *)ttt_alloc(c, bytes, false);
+    if (!r) return &c->empty;
+    r->f = f;
+    if (user_bytes) memcpy(r->user, user, user_bytes);
+    return ttt_apply(c, &ttt__op_recompute, in, n, y, r, bytes);
 }
 
 // -- the gradient checker

@@ -319,6 +319,30 @@ static void the_same_bits_for_any_number_of_threads(void) {
     }
 }
 
+// The same training, with blocks kept and with blocks computed again: the same bits, in less memory.
+static void recomputed_blocks_give_the_same_bits(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        size_t peak[2];
+        model m[2];
+        for (int again = 0; again < 2; again++) {
+            ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
+            d.depth = 6;
+            d.recompute = again;
+            d.mixer.inner_sgd = true;  // orders are drawn: the same ones the second time
+            m[again] = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
+            ttt_memory_reset(m[again].c);
+            for (int s = 0; s < 3; s++) step(&m[again], 8, (uint64_t)s);
+            peak[again] = ttt_memory(m[again].c).peak;
+            CHECK(ttt_ok(m[again].c));
+        }
+        for (int p = 0; p < m[0].p.n; p++)
+            CHECK(memcmp(m[0].p.item[p].value->data, m[1].p.item[p].value->data, (size_t)m[0].p.item[p].value->size * sizeof(ttt_real)) == 0);
+        CHECK(peak[1] < peak[0]);
+        ttt_close(m[0].c);
+        ttt_close(m[1].c);
+    }
+}
+
 static void warm_steps_allocate_nothing(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
@@ -444,6 +468,7 @@ int main(int argc, char **argv) {
         T(a_gradient_that_is_not_finite_changes_nothing),
         T(training_lowers_the_loss_of_every_mixer),
         T(the_same_bits_for_any_number_of_threads),
+        T(recomputed_blocks_give_the_same_bits),
         T(warm_steps_allocate_nothing),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),
