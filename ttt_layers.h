@@ -234,116 +234,105 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 // ttt_tensor.h.
 #ifdef TTT__KERNELS
 
-// A row of the decoder and the gradient of its loss, in place. In: r = e g. With v = r + b_g:
-//   x^ = (v - mean v) rs, rs = (var v + eps)^(-1/2);  z = x^ s + t;  loss c/2 |z - x|^2
-//   dz = c (z - x), dx^ = dz s, dr = rs (dx^ - mean dx^ - x^ mean(dx^ x^))
-// or without norm: dr = c (v - x). Out: r = dr. Returns the loss.
-INLINE void KN(plain_part)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n) {
-    KN(put)(r, i, n, (KN(part)(r, i, n) + KN(part)(p->g_bias, i, n) - KN(part)(x, i, n)) * p->c);
+// One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its
+// view x, y of the target to the gradient of the loss in e. Returns what of the loss depends on e.
+typedef struct KN(decoded) {
+    VEC rho, m, cr;       // 1 / deviation; the mean of dx^ x^; c rho
+    double q2, q34, rs;
+} KN(decoded);
+
+INLINE void KN(decode_sums)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC *sum) {
+    VEC ev = KN(part)(e, i, n);
+    sum[0] += ev * (KN(part)(u, i, n) + KN(part)(p->sigma, i, n));
+    sum[1] += ev * (KN(part)(v, i, n) + KN(part)(p->pi, i, n));
+    sum[2] += ev * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
 }
-INLINE VEC KN(error_part)(const ttt__decoder *p, const ttt_real *x, int64_t i, int64_t n, VEC hat) {  // z - x
-    return hat * KN(part)(p->scale, i, n) + KN(part)(p->shift, i, n) - KN(part)(x, i, n);
+INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *sum, double x0) {
+    KN(decoded) d;
+    double D = (double)p->D, c = (double)p->c, q1 = KN(total)(sum[0]) + p->sigma0;
+    d.q2 = KN(total)(sum[1]) + p->pi0;
+    d.q34 = KN(total)(sum[2]) + p->tau0 - x0;
+    d.rs = p->norm ? 1 / sqrt((q1 > 0 ? q1 : 0) / D + p->eps) : 1;
+    d.rho = KN(splat)(NUM(d.rs));
+    d.cr = KN(splat)(NUM(c * d.rs));
+    d.m = KN(splat)(NUM(p->norm ? c / D * (d.rs * d.rs * d.q2 + d.rs * d.q34) : 0));
+    return d;
 }
-INLINE void KN(decode_part)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n, VEC mean, VEC rs, VEC *sum) {
-    VEC hat = (KN(part)(r, i, n) - mean) * rs, e = KN(error_part)(p, x, i, n, hat), d = e * KN(part)(p->scale, i, n);
-    KN(put)(r, i, n, hat);
-    sum[0] += d;
-    sum[1] += d * hat;
-    sum[2] += e * e;
+INLINE VEC KN(decode_slope)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n) {
+    VEC slope = d->cr * (d->rho * KN(part)(v, i, n) + (KN(part)(p->tau, i, n) - KN(part)(x, i, n)));
+    return p->norm ? slope - d->m * d->rho * d->rho * KN(part)(u, i, n) : slope;
 }
-INLINE void KN(decode_end)(const ttt__decoder *p, ttt_real *r, const ttt_real *x, int64_t i, int64_t n, VEC rs, VEC mean_d, VEC mean_dx) {
-    VEC hat = KN(part)(r, i, n), d = KN(error_part)(p, x, i, n, hat) * KN(part)(p->scale, i, n);
-    KN(put)(r, i, n, (d - mean_d - hat * mean_dx) * rs);
-}
-KERNEL double KN(decode)(const ttt__decoder *p, ttt_real *r, const ttt_real *x) {
-    int64_t D = p->D;
-    double c = (double)p->c;
-    if (!p->scale) {
-#define TERM(i, n) KN(plain_part)(p, r, x, i, n)
-        TTT__ROW_EACH(D, TERM)
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de) {
+    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-        return KN(dot)(D, r, r) / (2 * c);
-    }
-    ttt_real mean_v, rs_v;
-    KN(zip_add)(D, r, 1, p->g_bias, 1, r);
-    KN(moments)(D, r, p->eps, true, &mean_v, &rs_v);
-    VEC mean = KN(splat)(mean_v), rs = KN(splat)(rs_v), sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_part)(p, r, x, i, n, mean, rs, sum)
-    TTT__ROW_EACH(D, TERM)
+    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
+#define TERM(i, n) KN(put)(de, i, n, KN(decode_slope)(p, &d, u, v, x, i, n))
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    VEC mean_d = KN(splat)(NUM(KN(total)(sum[0]) / (double)D)), mean_dx = KN(splat)(NUM(KN(total)(sum[1]) / (double)D));
-    rs = rs * p->c;
-#define TERM(i, n) KN(decode_end)(p, r, x, i, n, rs, mean_d, mean_dx)
-    TTT__ROW_EACH(D, TERM)
-#undef TERM
-    return KN(total)(sum[2]) * 0.5 * c;
+    return 0.5 * (double)p->c * (d.rs * d.rs * d.q2 + 2 * d.rs * d.q34);
 }
 
-// The same row walked backwards. In: r = e g; u, the gradient of dr. Out: dr itself in v, the gradient
-// of r in r; added to: dx, and the gradients of b_g, s, t. With J w = rs (w - mean w - x^ mean(w x^)):
-//   dr = J dx^;  gradient of dx^: J u, of dz: (J u) s, of z: q = c (J u) s, of x: -q, of x^: q s
-//   gradient of r: J(q s) - rs (x^ mean(u dr) + (J u) mean(dx^ x^) + dr mean(u x^))
-// (the last bracket is how J itself moves with r: the rule of normalize_d1 in ttt_tensor.h)
+// The same token backwards. In: w, the gradient of de. Out: the gradient of e in w, but for what comes
+// through u and v, whose gradients replace them; added to: those of x, y and of the decoder's rows.
+//   dv = c rho^2 w, du = -m rho^2 w, dx = -c rho w;  drho = 2 c rho <w,v> + c <w,tau - x> - 2 m rho <w,u>
+//   dm = -rho^2 <w,u>: dq2 = dm c/D rho^2, dq3 = -dq4 = dm c/D rho, drho += dm c/D (2 rho q2 + q3 - q4)
+//   dq1 = -drho rho^3 / (2 D);  q1 = <e,u> + <e,sigma> + sigma0, q2, q3, q4 likewise
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) { KN(put)(y, i, n, KN(part)(y, i, n) + v); }
 
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx, int64_t i, int64_t n) {
-    VEC q = KN(part)(u, i, n) * p->c;
-    KN(put)(v, i, n, (KN(part)(r, i, n) + KN(part)(p->g_bias, i, n) - KN(part)(x, i, n)) * p->c);
-    KN(put)(r, i, n, q);
-    KN(grow)(dx, i, n, -q);
-    KN(grow)(p->d_g_bias, i, n, q);
+INLINE void KN(back_sums)(const ttt__decoder *p, const ttt_real *u, const ttt_real *v, const ttt_real *x, const ttt_real *w, int64_t i, int64_t n, VEC *sum) {
+    VEC wv = KN(part)(w, i, n);
+    sum[0] += wv * KN(part)(v, i, n);
+    sum[1] += wv * KN(part)(u, i, n);
+    sum[2] += wv * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
 }
-INLINE void KN(back_1)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC mean, VEC rs, VEC *sum) {
-    VEC hat = (KN(part)(r, i, n) - mean) * rs, w = KN(part)(u, i, n);
-    VEC d = KN(error_part)(p, x, i, n, hat) * KN(part)(p->scale, i, n) * p->c;
-    KN(put)(r, i, n, hat);
-    KN(put)(v, i, n, d);
-    sum[0] += d;
-    sum[1] += d * hat;
-    sum[2] += w;
-    sum[3] += w * hat;
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *v, ttt_real *w, ttt_real *dx, int64_t i, int64_t n) {  // without norm: de = c (v - x)
+    VEC cw = KN(part)(w, i, n) * p->c;
+    KN(put)(v, i, n, cw);
+    KN(put)(w, i, n, cw * 0);
+    KN(grow)(dx, i, n, -cw);
+    KN(grow)(p->d_pi, i, n, cw);
 }
-INLINE void KN(back_2)(const ttt__decoder *p, const ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx, int64_t i, int64_t n, VEC rs, const VEC *mean, VEC *sum) {
-    VEC s = KN(part)(p->scale, i, n), hat = KN(part)(r, i, n), w = KN(part)(u, i, n);
-    VEC dr = (KN(part)(v, i, n) - mean[0] - hat * mean[1]) * rs, Ju = (w - mean[2] - hat * mean[3]) * rs, q = Ju * s * p->c, qs = q * s;
-    KN(put)(v, i, n, dr);
-    KN(put)(u, i, n, Ju);
-    KN(grow)(dx, i, n, -q);
-    KN(grow)(p->d_shift, i, n, q);
-    KN(grow)(p->d_scale, i, n, q * hat + Ju * p->c * KN(error_part)(p, x, i, n, hat));
-    sum[0] += w * dr;
-    sum[1] += qs;
-    sum[2] += qs * hat;
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *d, const VEC *dq, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *w,
+                          ttt_real *dx, int64_t i, int64_t n) {
+    VEC ev = KN(part)(e, i, n), uv = KN(part)(u, i, n), vv = KN(part)(v, i, n), wv = KN(part)(w, i, n), crw = d->cr * wv, tx = KN(part)(p->tau, i, n) - KN(part)(x, i, n);
+    VEC du = dq[0] * ev - d->m * d->rho * d->rho * wv, dv = crw * d->rho + dq[1] * ev, dt = crw + dq[2] * ev;
+    KN(put)(u, i, n, du);
+    KN(put)(v, i, n, dv);
+    KN(put)(w, i, n, dq[0] * (uv + KN(part)(p->sigma, i, n)) + dq[1] * (vv + KN(part)(p->pi, i, n)) + dq[2] * tx);
+    KN(grow)(dx, i, n, -dt);
+    KN(grow)(p->d_sigma, i, n, du + dq[0] * ev);
+    KN(grow)(p->d_pi, i, n, dv + dq[1] * ev);
+    KN(grow)(p->d_tau, i, n, dt);
 }
-INLINE void KN(back_3)(const ttt__decoder *p, ttt_real *r, const ttt_real *u, const ttt_real *v, int64_t i, int64_t n, VEC rs, const VEC *mean, const VEC *mean2) {
-    VEC s = KN(part)(p->scale, i, n), hat = KN(part)(r, i, n), Ju = KN(part)(u, i, n), dr = KN(part)(v, i, n);
-    VEC d = (Ju * s * s * p->c - mean2[1] - hat * mean2[2] - hat * mean2[0] - Ju * mean[1] - dr * mean[3]) * rs;
-    KN(put)(r, i, n, d);
-    KN(grow)(p->d_g_bias, i, n, d);
-}
-KERNEL void KN(decode_back)(const ttt__decoder *p, ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx) {
-    int64_t D = p->D;
-    if (!p->scale) {
-#define TERM(i, n) KN(plain_back)(p, r, u, v, x, dx, i, n)
-        TTT__ROW_EACH(D, TERM)
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0) {
+    int64_t h = p->h;
+    if (!p->norm) {
+#define TERM(i, n) KN(plain_back)(p, v, w, dx, i, n)
+        TTT__ROW_EACH(h, TERM)
 #undef TERM
         return;
     }
-    ttt_real mean_v, rs_v;
-    KN(zip_add)(D, r, 1, p->g_bias, 1, r);
-    KN(moments)(D, r, p->eps, true, &mean_v, &rs_v);
-    VEC zero = KN(splat)(0), m = KN(splat)(mean_v), rs = KN(splat)(rs_v), mean[4] = { zero, zero, zero, zero }, mean2[3] = { zero, zero, zero };
-#define TERM(i, n) KN(back_1)(p, r, u, v, x, i, n, m, rs, mean)
-    TTT__ROW_EACH(D, TERM)
+    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) }, with_w[3] = { sum[0], sum[0], sum[0] }, dq[3];
+#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum), KN(back_sums)(p, u, v, x, w, i, n, with_w)
+    TTT__ROW_EACH(h, TERM)
 #undef TERM
-    for (int j = 0; j < 4; j++) mean[j] = KN(splat)(NUM(KN(total)(mean[j]) / (double)D));
-#define TERM(i, n) KN(back_2)(p, r, u, v, x, dx, i, n, rs, mean, mean2)
-    TTT__ROW_EACH(D, TERM)
+    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
+    double D = (double)p->D, c = (double)p->c, r = d.rs, m = c / D * (r * r * d.q2 + r * d.q34);
+    double wv = KN(total)(with_w[0]), wu = KN(total)(with_w[1]), wt = KN(total)(with_w[2]), dm = -r * r * wu;
+    double dr = 2 * c * r * wv + c * wt - 2 * m * r * wu + dm * c / D * (2 * r * d.q2 + d.q34);
+    double d1 = -0.5 * dr * r * r * r / D, d2 = dm * c / D * r * r, d3 = dm * c / D * r;
+    dq[0] = KN(splat)(NUM(d1));
+    dq[1] = KN(splat)(NUM(d2));
+    dq[2] = KN(splat)(NUM(d3));
+#define TERM(i, n) KN(back_rows)(p, &d, dq, e, u, v, x, w, dx, i, n)
+    TTT__ROW_EACH(h, TERM)
 #undef TERM
-    for (int j = 0; j < 3; j++) mean2[j] = KN(splat)(NUM(KN(total)(mean2[j]) / (double)D));
-#define TERM(i, n) KN(back_3)(p, r, u, v, i, n, rs, mean, mean2)
-    TTT__ROW_EACH(D, TERM)
-#undef TERM
+    *dx0 -= NUM(d3);
+    p->d_scalars[0] += NUM(d1);
+    p->d_scalars[1] += NUM(d2);
+    p->d_scalars[2] += NUM(d3);
 }
 
 // GELU with its derivatives in one go: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted).
@@ -945,16 +934,29 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
 // is left of an inner step is the gradient of a head's few weights. Work is cut into ranges of about
 // 200 tokens of one sequence; each range adds into a sum of its own, and the sums are joined in order,
 // so that threads cannot change a bit.
+
+// The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
+// its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
+// are products which a head can make once, before any token is looked at. With the rows of g and b_g
+// centred (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
+//     S = G G^T, sigma = b G^T, sigma0 = b b^T;   P = M^T M, pi = m M, pi0 = m m^T;   tau = t M, tau0 = t m^T
+//     u = e S + sigma,  D var r = q1 = <e,u> + <e,sigma> + sigma0        v = e P + pi,  q2 = <e,v> + <e,pi> + pi0
+//     q3 = <e,tau> + tau0,  q4 = <e,x M> + y
+//     c/2 |z - x|^2 = c/2 (rho^2 q2 + 2 rho (q3 - q4) + |t|^2 - 2 <t,x> + |x|^2)
+//     de = c rho (rho v + tau - x M) - m rho^2 u,  m = c/D (rho^2 q2 + rho (q3 - q4))
+// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centred: de = c (v - x M).
 typedef struct ttt__decoder {
-    int64_t D;
+    int64_t h, D;
+    bool norm;
     double eps;
-    ttt_real c;                                  // H / (|S| D)
-    const ttt_real *g_bias, *scale, *shift;      // scale NULL: no norm
-    ttt_real *d_g_bias, *d_scale, *d_shift;      // their gradients
+    ttt_real c;                                      // H / (|S| D)
+    const ttt_real *sigma, *pi, *tau;
+    double sigma0, pi0, tau0;
+    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;    // their gradients
 } ttt__decoder;
 typedef struct ttt__layer_kernels {
-    double (*decode)(const ttt__decoder *p, ttt_real *r, const ttt_real *x);
-    void (*decode_back)(const ttt__decoder *p, ttt_real *r, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *dx);
+    double (*decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de);
+    void (*decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0);
     void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
     void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
     void (*elu1)(int64_t n, ttt_real *y);
@@ -1140,8 +1142,8 @@ typedef struct ttt__mttt_arg {
     signed char at[TTT__MTTT_W0 + 4];    // input number of each parameter row; -1: absent
     bool want_losses;
     ttt_tensor *losses;
-    ttt_real *k, *q;                     // views (B,N,D), heads side by side
-    ttt_real *de;                        // gradients of the predictions (T,B,n,D)
+    ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
+    ttt_real *xm0;                       // x m, (B,N,H)
     ttt_real *w;                         // weights before each step and at last (T+1,B,H,size)
     ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
 } ttt__mttt_arg;
@@ -1155,7 +1157,8 @@ typedef struct ttt__mttt {
     int64_t b0, bs;                      // the chunk of sequences at work
     ttt__learner_shape shape;
     const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
-    ttt_real *gt;                        // g transposed, (H,D,h)
+    ttt_real *gc, *bc, *mt, *mk, *m0;    // G (H,h,D), b (D), M^T (H,h,D), M (H,D,h), m (H,D)
+    ttt_real *S, *P, *rows3, *scalars;   // (H,h,h) twice; sigma, pi, tau (H,3,h); their scalars (H,3)
     ttt_real *part;                      // a block for each range and head of the chunk
     double *loss;                        // and its loss
     ttt_real *work;                      // room of each thread
@@ -1163,27 +1166,28 @@ typedef struct ttt__mttt {
     ttt_real *y;                         // forward: output
     // backward
     const ttt_real *dy;
-    ttt_real *dx, *df, *f, *dq, *dk;     // chunk buffers (rows,D); dx of all
+    ttt_real *dx, *df, *f, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
     ttt_real *dw;                        // gradient of the weights (bs,H,size)
     ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
-    ttt_real *part_g, *part_s;           // per range: (H,h,D), (2H+1,D)
+    ttt_real *part_d, *dd;               // gradients of S, P, rows, scalars: of each range and head; of all, (H,block)
+    ttt_real *dmt, *dm0;                 // of M^T (H,h,D), m (H,D)
 } ttt__mttt;
 
 static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
 static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) { return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->shape.size; }
 static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
 
-// Room of a thread: tiles of a learner, three tiles of the decoder, two range-wide buffers.
+// Room of a thread: tiles of the learner and the decoder, weights, two range-wide buffers.
 static int64_t ttt__work_reals(const ttt__mttt *m) {
     int64_t q = TTT__TILE_TOKENS, wide = m->shape.m;
-    return q * (4 * m->h + 6 * wide + 3 * m->D) + 3 * m->shape.size + 2 * m->rows * m->D;
+    return q * (7 * m->h + 6 * wide) + 3 * m->shape.size + 2 * m->rows * m->D;
 }
 
 // Shares of the work: range r of sequence b is share (b - b0) R + r.
 typedef struct ttt__range {
     int64_t b, share, from, to;  // tokens (or places in the order)
     ttt__hand hand;
-    ttt_real *tile_e, *tile_de, *tile_k, *tile_dk, *r, *u, *v, *wt, *dw, *dwt, *wide1, *wide2;
+    ttt_real *tile_e, *tile_de, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
     ttt__tile t;
 } ttt__range;
 
@@ -1203,9 +1207,9 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     g.tile_de = ROOM(q * m->h);
     g.tile_k = ROOM(q * m->h);
     g.tile_dk = ROOM(q * m->h);
-    g.r = ROOM(q * m->D);
-    g.u = ROOM(q * m->D);
-    g.v = ROOM(q * m->D);
+    g.u = ROOM(q * m->h);
+    g.v = ROOM(q * m->h);
+    g.de = ROOM(q * m->h);
     g.t.z = ROOM(q * m->shape.m);
     g.t.a = ROOM(q * m->shape.m);
     g.t.a1 = ROOM(q * m->shape.m);
@@ -1247,21 +1251,37 @@ static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_
 }
 
 static ttt__decoder ttt__decoder_of(const ttt__mttt *m, int64_t h, int64_t tokens) {
-    ttt__decoder p = { m->D, TTT_LAYER_NORM_EPS, (ttt_real)((double)m->H / ((double)tokens * (double)m->D)), m->g_b,
-                       m->scale ? m->scale + h * m->D : NULL, m->scale ? m->shift + h * m->D : NULL, NULL, NULL, NULL };
+    const ttt_real *row = m->rows3 + 3 * h * m->h, *s = m->scalars + 3 * h;
+    ttt__decoder p = { m->h, m->D, m->scale != NULL, TTT_LAYER_NORM_EPS, (ttt_real)((double)m->H / ((double)tokens * (double)m->D)), row, row + m->h,
+                       row + 2 * m->h, (double)s[0], (double)s[1], (double)s[2], NULL, NULL, NULL, NULL };
     return p;
 }
 
-// Where de of step t lies for place i of sequence b, head h.
-static ttt_real *ttt__de_of(const ttt__mttt *m, int64_t b, int64_t h, int64_t i) { return m->a->de + (((int64_t)m->t * m->B + b) * m->n + i) * m->D + h * m->h; }
+// What of a token's loss is the same for every prediction: c/2 |t - x|^2.
+static double ttt__loss_rest(const ttt__mttt *m, const ttt__decoder *p, int64_t h, const ttt_real *x) {
+    const ttt__kernels *k = m->hand.k;
+    const ttt_real *t = m->scale ? m->shift + h * m->D : NULL;
+    return 0.5 * (double)p->c * (k->dot(m->D, x, x) + (t ? k->dot(m->D, t, t) - 2 * k->dot(m->D, t, x) : 0));
+}
 
-// One tile of step t, forwards: prediction, decoder, and the gradient of the loss in the prediction.
+// u and v of a tile whose predictions are there.
+static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t q) {
+    int64_t hh = m->h * m->h;
+    if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
+    ttt__mul_init(&g->hand, q, m->h, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
+}
+
+// One tile of step t, forwards: prediction, decoder, and the gradient of the loss in the prediction, into g->de.
 static double ttt__tile_forward(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
     double loss = 0;
     ttt__tile_views(m, g, h, i, q);
     ttt__tile_predict(&g->t, order);
-    ttt__mul_set(&g->hand, q, m->D, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->gk + h * m->h * m->D, m->D), g->r, m->D);
-    for (int64_t j = 0; j < q; j++) loss += g->hand.lk->decode(p, g->r + j * m->D, m->x + (g->b * m->N + ttt__token(m, h, i + j)) * m->D);
+    ttt__tile_decode(m, g, p, h, q);
+    for (int64_t j = 0; j < q; j++) {
+        int64_t token = g->b * m->N + ttt__token(m, h, i + j), at = j * m->h;
+        loss += g->hand.lk->decode(p, g->tile_e + at, g->u + at, g->v + at, m->a->xm + token * m->D + h * m->h, m->a->xm0[token * m->H + h], g->de + at);
+        if (m->a->want_losses) loss += ttt__loss_rest(m, p, h, m->x + token * m->D);
+    }
     return loss;
 }
 
@@ -1287,10 +1307,7 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
             for (int64_t i = g.from; i < g.to; i += tile) {
                 int64_t q = i + tile < g.to ? tile : g.to - i;
                 loss += ttt__tile_forward(m, &g, &p, h, i, q, 1);
-                ttt_real *de = m->a->de ? ttt__de_of(m, g.b, h, i) : g.tile_de;
-                int64_t ld = m->a->de ? m->D : m->h;
-                ttt__mul_set(&g.hand, q, m->h, m->D, ttt__plain(g.r, m->D), ttt__plain(m->gt + h * m->D * m->h, m->h), de, ld);
-                ttt__tile_gradient(&g.t, de, ld, grad);
+                ttt__tile_gradient(&g.t, g.de, m->h, grad);
             }
             m->loss[share * m->H + h] = loss;
         }
@@ -1312,17 +1329,20 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// Views of a range: K = x phi + b_phi and, kept for the way back, Q = x psi + b_psi, heads side by side.
+// Views of a range, heads side by side: K = x phi + b_phi, x M, and later Q = x psi + b_psi.
 static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
     for (int64_t h = 0; h < m->H; h++)
         ttt__mul_init(&g->hand, g->to - g->from, m->h, m->D, ttt__plain(m->x + (g->b * m->N + g->from) * m->D, m->D),
-                      ttt__plain(kernel + h * m->D * m->h, m->h), bias + h * m->h, 0, to + h * m->h, m->D);
+                      ttt__plain(kernel + h * m->D * m->h, m->h), bias ? bias + h * m->h : NULL, 0, to + h * m->h, m->D);
 }
 static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + (g.b * m->N + g.from) * m->D);
+        int64_t token = g.b * m->N + g.from, at = token * m->D;
+        ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + at);
+        ttt__view_rows(m, &g, m->mk, NULL, m->a->xm + at);
+        ttt__mul_set(&g.hand, g.to - g.from, m->H, m->D, ttt__plain(m->x + at, m->D), ttt__turned(m->m0, m->D), m->a->xm0 + token * m->H, m->H);
     }
 }
 
@@ -1365,6 +1385,53 @@ static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
     return (ttt_real *)ttt__arena_alloc(c, step ? &c->step : &c->scratch, (size_t)reals * sizeof(ttt_real));
 }
 
+// The products of the decoder of each head, see ttt__decoder.
+static void ttt__centre(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y, bool centre) { k->map[TTT__MAP_shift](D, a, y, centre ? (ttt_real)(-k->sum(D, a) / (double)D) : 0); }
+static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *m = (const ttt__mttt *)arg;
+    int64_t D = m->D, n = m->h;
+    const ttt__kernels *k = m->hand.k;
+    ttt__hand hand = m->hand;
+    hand.pack = m->c->pack[thread];
+    for (int64_t h = begin; h < end; h++) {
+        ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
+        const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
+        for (int64_t j = 0; j < n; j++) {
+            ttt__centre(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
+            if (scale) k->zip[TTT__ZIP_mul](D, gc + j * D, 1, scale, 1, mt + j * D);
+        }
+        if (scale) k->zip[TTT__ZIP_mul](D, m->bc, 1, scale, 1, m0);
+        else memcpy(m0, m->bc, (size_t)D * sizeof *m0);
+        k->transpose(n, D, mt, D, m->mk + h * D * n, n);
+        memset(row, 0, (size_t)(3 * n) * sizeof *row);
+        memset(s, 0, 3 * sizeof *s);
+        ttt__mul_set(&hand, n, n, D, ttt__plain(mt, D), ttt__plain(m->mk + h * D * n, n), m->P + h * n * n, n);
+        ttt__mul_set(&hand, 1, n, D, ttt__plain(m0, D), ttt__turned(mt, D), row + n, n);
+        s[1] = (ttt_real)k->dot(D, m0, m0);
+        if (!scale) continue;
+        ttt__mul_set(&hand, n, n, D, ttt__plain(gc, D), ttt__turned(gc, D), m->S + h * n * n, n);
+        ttt__mul_set(&hand, 1, n, D, ttt__plain(m->bc, D), ttt__turned(gc, D), row, n);
+        ttt__mul_set(&hand, 1, n, D, ttt__plain(shift, D), ttt__turned(mt, D), row + 2 * n, n);
+        s[0] = (ttt_real)k->dot(D, m->bc, m->bc);
+        s[2] = (ttt_real)k->dot(D, m0, shift);
+    }
+}
+static void ttt__decoder_begin(ttt__mttt *m) {
+    int64_t D = m->D, n = m->h;
+    m->gc = ttt__room_of(m->c, D * D, false);
+    m->mt = m->scale ? ttt__room_of(m->c, D * D, false) : m->gc;
+    m->mk = ttt__room_of(m->c, D * D, false);
+    m->bc = ttt__room_of(m->c, D, false);
+    m->m0 = ttt__room_of(m->c, m->H * D, false);
+    m->S = ttt__room_of(m->c, D * n, false);
+    m->P = ttt__room_of(m->c, D * n, false);
+    m->rows3 = ttt__room_of(m->c, 3 * D, false);
+    m->scalars = ttt__room_of(m->c, 3 * m->H, false);
+    if (m->c->result) return;
+    ttt__centre(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
+    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_share, m);
+}
+
 // What forward and backward have in common: sizes, parameters, room.
 static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
@@ -1374,6 +1441,7 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     m->a = a;
     m->hand.k = c->k;
     m->hand.lk = ttt__layer_kernels_of(c);
+    m->hand.pack = c->pack[0];
     m->B = x->shape.dim[0];
     m->N = x->shape.dim[1];
     m->D = a->d.dim;
@@ -1399,12 +1467,10 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     m->rows = (m->N + m->R - 1) / m->R;
     m->work_size = ttt__work_reals(m);
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    m->gt = ttt__room_of(c, m->D * m->D, false);
+    ttt__decoder_begin(m);
     m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
     m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
-    if (c->result) return false;
-    for (int64_t h = 0; h < m->H; h++) c->k->transpose(m->h, m->D, m->gk + h * m->h * m->D, m->D, m->gt + h * m->D * m->h, m->h);
-    return true;
+    return !c->result;
 }
 
 // W_0 of every sequence: the trained start as one block a head.
@@ -1424,7 +1490,8 @@ static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
     a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
     a->w = ttt__room_of(m->c, (a->T + 1) * m->B * m->H * m->shape.size, keep);
     a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->de = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
+    a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
+    a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
     a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
     return !m->c->result;
 }
@@ -1486,21 +1553,24 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
     }
 }
 
+// The block of gradients that a range and head adds to: of S, P, the three rows and their scalars.
+static int64_t ttt__decoder_block(const ttt__mttt *m) { return 2 * m->h * m->h + 3 * m->h + 3; }
+
 // Step t of a range, backwards. m->dw holds the gradient of W_t+1; of the inner gradient it is
-// v = -eta_t dW. Through decoder and prediction it reaches the views, x, g, the norm, and W_t.
+// -eta_t dW. Through decoder and prediction it reaches the views, the decoder's products, and W_t.
 static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
-    int64_t size = m->shape.size, hD = m->h * m->D;
+    int64_t size = m->shape.size, n = m->h, hh = n * n;
     for (int64_t share = begin; share < end; share++) {
         ttt__range g = ttt__range_begin(m, share, thread, m->n);
-        int64_t tile = ttt__tile_size(&g), local = (g.b - m->b0) * m->N * m->D;
+        int64_t tile = ttt__tile_size(&g), first = (g.b - m->b0) * m->N;
         for (int64_t h = 0; h < m->H; h++) {
             ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *dw = ttt__part_of(m, share, h), *dg = m->part_g + (share * m->H + h) * hD;
-            ttt_real *sums = m->part_s + share * (2 * m->H + 1) * m->D;
-            p.d_g_bias = sums + 2 * m->H * m->D;
-            p.d_scale = sums + 2 * h * m->D;
-            p.d_shift = p.d_scale + m->D;
+            ttt_real *dw = ttt__part_of(m, share, h), *dS = m->part_d + (share * m->H + h) * ttt__decoder_block(m), *dP = dS + hh;
+            p.d_sigma = dP + hh;
+            p.d_pi = p.d_sigma + n;
+            p.d_tau = p.d_pi + n;
+            p.d_scalars = p.d_tau + n;
             memset(dw, 0, (size_t)size * sizeof *dw);
             g.t.w = ttt__w_of(m, m->t, g.b, h);
             g.t.wt = g.wt;
@@ -1508,26 +1578,25 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
             ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt);
             for (int64_t i = g.from; i < g.to; i += tile) {
-                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->a->order ? m->h : m->D;
-                ttt_real *dk = m->a->order ? g.tile_dk : m->dk + local + i * m->D + h * m->h;
-                const ttt_real *de = ttt__de_of(m, g.b, h, i);
-                if (m->a->order) memset(dk, 0, (size_t)(q * m->h) * sizeof *dk);
-                ttt__tile_views(m, &g, h, i, q);
-                ttt__tile_predict(&g.t, 2);
-                ttt__mul_set(&g.hand, q, m->D, m->h, ttt__plain(g.tile_e, m->h), ttt__plain(m->gk + h * hD, m->D), g.r, m->D);
-                ttt__tile_back1(&g.t, de, m->D, g.dw, g.dwt, g.tile_de, dk, lddk, dw);
-                ttt__mul_set(&g.hand, q, m->D, m->h, ttt__plain(g.tile_de, m->h), ttt__plain(m->gk + h * hD, m->D), g.u, m->D);
+                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->a->order ? n : m->D;
+                ttt_real *dk = m->a->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
+                if (m->a->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
+                (void)ttt__tile_forward(m, &g, &p, h, i, q, 2);
+                ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.tile_de, dk, lddk, dw);
                 for (int64_t j = 0; j < q; j++) {
-                    int64_t token = (g.b * m->N + ttt__token(m, h, i + j)) * m->D;
-                    g.hand.lk->decode_back(&p, g.r + j * m->D, g.u + j * m->D, g.v + j * m->D, m->x + token, m->dx + token);
+                    int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
+                    g.hand.lk->decode_back(&p, g.tile_e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.tile_de + at,
+                                           m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
                 }
-                ttt__mul_add(&g.hand, m->h, m->D, q, ttt__turned(g.tile_de, m->h), ttt__plain(g.v, m->D), dg, m->D);
-                ttt__mul_add(&g.hand, m->h, m->D, q, ttt__turned(g.tile_e, m->h), ttt__plain(g.r, m->D), dg, m->D);
-                ttt__mul_set(&g.hand, q, m->h, m->D, ttt__plain(g.r, m->D), ttt__plain(m->gt + h * hD, m->h), g.tile_de, m->h);
-                ttt__tile_back2(&g.t, g.tile_de, m->h, false, dk, lddk, dw);
+                ttt__mat e = ttt__turned(g.tile_e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
+                if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
+                if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.tile_de, n);
+                ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
+                ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.tile_de, n);
+                ttt__tile_back2(&g.t, g.tile_de, n, false, dk, lddk, dw);
                 for (int64_t j = 0; j < q && m->a->order; j++) {
-                    ttt_real *to = m->dk + local + ttt__token(m, h, i + j) * m->D + h * m->h;
-                    g.hand.k->zip[TTT__ZIP_add](m->h, to, 1, dk + j * m->h, 1, to);
+                    ttt_real *to = m->dk + (first + ttt__token(m, h, i + j)) * m->D + h * n;
+                    g.hand.k->zip[TTT__ZIP_add](n, to, 1, dk + j * n, 1, to);
                 }
             }
         }
@@ -1553,11 +1622,13 @@ static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thr
         int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D;
         ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dq + local, m->D), ttt__plain(m->psi_t, m->D), m->dx + at, m->D);
         ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dk + local, m->D), ttt__plain(m->phi_t, m->D), m->dx + at, m->D);
+        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dxm + local, m->D), ttt__plain(m->mt, m->D), m->dx + at, m->D);
+        ttt__mul_add(&g.hand, rows, m->D, m->H, ttt__plain(m->dxm0 + local / m->D * m->H, m->H), ttt__plain(m->m0, m->D), m->dx + at, m->D);
     }
 }
 
-// The gradients of parameters that are products over all tokens of a chunk: a share is a row block of
-// one of three: h (F^T dy), psi and phi (x^T dQ, x^T dK, a head at a time).
+// The gradients of parameters that are products over all tokens of a chunk, one head's a share:
+// h (F^T dy), psi and phi (x^T dQ, x^T dK), and the decoder's M^T.
 typedef struct ttt__mttt_sums {
     const ttt__mttt *m;
     ttt_real *dh, *dpsi, *dphi;
@@ -1569,11 +1640,12 @@ static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     int64_t rows = m->bs * m->N, first = m->b0 * m->N * m->D, hD = m->h * m->D;
     hand.pack = m->c->pack[thread];
     for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 3, column = h * m->h;
+        int64_t h = i / 4, column = h * m->h;
         ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 3 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->f + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
-        if (i % 3 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
-        if (i % 3 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
+        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->f + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
+        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
+        if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
+        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dxm + column, m->D), ttt__plain(m->x + first, m->D), m->dmt + h * hD, m->D);
     }
 }
 
@@ -1593,19 +1665,77 @@ static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor 
     return p;
 }
 
-// The parts that ranges have summed apart: g, the norm, b_g, joined in order of the ranges.
-static void ttt__join_parts(const ttt__mttt *m, ttt_real **d) {
-    int64_t D = m->D, shares = m->bs * m->R, hD = m->h * D;
-    void (*zip)(int64_t, const ttt_real *, int, const ttt_real *, int, ttt_real *) = m->hand.k->zip[TTT__ZIP_add];
-    for (int64_t s = 0; s < shares; s++) {
-        const ttt_real *sums = m->part_s + s * (2 * m->H + 1) * D;
-        zip(m->H * hD, d[TTT__MTTT_G_KERNEL], 1, m->part_g + s * m->H * hD, 1, d[TTT__MTTT_G_KERNEL]);
-        zip(D, d[TTT__MTTT_G_BIAS], 1, sums + 2 * m->H * D, 1, d[TTT__MTTT_G_BIAS]);
-        for (int64_t h = 0; h < m->H && m->scale; h++) {
-            zip(D, d[TTT__MTTT_LN_SCALE] + h * D, 1, sums + 2 * h * D, 1, d[TTT__MTTT_LN_SCALE] + h * D);
-            zip(D, d[TTT__MTTT_LN_BIAS] + h * D, 1, sums + (2 * h + 1) * D, 1, d[TTT__MTTT_LN_BIAS] + h * D);
+// From the gradients of a head's products to those of g, b_g and the norm:
+//   dM^T += (dP + dP^T) M^T + dpi^T m + dtau^T t;  dm += dpi M^T + 2 dpi0 m + dtau0 t;  dt += dtau M^T + dtau0 m
+//   dG = (dS + dS^T) G + dsigma^T b + dM^T s;  db = dsigma G + 2 dsigma0 b + dm s;  ds += sum dM^T G + dm b
+// and what comes out of centring a row is its gradient centred.
+typedef struct ttt__decoder_gradients {
+    const ttt__mttt *m;
+    ttt_real *g, *b, *scale, *shift;  // b: of each head (H,D)
+} ttt__decoder_gradients;
+static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y);
+
+static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__decoder_gradients *d = (const ttt__decoder_gradients *)arg;
+    const ttt__mttt *m = d->m;
+    int64_t D = m->D, n = m->h, hh = n * n;
+    const ttt__kernels *k = m->hand.k;
+    ttt__hand s = m->hand;
+    s.pack = m->c->pack[thread];
+    for (int64_t h = begin; h < end; h++) {
+        const ttt_real *dS = m->dd + h * ttt__decoder_block(m), *dP = dS + hh, *row = dP + hh, *scalar = row + 3 * n;
+        const ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D;
+        ttt_real *dmt = m->dmt + h * n * D, *dm0 = m->dm0 + h * D, *db = d->b + h * D, *both = m->work + thread * m->work_size, *line = both + hh;
+        memset(both, 0, (size_t)hh * sizeof *both);
+        ttt__add_both(n, dP, both);
+        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(mt, D), dmt, D);
+        ttt__mul_add(&s, n, D, 1, ttt__plain(row + n, 1), ttt__plain(m0, D), dmt, D);
+        ttt__mul_add(&s, 1, D, n, ttt__plain(row + n, n), ttt__plain(mt, D), dm0, D);
+        for (int64_t i = 0; i < D; i++) dm0[i] += 2 * scalar[1] * m0[i];
+        if (!m->scale) {
+            k->zip[TTT__ZIP_add](n * D, d->g + h * n * D, 1, dmt, 1, d->g + h * n * D);
+            memcpy(db, dm0, (size_t)D * sizeof *db);
+            continue;
+        }
+        const ttt_real *scale = m->scale + h * D, *shift = m->shift + h * D;
+        ttt__mul_add(&s, n, D, 1, ttt__plain(row + 2 * n, 1), ttt__plain(shift, D), dmt, D);
+        ttt__mul_add(&s, 1, D, n, ttt__plain(row + 2 * n, n), ttt__plain(mt, D), d->shift + h * D, D);
+        for (int64_t i = 0; i < D; i++) {
+            dm0[i] += scalar[2] * shift[i];
+            d->shift[h * D + i] += scalar[2] * m0[i];
+            d->scale[h * D + i] += dm0[i] * m->bc[i];
+            db[i] = 2 * scalar[0] * m->bc[i] + dm0[i] * scale[i];
+        }
+        ttt__mul_add(&s, 1, D, n, ttt__plain(row, n), ttt__plain(gc, D), db, D);
+        for (int64_t j = 0; j < n; j++) {
+            s.lk->add_product(D, dmt + j * D, gc + j * D, d->scale + h * D);
+            k->zip[TTT__ZIP_mul](D, dmt + j * D, 1, scale, 1, dmt + j * D);
+        }
+        memset(both, 0, (size_t)hh * sizeof *both);
+        ttt__add_both(n, dS, both);
+        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(gc, D), dmt, D);
+        ttt__mul_add(&s, n, D, 1, ttt__plain(row, 1), ttt__plain(m->bc, D), dmt, D);
+        for (int64_t j = 0; j < n; j++) {
+            ttt__centre(k, D, dmt + j * D, line, true);
+            k->zip[TTT__ZIP_add](D, d->g + (h * n + j) * D, 1, line, 1, d->g + (h * n + j) * D);
         }
     }
+}
+static void ttt__decoder_back(const ttt__mttt *m, ttt_real **d) {
+    ttt_real *b = ttt__room_of(m->c, m->H * m->D, false), *line = ttt__room_of(m->c, m->D, false);
+    ttt__decoder_gradients to = { m, d[TTT__MTTT_G_KERNEL], b, d[TTT__MTTT_LN_SCALE], d[TTT__MTTT_LN_BIAS] };
+    if (m->c->result) return;
+    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_back_share, &to);
+    for (int64_t h = 0; h < m->H; h++) {
+        ttt__centre(m->hand.k, m->D, b + h * m->D, line, m->scale != NULL);
+        m->hand.k->zip[TTT__ZIP_add](m->D, d[TTT__MTTT_G_BIAS], 1, line, 1, d[TTT__MTTT_G_BIAS]);
+    }
+}
+
+// The parts of the chunk's ranges, joined in their order.
+static void ttt__join_decoder(const ttt__mttt *m) {
+    int64_t n = m->H * ttt__decoder_block(m);
+    for (int64_t s = 0; s < m->bs * m->R; s++) m->hand.k->zip[TTT__ZIP_add](n, m->dd, 1, m->part_d + s * n, 1, m->dd);
 }
 
 // dW_0, summed over sequences, into the parameters it was copied from.
@@ -1629,9 +1759,16 @@ static bool ttt__mttt_back_room(ttt__mttt *m) {
     m->phi_t = ttt__room_of(m->c, D * D, false);
     m->psi_t = ttt__room_of(m->c, D * D, false);
     m->h_t = ttt__room_of(m->c, D * D, false);
-    m->part_g = ttt__room_of(m->c, m->bs * m->R * D * D, false);
-    m->part_s = ttt__room_of(m->c, m->bs * m->R * (2 * m->H + 1) * D, false);
+    m->dxm = ttt__room_of(m->c, chunk, false);
+    m->dxm0 = ttt__room_of(m->c, m->bs * m->N * m->H, false);
+    m->part_d = ttt__room_of(m->c, m->bs * m->R * m->H * ttt__decoder_block(m), false);
+    m->dd = ttt__room_of(m->c, m->H * ttt__decoder_block(m), false);
+    m->dmt = ttt__room_of(m->c, D * D, false);
+    m->dm0 = ttt__room_of(m->c, m->H * D, false);
     if (m->c->result) return false;
+    memset(m->dd, 0, (size_t)(m->H * ttt__decoder_block(m)) * sizeof *m->dd);
+    memset(m->dmt, 0, (size_t)(D * D) * sizeof *m->dmt);
+    memset(m->dm0, 0, (size_t)(m->H * D) * sizeof *m->dm0);
     for (int64_t h = 0; h < m->H; h++) {
         m->hand.k->transpose(D, m->h, m->phi + h * D * m->h, m->h, m->phi_t + h * m->h * D, D);
         m->hand.k->transpose(D, m->h, m->psi + h * D * m->h, m->h, m->psi_t + h * m->h * D, D);
@@ -1646,8 +1783,9 @@ static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
     ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL] };
     memset(m->dw, 0, (size_t)(m->bs * m->H * m->shape.size) * sizeof *m->dw);
     memset(m->dk, 0, (size_t)(rows * D) * sizeof *m->dk);
-    memset(m->part_g, 0, (size_t)(shares * D * D) * sizeof *m->part_g);
-    memset(m->part_s, 0, (size_t)(shares * (2 * m->H + 1) * D) * sizeof *m->part_s);
+    memset(m->dxm, 0, (size_t)(rows * D) * sizeof *m->dxm);
+    memset(m->dxm0, 0, (size_t)(rows * m->H) * sizeof *m->dxm0);
+    memset(m->part_d, 0, (size_t)(shares * m->H * ttt__decoder_block(m)) * sizeof *m->part_d);
     ttt__parallel(c, -1, shares, 1, ttt__output_back_share, m);
     ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
     for (m->t = m->T - 1; m->t >= 0; m->t--) {
@@ -1656,8 +1794,9 @@ static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
         ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
     }
     ttt__start_back(m, d);
-    ttt__join_parts(m, d);
-    ttt__parallel(c, -1, 3 * m->H, 1, ttt__sums_share, &sums);
+    ttt__join_decoder(m);
+    ttt__parallel(c, -1, 4 * m->H, 1, ttt__sums_share, &sums);
+    ttt__mul_add(&m->hand, m->H, D, rows, ttt__turned(m->dxm0, m->H), ttt__plain(m->x + m->b0 * m->N * D, D), m->dm0, D);
     ttt__parallel(c, -1, shares, 1, ttt__views_back_share, m);
     ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[TTT__MTTT_H_BIAS]);
     ttt__rows_add(&m->hand, rows, D, m->dq, D, d[TTT__MTTT_PSI_BIAS]);
@@ -1679,6 +1818,7 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
         m.bs = TTT__MIN(all, m.B - m.b0);
         ttt__mttt_chunk_back(&m, d);
     }
+    ttt__decoder_back(&m, d);
     ttt__arena_release(&c->scratch, scratch);
 }
 
