@@ -25,7 +25,11 @@
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
-        and below TTT_LAYERS_IMPLEMENTATION the same again, forwards.
+        and below, the implementation:
+        [6] KERNELS       rows of the fused layers, one text for every instruction set
+        [1] .. [5]        the same again; here a layer's definition is op by op, on the tape
+        [7] FUSED LAYERS  the same layers as one op each: how they become fast
+        [8] THE REGISTRY  which form runs
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in any
@@ -928,12 +932,16 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
 }
 
 // ---- [7] FUSED LAYERS ----------------------------------------------------------------------------
-// The same layer as a single op, forwards and first-order backwards; the tape's version above is its
-// composite, for higher orders and as its oracle. Nothing of size (B,H,N,D) is ever stored: a tile of
-// tokens goes through encoder, decoder, loss gradient and back while it is in the cache, and all that
-// is left of an inner step is the gradient of a head's few weights. Work is cut into ranges of about
-// 200 tokens of one sequence; each range adds into a sum of its own, and the sums are joined in order,
-// so that threads cannot change a bit.
+// A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
+// for higher orders and as its oracle. Two frames:
+//   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
+//     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
+//     and all that is left of a step is the gradient of a head's few weights;
+//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT layer
+//     that is linear attention.
+// Work is cut into ranges of about 200 tokens of one sequence. Each range adds into a sum of its own, and
+// the sums are joined in order, so that threads cannot change a bit. Sequences are taken in chunks of
+// about 1,000 tokens, so that what passes from one phase to the next is still in the cache.
 
 // The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
 // its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
@@ -2615,7 +2623,8 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *c
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.
     Katharopoulos et al.: Transformers are RNNs. arXiv 2006.16236. Vaswani et al.: Attention is all you
-    need. arXiv 1706.03762. Glorot, Bengio: Understanding the difficulty of training deep feedforward
+    need. arXiv 1706.03762. Milakov, Gimelshein: Online normalizer calculation for softmax. arXiv
+    1805.02867. Dao et al.: FlashAttention. arXiv 2205.14135. Glorot, Bengio: Understanding the difficulty of training deep feedforward
     neural networks. AISTATS 2010. Ba et al.: Layer normalization. arXiv 1607.06450. Beyer et al.:
     Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580.
 
