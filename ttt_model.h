@@ -143,12 +143,14 @@ typedef struct ttt_series {
     const char *name;
     const double *x, *y;  // points that are not finite are left out
     int64_t n;
+    const double *limit;  // NULL, or what y could be at best: a dashed line of the same colour
 } ttt_series;
 typedef struct ttt_panel {
     const char *title, *x_label, *y_label;
     const ttt_series *series;
     int n_series;
-} ttt_panel;
+    bool logarithmic;     // both axes: x has ticks at powers of two, y at 1, 2, 5 times powers of ten;
+} ttt_panel;              // points that are not above zero are left out
 // Panels side by side, at most `columns` in a row, as one SVG file.
 TTT_API ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, const ttt_panel *panel, int n, int columns);
 
@@ -640,26 +642,39 @@ ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_
 
 // ---- [5] CHARTS ----------------------------------------------------------------------------------
 static const int ttt__panel_width = 420, ttt__panel_height = 300, ttt__heading = 40;
-static const int ttt__left = 62, ttt__right = 14, ttt__top = 34, ttt__bottom = 44;  // margins of a panel
+static const int ttt__left = 62, ttt__right = 20, ttt__top = 34, ttt__bottom = 44;  // margins of a panel
 
 // Colours that people with any colour vision can tell apart [Okabe, Ito 2008].
 static const char *const ttt__colours[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999" };
 
 typedef struct ttt__axis_range {
     double low, high, step;  // step: between ticks
+    bool log;                // low and high are logarithms
 } ttt__axis_range;
+
+static void ttt__range_hold(ttt__axis_range *r, const double *v, int64_t n) {
+    for (int64_t i = 0; v && i < n; i++) {
+        double at = r->log ? log(v[i]) : v[i];
+        if (!(fabs(at) < HUGE_VAL)) continue;
+        if (at < r->low) r->low = at;
+        if (at > r->high) r->high = at;
+    }
+}
 
 // The range of all finite values, widened to ticks at 1, 2 or 5 times a power of ten.
 static ttt__axis_range ttt__range_of(const ttt_panel *p, bool vertical) {
-    ttt__axis_range r = { HUGE_VAL, -HUGE_VAL, 1 };
-    for (int s = 0; s < p->n_series; s++)
-        for (int64_t i = 0; i < p->series[s].n; i++) {
-            double v = vertical ? p->series[s].y[i] : p->series[s].x[i];
-            if (!(fabs(v) < HUGE_VAL)) continue;
-            if (v < r.low) r.low = v;
-            if (v > r.high) r.high = v;
-        }
+    ttt__axis_range r = { HUGE_VAL, -HUGE_VAL, 1, p->logarithmic };
+    for (int s = 0; s < p->n_series; s++) {
+        ttt__range_hold(&r, vertical ? p->series[s].y : p->series[s].x, p->series[s].n);
+        if (vertical) ttt__range_hold(&r, p->series[s].limit, p->series[s].n);
+    }
     if (r.low > r.high) r.low = r.high = 0;
+    if (r.log) {
+        double room = vertical || r.low == r.high ? 0.1 + 0.05 * (r.high - r.low) : 0;
+        r.low -= room;
+        r.high += room;
+        return r;
+    }
     if (r.low == r.high) r.high = r.low + (r.low != 0 ? fabs(r.low) * 0.1 : 1);
     double rough = (r.high - r.low) / 5, power = pow(10, floor(log10(rough)));
     r.step = power * (rough < 1.5 * power ? 1 : rough < 3.5 * power ? 2 : rough < 7.5 * power ? 5 : 10);
@@ -711,23 +726,41 @@ typedef struct ttt__frame {
     double x0, y0, width, height;
     ttt__axis_range x, y;
 } ttt__frame;
-static double ttt__frame_x(const ttt__frame *f, double v) { return f->x0 + f->width * (v - f->x.low) / (f->x.high - f->x.low); }
-static double ttt__frame_y(const ttt__frame *f, double v) { return f->y0 + f->height * (1 - (v - f->y.low) / (f->y.high - f->y.low)); }
+static double ttt__share_of(const ttt__axis_range *r, double v) { return ((r->log ? log(v) : v) - r->low) / (r->high - r->low); }
+static double ttt__frame_x(const ttt__frame *f, double v) { return f->x0 + f->width * ttt__share_of(&f->x, v); }
+static double ttt__frame_y(const ttt__frame *f, double v) { return f->y0 + f->height * (1 - ttt__share_of(&f->y, v)); }
+
+static void ttt__svg_tick_x(ttt__svg *s, const ttt__frame *f, double v) {
+    char text[32];
+    double x = ttt__frame_x(f, v);
+    snprintf(text, sizeof text, "%.5g", v);
+    ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#888888\"/>\n", x, f->y0 + f->height, x, f->y0 + f->height + 4);
+    ttt__svg_label(s, x, f->y0 + f->height + 16, "middle", 11, "", text);
+}
+static void ttt__svg_tick_y(ttt__svg *s, const ttt__frame *f, double v) {
+    char text[32];
+    double y = ttt__frame_y(f, v);
+    snprintf(text, sizeof text, "%.4g", v);
+    ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#dddddd\"/>\n", f->x0, y, f->x0 + f->width, y);
+    ttt__svg_label(s, f->x0 - 6, y + 4, "end", 11, "", text);
+}
+
+static void ttt__svg_log_ticks(ttt__svg *s, const ttt__frame *f) {
+    static const double part[3] = { 1, 2, 5 };
+    for (double e = ceil(f->x.low / log(2.0) - 1e-9); e <= f->x.high / log(2.0) + 1e-9; e++) ttt__svg_tick_x(s, f, pow(2, e));
+    for (double e = floor(f->y.low / log(10.0)); e <= f->y.high / log(10.0); e++)
+        for (int i = 0; i < 3; i++) {
+            double v = part[i] * pow(10, e), share = ttt__share_of(&f->y, v);
+            if (share >= 0 && share <= 1) ttt__svg_tick_y(s, f, v);
+        }
+}
 
 static void ttt__svg_axes(ttt__svg *s, const ttt__frame *f, const ttt_panel *p) {
     char text[32];
-    for (double v = f->y.low; v <= f->y.high + 1e-9 * f->y.step; v += f->y.step) {
-        double y = ttt__frame_y(f, v);
-        snprintf(text, sizeof text, "%.4g", fabs(v) < 1e-9 * f->y.step ? 0 : v);
-        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#dddddd\"/>\n", f->x0, y, f->x0 + f->width, y);
-        ttt__svg_label(s, f->x0 - 6, y + 4, "end", 11, "", text);
-    }
-    for (double v = f->x.step * ceil(f->x.low / f->x.step); v <= f->x.high + 1e-9 * f->x.step; v += f->x.step) {
-        double x = ttt__frame_x(f, v);
-        snprintf(text, sizeof text, "%.5g", fabs(v) < 1e-9 * f->x.step ? 0 : v);
-        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#888888\"/>\n", x, f->y0 + f->height, x, f->y0 + f->height + 4);
-        ttt__svg_label(s, x, f->y0 + f->height + 16, "middle", 11, "", text);
-    }
+    if (p->logarithmic) ttt__svg_log_ticks(s, f);
+    for (double v = f->y.low; !p->logarithmic && v <= f->y.high + 1e-9 * f->y.step; v += f->y.step) ttt__svg_tick_y(s, f, fabs(v) < 1e-9 * f->y.step ? 0 : v);
+    for (double v = f->x.step * ceil(f->x.low / f->x.step); !p->logarithmic && v <= f->x.high + 1e-9 * f->x.step; v += f->x.step)
+        ttt__svg_tick_x(s, f, fabs(v) < 1e-9 * f->x.step ? 0 : v);
     ttt__svg_put(s, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"none\" stroke=\"#888888\"/>\n", f->x0, f->y0, f->width, f->height);
     ttt__svg_label(s, f->x0, f->y0 - 10, "start", 13, "font-weight=\"bold\"", p->title);
     ttt__svg_label(s, f->x0 + f->width / 2, f->y0 + f->height + 34, "middle", 12, "", p->x_label);
@@ -737,30 +770,59 @@ static void ttt__svg_axes(ttt__svg *s, const ttt__frame *f, const ttt_panel *p) 
     ttt__svg_put(s, "</g>\n");
 }
 
-static void ttt__svg_line(ttt__svg *s, const ttt__frame *f, const ttt_series *line, const char *colour) {
-    ttt__svg_put(s, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\" points=\"", colour);
-    for (int64_t i = 0; i < line->n; i++)
-        if (fabs(line->x[i]) < HUGE_VAL && fabs(line->y[i]) < HUGE_VAL)
-            ttt__svg_put(s, "%.1f,%.1f ", ttt__frame_x(f, line->x[i]), ttt__frame_y(f, line->y[i]));
+static void ttt__svg_line(ttt__svg *s, const ttt__frame *f, const ttt_series *line, const double *v, const char *style, const char *colour) {
+    ttt__svg_put(s, "<polyline fill=\"none\" stroke=\"%s\" %s points=\"", colour, style);
+    for (int64_t i = 0; i < line->n; i++) {
+        double x = ttt__frame_x(f, line->x[i]), y = ttt__frame_y(f, v[i]);
+        if (fabs(x) < HUGE_VAL && fabs(y) < HUGE_VAL) ttt__svg_put(s, "%.1f,%.1f ", x, y);
+    }
     ttt__svg_put(s, "\"/>\n");
+}
+
+static double ttt__legend_width(const ttt_panel *p) {
+    double width = 0;
+    for (int i = 0; i < p->n_series; i++) width = fmax(width, p->series[i].name ? 34 + 6.2 * (double)strlen(p->series[i].name) : 0);
+    return width;
+}
+
+// The corner where the legend hides the fewest points: bit 0: left, bit 1: below.
+static int ttt__legend_corner(const ttt__frame *f, const ttt_panel *p, double width, double height) {
+    int best = 0, hidden[4] = { 0, 0, 0, 0 };
+    for (int s = 0; s < p->n_series; s++)
+        for (int64_t i = 0; i < (p->series[s].limit ? 2 : 1) * p->series[s].n; i++) {
+            const ttt_series *line = &p->series[s];
+            double x = ttt__frame_x(f, line->x[i % line->n]) - f->x0, y = ttt__frame_y(f, i < line->n ? line->y[i] : line->limit[i % line->n]) - f->y0;
+            for (int k = 0; k < 4; k++) hidden[k] += (k & 1 ? x < width : x > f->width - width) && (k & 2 ? y > f->height - height : y < height);
+        }
+    for (int k = 1; k < 4; k++)
+        if (hidden[k] < hidden[best]) best = k;
+    return best;
+}
+
+static void ttt__svg_legend(ttt__svg *s, const ttt__frame *f, const ttt_panel *p) {
+    double width = ttt__legend_width(p), height = 15.0 * p->n_series + 4;
+    int corner = ttt__legend_corner(f, p, width, height);
+    double side = corner & 1 ? 1 : -1, x = corner & 1 ? f->x0 + 8 : f->x0 + f->width - 8, top = corner & 2 ? f->y0 + f->height - height : f->y0;
+    if (width <= 0) return;
+    ttt__svg_put(s, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"#ffffff\" fill-opacity=\"0.8\"/>\n", corner & 1 ? f->x0 + 1 : f->x0 + f->width - width - 1, top + 1, width, height - 2);
+    for (int i = 0; i < p->n_series; i++) {
+        double y = top + 14 + 15 * i;
+        if (!p->series[i].name) continue;
+        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"3\"/>\n", x, y - 4, x + 16 * side, y - 4, ttt__colours[i % 8]);
+        ttt__svg_label(s, x + 22 * side, y, corner & 1 ? "start" : "end", 11, "", p->series[i].name);
+    }
 }
 
 static void ttt__svg_panel(ttt__svg *s, const ttt_panel *p, double left, double top) {
     ttt__frame f = { left + ttt__left, top + ttt__top, ttt__panel_width - ttt__left - ttt__right, ttt__panel_height - ttt__top - ttt__bottom,
                      ttt__range_of(p, false), ttt__range_of(p, true) };
     ttt__svg_axes(s, &f, p);
-    // the legend stands at the right, above or below, wherever the first line does not end
-    const ttt_series *first = p->n_series ? &p->series[0] : NULL;
-    bool high = first && first->n && first->y[first->n - 1] > (f.y.low + f.y.high) / 2;
-    double legend = high ? f.y0 + f.height - 8 - 15 * (p->n_series - 1) : f.y0 + 14;
     for (int i = 0; i < p->n_series; i++) {
-        const char *colour = ttt__colours[i % 8];
-        double y = legend + 15 * i, x = f.x0 + f.width - 8;
-        ttt__svg_line(s, &f, &p->series[i], colour);
-        if (!p->series[i].name) continue;
-        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"3\"/>\n", x - 16, y - 4, x, y - 4, colour);
-        ttt__svg_label(s, x - 22, y, "end", 11, "", p->series[i].name);
+        const ttt_series *line = &p->series[i];
+        if (line->limit) ttt__svg_line(s, &f, line, line->limit, "stroke-width=\"1\" stroke-dasharray=\"4 3\"", ttt__colours[i % 8]);
+        ttt__svg_line(s, &f, line, line->y, "stroke-width=\"1.6\"", ttt__colours[i % 8]);
     }
+    ttt__svg_legend(s, &f, p);
 }
 
 ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, const ttt_panel *panel, int n, int columns) {
