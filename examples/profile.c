@@ -4,20 +4,34 @@
 //     ./profile --mixer self-attention --infer --svg profile.svg
 //
 // Runs some training steps (or forward passes) on random images and prints a row for each op and phase:
-// forward; recorded, the gradients of the inner steps, which a layer that learns takes on its way
-// forward; backward. (With --infer nobody differentiates inner steps again, so theirs are "backward".) What bounds an op is told by the "roofline": it cannot need less time than its
-// FLOPs at the machine's best rate, nor than its bytes at the memory's. Bytes that are still in a cache
-// come faster, so shares above 100 % are no error. ./profile --help has the options.
+// forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded, the gradients
+// of the inner steps, which a layer that learns takes on its way forward. (With --infer nobody
+// differentiates inner steps again, so theirs are "backward".) What bounds an op is told by the
+// "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor than its bytes at
+// the memory's. Bytes that are still in a cache come faster, so shares above 100 % are no error.
+// ./profile --help has the options.
+//
+//     ./profile --study --svg cost.svg
+//
+// measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside FLOPs
+// (about four minutes).
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+
+#ifdef _WIN32
+#include <io.h>
+#define isatty _isatty
+#else
+#include <unistd.h>
+#endif
 
 // ---- options -------------------------------------------------------------------------------------
 typedef struct {
     const char *mixer, *isa, *svg;
-    double inner_steps, image, patch, width, depth, heads, batch, steps, rows, threads, infer, help;
+    double inner_steps, image, patch, width, depth, heads, batch, steps, rows, threads, infer, no_fused, study, tokens_max, budget, help;
 } options;
 
-typedef enum { TEXT, WHOLE, FLAG } kind;
+typedef enum { TEXT, WHOLE, NUMBER, FLAG } kind;
 typedef struct {
     const char *name;
     kind kind;
@@ -37,11 +51,15 @@ static const option all_options[] = {
     { "--heads", WHOLE, AT(heads), 1, 256, "heads of a mixer (3)" },
     { "--batch", WHOLE, AT(batch), 1, 65536, "images of a step (64)" },
     { "--infer", FLAG, AT(infer), 0, 1, "forward passes only, nothing recorded but what the mixer needs" },
+    { "--no-fused", FLAG, AT(no_fused), 0, 1, "mixers op by op on the tape, slower, so that their parts have rows" },
     { "--steps", WHOLE, AT(steps), 1, 1e6, "steps that are measured, after two that are not (10)" },
     { "--rows", WHOLE, AT(rows), 1, 1000, "rows of the table; the rest is added up (24)" },
     { "--threads", WHOLE, AT(threads), 0, TTT_MAX_THREADS, "0: all the machine has (1)" },
     { "--isa", TEXT, AT(isa), 0, 0, "instruction set (the best there is)" },
-    { "--svg", TEXT, AT(svg), 0, 0, "file for a chart: bars of time by op, share of the peak beside" },
+    { "--svg", TEXT, AT(svg), 0, 0, "file for a chart: bars of time by op, share of the peak beside; or the study's lines" },
+    { "--study", FLAG, AT(study), 0, 1, "every mixer as one layer, 384 wide, 6 heads, one sequence: a table of time and FLOPs" },
+    { "--tokens-max", WHOLE, AT(tokens_max), 256, 65536, "the study's longest sequence; it begins with 256 and doubles (16384)" },
+    { "--budget", NUMBER, AT(budget), 0, 3600, "seconds of measuring for each time in the study (1)" },
     { "--help", FLAG, AT(help), 0, 1, "print this and stop" },
 };
 enum { N_OPTIONS = sizeof all_options / sizeof *all_options };
@@ -65,8 +83,8 @@ static void set_option(options *o, const option *row, const char *text) {
     }
     char *end;
     double v = strtod(text, &end);
-    if (end == text || *end || !(v >= row->lo && v <= row->hi) || v != floor(v))
-        die("%s '%s'; a whole number from %g to %g expected: %s", row->name, text, row->lo, row->hi, row->meaning);
+    if (end == text || *end || !(v >= row->lo && v <= row->hi) || (row->kind == WHOLE && v != floor(v)))
+        die("%s '%s'; a %snumber from %g to %g expected: %s", row->name, text, row->kind == WHOLE ? "whole " : "", row->lo, row->hi, row->meaning);
     *(double *)place = v;
 }
 
@@ -119,7 +137,7 @@ static void make_model(run *r) {
     static ttt_real rates[64];
     for (int i = 0; i < 64; i++) rates[i] = 1;
     ttt_vit_desc d = { .image = (int64_t)r->o.image, .channels = 1, .patch = (int64_t)r->o.patch, .width = (int64_t)r->o.width, .depth = (int64_t)r->o.depth, .classes = 10 };
-    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps, .inner_lrs = rates };
+    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps, .inner_lrs = rates, .no_fused = r->o.no_fused != 0 };
     r->vit = ttt_vit_new(r->c, &d, &r->params);
     r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &(ttt_optimizer_desc){ .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 }) : NULL;
     need_ok(r, "the model cannot be built");
@@ -181,13 +199,267 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
     need_ok(r, "--svg");
 }
 
+// ---- the study -----------------------------------------------------------------------------------
+// One layer alone: its time without and with gradients against the number of tokens, beside the time its
+// FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it from the peak
+// is reckoned from parts that can be measured alone:
+//     products   the multiply-adds, at the machine's best rate
+//     again      products made a second time on the way back, as that is cheaper than keeping them
+//     functions  so many numbers through softmax, layer norm, ..., at the rate of that op in the cache
+//     memory     what goes into and out of the ops, by the profiler, at the memory's rate
+//     rest       what is left: above all products that run below the best rate
+enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, FUNCTIONS = 4, PASSES = 2, SAMPLES = 100 };
+
+static ttt_tensor *norm_rows(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS, true); }
+
+static const struct {
+    const char *name;
+    ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *x);
+    double hnn, hnd, nd;  // how many numbers a layer has of that kind: these times H N N, H N D, N D
+} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0, 0 }, { "layer norm", norm_rows, 0, 1, 0 }, { "GELU", ttt_gelu, 0, 0, 4 }, { "exp", ttt_exp, 0, 0, 2 } };
+
+// What ttt_layers.h does beside the products that a mixer's flops() counts, without and with gradients: how
+// often it passes over a function's numbers (a norm with its gradient costs about two norms, back through
+// both four more), and multiply-adds made again. A mixer that is not here has no such parts.
+static const struct work {
+    const char *mixer;
+    double pass[FUNCTIONS][PASSES];
+    double ndd, ndh, nnd;  // again, times N D D, N D h, N N D
+} works[] = {
+    { "mttt-linear", { { 0 }, { 2, 6 } }, 1, 2, 0 },
+    { "mttt-mlp", { { 0 }, { 2, 6 }, { 2, 5 } }, 1, 16, 0 },
+    { "self-attention", { { 1, 2 } }, 0, 0, 1 },
+    { "linear-attention", { { 0 }, { 0 }, { 0 }, { 1, 1 } }, 0, 0, 0 },
+};
+
+typedef struct {
+    double seconds, flops, again, bytes;  // of one run; flops as counted
+    const char *bound;
+    int samples;
+} cost;
+typedef struct {
+    char name[64];
+    ttt_mixer_desc d;
+    const ttt_mixer *does;    // whose products it really makes
+    const struct work *work;  // NULL: no more is known
+    cost at[LENGTHS][PASSES];
+    double tokens[LENGTHS], y[PASSES][LENGTHS], limit[PASSES][LENGTHS];
+} layer;
+typedef struct {
+    run *r;
+    layer item[LAYERS];
+    int n, lengths;
+    ttt_limits peak;  // of all threads
+    double per_number[FUNCTIONS];
+} study_of;
+
+// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias leaves
+// nothing of the learner but sums over the tokens: linear attention without its map, and that is what is run.
+static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
+    if (s->n == LAYERS) return;
+    layer *l = &s->item[s->n];
+    l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
+                             .identity_map = special, .normaliser = special ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+    if (!m || m->flops(&l->d, 1) <= 0) return;
+    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
+    l->does = special ? ttt_mixer_find("linear-attention") : m;
+    for (int i = 0; i < (int)(sizeof works / sizeof *works) && !special; i++)
+        if (strcmp(works[i].mixer, m->name) == 0) l->work = &works[i];
+    s->n++;
+}
+
+static void measure_peak(study_of *s) {
+    ttt_limits now = ttt_measure_limits(s->r->c);
+    s->peak.flops = fmax(s->peak.flops, now.flops * ttt_threads(s->r->c));
+    s->peak.bytes = fmax(s->peak.bytes, now.bytes * ttt_threads(s->r->c));
+}
+
+// Seconds a number, of all threads together: the best of some runs on 64 kB.
+static void measure_functions(study_of *s) {
+    ttt_ctx *c = s->r->c;
+    ttt_mark m = ttt_mark_get(c);
+    bool recording = ttt_recording(c, false);
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(43, STUDY_D));
+    for (int f = 0; f < FUNCTIONS; f++) {
+        double best = HUGE_VAL;
+        for (int k = 0; k < 5; k++) {
+            double begin = ttt_seconds();
+            for (int i = 0; i < 50; i++) {
+                ttt_mark inner = ttt_mark_get(c);
+                functions[f].op(c, x);
+                ttt_release(c, inner);
+            }
+            best = fmin(best, (ttt_seconds() - begin) / 50);
+        }
+        s->per_number[f] = best / (43.0 * STUDY_D) / ttt_threads(c);
+    }
+    ttt_recording(c, recording);
+    ttt_release(c, m);
+}
+
+typedef struct {
+    ttt_tensor **w, *x, *dy, *wrt[64];
+    int n;
+} inputs;
+
+static double one_run(study_of *s, const layer *l, const inputs *in, bool gradients) {
+    ttt_ctx *c = s->r->c;
+    ttt_tensor *g[64];
+    double begin = ttt_seconds();
+    ttt_mark m = ttt_mark_get(c);
+    bool recording = ttt_recording(c, gradients);
+    ttt_tensor *y = ttt_mixer_forward(c, &l->d, in->w, in->x, NULL);
+    if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_FIRST_ORDER);
+    ttt_recording(c, recording);
+    ttt_release(c, m);
+    need_ok(s->r, l->name);
+    return ttt_seconds() - begin;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// The median of as many runs as the budget allows, three at least if that is within ten budgets. One run
+// goes before, to warm up, and one comes after, under the profiler, for the bytes.
+static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bool gradients) {
+    static ttt_profile_row row[MOST_ROWS];
+    ttt_profile_row sum = { 0 };
+    double sample[SAMPLES], spent = 0, n = (double)N, D = STUDY_D;
+    cost m = { .flops = l->d.mixer->flops(&l->d, N) * (gradients ? 3 : 1) };
+    one_run(s, l, in, gradients);
+    while (m.samples < 1 || (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
+        spent += sample[m.samples++] = one_run(s, l, in, gradients);
+    qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
+    m.seconds = sample[m.samples / 2];
+    if (l->work && gradients) m.again = 2 * (l->work->ndd * n * D * D + l->work->ndh * n * D * D / STUDY_H + l->work->nnd * n * n * D);
+    ttt_profile_clear(s->r->c);
+    ttt_profile_start(s->r->c);
+    one_run(s, l, in, gradients);
+    ttt_profile_stop(s->r->c);
+    int rows = ttt_profile_rows(s->r->c, row, MOST_ROWS);
+    for (int i = 0; i < rows && i < MOST_ROWS; i++) {
+        sum.seconds += row[i].seconds;
+        sum.flops += row[i].flops;
+        sum.bytes += row[i].bytes;
+    }
+    ttt_profile_share(&sum, &s->peak, &m.bound);
+    m.bytes = sum.bytes;
+    return m;
+}
+
+static void measure_layer(study_of *s, layer *l) {
+    ttt_ctx *c = s->r->c;
+    ttt_params p = { 0 };
+    inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
+    need_ok(s->r, l->name);
+    if (p.n >= (int)(sizeof in.wrt / sizeof *in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
+    for (; in.n < p.n; in.n++) in.wrt[in.n] = p.item[in.n].value;
+    in.n++;  // x comes last
+    for (int i = 0; i < s->lengths; i++) {
+        int64_t N = (int64_t)256 << i;
+        ttt_mark m = ttt_mark_get(c);
+        in.wrt[p.n] = in.x = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
+        l->tokens[i] = (double)N;
+        in.dy = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
+        for (int gradients = 0; gradients < PASSES; gradients++) {
+            if (isatty(2)) fprintf(stderr, "\r%-24s %6lld tokens, %-16s", l->name, (long long)N, gradients ? "with gradients" : "forward");
+            l->at[i][gradients] = measure(s, l, &in, N, gradients);
+        }
+        ttt_release(c, m);
+        measure_peak(s);
+    }
+}
+
+// Where the time goes, in per cent of it; parts below a half are left to the rest.
+static void print_parts(const study_of *s, const layer *l, int i, int gradients) {
+    const cost *m = &l->at[i][gradients];
+    const char *name[3 + FUNCTIONS] = { "products", "again", "memory" };
+    double N = l->tokens[i], D = STUDY_D, H = STUDY_H, rest = 100;
+    double seconds[3 + FUNCTIONS] = { l->does->flops(&l->d, (int64_t)N) * (gradients ? 3 : 1) / s->peak.flops, m->again / s->peak.flops, m->bytes / s->peak.bytes };
+    for (int f = 0; f < FUNCTIONS; f++) {
+        name[3 + f] = functions[f].name;
+        if (l->work) seconds[3 + f] = l->work->pass[f][gradients] * s->per_number[f] * (functions[f].hnn * H * N * N + functions[f].hnd * H * N * D + functions[f].nd * N * D);
+    }
+    for (int k = 0; k < 3 + FUNCTIONS; k++) {
+        double share = 100 * seconds[k] / m->seconds;
+        if (share < 0.5) continue;
+        printf("%s %.0f, ", name[k], share);
+        rest -= share;
+    }
+    printf("rest %.0f%s%s", rest, strcmp(m->bound, "compute") == 0 ? "" : "; bound: ", strcmp(m->bound, "compute") == 0 ? "" : m->bound);
+}
+
+static void print_study(const study_of *s) {
+    int least = SAMPLES, most = 0;
+    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % | with gradients, ms | us a token | of peak | where it goes, % |\n"
+         "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|");
+    for (int k = 0; k < s->n; k++)
+        for (int i = 0; i < s->lengths; i++) {
+            const layer *l = &s->item[k];
+            printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
+            for (int g = 0; g < PASSES; g++) {
+                const cost *m = &l->at[i][g];
+                printf(" %.*f | %.1f | %.0f %% | ", m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0, 1e3 * m->seconds, 1e6 * m->seconds / l->tokens[i],
+                       100 * m->flops / m->seconds / s->peak.flops);
+                print_parts(s, l, i, g);
+                printf(" |");
+                if (m->samples < least) least = m->samples;
+                if (m->samples > most) most = m->samples;
+            }
+            puts("");
+        }
+    printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d runs. Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n"
+           "GFLOP: of the forward pass, as the definition counts them; three times that with gradients.\n",
+           STUDY_D, STUDY_H, least, most, 1e-9 * s->peak.flops, ttt_threads(s->r->c), ttt_threads(s->r->c) > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
+}
+
+static void draw_study(study_of *s) {
+    static ttt_series lines[PASSES][LAYERS];
+    ttt_panel panels[PASSES];
+    char title[120];
+    for (int g = 0; g < PASSES; g++) {
+        for (int k = 0; k < s->n; k++) {
+            layer *l = &s->item[k];
+            for (int i = 0; i < s->lengths; i++) {
+                l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
+                l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
+            }
+            lines[g][k] = (ttt_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
+        }
+        panels[g] = (ttt_panel){ g ? "training: forward and gradients" : "inference: forward", "tokens", "microseconds a token", lines[g], s->n, true };
+    }
+    snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)", 1e-9 * s->peak.flops);
+    ttt_chart_write(s->r->c, s->r->o.svg, title, panels, PASSES, PASSES);
+    need_ok(s->r, "--svg");
+    printf("\nwritten: %s\n", s->r->o.svg);
+}
+
+static void study(run *r) {
+    static study_of s;
+    s.r = r;
+    while (s.lengths < LENGTHS && (double)(256 << s.lengths) <= r->o.tokens_max) s.lengths++;
+    for (int i = 0; ttt_mixer_at(i); i++) add_layer(&s, ttt_mixer_at(i), false);
+    add_layer(&s, ttt_mixer_find("mttt-linear"), true);
+    add_layer(&s, ttt_mixer_find("linear-attention"), true);
+    for (int i = 0; i < 3; i++) measure_peak(&s);
+    measure_functions(&s);
+    for (int k = 0; k < s.n; k++) measure_layer(&s, &s.item[k]);
+    if (isatty(2)) fprintf(stderr, "\r%60s\r", "");
+    print_study(&s);
+    if (r->o.svg) draw_study(&s);
+    ttt_close(r->c);
+}
+
 int main(int argc, char **argv) {
     static run r;
     char title[200];
-    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48, .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1 };
+    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48, .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1, .tokens_max = 16384, .budget = 1 };
     parse(argc, argv, &r.o);
     if (r.o.help != 0) return print_help(), 0;
     open_context(&r);
+    if (r.o.study != 0) return study(&r), 0;
     make_model(&r);
     for (int i = 0; i < 2; i++) step(&r);
     ttt_profile_start(r.c);

@@ -60,13 +60,25 @@ for mixer in $(./profile --help | sed -n 's/^mixers://p'); do
     check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q '^affine  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
     check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimiser $mixer.txt"
 done
-./profile $quick --rows 1000 >all.txt
+./profile $quick --no-fused --rows 1000 >all.txt
 check "inner gradients are told apart" grep -q '^matmul  *recorded ' all.txt
 check "the optimiser has its row" grep -q '^optimiser ' all.txt
 check "the rows add up to the total" awk '/ %/ { for (i = 1; $i != "%"; i++); if ($1 == "total") total = $(i + 1); else sum += $(i + 1) }
     END { exit !(total > 0 && sum > 0.97 * total && sum < 1.03 * total) }' all.txt
 check "--isa scalar" sh -c "./profile $quick --isa scalar | grep -q '^machine: scalar'"
 check "--threads 2" sh -c "./profile $quick --threads 2 >out.txt"
+./profile --study --tokens-max 600 --budget 0 --svg study.svg >study.txt
+for mixer in $(./profile --help | sed -n 's/^mixers://p') "mttt-linear, W0 = 0" "linear-attention, identity"; do
+    if [ "$mixer" = none ]; then check "the study leaves out $mixer" sh -c '! grep -q "^| none " study.txt'; continue; fi
+    check "the study has a row for 256 and 512 tokens of $mixer" awk -F ' *[|] *' -v name="$mixer" '$2 == name { if (NF != 13 || $3 != 256 * 2 ^ rows++) exit 1
+        for (i = 4; i <= 11; i++) if (i != 8 && !($i > 0)) exit 1; if ($8 !~ /^products .* rest / || $12 !~ /^products .* rest /) exit 1 } END { exit rows != 2 }' study.txt
+done
+check "the study's chart has lines and limits" sh -c 'grep -q "</svg>" study.svg && grep -q dasharray study.svg && grep -q ">512<" study.svg && ! grep -q -e nan -e inf\" study.svg'
+refuses "\-\-tokens-max '100'" --study --tokens-max 100
+refuses "\-\-tokens-max '300.5'; a whole number" --study --tokens-max 300.5
+refuses "\-\-budget '-1'; a number" --study --budget -1
+refuses "\-\-budget 'nan'" --study --budget nan
+refuses "no/such" --study --tokens-max 256 --budget 0 --svg no/such.svg
 
 # -- openmp.c
 check "without OpenMP it says so and runs" sh -c './openmp_off >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
