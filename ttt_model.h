@@ -46,7 +46,8 @@ TTT_API ttt_tensor *ttt_softmax_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_sigmoid_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
-// How many of (B,C) have their largest logit at the label. A row with NaN counts as wrong.
+// How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
+// the largest. A row with NaN counts as wrong.
 TTT_API int64_t ttt_count_right(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
 // a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
@@ -229,9 +230,9 @@ ttt_tensor *ttt_sigmoid_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target)
 int64_t ttt_count_right(const ttt_tensor *logits, const ttt_tensor *labels) {
     int64_t right = 0, B = logits->shape.dim[0], C = logits->shape.dim[1];
     for (int64_t b = 0; b < B && labels->index && labels->index[b] < C; b++) {
-        const ttt_real *row = logits->data + b * C;
+        const ttt_real *row = logits->data + b * C, at = row[labels->index[b]];
         bool best = true;
-        for (int64_t i = 0; i < C; i++) best = best && row[i] <= row[labels->index[b]];  // false if NaN
+        for (int64_t i = 0; i < C; i++) best = best && (i < labels->index[b] ? row[i] < at : row[i] <= at);  // false if NaN
         right += best;
     }
     return right;

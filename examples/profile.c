@@ -203,44 +203,43 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
 // One layer alone: its time without and with gradients against the number of tokens, beside the time its
 // FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it from the peak
 // is reckoned from parts that can be measured alone:
-//     products   the multiply-adds, at the machine's best rate
-//     again      products made a second time on the way back, as that is cheaper than keeping them
+//     products   the multiply-adds that are really made, at the machine's best rate
 //     functions  so many numbers through softmax, layer norm, ..., at the rate of that op in the cache
 //     memory     what goes into and out of the ops, by the profiler, at the memory's rate
 //     rest       what is left: above all products that run below the best rate
-enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, FUNCTIONS = 4, PASSES = 2, SAMPLES = 100 };
-
-static ttt_tensor *norm_rows(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS, true); }
+enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
 
 static const struct {
     const char *name;
     ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *x);
-    double hnn, hnd, nd;  // how many numbers a layer has of that kind: these times H N N, H N D, N D
-} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0, 0 }, { "layer norm", norm_rows, 0, 1, 0 }, { "GELU", ttt_gelu, 0, 0, 4 }, { "exp", ttt_exp, 0, 0, 2 } };
+    double hnn, nd;  // how many numbers a layer has of that kind: these times H N N and N D
+} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 }, { "GELU", ttt_gelu, 0, 4 }, { "exp", ttt_exp, 0, 2 } };
 
-// What ttt_layers.h does beside the products that a mixer's flops() counts, without and with gradients: how
-// often it passes over a function's numbers (a norm with its gradient costs about two norms, back through
-// both four more), and multiply-adds made again. A mixer that is not here has no such parts.
+// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as multiples
+// of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what the definition
+// counts: the decoder is never applied to a token, only its products are, which are made once (D D h);
+// on the way back some products are made again, as that is cheaper than keeping them.
 static const struct work {
     const char *mixer;
+    double ndd[PASSES], ndh[PASSES], ddh[PASSES], nnd[PASSES];
     double pass[FUNCTIONS][PASSES];
-    double ndd, ndh, nnd;  // again, times N D D, N D h, N N D
 } works[] = {
-    { "mttt-linear", { { 0 }, { 2, 6 } }, 1, 2, 0 },
-    { "mttt-mlp", { { 0 }, { 2, 6 }, { 2, 5 } }, 1, 16, 0 },
-    { "self-attention", { { 1, 2 } }, 0, 0, 1 },
-    { "linear-attention", { { 0 }, { 0 }, { 0 }, { 1, 1 } }, 0, 0, 0 },
+    { "mttt-linear", { 4, 12 }, { 5, 19 }, { 2, 6 }, { 0 }, { { 0 } } },
+    { "mttt-mlp", { 4, 12 }, { 30, 112 }, { 2, 6 }, { 0 }, { { 0 }, { 2, 4 } } },
+    { "self-attention", { 4, 12 }, { 0 }, { 0 }, { 2, 7 }, { { 1, 2 } } },
+    { "linear-attention", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 }, { 0 }, { 1, 1 } } },
+    { "mttt-linear, W0 = 0", { 4, 12 }, { 2, 7 }, { 0 }, { 0 }, { { 0 } } },
+    { "linear-attention, identity", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 } } },
 };
 
 typedef struct {
-    double seconds, flops, again, bytes;  // of one run; flops as counted
+    double seconds, flops, made, bytes;  // of one run; flops as counted, and those made
     const char *bound;
     int samples;
 } cost;
 typedef struct {
     char name[64];
     ttt_mixer_desc d;
-    const ttt_mixer *does;    // whose products it really makes
     const struct work *work;  // NULL: no more is known
     cost at[LENGTHS][PASSES];
     double tokens[LENGTHS], y[PASSES][LENGTHS], limit[PASSES][LENGTHS];
@@ -262,9 +261,8 @@ static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
                              .identity_map = special, .normaliser = special ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
     if (!m || m->flops(&l->d, 1) <= 0) return;
     snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
-    l->does = special ? ttt_mixer_find("linear-attention") : m;
-    for (int i = 0; i < (int)(sizeof works / sizeof *works) && !special; i++)
-        if (strcmp(works[i].mixer, m->name) == 0) l->work = &works[i];
+    for (int i = 0; i < (int)(sizeof works / sizeof *works); i++)
+        if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
     s->n++;
 }
 
@@ -333,7 +331,8 @@ static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bo
         spent += sample[m.samples++] = one_run(s, l, in, gradients);
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
-    if (l->work && gradients) m.again = 2 * (l->work->ndd * n * D * D + l->work->ndh * n * D * D / STUDY_H + l->work->nnd * n * n * D);
+    const struct work *k = l->work;
+    m.made = !k ? m.flops : 2 * D * (D * (n * (k->ndd[gradients] + k->ndh[gradients] / STUDY_H) + D / STUDY_H * k->ddh[gradients]) + n * n * k->nnd[gradients]);
     ttt_profile_clear(s->r->c);
     ttt_profile_start(s->r->c);
     one_run(s, l, in, gradients);
@@ -375,14 +374,14 @@ static void measure_layer(study_of *s, layer *l) {
 // Where the time goes, in per cent of it; parts below a half are left to the rest.
 static void print_parts(const study_of *s, const layer *l, int i, int gradients) {
     const cost *m = &l->at[i][gradients];
-    const char *name[3 + FUNCTIONS] = { "products", "again", "memory" };
+    const char *name[2 + FUNCTIONS] = { "products", "memory" };
     double N = l->tokens[i], D = STUDY_D, H = STUDY_H, rest = 100;
-    double seconds[3 + FUNCTIONS] = { l->does->flops(&l->d, (int64_t)N) * (gradients ? 3 : 1) / s->peak.flops, m->again / s->peak.flops, m->bytes / s->peak.bytes };
+    double seconds[2 + FUNCTIONS] = { m->made / s->peak.flops, m->bytes / s->peak.bytes };
     for (int f = 0; f < FUNCTIONS; f++) {
-        name[3 + f] = functions[f].name;
-        if (l->work) seconds[3 + f] = l->work->pass[f][gradients] * s->per_number[f] * (functions[f].hnn * H * N * N + functions[f].hnd * H * N * D + functions[f].nd * N * D);
+        name[2 + f] = functions[f].name;
+        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * (functions[f].hnn * H * N * N + functions[f].nd * N * D);
     }
-    for (int k = 0; k < 3 + FUNCTIONS; k++) {
+    for (int k = 0; k < 2 + FUNCTIONS; k++) {
         double share = 100 * seconds[k] / m->seconds;
         if (share < 0.5) continue;
         printf("%s %.0f, ", name[k], share);
@@ -396,7 +395,7 @@ static void print_study(const study_of *s) {
     puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % | with gradients, ms | us a token | of peak | where it goes, % |\n"
          "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|");
     for (int k = 0; k < s->n; k++)
-        for (int i = 0; i < s->lengths; i++) {
+        for (int i = 0; i < s->lengths; i += 2) {  // the figure has them all
             const layer *l = &s->item[k];
             printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
             for (int g = 0; g < PASSES; g++) {

@@ -100,6 +100,9 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
     ttt_real logit[8] = { 1, 2, 5, 4, (ttt_real)NAN, 0, 3, (ttt_real)NAN };
     int64_t label[4] = { 1, 1, 1, 0 };
     CHECK(ttt_count_right(ttt_from(c, TTT_SHAPE(4, 2), logit), ttt_from_int(c, TTT_SHAPE(4), label)) == 1);
+    ttt_real even[6] = { 0 };  // logits that say nothing: only the first class counts
+    int64_t each[3] = { 0, 1, 0 };
+    CHECK(ttt_count_right(ttt_from(c, TTT_SHAPE(3, 2), even), ttt_from_int(c, TTT_SHAPE(3), each)) == 2);
     int64_t bad[2] = { 0, 7 };
     ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(2), bad), 5);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "label 7"));
