@@ -67,10 +67,10 @@ check "the rows add up to the total" awk '/ %/ { for (i = 1; $i != "%"; i++); if
     END { exit !(total > 0 && sum > 0.97 * total && sum < 1.03 * total) }' all.txt
 check "--isa scalar" sh -c "./profile $quick --isa scalar | grep -q '^machine: scalar'"
 check "--threads 2" sh -c "./profile $quick --threads 2 >out.txt"
-./profile --study --tokens-max 600 --budget 0 --svg study.svg >study.txt
+./profile --study --tokens-max 1100 --budget 0 --svg study.svg >study.txt
 for mixer in $(./profile --help | sed -n 's/^mixers://p') "mttt-linear, W0 = 0" "linear-attention, identity"; do
     if [ "$mixer" = none ]; then check "the study leaves out $mixer" sh -c '! grep -q "^| none " study.txt'; continue; fi
-    check "the study has a row for 256 and 1024 tokens of $mixer" awk -F ' *[|] *' -v name="$mixer" '$2 == name { if (NF != 13 || $3 != 256 * 2 ^ rows++) exit 1
+    check "the study has a row for 256 and 1024 tokens of $mixer" awk -F ' *[|] *' -v name="$mixer" '$2 == name { if (NF != 13 || $3 != 256 * 4 ^ rows++) exit 1
         for (i = 4; i <= 11; i++) if (i != 8 && !($i > 0)) exit 1; if ($8 !~ /^products .* rest / || $12 !~ /^products .* rest /) exit 1 } END { exit rows != 2 }' study.txt
 done
 check "the study's chart has lines and limits" sh -c 'grep -q "</svg>" study.svg && grep -q dasharray study.svg && grep -q ">512<" study.svg && ! grep -q -e nan -e inf\" study.svg'
