@@ -1424,6 +1424,12 @@ typedef struct ttt__kernels {
 #endif
 #endif
 
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else  // the older word for it
+#define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (MASK){ __VA_ARGS__ })
+#endif
+
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
 #define TTT__TARGET_scalar
@@ -1431,8 +1437,8 @@ typedef struct ttt__kernels {
 #define TTT__LANES_sse2 4
 #define TTT__COLS_sse2 2
 #define TTT__TARGET_sse2 __attribute__((target("sse2"))) TTT__FMA
-#define TTT__LOW_sse2(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define TTT__HIGH_sse2(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define TTT__LOW_sse2(a, b) TTT__SHUFFLE(a, b, 0, 4, 1, 5)
+#define TTT__HIGH_sse2(a, b) TTT__SHUFFLE(a, b, 2, 6, 3, 7)
 
 #define TTT__SQRT_sse2(y, a) __asm__("sqrtps %1, %0" : "=x"(y) : "x"(a))
 
@@ -1457,20 +1463,20 @@ typedef struct ttt__kernels {
 #define TTT__LANES_avx2 8
 #define TTT__COLS_avx2 2
 #define TTT__TARGET_avx2 __attribute__((target("avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx2(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
-#define TTT__HIGH_avx2(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define TTT__LOW_avx2(a, b) TTT__SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define TTT__HIGH_avx2(a, b) TTT__SHUFFLE(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
 #define TTT__SQRT_avx2(y, a) __asm__("vsqrtps %1, %0" : "=x"(y) : "x"(a))
-#define TTT__EVEN_avx2(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
-#define TTT__ODD_avx2(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
+#define TTT__EVEN_avx2(a, b) TTT__SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
+#define TTT__ODD_avx2(a, b) TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
 
 #define TTT__LANES_avx512 16
 #define TTT__COLS_avx512 4
 #define TTT__TARGET_avx512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx512(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define TTT__HIGH_avx512(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define TTT__LOW_avx512(a, b) TTT__SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define TTT__HIGH_avx512(a, b) TTT__SHUFFLE(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
 #define TTT__SQRT_avx512(y, a) __asm__("vsqrtps %1, %0" : "=v"(y) : "v"(a))
-#define TTT__EVEN_avx512(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
-#define TTT__ODD_avx512(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
+#define TTT__EVEN_avx512(a, b) TTT__SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+#define TTT__ODD_avx512(a, b) TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_tensor.h"
