@@ -378,13 +378,6 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-KERNEL double KN(exp_minus)(int64_t n, ttt_real *y, ttt_real max) {  // y = e^(y - max); returns the sum
-    VEC m = KN(splat)(max);
-#define TERM(i, n) KN(put_exp)(y, y, i, n, m)
-    TTT__ROW_SUM(sum, n, TERM)
-#undef TERM
-    return sum;
-}
 KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum) {  // d = p (d - sum)
 #define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum))
     TTT__ROW_EACH(n, TERM)
@@ -392,7 +385,7 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 }
 
 static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back),
-                                                    KN(row_max), KN(exp_minus), KN(softmax_back) };
+                                                    KN(row_max), KN(exp_sum), KN(softmax_back) };
 
 // ==================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -970,7 +963,7 @@ typedef struct ttt__layer_kernels {
     void (*elu1)(int64_t n, ttt_real *y);
     void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
     ttt_real (*row_max)(int64_t n, const ttt_real *a);
-    double (*exp_minus)(int64_t n, ttt_real *y, ttt_real max);
+    double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift);
     void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum);
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
@@ -2256,7 +2249,7 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
                     ttt_real top = g.hand.lk->row_max(t.n, s + j * t.n), less;
                     if (b > 0 && top <= max[j]) top = max[j];
                     less = b > 0 ? (ttt_real)exp((double)max[j] - (double)top) : 0;
-                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_minus(t.n, s + j * t.n, top);
+                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, top);
                     if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, less);
                     max[j] = top;
                 }
@@ -2294,7 +2287,7 @@ static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int t
             for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
                 int64_t keys = t.from * m->D;
                 ttt__scores(m, &g, &t, p);
-                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_minus(t.n, p + j * t.n, lse[j]);
+                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, lse[j]);
                 ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), m->dv + local + keys, m->D);
                 ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
                 for (int64_t j = 0; j < t.q; j++)

@@ -812,13 +812,17 @@ INLINE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
     for (int64_t i = 0; i < n; i++) p[i] = x[i];
 }
 
-// y[i] = f(a[i]), for every op of one number.
+// y[i] = f(a[i]), for every op of one number. What is left at the end goes through a whole vector.
 #define X(name, formula, lo, hi, flops)                                                          \
     KERNEL void KN(map_##name)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar) {     \
         VEC s = KN(splat)(scalar);                                                               \
         int64_t i = 0;                                                                           \
         for (; i + LANES <= n; i += LANES) KN(store)(y + i, KN(name)(KN(load)(a + i), s));       \
-        if (i < n) KN(store_part)(y + i, KN(name)(KN(load_part)(a + i, n - i), s), n - i);       \
+        if (LANES == 1 || i == n) return;                                                        \
+        ttt_real x[LANES];                                                                       \
+        KN(store)(x, KN(load_part)(a + i, n - i));                                               \
+        KN(map_##name)(LANES, x, x, scalar);                                                     \
+        KN(store_part)(y + i, KN(load)(x), n - i);                                               \
     }
 TTT_UNARY_OPS(X)
 X(scale, , , , ) X(shift, , , , )
@@ -934,26 +938,32 @@ KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
     return KN(largest)(max);
 }
 
-// y = e^(a - shift); gives the part that it wrote, with zeros behind the end of the row.
-INLINE VEC KN(put_exp)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift) {
+// y = e^(a - shift); returns the sum.
+INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift, VEC *sum) {
     VEC e = KN(exp)(KN(part)(a, i, n) - shift, shift);
     KN(put)(y, i, n, e);
-    return KN(first)(e, n);
+    *sum += KN(first)(e, n);
+}
+KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift) {
+    double sum = 0;
+    for (; n > 0; n -= 1024, a += 1024, y += 1024) {
+        VEC s = KN(splat)(shift), block = KN(splat)(0);
+        int64_t m = n < 1024 ? n : 1024;
+#define TERM(i, n) KN(exp_part)(a, y, i, n, s, &block)
+        TTT__ROW_EACH(m, TERM)
+#undef TERM
+        sum += KN(total)(block);
+    }
+    return sum;
 }
 KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    VEC max = KN(splat)(KN(row_max)(n, a));
-#define TERM(i, n) KN(put_exp)(a, y, i, n, max)
-    TTT__ROW_SUM(sum, n, TERM)
-#undef TERM
+    double sum = KN(exp_sum)(n, a, y, KN(row_max)(n, a));
     KN(map_scale)(n, y, y, NUM(1 / sum));
 }
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    VEC max = KN(splat)(KN(row_max)(n, a));
-#define TERM(i, n) KN(put_exp)(a, y, i, n, max)
-    TTT__ROW_SUM(sum, n, TERM)
-#undef TERM
-    VEC log_sum = KN(splat)(NUM(log(sum)));
-#define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - max - log_sum)  // max + log_sum would round at the size of max
+    ttt_real max = KN(row_max)(n, a);
+    VEC m = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, max))));
+#define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - m - log_sum)  // m + log_sum would round at the size of m
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -1048,7 +1058,12 @@ KERNEL double KN(multiply_adds)(int64_t n) {
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
 #define TILES_12(cols) TILES_8(cols) TILE(9, cols) TILE(10, cols) TILE(11, cols) TILE(12, cols)
 #define TILES_16(cols) TILES_12(cols) TILE(13, cols) TILE(14, cols) TILE(15, cols) TILE(16, cols)
-#if COLS == 4
+#if LANES == 1
+TILES_6(1)
+TILES_6(2)
+TILES_6(3)
+TILES_6(4)
+#elif COLS == 4
 TILES_16(1)
 TILES_12(2)
 TILES_8(3)
@@ -1214,7 +1229,9 @@ static const ttt__kernels KN(table) = {
     KN(finite), KN(transpose), KN(adam), KN(momentum), KN(multiply_adds),
     KN(row_by_columns), KN(row_by_rows), KN(widen),
 #define TILE(rows, cols) KN(tile_##rows##_##cols),
-#if COLS == 4
+#if LANES == 1
+    { { TILES_6(1) }, { TILES_6(2) }, { TILES_6(3) }, { TILES_6(4) } }, { 6, 6, 6, 6 },
+#elif COLS == 4
     { { TILES_16(1) }, { TILES_12(2) }, { TILES_8(3) }, { TILES_6(4) } }, { 16, 12, 8, 6 },
 #else
     { { TILES_12(1) }, { TILES_6(2) } }, { 12, 6 },
