@@ -986,6 +986,12 @@ static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
 
+// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one sequence.
+static int64_t ttt__chunk_of(int64_t B, int64_t N) {
+    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
+    return chunks > 0 ? (B + chunks - 1) / chunks : 1;
+}
+
 // A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
 typedef struct ttt__mat {
     const ttt_real *p;
@@ -1463,8 +1469,7 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     m->h_b = ttt__param(y, a, TTT__MTTT_H_BIAS);
     m->scale = ttt__param(y, a, TTT__MTTT_LN_SCALE);
     m->shift = ttt__param(y, a, TTT__MTTT_LN_BIAS);
-    m->bs = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(m->N, 1));
-    if (m->bs > m->B) m->bs = m->B;
+    m->bs = ttt__chunk_of(m->B, m->N);
     m->rows = (m->N + m->R - 1) / m->R;
     m->work_size = ttt__work_reals(m);
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
@@ -1905,6 +1910,7 @@ typedef struct ttt__linear {
     int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
     int64_t b0, bs, part;                // the chunk of sequences at work; reals of one block of sums
     const ttt_real *x, *o, *o_b, *g, *w0[2];
+    ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
     ttt__view q, k, v;
     ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
     ttt_real *parts;                     // sums of each range and head
@@ -1931,7 +1937,7 @@ typedef struct ttt__lines {
     ttt__hand hand;
     int64_t b, rows, at, local;          // sequence; tokens; where they lie in (B,N,D), in the chunk
     ttt_real *room[2];                   // (rows,D) each
-    ttt_real *small[8];                  // (h+1,h+1) each
+    ttt_real *small[7];                  // (h+1,h+1) each
     ttt_real *row;                       // (rows)
     ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
 } ttt__lines;
@@ -1947,7 +1953,7 @@ static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread)
     g.at = (g.b * m->N + from) * m->D;
     g.local = g.at - m->b0 * m->N * m->D;
     for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
-    for (int i = 0; i < 8; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
+    for (int i = 0; i < 7; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
     g.row = p;
     p += m->rows;
     for (int i = 0; i < 2 && m->softmax; i++, p += m->h * m->N) g.turned[i] = p;
@@ -2021,9 +2027,14 @@ static void ttt__slope(const ttt__linear *m, const ttt__hand *s, const ttt_real 
     }
     s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
 }
-static void ttt__gram_of_decoder(const ttt__linear *m, const ttt__hand *s, int64_t h, ttt_real *S) {
-    const ttt_real *g = m->g + h * m->h * m->D;
-    ttt__mul_set(s, m->h, m->h, m->D, ttt__plain(g, m->D), ttt__turned(g, m->D), S, m->h);
+static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
+    const ttt__linear *m = (const ttt__linear *)arg;
+    ttt__hand hand = m->hand;
+    hand.pack = m->c->pack[thread];
+    for (int64_t h = begin; h < end; h++) {
+        const ttt_real *g = m->g + h * m->h * m->D;
+        ttt__mul_set(&hand, m->h, m->h, m->D, ttt__plain(g, m->D), ttt__turned(g, m->D), m->S + h * m->h * m->h, m->h);
+    }
 }
 
 // Second half, one share a sequence and head: from the sums to the weights that are read with.
@@ -2032,7 +2043,8 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
     for (int64_t i = begin; i < end; i++) {
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
         int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
-        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *S = g.small[1], *Aw = g.small[2], *G = g.small[3];
+        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
+        const ttt_real *S = m->S + h * m->h * m->h;
         ttt__join_sums(m, b, h);
         if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->part * sizeof *C);
         if (!m->learns) {
@@ -2042,10 +2054,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         ttt_real *w = ttt__weights_of(m, 0, g.b, h);
         memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
         if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) {
-            ttt__gram(m, C, A);
-            ttt__gram_of_decoder(m, &g.hand, h, S);
-        }
+        if (m->needs_a) ttt__gram(m, C, A);
         for (int t = 0; t < m->a->T; t++) {
             ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
             ttt__slope(m, &g.hand, m->needs_a ? A : NULL, C, S, w, Aw, G);
@@ -2123,14 +2132,12 @@ static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
 //   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
 // In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
 static void ttt__steps_back(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
-    ttt_real *A = g->small[0], *S = g->small[1], *Aw = g->small[2], *G = g->small[3], *P = g->small[4];
+    ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
     int64_t n = m->e * m->h, hh = m->h * m->h;
+    const ttt_real *S = m->S + h * hh;
     const ttt__kernels *k = g->hand.k;
     bool has_a = m->needs_a || m->wants_w0;
-    if (has_a) {
-        ttt__gram(m, sums, A);
-        ttt__gram_of_decoder(m, &g->hand, h, S);
-    }
+    if (has_a) ttt__gram(m, sums, A);
     for (int t = m->a->T - 1; t >= 0; t--) {
         const ttt_real *w = ttt__weights_of(m, t, g->b, h);
         ttt__slope(m, &g->hand, m->needs_a ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
@@ -2154,7 +2161,7 @@ static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int t
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
         int64_t h = i % m->H, n = m->e * m->h, e = m->e;
         ttt_real *block = ttt__sums_of(m, i / m->H * m->R, h), *ds = block + n, *dw = m->dw0 + i * n;
-        ttt_real *da = g.small[5], *both = g.small[6], *dc = g.small[7];
+        ttt_real *da = g.small[4], *both = g.small[5], *dc = g.small[6];
         ttt__join_sums(m, i / m->H, h);
         if (!m->learns) {
             m->hand.k->map[TTT__MAP_scale](n, block, block, m->rate_unit);
@@ -2404,8 +2411,8 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
     m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
     m->rows = (m->N + m->R - 1) / m->R;
-    m->bs = TTT__MIN(m->B, TTT__MAX(1, TTT__CHUNK_TOKENS / m->N));
-    m->work_size = 2 * m->rows * m->D + 8 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
+    m->bs = ttt__chunk_of(m->B, m->N);
+    m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
     if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
     int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
@@ -2426,6 +2433,10 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     m->wants_w0 = wants_w0 && m->learns;
     m->part = m->e * m->h + m->h + (m->needs_a || m->wants_w0 ? m->h * m->h : 0);
     m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
+    if (m->needs_a || m->wants_w0) {
+        m->S = ttt__room_of(c, m->D * m->h, false);
+        if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
+    }
     return !c->result;
 }
 

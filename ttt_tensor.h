@@ -3223,8 +3223,8 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred) {
 //   - into tiles of 6 rows (MR) by one panel, whose sums live in registers: see `tile` in [9].
 // A is read in place. B is read in place too, if its rows are contiguous: copying it costs more than
 // it saves. It is copied ("packed") panel by panel where it is transposed or bfloat16, where the last
-// panel is not a whole number of vectors wide (then padded with zeros), and where many rows share it
-// and it is large, or strided by a multiple of 4096 bytes (its rows would all fall in the same cache
+// panel is not a whole number of vectors wide (then padded with zeros), where more than 1024 rows share
+// it, and where at least 96 do and it is large, or strided by a multiple of 4096 bytes (its rows would all fall in the same cache
 // sets), or read in panels of one or two cache lines and too large for the first-level cache (32 kB).
 typedef struct ttt__finish {
     void (*map)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);  // c = map(c), unless NULL
@@ -3347,7 +3347,7 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
     if (ttt__gemm_row(kern, g)) return;
     bool narrow = kern->lanes * kern->tile_cols < TTT__NR_MAX && g->k * g->n > 1 << 13;
     bool strided = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0, large = g->k * g->n > 1 << 20;
-    bool pack = g->bf16 || g->b_col != 1 || (g->m >= 96 && (narrow || strided || large));
+    bool pack = g->bf16 || g->b_col != 1 || g->m > 1024 || (g->m >= 96 && (narrow || strided || large));
     int64_t blocks = TTT__MAX(1, (g->k + TTT__KC - 1) / TTT__KC);
     for (int64_t j = 0; j < g->n; j += TTT__NC)
         for (int64_t b = 0; b < blocks; b++) {

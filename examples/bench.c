@@ -340,7 +340,8 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     need(c);
     r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
     r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
-    for (; r.n < p.n; r.n++) r.wrt[r.n] = p.item[r.n].value;
+    for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
+        if (!l->plain || !(p.item[i].flags & TTT_INNER)) r.wrt[r.n++] = p.item[i].value;
     r.wrt[r.n++] = r.x;
     run_layer(&r);
     need(c);

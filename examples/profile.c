@@ -228,7 +228,7 @@ static const struct work {
     { "mttt-mlp", { 4, 12 }, { 30, 112 }, { 2, 6 }, { 0 }, { { 0 }, { 2, 4 } } },
     { "self-attention", { 4, 12 }, { 0 }, { 0 }, { 2, 7 }, { { 1, 2 } } },
     { "linear-attention", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 }, { 0 }, { 1, 1 } } },
-    { "mttt-linear, W0 = 0", { 4, 12 }, { 2, 7 }, { 0 }, { 0 }, { { 0 } } },
+    { "mttt-linear, W0 = 0", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 } } },
     { "linear-attention, identity", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 } } },
 };
 
@@ -354,12 +354,13 @@ static void measure_layer(study_of *s, layer *l) {
     inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
     need_ok(s->r, l->name);
     if (p.n >= (int)(sizeof in.wrt / sizeof *in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
-    for (; in.n < p.n; in.n++) in.wrt[in.n] = p.item[in.n].value;
-    in.n++;  // x comes last
+    for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
+        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_INNER)) in.wrt[in.n++] = p.item[i].value;
+    int last = in.n++;  // x comes last
     for (int i = 0; i < s->lengths; i++) {
         int64_t N = (int64_t)256 << i;
         ttt_mark m = ttt_mark_get(c);
-        in.wrt[p.n] = in.x = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
+        in.wrt[last] = in.x = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
         l->tokens[i] = (double)N;
         in.dy = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
         for (int gradients = 0; gradients < PASSES; gradients++) {
