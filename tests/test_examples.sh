@@ -19,6 +19,7 @@ done_() {
     exit
 }
 
+check "bench compiles" $CC -O2 -o "$tmp/bench" examples/bench.c -lm
 check "profile compiles" $CC -O2 -o "$tmp/profile" examples/profile.c -lm
 check "openmp compiles without OpenMP" $CC -O2 -o "$tmp/openmp_off" examples/openmp.c -lm
 openmp=no
@@ -32,10 +33,11 @@ cd "$tmp" || exit 1
 
 # -- profile.c
 # A wrong call: exit status not 0, one line on stderr that has the words.
+program=./profile
 refuses() {
     words=$1
     shift
-    ./profile "$@" >out.txt 2>err.txt
+    $program "$@" >out.txt 2>err.txt
     status=$?
     if [ $status -ne 0 ] && [ $status -lt 128 ] && [ "$(wc -l <err.txt)" -eq 1 ] && grep -q -- "$words" err.txt; then
         passed=$((passed + 1)); echo "ok   refuses $*"
@@ -79,6 +81,23 @@ refuses "\-\-tokens-max '300.5'; a whole number" --study --tokens-max 300.5
 refuses "\-\-budget '-1'; a number" --study --budget -1
 refuses "\-\-budget 'nan'" --study --budget nan
 refuses "no/such" --study --tokens-max 256 --budget 0 --svg no/such.svg
+
+# -- bench.c
+program=./bench
+./bench --list >list.txt
+for case in peak.fma gemm.nn.1024x1024x1024 gemm.b6h.tn.64x64x196 gemv.nt.1x32000x768 kern.gelu kern.gelu.libm kern.adam layer.ttt_linT4.N1024.B8.fwdbwd \
+    layer.mttt_linGD4.N196.B1.fwd grow.softattn.N4096.B1.fwd vit.ttt_mlp.tiny224.train; do
+    check "bench has $case" grep -qx "$case" list.txt
+done
+cases='peak.fma,gemm.nn.16x64x64,gemm.b6h.*,kern.exp*,kern.adam,layer.*.N196.B1.*'
+for options in "" "--threads 2" "--isa scalar"; do
+    check "bench runs what --list names, a line each, $options" sh -c "./bench --list --filter '$cases' $options >want.txt && ./bench --budget 0 --filter '$cases' $options >out.txt &&
+        sed 's/^ttt[.]t[12][.]\\([^ ]*\\) [0-9.e+]* [a-zA-Z/]* iqr=.* n=[0-9]* gflop=.* peak=[0-9.]* bytes=[0-9]*$/\\1/' out.txt | cmp - want.txt"
+done
+refuses "no such instruction set" --isa abacus
+refuses "\-\-threads: a number" --threads many
+refuses "\-\-budget: a number" --budget -1
+refuses "\-\-speed" --speed 3
 
 # -- openmp.c
 check "without OpenMP it says so and runs" sh -c './openmp_off >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
