@@ -87,7 +87,7 @@ static void options_leave_parameters_out(void) {
 
 // Mean and extremes of what the initialisers draw, from 40,000 numbers each.
 static void initialisers_have_the_spread_they_promise(void) {
-    static const struct { ttt_init init; double bound, variance; } want[] = {
+    const struct { ttt_init init; double bound, variance; } want[] = {
         { TTT_INIT_XAVIER, sqrt(6. / 500), 2. / 500 }, { TTT_INIT_UNIFORM_IN, sqrt(3. / 100), 1. / 100 }, { TTT_INIT_UNIFORM_OUT, sqrt(3. / 400), 1. / 400 },
         { TTT_INIT_LECUN, 2.0 / 10 / 0.87962566, 1. / 100 }, { TTT_INIT_NORMAL_IN, 6. / 10, 1. / 100 }, { TTT_INIT_TINY, 6e-6, 1e-12 },
         { TTT_INIT_ZERO, 0, 0 }, { TTT_INIT_ONE, 1, 1 },
