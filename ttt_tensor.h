@@ -487,9 +487,11 @@ typedef enum ttt_mode {
     TTT_ADD           // as TTT_FIRST_ORDER, added to the tensors already in out[]
 } ttt_mode;
 
-// out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
-// Errors: y has more elements (TTT_ERR_SHAPE); y depends on wrt through a gradient taken without
-// TTT_RECORD and not detached (TTT_ERR_FIRST_ORDER). All of out is then the empty tensor.
+// out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i]. wrt and out are
+// different arrays.
+// Errors: y has more elements (TTT_ERR_SHAPE); wrt and out are one array (TTT_ERR_ARGUMENT); y depends on
+// wrt through a gradient taken without TTT_RECORD and not detached (TTT_ERR_FIRST_ORDER). All of out is
+// then the empty tensor; with TTT_ADD it stays, and something may have been added.
 TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode);
 // The same for any y: out[i] = d <seed, y> / d wrt[i], seed of y's shape (a vector-Jacobian product).
 TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
@@ -3849,14 +3851,13 @@ static void ttt__walk_down(ttt__walk *w) {
 }
 
 // Recorded: the gradients are the tensors in the slots.
-static void ttt__walk_recorded(ttt__walk *w, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out) {
+static void ttt__walk_recorded(ttt__walk *w, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out) {
     w->grad[w->n - 1] = seed;
     ttt__walk_down(w);
     for (int i = 0; i < n && !w->c->result; i++) {
         int64_t slot = ttt__slot(w, wrt[i]);
         out[i] = slot >= 0 && w->grad[slot] ? w->grad[slot] : ttt_zeros(w->c, wrt[i]->shape);
     }
-    (void)y;
 }
 
 // Numbers only: out[] are buffers of the caller; leaves gather straight into them, the gradients of
@@ -3920,7 +3921,7 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     c->profile.phase = TTT__MAX(phase, w.record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
     int back = ttt__profile_begin(c, "walk", false);
     if (good && !c->result && ttt__walk_begin(&w, y, wrt, n)) {
-        if (w.record) ttt__walk_recorded(&w, y, seed, wrt, n, out);
+        if (w.record) ttt__walk_recorded(&w, seed, wrt, n, out);
         else ttt__walk_numbers(&w, y, seed, wrt, n, out, mode == TTT_ADD);
     }
     if (back >= 0) ttt__profile_end(c, back);
@@ -3933,6 +3934,7 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
         ttt__set_producer(c, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
     for (int i = 0; i < n && c->result && mode != TTT_ADD; i++) out[i] = &c->empty;
     return c->result;
+    if (n > 0 && wrt == out) ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt and out are the same array; out is written to before wrt is read");
 }
 
 ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {

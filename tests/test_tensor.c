@@ -2131,6 +2131,11 @@ static void arguments_out_of_range(void) {
         CHECK(isnan(ttt_check_gradient(c, op_value, &a, 1 - i, NULL, i, 1e-3)));
         FAILS(NULL, TTT_ERR_ARGUMENT, "check_gradient");
     }
+    for (int mode = TTT_FIRST_ORDER; mode <= TTT_RECORD; mode++) {
+        ttt_tensor *both = a;
+        ttt_grad(c, ttt_sum(c, a), &both, 1, &both, (ttt_mode)mode);
+        FAILS(both, TTT_ERR_ARGUMENT, "grad", "same array");
+    }
     ttt_tensor *many[65];
     for (int i = 0; i < 65; i++) many[i] = a;
     ttt_tensor *joined = ttt_concat(c, many, 65, 0);
