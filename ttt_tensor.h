@@ -47,7 +47,7 @@
         and below TTT_TENSOR_IMPLEMENTATION
         [9] KERNELS           loops over numbers, one text for every instruction set
         [10] ARENAS, ERRORS   [11] THREADS   [12] TENSORS, APPLY   [13] OPS: forward and rule, in pairs
-        [14] MATRIX PRODUCT   [15] THE WALK BACKWARDS   [16] FILES   [17] REFERENCES, LICENCE
+        [14] MATRIX PRODUCT   [15] THE WALK BACKWARDS   [16] FILES   [17] OPENING, CLOSING, REFERENCES
 
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
@@ -75,7 +75,9 @@
 // ---- [1] OPTIONS ---------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
 //   TTT_REAL             element type, float (default) or double
+//   TTT_TENSOR_IMPLEMENTATION    in place of TTT_IMPLEMENTATION, to get this header's alone
 //   TTT_STATIC           make all functions static
+//   TTT_API              what stands before every function, if neither static nor extern fits
 //   TTT_MALLOC(user,n), TTT_REALLOC(user,p,n), TTT_FREE(user,p)    memory; `user` comes from ttt_desc
 //   TTT_NO_THREADS       compile the thread pool out
 //   TTT_NO_SIMD          plain C loops only
@@ -170,7 +172,7 @@ typedef struct ttt_limits {
     double flops, bytes;  // per second
 } ttt_limits;
 TTT_API ttt_limits ttt_measure_limits(ttt_ctx *c);
-TTT_API double ttt_seconds(void);  // a clock that only runs forward, for differences
+TTT_API double ttt_seconds(void);  // the system's clock, for differences; somebody may set it back
 
 // Where the time goes. Between start and stop every op that runs in the context counts its calls, time,
 // FLOPs and bytes, in a row for each name and phase. A moment is counted in one row only: what runs
@@ -210,7 +212,9 @@ TTT_API double ttt_profile_share(const ttt_profile_row *r, const ttt_limits *pea
 // training step). peak may be NULL. Lives in the step arena; "" after an error.
 TTT_API const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most);
 
-// Everything made after a mark is gone after its release, and the tape with it.
+// Everything made after a mark is gone after its release, and the tape with it; parameters stay. Marks
+// are released in the reverse order of their taking, or the outer one alone: an inner one released after
+// it would bring places back to life that hold something else by then.
 typedef struct ttt_mark {
     void *chunk;
     size_t used, bytes;
@@ -220,8 +224,8 @@ TTT_API ttt_mark ttt_mark_get(ttt_ctx *c);
 TTT_API void ttt_release(ttt_ctx *c, ttt_mark m);
 
 // Bytes of a context now and at its highest since ttt_memory_reset: parameters and moments (keep),
-// tensors of the current step (step), the workspace of gradients and products (scratch), and what the
-// context holds from TTT_MALLOC in all.
+// tensors of the current step (step), workspace of gradients and sums (scratch), and what the context holds
+// from TTT_MALLOC in all: the arenas' spare room, and 3.4 MB for products on each thread, too.
 typedef struct ttt_memory_report {
     size_t keep, step, scratch, held;
     size_t peak;  // highest keep + step + scratch
@@ -304,7 +308,7 @@ TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // N
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [13] need; sign and step have derivative zero.
+// derivatives, which the rules of [13] need; sign and step have derivative zero, and are 0 at NaN.
 #define TTT_UNARY_OPS(X)                                                             \
     X(exp, "y = e^a", -2, 2, 12)                                                     \
     X(log, "y = ln a", 0.2, 3, 16)                                                   \
@@ -373,15 +377,17 @@ typedef struct ttt_gemm_desc {
     const char *map;                    // an op of one number by its name, as "gelu"; NULL: none
     const ttt_real *add;                // (m,n) with rows y_row apart and steps y_step, y itself for y += ab
 } ttt_gemm_desc;
-// TTT_ERR_ARGUMENT for negative sizes, a row shorter than what it holds, a missing array, a result that
-// overlaps an operand. Operands' sizes are not checked against memory: C cannot.
+// TTT_ERR_ARGUMENT for negative sizes, a row shorter than what it holds, a missing array, b beside b_bf16,
+// results that overlap an operand or each other, a map with add = y (the sums begin with y: it would be
+// mapped too).
+// Operands' sizes are not checked against memory: C cannot. No op: profiles do not count it.
 TTT_API ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *d);
 
 // Sums. sum_to adds over every axis where s has 1 (or lacks it); broadcast is its opposite and its rule.
 TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
 TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
 TTT_API ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a);                 // of all elements: shape ()
-TTT_API ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a);                // likewise
+TTT_API ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a);                // likewise; the mean of nothing is 0
 TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that axis stays, with size 1
 TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis); // negative axes count from the end
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
@@ -414,8 +420,9 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
 // ---- [6] OP TABLE --------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
 // test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an example
-// call; the test supplies ttt_test_index). From the three lists are generated: names, prototypes, the table ttt_op_table, and a gradient
-// test of orders 1 and 2 for every row. To add an op: write its row, and forward and rule in [13].
+// call; the test supplies ttt_test_index). From the three lists are generated: the names, the table
+// ttt_op_table, and a gradient test of orders 1 and 2 for every row. To add an op: write its row, and
+// forward, rule and the function that calls it in [13].
 #define TTT_OTHER_OPS(X)                                                                           \
     X(scale, 1, "y = s a", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                          \
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
@@ -484,7 +491,8 @@ TTT_API const ttt_op *ttt_op_table(int i);
 typedef enum ttt_mode {
     TTT_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
     TTT_RECORD,       // the gradient is on the tape, like any other tensor
-    TTT_ADD           // as TTT_FIRST_ORDER, added to the tensors already in out[]
+    TTT_ADD           // as TTT_FIRST_ORDER, added to the numbers of the tensors already in out[]. Those are
+                      // not marked: to differentiate through them is a missing term, not an error
 } ttt_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i]. wrt and out are
