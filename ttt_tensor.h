@@ -543,23 +543,30 @@ typedef struct ttt_bundle {
 // Reads a safetensors file (https://github.com/huggingface/safetensors). F64, F32, F16, BF16 become
 // real tensors; I8..I64, U8..U64 and BOOL integer tensors (a U64 tensor with a value above 2^63 - 1
 // becomes a real one). Every length, offset and product is checked before anything is allocated.
-// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (says what was wrong and where). *out is then empty.
+// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (says what was wrong and where), TTT_ERR_NO_MEMORY. *out then has
+// no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
-// Writes one, tensors in the given order, real ones as F32 (F64 in the double build) or, if bf16, as
-// BF16 rounded to nearest even; integer ones as I64. The file appears whole or not at all: it is
-// written under a temporary name beside it, flushed to the disk, then renamed.
+// Writes one: real tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest even;
+// integer ones as I64. The header has them in the given order; of the data, the integers come first, so
+// that every element lies at a multiple of its size. Errors, before a file is touched: TTT_ERR_ARGUMENT
+// (names and notes that are not UTF-8 or there twice, the name __metadata__, a header above 100 MB),
+// TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish below.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16);
 TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name);  // NULL if it is not there
 TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);   // likewise
 
 // NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
+// Errors as above; bytes behind the data are one, and *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
 TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);  // <f4, <f8 or <i8
 
 // A whole file in the step arena, with a 0 behind it. NULL and TTT_ERR_FILE if it cannot be read.
-TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size);
-// A file that appears whole or not at all. Write to `stream`, then finish: false anywhere on the way
-// makes finish remove the temporary file, leave the old one as it was, and record TTT_ERR_FILE.
+TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size /* may be NULL */);
+// A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*, flushed
+// to the disk, then renamed. begin refuses a path at which something other than a regular file is. Write
+// with put (or to `stream`), then finish: good = false, a put that failed or an error in the context make
+// it remove the temporary file, leave the old one as it was, and record TTT_ERR_FILE. A crash leaves the
+// temporary file behind.
 typedef struct ttt_file_writer {
     void *stream;  // FILE *
     int error;     // errno of the first write that failed
@@ -585,6 +592,8 @@ TTT_API ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good);
 //   VEC, LANES      a vector and how many reals it has       MASK    what comparing two gives
 //   KN(name)        the name with the set's suffix: ttt__exp_avx2
 //   INLINE, KERNEL  before a function of vectors, which is never a call; before one that others call
+//   NUM(x)          a constant as a ttt_real                 COLS    vectors in a row of the widest tile
+//   SQRT, ZIP_LOW, ZIP_HIGH, EVEN_PARTS, ODD_PARTS    see the list of instruction sets below
 #ifdef TTT__KERNELS
 #if LANES == 1
 typedef ttt_real VEC;
