@@ -863,12 +863,11 @@ X(scale, , , , ) X(shift, , , , )
 TTT_BINARY_OPS(X)
 #undef X
 
-// sum of f(i) over a row in four vectors, closed into a double every 1024 elements so that the error
-// does not grow with the row. PART loads elements i .. i+n-1, n <= LANES, zeros behind them.
+// Elements i .. i+n-1 of a row, zeros behind them; a whole vector if there are more than that.
 INLINE VEC KN(part)(const ttt_real *p, int64_t i, int64_t n) {
     return n >= LANES ? KN(load)(p + i) : KN(load_part)(p + i, n);
 }
-// bfloat16 is the upper half of a float.
+// The same of bfloat16, which is the upper half of a float.
 INLINE VEC KN(part16)(const uint16_t *p, int64_t i, int64_t n) {
 #if LANES == 1
     uint32_t bits = (uint32_t)p[i] << 16;
@@ -900,6 +899,8 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
     KN(store)(x, v);
     return KN(load_part)(x, n);
 }
+// The sum of term(i, n) over a row, in four vectors, since each addition waits for the one before it;
+// closed into a double every 1024 elements, so that the error does not grow with the row.
 #ifndef TTT__ROW_SUM
 #define TTT__ROW_SUM(result, n, term)                                            \
     double result = 0;                                                           \
@@ -1041,7 +1042,7 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
         TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
         init += init ? init_row : 0;
     }
-    if (k >= 128)  // by the end of a long sum, c will be at hand
+    if (k >= 128)  // asked for now, c is at hand by the end of the sum; a shorter one would end before
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
     for (; k > 0; k--, a += a_col, b += b_row) {
@@ -1098,8 +1099,9 @@ TILES_6(2)
 INLINE VEC KN(matrix_part)(const ttt_real *b, const uint16_t *bf16, int64_t i, int64_t n) {
     return bf16 ? KN(part16)(bf16, i, n) : KN(part)(b, i, n);
 }
-// b (n,k), y[j] = init[j] + <a, b[j]>: eight sums at once, since each addition waits for the one before
-// it; and memory is asked for 4 kB ahead, as the processor's own guess stops where a page ends.
+// b (n,k), y[j] = init[j] + <a, b[j]>: eight sums at once, since each addition waits four cycles for the
+// one before it and two can begin in a cycle; and memory is asked for 4 kB ahead, a page, as the
+// processor's own guess stops where a page ends.
 INLINE void KN(dots)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
                      int64_t b_row, const ttt_real *init, ttt_real *y) {
     for (int64_t j = 0; j < n; j++) {
@@ -1120,7 +1122,8 @@ INLINE void KN(dots)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b,
         else b += b_row;
     }
 }
-// b (k,n), y = init + sum over i of a[i] b[i]: eight rows at a time, so that y is read and written seldom.
+// b (k,n), y = init + sum over i of a[i] b[i]: eight rows at a time, so that y is read and written seldom;
+// the even and the odd ones apart, which need not wait for each other.
 INLINE void KN(combine)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
                         const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
     for (int64_t j = 0; j < n; j += LANES) KN(put)(y, j, n - j, init ? KN(part)(init, j, n - j) : KN(splat)(0));
@@ -1376,7 +1379,7 @@ extern "C" {
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
 #define TTT__FMA
 #elif defined(__GNUC__)
-#define TTT__UNROLL _Pragma("GCC unroll 16")
+#define TTT__UNROLL _Pragma("GCC unroll 16")  // TTT__MAX_ROWS: no such loop is longer
 #define TTT__INLINE inline __attribute__((always_inline))
 #define TTT__UNUSED __attribute__((unused))
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
@@ -1444,12 +1447,16 @@ typedef struct ttt__kernels {
                         const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y);
     void (*widen)(int64_t n, const uint16_t *a, ttt_real *y);
     ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
-    int tile_rows[4];                      // [vectors - 1]: how many rows there can be
+    int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
 } ttt__kernels;
 
-// The instruction sets: lanes of a vector, columns of a tile in vectors (6 x 2 sums, 2 of b and 1 of a
-// fill 16 registers; 6 x 4, 4 and 1 fill 32), the attribute that lets the compiler use them, and the
-// steps of a transpose: interleaving halves inside parts of four, taking even or odd parts of two vectors.
+// The instruction sets: lanes of a vector, columns of the widest tile in vectors, the attribute that lets
+// the compiler use them, the instruction of a square root, and the steps of a transpose: interleaving
+// halves inside parts of four, taking even or odd parts of two vectors.
+// A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16; 6 x 4, 4
+// and 1 of 32. Many sums are good for two reasons: each number that is loaded then serves several of
+// them; and a multiply-add takes four cycles, of which two can begin in each, so that eight have to be on
+// their way. A narrower tile, at a matrix's right edge, is therefore taller (tile_rows in [9]).
 #if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
 #if defined(__x86_64__) || defined(__i386__)
 #define TTT__X86
@@ -1475,7 +1482,6 @@ typedef struct ttt__kernels {
 #define TTT__TARGET_sse2 __attribute__((target("sse2"))) TTT__FMA
 #define TTT__LOW_sse2(a, b) TTT__SHUFFLE(a, b, 0, 4, 1, 5)
 #define TTT__HIGH_sse2(a, b) TTT__SHUFFLE(a, b, 2, 6, 3, 7)
-
 #define TTT__SQRT_sse2(y, a) __asm__("sqrtps %1, %0" : "=x"(y) : "x"(a))
 
 #define TTT__LANES_neon 4
@@ -1638,7 +1644,7 @@ static void ttt__count_peak(ttt_ctx *c) {
 }
 
 // A chunk of at least n bytes behind the current one: the next in the chain if it is large enough,
-// else a new one, twice as large as all before so that there are few.
+// else a new one, as large as all that is in use, so that there are few.
 static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *a, size_t n) {
     ttt__chunk *next = a->current ? a->current->next : a->first;
     if (!next || next->size < n) {
@@ -1978,8 +1984,10 @@ static ttt__pool *ttt__pool_open(ttt_ctx *c) {
 }
 #endif  // TTT_NO_THREADS
 
-// run(arg, begin, end, thread) over 0..n, at least `grain` outputs a share. `thread` is the caller's
-// own number when it is inside a share already (the range then runs right here), else -1.
+// run(arg, begin, end, thread) over 0..n, at least `grain` outputs a share: so many that it takes some
+// microseconds, below which handing it out costs more than it saves (about 16000 numbers that are read and
+// written, 4000 with sums along rows, 100000 multiply-adds of a product). `thread` is the caller's own number
+// when it is inside a share already (the range then runs right here), else -1.
 static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__range_fn *run, void *arg) {
     ttt__job job = { run, arg, n, (int)TTT__MIN((int64_t)c->threads, n / TTT__MAX(grain, 1)) };
     if (thread >= 0 || job.shares <= 1) {
@@ -2217,7 +2225,8 @@ const char *ttt_shape_text(ttt_shape s, char *text) {
     return text;
 }
 
-#define TTT__SCRATCH INT64_MIN  // (not -1, which is what poisoned memory reads as) the id of a tensor that a first-order walk made: never on the tape
+// The id of a tensor that a first-order walk made: never on the tape. Not -1, which poisoned memory reads as.
+#define TTT__SCRATCH INT64_MIN
 
 static bool ttt__alive(const ttt_ctx *c, const ttt_tensor *t) {
     return t && (t->id == TTT__SCRATCH || (t->id >= 0 && t->id < c->n_nodes && c->nodes[t->id] == t));
@@ -2932,12 +2941,12 @@ ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a) {
     return ttt_permute(c, a, order);
 }
 
-// Copies `count` places of an axis: (outer, a_length, inner) from a_begin to (outer, y_length, inner)
-// at y_begin.
 typedef struct ttt__span {
     int axis;
     int64_t begin, length;
 } ttt__span;
+// Copies `count` places of an axis: (outer, a_length, inner) from a_begin to (outer, y_length, inner)
+// at y_begin.
 static void ttt__copy_span(const ttt_tensor *a, int64_t a_begin, ttt_tensor *y, int64_t y_begin, int axis, int64_t count) {
     int64_t outer = 1, inner = 1, a_length = a->shape.dim[axis], y_length = y->shape.dim[axis];
     for (int i = 0; i < axis; i++) outer *= a->shape.dim[i];
@@ -3234,17 +3243,25 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred) {
 
 // ---- [14] MATRIX PRODUCT -------------------------------------------------------------------------
 // One product C = init + A B of M x K by K x N numbers. A and B come with a stride for each index, so
-// a transposed operand is just one with its strides exchanged. The work is cut three times:
-//   - into blocks of at most 512 terms of the sum (KC): 6 rows of A of that length (12 kB) stay in the
-//     first-level cache while a tile uses them, and a panel of B of that length (128 kB at 64 columns)
-//     in the second;
-//   - into panels of 4 vectors of columns (NR; 64 with AVX-512) by blocks of 192 rows (MC);
-//   - into tiles of 6 rows (MR) by one panel, whose sums live in registers: see `tile` in [9].
+// a transposed operand is just one with its strides exchanged. The processor multiplies far faster than
+// memory delivers; so the work is cut such that whatever was fetched is used often before it has to make
+// room again. From the outside in, as [Goto 2008] does and names it:
+//   - into NC = 1536 columns: what is packed of B, KC x NC (3 MB), stays in the last-level cache;
+//   - into KC = 512 terms of the sum at most, the parts of one length: 6 rows of A of that length (12 kB)
+//     stay in the first-level cache while a tile uses them, and a panel of B of that length (128 kB at 64
+//     columns) in the second;
+//   - into MC = 192 rows: so much of A (384 kB) stays in the second-level cache too, while one panel
+//     after the other meets it. 192 is a multiple of every tile's height;
+//   - into panels of NR columns, as wide as the widest tile (4 vectors, 64 columns, with AVX-512);
+//   - into tiles, whose sums live in registers: see `tile` in [9]. One is as wide as its panel, and 6 rows
+//     high, or up to 16 in a last panel that is narrower.
 // A is read in place. B is read in place too, if its rows are contiguous: copying it costs more than
 // it saves. It is copied ("packed") panel by panel where it is transposed or bfloat16, where the last
 // panel is not a whole number of vectors wide (then padded with zeros), where more than 1024 rows share
-// it, and where at least 96 do and it is large, or strided by a multiple of 4096 bytes (its rows would all fall in the same cache
-// sets), or read in panels of one or two cache lines and too large for the first-level cache (32 kB).
+// it, and where at least 96 do and it is large (4 MB), or strided by a multiple of 4096 bytes (its rows
+// would all fall in the same cache sets), or too large for the first-level cache (32 kB) and read in
+// panels of less than 64 columns, a cache line or two of each row at a time.
+// The numbers were found by trying, most of them with AVX-512 and float.
 typedef struct ttt__finish {
     void (*map)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);  // c = map(c), unless NULL
     const ttt_real *add;                                                      // then c += add, unless NULL
@@ -3268,7 +3285,7 @@ typedef struct ttt__gemm {
 #define TTT__KC ((int64_t)512)
 #define TTT__MC ((int64_t)192)
 #define TTT__NC ((int64_t)1536)
-#define TTT__NR_MAX ((int64_t)64)
+#define TTT__NR_MAX ((int64_t)64)  // 4 vectors of AVX-512; also where columns are cut for threads
 // What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, a panel widened.
 #define TTT__PACK_REALS ((size_t)(TTT__KC * (TTT__NC + TTT__NR_MAX) + TTT__MAX_ROWS * TTT__NR_MAX + TTT__KC * TTT__NR_MAX))
 
@@ -3294,7 +3311,7 @@ static void ttt__finish_rows(const ttt__finish *f, int64_t m, int64_t n, ttt_rea
     }
 }
 
-// Columns 0..n of b (k,n) padded to `width`, rows one behind the other.
+// Columns 0..n of b (k,n) padded to `width`, rows one behind the other. `wide` has room for a panel.
 static void ttt__pack(const ttt__kernels *kern, const ttt__gemm *g, int64_t n, int64_t width, ttt_real *to, ttt_real *wide) {
     const ttt_real *b = g->b;
     int64_t b_row = g->b_row, b_col = g->b_col, k = g->k;
@@ -3331,7 +3348,8 @@ static void ttt__panel(const ttt__kernels *kern, const ttt__gemm *g, int64_t m, 
     }
 }
 
-// A block of at most KC terms: all panels of at most NC columns, all rows.
+// A block of at most KC terms: all panels of at most NC columns, all rows. The first MC rows pack each
+// panel, those behind find it packed.
 static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool pack, ttt_real *workspace) {
     int64_t lanes = kern->lanes, panel = lanes * kern->tile_cols;
     ttt_real *edge = workspace + TTT__KC * (TTT__NC + TTT__NR_MAX), *wide = edge + TTT__MAX_ROWS * TTT__NR_MAX;
@@ -3353,7 +3371,8 @@ static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool p
     }
 }
 
-// One row: nothing of b is used twice, so nothing is cut into blocks or copied.
+// One row: nothing of b is used twice, so nothing is cut into blocks or copied. False if it is not one, or
+// of numbers that lie apart, by a transposed b: such a one is rare, and takes the long way.
 static bool ttt__gemm_row(const ttt__kernels *kern, const ttt__gemm *g) {
     if (g->m != 1 || (g->b_col != 1 && g->a_col != 1)) return false;
     if (g->b_col == 1) kern->row_by_rows(g->n, g->k, g->a, g->a_col, g->b, g->bf16, g->b_row, g->init, g->c);
@@ -3389,7 +3408,7 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
 
 // -- batches of products
 // Every iteration of `kept` is one product of the result; each is the sum over the iterations of
-// `summed`. Strides: 0 of a, 1 of b, 2 of the bias, in elements; results lie one behind the other.
+// `summed`. Strides: 0 of a, 1 of b, 2 of the bias, in elements; results lie c_step apart.
 typedef struct ttt__product {
     ttt_ctx *c;
     ttt__gemm one;
@@ -3418,7 +3437,7 @@ static void ttt__product_share(void *arg, int64_t begin, int64_t end, int thread
             if (g.bf16) g.bf16 += b;
             else g.b += b;
             g.c += which * p->c_step;
-            if (g.finish.add && g.finish.add_row) g.finish.add += which * p->c_step;
+            if (g.finish.add && g.finish.add_row) g.finish.add += which * p->c_step;  // without a row step: a bias
             if (g.init == p->one.c) g.init = g.c;
             else if (g.init) g.init += ttt__loops_at(&p->kept, p->kept.n, 2, which);
             if (s > 0) {
@@ -3915,6 +3934,7 @@ static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_ten
 static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
     ttt_text t0, t1;
     if (!ttt__grad_operand(c, "y", 0, y, true) || !ttt__grad_operand(c, "seed", 0, seed, false)) return false;
+    if (n > 0 && wrt == out) ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt and out are the same array; out is written to before wrt is read");
     if (!ttt_shape_equal(seed->shape, y->shape))
         ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s", ttt_shape_text(seed->shape, t0), ttt_shape_text(y->shape, t1));
     for (int i = 0; i < n; i++) {
@@ -3951,7 +3971,6 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
         ttt__set_producer(c, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
     for (int i = 0; i < n && c->result && mode != TTT_ADD; i++) out[i] = &c->empty;
     return c->result;
-    if (n > 0 && wrt == out) ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt and out are the same array; out is written to before wrt is read");
 }
 
 ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
@@ -5295,8 +5314,7 @@ ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
 }
 #endif  // TTT_NO_STDIO
 
-
-// -- opening and closing
+// ---- [17] OPENING, CLOSING, REFERENCES -----------------------------------------------------------
 static const ttt__kernels *ttt__kernels_named(const char *name) {
     const ttt__kernels *k = NULL, *next;
     for (int i = 0; (next = ttt__kernels_get(i)) != NULL; i++)
