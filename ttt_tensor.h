@@ -831,7 +831,8 @@ INLINE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
     for (int64_t i = 0; i < n; i++) p[i] = x[i];
 }
 
-// y[i] = f(a[i]), for every op of one number. What is left at the end goes through a whole vector.
+// y[i] = f(a[i]), for every op of one number. What is left at the end goes through a whole vector by a
+// second call, so that f, which is long, is compiled into the function once.
 #define X(name, formula, lo, hi, flops)                                                          \
     KERNEL void KN(map_##name)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar) {     \
         VEC s = KN(splat)(scalar);                                                               \
@@ -958,12 +959,12 @@ KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
     return KN(largest)(max);
 }
 
-// y = e^(a - shift); returns the sum.
 INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift, VEC *sum) {
     VEC e = KN(exp)(KN(part)(a, i, n) - shift, shift);
     KN(put)(y, i, n, e);
     *sum += KN(first)(e, n);
 }
+// y = e^(a - shift); returns the sum, closed into a double every 1024 elements as TTT__ROW_SUM does.
 KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift) {
     double sum = 0;
     for (; n > 0; n -= 1024, a += 1024, y += 1024) {
