@@ -3561,8 +3561,8 @@ static const char *ttt__gemm_resolve(ttt_gemm_desc *d) {
     if (d->y_row < d->n) return "y_row is less than n";
     if (d->a_step < 0 || d->b_step < 0 || d->y_step < 0) return "steps cannot be negative";
     if (d->m == 0 || d->n == 0) return NULL;
-    if (d->batch > 1 && d->y_step < (d->m - 1) * d->y_row + d->n && (d->y_row < d->batch * d->n || d->y_step < d->n))
-        return "y_step makes results overlap";
+    bool apart = d->y_step >= (d->m - 1) * d->y_row + d->n;  // one behind the other; or row by row beside each other
+    if (d->batch > 1 && !apart && (d->y_step < d->n || d->y_row < (d->batch - 1) * d->y_step + d->n)) return "y_step makes results overlap";
     if (!d->y || (d->k > 0 && (!d->a || (!d->b && !d->b_bf16)))) return "an array is NULL";
     if (d->b && d->b_bf16) return "b and b_bf16 are both given";
     int64_t size = (int64_t)sizeof(ttt_real), y_bytes = size * ttt__extent(d->m, d->n, d->y_row, d->batch, d->y_step);
@@ -3975,7 +3975,8 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
 }
 
 ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
-    if (ttt__grad_operand(c, "y", 0, y, true) && y->size != 1) {
+    if (!ttt__grad_operand(c, "y", 0, y, true)) y = &c->empty;
+    else if (y->size != 1) {
         ttt_text t;
         ttt_fail(c, TTT_ERR_SHAPE, "grad: y has shape %s; one number expected (ttt_vjp takes any shape)", ttt_shape_text(y->shape, t));
     }

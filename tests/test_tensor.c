@@ -1158,6 +1158,7 @@ static void products_of_plain_arrays_refuse(void) {
     REFUSED(d.map = "gelu", d.add = y);
     REFUSED(d.map = "geluu");
     REFUSED(d.batch = 2, d.y_step = 15);
+    REFUSED(d.batch = 2, d.m = 2, d.n = 1, d.k = 1, d.y_row = 2, d.y_step = 2);
     REFUSED(d.a_step = -1);
 #undef REFUSED
     ttt_gemm_desc none = good;
