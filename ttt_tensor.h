@@ -3908,6 +3908,7 @@ static void ttt__walk_numbers(ttt__walk *w, ttt_tensor *y, ttt_tensor *seed, ttt
         w->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
     }
     w->grad[w->n - 1] = seed;
+    if (seed->block) ((ttt__block *)seed->block)->uses++;  // the walk drops it, but an outer walk may still hold it
     c->numbers_only = true;
     ttt__walk_down(w);
     c->numbers_only = false;

@@ -739,6 +739,29 @@ static void gradients_that_nodes_share_are_not_written_over(void) {
         }
 }
 
+// The same where one operand is computed again: the walk inside it must leave the other's gradient alone.
+static ttt_tensor *cube(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n;
+    (void)user;
+    return ttt_mul(c, in[0], ttt_square(c, in[0]));
+}
+static ttt_tensor *plus_cube(ttt_ctx *c, ttt_tensor *x, int again, bool swapped) {
+    ttt_tensor *y = again ? ttt_recompute(c, cube, &x, 1, x->shape, NULL, 0) : cube(c, &x, 1, NULL);
+    return swapped ? ttt_add(c, y, x) : ttt_add(c, x, y);
+}
+static void gradients_are_shared_with_what_is_computed_again(void) {
+    for (int swapped = 0; swapped < 2; swapped++) {
+        ttt_ctx *c = open_ctx();
+        ttt_tensor *x = numbers(c, TTT_SHAPE(50)), *g[2];
+        for (int again = 0; again < 2; again++) {
+            ttt_tensor *h = ttt_scale(c, x, REAL(0.3)), *y = plus_cube(c, plus_cube(c, h, again, swapped), again, swapped);
+            ttt_grad(c, weigh(c, ttt_sub(c, y, ttt_tanh(c, h))), &x, 1, &g[again], TTT_FIRST_ORDER);
+        }
+        CHECK(difference(g[1], g[0]) <= 8 * EPS);
+        CLOSE(c);
+    }
+}
+
 static void a_chain_of_two_thousand_ops(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 1), *y = x;
@@ -2546,6 +2569,7 @@ int main(int argc, char **argv) {
         T(an_inner_node_and_its_ancestor_may_be_asked_for),
         T(a_node_may_be_used_many_times),
         T(gradients_that_nodes_share_are_not_written_over),
+        T(gradients_are_shared_with_what_is_computed_again),
         T(a_chain_of_two_thousand_ops),
         T(add_gathers_over_several_calls),
         T(a_vjp_takes_any_shape),
