@@ -1508,11 +1508,13 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
     ttt__mttt m;
     if (a->at[TTT__MTTT_RATES] >= 0)
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    if (!ttt__mttt_setup(&m, c, y) || !ttt__mttt_keep(&m, a)) return;
+    for (int t = 0; t <= a->T && a->want_losses && y->size == 0; t++) a->losses->data[t] = (ttt_real)NAN;  // the mean of none
+    if (y->size == 0) return;
+    bool ready = ttt__mttt_setup(&m, c, y) && ttt__mttt_keep(&m, a);
     m.y = y->data;
-    ttt__mttt_start(&m, y);
+    if (ready) ttt__mttt_start(&m, y);
     int64_t all = m.bs;
-    for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
+    for (m.b0 = 0; ready && m.b0 < m.B; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__views_share, &m);
         for (m.t = 0; m.t < m.T; m.t++) {
@@ -1814,17 +1816,19 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt__mttt m;
     ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
-    if (!ttt__mttt_setup(&m, c, y) || !ttt__mttt_back_room(&m)) return;
     for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
         if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    m.dx = ttt__gradient_room(c, y, into, add, 0);
-    m.dy = g->data;
-    int64_t all = m.bs;
-    for (m.b0 = 0; m.b0 < m.B && !c->result; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__mttt_chunk_back(&m, d);
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__mttt_setup(&m, c, y) && ttt__mttt_back_room(&m)) {
+        m.dx = dx;
+        m.dy = g->data;
+        int64_t all = m.bs;
+        for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
+            m.bs = TTT__MIN(all, m.B - m.b0);
+            ttt__mttt_chunk_back(&m, d);
+        }
+        ttt__decoder_back(&m, d);
     }
-    ttt__decoder_back(&m, d);
     ttt__arena_release(&c->scratch, scratch);
 }
 
@@ -2447,14 +2451,15 @@ static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
     bool keep = c->recording && !c->numbers_only;
     if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    if (y->size == 0 || !ttt__linear_setup(&m, c, y, false)) return;
+    if (y->size == 0) return;
+    bool ready = ttt__linear_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
     for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
     if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.part, true);
     if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
     if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
     m.y = y->data;
-    for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
+    for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_sums_share, &m);
         if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
@@ -2482,6 +2487,24 @@ static bool ttt__linear_back_room(ttt__linear *m) {
     return true;
 }
 
+static void ttt__linear_chunk_back(ttt__linear *m, const ttt_real *g_bias, ttt_real **d) {
+    ttt_ctx *c = m->c;
+    int row[4];
+    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
+    ttt__linear_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
+    memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
+    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__linear_output_back_share, m);
+    if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
+    else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
+    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__linear_views_back_share, m);
+    ttt__parallel(c, -1, 4 * m->H, 1, ttt__linear_params_share, &sums);
+    ttt__add_rows(m, m->dy + m->b0 * m->N * m->D, d[row[TTT__O] + 1]);
+    ttt__add_rows(m, m->dq, d[row[TTT__Q] + 1]);
+    ttt__add_rows(m, m->dk, d[row[TTT__K] + 1]);
+    if (m->learns) ttt__learner_params_back(m, g_bias, d);
+    else ttt__add_rows(m, m->dv, d[row[TTT__V] + 1]);
+}
+
 static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
     const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
@@ -2493,25 +2516,13 @@ static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
         if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
     ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size == 0 || !ttt__linear_setup(&m, c, y, wants_w0) || !ttt__linear_back_room(&m)) return;
-    m.dx = dx;
-    m.dy = g->data;
-    int row[4];
-    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(learns, i);
-    ttt__linear_sums sums = { &m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
-    for (int64_t all = m.bs; m.b0 < m.B && !c->result; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        memset(m.ds, 0, (size_t)(m.bs * m.H * m.h * m.h) * sizeof *m.ds);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_back_share, &m);
-        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_back_share, &m);
-        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_back_share, &m);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_views_back_share, &m);
-        ttt__parallel(c, -1, 4 * m.H, 1, ttt__linear_params_share, &sums);
-        ttt__add_rows(&m, m.dy + m.b0 * m.N * m.D, d[row[TTT__O] + 1]);
-        ttt__add_rows(&m, m.dq, d[row[TTT__Q] + 1]);
-        ttt__add_rows(&m, m.dk, d[row[TTT__K] + 1]);
-        if (learns) ttt__learner_params_back(&m, ttt__linear_param(y, TTT__MTTT_G_BIAS), d);
-        else ttt__add_rows(&m, m.dv, d[row[TTT__V] + 1]);
+    if (y->size > 0 && ttt__linear_setup(&m, c, y, wants_w0) && ttt__linear_back_room(&m)) {
+        m.dx = dx;
+        m.dy = g->data;
+        for (int64_t all = m.bs; m.b0 < m.B; m.b0 += all) {
+            m.bs = TTT__MIN(all, m.B - m.b0);
+            ttt__linear_chunk_back(&m, learns ? ttt__linear_param(y, TTT__MTTT_G_BIAS) : NULL, d);
+        }
     }
     ttt__arena_release(&c->scratch, scratch);
 }
