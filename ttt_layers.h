@@ -1900,8 +1900,9 @@ typedef struct ttt__linear_arg {
     int T;
     ttt_real rates[TTT_MAX_INNER_STEPS];
     signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
+    bool needs_a;                        // as W_0 was when the layer ran
     ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
-    ttt_real *sums;                      // (B,H,part): C, s, A
+    ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
     ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
     ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
 } ttt__linear_arg;
@@ -1912,7 +1913,7 @@ typedef struct ttt__linear {
     const ttt__linear_arg *a;
     bool softmax, learns, bias, adaptive, mapped, needs_a;
     int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
-    int64_t b0, bs, part;                // the chunk of sequences at work; reals of one block of sums
+    int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
     const ttt_real *x, *o, *o_b, *g, *w0[2];
     ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
     ttt__view q, k, v;
@@ -1932,7 +1933,7 @@ static ttt_real *ttt__sums_of(const ttt__linear *m, int64_t range, int64_t h) { 
 static ttt_real *ttt__weights_of(const ttt__linear *m, int t, int64_t b, int64_t h) {
     return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
 }
-static ttt_real *ttt__kept_sums(const ttt__linear *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->part; }
+static ttt_real *ttt__kept_sums(const ttt__linear *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
 
 enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
 
@@ -2015,12 +2016,6 @@ static void ttt__join_sums(const ttt__linear *m, int64_t b, int64_t h) {  // in 
     }
 }
 
-static bool ttt__is_zero(const ttt_real *p, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (p[i] != 0) return false;
-    return true;
-}
-
 // c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
 static void ttt__slope(const ttt__linear *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
     int64_t n = m->e * m->h;
@@ -2050,7 +2045,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
         const ttt_real *S = m->S + h * m->h * m->h;
         ttt__join_sums(m, b, h);
-        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->part * sizeof *C);
+        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->kept * sizeof *C);
         if (!m->learns) {
             m->hand.k->map[TTT__MAP_scale](n, C, ttt__weights_of(m, 0, g.b, h), m->rate_unit);
             continue;
@@ -2365,6 +2360,15 @@ static const ttt_real *ttt__linear_param(const ttt_tensor *y, int row) {
     const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
     return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
 }
+static bool ttt__starts_at_zero(const ttt_tensor *y) {
+    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
+        const ttt_tensor *w = a->at[row] < 0 ? NULL : y->in[(int)a->at[row]];
+        for (int64_t i = 0; w && i < w->size; i++)
+            if (w->data[i] != 0) return false;
+    }
+    return true;
+}
 static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
     ttt__view v = { ttt__linear_param(y, row), ttt__linear_param(y, row + 1), step, head };
     return v;
@@ -2427,15 +2431,15 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     if (m->learns) {
         m->w0[0] = ttt__linear_param(y, TTT__MTTT_W0);
         m->w0[1] = ttt__linear_param(y, TTT__MTTT_W0 + 1);
-        bool zero = ttt__is_zero(m->w0[0], m->D * m->h) && (!m->bias || ttt__is_zero(m->w0[1], m->D));
-        m->needs_a = a->T > 1 || !zero;
+        m->needs_a = a->needs_a;
         m->g = ttt__linear_param(y, TTT__MTTT_G_KERNEL);
         ttt__decoder_view(m, ttt__linear_param(y, TTT__MTTT_G_BIAS));
     } else {
         m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
     }
     m->wants_w0 = wants_w0 && m->learns;
-    m->part = m->e * m->h + m->h + (m->needs_a || m->wants_w0 ? m->h * m->h : 0);
+    m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
+    m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
     m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
     if (m->needs_a || m->wants_w0) {
         m->S = ttt__room_of(c, m->D * m->h, false);
@@ -2452,10 +2456,11 @@ static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
     if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
     if (y->size == 0) return;
+    a->needs_a = a->d.mixer->learner && (a->T > 1 || !ttt__starts_at_zero(y));
     bool ready = ttt__linear_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
     for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.part, true);
+    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.kept, true);
     if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
     if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
     m.y = y->data;
