@@ -1832,6 +1832,22 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt__arena_release(&c->scratch, scratch);
 }
 
+// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
+// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
+static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows, ttt_tensor **in, signed char *at) {
+    int n = 1;
+    in[0] = x;
+    for (int row = 0; row < rows; row++) {
+        if (!w[row]) continue;
+        at[row] = (signed char)n;
+        in[n] = w[row];
+        for (int i = 0; i < n; i++)
+            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
+        n++;
+    }
+    return n;
+}
+
 // The tape's version on the op's inputs.
 static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
     const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
@@ -1854,15 +1870,9 @@ static const ttt_op ttt__op_fused_mttt = { "mttt", "y = f_W(x psi) h, W after T 
 static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt__mttt_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 5];
-    int n = 1, rows = TTT__MTTT_W0 + d->mixer->learner->n_rows;
     memset(&a, 0, sizeof a);
     memset(a.at, -1, sizeof a.at);
-    in[0] = x;
-    for (int row = 0; row < rows; row++) {
-        if (!w[row]) continue;
-        a.at[row] = (signed char)n;
-        in[n++] = w[row];
-    }
+    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.at);
     a.d = *d;
     a.T = d->inner_steps ? d->inner_steps : 1;
     for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
@@ -2551,15 +2561,9 @@ static const ttt_op ttt__op_fused_linear = { "linear mixer", "y = (x W_q) W(K^T 
 static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
     ttt__linear_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
-    int n = 1, rows = d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
     memset(&a, 0, sizeof a);
     memset(a.at, -1, sizeof a.at);
-    in[0] = x;
-    for (int row = 0; row < rows; row++) {
-        if (!w[row]) continue;
-        a.at[row] = (signed char)n;
-        in[n++] = w[row];
-    }
+    int n = ttt__list_inputs(c, x, w, d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N, in, a.at);
     a.d = *d;
     a.softmax = softmax;
     if (d->mixer->learner) {
