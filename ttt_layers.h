@@ -1888,7 +1888,8 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     a.want_losses = losses != NULL;
     if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE(a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
-    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, &y, 1, NULL, 0);
+    // made from the inputs, which stand before it on the tape; y stands behind
+    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
