@@ -172,7 +172,7 @@ typedef struct ttt_inner {
 // W0 (one tensor a weight, leading axis H, NULL where absent) -> w, the weights after T steps, ready
 // for predict. losses, if not NULL, receives (T+1): l before each step on that step's part, then with
 // the final weights on all tokens; sum over heads, mean over sequences.
-// Errors: TTT_ERR_SHAPE if T parts do not divide L; TTT_ERR_UNSET without rates.
+// Errors: TTT_ERR_SHAPE if T parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
 TTT_API ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0, ttt_tensor **w, ttt_tensor **losses);
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
@@ -225,6 +225,7 @@ TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
 
 // Checks a description and makes the parameters it asks for; NULL after an error, which names the field.
 TTT_API ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix);
+// Errors: TTT_ERR_SHAPE if w are not the parameters that d asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
 
 #ifdef __cplusplus
@@ -710,7 +711,7 @@ static bool ttt__inner_good(ttt_ctx *c, const ttt_learner *learner, int steps, b
         ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: the learner %s has %d weights; %d at most", learner->name, learner->n_rows, TTT_MAX_WEIGHTS);
     else if (order && (L < 0 || order->shape.dim[0] != H))
         ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
-    else if (order && L % steps)
+    else if (order && (L % steps || L == 0))
         ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, steps);
     return ttt_ok(c);
 }
@@ -2614,15 +2615,38 @@ static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d) {
     return ttt_ok(c);
 }
 
-ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
-    if (!ttt__mixer_good(c, d)) return NULL;
-    const ttt_mixer *m = d->mixer;
-    int T = d->inner_steps ? d->inner_steps : 1, n_inner = m->learner ? m->learner->n_rows : 0;
+static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
     unsigned options = 0;
     if (!d->no_inner_bias) options |= TTT_WITH_BIAS;
     if (!d->no_decoder_norm) options |= TTT__DECODER_NORM;
     if (d->learn_rates) options |= TTT__LEARNED_RATES;
-    ttt_sizes s = ttt__sizes("DHhT", d->dim, d->heads, d->dim / d->heads, T);
+    return options;
+}
+static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) { return ttt__sizes("DHhT", d->dim, d->heads, d->dim / d->heads, d->inner_steps ? d->inner_steps : 1); }
+
+// Whether w are the parameters that d asks for: a fused layer reads them by d alone.
+static bool ttt__weights_good(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows, ttt_tensor *const *w) {
+    ttt_sizes sizes = ttt__mixer_sizes(d);
+    unsigned options = ttt__mixer_options(d);
+    for (int i = 0; i < n_rows && ttt_ok(c); i++) {
+        ttt_shape s = ttt_scalar_shape();
+        ttt_text got, want;
+        bool asked = (rows[i].only_if & options) == rows[i].only_if;
+        s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
+        if (w[i] && !ttt__operands(c, rows[i].name, &w[i], 1)) break;
+        if (asked ? w[i] && ttt_shape_equal(w[i]->shape, s) : !w[i]) continue;
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: parameter %s is %s, but the description asks for %s; was it another when they were made?", d->mixer->name, rows[i].name,
+                 w[i] ? ttt_shape_text(w[i]->shape, got) : "absent", asked ? ttt_shape_text(s, want) : "none");
+    }
+    return ttt_ok(c);
+}
+
+ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
+    if (!ttt__mixer_good(c, d)) return NULL;
+    const ttt_mixer *m = d->mixer;
+    int T = d->inner_steps ? d->inner_steps : 1, n_inner = m->learner ? m->learner->n_rows : 0;
+    unsigned options = ttt__mixer_options(d);
+    ttt_sizes s = ttt__mixer_sizes(d);
     ttt_tensor **w = (ttt_tensor **)ttt_alloc(c, (size_t)(m->n_rows + n_inner) * sizeof *w, true);
     if (!w || !ttt__params_add_to(c, p, prefix, m->rows, m->n_rows, options, &s, w)) return NULL;
     if (n_inner && !ttt__params_add_to(c, p, prefix, m->learner->rows, n_inner, options, &s, w + m->n_rows)) return NULL;
@@ -2633,11 +2657,14 @@ ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, c
 }
 
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    if (!ttt__mixer_good(c, d)) return ttt_detach(c, x);
+    if (!ttt__mixer_good(c, d) || !ttt__operands(c, d->mixer->name, &x, 1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
         ttt_text t;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
     }
+    const ttt_learner *l = d->mixer->learner;
+    if (!ttt__weights_good(c, d, d->mixer->rows, d->mixer->n_rows, w)) return &c->empty;
+    if (l && !ttt__weights_good(c, d, l->rows, l->n_rows, w + d->mixer->n_rows)) return &c->empty;
     return d->mixer->forward(c, d, w, x, losses);
 }
 
