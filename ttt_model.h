@@ -346,14 +346,16 @@ typedef struct ttt__block_call {
     const int64_t *order;
 } ttt__block_call;
 enum { TTT__BLOCK_MOST = 48 };
-static int ttt__block_list(const ttt_vit *v, int64_t i, ttt_tensor **list) {  // all of a block's parameters, with NULL for absent ones
+// All of a block's parameters, with NULL for absent ones; 0 if a mixer of somebody's own has too many.
+static int ttt__block_list(const ttt_vit *v, int64_t i, ttt_tensor **list) {
     const ttt_vit_block *b = &v->block[i];
     const ttt_mixer *m = v->desc.mixer.mixer;
     ttt_tensor **const part[4] = { b->norm_0, b->mixer, b->norm_1, b->mlp };
     const int count[4] = { 2, m->n_rows + (m->learner ? m->learner->n_rows : 0), 2, 4 };
     int n = 0;
+    if (count[1] > TTT__BLOCK_MOST - 8) return 0;
     for (int p = 0; p < 4; p++)
-        for (int j = 0; j < count[p] && n < TTT__BLOCK_MOST; j++) list[n++] = part[p][j];
+        for (int j = 0; j < count[p]; j++) list[n++] = part[p][j];
     return n;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
@@ -370,9 +372,9 @@ static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit *v, int64_t i, t
     ttt__block_call again = { v, i, call && call->order ? call->order->index + i * v->desc.mixer.heads * v->tokens : NULL };
     bool want_losses = call && call->want_losses;
     bool once = !v->desc.recompute && ttt__is_recording(c);  // without a tape nobody will ask for what is inside
-    if (once || want_losses) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);
     ttt_tensor *list[TTT__BLOCK_MOST], *in[TTT__BLOCK_MOST + 1] = { x };
-    int n = ttt__block_list(v, i, list), n_in = 1;
+    int n = once || want_losses ? 0 : ttt__block_list(v, i, list), n_in = 1;
+    if (n == 0) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);
     for (int j = 0; j < n; j++)
         if (list[j]) in[n_in++] = list[j];
     return ttt_recompute(c, ttt__vit_block_again, in, n_in, x->shape, &again, sizeof again);
