@@ -2076,7 +2076,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// F = Q W of a head; with the adaptive normaliser each row divided by q s, which goes into `divisor`.
+// F = Q W of a head; with the adaptive normaliser each row divided by q s.
 static void ttt__read_head(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
     const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
     const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
@@ -2560,6 +2560,9 @@ static int64_t ttt__linear_count(const ttt_tensor *y) {
 static const ttt_op ttt__op_fused_linear = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__linear_forward, NULL,
                                              ttt__linear_composite, ttt__linear_back, ttt__linear_count };
 
+static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__linear_forward, NULL,
+                                              ttt__linear_composite, ttt__linear_back, ttt__linear_count };
+
 static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
     ttt__linear_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
@@ -2572,7 +2575,7 @@ static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         a.T = d->inner_steps ? d->inner_steps : 1;
         for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
     }
-    return ttt_apply(c, &ttt__op_fused_linear, in, n, x->shape, &a, sizeof a);
+    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_linear, in, n, x->shape, &a, sizeof a);
 }
 
 // ---- [8] THE REGISTRY ----------------------------------------------------------------------------
