@@ -416,7 +416,7 @@ static void fused_layers_of_unusual_sizes(void) {
             for (int options = 0; options < 16; options++) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim, .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                if (!d.mixer->learner && options > 1) continue;
+                if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
                 d.identity_map = d.no_inner_bias = options & 1;
                 d.no_decoder_norm = options >> 1 & 1;
                 d.inner_sgd = options >> 2 & 1;
@@ -460,11 +460,12 @@ static uint64_t layer_step(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int6
 static void the_number_of_threads_changes_no_bit(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++) {
-        uint64_t bits[9];
-        for (int threads = 1; threads <= 8; threads++) {
-            ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads });
-            bits[threads] = layer_step(c, d.mixer->name, d, 5, 210);
-            CHECK(ttt_ok(c) && bits[threads] == bits[1]);
+        const int threads[4] = { 1, 2, 3, 8 };
+        uint64_t bits[4];
+        for (int k = 0; k < 4; k++) {
+            ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads[k] });
+            bits[k] = layer_step(c, d.mixer->name, d, 5, 210);
+            CHECK(ttt_ok(c) && bits[k] == bits[0]);
             ttt_close(c);
         }
     }
