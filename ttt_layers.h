@@ -198,7 +198,8 @@ typedef struct ttt_mixer_desc {
     bool no_decoder_norm;        // reconstruction without layer norm
     bool zero_w0;                // start W0 at zero
     bool first_order;            // constants instead of inner gradients, for comparison
-    bool no_fused;               // op by op on the tape: slower, and losses take gradients
+    bool no_fused;               // op by op on the tape: slower, and losses take gradients. Fused, asking for
+                                 // losses may choose another form of a layer, and change y's last bits
     // linear attention
     bool identity_map;           // q, k as they are, not elu + 1
     ttt_normaliser normaliser;
@@ -236,7 +237,7 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 // ==================================================================================================
 // ---- [6] KERNELS ---------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, its words explained in [9] of
-// ttt_tensor.h.
+// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [7].
 #ifdef TTT__KERNELS
 
 // One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its

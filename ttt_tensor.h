@@ -1041,7 +1041,7 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
     VEC acc[TTT__MAX_ROWS][COLS];
     TTT__UNROLL for (int i = 0; i < rows; i++) {
         TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
-        init += init ? init_row : 0;
+        if (init) init += init_row;
     }
     if (k >= 128)  // asked for now, c is at hand by the end of the sum; a shorter one would end before
         for (int i = 0; i < rows; i++)
