@@ -1196,7 +1196,7 @@ static int64_t ttt__work_reals(const ttt__mttt *m) {
 typedef struct ttt__range {
     int64_t b, share, from, to;  // tokens (or places in the order)
     ttt__hand hand;
-    ttt_real *tile_e, *tile_de, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
+    ttt_real *tile_e, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
     ttt__tile t;
 } ttt__range;
 
@@ -1213,7 +1213,7 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     g.hand.pack = m->c->pack[thread];
 #define ROOM(size) (p += (size), p - (size))
     g.tile_e = ROOM(q * m->h);
-    g.tile_de = ROOM(q * m->h);
+    g.dde = ROOM(q * m->h);
     g.tile_k = ROOM(q * m->h);
     g.tile_dk = ROOM(q * m->h);
     g.u = ROOM(q * m->h);
@@ -1592,18 +1592,18 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
                 ttt_real *dk = m->a->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
                 if (m->a->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
                 (void)ttt__tile_forward(m, &g, &p, h, i, q, 2);
-                ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.tile_de, dk, lddk, dw);
+                ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
                 for (int64_t j = 0; j < q; j++) {
                     int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
-                    g.hand.lk->decode_back(&p, g.tile_e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.tile_de + at,
+                    g.hand.lk->decode_back(&p, g.tile_e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
                                            m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
                 }
                 ttt__mat e = ttt__turned(g.tile_e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
                 if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
-                if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.tile_de, n);
+                if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.dde, n);
                 ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
-                ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.tile_de, n);
-                ttt__tile_back2(&g.t, g.tile_de, n, false, dk, lddk, dw);
+                ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.dde, n);
+                ttt__tile_back2(&g.t, g.dde, n, false, dk, lddk, dw);
                 for (int64_t j = 0; j < q && m->a->order; j++) {
                     ttt_real *to = m->dk + (first + ttt__token(m, h, i + j)) * m->D + h * n;
                     g.hand.k->zip[TTT__ZIP_add](n, to, 1, dk + j * n, 1, to);
@@ -1907,7 +1907,7 @@ typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + 
     int64_t row, head;
 } ttt__view;
 
-typedef struct ttt__linear_arg {
+typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
     bool softmax;
     int T;
@@ -1918,12 +1918,12 @@ typedef struct ttt__linear_arg {
     ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
     ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
     ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
-} ttt__linear_arg;
+} ttt__qkv_arg;
 
-typedef struct ttt__linear {
+typedef struct ttt__qkv {
     ttt_ctx *c;
     ttt__hand hand;
-    const ttt__linear_arg *a;
+    const ttt__qkv_arg *a;
     bool softmax, learns, bias, adaptive, mapped, needs_a;
     int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
     int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
@@ -1940,13 +1940,13 @@ typedef struct ttt__linear {
     ttt_real *q_t, *k_t, *v_t, *o_t;     // transposed kernels (D,D)
     ttt_real *dw0, *ds, *d_rates;        // of the chunk (bs,H,e h), (bs,H,h h), (bs,H,T)
     bool wants_w0;
-} ttt__linear;
+} ttt__qkv;
 
-static ttt_real *ttt__sums_of(const ttt__linear *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
-static ttt_real *ttt__weights_of(const ttt__linear *m, int t, int64_t b, int64_t h) {
+static ttt_real *ttt__sums_of(const ttt__qkv *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
+static ttt_real *ttt__weights_of(const ttt__qkv *m, int t, int64_t b, int64_t h) {
     return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
 }
-static ttt_real *ttt__kept_sums(const ttt__linear *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
+static ttt_real *ttt__kept_sums(const ttt__qkv *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
 
 enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
 
@@ -1960,7 +1960,7 @@ typedef struct ttt__lines {
     ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
 } ttt__lines;
 
-static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread) {
+static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
     ttt__lines g;
     int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
     ttt_real *p = m->work + thread * m->work_size;
@@ -1980,20 +1980,20 @@ static ttt__lines ttt__lines_of(const ttt__linear *m, int64_t share, int thread)
 }
 
 // Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__linear *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
+static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
     ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
                   v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
 }
-static void ttt__map_rows(const ttt__linear *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
+static void ttt__map_rows(const ttt__qkv *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
     for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1(m->h, p + i * m->D);
 }
-static void ttt__map_rows_back(const ttt__linear *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
+static void ttt__map_rows_back(const ttt__qkv *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
     for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1_back(m->h, p + i * m->D, d + i * m->D);
 }
 
 // Forward, first half: K and V of a range, and their sums.
-static void ttt__linear_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
         for (int64_t h = 0; h < m->H; h++) {
@@ -2013,7 +2013,7 @@ static void ttt__linear_sums_share(void *arg, int64_t begin, int64_t end, int th
 }
 
 // A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__gram(const ttt__linear *m, const ttt_real *sums, ttt_real *A) {
+static void ttt__gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
     const ttt_real *s = sums + m->e * m->h;
     for (int64_t i = 0; i < m->h; i++) {
         memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
@@ -2022,7 +2022,7 @@ static void ttt__gram(const ttt__linear *m, const ttt_real *sums, ttt_real *A) {
     if (m->bias) A[m->h * m->e + m->h] = (ttt_real)m->N;
 }
 
-static void ttt__join_sums(const ttt__linear *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
+static void ttt__join_sums(const ttt__qkv *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
     for (int64_t r = 1; r < m->R; r++) {
         ttt_real *to = ttt__sums_of(m, b * m->R, h);
         m->hand.k->zip[TTT__ZIP_add](m->part, to, 1, ttt__sums_of(m, b * m->R + r, h), 1, to);
@@ -2030,7 +2030,7 @@ static void ttt__join_sums(const ttt__linear *m, int64_t b, int64_t h) {  // in 
 }
 
 // c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
-static void ttt__slope(const ttt__linear *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
+static void ttt__slope(const ttt__qkv *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
     int64_t n = m->e * m->h;
     s->k->map[TTT__MAP_scale](n, C, G, -1);
     if (A) {
@@ -2040,7 +2040,7 @@ static void ttt__slope(const ttt__linear *m, const ttt__hand *s, const ttt_real 
     s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
 }
 static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
-    const ttt__linear *m = (const ttt__linear *)arg;
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     ttt__hand hand = m->hand;
     hand.pack = m->c->pack[thread];
     for (int64_t h = begin; h < end; h++) {
@@ -2051,7 +2051,7 @@ static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int t
 
 // Second half, one share a sequence and head: from the sums to the weights that are read with.
 static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     for (int64_t i = begin; i < end; i++) {
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
         int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
@@ -2078,15 +2078,15 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
 }
 
 // F = Q W of a head; with the adaptive normaliser each row divided by q s.
-static void ttt__read_head(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
+static void ttt__read_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
     const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
     const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
     ttt__mul_init(&g->hand, g->rows, m->h, m->h, ttt__plain(q, m->D), ttt__plain(w, m->h), m->bias ? w + m->h * m->h : NULL, 0, f, m->D);
     for (int64_t i = 0; i < g->rows && m->adaptive; i++)
         g->hand.k->map[TTT__MAP_scale](m->h, f + i * m->D, f + i * m->D, (ttt_real)(1 / g->hand.k->dot(m->h, q + i * m->D, s)));
 }
-static void ttt__linear_output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
         ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
@@ -2101,7 +2101,7 @@ static void ttt__linear_output_share(void *arg, int64_t begin, int64_t end, int 
 
 // Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
 // adaptive normaliser F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn q.
-static void ttt__divide_back(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
+static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
     const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
     for (int64_t i = 0; i < g->rows; i++) {
         double n = 1 / g->hand.k->dot(m->h, q + i * m->D, s), d = -g->hand.k->dot(m->h, df + i * m->D, f + i * m->D) * n;
@@ -2110,8 +2110,8 @@ static void ttt__divide_back(const ttt__linear *m, const ttt__lines *g, int64_t 
     }
     ttt__mul_set(&g->hand, 1, m->h, g->rows, ttt__plain(g->row, g->rows), ttt__plain(q, m->D), ds, m->h);
 }
-static void ttt__linear_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
         ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
@@ -2143,7 +2143,7 @@ static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
 // The T steps backwards, with W' = W - eta c (A W S - C), P = -eta c dW' S and A, S symmetric:
 //   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
 // In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
-static void ttt__steps_back(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
+static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
     ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
     int64_t n = m->e * m->h, hh = m->h * m->h;
     const ttt_real *S = m->S + h * hh;
@@ -2168,7 +2168,7 @@ static void ttt__steps_back(const ttt__linear *m, const ttt__lines *g, int64_t h
 // Second part, one share a sequence and head: from dW to what K and V need, left in the first range's
 // block: dC, ds, and dA + dA^T.
 static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     for (int64_t i = begin; i < end; i++) {
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
         int64_t h = i % m->H, n = m->e * m->h, e = m->e;
@@ -2195,8 +2195,8 @@ static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int t
 }
 
 // Third part: dV = K~ dC, dK = V dC^T + 1 ds + K (dA + dA^T) of a range, and dx.
-static void ttt__linear_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+static void ttt__qkv_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     bool has_s = m->adaptive || (m->bias && m->needs_a);
     for (int64_t share = begin; share < end; share++) {
         ttt__lines g = ttt__lines_of(m, share, thread);
@@ -2230,17 +2230,17 @@ static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
     return i < parts ? n * (i + 1) / parts - *from : 0;
 }
 
-static void ttt__scores(const ttt__linear *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
+static void ttt__scores(const ttt__qkv *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
     ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
 }
 
-static void ttt__turn_head(const ttt__linear *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
+static void ttt__turn_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
     g->hand.k->transpose(m->N, m->h, a + g->b * m->N * m->D + h * m->h, m->D, to, m->N);
 }
 
 // One sequence and head, forwards: Q of a tile of queries, then over the keys.
 static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     ttt_real scale = (ttt_real)(1 / sqrt((double)m->h)), max[TTT__QUERIES];
     double sum[TTT__QUERIES];
     for (int64_t i = begin; i < end; i++) {
@@ -2285,7 +2285,7 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
 // And backwards: with P = e^(Q K^T - lse), n_i = <dF_i, F_i>:
 //   dV += P^T dF;  dS = P (dF V^T - n);  dK += dS^T Q;  dQ += dS K, times the scale of Q
 static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear *m = (const ttt__linear *)arg;
+    const ttt__qkv *m = (const ttt__qkv *)arg;
     ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
     for (int64_t i = begin; i < end; i++) {
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
@@ -2320,13 +2320,13 @@ static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int t
 }
 
 // Gradients of the parameters, summed over the chunk: four products a head, each head a share of its own.
-typedef struct ttt__linear_sums {
-    const ttt__linear *m;
+typedef struct ttt__qkv_sums {
+    const ttt__qkv *m;
     ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
-} ttt__linear_sums;
-static void ttt__linear_params_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__linear_sums *s = (const ttt__linear_sums *)arg;
-    const ttt__linear *m = s->m;
+} ttt__qkv_sums;
+static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
+    const ttt__qkv *m = s->m;
     int64_t first = m->b0 * m->N * m->D, rows = m->bs * m->N;
     ttt__hand hand = m->hand;
     hand.pack = m->c->pack[thread];
@@ -2341,14 +2341,14 @@ static void ttt__linear_params_share(void *arg, int64_t begin, int64_t end, int 
     }
 }
 
-static void ttt__add_rows(const ttt__linear *m, const ttt_real *a, ttt_real *y) {  // y (D) += the sum of the chunk's rows
+static void ttt__add_rows(const ttt__qkv *m, const ttt_real *a, ttt_real *y) {  // y (D) += the sum of the chunk's rows
     ttt_real *sum = m->work;
     m->hand.k->sum_rows(m->bs * m->N, m->D, m->D, a, sum);
     m->hand.k->zip[TTT__ZIP_add](m->D, y, 1, sum, 1, y);
 }
 
 // What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
-static void ttt__learner_params_back(const ttt__linear *m, const ttt_real *g_bias, ttt_real **d) {
+static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
     int64_t D = m->D, hh = m->h * m->h, n = m->e * m->h;
     const ttt__kernels *k = m->hand.k;
     ttt_real *sum = m->work, *both = m->work + D;
@@ -2369,12 +2369,12 @@ static void ttt__learner_params_back(const ttt__linear *m, const ttt_real *g_bia
     }
 }
 
-static const ttt_real *ttt__linear_param(const ttt_tensor *y, int row) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+static const ttt_real *ttt__qkv_param(const ttt_tensor *y, int row) {
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
 }
 static bool ttt__starts_at_zero(const ttt_tensor *y) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
         const ttt_tensor *w = a->at[row] < 0 ? NULL : y->in[(int)a->at[row]];
         for (int64_t i = 0; w && i < w->size; i++)
@@ -2383,7 +2383,7 @@ static bool ttt__starts_at_zero(const ttt_tensor *y) {
     return true;
 }
 static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__view v = { ttt__linear_param(y, row), ttt__linear_param(y, row + 1), step, head };
+    ttt__view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
     return v;
 }
 // The rows of the kernels of Q, K, V and the output; their biases come after them.
@@ -2397,7 +2397,7 @@ static int ttt__kernel_row(bool learns, int which) {
 }
 
 // V's kernel g^T and bias -b_g g^T, of all heads.
-static void ttt__decoder_view(ttt__linear *m, const ttt_real *g_bias) {
+static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
     ttt_real *gt = ttt__room_of(m->c, m->D * m->D, false), *bias = ttt__room_of(m->c, m->D, false);
     m->v.kernel = gt;
     m->v.bias = bias;
@@ -2409,8 +2409,8 @@ static void ttt__decoder_view(ttt__linear *m, const ttt_real *g_bias) {
     m->hand.k->map[TTT__MAP_scale](m->D, bias, bias, -1);
 }
 
-static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     memset(m, 0, sizeof *m);
     m->c = c;
     m->a = a;
@@ -2439,14 +2439,14 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
     m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
     m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
-    m->o = ttt__linear_param(y, ttt__kernel_row(m->learns, TTT__O));
-    m->o_b = ttt__linear_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
+    m->o = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O));
+    m->o_b = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
     if (m->learns) {
-        m->w0[0] = ttt__linear_param(y, TTT__MTTT_W0);
-        m->w0[1] = ttt__linear_param(y, TTT__MTTT_W0 + 1);
+        m->w0[0] = ttt__qkv_param(y, TTT__MTTT_W0);
+        m->w0[1] = ttt__qkv_param(y, TTT__MTTT_W0 + 1);
         m->needs_a = a->needs_a;
-        m->g = ttt__linear_param(y, TTT__MTTT_G_KERNEL);
-        ttt__decoder_view(m, ttt__linear_param(y, TTT__MTTT_G_BIAS));
+        m->g = ttt__qkv_param(y, TTT__MTTT_G_KERNEL);
+        ttt__decoder_view(m, ttt__qkv_param(y, TTT__MTTT_G_BIAS));
     } else {
         m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
     }
@@ -2461,16 +2461,16 @@ static bool ttt__linear_setup(ttt__linear *m, ttt_ctx *c, const ttt_tensor *y, b
     return !c->result;
 }
 
-static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__linear_arg *a = (ttt__linear_arg *)(uintptr_t)y->arg;
+static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__qkv_arg *a = (ttt__qkv_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__linear m;
+    ttt__qkv m;
     bool keep = c->recording && !c->numbers_only;
     if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
     if (y->size == 0) return;
     a->needs_a = a->d.mixer->learner && (a->T > 1 || !ttt__starts_at_zero(y));
-    bool ready = ttt__linear_setup(&m, c, y, false);
+    bool ready = ttt__qkv_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
     for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
     if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.kept, true);
@@ -2479,15 +2479,15 @@ static void ttt__linear_forward(ttt_ctx *c, ttt_tensor *y) {
     m.y = y->data;
     for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_sums_share, &m);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_sums_share, &m);
         if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
         else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__linear_output_share, &m);
+        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_output_share, &m);
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static bool ttt__linear_back_room(ttt__linear *m) {
+static bool ttt__qkv_back_room(ttt__qkv *m) {
     int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
     ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
     const ttt__view *view[] = { &m->q, &m->k, &m->v };
@@ -2505,17 +2505,17 @@ static bool ttt__linear_back_room(ttt__linear *m) {
     return true;
 }
 
-static void ttt__linear_chunk_back(ttt__linear *m, const ttt_real *g_bias, ttt_real **d) {
+static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
     ttt_ctx *c = m->c;
     int row[4];
     for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
-    ttt__linear_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
+    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
     memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__linear_output_back_share, m);
+    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_output_back_share, m);
     if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
     else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__linear_views_back_share, m);
-    ttt__parallel(c, -1, 4 * m->H, 1, ttt__linear_params_share, &sums);
+    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
+    ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
     ttt__add_rows(m, m->dy + m->b0 * m->N * m->D, d[row[TTT__O] + 1]);
     ttt__add_rows(m, m->dq, d[row[TTT__Q] + 1]);
     ttt__add_rows(m, m->dk, d[row[TTT__K] + 1]);
@@ -2523,10 +2523,10 @@ static void ttt__linear_chunk_back(ttt__linear *m, const ttt_real *g_bias, ttt_r
     else ttt__add_rows(m, m->dv, d[row[TTT__V] + 1]);
 }
 
-static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__linear m;
+    ttt__qkv m;
     ttt_real *d[TTT__MTTT_W0 + 2] = { NULL };
     bool learns = a->d.mixer->learner != NULL;
     int first = learns ? TTT__MTTT_W0 : 0;
@@ -2534,19 +2534,19 @@ static void ttt__linear_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
         if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
     ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__linear_setup(&m, c, y, wants_w0) && ttt__linear_back_room(&m)) {
+    if (y->size > 0 && ttt__qkv_setup(&m, c, y, wants_w0) && ttt__qkv_back_room(&m)) {
         m.dx = dx;
         m.dy = g->data;
         for (int64_t all = m.bs; m.b0 < m.B; m.b0 += all) {
             m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__linear_chunk_back(&m, learns ? ttt__linear_param(y, TTT__MTTT_G_BIAS) : NULL, d);
+            ttt__qkv_chunk_back(&m, learns ? ttt__qkv_param(y, TTT__MTTT_G_BIAS) : NULL, d);
         }
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static ttt_tensor *ttt__linear_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
     ttt_mixer_desc d = a->d;
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
@@ -2554,18 +2554,18 @@ static ttt_tensor *ttt__linear_composite(ttt_ctx *c, ttt_tensor *const *in, cons
     if (d.mixer->learner) return ttt__mttt_tape(c, &d, w, in[0], NULL);
     return (a->softmax ? ttt__self_attention_tape : ttt__linear_attention_tape)(c, &d, w, in[0], NULL);
 }
-static int64_t ttt__linear_count(const ttt_tensor *y) {
-    const ttt__linear_arg *a = (const ttt__linear_arg *)y->arg;
+static int64_t ttt__qkv_count(const ttt_tensor *y) {
+    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
     return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_linear = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__linear_forward, NULL,
-                                             ttt__linear_composite, ttt__linear_back, ttt__linear_count };
+static const ttt_op ttt__op_fused_qkv = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__qkv_forward, NULL,
+                                             ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
 
-static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__linear_forward, NULL,
-                                              ttt__linear_composite, ttt__linear_back, ttt__linear_count };
+static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__qkv_forward, NULL,
+                                              ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
 
-static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
-    ttt__linear_arg a;
+static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
+    ttt__qkv_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
     memset(&a, 0, sizeof a);
     memset(a.at, -1, sizeof a.at);
@@ -2576,7 +2576,7 @@ static ttt_tensor *ttt__linear_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         a.T = d->inner_steps ? d->inner_steps : 1;
         for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
     }
-    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_linear, in, n, x->shape, &a, sizeof a);
+    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
 }
 
 // ---- [8] THE REGISTRY ----------------------------------------------------------------------------
@@ -2585,13 +2585,13 @@ static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
     bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
     if (d->no_fused || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
     bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
-    return sums_suffice ? ttt__linear_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
+    return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
 static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x, false);
+    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
 }
 static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__linear_fused(c, d, w, x, true);
+    return d->no_fused ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, true);
 }
 
 static const ttt_mixer ttt__mixers[] = {
