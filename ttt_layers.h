@@ -1013,14 +1013,24 @@ typedef struct ttt__hand {  // what a share computes with
     const ttt__layer_kernels *lk;
     ttt_real *pack;
 } ttt__hand;
+static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
+    ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
+    return h;
+}
 static void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
     ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
     ttt__gemm_run(s->k, &g, s->pack);
 }
 static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
 static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) {  // y (n) += sum of a's rows
-    for (int64_t i = 0; i < rows; i++) s->k->zip[TTT__ZIP_add](n, y, 1, a + i * ld, 1, y);
+// y (n) += the sum of a's rows, ld apart.
+static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) {
+    ttt_real sum[64];
+    for (int64_t j = 0; j < n; j += 64) {
+        int64_t m = TTT__MIN(64, n - j);
+        s->k->sum_rows(rows, m, ld, a + j, sum);
+        s->k->zip[TTT__ZIP_add](m, y + j, 1, sum, 1, y + j);
+    }
 }
 
 // -- the learners, on a tile of q tokens of one head. Their weights are one block: w1 (h,m), b1 (m),
@@ -1092,6 +1102,8 @@ static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, ttt
 //   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
 //           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
 //           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
+// The MLP's buffers serve twice: z becomes dz, t is da and then de v2^T, u is ddz, then dda, and at last u;
+// a2 is spent.
 static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
     const ttt__learner_shape *s = t->shape;
     int64_t n = t->q * s->m;
@@ -1163,6 +1175,7 @@ typedef struct ttt__mttt {
     const ttt__mttt_arg *a;
     int64_t B, N, D, H, h, n, R, rows;   // n: tokens of a step; R: ranges of a sequence, of at most `rows`
     int T, t;                            // steps; the one at work
+    const int64_t *order;                // of the tokens, as a->order; NULL while all are read as they stand
     int64_t b0, bs;                      // the chunk of sequences at work
     ttt__learner_shape shape;
     const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
@@ -1209,8 +1222,7 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     g.b = m->b0 + share / m->R;
     g.from = tokens * part / m->R;
     g.to = tokens * (part + 1) / m->R;
-    g.hand = m->hand;
-    g.hand.pack = m->c->pack[thread];
+    g.hand = ttt__hand_of(m->c, thread);
 #define ROOM(size) (p += (size), p - (size))
     g.tile_e = ROOM(q * m->h);
     g.dde = ROOM(q * m->h);
@@ -1244,7 +1256,7 @@ static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, con
 }
 
 // Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
-static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->a->order ? m->a->order[h * m->a->L + m->t * m->n + i] : i; }
+static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->order ? m->order[h * m->a->L + m->t * m->n + i] : i; }
 
 // Points the tile at the views of these tokens, gathered if they are shuffled.
 static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
@@ -1253,7 +1265,7 @@ static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_
     g->t.q = q;
     g->t.k = k + i * m->D;
     g->t.ldk = m->D;
-    if (!m->a->order) return;
+    if (!m->order) return;
     for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
     g->t.k = g->tile_k;
     g->t.ldk = m->h;
@@ -1400,8 +1412,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     const ttt__mttt *m = (const ttt__mttt *)arg;
     int64_t D = m->D, n = m->h;
     const ttt__kernels *k = m->hand.k;
-    ttt__hand hand = m->hand;
-    hand.pack = m->c->pack[thread];
+    ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t h = begin; h < end; h++) {
         ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
         const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
@@ -1448,15 +1459,14 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     memset(m, 0, sizeof *m);
     m->c = c;
     m->a = a;
-    m->hand.k = c->k;
-    m->hand.lk = ttt__layer_kernels_of(c);
-    m->hand.pack = c->pack[0];
+    m->hand = ttt__hand_of(c, 0);
     m->B = x->shape.dim[0];
     m->N = x->shape.dim[1];
     m->D = a->d.dim;
     m->H = a->d.heads;
     m->h = m->D / m->H;
     m->T = a->T;
+    m->order = a->order;
     m->n = a->order ? a->L / a->T : m->N;
     m->R = a->order ? 1 : (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
     m->shape = ttt__learner_layout(m->h, a->d.mixer->learner == &ttt_learner_mlp, !a->d.no_inner_bias);
@@ -1524,10 +1534,9 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
             ttt__add_losses(&m, m.t);
             ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
         }
-        const int64_t *order = a->order;
-        a->order = NULL;  // the final loss is of all tokens as they stand
+        m.order = NULL;  // the final loss is of all tokens as they stand
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
-        a->order = order;
+        m.order = a->order;
         ttt__add_losses(&m, m.T);
     }
     ttt__arena_release(&c->scratch, scratch);
@@ -1588,9 +1597,9 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
             ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt);
             for (int64_t i = g.from; i < g.to; i += tile) {
-                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->a->order ? n : m->D;
-                ttt_real *dk = m->a->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
-                if (m->a->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
+                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->order ? n : m->D;
+                ttt_real *dk = m->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
+                if (m->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
                 (void)ttt__tile_forward(m, &g, &p, h, i, q, 2);
                 ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
                 for (int64_t j = 0; j < q; j++) {
@@ -1604,7 +1613,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
                 ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
                 ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.dde, n);
                 ttt__tile_back2(&g.t, g.dde, n, false, dk, lddk, dw);
-                for (int64_t j = 0; j < q && m->a->order; j++) {
+                for (int64_t j = 0; j < q && m->order; j++) {
                     ttt_real *to = m->dk + (first + ttt__token(m, h, i + j)) * m->D + h * n;
                     g.hand.k->zip[TTT__ZIP_add](n, to, 1, dk + j * n, 1, to);
                 }
@@ -1624,7 +1633,7 @@ static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
         }
 }
 
-// x += q psi^T + k phi^T for a range, and the views' biases wait for the whole chunk.
+// dx += dQ psi^T + dK phi^T + d(x M) M^T + d(x m) m of a range.
 static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
@@ -1646,9 +1655,8 @@ typedef struct ttt__mttt_sums {
 static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt_sums *s = (const ttt__mttt_sums *)arg;
     const ttt__mttt *m = s->m;
-    ttt__hand hand = m->hand;
+    ttt__hand hand = ttt__hand_of(m->c, thread);
     int64_t rows = m->bs * m->N, first = m->b0 * m->N * m->D, hD = m->h * m->D;
-    hand.pack = m->c->pack[thread];
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = h * m->h;
         ttt__mat x = ttt__turned(m->x + first, m->D);
@@ -1690,8 +1698,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
     const ttt__mttt *m = d->m;
     int64_t D = m->D, n = m->h, hh = n * n;
     const ttt__kernels *k = m->hand.k;
-    ttt__hand s = m->hand;
-    s.pack = m->c->pack[thread];
+    ttt__hand s = ttt__hand_of(m->c, thread);
     for (int64_t h = begin; h < end; h++) {
         const ttt_real *dS = m->dd + h * ttt__decoder_block(m), *dP = dS + hh, *row = dP + hh, *scalar = row + 3 * n;
         const ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D;
@@ -1964,8 +1971,7 @@ static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
     ttt__lines g;
     int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
     ttt_real *p = m->work + thread * m->work_size;
-    g.hand = m->hand;
-    g.hand.pack = m->c->pack[thread];
+    g.hand = ttt__hand_of(m->c, thread);
     g.b = m->b0 + share / m->R;
     g.rows = to - from;
     g.at = (g.b * m->N + from) * m->D;
@@ -2041,8 +2047,7 @@ static void ttt__slope(const ttt__qkv *m, const ttt__hand *s, const ttt_real *A,
 }
 static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
     const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt__hand hand = m->hand;
-    hand.pack = m->c->pack[thread];
+    ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t h = begin; h < end; h++) {
         const ttt_real *g = m->g + h * m->h * m->D;
         ttt__mul_set(&hand, m->h, m->h, m->D, ttt__plain(g, m->D), ttt__turned(g, m->D), m->S + h * m->h * m->h, m->h);
@@ -2328,8 +2333,7 @@ static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thr
     const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
     const ttt__qkv *m = s->m;
     int64_t first = m->b0 * m->N * m->D, rows = m->bs * m->N;
-    ttt__hand hand = m->hand;
-    hand.pack = m->c->pack[thread];
+    ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = h * m->h, row = h * m->h * m->D;
         ttt__mat x = ttt__turned(m->x + first, m->D);
@@ -2339,12 +2343,6 @@ static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thr
         if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
         if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + column, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
     }
-}
-
-static void ttt__add_rows(const ttt__qkv *m, const ttt_real *a, ttt_real *y) {  // y (D) += the sum of the chunk's rows
-    ttt_real *sum = m->work;
-    m->hand.k->sum_rows(m->bs * m->N, m->D, m->D, a, sum);
-    m->hand.k->zip[TTT__ZIP_add](m->D, y, 1, sum, 1, y);
 }
 
 // What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
@@ -2414,9 +2412,7 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     memset(m, 0, sizeof *m);
     m->c = c;
     m->a = a;
-    m->hand.k = c->k;
-    m->hand.lk = ttt__layer_kernels_of(c);
-    m->hand.pack = c->pack[0];
+    m->hand = ttt__hand_of(c, 0);
     m->x = y->in[0]->data;
     m->B = y->shape.dim[0];
     m->N = y->shape.dim[1];
@@ -2516,11 +2512,12 @@ static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **
     else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
     ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
     ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
-    ttt__add_rows(m, m->dy + m->b0 * m->N * m->D, d[row[TTT__O] + 1]);
-    ttt__add_rows(m, m->dq, d[row[TTT__Q] + 1]);
-    ttt__add_rows(m, m->dk, d[row[TTT__K] + 1]);
+    int64_t rows = m->bs * m->N, D = m->D;
+    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[row[TTT__O] + 1]);
+    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[row[TTT__Q] + 1]);
+    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[row[TTT__K] + 1]);
     if (m->learns) ttt__learner_params_back(m, g_bias, d);
-    else ttt__add_rows(m, m->dv, d[row[TTT__V] + 1]);
+    else ttt__rows_add(&m->hand, rows, D, m->dv, D, d[row[TTT__V] + 1]);
 }
 
 static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
@@ -2559,8 +2556,7 @@ static int64_t ttt__qkv_count(const ttt_tensor *y) {
     return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
 }
 static const ttt_op ttt__op_fused_qkv = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                             ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
-
+                                          ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
 static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__qkv_forward, NULL,
                                               ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
 

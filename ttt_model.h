@@ -371,7 +371,7 @@ static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n
 static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit *v, int64_t i, ttt_tensor *x, ttt_vit_call *call) {
     ttt__block_call again = { v, i, call && call->order ? call->order->index + i * v->desc.mixer.heads * v->tokens : NULL };
     bool want_losses = call && call->want_losses;
-    bool once = !v->desc.recompute && ttt__is_recording(c);  // without a tape nobody will ask for what is inside
+    bool once = !v->desc.recompute && c->recording;  // without a tape nobody will ask for what is inside
     ttt_tensor *list[TTT__BLOCK_MOST], *in[TTT__BLOCK_MOST + 1] = { x };
     int n = once || want_losses ? 0 : ttt__block_list(v, i, list), n_in = 1;
     if (n == 0) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);

@@ -2366,7 +2366,6 @@ double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     return max;
 }
 
-static TTT__UNUSED bool ttt__is_recording(const ttt_ctx *c) { return c->recording; }
 bool ttt_recording(ttt_ctx *c, bool on) {
     bool was = c->recording;
     c->recording = on;
