@@ -59,7 +59,10 @@ typedef enum ttt_init {
     TTT_INIT_UNIFORM_OUT,    // uniform, bound sqrt(3 / fan_out)
     TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations (as flax does)
     TTT_INIT_NORMAL_IN,      // normal of variance 1/fan_in
-    TTT_INIT_TINY            // normal of deviation 1e-6
+    TTT_INIT_TINY,           // normal of deviation 1e-6
+    TTT_INIT_SMALL,          // normal of deviation 0.02
+    TTT_INIT_LOG_RATE,       // ln of uniform (0,16): how fast a head of gated DeltaNet forgets
+    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in units of that rate
 } ttt_init;
 
 enum {                     // flags of a row
@@ -142,6 +145,9 @@ typedef struct ttt_learner {
     // x (B,H,n,h) -> (B,H,n,h)
     ttt_tensor *(*predict)(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
+    // Where the last layer is linear, the last two weights are its kernel and bias, and this gives what it
+    // reads: predict = features W (+ b). NULL if there is no such layer. ttt_unmask lives by it.
+    ttt_tensor *(*features)(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
 } ttt_learner;
 #define TTT_MAX_WEIGHTS 16      // of one learner
 #define TTT_MAX_INNER_STEPS 64
@@ -167,6 +173,7 @@ typedef struct ttt_inner {
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
     ttt_tensor *order;        // NULL: descent. Else integers (H,L), L <= N: the tokens of each head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
+    struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
 
 // W0 (one tensor a weight, leading axis H, NULL where absent) -> w, the weights after T steps, ready
@@ -177,11 +184,19 @@ TTT_API ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *c
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
 typedef struct ttt_mixer ttt_mixer;
+struct ttt_unmasked;
 
 typedef enum ttt_normaliser {
     TTT_NORMALISER_ADAPTIVE,  // q_n . sum_m k_m
-    TTT_NORMALISER_CONSTANT   // N h
+    TTT_NORMALISER_CONSTANT,  // N h
+    TTT_NORMALISER_NONE       // 1
 } ttt_normaliser;
+
+typedef enum ttt_kernel {     // what a token looks for in the list of all tokens
+    TTT_KERNEL_EXPONENTIAL,   // e^(q k / sqrt h): softmax attention
+    TTT_KERNEL_GAUSSIAN,      // e^(-|q - k|^2 / (2 b^2)), b the bandwidth
+    TTT_KERNEL_NEAREST        // Gaussian, but of the nearest keys alone
+} ttt_kernel;
 
 // One description for all. Zero is the default; what a mixer does not have it ignores.
 typedef struct ttt_mixer_desc {
@@ -203,6 +218,24 @@ typedef struct ttt_mixer_desc {
     // linear attention
     bool identity_map;           // q, k as they are, not elu + 1
     ttt_normaliser normaliser;
+    // memories that are written token by token
+    bool causal;                 // a token sees itself and those before it (delta-net and titans always do)
+    int64_t chunk;               // tokens taken at once: for linear attention and the delta rule only speed,
+                                 // 1 the recurrence, N the parallel form; for ttt-* and titans the mini-batch
+                                 // whose gradients are taken at the same weights. 0: 64 and 16; lact 2048
+    bool no_short_conv;          // delta-net: no convolutions before q, k, v
+    bool muon;                   // lact: orthogonalise each update
+    // attention that does not look everywhere
+    ttt_kernel kernel;           // nadaraya-watson
+    ttt_real bandwidth;          // 0: h^(1/4), where equal-norm keys make Gaussian and exponential equal
+    int64_t neighbours;          // 0: 8
+    int64_t window;              // longformer: tokens to each side. 0: 256; on a grid 7, or a third of its side
+    int64_t globals;             // the first tokens, which see and are seen by all (longformer)
+    int64_t compressed;          // linformer: keys left; 0: max_tokens / 4
+    int64_t max_tokens;          // linformer and focused-linear: tokens that their tables are made for
+    int64_t grid_rows, grid_cols;  // the tokens behind the globals are a grid, row by row; 0: they are a line
+    int power;                   // focused-linear: 0: 3
+    struct ttt_unmasked *unmask; // set by ttt_unmask: a forward that knows its matrix fills it in
 } ttt_mixer_desc;
 
 struct ttt_mixer {
@@ -214,12 +247,27 @@ struct ttt_mixer {
     // x (B,N,D) -> (B,N,D). losses: NULL, or receives (T+1); mixers that do not learn leave it alone
     ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
+    // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
+    double (*state)(const ttt_mixer_desc *d, int64_t N);  // may be NULL
+    // May be NULL. Says by ttt_fail which field of d is wrong, for N tokens or (N < 0) before they are known.
+    void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
+    unsigned without;            // options that its learner never has: TTT_WITH_BIAS
 };
 
 // The registered mixers by number, NULL past the end; by name, NULL if there is none such.
 //   mttt-linear, mttt-mlp  learn a linear map or an MLP on the sequence          [arXiv 2310.13807]
+//   ttt-linear, ttt-mlp    the same on heads that split the features             [arXiv 2407.04620]
+//   titans                 an MLP written with momentum and forgetting           [arXiv 2501.00663]
+//   lact                   a SwiGLU written a large chunk at a time              [arXiv 2505.23884]
+//   vittt                  a GLU and a 3x3 convolution, one step on the image    [arXiv 2512.01643]
+//   delta-net              a matrix in which a new value replaces the old one    [arXiv 2406.06484]
+//   gated-delta-net        the same, which also forgets                          [arXiv 2412.06464]
+//   linear-attention       phi(q) (phi(k)^T v) / normaliser                      [arXiv 2006.16236]
+//   focused-linear         linear attention with sharper features                [arXiv 2308.00442]
 //   self-attention         softmax(q k^T / sqrt h) v                             [Vaswani 2017]
-//   linear-attention       phi(q) (phi(k)^T v) / normaliser                      [Katharopoulos 2020]
+//   nadaraya-watson        the same as a kernel estimate, other kernels too      [arXiv 2407.04620, Th. 2]
+//   linformer              keys and values compressed along the sequence         [arXiv 2006.04768]
+//   longformer             a window, and tokens that see all                     [arXiv 2004.05150]
 //   none                   zero: tokens do not see each other
 TTT_API const ttt_mixer *ttt_mixer_at(int i);
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
@@ -228,6 +276,31 @@ TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
 TTT_API ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix);
 // Errors: TTT_ERR_SHAPE if w are not the parameters that d asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
+
+// ---- [6] UNMASKING -------------------------------------------------------------------------------
+// A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
+// read from, is a linear last layer, then it is attention, whatever lies before it  [arXiv 2602.21204]:
+//     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
+// q^, k^: features that the last layer reads; v^: what it was told, minus the rate times the gradient of the
+// loss in its output; S_0: its kernel before (biases count as a feature that is 1). For a learner that takes T
+// steps there are P = T N pairs, in the order in which they were written; else P = N.
+typedef struct ttt_unmasked {
+    ttt_tensor *query, *key;  // (B,H,N,m), (B,H,P,m); NULL where the matrix is not made from features
+    ttt_tensor *value;        // (B,H,P,h)
+    ttt_tensor *start;        // S_0 (B,H,m,h); NULL: zero
+    ttt_tensor *carry;        // (B,H,N,1), what is left of S_0 at each token; NULL: all of it
+    ttt_tensor *matrix;       // M (B,H,N,P): the layer's attention map
+    ttt_tensor *read;         // y (B,H,N,h) as the layer computed it, before what follows: norms, projection
+    const char *equals;       // which known operator this is; or why there is none
+    bool exact;               // y = M v^ + carry q^ S_0 holds
+    double error;             // exact: max|y - (M v^ + carry q^ S_0)| / max|y|
+} ttt_unmasked;
+// Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. Where no exact form
+// exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearisation of the whole layer
+// at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and the rest NULL, and error how
+// far that linear map is off for a small random move of x, in units of the largest change of y. It costs N D
+// gradients. Errors: those of ttt_mixer_forward.
+TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_unmasked *out);
 
 #ifdef __cplusplus
 }
@@ -465,6 +538,13 @@ static void ttt__initialise(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     case TTT_INIT_LECUN: ttt__fill_normal(t, &r, sqrt(1 / in) / 0.87962566103423978, 2); break;
     case TTT_INIT_NORMAL_IN: ttt__fill_normal(t, &r, sqrt(1 / in), HUGE_VAL); break;
     case TTT_INIT_TINY: ttt__fill_normal(t, &r, 1e-6, HUGE_VAL); break;
+    case TTT_INIT_SMALL: ttt__fill_normal(t, &r, 0.02, HUGE_VAL); break;
+    case TTT_INIT_LOG_RATE:
+        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
+        break;
+    case TTT_INIT_LOG_TIME:
+        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
+        break;
     }
 }
 
@@ -648,14 +728,20 @@ static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, t
 }
 
 static ttt_tensor *ttt__linear_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt__affine_maybe(c, x, w[0], w[1]); }
+static ttt_tensor *ttt__linear_features(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
+    (void)c;
+    (void)w;
+    return x;
+}
 static const ttt_param_row ttt__linear_rows[] = {
     { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_DECAYS | TTT_INNER, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, TTT_WITH_BIAS },
 };
-const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1 };
+const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features };
 
+static ttt_tensor *ttt__mlp_features(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_gelu(c, ttt__affine_maybe(c, x, w[0], w[1])); }
 static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt__affine_maybe(c, ttt_gelu(c, ttt__affine_maybe(c, x, w[0], w[1])), w[2], w[3]);
+    return ttt__affine_maybe(c, ttt__mlp_features(c, w, x), w[2], w[3]);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_DECAYS | TTT_INNER, 0 },
@@ -663,7 +749,7 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_DECAYS | TTT_INNER, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, TTT_WITH_BIAS },
 };
-const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8 };
+const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features };
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
@@ -700,6 +786,14 @@ static void ttt__inner_gradient(ttt_ctx *c, const ttt_inner *in, ttt_tensor *los
 static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w, ttt_tensor *train, ttt_tensor *label) {
     return in->loss(c, in->loss_arg, in->learner->predict(c, w, train), label);
 }
+// What step t writes into a last layer that is linear: the features of its tokens, and -eta times the gradient
+// of the loss in their predictions.
+static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w, int t, ttt_tensor **key, ttt_tensor **value) {
+    ttt_tensor *train = ttt__part(c, in, in->train, t), *e = in->learner->predict(c, w, train), *g;
+    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g, TTT_FIRST_ORDER);
+    *key = in->learner->features(c, w, train);
+    *value = ttt_scale(c, ttt__times_rate(c, in, t, ttt_detach(c, g)), -1);
+}
 
 // order: integers (H,L) for the mini-batches, or NULL.
 static bool ttt__inner_good(ttt_ctx *c, const ttt_learner *learner, int steps, bool has_rates, const ttt_tensor *order, int64_t H) {
@@ -721,13 +815,14 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
     if (!ttt_ok(c) || !ttt__inner_good(c, in->learner, in->steps, in->rates || in->learned_rates, in->order, in->train->shape.dim[1])) return ttt_status(c);
     int n = 0, place[TTT_MAX_WEIGHTS], T = in->steps;
     int64_t B = in->train->shape.dim[0];
-    ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1];
+    ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS], *value[TTT_MAX_INNER_STEPS];
     bool record = ttt_recording(c, true);  // the inner gradient needs the tape even if nothing else does
     for (int i = 0; i < in->learner->n_rows; i++) {
         w[i] = w0[i] ? ttt__lift_weight(c, w0[i], B) : NULL;
         if (w[i]) place[n++] = i;
     }
     for (int t = 0; t < T; t++) {
+        if (in->unmask) ttt__inner_pairs(c, in, w, t, &key[t], &value[t]);
         ttt_tensor *l = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t), ttt__part(c, in, in->label, t));
         for (int i = 0; i < n; i++) now[i] = w[place[i]];
         ttt__inner_gradient(c, in, l, now, n, g, record);
@@ -735,6 +830,7 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
         loss[t] = l;
     }
     ttt_recording(c, record);
+    if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
         for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
@@ -769,11 +865,8 @@ enum {
 #undef X
     TTT__MTTT_W0  // the learner's rows follow
 };
-static const ttt_param_row ttt__mttt_rows[] = {
-#define X(id, name, shape, init, fan_in, fan_out, flags, only_if) { name, shape, init, fan_in, fan_out, flags, only_if },
-    TTT__MTTT_ROWS(X)
-#undef X
-};
+#define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if) { name, shape, init, fan_in, fan_out, flags, only_if },
+static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
 static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) { return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1])); }
@@ -801,6 +894,7 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
     return ttt_from_int(c, TTT_SHAPE(H, index ? N : 0), index);
 }
 
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
 static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D)), *inner_w[TTT_MAX_WEIGHTS];
@@ -818,10 +912,12 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     in.learned_rates = w[TTT__MTTT_RATES];
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
+    in.unmask = d->unmask && in.learner->features ? d->unmask : NULL;
     if (ttt_inner_loop(c, &in, w + TTT__MTTT_W0, inner_w, losses) != TTT_OK) return ttt_detach(c, x);
 
     ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(c, inner_w, test);
+    if (d->unmask) ttt__mttt_unmask(c, d, w, in.unmask ? in.learner->features(c, inner_w, test) : NULL, read);
     ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
@@ -836,7 +932,110 @@ static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
 
+// -- words that the mixers share
+// What a mixer fills in for ttt_unmask, see [10].
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read);
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry);
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
+
+// Rows begin .. begin+n of the tokens of x (B,H,N,d); x itself if that is all, NULL if there is none.
+static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
+    return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
+}
+// x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
+static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x, ttt_tensor *kernel) {
+    return ttt_split_heads(c, ttt_matmul(c, x, kernel), d->heads);
+}
+// A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
+static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
+    ttt_tensor *z = ttt__affine_maybe(c, x, kernel, bias);
+    return ttt_ok(c) ? ttt_split_heads(c, z, kernel->shape.dim[1]) : z;
+}
+static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {  // ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|)
+    return ttt_add(c, ttt_relu(c, x), ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_scale(c, ttt_abs(c, x), -1)), 1)));
+}
+static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
+// x / (|x|^2 + eps)^(1/2) over the last axis
+static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
+    double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
+    return ttt_scale(c, ttt_normalize(c, x, (ttt_real)(eps / h), false), (ttt_real)(1 / sqrt(h)));
+}
+static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) { return ttt_mul(c, ttt_normalize(c, x, (ttt_real)1e-5, false), scale); }
+
+// (n,n): value(i,k) at k <= i, 0 above
+static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
+    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
+    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+        for (int64_t k = 0; k <= i; k++) t->data[i * n + k] = 1;
+    return t;
+}
+
+// From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at token i
+// of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is left at i of what
+// came in at k <= i, e^(g_k+1 + .. + g_i); 0 above.
+static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
+    if (!ttt_ok(c)) return;
+    ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
+    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)), lower);  // 0 above: e^gap cannot overflow
+    *since = ttt_exp(c, sum);
+    *between = ttt_mul(c, ttt_exp(c, gap), lower);
+}
+
+// A depthwise convolution with zeros beyond the border: y_i = sum over taps t of kernel_t x_at(i,t), x (...,N,d),
+// kernel (taps,d) or with the same leading sizes as x; at[i * taps + t] is a token or -1.
+static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {  // (...,N,taps,d)
+    if (!ttt_ok(c) || !at) return x;
+    ttt_shape s = x->shape;
+    int axis = s.rank - 2;
+    int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
+    for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
+    ttt_tensor *padded = ttt_place(c, x, axis, 0, N + 1), *rows = ttt_gather(c, padded, ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
+    s.dim[s.rank] = s.dim[s.rank - 1];
+    s.dim[s.rank - 1] = taps;
+    s.rank++;
+    return ttt_reshape(c, rows, s);
+}
+static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at, int64_t taps) {
+    if (!ttt_ok(c)) return x;
+    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2), x->shape);
+}
+// The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens of a line.
+static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false), *p = at, reach = side / 2;
+    for (int64_t i = 0; at && i < rows * cols; i++)
+        for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
+            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++) *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
+    return at;
+}
+static int64_t *ttt__causal_taps(ttt_ctx *c, int64_t N, int64_t taps) {
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *at, false);
+    for (int64_t i = 0; at && i < N * taps; i++) at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
+    return at;
+}
+
+static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field, int64_t value, const char *expected) {
+    if (!good && ttt_ok(c)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field, (long long)value, expected);
+    return ttt_ok(c);
+}
+static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    int64_t size = d->grid_rows * d->grid_cols;
+    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows, "this layer sees tokens as a grid and needs its sides")) return;
+    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols, "this layer sees tokens as a grid and needs its sides")) return;
+    if (N >= 0) ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows, "globals + grid_rows x grid_cols must be the number of tokens");
+}
+
 // -- attention
+// Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
+static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores, ttt_tensor *hidden, ttt_tensor *v) {
+    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores), *y = ttt_matmul(c, a, v);
+    if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
+    return y;
+}
+#define TTT__HIDDEN ((ttt_real)-1e30)  // added to a score whose key is not seen: e^x is exactly 0, and so is its gradient
+static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n) { return ttt_scale(c, ttt_shift(c, ttt__lower(c, n), -1), -TTT__HIDDEN); }
+
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
     X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
@@ -861,10 +1060,8 @@ enum {
 #undef X
     TTT__ATTENTION_N
 };
-#define X(id, name, shape, init, fan_in, fan_out, flags, only_if) { name, shape, init, fan_in, fan_out, flags, only_if },
-static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(X) };
-static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(X) };
-#undef X
+static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW) };
+static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *c, ttt_tensor *const *w, int which, ttt_tensor *x) {
@@ -881,9 +1078,10 @@ static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
     ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
-    ttt_tensor *a = ttt_softmax(c, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale));
+    if (d->unmask) d->unmask->equals = "softmax self-attention";
+    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1]) : NULL, v);
     (void)losses;
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, ttt_matmul(c, a, v)));
+    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim;
@@ -892,6 +1090,13 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
 
 // y = q (k^T v) / normaliser, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v);
+static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+    ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
+    if (d->normaliser == TTT_NORMALISER_NONE || !ttt_ok(c)) return y;
+    if (d->normaliser == TTT_NORMALISER_CONSTANT) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
+}
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
@@ -901,16 +1106,811 @@ static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
-    if (d->normaliser == TTT_NORMALISER_CONSTANT)
-        y = ttt_scale(c, y, 1 / (ttt_real)(x->shape.dim[1] * (d->dim / d->heads)));
-    else y = ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
+    ttt_tensor *y = d->causal ? ttt__causal_linear(c, d, q, k, v) : ttt__all_linear(c, d, q, k, v);
     (void)losses;
+    if (d->unmask) ttt__linear_attention_unmask(c, d, q, k, v, y);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
+}
+
+// Attention as learning without parameters: to train is to append (k_s, v_s) to a list, to predict is
+// the Nadaraya-Watson estimate  f(q) = sum_s kappa(q, k_s) v_s / sum_s kappa(q, k_s) [Nadaraya 1964,
+// Watson 1964]. With kappa = e^(q k / sqrt h) this is self-attention [arXiv 2407.04620, Theorem 2]; a
+// Gaussian of b^2 = sqrt h is the same where keys have equal norms, since |q|^2 and |k|^2 drop out.
+// Nearest: only the largest kernels count, as in k-NN attention [arXiv 2106.00515].
+static int64_t ttt__neighbours(const ttt_mixer_desc *d) { return d->neighbours ? d->neighbours : 8; }
+// 0 where a score is among the k largest of its row, HIDDEN elsewhere; of equal ones the first.
+static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, int64_t k) {
+    ttt_tensor *t = ttt_full(c, scores->shape, TTT__HIDDEN);
+    int64_t N = ttt_ok(c) ? scores->shape.dim[scores->shape.rank - 1] : 1;
+    for (int64_t r = 0; ttt_ok(c) && r < scores->size / N; r++) {
+        const ttt_real *s = scores->data + r * N;
+        ttt_real *seen = t->data + r * N;
+        for (int64_t n = 0; n < TTT__MIN(k, N); n++) {
+            int64_t best = -1;
+            for (int64_t i = 0; i < N; i++)
+                if (seen[i] != 0 && (best < 0 || s[i] > s[best])) best = i;
+            seen[best] = 0;
+        }
+    }
+    return t;
+}
+static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
+    double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
+    ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
+    if (d->kernel == TTT_KERNEL_EXPONENTIAL) return ttt_scale(c, qk, (ttt_real)(1 / root));
+    ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
+    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
+}
+static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
+    if (d->causal) hidden = ttt__future(c, x->shape.dim[1]);
+    if (d->kernel == TTT_KERNEL_NEAREST) {
+        ttt_tensor *far = ttt__all_but_nearest(c, hidden ? ttt_add(c, scores, hidden) : scores, ttt__neighbours(d));
+        hidden = hidden ? ttt_add(c, hidden, far) : far;
+    }
+    (void)losses;
+    if (d->unmask) d->unmask->equals = d->kernel == TTT_KERNEL_EXPONENTIAL ? "softmax self-attention: the estimate with the exponential kernel" : "a kernel estimate (Nadaraya-Watson)";
+    ttt_tensor *y = ttt__attend(c, d, scores, hidden, v);
+    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+}
+static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (!ttt__need(c, d->neighbours >= 0, d, "neighbours", d->neighbours, "at least 1 expected")) return;
+    if (d->kernel == TTT_KERNEL_NEAREST && N > 0) ttt__need(c, d->neighbours <= N, d, "neighbours", d->neighbours, "no more than the number of tokens expected");
+    ttt__need(c, !(d->bandwidth < 0), d, "bandwidth", (int64_t)d->bandwidth, "above 0 expected");
+}
+static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
+
+// Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k, v~ = F^T v,
+// shared by the heads, so that attention costs N K. The tables know positions, not contents, and end at
+// max_tokens; shorter sequences use their first rows.                             [arXiv 2006.04768]
+enum { TTT__LINFORMER_E = TTT__ATTENTION_N, TTT__LINFORMER_F };
+static const ttt_param_row ttt__linformer_rows[] = {
+    TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
+    { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
+    { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_DECAYS, 0 },
+};
+static int64_t ttt__compressed(const ttt_mixer_desc *d) { return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4); }
+static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t N = x->shape.dim[1];
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
+    if (N < d->max_tokens) E = ttt_slice(c, E, 0, 0, N), F = ttt_slice(c, F, 0, 0, N);
+    ttt_tensor *a = ttt_softmax(c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true), (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
+    ttt_tensor *y = ttt_matmul(c, a, ttt_matmul_t(c, F, v, true, false));
+    (void)losses;
+    if (d->unmask) {
+        d->unmask->equals = "softmax attention to a fixed number of sums over the tokens";
+        ttt__unmask_matrix(c, d->unmask, ttt_matmul_t(c, a, F, false, true), v, y);
+    }
+    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+}
+static void ttt__linformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens, "the number of tokens that its tables are made for must be set")) return;
+    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected")) return;
+    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens, "the sequence is longer than its tables");
+}
+static double ttt__linformer_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, K = (double)ttt__compressed(d);
+    return 2 * (4 * n * D * D + 4 * n * K * D);
+}
+static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
+    (void)N;
+    return 2 * (double)ttt__compressed(d) * (double)d->dim;
+}
+
+// -- Longformer: a token sees those at most `window` away, and all see and are seen by the first tokens,
+// the globals, which have projections of their own for what they ask. Costs N window.  [arXiv 2004.05150]
+// On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
+// Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
+// compared with the tiles around it, of which a mask hides what is too far.
+#define TTT__LONGFORMER_GLOBAL 8  // option: there are globals
+enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
+static const ttt_param_row ttt__longformer_rows[] = {
+    TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
+};
+static int64_t ttt__window(const ttt_mixer_desc *d) {
+    if (d->window) return d->window;
+    return d->grid_rows ? TTT__MAX(1, TTT__MIN(7, TTT__MAX(d->grid_rows, d->grid_cols) / 3)) : 256;
+}
+// One axis of the grid: tiles of `side` tokens, each with `near` tiles to look at.
+typedef struct ttt__tiles {
+    int64_t size, side, tiles, near;
+} ttt__tiles;
+static ttt__tiles ttt__tiles_of(int64_t size, int64_t window) {
+    ttt__tiles a = { size, TTT__MIN(window, size), 0, 0 };
+    a.tiles = (size + a.side - 1) / a.side;
+    a.near = TTT__MIN(3, a.tiles);
+    return a;
+}
+static int64_t ttt__near_tile(const ttt__tiles *a, int64_t tile, int64_t i) { return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->near)) + i; }
+// What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), what is hidden (tiles,q,k),
+// and for each token of the grid its place among the queries. Places beyond the border hold token `globals`.
+typedef struct ttt__tiling {
+    ttt__tiles row, col;
+    int64_t tiles, q, k;
+    int64_t *query, *key, *place;
+    ttt_tensor *hidden;
+} ttt__tiling;
+// Token i of tile (tr,tc), or -1 beyond the border.
+static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r, int64_t *cl) {
+    *r = tr * t->row.side + i / t->col.side;
+    *cl = tc * t->col.side + i % t->col.side;
+    return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
+}
+static void ttt__tiling_fill(ttt__tiling *t, int64_t tile, int64_t globals, int64_t window) {
+    int64_t tr = tile / t->col.tiles, tc = tile % t->col.tiles, kr, kc, qr, qc;
+    int64_t *key = t->key + tile * t->k;
+    ttt_real *hidden = t->hidden->data + tile * t->q * t->k;
+    for (int64_t g = 0; g < globals; g++) key[g] = g;
+    for (int64_t i = 0; i < t->q; i++) {
+        int64_t token = ttt__in_tile(t, tr, tc, i, &qr, &qc);
+        t->query[tile * t->q + i] = token < 0 ? globals : globals + token;
+        if (token >= 0) t->place[token] = tile * t->q + i;
+        for (int64_t j = 0; j < t->k - globals; j++) {
+            int64_t near = j / t->q, nr = ttt__near_tile(&t->row, tr, near / t->col.near), nc = ttt__near_tile(&t->col, tc, near % t->col.near);
+            int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
+            bool seen = other >= 0 && (qr - kr <= window && kr - qr <= window) && (qc - kc <= window && kc - qc <= window);
+            key[globals + j] = other < 0 ? globals : globals + other;
+            hidden[i * t->k + globals + j] = seen ? 0 : TTT__HIDDEN;
+        }
+    }
+}
+static ttt__tiling ttt__tiling_of(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    ttt__tiling t;
+    int64_t line = N - d->globals, window = ttt__window(d);
+    memset(&t, 0, sizeof t);
+    t.row = ttt__tiles_of(d->grid_rows ? d->grid_rows : 1, window);
+    t.col = ttt__tiles_of(d->grid_rows ? d->grid_cols : line, window);
+    t.tiles = t.row.tiles * t.col.tiles;
+    t.q = t.row.side * t.col.side;
+    t.k = d->globals + t.row.near * t.col.near * t.q;
+    t.query = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.q) * sizeof *t.query, false);
+    t.key = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.k) * sizeof *t.key, false);
+    t.place = (int64_t *)ttt_alloc(c, (size_t)line * sizeof *t.place, false);
+    t.hidden = ttt_zeros(c, TTT_SHAPE(t.tiles, t.q, t.k));
+    for (int64_t i = 0; ttt_ok(c) && i < t.tiles; i++) ttt__tiling_fill(&t, i, d->globals, window);
+    return t;
+}
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
+static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
+    ttt_real scale = (ttt_real)(1 / sqrt((double)h));
+    ttt_tensor *in[3], *top_a = NULL, *top_v = NULL;
+    for (int i = 0; i < 3; i++) in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x), TTT_SHAPE(BH, 1, N, h));
+    ttt__tiling t = ttt__tiling_of(c, d, N);
+    if (!ttt_ok(c)) return x;
+    ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t.tiles, t.k), t.key);
+    ttt_tensor *q = ttt_gather(c, in[0], ttt_from_int(c, TTT_SHAPE(t.tiles, t.q), t.query)), *k = ttt_gather(c, in[1], keys), *v = ttt_gather(c, in[2], keys);
+    ttt_tensor *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, ttt_scale(c, q, scale), k, false, true), t.hidden));
+    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, a, v), TTT_SHAPE(BH, 1, t.tiles * t.q, h));
+    y = ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, N - g), t.place));
+    if (g) {
+        ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
+        top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
+        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), scale);
+        top_a = ttt_softmax(c, ttt_matmul_t(c, asks, all_k, false, true));
+        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
+        y = ttt_concat(c, both, 2, 2);
+    }
+    y = ttt_reshape(c, y, TTT_SHAPE(B, H, N, h));
+    (void)losses;
+    if (d->unmask && ttt_ok(c)) ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
+    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+}
+static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
+    if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
+    if (!ttt__need(c, d->globals >= 0 && (N < 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
+    if (d->grid_rows == 0 && d->grid_cols == 0) return;
+    if (!ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid")) return;
+    ttt__check_grid(c, d, N);
+}
+static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1, seen = d->grid_rows ? side * side : side;
+    seen = (seen < n ? seen : n) + (double)d->globals;
+    return 2 * (4 * n * D * D + 2 * n * seen * D + (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
+}
+static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1) : 2 * ttt__window(d) + 1);
+    return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
+}
+
+// -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p| (which keeps
+// their norm, taken over all heads at once as the official code does), and since a map q k^T of rank h
+// blurs, a depthwise 5x5 convolution of the values, shared by the heads, gives back what is near.
+//   k += P;  q, k = f((relu + 1e-6) / softplus(S));  y_i = q_i (1/N sum k_j^T v_j) / (q_i mean k + 1e-6) + conv(v)_i
+//                                                                                 [arXiv 2308.00442]
+enum { TTT__FOCUSED_P = TTT__ATTENTION_N, TTT__FOCUSED_S, TTT__FOCUSED_CONV, TTT__FOCUSED_BIAS };
+static const ttt_param_row ttt__focused_rows[] = {
+    TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
+    { "positional_encoding", "N D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "scale", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_DECAYS, 0 },  // bound 1/5, as PyTorch's
+    { "dwc/bias", "h", TTT_INIT_UNIFORM_IN, "75", NULL, 0, 0 },
+};
+static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p) {
+    x = ttt_div(c, ttt_shift(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
+    ttt_tensor *power = x;
+    for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)), *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
+    return ttt_mul(c, power, ttt_div(c, norm, other));
+}
+static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int p = d->power ? d->power : 3;
+    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]), *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *q = ttt__focus(c, ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
+    ttt_tensor *k = ttt__focus(c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
+    if (!ttt_ok(c)) return x;
+    q = ttt_split_heads(c, q, d->heads);
+    k = ttt_split_heads(c, k, d->heads);
+    ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
+    ttt_tensor *z = ttt_recip(c, ttt_shift(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true), (ttt_real)1e-6));
+    ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
+    if (d->unmask) {
+        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
+        ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
+    }
+    ttt_tensor *near = ttt__depthwise(c, v, w[TTT__FOCUSED_CONV], ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5), 25);
+    y = ttt_add(c, y, ttt_add(c, near, w[TTT__FOCUSED_BIAS]));
+    (void)losses;
+    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+}
+static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected")) return;
+    if (!ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) return;
+    ttt__check_grid(c, d, N);
+    if (ttt_ok(c)) ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
+}
+static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
+static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normaliser
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return D * (h + 1);
+}
+
+// -- a matrix that is written token by token
+// S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta rule does
+// not add v to what k finds in S but replaces it: u_t = beta_t (v_t - k_t e^g_t S_t-1), which is a step of
+// gradient descent on |k S - v|^2 / 2 [arXiv 2406.06484]; the gated one forgets first [arXiv 2412.06464].
+// All at once for n tokens, with G = g_0 + .. , D_ij = e^(G_i - G_j), i >= j [2406.06484, §3; 2412.06464]:
+//     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
+//     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
+// n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL, receives U.
+static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
+    int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false), *S = NULL;
+    if (!o || N == 0) return v;
+    for (int64_t i = 0, begin = 0; begin < N && ttt_ok(c); i++, begin += chunk) {
+        int64_t n = TTT__MIN(chunk, N - begin);
+        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n), *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
+        ttt_tensor *since = NULL, *between = NULL;
+        if (g) ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
+        else between = ttt__lower(c, n);
+        if (b) {
+            ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
+            if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
+            u = ttt_solve_lower(c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b), ttt_mul(c, u, b), false);
+        }
+        o[i] = ttt_matmul(c, ttt_mul(c, ttt_matmul_t(c, qc, kc, false, true), between), u);
+        if (S) {
+            ttt_tensor *read = ttt_matmul(c, qc, S);
+            o[i] = ttt_add(c, o[i], since ? ttt_mul(c, since, read) : read);
+        }
+        o[n_chunks + i] = u;
+        if (begin + n == N) break;
+        ttt_tensor *left = since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1))) : kc, *add = ttt_matmul_t(c, left, u, true, false);
+        if (S && since) S = ttt_mul(c, S, ttt_slice(c, since, 2, n - 1, 1));
+        S = S ? ttt_add(c, S, add) : add;
+    }
+    if (u_all) *u_all = n_chunks > 1 ? ttt_concat(c, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
+    return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
+}
+static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
+static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    (void)N;
+    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
+}
+
+// Causal linear attention on mapped q, k: (B,H,N,h).
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+    int64_t chunk = ttt__chunk_or(d, 64);
+    ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
+    if (d->normaliser == TTT_NORMALISER_CONSTANT && ttt_ok(c)) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normaliser == TTT_NORMALISER_NONE || !ttt_ok(c)) return y;
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
+    return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
+}
+
+// DeltaNet: q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1, q / sqrt h,
+// beta = sigmoid(x w) a head; RMS norm of each head, then W_o. Gated: forgets by g = -e^A softplus(x w_a + b),
+// and its norm is gated by SiLU(x W_g).                       [fla-org/flash-linear-attention, layers/]
+enum {
+    TTT__DELTA_Q, TTT__DELTA_K, TTT__DELTA_V, TTT__DELTA_CONV, TTT__DELTA_BETA = TTT__DELTA_CONV + 3, TTT__DELTA_NORM, TTT__DELTA_O,
+    TTT__DELTA_N, TTT__DELTA_A = TTT__DELTA_N, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE, TTT__GATED_N
+};
+#define TTT__SHORT_CONV 16  // option
+static const ttt_param_row ttt__delta_rows[] = {
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },  // bound 1/2, as PyTorch's
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
+    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_DECAYS, 0 },
+    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_DECAYS, 0 },  // from here the gated one's
+    { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
+    { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+};
+static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    bool gated = d->mixer->n_rows == TTT__GATED_N;
+    int64_t N = x->shape.dim[1], H = d->heads;
+    ttt_tensor *in[3], *g = NULL, *u = NULL;
+    const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, N, 4);
+    for (int i = 0; i < 3; i++) {
+        in[i] = ttt_matmul(c, x, w[TTT__DELTA_Q + i]);
+        if (at) in[i] = ttt__depthwise(c, in[i], w[TTT__DELTA_CONV + i], at, 4);
+        in[i] = ttt_split_heads(c, ttt_silu(c, in[i]), H);
+    }
+    if (!ttt_ok(c)) return x;
+    ttt_tensor *q = ttt_scale(c, ttt__unit(c, in[0], 1e-6), (ttt_real)(1 / sqrt((double)(d->dim / H)))), *k = ttt__unit(c, in[1], 1e-6);
+    ttt_tensor *beta = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
+    if (gated) {
+        ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(H, 1, 1))), -1);
+        g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    }
+    ttt_tensor *o = ttt__scan(c, q, k, in[2], beta, g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
+    if (d->unmask) {
+        ttt_tensor *since = NULL, *between = NULL;
+        if (g) ttt__decay(c, g, &since, &between);
+        else between = ttt__lower(c, N);
+        d->unmask->equals = gated ? "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know"
+                                  : "the delta rule: causal linear attention whose values are what the memory did not yet know";
+        ttt__unmask_weighted(c, d->unmask, q, k, u, between, false, o);
+    }
+    o = ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
+    if (gated) o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
+    (void)losses;
+    return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
+}
+// In chunks of n: 5 products of D^2 (6 gated), then K K^T, Q K^T and U n D each (U twice), three of D h.
+static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
+    return 2 * n * ((d->mixer->n_rows == TTT__GATED_N ? 5 : 4) * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
+}
+
+// -- a learner of dense layers that is written token by token
+// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. What it is read out as is f(x), or with
+// a norm x + LN(f(x)); its loss at a token |out - label|^2 / 2, label v or, with the norm, v - k for LN(f).
+// Chunk by chunk, with the gradients g_l of all its tokens in z_l at the weights before the chunk, token t reads
+//     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
+// which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is as good, the *dual form*
+// [arXiv 2407.04620, §2.5], and one text for all whose A differs:
+//   ttt, causal       A_ts = rate_s / (t + 1), s <= t, t the place in the chunk
+//   ttt, all at once  A_ts = rate_s / N, for every t
+//   titans            the chain of decays and momenta, see ttt__rule_weights
+typedef struct ttt__memory {
+    int layers;
+    ttt_tensor *w[2], *b[2];    // (B,H,in,out), (B,H,1,out) or NULL
+    ttt_tensor *vw[2], *vb[2];  // velocity, NULL: none yet
+    ttt_tensor *scale, *shift;  // of the norm, (H,1,h); NULL: none
+} ttt__memory;
+
+static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) { return m->scale ? ttt_layer_norm_with(c, m->scale, m->shift, z) : z; }
+static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
+    if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
+    if (last) *last = x;
+    return ttt__affine_maybe(c, x, m->w[m->layers - 1], m->b[m->layers - 1]);
+}
+// Inputs x and gradients g of each layer, for keys k and labels.
+static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k, ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
+    int last = m->layers - 1;
+    ttt_tensor *z0 = m->layers == 2 ? ttt__affine_maybe(c, k, m->w[0], m->b[0]) : NULL;
+    x[0] = k;
+    if (z0) x[1] = ttt_gelu(c, z0);
+    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]), *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
+    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale), (ttt_real)TTT_LAYER_NORM_EPS, true) : error;
+    if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
+}
+typedef struct ttt__shares_of {     // of the gradients of a chunk of n tokens
+    ttt_tensor *A;                   // (..,n,n)
+    ttt_tensor *carry, *momentum;    // (B,H,n,1), NULL: 1 and 0
+    ttt_tensor *end, *end_velocity;  // (..,1,n): what of each gradient is in the weights, and the velocity, after the chunk
+    ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
+} ttt__shares_of;
+// f at token t's own weights, for queries q. Bias: a feature that is 1.
+static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+    for (int l = 0; l < m->layers; l++) {
+        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
+        if (a->carry) z = ttt_mul(c, z, a->carry);
+        if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
+        if (m->b[l]) alike = ttt_shift(c, alike, 1);
+        z = ttt_sub(c, z, ttt_matmul(c, ttt_mul(c, a->A, alike), g[l]));
+        if (l == m->layers - 1) {
+            if (last) *last = q;
+            return z;
+        }
+        q = ttt_gelu(c, z);
+    }
+    return q;
+}
+// keep w + push v - (x weights^T)^T g; w or v NULL: zero
+static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *weighted) {
+    ttt_tensor *sum = x ? ttt_matmul_t(c, x, weighted, true, false) : ttt_sum_axis(c, weighted, -2);
+    ttt_tensor *to = ttt_scale(c, sum, -1);
+    if (w) to = ttt_add(c, to, keep ? ttt_mul(c, w, keep) : w);
+    return v ? ttt_add(c, to, ttt_mul(c, v, push)) : to;
+}
+static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g) {
+    for (int l = 0; l < m->layers; l++) {
+        ttt_tensor *in = ttt_mul(c, g[l], ttt_transpose(c, a->end)), *w = m->w[l], *b = m->b[l];
+        m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
+        if (b) m->b[l] = ttt__memory_moved(c, b, a->end_carry, m->vb[l], a->end_momentum, NULL, in);
+        if (!a->end_velocity) continue;
+        in = ttt_mul(c, g[l], ttt_transpose(c, a->end_velocity));
+        m->vw[l] = ttt__memory_moved(c, m->vw[l], a->end_keep, NULL, NULL, x[l], in);
+        if (b) m->vb[l] = ttt__memory_moved(c, m->vb[l], a->end_keep, NULL, NULL, NULL, in);
+    }
+}
+
+// How much of each gradient reaches whom.
+typedef struct ttt__rule_of {
+    ttt_tensor *rate;               // (B,H,N,1)
+    ttt_tensor *keep, *momentum;    // logarithms of what is kept of the weights and of the velocity; NULL: no such
+    bool causal;
+    int64_t chunk;
+} ttt__rule_of;
+// The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
+// the chunk) after it; all at once 1/N.
+static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n) {
+    int64_t N = r->rate->shape.dim[2];
+    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
+    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+        for (int64_t k = 0; k < n; k++) {
+            int64_t start = (begin + k) / r->chunk * r->chunk, length = TTT__MIN(r->chunk, N - start);
+            int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
+            if (!r->causal) seen = N;
+            t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
+        }
+    return t;
+}
+static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) { return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a; }
+// Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
+// kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
+static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n, ttt__shares_of *a) {
+    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v, *between_v;
+    memset(a, 0, sizeof *a);
+    if (!r->keep) {
+        a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
+        a->end = ttt__last_row(c, a->A);
+        return;
+    }
+    ttt__decay(c, ttt__tokens(c, r->keep, begin, n), &e, &between_e);
+    ttt__decay(c, ttt__tokens(c, r->momentum, begin, n), &v, &between_v);
+    if (!ttt_ok(c)) return;
+    a->A = ttt_mul(c, ttt_matmul(c, between_e, between_v), rate);
+    a->carry = e;
+    a->momentum = ttt_matmul(c, between_e, v);
+    a->end = ttt__last_row(c, a->A);
+    a->end_velocity = ttt_mul(c, ttt__last_row(c, between_v), rate);
+    a->end_carry = ttt__last_row(c, a->carry);
+    a->end_momentum = ttt__last_row(c, a->momentum);
+    a->end_keep = ttt__last_row(c, v);
+}
+
+// The whole sequence: read-outs f (B,H,N,h), and in m the weights after it. q = NULL: nothing is read.
+// What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+    enum { Z, QX, KX, G, KINDS };
+    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
+    if (!part || N == 0) return label;
+    w0 = m->w[m->layers - 1];
+    b0 = m->b[m->layers - 1];
+    for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
+        int64_t n = TTT__MIN(chunk, N - i * chunk);
+        ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
+        ttt__shares_of a;
+        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
+        ttt__rule_weights(c, r, i * chunk, n, &a);
+        if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
+        ttt__memory_write(c, m, &a, x, g);
+        if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(c, m, qc, &p[QX * n_chunks]);
+        p[KX * n_chunks] = x[m->layers - 1];
+        p[G * n_chunks] = g[m->layers - 1];
+    }
+    for (int i = 0; i < KINDS && ttt_ok(c); i++)
+        if (i == Z || unmask) whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2) : part[i * n_chunks];
+    if (!ttt_ok(c)) return label;
+    if (unmask) {
+        ttt__shares_of a;
+        ttt__rule_weights(c, r, 0, N, &a);
+        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A, b0 != NULL, whole[Z]);
+        ttt__unmask_start(c, unmask, w0, b0, a.carry);
+    }
+    return whole[Z];
+}
+static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0, int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
+    ttt__memory m;
+    memset(&m, 0, sizeof m);
+    m.layers = d->mixer->learner->n_rows / 2;
+    for (int l = 0; l < m.layers && ttt_ok(c); l++) {
+        m.w[l] = ttt__lift_weight(c, w0[2 * l], B);
+        m.b[l] = w0[2 * l + 1] ? ttt__lift_weight(c, w0[2 * l + 1], B) : NULL;
+    }
+    m.scale = scale ? ttt__head_row(c, scale) : NULL;
+    m.shift = shift ? ttt__head_row(c, shift) : NULL;
+    return m;
+}
+// (2): the loss with the weights before and after, sum over heads, mean over sequences and tokens
+static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
+    ttt_tensor *l[2];
+    for (int i = 0; i < 2; i++) {
+        const ttt__memory *m = i ? after : before;
+        ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
+        l[i] = ttt_reshape(c, ttt_sum(c, ttt_square(c, error)), TTT_SHAPE(1));
+    }
+    if (!ttt_ok(c)) return label;
+    return ttt_scale(c, ttt_concat(c, l, 2, 0), (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
+}
+
+// TTT-Linear and TTT-MLP: the learner's task is v - k from k, so that with the residual it returns v; each token has
+// a learned rate, inner_lr sigmoid(x w + b) / h. Here for sequences that are seen at once: one step on all tokens, then
+// every token reads (or, with .causal, mini-batches of `chunk` of which a token sees its past). out = q + LN(f(q)),
+// LayerNorm over all heads, W_o. Without norm (no_decoder_norm): the task is v, and the read-out f(q).
+// The language model's rotary code, convolutions and gate are not part of this layer.          [arXiv 2407.04620]
+enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
+static const ttt_param_row ttt__ttt_rows[] = {
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
+    { "ttt_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
+    { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
+    { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+};
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t h = d->dim / d->heads;
+    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
+    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
+    ttt__rule_of rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16) };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
+    if (d->unmask) d->unmask->equals = d->mixer->learner == &ttt_learner_linear ? "linear attention whose values are the learner's errors" :
+                                       "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
+    if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
+    if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
+    return ttt_matmul(c, ttt_layer_norm(c, w + TTT__TTT_POST, ttt_join_heads(c, y)), w[TTT__TTT_O]);
+}
+static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    ttt__need(c, d->inner_steps <= 1 && !d->inner_sgd && !d->learn_rates, d, "inner_steps", d->inner_steps, "one step, whose rate a token learns (no inner_sgd, no learn_rates), expected");
+    ttt__check_chunk(c, d, N);
+}
+// Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
+static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, f = (double)d->mixer->learner->flops * D * h;
+    double layers = d->mixer->learner->n_rows / 2, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
+    return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
+}
+static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return (double)d->mixer->learner->flops * D * h;
+}
+
+// Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
+// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Memory x + LN(MLP(x)), squared error.
+// Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
+// Layout of lucidrains/titans-pytorch (the authors' code is not public), loss as a sum and not a mean.  [arXiv 2501.00663]
+enum { TTT__TITANS_Q, TTT__TITANS_K, TTT__TITANS_V, TTT__TITANS_O, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
+       TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
+static const ttt_param_row ttt__titans_rows[] = {
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "momentum/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "decay/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "decay/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
+    { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
+};
+static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TITANS_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TITANS_K]), *v = ttt__heads_of(c, d, x, w[TTT__TITANS_V]), *gate[3];
+    for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+    ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), d->inner_lrs ? d->inner_lrs[0] : d->inner_lr),
+                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16) };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
+    ttt_tensor *label = m.scale ? ttt_sub(c, v, k) : v;
+    if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
+    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
+    if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
+    if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
+    return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);
+}
+static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
+    ttt_mixer_desc causal = *d;
+    causal.causal = true;
+    return ttt__memory_flops(&causal, N);
+}
+static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 * ttt__memory_state(d, N); }  // and the velocity
+
+// -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1; a chunk of tokens pushes it up
+// the hill sum lr <f(k), v>, each weight with a rate of its own a token, softplus(x w + softplus^-1(0.01)); then every
+// column of the weights is brought back to the length it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each
+// head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learnt, with
+// momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
+// .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
+enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
+#define TTT__CAUSAL 32  // option
+static const ttt_param_row ttt__lact_rows[] = {
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, TTT__CAUSAL },
+    { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
+    { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
+    { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
+    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
+};
+static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2)); }
+// The nearest orthogonal matrix, nearly: X <- a X + (b A + c A^2) X, A = X X^T, whose polynomial brings all singular
+// values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
+static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
+    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)), *x = ttt_div(c, g, ttt_shift(c, norm, (ttt_real)1e-7));
+    for (int i = 0; i < 5; i++) {
+        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
+        x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
+    }
+    return x;
+}
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w[0])), ttt_matmul(c, x, w[2])); }
+// What the chunk adds to W_0, W_1, W_2: sum over its tokens of lr x^T (gradient of <f(k), v>).
+static void ttt__swiglu_push(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
+    ttt_tensor *z = ttt_matmul(c, k, w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, w[2]), *back = ttt_matmul_t(c, v, w[1], false, true);
+    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]), ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
+    push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
+    push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
+}
+static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor *in[3], *raw[3], *lr[3], *now[3], *length[3], *velocity[3] = { NULL, NULL, NULL }, **o = (ttt_tensor **)ttt_alloc(c, (size_t)(n_chunks + 1) * sizeof *o, false);
+    for (int i = 0; i < 3; i++) {
+        raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
+        in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
+    }
+    ttt_tensor *rates = ttt__softplus(c, ttt_shift(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01))));
+    ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    if (!ttt_ok(c) || !o || N == 0) return x;
+    static const int order[4] = { 2, 0, 1, 3 };  // (B,N,H,3) of the official code: its three rates, each (B,H,N,1)
+    rates = ttt_permute(c, ttt_reshape(c, ttt_split_heads(c, rates, H), TTT_SHAPE(B * H, N, 3, 1)), order);
+    for (int i = 0; i < 3; i++) {
+        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+        now[i] = ttt__lift_weight(c, w[TTT__LACT_W + i], B);
+        length[i] = ttt__column_norm(c, now[i]);
+    }
+    for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
+        int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
+        ttt_tensor *q = ttt__tokens(c, in[0], begin, n), *k = ttt__tokens(c, in[1], begin, n), *v = ttt__tokens(c, in[2], begin, n), *rate[3], *push[3], *hidden_k = NULL;
+        if (d->causal) o[i] = ttt_matmul(c, ttt__swiglu_hidden(c, now, q), now[1]);
+        if (d->causal && i == n_chunks - 1) break;  // nobody will read it
+        for (int j = 0; j < 3; j++) rate[j] = ttt__tokens(c, lr[j], begin, n);
+        if (d->unmask) hidden_k = ttt__swiglu_hidden(c, now, k);
+        ttt_tensor *before = now[1];
+        ttt__swiglu_push(c, now, k, v, rate, push);
+        for (int j = 0; j < 3; j++) {
+            if (velocity[j]) push[j] = ttt_add(c, push[j], ttt_mul(c, velocity[j], ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)));
+            velocity[j] = push[j];
+            ttt_tensor *to = ttt_add(c, now[j], d->muon ? ttt__orthogonal(c, push[j]) : push[j]);
+            now[j] = ttt_mul(c, to, ttt_div(c, length[j], ttt_shift(c, ttt__column_norm(c, to), (ttt_real)1e-5)));
+            if (j == 1 && d->unmask && !d->causal && !d->muon) {
+                ttt_tensor *shrink = ttt_div(c, length[1], ttt_shift(c, ttt__column_norm(c, to), (ttt_real)1e-5));
+                hidden_k = ttt_mul(c, hidden_k, rate[1]);
+                v = ttt_mul(c, v, shrink);
+                before = ttt_mul(c, before, shrink);
+            }
+        }
+        if (d->causal) continue;
+        ttt_tensor *hidden_q = ttt__swiglu_hidden(c, now, q);
+        o[i] = ttt_matmul(c, hidden_q, now[1]);
+        if (d->unmask && !d->muon) {
+            d->unmask->equals = "linear attention on the features of the learner's hidden layer, its columns rescaled";
+            ttt__unmask_features(c, d->unmask, hidden_q, hidden_k, v, before, o[i]);
+        }
+    }
+    if (d->unmask && !d->unmask->matrix) d->unmask->equals = d->muon ? "none: the update is made orthogonal as a whole" : "none: the weights are rescaled after every chunk";
+    ttt_tensor *y = ttt__rms_norm(c, n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0], w[TTT__LACT_NORM]);
+    if (d->causal) {
+        ttt_tensor *scores = ttt_scale(c, ttt_matmul_t(c, raw[0], raw[1], false, true), (ttt_real)(1 / sqrt((double)(d->dim / H))));
+        ttt_tensor *hidden = ttt__future(c, N);
+        for (int64_t i = 0; ttt_ok(c) && i < N; i++)
+            for (int64_t k = 0; k + chunk <= i; k++) hidden->data[i * N + k] = TTT__HIDDEN;
+        y = ttt_add(c, y, ttt_matmul(c, ttt_softmax(c, ttt_add(c, scores, hidden)), raw[2]));
+    }
+    (void)losses;
+    return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
+}
+static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
+    return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
+}
+static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
+    double D = (double)d->dim, h = D / (double)d->heads;
+    return (d->causal ? 6 : 3) * D * h + (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
+}
+
+// -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the heads a 3x3 depthwise
+// convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
+// kernel) divided by its length + 1, and are read by q. In words of attention: linear attention, and linear attention
+// in a window. Last layer: not linear.                    [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
+enum { TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O, TTT__VITTT_O_BIAS };
+static const ttt_param_row ttt__vittt_rows[] = {
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
+    { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
+    { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_DECAYS, 0 },
+    { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+};
+static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) { return ttt_sub(c, w, ttt_div(c, g, ttt_shift(c, ttt__column_norm(c, g), 1))); }
+static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
+static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
+    ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *near[3];
+    const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
+    for (int i = 0; i < 3; i++) {
+        in[i] = ttt_split_heads(c, ttt_slice(c, all, 2, i * D, D), d->heads);
+        near[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
+    }
+    if (!ttt_ok(c) || !at) return x;
+    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B), *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
+    ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
+    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1), *z2 = ttt_matmul(c, in[1], w2);
+    ttt_tensor *g1 = ttt_matmul_t(c, in[1], ttt_mul(c, e, ttt_silu(c, z2)), true, false);
+    ttt_tensor *g2 = ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
+    ttt_tensor *y = ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
+
+    ttt_tensor *taps = ttt__taps(c, near[1], at, 9), *e3 = ttt_reshape(c, ttt_scale(c, near[2], over), TTT_SHAPE(B, N, 1, h));
+    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1), TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, near[0], ttt__clipped_step(c, w[TTT__VITTT_W3], g3), at, 9) };
+    (void)losses;
+    if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
+    return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
+}
+static void ttt__vittt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) ttt__check_grid(c, d, N);
+}
+static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
+    return 2 * n * (D * (3 * D + 3 * h) + (D + h) * D + 6 * D * h + 18 * h);
+}
+static double ttt__vittt_state(const ttt_mixer_desc *d, int64_t N) {
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return 2 * D * h + 9 * h;
 }
 
 // -- nothing: the block's MLP alone
@@ -2579,23 +3579,35 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     const ttt_learner *l = d->mixer->learner;
     bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
-    if (d->no_fused || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
+    if (d->no_fused || d->unmask || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
     bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
     return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
 static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
+    bool tape = d->no_fused || d->unmask || d->causal || d->normaliser == TTT_NORMALISER_NONE;
+    return tape ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
 }
 static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, true);
+    return d->no_fused || d->unmask || d->causal ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, true);
 }
 
 static const ttt_mixer ttt__mixers[] = {
-    { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_forward, ttt__mttt_flops },
-    { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops },
-    { "self-attention", "MultiHeadDotProductAttention_0", TTT__ROWS(ttt__self_attention_rows), NULL, ttt__self_attention_forward, ttt__self_attention_flops },
-    { "linear-attention", "LinearAttention_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__linear_attention_forward, ttt__linear_attention_flops },
-    { "none", "none", NULL, 0, NULL, ttt__none_forward, ttt__none_flops },
+    { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
+    { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
+    { "ttt-linear", "TTTLinear_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
+    { "ttt-mlp", "TTTMLP_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
+    { "titans", "NeuralMemory_0", TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp, ttt__titans_forward, ttt__titans_flops, ttt__titans_state, ttt__ttt_check, TTT_WITH_BIAS },
+    { "lact", "LaCT_0", TTT__ROWS(ttt__lact_rows), NULL, ttt__lact_forward, ttt__lact_flops, ttt__lact_state, ttt__check_chunk, 0 },
+    { "vittt", "TTT_0", TTT__ROWS(ttt__vittt_rows), NULL, ttt__vittt_forward, ttt__vittt_flops, ttt__vittt_state, ttt__vittt_check, 0 },
+    { "delta-net", "DeltaNet_0", ttt__delta_rows, TTT__DELTA_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
+    { "gated-delta-net", "GatedDeltaNet_0", ttt__delta_rows, TTT__GATED_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
+    { "linear-attention", "LinearAttention_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__linear_attention_forward, ttt__linear_attention_flops, ttt__matrix_state, ttt__check_chunk, 0 },
+    { "focused-linear", "FocusedLinearAttention_0", TTT__ROWS(ttt__focused_rows), NULL, ttt__focused_forward, ttt__focused_flops, ttt__matrix_state, ttt__focused_check, 0 },
+    { "self-attention", "MultiHeadDotProductAttention_0", TTT__ROWS(ttt__self_attention_rows), NULL, ttt__self_attention_forward, ttt__self_attention_flops, ttt__list_state, NULL, 0 },
+    { "nadaraya-watson", "NadarayaWatson_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__nadaraya_watson_forward, ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check, 0 },
+    { "linformer", "Linformer_0", TTT__ROWS(ttt__linformer_rows), NULL, ttt__linformer_forward, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check, 0 },
+    { "longformer", "Longformer_0", TTT__ROWS(ttt__longformer_rows), NULL, ttt__longformer_forward, ttt__longformer_flops, ttt__longformer_state, ttt__longformer_check, 0 },
+    { "none", "none", NULL, 0, NULL, ttt__none_forward, ttt__none_flops, NULL, NULL, 0 },
 };
 
 const ttt_mixer *ttt_mixer_at(int i) { return i >= 0 && i < (int)(sizeof ttt__mixers / sizeof *ttt__mixers) ? &ttt__mixers[i] : NULL; }
@@ -2605,13 +3617,14 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
     return NULL;
 }
 
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d) {
+static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  // N < 0: not known yet
     if (!ttt_ok(c)) return false;
     if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->dim % d->heads) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->mixer->learner && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
     else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_INNER_STEPS);
+    else if (d->mixer->check) d->mixer->check(c, d, N);
     return ttt_ok(c);
 }
 
@@ -2620,9 +3633,20 @@ static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
     if (!d->no_inner_bias) options |= TTT_WITH_BIAS;
     if (!d->no_decoder_norm) options |= TTT__DECODER_NORM;
     if (d->learn_rates) options |= TTT__LEARNED_RATES;
-    return options;
+    if (d->globals) options |= TTT__LONGFORMER_GLOBAL;
+    if (!d->no_short_conv) options |= TTT__SHORT_CONV;
+    if (d->causal) options |= TTT__CAUSAL;
+    return options & ~d->mixer->without;
 }
-static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) { return ttt__sizes("DHhT", d->dim, d->heads, d->dim / d->heads, d->inner_steps ? d->inner_steps : 1); }
+static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
+    int64_t D = d->dim, h = D / d->heads;
+    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, d->inner_steps ? d->inner_steps : 1);
+    s.of['E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
+    s.of['P'] = D + h;
+    s.of['N'] = d->max_tokens;
+    s.of['K'] = ttt__compressed(d);
+    return s;
+}
 
 // Whether w are the parameters that d asks for: a fused layer reads them by d alone.
 static bool ttt__weights_good(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows, ttt_tensor *const *w) {
@@ -2642,7 +3666,7 @@ static bool ttt__weights_good(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_par
 }
 
 ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
-    if (!ttt__mixer_good(c, d)) return NULL;
+    if (!ttt__mixer_good(c, d, -1)) return NULL;
     const ttt_mixer *m = d->mixer;
     int T = d->inner_steps ? d->inner_steps : 1, n_inner = m->learner ? m->learner->n_rows : 0;
     unsigned options = ttt__mixer_options(d);
@@ -2652,12 +3676,14 @@ ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, c
     if (n_inner && !ttt__params_add_to(c, p, prefix, m->learner->rows, n_inner, options, &s, w + m->n_rows)) return NULL;
     for (int i = 0; i < n_inner && d->zero_w0; i++)
         if (w[m->n_rows + i]) memset(w[m->n_rows + i]->data, 0, (size_t)w[m->n_rows + i]->size * sizeof(ttt_real));
-    for (int t = 0; t < T && m->learner && d->learn_rates; t++) w[TTT__MTTT_RATES]->data[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    for (int i = 0; i < m->n_rows; i++)
+        for (int t = 0; t < T && w[i] && m->rows[i].only_if & TTT__LEARNED_RATES; t++) w[i]->data[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
     return w;
 }
 
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    if (!ttt__mixer_good(c, d) || !ttt__operands(c, d->mixer->name, &x, 1)) return &c->empty;
+    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
+    if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
         ttt_text t;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
@@ -2666,6 +3692,149 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *c
     if (!ttt__weights_good(c, d, d->mixer->rows, d->mixer->n_rows, w)) return &c->empty;
     if (l && !ttt__weights_good(c, d, l->rows, l->n_rows, w + d->mixer->n_rows)) return &c->empty;
     return d->mixer->forward(c, d, w, x, losses);
+}
+
+// ---- [6] UNMASKING -------------------------------------------------------------------------------
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read) {
+    (void)c;
+    u->matrix = matrix;
+    u->value = v;
+    u->read = read;
+}
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read) {
+    u->query = q;
+    u->key = k;
+    u->start = start;
+    ttt__unmask_matrix(c, u, ttt_matmul_t(c, q, k, false, true), v, read);
+}
+// x with a last feature that is 1, which a bias is the kernel's row of
+static ttt_tensor *ttt__with_one(ttt_ctx *c, ttt_tensor *x) {
+    if (!ttt_ok(c)) return x;
+    ttt_shape s = x->shape;
+    s.dim[s.rank - 1] = 1;
+    ttt_tensor *both[2] = { x, ttt_full(c, s, 1) };
+    return ttt_concat(c, both, 2, s.rank - 1);
+}
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read) {
+    if (bias) q = ttt__with_one(c, q), k = ttt__with_one(c, k);
+    ttt__unmask_features(c, u, q, k, v, NULL, read);
+    u->matrix = ttt_mul(c, u->matrix, weights);
+}
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry) {
+    ttt_tensor *both[2] = { kernel, bias };
+    u->start = bias ? ttt_concat(c, both, 2, 2) : kernel;
+    u->carry = carry;
+}
+
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y) {
+    ttt_unmasked *u = d->unmask;
+    u->equals = d->causal ? "causal linear attention" : "linear attention";
+    if (!ttt_ok(c)) return;
+    if (d->causal) ttt__unmask_weighted(c, u, q, k, v, ttt__lower(c, q->shape.dim[2]), false, y);
+    else ttt__unmask_features(c, u, q, k, v, NULL, y);
+    if (d->normaliser == TTT_NORMALISER_CONSTANT) u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normaliser == TTT_NORMALISER_ADAPTIVE) u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
+}
+
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read) {
+    ttt_unmasked *u = d->unmask;
+    const ttt_learner *l = d->mixer->learner;
+    ttt_tensor *const *last = w + TTT__MTTT_W0 + l->n_rows - 2;
+    bool linear = l == &ttt_learner_linear, zero = true;
+    if (!query) {
+        u->equals = "none: the last layer of its learner is not linear";
+        return;
+    }
+    if (!ttt_ok(c)) return;
+    for (int i = 0; i < 2; i++)
+        for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
+    if (linear && zero && d->inner_steps <= 1 && d->no_decoder_norm)
+        u->equals = "linear attention (identity map, constant normaliser) with q = psi x, k = phi x, v = eta (x - b_g) G^T";
+    else u->equals = linear ? "linear attention whose values are the learner's errors" : "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    int64_t B = read->shape.dim[0];
+    ttt_tensor *k = u->key, *v = u->value, *bias = last[1] ? ttt__lift_weight(c, last[1], B) : NULL;
+    if (bias) query = ttt__with_one(c, query), k = ttt__with_one(c, k);
+    ttt__unmask_features(c, u, query, k, v, NULL, read);
+    ttt__unmask_start(c, u, ttt__lift_weight(c, last[0], B), bias, NULL);
+}
+
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y) {
+    int64_t B = v->shape.dim[0], H = v->shape.dim[1], N = v->shape.dim[2], g = d->globals;
+    ttt_tensor *local = ttt_zeros(c, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL }, *values[2] = { v, top_v };
+    for (int64_t r = 0; ttt_ok(c) && r < B * H * (N - g); r++) {
+        int64_t bh = r / (N - g), place = t->place[r % (N - g)];
+        const ttt_real *row = a->data + (bh * t->tiles * t->q + place) * t->k;
+        ttt_real *to = local->data + (bh * N + g + r % (N - g)) * N;
+        for (int64_t j = 0; j < t->k; j++) to[t->key[place / t->q * t->k + j]] += row[j];
+    }
+    if (g) both[1] = ttt_place(c, top, 2, 0, N);
+    d->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs are twice N: these have values of their own)" : "softmax attention in a window";
+    ttt__unmask_matrix(c, d->unmask, g ? ttt_concat(c, both, 2, 3) : local, g ? ttt_concat(c, values, 2, 2) : v, y);
+}
+
+static double ttt__max_abs(const ttt_tensor *t) {
+    double most = 0;
+    for (int64_t i = 0; i < t->size; i++) most = fabs((double)t->data[i]) > most ? fabs((double)t->data[i]) : most;
+    return most;
+}
+static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
+    ttt_tensor *y = ttt_matmul(c, u->matrix, u->value);
+    if (u->start) {
+        ttt_tensor *from = ttt_matmul(c, u->query, u->start);
+        y = ttt_add(c, y, u->carry ? ttt_mul(c, from, u->carry) : from);
+    }
+    if (!ttt_ok(c)) return;
+    double most = ttt__max_abs(u->read);
+    u->exact = true;
+    u->error = most > 0 ? ttt_max_abs_diff(y, u->read) / most : ttt__max_abs(y);
+}
+// Where there is no exact form: row by row the Jacobian of the whole layer.
+static void ttt__unmask_linearise(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *all, ttt_unmasked *u) {
+    int64_t N = all->shape.dim[1], D = all->shape.dim[2];
+    ttt_tensor *x = ttt_detach(c, ttt_slice(c, all, 0, 0, 1)), *move = ttt_randn(c, x->shape);
+    double size = sqrt((double)ttt_item(ttt_mean(c, ttt_square(c, x))));
+    move = ttt_scale(c, move, (ttt_real)(0.01 * size));
+    ttt_rng rng = *ttt_ctx_rng(c);
+    ttt_tensor *y = ttt_mixer_forward(c, d, w, x, NULL);
+    *ttt_ctx_rng(c) = rng;  // a drawn order of tokens is the same again
+    ttt_tensor *moved = ttt_mixer_forward(c, d, w, ttt_add(c, x, move), NULL);
+    u->matrix = ttt_zeros(c, TTT_SHAPE(1, 1, N, N));
+    double off = 0, most = 0;
+    for (int64_t i = 0; i < N * D && ttt_ok(c); i++) {
+        ttt_mark m = ttt_mark_get(c);
+        ttt_tensor *seed = ttt_zeros(c, y->shape), *g;
+        if (ttt_ok(c)) seed->data[i] = 1;
+        double along = 0;
+        if (ttt_vjp(c, y, seed, &x, 1, &g, TTT_FIRST_ORDER) != TTT_OK) break;
+        for (int64_t j = 0; j < N * D; j++) {
+            u->matrix->data[i / D * N + j / D] += g->data[j] * g->data[j];
+            along += (double)g->data[j] * (double)move->data[j];
+        }
+        double change = (double)moved->data[i] - (double)y->data[i];
+        off = fabs(change - along) > off ? fabs(change - along) : off;
+        most = fabs(change) > most ? fabs(change) : most;
+        ttt_release(c, m);
+    }
+    u->error = most > 0 ? off / most : off;
+    if (ttt_ok(c)) u->matrix = ttt_sqrt(c, u->matrix);
+}
+ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_unmasked *out) {
+    ttt_mixer_desc open = *d, closed = *d;
+    bool recording = ttt_recording(c, true);
+    memset(out, 0, sizeof *out);
+    out->equals = "none: the layer does not say";
+    open.unmask = out;
+    closed.unmask = NULL;
+    ttt_mixer_forward(c, &open, w, x, NULL);
+    if (ttt_ok(c) && out->matrix) ttt__unmask_certify(c, out);
+    else if (ttt_ok(c)) {
+        const char *why = out->equals;
+        memset(out, 0, sizeof *out);
+        out->equals = why;
+        ttt__unmask_linearise(c, &closed, w, x, out);
+    }
+    ttt_recording(c, recording);
+    return ttt_status(c);
 }
 
 #ifdef __cplusplus

@@ -54,14 +54,15 @@ TTT_API int64_t ttt_count_right(const ttt_tensor *logits, const ttt_tensor *labe
 TTT_API void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target);
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
-// patches -> + positions -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
+// patches -> + positions, behind the global tokens if there are any -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
 // tokens -> tanh(dense) -> dense.   [Beyer 2022; the model of arXiv 2310.13807], with flax's names.
 typedef struct ttt_vit_desc {
     int64_t image, channels, patch;  // required; square images, patch divides image
     int64_t width, depth, classes;   // required
     int64_t mlp;                     // hidden width of the block's MLP; 0: 4 width
     bool learned_positions;          // else the fixed sine and cosine code, which needs width % 4 == 0
-    ttt_mixer_desc mixer;            // .dim is set from width
+    ttt_mixer_desc mixer;            // .dim is set from width; .grid_rows, .grid_cols and .max_tokens from the
+                                     // image if they are 0. Its .globals are learned tokens before the patches
     bool recompute;                  // blocks keep only their input and are computed again for gradients
 } ttt_vit_desc;
 
@@ -71,7 +72,7 @@ typedef struct ttt_vit_block {
 typedef struct ttt_vit {
     ttt_vit_desc desc;
     int64_t tokens;
-    ttt_tensor **embedding, *positions, **encoder_norm, **pre_logits, **head;
+    ttt_tensor **embedding, *positions, *globals, **encoder_norm, **pre_logits, **head;
     ttt_vit_block *block;
 } ttt_vit;
 
@@ -270,13 +271,15 @@ void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target) {
 }
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
+static int64_t ttt__vit_tokens(const ttt_vit_desc *d) { return (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals; }
 static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
     if (!ttt_ok(c)) return false;
     if (d->image < 1 || d->channels < 1 || d->patch < 1 || d->width < 1 || d->depth < 1 || d->classes < 1)
         ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, .depth %lld, .classes %lld; all must be set",
                  (long long)d->image, (long long)d->channels, (long long)d->patch, (long long)d->width, (long long)d->depth, (long long)d->classes);
     else if (d->image % d->patch) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld", (long long)d->image, (long long)d->patch);
-    int64_t N = ttt_ok(c) ? (d->image / d->patch) * (d->image / d->patch) : 0;
+    else if (d->mixer.globals < 0) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected", (long long)d->mixer.globals);
+    int64_t N = ttt_ok(c) ? ttt__vit_tokens(d) : 0;
     if (ttt_ok(c) && d->mixer.inner_sgd && d->mixer.inner_steps > 1 && N % d->mixer.inner_steps)
         ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %d equal mini-batches (.inner_sgd with .inner_steps)", (long long)N, d->mixer.inner_steps);
     return ttt_ok(c);
@@ -308,18 +311,29 @@ static ttt_tensor *ttt__vit_positions_new(ttt_ctx *c, const ttt_vit_desc *d, ttt
     return kept;
 }
 
+static ttt_tensor *ttt__vit_globals_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p) {
+    static const ttt_param_row rows[] = { { "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0 } };
+    ttt_sizes s = ttt__sizes("GD", d->mixer.globals, d->width, 0, 0);
+    ttt_tensor **w = d->mixer.globals ? ttt_params_add(c, p, "", TTT__ROWS(rows), 0, &s) : NULL;
+    return w ? w[0] : NULL;
+}
+
 ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *desc, ttt_params *p) {
     if (!ttt__vit_good(c, desc)) return NULL;
     ttt_vit *v = (ttt_vit *)ttt_alloc(c, sizeof *v, true);
     if (!v) return NULL;
     v->desc = *desc;
-    v->desc.mixer.dim = desc->width;
+    v->tokens = ttt__vit_tokens(desc);
+    ttt_mixer_desc *m = &v->desc.mixer;
+    m->dim = desc->width;
+    if (!m->grid_rows && !m->grid_cols) m->grid_rows = m->grid_cols = desc->image / desc->patch;
+    if (!m->max_tokens) m->max_tokens = v->tokens;
     if (!desc->mlp) v->desc.mlp = 4 * desc->width;
-    v->tokens = (desc->image / desc->patch) * (desc->image / desc->patch);
     v->block = (ttt_vit_block *)ttt_alloc(c, (size_t)desc->depth * sizeof *v->block, true);
     if (!v->block) return NULL;
     v->embedding = ttt_embed_new(c, p, "embedding", desc->patch, desc->channels, desc->width);
     v->positions = ttt__vit_positions_new(c, desc, p);
+    v->globals = ttt__vit_globals_new(c, desc, p);
     for (int64_t i = 0; i < desc->depth; i++)
         if (!ttt__vit_block_new(c, v, p, i)) return NULL;
     v->encoder_norm = ttt_layer_norm_new(c, p, "Transformer/encoder_norm", desc->width);
@@ -391,6 +405,10 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, tt
                         ttt_shape_text(call->order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)v->tokens);
     if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
     ttt_tensor *x = ttt_add(c, ttt_embed(c, v->embedding, images), v->positions);
+    if (v->globals && ttt_ok(c)) {
+        ttt_tensor *both[2] = { ttt_broadcast(c, v->globals, TTT_SHAPE(x->shape.dim[0], d->mixer.globals, d->width)), x };
+        x = ttt_concat(c, both, 2, 1);
+    }
     for (int64_t i = 0; i < d->depth && ttt_ok(c); i++) x = ttt__vit_block_run(c, v, i, x, call);
     x = ttt_mean_axis(c, ttt_layer_norm(c, v->encoder_norm, x), 1);
     if (!ttt_ok(c)) return x;

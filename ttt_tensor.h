@@ -407,6 +407,10 @@ TTT_API ttt_tensor *ttt_gather(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_scatter(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
 
+// y = (1 + L)^-1 b, or (1 + L)^-T b if transposed: L the part of a (...,n,n) below its diagonal, b (...,n,d)
+// with the same leading sizes. By substitution, so it costs no more than the product.
+TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed);
+
 // Along the last axis, of length D.
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a);  // y = a - ln sum e^a
@@ -450,6 +454,8 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
       ttt_gather(c, in[0], ttt_test_index(c)))                                                    \
     X(scatter, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1), \
       ttt_scatter(c, in[0], ttt_test_index(c), 4))                                                \
+    X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1, y->size * y->shape.dim[y->shape.rank - 2], \
+      TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3), ttt_solve_lower(c, in[0], in[1], false))              \
     X(softmax, 1, "y = e^a / sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),         \
       ttt_softmax(c, in[0]))                                                                       \
     X(log_softmax, 1, "y = a - ln sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),    \
@@ -3131,6 +3137,61 @@ ttt_tensor *ttt_scatter(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N)
                         (long long)index->shape.dim[index->shape.rank - 1]);
     s.dim[s.rank - 2] = N;
     return ttt_apply(c, &ttt__op_scatter, in, 2, s, NULL, 0);
+}
+
+// -- a triangular system. The diagonal of ones is not stored, and what is above it is not read.
+typedef struct ttt__solve_job {
+    const ttt_real *a;
+    ttt_real *y;
+    int64_t n, d;
+    bool transposed;
+} ttt__solve_job;
+// Row i of y has b_i; what the rows before it (behind it, if transposed) contribute is taken off.
+static void ttt__solve_row(const ttt__solve_job *j, const ttt_real *a, ttt_real *y, int64_t i) {
+    int64_t from = j->transposed ? i + 1 : 0, to = j->transposed ? j->n : i;
+    for (int64_t k = from; k < to; k++) {
+        ttt_real l = j->transposed ? a[k * j->n + i] : a[i * j->n + k];
+        for (int64_t t = 0; t < j->d; t++) y[i * j->d + t] -= l * y[k * j->d + t];
+    }
+}
+static void ttt__solve_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__solve_job *j = (const ttt__solve_job *)arg;
+    (void)thread;
+    for (int64_t m = begin; m < end; m++)
+        for (int64_t i = 0; i < j->n; i++)
+            ttt__solve_row(j, j->a + m * j->n * j->n, j->y + m * j->n * j->d, j->transposed ? j->n - 1 - i : i);
+}
+FORWARD(solve_lower) {
+    int64_t n = y->shape.dim[y->shape.rank - 2], d = y->shape.dim[y->shape.rank - 1];
+    ttt__solve_job j = { A->data, y->data, n, d, *(const bool *)y->arg };
+    if (y->size == 0) return;
+    memcpy(y->data, B->data, (size_t)y->size * sizeof *y->data);
+    ttt__parallel(c, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &j);
+}
+// With S = 1 + L: dS = -(S^-T g) y^T, of which L has the part below the diagonal; db = S^-T g.
+RULE(solve_lower) {
+    bool t = *(const bool *)y->arg;
+    ttt_tensor *db = ttt_solve_lower(c, A, g, !t);
+    if (d[0]) {
+        int64_t n = A->shape.dim[A->shape.rank - 1];
+        ttt_tensor *below = ttt_zeros(c, TTT_SHAPE(n, n));
+        for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+            for (int64_t k = 0; k < i; k++) below->data[i * n + k] = -1;
+        d[0] = ttt_mul(c, t ? ttt_matmul_t(c, y, db, false, true) : ttt_matmul_t(c, db, y, false, true), below);
+    }
+    if (d[1]) d[1] = db;
+}
+ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed) {
+    ttt_tensor *in[2] = { a, b };
+    if (!ttt__operands(c, "solve_lower", in, 2)) return &c->empty;
+    int ra = a->shape.rank, rb = b->shape.rank;
+    if (ra < 2 || rb != ra || a->shape.dim[ra - 1] != a->shape.dim[ra - 2] || b->shape.dim[rb - 2] != a->shape.dim[ra - 1] ||
+        !ttt_shape_equal(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2))) {
+        ttt_text t0, t1;
+        return ttt_fail(c, TTT_ERR_SHAPE, "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading sizes expected",
+                        ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
+    }
+    return ttt_apply(c, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed);
 }
 
 // -- along the last axis

@@ -29,6 +29,7 @@
 typedef struct {
     const char *data, *mixer, *out;
     double inner_steps, inner_lr, inner_sgd, decoder_ln, train_w0;
+    double causal, chunk, window, globals, compressed, kernel, neighbours, muon;
     double width, depth, heads, patch;
     double steps, epochs, batch, lr, wd, warmup, mixup, accum, clip;
     double seed, threads, list, resume, help;
@@ -53,6 +54,14 @@ static const option all_options[] = {
     { "--inner-sgd", FLAG, AT(inner_sgd), 0, 1, 1, "shuffled mini-batches of tokens, one a step, not all tokens at every step" },
     { "--decoder-ln", WHOLE, AT(decoder_ln), 0, 1, 1, "layer norm on the reconstruction: 0 or 1 (1)" },
     { "--train-w0", WHOLE, AT(train_w0), 0, 1, 1, "train the learner's starting weights: 0 or 1 (1)" },
+    { "--causal", FLAG, AT(causal), 0, 1, 1, "a token sees only itself and those before it, where a mixer has a choice" },
+    { "--chunk", WHOLE, AT(chunk), 0, 1e9, 1, "tokens that a causal memory takes at once, 0 for its default (0)" },
+    { "--window", WHOLE, AT(window), 0, 1e9, 1, "longformer: tokens seen to each side, 0 for a third of the grid (0)" },
+    { "--globals", WHOLE, AT(globals), 0, 1024, 1, "longformer: tokens that see and are seen by all (1 with it, else 0)" },
+    { "--compressed", WHOLE, AT(compressed), 0, 1e9, 1, "linformer: keys left, 0 for a quarter (0)" },
+    { "--kernel", WHOLE, AT(kernel), 0, 2, 1, "nadaraya-watson: 0 exponential, 1 Gaussian, 2 of the nearest keys alone (1)" },
+    { "--neighbours", WHOLE, AT(neighbours), 0, 1e9, 1, "nadaraya-watson: how many are nearest, 0 for 8 (0)" },
+    { "--muon", FLAG, AT(muon), 0, 1, 1, "lact: orthogonalise its updates" },
     { "--width", WHOLE, AT(width), 4, 4096, 1, "features of a token, divisible by --heads and by 4 (48)" },
     { "--depth", WHOLE, AT(depth), 1, 100, 1, "blocks (2)" },
     { "--heads", WHOLE, AT(heads), 1, 256, 1, "heads of a mixer (3)" },
@@ -247,7 +256,9 @@ static void make_model(run *r) {
     static ttt_real rates[MAX_STEPS];
     for (int i = 0; i < MAX_STEPS; i++) rates[i] = (ttt_real)r->o.inner_lr;
     d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps,
-                                .inner_lrs = rates, .inner_sgd = r->o.inner_sgd != 0, .no_decoder_norm = r->o.decoder_ln == 0 };
+                                .inner_lrs = rates, .inner_sgd = r->o.inner_sgd != 0, .no_decoder_norm = r->o.decoder_ln == 0,
+                                .causal = r->o.causal != 0, .chunk = (int64_t)r->o.chunk, .window = (int64_t)r->o.window, .globals = (int64_t)r->o.globals,
+                                .compressed = (int64_t)r->o.compressed, .kernel = (ttt_kernel)r->o.kernel, .neighbours = (int64_t)r->o.neighbours, .muon = r->o.muon != 0 };
     r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
     if (!r->c) die("out of memory");
     r->vit = ttt_vit_new(r->c, &d, &r->params);
@@ -549,6 +560,7 @@ static void fill_defaults(options *o, const dataset *d, const bool *given) {
     if (o->epochs > 0) o->steps = ceil(o->epochs * floor((double)d->train.count / o->batch) / o->accum);
     if (o->steps < 0) o->steps = d->steps;
     if (o->steps < 1) o->steps = 1;
+    if (o->globals < 0) o->globals = strcmp(o->mixer, "longformer") == 0;
     if (o->warmup < 0) o->warmup = floor(o->steps / 20);
     if (o->warmup >= o->steps) die("--warmup %.0f must be below the number of steps, %.0f", o->warmup, o->steps);
     o->data = d->name;
@@ -558,7 +570,7 @@ int main(int argc, char **argv) {
     static run r;
     bool given[N_OPTIONS] = { false };
     r.o = (options){ .mixer = "mttt-mlp", .out = "out", .inner_steps = 1, .inner_lr = 1, .decoder_ln = 1, .train_w0 = 1, .width = 48, .depth = 2, .heads = 3, .patch = 4,
-                     .steps = -1, .epochs = -1, .batch = -1, .lr = -1, .wd = 0.05, .warmup = -1, .accum = 1, .clip = 1, .seed = 1 };
+                     .globals = -1, .kernel = 1, .steps = -1, .epochs = -1, .batch = -1, .lr = -1, .wd = 0.05, .warmup = -1, .accum = 1, .clip = 1, .seed = 1 };
     parse(argc, argv, &r.o, given);
     if (r.o.help) return print_help(), 0;
     if (r.o.list) return print_mixers(), 0;
