@@ -1715,9 +1715,9 @@ static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {
 }
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
-// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Memory x + LN(MLP(x)), squared error.
+// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Memory x + LN(MLP(x)), error squared and averaged over h.
 // Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
-// Layout of lucidrains/titans-pytorch (the authors' code is not public), loss as a sum and not a mean.  [arXiv 2501.00663]
+// Layout of lucidrains/titans-pytorch (the authors' code is not public).                [arXiv 2501.00663]
 enum { TTT__TITANS_Q, TTT__TITANS_K, TTT__TITANS_V, TTT__TITANS_O, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
        TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
 static const ttt_param_row ttt__titans_rows[] = {
@@ -1730,14 +1730,15 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
     { "momentum/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "decay/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
-    { "decay/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "decay/bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
 static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TITANS_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TITANS_K]), *v = ttt__heads_of(c, d, x, w[TTT__TITANS_V]), *gate[3];
     for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
-    ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), d->inner_lrs ? d->inner_lrs[0] : d->inner_lr),
+    double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
+    ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
                           ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16) };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, v, k) : v;
