@@ -25,11 +25,15 @@
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
+        [6] UNMASKING     the attention map of any of them
         and below, the implementation:
-        [6] KERNELS       rows of the fused layers, one text for every instruction set
-        [1] .. [5]        the same again; here a layer's definition is op by op, on the tape
-        [7] FUSED LAYERS  the same layers as one op each: how they become fast
-        [8] THE REGISTRY  which form runs
+        [7] KERNELS       rows of the fused layers, one text for every instruction set
+        [1] .. [5]        the same again; here a layer's definition is op by op, on the tape. In [5]: words
+                          that mixers share, MTTT, softmax and linear attention, kernel estimates, Linformer,
+                          Longformer, focused attention, the delta rule, TTT and Titans, LaCT, ViTTT
+        [8] FUSED LAYERS  some of the same as one op each: how they become fast
+        [9] THE REGISTRY  one row a mixer
+        [6]               how a layer is taken apart
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in any
@@ -308,9 +312,9 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *c
 #endif  // TTT_LAYERS_H
 
 // ==================================================================================================
-// ---- [6] KERNELS ---------------------------------------------------------------------------------
+// ---- [7] KERNELS ---------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, its words explained in [9] of
-// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [7].
+// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
 #ifdef TTT__KERNELS
 
 // One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its
@@ -933,7 +937,7 @@ static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
 }
 
 // -- words that the mixers share
-// What a mixer fills in for ttt_unmask, see [10].
+// What a mixer fills in for ttt_unmask, see [6].
 static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read);
 static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
 static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
@@ -1916,9 +1920,9 @@ static double ttt__vittt_state(const ttt_mixer_desc *d, int64_t N) {
 
 // -- nothing: the block's MLP alone
 static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    (void)d;
     (void)w;
     (void)losses;
+    if (d->unmask) d->unmask->equals = "none: tokens do not see each other";
     return ttt_zeros(c, x->shape);
 }
 static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
@@ -1927,7 +1931,7 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
     return 0;
 }
 
-// ---- [7] FUSED LAYERS ----------------------------------------------------------------------------
+// ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
 // for higher orders and as its oracle. Two frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
@@ -3576,7 +3580,7 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
 }
 
-// ---- [8] THE REGISTRY ----------------------------------------------------------------------------
+// ---- [9] THE REGISTRY ----------------------------------------------------------------------------
 static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     const ttt_learner *l = d->mixer->learner;
     bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
@@ -3848,7 +3852,15 @@ ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
     need. arXiv 1706.03762. Milakov, Gimelshein: Online normalizer calculation for softmax. arXiv
     1805.02867. Dao et al.: FlashAttention. arXiv 2205.14135. Glorot, Bengio: Understanding the difficulty of training deep feedforward
     neural networks. AISTATS 2010. Ba et al.: Layer normalization. arXiv 1607.06450. Beyer et al.:
-    Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580.
+    Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580. Sun et al.: Learning to (learn at test
+    time): RNNs with expressive hidden states. arXiv 2407.04620. Test-time training with KV binding is
+    secretly linear attention. arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.: Longformer.
+    arXiv 2004.05150. Zhang et al.: Multi-scale vision Longformer. arXiv 2103.15358. Han et al.: FLatten transformer.
+    arXiv 2308.00442. Yang et al.: Parallelizing linear transformers with the delta rule. arXiv 2406.06484. Yang et al.:
+    Gated delta networks. arXiv 2412.06464. Behrouz et al.: Titans. arXiv 2501.00663. Zhang et al.: Test-time training
+    done right. arXiv 2505.23884. Han et al.: ViT^3, unlocking test-time training in vision. arXiv 2512.01643. Wang et
+    al.: KVT, k-NN attention. arXiv 2106.00515. Nadaraya: On estimating regression. 1964. Watson: Smooth regression
+    analysis. 1964. Jordan et al.: Muon. 2024.
 
     LICENCE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
