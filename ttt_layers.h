@@ -1232,7 +1232,7 @@ typedef struct ttt__tiles {
     int64_t size, side, tiles, near;
 } ttt__tiles;
 static ttt__tiles ttt__tiles_of(int64_t size, int64_t window) {
-    ttt__tiles a = { size, TTT__MIN(window, size), 0, 0 };
+    ttt__tiles a = { size, TTT__MAX(1, TTT__MIN(window, size)), 0, 0 };
     a.tiles = (size + a.side - 1) / a.side;
     a.near = TTT__MIN(3, a.tiles);
     return a;
@@ -1242,6 +1242,8 @@ static int64_t ttt__near_tile(const ttt__tiles *a, int64_t tile, int64_t i) { re
 // and for each token of the grid its place among the queries. Places beyond the border hold token `globals`.
 typedef struct ttt__tiling {
     ttt__tiles row, col;
+    int64_t window, globals;
+    bool causal;                 // and nothing that comes later
     int64_t tiles, q, k;
     int64_t *query, *key, *place;
     ttt_tensor *hidden;
@@ -1252,57 +1254,64 @@ static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_
     *cl = tc * t->col.side + i % t->col.side;
     return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
 }
-static void ttt__tiling_fill(ttt__tiling *t, int64_t tile, int64_t globals, int64_t window) {
-    int64_t tr = tile / t->col.tiles, tc = tile % t->col.tiles, kr, kc, qr, qc;
+static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
+    int64_t tr = tile / t->col.tiles, tc = tile % t->col.tiles, kr, kc, qr, qc, g = t->globals;
     int64_t *key = t->key + tile * t->k;
     ttt_real *hidden = t->hidden->data + tile * t->q * t->k;
-    for (int64_t g = 0; g < globals; g++) key[g] = g;
+    for (int64_t i = 0; i < g; i++) key[i] = i;
     for (int64_t i = 0; i < t->q; i++) {
         int64_t token = ttt__in_tile(t, tr, tc, i, &qr, &qc);
-        t->query[tile * t->q + i] = token < 0 ? globals : globals + token;
+        t->query[tile * t->q + i] = token < 0 ? g : g + token;
         if (token >= 0) t->place[token] = tile * t->q + i;
-        for (int64_t j = 0; j < t->k - globals; j++) {
+        for (int64_t j = 0; j < t->k - g; j++) {
             int64_t near = j / t->q, nr = ttt__near_tile(&t->row, tr, near / t->col.near), nc = ttt__near_tile(&t->col, tc, near % t->col.near);
             int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
-            bool seen = other >= 0 && (qr - kr <= window && kr - qr <= window) && (qc - kc <= window && kc - qc <= window);
-            key[globals + j] = other < 0 ? globals : globals + other;
-            hidden[i * t->k + globals + j] = seen ? 0 : TTT__HIDDEN;
+            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window && kc - qc <= t->window;
+            key[g + j] = other < 0 ? g : g + other;
+            hidden[i * t->k + g + j] = other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window, int64_t globals, bool causal) {
     ttt__tiling t;
-    int64_t line = N - d->globals, window = ttt__window(d);
     memset(&t, 0, sizeof t);
-    t.row = ttt__tiles_of(d->grid_rows ? d->grid_rows : 1, window);
-    t.col = ttt__tiles_of(d->grid_rows ? d->grid_cols : line, window);
+    t.row = ttt__tiles_of(rows, window);
+    t.col = ttt__tiles_of(cols, window);
+    t.window = window;
+    t.globals = globals;
+    t.causal = causal;
     t.tiles = t.row.tiles * t.col.tiles;
     t.q = t.row.side * t.col.side;
-    t.k = d->globals + t.row.near * t.col.near * t.q;
+    t.k = globals + t.row.near * t.col.near * t.q;
     t.query = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.q) * sizeof *t.query, false);
     t.key = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.k) * sizeof *t.key, false);
-    t.place = (int64_t *)ttt_alloc(c, (size_t)line * sizeof *t.place, false);
+    t.place = (int64_t *)ttt_alloc(c, (size_t)(rows * cols) * sizeof *t.place, false);
     t.hidden = ttt_zeros(c, TTT_SHAPE(t.tiles, t.q, t.k));
-    for (int64_t i = 0; ttt_ok(c) && i < t.tiles; i++) ttt__tiling_fill(&t, i, d->globals, window);
+    for (int64_t i = 0; ttt_ok(c) && i < t.tiles; i++) ttt__tiling_fill(&t, i);
     return t;
+}
+// q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of the tiles.
+static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+    if (!ttt_ok(c)) return q;
+    int64_t n = q->shape.dim[0], h = q->shape.dim[3];
+    ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
+    q = ttt_gather(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))), ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
+    *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, q, ttt_gather(c, k, keys), false, true), t->hidden));
+    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_gather(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
+    return ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
 static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)h));
-    ttt_tensor *in[3], *top_a = NULL, *top_v = NULL;
+    ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
     for (int i = 0; i < 3; i++) in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x), TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling t = ttt__tiling_of(c, d, N);
+    ttt__tiling t = ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g, ttt__window(d), g, d->causal);
+    ttt_tensor *y = ttt__windowed(c, &t, in[0], in[1], in[2], &a);
     if (!ttt_ok(c)) return x;
-    ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t.tiles, t.k), t.key);
-    ttt_tensor *q = ttt_gather(c, in[0], ttt_from_int(c, TTT_SHAPE(t.tiles, t.q), t.query)), *k = ttt_gather(c, in[1], keys), *v = ttt_gather(c, in[2], keys);
-    ttt_tensor *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, ttt_scale(c, q, scale), k, false, true), t.hidden));
-    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, a, v), TTT_SHAPE(BH, 1, t.tiles * t.q, h));
-    y = ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, N - g), t.place));
     if (g) {
         ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), scale);
+        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
         top_a = ttt_softmax(c, ttt_matmul_t(c, asks, all_k, false, true));
         ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
         y = ttt_concat(c, both, 2, 2);
@@ -1315,7 +1324,7 @@ static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, 
 static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
     if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
-    if (!ttt__need(c, d->globals >= 0 && (N < 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
+    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
     if (d->grid_rows == 0 && d->grid_cols == 0) return;
     if (!ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid")) return;
     ttt__check_grid(c, d, N);
@@ -1791,69 +1800,86 @@ static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
     }
     return x;
 }
-static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w[0])), ttt_matmul(c, x, w[2])); }
-// What the chunk adds to W_0, W_1, W_2: sum over its tokens of lr x^T (gradient of <f(k), v>).
-static void ttt__swiglu_push(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
-    ttt_tensor *z = ttt_matmul(c, k, w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, w[2]), *back = ttt_matmul_t(c, v, w[1], false, true);
+typedef struct ttt__swiglu {
+    ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns shall be
+    ttt_tensor *velocity[3];       // NULL: none yet
+} ttt__swiglu;
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2])); }
+static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]); }
+// For each weight the sum over a chunk's tokens of  lr x^T (gradient of <f(k), v>).
+static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
+    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]), *back = ttt_matmul_t(c, v, m->w[1], false, true);
     push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]), ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
+static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) { return ttt_div(c, length, ttt_shift(c, ttt__column_norm(c, w), (ttt_real)1e-5)); }
+static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
+    ttt_tensor *push[3];
+    ttt__swiglu_push(c, m, k, v, lr, push);
+    for (int i = 0; i < 3; i++) {
+        m->velocity[i] = m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
+        ttt_tensor *to = ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
+        m->w[i] = ttt_mul(c, to, ttt__as_long_as(c, to, m->length[i]));
+    }
+}
+// One chunk, no muon: the columns of what was there and of what was written are shortened alike.
+static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before, const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *read) {
+    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk" : d->muon ? "none: the update is made orthogonal as a whole" :
+                                    "linear attention on the features of the learner's hidden layer, its columns rescaled";
+    if (d->causal || d->muon) return;
+    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]), *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
+    ttt_tensor *shorter = ttt__as_long_as(c, to, before->length[1]);
+    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key, ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
+}
+// The memory's part of the layer, (B,H,N,h) before its norm.
+static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *momentum) {
+    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2], chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, (size_t)n_chunks * sizeof *o, false);
+    ttt__swiglu m, before;
+    memset(&m, 0, sizeof m);
+    for (int i = 0; i < 3; i++) {
+        m.w[i] = ttt__lift_weight(c, w[TTT__LACT_W + i], B);
+        m.length[i] = ttt__column_norm(c, m.w[i]);
+    }
+    before = m;
+    for (int64_t i = 0; o && i < n_chunks; i++) {
+        int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
+        ttt_tensor *part[3], *rate[3];
+        for (int j = 0; j < 3; j++) part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
+        if (d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
+        if (!d->causal || i < n_chunks - 1) ttt__swiglu_write(c, &m, part[1], part[2], rate, d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2) : NULL, d->muon);
+        if (!d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
+    }
+    if (!o || !ttt_ok(c)) return in[0];
+    ttt_tensor *y = n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
+    if (d->unmask) ttt__lact_unmask(c, d, &before, &m, in, lr, y);
+    return y;
+}
+// Softmax attention to the last `chunk` tokens, on the views as they were before SiLU.
+static ttt_tensor *ttt__lact_window(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *raw) {
+    ttt_shape s = raw[0]->shape;
+    ttt_tensor *flat[3], *a;
+    int64_t N = s.dim[2], window = TTT__MIN(ttt__chunk_or(d, 2048), N);
+    for (int i = 0; i < 3; i++) flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
+    ttt__tiling t = ttt__tiling_of(c, 1, N, window - 1, 0, true);
+    return ttt_reshape(c, ttt__windowed(c, &t, flat[0], flat[1], flat[2], &a), s);
+}
 static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor *in[3], *raw[3], *lr[3], *now[3], *length[3], *velocity[3] = { NULL, NULL, NULL }, **o = (ttt_tensor **)ttt_alloc(c, (size_t)(n_chunks + 1) * sizeof *o, false);
+    static const int order[4] = { 2, 0, 1, 3 };
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads;
+    ttt_tensor *in[3], *raw[3], *lr[3];
     for (int i = 0; i < 3; i++) {
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates = ttt__softplus(c, ttt_shift(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01))));
+    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_shift(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
     ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
-    if (!ttt_ok(c) || !o || N == 0) return x;
-    static const int order[4] = { 2, 0, 1, 3 };  // (B,N,H,3) of the official code: its three rates, each (B,H,N,1)
-    rates = ttt_permute(c, ttt_reshape(c, ttt_split_heads(c, rates, H), TTT_SHAPE(B * H, N, 3, 1)), order);
-    for (int i = 0; i < 3; i++) {
-        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
-        now[i] = ttt__lift_weight(c, w[TTT__LACT_W + i], B);
-        length[i] = ttt__column_norm(c, now[i]);
-    }
-    for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
-        int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
-        ttt_tensor *q = ttt__tokens(c, in[0], begin, n), *k = ttt__tokens(c, in[1], begin, n), *v = ttt__tokens(c, in[2], begin, n), *rate[3], *push[3], *hidden_k = NULL;
-        if (d->causal) o[i] = ttt_matmul(c, ttt__swiglu_hidden(c, now, q), now[1]);
-        if (d->causal && i == n_chunks - 1) break;  // nobody will read it
-        for (int j = 0; j < 3; j++) rate[j] = ttt__tokens(c, lr[j], begin, n);
-        if (d->unmask) hidden_k = ttt__swiglu_hidden(c, now, k);
-        ttt_tensor *before = now[1];
-        ttt__swiglu_push(c, now, k, v, rate, push);
-        for (int j = 0; j < 3; j++) {
-            if (velocity[j]) push[j] = ttt_add(c, push[j], ttt_mul(c, velocity[j], ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)));
-            velocity[j] = push[j];
-            ttt_tensor *to = ttt_add(c, now[j], d->muon ? ttt__orthogonal(c, push[j]) : push[j]);
-            now[j] = ttt_mul(c, to, ttt_div(c, length[j], ttt_shift(c, ttt__column_norm(c, to), (ttt_real)1e-5)));
-            if (j == 1 && d->unmask && !d->causal && !d->muon) {
-                ttt_tensor *shrink = ttt_div(c, length[1], ttt_shift(c, ttt__column_norm(c, to), (ttt_real)1e-5));
-                hidden_k = ttt_mul(c, hidden_k, rate[1]);
-                v = ttt_mul(c, v, shrink);
-                before = ttt_mul(c, before, shrink);
-            }
-        }
-        if (d->causal) continue;
-        ttt_tensor *hidden_q = ttt__swiglu_hidden(c, now, q);
-        o[i] = ttt_matmul(c, hidden_q, now[1]);
-        if (d->unmask && !d->muon) {
-            d->unmask->equals = "linear attention on the features of the learner's hidden layer, its columns rescaled";
-            ttt__unmask_features(c, d->unmask, hidden_q, hidden_k, v, before, o[i]);
-        }
-    }
-    if (d->unmask && !d->unmask->matrix) d->unmask->equals = d->muon ? "none: the update is made orthogonal as a whole" : "none: the weights are rescaled after every chunk";
-    ttt_tensor *y = ttt__rms_norm(c, n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0], w[TTT__LACT_NORM]);
-    if (d->causal) {
-        ttt_tensor *scores = ttt_scale(c, ttt_matmul_t(c, raw[0], raw[1], false, true), (ttt_real)(1 / sqrt((double)(d->dim / H))));
-        ttt_tensor *hidden = ttt__future(c, N);
-        for (int64_t i = 0; ttt_ok(c) && i < N; i++)
-            for (int64_t k = 0; k + chunk <= i; k++) hidden->data[i * N + k] = TTT__HIDDEN;
-        y = ttt_add(c, y, ttt_matmul(c, ttt_softmax(c, ttt_add(c, scores, hidden)), raw[2]));
-    }
+    if (!ttt_ok(c) || N == 0) return x;
+    rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
+    for (int i = 0; i < 3; i++) lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+    ttt_tensor *y = ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    if (d->causal) y = ttt_add(c, y, ttt__lact_window(c, d, raw));
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
