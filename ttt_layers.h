@@ -1129,8 +1129,8 @@ static int64_t ttt__neighbours(const ttt_mixer_desc *d) { return d->neighbours ?
 // 0 where a score is among the k largest of its row, HIDDEN elsewhere; of equal ones the first.
 static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, int64_t k) {
     ttt_tensor *t = ttt_full(c, scores->shape, TTT__HIDDEN);
-    int64_t N = ttt_ok(c) ? scores->shape.dim[scores->shape.rank - 1] : 1;
-    for (int64_t r = 0; ttt_ok(c) && r < scores->size / N; r++) {
+    int64_t N = ttt_ok(c) ? scores->shape.dim[scores->shape.rank - 1] : 0;
+    for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
         const ttt_real *s = scores->data + r * N;
         ttt_real *seen = t->data + r * N;
         for (int64_t n = 0; n < TTT__MIN(k, N); n++) {
