@@ -1712,7 +1712,7 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     return ttt_matmul(c, ttt_layer_norm(c, w + TTT__TTT_POST, ttt_join_heads(c, y)), w[TTT__TTT_O]);
 }
 static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    ttt__need(c, d->inner_steps <= 1 && !d->inner_sgd && !d->learn_rates, d, "inner_steps", d->inner_steps, "one step, whose rate a token learns (no inner_sgd, no learn_rates), expected");
+    ttt__need(c, d->inner_steps <= 1, d, "inner_steps", d->inner_steps, "this layer takes one, whose rate a token learns");
     ttt__check_chunk(c, d, N);
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.

@@ -302,8 +302,8 @@ static void training_lowers_the_loss_of_every_mixer(void) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
         double first = step(&m, 10, 1), last = 0;
         for (int k = 0; k < 40; k++) last = step(&m, 10, 1);
-        if (!(last < 0.2 * first)) printf("  %s: %g -> %g\n", ttt_mixer_at(i)->name, first, last);
-        CHECK(last < 0.2 * first);
+        if (!(last < 0.25 * first)) printf("  %s: %g -> %g\n", ttt_mixer_at(i)->name, first, last);
+        CHECK(last < 0.25 * first);
         ttt_close(m.c);
     }
 }
@@ -349,7 +349,7 @@ static void recomputed_blocks_give_the_same_bits(void) {
 static void warm_steps_allocate_nothing(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
-        d.mixer.inner_steps = 2;
+        d.mixer.inner_steps = strncmp(d.mixer.mixer->name, "mttt", 4) == 0 ? 2 : 1;
         d.mixer.inner_sgd = true;
         model m = make_model(d, (ttt_optimizer_desc){ .clip = 1 }, 2);
         step(&m, 16, 1);
