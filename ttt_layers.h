@@ -1445,21 +1445,34 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
-// DeltaNet: q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1, q / sqrt h,
-// beta = sigmoid(x w) a head; RMS norm of each head, then W_o. Gated: forgets by g = -e^A softplus(x w_a + b),
+#define TTT__SHORT_CONV 16  // option
+// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
+// w: three kernels, then those of the convolutions.
+#define TTT__CONV_VIEW_ROWS                                                                            \
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
+    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },          \
+    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
+static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+    const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
+    for (int i = 0; i < 3; i++) {
+        in[i] = ttt_matmul(c, x, w[i]);
+        if (at) in[i] = ttt__depthwise(c, in[i], w[3 + i], at, 4);
+        in[i] = ttt_split_heads(c, ttt_silu(c, in[i]), d->heads);
+        if (i < 2) in[i] = ttt__unit(c, in[i], 1e-6);
+    }
+}
+
+// DeltaNet: these views, q / sqrt h, beta = sigmoid(x w) a head; RMS norm of each head, then W_o. Gated: forgets by g = -e^A softplus(x w_a + b),
 // and its norm is gated by SiLU(x W_g).                       [fla-org/flash-linear-attention, layers/]
 enum {
-    TTT__DELTA_Q, TTT__DELTA_K, TTT__DELTA_V, TTT__DELTA_CONV, TTT__DELTA_BETA = TTT__DELTA_CONV + 3, TTT__DELTA_NORM, TTT__DELTA_O,
+    TTT__DELTA_VIEWS, TTT__DELTA_BETA = TTT__DELTA_VIEWS + 6, TTT__DELTA_NORM, TTT__DELTA_O,
     TTT__DELTA_N, TTT__DELTA_A = TTT__DELTA_N, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE, TTT__GATED_N
 };
-#define TTT__SHORT_CONV 16  // option
 static const ttt_param_row ttt__delta_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },  // bound 1/2, as PyTorch's
-    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
-    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
+    TTT__CONV_VIEW_ROWS
     { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_DECAYS, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
@@ -1472,14 +1485,9 @@ static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     bool gated = d->mixer->n_rows == TTT__GATED_N;
     int64_t N = x->shape.dim[1], H = d->heads;
     ttt_tensor *in[3], *g = NULL, *u = NULL;
-    const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, N, 4);
-    for (int i = 0; i < 3; i++) {
-        in[i] = ttt_matmul(c, x, w[TTT__DELTA_Q + i]);
-        if (at) in[i] = ttt__depthwise(c, in[i], w[TTT__DELTA_CONV + i], at, 4);
-        in[i] = ttt_split_heads(c, ttt_silu(c, in[i]), H);
-    }
+    ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
     if (!ttt_ok(c)) return x;
-    ttt_tensor *q = ttt_scale(c, ttt__unit(c, in[0], 1e-6), (ttt_real)(1 / sqrt((double)(d->dim / H)))), *k = ttt__unit(c, in[1], 1e-6);
+    ttt_tensor *q = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / H)))), *k = in[1];
     ttt_tensor *beta = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
     if (gated) {
         ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(H, 1, 1))), -1);
@@ -1728,15 +1736,14 @@ static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {
 }
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
-// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Memory x + LN(MLP(x)), error squared and averaged over h.
+// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Views as DeltaNet's (the paper, §4.4), memory
+// x + LN(MLP(x)), error squared and averaged over h.
 // Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
 // Layout of lucidrains/titans-pytorch (the authors' code is not public).                [arXiv 2501.00663]
-enum { TTT__TITANS_Q, TTT__TITANS_K, TTT__TITANS_V, TTT__TITANS_O, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
+enum { TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
        TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
 static const ttt_param_row ttt__titans_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    TTT__CONV_VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
     { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -1748,17 +1755,18 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
 static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TITANS_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TITANS_K]), *v = ttt__heads_of(c, d, x, w[TTT__TITANS_V]), *gate[3];
+    ttt_tensor *in[3], *gate[3];
+    ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
     for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
     ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
                           ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16) };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
-    ttt_tensor *label = m.scale ? ttt_sub(c, v, k) : v;
+    ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
     if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
-    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
-    if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
-    if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
+    ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
+    if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
+    if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);
 }
 static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
