@@ -52,7 +52,7 @@
 //           0.009585            0.009585      0.013590
 //           0.005901            0.005901     -0.006834
 //           0.011852            0.011852      0.019351
-//     largest error, of the largest derivative: 2.6e-08 through the steps, 0.61 first order
+//         mean error, in units of the mean derivative: 8.3e-09 through the steps, 0.58 first order
 //     ok: no error on the way
 //     ok: the gradient through three steps is the derivative that differences measure
 //     ok: the first-order gradient is not
@@ -151,7 +151,7 @@ int main(void) {
     ttt_grad(c, loss_after_learning(c, &t, w0), w0, 2, first, TTT_FIRST_ORDER);
 
     puts("Its derivative in some of the weights at the start:\n    difference   through the steps   first order");
-    double norm = 0, worst = 0, wrong = 0, h = 1e-4;
+    double all = 0, off = 0, off_first = 0, h = 1e-4;
     ttt_mark m = ttt_mark_get(c);
     for (int i = 0; i < 2; i++)
         for (int64_t j = 0; j < w0[i]->size; j++) {
@@ -164,14 +164,14 @@ int main(void) {
             w0[i]->data[j] = start;
             double difference = (value[1] - value[0]) / (2 * h);
             if (j % 20 == 0) printf("    %10.6f   %17.6f   %11.6f\n", difference, full[i]->data[j], first[i]->data[j]);
-            norm = fmax(norm, fabs(difference));
-            worst = fmax(worst, fabs(difference - full[i]->data[j]));
-            wrong = fmax(wrong, fabs(difference - first[i]->data[j]));
+            all += fabs(difference);
+            off += fabs(difference - full[i]->data[j]);
+            off_first += fabs(difference - first[i]->data[j]);
         }
-    printf("largest error, of the largest derivative: %.1e through the steps, %.2f first order\n", worst / norm, wrong / norm);
+    printf("    mean error, in units of the mean derivative: %.1e through the steps, %.2f first order\n", off / all, off_first / all);
     claim(ttt_ok(c), "no error on the way");
-    claim(worst <= 1e-7 * norm, "the gradient through three steps is the derivative that differences measure");
-    claim(wrong >= 0.1 * norm, "the first-order gradient is not");
+    claim(off <= 1e-6 * all, "the gradient through three steps is the derivative that differences measure");
+    claim(off_first >= 0.1 * all, "the first-order gradient is not");
     ttt_close(c);
     return 0;
 }
