@@ -29,6 +29,15 @@ if $CC -fopenmp "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
     check "openmp compiles with OpenMP" $CC -O2 -fopenmp -o "$tmp/openmp" examples/openmp.c -lm
 fi
 [ $failed -eq 0 ] || done_
+
+# -- lessons: their claims hold, and those in the opening comment are those the program makes
+for lesson in examples/0*.c; do
+    run=$tmp/$(basename "$lesson" .c)
+    check "$lesson compiles without a warning" $CC -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -o "$run" "$lesson" -lm
+    check "$lesson is right in what it claims" sh -c '"$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run"
+    check "$lesson shows the claims it makes" sh -c 'grep "^ok: " "$1.txt" >"$1.ok"; sed -n "s|^//     \(ok: .*\)|\1|p" "$2" | cmp - "$1.ok"' sh "$run" "$lesson"
+    check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
+done
 cd "$tmp" || exit 1
 
 # -- profile.c
