@@ -1,6 +1,6 @@
 // 05_attention_map.c - what does a layer look at, that has no attention but a small network which learns?
 //
-//     cc -O2 -o 05_attention_map examples/05_attention_map.c -lm && ./05_attention_map
+//     cc -O2 -o lesson examples/05_attention_map.c -lm && ./lesson
 //
 // A sequence holds 24 noisy copies of 3 patterns, and the layer shall give each token without its noise. The
 // only way is to find the others of its kind and average. We train one layer for this (mttt-mlp: its hidden
@@ -9,15 +9,33 @@
 // and v^_s, what it was told about them. What token t reads is  y_t = sum over s of <q^_t, k^_s> v^_s + q^_t S_0:
 // attention, with the matrix M = q^ k^T that softmax attention would have. It is exact, because the last layer of
 // the network is linear; attention.svg shows it beside that of softmax attention trained for the same task.
+//
+// Output:
+//
+//     mttt-mlp: error 0.32 (noise 1.00)
+//       it is linear attention on the features of the learner's hidden layer, whose values are its errors
+//       |y - (M v + q S_0)| / |y| = 2.4e-07; 51 % of the map lies on tokens of the same kind (by chance 33 %)
+//     ok: the matrix gives back what the layer computed
+//     ok: tokens look at their own kind
+//     self-attention: error 0.29 (noise 1.00)
+//       it is softmax self-attention
+//       |y - (M v + q S_0)| / |y| = 0.0e+00; 65 % of the map lies on tokens of the same kind (by chance 33 %)
+//     ok: the matrix gives back what the layer computed
+//     ok: tokens look at their own kind
+//     vittt: none: the last layer of its learner, a gated linear unit, is not linear;
+//       its linearisation, |dy_i / dx_j|, is off by 0.005 of the change for a move of 1 %
+//     ok: a learner whose last layer is not linear is not attention
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 
 enum { D = 16, N = 24, KINDS = 3, B = 16, STEPS = 1200 };
 
-static void need(bool good, const char *claim) {
-    if (good) return;
-    fprintf(stderr, "05_attention_map: not true: %s\n", claim);
-    exit(1);
+static void claim(bool holds, const char *text) {
+    fprintf(holds ? stdout : stderr, "%s %s\n", holds ? "ok:" : "FAILED:", text);
+    if (!holds) exit(1);
+}
+static void need(bool good, const char *what) {
+    if (!good) claim(false, what);
 }
 
 // n sequences of noisy copies, in the order 0 0 .. 1 1 .. 2 2: the layer does not know places, and on the map one sees blocks.
@@ -103,8 +121,8 @@ int main(void) {
         need(ttt_ok(c), ttt_error(c));
         printf("%s: error %.2f (noise 1.00)\n  it is %s\n", l[i].name, error, u.equals);
         printf("  |y - (M v + q S_0)| / |y| = %.1e; %.0f %% of the map lies on tokens of the same kind (by chance 33 %%)\n", u.error, 100 * on_its_kind(u.matrix));
-        need(u.exact && u.error <= 1e-5, "the matrix gives back what the layer computed");
-        need(error < 0.4 && on_its_kind(u.matrix) > 0.45, "tokens look at their own kind");
+        claim(u.exact && u.error <= 1e-5, "the matrix gives back what the layer computed");
+        claim(error < 0.4 && on_its_kind(u.matrix) > 0.45, "tokens look at their own kind");
         draw(f, 20 + 390 * i, l[i].name, u.matrix);
     }
     fprintf(f, "</svg>\n");
@@ -120,8 +138,7 @@ int main(void) {
     ttt_unmask(c, &gated.d, gated.w, x, &u);
     need(ttt_ok(c), ttt_error(c));
     printf("vittt: %s;\n  its linearisation, |dy_i / dx_j|, is off by %.1g of the change for a move of 1 %%\n", u.equals, u.error);
-    need(!u.exact, "a learner whose last layer is not linear is not attention");
-    puts("the maps: attention.svg");
+    claim(!u.exact, "a learner whose last layer is not linear is not attention");
     ttt_close(c);
     return 0;
 }

@@ -34,7 +34,7 @@ fi
 for lesson in examples/0*.c; do
     run=$tmp/$(basename "$lesson" .c)
     check "$lesson compiles without a warning" $CC -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -o "$run" "$lesson" -lm
-    check "$lesson is right in what it claims" sh -c '"$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run"
+    check "$lesson is right in what it claims" sh -c 'cd "$2" && "$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run" "$tmp"
     check "$lesson shows the claims it makes" sh -c 'grep "^ok: " "$1.txt" >"$1.ok"; sed -n "s|^//     \(ok: .*\)|\1|p" "$2" | cmp - "$1.ok"' sh "$run" "$lesson"
     check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
 done
