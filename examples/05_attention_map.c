@@ -7,7 +7,7 @@
 // state is a network with one hidden layer, which takes a gradient step on the sequence), then take it apart
 // with ttt_unmask. What the step wrote are pairs: for each token s the features k^_s that the last layer saw,
 // and v^_s, what it was told about them. What token t reads is  y_t = sum over s of <q^_t, k^_s> v^_s + q^_t S_0:
-// attention, with the matrix M = q^ k^T that softmax attention would have. It is exact, because the last layer of
+// attention, with M = q^ k^T where softmax attention has its softmax. It is exact, because the last layer of
 // the network is linear; attention.svg shows it beside that of softmax attention trained for the same task.
 //
 // Output:
