@@ -1209,6 +1209,7 @@ static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
 
 // -- Longformer: a token sees those at most `window` away, and all see and are seen by the first tokens,
 // the globals, which have projections of their own for what they ask. Costs N window.  [arXiv 2004.05150]
+// With .causal no token sees what comes later, nor does a global one.
 // On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
@@ -1300,6 +1301,13 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_gather(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
     return ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
+// (g,N): hides from each of the first g tokens all that come later.
+static ttt_tensor *ttt__after_first(ttt_ctx *c, int64_t g, int64_t N) {
+    ttt_tensor *hidden = ttt_zeros(c, TTT_SHAPE(g, N));
+    for (int64_t i = 0; ttt_ok(c) && i < g; i++)
+        for (int64_t k = i + 1; k < N; k++) hidden->data[i * N + k] = TTT__HIDDEN;
+    return hidden;
+}
 static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
@@ -1312,7 +1320,8 @@ static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, 
         ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
         ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
-        top_a = ttt_softmax(c, ttt_matmul_t(c, asks, all_k, false, true));
+        ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
+        top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__after_first(c, g, N)) : scores);
         ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
         y = ttt_concat(c, both, 2, 2);
     }
