@@ -116,7 +116,6 @@ def nadaraya_watson(p, d, x):
     q, k, v = projected(p, d["heads"], x)
     B, H, N, h = q.shape
     kind, band = d.get("kernel", "exponential"), d.get("bandwidth", h**0.25)
-    out = torch.zeros_like(v)
     rows = []
     for b in range(B):
         for a in range(H):
