@@ -3067,32 +3067,51 @@ static ttt__rows ttt__rows_of(const ttt_tensor *a, const ttt_tensor *index) {
     return r;
 }
 
-FORWARD(gather) {
-    ttt__rows r = ttt__rows_of(A, B);
+typedef struct ttt__rows_job {
+    const ttt__kernels *k;
+    const ttt_tensor *y;
+    ttt__rows r;
+} ttt__rows_job;
+static void ttt__gather_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__rows_job *j = (const ttt__rows_job *)arg;
+    const ttt_tensor *y = j->y;
     int64_t D = y->shape.dim[y->shape.rank - 1], N = A->shape.dim[A->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
-    (void)c;
-    for (int64_t l = 0; l < r.count; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(&r.lead, r.lead.n, 0, l) * N * D;
-        const int64_t *index = B->index + ttt__loops_at(&r.lead, r.lead.n, 1, l) * n;
+    (void)thread;
+    for (int64_t l = begin; l < end; l++) {
+        const ttt_real *a = A->data + ttt__loops_at(&j->r.lead, j->r.lead.n, 0, l) * N * D;
+        const int64_t *index = B->index + ttt__loops_at(&j->r.lead, j->r.lead.n, 1, l) * n;
         for (int64_t i = 0; i < n; i++) memcpy(y->data + (l * n + i) * D, a + index[i] * D, (size_t)D * sizeof *a);
     }
 }
+static void ttt__scatter_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__rows_job *j = (const ttt__rows_job *)arg;
+    const ttt_tensor *y = j->y;
+    int64_t D = y->shape.dim[y->shape.rank - 1], N = y->shape.dim[y->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
+    (void)thread;
+    for (int64_t l = begin; l < end; l++) {
+        const ttt_real *a = A->data + ttt__loops_at(&j->r.lead, j->r.lead.n, 0, l) * n * D;
+        const int64_t *index = B->index + ttt__loops_at(&j->r.lead, j->r.lead.n, 1, l) * n;
+        for (int64_t i = 0; i < n; i++) {
+            ttt_real *row = y->data + (l * N + index[i]) * D;
+            j->k->zip[TTT__ZIP_add](D, row, 1, a + i * D, 1, row);
+        }
+    }
+}
+// Every leading place is somebody's alone.
+static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
+    ttt__rows_job j = { c->k, y, ttt__rows_of(A, B) };
+    int64_t one = B->shape.dim[B->shape.rank - 1] * y->shape.dim[y->shape.rank - 1];
+    ttt__parallel(c, -1, j.r.count, 1 + 16384 / (one + 1), share, &j);
+}
+
+FORWARD(gather) { ttt__each_lead(c, y, ttt__gather_share); }
 RULE(gather) {
     if (d[0]) d[0] = ttt__fit(c, ttt_scatter(c, g, B, A->shape.dim[A->shape.rank - 2]), A);
     d[1] = NULL;
 }
 FORWARD(scatter) {
-    ttt__rows r = ttt__rows_of(A, B);
-    int64_t D = y->shape.dim[y->shape.rank - 1], N = y->shape.dim[y->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
-    for (int64_t l = 0; l < r.count; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(&r.lead, r.lead.n, 0, l) * n * D;
-        const int64_t *index = B->index + ttt__loops_at(&r.lead, r.lead.n, 1, l) * n;
-        for (int64_t i = 0; i < n; i++) {
-            ttt_real *row = y->data + (l * N + index[i]) * D;
-            c->k->zip[TTT__ZIP_add](D, row, 1, a + i * D, 1, row);
-        }
-    }
+    ttt__each_lead(c, y, ttt__scatter_share);
 }
 RULE(scatter) {
     if (d[0]) d[0] = ttt__fit(c, ttt_gather(c, g, B), A);

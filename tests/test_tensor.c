@@ -1719,6 +1719,7 @@ typedef struct {
     X(concat, ttt_concat(c, (ttt_tensor *[]){ x, x }, 2, 1))                                          \
     X(gather, ttt_gather(c, x, l->rows))                                                              \
     X(scatter, ttt_scatter(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                                \
+    X(solve_lower, ttt_solve_lower(c, ttt_scale(c, ttt_slice(c, l->batch, 2, 0, 35), REAL(0.1)), l->batch, false)) \
     X(softmax, ttt_softmax(c, x))                                                                     \
     X(log_softmax, ttt_log_softmax(c, x))                                                             \
     X(normalize, ttt_normalize(c, x, REAL(1e-5), true))                                               \
@@ -1740,6 +1741,20 @@ static ttt_tensor *large_op(ttt_ctx *c, const large *l, int which, const char **
     LARGE_OPS(X)
 #undef X
     return NULL;
+}
+
+// What is found, put back into the system, gives b; what stands on the diagonal or above it is not read.
+static void solve_lower_solves(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
+    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)), *S = ttt_zeros(c, a->shape);
+    for (int i = 0; i < 75; i++) S->data[i] = i % 5 < i / 5 % 5 ? a->data[i] : i % 5 == i / 5 % 5;
+    for (int t = 0; t < 2; t++) {
+        ttt_tensor *y = ttt_solve_lower(c, a, b, t);
+        CHECK(ttt_max_abs_diff(ttt_matmul_t(c, S, y, t, false), b) <= (sizeof(ttt_real) == 8 ? 1e-13 : 1e-4));
+        CHECK(ttt_max_abs_diff(y, ttt_solve_lower(c, S, b, t)) == 0);
+    }
+    CHECK(ttt_ok(c));
+    ttt_close(c);
 }
 
 // Hashes of every op's result and gradient; how many there are.
@@ -1971,6 +1986,7 @@ static void use_released(ttt_ctx *c, ttt_tensor *w, ttt_tensor *y, ttt_tensor *g
     RELEASED(ttt_softmax(c, gone));
     RELEASED(ttt_normalize_d1(c, w, gone, 1, true));
     RELEASED(ttt_rstd(c, gone, 1, true));
+    RELEASED(ttt_solve_lower(c, gone, gone, false));
     RELEASED(ttt_grad(c, gone, &w, 1, &out, TTT_FIRST_ORDER));
     RELEASED(ttt_grad(c, y, &gone, 1, &out, TTT_RECORD));
     RELEASED(ttt_grad(c, y, &w, 1, &gone, TTT_ADD));
@@ -2112,6 +2128,7 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_gather(c, a, a), TTT_ERR_SHAPE, "gather", "integers");
     FAILS(ttt_gather(c, x, ttt_from_int(c, TTT_SHAPE(3, 1), (int64_t[]){ 0, 1, 0 })), TTT_ERR_SHAPE, "gather", "(2,3,4)", "(3,1)");
     FAILS(ttt_scatter(c, a, rows, 5), TTT_ERR_SHAPE, "scatter", "2", "3");
+    FAILS(ttt_solve_lower(c, a, a, false), TTT_ERR_SHAPE, "solve_lower", "(2,3)", "(...,n,n)");
     FAILS(ttt_softmax(c, s), TTT_ERR_SHAPE, "softmax", "()");
     FAILS(ttt_log_softmax(c, s), TTT_ERR_SHAPE, "log_softmax", "()");
     FAILS(ttt_normalize(c, s, 1, true), TTT_ERR_SHAPE, "normalize", "()");
@@ -2545,6 +2562,7 @@ static void a_profile_changes_no_bit_and_may_run_out_of_memory(void) {
 
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
+        T(solve_lower_solves),
         T(every_op_has_right_derivatives),
         T(every_op_has_one_gradient),
         T(operands_broadcast_in_all_patterns),
