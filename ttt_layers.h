@@ -3689,10 +3689,10 @@ static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     int64_t D = d->dim, h = D / d->heads;
     ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, d->inner_steps ? d->inner_steps : 1);
-    s.of['E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
-    s.of['P'] = D + h;
-    s.of['N'] = d->max_tokens;
-    s.of['K'] = ttt__compressed(d);
+    s.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
+    s.of[(int)'P'] = D + h;
+    s.of[(int)'N'] = d->max_tokens;
+    s.of[(int)'K'] = ttt__compressed(d);
     return s;
 }
 
