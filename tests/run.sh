@@ -109,6 +109,8 @@ check_train() { suite train sh tests/test_train.sh "$CC"; }
 
 check_examples() { suite examples sh tests/test_examples.sh "$CC"; }
 
+check_web() { suite web sh tests/test_web.sh; }
+
 case "${1:-} $#" in
 "golden 2" | hostile\ *)
     [ -d "${2:-}" ] || { echo "usage: sh tests/run.sh $1 DIR"; exit 2; }
@@ -117,7 +119,7 @@ case "${1:-} $#" in
     exit
     ;;
 esac
-for check in headers programs golden sanitizers train examples; do
+for check in headers programs golden sanitizers train examples web; do
     case $check in *"${1:-}"*) check_$check ;; esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"

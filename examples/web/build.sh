@@ -12,7 +12,7 @@ ${CLANG:-clang} --target=wasm32-wasi -mexec-model=reactor -msimd128 -O2 -Wall -W
 gzip -9 -n -c "$tmp/page.wasm" | base64 | tr -d '\n' >"$tmp/page.txt" || exit 1
 {
     sed '/@WASM@/,$d' page.html
-    cat "$tmp/page.txt"
+    cat "$tmp/page.txt" && echo
     sed '1,/@WASM@/d' page.html
 } >"$tmp/index.html"
 mv "$tmp/index.html" "$out" || exit 1

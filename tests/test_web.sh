@@ -1,0 +1,136 @@
+#!/bin/sh
+# Tests of examples/web: that the page is whole and small, that its module computes what it claims (needs
+# node 18 or newer), that a browser shows it (needs Chromium), and that it can be built (needs clang for WASI).
+#   sh tests/test_web.sh
+cd "$(dirname "$0")/.." || exit 1
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+page=$PWD/examples/web/index.html
+
+check() {  # check NAME CONDITION...
+    name=$1
+    shift
+    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
+    else failed=$((failed + 1)); echo "FAIL $name"; fi
+}
+skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# -- the file
+whole() { [ "$(wc -c <"$1")" -le 150000 ]; }
+complete() { ! grep -q -i -E 'https?:|(src|srcset|action)=|@import|url\(|fetch\(|XMLHttpRequest|import\(' "$1"; }  # names nothing to load
+template() { sed '/^<script type="text\/plain" id="wasm">$/{n;d;}' "$1"; }  # all but the module
+has() { grep -q -- "$1" "$page"; }
+check "the page has at most 150 kB" whole "$page"
+check "it loads nothing" complete "$page"
+template "$page" >"$tmp/built"
+template examples/web/page.html >"$tmp/source"
+check "it is built from page.html" cmp -s "$tmp/built" "$tmp/source"
+check "it is laid out for phones" has '<meta name="viewport" content="width=device-width'
+check "it has colours for light and dark" has 'prefers-color-scheme: dark'
+check "the difference is announced" has 'id="difference" aria-live="polite"'
+check "every control has a label" sh -c 'for id in $(sed -n "s/.*<input [^>]*id=\"\([a-z0-9]*\)\".*/\1/p" "$1"); do grep -q "<label for=\"$id\"" "$1" || exit 1; done' sh "$page"
+check "every canvas is an image with a name" sh -c '! grep "<canvas" "$1" | grep -v "role=\"img\" aria-label=\"[A-Z]" | grep -q .' sh "$page"
+
+# -- its module, in node
+cat >"$tmp/module.js" <<'EOF'
+const fs = require('fs'), zlib = require('zlib');
+const page = fs.readFileSync(process.argv[2], 'utf8'), found = /<script[^>]* id="wasm">\s*([A-Za-z0-9+/=]+)\s*<\/script>/.exec(page);
+const code = new WebAssembly.Module(zlib.gunzipSync(Buffer.from(found[1], 'base64'))), w = new WebAssembly.Instance(code, {}).exports;
+const report = (good, name) => console.log((good ? 'ok   ' : 'FAIL ') + name);
+w._initialize();
+report(w.setup() === 1, 'the module starts, and needs nothing from outside');
+const numbers = (which, n) => Array.from(new Float32Array(w.memory.buffer, w.numbers(which), n));
+function apart(n, drawing, eta, steps, mlp, norm, start) {
+  return w.update(n, drawing, eta, steps, mlp, norm, start) ? w.apart() : NaN;
+}
+// from special to other and back, for every way of leaving
+const ways = [['two steps', 2, 0, 0, 0], ['eight steps', 8, 0, 0, 0], ['an MLP', 1, 1, 0, 0], ['a norm', 1, 0, 1, 0], ['a start of 0.05', 1, 0, 0, 0.05], ['a start of 2', 1, 0, 0, 2]];
+for (const [name, ...way] of ways) {
+  let closed = 0, open = Infinity, map = 0;
+  for (const n of [4, 5, 16, 37, 64])
+    for (const eta of [0.05, 0.5, 1])
+      for (const drawing of [1, 2]) {
+        open = Math.min(open, apart(n, drawing, eta, ...way));
+        map = Math.max(map, w.map_error());
+        const back = apart(n, drawing, eta, 1, 0, 0, 0);
+        closed = back <= closed ? closed : back;  // keeps NaN
+      }
+  report(closed <= 2e-6, 'the layers are the same: ' + closed.toExponential(1));
+  report(open >= 1e-3, name + ' makes them differ: ' + open.toExponential(1) + ' or more');
+  report(map <= 1e-5, 'the map gives back the output: ' + map.toExponential(1));
+}
+apart(24, 1, 0.4, 8, 0, 0, 0);
+report(numbers(3, 9).every((v, i, a) => i === 0 || v < a[i - 1]), 'the inner loss falls at every step');
+apart(24, 1, 0.5, 1, 0, 0, 0);
+const [A, B] = [numbers(4, 576), numbers(5, 576)], most = Math.max(...B.map(Math.abs));
+report(Math.max(...A.map((v, i) => Math.abs(v - B[i]))) <= 2e-6 * most, 'both have the same map');
+report(w.update(65, 1, 1, 1, 0, 0, 0) === 0 && w.update(0, 1, 1, 1, 0, 0, 0) === 0, 'too many tokens are refused');
+const size = w.memory.buffer.byteLength, times = [];
+for (let i = 0; i < 300; i++) {
+  const begin = performance.now();
+  w.update(64, 1, 0.1 + i / 1000, 8, 1, 1, 1);
+  times.push(performance.now() - begin);
+}
+times.sort((a, b) => a - b);
+report(times[75] < 10, 'an update of 64 tokens, 8 steps, an MLP and a norm takes ' + times[75].toFixed(1) + ' ms');
+report(w.memory.buffer.byteLength === size || w.memory.buffer.byteLength < 32e6, 'memory does not grow');
+EOF
+module() {  # module WHICH FILE
+    node "$tmp/module.js" "$2" >"$tmp/module.txt" 2>"$tmp/module.err" || echo "FAIL the module ran to its end: $(grep -m 1 Error "$tmp/module.err")" >>"$tmp/module.txt"
+    sed -e "s/^ok   /&$1: /" -e "s/^FAIL /&$1: /" "$tmp/module.txt"
+    passed=$((passed + $(grep -c '^ok ' "$tmp/module.txt"))) failed=$((failed + $(grep -c '^FAIL ' "$tmp/module.txt")))
+}
+if have node && node -e 'process.exit(process.versions.node.split(".")[0] < 18 ? 1 : 0)'; then module "the page" "$page"
+else skip "what the module computes" "node 18 or newer is not installed"; fi
+
+# -- built anew
+echo '#include <stdlib.h>
+void *f(void) { return malloc(1); }' >"$tmp/wasi.c"
+if have clang && clang --target=wasm32-wasi -mexec-model=reactor "$tmp/wasi.c" -o "$tmp/wasi.wasm" 2>/dev/null; then
+    check "it can be built, without a warning" sh -c 'sh examples/web/build.sh "$1" 2>&1 >/dev/null | grep . && exit 1; test -s "$1"' sh "$tmp/index.html"
+    check "and has at most 150 kB then" whole "$tmp/index.html"
+    if have node; then module "built anew" "$tmp/index.html"; fi
+else
+    skip "build.sh" "clang cannot compile for WASI"
+fi
+
+# -- in a browser
+for browser in chromium chromium-browser google-chrome "$HOME"/.cache/ms-playwright/chromium*/chrome-linux*/*[cehll]; do
+    have "$browser" && "$browser" --version >/dev/null 2>&1 && break
+    browser=
+done
+# look WIDTH,HEIGHT FRAGMENT: what the page becomes is in $tmp/dom.html, the browser's words in $tmp/log. The budget is
+# the page's time, not the machine's: on a busy one it can be over before the module is unpacked.
+look() {
+    for try in 1 2 3 4 5; do
+        look_once "$@"
+        [ "$(says)" = "…" ] || break
+    done
+}
+look_once() {
+    timeout 120 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$tmp/profile" --enable-logging=stderr --virtual-time-budget=5000 \
+        --window-size="$1" --dump-dom "file://$page#$2" >"$tmp/dom.html" 2>"$tmp/log"
+}
+says() { sed -n 's/.*id="difference"[^>]*>\([^<]*\)<.*/\1/p' "$tmp/dom.html"; }
+within() { says | awk -v low="$1" -v high="$2" '{ good = NF == 1 && $1 + 0 > 0 && $1 + 0 >= low && $1 + 0 <= high } END { exit !good }'; }
+if [ -n "$browser" ]; then
+    for size in 1280,900 390,844; do
+        look $size "n=16&steps=1&mlp=0&norm=0&w0=0"
+        check "$size: the special case shows a difference of $(says)" within 0 2e-6
+        check "$size: no error on the console" sh -c '! grep -q "CONSOLE" "$1"' sh "$tmp/log"
+        check "$size: no message of failure" grep -q 'id="broken" role="alert" hidden' "$tmp/dom.html"
+        for way in "n=64&steps=2" "mlp=1" "norm=1" "w0=0.05"; do
+            look $size "$way"
+            check "$size: $way shows a difference of $(says)" within 1e-3 1e9
+        done
+        timeout 120 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$tmp/profile" --virtual-time-budget=5000 \
+            --window-size=$size --screenshot="$tmp/shot.png" "file://$page" >/dev/null 2>&1
+        check "$size: a picture of it" test -s "$tmp/shot.png"
+    done
+else
+    skip "what a browser shows" "Chromium is not installed"
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
