@@ -1165,7 +1165,7 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     if (!ttt__need(c, d->neighbours >= 0, d, "neighbours", d->neighbours, "at least 1 expected")) return;
     if (d->kernel == TTT_KERNEL_NEAREST && N > 0) ttt__need(c, d->neighbours <= N, d, "neighbours", d->neighbours, "no more than the number of tokens expected");
-    ttt__need(c, !(d->bandwidth < 0), d, "bandwidth", (int64_t)d->bandwidth, "above 0 expected");
+    if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
 }
 static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
 
@@ -1335,8 +1335,8 @@ static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N
     if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
     if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
     if (d->grid_rows == 0 && d->grid_cols == 0) return;
-    if (!ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid")) return;
     ttt__check_grid(c, d, N);
+    if (ttt_ok(c)) ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid");
 }
 static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1, seen = d->grid_rows ? side * side : side;
