@@ -258,6 +258,7 @@ static void errors_name_the_field(void) {
     REFUSES("longformer", 9, "grid_cols", .grid_rows = 3);
     REFUSES("longformer", 9, "grid_rows", .grid_cols = 3);
     REFUSES("longformer", 9, "grid_rows", .grid_rows = 3, .grid_cols = 3, .globals = 1);
+    REFUSES("longformer", 6, "grid_rows", .grid_rows = -3, .grid_cols = -2);
     REFUSES("linformer", 9, "max_tokens", .max_tokens = 8);
     REFUSES("linformer", 9, "max_tokens", .max_tokens = 0);
     REFUSES("linformer", 8, "compressed", .max_tokens = 8, .compressed = -1);
@@ -270,7 +271,8 @@ static void errors_name_the_field(void) {
     REFUSES("focused-linear", 9, "power", .grid_rows = 3, .grid_cols = 3, .max_tokens = 9, .power = -1);
     REFUSES("nadaraya-watson", 9, "neighbours", .neighbours = -1);
     REFUSES("nadaraya-watson", 4, "neighbours", .kernel = TTT_KERNEL_NEAREST, .neighbours = 5);
-    REFUSES("nadaraya-watson", 4, "bandwidth", .kernel = TTT_KERNEL_GAUSSIAN, .bandwidth = -1);
+    REFUSES("nadaraya-watson", 4, "bandwidth is -0.5", .kernel = TTT_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)-0.5);
+    REFUSES("nadaraya-watson", 4, "bandwidth", .kernel = TTT_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)NAN);
     static const char *const chunked[] = { "ttt-linear", "ttt-mlp", "titans", "lact", "delta-net", "gated-delta-net", "linear-attention" };
     for (size_t i = 0; i < sizeof chunked / sizeof *chunked; i++) REFUSES(chunked[i], 9, "chunk", .inner_lr = 1, .causal = true, .chunk = -1);
     static const char *const learning[] = { "ttt-linear", "ttt-mlp", "titans" };
