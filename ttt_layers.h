@@ -707,10 +707,10 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     return t;
 }
 
-// max(x, 0) + e^min(x, 0)
+// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1, and not both 0.
 ttt_tensor *ttt_elu1(ttt_ctx *c, ttt_tensor *x) {
-    ttt_tensor *below = ttt_scale(c, ttt_relu(c, ttt_scale(c, x, -1)), -1);
-    return ttt_add(c, ttt_relu(c, x), ttt_exp(c, below));
+    ttt_tensor *above = ttt_relu(c, x);
+    return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
 }
 
 ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H) {
@@ -957,8 +957,10 @@ static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_
     ttt_tensor *z = ttt__affine_maybe(c, x, kernel, bias);
     return ttt_ok(c) ? ttt_split_heads(c, z, kernel->shape.dim[1]) : z;
 }
-static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {  // ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|)
-    return ttt_add(c, ttt_relu(c, x), ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_scale(c, ttt_abs(c, x), -1)), 1)));
+// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's is then 1/2, as it shall be.
+static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
+    ttt_tensor *above = ttt_relu(c, x);
+    return ttt_add(c, above, ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
 // x / (|x|^2 + eps)^(1/2) over the last axis

@@ -219,11 +219,13 @@ ttt_tensor *ttt_softmax_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target)
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
-// log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z
+// log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
+// slope at 0 is 1: the sum's is then 1/2, as it shall be. A head that starts at zero has all its logits there.
 ttt_tensor *ttt_sigmoid_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(c, "sigmoid_loss", logits, target)) return ttt_detach(c, logits);
-    ttt_tensor *tail = ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_scale(c, ttt_abs(c, logits), -1)), 1));
-    ttt_tensor *no = ttt_add(c, ttt_relu(c, logits), tail);                     // - log sigmoid(-z)
+    ttt_tensor *above = ttt_relu(c, logits);
+    ttt_tensor *tail = ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
+    ttt_tensor *no = ttt_add(c, above, tail);                                   // - log sigmoid(-z)
     ttt_tensor *sum = ttt_sum(c, ttt_sub(c, no, ttt_mul(c, target, logits)));
     return ttt_scale(c, sum, 1 / (ttt_real)logits->shape.dim[0]);
 }

@@ -209,6 +209,18 @@ static void elu1_is_elu_plus_one(void) {
     ttt_close(c);
 }
 
+// Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are made, is not.
+static void slopes_at_zero_are_those_of_the_function(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = ttt_param(c, TTT_SHAPE(1)), *g, *second;
+    ttt_grad(c, ttt_elu1(c, x), &x, 1, &g, TTT_RECORD);
+    CHECK(ttt_item(g) == 1);
+    ttt_grad(c, ttt__softplus(c, x), &x, 1, &g, TTT_RECORD);
+    ttt_grad(c, g, &x, 1, &second, TTT_RECORD);
+    CHECK(ttt_item(g) == REAL(0.5) && ttt_item(second) == REAL(0.25));
+    ttt_close(c);
+}
+
 // ---- the MTTT layer ------------------------------------------------------------------------------
 // The layer written down once more in plain double loops, from equations (b1) and by hand-derived
 // gradients of the linear learner: nothing of the library is used but the parameters' numbers.
@@ -1003,7 +1015,7 @@ int main(int argc, char **argv) {
         T(embedding_is_a_strided_convolution),
         T(positions_follow_the_formula),
         T(layer_norm_has_mean_zero_and_variance_one),
-        T(elu1_is_elu_plus_one),
+        T(elu1_is_elu_plus_one), T(slopes_at_zero_are_those_of_the_function),
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),

@@ -90,6 +90,9 @@ static void losses_equal_their_formulas(void) {
     }
     CHECK(fabs((double)ttt_item(ttt_softmax_loss(c, z, t)) - softmax) < 1e-5);
     CHECK(fabs((double)ttt_item(ttt_sigmoid_loss(c, z, t)) - sigmoid) < 1e-5);
+    ttt_tensor *start = ttt_param(c, TTT_SHAPE(2, 3)), *g;  // the logits of a head that starts at zero: sigmoid - target
+    ttt_grad(c, ttt_sigmoid_loss(c, start, t), &start, 1, &g, TTT_FIRST_ORDER);
+    for (int i = 0; i < 6; i++) CHECK(fabs((double)g->data[i] - (0.5 - (double)target[i]) / 2) < 1e-6);
     ttt_softmax_loss(c, z, ttt_zeros(c, TTT_SHAPE(2, 4)));
     CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(2,4)"));
     ttt_close(c);
