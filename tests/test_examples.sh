@@ -21,6 +21,7 @@ done_() {
 
 check "bench compiles" $CC -O2 -o "$tmp/bench" examples/bench.c -lm
 check "profile compiles" $CC -O2 -o "$tmp/profile" examples/profile.c -lm
+check "recall compiles" $CC -O2 -o "$tmp/recall" examples/recall.c -lm
 check "openmp compiles without OpenMP" $CC -O2 -o "$tmp/openmp_off" examples/openmp.c -lm
 openmp=no
 echo 'int main(void) { return 0; }' >"$tmp/empty.c"
@@ -107,6 +108,29 @@ refuses "no such instruction set" --isa abacus
 refuses "\-\-threads: a number" --threads many
 refuses "\-\-budget: a number" --budget -1
 refuses "\-\-speed" --speed 3
+
+# -- recall.c
+program=./recall
+quick="--steps 20 --n 8 --width 12"
+check "recall's --help lists options" sh -c './recall --help | grep -q -- --grow'
+./recall $quick >recall.txt
+for mixer in $(./recall --help | sed -n 's/^mixers://p'); do
+    check "recall has a row for $mixer" grep -q "^$mixer.* [0-9.]* +- [0-9.]* " recall.txt
+done
+check "recall: no error, no NaN" sh -c '! grep -q -i -e nan -e "left out" -e "NOT AS" recall.txt'
+check "recall: a variant by its label" sh -c "./recall $quick --mixer 'none,longformer window 4' >out.txt && [ \$(grep -c +- out.txt) = 2 ]"
+check "recall: the same with other threads" sh -c "for t in 1 2; do ./recall $quick --mixer mttt-mlp,delta-net --threads \$t | sed 's/ *[0-9.]*$//' >out\$t.txt; done; cmp out1.txt out2.txt"
+check "recall draws what is held" sh -c './recall --grow --steps 5 --n 16 --width 12 --mixer none,mttt-mlp --out recall.svg >out.txt && grep -q "^mttt-mlp  *[0-9]*  *[-0-9.]*  *[-0-9.]* " out.txt &&
+    grep -q "</svg>" recall.svg && grep -q dasharray recall.svg && ! grep -q -e nan -e inf\" recall.svg'
+refuses "unknown option '--nonsense'" --nonsense
+refuses "\-\-mixer 'magic'" --mixer none,magic
+refuses "\-\-mixer ''" --mixer none,,none
+refuses "\-\-mixer is empty" --mixer ""
+refuses "\-\-n '4'; a whole number" --n 4
+refuses "\-\-steps '2.5'" --steps 2.5
+refuses "\-\-seed needs a value" --seed
+refuses "not divisible by .heads 5" --heads 5
+refuses "no/such" --grow --out no/such.svg
 
 # -- openmp.c
 check "without OpenMP it says so and runs" sh -c './openmp_off >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
