@@ -1,6 +1,6 @@
 // compare.c - which mixer was best? Reads the logs of several runs of train.c; prints a table, draws a chart.
 //
-//     cc -O2 -o compare examples/compare.c
+//     cc -O2 -o compare examples/compare.c -lm
 //     for m in $(./train --list); do for s in 1 2 3; do ./train --data embedded --mixer $m --seed $s --out runs/$m.$s; done; done
 //     ./compare runs/*/log.jsonl          # a row for each mixer and data set; compare.svg
 //
@@ -48,7 +48,7 @@ static void read_log(const char *path) {
         if (sscanf(line, "{\"event\":\"done\",\"mixer\":\"%63[^\"]\",\"dataset\":\"%511[^\"]\",\"test_accuracy\":%lf,\"seconds\":%lf", mixer, data, &accuracy, &seconds) == 4) found = 1;
     fclose(f);
     if (!found) die(path, "no record of a finished run in it");
-    row *r = row_of(mixer, data);
+    row *r = row_of(mixer, strrchr(data, '/') ? strrchr(data, '/') + 1 : data);
     if (r->n == MOST_RUNS) die(path, "more than 64 runs of one mixer");
     r->accuracy[r->n++] = 100 * accuracy;
     r->seconds += seconds;
@@ -99,7 +99,7 @@ static void draw_chart(const char *path) {
     for (int i = 0; i < n_rows; i++) {
         const row *r = &rows[i];
         if (i == 0 || strcmp(r->data, rows[i - 1].data) != 0) {
-            fprintf(f, "<text x='10' y='%d' font-weight='bold'>test accuracy, %s</text>\n", y, strrchr(r->data, '/') ? strrchr(r->data, '/') + 1 : r->data);
+            fprintf(f, "<text x='10' y='%d' font-weight='bold'>test accuracy, %s</text>\n", y, r->data);
             y += LINE;
         }
         fprintf(f, "<text x='%d' y='%d' text-anchor='end'>%s</text><rect x='%d' y='%d' width='%.1f' height='12' fill='%s'/>\n", LEFT - 8, y, r->mixer, LEFT, y - 11, AT(mean(r)) - LEFT,

@@ -16,6 +16,30 @@
 //
 // Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences. --grow
 // goes on with more and more pairs, and draws how many are held. ./recall --help has the rest.
+//
+// Output, on two loaded cores:
+//
+//     16 pairs, keys out of 32, 8 questions, width 48, 3 heads, 500 steps; chance is 12.5 %
+//
+//     mixer                   right, %         FLOPs a token   memory   seconds
+//     mttt-linear              99.71 +- 0.12          27648      768       5.0
+//     mttt-mlp                 99.98 +- 0.04          66048     6144       7.8
+//     ttt-linear               99.64 +- 0.13          23040      768      11.2
+//     ttt-mlp                  99.99 +- 0.02          61440     6144      19.0
+//     titans                   99.68 +- 0.13          76800    12288      45.0
+//     lact                     99.31 +- 0.18          32256     2304      41.4
+//     vittt                    99.73 +- 0.12          34368     1680      16.1
+//     delta-net                99.74 +- 0.11          32256      816      17.3
+//     gated-delta-net          90.42 +- 0.66          36864      816      18.8
+//     linear-attention         99.62 +- 0.14          21504      816       7.2
+//     focused-linear           99.94 +- 0.06          23904      816      20.4
+//     self-attention          100.00 +- 0.00          23040     2304       7.6
+//     nadaraya-watson         100.00 +- 0.00          23040     2304      10.4
+//     linformer 4 sums         26.16 +- 0.98          19968      384       8.9  cannot
+//     linformer 24 sums       100.00 +- 0.00          27648     2304      80.0
+//     longformer window 4      16.50 +- 0.83          20160      864      11.3  cannot
+//     longformer window 24    100.00 +- 0.00          23040     2304      10.2
+//     none                     12.47 +- 0.74              0        0       3.3  cannot
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 
