@@ -970,7 +970,7 @@ static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
 }
 static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) { return ttt_mul(c, ttt_normalize(c, x, (ttt_real)1e-5, false), scale); }
 
-// (n,n): value(i,k) at k <= i, 0 above
+// (n,n): 1 at k <= i, 0 above
 static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
