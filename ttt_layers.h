@@ -3111,7 +3111,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
         int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
         ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
-        const ttt_real *S = m->S + h * m->h * m->h;
+        const ttt_real *S = m->S ? m->S + h * m->h * m->h : NULL;
         ttt__join_sums(m, b, h);
         if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->kept * sizeof *C);
         if (!m->learns) {

@@ -67,7 +67,7 @@ static const ttt_param_row weights[] = {
 static ttt_tensor *predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
     return ttt_matmul(c, ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w[0])), ttt_matmul(c, x, w[1])), w[2]);
 }
-static const ttt_learner swiglu = { "swiglu", weights, 3, predict, 6 };  // 6 h^2 multiply-adds a token
+static const ttt_learner swiglu = { "swiglu", weights, 3, predict, 6, NULL };  // 6 h^2 multiply-adds a token
 
 // ---- the task ------------------------------------------------------------------------------------
 // tokens (B,N,4): a, b or 0, whether b is shown. wanted (B,N,1): b. hidden (B,N,1): 1 where it counts.

@@ -57,7 +57,7 @@ static ttt_tensor *shift_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor
     return ttt_affine(c, mixed, w[KERNEL], w[BIAS]);
 }
 static double shift_flops(const ttt_mixer_desc *d, int64_t N) { return (double)(N * (2 * d->dim * d->dim + 4 * d->dim)); }
-static const ttt_mixer token_shift = { "token-shift", "TokenShift_0", rows, 3, NULL, shift_forward, shift_flops };
+static const ttt_mixer token_shift = { .name = "token-shift", .module = "TokenShift_0", .rows = rows, .n_rows = 3, .forward = shift_forward, .flops = shift_flops };
 
 // ---- the task ------------------------------------------------------------------------------------
 static ttt_tensor *draw(ttt_ctx *c, ttt_tensor **labels) {

@@ -57,7 +57,7 @@ static const option all_options[] = {
     { "--threads", WHOLE, AT(threads), 0, TTT_MAX_THREADS, "0: all the machine has (1)" },
     { "--isa", TEXT, AT(isa), 0, 0, "instruction set (the best there is)" },
     { "--svg", TEXT, AT(svg), 0, 0, "file for a chart: bars of time by op, share of the peak beside; or the study's lines" },
-    { "--study", FLAG, AT(study), 0, 1, "every mixer as one layer, 384 wide, 6 heads, one sequence: a table of time and FLOPs" },
+    { "--study", FLAG, AT(study), 0, 1, "every mixer that has a fused form, as one layer, 384 wide, 6 heads, one sequence: a table of time and FLOPs" },
     { "--tokens-max", WHOLE, AT(tokens_max), 256, 65536, "the study's longest sequence; it begins with 256 and doubles (16384)" },
     { "--budget", NUMBER, AT(budget), 0, 3600, "seconds of measuring for each time in the study (1)" },
     { "--help", FLAG, AT(help), 0, 1, "print this and stop" },
@@ -259,11 +259,11 @@ static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
     layer *l = &s->item[s->n];
     l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
                              .identity_map = special, .normaliser = special ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
-    if (!m || m->flops(&l->d, 1) <= 0) return;
+    if (!m) return;
     snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
     for (int i = 0; i < (int)(sizeof works / sizeof *works); i++)
         if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
-    s->n++;
+    if (l->work) s->n++;  // else it has no fused form: one would measure the tape
 }
 
 static void measure_peak(study_of *s) {
