@@ -1040,7 +1040,13 @@ static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *
     return y;
 }
 #define TTT__HIDDEN ((ttt_real)-1e30)  // added to a score whose key is not seen: e^x is exactly 0, and so is its gradient
-static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n) { return ttt_scale(c, ttt_shift(c, ttt__lower(c, n), -1), -TTT__HIDDEN); }
+// (n,N): hides from each of the first n tokens all that come later.
+static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n, int64_t N) {
+    ttt_tensor *hidden = ttt_zeros(c, TTT_SHAPE(n, N));
+    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+        for (int64_t k = i + 1; k < N; k++) hidden->data[i * N + k] = TTT__HIDDEN;
+    return hidden;
+}
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
     X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
@@ -1085,7 +1091,7 @@ static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
     if (d->unmask) d->unmask->equals = "softmax self-attention";
-    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1]) : NULL, v);
+    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
     (void)losses;
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
@@ -1154,7 +1160,7 @@ static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
-    if (d->causal) hidden = ttt__future(c, x->shape.dim[1]);
+    if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
     if (d->kernel == TTT_KERNEL_NEAREST) {
         ttt_tensor *far = ttt__all_but_nearest(c, hidden ? ttt_add(c, scores, hidden) : scores, ttt__neighbours(d));
         hidden = hidden ? ttt_add(c, hidden, far) : far;
@@ -1303,13 +1309,6 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_gather(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
     return ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
-// (g,N): hides from each of the first g tokens all that come later.
-static ttt_tensor *ttt__after_first(ttt_ctx *c, int64_t g, int64_t N) {
-    ttt_tensor *hidden = ttt_zeros(c, TTT_SHAPE(g, N));
-    for (int64_t i = 0; ttt_ok(c) && i < g; i++)
-        for (int64_t k = i + 1; k < N; k++) hidden->data[i * N + k] = TTT__HIDDEN;
-    return hidden;
-}
 static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
@@ -1323,7 +1322,7 @@ static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, 
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
         ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
         ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
-        top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__after_first(c, g, N)) : scores);
+        top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__future(c, g, N)) : scores);
         ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
         y = ttt_concat(c, both, 2, 2);
     }
@@ -1459,10 +1458,12 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 #define TTT__SHORT_CONV 16  // option
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
 // w: three kernels, then those of the convolutions.
-#define TTT__CONV_VIEW_ROWS                                                                            \
+#define TTT__VIEW_ROWS                                                                                 \
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+#define TTT__CONV_VIEW_ROWS                                                                            \
+    TTT__VIEW_ROWS                                                                                     \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
     { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },          \
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
@@ -1706,9 +1707,7 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, con
 // The language model's rotary code, convolutions and gate are not part of this layer.          [arXiv 2407.04620]
 enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
 static const ttt_param_row ttt__ttt_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
     { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -1796,9 +1795,7 @@ static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 *
 enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
 #define TTT__CAUSAL 32  // option
 static const ttt_param_row ttt__lact_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
     { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
     { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, TTT__CAUSAL },

@@ -203,16 +203,13 @@ static ttt_tensor *delta_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__
 static ttt_tensor *gated_whole(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), N, NULL); }
 static ttt_tensor *gated_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), 3, NULL); }
 // TTT-Linear, mini-batches of one token, no norm and so no residual, W0 = 0
-static ttt_tensor *ttt_linear_1(ttt_ctx *c, ttt_tensor *const *x) {
+static ttt_tensor *ttt_linear(ttt_ctx *c, ttt_tensor *const *x, int64_t mini_batch) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 1 };
+    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, mini_batch };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
-static ttt_tensor *ttt_linear_2(ttt_ctx *c, ttt_tensor *const *x) {
-    ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 2 };
-    return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
-}
+static ttt_tensor *ttt_linear_1(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 1); }
+static ttt_tensor *ttt_linear_2(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 2); }
 static void delta_rule_is_ttt_linear_with_mini_batches_of_one(void) {
     const ttt_shape leaf[] = STATE_LEAVES;
     check_same("ttt", leaf, 5, ttt_linear_1, delta_loop, ttt_linear_2);
@@ -311,11 +308,12 @@ static ttt_tensor *first_step_missing(ttt_ctx *c, ttt_tensor *const *x) { return
 
 // Momentum and decay: Titans' memory against what ttt_unmask says of it.
 static ttt__rule_of titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__rule_of){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk }; }
-static ttt_tensor *titans_read(ttt_ctx *c, ttt_tensor *const *x) {
+static ttt_tensor *titans_in_chunks(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, 3);
+    ttt__rule_of rule = titans_rule(c, x, chunk);
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
+static ttt_tensor *titans_read(ttt_ctx *c, ttt_tensor *const *x) { return titans_in_chunks(c, x, 3); }
 static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) {
     ttt__memory m = memory(x, true, true);
     ttt__rule_of rule = titans_rule(c, x, 3);
@@ -327,11 +325,7 @@ static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) 
 static ttt_tensor *titans_pairs(ttt_ctx *c, ttt_tensor *const *x) { return titans_mixed(c, x, true); }
 static ttt_tensor *titans_no_decay(ttt_ctx *c, ttt_tensor *const *x) { return titans_mixed(c, x, false); }
 // The same rule token by token: V <- eta V - theta g,  W <- (1 - alpha) W + V.
-static ttt_tensor *titans_tokens(ttt_ctx *c, ttt_tensor *const *x) {
-    ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, 1);
-    return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
-}
+static ttt_tensor *titans_tokens(ttt_ctx *c, ttt_tensor *const *x) { return titans_in_chunks(c, x, 1); }
 static ttt_tensor *titans_by_hand(ttt_ctx *c, ttt_tensor *const *x) {
     ttt__memory m = memory(x, true, true);
     ttt_tensor *o[N], *v[4] = { NULL }, *theta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x)), *eta = ttt_sigmoid(c, x[11]);
