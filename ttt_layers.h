@@ -3198,7 +3198,7 @@ static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
 static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
     ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
     int64_t n = m->e * m->h, hh = m->h * m->h;
-    const ttt_real *S = m->S + h * hh;
+    const ttt_real *S = m->S ? m->S + h * hh : NULL;
     const ttt__kernels *k = g->hand.k;
     bool has_a = m->needs_a || m->wants_w0;
     if (has_a) ttt__gram(m, sums, A);
