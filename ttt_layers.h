@@ -1571,7 +1571,7 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
         if (a->carry) z = ttt_mul(c, z, a->carry);
         if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
         if (m->b[l]) alike = ttt_shift(c, alike, 1);
-        z = ttt_sub(c, z, ttt_matmul(c, ttt_mul(c, a->A, alike), g[l]));
+        z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
         if (l == m->layers - 1) {
             if (last) *last = q;
             return z;
@@ -1580,20 +1580,22 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     }
     return q;
 }
-// keep w + push v - (x weights^T)^T g; w or v NULL: zero
-static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *weighted) {
-    ttt_tensor *sum = x ? ttt_matmul_t(c, x, weighted, true, false) : ttt_sum_axis(c, weighted, -2);
-    ttt_tensor *to = ttt_scale(c, sum, -1);
-    if (w) to = ttt_add(c, to, keep ? ttt_mul(c, w, keep) : w);
-    return v ? ttt_add(c, to, ttt_mul(c, v, push)) : to;
+// keep w + push v + x^T step; w or v NULL: zero; x NULL: a bias, whose input is 1
+static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
+    ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
+    if (w && keep) w = ttt_mul(c, w, keep);
+    if (v) w = ttt_add(c, w, ttt_mul(c, v, push));
+    if (!w) return x ? ttt_matmul_t(c, x, step, true, false) : sum;
+    return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
 }
+static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) { return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1)); }
 static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g) {
     for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *in = ttt_mul(c, g[l], ttt_transpose(c, a->end)), *w = m->w[l], *b = m->b[l];
+        ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
         m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
         if (b) m->b[l] = ttt__memory_moved(c, b, a->end_carry, m->vb[l], a->end_momentum, NULL, in);
         if (!a->end_velocity) continue;
-        in = ttt_mul(c, g[l], ttt_transpose(c, a->end_velocity));
+        in = ttt__memory_step(c, g[l], a->end_velocity);
         m->vw[l] = ttt__memory_moved(c, m->vw[l], a->end_keep, NULL, NULL, x[l], in);
         if (b) m->vb[l] = ttt__memory_moved(c, m->vb[l], a->end_keep, NULL, NULL, NULL, in);
     }
@@ -1644,9 +1646,9 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, 
     a->end_keep = ttt__last_row(c, v);
 }
 
-// The whole sequence: read-outs f (B,H,N,h), and in m the weights after it. q = NULL: nothing is read.
+// The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if they are wanted.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, bool wanted, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
     int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
@@ -1660,7 +1662,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
         ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
-        ttt__memory_write(c, m, &a, x, g);
+        if (wanted || !r->causal || i + 1 < n_chunks) ttt__memory_write(c, m, &a, x, g);
         if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(c, m, qc, &p[QX * n_chunks]);
         p[KX * n_chunks] = x[m->layers - 1];
         p[G * n_chunks] = g[m->layers - 1];
@@ -1724,7 +1726,7 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
     if (d->unmask) d->unmask->equals = d->mixer->learner == &ttt_learner_linear ? "linear attention whose values are the learner's errors" :
                                        "linear attention on the features of the learner's hidden layer, whose values are its errors";
-    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
+    ttt_tensor *y = ttt__memory_run(c, &m, losses != NULL, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
     return ttt_matmul(c, ttt_layer_norm(c, w + TTT__TTT_POST, ttt_join_heads(c, y)), w[TTT__TTT_O]);
@@ -1774,7 +1776,7 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
     if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
-    ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
+    ttt_tensor *y = ttt__memory_run(c, &m, losses != NULL, &rule, in[0], in[1], label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
     if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);

@@ -357,8 +357,9 @@ TTT_API ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, and summed over leading sizes until the result has the given shape: dW = sum_b x_b^T dy_b.
 TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape y);
-// y = x w + b in one pass: x (...,m,k), w (...,k,n), b (n) or (...,1,n), leading sizes broadcast.
-TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
+// y = a b + add in one pass: add (n), (...,1,n) or (...,m,n), leading sizes broadcast to those of the product.
+TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add);
+TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);  // y = x w + b
 
 // Products of plain arrays, without a tape: for each of `batch` matrices
 //     y (m,n) = map(op(a) op(b) + bias) + add
@@ -434,8 +435,8 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
       ttt_shift(c, in[0], (ttt_real)1.5))                                                          \
     X(matmul, 2, "y = a b", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 4, 2), \
       ttt_matmul(c, in[0], in[1]))                                                                 \
-    X(affine, 3, "y = a w + b", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4),   \
-      ttt_affine(c, in[0], in[1], ttt_sum_to(c, in[1], TTT_SHAPE(1, 4))))                          \
+    X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4), \
+      ttt_matmul_add(c, in[0], in[1], false, true, in[0]))                                         \
     X(sum_to, 1, "y = sum of a over axes", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1), \
       ttt_sum_to(c, in[0], TTT_SHAPE(2, 1, 2)))                                                    \
     X(broadcast, 1, "y = a repeated", -2, 2, 0, TTT_SHAPE(2, 1, 2), TTT_SHAPE(1),                  \
@@ -3355,7 +3356,7 @@ typedef struct ttt__gemm {
     const ttt_real *b;
     int64_t b_row, b_col;  // one of them is 1
     const ttt_real *init;  // NULL: zero
-    int64_t init_row;      // 0: the same row for all
+    int64_t init_row;      // 0: the same row for all, a bias
     ttt_real *c;
     int64_t c_row;
     const uint16_t *bf16;  // NULL, or what to read in place of b
@@ -3488,7 +3489,7 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
 
 // -- batches of products
 // Every iteration of `kept` is one product of the result; each is the sum over the iterations of
-// `summed`. Strides: 0 of a, 1 of b, 2 of the bias, in elements; results lie c_step apart.
+// `summed`. Strides: 0 of a, 1 of b, 2 of init, in elements; results lie c_step apart.
 typedef struct ttt__product {
     ttt_ctx *c;
     ttt__gemm one;
@@ -3546,8 +3547,8 @@ static void ttt__product_start(ttt__product *p) {
     ttt__parallel(p->c, -1, kept * parts, 1 + 100000 / work, ttt__product_share, p);
 }
 
-// Leading sizes of a, b, bias and y become loops. Those that y lacks are summed over.
-static void ttt__product_loops(ttt__product *p, const ttt_tensor *a, const ttt_tensor *b, const ttt_tensor *bias, ttt_shape y) {
+// Leading sizes of a, b, init and y become loops. Those that y lacks are summed over.
+static void ttt__product_loops(ttt__product *p, const ttt_tensor *a, const ttt_tensor *b, const ttt_tensor *init, ttt_shape y) {
     ttt_shape la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ly = ttt__lead(y, 2), all;
     int64_t sa[TTT_MAX_RANK], sb[TTT_MAX_RANK], sc[TTT_MAX_RANK] = { 0 }, sy[TTT_MAX_RANK];
     int64_t a_size = a->shape.dim[la.rank] * a->shape.dim[la.rank + 1], b_size = b->shape.dim[lb.rank] * b->shape.dim[lb.rank + 1];
@@ -3555,13 +3556,14 @@ static void ttt__product_loops(ttt__product *p, const ttt_tensor *a, const ttt_t
     ttt__strides(la, all, sa);
     ttt__strides(lb, all, sb);
     ttt__strides(ly, all, sy);
-    if (bias) ttt__strides(ttt__lead(bias->shape, TTT__MIN(2, bias->shape.rank)), all, sc);
+    if (init) ttt__strides(ttt__lead(init->shape, TTT__MIN(2, init->shape.rank)), all, sc);
+    int64_t init_size = p->one.init_row ? p->one.m * p->one.init_row : p->one.n;
     for (int i = 0; i < all.rank; i++) {
         ttt__loops *l = sy[i] == 0 && all.dim[i] > 1 ? &p->summed : &p->kept;
         l->size[l->n] = all.dim[i];
         l->stride[0][l->n] = sa[i] * a_size;
         l->stride[1][l->n] = sb[i] * b_size;
-        l->stride[2][l->n++] = sc[i] * y.dim[y.rank - 1];
+        l->stride[2][l->n++] = sc[i] * init_size;
     }
     ttt__loops_join(&p->kept, 3);
     ttt__loops_join(&p->summed, 3);
@@ -3573,7 +3575,7 @@ static void ttt__product_merge(ttt__product *p) {
     ttt__gemm *g = &p->one;
     ttt__loops *k = &p->kept, *s = &p->summed;
     bool no_sum = s->n == 1 && s->size[0] == 1;
-    if (no_sum && k->n == 1 && k->stride[1][0] == 0 && k->stride[2][0] == 0 && g->a_col == 1 && k->stride[0][0] == g->m * g->a_row) {
+    if (no_sum && k->n == 1 && k->stride[1][0] == 0 && k->stride[2][0] == g->m * g->init_row && g->a_col == 1 && k->stride[0][0] == g->m * g->a_row) {
         g->m *= k->size[0];
         k->size[0] = 1;
     }
@@ -3583,7 +3585,7 @@ static void ttt__product_merge(ttt__product *p) {
     }
 }
 
-// y = init + op(a) op(b) for whole tensors; init: NULL (zero), a bias tensor, or y itself (add to it).
+// y = init + op(a) op(b) for whole tensors; init: NULL (zero), a row or a matrix that is broadcast, or y itself (add to it).
 static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *b, bool ta, bool tb,
                              const ttt_tensor *init, ttt_tensor *y) {
     int ra = a->shape.rank, rb = b->shape.rank;
@@ -3596,8 +3598,9 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     p.c = c;
     p.one = one;
     p.c_step = one.m * one.c_row;
-    if (init == y) p.one.init_row = p.one.c_row;
-    ttt__product_loops(&p, a, b, init == y ? NULL : init, y->shape);
+    bool matrix = init == y || (init && init->shape.rank >= 2 && init->shape.dim[init->shape.rank - 2] > 1);
+    if (matrix) p.one.init_row = p.one.c_row;
+    ttt__product_loops(&p, a, b, init, y->shape);
     if (ttt__loops_count(&p.kept, p.kept.n) == 0) {  // a sum over no products
         memset(y->data, 0, (size_t)y->size * sizeof *y->data);
         return;
@@ -3694,8 +3697,7 @@ typedef struct ttt__transposed {
 
 static int64_t ttt__matmul_flops(const ttt_tensor *y) {
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
-    bool ta = y->op == &ttt__op_matmul && t->a;
-    int64_t k = A->shape.dim[A->shape.rank - (ta ? 2 : 1)], m = A->shape.dim[A->shape.rank - (ta ? 1 : 2)];
+    int64_t k = A->shape.dim[A->shape.rank - (t->a ? 2 : 1)], m = A->shape.dim[A->shape.rank - (t->a ? 1 : 2)];
     int64_t n = y->shape.dim[y->shape.rank - 1];
     ttt_shape all;
     ttt__broadcast_shape(ttt__lead(A->shape, 2), ttt__lead(B->shape, 2), &all);
@@ -3761,25 +3763,32 @@ ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool
 }
 ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) { return ttt_matmul_t(c, a, b, false, false); }
 
-FORWARD(affine) { ttt__product_run(c, A, B, false, false, y->in[2], y); }
-RULE(affine) {
-    if (d[0]) d[0] = ttt_matmul_to(c, g, B, false, true, A->shape);
-    if (d[1]) d[1] = ttt_matmul_to(c, A, g, true, false, B->shape);
+FORWARD(matmul_add) {
+    const ttt__transposed *t = (const ttt__transposed *)y->arg;
+    ttt__product_run(c, A, B, t->a, t->b, y->in[2], y);
+}
+RULE(matmul_add) {
+    ttt__matmul_rule(c, y, g, d);
     if (d[2]) d[2] = ttt__fit(c, g, y->in[2]);
 }
-ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
-    ttt_tensor *in[3] = { x, w, b };
+static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add) {
+    ttt__transposed t = { ta, tb };
+    ttt_tensor *in[3] = { a, b, add };
     ttt_shape s, all;
-    if (!ttt__operands(c, "affine", in, 3)) return &c->empty;
-    if (!ttt__product_shape(c, "affine", x, w, false, false, &s)) return &c->empty;
-    bool row = b->shape.rank == 1 || (b->shape.rank >= 2 && b->shape.dim[b->shape.rank - 2] == 1);
-    if (!row || b->shape.dim[b->shape.rank - 1] != s.dim[s.rank - 1] || !ttt__broadcast_shape(s, b->shape, &all) || !ttt_shape_equal(s, all)) {
+    if (!ttt__operands(c, call, in, 3)) return &c->empty;
+    if (!ttt__product_shape(c, call, a, b, ta, tb, &s)) return &c->empty;
+    bool wide = add->shape.rank > 0 && add->shape.dim[add->shape.rank - 1] == s.dim[s.rank - 1];
+    if (!wide || !ttt__broadcast_shape(s, add->shape, &all) || !ttt_shape_equal(s, all)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "affine: a bias of shape %s for a product of shape %s; (n) or (...,1,n) expected",
-                        ttt_shape_text(b->shape, t0), ttt_shape_text(s, t1));
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or (...,m,n) expected", call,
+                        ttt_shape_text(add->shape, t0), ttt_shape_text(s, t1));
     }
-    return ttt_apply(c, &ttt__op_affine, in, 3, s, NULL, 0);
+    return ttt_apply(c, &ttt__op_matmul_add, in, 3, s, &t, sizeof t);
 }
+ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add) {
+    return ttt__product_add(c, "matmul_add", a, b, ta, tb, add);
+}
+ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) { return ttt__product_add(c, "affine", x, w, false, false, b); }
 
 // ---- [15] THE WALK BACKWARDS ---------------------------------------------------------------------
 // What a gradient taken without TTT_RECORD is on the tape: something that came from y, but whose way
