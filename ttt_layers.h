@@ -1607,6 +1607,7 @@ typedef struct ttt__rule_of {
     ttt_tensor *keep, *momentum;    // logarithms of what is kept of the weights and of the velocity; NULL: no such
     bool causal;
     int64_t chunk;
+    bool leaves;                    // the weights after the last chunk are wanted
 } ttt__rule_of;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
 // the chunk) after it; all at once 1/N.
@@ -1646,9 +1647,9 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, 
     a->end_keep = ttt__last_row(c, v);
 }
 
-// The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if they are wanted.
+// The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, bool wanted, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
     int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
@@ -1662,7 +1663,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, bool wanted, cons
         ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
-        if (wanted || !r->causal || i + 1 < n_chunks) ttt__memory_write(c, m, &a, x, g);
+        if (r->leaves || !r->causal || i + 1 < n_chunks) ttt__memory_write(c, m, &a, x, g);
         if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(c, m, qc, &p[QX * n_chunks]);
         p[KX * n_chunks] = x[m->layers - 1];
         p[G * n_chunks] = g[m->layers - 1];
@@ -1722,11 +1723,11 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     int64_t h = d->dim / d->heads;
     ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
     ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__rule_of rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16) };
+    ttt__rule_of rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
     if (d->unmask) d->unmask->equals = d->mixer->learner == &ttt_learner_linear ? "linear attention whose values are the learner's errors" :
                                        "linear attention on the features of the learner's hidden layer, whose values are its errors";
-    ttt_tensor *y = ttt__memory_run(c, &m, losses != NULL, &rule, q, k, label, d->unmask);
+    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
     return ttt_matmul(c, ttt_layer_norm(c, w + TTT__TTT_POST, ttt_join_heads(c, y)), w[TTT__TTT_O]);
@@ -1772,11 +1773,11 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
     ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
-                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16) };
+                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
     if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
-    ttt_tensor *y = ttt__memory_run(c, &m, losses != NULL, &rule, in[0], in[1], label, d->unmask);
+    ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
     if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);

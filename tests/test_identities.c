@@ -156,7 +156,7 @@ static void unrestricted_attention_is_self_attention(void) {
 // A linear learner without norm, from W0 = 0, whose gradients simply add up: no decay, no velocity.
 static ttt_tensor *learner_from_zero(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *rate, int64_t chunk) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { rate, ttt_zeros(c, rate->shape), ttt_full(c, rate->shape, -1e9), true, chunk };
+    ttt__rule_of rule = { rate, ttt_zeros(c, rate->shape), ttt_full(c, rate->shape, -1e9), true, chunk, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 static ttt_tensor *one_descent(ttt_ctx *c, ttt_tensor *const *x) { return learner_from_zero(c, x, ttt_full(c, x[3]->shape, 1), N); }
@@ -205,7 +205,7 @@ static ttt_tensor *gated_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__
 // TTT-Linear, mini-batches of one token, no norm and so no residual, W0 = 0
 static ttt_tensor *ttt_linear(ttt_ctx *c, ttt_tensor *const *x, int64_t mini_batch) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, mini_batch };
+    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 static ttt_tensor *ttt_linear_1(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 1); }
@@ -231,7 +231,7 @@ static ttt__memory memory(ttt_tensor *const *x, bool mlp, bool norm) {
 }
 static ttt_tensor *dual(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm) {
     ttt__memory m = memory(x, mlp, norm);
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 3 };
+    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 3, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 // Every token's own weights, from gradients that the tape takes: W_i = W - 1/(i+1) sum over k <= i of rate_k grad_k.
@@ -307,7 +307,7 @@ static ttt_tensor *all_pairs(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c,
 static ttt_tensor *first_step_missing(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c, x, 1); }
 
 // Momentum and decay: Titans' memory against what ttt_unmask says of it.
-static ttt__rule_of titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__rule_of){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk }; }
+static ttt__rule_of titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__rule_of){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk, false }; }
 static ttt_tensor *titans_in_chunks(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt__memory m = memory(x, true, true);
     ttt__rule_of rule = titans_rule(c, x, chunk);
@@ -380,7 +380,7 @@ static void absolute_error_gives_the_value_view_no_gradient(void) {
 // From W0 = 0 one step writes eta k^T v: a rate of 1/4 is the same as half of each view.
 static ttt_tensor *written(ttt_ctx *c, ttt_tensor *const *x, double rate, double of_k, double of_v) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N };
+    ttt__rule_of rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N, false };
     return ttt__memory_run(c, &m, &rule, x[0], ttt_scale(c, x[1], (ttt_real)of_k), ttt_scale(c, x[2], (ttt_real)of_v), NULL);
 }
 static ttt_tensor *quarter_rate(ttt_ctx *c, ttt_tensor *const *x) { return written(c, x, 0.25, 1, 1); }
