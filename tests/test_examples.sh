@@ -22,6 +22,7 @@ done_() {
 check "bench compiles" $CC -O2 -o "$tmp/bench" examples/bench.c -lm
 check "profile compiles" $CC -O2 -o "$tmp/profile" examples/profile.c -lm
 check "recall compiles" $CC -O2 -o "$tmp/recall" examples/recall.c -lm
+check "figure compiles" $CC -O2 -o "$tmp/figure" examples/figure.c -lm
 check "openmp compiles without OpenMP" $CC -O2 -o "$tmp/openmp_off" examples/openmp.c -lm
 openmp=no
 echo 'int main(void) { return 0; }' >"$tmp/empty.c"
@@ -40,6 +41,7 @@ for lesson in examples/0*.c; do
     check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
 done
 cd "$tmp" || exit 1
+check "the figure is drawn, and its inner loss falls" sh -c './figure | awk "{ good = \$1 == \"mttt_layer.svg:\" && \$9 + 0 > 0 && \$9 + 0 < \$4 + 0 } END { exit !good }" && grep -q "</svg>" mttt_layer.svg'
 
 # -- profile.c
 # A wrong call: exit status not 0, one line on stderr that has the words.
@@ -69,7 +71,7 @@ refuses "not divisible by .heads 5" --heads 5
 refuses "not divisible by .patch 5" --patch 5
 refuses "no/such" $quick --svg no/such.svg
 for mixer in $(./profile --help | sed -n 's/^mixers://p'); do
-    check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q -e '^affine  *forward .*%' -e '^matmul  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
+    check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q -e '^matmul_add  *forward .*%' -e '^matmul  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
     check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimiser $mixer.txt"
 done
 ./profile $quick --no-fused --rows 1000 >all.txt

@@ -75,14 +75,22 @@ for (let i = 0; i < 300; i++) {
 }
 times.sort((a, b) => a - b);
 report(times[75] < 10, 'an update of 64 tokens, 8 steps, an MLP and a norm takes ' + times[75].toFixed(1) + ' ms');
+const samples = [];
+for (const way of [[24, 1, 0.5, 1, 0, 0, 0], [16, 2, 0.4, 3, 0, 1, 0.5], [8, 1, 0.3, 2, 1, 0, 1]]) {
+  w.update(...way);
+  for (let which = 0; which < 3; which++) samples.push(...numbers(which, way[0] * 16));
+}
+fs.writeFileSync(process.argv[3], JSON.stringify(samples));
 report(w.memory.buffer.byteLength === size || w.memory.buffer.byteLength < 32e6, 'memory does not grow');
 EOF
 module() {  # module WHICH FILE
-    node "$tmp/module.js" "$2" >"$tmp/module.txt" 2>"$tmp/module.err" || echo "FAIL the module ran to its end: $(grep -m 1 Error "$tmp/module.err")" >>"$tmp/module.txt"
+    node "$tmp/module.js" "$2" "$2.numbers" >"$tmp/module.txt" 2>"$tmp/module.err" || echo "FAIL the module ran to its end: $(grep -m 1 Error "$tmp/module.err")" >>"$tmp/module.txt"
     sed -e "s/^ok   /&$1: /" -e "s/^FAIL /&$1: /" "$tmp/module.txt"
     passed=$((passed + $(grep -c '^ok ' "$tmp/module.txt"))) failed=$((failed + $(grep -c '^FAIL ' "$tmp/module.txt")))
 }
-if have node && node -e 'process.exit(process.versions.node.split(".")[0] < 18 ? 1 : 0)'; then module "the page" "$page"
+if have node && node -e 'process.exit(process.versions.node.split(".")[0] < 18 ? 1 : 0)'; then
+    cp "$page" "$tmp/page.html"
+    module "the page" "$tmp/page.html"
 else skip "what the module computes" "node 18 or newer is not installed"; fi
 
 # -- built anew
@@ -91,7 +99,12 @@ void *f(void) { return malloc(1); }' >"$tmp/wasi.c"
 if have clang && clang --target=wasm32-wasi -mexec-model=reactor "$tmp/wasi.c" -o "$tmp/wasi.wasm" 2>/dev/null; then
     check "it can be built, without a warning" sh -c 'sh examples/web/build.sh "$1" 2>&1 >/dev/null | grep . && exit 1; test -s "$1"' sh "$tmp/index.html"
     check "and has at most 150 kB then" whole "$tmp/index.html"
-    if have node; then module "built anew" "$tmp/index.html"; fi
+    if have node; then
+        module "built anew" "$tmp/index.html"
+        check "the page's numbers are those of the headers as they are (else: sh examples/web/build.sh)" node -e '
+            const [a, b] = process.argv.slice(1).map(f => JSON.parse(require("fs").readFileSync(f)));
+            process.exit(a.length === b.length && a.every((v, i) => Math.abs(v - b[i]) <= 1e-4 * (1 + Math.abs(b[i]))) ? 0 : 1)' "$tmp/page.html.numbers" "$tmp/index.html.numbers"
+    fi
 else
     skip "build.sh" "clang cannot compile for WASI"
 fi
@@ -113,6 +126,51 @@ look_once() {
     timeout 120 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$tmp/profile" --enable-logging=stderr --virtual-time-budget=5000 \
         --window-size="$1" --dump-dom "file://$page#$2" >"$tmp/dom.html" 2>"$tmp/log"
 }
+# The page with a hand on its controls: it moves them off the special case and back, says the difference after each move,
+# and how many updates a second it gets when it moves a slider all the time, in the most expensive setting.
+cat >"$tmp/hand.js" <<'EOF'
+<script>
+const moves = [['steps', 3], ['steps', 1], ['w0', 0.5], ['w0', 0], ['mlp', 1], ['mlp', 0], ['norm', 1], ['norm', 0], ['n', 64], ['eta', 0.3], ['steps', 8], ['back']];
+const frame = () => new Promise(requestAnimationFrame);
+const move = (id, v) => {
+  $(id).value = v;
+  $(id).dispatchEvent(new Event('input', { bubbles: true }));
+};
+(async () => {
+  while ($('difference').textContent === '…') await frame();
+  for (const [id, v] of moves) {
+    if (v === undefined || $(id).type === 'checkbox') $(id).click();
+    else move(id, v);
+    await frame();
+    await frame();
+    console.log('moved ' + id + (v === undefined ? '' : ' ' + v) + ': ' + $('difference').textContent);
+  }
+  for (const id of ['mlp', 'norm']) $(id).click();
+  move('steps', 8);
+  let n = 0;
+  const begin = performance.now();
+  for (; performance.now() - begin < 2000; n++) {
+    move('eta', n % 2 ? 0.3 : 0.35);
+    await frame();
+  }
+  console.log('moved at ' + (n / (performance.now() - begin) * 1000).toFixed(0) + ' updates a second');
+})();
+</script>
+EOF
+cat "$page" "$tmp/hand.js" >"$tmp/moved.html"
+move_all() {  # in true time: for each frame the browser must draw
+    "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$tmp/profile" --enable-logging=stderr --remote-debugging-port=0 --window-size="$1" "file://$tmp/moved.html" >/dev/null 2>"$tmp/log" &
+    for i in $(seq 60); do
+        grep -q 'moved at' "$tmp/log" && break
+        sleep 1
+    done
+    kill $!
+    wait $! 2>/dev/null
+    sed -n 's/.*CONSOLE.*"moved \([^"]*\)".*/\1/p' "$tmp/log" >"$tmp/moves"
+}
+after() {  # after MOVE LOW HIGH: the difference it left
+    awk -F': ' -v move="$1" -v low="$2" -v high="$3" '$1 == move && $2 + 0 > 0 && $2 + 0 >= low && $2 + 0 <= high { good = 1 } END { exit !good }' "$tmp/moves"
+}
 says() { sed -n 's/.*id="difference"[^>]*>\([^<]*\)<.*/\1/p' "$tmp/dom.html"; }
 within() { says | awk -v low="$1" -v high="$2" '{ good = NF == 1 && $1 + 0 > 0 && $1 + 0 >= low && $1 + 0 <= high } END { exit !good }'; }
 if [ -n "$browser" ]; then
@@ -125,6 +183,10 @@ if [ -n "$browser" ]; then
             look $size "$way"
             check "$size: $way shows a difference of $(says)" within 1e-3 1e9
         done
+        move_all $size
+        for move in "steps 3" "w0 0.5" "mlp 1" "norm 1" "steps 8"; do check "$size: moved: $(grep "^$move:" "$tmp/moves")" after "$move" 1e-3 1e9; done
+        for move in "steps 1" "w0 0" "mlp 0" "norm 0" back; do check "$size: moved back: $(grep "^$move:" "$tmp/moves")" after "$move" 0 2e-6; done
+        check "$size: moved $(grep "^at " "$tmp/moves"), at least 20" sh -c '[ "$(sed -n "s/^at \([0-9]*\) .*/\1/p" "$1")" -ge 20 ]' sh "$tmp/moves"
         timeout 120 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$tmp/profile" --virtual-time-budget=5000 \
             --window-size=$size --screenshot="$tmp/shot.png" "file://$page" >/dev/null 2>&1
         check "$size: a picture of it" test -s "$tmp/shot.png"
