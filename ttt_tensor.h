@@ -826,13 +826,13 @@ INLINE VEC KN(sub)(VEC a, VEC b) { return a - b; }
 INLINE VEC KN(mul)(VEC a, VEC b) { return a * b; }
 INLINE VEC KN(div)(VEC a, VEC b) { return a / b; }
 
-// The first n < LANES elements of a vector; the others are zero.
-INLINE VEC KN(load_part)(const ttt_real *p, int64_t n) {
+// The first n < LANES elements of a vector; the others are zero. Once a row, hence not compiled into each that wants it.
+RARE VEC KN(load_part)(const ttt_real *p, int64_t n) {
     ttt_real x[LANES] = { 0 };
     for (int64_t i = 0; i < n; i++) x[i] = p[i];
     return KN(load)(x);
 }
-INLINE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
+RARE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
     ttt_real x[LANES];
     KN(store)(x, v);
     for (int64_t i = 0; i < n; i++) p[i] = x[i];
@@ -1291,6 +1291,7 @@ static const ttt__kernels KN(table) = {
 #define NUM(x) ((ttt_real)(x))
 #define KERNEL static TTT__PASTE(TTT__TARGET_, TTT__SET)
 #define INLINE static TTT__INLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
+#define RARE static TTT__NOINLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
 #define TTT__SET scalar
 #include TTT__KERNEL_FILE
 #undef TTT__SET
@@ -1328,6 +1329,7 @@ static const ttt__kernels KN(table) = {
 #undef NUM
 #undef KERNEL
 #undef INLINE
+#undef RARE
 
 // ==================================================================================================
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -1383,12 +1385,14 @@ extern "C" {
 #if defined(__clang__)
 #define TTT__UNROLL _Pragma("clang loop unroll(full)")
 #define TTT__INLINE inline __attribute__((always_inline))
+#define TTT__NOINLINE __attribute__((noinline))
 #define TTT__UNUSED __attribute__((unused))
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
 #define TTT__FMA
 #elif defined(__GNUC__)
 #define TTT__UNROLL _Pragma("GCC unroll 16")  // TTT__MAX_ROWS: no such loop is longer
 #define TTT__INLINE inline __attribute__((always_inline))
+#define TTT__NOINLINE __attribute__((noinline))
 #define TTT__UNUSED __attribute__((unused))
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
 #ifdef __STRICT_ANSI__  // with -std=c99 and the like GCC does not fuse a*b + c unless told so
@@ -1399,6 +1403,7 @@ extern "C" {
 #else
 #define TTT__UNROLL
 #define TTT__INLINE inline
+#define TTT__NOINLINE
 #define TTT__UNUSED
 #define TTT__PREFETCH(p) ((void)(p))
 #define TTT__FMA
