@@ -1002,12 +1002,13 @@ INLINE VEC KN(deviation2)(const ttt_real *a, int64_t i, int64_t n, VEC mean) {
     return d * d;
 }
 KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centred, ttt_real *mean, ttt_real *r) {
-    *mean = centred ? NUM(KN(sum)(n, a) / (double)n) : 0;
+    double share = 1 / (double)n;  // beforehand: a division at the end of a sum would be waited for
+    *mean = centred ? NUM(KN(sum)(n, a) * share) : 0;
     VEC m = KN(splat)(*mean);
 #define TERM(i, n) KN(deviation2)(a, i, n, m)
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
-    *r = NUM(1 / sqrt(sum / (double)n + eps));
+    *r = NUM(1 / sqrt(sum * share + eps));
 }
 KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centred) {
     ttt_real mean, r;
