@@ -3,7 +3,8 @@
 //     cc -O2 -o figure examples/figure.c -lm && ./figure        # writes mttt_layer.svg
 //
 // The coloured squares are numbers (blue below zero, red above): a sequence of 8 tokens, 8 wide, and what one head of
-// an MTTT layer makes of it in 4 inner steps. The steps are those of lesson 3, without biases and layer norm.
+// an MTTT layer makes of it in 4 inner steps, of which the picture of the inner loop shows the second. The steps are
+// those of lesson 3, without biases and layer norm.
 #define TTT_IMPLEMENTATION
 #include "../ttt_layers.h"
 #include <math.h>
@@ -16,7 +17,7 @@ enum { N = 8, D = 8, H = 2, T = 4, CELL = 9 };
 
 // ---- the layer -----------------------------------------------------------------------------------
 typedef struct {
-    ttt_tensor *x, *k, *r, *q, *y, *W0, *W;  // (N,D) (N,h) (N,D) (N,h) (N,D) (h,h) (h,h)
+    ttt_tensor *x, *k, *r, *q, *y, *W0, *W1, *W;  // (N,D) (N,h) (N,D) (N,h) (N,D), and the model at step 0, 1 and T, (h,h)
     double loss[T + 1];
 } layer;
 
@@ -31,12 +32,13 @@ static layer run(ttt_ctx *c) {
     l.k = ttt_matmul(c, l.x, phi);
     l.q = ttt_matmul(c, l.x, psi);
     for (int t = 0; t <= T; t++) {
-        l.r = ttt_matmul(c, ttt_matmul(c, l.k, l.W), decode);
-        ttt_tensor *loss = ttt_scale(c, ttt_mse(c, l.r, l.x), (ttt_real)D / 2), *slope;  // mean over tokens of |r - x|^2 / 2
+        ttt_tensor *r = ttt_matmul(c, ttt_matmul(c, l.k, l.W), decode);
+        if (t == 1) l.W1 = l.W, l.r = r;
+        ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, l.x), (ttt_real)H / 2), *slope;  // mean over tokens of |r - x|^2 / 2h
         l.loss[t] = (double)ttt_item(loss);
         if (t == T) break;
         ttt_grad(c, loss, &l.W, 1, &slope, TTT_FIRST_ORDER);
-        l.W = ttt_sub(c, l.W, ttt_scale(c, slope, (ttt_real)0.1));
+        l.W = ttt_sub(c, l.W, ttt_scale(c, slope, (ttt_real)0.4));
     }
     l.y = ttt_matmul(c, ttt_matmul(c, l.q, l.W), output);
     return l;
@@ -74,7 +76,7 @@ static void numbers(double x, double y, const ttt_tensor *m, const char *colour)
 // The inner loss, one bar for each number of steps taken.
 static void bars(double left, double bottom, const double *loss) {
     for (int t = 0; t <= T; t++) {
-        double height = 56 * loss[t] / loss[0];
+        double height = 48 * loss[t] / loss[0];
         fprintf(svg, "<rect x='%g' y='%g' width='13' height='%g' fill='%s'/>\n", left + 17 * t, bottom - height, height, INNER);
         fprintf(svg, "<text x='%g' y='%g' text-anchor='middle' font-size='11' fill='#555'>%d</text>\n", left + 17 * t + 6.5, bottom + 13, t);
         if (t == 0 || t == T) fprintf(svg, "<text x='%g' y='%g' text-anchor='middle' font-size='11' fill='#333'>%.2f</text>\n", left + 17 * t + 6.5, bottom - height - 4, loss[t]);
@@ -89,7 +91,7 @@ static void draw(const layer *l) {
     fprintf(svg, "</defs>\n");
     frame(8, 8, 884, 544, OUTER, "#fffcf8");
     frame(142, 50, 738, 222, INNER, "#f1f6fd");
-    text(22, 34, "font-size='16' fill='" OUTER "'", "outer loop: the training of the whole network, with labels");
+    text(22, 34, "font-size='16' fill='" OUTER "'", "outer loop: the training of the whole network, with labels; absent in use");
     text(156, 74, "font-size='16' fill='" INNER "'", "inner loop: T steps on this sequence, whenever the layer reads one, without labels");
 
     numbers(X, (LEARN + USE) / 2, l->x, "#666");
@@ -100,19 +102,21 @@ static void draw(const layer *l) {
     arrow("#666", "M222 150H240");
     numbers(K, LEARN, l->k, "#666");
     arrow("#666", "M284 150H350");
-    numbers(MODEL, LEARN, l->W, INNER);
-    label(MODEL, LEARN - 30, "the model W");
+    numbers(MODEL, LEARN, l->W1, INNER);
+    label(MODEL, LEARN - 28, "the model W");
     arrow("#666", "M396 150H458");
     function(494, LEARN, "decode", "give back");
     arrow("#666", "M526 150H548");
     numbers(R, LEARN, l->r, "#666");
     label(R, LEARN + 54, "r: is it x?");
-    arrow("#666", "M632 150H690");
-    bars(704, LEARN + 28, l->loss);
-    label(746, LEARN - 48, "inner loss |r − x|²/2");
-    label(746, LEARN + 58, "after t steps");
-    arrow(INNER, "M746 214V240H375V176");
-    text(575, 258, "text-anchor='middle' font-size='15' fill='" INNER "'", "W ← W − η ∂loss/∂W");
+    arrow("#666", "M632 150H680");
+    arrow("#666", "M70 150V90H716V104");
+    text(100, 85, "font-size='13' fill='#333'", "x");
+    fprintf(svg, "<rect x='684' y='108' width='186' height='112' rx='6' fill='#fff' stroke='#666' stroke-width='1.4'/>\n");
+    label(777, 126, "loss: mean of |r − x|²/2h");
+    bars(735, 196, l->loss);
+    arrow(INNER, "M777 220V243H384V176");
+    text(580, 262, "text-anchor='middle' font-size='15' fill='" INNER "'", "W ← W − <tspan fill='" OUTER "'>η</tspan> ∂loss/∂W");
 
     text(232, 312, "text-anchor='end' font-size='13' fill='" OUTER "'", "W is born: W₀");
     numbers(K, 307, l->W0, OUTER);
@@ -123,7 +127,8 @@ static void draw(const layer *l) {
     numbers(K, USE, l->q, "#666");
     arrow("#666", "M284 395H350");
     numbers(MODEL, USE, l->W, INNER);
-    arrow(INNER, "M384 176V372");
+    arrow(INNER, "M366 176V372");
+    text(374, 312, "font-size='13' fill='" INNER "'", "after T steps");
     label(MODEL + 2, USE + 36, "what it has learned");
     text(MODEL, USE + 53, "text-anchor='middle' font-size='13' fill='" INNER "'", "is asked, and forgotten");
     arrow("#666", "M396 395H458");
@@ -135,9 +140,11 @@ static void draw(const layer *l) {
     fprintf(svg, "<rect x='702' y='365' width='172' height='60' rx='6' fill='#fff' stroke='#666' stroke-width='1.4'/>\n");
     label(788, 391, "the rest of the network,");
     label(788, 410, "its loss on the labels");
-    arrow(OUTER, "M788 425V500H190V454");
-    text(490, 520, "text-anchor='middle' font-size='15' fill='" OUTER "'", "outer gradient: back through output, the T inner steps and the views");
-    text(490, 541, "text-anchor='middle' font-size='15' fill='" OUTER "'", "it trains what is orange: φ, ψ, decode, output, W₀ (and η)");
+    arrow(OUTER, "M788 425V510H400");
+    text(594, 502, "text-anchor='middle' font-size='15' fill='" OUTER "'", "outer gradient, through the T inner steps");
+    frame(30, 482, 366, 56, OUTER, "#fdf1e3");
+    text(213, 506, "text-anchor='middle' font-size='15'", "trained: all that is orange,");
+    text(213, 526, "text-anchor='middle' font-size='15'", "φ, ψ, decode, output, W₀ (and, if asked, η)");
     fprintf(svg, "</svg>\n");
 }
 
