@@ -3474,6 +3474,11 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
     bool strided = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0, large = g->k * g->n > 1 << 20;
     bool pack = g->bf16 || g->b_col != 1 || g->m > 1024 || (g->m >= 96 && (narrow || strided || large));
     int64_t blocks = TTT__MAX(1, (g->k + TTT__KC - 1) / TTT__KC);
+    bool one_panel = g->m <= TTT__MC && g->n <= kern->lanes * kern->tile_cols && g->n % kern->lanes == 0;
+    if (one_panel && blocks == 1 && !pack) {  // most small products, over in 300 ns: the loops would take 20 of them
+        ttt__panel(kern, g, g->m, g->n, g->n, NULL);
+        return;
+    }
     for (int64_t j = 0; j < g->n; j += TTT__NC)
         for (int64_t b = 0; b < blocks; b++) {
             int64_t from = g->k * b / blocks, to = g->k * (b + 1) / blocks;
