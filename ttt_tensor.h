@@ -3435,13 +3435,14 @@ static void ttt__panel(const ttt__kernels *kern, const ttt__gemm *g, int64_t m, 
     }
 }
 
-// A block of at most KC terms: all panels of at most NC columns, all rows. The first MC rows pack each
-// panel, those behind find it packed.
+// A block of at most KC terms: all panels of at most NC columns, all rows, in blocks of about MC. The first of them
+// packs each panel, those behind find it packed.
 static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool pack, ttt_real *workspace) {
     int64_t lanes = kern->lanes, panel = lanes * kern->tile_cols;
     ttt_real *edge = workspace + TTT__KC * (TTT__NC + TTT__NR_MAX), *wide = edge + TTT__MAX_ROWS * TTT__NR_MAX;
-    for (int64_t i = 0; i < g->m; i += TTT__MC) {
-        int64_t m = TTT__MIN(TTT__MC, g->m - i);
+    int64_t blocks = TTT__MAX(1, (g->m + TTT__MC / 2) / TTT__MC);
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t i = g->m * b / blocks, m = g->m * (b + 1) / blocks - i;
         for (int64_t j = 0; j < g->n; j += panel) {
             int64_t n = TTT__MIN(panel, g->n - j), width = (n + lanes - 1) / lanes * lanes;
             ttt__gemm p = *g;
@@ -3475,8 +3476,14 @@ static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real
     bool pack = g->bf16 || g->b_col != 1 || g->m > 1024 || (g->m >= 96 && (narrow || strided || large));
     int64_t blocks = TTT__MAX(1, (g->k + TTT__KC - 1) / TTT__KC);
     bool one_panel = g->m <= TTT__MC && g->n <= kern->lanes * kern->tile_cols && g->n % kern->lanes == 0;
-    if (one_panel && blocks == 1 && !pack) {  // most small products, over in 300 ns: the loops would take 20 of them
-        ttt__panel(kern, g, g->m, g->n, g->n, NULL);
+    if (one_panel && blocks == 1 && !g->bf16) {  // most small products, over in 300 ns: the loops would take 20 of them
+        ttt__gemm p = *g;
+        if (pack) {
+            ttt__pack(kern, g, g->n, g->n, workspace, NULL);
+            p.b = workspace;
+            p.b_row = g->n;
+        }
+        ttt__panel(kern, &p, g->m, g->n, g->n, NULL);
         return;
     }
     for (int64_t j = 0; j < g->n; j += TTT__NC)
