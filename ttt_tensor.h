@@ -3470,7 +3470,7 @@ static bool ttt__gemm_row(const ttt__kernels *kern, const ttt__gemm *g) {
 }
 
 static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real *workspace) {
-    if (ttt__gemm_row(kern, g)) return;
+    if (g->m == 0 || g->n == 0 || ttt__gemm_row(kern, g)) return;  // none: more threads than rows or columns
     bool narrow = kern->lanes * kern->tile_cols < TTT__NR_MAX && g->k * g->n > 1 << 13;
     bool strided = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0, large = g->k * g->n > 1 << 20;
     bool pack = g->bf16 || g->b_col != 1 || g->m > 1024 || (g->m >= 96 && (narrow || strided || large));

@@ -91,7 +91,7 @@ static void draw(const layer *l) {
     fprintf(svg, "</defs>\n");
     frame(8, 8, 884, 544, OUTER, "#fffcf8");
     frame(142, 50, 738, 222, INNER, "#f1f6fd");
-    text(22, 34, "font-size='16' fill='" OUTER "'", "outer loop: the training of the whole network, with labels; absent in use");
+    text(22, 34, "font-size='16' fill='" OUTER "'", "outer loop, with labels: trains all that is orange, and is absent in use");
     text(156, 74, "font-size='16' fill='" INNER "'", "inner loop: T steps on this sequence, whenever the layer reads one, without labels");
 
     numbers(X, (LEARN + USE) / 2, l->x, "#666");
@@ -103,7 +103,7 @@ static void draw(const layer *l) {
     numbers(K, LEARN, l->k, "#666");
     arrow("#666", "M284 150H350");
     numbers(MODEL, LEARN, l->W1, INNER);
-    label(MODEL, LEARN - 28, "the model W");
+    label(MODEL, LEARN - 28, "W after step 1");
     arrow("#666", "M396 150H458");
     function(494, LEARN, "decode", "give back");
     arrow("#666", "M526 150H548");
@@ -135,7 +135,7 @@ static void draw(const layer *l) {
     function(494, USE, "output", "answer");
     arrow("#666", "M526 395H548");
     numbers(R, USE, l->y, "#666");
-    label(R, USE + 54, "y, the layer’s output");
+    label(R, USE + 54, "y, this head’s share");
     arrow("#666", "M632 395H698");
     fprintf(svg, "<rect x='702' y='365' width='172' height='60' rx='6' fill='#fff' stroke='#666' stroke-width='1.4'/>\n");
     label(788, 391, "the rest of the network,");
@@ -143,8 +143,8 @@ static void draw(const layer *l) {
     arrow(OUTER, "M788 425V510H400");
     text(594, 502, "text-anchor='middle' font-size='15' fill='" OUTER "'", "outer gradient, through the T inner steps");
     frame(30, 482, 366, 56, OUTER, "#fdf1e3");
-    text(213, 506, "text-anchor='middle' font-size='15'", "trained: all that is orange,");
-    text(213, 526, "text-anchor='middle' font-size='15'", "φ, ψ, decode, output, W₀ (and, if asked, η)");
+    text(213, 506, "text-anchor='middle' font-size='15'", "φ, ψ, decode, output, W₀ (and, if asked, η),");
+    text(213, 526, "text-anchor='middle' font-size='15'", "and the rest of the network");
     fprintf(svg, "</svg>\n");
 }
 
