@@ -1662,6 +1662,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
         ttt__shares_of a;
         ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
+        if (!ttt_ok(c)) break;
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
         if (r->leaves || !r->causal || i + 1 < n_chunks) ttt__memory_write(c, m, &a, x, g);
         if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(c, m, qc, &p[QX * n_chunks]);
