@@ -613,7 +613,10 @@ static void second_order_through_recomputed_fused_layers(void) {
             ttt_grad(c, weigh(c, ttt_square(c, first)), in, n, g[again], TTT_FIRST_ORDER);
         }
         CHECK(ttt_ok(c));
-        for (int j = 0; j < n && ttt_ok(c); j++) CHECK(ttt_max_abs_diff(g[0][j], g[1][j]) <= 1e-5 * largest(g[0][0]));
+        for (int j = 0; j < n && ttt_ok(c); j++) {
+            double scale = fmax(largest(g[0][0]), largest(g[0][j]));  // some are 0 but for rounding: a key's bias under a softmax
+            CHECK(ttt_max_abs_diff(g[0][j], g[1][j]) <= (DOUBLE ? 1e-13 : 1e-5) * scale);
+        }
         ttt_close(c);
     }
 }
