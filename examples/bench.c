@@ -368,14 +368,16 @@ static void run_vit(void *arg) {
     if (r->train) ttt_optimizer_step(r->c, r->o, ttt_softmax_loss(r->c, logits, r->target));
     ttt_release(r->c, m);
 }
-static void bench_vit(const struct layer *l, bool large, bool train) {
+static void bench_vit(const struct layer *l, bool large, int what) {
+    static const char *const name_of[] = { "infer", "train", "train_again" };  // the last computes blocks again for the gradient
+    bool train = what != 0;
     char name[80];
-    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32", train ? "train" : "infer");
+    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32", name_of[what]);
     if (!wanted(name)) return;
     enum { IMAGES = 32 };
     ttt_ctx *c = open_context();
     ttt_params p = { 0 };
-    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .mixer = mixer_of(l) };
+    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .recompute = what == 2, .mixer = mixer_of(l) };
     d.mixer.heads = 3;
     vit_run r = { .c = c, .train = train };
     int64_t labels[IMAGES];
@@ -405,7 +407,7 @@ static void layers_and_models(void) {
             for (int backward = 0; backward < 2; backward++) bench_layer("grow", &layers[l], length[n], 1, backward);
     for (int large = 0; large < 2; large++)
         for (int l = 0; l < N_MODEL_LAYERS; l++)
-            for (int train = 0; train < 2 && layers[l].steps == 1; train++) bench_vit(&layers[l], large, train);
+            for (int what = 0; what < 3 && layers[l].steps == 1; what++) bench_vit(&layers[l], large, what);
 }
 
 // ---- the command line ----------------------------------------------------------------------------
