@@ -158,9 +158,9 @@ static void load_folder(dataset *d, const char *dir) {
     if (d->train.height != d->train.width || d->test.height != d->train.height || d->test.width != d->train.width)
         die("%s: images are %d x %d and %d x %d; square images of one size expected", dir, d->train.height, d->train.width, d->test.height, d->test.width);
     d->name = dir;
-    d->steps = 2350;
+    d->steps = 7000;
     d->batch = 128;
-    d->lr = 2e-3;
+    d->lr = 3e-3;
 }
 
 static void draw_images(dataset *d) {
@@ -168,7 +168,7 @@ static void draw_images(dataset *d) {
     if (ttt_images_draw(2310, 0, 20000, &d->train, &err) != TTT_DATA_OK || ttt_images_draw(2310, 1000000, 5000, &d->test, &err) != TTT_DATA_OK)
         die("%s", err.text);
     d->name = "embedded";
-    d->steps = 2500;
+    d->steps = 3000;
     d->batch = 64;
     d->lr = 3e-3;
 }
