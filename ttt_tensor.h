@@ -907,19 +907,22 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
     KN(store)(x, v);
     return KN(load_part)(x, n);
 }
-// The sum of term(i, n) over a row, in four vectors, since each addition waits for the one before it;
-// closed into a double every 1024 elements, so that the error does not grow with the row.
+// The sum of term(i, n) over a row, in eight vectors: each addition waits four cycles for the one before
+// it, and two can begin in a cycle. Closed into a double every 1024 elements, so that the error does not
+// grow with the row.
 #ifndef TTT__ROW_SUM
-#define TTT__ROW_SUM(result, n, term)                                            \
-    double result = 0;                                                           \
-    for (int64_t begin = 0; begin < (n); begin += 1024) {                        \
-        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;        \
-        VEC acc[4] = { KN(splat)(0), KN(splat)(0), KN(splat)(0), KN(splat)(0) }; \
-        for (; i + 4 * LANES <= end; i += 4 * LANES)                             \
-            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES); \
-        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);           \
-        if (i < end) acc[0] += term(i, end - i);                                 \
-        result += KN(total)((acc[0] + acc[1]) + (acc[2] + acc[3]));              \
+#define TTT__ROW_SUM(result, n, term)                                                               \
+    double result = 0;                                                                              \
+    for (int64_t begin = 0; begin < (n); begin += 1024) {                                           \
+        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;                           \
+        VEC acc[8];                                                                                 \
+        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                              \
+        for (; i + 8 * LANES <= end; i += 8 * LANES)                                                \
+            TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);           \
+        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                              \
+        if (i < end) acc[0] += term(i, end - i);                                                    \
+        acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) + ((acc[4] + acc[5]) + (acc[6] + acc[7])); \
+        result += KN(total)(acc[0]);                                                                \
     }
 // A row in vectors, the last one perhaps not whole.
 #define TTT__ROW_EACH(n, term)                                 \
@@ -1005,7 +1008,8 @@ KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centred, 
     double share = 1 / (double)n;  // beforehand: a division at the end of a sum would be waited for
     *mean = centred ? NUM(KN(sum)(n, a) * share) : 0;
     VEC m = KN(splat)(*mean);
-#define TERM(i, n) KN(deviation2)(a, i, n, m)
+    const ttt_real *next = centred ? a + n : a;  // the second pass finds a row near, and has time to ask for the row after it
+#define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, m))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
     *r = NUM(1 / sqrt(sum * share + eps));
