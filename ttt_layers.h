@@ -1580,7 +1580,7 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     }
     return q;
 }
-// keep w + push v + x^T step; w or v NULL: zero; x NULL: a bias, whose input is 1
+// keep w + push v + x^T step; w NULL (and v with it) or v NULL: zero; x NULL: a bias, whose input is 1
 static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
     ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
     if (w && keep) w = ttt_mul(c, w, keep);

@@ -919,6 +919,10 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
         TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                              \
         for (; i + 8 * LANES <= end; i += 8 * LANES)                                                \
             TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);           \
+        if (i + 4 * LANES <= end) {  /* heads are often this narrow */                              \
+            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES);           \
+            i += 4 * LANES;                                                                         \
+        }                                                                                           \
         for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                              \
         if (i < end) acc[0] += term(i, end - i);                                                    \
         acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) + ((acc[4] + acc[5]) + (acc[6] + acc[7])); \

@@ -293,7 +293,6 @@ static void kernels(void) {
 }
 
 // ---- layer.*, grow.*: one token mixer, D = 384, H = 6 --------------------------------------------
-// The names and their arithmetic are those of the PyTorch and JAX timings in the README.
 static const struct layer {
     const char *name, *mixer;
     int steps;

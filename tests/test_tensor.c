@@ -1719,7 +1719,12 @@ typedef struct {
           ttt_matmul_to(c, l->batch, l->batch, true, false, TTT_SHAPE(192, 192)),                           \
           ttt_matmul_to(c, l->batch, ttt_broadcast(c, ttt_slice(c, x, 0, 0, 192), TTT_SHAPE(20, 192, 192)), \
                         false, false, TTT_SHAPE(35, 192)) }, 4, 0))                                         \
-    X(matmul_add, ttt_matmul_add(c, l->batch, ttt_slice(c, x, 0, 0, 192), false, false, l->row))                                \
+    X(matmul_add, ttt_concat(c, (ttt_tensor *[]){  /* added to: one row, one matrix, all of them; columns shared out */ \
+          ttt_matmul_add(c, l->batch, ttt_slice(c, x, 0, 0, 192), false, false, l->row),                   \
+          ttt_matmul_add(c, l->batch, ttt_slice(c, x, 0, 0, 192), false, false, ttt_slice(c, x, 0, 0, 35)), \
+          ttt_matmul_add(c, l->batch, ttt_slice(c, x, 0, 0, 192), false, false, l->batch),                 \
+          ttt_reshape(c, ttt_matmul_add(c, ttt_slice(c, x, 0, 0, 48), x, false, true,                      \
+                                        ttt_slice(c, ttt_reshape(c, x, TTT_SHAPE(192, 700)), 0, 0, 48)), TTT_SHAPE(5, 35, 192)) }, 4, 0)) \
     X(sum_to, ttt_add(c, ttt_sum_to(c, x, TTT_SHAPE(700, 1)),                                                \
                       ttt_add(c, ttt_sum_to(c, x, TTT_SHAPE(192)), ttt_sum(c, x))))                         \
     X(broadcast, ttt_broadcast(c, x, TTT_SHAPE(3, 700, 192)))                                         \
