@@ -2068,6 +2068,7 @@ static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
     ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
     return h;
 }
+// Called in a hundred places, and too large to be in each of them.
 static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
     ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
     ttt__gemm_run(s->k, &g, s->pack);

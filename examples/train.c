@@ -504,8 +504,19 @@ static void resume(run *r) {
     printf("resuming at step %lld of %.0f\n", (long long)(r->opt->updates + r->opt->skipped), r->o.steps);
 }
 
+// The folder, after those above it that are missing; what stands in the way of one shows in the last.
+static int make_folders(const char *path) {
+    char above[1200];
+    for (int i = 1; path[i] && i < (int)sizeof above; i++)
+        if (path[i] == '/') {
+            snprintf(above, sizeof above, "%.*s", i, path);
+            (void)!make_folder(above);
+        }
+    return make_folder(path);
+}
+
 static void open_output(run *r) {
-    if (make_folder(r->o.out) != 0 && errno != EEXIST) die("--out '%s': cannot make this folder: %s", r->o.out, strerror(errno));
+    if (make_folders(r->o.out) != 0 && errno != EEXIST) die("--out '%s': cannot make this folder: %s", r->o.out, strerror(errno));
     r->log = fopen(path_in(r, "log.jsonl"), "wb");
     if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path_in(r, "log.jsonl"), strerror(errno));
     for (int i = 0; i < r->h.n; i++) write_record(r->log, &r->h, i, (int)r->o.depth, r->inner_losses);

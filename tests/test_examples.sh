@@ -98,7 +98,8 @@ refuses "no/such" --study --tokens-max 256 --budget 0 --svg no/such.svg
 program=./bench
 ./bench --list >list.txt
 for case in peak.fma gemm.nn.1024x1024x1024 gemm.b6h.tn.64x64x196 gemv.nt.1x32000x768 kern.gelu kern.gelu.libm kern.adam layer.ttt_linT4.N1024.B8.fwdbwd \
-    layer.mttt_linGD4.N196.B1.fwd grow.softattn.N4096.B1.fwd vit.ttt_mlp.tiny224.train; do
+    layer.mttt_linGD4.N196.B1.fwd grow.softattn.N4096.B1.fwd vit.ttt_mlp.tiny224.train \
+    vit.softattn.small32.train_again; do
     check "bench has $case" grep -qx "$case" list.txt
 done
 cases='peak.fma,gemm.nn.16x64x64,gemm.b6h.*,kern.exp*,kern.adam,layer.*.N196.B1.*'

@@ -82,6 +82,7 @@ refuses "t10k-labels-idx1-ubyte" --data gone
 touch plainfile
 ./train $quick --out plainfile/sub >out.txt 2>err.txt
 check "refuses an --out that cannot be made" sh -c "[ $? -ne 0 ] && grep -q plainfile err.txt"
+check "makes the folders above --out" sh -c "./train $quick --out above/it/run >out.txt && test -s above/it/run/log.jsonl"
 
 for mixer in $(cat list.txt); do
     check "trains $mixer" sh -c "./train $quick --mixer $mixer --out m_$mixer >out.txt && grep -q 'test accuracy' out.txt"
