@@ -123,6 +123,9 @@ TTT_API ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tenso
 
 TTT_API ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D, int64_t hidden);
 TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);  // dense, GELU (tanh form), dense
+// x + mlp(layer_norm(x)): the second half of a transformer's block, x (...,D), as one op that keeps one number
+// of the hidden layer where the three would keep two, and D numbers less six times over
+TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x);
 
 TTT_API ttt_tensor **ttt_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
@@ -440,7 +443,7 @@ KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt
 // y = elu(y) + 1 in place; its derivative at x is 1 where y > 1, else y itself.
 INLINE void KN(elu1_part)(ttt_real *y, int64_t i, int64_t n) {
     VEC v = KN(part)(y, i, n);
-    KN(put)(y, i, n, KN(select)(v > NUM(0), v + NUM(1), KN(exp)(v, v)));
+    KN(put)(y, i, n, KN(select)(v > NUM(0), v + NUM(1), KN(exp_down)(v, v)));
 }
 KERNEL void KN(elu1)(int64_t n, ttt_real *y) {
 #define TERM(i, n) KN(elu1_part)(y, i, n)
@@ -463,8 +466,37 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 #undef TERM
 }
 
+// Layer norm of a row: y = x^ s + t, x^ = (x - mean) r. And back, with w = g s:
+//   dx += r (w - mean w - x^ mean(w x^));  ds += g x^;  dt += g
+KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y) {
+    ttt_real mean, r;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
+#define TERM(i, n) KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * r * KN(part)(s, i, n) + KN(part)(t, i, n))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real mean, ttt_real r, ttt_real *ds, ttt_real *dt, int64_t i, int64_t n, VEC *sum) {
+    VEC gv = KN(part)(g, i, n), gx = gv * ((KN(part)(x, i, n) - mean) * r), sv = KN(part)(s, i, n);  // beyond the row g is zero
+    sum[0] += gv * sv;
+    sum[1] += gx * sv;
+    KN(grow)(ds, i, n, gx);
+    KN(grow)(dt, i, n, gv);
+}
+KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt) {
+    VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
+    ttt_real mean, r;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
+#define TERM(i, n) KN(layer_norm_sums)(x, s, g, mean, r, ds, dt, i, n, sum)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    VEC w = KN(splat)(NUM(KN(total)(sum[0]) / (double)n)), wx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
+#define TERM(i, n) KN(grow)(dx, i, n, (KN(part)(g, i, n) * KN(part)(s, i, n) - w - (KN(part)(x, i, n) - mean) * r * wx) * r)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
 static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back),
-                                                    KN(row_max), KN(exp_sum), KN(softmax_back) };
+                                                    KN(row_max), KN(exp_sum), KN(softmax_back), KN(layer_norm), KN(layer_norm_back) };
 
 // ==================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -645,9 +677,14 @@ ttt_tensor **ttt_layer_norm_new(ttt_ctx *c, ttt_params *p, const char *prefix, i
     ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
     return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
 }
-ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
     ttt_tensor *z = ttt_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS, true);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
+}
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *norm, ttt_tensor *const *mlp);
+ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+    ttt_tensor *norm[2] = { scale, bias }, *y = ttt__normed_fused(c, x, norm, NULL);
+    return y ? y : ttt__layer_norm_tape(c, scale, bias, x);
 }
 ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_layer_norm_with(c, w[0], w[1], x); }
 
@@ -663,6 +700,13 @@ ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t 
 }
 ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
     return ttt_affine(c, ttt_gelu(c, ttt_affine(c, x, w[0], w[1])), w[2], w[3]);
+}
+static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x) {
+    return ttt_add(c, x, ttt_mlp(c, mlp, ttt__layer_norm_tape(c, norm[0], norm[1], x)));
+}
+ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x) {
+    ttt_tensor *y = ttt__normed_fused(c, x, norm, mlp);
+    return y ? y : ttt__residual_mlp_tape(c, norm, mlp, x);
 }
 
 ttt_tensor **ttt_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D) {
@@ -2018,6 +2062,8 @@ typedef struct ttt__layer_kernels {
     ttt_real (*row_max)(int64_t n, const ttt_real *a);
     double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift);
     void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum);
+    void (*layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y);
+    void (*layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt);
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_layers.h"
@@ -3625,6 +3671,185 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
     }
     return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
+}
+
+// -- layer norm, and with it the MLP of a block
+//     x^ = norm(x)     n = x^ s + t     [ z = n W_1 + b_1     a = gelu(z)     y = x + a W_2 + b_2 ]
+// The first two alone are the layer norm, y = n; all are ttt_residual_mlp. Rows go through in ranges of 96, whose hidden
+// numbers stay in the cache. For the way back z is kept; n and a are made again: they cost a hundredth of the products.
+enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
+enum { TTT__NORMED_S = 1, TTT__NORMED_T, TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2, TTT__NORMED_N };  // inputs behind x
+typedef struct ttt__normed_arg {
+    ttt_real *z;                     // (rows,M), if a gradient may be asked for
+} ttt__normed_arg;
+typedef struct ttt__normed {
+    ttt_ctx *c;
+    int64_t n, D, M;                 // rows, their length, hidden width (0: layer norm alone)
+    const ttt_real *x, *s, *t, *w1, *b1, *w2, *b2;
+    ttt_real *z, *y;
+    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and, twice, (RANGE_ROWS, M)
+    int64_t work_size;
+    // backward, the chunk of rows from `first`
+    int64_t first;
+    const ttt_real *dy;
+    ttt_real *w1_t, *w2_t;           // transposed
+    ttt_real *dx, *norm, *a, *dz;    // dx of all, the others of the chunk
+    ttt_real *part;                  // gradients of s and t, of each range: (ranges,2,D)
+} ttt__normed;
+
+static void ttt__normed_share_forward(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *m = (const ttt__normed *)arg;
+    ttt__hand hand = ttt__hand_of(m->c, thread);
+    for (int64_t share = begin; share < end; share++) {
+        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN(TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
+        ttt_real *norm = M ? m->work + thread * m->work_size : m->y + from * D, *a = norm + TTT__RANGE_ROWS * D, *z = m->z ? m->z + from * M : a;
+        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, m->x + (from + i) * D, m->s, m->t, norm + i * D);
+        if (!M) continue;
+        ttt__mul_init(&hand, rows, M, D, ttt__plain(norm, D), ttt__plain(m->w1, M), m->b1, 0, z, M);
+        hand.k->map[TTT__MAP_gelu](rows * M, z, a, 0);
+        ttt__gemm out = { rows, D, M, a, M, 1, m->w2, D, 1, m->b2, 0, m->y + from * D, D, NULL, { NULL, m->x + from * D, D } };
+        ttt__gemm_run(hand.k, &out, hand.pack);
+    }
+}
+
+// A range of the chunk: n, a and dz for the gradients of W_1 and W_2, which are sums over the chunk; and dx.
+static void ttt__normed_share_back(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *m = (const ttt__normed *)arg;
+    ttt__hand hand = ttt__hand_of(m->c, thread);
+    for (int64_t share = begin; share < end; share++) {
+        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN(TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
+        const ttt_real *x = m->x + from * D, *dy = m->dy + from * D, *g = dy;
+        ttt_real *ds = m->part + share * 2 * D, *dx = m->dx + from * D;
+        memset(ds, 0, (size_t)(2 * D) * sizeof *ds);
+        if (M) {
+            ttt_real *back = m->work + thread * m->work_size, *a1 = back + TTT__RANGE_ROWS * D, *dz = m->dz + local * M;
+            for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, x + i * D, m->s, m->t, m->norm + (local + i) * D);
+            hand.lk->gelu_all(rows * M, m->z + from * M, m->a + local * M, a1, NULL);
+            ttt__mul_set(&hand, rows, M, D, ttt__plain(dy, D), ttt__plain(m->w2_t, M), dz, M);
+            hand.k->zip[TTT__ZIP_mul](rows * M, dz, 1, a1, 1, dz);
+            ttt__mul_set(&hand, rows, D, M, ttt__plain(dz, M), ttt__plain(m->w1_t, D), back, D);
+            hand.k->zip[TTT__ZIP_add](rows * D, dx, 1, dy, 1, dx);
+            g = back;
+        }
+        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm_back(D, x + i * D, m->s, g + i * D, dx + i * D, ds, ds + D);
+    }
+}
+
+static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
+    memset(m, 0, sizeof *m);
+    m->c = c;
+    m->D = y->shape.dim[y->shape.rank - 1];
+    m->n = y->size / m->D;
+    m->x = y->in[0]->data;
+    m->s = y->in[TTT__NORMED_S]->data;
+    m->t = y->in[TTT__NORMED_T]->data;
+    m->z = ((const ttt__normed_arg *)y->arg)->z;
+    if (y->n_in < TTT__NORMED_N) return true;
+    m->M = y->in[TTT__NORMED_B1]->size;
+    m->w1 = y->in[TTT__NORMED_W1]->data;
+    m->b1 = y->in[TTT__NORMED_B1]->data;
+    m->w2 = y->in[TTT__NORMED_W2]->data;
+    m->b2 = y->in[TTT__NORMED_B2]->data;
+    m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
+    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    return !c->result;
+}
+
+static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__normed_arg *a = (ttt__normed_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__normed m;
+    if (y->size == 0) return;
+    if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
+        a->z = ttt__room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
+    if (ttt__normed_setup(&m, c, y)) {
+        m.y = y->data;
+        ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+static bool ttt__normed_back_room(ttt__normed *m) {
+    int64_t chunk = TTT__MIN(m->n, TTT__CHUNK_ROWS);
+    m->part = ttt__room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
+    if (!m->M) return !m->c->result;
+    m->w1_t = ttt__room_of(m->c, m->D * m->M, false);
+    m->w2_t = ttt__room_of(m->c, m->D * m->M, false);
+    m->norm = ttt__room_of(m->c, chunk * m->D, false);
+    m->a = ttt__room_of(m->c, chunk * m->M, false);
+    m->dz = ttt__room_of(m->c, chunk * m->M, false);
+    if (m->c->result) return false;
+    m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
+    m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);
+    return true;
+}
+
+// dw (m,n) += a^T b over the chunk's rows, by all threads; dbias += the rows of b.
+static void ttt__normed_weights(const ttt__normed *t, int64_t m, int64_t n, int64_t rows, const ttt_real *a, const ttt_real *b, ttt_real *dw, ttt_real *dbias) {
+    ttt__hand hand = ttt__hand_of(t->c, 0);
+    ttt_gemm_desc d = { 0 };
+    d.m = m, d.n = n, d.k = rows;
+    d.a = a, d.ta = true;
+    d.b = b;
+    d.y = dw, d.add = dw;
+    ttt_gemm(t->c, &d);
+    ttt__rows_add(&hand, rows, n, b, n, dbias);
+}
+
+static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_real *d[TTT__NORMED_N] = { NULL };
+    ttt__normed m;
+    for (int i = 0; i < y->n_in; i++) d[i] = ttt__gradient_room(c, y, into, add, i);
+    if (y->size > 0 && ttt__normed_setup(&m, c, y) && ttt__normed_back_room(&m)) {
+        m.dx = d[0];
+        m.dy = g->data;
+        for (; m.first < m.n; m.first += TTT__CHUNK_ROWS) {
+            int64_t rows = TTT__MIN(TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
+            ttt__parallel(c, -1, ranges, 1, ttt__normed_share_back, &m);
+            for (int64_t i = 0; i < 2 * ranges; i++) {
+                ttt_real *to = d[TTT__NORMED_S + i % 2];
+                c->k->zip[TTT__ZIP_add](m.D, to, 1, m.part + i * m.D, 1, to);
+            }
+            if (!m.M) continue;
+            ttt__normed_weights(&m, m.D, m.M, rows, m.norm, m.dz, d[TTT__NORMED_W1], d[TTT__NORMED_B1]);
+            ttt__normed_weights(&m, m.M, m.D, rows, m.a, m.dy + m.first * m.D, d[TTT__NORMED_W2], d[TTT__NORMED_B2]);
+        }
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    (void)y;
+    return ttt__layer_norm_tape(c, in[TTT__NORMED_S], in[TTT__NORMED_T], in[0]);
+}
+static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    (void)y;
+    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in + TTT__NORMED_W1, in[0]);
+}
+static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
+static int64_t ttt__residual_mlp_count(const ttt_tensor *y) { return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8); }
+static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0, ttt__normed_forward, NULL,
+                                           ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count };
+static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
+                                             ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
+
+// One op, mlp may be NULL; or NULL where the shapes are others (scale and bias of each head, say), or wrong: the tape takes, or names them.
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *norm, ttt_tensor *const *mlp) {
+    ttt_tensor *w[TTT__NORMED_N - 1] = { norm[0], norm[1] }, *in[TTT__NORMED_N];
+    signed char at[TTT__NORMED_N - 1];
+    int n = mlp ? TTT__NORMED_N - 1 : 2;
+    ttt__normed_arg a = { NULL };
+    for (int i = 2; i < n; i++) w[i] = mlp[i - 2];
+    const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
+    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) && x->shape.rank > (mlp ? 1 : 0);
+    int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
+    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M), wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
+    const ttt_shape *const shape[] = { &row, &row, &wide, &hidden, &narrow, &row };
+    for (int i = 0; i < n && fits; i++) fits = ttt_shape_equal(w[i]->shape, *shape[i]);
+    if (!fits || D == 0 || (mlp && M == 0)) return NULL;
+    n = ttt__list_inputs(c, x, w, n, in, at);
+    return ttt_apply(c, op, in, n, x->shape, &a, sizeof a);
 }
 
 // ---- [9] THE REGISTRY ----------------------------------------------------------------------------

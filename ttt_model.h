@@ -351,7 +351,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt_vit *v, const tt
     if (order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, v->tokens), order);
     if (losses) *losses = NULL;
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, b->mixer, ttt_layer_norm(c, b->norm_0, x), losses));
-    return ttt_add(c, x, ttt_mlp(c, b->mlp, ttt_layer_norm(c, b->norm_1, x)));
+    return ttt_residual_mlp(c, b->norm_1, b->mlp, x);
 }
 
 // A block as a function of its input and its parameters, as ttt_recompute wants it. A parameter that

@@ -613,12 +613,14 @@ INLINE VEC KN(larger)(VEC a, VEC b) { return a > b || a != a ? a : b; }  // NaN 
 INLINE double KN(total)(VEC v) { return (double)v; }
 INLINE ttt_real KN(largest)(VEC v) { return v; }
 INLINE VEC KN(exp)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
+INLINE VEC KN(exp_down)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
 INLINE VEC KN(log)(VEC a, VEC s) { (void)s; return TTT__MATH(log)(a); }
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
 INLINE VEC KN(erf)(VEC a, VEC s) { (void)s; return TTT__MATH(erf)(a); }
 INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__MATH(sqrt)(a); }
 INLINE VEC KN(rsqrt)(VEC a, VEC s) { (void)s; return 1 / TTT__MATH(sqrt)(a); }
 INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return TTT__MATH(fabs)(a); }
+INLINE VEC KN(below_zero)(VEC a) { return -TTT__MATH(fabs)(a); }
 #else
 typedef float VEC __attribute__((vector_size(4 * LANES)));
 typedef int32_t MASK __attribute__((vector_size(4 * LANES)));
@@ -668,20 +670,30 @@ INLINE VEC KN(ldexp)(VEC v, MASK n) {
 // e^a = 2^n e^r with n = round(a / ln 2), |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r), P a minimax
 // polynomial (relative error 3e-9). Adding and subtracting 1.5 2^23 rounds to a whole number, which
 // then stands in the low bits. Below 1.5 ulp.
-INLINE VEC KN(exp)(VEC a, VEC s) {
-    (void)s;
-    const float magic = 12582912.0f;
-    VEC x = KN(select)(a < 89.0f, a, KN(splat)(89.0f));
-    x = KN(select)(x > -105.0f, x, KN(splat)(-105.0f));
-    VEC shifted = x * 1.44269504f + magic, n = shifted - magic;
-    VEC r = x - n * 0.693359375f;
+INLINE VEC KN(exp_rest)(VEC a, VEC n) {  // e^r
+    VEC r = a - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
     VEC p = r * 1.39504892e-3f + 8.36888956e-3f;
     p = p * r + 4.16662058e-2f;
     p = p * r + 1.66665188e-1f;
     p = p * r + 0.5f;
-    VEC y = KN(ldexp)(p * (r * r) + r + 1.0f, KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
-    return KN(select)(a == a, y, a);
+    return p * (r * r) + r + 1.0f;
+}
+INLINE VEC KN(exp)(VEC a, VEC s) {
+    (void)s;
+    const float magic = 12582912.0f;
+    VEC x = KN(select)(a > 89.0f, KN(splat)(89.0f), a);  // NaN stays
+    x = KN(select)(x < -105.0f, KN(splat)(-105.0f), x);
+    VEC shifted = x * 1.44269504f + magic;
+    return KN(ldexp)(KN(exp_rest)(x, shifted - magic), KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
+}
+// The same for a < 60, most often e^-|a|: the power is 2^(n + 32) 2^-32, and the first factor's exponent,
+// n + 32 + 127, comes out of the rounding as it is to stand.
+INLINE VEC KN(exp_down)(VEC a, VEC s) {
+    (void)s;
+    const float magic = 12582912.0f + 159.0f;
+    VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
+    return KN(exp_rest)(x, shifted - magic) * KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
 }
 
 // ln a = k ln 2 + ln(1 + f), a = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2);
@@ -710,6 +722,7 @@ INLINE VEC KN(log)(VEC a, VEC s) {
 }
 
 INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return KN(from_bits)(KN(bits)(a) & 0x7fffffff); }
+INLINE VEC KN(below_zero)(VEC a) { return KN(from_bits)(KN(bits)(a) | ~0x7fffffff); }  // -|a|
 INLINE VEC KN(copysign)(VEC a, VEC sign) {
     return KN(from_bits)((KN(bits)(a) & 0x7fffffff) | (KN(bits)(sign) & ~0x7fffffff));
 }
@@ -744,7 +757,7 @@ INLINE VEC KN(erf)(VEC a, VEC s) {
     r = r * t - 6.34196119e-1f;
     r = r * t - 1.12920386f;
     r = r * t + 1.25293818e-4f;
-    VEC large = KN(copysign)(1.0f - KN(exp)(r, s), a);
+    VEC large = KN(copysign)(1.0f - KN(exp_down)(r, s), a);
     return KN(select)(x >= 1.0f, large, q * a + a);
 }
 
@@ -768,14 +781,14 @@ INLINE VEC KN(sign)(VEC a, VEC s) { return KN(step)(a, s) - KN(step)(-a, s); }
 
 // e^-|a| never overflows, so both tails keep their digits.
 INLINE VEC KN(sigmoid)(VEC a, VEC s) {
-    VEC e = KN(exp)(-KN(abs)(a, s), s), one = KN(splat)(1);
+    VEC e = KN(exp_down)(KN(below_zero)(a), s), one = KN(splat)(1);
     return KN(select)(a < NUM(0), e, one) / (one + e);
 }
 
 // The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s), in which 1 - s would lose the digits of
 // the upper tail.
 INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) {
-    VEC e = KN(exp)(-KN(abs)(a, s), s), one = KN(splat)(1), r = one / (one + e);
+    VEC e = KN(exp_down)(KN(below_zero)(a), s), one = KN(splat)(1), r = one / (one + e);
     *p = e * r * r;
     *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
     return KN(select)(a < NUM(0), e, one) * r;
@@ -798,7 +811,7 @@ INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
 }
 
 // gelu_erf(a) = a Phi(a), Phi the normal distribution, phi its density.
-INLINE VEC KN(phi)(VEC a, VEC s) { return KN(exp)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327); }
+INLINE VEC KN(phi)(VEC a, VEC s) { return KN(exp_down)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327); }
 INLINE VEC KN(Phi)(VEC a, VEC s) { return KN(erf)(a * NUM(0.7071067811865476), s) * NUM(0.5) + NUM(0.5); }
 INLINE VEC KN(gelu_erf)(VEC a, VEC s) { return a * KN(Phi)(a, s); }
 INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) {
@@ -974,7 +987,7 @@ KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
 }
 
 INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift, VEC *sum) {
-    VEC e = KN(exp)(KN(part)(a, i, n) - shift, shift);
+    VEC e = KN(exp_down)(KN(part)(a, i, n) - shift, shift);
     KN(put)(y, i, n, e);
     *sum += KN(first)(e, n);
 }

@@ -256,7 +256,7 @@ static ttt_tensor *forward(const trial *t) {
     for (int i = 0; i < DEPTH; i++) {
         x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, t->mix[i], ttt_layer_norm(c, t->norm_0[i], x), NULL));
         if (i + 1 == DEPTH) x = ttt_slice(c, x, 1, t->n, t->questions);
-        x = ttt_add(c, x, ttt_mlp(c, t->mlp[i], ttt_layer_norm(c, t->norm_1[i], x)));
+        x = ttt_residual_mlp(c, t->norm_1[i], t->mlp[i], x);
     }
     return ttt_dense(c, t->head, ttt_layer_norm(c, t->norm, ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D))));
 }
