@@ -434,6 +434,19 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
 #undef TERM
 }
 
+// Of a gradient step backwards, see ttt__tile_back1: dz = da a1, and in their places a2 = ddz da a2 and ddz = ddz a1.
+INLINE void KN(gelu_step_part)(const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz, int64_t i, int64_t n) {
+    VEC d = KN(part)(da, i, n), one = KN(part)(a1, i, n), dd = KN(part)(ddz, i, n);
+    KN(put)(dz, i, n, d * one);
+    KN(put)(a2, i, n, d * KN(part)(a2, i, n) * dd);
+    KN(put)(ddz, i, n, dd * one);
+}
+KERNEL void KN(gelu_step)(int64_t n, const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz) {
+#define TERM(i, n) KN(gelu_step_part)(da, a1, a2, ddz, dz, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
 KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {  // y += a b
 #define TERM(i, n) KN(grow)(y, i, n, KN(part)(a, i, n) * KN(part)(b, i, n))
     TTT__ROW_EACH(n, TERM)
@@ -495,7 +508,7 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s,
 #undef TERM
 }
 
-static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(add_product), KN(elu1), KN(elu1_back),
+static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(gelu_step), KN(add_product), KN(elu1), KN(elu1_back),
                                                     KN(row_max), KN(exp_sum), KN(softmax_back), KN(layer_norm), KN(layer_norm_back) };
 
 // ==================================================================================================
@@ -2056,6 +2069,7 @@ typedef struct ttt__layer_kernels {
     double (*decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de);
     void (*decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0);
     void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
+    void (*gelu_step)(int64_t n, const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz);
     void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
     void (*elu1)(int64_t n, ttt_real *y);
     void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
@@ -2121,15 +2135,16 @@ static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n
 }
 static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
 static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-// y (n) += the sum of a's rows, ld apart.
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) {
+// y (n) = init + the sum of a's rows, ld apart; without init, the sum.
+static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, const ttt_real *init, ttt_real *y) {
     ttt_real sum[64];
     for (int64_t j = 0; j < n; j += 64) {
         int64_t m = TTT__MIN(64, n - j);
-        s->k->sum_rows(rows, m, ld, a + j, sum);
-        s->k->zip[TTT__ZIP_add](m, y + j, 1, sum, 1, y + j);
+        s->k->sum_rows(rows, m, ld, a + j, init ? sum : y + j);
+        if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
     }
 }
+static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) { ttt__rows_init(s, rows, n, a, ld, y, y); }
 
 // -- the learners, on a tile of q tokens of one head. Their weights are one block: w1 (h,m), b1 (m),
 // w2 (m,h), b2 (h), the linear learner having only w1 (h,h) and b1; absent biases are left out.
@@ -2156,7 +2171,8 @@ typedef struct ttt__tile {
     const ttt_real *k;               // their view (q,h), rows ldk apart
     int64_t ldk;
     const ttt_real *w, *wt;          // weights, and the transposes of w1 and w2 at the same offsets
-    ttt_real *e;                     // prediction (q,h)
+    ttt_real *e;                     // prediction (q,h), rows lde apart
+    int64_t lde;
     ttt_real *z, *a, *a1, *a2;       // MLP: z = k w1 + b1, a = gelu(z), its derivatives: (q,m) each
     ttt_real *t, *u;                 // MLP: room for two more
 } ttt__tile;
@@ -2167,30 +2183,30 @@ static const ttt_real *ttt__at(const ttt_real *block, int64_t offset) { return b
 static void ttt__tile_predict(ttt__tile *t, int order) {
     const ttt__learner_shape *s = t->shape;
     if (!s->m) {
-        ttt__mul_init(t->s, t->q, s->h, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->h), ttt__at(t->w, s->b1), 0, t->e, s->h);
+        ttt__mul_init(t->s, t->q, s->h, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->h), ttt__at(t->w, s->b1), 0, t->e, t->lde);
         return;
     }
     ttt__mul_init(t->s, t->q, s->m, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->m), ttt__at(t->w, s->b1), 0, t->z, s->m);
     t->s->lk->gelu_all(t->q * s->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, s->h);
+    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, t->lde);
 }
 
-// From the gradient de of the predictions: g += that of the weights. (linear: k^T de; MLP: a^T de and
-// k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
-static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, ttt_real *g) {
+// From the gradient de of the predictions: g = from + that of the weights, from NULL being zero. (linear:
+// k^T de; MLP: a^T de and k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
+static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *from, ttt_real *g) {
     const ttt__learner_shape *s = t->shape;
     ttt__mat d = ttt__plain(de, ld);
     if (!s->m) {
-        ttt__mul_add(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, g, s->h);
-        if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->h, de, ld, g + s->b1);
+        ttt__mul_init(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, from, s->h, g, s->h);
+        if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b1), g + s->b1);
         return;
     }
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), d, g + s->w2, s->h);
-    if (s->b2 >= 0) ttt__rows_add(t->s, t->q, s->h, de, ld, g + s->b2);
+    ttt__mul_init(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), d, ttt__at(from, s->w2), s->h, g + s->w2, s->h);
+    if (s->b2 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b2), g + s->b2);
     ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
     t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->t);
-    ttt__mul_add(t->s, s->h, s->m, t->q, ttt__turned(t->k, t->ldk), ttt__plain(t->t, s->m), g, s->m);
-    if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->m, t->t, s->m, g + s->b1);
+    ttt__mul_init(t->s, s->h, s->m, t->q, ttt__turned(t->k, t->ldk), ttt__plain(t->t, s->m), from, s->m, g, s->m);
+    if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->m, t->t, s->m, ttt__at(from, s->b1), g + s->b1);
 }
 
 // The gradient step backwards, first half: from v, the gradient of the weights' gradient (vt: its
@@ -2200,31 +2216,27 @@ static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, ttt
 //   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
 //           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
 //           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
-// The MLP's buffers serve twice: z becomes dz, t is da and then de v2^T, u is ddz, then dda, and at last u;
-// a2 is spent.
+// The MLP's buffers serve twice: z becomes dz, t is da and then de v2^T, u is ddz, then dda; what u shall be takes the
+// place of a2, and the two change places.
 static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
     const ttt__learner_shape *s = t->shape;
-    int64_t n = t->q * s->m;
     ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
     if (!s->m) {
         ttt__mul_init(t->s, t->q, s->h, s->h, k, ttt__plain(v, s->h), ttt__at(v, s->b1), 0, dde, s->h);
         ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
         return;
     }
-    void (*mul)(int64_t, const ttt_real *, int, const ttt_real *, int, ttt_real *) = t->s->k->zip[TTT__ZIP_mul];
-    ttt_real *da = t->t, *ddz = t->u, *dz = t->z;  // z itself is needed no longer
+    ttt_real *da = t->t, *ddz = t->u, *dz = t->z, *dda = ddz;  // z itself is needed no longer
     ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), da, s->m);
-    mul(n, da, 1, t->a1, 1, dz);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
     ttt__mul_init(t->s, t->q, s->m, s->h, k, ttt__plain(v, s->m), ttt__at(v, s->b1), 0, ddz, s->m);
-    mul(n, da, 1, t->a2, 1, t->a2);
-    mul(n, ddz, 1, t->a2, 1, t->a2);  // a2 is now what u shall be
-    mul(n, ddz, 1, t->a1, 1, ddz);    // dda
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(ddz, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
+    t->s->lk->gelu_step(t->q * s->m, da, t->a1, t->a2, ddz, dz);
+    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
+    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(dda, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
     ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(v + s->w2, s->h), dde, s->h);
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(ddz, s->m), d, dw + s->w2, s->h);
+    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(dda, s->m), d, dw + s->w2, s->h);
     ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(vt + s->w2, s->m), t->t, s->m);
-    memcpy(t->u, t->a2, (size_t)n * sizeof *t->u);
+    t->u = t->a2;
+    t->a2 = dda;
 }
 
 // Second half, and all there is for the test view (first: t and u hold nothing): from d, the gradient
@@ -2263,7 +2275,7 @@ typedef struct ttt__mttt_arg {
     ttt_tensor *losses;
     ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
     ttt_real *xm0;                       // x m, (B,N,H)
-    ttt_real *w;                         // weights before each step and at last (T+1,B,H,size)
+    ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size)
     ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
 } ttt__mttt_arg;
 
@@ -2278,6 +2290,7 @@ typedef struct ttt__mttt {
     ttt__learner_shape shape;
     const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
     ttt_real *gc, *bc, *mt, *mk, *m0;    // G (H,h,D), b (D), M^T (H,h,D), M (H,D,h), m (H,D)
+    ttt_real *w0_t;                      // W_0 transposed (H,size)
     ttt_real *S, *P, *rows3, *scalars;   // (H,h,h) twice; sigma, pi, tau (H,3,h); their scalars (H,3)
     ttt_real *part;                      // a block for each range and head of the chunk
     double *loss;                        // and its loss
@@ -2294,7 +2307,9 @@ typedef struct ttt__mttt {
 } ttt__mttt;
 
 static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
-static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) { return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->shape.size; }
+static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
+    return m->a->w + (t == 0 ? h : m->H + ((int64_t)(t - 1) * m->B + b) * m->H + h) * m->shape.size;
+}
 static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
 
 // Room of a thread: tiles of the learner and the decoder, weights, two range-wide buffers.
@@ -2341,7 +2356,6 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     g.wide1 = ROOM(m->rows * m->D);
     g.wide2 = ROOM(m->rows * m->D);
 #undef ROOM
-    g.t.e = g.tile_e;
     g.t.shape = &m->shape;
     return g;
 }
@@ -2351,6 +2365,17 @@ static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, con
     int64_t wide = l->m ? l->m : l->h;
     s->k->transpose(l->h, wide, w, wide, wt, l->h);
     if (l->m) s->k->transpose(l->m, l->h, w + l->w2, l->h, wt + l->w2, l->m);
+}
+// Forwards, a linear learner never reads its weights transposed.
+static bool ttt__wants_turned(const ttt__mttt *m) { return m->shape.m > 0 || m->dy; }
+static void ttt__turn_start(const ttt__mttt *m) {
+    for (int64_t h = 0; h < m->H && ttt__wants_turned(m); h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size);
+}
+// The tile's weights: those after t steps.
+static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t h) {
+    g->t.w = ttt__w_of(m, t, g->b, h);
+    g->t.wt = t == 0 ? m->w0_t + h * m->shape.size : g->wt;
+    if (t > 0 && ttt__wants_turned(m)) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt);
 }
 
 // Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
@@ -2363,6 +2388,8 @@ static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_
     g->t.q = q;
     g->t.k = k + i * m->D;
     g->t.ldk = m->D;
+    g->t.e = g->tile_e;
+    g->t.lde = m->h;
     if (!m->order) return;
     for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
     g->t.k = g->tile_k;
@@ -2409,42 +2436,44 @@ static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most T
     return (rows + tiles - 1) / tiles;
 }
 
-// Step t of one range: for every head the sum of its tokens' gradients, into the range's own block.
+// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's first range
+// begin with W_t and are its W_t+1; those of the others are added to it. Only rates that are learned want the
+// gradient itself.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__range g = ttt__range_begin(m, share, thread, m->n);
         int64_t tile = ttt__tile_size(&g);
+        bool descends = !m->a->g, first = share % m->R == 0;
         for (int64_t h = 0; h < m->H; h++) {
             ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *grad = ttt__part_of(m, share, h);
+            ttt_real *sum = descends && first ? ttt__w_of(m, m->t + 1, g.b, h) : ttt__part_of(m, share, h);
             double loss = 0;
-            memset(grad, 0, (size_t)m->shape.size * sizeof *grad);
-            g.t.w = ttt__w_of(m, m->t, g.b, h);
-            if (m->shape.m) ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
-            g.t.wt = g.wt;
-            for (int64_t i = g.from; i < g.to; i += tile) {
+            ttt__tile_weights(m, &g, m->t, h);
+            const ttt_real *from = descends && first ? g.t.w : NULL;
+            for (int64_t i = g.from; i < g.to; i += tile, from = sum) {
                 int64_t q = i + tile < g.to ? tile : g.to - i;
                 loss += ttt__tile_forward(m, &g, &p, h, i, q, 1);
-                ttt__tile_gradient(&g.t, g.de, m->h, grad);
+                if (descends) g.hand.k->map[TTT__MAP_scale](q * m->h, g.de, g.de, -m->a->rates[m->t]);
+                ttt__tile_gradient(&g.t, g.de, m->h, from, sum);
             }
             m->loss[share * m->H + h] = loss;
         }
     }
 }
 
-// W_t+1 = W_t - eta_t g, one share a sequence and head; g is the sum of the ranges' blocks.
+// The ranges' sums into one, W_t+1; or g, and W_t+1 = W_t - eta_t g. One share a sequence and head.
 static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         int64_t b = m->b0 + i / m->H, h = i % m->H, size = m->shape.size;
-        const ttt_real *w = ttt__w_of(m, m->t, b, h);
-        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = ttt__part_of(m, (b - m->b0) * m->R, h);
+        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = m->a->g ? ttt__part_of(m, (b - m->b0) * m->R, h) : next;
         for (int64_t r = 1; r < m->R; r++) m->hand.k->zip[TTT__ZIP_add](size, sum, 1, ttt__part_of(m, (b - m->b0) * m->R + r, h), 1, sum);
-        if (m->a->g) memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
+        if (!m->a->g) continue;
+        memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
         m->hand.k->map[TTT__MAP_scale](size, sum, sum, m->a->rates[m->t]);
-        m->hand.k->zip[TTT__ZIP_sub](size, w, 1, sum, 1, next);
+        m->hand.k->zip[TTT__ZIP_sub](size, ttt__w_of(m, m->t, b, h), 1, sum, 1, next);
     }
 }
 
@@ -2483,9 +2512,9 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
                 g.t.s = &g.hand;
                 g.t.q = n;
                 g.t.k = q + i * m->D + h * m->h;
-                g.t.ldk = m->D;
+                g.t.e = g.wide2 + i * m->D + h * m->h;
+                g.t.ldk = g.t.lde = m->D;
                 ttt__tile_predict(&g.t, 0);
-                for (int64_t j = 0; j < n; j++) memcpy(g.wide2 + (i + j) * m->D + h * m->h, g.tile_e + j * m->h, (size_t)m->h * sizeof *q);
             }
             m->loss[share * m->H + h] = loss;
         }
@@ -2584,27 +2613,28 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     m->work_size = ttt__work_reals(m);
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
     ttt__decoder_begin(m);
+    m->w0_t = ttt__room_of(c, m->H * m->shape.size, false);
     m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
     m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
     return !c->result;
 }
 
-// W_0 of every sequence: the trained start as one block a head.
+// W_0: the trained start as one block a head.
 static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
     const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
     const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
     for (int i = 0; i < 4; i++) {
         const ttt_real *w = ttt__param(y, m->a, TTT__MTTT_W0 + i);
-        for (int64_t b = 0; w && b < m->B; b++)
-            for (int64_t h = 0; h < m->H; h++) memcpy(ttt__w_of(m, 0, b, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
+        for (int64_t h = 0; w && h < m->H; h++) memcpy(ttt__w_of(m, 0, 0, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
     }
+    ttt__turn_start(m);
 }
 
 // Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
 static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
     bool keep = m->c->recording && !m->c->numbers_only;
     a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->w = ttt__room_of(m->c, (a->T + 1) * m->B * m->H * m->shape.size, keep);
+    a->w = ttt__room_of(m->c, (1 + a->T * m->B) * m->H * m->shape.size, keep);
     a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
     a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
     a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
@@ -2630,7 +2660,7 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
         for (m.t = 0; m.t < m.T; m.t++) {
             ttt__parallel(c, -1, m.bs * m.R, 1, ttt__step_share, &m);
             ttt__add_losses(&m, m.t);
-            ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
+            if (m.R > 1 || a->g) ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
         }
         m.order = NULL;  // the final loss is of all tokens as they stand
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
@@ -2653,17 +2683,15 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
         for (int64_t h = 0; h < m->H; h++) {
             ttt_real *dw = ttt__part_of(m, share, h);
             memset(dw, 0, (size_t)m->shape.size * sizeof *dw);
-            g.t.w = ttt__w_of(m, m->T, g.b, h);
-            ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
-            g.t.wt = g.wt;
+            ttt__tile_weights(m, &g, m->T, h);
             for (int64_t i = 0; i < rows; i += tile) {
                 int64_t q = i + tile < rows ? tile : rows - i, place = i * m->D + h * m->h;
                 g.t.s = &g.hand;
                 g.t.q = q;
                 g.t.k = m->a->q + at + place;
-                g.t.ldk = m->D;
+                g.t.e = m->f + local + place;
+                g.t.ldk = g.t.lde = m->D;
                 ttt__tile_predict(&g.t, 1);
-                for (int64_t j = 0; j < q; j++) memcpy(m->f + local + place + j * m->D, g.tile_e + j * m->h, (size_t)m->h * sizeof *dw);
                 ttt__tile_back2(&g.t, m->df + local + place, m->D, true, m->dq + local + place, m->D, dw);
             }
         }
@@ -2689,9 +2717,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             p.d_tau = p.d_pi + n;
             p.d_scalars = p.d_tau + n;
             memset(dw, 0, (size_t)size * sizeof *dw);
-            g.t.w = ttt__w_of(m, m->t, g.b, h);
-            g.t.wt = g.wt;
-            ttt__turn_block(&g.hand, &m->shape, g.t.w, g.wt);
+            ttt__tile_weights(m, &g, m->t, h);
             m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
             ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt);
             for (int64_t i = g.from; i < g.to; i += tile) {
@@ -2929,6 +2955,7 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     if (y->size > 0 && ttt__mttt_setup(&m, c, y) && ttt__mttt_back_room(&m)) {
         m.dx = dx;
         m.dy = g->data;
+        ttt__turn_start(&m);
         int64_t all = m.bs;
         for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
             m.bs = TTT__MIN(all, m.B - m.b0);
