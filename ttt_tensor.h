@@ -1072,14 +1072,16 @@ INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a
         TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
         if (init) init += init_row;
     }
+    const ttt_real *a8 = a + 8 * a_row;  // sixteen rows need more addresses than there are registers; twice eight do not
+    if (rows > 8) TTT__UNRELATED(a8);
     if (k >= 128)  // asked for now, c is at hand by the end of the sum; a shorter one would end before
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
-    for (; k > 0; k--, a += a_col, b += b_row) {
+    for (; k > 0; k--, a += a_col, a8 += a_col, b += b_row) {
         VEC bv[COLS];
         TTT__UNROLL for (int j = 0; j < cols; j++) bv[j] = KN(load)(b + j * LANES);
         TTT__UNROLL for (int i = 0; i < rows; i++) {
-            ttt_real s = a[i * a_row];
+            ttt_real s = i < 8 ? a[i * a_row] : a8[(i - 8) * a_row];
             TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += s * bv[j];
         }
     }
@@ -1193,45 +1195,44 @@ KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {  // bfloat16 
     for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
 }
 
-// A LANES x LANES block read by rows and written by columns: y[j * y_row + i] = a[i * a_row + j]. Wide
-// vectors are made of parts of four numbers, and moving numbers inside their part is cheap: first each
-// four rows are transposed there, then whole parts change places.
+// LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] = a[i * a_row + j]. A vector takes
+// its parts of four numbers from rows four apart; what is left are transposes of four by four, one inside each part.
+#if LANES > 1
+INLINE VEC KN(load_parts)(const float *p, int64_t step) {
+#if LANES == 4
+    (void)step;
+    return KN(load)(p);
+#elif defined(TTT__JOINS) && LANES == 8
+    return TTT__JOIN_8(p, p + step);
+#elif defined(TTT__JOINS)
+    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else  // an older GCC does not join vectors, but makes one of numbers; fewest if they are read as doubles
+    typedef double pair __attribute__((aligned(4), may_alias));
+    double x __attribute__((vector_size(4 * LANES)));
+    TTT__UNROLL for (int i = 0; i < LANES / 2; i++) x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
+    return (VEC)x;
+#endif
+}
+#endif
 INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
 #if LANES == 1
-    (void)a_row, (void)y_row, *y = *a;
+    for (int j = 0; j < 4; j++) y[j * y_row] = a[j];
+    (void)a_row;
 #else
-    VEC x[LANES];
-    TTT__UNROLL for (int i = 0; i < LANES; i++) x[i] = KN(load)(a + i * a_row);
-    TTT__UNROLL for (int i = 0; i < LANES; i += 4) {
-        VEC low02 = ZIP_LOW(x[i], x[i + 2]), low13 = ZIP_LOW(x[i + 1], x[i + 3]);
-        VEC high02 = ZIP_HIGH(x[i], x[i + 2]), high13 = ZIP_HIGH(x[i + 1], x[i + 3]);
-        x[i] = ZIP_LOW(low02, low13);
-        x[i + 1] = ZIP_HIGH(low02, low13);
-        x[i + 2] = ZIP_LOW(high02, high13);
-        x[i + 3] = ZIP_HIGH(high02, high13);
-    }
-    TTT__UNROLL for (int j = 0; j < 4; j++) {
-#if LANES == 4
-        KN(store)(y + j * y_row, x[j]);
-#elif LANES == 8
-        KN(store)(y + j * y_row, EVEN_PARTS(x[j], x[j + 4]));
-        KN(store)(y + (j + 4) * y_row, ODD_PARTS(x[j], x[j + 4]));
-#else
-        VEC even0 = EVEN_PARTS(x[j], x[j + 4]), even1 = EVEN_PARTS(x[j + 8], x[j + 12]);
-        VEC odd0 = ODD_PARTS(x[j], x[j + 4]), odd1 = ODD_PARTS(x[j + 8], x[j + 12]);
-        KN(store)(y + j * y_row, EVEN_PARTS(even0, even1));
-        KN(store)(y + (j + 4) * y_row, EVEN_PARTS(odd0, odd1));
-        KN(store)(y + (j + 8) * y_row, ODD_PARTS(even0, even1));
-        KN(store)(y + (j + 12) * y_row, ODD_PARTS(odd0, odd1));
-#endif
-    }
+    VEC x0 = KN(load_parts)(a, 4 * a_row), x1 = KN(load_parts)(a + a_row, 4 * a_row);
+    VEC x2 = KN(load_parts)(a + 2 * a_row, 4 * a_row), x3 = KN(load_parts)(a + 3 * a_row, 4 * a_row);
+    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3), high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
+    KN(store)(y, ZIP_LOW(low02, low13));
+    KN(store)(y + y_row, ZIP_HIGH(low02, low13));
+    KN(store)(y + 2 * y_row, ZIP_LOW(high02, high13));
+    KN(store)(y + 3 * y_row, ZIP_HIGH(high02, high13));
 #endif
 }
 // y (n,m) = the transpose of a (m,n); y_row >= m.
 KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
-    int64_t m_whole = m - m % LANES, n_whole = n - n % LANES;
+    int64_t m_whole = m - m % LANES, n_whole = n - n % 4;
     for (int64_t i = 0; i < m_whole; i += LANES)
-        for (int64_t j = 0; j < n_whole; j += LANES)
+        for (int64_t j = 0; j < n_whole; j += 4)
             KN(transpose_block)(a + i * a_row + j, a_row, y + j * y_row + i, y_row);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
@@ -1410,6 +1411,7 @@ extern "C" {
 #define TTT__NOINLINE __attribute__((noinline))
 #define TTT__UNUSED __attribute__((unused))
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
+#define TTT__UNRELATED(p) __asm__("" : "+r"(p))  // lets the compiler forget what p was made from
 #define TTT__FMA
 #elif defined(__GNUC__)
 #define TTT__UNROLL _Pragma("GCC unroll 16")  // TTT__MAX_ROWS: no such loop is longer
@@ -1417,6 +1419,7 @@ extern "C" {
 #define TTT__NOINLINE __attribute__((noinline))
 #define TTT__UNUSED __attribute__((unused))
 #define TTT__PREFETCH(p) __builtin_prefetch(p)
+#define TTT__UNRELATED(p) __asm__("" : "+r"(p))
 #ifdef __STRICT_ANSI__  // with -std=c99 and the like GCC does not fuse a*b + c unless told so
 #define TTT__FMA __attribute__((optimize("fp-contract=fast")))
 #else
@@ -1428,6 +1431,7 @@ extern "C" {
 #define TTT__NOINLINE
 #define TTT__UNUSED
 #define TTT__PREFETCH(p) ((void)(p))
+#define TTT__UNRELATED(p) ((void)(p))
 #define TTT__FMA
 #endif
 
@@ -1487,7 +1491,7 @@ typedef struct ttt__kernels {
 
 // The instruction sets: lanes of a vector, columns of the widest tile in vectors, the attribute that lets
 // the compiler use them, the instruction of a square root, and the steps of a transpose: interleaving
-// halves inside parts of four, taking even or odd parts of two vectors.
+// halves inside parts of four; taking even or odd parts of two vectors, for the sum of one.
 // A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16; 6 x 4, 4
 // and 1 of 32. Many sums are good for two reasons: each number that is loaded then serves several of
 // them; and a multiply-add takes four cycles, of which two can begin in each, so that eight have to be on
@@ -1504,6 +1508,9 @@ typedef struct ttt__kernels {
 
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define TTT__JOINS  // two vectors into one that is longer
+typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
+#define TTT__JOIN_8(p, q) TTT__SHUFFLE(*(const ttt__four *)(p), *(const ttt__four *)(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
 #define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (MASK){ __VA_ARGS__ })
 #endif
@@ -3438,21 +3445,22 @@ static void ttt__pack(const ttt__kernels *kern, const ttt__gemm *g, int64_t n, i
 
 // A block of m rows times one panel of `width` columns, tile by tile; rows are spread evenly over
 // tiles. If only `n` of the columns exist, each tile goes through `edge`, which has room for a whole one.
-static void ttt__panel(const ttt__kernels *kern, const ttt__gemm *g, int64_t m, int64_t n, int64_t width, ttt_real *edge) {
+// p is used up: it ends below the last row.
+static void ttt__panel(const ttt__kernels *kern, ttt__gemm *p, int64_t m, int64_t n, int64_t width, ttt_real *edge) {
     int64_t cols = width / kern->lanes, most = kern->tile_rows[cols - 1], tiles = (m + most - 1) / most;
     ttt__tile_fn *const *tile = kern->tile[cols - 1];
-    ttt__gemm p = *g;
+    bool finish = p->finish.map || p->finish.add;
     for (int64_t t = 0; t < tiles; t++) {
         int64_t rows = m / tiles + (t < m % tiles);
         if (n == width) {
-            tile[rows - 1](p.k, p.a, p.a_row, p.a_col, p.b, p.b_row, p.init, p.init_row, p.c, p.c_row);
+            tile[rows - 1](p->k, p->a, p->a_row, p->a_col, p->b, p->b_row, p->init, p->init_row, p->c, p->c_row);
         } else {
-            tile[rows - 1](p.k, p.a, p.a_row, p.a_col, p.b, p.b_row, NULL, 0, edge, width);
+            tile[rows - 1](p->k, p->a, p->a_row, p->a_col, p->b, p->b_row, NULL, 0, edge, width);
             for (int64_t r = 0; r < rows; r++)
-                for (int64_t j = 0; j < n; j++) p.c[r * p.c_row + j] = edge[r * width + j] + (p.init ? p.init[r * p.init_row + j] : 0);
+                for (int64_t j = 0; j < n; j++) p->c[r * p->c_row + j] = edge[r * width + j] + (p->init ? p->init[r * p->init_row + j] : 0);
         }
-        ttt__finish_rows(&p.finish, rows, n, p.c, p.c_row, kern);
-        ttt__gemm_rows(&p, rows);
+        if (finish) ttt__finish_rows(&p->finish, rows, n, p->c, p->c_row, kern);
+        ttt__gemm_rows(p, rows);
     }
 }
 
