@@ -1154,32 +1154,32 @@ INLINE void KN(dots)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b,
         else b += b_row;
     }
 }
-// b (k,n), y = init + sum over i of a[i] b[i]: eight rows at a time, so that y is read and written seldom;
-// the even and the odd ones apart, which need not wait for each other.
+// y += a[0] b[0] + ... of `rows` rows of b, which is a constant where this is used.
+INLINE void KN(add_rows)(int rows, int64_t n, const ttt_real *a, int64_t a_step, const ttt_real *b, const uint16_t *bf16,
+                         int64_t b_row, ttt_real *y) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        VEC sum = KN(load)(y + j);
+        if (rows == 1 && bf16) TTT__PREFETCH(bf16 + j + 2048);
+        if (rows == 1 && b) TTT__PREFETCH(b + j + 1024);
+        TTT__UNROLL for (int r = 0; r < rows; r++) sum += a[r * a_step] * KN(matrix_part)(b, bf16, j + r * b_row, LANES);
+        KN(store)(y + j, sum);
+    }
+    if (j == n) return;
+    VEC sum = KN(part)(y, j, n - j);
+    for (int r = 0; r < rows; r++) sum += a[r * a_step] * KN(first)(KN(matrix_part)(b, bf16, j + r * b_row, n - j), n - j);
+    KN(put)(y, j, n - j, sum);
+}
+// b (k,n), y = init + sum over i of a[i] b[i]: row by row, which reads b in one stream; or eight at a time, so that y
+// is read and written seldom, if it is not small (16 kB) or b (16 MB) has to come from memory.
 INLINE void KN(combine)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
                         const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
+    int64_t i = 0;
     for (int64_t j = 0; j < n; j += LANES) KN(put)(y, j, n - j, init ? KN(part)(init, j, n - j) : KN(splat)(0));
-    for (int64_t i = 0; i < k; i += 8) {
-        int64_t rows = k - i < 8 ? k - i : 8;
-        const ttt_real *row = bf16 ? NULL : b + i * b_row;
-        const uint16_t *row16 = bf16 ? bf16 + i * b_row : NULL;
-        int64_t j = 0;
-        if (rows == 8)
-            for (; j + LANES <= n; j += LANES) {
-                VEC even = KN(load)(y + j), odd = KN(splat)(0);
-                TTT__UNROLL for (int r = 0; r < 8; r += 2) {
-                    even += a[(i + r) * a_step] * KN(matrix_part)(row, row16, j + r * b_row, LANES);
-                    odd += a[(i + r + 1) * a_step] * KN(matrix_part)(row, row16, j + (r + 1) * b_row, LANES);
-                }
-                KN(store)(y + j, even + odd);
-            }
-        for (; j < n; j += LANES) {
-            VEC sum = KN(part)(y, j, n - j);
-            for (int64_t r = 0; r < rows; r++)
-                sum += a[(i + r) * a_step] * KN(first)(KN(matrix_part)(row, row16, j + r * b_row, n - j), n - j);
-            KN(put)(y, j, n - j, sum);
-        }
-    }
+    for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8)
+        KN(add_rows)(8, n, a + i * a_step, a_step, bf16 ? NULL : b + i * b_row, bf16 ? bf16 + i * b_row : NULL, b_row, y);
+    for (; i < k; i++)
+        KN(add_rows)(1, n, a + i * a_step, a_step, bf16 ? NULL : b + i * b_row, bf16 ? bf16 + i * b_row : NULL, b_row, y);
 }
 KERNEL void KN(row_by_columns)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
                                int64_t b_row, const ttt_real *init, ttt_real *y) {
