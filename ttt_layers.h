@@ -473,8 +473,8 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum) {  // d = p (d - sum)
-#define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum))
+KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum) {  // d = p (d - sum) scale
+#define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum) * scale)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -2074,8 +2074,8 @@ typedef struct ttt__layer_kernels {
     void (*elu1)(int64_t n, ttt_real *y);
     void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
     ttt_real (*row_max)(int64_t n, const ttt_real *a);
-    double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift);
-    void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real sum);
+    double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift);
+    void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum);
     void (*layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y);
     void (*layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt);
 } ttt__layer_kernels;
@@ -3346,7 +3346,7 @@ static void ttt__qkv_views_back_share(void *arg, int64_t begin, int64_t end, int
 }
 
 // -- softmax attention, in the same frame
-// F = softmax(Q K^T) V, Q scaled by h^(-1/2). The scores are made, used and forgotten in tiles of queries
+// F = softmax(Q K^T / sqrt h) V. The scores are made, used and forgotten in tiles of queries
 // and keys: the sums so far are scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
 typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..from+n
     const ttt_real *query;
@@ -3387,7 +3387,6 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
             ttt__view_head(m, &g, &m->q, h, query);
             t.query = query;
             for (int64_t j = 0; j < t.q; j++) {
-                g.hand.k->map[TTT__MAP_scale](m->h, query + j * m->D, query + j * m->D, scale);
                 memset(f + j * m->D, 0, (size_t)m->h * sizeof *f);
                 max[j] = (ttt_real)-HUGE_VAL;
                 sum[j] = 0;
@@ -3395,10 +3394,10 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
             for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
                 ttt__scores(m, &g, &t, s);
                 for (int64_t j = 0; j < t.q; j++) {
-                    ttt_real top = g.hand.lk->row_max(t.n, s + j * t.n), less;
+                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n), less;
                     if (b > 0 && top <= max[j]) top = max[j];
                     less = b > 0 ? (ttt_real)exp((double)max[j] - (double)top) : 0;
-                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, top);
+                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
                     if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, less);
                     max[j] = top;
                 }
@@ -3412,8 +3411,8 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// And backwards: with P = e^(Q K^T - lse), n_i = <dF_i, F_i>:
-//   dV += P^T dF;  dS = P (dF V^T - n);  dK += dS^T Q;  dQ += dS K, times the scale of Q
+// And backwards: with P = e^(Q K^T / sqrt h - lse), n_i = <dF_i, F_i>:
+//   dV += P^T dF;  dS = P (dF V^T - n) / sqrt h;  dK += dS^T Q;  dQ += dS K
 static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__qkv *m = (const ttt__qkv *)arg;
     ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
@@ -3436,15 +3435,14 @@ static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int t
             for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
                 int64_t keys = t.from * m->D;
                 ttt__scores(m, &g, &t, p);
-                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, lse[j]);
+                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, scale, lse[j]);
                 ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), m->dv + local + keys, m->D);
                 ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
                 for (int64_t j = 0; j < t.q; j++)
-                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
+                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, scale, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
                 ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), m->dk + local + keys, m->D);
                 ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(m->a->k + sequence + keys, m->D), dq, m->D);
             }
-            for (int64_t j = 0; j < t.q; j++) g.hand.k->map[TTT__MAP_scale](m->h, dq + j * m->D, dq + j * m->D, scale);
         }
     }
 }

@@ -986,18 +986,18 @@ KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
     return KN(largest)(max);
 }
 
-INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC shift, VEC *sum) {
-    VEC e = KN(exp_down)(KN(part)(a, i, n) - shift, shift);
+INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC scale, VEC shift, VEC *sum) {
+    VEC e = KN(exp_down)(KN(part)(a, i, n) * scale - shift, shift);
     KN(put)(y, i, n, e);
     *sum += KN(first)(e, n);
 }
-// y = e^(a - shift); returns the sum, closed into a double every 1024 elements as TTT__ROW_SUM does.
-KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real shift) {
+// y = e^(scale a - shift), no power above 60; returns the sum, closed into a double every 1024 elements as TTT__ROW_SUM does.
+KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift) {
     double sum = 0;
     for (; n > 0; n -= 1024, a += 1024, y += 1024) {
-        VEC s = KN(splat)(shift), block = KN(splat)(0);
+        VEC f = KN(splat)(scale), s = KN(splat)(shift), block = KN(splat)(0);
         int64_t m = n < 1024 ? n : 1024;
-#define TERM(i, n) KN(exp_part)(a, y, i, n, s, &block)
+#define TERM(i, n) KN(exp_part)(a, y, i, n, f, s, &block)
         TTT__ROW_EACH(m, TERM)
 #undef TERM
         sum += KN(total)(block);
@@ -1005,12 +1005,12 @@ KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real sh
     return sum;
 }
 KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    double sum = KN(exp_sum)(n, a, y, KN(row_max)(n, a));
+    double sum = KN(exp_sum)(n, a, y, 1, KN(row_max)(n, a));
     KN(map_scale)(n, y, y, NUM(1 / sum));
 }
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
-    VEC m = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, max))));
+    VEC m = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, 1, max))));
 #define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - m - log_sum)  // m + log_sum would round at the size of m
     TTT__ROW_EACH(n, TERM)
 #undef TERM
