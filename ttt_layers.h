@@ -3386,22 +3386,18 @@ static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread
             g.rows = t.q;
             ttt__view_head(m, &g, &m->q, h, query);
             t.query = query;
-            for (int64_t j = 0; j < t.q; j++) {
-                memset(f + j * m->D, 0, (size_t)m->h * sizeof *f);
-                max[j] = (ttt_real)-HUGE_VAL;
-                sum[j] = 0;
-            }
             for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
+                const ttt_real *v = m->a->v + (g.b * m->N + t.from) * m->D + h * m->h;
                 ttt__scores(m, &g, &t, s);
                 for (int64_t j = 0; j < t.q; j++) {
-                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n), less;
+                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n);
                     if (b > 0 && top <= max[j]) top = max[j];
-                    less = b > 0 ? (ttt_real)exp((double)max[j] - (double)top) : 0;
-                    sum[j] = sum[j] * (double)less + g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
-                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, less);
+                    double less = b > 0 ? exp((double)max[j] - (double)top) : 0, part = g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
+                    sum[j] = b > 0 ? sum[j] * less + part : part;
+                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)less);
                     max[j] = top;
                 }
-                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(m->a->v + (g.b * m->N + t.from) * m->D + h * m->h, m->D), f, m->D);
+                ttt__mul_init(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(v, m->D), b > 0 ? f : NULL, m->D, f, m->D);
             }
             for (int64_t j = 0; j < t.q; j++) {
                 g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)(1 / sum[j]));
