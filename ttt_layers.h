@@ -3722,7 +3722,7 @@ static void ttt__normed_share_forward(void *arg, int64_t begin, int64_t end, int
     const ttt__normed *m = (const ttt__normed *)arg;
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t share = begin; share < end; share++) {
-        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN(TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
+        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
         ttt_real *norm = M ? m->work + thread * m->work_size : m->y + from * D, *a = norm + TTT__RANGE_ROWS * D, *z = m->z ? m->z + from * M : a;
         for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, m->x + (from + i) * D, m->s, m->t, norm + i * D);
         if (!M) continue;
@@ -3738,7 +3738,7 @@ static void ttt__normed_share_back(void *arg, int64_t begin, int64_t end, int th
     const ttt__normed *m = (const ttt__normed *)arg;
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN(TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
+        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
         const ttt_real *x = m->x + from * D, *dy = m->dy + from * D, *g = dy;
         ttt_real *ds = m->part + share * 2 * D, *dx = m->dx + from * D;
         memset(ds, 0, (size_t)(2 * D) * sizeof *ds);
@@ -3791,7 +3791,7 @@ static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
 }
 
 static bool ttt__normed_back_room(ttt__normed *m) {
-    int64_t chunk = TTT__MIN(m->n, TTT__CHUNK_ROWS);
+    int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
     m->part = ttt__room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
     if (!m->M) return !m->c->result;
     m->w1_t = ttt__room_of(m->c, m->D * m->M, false);
@@ -3808,7 +3808,8 @@ static bool ttt__normed_back_room(ttt__normed *m) {
 // dw (m,n) += a^T b over the chunk's rows, by all threads; dbias += the rows of b.
 static void ttt__normed_weights(const ttt__normed *t, int64_t m, int64_t n, int64_t rows, const ttt_real *a, const ttt_real *b, ttt_real *dw, ttt_real *dbias) {
     ttt__hand hand = ttt__hand_of(t->c, 0);
-    ttt_gemm_desc d = { 0 };
+    ttt_gemm_desc d;
+    memset(&d, 0, sizeof d);
     d.m = m, d.n = n, d.k = rows;
     d.a = a, d.ta = true;
     d.b = b;
@@ -3826,7 +3827,7 @@ static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt
         m.dx = d[0];
         m.dy = g->data;
         for (; m.first < m.n; m.first += TTT__CHUNK_ROWS) {
-            int64_t rows = TTT__MIN(TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
+            int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
             ttt__parallel(c, -1, ranges, 1, ttt__normed_share_back, &m);
             for (int64_t i = 0; i < 2 * ranges; i++) {
                 ttt_real *to = d[TTT__NORMED_S + i % 2];
