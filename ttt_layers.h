@@ -123,8 +123,8 @@ TTT_API ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tenso
 
 TTT_API ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D, int64_t hidden);
 TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);  // dense, GELU (tanh form), dense
-// x + mlp(layer_norm(x)): the second half of a transformer's block, x (...,D), as one op that keeps one number
-// of the hidden layer where the three would keep two, and D numbers less six times over
+// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op. For first-order gradients it
+// keeps the hidden layer before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x);
 
 TTT_API ttt_tensor **ttt_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D);
@@ -2036,12 +2036,13 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
 
 // ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
-// for higher orders and as its oracle. Two frames:
+// for higher orders and as its oracle. Three frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
 //     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
 //     and all that is left of a step is the gradient of a head's few weights;
 //   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT layer
-//     that is linear attention.
+//     that is linear attention;
+//   - row by row: layer norm, and with it the MLP of a block.
 // Work is cut into ranges of about 200 tokens of one sequence. Each range adds into a sum of its own, and
 // the sums are joined in order, so that threads cannot change a bit. Sequences are taken in chunks of
 // about 1,000 tokens, so that what passes from one phase to the next is still in the cache.
