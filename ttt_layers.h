@@ -3698,7 +3698,8 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 // -- layer norm, and with it the MLP of a block
 //     x^ = norm(x)     n = x^ s + t     [ z = n W_1 + b_1     a = gelu(z)     y = x + a W_2 + b_2 ]
 // The first two alone are the layer norm, y = n; all are ttt_residual_mlp. Rows go through in ranges of 96, whose hidden
-// numbers stay in the cache. For the way back z is kept; n and a are made again: they cost a hundredth of the products.
+// numbers stay in the cache. For the way back z is kept; n and a are made again, which takes no product: a comes with
+// gelu'(z), and that is wanted anyway.
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
 enum { TTT__NORMED_S = 1, TTT__NORMED_T, TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2, TTT__NORMED_N };  // inputs behind x
 typedef struct ttt__normed_arg {
@@ -3709,7 +3710,7 @@ typedef struct ttt__normed {
     int64_t n, D, M;                 // rows, their length, hidden width (0: layer norm alone)
     const ttt_real *x, *s, *t, *w1, *b1, *w2, *b2;
     ttt_real *z, *y;
-    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and, twice, (RANGE_ROWS, M)
+    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and (RANGE_ROWS, M)
     int64_t work_size;
     // backward, the chunk of rows from `first`
     int64_t first;

@@ -3419,7 +3419,6 @@ static void ttt__gemm_rows(ttt__gemm *g, int64_t from) {
 }
 
 static void ttt__finish_rows(const ttt__finish *f, int64_t m, int64_t n, ttt_real *c, int64_t c_row, const ttt__kernels *kern) {
-    if (!f->map && !f->add) return;
     for (int64_t i = 0; i < m; i++, c += c_row) {
         if (f->map) f->map(n, c, c, 0);
         if (f->add) kern->zip[TTT__ZIP_add](n, c, 1, f->add + i * f->add_row, 1, c);
