@@ -421,28 +421,40 @@ KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *
     p->d_scalars[2] += NUM(d3);
 }
 
-// GELU with its derivatives in one go: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted).
+// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, e^-|u| first:
+// as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
+INLINE void KN(gelu_fall)(const ttt_real *z, ttt_real *e, int64_t i, int64_t n) {
+    VEC v = KN(part)(z, i, n);
+    KN(put)(e, i, n, KN(exp_down)(KN(below_zero)(KN(gelu_u)(v)), v));
+}
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids)(KN(gelu_u)(v), v, &p, &q), du = KN(gelu_du)(v);
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);  // u has v's sign
     KN(put)(a, i, n, v * g);
     if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
     if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
-#define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)
-    TTT__ROW_EACH(n, TERM)
+    enum { PASS = 1024 };
+    for (int64_t from = 0; from < n; from += PASS) {
+        int64_t to = TTT__MIN(from + PASS, n);
+#define TERM(i, n) KN(gelu_fall)(z, a, i, n)
+        TTT__ROW_FROM(from, to, TERM)
 #undef TERM
+#define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)
+        TTT__ROW_FROM(from, to, TERM)
+#undef TERM
+    }
 }
 
-// Of a gradient step backwards, see ttt__tile_back1: dz = da a1, and in their places a2 = ddz da a2 and ddz = ddz a1.
-INLINE void KN(gelu_step_part)(const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz, int64_t i, int64_t n) {
+// Of a gradient step backwards, see ttt__tile_back1, each in its place: a2 = ddz da a2, da = da a1, ddz = ddz a1.
+INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz, int64_t i, int64_t n) {
     VEC d = KN(part)(da, i, n), one = KN(part)(a1, i, n), dd = KN(part)(ddz, i, n);
-    KN(put)(dz, i, n, d * one);
     KN(put)(a2, i, n, d * KN(part)(a2, i, n) * dd);
+    KN(put)(da, i, n, d * one);
     KN(put)(ddz, i, n, dd * one);
 }
-KERNEL void KN(gelu_step)(int64_t n, const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz) {
-#define TERM(i, n) KN(gelu_step_part)(da, a1, a2, ddz, dz, i, n)
+KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz) {
+#define TERM(i, n) KN(gelu_step_part)(a1, a2, da, ddz, i, n)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -2070,7 +2082,7 @@ typedef struct ttt__layer_kernels {
     double (*decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de);
     void (*decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0);
     void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
-    void (*gelu_step)(int64_t n, const ttt_real *da, const ttt_real *a1, ttt_real *a2, ttt_real *ddz, ttt_real *dz);
+    void (*gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz);
     void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
     void (*elu1)(int64_t n, ttt_real *y);
     void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
@@ -2136,6 +2148,16 @@ static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n
 }
 static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
 static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
+// y (n,n) = a^T a of a (k,n), symmetric: rows from their diagonal block on, and what is left of it copied.
+static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__mat a, ttt_real *y) {
+    enum { BLOCK = 16 };
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };
+        ttt__mul_set(s, TTT__MIN(BLOCK, n - i), n - i, k, left, right, y + i * n + i, n);
+        for (int64_t r = i; r < TTT__MIN(i + BLOCK, n); r++)
+            for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
+    }
+}
 // y (n) = init + the sum of a's rows, ld apart; without init, the sum.
 static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, const ttt_real *init, ttt_real *y) {
     ttt_real sum[64];
@@ -2180,7 +2202,11 @@ typedef struct ttt__tile {
 
 static const ttt_real *ttt__at(const ttt_real *block, int64_t offset) { return block && offset >= 0 ? block + offset : NULL; }
 
-// f(k) -> e. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
+// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
+static void ttt__tile_gelu(ttt__tile *t, int order) {
+    if (t->shape->m) t->s->lk->gelu_all(t->q * t->shape->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
+}
+// f(k) -> e, and z
 static void ttt__tile_predict(ttt__tile *t, int order) {
     const ttt__learner_shape *s = t->shape;
     if (!s->m) {
@@ -2188,7 +2214,7 @@ static void ttt__tile_predict(ttt__tile *t, int order) {
         return;
     }
     ttt__mul_init(t->s, t->q, s->m, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->m), ttt__at(t->w, s->b1), 0, t->z, s->m);
-    t->s->lk->gelu_all(t->q * s->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
+    ttt__tile_gelu(t, order);
     ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, t->lde);
 }
 
@@ -2217,8 +2243,8 @@ static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, con
 //   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
 //           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
 //           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
-// The MLP's buffers serve twice: z becomes dz, t is da and then de v2^T, u is ddz, then dda; what u shall be takes the
-// place of a2, and the two change places.
+// The MLP's buffers serve twice: t is da, then dz, then de v2^T, u is ddz, then dda; what u shall be takes the place of
+// a2, and the two change places.
 static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
     const ttt__learner_shape *s = t->shape;
     ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
@@ -2227,10 +2253,10 @@ static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const 
         ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
         return;
     }
-    ttt_real *da = t->t, *ddz = t->u, *dz = t->z, *dda = ddz;  // z itself is needed no longer
+    ttt_real *da = t->t, *dz = da, *ddz = t->u, *dda = ddz;
     ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), da, s->m);
     ttt__mul_init(t->s, t->q, s->m, s->h, k, ttt__plain(v, s->m), ttt__at(v, s->b1), 0, ddz, s->m);
-    t->s->lk->gelu_step(t->q * s->m, da, t->a1, t->a2, ddz, dz);
+    t->s->lk->gelu_step(t->q * s->m, t->a1, t->a2, da, ddz);
     ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
     ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(dda, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
     ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(v + s->w2, s->h), dde, s->h);
@@ -2278,6 +2304,9 @@ typedef struct ttt__mttt_arg {
     ttt_real *xm0;                       // x m, (B,N,H)
     ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size)
     ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
+    ttt_real *e, *f;                     // predictions: of each step (T,B,H,n,h), and of the queries (B,N,D)
+    ttt_real *e_z, *f_z;                 // MLP: their hidden numbers before GELU (T,B,H,n,m), (B,H,N,m)
+    ttt_real *decoder;                   // products of the parameters, see ttt__decoder_begin
 } ttt__mttt_arg;
 
 typedef struct ttt__mttt {
@@ -2300,7 +2329,7 @@ typedef struct ttt__mttt {
     ttt_real *y;                         // forward: output
     // backward
     const ttt_real *dy;
-    ttt_real *dx, *df, *f, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
+    ttt_real *dx, *df, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
     ttt_real *dw;                        // gradient of the weights (bs,H,size)
     ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
     ttt_real *part_d, *dd;               // gradients of S, P, rows, scalars: of each range and head; of all, (H,block)
@@ -2323,7 +2352,7 @@ static int64_t ttt__work_reals(const ttt__mttt *m) {
 typedef struct ttt__range {
     int64_t b, share, from, to;  // tokens (or places in the order)
     ttt__hand hand;
-    ttt_real *tile_e, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
+    ttt_real *tile_e, *tile_z, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
     ttt__tile t;
 } ttt__range;
 
@@ -2345,7 +2374,7 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     g.u = ROOM(q * m->h);
     g.v = ROOM(q * m->h);
     g.de = ROOM(q * m->h);
-    g.t.z = ROOM(q * m->shape.m);
+    g.tile_z = ROOM(q * m->shape.m);
     g.t.a = ROOM(q * m->shape.m);
     g.t.a1 = ROOM(q * m->shape.m);
     g.t.a2 = ROOM(q * m->shape.m);
@@ -2361,36 +2390,37 @@ static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread
     return g;
 }
 
-// w1 and w2 of a block transposed, at the same offsets.
-static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, const ttt_real *w, ttt_real *wt) {
+// w2 of a block transposed, and w1 if it is for the way back, at the same offsets.
+static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, const ttt_real *w, ttt_real *wt, bool back) {
     int64_t wide = l->m ? l->m : l->h;
-    s->k->transpose(l->h, wide, w, wide, wt, l->h);
+    if (back) s->k->transpose(l->h, wide, w, wide, wt, l->h);
     if (l->m) s->k->transpose(l->m, l->h, w + l->w2, l->h, wt + l->w2, l->m);
 }
-// Forwards, a linear learner never reads its weights transposed.
-static bool ttt__wants_turned(const ttt__mttt *m) { return m->shape.m > 0 || m->dy; }
 static void ttt__turn_start(const ttt__mttt *m) {
-    for (int64_t h = 0; h < m->H && ttt__wants_turned(m); h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size);
+    for (int64_t h = 0; h < m->H; h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size, m->dy != NULL);
 }
 // The tile's weights: those after t steps.
 static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t h) {
     g->t.w = ttt__w_of(m, t, g->b, h);
     g->t.wt = t == 0 ? m->w0_t + h * m->shape.size : g->wt;
-    if (t > 0 && ttt__wants_turned(m)) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt);
+    if (t > 0) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt, m->dy != NULL);
 }
 
 // Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
 static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->order ? m->order[h * m->a->L + m->t * m->n + i] : i; }
 
-// Points the tile at the views of these tokens, gathered if they are shuffled.
+// Points the tile at the views of these tokens, gathered if they are shuffled, and at the place of their predictions.
 static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
     const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
     g->t.s = &g->hand;
     g->t.q = q;
     g->t.k = k + i * m->D;
     g->t.ldk = m->D;
-    g->t.e = g->tile_e;
+    bool kept = m->a->e && m->t < m->T;
+    int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
+    g->t.e = kept ? m->a->e + place * m->h : g->tile_e;
     g->t.lde = m->h;
+    g->t.z = kept ? m->a->e_z + place * m->shape.m : g->tile_z;
     if (!m->order) return;
     for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
     g->t.k = g->tile_k;
@@ -2414,19 +2444,22 @@ static double ttt__loss_rest(const ttt__mttt *m, const ttt__decoder *p, int64_t 
 // u and v of a tile whose predictions are there.
 static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t q) {
     int64_t hh = m->h * m->h;
-    if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
-    ttt__mul_init(&g->hand, q, m->h, m->h, ttt__plain(g->tile_e, m->h), ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
+    ttt__mat e = ttt__plain(g->t.e, m->h);
+    if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
+    ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
 }
 
-// One tile of step t, forwards: prediction, decoder, and the gradient of the loss in the prediction, into g->de.
+// One tile of step t, forwards: prediction (on the way back it is there), decoder, and the gradient of the loss in the
+// prediction, into g->de.
 static double ttt__tile_forward(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
     double loss = 0;
     ttt__tile_views(m, g, h, i, q);
-    ttt__tile_predict(&g->t, order);
+    if (m->dy) ttt__tile_gelu(&g->t, order);
+    else ttt__tile_predict(&g->t, order);
     ttt__tile_decode(m, g, p, h, q);
     for (int64_t j = 0; j < q; j++) {
         int64_t token = g->b * m->N + ttt__token(m, h, i + j), at = j * m->h;
-        loss += g->hand.lk->decode(p, g->tile_e + at, g->u + at, g->v + at, m->a->xm + token * m->D + h * m->h, m->a->xm0[token * m->H + h], g->de + at);
+        loss += g->hand.lk->decode(p, g->t.e + at, g->u + at, g->v + at, m->a->xm + token * m->D + h * m->h, m->a->xm0[token * m->H + h], g->de + at);
         if (m->a->want_losses) loss += ttt__loss_rest(m, p, h, m->x + token * m->D);
     }
     return loss;
@@ -2495,13 +2528,18 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
 }
 
+// Where the hidden numbers of a range's queries go, from the i-th on.
+static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__range *g, int64_t h, int64_t i) {
+    return m->a->f_z ? m->a->f_z + ((g->b * m->H + h) * m->N + g->from + i) * m->shape.m : g->tile_z;
+}
+
 // Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
         ttt__range g = ttt__range_begin(m, share, thread, m->N);
         int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, tile = ttt__tile_size(&g);
-        ttt_real *q = m->a->q ? m->a->q + at : g.wide1;
+        ttt_real *q = m->a->q ? m->a->q + at : g.wide1, *f = m->a->f ? m->a->f + at : g.wide2;
         ttt__view_rows(m, &g, m->psi, m->psi_b, q);
         for (int64_t h = 0; h < m->H; h++) {
             ttt__decoder p = ttt__decoder_of(m, h, m->N);
@@ -2513,13 +2551,14 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
                 g.t.s = &g.hand;
                 g.t.q = n;
                 g.t.k = q + i * m->D + h * m->h;
-                g.t.e = g.wide2 + i * m->D + h * m->h;
+                g.t.e = f + i * m->D + h * m->h;
                 g.t.ldk = g.t.lde = m->D;
+                g.t.z = ttt__query_z(m, &g, h, i);
                 ttt__tile_predict(&g.t, 0);
             }
             m->loss[share * m->H + h] = loss;
         }
-        ttt__mul_init(&g.hand, rows, m->D, m->D, ttt__plain(g.wide2, m->D), ttt__plain(m->hk, m->D), m->h_b, 0, m->y + at, m->D);
+        ttt__mul_init(&g.hand, rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->hk, m->D), m->h_b, 0, m->y + at, m->D);
     }
 }
 
@@ -2542,40 +2581,45 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     const ttt__kernels *k = m->hand.k;
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t h = begin; h < end; h++) {
-        ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
+        ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *mk = m->mk + h * D * n, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
         const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
-        for (int64_t j = 0; j < n; j++) {
-            ttt__centre(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
-            if (scale) k->zip[TTT__ZIP_mul](D, gc + j * D, 1, scale, 1, mt + j * D);
-        }
-        if (scale) k->zip[TTT__ZIP_mul](D, m->bc, 1, scale, 1, m0);
-        else memcpy(m0, m->bc, (size_t)D * sizeof *m0);
-        k->transpose(n, D, mt, D, m->mk + h * D * n, n);
+        for (int64_t j = 0; j < n; j++) ttt__centre(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
         memset(row, 0, (size_t)(3 * n) * sizeof *row);
         memset(s, 0, 3 * sizeof *s);
-        ttt__mul_set(&hand, n, n, D, ttt__plain(mt, D), ttt__plain(m->mk + h * D * n, n), m->P + h * n * n, n);
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(m0, D), ttt__turned(mt, D), row + n, n);
+        if (scale) {
+            k->transpose(n, D, gc, D, mk, n);  // G^T, until it is M
+            ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->S + h * n * n);
+            ttt__mul_set(&hand, 1, n, D, ttt__plain(m->bc, D), ttt__plain(mk, n), row, n);
+            for (int64_t j = 0; j < n; j++) k->zip[TTT__ZIP_mul](D, gc + j * D, 1, scale, 1, mt + j * D);
+            k->zip[TTT__ZIP_mul](D, m->bc, 1, scale, 1, m0);
+        } else memcpy(m0, m->bc, (size_t)D * sizeof *m0);
+        k->transpose(n, D, mt, D, mk, n);
+        ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->P + h * n * n);
+        ttt__mul_set(&hand, 1, n, D, ttt__plain(m0, D), ttt__plain(mk, n), row + n, n);
         s[1] = (ttt_real)k->dot(D, m0, m0);
         if (!scale) continue;
-        ttt__mul_set(&hand, n, n, D, ttt__plain(gc, D), ttt__turned(gc, D), m->S + h * n * n, n);
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(m->bc, D), ttt__turned(gc, D), row, n);
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(shift, D), ttt__turned(mt, D), row + 2 * n, n);
+        ttt__mul_set(&hand, 1, n, D, ttt__plain(shift, D), ttt__plain(mk, n), row + 2 * n, n);
         s[0] = (ttt_real)k->dot(D, m->bc, m->bc);
         s[2] = (ttt_real)k->dot(D, m0, shift);
     }
 }
+// They are one block: made forwards, and kept for the way back.
+static int64_t ttt__decoder_reals(const ttt__mttt *m) { return (m->scale ? 3 : 2) * m->D * m->D + 2 * m->D * m->h + (4 + m->H) * m->D + 3 * m->H; }
 static void ttt__decoder_begin(ttt__mttt *m) {
     int64_t D = m->D, n = m->h;
-    m->gc = ttt__room_of(m->c, D * D, false);
-    m->mt = m->scale ? ttt__room_of(m->c, D * D, false) : m->gc;
-    m->mk = ttt__room_of(m->c, D * D, false);
-    m->bc = ttt__room_of(m->c, D, false);
-    m->m0 = ttt__room_of(m->c, m->H * D, false);
-    m->S = ttt__room_of(m->c, D * n, false);
-    m->P = ttt__room_of(m->c, D * n, false);
-    m->rows3 = ttt__room_of(m->c, 3 * D, false);
-    m->scalars = ttt__room_of(m->c, 3 * m->H, false);
-    if (m->c->result) return;
+    ttt_real *p = m->a->decoder;
+#define ROOM(size) (p += (size), p - (size))
+    m->gc = ROOM(D * D);
+    m->mt = m->scale ? ROOM(D * D) : m->gc;
+    m->mk = ROOM(D * D);
+    m->bc = ROOM(D);
+    m->m0 = ROOM(m->H * D);
+    m->S = ROOM(D * n);
+    m->P = ROOM(D * n);
+    m->rows3 = ROOM(3 * D);
+    m->scalars = ROOM(3 * m->H);
+#undef ROOM
+    if (m->dy) return;
     ttt__centre(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
     ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_share, m);
 }
@@ -2613,7 +2657,6 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
     m->rows = (m->N + m->R - 1) / m->R;
     m->work_size = ttt__work_reals(m);
     m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    ttt__decoder_begin(m);
     m->w0_t = ttt__room_of(c, m->H * m->shape.size, false);
     m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
     m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
@@ -2640,6 +2683,11 @@ static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
     a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
     a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
     a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
+    a->e = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
+    a->f = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
+    a->e_z = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->H * m->shape.m, true) : NULL;
+    a->f_z = keep ? ttt__room_of(m->c, m->B * m->N * m->H * m->shape.m, true) : NULL;
+    a->decoder = ttt__room_of(m->c, ttt__decoder_reals(m), keep);
     return !m->c->result;
 }
 
@@ -2653,7 +2701,10 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
     if (y->size == 0) return;
     bool ready = ttt__mttt_setup(&m, c, y) && ttt__mttt_keep(&m, a);
     m.y = y->data;
-    if (ready) ttt__mttt_start(&m, y);
+    if (ready) {
+        ttt__decoder_begin(&m);
+        ttt__mttt_start(&m, y);
+    }
     int64_t all = m.bs;
     for (m.b0 = 0; ready && m.b0 < m.B; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
@@ -2672,8 +2723,7 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
 }
 
 // -- and backwards
-// Output and test view of a range: dF = dy h^T; then through f at the final weights to dQ and dW; F
-// itself is made again, for the gradient of h.
+// Output and test view of a range: dF = dy h^T; then through f at the final weights to dQ and dW.
 static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
@@ -2690,9 +2740,9 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
                 g.t.s = &g.hand;
                 g.t.q = q;
                 g.t.k = m->a->q + at + place;
-                g.t.e = m->f + local + place;
-                g.t.ldk = g.t.lde = m->D;
-                ttt__tile_predict(&g.t, 1);
+                g.t.ldk = m->D;
+                g.t.z = ttt__query_z(m, &g, h, i);
+                ttt__tile_gelu(&g.t, 1);
                 ttt__tile_back2(&g.t, m->df + local + place, m->D, true, m->dq + local + place, m->D, dw);
             }
         }
@@ -2720,7 +2770,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             memset(dw, 0, (size_t)size * sizeof *dw);
             ttt__tile_weights(m, &g, m->t, h);
             m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
-            ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt);
+            ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt, true);
             for (int64_t i = g.from; i < g.to; i += tile) {
                 int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->order ? n : m->D;
                 ttt_real *dk = m->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
@@ -2729,10 +2779,10 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
                 ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
                 for (int64_t j = 0; j < q; j++) {
                     int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
-                    g.hand.lk->decode_back(&p, g.tile_e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
+                    g.hand.lk->decode_back(&p, g.t.e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
                                            m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
                 }
-                ttt__mat e = ttt__turned(g.tile_e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
+                ttt__mat e = ttt__turned(g.t.e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
                 if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
                 if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.dde, n);
                 ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
@@ -2785,7 +2835,7 @@ static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = h * m->h;
         ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->f + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
+        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
         if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
         if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dxm + column, m->D), ttt__plain(m->x + first, m->D), m->dmt + h * hD, m->D);
@@ -2894,7 +2944,6 @@ static void ttt__start_back(const ttt__mttt *m, ttt_real **d) {
 static bool ttt__mttt_back_room(ttt__mttt *m) {
     int64_t chunk = m->bs * m->N * m->D, D = m->D;
     m->df = ttt__room_of(m->c, chunk, false);
-    m->f = ttt__room_of(m->c, chunk, false);
     m->dq = ttt__room_of(m->c, chunk, false);
     m->dk = ttt__room_of(m->c, chunk, false);
     m->dw = ttt__room_of(m->c, m->bs * m->H * m->shape.size, false);
@@ -2956,6 +3005,7 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     if (y->size > 0 && ttt__mttt_setup(&m, c, y) && ttt__mttt_back_room(&m)) {
         m.dx = dx;
         m.dy = g->data;
+        ttt__decoder_begin(&m);
         ttt__turn_start(&m);
         int64_t all = m.bs;
         for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
@@ -3139,7 +3189,7 @@ static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int threa
             ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
             if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
             if (m->adaptive || (m->bias && m->needs_a)) g.hand.k->sum_rows(g.rows, m->h, m->D, k, s);
-            if (m->needs_a) ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(k, m->D), s + m->h, m->h);
+            if (m->needs_a) ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), s + m->h);
         }
     }
 }
@@ -3176,7 +3226,7 @@ static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int t
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t h = begin; h < end; h++) {
         const ttt_real *g = m->g + h * m->h * m->D;
-        ttt__mul_set(&hand, m->h, m->h, m->D, ttt__plain(g, m->D), ttt__turned(g, m->D), m->S + h * m->h * m->h, m->h);
+        ttt__mul_gram(&hand, m->h, m->D, ttt__turned(g, m->D), m->S + h * m->h * m->h);
     }
 }
 
@@ -3258,7 +3308,7 @@ static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, in
             if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, df, dw + m->h * m->h);
             if (m->wants_w0 && !m->needs_a) {
                 const ttt_real *k = m->a->k + g.at + h * m->h;
-                ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(k, m->D), ds + m->h, m->h);
+                ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), ds + m->h);
                 if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, k, ds);
             }
         }

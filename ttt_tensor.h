@@ -787,12 +787,13 @@ INLINE VEC KN(sigmoid)(VEC a, VEC s) {
 
 // The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s), in which 1 - s would lose the digits of
 // the upper tail.
-INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) {
-    VEC e = KN(exp_down)(KN(below_zero)(a), s), one = KN(splat)(1), r = one / (one + e);
+INLINE VEC KN(sigmoids_from)(VEC e, VEC a, VEC *p, VEC *q) {  // e = e^-|a|
+    VEC one = KN(splat)(1), r = one / (one + e);
     *p = e * r * r;
     *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
     return KN(select)(a < NUM(0), e, one) * r;
 }
+INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) { return KN(sigmoids_from)(KN(exp_down)(KN(below_zero)(a), s), a, p, q); }
 // y where the factor p has not died out, else its limit there: 0 times a huge a would be NaN.
 INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
 
@@ -942,11 +943,12 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
         result += KN(total)(acc[0]);                                                                \
     }
 // A row in vectors, the last one perhaps not whole.
-#define TTT__ROW_EACH(n, term)                                 \
+#define TTT__ROW_EACH(n, term) TTT__ROW_FROM(0, n, term)
+#define TTT__ROW_FROM(from, to, term)                          \
     {                                                          \
-        int64_t i = 0;                                         \
-        for (; i + LANES <= (n); i += LANES) term(i, LANES);   \
-        if (i < (n)) term(i, (n) - i);                         \
+        int64_t i = (from);                                    \
+        for (; i + LANES <= (to); i += LANES) term(i, LANES);  \
+        if (i < (to)) term(i, (to) - i);                       \
     }
 #endif
 
