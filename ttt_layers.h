@@ -423,12 +423,8 @@ KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, e^-|u| first:
 // as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
-INLINE void KN(gelu_fall)(const ttt_real *z, ttt_real *e, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n);
-    KN(put)(e, i, n, KN(exp_down)(KN(below_zero)(KN(gelu_u)(v)), v));
-}
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);  // u has v's sign
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);
     KN(put)(a, i, n, v * g);
     if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
     if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
@@ -437,7 +433,7 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     enum { PASS = 1024 };
     for (int64_t from = 0; from < n; from += PASS) {
         int64_t to = TTT__MIN(from + PASS, n);
-#define TERM(i, n) KN(gelu_fall)(z, a, i, n)
+#define TERM(i, n) KN(put)(a, i, n, KN(gelu_fall)(KN(part)(z, i, n)))
         TTT__ROW_FROM(from, to, TERM)
 #undef TERM
 #define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)

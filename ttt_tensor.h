@@ -614,6 +614,7 @@ INLINE double KN(total)(VEC v) { return (double)v; }
 INLINE ttt_real KN(largest)(VEC v) { return v; }
 INLINE VEC KN(exp)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
 INLINE VEC KN(exp_down)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
+INLINE VEC KN(exp2_down)(VEC a) { return TTT__MATH(exp2)(a); }
 INLINE VEC KN(log)(VEC a, VEC s) { (void)s; return TTT__MATH(log)(a); }
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
 INLINE VEC KN(erf)(VEC a, VEC s) { (void)s; return TTT__MATH(erf)(a); }
@@ -694,6 +695,17 @@ INLINE VEC KN(exp_down)(VEC a, VEC s) {
     const float magic = 12582912.0f + 159.0f;
     VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
     return KN(exp_rest)(x, shifted - magic) * KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
+}
+// 2^a for a <= 0, where subnormals may be 0: a - n is exact, n + 127 is the exponent, and that of 0 is 0.
+INLINE VEC KN(exp2_down)(VEC a) {
+    const float magic = 12582912.0f + 127.0f;
+    VEC x = KN(select)(a < -127.0f, KN(splat)(-127.0f), a), shifted = x + magic, r = x - (shifted - magic);
+    VEC p = r * 1.55946782e-4f + 1.34066439e-3f;  // 2^r = 1 + r P(r), |r| <= 1/2 (relative error 3e-9)
+    p = p * r + 9.61769297e-3f;
+    p = p * r + 5.55031055e-2f;
+    p = p * r + 2.40226528e-1f;
+    p = p * r + 6.93147215e-1f;
+    return (p * r + 1.0f) * KN(from_bits)(KN(bits)(shifted) << 23);
 }
 
 // ln a = k ln 2 + ln(1 + f), a = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2);
@@ -779,15 +791,16 @@ INLINE VEC KN(relu)(VEC a, VEC s) { (void)s; return KN(select)(a < NUM(0), KN(sp
 INLINE VEC KN(step)(VEC a, VEC s) { (void)s; return KN(select)(a > NUM(0), KN(splat)(1), KN(splat)(0)); }
 INLINE VEC KN(sign)(VEC a, VEC s) { return KN(step)(a, s) - KN(step)(-a, s); }
 
-// e^-|a| never overflows, so both tails keep their digits.
-INLINE VEC KN(sigmoid)(VEC a, VEC s) {
-    VEC e = KN(exp_down)(KN(below_zero)(a), s), one = KN(splat)(1);
+// From e = e^-|a|, which never overflows, so that both tails keep their digits.
+INLINE VEC KN(sigmoid_from)(VEC e, VEC a) {
+    VEC one = KN(splat)(1);
     return KN(select)(a < NUM(0), e, one) / (one + e);
 }
+INLINE VEC KN(sigmoid)(VEC a, VEC s) { return KN(sigmoid_from)(KN(exp_down)(KN(below_zero)(a), s), a); }
 
 // The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s), in which 1 - s would lose the digits of
 // the upper tail.
-INLINE VEC KN(sigmoids_from)(VEC e, VEC a, VEC *p, VEC *q) {  // e = e^-|a|
+INLINE VEC KN(sigmoids_from)(VEC e, VEC a, VEC *p, VEC *q) {
     VEC one = KN(splat)(1), r = one / (one + e);
     *p = e * r * r;
     *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
@@ -797,17 +810,19 @@ INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) { return KN(sigmoids_from)
 // y where the factor p has not died out, else its limit there: 0 times a huge a would be NaN.
 INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
 
-// gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 = sigmoid(u).
-INLINE VEC KN(gelu_u)(VEC a) { return a * NUM(1.5957691216057308) * (a * a * NUM(0.044715) + NUM(1)); }
+// gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 = sigmoid(u); u has a's sign.
+INLINE VEC KN(gelu_fall)(VEC a) { return KN(exp2_down)(KN(below_zero)(a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325)))); }  // e^-|u|
 INLINE VEC KN(gelu_du)(VEC a) { return a * a * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
-INLINE VEC KN(gelu)(VEC a, VEC s) { return a * KN(sigmoid)(KN(gelu_u)(a), s); }
+INLINE VEC KN(gelu)(VEC a, VEC s) { (void)s; return a * KN(sigmoid_from)(KN(gelu_fall)(a), a); }
 INLINE VEC KN(gelu_d1)(VEC a, VEC s) {
-    VEC p, q, g = KN(sigmoids)(KN(gelu_u)(a), s, &p, &q);
+    VEC p, q, g = KN(sigmoids_from)(KN(gelu_fall)(a), a, &p, &q);
+    (void)s;
     return KN(alive)(p, g + a * p * KN(gelu_du)(a), g);
 }
 INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
     VEC p, q, du = KN(gelu_du)(a);
-    (void)KN(sigmoids)(KN(gelu_u)(a), s, &p, &q);
+    (void)s;
+    (void)KN(sigmoids_from)(KN(gelu_fall)(a), a, &p, &q);
     return KN(alive)(p, NUM(2) * p * du + a * (q * du * du + p * a * NUM(0.42812889763560147)), p);
 }
 
