@@ -2298,7 +2298,7 @@ typedef struct ttt__mttt_arg {
     ttt_tensor *losses;
     ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
     ttt_real *xm0;                       // x m, (B,N,H)
-    ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size)
+    ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size); see ttt__w_of
     ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
     ttt_real *e, *f;                     // predictions: of each step (T,B,H,n,h), and of the queries (B,N,D)
     ttt_real *e_z, *f_z;                 // MLP: their hidden numbers before GELU (T,B,H,n,m), (B,H,N,m)
@@ -2333,8 +2333,10 @@ typedef struct ttt__mttt {
 } ttt__mttt;
 
 static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
+// Weights after t steps. Unless they are kept, those of a chunk take the place of the chunk's before, and of two steps before.
 static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
-    return m->a->w + (t == 0 ? h : m->H + ((int64_t)(t - 1) * m->B + b) * m->H + h) * m->shape.size;
+    int64_t place = m->a->e ? (t - 1) * m->B + b : (t - 1) % 2 * m->bs + b - m->b0;
+    return m->a->w + (t == 0 ? h : m->H + place * m->H + h) * m->shape.size;
 }
 static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
 
@@ -2674,7 +2676,7 @@ static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
 static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
     bool keep = m->c->recording && !m->c->numbers_only;
     a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->w = ttt__room_of(m->c, (1 + a->T * m->B) * m->H * m->shape.size, keep);
+    a->w = ttt__room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
     a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
     a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
     a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
@@ -3092,7 +3094,7 @@ typedef struct ttt__qkv_arg {
     int T;
     ttt_real rates[TTT_MAX_INNER_STEPS];
     signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
-    bool needs_a;                        // as W_0 was when the layer ran
+    bool from_zero;                      // as W_0 was when the layer ran
     ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
     ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
     ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
@@ -3125,6 +3127,8 @@ static ttt_real *ttt__sums_of(const ttt__qkv *m, int64_t range, int64_t h) { ret
 static ttt_real *ttt__weights_of(const ttt__qkv *m, int t, int64_t b, int64_t h) {
     return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
 }
+// Whether the gradient of step t looks at its weights (and at A): those that are zero it need not.
+static bool ttt__has_weights(const ttt__qkv_arg *a, int t) { return a->d.mixer->learner && (t > 0 || !a->from_zero); }
 static ttt_real *ttt__kept_sums(const ttt__qkv *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
 
 enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
@@ -3246,7 +3250,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         if (m->needs_a) ttt__gram(m, C, A);
         for (int t = 0; t < m->a->T; t++) {
             ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
-            ttt__slope(m, &g.hand, m->needs_a ? A : NULL, C, S, w, Aw, G);
+            ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
             m->hand.k->map[TTT__MAP_scale](n, G, G, m->a->rates[t]);
             m->hand.k->zip[TTT__ZIP_sub](n, w, 1, G, 1, next);
             w = next;
@@ -3325,19 +3329,19 @@ static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, c
     int64_t n = m->e * m->h, hh = m->h * m->h;
     const ttt_real *S = m->S ? m->S + h * hh : NULL;
     const ttt__kernels *k = g->hand.k;
-    bool has_a = m->needs_a || m->wants_w0;
-    if (has_a) ttt__gram(m, sums, A);
+    if (m->needs_a || m->wants_w0) ttt__gram(m, sums, A);
     for (int t = m->a->T - 1; t >= 0; t--) {
         const ttt_real *w = ttt__weights_of(m, t, g->b, h);
-        ttt__slope(m, &g->hand, m->needs_a ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
+        bool has_w = ttt__has_weights(m->a, t);
+        ttt__slope(m, &g->hand, has_w ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
         if (d_rates) d_rates[t] = (ttt_real)-k->dot(n, dw, G);
         k->map[TTT__MAP_scale](n, dw, G, m->a->rates[t] * m->rate_unit);  // eta c dW'
         k->zip[TTT__ZIP_add](n, dc, 1, G, 1, dc);
-        if (!has_a) continue;
+        if (!has_w && !m->wants_w0) continue;
         k->map[TTT__MAP_scale](n, G, G, -1);
-        if (m->needs_a) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
+        if (has_w) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
         ttt__mul_set(&g->hand, m->e, m->h, m->h, ttt__plain(G, m->h), ttt__plain(S, m->h), P, m->h);
-        if (m->needs_a) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
+        if (has_w) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
         ttt__mul_add(&g->hand, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(P, m->h), dw, m->h);
     }
 }
@@ -3606,7 +3610,7 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     if (m->learns) {
         m->w0[0] = ttt__qkv_param(y, TTT__MTTT_W0);
         m->w0[1] = ttt__qkv_param(y, TTT__MTTT_W0 + 1);
-        m->needs_a = a->needs_a;
+        m->needs_a = ttt__has_weights(a, a->T - 1);
         m->g = ttt__qkv_param(y, TTT__MTTT_G_KERNEL);
         ttt__decoder_view(m, ttt__qkv_param(y, TTT__MTTT_G_BIAS));
     } else {
@@ -3631,7 +3635,7 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
     if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
     if (y->size == 0) return;
-    a->needs_a = a->d.mixer->learner && (a->T > 1 || !ttt__starts_at_zero(y));
+    a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
     bool ready = ttt__qkv_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
     for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);

@@ -112,6 +112,6 @@ else
     skipped=$((skipped + 1))
     echo "skip resume: the run ended before it could be interrupted (status $status)"
 fi
-check "nothing to resume is an error" sh -c '! ./train --resume --out nothing 2>err.txt && grep -q nothing err.txt'
+check "nothing to resume is an error" sh -c '! ./train --resume --out nothing 2>err.txt && grep -q "no nothing/checkpoint.safetensors: a run leaves one" err.txt'
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
