@@ -2114,6 +2114,13 @@ static int64_t ttt__chunk_of(int64_t B, int64_t N) {
     return chunks > 0 ? (B + chunks - 1) / chunks : 1;
 }
 
+// Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
+static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
+    int64_t parts = (n + most - 1) / most;
+    *from = n * i / parts;
+    return i < parts ? n * (i + 1) / parts - *from : 0;
+}
+
 // A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
 typedef struct ttt__mat {
     const ttt_real *p;
@@ -2824,16 +2831,17 @@ static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thr
 typedef struct ttt__mttt_sums {
     const ttt__mttt *m;
     ttt_real *dh, *dpsi, *dphi;
+    int64_t from, rows;  // tokens of the chunk, so few that they stay in the cache for all heads
 } ttt__mttt_sums;
 static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt_sums *s = (const ttt__mttt_sums *)arg;
     const ttt__mttt *m = s->m;
     ttt__hand hand = ttt__hand_of(m->c, thread);
-    int64_t rows = m->bs * m->N, first = m->b0 * m->N * m->D, hD = m->h * m->D;
+    int64_t rows = s->rows, local = s->from * m->D, first = m->b0 * m->N * m->D + local, hD = m->h * m->D;
     for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = h * m->h;
+        int64_t h = i / 4, column = local + h * m->h;
         ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + column, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
+        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
         if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
         if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dxm + column, m->D), ttt__plain(m->x + first, m->D), m->dmt + h * hD, m->D);
@@ -2969,7 +2977,7 @@ static bool ttt__mttt_back_room(ttt__mttt *m) {
 static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
     ttt_ctx *c = m->c;
     int64_t shares = m->bs * m->R, rows = m->bs * m->N, D = m->D;
-    ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL] };
+    ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL], 0, 0 };
     memset(m->dw, 0, (size_t)(m->bs * m->H * m->shape.size) * sizeof *m->dw);
     memset(m->dk, 0, (size_t)(rows * D) * sizeof *m->dk);
     memset(m->dxm, 0, (size_t)(rows * D) * sizeof *m->dxm);
@@ -2984,7 +2992,7 @@ static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
     }
     ttt__start_back(m, d);
     ttt__join_decoder(m);
-    ttt__parallel(c, -1, 4 * m->H, 1, ttt__sums_share, &sums);
+    for (int64_t i = 0; (sums.rows = ttt__piece(rows, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__sums_share, &sums);
     ttt__mul_add(&m->hand, m->H, D, rows, ttt__turned(m->dxm0, m->H), ttt__plain(m->x + m->b0 * m->N * D, D), m->dm0, D);
     ttt__parallel(c, -1, shares, 1, ttt__views_back_share, m);
     ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[TTT__MTTT_H_BIAS]);
@@ -3404,13 +3412,6 @@ typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..
     int64_t q, from, n;
 } ttt__softmax_tile;
 
-// Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
-static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
-    int64_t parts = (n + most - 1) / most;
-    *from = n * i / parts;
-    return i < parts ? n * (i + 1) / parts - *from : 0;
-}
-
 static void ttt__scores(const ttt__qkv *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
     ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
 }
@@ -3475,20 +3476,20 @@ static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int t
             memset(m->dv + local + j * m->D, 0, (size_t)m->h * sizeof *p);
             memset(m->dq + local + j * m->D, 0, (size_t)m->h * sizeof *p);
         }
-        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-            const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
-            ttt_real *dq = m->dq + local + first * m->D;
-            t.query = m->a->q + sequence + first * m->D;
-            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-                int64_t keys = t.from * m->D;
+        for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
+            const ttt_real *k = m->a->k + sequence + t.from * m->D;
+            ttt_real *dk = m->dk + local + t.from * m->D, *dv = m->dv + local + t.from * m->D;
+            for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
+                const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
+                t.query = m->a->q + sequence + first * m->D;
                 ttt__scores(m, &g, &t, p);
                 for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, scale, lse[j]);
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), m->dv + local + keys, m->D);
+                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), dv, m->D);
                 ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
                 for (int64_t j = 0; j < t.q; j++)
                     g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, scale, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), m->dk + local + keys, m->D);
-                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(m->a->k + sequence + keys, m->D), dq, m->D);
+                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), dk, m->D);
+                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(k, m->D), m->dq + local + first * m->D, m->D);
             }
         }
     }
@@ -3498,20 +3499,21 @@ static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int t
 typedef struct ttt__qkv_sums {
     const ttt__qkv *m;
     ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
+    int64_t from, rows;       // tokens of the chunk, so few that they stay in the cache for all heads
 } ttt__qkv_sums;
 static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
     const ttt__qkv *m = s->m;
-    int64_t first = m->b0 * m->N * m->D, rows = m->bs * m->N;
+    int64_t local = s->from * m->D, first = m->b0 * m->N * m->D + local, rows = s->rows;
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = h * m->h, row = h * m->h * m->D;
+        int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
         ttt__mat x = ttt__turned(m->x + first, m->D);
         if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
         if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
         if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + column, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
+        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
     }
 }
 
@@ -3675,13 +3677,13 @@ static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **
     ttt_ctx *c = m->c;
     int row[4];
     for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
-    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]] };
+    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]], 0, 0 };
     memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
     ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_output_back_share, m);
     if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
     else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
     ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
-    ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
+    for (int64_t i = 0; (sums.rows = ttt__piece(m->bs * m->N, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
     int64_t rows = m->bs * m->N, D = m->D;
     ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[row[TTT__O] + 1]);
     ttt__rows_add(&m->hand, rows, D, m->dq, D, d[row[TTT__Q] + 1]);
