@@ -421,8 +421,8 @@ KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *
     p->d_scalars[2] += NUM(d3);
 }
 
-// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, e^-|u| first:
-// as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
+// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, the first leaving
+// e^-|u| in a: as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
     VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);
     KN(put)(a, i, n, v * g);
@@ -2151,13 +2151,15 @@ static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n
 }
 static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
 static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-// y (n,n) = a^T a of a (k,n), symmetric: rows from their diagonal block on, and what is left of it copied.
+// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are multiplied, and those left of
+// it are copied from them.
 static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__mat a, ttt_real *y) {
     enum { BLOCK = 16 };
     for (int64_t i = 0; i < n; i += BLOCK) {
-        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };
-        ttt__mul_set(s, TTT__MIN(BLOCK, n - i), n - i, k, left, right, y + i * n + i, n);
-        for (int64_t r = i; r < TTT__MIN(i + BLOCK, n); r++)
+        int64_t end = TTT__MIN(i + BLOCK, n);
+        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
+        ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
+        for (int64_t r = i; r < end; r++)
             for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
     }
 }
@@ -2303,6 +2305,7 @@ typedef struct ttt__mttt_arg {
     signed char at[TTT__MTTT_W0 + 4];    // input number of each parameter row; -1: absent
     bool want_losses;
     ttt_tensor *losses;
+    bool kept;                           // what follows is kept for the way back; else some of it is not there
     ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
     ttt_real *xm0;                       // x m, (B,N,H)
     ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size); see ttt__w_of
@@ -2331,7 +2334,7 @@ typedef struct ttt__mttt {
     int64_t work_size;
     ttt_real *y;                         // forward: output
     // backward
-    const ttt_real *dy;
+    const ttt_real *dy;                  // NULL: forward
     ttt_real *dx, *df, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
     ttt_real *dw;                        // gradient of the weights (bs,H,size)
     ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
@@ -2340,9 +2343,10 @@ typedef struct ttt__mttt {
 } ttt__mttt;
 
 static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
-// Weights after t steps. Unless they are kept, those of a chunk take the place of the chunk's before, and of two steps before.
+// Weights after t steps. Unless they are kept there is room for two steps of one chunk: a step takes the place of the one
+// before the last, and a chunk that of the chunk before.
 static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
-    int64_t place = m->a->e ? (t - 1) * m->B + b : (t - 1) % 2 * m->bs + b - m->b0;
+    int64_t place = m->a->kept ? (t - 1) * m->B + b : (t - 1) % 2 * m->bs + b - m->b0;
     return m->a->w + (t == 0 ? h : m->H + place * m->H + h) * m->shape.size;
 }
 static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
@@ -2417,12 +2421,12 @@ static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->
 // Points the tile at the views of these tokens, gathered if they are shuffled, and at the place of their predictions.
 static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
     const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
+    int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
+    bool kept = m->a->kept && m->t < m->T;
     g->t.s = &g->hand;
     g->t.q = q;
     g->t.k = k + i * m->D;
     g->t.ldk = m->D;
-    bool kept = m->a->e && m->t < m->T;
-    int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
     g->t.e = kept ? m->a->e + place * m->h : g->tile_e;
     g->t.lde = m->h;
     g->t.z = kept ? m->a->e_z + place * m->shape.m : g->tile_z;
@@ -2454,9 +2458,9 @@ static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decod
     ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
 }
 
-// One tile of step t, forwards: prediction (on the way back it is there), decoder, and the gradient of the loss in the
-// prediction, into g->de.
-static double ttt__tile_forward(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
+// The loss of one tile in step t and, into g->de, its gradient in the prediction, which is made here, but on the way back
+// only found.
+static double ttt__tile_loss(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
     double loss = 0;
     ttt__tile_views(m, g, h, i, q);
     if (m->dy) ttt__tile_gelu(&g->t, order);
@@ -2492,7 +2496,7 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
             const ttt_real *from = descends && first ? g.t.w : NULL;
             for (int64_t i = g.from; i < g.to; i += tile, from = sum) {
                 int64_t q = i + tile < g.to ? tile : g.to - i;
-                loss += ttt__tile_forward(m, &g, &p, h, i, q, 1);
+                loss += ttt__tile_loss(m, &g, &p, h, i, q, 1);
                 if (descends) g.hand.k->map[TTT__MAP_scale](q * m->h, g.de, g.de, -m->a->rates[m->t]);
                 ttt__tile_gradient(&g.t, g.de, m->h, from, sum);
             }
@@ -2552,7 +2556,7 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
             g.t.w = ttt__w_of(m, m->T, g.b, h);
             for (int64_t i = 0; i < rows; i += tile) {
                 int64_t n = i + tile < rows ? tile : rows - i;
-                if (m->a->want_losses) loss += ttt__tile_forward(m, &g, &p, h, g.from + i, n, 0);
+                if (m->a->want_losses) loss += ttt__tile_loss(m, &g, &p, h, g.from + i, n, 0);
                 g.t.s = &g.hand;
                 g.t.q = n;
                 g.t.k = q + i * m->D + h * m->h;
@@ -2608,7 +2612,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
         s[2] = (ttt_real)k->dot(D, m0, shift);
     }
 }
-// They are one block: made forwards, and kept for the way back.
+// The block of these products: made forwards, only found again on the way back.
 static int64_t ttt__decoder_reals(const ttt__mttt *m) { return (m->scale ? 3 : 2) * m->D * m->D + 2 * m->D * m->h + (4 + m->H) * m->D + 3 * m->H; }
 static void ttt__decoder_begin(ttt__mttt *m) {
     int64_t D = m->D, n = m->h;
@@ -2630,10 +2634,11 @@ static void ttt__decoder_begin(ttt__mttt *m) {
 }
 
 // What forward and backward have in common: sizes, parameters, room.
-static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y) {
+static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y, const ttt_real *dy) {
     const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
     const ttt_tensor *x = y->in[0];
     memset(m, 0, sizeof *m);
+    m->dy = dy;
     m->c = c;
     m->a = a;
     m->hand = ttt__hand_of(c, 0);
@@ -2681,7 +2686,7 @@ static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
 
 // Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
 static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
-    bool keep = m->c->recording && !m->c->numbers_only;
+    bool keep = a->kept = m->c->recording && !m->c->numbers_only;
     a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
     a->w = ttt__room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
     a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
@@ -2704,7 +2709,7 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
         for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
     for (int t = 0; t <= a->T && a->want_losses && y->size == 0; t++) a->losses->data[t] = (ttt_real)NAN;  // the mean of none
     if (y->size == 0) return;
-    bool ready = ttt__mttt_setup(&m, c, y) && ttt__mttt_keep(&m, a);
+    bool ready = ttt__mttt_setup(&m, c, y, NULL) && ttt__mttt_keep(&m, a);
     m.y = y->data;
     if (ready) {
         ttt__decoder_begin(&m);
@@ -2780,7 +2785,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
                 int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->order ? n : m->D;
                 ttt_real *dk = m->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
                 if (m->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
-                (void)ttt__tile_forward(m, &g, &p, h, i, q, 2);
+                (void)ttt__tile_loss(m, &g, &p, h, i, q, 2);
                 ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
                 for (int64_t j = 0; j < q; j++) {
                     int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
@@ -3008,9 +3013,8 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
         if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
     ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__mttt_setup(&m, c, y) && ttt__mttt_back_room(&m)) {
+    if (y->size > 0 && ttt__mttt_setup(&m, c, y, g->data) && ttt__mttt_back_room(&m)) {
         m.dx = dx;
-        m.dy = g->data;
         ttt__decoder_begin(&m);
         ttt__turn_start(&m);
         int64_t all = m.bs;

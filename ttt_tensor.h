@@ -811,7 +811,8 @@ INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) { return KN(sigmoids_from)
 INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
 
 // gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 = sigmoid(u); u has a's sign.
-INLINE VEC KN(gelu_fall)(VEC a) { return KN(exp2_down)(KN(below_zero)(a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325)))); }  // e^-|u|
+// e^-|u| = 2^-|u log2 e|: the constants are 2 sqrt(2/pi) log2 e, and 0.044715 of that.
+INLINE VEC KN(gelu_fall)(VEC a) { return KN(exp2_down)(KN(below_zero)(a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325)))); }
 INLINE VEC KN(gelu_du)(VEC a) { return a * a * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
 INLINE VEC KN(gelu)(VEC a, VEC s) { (void)s; return a * KN(sigmoid_from)(KN(gelu_fall)(a), a); }
 INLINE VEC KN(gelu_d1)(VEC a, VEC s) {

@@ -218,7 +218,7 @@ static const struct {
 // What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as multiples
 // of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what the definition
 // counts: the decoder is never applied to a token, only its products are, which are made once (D D h, and of
-// those of a matrix with itself 5/8); on the way back only u, v and de w2^T of a step are made again.
+// those of a matrix with itself 5/8 at a width of 64); on the way back only u, v and de w2^T of a step are made again.
 static const struct work {
     const char *mixer;
     double ndd[PASSES], ndh[PASSES], ddh[PASSES], nnd[PASSES];

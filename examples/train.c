@@ -455,8 +455,8 @@ static void restore_options(options *o, const bool *given) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_bundle b;
     FILE *there = fopen(path, "rb");
-    if (!there) die("--resume: there is no %s: a run leaves one if it is interrupted and removes it when it has finished", path);
-    fclose(there);
+    if (!there && errno == ENOENT) die("--resume: there is no %s: a run leaves one if it is interrupted and removes it when it has finished", path);
+    if (there) fclose(there);
     if (!c || ttt_safetensors_read(c, path, &b) != TTT_OK) die("--resume: %s", c ? ttt_error(c) : "out of memory");
     for (int i = 0; i < N_OPTIONS; i++) {
         const option *row = &all_options[i];

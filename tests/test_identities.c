@@ -34,7 +34,7 @@ static double largest(const ttt_tensor *a) {
 static double apart(const outcome *a, const outcome *b, int n) {
     double worst = ttt_max_abs_diff(a->y, b->y) / largest(b->y), most = 0;
     for (int i = 0; i < n; i++) most = fmax(most, largest(b->g[i]));
-    for (int i = 0; i < n; i++) worst = fmax(worst, ttt_max_abs_diff(a->g[i], b->g[i]) / fmax(largest(b->g[i]), 0.1 * most));
+    for (int i = 0; i < n; i++) worst = ttt_test_worse(worst, ttt_max_abs_diff(a->g[i], b->g[i]) / fmax(largest(b->g[i]), 0.1 * most));
     return worst;
 }
 

@@ -61,6 +61,9 @@ static const char *ttt_test_skipped;  // reason, once the running test has calle
         }                                                                      \
     } while (0)
 
+// The larger of two errors; NaN if one of them is, which fmax would drop.
+static inline double ttt_test_worse(double a, double b) { return a >= b || a != a ? a : b; }
+
 // The folder of the large test data, or NULL: then tests that need it call SKIP.
 static inline const char *ttt_test_data(void) {
     const char *dir = getenv("TTT_TEST_DATA");
