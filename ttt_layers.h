@@ -2487,7 +2487,7 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t share = begin; share < end; share++) {
         ttt__range g = ttt__range_begin(m, share, thread, m->n);
         int64_t tile = ttt__tile_size(&g);
-        bool descends = !m->a->g, first = share % m->R == 0;
+        bool descends = !m->a->d.learn_rates, first = share % m->R == 0;
         for (int64_t h = 0; h < m->H; h++) {
             ttt__decoder p = ttt__decoder_of(m, h, m->n);
             ttt_real *sum = descends && first ? ttt__w_of(m, m->t + 1, g.b, h) : ttt__part_of(m, share, h);
@@ -2511,10 +2511,10 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         int64_t b = m->b0 + i / m->H, h = i % m->H, size = m->shape.size;
-        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = m->a->g ? ttt__part_of(m, (b - m->b0) * m->R, h) : next;
+        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = m->a->d.learn_rates ? ttt__part_of(m, (b - m->b0) * m->R, h) : next;
         for (int64_t r = 1; r < m->R; r++) m->hand.k->zip[TTT__ZIP_add](size, sum, 1, ttt__part_of(m, (b - m->b0) * m->R + r, h), 1, sum);
-        if (!m->a->g) continue;
-        memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
+        if (!m->a->d.learn_rates) continue;
+        if (m->a->kept) memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
         m->hand.k->map[TTT__MAP_scale](size, sum, sum, m->a->rates[m->t]);
         m->hand.k->zip[TTT__ZIP_sub](size, ttt__w_of(m, m->t, b, h), 1, sum, 1, next);
     }
@@ -2722,7 +2722,7 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
         for (m.t = 0; m.t < m.T; m.t++) {
             ttt__parallel(c, -1, m.bs * m.R, 1, ttt__step_share, &m);
             ttt__add_losses(&m, m.t);
-            if (m.R > 1 || a->g) ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
+            if (m.R > 1 || a->d.learn_rates) ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
         }
         m.order = NULL;  // the final loss is of all tokens as they stand
         ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
