@@ -29,9 +29,9 @@
 //     [4] IDX FILES       the format of the MNIST family
 //     [5] IMAGE SETS      pixels and labels, from files
 //     [6] DRAWN DIGITS    an image set that needs no files
-//     [7] BATCHES         order, augmentation, normalisation, resuming
+//     [7] BATCHES         order, augmentation, normalization, resuming
 //     [8] REFERENCES
-//     [9] LICENCE
+//     [9] LICENSE
 //
 // Concepts
 //
@@ -266,7 +266,7 @@ typedef struct {
 TTT_API ttt_data_result ttt_images_measure(const ttt_images *images, ttt_pixel_norm *out,
                                            ttt_data_error *err);
 
-// Random changes to training images, both off when zero. Made on pixels, before normalisation.
+// Random changes to training images, both off when zero. Made on pixels, before normalization.
 typedef struct {
     int crop; // p: surround by p black pixels, then cut (H,W) out at a random place
     int flip; // 1: then mirror left-right with probability 1/2
@@ -291,7 +291,7 @@ typedef struct {
     int64_t epoch;    // 0, 1, 2, ...
     int64_t position; // samples delivered in this epoch
     int32_t *order;   // (N) indices of the samples in the order of this epoch
-    float value[TTT_IMAGES_MAX_CHANNELS][256]; // normalised value of each pixel value
+    float value[TTT_IMAGES_MAX_CHANNELS][256]; // normalized value of each pixel value
 } ttt_batches;
 
 // Makes an iterator at (0, 0). The only place where it allocates: 4 bytes for each image.
@@ -1283,10 +1283,10 @@ typedef struct {
     double x, y;
 } ttt__draw_point;
 
-// How the digit lies on the image: point = centre + (xx x + xy y, yx x + yy y).
+// How the digit lies on the image: point = center + (xx x + xy y, yx x + yy y).
 typedef struct {
     double xx, xy, yx, yy;
-    ttt__draw_point centre;
+    ttt__draw_point center;
 } ttt__draw_pose;
 
 // Uniform in [-most, most).
@@ -1303,8 +1303,8 @@ static ttt__draw_pose ttt__draw_random_pose(ttt_data_rng *rng) {
     pose.xy = c * shear - s;
     pose.yx = s;
     pose.yy = s * shear + c;
-    pose.centre.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
-    pose.centre.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
+    pose.center.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
+    pose.center.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
     return pose;
 }
 
@@ -1314,8 +1314,8 @@ static ttt__draw_point ttt__draw_corner(const char *figures, const ttt__draw_pos
     ttt__draw_point p;
     double x = figures[0] - '0' - 3.0 + ttt__draw_offset(rng, TTT__DRAW_JITTER);
     double y = figures[1] - '0' - 4.5 + ttt__draw_offset(rng, TTT__DRAW_JITTER);
-    p.x = pose->centre.x + pose->xx * x + pose->xy * y;
-    p.y = pose->centre.y + pose->yx * x + pose->yy * y;
+    p.x = pose->center.x + pose->xx * x + pose->xy * y;
+    p.y = pose->center.y + pose->yx * x + pose->yy * y;
     return p;
 }
 
@@ -1522,7 +1522,7 @@ TTT_API ttt_data_result ttt_batches_open(const ttt_batches_desc *desc, ttt_batch
     return TTT_DATA_OK;
 }
 
-// x (H,W,C) = image `index`, moved, mirrored and normalised. All three numbers are drawn whatever
+// x (H,W,C) = image `index`, moved, mirrored and normalized. All three numbers are drawn whatever
 // is switched on, so the flips do not change when the crop does.
 static void ttt__batches_write(const ttt_batches *it, int32_t index, float *x) {
     const ttt_images *m = it->desc.images;
@@ -1600,7 +1600,7 @@ TTT_API void ttt_batches_free(ttt_batches *it) {
 //     LeCun, Cortes, Burges: The MNIST database of handwritten digits, "file formats".
 //
 // =================================================================================================
-// [9] LICENCE: MIT No Attribution (MIT-0)
+// [9] LICENSE: MIT No Attribution (MIT-0)
 // =================================================================================================
 //
 // Permission is hereby granted, free of charge, to any person obtaining a copy of this software and

@@ -1,4 +1,4 @@
-/*  ttt_layers.h - v0.1.0 - layers that learn at test time, and the attention they generalise.
+/*  ttt_layers.h - v0.1.0 - layers that learn at test time, and the attention they generalize.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -16,11 +16,11 @@
         ttt_tensor **w = ttt_mixer_new(c, &d, &p, "layer");                     // its parameters
         ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, 128, 64)), *losses;           // (B,N,D)
         ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, &losses);                // (B,N,D)
-        if (ttt_ok(c)) printf("%g -> %g\n", losses->data[0], losses->data[1]);  // it has learnt
+        if (ttt_ok(c)) printf("%g -> %g\n", losses->data[0], losses->data[1]);  // it has learned
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes and initialisers; everything iterates them
+        [1] PARAMETERS    tables of names, shapes and initializers; everything iterates them
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
@@ -54,7 +54,7 @@ extern "C" {
 
 // ---- [1] PARAMETERS ------------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
-// tables: initialisation, counting, optimiser groups, checkpoints.
+// tables: initialization, counting, optimizer groups, checkpoints.
 typedef enum ttt_init {
     TTT_INIT_ZERO,
     TTT_INIT_ONE,
@@ -70,8 +70,8 @@ typedef enum ttt_init {
 } ttt_init;
 
 enum {                     // flags of a row
-    TTT_DECAYS = 1,        // weight decay applies
-    TTT_INNER = 2          // starting weights of a learner (W0)
+    TTT_PARAM_DECAYS = 1,        // weight decay applies
+    TTT_PARAM_INNER = 2          // starting weights of a learner (W0)
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number may
@@ -80,7 +80,7 @@ typedef struct ttt_param_row {
     const char *name;             // "phi/kernel"
     const char *shape;            // "H D h"
     ttt_init init;
-    const char *fan_in, *fan_out;  // sizes that the initialiser divides by, as products of letters
+    const char *fan_in, *fan_out;  // sizes that the initializer divides by, as products of letters
     unsigned flags;
     unsigned only_if;             // present only if the maker's options have all these bits
 } ttt_param_row;
@@ -89,19 +89,19 @@ typedef struct ttt_sizes {
     int64_t of[128];  // by letter: of['D'] = 64
 } ttt_sizes;
 
-typedef struct ttt_parameter {
+typedef struct ttt_param {
     const char *name;  // with its layer's path: "Transformer/encoderblock_0/TTTLayer_0/phi/kernel"
     ttt_tensor *value;
     unsigned flags;
-} ttt_parameter;
+} ttt_param;
 
-// A growing list of parameters. Zero-initialise it; it lives in the keep arena.
+// A growing list of parameters. Zero-initialize it; it lives in the keep arena.
 typedef struct ttt_params {
-    ttt_parameter *item;
+    ttt_param *item;
     int n, capacity;
 } ttt_params;
 
-// Makes the parameters of a table, appends them to p under "prefix/name" and initialises each from the
+// Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from the
 // context's seed and its own name (so that adding a layer changes no other). Returns one tensor a row,
 // NULL for absent ones; NULL after an error (TTT_ERR_ARGUMENT: a letter without a size).
 TTT_API ttt_tensor **ttt_params_add(ttt_ctx *c, ttt_params *p, const char *prefix, const ttt_param_row *rows,
@@ -127,17 +127,16 @@ TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);  /
 // keeps the hidden layer before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x);
 
-TTT_API ttt_tensor **ttt_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D);
+TTT_API ttt_tensor **ttt_patch_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
 // a convolution whose kernel (patch,patch,channels,D) and stride are the patch
-TTT_API ttt_tensor *ttt_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images);
+TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images);
 
 // The fixed code of a grid, (1,rows*cols,D): [sin x o, cos x o, sin y o, cos y o] with
 // o_j = 10000^(-j / (D/4 - 1)), j < D/4. Needs D divisible by 4.       [Beyer 2022, big_vision]
 TTT_API ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D);
 
-TTT_API ttt_tensor *ttt_elu1(ttt_ctx *c, ttt_tensor *x);  // elu(x) + 1: x + 1 if x > 0, else e^x
-// (B,N,D) -> (B,H,N,D/H) and back: a head is a run of D/H neighbouring features
+// (B,N,D) -> (B,H,N,D/H) and back: a head is a run of D/H neighboring features
 TTT_API ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H);
 TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 
@@ -159,7 +158,7 @@ typedef struct ttt_learner {
 #define TTT_MAX_WEIGHTS 16      // of one learner
 #define TTT_MAX_INNER_STEPS 64
 
-enum { TTT_WITH_BIAS = 1 };  // bit for only_if: the learner has biases
+enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
 extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
 extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ b2), 4h hidden
 
@@ -193,17 +192,17 @@ TTT_API ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *c
 typedef struct ttt_mixer ttt_mixer;
 struct ttt_unmasked;
 
-typedef enum ttt_normaliser {
-    TTT_NORMALISER_ADAPTIVE,  // q_n . sum_m k_m
-    TTT_NORMALISER_CONSTANT,  // N h
-    TTT_NORMALISER_NONE       // 1
-} ttt_normaliser;
+typedef enum ttt_normalizer {
+    TTT_NORMALIZER_ADAPTIVE,  // q_n . sum_m k_m
+    TTT_NORMALIZER_CONSTANT,  // N h
+    TTT_NORMALIZER_NONE       // 1
+} ttt_normalizer;
 
-typedef enum ttt_kernel {     // what a token looks for in the list of all tokens
-    TTT_KERNEL_EXPONENTIAL,   // e^(q k / sqrt h): softmax attention
-    TTT_KERNEL_GAUSSIAN,      // e^(-|q - k|^2 / (2 b^2)), b the bandwidth
-    TTT_KERNEL_NEAREST        // Gaussian, but of the nearest keys alone
-} ttt_kernel;
+typedef enum ttt_attention_kernel {     // what a token looks for in the list of all tokens
+    TTT_ATTENTION_KERNEL_EXPONENTIAL,   // e^(q k / sqrt h): softmax attention
+    TTT_ATTENTION_KERNEL_GAUSSIAN,      // e^(-|q - k|^2 / (2 b^2)), b the bandwidth
+    TTT_ATTENTION_KERNEL_NEAREST        // Gaussian, but of the nearest keys alone
+} ttt_attention_kernel;
 
 // One description for all. Zero is the default; what a mixer does not have it ignores.
 typedef struct ttt_mixer_desc {
@@ -224,18 +223,18 @@ typedef struct ttt_mixer_desc {
                                  // losses may choose another form of a layer, and change y's last bits
     // linear attention
     bool identity_map;           // q, k as they are, not elu + 1
-    ttt_normaliser normaliser;
+    ttt_normalizer normalizer;
     // memories that are written token by token
     bool causal;                 // a token sees itself and those before it (delta-net and titans always do)
     int64_t chunk;               // tokens taken at once: for linear attention and the delta rule only speed,
                                  // 1 the recurrence, N the parallel form; for ttt-* and titans the mini-batch
                                  // whose gradients are taken at the same weights. 0: 64 and 16; lact 2048
     bool no_short_conv;          // delta-net: no convolutions before q, k, v
-    bool muon;                   // lact: orthogonalise each update
+    bool muon;                   // lact: orthogonalize each update
     // attention that does not look everywhere
-    ttt_kernel kernel;           // nadaraya-watson
+    ttt_attention_kernel kernel;           // nadaraya-watson
     ttt_real bandwidth;          // 0: h^(1/4), where equal-norm keys make Gaussian and exponential equal
-    int64_t neighbours;          // 0: 8
+    int64_t neighbors;          // 0: 8
     int64_t window;              // longformer: tokens to each side. 0: 256; on a grid 7, or a third of its side
     int64_t globals;             // the first tokens, which see and are seen by all (longformer)
     int64_t compressed;          // linformer: keys left; 0: max_tokens / 4
@@ -250,7 +249,7 @@ struct ttt_mixer {
     const char *module;  // what its parameters are filed under in a block: "TTTLayer_0"
     const ttt_param_row *rows;
     int n_rows;
-    const ttt_learner *learner;  // NULL if nothing is learnt inside; its table follows rows
+    const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
     // x (B,N,D) -> (B,N,D). losses: NULL, or receives (T+1); mixers that do not learn leave it alone
     ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
@@ -258,7 +257,7 @@ struct ttt_mixer {
     double (*state)(const ttt_mixer_desc *d, int64_t N);  // may be NULL
     // May be NULL. Says by ttt_fail which field of d is wrong, for N tokens or (N < 0) before they are known.
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
-    unsigned without;            // options that its learner never has: TTT_WITH_BIAS
+    unsigned without;            // options that its learner never has: TTT_LEARNER_BIAS
 };
 
 // The registered mixers by number, NULL past the end; by name, NULL if there is none such.
@@ -269,7 +268,7 @@ struct ttt_mixer {
 //   vittt                  a GLU and a 3x3 convolution, one step on the image    [arXiv 2512.01643]
 //   delta-net              a matrix in which a new value replaces the old one    [arXiv 2406.06484]
 //   gated-delta-net        the same, which also forgets                          [arXiv 2412.06464]
-//   linear-attention       phi(q) (phi(k)^T v) / normaliser                      [arXiv 2006.16236]
+//   linear-attention       phi(q) (phi(k)^T v) / normalizer                      [arXiv 2006.16236]
 //   focused-linear         linear attention with sharper features                [arXiv 2308.00442]
 //   self-attention         softmax(q k^T / sqrt h) v                             [Vaswani 2017]
 //   nadaraya-watson        the same as a kernel estimate, other kernels too      [arXiv 2407.04620, Th. 2]
@@ -303,7 +302,7 @@ typedef struct ttt_unmasked {
     double error;             // exact: max|y - (M v^ + carry q^ S_0)| / max|y|
 } ttt_unmasked;
 // Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. Where no exact form
-// exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearisation of the whole layer
+// exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearization of the whole layer
 // at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and the rest NULL, and error how
 // far that linear map is off for a small random move of x, in units of the largest change of y. It costs N D
 // gradients. Errors: those of ttt_mixer_forward.
@@ -581,7 +580,7 @@ static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double
     }
 }
 
-static void ttt__initialise(ttt_tensor *t, const ttt_param_row *row, const ttt_sizes *sizes, ttt_rng r) {
+static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_sizes *sizes, ttt_rng r) {
     double in = ttt__fan(row->fan_in, sizes), out = ttt__fan(row->fan_out, sizes);
     switch (row->init) {
     case TTT_INIT_ZERO: break;  // parameters are born zero
@@ -605,10 +604,10 @@ static void ttt__initialise(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     }
 }
 
-static ttt_parameter *ttt__params_slot(ttt_ctx *c, ttt_params *p) {
+static ttt_param *ttt__params_slot(ttt_ctx *c, ttt_params *p) {
     if (p->n == p->capacity) {
         int capacity = p->n ? 2 * p->n : 64;
-        ttt_parameter *item = (ttt_parameter *)ttt_alloc(c, (size_t)capacity * sizeof *item, true);
+        ttt_param *item = (ttt_param *)ttt_alloc(c, (size_t)capacity * sizeof *item, true);
         if (!item) return NULL;
         if (p->n) memcpy(item, p->item, (size_t)p->n * sizeof *item);
         p->item = item;
@@ -625,17 +624,17 @@ static ttt_tensor *ttt__params_add_row(ttt_ctx *c, ttt_params *p, const char *pr
         ttt_fail(c, TTT_ERR_ARGUMENT, "%s/%s: its shape \"%s\" has a letter whose size is not set", prefix, row->name, row->shape);
         return NULL;
     }
-    ttt_parameter *item = ttt__params_slot(c, p);
+    ttt_param *item = ttt__params_slot(c, p);
     size_t length = strlen(prefix) + strlen(row->name) + 2;
     char *name = (char *)ttt_alloc(c, length, true);
-    ttt_tensor *t = ttt_param(c, s);
+    ttt_tensor *t = ttt_zeros_kept(c, s);
     if (!item || !name || !ttt_ok(c)) return NULL;
     snprintf(name, length, "%s%s%s", prefix, *prefix ? "/" : "", row->name);
     item->name = name;
     item->value = t;
     item->flags = row->flags;
     p->n++;
-    ttt__initialise(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
+    ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
     return t;
 }
 
@@ -682,7 +681,7 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 
 ttt_tensor **ttt_dense_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t in, int64_t out, ttt_init kernel) {
     ttt_param_row rows[] = {
-        { "kernel", "I O", kernel, "I", "O", TTT_DECAYS, 0 },
+        { "kernel", "I O", kernel, "I", "O", TTT_PARAM_DECAYS, 0 },
         { "bias", "O", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("IO", in, out, 0, 0);
@@ -699,7 +698,7 @@ ttt_tensor **ttt_layer_norm_new(ttt_ctx *c, ttt_params *p, const char *prefix, i
     return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
 }
 static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
-    ttt_tensor *z = ttt_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS, true);
+    ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *norm, ttt_tensor *const *mlp);
@@ -711,9 +710,9 @@ ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { re
 
 ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D, int64_t hidden) {
     static const ttt_param_row rows[] = {
-        { "Dense_0/kernel", "D M", TTT_INIT_XAVIER, "D", "M", TTT_DECAYS, 0 },
+        { "Dense_0/kernel", "D M", TTT_INIT_XAVIER, "D", "M", TTT_PARAM_DECAYS, 0 },
         { "Dense_0/bias", "M", TTT_INIT_TINY, NULL, NULL, 0, 0 },
-        { "Dense_1/kernel", "M D", TTT_INIT_XAVIER, "M", "D", TTT_DECAYS, 0 },
+        { "Dense_1/kernel", "M D", TTT_INIT_XAVIER, "M", "D", TTT_PARAM_DECAYS, 0 },
         { "Dense_1/bias", "D", TTT_INIT_TINY, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("DM", D, hidden, 0, 0);
@@ -730,22 +729,22 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *co
     return y ? y : ttt__residual_mlp_tape(c, norm, mlp, x);
 }
 
-ttt_tensor **ttt_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D) {
+ttt_tensor **ttt_patch_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D) {
     static const ttt_param_row rows[] = {
-        { "kernel", "P P C D", TTT_INIT_LECUN, "P P C", "D", TTT_DECAYS, 0 },
+        { "kernel", "P P C D", TTT_INIT_LECUN, "P P C", "D", TTT_PARAM_DECAYS, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("PCD", patch, channels, D, 0);
     return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
 }
-ttt_tensor *ttt_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images) {
+ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images) {
     static const int order[6] = { 0, 1, 3, 2, 4, 5 };  // (B,rows,P,cols,P,C) -> (B,rows,cols,P,P,C)
     if (!ttt_ok(c)) return ttt_detach(c, images);
     ttt_shape k = w[0]->shape, s = images->shape;
     int64_t P = k.dim[0], C = k.dim[2], D = k.dim[3];
     if (s.rank != 4 || s.dim[3] != C || s.dim[1] % P || s.dim[2] % P) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "embed: images of shape %s; (B,height,width,%lld) with sides divisible by the patch, %lld, expected",
+        return ttt_fail(c, TTT_ERR_SHAPE, "patch_embed: images of shape %s; (B,height,width,%lld) with sides divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
     }
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
@@ -773,7 +772,7 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
 }
 
 // max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1, and not both 0.
-ttt_tensor *ttt_elu1(ttt_ctx *c, ttt_tensor *x) {
+static ttt_tensor *ttt__elu1(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
     return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
 }
@@ -803,8 +802,8 @@ static ttt_tensor *ttt__linear_features(ttt_ctx *c, ttt_tensor *const *w, ttt_te
     return x;
 }
 static const ttt_param_row ttt__linear_rows[] = {
-    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_DECAYS | TTT_INNER, 0 },
-    { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, TTT_WITH_BIAS },
+    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features };
 
@@ -813,10 +812,10 @@ static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor
     return ttt__affine_maybe(c, ttt__mlp_features(c, w, x), w[2], w[3]);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
-    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_DECAYS | TTT_INNER, 0 },
-    { "inner_Dense_0/bias", "H 4h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, TTT_WITH_BIAS },
-    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_DECAYS | TTT_INNER, 0 },
-    { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, TTT_WITH_BIAS },
+    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/bias", "H 4h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
+    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features };
 
@@ -837,7 +836,7 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
     int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
     for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
-    return ttt_gather(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
+    return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
 // eta_t g
@@ -848,7 +847,7 @@ static ttt_tensor *ttt__times_rate(ttt_ctx *c, const ttt_inner *in, int t, ttt_t
 
 // The gradient of a step's loss in each weight. On the tape if an outer gradient may want to pass.
 static void ttt__inner_gradient(ttt_ctx *c, const ttt_inner *in, ttt_tensor *loss, ttt_tensor *const *w, int n, ttt_tensor **g, bool record) {
-    ttt_grad(c, loss, w, n, g, record && !in->first_order ? TTT_RECORD : TTT_FIRST_ORDER);
+    ttt_grad(c, loss, w, n, g, record && !in->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < n && in->first_order; i++) g[i] = ttt_detach(c, g[i]);
 }
 
@@ -859,7 +858,7 @@ static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_tensor *
 // of the loss in their predictions.
 static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w, int t, ttt_tensor **key, ttt_tensor **value) {
     ttt_tensor *train = ttt__part(c, in, in->train, t), *e = in->learner->predict(c, w, train), *g;
-    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g, TTT_FIRST_ORDER);
+    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g, TTT_GRAD_FIRST_ORDER);
     *key = in->learner->features(c, w, train);
     *value = ttt_scale(c, ttt__times_rate(c, in, t, ttt_detach(c, g)), -1);
 }
@@ -885,7 +884,7 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
     int n = 0, place[TTT_MAX_WEIGHTS], T = in->steps;
     int64_t B = in->train->shape.dim[0];
     ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS], *value[TTT_MAX_INNER_STEPS];
-    bool record = ttt_recording(c, true);  // the inner gradient needs the tape even if nothing else does
+    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
     for (int i = 0; i < in->learner->n_rows; i++) {
         w[i] = w0[i] ? ttt__lift_weight(c, w0[i], B) : NULL;
         if (w[i]) place[n++] = i;
@@ -898,7 +897,7 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
         for (int i = 0; i < n; i++) w[place[i]] = ttt_sub(c, now[i], ttt__times_rate(c, in, t, g[i]));
         loss[t] = l;
     }
-    ttt_recording(c, record);
+    ttt_set_recording(c, record);
     if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
@@ -915,15 +914,15 @@ ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0
 //   reconstruction  r = LN( f_W(k) g + b_g )   loss  l = H / (2 |S| D) sum over S of |r - x|^2
 //   output  y = sum over heads of f_W(q) h + b_h,  W after the inner loop
 // x is input and target at once, and the outer gradient flows into both.
-enum { TTT__DECODER_NORM = 2, TTT__LEARNED_RATES = 4 };  // options beside TTT_WITH_BIAS
+enum { TTT__DECODER_NORM = 2, TTT__LEARNED_RATES = 4 };  // options beside TTT_LEARNER_BIAS
 #define TTT__MTTT_ROWS(X)                                                                          \
-    X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_DECAYS, 0)             \
+    X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)             \
     X(PHI_BIAS, "phi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(PSI_KERNEL, "psi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_DECAYS, 0)             \
+    X(PSI_KERNEL, "psi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)             \
     X(PSI_BIAS, "psi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(G_KERNEL, "g/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_DECAYS, 0)                \
+    X(G_KERNEL, "g/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)                \
     X(G_BIAS, "g_bias", "1 D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(H_KERNEL, "h/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_DECAYS, 0)                \
+    X(H_KERNEL, "h/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)                \
     X(H_BIAS, "h_bias", "1 D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
     X(LN_SCALE, "decoder_LN/scale", "H D", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM)         \
     X(LN_BIAS, "decoder_LN/bias", "H D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM)          \
@@ -1025,15 +1024,15 @@ static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_
 // ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's is then 1/2, as it shall be.
 static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
-    return ttt_add(c, above, ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
+    return ttt_add(c, above, ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
     double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
-    return ttt_scale(c, ttt_normalize(c, x, (ttt_real)(eps / h), false), (ttt_real)(1 / sqrt(h)));
+    return ttt_scale(c, ttt_rms_normalize(c, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
-static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) { return ttt_mul(c, ttt_normalize(c, x, (ttt_real)1e-5, false), scale); }
+static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) { return ttt_mul(c, ttt_rms_normalize(c, x, (ttt_real)1e-5), scale); }
 
 // (n,n): 1 at k <= i, 0 above
 static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
@@ -1062,7 +1061,7 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     int axis = s.rank - 2;
     int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
-    ttt_tensor *padded = ttt_place(c, x, axis, 0, N + 1), *rows = ttt_gather(c, padded, ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
+    ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1), *rows = ttt_index_select(c, padded, ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
     s.dim[s.rank] = s.dim[s.rank - 1];
     s.dim[s.rank - 1] = taps;
     s.rank++;
@@ -1114,22 +1113,22 @@ static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n, int64_t N) {
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                     \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                     \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                    \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                    \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                 \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                 \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                 \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                 \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0)                   \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -1165,20 +1164,20 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     return 2 * (4 * n * D * D + 2 * n * n * D);
 }
 
-// y = q (k^T v) / normaliser, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
+// y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
 static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v);
 static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
-    if (d->normaliser == TTT_NORMALISER_NONE || !ttt_ok(c)) return y;
-    if (d->normaliser == TTT_NORMALISER_CONSTANT) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
 }
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
-        q = ttt_elu1(c, q);
-        k = ttt_elu1(c, k);
+        q = ttt__elu1(c, q);
+        k = ttt__elu1(c, k);
     }
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
@@ -1198,7 +1197,7 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
 // Watson 1964]. With kappa = e^(q k / sqrt h) this is self-attention [arXiv 2407.04620, Theorem 2]; a
 // Gaussian of b^2 = sqrt h is the same where keys have equal norms, since |q|^2 and |k|^2 drop out.
 // Nearest: only the largest kernels count, as in k-NN attention [arXiv 2106.00515].
-static int64_t ttt__neighbours(const ttt_mixer_desc *d) { return d->neighbours ? d->neighbours : 8; }
+static int64_t ttt__neighbors(const ttt_mixer_desc *d) { return d->neighbors ? d->neighbors : 8; }
 // 0 where a score is among the k largest of its row, HIDDEN elsewhere; of equal ones the first.
 static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, int64_t k) {
     ttt_tensor *t = ttt_full(c, scores->shape, TTT__HIDDEN);
@@ -1218,7 +1217,7 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
 static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
     double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
-    if (d->kernel == TTT_KERNEL_EXPONENTIAL) return ttt_scale(c, qk, (ttt_real)(1 / root));
+    if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL) return ttt_scale(c, qk, (ttt_real)(1 / root));
     ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
     return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
 }
@@ -1226,18 +1225,18 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
     if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
-    if (d->kernel == TTT_KERNEL_NEAREST) {
-        ttt_tensor *far = ttt__all_but_nearest(c, hidden ? ttt_add(c, scores, hidden) : scores, ttt__neighbours(d));
+    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
+        ttt_tensor *far = ttt__all_but_nearest(c, hidden ? ttt_add(c, scores, hidden) : scores, ttt__neighbors(d));
         hidden = hidden ? ttt_add(c, hidden, far) : far;
     }
     (void)losses;
-    if (d->unmask) d->unmask->equals = d->kernel == TTT_KERNEL_EXPONENTIAL ? "softmax self-attention: the estimate with the exponential kernel" : "a kernel estimate (Nadaraya-Watson)";
+    if (d->unmask) d->unmask->equals = d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL ? "softmax self-attention: the estimate with the exponential kernel" : "a kernel estimate (Nadaraya-Watson)";
     ttt_tensor *y = ttt__attend(c, d, scores, hidden, v);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->neighbours >= 0, d, "neighbours", d->neighbours, "at least 1 expected")) return;
-    if (d->kernel == TTT_KERNEL_NEAREST && N > 0) ttt__need(c, d->neighbours <= N, d, "neighbours", d->neighbours, "no more than the number of tokens expected");
+    if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected")) return;
+    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST && N > 0) ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors, "no more than the number of tokens expected");
     if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
 }
 static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
@@ -1248,8 +1247,8 @@ static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (
 enum { TTT__LINFORMER_E = TTT__ATTENTION_N, TTT__LINFORMER_F };
 static const ttt_param_row ttt__linformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
-    { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_DECAYS, 0 },
+    { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
+    { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
 static int64_t ttt__compressed(const ttt_mixer_desc *d) { return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4); }
 static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -1290,11 +1289,11 @@ static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
 enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
     { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
     { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, TTT__LONGFORMER_GLOBAL },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
 };
 static int64_t ttt__window(const ttt_mixer_desc *d) {
@@ -1369,10 +1368,10 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     if (!ttt_ok(c)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
     ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
-    q = ttt_gather(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))), ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
-    *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, q, ttt_gather(c, k, keys), false, true), t->hidden));
-    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_gather(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
-    return ttt_gather(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
+    q = ttt_index_select(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))), ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
+    *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, q, ttt_index_select(c, k, keys), false, true), t->hidden));
+    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_index_select(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
+    return ttt_index_select(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
 static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -1424,11 +1423,11 @@ static const ttt_param_row ttt__focused_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
     { "positional_encoding", "N D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "scale", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
-    { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_DECAYS, 0 },  // bound 1/5, as PyTorch's
+    { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/5, as PyTorch's
     { "dwc/bias", "h", TTT_INIT_UNIFORM_IN, "75", NULL, 0, 0 },
 };
 static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p) {
-    x = ttt_div(c, ttt_shift(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
+    x = ttt_div(c, ttt_add_scalar(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
     ttt_tensor *power = x;
     for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
     ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)), *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
@@ -1443,7 +1442,7 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
     ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
-    ttt_tensor *z = ttt_recip(c, ttt_shift(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true), (ttt_real)1e-6));
+    ttt_tensor *z = ttt_reciprocal(c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true), (ttt_real)1e-6));
     ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
     if (d->unmask) {
         d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
@@ -1461,7 +1460,7 @@ static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     if (ttt_ok(c)) ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
 }
 static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normaliser
+static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
     double D = (double)d->dim, h = D / (double)d->heads;
     (void)N;
     return D * (h + 1);
@@ -1514,8 +1513,8 @@ static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
 static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
     ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
-    if (d->normaliser == TTT_NORMALISER_CONSTANT && ttt_ok(c)) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    if (d->normaliser == TTT_NORMALISER_NONE || !ttt_ok(c)) return y;
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c)) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
     ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
@@ -1524,14 +1523,14 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
 // w: three kernels, then those of the convolutions.
 #define TTT__VIEW_ROWS                                                                                 \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },                              \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                              \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                              \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                            \
     TTT__VIEW_ROWS                                                                                     \
-    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
-    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },          \
-    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_DECAYS, TTT__SHORT_CONV },
+    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },          \
+    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
     for (int i = 0; i < 3; i++) {
@@ -1550,13 +1549,13 @@ enum {
 };
 static const ttt_param_row ttt__delta_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_DECAYS, 0 },
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_DECAYS, 0 },  // from here the gated one's
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },  // from here the gated one's
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
 static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     bool gated = d->mixer->n_rows == TTT__GATED_N;
@@ -1635,7 +1634,7 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
         ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
         if (a->carry) z = ttt_mul(c, z, a->carry);
         if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
-        if (m->b[l]) alike = ttt_shift(c, alike, 1);
+        if (m->b[l]) alike = ttt_add_scalar(c, alike, 1);
         z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
         if (l == m->layers - 1) {
             if (last) *last = q;
@@ -1777,8 +1776,8 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, con
 enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
 static const ttt_param_row ttt__ttt_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "ttt_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
@@ -1823,12 +1822,12 @@ enum { TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RAT
        TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
-    { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "momentum/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
-    { "decay/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
+    { "decay/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "decay/bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
@@ -1858,19 +1857,19 @@ static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 *
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1; a chunk of tokens pushes it up
 // the hill sum lr <f(k), v>, each weight with a rate of its own a token, softplus(x w + softplus^-1(0.01)); then every
 // column of the weights is brought back to the length it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each
-// head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learnt, with
+// head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learned, with
 // momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
 // .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
 enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
 #define TTT__CAUSAL 32  // option
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
-    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, 0 },
-    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_DECAYS, TTT__CAUSAL },
-    { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
-    { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
-    { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_INNER, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, TTT__CAUSAL },
+    { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
+    { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
+    { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2)); }
@@ -1878,7 +1877,7 @@ static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt
 // values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
     static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)), *x = ttt_div(c, g, ttt_shift(c, norm, (ttt_real)1e-7));
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)), *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
         ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
         x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
@@ -1898,7 +1897,7 @@ static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, tt
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
-static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) { return ttt_div(c, length, ttt_shift(c, ttt__column_norm(c, w), (ttt_real)1e-5)); }
+static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) { return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5)); }
 static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
     ttt__swiglu_push(c, m, k, v, lr, push);
@@ -1958,7 +1957,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_shift(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
+    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
     ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
     rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
@@ -1983,15 +1982,15 @@ static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
 // in a window. Last layer: not linear.                    [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
 enum { TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O, TTT__VITTT_O_BIAS };
 static const ttt_param_row ttt__vittt_rows[] = {
-    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
-    { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
-    { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
-    { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_INNER, 0 },
-    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_DECAYS, 0 },
+    { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
+    { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
+    { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) { return ttt_sub(c, w, ttt_div(c, g, ttt_shift(c, ttt__column_norm(c, g), 1))); }
+static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) { return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1))); }
 static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
 static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
@@ -2058,13 +2057,13 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
 // The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
 // its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
 // are products which a head can make once, before any token is looked at. With the rows of g and b_g
-// centred (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
+// centered (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
 //     S = G G^T, sigma = b G^T, sigma0 = b b^T;   P = M^T M, pi = m M, pi0 = m m^T;   tau = t M, tau0 = t m^T
 //     u = e S + sigma,  D var r = q1 = <e,u> + <e,sigma> + sigma0        v = e P + pi,  q2 = <e,v> + <e,pi> + pi0
 //     q3 = <e,tau> + tau0,  q4 = <e,x M> + y
 //     c/2 |z - x|^2 = c/2 (rho^2 q2 + 2 rho (q3 - q4) + |t|^2 - 2 <t,x> + |x|^2)
 //     de = c rho (rho v + tau - x M) - m rho^2 u,  m = c/D (rho^2 q2 + rho (q3 - q4))
-// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centred: de = c (v - x M).
+// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centered: de = c (v - x M).
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
@@ -2583,7 +2582,7 @@ static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
 }
 
 // The products of the decoder of each head, see ttt__decoder.
-static void ttt__centre(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y, bool centre) { k->map[TTT__MAP_shift](D, a, y, centre ? (ttt_real)(-k->sum(D, a) / (double)D) : 0); }
+static void ttt__center(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y, bool center) { k->map[TTT__MAP_add_scalar](D, a, y, center ? (ttt_real)(-k->sum(D, a) / (double)D) : 0); }
 static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     int64_t D = m->D, n = m->h;
@@ -2592,7 +2591,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     for (int64_t h = begin; h < end; h++) {
         ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *mk = m->mk + h * D * n, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
         const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
-        for (int64_t j = 0; j < n; j++) ttt__centre(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
+        for (int64_t j = 0; j < n; j++) ttt__center(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
         memset(row, 0, (size_t)(3 * n) * sizeof *row);
         memset(s, 0, 3 * sizeof *s);
         if (scale) {
@@ -2629,7 +2628,7 @@ static void ttt__decoder_begin(ttt__mttt *m) {
     m->scalars = ROOM(3 * m->H);
 #undef ROOM
     if (m->dy) return;
-    ttt__centre(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
+    ttt__center(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
     ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_share, m);
 }
 
@@ -2872,7 +2871,7 @@ static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor 
 // From the gradients of a head's products to those of g, b_g and the norm:
 //   dM^T += (dP + dP^T) M^T + dpi^T m + dtau^T t;  dm += dpi M^T + 2 dpi0 m + dtau0 t;  dt += dtau M^T + dtau0 m
 //   dG = (dS + dS^T) G + dsigma^T b + dM^T s;  db = dsigma G + 2 dsigma0 b + dm s;  ds += sum dM^T G + dm b
-// and what comes out of centring a row is its gradient centred.
+// and what comes out of centering a row is its gradient centered.
 typedef struct ttt__decoder_gradients {
     const ttt__mttt *m;
     ttt_real *g, *b, *scale, *shift;  // b: of each head (H,D)
@@ -2919,7 +2918,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
         ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(gc, D), dmt, D);
         ttt__mul_add(&s, n, D, 1, ttt__plain(row, 1), ttt__plain(m->bc, D), dmt, D);
         for (int64_t j = 0; j < n; j++) {
-            ttt__centre(k, D, dmt + j * D, line, true);
+            ttt__center(k, D, dmt + j * D, line, true);
             k->zip[TTT__ZIP_add](D, d->g + (h * n + j) * D, 1, line, 1, d->g + (h * n + j) * D);
         }
     }
@@ -2930,7 +2929,7 @@ static void ttt__decoder_back(const ttt__mttt *m, ttt_real **d) {
     if (m->c->result) return;
     ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_back_share, &to);
     for (int64_t h = 0; h < m->H; h++) {
-        ttt__centre(m->hand.k, m->D, b + h * m->D, line, m->scale != NULL);
+        ttt__center(m->hand.k, m->D, b + h * m->D, line, m->scale != NULL);
         m->hand.k->zip[TTT__ZIP_add](m->D, d[TTT__MTTT_G_BIAS], 1, line, 1, d[TTT__MTTT_G_BIAS]);
     }
 }
@@ -3270,7 +3269,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// F = Q W of a head; with the adaptive normaliser each row divided by q s.
+// F = Q W of a head; with the adaptive normalizer each row divided by q s.
 static void ttt__read_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
     const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
     const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
@@ -3293,7 +3292,7 @@ static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thr
 }
 
 // Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
-// adaptive normaliser F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn q.
+// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn q.
 static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
     const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
     for (int64_t i = 0; i < g->rows; i++) {
@@ -3598,7 +3597,7 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     m->softmax = a->softmax;
     m->learns = a->d.mixer->learner != NULL;
     m->bias = m->learns && !a->d.no_inner_bias;
-    m->adaptive = !m->softmax && !m->learns && a->d.normaliser == TTT_NORMALISER_ADAPTIVE;
+    m->adaptive = !m->softmax && !m->learns && a->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
     m->mapped = !m->softmax && !m->learns && !a->d.identity_map;
     m->e = m->h + m->bias;
     m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
@@ -3941,7 +3940,7 @@ static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
     return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
 static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    bool tape = d->no_fused || d->unmask || d->causal || d->normaliser == TTT_NORMALISER_NONE;
+    bool tape = d->no_fused || d->unmask || d->causal || d->normalizer == TTT_NORMALIZER_NONE;
     return tape ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
 }
 static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -3953,7 +3952,7 @@ static const ttt_mixer ttt__mixers[] = {
     { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
     { "ttt-linear", "TTTLinear_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
     { "ttt-mlp", "TTTMLP_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
-    { "titans", "NeuralMemory_0", TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp, ttt__titans_forward, ttt__titans_flops, ttt__titans_state, ttt__ttt_check, TTT_WITH_BIAS },
+    { "titans", "NeuralMemory_0", TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp, ttt__titans_forward, ttt__titans_flops, ttt__titans_state, ttt__ttt_check, TTT_LEARNER_BIAS },
     { "lact", "LaCT_0", TTT__ROWS(ttt__lact_rows), NULL, ttt__lact_forward, ttt__lact_flops, ttt__lact_state, ttt__check_chunk, 0 },
     { "vittt", "TTT_0", TTT__ROWS(ttt__vittt_rows), NULL, ttt__vittt_forward, ttt__vittt_flops, ttt__vittt_state, ttt__vittt_check, 0 },
     { "delta-net", "DeltaNet_0", ttt__delta_rows, TTT__DELTA_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
@@ -3987,7 +3986,7 @@ static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  /
 
 static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
     unsigned options = 0;
-    if (!d->no_inner_bias) options |= TTT_WITH_BIAS;
+    if (!d->no_inner_bias) options |= TTT_LEARNER_BIAS;
     if (!d->no_decoder_norm) options |= TTT__DECODER_NORM;
     if (d->learn_rates) options |= TTT__LEARNED_RATES;
     if (d->globals) options |= TTT__LONGFORMER_GLOBAL;
@@ -4089,8 +4088,8 @@ static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, tt
     if (!ttt_ok(c)) return;
     if (d->causal) ttt__unmask_weighted(c, u, q, k, v, ttt__lower(c, q->shape.dim[2]), false, y);
     else ttt__unmask_features(c, u, q, k, v, NULL, y);
-    if (d->normaliser == TTT_NORMALISER_CONSTANT) u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    if (d->normaliser == TTT_NORMALISER_ADAPTIVE) u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT) u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_ADAPTIVE) u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
 }
 
 static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read) {
@@ -4106,7 +4105,7 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     for (int i = 0; i < 2; i++)
         for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
     if (linear && zero && d->inner_steps <= 1 && d->no_decoder_norm)
-        u->equals = "linear attention (identity map, constant normaliser) with q = psi x, k = phi x, v = eta (x - b_g) G^T";
+        u->equals = "linear attention (identity map, constant normalizer) with q = psi x, k = phi x, v = eta (x - b_g) G^T";
     else u->equals = linear ? "linear attention whose values are the learner's errors" : "linear attention on the features of the learner's hidden layer, whose values are its errors";
     int64_t B = read->shape.dim[0];
     ttt_tensor *k = u->key, *v = u->value, *bias = last[1] ? ttt__lift_weight(c, last[1], B) : NULL;
@@ -4124,7 +4123,7 @@ static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const tt
         ttt_real *to = local->data + (bh * N + g + r % (N - g)) * N;
         for (int64_t j = 0; j < t->k; j++) to[t->key[place / t->q * t->k + j]] += row[j];
     }
-    if (g) both[1] = ttt_place(c, top, 2, 0, N);
+    if (g) both[1] = ttt_pad(c, top, 2, 0, N);
     d->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs are twice N: these have values of their own)" : "softmax attention in a window";
     ttt__unmask_matrix(c, d->unmask, g ? ttt_concat(c, both, 2, 3) : local, g ? ttt_concat(c, values, 2, 2) : v, y);
 }
@@ -4146,7 +4145,7 @@ static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
     u->error = most > 0 ? ttt_max_abs_diff(y, u->read) / most : ttt__max_abs(y);
 }
 // Where there is no exact form: row by row the Jacobian of the whole layer.
-static void ttt__unmask_linearise(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *all, ttt_unmasked *u) {
+static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *all, ttt_unmasked *u) {
     int64_t N = all->shape.dim[1], D = all->shape.dim[2];
     ttt_tensor *x = ttt_detach(c, ttt_slice(c, all, 0, 0, 1)), *move = ttt_randn(c, x->shape);
     double size = sqrt((double)ttt_item(ttt_mean(c, ttt_square(c, x))));
@@ -4162,7 +4161,7 @@ static void ttt__unmask_linearise(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         ttt_tensor *seed = ttt_zeros(c, y->shape), *g;
         if (ttt_ok(c)) seed->data[i] = 1;
         double along = 0;
-        if (ttt_vjp(c, y, seed, &x, 1, &g, TTT_FIRST_ORDER) != TTT_OK) break;
+        if (ttt_vjp(c, y, seed, &x, 1, &g, TTT_GRAD_FIRST_ORDER) != TTT_OK) break;
         for (int64_t j = 0; j < N * D; j++) {
             u->matrix->data[i / D * N + j / D] += g->data[j] * g->data[j];
             along += (double)g->data[j] * (double)move->data[j];
@@ -4170,14 +4169,14 @@ static void ttt__unmask_linearise(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         double change = (double)moved->data[i] - (double)y->data[i];
         off = fabs(change - along) > off ? fabs(change - along) : off;
         most = fabs(change) > most ? fabs(change) : most;
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     u->error = most > 0 ? off / most : off;
     if (ttt_ok(c)) u->matrix = ttt_sqrt(c, u->matrix);
 }
 ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_unmasked *out) {
     ttt_mixer_desc open = *d, closed = *d;
-    bool recording = ttt_recording(c, true);
+    bool recording = ttt_set_recording(c, true);
     memset(out, 0, sizeof *out);
     out->equals = "none: the layer does not say";
     open.unmask = out;
@@ -4188,9 +4187,9 @@ ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
         const char *why = out->equals;
         memset(out, 0, sizeof *out);
         out->equals = why;
-        ttt__unmask_linearise(c, &closed, w, x, out);
+        ttt__unmask_linearize(c, &closed, w, x, out);
     }
-    ttt_recording(c, recording);
+    ttt_set_recording(c, recording);
     return ttt_status(c);
 }
 
@@ -4214,7 +4213,7 @@ ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
     al.: KVT, k-NN attention. arXiv 2106.00515. Nadaraya: On estimating regression. 1964. Watson: Smooth regression
     analysis. 1964. Jordan et al.: Muon. 2024.
 
-    LICENCE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
+    LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
 #endif  // TTT_LAYERS_IMPLEMENTED
 #endif  // TTT_LAYERS_IMPLEMENTATION

@@ -17,14 +17,14 @@
 
         ttt_mark m = ttt_mark_get(c);                                   // all below is this step's
         ttt_tensor *logits = ttt_vit_forward(c, vit, images, NULL);     // (B,28,28,1) -> (B,10)
-        ttt_tensor *loss = ttt_softmax_loss(c, logits, ttt_one_hot(c, labels, 10));
+        ttt_tensor *loss = ttt_cross_entropy(c, logits, ttt_one_hot(c, labels, 10));
         ttt_optimizer_step(c, opt, loss);                               // gradient, schedule, update
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
 
     INDEX
         [1] LOSSES        softmax and sigmoid cross-entropy, accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
-        [3] OPTIMISERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
+        [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
         [5] CHARTS        lines, or bars, in an SVG file
         and below TTT_MODEL_IMPLEMENTATION the same again, forwards.
@@ -42,13 +42,13 @@ extern "C" {
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
-TTT_API ttt_tensor *ttt_softmax_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
-TTT_API ttt_tensor *ttt_sigmoid_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
 // the largest. A row with NaN counts as wrong.
-TTT_API int64_t ttt_count_right(const ttt_tensor *logits, const ttt_tensor *labels);
+TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
 // a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
 TTT_API void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target);
@@ -63,7 +63,7 @@ typedef struct ttt_vit_desc {
     bool learned_positions;          // else the fixed sine and cosine code, which needs width % 4 == 0
     ttt_mixer_desc mixer;            // .dim is set from width; .grid_rows, .grid_cols and .max_tokens from the
                                      // image if they are 0. Its .globals are learned tokens before the patches
-    bool recompute;                  // blocks keep only their input and are computed again for gradients
+    bool remat;                      // blocks keep only their input and are computed again for gradients
 } ttt_vit_desc;
 
 typedef struct ttt_vit_block {
@@ -80,7 +80,7 @@ typedef struct ttt_vit {
 typedef struct ttt_vit_call {
     ttt_tensor *order;    // integers (depth,H,N): token order of every layer's mini-batches
     bool want_losses;     // then
-    ttt_tensor **losses;  // receives depth pointers, each (T+1); NULL where nothing is learnt inside
+    ttt_tensor **losses;  // receives depth pointers, each (T+1); NULL where nothing is learned inside
 } ttt_vit_call;
 
 TTT_API ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p);  // NULL after an error
@@ -88,17 +88,17 @@ TTT_API ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p); 
 TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, ttt_vit_call *call);
 TTT_API double ttt_vit_flops(const ttt_vit *v);  // forward pass of one image
 
-// ---- [3] OPTIMISERS ------------------------------------------------------------------------------
+// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
 // With the gradient g clipped to global norm `clip`, u the rule's direction, k the number of the
 // update from 0, and the schedule
 //   s(k) = min(1, k / warmup) (1 + cos(pi clamp((k - warmup) / (total - warmup), 0, 1))) / 2 :
-//   TTT_ADAMW     p -= s lr (u + wd p)       u = m^ / (sqrt v^ + eps)      [Loshchilov 2019]
-//   TTT_ADAM      p -= s lr u                with g + wd p in place of g   [Kingma 2015]
-//   TTT_MOMENTUM  p -= s lr m                m = momentum m + g + wd p
-//   TTT_MTTT      p -= s (lr u + wd p)       the optax chain of the official code: decay is not
+//   TTT_RULE_ADAMW     p -= s lr (u + wd p)       u = m^ / (sqrt v^ + eps)      [Loshchilov 2019]
+//   TTT_RULE_ADAM      p -= s lr u                with g + wd p in place of g   [Kingma 2015]
+//   TTT_RULE_MOMENTUM  p -= s lr m                m = momentum m + g + wd p
+//   TTT_RULE_MTTT      p -= s (lr u + wd p)       the optax chain of the official code: decay is not
 //                                            multiplied by the rate
 // Decay reaches only parameters whose table says so. Note s(0) = 0 when there is warm-up.
-typedef enum ttt_rule { TTT_ADAMW, TTT_ADAM, TTT_MOMENTUM, TTT_MTTT } ttt_rule;
+typedef enum ttt_rule { TTT_RULE_ADAMW, TTT_RULE_ADAM, TTT_RULE_MOMENTUM, TTT_RULE_MTTT } ttt_rule;
 
 typedef struct ttt_optimizer_desc {
     ttt_rule rule;
@@ -117,7 +117,7 @@ typedef struct ttt_optimizer {
     ttt_optimizer_desc desc;
     ttt_params *params;
     int n;                     // parameters that are trained
-    ttt_parameter **param;     // these, with for each
+    ttt_param **param;     // these, with for each
     ttt_tensor **value, **grad, **m, **v;
     int64_t updates;           // done
     int64_t skipped;           // left out because the gradient was not finite
@@ -132,7 +132,7 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
 // ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
-// Writes parameters by name, the optimiser's moments and counts if o is not NULL, the context's random
+// Writes parameters by name, the optimizer's moments and counts if o is not NULL, the context's random
 // state, and the caller's notes (epoch, position in the data, ...).
 TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
                                        const ttt_note *notes, int64_t n_notes);
@@ -145,7 +145,7 @@ typedef struct ttt_series {
     const char *name;
     const double *x, *y;  // points that are not finite are left out
     int64_t n;
-    const double *limit;  // NULL, or what y could be at best: a dashed line of the same colour
+    const double *limit;  // NULL, or what y could be at best: a dashed line of the same color
 } ttt_series;
 typedef struct ttt_panel {
     const char *title, *x_label, *y_label;
@@ -213,24 +213,24 @@ static bool ttt__same_shape(ttt_ctx *c, const char *what, const ttt_tensor *a, c
     return ttt_ok(c);
 }
 
-ttt_tensor *ttt_softmax_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(c, "softmax_loss", logits, target)) return ttt_detach(c, logits);
+ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
+    if (!ttt__same_shape(c, "cross_entropy", logits, target)) return ttt_detach(c, logits);
     ttt_tensor *sum = ttt_sum(c, ttt_mul(c, target, ttt_log_softmax(c, logits)));
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
 // slope at 0 is 1: the sum's is then 1/2, as it shall be. A head that starts at zero has all its logits there.
-ttt_tensor *ttt_sigmoid_loss(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(c, "sigmoid_loss", logits, target)) return ttt_detach(c, logits);
+ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
+    if (!ttt__same_shape(c, "binary_cross_entropy", logits, target)) return ttt_detach(c, logits);
     ttt_tensor *above = ttt_relu(c, logits);
-    ttt_tensor *tail = ttt_log(c, ttt_shift(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
+    ttt_tensor *tail = ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
     ttt_tensor *no = ttt_add(c, above, tail);                                   // - log sigmoid(-z)
     ttt_tensor *sum = ttt_sum(c, ttt_sub(c, no, ttt_mul(c, target, logits)));
     return ttt_scale(c, sum, 1 / (ttt_real)logits->shape.dim[0]);
 }
 
-int64_t ttt_count_right(const ttt_tensor *logits, const ttt_tensor *labels) {
+int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     int64_t right = 0, B = logits->shape.dim[0], C = logits->shape.dim[1];
     for (int64_t b = 0; b < B && labels->index && labels->index[b] < C; b++) {
         const ttt_real *row = logits->data + b * C, at = row[labels->index[b]];
@@ -308,7 +308,7 @@ static ttt_tensor *ttt__vit_positions_new(ttt_ctx *c, const ttt_vit_desc *d, ttt
         ttt_tensor **w = ttt_params_add(c, p, "", TTT__ROWS(rows), 0, &s);
         return w ? w[0] : NULL;
     }
-    ttt_tensor *code = ttt_sincos2d(c, side, side, d->width), *kept = ttt_param(c, code->shape);
+    ttt_tensor *code = ttt_sincos2d(c, side, side, d->width), *kept = ttt_zeros_kept(c, code->shape);
     if (ttt_ok(c)) memcpy(kept->data, code->data, (size_t)code->size * sizeof *code->data);
     return kept;
 }
@@ -333,7 +333,7 @@ ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *desc, ttt_params *p) {
     if (!desc->mlp) v->desc.mlp = 4 * desc->width;
     v->block = (ttt_vit_block *)ttt_alloc(c, (size_t)desc->depth * sizeof *v->block, true);
     if (!v->block) return NULL;
-    v->embedding = ttt_embed_new(c, p, "embedding", desc->patch, desc->channels, desc->width);
+    v->embedding = ttt_patch_embed_new(c, p, "embedding", desc->patch, desc->channels, desc->width);
     v->positions = ttt__vit_positions_new(c, desc, p);
     v->globals = ttt__vit_globals_new(c, desc, p);
     for (int64_t i = 0; i < desc->depth; i++)
@@ -354,7 +354,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt_vit *v, const tt
     return ttt_residual_mlp(c, b->norm_1, b->mlp, x);
 }
 
-// A block as a function of its input and its parameters, as ttt_recompute wants it. A parameter that
+// A block as a function of its input and its parameters, as ttt_remat wants it. A parameter that
 // is absent has no place among the inputs.
 typedef struct ttt__block_call {
     const ttt_vit *v;
@@ -387,13 +387,13 @@ static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n
 static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit *v, int64_t i, ttt_tensor *x, ttt_vit_call *call) {
     ttt__block_call again = { v, i, call && call->order ? call->order->index + i * v->desc.mixer.heads * v->tokens : NULL };
     bool want_losses = call && call->want_losses;
-    bool once = !v->desc.recompute && c->recording;  // without a tape nobody will ask for what is inside
+    bool once = !v->desc.remat && c->recording;  // without a tape nobody will ask for what is inside
     ttt_tensor *list[TTT__BLOCK_MOST], *in[TTT__BLOCK_MOST + 1] = { x };
     int n = once || want_losses ? 0 : ttt__block_list(v, i, list), n_in = 1;
     if (n == 0) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);
     for (int j = 0; j < n; j++)
         if (list[j]) in[n_in++] = list[j];
-    return ttt_recompute(c, ttt__vit_block_again, in, n_in, x->shape, &again, sizeof again);
+    return ttt_remat(c, ttt__vit_block_again, in, n_in, x->shape, &again, sizeof again);
 }
 
 ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, ttt_vit_call *call) {
@@ -406,7 +406,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, tt
         return ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
                         ttt_shape_text(call->order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)v->tokens);
     if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
-    ttt_tensor *x = ttt_add(c, ttt_embed(c, v->embedding, images), v->positions);
+    ttt_tensor *x = ttt_add(c, ttt_patch_embed(c, v->embedding, images), v->positions);
     if (v->globals && ttt_ok(c)) {
         ttt_tensor *both[2] = { ttt_broadcast(c, v->globals, TTT_SHAPE(x->shape.dim[0], d->mixer.globals, d->width)), x };
         x = ttt_concat(c, both, 2, 1);
@@ -425,7 +425,7 @@ double ttt_vit_flops(const ttt_vit *v) {
     return 2 * pixels * D + (double)d->depth * block + 2 * D * (D + (double)d->classes);
 }
 
-// ---- [3] OPTIMISERS ------------------------------------------------------------------------------
+// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
 static ttt_real ttt__or_default(ttt_real value, double otherwise) { return value != 0 ? value : (ttt_real)otherwise; }
 
 static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
@@ -449,18 +449,18 @@ ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, ttt_params *p, const ttt_optimizer_
     o->desc.eps = ttt__or_default(d->eps, 1e-8);
     if (!d->accumulate) o->desc.accumulate = 1;
     o->params = p;
-    o->param = (ttt_parameter **)list;
+    o->param = (ttt_param **)list;
     o->value = (ttt_tensor **)(list + p->n);
     o->grad = o->value + p->n;
     o->m = o->grad + p->n;
     o->v = o->m + p->n;
     for (int i = 0; i < p->n; i++) {
-        if (d->freeze_inner && (p->item[i].flags & TTT_INNER)) continue;
+        if (d->freeze_inner && (p->item[i].flags & TTT_PARAM_INNER)) continue;
         o->param[o->n] = &p->item[i];
         o->value[o->n] = p->item[i].value;
-        o->grad[o->n] = ttt_param(c, p->item[i].value->shape);
-        o->m[o->n] = ttt_param(c, p->item[i].value->shape);
-        o->v[o->n] = d->rule == TTT_MOMENTUM ? NULL : ttt_param(c, p->item[i].value->shape);
+        o->grad[o->n] = ttt_zeros_kept(c, p->item[i].value->shape);
+        o->m[o->n] = ttt_zeros_kept(c, p->item[i].value->shape);
+        o->v[o->n] = d->rule == TTT_RULE_MOMENTUM ? NULL : ttt_zeros_kept(c, p->item[i].value->shape);
         o->n++;
     }
     return ttt_ok(c) ? o : NULL;
@@ -516,7 +516,7 @@ static ttt__update ttt__update_of(const ttt_optimizer *o, double clip_scale) {
     ttt__update k;
     memset(&k, 0, sizeof k);
     k.gradient = (ttt_real)(clip_scale / d->accumulate);
-    k.b1 = d->rule == TTT_MOMENTUM ? d->momentum : d->beta1;
+    k.b1 = d->rule == TTT_RULE_MOMENTUM ? d->momentum : d->beta1;
     k.b2 = d->beta2;
     k.c1 = (ttt_real)(1 / (1 - pow((double)d->beta1, t)));
     k.c2 = (ttt_real)(1 / (1 - pow((double)d->beta2, t)));
@@ -529,12 +529,12 @@ static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__upda
     const ttt_optimizer_desc *d = &o->desc;
     int64_t n = o->value[i]->size;
     ttt_real *p = o->value[i]->data, *g = o->grad[i]->data, *m = o->m[i]->data;
-    if (o->param[i]->flags & TTT_DECAYS) {
-        if (d->rule == TTT_ADAM || d->rule == TTT_MOMENTUM) k.l2 = d->weight_decay;
-        if (d->rule == TTT_ADAMW) k.decay = k.rate * d->weight_decay;
-        if (d->rule == TTT_MTTT) k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
+    if (o->param[i]->flags & TTT_PARAM_DECAYS) {
+        if (d->rule == TTT_RULE_ADAM || d->rule == TTT_RULE_MOMENTUM) k.l2 = d->weight_decay;
+        if (d->rule == TTT_RULE_ADAMW) k.decay = k.rate * d->weight_decay;
+        if (d->rule == TTT_RULE_MTTT) k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
     }
-    if (d->rule == TTT_MOMENTUM) c->k->momentum(n, p, g, m, &k);
+    if (d->rule == TTT_RULE_MOMENTUM) c->k->momentum(n, p, g, m, &k);
     else if (d->bf16_moment) ttt__adam_bf16(n, p, g, m, o->v[i]->data, &k);
     else c->k->adam(n, p, g, m, o->v[i]->data, &k);
 }
@@ -542,7 +542,7 @@ static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__upda
 ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     if (!ttt_ok(c)) return ttt_status(c);
     for (int i = 0; i < o->n && o->gathered == 0; i++) memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
-    if (ttt_grad(c, loss, o->value, o->n, o->grad, TTT_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
+    if (ttt_grad(c, loss, o->value, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
     o->gathered = 0;
     o->grad_norm = ttt__gradient_norm(c, o);
     if (!(o->grad_norm < HUGE_VAL)) {  // NaN or infinite: weights keep their last good values
@@ -551,13 +551,13 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     }
     double clip = (double)o->desc.clip;
     ttt__update k = ttt__update_of(o, clip > 0 && o->grad_norm >= clip ? clip / o->grad_norm : 1);
-    int back = ttt__profile_begin(c, "optimiser", false);
+    int back = ttt__profile_begin(c, "optimizer", false);
     double size = 0;
     for (int i = 0; i < o->n; i++) {
         ttt__update_parameter(c, o, i, k);
         size += (double)o->value[i]->size;
     }
-    bool momentum = o->desc.rule == TTT_MOMENTUM;  // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
+    bool momentum = o->desc.rule == TTT_RULE_MOMENTUM;  // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
     if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (momentum ? 9 : 19) * size, (momentum ? 5 : 7) * size * sizeof(ttt_real));
     o->updates++;
     return TTT_OK;
@@ -617,7 +617,7 @@ ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p
     };
     for (int i = 0; i < (o ? 4 : 2); i++) all[b.n_notes++] = own[i];
     ttt_safetensors_write(c, path, &b, false);
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     return ttt_status(c);
 }
 
@@ -667,8 +667,8 @@ ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_
 static const int ttt__panel_width = 420, ttt__panel_height = 300, ttt__heading = 40;
 static const int ttt__left = 62, ttt__right = 20, ttt__top = 34, ttt__bottom = 44;  // margins of a panel
 
-// Colours that people with any colour vision can tell apart [Okabe, Ito 2008].
-static const char *const ttt__colours[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999" };
+// Colors that people with any color vision can tell apart [Okabe, Ito 2008].
+static const char *const ttt__colors[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999" };
 
 typedef struct ttt__axis_range {
     double low, high, step;  // step: between ticks
@@ -793,8 +793,8 @@ static void ttt__svg_axes(ttt__svg *s, const ttt__frame *f, const ttt_panel *p) 
     ttt__svg_put(s, "</g>\n");
 }
 
-static void ttt__svg_line(ttt__svg *s, const ttt__frame *f, const ttt_series *line, const double *v, const char *style, const char *colour) {
-    ttt__svg_put(s, "<polyline fill=\"none\" stroke=\"%s\" %s points=\"", colour, style);
+static void ttt__svg_line(ttt__svg *s, const ttt__frame *f, const ttt_series *line, const double *v, const char *style, const char *color) {
+    ttt__svg_put(s, "<polyline fill=\"none\" stroke=\"%s\" %s points=\"", color, style);
     for (int64_t i = 0; i < line->n; i++) {
         double x = ttt__frame_x(f, line->x[i]), y = ttt__frame_y(f, v[i]);
         if (fabs(x) < HUGE_VAL && fabs(y) < HUGE_VAL) ttt__svg_put(s, "%.1f,%.1f ", x, y);
@@ -831,7 +831,7 @@ static void ttt__svg_legend(ttt__svg *s, const ttt__frame *f, const ttt_panel *p
     for (int i = 0; i < p->n_series; i++) {
         double y = top + 14 + 15 * i;
         if (!p->series[i].name) continue;
-        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"3\"/>\n", x, y - 4, x + 16 * side, y - 4, ttt__colours[i % 8]);
+        ttt__svg_put(s, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"3\"/>\n", x, y - 4, x + 16 * side, y - 4, ttt__colors[i % 8]);
         ttt__svg_label(s, x + 22 * side, y, corner & 1 ? "start" : "end", 11, "", p->series[i].name);
     }
 }
@@ -842,8 +842,8 @@ static void ttt__svg_panel(ttt__svg *s, const ttt_panel *p, double left, double 
     ttt__svg_axes(s, &f, p);
     for (int i = 0; i < p->n_series; i++) {
         const ttt_series *line = &p->series[i];
-        if (line->limit) ttt__svg_line(s, &f, line, line->limit, "stroke-width=\"1\" stroke-dasharray=\"4 3\"", ttt__colours[i % 8]);
-        ttt__svg_line(s, &f, line, line->y, "stroke-width=\"1.6\"", ttt__colours[i % 8]);
+        if (line->limit) ttt__svg_line(s, &f, line, line->limit, "stroke-width=\"1\" stroke-dasharray=\"4 3\"", ttt__colors[i % 8]);
+        ttt__svg_line(s, &f, line, line->y, "stroke-width=\"1.6\"", ttt__colors[i % 8]);
     }
     ttt__svg_legend(s, &f, p);
 }
@@ -865,8 +865,8 @@ ttt_result ttt_chart_write(ttt_ctx *c, const char *path, const char *title, cons
 static const int ttt__bar_left = 150, ttt__bar_plot = 400, ttt__bar_note = 110, ttt__bar_meter = 110, ttt__bar_right = 130;
 static const int ttt__bar_top = 86, ttt__bar_pitch = 24;
 
-static void ttt__svg_rect(ttt__svg *s, double x, double y, double width, double height, const char *colour) {
-    ttt__svg_put(s, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x, y, width, height, colour);
+static void ttt__svg_rect(ttt__svg *s, double x, double y, double width, double height, const char *color) {
+    ttt__svg_put(s, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n", x, y, width, height, color);
 }
 
 static void ttt__svg_bar(ttt__svg *s, const ttt_bars *b, const ttt_bar *bar, double y, double scale) {
@@ -875,7 +875,7 @@ static void ttt__svg_bar(ttt__svg *s, const ttt_bars *b, const ttt_bar *bar, dou
     ttt__svg_label(s, x - 8, y + 12, "end", 12, "", bar->name);
     for (int k = 0; k < b->n_parts; k++) {
         if (!(bar->value[k] > 0)) continue;
-        ttt__svg_rect(s, x, y, bar->value[k] * scale, 16, ttt__colours[k % 8]);
+        ttt__svg_rect(s, x, y, bar->value[k] * scale, 16, ttt__colors[k % 8]);
         x += bar->value[k] * scale;
     }
     ttt__svg_label(s, x + 6, y + 12, "start", 11, "", bar->note);
@@ -904,7 +904,7 @@ ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *b) {
         bool used = false;
         for (int i = 0; i < b->n; i++) used = used || b->bar[i].value[k] > 0;
         if (!used) continue;
-        ttt__svg_rect(&s, legend, 40, 12, 12, ttt__colours[k % 8]);
+        ttt__svg_rect(&s, legend, 40, 12, 12, ttt__colors[k % 8]);
         ttt__svg_label(&s, legend + 18, 50, "start", 12, "", b->parts[k]);
         legend += 40 + 6.5 * (double)strlen(b->parts[k]);
     }
@@ -926,7 +926,7 @@ ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *b) {
     ICLR 2018. Joehnk: Erzeugung von betaverteilten Zufallszahlen. Metrika 1964. Okabe, Ito: Color
     universal design. 2008.
 
-    LICENCE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
+    LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
 #endif  // TTT_MODEL_IMPLEMENTED
 #endif  // TTT_MODEL_IMPLEMENTATION

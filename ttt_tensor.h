@@ -11,10 +11,10 @@
         ttt_tensor *k = ttt_randn(c, TTT_SHAPE(9, 4)), *v = ttt_randn(c, TTT_SHAPE(9, 4));
 
         ttt_tensor *inner = ttt_mse(c, ttt_matmul(c, k, w), v);         // how badly w maps k to v
-        ttt_grad(c, inner, &w, 1, &g, TTT_RECORD);                      // g = d inner / d w
+        ttt_grad(c, inner, &w, 1, &g, TTT_GRAD_RECORD);                      // g = d inner / d w
         ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, 0.1f));          // one step of learning
         ttt_tensor *outer = ttt_mse(c, ttt_matmul(c, k, w1), v);        // how good w became by it
-        ttt_grad(c, outer, &w, 1, &meta, TTT_FIRST_ORDER);              // d outer / d w, through the step
+        ttt_grad(c, outer, &w, 1, &meta, TTT_GRAD_FIRST_ORDER);              // d outer / d w, through the step
         ttt_close(c);
 
     HOW A GRADIENT THROUGH AN INNER STEP COMES ABOUT
@@ -23,13 +23,13 @@
         2. ttt_grad walks that list backwards from the loss. Each op has one rule (its vector-Jacobian
            product, "vjp"): given the gradient of its output, the gradient of each input. The rule of
            y = a b, for instance, is da = dy b^T, db = a^T dy.
-        3. The rules are written in the operations of this very header. So, with TTT_RECORD, walking
+        3. The rules are written in the operations of this very header. So, with TTT_GRAD_RECORD, walking
            backwards writes new tensors on the same tape, and the gradient g above is a tensor like any
            other: made by matmul and scale from k, v and w.
         4. Then w1 = w - 0.1 g is ordinary arithmetic, and the second ttt_grad walks from `outer` through
            w1, through g, through the matmuls that computed g, back to w. Nothing special happens: the
            derivative of the inner step is there because the step itself is on the tape.
-        5. Without TTT_RECORD the rules compute just numbers (faster, and their memory is reused). A
+        5. Without TTT_GRAD_RECORD the rules compute just numbers (faster, and their memory is reused). A
            gradient so made cannot be differentiated; trying to is an error, never a silently wrong
            first-order answer. Say ttt_detach where you do mean a constant.
         Sections [6] (the op table), [13] (each op's forward and rule, side by side) and [15] (the walk)
@@ -53,11 +53,11 @@
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
         Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
         is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it).
-        A tensor is never changed after it was made, except parameters by optimisers (ttt_model.h).
+        A tensor is never changed after it was made, except parameters by optimizers (ttt_model.h).
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
-        which live as long as the context, and `step` for everything else, which ttt_release rolls back
+        which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
         to a mark. So a training loop allocates nothing once it has seen its first step:
-            for (;;) { ttt_mark m = ttt_mark_get(c);  ...one step...  ttt_release(c, m); }
+            for (;;) { ttt_mark m = ttt_mark_get(c);  ...one step...  ttt_mark_release(c, m); }
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
@@ -184,7 +184,7 @@ TTT_API double ttt_seconds(void);  // the system's clock, for differences; someb
 //     puts(ttt_profile_text(c, &peak, steps, 20));
 typedef enum ttt_phase {
     TTT_PHASE_FORWARD,   // called outside of any walk
-    TTT_PHASE_RECORDED,  // run by a walk with TTT_RECORD: the gradient of an inner step
+    TTT_PHASE_RECORDED,  // run by a walk with TTT_GRAD_RECORD: the gradient of an inner step
     TTT_PHASE_BACKWARD   // run by a walk that wants numbers only
 } ttt_phase;
 TTT_API const char *ttt_phase_name(ttt_phase p);
@@ -221,7 +221,7 @@ typedef struct ttt_mark {
     int64_t nodes;
 } ttt_mark;
 TTT_API ttt_mark ttt_mark_get(ttt_ctx *c);
-TTT_API void ttt_release(ttt_ctx *c, ttt_mark m);
+TTT_API void ttt_mark_release(ttt_ctx *c, ttt_mark m);
 
 // Bytes of a context now and at its highest since ttt_memory_reset: parameters and moments (keep),
 // tensors of the current step (step), workspace of gradients and sums (scratch), and what the context holds
@@ -289,7 +289,7 @@ struct ttt_tensor {
 };
 
 // New leaves. All fail with TTT_ERR_SHAPE on negative sizes or TTT_ERR_NO_MEMORY, and give the empty tensor.
-TTT_API ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s);  // not initialised
+TTT_API ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s);  // not initialized
 TTT_API ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape s);
 TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v);
 TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
@@ -297,7 +297,7 @@ TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);  
 TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
-TTT_API ttt_tensor *ttt_param(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
+TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
 TTT_API ttt_real ttt_item(const ttt_tensor *t);          // the number in a tensor of one element
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 
@@ -318,11 +318,11 @@ TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // N
     X(abs, "y = |a|", -2, 2, 1)                                                      \
     X(sign, "y = -1, 0 or 1", -2, 2, 1)                                              \
     X(relu, "y = max(a, 0)", -2, 2, 1)                                               \
-    X(step, "y = 1 where a > 0, else 0", -2, 2, 1)                                   \
+    X(heaviside, "y = 1 where a > 0, else 0", -2, 2, 1)                                   \
     X(square, "y = a^2", -2, 2, 1)                                                   \
     X(sqrt, "y = a^(1/2)", 0.3, 3, 8)                                                \
     X(rsqrt, "y = a^(-1/2)", 0.3, 3, 8)                                              \
-    X(recip, "y = 1 / a", 0.3, 3, 1)                                                 \
+    X(reciprocal, "y = 1 / a", 0.3, 3, 1)                                                 \
     X(gelu, "y = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))", -3, 3, 22)          \
     X(gelu_d1, "y = gelu'(a)", -3, 3, 28)                                            \
     X(gelu_d2, "y = gelu''(a)", -3, 3, 32)                                           \
@@ -349,7 +349,7 @@ TTT_BINARY_OPS(X)
 #undef X
 
 TTT_API ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = s a
-TTT_API ttt_tensor *ttt_shift(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = a + s
+TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = a + s
 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
 // (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either.
@@ -399,13 +399,13 @@ TTT_API ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order);   
 TTT_API ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a);                    // the last two axes
 TTT_API ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count);
 // a placed at `begin` of an axis of length `length`, zeros around it; slice's opposite and its rule.
-TTT_API ttt_tensor *ttt_place(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length);
+TTT_API ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length);
 TTT_API ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis);
 // Rows by number: a (...,N,D), index (...,n) of dtype INT, leading sizes broadcast: y (...,n,D) with
-// y[i] = a[index[i]]. An index outside 0..N-1 is an error. scatter is its opposite and its rule: adds
+// y[i] = a[index[i]]. An index outside 0..N-1 is an error. index_add is its opposite and its rule: adds
 // row i of a (...,n,D) to row index[i] of y (...,N,D).
-TTT_API ttt_tensor *ttt_gather(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
-TTT_API ttt_tensor *ttt_scatter(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
+TTT_API ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
+TTT_API ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
 
 // y = (1 + L)^-1 b, or (1 + L)^-T b if transposed: L the part of a (...,n,n) below its diagonal, b (...,n,d)
@@ -415,12 +415,13 @@ TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bo
 // Along the last axis, of length D.
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a);  // y = a - ln sum e^a
-// x^ = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centred (layer norm),
+// x^ = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
 // else 0 (RMS norm). rstd gives r, shape (...,1); normalize_d1 is J g, J the (symmetric) Jacobian of
-// normalize at a: J g = r (g - mean g - x^ mean(g x^)), the middle term only if centred.
-TTT_API ttt_tensor *ttt_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred);
-TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centred);
-TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred);
+// normalize at a: J g = r (g - mean g - x^ mean(g x^)), the middle term only if centered.
+TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);  // centered
+TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);    // not centered
+TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centered);
+TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered);
 
 // ---- [6] OP TABLE --------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
@@ -431,8 +432,8 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
 #define TTT_OTHER_OPS(X)                                                                           \
     X(scale, 1, "y = s a", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                          \
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
-    X(shift, 1, "y = a + s", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                        \
-      ttt_shift(c, in[0], (ttt_real)1.5))                                                          \
+    X(add_scalar, 1, "y = a + s", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                        \
+      ttt_add_scalar(c, in[0], (ttt_real)1.5))                                                          \
     X(matmul, 2, "y = a b", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 4, 2), \
       ttt_matmul(c, in[0], in[1]))                                                                 \
     X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4), \
@@ -447,14 +448,14 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
       ttt_transpose(c, in[0]))                                                                     \
     X(slice, 1, "y = a[begin .. begin+count)", -2, 2, 0, TTT_SHAPE(2, 5, 2), TTT_SHAPE(1),         \
       ttt_slice(c, in[0], 1, 1, 3))                                                                \
-    X(place, 1, "y[begin .. ) = a, else 0", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),            \
-      ttt_place(c, in[0], 1, 1, 5))                                                                \
+    X(pad, 1, "y[begin .. ) = a, else 0", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),            \
+      ttt_pad(c, in[0], 1, 1, 5))                                                                \
     X(concat, -1, "y = a, b, ... along an axis", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(2, 1, 2), \
       ttt_concat(c, in, 2, 1))                                                                     \
-    X(gather, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),              \
-      ttt_gather(c, in[0], ttt_test_index(c)))                                                    \
-    X(scatter, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1), \
-      ttt_scatter(c, in[0], ttt_test_index(c), 4))                                                \
+    X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),              \
+      ttt_index_select(c, in[0], ttt_test_index(c)))                                                    \
+    X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1), \
+      ttt_index_add(c, in[0], ttt_test_index(c), 4))                                                \
     X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1, y->size * y->shape.dim[y->shape.rank - 2], \
       TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3), ttt_solve_lower(c, in[0], in[1], false))              \
     X(softmax, 1, "y = e^a / sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),         \
@@ -462,7 +463,7 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centr
     X(log_softmax, 1, "y = a - ln sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),    \
       ttt_log_softmax(c, in[0]))                                                                   \
     X(normalize, 1, "y = (a - mean) rstd", -2, 2, 6 * y->size, TTT_SHAPE(2, 5), TTT_SHAPE(1),      \
-      ttt_normalize(c, in[0], (ttt_real)0.1, true))                                                \
+      ttt_layer_normalize(c, in[0], (ttt_real)0.1))                                                \
     X(normalize_d1, 2, "y = J(a) b", -2, 2, 12 * y->size, TTT_SHAPE(2, 5), TTT_SHAPE(2, 5),        \
       ttt_normalize_d1(c, in[0], in[1], (ttt_real)0.1, true))                                      \
     X(rstd, 1, "y = (var a + eps)^(-1/2)", -2, 2, 4 * y->in[0]->size, TTT_SHAPE(2, 5), TTT_SHAPE(1), \
@@ -495,31 +496,31 @@ TTT_API ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *i
 TTT_API const ttt_op *ttt_op_table(int i);
 
 // ---- [7] GRADIENTS -------------------------------------------------------------------------------
-typedef enum ttt_mode {
-    TTT_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
-    TTT_RECORD,       // the gradient is on the tape, like any other tensor
-    TTT_ADD           // as TTT_FIRST_ORDER, added to the numbers of the tensors already in out[]. Those are
+typedef enum ttt_grad_mode {
+    TTT_GRAD_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
+    TTT_GRAD_RECORD,       // the gradient is on the tape, like any other tensor
+    TTT_GRAD_ADD           // as TTT_GRAD_FIRST_ORDER, added to the numbers of the tensors already in out[]. Those are
                       // not marked: to differentiate through them is a missing term, not an error
-} ttt_mode;
+} ttt_grad_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i]. wrt and out are
 // different arrays.
 // Errors: y has more elements (TTT_ERR_SHAPE); wrt and out are one array (TTT_ERR_ARGUMENT); y depends on
-// wrt through a gradient taken without TTT_RECORD and not detached (TTT_ERR_FIRST_ORDER). All of out is
-// then the empty tensor; with TTT_ADD it stays, and something may have been added.
-TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode);
+// wrt through a gradient taken without TTT_GRAD_RECORD and not detached (TTT_ERR_FIRST_ORDER). All of out is
+// then the empty tensor; with TTT_GRAD_ADD it stays, and something may have been added.
+TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y: out[i] = d <seed, y> / d wrt[i], seed of y's shape (a vector-Jacobian product).
 TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
-                           ttt_tensor **out, ttt_mode mode);
+                           ttt_tensor **out, ttt_grad_mode mode);
 // Switches the tape off (results are then leaves: inference) or on; returns what it was.
-TTT_API bool ttt_recording(ttt_ctx *c, bool on);
+TTT_API bool ttt_set_recording(ttt_ctx *c, bool on);
 
 // y = f(in), of the given shape, as one node that keeps only its inputs: what f makes on the way is
-// forgotten, and made again, with the same bits, when a gradient is asked for. Costs another forward
-// pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in (64 at most),
+// forgotten, and made again, with the same bits, when a gradient is asked for. PyTorch says
+// checkpointing, JAX remat. Costs another forward pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in (64 at most),
 // the bytes at `user`, which are copied, and the context's random numbers.
-typedef ttt_tensor *ttt_block_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
-TTT_API ttt_tensor *ttt_recompute(ttt_ctx *c, ttt_block_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes);
+typedef ttt_tensor *ttt_remat_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
+TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes);
 
 // Checks derivatives of f at x[0..n), leaves whose numbers it moves and puts back. Takes a random
 // direction u and returns |a - b| / max(|b|, 1e-3): a the directional derivative of the given order
@@ -784,12 +785,12 @@ INLINE VEC KN(rsqrt)(VEC a, VEC s) { return 1.0f / KN(sqrt)(a, s); }
 
 // The other functions of one number; s is the scalar argument that scale and shift have.
 INLINE VEC KN(scale)(VEC a, VEC s) { return a * s; }
-INLINE VEC KN(shift)(VEC a, VEC s) { return a + s; }
+INLINE VEC KN(add_scalar)(VEC a, VEC s) { return a + s; }
 INLINE VEC KN(square)(VEC a, VEC s) { (void)s; return a * a; }
-INLINE VEC KN(recip)(VEC a, VEC s) { (void)s; return NUM(1) / a; }
+INLINE VEC KN(reciprocal)(VEC a, VEC s) { (void)s; return NUM(1) / a; }
 INLINE VEC KN(relu)(VEC a, VEC s) { (void)s; return KN(select)(a < NUM(0), KN(splat)(0), a); }
-INLINE VEC KN(step)(VEC a, VEC s) { (void)s; return KN(select)(a > NUM(0), KN(splat)(1), KN(splat)(0)); }
-INLINE VEC KN(sign)(VEC a, VEC s) { return KN(step)(a, s) - KN(step)(-a, s); }
+INLINE VEC KN(heaviside)(VEC a, VEC s) { (void)s; return KN(select)(a > NUM(0), KN(splat)(1), KN(splat)(0)); }
+INLINE VEC KN(sign)(VEC a, VEC s) { return KN(heaviside)(a, s) - KN(heaviside)(-a, s); }
 
 // From e = e^-|a|, which never overflows, so that both tails keep their digits.
 INLINE VEC KN(sigmoid_from)(VEC e, VEC a) {
@@ -882,7 +883,7 @@ RARE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
         KN(store_part)(y + i, KN(load)(x), n - i);                                               \
     }
 TTT_UNARY_OPS(X)
-X(scale, , , , ) X(shift, , , , )
+X(scale, , , , ) X(add_scalar, , , , )
 #undef X
 
 // y[i] = f(a[i], b[i]), for every op of two; a step of 0 repeats the first element.
@@ -1034,38 +1035,38 @@ KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
 #undef TERM
 }
 
-// mean and r = (mean (a - mean)^2 + eps)^(-1/2) of a row; mean is 0 unless centred.
+// mean and r = (mean (a - mean)^2 + eps)^(-1/2) of a row; mean is 0 unless centered.
 INLINE VEC KN(deviation2)(const ttt_real *a, int64_t i, int64_t n, VEC mean) {
     VEC d = KN(first)(KN(part)(a, i, n) - mean, n);
     return d * d;
 }
-KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centred, ttt_real *mean, ttt_real *r) {
+KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *r) {
     double share = 1 / (double)n;  // beforehand: a division at the end of a sum would be waited for
-    *mean = centred ? NUM(KN(sum)(n, a) * share) : 0;
+    *mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
     VEC m = KN(splat)(*mean);
-    const ttt_real *next = centred ? a + n : a;  // the second pass finds a row near, and has time to ask for the row after it
+    const ttt_real *next = centered ? a + n : a;  // the second pass finds a row near, and has time to ask for the row after it
 #define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, m))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
     *r = NUM(1 / sqrt(sum * share + eps));
 }
-KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centred) {
+KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered) {
     ttt_real mean, r;
-    KN(moments)(n, a, eps, centred, &mean, &r);
+    KN(moments)(n, a, eps, centered, &mean, &r);
     VEC m = KN(splat)(mean), rv = KN(splat)(r);
 #define TERM(i, n) KN(put)(y, i, n, (KN(part)(a, i, n) - m) * rv)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // y = r (g - mean g - x^ mean(g x^)), x^ = (a - mean) r.
-KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centred) {
+KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered) {
     ttt_real mean, r;
-    KN(moments)(n, a, eps, centred, &mean, &r);
+    KN(moments)(n, a, eps, centered, &mean, &r);
     VEC m = KN(splat)(mean), rv = KN(splat)(r);
 #define TERM(i, n) KN(part)(g, i, n) * KN(first)((KN(part)(a, i, n) - m) * rv, n)
     TTT__ROW_SUM(gx, n, TERM)
 #undef TERM
-    VEC mean_g = KN(splat)(centred ? NUM(KN(sum)(n, g) / (double)n) : 0), mean_gx = KN(splat)(NUM(gx / (double)n));
+    VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0), mean_gx = KN(splat)(NUM(gx / (double)n));
 #define TERM(i, n) KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g - (KN(part)(a, i, n) - m) * rv * mean_gx) * rv)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -1256,7 +1257,7 @@ KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row
         for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
 }
 
-// One pass of an optimiser over a parameter p: with the gradient g' = k.gradient g + k.l2 p,
+// One pass of an optimizer over a parameter p: with the gradient g' = k.gradient g + k.l2 p,
 // Adam [Kingma 2015]: m = b1 m + (1-b1) g', v = b2 v + (1-b2) g'^2, u = (m c1) / (sqrt(v c2) + eps),
 // c1 and c2 the bias corrections 1 / (1 - b^t); momentum: m = b1 m + g', u = m; then
 // p = p - k.rate u - k.decay p.
@@ -1291,7 +1292,7 @@ KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
 static const ttt__kernels KN(table) = {
     TTT__TEXT(TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
-    { TTT_UNARY_OPS(X) X(scale, , , , ) X(shift, , , , ) },
+    { TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , ) },
 #undef X
 #define X(name, formula, lo, hi, flops) KN(zip_##name),
     { TTT_BINARY_OPS(X) },
@@ -1459,7 +1460,7 @@ extern "C" {
 // Numbers of the ops of one and of two operands, which index the kernel table.
 enum {
 #define X(name, formula, lo, hi, flops) TTT__MAP_##name,
-    TTT_UNARY_OPS(X) X(scale, , , , ) X(shift, , , , )
+    TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , )
 #undef X
     TTT__N_MAPS
 };
@@ -1475,7 +1476,7 @@ enum {
 typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col, const ttt_real *b,
                           int64_t b_row, const ttt_real *init, int64_t init_row, ttt_real *c, int64_t c_row);
 
-typedef struct ttt__update {  // what an optimiser's pass needs to know, see `adam` in [9]
+typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [9]
     ttt_real gradient, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__update;
 
@@ -1490,9 +1491,9 @@ typedef struct ttt__kernels {
     void (*sum_rows)(int64_t rows, int64_t n, int64_t stride, const ttt_real *a, ttt_real *y);
     void (*softmax)(int64_t n, const ttt_real *a, ttt_real *y);
     void (*log_softmax)(int64_t n, const ttt_real *a, ttt_real *y);
-    void (*moments)(int64_t n, const ttt_real *a, double eps, bool centred, ttt_real *mean, ttt_real *r);
-    void (*normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centred);
-    void (*normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centred);
+    void (*moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *r);
+    void (*normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered);
+    void (*normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered);
     bool (*finite)(int64_t n, const ttt_real *a);
     void (*transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row);
     void (*adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k);
@@ -1791,7 +1792,7 @@ ttt_mark ttt_mark_get(ttt_ctx *c) {
 }
 
 // Parameters made since the mark stay on the tape, moved down to the places that became free.
-void ttt_release(ttt_ctx *c, ttt_mark m) {
+void ttt_mark_release(ttt_ctx *c, ttt_mark m) {
     int64_t n = m.nodes;
     for (int64_t i = m.nodes; i < c->n_nodes; i++)
         if (c->nodes[i]->kept) {
@@ -2406,7 +2407,7 @@ ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi) {
     return t;
 }
 
-ttt_tensor *ttt_param(ttt_ctx *c, ttt_shape s) {
+ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s) {
     ttt_tensor *t = ttt__or_empty(c, ttt__tensor(c, s, TTT_DTYPE_REAL, true, NULL));
     if (t->size) memset(t->data, 0, (size_t)t->size * sizeof(ttt_real));
     return t;
@@ -2425,7 +2426,7 @@ double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     return max;
 }
 
-bool ttt_recording(ttt_ctx *c, bool on) {
+bool ttt_set_recording(ttt_ctx *c, bool on) {
     bool was = c->recording;
     c->recording = on;
     return was;
@@ -2585,12 +2586,12 @@ TTT_UNARY_OPS(X)
 #undef X
 
 FORWARD(scale) { ttt__map(c, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
-FORWARD(shift) { ttt__map(c, y, TTT__MAP_shift, *(const ttt_real *)y->arg); }
+FORWARD(add_scalar) { ttt__map(c, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
 ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s) { return ttt__apply1(c, &ttt__op_scale, a, a->shape, &s, sizeof s); }
-ttt_tensor *ttt_shift(ttt_ctx *c, ttt_tensor *a, ttt_real s) { return ttt__apply1(c, &ttt__op_shift, a, a->shape, &s, sizeof s); }
+ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s) { return ttt__apply1(c, &ttt__op_add_scalar, a, a->shape, &s, sizeof s); }
 
 RULE(scale) { d[0] = ttt_scale(c, g, *(const ttt_real *)y->arg); }
-RULE(shift) { (void)c; (void)y; d[0] = g; }
+RULE(add_scalar) { (void)c; (void)y; d[0] = g; }
 RULE(exp) { d[0] = ttt_mul(c, g, y); }
 RULE(log) { d[0] = ttt_div(c, g, A); }
 RULE(tanh) { d[0] = ttt_sub(c, g, ttt_mul(c, g, ttt_square(c, y))); }                  // g (1 - y^2)
@@ -2600,12 +2601,12 @@ RULE(erf) {                                                                     
 }
 RULE(abs) { d[0] = ttt_mul(c, g, ttt_sign(c, A)); }
 RULE(sign) { (void)c; (void)y; (void)g; d[0] = NULL; }
-RULE(relu) { d[0] = ttt_mul(c, g, ttt_step(c, A)); }
-RULE(step) { (void)c; (void)y; (void)g; d[0] = NULL; }
+RULE(relu) { d[0] = ttt_mul(c, g, ttt_heaviside(c, A)); }
+RULE(heaviside) { (void)c; (void)y; (void)g; d[0] = NULL; }
 RULE(square) { d[0] = ttt_scale(c, ttt_mul(c, g, A), 2); }
 RULE(sqrt) { d[0] = ttt_scale(c, ttt_div(c, g, y), (ttt_real)0.5); }
 RULE(rsqrt) { d[0] = ttt_scale(c, ttt_mul(c, g, ttt_mul(c, y, ttt_square(c, y))), (ttt_real)-0.5); }
-RULE(recip) { d[0] = ttt_scale(c, ttt_mul(c, g, ttt_square(c, y)), -1); }
+RULE(reciprocal) { d[0] = ttt_scale(c, ttt_mul(c, g, ttt_square(c, y)), -1); }
 RULE(gelu) { d[0] = ttt_mul(c, g, ttt_gelu_d1(c, A)); }
 RULE(gelu_d1) { d[0] = ttt_mul(c, g, ttt_gelu_d2(c, A)); }
 // a sigmoid(u), u = k (a + 0.044715 a^3): with p = sigmoid'(u) = s - s^2, q = p' = p (1 - 2 s) and
@@ -2614,11 +2615,11 @@ RULE(gelu_d1) { d[0] = ttt_mul(c, g, ttt_gelu_d2(c, A)); }
 RULE(gelu_d2) {
     const ttt_real k = (ttt_real)1.5957691216057308, k3 = (ttt_real)0.42812889763560147;  // u''' = 6 k 0.044715
     ttt_tensor *a2 = ttt_square(c, A);
-    ttt_tensor *u = ttt_mul(c, A, ttt_shift(c, ttt_scale(c, a2, k3 / 6), k));
-    ttt_tensor *u1 = ttt_shift(c, ttt_scale(c, a2, k3 / 2), k), *u2 = ttt_scale(c, A, k3);
+    ttt_tensor *u = ttt_mul(c, A, ttt_add_scalar(c, ttt_scale(c, a2, k3 / 6), k));
+    ttt_tensor *u1 = ttt_add_scalar(c, ttt_scale(c, a2, k3 / 2), k), *u2 = ttt_scale(c, A, k3);
     ttt_tensor *s = ttt_sigmoid(c, u), *p = ttt_sub(c, s, ttt_square(c, s));
-    ttt_tensor *q = ttt_mul(c, p, ttt_shift(c, ttt_scale(c, s, -2), 1));
-    ttt_tensor *r = ttt_mul(c, p, ttt_shift(c, ttt_scale(c, p, -6), 1));
+    ttt_tensor *q = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, s, -2), 1));
+    ttt_tensor *r = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, p, -6), 1));
     ttt_tensor *u1_2 = ttt_square(c, u1);
     ttt_tensor *first = ttt_add(c, ttt_mul(c, q, u1_2), ttt_mul(c, p, u2));
     ttt_tensor *second = ttt_add(c, ttt_mul(c, r, ttt_mul(c, u1, u1_2)),
@@ -2629,15 +2630,15 @@ RULE(gelu_erf) { d[0] = ttt_mul(c, g, ttt_gelu_erf_d1(c, A)); }
 RULE(gelu_erf_d1) { d[0] = ttt_mul(c, g, ttt_gelu_erf_d2(c, A)); }
 RULE(gelu_erf_d2) {  // ((2 - a^2) phi(a))' = (a^3 - 4 a) phi(a)
     ttt_tensor *a2 = ttt_square(c, A), *density = ttt_exp(c, ttt_scale(c, a2, (ttt_real)-0.5));
-    ttt_tensor *cubic = ttt_mul(c, A, ttt_shift(c, a2, -4));
+    ttt_tensor *cubic = ttt_mul(c, A, ttt_add_scalar(c, a2, -4));
     d[0] = ttt_mul(c, g, ttt_scale(c, ttt_mul(c, cubic, density), (ttt_real)0.3989422804014327));
 }
 RULE(silu) { d[0] = ttt_mul(c, g, ttt_silu_d1(c, A)); }
 RULE(silu_d1) { d[0] = ttt_mul(c, g, ttt_silu_d2(c, A)); }
 RULE(silu_d2) {  // 3 q + a r, with p, q, r as for gelu_d2
     ttt_tensor *s = ttt_sigmoid(c, A), *p = ttt_sub(c, s, ttt_square(c, s));
-    ttt_tensor *q = ttt_mul(c, p, ttt_shift(c, ttt_scale(c, s, -2), 1));
-    ttt_tensor *r = ttt_mul(c, p, ttt_shift(c, ttt_scale(c, p, -6), 1));
+    ttt_tensor *q = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, s, -2), 1));
+    ttt_tensor *r = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, p, -6), 1));
     d[0] = ttt_mul(c, g, ttt_add(c, ttt_scale(c, q, 3), ttt_mul(c, A, r)));
 }
 
@@ -2673,7 +2674,7 @@ static void ttt__strides(ttt_shape s, ttt_shape all, int64_t *stride) {
     }
 }
 
-// Joins neighbouring loops that all tensors walk through in one go, and drops those of length 1.
+// Joins neighboring loops that all tensors walk through in one go, and drops those of length 1.
 static void ttt__loops_join(ttt__loops *l, int tensors) {
     int n = 0;
     for (int i = 0; i < l->n; i++) {
@@ -3022,7 +3023,7 @@ FORWARD(slice) {
 }
 RULE(slice) {
     const ttt__span *s = (const ttt__span *)y->arg;
-    d[0] = ttt_place(c, g, s->axis, s->begin, A->shape.dim[s->axis]);
+    d[0] = ttt_pad(c, g, s->axis, s->begin, A->shape.dim[s->axis]);
 }
 ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count) {
     ttt__span span = { ttt__axis(c, "slice", a, axis), begin, count };
@@ -3037,27 +3038,27 @@ ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_
     return ttt__apply1(c, &ttt__op_slice, a, s, &span, sizeof span);
 }
 
-FORWARD(place) {
+FORWARD(pad) {
     const ttt__span *s = (const ttt__span *)y->arg;
     (void)c;
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
     ttt__copy_span(A, 0, y, s->begin, s->axis, A->shape.dim[s->axis]);
 }
-RULE(place) {
+RULE(pad) {
     const ttt__span *s = (const ttt__span *)y->arg;
     d[0] = ttt_slice(c, g, s->axis, s->begin, A->shape.dim[s->axis]);
 }
-ttt_tensor *ttt_place(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length) {
-    ttt__span span = { ttt__axis(c, "place", a, axis), begin, length };
+ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length) {
+    ttt__span span = { ttt__axis(c, "pad", a, axis), begin, length };
     ttt_shape s = a->shape;
     if (span.axis < 0) return &c->empty;
     if (begin < 0 || length < 0 || begin > length - s.dim[span.axis]) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "place: axis %d of %s does not fit at %lld into %lld places", axis,
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "pad: axis %d of %s does not fit at %lld into %lld places", axis,
                         ttt_shape_text(s, t), (long long)begin, (long long)length);
     }
     s.dim[span.axis] = length;
-    return ttt__apply1(c, &ttt__op_place, a, s, &span, sizeof span);
+    return ttt__apply1(c, &ttt__op_pad, a, s, &span, sizeof span);
 }
 
 FORWARD(concat) {
@@ -3157,21 +3158,21 @@ static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
     ttt__parallel(c, -1, j.r.count, 1 + 16384 / (one + 1), share, &j);
 }
 
-FORWARD(gather) { ttt__each_lead(c, y, ttt__gather_share); }
-RULE(gather) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_scatter(c, g, B, A->shape.dim[A->shape.rank - 2]), A);
+FORWARD(index_select) { ttt__each_lead(c, y, ttt__gather_share); }
+RULE(index_select) {
+    if (d[0]) d[0] = ttt__fit(c, ttt_index_add(c, g, B, A->shape.dim[A->shape.rank - 2]), A);
     d[1] = NULL;
 }
-FORWARD(scatter) {
+FORWARD(index_add) {
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
     ttt__each_lead(c, y, ttt__scatter_share);
 }
-RULE(scatter) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_gather(c, g, B), A);
+RULE(index_add) {
+    if (d[0]) d[0] = ttt__fit(c, ttt_index_select(c, g, B), A);
     d[1] = NULL;
 }
 
-// Checks what gather and scatter share; s becomes the common leading shape.
+// Checks what index_select and index_add share; s becomes the common leading shape.
 static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_tensor *index, int64_t N, ttt_shape *s) {
     ttt_text ta, ti;
     if (!ttt__operands(c, op, &a, 1) || !ttt__living(c, op, index, 1)) return false;
@@ -3192,23 +3193,23 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
     s->dim[s->rank - 1] = a->shape.dim[a->shape.rank - 1];
     return true;
 }
-ttt_tensor *ttt_gather(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
+ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
-    if (!ttt__operands(c, "gather", &a, 1) ||
-        !ttt__rows_good(c, "gather", a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
+    if (!ttt__operands(c, "index_select", &a, 1) ||
+        !ttt__rows_good(c, "index_select", a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
     s.dim[s.rank - 2] = index->shape.dim[index->shape.rank - 1];
-    return ttt_apply(c, &ttt__op_gather, in, 2, s, NULL, 0);
+    return ttt_apply(c, &ttt__op_index_select, in, 2, s, NULL, 0);
 }
-ttt_tensor *ttt_scatter(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
+ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
-    if (!ttt__rows_good(c, "scatter", a, index, N, &s)) return &c->empty;
+    if (!ttt__rows_good(c, "index_add", a, index, N, &s)) return &c->empty;
     if (a->shape.dim[a->shape.rank - 2] != index->shape.dim[index->shape.rank - 1])
-        return ttt_fail(c, TTT_ERR_SHAPE, "scatter: %lld rows, but %lld numbers of rows", (long long)a->shape.dim[a->shape.rank - 2],
+        return ttt_fail(c, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows", (long long)a->shape.dim[a->shape.rank - 2],
                         (long long)index->shape.dim[index->shape.rank - 1]);
     s.dim[s.rank - 2] = N;
-    return ttt_apply(c, &ttt__op_scatter, in, 2, s, NULL, 0);
+    return ttt_apply(c, &ttt__op_index_add, in, 2, s, NULL, 0);
 }
 
 // -- a triangular system. The diagonal of ones is not stored, and what is above it is not read.
@@ -3269,7 +3270,7 @@ ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool trans
 // -- along the last axis
 typedef struct ttt__norm {
     double eps;
-    bool centred;
+    bool centered;
 } ttt__norm;
 typedef struct ttt__row_job {
     ttt_tensor *y;
@@ -3316,30 +3317,32 @@ RULE(log_softmax) { d[0] = ttt_sub(c, g, ttt_mul(c, ttt_exp(c, y), ttt_sum_axis(
 ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a) { return ttt__row_op(c, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0); }
 
 #define NORM ((const ttt__norm *)j->y->arg)
-ROW(normalize) { (void)b; j->k->normalize(D, a, y, NORM->eps, NORM->centred); }
+ROW(normalize) { (void)b; j->k->normalize(D, a, y, NORM->eps, NORM->centered); }
 FORWARD(normalize) { ttt__each_row(c, y, ttt__normalize_row); }
 RULE(normalize) {
     const ttt__norm *n = (const ttt__norm *)y->arg;
-    d[0] = ttt_normalize_d1(c, A, g, (ttt_real)n->eps, n->centred);
+    d[0] = ttt_normalize_d1(c, A, g, (ttt_real)n->eps, n->centered);
 }
-ttt_tensor *ttt_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred) {
-    ttt__norm n = { (double)eps, centred };
+static ttt_tensor *ttt__normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
+    ttt__norm n = { (double)eps, centered };
     return ttt__row_op(c, &ttt__op_normalize, &a, 1, a->shape, &n, sizeof n);
 }
+ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) { return ttt__normalize(c, a, eps, true); }
+ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) { return ttt__normalize(c, a, eps, false); }
 
 // With x = x^(a), r = rstd(a), D the length of a row, J v = normalize_d1(a, v), all sums over a row:
 //   <u, J g> = r (sum u g - (sum u)(sum g)/D - (sum u x)(sum g x)/D),  J symmetric,
 //   d r = -r^2 x/D . da,  d x = J da,  hence the gradient in a of <u, J g>:
 //   -r/D ( x <u, J g> + (sum g x) J u + (sum u x) J g ).
-// The middle product of the first line is there only if the norm is centred; J knows.
-ROW(normalize_d1) { j->k->normalize_d1(D, a, b, y, NORM->eps, NORM->centred); }
+// The middle product of the first line is there only if the norm is centered; J knows.
+ROW(normalize_d1) { j->k->normalize_d1(D, a, b, y, NORM->eps, NORM->centered); }
 FORWARD(normalize_d1) { ttt__each_row(c, y, ttt__normalize_d1_row); }
 RULE(normalize_d1) {
     const ttt__norm *n = (const ttt__norm *)y->arg;
     ttt_real eps = (ttt_real)n->eps;
-    ttt_tensor *u = g, *Ju = ttt_normalize_d1(c, A, u, eps, n->centred);
+    ttt_tensor *u = g, *Ju = ttt_normalize_d1(c, A, u, eps, n->centered);
     if (d[0]) {
-        ttt_tensor *x = ttt_normalize(c, A, eps, n->centred), *r = ttt_rstd(c, A, eps, n->centred);
+        ttt_tensor *x = ttt__normalize(c, A, eps, n->centered), *r = ttt_rstd(c, A, eps, n->centered);
         ttt_tensor *inner = ttt_sum_axis(c, ttt_mul(c, u, y), -1);
         ttt_tensor *gx = ttt_sum_axis(c, ttt_mul(c, B, x), -1), *ux = ttt_sum_axis(c, ttt_mul(c, u, x), -1);
         ttt_tensor *sum = ttt_add(c, ttt_mul(c, x, inner), ttt_add(c, ttt_mul(c, Ju, gx), ttt_mul(c, y, ux)));
@@ -3347,8 +3350,8 @@ RULE(normalize_d1) {
     }
     if (d[1]) d[1] = Ju;
 }
-ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centred) {
-    ttt__norm n = { (double)eps, centred };
+ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centered) {
+    ttt__norm n = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
     return ttt__row_op(c, &ttt__op_normalize_d1, in, 2, a->shape, &n, sizeof n);
 }
@@ -3356,17 +3359,17 @@ ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real 
 ROW(rstd) {
     ttt_real mean;
     (void)b;
-    j->k->moments(D, a, NORM->eps, NORM->centred, &mean, y);
+    j->k->moments(D, a, NORM->eps, NORM->centered, &mean, y);
 }
 FORWARD(rstd) { ttt__each_row(c, y, ttt__rstd_row); }
 RULE(rstd) {  // -g r^2 x / D
     const ttt__norm *n = (const ttt__norm *)y->arg;
-    ttt_tensor *x = ttt_normalize(c, A, (ttt_real)n->eps, n->centred);
+    ttt_tensor *x = ttt__normalize(c, A, (ttt_real)n->eps, n->centered);
     ttt_tensor *gr2 = ttt_scale(c, ttt_mul(c, g, ttt_square(c, y)), -1 / (ttt_real)A->shape.dim[A->shape.rank - 1]);
     d[0] = ttt_mul(c, x, gr2);
 }
-ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centred) {
-    ttt__norm n = { (double)eps, centred };
+ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
+    ttt__norm n = { (double)eps, centered };
     ttt_shape s = a->shape;
     if (s.rank > 0) s.dim[s.rank - 1] = 1;
     return ttt__row_op(c, &ttt__op_rstd, &a, 1, s, &n, sizeof n);
@@ -3855,7 +3858,7 @@ ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bo
 ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) { return ttt__product_add(c, "affine", x, w, false, false, b); }
 
 // ---- [15] THE WALK BACKWARDS ---------------------------------------------------------------------
-// What a gradient taken without TTT_RECORD is on the tape: something that came from y, but whose way
+// What a gradient taken without TTT_GRAD_RECORD is on the tape: something that came from y, but whose way
 // back was not kept. It has a rule so that meeting it is an error instead of a missing term.
 FORWARD(unrecorded) { (void)c; (void)y; }
 RULE(unrecorded) {
@@ -3863,7 +3866,7 @@ RULE(unrecorded) {
     (void)g;
     (void)d;
     ttt_fail(c, TTT_ERR_FIRST_ORDER, "grad: this would differentiate through a gradient that was taken without "
-             "TTT_RECORD, and miss its second-order terms. Take it with TTT_RECORD, or ttt_detach it to mean a constant");
+             "TTT_GRAD_RECORD, and miss its second-order terms. Take it with TTT_GRAD_RECORD, or ttt_detach it to mean a constant");
 }
 static const ttt_op ttt__op_unrecorded = { "unrecorded gradient", "dy/dw as numbers", 2, 0, 0, ttt__unrecorded_forward,
                                            ttt__unrecorded_rule, NULL, NULL, NULL };
@@ -3966,7 +3969,7 @@ static void ttt__gather_gradient(ttt__walk *w, int64_t i, ttt_tensor *d) {
 // from another, or be the same. If numbers are enough they are detached, and all is forgotten at once.
 static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d, bool record) {
     ttt_mark m = ttt_mark_get(c);
-    bool numbers_only = c->numbers_only, recording = ttt_recording(c, true);
+    bool numbers_only = c->numbers_only, recording = ttt_set_recording(c, true);
     int n = 0, place[64] = { 0 };
     ttt_tensor *in[64] = { NULL }, *wrt[64] = { NULL }, *out[64] = { NULL };
     c->numbers_only = false;
@@ -3977,16 +3980,16 @@ static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_te
         place[n] = j;
         wrt[n++] = in[j];
     }
-    ttt_vjp(c, y->op->composite(c, in, y), g, wrt, n, out, record ? TTT_RECORD : TTT_FIRST_ORDER);
+    ttt_vjp(c, y->op->composite(c, in, y), g, wrt, n, out, record ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
     c->numbers_only = numbers_only;
-    ttt_recording(c, recording);
+    ttt_set_recording(c, recording);
     for (int i = 0; i < n && !c->result; i++) {
         d[place[i]] = out[i];
         if (record) continue;
         d[place[i]] = ttt_new(c, out[i]->shape);  // workspace again
         if (!c->result) memcpy(d[place[i]]->data, out[i]->data, (size_t)out[i]->size * sizeof *out[i]->data);
     }
-    if (!record) ttt_release(c, m);
+    if (!record) ttt_mark_release(c, m);
 }
 
 // One node: its rule, and its inputs' slots.
@@ -4085,7 +4088,7 @@ static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_ten
     return !c->result;
 }
 
-static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
+static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
     ttt_text t0, t1;
     if (!ttt__grad_operand(c, "y", 0, y, true) || !ttt__grad_operand(c, "seed", 0, seed, false)) return false;
     if (n > 0 && wrt == out) ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt and out are the same array; out is written to before wrt is read");
@@ -4093,41 +4096,41 @@ static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tenso
         ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s", ttt_shape_text(seed->shape, t0), ttt_shape_text(y->shape, t1));
     for (int i = 0; i < n; i++) {
         if (!ttt__grad_operand(c, "wrt", i, wrt[i], true)) return false;
-        if (mode != TTT_ADD || !ttt__grad_operand(c, "out", i, out[i], false)) continue;
+        if (mode != TTT_GRAD_ADD || !ttt__grad_operand(c, "out", i, out[i], false)) continue;
         if (!ttt_shape_equal(out[i]->shape, wrt[i]->shape))
             ttt_fail(c, TTT_ERR_SHAPE, "grad: out[%d] of shape %s, to be added to, for wrt[%d] of shape %s", i, ttt_shape_text(out[i]->shape, t0), i, ttt_shape_text(wrt[i]->shape, t1));
     }
     return !c->result;
 }
 
-ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
+ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
     ttt_mark workspace = ttt__arena_mark(&c->scratch);
     ttt__block *free_blocks = c->free_blocks;
-    bool recording = ttt_recording(c, mode == TTT_RECORD);
-    ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_RECORD };
+    bool recording = ttt_set_recording(c, mode == TTT_GRAD_RECORD);
+    ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_GRAD_RECORD };
     bool good = ttt__vjp_good(c, y, seed, wrt, n, out, mode);
-    for (int i = 0; i < n && good && mode == TTT_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
+    for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
     c->free_blocks = NULL;
     ttt_phase phase = c->profile.phase;
     c->profile.phase = TTT__MAX(phase, w.record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
     int back = ttt__profile_begin(c, "walk", false);
     if (good && !c->result && ttt__walk_begin(&w, y, wrt, n)) {
         if (w.record) ttt__walk_recorded(&w, seed, wrt, n, out);
-        else ttt__walk_numbers(&w, y, seed, wrt, n, out, mode == TTT_ADD);
+        else ttt__walk_numbers(&w, y, seed, wrt, n, out, mode == TTT_GRAD_ADD);
     }
     if (back >= 0) ttt__profile_end(c, back);
     c->profile.phase = phase;
     c->free_blocks = free_blocks;
     ttt__arena_release(&c->scratch, workspace);
-    ttt_recording(c, recording);
+    ttt_set_recording(c, recording);
     ttt_tensor *from[2] = { y, seed };
-    for (int i = 0; i < n && !c->result && mode == TTT_FIRST_ORDER && recording; i++)
+    for (int i = 0; i < n && !c->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
         ttt__set_producer(c, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
-    for (int i = 0; i < n && c->result && mode != TTT_ADD; i++) out[i] = &c->empty;
+    for (int i = 0; i < n && c->result && mode != TTT_GRAD_ADD; i++) out[i] = &c->empty;
     return c->result;
 }
 
-ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_mode mode) {
+ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
     if (!ttt__grad_operand(c, "y", 0, y, true)) y = &c->empty;
     else if (y->size != 1) {
         ttt_text t;
@@ -4137,43 +4140,43 @@ ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, tt
 }
 
 // -- recomputation: an op whose definition by others is the caller's function
-typedef struct ttt__recompute {
-    ttt_block_fn *f;
+typedef struct ttt__remat {
+    ttt_remat_fn *f;
     ttt_rng rng;   // as it was at the first time
     double user[1];  // the bytes begin here
-} ttt__recompute;
+} ttt__remat;
 
-FORWARD(recompute) {
-    ttt__recompute *r = (ttt__recompute *)(uintptr_t)y->arg;
+FORWARD(remat) {
+    ttt__remat *r = (ttt__remat *)(uintptr_t)y->arg;
     ttt_mark m = ttt_mark_get(c);
     ttt_text t0, t1;
-    bool recording = ttt_recording(c, false);
+    bool recording = ttt_set_recording(c, false);
     r->rng = c->rng;
     ttt_tensor *t = r->f(c, y->in, y->n_in, r->user);
     if (!c->result && !ttt_shape_equal(t->shape, y->shape))
-        ttt_fail(c, TTT_ERR_SHAPE, "recompute: the function gave shape %s; %s was announced", ttt_shape_text(t->shape, t0), ttt_shape_text(y->shape, t1));
+        ttt_fail(c, TTT_ERR_SHAPE, "remat: the function gave shape %s; %s was announced", ttt_shape_text(t->shape, t0), ttt_shape_text(y->shape, t1));
     if (!c->result) memcpy(y->data, t->data, (size_t)y->size * sizeof *y->data);
-    ttt_recording(c, recording);
-    ttt_release(c, m);
+    ttt_set_recording(c, recording);
+    ttt_mark_release(c, m);
 }
-static ttt_tensor *ttt__recompute_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__recompute *r = (const ttt__recompute *)y->arg;
+static ttt_tensor *ttt__remat_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__remat *r = (const ttt__remat *)y->arg;
     ttt_rng now = c->rng;
     c->rng = r->rng;
     ttt_tensor *t = r->f(c, in, y->n_in, r->user);
     c->rng = now;
     return t;
 }
-static const ttt_op ttt__op_recompute = { "recompute", "y = f(in), forgotten and made again", -1, 0, 0, ttt__recompute_forward, NULL,
-                                          ttt__recompute_composite, NULL, NULL };
+static const ttt_op ttt__op_remat = { "remat", "y = f(in), forgotten and made again", -1, 0, 0, ttt__remat_forward, NULL,
+                                          ttt__remat_composite, NULL, NULL };
 
-ttt_tensor *ttt_recompute(ttt_ctx *c, ttt_block_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes) {
-    size_t bytes = offsetof(ttt__recompute, user) + (user_bytes ? user_bytes : 1);
-    ttt__recompute *r = (ttt__recompute *)ttt_alloc(c, bytes, false);
+ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes) {
+    size_t bytes = offsetof(ttt__remat, user) + (user_bytes ? user_bytes : 1);
+    ttt__remat *r = (ttt__remat *)ttt_alloc(c, bytes, false);
     if (!r) return &c->empty;
     r->f = f;
     if (user_bytes) memcpy(r->user, user, user_bytes);
-    return ttt_apply(c, &ttt__op_recompute, in, n, y, r, bytes);
+    return ttt_apply(c, &ttt__op_remat, in, n, y, r, bytes);
 }
 
 // -- the gradient checker
@@ -4182,12 +4185,12 @@ static double ttt__directional(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x
     ttt_mark m = ttt_mark_get(c);
     ttt_tensor *y = f(c, x, n, user), *g[64];
     for (int k = 0; k < order; k++) {
-        ttt_grad(c, y, x, n, g, k < order - 1 ? TTT_RECORD : TTT_FIRST_ORDER);
+        ttt_grad(c, y, x, n, g, k < order - 1 ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
         y = ttt_scalar(c, 0);
         for (int i = 0; i < n; i++) y = ttt_add(c, y, ttt_sum(c, ttt_mul(c, g[i], u[i])));
     }
     double value = c->result ? (double)NAN : (double)ttt_item(y);
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     return value;
 }
 
@@ -4214,7 +4217,7 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
     }
     for (int i = 0; i < n; i++)
         if (from[i]->size == x[i]->size) memcpy(x[i]->data, from[i]->data, (size_t)x[i]->size * sizeof *x[i]->data);
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     return c->result ? (double)NAN : fabs(analytic - numeric) / TTT__MAX(fabs(numeric), 1e-3);
 }
 #undef FORWARD
@@ -4358,7 +4361,7 @@ char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
     if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
     fclose(f.stream);
     if (!text) {
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
         return NULL;
     }
     text[f.size] = 0;
@@ -5125,7 +5128,7 @@ ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
     ttt__arena_release(&c->scratch, scratch);
     if (c->result) {
         memset(out, 0, sizeof *out);
-        ttt_release(c, step);
+        ttt_mark_release(c, step);
     }
     return c->result;
 }
@@ -5444,7 +5447,7 @@ ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
     fclose(n.f.stream);
     ttt__arena_release(&c->scratch, scratch);
     if (t) *out = t;
-    else ttt_release(c, step);
+    else ttt_mark_release(c, step);
     return c->result;
 }
 
@@ -5573,7 +5576,7 @@ ttt_limits ttt_measure_limits(ttt_ctx *c) {
     Kingma, Ba: Adam: a method for stochastic optimization. ICLR 2015.
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807.
 
-    LICENCE: MIT No Attribution (MIT-0)
+    LICENSE: MIT No Attribution (MIT-0)
     Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
     associated documentation files (the "Software"), to deal in the Software without restriction,
     including without limitation the rights to use, copy, modify, merge, publish, distribute,

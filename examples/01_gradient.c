@@ -13,7 +13,7 @@
 //    in its place. Here it is -1, for the step overshoots: the first-order answer points the wrong way.
 // 2. On the tape. Every operation runs at once and also writes itself down: what it was and what it read.
 //    ttt_grad walks from the loss back to w and computes, with the same operations, the gradient. Asked to
-//    TTT_RECORD, it writes these down as well; then g is a number with a history like all others, and a second
+//    TTT_GRAD_RECORD, it writes these down as well; then g is a number with a history like all others, and a second
 //    walk, from L, finds its way through it. There is no other trick.
 // 3. At a larger size: two layers, three steps, against finite differences, which know no calculus.
 //
@@ -38,8 +38,8 @@
 //     dL/dw through the step: -4;  with g for a constant: 4
 //     ok: the tape has the gradient of the blackboard
 //     ok: the first-order gradient has the wrong sign here
-//     without TTT_RECORD: "grad: this would differentiate through a gradient that was taken without TTT_RECORD, and..."
-//     ok: forgetting TTT_RECORD is an error, not a wrong number
+//     without TTT_GRAD_RECORD: "grad: this would differentiate through a gradient that was taken without TTT_GRAD_RECORD, and..."
+//     ok: forgetting TTT_GRAD_RECORD is an error, not a wrong number
 //
 //     Two layers, 3 steps: the loss falls from 1.715 to 0.929.
 //     Its derivative in some of the weights at the start:
@@ -90,29 +90,29 @@ static void print_tape(ttt_tensor *const *known, const ttt_tensor *t, bool *prin
 static void on_a_blackboard(ttt_ctx *c) {
     ttt_tensor *w = ttt_scalar(c, 1), *k = ttt_scalar(c, 2), *v = ttt_scalar(c, 6), *g, *dL, *dL_first;
     ttt_tensor *loss = ttt_square(c, ttt_sub(c, ttt_mul(c, k, w), v));
-    ttt_grad(c, loss, &w, 1, &g, TTT_RECORD);
+    ttt_grad(c, loss, &w, 1, &g, TTT_GRAD_RECORD);
     ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, 0.25));
-    ttt_tensor *L = ttt_square(c, ttt_shift(c, w1, -3));
+    ttt_tensor *L = ttt_square(c, ttt_add_scalar(c, w1, -3));
     ttt_tensor *known[] = { w, k, v, loss, g, w1, L };
     bool printed[100] = { false };
     puts("The tape, oldest first (scale and shift carry a number that is not shown). What stands between loss and g\n"
          "was written by ttt_grad: #6 is dloss/dloss, #8 dloss/d#4, g dloss/dw.");
     print_tape(known, loss, printed);
     print_tape(known, L, printed);
-    ttt_grad(c, L, &w, 1, &dL, TTT_FIRST_ORDER);
+    ttt_grad(c, L, &w, 1, &dL, TTT_GRAD_FIRST_ORDER);
 
     ttt_tensor *w1_first = ttt_sub(c, w, ttt_scale(c, ttt_detach(c, g), 0.25));
-    ttt_grad(c, ttt_square(c, ttt_shift(c, w1_first, -3)), &w, 1, &dL_first, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_square(c, ttt_add_scalar(c, w1_first, -3)), &w, 1, &dL_first, TTT_GRAD_FIRST_ORDER);
     printf("dL/dw through the step: %g;  with g for a constant: %g\n", ttt_item(dL), ttt_item(dL_first));
     claim(ttt_item(dL) == 2 * (5 - 3) * (1 - 0.25 * 2 * 4), "the tape has the gradient of the blackboard");
     claim(ttt_item(dL_first) == 4, "the first-order gradient has the wrong sign here");
 
     // The mistake cannot be made in silence: a gradient that was not recorded is no path to walk.
-    ttt_grad(c, loss, &w, 1, &g, TTT_FIRST_ORDER);
-    ttt_tensor *careless = ttt_square(c, ttt_shift(c, ttt_sub(c, w, ttt_scale(c, g, 0.25)), -3));
-    ttt_grad(c, careless, &w, 1, &dL, TTT_FIRST_ORDER);
-    printf("without TTT_RECORD: \"%.88s...\"\n", ttt_error(c));
-    claim(ttt_status(c) == TTT_ERR_FIRST_ORDER, "forgetting TTT_RECORD is an error, not a wrong number");
+    ttt_grad(c, loss, &w, 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_tensor *careless = ttt_square(c, ttt_add_scalar(c, ttt_sub(c, w, ttt_scale(c, g, 0.25)), -3));
+    ttt_grad(c, careless, &w, 1, &dL, TTT_GRAD_FIRST_ORDER);
+    printf("without TTT_GRAD_RECORD: \"%.88s...\"\n", ttt_error(c));
+    claim(ttt_status(c) == TTT_ERR_FIRST_ORDER, "forgetting TTT_GRAD_RECORD is an error, not a wrong number");
     ttt_clear(c);
 }
 
@@ -130,7 +130,7 @@ static ttt_tensor *loss_of(ttt_ctx *c, const task *t, ttt_tensor *const *w) {
 static ttt_tensor *loss_after_learning(ttt_ctx *c, const task *t, ttt_tensor *const *w0) {
     ttt_tensor *w[2] = { w0[0], w0[1] }, *g[2];
     for (int step = 0; step < STEPS; step++) {
-        ttt_grad(c, loss_of(c, t, w), w, 2, g, TTT_RECORD);
+        ttt_grad(c, loss_of(c, t, w), w, 2, g, TTT_GRAD_RECORD);
         for (int i = 0; i < 2; i++) w[i] = ttt_sub(c, w[i], ttt_scale(c, t->first_order ? ttt_detach(c, g[i]) : g[i], 0.8));
     }
     return loss_of(c, t, w);
@@ -146,9 +146,9 @@ int main(void) {
     for (int i = 0; i < 2; i++) w0[i] = ttt_scale(c, ttt_randn(c, TTT_SHAPE(WIDTH, WIDTH)), 0.5);
     ttt_tensor *after = loss_after_learning(c, &t, w0);
     printf("\nTwo layers, %d steps: the loss falls from %.3f to %.3f.\n", STEPS, ttt_item(loss_of(c, &t, w0)), ttt_item(after));
-    ttt_grad(c, after, w0, 2, full, TTT_FIRST_ORDER);
+    ttt_grad(c, after, w0, 2, full, TTT_GRAD_FIRST_ORDER);
     t.first_order = true;
-    ttt_grad(c, loss_after_learning(c, &t, w0), w0, 2, first, TTT_FIRST_ORDER);
+    ttt_grad(c, loss_after_learning(c, &t, w0), w0, 2, first, TTT_GRAD_FIRST_ORDER);
 
     puts("Its derivative in some of the weights at the start:\n    difference   through the steps   first order");
     double all = 0, off = 0, off_first = 0, h = 1e-4;
@@ -159,7 +159,7 @@ int main(void) {
             for (int side = 0; side < 2; side++) {  // move one weight, learn again, look at the loss
                 w0[i]->data[j] = start + (side ? h : -h);
                 value[side] = ttt_item(loss_after_learning(c, &t, w0));
-                ttt_release(c, m);
+                ttt_mark_release(c, m);
             }
             w0[i]->data[j] = start;
             double difference = (value[1] - value[0]) / (2 * h);

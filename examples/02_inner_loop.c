@@ -113,7 +113,7 @@ int main(void) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 2 });
     if (!c) return 1;
     ttt_params p = { 0 };
-    static const ttt_param_row rows[] = { { "W0", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, 0 },
+    static const ttt_param_row rows[] = { { "W0", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, 0 },
                                           { "rates", "T", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = { .of = { ['H'] = 1, ['h'] = WIDTH, ['T'] = T } };
     ttt_tensor **outer = ttt_params_add(c, &p, "loop", rows, 2, 0, &sizes);  // W0 and the rates
@@ -127,8 +127,8 @@ int main(void) {
     ttt_tensor *reported, *hand_g[2], *library_g[2];
     ttt_tensor *hand_W = loop_by_hand(c, one, outer[0], outer[1], losses), *library_W = loop_by_library(c, one, outer[0], outer[1], &reported);
     ttt_tensor *hand = outer_loss(c, one, hand_W), *library = outer_loss(c, one, library_W);
-    ttt_grad(c, hand, outer, 2, hand_g, TTT_FIRST_ORDER);
-    ttt_grad(c, library, outer, 2, library_g, TTT_FIRST_ORDER);
+    ttt_grad(c, hand, outer, 2, hand_g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, library, outer, 2, library_g, TTT_GRAD_FIRST_ORDER);
     if (!ttt_ok(c)) claim(false, ttt_error(c));
     print_losses("A sequence, learned from W0 = 0 at rates 0.2:", losses);
     for (int t = 0; t < T; t++) falls += losses[t + 1] < losses[t];
@@ -157,12 +157,12 @@ int main(void) {
         ttt_tensor *g[2];
         sequences s = draw(c, common, BATCH);
         ttt_tensor *loss = outer_loss(c, s, loop_by_library(c, s, outer[0], outer[1], NULL));
-        ttt_grad(c, loss, outer, 2, g, TTT_FIRST_ORDER);
+        ttt_grad(c, loss, outer, 2, g, TTT_GRAD_FIRST_ORDER);
         if (!ttt_ok(c)) claim(false, ttt_error(c));
         if (step % 100 == 0) printf("    outer step %3d: answers err by %.4f; rate of each step %.2f\n", step, ttt_item(loss), outer[1]->data[0]);
         for (int64_t j = 0; j < outer[0]->size; j++) outer[0]->data[j] -= 0.3 * g[0]->data[j];
         for (int64_t j = 0; j < T; j++) outer[1]->data[j] -= 0.05 * g[1]->data[j];
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     ttt_tensor *W = loop_by_hand(c, one, outer[0], outer[1], losses);
     print_losses("The first sequence again, from the trained W0 at the trained rates:", losses);

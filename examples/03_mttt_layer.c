@@ -93,7 +93,7 @@ static ttt_tensor *head_by_hand(ttt_ctx *c, const ttt_params *p, int64_t head, t
         losses[t] += ttt_item(loss) / B;
         printf("%s %.3f", t ? " ->" : "", ttt_item(loss));
         if (t == T) break;
-        ttt_grad(c, loss, W, 2, slope, TTT_RECORD);
+        ttt_grad(c, loss, W, 2, slope, TTT_GRAD_RECORD);
         for (int i = 0; i < 2; i++) W[i] = ttt_sub(c, W[i], ttt_scale(c, slope[i], rate));  // W learns
     }
     printf(", W has moved by %.2f from W0, which is %.2f long\n", distance(W[0], W0), distance(W0, ttt_zeros(c, W0->shape)));
@@ -144,8 +144,8 @@ int main(void) {
     double hand_losses[T + 1] = { 0 }, apart = 0;
     ttt_tensor *hand = layer_by_hand(c, &p, x, hand_losses), *y = ttt_mixer_forward(c, &d, w, x, &losses);
     ttt_tensor *some = ttt_randn(c, x->shape);  // an outer loss: <some, y>
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, hand)), wrt, p.n, hand_g, TTT_FIRST_ORDER);
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, y)), wrt, p.n, g, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, hand)), wrt, p.n, hand_g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, y)), wrt, p.n, g, TTT_GRAD_FIRST_ORDER);
     if (!ttt_ok(c)) claim(false, ttt_error(c));
     for (int i = 0; i < p.n; i++) apart += ttt_max_abs_diff(hand_g[i], g[i]);
     printf("Hand and library differ by %.0e in the output, by %.0e in the outer gradients of all parameters\n", ttt_max_abs_diff(hand, y), apart);

@@ -91,7 +91,7 @@ static void on_a_blackboard(ttt_ctx *c) {
     puts("The learner:");
     ttt_tensor *r = ttt_matmul(c, ttt_matmul(c, k, W), g);
     ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, x), (ttt_real)0.5);
-    ttt_grad(c, loss, &W, 1, &slope, TTT_FIRST_ORDER);
+    ttt_grad(c, loss, &W, 1, &slope, TTT_GRAD_FIRST_ORDER);
     show("start W0", W);
     show("reconstructions r = k W0 g", r);
     show("errors r - x", ttt_sub(c, r, x));
@@ -156,15 +156,15 @@ int main(void) {
 
     ttt_mixer_desc d = { .zero_w0 = true, .no_inner_bias = true, .no_decoder_norm = true };
     ttt_mixer_desc da = { .mixer = ttt_mixer_find("linear-attention"), .dim = D, .heads = H, .no_fused = true,
-                          .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT };
+                          .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT };
     ttt_tensor **w = make(c, &d), *a[8], *wrt[9], *gm[9], *ga[9], *x = ttt_randn(c, TTT_SHAPE(1, N, D)), *some = ttt_randn(c, x->shape);
     if (!w) return puts(ttt_error(c)), 1;
     as_attention(c, w, a);
     ttt_tensor *learned = ttt_mixer_forward(c, &d, w, x, NULL), *attended = ttt_mixer_forward(c, &da, a, x, NULL);
     for (int i = 0; i < 8; i++) wrt[i] = w[i];
     wrt[8] = x;
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, learned)), wrt, 9, gm, TTT_FIRST_ORDER);   // through the inner step
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, attended)), wrt, 9, ga, TTT_FIRST_ORDER);  // through the map of the parameters
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, learned)), wrt, 9, gm, TTT_GRAD_FIRST_ORDER);   // through the inner step
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, some, attended)), wrt, 9, ga, TTT_GRAD_FIRST_ORDER);  // through the map of the parameters
     if (!ttt_ok(c)) claim(false, ttt_error(c));
     printf("%d tokens, %d wide, %d heads. Differences of the two layers, in units of the largest number:\n", N, D, H);
     printf("    %-28s %.1e\n", "output", apart(learned, attended));

@@ -23,7 +23,7 @@
 //     ok: the matrix gives back what the layer computed
 //     ok: tokens look at their own kind
 //     vittt: none: the last layer of its learner, a gated linear unit, is not linear;
-//       its linearisation, |dy_i / dx_j|, is off by 0.005 of the change for a move of 1 %
+//       its linearization, |dy_i / dx_j|, is off by 0.005 of the change for a move of 1 %
 //     ok: a learner whose last layer is not linear is not attention
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
@@ -63,7 +63,7 @@ static double train(ttt_ctx *c, layer *l) {
     l->d.dim = D;
     l->d.heads = 1;
     l->d.inner_lr = 1;
-    l->d.no_inner_bias = true;  // a bias is a feature that all tokens share: it would grey the map
+    l->d.no_inner_bias = true;  // a bias is a feature that all tokens share: it would gray the map
     l->w = ttt_mixer_new(c, &l->d, &l->p, l->name);
     ttt_optimizer_desc o = { 0 };
     o.lr = (ttt_real)0.01;
@@ -77,7 +77,7 @@ static double train(ttt_ctx *c, layer *l) {
         ttt_tensor *loss = ttt_mse(c, ttt_mixer_forward(c, &l->d, l->w, x, NULL), clean);
         ttt_optimizer_step(c, opt, loss);
         if (step >= STEPS - 20) sum += (double)ttt_item(loss) / 20;
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     return sum;
 }
@@ -137,7 +137,7 @@ int main(void) {
     ttt_unmasked u;
     ttt_unmask(c, &gated.d, gated.w, x, &u);
     need(ttt_ok(c), ttt_error(c));
-    printf("vittt: %s;\n  its linearisation, |dy_i / dx_j|, is off by %.1g of the change for a move of 1 %%\n", u.equals, u.error);
+    printf("vittt: %s;\n  its linearization, |dy_i / dx_j|, is off by %.1g of the change for a move of 1 %%\n", u.equals, u.error);
     claim(!u.exact, "a learner whose last layer is not linear is not attention");
     ttt_close(c);
     return 0;

@@ -60,9 +60,9 @@ static void claim(bool holds, const char *text) {
 // Shapes: H heads, h wide. Each head has its own weights (axis H); predict sees those of every sequence,
 // (B,H,h,2h), and x (B,H,n,h).
 static const ttt_param_row weights[] = {
-    { "gate", "H h 2h", TTT_INIT_XAVIER, "h", "2h", TTT_DECAYS | TTT_INNER, 0 },
-    { "value", "H h 2h", TTT_INIT_XAVIER, "h", "2h", TTT_DECAYS | TTT_INNER, 0 },
-    { "out", "H 2h h", TTT_INIT_XAVIER, "2h", "h", TTT_DECAYS | TTT_INNER, 0 },
+    { "gate", "H h 2h", TTT_INIT_XAVIER, "h", "2h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "value", "H h 2h", TTT_INIT_XAVIER, "h", "2h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "out", "H 2h h", TTT_INIT_XAVIER, "2h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
 };
 static ttt_tensor *predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
     return ttt_matmul(c, ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w[0])), ttt_matmul(c, x, w[1])), w[2]);
@@ -129,7 +129,7 @@ static void train(ttt_ctx *c, net *m) {
         m->data = draw(c);
         ttt_optimizer_step(c, opt, loss_of(c, m, NULL));
         if (!ttt_ok(c)) claim(false, ttt_error(c));
-        ttt_release(c, mark);
+        ttt_mark_release(c, mark);
     }
 }
 
@@ -156,7 +156,7 @@ int main(void) {
             claim(off < 3e-2, "outer gradients pass through the steps of a learner that the library does not know");
         }
         train(c, &m);
-        ttt_recording(c, false);  // no outer gradient from here on; the learners still learn
+        ttt_set_recording(c, false);  // no outer gradient from here on; the learners still learn
         ttt_tensor *inner = NULL;
         for (int i = 0; i < TESTS; i++) {
             m.data = draw(c);

@@ -4,13 +4,13 @@
 //
 // A mixer is the part of a block that lets tokens see each other. All those of the library, attention among them,
 // are one struct: a name, a table of parameters, a function from (B,N,D) to (B,N,D), and a count of its FLOPs.
-// Write another and put it into a description, and models, optimisers, checkpoints and FLOP counts take it as
+// Write another and put it into a description, and models, optimizers, checkpoints and FLOP counts take it as
 // theirs. Here it is the token shift of RWKV (arXiv 2305.13048), the cheapest there is: a token sees the one
 // before it, feature by feature as much as it likes,
 //     y_n = (x_n + s * (x_n-1 - x_n)) W + b        s = sigmoid(mix), x_-1 = 0
 // and in a vision transformer it is to tell textures apart: images of 4 x 4 patches, dark or bright, each of which
 // is mostly as the one before it (smooth) or mostly the opposite (busy). Without any mixer a token knows itself
-// and its place only. Whether two neighbours are equal then has to be guessed from the mean over all. (Two hundred
+// and its place only. Whether two neighbors are equal then has to be guessed from the mean over all. (Two hundred
 // steps on a task made for this mixer: the table shows how to compare, not which mixer is best.)
 //
 // Output:
@@ -45,14 +45,14 @@ static void claim(bool holds, const char *text) {
 enum { MIX, KERNEL, BIAS };  // the rows of the table, and the places of their tensors in w
 static const ttt_param_row rows[] = {
     { "mix", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },  // sigmoid(0): half and half
-    { "kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_DECAYS, 0 },
+    { "kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
     { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *shift_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     (void)d;
     (void)losses;  // it learns nothing inside
     int64_t N = x->shape.dim[1];
-    ttt_tensor *before = ttt_place(c, ttt_slice(c, x, 1, 0, N - 1), 1, 1, N);  // token n: x_n-1, and 0 at the start
+    ttt_tensor *before = ttt_pad(c, ttt_slice(c, x, 1, 0, N - 1), 1, 1, N);  // token n: x_n-1, and 0 at the start
     ttt_tensor *mixed = ttt_add(c, x, ttt_mul(c, ttt_sigmoid(c, w[MIX]), ttt_sub(c, before, x)));
     return ttt_affine(c, mixed, w[KERNEL], w[BIAS]);
 }
@@ -66,12 +66,12 @@ static ttt_tensor *draw(ttt_ctx *c, ttt_tensor **labels) {
     int64_t label[B];
     for (int i = 0; ttt_ok(c) && i < B; i++) {
         label[i] = ttt_rng_below(r, 2);
-        int colour = ttt_rng_below(r, 2) ? 1 : -1;
+        int color = ttt_rng_below(r, 2) ? 1 : -1;
         for (int n = 0; n < GRID * GRID; n++) {
-            if (ttt_rng_uniform(r) < (label[i] ? 0.9 : 0.1)) colour = -colour;
+            if (ttt_rng_uniform(r) < (label[i] ? 0.9 : 0.1)) color = -color;
             for (int k = 0; k < PATCH * PATCH; k++) {
                 int row = n / GRID * PATCH + k / PATCH, col = n % GRID * PATCH + k % PATCH;
-                images->data[(i * SIDE + row) * SIDE + col] = (ttt_real)(colour + 0.3 * ttt_rng_normal(r));
+                images->data[(i * SIDE + row) * SIDE + col] = (ttt_real)(color + 0.3 * ttt_rng_normal(r));
             }
         }
     }
@@ -129,10 +129,10 @@ static double accuracy(const ttt_mixer *mixer, double *flops) {
     for (int step = 0; step < STEPS + TESTS; step++) {
         ttt_mark m = ttt_mark_get(c);
         ttt_tensor *labels, *images = draw(c, &labels), *logits = ttt_vit_forward(c, vit, images, NULL);
-        if (step < STEPS) ttt_optimizer_step(c, opt, ttt_softmax_loss(c, logits, ttt_one_hot(c, labels, 2)));
-        else right += ttt_count_right(logits, labels);
+        if (step < STEPS) ttt_optimizer_step(c, opt, ttt_cross_entropy(c, logits, ttt_one_hot(c, labels, 2)));
+        else right += ttt_count_correct(logits, labels);
         if (!ttt_ok(c)) claim(false, ttt_error(c));
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     *flops = ttt_vit_flops(vit);
     printf("    %-16s %5.1f %%   %6.0f\n", mixer->name, 100. * (double)right / (TESTS * B), *flops);

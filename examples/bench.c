@@ -120,7 +120,7 @@ static void run_sum(void *arg) {
     kernel *k = arg;
     ttt_mark m = ttt_mark_get(k->c);
     ttt_sum(k->c, k->x[0]);
-    ttt_release(k->c, m);
+    ttt_mark_release(k->c, m);
 }
 static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
     kernel k = { .c = c };
@@ -129,7 +129,7 @@ static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
     need(c);
     timing t = measure(run_sum, &k);
     if (name) report(name, t, (double)bytes / 1e9, "GB/s", 0, (double)bytes);
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     return (double)bytes / t.seconds;
 }
 static void peaks(void) {
@@ -207,10 +207,10 @@ static void run_map(void *arg) {
     kernel *k = arg;
     ttt_mark m = ttt_mark_get(k->c);
     k->op(k->c, k->x[0]);
-    ttt_release(k->c, m);
+    ttt_mark_release(k->c, m);
 }
-static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)1e-6, true); }
-static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize(c, x, (ttt_real)1e-6, false); }
+static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_layer_normalize(c, x, (ttt_real)1e-6); }
+static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_rms_normalize(c, x, (ttt_real)1e-6); }
 static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true); }
 
 // The same functions as a plain loop over libm writes them.
@@ -230,7 +230,7 @@ static void bench_kernel(const char *op, double passes, double flops, ttt_tensor
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
     kernel k = { .c = c, .op = f, .scalar = scalar };
-    ttt_recording(c, false);
+    ttt_set_recording(c, false);
     k.x[0] = ttt_uniform(c, TTT_SHAPE(KERNEL_REALS / 1024, 1024), (ttt_real)0.01, 4);
     k.x[1] = ttt_zeros(c, k.x[0]->shape);
     need(c);
@@ -252,7 +252,7 @@ static void run_adam(void *arg) {
     update *u = arg;
     ttt_mark m = ttt_mark_get(u->c);
     ttt_optimizer_step(u->c, u->o, ttt_sum(u->c, u->o->value[0]));
-    ttt_release(u->c, m);
+    ttt_mark_release(u->c, m);
 }
 static void bench_adam(void) {
     if (!wanted("kern.adam")) return;
@@ -262,7 +262,7 @@ static void bench_adam(void) {
     ttt_sizes s = { { 0 } };
     s.of['N'] = KERNEL_REALS;
     ttt_params_add(c, &p, "", row, 1, 0, &s);
-    update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_ADAM, .lr = (ttt_real)1e-9 }), NULL };
+    update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 }), NULL };
     need(c);
     timing t = measure(run_adam, &u);
     need(c);
@@ -296,7 +296,7 @@ static void kernels(void) {
 static const struct layer {
     const char *name, *mixer;
     int steps;
-    bool sgd, plain;  // plain: W0 = 0, no norm, no bias; identity map, constant normaliser
+    bool sgd, plain;  // plain: W0 = 0, no norm, no bias; identity map, constant normalizer
 } layers[] = {
     { "ttt_lin", "mttt-linear", 1, 0, 0 },    { "ttt_linT4", "mttt-linear", 4, 1, 0 },    { "ttt_mlp", "mttt-mlp", 1, 0, 0 },
     { "ttt_mlpT4", "mttt-mlp", 4, 1, 0 },     { "linattn", "linear-attention", 1, 0, 0 }, { "softattn", "self-attention", 1, 0, 0 },
@@ -307,7 +307,7 @@ enum { N_LAYERS = (int)(sizeof layers / sizeof *layers), N_MODEL_LAYERS = 6 };
 static ttt_mixer_desc mixer_of(const struct layer *l) {
     return (ttt_mixer_desc){ .mixer = ttt_mixer_find(l->mixer), .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd, .zero_w0 = l->plain,
                              .no_decoder_norm = l->plain, .no_inner_bias = l->plain, .identity_map = l->plain,
-                             .normaliser = l->plain ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+                             .normalizer = l->plain ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
 }
 
 typedef struct {
@@ -321,10 +321,10 @@ static void run_layer(void *arg) {
     layer_run *r = arg;
     ttt_tensor *g[64];
     ttt_mark m = ttt_mark_get(r->c);
-    ttt_recording(r->c, r->backward);
+    ttt_set_recording(r->c, r->backward);
     ttt_tensor *y = ttt_mixer_forward(r->c, &r->d, r->w, r->x, NULL);
-    if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_FIRST_ORDER);
-    ttt_release(r->c, m);
+    if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_GRAD_FIRST_ORDER);
+    ttt_mark_release(r->c, m);
 }
 static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B, bool backward) {
     char name[80];
@@ -340,7 +340,7 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
     r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
-        if (!l->plain || !(p.item[i].flags & TTT_INNER)) r.wrt[r.n++] = p.item[i].value;
+        if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.item[i].value;
     r.wrt[r.n++] = r.x;
     run_layer(&r);
     need(c);
@@ -362,10 +362,10 @@ typedef struct {
 static void run_vit(void *arg) {
     vit_run *r = arg;
     ttt_mark m = ttt_mark_get(r->c);
-    ttt_recording(r->c, r->train);
+    ttt_set_recording(r->c, r->train);
     ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
-    if (r->train) ttt_optimizer_step(r->c, r->o, ttt_softmax_loss(r->c, logits, r->target));
-    ttt_release(r->c, m);
+    if (r->train) ttt_optimizer_step(r->c, r->o, ttt_cross_entropy(r->c, logits, r->target));
+    ttt_mark_release(r->c, m);
 }
 static void bench_vit(const struct layer *l, bool large, int what) {
     static const char *const name_of[] = { "infer", "train", "train_again" };  // the last computes blocks again for the gradient
@@ -376,13 +376,13 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     enum { IMAGES = 32 };
     ttt_ctx *c = open_context();
     ttt_params p = { 0 };
-    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .recompute = what == 2, .mixer = mixer_of(l) };
+    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .remat = what == 2, .mixer = mixer_of(l) };
     d.mixer.heads = 3;
     vit_run r = { .c = c, .train = train };
     int64_t labels[IMAGES];
     for (int i = 0; i < IMAGES; i++) labels[i] = i % d.classes;
     r.vit = ttt_vit_new(c, &d, &p);
-    r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_ADAM, .lr = (ttt_real)1e-3 });
+    r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 });
     r.images = ttt_randn(c, TTT_SHAPE(IMAGES, d.image, d.image, 3));
     r.target = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(IMAGES), labels), d.classes);
     need(c);

@@ -2,7 +2,7 @@
 //
 //     cc -O2 -o figure examples/figure.c -lm && ./figure        # writes mttt_layer.svg
 //
-// The coloured squares are numbers (blue below zero, red above): a sequence of 8 tokens, 8 wide, and what one head of
+// The colored squares are numbers (blue below zero, red above): a sequence of 8 tokens, 8 wide, and what one head of
 // an MTTT layer makes of it in 4 inner steps, of which the picture of the inner loop shows the second. The steps are
 // those of lesson 3, without biases and layer norm.
 #define TTT_IMPLEMENTATION
@@ -37,7 +37,7 @@ static layer run(ttt_ctx *c) {
         ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, l.x), (ttt_real)H / 2), *slope;  // mean over tokens of |r - x|^2 / 2h
         l.loss[t] = (double)ttt_item(loss);
         if (t == T) break;
-        ttt_grad(c, loss, &l.W, 1, &slope, TTT_FIRST_ORDER);
+        ttt_grad(c, loss, &l.W, 1, &slope, TTT_GRAD_FIRST_ORDER);
         l.W = ttt_sub(c, l.W, ttt_scale(c, slope, (ttt_real)0.4));
     }
     l.y = ttt_matmul(c, ttt_matmul(c, l.q, l.W), output);
@@ -49,11 +49,11 @@ static FILE *svg;
 
 static void text(double x, double y, const char *style, const char *words) { fprintf(svg, "<text x='%g' y='%g' %s>%s</text>\n", x, y, style, words); }
 static void label(double x, double y, const char *words) { text(x, y, "text-anchor='middle' font-size='13' fill='#333'", words); }
-static void arrow(const char *colour, const char *path) {
-    fprintf(svg, "<path d='%s' fill='none' stroke='%s' stroke-width='1.8' marker-end='url(#%s)'/>\n", path, colour, strcmp(colour, OUTER) == 0 ? "outer" : strcmp(colour, INNER) == 0 ? "inner" : "data");
+static void arrow(const char *color, const char *path) {
+    fprintf(svg, "<path d='%s' fill='none' stroke='%s' stroke-width='1.8' marker-end='url(#%s)'/>\n", path, color, strcmp(color, OUTER) == 0 ? "outer" : strcmp(color, INNER) == 0 ? "inner" : "data");
 }
-static void frame(double x, double y, double w, double h, const char *colour, const char *fill) {
-    fprintf(svg, "<rect x='%g' y='%g' width='%g' height='%g' rx='10' fill='%s' stroke='%s' stroke-width='1.8'/>\n", x, y, w, h, fill, colour);
+static void frame(double x, double y, double w, double h, const char *color, const char *fill) {
+    fprintf(svg, "<rect x='%g' y='%g' width='%g' height='%g' rx='10' fill='%s' stroke='%s' stroke-width='1.8'/>\n", x, y, w, h, fill, color);
 }
 // A function that the outer loop trains, 64 x 34 around (x, y), what it is called, and what for.
 static void function(double x, double y, const char *name, const char *what) {
@@ -62,7 +62,7 @@ static void function(double x, double y, const char *name, const char *what) {
     label(x, y + 34, what);
 }
 // The numbers of a matrix around (x, y).
-static void numbers(double x, double y, const ttt_tensor *m, const char *colour) {
+static void numbers(double x, double y, const ttt_tensor *m, const char *color) {
     int64_t rows = m->shape.dim[0], cols = m->shape.dim[1];
     double most = 0, left = x - (double)cols * CELL / 2, top = y - (double)rows * CELL / 2;
     for (int64_t i = 0; i < m->size; i++) most = fmax(most, fabs((double)m->data[i]));
@@ -71,7 +71,7 @@ static void numbers(double x, double y, const ttt_tensor *m, const char *colour)
         int pale = (int)(255 - 190 * fabs(a)), full = (int)(255 - 20 * fabs(a));
         fprintf(svg, "<rect x='%g' y='%g' width='%d' height='%d' fill='rgb(%d,%d,%d)'/>\n", left + (double)(i % cols) * CELL, top + (double)(i / cols) * CELL, CELL, CELL, a > 0 ? full : pale, pale, a < 0 ? full : pale);
     }
-    fprintf(svg, "<rect x='%g' y='%g' width='%g' height='%g' fill='none' stroke='%s' stroke-width='1.8'/>\n", left, top, (double)cols * CELL, (double)rows * CELL, colour);
+    fprintf(svg, "<rect x='%g' y='%g' width='%g' height='%g' fill='none' stroke='%s' stroke-width='1.8'/>\n", left, top, (double)cols * CELL, (double)rows * CELL, color);
 }
 // The inner loss, one bar for each number of steps taken.
 static void bars(double left, double bottom, const double *loss) {

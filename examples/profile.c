@@ -150,12 +150,12 @@ static void make_model(run *r) {
 
 static void step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
-    bool recording = ttt_recording(r->c, r->o.infer == 0);
+    bool recording = ttt_set_recording(r->c, r->o.infer == 0);
     ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
-    if (r->o.infer == 0) ttt_optimizer_step(r->c, r->opt, ttt_softmax_loss(r->c, logits, r->target));
-    ttt_recording(r->c, recording);
+    if (r->o.infer == 0) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
+    ttt_set_recording(r->c, recording);
     need_ok(r, "a step");
-    ttt_release(r->c, m);
+    ttt_mark_release(r->c, m);
 }
 
 // ---- the chart -----------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
     if (s->n == LAYERS) return;
     layer *l = &s->item[s->n];
     l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
-                             .identity_map = special, .normaliser = special ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+                             .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
     if (!m) return;
     snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
     for (int i = 0; i < (int)(sizeof works / sizeof *works); i++)
@@ -276,7 +276,7 @@ static void measure_peak(study_of *s) {
 static void measure_functions(study_of *s) {
     ttt_ctx *c = s->r->c;
     ttt_mark m = ttt_mark_get(c);
-    bool recording = ttt_recording(c, false);
+    bool recording = ttt_set_recording(c, false);
     ttt_tensor *x = ttt_randn(c, TTT_SHAPE(43, STUDY_D));
     for (int f = 0; f < FUNCTIONS; f++) {
         double best = HUGE_VAL;
@@ -285,14 +285,14 @@ static void measure_functions(study_of *s) {
             for (int i = 0; i < 50; i++) {
                 ttt_mark inner = ttt_mark_get(c);
                 functions[f].op(c, x);
-                ttt_release(c, inner);
+                ttt_mark_release(c, inner);
             }
             best = fmin(best, (ttt_seconds() - begin) / 50);
         }
         s->per_number[f] = best / (43.0 * STUDY_D) / ttt_threads(c);
     }
-    ttt_recording(c, recording);
-    ttt_release(c, m);
+    ttt_set_recording(c, recording);
+    ttt_mark_release(c, m);
 }
 
 typedef struct {
@@ -305,11 +305,11 @@ static double one_run(study_of *s, const layer *l, const inputs *in, bool gradie
     ttt_tensor *g[64];
     double begin = ttt_seconds();
     ttt_mark m = ttt_mark_get(c);
-    bool recording = ttt_recording(c, gradients);
+    bool recording = ttt_set_recording(c, gradients);
     ttt_tensor *y = ttt_mixer_forward(c, &l->d, in->w, in->x, NULL);
-    if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_FIRST_ORDER);
-    ttt_recording(c, recording);
-    ttt_release(c, m);
+    if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_GRAD_FIRST_ORDER);
+    ttt_set_recording(c, recording);
+    ttt_mark_release(c, m);
     need_ok(s->r, l->name);
     return ttt_seconds() - begin;
 }
@@ -355,7 +355,7 @@ static void measure_layer(study_of *s, layer *l) {
     need_ok(s->r, l->name);
     if (p.n >= (int)(sizeof in.wrt / sizeof *in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
-        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_INNER)) in.wrt[in.n++] = p.item[i].value;
+        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.item[i].value;
     int last = in.n++;  // x comes last
     for (int i = 0; i < s->lengths; i++) {
         int64_t N = (int64_t)256 << i;
@@ -367,7 +367,7 @@ static void measure_layer(study_of *s, layer *l) {
             if (isatty(2)) fprintf(stderr, "\r%-24s %6lld tokens, %-16s", l->name, (long long)N, gradients ? "with gradients" : "forward");
             l->at[i][gradients] = measure(s, l, &in, N, gradients);
         }
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
         measure_peak(s);
     }
 }

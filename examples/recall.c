@@ -61,7 +61,7 @@ typedef struct {
     double patience;  // steps, in those of the others
 } variant;
 
-// Inner losses are means over tokens and features: small gradients, large rate. Neighbours have nothing to
+// Inner losses are means over tokens and features: small gradients, large rate. Neighbors have nothing to
 // do with each other here: convolutions would only blur keys. Without .muon, the rates that lact finds for
 // itself begin at 0.01, and take long to grow.
 static const variant otherwise = { NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1 };
@@ -251,7 +251,7 @@ static void make_model(trial *t, int64_t keys) {
 static ttt_tensor *forward(const trial *t) {
     ttt_ctx *c = t->c;
     int64_t B = t->keys->size / t->tokens, D = t->mixer.dim;
-    ttt_tensor *x = ttt_add(c, ttt_gather(c, t->embedding[0], t->keys), ttt_gather(c, t->embedding[1], t->values));
+    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys), ttt_index_select(c, t->embedding[1], t->values));
     x = ttt_reshape(c, x, TTT_SHAPE(B, t->tokens, D));
     for (int i = 0; i < DEPTH; i++) {
         x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, t->mix[i], ttt_layer_norm(c, t->norm_0[i], x), NULL));
@@ -291,10 +291,10 @@ static void train(trial *t) {
     for (int64_t step = 0; step < steps && ttt_ok(t->c); step++) {
         ttt_mark mark = ttt_mark_get(t->c);
         draw_sequences(t, BATCH);
-        ttt_tensor *loss = ttt_softmax_loss(t->c, forward(t), ttt_one_hot(t->c, t->labels, VALUES));
+        ttt_tensor *loss = ttt_cross_entropy(t->c, forward(t), ttt_one_hot(t->c, t->labels, VALUES));
         ttt_optimizer_step(t->c, opt, loss);
         if (ttt_ok(t->c)) show_progress(t, step, steps, (double)ttt_item(loss));
-        ttt_release(t->c, mark);
+        ttt_mark_release(t->c, mark);
     }
     show_progress(t, steps, steps, 0);
     if (opt) t->skipped = opt->skipped;
@@ -302,14 +302,14 @@ static void train(trial *t) {
 
 static void test(trial *t) {
     int64_t right = 0, B = 100;
-    bool recording = ttt_recording(t->c, false);
+    bool recording = ttt_set_recording(t->c, false);
     for (int64_t seen = 0; seen < TESTS && ttt_ok(t->c); seen += B) {
         ttt_mark mark = ttt_mark_get(t->c);
         draw_sequences(t, B);
-        right += ttt_count_right(forward(t), t->labels);
-        ttt_release(t->c, mark);
+        right += ttt_count_correct(forward(t), t->labels);
+        ttt_mark_release(t->c, mark);
     }
-    ttt_recording(t->c, recording);
+    ttt_set_recording(t->c, recording);
     t->accuracy = (double)right / (double)(TESTS * t->questions);
 }
 

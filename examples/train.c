@@ -29,7 +29,7 @@
 typedef struct {
     const char *data, *mixer, *out;
     double inner_steps, inner_lr, inner_sgd, decoder_ln, train_w0;
-    double causal, chunk, window, globals, compressed, kernel, neighbours, muon;
+    double causal, chunk, window, globals, compressed, kernel, neighbors, muon;
     double width, depth, heads, patch;
     double steps, epochs, batch, lr, wd, warmup, mixup, accum, clip;
     double seed, threads, list, resume, help;
@@ -60,8 +60,8 @@ static const option all_options[] = {
     { "--globals", WHOLE, AT(globals), 0, 1024, 1, "longformer: tokens that see and are seen by all (1 with it, else 0)" },
     { "--compressed", WHOLE, AT(compressed), 0, 1e9, 1, "linformer: keys left, 0 for a quarter (0)" },
     { "--kernel", WHOLE, AT(kernel), 0, 2, 1, "nadaraya-watson: 0 exponential, 1 Gaussian, 2 of the nearest keys alone (1)" },
-    { "--neighbours", WHOLE, AT(neighbours), 0, 1e9, 1, "nadaraya-watson: how many are nearest, 0 for 8 (0)" },
-    { "--muon", FLAG, AT(muon), 0, 1, 1, "lact: orthogonalise its updates" },
+    { "--neighbors", WHOLE, AT(neighbors), 0, 1e9, 1, "nadaraya-watson: how many are nearest, 0 for 8 (0)" },
+    { "--muon", FLAG, AT(muon), 0, 1, 1, "lact: orthogonalize its updates" },
     { "--width", WHOLE, AT(width), 4, 4096, 1, "features of a token, divisible by --heads and by 4 (48)" },
     { "--depth", WHOLE, AT(depth), 1, 100, 1, "blocks (2)" },
     { "--heads", WHOLE, AT(heads), 1, 256, 1, "heads of a mixer (3)" },
@@ -258,7 +258,7 @@ static void make_model(run *r) {
     d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps,
                                 .inner_lrs = rates, .inner_sgd = r->o.inner_sgd != 0, .no_decoder_norm = r->o.decoder_ln == 0,
                                 .causal = r->o.causal != 0, .chunk = (int64_t)r->o.chunk, .window = (int64_t)r->o.window, .globals = (int64_t)r->o.globals,
-                                .compressed = (int64_t)r->o.compressed, .kernel = (ttt_kernel)r->o.kernel, .neighbours = (int64_t)r->o.neighbours, .muon = r->o.muon != 0 };
+                                .compressed = (int64_t)r->o.compressed, .kernel = (ttt_attention_kernel)r->o.kernel, .neighbors = (int64_t)r->o.neighbors, .muon = r->o.muon != 0 };
     r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
     if (!r->c) die("out of memory");
     r->vit = ttt_vit_new(r->c, &d, &r->params);
@@ -302,14 +302,14 @@ static void train_step(run *r) {
         if (n == 0) n = batch_tensors(r, &r->train, &x, &y);  // the epoch ended
         ttt_tensor *target = ttt_one_hot(r->c, y, r->data.train.classes);
         ttt_mixup(ttt_ctx_rng(r->c), r->o.mixup, x, target);
-        ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, x, NULL), *loss = ttt_softmax_loss(r->c, logits, target);
+        ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
         ttt_optimizer_step(r->c, r->opt, loss);
         need_ok(r, "training");
         r->loss_sum += (double)ttt_item(loss);
-        r->right += (double)ttt_count_right(logits, y);
+        r->right += (double)ttt_count_correct(logits, y);
         r->seen += (double)n;
         r->weight += 1;
-        ttt_release(r->c, m);
+        ttt_mark_release(r->c, m);
     }
 }
 
@@ -321,18 +321,18 @@ static double test_accuracy(run *r, int64_t limit) {
     ttt_rng rng = *ttt_ctx_rng(r->c);
     int64_t right = 0, seen = 0;
     if (ttt_batches_open(&b, &it, &err) != TTT_DATA_OK) die("%s", err.text);
-    bool recording = ttt_recording(r->c, false);
+    bool recording = ttt_set_recording(r->c, false);
     while (seen < limit && !(interrupted > 1)) {
         ttt_mark m = ttt_mark_get(r->c);
         ttt_tensor *x, *y;
         int64_t n = batch_tensors(r, &it, &x, &y);
-        if (n > 0) right += ttt_count_right(ttt_vit_forward(r->c, r->vit, x, NULL), y);
+        if (n > 0) right += ttt_count_correct(ttt_vit_forward(r->c, r->vit, x, NULL), y);
         seen += n;
-        ttt_release(r->c, m);
+        ttt_mark_release(r->c, m);
         need_ok(r, "testing");
         if (n == 0) break;
     }
-    ttt_recording(r->c, recording);
+    ttt_set_recording(r->c, recording);
     ttt_batches_free(&it);
     *ttt_ctx_rng(r->c) = rng;
     return (double)right / (double)seen;
@@ -349,14 +349,14 @@ static void probe_inner(run *r, int at) {
     if (r->inner_losses == 0) return;
     if (ttt_batches_open(&b, &it, &err) != TTT_DATA_OK) die("%s", err.text);
     ttt_mark m = ttt_mark_get(r->c);
-    bool recording = ttt_recording(r->c, false);
+    bool recording = ttt_set_recording(r->c, false);
     batch_tensors(r, &it, &x, &y);
     ttt_vit_forward(r->c, r->vit, x, &call);
-    ttt_recording(r->c, recording);
+    ttt_set_recording(r->c, recording);
     need_ok(r, "looking at inner losses");
     for (int l = 0; l < (int)r->o.depth; l++)
         for (int t = 0; t < r->inner_losses; t++) r->h.inner[l][t][at] = (double)call.losses[l]->data[t];
-    ttt_release(r->c, m);
+    ttt_mark_release(r->c, m);
     ttt_batches_free(&it);
     *ttt_ctx_rng(r->c) = rng;
 }
@@ -502,7 +502,7 @@ static void resume(run *r) {
     r->weight = note_number(&b, "weight");
     r->seconds_before = note_number(&b, "seconds");
     if (ttt_batches_seek(&r->train, (int64_t)note_number(&b, "epoch"), (int64_t)note_number(&b, "position"), &err) != TTT_DATA_OK) die("--resume: %s", err.text);
-    ttt_release(r->c, m);
+    ttt_mark_release(r->c, m);
     restore_log(r, r->opt->updates + r->opt->skipped);
     printf("resuming at step %lld of %.0f\n", (long long)(r->opt->updates + r->opt->skipped), r->o.steps);
 }
@@ -541,7 +541,7 @@ static void train(run *r) {
 
 static void print_results(run *r, double accuracy) {
     const history *h = &r->h;
-    int64_t inner = ttt_params_count(&r->params, TTT_INNER), all = ttt_params_count(&r->params, 0);
+    int64_t inner = ttt_params_count(&r->params, TTT_PARAM_INNER), all = ttt_params_count(&r->params, 0);
     double n = (double)r->data.test.count;
     printf("\n  mixer               %s\n", r->o.mixer);
     printf("  test accuracy       %.2f %% +- %.2f (binomial, %lld images)\n", 100 * accuracy, 100 * sqrt(accuracy * (1 - accuracy) / n), (long long)r->data.test.count);

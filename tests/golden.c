@@ -209,7 +209,7 @@ static ttt_mixer_desc learner_options(replay *r, ttt_real *rates) {
 static void attention_options(replay *r, ttt_mixer_desc *d) {
     d->mixer = ttt_mixer_find("linear-attention");
     d->identity_map = !yes(r, "elu");
-    d->normaliser = strcmp(word(r, "normalizer"), "constant") == 0 ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE;
+    d->normalizer = strcmp(word(r, "normalizer"), "constant") == 0 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
 }
 
 static ttt_tensor *first_columns(replay *r, const ttt_tensor *t, int64_t n) {
@@ -241,12 +241,12 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, NULL);
     compare(r, OUT, join(out_prefix, "y"), y);
     if (!gradients || !ttt_ok(c)) return;
-    maybe(r, "out.scalar");  // a cancelling sum: y is judged instead
+    maybe(r, "out.scalar");  // a canceling sum: y is judged instead
     ttt_tensor *wrt[64], *g[64];
     int n = 0;
     wrt[n++] = x;
     for (int i = 0; i < p.n; i++) wrt[n++] = p.item[i].value;
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g, TTT_GRAD_FIRST_ORDER);
     bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
     compare(r, GRAD, "grad.in.x", g[0]);
     for (int i = 0; i < p.n; i++) compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
@@ -297,7 +297,7 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     m->vit = r->why[0] ? NULL : ttt_vit_new(r->c, &d, &m->p);
     if (!m->vit) return false;
     fill(r, &m->p, "param.");
-    ttt_optimizer_desc o = { .rule = TTT_MTTT, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
+    ttt_optimizer_desc o = { .rule = TTT_RULE_MTTT, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
                              .beta2 = (ttt_real)number(r, "adam_b2"), .eps = (ttt_real)number(r, "adam_eps"), .clip = (ttt_real)number(r, "grad_clip_norm"),
                              .warmup = (int64_t)number(r, "warmup_steps"), .total = (int64_t)number(r, "total_steps"), .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
                              .bf16_moment = bf16_moment };
@@ -319,7 +319,7 @@ static ttt_tensor *vit_loss(replay *r, vit_model *m, int64_t step, ttt_vit_call 
     ttt_tensor *perm = maybe(r, "in.perm"), *labels = item_of(c, need(r, "in.labels"), step);
     call->order = perm ? item_of(c, perm, step) : NULL;
     *logits = ttt_vit_forward(c, m->vit, item_of(c, need(r, "in.images"), step), call);
-    return strcmp(word(r, "loss"), "sigmoid_xent") == 0 ? ttt_sigmoid_loss(c, *logits, labels) : ttt_softmax_loss(c, *logits, labels);
+    return strcmp(word(r, "loss"), "sigmoid_xent") == 0 ? ttt_binary_cross_entropy(c, *logits, labels) : ttt_cross_entropy(c, *logits, labels);
 }
 
 // The layers' losses (depth,T+1) of a call, into `to`.
@@ -342,7 +342,7 @@ static void replay_gradients(replay *r, vit_model *m) {
         compare(r, OUT, "out.inner_loss", inner);
     }
     for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.item[i].value;
-    ttt_grad(c, loss, wrt, m->p.n, g, TTT_FIRST_ORDER);
+    ttt_grad(c, loss, wrt, m->p.n, g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < m->p.n; i++) compare_gradient(r, join("grad.param.", m->p.item[i].name), m->p.item[i].name, g[i], m->softmax);
 }
 
@@ -363,7 +363,7 @@ static void replay_training(replay *r, vit_model *m, bool bf16) {
         losses->data[k] = ttt_item(loss);
         norms->data[k] = (ttt_real)m->opt->grad_norm;
         if (learns) put_losses(m, &call, inner->data + k * depth * T1);
-        ttt_release(c, mark);
+        ttt_mark_release(c, mark);
     }
     if (bf16) {  // loss within 1e-4, weights within 2e-4: see the quirk in ttt_model.h
         compare_absolutely(r, "out.traj_loss_bf16mu", losses, 1e-4);
@@ -464,7 +464,7 @@ static void run_maml(replay *r) {
     for (int i = 0; i < lr.n; i++) wrt[n++] = lr.w[i];
     wrt[n++] = support;
     wrt[n++] = query;
-    ttt_grad(c, loss, wrt, n, g, TTT_FIRST_ORDER);
+    ttt_grad(c, loss, wrt, n, g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
     for (int i = 0; i < lr.n; i++) compare(r, GRAD, join("grad.lr.", names[i]), g[start.n + i]);
     compare(r, GRAD, "grad.in.support_x", g[n - 2]);
@@ -504,7 +504,7 @@ static void run_byol(replay *r) {
     wrt[start.n] = x;
     wrt[start.n + 1] = views[0];
     wrt[start.n + 2] = views[1];
-    ttt_grad(c, loss, wrt, start.n + 3, g, TTT_FIRST_ORDER);
+    ttt_grad(c, loss, wrt, start.n + 3, g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
     compare(r, GRAD, "grad.in.x", g[start.n]);
     compare(r, GRAD, "grad.in.x1", g[start.n + 1]);

@@ -23,7 +23,7 @@ static ttt_tensor *meta_mlp(ttt_ctx *c, const meta_net *v, int k, ttt_tensor *x)
 // One step w - lr g on all weights. first_order: g is a constant, the rate still takes gradients.
 static meta_net meta_adapt(ttt_ctx *c, meta_net v, ttt_tensor *loss, ttt_tensor *const *lr, bool first_order) {
     ttt_tensor *g[META_MOST];
-    ttt_grad(c, loss, v.w, v.n, g, first_order ? TTT_FIRST_ORDER : TTT_RECORD);
+    ttt_grad(c, loss, v.w, v.n, g, first_order ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
     for (int i = 0; i < v.n; i++) {
         if (first_order) g[i] = ttt_detach(c, g[i]);
         v.w[i] = ttt_sub(c, v.w[i], ttt_mul(c, lr[i], g[i]));
@@ -42,7 +42,7 @@ enum { META_ENC1, META_ENC2, META_PROJ, META_PRED1, META_PRED2, META_CLS };
 
 // v / sqrt(sum v^2 + eps), by rows
 static ttt_tensor *meta_unit(ttt_ctx *c, ttt_tensor *v, ttt_real eps) {
-    return ttt_mul(c, v, ttt_rsqrt(c, ttt_shift(c, ttt_sum_axis(c, ttt_square(c, v), -1), eps)));
+    return ttt_mul(c, v, ttt_rsqrt(c, ttt_add_scalar(c, ttt_sum_axis(c, ttt_square(c, v), -1), eps)));
 }
 static ttt_tensor *meta_project(ttt_ctx *c, const meta_net *v, ttt_tensor *x) { return meta_linear(c, v, META_PROJ, meta_mlp(c, v, META_ENC1, x)); }
 static ttt_tensor *meta_classify(ttt_ctx *c, const meta_net *v, ttt_tensor *x) { return meta_linear(c, v, META_CLS, meta_mlp(c, v, META_ENC1, x)); }

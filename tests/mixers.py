@@ -123,7 +123,7 @@ def nadaraya_watson(p, d, x):
                 members = range(t + 1 if d.get("causal") else N)
                 square = {s: ((q[b, a, t] - k[b, a, s]) ** 2).sum() for s in members}
                 if kind == "nearest":
-                    members = sorted(members, key=lambda s: float(square[s]))[: d.get("neighbours", 8)]
+                    members = sorted(members, key=lambda s: float(square[s]))[: d.get("neighbors", 8)]
                 if kind == "exponential":
                     kappa = {s: torch.exp((q[b, a, t] * k[b, a, s]).sum() / math.sqrt(h)) for s in members}
                 else:
@@ -197,7 +197,7 @@ def linear_attention(p, d, x):
     for t in range(N):
         at = t if d.get("causal") else N - 1
         y = torch.einsum("bhi,bhij->bhj", q[:, :, t], states[at])
-        kind = d.get("normaliser", "adaptive")
+        kind = d.get("normalizer", "adaptive")
         if kind == "adaptive":
             y = y / (q[:, :, t] * totals[at]).sum(-1, keepdim=True)
         elif kind == "constant":
@@ -531,21 +531,21 @@ CASES = [  # name, mixer, N, description
     ("gated_delta_net", "gated-delta-net", 10, dict(WIDE, chunk=4)),
     ("gated_delta_net_no_conv", "gated-delta-net", 7, dict(NARROW, chunk=3, no_short_conv=True)),
     ("linear_causal_adaptive", "linear-attention", 10, dict(NARROW, causal=True, chunk=4)),
-    ("linear_causal_constant", "linear-attention", 7, dict(TINY, causal=True, chunk=3, normaliser="constant")),
-    ("linear_causal_none", "linear-attention", 5, dict(TINY, causal=True, normaliser="none")),
+    ("linear_causal_constant", "linear-attention", 7, dict(TINY, causal=True, chunk=3, normalizer="constant")),
+    ("linear_causal_none", "linear-attention", 5, dict(TINY, causal=True, normalizer="none")),
     ("linear_causal_identity_adaptive", "linear-attention", 7, dict(NARROW, causal=True, chunk=3, identity_map=True)),
-    ("linear_causal_identity_constant", "linear-attention", 9, dict(NARROW, causal=True, chunk=4, identity_map=True, normaliser="constant")),
-    ("linear_causal_identity_none", "linear-attention", 5, dict(TINY, causal=True, chunk=1, identity_map=True, normaliser="none")),
+    ("linear_causal_identity_constant", "linear-attention", 9, dict(NARROW, causal=True, chunk=4, identity_map=True, normalizer="constant")),
+    ("linear_causal_identity_none", "linear-attention", 5, dict(TINY, causal=True, chunk=1, identity_map=True, normalizer="none")),
     ("linear_adaptive", "linear-attention", 7, dict(TINY)),
-    ("linear_none", "linear-attention", 5, dict(TINY, normaliser="none")),
+    ("linear_none", "linear-attention", 5, dict(TINY, normalizer="none")),
     ("focused_2", "focused-linear", 12, dict(NARROW, power=2, grid_rows=3, grid_cols=4, max_tokens=12)),
     ("focused_3", "focused-linear", 10, dict(TINY, grid_rows=5, grid_cols=2, max_tokens=10)),
     ("self_attention_causal", "self-attention", 7, dict(NARROW, causal=True)),
     ("kernel_exponential", "nadaraya-watson", 6, dict(NARROW)),
     ("kernel_gaussian", "nadaraya-watson", 7, dict(NARROW, kernel="gaussian")),
     ("kernel_gaussian_causal", "nadaraya-watson", 6, dict(TINY, kernel="gaussian", bandwidth=0.75, causal=True)),
-    ("kernel_nearest", "nadaraya-watson", 9, dict(NARROW, kernel="nearest", neighbours=3)),
-    ("kernel_nearest_causal", "nadaraya-watson", 7, dict(NARROW, kernel="nearest", neighbours=2, bandwidth=0.75, causal=True)),
+    ("kernel_nearest", "nadaraya-watson", 9, dict(NARROW, kernel="nearest", neighbors=3)),
+    ("kernel_nearest_causal", "nadaraya-watson", 7, dict(NARROW, kernel="nearest", neighbors=2, bandwidth=0.75, causal=True)),
     ("linformer", "linformer", 7, dict(NARROW, max_tokens=12, compressed=5)),
     ("linformer_full", "linformer", 8, dict(TINY, max_tokens=8)),
     ("longformer", "longformer", 9, dict(NARROW, window=2)),
@@ -567,7 +567,7 @@ def draw(rng, name, shape, d):
     if name == "decay/bias":  # forget about a tenth of the weights, and the norm that reads them divides by little
         return -2 + 0.4 * z
     if name.endswith(("bias", "A_log", "scale")):
-        # without a map q.k may have either sign; the adaptive normaliser needs it away from zero
+        # without a map q.k may have either sign; the adaptive normalizer needs it away from zero
         return (1.5 if d.get("identity_map") and name[:3] in ("que", "key") else 0) + 0.4 * z
     if "identity_map" in d and name[:3] in ("que", "key"):
         return 0.15 * z

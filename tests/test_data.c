@@ -309,18 +309,18 @@ static void uniform_moments(void) {
 static void normal_moments(void) {
     enum { N = 200000 };
     ttt_data_rng rng = ttt_data_rng_at(8, 0, 0, 0);
-    double m[5] = { 0 }, neighbours = 0, before = 0;
+    double m[5] = { 0 }, neighbors = 0, before = 0;
     for (int i = 0; i < N; i++) {
         double v = ttt_data_rng_normal(&rng), power = 1;
         for (int k = 1; k <= 4; k++) m[k] += power *= v;
-        neighbours += v * before;
+        neighbors += v * before;
         before = v;
     }
     CHECK(fabs(m[1] / N) < 5 * sqrt(1.0 / N));
     CHECK(fabs(m[2] / N - 1) < 5 * sqrt(2.0 / N));
     CHECK(fabs(m[3] / N) < 5 * sqrt(15.0 / N));
     CHECK(fabs(m[4] / N - 3) < 5 * sqrt(96.0 / N));
-    CHECK(fabs(neighbours / N) < 5 * sqrt(1.0 / N));
+    CHECK(fabs(neighbors / N) < 5 * sqrt(1.0 / N));
     rng.words[0] = rng.words[1] = 0, rng.used = 0; // u = 2^-32, v = 0: the largest value
     float most[1] = { ttt_data_rng_normal(&rng) }, expected[1] = { 6.660434f };
     CHECK_CLOSE(most, expected, 1, 1e-6, 0);
@@ -1327,7 +1327,7 @@ static void augmentation_depends_on_sample(void) {
     ttt_batches_free(&it);
 }
 
-static void normalisation(void) {
+static void normalization(void) {
     small_set s;
     const ttt_images *set = small_make(&s, 20);
     ttt_pixel_norm norm;
@@ -1349,7 +1349,7 @@ static void normalisation(void) {
         CHECK(fabs(sum / 300) < 1e-6 && fabs(squares / 300 - 1) < 1e-6);
     }
     ttt_batches_free(&it);
-    // Padding is black before it is normalised: a crop far away gives the value of a zero pixel.
+    // Padding is black before it is normalized: a crop far away gives the value of a zero pixel.
     desc.augment.crop = 1000;
     CHECK(ttt_batches_open(&desc, &it, &err) == TTT_DATA_OK &&
           ttt_batches_next(&it, x, NULL) == 20);
@@ -1534,7 +1534,7 @@ int main(int argc, char **argv) {
         T(batches_resume),
         T(augmentation_matches_reference),
         T(augmentation_depends_on_sample),
-        T(normalisation),
+        T(normalization),
         T(constant_channel_is_not_divided_by_zero),
         T(batches_arguments),
         T(seek_arguments),

@@ -72,11 +72,11 @@ refuses "not divisible by .patch 5" --patch 5
 refuses "no/such" $quick --svg no/such.svg
 for mixer in $(./profile --help | sed -n 's/^mixers://p'); do
     check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q -e '^matmul_add  *forward .*%' -e '^matmul  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
-    check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimiser $mixer.txt"
+    check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimizer $mixer.txt"
 done
 ./profile $quick --no-fused --rows 1000 >all.txt
 check "inner gradients are told apart" grep -q '^matmul  *recorded ' all.txt
-check "the optimiser has its row" grep -q '^optimiser ' all.txt
+check "the optimizer has its row" grep -q '^optimizer ' all.txt
 check "the rows add up to the total" awk '/ %/ { for (i = 1; $i != "%"; i++); if ($1 == "total") total = $(i + 1); else sum += $(i + 1) }
     END { exit !(total > 0 && sum > 0.97 * total && sum < 1.03 * total) }' all.txt
 check "--isa scalar" sh -c "./profile $quick --isa scalar | grep -q '^machine: scalar'"

@@ -584,7 +584,7 @@ static void cut_and_damaged_files_never_crash(void) {
         CHECK(r != TTT_OK || (b.n_tensors == 4 && b.tensors[3].tensor->size == 1));
         loads += r == TTT_OK;
         ttt_clear(c);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     CHECK(loads > 20 && loads < 200);  // letters of names, blanks
     ttt_close(c);
@@ -823,7 +823,7 @@ static void cut_and_damaged_npy_never_crash(void) {
         ttt_result r = ttt_npy_read(c, path, &t);
         CHECK(r == TTT_OK ? t->size > 0 : r == TTT_ERR_FORMAT && strstr(ttt_error(c), path));
         ttt_clear(c);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     free(p);
     ttt_close(c);

@@ -19,7 +19,7 @@ static outcome evaluate(ttt_ctx *c, side *f, ttt_tensor *const *x, int n) {
     ttt_rng r = { 5, 0 };
     ttt_tensor *cotangent = ttt_new(c, o.y->shape);
     for (int64_t i = 0; i < cotangent->size; i++) cotangent->data[i] = (ttt_real)ttt_rng_normal(&r);
-    ttt_vjp(c, o.y, cotangent, x, n, o.g, TTT_FIRST_ORDER);
+    ttt_vjp(c, o.y, cotangent, x, n, o.g, TTT_GRAD_FIRST_ORDER);
     if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
     return o;
 }
@@ -69,11 +69,11 @@ static ttt_tensor *mttt_from_zero(ttt_ctx *c, ttt_tensor *const *x, bool no_fuse
 static ttt_tensor *mttt_tape(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, true); }
 static ttt_tensor *mttt_fused(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, false); }
 // The map: W_q = psi, W_k = phi, W_v = eta g^T, b_v = -eta b_g g^T, W_o = h.
-static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normaliser normaliser) {
+static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normalizer normalizer) {
     static const int in[3] = { 1, 0, 2 }, turned[3] = { 2, 0, 1 };
     ttt_mixer_desc d = describe("linear-attention");
     d.identity_map = true;
-    d.normaliser = normaliser;
+    d.normalizer = normalizer;
     ttt_tensor *v = ttt_scale(c, ttt_reshape(c, ttt_permute(c, x[5], turned), TTT_SHAPE(D, D)), d.inner_lr);
     ttt_tensor *w[8] = { ttt_reshape(c, ttt_permute(c, x[3], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[4], TTT_SHAPE(D)),
                          ttt_reshape(c, ttt_permute(c, x[1], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[2], TTT_SHAPE(D)),
@@ -81,8 +81,8 @@ static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normaliser norma
                          ttt_reshape(c, x[7], TTT_SHAPE(D, D)), ttt_reshape(c, x[8], TTT_SHAPE(D)) };
     return ttt_mixer_forward(c, &d, w, x[0], NULL);
 }
-static ttt_tensor *mapped_right(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALISER_CONSTANT); }
-static ttt_tensor *mapped_wrong(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALISER_NONE); }
+static ttt_tensor *mapped_right(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_CONSTANT); }
+static ttt_tensor *mapped_wrong(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_NONE); }
 static void mttt_linear_is_linear_attention(void) {
     const ttt_shape leaf[] = MTTT_LEAVES;
     check_same("tape", leaf, 9, mttt_tape, mapped_right, mapped_wrong);
@@ -101,22 +101,22 @@ static ttt_tensor *self_attention(ttt_ctx *c, ttt_tensor *const *x) {
     }
     return ttt_mixer_forward(c, &d, w, x[0], NULL);
 }
-static ttt_tensor *estimate(ttt_ctx *c, ttt_tensor *const *x, ttt_kernel kernel) {
+static ttt_tensor *estimate(ttt_ctx *c, ttt_tensor *const *x, ttt_attention_kernel kernel) {
     ttt_mixer_desc d = describe("nadaraya-watson");
     d.kernel = kernel;
     return ttt_mixer_forward(c, &d, x + 1, x[0], NULL);
 }
-static ttt_tensor *exponential(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_KERNEL_EXPONENTIAL); }
-static ttt_tensor *gaussian(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_KERNEL_GAUSSIAN); }
+static ttt_tensor *exponential(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_EXPONENTIAL); }
+static ttt_tensor *gaussian(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_GAUSSIAN); }
 // q, k, v (B,H,N,h), the keys brought to one length; b^2 = sqrt h
-static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *k, ttt_kernel kernel) {
+static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *k, ttt_attention_kernel kernel) {
     ttt_mixer_desc d = describe("nadaraya-watson");
     d.kernel = kernel;
     return ttt_matmul(c, ttt_softmax(c, ttt__kernel_scores(c, &d, x[0], k)), x[2]);
 }
-static ttt_tensor *equal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_KERNEL_GAUSSIAN); }
-static ttt_tensor *equal_softmax(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_KERNEL_EXPONENTIAL); }
-static ttt_tensor *unequal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, x[1], TTT_KERNEL_GAUSSIAN); }
+static ttt_tensor *equal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_GAUSSIAN); }
+static ttt_tensor *equal_softmax(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_EXPONENTIAL); }
+static ttt_tensor *unequal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, x[1], TTT_ATTENTION_KERNEL_GAUSSIAN); }
 static void kernel_learner_is_self_attention(void) {
     const ttt_shape leaf[] = ATTENTION_LEAVES, qkv[] = { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h) };
     check_same("exponential", leaf, 9, exponential, self_attention, gaussian);
@@ -244,7 +244,7 @@ static ttt_tensor *primal(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm,
         for (int t = start; t < start + 3 && t < N; t++) {
             ttt_tensor *w[4] = { m.w[0], m.b[0], m.w[1], m.b[1] }, *g[4], *now[4];
             ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, &m, ttt__memory_predict(c, &m, ttt_slice(c, x[1], 2, t, 1), NULL)), ttt_slice(c, x[2], 2, t, 1));
-            ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 2 * m.layers, g, TTT_RECORD);
+            ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 2 * m.layers, g, TTT_GRAD_RECORD);
             for (int i = 0; i < 2 * m.layers; i++) {
                 g[i] = ttt_mul(c, g[i], ttt_slice(c, rate, 2, t, 1));
                 sum[i] = sum[i] ? ttt_add(c, sum[i], g[i]) : g[i];
@@ -295,7 +295,7 @@ static ttt_tensor *pairs(ttt_ctx *c, ttt_tensor *const *x, int first) {
     ttt_tensor *w[2] = { ttt__lift_weight(c, x[3], B), ttt__lift_weight(c, x[4], B) }, *key[3], *value[3], *start = w[1];
     for (int t = 0; t < 3; t++) {
         ttt_tensor *e = predict_two(c, w, x[1]), *wrt[3] = { e, w[0], w[1] }, *g[3];
-        ttt_grad(c, squares(c, NULL, e, x[2]), wrt, 3, g, TTT_RECORD);
+        ttt_grad(c, squares(c, NULL, e, x[2]), wrt, 3, g, TTT_GRAD_RECORD);
         key[t] = ttt_gelu(c, ttt_matmul(c, x[1], w[0]));
         value[t] = ttt_scale(c, g[0], -step_rates[t]);
         for (int i = 0; i < 2; i++) w[i] = ttt_sub(c, w[i], ttt_scale(c, g[1 + i], step_rates[t]));
@@ -332,7 +332,7 @@ static ttt_tensor *titans_by_hand(ttt_ctx *c, ttt_tensor *const *x) {
     for (int t = 0; t < N; t++) {
         ttt_tensor *w[4] = { m.w[0], m.b[0], m.w[1], m.b[1] }, *g[4];
         ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, &m, ttt__memory_predict(c, &m, ttt_slice(c, x[1], 2, t, 1), NULL)), ttt_slice(c, x[2], 2, t, 1));
-        ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 4, g, TTT_RECORD);
+        ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 4, g, TTT_GRAD_RECORD);
         for (int i = 0; i < 4; i++) {
             ttt_tensor *push = ttt_scale(c, ttt_mul(c, g[i], ttt_slice(c, theta, 2, t, 1)), -1);
             v[i] = v[i] ? ttt_add(c, ttt_mul(c, v[i], ttt_slice(c, eta, 2, t, 1)), push) : push;
@@ -366,7 +366,7 @@ static double value_gradient(ttt_tensor *(*loss)(ttt_ctx *, const void *, ttt_te
     ttt_tensor *weights[2] = { w0, NULL }, *out[2];
     ttt_inner_loop(c, &in, weights, out, NULL);
     w[0] = out[0];
-    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w[0]))), &x[2], 1, &g, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w[0]))), &x[2], 1, &g, TTT_GRAD_FIRST_ORDER);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(ttt_ok(c));

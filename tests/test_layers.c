@@ -48,7 +48,7 @@ static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t
     ttt_rng r = { 99, 0 };
     for (int i = 0; i < l.p.n; i++)
         for (int64_t j = 0; j < l.p.item[i].value->size; j++) l.p.item[i].value->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
-    l.x = ttt_param(c, TTT_SHAPE(B, N, l.d.dim));
+    l.x = ttt_zeros_kept(c, TTT_SHAPE(B, N, l.d.dim));
     for (int64_t j = 0; j < l.x->size; j++) l.x->data[j] = (ttt_real)ttt_rng_normal(&r);
     return l;
 }
@@ -94,7 +94,7 @@ static void parameters_have_the_shapes_and_names_of_the_official_code(void) {
         CHECK(t->shape.dim[0] == want[i].a && t->shape.dim[1] == want[i].b && (!want[i].c || t->shape.dim[2] == want[i].c));
     }
     CHECK(ttt_params_find(&l.p, "layer/nothing") == NULL);
-    CHECK(ttt_params_count(&l.p, TTT_INNER) == 3 * (4 * 16 + 16 + 16 * 4 + 4));
+    CHECK(ttt_params_count(&l.p, TTT_PARAM_INNER) == 3 * (4 * 16 + 16 + 16 * 4 + 4));
     ttt_close(c);
 }
 
@@ -107,8 +107,8 @@ static void options_leave_parameters_out(void) {
     ttt_close(c);
 }
 
-// Mean and extremes of what the initialisers draw, from 40,000 numbers each.
-static void initialisers_have_the_spread_they_promise(void) {
+// Mean and extremes of what the initializers draw, from 40,000 numbers each.
+static void initializers_have_the_spread_they_promise(void) {
     const struct { ttt_init init; double bound, variance; } want[] = {
         { TTT_INIT_XAVIER, sqrt(6. / 500), 2. / 500 }, { TTT_INIT_UNIFORM_IN, sqrt(3. / 100), 1. / 100 }, { TTT_INIT_UNIFORM_OUT, sqrt(3. / 400), 1. / 400 },
         { TTT_INIT_LECUN, 2.0 / 10 / 0.87962566, 1. / 100 }, { TTT_INIT_NORMAL_IN, 6. / 10, 1. / 100 }, { TTT_INIT_TINY, 6e-6, 1e-12 },
@@ -151,9 +151,9 @@ static void initial_values_depend_on_seed_and_name_only(void) {
 static void embedding_is_a_strided_convolution(void) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
-    ttt_tensor **w = ttt_embed_new(c, &p, "embedding", 2, 3, 5), *x = ttt_randn(c, TTT_SHAPE(2, 4, 6, 3));
+    ttt_tensor **w = ttt_patch_embed_new(c, &p, "embedding", 2, 3, 5), *x = ttt_randn(c, TTT_SHAPE(2, 4, 6, 3));
     for (int i = 0; i < 5; i++) w[1]->data[i] = (ttt_real)i;
-    ttt_tensor *y = ttt_embed(c, w, x);
+    ttt_tensor *y = ttt_patch_embed(c, w, x);
     ttt_text t;
     CHECK(strcmp(ttt_shape_text(y->shape, t), "(2,6,5)") == 0);
     for (int b = 0; b < 2; b++)
@@ -203,7 +203,7 @@ static void layer_norm_has_mean_zero_and_variance_one(void) {
 static void elu1_is_elu_plus_one(void) {
     ttt_ctx *c = open_ctx();
     ttt_real v[4] = { -3, (ttt_real)-0.5, 0, 2 };
-    ttt_tensor *y = ttt_elu1(c, ttt_from(c, TTT_SHAPE(4), v));
+    ttt_tensor *y = ttt__elu1(c, ttt_from(c, TTT_SHAPE(4), v));
     double want[4] = { exp(-3), exp(-0.5), 1, 3 };
     CHECK_CLOSE(y->data, want, 4, 1e-6, 0);
     ttt_close(c);
@@ -212,11 +212,11 @@ static void elu1_is_elu_plus_one(void) {
 // Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are made, is not.
 static void slopes_at_zero_are_those_of_the_function(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *x = ttt_param(c, TTT_SHAPE(1)), *g, *second;
-    ttt_grad(c, ttt_elu1(c, x), &x, 1, &g, TTT_RECORD);
+    ttt_tensor *x = ttt_zeros_kept(c, TTT_SHAPE(1)), *g, *second;
+    ttt_grad(c, ttt__elu1(c, x), &x, 1, &g, TTT_GRAD_RECORD);
     CHECK(ttt_item(g) == 1);
-    ttt_grad(c, ttt__softplus(c, x), &x, 1, &g, TTT_RECORD);
-    ttt_grad(c, g, &x, 1, &second, TTT_RECORD);
+    ttt_grad(c, ttt__softplus(c, x), &x, 1, &g, TTT_GRAD_RECORD);
+    ttt_grad(c, g, &x, 1, &second, TTT_GRAD_RECORD);
     CHECK(ttt_item(g) == REAL(0.5) && ttt_item(second) == REAL(0.25));
     ttt_close(c);
 }
@@ -337,7 +337,7 @@ static void mttt_linear_equals_loops_by_hand(void) {
         mttt_linear_by_hand(&l, s, y, losses);
         CHECK_CLOSE(got->data, y, got->size, 0, DOUBLE ? 1e-12 : 2e-5);
         CHECK_CLOSE(got_losses->data, losses, s.T + 1, DOUBLE ? 1e-12 : 1e-5, 0);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     ttt_close(c);
 }
@@ -384,7 +384,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     int n = 0;
     for (; n < p.n; n++) {
         wrt[n] = p.item[n].value;
-        bool zero = d.zero_w0 && (p.item[n].flags & TTT_INNER);
+        bool zero = d.zero_w0 && (p.item[n].flags & TTT_PARAM_INNER);
         for (int64_t j = 0; j < wrt[n]->size && !zero; j++) wrt[n]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(c)));
     }
     wrt[n++] = x;
@@ -393,9 +393,9 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     for (int way = 0; way < 3; way++) {  // 0: on the tape; fused, 1 without losses, 2 with them
         d.no_fused = way == 0;
         y[way] = ttt_mixer_forward(c, &d, w, x, d.mixer->learner && way != 1 ? &losses[way] : NULL);
-        ttt_vjp(c, y[way], seed, wrt, n, g[way], TTT_FIRST_ORDER);
+        ttt_vjp(c, y[way], seed, wrt, n, g[way], TTT_GRAD_FIRST_ORDER);
     }
-    ttt_recording(c, false);  // nothing is kept, and the numbers are the same
+    ttt_set_recording(c, false);  // nothing is kept, and the numbers are the same
     ttt_tensor *untaped = ttt_mixer_forward(c, &d, w, x, NULL);
     CHECK(ttt_ok(c) && memcmp(untaped->data, y[1]->data, (size_t)x->size * sizeof *x->data) == 0);
     double out = ttt_test_worse(difference(y[1], y[0]), difference(y[2], y[0])), grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
@@ -407,8 +407,8 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
         grad = ttt_test_worse(grad, ttt_max_abs_diff(got, right) / fmax(largest(right), most / 100));
     }
     if (!(out <= bound) || !(grad <= 10 * bound))
-        printf("  %s on %s, %d threads: T=%d bias=%d norm=%d sgd=%d rates=%d zero=%d identity=%d normaliser=%d B=%lld N=%lld D=%lld H=%lld: out %.1e grad %.1e %s\n", d.mixer->name, ttt_isa(c),
-               ttt_threads(c), d.inner_steps, !d.no_inner_bias, !d.no_decoder_norm, d.inner_sgd, d.learn_rates, d.zero_w0, d.identity_map, (int)d.normaliser, (long long)B, (long long)N,
+        printf("  %s on %s, %d threads: T=%d bias=%d norm=%d sgd=%d rates=%d zero=%d identity=%d normalizer=%d B=%lld N=%lld D=%lld H=%lld: out %.1e grad %.1e %s\n", d.mixer->name, ttt_isa(c),
+               ttt_threads(c), d.inner_steps, !d.no_inner_bias, !d.no_decoder_norm, d.inner_sgd, d.learn_rates, d.zero_w0, d.identity_map, (int)d.normalizer, (long long)B, (long long)N,
                (long long)d.dim, (long long)d.heads, out, grad, ttt_error(c));
     CHECK(out <= bound);
     CHECK(grad <= 10 * bound);
@@ -421,7 +421,7 @@ static void fused_layers_equal_their_definition(void) {
             for (int options = 0; options < 32; options++) {
                 bool learns = ttt_mixer_at(m)->learner != NULL;
                 if (!has_fused_form(ttt_mixer_at(m)->name) || (!learns && options > 3)) continue;
-                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .identity_map = options & 1, .normaliser = options & 2 ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE };
+                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .identity_map = options & 1, .normalizer = options & 2 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
                 if (learns) d = (ttt_mixer_desc){ .mixer = ttt_mixer_at(m), .inner_steps = options & 1 ? 3 : 1, .no_inner_bias = options >> 1 & 1, .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1, .learn_rates = options >> 4 & 1 };
                 check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d, size[options % 3][0], size[options % 3][1], 0);
             }
@@ -445,7 +445,7 @@ static void fused_layers_of_unusual_sizes(void) {
                 d.no_decoder_norm = options >> 1 & 1;
                 d.inner_sgd = options >> 2 & 1;
                 d.zero_w0 = d.learn_rates = options >> 3 & 1;
-                d.normaliser = d.identity_map ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_ADAPTIVE;
+                d.normalizer = d.identity_map ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
                 check_fused(&(ttt_desc){ .threads = 3 }, d, size[s].B, size[s].N, size[s].L);
             }
 }
@@ -477,7 +477,7 @@ static void check_normed(const ttt_desc *o, ttt_shape x, int64_t M) {
     ttt_tensor *seed = ttt_randn(c, x), *y[2], *g[2][7];
     for (int fused = 0; fused < 2; fused++) {
         y[fused] = normed_forward(c, &l, fused);
-        ttt_vjp(c, y[fused], seed, l.in, l.n, g[fused], TTT_FIRST_ORDER);
+        ttt_vjp(c, y[fused], seed, l.in, l.n, g[fused], TTT_GRAD_FIRST_ORDER);
     }
     double bound = (DOUBLE ? 1e-13 : 5e-6) * (x.dim[x.rank - 1] == 1 ? 1000 : 1), scale = 0;  // one number less its mean is rounding alone
     if (!(difference(y[1], y[0]) <= bound)) printf("  %s, %lld numbers of %lld, M=%lld: off by %.1e\n", ttt_isa(c), (long long)l.in[0]->size, (long long)x.dim[x.rank - 1], (long long)M, difference(y[1], y[0]));
@@ -508,19 +508,19 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
             ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads });
             normed l = make_normed(c, shape, mlp ? 70 : 0);
             ttt_tensor *y = normed_value(c, NULL, 0, &l);
-            ttt_grad(c, y, l.in, l.n, g, TTT_FIRST_ORDER);
+            ttt_grad(c, y, l.in, l.n, g, TTT_GRAD_FIRST_ORDER);
             for (int i = 0; i < l.n; i++) {
                 size_t bytes = (size_t)g[i]->size * sizeof(ttt_real);
-                ttt_grad(c, y, &l.in[i], 1, &alone, TTT_FIRST_ORDER);
+                ttt_grad(c, y, &l.in[i], 1, &alone, TTT_GRAD_FIRST_ORDER);
                 CHECK(memcmp(alone->data, g[i]->data, bytes) == 0);
                 ttt_tensor *three = ttt_scale(c, alone, 2);
-                ttt_grad(c, y, &l.in[i], 1, &three, TTT_ADD);
+                ttt_grad(c, y, &l.in[i], 1, &three, TTT_GRAD_ADD);
                 CHECK(difference(three, ttt_scale(c, alone, 3)) <= (DOUBLE ? 1e-13 : 1e-5));
                 if (threads == 1) memcpy(kept[i] = malloc(bytes), g[i]->data, bytes);
                 else CHECK(memcmp(kept[i], g[i]->data, bytes) == 0);
             }
             l.in[2] = l.in[1];  // one tensor twice: the sum of both gradients
-            for (int fused = 0; fused < 2; fused++) ttt_grad(c, weigh(c, ttt_square(c, normed_forward(c, &l, fused))), &l.in[1], 1, &g[fused], TTT_FIRST_ORDER);
+            for (int fused = 0; fused < 2; fused++) ttt_grad(c, weigh(c, ttt_square(c, normed_forward(c, &l, fused))), &l.in[1], 1, &g[fused], TTT_GRAD_FIRST_ORDER);
             CHECK(ttt_ok(c) && difference(g[1], g[0]) <= (DOUBLE ? 1e-13 : 1e-5));
             ttt_close(c);
         }
@@ -528,12 +528,12 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
         ttt_ctx *c = open_ctx();
         normed l = make_normed(c, TTT_SHAPE(2, 3, 5), mlp ? 6 : 0);
         if (DOUBLE) check_orders(c, "fused norm", normed_value, l.in, l.n, &l, 3, 1e-6);
-        ttt_grad(c, normed_value(c, NULL, 0, &l), l.in, 1, &first, TTT_FIRST_ORDER);
-        ttt_grad(c, weigh(c, first), l.in, 1, &alone, TTT_FIRST_ORDER);
+        ttt_grad(c, normed_value(c, NULL, 0, &l), l.in, 1, &first, TTT_GRAD_FIRST_ORDER);
+        ttt_grad(c, weigh(c, first), l.in, 1, &alone, TTT_GRAD_FIRST_ORDER);
         CHECK(ttt_status(c) == TTT_ERR_FIRST_ORDER);
         ttt_clear(c);
         l = make_normed(c, TTT_SHAPE(0, 5), mlp ? 6 : 0);
-        CHECK(ttt_grad(c, ttt_sum(c, normed_forward(c, &l, true)), l.in, l.n, g, TTT_FIRST_ORDER) == TTT_OK && g[1]->data[0] == 0);
+        CHECK(ttt_grad(c, ttt_sum(c, normed_forward(c, &l, true)), l.in, l.n, g, TTT_GRAD_FIRST_ORDER) == TTT_OK && g[1]->data[0] == 0);
         l.in[1] = ttt_randn(c, TTT_SHAPE(4));
         normed_forward(c, &l, true);
         CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(4)"));
@@ -543,7 +543,7 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
             mallocs = 0;
             fail_at = n;
             l = make_normed(c, shape, mlp ? 70 : 0);
-            ttt_grad(c, normed_value(c, NULL, 0, &l), l.in, l.n, g, TTT_FIRST_ORDER);
+            ttt_grad(c, normed_value(c, NULL, 0, &l), l.in, l.n, g, TTT_GRAD_FIRST_ORDER);
             refused = mallocs >= n;
             CHECK(ttt_status(c) == (refused ? TTT_ERR_NO_MEMORY : TTT_OK) && ttt_memory(c).scratch == 0);
             fail_at = 0;
@@ -564,8 +564,8 @@ static bool variant(int i, ttt_mixer_desc *d) {
         d->causal = options & 1;
         d->chunk = options >> 1 & 1 ? 5 : 0;
         d->no_decoder_norm = d->muon = d->no_short_conv = options >> 2 & 1;
-        d->kernel = (ttt_kernel)(options % 3);
-        d->neighbours = d->window = 1;
+        d->kernel = (ttt_attention_kernel)(options % 3);
+        d->neighbors = d->window = 1;
         return true;
     }
     d->inner_steps = options & 1 ? 1 : 2;
@@ -587,7 +587,7 @@ static uint64_t layer_step(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int6
     if (!ttt_ok(c)) return 0;
     ttt_tensor *wrt[32], *g[32], *losses = ttt_scalar(c, 0), *y = ttt_mixer_forward(c, &l.d, l.w, l.x, d.mixer->learner && d.inner_sgd ? &losses : NULL);
     int n = wrt_of(&l, wrt);
-    if (ttt_grad(c, weigh(c, ttt_square(c, y)), wrt, n, g, TTT_FIRST_ORDER) != TTT_OK) return 0;
+    if (ttt_grad(c, weigh(c, ttt_square(c, y)), wrt, n, g, TTT_GRAD_FIRST_ORDER) != TTT_OK) return 0;
     uint64_t h = hash(hash(1, y), losses);
     for (int i = 0; i < n; i++) h = hash(h, g[i]);
     return h;
@@ -628,7 +628,7 @@ static void memory_may_run_out_anywhere(void) {
             if (n == 0) right = bits;
             fail_at = 0;
             ttt_clear(c);
-            ttt_release(c, m);
+            ttt_mark_release(c, m);
             *ttt_ctx_rng(c) = start;
             CHECK(layer_step(c, d.mixer->name, d, 2, N) == right);
             ttt_close(c);
@@ -643,16 +643,16 @@ static void any_gradient_may_be_asked_for_alone_or_added(void) {
         layer l = make_layer(c, d.mixer->name, d, 2, 14);
         if (d.zero_w0)
             for (int j = 0; j < l.p.n; j++)
-                if (l.p.item[j].flags & TTT_INNER) memset(l.p.item[j].value->data, 0, (size_t)l.p.item[j].value->size * sizeof(ttt_real));
+                if (l.p.item[j].flags & TTT_PARAM_INNER) memset(l.p.item[j].value->data, 0, (size_t)l.p.item[j].value->size * sizeof(ttt_real));
         ttt_tensor *wrt[32], *all[32], *alone, *y = layer_value(c, NULL, 0, &l);
         int n = wrt_of(&l, wrt);
-        ttt_grad(c, y, wrt, n, all, TTT_FIRST_ORDER);
+        ttt_grad(c, y, wrt, n, all, TTT_GRAD_FIRST_ORDER);
         for (int j = 0; j < n; j++) {
-            ttt_grad(c, y, &wrt[j], 1, &alone, TTT_FIRST_ORDER);
+            ttt_grad(c, y, &wrt[j], 1, &alone, TTT_GRAD_FIRST_ORDER);
             CHECK(memcmp(alone->data, all[j]->data, (size_t)alone->size * sizeof *alone->data) == 0);
             ttt_tensor *three = ttt_full(c, alone->shape, 3);
-            ttt_grad(c, y, &wrt[j], 1, &three, TTT_ADD);
-            CHECK(ttt_max_abs_diff(three, ttt_shift(c, alone, 3)) <= (DOUBLE ? 1e-12 : 2e-5) * fmax(3, largest(alone)));
+            ttt_grad(c, y, &wrt[j], 1, &three, TTT_GRAD_ADD);
+            CHECK(ttt_max_abs_diff(three, ttt_add_scalar(c, alone, 3)) <= (DOUBLE ? 1e-12 : 2e-5) * fmax(3, largest(alone)));
         }
         CHECK(ttt_ok(c));
         ttt_close(c);
@@ -666,9 +666,9 @@ static void check_tied(const char *mixer, bool norm, int a, int b) {
         layer l = make_layer(c, mixer, (ttt_mixer_desc){ .dim = 24, .heads = 4, .no_decoder_norm = !norm }, 4, 250);
         memcpy(l.w[b]->data, l.w[a]->data, (size_t)l.w[a]->size * sizeof(ttt_real));
         ttt_tensor *wrt[2] = { l.w[a], l.w[b] }, *g[2], *tied;
-        ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 2, g, TTT_FIRST_ORDER);
+        ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 2, g, TTT_GRAD_FIRST_ORDER);
         l.w[b] = l.w[a];
-        ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 1, &tied, TTT_FIRST_ORDER);
+        ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 1, &tied, TTT_GRAD_FIRST_ORDER);
         CHECK(ttt_ok(c) && difference(tied, ttt_add(c, g[0], g[1])) <= (DOUBLE ? 1e-13 : 1e-5));
         ttt_close(c);
     }
@@ -686,10 +686,10 @@ static void inner_losses_of_fused_layers_are_not_differentiated(void) {
         ttt_ctx *c = open_ctx();
         layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ 0 }, 1, 4);
         ttt_tensor *losses, *g, *y = ttt_mixer_forward(c, &l.d, l.w, l.x, &losses), *sum = ttt_sum(c, losses);
-        ttt_grad(c, later ? ttt_add(c, sum, ttt_sum(c, y)) : sum, &l.x, 1, &g, TTT_FIRST_ORDER);
+        ttt_grad(c, later ? ttt_add(c, sum, ttt_sum(c, y)) : sum, &l.x, 1, &g, TTT_GRAD_FIRST_ORDER);
         CHECK(ttt_status(c) == TTT_ERR_FIRST_ORDER);
         ttt_clear(c);
-        CHECK(ttt_grad(c, ttt_sum(c, ttt_add(c, y, ttt_scale(c, ttt_detach(c, sum), 2))), &l.x, 1, &g, TTT_FIRST_ORDER) == TTT_OK);
+        CHECK(ttt_grad(c, ttt_sum(c, ttt_add(c, y, ttt_scale(c, ttt_detach(c, sum), 2))), &l.x, 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
         ttt_close(c);
     }
 }
@@ -712,9 +712,9 @@ static void second_order_through_recomputed_fused_layers(void) {
         ttt_tensor *in[32], *g[2][32], *first;
         int n = wrt_of(&l, in);
         for (int again = 0; again < 2; again++) {
-            ttt_tensor *y = again ? ttt_recompute(c, layer_again, in, n, l.x->shape, &user, sizeof user) : layer_again(c, in, n, &user);
-            ttt_grad(c, weigh(c, ttt_square(c, ttt_add(c, y, l.x))), &l.x, 1, &first, TTT_RECORD);
-            ttt_grad(c, weigh(c, ttt_square(c, first)), in, n, g[again], TTT_FIRST_ORDER);
+            ttt_tensor *y = again ? ttt_remat(c, layer_again, in, n, l.x->shape, &user, sizeof user) : layer_again(c, in, n, &user);
+            ttt_grad(c, weigh(c, ttt_square(c, ttt_add(c, y, l.x))), &l.x, 1, &first, TTT_GRAD_RECORD);
+            ttt_grad(c, weigh(c, ttt_square(c, first)), in, n, g[again], TTT_GRAD_FIRST_ORDER);
         }
         CHECK(ttt_ok(c));
         for (int j = 0; j < n && ttt_ok(c); j++) {
@@ -738,7 +738,7 @@ static void empty_sequences_and_batches(void) {
                 CHECK(ttt_status(c) == TTT_ERR_SHAPE);
             } else {
                 CHECK(ttt_ok(c) && ttt_shape_equal(y->shape, l.x->shape));
-                CHECK(ttt_grad(c, ttt_sum(c, y), wrt, n, g, TTT_FIRST_ORDER) == TTT_OK);
+                CHECK(ttt_grad(c, ttt_sum(c, y), wrt, n, g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
                 for (int j = 0; j < n; j++)
                     for (int64_t k = 0; k < g[j]->size; k++) CHECK(g[j]->data[k] == 0);
             }
@@ -760,7 +760,7 @@ static void gradients_of_every_mixer_and_option(void) {
     check_mixer("mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false }, 2, 1e-7);
     check_mixer("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
     check_mixer("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
-    check_mixer("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 3, 1e-7);
+    check_mixer("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 3, 1e-7);
 }
 
 // phi acts on the output only through the inner gradient: detached, its gradient is another one.
@@ -768,9 +768,9 @@ static void outer_gradients_need_the_inner_ones(void) {
     ttt_ctx *c = open_ctx();
     layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 2, 8);
     ttt_tensor *phi = ttt_params_find(&l.p, "layer/phi/kernel"), *full, *cut;
-    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &full, TTT_FIRST_ORDER);
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &full, TTT_GRAD_FIRST_ORDER);
     l.d.first_order = true;
-    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &cut, TTT_FIRST_ORDER);
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &phi, 1, &cut, TTT_GRAD_FIRST_ORDER);
     CHECK(ttt_ok(c));
     double difference = 0, norm = 0;
     for (int64_t i = 0; i < full->size; i++) {
@@ -809,7 +809,7 @@ static void rates_per_step_and_learned_agree(void) {
 
 // ---- meta-learning -------------------------------------------------------------------------------
 static ttt_tensor *random_leaf(ttt_ctx *c, ttt_shape s, double mean, double deviation) {
-    ttt_tensor *t = ttt_param(c, s);
+    ttt_tensor *t = ttt_zeros_kept(c, s);
     for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(mean + deviation * ttt_rng_normal(ttt_ctx_rng(c)));
     return t;
 }
@@ -924,7 +924,7 @@ static void gradients_pass_through_two_steps_of_byol(void) {
 
 // ---- the equivalence -----------------------------------------------------------------------------
 // One full-batch step of size eta from W0 = 0, without bias and norm, is linear attention with identity
-// map and constant normaliser: query psi, key phi, value eta [g_1^T ..], value bias -eta b_g g^T, out h.
+// map and constant normalizer: query psi, key phi, value eta [g_1^T ..], value bias -eta b_g g^T, out h.
 static void mttt_linear_is_linear_attention(void) {
     ttt_ctx *c = open_ctx();
     int D = 6, H = 2, h = 3;
@@ -932,7 +932,7 @@ static void mttt_linear_is_linear_attention(void) {
     layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_lr = eta, .no_inner_bias = true, .no_decoder_norm = true }, 2, 5);
     ttt_tensor *w0 = ttt_params_find(&l.p, "layer/inner_Dense_0/kernel");
     memset(w0->data, 0, (size_t)w0->size * sizeof *w0->data);
-    layer a = make_layer(c, "linear-attention", (ttt_mixer_desc){ .identity_map = true, .normaliser = TTT_NORMALISER_CONSTANT }, 2, 5);
+    layer a = make_layer(c, "linear-attention", (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 2, 5);
     for (int head = 0; head < H; head++)
         for (int i = 0; i < h; i++) {
             double bias = 0;
@@ -951,8 +951,8 @@ static void mttt_linear_is_linear_attention(void) {
     a.x = l.x;
     ttt_tensor *gl, *ga, *yl = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *ya = ttt_mixer_forward(c, &a.d, a.w, a.x, NULL);
     CHECK(ttt_max_abs_diff(yl, ya) <= (DOUBLE ? 1e-13 : 1e-5));
-    ttt_grad(c, layer_value(c, NULL, 0, &l), &l.x, 1, &gl, TTT_FIRST_ORDER);
-    ttt_grad(c, layer_value(c, NULL, 0, &a), &a.x, 1, &ga, TTT_FIRST_ORDER);
+    ttt_grad(c, layer_value(c, NULL, 0, &l), &l.x, 1, &gl, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, layer_value(c, NULL, 0, &a), &a.x, 1, &ga, TTT_GRAD_FIRST_ORDER);
     CHECK(ttt_max_abs_diff(gl, ga) <= (DOUBLE ? 1e-12 : 1e-4));
     ttt_close(c);
 }
@@ -962,7 +962,7 @@ static void attention_equals_loops_by_hand(void) {
     ttt_ctx *c = open_ctx();
     enum { B = 2, N = 5, D = 6, H = 2, h = 3 };
     for (int kind = 0; kind < 5; kind++) {  // softmax; linear with elu or identity, adaptive or constant
-        ttt_mixer_desc d = { .identity_map = kind >= 3, .normaliser = kind % 2 ? TTT_NORMALISER_ADAPTIVE : TTT_NORMALISER_CONSTANT };
+        ttt_mixer_desc d = { .identity_map = kind >= 3, .normalizer = kind % 2 ? TTT_NORMALIZER_ADAPTIVE : TTT_NORMALIZER_CONSTANT };
         layer l = make_layer(c, kind ? "linear-attention" : "self-attention", d, B, N);
         ttt_tensor *got = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         double q[N][D], k[N][D], v[N][D], y[N][D];
@@ -985,7 +985,7 @@ static void attention_equals_loops_by_hand(void) {
                         if (!kind) a[m] = exp(a[m] / sqrt(h));
                         sum += a[m];
                     }
-                    if (kind && d.normaliser == TTT_NORMALISER_CONSTANT) sum = N * h;
+                    if (kind && d.normalizer == TTT_NORMALIZER_CONSTANT) sum = N * h;
                     for (int m = 0; m < N; m++)
                         for (int i = head * h; i < head * h + h; i++) y[n][i] += a[m] / sum * v[m][i];
                 }
@@ -1030,7 +1030,7 @@ static ttt_tensor *half_squares(ttt_ctx *c, const void *arg, ttt_tensor *predict
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, prediction, label))), (ttt_real)0.5);
 }
 static void a_learner_of_ones_own_learns(void) {
-    static const ttt_param_row rows[] = { { "a", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_INNER, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_INNER, 0 } };
+    static const ttt_param_row rows[] = { { "a", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_INNER, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, 0 } };
     static const ttt_learner quadratic = { "quadratic", rows, 2, quadratic_predict, 2 };
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
@@ -1042,7 +1042,7 @@ static void a_learner_of_ones_own_learns(void) {
     ttt_inner in = { .learner = &quadratic, .train = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .label = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .loss = half_squares, .steps = 4, .rates = rates };
     CHECK(ttt_inner_loop(c, &in, w0, w, &losses) == TTT_OK);
     CHECK(losses->data[4] < losses->data[0]);
-    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w[1])), &w0[0], 1, &g, TTT_FIRST_ORDER) == TTT_OK);
+    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w[1])), &w0[0], 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(most > 0);
@@ -1106,7 +1106,7 @@ static void only_living_real_tensors_are_mixed(void) {
         ttt_clear(c);
         ttt_mark mark = ttt_mark_get(c);
         ttt_tensor *gone = ttt_randn(c, TTT_SHAPE(1, 4, 6));
-        ttt_release(c, mark);
+        ttt_mark_release(c, mark);
         ttt_mixer_forward(c, &l.d, l.w, gone, NULL);
         CHECK(ttt_status(c) == TTT_ERR_RELEASED);
         ttt_close(c);
@@ -1117,7 +1117,7 @@ int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(parameters_have_the_shapes_and_names_of_the_official_code),
         T(options_leave_parameters_out),
-        T(initialisers_have_the_spread_they_promise),
+        T(initializers_have_the_spread_they_promise),
         T(initial_values_depend_on_seed_and_name_only),
         T(embedding_is_a_strided_convolution),
         T(positions_follow_the_formula),

@@ -22,16 +22,16 @@ typedef struct {
 static int64_t whole(const char *text) { return strtoll(text, NULL, 10); }
 static double real(const char *text) { return strtod(text, NULL); }
 static bool yes(const char *text) { return strcmp(text, "true") == 0; }
-static int normaliser(const char *text) { return strcmp(text, "constant") == 0 ? TTT_NORMALISER_CONSTANT : TTT_NORMALISER_NONE; }
-static int kernel(const char *text) { return strcmp(text, "gaussian") == 0 ? TTT_KERNEL_GAUSSIAN : TTT_KERNEL_NEAREST; }
+static int normalizer(const char *text) { return strcmp(text, "constant") == 0 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_NONE; }
+static int kernel(const char *text) { return strcmp(text, "gaussian") == 0 ? TTT_ATTENTION_KERNEL_GAUSSIAN : TTT_ATTENTION_KERNEL_NEAREST; }
 
 // The fields that a case may set, their types and how their text is read. No file names a default.
 #define FIELDS(X)                                                                                  \
     X(dim, int64_t, whole) X(heads, int64_t, whole) X(inner_lr, ttt_real, real)                    \
     X(no_inner_bias, bool, yes) X(no_decoder_norm, bool, yes)                                      \
-    X(identity_map, bool, yes) X(normaliser, ttt_normaliser, normaliser)                           \
+    X(identity_map, bool, yes) X(normalizer, ttt_normalizer, normalizer)                           \
     X(causal, bool, yes) X(chunk, int64_t, whole) X(no_short_conv, bool, yes) X(muon, bool, yes)   \
-    X(kernel, ttt_kernel, kernel) X(bandwidth, ttt_real, real) X(neighbours, int64_t, whole)       \
+    X(kernel, ttt_attention_kernel, kernel) X(bandwidth, ttt_real, real) X(neighbors, int64_t, whole)       \
     X(window, int64_t, whole) X(globals, int64_t, whole) X(compressed, int64_t, whole)             \
     X(max_tokens, int64_t, whole) X(grid_rows, int64_t, whole) X(grid_cols, int64_t, whole) X(power, int, whole)
 
@@ -81,7 +81,7 @@ static bool open_case(mixer_case *m, const char *name, const char *isa) {
     m->w = ttt_mixer_new(m->c, &m->d, &m->p, "");
     bool good = ttt_ok(m->c) && m->p.n < 63 && m->file.n_tensors == 2 * m->p.n + 4;
     good = good && (m->cotangent = tensor(m, "cotangent", "")) && tensor(m, "grad.x", "") && tensor(m, "y", "");
-    if (good) good = take(m, m->wrt[m->n++] = m->x = ttt_param(m->c, m->cotangent->shape), "x", "");
+    if (good) good = take(m, m->wrt[m->n++] = m->x = ttt_zeros_kept(m->c, m->cotangent->shape), "x", "");
     for (int i = 0; i < m->p.n && good; i++) {
         const char *parameter = m->p.item[i].name;
         good = take(m, m->wrt[m->n++] = m->p.item[i].value, "param/", parameter) && tensor(m, "grad/", parameter);
@@ -135,14 +135,14 @@ static void judge(const mixer_case *m, const char *name, largest_error e, double
 // The bias of the keys changes nothing where a softmax follows: its gradient is rounding.
 static bool vanishes(const mixer_case *m, const char *name) {
     const char *mixer = m->d.mixer->name;
-    bool softmax = strcmp(mixer, "self-attention") == 0 || strcmp(mixer, "longformer") == 0 || (strcmp(mixer, "nadaraya-watson") == 0 && m->d.kernel == TTT_KERNEL_EXPONENTIAL);
+    bool softmax = strcmp(mixer, "self-attention") == 0 || strcmp(mixer, "longformer") == 0 || (strcmp(mixer, "nadaraya-watson") == 0 && m->d.kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL);
     return softmax && strncmp(name, "key", 3) == 0 && strstr(name, "/bias");
 }
 
 static void replay_as_is(mixer_case *m, const char *name) {
     largest_error of_y = { 0, "y" }, of_g = { 0, "grad.x" };
     ttt_tensor *g[64], *want[64], *y = ttt_mixer_forward(m->c, &m->d, m->w, m->x, NULL);
-    ttt_vjp(m->c, y, m->cotangent, m->wrt, m->n, g, TTT_FIRST_ORDER);
+    ttt_vjp(m->c, y, m->cotangent, m->wrt, m->n, g, TTT_GRAD_FIRST_ORDER);
     if (!ttt_ok(m->c)) printf("  %s: %s\n", name, ttt_error(m->c));
     CHECK(ttt_ok(m->c));
     if (!ttt_ok(m->c)) return;
@@ -269,10 +269,10 @@ static void errors_name_the_field(void) {
     REFUSES("focused-linear", 9, "grid_rows", .max_tokens = 9);
     REFUSES("focused-linear", 9, "max_tokens", .grid_rows = 3, .grid_cols = 3, .max_tokens = 8);
     REFUSES("focused-linear", 9, "power", .grid_rows = 3, .grid_cols = 3, .max_tokens = 9, .power = -1);
-    REFUSES("nadaraya-watson", 9, "neighbours", .neighbours = -1);
-    REFUSES("nadaraya-watson", 4, "neighbours", .kernel = TTT_KERNEL_NEAREST, .neighbours = 5);
-    REFUSES("nadaraya-watson", 4, "bandwidth is -0.5", .kernel = TTT_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)-0.5);
-    REFUSES("nadaraya-watson", 4, "bandwidth", .kernel = TTT_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)NAN);
+    REFUSES("nadaraya-watson", 9, "neighbors", .neighbors = -1);
+    REFUSES("nadaraya-watson", 4, "neighbors", .kernel = TTT_ATTENTION_KERNEL_NEAREST, .neighbors = 5);
+    REFUSES("nadaraya-watson", 4, "bandwidth is -0.5", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)-0.5);
+    REFUSES("nadaraya-watson", 4, "bandwidth", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)NAN);
     static const char *const chunked[] = { "ttt-linear", "ttt-mlp", "titans", "lact", "delta-net", "gated-delta-net", "linear-attention" };
     for (size_t i = 0; i < sizeof chunked / sizeof *chunked; i++) REFUSES(chunked[i], 9, "chunk", .inner_lr = 1, .causal = true, .chunk = -1);
     static const char *const learning[] = { "ttt-linear", "ttt-mlp", "titans" };

@@ -17,7 +17,7 @@ static void *counted(void *p) {
 
 #define DOUBLE (sizeof(ttt_real) == 8)
 
-// A small model with its optimiser, images and labels.
+// A small model with its optimizer, images and labels.
 typedef struct {
     ttt_ctx *c;
     ttt_params p;
@@ -57,10 +57,10 @@ static ttt_tensor *targets(ttt_ctx *c, int64_t B) {
 }
 static double step(model *m, int64_t B, uint64_t seed) {
     ttt_mark mark = ttt_mark_get(m->c);
-    ttt_tensor *loss = ttt_softmax_loss(m->c, ttt_vit_forward(m->c, m->vit, images(m->c, B, seed), NULL), targets(m->c, B));
+    ttt_tensor *loss = ttt_cross_entropy(m->c, ttt_vit_forward(m->c, m->vit, images(m->c, B, seed), NULL), targets(m->c, B));
     double value = (double)ttt_item(loss);
     ttt_optimizer_step(m->c, m->opt, loss);
-    ttt_release(m->c, mark);
+    ttt_mark_release(m->c, mark);
     return value;
 }
 
@@ -88,12 +88,12 @@ static void losses_equal_their_formulas(void) {
             sigmoid += (y * log1p(exp(-v)) + (1 - y) * log1p(exp(v))) / 2;
         }
     }
-    CHECK(fabs((double)ttt_item(ttt_softmax_loss(c, z, t)) - softmax) < 1e-5);
-    CHECK(fabs((double)ttt_item(ttt_sigmoid_loss(c, z, t)) - sigmoid) < 1e-5);
-    ttt_tensor *start = ttt_param(c, TTT_SHAPE(2, 3)), *g;  // the logits of a head that starts at zero: sigmoid - target
-    ttt_grad(c, ttt_sigmoid_loss(c, start, t), &start, 1, &g, TTT_FIRST_ORDER);
+    CHECK(fabs((double)ttt_item(ttt_cross_entropy(c, z, t)) - softmax) < 1e-5);
+    CHECK(fabs((double)ttt_item(ttt_binary_cross_entropy(c, z, t)) - sigmoid) < 1e-5);
+    ttt_tensor *start = ttt_zeros_kept(c, TTT_SHAPE(2, 3)), *g;  // the logits of a head that starts at zero: sigmoid - target
+    ttt_grad(c, ttt_binary_cross_entropy(c, start, t), &start, 1, &g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < 6; i++) CHECK(fabs((double)g->data[i] - (0.5 - (double)target[i]) / 2) < 1e-6);
-    ttt_softmax_loss(c, z, ttt_zeros(c, TTT_SHAPE(2, 4)));
+    ttt_cross_entropy(c, z, ttt_zeros(c, TTT_SHAPE(2, 4)));
     CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(2,4)"));
     ttt_close(c);
 }
@@ -102,17 +102,17 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_real logit[8] = { 1, 2, 5, 4, (ttt_real)NAN, 0, 3, (ttt_real)NAN };
     int64_t label[4] = { 1, 1, 1, 0 };
-    CHECK(ttt_count_right(ttt_from(c, TTT_SHAPE(4, 2), logit), ttt_from_int(c, TTT_SHAPE(4), label)) == 1);
+    CHECK(ttt_count_correct(ttt_from(c, TTT_SHAPE(4, 2), logit), ttt_from_int(c, TTT_SHAPE(4), label)) == 1);
     ttt_real even[6] = { 0 };  // logits that say nothing: only the first class counts
     int64_t each[3] = { 0, 1, 0 };
-    CHECK(ttt_count_right(ttt_from(c, TTT_SHAPE(3, 2), even), ttt_from_int(c, TTT_SHAPE(3), each)) == 2);
+    CHECK(ttt_count_correct(ttt_from(c, TTT_SHAPE(3, 2), even), ttt_from_int(c, TTT_SHAPE(3), each)) == 2);
     int64_t bad[2] = { 0, 7 };
     ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(2), bad), 5);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "label 7"));
     ttt_close(c);
 }
 
-static void mixup_blends_with_the_neighbour(void) {
+static void mixup_blends_with_the_neighbor(void) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_rng r = { 5, 0 };
     double mean = 0, least = 1;
@@ -126,7 +126,7 @@ static void mixup_blends_with_the_neighbour(void) {
         least = fmin(least, a);
         CHECK(fabs((double)x->data[0] - (a * 1 + (1 - a) * 100)) < 1e-3 && fabs((double)x->data[2] - (a * 100 + (1 - a) * 10)) < 1e-3);
         CHECK(ttt_max_abs_diff(x, y) == 0);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     // the larger of a Beta(0.2,0.2) pair has mean 0.8988 (by numerical integration), deviation 0.13
     CHECK(fabs(mean - 0.8988) < 0.015 && least >= 0.5 - 1e-6);
@@ -171,7 +171,7 @@ static ttt_tensor *vit_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user
     model *m = user;
     (void)x;
     (void)n;
-    return ttt_softmax_loss(c, ttt_vit_forward(c, m->vit, images(c, 2, 4), NULL), targets(c, 2));
+    return ttt_cross_entropy(c, ttt_vit_forward(c, m->vit, images(c, 2, 4), NULL), targets(c, 2));
 }
 static void gradients_of_the_whole_model(void) {
     if (!DOUBLE) SKIP("needs the double build");
@@ -216,7 +216,7 @@ static void wrong_models_name_the_field(void) {
     ttt_close(m.c);
 }
 
-// ---- optimisers ----------------------------------------------------------------------------------
+// ---- optimizers ----------------------------------------------------------------------------------
 static void schedule_follows_the_formula(void) {
     ttt_optimizer_desc d = { .warmup = 4, .total = 12 };
     CHECK(ttt_schedule(&d, 0) == 0 && ttt_schedule(&d, 1) == 0.25 && ttt_schedule(&d, 4) == 1);
@@ -226,7 +226,7 @@ static void schedule_follows_the_formula(void) {
 
 // Three updates of one decaying and one plain parameter by every rule, against the formulas in double.
 static void updates_equal_their_formulas(void) {
-    for (int rule = 0; rule <= TTT_MTTT; rule++) {
+    for (int rule = 0; rule <= TTT_RULE_MTTT; rule++) {
         ttt_ctx *c = ttt_open(NULL);
         ttt_params p = { 0 };
         ttt_tensor **w = ttt_dense_new(c, &p, "dense", 3, 2, TTT_INIT_XAVIER);
@@ -250,11 +250,11 @@ static void updates_equal_their_formulas(void) {
             CHECK(fabs(o->grad_norm - norm) < 1e-4 * norm);
             for (int i = 0; i < 8; i++) {
                 double wd = i < 6 ? 0.3 : 0, gi = g[i] * (norm >= 1 ? 1 / norm : 1), u;
-                if (rule == TTT_ADAM || rule == TTT_MOMENTUM) gi += wd * v[i];
-                m1[i] = rule == TTT_MOMENTUM ? 0.8 * m1[i] + gi : 0.9 * m1[i] + 0.1 * gi;
+                if (rule == TTT_RULE_ADAM || rule == TTT_RULE_MOMENTUM) gi += wd * v[i];
+                m1[i] = rule == TTT_RULE_MOMENTUM ? 0.8 * m1[i] + gi : 0.9 * m1[i] + 0.1 * gi;
                 m2[i] = 0.999 * m2[i] + 0.001 * gi * gi;
-                u = rule == TTT_MOMENTUM ? m1[i] : m1[i] / (1 - pow(0.9, k + 1)) / (sqrt(m2[i] / (1 - pow(0.999, k + 1))) + 1e-8);
-                double decay = rule == TTT_ADAMW ? 0.1 * wd : rule == TTT_MTTT ? wd : 0;
+                u = rule == TTT_RULE_MOMENTUM ? m1[i] : m1[i] / (1 - pow(0.9, k + 1)) / (sqrt(m2[i] / (1 - pow(0.999, k + 1))) + 1e-8);
+                double decay = rule == TTT_RULE_ADAMW ? 0.1 * wd : rule == TTT_RULE_MTTT ? wd : 0;
                 v[i] -= s * (0.1 * u + decay * v[i]);
             }
             CHECK_CLOSE(w[0]->data, v, 6, 1e-4, 1e-5);
@@ -265,8 +265,8 @@ static void updates_equal_their_formulas(void) {
 }
 
 static void accumulated_gradients_are_the_mean(void) {
-    model one = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_MOMENTUM, .momentum = (ttt_real)0.5 }, 1);
-    model two = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_MOMENTUM, .momentum = (ttt_real)0.5, .accumulate = 2 }, 1);
+    model one = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_RULE_MOMENTUM, .momentum = (ttt_real)0.5 }, 1);
+    model two = make_model(with_mixer("mttt-linear"), (ttt_optimizer_desc){ .rule = TTT_RULE_MOMENTUM, .momentum = (ttt_real)0.5, .accumulate = 2 }, 1);
     for (int k = 0; k < 3; k++) {
         step(&one, 4, 9);
         step(&two, 4, 9);
@@ -293,7 +293,7 @@ static void a_gradient_that_is_not_finite_changes_nothing(void) {
     step(&m, 4, 1);
     uint64_t before = bits_of(&m);
     ttt_tensor *head = ttt_params_find(&m.p, "head/bias");
-    ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, ttt_exp(m.c, ttt_shift(m.c, head, 800)), 1)));
+    ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, ttt_exp(m.c, ttt_add_scalar(m.c, head, 800)), 1)));
     CHECK(ttt_ok(m.c) && m.opt->skipped == 1 && bits_of(&m) == before);
     step(&m, 4, 1);
     CHECK(m.opt->updates == 2 && bits_of(&m) != before);
@@ -333,7 +333,7 @@ static void recomputed_blocks_give_the_same_bits(void) {
         for (int again = 0; again < 2; again++) {
             ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
             d.depth = 6;
-            d.recompute = again;
+            d.remat = again;
             d.mixer.inner_sgd = true;  // orders are drawn: the same ones the second time
             m[again] = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
             ttt_memory_reset(m[again].c);
@@ -461,7 +461,7 @@ int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(losses_equal_their_formulas),
         T(right_answers_are_counted_and_nan_is_wrong),
-        T(mixup_blends_with_the_neighbour),
+        T(mixup_blends_with_the_neighbor),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
         T(inner_losses_of_every_layer_are_reported),

@@ -151,7 +151,7 @@ static void check_sets(sets *s, const char *what, ttt_shape shape, call *f, ttt_
         snprintf(text, sizeof text, "%s, %s", what, ttt_isa(c));
         CHECK(ttt_shape_equal(y->shape, shape));
         check_within(text, y);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
 }
 
@@ -244,8 +244,8 @@ static void every_op_has_one_gradient(void) {
         ttt_tensor *x[2], *fast[2], *recorded[2];
         for (int i = 0; i < in.n; i++) x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
         ttt_tensor *y = op_value(c, x, in.n, &row);
-        ttt_grad(c, y, x, in.n, fast, TTT_FIRST_ORDER);
-        ttt_grad(c, y, x, in.n, recorded, TTT_RECORD);
+        ttt_grad(c, y, x, in.n, fast, TTT_GRAD_FIRST_ORDER);
+        ttt_grad(c, y, x, in.n, recorded, TTT_GRAD_RECORD);
         for (int i = 0; i < in.n; i++) CHECK(difference(fast[i], recorded[i]) <= 4 * EPS);
     }
     CLOSE(c);
@@ -307,7 +307,7 @@ static void operands_broadcast_in_all_patterns(void) {
             }
             check_sets(&s, binaries[op].name, all, call_binary, x, 2, &op);
             if (ttt_shape_size(all)) check_orders(c, binaries[op].name, binary_value, x, 2, &op, 2);
-            ttt_release(c, m);
+            ttt_mark_release(c, m);
         }
     sets_close(&s);
 }
@@ -399,7 +399,7 @@ static void products_broadcast_and_sum_their_leading_sizes(void) {
                                  numbers(c, p.tb ? matrices(lead[l][1], n, k) : matrices(lead[l][1], k, n)) };
             check_product(&s, &p, x);
             if (small) check_orders(c, "product", product_value, x, 2, &p, 2);
-            ttt_release(c, mark);
+            ttt_mark_release(c, mark);
         }
     sets_close(&s);
 }
@@ -445,7 +445,7 @@ static void check_size(sets *s, int64_t m, int64_t k, int64_t n) {
         ttt_tensor *x[3] = { numbers(c, p.ta ? TTT_SHAPE(k, m) : TTT_SHAPE(m, k)),
                              numbers(c, p.tb ? TTT_SHAPE(n, k) : TTT_SHAPE(k, n)), numbers(c, TTT_SHAPE(n)) };
         check_product(s, &p, x);
-        ttt_release(c, mark);
+        ttt_mark_release(c, mark);
     }
 }
 
@@ -497,16 +497,16 @@ static void a_sum_over_an_empty_batch_is_zero(void) {
 typedef struct {
     ttt_tensor *w[3], *k, *v, *q, *t;
     ttt_tensor *(*act)(ttt_ctx *c, ttt_tensor *a);
-    bool centred, detach;
+    bool centered, detach;
 } learner;
 
 static ttt_tensor *normal_param(ttt_ctx *c, ttt_shape s, double size) {
-    ttt_tensor *p = ttt_param(c, s);
+    ttt_tensor *p = ttt_zeros_kept(c, s);
     for (int64_t i = 0; i < p->size; i++) p->data[i] = REAL(size * ttt_rng_normal(ttt_ctx_rng(c)));
     return p;
 }
 static learner learner_new(ttt_ctx *c, int64_t N, int64_t D, int64_t W) {
-    learner l = { .act = ttt_tanh, .centred = true };
+    learner l = { .act = ttt_tanh, .centered = true };
     l.w[0] = normal_param(c, TTT_SHAPE(D, W), 0.6);
     l.w[1] = normal_param(c, TTT_SHAPE(W, D), 0.6);
     l.w[2] = normal_param(c, SCALAR, 0);
@@ -519,14 +519,14 @@ static learner learner_new(ttt_ctx *c, int64_t N, int64_t D, int64_t W) {
 }
 static ttt_tensor *learner_loss(ttt_ctx *c, const learner *l, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor *y) {
     ttt_tensor *f = ttt_matmul(c, l->act(c, ttt_matmul(c, x, w[0])), w[1]);
-    return ttt_mse(c, ttt_normalize(c, f, REAL(0.1), l->centred), y);
+    return ttt_mse(c, (l->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, f, REAL(0.1)), y);
 }
 static ttt_tensor *learner_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     const learner *l = user;
     ttt_tensor *w[2] = { x[0], x[1] }, *g[2];
     (void)n;
     for (int step = 0; step < 3; step++) {
-        ttt_grad(c, learner_loss(c, l, w, l->k, l->v), w, 2, g, TTT_RECORD);
+        ttt_grad(c, learner_loss(c, l, w, l->k, l->v), w, 2, g, TTT_GRAD_RECORD);
         for (int i = 0; i < 2; i++) {
             if (l->detach) g[i] = ttt_detach(c, g[i]);
             w[i] = ttt_sub(c, w[i], ttt_mul(c, g[i], x[2]));
@@ -537,7 +537,7 @@ static ttt_tensor *learner_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *
 // One training step: the outer loss and its gradient, as one hash.
 static uint64_t learner_step(ttt_ctx *c, learner *l) {
     ttt_tensor *g[3], *y = learner_value(c, l->w, 3, l);
-    ttt_grad(c, y, l->w, 3, g, TTT_FIRST_ORDER);
+    ttt_grad(c, y, l->w, 3, g, TTT_GRAD_FIRST_ORDER);
     uint64_t h = hash(0xcbf29ce484222325u, y);
     for (int i = 0; i < 3; i++) h = hash(h, g[i]);
     return h;
@@ -547,7 +547,7 @@ static void inner_steps_have_right_derivatives_of_four_orders(void) {
     static const struct {
         const char *name;
         ttt_tensor *(*act)(ttt_ctx *c, ttt_tensor *a);
-        bool centred;
+        bool centered;
     } kind[] = {
         { "tanh, layer norm", ttt_tanh, true },
         { "gelu, layer norm", ttt_gelu, true },
@@ -557,7 +557,7 @@ static void inner_steps_have_right_derivatives_of_four_orders(void) {
         ttt_ctx *c = open_ctx();
         learner l = learner_new(c, 4, 3, 4);
         l.act = kind[i].act;
-        l.centred = kind[i].centred;
+        l.centered = kind[i].centered;
         check_orders(c, kind[i].name, learner_value, l.w, 3, &l, DOUBLE ? 4 : 1);
         CLOSE(c);
     }
@@ -567,8 +567,8 @@ static void inner_steps_have_one_gradient(void) {
     ttt_ctx *c = open_ctx();
     learner l = learner_new(c, 4, 3, 4);
     ttt_tensor *fast[3], *recorded[3], *y = learner_value(c, l.w, 3, &l);
-    ttt_grad(c, y, l.w, 3, fast, TTT_FIRST_ORDER);
-    ttt_grad(c, y, l.w, 3, recorded, TTT_RECORD);
+    ttt_grad(c, y, l.w, 3, fast, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, y, l.w, 3, recorded, TTT_GRAD_RECORD);
     for (int i = 0; i < 3; i++) CHECK(difference(fast[i], recorded[i]) <= 50 * EPS);
     CLOSE(c);
 }
@@ -583,10 +583,10 @@ static void a_detached_inner_gradient_gives_the_first_order_formula(void) {
     const double eta = 0.25;
     for (int detach = 0; detach < 2; detach++) {
         ttt_tensor *loss = ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, ttt_matmul(c, k, w), v))), REAL(0.5));
-        ttt_grad(c, loss, &w, 1, &g, detach ? TTT_FIRST_ORDER : TTT_RECORD);
+        ttt_grad(c, loss, &w, 1, &g, detach ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
         if (detach) g = ttt_detach(c, g);
         ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, REAL(eta)));
-        ttt_grad(c, ttt_sum(c, ttt_mul(c, C, w1)), &w, 1, &meta, TTT_FIRST_ORDER);
+        ttt_grad(c, ttt_sum(c, ttt_mul(c, C, w1)), &w, 1, &meta, TTT_GRAD_FIRST_ORDER);
         double hand[D * D];
         for (int i = 0; i < D * D; i++) {
             hand[i] = (double)C->data[i];
@@ -604,9 +604,9 @@ static void detaching_changes_the_meta_gradient(void) {
     ttt_ctx *c = open_ctx();
     learner l = learner_new(c, 4, 3, 4);
     ttt_tensor *full[3], *first[3];
-    ttt_grad(c, learner_value(c, l.w, 3, &l), l.w, 3, full, TTT_FIRST_ORDER);
+    ttt_grad(c, learner_value(c, l.w, 3, &l), l.w, 3, full, TTT_GRAD_FIRST_ORDER);
     l.detach = true;
-    ttt_grad(c, learner_value(c, l.w, 3, &l), l.w, 3, first, TTT_FIRST_ORDER);
+    ttt_grad(c, learner_value(c, l.w, 3, &l), l.w, 3, first, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < 3; i++) CHECK(difference(first[i], full[i]) > 1e-3);
     CLOSE(c);
 }
@@ -622,20 +622,20 @@ static unrecorded unrecorded_new(void) {
     u.before = numbers(u.c, TTT_SHAPE(3));
     u.w = numbers(u.c, TTT_SHAPE(3));
     u.loss = ttt_sum(u.c, ttt_exp(u.c, u.w));
-    ttt_grad(u.c, u.loss, &u.w, 1, &u.g, TTT_FIRST_ORDER);
+    ttt_grad(u.c, u.loss, &u.w, 1, &u.g, TTT_GRAD_FIRST_ORDER);
     return u;
 }
 
 static void differentiating_an_unrecorded_gradient_is_an_error(void) {
-    for (int mode = TTT_FIRST_ORDER; mode <= TTT_RECORD; mode++) {
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
         unrecorded u = unrecorded_new();
         ttt_tensor *out, *y = ttt_sum(u.c, ttt_square(u.c, u.g));
         CHECK(ttt_ok(u.c));  // making it is fine
-        CHECK(ttt_grad(u.c, y, &u.w, 1, &out, (ttt_mode)mode) == TTT_ERR_FIRST_ORDER);
+        CHECK(ttt_grad(u.c, y, &u.w, 1, &out, (ttt_grad_mode)mode) == TTT_ERR_FIRST_ORDER);
         CHECK(ttt_status(u.c) == TTT_ERR_FIRST_ORDER && out == &u.c->empty);
-        CHECK(strstr(ttt_error(u.c), "TTT_RECORD") && strstr(ttt_error(u.c), "ttt_detach"));
+        CHECK(strstr(ttt_error(u.c), "TTT_GRAD_RECORD") && strstr(ttt_error(u.c), "ttt_detach"));
         ttt_clear(u.c);
-        ttt_grad(u.c, u.loss, &u.w, 1, &out, TTT_FIRST_ORDER);  // and the context goes on
+        ttt_grad(u.c, u.loss, &u.w, 1, &out, TTT_GRAD_FIRST_ORDER);  // and the context goes on
         CHECK(same_bits(out, u.g));
         CLOSE(u.c);
     }
@@ -645,7 +645,7 @@ static void a_detached_gradient_is_a_constant(void) {
     unrecorded u = unrecorded_new();
     ttt_tensor *out, *constant = ttt_detach(u.c, u.g);
     CHECK(same_bits(constant, u.g));
-    ttt_grad(u.c, ttt_sum(u.c, ttt_mul(u.c, constant, u.w)), &u.w, 1, &out, TTT_FIRST_ORDER);
+    ttt_grad(u.c, ttt_sum(u.c, ttt_mul(u.c, constant, u.w)), &u.w, 1, &out, TTT_GRAD_FIRST_ORDER);
     CHECK(same_bits(out, u.g));
     CLOSE(u.c);
 }
@@ -654,9 +654,9 @@ static void a_detached_gradient_is_a_constant(void) {
 static void an_unrecorded_gradient_off_the_way_is_fine(void) {
     unrecorded u = unrecorded_new();
     ttt_tensor *step = ttt_scale(u.c, u.g, 2), *out;
-    ttt_grad(u.c, ttt_sum(u.c, ttt_square(u.c, step)), &step, 1, &out, TTT_FIRST_ORDER);
+    ttt_grad(u.c, ttt_sum(u.c, ttt_square(u.c, step)), &step, 1, &out, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < 3; i++) CHECK(out->data[i] == 2 * step->data[i]);
-    ttt_grad(u.c, ttt_sum(u.c, ttt_mul(u.c, u.g, u.before)), &u.before, 1, &out, TTT_RECORD);
+    ttt_grad(u.c, ttt_sum(u.c, ttt_mul(u.c, u.g, u.before)), &u.before, 1, &out, TTT_GRAD_RECORD);
     CHECK(same_bits(out, u.g));
     CLOSE(u.c);
 }
@@ -665,24 +665,24 @@ static void an_unrecorded_gradient_off_the_way_is_fine(void) {
 static void an_unrecorded_vjp_depends_on_its_seed(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *w = numbers(c, TTT_SHAPE(3)), *seed = numbers(c, TTT_SHAPE(3)), *y = ttt_exp(c, w), *g, *out;
-    ttt_vjp(c, y, seed, &w, 1, &g, TTT_RECORD);
-    ttt_grad(c, ttt_sum(c, g), &seed, 1, &out, TTT_FIRST_ORDER);
+    ttt_vjp(c, y, seed, &w, 1, &g, TTT_GRAD_RECORD);
+    ttt_grad(c, ttt_sum(c, g), &seed, 1, &out, TTT_GRAD_FIRST_ORDER);
     CHECK(same_bits(out, y));
-    ttt_vjp(c, y, seed, &w, 1, &g, TTT_FIRST_ORDER);
-    CHECK(ttt_grad(c, ttt_sum(c, g), &seed, 1, &out, TTT_FIRST_ORDER) == TTT_ERR_FIRST_ORDER);
+    ttt_vjp(c, y, seed, &w, 1, &g, TTT_GRAD_FIRST_ORDER);
+    CHECK(ttt_grad(c, ttt_sum(c, g), &seed, 1, &out, TTT_GRAD_FIRST_ORDER) == TTT_ERR_FIRST_ORDER);
     ttt_close(c);
 }
 
 // ---- what ttt_grad gives -------------------------------------------------------------------------
 // Calls ttt_grad in all three modes; each must give `hand`, one number for all elements of each wrt.
 static void check_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, const double *hand) {
-    for (int mode = TTT_FIRST_ORDER; mode <= TTT_ADD; mode++) {
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_ADD; mode++) {
         ttt_tensor *out[8];
-        for (int i = 0; i < n && mode == TTT_ADD; i++) out[i] = ttt_full(c, wrt[i]->shape, REAL(10 * (i + 1)));
-        CHECK(ttt_grad(c, y, wrt, n, out, (ttt_mode)mode) == TTT_OK);
+        for (int i = 0; i < n && mode == TTT_GRAD_ADD; i++) out[i] = ttt_full(c, wrt[i]->shape, REAL(10 * (i + 1)));
+        CHECK(ttt_grad(c, y, wrt, n, out, (ttt_grad_mode)mode) == TTT_OK);
         for (int i = 0; i < n; i++) {
             CHECK(ttt_shape_equal(out[i]->shape, wrt[i]->shape));
-            double sum = hand[i] + (mode == TTT_ADD ? 10 * (i + 1) : 0);
+            double sum = hand[i] + (mode == TTT_GRAD_ADD ? 10 * (i + 1) : 0);
             for (int64_t j = 0; j < out[i]->size; j++) {
                 bool good = fabs((double)out[i]->data[j] - sum) <= 20 * EPS * fabs(sum);
                 if (!good) printf("  mode %d, wrt %d: %g, not %g\n", mode, i, (double)out[i]->data[j], sum);
@@ -697,7 +697,7 @@ static void unused_inputs_get_zeros(void) {
     ttt_tensor *before = numbers(c, TTT_SHAPE(2)), *x = numbers(c, TTT_SHAPE(3)), *between = ttt_exp(c, x);
     ttt_tensor *y = ttt_sum(c, x), *after = ttt_exp(c, y);
     check_grad(c, y, (ttt_tensor *[]){ before, x, between, after }, 4, (double[]){ 0, 1, 0, 0 });
-    CHECK(ttt_grad(c, y, NULL, 0, NULL, TTT_FIRST_ORDER) == TTT_OK);
+    CHECK(ttt_grad(c, y, NULL, 0, NULL, TTT_GRAD_FIRST_ORDER) == TTT_OK);
     CLOSE(c);
 }
 
@@ -757,7 +757,7 @@ static ttt_tensor *cube(ttt_ctx *c, ttt_tensor *const *in, int n, const void *us
     return ttt_mul(c, in[0], ttt_square(c, in[0]));
 }
 static ttt_tensor *plus_cube(ttt_ctx *c, ttt_tensor *x, int again, bool swapped) {
-    ttt_tensor *y = again ? ttt_recompute(c, cube, &x, 1, x->shape, NULL, 0) : cube(c, &x, 1, NULL);
+    ttt_tensor *y = again ? ttt_remat(c, cube, &x, 1, x->shape, NULL, 0) : cube(c, &x, 1, NULL);
     return swapped ? ttt_add(c, y, x) : ttt_add(c, x, y);
 }
 static void gradients_are_shared_with_what_is_computed_again(void) {
@@ -766,7 +766,7 @@ static void gradients_are_shared_with_what_is_computed_again(void) {
         ttt_tensor *x = numbers(c, TTT_SHAPE(50)), *g[2];
         for (int again = 0; again < 2; again++) {
             ttt_tensor *h = ttt_scale(c, x, REAL(0.3)), *y = plus_cube(c, plus_cube(c, h, again, swapped), again, swapped);
-            ttt_grad(c, weigh(c, ttt_sub(c, y, ttt_tanh(c, h))), &x, 1, &g[again], TTT_FIRST_ORDER);
+            ttt_grad(c, weigh(c, ttt_sub(c, y, ttt_tanh(c, h))), &x, 1, &g[again], TTT_GRAD_FIRST_ORDER);
         }
         CHECK(difference(g[1], g[0]) <= 8 * EPS);
         CLOSE(c);
@@ -776,7 +776,7 @@ static void gradients_are_shared_with_what_is_computed_again(void) {
 static void a_chain_of_two_thousand_ops(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 1), *y = x;
-    for (int i = 0; i < 1000; i++) y = ttt_shift(c, ttt_scale(c, y, i % 2 ? 2 : REAL(0.5)), REAL(0.25));
+    for (int i = 0; i < 1000; i++) y = ttt_add_scalar(c, ttt_scale(c, y, i % 2 ? 2 : REAL(0.5)), REAL(0.25));
     check_grad(c, ttt_sum(c, y), &x, 1, (double[]){ 1 });
     CLOSE(c);
 }
@@ -786,8 +786,8 @@ static void add_gathers_over_several_calls(void) {
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 3), *sum = ttt_zeros(c, TTT_SHAPE(3));
     for (int i = 1; i <= 4; i++) {
         ttt_mark m = ttt_mark_get(c);
-        ttt_grad(c, ttt_sum(c, ttt_scale(c, ttt_square(c, x), REAL(i))), &x, 1, &sum, TTT_ADD);
-        ttt_release(c, m);
+        ttt_grad(c, ttt_sum(c, ttt_scale(c, ttt_square(c, x), REAL(i))), &x, 1, &sum, TTT_GRAD_ADD);
+        ttt_mark_release(c, m);
     }
     for (int i = 0; i < 3; i++) CHECK(sum->data[i] == 60);
     CLOSE(c);
@@ -797,8 +797,8 @@ static void a_vjp_takes_any_shape(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = numbers(c, TTT_SHAPE(2, 3)), *seed = numbers(c, TTT_SHAPE(2, 3)), *g, *by_sum;
     ttt_tensor *y = ttt_exp(c, x);
-    ttt_vjp(c, y, seed, &x, 1, &g, TTT_FIRST_ORDER);
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, seed)), &x, 1, &by_sum, TTT_FIRST_ORDER);
+    ttt_vjp(c, y, seed, &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, seed)), &x, 1, &by_sum, TTT_GRAD_FIRST_ORDER);
     CHECK(difference(g, by_sum) <= 2 * EPS);
     CLOSE(c);
 }
@@ -806,11 +806,11 @@ static void a_vjp_takes_any_shape(void) {
 static void nothing_is_taped_while_recording_is_off(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 3), *y, *out;
-    CHECK(ttt_recording(c, false));
+    CHECK(ttt_set_recording(c, false));
     y = ttt_sum(c, ttt_square(c, x));
     CHECK(ttt_item(y) == 27 && y->op == NULL && y->n_in == 0);
-    CHECK(!ttt_recording(c, true));
-    ttt_grad(c, y, &x, 1, &out, TTT_FIRST_ORDER);
+    CHECK(!ttt_set_recording(c, true));
+    ttt_grad(c, y, &x, 1, &out, TTT_GRAD_FIRST_ORDER);
     CHECK(out->data[0] == 0);
     CLOSE(c);
 }
@@ -825,11 +825,11 @@ static ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
         op_example(NULL, row, NULL, &want_in);
         for (int i = 0; i < want_in.n; i++) {
             ttt_tensor *part = ttt_slice(c, p, 0, i, ttt_shape_size(want_in.shape[i]));
-            part = ttt_shift(c, ttt_scale(c, ttt_sigmoid(c, part), REAL(op->hi - op->lo)), REAL(op->lo));
+            part = ttt_add_scalar(c, ttt_scale(c, ttt_sigmoid(c, part), REAL(op->hi - op->lo)), REAL(op->lo));
             in[i] = ttt_reshape(c, part, want_in.shape[i]);
         }
         ttt_tensor *y = op_example(c, row, in, &want_in);
-        p = ttt_tanh(c, ttt_add(c, p, ttt_place(c, ttt_reshape(c, y, TTT_SHAPE(y->size)), 0, 0, 96)));
+        p = ttt_tanh(c, ttt_add(c, p, ttt_pad(c, ttt_reshape(c, y, TTT_SHAPE(y->size)), 0, 0, 96)));
     }
     return ttt_sum(c, ttt_square(c, p));
 }
@@ -840,8 +840,8 @@ static void a_graph_of_all_ops_has_one_gradient(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *p = numbers(c, TTT_SHAPE(96)), *y = all_ops(c, p), *fast, *recorded;
     for (int order = 1; order <= 3; order++) {
-        ttt_grad(c, y, &p, 1, &fast, TTT_FIRST_ORDER);
-        ttt_grad(c, y, &p, 1, &recorded, TTT_RECORD);
+        ttt_grad(c, y, &p, 1, &fast, TTT_GRAD_FIRST_ORDER);
+        ttt_grad(c, y, &p, 1, &recorded, TTT_GRAD_RECORD);
         double e = difference(fast, recorded);
         if (!(e <= 300 * EPS)) printf("  order %d: %g EPS\n", order, e / EPS);
         CHECK(e <= 300 * EPS);
@@ -866,7 +866,7 @@ static ttt_tensor *mix_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_te
 static void mix_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
     ttt_tensor *a = y->in[0], *b = y->in[1];
     if (d[0]) d[0] = ttt_mul(c, g, ttt_square(c, b));
-    if (d[1]) d[1] = ttt_mul(c, g, ttt_shift(c, ttt_scale(c, ttt_mul(c, a, b), 2), *(const ttt_real *)y->arg));
+    if (d[1]) d[1] = ttt_mul(c, g, ttt_add_scalar(c, ttt_scale(c, ttt_mul(c, a, b), 2), *(const ttt_real *)y->arg));
 }
 static void mix_fast(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
     ttt_real s = *(const ttt_real *)y->arg;
@@ -919,9 +919,9 @@ static void ops_of_the_user_agree_however_they_are_made(void) {
             ttt_tensor *y = mix_value(c, x, 2, &plain), *z = mix_value(c, x, 2, &user);
             ttt_tensor *right[2], *fast[2], *recorded[2];
             for (int order = 1; order <= 3 && ttt_ok(c); order++) {
-                ttt_grad(c, y, x, 2, right, TTT_RECORD);
-                ttt_grad(c, z, x, 2, fast, TTT_FIRST_ORDER);
-                ttt_grad(c, z, x, 2, recorded, TTT_RECORD);
+                ttt_grad(c, y, x, 2, right, TTT_GRAD_RECORD);
+                ttt_grad(c, z, x, 2, fast, TTT_GRAD_FIRST_ORDER);
+                ttt_grad(c, z, x, 2, recorded, TTT_GRAD_RECORD);
                 y = z = ttt_scalar(c, 0);
                 for (int j = 0; j < 2; j++) {
                     double f = difference(fast[j], right[j]), r = difference(recorded[j], right[j]);
@@ -941,10 +941,10 @@ static void fast_rules_add_to_what_is_there(void) {
     ttt_tensor *x[2] = { numbers(c, TTT_SHAPE(2, 3)), numbers(c, TTT_SHAPE(2, 3)) }, *once[2], *more[2];
     mix user = { &mixes[2], LEAVES };
     ttt_tensor *y = mix_value(c, x, 2, &user);
-    ttt_grad(c, y, x, 2, once, TTT_FIRST_ORDER);
+    ttt_grad(c, y, x, 2, once, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < 2; i++) more[i] = ttt_full(c, x[i]->shape, 1);
-    ttt_grad(c, y, x, 2, more, TTT_ADD);
-    for (int i = 0; i < 2; i++) CHECK(ttt_max_abs_diff(more[i], ttt_shift(c, once[i], 1)) <= 10 * EPS);
+    ttt_grad(c, y, x, 2, more, TTT_GRAD_ADD);
+    for (int i = 0; i < 2; i++) CHECK(ttt_max_abs_diff(more[i], ttt_add_scalar(c, once[i], 1)) <= 10 * EPS);
     CLOSE(c);
 }
 
@@ -997,11 +997,11 @@ static void the_checker_puts_its_inputs_back_after_an_error(void) {
 
 static void a_rule_of_the_wrong_shape_is_an_error(void) {
     ttt_op op = { .name = "wrong square", .n_in = 1, .forward = square_forward, .vjp = wrong_shape };
-    for (int mode = TTT_FIRST_ORDER; mode <= TTT_RECORD; mode++) {
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
         ttt_ctx *c = open_ctx();
         ttt_tensor *x = numbers(c, TTT_SHAPE(1, 2)), *h = ttt_exp(c, x), *out;
         ttt_tensor *y = ttt_add(c, apply1_value(c, &h, 1, &op), ttt_sum(c, h));
-        CHECK(ttt_grad(c, y, &x, 1, &out, (ttt_mode)mode) == TTT_ERR_SHAPE);
+        CHECK(ttt_grad(c, y, &x, 1, &out, (ttt_grad_mode)mode) == TTT_ERR_SHAPE);
         CHECK(strstr(ttt_error(c), "wrong square") && strstr(ttt_error(c), "(1,2)"));
         ttt_close(c);
     }
@@ -1035,11 +1035,11 @@ REF(erf, erf(a), 1.55, 0)
 REF(abs, fabs(a), 0, 0)
 REF(sign, a > 0 ? 1 : a < 0 ? -1 : 0, 0, 0)
 REF(relu, a < 0 ? 0 : a, 0, 0)
-REF(step, a > 0 ? 1 : 0, 0, 0)
+REF(heaviside, a > 0 ? 1 : 0, 0, 0)
 REF(square, a * a, 0.5, 0)
 REF(sqrt, sqrt(a), 0.5, 0)
 REF(rsqrt, 1 / sqrt(a), 1.5, 0)
-REF(recip, 1 / a, 0.5, 0)
+REF(reciprocal, 1 / a, 0.5, 0)
 static double sigmoid_d1(double a) { return ref_sigmoid(a) * ref_sigmoid(-a); }
 static double sigmoid_d2(double a) { return sigmoid_d1(a) * (ref_sigmoid(-a) - ref_sigmoid(a)); }
 REF(gelu, a * ref_sigmoid(gelu_u(a)), 2.1, 1)
@@ -1222,7 +1222,7 @@ static void functions_are_accurate_over_the_whole_range(void) {
             expect_unary(unaries[u], x);
             check_sets(&s, unaries[u]->name, x->shape, call_unary, &x, 1, unaries[u]);
         }
-        ttt_release(s.c[0], m);
+        ttt_mark_release(s.c[0], m);
     }
     sets_close(&s);
 }
@@ -1269,7 +1269,7 @@ static void functions_of_short_rows(void) {
 }
 
 static ttt_tensor *call_scale_shift(ttt_ctx *c, ttt_tensor *const *in, const void *scale) {
-    return scale ? ttt_scale(c, in[0], REAL(1.1)) : ttt_shift(c, in[0], REAL(1.1));
+    return scale ? ttt_scale(c, in[0], REAL(1.1)) : ttt_add_scalar(c, in[0], REAL(1.1));
 }
 static void scale_and_shift(void) {
     sets s = sets_open();
@@ -1354,7 +1354,7 @@ static void long_sums_are_accurate(void) {
         ttt_tensor *x = ttt_full(s.c[0], shape[i][0], REAL(0.1));
         expect_sum_to(x, shape[i][1]);
         check_sets(&s, "long sum", shape[i][1], call_sum_to, &x, 1, &shape[i][1]);
-        ttt_release(s.c[0], m);
+        ttt_mark_release(s.c[0], m);
     }
     sets_close(&s);
 }
@@ -1444,7 +1444,7 @@ static void transpose_of_all_sizes(void) {
             ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(m, n));
             expect_permute(x, (int[]){ 1, 0 });
             check_sets(&s, "transpose", TTT_SHAPE(n, m), call_transpose, &x, 1, NULL);
-            ttt_release(s.c[0], mark);
+            ttt_mark_release(s.c[0], mark);
         }
     sets_close(&s);
 }
@@ -1459,7 +1459,7 @@ static void slice_place_and_concat_undo_each_other(void) {
         for (int i = 0; i < 3; i++) {
             part[i] = ttt_slice(c, a, axis, cut[i], cut[i + 1] - cut[i]);
             CHECK(part[i]->shape.dim[(axis + 3) % 3] == cut[i + 1] - cut[i]);
-            sum = ttt_add(c, sum, ttt_place(c, part[i], axis, cut[i], length));
+            sum = ttt_add(c, sum, ttt_pad(c, part[i], axis, cut[i], length));
         }
         CHECK(same_bits(sum, a));
         CHECK(same_bits(ttt_concat(c, part, 3, axis), a));
@@ -1488,9 +1488,9 @@ typedef struct {
 } rows_arg;
 static ttt_tensor *call_rows(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
     const rows_arg *r = arg;
-    return r ? ttt_scatter(c, in[0], in[1], r->N) : ttt_gather(c, in[0], in[1]);
+    return r ? ttt_index_add(c, in[0], in[1], r->N) : ttt_index_select(c, in[0], in[1]);
 }
-static void gather_and_scatter_by_hand(void) {
+static void index_select_and_index_add_by_hand(void) {
     const ttt_shape lead[][3] = {
         { SCALAR, SCALAR, SCALAR },
         { TTT_SHAPE(3), TTT_SHAPE(3), TTT_SHAPE(3) },
@@ -1515,7 +1515,7 @@ static void gather_and_scatter_by_hand(void) {
                     want[l * n * D + k] = (double)in[0]->data[(place(la, all, l) * N + row) * D + k % D];
                     room[l * n * D + k] = 0;
                 }
-            check_sets(&s, "gather", matrices(all, n, D), call_rows, in, 2, NULL);
+            check_sets(&s, "index_select", matrices(all, n, D), call_rows, in, 2, NULL);
             in[0] = numbers(c, matrices(la, n, D));
             for (int64_t k = 0; k < count * N * D; k++) want[k] = room[k] = 0;
             for (int64_t l = 0; l < count; l++)
@@ -1525,14 +1525,14 @@ static void gather_and_scatter_by_hand(void) {
                     want[(l * N + row) * D + k % D] += a;
                     room[(l * N + row) * D + k % D] += n * EPS * fabs(a);
                 }
-            check_sets(&s, "scatter", matrices(all, N, D), call_rows, in, 2, &(rows_arg){ N });
+            check_sets(&s, "index_add", matrices(all, N, D), call_rows, in, 2, &(rows_arg){ N });
         }
     sets_close(&s);
 }
 
-// ---- kernels of the optimisers (ttt_model.h), which no op reaches -------------------------------
+// ---- kernels of the optimizers (ttt_model.h), which no op reaches -------------------------------
 // A step of Adam and one of momentum from random moments, in double beside each instruction set.
-static void optimiser_kernels_of_every_set(void) {
+static void optimizer_kernels_of_every_set(void) {
     const ttt__update k = { REAL(0.5), REAL(0.01), REAL(0.9), REAL(0.99), REAL(1.5), 2, REAL(1e-4), REAL(0.1), REAL(0.02) };
     sets s = sets_open();
     for (int i = 0; i < s.n; i++)
@@ -1560,7 +1560,7 @@ static void optimiser_kernels_of_every_set(void) {
                 CHECK_CLOSE(m->data, wm, n, 20 * EPS, 4 * EPS);
                 CHECK_CLOSE(v->data, wv, n, 20 * EPS, 4 * EPS);
                 CHECK_CLOSE(p->data, wp, n, 20 * EPS, 20 * EPS);
-                ttt_release(c, mark);
+                ttt_mark_release(c, mark);
             }
     sets_close(&s);
 }
@@ -1571,16 +1571,16 @@ static const char *const row_name[] = { "softmax", "log_softmax", "normalize", "
 typedef struct {
     row_op op;
     double eps;
-    bool centred;
+    bool centered;
 } row_arg;
 static ttt_tensor *call_row(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
     const row_arg *r = arg;
     switch (r->op) {
     case SOFTMAX: return ttt_softmax(c, in[0]);
     case LOG_SOFTMAX: return ttt_log_softmax(c, in[0]);
-    case NORMALIZE: return ttt_normalize(c, in[0], REAL(r->eps), r->centred);
-    case NORMALIZE_D1: return ttt_normalize_d1(c, in[0], in[1], REAL(r->eps), r->centred);
-    case RSTD: return ttt_rstd(c, in[0], REAL(r->eps), r->centred);
+    case NORMALIZE: return (r->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, in[0], REAL(r->eps));
+    case NORMALIZE_D1: return ttt_normalize_d1(c, in[0], in[1], REAL(r->eps), r->centered);
+    case RSTD: return ttt_rstd(c, in[0], REAL(r->eps), r->centered);
     }
     return NULL;
 }
@@ -1604,7 +1604,7 @@ static void expect_softmax(const ttt_real *a, int64_t D, bool logarithm, double 
 // The mean is rounded to a ttt_real, hence the part with it; else some roundings of the largest element.
 static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g, int64_t D, double *y, double *room_y) {
     double mean = 0, variance = 0, mean_g = 0, mean_gx = 0, most_g = 0, most_x = 1;
-    for (int64_t i = 0; i < D && arg->centred; i++) {
+    for (int64_t i = 0; i < D && arg->centered; i++) {
         mean += (double)a[i] / (double)D;
         mean_g += (double)g[i] / (double)D;
     }
@@ -1654,7 +1654,7 @@ static void row_ops_of_all_lengths(void) {
             ttt_mark m = ttt_mark_get(s.c[0]);
             ttt_tensor *in[2] = { numbers(s.c[0], TTT_SHAPE(3, D)), numbers(s.c[0], TTT_SHAPE(3, D)) };
             check_rows(&s, &arg, in);
-            ttt_release(s.c[0], m);
+            ttt_mark_release(s.c[0], m);
         }
     sets_close(&s);
 }
@@ -1713,7 +1713,7 @@ typedef struct {
 } large;
 #define LARGE_OPS(X)                                                                                        \
     X(scale, ttt_scale(c, x, 3))                                                                            \
-    X(shift, ttt_shift(c, x, 3))                                                                            \
+    X(add_scalar, ttt_add_scalar(c, x, 3))                                                                            \
     X(matmul, ttt_concat(c, (ttt_tensor *[]){                                                               \
           ttt_matmul(c, x, ttt_slice(c, x, 0, 0, 192)), ttt_matmul_t(c, x, x, true, false),                 \
           ttt_matmul_to(c, l->batch, l->batch, true, false, TTT_SHAPE(192, 192)),                           \
@@ -1731,14 +1731,14 @@ typedef struct {
     X(reshape, ttt_reshape(c, x, TTT_SHAPE(192, 700)))                                                \
     X(permute, ttt_permute(c, l->batch, (int[]){ 1, 2, 0 }))                                          \
     X(slice, ttt_slice(c, x, 0, 3, 600))                                                              \
-    X(place, ttt_place(c, x, 1, 3, 200))                                                              \
+    X(pad, ttt_pad(c, x, 1, 3, 200))                                                              \
     X(concat, ttt_concat(c, (ttt_tensor *[]){ x, x }, 2, 1))                                          \
-    X(gather, ttt_gather(c, x, l->rows))                                                              \
-    X(scatter, ttt_scatter(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                                \
+    X(index_select, ttt_index_select(c, x, l->rows))                                                              \
+    X(index_add, ttt_index_add(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                                \
     X(solve_lower, ttt_solve_lower(c, ttt_scale(c, ttt_slice(c, l->batch, 2, 0, 35), REAL(0.1)), l->batch, false)) \
     X(softmax, ttt_softmax(c, x))                                                                     \
     X(log_softmax, ttt_log_softmax(c, x))                                                             \
-    X(normalize, ttt_normalize(c, x, REAL(1e-5), true))                                               \
+    X(normalize, ttt_layer_normalize(c, x, REAL(1e-5)))                                               \
     X(normalize_d1, ttt_normalize_d1(c, x, l->positive, REAL(1e-5), true))                            \
     X(rstd, ttt_rstd(c, x, REAL(1e-5), true))
 
@@ -1789,9 +1789,9 @@ static int large_ops(ttt_ctx *c, uint64_t *hashes) {
         ttt_tensor *y = large_op(c, &l, n, &name), *g[2];
         if (!y) break;
         CHECK(ttt_op_table(n) && !strcmp(name, ttt_op_table(n)->name));
-        ttt_grad(c, ttt_sum(c, ttt_square(c, y)), (ttt_tensor *[]){ l.x, l.positive }, 2, g, TTT_FIRST_ORDER);
+        ttt_grad(c, ttt_sum(c, ttt_square(c, y)), (ttt_tensor *[]){ l.x, l.positive }, 2, g, TTT_GRAD_FIRST_ORDER);
         hashes[n] = hash(hash(hash(1, y), g[0]), g[1]);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     CHECK(ttt_op_table(n) == NULL);
     return n;
@@ -1833,7 +1833,7 @@ static uint64_t seeded_steps(uint64_t seed, int threads) {
         ttt_mark m = ttt_mark_get(c);
         h ^= learner_step(c, &l) + (uint64_t)i;
         l.w[0]->data[i] += 1;
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     h = ttt_ok(c) ? h : 0;
     ttt_close(c);
@@ -1859,11 +1859,11 @@ static void two_contexts_in_two_threads(void) {
 // A step that uses all there is: every op, recorded and unrecorded gradients, a learner, an op of the user.
 static uint64_t whole_step(ttt_ctx *c, ttt_tensor *p, learner *l) {
     ttt_tensor *g, *y = all_ops(c, p);
-    ttt_grad(c, y, &p, 1, &g, TTT_RECORD);
+    ttt_grad(c, y, &p, 1, &g, TTT_GRAD_RECORD);
     y = ttt_sum(c, ttt_square(c, g));
     mix user = { &mixes[1], USED_AGAIN };
     y = ttt_add(c, y, mix_value(c, (ttt_tensor *[]){ p, g }, 2, &user));
-    ttt_grad(c, y, &p, 1, &g, TTT_FIRST_ORDER);
+    ttt_grad(c, y, &p, 1, &g, TTT_GRAD_FIRST_ORDER);
     return hash(learner_step(c, l), g);
 }
 
@@ -1881,7 +1881,7 @@ static void a_warm_step_takes_no_memory(void) {
         uint64_t hashed = whole_step(c, p, &l);
         ttt_memory_report now = ttt_memory(c);
         CHECK(now.peak >= now.keep + now.step + now.scratch && now.step > 0 && now.scratch == 0);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
         if (step == 0) first = hashed;
         if (step == 1) calls = h.calls, warm = now;
         CHECK(hashed == first);
@@ -1915,7 +1915,7 @@ static void memory_may_run_out_anywhere(void) {
                 CHECK(refused || hashed == right);
                 h.fail_at = 0;
                 ttt_clear(c);
-                ttt_release(c, m);
+                ttt_mark_release(c, m);
                 *ttt_ctx_rng(c) = start;
                 l = learner_new(c, 6, 3, 4);
                 p = normal_param(c, TTT_SHAPE(96), 1);
@@ -1948,18 +1948,18 @@ static void parameters_survive_a_release(void) {
         w[i] = normal_param(c, TTT_SHAPE(4), 1);
         w[i]->data[0] = REAL(i);
         numbers(c, TTT_SHAPE(7));
-        if (i != 1) ttt_release(c, inner);
+        if (i != 1) ttt_mark_release(c, inner);
         for (int j = 0; j <= i; j++) CHECK(w[j]->data[0] == j);
     }
-    ttt_release(c, outer);
+    ttt_mark_release(c, outer);
     CHECK(ttt_memory(c).nodes == 3 && ttt_memory(c).step == 0);
     for (int round = 0; round < 3; round++) {
         ttt_mark m = ttt_mark_get(c);
         ttt_tensor *y = ttt_sum(c, ttt_add(c, ttt_mul(c, w[0], w[1]), ttt_square(c, w[2])));
-        ttt_grad(c, y, w, 3, g, TTT_FIRST_ORDER);
+        ttt_grad(c, y, w, 3, g, TTT_GRAD_FIRST_ORDER);
         CHECK(same_bits(g[0], w[1]) && same_bits(g[1], w[0]) && same_bits(g[2], ttt_scale(c, w[2], 2)));
         CHECK(w[0]->data[0] == 0 && w[1]->data[0] == 1 && w[2]->data[0] == 2);
-        ttt_release(c, m);
+        ttt_mark_release(c, m);
     }
     CLOSE(c);
 }
@@ -1993,20 +1993,20 @@ static void use_released(ttt_ctx *c, ttt_tensor *w, ttt_tensor *y, ttt_tensor *g
     RELEASED(ttt_permute(c, gone, (int[]){ 1, 0 }));
     RELEASED(ttt_transpose(c, gone));
     RELEASED(ttt_slice(c, gone, 0, 0, 1));
-    RELEASED(ttt_place(c, gone, 0, 0, 9));
+    RELEASED(ttt_pad(c, gone, 0, 0, 9));
     RELEASED(ttt_concat(c, (ttt_tensor *[]){ w, gone }, 2, 0));
-    RELEASED(ttt_gather(c, gone, rows));
-    RELEASED(ttt_gather(c, w, gone));
-    RELEASED(ttt_scatter(c, gone, rows, 3));
+    RELEASED(ttt_index_select(c, gone, rows));
+    RELEASED(ttt_index_select(c, w, gone));
+    RELEASED(ttt_index_add(c, gone, rows, 3));
     RELEASED(ttt_detach(c, gone));
     RELEASED(ttt_softmax(c, gone));
     RELEASED(ttt_normalize_d1(c, w, gone, 1, true));
     RELEASED(ttt_rstd(c, gone, 1, true));
     RELEASED(ttt_solve_lower(c, gone, gone, false));
-    RELEASED(ttt_grad(c, gone, &w, 1, &out, TTT_FIRST_ORDER));
-    RELEASED(ttt_grad(c, y, &gone, 1, &out, TTT_RECORD));
-    RELEASED(ttt_grad(c, y, &w, 1, &gone, TTT_ADD));
-    RELEASED(ttt_vjp(c, w, gone, &w, 1, &out, TTT_FIRST_ORDER));
+    RELEASED(ttt_grad(c, gone, &w, 1, &out, TTT_GRAD_FIRST_ORDER));
+    RELEASED(ttt_grad(c, y, &gone, 1, &out, TTT_GRAD_RECORD));
+    RELEASED(ttt_grad(c, y, &w, 1, &gone, TTT_GRAD_ADD));
+    RELEASED(ttt_vjp(c, w, gone, &w, 1, &out, TTT_GRAD_FIRST_ORDER));
 }
 static void released_tensors_are_not_used(void) {
     ttt_ctx *c = open_ctx();
@@ -2015,9 +2015,9 @@ static void released_tensors_are_not_used(void) {
     ttt_mark m = ttt_mark_get(c);
     for (int i = 0; i < 60; i++) numbers(c, SCALAR);
     ttt_tensor *gone = numbers(c, TTT_SHAPE(3, 3));
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     use_released(c, w, y, gone, rows);
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     ttt_full(c, TTT_SHAPE(100000), 3);  // numbers where the tensor was
     for (int i = 0; i < 70; i++) numbers(c, SCALAR);
     use_released(c, w, y, gone, rows);
@@ -2030,7 +2030,7 @@ static void released_memory_is_poisoned(void) {
     ttt_mark m = ttt_mark_get(c);
     ttt_tensor *t = ttt_full(c, TTT_SHAPE(100), 1);
     ttt_real *data = t->data;
-    ttt_release(c, m);
+    ttt_mark_release(c, m);
     CHECK(isnan(data[0]) && isnan(data[99]));
     CLOSE(c);
 #else
@@ -2091,14 +2091,14 @@ static void shapes_that_cannot_be(void) {
         FAILS(ttt_from_int(c, bad[i].s, &G), TTT_ERR_SHAPE, bad[i].text);
         FAILS(ttt_randn(c, bad[i].s), TTT_ERR_SHAPE, bad[i].text);
         FAILS(ttt_uniform(c, bad[i].s, 0, 1), TTT_ERR_SHAPE, bad[i].text);
-        FAILS(ttt_param(c, bad[i].s), TTT_ERR_SHAPE, bad[i].text);
+        FAILS(ttt_zeros_kept(c, bad[i].s), TTT_ERR_SHAPE, bad[i].text);
         CHECK(h.calls == calls);  // before any allocation
     }
     if (sizeof(size_t) == 8) FAILS(ttt_new(c, TTT_SHAPE(G, 1 << 20)), TTT_ERR_NO_MEMORY, "out of memory");
     ttt_tensor *one = ttt_zeros(c, TTT_SHAPE(1, 1));
     FAILS(ttt_broadcast(c, one, TTT_SHAPE(G, G)), TTT_ERR_SHAPE, "(2147483648,2147483648)");
-    FAILS(ttt_place(c, one, 0, 0, E), TTT_ERR_SHAPE, "4611686018427387904");
-    FAILS(ttt_scatter(c, one, ttt_from_int(c, TTT_SHAPE(1), (int64_t[]){ 0 }), E), TTT_ERR_SHAPE, "4611686018427387904");
+    FAILS(ttt_pad(c, one, 0, 0, E), TTT_ERR_SHAPE, "4611686018427387904");
+    FAILS(ttt_index_add(c, one, ttt_from_int(c, TTT_SHAPE(1), (int64_t[]){ 0 }), E), TTT_ERR_SHAPE, "4611686018427387904");
     CHECK(ttt_zeros(c, TTT_SHAPE(0, 3))->size == 0 && ttt_zeros(c, TTT_SHAPE(E, 0))->size == 0);
     CHECK(ttt_shape_size(SCALAR) == 1 && ttt_shape_size(TTT_SHAPE(2, 3)) == 6);
     CHECK(ttt_shape_size(TTT_SHAPE(E)) == E && ttt_shape_size(TTT_SHAPE(E, 2)) == -1);
@@ -2140,22 +2140,22 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_transpose(c, b), TTT_ERR_SHAPE, "transpose");
     FAILS(ttt_concat(c, (ttt_tensor *[]){ a, x }, 2, 0), TTT_ERR_SHAPE, "concat", "(2,3)", "(2,3,4)");
     FAILS(ttt_concat(c, (ttt_tensor *[]){ a, numbers(c, TTT_SHAPE(3, 2)) }, 2, 1), TTT_ERR_SHAPE, "concat", "(2,3)", "(3,2)");
-    FAILS(ttt_gather(c, b, rows), TTT_ERR_SHAPE, "gather", "(4)", "(3)");
-    FAILS(ttt_gather(c, a, a), TTT_ERR_SHAPE, "gather", "integers");
-    FAILS(ttt_gather(c, x, ttt_from_int(c, TTT_SHAPE(3, 1), (int64_t[]){ 0, 1, 0 })), TTT_ERR_SHAPE, "gather", "(2,3,4)", "(3,1)");
-    FAILS(ttt_scatter(c, a, rows, 5), TTT_ERR_SHAPE, "scatter", "2", "3");
+    FAILS(ttt_index_select(c, b, rows), TTT_ERR_SHAPE, "index_select", "(4)", "(3)");
+    FAILS(ttt_index_select(c, a, a), TTT_ERR_SHAPE, "index_select", "integers");
+    FAILS(ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(3, 1), (int64_t[]){ 0, 1, 0 })), TTT_ERR_SHAPE, "index_select", "(2,3,4)", "(3,1)");
+    FAILS(ttt_index_add(c, a, rows, 5), TTT_ERR_SHAPE, "index_add", "2", "3");
     FAILS(ttt_solve_lower(c, a, a, false), TTT_ERR_SHAPE, "solve_lower", "(2,3)", "(...,n,n)");
     FAILS(ttt_softmax(c, s), TTT_ERR_SHAPE, "softmax", "()");
     FAILS(ttt_log_softmax(c, s), TTT_ERR_SHAPE, "log_softmax", "()");
-    FAILS(ttt_normalize(c, s, 1, true), TTT_ERR_SHAPE, "normalize", "()");
+    FAILS(ttt_layer_normalize(c, s, 1), TTT_ERR_SHAPE, "normalize", "()");
     FAILS(ttt_rstd(c, s, 1, true), TTT_ERR_SHAPE, "rstd", "()");
     FAILS(ttt_normalize_d1(c, a, b, 1, true), TTT_ERR_SHAPE, "normalize_d1", "(2,3)", "(4)");
-    ttt_grad(c, a, &a, 1, out, TTT_FIRST_ORDER);
+    ttt_grad(c, a, &a, 1, out, TTT_GRAD_FIRST_ORDER);
     FAILS(out[0], TTT_ERR_SHAPE, "(2,3)", "ttt_vjp");
-    ttt_vjp(c, a, b, &a, 1, out, TTT_RECORD);
+    ttt_vjp(c, a, b, &a, 1, out, TTT_GRAD_RECORD);
     FAILS(out[0], TTT_ERR_SHAPE, "(2,3)", "(4)");
     out[0] = ttt_zeros(c, TTT_SHAPE(4, 3));
-    ttt_grad(c, ttt_sum(c, a), &a, 1, out, TTT_ADD);
+    ttt_grad(c, ttt_sum(c, a), &a, 1, out, TTT_GRAD_ADD);
     FAILS(NULL, TTT_ERR_SHAPE, "(2,3)", "(4,3)");
     CLOSE(c);
 }
@@ -2172,32 +2172,32 @@ static void arguments_out_of_range(void) {
         FAILS(ttt_slice(c, a, 1, span[i][0], span[i][1]), TTT_ERR_ARGUMENT, "slice", "(2,3)");
     const int64_t hole[][2] = { { 0, 2 }, { 1, 3 }, { -1, 5 }, { most, most }, { 0, least }, { 0, -1 } };
     for (int i = 0; i < COUNT(hole); i++)
-        FAILS(ttt_place(c, a, 1, hole[i][0], hole[i][1]), TTT_ERR_ARGUMENT, "place", "(2,3)");
+        FAILS(ttt_pad(c, a, 1, hole[i][0], hole[i][1]), TTT_ERR_ARGUMENT, "pad", "(2,3)");
     FAILS(ttt_permute(c, a, (int[]){ 0, 2 }), TTT_ERR_ARGUMENT, "permute", "order[1]");
     FAILS(ttt_permute(c, a, (int[]){ 1, 1 }), TTT_ERR_ARGUMENT, "permute", "order[1]");
     FAILS(ttt_permute(c, a, (int[]){ -1, 0 }), TTT_ERR_ARGUMENT, "permute", "order[0]");
     FAILS(ttt_concat(c, &a, 0, 0), TTT_ERR_ARGUMENT, "concat");
     FAILS(ttt_concat(c, &a, 1, 2), TTT_ERR_ARGUMENT, "concat", "axis 2");
-    FAILS(ttt_gather(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 2 })), TTT_ERR_ARGUMENT, "gather", "index 2");
-    FAILS(ttt_gather(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, -1 })), TTT_ERR_ARGUMENT, "gather", "index -1");
-    FAILS(ttt_scatter(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 4 }), 4), TTT_ERR_ARGUMENT, "scatter", "index 4");
-    FAILS(ttt_scatter(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 0 }), -1), TTT_ERR_ARGUMENT, "scatter");
+    FAILS(ttt_index_select(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 2 })), TTT_ERR_ARGUMENT, "index_select", "index 2");
+    FAILS(ttt_index_select(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, -1 })), TTT_ERR_ARGUMENT, "index_select", "index -1");
+    FAILS(ttt_index_add(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 4 }), 4), TTT_ERR_ARGUMENT, "index_add", "index 4");
+    FAILS(ttt_index_add(c, a, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 0 }), -1), TTT_ERR_ARGUMENT, "index_add");
     const ttt_op *op = ttt_op_table(0);
     FAILS(ttt_apply(c, op, (ttt_tensor *[]){ a, a }, 2, a->shape, NULL, 0), TTT_ERR_ARGUMENT, op->name, "2 inputs", "1 expected");
     for (int i = 0; i < 2; i++) {  // order 0; no inputs
         CHECK(isnan(ttt_check_gradient(c, op_value, &a, 1 - i, NULL, i, 1e-3)));
         FAILS(NULL, TTT_ERR_ARGUMENT, "check_gradient");
     }
-    for (int mode = TTT_FIRST_ORDER; mode <= TTT_RECORD; mode++) {
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
         ttt_tensor *both = a;
-        ttt_grad(c, ttt_sum(c, a), &both, 1, &both, (ttt_mode)mode);
+        ttt_grad(c, ttt_sum(c, a), &both, 1, &both, (ttt_grad_mode)mode);
         FAILS(both, TTT_ERR_ARGUMENT, "grad", "same array");
     }
     ttt_tensor *many[65];
     for (int i = 0; i < 65; i++) many[i] = a;
     ttt_tensor *joined = ttt_concat(c, many, 65, 0);
     CHECK(ttt_ok(c) && joined->size == 65 * 6);
-    ttt_grad(c, ttt_sum(c, joined), &a, 1, &out, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, joined), &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "concat", "65");
     CHECK(ttt_open(&(ttt_desc){ .isa = "abacus" }) == NULL);
     CHECK(isnan(ttt_item(a)));
@@ -2210,8 +2210,8 @@ static void ranks_above_eight(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *a = numbers(c, TTT_SHAPE(4, 3));
     ttt_tensor *rows = ttt_from_int(c, TTT_SHAPE(1, 1, 1, 1, 1, 1, 1, 2), (int64_t[]){ 0, 1 });
-    FAILS(ttt_gather(c, a, rows), TTT_ERR_SHAPE, "gather", "(4,3)");
-    FAILS(ttt_scatter(c, numbers(c, TTT_SHAPE(2, 3)), rows, 4), TTT_ERR_SHAPE, "scatter", "(2,3)");
+    FAILS(ttt_index_select(c, a, rows), TTT_ERR_SHAPE, "index_select", "(4,3)");
+    FAILS(ttt_index_add(c, numbers(c, TTT_SHAPE(2, 3)), rows, 4), TTT_ERR_SHAPE, "index_add", "(2,3)");
     FAILS(ttt_reshape(c, a, (ttt_shape){ 9, { 4, 3, 1, 1, 1, 1, 1, 1 } }), TTT_ERR_SHAPE, "reshape");
     FAILS(ttt_sum_to(c, a, (ttt_shape){ -1, { 0 } }), TTT_ERR_SHAPE, "sum_to");
     FAILS(ttt_broadcast(c, a, (ttt_shape){ 9, { 1, 1, 1, 1, 1, 1, 4, 3 } }), TTT_ERR_SHAPE, "broadcast");
@@ -2237,17 +2237,17 @@ static void integers_are_no_operands(void) {
     FAILS(ttt_broadcast(c, i, TTT_SHAPE(3, 2, 2)), TTT_ERR_ARGUMENT, "broadcast", "integers");
     FAILS(ttt_transpose(c, i), TTT_ERR_ARGUMENT, "transpose", "integers");
     FAILS(ttt_slice(c, i, 0, 0, 1), TTT_ERR_ARGUMENT, "slice", "integers");
-    FAILS(ttt_place(c, i, 0, 0, 3), TTT_ERR_ARGUMENT, "place", "integers");
+    FAILS(ttt_pad(c, i, 0, 0, 3), TTT_ERR_ARGUMENT, "pad", "integers");
     FAILS(ttt_concat(c, (ttt_tensor *[]){ a, i }, 2, 0), TTT_ERR_ARGUMENT, "concat", "integers");
-    FAILS(ttt_gather(c, i, one), TTT_ERR_ARGUMENT, "gather");
-    FAILS(ttt_scatter(c, i, i, 2), TTT_ERR_ARGUMENT, "scatter", "integers");
+    FAILS(ttt_index_select(c, i, one), TTT_ERR_ARGUMENT, "index_select");
+    FAILS(ttt_index_add(c, i, i, 2), TTT_ERR_ARGUMENT, "index_add", "integers");
     FAILS(ttt_softmax(c, i), TTT_ERR_ARGUMENT, "softmax", "integers");
     FAILS(ttt_normalize_d1(c, a, i, 1, true), TTT_ERR_ARGUMENT, "normalize_d1", "integers");
-    ttt_grad(c, ttt_sum(c, a), &i, 1, &out, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, a), &i, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "wrt[0]");
-    ttt_vjp(c, a, i, &a, 1, &out, TTT_FIRST_ORDER);
+    ttt_vjp(c, a, i, &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
-    ttt_grad(c, one, &a, 1, &out, TTT_FIRST_ORDER);
+    ttt_grad(c, one, &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
     CHECK(isnan(ttt_item(one)));
     CLOSE(c);
@@ -2286,10 +2286,10 @@ static void the_first_error_stays(void) {
         CHECK(op_example(c, row, (ttt_tensor *[]){ a, a }, &in) == empty);
         CHECK(op_example(c, row, (ttt_tensor *[]){ empty, empty }, &in) == empty);
     }
-    CHECK(ttt_zeros(c, TTT_SHAPE(2)) == empty && ttt_param(c, TTT_SHAPE(2)) == empty && ttt_randn(c, TTT_SHAPE(2)) == empty);
+    CHECK(ttt_zeros(c, TTT_SHAPE(2)) == empty && ttt_zeros_kept(c, TTT_SHAPE(2)) == empty && ttt_randn(c, TTT_SHAPE(2)) == empty);
     CHECK(ttt_sum(c, a) == empty && ttt_mean_axis(c, a, 9) == empty && ttt_mse(c, a, p) == empty);
     CHECK(ttt_detach(c, a) == empty && ttt_matmul(c, a, a) == empty && ttt_transpose(c, empty) == empty);
-    CHECK(ttt_grad(c, sum, &a, 1, out, TTT_FIRST_ORDER) == TTT_ERR_SHAPE && out[0] == empty);
+    CHECK(ttt_grad(c, sum, &a, 1, out, TTT_GRAD_FIRST_ORDER) == TTT_ERR_SHAPE && out[0] == empty);
     CHECK(ttt_fail(c, TTT_ERR_UNSET, "second") == empty && ttt_alloc(c, 8, false) == NULL && isnan(ttt_item(empty)));
     CHECK(ttt_status(c) == TTT_ERR_SHAPE && !strcmp(ttt_error(c), text) && h.errors == 1);
     ttt_memory_report after = ttt_memory(c);
@@ -2312,10 +2312,10 @@ static void watch_nan_names_the_op(void) {
         x->data[n - 1] = 0;
         FAILS(ttt_div(c, x, x), TTT_ERR_NOT_FINITE, "div");
         x->data[n - 1] = 1;
-        FAILS(ttt_recip(c, ttt_exp(c, ttt_scale(c, x, REAL(-1e5)))), TTT_ERR_NOT_FINITE, "recip");
+        FAILS(ttt_reciprocal(c, ttt_exp(c, ttt_scale(c, x, REAL(-1e5)))), TTT_ERR_NOT_FINITE, "reciprocal");
     }
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(2), 0), *g;  // the op may be in a rule: sqrt'(0) = 1/2 g / sqrt 0
-    ttt_grad(c, ttt_sum(c, ttt_sqrt(c, x)), &x, 1, &g, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_sqrt(c, x)), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
     FAILS(g, TTT_ERR_NOT_FINITE, "div");
     CLOSE(c);
 }
@@ -2372,7 +2372,7 @@ static void random_numbers_have_their_moments(void) {
     CHECK(ttt_rng_below(&r, 0) == 0 && ttt_rng_below(&r, 1) == 0);
 }
 
-// Streams folded from one, from neighbouring data or seeds, and from each other do not resemble each other.
+// Streams folded from one, from neighboring data or seeds, and from each other do not resemble each other.
 static void folded_streams_are_independent(void) {
     enum { N = 20000, S = 6 };
     ttt_rng base = { 5, 0 }, s[S];
@@ -2448,13 +2448,13 @@ static void a_profile_counts_calls_flops_and_bytes(void) {
     ttt_tensor *y = ttt_matmul(c, a, b), *loss = ttt_sum(c, y);
     ttt_profile_row r = row_named(c, "matmul", TTT_PHASE_FORWARD, false);
     CHECK(r.calls == 1 && r.flops == 2.0 * 2 * 3 * 4 * 5 && r.bytes == R * (24 + 20 + 30));
-    ttt_grad(c, loss, wrt, 2, g, TTT_FIRST_ORDER);
+    ttt_grad(c, loss, wrt, 2, g, TTT_GRAD_FIRST_ORDER);
     r = row_named(c, "matmul", TTT_PHASE_BACKWARD, false);
     CHECK(r.calls == 2 && r.flops == 2 * 2.0 * 2 * 3 * 4 * 5 && r.bytes == 2 * R * (24 + 20 + 30));
     r = row_named(c, "matmul", TTT_PHASE_BACKWARD, true);
     CHECK(r.calls == 1 && r.flops == 0 && r.bytes == 0);
     CHECK(row_named(c, "walk", TTT_PHASE_BACKWARD, false).calls == 1 && row_named(c, "walk", TTT_PHASE_RECORDED, false).calls == 0);
-    ttt_grad(c, loss, wrt, 1, g, TTT_RECORD);
+    ttt_grad(c, loss, wrt, 1, g, TTT_GRAD_RECORD);
     CHECK(row_named(c, "matmul", TTT_PHASE_RECORDED, false).calls == 1);
     ttt_tensor *part = ttt_slice(c, ttt_reshape(c, y, TTT_SHAPE(6, 5)), 0, 2, 1);
     r = row_named(c, "slice", TTT_PHASE_FORWARD, false);
@@ -2483,7 +2483,7 @@ static void a_fast_rule_counts_once_or_twice(void) {
         ttt_profile_clear(c);
         ttt_profile_start(c);
         ttt_tensor *loss = ttt_sum(c, ttt_apply(c, &op, in, 2, in[0]->shape, &half, sizeof half));
-        ttt_grad(c, loss, in, n, g, TTT_FIRST_ORDER);
+        ttt_grad(c, loss, in, n, g, TTT_GRAD_FIRST_ORDER);
         ttt_profile_row r = row_named(c, "mixed fast", TTT_PHASE_BACKWARD, true);
         CHECK(r.calls == 1 && r.flops == 7 * n && r.bytes == R * 7 * (3 + n));
     }
@@ -2518,7 +2518,7 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
     ttt_limits peak = { 1e9, 1e9 };
     double sum = 0, begin = ttt_seconds();
     ttt_profile_start(c);
-    ttt_grad(c, ttt_sum(c, ttt_apply(c, &outer_op, &x, 1, x->shape, NULL, 0)), &x, 1, &g, TTT_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_apply(c, &outer_op, &x, 1, x->shape, NULL, 0)), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
     wait_for(0.01);
     ttt_profile_stop(c);
     double whole = ttt_seconds() - begin;
@@ -2627,8 +2627,8 @@ int main(int argc, char **argv) {
         T(transpose_of_all_sizes),
         T(slice_place_and_concat_undo_each_other),
         T(reshape_and_detach_share_their_numbers),
-        T(gather_and_scatter_by_hand),
-        T(optimiser_kernels_of_every_set),
+        T(index_select_and_index_add_by_hand),
+        T(optimizer_kernels_of_every_set),
         T(row_ops_of_all_lengths),
         T(norms_of_rows_with_a_large_mean),
         T(softmax_of_large_and_infinite_numbers),

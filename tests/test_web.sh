@@ -28,7 +28,7 @@ template "$page" >"$tmp/built"
 template examples/web/page.html >"$tmp/source"
 check "it is built from page.html" cmp -s "$tmp/built" "$tmp/source"
 check "it is laid out for phones" has '<meta name="viewport" content="width=device-width'
-check "it has colours for light and dark" has 'prefers-color-scheme: dark'
+check "it has colors for light and dark" has 'prefers-color-scheme: dark'
 check "the difference is announced" has 'id="difference" aria-live="polite"'
 check "every control has a label" sh -c 'for id in $(sed -n "s/.*<input [^>]*id=\"\([a-z0-9]*\)\".*/\1/p" "$1"); do grep -q "<label for=\"$id\"" "$1" || exit 1; done' sh "$page"
 check "every canvas is an image with a name" sh -c '! grep "<canvas" "$1" | grep -v "role=\"img\" aria-label=\"[A-Z]" | grep -q .' sh "$page"

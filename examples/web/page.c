@@ -117,7 +117,7 @@ static void as_attention(ttt_tensor *const *w, ttt_real eta, ttt_tensor **a) {
 // Computes everything anew for n tokens; false if the library reports an error. `start` scales the learner's
 // last kernel in W0; the linear learner has no other.
 EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp, int norm, ttt_real start) {
-    ttt_release(c, empty);
+    ttt_mark_release(c, empty);
     ttt_clear(c);
     if (n < 1 || n > MOST) return false;
     ttt_tensor *w[TTT__MTTT_W0 + 4], *a[TTT__ATTENTION_N], *x = tokens(n, drawing);
@@ -132,7 +132,7 @@ EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp,
     d.inner_steps = steps;
     d.no_decoder_norm = !norm;
     da.identity_map = true;
-    da.normaliser = TTT_NORMALISER_CONSTANT;
+    da.normalizer = TTT_NORMALIZER_CONSTANT;
     ttt_unmasked u = { 0 }, ua = { 0 };
     d.unmask = &u;  // as ttt_unmask does, and the losses from the same pass
     da.unmask = &ua;
