@@ -13,14 +13,14 @@
         d.dim = 64;
         d.heads = 4;
         d.inner_lr = 1;
-        ttt_tensor **w = ttt_mixer_new(c, &d, &p, "layer");                     // its parameters
+        ttt_weights w = ttt_mixer_new(c, &d, &p, "layer");                      // its parameters
         ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, 128, 64)), *losses;           // (B,N,D)
         ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, &losses);                // (B,N,D)
         if (ttt_ok(c)) printf("%g -> %g\n", losses->data[0], losses->data[1]);  // it has learned
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes and initializers; everything iterates them
+        [1] PARAMETERS    tables of names, shapes and initializers; weights as arrays; a step of descent
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
@@ -91,46 +91,101 @@ typedef struct ttt_sizes {
 
 typedef struct ttt_param {
     const char *name;  // with its layer's path: "Transformer/encoderblock_0/TTTLayer_0/phi/kernel"
-    ttt_tensor *value;
     unsigned flags;
 } ttt_param;
 
-// A growing list of parameters. Zero-initialize it; it lives in the keep arena.
+// A growing list of parameters, and their only owner. Zero-initialize it; it lives in the keep arena.
 typedef struct ttt_params {
     ttt_param *item;
+    ttt_tensor **value;  // of each item
     int n, capacity;
 } ttt_params;
 
+// Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of its
+// list of parameters. They may be the parameters themselves, or any other tensors of those shapes: made
+// from them by a step of descent, averaged, read from a file. So a model is a function of its weights,
+// and a gradient can pass through whatever made them. The array is borrowed, not owned.
+typedef struct ttt_weights {
+    ttt_tensor *const *at;
+    int n;
+} ttt_weights;
+
 // Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from the
-// context's seed and its own name (so that adding a layer changes no other). Returns one tensor a row,
-// NULL for absent ones; NULL after an error (TTT_ERR_ARGUMENT: a letter without a size).
-TTT_API ttt_tensor **ttt_params_add(ttt_ctx *c, ttt_params *p, const char *prefix, const ttt_param_row *rows,
-                                    int n_rows, unsigned options, const ttt_sizes *sizes);
+// context's seed and its own name (so that adding a layer changes no other). Returns them as weights, in
+// the order of the rows without the absent ones; as all functions named _new do. No weights after an
+// error (TTT_ERR_ARGUMENT: a letter without a size).
+TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options,
+                                   const ttt_sizes *sizes, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
 TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);   // NULL if it is not there
 TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);        // numbers in those with all the flags
+// For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags: which
+// weights a step of descent moves. In the step arena; NULL after an error.
+TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
+
+// The first n weights, which *w then lacks: a model hands its sub-layers their parts, one after another.
+// TTT_ERR_SHAPE naming `who` if there are fewer.
+TTT_API ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n);
+// The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an average's
+// beginning. No weights after an error.
+TTT_API ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep);
+// into += share (from - into), number by number and in place: 1 copies (puts weights back, loads them),
+// 1/k keeps the mean of k, a small one the moving average. Nothing that was computed from `into` before may
+// be differentiated after.  TTT_ERR_SHAPE if the shapes differ; nothing is changed then.
+TTT_API ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt_real share);
+
+// How weights take a step down a loss. Zero is plain gradient descent with rate 0: set the rate.
+typedef enum ttt_descent_rule {
+    TTT_DESCENT_PLAIN,     // w' = w - rate g,  g = d loss / d w
+    TTT_DESCENT_MOMENTUM,  // m = momentum m + g;  w' = w - rate m                            [Polyak 1964]
+    TTT_DESCENT_ADAM       // w' = w - rate m^ / (sqrt v^ + eps), moments of g as in ttt_model.h [Kingma 2015]
+} ttt_descent_rule;
+
+typedef struct ttt_descent {
+    ttt_descent_rule rule;
+    ttt_real rate;              // of every weight, unless it has one of its own:
+    ttt_tensor *const *rates;   // one a weight, broadcast to its shape, and trained like any tensor; NULL: none
+    const bool *moves;          // one a weight, see ttt_params_choose: those that move. NULL: all
+    ttt_real momentum;
+    ttt_real beta1, beta2, eps; // 0: 0.9, 0.999, 1e-8
+    bool first_order;           // an outer gradient takes g for a constant (FOMAML)      [arXiv 1703.03400]
+    bool untaped;               // the new weights are leaves: there is no outer gradient
+} ttt_descent;
+
+// What the rules with moments remember from step to step, on the tape like the weights, so that an outer
+// gradient passes through it too. Zero-initialize it; it lives as long as the weights.
+typedef struct ttt_descent_state {
+    ttt_weights m, v;           // of the weights that move
+    int steps;
+} ttt_descent_state;
+
+// One step: the weights w' after descending on `loss`, which was computed from w with the tape on; those that
+// do not move are the same tensors. state: NULL for the plain rule. No weights after an error:
+// TTT_ERR_SHAPE for a rate that does not fit its weight, TTT_ERR_UNSET for a rule that lacks its state.
+TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
-// Each is a table of parameters (w[] in the order of its rows) and a function.
-TTT_API ttt_tensor **ttt_dense_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t in, int64_t out, ttt_init kernel);
+// Each is a table of parameters and a function of weights in the order of its rows; how many weights it was
+// given is checked (TTT_ERR_SHAPE).
+TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p, const char *prefix);
 // y = x kernel + bias, x (...,in)
-TTT_API ttt_tensor *ttt_dense(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_dense(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
-TTT_API ttt_tensor **ttt_layer_norm_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D);
+TTT_API ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char *prefix);
 // y = (x - mean) / sqrt(var + 1e-6) scale + bias over the last axis, biased variance     [Ba 2016]
 #define TTT_LAYER_NORM_EPS 1e-6
-TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
-TTT_API ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
-TTT_API ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D, int64_t hidden);
-TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);  // dense, GELU (tanh form), dense
-// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op. For first-order gradients it
-// keeps the hidden layer before GELU and nothing else.
-TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x);
+TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p, const char *prefix);
+TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);  // dense, GELU (tanh form), dense
+// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the norm's two, the
+// MLP's four. For first-order gradients it keeps the hidden layer before GELU and nothing else.
+TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
-TTT_API ttt_tensor **ttt_patch_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D);
+TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D, ttt_params *p, const char *prefix);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
 // a convolution whose kernel (patch,patch,channels,D) and stride are the patch
-TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images);
+TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images);
 
 // The fixed code of a grid, (1,rows*cols,D): [sin x o, cos x o, sin y o, cos y o] with
 // o_j = 10000^(-j / (D/4 - 1)), j < D/4. Needs D divisible by 4.       [Beyer 2022, big_vision]
@@ -144,18 +199,21 @@ TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
 // (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has its
 // own. To write one: a table, a predict, and this struct around them.
+//     A whole network is a learner too: with .one_set its weights are one set for the call, in whatever
+// shapes it has them, and every sequence learns in the same.
 typedef struct ttt_learner {
     const char *name;
     const ttt_param_row *rows;
     int n_rows;
-    // x (B,H,n,h) -> (B,H,n,h)
-    ttt_tensor *(*predict)(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
+    // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
+    ttt_tensor *(*predict)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
-    // Where the last layer is linear, the last two weights are its kernel and bias, and this gives what it
-    // reads: predict = features W (+ b). NULL if there is no such layer. ttt_unmask lives by it.
-    ttt_tensor *(*features)(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x);
+    // Where the last layer is linear, the last weights are its kernel and (with biases) its bias, and this gives
+    // what it reads: predict = features W (+ b). NULL if there is no such layer. ttt_unmask lives by it.
+    ttt_tensor *(*features)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
+    const void *desc;  // handed to the two
+    bool one_set;
 } ttt_learner;
-#define TTT_MAX_WEIGHTS 16      // of one learner
 #define TTT_MAX_INNER_STEPS 64
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
@@ -182,11 +240,11 @@ typedef struct ttt_inner {
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
 
-// W0 (one tensor a weight, leading axis H, NULL where absent) -> w, the weights after T steps, ready
-// for predict. losses, if not NULL, receives (T+1): l before each step on that step's part, then with
-// the final weights on all tokens; sum over heads, mean over sequences.
-// Errors: TTT_ERR_SHAPE if T parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
-TTT_API ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0, ttt_tensor **w, ttt_tensor **losses);
+// The weights w0 as the learner's table has them -> those after T steps, ready for predict. losses, if not
+// NULL, receives (T+1): l before each step on that step's part, then with the final weights on all tokens;
+// sum over heads, mean over sequences. No weights after an error:
+// TTT_ERR_SHAPE if T parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
+TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses);
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
 typedef struct ttt_mixer ttt_mixer;
@@ -250,7 +308,8 @@ struct ttt_mixer {
     const ttt_param_row *rows;
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
-    // x (B,N,D) -> (B,N,D). losses: NULL, or receives (T+1); mixers that do not learn leave it alone
+    // x (B,N,D) -> (B,N,D), with one tensor a row in w, checked, and NULL for absent ones.
+    // losses: NULL, or receives (T+1); mixers that do not learn leave it alone
     ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
     // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
@@ -278,10 +337,11 @@ struct ttt_mixer {
 TTT_API const ttt_mixer *ttt_mixer_at(int i);
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
 
-// Checks a description and makes the parameters it asks for; NULL after an error, which names the field.
-TTT_API ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix);
-// Errors: TTT_ERR_SHAPE if w are not the parameters that d asks for.
-TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
+// Checks a description and makes the parameters it asks for; no weights after an error, which names the field.
+TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix);
+TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
+// Errors: TTT_ERR_SHAPE if w are not weights that d asks for.
+TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_tensor **losses);
 
 // ---- [6] UNMASKING -------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
@@ -306,7 +366,7 @@ typedef struct ttt_unmasked {
 // at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and the rest NULL, and error how
 // far that linear map is off for a small random move of x, in units of the largest change of y. It costs N D
 // gradients. Errors: those of ttt_mixer_forward.
-TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_unmasked *out);
+TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_unmasked *out);
 
 #ifdef __cplusplus
 }
@@ -524,6 +584,7 @@ static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back),
 #define TTT_LAYERS_IMPLEMENTED
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -604,68 +665,222 @@ static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     }
 }
 
-static ttt_param *ttt__params_slot(ttt_ctx *c, ttt_params *p) {
-    if (p->n == p->capacity) {
-        int capacity = p->n ? 2 * p->n : 64;
-        ttt_param *item = (ttt_param *)ttt_alloc(c, (size_t)capacity * sizeof *item, true);
-        if (!item) return NULL;
-        if (p->n) memcpy(item, p->item, (size_t)p->n * sizeof *item);
-        p->item = item;
-        p->capacity = capacity;
-    }
-    return &p->item[p->n];
+// Room for n more at the end of the list. What was there moves, and views of it from before stay valid.
+static bool ttt__params_room(ttt_ctx *c, ttt_params *p, int n) {
+    if (p->n + n <= p->capacity) return true;
+    int capacity = TTT__MAX(2 * p->capacity, TTT__MAX(64, p->n + n));
+    ttt_param *item = (ttt_param *)ttt_alloc(c, (size_t)capacity * sizeof *item, true);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, (size_t)capacity * sizeof *value, true);
+    if (!item || !value) return false;
+    if (p->n) memcpy(item, p->item, (size_t)p->n * sizeof *item);
+    if (p->n) memcpy(value, p->value, (size_t)p->n * sizeof *value);
+    p->item = item;
+    p->value = value;
+    p->capacity = capacity;
+    return true;
 }
 
-// One row's parameter at the end of p.
-static ttt_tensor *ttt__params_add_row(ttt_ctx *c, ttt_params *p, const char *prefix, const ttt_param_row *row, const ttt_sizes *sizes) {
+// "prefix/name", or the name alone; printf format. NULL after an error.
+static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int tail = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    size_t head = *prefix ? strlen(prefix) + 1 : 0, length = head + (size_t)tail + 1;
+    char *path = (char *)ttt_alloc(c, length, true);
+    if (!path) return NULL;
+    if (head) snprintf(path, head + 1, "%s/", prefix);
+    va_start(args, format);
+    vsnprintf(path + head, length - head, format, args);
+    va_end(args);
+    return path;
+}
+
+// One row's parameter at the end of p, where there is room for it.
+static bool ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
     ttt_shape s = ttt_scalar_shape();
     s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
     if (s.rank < 0) {
         ttt_fail(c, TTT_ERR_ARGUMENT, "%s/%s: its shape \"%s\" has a letter whose size is not set", prefix, row->name, row->shape);
-        return NULL;
+        return false;
     }
-    ttt_param *item = ttt__params_slot(c, p);
-    size_t length = strlen(prefix) + strlen(row->name) + 2;
-    char *name = (char *)ttt_alloc(c, length, true);
+    const char *name = ttt__path(c, prefix, "%s", row->name);
     ttt_tensor *t = ttt_zeros_kept(c, s);
-    if (!item || !name || !ttt_ok(c)) return NULL;
-    snprintf(name, length, "%s%s%s", prefix, *prefix ? "/" : "", row->name);
-    item->name = name;
-    item->value = t;
-    item->flags = row->flags;
-    p->n++;
+    if (!name || !ttt_ok(c)) return false;
     ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
-    return t;
-}
-
-// Appends to w the tensors of a table.
-static bool ttt__params_add_to(ttt_ctx *c, ttt_params *p, const char *prefix, const ttt_param_row *rows, int n_rows,
-                               unsigned options, const ttt_sizes *sizes, ttt_tensor **w) {
-    for (int i = 0; i < n_rows; i++) {
-        w[i] = NULL;
-        if ((rows[i].only_if & options) != rows[i].only_if) continue;
-        if (!(w[i] = ttt__params_add_row(c, p, prefix, &rows[i], sizes))) return false;
-    }
+    p->item[p->n].name = name;
+    p->item[p->n].flags = row->flags;
+    p->value[p->n++] = t;
     return true;
 }
 
-ttt_tensor **ttt_params_add(ttt_ctx *c, ttt_params *p, const char *prefix, const ttt_param_row *rows, int n_rows,
-                            unsigned options, const ttt_sizes *sizes) {
-    ttt_tensor **w = (ttt_tensor **)ttt_alloc(c, (size_t)n_rows * sizeof *w, true);
-    return w && ttt__params_add_to(c, p, prefix, rows, n_rows, options, sizes, w) ? w : NULL;
+static bool ttt__row_present(const ttt_param_row *row, unsigned options) { return (row->only_if & options) == row->only_if; }
+static int ttt__rows_present(const ttt_param_row *rows, int n_rows, unsigned options) {
+    int n = 0;
+    for (int i = 0; i < n_rows; i++) n += ttt__row_present(&rows[i], options);
+    return n;
 }
+
+static ttt_weights ttt__no_weights(void) {
+    ttt_weights w = { NULL, 0 };
+    return w;
+}
+static ttt_weights ttt__weights(ttt_tensor *const *at, int n) {
+    ttt_weights w = { at, n };
+    return w;
+}
+// The end of the list, from parameter `first` on.
+static ttt_weights ttt__params_since(const ttt_params *p, int first) { return ttt__weights(p->value + first, p->n - first); }
+
+ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options, const ttt_sizes *sizes,
+                           ttt_params *p, const char *prefix) {
+    int first = p->n;
+    if (!ttt_ok(c) || !ttt__params_room(c, p, ttt__rows_present(rows, n_rows, options))) return ttt__no_weights();
+    for (int i = 0; i < n_rows; i++)
+        if (ttt__row_present(&rows[i], options) && !ttt__params_add_row(c, &rows[i], sizes, p, prefix)) return ttt__no_weights();
+    return ttt__params_since(p, first);
+}
+
+ttt_weights ttt_params_weights(const ttt_params *p) { return ttt__weights(p->value, p->n); }
 
 ttt_tensor *ttt_params_find(const ttt_params *p, const char *name) {
     for (int i = 0; i < p->n; i++)
-        if (strcmp(p->item[i].name, name) == 0) return p->item[i].value;
+        if (strcmp(p->item[i].name, name) == 0) return p->value[i];
     return NULL;
 }
 
 int64_t ttt_params_count(const ttt_params *p, unsigned flags) {
     int64_t n = 0;
     for (int i = 0; i < p->n; i++)
-        if ((p->item[i].flags & flags) == flags) n += p->item[i].value->size;
+        if ((p->item[i].flags & flags) == flags) n += p->value[i]->size;
     return n;
+}
+
+bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags) {
+    bool *chosen = (bool *)ttt_alloc(c, (size_t)p->n * sizeof *chosen, false);
+    for (int i = 0; chosen && i < p->n; i++)
+        chosen[i] = (!part || strstr(p->item[i].name, part)) && (p->item[i].flags & flags) == flags;
+    return chosen;
+}
+
+// -- weights as arrays
+static bool ttt__weights_expected(ttt_ctx *c, const char *who, ttt_weights w, int n) {
+    if (ttt_ok(c) && w.n != n) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
+    return ttt_ok(c);
+}
+
+ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n) {
+    if (ttt_ok(c) && (n < 0 || n > w->n)) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
+    if (!ttt_ok(c)) return ttt__no_weights();
+    ttt_weights part = ttt__weights(w->at, n);
+    w->at += n;
+    w->n -= n;
+    return part;
+}
+
+// The next one alone; the empty tensor if there is none.
+static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
+    ttt_weights one = ttt_weights_take(c, who, w, 1);
+    return ttt_ok(c) ? one.at[0] : &c->empty;
+}
+
+static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) { return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep); }
+
+ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
+    ttt_tensor **copy = ttt__weights_room(c, w.n, keep);
+    for (int i = 0; copy && i < w.n && ttt__operands(c, "weights_copy", &w.at[i], 1); i++) {
+        copy[i] = keep ? ttt_zeros_kept(c, w.at[i]->shape) : ttt_new(c, w.at[i]->shape);
+        if (ttt_ok(c)) memcpy(copy[i]->data, w.at[i]->data, (size_t)w.at[i]->size * sizeof(ttt_real));
+    }
+    return ttt_ok(c) ? ttt__weights(copy, w.n) : ttt__no_weights();
+}
+
+// Whether a and b, from weights `who` speaks of, are as many and have the same shapes.
+static bool ttt__weights_alike(ttt_ctx *c, const char *who, ttt_weights a, ttt_weights b) {
+    ttt_text t0, t1;
+    if (!ttt__weights_expected(c, who, b, a.n)) return false;
+    for (int i = 0; i < a.n && ttt__operands(c, who, &a.at[i], 1) && ttt__operands(c, who, &b.at[i], 1); i++)
+        if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
+            ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who, i,
+                     ttt_shape_text(a.at[i]->shape, t0), ttt_shape_text(b.at[i]->shape, t1));
+    return ttt_ok(c);
+}
+
+ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt_real share) {
+    if (!ttt__weights_alike(c, "weights_blend", into, from)) return ttt_status(c);
+    for (int i = 0; i < into.n; i++) {
+        ttt_real *a = into.at[i]->data;
+        const ttt_real *b = from.at[i]->data;
+        if (share == 1) memmove(a, b, (size_t)into.at[i]->size * sizeof *a);
+        else for (int64_t j = 0; j < into.at[i]->size; j++) a[j] += share * (b[j] - a[j]);
+    }
+    return ttt_status(c);
+}
+
+// -- a step of descent
+// sqrt v with a finite slope where v is 0, as it is for a weight that no gradient has reached yet.
+static ttt_tensor *ttt__root(ttt_ctx *c, ttt_tensor *v) { return ttt_mul(c, v, ttt_rsqrt(c, ttt_add_scalar(c, v, (ttt_real)1e-30))); }
+
+// m = keep m + add g; m NULL: zero
+static ttt_tensor *ttt__moment(ttt_ctx *c, ttt_tensor *m, double keep, ttt_tensor *g, double add) {
+    ttt_tensor *fresh = add == 1 ? g : ttt_scale(c, g, (ttt_real)add);
+    return m ? ttt_add(c, ttt_scale(c, m, (ttt_real)keep), fresh) : fresh;
+}
+
+// The direction of weight i of those that move, by the rule, from its gradient.
+static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_state *s, ttt_tensor **m, ttt_tensor **v, int i, ttt_tensor *g) {
+    ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL, *v0 = s && s->steps ? s->v.at[i] : NULL;
+    double b1 = d->beta1 > 0 ? (double)d->beta1 : 0.9, b2 = d->beta2 > 0 ? (double)d->beta2 : 0.999;
+    double eps = d->eps > 0 ? (double)d->eps : 1e-8;
+    if (d->rule == TTT_DESCENT_PLAIN) return g;
+    if (d->rule == TTT_DESCENT_MOMENTUM) return m[i] = ttt__moment(c, m0, (double)d->momentum, g, 1);
+    m[i] = ttt__moment(c, m0, b1, g, 1 - b1);
+    v[i] = ttt__moment(c, v0, b2, ttt_square(c, g), 1 - b2);
+    ttt_tensor *mean = ttt_scale(c, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
+    ttt_tensor *size = ttt__root(c, ttt_scale(c, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
+    return ttt_div(c, mean, ttt_add_scalar(c, size, (ttt_real)eps));
+}
+
+static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w, const ttt_descent_state *s, int moving) {
+    ttt_text t0, t1;
+    ttt_shape both;
+    if (ttt_ok(c) && d->rule != TTT_DESCENT_PLAIN && !s)
+        ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
+    if (ttt_ok(c) && d->rule != TTT_DESCENT_PLAIN && s->steps > 0 && s->m.n != moving)
+        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move", s->m.n, moving);
+    for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
+        if (ttt__operands(c, "descend", &d->rates[i], 1) && ttt__operands(c, "descend", &w.at[i], 1) &&
+            (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) || !ttt_shape_equal(both, w.at[i]->shape)))
+            ttt_fail(c, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i, ttt_shape_text(d->rates[i]->shape, t0),
+                     ttt_shape_text(w.at[i]->shape, t1));
+    return ttt_ok(c);
+}
+
+ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state) {
+    ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
+    ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false), **v = ttt__weights_room(c, w.n, false);
+    int n = 0;
+    for (int i = 0; i < w.n && ttt_ok(c); i++)
+        if (!d->moves || d->moves[i]) now[n++] = w.at[i];
+    if (!ttt__descent_good(c, d, w, state, n)) return ttt__no_weights();
+    ttt_grad(c, loss, now, n, g, d->first_order || d->untaped ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
+    bool recording = ttt_set_recording(c, !d->untaped);
+    for (int i = 0, k = 0; i < w.n && ttt_ok(c); i++) {
+        after[i] = w.at[i];
+        if (d->moves && !d->moves[i]) continue;
+        if (d->first_order) g[k] = ttt_detach(c, g[k]);
+        ttt_tensor *u = ttt__direction(c, d, state, m, v, k, g[k]);
+        u = d->rates ? ttt_mul(c, u, d->rates[i]) : ttt_scale(c, u, d->rate);
+        after[i] = ttt_sub(c, now[k++], u);
+    }
+    ttt_set_recording(c, recording);
+    if (!ttt_ok(c)) return ttt__no_weights();
+    if (d->rule != TTT_DESCENT_PLAIN) {
+        state->m = ttt__weights(m, n);
+        state->v = ttt__weights(v, n);
+        state->steps++;
+    }
+    return ttt__weights(after, w.n);
 }
 
 // ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
@@ -679,36 +894,43 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
 
-ttt_tensor **ttt_dense_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t in, int64_t out, ttt_init kernel) {
+ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p, const char *prefix) {
     ttt_param_row rows[] = {
         { "kernel", "I O", kernel, "I", "O", TTT_PARAM_DECAYS, 0 },
         { "bias", "O", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("IO", in, out, 0, 0);
-    return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
+    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-ttt_tensor *ttt_dense(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_affine(c, x, w[0], w[1]); }
+ttt_tensor *ttt_dense(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+    return ttt__weights_expected(c, "dense", w, 2) ? ttt_affine(c, x, w.at[0], w.at[1]) : &c->empty;
+}
 
-ttt_tensor **ttt_layer_norm_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D) {
+ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
-    return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
+    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
 static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
     ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
-static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *norm, ttt_tensor *const *mlp);
-ttt_tensor *ttt_layer_norm_with(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
-    ttt_tensor *norm[2] = { scale, bias }, *y = ttt__normed_fused(c, x, norm, NULL);
-    return y ? y : ttt__layer_norm_tape(c, scale, bias, x);
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x);
+ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+    if (!ttt__weights_expected(c, "layer_norm", w, 2)) return &c->empty;
+    ttt_tensor *y = ttt__normed_fused(c, w.at, 2, x);
+    return y ? y : ttt__layer_norm_tape(c, w.at[0], w.at[1], x);
 }
-ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_layer_norm_with(c, w[0], w[1], x); }
+// The same with scale and bias by themselves.
+static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+    ttt_tensor *w[2] = { scale, bias };
+    return ttt_layer_norm(c, ttt__weights(w, 2), x);
+}
 
-ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t D, int64_t hidden) {
+ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "Dense_0/kernel", "D M", TTT_INIT_XAVIER, "D", "M", TTT_PARAM_DECAYS, 0 },
         { "Dense_0/bias", "M", TTT_INIT_TINY, NULL, NULL, 0, 0 },
@@ -716,58 +938,69 @@ ttt_tensor **ttt_mlp_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t 
         { "Dense_1/bias", "D", TTT_INIT_TINY, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("DM", D, hidden, 0, 0);
-    return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
+    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
+static ttt_tensor *ttt__mlp_tape(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
     return ttt_affine(c, ttt_gelu(c, ttt_affine(c, x, w[0], w[1])), w[2], w[3]);
 }
-static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x) {
-    return ttt_add(c, x, ttt_mlp(c, mlp, ttt__layer_norm_tape(c, norm[0], norm[1], x)));
+ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+    return ttt__weights_expected(c, "mlp", w, 4) ? ttt__mlp_tape(c, w.at, x) : &c->empty;
 }
-ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_tensor *const *norm, ttt_tensor *const *mlp, ttt_tensor *x) {
-    ttt_tensor *y = ttt__normed_fused(c, x, norm, mlp);
-    return y ? y : ttt__residual_mlp_tape(c, norm, mlp, x);
+static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
+    return ttt_add(c, x, ttt__mlp_tape(c, w + 2, ttt__layer_norm_tape(c, w[0], w[1], x)));
+}
+ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+    if (!ttt__weights_expected(c, "residual_mlp", w, 6)) return &c->empty;
+    ttt_tensor *y = ttt__normed_fused(c, w.at, 6, x);
+    return y ? y : ttt__residual_mlp_tape(c, w.at, x);
 }
 
-ttt_tensor **ttt_patch_embed_new(ttt_ctx *c, ttt_params *p, const char *prefix, int64_t patch, int64_t channels, int64_t D) {
+ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D, ttt_params *p, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "kernel", "P P C D", TTT_INIT_LECUN, "P P C", "D", TTT_PARAM_DECAYS, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
     ttt_sizes s = ttt__sizes("PCD", patch, channels, D, 0);
-    return ttt_params_add(c, p, prefix, TTT__ROWS(rows), 0, &s);
+    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *images) {
+ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
     static const int order[6] = { 0, 1, 3, 2, 4, 5 };  // (B,rows,P,cols,P,C) -> (B,rows,cols,P,P,C)
-    if (!ttt_ok(c)) return ttt_detach(c, images);
-    ttt_shape k = w[0]->shape, s = images->shape;
+    if (!ttt__weights_expected(c, "patch_embed", w, 2) || !ttt__operands(c, "patch_embed", w.at, 2)) return &c->empty;
+    ttt_shape k = w.at[0]->shape, s = images->shape;
+    ttt_text t;
+    if (k.rank != 4 || k.dim[0] != k.dim[1] || k.dim[0] < 1)
+        return ttt_fail(c, TTT_ERR_SHAPE, "patch_embed: a kernel of shape %s; (patch,patch,channels,D) expected", ttt_shape_text(k, t));
     int64_t P = k.dim[0], C = k.dim[2], D = k.dim[3];
-    if (s.rank != 4 || s.dim[3] != C || s.dim[1] % P || s.dim[2] % P) {
-        ttt_text t;
+    if (s.rank != 4 || s.dim[3] != C || s.dim[1] % P || s.dim[2] % P)
         return ttt_fail(c, TTT_ERR_SHAPE, "patch_embed: images of shape %s; (B,height,width,%lld) with sides divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
-    }
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
     ttt_tensor *x = ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
     x = ttt_reshape(c, x, TTT_SHAPE(B, rows * cols, P * P * C));
-    return ttt_affine(c, x, ttt_reshape(c, w[0], TTT_SHAPE(P * P * C, D)), w[1]);
+    return ttt_affine(c, x, ttt_reshape(c, w.at[0], TTT_SHAPE(P * P * C, D)), w.at[1]);
 }
 
+// The code of the places 0 .. n-1 along one axis, (n,2 quarter): sines, then cosines.
+static ttt_tensor *ttt__sincos(ttt_ctx *c, int64_t n, int64_t quarter) {
+    ttt_tensor *t = ttt_new(c, TTT_SHAPE(n, 2 * quarter));
+    for (int64_t j = 0; ttt_ok(c) && j < quarter; j++) {
+        double omega = quarter > 1 ? pow(10000, -(double)j / (double)(quarter - 1)) : 1;
+        for (int64_t i = 0; i < n; i++) {
+            t->data[i * 2 * quarter + j] = (ttt_real)sin((double)i * omega);
+            t->data[i * 2 * quarter + quarter + j] = (ttt_real)cos((double)i * omega);
+        }
+    }
+    return t;
+}
 ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
-    int64_t quarter = D / 4;
+    int64_t half = D / 2;
     if (ttt_ok(c) && (D % 4 != 0 || D < 4))
         return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected", (long long)D);
-    ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D));
-    for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++)
-        for (int64_t j = 0; j < quarter; j++) {
-            double omega = quarter > 1 ? pow(10000, -(double)j / (double)(quarter - 1)) : 1;
-            double x = (double)(i % cols) * omega, y = (double)(i / cols) * omega;
-            ttt_real *code = t->data + i * D + j;
-            code[0] = (ttt_real)sin(x);
-            code[quarter] = (ttt_real)cos(x);
-            code[2 * quarter] = (ttt_real)sin(y);
-            code[3 * quarter] = (ttt_real)cos(y);
-        }
+    ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2), *y = ttt__sincos(c, rows, half / 2);
+    for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
+        memcpy(t->data + i * D, x->data + i % cols * half, (size_t)half * sizeof *t->data);
+        memcpy(t->data + i * D + half, y->data + i / cols * half, (size_t)half * sizeof *t->data);
+    }
     return t;
 }
 
@@ -795,21 +1028,27 @@ static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, t
     return b ? ttt_affine(c, x, w, b) : ttt_matmul(c, x, w);
 }
 
-static ttt_tensor *ttt__linear_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt__affine_maybe(c, x, w[0], w[1]); }
-static ttt_tensor *ttt__linear_features(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    (void)c;
-    (void)w;
+static ttt_tensor *ttt__linear_features(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)c, (void)desc, (void)w;
     return x;
+}
+static ttt_tensor *ttt__linear_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc;
+    return ttt__affine_maybe(c, x, w.at[0], w.n > 1 ? w.at[1] : NULL);
 }
 static const ttt_param_row ttt__linear_rows[] = {
     { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features };
+const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false };
 
-static ttt_tensor *ttt__mlp_features(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_gelu(c, ttt__affine_maybe(c, x, w[0], w[1])); }
-static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt__affine_maybe(c, ttt__mlp_features(c, w, x), w[2], w[3]);
+// Two kernels, or four weights with the biases.
+static ttt_tensor *ttt__mlp_features(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc;
+    return ttt_gelu(c, ttt__affine_maybe(c, x, w.at[0], w.n == 4 ? w.at[1] : NULL));
+}
+static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt__affine_maybe(c, ttt__mlp_features(c, desc, w, x), w.at[w.n / 2], w.n == 4 ? w.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
@@ -817,7 +1056,7 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features };
+const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false };
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
@@ -839,39 +1078,26 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
-// eta_t g
-static ttt_tensor *ttt__times_rate(ttt_ctx *c, const ttt_inner *in, int t, ttt_tensor *g) {
-    if (in->learned_rates) return ttt_mul(c, g, ttt_slice(c, in->learned_rates, 0, t, 1));
-    return ttt_scale(c, g, in->rates[t]);
+static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_weights w, ttt_tensor *train, ttt_tensor *label) {
+    return in->loss(c, in->loss_arg, in->learner->predict(c, in->learner->desc, w, train), label);
 }
-
-// The gradient of a step's loss in each weight. On the tape if an outer gradient may want to pass.
-static void ttt__inner_gradient(ttt_ctx *c, const ttt_inner *in, ttt_tensor *loss, ttt_tensor *const *w, int n, ttt_tensor **g, bool record) {
-    ttt_grad(c, loss, w, n, g, record && !in->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
-    for (int i = 0; i < n && in->first_order; i++) g[i] = ttt_detach(c, g[i]);
-}
-
-static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w, ttt_tensor *train, ttt_tensor *label) {
-    return in->loss(c, in->loss_arg, in->learner->predict(c, w, train), label);
-}
-// What step t writes into a last layer that is linear: the features of its tokens, and -eta times the gradient
+// What a step writes into a last layer that is linear: the features of its tokens, and -eta times the gradient
 // of the loss in their predictions.
-static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w, int t, ttt_tensor **key, ttt_tensor **value) {
-    ttt_tensor *train = ttt__part(c, in, in->train, t), *e = in->learner->predict(c, w, train), *g;
+static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_weights w, int t, ttt_tensor *rate, ttt_tensor **key, ttt_tensor **value) {
+    ttt_tensor *train = ttt__part(c, in, in->train, t), *e = in->learner->predict(c, in->learner->desc, w, train), *g;
     ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g, TTT_GRAD_FIRST_ORDER);
-    *key = in->learner->features(c, w, train);
-    *value = ttt_scale(c, ttt__times_rate(c, in, t, ttt_detach(c, g)), -1);
+    g = ttt_detach(c, g);
+    *key = in->learner->features(c, in->learner->desc, w, train);
+    *value = ttt_scale(c, rate ? ttt_mul(c, g, rate) : ttt_scale(c, g, in->rates[t]), -1);
 }
 
 // order: integers (H,L) for the mini-batches, or NULL.
-static bool ttt__inner_good(ttt_ctx *c, const ttt_learner *learner, int steps, bool has_rates, const ttt_tensor *order, int64_t H) {
+static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_tensor *order, int64_t H) {
     if (!ttt_ok(c)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
     if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
     else if (steps < 1 || steps > TTT_MAX_INNER_STEPS)
         ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", steps, TTT_MAX_INNER_STEPS);
-    else if (learner->n_rows > TTT_MAX_WEIGHTS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: the learner %s has %d weights; %d at most", learner->name, learner->n_rows, TTT_MAX_WEIGHTS);
     else if (order && (L < 0 || order->shape.dim[0] != H))
         ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
     else if (order && (L % steps || L == 0))
@@ -879,32 +1105,49 @@ static bool ttt__inner_good(ttt_ctx *c, const ttt_learner *learner, int steps, b
     return ttt_ok(c);
 }
 
-ttt_result ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_tensor *const *w0, ttt_tensor **w, ttt_tensor **losses) {
-    if (!ttt_ok(c) || !ttt__inner_good(c, in->learner, in->steps, in->rates || in->learned_rates, in->order, in->train->shape.dim[1])) return ttt_status(c);
-    int n = 0, place[TTT_MAX_WEIGHTS], T = in->steps;
-    int64_t B = in->train->shape.dim[0];
-    ttt_tensor *now[TTT_MAX_WEIGHTS], *g[TTT_MAX_WEIGHTS], *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS], *value[TTT_MAX_INNER_STEPS];
+// The weights before the first step: of each sequence and head, unless they are one set.
+static ttt_weights ttt__inner_start(ttt_ctx *c, const ttt_inner *in, ttt_weights w0) {
+    if (in->learner->one_set) return w0;
+    ttt_tensor **w = ttt__weights_room(c, w0.n, false);
+    for (int i = 0; w && i < w0.n && ttt__operands(c, in->learner->name, &w0.at[i], 1); i++)
+        w[i] = ttt__lift_weight(c, w0.at[i], in->train->shape.dim[0]);
+    return ttt__weights(w, w0.n);
+}
+
+// Step t, and in `rate` the learned one, of all weights; NULL if it is a constant.
+static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool record, ttt_weights w, ttt_tensor *loss, ttt_tensor *rate) {
+    ttt_descent d;
+    memset(&d, 0, sizeof d);
+    d.rate = rate ? 0 : in->rates[t];
+    ttt_tensor **same = rate ? ttt__weights_room(c, w.n, false) : NULL;
+    for (int i = 0; same && i < w.n; i++) same[i] = rate;
+    d.rates = same;
+    d.first_order = in->first_order;
+    d.untaped = !record;
+    return ttt_descend(c, &d, w, loss, NULL);
+}
+
+ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
+    if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order, in->train->shape.dim[1])) return ttt__no_weights();
+    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS], *value[TTT_MAX_INNER_STEPS];
     bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
-    for (int i = 0; i < in->learner->n_rows; i++) {
-        w[i] = w0[i] ? ttt__lift_weight(c, w0[i], B) : NULL;
-        if (w[i]) place[n++] = i;
-    }
-    for (int t = 0; t < T; t++) {
-        if (in->unmask) ttt__inner_pairs(c, in, w, t, &key[t], &value[t]);
-        ttt_tensor *l = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t), ttt__part(c, in, in->label, t));
-        for (int i = 0; i < n; i++) now[i] = w[place[i]];
-        ttt__inner_gradient(c, in, l, now, n, g, record);
-        for (int i = 0; i < n; i++) w[place[i]] = ttt_sub(c, now[i], ttt__times_rate(c, in, t, g[i]));
-        loss[t] = l;
+    ttt_weights w = ttt__inner_start(c, in, w0);
+    int T = in->steps;
+    for (int t = 0; t < T && ttt_ok(c); t++) {
+        ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
+        if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
+        loss[t] = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t), ttt__part(c, in, in->label, t));
+        w = ttt__inner_step(c, in, t, record, w, loss[t], rate);
     }
     ttt_set_recording(c, record);
+    if (!ttt_ok(c)) return ttt__no_weights();
     if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
         for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-        *losses = ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)B);
+        *losses = ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
     }
-    return ttt_status(c);
+    return ttt_ok(c) ? w : ttt__no_weights();
 }
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
@@ -945,9 +1188,18 @@ static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, tt
     ttt_tensor *r = ttt_affine(c, e, w[TTT__MTTT_G_KERNEL], w[TTT__MTTT_G_BIAS]);
     if (!ttt_ok(c)) return r;
     if (w[TTT__MTTT_LN_SCALE])
-        r = ttt_layer_norm_with(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]), ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
+        r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]), ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))), (ttt_real)H / (ttt_real)(2 * n * D));
+}
+
+// Of n tensors, one a row, those that are there.
+static ttt_weights ttt__present(ttt_ctx *c, ttt_tensor *const *w, int n) {
+    ttt_tensor **at = ttt__weights_room(c, n, false);
+    int present = 0;
+    for (int i = 0; at && i < n; i++)
+        if (w[i]) at[present++] = w[i];
+    return ttt__weights(at, present);
 }
 
 // A random order of N tokens for each of H heads, the same for all sequences of the batch.
@@ -965,7 +1217,7 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
 static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
 static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
-    ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D)), *inner_w[TTT_MAX_WEIGHTS];
+    ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
     ttt_real same[TTT_MAX_INNER_STEPS];
     ttt_inner in;
     memset(&in, 0, sizeof in);
@@ -981,11 +1233,12 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
     in.unmask = d->unmask && in.learner->features ? d->unmask : NULL;
-    if (ttt_inner_loop(c, &in, w + TTT__MTTT_W0, inner_w, losses) != TTT_OK) return ttt_detach(c, x);
+    ttt_weights after = ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
+    if (!ttt_ok(c)) return ttt_detach(c, x);
 
     ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
-    ttt_tensor *read = in.learner->predict(c, inner_w, test);
-    if (d->unmask) ttt__mttt_unmask(c, d, w, in.unmask ? in.learner->features(c, inner_w, test) : NULL, read);
+    ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
+    if (d->unmask) ttt__mttt_unmask(c, d, w, in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL, read);
     ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
@@ -1606,7 +1859,7 @@ typedef struct ttt__memory {
     ttt_tensor *scale, *shift;  // of the norm, (H,1,h); NULL: none
 } ttt__memory;
 
-static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) { return m->scale ? ttt_layer_norm_with(c, m->scale, m->shift, z) : z; }
+static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) { return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z; }
 static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
     if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
     if (last) *last = x;
@@ -1795,7 +2048,7 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
-    return ttt_matmul(c, ttt_layer_norm(c, w + TTT__TTT_POST, ttt_join_heads(c, y)), w[TTT__TTT_O]);
+    return ttt_matmul(c, ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)), w[TTT__TTT_O]);
 }
 static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     ttt__need(c, d->inner_steps <= 1, d, "inner_steps", d->inner_steps, "this layer takes one, whose rate a token learns");
@@ -3071,7 +3324,7 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     a.T = d->inner_steps ? d->inner_steps : 1;
     for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
     const ttt_tensor *order = !d->inner_sgd ? NULL : d->order ? d->order : ttt__draw_order(c, d->heads, x->shape.dim[1]);
-    if (!ttt__inner_good(c, d->mixer->learner, a.T, true, order, d->heads)) return ttt_detach(c, x);
+    if (!ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
     for (int64_t i = 0; order && i < order->size; i++)
         if (order->index[i] < 0 || order->index[i] >= x->shape.dim[1])
             return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected", d->mixer->name, (long long)order->index[i], (long long)x->shape.dim[1] - 1);
@@ -3904,7 +4157,7 @@ static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in, 
 }
 static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
     (void)y;
-    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in + TTT__NORMED_W1, in[0]);
+    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in[0]);
 }
 static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
 static int64_t ttt__residual_mlp_count(const ttt_tensor *y) { return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8); }
@@ -3913,13 +4166,13 @@ static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TT
 static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
                                              ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
 
-// One op, mlp may be NULL; or NULL where the shapes are others (scale and bias of each head, say), or wrong: the tape takes, or names them.
-static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *norm, ttt_tensor *const *mlp) {
-    ttt_tensor *w[TTT__NORMED_N - 1] = { norm[0], norm[1] }, *in[TTT__NORMED_N];
+// One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused form (scale and
+// bias of each head, say) or are wrong; the tape then runs them or reports the error.
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
+    ttt_tensor *in[TTT__NORMED_N];
     signed char at[TTT__NORMED_N - 1];
-    int n = mlp ? TTT__NORMED_N - 1 : 2;
     ttt__normed_arg a = { NULL };
-    for (int i = 2; i < n; i++) w[i] = mlp[i - 2];
+    bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
     bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) && x->shape.rank > (mlp ? 1 : 0);
     int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
@@ -4004,40 +4257,51 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     return s;
 }
 
-// Whether w are the parameters that d asks for: a fused layer reads them by d alone.
-static bool ttt__weights_good(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows, ttt_tensor *const *w) {
+int ttt_mixer_count(const ttt_mixer_desc *d) {
+    const ttt_mixer *m = d->mixer;
+    unsigned options = ttt__mixer_options(d);
+    return ttt__rows_present(m->rows, m->n_rows, options) + (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
+}
+
+ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
+    if (!ttt__mixer_good(c, d, -1)) return ttt__no_weights();
+    const ttt_mixer *m = d->mixer;
+    unsigned options = ttt__mixer_options(d);
+    ttt_sizes s = ttt__mixer_sizes(d);
+    int first = p->n;
+    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix), inner = ttt__no_weights();
+    if (m->learner) inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
+    if (!ttt_ok(c)) return ttt__no_weights();
+    for (int i = 0, n = 0; i < m->n_rows; i++) {
+        if (!ttt__row_present(&m->rows[i], options)) continue;
+        ttt_tensor *t = own.at[n++];
+        for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++) t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
+    }
+    for (int i = 0; i < inner.n && d->zero_w0; i++) memset(inner.at[i]->data, 0, (size_t)inner.at[i]->size * sizeof(ttt_real));
+    return ttt__params_since(p, first);
+}
+
+// Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks that they are
+// what d asks for: a fused layer reads them by d alone.
+static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows, ttt_weights *w, ttt_tensor **row) {
     ttt_sizes sizes = ttt__mixer_sizes(d);
     unsigned options = ttt__mixer_options(d);
     for (int i = 0; i < n_rows && ttt_ok(c); i++) {
         ttt_shape s = ttt_scalar_shape();
         ttt_text got, want;
-        bool asked = (rows[i].only_if & options) == rows[i].only_if;
+        row[i] = NULL;
+        if (!ttt__row_present(&rows[i], options)) continue;
+        row[i] = ttt__weight(c, d->mixer->name, w);
+        if (!ttt__operands(c, rows[i].name, &row[i], 1)) break;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
-        if (w[i] && !ttt__operands(c, rows[i].name, &w[i], 1)) break;
-        if (asked ? w[i] && ttt_shape_equal(w[i]->shape, s) : !w[i]) continue;
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: parameter %s is %s, but the description asks for %s; was it another when they were made?", d->mixer->name, rows[i].name,
-                 w[i] ? ttt_shape_text(w[i]->shape, got) : "absent", asked ? ttt_shape_text(s, want) : "none");
+        if (!ttt_shape_equal(row[i]->shape, s))
+            ttt_fail(c, TTT_ERR_SHAPE, "%s: parameter %s is %s, but the description asks for %s; was it another when they were made?", d->mixer->name,
+                     rows[i].name, ttt_shape_text(row[i]->shape, got), ttt_shape_text(s, want));
     }
     return ttt_ok(c);
 }
 
-ttt_tensor **ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
-    if (!ttt__mixer_good(c, d, -1)) return NULL;
-    const ttt_mixer *m = d->mixer;
-    int T = d->inner_steps ? d->inner_steps : 1, n_inner = m->learner ? m->learner->n_rows : 0;
-    unsigned options = ttt__mixer_options(d);
-    ttt_sizes s = ttt__mixer_sizes(d);
-    ttt_tensor **w = (ttt_tensor **)ttt_alloc(c, (size_t)(m->n_rows + n_inner) * sizeof *w, true);
-    if (!w || !ttt__params_add_to(c, p, prefix, m->rows, m->n_rows, options, &s, w)) return NULL;
-    if (n_inner && !ttt__params_add_to(c, p, prefix, m->learner->rows, n_inner, options, &s, w + m->n_rows)) return NULL;
-    for (int i = 0; i < n_inner && d->zero_w0; i++)
-        if (w[m->n_rows + i]) memset(w[m->n_rows + i]->data, 0, (size_t)w[m->n_rows + i]->size * sizeof(ttt_real));
-    for (int i = 0; i < m->n_rows; i++)
-        for (int t = 0; t < T && w[i] && m->rows[i].only_if & TTT__LEARNED_RATES; t++) w[i]->data[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
-    return w;
-}
-
-ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_tensor **losses) {
     if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
@@ -4045,9 +4309,11 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *c
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
     }
     const ttt_learner *l = d->mixer->learner;
-    if (!ttt__weights_good(c, d, d->mixer->rows, d->mixer->n_rows, w)) return &c->empty;
-    if (l && !ttt__weights_good(c, d, l->rows, l->n_rows, w + d->mixer->n_rows)) return &c->empty;
-    return d->mixer->forward(c, d, w, x, losses);
+    int n_rows = d->mixer->n_rows, n_inner = l ? l->n_rows : 0;
+    ttt_tensor **row = ttt__weights_room(c, n_rows + n_inner, false);
+    if (!ttt__weights_expected(c, d->mixer->name, w, ttt_mixer_count(d)) || !ttt__by_row(c, d, d->mixer->rows, n_rows, &w, row)) return &c->empty;
+    if (l && !ttt__by_row(c, d, l->rows, n_inner, &w, row + n_rows)) return &c->empty;
+    return d->mixer->forward(c, d, row, x, losses);
 }
 
 // ---- [6] UNMASKING -------------------------------------------------------------------------------
@@ -4145,7 +4411,7 @@ static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
     u->error = most > 0 ? ttt_max_abs_diff(y, u->read) / most : ttt__max_abs(y);
 }
 // Where there is no exact form: row by row the Jacobian of the whole layer.
-static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *all, ttt_unmasked *u) {
+static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *all, ttt_unmasked *u) {
     int64_t N = all->shape.dim[1], D = all->shape.dim[2];
     ttt_tensor *x = ttt_detach(c, ttt_slice(c, all, 0, 0, 1)), *move = ttt_randn(c, x->shape);
     double size = sqrt((double)ttt_item(ttt_mean(c, ttt_square(c, x))));
@@ -4174,7 +4440,7 @@ static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     u->error = most > 0 ? off / most : off;
     if (ttt_ok(c)) u->matrix = ttt_sqrt(c, u->matrix);
 }
-ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_unmasked *out) {
+ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_unmasked *out) {
     ttt_mixer_desc open = *d, closed = *d;
     bool recording = ttt_set_recording(c, true);
     memset(out, 0, sizeof *out);

@@ -10,13 +10,14 @@
         ttt_vit_desc d = { 0 };
         d.image = 28; d.channels = 1; d.patch = 4; d.width = 48; d.depth = 2; d.classes = 10;
         d.mixer.mixer = ttt_mixer_find("mttt-mlp"); d.mixer.heads = 3; d.mixer.inner_lr = 1;
-        ttt_vit *vit = ttt_vit_new(c, &d, &p);
+        ttt_vit_new(c, &d, &p, "");                                     // its parameters, into p
         ttt_optimizer_desc o = { 0 };
         o.lr = 2e-3f; o.weight_decay = 0.05f; o.warmup = 100; o.total = 2000;
-        ttt_optimizer *opt = ttt_optimizer_new(c, &p, &o);
+        ttt_optimizer *opt = ttt_optimizer_new(c, &o, &p);
 
         ttt_mark m = ttt_mark_get(c);                                   // all below is this step's
-        ttt_tensor *logits = ttt_vit_forward(c, vit, images, NULL);     // (B,28,28,1) -> (B,10)
+        ttt_weights w = ttt_params_weights(&p);                         // or any others of these shapes
+        ttt_tensor *logits = ttt_vit_forward(c, &d, w, images, NULL);   // (B,28,28,1) -> (B,10)
         ttt_tensor *loss = ttt_cross_entropy(c, logits, ttt_one_hot(c, labels, 10));
         ttt_optimizer_step(c, opt, loss);                               // gradient, schedule, update
         ttt_mark_release(c, m);
@@ -66,16 +67,6 @@ typedef struct ttt_vit_desc {
     bool remat;                      // blocks keep only their input and are computed again for gradients
 } ttt_vit_desc;
 
-typedef struct ttt_vit_block {
-    ttt_tensor **norm_0, **mixer, **norm_1, **mlp;  // each layer's parameters
-} ttt_vit_block;
-typedef struct ttt_vit {
-    ttt_vit_desc desc;
-    int64_t tokens;
-    ttt_tensor **embedding, *positions, *globals, **encoder_norm, **pre_logits, **head;
-    ttt_vit_block *block;
-} ttt_vit;
-
 // What one forward pass may be given or asked for beside its images; NULL for nothing.
 typedef struct ttt_vit_call {
     ttt_tensor *order;    // integers (depth,H,N): token order of every layer's mini-batches
@@ -83,10 +74,13 @@ typedef struct ttt_vit_call {
     ttt_tensor **losses;  // receives depth pointers, each (T+1); NULL where nothing is learned inside
 } ttt_vit_call;
 
-TTT_API ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p);  // NULL after an error
-// images (B,image,image,channels) -> logits (B,classes)
-TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, ttt_vit_call *call);
-TTT_API double ttt_vit_flops(const ttt_vit *v);  // forward pass of one image
+// Checks a description and makes the parameters it asks for; no weights after an error.
+TTT_API ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p, const char *prefix);
+TTT_API int ttt_vit_count(const ttt_vit_desc *d);  // how many these are
+// images (B,image,image,channels) -> logits (B,classes). Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
+TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w, ttt_tensor *images, ttt_vit_call *call);
+TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
+TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
 
 // ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
 // With the gradient g clipped to global norm `clip`, u the rule's direction, k the number of the
@@ -117,15 +111,15 @@ typedef struct ttt_optimizer {
     ttt_optimizer_desc desc;
     ttt_params *params;
     int n;                     // parameters that are trained
-    ttt_param **param;     // these, with for each
-    ttt_tensor **value, **grad, **m, **v;
+    int *row;                  // their places in the list, with for each
+    ttt_tensor **grad, **m, **v;
     int64_t updates;           // done
     int64_t skipped;           // left out because the gradient was not finite
     int gathered;              // steps since the last update
     double grad_norm;          // of the last update, before clipping
 } ttt_optimizer;
 
-TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, ttt_params *p, const ttt_optimizer_desc *d);  // NULL after an error
+TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);  // NULL after an error
 // Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update.
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
@@ -273,156 +267,144 @@ void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target) {
 }
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
-static int64_t ttt__vit_tokens(const ttt_vit_desc *d) { return (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals; }
+static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
+    ttt_vit_desc d = *given;
+    d.mixer.dim = d.width;
+    if (!d.mixer.grid_rows && !d.mixer.grid_cols) d.mixer.grid_rows = d.mixer.grid_cols = d.image / d.patch;
+    if (!d.mixer.max_tokens) d.mixer.max_tokens = ttt_vit_tokens(&d);
+    if (!d.mlp) d.mlp = 4 * d.width;
+    return d;
+}
+
+int64_t ttt_vit_tokens(const ttt_vit_desc *d) { return d->patch > 0 ? (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals : 0; }
+
 static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
     if (!ttt_ok(c)) return false;
     if (d->image < 1 || d->channels < 1 || d->patch < 1 || d->width < 1 || d->depth < 1 || d->classes < 1)
         ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, .depth %lld, .classes %lld; all must be set",
                  (long long)d->image, (long long)d->channels, (long long)d->patch, (long long)d->width, (long long)d->depth, (long long)d->classes);
     else if (d->image % d->patch) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld", (long long)d->image, (long long)d->patch);
+    else if (!d->learned_positions && d->width % 4) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .width %lld; a multiple of 4 expected without .learned_positions", (long long)d->width);
+    else if (!d->mixer.mixer) ttt_fail(c, TTT_ERR_UNSET, "vit: .mixer.mixer is not set; ttt_mixer_find gives one by name");
     else if (d->mixer.globals < 0) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected", (long long)d->mixer.globals);
-    int64_t N = ttt_ok(c) ? ttt__vit_tokens(d) : 0;
+    int64_t N = ttt_ok(c) ? ttt_vit_tokens(d) : 0;
     if (ttt_ok(c) && d->mixer.inner_sgd && d->mixer.inner_steps > 1 && N % d->mixer.inner_steps)
         ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %d equal mini-batches (.inner_sgd with .inner_steps)", (long long)N, d->mixer.inner_steps);
     return ttt_ok(c);
 }
 
-static bool ttt__vit_block_new(ttt_ctx *c, ttt_vit *v, ttt_params *p, int64_t i) {
-    const ttt_vit_desc *d = &v->desc;
-    ttt_vit_block *b = &v->block[i];
-    char name[160];
-#define IN_BLOCK(part) (snprintf(name, sizeof name, "Transformer/encoderblock_%lld/%s", (long long)i, part), name)
-    b->norm_0 = ttt_layer_norm_new(c, p, IN_BLOCK("LayerNorm_0"), d->width);
-    b->mixer = ttt_mixer_new(c, &d->mixer, p, IN_BLOCK(d->mixer.mixer ? d->mixer.mixer->module : ""));
-    b->norm_1 = ttt_layer_norm_new(c, p, IN_BLOCK("LayerNorm_1"), d->width);
-    b->mlp = ttt_mlp_new(c, p, IN_BLOCK("MlpBlock_0"), d->width, d->mlp);
-#undef IN_BLOCK
+static const ttt_param_row ttt__vit_positions_row = { "pos_embedding", "1 N D", TTT_INIT_NORMAL_IN, "D", NULL, 0, 0 };
+static const ttt_param_row ttt__vit_globals_row = { "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0 };
+static void ttt__vit_block_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p, const char *prefix) {
+    const char *norm_0 = ttt__path(c, prefix, "LayerNorm_0"), *mixer = ttt__path(c, prefix, "%s", d->mixer.mixer->module);
+    const char *norm_1 = ttt__path(c, prefix, "LayerNorm_1"), *mlp = ttt__path(c, prefix, "MlpBlock_0");
+    if (!ttt_ok(c)) return;
+    ttt_layer_norm_new(c, d->width, p, norm_0);
+    ttt_mixer_new(c, &d->mixer, p, mixer);
+    ttt_layer_norm_new(c, d->width, p, norm_1);
+    ttt_mlp_new(c, d->width, d->mlp, p, mlp);
+}
+enum { TTT__DENSE_N = 2, TTT__NORM_N = 2, TTT__MLP_N = 4 };  // weights of these layers
+static int ttt__vit_block_count(const ttt_vit_desc *d) { return TTT__NORM_N + ttt_mixer_count(&d->mixer) + TTT__NORM_N + TTT__MLP_N; }
+
+ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, const char *prefix) {
+    if (!ttt__vit_good(c, given)) return ttt__no_weights();
+    ttt_vit_desc d = ttt__vit_resolved(given);
+    int64_t side = d.image / d.patch;
+    ttt_sizes s = ttt__sizes("NDG", side * side, d.width, d.mixer.globals, 0);
+    int first = p->n;
+    ttt_patch_embed_new(c, d.patch, d.channels, d.width, p, ttt__path(c, prefix, "embedding"));
+    if (d.learned_positions) ttt_params_add(c, &ttt__vit_positions_row, 1, 0, &s, p, prefix);
+    if (d.mixer.globals) ttt_params_add(c, &ttt__vit_globals_row, 1, 0, &s, p, prefix);
+    for (int64_t i = 0; i < d.depth && ttt_ok(c); i++) ttt__vit_block_new(c, &d, p, ttt__path(c, prefix, "Transformer/encoderblock_%lld", (long long)i));
+    ttt_layer_norm_new(c, d.width, p, ttt__path(c, prefix, "Transformer/encoder_norm"));
+    ttt_dense_new(c, d.width, d.width, TTT_INIT_LECUN, p, ttt__path(c, prefix, "pre_logits"));
+    ttt_dense_new(c, d.width, d.classes, TTT_INIT_ZERO, p, ttt__path(c, prefix, "head"));
+    return ttt_ok(c) ? ttt__params_since(p, first) : ttt__no_weights();
+}
+int ttt_vit_count(const ttt_vit_desc *d) {
+    int64_t blocks = d->depth * ttt__vit_block_count(d);
+    return TTT__DENSE_N + d->learned_positions + (d->mixer.globals > 0) + (int)blocks + TTT__NORM_N + 2 * TTT__DENSE_N;
+}
+
+// x += mixer(LN x);  x += MLP(LN x).  The block is a function of its input and its weights, as ttt_remat wants it.
+typedef struct ttt__block_call {
+    const ttt_vit_desc *d;
+    const int64_t *order;  // of this block's mini-batches (H,N), or NULL
+} ttt__block_call;
+static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, ttt_weights w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_mixer_desc d = b->d->mixer;
+    if (b->order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, ttt_vit_tokens(b->d)), b->order);
+    ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N), mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
+    x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
+    return ttt_residual_mlp(c, w, x);
+}
+static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
+    return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1), in[0], NULL);
+}
+static ttt_tensor *ttt__vit_block_remat(ttt_ctx *c, const ttt__block_call *b, ttt_weights w, ttt_tensor *x) {
+    ttt_tensor **in = ttt__weights_room(c, 1 + w.n, false);
+    if (!in) return x;
+    in[0] = x;
+    memcpy(in + 1, w.at, (size_t)w.n * sizeof *in);
+    return ttt_remat(c, ttt__vit_block_again, in, 1 + w.n, x->shape, b, sizeof *b);
+}
+static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit_desc *d, int64_t i, ttt_weights w, ttt_tensor *x, ttt_vit_call *call) {
+    ttt__block_call b = { d, call && call->order ? call->order->index + i * d->mixer.heads * ttt_vit_tokens(d) : NULL };
+    if (call && call->want_losses) {
+        call->losses[i] = NULL;
+        return ttt__vit_block_forward(c, &b, w, x, &call->losses[i]);
+    }
+    bool again = d->remat || !c->recording;  // without a tape nobody will ask for what is inside
+    return again ? ttt__vit_block_remat(c, &b, w, x) : ttt__vit_block_forward(c, &b, w, x, NULL);
+}
+
+static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w, const ttt_tensor *images, const ttt_tensor *order) {
+    int64_t N = ttt_vit_tokens(d);
+    ttt_text t;
+    if (!ttt__vit_good(c, d) || !ttt__weights_expected(c, "vit", w, ttt_vit_count(d))) return false;
+    if (images->shape.rank != 4 || images->shape.dim[1] != d->image || images->shape.dim[2] != d->image)
+        ttt_fail(c, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected", ttt_shape_text(images->shape, t),
+                 (long long)d->image, (long long)d->image, (long long)d->channels);
+    else if (order && (order->dtype != TTT_DTYPE_INT || order->size != d->depth * d->mixer.heads * N))
+        ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
+                 ttt_shape_text(order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)N);
     return ttt_ok(c);
 }
 
-static ttt_tensor *ttt__vit_positions_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p) {
-    static const ttt_param_row rows[] = { { "pos_embedding", "1 N D", TTT_INIT_NORMAL_IN, "D", NULL, 0, 0 } };
-    int64_t side = d->image / d->patch;
-    ttt_sizes s = ttt__sizes("ND", side * side, d->width, 0, 0);
-    if (d->learned_positions) {
-        ttt_tensor **w = ttt_params_add(c, p, "", TTT__ROWS(rows), 0, &s);
-        return w ? w[0] : NULL;
-    }
-    ttt_tensor *code = ttt_sincos2d(c, side, side, d->width), *kept = ttt_zeros_kept(c, code->shape);
-    if (ttt_ok(c)) memcpy(kept->data, code->data, (size_t)code->size * sizeof *code->data);
-    return kept;
+// Patches with their positions, behind the global tokens if there are any.
+static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights *w, ttt_tensor *images) {
+    int64_t side = d->image / d->patch, D = d->width;
+    ttt_tensor *x = ttt_patch_embed(c, ttt_weights_take(c, "vit", w, TTT__DENSE_N), images);
+    ttt_tensor *positions = d->learned_positions ? ttt__weight(c, "vit", w) : ttt_sincos2d(c, side, side, D);
+    x = ttt_add(c, x, positions);
+    if (!d->mixer.globals || !ttt_ok(c)) return x;
+    ttt_tensor *both[2] = { ttt_broadcast(c, ttt__weight(c, "vit", w), TTT_SHAPE(x->shape.dim[0], d->mixer.globals, D)), x };
+    return ttt_concat(c, both, 2, 1);
 }
 
-static ttt_tensor *ttt__vit_globals_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p) {
-    static const ttt_param_row rows[] = { { "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0 } };
-    ttt_sizes s = ttt__sizes("GD", d->mixer.globals, d->width, 0, 0);
-    ttt_tensor **w = d->mixer.globals ? ttt_params_add(c, p, "", TTT__ROWS(rows), 0, &s) : NULL;
-    return w ? w[0] : NULL;
-}
-
-ttt_vit *ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *desc, ttt_params *p) {
-    if (!ttt__vit_good(c, desc)) return NULL;
-    ttt_vit *v = (ttt_vit *)ttt_alloc(c, sizeof *v, true);
-    if (!v) return NULL;
-    v->desc = *desc;
-    v->tokens = ttt__vit_tokens(desc);
-    ttt_mixer_desc *m = &v->desc.mixer;
-    m->dim = desc->width;
-    if (!m->grid_rows && !m->grid_cols) m->grid_rows = m->grid_cols = desc->image / desc->patch;
-    if (!m->max_tokens) m->max_tokens = v->tokens;
-    if (!desc->mlp) v->desc.mlp = 4 * desc->width;
-    v->block = (ttt_vit_block *)ttt_alloc(c, (size_t)desc->depth * sizeof *v->block, true);
-    if (!v->block) return NULL;
-    v->embedding = ttt_patch_embed_new(c, p, "embedding", desc->patch, desc->channels, desc->width);
-    v->positions = ttt__vit_positions_new(c, desc, p);
-    v->globals = ttt__vit_globals_new(c, desc, p);
-    for (int64_t i = 0; i < desc->depth; i++)
-        if (!ttt__vit_block_new(c, v, p, i)) return NULL;
-    v->encoder_norm = ttt_layer_norm_new(c, p, "Transformer/encoder_norm", desc->width);
-    v->pre_logits = ttt_dense_new(c, p, "pre_logits", desc->width, desc->width, TTT_INIT_LECUN);
-    v->head = ttt_dense_new(c, p, "head", desc->width, desc->classes, TTT_INIT_ZERO);
-    return ttt_ok(c) ? v : NULL;
-}
-
-// x += mixer(LN x);  x += MLP(LN x)
-// order: of this block's mini-batches (H,N), or NULL
-static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt_vit *v, const ttt_vit_block *b, ttt_tensor *x, const int64_t *order, ttt_tensor **losses) {
-    ttt_mixer_desc d = v->desc.mixer;
-    if (order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, v->tokens), order);
-    if (losses) *losses = NULL;
-    x = ttt_add(c, x, ttt_mixer_forward(c, &d, b->mixer, ttt_layer_norm(c, b->norm_0, x), losses));
-    return ttt_residual_mlp(c, b->norm_1, b->mlp, x);
-}
-
-// A block as a function of its input and its parameters, as ttt_remat wants it. A parameter that
-// is absent has no place among the inputs.
-typedef struct ttt__block_call {
-    const ttt_vit *v;
-    int64_t i;
-    const int64_t *order;
-} ttt__block_call;
-enum { TTT__BLOCK_MOST = 48 };
-// All of a block's parameters, with NULL for absent ones; 0 if a mixer of somebody's own has too many.
-static int ttt__block_list(const ttt_vit *v, int64_t i, ttt_tensor **list) {
-    const ttt_vit_block *b = &v->block[i];
-    const ttt_mixer *m = v->desc.mixer.mixer;
-    ttt_tensor **const part[4] = { b->norm_0, b->mixer, b->norm_1, b->mlp };
-    const int count[4] = { 2, m->n_rows + (m->learner ? m->learner->n_rows : 0), 2, 4 };
-    int n = 0;
-    if (count[1] > TTT__BLOCK_MOST - 8) return 0;
-    for (int p = 0; p < 4; p++)
-        for (int j = 0; j < count[p]; j++) list[n++] = part[p][j];
-    return n;
-}
-static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
-    const ttt__block_call *call = (const ttt__block_call *)user;
-    ttt_tensor *list[TTT__BLOCK_MOST];
-    int n = ttt__block_list(call->v, call->i, list), next = 1;
-    for (int j = 0; j < n; j++)
-        if (list[j]) list[j] = in[next++];
-    ttt_vit_block b = { list, list + 2, list + n - 6, list + n - 4 };
-    (void)n_in;
-    return ttt__vit_block_forward(c, call->v, &b, in[0], call->order, NULL);
-}
-static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit *v, int64_t i, ttt_tensor *x, ttt_vit_call *call) {
-    ttt__block_call again = { v, i, call && call->order ? call->order->index + i * v->desc.mixer.heads * v->tokens : NULL };
-    bool want_losses = call && call->want_losses;
-    bool once = !v->desc.remat && c->recording;  // without a tape nobody will ask for what is inside
-    ttt_tensor *list[TTT__BLOCK_MOST], *in[TTT__BLOCK_MOST + 1] = { x };
-    int n = once || want_losses ? 0 : ttt__block_list(v, i, list), n_in = 1;
-    if (n == 0) return ttt__vit_block_forward(c, v, &v->block[i], x, again.order, want_losses ? &call->losses[i] : NULL);
-    for (int j = 0; j < n; j++)
-        if (list[j]) in[n_in++] = list[j];
-    return ttt_remat(c, ttt__vit_block_again, in, n_in, x->shape, &again, sizeof again);
-}
-
-ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit *v, ttt_tensor *images, ttt_vit_call *call) {
-    const ttt_vit_desc *d = &v->desc;
-    ttt_text t;
-    if (ttt_ok(c) && (images->shape.rank != 4 || images->shape.dim[1] != d->image || images->shape.dim[2] != d->image))
-        return ttt_fail(c, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected", ttt_shape_text(images->shape, t),
-                        (long long)d->image, (long long)d->image, (long long)d->channels);
-    if (ttt_ok(c) && call && call->order && (call->order->dtype != TTT_DTYPE_INT || call->order->size != d->depth * d->mixer.heads * v->tokens))
-        return ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
-                        ttt_shape_text(call->order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)v->tokens);
+ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w, ttt_tensor *images, ttt_vit_call *call) {
+    if (!ttt__vit_inputs_good(c, given, w, images, call ? call->order : NULL)) return &c->empty;
+    ttt_vit_desc *d = (ttt_vit_desc *)ttt_alloc(c, sizeof *d, false);  // as old as the tape, whose blocks read it again
+    if (!d) return &c->empty;
+    *d = ttt__vit_resolved(given);
     if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
-    ttt_tensor *x = ttt_add(c, ttt_patch_embed(c, v->embedding, images), v->positions);
-    if (v->globals && ttt_ok(c)) {
-        ttt_tensor *both[2] = { ttt_broadcast(c, v->globals, TTT_SHAPE(x->shape.dim[0], d->mixer.globals, d->width)), x };
-        x = ttt_concat(c, both, 2, 1);
-    }
-    for (int64_t i = 0; i < d->depth && ttt_ok(c); i++) x = ttt__vit_block_run(c, v, i, x, call);
-    x = ttt_mean_axis(c, ttt_layer_norm(c, v->encoder_norm, x), 1);
+    ttt_tensor *x = ttt__vit_embedded(c, d, &w, images);
+    for (int64_t i = 0; i < d->depth && ttt_ok(c); i++)
+        x = ttt__vit_block_run(c, d, i, ttt_weights_take(c, "vit", &w, ttt__vit_block_count(d)), x, call);
+    x = ttt_mean_axis(c, ttt_layer_norm(c, ttt_weights_take(c, "vit", &w, TTT__NORM_N), x), 1);
     if (!ttt_ok(c)) return x;
     x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));
-    return ttt_dense(c, v->head, ttt_tanh(c, ttt_dense(c, v->pre_logits, x)));
+    x = ttt_tanh(c, ttt_dense(c, ttt_weights_take(c, "vit", &w, TTT__DENSE_N), x));
+    return ttt_dense(c, w, x);
 }
 
-double ttt_vit_flops(const ttt_vit *v) {
-    const ttt_vit_desc *d = &v->desc;
-    double n = (double)v->tokens, D = (double)d->width, pixels = (double)(d->image * d->image * d->channels);
-    double block = d->mixer.mixer->flops(&d->mixer, v->tokens) + 4 * n * D * (double)d->mlp;
-    return 2 * pixels * D + (double)d->depth * block + 2 * D * (D + (double)d->classes);
+double ttt_vit_flops(const ttt_vit_desc *given) {
+    ttt_vit_desc d = ttt__vit_resolved(given);
+    int64_t N = ttt_vit_tokens(&d);
+    double n = (double)N, D = (double)d.width, pixels = (double)(d.image * d.image * d.channels);
+    double block = d.mixer.mixer->flops(&d.mixer, N) + 4 * n * D * (double)d.mlp;
+    return 2 * pixels * D + (double)d.depth * block + 2 * D * (D + (double)d.classes);
 }
 
 // ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
@@ -437,11 +419,12 @@ static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
     return ttt_ok(c);
 }
 
-ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, ttt_params *p, const ttt_optimizer_desc *d) {
+ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p) {
     if (!ttt__optimizer_good(c, d)) return NULL;
     ttt_optimizer *o = (ttt_optimizer *)ttt_alloc(c, sizeof *o, true);
-    void **list = (void **)ttt_alloc(c, 5 * (size_t)p->n * sizeof *list, true);
-    if (!o || !list) return NULL;
+    ttt_tensor **list = ttt__weights_room(c, 3 * p->n, true);
+    int *row = (int *)ttt_alloc(c, (size_t)p->n * sizeof *row, true);
+    if (!o || !list || !row) return NULL;
     memset(o, 0, sizeof *o);
     o->desc = *d;
     o->desc.beta1 = ttt__or_default(d->beta1, 0.9);
@@ -449,18 +432,16 @@ ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, ttt_params *p, const ttt_optimizer_
     o->desc.eps = ttt__or_default(d->eps, 1e-8);
     if (!d->accumulate) o->desc.accumulate = 1;
     o->params = p;
-    o->param = (ttt_param **)list;
-    o->value = (ttt_tensor **)(list + p->n);
-    o->grad = o->value + p->n;
-    o->m = o->grad + p->n;
-    o->v = o->m + p->n;
+    o->row = row;
+    o->grad = list;
+    o->m = list + p->n;
+    o->v = list + 2 * p->n;
     for (int i = 0; i < p->n; i++) {
         if (d->freeze_inner && (p->item[i].flags & TTT_PARAM_INNER)) continue;
-        o->param[o->n] = &p->item[i];
-        o->value[o->n] = p->item[i].value;
-        o->grad[o->n] = ttt_zeros_kept(c, p->item[i].value->shape);
-        o->m[o->n] = ttt_zeros_kept(c, p->item[i].value->shape);
-        o->v[o->n] = d->rule == TTT_RULE_MOMENTUM ? NULL : ttt_zeros_kept(c, p->item[i].value->shape);
+        o->row[o->n] = i;
+        o->grad[o->n] = ttt_zeros_kept(c, p->value[i]->shape);
+        o->m[o->n] = ttt_zeros_kept(c, p->value[i]->shape);
+        o->v[o->n] = d->rule == TTT_RULE_MOMENTUM ? NULL : ttt_zeros_kept(c, p->value[i]->shape);
         o->n++;
     }
     return ttt_ok(c) ? o : NULL;
@@ -527,9 +508,10 @@ static ttt__update ttt__update_of(const ttt_optimizer *o, double clip_scale) {
 
 static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__update k) {
     const ttt_optimizer_desc *d = &o->desc;
-    int64_t n = o->value[i]->size;
-    ttt_real *p = o->value[i]->data, *g = o->grad[i]->data, *m = o->m[i]->data;
-    if (o->param[i]->flags & TTT_PARAM_DECAYS) {
+    ttt_tensor *value = o->params->value[o->row[i]];
+    int64_t n = value->size;
+    ttt_real *p = value->data, *g = o->grad[i]->data, *m = o->m[i]->data;
+    if (o->params->item[o->row[i]].flags & TTT_PARAM_DECAYS) {
         if (d->rule == TTT_RULE_ADAM || d->rule == TTT_RULE_MOMENTUM) k.l2 = d->weight_decay;
         if (d->rule == TTT_RULE_ADAMW) k.decay = k.rate * d->weight_decay;
         if (d->rule == TTT_RULE_MTTT) k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
@@ -542,7 +524,9 @@ static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__upda
 ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     if (!ttt_ok(c)) return ttt_status(c);
     for (int i = 0; i < o->n && o->gathered == 0; i++) memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
-    if (ttt_grad(c, loss, o->value, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
+    ttt_tensor **trained = ttt__weights_room(c, o->n, false);
+    for (int i = 0; trained && i < o->n; i++) trained[i] = o->params->value[o->row[i]];
+    if (!trained || ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
     o->gathered = 0;
     o->grad_norm = ttt__gradient_norm(c, o);
     if (!(o->grad_norm < HUGE_VAL)) {  // NaN or infinite: weights keep their last good values
@@ -555,7 +539,7 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     double size = 0;
     for (int i = 0; i < o->n; i++) {
         ttt__update_parameter(c, o, i, k);
-        size += (double)o->value[i]->size;
+        size += (double)o->grad[i]->size;
     }
     bool momentum = o->desc.rule == TTT_RULE_MOMENTUM;  // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
     if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (momentum ? 9 : 19) * size, (momentum ? 5 : 7) * size * sizeof(ttt_real));
@@ -578,13 +562,13 @@ static int64_t ttt__checkpoint_list(ttt_ctx *c, const ttt_params *p, const ttt_o
     int64_t n = 0;
     for (int i = 0; i < p->n; i++) {
         list[n].name = p->item[i].name;
-        list[n++].tensor = p->item[i].value;
+        list[n++].tensor = p->value[i];
     }
     for (int i = 0; o && i < o->n; i++) {
-        list[n].name = ttt__moment_name(c, "m", o->param[i]->name);
+        list[n].name = ttt__moment_name(c, "m", p->item[o->row[i]].name);
         list[n++].tensor = o->m[i];
         if (!o->v[i]) continue;
-        list[n].name = ttt__moment_name(c, "v", o->param[i]->name);
+        list[n].name = ttt__moment_name(c, "v", p->item[o->row[i]].name);
         list[n++].tensor = o->v[i];
     }
     return n;

@@ -517,7 +517,7 @@ TTT_API bool ttt_set_recording(ttt_ctx *c, bool on);
 
 // y = f(in), of the given shape, as one node that keeps only its inputs: what f makes on the way is
 // forgotten, and made again, with the same bits, when a gradient is asked for. PyTorch says
-// checkpointing, JAX remat. Costs another forward pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in (64 at most),
+// checkpointing, JAX remat. Costs another forward pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in,
 // the bytes at `user`, which are copied, and the context's random numbers.
 typedef ttt_tensor *ttt_remat_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
 TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes);
@@ -3879,6 +3879,10 @@ typedef struct ttt__walk {
     ttt_tensor **grad;
     unsigned char *flags;
     bool record;
+    // of the node at hand, for each input: its gradient, its slot, whether the gradient adds to what is there
+    ttt_tensor **d;
+    int64_t *slot;
+    bool *add;
 } ttt__walk;
 enum {
     TTT__NEEDED = 1,  // some wrt is this or an ancestor of it
@@ -3908,12 +3912,17 @@ static bool ttt__walk_begin(ttt__walk *w, ttt_tensor *y, ttt_tensor *const *wrt,
             unsigned char *f = &w->flags[wrt[i]->id - w->base];
             *f = (unsigned char)(TTT__NEEDED | TTT__WANTED | (*f ? TTT__TWICE : 0));
         }
+    int most = 1;  // inputs of one node
     for (int64_t i = 0; i < w->n; i++) {
         const ttt_tensor *t = c->nodes[w->base + i];
+        most = TTT__MAX(most, t->n_in);
         for (int j = 0; j < t->n_in && !(w->flags[i] & TTT__NEEDED); j++)
             if (ttt__slot(w, t->in[j]) >= 0) w->flags[i] |= TTT__NEEDED;
     }
-    return true;
+    w->d = (ttt_tensor **)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->d);
+    w->slot = (int64_t *)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->slot);
+    w->add = (bool *)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->add);
+    return w->d && w->slot && w->add;
 }
 
 // Whether tensor t's numbers are this slot's alone, so that they may be added to in place.
@@ -3969,11 +3978,14 @@ static void ttt__gather_gradient(ttt__walk *w, int64_t i, ttt_tensor *d) {
 // from another, or be the same. If numbers are enough they are detached, and all is forgotten at once.
 static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d, bool record) {
     ttt_mark m = ttt_mark_get(c);
+    int n = 0, *place = (int *)ttt_alloc(c, (size_t)y->n_in * sizeof *place, false);
+    ttt_tensor **in = (ttt_tensor **)ttt_alloc(c, 3 * (size_t)y->n_in * sizeof *in, false), **wrt, **out;
+    if (!place || !in) return;
+    wrt = in + y->n_in;
+    out = wrt + y->n_in;
     bool numbers_only = c->numbers_only, recording = ttt_set_recording(c, true);
-    int n = 0, place[64] = { 0 };
-    ttt_tensor *in[64] = { NULL }, *wrt[64] = { NULL }, *out[64] = { NULL };
     c->numbers_only = false;
-    for (int j = 0; j < y->n_in && j < 64; j++) {
+    for (int j = 0; j < y->n_in; j++) {
         if (y->in[j]->dtype == TTT_DTYPE_INT) in[j] = y->in[j];
         else in[j] = record ? ttt_reshape(c, y->in[j], y->in[j]->shape) : ttt_detach(c, y->in[j]);
         if (!d[j]) continue;
@@ -3995,15 +4007,10 @@ static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_te
 // One node: its rule, and its inputs' slots.
 static void ttt__walk_node(ttt__walk *w, ttt_tensor *y, ttt_tensor *g) {
     ttt_ctx *c = w->c;
-    ttt_tensor *d[64];
-    int64_t slot[64];
-    bool add[64];
+    ttt_tensor **d = w->d;
+    int64_t *slot = w->slot, n_made = c->n_made;
+    bool *add = w->add;
     int n = y->n_in;
-    int64_t n_made = c->n_made;
-    if (n > 64) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s has %d inputs, 64 at most", y->op->name, n);
-        return;
-    }
     for (int j = 0; j < n; j++) slot[j] = ttt__slot(w, y->in[j]);
     if (!w->record && y->op->fast) {
         for (int j = 0; j < n; j++) d[j] = slot[j] < 0 ? NULL : ttt__slot_buffer(w, slot[j], &add[j]);
@@ -4107,7 +4114,7 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     ttt_mark workspace = ttt__arena_mark(&c->scratch);
     ttt__block *free_blocks = c->free_blocks;
     bool recording = ttt_set_recording(c, mode == TTT_GRAD_RECORD);
-    ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_GRAD_RECORD };
+    ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_GRAD_RECORD, NULL, NULL, NULL };
     bool good = ttt__vjp_good(c, y, seed, wrt, n, out, mode);
     for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
     c->free_blocks = NULL;
@@ -4183,8 +4190,8 @@ ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n,
 // The directional derivative of f of the given order along u, analytic; order 0 is f itself.
 static double ttt__directional(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user, int order, ttt_tensor *const *u) {
     ttt_mark m = ttt_mark_get(c);
-    ttt_tensor *y = f(c, x, n, user), *g[64];
-    for (int k = 0; k < order; k++) {
+    ttt_tensor *y = f(c, x, n, user), **g = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *g, false);
+    for (int k = 0; k < order && g; k++) {
         ttt_grad(c, y, x, n, g, k < order - 1 ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
         y = ttt_scalar(c, 0);
         for (int i = 0; i < n; i++) y = ttt_add(c, y, ttt_sum(c, ttt_mul(c, g[i], u[i])));
@@ -4201,11 +4208,13 @@ static void ttt__move(ttt_tensor *const *x, int n, ttt_tensor *const *from, ttt_
 
 double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user, int order, double h) {
     static const double step[4] = { 1, -1, 2, -2 }, weight[4] = { 8, -8, -1, 1 };
-    ttt_tensor *u[64], *from[64];
     double numeric = 0;
-    if (!c->result && (n < 1 || n > 64 || order < 1)) ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: 1 to 64 inputs and an order above 0 expected");
+    if (!c->result && (n < 1 || order < 1)) ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
     if (c->result) return (double)NAN;
     ttt_mark m = ttt_mark_get(c);
+    ttt_tensor **u = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *u, false);
+    ttt_tensor **from = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *from, false);
+    if (!u || !from) return (double)NAN;
     for (int i = 0; i < n; i++) {
         u[i] = ttt_uniform(c, x[i]->shape, -1, 1);
         from[i] = ttt_from(c, x[i]->shape, x[i]->data);
