@@ -4291,12 +4291,11 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
         ttt_text got, want;
         row[i] = NULL;
         if (!ttt__row_present(&rows[i], options)) continue;
-        row[i] = ttt__weight(c, d->mixer->name, w);
-        if (!ttt__operands(c, rows[i].name, &row[i], 1)) break;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
-        if (!ttt_shape_equal(row[i]->shape, s))
-            ttt_fail(c, TTT_ERR_SHAPE, "%s: parameter %s is %s, but the description asks for %s; was it another when they were made?", d->mixer->name,
-                     rows[i].name, ttt_shape_text(row[i]->shape, got), ttt_shape_text(s, want));
+        row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
+        if (row[i] && (!ttt__operands(c, rows[i].name, &row[i], 1) || ttt_shape_equal(row[i]->shape, s))) continue;
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description, which has %d weights, asks for %s; was it another when they were made?",
+                 d->mixer->name, rows[i].name, row[i] ? ttt_shape_text(row[i]->shape, got) : "absent", ttt_mixer_count(d), ttt_shape_text(s, want));
     }
     return ttt_ok(c);
 }
@@ -4311,8 +4310,9 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
     const ttt_learner *l = d->mixer->learner;
     int n_rows = d->mixer->n_rows, n_inner = l ? l->n_rows : 0;
     ttt_tensor **row = ttt__weights_room(c, n_rows + n_inner, false);
-    if (!ttt__weights_expected(c, d->mixer->name, w, ttt_mixer_count(d)) || !ttt__by_row(c, d, d->mixer->rows, n_rows, &w, row)) return &c->empty;
+    if (!row || !ttt__by_row(c, d, d->mixer->rows, n_rows, &w, row)) return &c->empty;
     if (l && !ttt__by_row(c, d, l->rows, n_inner, &w, row + n_rows)) return &c->empty;
+    if (w.n > 0) return ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights more than the %d that its description asks for", d->mixer->name, w.n, ttt_mixer_count(d));
     return d->mixer->forward(c, d, row, x, losses);
 }
 

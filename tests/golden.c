@@ -22,7 +22,7 @@
 // final.* the head and the inner learners; grad.* is not. What an extract lacks is not compared.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
-#include "meta.h"
+#include "byol.h"
 
 enum { OUT, GRAD, TRAJ, FINAL, KINDS };
 static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
@@ -30,6 +30,8 @@ static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
 // The ways of computing a case: op by op, and by the fused ops where a family has them.
 enum { TAPE, FUSED, WAYS };
 static const char *const way_name[WAYS] = { "tape", "fused" };
+
+enum { MOST = 16 };  // of anything that a case has a few of
 
 typedef struct family family;
 typedef struct {
@@ -187,8 +189,8 @@ static void compare_gradient(replay *r, const char *name, const char *parameter,
 static void fill(replay *r, ttt_params *p, const char *prefix) {
     for (int i = 0; i < p->n; i++) {
         const ttt_tensor *t = need(r, join(prefix, p->item[i].name));
-        if (t->size != p->item[i].value->size || !t->data) fail(r, "%s%s has %lld numbers, the model %lld", prefix, p->item[i].name, (long long)t->size, (long long)p->item[i].value->size);
-        else memcpy(p->item[i].value->data, t->data, (size_t)t->size * sizeof(ttt_real));
+        if (t->size != p->value[i]->size || !t->data) fail(r, "%s%s has %lld numbers, the model %lld", prefix, p->item[i].name, (long long)t->size, (long long)p->value[i]->size);
+        else memcpy(p->value[i]->data, t->data, (size_t)t->size * sizeof(ttt_real));
     }
 }
 
@@ -196,7 +198,7 @@ static void fill(replay *r, ttt_params *p, const char *prefix) {
 static ttt_mixer_desc learner_options(replay *r, ttt_real *rates) {
     ttt_mixer_desc d = { 0 };
     d.mixer = ttt_mixer_find(strcmp(word(r, "inner_encoder"), "mlp_2") == 0 ? "mttt-mlp" : "mttt-linear");
-    int n = numbers(r, "inner_lr", rates, TTT_MAX_WEIGHTS), asked = (int)number(r, "inner_itr");
+    int n = numbers(r, "inner_lr", rates, MOST), asked = (int)number(r, "inner_itr");
     d.inner_steps = asked < 4 ? asked : 4;  // the official code unrolls four steps, whatever is asked for
     for (; n < d.inner_steps; n++) rates[n] = rates[n - 1];
     d.inner_lrs = rates;
@@ -226,8 +228,9 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     d.no_fused = r->way == TAPE;
     d.dim = (int64_t)number(r, "d");
     d.heads = (int64_t)number(r, "H");
-    ttt_tensor **w = ttt_mixer_new(c, &d, &p, ""), *losses = NULL, *x = need(r, "in.x");
-    if (!w || r->why[0]) return;
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    ttt_tensor *losses = NULL, *x = need(r, "in.x");
+    if (!ttt_ok(c) || r->why[0]) return;
     fill(r, &p, params_prefix);
     if (d.inner_sgd) {
         ttt_tensor *perm = need(r, "in.perm");  // of T_asked parts the first T are used
@@ -245,7 +248,7 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     ttt_tensor *wrt[64], *g[64];
     int n = 0;
     wrt[n++] = x;
-    for (int i = 0; i < p.n; i++) wrt[n++] = p.item[i].value;
+    for (int i = 0; i < p.n; i++) wrt[n++] = p.value[i];
     ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g, TTT_GRAD_FIRST_ORDER);
     bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
     compare(r, GRAD, "grad.in.x", g[0]);
@@ -253,7 +256,7 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
 }
 
 static void run_mttt_layer(replay *r) {
-    ttt_real rates[TTT_MAX_WEIGHTS];
+    ttt_real rates[MOST];
     replay_mixer(r, learner_options(r, rates), "param.", "out.", true);
 }
 static void run_linear_attention(replay *r) {
@@ -266,7 +269,7 @@ static void run_self_attention(replay *r) {
     replay_mixer(r, d, "param.", "out.", true);
 }
 static void run_equivalence(replay *r) {
-    ttt_real rates[TTT_MAX_WEIGHTS];
+    ttt_real rates[MOST];
     ttt_mixer_desc d = { 0 };
     attention_options(r, &d);
     replay_mixer(r, d, "param.linear_attention.", "out.linear_attention.", false);
@@ -276,7 +279,7 @@ static void run_equivalence(replay *r) {
 // ---- the whole model -----------------------------------------------------------------------------
 typedef struct {
     ttt_params p;
-    ttt_vit *vit;
+    ttt_vit_desc vit;
     ttt_optimizer *opt;
     bool softmax;
 } vit_model;
@@ -294,14 +297,15 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     d.mixer.no_fused = r->way == TAPE;
     m->softmax = strcmp(layer, "self_attention") == 0;
     m->p = (ttt_params){ 0 };
-    m->vit = r->why[0] ? NULL : ttt_vit_new(r->c, &d, &m->p);
-    if (!m->vit) return false;
+    m->vit = d;
+    if (!r->why[0]) ttt_vit_new(r->c, &d, &m->p, "");
+    if (r->why[0] || !ttt_ok(r->c)) return false;
     fill(r, &m->p, "param.");
     ttt_optimizer_desc o = { .rule = TTT_RULE_MTTT, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
                              .beta2 = (ttt_real)number(r, "adam_b2"), .eps = (ttt_real)number(r, "adam_eps"), .clip = (ttt_real)number(r, "grad_clip_norm"),
                              .warmup = (int64_t)number(r, "warmup_steps"), .total = (int64_t)number(r, "total_steps"), .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
                              .bf16_moment = bf16_moment };
-    m->opt = ttt_optimizer_new(r->c, &m->p, &o);
+    m->opt = ttt_optimizer_new(r->c, &o, &m->p);
     return m->opt && !r->why[0];
 }
 
@@ -318,30 +322,30 @@ static ttt_tensor *vit_loss(replay *r, vit_model *m, int64_t step, ttt_vit_call 
     ttt_ctx *c = r->c;
     ttt_tensor *perm = maybe(r, "in.perm"), *labels = item_of(c, need(r, "in.labels"), step);
     call->order = perm ? item_of(c, perm, step) : NULL;
-    *logits = ttt_vit_forward(c, m->vit, item_of(c, need(r, "in.images"), step), call);
+    *logits = ttt_vit_forward(c, &m->vit, ttt_params_weights(&m->p), item_of(c, need(r, "in.images"), step), call);
     return strcmp(word(r, "loss"), "sigmoid_xent") == 0 ? ttt_binary_cross_entropy(c, *logits, labels) : ttt_cross_entropy(c, *logits, labels);
 }
 
 // The layers' losses (depth,T+1) of a call, into `to`.
 static void put_losses(const vit_model *m, const ttt_vit_call *call, ttt_real *to) {
-    for (int64_t l = 0; l < m->vit->desc.depth; l++)
+    for (int64_t l = 0; l < m->vit.depth; l++)
         for (int64_t t = 0; t < call->losses[l]->size; t++) *to++ = call->losses[l]->data[t];
 }
 
 static void replay_gradients(replay *r, vit_model *m) {
     ttt_ctx *c = r->c;
-    bool learns = m->vit->desc.mixer.mixer->learner != NULL;
+    bool learns = m->vit.mixer.mixer->learner != NULL;
     ttt_vit_call call = { .want_losses = learns };
     ttt_tensor *logits, *wrt[512], *g[512], *loss = vit_loss(r, m, 0, &call, &logits);
     if (!ttt_ok(c)) return;
     compare(r, OUT, "out.logits", logits);
     compare(r, OUT, "out.loss", loss);
     if (learns) {
-        ttt_tensor *inner = ttt_new(c, TTT_SHAPE(m->vit->desc.depth, m->vit->desc.mixer.inner_steps + 1));
+        ttt_tensor *inner = ttt_new(c, TTT_SHAPE(m->vit.depth, m->vit.mixer.inner_steps + 1));
         put_losses(m, &call, inner->data);
         compare(r, OUT, "out.inner_loss", inner);
     }
-    for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.item[i].value;
+    for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.value[i];
     ttt_grad(c, loss, wrt, m->p.n, g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < m->p.n; i++) compare_gradient(r, join("grad.param.", m->p.item[i].name), m->p.item[i].name, g[i], m->softmax);
 }
@@ -349,8 +353,8 @@ static void replay_gradients(replay *r, vit_model *m) {
 // Twelve updates: losses, norms, inner losses, schedule on the way, and the weights at the end.
 static void replay_training(replay *r, vit_model *m, bool bf16) {
     ttt_ctx *c = r->c;
-    int64_t steps = need(r, "in.images")->shape.dim[0], depth = m->vit->desc.depth, T1 = m->vit->desc.mixer.inner_steps + 1;
-    bool learns = m->vit->desc.mixer.mixer->learner != NULL;
+    int64_t steps = need(r, "in.images")->shape.dim[0], depth = m->vit.depth, T1 = m->vit.mixer.inner_steps + 1;
+    bool learns = m->vit.mixer.mixer->learner != NULL;
     ttt_tensor *losses = ttt_zeros(c, TTT_SHAPE(steps)), *norms = ttt_zeros(c, TTT_SHAPE(steps)), *schedule = ttt_zeros(c, TTT_SHAPE(steps));
     ttt_tensor *inner = ttt_zeros(c, TTT_SHAPE(steps, depth, T1));
     for (int64_t k = 0; k < steps && ttt_ok(c); k++) {
@@ -377,13 +381,13 @@ static void replay_training(replay *r, vit_model *m, bool bf16) {
         const char *name = join(bf16 ? "final_bf16mu.param." : "final.param.", m->p.item[i].name);
         if (bf16 && !maybe(r, name)) continue;  // stored for some cases only
         if (m->softmax && is_key_bias(m->p.item[i].name)) maybe(r, name);
-        else if (bf16) compare_absolutely(r, name, m->p.item[i].value, 2e-4);
-        else compare(r, FINAL, name, m->p.item[i].value);
+        else if (bf16) compare_absolutely(r, name, m->p.value[i], 2e-4);
+        else compare(r, FINAL, name, m->p.value[i]);
     }
 }
 
 static void run_vit(replay *r) {
-    ttt_real rates[TTT_MAX_WEIGHTS];
+    ttt_real rates[MOST];
     vit_model m;
     for (int pass = 0; pass < 3 && ttt_ok(r->c); pass++) {  // gradients at the start; training; with a bfloat16 moment
         if (pass == 2 && !maybe(r, "out.traj_loss_bf16mu")) break;
@@ -394,8 +398,8 @@ static void run_vit(replay *r) {
 }
 
 // ---- meta-learning -------------------------------------------------------------------------------
-static meta_activation *activation_of(replay *r) {
-    static const struct { const char *name; meta_activation *f; } all[] = {
+static activation *activation_of(replay *r) {
+    static const struct { const char *name; activation *f; } all[] = {
         { "tanh", ttt_tanh }, { "relu", ttt_relu }, { "silu", ttt_silu }, { "swish", ttt_silu },
         { "gelu_erf", ttt_gelu_erf }, { "gelu_exact", ttt_gelu_erf }, { "gelu_tanh", ttt_gelu }, { "gelu", ttt_gelu },
     };
@@ -405,15 +409,14 @@ static meta_activation *activation_of(replay *r) {
     return ttt_tanh;
 }
 
-static meta_net read_net(replay *r, const char *prefix, const char *const *names) {
-    meta_net v = { 0 };
-    for (; names[v.n]; v.n++) v.w[v.n] = need(r, join(prefix, names[v.n]));
-    v.activation = activation_of(r);
-    return v;
+static ttt_weights read_weights(replay *r, const char *prefix, const char *const *names, ttt_tensor **at) {
+    ttt_weights w = { at, 0 };
+    for (; names[w.n]; w.n++) at[w.n] = need(r, join(prefix, names[w.n]));
+    return w;
 }
 
 static ttt_tensor *cross_entropy(replay *r, ttt_tensor *logits, ttt_tensor *labels) {
-    return meta_cross_entropy(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
+    return ttt_cross_entropy(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
 }
 
 // Stacks T tensors of the same shape along a new first axis, without a tape.
@@ -434,23 +437,26 @@ static void run_maml(replay *r) {
     ttt_ctx *c = r->c;
     int tasks = (int)number(r, "tasks"), K = (int)number(r, "inner_steps");
     bool first_order = yes(r, "first_order");
-    meta_net start = read_net(r, "param.", names), lr = read_net(r, "lr.", names);
+    activation *f = activation_of(r);
+    ttt_tensor *start_at[MOST], *lr_at[MOST];
+    ttt_weights start = read_weights(r, "param.", names, start_at), lr = read_weights(r, "lr.", names, lr_at);
+    ttt_descent step = { .rates = lr.at, .first_order = first_order };
     ttt_tensor *support = need(r, "in.support_x"), *query = need(r, "in.query_x"), *sy = need(r, "in.support_y"), *qy = need(r, "in.query_y");
-    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[META_MOST][TASKS], *one[TASKS];
+    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[MOST][TASKS], *one[TASKS];
     if (r->why[0] || tasks > TASKS || K > TASKS) { fail(r, "more than %d tasks or steps", TASKS); return; }
     for (int t = 0; t < tasks; t++) {
-        meta_net v = start;
+        ttt_weights w = start;
         int64_t S = support->shape.dim[1], Q = query->shape.dim[1], D = support->shape.dim[2];
         ttt_tensor *x = ttt_reshape(c, ttt_slice(c, support, 0, t, 1), TTT_SHAPE(S, D)), *xq = ttt_reshape(c, ttt_slice(c, query, 0, t, 1), TTT_SHAPE(Q, D));
         for (int k = 0; k < K; k++) {
-            one[k] = cross_entropy(r, meta_mlp(c, &v, 0, x), item_of(c, sy, t));
-            v = meta_adapt(c, v, one[k], lr.w, first_order);
+            one[k] = cross_entropy(r, two_layers(c, f, w, 0, x), item_of(c, sy, t));
+            w = ttt_descend(c, &step, w, one[k], NULL);
         }
         inner[t] = stack(c, one, K);
-        logits[t] = meta_mlp(c, &v, 0, xq);
+        logits[t] = two_layers(c, f, w, 0, xq);
         task_loss[t] = cross_entropy(r, logits[t], item_of(c, qy, t));
         loss = ttt_add(c, loss, ttt_scale(c, task_loss[t], 1 / (ttt_real)tasks));
-        for (int i = 0; i < v.n; i++) adapted[i][t] = v.w[i];
+        for (int i = 0; i < w.n; i++) adapted[i][t] = w.at[i];
         if (!ttt_ok(c)) return;
     }
     compare(r, OUT, "out.loss", loss);
@@ -458,10 +464,10 @@ static void run_maml(replay *r) {
     compare(r, OUT, "out.query_logits", stack(c, logits, tasks));
     compare(r, OUT, "out.inner_loss", stack(c, inner, tasks));
     for (int i = 0; i < start.n; i++) compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
-    ttt_tensor *wrt[2 * META_MOST + 2], *g[2 * META_MOST + 2];
+    ttt_tensor *wrt[2 * MOST + 2], *g[2 * MOST + 2];
     int n = 0;
-    for (int i = 0; i < start.n; i++) wrt[n++] = start.w[i];
-    for (int i = 0; i < lr.n; i++) wrt[n++] = lr.w[i];
+    for (int i = 0; i < start.n; i++) wrt[n++] = start.at[i];
+    for (int i = 0; i < lr.n; i++) wrt[n++] = lr.at[i];
     wrt[n++] = support;
     wrt[n++] = query;
     ttt_grad(c, loss, wrt, n, g, TTT_GRAD_FIRST_ORDER);
@@ -471,10 +477,10 @@ static void run_maml(replay *r) {
     compare(r, GRAD, "grad.in.query_x", g[n - 1]);
 }
 
-static ttt_tensor *byol_loss(replay *r, const meta_net *v, ttt_tensor *const *views) {
+static ttt_tensor *agreement(replay *r, activation *f, ttt_weights w, ttt_tensor *const *views) {
     ttt_real eps = (ttt_real)number(r, "norm_eps");
-    ttt_tensor *target[2] = { meta_byol_target(r->c, v, views[0], eps), meta_byol_target(r->c, v, views[1], eps) };
-    return meta_byol_loss(r->c, v, views, target, eps);
+    ttt_tensor *target[2] = { byol_target(r->c, f, w, views[0], eps), byol_target(r->c, f, w, views[1], eps) };
+    return byol_loss(r->c, f, w, views, target, eps);
 }
 
 // All weights take steps on the BYOL loss of two views; the outer loss is the adapted classifier's.
@@ -482,25 +488,27 @@ static void run_byol(replay *r) {
     static const char *const names[] = { "enc1.W", "enc1.b", "enc2.W", "enc2.b", "proj.W", "proj.b", "pred1.W", "pred1.b", "pred2.W", "pred2.b", "cls.W", "cls.b", NULL };
     ttt_ctx *c = r->c;
     int K = (int)number(r, "inner_steps");
-    ttt_real rates[META_MOST];
-    int n_rates = numbers(r, "inner_lr", rates, META_MOST);
-    meta_net start = read_net(r, "param.", names), v = start;
-    ttt_tensor *x = need(r, "in.x"), *views[2] = { need(r, "in.x1"), need(r, "in.x2") }, *inner[META_MOST], *lr[META_MOST];
-    if (r->why[0] || K + 1 > META_MOST) { fail(r, "more than %d steps", META_MOST - 1); return; }
+    ttt_real rates[MOST];
+    int n_rates = numbers(r, "inner_lr", rates, MOST);
+    activation *f = activation_of(r);
+    ttt_tensor *start_at[MOST];
+    ttt_weights start = read_weights(r, "param.", names, start_at), w = start;
+    ttt_tensor *x = need(r, "in.x"), *views[2] = { need(r, "in.x1"), need(r, "in.x2") }, *inner[MOST];
+    if (r->why[0] || K + 1 > MOST) { fail(r, "more than %d steps", MOST - 1); return; }
     for (int k = 0; k < K; k++) {
-        for (int i = 0; i < v.n; i++) lr[i] = ttt_scalar(c, rates[k < n_rates ? k : n_rates - 1]);
-        inner[k] = byol_loss(r, &v, views);
-        v = meta_adapt(c, v, inner[k], lr, false);
+        ttt_descent step = { .rate = rates[k < n_rates ? k : n_rates - 1] };
+        inner[k] = agreement(r, f, w, views);
+        w = ttt_descend(c, &step, w, inner[k], NULL);
     }
-    inner[K] = byol_loss(r, &v, views);
-    ttt_tensor *logits = meta_classify(c, &v, x), *loss = cross_entropy(r, logits, need(r, "in.y"));
+    inner[K] = agreement(r, f, w, views);
+    ttt_tensor *logits = byol_classify(c, f, w, x), *loss = cross_entropy(r, logits, need(r, "in.y"));
     if (!ttt_ok(c)) return;
     compare(r, OUT, "out.loss", loss);
     compare(r, OUT, "out.logits", logits);
     compare(r, OUT, "out.inner_loss", stack(c, inner, K + 1));
-    for (int i = 0; i < v.n; i++) compare(r, OUT, join("out.adapted.", names[i]), v.w[i]);
-    ttt_tensor *wrt[META_MOST + 3], *g[META_MOST + 3];
-    for (int i = 0; i < start.n; i++) wrt[i] = start.w[i];
+    for (int i = 0; i < w.n; i++) compare(r, OUT, join("out.adapted.", names[i]), w.at[i]);
+    ttt_tensor *wrt[MOST + 3], *g[MOST + 3];
+    for (int i = 0; i < start.n; i++) wrt[i] = start.at[i];
     wrt[start.n] = x;
     wrt[start.n + 1] = views[0];
     wrt[start.n + 2] = views[1];

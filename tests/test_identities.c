@@ -54,6 +54,7 @@ static void check_same(const char *what, const ttt_shape *leaf, int n, side *lef
     ttt_close(c);
 }
 
+static ttt_weights weights(ttt_tensor *const *at, int n) { return (ttt_weights){ at, n }; }
 static ttt_mixer_desc describe(const char *mixer) { return (ttt_mixer_desc){ .mixer = ttt_mixer_find(mixer), .dim = D, .heads = H, .inner_lr = (ttt_real)0.5 }; }
 
 // ---- 1. MTTT-Linear is linear attention ----------------------------------------------------------
@@ -63,8 +64,8 @@ static ttt_tensor *mttt_from_zero(ttt_ctx *c, ttt_tensor *const *x, bool no_fuse
     ttt_mixer_desc d = describe("mttt-linear");
     d.no_decoder_norm = d.no_inner_bias = true;
     d.no_fused = no_fused;
-    ttt_tensor *w[13] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], NULL, NULL, NULL, ttt_zeros(c, TTT_SHAPE(H, h, h)), NULL };
-    return ttt_mixer_forward(c, &d, w, x[0], NULL);
+    ttt_tensor *w[9] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], ttt_zeros(c, TTT_SHAPE(H, h, h)) };
+    return ttt_mixer_forward(c, &d, weights(w, 9), x[0], NULL);
 }
 static ttt_tensor *mttt_tape(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, true); }
 static ttt_tensor *mttt_fused(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, false); }
@@ -79,7 +80,7 @@ static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normalizer norma
                          ttt_reshape(c, ttt_permute(c, x[1], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[2], TTT_SHAPE(D)),
                          v, ttt_reshape(c, ttt_scale(c, ttt_matmul(c, x[6], v), -1), TTT_SHAPE(D)),
                          ttt_reshape(c, x[7], TTT_SHAPE(D, D)), ttt_reshape(c, x[8], TTT_SHAPE(D)) };
-    return ttt_mixer_forward(c, &d, w, x[0], NULL);
+    return ttt_mixer_forward(c, &d, weights(w, 8), x[0], NULL);
 }
 static ttt_tensor *mapped_right(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_CONSTANT); }
 static ttt_tensor *mapped_wrong(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_NONE); }
@@ -99,12 +100,12 @@ static ttt_tensor *self_attention(ttt_ctx *c, ttt_tensor *const *x) {
         w[i] = ttt_reshape(c, x[1 + i], i < 6 ? TTT_SHAPE(D, H, h) : TTT_SHAPE(H, h, D));
         w[i + 1] = i < 6 ? ttt_reshape(c, x[2 + i], TTT_SHAPE(H, h)) : x[2 + i];
     }
-    return ttt_mixer_forward(c, &d, w, x[0], NULL);
+    return ttt_mixer_forward(c, &d, weights(w, 8), x[0], NULL);
 }
 static ttt_tensor *estimate(ttt_ctx *c, ttt_tensor *const *x, ttt_attention_kernel kernel) {
     ttt_mixer_desc d = describe("nadaraya-watson");
     d.kernel = kernel;
-    return ttt_mixer_forward(c, &d, x + 1, x[0], NULL);
+    return ttt_mixer_forward(c, &d, weights(x + 1, 8), x[0], NULL);
 }
 static ttt_tensor *exponential(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_EXPONENTIAL); }
 static ttt_tensor *gaussian(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_GAUSSIAN); }
@@ -125,9 +126,8 @@ static void kernel_learner_is_self_attention(void) {
 
 static ttt_tensor *windowed(ttt_ctx *c, ttt_tensor *const *x, int64_t window) {
     ttt_mixer_desc d = describe("longformer");
-    ttt_tensor *w[14] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8] };
     d.window = window;
-    return ttt_mixer_forward(c, &d, w, x[0], NULL);
+    return ttt_mixer_forward(c, &d, weights(x + 1, 8), x[0], NULL);
 }
 static ttt_tensor *window_n(ttt_ctx *c, ttt_tensor *const *x) { return windowed(c, x, N); }
 static ttt_tensor *window_below_n(ttt_ctx *c, ttt_tensor *const *x) { return windowed(c, x, N - 1); }  // reaches all just as well
@@ -138,7 +138,7 @@ static ttt_tensor *tabled(ttt_ctx *c, ttt_tensor *const *x, int64_t off_diagonal
     for (int i = 0; i < N; i++) one->data[i * N + i] = 1;
     if (off_diagonal) one->data[1] = 1;
     d.max_tokens = d.compressed = N;
-    return ttt_mixer_forward(c, &d, w, x[0], NULL);
+    return ttt_mixer_forward(c, &d, weights(w, 10), x[0], NULL);
 }
 static ttt_tensor *table_of_ones(ttt_ctx *c, ttt_tensor *const *x) { return tabled(c, x, 0); }
 static ttt_tensor *table_off(ttt_ctx *c, ttt_tensor *const *x) { return tabled(c, x, 1); }
@@ -281,15 +281,18 @@ static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, 
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, prediction, label))), (ttt_real)0.125);
 }
 static ttt_tensor *predict_two(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_matmul(c, ttt_gelu(c, ttt_matmul(c, x, w[0])), w[1]); }
+static ttt_tensor *predict_pair(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc;
+    return predict_two(c, w.at, x);
+}
 static const ttt_param_row two_rows[] = { { "a", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
-static const ttt_learner two_layers = { "two layers", two_rows, 2, predict_two, 2, NULL };
+static const ttt_learner two_layers = { "two layers", two_rows, 2, predict_pair, 2 };
 #define STEPS_LEAVES { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(H, h, 2 * h), TTT_SHAPE(H, 2 * h, h) }
 static const ttt_real step_rates[3] = { (ttt_real)0.5, (ttt_real)0.25, (ttt_real)0.125 };
 static ttt_tensor *three_steps(ttt_ctx *c, ttt_tensor *const *x) {
     ttt_inner in = { .learner = &two_layers, .train = x[1], .label = x[2], .loss = squares, .steps = 3, .rates = step_rates };
-    ttt_tensor *w[2];
-    ttt_inner_loop(c, &in, x + 3, w, NULL);
-    return predict_two(c, w, x[0]);
+    ttt_weights w = ttt_inner_loop(c, &in, weights(x + 3, 2), NULL);
+    return ttt_ok(c) ? predict_two(c, w.at, x[0]) : x[0];
 }
 static ttt_tensor *pairs(ttt_ctx *c, ttt_tensor *const *x, int first) {
     ttt_tensor *w[2] = { ttt__lift_weight(c, x[3], B), ttt__lift_weight(c, x[4], B) }, *key[3], *value[3], *start = w[1];
@@ -358,15 +361,14 @@ static ttt_tensor *absolute(ttt_ctx *c, const void *arg, ttt_tensor *prediction,
 // The largest outer gradient in the value view, after one step on this loss.
 static double value_gradient(ttt_tensor *(*loss)(ttt_ctx *, const void *, ttt_tensor *, ttt_tensor *)) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 3 });
-    ttt_tensor *x[3], *w[1], *g;
+    ttt_tensor *x[3], *g;
     for (int i = 0; i < 3; i++) x[i] = ttt_randn(c, TTT_SHAPE(B, H, N, h));
     ttt_tensor *w0 = ttt_randn(c, TTT_SHAPE(H, h, h));
     static const ttt_real rate = (ttt_real)0.25;
     ttt_inner in = { .learner = &ttt_learner_linear, .train = x[1], .label = x[2], .loss = loss, .steps = 1, .rates = &rate };
-    ttt_tensor *weights[2] = { w0, NULL }, *out[2];
-    ttt_inner_loop(c, &in, weights, out, NULL);
-    w[0] = out[0];
-    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w[0]))), &x[2], 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_weights w = ttt_inner_loop(c, &in, weights(&w0, 1), NULL);
+    CHECK(w.n == 1);
+    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w.at[0]))), &x[2], 1, &g, TTT_GRAD_FIRST_ORDER);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(ttt_ok(c));

@@ -13,8 +13,8 @@ static void *get(size_t n) {
 #define TTT_FREE(user, p) ((void)(user), free(p))
 
 #define TTT_IMPLEMENTATION
-#include "../ttt_layers.h"
-#include "meta.h"
+#include "../ttt_model.h"
+#include "byol.h"
 #include "ttt_test.h"
 
 #define DOUBLE (sizeof(ttt_real) == 8)
@@ -26,7 +26,8 @@ static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 7 }); }
 typedef struct {
     ttt_mixer_desc d;
     ttt_params p;
-    ttt_tensor **w, *x;
+    ttt_weights w;
+    ttt_tensor *x;
 } layer;
 
 static bool needs_grid(const char *mixer) { return strcmp(mixer, "vittt") == 0 || strcmp(mixer, "focused-linear") == 0; }
@@ -47,7 +48,7 @@ static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t
     l.w = ttt_mixer_new(c, &l.d, &l.p, "layer");
     ttt_rng r = { 99, 0 };
     for (int i = 0; i < l.p.n; i++)
-        for (int64_t j = 0; j < l.p.item[i].value->size; j++) l.p.item[i].value->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
+        for (int64_t j = 0; j < l.p.value[i]->size; j++) l.p.value[i]->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
     l.x = ttt_zeros_kept(c, TTT_SHAPE(B, N, l.d.dim));
     for (int64_t j = 0; j < l.x->size; j++) l.x->data[j] = (ttt_real)ttt_rng_normal(&r);
     return l;
@@ -71,7 +72,7 @@ static ttt_tensor *layer_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *us
 static int wrt_of(layer *l, ttt_tensor **wrt) {
     int n = 0;
     wrt[n++] = l->x;
-    for (int i = 0; i < l->p.n; i++) wrt[n++] = l->p.item[i].value;
+    for (int i = 0; i < l->p.n; i++) wrt[n++] = l->p.value[i];
     return n;
 }
 
@@ -117,16 +118,16 @@ static void initializers_have_the_spread_they_promise(void) {
     ttt_ctx *c = open_ctx();
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         ttt_params p = { 0 };
-        ttt_tensor **w = ttt_dense_new(c, &p, "dense", 100, 400, want[i].init);
+        ttt_weights w = ttt_dense_new(c, 100, 400, want[i].init, &p, "dense");
         double sum = 0, squares = 0, most = 0;
-        for (int64_t j = 0; j < w[0]->size; j++) {
-            double v = (double)w[0]->data[j];
+        for (int64_t j = 0; j < w.at[0]->size; j++) {
+            double v = (double)w.at[0]->data[j];
             sum += v;
             squares += v * v;
             if (fabs(v) > most) most = fabs(v);
         }
-        squares /= (double)w[0]->size;
-        sum /= (double)w[0]->size;
+        squares /= (double)w.at[0]->size;
+        sum /= (double)w.at[0]->size;
         CHECK(most <= want[i].bound * 1.0001);
         CHECK(want[i].init == TTT_INIT_TINY || want[i].init == TTT_INIT_NORMAL_IN || most >= want[i].bound * 0.99);
         CHECK(fabs(squares - want[i].variance) <= 0.03 * want[i].variance);
@@ -138,11 +139,11 @@ static void initializers_have_the_spread_they_promise(void) {
 static void initial_values_depend_on_seed_and_name_only(void) {
     ttt_ctx *a = open_ctx(), *b = open_ctx();
     ttt_params pa = { 0 }, pb = { 0 };
-    ttt_tensor **wa = ttt_dense_new(a, &pa, "one", 5, 5, TTT_INIT_XAVIER);
-    ttt_dense_new(b, &pb, "other", 3, 3, TTT_INIT_XAVIER);
-    ttt_tensor **wb = ttt_dense_new(b, &pb, "one", 5, 5, TTT_INIT_XAVIER), **wc = ttt_dense_new(b, &pb, "two", 5, 5, TTT_INIT_XAVIER);
-    CHECK(ttt_max_abs_diff(wa[0], wb[0]) == 0);
-    CHECK(ttt_max_abs_diff(wa[0], wc[0]) > 0.01);
+    ttt_weights wa = ttt_dense_new(a, 5, 5, TTT_INIT_XAVIER, &pa, "one");
+    ttt_dense_new(b, 3, 3, TTT_INIT_XAVIER, &pb, "other");
+    ttt_weights wb = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "one"), wc = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "two");
+    CHECK(ttt_max_abs_diff(wa.at[0], wb.at[0]) == 0);
+    CHECK(ttt_max_abs_diff(wa.at[0], wc.at[0]) > 0.01);
     ttt_close(a);
     ttt_close(b);
 }
@@ -151,8 +152,9 @@ static void initial_values_depend_on_seed_and_name_only(void) {
 static void embedding_is_a_strided_convolution(void) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
-    ttt_tensor **w = ttt_patch_embed_new(c, &p, "embedding", 2, 3, 5), *x = ttt_randn(c, TTT_SHAPE(2, 4, 6, 3));
-    for (int i = 0; i < 5; i++) w[1]->data[i] = (ttt_real)i;
+    ttt_weights w = ttt_patch_embed_new(c, 2, 3, 5, &p, "embedding");
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, 4, 6, 3));
+    for (int i = 0; i < 5; i++) w.at[1]->data[i] = (ttt_real)i;
     ttt_tensor *y = ttt_patch_embed(c, w, x);
     ttt_text t;
     CHECK(strcmp(ttt_shape_text(y->shape, t), "(2,6,5)") == 0);
@@ -164,7 +166,7 @@ static void embedding_is_a_strided_convolution(void) {
                     for (int i = 0; i < 2; i++)
                         for (int j = 0; j < 2; j++)
                             for (int k = 0; k < 3; k++)
-                                sum += (double)x->data[((b * 4 + row * 2 + i) * 6 + col * 2 + j) * 3 + k] * (double)w[0]->data[((i * 2 + j) * 3 + k) * 5 + o];
+                                sum += (double)x->data[((b * 4 + row * 2 + i) * 6 + col * 2 + j) * 3 + k] * (double)w.at[0]->data[((i * 2 + j) * 3 + k) * 5 + o];
                     CHECK(fabs(sum - (double)y->data[((b * 6) + row * 3 + col) * 5 + o]) < 1e-5);
                 }
     ttt_close(c);
@@ -187,7 +189,7 @@ static void positions_follow_the_formula(void) {
 static void layer_norm_has_mean_zero_and_variance_one(void) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
-    ttt_tensor **w = ttt_layer_norm_new(c, &p, "norm", 5);
+    ttt_weights w = ttt_layer_norm_new(c, 5, &p, "norm");
     ttt_tensor *y = ttt_layer_norm(c, w, ttt_randn(c, TTT_SHAPE(3, 5)));
     for (int r = 0; r < 3; r++) {
         double sum = 0, squares = 0;
@@ -380,10 +382,11 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     if (!d.dim) d.dim = 24;
     if (!d.heads) d.heads = 3;
     if (!d.inner_lr) d.inner_lr = REAL(0.7);
-    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "l"), *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "l");
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
     int n = 0;
     for (; n < p.n; n++) {
-        wrt[n] = p.item[n].value;
+        wrt[n] = p.value[n];
         bool zero = d.zero_w0 && (p.item[n].flags & TTT_PARAM_INNER);
         for (int64_t j = 0; j < wrt[n]->size && !zero; j++) wrt[n]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(c)));
     }
@@ -463,8 +466,9 @@ static normed make_normed(ttt_ctx *c, ttt_shape x, int64_t M) {
     return l;
 }
 static ttt_tensor *normed_forward(ttt_ctx *c, const normed *l, bool fused) {
-    if (l->n == 3) return fused ? ttt_layer_norm_with(c, l->in[1], l->in[2], l->in[0]) : ttt__layer_norm_tape(c, l->in[1], l->in[2], l->in[0]);
-    return (fused ? ttt_residual_mlp : ttt__residual_mlp_tape)(c, l->in + 1, l->in + 3, l->in[0]);
+    ttt_weights w = { l->in + 1, l->n - 1 };
+    if (l->n == 3) return fused ? ttt_layer_norm(c, w, l->in[0]) : ttt__layer_norm_tape(c, l->in[1], l->in[2], l->in[0]);
+    return fused ? ttt_residual_mlp(c, w, l->in[0]) : ttt__residual_mlp_tape(c, w.at, l->in[0]);
 }
 static ttt_tensor *normed_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     (void)x;
@@ -643,7 +647,7 @@ static void any_gradient_may_be_asked_for_alone_or_added(void) {
         layer l = make_layer(c, d.mixer->name, d, 2, 14);
         if (d.zero_w0)
             for (int j = 0; j < l.p.n; j++)
-                if (l.p.item[j].flags & TTT_PARAM_INNER) memset(l.p.item[j].value->data, 0, (size_t)l.p.item[j].value->size * sizeof(ttt_real));
+                if (l.p.item[j].flags & TTT_PARAM_INNER) memset(l.p.value[j]->data, 0, (size_t)l.p.value[j]->size * sizeof(ttt_real));
         ttt_tensor *wrt[32], *all[32], *alone, *y = layer_value(c, NULL, 0, &l);
         int n = wrt_of(&l, wrt);
         ttt_grad(c, y, wrt, n, all, TTT_GRAD_FIRST_ORDER);
@@ -664,10 +668,10 @@ static void check_tied(const char *mixer, bool norm, int a, int b) {
     for (int threads = 1; threads < 9; threads += 7) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads });
         layer l = make_layer(c, mixer, (ttt_mixer_desc){ .dim = 24, .heads = 4, .no_decoder_norm = !norm }, 4, 250);
-        memcpy(l.w[b]->data, l.w[a]->data, (size_t)l.w[a]->size * sizeof(ttt_real));
-        ttt_tensor *wrt[2] = { l.w[a], l.w[b] }, *g[2], *tied;
+        memcpy(l.w.at[b]->data, l.w.at[a]->data, (size_t)l.w.at[a]->size * sizeof(ttt_real));
+        ttt_tensor *wrt[2] = { l.w.at[a], l.w.at[b] }, *g[2], *tied;
         ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 2, g, TTT_GRAD_FIRST_ORDER);
-        l.w[b] = l.w[a];
+        l.p.value[b] = l.p.value[a];
         ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 1, &tied, TTT_GRAD_FIRST_ORDER);
         CHECK(ttt_ok(c) && difference(tied, ttt_add(c, g[0], g[1])) <= (DOUBLE ? 1e-13 : 1e-5));
         ttt_close(c);
@@ -697,10 +701,7 @@ static void inner_losses_of_fused_layers_are_not_differentiated(void) {
 // A fused layer inside a block that is computed again, differentiated twice.
 static ttt_tensor *layer_again(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
     const layer *l = *(layer *const *)user;
-    ttt_tensor *w[32] = { NULL };
-    int rows = l->d.mixer->n_rows + (l->d.mixer->learner ? l->d.mixer->learner->n_rows : 0), next = 1;
-    for (int i = 0; i < rows; i++) w[i] = l->w[i] ? in[next++] : NULL;
-    (void)n;
+    ttt_weights w = { in + 1, n - 1 };
     return ttt_add(c, in[0], ttt_mixer_forward(c, &l->d, w, ttt_tanh(c, in[0]), NULL));
 }
 static void second_order_through_recomputed_fused_layers(void) {
@@ -799,7 +800,7 @@ static void rates_per_step_and_learned_agree(void) {
     layer fixed = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates }, 1, 5);
     layer learned = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates, .learn_rates = true }, 1, 5);
     for (int i = 0; i < learned.p.n; i++) {
-        ttt_tensor *same = ttt_params_find(&fixed.p, learned.p.item[i].name), *t = learned.p.item[i].value;
+        ttt_tensor *same = ttt_params_find(&fixed.p, learned.p.item[i].name), *t = learned.p.value[i];
         memcpy(t->data, same ? same->data : rates, (size_t)t->size * sizeof *t->data);
     }
     ttt_tensor *a = ttt_mixer_forward(c, &fixed.d, fixed.w, fixed.x, NULL), *b = ttt_mixer_forward(c, &learned.d, learned.w, fixed.x, NULL);
@@ -821,14 +822,16 @@ static ttt_tensor *some_labels(ttt_ctx *c, int64_t n, int64_t classes) {
     return t;
 }
 
-static void add_linear(ttt_ctx *c, meta_net *v, int64_t in, int64_t out) {
-    v->w[v->n++] = random_leaf(c, TTT_SHAPE(in, out), 0, 0.6);
-    v->w[v->n++] = random_leaf(c, TTT_SHAPE(out), 0, 0.6);
+enum { MOST = 16 };
+static int add_dense(ttt_ctx *c, ttt_tensor **at, int n, int64_t in, int64_t out) {
+    at[n++] = random_leaf(c, TTT_SHAPE(in, out), 0, 0.6);
+    at[n++] = random_leaf(c, TTT_SHAPE(out), 0, 0.6);
+    return n;
 }
 
 typedef struct {
-    meta_net start;
-    ttt_tensor *rate[META_MOST];  // of each weight's every number
+    ttt_tensor *start[MOST], *rate[MOST];  // a rate for every number of each weight
+    int n;
     ttt_tensor *support, *query, *support_y, *query_y;
     bool first_order;
 } maml;
@@ -836,31 +839,28 @@ typedef struct {
 // The loss on the query set after two steps on the support set.                      [Finn et al. 2017]
 static ttt_tensor *maml_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     maml *m = user;
-    meta_net v = m->start;
+    ttt_descent step = { .rates = m->rate, .first_order = m->first_order };
+    ttt_weights w = { m->start, m->n };
     (void)x;
     (void)n;
-    for (int t = 0; t < 2; t++) {
-        ttt_tensor *inner = meta_cross_entropy(c, meta_mlp(c, &v, 0, m->support), m->support_y);
-        v = meta_adapt(c, v, inner, m->rate, m->first_order);
-    }
-    return meta_cross_entropy(c, meta_mlp(c, &v, 0, m->query), m->query_y);
+    for (int t = 0; t < 2; t++) w = ttt_descend(c, &step, w, ttt_cross_entropy(c, two_layers(c, ttt_gelu, w, 0, m->support), m->support_y), NULL);
+    return ttt_cross_entropy(c, two_layers(c, ttt_gelu, w, 0, m->query), m->query_y);
 }
 
 static void gradients_pass_through_two_steps_of_maml(void) {
     if (!DOUBLE) SKIP("needs the double build");
     ttt_ctx *c = open_ctx();
-    maml m = { .start.activation = ttt_gelu };
-    ttt_tensor *wrt[2 * META_MOST + 2];
+    maml m = { 0 };
+    ttt_tensor *wrt[2 * MOST + 2];
     int n = 0;
-    add_linear(c, &m.start, 4, 6);
-    add_linear(c, &m.start, 6, 3);
+    m.n = add_dense(c, m.start, add_dense(c, m.start, 0, 4, 6), 6, 3);
     wrt[n++] = m.support = random_leaf(c, TTT_SHAPE(5, 4), 0, 1);
     wrt[n++] = m.query = random_leaf(c, TTT_SHAPE(7, 4), 0, 1);
     m.support_y = some_labels(c, 5, 3);
     m.query_y = some_labels(c, 7, 3);
-    for (int i = 0; i < m.start.n; i++) {
-        wrt[n++] = m.start.w[i];
-        wrt[n++] = m.rate[i] = random_leaf(c, m.start.w[i]->shape, 0.5, 0.1);
+    for (int i = 0; i < m.n; i++) {
+        wrt[n++] = m.start[i];
+        wrt[n++] = m.rate[i] = random_leaf(c, m.start[i]->shape, 0.5, 0.1);
     }
     check_orders(c, "maml", maml_value, wrt, n, &m, 3, 1e-7);
     m.first_order = true;  // another gradient altogether
@@ -870,9 +870,10 @@ static void gradients_pass_through_two_steps_of_maml(void) {
 
 enum { BYOL_BATCH = 4, BYOL_WIDTH = 3 };
 typedef struct {
-    meta_net start;
+    ttt_tensor *start[MOST];
+    int n;
     ttt_tensor *x, *views[2], *labels;
-    ttt_real home;  // start.w[0]'s first number where derivatives are asked for
+    ttt_real home;  // start[0]'s first number where derivatives are asked for
     bool moving;    // let the targets follow what differences move
     ttt_real target[2][2][BYOL_BATCH * BYOL_WIDTH];  // of each step and view, at home
 } byol;
@@ -880,10 +881,10 @@ typedef struct {
 // A stop-gradient makes targets constants, though they depend on what differences move. So at home,
 // where the analytic derivative is taken, they are computed and detached; away from it, for the
 // differences, they are the numbers they were at home.
-static ttt_tensor *byol_target(ttt_ctx *c, byol *b, const meta_net *v, int step, int view) {
+static ttt_tensor *target_of(ttt_ctx *c, byol *b, ttt_weights w, int step, int view) {
     ttt_real *kept = b->target[step][view];
-    if (b->start.w[0]->data[0] != b->home && !b->moving) return ttt_from(c, TTT_SHAPE(BYOL_BATCH, BYOL_WIDTH), kept);
-    ttt_tensor *t = meta_byol_target(c, v, b->views[view], (ttt_real)1e-12);
+    if (b->start[0]->data[0] != b->home && !b->moving) return ttt_from(c, TTT_SHAPE(BYOL_BATCH, BYOL_WIDTH), kept);
+    ttt_tensor *t = byol_target(c, ttt_tanh, w, b->views[view], (ttt_real)1e-12);
     if (ttt_ok(c)) memcpy(kept, t->data, sizeof b->target[step][view]);
     return t;
 }
@@ -891,31 +892,30 @@ static ttt_tensor *byol_target(ttt_ctx *c, byol *b, const meta_net *v, int step,
 // The classifier's loss after two steps of all weights on the agreement of two views.  [Grill et al. 2020]
 static ttt_tensor *byol_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     byol *b = user;
-    meta_net v = b->start;
-    ttt_tensor *rate[META_MOST];
+    ttt_descent step = { .rate = (ttt_real)0.4 };
+    ttt_weights w = { b->start, b->n };
     (void)x;
     (void)n;
-    for (int i = 0; i < v.n; i++) rate[i] = ttt_scalar(c, (ttt_real)0.4);
     for (int t = 0; t < 2; t++) {
-        ttt_tensor *target[2] = { byol_target(c, b, &v, t, 0), byol_target(c, b, &v, t, 1) };
-        v = meta_adapt(c, v, meta_byol_loss(c, &v, b->views, target, (ttt_real)1e-12), rate, false);
+        ttt_tensor *target[2] = { target_of(c, b, w, t, 0), target_of(c, b, w, t, 1) };
+        w = ttt_descend(c, &step, w, byol_loss(c, ttt_tanh, w, b->views, target, (ttt_real)1e-12), NULL);
     }
-    return meta_cross_entropy(c, meta_classify(c, &v, b->x), b->labels);
+    return ttt_cross_entropy(c, byol_classify(c, ttt_tanh, w, b->x), b->labels);
 }
 
 static void gradients_pass_through_two_steps_of_byol(void) {
     if (!DOUBLE) SKIP("needs the double build");
     ttt_ctx *c = open_ctx();
-    byol b = { .start.activation = ttt_tanh };
+    byol b = { 0 };
     static const int64_t sizes[6][2] = { { 4, 5 }, { 5, 4 }, { 4, BYOL_WIDTH }, { BYOL_WIDTH, 5 }, { 5, BYOL_WIDTH }, { 4, 3 } };
-    ttt_tensor *wrt[META_MOST + 3];
+    ttt_tensor *wrt[MOST + 3];
     int n = 0;
-    for (int i = 0; i < 6; i++) add_linear(c, &b.start, sizes[i][0], sizes[i][1]);
-    for (int i = 0; i < b.start.n; i++) wrt[n++] = b.start.w[i];
+    for (int i = 0; i < 6; i++) b.n = add_dense(c, b.start, b.n, sizes[i][0], sizes[i][1]);
+    for (int i = 0; i < b.n; i++) wrt[n++] = b.start[i];
     for (int i = 0; i < 2; i++) wrt[n++] = b.views[i] = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
     wrt[n++] = b.x = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
     b.labels = some_labels(c, BYOL_BATCH, 3);
-    b.home = b.start.w[0]->data[0];
+    b.home = b.start[0]->data[0];
     check_orders(c, "byol", byol_value, wrt, n, &b, 3, 1e-7);
     b.moving = true;  // differences see what a stop-gradient hides
     CHECK(ttt_check_gradient(c, byol_value, wrt, n, &b, 1, 1e-4) > 1e-3);
@@ -971,8 +971,8 @@ static void attention_equals_loops_by_hand(void) {
             for (int n = 0; n < N; n++)
                 for (int j = 0; j < D; j++)
                     for (int which = 0; which < 3; which++) {
-                        double s = (double)l.w[2 * which + 1]->data[j];
-                        for (int i = 0; i < D; i++) s += (double)l.x->data[(b * N + n) * D + i] * (double)l.w[2 * which]->data[i * D + j];
+                        double s = (double)l.w.at[2 * which + 1]->data[j];
+                        for (int i = 0; i < D; i++) s += (double)l.x->data[(b * N + n) * D + i] * (double)l.w.at[2 * which]->data[i * D + j];
                         to[which][n][j] = kind && !d.identity_map && which < 2 ? (s > 0 ? s + 1 : exp(s)) : s;
                     }
             memset(y, 0, sizeof y);
@@ -991,9 +991,9 @@ static void attention_equals_loops_by_hand(void) {
                 }
             for (int n = 0; n < N; n++)
                 for (int j = 0; j < D; j++) {
-                    double s = (double)l.w[7]->data[j], scale = 1;
+                    double s = (double)l.w.at[7]->data[j], scale = 1;
                     for (int i = 0; i < D; i++) {
-                        s += y[n][i] * (double)l.w[6]->data[i * D + j];
+                        s += y[n][i] * (double)l.w.at[6]->data[i * D + j];
                         scale += fabs(y[n][i]);
                     }
                     CHECK(fabs(s - (double)got->data[(b * N + n) * D + j]) < (DOUBLE ? 1e-12 : 1e-5) * scale);
@@ -1022,8 +1022,9 @@ static void flops_of_the_papers_layers(void) {  // d = 384, H = 6, N = 196: 318 
 }
 
 // ---- a learner of one's own ----------------------------------------------------------------------
-static ttt_tensor *quadratic_predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt_add(c, ttt_matmul(c, x, w[0]), ttt_matmul(c, ttt_square(c, x), w[1]));
+static ttt_tensor *quadratic_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc;
+    return ttt_add(c, ttt_matmul(c, x, w.at[0]), ttt_matmul(c, ttt_square(c, x), w.at[1]));
 }
 static ttt_tensor *half_squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
     (void)arg;
@@ -1038,11 +1039,13 @@ static void a_learner_of_ones_own_learns(void) {
     s.of['H'] = 2;
     s.of['h'] = 3;
     ttt_real rates[4] = { (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01 };
-    ttt_tensor **w0 = ttt_params_add(c, &p, "learner", rows, 2, 0, &s), *w[TTT_MAX_WEIGHTS], *losses, *g;
+    ttt_weights w0 = ttt_params_add(c, rows, 2, 0, &s, &p, "learner");
+    ttt_tensor *losses, *g;
     ttt_inner in = { .learner = &quadratic, .train = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .label = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .loss = half_squares, .steps = 4, .rates = rates };
-    CHECK(ttt_inner_loop(c, &in, w0, w, &losses) == TTT_OK);
+    ttt_weights w = ttt_inner_loop(c, &in, w0, &losses);
+    CHECK(ttt_ok(c) && w.n == 2);
     CHECK(losses->data[4] < losses->data[0]);
-    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w[1])), &w0[0], 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
+    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w.at[1])), &w0.at[0], 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(most > 0);
@@ -1053,8 +1056,8 @@ static void a_learner_of_ones_own_learns(void) {
 static void expect_error(ttt_mixer_desc d, int64_t N, ttt_result r, const char *word) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
-    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "layer");
-    if (w) ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, N, 6)), NULL);
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "layer");
+    if (ttt_ok(c)) ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, N, 6)), NULL);
     if (ttt_status(c) != r || !strstr(ttt_error(c), word)) printf("  got: %s\n", ttt_error(c));
     CHECK(ttt_status(c) == r);
     CHECK(strstr(ttt_error(c), word) != NULL);
@@ -1076,11 +1079,13 @@ static void wrong_descriptions_name_the_field(void) {
 static void parameters_that_do_not_fit_are_refused(void) {
     static const struct { const char *mixer; ttt_mixer_desc made, used; const char *word; } all[] = {
         { "mttt-mlp", { .no_inner_bias = true }, { 0 }, "inner_Dense_0/bias" },
-        { "mttt-mlp", { 0 }, { .no_inner_bias = true }, "inner_Dense_0/bias" },
-        { "mttt-linear", { 0 }, { .no_decoder_norm = true }, "decoder_LN/scale" },
+        { "mttt-mlp", { 0 }, { .no_inner_bias = true }, "inner_Dense_1/kernel" },
+        { "mttt-linear", { 0 }, { .no_decoder_norm = true }, "inner_Dense_0/kernel" },
         { "mttt-linear", { .learn_rates = true }, { .learn_rates = true, .inner_steps = 3 }, "inner_lr" },
         { "self-attention", { 0 }, { .heads = 3 }, "query/kernel" },
         { "mttt-linear", { 0 }, { .heads = 1 }, "phi/kernel" },
+        { "mttt-linear", { .no_inner_bias = true }, { 0 }, "inner_Dense_0/bias is absent" },
+        { "mttt-linear", { 0 }, { .no_inner_bias = true }, "1 weights more than the 11" },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ttt_ctx *c = open_ctx();

@@ -14,7 +14,8 @@ typedef struct {
     ttt_bundle file;
     ttt_mixer_desc d;
     ttt_params p;
-    ttt_tensor **w, *x, *cotangent;
+    ttt_weights w;
+    ttt_tensor *x, *cotangent;
     ttt_tensor *wrt[64];  // x and all parameters
     int n;
 } mixer_case;
@@ -84,7 +85,7 @@ static bool open_case(mixer_case *m, const char *name, const char *isa) {
     if (good) good = take(m, m->wrt[m->n++] = m->x = ttt_zeros_kept(m->c, m->cotangent->shape), "x", "");
     for (int i = 0; i < m->p.n && good; i++) {
         const char *parameter = m->p.item[i].name;
-        good = take(m, m->wrt[m->n++] = m->p.item[i].value, "param/", parameter) && tensor(m, "grad/", parameter);
+        good = take(m, m->wrt[m->n++] = m->p.value[i], "param/", parameter) && tensor(m, "grad/", parameter);
     }
     if (!good) printf("  %s: not the case of this layer %s\n", name, ttt_error(m->c));
     CHECK(good);
@@ -238,8 +239,8 @@ static void refuses(const char *mixer, int64_t N, ttt_mixer_desc d, const char *
     d.mixer = ttt_mixer_find(mixer);
     if (!d.dim) d.dim = 8;
     if (!d.heads) d.heads = 2;
-    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "");
-    if (w) ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, N, d.dim)), NULL);
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    if (ttt_ok(c)) ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, N, d.dim)), NULL);
     char dotted[40];
     snprintf(dotted, sizeof dotted, ".%s", field);
     bool named = !ttt_ok(c) && strstr(ttt_error(c), dotted) && strstr(ttt_error(c), mixer);

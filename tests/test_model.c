@@ -21,7 +21,7 @@ static void *counted(void *p) {
 typedef struct {
     ttt_ctx *c;
     ttt_params p;
-    ttt_vit *vit;
+    ttt_vit_desc vit;
     ttt_optimizer *opt;
 } model;
 
@@ -36,11 +36,12 @@ static ttt_vit_desc with_mixer(const char *name) {
 
 static model make_model(ttt_vit_desc d, ttt_optimizer_desc o, int threads) {
     model m = { .c = ttt_open(&(ttt_desc){ .seed = 3, .threads = threads }) };
-    m.vit = ttt_vit_new(m.c, &d, &m.p);
+    m.vit = d;
+    ttt_vit_new(m.c, &d, &m.p, "");
     ttt_params *kept = ttt_alloc(m.c, sizeof *kept, true);
     *kept = m.p;
     if (!o.lr) o.lr = (ttt_real)0.01;
-    m.opt = ttt_optimizer_new(m.c, kept, &o);
+    m.opt = ttt_optimizer_new(m.c, &o, kept);
     return m;
 }
 
@@ -57,7 +58,7 @@ static ttt_tensor *targets(ttt_ctx *c, int64_t B) {
 }
 static double step(model *m, int64_t B, uint64_t seed) {
     ttt_mark mark = ttt_mark_get(m->c);
-    ttt_tensor *loss = ttt_cross_entropy(m->c, ttt_vit_forward(m->c, m->vit, images(m->c, B, seed), NULL), targets(m->c, B));
+    ttt_tensor *loss = ttt_cross_entropy(m->c, ttt_vit_forward(m->c, &m->vit, ttt_params_weights(&m->p), images(m->c, B, seed), NULL), targets(m->c, B));
     double value = (double)ttt_item(loss);
     ttt_optimizer_step(m->c, m->opt, loss);
     ttt_mark_release(m->c, mark);
@@ -68,8 +69,8 @@ static double step(model *m, int64_t B, uint64_t seed) {
 static uint64_t bits_of(const model *m) {
     uint64_t h = 14695981039346656037u;
     for (int i = 0; i < m->p.n; i++)
-        for (size_t j = 0; j < (size_t)m->p.item[i].value->size * sizeof(ttt_real); j++)
-            h = (h ^ ((const unsigned char *)m->p.item[i].value->data)[j]) * 1099511628211u;
+        for (size_t j = 0; j < (size_t)m->p.value[i]->size * sizeof(ttt_real); j++)
+            h = (h ^ ((const unsigned char *)m->p.value[i]->data)[j]) * 1099511628211u;
     return h;
 }
 
@@ -137,12 +138,12 @@ static void mixup_blends_with_the_neighbor(void) {
 static void vit_has_shapes_names_and_counts(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
-        ttt_tensor *y = ttt_vit_forward(m.c, m.vit, images(m.c, 3, 1), NULL);
+        ttt_tensor *y = ttt_vit_forward(m.c, &m.vit, ttt_params_weights(&m.p), images(m.c, 3, 1), NULL);
         CHECK(ttt_ok(m.c) && y->shape.rank == 2 && y->shape.dim[0] == 3 && y->shape.dim[1] == 5);
         for (int64_t j = 0; j < y->size; j++) CHECK(y->data[j] == 0);  // the head starts at zero
         CHECK(ttt_params_find(&m.p, "Transformer/encoderblock_1/MlpBlock_0/Dense_1/kernel") != NULL);
         CHECK(ttt_params_find(&m.p, "pos_embedding") == NULL && ttt_params_find(&m.p, "head/bias") != NULL);
-        CHECK(ttt_vit_flops(m.vit) > 0);
+        CHECK(ttt_vit_flops(&m.vit) > 0);
         ttt_close(m.c);
     }
 }
@@ -161,7 +162,7 @@ static void inner_losses_of_every_layer_are_reported(void) {
     d.mixer.inner_steps = 2;
     model m = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
     ttt_vit_call call = { .want_losses = true };
-    ttt_vit_forward(m.c, m.vit, images(m.c, 3, 1), &call);
+    ttt_vit_forward(m.c, &m.vit, ttt_params_weights(&m.p), images(m.c, 3, 1), &call);
     CHECK(ttt_ok(m.c));
     for (int i = 0; i < 2; i++) CHECK(call.losses[i] && call.losses[i]->size == 3 && call.losses[i]->data[2] < call.losses[i]->data[0]);
     ttt_close(m.c);
@@ -171,7 +172,7 @@ static ttt_tensor *vit_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user
     model *m = user;
     (void)x;
     (void)n;
-    return ttt_cross_entropy(c, ttt_vit_forward(c, m->vit, images(c, 2, 4), NULL), targets(c, 2));
+    return ttt_cross_entropy(c, ttt_vit_forward(c, &m->vit, ttt_params_weights(&m->p), images(c, 2, 4), NULL), targets(c, 2));
 }
 static void gradients_of_the_whole_model(void) {
     if (!DOUBLE) SKIP("needs the double build");
@@ -182,7 +183,7 @@ static void gradients_of_the_whole_model(void) {
         for (int64_t j = 0; j < head->size; j++) head->data[j] = (ttt_real)(0.3 * ttt_rng_normal(&r));
         int n = m.p.n < 64 ? m.p.n : 64;
         ttt_tensor *wrt[64];
-        for (int j = 0; j < n; j++) wrt[j] = m.p.item[j].value;
+        for (int j = 0; j < n; j++) wrt[j] = m.p.value[j];
         for (int order = 1; order <= 2; order++) {
             double e = ttt_check_gradient(m.c, vit_value, wrt, n, &m, order, 1e-5);  // elu'' jumps: keep close
             if (!(e < 1e-6)) printf("  %s order %d: %.2e %s\n", ttt_mixer_at(i)->name, order, e, ttt_error(m.c));
@@ -205,13 +206,13 @@ static void wrong_models_name_the_field(void) {
         ttt_params p = { 0 };
         ttt_vit_desc d = wrong[i].d;
         d.mixer.mixer = ttt_mixer_find("mttt-linear");
-        CHECK(ttt_vit_new(c, &d, &p) == NULL);
+        CHECK(ttt_vit_new(c, &d, &p, "").n == 0);
         if (!strstr(ttt_error(c), wrong[i].word)) printf("  got: %s\n", ttt_error(c));
         CHECK(strstr(ttt_error(c), wrong[i].word) != NULL);
         ttt_close(c);
     }
     model m = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
-    ttt_vit_forward(m.c, m.vit, ttt_zeros(m.c, TTT_SHAPE(2, 9, 9, 2)), NULL);
+    ttt_vit_forward(m.c, &m.vit, ttt_params_weights(&m.p), ttt_zeros(m.c, TTT_SHAPE(2, 9, 9, 2)), NULL);
     CHECK(ttt_status(m.c) == TTT_ERR_SHAPE && strstr(ttt_error(m.c), "(2,9,9,2)"));
     ttt_close(m.c);
 }
@@ -229,11 +230,11 @@ static void updates_equal_their_formulas(void) {
     for (int rule = 0; rule <= TTT_RULE_MTTT; rule++) {
         ttt_ctx *c = ttt_open(NULL);
         ttt_params p = { 0 };
-        ttt_tensor **w = ttt_dense_new(c, &p, "dense", 3, 2, TTT_INIT_XAVIER);
+        ttt_weights w = ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense");
         ttt_optimizer_desc d = { .rule = (ttt_rule)rule, .lr = (ttt_real)0.1, .weight_decay = (ttt_real)0.3, .momentum = (ttt_real)0.8, .clip = 1, .warmup = 2, .total = 9 };
-        ttt_optimizer *o = ttt_optimizer_new(c, &p, &d);
+        ttt_optimizer *o = ttt_optimizer_new(c, &d, &p);
         double v[8], m1[8] = { 0 }, m2[8] = { 0 };
-        for (int i = 0; i < 8; i++) v[i] = (double)(i < 6 ? w[0]->data[i] : w[1]->data[i - 6]);
+        for (int i = 0; i < 8; i++) v[i] = (double)(i < 6 ? w.at[0]->data[i] : w.at[1]->data[i - 6]);
         for (int k = 0; k < 3; k++) {
             ttt_real x[3] = { 1, (ttt_real)-0.5, (ttt_real)(k + 1) };
             ttt_tensor *y = ttt_dense(c, w, ttt_from(c, TTT_SHAPE(1, 3), x));
@@ -257,8 +258,8 @@ static void updates_equal_their_formulas(void) {
                 double decay = rule == TTT_RULE_ADAMW ? 0.1 * wd : rule == TTT_RULE_MTTT ? wd : 0;
                 v[i] -= s * (0.1 * u + decay * v[i]);
             }
-            CHECK_CLOSE(w[0]->data, v, 6, 1e-4, 1e-5);
-            CHECK_CLOSE(w[1]->data, v + 6, 2, 1e-4, 1e-5);
+            CHECK_CLOSE(w.at[0]->data, v, 6, 1e-4, 1e-5);
+            CHECK_CLOSE(w.at[1]->data, v + 6, 2, 1e-4, 1e-5);
         }
         ttt_close(c);
     }
@@ -273,7 +274,7 @@ static void accumulated_gradients_are_the_mean(void) {
         step(&two, 4, 9);
     }
     CHECK(one.opt->updates == 3 && two.opt->updates == 3);
-    for (int i = 0; i < one.p.n; i++) CHECK(ttt_max_abs_diff(one.p.item[i].value, two.p.item[i].value) < 1e-5);
+    for (int i = 0; i < one.p.n; i++) CHECK(ttt_max_abs_diff(one.p.value[i], two.p.value[i]) < 1e-5);
     ttt_close(one.c);
     ttt_close(two.c);
 }
@@ -342,7 +343,7 @@ static void recomputed_blocks_give_the_same_bits(void) {
             CHECK(ttt_ok(m[again].c));
         }
         for (int p = 0; p < m[0].p.n; p++)
-            CHECK(memcmp(m[0].p.item[p].value->data, m[1].p.item[p].value->data, (size_t)m[0].p.item[p].value->size * sizeof(ttt_real)) == 0);
+            CHECK(memcmp(m[0].p.value[p]->data, m[1].p.value[p]->data, (size_t)m[0].p.value[p]->size * sizeof(ttt_real)) == 0);
         CHECK(peak[1] < peak[0]);
         ttt_close(m[0].c);
         ttt_close(m[1].c);
