@@ -93,9 +93,8 @@ static ttt_tensor *loop_by_hand(ttt_ctx *c, sequences s, ttt_tensor *W0, ttt_ten
 // The same in words: which learner, what it sees and is to say, what counts as bad, how many steps.
 static ttt_tensor *loop_by_library(ttt_ctx *c, sequences s, ttt_tensor *W0, ttt_tensor *rates, ttt_tensor **losses) {
     ttt_inner in = { .learner = &ttt_learner_linear, .train = s.k, .label = s.v, .loss = half_squares, .steps = T, .learned_rates = rates };
-    ttt_tensor *w0[2] = { W0, NULL }, *w[2] = { NULL, NULL };  // a matrix and no bias
-    ttt_inner_loop(c, &in, w0, w, losses);
-    return w[0];
+    ttt_weights w0 = { &W0, 1 }, w = ttt_inner_loop(c, &in, w0, losses);  // a matrix and no bias
+    return ttt_ok(c) ? w.at[0] : W0;
 }
 
 // How wrong are W's answers to the queries? The mean over sequences: what the outer loop lowers.
@@ -116,7 +115,7 @@ int main(void) {
     static const ttt_param_row rows[] = { { "W0", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, 0 },
                                           { "rates", "T", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = { .of = { ['H'] = 1, ['h'] = WIDTH, ['T'] = T } };
-    ttt_tensor **outer = ttt_params_add(c, &p, "loop", rows, 2, 0, &sizes);  // W0 and the rates
+    ttt_tensor *const *outer = ttt_params_add(c, rows, 2, 0, &sizes, &p, "loop").at;  // W0 and the rates
     ttt_tensor *common = ttt_scale(c, ttt_randn(c, TTT_SHAPE(WIDTH, WIDTH)), 0.5);
     if (!outer) return 1;
     for (int t = 0; t < T; t++) outer[1]->data[t] = 0.2;

@@ -81,14 +81,15 @@ static ttt_tensor *head_by_hand(ttt_ctx *c, const ttt_params *p, int64_t head, t
     ttt_tensor *k = ttt_affine(c, x, of_head(c, p, "layer/phi/kernel", head), of_head(c, p, "layer/phi/bias", head));  // (N,h)
     ttt_tensor *q = ttt_affine(c, x, of_head(c, p, "layer/psi/kernel", head), of_head(c, p, "layer/psi/bias", head));  // (N,h)
     ttt_tensor *g = of_head(c, p, "layer/g/kernel", head), *g_bias = ttt_params_find(p, "layer/g_bias");
-    ttt_tensor *scale = of_head(c, p, "layer/decoder_LN/scale", head), *bias = of_head(c, p, "layer/decoder_LN/bias", head);
+    ttt_tensor *scale_bias[2] = { of_head(c, p, "layer/decoder_LN/scale", head), of_head(c, p, "layer/decoder_LN/bias", head) };
+    ttt_weights norm = { scale_bias, 2 };
 
     ttt_tensor *W0 = of_head(c, p, "layer/inner_Dense_0/kernel", head);
     ttt_tensor *W[2] = { W0, of_head(c, p, "layer/inner_Dense_0/bias", head) }, *slope[2];  // W is born
     printf("    loss");
     for (int t = 0; t <= T; t++) {
         ttt_tensor *e = ttt_affine(c, k, W[0], W[1]);                                      // f_W(k), (N,h)
-        ttt_tensor *r = ttt_layer_norm_with(c, scale, bias, ttt_affine(c, e, g, g_bias));  // (N,D)
+        ttt_tensor *r = ttt_layer_norm(c, norm, ttt_affine(c, e, g, g_bias));   // (N,D)
         ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, x), H / 2.);                         // H/2 mean (r - x)^2
         losses[t] += ttt_item(loss) / B;
         printf("%s %.3f", t ? " ->" : "", ttt_item(loss));
@@ -116,7 +117,7 @@ static ttt_tensor *layer_by_hand(ttt_ctx *c, const ttt_params *p, ttt_tensor *x,
 
 // ---- who sees whom -------------------------------------------------------------------------------
 // How much the output for token 0 of sequence 0 changes if token n of sequence b becomes another.
-static double influence(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, int b, int n) {
+static double influence(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, int b, int n) {
     ttt_tensor *other = ttt_from(c, x->shape, x->data);
     for (int i = 0; i < D; i++) other->data[(b * N + n) * D + i] = 1 - x->data[(b * N + n) * D + i];
     ttt_tensor *change = ttt_sub(c, ttt_mixer_forward(c, d, w, other, NULL), ttt_mixer_forward(c, d, w, x, NULL));
@@ -130,14 +131,14 @@ int main(void) {
     if (!c) return 1;
     ttt_params p = { 0 };
     ttt_mixer_desc d = { .mixer = ttt_mixer_find("mttt-linear"), .dim = D, .heads = H, .inner_steps = T, .inner_lr = rate };
-    ttt_tensor **w = ttt_mixer_new(c, &d, &p, "layer"), *x = ttt_randn(c, TTT_SHAPE(B, N, D));
-    ttt_tensor *losses, *wrt[32], *hand_g[32], *g[32];
-    if (!w) return puts(ttt_error(c)), 1;
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "layer");
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, D)), *losses, *wrt[32], *hand_g[32], *g[32];
+    if (!ttt_ok(c)) return puts(ttt_error(c)), 1;
     puts("Outer parameters of the layer:");
     for (int i = 0; i < p.n; i++) {
         ttt_text shape;
-        printf("    %-27s %s\n", p.item[i].name, ttt_shape_text(p.item[i].value->shape, shape));
-        wrt[i] = p.item[i].value;  // many are born as 0 or 1, which would hide mistakes:
+        printf("    %-27s %s\n", p.item[i].name, ttt_shape_text(p.value[i]->shape, shape));
+        wrt[i] = p.value[i];  // many are born as 0 or 1, which would hide mistakes:
         for (int64_t j = 0; j < wrt[i]->size; j++) wrt[i]->data[j] += 0.1 * ttt_rng_normal(ttt_ctx_rng(c));
     }
     puts("The lives of the inner weights:");

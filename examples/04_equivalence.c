@@ -115,16 +115,16 @@ static void on_a_blackboard(ttt_ctx *c) {
 // ---- at full size --------------------------------------------------------------------------------
 // The layer of a description, with biases that are not zero. Where layers have the same parameters, these
 // have the same numbers: they depend on the seed and the parameter's name.
-static ttt_tensor **make(ttt_ctx *c, ttt_mixer_desc *d) {
+static ttt_weights make(ttt_ctx *c, ttt_mixer_desc *d) {
     ttt_params p = { 0 };
     d->mixer = ttt_mixer_find("mttt-linear");
     d->dim = D;
     d->heads = H;
     d->inner_lr = eta;
     d->no_fused = true;  // step by step on the tape, as in the definition
-    ttt_tensor **w = ttt_mixer_new(c, d, &p, "layer");
-    for (int i = 1; w && i < 8; i += 2)  // biases of phi, psi, g, h
-        for (int64_t j = 0; j < w[i]->size; j++) w[i]->data[j] = (ttt_real)(0.1 * sin((double)(i + j)));
+    ttt_weights w = ttt_mixer_new(c, d, &p, "layer");
+    for (int i = 1; ttt_ok(c) && i < 8; i += 2)  // biases of phi, psi, g, h
+        for (int64_t j = 0; j < w.at[i]->size; j++) w.at[i]->data[j] = (ttt_real)(0.1 * sin((double)(i + j)));
     return w;
 }
 
@@ -157,11 +157,13 @@ int main(void) {
     ttt_mixer_desc d = { .zero_w0 = true, .no_inner_bias = true, .no_decoder_norm = true };
     ttt_mixer_desc da = { .mixer = ttt_mixer_find("linear-attention"), .dim = D, .heads = H, .no_fused = true,
                           .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT };
-    ttt_tensor **w = make(c, &d), *a[8], *wrt[9], *gm[9], *ga[9], *x = ttt_randn(c, TTT_SHAPE(1, N, D)), *some = ttt_randn(c, x->shape);
-    if (!w) return puts(ttt_error(c)), 1;
-    as_attention(c, w, a);
-    ttt_tensor *learned = ttt_mixer_forward(c, &d, w, x, NULL), *attended = ttt_mixer_forward(c, &da, a, x, NULL);
-    for (int i = 0; i < 8; i++) wrt[i] = w[i];
+    ttt_weights w = make(c, &d);
+    ttt_tensor *a[8], *wrt[9], *gm[9], *ga[9], *x = ttt_randn(c, TTT_SHAPE(1, N, D)), *some = ttt_randn(c, x->shape);
+    if (!ttt_ok(c)) return puts(ttt_error(c)), 1;
+    as_attention(c, w.at, a);
+    ttt_weights wa = { a, 8 };
+    ttt_tensor *learned = ttt_mixer_forward(c, &d, w, x, NULL), *attended = ttt_mixer_forward(c, &da, wa, x, NULL);
+    for (int i = 0; i < 8; i++) wrt[i] = w.at[i];
     wrt[8] = x;
     ttt_grad(c, ttt_sum(c, ttt_mul(c, some, learned)), wrt, 9, gm, TTT_GRAD_FIRST_ORDER);   // through the inner step
     ttt_grad(c, ttt_sum(c, ttt_mul(c, some, attended)), wrt, 9, ga, TTT_GRAD_FIRST_ORDER);  // through the map of the parameters
@@ -185,8 +187,8 @@ int main(void) {
     more[2].no_decoder_norm = false;
     more[3].no_inner_bias = false;
     for (int i = 0; i < 4; i++) {
-        ttt_tensor **v = make(c, &more[i]);
-        double difference = v ? apart(ttt_mixer_forward(c, &more[i], v, x, NULL), attended) : (double)NAN;
+        ttt_weights v = make(c, &more[i]);
+        double difference = ttt_ok(c) ? apart(ttt_mixer_forward(c, &more[i], v, x, NULL), attended) : (double)NAN;
         printf("    %-34s%.3f\n", what[i], difference);
         good += difference > 1e-2;
     }

@@ -54,7 +54,7 @@ typedef struct {
     const char *name;
     ttt_mixer_desc d;
     ttt_params p;
-    ttt_tensor **w;
+    ttt_weights w;
 } layer;
 
 // Returns the mean squared error of the last steps; without a layer, the noise's, it would be 1.
@@ -69,7 +69,7 @@ static double train(ttt_ctx *c, layer *l) {
     o.lr = (ttt_real)0.01;
     o.warmup = 20;
     o.total = STEPS;
-    ttt_optimizer *opt = l->w ? ttt_optimizer_new(c, &l->p, &o) : NULL;
+    ttt_optimizer *opt = ttt_optimizer_new(c, &o, &l->p);
     double sum = 0;
     for (int step = 0; ttt_ok(c) && step < STEPS; step++) {
         ttt_mark m = ttt_mark_get(c);

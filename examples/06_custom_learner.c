@@ -64,10 +64,11 @@ static const ttt_param_row weights[] = {
     { "value", "H h 2h", TTT_INIT_XAVIER, "h", "2h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
     { "out", "H 2h h", TTT_INIT_XAVIER, "2h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
 };
-static ttt_tensor *predict(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt_matmul(c, ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w[0])), ttt_matmul(c, x, w[1])), w[2]);
+static ttt_tensor *predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc;  // nothing more is to be known of this learner
+    return ttt_matmul(c, ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, w.at[0])), ttt_matmul(c, x, w.at[1])), w.at[2]);
 }
-static const ttt_learner swiglu = { "swiglu", weights, 3, predict, 6, NULL };  // 6 h^2 multiply-adds a token
+static const ttt_learner swiglu = { .name = "swiglu", .rows = weights, .n_rows = 3, .predict = predict, .flops = 6 };  // 6 h^2 multiply-adds a token
 
 // ---- the task ------------------------------------------------------------------------------------
 // tokens (B,N,4): a, b or 0, whether b is shown. wanted (B,N,1): b. hidden (B,N,1): 1 where it counts.
@@ -96,15 +97,15 @@ static saddles draw(ttt_ctx *c) {
 typedef struct {
     ttt_params p;
     ttt_mixer_desc d;
-    ttt_tensor **embed, **mix, **read;
+    ttt_weights embed, mix, read;
     saddles data;
 } net;
 
 static net make(ttt_ctx *c, const ttt_mixer *mixer) {
     net m = { .d = { .mixer = mixer, .dim = D, .heads = H, .inner_steps = T, .inner_lr = 1 } };
-    m.embed = ttt_dense_new(c, &m.p, "embed", 4, D, TTT_INIT_XAVIER);
+    m.embed = ttt_dense_new(c, 4, D, TTT_INIT_XAVIER, &m.p, "embed");
     m.mix = ttt_mixer_new(c, &m.d, &m.p, "mix");
-    m.read = ttt_dense_new(c, &m.p, "read", D, 1, TTT_INIT_XAVIER);
+    m.read = ttt_dense_new(c, D, 1, TTT_INIT_XAVIER, &m.p, "read");
     if (!ttt_ok(c)) claim(false, ttt_error(c));
     return m;
 }
@@ -123,7 +124,7 @@ static ttt_tensor *loss_for_check(ttt_ctx *c, ttt_tensor *const *x, int n, void 
 }
 
 static void train(ttt_ctx *c, net *m) {
-    ttt_optimizer *opt = ttt_optimizer_new(c, &m->p, &(ttt_optimizer_desc){ .lr = (ttt_real)0.01, .clip = 1, .warmup = 20, .total = STEPS });
+    ttt_optimizer *opt = ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = (ttt_real)0.01, .clip = 1, .warmup = 20, .total = STEPS }, &m->p);
     for (int step = 0; step < STEPS; step++) {
         ttt_mark mark = ttt_mark_get(c);
         m->data = draw(c);
@@ -144,14 +145,13 @@ int main(void) {
         if (!c) return 1;
         net m = make(c, mixers[k]);
         if (mixers[k] == &mine) {
-            ttt_tensor *all[64];
             puts("What the network has to train; the last three of the layer are the learner's start:");
             for (int i = 0; i < m.p.n; i++) {
                 ttt_text shape;
-                printf("    %-23s%s\n", m.p.item[i].name, ttt_shape_text((all[i] = m.p.item[i].value)->shape, shape));
+                printf("    %-23s%s\n", m.p.item[i].name, ttt_shape_text(m.p.value[i]->shape, shape));
             }
             m.data = draw(c);
-            double off = ttt_check_gradient(c, loss_for_check, all, m.p.n, &m, 1, 2e-4);
+            double off = ttt_check_gradient(c, loss_for_check, m.p.value, m.p.n, &m, 1, 2e-4);
             printf("The derivative of the loss in all of these differs from a difference (in floats) by %.0e of its size.\n", off);
             claim(off < 3e-2, "outer gradients pass through the steps of a learner that the library does not know");
         }

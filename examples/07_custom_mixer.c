@@ -80,9 +80,9 @@ static ttt_tensor *draw(ttt_ctx *c, ttt_tensor **labels) {
 }
 
 // ---- what one wants to know of a new mixer -------------------------------------------------------
-static ttt_tensor *some_loss(ttt_ctx *c, ttt_tensor *const *x, int n, void *d) {  // of tokens x[0], parameters x[1] ..
-    (void)n;
-    return ttt_mean(c, ttt_square(c, ttt_mixer_forward(c, (const ttt_mixer_desc *)d, x + 1, x[0], NULL)));
+static ttt_tensor *some_loss(ttt_ctx *c, ttt_tensor *const *x, int n, void *d) {  // of tokens x[0], weights x[1] ..
+    ttt_weights w = { x + 1, n - 1 };
+    return ttt_mean(c, ttt_square(c, ttt_mixer_forward(c, (const ttt_mixer_desc *)d, w, x[0], NULL)));
 }
 
 static void look_at(const ttt_mixer *mixer) {
@@ -90,9 +90,10 @@ static void look_at(const ttt_mixer *mixer) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 1 });
     ttt_params p = { 0 };
     ttt_mixer_desc d = { .mixer = mixer, .dim = D, .heads = 1 };
-    ttt_tensor **w = c ? ttt_mixer_new(c, &d, &p, "layer") : NULL;
-    if (!w) claim(false, ttt_error(c));
-    ttt_tensor *all[] = { ttt_randn(c, TTT_SHAPE(1, N, D)), w[MIX], w[KERNEL], w[BIAS] };
+    if (!c) claim(false, "there is memory");
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "layer");
+    if (!ttt_ok(c)) claim(false, ttt_error(c));
+    ttt_tensor *all[] = { ttt_randn(c, TTT_SHAPE(1, N, D)), w.at[MIX], w.at[KERNEL], w.at[BIAS] };
     double first = ttt_check_gradient(c, some_loss, all, 4, &d, 1, 1e-2);
     double second = ttt_check_gradient(c, some_loss, all, 4, &d, 2, 1e-2);
     printf("Its derivatives differ from differences (in floats) by %.0e of their size, its second derivatives by %.0e.\n", first, second);
@@ -122,19 +123,20 @@ static double accuracy(const ttt_mixer *mixer, double *flops) {
     ttt_params p = { 0 };
     ttt_vit_desc d = { .image = SIDE, .channels = 1, .patch = PATCH, .width = 16, .depth = 1, .classes = 2 };
     d.mixer = (ttt_mixer_desc){ .mixer = mixer, .heads = 1, .inner_lr = 1 };  // .dim is set from .width
-    ttt_vit *vit = c ? ttt_vit_new(c, &d, &p) : NULL;
-    ttt_optimizer *opt = vit ? ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .lr = (ttt_real)0.003 }) : NULL;
-    if (!opt) claim(false, ttt_error(c));
+    if (!c) claim(false, "there is memory");
+    ttt_weights w = ttt_vit_new(c, &d, &p, "");
+    ttt_optimizer *opt = ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = (ttt_real)0.003 }, &p);
+    if (!ttt_ok(c)) claim(false, ttt_error(c));
     int64_t right = 0;
     for (int step = 0; step < STEPS + TESTS; step++) {
         ttt_mark m = ttt_mark_get(c);
-        ttt_tensor *labels, *images = draw(c, &labels), *logits = ttt_vit_forward(c, vit, images, NULL);
+        ttt_tensor *labels, *images = draw(c, &labels), *logits = ttt_vit_forward(c, &d, w, images, NULL);
         if (step < STEPS) ttt_optimizer_step(c, opt, ttt_cross_entropy(c, logits, ttt_one_hot(c, labels, 2)));
         else right += ttt_count_correct(logits, labels);
         if (!ttt_ok(c)) claim(false, ttt_error(c));
         ttt_mark_release(c, m);
     }
-    *flops = ttt_vit_flops(vit);
+    *flops = ttt_vit_flops(&d);
     printf("    %-16s %5.1f %%   %6.0f\n", mixer->name, 100. * (double)right / (TESTS * B), *flops);
     ttt_close(c);
     return (double)right / (TESTS * B);
