@@ -2,7 +2,7 @@
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
-        #include "ttt_model.h"          // includes ttt_layers.h and ttt_tensor.h, which lie beside it
+        #include "ttt_model.h"          // includes ttt_layers.h, ttt_data.h and ttt_tensor.h beside it
     and compile with  cc -O2 file.c -lm .  Everywhere else just include it.
 
     AN EXAMPLE: one training step of a vision transformer whose token mixers are MLPs that learn
@@ -32,6 +32,7 @@
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
 
+#include "ttt_data.h"
 #include "ttt_layers.h"
 
 #ifdef __cplusplus
@@ -49,9 +50,10 @@ TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
 // the largest. A row with NaN counts as wrong.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
-// Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
-// a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
-TTT_API void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target);
+// Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; *x (B,...) becomes a
+// new tensor a x + (1 - a) x rolled by one along B, and *target likewise. They are data, and new leaves:
+// no gradient passes. p = 0 leaves the two as they are.                             [Zhang 2018]
+TTT_API void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target);
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
 // patches -> + positions, behind the global tokens if there are any -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
@@ -184,6 +186,15 @@ TTT_API ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *
 #ifndef TTT_MODEL_IMPLEMENTED
 #define TTT_MODEL_IMPLEMENTED
 
+#ifndef TTT_DATA_IMPLEMENTATION
+#define TTT_DATA_IMPLEMENTATION  // a header's macro implies those of the headers below it
+#endif
+#ifndef TTT_LAYERS_IMPLEMENTATION
+#define TTT_LAYERS_IMPLEMENTATION
+#endif
+#include "ttt_data.h"
+#include "ttt_layers.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -251,25 +262,21 @@ static double ttt__beta(ttt_rng *r, double p) {
     }
 }
 
-// t (B,...) = a t + (1 - a) t rolled by one along B
-static void ttt__blend_rolled(ttt_tensor *t, ttt_real a) {
-    int64_t B = t->shape.dim[0], n = B ? t->size / B : 0;
-    for (int64_t j = 0; j < n; j++) {
-        ttt_real last = t->data[(B - 1) * n + j];
-        for (int64_t b = 0; b < B; b++) {
-            ttt_real own = t->data[b * n + j];
-            t->data[b * n + j] = a * own + (1 - a) * last;
-            last = own;
-        }
-    }
+// a t + (1 - a) t rolled by one along B, t (B,...)
+static ttt_tensor *ttt__blend_rolled(ttt_ctx *c, const ttt_tensor *t, ttt_real a) {
+    ttt_tensor *y = ttt_new(c, t->shape);
+    int64_t B = t->shape.dim[0], n = t->size / B;
+    for (int64_t i = 0; i < y->size; i++)
+        y->data[i] = a * t->data[i] + (1 - a) * t->data[i < n ? i + (B - 1) * n : i - n];
+    return y;
 }
 
-void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target) {
-    if (p <= 0 || x->size == 0) return;
+void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target) {
+    if (p <= 0 || !ttt_ok(c) || (*x)->size == 0) return;
     double a = ttt__beta(r, p);
     a = a > 0.5 ? a : 1 - a;
-    ttt__blend_rolled(x, (ttt_real)a);
-    ttt__blend_rolled(target, (ttt_real)a);
+    *x = ttt__blend_rolled(c, *x, (ttt_real)a);
+    *target = ttt__blend_rolled(c, *target, (ttt_real)a);
 }
 
 // ---- [2] VIT -------------------------------------------------------------------------------------

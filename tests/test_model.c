@@ -45,7 +45,7 @@ static model make_model(ttt_vit_desc d, ttt_optimizer_desc o, int threads) {
 }
 
 static ttt_tensor *images(ttt_ctx *c, int64_t B, uint64_t seed) {
-    ttt_rng r = { seed, 0 };
+    ttt_rng r = ttt_rng_at(seed, 0, 0, 0);
     ttt_tensor *x = ttt_new(c, TTT_SHAPE(B, 8, 8, 2));
     for (int64_t i = 0; i < x->size; i++) x->data[i] = (ttt_real)ttt_rng_normal(&r);
     return x;
@@ -114,13 +114,15 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
 
 static void mixup_blends_with_the_neighbor(void) {
     ttt_ctx *c = ttt_open(NULL);
-    ttt_rng r = { 5, 0 };
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
     double mean = 0, least = 1;
     for (int k = 0; k < 2000; k++) {
         ttt_mark m = ttt_mark_get(c);
         ttt_real v[3] = { 1, 10, 100 };
         ttt_tensor *x = ttt_from(c, TTT_SHAPE(3, 1), v), *y = ttt_from(c, TTT_SHAPE(3, 1), v);
-        ttt_mixup(&r, 0.2, x, y);
+        ttt_tensor *plain = x;
+        ttt_mixup(c, &r, 0.2, &x, &y);
+        CHECK(plain->data[0] == 1 && plain->data[1] == 10 && plain->data[2] == 100);  // as it was
         double a = ((double)x->data[1] - 1) / 9;  // 10 a + 1 (1 - a)
         mean += a / 2000;
         least = fmin(least, a);
@@ -177,7 +179,7 @@ static void gradients_of_the_whole_model(void) {
     if (!DOUBLE) SKIP("needs the double build");
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
-        ttt_rng r = { 8, 0 };
+        ttt_rng r = ttt_rng_at(8, 0, 0, 0);
         ttt_tensor *head = ttt_params_find(&m.p, "head/kernel");
         for (int64_t j = 0; j < head->size; j++) head->data[j] = (ttt_real)(0.3 * ttt_rng_normal(&r));
         int n = m.p.n < 64 ? m.p.n : 64;

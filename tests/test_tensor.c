@@ -2346,13 +2346,13 @@ static void philox_known_answers(void) {
         ttt__philox(known[i].key, ctr);
         CHECK(memcmp(ctr, known[i].out, sizeof ctr) == 0);
     }
-    ttt_rng r = { 0, 0 };  // the stream is the blocks in order
+    ttt_rng r = ttt_rng_at(0, 0, 0, 0);  // the stream is the blocks in order
     for (int i = 0; i < 4; i++) CHECK(ttt_rng_u32(&r) == known[0].out[i]);
 }
 
 static void random_numbers_have_their_moments(void) {
     enum { N = 200000 };
-    ttt_rng r = { 5, 0 };
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
     double u[5] = { 0 }, z[5] = { 0 };
     int below[7] = { 0 };
     for (int i = 0; i < N; i++) {
@@ -2375,12 +2375,12 @@ static void random_numbers_have_their_moments(void) {
 // Streams folded from one, from neighboring data or seeds, and from each other do not resemble each other.
 static void folded_streams_are_independent(void) {
     enum { N = 20000, S = 6 };
-    ttt_rng base = { 5, 0 }, s[S];
+    ttt_rng base = ttt_rng_at(5, 0, 0, 0), s[S];
     s[0] = base;
     s[1] = ttt_rng_fold(base, 0);
     s[2] = ttt_rng_fold(base, 1);
     s[3] = ttt_rng_fold(base, (uint64_t)1 << 32);
-    s[4] = ttt_rng_fold((ttt_rng){ 6, 0 }, 0);
+    s[4] = ttt_rng_fold(ttt_rng_at(6, 0, 0, 0), 0);
     s[5] = ttt_rng_fold(s[1], 0);
     double correlation[S][S] = { { 0 } };
     for (int i = 0; i < N; i++) {
