@@ -2334,9 +2334,6 @@ ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_no
 #define TTT__STREAM_LABEL 0x80000003u    // 0, image / 10
 #define TTT__STREAM_IMAGE 0x80000004u    // 0, image
 
-// From here on a random number is made of one 32-bit number where ttt_rng_below takes two, and of
-// 24 bits where a float holds no more: the drawn set is fixed by these formulas.
-
 // floor(u32 n / 2^32): 0 .. n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
 static uint32_t ttt__below(ttt_rng *r, uint32_t n) {
     return (uint32_t)(((uint64_t)ttt_rng_u32(r) * n) >> 32);
@@ -2353,13 +2350,27 @@ static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
     }
 }
 
-// k / 2^24 with k = 0 .. 2^24 - 1: in [0,1), every value exact in float.
-static float ttt__draw_uniform(ttt_rng *r) { return (float)(ttt_rng_u32(r) >> 8) / 16777216.0f; }
+// A stream from its first number on, read in blocks: Philox makes four numbers at once, and an image
+// takes 1,600 of them. The three functions below are not those of ttt_tensor.h, and stay as they are:
+// the bytes of the drawn set are fixed.
+typedef struct ttt__draw_rng {
+    ttt_rng r;
+    uint32_t block[4];
+} ttt__draw_rng;
 
-// Mean 0, variance 1, as ttt_rng_normal, but from the other end of (0,1] and rounded to float.
-static float ttt__draw_normal(ttt_rng *r) {
-    double u = (ttt_rng_u32(r) + 1.0) / 4294967296.0;
-    double v = ttt_rng_u32(r) / 4294967296.0;
+static uint32_t ttt__draw_u32(ttt__draw_rng *d) {
+    if (d->r.next % 4 == 0) ttt__rng_block(&d->r, d->block);
+    return d->block[d->r.next++ % 4];
+}
+
+// k / 2^24 with k = 0 .. 2^24 - 1: in [0,1), every value exact in float.
+static float ttt__draw_uniform(ttt__draw_rng *d) {
+    return (float)(ttt__draw_u32(d) >> 8) / 16777216.0f;
+}
+
+// Mean 0, variance 1 (Box and Muller 1958); u is in (0,1], so that its logarithm is finite.
+static float ttt__draw_normal(ttt__draw_rng *d) {
+    double u = (ttt__draw_u32(d) + 1.0) / 4294967296.0, v = ttt__draw_u32(d) / 4294967296.0;
     return (float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586477 * v));
 }
 
@@ -2393,30 +2404,30 @@ typedef struct ttt__draw_pose {
 } ttt__draw_pose;
 
 // Uniform in [-most, most).
-static double ttt__draw_offset(ttt_rng *r, double most) {
-    return most * (2.0 * ttt__draw_uniform(r) - 1.0);
+static double ttt__draw_offset(ttt__draw_rng *d, double most) {
+    return most * (2.0 * ttt__draw_uniform(d) - 1.0);
 }
 
-static ttt__draw_pose ttt__draw_random_pose(ttt_rng *r) {
+static ttt__draw_pose ttt__draw_random_pose(ttt__draw_rng *d) {
     ttt__draw_pose pose;
-    double scale = (12.0 + 7.0 * ttt__draw_uniform(r)) / 9.0;  // 9 grid units are 12-19 px
-    double angle = ttt__draw_offset(r, 0.25), shear = ttt__draw_offset(r, 0.2);
+    double scale = (12.0 + 7.0 * ttt__draw_uniform(d)) / 9.0;  // 9 grid units are 12-19 px
+    double angle = ttt__draw_offset(d, 0.25), shear = ttt__draw_offset(d, 0.2);
     double c = scale * cos(angle), s = scale * sin(angle);
     pose.xx = c;  // rotation times shear times scale
     pose.xy = c * shear - s;
     pose.yx = s;
     pose.yy = s * shear + c;
-    pose.center.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(r, 3.5);
-    pose.center.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(r, 3.5);
+    pose.center.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(d, 3.5);
+    pose.center.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(d, 3.5);
     return pose;
 }
 
 // A jittered corner of a digit, in pixels.
 static ttt__draw_point ttt__draw_corner(const char *figures, const ttt__draw_pose *pose,
-                                        ttt_rng *r) {
+                                        ttt__draw_rng *d) {
     ttt__draw_point p;
-    double x = figures[0] - '0' - 3.0 + ttt__draw_offset(r, TTT__DRAW_JITTER);
-    double y = figures[1] - '0' - 4.5 + ttt__draw_offset(r, TTT__DRAW_JITTER);
+    double x = figures[0] - '0' - 3.0 + ttt__draw_offset(d, TTT__DRAW_JITTER);
+    double y = figures[1] - '0' - 4.5 + ttt__draw_offset(d, TTT__DRAW_JITTER);
     p.x = pose->center.x + pose->xx * x + pose->xy * y;
     p.y = pose->center.y + pose->yx * x + pose->yy * y;
     return p;
@@ -2453,23 +2464,23 @@ static void ttt__draw_stroke(double *ink, ttt__draw_point a, ttt__draw_point b) 
     }
 }
 
-static void ttt__draw_digit(double *ink, int digit, ttt_rng *r) {
-    ttt__draw_pose pose = ttt__draw_random_pose(r);
+static void ttt__draw_digit(double *ink, int digit, ttt__draw_rng *d) {
+    ttt__draw_pose pose = ttt__draw_random_pose(d);
     const char *p = ttt__draw_digits[digit];
-    ttt__draw_point from = ttt__draw_corner(p, &pose, r);
+    ttt__draw_point from = ttt__draw_corner(p, &pose, d);
     for (; p[2]; p += 3) {
-        ttt__draw_point to = ttt__draw_corner(p + 3, &pose, r);
+        ttt__draw_point to = ttt__draw_corner(p + 3, &pose, d);
         if (p[2] == '-') ttt__draw_stroke(ink, from, to);
         from = to;
     }
 }
 
-static void ttt__draw_stray(double *ink, ttt_rng *r) {
+static void ttt__draw_stray(double *ink, ttt__draw_rng *d) {
     ttt__draw_point a, b;
-    double angle = ttt__draw_offset(r, 3.14159265358979323846);
-    double length = 4.0 + 5.0 * ttt__draw_uniform(r);
-    a.x = TTT__DRAW_SIDE * (double)ttt__draw_uniform(r);
-    a.y = TTT__DRAW_SIDE * (double)ttt__draw_uniform(r);
+    double angle = ttt__draw_offset(d, 3.14159265358979323846);
+    double length = 4.0 + 5.0 * ttt__draw_uniform(d);
+    a.x = TTT__DRAW_SIDE * (double)ttt__draw_uniform(d);
+    a.y = TTT__DRAW_SIDE * (double)ttt__draw_uniform(d);
     b.x = a.x + length * cos(angle);
     b.y = a.y + length * sin(angle);
     ttt__draw_stroke(ink, a, b);
@@ -2485,11 +2496,11 @@ static int32_t ttt__draw_label(uint64_t seed, uint32_t i) {
 
 static void ttt__draw_image(uint64_t seed, uint32_t i, int32_t label, uint8_t *pixels) {
     double ink[TTT__DRAW_PIXELS] = { 0 };
-    ttt_rng r = ttt_rng_at(seed, TTT__STREAM_IMAGE, 0, i);
-    ttt__draw_digit(ink, label, &r);
-    ttt__draw_stray(ink, &r);
+    ttt__draw_rng d = { ttt_rng_at(seed, TTT__STREAM_IMAGE, 0, i), { 0, 0, 0, 0 } };
+    ttt__draw_digit(ink, label, &d);
+    ttt__draw_stray(ink, &d);
     for (int k = 0; k < TTT__DRAW_PIXELS; k++) {
-        double v = ttt__draw_clamp(ink[k] + 0.15 * ttt__draw_normal(&r), 0, 1);
+        double v = ttt__draw_clamp(ink[k] + 0.15 * ttt__draw_normal(&d), 0, 1);
         pixels[k] = (uint8_t)(v * 255 + 0.5);
     }
 }

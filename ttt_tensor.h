@@ -236,17 +236,17 @@ TTT_API void ttt_memory_reset(ttt_ctx *c);
 // n bytes, 64-byte aligned, as old as the tensors around them: from the step arena, or from keep.
 TTT_API void *ttt_alloc(ttt_ctx *c, size_t n, bool keep);
 
-// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: the i-th number of a stream is
-// a function of (seed, stream, i), equal on every platform. The state is the struct itself: save it,
-// restore it. Where a program needs one sequence only, { seed, 0, { 0, 0, 0 } } is the stream to take.
+// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: number `next` of a stream is a
+// function of (seed, stream, next), equal on every platform. The state is the struct itself: save it,
+// restore it.
 typedef struct ttt_rng {
     uint64_t seed, next;
     uint32_t stream[3];
 } ttt_rng;
-// The stream that a seed and three words of your choice name, at its first number. Streams with
-// different names have nothing in common, so "the crop of image c in epoch b" has numbers of its own,
-// whatever was drawn before. A stream holds 2^34 numbers; the one named 0, 0, 0 goes on into the streams
-// (1, 0, 0), (2, 0, 0) and so on up to 2^30. ttt_data.h draws from streams with a = 2^31 + 1 .. 2^31 + 4.
+// The stream that a seed and three words of your choice name, at its first number; (seed, 0, 0, 0) where
+// one sequence is enough. Streams with different names are independent, so "the crop of image c in epoch
+// b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and then goes on into
+// the one named (a + 1, b, c). ttt_data.h takes streams with a = 2^31 + 1 .. 2^31 + 4.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *r);
 TTT_API double ttt_rng_uniform(ttt_rng *r);             // [0,1), 32 bits
@@ -1790,13 +1790,21 @@ ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c) {
     return r;
 }
 
-// Number `next` is word next % 4 of block next / 4. The counter is the block, moved up by the stream.
-uint32_t ttt_rng_u32(ttt_rng *r) {
+// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k, moved up by the stream.
+static void ttt__rng_block(const ttt_rng *r, uint32_t block[4]) {
     uint32_t key[2] = { (uint32_t)r->seed, (uint32_t)(r->seed >> 32) };
-    uint64_t block = r->next / 4;
-    uint32_t ctr[4] = { (uint32_t)block, (uint32_t)(block >> 32) + r->stream[0], r->stream[1], r->stream[2] };
-    ttt__philox(key, ctr);
-    return ctr[r->next++ % 4];
+    uint64_t k = r->next / 4;
+    block[0] = (uint32_t)k;
+    block[1] = (uint32_t)(k >> 32) + r->stream[0];
+    block[2] = r->stream[1];
+    block[3] = r->stream[2];
+    ttt__philox(key, block);
+}
+
+uint32_t ttt_rng_u32(ttt_rng *r) {
+    uint32_t block[4];
+    ttt__rng_block(r, block);
+    return block[r->next++ % 4];
 }
 
 double ttt_rng_uniform(ttt_rng *r) { return ttt_rng_u32(r) * (1.0 / 4294967296.0); }
