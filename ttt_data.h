@@ -2351,8 +2351,8 @@ static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
 }
 
 // A stream from its first number on, read in blocks: Philox makes four numbers at once, and an image
-// takes 1,600 of them. The three functions below are not those of ttt_tensor.h, and stay as they are:
-// the bytes of the drawn set are fixed.
+// takes 1,600 of them. Numbers are made of them in other ways than in ttt_tensor.h; since the bytes
+// of the drawn set are fixed, that stays.
 typedef struct ttt__draw_rng {
     ttt_rng r;
     uint32_t block[4];

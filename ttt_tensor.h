@@ -236,17 +236,17 @@ TTT_API void ttt_memory_reset(ttt_ctx *c);
 // n bytes, 64-byte aligned, as old as the tensors around them: from the step arena, or from keep.
 TTT_API void *ttt_alloc(ttt_ctx *c, size_t n, bool keep);
 
-// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: number `next` of a stream is a
-// function of (seed, stream, next), equal on every platform. The state is the struct itself: save it,
-// restore it.
+// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: number `next` of a stream
+// is a function of (seed, stream, next), equal on every platform. The state is the struct itself:
+// save it, restore it.
 typedef struct ttt_rng {
     uint64_t seed, next;
     uint32_t stream[3];
 } ttt_rng;
-// The stream that a seed and three words of your choice name, at its first number; (seed, 0, 0, 0) where
-// one sequence is enough. Streams with different names are independent, so "the crop of image c in epoch
-// b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and then goes on into
-// the one named (a + 1, b, c). ttt_data.h takes streams with a = 2^31 + 1 .. 2^31 + 4.
+// The stream that a seed and three words of your choice name, at its first number; (seed, 0, 0, 0)
+// where one sequence is enough. Streams with different names are independent, so "the crop of image
+// c in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *r);
 TTT_API double ttt_rng_uniform(ttt_rng *r);             // [0,1), 32 bits
@@ -1790,7 +1790,8 @@ ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c) {
     return r;
 }
 
-// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k, moved up by the stream.
+// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k, moved up by the
+// stream's name.
 static void ttt__rng_block(const ttt_rng *r, uint32_t block[4]) {
     uint32_t key[2] = { (uint32_t)r->seed, (uint32_t)(r->seed >> 32) };
     uint64_t k = r->next / 4;

@@ -181,9 +181,9 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
         load_folder(c, d, named);
     } else {
         for (int i = 0; i < 2 && !d->name; i++) {
-            const char *missing = ttt_images_missing_idx(c, guesses[i]);
-            if (!missing) load_folder(c, d, guesses[i]);
-            else printf("passing over %s: %s: not there, and not with .gz either\n", guesses[i], missing);
+            const char *missing = ttt_images_missing_idx(c, guesses[i]), *dir = guesses[i];
+            if (!missing) load_folder(c, d, dir);
+            else printf("passing over %s: %s: not there, and not with .gz either\n", dir, missing);
         }
         if (!d->name) draw_images(c, d);
     }
@@ -208,7 +208,7 @@ typedef struct {
     ttt_params params;
     ttt_vit *vit;
     ttt_optimizer *opt;
-    ttt_batches *train, *test, *probe;  // probe: the first test images, at which inner losses are looked at
+    ttt_batches *train, *test, *probe;  // probe: test images at which inner losses are measured
     int inner_losses;  // of each layer: steps + 1, or 0
     history h;
     double loss_sum, right, seen, weight;  // since the last record
@@ -242,7 +242,8 @@ static void need_ok(run *r, const char *doing) {
 }
 
 static void open_context(run *r) {
-    r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
+    int threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS;
+    r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = threads });
     if (!r->c) die("out of memory");
 }
 
@@ -264,7 +265,8 @@ static void make_model(run *r) {
 }
 
 static void open_batches(run *r) {
-    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch, .shuffle = true, .drop_last = true };
+    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch,
+                           .shuffle = true, .drop_last = true };
     ttt_batches_desc test = { .images = &r->data.test, .batch = 100 };
     if (b.batch > r->data.train.count) die("--batch %d: there are only %lld training images", b.batch, (long long)r->data.train.count);
     for (int i = 0; i < r->data.train.channels; i++) b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
@@ -475,7 +477,8 @@ static void resume(run *r) {
     r->seen = note_number(&b, "seen");
     r->weight = note_number(&b, "weight");
     r->seconds_before = note_number(&b, "seconds");
-    ttt_batches_seek(r->c, r->train, (int64_t)note_number(&b, "epoch"), (int64_t)note_number(&b, "position"));
+    int64_t epoch = (int64_t)note_number(&b, "epoch"), position = (int64_t)note_number(&b, "position");
+    ttt_batches_seek(r->c, r->train, epoch, position);
     need_ok(r, "--resume");
     ttt_mark_release(r->c, m);
     restore_log(r, r->opt->updates + r->opt->skipped);

@@ -1,5 +1,5 @@
-// test_files.c - tests of ttt_data.h, sections [2] to [4]: whole files, safetensors, .npy, and the JSON
-// reader below them. test_data.c has the rest.
+// test_files.c - tests of ttt_data.h, sections [2] to [4]: whole files, safetensors, .npy, and the
+// JSON reader below them. test_data.c has the rest.
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

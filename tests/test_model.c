@@ -409,6 +409,26 @@ static void resuming_gives_the_same_bits(void) {
     ttt_close(b.c);
 }
 
+static void the_random_stream_is_in_the_checkpoint(void) {
+    const char *path = temporary("stream.safetensors");
+    model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
+    ttt_rng *r = ttt_ctx_rng(a.c);
+    ttt_bundle file;
+    for (int i = 0; i < 2; i++) {
+        *r = i ? ttt_rng_at(8, 0, 0, 0) : ttt_rng_at(7, 1, 2, UINT32_MAX);
+        ttt_rng_u32(r);
+        ttt_rng saved = *r;
+        CHECK(ttt_checkpoint_save(a.c, path, &a.p, NULL, NULL, 0) == TTT_OK);
+        *r = ttt_rng_at(9, 3, 4, 5);
+        CHECK(ttt_checkpoint_load(a.c, path, &a.p, NULL, &file) == TTT_OK);
+        CHECK(r->seed == saved.seed && r->next == 1);
+        CHECK(memcmp(r->stream, saved.stream, sizeof r->stream) == 0);
+        CHECK((ttt_bundle_note(&file, "rng.stream") != NULL) == (i == 0));
+    }
+    remove(path);
+    ttt_close(a.c);
+}
+
 static void a_checkpoint_of_another_model_is_refused(void) {
     const char *path = temporary("other.safetensors");
     model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1), b = make_model(with_mixer("self-attention"), (ttt_optimizer_desc){ 0 }, 1);
@@ -480,7 +500,7 @@ int main(int argc, char **argv) {
         T(warm_steps_allocate_nothing),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),
-        T(a_checkpoint_of_another_model_is_refused),
+        T(the_random_stream_is_in_the_checkpoint), T(a_checkpoint_of_another_model_is_refused),
         T(charts_are_svg),
         T(bars_are_svg),
 #endif

@@ -7,7 +7,6 @@
 #define TTT_IMPLEMENTATION
 #define TTT_STATIC
 #define TTT_NO_THREADS
-#define TTT_NO_STDIO
 #include "../../ttt_layers.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), visibility("default")))
