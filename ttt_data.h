@@ -1,165 +1,148 @@
-// ttt_data.h - data for layers that learn: image sets read or drawn, then dealt out in batches.
-// Version 0.1.0. Stands alone: needs nothing but libc and libm.
-//
-// Do this in exactly one C or C++ file, include the header plainly everywhere else, link with -lm:
-//
-//     #define TTT_DATA_IMPLEMENTATION
-//     #include "ttt_data.h"
-//
-// Example: one epoch over Fashion-MNIST if it is there, otherwise over digits drawn on the spot.
-//
-//     static float x[128 * 28 * 28];
-//     static int32_t y[128];
-//     ttt_images set;
-//     ttt_data_error err;
-//     if (ttt_images_load_idx("data", "train", 10, &set, &err) != TTT_DATA_OK) {
-//         puts(err.text);
-//         if (ttt_images_draw(1, 0, 20000, &set, &err) != TTT_DATA_OK) return 1;
-//     }
-//     ttt_batches_desc desc = { .images = &set, .batch = 128, .shuffle = 1 };
-//     ttt_batches it;
-//     if (ttt_batches_open(&desc, &it, &err) != TTT_DATA_OK) return 1;
-//     for (int n; (n = ttt_batches_next(&it, x, y)) > 0;) train(x, y, n);
-//
-// Index. Search for a mark, such as [4], to go from a declaration to its implementation.
-//
-//     [1] ERRORS          results, and one clear line of text
-//     [2] RANDOM NUMBERS  the same on every machine
-//     [3] GZIP            inflate, bounded
-//     [4] IDX FILES       the format of the MNIST family
-//     [5] IMAGE SETS      pixels and labels, from files
-//     [6] DRAWN DIGITS    an image set that needs no files
-//     [7] BATCHES         order, augmentation, normalization, resuming
-//     [8] REFERENCES
-//     [9] LICENSE
-//
-// Concepts
-//
-//     Shapes     (N,H,W,C) = images, height, width, channels; (B,H,W,C) = one batch. Row-major,
-//                channels last, the first row is the top one.
-//     Ownership  What a function gives you through an `out` pointer is yours: hand it to the
-//                matching _free, which takes NULL, zeroed and already freed objects. Structs are
-//                transparent; you may fill a ttt_images yourself, with memory of your own.
-//     Errors     A function that can fail returns a ttt_data_result. On failure it writes one line
-//                to `err` (may be NULL), zeroes its output and keeps no memory. On success `err` is
-//                left as it was. Nothing here prints, exits or trusts a file. The comments name
-//                the results that are possible, without their TTT_DATA_.
-//     Threads    No global state: calls on different objects may run at the same time.
-//
-// Compile-time options, defined before the implementation is included
-//
-//     TTT_IMPLEMENTATION          the implementations of all ttt headers that are included
-//     TTT_STATIC                  all functions private to the one file that includes the header
-//     TTT_API                     what stands before every function, if neither of the above fits
-//     TTT_NO_STDIO                leaves out what opens files (vsnprintf is still used for texts)
-//     TTT_MALLOC(user, n), TTT_REALLOC(user, p, n), TTT_FREE(user, p)
-//                                 your allocator, all three; `user` is NULL in this header
-//     TTT_DATA_MAX_BYTES          no file read and no array made is larger; default 2^31 - 1
+/*  ttt_data.h - v0.1.0 - what comes from files and goes to them: tensors, image sets, batches.
 
+    DO THIS
+        #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
+        #include "ttt_data.h"           // includes ttt_tensor.h, which must lie beside it
+    and compile with  cc -O2 file.c -lm .  Everywhere else just include it.
+
+    AN EXAMPLE: one epoch over Fashion-MNIST if it is there, otherwise over digits drawn on the spot
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_images set;
+        if (ttt_images_missing_idx(c, "data")) ttt_images_draw(c, 1, 0, 20000, &set);
+        else ttt_images_load_idx(c, "data", "train", 10, &set);
+        ttt_batches_desc d = { 0 };
+        d.images = &set;
+        d.batch = 128;
+        d.shuffle = true;
+        ttt_batches *batches = ttt_batches_new(c, &d);
+        ttt_mark m = ttt_mark_get(c);
+        for (ttt_tensor *x, *y; ttt_batches_next(c, batches, &x, &y) > 0; ttt_mark_release(c, m))
+            train(x, y);                                       // x (128,28,28,1), y (128) integers
+        if (!ttt_ok(c)) puts(ttt_error(c));
+        ttt_close(c);
+
+    INDEX
+        [1] OPTIONS       macros to define before the include
+        [2] WHOLE FILES   read at once; written so that they appear whole or not at all
+        [3] SAFETENSORS   named tensors and notes in a file
+        [4] NPY           NumPy's file of one array
+        [5] GZIP          inflate, bounded
+        [6] IDX           the arrays of the MNIST family, plain or gzipped
+        [7] IMAGE SETS    pixels and labels, from IDX files or from you
+        [8] DRAWN DIGITS  an image set that needs no files
+        [9] BATCHES       order, augmentation, normalization; resuming anywhere
+        and below TTT_DATA_IMPLEMENTATION the same again, where [3] begins with what safetensors
+        need: JSON, elements as bytes, sorting.
+
+    CONCEPTS
+        Shapes: images are (N,height,width,channels), a batch is (B,height,width,channels).
+        Row-major, channels last, the first row is the top one.
+        Files are not believed: a length is compared with the bytes that are there before it sizes
+        anything, every product and sum is checked, and what is not understood is refused, with the
+        file's name, what was found and what was expected.
+        Errors are recorded in the context, as everywhere in ttt: functions return what ttt_status
+        says, and have then zeroed what they should have filled. The comments name the errors that
+        are possible, beside TTT_ERR_NO_MEMORY.
+        Memory: tensors, names and file texts live in the step arena. An image set and the order of
+        its batches live in the keep arena; or fill a ttt_images with memory of your own.
+*/
 #ifndef TTT_DATA_H
 #define TTT_DATA_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#define TTT_DATA_VERSION "0.1.0"
-
-#ifndef TTT_API  // noinline: one of these inside another gains no time, and makes the program 7 % larger
-#if defined(TTT_STATIC) && defined(__GNUC__)
-#define TTT_API static __attribute__((unused, noinline))
-#elif defined(TTT_STATIC)
-#define TTT_API static
-#elif defined(__GNUC__)
-#define TTT_API extern __attribute__((noinline))
-#else
-#define TTT_API extern
-#endif
-#endif
+#include "ttt_tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-// =================================================================================================
-// [1] ERRORS
-// =================================================================================================
+// ---- [1] OPTIONS --------------------------------------------------------------------------------
+// Those of ttt_tensor.h hold here, too. Define before the include, the same in every file of a
+// program:
+//   TTT_DATA_IMPLEMENTATION    in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
+//   TTT_NO_STDIO            leave out what opens files: [2], [3], [4], and parts of [6] and [7]
+//   TTT_NO_IMAGES           leave out [5] to [9]
+//   TTT_IMAGES_MAX_BYTES    larger IDX files and image sets are refused; default 2^31 - 1
+#ifndef TTT_IMAGES_MAX_BYTES
+#define TTT_IMAGES_MAX_BYTES 2147483647
+#endif
 
-#define TTT_DATA_RESULTS(X)                                                                        \
-    X(TTT_DATA_OK, "no error")                                                                     \
-    X(TTT_DATA_ARGUMENT, "an argument makes no sense")                                             \
-    X(TTT_DATA_FILE, "the file cannot be opened or read")                                          \
-    X(TTT_DATA_FORMAT, "the bytes are not what the format allows")                                 \
-    X(TTT_DATA_TOO_BIG, "larger than the limit")                                                   \
-    X(TTT_DATA_NO_MEMORY, "out of memory")
+#ifndef TTT_NO_STDIO
+// ---- [2] WHOLE FILES ----------------------------------------------------------------------------
+// A whole file in the step arena, with a 0 behind it. NULL and TTT_ERR_FILE if it cannot be read.
+TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size /* may be NULL */);
 
-typedef enum {
-#define TTT__DATA_ROW(name, text) name,
-    TTT_DATA_RESULTS(TTT__DATA_ROW)
-#undef TTT__DATA_ROW
-    TTT_DATA_RESULT_COUNT
-} ttt_data_result;
+// A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
+// flushed to the disk, then renamed. begin refuses a path at which something other than a regular
+// file is. Write with put (or to `stream`), then finish: good = false, a put that failed or an
+// error in the context make it remove the temporary file, leave the old one as it was, and record
+// TTT_ERR_FILE. A crash leaves the temporary file behind.
+typedef struct ttt_file_writer {
+    void *stream;  // FILE *
+    int error;     // errno of the first write that failed
+    char path[1024], temporary[1064];
+} ttt_file_writer;
+TTT_API bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path);
+TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
+TTT_API ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good);
 
-// What went wrong, in one line without a newline: the file or function, what was found there and
-// what was expected. Longer lines are cut.
-typedef struct {
-    char text[512];
-} ttt_data_error;
+// ---- [3] SAFETENSORS ----------------------------------------------------------------------------
+// A list of named tensors with text notes, as a safetensors file holds it. All of it lives in the
+// step arena.
+typedef struct ttt_named {
+    const char *name;
+    ttt_tensor *tensor;
+} ttt_named;
+typedef struct ttt_note {
+    const char *key, *text;
+} ttt_note;
+typedef struct ttt_bundle {
+    ttt_named *tensors;
+    int64_t n_tensors;
+    ttt_note *notes;  // the file's __metadata__
+    int64_t n_notes;
+} ttt_bundle;
 
-// The meaning of a result in a few words, as in the list above. Never NULL.
-TTT_API const char *ttt_data_result_text(ttt_data_result r);
+// Reads a safetensors file (https://github.com/huggingface/safetensors). F64, F32, F16, BF16 become
+// real tensors; I8..I64, U8..U64 and BOOL integer tensors (a U64 tensor with a value above 2^63 - 1
+// becomes a real one). Every length, offset and product is checked before anything is allocated.
+// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors
+// and no notes.
+TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
+// Writes one: real tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
+// even; integer ones as I64. The header has them in the given order; of the data, the integers come
+// first, so that every element lies at a multiple of its size. Errors, before a file is touched:
+// TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or there twice, the name __metadata__, a
+// header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
+TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b,
+                                         bool bf16);
+// NULL if it is not there:
+TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name);
+TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);
 
-// =================================================================================================
-// [2] RANDOM NUMBERS
-// =================================================================================================
+// ---- [4] NPY ------------------------------------------------------------------------------------
+// NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
+// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (bytes behind the data are one); *out is then the empty
+// tensor.
+TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
+// Writes <f4, <f8 in the double build, or <i8.
+TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);
+#endif  // TTT_NO_STDIO
 
-// A stream of random numbers, named by a seed and three words (a, b, c) of your choice; it holds
-// 2^34 numbers. Streams with different names are independent, so "the crop of sample c in epoch b"
-// has numbers of its own, whatever was drawn before it. A copy of the struct is a saved state.
-// This header itself uses names with a >= 2^31.
-// Source: Philox4x32-10 (Salmon 2011), counter = (block, a, b, c), key = seed.
-typedef struct {
-    uint32_t key[2], counter[4];
-    uint32_t words[4]; // the current block
-    int used;          // how many of its words are spent
-} ttt_data_rng;
-
-TTT_API ttt_data_rng ttt_data_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
-
-// 32 random bits. Spends one number of the stream, and so do uniform and below.
-TTT_API uint32_t ttt_data_rng_bits(ttt_data_rng *rng);
-
-// k / 2^24 with k = 0..2^24-1: in [0,1), every value exact in float.
-TTT_API float ttt_data_rng_uniform(ttt_data_rng *rng);
-
-// Mean 0, variance 1: sqrt(-2 ln u) cos(2 pi v), Box and Muller (1958), in double, rounded once.
-// Spends two numbers. |value| < 6.7, as u >= 2^-32.
-TTT_API float ttt_data_rng_normal(ttt_data_rng *rng);
-
-// floor(bits n / 2^32): 0..n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
-TTT_API uint32_t ttt_data_rng_below(ttt_data_rng *rng, uint32_t n);
-
-// order (n) = 0..n-1 in random order (Fisher and Yates). Spends n-1 numbers.
-TTT_API void ttt_data_rng_permute(ttt_data_rng *rng, int32_t *order, int32_t n);
-
-// =================================================================================================
-// [3] GZIP
-// =================================================================================================
-
+#ifndef TTT_NO_IMAGES
+// ---- [5] GZIP -----------------------------------------------------------------------------------
 // Inflates a whole gzip file (RFC 1952) of n bytes into out (capacity); *size = bytes written.
 // Several members in a row are joined, as gzip does. Checksums and lengths are verified, bytes
-// after the last member are refused. On failure *size is 0 and what stands in `out` is of no use.
-// `name` is what errors call the file (NULL: "gzip in memory").
-// Errors: FORMAT with the byte where it went wrong, TOO_BIG if more than `capacity` comes out.
-TTT_API ttt_data_result ttt_gzip_inflate(const char *name, const void *bytes, size_t n,
-                                         uint8_t *out, size_t capacity, size_t *size,
-                                         ttt_data_error *err);
+// after the last member are refused. After an error *size is 0 and what stands in `out` is of no
+// use. `name` is what errors call the file (NULL: "gzip in memory"). Errors: TTT_ERR_FORMAT with
+// the byte where it went wrong, TTT_ERR_TOO_BIG if more than `capacity` comes out,
+// TTT_ERR_ARGUMENT.
+TTT_API ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *bytes, size_t n,
+                                    uint8_t *out, size_t capacity, size_t *size);
 
-// =================================================================================================
-// [4] IDX FILES
-// =================================================================================================
-
-// An IDX file (LeCun) is: two zero bytes, a type, a rank, that many 32-bit sizes, the elements; all
-// big-endian. Here the elements are in the byte order of the host.
+// ---- [6] IDX ------------------------------------------------------------------------------------
+// An IDX file is: two zero bytes, a type, a rank, that many 32-bit sizes, the elements; all
+// big-endian. Here the elements are in the byte order of the machine.
+// [LeCun, MNIST]
 enum {
     TTT_IDX_U8 = 0x08,
     TTT_IDX_I8 = 0x09,
@@ -169,160 +152,144 @@ enum {
     TTT_IDX_F64 = 0x0E
 };
 
-#define TTT_IDX_MAX_RANK 8
-
-typedef struct {
-    int type; // TTT_IDX_U8 ... TTT_IDX_F64
-    int rank; // 1..TTT_IDX_MAX_RANK
-    int64_t shape[TTT_IDX_MAX_RANK];
-    int64_t count; // product of the shape; may be 0
-    void *data;    // `count` elements of `type`
+typedef struct ttt_idx {
+    int type;  // TTT_IDX_U8 ... TTT_IDX_F64
+    ttt_shape shape;
+    int64_t count;  // product of the shape; may be 0
+    void *data;     // `count` elements of `type`, in the step arena
 } ttt_idx;
 
 // The n bytes of an IDX file, plain or gzipped (told by the first two bytes). The size must be
 // exactly the one that the header declares, and nothing larger is ever inflated or allocated.
-// `name` is what errors call the file (NULL: "IDX in memory").
-// Errors: FORMAT, TOO_BIG (declares more than TTT_DATA_MAX_BYTES), NO_MEMORY, ARGUMENT.
-TTT_API ttt_data_result ttt_idx_parse(const char *name, const void *bytes, size_t n, ttt_idx *out,
-                                      ttt_data_error *err);
-
+// `name` is what errors call the file (NULL: "IDX in memory"). Errors: TTT_ERR_FORMAT,
+// TTT_ERR_TOO_BIG (declares more than TTT_IMAGES_MAX_BYTES), TTT_ERR_ARGUMENT.
+TTT_API ttt_result ttt_idx_parse(ttt_ctx *c, const char *name, const void *bytes, size_t n,
+                                 ttt_idx *out);
 #ifndef TTT_NO_STDIO
-// Reads a file and parses it. Errors: FILE, and those of ttt_idx_parse.
-TTT_API ttt_data_result ttt_idx_read(const char *path, ttt_idx *out, ttt_data_error *err);
+// Reads a file and parses it. Errors: TTT_ERR_FILE, and those of ttt_idx_parse.
+TTT_API ttt_result ttt_idx_read(ttt_ctx *c, const char *path, ttt_idx *out);
 #endif
 
-TTT_API void ttt_idx_free(ttt_idx *idx);
-
-// =================================================================================================
-// [5] IMAGE SETS
-// =================================================================================================
-
+// ---- [7] IMAGE SETS -----------------------------------------------------------------------------
 #define TTT_IMAGES_MAX_CHANNELS 4
 
-typedef struct {
-    int64_t count;               // N, 1..2^31-1
-    int height, width, channels; // channels 1..TTT_IMAGES_MAX_CHANNELS
+// The functions below fill one with memory of the keep arena. You may fill one with memory of your
+// own.
+typedef struct ttt_images {
+    int64_t count;                // N, 1..2^31-1
+    int height, width, channels;  // channels 1..TTT_IMAGES_MAX_CHANNELS
     int classes;
-    uint8_t *pixels; // (N,H,W,C)
-    int32_t *labels; // (N), 0..classes-1
+    uint8_t *pixels;  // (N,height,width,channels)
+    int32_t *labels;  // (N), 0..classes-1
 } ttt_images;
 
-// An image set from two parsed IDX arrays of unsigned bytes: pixels (N,H,W) and labels (N). Copies
-// them; both stay yours. The names are what errors call the two (NULL: "images", "labels").
-// Errors: FORMAT (type, rank, no images, counts differ, label not in 0..classes-1), NO_MEMORY,
-// ARGUMENT.
-TTT_API ttt_data_result ttt_images_from_idx(const char *pixels_name, const ttt_idx *pixels,
-                                            const char *labels_name, const ttt_idx *labels,
-                                            int classes, ttt_images *out, ttt_data_error *err);
-
+// An image set from two IDX arrays of unsigned bytes: pixels (N,height,width) and labels (N), both
+// copied. The names are what errors call the two (NULL: "images", "labels").
+// Errors: TTT_ERR_FORMAT (type, rank, no images, counts differ, a label not in 0..classes-1),
+// TTT_ERR_TOO_BIG, TTT_ERR_ARGUMENT.
+TTT_API ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+                                       const char *labels_name, const ttt_idx *labels, int classes,
+                                       ttt_images *out);
 #ifndef TTT_NO_STDIO
 // Reads <dir>/<split>-images-idx3-ubyte and <dir>/<split>-labels-idx1-ubyte, or the same names with
 // .gz; split is "train" or "t10k" in the MNIST family (MNIST, Fashion-MNIST, KMNIST: 10 classes).
-// Errors: FILE, and those of ttt_idx_parse and ttt_images_from_idx.
-TTT_API ttt_data_result ttt_images_load_idx(const char *dir, const char *split, int classes,
-                                            ttt_images *out, ttt_data_error *err);
-
-// Are the four files of the MNIST family in `dir`, plain or .gz? Loads nothing: for programs that
-// look in several places. Errors: FILE, the text names the first one missing; ARGUMENT.
-TTT_API ttt_data_result ttt_images_find_idx(const char *dir, ttt_data_error *err);
+// What it reads into the step arena on the way is released. Errors: TTT_ERR_FILE, and those of
+// ttt_idx_parse and ttt_images_from_idx.
+TTT_API ttt_result ttt_images_load_idx(ttt_ctx *c, const char *dir, const char *split, int classes,
+                                       ttt_images *out);
+// Are the four files of the MNIST family in `dir`, plain or with .gz? NULL if so, else the path of
+// the first that is missing (step arena). Loads nothing, and a missing file is no error: for
+// programs that look in several places. "" after an error.
+TTT_API const char *ttt_images_missing_idx(ttt_ctx *c, const char *dir);
 #endif
 
-TTT_API void ttt_images_free(ttt_images *images);
+// x = (pixel / 255 - mean) / std, per channel. All zero means x = pixel / 255: a std of 0 counts as
+// 1, which is also right for a channel that never varies.
+typedef struct ttt_pixel_norm {
+    float mean[TTT_IMAGES_MAX_CHANNELS], std[TTT_IMAGES_MAX_CHANNELS];
+} ttt_pixel_norm;
 
-// =================================================================================================
-// [6] DRAWN DIGITS
-// =================================================================================================
+// Mean and standard deviation (divisor N height width) of pixel / 255, per channel. Sums are exact.
+// Errors: TTT_ERR_ARGUMENT (a field of `images` is out of its range).
+TTT_API ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_norm *out);
 
+// ---- [8] DRAWN DIGITS ---------------------------------------------------------------------------
 // `count` images (28,28,1) of 10 classes, numbers first..first+count-1 of the endless set that
-// `seed` names. An image depends on (seed, its number) alone, so disjoint ranges make a training
-// and a test set: say 0..19999 and 1000000..1004999.
+// `seed` names, the same bytes on every machine. An image depends on (seed, its number) alone, so
+// disjoint ranges make a training and a test set: say 0..19999 and 1000000..1004999.
 //
 // A digit is a few straight strokes, 2 px wide, on a grid 6 wide and 9 high. Its corners are moved
-// by up to 0.4 grid units in x and in y; it is 12-19 px high, sheared by up to 0.2, rotated by up to
-// 0.25 rad and shifted by up to 3.5 px in x and in y. One stray stroke, 4-9 px long, lies across
+// by up to 0.4 grid units in x and in y; it is 12-19 px high, sheared by up to 0.2, rotated by up
+// to 0.25 rad and shifted by up to 3.5 px in x and in y. One stray stroke, 4-9 px long, lies across
 // the image. Where ink is 1 and paper 0, each pixel gets Gaussian noise of standard deviation 0.15,
 // is clamped to 0..1 and rounded to 0..255.
 //
 // Labels: images 10k..10k+9 are the ten digits in random order, so any whole tens are balanced.
 //
 // Made to be hard for a linear classifier: ridge regression on the pixels (lambda 1, pixels/255 and
-// a bias, 20,000 images) gets 60 % of 5,000 others right.
-// Errors: ARGUMENT (first < 0, count < 1, first+count > 2^32), TOO_BIG, NO_MEMORY.
-TTT_API ttt_data_result ttt_images_draw(uint64_t seed, int64_t first, int64_t count,
-                                        ttt_images *out, ttt_data_error *err);
+// a bias, 20,000 images) gets 60 % of 5,000 others right. Errors: TTT_ERR_ARGUMENT (first < 0,
+// count < 1, first + count > 2^32), TTT_ERR_TOO_BIG.
+TTT_API ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t count,
+                                   ttt_images *out);
 
-// =================================================================================================
-// [7] BATCHES
-// =================================================================================================
-
-// x = (pixel / 255 - mean) / std, per channel. All zero means x = pixel / 255: a std of 0 counts
-// as 1, which is also right for a channel that never varies.
-typedef struct {
-    float mean[TTT_IMAGES_MAX_CHANNELS], std[TTT_IMAGES_MAX_CHANNELS];
-} ttt_pixel_norm;
-
-// Mean and standard deviation (divisor N H W) of pixel / 255, per channel. Sums are exact.
-// Errors: ARGUMENT (a field of `images` is out of its range).
-TTT_API ttt_data_result ttt_images_measure(const ttt_images *images, ttt_pixel_norm *out,
-                                           ttt_data_error *err);
-
+// ---- [9] BATCHES --------------------------------------------------------------------------------
 // Random changes to training images, both off when zero. Made on pixels, before normalization.
-typedef struct {
-    int crop; // p: surround by p black pixels, then cut (H,W) out at a random place
-    int flip; // 1: then mirror left-right with probability 1/2
+typedef struct ttt_augment {
+    int crop;   // p: surround by p black pixels, then cut (height,width) out at a random place
+    bool flip;  // then mirror left-right with probability 1/2
 } ttt_augment;
 
 // Zero is the plain evaluation pass, except that `images` and `batch` are required.
-typedef struct {
-    const ttt_images *images; // borrowed: must outlive the iterator
+typedef struct ttt_batches_desc {
+    const ttt_images *images;  // borrowed: must outlive the batches
     uint64_t seed;
-    int batch;     // B, 1 or more
-    int shuffle;   // 1: every epoch in an order of its own; 0: as stored
-    int drop_last; // 1: leave out a last batch that is smaller than B
+    int batch;       // B, 1 or more
+    bool shuffle;    // every epoch in an order of its own; otherwise as stored
+    bool drop_last;  // leave out a last batch that is smaller than B
     ttt_augment augment;
     ttt_pixel_norm norm;
 } ttt_batches_desc;
 
-// Where an iterator stands is (epoch, position), nothing else: save the two, and ttt_batches_seek
-// goes on from there with the same bits. The order of an epoch is drawn from (seed, epoch), the
+// Where batches stand is (epoch, position), nothing else: save the two, and ttt_batches_seek goes
+// on from there with the same bits. The order of an epoch is drawn from (seed, epoch), the
 // augmentation of a sample from (seed, epoch, its index in the set).
-typedef struct {
+typedef struct ttt_batches {
     ttt_batches_desc desc;
-    int64_t epoch;    // 0, 1, 2, ...
-    int64_t position; // samples delivered in this epoch
-    int32_t *order;   // (N) indices of the samples in the order of this epoch
-    float value[TTT_IMAGES_MAX_CHANNELS][256]; // normalized value of each pixel value
+    int64_t epoch;     // 0, 1, 2, ...
+    int64_t position;  // samples delivered in this epoch
+    int32_t *order;    // (N) indices of the samples in the order of this epoch
+    float value[TTT_IMAGES_MAX_CHANNELS][256];  // normalized value of each pixel value
 } ttt_batches;
 
-// Makes an iterator at (0, 0). The only place where it allocates: 4 bytes for each image.
-// Errors: ARGUMENT (a field of desc or of its images is out of range), NO_MEMORY.
-TTT_API ttt_data_result ttt_batches_open(const ttt_batches_desc *desc, ttt_batches *out,
-                                         ttt_data_error *err);
+// New batches at (0, 0). They and the order, 4 bytes for each image, live in the keep arena.
+// NULL after an error: TTT_ERR_ARGUMENT (a field of d or of its images is out of range).
+TTT_API ttt_batches *ttt_batches_new(ttt_ctx *c, const ttt_batches_desc *d);
 
-// Writes the next n <= B samples: x (n,H,W,C), y (n); either may be NULL. Returns n. Returns 0 once
-// at the end of each epoch, and is then at the start of the next one. (Always 0 if not open.)
-TTT_API int ttt_batches_next(ttt_batches *it, float *x, int32_t *y);
+// The next n <= B samples as tensors of the step arena: *x real (n,height,width,channels), *y
+// integers (n); either may be NULL. Returns n. Returns 0, with empty tensors, once at the end of
+// each epoch, and is then at the start of the next one; and after an error, when it does not move.
+TTT_API int64_t ttt_batches_next(ttt_ctx *c, ttt_batches *b, ttt_tensor **x, ttt_tensor **y);
 
-// Goes to `position` of `epoch`. Errors: ARGUMENT (position not in 0..N, epoch not in 0..2^32-1),
-// and then the iterator stays where it was.
-TTT_API ttt_data_result ttt_batches_seek(ttt_batches *it, int64_t epoch, int64_t position,
-                                         ttt_data_error *err);
-
-TTT_API void ttt_batches_free(ttt_batches *it);
+// Goes to `position` of `epoch`. Errors: TTT_ERR_ARGUMENT (position not in 0..N, epoch not in
+// 0..2^32-1), and then the batches stay where they were.
+TTT_API ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, int64_t position);
+#endif  // TTT_NO_IMAGES
 
 #ifdef __cplusplus
 }
 #endif
+#endif  // TTT_DATA_H
 
-#endif // TTT_DATA_H
 
 // =================================================================================================
-// IMPLEMENTATION
-// =================================================================================================
+#if defined(TTT_DATA_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
+#ifndef TTT_DATA_IMPLEMENTED
+#define TTT_DATA_IMPLEMENTED
 
-#if defined(TTT_IMPLEMENTATION) || defined(TTT_DATA_IMPLEMENTATION)
-#ifndef TTT__DATA_IMPLEMENTED
-#define TTT__DATA_IMPLEMENTED
+#ifndef TTT_TENSOR_IMPLEMENTATION
+#define TTT_TENSOR_IMPLEMENTATION  // a header's macro implies those of the headers below it
+#endif
+#include "ttt_tensor.h"
 
 #include <errno.h>
 #include <math.h>
@@ -331,133 +298,1312 @@ TTT_API void ttt_batches_free(ttt_batches *it);
 #include <stdlib.h>
 #include <string.h>
 
-#ifndef TTT_MALLOC
-#define TTT_MALLOC(user, n) ((void)(user), malloc(n))
-#define TTT_REALLOC(user, p, n) ((void)(user), realloc(p, n))
-#define TTT_FREE(user, p) ((void)(user), free(p))
+#ifdef __cplusplus
+extern "C" {
 #endif
 
-#ifndef TTT_DATA_MAX_BYTES
-#define TTT_DATA_MAX_BYTES 2147483647
+// Records an error of a file: "file: text", or "file: tensor 'part': text". Names are cut, so that
+// the reason behind them is always there.
+TTT__UNUSED static void ttt__refuse_part(ttt_ctx *c, ttt_result r, const char *file,
+                                         const char *part, const char *format, va_list args) {
+    char text[256];
+    vsnprintf(text, sizeof text, format, args);
+    if (part) ttt_fail(c, r, "%.150s: tensor '%.80s': %s", file, part, text);
+    else ttt_fail(c, r, "%.200s: %s", file, text);
+}
+
+TTT__UNUSED static bool ttt__refuse(ttt_ctx *c, ttt_result r, const char *file, const char *format,
+                                    ...) {
+    va_list args;
+    va_start(args, format);
+    ttt__refuse_part(c, r, file, NULL, format, args);
+    va_end(args);
+    return false;
+}
+
+// True if the context is well and all pointers that `who` needs were given.
+TTT__UNUSED static bool ttt__can_begin(ttt_ctx *c, const char *who, bool given) {
+    if (!c->result && !given) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: a pointer is NULL", who);
+    return !c->result;
+}
+
+#ifndef TTT_NO_STDIO
+// ---- [2] WHOLE FILES ----------------------------------------------------------------------------
+
+// -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
+// pointer), flushing to the disk, replacing a file in one step.
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#define TTT__SEEK _fseeki64
+#define TTT__TELL _ftelli64
+
+static long ttt__process(void) { return (long)GetCurrentProcessId(); }
+static FILE *ttt__create_new(const char *path) {
+    int file = _open(path, _O_CREAT | _O_EXCL | _O_WRONLY | _O_BINARY, _S_IREAD | _S_IWRITE);
+    return file < 0 ? NULL : _fdopen(file, "wb");
+}
+static bool ttt__replaceable(const char *path) {
+    DWORD is = GetFileAttributesA(path);
+    return is == INVALID_FILE_ATTRIBUTES ||
+           !(is & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_DEVICE));
+}
+static bool ttt__to_disk(FILE *f) { return _commit(_fileno(f)) == 0; }
+static bool ttt__replace(const char *from, const char *to) {
+    if (MoveFileExA(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) return true;
+    errno = GetLastError() == ERROR_DISK_FULL ? ENOSPC : EACCES;
+    return false;
+}
+static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_WRITE_THROUGH did it
+
+#else
+#define TTT__SEEK fseek
+#define TTT__TELL ftell
+// "x", the file must be new, is C11's, and was in the libraries long before.
+static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
+static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#include <unistd.h>
+#ifndef __cplusplus  // -std=c99 and the like hide these two; in brackets, since they may be macros
+extern int(fileno)(FILE *);
+extern int(fsync)(int);
 #endif
 
-// =================================================================================================
-// [1] ERRORS, implementation
-// =================================================================================================
+static long ttt__process(void) { return (long)getpid(); }
+// Renaming over /dev/null would replace the device itself.
+static bool ttt__replaceable(const char *path) {
+    struct stat is;
+    return stat(path, &is) != 0 || S_ISREG(is.st_mode);
+}
+static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
+// A new name is safe once its folder is on the disk. Not every system lets one open a folder, and
+// the file is complete under either name: a failure here is none of the write.
+static void ttt__folder_to_disk(const char *path) {
+    char folder[1024];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    FILE *f = fopen(folder, "rb");
+    if (!f) return;
+    ttt__to_disk(f);
+    fclose(f);
+}
+#else
+static long ttt__process(void) { return 0; }
+static bool ttt__replaceable(const char *path) { return path != NULL; }
+static bool ttt__to_disk(FILE *f) { return f != NULL; }
+static void ttt__folder_to_disk(const char *path) { (void)path; }
+#endif
+#endif
 
-// Writes the line and returns r, so that a function can end with `return ttt__data_fail(...)`.
-static ttt_data_result ttt__data_fail(ttt_data_error *err, ttt_data_result r, const char *format,
-                                      ...) {
-    if (err) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(err->text, sizeof err->text, format, args);
-        va_end(args);
+// -- reading a file
+typedef struct ttt__file {
+    ttt_ctx *c;
+    const char *path;
+    FILE *stream;
+    int64_t size;
+} ttt__file;
+
+static bool ttt__file_fail(ttt_ctx *c, const char *path, const char *what, int error) {
+    return ttt__refuse(c, TTT_ERR_FILE, path, "%s: %s", what,
+                       error ? strerror(error) : "no reason known");
+}
+
+// Records TTT_ERR_FORMAT: "path: tensor 'name': ...", or without a tensor if name is NULL.
+static bool ttt__bad(const ttt__file *f, const char *name, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    ttt__refuse_part(f->c, TTT_ERR_FORMAT, f->path, name, format, args);
+    va_end(args);
+    return false;
+}
+
+// Opens and measures. POSIX opens folders too, and only reading from one tells.
+static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
+    memset(f, 0, sizeof *f);
+    f->c = c;
+    f->path = path ? path : "(no path)";
+    if (c->result) return false;
+    errno = 0;
+    f->stream = path ? fopen(path, "rb") : NULL;
+    if (!f->stream) return ttt__file_fail(c, f->path, "cannot be opened", path ? errno : EINVAL);
+    bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
+    good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
+    f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
+    if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
+    ttt__file_fail(c, f->path, "cannot be read", errno);
+    fclose(f->stream);
+    f->stream = NULL;
+    return false;
+}
+
+static bool ttt__read(ttt__file *f, void *to, size_t n) {
+    errno = 0;
+    if (fread(to, 1, n, f->stream) == n) return true;
+    if (ferror(f->stream)) return ttt__file_fail(f->c, f->path, "cannot be read", errno);
+    ttt_fail(f->c, TTT_ERR_FILE, "%.200s: became shorter while it was read", f->path);
+    return false;
+}
+
+// All bytes of a file, and a 0 behind them.
+static char *ttt__file_bytes(ttt_ctx *c, ttt__arena *a, const char *path, int64_t limit,
+                             size_t *size) {
+    ttt__file f;
+    char *text = NULL;
+    *size = 0;
+    if (!ttt__file_open(c, path, &f)) return NULL;
+    if (f.size <= limit) text = (char *)ttt__arena_alloc(c, a, (size_t)f.size + 1);
+    else
+        ttt__refuse(c, TTT_ERR_TOO_BIG, path, "%lld bytes, larger than the limit of %lld",
+                    (long long)f.size, (long long)limit);
+    if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
+    fclose(f.stream);
+    if (!text) return NULL;
+    text[f.size] = 0;
+    *size = (size_t)f.size;
+    return text;
+}
+
+char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
+    ttt_mark m = ttt_mark_get(c);
+    size_t n;
+    char *text = ttt__file_bytes(c, &c->step, path, PTRDIFF_MAX / 2, &n);
+    if (!text) ttt_mark_release(c, m);
+    if (size) *size = n;
+    return text;
+}
+
+// -- writing a file: under a name that nobody else uses (a crash leaves it behind, and no more than
+// that), then renamed over the old one
+static bool ttt__create_temporary(ttt_file_writer *w) {
+    for (int i = 0; i < 1000; i++) {
+        snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
+        errno = 0;
+        w->stream = ttt__create_new(w->temporary);
+        if (w->stream || errno != EEXIST) break;
     }
-    return r;
+    return w->stream != NULL;
 }
 
-// Sizes in texts: %llu wants exactly this type, on every platform.
-typedef unsigned long long ttt__data_ull;
-
-static ttt_data_result ttt__data_no_memory(const char *who, size_t bytes, ttt_data_error *err) {
-    return ttt__data_fail(err, TTT_DATA_NO_MEMORY, "%s: no memory for %llu bytes", who,
-                          (ttt__data_ull)bytes);
-}
-
-TTT_API const char *ttt_data_result_text(ttt_data_result r) {
-    static const char *const texts[] = {
-#define TTT__DATA_ROW(name, text) text,
-        TTT_DATA_RESULTS(TTT__DATA_ROW)
-#undef TTT__DATA_ROW
-    };
-    return (unsigned)r < TTT_DATA_RESULT_COUNT ? texts[r] : "unknown result";
-}
-
-// =================================================================================================
-// [2] RANDOM NUMBERS, implementation
-// =================================================================================================
-
-// Philox4x32-10 (Salmon 2011): ctr = ten rounds of multiply, exchange and xor under a key. This
-// stands in every ttt header that draws numbers; the guard lets them be included together.
-#ifndef TTT__PHILOX
-#define TTT__PHILOX
-static void ttt__philox(const uint32_t key[2], uint32_t ctr[4]) {
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * ctr[0];
-        uint64_t p1 = (uint64_t)0xCD9E8D57u * ctr[2];
-        ctr[0] = (uint32_t)(p1 >> 32) ^ ctr[1] ^ k0;
-        ctr[1] = (uint32_t)p1;
-        ctr[2] = (uint32_t)(p0 >> 32) ^ ctr[3] ^ k1;
-        ctr[3] = (uint32_t)p0;
-        k0 += 0x9E3779B9u; // golden ratio
-        k1 += 0xBB67AE85u; // sqrt(3) - 1
+bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
+    memset(w, 0, sizeof *w);
+    if (c->result) return false;
+    if (!path || strlen(path) >= sizeof w->path) {
+        ttt_fail(c, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected",
+                 path ? path : "(no path)", (int)sizeof w->path - 1);
+        return false;
     }
+    snprintf(w->path, sizeof w->path, "%s", path);
+    if (!ttt__replaceable(path)) return ttt__file_fail(c, path, "cannot be written", EEXIST);
+    return ttt__create_temporary(w) || ttt__file_fail(c, path, "cannot be written", errno);
+}
+
+static bool ttt__writer_fail(ttt_file_writer *w) {
+    if (!w->error) w->error = errno ? errno : EIO;
+    return false;
+}
+
+bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
+    errno = 0;
+    if (!w->stream || w->error) return false;
+    return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
+}
+
+// A full disk shows in fwrite only, in fflush only, or in fclose only: all of them are looked at.
+ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
+    FILE *f = (FILE *)w->stream;
+    if (!f) ttt_fail(c, TTT_ERR_FILE, "file_finish: no file was begun");
+    if (!f) return c->result;
+    good = good && !w->error && !c->result;
+    errno = 0;
+    if (good && (fflush(f) != 0 || ferror(f) || !ttt__to_disk(f))) good = ttt__writer_fail(w);
+    if (fclose(f) != 0 && good) good = ttt__writer_fail(w);
+    if (good && !ttt__replace(w->temporary, w->path)) good = ttt__writer_fail(w);
+    if (good) {
+        ttt__folder_to_disk(w->path);
+    } else {
+        remove(w->temporary);
+        ttt__file_fail(c, w->path, "was not written", w->error);
+    }
+    w->stream = NULL;
+    return c->result;
+}
+
+// ---- [3] SAFETENSORS ----------------------------------------------------------------------------
+// -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
+//     ttt__json j = ttt__json_of(text, size);
+//     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
+//     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
+//     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
+// Strings are decoded where they stand: the text is written to, and must outlive them. The first
+// thing that is wrong is kept in `why`; every function returns false from then on. A copy of the
+// struct looks ahead. Whether a key came twice is for the caller to see.
+#define TTT__JSON_DEPTH 64
+typedef struct ttt__json {
+    char *text, *at, *end;
+    const char *why;  // NULL: nothing wrong so far
+    int depth;
+    bool first;  // just behind the bracket that opened the innermost object or array
+} ttt__json;
+
+static ttt__json ttt__json_of(char *text, size_t size) {
+    ttt__json j = { text, text, text + size, NULL, 0, false };
+    return j;
+}
+
+static bool ttt__json_fail(ttt__json *j, const char *why) {
+    if (!j->why) j->why = why;
+    return false;
+}
+
+// What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the
+// end.
+static char ttt__json_kind(ttt__json *j) {
+    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t'))
+        j->at++;
+    if (j->why || j->at == j->end) return 0;
+    if (*j->at == '-' || (*j->at >= '0' && *j->at <= '9')) return '0';
+    return (char)(*j->at == 'f' ? 't' : *j->at);
+}
+
+static bool ttt__json_enter(ttt__json *j, char bracket) {
+    if (ttt__json_kind(j) != bracket)
+        return ttt__json_fail(j, bracket == '{' ? "an object was expected" : "a list was expected");
+    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "nested more than 64 deep");
+    j->depth++;
+    j->at++;
+    return j->first = true;
+}
+
+// True in front of each value; false behind the last, with the closing bracket read.
+static bool ttt__json_more(ttt__json *j, char close) {
+    char next = ttt__json_kind(j);
+    bool first = j->first;
+    j->first = false;
+    if (j->why) return false;
+    if (next == close) {
+        j->at++;
+        j->depth--;
+        return false;
+    }
+    if (!first && next != ',')
+        return ttt__json_fail(j, "a comma or a closing bracket was expected");
+    if (!first) j->at++;
+    return true;
+}
+
+static bool ttt__json_item(ttt__json *j) { return ttt__json_more(j, ']'); }
+
+// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no
+// surrogates).
+static int ttt__utf8(const char *p, const char *end) {
+    const unsigned char *s = (const unsigned char *)p;
+    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (s[0] > 0xf4) return 0;
+    if (end - p < n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    return n;
+}
+
+static int ttt__utf8_put(int32_t code, char *to) {
+    static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
+    to[0] = (char)(lead[n] | code);
+    return n;
+}
+
+// The four digits of \uXXXX; -1 if they are none.
+static int32_t ttt__json_hex(ttt__json *j) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    int32_t value = 0;
+    for (int i = 0; i < 4; i++, j->at++) {
+        const char *d = j->at < j->end && *j->at ? strchr(digits, *j->at) : NULL;
+        if (!d && j->at < j->end && *j->at) d = strchr(digits + 16, *j->at);
+        if (!d) return -1;
+        value = value * 16 + (int32_t)((d - digits) % 16);
+    }
+    return value;
+}
+
+// Decodes what follows a backslash into `to`. \u0000 is refused: a C string cannot hold it.
+static int ttt__json_escape(ttt__json *j, char *to) {
+    static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    char letter = (char)(++j->at < j->end ? *j->at++ : 0);
+    const char *plain = letter ? strchr(from, letter) : NULL;
+    if (plain) {
+        *to = meaning[plain - from];
+        return 1;
+    }
+    int32_t code = letter == 'u' ? ttt__json_hex(j) : -1;
+    if (code >= 0xd800 && code < 0xdc00 && j->end - j->at >= 6 && j->at[0] == '\\' &&
+        j->at[1] == 'u') {
+        j->at += 2;  // two halves of a character beyond U+FFFF
+        int32_t low = ttt__json_hex(j);
+        bool pair = low >= 0xdc00 && low < 0xe000;
+        code = pair ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
+    }
+    return code <= 0 || (code >= 0xd800 && code < 0xe000) ? 0 : ttt__utf8_put(code, to);
+}
+
+// out may be NULL: the string is then checked, and left as it is.
+static bool ttt__json_string(ttt__json *j, const char **out) {
+    if (ttt__json_kind(j) != '"') return ttt__json_fail(j, "a string was expected");
+    char *begin = ++j->at, *to = begin, escaped[4];
+    while (j->at < j->end && *j->at != '"') {
+        char *from = j->at;
+        int n = 0;
+        if (*from == '\\') n = ttt__json_escape(j, from = escaped);
+        else if ((unsigned char)*from >= 0x20) j->at += n = ttt__utf8(from, j->end);
+        if (n == 0)
+            return ttt__json_fail(j, "a string has a wrong escape, a control character, or is "
+                                     "not UTF-8");
+        if (out) memmove(to, from, (size_t)n);
+        to += n;
+    }
+    if (j->at == j->end) return ttt__json_fail(j, "a string has no end");
+    j->at++;
+    if (!out) return true;
+    *to = 0;  // on the closing quote or before it
+    *out = begin;
+    return true;
+}
+
+static bool ttt__json_key(ttt__json *j, const char **key) {
+    if (!ttt__json_more(j, '}') || !ttt__json_string(j, key)) return false;
+    if (ttt__json_kind(j) != ':') return ttt__json_fail(j, "a colon was expected");
+    j->at++;
+    return true;
+}
+
+static const char *ttt__digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p;
+}
+
+// The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
+static const char *ttt__json_number(ttt__json *j) {
+    bool good = ttt__json_kind(j) == '0';
+    const char *p = j->at + (good && *j->at == '-'), *q = ttt__digits(p, j->end);
+    good = good && q > p && (*p != '0' || q == p + 1);
+    if (q < j->end && *q == '.') {
+        q = ttt__digits(p = q + 1, j->end);
+        good = good && q > p;
+    }
+    if (q < j->end && (*q == 'e' || *q == 'E')) {
+        p = q + 1;
+        if (p < j->end && (*p == '+' || *p == '-')) p++;
+        q = ttt__digits(p, j->end);
+        good = good && q > p;
+    }
+    if (good) return q;
+    ttt__json_fail(j, "a number was expected");
+    return NULL;
+}
+
+// Counted below zero, where there is one number more.
+static bool ttt__json_int(ttt__json *j, int64_t *out) {
+    const char *end = ttt__json_number(j), *p = j->at;
+    int64_t value = 0;
+    if (!end) return false;
+    bool minus = *p == '-';
+    for (p += minus; p < end; p++) {
+        int digit = *p - '0';
+        if (digit < 0 || digit > 9) return ttt__json_fail(j, "a whole number was expected");
+        if (value < (INT64_MIN + digit) / 10)
+            return ttt__json_fail(j, "a whole number is beyond 64 bits");
+        value = value * 10 - digit;
+    }
+    if (!minus && value == INT64_MIN) return ttt__json_fail(j, "a whole number is beyond 64 bits");
+    j->at += end - j->at;
+    *out = minus ? value : -value;
+    return true;
+}
+
+static bool ttt__json_word(ttt__json *j, const char *word) {
+    size_t n = strlen(word);
+    ttt__json_kind(j);
+    if (j->why || (size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return false;
+    j->at += n;
+    return true;
+}
+
+static bool ttt__json_bool(ttt__json *j, bool *out) {
+    *out = ttt__json_word(j, "true");
+    return *out || ttt__json_word(j, "false") || ttt__json_fail(j, "true or false was expected");
+}
+
+static bool ttt__json_null(ttt__json *j) {
+    return ttt__json_word(j, "null") || ttt__json_fail(j, "a value was expected");
+}
+
+// Any value. Calls itself, as deep as ttt__json_enter lets it.
+static bool ttt__json_skip(ttt__json *j) {
+    bool either;
+    switch (ttt__json_kind(j)) {
+    case '{':
+        for (ttt__json_enter(j, '{'); ttt__json_key(j, NULL);) ttt__json_skip(j);
+        return !j->why;
+    case '[':
+        for (ttt__json_enter(j, '['); ttt__json_item(j);) ttt__json_skip(j);
+        return !j->why;
+    case '"': return ttt__json_string(j, NULL);
+    case 't': return ttt__json_bool(j, &either);
+    case '0': {
+        const char *end = ttt__json_number(j);
+        if (end) j->at += end - j->at;
+        return end != NULL;
+    }
+    default: return ttt__json_null(j);
+    }
+}
+
+// Nothing but blanks is left, and nothing was wrong.
+static bool ttt__json_end(ttt__json *j) {
+    ttt__json_kind(j);
+    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows behind the end"));
+}
+
+// How many members the object has that comes next. The reader is a copy: the caller's does not
+// move.
+static int64_t ttt__json_count(ttt__json j) {
+    int64_t n = 0;
+    for (ttt__json_enter(&j, '{'); ttt__json_key(&j, NULL); n++) ttt__json_skip(&j);
+    return n;
+}
+
+// -- elements as bytes, in either order whatever the machine's own; IEEE 754 formats, and bfloat16,
+// which is the upper half of a binary32
+typedef struct ttt__type {
+    char kind;  // f IEEE, h bfloat16, i signed, u unsigned, b bool
+    unsigned char bytes;
+    bool big;  // most significant byte first
+} ttt__type;
+
+static uint64_t ttt__bytes(const unsigned char *p, int n) {
+    uint64_t bits = 0;
+    for (int i = 0; i < n; i++) bits |= (uint64_t)p[i] << 8 * i;
+    return bits;
+}
+
+static void ttt__put_bytes(unsigned char *p, uint64_t bits, int n) {
+    for (int i = 0; i < n; i++) p[i] = (unsigned char)(bits >> 8 * i);
+}
+
+// A real from the bits of a binary32 or a binary64. Bits of the same width are moved, never
+// computed with: a NaN keeps its payload.
+#if TTT__DOUBLE
+static void ttt__real_of_32(double *y, uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    *y = (double)f;
+}
+static void ttt__real_of_64(double *y, uint64_t bits) { memcpy(y, &bits, sizeof *y); }
+#else
+static void ttt__real_of_32(float *y, uint32_t bits) { memcpy(y, &bits, sizeof *y); }
+static void ttt__real_of_64(float *y, uint64_t bits) {
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    *y = (float)d;
 }
 #endif
 
-TTT_API ttt_data_rng ttt_data_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c) {
-    ttt_data_rng rng;
-    memset(&rng, 0, sizeof rng);
-    rng.key[0] = (uint32_t)seed;
-    rng.key[1] = (uint32_t)(seed >> 32);
-    rng.counter[1] = a;
-    rng.counter[2] = b;
-    rng.counter[3] = c;
-    rng.used = 4; // no block yet
-    return rng;
+// binary16 (1 sign, 5 exponent, 10 fraction bits) as binary32, which holds every one of them.
+static uint32_t ttt__half_to_32(uint32_t h) {
+    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
+    if (exponent == 31) return sign | 0x7f800000 | fraction << 13;
+    if (exponent > 0) return sign | (exponent + 112) << 23 | fraction << 13;
+    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
+    memcpy(&bits, &f, sizeof bits);
+    return sign | bits;
 }
 
-TTT_API uint32_t ttt_data_rng_bits(ttt_data_rng *rng) {
-    if (rng->used == 4) {
-        for (int i = 0; i < 4; i++) rng->words[i] = rng->counter[i];
-        ttt__philox(rng->key, rng->words);
-        rng->counter[0]++;
-        rng->used = 0;
-    }
-    return rng->words[rng->used++];
+// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
+// anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
+static uint32_t ttt__bf16_of(ttt_real v) {
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (v != v) return bits >> 16 | 0x40;
+    if (TTT__DOUBLE && (double)f != (double)v)
+        bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-TTT_API float ttt_data_rng_uniform(ttt_data_rng *rng) {
-    return (float)(ttt_data_rng_bits(rng) >> 8) / 16777216.0f;
-}
-
-TTT_API float ttt_data_rng_normal(ttt_data_rng *rng) {
-    double u = (ttt_data_rng_bits(rng) + 1.0) / 4294967296.0; // (0,1]: the logarithm is finite
-    double v = ttt_data_rng_bits(rng) / 4294967296.0;
-    return (float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586477 * v));
-}
-
-TTT_API uint32_t ttt_data_rng_below(ttt_data_rng *rng, uint32_t n) {
-    return (uint32_t)(((uint64_t)ttt_data_rng_bits(rng) * n) >> 32);
-}
-
-TTT_API void ttt_data_rng_permute(ttt_data_rng *rng, int32_t *order, int32_t n) {
-    for (int32_t i = 0; i < n; i++) order[i] = i;
-    for (int32_t i = n - 1; i > 0; i--) {
-        int32_t j = (int32_t)ttt_data_rng_below(rng, (uint32_t)i + 1);
-        int32_t swapped = order[i];
-        order[i] = order[j];
-        order[j] = swapped;
+static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n, ttt_real *y) {
+    if (type.bytes == 8) {
+        for (int64_t i = 0; i < n; i++) ttt__real_of_64(y + i, ttt__bytes(p + 8 * i, 8));
+    } else if (type.bytes == 4) {
+        for (int64_t i = 0; i < n; i++) ttt__real_of_32(y + i, (uint32_t)ttt__bytes(p + 4 * i, 4));
+    } else {
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t half = (uint32_t)ttt__bytes(p + 2 * i, 2);
+            ttt__real_of_32(y + i, type.kind == 'h' ? half << 16 : ttt__half_to_32(half));
+        }
     }
 }
 
-// The first word of the streams that this header draws from, and what the other two are.
-#define TTT__DATA_STREAM_ORDER 0x80000001u   // epoch, 0
-#define TTT__DATA_STREAM_AUGMENT 0x80000002u // epoch, sample
-#define TTT__DATA_STREAM_LABEL 0x80000003u   // 0, image / 10
-#define TTT__DATA_STREAM_IMAGE 0x80000004u   // 0, image
+static void ttt__decode_ints(ttt__type type, const unsigned char *p, int64_t n, int64_t *y) {
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits = ttt__bytes(p + i * type.bytes, type.bytes);
+        if (type.kind == 'b') bits = bits != 0;
+        bool minus = type.kind == 'i' && bits >> (8 * type.bytes - 1);
+        if (minus && type.bytes < 8) bits |= ~(UINT64_MAX >> (64 - 8 * type.bytes));
+        memcpy(y + i, &bits, sizeof bits);
+    }
+}
 
-// =================================================================================================
-// [3] GZIP, implementation
-// =================================================================================================
+static bool ttt__is_real(ttt__type type) { return type.kind == 'f' || type.kind == 'h'; }
+
+// Elements i .. i+n-1 of t; n of them stand at p.
+static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t,
+                        int64_t i) {
+    if (ttt__is_real(type)) ttt__decode_reals(type, p, n, t->data + i);
+    else ttt__decode_ints(type, p, n, t->index + i);
+}
+
+static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
+    for (int64_t i = 0; i < n; i++, p += bytes)
+        for (int a = 0, b = bytes - 1; a < b; a++, b--) {
+            unsigned char swap = p[a];
+            p[a] = p[b];
+            p[b] = swap;
+        }
+}
+
+// U64 numbers above 2^63 - 1 have no place in an int64_t: a tensor with one becomes real, in its
+// place.
+static void ttt__wide_to_real(ttt_tensor *t) {
+    unsigned char *p = (unsigned char *)t->index;
+    bool wide = false;
+    for (int64_t i = 0; i < t->size; i++) wide = wide || t->index[i] < 0;
+    if (!wide) return;
+    for (int64_t i = 0; i < t->size; i++) {  // real i never ends behind number i
+        uint64_t bits;
+        memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
+        ttt_real value = (ttt_real)bits;
+        memcpy(p + i * (int64_t)sizeof value, &value, sizeof value);
+    }
+    t->data = (ttt_real *)(void *)p;
+    t->index = NULL;
+    t->dtype = TTT_DTYPE_REAL;
+}
+
+// Element k of Fortran order, the first index fastest, stands at this place of row-major order.
+static int64_t ttt__row_major(ttt_shape s, int64_t k) {
+    int64_t at = 0;
+    for (int d = 0; d < s.rank; k /= s.dim[d++]) at = at * s.dim[d] + k % s.dim[d];
+    return at;
+}
+
+// The next tensor of the file, through a small chunk: no second copy of it is ever in memory.
+#define TTT__CHUNK ((int64_t)1 << 16)
+static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
+    ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
+    ttt_dtype dtype = ttt__is_real(type) ? TTT_DTYPE_REAL : TTT_DTYPE_INT;
+    ttt_tensor *t = ttt__tensor(f->c, s, dtype, false, NULL);
+    void *room = ttt__arena_alloc(f->c, &f->c->scratch, (size_t)TTT__CHUNK);
+    unsigned char *chunk = (unsigned char *)room;
+    bool good = t && chunk;
+    for (int64_t i = 0, n; good && i < t->size; i += n) {
+        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+        good = ttt__read(f, chunk, (size_t)(n * type.bytes));
+        if (good && type.big) ttt__reverse_each(chunk, n, type.bytes);
+        if (good && !fortran) ttt__decode(type, chunk, n, t, i);
+        for (int64_t k = 0; k < n && good && fortran; k++)
+            ttt__decode(type, chunk + k * type.bytes, 1, t, ttt__row_major(s, i + k));
+    }
+    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(t);
+    ttt__arena_release(&f->c->scratch, scratch);
+    return good ? t : NULL;
+}
+
+// How a tensor is written: F32, F64, BF16 or I64.
+static ttt__type ttt__written_type(const ttt_tensor *t, bool bf16) {
+    ttt__type type = { 'f', sizeof(ttt_real), false };
+    if (t->dtype == TTT_DTYPE_INT) type.kind = 'i', type.bytes = 8;
+    else if (bf16) type.kind = 'h', type.bytes = 2;
+    return type;
+}
+
+static uint64_t ttt__element_bits(const ttt_tensor *t, ttt__type type, int64_t i) {
+    uint64_t wide = 0;
+    uint32_t narrow = 0;
+    if (type.kind == 'h') return ttt__bf16_of(t->data[i]);
+    if (type.kind == 'i') memcpy(&wide, t->index + i, sizeof wide);
+    else if (TTT__DOUBLE) memcpy(&wide, t->data + i, sizeof(ttt_real));
+    else memcpy(&narrow, t->data + i, sizeof narrow);
+    return wide | narrow;
+}
+
+static bool ttt__write_tensor(ttt_ctx *c, ttt_file_writer *w, const ttt_tensor *t, bool bf16) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(c, &c->scratch, (size_t)TTT__CHUNK);
+    ttt__type type = ttt__written_type(t, bf16);
+    bool good = chunk != NULL;
+    for (int64_t i = 0, n; good && i < t->size; i += n) {
+        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+        for (int64_t k = 0; k < n; k++)
+            ttt__put_bytes(chunk + k * type.bytes, ttt__element_bits(t, type, i + k), type.bytes);
+        good = ttt_file_put(w, chunk, (size_t)(n * type.bytes));
+    }
+    ttt__arena_release(&c->scratch, scratch);
+    return good;
+}
+
+// -- heap sort: n log n steps for any input, no memory, no recursion
+typedef int ttt__compare_fn(const void *a, const void *b);
+
+static void ttt__sift(void **p, int64_t i, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && compare(p[child], p[child + 1]) < 0) child++;
+        if (compare(p[i], p[child]) >= 0) return;
+        void *swap = p[i];
+        p[i] = p[child];
+        p[child] = swap;
+    }
+}
+
+static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t i = n / 2; i-- > 0;) ttt__sift(p, i, n, compare);
+    for (int64_t i = n; --i > 0;) {
+        void *swap = p[0];
+        p[0] = p[i];
+        p[i] = swap;
+        ttt__sift(p, 0, i, compare);
+    }
+}
+
+// Pointers in the scratch arena to n structs, sorted. NULL without memory.
+static void **ttt__sorted(ttt_ctx *c, void *structs, int64_t n, size_t size,
+                          ttt__compare_fn *compare) {
+    void **p = (void **)ttt__arena_alloc(c, &c->scratch, (size_t)n * sizeof *p);
+    if (!p) return NULL;
+    for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
+    ttt__sort(p, n, compare);
+    return p;
+}
+
+// Of structs that begin with a name.
+static const char *ttt__name_of(const void *a) { return *(const char *const *)a; }
+static int ttt__by_name(const void *a, const void *b) {
+    return strcmp(ttt__name_of(a), ttt__name_of(b));
+}
+
+static bool ttt__all_different(ttt_ctx *c, const char *path, void *structs, int64_t n, size_t size,
+                               ttt_result otherwise) {
+    void **p = ttt__sorted(c, structs, n, size, ttt__by_name);
+    for (int64_t i = 1; i < n && p; i++)
+        if (ttt__by_name(p[i - 1], p[i]) == 0) {
+            ttt_fail(c, otherwise, "%.200s: '%.80s' is there twice", path, ttt__name_of(p[i]));
+            return false;
+        }
+    return p != NULL;
+}
+
+// -- safetensors: the length of the header (8 bytes, little-endian); the header, JSON, padded by
+// blanks:
+//     {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}, ...,
+//      "__metadata__":{"key":"text"}}
+// and the data, which the tensors cover without a hole and without overlap.
+// https://github.com/huggingface/safetensors, "Format"
+#define TTT__SAFETENSORS_HEADER 100000000
+typedef struct ttt__entry {
+    const char *name;  // first: see ttt__by_name
+    ttt__type type;
+    ttt_shape shape;
+    int64_t begin, end;
+} ttt__entry;
+
+typedef struct ttt__safetensors {
+    ttt__file f;
+    ttt__json j;
+    int64_t data;  // bytes behind the header
+    ttt__entry *entries;
+    int64_t n;
+    ttt_bundle *out;
+} ttt__safetensors;
+
+static const struct {
+    const char *name;
+    ttt__type type;
+} ttt__safetensors_types[] = {
+    { "F64", { 'f', 8, false } }, { "F32", { 'f', 4, false } }, { "F16", { 'f', 2, false } },
+    { "BF16", { 'h', 2, false } }, { "I64", { 'i', 8, false } }, { "I32", { 'i', 4, false } },
+    { "I16", { 'i', 2, false } }, { "I8", { 'i', 1, false } }, { "U64", { 'u', 8, false } },
+    { "U32", { 'u', 4, false } }, { "U16", { 'u', 2, false } }, { "U8", { 'u', 1, false } },
+    { "BOOL", { 'b', 1, false } },
+};
+
+static bool ttt__read_dtype(ttt__safetensors *s, ttt__entry *e) {
+    const char *dtype;
+    if (!ttt__json_string(&s->j, &dtype)) return false;
+    for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
+        if (strcmp(dtype, ttt__safetensors_types[i].name) == 0) {
+            e->type = ttt__safetensors_types[i].type;
+            return true;
+        }
+    return ttt__bad(&s->f, e->name,
+                    "dtype %.20s: F64, F32, F16, BF16, I8..I64, U8..U64, BOOL expected", dtype);
+}
+
+static bool ttt__read_shape(ttt__safetensors *s, ttt__entry *e) {
+    e->shape = ttt_scalar_shape();
+    if (!ttt__json_enter(&s->j, '[')) return false;
+    while (ttt__json_item(&s->j)) {
+        int64_t size;
+        if (e->shape.rank == TTT_MAX_RANK)
+            return ttt__bad(&s->f, e->name, "a shape of more than %d sizes is not supported",
+                            TTT_MAX_RANK);
+        if (!ttt__json_int(&s->j, &size)) return false;
+        if (size < 0)
+            return ttt__bad(&s->f, e->name, "the shape has the size %lld", (long long)size);
+        e->shape.dim[e->shape.rank++] = size;
+    }
+    return !s->j.why;
+}
+
+static bool ttt__read_offset(ttt__json *j, int64_t *at) {
+    return (ttt__json_item(j) || ttt__json_fail(j, "two offsets were expected")) &&
+           ttt__json_int(j, at);
+}
+
+static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
+    bool two = ttt__json_enter(j, '[');
+    two = two && ttt__read_offset(j, &e->begin) && ttt__read_offset(j, &e->end);
+    if (!two || ttt__json_item(j)) return ttt__json_fail(j, "two offsets were expected");
+    return !j->why;
+}
+
+// The shape's bytes are those between the offsets, and those are in the file. No product wraps
+// round.
+static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
+    ttt_text shape;
+    int64_t size = ttt_shape_size(e->shape);
+    if (e->begin < 0 || e->end < e->begin || e->end > s->data)
+        return ttt__bad(&s->f, e->name,
+                        "data_offsets [%lld,%lld] are not within the %lld bytes of data",
+                        (long long)e->begin, (long long)e->end, (long long)s->data);
+    if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != e->end - e->begin)
+        return ttt__bad(&s->f, e->name,
+                        "shape %s of elements of %d bytes, but data_offsets span %lld bytes",
+                        ttt_shape_text(e->shape, shape), e->type.bytes,
+                        (long long)(e->end - e->begin));
+    return true;
+}
+
+// Keys besides these three are left alone, as the reference reader does.
+static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
+    static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
+    bool seen[3] = { false, false, false };
+    const char *key;
+    ttt__json_enter(&s->j, '{');
+    while (ttt__json_key(&s->j, &key)) {
+        int k = 0;
+        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
+        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s is there twice", key);
+        if (k < 3) seen[k] = true;
+        if (!(k == 0   ? ttt__read_dtype(s, e)
+              : k == 1 ? ttt__read_shape(s, e)
+              : k == 2 ? ttt__read_offsets(&s->j, e)
+                       : ttt__json_skip(&s->j)))
+            return false;
+    }
+    if (s->j.why) return false;
+    for (int k = 0; k < 3; k++)
+        if (!seen[k]) return ttt__bad(&s->f, e->name, "%s is missing", keys[k]);
+    return ttt__entry_good(s, e);
+}
+
+static bool ttt__read_notes(ttt__safetensors *s) {
+    ttt_bundle *out = s->out;
+    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ is there twice");
+    size_t room = (size_t)ttt__json_count(s->j) * sizeof(ttt_note);
+    out->notes = (ttt_note *)ttt_alloc(s->f.c, room, false);
+    if (!out->notes || !ttt__json_enter(&s->j, '{')) return false;
+    ttt_note note;
+    while (ttt__json_key(&s->j, &note.key)) {
+        if (!ttt__json_string(&s->j, &note.text)) return false;
+        out->notes[out->n_notes++] = note;
+    }
+    if (s->j.why) return false;
+    return ttt__all_different(s->f.c, s->f.path, out->notes, out->n_notes, sizeof note,
+                              TTT_ERR_FORMAT);
+}
+
+// The header's text. It stays in the step arena: names and notes are decoded in their places.
+static bool ttt__read_header(ttt__safetensors *s) {
+    unsigned char length[8];
+    if (s->f.size < 8)
+        return ttt__bad(&s->f, NULL, "%d bytes, no room for a length", (int)s->f.size);
+    if (!ttt__read(&s->f, length, 8)) return false;
+    uint64_t n = ttt__bytes(length, 8);
+    if (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)s->f.size - 8)
+        return ttt__bad(&s->f, NULL, "a header of %llu bytes; %lld follow, and %d is the limit",
+                        (unsigned long long)n, (long long)s->f.size - 8, TTT__SAFETENSORS_HEADER);
+    char *text = (char *)ttt_alloc(s->f.c, (size_t)n, false);
+    if (!text || !ttt__read(&s->f, text, (size_t)n)) return false;
+    if (n == 0 || text[0] != '{')
+        return ttt__bad(&s->f, NULL, "the header, byte 8, does not begin with {");
+    s->j = ttt__json_of(text, (size_t)n);
+    s->data = s->f.size - 8 - (int64_t)n;
+    return true;
+}
+
+// `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, the shortest entry, has 49 bytes: so many of
+// them the header can have, and no more room do they get.
+static bool ttt__read_entries(ttt__safetensors *s, const char **name) {
+    size_t most = (size_t)(s->j.end - s->j.text) / 49 + 1, room = most * sizeof *s->entries;
+    s->entries = (ttt__entry *)ttt__arena_alloc(s->f.c, &s->f.c->scratch, room);
+    if (!s->entries) return false;
+    ttt__json_enter(&s->j, '{');
+    while (ttt__json_key(&s->j, name)) {
+        if (strcmp(*name, "__metadata__") == 0) {
+            if (!ttt__read_notes(s)) return false;
+            continue;
+        }
+        ttt__entry *e = s->entries + s->n++;
+        memset(e, 0, sizeof *e);
+        e->name = *name;
+        if (!ttt__read_entry(s, e)) return false;
+    }
+    return ttt__json_end(&s->j);
+}
+
+static int ttt__by_offset(const void *a, const void *b) {
+    const ttt__entry *x = (const ttt__entry *)a, *y = (const ttt__entry *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+// Entries in the order of their data, which no byte escapes and none is in twice. NULL after an
+// error.
+static void **ttt__in_file_order(ttt__safetensors *s) {
+    void **p = ttt__sorted(s->f.c, s->entries, s->n, sizeof *s->entries, ttt__by_offset);
+    int64_t at = 0;
+    for (int64_t i = 0; i < s->n && p; i++) {
+        const ttt__entry *e = (const ttt__entry *)p[i];
+        if (e->begin != at) {
+            ttt__bad(&s->f, e->name,
+                     "data_offsets begin at %lld, the tensor before ends at %lld: %s",
+                     (long long)e->begin, (long long)at, e->begin < at ? "an overlap" : "a hole");
+            return NULL;
+        }
+        at = e->end;
+    }
+    int64_t rest = s->data - at;
+    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes behind the last tensor", (long long)rest);
+    return s->f.c->result ? NULL : p;
+}
+
+static bool ttt__read_tensors(ttt__safetensors *s) {
+    ttt_ctx *c = s->f.c;
+    if (!ttt__all_different(c, s->f.path, s->entries, s->n, sizeof *s->entries, TTT_ERR_FORMAT))
+        return false;
+    void **p = ttt__in_file_order(s);
+    ttt_named *named = p ? (ttt_named *)ttt_alloc(c, (size_t)s->n * sizeof *named, false) : NULL;
+    for (int64_t i = 0; i < s->n && named; i++) {
+        const ttt__entry *e = (const ttt__entry *)p[i];
+        ttt_named *to = named + (e - s->entries);
+        to->name = e->name;
+        to->tensor = ttt__read_tensor(&s->f, e->type, e->shape, false);
+        if (!to->tensor) return false;
+    }
+    s->out->tensors = named;
+    s->out->n_tensors = s->n;
+    return named != NULL;
+}
+
+ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
+    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
+    ttt__safetensors s;
+    const char *name = NULL;
+    memset(&s, 0, sizeof s);
+    memset(out, 0, sizeof *out);
+    s.out = out;
+    if (!ttt__file_open(c, path, &s.f)) return c->result;
+    if (ttt__read_header(&s) && ttt__read_entries(&s, &name)) ttt__read_tensors(&s);
+    if (s.j.why) ttt__bad(&s.f, name, "byte %lld: %s", (long long)(s.j.at - s.j.text) + 8, s.j.why);
+    fclose(s.f.stream);
+    ttt__arena_release(&c->scratch, scratch);
+    if (c->result) {
+        memset(out, 0, sizeof *out);
+        ttt_mark_release(c, step);
+    }
+    return c->result;
+}
+
+ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name) {
+    for (int64_t i = 0; i < b->n_tensors; i++)
+        if (strcmp(b->tensors[i].name, name) == 0) return b->tensors[i].tensor;
+    return NULL;
+}
+
+const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
+    for (int64_t i = 0; i < b->n_notes; i++)
+        if (strcmp(b->notes[i].key, key) == 0) return b->notes[i].text;
+    return NULL;
+}
+
+// Text that is made twice by the same calls: to count it (`to` is NULL), then to have it.
+typedef struct ttt__sink {
+    char *to;
+    size_t n;
+} ttt__sink;
+
+static void ttt__say_bytes(ttt__sink *t, const char *s, size_t n) {
+    if (t->to) memcpy(t->to + t->n, s, n);
+    t->n += n;
+}
+
+static void ttt__say(ttt__sink *t, const char *s) { ttt__say_bytes(t, s, strlen(s)); }
+
+static void ttt__say_number(ttt__sink *t, int64_t v) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%lld", (long long)v);
+    ttt__say(t, digits);
+}
+
+static void ttt__say_quoted(ttt__sink *t, const char *s) {
+    static const char hex[] = "0123456789abcdef";
+    ttt__say(t, "\"");
+    for (; *s; s++) {
+        char escape[6] = { '\\', 'u', '0', '0', hex[*s >> 4 & 15], hex[*s & 15] };
+        if ((unsigned char)*s < 0x20) ttt__say_bytes(t, escape, 6);
+        else if (*s == '"' || *s == '\\') ttt__say_bytes(t, escape, 1);
+        if ((unsigned char)*s >= 0x20) ttt__say_bytes(t, s, 1);
+    }
+    ttt__say(t, "\"");
+}
+
+static void ttt__say_notes(ttt__sink *t, const ttt_bundle *b) {
+    ttt__say(t, "\"__metadata__\":{");
+    for (int64_t i = 0; i < b->n_notes; i++) {
+        ttt__say(t, i ? "," : "");
+        ttt__say_quoted(t, b->notes[i].key);
+        ttt__say(t, ":");
+        ttt__say_quoted(t, b->notes[i].text);
+    }
+    ttt__say(t, "}");
+}
+
+static void ttt__say_entry(ttt__sink *t, const ttt_named *named, bool bf16, int64_t begin,
+                           int64_t end) {
+    const ttt_tensor *x = named->tensor;
+    ttt__say_quoted(t, named->name);
+    ttt__say(t, ":{\"dtype\":\"");
+    ttt__say(t, x->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : TTT__DOUBLE ? "F64" : "F32");
+    ttt__say(t, "\",\"shape\":[");
+    for (int i = 0; i < x->shape.rank; i++) {
+        ttt__say(t, i ? "," : "");
+        ttt__say_number(t, x->shape.dim[i]);
+    }
+    ttt__say(t, "],\"data_offsets\":[");
+    ttt__say_number(t, begin);
+    ttt__say(t, ",");
+    ttt__say_number(t, end);
+    ttt__say(t, "]}");
+}
+
+static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
+    return t->size * ttt__written_type(t, bf16).bytes;
+}
+
+// Entries in the given order. Of the data, all integers come first: with the header padded to a
+// multiple of 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+static void ttt__say_header(ttt__sink *t, const ttt_bundle *b, bool bf16) {
+    int64_t at[2] = { 0, 0 };  // of reals, of integers
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_tensor *x = b->tensors[i].tensor;
+        if (x->dtype == TTT_DTYPE_INT) at[0] += ttt__written_bytes(x, bf16);
+    }
+    ttt__say(t, "{");
+    if (b->n_notes) ttt__say_notes(t, b);
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_tensor *x = b->tensors[i].tensor;
+        int64_t *begin = &at[x->dtype == TTT_DTYPE_INT], end = *begin + ttt__written_bytes(x, bf16);
+        ttt__say(t, i || b->n_notes ? "," : "");
+        ttt__say_entry(t, &b->tensors[i], bf16, *begin, end);
+        *begin = end;
+    }
+    ttt__say(t, "}");
+    while (t->n % 8) ttt__say(t, " ");
+}
+
+static bool ttt__text_good(ttt_ctx *c, const char *path, const char *what, const char *s) {
+    int n = 1;
+    const char *end = s ? s + strlen(s) : NULL;
+    for (const char *p = s; n && p < end; p += n) n = ttt__utf8(p, end);
+    if (s && n) return true;
+    ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: %s '%.80s' is not UTF-8", path, what, s ? s : "(NULL)");
+    return false;
+}
+
+// All that can be wrong with a bundle is found before a file is touched.
+static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_named *x = &b->tensors[i];
+        if (!ttt__text_good(c, path, "the name", x->name)) return false;
+        if (strcmp(x->name, "__metadata__") == 0)
+            ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
+                     path);
+        if (!ttt__alive(c, x->tensor))
+            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is no living tensor of the context",
+                     path, x->name);
+        if (c->result) return false;
+    }
+    for (int64_t i = 0; i < b->n_notes; i++)
+        if (!ttt__text_good(c, path, "the key of a note", b->notes[i].key) ||
+            !ttt__text_good(c, path, "the text of a note", b->notes[i].text))
+            return false;
+    return ttt__all_different(c, path, b->tensors, b->n_tensors, sizeof *b->tensors,
+                              TTT_ERR_ARGUMENT) &&
+           ttt__all_different(c, path, b->notes, b->n_notes, sizeof *b->notes, TTT_ERR_ARGUMENT);
+}
+
+// The length and the header, in the scratch arena.
+static char *ttt__header_text(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16,
+                              size_t *n) {
+    ttt__sink t = { NULL, 0 };
+    ttt__say_header(&t, b, bf16);
+    if (t.n > TTT__SAFETENSORS_HEADER) {
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: a header of %.0f bytes; %d is the limit", path,
+                 (double)t.n, TTT__SAFETENSORS_HEADER);
+        return NULL;
+    }
+    char *text = (char *)ttt__arena_alloc(c, &c->scratch, 8 + t.n);
+    if (!text) return NULL;
+    *n = 8 + t.n;
+    ttt__put_bytes((unsigned char *)text, t.n, 8);
+    t.to = text + 8;
+    t.n = 0;
+    ttt__say_header(&t, b, bf16);
+    return text;
+}
+
+ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_file_writer w;
+    size_t n = 0;
+    if (c->result) return c->result;
+    char *header = ttt__bundle_good(c, path, b) ? ttt__header_text(c, path, b, bf16, &n) : NULL;
+    if (header && ttt_file_begin(c, &w, path)) {
+        bool good = ttt_file_put(&w, header, n);
+        for (int want_int = 1; want_int >= 0; want_int--)
+            for (int64_t i = 0; i < b->n_tensors && good; i++)
+                if ((b->tensors[i].tensor->dtype == TTT_DTYPE_INT) == (want_int == 1))
+                    good = ttt__write_tensor(c, &w, b->tensors[i].tensor, bf16);
+        ttt_file_finish(c, &w, good);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+    return c->result;
+}
+
+// ---- [4] NPY ------------------------------------------------------------------------------------
+// The file is "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version
+// 2 on), on), the header, the data. The header is a Python dictionary of exactly three entries,
+//     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
+// of which this form is read and no other: nothing of Python is evaluated.
+// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+#define TTT__NPY_HEADER 65536
+typedef struct ttt__npy {
+    ttt__file f;
+    const char *begin, *at, *end;
+    ttt__type type;
+    bool fortran;
+    ttt_shape shape;
+    int64_t data;  // bytes behind the header
+} ttt__npy;
+
+static bool ttt__npy_bad(ttt__npy *n, const char *what) {
+    return ttt__bad(&n->f, NULL, "byte %d of the header: %s", (int)(n->at - n->begin), what);
+}
+
+// Takes `what` if it is what comes next.
+static bool ttt__npy_take(ttt__npy *n, const char *what) {
+    size_t length = strlen(what);
+    while (n->at < n->end && (*n->at == ' ' || *n->at == '\n' || *n->at == '\t' || *n->at == '\r'))
+        n->at++;
+    if ((size_t)(n->end - n->at) < length || memcmp(n->at, what, length) != 0) return false;
+    n->at += length;
+    return true;
+}
+
+// A short string in either kind of quotes, without escapes; false if there is none.
+static bool ttt__npy_string(ttt__npy *n, char text[16]) {
+    char quote = 0;
+    if (ttt__npy_take(n, "'")) quote = '\'';
+    else if (ttt__npy_take(n, "\"")) quote = '"';
+    for (int i = 0; quote && i < 16 && n->at < n->end; i++) {
+        text[i] = *n->at++;
+        if (text[i] == quote) {
+            text[i] = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Byte order (< little, > big, | where there is none), kind, width: "<f4".
+static bool ttt__npy_descr(ttt__npy *n) {
+    static const char supported[] = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 ";
+    char text[16], name[4];
+    if (!ttt__npy_string(n, text))
+        return ttt__npy_bad(n, "a type like '<f4' expected, no structure");
+    if (strlen(text) == 3) snprintf(name, sizeof name, "%.2s ", text + 1);
+    if (strlen(text) != 3 || !strstr(supported, name) ||
+        !strchr(text[2] == '1' ? "<>|" : "<>", text[0]))
+        return ttt__bad(&n->f, NULL,
+                        "descr '%s' is not supported: bool, integers, f2, f4 and f8 are%s", text,
+                        strchr(text, 'O') ? " (objects are pickles, which run code)" : "");
+    n->type.kind = text[1];
+    n->type.bytes = (unsigned char)(text[2] - '0');
+    n->type.big = text[0] == '>';
+    return true;
+}
+
+// A tuple of sizes: () (3,) (2, 3). (3) is none.
+static bool ttt__npy_shape(ttt__npy *n) {
+    bool comma = true;
+    n->shape = ttt_scalar_shape();
+    if (!ttt__npy_take(n, "(")) return ttt__npy_bad(n, "a tuple was expected");
+    while (!ttt__npy_take(n, ")")) {
+        if (!comma) return ttt__npy_bad(n, "a comma or ) was expected");
+        if (n->shape.rank == TTT_MAX_RANK)
+            return ttt__npy_bad(n, "more than 8 sizes are not supported");
+        const char *end = ttt__digits(n->at, n->end);
+        int64_t size = 0;
+        if (end == n->at || (*n->at == '0' && end > n->at + 1))
+            return ttt__npy_bad(n, "a size was expected");
+        for (; n->at < end; n->at++) {
+            if (size > (INT64_MAX - 9) / 10) return ttt__npy_bad(n, "a size is beyond 64 bits");
+            size = size * 10 + (*n->at - '0');
+        }
+        n->shape.dim[n->shape.rank++] = size;
+        comma = ttt__npy_take(n, ",");
+    }
+    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is no tuple");
+}
+
+static bool ttt__npy_order(ttt__npy *n) {
+    n->fortran = ttt__npy_take(n, "True");
+    return n->fortran || ttt__npy_take(n, "False") || ttt__npy_bad(n, "True or False was expected");
+}
+
+static bool ttt__npy_header(ttt__npy *n) {
+    static const char *const keys[3] = { "descr", "fortran_order", "shape" };
+    bool seen[3] = { false, false, false }, comma = true;
+    char key[16];
+    if (!ttt__npy_take(n, "{")) return ttt__npy_bad(n, "{ was expected");
+    while (!ttt__npy_take(n, "}")) {
+        int k = 0;
+        if (!comma || !ttt__npy_string(n, key) || !ttt__npy_take(n, ":"))
+            return ttt__npy_bad(n, "a comma or 'key': was expected");
+        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
+        if (k == 3) return ttt__bad(&n->f, NULL, "the header's key '%s' is not known", key);
+        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' is there twice", key);
+        seen[k] = true;
+        ttt__npy_take(n, "");  // blanks
+        if (!(k == 0 ? ttt__npy_descr(n) : k == 1 ? ttt__npy_order(n) : ttt__npy_shape(n)))
+            return false;
+        comma = ttt__npy_take(n, ",");
+    }
+    for (int k = 0; k < 3; k++)
+        if (!seen[k]) return ttt__bad(&n->f, NULL, "the header lacks '%s'", keys[k]);
+    ttt__npy_take(n, "");
+    return n->at == n->end || ttt__npy_bad(n, "something follows behind }");
+}
+
+// Everything in front of the data.
+static bool ttt__npy_start(ttt__npy *n) {
+    unsigned char start[12];
+    int wide;
+    if (n->f.size < 10)
+        return ttt__bad(&n->f, NULL, "%d bytes: too short for an .npy file", (int)n->f.size);
+    if (!ttt__read(&n->f, start, 10)) return false;
+    if (memcmp(start, "\x93NUMPY", 6) != 0)
+        return ttt__bad(&n->f, NULL, "it begins as no .npy file does");
+    if (start[6] < 1 || start[6] > 3 || start[7] != 0)
+        return ttt__bad(&n->f, NULL, "version %d.%d of the format is not known", start[6],
+                        start[7]);
+    wide = start[6] == 1 ? 2 : 4;
+    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "cut in its header's length");
+    if (wide == 4 && !ttt__read(&n->f, start + 10, 2)) return false;
+    int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = n->f.size - 8 - wide;
+    if (length > follow || length > TTT__NPY_HEADER)
+        return ttt__bad(&n->f, NULL, "a header of %lld bytes; %lld follow, and %d is the limit",
+                        (long long)length, (long long)follow, TTT__NPY_HEADER);
+    char *text = (char *)ttt__arena_alloc(n->f.c, &n->f.c->scratch, (size_t)length);
+    if (!text || !ttt__read(&n->f, text, (size_t)length)) return false;
+    n->begin = n->at = text;
+    n->end = text + length;
+    n->data = follow - length;
+    return true;
+}
+
+static ttt_tensor *ttt__npy_read(ttt__npy *n) {
+    ttt_text text;
+    if (!ttt__npy_start(n) || !ttt__npy_header(n)) return NULL;
+    int64_t size = ttt_shape_size(n->shape);
+    if (size < 0 || size > INT64_MAX / n->type.bytes || size * n->type.bytes != n->data) {
+        ttt__bad(&n->f, NULL, "shape %s of elements of %d bytes, but %lld bytes of data",
+                 ttt_shape_text(n->shape, text), n->type.bytes, (long long)n->data);
+        return NULL;
+    }
+    return ttt__read_tensor(&n->f, n->type, n->shape, n->fortran);
+}
+
+ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
+    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
+    ttt__npy n;
+    memset(&n, 0, sizeof n);
+    *out = &c->empty;
+    if (!ttt__file_open(c, path, &n.f)) return c->result;
+    ttt_tensor *t = ttt__npy_read(&n);
+    fclose(n.f.stream);
+    ttt__arena_release(&c->scratch, scratch);
+    if (t) *out = t;
+    else ttt_mark_release(c, step);
+    return c->result;
+}
+
+ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
+    char text[512] = "\x93NUMPY\1";  // the minor version, 0, is the byte behind
+    size_t n = 10;
+    ttt_file_writer w;
+    if (!c->result && !ttt__alive(c, t))
+        ttt_fail(c, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
+    if (c->result) return c->result;
+    ttt__type type = ttt__written_type(t, false);
+    n += (size_t)snprintf(text + n, sizeof text - n,
+                          "{'descr': '<%c%d', 'fortran_order': False, 'shape': (", type.kind,
+                          type.bytes);
+    for (int i = 0; i < t->shape.rank; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, i ? " %lld," : "%lld,",
+                              (long long)t->shape.dim[i]);
+    n += (size_t)snprintf(text + n, sizeof text - n, "), }");
+    while (n % 64 != 63) text[n++] = ' ';
+    text[n++] = '\n';
+    ttt__put_bytes((unsigned char *)text + 8, n - 10, 2);
+    if (!ttt_file_begin(c, &w, path)) return c->result;
+    return ttt_file_finish(c, &w, ttt_file_put(&w, text, n) && ttt__write_tensor(c, &w, t, false));
+}
+#endif  // TTT_NO_STDIO
+
+#ifndef TTT_NO_IMAGES
+// ---- [5] GZIP -----------------------------------------------------------------------------------
 
 // Deflate (RFC 1951) is Huffman codes for bytes and for "copy `length` bytes from `distance` back".
 // The output itself is the window that copies reach into, so nothing but the code tables is kept.
 
 #define TTT__HUFFMAN_MAX_BITS 15  // longest code of deflate
-#define TTT__HUFFMAN_FAST_BITS 10 // codes up to this long are decoded by one look-up
+#define TTT__HUFFMAN_FAST_BITS 10  // codes up to this long are decoded by one look-up
 #define TTT__HUFFMAN_SYMBOLS 288  // largest alphabet
 
 // A Huffman code. Canonical: codes of one length are consecutive numbers, given in symbol order,
@@ -465,39 +1611,39 @@ TTT_API void ttt_data_rng_permute(ttt_data_rng *rng, int32_t *order, int32_t n) 
 typedef struct {
     uint16_t count[TTT__HUFFMAN_MAX_BITS + 1];  // codes of each length
     uint16_t symbol[TTT__HUFFMAN_SYMBOLS];      // symbols in the order of their codes
-    uint16_t fast[1 << TTT__HUFFMAN_FAST_BITS]; // next bits -> 16 symbol + length; 0: a longer code
+    uint16_t fast[1 << TTT__HUFFMAN_FAST_BITS];  // next bits -> 16 symbol + length; 0: longer
 } ttt__huffman;
 
 typedef struct {
-    const uint8_t *in; // the gzip file
+    const uint8_t *in;  // the gzip file
     size_t in_size, in_used;
-    uint64_t bits; // taken from `in` but not used, the next one lowest
+    uint64_t bits;  // taken from `in` but not used, the next one lowest
     int bit_count;
     uint8_t *out;
-    size_t limit, size; // bytes that may be, and that were written
+    size_t limit, size;  // bytes that may be, and that were written
     size_t start;       // where the output of the current member begins
     ttt__huffman literal, distance;
-    int fixed;           // the two codes are those of block type 1
-    const char *problem; // what stopped it
-    ttt_data_result result;
+    bool fixed;          // the two codes are those of block type 1
+    const char *problem;  // what stopped it
+    ttt_result result;
 } ttt__inflate;
 
 // Inner functions return a value >= 0, or -1 after recording what stopped them.
-static int ttt__inflate_stop(ttt__inflate *s, ttt_data_result result, const char *problem) {
+static int ttt__inflate_stop(ttt__inflate *s, ttt_result result, const char *problem) {
     s->result = result;
     s->problem = problem;
     return -1;
 }
 
 static int ttt__inflate_bad(ttt__inflate *s, const char *problem) {
-    return ttt__inflate_stop(s, TTT_DATA_FORMAT, problem);
+    return ttt__inflate_stop(s, TTT_ERR_FORMAT, problem);
 }
 
 static int ttt__inflate_cut(ttt__inflate *s) {
     return ttt__inflate_bad(s, "the file ends in the middle");
 }
 
-// ---- bits and bytes ----
+// -- bits and bytes
 
 // Tops the bit buffer up to 57 bits or more: enough for a length, a distance and their extra bits.
 static void ttt__inflate_refill(ttt__inflate *s) {
@@ -542,7 +1688,7 @@ static uint32_t ttt__inflate_number(const uint8_t *p, int n) {
     return value;
 }
 
-// ---- Huffman codes ----
+// -- Huffman codes
 
 static unsigned ttt__huffman_reversed(unsigned code, int length) {
     unsigned reversed = 0;
@@ -586,7 +1732,7 @@ static int ttt__huffman_build(ttt__huffman *h, const uint8_t *lengths, int n) {
 // A code longer than the look-up: its bits are added one by one, until the number lies among the
 // codes of that length.
 static int ttt__huffman_decode_long(ttt__inflate *s, const ttt__huffman *h) {
-    int code = 0, first = 0, place = 0; // first: lowest code of this length, place: its symbol
+    int code = 0, first = 0, place = 0;  // first: lowest code of this length, place: its symbol
     for (int length = 1; length <= TTT__HUFFMAN_MAX_BITS; length++) {
         if (length > s->bit_count) return ttt__inflate_cut(s);
         code = code * 2 + (int)((s->bits >> (length - 1)) & 1);
@@ -609,7 +1755,7 @@ static int ttt__huffman_decode(ttt__inflate *s, const ttt__huffman *h) {
     return entry / 16;
 }
 
-// ---- the three kinds of block ----
+// -- the three kinds of block
 
 // Appends n bytes; both kinds of source may overlap what is being written.
 static int ttt__inflate_copy(ttt__inflate *s, const uint8_t *from, size_t n) {
@@ -618,7 +1764,7 @@ static int ttt__inflate_copy(ttt__inflate *s, const uint8_t *from, size_t n) {
     uint8_t *to = s->out + s->size;
     for (size_t i = 0; i < fits; i++) to[i] = from[i];
     s->size += fits;
-    if (fits < n) return ttt__inflate_stop(s, TTT_DATA_TOO_BIG, "inflates to more than the limit");
+    if (fits < n) return ttt__inflate_stop(s, TTT_ERR_TOO_BIG, "inflates to more than the limit");
     return 0;
 }
 
@@ -691,7 +1837,7 @@ static int ttt__inflate_fixed(ttt__inflate *s) {
         ttt__huffman_build(&s->literal, lengths, 288);
         memset(lengths, 5, 32);
         ttt__huffman_build(&s->distance, lengths, 32);
-        s->fixed = 1;
+        s->fixed = true;
     }
     return ttt__inflate_symbols(s);
 }
@@ -747,7 +1893,7 @@ static int ttt__inflate_dynamic(ttt__inflate *s) {
         if (length < 0) return -1;
         lengths[order[i]] = (uint8_t)length;
     }
-    s->fixed = 0;
+    s->fixed = false;
     if (ttt__huffman_build(&s->literal, lengths, 19) != 0) {
         return ttt__inflate_bad(s, "the code of code lengths is not complete");
     }
@@ -775,10 +1921,10 @@ static int ttt__inflate_stream(ttt__inflate *s) {
     return 0;
 }
 
-// ---- gzip around deflate (RFC 1952) ----
+// -- gzip around deflate (RFC 1952)
 
 // CRC-32 of n bytes: the remainder modulo the polynomial 0xEDB88320, bits reversed (RFC 1952, 8).
-static uint32_t ttt__data_crc32(const uint8_t *bytes, size_t n) {
+static uint32_t ttt__crc32(const uint8_t *bytes, size_t n) {
     uint32_t table[256], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 256; i++) {
         table[i] = i;
@@ -815,7 +1961,7 @@ static int ttt__gzip_header(ttt__inflate *s) {
     if (p[3] & HCRC) {
         const uint8_t *check = s->in + s->in_used;
         if (ttt__inflate_skip(s, 2) < 0) return -1;
-        if ((ttt__data_crc32(p, (size_t)(check - p)) & 0xFFFF) != ttt__inflate_number(check, 2)) {
+        if ((ttt__crc32(p, (size_t)(check - p)) & 0xFFFF) != ttt__inflate_number(check, 2)) {
             return ttt__inflate_bad(s, "a header that fails its checksum");
         }
     }
@@ -826,7 +1972,7 @@ static int ttt__gzip_trailer(ttt__inflate *s) {
     const uint8_t *p = s->in + s->in_used, *made = s->out + s->start;
     size_t size = s->size - s->start;
     if (ttt__inflate_skip(s, 8) < 0) return -1;
-    if (ttt__data_crc32(made, size) != ttt__inflate_number(p, 4)) {
+    if (ttt__crc32(made, size) != ttt__inflate_number(p, 4)) {
         return ttt__inflate_bad(s, "data that fail their CRC-32");
     }
     if ((uint32_t)(size & 0xFFFFFFFFu) != ttt__inflate_number(p + 4, 4)) {
@@ -836,7 +1982,7 @@ static int ttt__gzip_trailer(ttt__inflate *s) {
 }
 
 // Inflates a whole gzip file. With TOO_BIG the first `limit` bytes are in `out`.
-static ttt_data_result ttt__gzip_run(ttt__inflate *s, const void *bytes, size_t n, uint8_t *out,
+static ttt_result ttt__gzip_run(ttt__inflate *s, const void *bytes, size_t n, uint8_t *out,
                                      size_t limit) {
     memset(s, 0, sizeof *s);
     s->in = (const uint8_t *)bytes;
@@ -849,35 +1995,26 @@ static ttt_data_result ttt__gzip_run(ttt__inflate *s, const void *bytes, size_t 
             return s->result;
         }
     } while (s->in_used < s->in_size);
-    return TTT_DATA_OK;
+    return TTT_OK;
 }
 
-static ttt_data_result ttt__gzip_fail(const ttt__inflate *s, const char *name,
-                                      ttt_data_error *err) {
-    return ttt__data_fail(err, s->result, "%s: gzip: %s (near byte %llu of %llu)", name, s->problem,
-                          (ttt__data_ull)s->in_used, (ttt__data_ull)s->in_size);
+static bool ttt__gzip_fail(ttt_ctx *c, const ttt__inflate *s, const char *name) {
+    return ttt__refuse(c, s->result, name, "gzip: %s (near byte %lld of %lld)", s->problem,
+                       (long long)s->in_used, (long long)s->in_size);
 }
 
-TTT_API ttt_data_result ttt_gzip_inflate(const char *name, const void *bytes, size_t n,
-                                         uint8_t *out, size_t capacity, size_t *size,
-                                         ttt_data_error *err) {
+ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *bytes, size_t n, uint8_t *out,
+                            size_t capacity, size_t *size) {
     ttt__inflate s;
     if (size) *size = 0;
-    if (!bytes || !out || !size) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_gzip_inflate: a pointer is NULL");
-    }
-    if (ttt__gzip_run(&s, bytes, n, out, capacity) != TTT_DATA_OK) {
-        return ttt__gzip_fail(&s, name ? name : "gzip in memory", err);
-    }
-    *size = s.size;
-    return TTT_DATA_OK;
+    if (!ttt__can_begin(c, "ttt_gzip_inflate", bytes && out && size)) return c->result;
+    if (ttt__gzip_run(&s, bytes, n, out, capacity) == TTT_OK) *size = s.size;
+    else ttt__gzip_fail(c, &s, name ? name : "gzip in memory");
+    return c->result;
 }
 
-// =================================================================================================
-// [4] IDX FILES, implementation
-// =================================================================================================
-
-#define TTT__IDX_HEADER_MAX (4 + 4 * TTT_IDX_MAX_RANK)
+// ---- [6] IDX ------------------------------------------------------------------------------------
+#define TTT__IDX_HEADER_MAX (4 + 4 * TTT_MAX_RANK)
 
 // Bytes of an element, 0 for a type that IDX does not have.
 static size_t ttt__idx_width(int type) {
@@ -892,377 +2029,354 @@ static size_t ttt__idx_width(int type) {
     }
 }
 
-// "60000 x 28 x 28" into text (size), for error texts.
-static const char *ttt__idx_shape_text(const ttt_idx *idx, char *text, size_t size) {
-    size_t used = 0;
-    text[0] = 0;
-    for (int i = 0; i < idx->rank && used < size; i++) {
-        used += (size_t)snprintf(text + used, size - used, "%s%llu", i ? " x " : "",
-                                 (ttt__data_ull)idx->shape[i]);
+// Type and shape; the bytes of the header itself, 0 after an error.
+static size_t ttt__idx_start(ttt_ctx *c, const char *name, const uint8_t *p, size_t n,
+                             ttt_idx *out) {
+    if (n < 4) {
+        ttt__refuse(c, TTT_ERR_FORMAT, name, "%d bytes, an IDX header has 8 or more", (int)n);
+        return 0;
     }
-    return text;
-}
-
-// Product of the shape, or -1 if the elements would take more than TTT_DATA_MAX_BYTES.
-static int64_t ttt__idx_count(const ttt_idx *idx) {
-    int64_t most = (int64_t)((uint64_t)TTT_DATA_MAX_BYTES / ttt__idx_width(idx->type));
-    int64_t count = 1;
-    for (int i = 0; i < idx->rank; i++) {
-        if (idx->shape[i] == 0) return 0;
+    int type = p[2], rank = p[3];
+    size_t header = 4 + 4 * (size_t)rank;
+    if (p[0] || p[1] || !ttt__idx_width(type) || rank < 1 || rank > TTT_MAX_RANK) {
+        ttt__refuse(c, TTT_ERR_FORMAT, name,
+                    "begins with %02x %02x %02x %02x, IDX expects 00 00, type 08, 09, 0b, 0c, 0d "
+                    "or 0e, rank 01 to %02x",
+                    p[0], p[1], p[2], p[3], TTT_MAX_RANK);
+        return 0;
     }
-    for (int i = 0; i < idx->rank; i++) {
-        if (idx->shape[i] > most / count) return -1;
-        count *= idx->shape[i];
+    if (n < header) {
+        ttt__refuse(c, TTT_ERR_FORMAT, name, "%d bytes, an IDX header of rank %d has %d", (int)n,
+                    rank, (int)header);
+        return 0;
     }
-    return count;
+    out->type = type;
+    out->shape.rank = rank;
+    for (int i = 0; i < rank; i++) {
+        const uint8_t *size = p + 4 + 4 * i;
+        out->shape.dim[i] = (int64_t)size[0] << 24 | size[1] << 16 | size[2] << 8 | size[3];
+    }
+    return header;
 }
 
 // Fills all of out but its data. *total = bytes that the whole file must have.
-static ttt_data_result ttt__idx_header(const char *name, const uint8_t *bytes, size_t n,
-                                       ttt_idx *out, size_t *total, ttt_data_error *err) {
-    char shape[128];
-    if (n < 4) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT, "%s: %llu bytes, an IDX header has 8 or more",
-                              name, (ttt__data_ull)n);
-    }
-    int type = bytes[2], rank = bytes[3];
-    size_t header = 4 + 4 * (size_t)rank;
-    if (bytes[0] || bytes[1] || !ttt__idx_width(type) || rank < 1 || rank > TTT_IDX_MAX_RANK) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT,
-                              "%s: begins with %02x %02x %02x %02x, IDX expects 00 00, type 08, "
-                              "09, 0b, 0c, 0d or 0e, rank 01 to %02x",
-                              name, bytes[0], bytes[1], bytes[2], bytes[3], TTT_IDX_MAX_RANK);
-    }
-    if (n < header) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT,
-                              "%s: %llu bytes, an IDX header of rank %d has %llu", name,
-                              (ttt__data_ull)n, rank, (ttt__data_ull)header);
-    }
-    out->type = type;
-    out->rank = rank;
-    for (int i = 0; i < rank; i++) {
-        const uint8_t *p = bytes + 4 + 4 * i;
-        out->shape[i] = (int64_t)p[0] << 24 | (int64_t)p[1] << 16 | (int64_t)p[2] << 8 | p[3];
-    }
-    out->count = ttt__idx_count(out);
-    if (out->count < 0) {
-        return ttt__data_fail(err, TTT_DATA_TOO_BIG,
-                              "%s: declares %s elements of %d bytes, more than "
-                              "TTT_DATA_MAX_BYTES = %llu allows",
-                              name, ttt__idx_shape_text(out, shape, sizeof shape),
-                              (int)ttt__idx_width(type), (ttt__data_ull)TTT_DATA_MAX_BYTES);
-    }
-    *total = header + (size_t)out->count * ttt__idx_width(type);
-    return TTT_DATA_OK;
+static bool ttt__idx_header(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+                            ttt_idx *out, size_t *total) {
+    ttt_text shape;
+    size_t header = ttt__idx_start(c, name, bytes, n, out);
+    if (!header) return false;
+    size_t width = ttt__idx_width(out->type);
+    out->count = ttt_shape_size(out->shape);
+    if (out->count < 0 || (uint64_t)out->count > (uint64_t)TTT_IMAGES_MAX_BYTES / width)
+        return ttt__refuse(c, TTT_ERR_TOO_BIG, name,
+                           "declares %s elements of %d bytes, more than TTT_IMAGES_MAX_BYTES = "
+                           "%lld allows",
+                           ttt_shape_text(out->shape, shape), (int)width,
+                           (long long)TTT_IMAGES_MAX_BYTES);
+    *total = header + (size_t)out->count * width;
+    return true;
 }
 
-static ttt_data_result ttt__idx_size_fail(const char *name, const ttt_idx *idx, size_t expected,
-                                          const char *holds, size_t found, ttt_data_error *err) {
-    char shape[128];
-    return ttt__data_fail(err, TTT_DATA_FORMAT,
-                          "%s: %llu bytes expected from its header (%s), %s %llu", name,
-                          (ttt__data_ull)expected, ttt__idx_shape_text(idx, shape, sizeof shape),
-                          holds, (ttt__data_ull)found);
+static bool ttt__idx_size_fail(ttt_ctx *c, const char *name, const ttt_idx *idx, size_t expected,
+                               const char *holds, size_t found) {
+    ttt_text shape;
+    return ttt__refuse(c, TTT_ERR_FORMAT, name, "%lld bytes expected from its header %s, %s %lld",
+                       (long long)expected, ttt_shape_text(idx->shape, shape), holds,
+                       (long long)found);
 }
 
-// Copies `count` big-endian elements into the order of the host.
+// Copies `count` big-endian elements into the order of the machine.
 static void ttt__idx_to_host(uint8_t *to, const uint8_t *from, size_t count, size_t width) {
     const uint16_t one = 1;
-    int host_is_little = *(const uint8_t *)&one;
-    if (width == 1 || !host_is_little) {
+    bool little = *(const uint8_t *)&one == 1;
+    if (width == 1 || !little) {
         memcpy(to, from, count * width);
         return;
     }
-    for (size_t i = 0; i < count * width; i += width) {
+    for (size_t i = 0; i < count * width; i += width)
         for (size_t k = 0; k < width; k++) to[i + k] = from[i + width - 1 - k];
-    }
 }
 
-static ttt_data_result ttt__idx_from_plain(const char *name, const uint8_t *bytes, size_t n,
-                                           ttt_idx *out, ttt_data_error *err) {
+static bool ttt__idx_from_plain(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+                                ttt_idx *out) {
     size_t total;
-    ttt_data_result r = ttt__idx_header(name, bytes, n, out, &total, err);
-    if (r != TTT_DATA_OK) return r;
-    if (n != total) return ttt__idx_size_fail(name, out, total, "file has", n, err);
+    if (!ttt__idx_header(c, name, bytes, n, out, &total)) return false;
+    if (n != total) return ttt__idx_size_fail(c, name, out, total, "file has", n);
     size_t width = ttt__idx_width(out->type), size = (size_t)out->count * width;
-    out->data = TTT_MALLOC(NULL, size ? size : 1);
-    if (!out->data) return ttt__data_no_memory(name, size, err);
+    out->data = ttt_alloc(c, size, false);
+    if (!out->data) return false;
     ttt__idx_to_host((uint8_t *)out->data, bytes + (n - size), (size_t)out->count, width);
-    return TTT_DATA_OK;
+    return true;
 }
 
 // Inflates the header alone to learn the size, then exactly that much: a small file that declares
 // or holds far too much (a "bomb") costs neither time nor memory.
-static ttt_data_result ttt__idx_from_gzip(const char *name, const uint8_t *bytes, size_t n,
-                                          ttt_idx *out, ttt_data_error *err) {
+static bool ttt__idx_from_gzip(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+                               ttt_idx *out) {
     uint8_t header[TTT__IDX_HEADER_MAX];
     ttt__inflate s;
     size_t total;
-    ttt_data_result r = ttt__gzip_run(&s, bytes, n, header, sizeof header);
-    if (r != TTT_DATA_OK && r != TTT_DATA_TOO_BIG) return ttt__gzip_fail(&s, name, err);
-    r = ttt__idx_header(name, header, s.size, out, &total, err);
-    if (r != TTT_DATA_OK) return r;
-    if (total / 1032 > n) { // two bits of deflate give 258 bytes at most
-        return ttt__idx_size_fail(name, out, total, "gzip holds at most", n * 1032, err);
-    }
-    uint8_t *plain = (uint8_t *)TTT_MALLOC(NULL, total);
-    if (!plain) return ttt__data_no_memory(name, total, err);
+    ttt_result r = ttt__gzip_run(&s, bytes, n, header, sizeof header);
+    if (r != TTT_OK && r != TTT_ERR_TOO_BIG) return ttt__gzip_fail(c, &s, name);
+    if (!ttt__idx_header(c, name, header, s.size, out, &total)) return false;
+    if (total / 1032 > n)  // two bits of deflate give 258 bytes at most
+        return ttt__idx_size_fail(c, name, out, total, "gzip holds at most", n * 1032);
+    uint8_t *plain = (uint8_t *)ttt__arena_alloc(c, &c->scratch, total);
+    if (!plain) return false;
     r = ttt__gzip_run(&s, bytes, n, plain, total);
-    if (r == TTT_DATA_TOO_BIG) {
-        r = ttt__idx_size_fail(name, out, total, "gzip holds at least", total + 1, err);
-    } else if (r != TTT_DATA_OK) {
-        r = ttt__gzip_fail(&s, name, err);
-    } else if (s.size < total) {
-        r = ttt__idx_size_fail(name, out, total, "gzip holds", s.size, err);
-    } else {
-        r = ttt__idx_from_plain(name, plain, total, out, err);
-    }
-    TTT_FREE(NULL, plain);
-    return r;
+    if (r == TTT_ERR_TOO_BIG)
+        return ttt__idx_size_fail(c, name, out, total, "gzip holds at least", total + 1);
+    if (r != TTT_OK) return ttt__gzip_fail(c, &s, name);
+    if (s.size < total) return ttt__idx_size_fail(c, name, out, total, "gzip holds", s.size);
+    return ttt__idx_from_plain(c, name, plain, total, out);
 }
 
-TTT_API ttt_data_result ttt_idx_parse(const char *name, const void *bytes, size_t n, ttt_idx *out,
-                                      ttt_data_error *err) {
+ttt_result ttt_idx_parse(ttt_ctx *c, const char *name, const void *bytes, size_t n, ttt_idx *out) {
     const uint8_t *p = (const uint8_t *)bytes;
     if (out) memset(out, 0, sizeof *out);
-    if (!p || !out) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_idx_parse: a pointer is NULL");
-    }
+    if (!ttt__can_begin(c, "ttt_idx_parse", p && out)) return c->result;
     if (!name) name = "IDX in memory";
-    int is_gzip = n >= 2 && p[0] == 0x1F && p[1] == 0x8B; // an IDX file begins with 00 00
-    ttt_data_result r = is_gzip ? ttt__idx_from_gzip(name, p, n, out, err)
-                                : ttt__idx_from_plain(name, p, n, out, err);
-    if (r != TTT_DATA_OK) memset(out, 0, sizeof *out);
-    return r;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    bool gzip = n >= 2 && p[0] == 0x1F && p[1] == 0x8B;  // an IDX file begins with 00 00
+    bool good = gzip ? ttt__idx_from_gzip(c, name, p, n, out)
+                     : ttt__idx_from_plain(c, name, p, n, out);
+    ttt__arena_release(&c->scratch, scratch);
+    if (!good) memset(out, 0, sizeof *out);
+    return c->result;
 }
 
 #ifndef TTT_NO_STDIO
-// Reads from f until it ends. Not by its size: ftell is too narrow on some systems, and pipes have
-// none.
-static ttt_data_result ttt__data_slurp(FILE *f, uint8_t **bytes, size_t *size) {
-    size_t room = 0;
-    for (size_t got = 1; got > 0; *size += got) {
-        if (*size == room) {
-            room = 2 * room + 65536;
-            uint8_t *larger = (uint8_t *)TTT_REALLOC(NULL, *bytes, room);
-            if (!larger) return TTT_DATA_NO_MEMORY;
-            *bytes = larger;
-        }
-        got = fread(*bytes + *size, 1, room - *size, f);
-        if (got > TTT_DATA_MAX_BYTES - *size) return TTT_DATA_TOO_BIG;
-    }
-    return ferror(f) ? TTT_DATA_FILE : TTT_DATA_OK;
-}
-
-// All bytes of a file, to be freed by the caller.
-static ttt_data_result ttt__data_read_file(const char *path, uint8_t **bytes, size_t *size,
-                                           ttt_data_error *err) {
-    *bytes = NULL;
-    *size = 0;
-    FILE *f = fopen(path, "rb");
-    ttt_data_result r = f ? ttt__data_slurp(f, bytes, size) : TTT_DATA_FILE;
-    if (r != TTT_DATA_OK) {
-        const char *why = r == TTT_DATA_FILE ? strerror(errno) : ttt_data_result_text(r);
-        ttt__data_fail(err, r, "%s: cannot be %s: %s", path, f ? "read" : "opened", why);
-        TTT_FREE(NULL, *bytes);
-        *bytes = NULL;
-    }
-    if (f) fclose(f);
-    return r;
-}
-
-TTT_API ttt_data_result ttt_idx_read(const char *path, ttt_idx *out, ttt_data_error *err) {
-    uint8_t *bytes;
+ttt_result ttt_idx_read(ttt_ctx *c, const char *path, ttt_idx *out) {
     size_t size;
     if (out) memset(out, 0, sizeof *out);
-    if (!path || !out) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_idx_read: a pointer is NULL");
-    }
-    ttt_data_result r = ttt__data_read_file(path, &bytes, &size, err);
-    if (r == TTT_DATA_OK) r = ttt_idx_parse(path, bytes, size, out, err);
-    TTT_FREE(NULL, bytes);
-    return r;
+    if (!ttt__can_begin(c, "ttt_idx_read", path && out)) return c->result;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    char *bytes = ttt__file_bytes(c, &c->scratch, path, TTT_IMAGES_MAX_BYTES, &size);
+    if (bytes) ttt_idx_parse(c, path, bytes, size, out);
+    ttt__arena_release(&c->scratch, scratch);
+    return c->result;
 }
 #endif
 
-TTT_API void ttt_idx_free(ttt_idx *idx) {
-    if (!idx) return;
-    TTT_FREE(NULL, idx->data);
-    memset(idx, 0, sizeof *idx);
-}
-
-// =================================================================================================
-// [5] IMAGE SETS, implementation
-// =================================================================================================
-
-// Fills the sizes, with room for the pixels and labels. On failure nothing is kept.
-static ttt_data_result ttt__images_alloc(ttt_images *out, int64_t count, int height, int width,
-                                         int channels, int classes, ttt_data_error *err) {
+// ---- [7] IMAGE SETS -----------------------------------------------------------------------------
+// Fills the sizes, with room for the pixels and labels.
+static bool ttt__images_alloc(ttt_ctx *c, int64_t count, int height, int width, int channels,
+                              int classes, ttt_images *out) {
     uint64_t pixels = (uint64_t)count * (uint64_t)height * (uint64_t)width * (uint64_t)channels;
-    uint64_t labels = (uint64_t)count * sizeof(int32_t);
-    if (pixels > TTT_DATA_MAX_BYTES || labels > TTT_DATA_MAX_BYTES) {
-        return ttt__data_fail(err, TTT_DATA_TOO_BIG,
-                              "image set (%lld,%d,%d,%d): pixels or labels larger than "
-                              "TTT_DATA_MAX_BYTES = %llu",
-                              (long long)count, height, width, channels,
-                              (ttt__data_ull)TTT_DATA_MAX_BYTES);
+    uint64_t labels = (uint64_t)count * sizeof *out->labels;
+    if (pixels > TTT_IMAGES_MAX_BYTES || labels > TTT_IMAGES_MAX_BYTES) {
+        ttt_fail(c, TTT_ERR_TOO_BIG,
+                 "image set (%lld,%d,%d,%d): pixels or labels larger than "
+                 "TTT_IMAGES_MAX_BYTES = %lld",
+                 (long long)count, height, width, channels, (long long)TTT_IMAGES_MAX_BYTES);
+        return false;
     }
-    out->pixels = (uint8_t *)TTT_MALLOC(NULL, (size_t)pixels);
-    out->labels = (int32_t *)TTT_MALLOC(NULL, (size_t)labels);
-    if (!out->pixels || !out->labels) {
-        ttt_images_free(out);
-        return ttt__data_no_memory("image set", (size_t)(pixels + labels), err);
-    }
-    out->count = count;
-    out->height = height;
-    out->width = width;
-    out->channels = channels;
-    out->classes = classes;
-    return TTT_DATA_OK;
+    uint8_t *p = (uint8_t *)ttt_alloc(c, (size_t)pixels, true);
+    int32_t *l = (int32_t *)ttt_alloc(c, (size_t)labels, true);
+    if (!p || !l) return false;
+    ttt_images made = { count, height, width, channels, classes, p, l };
+    *out = made;
+    return true;
 }
 
-static ttt_data_result ttt__images_check_idx(const char *pixels_name, const ttt_idx *pixels,
-                                             const char *labels_name, const ttt_idx *labels,
-                                             ttt_data_error *err) {
-    char shape[128];
-    if (pixels->type != TTT_IDX_U8 || pixels->rank != 3 || pixels->count == 0) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT,
-                              "%s: type %02x, shape %s; expected images: type 08, shape N x H x W, "
-                              "none of them 0",
-                              pixels_name, (unsigned)pixels->type,
-                              ttt__idx_shape_text(pixels, shape, sizeof shape));
-    }
-    if (labels->type != TTT_IDX_U8 || labels->rank != 1) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT,
-                              "%s: type %02x, shape %s; expected labels: type 08, shape N",
-                              labels_name, (unsigned)labels->type,
-                              ttt__idx_shape_text(labels, shape, sizeof shape));
-    }
-    if (labels->shape[0] != pixels->shape[0]) {
-        return ttt__data_fail(err, TTT_DATA_FORMAT, "%s: %llu labels for the %llu images of %s",
-                              labels_name, (ttt__data_ull)labels->shape[0],
-                              (ttt__data_ull)pixels->shape[0], pixels_name);
-    }
-    return TTT_DATA_OK;
+static bool ttt__images_check_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+                                  const char *labels_name, const ttt_idx *labels) {
+    ttt_text shape;
+    if (pixels->type != TTT_IDX_U8 || pixels->shape.rank != 3 || pixels->count == 0)
+        return ttt__refuse(c, TTT_ERR_FORMAT, pixels_name,
+                           "type %02x, shape %s; expected images: type 08, shape "
+                           "(N,height,width), none of them 0",
+                           (unsigned)pixels->type, ttt_shape_text(pixels->shape, shape));
+    if (labels->type != TTT_IDX_U8 || labels->shape.rank != 1)
+        return ttt__refuse(c, TTT_ERR_FORMAT, labels_name,
+                           "type %02x, shape %s; expected labels: type 08, shape (N)",
+                           (unsigned)labels->type, ttt_shape_text(labels->shape, shape));
+    if (labels->shape.dim[0] != pixels->shape.dim[0])
+        return ttt__refuse(c, TTT_ERR_FORMAT, labels_name,
+                           "%lld labels for the %lld images of %.200s",
+                           (long long)labels->shape.dim[0], (long long)pixels->shape.dim[0],
+                           pixels_name);
+    return true;
 }
 
-// Copies the labels of an IDX array, each below `classes`.
-static ttt_data_result ttt__images_set_labels(ttt_images *images, const char *name,
-                                              const ttt_idx *labels, ttt_data_error *err) {
-    const uint8_t *from = (const uint8_t *)labels->data;
-    for (int64_t i = 0; i < images->count; i++) {
-        if (from[i] >= images->classes) {
-            return ttt__data_fail(err, TTT_DATA_FORMAT,
-                                  "%s: label %d of image %llu, expected 0 to %d", name, from[i],
-                                  (ttt__data_ull)i, images->classes - 1);
-        }
-        images->labels[i] = from[i];
-    }
-    return TTT_DATA_OK;
+static bool ttt__images_check_labels(ttt_ctx *c, const char *name, const ttt_idx *labels,
+                                     int classes) {
+    const uint8_t *label = (const uint8_t *)labels->data;
+    for (int64_t i = 0; i < labels->count; i++)
+        if (label[i] >= classes)
+            return ttt__refuse(c, TTT_ERR_FORMAT, name, "label %d of image %lld, expected 0 to %d",
+                               label[i], (long long)i, classes - 1);
+    return true;
 }
 
-TTT_API ttt_data_result ttt_images_from_idx(const char *pixels_name, const ttt_idx *pixels,
-                                            const char *labels_name, const ttt_idx *labels,
-                                            int classes, ttt_images *out, ttt_data_error *err) {
+ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+                               const char *labels_name, const ttt_idx *labels, int classes,
+                               ttt_images *out) {
+    bool given = pixels && pixels->data && labels && labels->data && out;
     if (out) memset(out, 0, sizeof *out);
-    if (!pixels || !pixels->data || !labels || !labels->data || !out) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_images_from_idx: a pointer is NULL");
-    }
+    if (!ttt__can_begin(c, "ttt_images_from_idx", given)) return c->result;
     if (classes < 1) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                              "ttt_images_from_idx: %d classes, expected 1 or more", classes);
+        ttt_fail(c, TTT_ERR_ARGUMENT, "ttt_images_from_idx: %d classes, expected 1 or more",
+                 classes);
+        return c->result;
     }
     if (!pixels_name) pixels_name = "images";
     if (!labels_name) labels_name = "labels";
-    ttt_data_result r = ttt__images_check_idx(pixels_name, pixels, labels_name, labels, err);
-    if (r != TTT_DATA_OK) return r;
-    r = ttt__images_alloc(out, pixels->shape[0], (int)pixels->shape[1], (int)pixels->shape[2], 1,
-                          classes, err);
-    if (r != TTT_DATA_OK) return r;
+    const int64_t *size = pixels->shape.dim;
+    if (!ttt__images_check_idx(c, pixels_name, pixels, labels_name, labels) ||
+        !ttt__images_check_labels(c, labels_name, labels, classes) ||
+        !ttt__images_alloc(c, size[0], (int)size[1], (int)size[2], 1, classes, out))
+        return c->result;
     memcpy(out->pixels, pixels->data, (size_t)pixels->count);
-    r = ttt__images_set_labels(out, labels_name, labels, err);
-    if (r != TTT_DATA_OK) ttt_images_free(out);
-    return r;
+    for (int64_t i = 0; i < out->count; i++) out->labels[i] = ((const uint8_t *)labels->data)[i];
+    return TTT_OK;
 }
 
 #ifndef TTT_NO_STDIO
-enum { TTT__DATA_PATH = 1024 };
+static const char *const ttt__idx_endings[2] = { "images-idx3-ubyte", "labels-idx1-ubyte" };
 
-// path (TTT__DATA_PATH) = <dir>/<split>-<rest> or the same with .gz, whichever can be opened.
-static ttt_data_result ttt__images_find_file(char *path, const char *dir, const char *split,
-                                             const char *rest, ttt_data_error *err) {
-    static const char *const endings[2] = { "", ".gz" };
-    for (int i = 0; i < 2; i++) {
-        int length = snprintf(path, TTT__DATA_PATH, "%s/%s-%s%s", dir, split, rest, endings[i]);
-        if (length < 0 || length >= TTT__DATA_PATH) {
-            return ttt__data_fail(err, TTT_DATA_ARGUMENT, "%.200s...: path longer than %d bytes",
-                                  dir, TTT__DATA_PATH - 1);
-        }
-        FILE *f = fopen(path, "rb");
-        if (!f) continue;
-        fclose(f);
-        return TTT_DATA_OK;
-    }
-    return ttt__data_fail(err, TTT_DATA_FILE, "%s/%s-%s: not there, and not with .gz either", dir,
-                          split, rest);
+static bool ttt__can_open(const char *path) {
+    FILE *f = fopen(path, "rb");
+    if (f) fclose(f);
+    return f != NULL;
 }
 
-#define TTT__PIXELS_NAME "images-idx3-ubyte"
-#define TTT__LABELS_NAME "labels-idx1-ubyte"
+// The path <dir>/<split>-<ending>, or the same with .gz if only that can be opened, in the step
+// arena. *found = whether one of them can be.
+static const char *ttt__idx_path(ttt_ctx *c, const char *dir, const char *split, const char *ending,
+                                 bool *found) {
+    size_t room = strlen(dir) + strlen(split) + strlen(ending) + sizeof "/-.gz";
+    char *path = (char *)ttt_alloc(c, room, false);
+    *found = false;
+    if (!path) return NULL;
+    int plain = snprintf(path, room, "%s/%s-%s", dir, split, ending);
+    *found = ttt__can_open(path);
+    if (*found) return path;
+    memcpy(path + plain, ".gz", sizeof ".gz");
+    *found = ttt__can_open(path);
+    if (!*found) path[plain] = 0;
+    return path;
+}
 
-TTT_API ttt_data_result ttt_images_load_idx(const char *dir, const char *split, int classes,
-                                            ttt_images *out, ttt_data_error *err) {
-    char pixels_path[TTT__DATA_PATH], labels_path[TTT__DATA_PATH];
-    ttt_idx pixels, labels;
-    memset(&pixels, 0, sizeof pixels);
-    memset(&labels, 0, sizeof labels);
+ttt_result ttt_images_load_idx(ttt_ctx *c, const char *dir, const char *split, int classes,
+                               ttt_images *out) {
+    const char *path[2];
+    ttt_idx idx[2];
     if (out) memset(out, 0, sizeof *out);
-    if (!dir || !split || !out) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_images_load_idx: a pointer is NULL");
+    if (!ttt__can_begin(c, "ttt_images_load_idx", dir && split && out)) return c->result;
+    ttt_mark m = ttt_mark_get(c);
+    for (int i = 0; i < 2 && !c->result; i++) {
+        bool found;
+        path[i] = ttt__idx_path(c, dir, split, ttt__idx_endings[i], &found);
+        if (path[i] && !found)
+            ttt__refuse(c, TTT_ERR_FILE, path[i], "not there, and not with .gz either");
     }
-    ttt_data_result r = ttt__images_find_file(pixels_path, dir, split, TTT__PIXELS_NAME, err);
-    if (r == TTT_DATA_OK) r = ttt__images_find_file(labels_path, dir, split, TTT__LABELS_NAME, err);
-    if (r == TTT_DATA_OK) r = ttt_idx_read(pixels_path, &pixels, err);
-    if (r == TTT_DATA_OK) r = ttt_idx_read(labels_path, &labels, err);
-    if (r == TTT_DATA_OK) {
-        r = ttt_images_from_idx(pixels_path, &pixels, labels_path, &labels, classes, out, err);
-    }
-    ttt_idx_free(&pixels);
-    ttt_idx_free(&labels);
-    return r;
+    for (int i = 0; i < 2 && !c->result; i++) ttt_idx_read(c, path[i], &idx[i]);
+    if (!c->result) ttt_images_from_idx(c, path[0], &idx[0], path[1], &idx[1], classes, out);
+    ttt_mark_release(c, m);
+    return c->result;
 }
 
-TTT_API ttt_data_result ttt_images_find_idx(const char *dir, ttt_data_error *err) {
+const char *ttt_images_missing_idx(ttt_ctx *c, const char *dir) {
     static const char *const splits[2] = { "train", "t10k" };
-    static const char *const rests[2] = { TTT__PIXELS_NAME, TTT__LABELS_NAME };
-    char path[TTT__DATA_PATH];
-    if (!dir) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_images_find_idx: a pointer is NULL");
+    if (!ttt__can_begin(c, "ttt_images_missing_idx", dir != NULL)) return "";
+    for (int i = 0; i < 4; i++) {
+        ttt_mark m = ttt_mark_get(c);
+        bool found;
+        const char *path = ttt__idx_path(c, dir, splits[i / 2], ttt__idx_endings[i % 2], &found);
+        if (!found) return path ? path : "";
+        ttt_mark_release(c, m);
     }
-    for (int i = 0; i < 2; i++) {
-        for (int k = 0; k < 2; k++) {
-            ttt_data_result r = ttt__images_find_file(path, dir, splits[i], rests[k], err);
-            if (r != TTT_DATA_OK) return r;
-        }
-    }
-    return TTT_DATA_OK;
+    return NULL;
 }
 #endif
 
-TTT_API void ttt_images_free(ttt_images *images) {
-    if (!images) return;
-    TTT_FREE(NULL, images->pixels);
-    TTT_FREE(NULL, images->labels);
-    memset(images, 0, sizeof *images);
+// `who` is the function that was given the images.
+static bool ttt__images_check(ttt_ctx *c, const char *who, const ttt_images *m) {
+    if (c->result) return false;
+    if (!m || !m->pixels || !m->labels)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: images, pixels or labels are NULL", who);
+    else if (m->count < 1 || m->count > INT32_MAX || m->height < 1 || m->width < 1 ||
+             m->channels < 1 || m->channels > TTT_IMAGES_MAX_CHANNELS)
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "%s: images of shape (%lld,%d,%d,%d), expected 1..2^31-1 of at least 1 x 1 with "
+                 "1..%d channels",
+                 who, (long long)m->count, m->height, m->width, m->channels,
+                 TTT_IMAGES_MAX_CHANNELS);
+    return !c->result;
 }
 
-// =================================================================================================
-// [6] DRAWN DIGITS, implementation
-// =================================================================================================
+ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_norm *out) {
+    if (out) memset(out, 0, sizeof *out);
+    if (!ttt__images_check(c, "ttt_images_measure", images) ||
+        !ttt__can_begin(c, "ttt_images_measure", out != NULL))
+        return c->result;
+    int64_t n = images->count * images->height * images->width;
+    for (int k = 0; k < images->channels; k++) {
+        uint64_t sum = 0, squares = 0;  // exact
+        for (int64_t i = 0; i < n; i++) {
+            uint64_t v = images->pixels[i * images->channels + k];
+            sum += v;
+            squares += v * v;
+        }
+        double mean = (double)sum / (double)n;
+        double variance = (double)squares / (double)n - mean * mean;
+        out->mean[k] = (float)(mean / 255);
+        out->std[k] = (float)(sqrt(variance > 0 ? variance : 0) / 255);
+    }
+    return TTT_OK;
+}
+
+// ---- [8] DRAWN DIGITS ---------------------------------------------------------------------------
+// The first word of the streams that images and batches are drawn from, and what the other two are.
+#define TTT__STREAM_ORDER 0x80000001u    // epoch, 0
+#define TTT__STREAM_AUGMENT 0x80000002u  // epoch, sample
+#define TTT__STREAM_LABEL 0x80000003u    // 0, image / 10
+#define TTT__STREAM_IMAGE 0x80000004u    // 0, image
+
+// floor(u32 n / 2^32): 0 .. n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
+static uint32_t ttt__below(ttt_rng *r, uint32_t n) {
+    return (uint32_t)(((uint64_t)ttt_rng_u32(r) * n) >> 32);
+}
+
+// order (n) = 0 .. n-1 in random order (Fisher and Yates). Takes n-1 numbers.
+static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
+    for (int32_t i = 0; i < n; i++) order[i] = i;
+    for (int32_t i = n - 1; i > 0; i--) {
+        int32_t j = (int32_t)ttt__below(r, (uint32_t)i + 1);
+        int32_t swap = order[i];
+        order[i] = order[j];
+        order[j] = swap;
+    }
+}
+
+// A stream from its first number on, read in blocks: Philox makes four numbers at once, and an image
+// takes 1,600 of them. Numbers are made of them in other ways than in ttt_tensor.h; since the bytes
+// of the drawn set are fixed, that stays.
+typedef struct ttt__draw_rng {
+    ttt_rng r;
+    uint32_t block[4];
+} ttt__draw_rng;
+
+static uint32_t ttt__draw_u32(ttt__draw_rng *d) {
+    if (d->r.next % 4 == 0) ttt__rng_block(&d->r, d->block);
+    return d->block[d->r.next++ % 4];
+}
+
+// k / 2^24 with k = 0 .. 2^24 - 1: in [0,1), every value exact in float.
+static float ttt__draw_uniform(ttt__draw_rng *d) {
+    return (float)(ttt__draw_u32(d) >> 8) / 16777216.0f;
+}
+
+// Mean 0, variance 1 (Box and Muller 1958); u is in (0,1], so that its logarithm is finite.
+static float ttt__draw_normal(ttt__draw_rng *d) {
+    double u = (ttt__draw_u32(d) + 1.0) / 4294967296.0, v = ttt__draw_u32(d) / 4294967296.0;
+    return (float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586477 * v));
+}
 
 #define TTT__DRAW_SIDE 28
 #define TTT__DRAW_PIXELS (TTT__DRAW_SIDE * TTT__DRAW_SIDE)
-#define TTT__DRAW_JITTER 0.4 // grid units, each way
+#define TTT__DRAW_JITTER 0.4  // grid units, each way
 
 // The digits as a pen writes them: two figures are a corner, x (0..6) then y (0..9, downwards);
 // '-' draws a straight stroke to the next corner, ' ' lifts the pen.
@@ -1279,41 +2393,41 @@ static const char *const ttt__draw_digits[10] = {
     "63-45-25-03-02-20-40-62-63-59-19",
 };
 
-typedef struct {
+typedef struct ttt__draw_point {
     double x, y;
 } ttt__draw_point;
 
 // How the digit lies on the image: point = center + (xx x + xy y, yx x + yy y).
-typedef struct {
+typedef struct ttt__draw_pose {
     double xx, xy, yx, yy;
     ttt__draw_point center;
 } ttt__draw_pose;
 
 // Uniform in [-most, most).
-static double ttt__draw_offset(ttt_data_rng *rng, double most) {
-    return most * (2.0 * ttt_data_rng_uniform(rng) - 1.0);
+static double ttt__draw_offset(ttt__draw_rng *d, double most) {
+    return most * (2.0 * ttt__draw_uniform(d) - 1.0);
 }
 
-static ttt__draw_pose ttt__draw_random_pose(ttt_data_rng *rng) {
+static ttt__draw_pose ttt__draw_random_pose(ttt__draw_rng *d) {
     ttt__draw_pose pose;
-    double scale = (12.0 + 7.0 * ttt_data_rng_uniform(rng)) / 9.0; // 9 grid units are 12-19 px
-    double angle = ttt__draw_offset(rng, 0.25), shear = ttt__draw_offset(rng, 0.2);
+    double scale = (12.0 + 7.0 * ttt__draw_uniform(d)) / 9.0;  // 9 grid units are 12-19 px
+    double angle = ttt__draw_offset(d, 0.25), shear = ttt__draw_offset(d, 0.2);
     double c = scale * cos(angle), s = scale * sin(angle);
-    pose.xx = c; // rotation times shear times scale
+    pose.xx = c;  // rotation times shear times scale
     pose.xy = c * shear - s;
     pose.yx = s;
     pose.yy = s * shear + c;
-    pose.center.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
-    pose.center.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(rng, 3.5);
+    pose.center.x = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(d, 3.5);
+    pose.center.y = (TTT__DRAW_SIDE - 1) / 2.0 + ttt__draw_offset(d, 3.5);
     return pose;
 }
 
 // A jittered corner of a digit, in pixels.
 static ttt__draw_point ttt__draw_corner(const char *figures, const ttt__draw_pose *pose,
-                                        ttt_data_rng *rng) {
+                                        ttt__draw_rng *d) {
     ttt__draw_point p;
-    double x = figures[0] - '0' - 3.0 + ttt__draw_offset(rng, TTT__DRAW_JITTER);
-    double y = figures[1] - '0' - 4.5 + ttt__draw_offset(rng, TTT__DRAW_JITTER);
+    double x = figures[0] - '0' - 3.0 + ttt__draw_offset(d, TTT__DRAW_JITTER);
+    double y = figures[1] - '0' - 4.5 + ttt__draw_offset(d, TTT__DRAW_JITTER);
     p.x = pose->center.x + pose->xx * x + pose->xy * y;
     p.y = pose->center.y + pose->yx * x + pose->yy * y;
     return p;
@@ -1336,7 +2450,7 @@ static double ttt__draw_distance(double x, double y, ttt__draw_point a, ttt__dra
 // Adds a stroke to ink (28,28). About 2 px wide: full ink in its middle, none beyond 1.1 px,
 // a smooth edge between. Ink does not add up where strokes cross.
 static void ttt__draw_stroke(double *ink, ttt__draw_point a, ttt__draw_point b) {
-    const double reach = 1.1, last = TTT__DRAW_SIDE - 1; // beyond the image: no rows or columns
+    const double reach = 1.1, last = TTT__DRAW_SIDE - 1;  // beyond the image: no rows or columns
     int x0 = (int)ceil(ttt__draw_clamp((a.x < b.x ? a.x : b.x) - reach, 0, last + 1));
     int y0 = (int)ceil(ttt__draw_clamp((a.y < b.y ? a.y : b.y) - reach, 0, last + 1));
     int x1 = (int)floor(ttt__draw_clamp((a.x > b.x ? a.x : b.x) + reach, -1, last));
@@ -1350,23 +2464,23 @@ static void ttt__draw_stroke(double *ink, ttt__draw_point a, ttt__draw_point b) 
     }
 }
 
-static void ttt__draw_digit(double *ink, int digit, ttt_data_rng *rng) {
-    ttt__draw_pose pose = ttt__draw_random_pose(rng);
+static void ttt__draw_digit(double *ink, int digit, ttt__draw_rng *d) {
+    ttt__draw_pose pose = ttt__draw_random_pose(d);
     const char *p = ttt__draw_digits[digit];
-    ttt__draw_point from = ttt__draw_corner(p, &pose, rng);
+    ttt__draw_point from = ttt__draw_corner(p, &pose, d);
     for (; p[2]; p += 3) {
-        ttt__draw_point to = ttt__draw_corner(p + 3, &pose, rng);
+        ttt__draw_point to = ttt__draw_corner(p + 3, &pose, d);
         if (p[2] == '-') ttt__draw_stroke(ink, from, to);
         from = to;
     }
 }
 
-static void ttt__draw_stray(double *ink, ttt_data_rng *rng) {
+static void ttt__draw_stray(double *ink, ttt__draw_rng *d) {
     ttt__draw_point a, b;
-    double angle = ttt__draw_offset(rng, 3.14159265358979323846);
-    double length = 4.0 + 5.0 * ttt_data_rng_uniform(rng);
-    a.x = TTT__DRAW_SIDE * (double)ttt_data_rng_uniform(rng);
-    a.y = TTT__DRAW_SIDE * (double)ttt_data_rng_uniform(rng);
+    double angle = ttt__draw_offset(d, 3.14159265358979323846);
+    double length = 4.0 + 5.0 * ttt__draw_uniform(d);
+    a.x = TTT__DRAW_SIDE * (double)ttt__draw_uniform(d);
+    a.y = TTT__DRAW_SIDE * (double)ttt__draw_uniform(d);
     b.x = a.x + length * cos(angle);
     b.y = a.y + length * sin(angle);
     ttt__draw_stroke(ink, a, b);
@@ -1375,242 +2489,183 @@ static void ttt__draw_stray(double *ink, ttt_data_rng *rng) {
 // The label of image i: its place in a random order of the ten digits, drawn anew for every ten.
 static int32_t ttt__draw_label(uint64_t seed, uint32_t i) {
     int32_t order[10];
-    ttt_data_rng rng = ttt_data_rng_at(seed, TTT__DATA_STREAM_LABEL, 0, i / 10);
-    ttt_data_rng_permute(&rng, order, 10);
+    ttt_rng r = ttt_rng_at(seed, TTT__STREAM_LABEL, 0, i / 10);
+    ttt__shuffle(&r, order, 10);
     return order[i % 10];
 }
 
 static void ttt__draw_image(uint64_t seed, uint32_t i, int32_t label, uint8_t *pixels) {
     double ink[TTT__DRAW_PIXELS] = { 0 };
-    ttt_data_rng rng = ttt_data_rng_at(seed, TTT__DATA_STREAM_IMAGE, 0, i);
-    ttt__draw_digit(ink, label, &rng);
-    ttt__draw_stray(ink, &rng);
+    ttt__draw_rng d = { ttt_rng_at(seed, TTT__STREAM_IMAGE, 0, i), { 0, 0, 0, 0 } };
+    ttt__draw_digit(ink, label, &d);
+    ttt__draw_stray(ink, &d);
     for (int k = 0; k < TTT__DRAW_PIXELS; k++) {
-        double v = ttt__draw_clamp(ink[k] + 0.15 * ttt_data_rng_normal(&rng), 0, 1);
+        double v = ttt__draw_clamp(ink[k] + 0.15 * ttt__draw_normal(&d), 0, 1);
         pixels[k] = (uint8_t)(v * 255 + 0.5);
     }
 }
 
-TTT_API ttt_data_result ttt_images_draw(uint64_t seed, int64_t first, int64_t count,
-                                        ttt_images *out, ttt_data_error *err) {
+ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t count,
+                           ttt_images *out) {
     const int64_t numbers = (int64_t)1 << 32;
     if (out) memset(out, 0, sizeof *out);
-    if (!out) return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_images_draw: a pointer is NULL");
+    if (!ttt__can_begin(c, "ttt_images_draw", out != NULL)) return c->result;
     if (first < 0 || first >= numbers || count < 1 || count > numbers - first) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                              "ttt_images_draw: first %lld, count %lld; expected first >= 0, "
-                              "count >= 1, first + count <= 2^32",
-                              (long long)first, (long long)count);
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "ttt_images_draw: first %lld, count %lld; expected first >= 0, count >= 1, "
+                 "first + count <= 2^32",
+                 (long long)first, (long long)count);
+        return c->result;
     }
-    ttt_data_result r = ttt__images_alloc(out, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, err);
-    if (r != TTT_DATA_OK) return r;
+    if (!ttt__images_alloc(c, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, out)) return c->result;
     for (int64_t i = 0; i < count; i++) {
         uint32_t number = (uint32_t)(first + i);
         out->labels[i] = ttt__draw_label(seed, number);
         ttt__draw_image(seed, number, out->labels[i], out->pixels + i * TTT__DRAW_PIXELS);
     }
-    return TTT_DATA_OK;
+    return TTT_OK;
 }
 
-// =================================================================================================
-// [7] BATCHES, implementation
-// =================================================================================================
+// ---- [9] BATCHES --------------------------------------------------------------------------------
+#define TTT__CROP_MAX 32767  // keeps 2p+1 and the moved rows and columns well inside int
 
-#define TTT__CROP_MAX 32767 // keeps 2p+1 and the moved rows and columns well inside int
-
-// `who` is the function that was given the images.
-static ttt_data_result ttt__images_check(const char *who, const ttt_images *m,
-                                         ttt_data_error *err) {
-    if (!m || !m->pixels || !m->labels) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "%s: images, pixels or labels are NULL", who);
+static bool ttt__batches_check(ttt_ctx *c, const ttt_batches_desc *d) {
+    if (!ttt__can_begin(c, "ttt_batches_new", d != NULL)) return false;
+    if (!ttt__images_check(c, "ttt_batches_new", d->images)) return false;
+    if (d->batch < 1 || (d->drop_last && d->batch > d->images->count))
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "ttt_batches_new: batch %d, expected 1 or more, and with drop_last at most the "
+                 "%lld images",
+                 d->batch, (long long)d->images->count);
+    else if (d->augment.crop < 0 || d->augment.crop > TTT__CROP_MAX)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "ttt_batches_new: crop %d, expected 0..%d", d->augment.crop,
+                 TTT__CROP_MAX);
+    for (int k = 0; k < d->images->channels; k++) {
+        double mean = (double)d->norm.mean[k], std = (double)d->norm.std[k];
+        if (!(fabs(mean) < HUGE_VAL) || !(std >= 0 && std < HUGE_VAL))  // also true for NaN
+            ttt_fail(c, TTT_ERR_ARGUMENT,
+                     "ttt_batches_new: mean %g and std %g of channel %d, expected finite and "
+                     "std >= 0",
+                     mean, std, k);
     }
-    if (m->count < 1 || m->count > INT32_MAX || m->height < 1 || m->width < 1 ||
-        m->channels < 1 || m->channels > TTT_IMAGES_MAX_CHANNELS) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                              "%s: images of shape (%lld,%d,%d,%d), expected 1..2^31-1 of at least "
-                              "1 x 1 with 1..%d channels",
-                              who, (long long)m->count, m->height, m->width, m->channels,
-                              TTT_IMAGES_MAX_CHANNELS);
-    }
-    return TTT_DATA_OK;
+    return !c->result;
 }
 
-TTT_API ttt_data_result ttt_images_measure(const ttt_images *images, ttt_pixel_norm *out,
-                                           ttt_data_error *err) {
-    if (out) memset(out, 0, sizeof *out);
-    ttt_data_result r = ttt__images_check("ttt_images_measure", images, err);
-    if (r != TTT_DATA_OK) return r;
-    if (!out) return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_images_measure: out is NULL");
-    int64_t n = images->count * images->height * images->width;
-    for (int c = 0; c < images->channels; c++) {
-        uint64_t sum = 0, squares = 0; // exact
-        for (int64_t i = 0; i < n; i++) {
-            uint64_t v = images->pixels[i * images->channels + c];
-            sum += v;
-            squares += v * v;
-        }
-        double mean = (double)sum / (double)n;
-        double variance = (double)squares / (double)n - mean * mean;
-        out->mean[c] = (float)(mean / 255);
-        out->std[c] = (float)(sqrt(variance > 0 ? variance : 0) / 255);
-    }
-    return TTT_DATA_OK;
-}
-
-static ttt_data_result ttt__batches_check(const ttt_batches_desc *d, ttt_data_error *err) {
-    ttt_data_result r = ttt__images_check("ttt_batches_open", d->images, err);
-    if (r != TTT_DATA_OK) return r;
-    if (d->batch < 1 || (d->drop_last && d->batch > d->images->count)) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                              "ttt_batches_open: batch %d, expected 1 or more, and with drop_last "
-                              "at most the %lld images",
-                              d->batch, (long long)d->images->count);
-    }
-    if (d->augment.crop < 0 || d->augment.crop > TTT__CROP_MAX) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_open: crop %d, expected 0..%d",
-                              d->augment.crop, TTT__CROP_MAX);
-    }
-    for (int c = 0; c < d->images->channels; c++) {
-        double mean = (double)d->norm.mean[c], std = (double)d->norm.std[c];
-        if (!(fabs(mean) < HUGE_VAL) || !(std >= 0 && std < HUGE_VAL)) { // also true for NaN
-            return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                                  "ttt_batches_open: mean %g and std %g of channel %d, expected "
-                                  "finite and std >= 0",
-                                  mean, std, c);
-        }
-    }
-    return TTT_DATA_OK;
-}
-
-static void ttt__batches_set_values(ttt_batches *it) {
-    const ttt_pixel_norm *norm = &it->desc.norm;
-    for (int c = 0; c < it->desc.images->channels; c++) {
-        double std = norm->std[c] > 0 ? (double)norm->std[c] : 1.0;
-        for (int v = 0; v < 256; v++) {
-            it->value[c][v] = (float)((v / 255.0 - (double)norm->mean[c]) / std);
-        }
+static void ttt__batches_set_values(ttt_batches *b) {
+    const ttt_pixel_norm *norm = &b->desc.norm;
+    for (int k = 0; k < b->desc.images->channels; k++) {
+        double std = norm->std[k] > 0 ? (double)norm->std[k] : 1.0;
+        for (int v = 0; v < 256; v++)
+            b->value[k][v] = (float)((v / 255.0 - (double)norm->mean[k]) / std);
     }
 }
 
-static void ttt__batches_begin(ttt_batches *it, int64_t epoch) {
-    int32_t n = (int32_t)it->desc.images->count;
-    it->epoch = epoch;
-    it->position = 0;
-    if (it->desc.shuffle) {
-        ttt_data_rng rng =
-            ttt_data_rng_at(it->desc.seed, TTT__DATA_STREAM_ORDER, (uint32_t)epoch, 0);
-        ttt_data_rng_permute(&rng, it->order, n);
+static void ttt__batches_begin(ttt_batches *b, int64_t epoch) {
+    int32_t n = (int32_t)b->desc.images->count;
+    b->epoch = epoch;
+    b->position = 0;
+    if (b->desc.shuffle) {
+        ttt_rng r = ttt_rng_at(b->desc.seed, TTT__STREAM_ORDER, (uint32_t)epoch, 0);
+        ttt__shuffle(&r, b->order, n);
     } else {
-        for (int32_t i = 0; i < n; i++) it->order[i] = i;
+        for (int32_t i = 0; i < n; i++) b->order[i] = i;
     }
 }
 
-TTT_API ttt_data_result ttt_batches_open(const ttt_batches_desc *desc, ttt_batches *out,
-                                         ttt_data_error *err) {
-    if (out) memset(out, 0, sizeof *out);
-    if (!desc || !out) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_open: a pointer is NULL");
-    }
-    ttt_data_result r = ttt__batches_check(desc, err);
-    if (r != TTT_DATA_OK) return r;
-    size_t bytes = (size_t)desc->images->count * sizeof(int32_t);
-    out->order = (int32_t *)TTT_MALLOC(NULL, bytes);
-    if (!out->order) return ttt__data_no_memory("ttt_batches_open", bytes, err);
-    out->desc = *desc;
-    ttt__batches_set_values(out);
-    ttt__batches_begin(out, 0);
-    return TTT_DATA_OK;
+ttt_batches *ttt_batches_new(ttt_ctx *c, const ttt_batches_desc *d) {
+    if (!ttt__batches_check(c, d)) return NULL;
+    size_t bytes = (size_t)d->images->count * sizeof(int32_t);
+    ttt_batches *b = (ttt_batches *)ttt_alloc(c, sizeof *b, true);
+    int32_t *order = (int32_t *)ttt_alloc(c, bytes, true);
+    if (!b || !order) return NULL;
+    memset(b, 0, sizeof *b);
+    b->desc = *d;
+    b->order = order;
+    ttt__batches_set_values(b);
+    ttt__batches_begin(b, 0);
+    return b;
 }
 
-// x (H,W,C) = image `index`, moved, mirrored and normalized. All three numbers are drawn whatever
-// is switched on, so the flips do not change when the crop does.
-static void ttt__batches_write(const ttt_batches *it, int32_t index, float *x) {
-    const ttt_images *m = it->desc.images;
-    int p = it->desc.augment.crop, h = m->height, w = m->width, channels = m->channels;
+// x (height,width,channels) = image `index`, moved, mirrored and normalized. All three numbers are
+// drawn whatever is switched on, so the flips do not change when the crop does.
+static void ttt__batches_write(const ttt_batches *b, int32_t index, ttt_real *x) {
+    const ttt_images *m = b->desc.images;
+    int p = b->desc.augment.crop, h = m->height, w = m->width, channels = m->channels;
     const uint8_t *image = m->pixels + (size_t)index * (size_t)h * (size_t)w * (size_t)channels;
-    ttt_data_rng rng = ttt_data_rng_at(it->desc.seed, TTT__DATA_STREAM_AUGMENT, (uint32_t)it->epoch,
-                                       (uint32_t)index);
-    int down = (int)ttt_data_rng_below(&rng, (uint32_t)(2 * p + 1)) - p;
-    int right = (int)ttt_data_rng_below(&rng, (uint32_t)(2 * p + 1)) - p;
-    int flip = ttt_data_rng_below(&rng, 2) == 1 && it->desc.augment.flip;
+    ttt_rng r = ttt_rng_at(b->desc.seed, TTT__STREAM_AUGMENT, (uint32_t)b->epoch, (uint32_t)index);
+    int down = (int)ttt__below(&r, (uint32_t)(2 * p + 1)) - p;
+    int right = (int)ttt__below(&r, (uint32_t)(2 * p + 1)) - p;
+    bool flip = ttt__below(&r, 2) == 1 && b->desc.augment.flip;
     for (int i = 0; i < h; i++) {
         for (int j = 0; j < w; j++) {
             int row = i + down, column = (flip ? w - 1 - j : j) + right;
-            int inside = row >= 0 && row < h && column >= 0 && column < w;
+            bool inside = row >= 0 && row < h && column >= 0 && column < w;
             int64_t at = ((int64_t)row * w + column) * channels;
-            for (int c = 0; c < channels; c++) *x++ = it->value[c][inside ? image[at + c] : 0];
+            for (int k = 0; k < channels; k++)
+                *x++ = (ttt_real)b->value[k][inside ? image[at + k] : 0];
         }
     }
 }
 
-TTT_API int ttt_batches_next(ttt_batches *it, float *x, int32_t *y) {
-    if (!it || !it->order) return 0;
-    const ttt_images *m = it->desc.images;
-    int64_t left = m->count - it->position;
-    int n = left < it->desc.batch ? (int)left : it->desc.batch;
-    if (n == 0 || (n < it->desc.batch && it->desc.drop_last)) {
-        ttt__batches_begin(it, it->epoch + 1);
+int64_t ttt_batches_next(ttt_ctx *c, ttt_batches *b, ttt_tensor **x, ttt_tensor **y) {
+    if (x) *x = &c->empty;
+    if (y) *y = &c->empty;
+    if (c->result || !b) return 0;
+    const ttt_images *m = b->desc.images;
+    int64_t left = m->count - b->position, n = TTT__MIN(left, b->desc.batch);
+    if (n == 0 || (n < b->desc.batch && b->desc.drop_last)) {
+        ttt__batches_begin(b, b->epoch + 1);
         return 0;
     }
-    size_t image_size = (size_t)m->height * (size_t)m->width * (size_t)m->channels;
-    for (int i = 0; i < n; i++) {
-        int32_t index = it->order[it->position + i];
-        if (x) ttt__batches_write(it, index, x + (size_t)i * image_size);
-        if (y) y[i] = m->labels[index];
+    ttt_shape shape = TTT_SHAPE(n, m->height, m->width, m->channels);
+    ttt_tensor *images = x ? ttt_new(c, shape) : NULL;
+    ttt_tensor *labels = y ? ttt__tensor(c, TTT_SHAPE(n), TTT_DTYPE_INT, false, NULL) : NULL;
+    if (c->result) return 0;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t index = b->order[b->position + i];
+        if (images) ttt__batches_write(b, index, images->data + i * (images->size / n));
+        if (labels) labels->index[i] = m->labels[index];
     }
-    it->position += n;
+    if (x) *x = images;
+    if (y) *y = labels;
+    b->position += n;
     return n;
 }
 
-TTT_API ttt_data_result ttt_batches_seek(ttt_batches *it, int64_t epoch, int64_t position,
-                                         ttt_data_error *err) {
-    if (!it || !it->order) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT, "ttt_batches_seek: the iterator is not open");
-    }
+ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, int64_t position) {
+    if (!ttt__can_begin(c, "ttt_batches_seek", b != NULL)) return c->result;
     if (epoch < 0 || epoch > (int64_t)UINT32_MAX || position < 0 ||
-        position > it->desc.images->count) {
-        return ttt__data_fail(err, TTT_DATA_ARGUMENT,
-                              "ttt_batches_seek: epoch %lld, position %lld; expected 0..2^32-1 and "
-                              "0..%lld",
-                              (long long)epoch, (long long)position,
-                              (long long)it->desc.images->count);
+        position > b->desc.images->count) {
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "ttt_batches_seek: epoch %lld, position %lld; expected 0..2^32-1 and 0..%lld",
+                 (long long)epoch, (long long)position, (long long)b->desc.images->count);
+        return c->result;
     }
-    ttt__batches_begin(it, epoch);
-    it->position = position;
-    return TTT_DATA_OK;
+    ttt__batches_begin(b, epoch);
+    b->position = position;
+    return TTT_OK;
 }
+#endif  // TTT_NO_IMAGES
 
-TTT_API void ttt_batches_free(ttt_batches *it) {
-    if (!it) return;
-    TTT_FREE(NULL, it->order);
-    memset(it, 0, sizeof *it);
+#ifdef __cplusplus
 }
+#endif
 
-#endif // TTT__DATA_IMPLEMENTED
-#endif // TTT_IMPLEMENTATION or TTT_DATA_IMPLEMENTATION
+/*  REFERENCES
+    Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
+    Box, Muller: A note on the generation of random normal deviates. 1958.
+    Bray (ed.): The JavaScript Object Notation (JSON) data interchange format. RFC 8259, 2017.
+    Yergeau: UTF-8, a transformation format of ISO 10646. RFC 3629, 2003.
+    Deutsch: DEFLATE compressed data format specification version 1.3. RFC 1951, 1996.
+    Deutsch: GZIP file format specification version 4.3. RFC 1952, 1996.
+    LeCun, Cortes, Burges: The MNIST database of handwritten digits, "file formats".
 
-// =================================================================================================
-// [8] REFERENCES
-// =================================================================================================
-//
-//     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
-//     Box, Muller: A note on the generation of random normal deviates. Ann. Math. Stat. 29, 1958.
-//     Deutsch: DEFLATE compressed data format specification version 1.3. RFC 1951, 1996.
-//     Deutsch: GZIP file format specification version 4.3. RFC 1952, 1996.
-//     LeCun, Cortes, Burges: The MNIST database of handwritten digits, "file formats".
-//
-// =================================================================================================
-// [9] LICENSE: MIT No Attribution (MIT-0)
-// =================================================================================================
-//
-// Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-// associated documentation files (the "Software"), to deal in the Software without restriction,
-// including without limitation the rights to use, copy, modify, merge, publish, distribute,
-// sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-// furnished to do so.
-//
-// THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
-// NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-// NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
-// DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-// OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+    LICENSE: MIT No Attribution (MIT-0)
+    Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+    and associated documentation files (the "Software"), to deal in the Software without
+    restriction, including without limitation the rights to use, copy, modify, merge, publish,
+    distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+    Software is furnished to do so. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
+*/
+#endif  // TTT_DATA_IMPLEMENTED
+#endif  // TTT_DATA_IMPLEMENTATION

@@ -375,7 +375,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 
 // ==================================================================================================
 // ---- [7] KERNELS ---------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, its words explained in [9] of
+// Rows of the fused layers: one text for every instruction set, its words explained in [8] of
 // ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
 #ifdef TTT__KERNELS
 
@@ -582,6 +582,11 @@ static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back),
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
 #define TTT_LAYERS_IMPLEMENTED
+
+#ifndef TTT_TENSOR_IMPLEMENTATION
+#define TTT_TENSOR_IMPLEMENTATION  // a header's macro implies those of the headers below it
+#endif
+#include "ttt_tensor.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -2,7 +2,7 @@
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
-        #include "ttt_model.h"          // includes ttt_layers.h and ttt_tensor.h, which lie beside it
+        #include "ttt_model.h"          // includes the other three, which must lie beside it
     and compile with  cc -O2 file.c -lm .  Everywhere else just include it.
 
     AN EXAMPLE: one training step of a vision transformer whose token mixers are MLPs that learn
@@ -33,6 +33,7 @@
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
 
+#include "ttt_data.h"
 #include "ttt_layers.h"
 
 #ifdef __cplusplus
@@ -50,9 +51,10 @@ TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
 // the largest. A row with NaN counts as wrong.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
-// Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
-// a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
-TTT_API void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target);
+// Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; *x (B,...) becomes
+// a new tensor, a x + (1 - a) x rolled by one along B, and *target likewise. Both are leaves, for no
+// gradient goes into data. p = 0 leaves the two as they are.                          [Zhang 2018]
+TTT_API void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target);
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
 // patches -> + positions, behind the global tokens if there are any -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
@@ -178,6 +180,15 @@ TTT_API ttt_result ttt_bars_write(ttt_ctx *c, const char *path, const ttt_bars *
 #ifndef TTT_MODEL_IMPLEMENTED
 #define TTT_MODEL_IMPLEMENTED
 
+#ifndef TTT_DATA_IMPLEMENTATION
+#define TTT_DATA_IMPLEMENTATION  // a header's macro implies those of the headers below it
+#endif
+#ifndef TTT_LAYERS_IMPLEMENTATION
+#define TTT_LAYERS_IMPLEMENTATION
+#endif
+#include "ttt_data.h"
+#include "ttt_layers.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -245,25 +256,21 @@ static double ttt__beta(ttt_rng *r, double p) {
     }
 }
 
-// t (B,...) = a t + (1 - a) t rolled by one along B
-static void ttt__blend_rolled(ttt_tensor *t, ttt_real a) {
-    int64_t B = t->shape.dim[0], n = B ? t->size / B : 0;
-    for (int64_t j = 0; j < n; j++) {
-        ttt_real last = t->data[(B - 1) * n + j];
-        for (int64_t b = 0; b < B; b++) {
-            ttt_real own = t->data[b * n + j];
-            t->data[b * n + j] = a * own + (1 - a) * last;
-            last = own;
-        }
-    }
+// a t + (1 - a) t rolled by one along B, t (B,...)
+static ttt_tensor *ttt__blend_rolled(ttt_ctx *c, const ttt_tensor *t, ttt_real a) {
+    ttt_tensor *y = ttt_new(c, t->shape);
+    int64_t B = t->shape.dim[0], n = t->size / B;
+    for (int64_t i = 0; i < y->size; i++)
+        y->data[i] = a * t->data[i] + (1 - a) * t->data[i < n ? i + (B - 1) * n : i - n];
+    return y;
 }
 
-void ttt_mixup(ttt_rng *r, double p, ttt_tensor *x, ttt_tensor *target) {
-    if (p <= 0 || x->size == 0) return;
+void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target) {
+    if (p <= 0 || !ttt_ok(c) || (*x)->size == 0) return;
     double a = ttt__beta(r, p);
     a = a > 0.5 ? a : 1 - a;
-    ttt__blend_rolled(x, (ttt_real)a);
-    ttt__blend_rolled(target, (ttt_real)a);
+    *x = ttt__blend_rolled(c, *x, (ttt_real)a);
+    *target = ttt__blend_rolled(c, *target, (ttt_real)a);
 }
 
 // ---- [2] VIT -------------------------------------------------------------------------------------
@@ -587,7 +594,7 @@ ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p
                                const ttt_note *notes, int64_t n_notes) {
     ttt_mark m = ttt_mark_get(c);
     ttt_named *list = (ttt_named *)ttt_alloc(c, 3 * (size_t)p->n * sizeof *list, false);
-    ttt_note *all = (ttt_note *)ttt_alloc(c, ((size_t)n_notes + 4) * sizeof *all, false);
+    ttt_note *all = (ttt_note *)ttt_alloc(c, ((size_t)n_notes + 5) * sizeof *all, false);
     ttt_bundle b = { list, 0, all, 0 };
     if (!list || !all) return ttt_status(c);
     b.n_tensors = ttt__checkpoint_list(c, p, o, list);
@@ -599,7 +606,11 @@ ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p
         { "optimizer.updates", ttt__text_of(c, "%lld", (long long)(o ? o->updates : 0)) },
         { "optimizer.skipped", ttt__text_of(c, "%lld", (long long)(o ? o->skipped : 0)) },
     };
+    const uint32_t *s = r->stream;
+    const char *name = ttt__text_of(c, "%u %u %u", (unsigned)s[0], (unsigned)s[1], (unsigned)s[2]);
+    const ttt_note stream = { "rng.stream", name };
     for (int i = 0; i < (o ? 4 : 2); i++) all[b.n_notes++] = own[i];
+    if (s[0] || s[1] || s[2]) all[b.n_notes++] = stream;
     ttt_safetensors_write(c, path, &b, false);
     ttt_mark_release(c, m);
     return ttt_status(c);
@@ -612,6 +623,18 @@ static bool ttt__note_number(ttt_ctx *c, const char *path, const ttt_bundle *fil
     if (text && *text && *end == 0) return true;
     ttt_fail(c, TTT_ERR_FORMAT, "%s: not a checkpoint to go on from: its note \"%s\" is missing or no number", path, key);
     return false;
+}
+
+// "rng.stream" is there only where the context drew from a stream with a name.
+static bool ttt__note_stream(ttt_ctx *c, const char *path, const ttt_bundle *file, ttt_rng *r) {
+    const char *text = ttt_bundle_note(file, "rng.stream");
+    unsigned s[3] = { 0, 0, 0 };
+    if (text && sscanf(text, "%u %u %u", &s[0], &s[1], &s[2]) != 3) {
+        ttt_fail(c, TTT_ERR_FORMAT, "%s: its note \"rng.stream\" is not three numbers", path);
+        return false;
+    }
+    for (int i = 0; i < 3; i++) r->stream[i] = s[i];
+    return true;
 }
 
 static bool ttt__checkpoint_fits(ttt_ctx *c, const char *path, const ttt_bundle *file, const ttt_named *list, int64_t n) {
@@ -628,17 +651,20 @@ static bool ttt__checkpoint_fits(ttt_ctx *c, const char *path, const ttt_bundle 
 
 ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_optimizer *o, ttt_bundle *file) {
     ttt_named *list = (ttt_named *)ttt_alloc(c, 3 * (size_t)p->n * sizeof *list, false);
-    uint64_t seed, next, updates = 0, skipped = 0;
+    ttt_rng r;
+    uint64_t updates = 0, skipped = 0;
     if (!list || ttt_safetensors_read(c, path, file) != TTT_OK) return ttt_status(c);
     int64_t n = ttt__checkpoint_list(c, p, o, list);
     if (!ttt__checkpoint_fits(c, path, file, list, n)) return ttt_status(c);
-    if (!ttt__note_number(c, path, file, "rng.seed", &seed) || !ttt__note_number(c, path, file, "rng.next", &next)) return ttt_status(c);
+    if (!ttt__note_number(c, path, file, "rng.seed", &r.seed) ||
+        !ttt__note_number(c, path, file, "rng.next", &r.next) ||
+        !ttt__note_stream(c, path, file, &r))
+        return ttt_status(c);
     if (o && (!ttt__note_number(c, path, file, "optimizer.updates", &updates) || !ttt__note_number(c, path, file, "optimizer.skipped", &skipped)))
         return ttt_status(c);
     for (int64_t i = 0; i < n; i++)
         memcpy(list[i].tensor->data, ttt_bundle_find(file, list[i].name)->data, (size_t)list[i].tensor->size * sizeof(ttt_real));
-    ttt_ctx_rng(c)->seed = seed;
-    ttt_ctx_rng(c)->next = next;
+    *ttt_ctx_rng(c) = r;
     if (o) {
         o->updates = (int64_t)updates;
         o->skipped = (int64_t)skipped;

@@ -32,7 +32,7 @@
         5. Without TTT_GRAD_RECORD the rules compute just numbers (faster, and their memory is reused). A
            gradient so made cannot be differentiated; trying to is an error, never a silently wrong
            first-order answer. Say ttt_detach where you do mean a constant.
-        Sections [6] (the op table), [13] (each op's forward and rule, side by side) and [15] (the walk)
+        Sections [6] (the op table), [12] (each op's forward and rule, side by side) and [14] (the walk)
         are these five sentences in code.
 
     INDEX
@@ -43,11 +43,10 @@
         [5] OPERATIONS        what one can compute, with shapes and formulas
         [6] OP TABLE          one row per op; your own ops
         [7] GRADIENTS         ttt_grad, the gradient checker
-        [8] FILES             named tensors in safetensors files; .npy
         and below TTT_TENSOR_IMPLEMENTATION
-        [9] KERNELS           loops over numbers, one text for every instruction set
-        [10] ARENAS, ERRORS   [11] THREADS   [12] TENSORS, APPLY   [13] OPS: forward and rule, in pairs
-        [14] MATRIX PRODUCT   [15] THE WALK BACKWARDS   [16] FILES   [17] OPENING, CLOSING, REFERENCES
+        [8] KERNELS           loops over numbers, one text for every instruction set
+        [9] ARENAS, ERRORS   [10] THREADS   [11] TENSORS, APPLY   [12] OPS: forward and rule, in pairs
+        [13] MATRIX PRODUCT   [14] THE WALK BACKWARDS   [15] OPENING, CLOSING, REFERENCES
 
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
@@ -58,6 +57,7 @@
         which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
         to a mark. So a training loop allocates nothing once it has seen its first step:
             for (;;) { ttt_mark m = ttt_mark_get(c);  ...one step...  ttt_mark_release(c, m); }
+        It opens no file: what is read and written is in ttt_data.h.
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
@@ -81,7 +81,6 @@
 //   TTT_MALLOC(user,n), TTT_REALLOC(user,p,n), TTT_FREE(user,p)    memory; `user` comes from ttt_desc
 //   TTT_NO_THREADS       compile the thread pool out
 //   TTT_NO_SIMD          plain C loops only
-//   TTT_NO_STDIO         leave section [8] out
 //   TTT_POISON           fill released memory with NaN patterns
 #ifndef TTT_REAL
 #define TTT_REAL float
@@ -116,6 +115,7 @@ extern "C" {
     X(FIRST_ORDER, "a gradient that was not recorded would be differentiated")    \
     X(NOT_FINITE, "NaN or infinity appeared where it was being watched for")      \
     X(NO_MEMORY, "out of memory")                                                 \
+    X(TOO_BIG, "larger than the limit")                                           \
     X(FILE, "a file could not be read or written")                                \
     X(FORMAT, "a file does not follow its format")
 
@@ -236,16 +236,23 @@ TTT_API void ttt_memory_reset(ttt_ctx *c);
 // n bytes, 64-byte aligned, as old as the tensors around them: from the step arena, or from keep.
 TTT_API void *ttt_alloc(ttt_ctx *c, size_t n, bool keep);
 
-// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: the i-th number of a seed is
-// a function of (seed, i), equal on every platform. The state is the pair itself: save it, restore it.
+// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: number `next` of a stream
+// is a function of (seed, stream, next), equal on every platform. The state is the struct itself:
+// save it, restore it.
 typedef struct ttt_rng {
     uint64_t seed, next;
+    uint32_t stream[3];
 } ttt_rng;
+// The stream that a seed and three words of your choice name, at its first number; (seed, 0, 0, 0)
+// where one sequence is enough. Streams with different names are independent, so "the crop of image
+// c in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
+TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *r);
 TTT_API double ttt_rng_uniform(ttt_rng *r);             // [0,1), 32 bits
 TTT_API double ttt_rng_normal(ttt_rng *r);              // mean 0, variance 1 (Box and Muller 1958)
 TTT_API int64_t ttt_rng_below(ttt_rng *r, int64_t n);   // 0 .. n-1
-TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a stream of its own for (r.seed, data)
+TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a seed of its own for (r.seed, data)
 TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
 
 // ---- [4] TENSORS ---------------------------------------------------------------------------------
@@ -308,7 +315,7 @@ TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // N
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [13] need; sign and step have derivative zero, and are 0 at NaN.
+// derivatives, which the rules of [12] need; sign and step have derivative zero, and are 0 at NaN.
 #define TTT_UNARY_OPS(X)                                                             \
     X(exp, "y = e^a", -2, 2, 12)                                                     \
     X(log, "y = ln a", 0.2, 3, 16)                                                   \
@@ -428,7 +435,7 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
 // test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an example
 // call; the test supplies ttt_test_index). From the three lists are generated: the names, the table
 // ttt_op_table, and a gradient test of orders 1 and 2 for every row. To add an op: write its row, and
-// forward, rule and the function that calls it in [13].
+// forward, rule and the function that calls it in [12].
 #define TTT_OTHER_OPS(X)                                                                           \
     X(scale, 1, "y = s a", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                          \
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
@@ -530,68 +537,13 @@ typedef ttt_tensor *ttt_function(ttt_ctx *c, ttt_tensor *const *x, int n, void *
 TTT_API double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user,
                                   int order, double h);
 
-// ---- [8] FILES -----------------------------------------------------------------------------------
-#ifndef TTT_NO_STDIO
-// A list of named tensors with text notes, as a safetensors file holds it. All of it lives in the
-// step arena.
-typedef struct ttt_named {
-    const char *name;
-    ttt_tensor *tensor;
-} ttt_named;
-typedef struct ttt_note {
-    const char *key, *text;
-} ttt_note;
-typedef struct ttt_bundle {
-    ttt_named *tensors;
-    int64_t n_tensors;
-    ttt_note *notes;  // the file's __metadata__
-    int64_t n_notes;
-} ttt_bundle;
-
-// Reads a safetensors file (https://github.com/huggingface/safetensors). F64, F32, F16, BF16 become
-// real tensors; I8..I64, U8..U64 and BOOL integer tensors (a U64 tensor with a value above 2^63 - 1
-// becomes a real one). Every length, offset and product is checked before anything is allocated.
-// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (says what was wrong and where), TTT_ERR_NO_MEMORY. *out then has
-// no tensors and no notes.
-TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
-// Writes one: real tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest even;
-// integer ones as I64. The header has them in the given order; of the data, the integers come first, so
-// that every element lies at a multiple of its size. Errors, before a file is touched: TTT_ERR_ARGUMENT
-// (names and notes that are not UTF-8 or there twice, the name __metadata__, a header above 100 MB),
-// TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish below.
-TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16);
-TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name);  // NULL if it is not there
-TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);   // likewise
-
-// NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
-// Errors as above; bytes behind the data are one, and *out is then the empty tensor.
-TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
-TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);  // <f4, <f8 or <i8
-
-// A whole file in the step arena, with a 0 behind it. NULL and TTT_ERR_FILE if it cannot be read.
-TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size /* may be NULL */);
-// A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*, flushed
-// to the disk, then renamed. begin refuses a path at which something other than a regular file is. Write
-// with put (or to `stream`), then finish: good = false, a put that failed or an error in the context make
-// it remove the temporary file, leave the old one as it was, and record TTT_ERR_FILE. A crash leaves the
-// temporary file behind.
-typedef struct ttt_file_writer {
-    void *stream;  // FILE *
-    int error;     // errno of the first write that failed
-    char path[1024], temporary[1064];
-} ttt_file_writer;
-TTT_API bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path);
-TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
-TTT_API ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good);
-#endif
-
 #ifdef __cplusplus
 }
 #endif
 #endif  // TTT_TENSOR_H
 
 // ==================================================================================================
-// ---- [9] KERNELS ---------------------------------------------------------------------------------
+// ---- [8] KERNELS ---------------------------------------------------------------------------------
 // The loops that do the arithmetic. This text is compiled once for every instruction set: the list
 // that follows it includes this header again, which then is only this section (and so does
 // ttt_layers.h with its own). A vector is a plain C value here: GCC's and Clang's vector types have
@@ -1378,7 +1330,6 @@ static const ttt__kernels KN(table) = {
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1476,11 +1427,11 @@ enum {
 typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col, const ttt_real *b,
                           int64_t b_row, const ttt_real *init, int64_t init_row, ttt_real *c, int64_t c_row);
 
-typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [9]
+typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [8]
     ttt_real gradient, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__update;
 
-// One row for each instruction set; what the functions do is written at their text in [9].
+// One row for each instruction set; what the functions do is written at their text in [8].
 typedef struct ttt__kernels {
     const char *name;
     int lanes, tile_cols;
@@ -1514,7 +1465,7 @@ typedef struct ttt__kernels {
 // A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16; 6 x 4, 4
 // and 1 of 32. Many sums are good for two reasons: each number that is loaded then serves several of
 // them; and a multiply-add takes four cycles, of which two can begin in each, so that eight have to be on
-// their way. A narrower tile, at a matrix's right edge, is therefore taller (tile_rows in [9]).
+// their way. A narrower tile, at a matrix's right edge, is therefore taller (tile_rows in [8]).
 #if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
 #if defined(__x86_64__) || defined(__i386__)
 #define TTT__X86
@@ -1609,7 +1560,7 @@ const char *ttt_isa_name(int i) {
     return k ? k->name : NULL;
 }
 
-// ---- [10] ARENAS, ERRORS -------------------------------------------------------------------------
+// ---- [9] ARENAS, ERRORS --------------------------------------------------------------------------
 // An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing moves
 // it back; chunks stay, so the same work a second time takes no memory from outside.
 typedef struct ttt__chunk {
@@ -1627,7 +1578,7 @@ typedef struct ttt__arena {
 
 typedef struct ttt__pool ttt__pool;
 
-// A block of workspace that gradients reuse: see [15].
+// A block of workspace that gradients reuse: see [14].
 typedef struct ttt__block {
     struct ttt__block *next;  // in the list of free blocks
     size_t size;
@@ -1820,8 +1771,6 @@ static bool ttt__reserve(ttt_ctx *c, ttt_tensor ***array, int64_t *cap, int64_t 
 }
 
 // Random numbers. Philox4x32-10: ten rounds of multiplying and crossing a 128-bit counter, keyed.
-#ifndef TTT__PHILOX
-#define TTT__PHILOX
 static void ttt__philox(const uint32_t key[2], uint32_t ctr[4]) {
     uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
@@ -1835,15 +1784,28 @@ static void ttt__philox(const uint32_t key[2], uint32_t ctr[4]) {
         k1 += 0xBB67AE85u;
     }
 }
-#endif
 
-// Number `next` is word next % 4 of block next / 4.
-uint32_t ttt_rng_u32(ttt_rng *r) {
+ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c) {
+    ttt_rng r = { seed, 0, { a, b, c } };
+    return r;
+}
+
+// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k, moved up by the
+// stream's name.
+static void ttt__rng_block(const ttt_rng *r, uint32_t block[4]) {
     uint32_t key[2] = { (uint32_t)r->seed, (uint32_t)(r->seed >> 32) };
-    uint64_t block = r->next / 4;
-    uint32_t ctr[4] = { (uint32_t)block, (uint32_t)(block >> 32), 0, 0 };
-    ttt__philox(key, ctr);
-    return ctr[r->next++ % 4];
+    uint64_t k = r->next / 4;
+    block[0] = (uint32_t)k;
+    block[1] = (uint32_t)(k >> 32) + r->stream[0];
+    block[2] = r->stream[1];
+    block[3] = r->stream[2];
+    ttt__philox(key, block);
+}
+
+uint32_t ttt_rng_u32(ttt_rng *r) {
+    uint32_t block[4];
+    ttt__rng_block(r, block);
+    return block[r->next++ % 4];
 }
 
 double ttt_rng_uniform(ttt_rng *r) { return ttt_rng_u32(r) * (1.0 / 4294967296.0); }
@@ -1862,13 +1824,12 @@ ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data) {
     uint32_t key[2] = { (uint32_t)r.seed, (uint32_t)(r.seed >> 32) };
     uint32_t ctr[4] = { (uint32_t)data, (uint32_t)(data >> 32), 0x666f6c64u, 0 };  // "fold": apart from numbers
     ttt__philox(key, ctr);
-    ttt_rng folded = { (uint64_t)ctr[1] << 32 | ctr[0], 0 };
-    return folded;
+    return ttt_rng_at((uint64_t)ctr[1] << 32 | ctr[0], 0, 0, 0);
 }
 
 ttt_rng *ttt_ctx_rng(ttt_ctx *c) { return &c->rng; }
 
-// ---- [11] THREADS --------------------------------------------------------------------------------
+// ---- [10] THREADS --------------------------------------------------------------------------------
 // Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever crosses
 // a share, so the number of threads cannot change a bit of the result.
 typedef void ttt__range_fn(void *arg, int64_t begin, int64_t end, int thread);
@@ -2236,7 +2197,7 @@ const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, i
     return text;
 }
 
-// ---- [12] TENSORS, APPLY -------------------------------------------------------------------------
+// ---- [11] TENSORS, APPLY -------------------------------------------------------------------------
 ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more) {
     ttt_shape s = { 0, { a, b, c, d, e, f, g, h } };
     while (s.rank < TTT_MAX_RANK && s.dim[s.rank] != INT64_MIN) s.rank++;
@@ -2508,7 +2469,7 @@ ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a) {
     return ttt__or_empty(c, ttt__tensor(c, a->shape, a->dtype, false, a));
 }
 
-// ---- [13] OPS: forward and rule, in pairs --------------------------------------------------------
+// ---- [12] OPS: forward and rule, in pairs --------------------------------------------------------
 // FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y.
 #define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *c, ttt_tensor *y)
 #define RULE(name) static void ttt__##name##_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
@@ -3377,7 +3338,7 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
 #undef NORM
 #undef ROW
 
-// ---- [14] MATRIX PRODUCT -------------------------------------------------------------------------
+// ---- [13] MATRIX PRODUCT -------------------------------------------------------------------------
 // One product C = init + A B of M x K by K x N numbers. A and B come with a stride for each index, so
 // a transposed operand is just one with its strides exchanged. The processor multiplies far faster than
 // memory delivers; so the work is cut such that whatever was fetched is used often before it has to make
@@ -3389,7 +3350,7 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
 //   - into MC = 192 rows: so much of A (384 kB) stays in the second-level cache too, while one panel
 //     after the other meets it. 192 is a multiple of every tile's height;
 //   - into panels of NR columns, as wide as the widest tile (4 vectors, 64 columns, with AVX-512);
-//   - into tiles, whose sums live in registers: see `tile` in [9]. One is as wide as its panel, and 6 rows
+//   - into tiles, whose sums live in registers: see `tile` in [8]. One is as wide as its panel, and 6 rows
 //     high, or up to 16 in a last panel that is narrower.
 // A is read in place. B is read in place too, if its rows are contiguous: copying it costs more than
 // it saves. It is copied ("packed") panel by panel where it is transposed or bfloat16, where the last
@@ -3857,7 +3818,7 @@ ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bo
 }
 ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) { return ttt__product_add(c, "affine", x, w, false, false, b); }
 
-// ---- [15] THE WALK BACKWARDS ---------------------------------------------------------------------
+// ---- [14] THE WALK BACKWARDS ---------------------------------------------------------------------
 // What a gradient taken without TTT_GRAD_RECORD is on the tape: something that came from y, but whose way
 // back was not kept. It has a rule so that meeting it is an error instead of a missing term.
 FORWARD(unrecorded) { (void)c; (void)y; }
@@ -4234,1254 +4195,7 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 #undef A
 #undef B
 
-// ---- [16] FILES ----------------------------------------------------------------------------------
-// Nothing in a file is believed: a length is compared with the bytes that are there before it sizes
-// anything, every product and sum is checked, and what is not understood is refused with its place.
-#ifndef TTT_NO_STDIO
-
-// -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
-// pointer), flushing to the disk, replacing a file in one step.
-#if defined(_WIN32)
-#include <fcntl.h>
-#include <io.h>
-#include <sys/stat.h>
-#define TTT__SEEK _fseeki64
-#define TTT__TELL _ftelli64
-
-static long ttt__process(void) { return (long)GetCurrentProcessId(); }
-static FILE *ttt__create_new(const char *path) {
-    int file = _open(path, _O_CREAT | _O_EXCL | _O_WRONLY | _O_BINARY, _S_IREAD | _S_IWRITE);
-    return file < 0 ? NULL : _fdopen(file, "wb");
-}
-static bool ttt__replaceable(const char *path) {
-    DWORD is = GetFileAttributesA(path);
-    return is == INVALID_FILE_ATTRIBUTES || !(is & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_DEVICE));
-}
-static bool ttt__to_disk(FILE *f) { return _commit(_fileno(f)) == 0; }
-static bool ttt__replace(const char *from, const char *to) {
-    if (MoveFileExA(from, to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)) return true;
-    errno = GetLastError() == ERROR_DISK_FULL ? ENOSPC : EACCES;
-    return false;
-}
-static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_WRITE_THROUGH did it
-
-#else
-#define TTT__SEEK fseek
-#define TTT__TELL ftell
-// "x", the file must be new, is C11's, and was in the libraries long before.
-static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
-static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/stat.h>
-#include <unistd.h>
-#ifndef __cplusplus  // -std=c99 and the like hide these two; in brackets, since they may be macros
-extern int(fileno)(FILE *);
-extern int(fsync)(int);
-#endif
-
-static long ttt__process(void) { return (long)getpid(); }
-// Renaming over /dev/null would replace the device itself.
-static bool ttt__replaceable(const char *path) {
-    struct stat is;
-    return stat(path, &is) != 0 || S_ISREG(is.st_mode);
-}
-static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
-// A new name is safe once its folder is on the disk. Not every system lets one open a folder, and the
-// file is complete under either name: a failure here is none of the write.
-static void ttt__folder_to_disk(const char *path) {
-    char folder[1024];
-    const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-    FILE *f = fopen(folder, "rb");
-    if (!f) return;
-    ttt__to_disk(f);
-    fclose(f);
-}
-#else
-static long ttt__process(void) { return 0; }
-static bool ttt__replaceable(const char *path) { return path != NULL; }
-static bool ttt__to_disk(FILE *f) { return f != NULL; }
-static void ttt__folder_to_disk(const char *path) { (void)path; }
-#endif
-#endif
-
-// -- reading a file
-typedef struct ttt__file {
-    ttt_ctx *c;
-    const char *path;
-    FILE *stream;
-    int64_t size;
-} ttt__file;
-
-// Paths and names are cut in messages, so that the reason behind them is always there.
-static bool ttt__file_fail(ttt_ctx *c, const char *path, const char *what, int error) {
-    ttt_fail(c, TTT_ERR_FILE, "%.200s: %s: %s", path, what, error ? strerror(error) : "no reason known");
-    return false;
-}
-
-// Records TTT_ERR_FORMAT: "path: tensor 'name': ...", or without a tensor if name is NULL.
-static bool ttt__bad(const ttt__file *f, const char *name, const char *format, ...) {
-    char text[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (name) ttt_fail(f->c, TTT_ERR_FORMAT, "%.150s: tensor '%.80s': %s", f->path, name, text);
-    else ttt_fail(f->c, TTT_ERR_FORMAT, "%.200s: %s", f->path, text);
-    return false;
-}
-
-// Opens and measures. POSIX opens folders too, and only reading from one tells.
-static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
-    memset(f, 0, sizeof *f);
-    f->c = c;
-    f->path = path ? path : "(no path)";
-    if (c->result) return false;
-    errno = 0;
-    f->stream = path ? fopen(path, "rb") : NULL;
-    if (!f->stream) return ttt__file_fail(c, f->path, "cannot be opened", path ? errno : EINVAL);
-    bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
-    good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
-    f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
-    if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
-    ttt__file_fail(c, f->path, "cannot be read", errno);
-    fclose(f->stream);
-    f->stream = NULL;
-    return false;
-}
-
-static bool ttt__read(ttt__file *f, void *to, size_t n) {
-    errno = 0;
-    if (fread(to, 1, n, f->stream) == n) return true;
-    if (ferror(f->stream)) return ttt__file_fail(f->c, f->path, "cannot be read", errno);
-    ttt_fail(f->c, TTT_ERR_FILE, "%.200s: became shorter while it was read", f->path);
-    return false;
-}
-
-char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
-    ttt_mark m = ttt_mark_get(c);
-    ttt__file f;
-    char *text = NULL;
-    if (size) *size = 0;
-    if (!ttt__file_open(c, path, &f)) return NULL;
-    if ((uint64_t)f.size < (uint64_t)PTRDIFF_MAX / 2) text = (char *)ttt_alloc(c, (size_t)f.size + 1, false);
-    else ttt_fail(c, TTT_ERR_NO_MEMORY, "%.200s: %lld bytes are too many", path, (long long)f.size);
-    if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
-    fclose(f.stream);
-    if (!text) {
-        ttt_mark_release(c, m);
-        return NULL;
-    }
-    text[f.size] = 0;
-    if (size) *size = (size_t)f.size;
-    return text;
-}
-
-// -- writing a file: under a name that nobody else uses (a crash leaves it behind, and no more than
-// that), then renamed over the old one
-static bool ttt__create_temporary(ttt_file_writer *w) {
-    for (int i = 0; i < 1000; i++) {
-        snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
-        errno = 0;
-        w->stream = ttt__create_new(w->temporary);
-        if (w->stream || errno != EEXIST) break;
-    }
-    return w->stream != NULL;
-}
-
-bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
-    memset(w, 0, sizeof *w);
-    if (c->result) return false;
-    if (!path || strlen(path) >= sizeof w->path) {
-        ttt_fail(c, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected", path ? path : "(no path)",
-                 (int)sizeof w->path - 1);
-        return false;
-    }
-    snprintf(w->path, sizeof w->path, "%s", path);
-    if (!ttt__replaceable(path)) return ttt__file_fail(c, path, "cannot be written", EEXIST);
-    return ttt__create_temporary(w) || ttt__file_fail(c, path, "cannot be written", errno);
-}
-
-static bool ttt__writer_fail(ttt_file_writer *w) {
-    if (!w->error) w->error = errno ? errno : EIO;
-    return false;
-}
-
-bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
-    errno = 0;
-    if (!w->stream || w->error) return false;
-    return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
-}
-
-// A full disk shows in fwrite only, in fflush only, or in fclose only: all of them are looked at.
-ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
-    FILE *f = (FILE *)w->stream;
-    if (!f) ttt_fail(c, TTT_ERR_FILE, "file_finish: no file was begun");
-    if (!f) return c->result;
-    good = good && !w->error && !c->result;
-    errno = 0;
-    if (good && (fflush(f) != 0 || ferror(f) || !ttt__to_disk(f))) good = ttt__writer_fail(w);
-    if (fclose(f) != 0 && good) good = ttt__writer_fail(w);
-    if (good && !ttt__replace(w->temporary, w->path)) good = ttt__writer_fail(w);
-    if (good) {
-        ttt__folder_to_disk(w->path);
-    } else {
-        remove(w->temporary);
-        ttt__file_fail(c, w->path, "was not written", w->error);
-    }
-    w->stream = NULL;
-    return c->result;
-}
-
-// -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
-//     ttt__json j = ttt__json_of(text, size);
-//     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or ttt__json_skip... }
-//     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
-//     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
-// Strings are decoded where they stand: the text is written to, and must outlive them. The first thing
-// that is wrong is kept in `why`; every function returns false from then on. A copy of the struct
-// looks ahead. Whether a key came twice is for the caller to see.
-#define TTT__JSON_DEPTH 64
-typedef struct ttt__json {
-    char *text, *at, *end;
-    const char *why;  // NULL: nothing wrong so far
-    int depth;
-    bool first;  // just behind the bracket that opened the innermost object or array
-} ttt__json;
-
-static ttt__json ttt__json_of(char *text, size_t size) {
-    ttt__json j = { text, text, text + size, NULL, 0, false };
-    return j;
-}
-
-static bool ttt__json_fail(ttt__json *j, const char *why) {
-    if (!j->why) j->why = why;
-    return false;
-}
-
-// What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the end.
-static char ttt__json_kind(ttt__json *j) {
-    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t')) j->at++;
-    if (j->why || j->at == j->end) return 0;
-    if (*j->at == '-' || (*j->at >= '0' && *j->at <= '9')) return '0';
-    return (char)(*j->at == 'f' ? 't' : *j->at);
-}
-
-static bool ttt__json_enter(ttt__json *j, char bracket) {
-    if (ttt__json_kind(j) != bracket)
-        return ttt__json_fail(j, bracket == '{' ? "an object was expected" : "a list was expected");
-    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "nested more than 64 deep");
-    j->depth++;
-    j->at++;
-    return j->first = true;
-}
-
-// True in front of each value; false behind the last, with the closing bracket read.
-static bool ttt__json_more(ttt__json *j, char close) {
-    char next = ttt__json_kind(j);
-    bool first = j->first;
-    j->first = false;
-    if (j->why) return false;
-    if (next == close) {
-        j->at++;
-        j->depth--;
-        return false;
-    }
-    if (!first && next != ',') return ttt__json_fail(j, "a comma or a closing bracket was expected");
-    if (!first) j->at++;
-    return true;
-}
-
-static bool ttt__json_item(ttt__json *j) { return ttt__json_more(j, ']'); }
-
-// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no surrogates).
-static int ttt__utf8(const char *p, const char *end) {
-    const unsigned char *s = (const unsigned char *)p;
-    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-    if (end - p < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
-    return n;
-}
-
-static int ttt__utf8_put(int32_t code, char *to) {
-    static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
-    to[0] = (char)(lead[n] | code);
-    return n;
-}
-
-// The four digits of \uXXXX; -1 if they are none.
-static int32_t ttt__json_hex(ttt__json *j) {
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    int32_t value = 0;
-    for (int i = 0; i < 4; i++, j->at++) {
-        const char *d = j->at < j->end && *j->at ? strchr(digits, *j->at) : NULL;
-        if (!d && j->at < j->end && *j->at) d = strchr(digits + 16, *j->at);
-        if (!d) return -1;
-        value = value * 16 + (int32_t)((d - digits) % 16);
-    }
-    return value;
-}
-
-// Decodes what follows a backslash into `to`. \u0000 is refused: a C string cannot hold it.
-static int ttt__json_escape(ttt__json *j, char *to) {
-    static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    char letter = (char)(++j->at < j->end ? *j->at++ : 0);
-    const char *plain = letter ? strchr(from, letter) : NULL;
-    if (plain) {
-        *to = meaning[plain - from];
-        return 1;
-    }
-    int32_t code = letter == 'u' ? ttt__json_hex(j) : -1;
-    if (code >= 0xd800 && code < 0xdc00 && j->end - j->at >= 6 && j->at[0] == '\\' && j->at[1] == 'u') {
-        j->at += 2;  // two halves of a character beyond U+FFFF
-        int32_t low = ttt__json_hex(j);
-        code = low >= 0xdc00 && low < 0xe000 ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
-    }
-    return code <= 0 || (code >= 0xd800 && code < 0xe000) ? 0 : ttt__utf8_put(code, to);
-}
-
-// out may be NULL: the string is then checked, and left as it is.
-static bool ttt__json_string(ttt__json *j, const char **out) {
-    if (ttt__json_kind(j) != '"') return ttt__json_fail(j, "a string was expected");
-    char *begin = ++j->at, *to = begin, escaped[4];
-    while (j->at < j->end && *j->at != '"') {
-        char *from = j->at;
-        int n = 0;
-        if (*from == '\\') n = ttt__json_escape(j, from = escaped);
-        else if ((unsigned char)*from >= 0x20) j->at += n = ttt__utf8(from, j->end);
-        if (n == 0)
-            return ttt__json_fail(j, "a string has a wrong escape, a control character, or is not UTF-8");
-        if (out) memmove(to, from, (size_t)n);
-        to += n;
-    }
-    if (j->at == j->end) return ttt__json_fail(j, "a string has no end");
-    j->at++;
-    if (!out) return true;
-    *to = 0;  // on the closing quote or before it
-    *out = begin;
-    return true;
-}
-
-static bool ttt__json_key(ttt__json *j, const char **key) {
-    if (!ttt__json_more(j, '}') || !ttt__json_string(j, key)) return false;
-    if (ttt__json_kind(j) != ':') return ttt__json_fail(j, "a colon was expected");
-    j->at++;
-    return true;
-}
-
-static const char *ttt__digits(const char *p, const char *end) {
-    while (p < end && *p >= '0' && *p <= '9') p++;
-    return p;
-}
-
-// The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
-static const char *ttt__json_number(ttt__json *j) {
-    bool good = ttt__json_kind(j) == '0';
-    const char *p = j->at + (good && *j->at == '-'), *q = ttt__digits(p, j->end);
-    good = good && q > p && (*p != '0' || q == p + 1);
-    if (q < j->end && *q == '.') {
-        q = ttt__digits(p = q + 1, j->end);
-        good = good && q > p;
-    }
-    if (q < j->end && (*q == 'e' || *q == 'E')) {
-        p = q + 1;
-        if (p < j->end && (*p == '+' || *p == '-')) p++;
-        q = ttt__digits(p, j->end);
-        good = good && q > p;
-    }
-    if (good) return q;
-    ttt__json_fail(j, "a number was expected");
-    return NULL;
-}
-
-// Counted below zero, where there is one number more.
-static bool ttt__json_int(ttt__json *j, int64_t *out) {
-    const char *end = ttt__json_number(j), *p = j->at;
-    int64_t value = 0;
-    if (!end) return false;
-    bool minus = *p == '-';
-    for (p += minus; p < end; p++) {
-        int digit = *p - '0';
-        if (digit < 0 || digit > 9) return ttt__json_fail(j, "a whole number was expected");
-        if (value < (INT64_MIN + digit) / 10) return ttt__json_fail(j, "a whole number is beyond 64 bits");
-        value = value * 10 - digit;
-    }
-    if (!minus && value == INT64_MIN) return ttt__json_fail(j, "a whole number is beyond 64 bits");
-    j->at += end - j->at;
-    *out = minus ? value : -value;
-    return true;
-}
-
-// The number as <digits>e<exponent> for strtod: without a decimal point, so that no locale matters.
-// Digits beyond the 64th decide by being there at all: the last place becomes odd.
-static void ttt__json_plain_number(const char *p, const char *end, char text[100]) {
-    int n = 0, digits = 0;
-    int64_t exponent = 0, given = 0;
-    bool point = false, more = false;
-    for (; p < end && *p != 'e' && *p != 'E'; p++) {
-        if (*p == '-') text[n++] = '-';
-        else if (*p == '.') point = true;
-        else if (digits < 64) {
-            if (digits > 0 || *p != '0') text[n++] = *p, digits++;
-            exponent -= point;
-        } else {
-            more = more || *p != '0';
-            exponent += !point;
-        }
-    }
-    bool below = p + 1 < end && p[1] == '-';
-    for (p += p < end; p < end; p++)
-        if (*p >= '0' && *p <= '9' && given < 1000000000) given = given * 10 + (*p - '0');
-    exponent += below ? -given : given;
-    exponent = TTT__MAX(-100000, TTT__MIN(100000, exponent));
-    const char *last = digits == 0 ? "0" : more ? "1" : "";
-    snprintf(text + n, (size_t)(100 - n), "%se%d", last, (int)exponent - more);
-}
-
-TTT__UNUSED static bool ttt__json_double(ttt__json *j, double *out) {
-    const char *end = ttt__json_number(j);
-    char text[100];
-    if (!end) return false;
-    ttt__json_plain_number(j->at, end, text);
-    double value = strtod(text, NULL);
-    if (value - value != 0) return ttt__json_fail(j, "a number is beyond the largest double");
-    j->at += end - j->at;
-    *out = value;
-    return true;
-}
-
-static bool ttt__json_word(ttt__json *j, const char *word) {
-    size_t n = strlen(word);
-    ttt__json_kind(j);
-    if (j->why || (size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return false;
-    j->at += n;
-    return true;
-}
-
-static bool ttt__json_bool(ttt__json *j, bool *out) {
-    *out = ttt__json_word(j, "true");
-    return *out || ttt__json_word(j, "false") || ttt__json_fail(j, "true or false was expected");
-}
-
-static bool ttt__json_null(ttt__json *j) {
-    return ttt__json_word(j, "null") || ttt__json_fail(j, "a value was expected");
-}
-
-// Any value. Calls itself, as deep as ttt__json_enter lets it.
-static bool ttt__json_skip(ttt__json *j) {
-    bool either;
-    switch (ttt__json_kind(j)) {
-    case '{':
-        for (ttt__json_enter(j, '{'); ttt__json_key(j, NULL);) ttt__json_skip(j);
-        return !j->why;
-    case '[':
-        for (ttt__json_enter(j, '['); ttt__json_item(j);) ttt__json_skip(j);
-        return !j->why;
-    case '"': return ttt__json_string(j, NULL);
-    case 't': return ttt__json_bool(j, &either);
-    case '0': {
-        const char *end = ttt__json_number(j);
-        if (end) j->at += end - j->at;
-        return end != NULL;
-    }
-    default: return ttt__json_null(j);
-    }
-}
-
-// Nothing but blanks is left, and nothing was wrong.
-static bool ttt__json_end(ttt__json *j) {
-    ttt__json_kind(j);
-    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows behind the end"));
-}
-
-// How many members the object has that comes next. The reader is a copy: the caller's does not move.
-static int64_t ttt__json_count(ttt__json j) {
-    int64_t n = 0;
-    for (ttt__json_enter(&j, '{'); ttt__json_key(&j, NULL); n++) ttt__json_skip(&j);
-    return n;
-}
-
-// -- elements as bytes, in either order whatever the machine's own; IEEE 754 formats, and bfloat16,
-// which is the upper half of a binary32
-typedef struct ttt__type {
-    char kind;  // f IEEE, h bfloat16, i signed, u unsigned, b bool
-    unsigned char bytes;
-    bool big;  // most significant byte first
-} ttt__type;
-
-static uint64_t ttt__bytes(const unsigned char *p, int n) {
-    uint64_t bits = 0;
-    for (int i = 0; i < n; i++) bits |= (uint64_t)p[i] << 8 * i;
-    return bits;
-}
-
-static void ttt__put_bytes(unsigned char *p, uint64_t bits, int n) {
-    for (int i = 0; i < n; i++) p[i] = (unsigned char)(bits >> 8 * i);
-}
-
-// A real from the bits of a binary32 or a binary64. Bits of the same width are moved, never computed
-// with: a NaN keeps its payload.
-#if TTT__DOUBLE
-static void ttt__real_of_32(double *y, uint32_t bits) {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    *y = (double)f;
-}
-static void ttt__real_of_64(double *y, uint64_t bits) { memcpy(y, &bits, sizeof *y); }
-#else
-static void ttt__real_of_32(float *y, uint32_t bits) { memcpy(y, &bits, sizeof *y); }
-static void ttt__real_of_64(float *y, uint64_t bits) {
-    double d;
-    memcpy(&d, &bits, sizeof d);
-    *y = (float)d;
-}
-#endif
-
-// binary16 (1 sign, 5 exponent, 10 fraction bits) as binary32, which holds every one of them.
-static uint32_t ttt__half_to_32(uint32_t h) {
-    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
-    if (exponent == 31) return sign | 0x7f800000 | fraction << 13;
-    if (exponent > 0) return sign | (exponent + 112) << 23 | fraction << 13;
-    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
-    memcpy(&bits, &f, sizeof bits);
-    return sign | bits;
-}
-
-// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
-// anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
-static uint32_t ttt__bf16_of(ttt_real v) {
-    float f = (float)v;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    if (v != v) return bits >> 16 | 0x40;
-    if (TTT__DOUBLE && (double)f != (double)v) bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n, ttt_real *y) {
-    if (type.bytes == 8) {
-        for (int64_t i = 0; i < n; i++) ttt__real_of_64(y + i, ttt__bytes(p + 8 * i, 8));
-    } else if (type.bytes == 4) {
-        for (int64_t i = 0; i < n; i++) ttt__real_of_32(y + i, (uint32_t)ttt__bytes(p + 4 * i, 4));
-    } else {
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t half = (uint32_t)ttt__bytes(p + 2 * i, 2);
-            ttt__real_of_32(y + i, type.kind == 'h' ? half << 16 : ttt__half_to_32(half));
-        }
-    }
-}
-
-static void ttt__decode_ints(ttt__type type, const unsigned char *p, int64_t n, int64_t *y) {
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t bits = ttt__bytes(p + i * type.bytes, type.bytes);
-        if (type.kind == 'b') bits = bits != 0;
-        bool minus = type.kind == 'i' && bits >> (8 * type.bytes - 1);
-        if (minus && type.bytes < 8) bits |= ~(UINT64_MAX >> (64 - 8 * type.bytes));
-        memcpy(y + i, &bits, sizeof bits);
-    }
-}
-
-static bool ttt__is_real(ttt__type type) { return type.kind == 'f' || type.kind == 'h'; }
-
-// Elements i .. i+n-1 of t; n of them stand at p.
-static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t, int64_t i) {
-    if (ttt__is_real(type)) ttt__decode_reals(type, p, n, t->data + i);
-    else ttt__decode_ints(type, p, n, t->index + i);
-}
-
-static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
-    for (int64_t i = 0; i < n; i++, p += bytes)
-        for (int a = 0, b = bytes - 1; a < b; a++, b--) {
-            unsigned char swap = p[a];
-            p[a] = p[b];
-            p[b] = swap;
-        }
-}
-
-// U64 numbers above 2^63 - 1 have no place in an int64_t: a tensor with one becomes real, in its place.
-static void ttt__wide_to_real(ttt_tensor *t) {
-    unsigned char *p = (unsigned char *)t->index;
-    bool wide = false;
-    for (int64_t i = 0; i < t->size; i++) wide = wide || t->index[i] < 0;
-    if (!wide) return;
-    for (int64_t i = 0; i < t->size; i++) {  // real i never ends behind number i
-        uint64_t bits;
-        memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
-        ttt_real value = (ttt_real)bits;
-        memcpy(p + i * (int64_t)sizeof value, &value, sizeof value);
-    }
-    t->data = (ttt_real *)(void *)p;
-    t->index = NULL;
-    t->dtype = TTT_DTYPE_REAL;
-}
-
-// Element k of Fortran order, the first index fastest, stands at this place of row-major order.
-static int64_t ttt__row_major(ttt_shape s, int64_t k) {
-    int64_t at = 0;
-    for (int d = 0; d < s.rank; k /= s.dim[d++]) at = at * s.dim[d] + k % s.dim[d];
-    return at;
-}
-
-// The next tensor of the file, through a small chunk: no second copy of it is ever in memory.
-#define TTT__CHUNK ((int64_t)1 << 16)
-static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
-    ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
-    ttt_tensor *t = ttt__tensor(f->c, s, ttt__is_real(type) ? TTT_DTYPE_REAL : TTT_DTYPE_INT, false, NULL);
-    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(f->c, &f->c->scratch, (size_t)TTT__CHUNK);
-    bool good = t && chunk;
-    for (int64_t i = 0, n; good && i < t->size; i += n) {
-        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
-        good = ttt__read(f, chunk, (size_t)(n * type.bytes));
-        if (good && type.big) ttt__reverse_each(chunk, n, type.bytes);
-        if (good && !fortran) ttt__decode(type, chunk, n, t, i);
-        for (int64_t k = 0; k < n && good && fortran; k++)
-            ttt__decode(type, chunk + k * type.bytes, 1, t, ttt__row_major(s, i + k));
-    }
-    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(t);
-    ttt__arena_release(&f->c->scratch, scratch);
-    return good ? t : NULL;
-}
-
-// How a tensor is written: F32, F64, BF16 or I64.
-static ttt__type ttt__written_type(const ttt_tensor *t, bool bf16) {
-    ttt__type type = { 'f', sizeof(ttt_real), false };
-    if (t->dtype == TTT_DTYPE_INT) type.kind = 'i', type.bytes = 8;
-    else if (bf16) type.kind = 'h', type.bytes = 2;
-    return type;
-}
-
-static uint64_t ttt__element_bits(const ttt_tensor *t, ttt__type type, int64_t i) {
-    uint64_t wide = 0;
-    uint32_t narrow = 0;
-    if (type.kind == 'h') return ttt__bf16_of(t->data[i]);
-    if (type.kind == 'i') memcpy(&wide, t->index + i, sizeof wide);
-    else if (TTT__DOUBLE) memcpy(&wide, t->data + i, sizeof(ttt_real));
-    else memcpy(&narrow, t->data + i, sizeof narrow);
-    return wide | narrow;
-}
-
-static bool ttt__write_tensor(ttt_ctx *c, ttt_file_writer *w, const ttt_tensor *t, bool bf16) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(c, &c->scratch, (size_t)TTT__CHUNK);
-    ttt__type type = ttt__written_type(t, bf16);
-    bool good = chunk != NULL;
-    for (int64_t i = 0, n; good && i < t->size; i += n) {
-        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
-        for (int64_t k = 0; k < n; k++)
-            ttt__put_bytes(chunk + k * type.bytes, ttt__element_bits(t, type, i + k), type.bytes);
-        good = ttt_file_put(w, chunk, (size_t)(n * type.bytes));
-    }
-    ttt__arena_release(&c->scratch, scratch);
-    return good;
-}
-
-// -- heap sort: n log n steps for any input, no memory, no recursion
-typedef int ttt__compare_fn(const void *a, const void *b);
-
-static void ttt__sift(void **p, int64_t i, int64_t n, ttt__compare_fn *compare) {
-    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && compare(p[child], p[child + 1]) < 0) child++;
-        if (compare(p[i], p[child]) >= 0) return;
-        void *swap = p[i];
-        p[i] = p[child];
-        p[child] = swap;
-    }
-}
-
-static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
-    for (int64_t i = n / 2; i-- > 0;) ttt__sift(p, i, n, compare);
-    for (int64_t i = n; --i > 0;) {
-        void *swap = p[0];
-        p[0] = p[i];
-        p[i] = swap;
-        ttt__sift(p, 0, i, compare);
-    }
-}
-
-// Pointers in the scratch arena to n structs, sorted. NULL without memory.
-static void **ttt__sorted(ttt_ctx *c, void *structs, int64_t n, size_t size, ttt__compare_fn *compare) {
-    void **p = (void **)ttt__arena_alloc(c, &c->scratch, (size_t)n * sizeof *p);
-    if (!p) return NULL;
-    for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
-    ttt__sort(p, n, compare);
-    return p;
-}
-
-// Of structs that begin with a name.
-static const char *ttt__name_of(const void *a) { return *(const char *const *)a; }
-static int ttt__by_name(const void *a, const void *b) { return strcmp(ttt__name_of(a), ttt__name_of(b)); }
-
-static bool ttt__all_different(ttt_ctx *c, const char *path, void *structs, int64_t n, size_t size,
-                               ttt_result otherwise) {
-    void **p = ttt__sorted(c, structs, n, size, ttt__by_name);
-    for (int64_t i = 1; i < n && p; i++)
-        if (ttt__by_name(p[i - 1], p[i]) == 0) {
-            ttt_fail(c, otherwise, "%.200s: '%.80s' is there twice", path, ttt__name_of(p[i]));
-            return false;
-        }
-    return p != NULL;
-}
-
-// -- safetensors: the length of the header (8 bytes, little-endian); the header, JSON, padded by blanks:
-//     {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}, ..., "__metadata__":{"key":"text"}}
-// and the data, which the tensors cover without a hole and without overlap.
-// https://github.com/huggingface/safetensors, "Format"
-#define TTT__SAFETENSORS_HEADER 100000000
-typedef struct ttt__entry {
-    const char *name;  // first: see ttt__by_name
-    ttt__type type;
-    ttt_shape shape;
-    int64_t begin, end;
-} ttt__entry;
-
-typedef struct ttt__safetensors {
-    ttt__file f;
-    ttt__json j;
-    int64_t data;  // bytes behind the header
-    ttt__entry *entries;
-    int64_t n;
-    ttt_bundle *out;
-} ttt__safetensors;
-
-static const struct {
-    const char *name;
-    ttt__type type;
-} ttt__safetensors_types[] = {
-    { "F64", { 'f', 8, false } }, { "F32", { 'f', 4, false } }, { "F16", { 'f', 2, false } },
-    { "BF16", { 'h', 2, false } }, { "I64", { 'i', 8, false } }, { "I32", { 'i', 4, false } },
-    { "I16", { 'i', 2, false } }, { "I8", { 'i', 1, false } }, { "U64", { 'u', 8, false } },
-    { "U32", { 'u', 4, false } }, { "U16", { 'u', 2, false } }, { "U8", { 'u', 1, false } },
-    { "BOOL", { 'b', 1, false } },
-};
-
-static bool ttt__read_dtype(ttt__safetensors *s, ttt__entry *e) {
-    const char *dtype;
-    if (!ttt__json_string(&s->j, &dtype)) return false;
-    for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
-        if (strcmp(dtype, ttt__safetensors_types[i].name) == 0) {
-            e->type = ttt__safetensors_types[i].type;
-            return true;
-        }
-    return ttt__bad(&s->f, e->name, "dtype %.20s: F64, F32, F16, BF16, I8..I64, U8..U64, BOOL expected", dtype);
-}
-
-static bool ttt__read_shape(ttt__safetensors *s, ttt__entry *e) {
-    e->shape = ttt_scalar_shape();
-    if (!ttt__json_enter(&s->j, '[')) return false;
-    while (ttt__json_item(&s->j)) {
-        int64_t size;
-        if (e->shape.rank == TTT_MAX_RANK)
-            return ttt__bad(&s->f, e->name, "a shape of more than %d sizes is not supported", TTT_MAX_RANK);
-        if (!ttt__json_int(&s->j, &size)) return false;
-        if (size < 0) return ttt__bad(&s->f, e->name, "the shape has the size %lld", (long long)size);
-        e->shape.dim[e->shape.rank++] = size;
-    }
-    return !s->j.why;
-}
-
-static bool ttt__read_offset(ttt__json *j, int64_t *at) {
-    return (ttt__json_item(j) || ttt__json_fail(j, "two offsets were expected")) && ttt__json_int(j, at);
-}
-
-static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
-    bool two = ttt__json_enter(j, '[') && ttt__read_offset(j, &e->begin) && ttt__read_offset(j, &e->end);
-    if (!two || ttt__json_item(j)) return ttt__json_fail(j, "two offsets were expected");
-    return !j->why;
-}
-
-// The shape's bytes are those between the offsets, and those are in the file. No product wraps round.
-static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
-    ttt_text shape;
-    int64_t size = ttt_shape_size(e->shape);
-    if (e->begin < 0 || e->end < e->begin || e->end > s->data)
-        return ttt__bad(&s->f, e->name, "data_offsets [%lld,%lld] are not within the %lld bytes of data",
-                        (long long)e->begin, (long long)e->end, (long long)s->data);
-    if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != e->end - e->begin)
-        return ttt__bad(&s->f, e->name, "shape %s of elements of %d bytes, but data_offsets span %lld bytes",
-                        ttt_shape_text(e->shape, shape), e->type.bytes, (long long)(e->end - e->begin));
-    return true;
-}
-
-// Keys besides these three are left alone, as the reference reader does.
-static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
-    static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
-    bool seen[3] = { false, false, false };
-    const char *key;
-    ttt__json_enter(&s->j, '{');
-    while (ttt__json_key(&s->j, &key)) {
-        int k = 0;
-        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s is there twice", key);
-        if (k < 3) seen[k] = true;
-        if (!(k == 0   ? ttt__read_dtype(s, e)
-              : k == 1 ? ttt__read_shape(s, e)
-              : k == 2 ? ttt__read_offsets(&s->j, e)
-                       : ttt__json_skip(&s->j)))
-            return false;
-    }
-    if (s->j.why) return false;
-    for (int k = 0; k < 3; k++)
-        if (!seen[k]) return ttt__bad(&s->f, e->name, "%s is missing", keys[k]);
-    return ttt__entry_good(s, e);
-}
-
-static bool ttt__read_notes(ttt__safetensors *s) {
-    ttt_bundle *out = s->out;
-    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ is there twice");
-    out->notes = (ttt_note *)ttt_alloc(s->f.c, (size_t)ttt__json_count(s->j) * sizeof(ttt_note), false);
-    if (!out->notes || !ttt__json_enter(&s->j, '{')) return false;
-    ttt_note note;
-    while (ttt__json_key(&s->j, &note.key)) {
-        if (!ttt__json_string(&s->j, &note.text)) return false;
-        out->notes[out->n_notes++] = note;
-    }
-    if (s->j.why) return false;
-    return ttt__all_different(s->f.c, s->f.path, out->notes, out->n_notes, sizeof note, TTT_ERR_FORMAT);
-}
-
-// The header's text. It stays in the step arena: names and notes are decoded in their places.
-static bool ttt__read_header(ttt__safetensors *s) {
-    unsigned char length[8];
-    if (s->f.size < 8) return ttt__bad(&s->f, NULL, "%d bytes, no room for a length", (int)s->f.size);
-    if (!ttt__read(&s->f, length, 8)) return false;
-    uint64_t n = ttt__bytes(length, 8);
-    if (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)s->f.size - 8)
-        return ttt__bad(&s->f, NULL, "a header of %llu bytes; %lld follow, and %d is the limit",
-                        (unsigned long long)n, (long long)s->f.size - 8, TTT__SAFETENSORS_HEADER);
-    char *text = (char *)ttt_alloc(s->f.c, (size_t)n, false);
-    if (!text || !ttt__read(&s->f, text, (size_t)n)) return false;
-    if (n == 0 || text[0] != '{') return ttt__bad(&s->f, NULL, "the header, byte 8, does not begin with {");
-    s->j = ttt__json_of(text, (size_t)n);
-    s->data = s->f.size - 8 - (int64_t)n;
-    return true;
-}
-
-// `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, the shortest entry, has 49 bytes: so many of
-// them the header can have, and no more room do they get.
-static bool ttt__read_entries(ttt__safetensors *s, const char **name) {
-    size_t most = (size_t)(s->j.end - s->j.text) / 49 + 1;
-    s->entries = (ttt__entry *)ttt__arena_alloc(s->f.c, &s->f.c->scratch, most * sizeof *s->entries);
-    if (!s->entries) return false;
-    ttt__json_enter(&s->j, '{');
-    while (ttt__json_key(&s->j, name)) {
-        if (strcmp(*name, "__metadata__") == 0) {
-            if (!ttt__read_notes(s)) return false;
-            continue;
-        }
-        ttt__entry *e = s->entries + s->n++;
-        memset(e, 0, sizeof *e);
-        e->name = *name;
-        if (!ttt__read_entry(s, e)) return false;
-    }
-    return ttt__json_end(&s->j);
-}
-
-static int ttt__by_offset(const void *a, const void *b) {
-    const ttt__entry *x = (const ttt__entry *)a, *y = (const ttt__entry *)b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    return x->end < y->end ? -1 : x->end > y->end;
-}
-
-// Entries in the order of their data, which no byte escapes and none is in twice. NULL after an error.
-static void **ttt__in_file_order(ttt__safetensors *s) {
-    void **p = ttt__sorted(s->f.c, s->entries, s->n, sizeof *s->entries, ttt__by_offset);
-    int64_t at = 0;
-    for (int64_t i = 0; i < s->n && p; i++) {
-        const ttt__entry *e = (const ttt__entry *)p[i];
-        if (e->begin != at) {
-            ttt__bad(&s->f, e->name, "data_offsets begin at %lld, the tensor before ends at %lld: %s",
-                     (long long)e->begin, (long long)at, e->begin < at ? "an overlap" : "a hole");
-            return NULL;
-        }
-        at = e->end;
-    }
-    int64_t rest = s->data - at;
-    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes behind the last tensor", (long long)rest);
-    return s->f.c->result ? NULL : p;
-}
-
-static bool ttt__read_tensors(ttt__safetensors *s) {
-    ttt_ctx *c = s->f.c;
-    if (!ttt__all_different(c, s->f.path, s->entries, s->n, sizeof *s->entries, TTT_ERR_FORMAT)) return false;
-    void **p = ttt__in_file_order(s);
-    ttt_named *named = p ? (ttt_named *)ttt_alloc(c, (size_t)s->n * sizeof *named, false) : NULL;
-    for (int64_t i = 0; i < s->n && named; i++) {
-        const ttt__entry *e = (const ttt__entry *)p[i];
-        ttt_named *to = named + (e - s->entries);
-        to->name = e->name;
-        to->tensor = ttt__read_tensor(&s->f, e->type, e->shape, false);
-        if (!to->tensor) return false;
-    }
-    s->out->tensors = named;
-    s->out->n_tensors = s->n;
-    return named != NULL;
-}
-
-ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
-    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
-    ttt__safetensors s;
-    const char *name = NULL;
-    memset(&s, 0, sizeof s);
-    memset(out, 0, sizeof *out);
-    s.out = out;
-    if (!ttt__file_open(c, path, &s.f)) return c->result;
-    if (ttt__read_header(&s) && ttt__read_entries(&s, &name)) ttt__read_tensors(&s);
-    if (s.j.why) ttt__bad(&s.f, name, "byte %lld: %s", (long long)(s.j.at - s.j.text) + 8, s.j.why);
-    fclose(s.f.stream);
-    ttt__arena_release(&c->scratch, scratch);
-    if (c->result) {
-        memset(out, 0, sizeof *out);
-        ttt_mark_release(c, step);
-    }
-    return c->result;
-}
-
-ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name) {
-    for (int64_t i = 0; i < b->n_tensors; i++)
-        if (strcmp(b->tensors[i].name, name) == 0) return b->tensors[i].tensor;
-    return NULL;
-}
-
-const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
-    for (int64_t i = 0; i < b->n_notes; i++)
-        if (strcmp(b->notes[i].key, key) == 0) return b->notes[i].text;
-    return NULL;
-}
-
-// Text that is made twice by the same calls: to count it (`to` is NULL), then to have it.
-typedef struct ttt__sink {
-    char *to;
-    size_t n;
-} ttt__sink;
-
-static void ttt__say_bytes(ttt__sink *t, const char *s, size_t n) {
-    if (t->to) memcpy(t->to + t->n, s, n);
-    t->n += n;
-}
-
-static void ttt__say(ttt__sink *t, const char *s) { ttt__say_bytes(t, s, strlen(s)); }
-
-static void ttt__say_number(ttt__sink *t, int64_t v) {
-    char digits[32];
-    snprintf(digits, sizeof digits, "%lld", (long long)v);
-    ttt__say(t, digits);
-}
-
-static void ttt__say_quoted(ttt__sink *t, const char *s) {
-    static const char hex[] = "0123456789abcdef";
-    ttt__say(t, "\"");
-    for (; *s; s++) {
-        char escape[6] = { '\\', 'u', '0', '0', hex[*s >> 4 & 15], hex[*s & 15] };
-        if ((unsigned char)*s < 0x20) ttt__say_bytes(t, escape, 6);
-        else if (*s == '"' || *s == '\\') ttt__say_bytes(t, escape, 1);
-        if ((unsigned char)*s >= 0x20) ttt__say_bytes(t, s, 1);
-    }
-    ttt__say(t, "\"");
-}
-
-static void ttt__say_notes(ttt__sink *t, const ttt_bundle *b) {
-    ttt__say(t, "\"__metadata__\":{");
-    for (int64_t i = 0; i < b->n_notes; i++) {
-        ttt__say(t, i ? "," : "");
-        ttt__say_quoted(t, b->notes[i].key);
-        ttt__say(t, ":");
-        ttt__say_quoted(t, b->notes[i].text);
-    }
-    ttt__say(t, "}");
-}
-
-static void ttt__say_entry(ttt__sink *t, const ttt_named *named, bool bf16, int64_t begin, int64_t end) {
-    const ttt_tensor *x = named->tensor;
-    ttt__say_quoted(t, named->name);
-    ttt__say(t, ":{\"dtype\":\"");
-    ttt__say(t, x->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : TTT__DOUBLE ? "F64" : "F32");
-    ttt__say(t, "\",\"shape\":[");
-    for (int i = 0; i < x->shape.rank; i++) {
-        ttt__say(t, i ? "," : "");
-        ttt__say_number(t, x->shape.dim[i]);
-    }
-    ttt__say(t, "],\"data_offsets\":[");
-    ttt__say_number(t, begin);
-    ttt__say(t, ",");
-    ttt__say_number(t, end);
-    ttt__say(t, "]}");
-}
-
-static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
-    return t->size * ttt__written_type(t, bf16).bytes;
-}
-
-// Entries in the given order. Of the data, all integers come first: with the header padded to a
-// multiple of 8 bytes, every tensor then lies at a multiple of its element's, which views need.
-static void ttt__say_header(ttt__sink *t, const ttt_bundle *b, bool bf16) {
-    int64_t at[2] = { 0, 0 };  // of reals, of integers
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_tensor *x = b->tensors[i].tensor;
-        if (x->dtype == TTT_DTYPE_INT) at[0] += ttt__written_bytes(x, bf16);
-    }
-    ttt__say(t, "{");
-    if (b->n_notes) ttt__say_notes(t, b);
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_tensor *x = b->tensors[i].tensor;
-        int64_t *begin = &at[x->dtype == TTT_DTYPE_INT], end = *begin + ttt__written_bytes(x, bf16);
-        ttt__say(t, i || b->n_notes ? "," : "");
-        ttt__say_entry(t, &b->tensors[i], bf16, *begin, end);
-        *begin = end;
-    }
-    ttt__say(t, "}");
-    while (t->n % 8) ttt__say(t, " ");
-}
-
-static bool ttt__text_good(ttt_ctx *c, const char *path, const char *what, const char *s) {
-    int n = 1;
-    const char *end = s ? s + strlen(s) : NULL;
-    for (const char *p = s; n && p < end; p += n) n = ttt__utf8(p, end);
-    if (s && n) return true;
-    ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: %s '%.80s' is not UTF-8", path, what, s ? s : "(NULL)");
-    return false;
-}
-
-// All that can be wrong with a bundle is found before a file is touched.
-static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_named *x = &b->tensors[i];
-        if (!ttt__text_good(c, path, "the name", x->name)) return false;
-        if (strcmp(x->name, "__metadata__") == 0)
-            ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes", path);
-        if (!ttt__alive(c, x->tensor))
-            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is no living tensor of the context", path, x->name);
-        if (c->result) return false;
-    }
-    for (int64_t i = 0; i < b->n_notes; i++)
-        if (!ttt__text_good(c, path, "the key of a note", b->notes[i].key) ||
-            !ttt__text_good(c, path, "the text of a note", b->notes[i].text))
-            return false;
-    return ttt__all_different(c, path, b->tensors, b->n_tensors, sizeof *b->tensors, TTT_ERR_ARGUMENT) &&
-           ttt__all_different(c, path, b->notes, b->n_notes, sizeof *b->notes, TTT_ERR_ARGUMENT);
-}
-
-// The length and the header, in the scratch arena.
-static char *ttt__header_text(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16, size_t *n) {
-    ttt__sink t = { NULL, 0 };
-    ttt__say_header(&t, b, bf16);
-    if (t.n > TTT__SAFETENSORS_HEADER) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: a header of %.0f bytes; %d is the limit", path, (double)t.n,
-                 TTT__SAFETENSORS_HEADER);
-        return NULL;
-    }
-    char *text = (char *)ttt__arena_alloc(c, &c->scratch, 8 + t.n);
-    if (!text) return NULL;
-    *n = 8 + t.n;
-    ttt__put_bytes((unsigned char *)text, t.n, 8);
-    t.to = text + 8;
-    t.n = 0;
-    ttt__say_header(&t, b, bf16);
-    return text;
-}
-
-ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt_file_writer w;
-    size_t n = 0;
-    if (c->result) return c->result;
-    char *header = ttt__bundle_good(c, path, b) ? ttt__header_text(c, path, b, bf16, &n) : NULL;
-    if (header && ttt_file_begin(c, &w, path)) {
-        bool good = ttt_file_put(&w, header, n);
-        for (int want_int = 1; want_int >= 0; want_int--)
-            for (int64_t i = 0; i < b->n_tensors && good; i++)
-                if ((b->tensors[i].tensor->dtype == TTT_DTYPE_INT) == (want_int == 1))
-                    good = ttt__write_tensor(c, &w, b->tensors[i].tensor, bf16);
-        ttt_file_finish(c, &w, good);
-    }
-    ttt__arena_release(&c->scratch, scratch);
-    return c->result;
-}
-
-// -- .npy: "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version 2 on),
-// the header, the data. The header is a Python dictionary of exactly three entries,
-//     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
-// of which this form is read and no other: nothing of Python is evaluated.
-// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-#define TTT__NPY_HEADER 65536
-typedef struct ttt__npy {
-    ttt__file f;
-    const char *begin, *at, *end;
-    ttt__type type;
-    bool fortran;
-    ttt_shape shape;
-    int64_t data;  // bytes behind the header
-} ttt__npy;
-
-static bool ttt__npy_bad(ttt__npy *n, const char *what) {
-    return ttt__bad(&n->f, NULL, "byte %d of the header: %s", (int)(n->at - n->begin), what);
-}
-
-// Takes `what` if it is what comes next.
-static bool ttt__npy_take(ttt__npy *n, const char *what) {
-    size_t length = strlen(what);
-    while (n->at < n->end && (*n->at == ' ' || *n->at == '\n' || *n->at == '\t' || *n->at == '\r')) n->at++;
-    if ((size_t)(n->end - n->at) < length || memcmp(n->at, what, length) != 0) return false;
-    n->at += length;
-    return true;
-}
-
-// A short string in either kind of quotes, without escapes; false if there is none.
-static bool ttt__npy_string(ttt__npy *n, char text[16]) {
-    char quote = 0;
-    if (ttt__npy_take(n, "'")) quote = '\'';
-    else if (ttt__npy_take(n, "\"")) quote = '"';
-    for (int i = 0; quote && i < 16 && n->at < n->end; i++) {
-        text[i] = *n->at++;
-        if (text[i] == quote) {
-            text[i] = 0;
-            return true;
-        }
-    }
-    return false;
-}
-
-// Byte order (< little, > big, | where there is none), kind, width: "<f4".
-static bool ttt__npy_descr(ttt__npy *n) {
-    static const char supported[] = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 ";
-    char text[16], name[4];
-    if (!ttt__npy_string(n, text)) return ttt__npy_bad(n, "a type like '<f4' expected, no structure");
-    if (strlen(text) == 3) snprintf(name, sizeof name, "%.2s ", text + 1);
-    if (strlen(text) != 3 || !strstr(supported, name) || !strchr(text[2] == '1' ? "<>|" : "<>", text[0]))
-        return ttt__bad(&n->f, NULL, "descr '%s' is not supported: bool, integers, f2, f4 and f8 are%s", text,
-                        strchr(text, 'O') ? " (objects are pickles, which run code)" : "");
-    n->type.kind = text[1];
-    n->type.bytes = (unsigned char)(text[2] - '0');
-    n->type.big = text[0] == '>';
-    return true;
-}
-
-// A tuple of sizes: () (3,) (2, 3). (3) is none.
-static bool ttt__npy_shape(ttt__npy *n) {
-    bool comma = true;
-    n->shape = ttt_scalar_shape();
-    if (!ttt__npy_take(n, "(")) return ttt__npy_bad(n, "a tuple was expected");
-    while (!ttt__npy_take(n, ")")) {
-        if (!comma) return ttt__npy_bad(n, "a comma or ) was expected");
-        if (n->shape.rank == TTT_MAX_RANK) return ttt__npy_bad(n, "more than 8 sizes are not supported");
-        const char *end = ttt__digits(n->at, n->end);
-        int64_t size = 0;
-        if (end == n->at || (*n->at == '0' && end > n->at + 1)) return ttt__npy_bad(n, "a size was expected");
-        for (; n->at < end; n->at++) {
-            if (size > (INT64_MAX - 9) / 10) return ttt__npy_bad(n, "a size is beyond 64 bits");
-            size = size * 10 + (*n->at - '0');
-        }
-        n->shape.dim[n->shape.rank++] = size;
-        comma = ttt__npy_take(n, ",");
-    }
-    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is no tuple");
-}
-
-static bool ttt__npy_order(ttt__npy *n) {
-    n->fortran = ttt__npy_take(n, "True");
-    return n->fortran || ttt__npy_take(n, "False") || ttt__npy_bad(n, "True or False was expected");
-}
-
-static bool ttt__npy_header(ttt__npy *n) {
-    static const char *const keys[3] = { "descr", "fortran_order", "shape" };
-    bool seen[3] = { false, false, false }, comma = true;
-    char key[16];
-    if (!ttt__npy_take(n, "{")) return ttt__npy_bad(n, "{ was expected");
-    while (!ttt__npy_take(n, "}")) {
-        int k = 0;
-        if (!comma || !ttt__npy_string(n, key) || !ttt__npy_take(n, ":"))
-            return ttt__npy_bad(n, "a comma or 'key': was expected");
-        while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k == 3) return ttt__bad(&n->f, NULL, "the header's key '%s' is not known", key);
-        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' is there twice", key);
-        seen[k] = true;
-        ttt__npy_take(n, "");  // blanks
-        if (!(k == 0 ? ttt__npy_descr(n) : k == 1 ? ttt__npy_order(n) : ttt__npy_shape(n))) return false;
-        comma = ttt__npy_take(n, ",");
-    }
-    for (int k = 0; k < 3; k++)
-        if (!seen[k]) return ttt__bad(&n->f, NULL, "the header lacks '%s'", keys[k]);
-    ttt__npy_take(n, "");
-    return n->at == n->end || ttt__npy_bad(n, "something follows behind }");
-}
-
-// Everything in front of the data.
-static bool ttt__npy_start(ttt__npy *n) {
-    unsigned char start[12];
-    int wide;
-    if (n->f.size < 10) return ttt__bad(&n->f, NULL, "%d bytes: too short for an .npy file", (int)n->f.size);
-    if (!ttt__read(&n->f, start, 10)) return false;
-    if (memcmp(start, "\x93NUMPY", 6) != 0) return ttt__bad(&n->f, NULL, "it begins as no .npy file does");
-    if (start[6] < 1 || start[6] > 3 || start[7] != 0)
-        return ttt__bad(&n->f, NULL, "version %d.%d of the format is not known", start[6], start[7]);
-    wide = start[6] == 1 ? 2 : 4;
-    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "cut in its header's length");
-    if (wide == 4 && !ttt__read(&n->f, start + 10, 2)) return false;
-    int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = n->f.size - 8 - wide;
-    if (length > follow || length > TTT__NPY_HEADER)
-        return ttt__bad(&n->f, NULL, "a header of %lld bytes; %lld follow, and %d is the limit",
-                        (long long)length, (long long)follow, TTT__NPY_HEADER);
-    char *text = (char *)ttt__arena_alloc(n->f.c, &n->f.c->scratch, (size_t)length);
-    if (!text || !ttt__read(&n->f, text, (size_t)length)) return false;
-    n->begin = n->at = text;
-    n->end = text + length;
-    n->data = follow - length;
-    return true;
-}
-
-static ttt_tensor *ttt__npy_read(ttt__npy *n) {
-    ttt_text text;
-    if (!ttt__npy_start(n) || !ttt__npy_header(n)) return NULL;
-    int64_t size = ttt_shape_size(n->shape);
-    if (size < 0 || size > INT64_MAX / n->type.bytes || size * n->type.bytes != n->data) {
-        ttt__bad(&n->f, NULL, "shape %s of elements of %d bytes, but %lld bytes of data",
-                 ttt_shape_text(n->shape, text), n->type.bytes, (long long)n->data);
-        return NULL;
-    }
-    return ttt__read_tensor(&n->f, n->type, n->shape, n->fortran);
-}
-
-ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
-    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
-    ttt__npy n;
-    memset(&n, 0, sizeof n);
-    *out = &c->empty;
-    if (!ttt__file_open(c, path, &n.f)) return c->result;
-    ttt_tensor *t = ttt__npy_read(&n);
-    fclose(n.f.stream);
-    ttt__arena_release(&c->scratch, scratch);
-    if (t) *out = t;
-    else ttt_mark_release(c, step);
-    return c->result;
-}
-
-ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
-    char text[512] = "\x93NUMPY\1";  // the minor version, 0, is the byte behind
-    size_t n = 10;
-    ttt_file_writer w;
-    if (!c->result && !ttt__alive(c, t))
-        ttt_fail(c, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
-    if (c->result) return c->result;
-    ttt__type type = ttt__written_type(t, false);
-    n += (size_t)snprintf(text + n, sizeof text - n, "{'descr': '<%c%d', 'fortran_order': False, 'shape': (",
-                          type.kind, type.bytes);
-    for (int i = 0; i < t->shape.rank; i++)
-        n += (size_t)snprintf(text + n, sizeof text - n, i ? " %lld," : "%lld,", (long long)t->shape.dim[i]);
-    n += (size_t)snprintf(text + n, sizeof text - n, "), }");
-    while (n % 64 != 63) text[n++] = ' ';
-    text[n++] = '\n';
-    ttt__put_bytes((unsigned char *)text + 8, n - 10, 2);
-    if (!ttt_file_begin(c, &w, path)) return c->result;
-    return ttt_file_finish(c, &w, ttt_file_put(&w, text, n) && ttt__write_tensor(c, &w, t, false));
-}
-#endif  // TTT_NO_STDIO
-
-// ---- [17] OPENING, CLOSING, REFERENCES -----------------------------------------------------------
+// ---- [15] OPENING, CLOSING, REFERENCES -----------------------------------------------------------
 static const ttt__kernels *ttt__kernels_named(const char *name) {
     const ttt__kernels *k = NULL, *next;
     for (int i = 0; (next = ttt__kernels_get(i)) != NULL; i++)

@@ -316,7 +316,7 @@ static void test(trial *t) {
 // Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can look up
 // one of 16 pairs need not find out from 32 what the task is, which takes a memory that overflows very long.
 static void train_and_test(trial *t, double n) {
-    ttt_rng stream = { (uint64_t)t->o->seed, 0 };
+    ttt_rng stream = ttt_rng_at((uint64_t)t->o->seed, 0, 0, 0);
     double start = ttt_seconds();
     t->n = (int64_t)n;
     t->tokens = t->n + t->questions;

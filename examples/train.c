@@ -5,7 +5,6 @@
 // It finds images by itself (Fashion-MNIST if it is installed, else a set it draws), trains, tests, and
 // leaves model.safetensors, log.jsonl, curves.svg and inner_loss.svg in out/. ./train --help has the rest.
 #define TTT_IMPLEMENTATION
-#include "../ttt_data.h"
 #include "../ttt_model.h"
 
 #include <errno.h>
@@ -151,10 +150,9 @@ typedef struct {
     double steps, batch, lr;  // what suits it
 } dataset;
 
-static void load_folder(dataset *d, const char *dir) {
-    ttt_data_error err;
-    if (ttt_images_load_idx(dir, "train", 10, &d->train, &err) != TTT_DATA_OK) die("%s", err.text);
-    if (ttt_images_load_idx(dir, "t10k", 10, &d->test, &err) != TTT_DATA_OK) die("%s", err.text);
+static void load_folder(ttt_ctx *c, dataset *d, const char *dir) {
+    ttt_images_load_idx(c, dir, "train", 10, &d->train);
+    if (ttt_images_load_idx(c, dir, "t10k", 10, &d->test) != TTT_OK) die("%s", ttt_error(c));
     if (d->train.height != d->train.width || d->test.height != d->train.height || d->test.width != d->train.width)
         die("%s: images are %d x %d and %d x %d; square images of one size expected", dir, d->train.height, d->train.width, d->test.height, d->test.width);
     d->name = dir;
@@ -163,10 +161,9 @@ static void load_folder(dataset *d, const char *dir) {
     d->lr = 3e-3;
 }
 
-static void draw_images(dataset *d) {
-    ttt_data_error err;
-    if (ttt_images_draw(2310, 0, 20000, &d->train, &err) != TTT_DATA_OK || ttt_images_draw(2310, 1000000, 5000, &d->test, &err) != TTT_DATA_OK)
-        die("%s", err.text);
+static void draw_images(ttt_ctx *c, dataset *d) {
+    ttt_images_draw(c, 2310, 0, 20000, &d->train);
+    if (ttt_images_draw(c, 2310, 1000000, 5000, &d->test) != TTT_OK) die("%s", ttt_error(c));
     d->name = "embedded";
     d->steps = 3000;
     d->batch = 64;
@@ -174,22 +171,21 @@ static void draw_images(dataset *d) {
 }
 
 // A place that was named must have the files; one that was only guessed is passed over with a word.
-static void find_data(dataset *d, const char *named) {
+static void find_data(ttt_ctx *c, dataset *d, const char *named) {
     static const char *const guesses[] = { "data", "/usr/share/datasets/fashion-mnist" };
     const char *variable = getenv("TTT_DATA");
-    ttt_data_error err;
     if (!named && variable && *variable) named = variable;
     if (named && strcmp(named, "embedded") == 0) {
-        draw_images(d);
+        draw_images(c, d);
     } else if (named) {
-        if (ttt_images_find_idx(named, &err) != TTT_DATA_OK) die("%s", err.text);
-        load_folder(d, named);
+        load_folder(c, d, named);
     } else {
         for (int i = 0; i < 2 && !d->name; i++) {
-            if (ttt_images_find_idx(guesses[i], &err) == TTT_DATA_OK) load_folder(d, guesses[i]);
-            else printf("passing over %s: %s\n", guesses[i], err.text);
+            const char *missing = ttt_images_missing_idx(c, guesses[i]), *dir = guesses[i];
+            if (!missing) load_folder(c, d, dir);
+            else printf("passing over %s: %s: not there, and not with .gz either\n", dir, missing);
         }
-        if (!d->name) draw_images(d);
+        if (!d->name) draw_images(c, d);
     }
     printf("data: %s, %lld training and %lld test images of %d x %d\n", strcmp(d->name, "embedded") == 0 ? "embedded (drawn from a seed)" : d->name,
            (long long)d->train.count, (long long)d->test.count, d->train.height, d->train.width);
@@ -212,10 +208,7 @@ typedef struct {
     ttt_params params;
     ttt_vit *vit;
     ttt_optimizer *opt;
-    ttt_batches train;
-    float *pixels;    // one batch
-    int32_t *labels;
-    int64_t per_image;
+    ttt_batches *train, *test, *probe;  // probe: test images at which inner losses are measured
     int inner_losses;  // of each layer: steps + 1, or 0
     history h;
     double loss_sum, right, seen, weight;  // since the last record
@@ -248,6 +241,12 @@ static void need_ok(run *r, const char *doing) {
     if (!ttt_ok(r->c)) die("%s: %s", doing, ttt_error(r->c));
 }
 
+static void open_context(run *r) {
+    int threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS;
+    r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = threads });
+    if (!r->c) die("out of memory");
+}
+
 static void make_model(run *r) {
     ttt_vit_desc d = { .image = r->data.train.height, .channels = r->data.train.channels, .patch = (int64_t)r->o.patch,
                        .width = (int64_t)r->o.width, .depth = (int64_t)r->o.depth, .classes = r->data.train.classes };
@@ -259,8 +258,6 @@ static void make_model(run *r) {
                                 .inner_lrs = rates, .inner_sgd = r->o.inner_sgd != 0, .no_decoder_norm = r->o.decoder_ln == 0,
                                 .causal = r->o.causal != 0, .chunk = (int64_t)r->o.chunk, .window = (int64_t)r->o.window, .globals = (int64_t)r->o.globals,
                                 .compressed = (int64_t)r->o.compressed, .kernel = (ttt_attention_kernel)r->o.kernel, .neighbors = (int64_t)r->o.neighbors, .muon = r->o.muon != 0 };
-    r->c = ttt_open(&(ttt_desc){ .seed = (uint64_t)r->o.seed, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
-    if (!r->c) die("out of memory");
     r->vit = ttt_vit_new(r->c, &d, &r->params);
     r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &o) : NULL;
     need_ok(r, "the model cannot be built");
@@ -268,29 +265,17 @@ static void make_model(run *r) {
 }
 
 static void open_batches(run *r) {
-    ttt_data_error err;
-    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch, .shuffle = 1, .drop_last = 1 };
+    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch,
+                           .shuffle = true, .drop_last = true };
+    ttt_batches_desc test = { .images = &r->data.test, .batch = 100 };
     if (b.batch > r->data.train.count) die("--batch %d: there are only %lld training images", b.batch, (long long)r->data.train.count);
     for (int i = 0; i < r->data.train.channels; i++) b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
-    if (ttt_batches_open(&b, &r->train, &err) != TTT_DATA_OK) die("%s", err.text);
-    r->per_image = (int64_t)r->data.train.height * r->data.train.width * r->data.train.channels;
-    size_t most = (size_t)(b.batch > 256 ? b.batch : 256);
-    r->pixels = malloc(most * (size_t)r->per_image * sizeof *r->pixels);
-    r->labels = malloc(most * sizeof *r->labels);
-    if (!r->pixels || !r->labels) die("out of memory");
-}
-
-// The next batch as tensors: images (B,height,width,channels) and integer labels (B).
-static int64_t batch_tensors(run *r, ttt_batches *it, ttt_tensor **x, ttt_tensor **y) {
-    int n = ttt_batches_next(it, r->pixels, r->labels);
-    if (n == 0) return 0;
-    int64_t size[] = { n, it->desc.images->height, it->desc.images->width, it->desc.images->channels };
-    int64_t *index = ttt_alloc(r->c, (size_t)n * sizeof *index, false);
-    for (int i = 0; index && i < n; i++) index[i] = r->labels[i];
-    *x = ttt_new(r->c, TTT_SHAPE(size[0], size[1], size[2], size[3]));
-    *y = ttt_from_int(r->c, TTT_SHAPE(index ? n : 0), index);
-    for (int64_t i = 0; i < (*x)->size; i++) (*x)->data[i] = (ttt_real)r->pixels[i];
-    return n;
+    test.norm = b.norm;
+    r->train = ttt_batches_new(r->c, &b);
+    r->test = ttt_batches_new(r->c, &test);
+    test.batch = N_PROBE;
+    r->probe = ttt_batches_new(r->c, &test);
+    need_ok(r, "the batches");
 }
 
 // One update: `accum` batches forwards and backwards.
@@ -298,10 +283,10 @@ static void train_step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
     for (int a = 0; a < (int)r->o.accum; a++) {
         ttt_tensor *x = NULL, *y = NULL;
-        int64_t n = batch_tensors(r, &r->train, &x, &y);
-        if (n == 0) n = batch_tensors(r, &r->train, &x, &y);  // the epoch ended
+        int64_t n = ttt_batches_next(r->c, r->train, &x, &y);
+        if (n == 0) n = ttt_batches_next(r->c, r->train, &x, &y);  // the epoch ended
         ttt_tensor *target = ttt_one_hot(r->c, y, r->data.train.classes);
-        ttt_mixup(ttt_ctx_rng(r->c), r->o.mixup, x, target);
+        ttt_mixup(r->c, ttt_ctx_rng(r->c), r->o.mixup, &x, &target);
         ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
         ttt_optimizer_step(r->c, r->opt, loss);
         need_ok(r, "training");
@@ -315,17 +300,14 @@ static void train_step(run *r) {
 
 // Right answers among the first `limit` test images. What it draws at random does not disturb training.
 static double test_accuracy(run *r, int64_t limit) {
-    ttt_data_error err;
-    ttt_batches it;
-    ttt_batches_desc b = { .images = &r->data.test, .batch = 100, .norm = r->train.desc.norm };
     ttt_rng rng = *ttt_ctx_rng(r->c);
     int64_t right = 0, seen = 0;
-    if (ttt_batches_open(&b, &it, &err) != TTT_DATA_OK) die("%s", err.text);
+    ttt_batches_seek(r->c, r->test, 0, 0);
     bool recording = ttt_set_recording(r->c, false);
     while (seen < limit && !(interrupted > 1)) {
         ttt_mark m = ttt_mark_get(r->c);
         ttt_tensor *x, *y;
-        int64_t n = batch_tensors(r, &it, &x, &y);
+        int64_t n = ttt_batches_next(r->c, r->test, &x, &y);
         if (n > 0) right += ttt_count_correct(ttt_vit_forward(r->c, r->vit, x, NULL), y);
         seen += n;
         ttt_mark_release(r->c, m);
@@ -333,31 +315,26 @@ static double test_accuracy(run *r, int64_t limit) {
         if (n == 0) break;
     }
     ttt_set_recording(r->c, recording);
-    ttt_batches_free(&it);
     *ttt_ctx_rng(r->c) = rng;
     return (double)right / (double)seen;
 }
 
 // Inner losses of every layer on the first test images, into column `at` of the history.
 static void probe_inner(run *r, int at) {
-    ttt_data_error err;
-    ttt_batches it;
-    ttt_batches_desc b = { .images = &r->data.test, .batch = N_PROBE, .norm = r->train.desc.norm };
     ttt_vit_call call = { .want_losses = true };
     ttt_rng rng = *ttt_ctx_rng(r->c);
-    ttt_tensor *x, *y;
+    ttt_tensor *x;
     if (r->inner_losses == 0) return;
-    if (ttt_batches_open(&b, &it, &err) != TTT_DATA_OK) die("%s", err.text);
     ttt_mark m = ttt_mark_get(r->c);
     bool recording = ttt_set_recording(r->c, false);
-    batch_tensors(r, &it, &x, &y);
+    ttt_batches_seek(r->c, r->probe, 0, 0);
+    ttt_batches_next(r->c, r->probe, &x, NULL);
     ttt_vit_forward(r->c, r->vit, x, &call);
     ttt_set_recording(r->c, recording);
     need_ok(r, "looking at inner losses");
     for (int l = 0; l < (int)r->o.depth; l++)
         for (int t = 0; t < r->inner_losses; t++) r->h.inner[l][t][at] = (double)call.losses[l]->data[t];
     ttt_mark_release(r->c, m);
-    ttt_batches_free(&it);
     *ttt_ctx_rng(r->c) = rng;
 }
 
@@ -391,7 +368,7 @@ static void show_progress(run *r, int64_t step, int64_t first, bool last) {
     if (!r->terminal || (!last && t - r->last_shown < 0.1)) return;
     double rate = done / spent, left = ((double)r->o.steps - (double)step) / rate;
     r->last_shown = t;
-    printf("\repoch %lld  step %lld of %.0f  loss %.4f  accuracy %5.1f %%  %.0f images/s  %.0f s left   ", (long long)r->train.epoch, (long long)step, r->o.steps,
+    printf("\repoch %lld  step %lld of %.0f  loss %.4f  accuracy %5.1f %%  %.0f images/s  %.0f s left   ", (long long)r->train->epoch, (long long)step, r->o.steps,
            r->weight ? r->loss_sum / r->weight : r->h.loss[r->h.n - 1], 100 * (r->seen ? r->right / r->seen : r->h.accuracy[r->h.n - 1]),
            rate * r->o.batch * r->o.accum, left);
     fflush(stdout);
@@ -431,7 +408,7 @@ static void save_checkpoint(run *r, const char *name, bool whole) {
         if (row->kind != TEXT) snprintf(text[n], sizeof text[n], "%.17g", *number_of(&r->o, row));
         notes[n++] = (ttt_note){ row->name + 2, value };
     }
-    const struct { const char *key; double value; } where[] = { { "epoch", (double)r->train.epoch }, { "position", (double)r->train.position },
+    const struct { const char *key; double value; } where[] = { { "epoch", (double)r->train->epoch }, { "position", (double)r->train->position },
         { "loss_sum", r->loss_sum }, { "right", r->right }, { "seen", r->seen }, { "weight", r->weight }, { "seconds", seconds(r) } };
     for (size_t i = 0; whole && i < sizeof where / sizeof *where; i++) {
         snprintf(text[n], sizeof text[n], "%.17g", where[i].value);
@@ -493,7 +470,6 @@ static void restore_log(run *r, int64_t step) {
 static void resume(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
     ttt_bundle b;
-    ttt_data_error err;
     ttt_checkpoint_load(r->c, path_in(r, "checkpoint.safetensors"), &r->params, r->opt, &b);
     need_ok(r, "--resume");
     r->loss_sum = note_number(&b, "loss_sum");
@@ -501,7 +477,9 @@ static void resume(run *r) {
     r->seen = note_number(&b, "seen");
     r->weight = note_number(&b, "weight");
     r->seconds_before = note_number(&b, "seconds");
-    if (ttt_batches_seek(&r->train, (int64_t)note_number(&b, "epoch"), (int64_t)note_number(&b, "position"), &err) != TTT_DATA_OK) die("--resume: %s", err.text);
+    int64_t epoch = (int64_t)note_number(&b, "epoch"), position = (int64_t)note_number(&b, "position");
+    ttt_batches_seek(r->c, r->train, epoch, position);
+    need_ok(r, "--resume");
     ttt_mark_release(r->c, m);
     restore_log(r, r->opt->updates + r->opt->skipped);
     printf("resuming at step %lld of %.0f\n", (long long)(r->opt->updates + r->opt->skipped), r->o.steps);
@@ -590,7 +568,8 @@ int main(int argc, char **argv) {
     if (r.o.list) return print_mixers(), 0;
     if (r.o.resume) restore_options(&r.o, given);
     if (!ttt_mixer_find(r.o.mixer)) die("--mixer '%s' is unknown; --list names those there are", r.o.mixer);
-    find_data(&r.data, r.o.data);
+    open_context(&r);
+    find_data(r.c, &r.data, r.o.data);
     if (!r.o.resume) fill_defaults(&r.o, &r.data, given);
     make_model(&r);
     open_batches(&r);
@@ -607,11 +586,6 @@ int main(int argc, char **argv) {
         return 130;
     }
     finish(&r);
-    ttt_batches_free(&r.train);
-    ttt_images_free(&r.data.train);
-    ttt_images_free(&r.data.test);
-    free(r.pixels);
-    free(r.labels);
     ttt_close(r.c);
     return 0;
 }

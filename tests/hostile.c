@@ -6,7 +6,6 @@
 // give an error text that names the file. Formats that have no reader yet are skipped, by name.
 #define TTT_IMPLEMENTATION
 #include "../ttt_data.h"
-#include "../ttt_tensor.h"
 
 // Each reader: NULL if the file loads, else the error text.
 static const char *read_safetensors(const char *path, char *text) {
@@ -26,14 +25,12 @@ static const char *read_npy(const char *path, char *text) {
     return r == TTT_OK ? NULL : text;
 }
 static const char *read_idx(const char *path, char *text) {
-    ttt_data_error err;
+    ttt_ctx *c = ttt_open(NULL);
     ttt_idx idx;
-    if (ttt_idx_read(path, &idx, &err) == TTT_DATA_OK) {
-        ttt_idx_free(&idx);
-        return NULL;
-    }
-    snprintf(text, 600, "%s", err.text);
-    return text;
+    ttt_result r = ttt_idx_read(c, path, &idx);
+    snprintf(text, 600, "%s", ttt_error(c));
+    ttt_close(c);
+    return r == TTT_OK ? NULL : text;
 }
 
 static const struct {

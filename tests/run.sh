@@ -49,7 +49,7 @@ compiled() {
 check_programs() {
     for part in data tensor files layers mixers identities weights model; do
         compiled "$part" "tests/test_$part.c" $CC -O2
-        case $part in data) ;; *) compiled "${part}_double" "tests/test_$part.c" $CC -O2 -DTTT_REAL=double ;; esac
+        compiled "${part}_double" "tests/test_$part.c" $CC -O2 -DTTT_REAL=double
     done
 }
 
@@ -64,7 +64,25 @@ check_sanitizers() {
     done
 }
 
-# Headers give no diagnostics, alone and together, in C and C++, included twice and in two files.
+# The macro of one header, defined before its first include or behind a plain one, implies those of
+# the headers below it: what $3, C code, uses is there.
+check_macro() {
+    for first in "" "#include \"$PWD/ttt_$1.h\""; do
+        {
+            echo "$first"
+            printf '#define TTT_%s_IMPLEMENTATION\n#include "%s/ttt_%s.h"\n' "$2" "$PWD" "$1"
+            echo "int main(void) { ttt_ctx *c = ttt_open(0); bool good = ttt_ok(c) && $3;"
+            echo "ttt_close(c); return !good; }"
+        } >"$tmp/macro.c"
+        name="TTT_$2_IMPLEMENTATION${first:+ behind a plain include}"
+        $CC -DTTT_NO_SIMD "$tmp/macro.c" -o "$tmp/macro" -lm 2>"$tmp/err"
+        if [ ! -s "$tmp/err" ] && "$tmp/macro"; then ok "$name"
+        else head -n 5 "$tmp/err"; bad "$name"; fi
+    done
+}
+
+# Headers give no diagnostics, alone and together, in C and C++, included twice, in two files, and
+# in parts.
 check_headers() {
     for h in tensor layers model data; do
         printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_%s.h"\n#include "%s/ttt_%s.h"\n' "$PWD" $h "$PWD" $h >"$tmp/$h.c"
@@ -78,14 +96,26 @@ check_headers() {
         case $try in *++*) ext=cc ;; *) ext=c ;; esac
         for h in tensor layers model data; do
             for real in float double; do
-                if [ $h$real = datadouble ]; then continue; fi
                 if $try $warnings -DTTT_REAL=$real -fsyntax-only "$tmp/$h.$ext" 2>"$tmp/err"; then ok "ttt_$h.h with $try, $real"
                 else head -n 5 "$tmp/err"; bad "ttt_$h.h with $try, $real"; fi
+            done
+        done
+        for h in data model; do
+            for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
+                name="ttt_$h.h with $try, $parts"
+                if $try $warnings $parts -fsyntax-only "$tmp/$h.$ext" 2>"$tmp/err"; then ok "$name"
+                else head -n 5 "$tmp/err"; bad "$name"; fi
             done
         done
     done
     if $CC "$tmp/one.c" "$tmp/two.c" -o "$tmp/linked" -lm 2>"$tmp/err" && "$tmp/linked"; then ok "two files of one program"
     else head -n 5 "$tmp/err"; bad "two files of one program"; fi
+    image='ttt_images_draw(c, 1, 0, 1, &(ttt_images){ 0 }) == TTT_OK'
+    check_macro tensor TENSOR 'ttt_isa(c)'
+    check_macro layers LAYERS 'ttt_mixer_at(0)'
+    check_macro data DATA "$image"
+    model='ttt_schedule(&(ttt_optimizer_desc){ 0 }, 0) > 0'
+    check_macro model MODEL "ttt_mixer_at(0) && $image && $model"
     if have tcc; then compiled tensor_tcc tests/test_tensor.c tcc; else skip tensor_tcc "tcc is not installed"; fi
     if have musl-gcc; then compiled tensor_musl tests/test_tensor.c musl-gcc -O2 -static; else skip tensor_musl "musl-gcc is not installed"; fi
 }

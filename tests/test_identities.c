@@ -16,7 +16,7 @@ typedef struct {
 
 static outcome evaluate(ttt_ctx *c, side *f, ttt_tensor *const *x, int n) {
     outcome o = { f(c, x), { NULL } };
-    ttt_rng r = { 5, 0 };
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
     ttt_tensor *cotangent = ttt_new(c, o.y->shape);
     for (int64_t i = 0; i < cotangent->size; i++) cotangent->data[i] = (ttt_real)ttt_rng_normal(&r);
     ttt_vjp(c, o.y, cotangent, x, n, o.g, TTT_GRAD_FIRST_ORDER);

@@ -46,7 +46,7 @@ static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t
         l.d.grid_cols = N / l.d.grid_rows;
     }
     l.w = ttt_mixer_new(c, &l.d, &l.p, "layer");
-    ttt_rng r = { 99, 0 };
+    ttt_rng r = ttt_rng_at(99, 0, 0, 0);
     for (int i = 0; i < l.p.n; i++)
         for (int64_t j = 0; j < l.p.value[i]->size; j++) l.p.value[i]->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
     l.x = ttt_zeros_kept(c, TTT_SHAPE(B, N, l.d.dim));

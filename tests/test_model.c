@@ -46,7 +46,7 @@ static model make_model(ttt_vit_desc d, ttt_optimizer_desc o, int threads) {
 }
 
 static ttt_tensor *images(ttt_ctx *c, int64_t B, uint64_t seed) {
-    ttt_rng r = { seed, 0 };
+    ttt_rng r = ttt_rng_at(seed, 0, 0, 0);
     ttt_tensor *x = ttt_new(c, TTT_SHAPE(B, 8, 8, 2));
     for (int64_t i = 0; i < x->size; i++) x->data[i] = (ttt_real)ttt_rng_normal(&r);
     return x;
@@ -115,13 +115,15 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
 
 static void mixup_blends_with_the_neighbor(void) {
     ttt_ctx *c = ttt_open(NULL);
-    ttt_rng r = { 5, 0 };
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
     double mean = 0, least = 1;
     for (int k = 0; k < 2000; k++) {
         ttt_mark m = ttt_mark_get(c);
         ttt_real v[3] = { 1, 10, 100 };
         ttt_tensor *x = ttt_from(c, TTT_SHAPE(3, 1), v), *y = ttt_from(c, TTT_SHAPE(3, 1), v);
-        ttt_mixup(&r, 0.2, x, y);
+        ttt_tensor *plain = x;
+        ttt_mixup(c, &r, 0.2, &x, &y);
+        CHECK(plain->data[0] == 1 && plain->data[1] == 10 && plain->data[2] == 100);  // as it was
         double a = ((double)x->data[1] - 1) / 9;  // 10 a + 1 (1 - a)
         mean += a / 2000;
         least = fmin(least, a);
@@ -178,7 +180,7 @@ static void gradients_of_the_whole_model(void) {
     if (!DOUBLE) SKIP("needs the double build");
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
-        ttt_rng r = { 8, 0 };
+        ttt_rng r = ttt_rng_at(8, 0, 0, 0);
         ttt_tensor *head = ttt_params_find(&m.p, "head/kernel");
         for (int64_t j = 0; j < head->size; j++) head->data[j] = (ttt_real)(0.3 * ttt_rng_normal(&r));
         int n = m.p.n < 64 ? m.p.n : 64;
@@ -408,6 +410,26 @@ static void resuming_gives_the_same_bits(void) {
     ttt_close(b.c);
 }
 
+static void the_random_stream_is_in_the_checkpoint(void) {
+    const char *path = temporary("stream.safetensors");
+    model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
+    ttt_rng *r = ttt_ctx_rng(a.c);
+    ttt_bundle file;
+    for (int i = 0; i < 2; i++) {
+        *r = i ? ttt_rng_at(8, 0, 0, 0) : ttt_rng_at(7, 1, 2, UINT32_MAX);
+        ttt_rng_u32(r);
+        ttt_rng saved = *r;
+        CHECK(ttt_checkpoint_save(a.c, path, &a.p, NULL, NULL, 0) == TTT_OK);
+        *r = ttt_rng_at(9, 3, 4, 5);
+        CHECK(ttt_checkpoint_load(a.c, path, &a.p, NULL, &file) == TTT_OK);
+        CHECK(r->seed == saved.seed && r->next == 1);
+        CHECK(memcmp(r->stream, saved.stream, sizeof r->stream) == 0);
+        CHECK((ttt_bundle_note(&file, "rng.stream") != NULL) == (i == 0));
+    }
+    remove(path);
+    ttt_close(a.c);
+}
+
 static void a_checkpoint_of_another_model_is_refused(void) {
     const char *path = temporary("other.safetensors");
     model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1), b = make_model(with_mixer("self-attention"), (ttt_optimizer_desc){ 0 }, 1);
@@ -479,7 +501,7 @@ int main(int argc, char **argv) {
         T(warm_steps_allocate_nothing),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),
-        T(a_checkpoint_of_another_model_is_refused),
+        T(the_random_stream_is_in_the_checkpoint), T(a_checkpoint_of_another_model_is_refused),
         T(charts_are_svg),
         T(bars_are_svg),
 #endif

@@ -2346,13 +2346,37 @@ static void philox_known_answers(void) {
         ttt__philox(known[i].key, ctr);
         CHECK(memcmp(ctr, known[i].out, sizeof ctr) == 0);
     }
-    ttt_rng r = { 0, 0 };  // the stream is the blocks in order
+    ttt_rng r = ttt_rng_at(0, 0, 0, 0);  // the stream is the blocks in order
     for (int i = 0; i < 4; i++) CHECK(ttt_rng_u32(&r) == known[0].out[i]);
+}
+
+// A stream is named by words of Philox's counter: the third known answer again, block by block.
+static void streams_are_philox_blocks(void) {
+    ttt_rng r = ttt_rng_at(0x299f31d0a4093822u, 0x85a308d3, 0x13198a2e, 0x03707344);
+    r.next = (uint64_t)4 * 0x243f6a88;
+    CHECK(ttt_rng_u32(&r) == 0xd16cfe09 && ttt_rng_u32(&r) == 0x94fdcceb);
+    CHECK(ttt_rng_u32(&r) == 0x5001e420 && ttt_rng_u32(&r) == 0x24126ea1);
+    ttt_rng end = ttt_rng_at(7, 1, 2, 3), on = ttt_rng_at(7, 2, 2, 3);
+    end.next = (uint64_t)1 << 34;  // behind the last number of a stream the one named a + 1 follows
+    for (int i = 0; i < 9; i++) CHECK(ttt_rng_u32(&end) == ttt_rng_u32(&on));
+}
+
+static void streams_differ_by_name_and_resume(void) {
+    uint32_t first[5];
+    for (int i = 0; i < 5; i++) {
+        ttt_rng r = ttt_rng_at(i == 1 ? (uint64_t)1 << 40 : 0, i == 2, i == 3, i == 4);
+        first[i] = ttt_rng_u32(&r);
+        for (int k = 0; k < i; k++) CHECK(first[k] != first[i]);
+    }
+    ttt_rng a = ttt_rng_at(5, 1, 2, 3);
+    for (int i = 0; i < 6; i++) ttt_rng_u32(&a);
+    ttt_rng b = a;  // a saved state, in the middle of a block
+    for (int i = 0; i < 20; i++) CHECK(ttt_rng_u32(&a) == ttt_rng_u32(&b));
 }
 
 static void random_numbers_have_their_moments(void) {
     enum { N = 200000 };
-    ttt_rng r = { 5, 0 };
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
     double u[5] = { 0 }, z[5] = { 0 };
     int below[7] = { 0 };
     for (int i = 0; i < N; i++) {
@@ -2375,12 +2399,12 @@ static void random_numbers_have_their_moments(void) {
 // Streams folded from one, from neighboring data or seeds, and from each other do not resemble each other.
 static void folded_streams_are_independent(void) {
     enum { N = 20000, S = 6 };
-    ttt_rng base = { 5, 0 }, s[S];
+    ttt_rng base = ttt_rng_at(5, 0, 0, 0), s[S];
     s[0] = base;
     s[1] = ttt_rng_fold(base, 0);
     s[2] = ttt_rng_fold(base, 1);
     s[3] = ttt_rng_fold(base, (uint64_t)1 << 32);
-    s[4] = ttt_rng_fold((ttt_rng){ 6, 0 }, 0);
+    s[4] = ttt_rng_fold(ttt_rng_at(6, 0, 0, 0), 0);
     s[5] = ttt_rng_fold(s[1], 0);
     double correlation[S][S] = { { 0 } };
     for (int i = 0; i < N; i++) {
@@ -2653,6 +2677,8 @@ int main(int argc, char **argv) {
         T(watch_nan_names_the_op),
         T(results_have_texts),
         T(philox_known_answers),
+        T(streams_are_philox_blocks),
+        T(streams_differ_by_name_and_resume),
         T(random_numbers_have_their_moments),
         T(folded_streams_are_independent),
         T(random_state_is_saved_and_restored),

@@ -7,7 +7,6 @@
 #define TTT_IMPLEMENTATION
 #define TTT_STATIC
 #define TTT_NO_THREADS
-#define TTT_NO_STDIO
 #include "../../ttt_layers.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), visibility("default")))
@@ -94,8 +93,8 @@ static ttt_tensor *tokens(int n, int drawing) {
     static const int kind[] = { 0, 1, 0, 2, 1, 2 };
     ttt_tensor *x = ttt_new(c, TTT_SHAPE(1, n, D));
     for (int t = 0; ttt_ok(c) && t < n; t++) {
-        ttt_rng pattern = ttt_rng_fold((ttt_rng){ (uint64_t)drawing, 0 }, (uint64_t)kind[t * 6 / n]);
-        ttt_rng noise = ttt_rng_fold((ttt_rng){ (uint64_t)drawing, 0 }, (uint64_t)(KINDS + t));
+        ttt_rng pattern = ttt_rng_fold(ttt_rng_at((uint64_t)drawing, 0, 0, 0), (uint64_t)kind[t * 6 / n]);
+        ttt_rng noise = ttt_rng_fold(ttt_rng_at((uint64_t)drawing, 0, 0, 0), (uint64_t)(KINDS + t));
         for (int j = 0; j < D; j++) x->data[t * D + j] = (ttt_real)(ttt_rng_normal(&pattern) + 0.35 * ttt_rng_normal(&noise));
     }
     return x;
