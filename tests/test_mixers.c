@@ -2,6 +2,7 @@
 // gradients on every instruction set, derivatives of two orders, what ttt_unmask shows, and refusals.
 // Runs in the root of the repository.
 #define TTT_IMPLEMENTATION
+#include "../ttt_data.h"
 #include "../ttt_layers.h"
 #include "ttt_test.h"
 
