@@ -22,7 +22,7 @@
         ttt_mark_release(c, m);
 
     INDEX
-        [1] LOSSES        softmax and sigmoid cross-entropy, accuracy, mixup
+        [1] LOSSES        softmax and sigmoid cross-entropy, on labels too; accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
@@ -43,11 +43,16 @@ extern "C" {
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+// logits (...,C), labels (...) integers -> ():  mean of - log softmax(logits)[label] over the labels that are not
+// `ignored` (PyTorch's ignore_index); 0 if all are. Logits beside an ignored label may be anything, and have gradient
+// 0. Costs what log_softmax of the others costs. TTT_ERR_ARGUMENT for another label outside 0..C-1; where none is to be
+// ignored, name a number that is no label, as -1.
+TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels, int64_t ignored);
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
-// the largest. A row with NaN counts as wrong.
+// the largest. A row with NaN counts as wrong, and so does a label that is none, as one to be ignored.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
 // a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
@@ -219,6 +224,43 @@ ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
+// Numbers of the rows whose label counts, and, in *places, where each of these rows' logit at the label lies among
+// them. Both are the empty tensor after an error.
+static ttt_tensor *ttt__rows_that_count(ttt_ctx *c, const ttt_tensor *labels, int64_t classes, int64_t ignored, ttt_tensor **places) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < labels->size; i++) {
+        int64_t label = labels->index[i];
+        n += label != ignored;
+        if (label != ignored && (label < 0 || label >= classes))
+            return *places = ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld expected, or %lld to be ignored",
+                                      (long long)label, (long long)i, (long long)(classes - 1), (long long)ignored);
+    }
+    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);
+    *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);
+    for (int64_t i = 0, k = 0; ttt_ok(c) && i < labels->size; i++) {
+        if (labels->index[i] == ignored) continue;
+        rows->index[k] = i;
+        (*places)->index[k] = k * classes + labels->index[i];
+        k++;
+    }
+    return rows;
+}
+
+ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels, int64_t ignored) {
+    ttt_text t0, t1;
+    if (!ttt__operands(c, "cross_entropy_labels", &logits, 1) ||
+        !ttt__operand(c, "cross_entropy_labels", labels, 1, 1u << TTT_DTYPE_INT)) return ttt_detach(c, logits);
+    if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape))
+        return ttt_fail(c, TTT_ERR_SHAPE, "cross_entropy_labels: logits %s, labels %s; (...,C) and (...) expected",
+                        ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
+    int64_t classes = logits->shape.dim[logits->shape.rank - 1];
+    ttt_tensor *places, *rows = ttt__rows_that_count(c, labels, classes, ignored, &places);
+    ttt_tensor *counting = ttt_reshape(c, logits, TTT_SHAPE(labels->size, classes));
+    if (rows->size < labels->size) counting = ttt_index_select(c, counting, rows);
+    ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counting), places, TTT_SHAPE(rows->size));
+    return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
+}
+
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
 // slope at 0 is 1: the sum's is then 1/2, as it shall be. A head that starts at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
@@ -232,10 +274,11 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     int64_t right = 0, B = logits->shape.dim[0], C = logits->shape.dim[1];
-    for (int64_t b = 0; b < B && labels->index && labels->index[b] < C; b++) {
-        const ttt_real *row = logits->data + b * C, at = row[labels->index[b]];
-        bool best = true;
-        for (int64_t i = 0; i < C; i++) best = best && (i < labels->index[b] ? row[i] < at : row[i] <= at);  // false if NaN
+    for (int64_t b = 0; b < B && logits->data && labels->index; b++) {
+        const int64_t label = labels->index[b];
+        const ttt_real *row = logits->data + b * C;
+        bool best = label >= 0 && label < C;
+        for (int64_t i = 0; i < C && best; i++) best = i < label ? row[i] < row[label] : row[i] <= row[label];  // false if NaN
         right += best;
     }
     return right;
@@ -474,26 +517,22 @@ double ttt_schedule(const ttt_optimizer_desc *d, int64_t k) {
     return rise * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
 
-// The nearest bfloat16: the upper half of a float, rounded to even.
-static float ttt__to_bf16(double x) {
-    float f = (float)x;
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    if ((bits & 0x7fffffff) <= 0x7f800000) bits += 0x7fff + (bits >> 16 & 1);
-    bits &= 0xffff0000;
-    memcpy(&f, &bits, 4);
-    return f;
+static ttt_real ttt__rounded_to_bf16(ttt_real x) {
+    uint32_t bits = (uint32_t)ttt__bf16_of(x) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return (ttt_real)f;
 }
 
 // Adam with the first moment stored in bfloat16 as optax does on a CPU: the decay that multiplies the
 // stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before rounding.
 static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    ttt_real b1 = (ttt_real)ttt__to_bf16((double)k->b1);
+    ttt_real b1 = ttt__rounded_to_bf16(k->b1);
     for (int64_t i = 0; i < n; i++) {
         ttt_real gi = k->gradient * g[i] + k->l2 * p[i];
         ttt_real moment = (1 - k->b1) * gi + b1 * m[i];
         v[i] = (1 - k->b2) * (gi * gi) + k->b2 * v[i];
-        m[i] = (ttt_real)ttt__to_bf16((double)moment);
+        m[i] = ttt__rounded_to_bf16(moment);
         p[i] -= k->rate * (moment * k->c1 / (TTT__MATH(sqrt)(v[i] * k->c2) + k->eps)) + k->decay * p[i];
     }
 }
