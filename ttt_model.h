@@ -43,16 +43,17 @@ extern "C" {
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
-// logits (...,C), labels (...) integers -> ():  mean of - log softmax(logits)[label] over the labels that are not
-// `ignored` (PyTorch's ignore_index); 0 if all are. Logits beside an ignored label may be anything, and have gradient
-// 0. Costs what log_softmax of the others costs. TTT_ERR_ARGUMENT for another label outside 0..C-1; where none is to be
-// ignored, name a number that is no label, as -1.
-TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels, int64_t ignored);
+// logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the labels
+// other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean of none is 0.
+// Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs what log_softmax of
+// the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
+TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+                                             int64_t ignored);
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
-// the largest. A row with NaN counts as wrong, and so does a label that is none, as one to be ignored.
+// the largest. A row with NaN counts as wrong, and so does one whose label is outside 0..C-1.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; x becomes
 // a x + (1 - a) x rolled by one, and the target likewise. In place; p = 0 leaves them.  [Zhang 2018]
@@ -224,41 +225,42 @@ ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
-// Numbers of the rows whose label counts, and, in *places, where each of these rows' logit at the label lies among
-// them. Both are the empty tensor after an error.
-static ttt_tensor *ttt__rows_that_count(ttt_ctx *c, const ttt_tensor *labels, int64_t classes, int64_t ignored, ttt_tensor **places) {
-    int64_t n = 0;
-    for (int64_t i = 0; i < labels->size; i++) {
+static bool ttt__labels_good(ttt_ctx *c, const ttt_tensor *labels, int64_t classes, int64_t ignored) {
+    for (int64_t i = 0; i < labels->size && ttt_ok(c); i++) {
         int64_t label = labels->index[i];
-        n += label != ignored;
         if (label != ignored && (label < 0 || label >= classes))
-            return *places = ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld expected, or %lld to be ignored",
-                                      (long long)label, (long long)i, (long long)(classes - 1), (long long)ignored);
+            ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld, or %lld "
+                     "to be ignored, expected", (long long)label, (long long)i,
+                     (long long)(classes - 1), (long long)ignored);
     }
-    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);
-    *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);
-    for (int64_t i = 0, k = 0; ttt_ok(c) && i < labels->size; i++) {
-        if (labels->index[i] == ignored) continue;
-        rows->index[k] = i;
-        (*places)->index[k] = k * classes + labels->index[i];
-        k++;
-    }
-    return rows;
+    return ttt_ok(c);
 }
 
+// Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads nowhere.
 ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels, int64_t ignored) {
-    ttt_text t0, t1;
-    if (!ttt__operands(c, "cross_entropy_labels", &logits, 1) ||
-        !ttt__operand(c, "cross_entropy_labels", labels, 1, 1u << TTT_DTYPE_INT)) return ttt_detach(c, logits);
-    if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape))
-        return ttt_fail(c, TTT_ERR_SHAPE, "cross_entropy_labels: logits %s, labels %s; (...,C) and (...) expected",
+    const char *name = "cross_entropy_labels";
+    if (!ttt__operand(c, name, logits, 0, TTT__REAL)) return ttt_detach(c, logits);
+    if (!ttt__operand(c, name, labels, 1, TTT__INT)) return ttt_detach(c, logits);
+    if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape)) {
+        ttt_text t0, t1;
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected", name,
                         ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
-    int64_t classes = logits->shape.dim[logits->shape.rank - 1];
-    ttt_tensor *places, *rows = ttt__rows_that_count(c, labels, classes, ignored, &places);
-    ttt_tensor *counting = ttt_reshape(c, logits, TTT_SHAPE(labels->size, classes));
-    if (rows->size < labels->size) counting = ttt_index_select(c, counting, rows);
-    ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counting), places, TTT_SHAPE(rows->size));
-    return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
+    }
+    int64_t n = 0, C = logits->shape.dim[logits->shape.rank - 1];
+    if (!ttt__labels_good(c, labels, C, ignored)) return ttt_detach(c, logits);
+    for (int64_t i = 0; i < labels->size; i++) n += labels->index[i] != ignored;
+    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count
+    ttt_tensor *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);  // of the labels in them
+    for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(c); i++) {
+        if (labels->index[i] == ignored) continue;
+        rows->index[k] = i;
+        places->index[k] = k * C + labels->index[i];
+        k++;
+    }
+    ttt_tensor *counted = ttt_reshape(c, logits, TTT_SHAPE(labels->size, C));
+    if (n < labels->size) counted = ttt_index_select(c, counted, rows);
+    ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counted), places, TTT_SHAPE(n));
+    return ttt_mean(c, ttt_scale(c, picked, -1));  // in this order: a negated mean of nothing would be -0
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
@@ -278,7 +280,8 @@ int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
         bool best = label >= 0 && label < C;
-        for (int64_t i = 0; i < C && best; i++) best = i < label ? row[i] < row[label] : row[i] <= row[label];  // false if NaN
+        for (int64_t i = 0; i < C && best; i++)  // NaN is neither
+            best = i < label ? row[i] < row[label] : row[i] <= row[label];
         right += best;
     }
     return right;

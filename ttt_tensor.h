@@ -52,8 +52,8 @@
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
         Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
-        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers number
-        things; bytes and bfloat16 are stored and read, to be small, and no op gives them: see [4].
+        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers count
+        and name; bytes and bfloat16 are stored and read, since they are small: no op gives them. See [4].
         A tensor is never changed after it was made, except parameters by optimizers (ttt_model.h).
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
         which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
@@ -250,22 +250,21 @@ TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a stream of its own 
 TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
 
 // ---- [4] TENSORS ---------------------------------------------------------------------------------
-// Element types. A row: X(name, C type, the tensor's member that points at the elements, what messages say).
-//   REAL    what ops compute with, and what they give; the only one that is differentiated
-//   INT     labels, token numbers, positions
-//   U8      stored pixels; conditions of ttt_where. ttt_cast makes others of them
-//   BF16    stored weights, each the upper half of a float: the right factor of a product, or cast
-#define TTT_DTYPES(X)                           \
-    X(REAL, ttt_real, data, "real numbers")     \
-    X(INT, int64_t, index, "integers")          \
-    X(U8, uint8_t, u8, "bytes")                 \
+// Element types: X(name, C type, member of the tensor that points at the elements, word in messages).
+//   REAL  what ops compute with and what they give: the only one that is differentiated
+//   INT   labels, token numbers, positions
+//   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
+//   BF16  weights as they are stored, each the upper half of a float: a product's right factor
+#define TTT_DTYPES(X)                       \
+    X(REAL, ttt_real, data, "real numbers") \
+    X(INT, int64_t, index, "integers")      \
+    X(U8, uint8_t, u8, "bytes")             \
     X(BF16, uint16_t, bf16, "bfloat16")
 
 typedef enum ttt_dtype {
 #define X(name, type, member, text) TTT_DTYPE_##name,
     TTT_DTYPES(X)
 #undef X
-    TTT_DTYPES_END
 } ttt_dtype;
 
 typedef struct ttt_shape {
@@ -311,19 +310,18 @@ TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v);
 TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
 TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);      // copies
 TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
-TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);      // copies; dtype U8
-TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);   // copies; dtype BF16
-// Any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
+TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; dtype U8
+TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // likewise BF16
+// Of any type, not initialized: the caller fills it. In the keep arena if `keep`.
 TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep);
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
-TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a tensor of one element; NaN if it is none, or not REAL
+TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one element, else NaN
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
-// The same numbers in another element type, as a constant: no gradient goes through. To REAL from all,
-// rounded where ttt_real has not the digits of an integer; to INT from U8; to BF16 from REAL, to nearest
-// even, NaN staying NaN. A tensor's own type gives what ttt_detach gives. TTT_ERR_ARGUMENT for the others:
-// they would lose more than digits.
+// The same numbers in another element type, as a constant: no gradient goes through. Any type becomes
+// REAL, U8 becomes INT, REAL becomes BF16 (rounded to nearest even; NaN stays NaN). To its own type it is
+// ttt_detach. TTT_ERR_ARGUMENT for every other pair: there the numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS ------------------------------------------------------------------------------
@@ -375,26 +373,26 @@ TTT_BINARY_OPS(X)
 
 TTT_API ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = s a
 TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = a + s
-// y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, borders too, as PyTorch has it.
+// y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, as PyTorch has it.
 // TTT_ERR_ARGUMENT unless lo <= hi.
 TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi);
-// y = a^p as C's pow: a^0 = 1 for every a, negative a for whole p only. The gradient p a^(p-1), and so on of any
-// order, is finite at 0 where that is: the first two of a^2 are 0 and 2. TTT_ERR_ARGUMENT unless p is finite.
+// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. Gradients are
+// p a^(p-1) and so on, right at a = 0 too: those of a^2 are 0, 2, 0. TTT_ERR_ARGUMENT unless p is finite.
 TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
-// y = a where the condition is not 0, else b; all three broadcast. The condition is real, INT or U8, and has no
-// gradient; nothing of the one not taken, not even NaN, comes into y or into a gradient.
+// y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT or U8,
+// and has no gradient. What is not taken has gradient 0, whatever the gradient of y is there.
 TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
 
-// y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored: number i of a
-// stream of random numbers decides about element i, in y and again in every gradient. Same bits for any number of
-// threads. ttt_dropout draws the stream's seed from the context's random numbers; ttt_dropout_seeded is given it, and
-// makes the same mask of the same seed. p = 0 gives a itself, and draws nothing. TTT_ERR_ARGUMENT unless 0 <= p < 1.
+// y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored: number
+// i of the random numbers of a seed decides about element i, in y and again in every gradient. The seed
+// is given, or drawn from the context's random numbers. p = 0 gives a itself, and draws nothing.
+// TTT_ERR_ARGUMENT unless 0 <= p < 1.
 TTT_API ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p);
 TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed);
 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
-// (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either. b may be stored as BF16: the
-// product is that with ttt_cast(b, REAL), bit for bit, and reads half the memory; b then has no gradient.
+// (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either. b may be BF16, and has no
+// gradient then; the product has the bits of that by ttt_cast(c, b, TTT_DTYPE_REAL).
 TTT_API ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, and summed over leading sizes until the result has the given shape: dW = sum_b x_b^T dy_b.
@@ -435,11 +433,11 @@ TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that 
 TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis); // negative axes count from the end
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
 
-// The largest along an axis, which stays, with size 1, and its place, INT, where the axis goes: (B,C) gives labels
-// (B). Of several equal ones the first is taken, and has all of the gradient; NaN counts as the largest. The largest
-// of nothing is an error (TTT_ERR_SHAPE).
-TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);
-TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);  // a constant
+// The largest along an axis. Of several equal ones it is the first, which has all of the gradient, as in
+// PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
+TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that axis stays, with size 1
+// Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
+TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);
 
 // Moving elements about.
 TTT_API ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape s);         // shares the data
@@ -454,7 +452,7 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis
 // row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
-// Rows of one table (V,D) for an index (...) of any shape, dtype INT: y (...,D).
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
 
@@ -488,7 +486,7 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_clamp(c, in[0], -1, (ttt_real)0.8))                                                      \
     X(pow, 1, "y = a^p", 0.3, 3, 40 * y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                      \
       ttt_pow(c, in[0], (ttt_real)2.5))                                                            \
-    X(where, 3, "y = a where the condition is not 0, else b", -2, 2, 0, TTT_SHAPE(2, 1, 5), TTT_SHAPE(3, 1), \
+    X(where, 3, "y = a or b", -2, 2, 0, TTT_SHAPE(2, 1, 5), TTT_SHAPE(3, 1),                       \
       ttt_where(c, ttt_test_index(c), in[0], in[1]))                                               \
     X(dropout, 1, "y = a m / (1 - p)", -2, 2, 20 * y->size, TTT_SHAPE(3, 5), TTT_SHAPE(1),         \
       ttt_dropout_seeded(c, in[0], (ttt_real)0.4, 1))                                              \
@@ -1754,6 +1752,17 @@ ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result r, const char *format, ...) {
     return &c->empty;
 }
 
+// Element types: how many there are, sets of them as bits, and what a message calls one.
+#define X(name, type, member, text) + 1
+enum { TTT__N_DTYPES = 0 TTT_DTYPES(X) };
+#undef X
+enum {
+#define X(name, type, member, text) TTT__##name = 1 << TTT_DTYPE_##name,
+    TTT_DTYPES(X)
+#undef X
+    TTT__NO_DTYPE = 0
+};
+
 static size_t ttt__element_bytes(ttt_dtype dtype) {
     static const size_t bytes[] = {
 #define X(name, type, member, text) sizeof(type),
@@ -2192,7 +2201,9 @@ static void ttt__profile_count(ttt_profile_row *r, double flops, double bytes) {
     r->bytes += bytes;
 }
 
-static double ttt__tensor_bytes(const ttt_tensor *t) { return (double)t->size * (double)ttt__element_bytes(t->dtype); }
+static double ttt__tensor_bytes(const ttt_tensor *t) {
+    return (double)t->size * (double)ttt__element_bytes(t->dtype);
+}
 
 // What an op reads. One without FLOPs moves elements, and needs no more of an input than it writes.
 static double ttt__input_bytes(const ttt_tensor *y, double flops) {
@@ -2318,7 +2329,8 @@ static uint16_t ttt__bf16_of(ttt_real v) {
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
     if (v != v) return (uint16_t)(bits >> 16 | 0x40);
-    if (TTT__DOUBLE && (double)f != (double)v) bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
+    if (TTT__DOUBLE && (double)f != (double)v)
+        bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
@@ -2434,7 +2446,8 @@ static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool ke
         ttt_fail(c, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(s, text));
         return NULL;
     }
-    ttt_tensor *t = ttt__tensor_memory(c, share ? 0 : (size_t)size * ttt__element_bytes(dtype), keep);
+    size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
+    ttt_tensor *t = ttt__tensor_memory(c, bytes, keep);
     if (!t) return NULL;
     t->dtype = dtype;
     t->shape = s;
@@ -2442,7 +2455,8 @@ static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool ke
     t->shares = share;
     if (t->block && share && share->block) ((ttt__block *)share->block)->uses++;
     void *elements = (char *)t + ttt__round_up(sizeof *t);
-#define X(name, type, member, text) if (dtype == TTT_DTYPE_##name) t->member = share ? share->member : (type *)elements;
+#define X(name, type, member, text) \
+    if (dtype == TTT_DTYPE_##name) t->member = share ? share->member : (type *)elements;
     TTT_DTYPES(X)
 #undef X
     return t;
@@ -2451,7 +2465,8 @@ static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool ke
 static ttt_tensor *ttt__or_empty(ttt_ctx *c, ttt_tensor *t) { return t ? t : &c->empty; }
 
 ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep) {
-    if ((unsigned)dtype >= TTT_DTYPES_END) return ttt_fail(c, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d", (int)dtype);
+    if ((unsigned)dtype >= TTT__N_DTYPES)
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d", (int)dtype);
     return ttt__or_empty(c, ttt__tensor(c, s, dtype, keep, NULL));
 }
 ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s) { return ttt_new_typed(c, s, TTT_DTYPE_REAL, false); }
@@ -2547,16 +2562,18 @@ static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) 
     return !c->result;
 }
 
-// The same, and whether it has one of the element types whose bits are set in `types`.
-#define TTT__REAL (1u << TTT_DTYPE_REAL)
-static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, unsigned types) {
-    char expected[80];
+// The same, and whether it is of one of the element types in the set `types`.
+static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, int types) {
+    char expected[80] = "";
     size_t n = 0;
     if (!ttt__living(c, op, t, i)) return false;
     if (types >> t->dtype & 1) return true;
-    for (int d = 0; d < TTT_DTYPES_END; d++)
-        if (types >> d & 1) n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", n ? " or " : "", ttt__dtype_text((ttt_dtype)d));
-    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds %s; %s expected", op, i, ttt__dtype_text(t->dtype), expected);
+    for (int k = 0; k < TTT__N_DTYPES; k++)
+        if (types >> k & 1)
+            n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", n ? " or " : "",
+                                  ttt__dtype_text((ttt_dtype)k));
+    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds %s; %s expected", op, i,
+             ttt__dtype_text(t->dtype), expected);
     return false;
 }
 // The same for in[0..n), which have to be real.
@@ -2605,23 +2622,27 @@ ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a) {
 }
 
 static void ttt__convert(ttt_ctx *c, const ttt_tensor *t, ttt_tensor *y) {
-    if (y->bf16) for (int64_t i = 0; i < t->size; i++) y->bf16[i] = ttt__bf16_of(t->data[i]);
-    else if (y->index) for (int64_t i = 0; i < t->size; i++) y->index[i] = t->u8[i];
-    else if (t->bf16) c->k->widen(t->size, t->bf16, y->data);
-    else if (t->index) for (int64_t i = 0; i < t->size; i++) y->data[i] = (ttt_real)t->index[i];
-    else for (int64_t i = 0; i < t->size; i++) y->data[i] = t->u8[i];
+    int64_t n = t->size;
+    if (t->bf16) c->k->widen(n, t->bf16, y->data);
+    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(t->data[i]);
+    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = t->u8[i];
+    else if (t->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)t->index[i];
+    else for (int64_t i = 0; i < n; i++) y->data[i] = t->u8[i];
 }
 ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
+    bool known = (unsigned)dtype < TTT__N_DTYPES;
     if (!ttt__living(c, "cast", t, 0)) return &c->empty;
     if (t->dtype == dtype) return ttt_detach(c, t);
-    bool offered = dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && t->u8) || (dtype == TTT_DTYPE_BF16 && t->data);
-    if (!offered)
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "cast: from %s to %s; all to real numbers, bytes to integers, real numbers to bfloat16 expected",
-                        ttt__dtype_text(t->dtype), (unsigned)dtype < TTT_DTYPES_END ? ttt__dtype_text(dtype) : "no element type");
+    if (dtype != TTT_DTYPE_REAL && !(dtype == TTT_DTYPE_INT && t->u8) &&
+        !(dtype == TTT_DTYPE_BF16 && t->data))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "cast: from %s to %s; any to real numbers, bytes to "
+                        "integers or real numbers to bfloat16 expected", ttt__dtype_text(t->dtype),
+                        known ? ttt__dtype_text(dtype) : "no element type");
     ttt_tensor *y = ttt_new_typed(c, t->shape, dtype, false);
     int back = ttt__profile_begin(c, "cast", false);
     if (!c->result) ttt__convert(c, t, y);
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t) + ttt__tensor_bytes(y));
+    if (back >= 0)
+        ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t) + ttt__tensor_bytes(y));
     return y;
 }
 
@@ -2925,13 +2946,17 @@ static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) 
     const ttt__where_job *j = (const ttt__where_job *)arg;
     const ttt__loops *l = &j->loops;
     int inner = l->n - 1;
-    int64_t n = l->size[inner], condition_step = l->stride[0][inner], a_step = l->stride[1][inner], b_step = l->stride[2][inner];
+    int64_t n = l->size[inner], step[3];
     (void)thread;
+    for (int t = 0; t < 3; t++) step[t] = l->stride[t][inner];
     for (int64_t row = begin; row < end; row++) {
         int64_t at = ttt__loops_at(l, inner, 0, row);
-        const ttt_real *a = j->a + ttt__loops_at(l, inner, 1, row), *b = j->b + ttt__loops_at(l, inner, 2, row);
+        const ttt_real *a = j->a + ttt__loops_at(l, inner, 1, row);
+        const ttt_real *b = j->b + ttt__loops_at(l, inner, 2, row);
         ttt_real *y = j->y + row * n;
-#define PICK(condition) for (int64_t i = 0; i < n; i++) y[i] = (condition)[at + i * condition_step] != 0 ? a[i * a_step] : b[i * b_step]
+#define PICK(v)                     \
+    for (int64_t i = 0; i < n; i++) \
+        y[i] = (v)[at + i * step[0]] != 0 ? a[i * step[1]] : b[i * step[2]]
         if (j->condition->u8) PICK(j->condition->u8);
         else if (j->condition->index) PICK(j->condition->index);
         else PICK(j->condition->data);
@@ -2946,9 +2971,10 @@ FORWARD(where) {
     for (int t = 0; t < 3; t++) ttt__strides(y->in[t]->shape, y->shape, l->stride[t]);
     ttt__loops_join(l, 3);
     ttt__loops_cut(l, 3);
-    ttt__parallel(c, -1, ttt__loops_count(l, l->n - 1), 16384 / l->size[l->n - 1] + 1, ttt__where_share, &job);
+    int64_t n = l->size[l->n - 1];
+    ttt__parallel(c, -1, y->size / n, 1 + 16384 / n, ttt__where_share, &job);
 }
-// A product of g with zeros and ones would be NaN where g is infinite.
+// Products of g with zeros and ones would be NaN where g is infinite.
 RULE(where) {
     ttt_tensor *zero = ttt_scalar(c, 0);
     d[0] = NULL;
@@ -2958,13 +2984,15 @@ RULE(where) {
 ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[3] = { condition, a, b };
     ttt_shape s;
-    if (!ttt__operand(c, "where", condition, 0, TTT__REAL | 1u << TTT_DTYPE_INT | 1u << TTT_DTYPE_U8)) return &c->empty;
-    for (int i = 1; i < 3; i++)
-        if (!ttt__operand(c, "where", in[i], i, TTT__REAL)) return &c->empty;
-    if (!ttt__broadcast_shape(a->shape, b->shape, &s) || !ttt__broadcast_shape(condition->shape, s, &s)) {
+    for (int i = 0; i < 3; i++)
+        if (!ttt__operand(c, "where", in[i], i, i ? TTT__REAL : TTT__REAL | TTT__INT | TTT__U8))
+            return &c->empty;
+    if (!ttt__broadcast_shape(a->shape, b->shape, &s) ||
+        !ttt__broadcast_shape(condition->shape, s, &s)) {
         ttt_text t0, t1, t2;
-        return ttt_fail(c, TTT_ERR_SHAPE, "where: shapes %s, %s and %s cannot be broadcast together", ttt_shape_text(condition->shape, t0),
-                        ttt_shape_text(a->shape, t1), ttt_shape_text(b->shape, t2));
+        return ttt_fail(c, TTT_ERR_SHAPE, "where: shapes %s, %s and %s cannot be broadcast together",
+                        ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
+                        ttt_shape_text(b->shape, t2));
     }
     return ttt_apply(c, &ttt__op_where, in, 3, s, NULL, 0);
 }
@@ -2972,21 +3000,23 @@ ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tens
 // -- one number in, one out, by a plain loop over a share of the elements
 static void ttt__clamp_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt_tensor *y = (const ttt_tensor *)arg;
-    const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data;
+    const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data, lo = limit[0], hi = limit[1];
     (void)thread;
-    for (int64_t i = begin; i < end; i++) y->data[i] = a[i] < limit[0] ? limit[0] : a[i] > limit[1] ? limit[1] : a[i];
+    for (int64_t i = begin; i < end; i++) y->data[i] = a[i] < lo ? lo : a[i] > hi ? hi : a[i];
 }
 FORWARD(clamp) { ttt__parallel(c, -1, y->size, 16384, ttt__clamp_share, y); }
 RULE(clamp) {
-    const ttt_real *limit = (const ttt_real *)y->arg;
+    const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data;
     ttt_tensor *inside = ttt_new_typed(c, A->shape, TTT_DTYPE_U8, false);
-    for (int64_t i = 0; i < inside->size; i++) inside->u8[i] = A->data[i] >= limit[0] && A->data[i] <= limit[1];
+    for (int64_t i = 0; i < inside->size; i++) inside->u8[i] = a[i] >= limit[0] && a[i] <= limit[1];
     d[0] = ttt_where(c, inside, g, ttt_scalar(c, 0));
 }
 ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi) {
     ttt_real limit[2] = { lo, hi };
     if (!ttt__operands(c, "clamp", &a, 1)) return &c->empty;
-    if (!(lo <= hi)) return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: from %g to %g; lo <= hi expected", (double)lo, (double)hi);
+    if (!(lo <= hi))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected", (double)lo,
+                        (double)hi);
     return ttt__apply1(c, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
 }
 
@@ -2997,13 +3027,14 @@ static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++) y->data[i] = TTT__MATH(pow)(A->data[i], p);
 }
 FORWARD(pow) { ttt__parallel(c, -1, y->size, 1024, ttt__pow_share, y); }
-RULE(pow) {  // g p a^(p-1), which would be 0 / 0 for p = 0 at a = 0
+RULE(pow) {  // g p a^(p-1), which for p = 0 would be 0 times infinity at a = 0
     ttt_real p = *(const ttt_real *)y->arg;
     d[0] = p == 0 ? NULL : ttt_scale(c, ttt_mul(c, g, ttt_pow(c, A, p - 1)), p);
 }
 ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
     if (!ttt__operands(c, "pow", &a, 1)) return &c->empty;
-    if (!(p - p == 0)) return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: the exponent is %g; a finite one expected", (double)p);
+    if (!(p - p == 0))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: the exponent is %g; a finite one expected", (double)p);
     return ttt__apply1(c, &ttt__op_pow, a, a->shape, &p, sizeof p);
 }
 
@@ -3011,18 +3042,19 @@ typedef struct ttt__dropout {
     uint64_t seed;
     ttt_real p;
 } ttt__dropout;
-// Threads share blocks of four, which is what one run of the generator gives.
+// Threads share blocks of four elements: so many numbers come out of the generator at a time.
 static void ttt__dropout_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt_tensor *y = (const ttt_tensor *)arg;
     const ttt__dropout *drop = (const ttt__dropout *)y->arg;
     uint32_t key[2] = { (uint32_t)drop->seed, (uint32_t)(drop->seed >> 32) };
-    uint32_t least = (uint32_t)((double)drop->p * 4294967296.0);  // so many of 2^32 numbers drop
+    uint32_t least = (uint32_t)((double)drop->p * 4294967296.0);  // a number below drops its element
     ttt_real scale[2] = { 0, (ttt_real)(1 / (1 - (double)drop->p)) };
     (void)thread;
     for (int64_t block = begin; block < end; block++) {
         uint32_t ctr[4] = { (uint32_t)block, (uint32_t)((uint64_t)block >> 32), 0, 0 };
+        int64_t from = 4 * block, to = TTT__MIN(from + 4, y->size);
         ttt__philox(key, ctr);
-        for (int64_t i = 4 * block; i < TTT__MIN(4 * block + 4, y->size); i++) y->data[i] = A->data[i] * scale[ctr[i % 4] >= least];
+        for (int64_t i = from; i < to; i++) y->data[i] = A->data[i] * scale[ctr[i - from] >= least];
     }
 }
 FORWARD(dropout) { ttt__parallel(c, -1, (y->size + 3) / 4, 512, ttt__dropout_share, y); }
@@ -3031,14 +3063,11 @@ RULE(dropout) {
     d[0] = ttt_dropout_seeded(c, g, drop->p, drop->seed);
 }
 ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed) {
-    ttt__dropout drop;
+    ttt__dropout drop = { seed, p };
     if (!ttt__operands(c, "dropout", &a, 1)) return &c->empty;
-    if (!(p >= 0 && p < 1)) return ttt_fail(c, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
-    if (p == 0) return a;
-    memset(&drop, 0, sizeof drop);
-    drop.seed = seed;
-    drop.p = p;
-    return ttt__apply1(c, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
+    if (!(p >= 0 && p < 1))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
+    return p == 0 ? a : ttt__apply1(c, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
 }
 ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
     uint64_t seed = 0;
@@ -3450,15 +3479,18 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
     s->dim[s->rank - 1] = a->shape.dim[a->shape.rank - 1];
     return true;
 }
-static ttt_tensor *ttt__index_select(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
+static ttt_tensor *ttt__select_rows(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
-    if (!ttt__operands(c, call, &a, 1) ||
-        !ttt__rows_good(c, call, a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
+    if (!ttt__operands(c, call, &a, 1)) return &c->empty;
+    int64_t N = a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2];
+    if (!ttt__rows_good(c, call, a, index, N, &s)) return &c->empty;
     s.dim[s.rank - 2] = index->shape.dim[index->shape.rank - 1];
     return ttt_apply(c, &ttt__op_index_select, in, 2, s, NULL, 0);
 }
-ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) { return ttt__index_select(c, "index_select", a, index); }
+ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
+    return ttt__select_rows(c, "index_select", a, index);
+}
 ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
@@ -3475,17 +3507,19 @@ static ttt_tensor *ttt__flat_index(ttt_ctx *c, ttt_tensor *index) {
     return ttt__or_empty(c, ttt__tensor(c, TTT_SHAPE(index->size), TTT_DTYPE_INT, false, index));
 }
 
-// By a long row of rows, a gradient goes straight into one table, and not into one for each leading place.
+// The index is flat, so that a gradient's rows are added to one table at once; leading sizes would each
+// get a table of their own, to be summed.
 ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index) {
-    if (!ttt__operands(c, "embedding", &table, 1) || !ttt__operand(c, "embedding", index, 1, 1u << TTT_DTYPE_INT)) return &c->empty;
+    if (!ttt__operands(c, "embedding", &table, 1)) return &c->empty;
+    if (!ttt__operand(c, "embedding", index, 1, TTT__INT)) return &c->empty;
     ttt_shape s = index->shape;
     if (table->shape.rank != 2 || s.rank == TTT_MAX_RANK) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D) and (...) of at most %d sizes expected",
+        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D), rank %d at most expected",
                         ttt_shape_text(table->shape, t0), ttt_shape_text(s, t1), TTT_MAX_RANK - 1);
     }
     s.dim[s.rank++] = table->shape.dim[1];
-    return ttt_reshape(c, ttt__index_select(c, "embedding", table, ttt__flat_index(c, index)), s);
+    return ttt_reshape(c, ttt__select_rows(c, "embedding", table, ttt__flat_index(c, index)), s);
 }
 
 // Elements of a by their places in memory, as a tensor of shape s.
@@ -3495,7 +3529,7 @@ static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_
 }
 
 // -- the largest along an axis: (outer, n, inner) -> (outer, inner)
-// NaN is taken, since it compares as below nothing, and ends the search.
+// NaN is not below or equal to anything, so it is taken; and then the search ends.
 static int64_t ttt__largest(const ttt_real *a, int64_t n, int64_t step) {
     int64_t at = 0;
     for (int64_t i = 1; i < n && a[at * step] == a[at * step]; i++)
@@ -3512,37 +3546,42 @@ static void ttt__largest_share(void *arg, int64_t begin, int64_t end, int thread
     const ttt__largest_job *j = (const ttt__largest_job *)arg;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int64_t from = i / j->inner * j->n * j->inner + i % j->inner, at = ttt__largest(j->a + from, j->n, j->inner);
+        int64_t from = i / j->inner * j->n * j->inner + i % j->inner;
+        int64_t at = ttt__largest(j->a + from, j->n, j->inner);
         j->place[i] = j->in_memory ? from + at * j->inner : at;
     }
 }
-static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor *a, int axis, bool in_memory) {
+static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor *a, int axis,
+                                          bool in_memory) {
     int at = ttt__operands(c, op, &a, 1) ? ttt__axis(c, op, a, axis) : -1;
     if (at < 0) return &c->empty;
     ttt_shape s = a->shape;
     if (s.dim[at] == 0) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; at least one number expected", op, axis, ttt_shape_text(s, t));
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; at least one number expected", op,
+                        axis, ttt_shape_text(s, t));
     }
     ttt__largest_job job = { a->data, s.dim[at], 1, in_memory, NULL };
     for (int i = at + 1; i < s.rank; i++) {
         job.inner *= s.dim[i];
         s.dim[i - 1] = s.dim[i];
     }
-    s = ttt__lead(s, 1);
-    ttt_tensor *y = ttt_new_typed(c, s, TTT_DTYPE_INT, false);
+    ttt_tensor *y = ttt_new_typed(c, ttt__lead(s, 1), TTT_DTYPE_INT, false);
     int back = ttt__profile_begin(c, op, false);
+    double bytes = ttt__tensor_bytes(a) + ttt__tensor_bytes(y);
     job.place = y->index;
     ttt__parallel(c, -1, y->size, 1 + 4096 / job.n, ttt__largest_share, &job);
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (double)a->size, ttt__tensor_bytes(a) + ttt__tensor_bytes(y));
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (double)a->size, bytes);
     return y;
 }
-ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis) { return ttt__places_of_largest(c, "argmax", a, axis, false); }
+ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis) {
+    return ttt__places_of_largest(c, "argmax", a, axis, false);
+}
 ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
     ttt_tensor *places = ttt__places_of_largest(c, "max_axis", a, axis, true);
     if (c->result) return &c->empty;
     ttt_shape s = a->shape;
-    s.dim[ttt__axis(c, "max_axis", a, axis)] = 1;
+    s.dim[axis < 0 ? axis + s.rank : axis] = 1;
     return ttt__pick(c, a, places, s);
 }
 
@@ -3995,7 +4034,8 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     if (y->size == 0) return;
     memset(&p, 0, sizeof p);
     ttt__gemm one = { ta ? a1 : a0, tb ? b0 : b1, ta ? a0 : a1, a->data, ta ? 1 : a1, ta ? a1 : 1,
-                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1, b->bf16, { NULL, NULL, 0 } };
+                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1,
+                      b->bf16, { NULL, NULL, 0 } };
     p.c = c;
     p.one = one;
     p.c_step = one.m * one.c_row;
@@ -4120,20 +4160,22 @@ static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, co
     all.dim[all.rank++] = g->shape.dim[lg.rank + 1];
     return ttt_broadcast(c, g, all);
 }
-// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one, da has b on its
-// left, where no bfloat16 can be: it is cast.
+// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one, b is
+// the left factor of da, which cannot be bfloat16.
 RULE(matmul) {
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
     g = ttt__unsum(c, g, A, B);
-    if (d[0]) d[0] = t->a ? ttt_matmul_to(c, B->bf16 ? ttt_cast(c, B, TTT_DTYPE_REAL) : B, g, t->b, true, A->shape)
-                          : ttt_matmul_to(c, g, B, false, !t->b, A->shape);
+    ttt_tensor *b = B->bf16 && t->a ? ttt_cast(c, B, TTT_DTYPE_REAL) : B;
+    if (d[0])
+        d[0] = t->a ? ttt_matmul_to(c, b, g, t->b, true, A->shape)
+                    : ttt_matmul_to(c, g, b, false, !t->b, A->shape);
     if (d[1]) d[1] = t->b ? ttt_matmul_to(c, g, A, true, t->a, B->shape) : ttt_matmul_to(c, A, g, !t->a, false, B->shape);
 }
 
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
 static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
     ttt_text t0, t1;
-    if (!ttt__operands(c, op, &a, 1) || !ttt__operand(c, op, b, 1, TTT__REAL | 1u << TTT_DTYPE_BF16)) return false;
+    if (!ttt__operands(c, op, &a, 1) || !ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
     int ra = a->shape.rank, rb = b->shape.rank;
     if (ra < 2 || rb < 2 || a->shape.dim[ra - (ta ? 2 : 1)] != b->shape.dim[rb - (tb ? 1 : 2)] ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), s)) {
@@ -4178,7 +4220,8 @@ static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a,
     ttt__transposed t = { ta, tb };
     ttt_tensor *in[3] = { a, b, add };
     ttt_shape s, all;
-    if (!ttt__product_shape(c, call, a, b, ta, tb, &s) || !ttt__operand(c, call, add, 2, TTT__REAL)) return &c->empty;
+    if (!ttt__product_shape(c, call, a, b, ta, tb, &s)) return &c->empty;
+    if (!ttt__operand(c, call, add, 2, TTT__REAL)) return &c->empty;
     bool wide = add->shape.rank > 0 && add->shape.dim[add->shape.rank - 1] == s.dim[s.rank - 1];
     if (!wide || !ttt__broadcast_shape(s, add->shape, &all) || !ttt_shape_equal(s, all)) {
         ttt_text t0, t1;
@@ -4419,7 +4462,8 @@ static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_ten
     if (!ttt__alive(c, t) || (on_tape && t->id == TTT__SCRATCH))
         ttt_fail(c, TTT_ERR_RELEASED, "grad: %s[%d] is not a living tensor of this context; was it released?", what, i);
     else if (t->dtype != TTT_DTYPE_REAL)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds %s; real numbers expected", what, i, ttt__dtype_text(t->dtype));
+        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds %s; real numbers expected", what, i,
+                 ttt__dtype_text(t->dtype));
     return !c->result;
 }
 

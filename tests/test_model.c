@@ -152,7 +152,7 @@ static void labels_leave_out_what_is_ignored(void) {
         CHECK(fabs((double)g[1]->data[i] - (i == 4 ? -0.5 : i == 5 ? 0.5 : 0)) < 1e-6);
     }
     CHECK(ttt_ok(c));
-    const char *const words[][3] = { { "cross_entropy_labels: label -7 at place 0", "0..2 expected", "or -1 to be ignored" },
+    const char *const words[][3] = { { "cross_entropy_labels: label -7 at place 0", "0..2, or -1 to be ignored", "expected" },
                                      { "cross_entropy_labels: logits (3,3), labels (3,1)", "(...,C)", "expected" },
                                      { "cross_entropy_labels: input 1 holds real numbers", "integers", "expected" },
                                      { "cross_entropy_labels: input 0 holds integers", "real numbers", "expected" },

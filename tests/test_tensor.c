@@ -1541,7 +1541,7 @@ static ttt_tensor *call_embedding(ttt_ctx *c, ttt_tensor *const *in, const void 
     return ttt_embedding(c, in[0], in[1]);
 }
 static void embedding_gives_rows_of_a_table(void) {
-    const ttt_shape shape[] = { SCALAR, TTT_SHAPE(6), TTT_SHAPE(2, 3), TTT_SHAPE(3, 1, 2), TTT_SHAPE(1, 2, 1, 3, 1, 1, 1), TTT_SHAPE(2, 0) };
+    const ttt_shape shape[6] = { SCALAR, TTT_SHAPE(6), TTT_SHAPE(2, 3), TTT_SHAPE(3, 1, 2), TTT_SHAPE(1, 2, 1, 3, 1, 1, 1), TTT_SHAPE(2, 0) };
     const int64_t row[] = { 4, 0, 4, 2, 0, 4 };
     sets s = sets_open();
     ttt_ctx *c = s.c[0];
@@ -1789,7 +1789,7 @@ static void check_largest(ttt_ctx *c, ttt_tensor *a, int axis) {
     for (int64_t i = 0; i < a->size; i++) CHECK((double)g[0]->data[i] == slope[i] && (double)g[1]->data[i] == slope[i]);
 }
 static void the_largest_along_every_axis(void) {
-    const ttt_shape shape[] = { TTT_SHAPE(1), TTT_SHAPE(7), TTT_SHAPE(3, 5), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 3, 17), TTT_SHAPE(2, 0, 3) };
+    const ttt_shape shape[6] = { TTT_SHAPE(1), TTT_SHAPE(7), TTT_SHAPE(3, 5), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 3, 17), TTT_SHAPE(2, 0, 3) };
     sets s = sets_open();
     for (int i = 0; i < s.n; i++)
         for (int k = 0; k < COUNT(shape); k++)
@@ -2592,7 +2592,7 @@ static void casts_keep_every_number(void) {
         const int64_t large[] = { -5, 0, 1 << 24, (1 << 24) + 1, (1 << 24) + 3, INT64_MAX, INT64_MIN };
         ttt_tensor *r = ttt_cast(c, ttt_from_int(c, TTT_SHAPE(7), large), TTT_DTYPE_REAL);
         for (int k = 0; k < 7; k++) CHECK(r->data[k] == (ttt_real)large[k]);
-        for (int type = 0; type < TTT_DTYPES_END; type++) {
+        for (int type = 0; type < TTT__N_DTYPES; type++) {
             ttt_tensor *t = stored(c, TTT_SHAPE(2, 3), (ttt_dtype)type), *same = ttt_cast(c, t, (ttt_dtype)type);
             CHECK(same != t && same->dtype == t->dtype && same->shares == t && ttt_cast(c, ttt_new_typed(c, TTT_SHAPE(0), (ttt_dtype)type, false), TTT_DTYPE_REAL)->size == 0);
         }
@@ -2612,7 +2612,7 @@ static void tensors_of_every_type(void) {
     host h = { 0 };
     ttt_ctx *c = open_host(&h);
     const size_t bytes[] = { sizeof(ttt_real), 8, 1, 2 };
-    for (int type = 0; type < TTT_DTYPES_END; type++)
+    for (int type = 0; type < TTT__N_DTYPES; type++)
         for (int keep = 0; keep < 2; keep++) {
             ttt_mark m = ttt_mark_get(c);
             ttt_memory_report before = ttt_memory(c), after;
@@ -2638,7 +2638,7 @@ static void no_op_takes_what_is_only_stored(void) {
         op_inputs in;
         op_example(NULL, row, NULL, &in);
         for (int i = 0; i < in.n; i++)
-            for (int type = TTT_DTYPE_INT; type < TTT_DTYPES_END; type++) {
+            for (int type = TTT_DTYPE_INT; type < TTT__N_DTYPES; type++) {
                 ttt_tensor *x[2];
                 for (int k = 0; k < in.n; k++) x[k] = ttt_uniform(c, in.shape[k], REAL(op->lo), REAL(op->hi));
                 x[i] = stored(c, in.shape[i], (ttt_dtype)type);
