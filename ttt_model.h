@@ -43,10 +43,10 @@ extern "C" {
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
-// logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the labels
-// other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean of none is 0.
-// Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs what log_softmax of
-// the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
+// logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
+// labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
+// of none is 0. Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs
+// what log_softmax of the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
 TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
                                              int64_t ignored);
 // the same with C separate yes/no questions:
@@ -225,32 +225,34 @@ ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
-static bool ttt__labels_good(ttt_ctx *c, const ttt_tensor *labels, int64_t classes, int64_t ignored) {
+static bool ttt__labels_good(ttt_ctx *c, const ttt_tensor *labels, int64_t C, int64_t ignored) {
     for (int64_t i = 0; i < labels->size && ttt_ok(c); i++) {
         int64_t label = labels->index[i];
-        if (label != ignored && (label < 0 || label >= classes))
-            ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld, or %lld "
-                     "to be ignored, expected", (long long)label, (long long)i,
-                     (long long)(classes - 1), (long long)ignored);
+        if (label != ignored && (label < 0 || label >= C))
+            ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld "
+                     "or %lld to be ignored, expected", (long long)label, (long long)i,
+                     (long long)(C - 1), (long long)ignored);
     }
     return ttt_ok(c);
 }
 
-// Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads nowhere.
-ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels, int64_t ignored) {
+// Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads
+// nowhere.
+ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+                                     int64_t ignored) {
     const char *name = "cross_entropy_labels";
     if (!ttt__operand(c, name, logits, 0, TTT__REAL)) return ttt_detach(c, logits);
     if (!ttt__operand(c, name, labels, 1, TTT__INT)) return ttt_detach(c, logits);
     if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected", name,
-                        ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected",
+                        name, ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
     }
     int64_t n = 0, C = logits->shape.dim[logits->shape.rank - 1];
     if (!ttt__labels_good(c, labels, C, ignored)) return ttt_detach(c, logits);
     for (int64_t i = 0; i < labels->size; i++) n += labels->index[i] != ignored;
-    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count
-    ttt_tensor *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);  // of the labels in them
+    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count,
+    ttt_tensor *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);  // and labels there
     for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(c); i++) {
         if (labels->index[i] == ignored) continue;
         rows->index[k] = i;
@@ -260,7 +262,7 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
     ttt_tensor *counted = ttt_reshape(c, logits, TTT_SHAPE(labels->size, C));
     if (n < labels->size) counted = ttt_index_select(c, counted, rows);
     ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counted), places, TTT_SHAPE(n));
-    return ttt_mean(c, ttt_scale(c, picked, -1));  // in this order: a negated mean of nothing would be -0
+    return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose

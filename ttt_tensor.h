@@ -52,8 +52,8 @@
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
         Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
-        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers count
-        and name; bytes and bfloat16 are stored and read, since they are small: no op gives them. See [4].
+        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers
+        count and name. Bytes and bfloat16 are small: they are stored and read; no op gives them.
         A tensor is never changed after it was made, except parameters by optimizers (ttt_model.h).
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
         which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
@@ -250,7 +250,7 @@ TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a stream of its own 
 TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
 
 // ---- [4] TENSORS ---------------------------------------------------------------------------------
-// Element types: X(name, C type, member of the tensor that points at the elements, word in messages).
+// Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
 //   REAL  what ops compute with and what they give: the only one that is differentiated
 //   INT   labels, token numbers, positions
 //   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
@@ -310,18 +310,19 @@ TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v);
 TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
 TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);      // copies
 TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
-TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; dtype U8
-TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // likewise BF16
+TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; U8
+TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // copies; BF16
 // Of any type, not initialized: the caller fills it. In the keep arena if `keep`.
 TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep);
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
-TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one element, else NaN
+TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one, else NaN
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
-// The same numbers in another element type, as a constant: no gradient goes through. Any type becomes
-// REAL, U8 becomes INT, REAL becomes BF16 (rounded to nearest even; NaN stays NaN). To its own type it is
-// ttt_detach. TTT_ERR_ARGUMENT for every other pair: there the numbers might not fit.
+// The same numbers in another element type, as a constant: no gradient goes through. Any type
+// becomes REAL, U8 becomes INT, REAL becomes BF16 (rounded to nearest even; NaN stays NaN). To its
+// own type it is ttt_detach. TTT_ERR_ARGUMENT for every other pair: there the numbers might not
+// fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS ------------------------------------------------------------------------------
@@ -376,17 +377,19 @@ TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y
 // y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, as PyTorch has it.
 // TTT_ERR_ARGUMENT unless lo <= hi.
 TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi);
-// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. Gradients are
-// p a^(p-1) and so on, right at a = 0 too: those of a^2 are 0, 2, 0. TTT_ERR_ARGUMENT unless p is finite.
+// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. Gradients are p
+// a^(p-1) and so on, right at a = 0 too: those of a^2 are 0, 2, 0. TTT_ERR_ARGUMENT unless p is
+// finite.
 TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
-// y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT or U8,
-// and has no gradient. What is not taken has gradient 0, whatever the gradient of y is there.
+// y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT
+// or U8, and has no gradient. What is not taken has gradient 0, whatever the gradient of y is
+// there.
 TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
 
-// y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored: number
-// i of the random numbers of a seed decides about element i, in y and again in every gradient. The seed
-// is given, or drawn from the context's random numbers. p = 0 gives a itself, and draws nothing.
-// TTT_ERR_ARGUMENT unless 0 <= p < 1.
+// y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored:
+// number i of the random numbers of a seed decides about element i, in y and again in every
+// gradient. The seed is given, or drawn from the context's random numbers. p = 0 gives a itself,
+// and draws nothing. TTT_ERR_ARGUMENT unless 0 <= p < 1.
 TTT_API ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p);
 TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed);
 
@@ -433,9 +436,9 @@ TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that 
 TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis); // negative axes count from the end
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
 
-// The largest along an axis. Of several equal ones it is the first, which has all of the gradient, as in
-// PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
-TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that axis stays, with size 1
+// The largest along an axis. Of several equal ones it is the first, which has all of the gradient,
+// as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
+TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // the axis stays, of size 1
 // Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
 TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);
 
@@ -2641,8 +2644,8 @@ ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
     ttt_tensor *y = ttt_new_typed(c, t->shape, dtype, false);
     int back = ttt__profile_begin(c, "cast", false);
     if (!c->result) ttt__convert(c, t, y);
-    if (back >= 0)
-        ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t) + ttt__tensor_bytes(y));
+    double bytes = ttt__tensor_bytes(t) + ttt__tensor_bytes(y);
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, bytes);
     return y;
 }
 
@@ -2964,7 +2967,8 @@ static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
 }
 FORWARD(where) {
-    ttt__where_job job = { A, B->data, y->in[2]->data, y->data, { y->shape.rank, { 0 }, { { 0 } } } };
+    ttt__loops loops = { y->shape.rank, { 0 }, { { 0 } } };
+    ttt__where_job job = { A, B->data, y->in[2]->data, y->data, loops };
     ttt__loops *l = &job.loops;
     if (y->size == 0) return;
     memcpy(l->size, y->shape.dim, sizeof l->size);
@@ -2990,7 +2994,7 @@ ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tens
     if (!ttt__broadcast_shape(a->shape, b->shape, &s) ||
         !ttt__broadcast_shape(condition->shape, s, &s)) {
         ttt_text t0, t1, t2;
-        return ttt_fail(c, TTT_ERR_SHAPE, "where: shapes %s, %s and %s cannot be broadcast together",
+        return ttt_fail(c, TTT_ERR_SHAPE, "where: %s, %s and %s cannot be broadcast together",
                         ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
                         ttt_shape_text(b->shape, t2));
     }
@@ -3015,8 +3019,8 @@ ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi) {
     ttt_real limit[2] = { lo, hi };
     if (!ttt__operands(c, "clamp", &a, 1)) return &c->empty;
     if (!(lo <= hi))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected", (double)lo,
-                        (double)hi);
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
+                        (double)lo, (double)hi);
     return ttt__apply1(c, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
 }
 
@@ -3034,7 +3038,7 @@ RULE(pow) {  // g p a^(p-1), which for p = 0 would be 0 times infinity at a = 0
 ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
     if (!ttt__operands(c, "pow", &a, 1)) return &c->empty;
     if (!(p - p == 0))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: the exponent is %g; a finite one expected", (double)p);
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected", (double)p);
     return ttt__apply1(c, &ttt__op_pow, a, a->shape, &p, sizeof p);
 }
 
@@ -3047,7 +3051,7 @@ static void ttt__dropout_share(void *arg, int64_t begin, int64_t end, int thread
     const ttt_tensor *y = (const ttt_tensor *)arg;
     const ttt__dropout *drop = (const ttt__dropout *)y->arg;
     uint32_t key[2] = { (uint32_t)drop->seed, (uint32_t)(drop->seed >> 32) };
-    uint32_t least = (uint32_t)((double)drop->p * 4294967296.0);  // a number below drops its element
+    uint32_t least = (uint32_t)((double)drop->p * 4294967296.0);  // numbers below drop
     ttt_real scale[2] = { 0, (ttt_real)(1 / (1 - (double)drop->p)) };
     (void)thread;
     for (int64_t block = begin; block < end; block++) {
@@ -3479,7 +3483,7 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
     s->dim[s->rank - 1] = a->shape.dim[a->shape.rank - 1];
     return true;
 }
-static ttt_tensor *ttt__select_rows(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
+static ttt_tensor *ttt__select(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
     if (!ttt__operands(c, call, &a, 1)) return &c->empty;
@@ -3489,7 +3493,7 @@ static ttt_tensor *ttt__select_rows(ttt_ctx *c, const char *call, ttt_tensor *a,
     return ttt_apply(c, &ttt__op_index_select, in, 2, s, NULL, 0);
 }
 ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
-    return ttt__select_rows(c, "index_select", a, index);
+    return ttt__select(c, "index_select", a, index);
 }
 ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
@@ -3507,19 +3511,19 @@ static ttt_tensor *ttt__flat_index(ttt_ctx *c, ttt_tensor *index) {
     return ttt__or_empty(c, ttt__tensor(c, TTT_SHAPE(index->size), TTT_DTYPE_INT, false, index));
 }
 
-// The index is flat, so that a gradient's rows are added to one table at once; leading sizes would each
-// get a table of their own, to be summed.
+// The index is flat, so that a gradient's rows are added to one table at once; leading sizes would
+// each get a table of their own, to be summed.
 ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index) {
     if (!ttt__operands(c, "embedding", &table, 1)) return &c->empty;
     if (!ttt__operand(c, "embedding", index, 1, TTT__INT)) return &c->empty;
     ttt_shape s = index->shape;
     if (table->shape.rank != 2 || s.rank == TTT_MAX_RANK) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D), rank %d at most expected",
-                        ttt_shape_text(table->shape, t0), ttt_shape_text(s, t1), TTT_MAX_RANK - 1);
+        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D) and (...) expected",
+                        ttt_shape_text(table->shape, t0), ttt_shape_text(s, t1));
     }
     s.dim[s.rank++] = table->shape.dim[1];
-    return ttt_reshape(c, ttt__select_rows(c, "embedding", table, ttt__flat_index(c, index)), s);
+    return ttt_reshape(c, ttt__select(c, "embedding", table, ttt__flat_index(c, index)), s);
 }
 
 // Elements of a by their places in memory, as a tensor of shape s.
@@ -3558,7 +3562,7 @@ static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor
     ttt_shape s = a->shape;
     if (s.dim[at] == 0) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; at least one number expected", op,
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; size 1 or more expected", op,
                         axis, ttt_shape_text(s, t));
     }
     ttt__largest_job job = { a->data, s.dim[at], 1, in_memory, NULL };
@@ -4034,8 +4038,8 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     if (y->size == 0) return;
     memset(&p, 0, sizeof p);
     ttt__gemm one = { ta ? a1 : a0, tb ? b0 : b1, ta ? a0 : a1, a->data, ta ? 1 : a1, ta ? a1 : 1,
-                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1,
-                      b->bf16, { NULL, NULL, 0 } };
+                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0,
+                      y->data, tb ? b0 : b1, b->bf16, { NULL, NULL, 0 } };
     p.c = c;
     p.one = one;
     p.c_step = one.m * one.c_row;
@@ -4160,8 +4164,8 @@ static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, co
     all.dim[all.rank++] = g->shape.dim[lg.rank + 1];
     return ttt_broadcast(c, g, all);
 }
-// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one, b is
-// the left factor of da, which cannot be bfloat16.
+// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one,
+// b is the left factor of da, which cannot be bfloat16.
 RULE(matmul) {
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
     g = ttt__unsum(c, g, A, B);
@@ -4175,7 +4179,8 @@ RULE(matmul) {
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
 static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
     ttt_text t0, t1;
-    if (!ttt__operands(c, op, &a, 1) || !ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
+    if (!ttt__operand(c, op, a, 0, TTT__REAL)) return false;
+    if (!ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
     int ra = a->shape.rank, rb = b->shape.rank;
     if (ra < 2 || rb < 2 || a->shape.dim[ra - (ta ? 2 : 1)] != b->shape.dim[rb - (tb ? 1 : 2)] ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), s)) {
