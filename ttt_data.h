@@ -824,18 +824,6 @@ static uint32_t ttt__half_to_32(uint32_t h) {
     return sign | bits;
 }
 
-// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
-// anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
-static uint32_t ttt__bf16_of(ttt_real v) {
-    float f = (float)v;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    if (v != v) return bits >> 16 | 0x40;
-    if (TTT__DOUBLE && (double)f != (double)v)
-        bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
 static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n, ttt_real *y) {
     if (type.bytes == 8) {
         for (int64_t i = 0; i < n; i++) ttt__real_of_64(y + i, ttt__bytes(p + 8 * i, 8));

@@ -23,7 +23,7 @@
         ttt_mark_release(c, m);
 
     INDEX
-        [1] LOSSES        softmax and sigmoid cross-entropy, accuracy, mixup
+        [1] LOSSES        softmax and sigmoid cross-entropy, on labels too; accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
@@ -45,11 +45,17 @@ extern "C" {
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+// logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
+// labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
+// of none is 0. Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs
+// what log_softmax of the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
+TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+                                             int64_t ignored);
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
-// the largest. A row with NaN counts as wrong.
+// the largest. A row with NaN counts as wrong, and so does one whose label is outside 0..C-1.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; *x (B,...) becomes
 // a new tensor, a x + (1 - a) x rolled by one along B, and *target likewise. Both are leaves, for no
@@ -224,6 +230,46 @@ ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target
     return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
+static bool ttt__labels_good(ttt_ctx *c, const ttt_tensor *labels, int64_t C, int64_t ignored) {
+    for (int64_t i = 0; i < labels->size && ttt_ok(c); i++) {
+        int64_t label = labels->index[i];
+        if (label != ignored && (label < 0 || label >= C))
+            ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld "
+                     "or %lld to be ignored, expected", (long long)label, (long long)i,
+                     (long long)(C - 1), (long long)ignored);
+    }
+    return ttt_ok(c);
+}
+
+// Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads
+// nowhere.
+ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+                                     int64_t ignored) {
+    const char *name = "cross_entropy_labels";
+    if (!ttt__operand(c, name, logits, 0, TTT__REAL)) return ttt_detach(c, logits);
+    if (!ttt__operand(c, name, labels, 1, TTT__INT)) return ttt_detach(c, logits);
+    if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape)) {
+        ttt_text t0, t1;
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected",
+                        name, ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
+    }
+    int64_t n = 0, C = logits->shape.dim[logits->shape.rank - 1];
+    if (!ttt__labels_good(c, labels, C, ignored)) return ttt_detach(c, logits);
+    for (int64_t i = 0; i < labels->size; i++) n += labels->index[i] != ignored;
+    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count,
+    ttt_tensor *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);  // and labels there
+    for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(c); i++) {
+        if (labels->index[i] == ignored) continue;
+        rows->index[k] = i;
+        places->index[k] = k * C + labels->index[i];
+        k++;
+    }
+    ttt_tensor *counted = ttt_reshape(c, logits, TTT_SHAPE(labels->size, C));
+    if (n < labels->size) counted = ttt_index_select(c, counted, rows);
+    ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counted), places, TTT_SHAPE(n));
+    return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
+}
+
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
 // slope at 0 is 1: the sum's is then 1/2, as it shall be. A head that starts at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
@@ -237,10 +283,12 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     int64_t right = 0, B = logits->shape.dim[0], C = logits->shape.dim[1];
-    for (int64_t b = 0; b < B && labels->index && labels->index[b] < C; b++) {
-        const ttt_real *row = logits->data + b * C, at = row[labels->index[b]];
-        bool best = true;
-        for (int64_t i = 0; i < C; i++) best = best && (i < labels->index[b] ? row[i] < at : row[i] <= at);  // false if NaN
+    for (int64_t b = 0; b < B && logits->data && labels->index; b++) {
+        const int64_t label = labels->index[b];
+        const ttt_real *row = logits->data + b * C;
+        bool best = label >= 0 && label < C;
+        for (int64_t i = 0; i < C && best; i++)  // NaN is neither
+            best = i < label ? row[i] < row[label] : row[i] <= row[label];
         right += best;
     }
     return right;
@@ -462,26 +510,22 @@ double ttt_schedule(const ttt_optimizer_desc *d, int64_t k) {
     return rise * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
 
-// The nearest bfloat16: the upper half of a float, rounded to even.
-static float ttt__to_bf16(double x) {
-    float f = (float)x;
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    if ((bits & 0x7fffffff) <= 0x7f800000) bits += 0x7fff + (bits >> 16 & 1);
-    bits &= 0xffff0000;
-    memcpy(&f, &bits, 4);
-    return f;
+static ttt_real ttt__rounded_to_bf16(ttt_real x) {
+    uint32_t bits = (uint32_t)ttt__bf16_of(x) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return (ttt_real)f;
 }
 
 // Adam with the first moment stored in bfloat16 as optax does on a CPU: the decay that multiplies the
 // stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before rounding.
 static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    ttt_real b1 = (ttt_real)ttt__to_bf16((double)k->b1);
+    ttt_real b1 = ttt__rounded_to_bf16(k->b1);
     for (int64_t i = 0; i < n; i++) {
         ttt_real gi = k->gradient * g[i] + k->l2 * p[i];
         ttt_real moment = (1 - k->b1) * gi + b1 * m[i];
         v[i] = (1 - k->b2) * (gi * gi) + k->b2 * v[i];
-        m[i] = (ttt_real)ttt__to_bf16((double)moment);
+        m[i] = ttt__rounded_to_bf16(moment);
         p[i] -= k->rate * (moment * k->c1 / (TTT__MATH(sqrt)(v[i] * k->c2) + k->eps)) + k->decay * p[i];
     }
 }

@@ -51,7 +51,8 @@
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
         Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
-        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it).
+        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers
+        count and name. Bytes and bfloat16 are small: they are stored and read; no op gives them.
         A tensor is never changed after it was made, except parameters by optimizers (ttt_model.h).
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
         which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
@@ -256,9 +257,21 @@ TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a seed of its own fo
 TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
 
 // ---- [4] TENSORS ---------------------------------------------------------------------------------
+// Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
+//   REAL  what ops compute with and what they give: the only one that is differentiated
+//   INT   labels, token numbers, positions
+//   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
+//   BF16  weights as they are stored, each the upper half of a float: a product's right factor
+#define TTT_DTYPES(X)                       \
+    X(REAL, ttt_real, data, "real numbers") \
+    X(INT, int64_t, index, "integers")      \
+    X(U8, uint8_t, u8, "bytes")             \
+    X(BF16, uint16_t, bf16, "bfloat16")
+
 typedef enum ttt_dtype {
-    TTT_DTYPE_REAL,  // ttt_real in .data
-    TTT_DTYPE_INT    // int64_t in .index: labels, token numbers, positions; not differentiated
+#define X(name, type, member, text) TTT_DTYPE_##name,
+    TTT_DTYPES(X)
+#undef X
 } ttt_dtype;
 
 typedef struct ttt_shape {
@@ -282,7 +295,9 @@ TTT_API const char *ttt_shape_text(ttt_shape s, char *text /* ttt_text */);
 struct ttt_tensor {
     ttt_real *data;    // the elements (dtype TTT_DTYPE_REAL)
     int64_t *index;    // the elements (dtype TTT_DTYPE_INT)
-    ttt_dtype dtype;
+    uint8_t *u8;       // the elements (dtype TTT_DTYPE_U8)
+    uint16_t *bf16;    // the elements (dtype TTT_DTYPE_BF16)
+    ttt_dtype dtype;   // tells which of the four it is; the others are NULL
     ttt_shape shape;
     int64_t size;      // number of elements
     const ttt_op *op;  // what made it; NULL for a leaf
@@ -302,11 +317,20 @@ TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v);
 TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
 TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);      // copies
 TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
+TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; U8
+TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // copies; BF16
+// Of any type, not initialized: the caller fills it. In the keep arena if `keep`.
+TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep);
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
-TTT_API ttt_real ttt_item(const ttt_tensor *t);          // the number in a tensor of one element
+TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one, else NaN
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
+// The same numbers in another element type, as a constant: no gradient goes through. Any type
+// becomes REAL, U8 becomes INT, REAL becomes BF16 (rounded to nearest even; NaN stays NaN). To its
+// own type it is ttt_detach. TTT_ERR_ARGUMENT for every other pair: there the numbers might not
+// fit.
+TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS ------------------------------------------------------------------------------
 // Every function here returns a new tensor on the tape, or the empty tensor after an error. Shapes of
@@ -357,9 +381,28 @@ TTT_BINARY_OPS(X)
 
 TTT_API ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = s a
 TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = a + s
+// y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, as PyTorch has it.
+// TTT_ERR_ARGUMENT unless lo <= hi.
+TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi);
+// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. Gradients are p
+// a^(p-1) and so on, right at a = 0 too: those of a^2 are 0, 2, 0. TTT_ERR_ARGUMENT unless p is
+// finite.
+TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
+// y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT
+// or U8, and has no gradient. What is not taken has gradient 0, whatever the gradient of y is
+// there.
+TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
+
+// y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored:
+// number i of the random numbers of a seed decides about element i, in y and again in every
+// gradient. The seed is given, or drawn from the context's random numbers. p = 0 gives a itself,
+// and draws nothing. TTT_ERR_ARGUMENT unless 0 <= p < 1.
+TTT_API ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p);
+TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed);
 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
-// (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either.
+// (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either. b may be BF16, and has no
+// gradient then; the product has the bits of that by ttt_cast(c, b, TTT_DTYPE_REAL).
 TTT_API ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, and summed over leading sizes until the result has the given shape: dW = sum_b x_b^T dy_b.
@@ -400,6 +443,12 @@ TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that 
 TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis); // negative axes count from the end
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
 
+// The largest along an axis. Of several equal ones it is the first, which has all of the gradient,
+// as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
+TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // the axis stays, of size 1
+// Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
+TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);
+
 // Moving elements about.
 TTT_API ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape s);         // shares the data
 TTT_API ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order);    // y axis i = a axis order[i]
@@ -413,6 +462,8 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis
 // row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
+TTT_API ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
 
 // y = (1 + L)^-1 b, or (1 + L)^-T b if transposed: L the part of a (...,n,n) below its diagonal, b (...,n,d)
@@ -441,6 +492,14 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
     X(add_scalar, 1, "y = a + s", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                        \
       ttt_add_scalar(c, in[0], (ttt_real)1.5))                                                          \
+    X(clamp, 1, "y = min(max(a, lo), hi)", -2, 2, 2 * y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),      \
+      ttt_clamp(c, in[0], -1, (ttt_real)0.8))                                                      \
+    X(pow, 1, "y = a^p", 0.3, 3, 40 * y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                      \
+      ttt_pow(c, in[0], (ttt_real)2.5))                                                            \
+    X(where, 3, "y = a or b", -2, 2, 0, TTT_SHAPE(2, 1, 5), TTT_SHAPE(3, 1),                       \
+      ttt_where(c, ttt_test_index(c), in[0], in[1]))                                               \
+    X(dropout, 1, "y = a m / (1 - p)", -2, 2, 20 * y->size, TTT_SHAPE(3, 5), TTT_SHAPE(1),         \
+      ttt_dropout_seeded(c, in[0], (ttt_real)0.4, 1))                                              \
     X(matmul, 2, "y = a b", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 4, 2), \
       ttt_matmul(c, in[0], in[1]))                                                                 \
     X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4), \
@@ -1647,6 +1706,35 @@ ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result r, const char *format, ...) {
     return &c->empty;
 }
 
+// Element types: how many there are, sets of them as bits, and what a message calls one.
+#define X(name, type, member, text) + 1
+enum { TTT__N_DTYPES = 0 TTT_DTYPES(X) };
+#undef X
+enum {
+#define X(name, type, member, text) TTT__##name = 1 << TTT_DTYPE_##name,
+    TTT_DTYPES(X)
+#undef X
+    TTT__NO_DTYPE = 0
+};
+
+static size_t ttt__element_bytes(ttt_dtype dtype) {
+    static const size_t bytes[] = {
+#define X(name, type, member, text) sizeof(type),
+        TTT_DTYPES(X)
+#undef X
+    };
+    return bytes[dtype];
+}
+
+static const char *ttt__dtype_text(ttt_dtype dtype) {
+    static const char *const texts[] = {
+#define X(name, type, member, text) text,
+        TTT_DTYPES(X)
+#undef X
+    };
+    return texts[dtype];
+}
+
 static size_t ttt__round_up(size_t n) { return (n + TTT__ALIGN - 1) / TTT__ALIGN * TTT__ALIGN; }
 static char *ttt__chunk_data(ttt__chunk *k) { return (char *)k + ttt__round_up(sizeof *k); }
 
@@ -2078,7 +2166,7 @@ static void ttt__profile_count(ttt_profile_row *r, double flops, double bytes) {
 }
 
 static double ttt__tensor_bytes(const ttt_tensor *t) {
-    return (double)t->size * (double)(t->dtype == TTT_DTYPE_INT ? sizeof(int64_t) : sizeof(ttt_real));
+    return (double)t->size * (double)ttt__element_bytes(t->dtype);
 }
 
 // What an op reads. One without FLOPs moves elements, and needs no more of an input than it writes.
@@ -2198,6 +2286,18 @@ const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, i
 }
 
 // ---- [11] TENSORS, APPLY -------------------------------------------------------------------------
+// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
+// anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
+static uint16_t ttt__bf16_of(ttt_real v) {
+    float f = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    if (v != v) return (uint16_t)(bits >> 16 | 0x40);
+    if (TTT__DOUBLE && (double)f != (double)v)
+        bits = (bits - (fabs((double)f) > fabs((double)v))) | 1;
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more) {
     ttt_shape s = { 0, { a, b, c, d, e, f, g, h } };
     while (s.rank < TTT_MAX_RANK && s.dim[s.rank] != INT64_MIN) s.rank++;
@@ -2304,34 +2404,36 @@ static ttt_tensor *ttt__tensor_memory(ttt_ctx *c, size_t bytes, bool keep) {
 // A new tensor; `share` lends it its elements (a reshape), or is NULL. NULL after an error.
 static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep, ttt_tensor *share) {
     int64_t size = ttt_shape_size(s);
-    size_t element = dtype == TTT_DTYPE_INT ? sizeof(int64_t) : sizeof(ttt_real);
     if (c->result) return NULL;
     if (size < 0 || size > (int64_t)(PTRDIFF_MAX / 2 / 8)) {
         ttt_text text;
         ttt_fail(c, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(s, text));
         return NULL;
     }
-    ttt_tensor *t = ttt__tensor_memory(c, share ? 0 : (size_t)size * element, keep);
+    size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
+    ttt_tensor *t = ttt__tensor_memory(c, bytes, keep);
     if (!t) return NULL;
     t->dtype = dtype;
     t->shape = s;
     t->size = size;
-    if (share) {
-        t->data = share->data;
-        t->index = share->index;
-        t->shares = share;
-        if (t->block && share->block) ((ttt__block *)share->block)->uses++;
-        return t;
-    }
+    t->shares = share;
+    if (t->block && share && share->block) ((ttt__block *)share->block)->uses++;
     void *elements = (char *)t + ttt__round_up(sizeof *t);
-    if (dtype == TTT_DTYPE_INT) t->index = (int64_t *)elements;
-    else t->data = (ttt_real *)elements;
+#define X(name, type, member, text) \
+    if (dtype == TTT_DTYPE_##name) t->member = share ? share->member : (type *)elements;
+    TTT_DTYPES(X)
+#undef X
     return t;
 }
 
 static ttt_tensor *ttt__or_empty(ttt_ctx *c, ttt_tensor *t) { return t ? t : &c->empty; }
 
-ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s) { return ttt__or_empty(c, ttt__tensor(c, s, TTT_DTYPE_REAL, false, NULL)); }
+ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep) {
+    if ((unsigned)dtype >= TTT__N_DTYPES)
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d", (int)dtype);
+    return ttt__or_empty(c, ttt__tensor(c, s, dtype, keep, NULL));
+}
+ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s) { return ttt_new_typed(c, s, TTT_DTYPE_REAL, false); }
 
 ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v) {
     ttt_tensor *t = ttt_new(c, s);
@@ -2344,17 +2446,17 @@ ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v) {
 ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape s) { return ttt_full(c, s, 0); }
 ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v) { return ttt_full(c, ttt_scalar_shape(), v); }
 
-ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values) {
-    ttt_tensor *t = ttt_new(c, s);
-    if (t->size) memcpy(t->data, values, (size_t)t->size * sizeof *values);
-    return t;
-}
-
-ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values) {
-    ttt_tensor *t = ttt__or_empty(c, ttt__tensor(c, s, TTT_DTYPE_INT, false, NULL));
-    if (t->size) memcpy(t->index, values, (size_t)t->size * sizeof *values);
-    return t;
-}
+#define FROM(function, name, type, member)                                                \
+    ttt_tensor *function(ttt_ctx *c, ttt_shape s, const type *values) {                   \
+        ttt_tensor *t = ttt_new_typed(c, s, TTT_DTYPE_##name, false);                     \
+        if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);         \
+        return t;                                                                         \
+    }
+FROM(ttt_from, REAL, ttt_real, data)
+FROM(ttt_from_int, INT, int64_t, index)
+FROM(ttt_from_u8, U8, uint8_t, u8)
+FROM(ttt_from_bf16, BF16, uint16_t, bf16)
+#undef FROM
 
 ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s) {
     ttt_tensor *t = ttt_new(c, s);
@@ -2369,7 +2471,7 @@ ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi) {
 }
 
 ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s) {
-    ttt_tensor *t = ttt__or_empty(c, ttt__tensor(c, s, TTT_DTYPE_REAL, true, NULL));
+    ttt_tensor *t = ttt_new_typed(c, s, TTT_DTYPE_REAL, true);
     if (t->size) memset(t->data, 0, (size_t)t->size * sizeof(ttt_real));
     return t;
 }
@@ -2424,10 +2526,24 @@ static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) 
     return !c->result;
 }
 
-// The same for in[0..n), which have to be real as well.
+// The same, and whether it is of one of the element types in the set `types`.
+static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, int types) {
+    char expected[80] = "";
+    size_t n = 0;
+    if (!ttt__living(c, op, t, i)) return false;
+    if (types >> t->dtype & 1) return true;
+    for (int k = 0; k < TTT__N_DTYPES; k++)
+        if (types >> k & 1)
+            n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", n ? " or " : "",
+                                  ttt__dtype_text((ttt_dtype)k));
+    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds %s; %s expected", op, i,
+             ttt__dtype_text(t->dtype), expected);
+    return false;
+}
+// The same for in[0..n), which have to be real.
 static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int n) {
-    for (int i = 0; i < n && ttt__living(c, op, in[i], i); i++)
-        if (in[i]->dtype != TTT_DTYPE_REAL) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds integers; real numbers expected", op, i);
+    for (int i = 0; i < n; i++)
+        if (!ttt__operand(c, op, in[i], i, TTT__REAL)) return false;
     return !c->result;
 }
 
@@ -2467,6 +2583,31 @@ ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a) {
     if (c->result) return &c->empty;
     if (!ttt__alive(c, a)) return ttt_fail(c, TTT_ERR_RELEASED, "detach: not a living tensor of this context; was it released?");
     return ttt__or_empty(c, ttt__tensor(c, a->shape, a->dtype, false, a));
+}
+
+static void ttt__convert(ttt_ctx *c, const ttt_tensor *t, ttt_tensor *y) {
+    int64_t n = t->size;
+    if (t->bf16) c->k->widen(n, t->bf16, y->data);
+    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(t->data[i]);
+    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = t->u8[i];
+    else if (t->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)t->index[i];
+    else for (int64_t i = 0; i < n; i++) y->data[i] = t->u8[i];
+}
+ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
+    bool known = (unsigned)dtype < TTT__N_DTYPES;
+    if (!ttt__living(c, "cast", t, 0)) return &c->empty;
+    if (t->dtype == dtype) return ttt_detach(c, t);
+    if (dtype != TTT_DTYPE_REAL && !(dtype == TTT_DTYPE_INT && t->u8) &&
+        !(dtype == TTT_DTYPE_BF16 && t->data))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "cast: from %s to %s; any to real numbers, bytes to "
+                        "integers or real numbers to bfloat16 expected", ttt__dtype_text(t->dtype),
+                        known ? ttt__dtype_text(dtype) : "no element type");
+    ttt_tensor *y = ttt_new_typed(c, t->shape, dtype, false);
+    int back = ttt__profile_begin(c, "cast", false);
+    if (!c->result) ttt__convert(c, t, y);
+    double bytes = ttt__tensor_bytes(t) + ttt__tensor_bytes(y);
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, bytes);
+    return y;
 }
 
 // ---- [12] OPS: forward and rule, in pairs --------------------------------------------------------
@@ -2670,6 +2811,18 @@ static int64_t ttt__loops_count(const ttt__loops *l, int n) {
     return rows;
 }
 
+// One long loop is cut into pieces of 1024, so that threads can share it.
+static void ttt__loops_cut(ttt__loops *l, int tensors) {
+    if (l->n != 1 || l->size[0] % 1024 != 0) return;
+    l->n = 2;
+    l->size[1] = 1024;
+    l->size[0] /= 1024;
+    for (int t = 0; t < tensors; t++) {
+        l->stride[t][1] = l->stride[t][0];
+        l->stride[t][0] *= 1024;
+    }
+}
+
 typedef struct ttt__zip_job {
     void (*zip)(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step, ttt_real *y);
     const ttt_real *a, *b;
@@ -2697,15 +2850,7 @@ static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt
     ttt__strides(a_shape, y->shape, l->stride[0]);
     ttt__strides(b_shape, y->shape, l->stride[1]);
     ttt__loops_join(l, 2);
-    if (l->n == 1 && l->size[0] % 1024 == 0) {  // one long loop: cut it, for the threads
-        l->n = 2;
-        l->size[1] = 1024;
-        l->size[0] /= 1024;
-        for (int t = 0; t < 2; t++) {
-            l->stride[t][1] = l->stride[t][0];
-            l->stride[t][0] *= 1024;
-        }
-    }
+    ttt__loops_cut(l, 2);
     int64_t rows = ttt__loops_count(l, l->n - 1);
     ttt__parallel(c, -1, rows, 16384 / l->size[l->n - 1] + 1, ttt__zip_share, &job);
 }
@@ -2751,6 +2896,151 @@ RULE(div) {
     ttt_tensor *q = ttt_div(c, g, B);
     if (d[0]) d[0] = ttt__fit(c, q, A);
     if (d[1]) d[1] = ttt_scale(c, ttt__fit(c, ttt_mul(c, q, y), B), -1);
+}
+
+// -- one of two, by a third
+typedef struct ttt__where_job {
+    const ttt_tensor *condition;
+    const ttt_real *a, *b;
+    ttt_real *y;
+    ttt__loops loops;  // strides 0 of the condition, 1 of a, 2 of b
+} ttt__where_job;
+
+static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__where_job *j = (const ttt__where_job *)arg;
+    const ttt__loops *l = &j->loops;
+    int inner = l->n - 1;
+    int64_t n = l->size[inner], step[3];
+    (void)thread;
+    for (int t = 0; t < 3; t++) step[t] = l->stride[t][inner];
+    for (int64_t row = begin; row < end; row++) {
+        int64_t at = ttt__loops_at(l, inner, 0, row);
+        const ttt_real *a = j->a + ttt__loops_at(l, inner, 1, row);
+        const ttt_real *b = j->b + ttt__loops_at(l, inner, 2, row);
+        ttt_real *y = j->y + row * n;
+#define PICK(v)                     \
+    for (int64_t i = 0; i < n; i++) \
+        y[i] = (v)[at + i * step[0]] != 0 ? a[i * step[1]] : b[i * step[2]]
+        if (j->condition->u8) PICK(j->condition->u8);
+        else if (j->condition->index) PICK(j->condition->index);
+        else PICK(j->condition->data);
+#undef PICK
+    }
+}
+FORWARD(where) {
+    ttt__loops loops = { y->shape.rank, { 0 }, { { 0 } } };
+    ttt__where_job job = { A, B->data, y->in[2]->data, y->data, loops };
+    ttt__loops *l = &job.loops;
+    if (y->size == 0) return;
+    memcpy(l->size, y->shape.dim, sizeof l->size);
+    for (int t = 0; t < 3; t++) ttt__strides(y->in[t]->shape, y->shape, l->stride[t]);
+    ttt__loops_join(l, 3);
+    ttt__loops_cut(l, 3);
+    int64_t n = l->size[l->n - 1];
+    ttt__parallel(c, -1, y->size / n, 1 + 16384 / n, ttt__where_share, &job);
+}
+// Products of g with zeros and ones would be NaN where g is infinite.
+RULE(where) {
+    ttt_tensor *zero = ttt_scalar(c, 0);
+    d[0] = NULL;
+    if (d[1]) d[1] = ttt__fit(c, ttt_where(c, A, g, zero), B);
+    if (d[2]) d[2] = ttt__fit(c, ttt_where(c, A, zero, g), y->in[2]);
+}
+ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b) {
+    ttt_tensor *in[3] = { condition, a, b };
+    ttt_shape s;
+    for (int i = 0; i < 3; i++)
+        if (!ttt__operand(c, "where", in[i], i, i ? TTT__REAL : TTT__REAL | TTT__INT | TTT__U8))
+            return &c->empty;
+    if (!ttt__broadcast_shape(a->shape, b->shape, &s) ||
+        !ttt__broadcast_shape(condition->shape, s, &s)) {
+        ttt_text t0, t1, t2;
+        return ttt_fail(c, TTT_ERR_SHAPE, "where: %s, %s and %s cannot be broadcast together",
+                        ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
+                        ttt_shape_text(b->shape, t2));
+    }
+    return ttt_apply(c, &ttt__op_where, in, 3, s, NULL, 0);
+}
+
+// -- one number in, one out, by a plain loop over a share of the elements
+static void ttt__clamp_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt_tensor *y = (const ttt_tensor *)arg;
+    const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data, lo = limit[0], hi = limit[1];
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) y->data[i] = a[i] < lo ? lo : a[i] > hi ? hi : a[i];
+}
+FORWARD(clamp) { ttt__parallel(c, -1, y->size, 16384, ttt__clamp_share, y); }
+RULE(clamp) {
+    const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data;
+    ttt_tensor *inside = ttt_new_typed(c, A->shape, TTT_DTYPE_U8, false);
+    for (int64_t i = 0; i < inside->size; i++) inside->u8[i] = a[i] >= limit[0] && a[i] <= limit[1];
+    d[0] = ttt_where(c, inside, g, ttt_scalar(c, 0));
+}
+ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi) {
+    ttt_real limit[2] = { lo, hi };
+    if (!ttt__operands(c, "clamp", &a, 1)) return &c->empty;
+    if (!(lo <= hi))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
+                        (double)lo, (double)hi);
+    return ttt__apply1(c, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
+}
+
+static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt_tensor *y = (const ttt_tensor *)arg;
+    ttt_real p = *(const ttt_real *)y->arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) y->data[i] = TTT__MATH(pow)(A->data[i], p);
+}
+FORWARD(pow) { ttt__parallel(c, -1, y->size, 1024, ttt__pow_share, y); }
+RULE(pow) {  // g p a^(p-1), which for p = 0 would be 0 times infinity at a = 0
+    ttt_real p = *(const ttt_real *)y->arg;
+    d[0] = p == 0 ? NULL : ttt_scale(c, ttt_mul(c, g, ttt_pow(c, A, p - 1)), p);
+}
+ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
+    if (!ttt__operands(c, "pow", &a, 1)) return &c->empty;
+    if (!(p - p == 0))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected", (double)p);
+    return ttt__apply1(c, &ttt__op_pow, a, a->shape, &p, sizeof p);
+}
+
+typedef struct ttt__dropout {
+    uint64_t seed;
+    ttt_real p;
+} ttt__dropout;
+// Threads share blocks of four elements: so many numbers come out of the generator at a time.
+static void ttt__dropout_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt_tensor *y = (const ttt_tensor *)arg;
+    const ttt__dropout *drop = (const ttt__dropout *)y->arg;
+    uint32_t key[2] = { (uint32_t)drop->seed, (uint32_t)(drop->seed >> 32) };
+    uint32_t least = (uint32_t)((double)drop->p * 4294967296.0);  // numbers below drop
+    ttt_real scale[2] = { 0, (ttt_real)(1 / (1 - (double)drop->p)) };
+    (void)thread;
+    for (int64_t block = begin; block < end; block++) {
+        uint32_t ctr[4] = { (uint32_t)block, (uint32_t)((uint64_t)block >> 32), 0, 0 };
+        int64_t from = 4 * block, to = TTT__MIN(from + 4, y->size);
+        ttt__philox(key, ctr);
+        for (int64_t i = from; i < to; i++) y->data[i] = A->data[i] * scale[ctr[i - from] >= least];
+    }
+}
+FORWARD(dropout) { ttt__parallel(c, -1, (y->size + 3) / 4, 512, ttt__dropout_share, y); }
+RULE(dropout) {
+    const ttt__dropout *drop = (const ttt__dropout *)y->arg;
+    d[0] = ttt_dropout_seeded(c, g, drop->p, drop->seed);
+}
+ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed) {
+    ttt__dropout drop = { seed, p };
+    if (!ttt__operands(c, "dropout", &a, 1)) return &c->empty;
+    if (!(p >= 0 && p < 1))
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
+    return p == 0 ? a : ttt__apply1(c, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
+}
+ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
+    uint64_t seed = 0;
+    if (!c->result && p > 0 && p < 1) {
+        seed = ttt_rng_u32(&c->rng);
+        seed |= (uint64_t)ttt_rng_u32(&c->rng) << 32;
+    }
+    return ttt_dropout_seeded(c, a, p, seed);
 }
 
 // -- sums and repeats: (outer, n, inner) <-> (outer, 1, inner), one group of axes at a time
@@ -3154,13 +3444,17 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
     s->dim[s->rank - 1] = a->shape.dim[a->shape.rank - 1];
     return true;
 }
-ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
+static ttt_tensor *ttt__select(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape s;
-    if (!ttt__operands(c, "index_select", &a, 1) ||
-        !ttt__rows_good(c, "index_select", a, index, a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2], &s)) return &c->empty;
+    if (!ttt__operands(c, call, &a, 1)) return &c->empty;
+    int64_t N = a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2];
+    if (!ttt__rows_good(c, call, a, index, N, &s)) return &c->empty;
     s.dim[s.rank - 2] = index->shape.dim[index->shape.rank - 1];
     return ttt_apply(c, &ttt__op_index_select, in, 2, s, NULL, 0);
+}
+ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
+    return ttt__select(c, "index_select", a, index);
 }
 ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
@@ -3171,6 +3465,89 @@ ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t 
                         (long long)index->shape.dim[index->shape.rank - 1]);
     s.dim[s.rank - 2] = N;
     return ttt_apply(c, &ttt__op_index_add, in, 2, s, NULL, 0);
+}
+
+// The same integers as one long row.
+static ttt_tensor *ttt__flat_index(ttt_ctx *c, ttt_tensor *index) {
+    return ttt__or_empty(c, ttt__tensor(c, TTT_SHAPE(index->size), TTT_DTYPE_INT, false, index));
+}
+
+// The index is flat, so that a gradient's rows are added to one table at once; leading sizes would
+// each get a table of their own, to be summed.
+ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index) {
+    if (!ttt__operands(c, "embedding", &table, 1)) return &c->empty;
+    if (!ttt__operand(c, "embedding", index, 1, TTT__INT)) return &c->empty;
+    ttt_shape s = index->shape;
+    if (table->shape.rank != 2 || s.rank == TTT_MAX_RANK) {
+        ttt_text t0, t1;
+        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D) and (...) expected",
+                        ttt_shape_text(table->shape, t0), ttt_shape_text(s, t1));
+    }
+    s.dim[s.rank++] = table->shape.dim[1];
+    return ttt_reshape(c, ttt__select(c, "embedding", table, ttt__flat_index(c, index)), s);
+}
+
+// Elements of a by their places in memory, as a tensor of shape s.
+static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_shape s) {
+    ttt_tensor *column = ttt_reshape(c, a, TTT_SHAPE(a->size, 1));
+    return ttt_reshape(c, ttt_index_select(c, column, ttt__flat_index(c, places)), s);
+}
+
+// -- the largest along an axis: (outer, n, inner) -> (outer, inner)
+// NaN is not below or equal to anything, so it is taken; and then the search ends.
+static int64_t ttt__largest(const ttt_real *a, int64_t n, int64_t step) {
+    int64_t at = 0;
+    for (int64_t i = 1; i < n && a[at * step] == a[at * step]; i++)
+        if (!(a[i * step] <= a[at * step])) at = i;
+    return at;
+}
+typedef struct ttt__largest_job {
+    const ttt_real *a;
+    int64_t n, inner;
+    bool in_memory;  // places are counted through all of a, else along the axis
+    int64_t *place;
+} ttt__largest_job;
+static void ttt__largest_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__largest_job *j = (const ttt__largest_job *)arg;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t from = i / j->inner * j->n * j->inner + i % j->inner;
+        int64_t at = ttt__largest(j->a + from, j->n, j->inner);
+        j->place[i] = j->in_memory ? from + at * j->inner : at;
+    }
+}
+static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor *a, int axis,
+                                          bool in_memory) {
+    int at = ttt__operands(c, op, &a, 1) ? ttt__axis(c, op, a, axis) : -1;
+    if (at < 0) return &c->empty;
+    ttt_shape s = a->shape;
+    if (s.dim[at] == 0) {
+        ttt_text t;
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; size 1 or more expected", op,
+                        axis, ttt_shape_text(s, t));
+    }
+    ttt__largest_job job = { a->data, s.dim[at], 1, in_memory, NULL };
+    for (int i = at + 1; i < s.rank; i++) {
+        job.inner *= s.dim[i];
+        s.dim[i - 1] = s.dim[i];
+    }
+    ttt_tensor *y = ttt_new_typed(c, ttt__lead(s, 1), TTT_DTYPE_INT, false);
+    int back = ttt__profile_begin(c, op, false);
+    double bytes = ttt__tensor_bytes(a) + ttt__tensor_bytes(y);
+    job.place = y->index;
+    ttt__parallel(c, -1, y->size, 1 + 4096 / job.n, ttt__largest_share, &job);
+    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (double)a->size, bytes);
+    return y;
+}
+ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis) {
+    return ttt__places_of_largest(c, "argmax", a, axis, false);
+}
+ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
+    ttt_tensor *places = ttt__places_of_largest(c, "max_axis", a, axis, true);
+    if (c->result) return &c->empty;
+    ttt_shape s = a->shape;
+    s.dim[axis < 0 ? axis + s.rank : axis] = 1;
+    return ttt__pick(c, a, places, s);
 }
 
 // -- a triangular system. The diagonal of ones is not stored, and what is above it is not read.
@@ -3622,7 +3999,8 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     if (y->size == 0) return;
     memset(&p, 0, sizeof p);
     ttt__gemm one = { ta ? a1 : a0, tb ? b0 : b1, ta ? a0 : a1, a->data, ta ? 1 : a1, ta ? a1 : 1,
-                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0, y->data, tb ? b0 : b1, NULL, { NULL, NULL, 0 } };
+                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0,
+                      y->data, tb ? b0 : b1, b->bf16, { NULL, NULL, 0 } };
     p.c = c;
     p.one = one;
     p.c_step = one.m * one.c_row;
@@ -3747,18 +4125,23 @@ static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, co
     all.dim[all.rank++] = g->shape.dim[lg.rank + 1];
     return ttt_broadcast(c, g, all);
 }
-RULE(matmul) {  // y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices
+// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one,
+// b is the left factor of da, which cannot be bfloat16.
+RULE(matmul) {
     const ttt__transposed *t = (const ttt__transposed *)y->arg;
     g = ttt__unsum(c, g, A, B);
-    if (d[0]) d[0] = t->a ? ttt_matmul_to(c, B, g, t->b, true, A->shape) : ttt_matmul_to(c, g, B, false, !t->b, A->shape);
+    ttt_tensor *b = B->bf16 && t->a ? ttt_cast(c, B, TTT_DTYPE_REAL) : B;
+    if (d[0])
+        d[0] = t->a ? ttt_matmul_to(c, b, g, t->b, true, A->shape)
+                    : ttt_matmul_to(c, g, b, false, !t->b, A->shape);
     if (d[1]) d[1] = t->b ? ttt_matmul_to(c, g, A, true, t->a, B->shape) : ttt_matmul_to(c, A, g, !t->a, false, B->shape);
 }
 
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
 static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
     ttt_text t0, t1;
-    ttt_tensor *in[2] = { a, b };
-    if (!ttt__operands(c, op, in, 2)) return false;
+    if (!ttt__operand(c, op, a, 0, TTT__REAL)) return false;
+    if (!ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
     int ra = a->shape.rank, rb = b->shape.rank;
     if (ra < 2 || rb < 2 || a->shape.dim[ra - (ta ? 2 : 1)] != b->shape.dim[rb - (tb ? 1 : 2)] ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), s)) {
@@ -3803,8 +4186,8 @@ static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a,
     ttt__transposed t = { ta, tb };
     ttt_tensor *in[3] = { a, b, add };
     ttt_shape s, all;
-    if (!ttt__operands(c, call, in, 3)) return &c->empty;
     if (!ttt__product_shape(c, call, a, b, ta, tb, &s)) return &c->empty;
+    if (!ttt__operand(c, call, add, 2, TTT__REAL)) return &c->empty;
     bool wide = add->shape.rank > 0 && add->shape.dim[add->shape.rank - 1] == s.dim[s.rank - 1];
     if (!wide || !ttt__broadcast_shape(s, add->shape, &all) || !ttt_shape_equal(s, all)) {
         ttt_text t0, t1;
@@ -3947,7 +4330,7 @@ static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_te
     bool numbers_only = c->numbers_only, recording = ttt_set_recording(c, true);
     c->numbers_only = false;
     for (int j = 0; j < y->n_in; j++) {
-        if (y->in[j]->dtype == TTT_DTYPE_INT) in[j] = y->in[j];
+        if (y->in[j]->dtype != TTT_DTYPE_REAL) in[j] = y->in[j];
         else in[j] = record ? ttt_reshape(c, y->in[j], y->in[j]->shape) : ttt_detach(c, y->in[j]);
         if (!d[j]) continue;
         place[n] = j;
@@ -4052,7 +4435,8 @@ static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_ten
     if (!ttt__alive(c, t) || (on_tape && t->id == TTT__SCRATCH))
         ttt_fail(c, TTT_ERR_RELEASED, "grad: %s[%d] is not a living tensor of this context; was it released?", what, i);
     else if (t->dtype != TTT_DTYPE_REAL)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds integers; real numbers expected", what, i);
+        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds %s; real numbers expected", what, i,
+                 ttt__dtype_text(t->dtype));
     return !c->result;
 }
 
@@ -4171,7 +4555,7 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
     static const double step[4] = { 1, -1, 2, -2 }, weight[4] = { 8, -8, -1, 1 };
     double numeric = 0;
     if (!c->result && (n < 1 || order < 1)) ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
-    if (c->result) return (double)NAN;
+    if (c->result || !ttt__operands(c, "check_gradient", x, n)) return (double)NAN;
     ttt_mark m = ttt_mark_get(c);
     ttt_tensor **u = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *u, false);
     ttt_tensor **from = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *from, false);
@@ -4297,6 +4681,7 @@ ttt_limits ttt_measure_limits(ttt_ctx *c) {
     Box, Muller: A note on the generation of random normal deviates. 1958.
     Goto, van de Geijn: Anatomy of high-performance matrix multiplication. ACM TOMS 2008.
     Kingma, Ba: Adam: a method for stochastic optimization. ICLR 2015.
+    Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting. JMLR 2014.
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807.
 
     LICENSE: MIT No Attribution (MIT-0)

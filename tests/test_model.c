@@ -99,6 +99,93 @@ static void losses_equal_their_formulas(void) {
     ttt_close(c);
 }
 
+// Rows of logits and labels, some of them to be ignored.
+static const ttt_real label_logits[12] = { 1, -2, 3, 0, 40, -40, 5, 5, 5, -1, 0, 2 };
+static ttt_tensor *labels_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *labels) {
+    (void)n;
+    return ttt_square(c, ttt_cross_entropy_labels(c, x[0], labels, -100));
+}
+static void labels_give_the_loss_of_their_one_hot_rows(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 1 });
+    const int64_t label[4] = { 2, 0, 1, 0 }, some[4] = { -100, 0, -100, 2 }, first[1] = { 2 },
+                  none[4] = { 0, 0, 0, 0 };
+    double each[4], hand = 0, loss[2], e = DOUBLE ? 1e-14 : 2e-6;
+    ttt_tensor *z = ttt_from(c, TTT_SHAPE(4, 3), label_logits),
+               *hot = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(4), label), 3), *g[2], *gg[2];
+    for (int b = 0; b < 4; b++) {
+        const ttt_real *row = label_logits + 3 * b;
+        each[b] = log(exp((double)row[0]) + exp((double)row[1]) + exp((double)row[2])) -
+                  (double)row[label[b]];
+        hand += each[b] / 4;
+    }
+    for (int k = 0; k < 2; k++) {  // by labels (2,2) beside logits (2,2,3); by one-hot rows
+        ttt_tensor *y = k ? ttt_cross_entropy(c, z, hot)
+                          : ttt_cross_entropy_labels(c, ttt_reshape(c, z, TTT_SHAPE(2, 2, 3)),
+                                                     ttt_from_int(c, TTT_SHAPE(2, 2), label), -1);
+        CHECK(y->shape.rank == 0);
+        loss[k] = (double)ttt_item(y);
+        ttt_grad(c, y, &z, 1, &g[k], TTT_GRAD_RECORD);
+        ttt_grad(c, ttt_sum(c, ttt_square(c, g[k])), &z, 1, &gg[k], TTT_GRAD_FIRST_ORDER);
+    }
+    CHECK(fabs(loss[0] - hand) < e * hand && fabs(loss[0] - loss[1]) < e * hand);
+    CHECK(ttt_max_abs_diff(g[0], g[1]) < e && ttt_max_abs_diff(gg[0], gg[1]) < e);
+    ttt_tensor *l = ttt_from_int(c, TTT_SHAPE(4), some),
+               *y = ttt_cross_entropy_labels(c, z, l, -100);
+    CHECK(fabs((double)ttt_item(y) - (each[1] + log(exp(-1.0) + 1 + exp(2.0)) - 2) / 2) < e * 20);
+    CHECK(ttt_item(ttt_cross_entropy_labels(c, ttt_from(c, TTT_SHAPE(3), label_logits),
+                                            ttt_from_int(c, ttt_scalar_shape(), first), 0)) > 0);
+    for (int order = 1; order <= 3; order++)
+        CHECK(ttt_check_gradient(c, labels_value, &z, 1, l, order, DOUBLE ? 1e-3 : 2e-2) <=
+              (DOUBLE ? 1e-6 : 5e-3));
+    // nothing counts: 0 and not -0, and no gradient; 0 may be the label that is ignored
+    y = ttt_cross_entropy_labels(c, z, ttt_from_int(c, TTT_SHAPE(4), none), 0);
+    ttt_grad(c, y, &z, 1, &g[0], TTT_GRAD_FIRST_ORDER);
+    CHECK(ttt_item(y) == 0 && !signbit(ttt_item(y)) &&
+          ttt_max_abs_diff(g[0], ttt_zeros(c, z->shape)) == 0);
+    CHECK(ttt_item(ttt_cross_entropy_labels(c, ttt_zeros(c, TTT_SHAPE(0, 3)),
+                                            ttt_from_int(c, TTT_SHAPE(0), NULL), -1)) == 0);
+    CHECK(ttt_ok(c));
+    ttt_close(c);
+}
+
+static void labels_leave_out_what_is_ignored(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const ttt_real inf = (ttt_real)INFINITY,
+                   row[9] = { (ttt_real)NAN, inf, 0, -inf, 1, 1, -inf, -inf, -inf };
+    const int64_t label[3] = { -7, 1, -7 };
+    ttt_tensor *z = ttt_from(c, TTT_SHAPE(3, 3), row), *l = ttt_from_int(c, TTT_SHAPE(3), label),
+               *g[2];
+    ttt_tensor *y = ttt_cross_entropy_labels(c, z, l, -7);
+    CHECK(fabs((double)ttt_item(y) - log(2)) < 1e-6);  // a class at -infinity counts for nothing
+    ttt_grad(c, y, &z, 1, &g[0], TTT_GRAD_RECORD);
+    ttt_grad(c, ttt_sum(c, ttt_square(c, g[0])), &z, 1, &g[1], TTT_GRAD_FIRST_ORDER);
+    for (int i = 0; i < 9; i++) {
+        CHECK(fabs((double)g[0]->data[i] - (i == 4 ? -0.5 : i == 5 ? 0.5 : 0)) < 1e-6);
+        CHECK(fabs((double)g[1]->data[i] - (i == 4 ? -0.5 : i == 5 ? 0.5 : 0)) < 1e-6);
+    }
+    CHECK(ttt_ok(c));
+    const char *const words[][3] = {
+        { "cross_entropy_labels: label -7 at place 0", "0..2 or -1 to be ignored", "expected" },
+        { "cross_entropy_labels: logits (3,3), labels (3,1)", "(...,C)", "expected" },
+        { "cross_entropy_labels: input 1 holds real numbers", "integers", "expected" },
+        { "cross_entropy_labels: input 0 holds integers", "real numbers", "expected" },
+        { "cross_entropy_labels: logits (), labels ()", "(...,C)", "expected" }
+    };
+    for (int i = 0; i < 5; i++) {
+        if (i == 0) ttt_cross_entropy_labels(c, z, l, -1);
+        if (i == 1) ttt_cross_entropy_labels(c, z, ttt_from_int(c, TTT_SHAPE(3, 1), label), -7);
+        if (i == 2) ttt_cross_entropy_labels(c, z, z, -7);
+        if (i == 3) ttt_cross_entropy_labels(c, l, l, -7);
+        if (i == 4)
+            ttt_cross_entropy_labels(c, ttt_scalar(c, 1),
+                                     ttt_from_int(c, ttt_scalar_shape(), label), -7);
+        CHECK(ttt_status(c) == (i == 1 || i == 4 ? TTT_ERR_SHAPE : TTT_ERR_ARGUMENT));
+        for (int k = 0; k < 3; k++) CHECK(strstr(ttt_error(c), words[i][k]));
+        ttt_clear(c);
+    }
+    ttt_close(c);
+}
+
 static void right_answers_are_counted_and_nan_is_wrong(void) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_real logit[8] = { 1, 2, 5, 4, (ttt_real)NAN, 0, 3, (ttt_real)NAN };
@@ -107,6 +194,9 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
     ttt_real even[6] = { 0 };  // logits that say nothing: only the first class counts
     int64_t each[3] = { 0, 1, 0 };
     CHECK(ttt_count_correct(ttt_from(c, TTT_SHAPE(3, 2), even), ttt_from_int(c, TTT_SHAPE(3), each)) == 2);
+    int64_t ignored[3] = { -100, 9, 0 };  // no labels count as wrong
+    CHECK(ttt_count_correct(ttt_from(c, TTT_SHAPE(3, 2), even),
+                            ttt_from_int(c, TTT_SHAPE(3), ignored)) == 1);
     int64_t bad[2] = { 0, 7 };
     ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(2), bad), 5);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "label 7"));
@@ -483,6 +573,8 @@ static void bars_are_svg(void) {
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(losses_equal_their_formulas),
+        T(labels_give_the_loss_of_their_one_hot_rows),
+        T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
         T(mixup_blends_with_the_neighbor),
         T(vit_has_shapes_names_and_counts),

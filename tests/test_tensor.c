@@ -138,7 +138,12 @@ static void sets_close(sets *s) {
     for (int i = 0; i < s->n; i++) CLOSE(s->c[i]);
 }
 static ttt_tensor *copy(ttt_ctx *c, const ttt_tensor *t) {
-    return t->dtype == TTT_DTYPE_INT ? ttt_from_int(c, t->shape, t->index) : ttt_from(c, t->shape, t->data);
+    switch (t->dtype) {
+    case TTT_DTYPE_INT: return ttt_from_int(c, t->shape, t->index);
+    case TTT_DTYPE_U8: return ttt_from_u8(c, t->shape, t->u8);
+    case TTT_DTYPE_BF16: return ttt_from_bf16(c, t->shape, t->bf16);
+    default: return ttt_from(c, t->shape, t->data);
+    }
 }
 static void check_sets(sets *s, const char *what, ttt_shape shape, call *f, ttt_tensor *const *in, int n, const void *arg) {
     for (int i = 0; i < s->n; i++) {
@@ -1530,6 +1535,321 @@ static void index_select_and_index_add_by_hand(void) {
     sets_close(&s);
 }
 
+// Rows of one table, for an index of any shape; the gradient of a row is the sum over those who
+// asked for it.
+static ttt_tensor *call_embedding(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    (void)arg;
+    return ttt_embedding(c, in[0], in[1]);
+}
+static void embedding_gives_rows_of_a_table(void) {
+    const ttt_shape shape[6] = { SCALAR,
+                                 TTT_SHAPE(6),
+                                 TTT_SHAPE(2, 3),
+                                 TTT_SHAPE(3, 1, 2),
+                                 TTT_SHAPE(1, 2, 1, 3, 1, 1, 1),
+                                 TTT_SHAPE(2, 0) };
+    const int64_t row[] = { 4, 0, 4, 2, 0, 4 };
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int i = 0; i < COUNT(shape); i++)
+        for (int64_t D = 0; D <= 35; D += 7) {
+            ttt_tensor *in[2] = { numbers(c, TTT_SHAPE(5, D)), ttt_from_int(c, shape[i], row) }, *g;
+            ttt_shape y = shape[i];
+            y.dim[y.rank++] = D;
+            for (int64_t k = 0; k < ttt_shape_size(y); k++) {
+                want[k] = (double)in[0]->data[row[k / D] * D + k % D];
+                room[k] = 0;
+            }
+            check_sets(&s, "embedding", y, call_embedding, in, 2, NULL);
+            for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
+                ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_embedding(c, in[0], in[1]))), in, 1, &g,
+                         (ttt_grad_mode)mode);
+                for (int64_t k = 0; k < 5 * D; k++) {
+                    want[k] = 0;
+                    for (int64_t q = 0; q < in[1]->size; q++)
+                        want[k] += row[q] == k / D ? 2 * (double)in[0]->data[k] : 0;
+                    room[k] = 3 * EPS * fabs(want[k]);
+                }
+                check_within("rows of an embedding's gradient", g);
+            }
+        }
+    sets_close(&s);
+}
+
+// ---- ops by plain loops --------------------------------------------------------------------------
+static const double inf = (double)INFINITY, nan_ = (double)NAN;
+
+// d^order y / dx^order of y = f(x), elementwise, as tensors: the sum of y is differentiated again
+// and again.
+static ttt_tensor *derivative(ttt_ctx *c, ttt_tensor *y, ttt_tensor *x, int order,
+                              ttt_grad_mode last) {
+    for (; order > 0; order--)
+        ttt_grad(c, ttt_sum(c, y), &x, 1, &y, order > 1 ? TTT_GRAD_RECORD : last);
+    return y;
+}
+static void check_row(const char *what, const ttt_tensor *y, const double *values,
+                      double tolerance) {
+    for (int64_t i = 0; i < y->size; i++) {
+        want[i] = values[i];
+        room[i] = isfinite(values[i]) ? tolerance * fabs(values[i]) : 0;
+    }
+    check_within(what, y);
+}
+
+static ttt_tensor *call_clamp(ttt_ctx *c, ttt_tensor *const *in, const void *limit) {
+    const ttt_real *l = limit;
+    return ttt_clamp(c, in[0], l[0], l[1]);
+}
+static void clamp_keeps_what_lies_between(void) {
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int n = 0; n < 70; n++) {
+        ttt_tensor *x = numbers(c, TTT_SHAPE(n));
+        for (int i = 0; i < n; i++) {
+            want[i] = fmin(fmax((double)x->data[i], -0.5), 1);
+            room[i] = 0;
+        }
+        check_sets(&s, "clamp", x->shape, call_clamp, &x, 1, (ttt_real[]){ REAL(-0.5), 1 });
+    }
+    const double at[] = { -inf, -3, -1, -0.5, 0, 2, 2.5, inf, nan_ };
+    const double value[] = { -1, -1, -1, -0.5, 0, 2, 2, 2, nan_ },
+                 slope[] = { 0, 0, 1, 1, 1, 1, 0, 0, 0 }, none[9] = { 0 };
+    for (int i = 0; i < s.n; i++) {
+        ttt_tensor *x = row_of(s.c[i], 9, at), *y = ttt_clamp(s.c[i], x, -1, 2);
+        check_row("clamp at special numbers", y, value, 0);
+        for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+            check_row("slope of clamp", derivative(s.c[i], y, x, 1, (ttt_grad_mode)mode), slope, 0);
+        check_row("second derivative of clamp", derivative(s.c[i], y, x, 2, TTT_GRAD_FIRST_ORDER),
+                  none, 0);
+        check_row("clamp to one number", ttt_clamp(s.c[i], x, 2, 2),
+                  (double[]){ 2, 2, 2, 2, 2, 2, 2, 2, nan_ }, 0);
+        check_row("clamp from above only", ttt_clamp(s.c[i], x, REAL(-inf), 2),
+                  (double[]){ -inf, -3, -1, -0.5, 0, 2, 2, 2, nan_ }, 0);
+    }
+    sets_close(&s);
+}
+
+// y^(k) = p (p-1) ... (p-k+1) a^(p-k) by C's pow in double. In float, pow is good to an ulp; a
+// coefficient and the products with it round once each for every order.
+static void powers_have_right_derivatives_everywhere(void) {
+    const double a[] = { 0, -0.0, 1, -1, 2, -2, 0.3, 7, -1.5, inf, -inf, nan_ },
+                 p[] = { 0, 1, 2, 3, 5, -1, -2, 0.5, 2.5, -0.5 };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(p); k++)
+            for (int order = 0; order <= 3; order++) {
+                char what[60];
+                double expected[COUNT(a)], factor = 1;
+                ttt_mark m = ttt_mark_get(s.c[i]);
+                ttt_tensor *x = row_of(s.c[i], COUNT(a), a), *y = ttt_pow(s.c[i], x, REAL(p[k]));
+                for (int q = 0; q < order; q++) factor *= p[k] - q;
+                for (int j = 0; j < COUNT(a); j++)
+                    expected[j] = factor == 0 ? 0 : factor * pow((double)x->data[j], p[k] - order);
+                snprintf(what, sizeof what, "derivative %d of a^%g", order, p[k]);
+                check_row(what, derivative(s.c[i], y, x, order, TTT_GRAD_FIRST_ORDER), expected,
+                          (2 + 2 * order) * EPS);
+                ttt_mark_release(s.c[i], m);
+            }
+    sets_close(&s);
+}
+
+// Three shapes that are broadcast; the condition in every type it may have. Where it chooses, the
+// other is NaN.
+static ttt_tensor *call_where(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    (void)arg;
+    return ttt_where(c, in[0], in[1], in[2]);
+}
+static ttt_tensor *where_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *condition) {
+    (void)n;
+    return weigh(c, ttt_where(c, condition, x[0], x[1]));
+}
+static void where_takes_one_of_two(void) {
+    const ttt_shape pattern[][4] = {  // the condition, a, b, y
+        { SCALAR, SCALAR, SCALAR, SCALAR },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(2, 3), SCALAR, SCALAR, TTT_SHAPE(2, 3) },
+        { SCALAR, TTT_SHAPE(3), TTT_SHAPE(2, 1), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(4, 1), TTT_SHAPE(5), TTT_SHAPE(4, 5), TTT_SHAPE(4, 5) },
+        { TTT_SHAPE(2, 1, 1), TTT_SHAPE(1, 3, 1), TTT_SHAPE(1, 1, 37), TTT_SHAPE(2, 3, 37) },
+        { TTT_SHAPE(3, 1, 4), TTT_SHAPE(2, 3, 1, 1), TTT_SHAPE(5, 1), TTT_SHAPE(2, 3, 5, 4) },
+        { TTT_SHAPE(2048), TTT_SHAPE(2048), TTT_SHAPE(2048), TTT_SHAPE(2048) },
+        { TTT_SHAPE(0, 1), TTT_SHAPE(3), TTT_SHAPE(0, 3), TTT_SHAPE(0, 3) },
+    };
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int p = 0; p < COUNT(pattern); p++)
+        for (int type = TTT_DTYPE_REAL; type <= TTT_DTYPE_U8; type++) {
+            ttt_mark m = ttt_mark_get(c);
+            ttt_tensor *in[3] = { ttt_new_typed(c, pattern[p][0], (ttt_dtype)type, false), NULL,
+                                  NULL };
+            for (int i = 1; i < 3; i++) in[i] = ttt_uniform(c, pattern[p][i], REAL(0.5), 2);
+            for (int64_t i = 0; i < in[0]->size; i++) {
+                int v = (int)(i * i % 3);  // 0, 1, 1
+                if (type == TTT_DTYPE_REAL)
+                    in[0]->data[i] = v ? REAL(i % 2 ? -0.25 : nan_) : -REAL(0);
+                else if (type == TTT_DTYPE_INT) in[0]->index[i] = v ? INT64_MIN : 0;
+                else in[0]->u8[i] = (uint8_t)(v * 255);
+            }
+            for (int64_t i = 0; i < ttt_shape_size(pattern[p][3]); i++) {
+                int64_t at = place(pattern[p][0], pattern[p][3], i);
+                const ttt_tensor *from = at * at % 3 ? in[1] : in[2];
+                want[i] = (double)from->data[place(from->shape, pattern[p][3], i)];
+                room[i] = 0;
+            }
+            check_sets(&s, "where", pattern[p][3], call_where, in, 3, NULL);
+            if (in[0]->size > 0 && in[0]->size < 100)
+                check_orders(c, "where", where_value, in + 1, 2, in[0], 2);
+            ttt_mark_release(c, m);
+        }
+    sets_close(&s);
+}
+static void where_lets_nothing_through_from_the_other(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *which = ttt_from_u8(c, TTT_SHAPE(4), (uint8_t[]){ 1, 0, 1, 0 });
+    ttt_tensor *x[2] = { row_of(c, 4, (double[]){ 2, nan_, inf, inf }),
+                         row_of(c, 4, (double[]){ nan_, 3, nan_, -inf }) },
+               *g[2];
+    ttt_tensor *y = ttt_where(c, which, x[0], x[1]),
+               *seed = row_of(c, 4, (double[]){ inf, nan_, 5, 7 });
+    check_row("where", y, (double[]){ 2, 3, inf, -inf }, 0);
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
+        ttt_vjp(c, y, seed, x, 2, g, (ttt_grad_mode)mode);
+        check_row("gradient of where", g[0], (double[]){ inf, 0, 5, 0 }, 0);
+        check_row("gradient of where", g[1], (double[]){ 0, nan_, 0, 7 }, 0);
+    }
+    ttt_grad(c, ttt_sum(c, ttt_where(c, x[0], ttt_square(c, x[0]), x[0])), x, 1, g,
+             TTT_GRAD_FIRST_ORDER);
+    check_row("a condition has no gradient", g[0], (double[]){ 4, nan_, inf, inf }, 0);
+    CLOSE(c);
+}
+
+// The mask by its definition: number i of the seed's stream, from 0 to 2^32, against p.
+static void dropout_is_its_definition(void) {
+    const double p[] = { 0.1, 0.5, 0.9, 1 - 1.0 / (1 << 20), 1e-12 };
+    const uint64_t seed = 0x123456789abcdef0u;
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(p); k++)
+            for (int n = 0; n < 75; n++) {
+                ttt_ctx *c = s.c[i];
+                ttt_mark m = ttt_mark_get(c);
+                ttt_tensor *x = numbers(c, TTT_SHAPE(n)),
+                           *y = ttt_dropout_seeded(c, x, REAL(p[k]), seed);
+                ttt_rng r = { seed, 0 };
+                double q = (double)REAL(p[k]), mask[75], first[75], third[75];
+                for (int j = 0; j < n; j++) {
+                    mask[j] = ttt_rng_u32(&r) < floor(q * 4294967296.0) ? 0 : 1 / (1 - q);
+                    want[j] = mask[j] * (double)x->data[j];
+                    room[j] = 2 * EPS * fabs(want[j]);
+                    first[j] = 3 * mask[j] * want[j] * want[j];
+                    third[j] = 6 * mask[j] * mask[j] * mask[j];
+                }
+                check_within("dropout", y);
+                ttt_tensor *cube = ttt_mul(c, y, ttt_square(c, y));  // for three orders
+                for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+                    check_row("gradient of dropout", derivative(c, cube, x, 1, (ttt_grad_mode)mode),
+                              first, 12 * EPS);
+                check_row("third derivative of dropout",
+                          derivative(c, cube, x, 3, TTT_GRAD_FIRST_ORDER), third, 24 * EPS);
+                ttt_mark_release(c, m);
+            }
+    sets_close(&s);
+}
+static void dropout_draws_from_the_context(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(100, 1000), 1);
+    ttt_rng before = *ttt_ctx_rng(c);
+    ttt_tensor *a = ttt_dropout(c, ones, REAL(0.25)), *b = ttt_dropout(c, ones, REAL(0.25));
+    CHECK(!same_bits(a, b));
+    *ttt_ctx_rng(c) = before;
+    CHECK(same_bits(a, ttt_dropout(c, ones, REAL(0.25))));
+    double deviation = sqrt(0.25 / 0.75 / 1e5);  // of the mean of 1e5 elements, from 1
+    CHECK(fabs((double)ttt_item(ttt_mean(c, a)) - 1) < 5 * deviation);
+    before = *ttt_ctx_rng(c);
+    CHECK(ttt_dropout(c, ones, 0) == ones && ttt_ctx_rng(c)->next == before.next);
+    ttt_tensor *bad = row_of(c, 64, (double[64]){ nan_, inf });
+    CHECK(isnan(ttt_dropout_seeded(c, bad, REAL(0.5), 1)->data[0]));
+    CLOSE(c);
+}
+static ttt_tensor *drop_and_square(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n, (void)user;
+    ttt_tensor *a = ttt_square(c, ttt_dropout(c, in[0], REAL(0.4)));
+    return ttt_square(c, ttt_dropout(c, a, REAL(0.4)));
+}
+static void what_is_computed_again_drops_the_same(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = numbers(c, TTT_SHAPE(33));
+    for (int order = 1; order <= 2; order++) {
+        ttt_rng start = *ttt_ctx_rng(c);
+        ttt_tensor *plain =
+            derivative(c, drop_and_square(c, &x, 1, NULL), x, order, TTT_GRAD_FIRST_ORDER);
+        ttt_rng end = *ttt_ctx_rng(c);
+        *ttt_ctx_rng(c) = start;
+        ttt_tensor *again = derivative(c, ttt_remat(c, drop_and_square, &x, 1, x->shape, NULL, 0),
+                                       x, order, TTT_GRAD_FIRST_ORDER);
+        CHECK(same_bits(plain, again) && ttt_ctx_rng(c)->next == end.next);
+    }
+    CLOSE(c);
+}
+
+// The largest along every axis, by its definition; small whole numbers, so that many are equal.
+static ttt_tensor *max_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *axis) {
+    (void)n;
+    return weigh(c, ttt_max_axis(c, x[0], *(int *)axis));
+}
+static void check_largest(ttt_ctx *c, ttt_tensor *a, int axis) {
+    ttt_shape kept = a->shape, gone = a->shape;
+    int64_t n = kept.dim[axis], inner = 1;
+    kept.dim[axis] = 1;
+    for (int i = axis + 1; i < a->shape.rank; i++) inner *= gone.dim[i - 1] = gone.dim[i];
+    gone.rank--;
+    ttt_tensor *y = ttt_max_axis(c, a, axis), *at = ttt_argmax(c, a, axis - a->shape.rank), *g[2];
+    CHECK(ttt_shape_equal(y->shape, kept) && ttt_shape_equal(at->shape, gone) &&
+          at->dtype == TTT_DTYPE_INT && !at->op);
+    double *slope = want + y->size;
+    for (int64_t i = 0; i < a->size; i++) slope[i] = 0;
+    for (int64_t i = 0; i < y->size; i++) {
+        int64_t from = i / inner * n * inner + i % inner, best = 0;
+        for (int64_t k = 0; k < n; k++) {
+            double v = (double)a->data[from + k * inner], b = (double)a->data[from + best * inner];
+            if (!isnan(b) && (isnan(v) || v > b)) best = k;
+        }
+        want[i] = (double)a->data[from + best * inner];
+        room[i] = 0;
+        slope[from + best * inner] = 1;
+        CHECK(at->index[i] == best);
+    }
+    check_within("max_axis", y);
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+        ttt_grad(c, ttt_sum(c, y), &a, 1, &g[mode], (ttt_grad_mode)mode);
+    for (int64_t i = 0; i < a->size; i++)
+        CHECK((double)g[0]->data[i] == slope[i] && (double)g[1]->data[i] == slope[i]);
+}
+static void the_largest_along_every_axis(void) {
+    const ttt_shape shape[6] = { TTT_SHAPE(1),       TTT_SHAPE(7),           TTT_SHAPE(3, 5),
+                                 TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 3, 17), TTT_SHAPE(2, 0, 3) };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(shape); k++)
+            for (int axis = 0; axis < shape[k].rank; axis++) {
+                if (shape[k].dim[axis] == 0) continue;
+                ttt_tensor *a = numbers(s.c[i], shape[k]);
+                for (int j = 0; j < 3; j++) {
+                    for (int64_t e = 0; e < a->size; e++) {
+                        if (j == 1) a->data[e] = TTT__MATH(floor)(a->data[e]);
+                        if (j == 2 && e % 5 == 1) a->data[e] = REAL(e % 2 ? -inf : nan_);
+                    }
+                    check_largest(s.c[i], a, axis);
+                }
+                ttt_tensor *apart = ttt_new(s.c[i], shape[k]);  // further than the checker's steps
+                for (int64_t e = 0; e < a->size; e++)
+                    apart->data[e] = REAL((double)(e * 29 % 103) / 4);
+                if (i == 0 && a->size)
+                    check_orders(s.c[i], "max_axis", max_value, &apart, 1, &axis, 2);
+            }
+    sets_close(&s);
+}
+
 // ---- kernels of the optimizers (ttt_model.h), which no op reaches -------------------------------
 // A step of Adam and one of momentum from random moments, in double beside each instruction set.
 static void optimizer_kernels_of_every_set(void) {
@@ -1714,6 +2034,10 @@ typedef struct {
 #define LARGE_OPS(X)                                                                                        \
     X(scale, ttt_scale(c, x, 3))                                                                            \
     X(add_scalar, ttt_add_scalar(c, x, 3))                                                                            \
+    X(clamp, ttt_clamp(c, x, REAL(-0.5), 1))                                                       \
+    X(pow, ttt_pow(c, l->positive, REAL(2.5)))                                                     \
+    X(where, ttt_where(c, ttt_heaviside(c, l->row), ttt_where(c, x, x, l->column), l->positive))   \
+    X(dropout, ttt_dropout(c, x, REAL(0.3)))                                                       \
     X(matmul, ttt_concat(c, (ttt_tensor *[]){                                                               \
           ttt_matmul(c, x, ttt_slice(c, x, 0, 0, 192)), ttt_matmul_t(c, x, x, true, false),                 \
           ttt_matmul_to(c, l->batch, l->batch, true, false, TTT_SHAPE(192, 192)),                           \
@@ -1733,7 +2057,7 @@ typedef struct {
     X(slice, ttt_slice(c, x, 0, 3, 600))                                                              \
     X(pad, ttt_pad(c, x, 1, 3, 200))                                                              \
     X(concat, ttt_concat(c, (ttt_tensor *[]){ x, x }, 2, 1))                                          \
-    X(index_select, ttt_index_select(c, x, l->rows))                                                              \
+    X(index_select, ttt_mul(c, ttt_index_select(c, x, l->rows), ttt_max_axis(c, x, 0))) \
     X(index_add, ttt_index_add(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                                \
     X(solve_lower, ttt_solve_lower(c, ttt_scale(c, ttt_slice(c, l->batch, 2, 0, 35), REAL(0.1)), l->batch, false)) \
     X(softmax, ttt_softmax(c, x))                                                                     \
@@ -2144,6 +2468,15 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_index_select(c, a, a), TTT_ERR_SHAPE, "index_select", "integers");
     FAILS(ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(3, 1), (int64_t[]){ 0, 1, 0 })), TTT_ERR_SHAPE, "index_select", "(2,3,4)", "(3,1)");
     FAILS(ttt_index_add(c, a, rows, 5), TTT_ERR_SHAPE, "index_add", "2", "3");
+    FAILS(ttt_where(c, a, a, b), TTT_ERR_SHAPE, "where", "(2,3)", "(4)");
+    FAILS(ttt_where(c, b, a, a), TTT_ERR_SHAPE, "where", "(4)", "(2,3)");
+    FAILS(ttt_max_axis(c, ttt_zeros(c, TTT_SHAPE(2, 0)), 1), TTT_ERR_SHAPE, "max_axis", "axis 1",
+          "(2,0)", "expected");
+    FAILS(ttt_argmax(c, ttt_zeros(c, TTT_SHAPE(0)), -1), TTT_ERR_SHAPE, "argmax", "axis -1", "(0)",
+          "expected");
+    FAILS(ttt_embedding(c, x, rows), TTT_ERR_SHAPE, "embedding", "(2,3,4)", "(3)", "expected");
+    FAILS(ttt_embedding(c, a, ttt_from_int(c, TTT_SHAPE(1, 1, 1, 1, 1, 1, 1, 1), (int64_t[]){ 0 })),
+          TTT_ERR_SHAPE, "embedding", "(1,1,1,1,1,1,1,1)", "expected");
     FAILS(ttt_solve_lower(c, a, a, false), TTT_ERR_SHAPE, "solve_lower", "(2,3)", "(...,n,n)");
     FAILS(ttt_softmax(c, s), TTT_ERR_SHAPE, "softmax", "()");
     FAILS(ttt_log_softmax(c, s), TTT_ERR_SHAPE, "log_softmax", "()");
@@ -2165,6 +2498,23 @@ static void arguments_out_of_range(void) {
     ttt_tensor *a = numbers(c, TTT_SHAPE(2, 3)), *out;
     FAILS(ttt_sum_axis(c, a, 2), TTT_ERR_ARGUMENT, "sum_axis", "axis 2", "(2,3)");
     FAILS(ttt_mean_axis(c, a, -3), TTT_ERR_ARGUMENT, "mean_axis", "axis -3", "(2,3)");
+    FAILS(ttt_max_axis(c, a, 2), TTT_ERR_ARGUMENT, "max_axis", "axis 2", "(2,3)");
+    FAILS(ttt_argmax(c, a, -3), TTT_ERR_ARGUMENT, "argmax", "axis -3", "(2,3)");
+    FAILS(ttt_max_axis(c, ttt_scalar(c, 1), 0), TTT_ERR_ARGUMENT, "max_axis", "axis 0", "()");
+    FAILS(ttt_clamp(c, a, 1, REAL(0.5)), TTT_ERR_ARGUMENT, "clamp", "1", "0.5",
+          "lo <= hi expected");
+    FAILS(ttt_clamp(c, a, REAL(NAN), 1), TTT_ERR_ARGUMENT, "clamp", "nan", "expected");
+    FAILS(ttt_pow(c, a, REAL(INFINITY)), TTT_ERR_ARGUMENT, "pow", "inf", "expected");
+    FAILS(ttt_pow(c, a, REAL(NAN)), TTT_ERR_ARGUMENT, "pow", "nan", "expected");
+    const double share[] = { 1, -0.1, 2, (double)NAN };
+    for (int i = 0; i < COUNT(share); i++) {
+        FAILS(ttt_dropout(c, a, REAL(share[i])), TTT_ERR_ARGUMENT, "dropout",
+              "0 <= p < 1 expected");
+        FAILS(ttt_dropout_seeded(c, a, REAL(share[i]), 1), TTT_ERR_ARGUMENT, "dropout",
+              "0 <= p < 1 expected");
+    }
+    FAILS(ttt_embedding(c, a, ttt_from_int(c, TTT_SHAPE(1, 2), (int64_t[]){ 0, 2 })),
+          TTT_ERR_ARGUMENT, "embedding", "index 2", "place 1", "0..1");
     FAILS(ttt_slice(c, a, 2, 0, 1), TTT_ERR_ARGUMENT, "slice", "axis 2", "(2,3)");
     const int64_t most = INT64_MAX, least = INT64_MIN;
     const int64_t span[][2] = { { 0, 4 }, { 3, 1 }, { -1, 1 }, { 0, -1 }, { most, most }, { least, least }, { 2, most } };
@@ -2250,6 +2600,258 @@ static void integers_are_no_operands(void) {
     ttt_grad(c, one, &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
     CHECK(isnan(ttt_item(one)));
+    CLOSE(c);
+}
+
+// ---- stored types --------------------------------------------------------------------------------
+static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
+    ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
+    for (int64_t i = 0; i < t->size; i++) {
+        if (t->data) t->data[i] = REAL(i % 3);
+        if (t->index) t->index[i] = i % 3;
+        if (t->u8) t->u8[i] = (uint8_t)(i % 3);
+        if (t->bf16) t->bf16[i] = ttt__bf16_of(REAL(i % 3));
+    }
+    return t;
+}
+static const char *const type_words[] = { "real numbers", "integers", "bytes", "bfloat16" };
+
+static void casts_keep_every_number(void) {
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++) {
+        ttt_ctx *c = s.c[i];
+        uint16_t half[65536], *h = half;
+        uint8_t byte[256];
+        for (int k = 0; k < 65536; k++) half[k] = (uint16_t)k;
+        for (int k = 0; k < 256; k++) byte[k] = (uint8_t)k;
+        ttt_tensor *all = ttt_cast(c, ttt_from_bf16(c, TTT_SHAPE(256, 256), half), TTT_DTYPE_REAL),
+                   *back = ttt_cast(c, all, TTT_DTYPE_BF16);
+        CHECK(all->dtype == TTT_DTYPE_REAL && !all->op && back->bf16 && !back->data &&
+              ttt_shape_equal(back->shape, all->shape));
+        for (int k = 0; k < 65536; k++) {
+            uint32_t bits = (uint32_t)k << 16;
+            float f;
+            memcpy(&f, &bits, sizeof f);
+            bool number = !isnan(f);
+            CHECK(number ? (double)all->data[k] == (double)f &&
+                               !signbit(all->data[k]) == !signbit(f) && back->bf16[k] == h[k]
+                         : isnan(all->data[k]) && (back->bf16[k] & 0x7fff) > 0x7f80);
+        }
+        ttt_tensor *bytes = ttt_from_u8(c, TTT_SHAPE(256), byte),
+                   *real = ttt_cast(c, bytes, TTT_DTYPE_REAL),
+                   *whole = ttt_cast(c, bytes, TTT_DTYPE_INT);
+        for (int k = 0; k < 256; k++) CHECK(real->data[k] == k && whole->index[k] == k);
+        const int64_t large[] = {
+            -5, 0, 1 << 24, (1 << 24) + 1, (1 << 24) + 3, INT64_MAX, INT64_MIN
+        };
+        ttt_tensor *r = ttt_cast(c, ttt_from_int(c, TTT_SHAPE(7), large), TTT_DTYPE_REAL);
+        for (int k = 0; k < 7; k++) CHECK(r->data[k] == (ttt_real)large[k]);
+        for (int type = 0; type < TTT__N_DTYPES; type++) {
+            ttt_tensor *t = stored(c, TTT_SHAPE(2, 3), (ttt_dtype)type),
+                       *same = ttt_cast(c, t, (ttt_dtype)type);
+            CHECK(same != t && same->dtype == t->dtype && same->shares == t);
+            ttt_tensor *none = ttt_new_typed(c, TTT_SHAPE(0), (ttt_dtype)type, false);
+            CHECK(ttt_cast(c, none, TTT_DTYPE_REAL)->size == 0);
+        }
+    }
+    sets_close(&s);
+}
+static void bfloat16_is_rounded_to_nearest_even(void) {
+    ttt_ctx *c = open_ctx();
+    const double one = 1.0 / 128;  // from 1 to the next bfloat16
+    const double x[] = { 1 + one / 2, 1 + one * 1.5, 1 + one * 0.51, -1 - one * 0.49,
+                         3.4e38, -3.4e38, 1e-45, -0.0, inf, nan_ };
+    const double y[] = { 1, 1 + 2 * one, 1 + one, -1, inf, -inf, 0, 0, inf, nan_ };
+    check_row("rounded to bfloat16",
+              ttt_cast(c, ttt_cast(c, row_of(c, 10, x), TTT_DTYPE_BF16), TTT_DTYPE_REAL), y, 0);
+    CLOSE(c);
+}
+
+static void tensors_of_every_type(void) {
+    host h = { 0 };
+    ttt_ctx *c = open_host(&h);
+    const size_t bytes[] = { sizeof(ttt_real), 8, 1, 2 };
+    for (int type = 0; type < TTT__N_DTYPES; type++)
+        for (int keep = 0; keep < 2; keep++) {
+            ttt_mark m = ttt_mark_get(c);
+            ttt_memory_report before = ttt_memory(c), after;
+            ttt_tensor *t = ttt_new_typed(c, TTT_SHAPE(64, 3), (ttt_dtype)type, keep),
+                       *again = ttt_detach(c, t);
+            after = ttt_memory(c);
+            const void *elements[] = { t->data, t->index, t->u8, t->bf16 },
+                       *shared[] = { again->data, again->index, again->u8, again->bf16 };
+            for (int k = 0; k < 4; k++)
+                CHECK((elements[k] != NULL) == (k == type) && shared[k] == elements[k]);
+            CHECK(t->dtype == (ttt_dtype)type && t->size == 192 && t->kept == (keep != 0) &&
+                  again->dtype == t->dtype && again->shares == t);
+            size_t used = keep ? after.keep - before.keep : after.step - before.step;
+            CHECK(used >= 192 * bytes[type] + sizeof *t &&
+                  used <= 192 * bytes[type] + (keep ? 1 : 2) * (sizeof *t + 128));
+            CHECK(type == TTT_DTYPE_REAL || (isnan(ttt_max_abs_diff(t, t)) &&
+                                             isnan(ttt_item(stored(c, SCALAR, (ttt_dtype)type)))));
+            ttt_mark_release(c, m);
+        }
+    ttt_close(c);
+    CHECK(h.living == 0);
+}
+
+// Every input of every op, by the examples of the table.
+static void no_op_takes_what_is_only_stored(void) {
+    ttt_ctx *c = open_ctx();
+    for (int row = 0; ttt_op_table(row); row++) {
+        const ttt_op *op = ttt_op_table(row);
+        op_inputs in;
+        op_example(NULL, row, NULL, &in);
+        for (int i = 0; i < in.n; i++)
+            for (int type = TTT_DTYPE_INT; type < TTT__N_DTYPES; type++) {
+                ttt_tensor *x[2];
+                for (int k = 0; k < in.n; k++)
+                    x[k] = ttt_uniform(c, in.shape[k], REAL(op->lo), REAL(op->hi));
+                x[i] = stored(c, in.shape[i], (ttt_dtype)type);
+                ttt_tensor *y = op_example(c, row, x, &in);
+                bool factor = i == 1 && type == TTT_DTYPE_BF16 && !strncmp(op->name, "matmul", 6);
+                if (factor) CHECK(ttt_ok(c) && y->op == op);
+                else FAILS(y, TTT_ERR_ARGUMENT, type_words[type], "real numbers", "expected");
+            }
+    }
+    CLOSE(c);
+}
+static void stored_types_are_refused_by_name(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(2, 2)), *u = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_U8),
+               *b = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_BF16), *out;
+    ttt_tensor *i = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_INT);
+    FAILS(ttt_matmul(c, b, a), TTT_ERR_ARGUMENT,
+          "matmul: input 0 holds bfloat16; real numbers expected");
+    FAILS(ttt_matmul(c, a, u), TTT_ERR_ARGUMENT,
+          "matmul: input 1 holds bytes; real numbers or bfloat16 expected");
+    FAILS(ttt_affine(c, a, b, b), TTT_ERR_ARGUMENT,
+          "affine: input 2 holds bfloat16; real numbers expected");
+    FAILS(ttt_where(c, b, a, a), TTT_ERR_ARGUMENT,
+          "where: input 0 holds bfloat16; real numbers or integers or bytes expected");
+    FAILS(ttt_where(c, u, a, u), TTT_ERR_ARGUMENT,
+          "where: input 2 holds bytes; real numbers expected");
+    FAILS(ttt_index_select(c, a, u), TTT_ERR_SHAPE, "index_select", "integers");
+    FAILS(ttt_index_add(c, a, u, 3), TTT_ERR_SHAPE, "index_add", "integers");
+    FAILS(ttt_embedding(c, b, i), TTT_ERR_ARGUMENT,
+          "embedding: input 0 holds bfloat16; real numbers expected");
+    FAILS(ttt_embedding(c, a, u), TTT_ERR_ARGUMENT,
+          "embedding: input 1 holds bytes; integers expected");
+    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: input 0 holds bytes");
+    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: input 0 holds integers");
+    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: input 0 holds bfloat16");
+    FAILS(ttt_cast(c, a, TTT_DTYPE_U8), TTT_ERR_ARGUMENT, "cast: from real numbers to bytes",
+          "expected");
+    FAILS(ttt_cast(c, a, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from real numbers to integers",
+          "expected");
+    FAILS(ttt_cast(c, u, TTT_DTYPE_BF16), TTT_ERR_ARGUMENT, "cast: from bytes to bfloat16",
+          "expected");
+    FAILS(ttt_cast(c, b, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from bfloat16 to integers",
+          "expected");
+    FAILS(ttt_cast(c, a, (ttt_dtype)9), TTT_ERR_ARGUMENT,
+          "cast: from real numbers to no element type");
+    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_RELEASED, "cast");
+    FAILS(ttt_new_typed(c, TTT_SHAPE(2), (ttt_dtype)9, false), TTT_ERR_ARGUMENT, "new_typed", "9");
+    FAILS(ttt_new_typed(c, TTT_SHAPE(-2), TTT_DTYPE_U8, false), TTT_ERR_SHAPE, "(-2)");
+    FAILS(ttt_from_bf16(c, TTT_SHAPE(-2), b->bf16), TTT_ERR_SHAPE, "(-2)");
+    for (int k = 0; k < 2; k++) {
+        ttt_grad(c, ttt_sum(c, ttt_matmul(c, a, b)), k ? &u : &b, 1, &out, TTT_GRAD_FIRST_ORDER);
+        FAILS(out, TTT_ERR_ARGUMENT, "grad: wrt[0] holds", k ? "bytes" : "bfloat16",
+              "real numbers expected");
+        CHECK(isnan(ttt_check_gradient(c, op_value, k ? &u : &b, 1, NULL, 1, 1e-3)));
+        FAILS(NULL, TTT_ERR_ARGUMENT, "check_gradient", k ? "bytes" : "bfloat16");
+    }
+    CLOSE(c);
+}
+
+// A product by a bfloat16 factor has the bits of that by the same numbers as reals; so have its
+// gradients.
+static ttt_tensor *weighed_product(ttt_ctx *c, const product *p, ttt_tensor *a, ttt_tensor *b,
+                                ttt_tensor *add) {
+    ttt_tensor *y = p->adds ? ttt_matmul_add(c, a, b, p->ta, p->tb, add)
+                            : ttt_matmul_to(c, a, b, p->ta, p->tb, p->y);
+    return weigh(c, y);
+}
+static void check_bf16_product(ttt_ctx *c, const product *p, ttt_shape sa, ttt_shape sb) {
+    ttt_mark m = ttt_mark_get(c);
+    ttt_tensor *a = numbers(c, sa), *b = ttt_cast(c, numbers(c, sb), TTT_DTYPE_BF16),
+               *wide = ttt_cast(c, b, TTT_DTYPE_REAL);
+    ttt_tensor *add = numbers(c, TTT_SHAPE(p->y.dim[p->y.rank - 1])), *x[2] = { a, add }, *g[2][2],
+               *gg[2][2];
+    for (int k = 0; k < 2; k++) {
+        ttt_tensor *loss = weighed_product(c, p, a, k ? wide : b, add), *sum;
+        ttt_grad(c, loss, x, 2, g[k], TTT_GRAD_FIRST_ORDER);
+        ttt_grad(c, loss, x, 1, gg[k], TTT_GRAD_RECORD);
+        CHECK(same_bits(gg[k][0], g[k][0]));
+        sum = ttt_sum(c, ttt_square(c, gg[k][0]));
+        ttt_grad(c, sum, x, 2, gg[k], TTT_GRAD_FIRST_ORDER);
+    }
+    for (int i = 0; i < 2; i++) CHECK(same_bits(g[0][i], g[1][i]) && same_bits(gg[0][i], gg[1][i]));
+    for (int k = 0; k < 2; k++)
+        g[k][0] = call_product(c, (ttt_tensor *[]){ a, k ? wide : b, add }, p);
+    CHECK(same_bits(g[0][0], g[1][0]));
+    if (!p->adds && !p->ta && !p->tb && ttt_shape_equal(p->y, g[0][0]->shape) && sa.rank == 2 &&
+        sb.rank == 2)
+        CHECK(same_bits(g[0][0], ttt_matmul(c, a, b)) &&
+              same_bits(ttt_affine(c, a, b, add), ttt_affine(c, a, wide, add)));
+    if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
+    ttt_mark_release(c, m);
+}
+static void products_by_bfloat16_have_the_bits_of_reals(void) {
+    const ttt_shape lead[][3] = {
+        { SCALAR, SCALAR, SCALAR },
+        { TTT_SHAPE(2), SCALAR, TTT_SHAPE(2) },
+        { SCALAR, TTT_SHAPE(3), TTT_SHAPE(3) },
+        { TTT_SHAPE(2), TTT_SHAPE(2), SCALAR },
+        { TTT_SHAPE(2, 1), TTT_SHAPE(3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(2, 1), TTT_SHAPE(3), TTT_SHAPE(3) },
+    };
+    const int64_t size[][3] = { { 1, 1, 1 },     { 1, 70, 37 },  { 3, 5, 2 },
+                                { 7, 64, 64 },   { 13, 19, 33 }, { 17, 600, 65 },
+                                { 1, 600, 130 }, { 200, 33, 1 }, { 4, 0, 3 } };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int l = 0; l < COUNT(lead); l++)
+            for (int z = 0; z < COUNT(size); z++)
+                for (int t = 0; t < 8; t++) {
+                    int64_t m = size[z][0], k = size[z][1], n = size[z][2];
+                    product p = { t & 1, t >> 1 & 1, t >> 2 & 1, matrices(lead[l][2], m, n) };
+                    ttt_shape all;
+                    if (p.adds && (!ttt__broadcast_shape(lead[l][0], lead[l][1], &all) ||
+                                   !ttt_shape_equal(all, lead[l][2])))
+                        continue;  // no sum
+                    check_bf16_product(
+                        s.c[i], &p, p.ta ? matrices(lead[l][0], k, m) : matrices(lead[l][0], m, k),
+                        p.tb ? matrices(lead[l][1], n, k) : matrices(lead[l][1], k, n));
+                }
+    sets_close(&s);
+}
+static ttt_tensor *remat_product(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n, (void)user;
+    return ttt_tanh(
+        c, ttt_matmul(c, ttt_where(c, in[2], in[0], ttt_cast(c, in[2], TTT_DTYPE_REAL)), in[1]));
+}
+static void stored_types_go_through_recomputation_and_profiles(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 1, .watch_nan = true });
+    ttt_tensor *in[3] = { numbers(c, TTT_SHAPE(2, 3)), stored(c, TTT_SHAPE(3, 4), TTT_DTYPE_BF16),
+                          stored(c, TTT_SHAPE(2, 3), TTT_DTYPE_U8) };
+    for (int order = 1; order <= 2; order++)
+        CHECK(same_bits(
+            derivative(c, remat_product(c, in, 3, NULL), in[0], order, TTT_GRAD_FIRST_ORDER),
+            derivative(c, ttt_remat(c, remat_product, in, 3, TTT_SHAPE(2, 4), NULL, 0), in[0],
+                       order, TTT_GRAD_FIRST_ORDER)));
+    ttt_profile_start(c);
+    ttt_matmul(c, in[0], in[1]);
+    ttt_cast(c, in[2], TTT_DTYPE_REAL);
+    ttt_profile_row rows[10];
+    int n = ttt_profile_rows(c, rows, 10), seen = 0;
+    for (int i = 0; i < n; i++) {
+        bool product = !strcmp(rows[i].name, "matmul"), cast = !strcmp(rows[i].name, "cast");
+        CHECK(!product || rows[i].bytes == 2.0 * 12 + (double)sizeof(ttt_real) * (6 + 8));
+        CHECK(!cast || rows[i].bytes == 6 + (double)sizeof(ttt_real) * 6);
+        seen += product + cast;
+    }
+    CHECK(seen == 2);
     CLOSE(c);
 }
 
@@ -2652,6 +3254,15 @@ int main(int argc, char **argv) {
         T(slice_place_and_concat_undo_each_other),
         T(reshape_and_detach_share_their_numbers),
         T(index_select_and_index_add_by_hand),
+        T(embedding_gives_rows_of_a_table),
+        T(clamp_keeps_what_lies_between),
+        T(powers_have_right_derivatives_everywhere),
+        T(where_takes_one_of_two),
+        T(where_lets_nothing_through_from_the_other),
+        T(dropout_is_its_definition),
+        T(dropout_draws_from_the_context),
+        T(what_is_computed_again_drops_the_same),
+        T(the_largest_along_every_axis),
         T(optimizer_kernels_of_every_set),
         T(row_ops_of_all_lengths),
         T(norms_of_rows_with_a_large_mean),
@@ -2672,6 +3283,13 @@ int main(int argc, char **argv) {
         T(arguments_out_of_range),
         T(ranks_above_eight),
         T(integers_are_no_operands),
+        T(casts_keep_every_number),
+        T(bfloat16_is_rounded_to_nearest_even),
+        T(tensors_of_every_type),
+        T(no_op_takes_what_is_only_stored),
+        T(stored_types_are_refused_by_name),
+        T(products_by_bfloat16_have_the_bits_of_reals),
+        T(stored_types_go_through_recomputation_and_profiles),
         T(tensors_of_another_context),
         T(the_first_error_stays),
         T(watch_nan_names_the_op),
