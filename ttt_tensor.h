@@ -319,7 +319,7 @@ TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);  
 TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
 TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; U8
 TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // copies; BF16
-// Of any type, not initialized: the caller fills it. In the keep arena if `keep`.
+// Of any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
 TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep);
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
@@ -327,9 +327,9 @@ TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the k
 TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one, else NaN
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
-// becomes REAL, U8 becomes INT, REAL becomes BF16 (rounded to nearest even; NaN stays NaN). To its
-// own type it is ttt_detach. TTT_ERR_ARGUMENT for every other pair: there the numbers might not
-// fit.
+// becomes REAL, U8 becomes INT, and REAL becomes BF16; what has too many digits is rounded to
+// nearest even, and NaN stays NaN. To its own type a tensor is cast by ttt_detach.
+// TTT_ERR_ARGUMENT for any other pair: the numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS ------------------------------------------------------------------------------
@@ -384,13 +384,11 @@ TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y
 // y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, as PyTorch has it.
 // TTT_ERR_ARGUMENT unless lo <= hi.
 TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi);
-// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. Gradients are p
-// a^(p-1) and so on, right at a = 0 too: those of a^2 are 0, 2, 0. TTT_ERR_ARGUMENT unless p is
-// finite.
+// y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. The gradient is
+// p a^(p-1), and so on, at a = 0 too: a^2 has 0, 2, 0. TTT_ERR_ARGUMENT unless p is finite.
 TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
 // y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT
-// or U8, and has no gradient. What is not taken has gradient 0, whatever the gradient of y is
-// there.
+// or U8, and has no gradient. What is not taken has gradient 0, be that of y infinite or NaN.
 TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
 
 // y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored:
@@ -1706,7 +1704,7 @@ ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result r, const char *format, ...) {
     return &c->empty;
 }
 
-// Element types: how many there are, sets of them as bits, and what a message calls one.
+// Element types: how many there are, and a bit for each, to make sets of them.
 #define X(name, type, member, text) + 1
 enum { TTT__N_DTYPES = 0 TTT_DTYPES(X) };
 #undef X
@@ -1714,7 +1712,6 @@ enum {
 #define X(name, type, member, text) TTT__##name = 1 << TTT_DTYPE_##name,
     TTT_DTYPES(X)
 #undef X
-    TTT__NO_DTYPE = 0
 };
 
 static size_t ttt__element_bytes(ttt_dtype dtype) {
@@ -2526,7 +2523,7 @@ static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) 
     return !c->result;
 }
 
-// The same, and whether it is of one of the element types in the set `types`.
+// The same, and whether it is of one of the element types in the set `types` (TTT__REAL | ...).
 static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, int types) {
     char expected[80] = "";
     size_t n = 0;
@@ -2906,24 +2903,27 @@ typedef struct ttt__where_job {
     ttt__loops loops;  // strides 0 of the condition, 1 of a, 2 of b
 } ttt__where_job;
 
+// A table of two is faster than a branch, which the processor would guess wrong half of the time.
 static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__where_job *j = (const ttt__where_job *)arg;
     const ttt__loops *l = &j->loops;
     int inner = l->n - 1;
-    int64_t n = l->size[inner], step[3];
+    int64_t n = l->size[inner], step = l->stride[0][inner];
+    int64_t steps[2] = { l->stride[2][inner], l->stride[1][inner] };
     (void)thread;
-    for (int t = 0; t < 3; t++) step[t] = l->stride[t][inner];
     for (int64_t row = begin; row < end; row++) {
         int64_t at = ttt__loops_at(l, inner, 0, row);
-        const ttt_real *a = j->a + ttt__loops_at(l, inner, 1, row);
-        const ttt_real *b = j->b + ttt__loops_at(l, inner, 2, row);
+        const ttt_real *from[2] = { j->b + ttt__loops_at(l, inner, 2, row),
+                                    j->a + ttt__loops_at(l, inner, 1, row) };
         ttt_real *y = j->y + row * n;
-#define PICK(v)                     \
-    for (int64_t i = 0; i < n; i++) \
-        y[i] = (v)[at + i * step[0]] != 0 ? a[i * step[1]] : b[i * step[2]]
-        if (j->condition->u8) PICK(j->condition->u8);
-        else if (j->condition->index) PICK(j->condition->index);
-        else PICK(j->condition->data);
+#define PICK(condition)                                \
+    for (int64_t i = 0; i < n; i++) {                  \
+        int which = (condition)[at + i * step] != 0;   \
+        y[i] = from[which][i * steps[which]];          \
+    }
+        if (j->condition->u8) PICK(j->condition->u8)
+        else if (j->condition->index) PICK(j->condition->index)
+        else PICK(j->condition->data)
 #undef PICK
     }
 }
@@ -2967,7 +2967,10 @@ static void ttt__clamp_share(void *arg, int64_t begin, int64_t end, int thread) 
     const ttt_tensor *y = (const ttt_tensor *)arg;
     const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data, lo = limit[0], hi = limit[1];
     (void)thread;
-    for (int64_t i = begin; i < end; i++) y->data[i] = a[i] < lo ? lo : a[i] > hi ? hi : a[i];
+    for (int64_t i = begin; i < end; i++) {
+        ttt_real v = a[i] < lo ? lo : a[i];  // written so, each is one instruction, and NaN stays
+        y->data[i] = v > hi ? hi : v;
+    }
 }
 FORWARD(clamp) { ttt__parallel(c, -1, y->size, 16384, ttt__clamp_share, y); }
 RULE(clamp) {
@@ -3496,9 +3499,13 @@ static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_
 // -- the largest along an axis: (outer, n, inner) -> (outer, inner)
 // NaN is not below or equal to anything, so it is taken; and then the search ends.
 static int64_t ttt__largest(const ttt_real *a, int64_t n, int64_t step) {
+    ttt_real best = a[0];
     int64_t at = 0;
-    for (int64_t i = 1; i < n && a[at * step] == a[at * step]; i++)
-        if (!(a[i * step] <= a[at * step])) at = i;
+    for (int64_t i = 1; i < n && best == best; i++)
+        if (!(a[i * step] <= best)) {
+            best = a[i * step];
+            at = i;
+        }
     return at;
 }
 typedef struct ttt__largest_job {
