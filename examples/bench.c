@@ -15,31 +15,39 @@
 #endif
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 
 #include <time.h>
 
-// ---- options and the stopwatch -------------------------------------------------------------------
-static struct {
-    int threads;
+// ---- options and the stopwatch ------------------------------------------------------------------
+typedef struct {
+    long long threads;
     const char *isa, *filter;
     double budget;  // seconds of timing a case
     bool list;
-    double peak_flops, peak_l2;
-} bench = { .threads = 1, .filter = "*", .budget = 0.5 };
+} options;
+static options bench = { .threads = 1, .filter = "*", .budget = 0.5 };
+static struct {
+    double flops, l2;  // a second; l2 is bytes read
+} peak;
 
-static void stop(const char *what, const char *why) {
-    fprintf(stderr, "bench: %s: %s\n", what, why);
-    exit(1);
-}
-
-static void need(ttt_ctx *c) {
-    if (!ttt_ok(c)) stop("failed", ttt_error(c));
-}
+static const option option_rows[] = {
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: as many as the machine has (1)"),
+    OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
+    OPTION_TEXT("--filter", filter, "only the cases that match, as 'gemm.*,layer.*.fwd' (*)"),
+    OPTION_REAL("--budget", budget, 0, 3600, "seconds of timing for each case (0.5)"),
+    OPTION_FLAG("--list", list, "name the cases instead of running them"),
+};
+static const program this_program = {
+    .name = "bench",
+    .purpose = "how fast the kernels, layers and models are on this machine",
+    .rows = option_rows,
+    .n_rows = COUNT(option_rows),
+};
 
 static ttt_ctx *open_context(void) {
-    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads, .isa = bench.isa });
-    if (!c) stop("failed", "no memory for a context");
-    return c;
+    ttt_desc machine = { .threads = thread_count(bench.threads), .isa = bench.isa };
+    return open_or_die(&machine);
 }
 
 // `*` stands for anything, `?` for one character; a comma between patterns is "or".
@@ -68,11 +76,6 @@ static bool wanted(const char *name) {
 
 static double now(void) { return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds(); }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 typedef void run_fn(void *arg);
 typedef struct {
     double seconds, low, high;  // of one run: median, quartiles
@@ -99,16 +102,19 @@ static timing measure(run_fn *run, void *arg) {
 }
 
 // amount: what one run does, in the unit's numerator; 0: the unit is milliseconds.
-static void report(const char *name, timing t, double amount, const char *unit, double flops, double bytes) {
-    double value = amount ? amount / t.seconds : 1e3 * t.seconds, low = amount ? amount / t.high : 1e3 * t.low;
-    double high = amount ? amount / t.low : 1e3 * t.high;
-    double share = strcmp(unit, "GB/s") == 0 ? (bench.peak_l2 ? value * 1e9 / bench.peak_l2 : 0) : flops / t.seconds / bench.peak_flops;
-    printf("ttt.t%d.%s %.4g %s iqr=%.4g-%.4g n=%d gflop=%.4g peak=%.3f bytes=%.0f\n", bench.threads, name, value, unit, low, high, t.n,
-           flops / 1e9, share, bytes);
+static void report(const char *name, timing t, double amount, const char *unit, double flops,
+                   double bytes) {
+    bool rate = amount > 0;
+    double value = rate ? amount / t.seconds : 1e3 * t.seconds;
+    double low = rate ? amount / t.high : 1e3 * t.low, high = rate ? amount / t.low : 1e3 * t.high;
+    double share = flops / t.seconds / peak.flops;
+    if (strcmp(unit, "GB/s") == 0) share = peak.l2 > 0 ? value * 1e9 / peak.l2 : 0;
+    printf("ttt.t%lld.%s %.4g %s iqr=%.4g-%.4g n=%d gflop=%.4g peak=%.3f bytes=%.0f\n",
+           bench.threads, name, value, unit, low, high, t.n, flops / 1e9, share, bytes);
     fflush(stdout);
 }
 
-// ---- peak.*: the machine -------------------------------------------------------------------------
+// ---- peak.*: the machine ------------------------------------------------------------------------
 typedef struct {
     ttt_ctx *c;
     ttt_tensor *x[4];
@@ -126,7 +132,7 @@ static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
     kernel k = { .c = c };
     ttt_mark m = ttt_mark_get(c);
     k.x[0] = ttt_full(c, TTT_SHAPE(bytes / (int64_t)sizeof(ttt_real)), 1);
-    need(c);
+    need_ok(c, "reading memory");
     timing t = measure(run_sum, &k);
     if (name) report(name, t, (double)bytes / 1e9, "GB/s", 0, (double)bytes);
     ttt_mark_release(c, m);
@@ -136,16 +142,18 @@ static void peaks(void) {
     static const struct { const char *name; int64_t kilobytes; } level[] = { { "peak.read.16k", 16 }, { "peak.read.256k", 256 }, { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
     ttt_ctx *c = open_context();
     if (!bench.list) {
-        bench.peak_flops = ttt_measure_limits(c).flops * bench.threads;
-        bench.peak_l2 = read_speed(c, NULL, 256 << 10);
+        peak.flops = ttt_measure_limits(c).flops * ttt_threads(c);
+        peak.l2 = read_speed(c, NULL, 256 << 10);
     }
-    if (wanted("peak.fma")) printf("ttt.t%d.peak.fma %.4g GFLOP/s iqr=- n=5 gflop=- peak=1.000 bytes=0\n", bench.threads, bench.peak_flops / 1e9);
+    if (wanted("peak.fma"))
+        printf("ttt.t%lld.peak.fma %.4g GFLOP/s iqr=- n=5 gflop=- peak=1.000 bytes=0\n",
+               bench.threads, peak.flops / 1e9);
     for (int i = 0; i < 4; i++)
         if (wanted(level[i].name)) read_speed(c, level[i].name, level[i].kilobytes << 10);
     ttt_close(c);
 }
 
-// ---- gemm.*, gemv.*: products of matrices --------------------------------------------------------
+// ---- gemm.*, gemv.*: products of matrices -------------------------------------------------------
 // op M N K; six heads side by side in rows of 384 numbers for the two batched ones.
 static const struct product {
     const char *name;
@@ -178,7 +186,7 @@ static void bench_product(const struct product *p) {
     ttt_ctx *c = open_context();
     int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch, b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
     ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1), *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
-    need(c);
+    need_ok(c, name);
     product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .a = a->data, .b = b->data, .y = y->data, .ta = p->ta, .tb = p->tb, .batch = batch } };
     if (p->heads) {  // heads lie side by side in rows of a, and of b or y
         r.d.a_row = 64 * batch;
@@ -188,19 +196,19 @@ static void bench_product(const struct product *p) {
     }
     if (p->half) {  // any 16 bits will do that are not NaN
         uint16_t *half = ttt_alloc(c, (size_t)b_size * sizeof *half, false);
-        need(c);
+        need_ok(c, name);
         for (int64_t i = 0; i < b_size; i++) half[i] = (uint16_t)(0x3f00 + i % 97);
         r.d.b = NULL;
         r.d.b_bf16 = half;
     }
     timing t = measure(run_product, &r);
-    need(c);
+    need_ok(c, name);
     double flops = 2.0 * (double)(p->m * p->n * p->k * batch), reals = (double)(a_size + y_size) * sizeof(ttt_real);
     report(name, t, flops / 1e9, "GFLOP/s", flops, reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
     ttt_close(c);
 }
 
-// ---- kern.*: functions of single numbers and of rows, on 64 kB -----------------------------------
+// ---- kern.*: functions of single numbers and of rows, on 64 kB ----------------------------------
 enum { KERNEL_REALS = 16384 };
 
 static void run_map(void *arg) {
@@ -233,11 +241,13 @@ static void bench_kernel(const char *op, double passes, double flops, ttt_tensor
     ttt_set_recording(c, false);
     k.x[0] = ttt_uniform(c, TTT_SHAPE(KERNEL_REALS / 1024, 1024), (ttt_real)0.01, 4);
     k.x[1] = ttt_zeros(c, k.x[0]->shape);
-    need(c);
+    need_ok(c, name);
     timing t = measure(scalar ? run_libm : run_map, &k);
-    need(c);
+    need_ok(c, name);
     double n = KERNEL_REALS, bytes = n * sizeof(ttt_real);
-    report(name, t, (passes ? passes * bytes : n) / 1e9, passes ? "GB/s" : "Gelem/s", flops * n, (double)ttt_memory(c).peak);
+    bool rows = passes > 0;
+    report(name, t, (rows ? passes * bytes : n) / 1e9, rows ? "GB/s" : "Gelem/s", flops * n,
+           (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
@@ -263,9 +273,9 @@ static void bench_adam(void) {
     s.of['N'] = KERNEL_REALS;
     ttt_params_add(c, &p, "", row, 1, 0, &s);
     update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 }), NULL };
-    need(c);
+    need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
-    need(c);
+    need_ok(c, "kern.adam");
     report("kern.adam", t, 10.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s", 14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
     ttt_close(c);
 }
@@ -292,7 +302,7 @@ static void kernels(void) {
     bench_adam();
 }
 
-// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 --------------------------------------------
+// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 -------------------------------------------
 static const struct layer {
     const char *name, *mixer;
     int steps;
@@ -302,7 +312,7 @@ static const struct layer {
     { "ttt_mlpT4", "mttt-mlp", 4, 1, 0 },     { "linattn", "linear-attention", 1, 0, 0 }, { "softattn", "self-attention", 1, 0, 0 },
     { "mttt_lin", "mttt-linear", 1, 0, 1 },   { "mttt_linGD4", "mttt-linear", 4, 0, 1 },  { "linattn_id", "linear-attention", 1, 0, 1 },
 };
-enum { N_LAYERS = (int)(sizeof layers / sizeof *layers), N_MODEL_LAYERS = 6 };
+enum { N_LAYERS = COUNT(layers), N_MODEL_LAYERS = 6 };
 
 static ttt_mixer_desc mixer_of(const struct layer *l) {
     return (ttt_mixer_desc){ .mixer = ttt_mixer_find(l->mixer), .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd, .zero_w0 = l->plain,
@@ -336,22 +346,22 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     r.d.dim = 384;
     r.d.heads = 6;
     r.w = ttt_mixer_new(c, &r.d, &p, "layer");
-    need(c);
+    need_ok(c, name);
     r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
     r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
         if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.item[i].value;
     r.wrt[r.n++] = r.x;
     run_layer(&r);
-    need(c);
+    need_ok(c, name);
     ttt_memory_reset(c);
     timing t = measure(run_layer, &r);
-    need(c);
+    need_ok(c, name);
     report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1), (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
-// ---- vit.*: inference and training of a whole model, 32 images -----------------------------------
+// ---- vit.*: inference and training of a whole model, 32 images ----------------------------------
 typedef struct {
     ttt_ctx *c;
     ttt_vit *vit;
@@ -385,12 +395,12 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 });
     r.images = ttt_randn(c, TTT_SHAPE(IMAGES, d.image, d.image, 3));
     r.target = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(IMAGES), labels), d.classes);
-    need(c);
+    need_ok(c, name);
     run_vit(&r);
-    need(c);
+    need_ok(c, name);
     ttt_memory_reset(c);
     timing t = measure(run_vit, &r);
-    need(c);
+    need_ok(c, name);
     report(name, t, IMAGES, "img/s", ttt_vit_flops(r.vit) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
     ttt_close(c);
 }
@@ -409,55 +419,12 @@ static void layers_and_models(void) {
             for (int what = 0; what < 3 && layers[l].steps == 1; what++) bench_vit(&layers[l], large, what);
 }
 
-// ---- the command line ----------------------------------------------------------------------------
-static void help(void) {
-    puts("./bench [--threads N] [--isa NAME] [--filter GLOB[,GLOB...]] [--budget SECONDS] [--list]\n"
-         "  --threads N   threads (1); 0: as many as the machine has\n"
-         "  --isa NAME    instruction set; the best one if not given. This machine has:");
-    for (int i = 0; ttt_isa_name(i); i++) printf("                  %s\n", ttt_isa_name(i));
-    puts("  --filter ...  only the cases that match, as 'gemm.*,layer.*.fwd'\n"
-         "  --budget S    seconds of timing for each case (0.5)\n"
-         "  --list        name the cases instead of running them");
-}
-
-static double number(const char *option, const char *text, double least, double most) {
-    char *end = NULL;
-    double v = text ? strtod(text, &end) : 0;
-    char why[120];
-    snprintf(why, sizeof why, "a number from %g to %g expected, not '%s'", least, most, text ? text : "");
-    if (!text || end == text || *end || !(v >= least && v <= most)) stop(option, why);
-    return v;
-}
-
-static void parse(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        const char *o = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(o, "--help") == 0) exit((help(), 0));
-        if (strcmp(o, "--list") == 0) {
-            bench.list = true;
-            continue;
-        }
-        if (strcmp(o, "--threads") == 0) bench.threads = (int)number(o, value, 0, TTT_MAX_THREADS);
-        else if (strcmp(o, "--budget") == 0) bench.budget = number(o, value, 0, 3600);
-        else if (strcmp(o, "--isa") == 0 && value) bench.isa = value;
-        else if (strcmp(o, "--filter") == 0 && value) bench.filter = value;
-        else stop(o, "not an option, or its value is missing; --help lists them");
-        i++;
-    }
-    bool known = !bench.isa;
-    for (int i = 0; ttt_isa_name(i); i++) known = known || strcmp(bench.isa, ttt_isa_name(i)) == 0;
-    if (!known) stop("--isa", "this machine has no such instruction set; --help names those it has");
-    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads ? bench.threads : TTT_ALL_THREADS });
-    if (!c) stop("--threads", "no memory");
-    bench.threads = ttt_threads(c);
-    ttt_close(c);
-}
-
+// ---- the whole ----------------------------------------------------------------------------------
 static void pin(void) {
 #ifdef __linux__
     cpu_set_t allowed, one;
     if (bench.threads > 1 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
-    int cpu = CPU_SETSIZE - 1;
+    size_t cpu = CPU_SETSIZE - 1;
     while (cpu > 0 && !CPU_ISSET(cpu, &allowed)) cpu--;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
@@ -466,10 +433,13 @@ static void pin(void) {
 }
 
 int main(int argc, char **argv) {
-    parse(argc, argv);
+    read_options(argc, argv, &bench);
+    ttt_ctx *c = open_context();
+    bench.threads = ttt_threads(c);
+    ttt_close(c);
     pin();
     peaks();
-    for (int i = 0; i < (int)(sizeof products / sizeof *products); i++) bench_product(&products[i]);
+    for (int i = 0; i < COUNT(products); i++) bench_product(&products[i]);
     kernels();
     layers_and_models();
     return 0;

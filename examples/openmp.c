@@ -9,9 +9,15 @@
 // have the cores busy, OpenMP's waiting threads spin in each other's way: OMP_WAIT_POLICY=passive helps.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+
+static const program this_program = {
+    .name = "openmp",
+    .purpose = "a program that has threads already lends them to the library",
+};
 
 // All there is to it: task(arg, i) for i = 0 .. n-1, in any order, and back when all are done.
 static void openmp_for(void *user, int n, void (*task)(void *arg, int i), void *arg) {
@@ -31,11 +37,11 @@ typedef struct {
 
 static outcome train(const ttt_desc *desc) {
     enum { STEPS = 10, B = 32 };
-    ttt_ctx *c = ttt_open(desc);
+    ttt_ctx *c = open_or_die(desc);
     ttt_params p = { 0 };
     ttt_vit_desc d = { .image = 28, .channels = 1, .patch = 4, .width = 96, .depth = 2, .classes = 10 };
     d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find("mttt-mlp"), .heads = 3, .inner_steps = 1, .inner_lr = 1 };
-    ttt_vit *vit = c ? ttt_vit_new(c, &d, &p) : NULL;
+    ttt_vit *vit = ttt_vit_new(c, &d, &p);
     ttt_optimizer *opt = vit ? ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .lr = (ttt_real)1e-3, .clip = 1 }) : NULL;
     outcome o = { 0, 14695981039346656037u };
     double begin = 0;
@@ -49,10 +55,7 @@ static outcome train(const ttt_desc *desc) {
         ttt_mark_release(c, m);
     }
     o.seconds = (ttt_seconds() - begin) / STEPS;
-    if (!ttt_ok(c)) {
-        fprintf(stderr, "openmp: %s\n", ttt_error(c));
-        exit(1);
-    }
+    need_ok(c, "training");
     for (int i = 0; i < p.n; i++) {
         const unsigned char *byte = (const unsigned char *)p.item[i].value->data;
         for (size_t k = 0; k < (size_t)p.item[i].value->size * sizeof(ttt_real); k++) o.bits = (o.bits ^ byte[k]) * 1099511628211u;  // FNV-1a
@@ -61,7 +64,8 @@ static outcome train(const ttt_desc *desc) {
     return o;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_options(argc, argv, NULL);
 #ifdef _OPENMP
     int threads = omp_get_max_threads() < TTT_MAX_THREADS ? omp_get_max_threads() : TTT_MAX_THREADS;
 #else

@@ -17,100 +17,54 @@
 // (about four minutes).
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 
-#ifdef _WIN32
-#include <io.h>
-#define isatty _isatty
-#else
-#include <unistd.h>
-#endif
-
-// ---- options -------------------------------------------------------------------------------------
+// ---- options ------------------------------------------------------------------------------------
 typedef struct {
     const char *mixer, *isa, *svg;
-    double inner_steps, image, patch, width, depth, heads, batch, steps, rows, threads, infer, no_fused, study, tokens_max, budget, help;
+    long long inner_steps, image, patch, width, depth, heads, batch;
+    long long steps, rows, threads, tokens_max;
+    bool infer, no_fused, study;
+    double budget;
 } options;
 
-typedef enum { TEXT, WHOLE, NUMBER, FLAG } kind;
-typedef struct {
-    const char *name;
-    kind kind;
-    size_t offset;
-    double lo, hi;
-    const char *meaning;
-} option;
-
-#define AT(field) offsetof(options, field)
-static const option all_options[] = {
-    { "--mixer", TEXT, AT(mixer), 0, 0, "how tokens see each other (mttt-mlp)" },
-    { "--inner-steps", WHOLE, AT(inner_steps), 1, 64, "gradient steps of the inner learner (1)" },
-    { "--image", WHOLE, AT(image), 1, 4096, "side of the images (28)" },
-    { "--patch", WHOLE, AT(patch), 1, 1024, "side of the square that makes a token; divides the image (4)" },
-    { "--width", WHOLE, AT(width), 4, 4096, "features of a token, divisible by --heads and by 4 (48)" },
-    { "--depth", WHOLE, AT(depth), 1, 100, "blocks (2)" },
-    { "--heads", WHOLE, AT(heads), 1, 256, "heads of a mixer (3)" },
-    { "--batch", WHOLE, AT(batch), 1, 65536, "images of a step (64)" },
-    { "--infer", FLAG, AT(infer), 0, 1, "forward passes only, nothing recorded but what the mixer needs" },
-    { "--no-fused", FLAG, AT(no_fused), 0, 1, "mixers op by op on the tape, slower, so that their parts have rows" },
-    { "--steps", WHOLE, AT(steps), 1, 1e6, "steps that are measured, after two that are not (10)" },
-    { "--rows", WHOLE, AT(rows), 1, 1000, "rows of the table; the rest is added up (24)" },
-    { "--threads", WHOLE, AT(threads), 0, TTT_MAX_THREADS, "0: all the machine has (1)" },
-    { "--isa", TEXT, AT(isa), 0, 0, "instruction set (the best there is)" },
-    { "--svg", TEXT, AT(svg), 0, 0, "file for a chart: bars of time by op, share of the peak beside; or the study's lines" },
-    { "--study", FLAG, AT(study), 0, 1, "every mixer that has a fused form, as one layer, 384 wide, 6 heads, one sequence: a table of time and FLOPs" },
-    { "--tokens-max", WHOLE, AT(tokens_max), 256, 65536, "the study's longest sequence; it begins with 256 and doubles (16384)" },
-    { "--budget", NUMBER, AT(budget), 0, 3600, "seconds of measuring for each time in the study (1)" },
-    { "--help", FLAG, AT(help), 0, 1, "print this and stop" },
+static const option option_rows[] = {
+    OPTION_CHOICE("--mixer", mixer, mixer_name, "how tokens see each other (mttt-mlp)"),
+    OPTION_WHOLE("--inner-steps", inner_steps, 1, 64, "gradient steps of the inner learner (1)"),
+    OPTION_WHOLE("--image", image, 1, 4096, "side of the images (28)"),
+    OPTION_WHOLE("--patch", patch, 1, 1024,
+                 "side of the square that makes a token; divides the image (4)"),
+    OPTION_WHOLE("--width", width, 4, 4096,
+                 "features of a token, divisible by --heads and by 4 (48)"),
+    OPTION_WHOLE("--depth", depth, 1, 100, "blocks (2)"),
+    OPTION_WHOLE("--heads", heads, 1, 256, "heads of a mixer (3)"),
+    OPTION_WHOLE("--batch", batch, 1, 65536, "images of a step (64)"),
+    OPTION_FLAG("--infer", infer,
+                "forward passes only, nothing recorded but what the mixer needs"),
+    OPTION_FLAG("--no-fused", no_fused,
+                "mixers op by op on the tape, slower, so that their parts have rows"),
+    OPTION_WHOLE("--steps", steps, 1, 1e6,
+                 "steps that are measured, after two that are not (10)"),
+    OPTION_WHOLE("--rows", rows, 1, 1000, "rows of the table; the rest is added up (24)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: all the machine has (1)"),
+    OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
+    OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
+                              "or the study's lines"),
+    OPTION_FLAG("--study", study, "every mixer that has a fused form, as one layer, 384 wide, "
+                                  "6 heads, one sequence: a table of time and FLOPs"),
+    OPTION_WHOLE("--tokens-max", tokens_max, 256, 65536,
+                 "the study's longest sequence; it begins with 256 and doubles (16384)"),
+    OPTION_REAL("--budget", budget, 0, 3600,
+                "seconds of measuring for each time in the study (1)"),
 };
-enum { N_OPTIONS = sizeof all_options / sizeof *all_options };
+static const program this_program = {
+    .name = "profile",
+    .purpose = "where a vision transformer's time goes, op by op",
+    .rows = option_rows,
+    .n_rows = COUNT(option_rows),
+};
 
-static void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "profile: ");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
-    va_end(args);
-    exit(1);
-}
-
-static void set_option(options *o, const option *row, const char *text) {
-    void *place = (char *)o + row->offset;
-    if (row->kind == TEXT) {
-        if (!*text) die("%s is empty; %s expected", row->name, row->meaning);
-        *(const char **)place = text;
-        return;
-    }
-    char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end || !(v >= row->lo && v <= row->hi) || (row->kind == WHOLE && v != floor(v)))
-        die("%s '%s'; a %snumber from %g to %g expected: %s", row->name, text, row->kind == WHOLE ? "whole " : "", row->lo, row->hi, row->meaning);
-    *(double *)place = v;
-}
-
-static void parse(int argc, char **argv, options *o) {
-    for (int i = 1; i < argc; i++) {
-        const option *row = NULL;
-        for (int k = 0; k < N_OPTIONS; k++)
-            if (strcmp(all_options[k].name, argv[i]) == 0) row = &all_options[k];
-        if (!row) die("unknown option '%s'; --help lists them", argv[i]);
-        if (row->kind != FLAG && i + 1 == argc) die("%s needs a value: %s", row->name, row->meaning);
-        set_option(o, row, row->kind == FLAG ? "1" : argv[++i]);
-    }
-}
-
-static void print_help(void) {
-    puts("profile - where a vision transformer's time goes, op by op\n");
-    for (int i = 0; i < N_OPTIONS; i++)
-        printf("  %-14s %-6s %s\n", all_options[i].name, all_options[i].kind == FLAG ? "" : all_options[i].kind == TEXT ? "TEXT" : "NUMBER", all_options[i].meaning);
-    printf("\nmixers:");
-    for (int i = 0; ttt_mixer_at(i); i++) printf(" %s", ttt_mixer_at(i)->name);
-    printf("\ninstruction sets here:");
-    for (int i = 0; ttt_isa_name(i); i++) printf(" %s", ttt_isa_name(i));
-    puts("");
-}
-
-// ---- the run -------------------------------------------------------------------------------------
+// ---- the run ------------------------------------------------------------------------------------
 typedef struct {
     options o;
     ttt_ctx *c;
@@ -120,58 +74,50 @@ typedef struct {
     ttt_tensor *images, *target;
 } run;
 
-static void need_ok(const run *r, const char *doing) {
-    if (!ttt_ok(r->c)) die("%s: %s", doing, ttt_error(r->c));
-}
-
-static void open_context(run *r) {
-    bool known = !r->o.isa;
-    for (int i = 0; ttt_isa_name(i); i++) known = known || strcmp(ttt_isa_name(i), r->o.isa) == 0;
-    if (!known) die("--isa '%s' is unknown, or not for this machine; --help lists those there are", r->o.isa);
-    if (!ttt_mixer_find(r->o.mixer)) die("--mixer '%s' is unknown; --help lists those there are", r->o.mixer);
-    r->c = ttt_open(&(ttt_desc){ .seed = 1, .isa = r->o.isa, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
-    if (!r->c) die("out of memory");
-}
-
 static void make_model(run *r) {
+    const options *o = &r->o;
     static ttt_real rates[64];
     for (int i = 0; i < 64; i++) rates[i] = 1;
-    ttt_vit_desc d = { .image = (int64_t)r->o.image, .channels = 1, .patch = (int64_t)r->o.patch, .width = (int64_t)r->o.width, .depth = (int64_t)r->o.depth, .classes = 10 };
-    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps, .inner_lrs = rates, .no_fused = r->o.no_fused != 0 };
+    ttt_vit_desc d = { .image = o->image, .channels = 1, .patch = o->patch, .width = o->width,
+                       .depth = o->depth, .classes = 10 };
+    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(o->mixer), .heads = o->heads,
+                                .inner_steps = (int)o->inner_steps, .inner_lrs = rates,
+                                .no_fused = o->no_fused };
+    ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 };
     r->vit = ttt_vit_new(r->c, &d, &r->params);
-    r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &(ttt_optimizer_desc){ .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 }) : NULL;
-    need_ok(r, "the model cannot be built");
-    int64_t B = (int64_t)r->o.batch, *label = ttt_alloc(r->c, (size_t)B * sizeof *label, false);
+    r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &rule) : NULL;
+    need_ok(r->c, "the model cannot be built");
+    int64_t B = o->batch, *label = ttt_alloc(r->c, (size_t)B * sizeof *label, false);
     for (int64_t i = 0; label && i < B; i++) label[i] = i % 10;
     r->images = ttt_randn(r->c, TTT_SHAPE(B, d.image, d.image, 1));
     r->target = ttt_one_hot(r->c, ttt_from_int(r->c, TTT_SHAPE(label ? B : 0), label), 10);
-    need_ok(r, "the images cannot be made");
+    need_ok(r->c, "the images cannot be made");
 }
 
 static void step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
-    bool recording = ttt_set_recording(r->c, r->o.infer == 0);
+    bool recording = ttt_set_recording(r->c, !r->o.infer);
     ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
-    if (r->o.infer == 0) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
+    if (!r->o.infer) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
     ttt_set_recording(r->c, recording);
-    need_ok(r, "a step");
+    need_ok(r->c, "a step");
     ttt_mark_release(r->c, m);
 }
 
-// ---- the chart -----------------------------------------------------------------------------------
+// ---- the chart ----------------------------------------------------------------------------------
 enum { MOST_ROWS = 400, MOST_BARS = 16, PHASES = 3 };
 
-static double total(const ttt_bar *b) { return b->value[0] + b->value[1] + b->value[2]; }
+static double total(const chart_bar *b) { return b->value[0] + b->value[1] + b->value[2]; }
 
 // One bar an op, its phases and rules together; the last bar has the ops that are too small for one.
 static void draw(run *r, const ttt_limits *peak, const char *title) {
     static ttt_profile_row row[MOST_ROWS], sum[MOST_BARS + 1];
     static double ms[MOST_BARS + 1][PHASES];
     static char notes[MOST_BARS + 1][64];
-    static ttt_bar bars[MOST_BARS + 1];
+    static chart_bar bars[MOST_BARS + 1];
     const char *parts[PHASES] = { "forward", "recorded: gradients of inner steps", "backward" };
     int n_rows = ttt_profile_rows(r->c, row, MOST_ROWS), n = 0;
-    double whole = 0;
+    double whole = 0, steps = (double)r->o.steps;
     for (int i = 0; i < n_rows && i < MOST_ROWS; i++) {
         int k = 0;
         while (k < n && strcmp(sum[k].name, row[i].name) != 0) k++;
@@ -180,26 +126,29 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
         sum[k].seconds += row[i].seconds;
         sum[k].flops += row[i].flops;
         sum[k].bytes += row[i].bytes;
-        ms[k][row[i].phase] += 1e3 * row[i].seconds / r->o.steps;
+        ms[k][row[i].phase] += 1e3 * row[i].seconds / steps;
         whole += row[i].seconds;
     }
     if (sum[n].seconds > 0) n++;
     for (int k = 0; k < n; k++) {
         const char *bound;
         double share = ttt_profile_share(&sum[k], peak, &bound);
-        snprintf(notes[k], sizeof notes[k], "%.3g ms, %.0f %%", 1e3 * sum[k].seconds / r->o.steps, 100 * sum[k].seconds / whole);
-        ttt_bar bar = { .name = sum[k].name, .value = ms[k], .note = notes[k], .meter = *bound ? share : -1, .meter_note = bound };
+        snprintf(notes[k], sizeof notes[k], "%.3g ms, %.0f %%", 1e3 * sum[k].seconds / steps,
+                 100 * sum[k].seconds / whole);
+        chart_bar bar = { .name = sum[k].name, .value = ms[k], .note = notes[k],
+                          .meter = *bound ? share : -1, .meter_note = bound };
         int at = k;
         for (; at > 0 && k < MOST_BARS && total(&bars[at - 1]) < total(&bar); at--) bars[at] = bars[at - 1];
         bars[at] = bar;
     }
-    ttt_bars b = { .title = title, .x_label = "milliseconds of a step", .meter_label = "share of the peak, and what bounds it",
-                   .parts = parts, .n_parts = PHASES, .bar = bars, .n = n };
-    ttt_bars_write(r->c, r->o.svg, &b);
-    need_ok(r, "--svg");
+    bar_chart chart = { .title = title, .x_label = "milliseconds of a step",
+                        .meter_label = "share of the peak, and what bounds it",
+                        .parts = parts, .n_parts = PHASES, .bars = bars, .n = n };
+    bar_chart_write(r->c, r->o.svg, &chart);
+    need_ok(r->c, "--svg");
 }
 
-// ---- the study -----------------------------------------------------------------------------------
+// ---- the study ----------------------------------------------------------------------------------
 // One layer alone: its time without and with gradients against the number of tokens, beside the time its
 // FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it from the peak
 // is reckoned from parts that can be measured alone:
@@ -261,7 +210,7 @@ static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
                              .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
     if (!m) return;
     snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
-    for (int i = 0; i < (int)(sizeof works / sizeof *works); i++)
+    for (int i = 0; i < COUNT(works); i++)
         if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
     if (l->work) s->n++;  // else it has no fused form: one would measure the tape
 }
@@ -310,13 +259,8 @@ static double one_run(study_of *s, const layer *l, const inputs *in, bool gradie
     if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_GRAD_FIRST_ORDER);
     ttt_set_recording(c, recording);
     ttt_mark_release(c, m);
-    need_ok(s->r, l->name);
+    need_ok(s->r->c, l->name);
     return ttt_seconds() - begin;
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 // The median of as many runs as the budget allows, three at least if that is within ten budgets. One run
@@ -352,8 +296,8 @@ static void measure_layer(study_of *s, layer *l) {
     ttt_ctx *c = s->r->c;
     ttt_params p = { 0 };
     inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
-    need_ok(s->r, l->name);
-    if (p.n >= (int)(sizeof in.wrt / sizeof *in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
+    need_ok(s->r->c, l->name);
+    if (p.n >= COUNT(in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
         if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.item[i].value;
     int last = in.n++;  // x comes last
@@ -364,7 +308,8 @@ static void measure_layer(study_of *s, layer *l) {
         l->tokens[i] = (double)N;
         in.dy = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
         for (int gradients = 0; gradients < PASSES; gradients++) {
-            if (isatty(2)) fprintf(stderr, "\r%-24s %6lld tokens, %-16s", l->name, (long long)N, gradients ? "with gradients" : "forward");
+            status_line("%-24s %6lld tokens, %s", l->name, (long long)N,
+                        gradients ? "with gradients" : "forward");
             l->at[i][gradients] = measure(s, l, &in, N, gradients);
         }
         ttt_mark_release(c, m);
@@ -416,8 +361,8 @@ static void print_study(const study_of *s) {
 }
 
 static void draw_study(study_of *s) {
-    static ttt_series lines[PASSES][LAYERS];
-    ttt_panel panels[PASSES];
+    static chart_series lines[PASSES][LAYERS];
+    chart_panel panels[PASSES];
     char title[120];
     for (int g = 0; g < PASSES; g++) {
         for (int k = 0; k < s->n; k++) {
@@ -426,27 +371,30 @@ static void draw_study(study_of *s) {
                 l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
                 l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
             }
-            lines[g][k] = (ttt_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
+            lines[g][k] = (chart_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
         }
-        panels[g] = (ttt_panel){ g ? "training: forward and gradients" : "inference: forward", "tokens", "microseconds a token", lines[g], s->n, true };
+        panels[g] = (chart_panel){ g ? "training: forward and gradients" : "inference: forward",
+                                   "tokens", "microseconds a token", lines[g], s->n, true };
     }
-    snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)", 1e-9 * s->peak.flops);
-    ttt_chart_write(s->r->c, s->r->o.svg, title, panels, PASSES, PASSES);
-    need_ok(s->r, "--svg");
+    snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)",
+             1e-9 * s->peak.flops);
+    line_chart chart = { title, panels, PASSES, PASSES };
+    line_chart_write(s->r->c, s->r->o.svg, &chart);
+    need_ok(s->r->c, "--svg");
     printf("\nwritten: %s\n", s->r->o.svg);
 }
 
 static void study(run *r) {
     static study_of s;
     s.r = r;
-    while (s.lengths < LENGTHS && (double)(256 << s.lengths) <= r->o.tokens_max) s.lengths++;
+    while (s.lengths < LENGTHS && 256 << s.lengths <= r->o.tokens_max) s.lengths++;
     for (int i = 0; ttt_mixer_at(i); i++) add_layer(&s, ttt_mixer_at(i), false);
     add_layer(&s, ttt_mixer_find("mttt-linear"), true);
     add_layer(&s, ttt_mixer_find("linear-attention"), true);
     for (int i = 0; i < 3; i++) measure_peak(&s);
     measure_functions(&s);
     for (int k = 0; k < s.n; k++) measure_layer(&s, &s.item[k]);
-    if (isatty(2)) fprintf(stderr, "\r%60s\r", "");
+    status_clear();
     print_study(&s);
     if (r->o.svg) draw_study(&s);
     ttt_close(r->c);
@@ -455,28 +403,36 @@ static void study(run *r) {
 int main(int argc, char **argv) {
     static run r;
     char title[200];
-    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48, .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1, .tokens_max = 16384, .budget = 1 };
-    parse(argc, argv, &r.o);
-    if (r.o.help != 0) return print_help(), 0;
-    open_context(&r);
-    if (r.o.study != 0) return study(&r), 0;
+    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48,
+                     .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1,
+                     .tokens_max = 16384, .budget = 1 };
+    const options *o = &r.o;
+    read_options(argc, argv, &r.o);
+    ttt_desc machine = { .seed = 1, .isa = o->isa, .threads = thread_count(o->threads) };
+    r.c = open_or_die(&machine);
+    if (o->study) return study(&r), 0;
     make_model(&r);
     for (int i = 0; i < 2; i++) step(&r);
     ttt_profile_start(r.c);
-    for (int i = 0; i < (int)r.o.steps; i++) step(&r);
+    for (int i = 0; i < o->steps; i++) step(&r);
     ttt_profile_stop(r.c);
 
     ttt_limits peak = ttt_measure_limits(r.c);
-    printf("machine: %s, %.1f GFLOP/s and %.1f GB/s a thread, %d thread%s\n", ttt_isa(r.c), 1e-9 * peak.flops, 1e-9 * peak.bytes, ttt_threads(r.c), ttt_threads(r.c) > 1 ? "s" : "");
-    peak.flops *= ttt_threads(r.c);
-    peak.bytes *= ttt_threads(r.c);
-    snprintf(title, sizeof title, "%.40s, a %s: %.0f x %.0f tokens, width %.0f, depth %.0f, %.0f heads", r.o.mixer, r.o.infer != 0 ? "forward pass" : "training step",
-             r.o.batch, (double)r.vit->tokens, r.o.width, r.o.depth, r.o.heads);
-    printf("profile: %s; mean of %.0f\n\n%s", title, r.o.steps, ttt_profile_text(r.c, &peak, (int64_t)r.o.steps, (int)r.o.rows));
-    need_ok(&r, "the table");
-    if (r.o.svg) {
+    int threads = ttt_threads(r.c);
+    printf("machine: %s, %.1f GFLOP/s and %.1f GB/s a thread, %d thread%s\n", ttt_isa(r.c),
+           1e-9 * peak.flops, 1e-9 * peak.bytes, threads, threads > 1 ? "s" : "");
+    peak.flops *= threads;
+    peak.bytes *= threads;
+    snprintf(title, sizeof title,
+             "%.40s, a %s: %lld x %lld tokens, width %lld, depth %lld, %lld heads", o->mixer,
+             o->infer ? "forward pass" : "training step", o->batch, (long long)r.vit->tokens,
+             o->width, o->depth, o->heads);
+    printf("profile: %s; mean of %lld\n\n%s", title, o->steps,
+           ttt_profile_text(r.c, &peak, o->steps, (int)o->rows));
+    need_ok(r.c, "the table");
+    if (o->svg) {
         draw(&r, &peak, title);
-        printf("\nwritten: %s\n", r.o.svg);
+        printf("\nwritten: %s\n", o->svg);
     }
     ttt_close(r.c);
     return 0;
