@@ -240,13 +240,12 @@ static void train(trial *t) {
     ttt_optimizer *opt = ttt_optimizer_new(t->c, &t->params, &d);
     progress p = { 0, steps, BATCH, "sequences", 0, 0 };
     char what[80];
-    for (int64_t step = 0; step < steps; step++) {
+    for (int64_t step = 0; step < steps && ttt_ok(t->c); step++) {
         ttt_mark mark = ttt_mark_get(t->c);
         draw_sequences(t, BATCH);
         ttt_tensor *target = ttt_one_hot(t->c, t->labels, VALUES);
         ttt_tensor *loss = ttt_cross_entropy(t->c, forward(t), target);
         ttt_optimizer_step(t->c, opt, loss);
-        if (!ttt_ok(t->c)) break;
         snprintf(what, sizeof what, "%s, %lld pairs  loss %.3f", t->v->label, (long long)t->n,
                  (double)ttt_item(loss));
         progress_show(&p, step, what);

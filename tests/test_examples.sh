@@ -58,22 +58,22 @@ refuses() {
 }
 
 # -- the command line of every program
-for name in train bench profile recall compare figure openmp; do
-    program=./$name
-    check "$name answers --help" sh -c "./$name --help >help.txt && grep -q '^usage: $name' help.txt"
-    for option in $(cat $name.options) --help; do
-        check "$name --help lists $option" grep -q -e "^  $option " help.txt
+for try in train bench profile recall compare figure openmp; do
+    program=./$try
+    check "$try answers --help" sh -c "./$try --help >help.txt && grep -q '^usage: $try' help.txt"
+    for option in $(cat $try.options) --help; do
+        check "$try --help lists $option" grep -q -e "^  $option " help.txt
     done
     refuses "unknown option '--nonsense'" --nonsense
     refuses "unknown option '--nonsense'" --nonsense=3
     refuses "unknown option '-h'" -h
-    [ $name = compare ] || refuses "unexpected argument 'word'" word
+    [ $try = compare ] || refuses "unexpected argument 'word'" word
 done
 # A call, what to look at in its output, a number with a value that is too small, a flag.
-while read -r name number small flag look call; do
-    program=./$name
+while read -r try number small flag look call; do
+    program=./$try
     joined=$(echo "$call" | sed 's/ \([^-]\)/=\1/g')
-    check "$name $joined" sh -c "./$name $call >1.txt && ./$name $joined >2.txt &&
+    check "$try $joined" sh -c "./$try $call >1.txt && ./$try $joined >2.txt &&
         grep -q '$look' 1.txt && grep -o '$look' 1.txt >1 && grep -o '$look' 2.txt | cmp - 1"
     refuses "$number needs a value" $number
     refuses "$number needs a value" $number --help
