@@ -15,21 +15,25 @@
             OPTION_WHOLE("--steps", steps, 1, 1e6, "updates of the training (500)"),
             OPTION_FLAG("--list", list, "print the cases and stop"),
         };
-        static const program this_program = { "name", "what it does", rows, COUNT(option_rows) };
+        static const program this_program = {
+            .name = "name", .purpose = "what it does",
+            .rows = option_rows, .n_rows = COUNT(option_rows),
+        };
 
         int main(int argc, char **argv) {
             options o = { .out = "out.svg", .steps = 500 };  // the defaults
-            read_options(argc, argv, &o);                    // --steps 9, --steps=9, --list, --help
+            read_options(argc, argv, &o);                    // --steps 9 --out=x.svg --list --help
 
     INDEX
-        [1] THE END         die, and what dies in place of you
+        [1] ERRORS          an end with a message
         [2] COMMAND LINE    options as rows
-        [3] PROGRESS        one line of a terminal, written over and over; medians
+        [3] PROGRESS        one line of a terminal, written over and over
         [4] SVG             shapes and words in a file that appears whole or not at all
         [5] LINE CHARTS     panels of curves
         [6] BAR CHARTS      bars made of parts, each with a meter
 
-    All functions are `inline`, since no program uses all, and compilers report unused static ones.
+    Functions are inline because no program uses them all, and compilers report others that are not
+    used.
 */
 #ifndef EXAMPLE_H
 #define EXAMPLE_H
@@ -63,9 +67,15 @@ typedef struct program {
     const char *arguments;  // what may follow the options, as "FILE ..."; NULL: nothing
     const char *notes;      // the end of --help, or NULL
 } program;
-static const program this_program;  // each program defines its own
+static const program this_program;  // each program defines its own below
 
-// ---- [1] THE END --------------------------------------------------------------------------------
+// Orders doubles for qsort: programs that measure time report medians.
+static inline int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// ---- [1] ERRORS ---------------------------------------------------------------------------------
 static inline void die(const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -87,26 +97,26 @@ static inline ttt_ctx *open_or_die(const ttt_desc *desc) {
 }
 
 // ---- [2] COMMAND LINE ---------------------------------------------------------------------------
-// A row says how an option is called, where its value goes in the program's `options`, which values
-// are good, and what they mean. The meaning ends with the default in parentheses.
+// A row is made by one of the macros below. It holds all that is to be known about an option.
 typedef enum option_kind { KIND_TEXT, KIND_CHOICE, KIND_WHOLE, KIND_REAL, KIND_FLAG } option_kind;
 struct option {
-    const char *name;
+    const char *name;             // with its dashes
     option_kind kind;
-    size_t at;
-    double least, most;            // of a number
-    const char *(*value)(int i);   // the good texts, NULL after the last
-    const char *meaning;
+    size_t at;                    // where the program's `options` have its value
+    double least, most;           // a number must be from `least` to `most`
+    const char *(*value)(int i);  // a choice must be one of value(0), value(1), ... before NULL
+    const char *meaning;          // one line for --help, with the default in parentheses
 };
 
-// The place of a field. Compilers warn where the field is not of the type that the row stores.
+// The place of a field. The compiler warns if the field is not of the type that the row stores.
 #define OPTION_AT(type, field) \
     (offsetof(options, field) + 0 * sizeof(1 ? &((options *)0)->field : (type *)0))
 #define OPTION_TEXT(name, field, meaning) \
     { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, NULL, meaning }
 #define OPTION_CHOICE(name, field, value, meaning) \
     { name, KIND_CHOICE, OPTION_AT(const char *, field), 0, 0, value, meaning }
-#define OPTION_LIST(name, field, value, meaning) /* names with commas, which the program checks */ \
+// A list of such values, with commas between; the program checks it.
+#define OPTION_LIST(name, field, value, meaning) \
     { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, value, meaning }
 #define OPTION_WHOLE(name, field, least, most, meaning) \
     { name, KIND_WHOLE, OPTION_AT(long long, field), least, most, NULL, meaning }
@@ -115,7 +125,7 @@ struct option {
 #define OPTION_FLAG(name, field, meaning) \
     { name, KIND_FLAG, OPTION_AT(bool, field), 0, 1, NULL, meaning }
 
-// Values of options that several programs have.
+// What options that several programs have need.
 static inline const char *mixer_name(int i) {
     return ttt_mixer_at(i) ? ttt_mixer_at(i)->name : NULL;
 }
@@ -125,6 +135,7 @@ static inline bool option_is_text(const option *row) {
     return row->kind == KIND_TEXT || row->kind == KIND_CHOICE;
 }
 
+// Stores a value that was checked, or comes from option_get.
 static inline void option_put(const option *row, void *options, const char *text) {
     void *at = (char *)options + row->at;
     if (option_is_text(row)) *(const char **)at = text;
@@ -133,7 +144,7 @@ static inline void option_put(const option *row, void *options, const char *text
     else *(bool *)at = strtod(text, NULL) != 0;
 }
 
-// The value as a text that option_put reads back. Numbers are written into `room`.
+// The value as a text, which option_put turns back into the value. Numbers are written to `room`.
 static inline const char *option_get(const option *row, const void *options, char room[32]) {
     const void *at = (const char *)options + row->at;
     if (row->kind == KIND_WHOLE) snprintf(room, 32, "%lld", *(const long long *)at);
@@ -193,7 +204,10 @@ static inline int read_options(int argc, char **argv, void *options) {
         int length = (int)strcspn(argv[i], "=");
         const char *value = argv[i][length] ? argv[i] + length + 1 : NULL;
         const option *row = find_option(argv[i], (size_t)length);
-        if (strcmp(argv[i], "--help") == 0) exit((print_help(), 0));
+        if (strcmp(argv[i], "--help") == 0) {
+            print_help();
+            exit(0);
+        }
         if (!row) die("unknown option '%.*s'; --help lists them", length, argv[i]);
         if (row->kind == KIND_FLAG && value) die("%s takes no value, not '%s'", row->name, value);
         if (row->kind == KIND_FLAG) value = "1";
@@ -238,12 +252,6 @@ static inline void progress_show(progress *p, long long step, const char *what) 
     double rate = (double)(step - p->first) / (now - p->began);
     status_line("step %lld of %lld, %.0f s left  %s  %.0f %s/s", step, p->last,
                 (double)(p->last - step) / rate, what, rate * p->per_step, p->unit);
-}
-
-// Orders doubles for qsort: what measures times wants medians.
-static inline int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 // ---- [4] SVG ------------------------------------------------------------------------------------

@@ -148,9 +148,10 @@ static void find_data(dataset *d, const char *named) {
 }
 
 // ---- the run ------------------------------------------------------------------------------------
-enum { N_RECORDS = 100, N_PROBE = 64, MAX_LAYERS = 100, MAX_STEPS = 65 };
+enum { N_RECORDS = 100, N_PROBE = 64 };
+enum { MAX_LAYERS = 100, MAX_STEPS = 65 };  // as --depth and --inner-steps allow, with step 0
 
-// What the charts show: a column for each of at most N_RECORDS moments of the run.
+// What the log and the charts show: a column for each of at most N_RECORDS moments of the run.
 typedef struct {
     int n;
     double step[N_RECORDS + 2], loss[N_RECORDS + 2];
@@ -169,10 +170,10 @@ typedef struct {
     float *pixels;    // one batch
     int32_t *labels;
     int64_t per_image;
-    int inner_losses;  // of each layer: steps + 1, or 0
+    int inner_losses;  // of each layer: inner steps + 1; 0 if its mixer does not learn
     history h;
-    double loss_sum, right, seen, weight;  // since the last record
-    double seconds_before, start;          // of the time that it takes
+    double loss_sum, right, seen, weight;  // since the last record; weight: batches
+    double start, seconds_before;          // when this run began; what it took until interrupted
     FILE *log;
 } run;
 
@@ -184,8 +185,7 @@ static void on_interrupt(int signal) {
 
 static double seconds(const run *r) { return r->seconds_before + ttt_seconds() - r->start; }
 
-// Steps that are done.
-static long long position(const run *r) { return r->opt->updates + r->opt->skipped; }
+static long long steps_done(const run *r) { return r->opt->updates + r->opt->skipped; }
 
 // The path of a file in --out, until the next call.
 static const char *path_in(const options *o, const char *name) {
@@ -328,12 +328,12 @@ static void write_record(FILE *f, const history *h, int i, int layers, int inner
     fflush(f);
 }
 
-// A record of where the run is: into the history, as a line of log.jsonl, and on the screen if no
-// progress is shown there.
+// Records where the run is: in the history, as a line of log.jsonl, and as a line of the output if
+// that does not show progress.
 static void record(run *r) {
     history *h = &r->h;
     int i = h->n++;
-    h->step[i] = (double)position(r);
+    h->step[i] = (double)steps_done(r);
     h->loss[i] = r->loss_sum / r->weight;
     h->accuracy[i] = r->right / r->seen;
     h->test_accuracy[i] = test_accuracy(r, 500);
@@ -342,12 +342,12 @@ static void record(run *r) {
     write_record(r->log, h, i, (int)r->o.depth, r->inner_losses);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
-           position(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
+           steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
            seconds(r));
     fflush(stdout);
 }
 
-// The means since the last record, or of the last one if it has just been made.
+// Shows the means since the last record, or those of a record that has just been made.
 static void show_progress(const run *r, progress *p) {
     const history *h = &r->h;
     char what[80];
@@ -355,7 +355,7 @@ static void show_progress(const run *r, progress *p) {
     double accuracy = r->seen > 0 ? r->right / r->seen : h->accuracy[h->n - 1];
     snprintf(what, sizeof what, "epoch %lld  loss %.4f  accuracy %5.1f %%",
              (long long)r->train.epoch, loss, 100 * accuracy);
-    progress_show(p, position(r), what);
+    progress_show(p, steps_done(r), what);
 }
 
 static void draw_curves(run *r) {
@@ -466,7 +466,7 @@ static void restore_log(run *r) {
         int length = 0;
         int n = sscanf(line, format, &h->step[i], &h->loss[i], &h->accuracy[i],
                        &h->test_accuracy[i], &length);
-        if (n != 4 || h->step[i] > (double)position(r)) break;
+        if (n != 4 || h->step[i] > (double)steps_done(r)) break;
         char *p = line + length;
         for (int l = 0; l < (int)r->o.depth; l++)
             for (int t = 0; t < r->inner_losses; t++) {
@@ -492,7 +492,7 @@ static void resume(run *r) {
     if (ttt_batches_seek(&r->train, (int64_t)note_number(&b, "epoch"), (int64_t)note_number(&b, "position"), &err) != TTT_DATA_OK) die("--resume: %s", err.text);
     ttt_mark_release(r->c, m);
     restore_log(r);
-    printf("resuming at step %lld of %lld\n", position(r), r->o.steps);
+    printf("resuming at step %lld of %lld\n", steps_done(r), r->o.steps);
 }
 
 // Makes the folder, after those above it that are missing. What prevents one shows in the last.
@@ -518,7 +518,7 @@ static void open_output(run *r) {
 
 // ---- the whole ----------------------------------------------------------------------------------
 static void train(run *r) {
-    long long steps = r->o.steps, first = position(r), every = (steps + N_RECORDS - 1) / N_RECORDS;
+    long long steps = r->o.steps, first = steps_done(r), every = (steps + N_RECORDS - 1) / N_RECORDS;
     progress p = { first, steps, (double)(r->o.batch * r->o.accum), "images", 0, 0 };
     if (every < 1) every = 1;
     if (steps >= 20 && every < steps / 20) every = steps / 20;
@@ -612,7 +612,7 @@ int main(int argc, char **argv) {
     if (interrupted) {
         bool named = strcmp(r.o.out, "out") != 0;
         save_checkpoint(&r, "checkpoint.safetensors", true);
-        printf("interrupted at step %lld; to go on: ./train --resume%s%s\n", position(&r),
+        printf("interrupted at step %lld; to go on: ./train --resume%s%s\n", steps_done(&r),
                named ? " --out " : "", named ? r.o.out : "");
         return 130;
     }
