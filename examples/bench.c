@@ -4,11 +4,11 @@
 //
 // One line a case:
 //     ttt.t<threads>.<case> VALUE UNIT iqr=LOW-HIGH n=SAMPLES gflop=F peak=SHARE bytes=B
-// VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and functions,
-// counted as if done naively); SHARE what it reached of the machine's limit, measured at the start: of
-// multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes the case holds at
-// its peak. With one thread the program is pinned to a core and time is processor time, so that other
-// programs disturb little; with more it is the clock on the wall.
+// VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and
+// functions, counted as if done naively); SHARE what it reached of the machine's limit, measured at
+// the start: of multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes
+// the case holds at its peak. With one thread the program is pinned to a core and time is processor
+// time, so that other programs disturb little; with more it is the clock on the wall.
 #ifdef __linux__
 #define _GNU_SOURCE
 #include <sched.h>
@@ -74,7 +74,9 @@ static bool wanted(const char *name) {
     return false;
 }
 
-static double now(void) { return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds(); }
+static double now(void) {
+    return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds();
+}
 
 typedef void run_fn(void *arg);
 typedef struct {
@@ -82,7 +84,7 @@ typedef struct {
     int n;
 } timing;
 
-// Runs often enough that a sample takes 2 ms, and takes samples until the budget is used up: 5 to 200.
+// Runs often enough that a sample takes 2 ms, and takes 5 to 200 samples, as the budget allows.
 static timing measure(run_fn *run, void *arg) {
     double sample[200], begin, took = 0;
     int n = 0, runs = 1;
@@ -92,7 +94,8 @@ static timing measure(run_fn *run, void *arg) {
         for (int i = 0; i < runs; i++) run(arg);
         if ((took = now() - begin) >= 2e-3) break;
     }
-    for (double end = ttt_seconds() + bench.budget; n < 200 && (n < 5 || ttt_seconds() < end); n++) {
+    for (double end = ttt_seconds() + bench.budget; n < 200 && (n < 5 || ttt_seconds() < end);
+         n++) {
         begin = now();
         for (int i = 0; i < runs; i++) run(arg);
         sample[n] = (now() - begin) / runs;
@@ -181,13 +184,25 @@ static void run_product(void *arg) { ttt_gemm(((product_run *)arg)->c, &((produc
 
 static void bench_product(const struct product *p) {
     char name[80];
-    snprintf(name, sizeof name, "%s.%lldx%lldx%lld", p->name, (long long)p->m, (long long)p->n, (long long)p->k);
+    snprintf(name, sizeof name, "%s.%lldx%lldx%lld", p->name, (long long)p->m, (long long)p->n,
+             (long long)p->k);
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
-    int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch, b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
-    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1), *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
+    int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch,
+            b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
+    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1),
+               *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
     need_ok(c, name);
-    product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .a = a->data, .b = b->data, .y = y->data, .ta = p->ta, .tb = p->tb, .batch = batch } };
+    product_run r = { c,
+                      { .m = p->m,
+                        .n = p->n,
+                        .k = p->k,
+                        .a = a->data,
+                        .b = b->data,
+                        .y = y->data,
+                        .ta = p->ta,
+                        .tb = p->tb,
+                        .batch = batch } };
     if (p->heads) {  // heads lie side by side in rows of a, and of b or y
         r.d.a_row = 64 * batch;
         r.d.a_step = 64;
@@ -203,8 +218,10 @@ static void bench_product(const struct product *p) {
     }
     timing t = measure(run_product, &r);
     need_ok(c, name);
-    double flops = 2.0 * (double)(p->m * p->n * p->k * batch), reals = (double)(a_size + y_size) * sizeof(ttt_real);
-    report(name, t, flops / 1e9, "GFLOP/s", flops, reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
+    double flops = 2.0 * (double)(p->m * p->n * p->k * batch),
+           reals = (double)(a_size + y_size) * sizeof(ttt_real);
+    report(name, t, flops / 1e9, "GFLOP/s", flops,
+           reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
     ttt_close(c);
 }
 
@@ -217,22 +234,32 @@ static void run_map(void *arg) {
     k->op(k->c, k->x[0]);
     ttt_mark_release(k->c, m);
 }
-static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_layer_normalize(c, x, (ttt_real)1e-6); }
-static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_rms_normalize(c, x, (ttt_real)1e-6); }
-static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true); }
+static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_layer_normalize(c, x, (ttt_real)1e-6);
+}
+static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_rms_normalize(c, x, (ttt_real)1e-6);
+}
+static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true);
+}
 
 // The same functions as a plain loop over libm writes them.
 static float libm_sigmoid(float a) { return 1 / (1 + expf(-a)); }
 static float libm_silu(float a) { return a / (1 + expf(-a)); }
-static float libm_gelu(float a) { return 0.5f * a * (1 + tanhf(0.7978845608f * (a + 0.044715f * a * a * a))); }
+static float libm_gelu(float a) {
+    return 0.5f * a * (1 + tanhf(0.7978845608f * (a + 0.044715f * a * a * a)));
+}
 static float libm_gelu_erf(float a) { return 0.5f * a * (1 + erff(a * 0.70710678f)); }
 static void run_libm(void *arg) {
     kernel *k = arg;
-    for (int64_t i = 0; i < k->x[0]->size; i++) k->x[1]->data[i] = (ttt_real)k->scalar((float)k->x[0]->data[i]);
+    for (int64_t i = 0; i < k->x[0]->size; i++)
+        k->x[1]->data[i] = (ttt_real)k->scalar((float)k->x[0]->data[i]);
 }
 
 // passes: how often the row is read or written, for GB/s; 0: a function of numbers, in Gelem/s
-static void bench_kernel(const char *op, double passes, double flops, ttt_tensor *(*f)(ttt_ctx *, ttt_tensor *), float (*scalar)(float)) {
+static void bench_kernel(const char *op, double passes, double flops,
+                         ttt_tensor *(*f)(ttt_ctx *, ttt_tensor *), float (*scalar)(float)) {
     char name[80];
     snprintf(name, sizeof name, "kern.%s%s", op, scalar ? ".libm" : "");
     if (!wanted(name)) return;
@@ -256,8 +283,8 @@ typedef struct {
     ttt_optimizer *o;
     ttt_tensor *loss;
 } update;
-// A whole step on the loss sum(p): the sum and its gradient, their norm, and the update, which reads p,
-// g, m, v and writes p, m, v: ten passes in all.
+// A whole step on the loss sum(p): the sum and its gradient, their norm, and the update, which
+// reads p, g, m, v and writes p, m, v: ten passes in all.
 static void run_adam(void *arg) {
     update *u = arg;
     ttt_mark m = ttt_mark_get(u->c);
@@ -276,7 +303,8 @@ static void bench_adam(void) {
     need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
     need_ok(c, "kern.adam");
-    report("kern.adam", t, 10.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s", 14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
+    report("kern.adam", t, 10.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s",
+           14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
@@ -336,9 +364,11 @@ static void run_layer(void *arg) {
     if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_GRAD_FIRST_ORDER);
     ttt_mark_release(r->c, m);
 }
-static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B, bool backward) {
+static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B,
+                        bool backward) {
     char name[80];
-    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B, backward ? "fwdbwd" : "fwd");
+    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B,
+             backward ? "fwdbwd" : "fwd");
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
     ttt_params p = { 0 };
@@ -357,7 +387,8 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     ttt_memory_reset(c);
     timing t = measure(run_layer, &r);
     need_ok(c, name);
-    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1), (double)ttt_memory(c).peak);
+    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1),
+           (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
@@ -381,7 +412,8 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     static const char *const name_of[] = { "infer", "train", "train_again" };  // the last computes blocks again for the gradient
     bool train = what != 0;
     char name[80];
-    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32", name_of[what]);
+    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32",
+             name_of[what]);
     if (!wanted(name)) return;
     enum { IMAGES = 32 };
     ttt_ctx *c = open_context();
@@ -410,13 +442,16 @@ static void layers_and_models(void) {
     for (int long_ = 0; long_ < 2; long_++)
         for (int B = 1; B <= 8; B += 7)
             for (int l = 0; l < N_LAYERS; l++)
-                for (int backward = 0; backward < 2; backward++) bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
+                for (int backward = 0; backward < 2; backward++)
+                    bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
     for (int l = 0; l < N_LAYERS; l++)
         for (int n = 0; n < 5; n++)
-            for (int backward = 0; backward < 2; backward++) bench_layer("grow", &layers[l], length[n], 1, backward);
+            for (int backward = 0; backward < 2; backward++)
+                bench_layer("grow", &layers[l], length[n], 1, backward);
     for (int large = 0; large < 2; large++)
         for (int l = 0; l < N_MODEL_LAYERS; l++)
-            for (int what = 0; what < 3 && layers[l].steps == 1; what++) bench_vit(&layers[l], large, what);
+            for (int what = 0; what < 3 && layers[l].steps == 1; what++)
+                bench_vit(&layers[l], large, what);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------

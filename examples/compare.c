@@ -1,7 +1,9 @@
-// compare.c - which mixer was best? Reads the logs of several runs of train.c; prints a table, draws a chart.
+// compare.c - which mixer was best? A table and a chart from the logs of several runs of train.c.
 //
 //     cc -O2 -o compare examples/compare.c -lm
-//     for m in $(./train --list); do for s in 1 2 3; do ./train --data embedded --mixer $m --seed $s --out runs/$m.$s; done; done
+//     for m in $(./train --list); do for s in 1 2 3; do
+//         ./train --data embedded --mixer $m --seed $s --out runs/$m.$s
+//     done; done
 //     ./compare runs/*/log.jsonl          # a row for each mixer and data set; compare.svg
 //
 // Each dot of the chart is a run, each bar the mean of a mixer's runs.

@@ -1,10 +1,10 @@
-// figure.c - one MTTT layer as a picture: the inner loop inside the outer one, around a layer that runs.
+// figure.c - one MTTT layer as a picture: the inner loop inside the outer one, around a real run.
 //
 //     cc -O2 -o figure examples/figure.c -lm && ./figure        # writes mttt_layer.svg
 //
 // The colored squares are numbers (blue below zero, red above): a sequence of 8 tokens, 8 wide, and
-// what one head of an MTTT layer makes of it in 4 inner steps, of which the picture of the inner loop
-// shows the second. The steps are those of lesson 3, without biases and layer norm.
+// what one head of an MTTT layer makes of it in 4 inner steps, of which the picture of the inner
+// loop shows the second. The steps are those of lesson 3, without biases and layer norm.
 #define TTT_IMPLEMENTATION
 #include "example.h"
 
@@ -19,24 +19,29 @@ enum { N = 8, D = 8, H = 2, T = 4, CELL = 9 };
 
 // ---- the layer ----------------------------------------------------------------------------------
 typedef struct {
-    ttt_tensor *x, *k, *r, *q, *y, *W0, *W1, *W;  // (N,D) (N,h) (N,D) (N,h) (N,D), and the model at step 0, 1 and T, (h,h)
+    ttt_tensor *x, *k, *r, *q, *y;  // (N,D) (N,h) (N,D) (N,h) (N,D)
+    ttt_tensor *W0, *W1, *W;        // the model (h,h) after 0, 1 and T steps
     double loss[T + 1];
 } layer;
 
-static ttt_tensor *outer(ttt_ctx *c, int64_t rows, int64_t cols) { return ttt_scale(c, ttt_randn(c, TTT_SHAPE(rows, cols)), (ttt_real)(1 / sqrt((double)rows))); }
+static ttt_tensor *outer(ttt_ctx *c, int64_t rows, int64_t cols) {
+    return ttt_scale(c, ttt_randn(c, TTT_SHAPE(rows, cols)), (ttt_real)(1 / sqrt((double)rows)));
+}
 
 static layer run(ttt_ctx *c) {
     const int h = D / H;
     layer l;
     l.x = ttt_randn(c, TTT_SHAPE(N, D));
-    ttt_tensor *phi = outer(c, D, h), *psi = outer(c, D, h), *decode = outer(c, h, D), *output = outer(c, h, D);
+    ttt_tensor *phi = outer(c, D, h), *psi = outer(c, D, h);
+    ttt_tensor *decode = outer(c, h, D), *output = outer(c, h, D);
     l.W0 = l.W = outer(c, h, h);
     l.k = ttt_matmul(c, l.x, phi);
     l.q = ttt_matmul(c, l.x, psi);
     for (int t = 0; t <= T; t++) {
         ttt_tensor *r = ttt_matmul(c, ttt_matmul(c, l.k, l.W), decode);
         if (t == 1) l.W1 = l.W, l.r = r;
-        ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, l.x), (ttt_real)H / 2), *slope;  // mean over tokens of |r - x|^2 / 2h
+        // the mean over tokens of |r - x|^2 / 2h
+        ttt_tensor *loss = ttt_scale(c, ttt_mse(c, r, l.x), (ttt_real)H / 2), *slope;
         l.loss[t] = (double)ttt_item(loss);
         if (t == T) break;
         ttt_grad(c, loss, &l.W, 1, &slope, TTT_GRAD_FIRST_ORDER);
@@ -92,7 +97,8 @@ static void numbers(svg *s, double x, double y, const ttt_tensor *m, const char 
     for (int64_t i = 0; i < m->size; i++) {
         double a = (double)m->data[i] / most;
         int pale = (int)(255 - 190 * fabs(a)), full = (int)(255 - 20 * fabs(a));
-        snprintf(text, sizeof text, "rgb(%d,%d,%d)", a > 0 ? full : pale, pale, a < 0 ? full : pale);
+        snprintf(text, sizeof text, "rgb(%d,%d,%d)", a > 0 ? full : pale, pale,
+                 a < 0 ? full : pale);
         svg_rect(s, left + (double)(i % cols) * CELL, top + (double)(i / cols) * CELL, CELL, CELL,
                  text, "");
     }
@@ -114,7 +120,7 @@ static void loss_bars(svg *s, double left, double bottom, const double *loss) {
     }
 }
 
-enum { X = 70, K = 262, MODEL = 375, R = 590, LEARN = 150, USE = 395 };  // columns, and the two rows
+enum { X = 70, K = 262, MODEL = 375, R = 590, LEARN = 150, USE = 395 };  // columns, two rows
 #define IN_OUTER "fill='" OUTER "'"
 #define IN_INNER "fill='" INNER "'"
 

@@ -2,11 +2,12 @@
 //
 //     cc -O2 -fopenmp -o openmp examples/openmp.c -lm && ./openmp
 //
-// The library has a pool of its own; a host program with another (OpenMP here, a job system, a thread
-// pool of a server) gives desc.parallel_for instead, so that the two do not fight over the cores. Work
-// is cut by outputs and no sum crosses a cut, so the results are the same to the last bit: this program
-// checks that, and fails if it is not so. Without -fopenmp it runs, on one thread. Where other programs
-// have the cores busy, OpenMP's waiting threads spin in each other's way: OMP_WAIT_POLICY=passive helps.
+// The library has a pool of its own; a host program with another (OpenMP here, a job system, a
+// thread pool of a server) gives desc.parallel_for instead, so that the two do not fight over the
+// cores. Work is cut by outputs and no sum crosses a cut, so the results are the same to the last
+// bit: this program checks that, and fails if it is not so. Without -fopenmp it runs, on one
+// thread. Where other programs have the cores busy, OpenMP's waiting threads spin in each other's
+// way: OMP_WAIT_POLICY=passive helps.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -28,8 +29,8 @@ static void openmp_for(void *user, int n, void (*task)(void *arg, int i), void *
     for (int i = 0; i < n; i++) task(arg, i);
 }
 
-// What a few training steps of a small transformer whose mixers learn come to: the seconds of a step,
-// and a number made of every bit of the weights.
+// What a few training steps of a small transformer whose mixers learn come to: the seconds of a
+// step, and a number made of every bit of the weights.
 typedef struct {
     double seconds;
     uint64_t bits;
@@ -50,7 +51,8 @@ static outcome train(const ttt_desc *desc) {
         ttt_mark m = ttt_mark_get(c);
         int64_t label[B];
         for (int i = 0; i < B; i++) label[i] = i % 10;
-        ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, 28, 28, 1)), *y = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 10);
+        ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, 28, 28, 1)),
+                   *y = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 10);
         ttt_optimizer_step(c, opt, ttt_cross_entropy(c, ttt_vit_forward(c, vit, x, NULL), y));
         ttt_mark_release(c, m);
     }
@@ -75,9 +77,12 @@ int main(int argc, char **argv) {
     outcome one = train(&(ttt_desc){ .seed = 1, .threads = 1 });
     outcome own = train(&(ttt_desc){ .seed = 1, .threads = threads });
     outcome host = train(&(ttt_desc){ .seed = 1, .threads = threads, .parallel_for = openmp_for });
-    printf("one thread               %8.2f ms a step, weights %016llx\n", 1e3 * one.seconds, (unsigned long long)one.bits);
-    printf("the library's %2d threads %8.2f ms a step, weights %016llx\n", threads, 1e3 * own.seconds, (unsigned long long)own.bits);
-    printf("OpenMP's %2d threads      %8.2f ms a step, weights %016llx\n", threads, 1e3 * host.seconds, (unsigned long long)host.bits);
+    printf("one thread               %8.2f ms a step, weights %016llx\n", 1e3 * one.seconds,
+           (unsigned long long)one.bits);
+    printf("the library's %2d threads %8.2f ms a step, weights %016llx\n", threads,
+           1e3 * own.seconds, (unsigned long long)own.bits);
+    printf("OpenMP's %2d threads      %8.2f ms a step, weights %016llx\n", threads,
+           1e3 * host.seconds, (unsigned long long)host.bits);
     bool same = one.bits == own.bits && one.bits == host.bits;
     puts(same ? "the same to the last bit" : "NOT THE SAME");
     return same ? 0 : 1;

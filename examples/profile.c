@@ -1,20 +1,20 @@
-// profile.c - where a vision transformer's time goes, op by op, and how far from this machine's best that is.
+// profile.c - where a vision transformer's time goes, op by op, and how far from the best that is.
 //
 //     cc -O2 -o profile examples/profile.c -lm && ./profile
 //     ./profile --mixer self-attention --infer --svg profile.svg
 //
-// Runs some training steps (or forward passes) on random images and prints a row for each op and phase:
-// forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded, the gradients
-// of the inner steps, which a layer that learns takes on its way forward. (With --infer nobody
-// differentiates inner steps again, so theirs are "backward".) What bounds an op is told by the
-// "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor than its bytes at
-// the memory's. Bytes that are still in a cache come faster, so shares above 100 % are no error.
-// ./profile --help has the options.
+// Runs some training steps (or forward passes) on random images and prints a row for each op and
+// phase: forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded,
+// the gradients of the inner steps, which a layer that learns takes on its way forward. (With
+// --infer nobody differentiates inner steps again, so theirs are "backward".) What bounds an op is
+// told by the "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor
+// than its bytes at the memory's. Bytes that are still in a cache come faster, so that shares may
+// exceed 100 %. ./profile --help has the options.
 //
 //     ./profile --study --svg cost.svg
 //
-// measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside FLOPs
-// (about four minutes).
+// measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside
+// FLOPs (about four minutes).
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -109,7 +109,7 @@ enum { MOST_ROWS = 400, MOST_BARS = 16, PHASES = 3 };
 
 static double total(const chart_bar *b) { return b->value[0] + b->value[1] + b->value[2]; }
 
-// One bar an op, its phases and rules together; the last bar has the ops that are too small for one.
+// One bar an op, its phases and rules together; the last bar has all the smaller ops.
 static void draw(run *r, const ttt_limits *peak, const char *title) {
     static ttt_profile_row row[MOST_ROWS], sum[MOST_BARS + 1];
     static double ms[MOST_BARS + 1][PHASES];
@@ -138,7 +138,8 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
         chart_bar bar = { .name = sum[k].name, .value = ms[k], .note = notes[k],
                           .meter = *bound ? share : -1, .meter_note = bound };
         int at = k;
-        for (; at > 0 && k < MOST_BARS && total(&bars[at - 1]) < total(&bar); at--) bars[at] = bars[at - 1];
+        for (; at > 0 && k < MOST_BARS && total(&bars[at - 1]) < total(&bar); at--)
+            bars[at] = bars[at - 1];
         bars[at] = bar;
     }
     bar_chart chart = { .title = title, .x_label = "milliseconds of a step",
@@ -149,25 +150,36 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
 }
 
 // ---- the study ----------------------------------------------------------------------------------
-// One layer alone: its time without and with gradients against the number of tokens, beside the time its
-// FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it from the peak
-// is reckoned from parts that can be measured alone:
+// One layer alone: its time without and with gradients against the number of tokens, beside the
+// time its FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it
+// from the peak is reckoned from parts that can be measured alone:
 //     products   the multiply-adds that are really made, at the machine's best rate
-//     functions  so many numbers through softmax, layer norm, ..., at the rate of that op in the cache
+//     functions  so many numbers through softmax, GELU, ..., at the rate of that op in the cache
 //     memory     what goes into and out of the ops, by the profiler, at the memory's rate
 //     rest       what is left: above all products that run below the best rate
-enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
+enum {
+    STUDY_D = 384,
+    STUDY_H = 6,
+    LENGTHS = 9,
+    LAYERS = 64,
+    FUNCTIONS = 3,
+    PASSES = 2,
+    SAMPLES = 100
+};
 
 static const struct {
     const char *name;
     ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *x);
     double hnn, nd;  // how many numbers a layer has of that kind: these times H N N and N D
-} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 }, { "GELU", ttt_gelu, 0, 4 }, { "exp", ttt_exp, 0, 2 } };
+} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 },
+                           { "GELU", ttt_gelu, 0, 4 },
+                           { "exp", ttt_exp, 0, 2 } };
 
-// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as multiples
-// of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what the definition
-// counts: the decoder is never applied to a token, only its products are, which are made once (D D h, and of
-// those of a matrix with itself 5/8 at a width of 64); on the way back only u, v and de w2^T of a step are made again.
+// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as
+// multiples of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what
+// the definition counts: the decoder is never applied to a token, only its products are, which are
+// made once (D D h, and of those of a matrix with itself 5/8 at a width of 64); on the way back
+// only u, v and de w2^T of a step are made again.
 static const struct work {
     const char *mixer;
     double ndd[PASSES], ndh[PASSES], ddh[PASSES], nnd[PASSES];
@@ -201,15 +213,19 @@ typedef struct {
     double per_number[FUNCTIONS];
 } study_of;
 
-// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias leaves
-// nothing of the learner but sums over the tokens: linear attention without its map, and that is what is run.
+// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias
+// leaves nothing of the learner but sums over the tokens: linear attention without its map, and
+// that is what is run.
 static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
     if (s->n == LAYERS) return;
     layer *l = &s->item[s->n];
     l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
                              .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
     if (!m) return;
-    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
+    snprintf(l->name, sizeof l->name, "%.40s%s", m->name,
+             !special     ? ""
+             : m->learner ? ", W0 = 0"
+                          : ", identity");
     for (int i = 0; i < COUNT(works); i++)
         if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
     if (l->work) s->n++;  // else it has no fused form: one would measure the tape
@@ -263,20 +279,25 @@ static double one_run(study_of *s, const layer *l, const inputs *in, bool gradie
     return ttt_seconds() - begin;
 }
 
-// The median of as many runs as the budget allows, three at least if that is within ten budgets. One run
-// goes before, to warm up, and one comes after, under the profiler, for the bytes.
+// The median of as many runs as the budget allows, three at least if that is within ten budgets.
+// One run goes before, to warm up, and one comes after, under the profiler, for the bytes.
 static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bool gradients) {
     static ttt_profile_row row[MOST_ROWS];
     ttt_profile_row sum = { 0 };
     double sample[SAMPLES], spent = 0, n = (double)N, D = STUDY_D;
     cost m = { .flops = l->d.mixer->flops(&l->d, N) * (gradients ? 3 : 1) };
     one_run(s, l, in, gradients);
-    while (m.samples < 1 || (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
+    while (m.samples < 1 ||
+           (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
         spent += sample[m.samples++] = one_run(s, l, in, gradients);
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
     const struct work *k = l->work;
-    m.made = !k ? m.flops : 2 * D * (D * (n * (k->ndd[gradients] + k->ndh[gradients] / STUDY_H) + D / STUDY_H * k->ddh[gradients]) + n * n * k->nnd[gradients]);
+    m.made = !k ? m.flops
+                : 2 * D *
+                      (D * (n * (k->ndd[gradients] + k->ndh[gradients] / STUDY_H) +
+                            D / STUDY_H * k->ddh[gradients]) +
+                       n * n * k->nnd[gradients]);
     ttt_profile_clear(s->r->c);
     ttt_profile_start(s->r->c);
     one_run(s, l, in, gradients);
@@ -297,7 +318,8 @@ static void measure_layer(study_of *s, layer *l) {
     ttt_params p = { 0 };
     inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
     need_ok(s->r->c, l->name);
-    if (p.n >= COUNT(in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
+    if (p.n >= COUNT(in.wrt))
+        die("%s has %d parameters, more than this program holds", l->name, p.n);
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
         if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.item[i].value;
     int last = in.n++;  // x comes last
@@ -325,7 +347,9 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
     double seconds[2 + FUNCTIONS] = { m->made / s->peak.flops, m->bytes / s->peak.bytes };
     for (int f = 0; f < FUNCTIONS; f++) {
         name[2 + f] = functions[f].name;
-        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * (functions[f].hnn * H * N * N + functions[f].nd * N * D);
+        if (l->work)
+            seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] *
+                             (functions[f].hnn * H * N * N + functions[f].nd * N * D);
     }
     for (int k = 0; k < 2 + FUNCTIONS; k++) {
         double share = 100 * seconds[k] / m->seconds;
@@ -333,7 +357,8 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
         printf("%s %.0f, ", name[k], share);
         rest -= share;
     }
-    printf("rest %.0f%s%s", rest, strcmp(m->bound, "compute") == 0 ? "" : "; bound: ", strcmp(m->bound, "compute") == 0 ? "" : m->bound);
+    printf("rest %.0f%s%s", rest, strcmp(m->bound, "compute") == 0 ? "" : "; bound: ",
+           strcmp(m->bound, "compute") == 0 ? "" : m->bound);
 }
 
 static void print_study(const study_of *s) {
@@ -346,7 +371,11 @@ static void print_study(const study_of *s) {
             printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
             for (int g = 0; g < PASSES; g++) {
                 const cost *m = &l->at[i][g];
-                printf(" %.*f | %.1f | %.0f %% | ", m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0, 1e3 * m->seconds, 1e6 * m->seconds / l->tokens[i],
+                printf(" %.*f | %.1f | %.0f %% | ",
+                       m->seconds < 0.1 ? 2
+                       : m->seconds < 1 ? 1
+                                        : 0,
+                       1e3 * m->seconds, 1e6 * m->seconds / l->tokens[i],
                        100 * m->flops / m->seconds / s->peak.flops);
                 print_parts(s, l, i, g);
                 printf(" |");

@@ -3,19 +3,20 @@
 //     cc -O2 -o recall examples/recall.c -lm && ./recall
 //     ./recall --grow --out recall.svg
 //
-// The plainest test of a memory. A sequence shows n pairs of a key and a value; then it asks, by showing
-// keys again without their values. The answer is the value, one of eight:
+// The plainest test of a memory. A sequence shows n pairs of a key and a value; then it asks, by
+// showing keys again without their values. The answer is the value, one of eight:
 //
 //     (k7,v2) (k30,v0) (k4,v5) ... (k12,v2)   (k4,?) (k7,?) ...   ->   v5, v2, ...
 //
-// Keys and values are paired anew in every sequence, so no trained weight knows an answer. It has to be
-// carried from a pair to a question by the mixer, the only thing here that lets tokens see each other.
-// A token is the sum of two learned embeddings: its key's, and its value's ("none" is the ninth value).
-// There are no positions, as the pairs are a set; a mixer that minds the order gets it as it is.
-// Several questions a sequence (8) are for speed: more to learn from a memory that is filled once.
+// Keys and values are paired anew in every sequence, so no trained weight knows an answer. It has
+// to be carried from a pair to a question by the mixer, the only thing here that lets tokens see
+// each other. A token is the sum of two learned embeddings: its key's, and its value's ("none" is
+// the ninth value). There are no positions, as the pairs are a set; a mixer that minds the order
+// gets it as it is. Several questions a sequence (8) are for speed: more to learn from a memory
+// that is filled once.
 //
-// Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences. --grow
-// goes on with more and more pairs, and draws how many are held. ./recall --help has the rest.
+// Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences.
+// --grow goes on with more and more pairs, and draws how many are held. See ./recall --help.
 //
 // Output, on two loaded cores:
 //
@@ -45,29 +46,31 @@
 #include "example.h"
 
 // ---- variants -----------------------------------------------------------------------------------
-// How mixers are described. One may have several rows; one without any runs as `otherwise`, and ignores
-// what it has no use for. Two fields are set later, from the sequence: .max_tokens, and .grid_cols where
-// .grid_rows is given (the tokens are then a grid of one row).
+// How mixers are described. One may have several rows; one without any runs as `otherwise`, and
+// ignores what it has no use for. Two fields are set later, from the sequence: .max_tokens, and
+// .grid_cols where .grid_rows is given (the tokens are then a grid of one row).
 typedef struct {
     const char *label, *mixer;
     ttt_mixer_desc d;
-    double most;      // accuracy that this row must not exceed, since it lacks what it takes; 0: it must recall
+    double most;      // accuracy that it must not exceed, lacking what it takes; 0: it must recall
     double patience;  // steps, in those of the others
 } variant;
 
-// Inner losses are means over tokens and features: small gradients, large rate. Neighbors have nothing to
-// do with each other here: convolutions would only blur keys. Without .muon, the rates that lact finds for
-// itself begin at 0.01, and take long to grow.
-static const variant otherwise = { NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1 };
+// Inner losses are means over tokens and features: small gradients, large rate. Neighbors have
+// nothing to do with each other here: convolutions would only blur keys. Without .muon, the rates
+// that lact finds for itself begin at 0.01, and take long to grow.
+static const variant otherwise = {
+    NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1
+};
 static const variant variants[] = {
     { "none", "none", { 0 }, 0.15, 1 },
     { "vittt", "vittt", { .grid_rows = 1 }, 0, 1 },
     { "focused-linear", "focused-linear", { .grid_rows = 1 }, 0, 1 },
-    // Keys are summed by place, which says nothing here. With a sum for each of 16 pairs and 8 questions its
-    // table can learn to leave tokens alone, but that takes long.
+    // Keys are summed by place, which says nothing here. With a sum for each of 16 pairs and 8
+    // questions its table can learn to leave tokens alone, but that takes long.
     { "linformer 4 sums", "linformer", { .compressed = 4 }, 0.8, 1 },
     { "linformer 24 sums", "linformer", { .compressed = 24 }, 0, 8 },
-    // A window that does not reach the pair cannot carry its value; two layers reach but twice as far.
+    // A window that does not reach the pair cannot carry its value; two layers reach twice as far.
     { "longformer window 4", "longformer", { .window = 4 }, 0.8, 1 },
     { "longformer window 24", "longformer", { .window = 24 }, 0, 1 },
 };
@@ -138,14 +141,15 @@ static void check_names(const char *list, variant *runs) {
     char name[64];
     for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
-        if (list_runs(name, runs) == 0) die("--mixer '%s' is unknown; --help lists those there are", name);
+        if (list_runs(name, runs) == 0)
+            die("--mixer '%s' is unknown; --help lists those there are", name);
     }
 }
 
 // ---- the task, the model ------------------------------------------------------------------------
-// The keys of a sequence are n out of 2n, all different. Twice as many keys as pairs, whatever n: so every
-// key is met as often in training, and what grows with n is the memory that is needed, not a vocabulary
-// that is hardly met.
+// The keys of a sequence are n out of 2n, all different. Twice as many keys as pairs, whatever n:
+// so every key is met as often in training, and what grows with n is the memory that is needed, not
+// a vocabulary that is hardly met.
 //
 // key + value embedding -> DEPTH blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> dense
 typedef struct {
@@ -154,18 +158,21 @@ typedef struct {
     ttt_ctx *c;
     int64_t n, questions, tokens;  // n + questions tokens
     ttt_rng rng;                   // of the sequences: a stream of its own, the same for all mixers
-    ttt_tensor *keys, *values, *labels;  // of B sequences: integers (B tokens), (B tokens), (B questions)
+    ttt_tensor *keys, *values, *labels;  // integers (B tokens), (B tokens), (B questions)
     ttt_mixer_desc mixer;
     ttt_params params;
     ttt_tensor **embedding, **norm_0[DEPTH], **mix[DEPTH], **norm_1[DEPTH], **mlp[DEPTH], **norm, **head;
-    double accuracy, seconds, flops, memory;  // of one mixer: FLOPs a token, numbers a sequence is remembered by
+    double accuracy, seconds;                 // of one mixer
+    double flops, memory;                     // of a token; numbers a sequence is remembered by
     int64_t skipped;                          // updates left out, their gradient not being finite
 } trial;
 
 static void draw_sequences(trial *t, int64_t B) {
-    int64_t *key = ttt_alloc(t->c, (size_t)(2 * B * t->tokens + B * t->questions + 2 * t->n) * sizeof *key, false);
+    int64_t *key = ttt_alloc(
+        t->c, (size_t)(2 * B * t->tokens + B * t->questions + 2 * t->n) * sizeof *key, false);
     if (!key) die("out of memory");
-    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens, *deck = label + B * t->questions;
+    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens,
+            *deck = label + B * t->questions;
     for (int64_t i = 0; i < 2 * t->n; i++) deck[i] = i;
     for (int64_t b = 0; b < B; b++) {
         int64_t *k = key + b * t->tokens, *v = value + b * t->tokens;
@@ -204,11 +211,13 @@ static void make_model(trial *t, int64_t keys) {
     t->head = ttt_dense_new(t->c, &t->params, "head", D, VALUES, TTT_INIT_ZERO);
 }
 
-// -> logits (B questions,VALUES). Only questions are answered, so what follows the last mixer sees them alone.
+// -> logits (B questions,VALUES). Only questions are answered, so what follows the last mixer sees
+// them alone.
 static ttt_tensor *forward(const trial *t) {
     ttt_ctx *c = t->c;
     int64_t B = t->keys->size / t->tokens, D = t->mixer.dim;
-    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys), ttt_index_select(c, t->embedding[1], t->values));
+    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys),
+                            ttt_index_select(c, t->embedding[1], t->values));
     x = ttt_reshape(c, x, TTT_SHAPE(B, t->tokens, D));
     for (int i = 0; i < DEPTH; i++) {
         x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, t->mix[i], ttt_layer_norm(c, t->norm_0[i], x), NULL));
@@ -268,8 +277,9 @@ static void test(trial *t) {
     t->accuracy = (double)right / (double)(TESTS * t->questions);
 }
 
-// Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can look up
-// one of 16 pairs need not find out from 32 what the task is, which takes a memory that overflows very long.
+// Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can
+// look up one of 16 pairs need not find out from 32 what the task is, which takes a memory that
+// overflows very long.
 static void train_and_test(trial *t, int64_t n) {
     ttt_rng stream = { (uint64_t)t->o->seed, 0 };
     double start = ttt_seconds();
@@ -327,9 +337,9 @@ static void draw(const options *o, const chart_series *share, const chart_series
     ttt_close(c);
 }
 
-// Who guesses is right once in eight times: held are n (p - 1/8) / (1 - 1/8) pairs. A matrix of h x h
+// Who guesses is right once in eight times: held are n (p - 1/8) / (1 - 1/8) pairs. A matrix (h,h)
 // has room for h pairs that do not disturb each other, since no more keys can be orthogonal to each
-// other. H of them, asked only which of eight values is nearest, do better, but only up to a point.
+// other. H of them, asked only which of eight values is nearest, do better, up to a point.
 static void grow(const options *o, const variant *runs, int n_runs) {
     static double pairs[LENGTHS], log_pairs[LENGTHS];
     static double share[MOST_RUNS][LENGTHS], held[MOST_RUNS][LENGTHS];
@@ -345,7 +355,7 @@ static void grow(const options *o, const variant *runs, int n_runs) {
     }
     printf("   seconds\n");
     for (int i = 0; i < n_runs; i++) {
-        draw(o, shares, helds, i);  // what there is so far; the first says early if --out is no good
+        draw(o, shares, helds, i);  // what there is so far; the first tells early if --out is bad
         trial t = begin(o, &runs[i], N_LEAST << (lengths - 1));
         for (int k = 0; k < lengths; k++) {
             train_and_test(&t, N_LEAST << k);
