@@ -94,8 +94,8 @@ static timing measure(run_fn *run, void *arg) {
         for (int i = 0; i < runs; i++) run(arg);
         if ((took = now() - begin) >= 2e-3) break;
     }
-    for (double end = ttt_seconds() + bench.budget; n < 200 && (n < 5 || ttt_seconds() < end);
-         n++) {
+    double end = ttt_seconds() + bench.budget;
+    for (; n < 200 && (n < 5 || ttt_seconds() < end); n++) {
         begin = now();
         for (int i = 0; i < runs; i++) run(arg);
         sample[n] = (now() - begin) / runs;
@@ -142,7 +142,9 @@ static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
     return (double)bytes / t.seconds;
 }
 static void peaks(void) {
-    static const struct { const char *name; int64_t kilobytes; } level[] = { { "peak.read.16k", 16 }, { "peak.read.256k", 256 }, { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
+    static const struct { const char *name; int64_t kilobytes; } level[] = {
+        { "peak.read.16k", 16 }, { "peak.read.256k", 256 },
+        { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
     ttt_ctx *c = open_context();
     if (!bench.list) {
         peak.flops = ttt_measure_limits(c).flops * ttt_threads(c);
@@ -188,21 +190,14 @@ static void bench_product(const struct product *p) {
              (long long)p->k);
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
-    int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch,
-            b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
-    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1),
-               *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
+    int64_t batch = p->heads ? p->heads : 1;
+    int64_t a_size = p->m * p->k * batch, b_size = p->k * p->n * batch;
+    int64_t y_size = p->m * p->n * batch;
+    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1);
+    ttt_tensor *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
     need_ok(c, name);
-    product_run r = { c,
-                      { .m = p->m,
-                        .n = p->n,
-                        .k = p->k,
-                        .a = a->data,
-                        .b = b->data,
-                        .y = y->data,
-                        .ta = p->ta,
-                        .tb = p->tb,
-                        .batch = batch } };
+    product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .ta = p->ta, .tb = p->tb,
+                           .a = a->data, .b = b->data, .y = y->data, .batch = batch } };
     if (p->heads) {  // heads lie side by side in rows of a, and of b or y
         r.d.a_row = 64 * batch;
         r.d.a_step = 64;
@@ -218,10 +213,10 @@ static void bench_product(const struct product *p) {
     }
     timing t = measure(run_product, &r);
     need_ok(c, name);
-    double flops = 2.0 * (double)(p->m * p->n * p->k * batch),
-           reals = (double)(a_size + y_size) * sizeof(ttt_real);
-    report(name, t, flops / 1e9, "GFLOP/s", flops,
-           reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
+    double flops = 2.0 * (double)(p->m * p->n * p->k * batch);
+    double bytes = (double)(a_size + y_size) * sizeof(ttt_real) +
+                   (double)b_size * (p->half ? 2 : sizeof(ttt_real));
+    report(name, t, flops / 1e9, "GFLOP/s", flops, bytes);
     ttt_close(c);
 }
 

@@ -51,8 +51,8 @@ static outcome train(const ttt_desc *desc) {
         ttt_mark m = ttt_mark_get(c);
         int64_t label[B];
         for (int i = 0; i < B; i++) label[i] = i % 10;
-        ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, 28, 28, 1)),
-                   *y = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 10);
+        ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, 28, 28, 1));
+        ttt_tensor *y = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 10);
         ttt_optimizer_step(c, opt, ttt_cross_entropy(c, ttt_vit_forward(c, vit, x, NULL), y));
         ttt_mark_release(c, m);
     }

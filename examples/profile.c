@@ -157,15 +157,8 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
 //     functions  so many numbers through softmax, GELU, ..., at the rate of that op in the cache
 //     memory     what goes into and out of the ops, by the profiler, at the memory's rate
 //     rest       what is left: above all products that run below the best rate
-enum {
-    STUDY_D = 384,
-    STUDY_H = 6,
-    LENGTHS = 9,
-    LAYERS = 64,
-    FUNCTIONS = 3,
-    PASSES = 2,
-    SAMPLES = 100
-};
+enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64 };
+enum { FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
 
 static const struct {
     const char *name;
@@ -222,10 +215,8 @@ static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
     l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
                              .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
     if (!m) return;
-    snprintf(l->name, sizeof l->name, "%.40s%s", m->name,
-             !special     ? ""
-             : m->learner ? ", W0 = 0"
-                          : ", identity");
+    const char *which = !special ? "" : m->learner ? ", W0 = 0" : ", identity";
+    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, which);
     for (int i = 0; i < COUNT(works); i++)
         if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
     if (l->work) s->n++;  // else it has no fused form: one would measure the tape
@@ -293,11 +284,12 @@ static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bo
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
     const struct work *k = l->work;
-    m.made = !k ? m.flops
-                : 2 * D *
-                      (D * (n * (k->ndd[gradients] + k->ndh[gradients] / STUDY_H) +
-                            D / STUDY_H * k->ddh[gradients]) +
-                       n * n * k->nnd[gradients]);
+    m.made = m.flops;
+    if (k) {
+        double per_token = D * k->ndd[gradients] + D / STUDY_H * k->ndh[gradients];
+        double once = D * D / STUDY_H * k->ddh[gradients];
+        m.made = 2 * D * (n * per_token + once + n * n * k->nnd[gradients]);
+    }
     ttt_profile_clear(s->r->c);
     ttt_profile_start(s->r->c);
     one_run(s, l, in, gradients);
@@ -347,9 +339,8 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
     double seconds[2 + FUNCTIONS] = { m->made / s->peak.flops, m->bytes / s->peak.bytes };
     for (int f = 0; f < FUNCTIONS; f++) {
         name[2 + f] = functions[f].name;
-        if (l->work)
-            seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] *
-                             (functions[f].hnn * H * N * N + functions[f].nd * N * D);
+        double numbers = functions[f].hnn * H * N * N + functions[f].nd * N * D;
+        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * numbers;
     }
     for (int k = 0; k < 2 + FUNCTIONS; k++) {
         double share = 100 * seconds[k] / m->seconds;
@@ -357,13 +348,14 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
         printf("%s %.0f, ", name[k], share);
         rest -= share;
     }
-    printf("rest %.0f%s%s", rest, strcmp(m->bound, "compute") == 0 ? "" : "; bound: ",
-           strcmp(m->bound, "compute") == 0 ? "" : m->bound);
+    printf("rest %.0f", rest);
+    if (strcmp(m->bound, "compute") != 0) printf("; bound: %s", m->bound);
 }
 
 static void print_study(const study_of *s) {
     int least = SAMPLES, most = 0;
-    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % | with gradients, ms | us a token | of peak | where it goes, % |\n"
+    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % "
+         "| with gradients, ms | us a token | of peak | where it goes, % |\n"
          "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|");
     for (int k = 0; k < s->n; k++)
         for (int i = 0; i < s->lengths; i += 2) {  // the figure has them all
@@ -371,11 +363,9 @@ static void print_study(const study_of *s) {
             printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
             for (int g = 0; g < PASSES; g++) {
                 const cost *m = &l->at[i][g];
-                printf(" %.*f | %.1f | %.0f %% | ",
-                       m->seconds < 0.1 ? 2
-                       : m->seconds < 1 ? 1
-                                        : 0,
-                       1e3 * m->seconds, 1e6 * m->seconds / l->tokens[i],
+                int digits = m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0;
+                printf(" %.*f | %.1f | %.0f %% | ", digits, 1e3 * m->seconds,
+                       1e6 * m->seconds / l->tokens[i],
                        100 * m->flops / m->seconds / s->peak.flops);
                 print_parts(s, l, i, g);
                 printf(" |");
@@ -384,9 +374,13 @@ static void print_study(const study_of *s) {
             }
             puts("");
         }
-    printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d runs. Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n"
-           "GFLOP: of the forward pass, as the definition counts them; three times that with gradients.\n",
-           STUDY_D, STUDY_H, least, most, 1e-9 * s->peak.flops, ttt_threads(s->r->c), ttt_threads(s->r->c) > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
+    int threads = ttt_threads(s->r->c);
+    printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d "
+           "runs. ", STUDY_D, STUDY_H, least, most);
+    printf("Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n", 1e-9 * s->peak.flops,
+           threads, threads > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
+    puts("GFLOP: of the forward pass, as the definition counts them; three times that with "
+         "gradients.");
 }
 
 static void draw_study(study_of *s) {

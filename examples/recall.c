@@ -168,11 +168,11 @@ typedef struct {
 } trial;
 
 static void draw_sequences(trial *t, int64_t B) {
-    int64_t *key = ttt_alloc(
-        t->c, (size_t)(2 * B * t->tokens + B * t->questions + 2 * t->n) * sizeof *key, false);
+    int64_t numbers = 2 * B * t->tokens + B * t->questions + 2 * t->n;
+    int64_t *key = ttt_alloc(t->c, (size_t)numbers * sizeof *key, false);
     if (!key) die("out of memory");
-    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens,
-            *deck = label + B * t->questions;
+    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens;
+    int64_t *deck = label + B * t->questions;
     for (int64_t i = 0; i < 2 * t->n; i++) deck[i] = i;
     for (int64_t b = 0; b < B; b++) {
         int64_t *k = key + b * t->tokens, *v = value + b * t->tokens;
