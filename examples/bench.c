@@ -4,42 +4,50 @@
 //
 // One line a case:
 //     ttt.t<threads>.<case> VALUE UNIT iqr=LOW-HIGH n=SAMPLES gflop=F peak=SHARE bytes=B
-// VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and functions,
-// counted as if done naively); SHARE what it reached of the machine's limit, measured at the start: of
-// multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes the case holds at
-// its peak. With one thread the program is pinned to a core and time is processor time, so that other
-// programs disturb little; with more it is the clock on the wall.
+// VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and
+// functions, counted as if done naively); SHARE what it reached of the machine's limit, measured at
+// the start: of multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes
+// the case holds at its peak. With one thread the program is pinned to a core and time is processor
+// time, so that other programs disturb little; with more it is the clock on the wall.
 #ifdef __linux__
 #define _GNU_SOURCE
 #include <sched.h>
 #endif
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 
 #include <time.h>
 
-// ---- options and the stopwatch -------------------------------------------------------------------
-static struct {
-    int threads;
+// ---- options and the stopwatch ------------------------------------------------------------------
+typedef struct {
+    long long threads;
     const char *isa, *filter;
     double budget;  // seconds of timing a case
     bool list;
-    double peak_flops, peak_l2;
-} bench = { .threads = 1, .filter = "*", .budget = 0.5 };
+} options;
+static options bench = { .threads = 1, .filter = "*", .budget = 0.5 };
+static struct {
+    double flops, l2;  // a second; l2 is bytes read
+} peak;
 
-static void stop(const char *what, const char *why) {
-    fprintf(stderr, "bench: %s: %s\n", what, why);
-    exit(1);
-}
-
-static void need(ttt_ctx *c) {
-    if (!ttt_ok(c)) stop("failed", ttt_error(c));
-}
+static const option option_rows[] = {
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: as many as the machine has (1)"),
+    OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
+    OPTION_TEXT("--filter", filter, "only the cases that match, as 'gemm.*,layer.*.fwd' (*)"),
+    OPTION_REAL("--budget", budget, 0, 3600, "seconds of timing for each case (0.5)"),
+    OPTION_FLAG("--list", list, "name the cases instead of running them"),
+};
+static const program this_program = {
+    .name = "bench",
+    .purpose = "how fast the kernels, layers and models are on this machine",
+    .rows = option_rows,
+    .n_rows = COUNT(option_rows),
+};
 
 static ttt_ctx *open_context(void) {
-    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads, .isa = bench.isa });
-    if (!c) stop("failed", "no memory for a context");
-    return c;
+    ttt_desc machine = { .threads = thread_count(bench.threads), .isa = bench.isa };
+    return open_or_die(&machine);
 }
 
 // `*` stands for anything, `?` for one character; a comma between patterns is "or".
@@ -66,11 +74,8 @@ static bool wanted(const char *name) {
     return false;
 }
 
-static double now(void) { return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds(); }
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+static double now(void) {
+    return bench.threads == 1 ? (double)clock() / CLOCKS_PER_SEC : ttt_seconds();
 }
 
 typedef void run_fn(void *arg);
@@ -79,7 +84,7 @@ typedef struct {
     int n;
 } timing;
 
-// Runs often enough that a sample takes 2 ms, and takes samples until the budget is used up: 5 to 200.
+// Runs often enough that a sample takes 2 ms, and takes 5 to 200 samples, as the budget allows.
 static timing measure(run_fn *run, void *arg) {
     double sample[200], begin, took = 0;
     int n = 0, runs = 1;
@@ -89,7 +94,8 @@ static timing measure(run_fn *run, void *arg) {
         for (int i = 0; i < runs; i++) run(arg);
         if ((took = now() - begin) >= 2e-3) break;
     }
-    for (double end = ttt_seconds() + bench.budget; n < 200 && (n < 5 || ttt_seconds() < end); n++) {
+    double end = ttt_seconds() + bench.budget;
+    for (; n < 200 && (n < 5 || ttt_seconds() < end); n++) {
         begin = now();
         for (int i = 0; i < runs; i++) run(arg);
         sample[n] = (now() - begin) / runs;
@@ -99,16 +105,19 @@ static timing measure(run_fn *run, void *arg) {
 }
 
 // amount: what one run does, in the unit's numerator; 0: the unit is milliseconds.
-static void report(const char *name, timing t, double amount, const char *unit, double flops, double bytes) {
-    double value = amount ? amount / t.seconds : 1e3 * t.seconds, low = amount ? amount / t.high : 1e3 * t.low;
-    double high = amount ? amount / t.low : 1e3 * t.high;
-    double share = strcmp(unit, "GB/s") == 0 ? (bench.peak_l2 ? value * 1e9 / bench.peak_l2 : 0) : flops / t.seconds / bench.peak_flops;
-    printf("ttt.t%d.%s %.4g %s iqr=%.4g-%.4g n=%d gflop=%.4g peak=%.3f bytes=%.0f\n", bench.threads, name, value, unit, low, high, t.n,
-           flops / 1e9, share, bytes);
+static void report(const char *name, timing t, double amount, const char *unit, double flops,
+                   double bytes) {
+    bool rate = amount > 0;
+    double value = rate ? amount / t.seconds : 1e3 * t.seconds;
+    double low = rate ? amount / t.high : 1e3 * t.low, high = rate ? amount / t.low : 1e3 * t.high;
+    double share = flops / t.seconds / peak.flops;
+    if (strcmp(unit, "GB/s") == 0) share = peak.l2 > 0 ? value * 1e9 / peak.l2 : 0;
+    printf("ttt.t%lld.%s %.4g %s iqr=%.4g-%.4g n=%d gflop=%.4g peak=%.3f bytes=%.0f\n",
+           bench.threads, name, value, unit, low, high, t.n, flops / 1e9, share, bytes);
     fflush(stdout);
 }
 
-// ---- peak.*: the machine -------------------------------------------------------------------------
+// ---- peak.*: the machine ------------------------------------------------------------------------
 typedef struct {
     ttt_ctx *c;
     ttt_tensor *x[4];
@@ -126,26 +135,30 @@ static double read_speed(ttt_ctx *c, const char *name, int64_t bytes) {
     kernel k = { .c = c };
     ttt_mark m = ttt_mark_get(c);
     k.x[0] = ttt_full(c, TTT_SHAPE(bytes / (int64_t)sizeof(ttt_real)), 1);
-    need(c);
+    need_ok(c, "reading memory");
     timing t = measure(run_sum, &k);
     if (name) report(name, t, (double)bytes / 1e9, "GB/s", 0, (double)bytes);
     ttt_mark_release(c, m);
     return (double)bytes / t.seconds;
 }
 static void peaks(void) {
-    static const struct { const char *name; int64_t kilobytes; } level[] = { { "peak.read.16k", 16 }, { "peak.read.256k", 256 }, { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
+    static const struct { const char *name; int64_t kilobytes; } level[] = {
+        { "peak.read.16k", 16 }, { "peak.read.256k", 256 },
+        { "peak.read.8M", 8192 }, { "peak.read.256M", 262144 } };
     ttt_ctx *c = open_context();
     if (!bench.list) {
-        bench.peak_flops = ttt_measure_limits(c).flops * bench.threads;
-        bench.peak_l2 = read_speed(c, NULL, 256 << 10);
+        peak.flops = ttt_measure_limits(c).flops * ttt_threads(c);
+        peak.l2 = read_speed(c, NULL, 256 << 10);
     }
-    if (wanted("peak.fma")) printf("ttt.t%d.peak.fma %.4g GFLOP/s iqr=- n=5 gflop=- peak=1.000 bytes=0\n", bench.threads, bench.peak_flops / 1e9);
+    if (wanted("peak.fma"))
+        printf("ttt.t%lld.peak.fma %.4g GFLOP/s iqr=- n=5 gflop=- peak=1.000 bytes=0\n",
+               bench.threads, peak.flops / 1e9);
     for (int i = 0; i < 4; i++)
         if (wanted(level[i].name)) read_speed(c, level[i].name, level[i].kilobytes << 10);
     ttt_close(c);
 }
 
-// ---- gemm.*, gemv.*: products of matrices --------------------------------------------------------
+// ---- gemm.*, gemv.*: products of matrices -------------------------------------------------------
 // op M N K; six heads side by side in rows of 384 numbers for the two batched ones.
 static const struct product {
     const char *name;
@@ -173,13 +186,18 @@ static void run_product(void *arg) { ttt_gemm(((product_run *)arg)->c, &((produc
 
 static void bench_product(const struct product *p) {
     char name[80];
-    snprintf(name, sizeof name, "%s.%lldx%lldx%lld", p->name, (long long)p->m, (long long)p->n, (long long)p->k);
+    snprintf(name, sizeof name, "%s.%lldx%lldx%lld", p->name, (long long)p->m, (long long)p->n,
+             (long long)p->k);
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
-    int64_t batch = p->heads ? p->heads : 1, a_size = p->m * p->k * batch, b_size = p->k * p->n * batch, y_size = p->m * p->n * batch;
-    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1), *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
-    need(c);
-    product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .a = a->data, .b = b->data, .y = y->data, .ta = p->ta, .tb = p->tb, .batch = batch } };
+    int64_t batch = p->heads ? p->heads : 1;
+    int64_t a_size = p->m * p->k * batch, b_size = p->k * p->n * batch;
+    int64_t y_size = p->m * p->n * batch;
+    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(a_size), -1, 1);
+    ttt_tensor *b = ttt_uniform(c, TTT_SHAPE(b_size), -1, 1), *y = ttt_zeros(c, TTT_SHAPE(y_size));
+    need_ok(c, name);
+    product_run r = { c, { .m = p->m, .n = p->n, .k = p->k, .ta = p->ta, .tb = p->tb,
+                           .a = a->data, .b = b->data, .y = y->data, .batch = batch } };
     if (p->heads) {  // heads lie side by side in rows of a, and of b or y
         r.d.a_row = 64 * batch;
         r.d.a_step = 64;
@@ -188,19 +206,21 @@ static void bench_product(const struct product *p) {
     }
     if (p->half) {  // any 16 bits will do that are not NaN
         uint16_t *half = ttt_alloc(c, (size_t)b_size * sizeof *half, false);
-        need(c);
+        need_ok(c, name);
         for (int64_t i = 0; i < b_size; i++) half[i] = (uint16_t)(0x3f00 + i % 97);
         r.d.b = NULL;
         r.d.b_bf16 = half;
     }
     timing t = measure(run_product, &r);
-    need(c);
-    double flops = 2.0 * (double)(p->m * p->n * p->k * batch), reals = (double)(a_size + y_size) * sizeof(ttt_real);
-    report(name, t, flops / 1e9, "GFLOP/s", flops, reals + (double)b_size * (p->half ? 2 : sizeof(ttt_real)));
+    need_ok(c, name);
+    double flops = 2.0 * (double)(p->m * p->n * p->k * batch);
+    double bytes = (double)(a_size + y_size) * sizeof(ttt_real) +
+                   (double)b_size * (p->half ? 2 : sizeof(ttt_real));
+    report(name, t, flops / 1e9, "GFLOP/s", flops, bytes);
     ttt_close(c);
 }
 
-// ---- kern.*: functions of single numbers and of rows, on 64 kB -----------------------------------
+// ---- kern.*: functions of single numbers and of rows, on 64 kB ----------------------------------
 enum { KERNEL_REALS = 16384 };
 
 static void run_map(void *arg) {
@@ -209,22 +229,32 @@ static void run_map(void *arg) {
     k->op(k->c, k->x[0]);
     ttt_mark_release(k->c, m);
 }
-static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_layer_normalize(c, x, (ttt_real)1e-6); }
-static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) { return ttt_rms_normalize(c, x, (ttt_real)1e-6); }
-static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) { return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true); }
+static ttt_tensor *layer_norm(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_layer_normalize(c, x, (ttt_real)1e-6);
+}
+static ttt_tensor *rms_norm(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_rms_normalize(c, x, (ttt_real)1e-6);
+}
+static ttt_tensor *layer_norm_d1(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_normalize_d1(c, x, x, (ttt_real)1e-6, true);
+}
 
 // The same functions as a plain loop over libm writes them.
 static float libm_sigmoid(float a) { return 1 / (1 + expf(-a)); }
 static float libm_silu(float a) { return a / (1 + expf(-a)); }
-static float libm_gelu(float a) { return 0.5f * a * (1 + tanhf(0.7978845608f * (a + 0.044715f * a * a * a))); }
+static float libm_gelu(float a) {
+    return 0.5f * a * (1 + tanhf(0.7978845608f * (a + 0.044715f * a * a * a)));
+}
 static float libm_gelu_erf(float a) { return 0.5f * a * (1 + erff(a * 0.70710678f)); }
 static void run_libm(void *arg) {
     kernel *k = arg;
-    for (int64_t i = 0; i < k->x[0]->size; i++) k->x[1]->data[i] = (ttt_real)k->scalar((float)k->x[0]->data[i]);
+    for (int64_t i = 0; i < k->x[0]->size; i++)
+        k->x[1]->data[i] = (ttt_real)k->scalar((float)k->x[0]->data[i]);
 }
 
 // passes: how often the row is read or written, for GB/s; 0: a function of numbers, in Gelem/s
-static void bench_kernel(const char *op, double passes, double flops, ttt_tensor *(*f)(ttt_ctx *, ttt_tensor *), float (*scalar)(float)) {
+static void bench_kernel(const char *op, double passes, double flops,
+                         ttt_tensor *(*f)(ttt_ctx *, ttt_tensor *), float (*scalar)(float)) {
     char name[80];
     snprintf(name, sizeof name, "kern.%s%s", op, scalar ? ".libm" : "");
     if (!wanted(name)) return;
@@ -233,11 +263,13 @@ static void bench_kernel(const char *op, double passes, double flops, ttt_tensor
     ttt_set_recording(c, false);
     k.x[0] = ttt_uniform(c, TTT_SHAPE(KERNEL_REALS / 1024, 1024), (ttt_real)0.01, 4);
     k.x[1] = ttt_zeros(c, k.x[0]->shape);
-    need(c);
+    need_ok(c, name);
     timing t = measure(scalar ? run_libm : run_map, &k);
-    need(c);
+    need_ok(c, name);
     double n = KERNEL_REALS, bytes = n * sizeof(ttt_real);
-    report(name, t, (passes ? passes * bytes : n) / 1e9, passes ? "GB/s" : "Gelem/s", flops * n, (double)ttt_memory(c).peak);
+    bool rows = passes > 0;
+    report(name, t, (rows ? passes * bytes : n) / 1e9, rows ? "GB/s" : "Gelem/s", flops * n,
+           (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
@@ -246,8 +278,8 @@ typedef struct {
     ttt_optimizer *o;
     ttt_tensor *loss;
 } update;
-// A whole step on the loss sum(p): the sum and its gradient, their norm, and the update, which reads p,
-// g, m, v and writes p, m, v: ten passes in all.
+// A whole step on the loss sum(p): the sum and its gradient, their norm, and the update, which
+// reads p, g, m, v and writes p, m, v: ten passes in all.
 static void run_adam(void *arg) {
     update *u = arg;
     ttt_mark m = ttt_mark_get(u->c);
@@ -263,10 +295,11 @@ static void bench_adam(void) {
     s.of['N'] = KERNEL_REALS;
     ttt_params_add(c, &p, "", row, 1, 0, &s);
     update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 }), NULL };
-    need(c);
+    need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
-    need(c);
-    report("kern.adam", t, 10.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s", 14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
+    need_ok(c, "kern.adam");
+    report("kern.adam", t, 10.0 * KERNEL_REALS * sizeof(ttt_real) / 1e9, "GB/s",
+           14.0 * KERNEL_REALS, (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
@@ -292,7 +325,7 @@ static void kernels(void) {
     bench_adam();
 }
 
-// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 --------------------------------------------
+// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 -------------------------------------------
 static const struct layer {
     const char *name, *mixer;
     int steps;
@@ -302,7 +335,7 @@ static const struct layer {
     { "ttt_mlpT4", "mttt-mlp", 4, 1, 0 },     { "linattn", "linear-attention", 1, 0, 0 }, { "softattn", "self-attention", 1, 0, 0 },
     { "mttt_lin", "mttt-linear", 1, 0, 1 },   { "mttt_linGD4", "mttt-linear", 4, 0, 1 },  { "linattn_id", "linear-attention", 1, 0, 1 },
 };
-enum { N_LAYERS = (int)(sizeof layers / sizeof *layers), N_MODEL_LAYERS = 6 };
+enum { N_LAYERS = COUNT(layers), N_MODEL_LAYERS = 6 };
 
 static ttt_mixer_desc mixer_of(const struct layer *l) {
     return (ttt_mixer_desc){ .mixer = ttt_mixer_find(l->mixer), .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd, .zero_w0 = l->plain,
@@ -326,9 +359,11 @@ static void run_layer(void *arg) {
     if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_GRAD_FIRST_ORDER);
     ttt_mark_release(r->c, m);
 }
-static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B, bool backward) {
+static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B,
+                        bool backward) {
     char name[80];
-    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B, backward ? "fwdbwd" : "fwd");
+    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B,
+             backward ? "fwdbwd" : "fwd");
     if (!wanted(name)) return;
     ttt_ctx *c = open_context();
     ttt_params p = { 0 };
@@ -336,22 +371,23 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     r.d.dim = 384;
     r.d.heads = 6;
     r.w = ttt_mixer_new(c, &r.d, &p, "layer");
-    need(c);
+    need_ok(c, name);
     r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
     r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
         if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.item[i].value;
     r.wrt[r.n++] = r.x;
     run_layer(&r);
-    need(c);
+    need_ok(c, name);
     ttt_memory_reset(c);
     timing t = measure(run_layer, &r);
-    need(c);
-    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1), (double)ttt_memory(c).peak);
+    need_ok(c, name);
+    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1),
+           (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 
-// ---- vit.*: inference and training of a whole model, 32 images -----------------------------------
+// ---- vit.*: inference and training of a whole model, 32 images ----------------------------------
 typedef struct {
     ttt_ctx *c;
     ttt_vit *vit;
@@ -371,7 +407,8 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     static const char *const name_of[] = { "infer", "train", "train_again" };  // the last computes blocks again for the gradient
     bool train = what != 0;
     char name[80];
-    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32", name_of[what]);
+    snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32",
+             name_of[what]);
     if (!wanted(name)) return;
     enum { IMAGES = 32 };
     ttt_ctx *c = open_context();
@@ -385,12 +422,12 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 });
     r.images = ttt_randn(c, TTT_SHAPE(IMAGES, d.image, d.image, 3));
     r.target = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(IMAGES), labels), d.classes);
-    need(c);
+    need_ok(c, name);
     run_vit(&r);
-    need(c);
+    need_ok(c, name);
     ttt_memory_reset(c);
     timing t = measure(run_vit, &r);
-    need(c);
+    need_ok(c, name);
     report(name, t, IMAGES, "img/s", ttt_vit_flops(r.vit) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
     ttt_close(c);
 }
@@ -400,64 +437,24 @@ static void layers_and_models(void) {
     for (int long_ = 0; long_ < 2; long_++)
         for (int B = 1; B <= 8; B += 7)
             for (int l = 0; l < N_LAYERS; l++)
-                for (int backward = 0; backward < 2; backward++) bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
+                for (int backward = 0; backward < 2; backward++)
+                    bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
     for (int l = 0; l < N_LAYERS; l++)
         for (int n = 0; n < 5; n++)
-            for (int backward = 0; backward < 2; backward++) bench_layer("grow", &layers[l], length[n], 1, backward);
+            for (int backward = 0; backward < 2; backward++)
+                bench_layer("grow", &layers[l], length[n], 1, backward);
     for (int large = 0; large < 2; large++)
         for (int l = 0; l < N_MODEL_LAYERS; l++)
-            for (int what = 0; what < 3 && layers[l].steps == 1; what++) bench_vit(&layers[l], large, what);
+            for (int what = 0; what < 3 && layers[l].steps == 1; what++)
+                bench_vit(&layers[l], large, what);
 }
 
-// ---- the command line ----------------------------------------------------------------------------
-static void help(void) {
-    puts("./bench [--threads N] [--isa NAME] [--filter GLOB[,GLOB...]] [--budget SECONDS] [--list]\n"
-         "  --threads N   threads (1); 0: as many as the machine has\n"
-         "  --isa NAME    instruction set; the best one if not given. This machine has:");
-    for (int i = 0; ttt_isa_name(i); i++) printf("                  %s\n", ttt_isa_name(i));
-    puts("  --filter ...  only the cases that match, as 'gemm.*,layer.*.fwd'\n"
-         "  --budget S    seconds of timing for each case (0.5)\n"
-         "  --list        name the cases instead of running them");
-}
-
-static double number(const char *option, const char *text, double least, double most) {
-    char *end = NULL;
-    double v = text ? strtod(text, &end) : 0;
-    char why[120];
-    snprintf(why, sizeof why, "a number from %g to %g expected, not '%s'", least, most, text ? text : "");
-    if (!text || end == text || *end || !(v >= least && v <= most)) stop(option, why);
-    return v;
-}
-
-static void parse(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        const char *o = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(o, "--help") == 0) exit((help(), 0));
-        if (strcmp(o, "--list") == 0) {
-            bench.list = true;
-            continue;
-        }
-        if (strcmp(o, "--threads") == 0) bench.threads = (int)number(o, value, 0, TTT_MAX_THREADS);
-        else if (strcmp(o, "--budget") == 0) bench.budget = number(o, value, 0, 3600);
-        else if (strcmp(o, "--isa") == 0 && value) bench.isa = value;
-        else if (strcmp(o, "--filter") == 0 && value) bench.filter = value;
-        else stop(o, "not an option, or its value is missing; --help lists them");
-        i++;
-    }
-    bool known = !bench.isa;
-    for (int i = 0; ttt_isa_name(i); i++) known = known || strcmp(bench.isa, ttt_isa_name(i)) == 0;
-    if (!known) stop("--isa", "this machine has no such instruction set; --help names those it has");
-    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = bench.threads ? bench.threads : TTT_ALL_THREADS });
-    if (!c) stop("--threads", "no memory");
-    bench.threads = ttt_threads(c);
-    ttt_close(c);
-}
-
+// ---- the whole ----------------------------------------------------------------------------------
 static void pin(void) {
 #ifdef __linux__
     cpu_set_t allowed, one;
     if (bench.threads > 1 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
-    int cpu = CPU_SETSIZE - 1;
+    size_t cpu = CPU_SETSIZE - 1;
     while (cpu > 0 && !CPU_ISSET(cpu, &allowed)) cpu--;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
@@ -466,10 +463,13 @@ static void pin(void) {
 }
 
 int main(int argc, char **argv) {
-    parse(argc, argv);
+    read_options(argc, argv, &bench);
+    ttt_ctx *c = open_context();
+    bench.threads = ttt_threads(c);
+    ttt_close(c);
     pin();
     peaks();
-    for (int i = 0; i < (int)(sizeof products / sizeof *products); i++) bench_product(&products[i]);
+    for (int i = 0; i < COUNT(products); i++) bench_product(&products[i]);
     kernels();
     layers_and_models();
     return 0;

@@ -1,14 +1,21 @@
-// compare.c - which mixer was best? Reads the logs of several runs of train.c; prints a table, draws a chart.
+// compare.c - which mixer was best? A table and a chart from the logs of several runs of train.c.
 //
 //     cc -O2 -o compare examples/compare.c -lm
-//     for m in $(./train --list); do for s in 1 2 3; do ./train --data embedded --mixer $m --seed $s --out runs/$m.$s; done; done
+//     for m in $(./train --list); do for s in 1 2 3; do
+//         ./train --data embedded --mixer $m --seed $s --out runs/$m.$s
+//     done; done
 //     ./compare runs/*/log.jsonl          # a row for each mixer and data set; compare.svg
 //
 // Each dot of the chart is a run, each bar the mean of a mixer's runs.
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#define TTT_IMPLEMENTATION
+#include "example.h"
+
+static const program this_program = {
+    .name = "compare",
+    .purpose = "a table and a chart, compare.svg, of the test accuracy of several runs of train.c",
+    .arguments = "LOG.jsonl ...",
+    .notes = "Each log.jsonl is that of a finished run.",
+};
 
 enum { MOST_ROWS = 128, MOST_RUNS = 64 };
 
@@ -21,15 +28,10 @@ typedef struct {
 static row rows[MOST_ROWS];
 static int n_rows;
 
-static void die(const char *path, const char *what) {
-    fprintf(stderr, "compare: %s: %s\n", path, what);
-    exit(1);
-}
-
 static row *row_of(const char *mixer, const char *data) {
     for (int i = 0; i < n_rows; i++)
         if (strcmp(rows[i].mixer, mixer) == 0 && strcmp(rows[i].data, data) == 0) return &rows[i];
-    if (n_rows == MOST_ROWS) die(mixer, "more than 128 different mixers and data sets");
+    if (n_rows == MOST_ROWS) die("more than %d different mixers and data sets", MOST_ROWS);
     row *r = &rows[n_rows++];
     snprintf(r->mixer, sizeof r->mixer, "%s", mixer);
     snprintf(r->data, sizeof r->data, "%s", data);
@@ -38,18 +40,20 @@ static row *row_of(const char *mixer, const char *data) {
 
 // The record that train.c writes when a run is done.
 static void read_log(const char *path) {
+    static const char format[] = "{\"event\":\"done\",\"mixer\":\"%63[^\"]\",\"dataset\":"
+                                 "\"%511[^\"]\",\"test_accuracy\":%lf,\"seconds\":%lf";
     static char line[65536];
     char mixer[64], data[512];
     double accuracy, seconds;
+    bool found = false;
     FILE *f = fopen(path, "rb");
-    int found = 0;
-    if (!f) die(path, "cannot be read; log.jsonl of a run of train.c expected");
+    if (!f) die("%s: cannot be read; log.jsonl of a run of train.c expected", path);
     while (fgets(line, sizeof line, f))
-        if (sscanf(line, "{\"event\":\"done\",\"mixer\":\"%63[^\"]\",\"dataset\":\"%511[^\"]\",\"test_accuracy\":%lf,\"seconds\":%lf", mixer, data, &accuracy, &seconds) == 4) found = 1;
+        if (sscanf(line, format, mixer, data, &accuracy, &seconds) == 4) found = true;
     fclose(f);
-    if (!found) die(path, "no record of a finished run in it");
+    if (!found) die("%s: no record of a finished run in it", path);
     row *r = row_of(mixer, strrchr(data, '/') ? strrchr(data, '/') + 1 : data);
-    if (r->n == MOST_RUNS) die(path, "more than 64 runs of one mixer");
+    if (r->n == MOST_RUNS) die("%s: more than %d runs of one mixer", path, MOST_RUNS);
     r->accuracy[r->n++] = 100 * accuracy;
     r->seconds += seconds;
 }
@@ -80,47 +84,66 @@ static void print_table(void) {
     }
 }
 
-static void draw_chart(const char *path) {
-    enum { LEFT = 170, WIDTH = 520, LINE = 24 };
-    double low = 100, high = 0;
-    FILE *f = fopen(path, "wb");
-    if (!f) die(path, "cannot be written");
-    for (int i = 0; i < n_rows; i++)
-        for (int k = 0; k < rows[i].n; k++) low = fmin(low, rows[i].accuracy[k]), high = fmax(high, rows[i].accuracy[k]);
+// Whether row i is the first of its data set.
+static bool begins_set(int i) { return i == 0 || strcmp(rows[i].data, rows[i - 1].data) != 0; }
+
+enum { LEFT = 170, WIDTH = 520, PITCH = 24 };
+
+static void draw_row(svg *s, const row *r, double y, double low, double scale) {
+    char text[32];
+    double average = mean(r);
+    const char *color = strcmp(r->mixer, "none") ? "#9bbbe0" : "#cccccc";
+    svg_text(s, LEFT - 8, y, "end", 13, "", r->mixer);
+    svg_rect(s, LEFT, y - 11, scale * (average - low), 12, color, "");
+    for (int k = 0; k < r->n; k++)
+        svg_put(s, "<circle cx='%.1f' cy='%.1f' r='3' fill='#223344'/>\n",
+                LEFT + scale * (r->accuracy[k] - low), y - 5);
+    snprintf(text, sizeof text, "%.1f", average);
+    svg_text(s, LEFT + WIDTH + 10, y, "start", 13, "fill='#333333'", text);
+}
+
+static ttt_result draw_chart(ttt_ctx *c, const char *path) {
+    char text[600];
+    double low = 100, high = 0, y = 34;
+    int lines = n_rows;
+    for (int i = 0; i < n_rows; i++) {
+        lines += begins_set(i);
+        for (int k = 0; k < rows[i].n; k++) {
+            low = fmin(low, rows[i].accuracy[k]);
+            high = fmax(high, rows[i].accuracy[k]);
+        }
+    }
     low = 5 * floor((low - 0.5) / 5);
     high = fmin(100, 5 * ceil((high + 0.5) / 5));
-    int headings = 0, y = 34;
-    for (int i = 0; i < n_rows; i++) headings += i == 0 || strcmp(rows[i].data, rows[i - 1].data) != 0;
-    int height = 60 + LINE * (n_rows + headings);
-    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n", LEFT + WIDTH + 90, height);
-#define AT(v) (LEFT + WIDTH * ((v)-low) / (high - low))
-    for (double t = low; t <= high; t += high - low > 30 ? 10 : 5)
-        fprintf(f, "<path d='M%.1f 24V%d' stroke='#ddd'/><text x='%.1f' y='%d' text-anchor='middle' fill='#555'>%g %%</text>\n", AT(t), height - 30, AT(t), height - 12, t);
-    for (int i = 0; i < n_rows; i++) {
-        const row *r = &rows[i];
-        if (i == 0 || strcmp(r->data, rows[i - 1].data) != 0) {
-            fprintf(f, "<text x='10' y='%d' font-weight='bold'>test accuracy, %s</text>\n", y, r->data);
-            y += LINE;
-        }
-        fprintf(f, "<text x='%d' y='%d' text-anchor='end'>%s</text><rect x='%d' y='%d' width='%.1f' height='12' fill='%s'/>\n", LEFT - 8, y, r->mixer, LEFT, y - 11, AT(mean(r)) - LEFT,
-                strcmp(r->mixer, "none") ? "#9bbbe0" : "#ccc");
-        for (int k = 0; k < r->n; k++) fprintf(f, "<circle cx='%.1f' cy='%d' r='3' fill='#234'/>\n", AT(r->accuracy[k]), y - 5);
-        fprintf(f, "<text x='%.1f' y='%d' fill='#333'>%.1f</text>\n", AT(high) + 10, y, mean(r));
-        y += LINE;
+    int height = 60 + PITCH * lines;
+    double scale = WIDTH / (high - low), step = high - low > 30 ? 10 : 5;
+    svg s = svg_begin(c, path, LEFT + WIDTH + 90, height);
+    for (double tick = low; tick <= high; tick += step) {
+        double x = LEFT + scale * (tick - low);
+        snprintf(text, sizeof text, "%g %%", tick);
+        svg_line(&s, x, 24, x, height - 30, "#dddddd", "");
+        svg_text(&s, x, height - 12, "middle", 13, "fill='#555555'", text);
     }
-#undef AT
-    fprintf(f, "</svg>\n");
-    if (fclose(f) != 0) die(path, "cannot be written");
+    for (int i = 0; i < n_rows; i++, y += PITCH) {
+        if (begins_set(i)) {
+            snprintf(text, sizeof text, "test accuracy, %s", rows[i].data);
+            svg_text(&s, 10, y, "start", 13, "font-weight='bold'", text);
+            y += PITCH;
+        }
+        draw_row(&s, &rows[i], y, low, scale);
+    }
+    return svg_end(&s);
 }
 
 int main(int argc, char **argv) {
-    if (argc < 2) {
-        fprintf(stderr, "usage: compare LOG.jsonl ...   (logs of runs of train.c)\n");
-        return 1;
-    }
-    for (int i = 1; i < argc; i++) read_log(argv[i]);
+    int first = read_options(argc, argv, NULL);
+    if (first == argc) die("no log is named; --help tells more");
+    for (int i = first; i < argc; i++) read_log(argv[i]);
     qsort(rows, (size_t)n_rows, sizeof *rows, by_data_and_mean);
     print_table();
-    draw_chart("compare.svg");
+    ttt_ctx *c = open_or_die(NULL);
+    draw_chart(c, "compare.svg");
+    need_ok(c, "the chart");
+    ttt_close(c);
     return 0;
 }

@@ -1,116 +1,70 @@
-// profile.c - where a vision transformer's time goes, op by op, and how far from this machine's best that is.
+// profile.c - where a vision transformer's time goes, op by op, and how far from the best that is.
 //
 //     cc -O2 -o profile examples/profile.c -lm && ./profile
 //     ./profile --mixer self-attention --infer --svg profile.svg
 //
-// Runs some training steps (or forward passes) on random images and prints a row for each op and phase:
-// forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded, the gradients
-// of the inner steps, which a layer that learns takes on its way forward. (With --infer nobody
-// differentiates inner steps again, so theirs are "backward".) What bounds an op is told by the
-// "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor than its bytes at
-// the memory's. Bytes that are still in a cache come faster, so shares above 100 % are no error.
-// ./profile --help has the options.
+// Runs some training steps (or forward passes) on random images and prints a row for each op and
+// phase: forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded,
+// the gradients of the inner steps, which a layer that learns takes on its way forward. (With
+// --infer nobody differentiates inner steps again, so theirs are "backward".) What bounds an op is
+// told by the "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor
+// than its bytes at the memory's. Bytes that are still in a cache come faster, so that shares may
+// exceed 100 %. ./profile --help has the options.
 //
 //     ./profile --study --svg cost.svg
 //
-// measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside FLOPs
-// (about four minutes).
+// measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside
+// FLOPs (about four minutes).
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 
-#ifdef _WIN32
-#include <io.h>
-#define isatty _isatty
-#else
-#include <unistd.h>
-#endif
-
-// ---- options -------------------------------------------------------------------------------------
+// ---- options ------------------------------------------------------------------------------------
 typedef struct {
     const char *mixer, *isa, *svg;
-    double inner_steps, image, patch, width, depth, heads, batch, steps, rows, threads, infer, no_fused, study, tokens_max, budget, help;
+    long long inner_steps, image, patch, width, depth, heads, batch;
+    long long steps, rows, threads, tokens_max;
+    bool infer, no_fused, study;
+    double budget;
 } options;
 
-typedef enum { TEXT, WHOLE, NUMBER, FLAG } kind;
-typedef struct {
-    const char *name;
-    kind kind;
-    size_t offset;
-    double lo, hi;
-    const char *meaning;
-} option;
-
-#define AT(field) offsetof(options, field)
-static const option all_options[] = {
-    { "--mixer", TEXT, AT(mixer), 0, 0, "how tokens see each other (mttt-mlp)" },
-    { "--inner-steps", WHOLE, AT(inner_steps), 1, 64, "gradient steps of the inner learner (1)" },
-    { "--image", WHOLE, AT(image), 1, 4096, "side of the images (28)" },
-    { "--patch", WHOLE, AT(patch), 1, 1024, "side of the square that makes a token; divides the image (4)" },
-    { "--width", WHOLE, AT(width), 4, 4096, "features of a token, divisible by --heads and by 4 (48)" },
-    { "--depth", WHOLE, AT(depth), 1, 100, "blocks (2)" },
-    { "--heads", WHOLE, AT(heads), 1, 256, "heads of a mixer (3)" },
-    { "--batch", WHOLE, AT(batch), 1, 65536, "images of a step (64)" },
-    { "--infer", FLAG, AT(infer), 0, 1, "forward passes only, nothing recorded but what the mixer needs" },
-    { "--no-fused", FLAG, AT(no_fused), 0, 1, "mixers op by op on the tape, slower, so that their parts have rows" },
-    { "--steps", WHOLE, AT(steps), 1, 1e6, "steps that are measured, after two that are not (10)" },
-    { "--rows", WHOLE, AT(rows), 1, 1000, "rows of the table; the rest is added up (24)" },
-    { "--threads", WHOLE, AT(threads), 0, TTT_MAX_THREADS, "0: all the machine has (1)" },
-    { "--isa", TEXT, AT(isa), 0, 0, "instruction set (the best there is)" },
-    { "--svg", TEXT, AT(svg), 0, 0, "file for a chart: bars of time by op, share of the peak beside; or the study's lines" },
-    { "--study", FLAG, AT(study), 0, 1, "every mixer that has a fused form, as one layer, 384 wide, 6 heads, one sequence: a table of time and FLOPs" },
-    { "--tokens-max", WHOLE, AT(tokens_max), 256, 65536, "the study's longest sequence; it begins with 256 and doubles (16384)" },
-    { "--budget", NUMBER, AT(budget), 0, 3600, "seconds of measuring for each time in the study (1)" },
-    { "--help", FLAG, AT(help), 0, 1, "print this and stop" },
+static const option option_rows[] = {
+    OPTION_CHOICE("--mixer", mixer, mixer_name, "how tokens see each other (mttt-mlp)"),
+    OPTION_WHOLE("--inner-steps", inner_steps, 1, 64, "gradient steps of the inner learner (1)"),
+    OPTION_WHOLE("--image", image, 1, 4096, "side of the images (28)"),
+    OPTION_WHOLE("--patch", patch, 1, 1024,
+                 "side of the square that makes a token; divides the image (4)"),
+    OPTION_WHOLE("--width", width, 4, 4096,
+                 "features of a token, divisible by --heads and by 4 (48)"),
+    OPTION_WHOLE("--depth", depth, 1, 100, "blocks (2)"),
+    OPTION_WHOLE("--heads", heads, 1, 256, "heads of a mixer (3)"),
+    OPTION_WHOLE("--batch", batch, 1, 65536, "images of a step (64)"),
+    OPTION_FLAG("--infer", infer,
+                "forward passes only, nothing recorded but what the mixer needs"),
+    OPTION_FLAG("--no-fused", no_fused,
+                "mixers op by op on the tape, slower, so that their parts have rows"),
+    OPTION_WHOLE("--steps", steps, 1, 1e6,
+                 "steps that are measured, after two that are not (10)"),
+    OPTION_WHOLE("--rows", rows, 1, 1000, "rows of the table; the rest is added up (24)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: all the machine has (1)"),
+    OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
+    OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
+                              "or the study's lines"),
+    OPTION_FLAG("--study", study, "every mixer that has a fused form, as one layer, 384 wide, "
+                                  "6 heads, one sequence: a table of time and FLOPs"),
+    OPTION_WHOLE("--tokens-max", tokens_max, 256, 65536,
+                 "the study's longest sequence; it begins with 256 and doubles (16384)"),
+    OPTION_REAL("--budget", budget, 0, 3600,
+                "seconds of measuring for each time in the study (1)"),
 };
-enum { N_OPTIONS = sizeof all_options / sizeof *all_options };
+static const program this_program = {
+    .name = "profile",
+    .purpose = "where a vision transformer's time goes, op by op",
+    .rows = option_rows,
+    .n_rows = COUNT(option_rows),
+};
 
-static void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "profile: ");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
-    va_end(args);
-    exit(1);
-}
-
-static void set_option(options *o, const option *row, const char *text) {
-    void *place = (char *)o + row->offset;
-    if (row->kind == TEXT) {
-        if (!*text) die("%s is empty; %s expected", row->name, row->meaning);
-        *(const char **)place = text;
-        return;
-    }
-    char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end || !(v >= row->lo && v <= row->hi) || (row->kind == WHOLE && v != floor(v)))
-        die("%s '%s'; a %snumber from %g to %g expected: %s", row->name, text, row->kind == WHOLE ? "whole " : "", row->lo, row->hi, row->meaning);
-    *(double *)place = v;
-}
-
-static void parse(int argc, char **argv, options *o) {
-    for (int i = 1; i < argc; i++) {
-        const option *row = NULL;
-        for (int k = 0; k < N_OPTIONS; k++)
-            if (strcmp(all_options[k].name, argv[i]) == 0) row = &all_options[k];
-        if (!row) die("unknown option '%s'; --help lists them", argv[i]);
-        if (row->kind != FLAG && i + 1 == argc) die("%s needs a value: %s", row->name, row->meaning);
-        set_option(o, row, row->kind == FLAG ? "1" : argv[++i]);
-    }
-}
-
-static void print_help(void) {
-    puts("profile - where a vision transformer's time goes, op by op\n");
-    for (int i = 0; i < N_OPTIONS; i++)
-        printf("  %-14s %-6s %s\n", all_options[i].name, all_options[i].kind == FLAG ? "" : all_options[i].kind == TEXT ? "TEXT" : "NUMBER", all_options[i].meaning);
-    printf("\nmixers:");
-    for (int i = 0; ttt_mixer_at(i); i++) printf(" %s", ttt_mixer_at(i)->name);
-    printf("\ninstruction sets here:");
-    for (int i = 0; ttt_isa_name(i); i++) printf(" %s", ttt_isa_name(i));
-    puts("");
-}
-
-// ---- the run -------------------------------------------------------------------------------------
+// ---- the run ------------------------------------------------------------------------------------
 typedef struct {
     options o;
     ttt_ctx *c;
@@ -120,58 +74,50 @@ typedef struct {
     ttt_tensor *images, *target;
 } run;
 
-static void need_ok(const run *r, const char *doing) {
-    if (!ttt_ok(r->c)) die("%s: %s", doing, ttt_error(r->c));
-}
-
-static void open_context(run *r) {
-    bool known = !r->o.isa;
-    for (int i = 0; ttt_isa_name(i); i++) known = known || strcmp(ttt_isa_name(i), r->o.isa) == 0;
-    if (!known) die("--isa '%s' is unknown, or not for this machine; --help lists those there are", r->o.isa);
-    if (!ttt_mixer_find(r->o.mixer)) die("--mixer '%s' is unknown; --help lists those there are", r->o.mixer);
-    r->c = ttt_open(&(ttt_desc){ .seed = 1, .isa = r->o.isa, .threads = r->o.threads > 0 ? (int)r->o.threads : TTT_ALL_THREADS });
-    if (!r->c) die("out of memory");
-}
-
 static void make_model(run *r) {
+    const options *o = &r->o;
     static ttt_real rates[64];
     for (int i = 0; i < 64; i++) rates[i] = 1;
-    ttt_vit_desc d = { .image = (int64_t)r->o.image, .channels = 1, .patch = (int64_t)r->o.patch, .width = (int64_t)r->o.width, .depth = (int64_t)r->o.depth, .classes = 10 };
-    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(r->o.mixer), .heads = (int64_t)r->o.heads, .inner_steps = (int)r->o.inner_steps, .inner_lrs = rates, .no_fused = r->o.no_fused != 0 };
+    ttt_vit_desc d = { .image = o->image, .channels = 1, .patch = o->patch, .width = o->width,
+                       .depth = o->depth, .classes = 10 };
+    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(o->mixer), .heads = o->heads,
+                                .inner_steps = (int)o->inner_steps, .inner_lrs = rates,
+                                .no_fused = o->no_fused };
+    ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 };
     r->vit = ttt_vit_new(r->c, &d, &r->params);
-    r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &(ttt_optimizer_desc){ .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 }) : NULL;
-    need_ok(r, "the model cannot be built");
-    int64_t B = (int64_t)r->o.batch, *label = ttt_alloc(r->c, (size_t)B * sizeof *label, false);
+    r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &rule) : NULL;
+    need_ok(r->c, "the model cannot be built");
+    int64_t B = o->batch, *label = ttt_alloc(r->c, (size_t)B * sizeof *label, false);
     for (int64_t i = 0; label && i < B; i++) label[i] = i % 10;
     r->images = ttt_randn(r->c, TTT_SHAPE(B, d.image, d.image, 1));
     r->target = ttt_one_hot(r->c, ttt_from_int(r->c, TTT_SHAPE(label ? B : 0), label), 10);
-    need_ok(r, "the images cannot be made");
+    need_ok(r->c, "the images cannot be made");
 }
 
 static void step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
-    bool recording = ttt_set_recording(r->c, r->o.infer == 0);
+    bool recording = ttt_set_recording(r->c, !r->o.infer);
     ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
-    if (r->o.infer == 0) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
+    if (!r->o.infer) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
     ttt_set_recording(r->c, recording);
-    need_ok(r, "a step");
+    need_ok(r->c, "a step");
     ttt_mark_release(r->c, m);
 }
 
-// ---- the chart -----------------------------------------------------------------------------------
+// ---- the chart ----------------------------------------------------------------------------------
 enum { MOST_ROWS = 400, MOST_BARS = 16, PHASES = 3 };
 
-static double total(const ttt_bar *b) { return b->value[0] + b->value[1] + b->value[2]; }
+static double total(const chart_bar *b) { return b->value[0] + b->value[1] + b->value[2]; }
 
-// One bar an op, its phases and rules together; the last bar has the ops that are too small for one.
+// One bar an op, its phases and rules together; the last bar has all the smaller ops.
 static void draw(run *r, const ttt_limits *peak, const char *title) {
     static ttt_profile_row row[MOST_ROWS], sum[MOST_BARS + 1];
     static double ms[MOST_BARS + 1][PHASES];
     static char notes[MOST_BARS + 1][64];
-    static ttt_bar bars[MOST_BARS + 1];
+    static chart_bar bars[MOST_BARS + 1];
     const char *parts[PHASES] = { "forward", "recorded: gradients of inner steps", "backward" };
     int n_rows = ttt_profile_rows(r->c, row, MOST_ROWS), n = 0;
-    double whole = 0;
+    double whole = 0, steps = (double)r->o.steps;
     for (int i = 0; i < n_rows && i < MOST_ROWS; i++) {
         int k = 0;
         while (k < n && strcmp(sum[k].name, row[i].name) != 0) k++;
@@ -180,45 +126,53 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
         sum[k].seconds += row[i].seconds;
         sum[k].flops += row[i].flops;
         sum[k].bytes += row[i].bytes;
-        ms[k][row[i].phase] += 1e3 * row[i].seconds / r->o.steps;
+        ms[k][row[i].phase] += 1e3 * row[i].seconds / steps;
         whole += row[i].seconds;
     }
     if (sum[n].seconds > 0) n++;
     for (int k = 0; k < n; k++) {
         const char *bound;
         double share = ttt_profile_share(&sum[k], peak, &bound);
-        snprintf(notes[k], sizeof notes[k], "%.3g ms, %.0f %%", 1e3 * sum[k].seconds / r->o.steps, 100 * sum[k].seconds / whole);
-        ttt_bar bar = { .name = sum[k].name, .value = ms[k], .note = notes[k], .meter = *bound ? share : -1, .meter_note = bound };
+        snprintf(notes[k], sizeof notes[k], "%.3g ms, %.0f %%", 1e3 * sum[k].seconds / steps,
+                 100 * sum[k].seconds / whole);
+        chart_bar bar = { .name = sum[k].name, .value = ms[k], .note = notes[k],
+                          .meter = *bound ? share : -1, .meter_note = bound };
         int at = k;
-        for (; at > 0 && k < MOST_BARS && total(&bars[at - 1]) < total(&bar); at--) bars[at] = bars[at - 1];
+        for (; at > 0 && k < MOST_BARS && total(&bars[at - 1]) < total(&bar); at--)
+            bars[at] = bars[at - 1];
         bars[at] = bar;
     }
-    ttt_bars b = { .title = title, .x_label = "milliseconds of a step", .meter_label = "share of the peak, and what bounds it",
-                   .parts = parts, .n_parts = PHASES, .bar = bars, .n = n };
-    ttt_bars_write(r->c, r->o.svg, &b);
-    need_ok(r, "--svg");
+    bar_chart chart = { .title = title, .x_label = "milliseconds of a step",
+                        .meter_label = "share of the peak, and what bounds it",
+                        .parts = parts, .n_parts = PHASES, .bars = bars, .n = n };
+    bar_chart_write(r->c, r->o.svg, &chart);
+    need_ok(r->c, "--svg");
 }
 
-// ---- the study -----------------------------------------------------------------------------------
-// One layer alone: its time without and with gradients against the number of tokens, beside the time its
-// FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it from the peak
-// is reckoned from parts that can be measured alone:
+// ---- the study ----------------------------------------------------------------------------------
+// One layer alone: its time without and with gradients against the number of tokens, beside the
+// time its FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it
+// from the peak is reckoned from parts that can be measured alone:
 //     products   the multiply-adds that are really made, at the machine's best rate
-//     functions  so many numbers through softmax, layer norm, ..., at the rate of that op in the cache
+//     functions  so many numbers through softmax, GELU, ..., at the rate of that op in the cache
 //     memory     what goes into and out of the ops, by the profiler, at the memory's rate
 //     rest       what is left: above all products that run below the best rate
-enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
+enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64 };
+enum { FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
 
 static const struct {
     const char *name;
     ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *x);
     double hnn, nd;  // how many numbers a layer has of that kind: these times H N N and N D
-} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 }, { "GELU", ttt_gelu, 0, 4 }, { "exp", ttt_exp, 0, 2 } };
+} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 },
+                           { "GELU", ttt_gelu, 0, 4 },
+                           { "exp", ttt_exp, 0, 2 } };
 
-// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as multiples
-// of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what the definition
-// counts: the decoder is never applied to a token, only its products are, which are made once (D D h, and of
-// those of a matrix with itself 5/8 at a width of 64); on the way back only u, v and de w2^T of a step are made again.
+// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as
+// multiples of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what
+// the definition counts: the decoder is never applied to a token, only its products are, which are
+// made once (D D h, and of those of a matrix with itself 5/8 at a width of 64); on the way back
+// only u, v and de w2^T of a step are made again.
 static const struct work {
     const char *mixer;
     double ndd[PASSES], ndh[PASSES], ddh[PASSES], nnd[PASSES];
@@ -252,16 +206,18 @@ typedef struct {
     double per_number[FUNCTIONS];
 } study_of;
 
-// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias leaves
-// nothing of the learner but sums over the tokens: linear attention without its map, and that is what is run.
+// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias
+// leaves nothing of the learner but sums over the tokens: linear attention without its map, and
+// that is what is run.
 static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
     if (s->n == LAYERS) return;
     layer *l = &s->item[s->n];
     l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
                              .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
     if (!m) return;
-    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, !special ? "" : m->learner ? ", W0 = 0" : ", identity");
-    for (int i = 0; i < (int)(sizeof works / sizeof *works); i++)
+    const char *which = !special ? "" : m->learner ? ", W0 = 0" : ", identity";
+    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, which);
+    for (int i = 0; i < COUNT(works); i++)
         if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
     if (l->work) s->n++;  // else it has no fused form: one would measure the tape
 }
@@ -310,29 +266,30 @@ static double one_run(study_of *s, const layer *l, const inputs *in, bool gradie
     if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_GRAD_FIRST_ORDER);
     ttt_set_recording(c, recording);
     ttt_mark_release(c, m);
-    need_ok(s->r, l->name);
+    need_ok(s->r->c, l->name);
     return ttt_seconds() - begin;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// The median of as many runs as the budget allows, three at least if that is within ten budgets. One run
-// goes before, to warm up, and one comes after, under the profiler, for the bytes.
+// The median of as many runs as the budget allows, three at least if that is within ten budgets.
+// One run goes before, to warm up, and one comes after, under the profiler, for the bytes.
 static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bool gradients) {
     static ttt_profile_row row[MOST_ROWS];
     ttt_profile_row sum = { 0 };
     double sample[SAMPLES], spent = 0, n = (double)N, D = STUDY_D;
     cost m = { .flops = l->d.mixer->flops(&l->d, N) * (gradients ? 3 : 1) };
     one_run(s, l, in, gradients);
-    while (m.samples < 1 || (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
+    while (m.samples < 1 ||
+           (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
         spent += sample[m.samples++] = one_run(s, l, in, gradients);
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
     const struct work *k = l->work;
-    m.made = !k ? m.flops : 2 * D * (D * (n * (k->ndd[gradients] + k->ndh[gradients] / STUDY_H) + D / STUDY_H * k->ddh[gradients]) + n * n * k->nnd[gradients]);
+    m.made = m.flops;
+    if (k) {
+        double per_token = D * k->ndd[gradients] + D / STUDY_H * k->ndh[gradients];
+        double once = D * D / STUDY_H * k->ddh[gradients];
+        m.made = 2 * D * (n * per_token + once + n * n * k->nnd[gradients]);
+    }
     ttt_profile_clear(s->r->c);
     ttt_profile_start(s->r->c);
     one_run(s, l, in, gradients);
@@ -352,8 +309,9 @@ static void measure_layer(study_of *s, layer *l) {
     ttt_ctx *c = s->r->c;
     ttt_params p = { 0 };
     inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
-    need_ok(s->r, l->name);
-    if (p.n >= (int)(sizeof in.wrt / sizeof *in.wrt)) die("%s has %d parameters, more than this program holds", l->name, p.n);
+    need_ok(s->r->c, l->name);
+    if (p.n >= COUNT(in.wrt))
+        die("%s has %d parameters, more than this program holds", l->name, p.n);
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
         if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.item[i].value;
     int last = in.n++;  // x comes last
@@ -364,7 +322,8 @@ static void measure_layer(study_of *s, layer *l) {
         l->tokens[i] = (double)N;
         in.dy = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
         for (int gradients = 0; gradients < PASSES; gradients++) {
-            if (isatty(2)) fprintf(stderr, "\r%-24s %6lld tokens, %-16s", l->name, (long long)N, gradients ? "with gradients" : "forward");
+            status_line("%-24s %6lld tokens, %s", l->name, (long long)N,
+                        gradients ? "with gradients" : "forward");
             l->at[i][gradients] = measure(s, l, &in, N, gradients);
         }
         ttt_mark_release(c, m);
@@ -380,7 +339,8 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
     double seconds[2 + FUNCTIONS] = { m->made / s->peak.flops, m->bytes / s->peak.bytes };
     for (int f = 0; f < FUNCTIONS; f++) {
         name[2 + f] = functions[f].name;
-        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * (functions[f].hnn * H * N * N + functions[f].nd * N * D);
+        double numbers = functions[f].hnn * H * N * N + functions[f].nd * N * D;
+        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * numbers;
     }
     for (int k = 0; k < 2 + FUNCTIONS; k++) {
         double share = 100 * seconds[k] / m->seconds;
@@ -388,12 +348,14 @@ static void print_parts(const study_of *s, const layer *l, int i, int gradients)
         printf("%s %.0f, ", name[k], share);
         rest -= share;
     }
-    printf("rest %.0f%s%s", rest, strcmp(m->bound, "compute") == 0 ? "" : "; bound: ", strcmp(m->bound, "compute") == 0 ? "" : m->bound);
+    printf("rest %.0f", rest);
+    if (strcmp(m->bound, "compute") != 0) printf("; bound: %s", m->bound);
 }
 
 static void print_study(const study_of *s) {
     int least = SAMPLES, most = 0;
-    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % | with gradients, ms | us a token | of peak | where it goes, % |\n"
+    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % "
+         "| with gradients, ms | us a token | of peak | where it goes, % |\n"
          "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|");
     for (int k = 0; k < s->n; k++)
         for (int i = 0; i < s->lengths; i += 2) {  // the figure has them all
@@ -401,7 +363,9 @@ static void print_study(const study_of *s) {
             printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
             for (int g = 0; g < PASSES; g++) {
                 const cost *m = &l->at[i][g];
-                printf(" %.*f | %.1f | %.0f %% | ", m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0, 1e3 * m->seconds, 1e6 * m->seconds / l->tokens[i],
+                int digits = m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0;
+                printf(" %.*f | %.1f | %.0f %% | ", digits, 1e3 * m->seconds,
+                       1e6 * m->seconds / l->tokens[i],
                        100 * m->flops / m->seconds / s->peak.flops);
                 print_parts(s, l, i, g);
                 printf(" |");
@@ -410,14 +374,18 @@ static void print_study(const study_of *s) {
             }
             puts("");
         }
-    printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d runs. Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n"
-           "GFLOP: of the forward pass, as the definition counts them; three times that with gradients.\n",
-           STUDY_D, STUDY_H, least, most, 1e-9 * s->peak.flops, ttt_threads(s->r->c), ttt_threads(s->r->c) > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
+    int threads = ttt_threads(s->r->c);
+    printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d "
+           "runs. ", STUDY_D, STUDY_H, least, most);
+    printf("Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n", 1e-9 * s->peak.flops,
+           threads, threads > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
+    puts("GFLOP: of the forward pass, as the definition counts them; three times that with "
+         "gradients.");
 }
 
 static void draw_study(study_of *s) {
-    static ttt_series lines[PASSES][LAYERS];
-    ttt_panel panels[PASSES];
+    static chart_series lines[PASSES][LAYERS];
+    chart_panel panels[PASSES];
     char title[120];
     for (int g = 0; g < PASSES; g++) {
         for (int k = 0; k < s->n; k++) {
@@ -426,27 +394,30 @@ static void draw_study(study_of *s) {
                 l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
                 l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
             }
-            lines[g][k] = (ttt_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
+            lines[g][k] = (chart_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
         }
-        panels[g] = (ttt_panel){ g ? "training: forward and gradients" : "inference: forward", "tokens", "microseconds a token", lines[g], s->n, true };
+        panels[g] = (chart_panel){ g ? "training: forward and gradients" : "inference: forward",
+                                   "tokens", "microseconds a token", lines[g], s->n, true };
     }
-    snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)", 1e-9 * s->peak.flops);
-    ttt_chart_write(s->r->c, s->r->o.svg, title, panels, PASSES, PASSES);
-    need_ok(s->r, "--svg");
+    snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)",
+             1e-9 * s->peak.flops);
+    line_chart chart = { title, panels, PASSES, PASSES };
+    line_chart_write(s->r->c, s->r->o.svg, &chart);
+    need_ok(s->r->c, "--svg");
     printf("\nwritten: %s\n", s->r->o.svg);
 }
 
 static void study(run *r) {
     static study_of s;
     s.r = r;
-    while (s.lengths < LENGTHS && (double)(256 << s.lengths) <= r->o.tokens_max) s.lengths++;
+    while (s.lengths < LENGTHS && 256 << s.lengths <= r->o.tokens_max) s.lengths++;
     for (int i = 0; ttt_mixer_at(i); i++) add_layer(&s, ttt_mixer_at(i), false);
     add_layer(&s, ttt_mixer_find("mttt-linear"), true);
     add_layer(&s, ttt_mixer_find("linear-attention"), true);
     for (int i = 0; i < 3; i++) measure_peak(&s);
     measure_functions(&s);
     for (int k = 0; k < s.n; k++) measure_layer(&s, &s.item[k]);
-    if (isatty(2)) fprintf(stderr, "\r%60s\r", "");
+    status_clear();
     print_study(&s);
     if (r->o.svg) draw_study(&s);
     ttt_close(r->c);
@@ -455,28 +426,36 @@ static void study(run *r) {
 int main(int argc, char **argv) {
     static run r;
     char title[200];
-    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48, .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1, .tokens_max = 16384, .budget = 1 };
-    parse(argc, argv, &r.o);
-    if (r.o.help != 0) return print_help(), 0;
-    open_context(&r);
-    if (r.o.study != 0) return study(&r), 0;
+    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .image = 28, .patch = 4, .width = 48,
+                     .depth = 2, .heads = 3, .batch = 64, .steps = 10, .rows = 24, .threads = 1,
+                     .tokens_max = 16384, .budget = 1 };
+    const options *o = &r.o;
+    read_options(argc, argv, &r.o);
+    ttt_desc machine = { .seed = 1, .isa = o->isa, .threads = thread_count(o->threads) };
+    r.c = open_or_die(&machine);
+    if (o->study) return study(&r), 0;
     make_model(&r);
     for (int i = 0; i < 2; i++) step(&r);
     ttt_profile_start(r.c);
-    for (int i = 0; i < (int)r.o.steps; i++) step(&r);
+    for (int i = 0; i < o->steps; i++) step(&r);
     ttt_profile_stop(r.c);
 
     ttt_limits peak = ttt_measure_limits(r.c);
-    printf("machine: %s, %.1f GFLOP/s and %.1f GB/s a thread, %d thread%s\n", ttt_isa(r.c), 1e-9 * peak.flops, 1e-9 * peak.bytes, ttt_threads(r.c), ttt_threads(r.c) > 1 ? "s" : "");
-    peak.flops *= ttt_threads(r.c);
-    peak.bytes *= ttt_threads(r.c);
-    snprintf(title, sizeof title, "%.40s, a %s: %.0f x %.0f tokens, width %.0f, depth %.0f, %.0f heads", r.o.mixer, r.o.infer != 0 ? "forward pass" : "training step",
-             r.o.batch, (double)r.vit->tokens, r.o.width, r.o.depth, r.o.heads);
-    printf("profile: %s; mean of %.0f\n\n%s", title, r.o.steps, ttt_profile_text(r.c, &peak, (int64_t)r.o.steps, (int)r.o.rows));
-    need_ok(&r, "the table");
-    if (r.o.svg) {
+    int threads = ttt_threads(r.c);
+    printf("machine: %s, %.1f GFLOP/s and %.1f GB/s a thread, %d thread%s\n", ttt_isa(r.c),
+           1e-9 * peak.flops, 1e-9 * peak.bytes, threads, threads > 1 ? "s" : "");
+    peak.flops *= threads;
+    peak.bytes *= threads;
+    snprintf(title, sizeof title,
+             "%.40s, a %s: %lld x %lld tokens, width %lld, depth %lld, %lld heads", o->mixer,
+             o->infer ? "forward pass" : "training step", o->batch, (long long)r.vit->tokens,
+             o->width, o->depth, o->heads);
+    printf("profile: %s; mean of %lld\n\n%s", title, o->steps,
+           ttt_profile_text(r.c, &peak, o->steps, (int)o->rows));
+    need_ok(r.c, "the table");
+    if (o->svg) {
         draw(&r, &peak, title);
-        printf("\nwritten: %s\n", r.o.svg);
+        printf("\nwritten: %s\n", o->svg);
     }
     ttt_close(r.c);
     return 0;

@@ -3,19 +3,20 @@
 //     cc -O2 -o recall examples/recall.c -lm && ./recall
 //     ./recall --grow --out recall.svg
 //
-// The plainest test of a memory. A sequence shows n pairs of a key and a value; then it asks, by showing
-// keys again without their values. The answer is the value, one of eight:
+// The plainest test of a memory. A sequence shows n pairs of a key and a value; then it asks, by
+// showing keys again without their values. The answer is the value, one of eight:
 //
 //     (k7,v2) (k30,v0) (k4,v5) ... (k12,v2)   (k4,?) (k7,?) ...   ->   v5, v2, ...
 //
-// Keys and values are paired anew in every sequence, so no trained weight knows an answer. It has to be
-// carried from a pair to a question by the mixer, the only thing here that lets tokens see each other.
-// A token is the sum of two learned embeddings: its key's, and its value's ("none" is the ninth value).
-// There are no positions, as the pairs are a set; a mixer that minds the order gets it as it is.
-// Several questions a sequence (8) are for speed: more to learn from a memory that is filled once.
+// Keys and values are paired anew in every sequence, so no trained weight knows an answer. It has
+// to be carried from a pair to a question by the mixer, the only thing here that lets tokens see
+// each other. A token is the sum of two learned embeddings: its key's, and its value's ("none" is
+// the ninth value). There are no positions, as the pairs are a set; a mixer that minds the order
+// gets it as it is. Several questions a sequence (8) are for speed: more to learn from a memory
+// that is filled once.
 //
-// Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences. --grow
-// goes on with more and more pairs, and draws how many are held. ./recall --help has the rest.
+// Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences.
+// --grow goes on with more and more pairs, and draws how many are held. See ./recall --help.
 //
 // Output, on two loaded cores:
 //
@@ -42,115 +43,74 @@
 //     none                     12.47 +- 0.74              0        0       3.3  cannot
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
+#include "example.h"
 
-#ifdef _WIN32
-#include <io.h>
-#define isatty _isatty
-#else
-#include <unistd.h>
-#endif
-
-// ---- variants ------------------------------------------------------------------------------------
-// How mixers are described. One may have several rows; one without any runs as `otherwise`, and ignores
-// what it has no use for. Two fields are set later, from the sequence: .max_tokens, and .grid_cols where
-// .grid_rows is given (the tokens are then a grid of one row).
+// ---- variants -----------------------------------------------------------------------------------
+// How mixers are described. One may have several rows; one without any runs as `otherwise`, and
+// ignores what it has no use for. Two fields are set later, from the sequence: .max_tokens, and
+// .grid_cols where .grid_rows is given (the tokens are then a grid of one row).
 typedef struct {
     const char *label, *mixer;
     ttt_mixer_desc d;
-    double most;      // accuracy that this row must not exceed, since it lacks what it takes; 0: it must recall
+    double most;      // accuracy that it must not exceed, lacking what it takes; 0: it must recall
     double patience;  // steps, in those of the others
 } variant;
 
-// Inner losses are means over tokens and features: small gradients, large rate. Neighbors have nothing to
-// do with each other here: convolutions would only blur keys. Without .muon, the rates that lact finds for
-// itself begin at 0.01, and take long to grow.
-static const variant otherwise = { NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1 };
+// Inner losses are means over tokens and features: small gradients, large rate. Neighbors have
+// nothing to do with each other here: convolutions would only blur keys. Without .muon, the rates
+// that lact finds for itself begin at 0.01, and take long to grow.
+static const variant otherwise = {
+    NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1
+};
 static const variant variants[] = {
     { "none", "none", { 0 }, 0.15, 1 },
     { "vittt", "vittt", { .grid_rows = 1 }, 0, 1 },
     { "focused-linear", "focused-linear", { .grid_rows = 1 }, 0, 1 },
-    // Keys are summed by place, which says nothing here. With a sum for each of 16 pairs and 8 questions its
-    // table can learn to leave tokens alone, but that takes long.
+    // Keys are summed by place, which says nothing here. With a sum for each of 16 pairs and 8
+    // questions its table can learn to leave tokens alone, but that takes long.
     { "linformer 4 sums", "linformer", { .compressed = 4 }, 0.8, 1 },
     { "linformer 24 sums", "linformer", { .compressed = 24 }, 0, 8 },
-    // A window that does not reach the pair cannot carry its value; two layers reach but twice as far.
+    // A window that does not reach the pair cannot carry its value; two layers reach twice as far.
     { "longformer window 4", "longformer", { .window = 4 }, 0.8, 1 },
     { "longformer window 24", "longformer", { .window = 24 }, 0, 1 },
 };
-enum { N_VARIANTS = sizeof variants / sizeof *variants };
-
 // The memories that --grow compares.
 static const char grown[] = "linear-attention,delta-net,mttt-linear,mttt-mlp,self-attention";
 
-// ---- options -------------------------------------------------------------------------------------
+// ---- options ------------------------------------------------------------------------------------
 typedef struct {
     const char *mixer, *out;
-    double n, questions, steps, width, heads, seed, threads, grow, help;
+    long long n, questions, steps, width, heads, seed, threads;
+    bool grow;
 } options;
 
-typedef enum { TEXT, WHOLE, FLAG } kind;
-typedef struct {
-    const char *name;
-    kind kind;
-    size_t offset;
-    double lo, hi;
-    const char *meaning;
-} option;
+enum { DEPTH = 2, VALUES = 8, BATCH = 32, TESTS = 2000, LENGTHS = 8, MOST_RUNS = 256 };
+enum { N_LEAST = 8, N_MOST = N_LEAST << (LENGTHS - 1) };
 
-enum { DEPTH = 2, VALUES = 8, BATCH = 32, TESTS = 2000, N_LEAST = 8, N_MOST = 1024, LENGTHS = 8, MOST_RUNS = 256 };
-
-#define AT(field) offsetof(options, field)
-static const option all_options[] = {
-    { "--mixer", TEXT, AT(mixer), 0, 0, "names with commas between (all; with --grow some memories)" },
-    { "--n", WHOLE, AT(n), N_LEAST, N_MOST, "pairs of a sequence (16); with --grow the most, beginning with 8 (128)" },
-    { "--questions", WHOLE, AT(questions), 1, N_MOST, "asked of a sequence (8; with --grow 16)" },
-    { "--steps", WHOLE, AT(steps), 1, 1e6, "updates of the training (500); with --grow, for each number of pairs" },
-    { "--width", WHOLE, AT(width), 1, 4096, "features of a token, divisible by --heads (48; with --grow 32)" },
-    { "--heads", WHOLE, AT(heads), 1, 256, "heads of a mixer (3; with --grow 4, for small memories)" },
-    { "--seed", WHOLE, AT(seed), 0, 9e15, "of weights and sequences (1)" },
-    { "--threads", WHOLE, AT(threads), 0, TTT_MAX_THREADS, "0: all the machine has; the result is the same (0)" },
-    { "--grow", FLAG, AT(grow), 0, 1, "train with 8 pairs, then 16, 32, ..., and draw how many are held" },
-    { "--out", TEXT, AT(out), 0, 0, "file for that chart (recall.svg)" },
-    { "--help", FLAG, AT(help), 0, 1, "print this and stop" },
+static const option option_rows[] = {
+    OPTION_LIST("--mixer", mixer, mixer_name,
+                "names with commas between (all; with --grow some memories)"),
+    OPTION_WHOLE("--n", n, N_LEAST, N_MOST,
+                 "pairs of a sequence (16); with --grow the most, beginning with 8 (128)"),
+    OPTION_WHOLE("--questions", questions, 1, N_MOST, "asked of a sequence (8; with --grow 16)"),
+    OPTION_WHOLE("--steps", steps, 1, 1e6,
+                 "updates of the training (500); with --grow, for each number of pairs"),
+    OPTION_WHOLE("--width", width, 1, 4096,
+                 "features of a token, divisible by --heads (48; with --grow 32)"),
+    OPTION_WHOLE("--heads", heads, 1, 256,
+                 "heads of a mixer (3; with --grow 4, for small memories)"),
+    OPTION_WHOLE("--seed", seed, 0, 9e15, "of weights and sequences (1)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
+                 "0: all the machine has; the result is the same (0)"),
+    OPTION_FLAG("--grow", grow, "train with 8 pairs, then 16, 32, ..., and draw how many are held"),
+    OPTION_TEXT("--out", out, "file for that chart (recall.svg)"),
 };
-enum { N_OPTIONS = sizeof all_options / sizeof *all_options };
-
-static void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "recall: ");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
-    va_end(args);
-    exit(1);
-}
-
-static void parse(int argc, char **argv, options *o) {
-    for (int i = 1; i < argc; i++) {
-        const option *row = NULL;
-        for (int k = 0; k < N_OPTIONS; k++)
-            if (strcmp(all_options[k].name, argv[i]) == 0) row = &all_options[k];
-        if (!row) die("unknown option '%s'; --help lists them", argv[i]);
-        if (row->kind != FLAG && i + 1 == argc) die("%s needs a value: %s", row->name, row->meaning);
-        const char *text = row->kind == FLAG ? "1" : argv[++i];
-        char *end;
-        double v = strtod(text, &end);
-        if (row->kind == TEXT && !*text) die("%s is empty; %s expected", row->name, row->meaning);
-        if (row->kind != TEXT && (end == text || *end || !(v >= row->lo && v <= row->hi) || v != floor(v)))
-            die("%s '%s'; a whole number from %g to %g expected: %s", row->name, text, row->lo, row->hi, row->meaning);
-        if (row->kind == TEXT) *(const char **)(void *)((char *)o + row->offset) = text;
-        else *(double *)(void *)((char *)o + row->offset) = v;
-    }
-}
-
-static void print_help(void) {
-    puts("recall - which token mixers can remember, and how much?\n");
-    for (int i = 0; i < N_OPTIONS; i++)
-        printf("  %-10s %-6s %s\n", all_options[i].name, all_options[i].kind == FLAG ? "" : all_options[i].kind == TEXT ? "TEXT" : "NUMBER", all_options[i].meaning);
-    printf("\nmixers:");
-    for (int i = 0; ttt_mixer_at(i); i++) printf(" %s", ttt_mixer_at(i)->name);
-    puts("");
-}
+static const program this_program = {
+    .name = "recall",
+    .purpose = "which token mixers can remember, and how much?",
+    .rows = option_rows,
+    .n_rows = COUNT(option_rows),
+};
 
 // Whether `name` stands in `list`, between commas.
 static bool listed(const char *list, const char *name) {
@@ -167,8 +127,8 @@ static int list_runs(const char *list, variant *runs) {
         variant plain = otherwise;
         plain.label = plain.mixer = ttt_mixer_at(i)->name;
         bool has_rows = false;
-        for (int k = 0; k <= N_VARIANTS && n < MOST_RUNS; k++) {
-            const variant *v = k < N_VARIANTS ? &variants[k] : &plain;
+        for (int k = 0; k <= COUNT(variants) && n < MOST_RUNS; k++) {
+            const variant *v = k < COUNT(variants) ? &variants[k] : &plain;
             if (v == &plain ? has_rows : strcmp(v->mixer, plain.mixer) != 0) continue;
             has_rows = true;
             if (!list || listed(list, v->mixer) || listed(list, v->label)) runs[n++] = *v;
@@ -181,14 +141,15 @@ static void check_names(const char *list, variant *runs) {
     char name[64];
     for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
-        if (list_runs(name, runs) == 0) die("--mixer '%s' is unknown; --help lists those there are", name);
+        if (list_runs(name, runs) == 0)
+            die("--mixer '%s' is unknown; --help lists those there are", name);
     }
 }
 
-// ---- the task, the model -------------------------------------------------------------------------
-// The keys of a sequence are n out of 2n, all different. Twice as many keys as pairs, whatever n: so every
-// key is met as often in training, and what grows with n is the memory that is needed, not a vocabulary
-// that is hardly met.
+// ---- the task, the model ------------------------------------------------------------------------
+// The keys of a sequence are n out of 2n, all different. Twice as many keys as pairs, whatever n:
+// so every key is met as often in training, and what grows with n is the memory that is needed, not
+// a vocabulary that is hardly met.
 //
 // key + value embedding -> DEPTH blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> dense
 typedef struct {
@@ -197,18 +158,21 @@ typedef struct {
     ttt_ctx *c;
     int64_t n, questions, tokens;  // n + questions tokens
     ttt_rng rng;                   // of the sequences: a stream of its own, the same for all mixers
-    ttt_tensor *keys, *values, *labels;  // of B sequences: integers (B tokens), (B tokens), (B questions)
+    ttt_tensor *keys, *values, *labels;  // integers (B tokens), (B tokens), (B questions)
     ttt_mixer_desc mixer;
     ttt_params params;
     ttt_tensor **embedding, **norm_0[DEPTH], **mix[DEPTH], **norm_1[DEPTH], **mlp[DEPTH], **norm, **head;
-    double accuracy, seconds, flops, memory;  // of one mixer: FLOPs a token, numbers a sequence is remembered by
+    double accuracy, seconds;                 // of one mixer
+    double flops, memory;                     // of a token; numbers a sequence is remembered by
     int64_t skipped;                          // updates left out, their gradient not being finite
 } trial;
 
 static void draw_sequences(trial *t, int64_t B) {
-    int64_t *key = ttt_alloc(t->c, (size_t)(2 * B * t->tokens + B * t->questions + 2 * t->n) * sizeof *key, false);
+    int64_t numbers = 2 * B * t->tokens + B * t->questions + 2 * t->n;
+    int64_t *key = ttt_alloc(t->c, (size_t)numbers * sizeof *key, false);
     if (!key) die("out of memory");
-    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens, *deck = label + B * t->questions;
+    int64_t *value = key + B * t->tokens, *label = value + B * t->tokens;
+    int64_t *deck = label + B * t->questions;
     for (int64_t i = 0; i < 2 * t->n; i++) deck[i] = i;
     for (int64_t b = 0; b < B; b++) {
         int64_t *k = key + b * t->tokens, *v = value + b * t->tokens;
@@ -247,11 +211,13 @@ static void make_model(trial *t, int64_t keys) {
     t->head = ttt_dense_new(t->c, &t->params, "head", D, VALUES, TTT_INIT_ZERO);
 }
 
-// -> logits (B questions,VALUES). Only questions are answered, so what follows the last mixer sees them alone.
+// -> logits (B questions,VALUES). Only questions are answered, so what follows the last mixer sees
+// them alone.
 static ttt_tensor *forward(const trial *t) {
     ttt_ctx *c = t->c;
     int64_t B = t->keys->size / t->tokens, D = t->mixer.dim;
-    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys), ttt_index_select(c, t->embedding[1], t->values));
+    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys),
+                            ttt_index_select(c, t->embedding[1], t->values));
     x = ttt_reshape(c, x, TTT_SHAPE(B, t->tokens, D));
     for (int i = 0; i < DEPTH; i++) {
         x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, t->mix[i], ttt_layer_norm(c, t->norm_0[i], x), NULL));
@@ -261,42 +227,40 @@ static ttt_tensor *forward(const trial *t) {
     return ttt_dense(c, t->head, ttt_layer_norm(c, t->norm, ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D))));
 }
 
-// ---- training ------------------------------------------------------------------------------------
-static void show_progress(const trial *t, int64_t step, int64_t steps, double loss) {
-    static double shown;
-    if (!isatty(2) || (step < steps && fabs(ttt_seconds() - shown) < 0.1)) return;
-    shown = ttt_seconds();
-    if (step < steps) fprintf(stderr, "\r%-22s %4lld pairs  step %lld of %lld  loss %.3f ", t->v->label, (long long)t->n, (long long)step, (long long)steps, loss);
-    else fprintf(stderr, "\r%78s\r", "");
-}
-
+// ---- training -----------------------------------------------------------------------------------
 // A new model, for so many pairs at most.
-static trial begin(const options *o, const variant *v, double most) {
-    trial t = { .o = o, .v = v, .mixer = v->d, .questions = (int64_t)o->questions };
+static trial begin(const options *o, const variant *v, int64_t most) {
+    trial t = { .o = o, .v = v, .mixer = v->d, .questions = o->questions };
+    ttt_desc machine = { .seed = (uint64_t)o->seed, .threads = thread_count(o->threads) };
     t.mixer.mixer = ttt_mixer_find(v->mixer);
-    t.mixer.dim = (int64_t)o->width;
-    t.mixer.heads = (int64_t)o->heads;
-    t.mixer.max_tokens = (int64_t)most + t.questions;
+    t.mixer.dim = o->width;
+    t.mixer.heads = o->heads;
+    t.mixer.max_tokens = most + t.questions;
     if (t.mixer.grid_rows) t.mixer.grid_cols = t.mixer.max_tokens;
-    t.c = ttt_open(&(ttt_desc){ .seed = (uint64_t)o->seed, .threads = o->threads > 0 ? (int)o->threads : TTT_ALL_THREADS });
-    if (!t.c) die("out of memory");
-    make_model(&t, 2 * (int64_t)most);
+    t.c = open_or_die(&machine);
+    make_model(&t, 2 * most);
     return t;
 }
 
 static void train(trial *t) {
-    int64_t steps = (int64_t)(t->o->steps * t->v->patience);
-    ttt_optimizer_desc d = { .lr = (ttt_real)1e-2, .weight_decay = (ttt_real)0.01, .clip = 1, .warmup = steps / 10, .total = steps };
+    int64_t steps = (int64_t)((double)t->o->steps * t->v->patience);
+    ttt_optimizer_desc d = { .lr = (ttt_real)1e-2, .weight_decay = (ttt_real)0.01, .clip = 1,
+                             .warmup = steps / 10, .total = steps };
     ttt_optimizer *opt = ttt_optimizer_new(t->c, &t->params, &d);
+    progress p = { 0, steps, BATCH, "sequences", 0, 0 };
+    char what[80];
     for (int64_t step = 0; step < steps && ttt_ok(t->c); step++) {
         ttt_mark mark = ttt_mark_get(t->c);
         draw_sequences(t, BATCH);
-        ttt_tensor *loss = ttt_cross_entropy(t->c, forward(t), ttt_one_hot(t->c, t->labels, VALUES));
+        ttt_tensor *target = ttt_one_hot(t->c, t->labels, VALUES);
+        ttt_tensor *loss = ttt_cross_entropy(t->c, forward(t), target);
         ttt_optimizer_step(t->c, opt, loss);
-        if (ttt_ok(t->c)) show_progress(t, step, steps, (double)ttt_item(loss));
+        snprintf(what, sizeof what, "%s, %lld pairs  loss %.3f", t->v->label, (long long)t->n,
+                 (double)ttt_item(loss));
+        progress_show(&p, step, what);
         ttt_mark_release(t->c, mark);
     }
-    show_progress(t, steps, steps, 0);
+    status_clear();
     if (opt) t->skipped = opt->skipped;
 }
 
@@ -313,12 +277,13 @@ static void test(trial *t) {
     t->accuracy = (double)right / (double)(TESTS * t->questions);
 }
 
-// Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can look up
-// one of 16 pairs need not find out from 32 what the task is, which takes a memory that overflows very long.
-static void train_and_test(trial *t, double n) {
+// Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can
+// look up one of 16 pairs need not find out from 32 what the task is, which takes a memory that
+// overflows very long.
+static void train_and_test(trial *t, int64_t n) {
     ttt_rng stream = ttt_rng_at((uint64_t)t->o->seed, 0, 0, 0);
     double start = ttt_seconds();
-    t->n = (int64_t)n;
+    t->n = n;
     t->tokens = t->n + t->questions;
     if (t->mixer.grid_rows) t->mixer.grid_cols = t->tokens;
     t->rng = ttt_rng_fold(stream, 2 * (uint64_t)n);
@@ -331,12 +296,14 @@ static void train_and_test(trial *t, double n) {
     t->memory = t->mixer.mixer->state ? t->mixer.mixer->state(&t->mixer, t->tokens) : 0;
 }
 
-// ---- one length, all mixers ----------------------------------------------------------------------
-// Answers of one sequence come from one memory, so the deviation counts them as one: it is an upper bound.
-// Returns how many were not as their variants say, which speak of 16 pairs after 500 steps.
+// ---- one length, all mixers ---------------------------------------------------------------------
+// Answers of one sequence come from one memory, so the deviation counts them as one: it is an upper
+// bound. Returns how many were not as their variants say, which speak of 16 pairs after 500 steps.
 static int compare(const options *o, const variant *runs, int n_runs) {
     int surprises = 0;
-    printf("%.0f pairs, keys out of %.0f, %.0f questions, width %.0f, %.0f heads, %.0f steps; chance is %.1f %%\n\n", o->n, 2 * o->n, o->questions, o->width, o->heads, o->steps, 100.0 / VALUES);
+    printf("%lld pairs, keys out of %lld, %lld questions, width %lld, %lld heads, %lld steps; "
+           "chance is %.1f %%\n\n", o->n, 2 * o->n, o->questions, o->width, o->heads, o->steps,
+           100.0 / VALUES);
     printf("%-22s  right, %%         FLOPs a token   memory   seconds\n", "mixer");
     for (int i = 0; i < n_runs; i++) {
         trial t = begin(o, &runs[i], o->n);
@@ -344,7 +311,8 @@ static int compare(const options *o, const variant *runs, int n_runs) {
         ttt_close(t.c);
         double p = t.accuracy, most = runs[i].most;
         bool surprise = o->n == 16 && o->steps >= 500 && (most > 0 ? p > most : p < 0.8);
-        printf("%-22s  %6.2f +- %.2f  %13.0f  %7.0f  %8.1f%s%s\n", runs[i].label, 100 * p, 100 * sqrt(p * (1 - p) / TESTS), t.flops, t.memory, t.seconds,
+        printf("%-22s  %6.2f +- %.2f  %13.0f  %7.0f  %8.1f%s%s\n", runs[i].label, 100 * p,
+               100 * sqrt(p * (1 - p) / TESTS), t.flops, t.memory, t.seconds,
                most > 0 ? "  cannot" : "", surprise ? "  NOT AS EXPECTED" : "");
         if (t.skipped) printf("%-22s  %lld updates left out\n", "", (long long)t.skipped);
         fflush(stdout);
@@ -353,36 +321,44 @@ static int compare(const options *o, const variant *runs, int n_runs) {
     return surprises;
 }
 
-// ---- all lengths, some mixers --------------------------------------------------------------------
-static void draw(const options *o, const ttt_series *share, const ttt_series *held, int n) {
-    ttt_panel panels[2] = { { "answers that are right, %", "pairs shown, log2: 3 is 8, 5 is 32, 7 is 128", "per cent", share, n, false },
-                            { "pairs held (dashed: all that were shown)", "pairs shown", "pairs", held, n, true } };
+// ---- all lengths, some mixers -------------------------------------------------------------------
+static void draw(const options *o, const chart_series *share, const chart_series *held, int n) {
+    chart_panel panels[2] = {
+        { "answers that are right, %", "pairs shown, log2: 3 is 8, 5 is 32, 7 is 128", "per cent",
+          share, n, false },
+        { "pairs held (dashed: all that were shown)", "pairs shown", "pairs", held, n, true } };
     char title[120];
-    snprintf(title, sizeof title, "Pair recall: width %.0f, %.0f heads of %.0f", o->width, o->heads, o->width / o->heads);
-    ttt_ctx *c = ttt_open(NULL);
-    if (!c || ttt_chart_write(c, o->out, title, panels, 2, 2) != TTT_OK) die("--out: %s", c ? ttt_error(c) : "out of memory");
+    snprintf(title, sizeof title, "Pair recall: width %lld, %lld heads of %lld", o->width, o->heads,
+             o->width / o->heads);
+    line_chart chart = { title, panels, 2, 2 };
+    ttt_ctx *c = open_or_die(NULL);
+    line_chart_write(c, o->out, &chart);
+    need_ok(c, "--out");
     ttt_close(c);
 }
 
-// Who guesses is right once in eight times: held are n (p - 1/8) / (1 - 1/8) pairs. A matrix of h x h has
-// room for h pairs that do not disturb each other, since no more keys can be orthogonal to each other.
-// H of them, asked only which of eight values is nearest, do better, but come to an end all the same.
+// Who guesses is right once in eight times: held are n (p - 1/8) / (1 - 1/8) pairs. A matrix (h,h)
+// has room for h pairs that do not disturb each other, since no more keys can be orthogonal to each
+// other. H of them, asked only which of eight values is nearest, do better, up to a point.
 static void grow(const options *o, const variant *runs, int n_runs) {
-    static double pairs[LENGTHS], log_pairs[LENGTHS], share[MOST_RUNS][LENGTHS], held[MOST_RUNS][LENGTHS];
-    static ttt_series shares[MOST_RUNS], helds[MOST_RUNS];
+    static double pairs[LENGTHS], log_pairs[LENGTHS];
+    static double share[MOST_RUNS][LENGTHS], held[MOST_RUNS][LENGTHS];
+    static chart_series shares[MOST_RUNS], helds[MOST_RUNS];
     int lengths = 0;
-    printf("pairs held, of those shown; width %.0f, %.0f heads of %.0f, %.0f questions, %.0f steps\n\n%-22s   memory", o->width, o->heads, o->width / o->heads, o->questions, o->steps, "mixer");
-    for (double n = N_LEAST; n <= o->n; n *= 2) {
-        pairs[lengths] = n;
-        log_pairs[lengths++] = log2(n);
-        printf(" %7.0f", n);
+    printf("pairs held, of those shown; width %lld, %lld heads of %lld, %lld questions, "
+           "%lld steps\n\n", o->width, o->heads, o->width / o->heads, o->questions, o->steps);
+    printf("%-22s   memory", "mixer");
+    for (int64_t n = N_LEAST; n <= o->n; n *= 2) {
+        pairs[lengths] = (double)n;
+        log_pairs[lengths++] = log2((double)n);
+        printf(" %7lld", (long long)n);
     }
     printf("   seconds\n");
     for (int i = 0; i < n_runs; i++) {
-        draw(o, shares, helds, i);  // what there is so far; the first says early if --out is no good
-        trial t = begin(o, &runs[i], pairs[lengths - 1]);
+        draw(o, shares, helds, i);  // what there is so far; the first tells early if --out is bad
+        trial t = begin(o, &runs[i], N_LEAST << (lengths - 1));
         for (int k = 0; k < lengths; k++) {
-            train_and_test(&t, pairs[k]);
+            train_and_test(&t, N_LEAST << k);
             share[i][k] = 100 * t.accuracy;
             held[i][k] = pairs[k] * (t.accuracy - 1.0 / VALUES) / (1 - 1.0 / VALUES);
         }
@@ -391,8 +367,8 @@ static void grow(const options *o, const variant *runs, int n_runs) {
         for (int k = 0; k < lengths; k++) printf(" %7.1f", held[i][k]);
         printf(" %9.1f\n", t.seconds);
         fflush(stdout);
-        shares[i] = (ttt_series){ runs[i].label, log_pairs, share[i], lengths, NULL };
-        helds[i] = (ttt_series){ NULL, pairs, held[i], lengths, i == 0 ? pairs : NULL };
+        shares[i] = (chart_series){ runs[i].label, log_pairs, share[i], lengths, NULL };
+        helds[i] = (chart_series){ NULL, pairs, held[i], lengths, i == 0 ? pairs : NULL };
     }
     draw(o, shares, helds, n_runs);
     printf("\nwritten: %s\n", o->out);
@@ -401,14 +377,13 @@ static void grow(const options *o, const variant *runs, int n_runs) {
 int main(int argc, char **argv) {
     static variant runs[MOST_RUNS];
     options o = { .out = "recall.svg", .steps = 500, .seed = 1 };
-    parse(argc, argv, &o);
-    if (o.help != 0) return print_help(), 0;
-    if (o.n == 0) o.n = o.grow != 0 ? 128 : 16;
-    if (o.questions == 0) o.questions = o.grow != 0 ? 16 : 8;
-    if (o.width == 0) o.width = o.grow != 0 ? 32 : 48;
-    if (o.heads == 0) o.heads = o.grow != 0 ? 4 : 3;
+    read_options(argc, argv, &o);
+    if (o.n == 0) o.n = o.grow ? 128 : 16;
+    if (o.questions == 0) o.questions = o.grow ? 16 : 8;
+    if (o.width == 0) o.width = o.grow ? 32 : 48;
+    if (o.heads == 0) o.heads = o.grow ? 4 : 3;
     check_names(o.mixer, runs);
-    int n_runs = list_runs(o.mixer || o.grow == 0 ? o.mixer : grown, runs);
-    if (o.grow != 0) return grow(&o, runs, n_runs), 0;
+    int n_runs = list_runs(o.mixer || !o.grow ? o.mixer : grown, runs);
+    if (o.grow) return grow(&o, runs, n_runs), 0;
     return compare(&o, runs, n_runs) > 0;
 }

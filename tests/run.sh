@@ -47,7 +47,7 @@ compiled() {
 }
 
 check_programs() {
-    for part in data tensor files layers mixers identities weights model; do
+    for part in data tensor files layers mixers identities weights model example; do
         compiled "$part" "tests/test_$part.c" $CC -O2
         compiled "${part}_double" "tests/test_$part.c" $CC -O2 -DTTT_REAL=double
     done
@@ -59,7 +59,7 @@ check_sanitizers() {
         skip sanitizers "$CC has none"
         return
     fi
-    for part in data tensor files layers mixers identities weights model; do
+    for part in data tensor files layers mixers identities weights model example; do
         compiled "${part}_sanitized" "tests/test_$part.c" $CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all
     done
 }

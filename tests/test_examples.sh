@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tests of the smaller examples from outside: that they compile, run, and refuse wrong calls.
+# Tests of the examples from outside: that they compile, run, and refuse wrong calls.
+# tests/test_train.sh has what train.c does beside that.
 #   sh tests/test_examples.sh CC
 cd "$(dirname "$0")/.." || exit 1
 CC=${1:-cc}
@@ -19,23 +20,23 @@ done_() {
     exit
 }
 
-check "bench compiles" $CC -O2 -o "$tmp/bench" examples/bench.c -lm
-check "profile compiles" $CC -O2 -o "$tmp/profile" examples/profile.c -lm
-check "recall compiles" $CC -O2 -o "$tmp/recall" examples/recall.c -lm
-check "figure compiles" $CC -O2 -o "$tmp/figure" examples/figure.c -lm
-check "openmp compiles without OpenMP" $CC -O2 -o "$tmp/openmp_off" examples/openmp.c -lm
+warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+for program in train bench profile recall compare figure openmp; do
+    check "$program compiles without a warning" $CC -O2 $warnings -o "$tmp/$program" examples/$program.c -lm
+    sed -n 's/.*OPTION_[A-Z]*("\(--[a-z0-9-]*\)".*/\1/p' examples/$program.c >"$tmp/$program.options"
+done
 openmp=no
 echo 'int main(void) { return 0; }' >"$tmp/empty.c"
 if $CC -fopenmp "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
     openmp=yes
-    check "openmp compiles with OpenMP" $CC -O2 -fopenmp -o "$tmp/openmp" examples/openmp.c -lm
+    check "openmp compiles with OpenMP" $CC -O2 -fopenmp -o "$tmp/openmp_on" examples/openmp.c -lm
 fi
 [ $failed -eq 0 ] || done_
 
 # -- lessons: their claims hold, and those in the opening comment are those the program makes
 for lesson in examples/0*.c; do
     run=$tmp/$(basename "$lesson" .c)
-    check "$lesson compiles without a warning" $CC -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -o "$run" "$lesson" -lm
+    check "$lesson compiles without a warning" $CC -O1 $warnings -o "$run" "$lesson" -lm
     check "$lesson is right in what it claims" sh -c 'cd "$2" && "$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run" "$tmp"
     check "$lesson shows the claims it makes" sh -c 'grep "^ok: " "$1.txt" >"$1.ok"; sed -n "s|^//     \(ok: .*\)|\1|p" "$2" | cmp - "$1.ok"' sh "$run" "$lesson"
     check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
@@ -43,34 +44,68 @@ done
 cd "$tmp" || exit 1
 check "the figure is drawn, and its inner loss falls" sh -c './figure | awk "{ good = \$1 == \"mttt_layer.svg:\" && \$9 + 0 > 0 && \$9 + 0 < \$4 + 0 } END { exit !good }" && grep -q "</svg>" mttt_layer.svg'
 
-# -- profile.c
 # A wrong call: exit status not 0, one line on stderr that has the words.
-program=./profile
 refuses() {
     words=$1
     shift
     $program "$@" >out.txt 2>err.txt
     status=$?
     if [ $status -ne 0 ] && [ $status -lt 128 ] && [ "$(wc -l <err.txt)" -eq 1 ] && grep -q -- "$words" err.txt; then
-        passed=$((passed + 1)); echo "ok   refuses $*"
+        passed=$((passed + 1)); echo "ok   $program refuses $*"
     else
-        failed=$((failed + 1)); echo "FAIL refuses $*: status $status: $(head -c 200 err.txt)"
+        failed=$((failed + 1)); echo "FAIL $program refuses $*: status $status: $(head -c 200 err.txt)"
     fi
 }
+
+# -- the command line of every program
+for try in train bench profile recall compare figure openmp; do
+    program=./$try
+    check "$try answers --help" sh -c "./$try --help >help.txt && grep -q '^usage: $try' help.txt"
+    for option in $(cat $try.options) --help; do
+        check "$try --help lists $option" grep -q -e "^  $option " help.txt
+    done
+    refuses "unknown option '--nonsense'" --nonsense
+    refuses "unknown option '--nonsense'" --nonsense=3
+    refuses "unknown option '-h'" -h
+    [ $try = compare ] || refuses "unexpected argument 'word'" word
+done
+# A call, what to look at in its output, a number with a value that is too small, a flag.
+while read -r try number small flag look call; do
+    program=./$try
+    joined=$(echo "$call" | sed 's/ \([^-]\)/=\1/g')
+    check "$try $joined" sh -c "./$try $call >1.txt && ./$try $joined >2.txt &&
+        grep -q '$look' 1.txt && grep -o '$look' 1.txt >1 && grep -o '$look' 2.txt | cmp - 1"
+    refuses "$number needs a value" $number
+    refuses "$number needs a value" $number --help
+    refuses "$number 'junk'; a .*number from .* expected" $number junk
+    refuses "$number '1x'; a .*number from .* expected" $number=1x
+    refuses "$number ''; a .*number from .* expected" $number=
+    refuses "$number '$small'; a .*number from .* expected" $number $small
+    refuses "$number '1e99'; a .*number from .* expected" $number 1e99
+    refuses "$flag takes no value" $flag=1
+done <<END
+train --steps 0 --resume ^step.*% --data embedded --steps 2 --batch 16 --width 12 --lr 0.01
+bench --budget -1 --list .* --list --filter gemm*nt*
+profile --width 3 --infer ^profile:.* --width 12 --batch 4 --steps 2 --mixer none
+recall --n 7 --grow ^none.*+-.....  --mixer none --n 8 --steps 3 --width 12
+END
+check "the last of two values counts" [ "$(./bench --list --filter gemv.nn --filter=kern.adam)" = kern.adam ]
+program=./compare
+refuses "no log is named"
+refuses "no/such.jsonl" no/such.jsonl
+check "compare makes a table and a chart" sh -c "./compare out/log.jsonl | grep -q 'embedded . .mttt-mlp. ' && grep -q '</svg>' compare.svg"
+
+# -- profile.c
+program=./profile
 quick="--width 12 --batch 4 --steps 2"
-check "--help lists options" sh -c './profile --help | grep -q -- --infer'
-refuses "unknown option '--nonsense'" --nonsense
 refuses "\-\-mixer 'magic'" --mixer magic
 refuses "\-\-isa 'magic'" --isa magic
-refuses "\-\-steps 'many'" --steps many
 refuses "\-\-width '1.5'" --width 1.5
-refuses "\-\-batch '0'" --batch 0
-refuses "\-\-width needs a value" --width
 refuses "\-\-svg is empty" --svg ""
 refuses "not divisible by .heads 5" --heads 5
 refuses "not divisible by .patch 5" --patch 5
 refuses "no/such" $quick --svg no/such.svg
-for mixer in $(./profile --help | sed -n 's/^mixers://p'); do
+for mixer in $(./profile --help | sed -n 's/^values of --mixer://p'); do
     check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q -e '^matmul_add  *forward .*%' -e '^matmul  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"
     check "profiles inference by $mixer" sh -c "./profile $quick --mixer $mixer --infer >$mixer.txt && ! grep -q optimizer $mixer.txt"
 done
@@ -107,17 +142,14 @@ for options in "" "--threads 2" "--isa scalar"; do
     check "bench runs what --list names, a line each, $options" sh -c "./bench --list --filter '$cases' $options >want.txt && ./bench --budget 0 --filter '$cases' $options >out.txt &&
         sed 's/^ttt[.]t[12][.]\\([^ ]*\\) [0-9.e+]* [a-zA-Z/]* iqr=.* n=[0-9]* gflop=.* peak=[0-9.]* bytes=[0-9]*$/\\1/' out.txt | cmp - want.txt"
 done
-refuses "no such instruction set" --isa abacus
-refuses "\-\-threads: a number" --threads many
-refuses "\-\-budget: a number" --budget -1
-refuses "\-\-speed" --speed 3
+refuses "\-\-isa 'abacus' is unknown" --isa abacus
+refuses "\-\-threads 'many'; a whole number" --threads many
 
 # -- recall.c
 program=./recall
 quick="--steps 20 --n 8 --width 12"
-check "recall's --help lists options" sh -c './recall --help | grep -q -- --grow'
 ./recall $quick >recall.txt
-for mixer in $(./recall --help | sed -n 's/^mixers://p'); do
+for mixer in $(./recall --help | sed -n 's/^values of --mixer://p'); do
     check "recall has a row for $mixer" grep -q "^$mixer.* [0-9.]* +- [0-9.]* " recall.txt
 done
 check "recall: no error, no NaN" sh -c '! grep -q -i -e nan -e "left out" -e "NOT AS" recall.txt'
@@ -125,21 +157,18 @@ check "recall: a variant by its label" sh -c "./recall $quick --mixer 'none,long
 check "recall: the same with other threads" sh -c "for t in 1 2; do ./recall $quick --mixer mttt-mlp,delta-net --threads \$t | sed 's/ *[0-9.]*$//' >out\$t.txt; done; cmp out1.txt out2.txt"
 check "recall draws what is held" sh -c './recall --grow --steps 5 --n 16 --width 12 --mixer none,mttt-mlp --out recall.svg >out.txt && grep -q "^mttt-mlp  *[0-9]*  *[-0-9.]*  *[-0-9.]* " out.txt &&
     grep -q "</svg>" recall.svg && grep -q dasharray recall.svg && ! grep -q -e nan -e inf\" recall.svg'
-refuses "unknown option '--nonsense'" --nonsense
 refuses "\-\-mixer 'magic'" --mixer none,magic
 refuses "\-\-mixer ''" --mixer none,,none
 refuses "\-\-mixer is empty" --mixer ""
-refuses "\-\-n '4'; a whole number" --n 4
 refuses "\-\-steps '2.5'" --steps 2.5
-refuses "\-\-seed needs a value" --seed
 refuses "not divisible by .heads 5" --heads 5
 refuses "no/such" --grow --out no/such.svg
 
 # -- openmp.c
-check "without OpenMP it says so and runs" sh -c './openmp_off >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
+check "without OpenMP it says so and runs" sh -c './openmp >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'
 if [ $openmp = yes ]; then
     export OMP_NUM_THREADS=3 OMP_WAIT_POLICY=passive
-    check "OpenMP's threads give the same bits" sh -c './openmp >out.txt && grep -q "OpenMP.s  3 threads" out.txt && grep -q "the same to the last bit" out.txt'
+    check "OpenMP's threads give the same bits" sh -c './openmp_on >out.txt && grep -q "OpenMP.s  3 threads" out.txt && grep -q "the same to the last bit" out.txt'
 else
     skipped=$((skipped + 1)); echo "skip openmp: $CC has no -fopenmp"
 fi

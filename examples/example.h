@@ -1,0 +1,590 @@
+/*  example.h - what the programs in this folder share: a command line described by rows, an end
+    with a message, a line of progress, charts. No part of the library; lessons do without it.
+
+        #define TTT_IMPLEMENTATION
+        #include "../ttt_model.h"
+        #include "example.h"
+
+        typedef struct {
+            const char *out;
+            long long steps;
+            bool list;
+        } options;                          // the rows below expect this name
+        static const option option_rows[] = {
+            OPTION_TEXT("--out", out, "file for the chart (out.svg)"),
+            OPTION_WHOLE("--steps", steps, 1, 1e6, "updates of the training (500)"),
+            OPTION_FLAG("--list", list, "print the cases and stop"),
+        };
+        static const program this_program = {
+            .name = "name", .purpose = "what it does",
+            .rows = option_rows, .n_rows = COUNT(option_rows),
+        };
+
+        int main(int argc, char **argv) {
+            options o = { .out = "out.svg", .steps = 500 };  // the defaults
+            read_options(argc, argv, &o);                    // --steps 9 --out=x.svg --list --help
+
+    INDEX
+        [1] ERRORS          an end with a message
+        [2] COMMAND LINE    options as rows
+        [3] PROGRESS        one line of a terminal, written over and over
+        [4] SVG             shapes and words in a file that appears whole or not at all
+        [5] LINE CHARTS     panels of curves
+        [6] BAR CHARTS      bars made of parts, each with a meter
+
+    Functions are inline because no program uses them all, and compilers report others that are not
+    used.
+*/
+#ifndef EXAMPLE_H
+#define EXAMPLE_H
+
+#include "../ttt_model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _WIN32
+#include <direct.h>
+#include <io.h>
+#define isatty _isatty
+#define make_folder(path) _mkdir(path)
+#else
+#include <sys/stat.h>
+#include <unistd.h>
+#define make_folder(path) mkdir(path, 0777)
+#endif
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+typedef struct option option;
+typedef struct program {
+    const char *name, *purpose;
+    const option *rows;
+    int n_rows;
+    const char *arguments;  // what may follow the options, as "FILE ..."; NULL: nothing
+    const char *notes;      // the end of --help, or NULL
+} program;
+static const program this_program;  // each program defines its own below
+
+// Orders doubles for qsort: programs that measure time report medians.
+static inline int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// ---- [1] ERRORS ---------------------------------------------------------------------------------
+static inline void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", this_program.name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+    va_end(args);
+    exit(1);
+}
+
+static inline void need_ok(ttt_ctx *c, const char *doing) {
+    if (!ttt_ok(c)) die("%s: %s", doing, ttt_error(c));
+}
+
+static inline ttt_ctx *open_or_die(const ttt_desc *desc) {
+    ttt_ctx *c = ttt_open(desc);
+    if (!c) die("out of memory");
+    return c;
+}
+
+// ---- [2] COMMAND LINE ---------------------------------------------------------------------------
+// A row is made by one of the macros below. It holds all that is to be known about an option.
+typedef enum option_kind { KIND_TEXT, KIND_CHOICE, KIND_WHOLE, KIND_REAL, KIND_FLAG } option_kind;
+struct option {
+    const char *name;             // with its dashes
+    option_kind kind;
+    size_t at;                    // where the program's `options` have its value
+    double least, most;           // a number must be from `least` to `most`
+    const char *(*value)(int i);  // a choice must be one of value(0), value(1), ... before NULL
+    const char *meaning;          // one line for --help, with the default in parentheses
+};
+
+// The place of a field. The compiler warns if the field is not of the type that the row stores.
+#define OPTION_AT(type, field) \
+    (offsetof(options, field) + 0 * sizeof(1 ? &((options *)0)->field : (type *)0))
+#define OPTION_TEXT(name, field, meaning) \
+    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, NULL, meaning }
+#define OPTION_CHOICE(name, field, value, meaning) \
+    { name, KIND_CHOICE, OPTION_AT(const char *, field), 0, 0, value, meaning }
+// A list of such values, with commas between; the program checks it.
+#define OPTION_LIST(name, field, value, meaning) \
+    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, value, meaning }
+#define OPTION_WHOLE(name, field, least, most, meaning) \
+    { name, KIND_WHOLE, OPTION_AT(long long, field), least, most, NULL, meaning }
+#define OPTION_REAL(name, field, least, most, meaning) \
+    { name, KIND_REAL, OPTION_AT(double, field), least, most, NULL, meaning }
+#define OPTION_FLAG(name, field, meaning) \
+    { name, KIND_FLAG, OPTION_AT(bool, field), 0, 1, NULL, meaning }
+
+// What options that several programs have need.
+static inline const char *mixer_name(int i) {
+    return ttt_mixer_at(i) ? ttt_mixer_at(i)->name : NULL;
+}
+static inline int thread_count(long long n) { return n > 0 ? (int)n : TTT_ALL_THREADS; }
+
+static inline bool option_is_text(const option *row) {
+    return row->kind == KIND_TEXT || row->kind == KIND_CHOICE;
+}
+
+// Stores a value that was checked, or comes from option_get.
+static inline void option_put(const option *row, void *options, const char *text) {
+    void *at = (char *)options + row->at;
+    if (option_is_text(row)) *(const char **)at = text;
+    else if (row->kind == KIND_WHOLE) *(long long *)at = (long long)strtod(text, NULL);
+    else if (row->kind == KIND_REAL) *(double *)at = strtod(text, NULL);
+    else *(bool *)at = strtod(text, NULL) != 0;
+}
+
+// The value as a text, which option_put turns back into the value. Numbers are written to `room`.
+static inline const char *option_get(const option *row, const void *options, char room[32]) {
+    const void *at = (const char *)options + row->at;
+    if (row->kind == KIND_WHOLE) snprintf(room, 32, "%lld", *(const long long *)at);
+    else if (row->kind == KIND_REAL) snprintf(room, 32, "%.17g", *(const double *)at);
+    else if (row->kind == KIND_FLAG) snprintf(room, 32, "%d", *(const bool *)at);
+    else return *(const char *const *)at ? *(const char *const *)at : "";
+    return room;
+}
+
+static inline void check_text(const option *row, const char *text) {
+    if (!*text) die("%s is empty; %s expected", row->name, row->meaning);
+    if (row->kind != KIND_CHOICE) return;
+    for (int i = 0; row->value(i); i++)
+        if (strcmp(row->value(i), text) == 0) return;
+    die("%s '%s' is unknown here; --help lists the values there are", row->name, text);
+}
+
+static inline void check_number(const option *row, const char *text) {
+    char *end;
+    double v = strtod(text, &end);
+    bool whole = row->kind == KIND_WHOLE;
+    if (end == text || *end || !(v >= row->least && v <= row->most) || (whole && v != floor(v)))
+        die("%s '%s'; a %snumber from %g to %g expected: %s", row->name, text,
+            whole ? "whole " : "", row->least, row->most, row->meaning);
+}
+
+static inline void print_help(void) {
+    static const char *const value[] = { "TEXT", "NAME", "NUMBER", "NUMBER", "" };
+    const program *p = &this_program;
+    printf("%s - %s\n\n", p->name, p->purpose);
+    printf("usage: %s [options] %s\n", p->name, p->arguments ? p->arguments : "");
+    for (int i = 0; i < p->n_rows; i++)
+        printf("  %-14s %-6s %s\n", p->rows[i].name, value[p->rows[i].kind], p->rows[i].meaning);
+    printf("  %-14s %-6s print this and stop\n", "--help", "");
+    for (int i = 0; i < p->n_rows; i++) {
+        if (!p->rows[i].value) continue;
+        printf("\nvalues of %s:", p->rows[i].name);
+        for (int k = 0; p->rows[i].value(k); k++) printf(" %s", p->rows[i].value(k));
+        printf("\n");
+    }
+    if (p->notes) printf("\n%s\n", p->notes);
+}
+
+static inline const option *find_option(const char *name, size_t length) {
+    for (int i = 0; i < this_program.n_rows; i++) {
+        const option *row = &this_program.rows[i];
+        if (strlen(row->name) == length && memcmp(row->name, name, length) == 0) return row;
+    }
+    return NULL;
+}
+
+// Reads the command line over the defaults in *options: `--name value` or `--name=value`; given
+// twice, the last counts. Returns the place in argv of the first argument that is no option.
+static inline int read_options(int argc, char **argv, void *options) {
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        int length = (int)strcspn(argv[i], "=");
+        const char *value = argv[i][length] ? argv[i] + length + 1 : NULL;
+        const option *row = find_option(argv[i], (size_t)length);
+        if (strcmp(argv[i], "--help") == 0) {
+            print_help();
+            exit(0);
+        }
+        if (!row) die("unknown option '%.*s'; --help lists them", length, argv[i]);
+        if (row->kind == KIND_FLAG && value) die("%s takes no value, not '%s'", row->name, value);
+        if (row->kind == KIND_FLAG) value = "1";
+        else if (!value && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0) value = argv[++i];
+        if (!value) die("%s needs a value: %s", row->name, row->meaning);
+        if (option_is_text(row)) check_text(row, value);
+        else check_number(row, value);
+        option_put(row, options, value);
+    }
+    if (i < argc && !this_program.arguments)
+        die("unexpected argument '%s'; --help lists the options", argv[i]);
+    return i;
+}
+
+// ---- [3] PROGRESS -------------------------------------------------------------------------------
+// Shows a line that the next one overwrites, until it is cleared. Nothing where stderr is a file.
+static inline void status_line(const char *format, ...) {
+    char text[80];  // a longer line would wrap, and could not be overwritten
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (isatty(2)) fprintf(stderr, "\r%-79s", text);
+}
+static inline void status_clear(void) {
+    if (isatty(2)) fprintf(stderr, "\r%79s\r", "");
+}
+
+typedef struct progress {
+    long long first, last;  // the work goes from this step to that
+    double per_step;        // how many of these a step does:
+    const char *unit;
+    double began, shown;    // seconds; 0 before the first call
+} progress;
+
+// Shows, ten times a second at most, the step, the time that is left, `what`, and the rate.
+static inline void progress_show(progress *p, long long step, const char *what) {
+    double now = ttt_seconds();
+    if (p->began == 0) p->began = p->shown = now;
+    if (fabs(now - p->shown) < 0.1) return;
+    p->shown = now;
+    double rate = (double)(step - p->first) / (now - p->began);
+    status_line("step %lld of %lld, %.0f s left  %s  %.0f %s/s", step, p->last,
+                (double)(p->last - step) / rate, what, rate * p->per_step, p->unit);
+}
+
+// ---- [4] SVG ------------------------------------------------------------------------------------
+// Colors that people with any color vision can tell apart [Okabe, Ito 2008].
+static inline const char *color_at(int i) {
+    static const char *const colors[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                          "#e69f00", "#56b4e9", "#000000", "#999999" };
+    return colors[i % COUNT(colors)];
+}
+
+// A picture that is being written. Errors are the context's, and svg_end returns them. Lengths are
+// pixels, counted from the upper left corner; `style` is any further attributes, or "".
+typedef struct svg {
+    ttt_ctx *c;
+    ttt_file_writer file;
+    bool good;
+} svg;
+
+static inline void svg_put(svg *s, const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    s->good = s->good && n >= 0 && n < (int)sizeof text && ttt_file_put(&s->file, text, (size_t)n);
+}
+
+static inline void svg_line(svg *s, double x1, double y1, double x2, double y2, const char *color,
+                            const char *style) {
+    svg_put(s, "<line x1='%.1f' y1='%.1f' x2='%.1f' y2='%.1f' stroke='%s' %s/>\n", x1, y1, x2, y2,
+            color, style);
+}
+
+static inline void svg_rect(svg *s, double x, double y, double width, double height,
+                            const char *fill, const char *style) {
+    svg_put(s, "<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='%s' %s/>\n", x, y, width,
+            height, fill, style);
+}
+
+// anchor: which part of the words is at x: "start", "middle" or "end"
+static inline void svg_text(svg *s, double x, double y, const char *anchor, int size,
+                            const char *style, const char *words) {
+    svg_put(s, "<text x='%.1f' y='%.1f' text-anchor='%s' font-size='%d' %s>", x, y, anchor, size,
+            style);
+    for (; words && *words; words++) {
+        if (*words == '<') svg_put(s, "&lt;");
+        else if (*words == '&') svg_put(s, "&amp;");
+        else svg_put(s, "%c", *words);
+    }
+    svg_put(s, "</text>\n");
+}
+
+// On a white ground, so that it can be read on a dark page too.
+static inline svg svg_begin(ttt_ctx *c, const char *path, int width, int height) {
+    svg s;
+    s.c = c;
+    s.good = ttt_file_begin(c, &s.file, path);
+    svg_put(&s, "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' ", width, height);
+    svg_put(&s, "viewBox='0 0 %d %d' font-family='sans-serif' fill='#222222'>\n", width, height);
+    svg_rect(&s, 0, 0, width, height, "#ffffff", "");
+    return s;
+}
+
+static inline ttt_result svg_end(svg *s) {
+    svg_put(s, "</svg>\n");
+    return ttt_file_finish(s->c, &s->file, s->good);
+}
+
+// ---- [5] LINE CHARTS ----------------------------------------------------------------------------
+typedef struct chart_series {
+    const char *name;     // NULL: not in the legend
+    const double *x, *y;  // points that are not finite are left out
+    int n;
+    const double *limit;  // NULL, or what y could be at best: a dashed line of the same color
+} chart_series;
+typedef struct chart_panel {
+    const char *title, *x_label, *y_label;
+    const chart_series *series;
+    int n;
+    bool logarithmic;  // both axes; x has ticks at powers of 2, y at 1, 2 and 5 times powers of 10;
+                       // points that are not above zero are left out
+} chart_panel;
+typedef struct line_chart {
+    const char *title;
+    const chart_panel *panels;
+    int n, columns;  // panels, and how many are side by side
+} line_chart;
+
+typedef struct chart_axis {
+    double low, high, step;  // step: between ticks
+    bool log;                // low and high are logarithms
+} chart_axis;
+
+static inline void axis_hold(chart_axis *a, const double *v, int n) {
+    for (int i = 0; v && i < n; i++) {
+        double at = a->log ? log(v[i]) : v[i];
+        if (!(fabs(at) < HUGE_VAL)) continue;
+        a->low = fmin(a->low, at);
+        a->high = fmax(a->high, at);
+    }
+}
+
+// About five steps from low to high, each 1, 2 or 5 times a power of ten.
+static inline double tick_step(double low, double high) {
+    double rough = (high - low) / 5, power = pow(10, floor(log10(rough))), digit = rough / power;
+    return power * (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10);
+}
+
+// Holds all finite values of a panel; a vertical one that is not logarithmic ends at ticks.
+static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
+    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, p->logarithmic };
+    for (int i = 0; i < p->n; i++) {
+        axis_hold(&a, vertical ? p->series[i].y : p->series[i].x, p->series[i].n);
+        if (vertical) axis_hold(&a, p->series[i].limit, p->series[i].n);
+    }
+    if (a.low > a.high) a.low = a.high = 0;
+    if (a.log) {
+        double room = vertical || a.low == a.high ? 0.1 + 0.05 * (a.high - a.low) : 0;
+        a.low -= room;
+        a.high += room;
+        return a;
+    }
+    if (a.low == a.high) a.high = a.low + (a.low != 0 ? fabs(a.low) * 0.1 : 1);
+    a.step = tick_step(a.low, a.high);
+    if (vertical) {
+        a.low = a.step * floor(a.low / a.step);
+        a.high = a.step * ceil(a.high / a.step);
+    }
+    return a;
+}
+
+static inline double axis_share(const chart_axis *a, double v) {
+    return ((a->log ? log(v) : v) - a->low) / (a->high - a->low);
+}
+
+// Where the values of a panel are in the picture.
+typedef struct chart_frame {
+    double left, top, width, height;
+    chart_axis x, y;
+} chart_frame;
+
+static inline double frame_x(const chart_frame *f, double v) {
+    return f->left + f->width * axis_share(&f->x, v);
+}
+static inline double frame_y(const chart_frame *f, double v) {
+    return f->top + f->height * (1 - axis_share(&f->y, v));
+}
+
+static inline void draw_tick(svg *s, const chart_frame *f, bool vertical, double v) {
+    char text[32];
+    double x = frame_x(f, v), y = frame_y(f, v), bottom = f->top + f->height;
+    snprintf(text, sizeof text, vertical ? "%.4g" : "%.5g", v);
+    if (vertical) {
+        svg_line(s, f->left, y, f->left + f->width, y, "#dddddd", "");
+        svg_text(s, f->left - 6, y + 4, "end", 11, "", text);
+    } else {
+        svg_line(s, x, bottom, x, bottom + 4, "#888888", "");
+        svg_text(s, x, bottom + 16, "middle", 11, "", text);
+    }
+}
+
+static inline void draw_ticks(svg *s, const chart_frame *f, bool vertical) {
+    static const double part[3] = { 1, 2, 5 };
+    const chart_axis *a = vertical ? &f->y : &f->x;
+    if (!a->log) {
+        double little = 1e-9 * a->step, first = a->step * ceil(a->low / a->step - 1e-9);
+        for (double v = first; v <= a->high + little; v += a->step)
+            draw_tick(s, f, vertical, fabs(v) < little ? 0 : v);
+        return;
+    }
+    double base = vertical ? log(10.0) : log(2.0);
+    for (double e = floor(a->low / base); e <= a->high / base + 1e-9; e++)
+        for (int i = 0; i < (vertical ? 3 : 1); i++) {
+            double v = part[i] * pow(vertical ? 10 : 2, e), share = axis_share(a, v);
+            if (share > -1e-9 && share < 1 + 1e-9) draw_tick(s, f, vertical, v);
+        }
+}
+
+static inline void draw_axes(svg *s, const chart_frame *f, const chart_panel *p) {
+    double x = f->left - 46, y = f->top + f->height / 2;
+    draw_ticks(s, f, true);
+    draw_ticks(s, f, false);
+    svg_rect(s, f->left, f->top, f->width, f->height, "none", "stroke='#888888'");
+    svg_text(s, f->left, f->top - 10, "start", 13, "font-weight='bold'", p->title);
+    svg_text(s, f->left + f->width / 2, f->top + f->height + 34, "middle", 12, "", p->x_label);
+    svg_put(s, "<g transform='rotate(-90 %.0f %.0f)'>", x, y);
+    svg_text(s, x, y, "middle", 12, "", p->y_label);
+    svg_put(s, "</g>\n");
+}
+
+static inline void draw_curve(svg *s, const chart_frame *f, const chart_series *line,
+                              const double *v, const char *color, const char *style) {
+    svg_put(s, "<polyline fill='none' stroke='%s' %s points='", color, style);
+    for (int i = 0; v && i < line->n; i++) {
+        double x = frame_x(f, line->x[i]), y = frame_y(f, v[i]);
+        if (fabs(x) < HUGE_VAL && fabs(y) < HUGE_VAL) svg_put(s, "%.1f,%.1f ", x, y);
+    }
+    svg_put(s, "'/>\n");
+}
+
+// Counts the points of v that a legend would hide, for each corner: bit 0: left, bit 1: below.
+static inline void count_hidden(int hidden[4], const chart_frame *f, const chart_series *line,
+                                const double *v, double width, double height) {
+    for (int i = 0; v && i < line->n; i++) {
+        double x = frame_x(f, line->x[i]) - f->left, y = frame_y(f, v[i]) - f->top;
+        for (int k = 0; k < 4; k++)
+            hidden[k] += (k & 1 ? x < width : x > f->width - width) &&
+                         (k & 2 ? y > f->height - height : y < height);
+    }
+}
+
+// In the corner where it hides the fewest points.
+static inline void draw_legend(svg *s, const chart_frame *f, const chart_panel *p) {
+    double width = 0, height = 15.0 * p->n + 4;
+    int best = 0, hidden[4] = { 0, 0, 0, 0 };
+    for (int i = 0; i < p->n; i++)
+        if (p->series[i].name) width = fmax(width, 34 + 6.2 * (double)strlen(p->series[i].name));
+    if (width == 0) return;
+    for (int i = 0; i < p->n; i++) {
+        count_hidden(hidden, f, &p->series[i], p->series[i].y, width, height);
+        count_hidden(hidden, f, &p->series[i], p->series[i].limit, width, height);
+    }
+    for (int k = 1; k < 4; k++)
+        if (hidden[k] < hidden[best]) best = k;
+    bool left = best & 1;
+    double side = left ? 1 : -1, edge = left ? f->left : f->left + f->width;
+    double top = best & 2 ? f->top + f->height - height : f->top;
+    svg_rect(s, left ? edge + 1 : edge - width - 1, top + 1, width, height - 2, "#ffffff",
+             "fill-opacity='0.8'");
+    for (int i = 0; i < p->n; i++) {
+        double x = edge + 8 * side, y = top + 14 + 15 * i;
+        if (!p->series[i].name) continue;
+        svg_line(s, x, y - 4, x + 16 * side, y - 4, color_at(i), "stroke-width='3'");
+        svg_text(s, x + 22 * side, y, left ? "start" : "end", 11, "", p->series[i].name);
+    }
+}
+
+enum { PANEL_WIDTH = 420, PANEL_HEIGHT = 300, PANEL_LEFT = 62, PANEL_TOP = 34, CHART_HEADING = 40 };
+
+static inline void draw_panel(svg *s, const chart_panel *p, double left, double top) {
+    chart_frame f = { left + PANEL_LEFT, top + PANEL_TOP, PANEL_WIDTH - PANEL_LEFT - 20,
+                      PANEL_HEIGHT - PANEL_TOP - 44, axis_of(p, false), axis_of(p, true) };
+    draw_axes(s, &f, p);
+    for (int i = 0; i < p->n; i++) {
+        const chart_series *line = &p->series[i];
+        if (line->limit)
+            draw_curve(s, &f, line, line->limit, color_at(i), "stroke-dasharray='4 3'");
+        draw_curve(s, &f, line, line->y, color_at(i), "stroke-width='1.6'");
+    }
+    draw_legend(s, &f, p);
+}
+
+static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const line_chart *chart) {
+    int columns = chart->columns < chart->n ? chart->columns : chart->n;
+    if (columns < 1) columns = 1;
+    int rows = (chart->n + columns - 1) / columns;
+    svg s = svg_begin(c, path, columns * PANEL_WIDTH, CHART_HEADING + rows * PANEL_HEIGHT);
+    svg_text(&s, PANEL_LEFT, 26, "start", 16, "font-weight='bold'", chart->title);
+    for (int i = 0; i < chart->n; i++)
+        draw_panel(&s, &chart->panels[i], i % columns * PANEL_WIDTH,
+                   CHART_HEADING + i / columns * PANEL_HEIGHT);
+    return svg_end(&s);
+}
+
+// ---- [6] BAR CHARTS -----------------------------------------------------------------------------
+typedef struct chart_bar {
+    const char *name, *note;  // before it and behind it
+    const double *value;      // of each part; what is not above 0 is left out
+    double meter;             // at the right, from 0 to 1; drawn full above 1; none below 0
+    const char *meter_note;   // behind the meter's per cent
+} chart_bar;
+typedef struct bar_chart {
+    const char *title, *x_label, *meter_label;
+    const char *const *parts;  // their names
+    int n_parts;
+    const chart_bar *bars;
+    int n;
+} bar_chart;
+
+enum { BAR_LEFT = 150, BAR_PLOT = 400, BAR_NOTE = 110, BAR_METER = 110, BAR_RIGHT = 130 };
+enum { BAR_TOP = 86, BAR_PITCH = 24, METER_LEFT = BAR_LEFT + BAR_PLOT + BAR_NOTE };
+
+static inline void draw_bar(svg *s, const bar_chart *b, const chart_bar *bar, double y,
+                            double scale) {
+    char text[64];
+    double x = BAR_LEFT;
+    svg_text(s, x - 8, y + 12, "end", 12, "", bar->name);
+    for (int k = 0; k < b->n_parts; k++) {
+        if (!(bar->value[k] > 0)) continue;
+        svg_rect(s, x, y, bar->value[k] * scale, 16, color_at(k), "");
+        x += bar->value[k] * scale;
+    }
+    svg_text(s, x + 6, y + 12, "start", 11, "", bar->note);
+    if (!(bar->meter >= 0)) return;
+    svg_rect(s, METER_LEFT, y + 3, BAR_METER, 10, "#dddddd", "");
+    svg_rect(s, METER_LEFT, y + 3, BAR_METER * fmin(bar->meter, 1), 10, "#666666", "");
+    snprintf(text, sizeof text, "%.0f %% %.40s", 100 * bar->meter,
+             bar->meter_note ? bar->meter_note : "");
+    svg_text(s, METER_LEFT + BAR_METER + 6, y + 12, "start", 11, "", text);
+}
+
+// The names of the parts that some bar has.
+static inline void draw_parts(svg *s, const bar_chart *b) {
+    double x = BAR_LEFT;
+    for (int k = 0; k < b->n_parts; k++) {
+        bool used = false;
+        for (int i = 0; i < b->n; i++) used = used || b->bars[i].value[k] > 0;
+        if (!used) continue;
+        svg_rect(s, x, 40, 12, 12, color_at(k), "");
+        svg_text(s, x + 18, 50, "start", 12, "", b->parts[k]);
+        x += 40 + 6.5 * (double)strlen(b->parts[k]);
+    }
+}
+
+static inline ttt_result bar_chart_write(ttt_ctx *c, const char *path, const bar_chart *b) {
+    double longest = 0;
+    int height = b->n * BAR_PITCH, width = METER_LEFT + BAR_METER + BAR_RIGHT;
+    for (int i = 0; i < b->n; i++) {
+        double sum = 0;
+        for (int k = 0; k < b->n_parts; k++) sum += fmax(b->bars[i].value[k], 0);  // 0 for NaN
+        longest = fmax(longest, sum);
+    }
+    svg s = svg_begin(c, path, width, BAR_TOP + height + 20);
+    svg_text(&s, 20, 26, "start", 16, "font-weight='bold'", b->title);
+    svg_text(&s, BAR_LEFT, BAR_TOP - 12, "start", 12, "", b->x_label);
+    svg_text(&s, METER_LEFT, BAR_TOP - 12, "start", 12, "", b->meter_label);
+    draw_parts(&s, b);
+    svg_rect(&s, BAR_LEFT - 1, BAR_TOP - 4, 1, height, "#888888", "");
+    for (int i = 0; i < b->n; i++)
+        draw_bar(&s, b, &b->bars[i], BAR_TOP + i * BAR_PITCH, longest > 0 ? BAR_PLOT / longest : 0);
+    return svg_end(&s);
+}
+
+/*  REFERENCES: Okabe, Ito: Color universal design. 2008.
+    LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h. */
+#endif  // EXAMPLE_H

@@ -1,0 +1,93 @@
+// Tests of examples/example.h: charts. The command line is tested by tests/test_examples.sh.
+#define TTT_IMPLEMENTATION
+#include "../examples/example.h"
+#include "ttt_test.h"
+
+static const program this_program = { .name = "test_example" };
+
+// A file in the folder for temporary ones.
+static const char *temporary(const char *name) {
+    static char path[256];
+    const char *dir = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/ttt_test_example_%ld_%s", dir && *dir ? dir : "/tmp",
+             (long)getpid(), name);
+    return path;
+}
+
+// What is in a file, without a look at its end.
+static bool has(const char *text, const char *words) { return text && strstr(text, words); }
+static bool is_svg(const char *text) {
+    return text && strncmp(text, "<svg ", 5) == 0 && has(text, "</svg>") && !has(text, "nan") &&
+           !has(text, "inf");
+}
+
+static void line_charts_are_svg(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    double x[4] = { 0, 10, 20, 30 }, y[4] = { 2.5, NAN, 0.7, 0.1 }, limit[4] = { 3, 2, 1, 0.5 };
+    chart_series s = { "loss <&>", x, y, 4, limit };
+    chart_panel p[3] = { { "loss", "step", "nats", &s, 1, false },
+                         { "logarithms", "step", "nats", &s, 1, true },
+                         { "nothing", "", "", &s, 0, false } };
+    line_chart chart = { "title", p, 3, 2 };
+    const char *path = temporary("chart.svg");
+    CHECK(line_chart_write(c, path, &chart) == TTT_OK);
+    char *text = ttt_file_read(c, path, NULL);
+    CHECK(is_svg(text) && has(text, "loss &lt;&amp;>") && has(text, "dasharray"));
+    CHECK(has(text, "width='840' height='640'"));  // three panels in two columns
+    CHECK(line_chart_write(c, "/no/such/folder/chart.svg", &chart) == TTT_ERR_FILE);
+    remove(path);
+    ttt_close(c);
+}
+
+static void axes_have_ticks_at_round_numbers(void) {
+    CHECK(tick_step(0, 5) == 1 && tick_step(0, 10) == 2 && tick_step(0, 30) == 5);
+    CHECK(fabs(tick_step(-0.1, 0.1) - 0.05) < 1e-12 && tick_step(0, 40) == 10);
+    for (int k = 1; k <= 100; k++) {  // however the ends are rounded, both have their tick
+        ttt_ctx *c = ttt_open(NULL);
+        double x[2] = { 0, 1 }, y[2] = { 0.1 * k, 0.1 * k + 0.5 };
+        char low[32], high[32];
+        chart_series s = { NULL, x, y, 2, NULL };
+        chart_panel p = { "", "", "", &s, 1, false };
+        line_chart chart = { "", &p, 1, 1 };
+        const char *path = temporary("ticks.svg");
+        snprintf(low, sizeof low, ">%.4g</text>", y[0]);
+        snprintf(high, sizeof high, ">%.4g</text>", y[1]);
+        CHECK(line_chart_write(c, path, &chart) == TTT_OK);
+        char *text = ttt_file_read(c, path, NULL);
+        CHECK(has(text, low) && has(text, high));
+        remove(path);
+        ttt_close(c);
+    }
+}
+
+static void bar_charts_are_svg(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    double v[3][2] = { { 1, 2 }, { 0, NAN }, { 4, -1 } };
+    const char *parts[2] = { "first part", "second part" };
+    chart_bar bar[3] = { { "a<b", "note a", v[0], 0.5, "half" },
+                         { "nothing", "", v[1], -1, NULL },
+                         { "c", "", v[2], 7, NULL } };
+    bar_chart b = { "title", "seconds", "share", parts, 2, bar, 3 };
+    const char *path = temporary("bars.svg");
+    CHECK(bar_chart_write(c, path, &b) == TTT_OK);
+    char *text = ttt_file_read(c, path, NULL);
+    CHECK(is_svg(text) && has(text, "a&lt;b") && has(text, "first part"));
+    CHECK(has(text, "50 % half") && has(text, "700 %") && !has(text, "width='-"));
+    b.n = 0;
+    CHECK(bar_chart_write(c, path, &b) == TTT_OK);
+    text = ttt_file_read(c, path, NULL);
+    CHECK(is_svg(text) && has(text, "title") && !has(text, "second part"));
+    CHECK(bar_chart_write(c, "/no/such/folder/bars.svg", &b) == TTT_ERR_FILE);
+    remove(path);
+    ttt_close(c);
+}
+
+int main(int argc, char **argv) {
+    static const ttt_test all[] = {
+        T(line_charts_are_svg),
+        T(axes_have_ticks_at_round_numbers),
+        T(bar_charts_are_svg),
+        { 0 },
+    };
+    return ttt_test_main(argc, argv, all);
+}
