@@ -275,15 +275,15 @@ static void bench_kernel(const char *op, double passes, double flops,
 
 typedef struct {
     ttt_ctx *c;
+    ttt_params *p;
     ttt_optimizer *o;
-    ttt_tensor *loss;
 } update;
 // A whole step on the loss sum(p): the sum and its gradient, their norm, and the update, which
 // reads p, g, m, v and writes p, m, v: ten passes in all.
 static void run_adam(void *arg) {
     update *u = arg;
     ttt_mark m = ttt_mark_get(u->c);
-    ttt_optimizer_step(u->c, u->o, ttt_sum(u->c, u->o->value[0]));
+    ttt_optimizer_step(u->c, u->o, ttt_sum(u->c, u->p->value[0]));
     ttt_mark_release(u->c, m);
 }
 static void bench_adam(void) {
@@ -293,8 +293,9 @@ static void bench_adam(void) {
     static const ttt_param_row row[] = { { "p", "N", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
     ttt_sizes s = { { 0 } };
     s.of['N'] = KERNEL_REALS;
-    ttt_params_add(c, &p, "", row, 1, 0, &s);
-    update u = { c, ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 }), NULL };
+    ttt_params_add(c, row, 1, 0, &s, &p, "");
+    ttt_optimizer_desc d = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 };
+    update u = { c, &p, ttt_optimizer_new(c, &d, &p) };
     need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
     need_ok(c, "kern.adam");
@@ -346,7 +347,8 @@ static ttt_mixer_desc mixer_of(const struct layer *l) {
 typedef struct {
     ttt_ctx *c;
     ttt_mixer_desc d;
-    ttt_tensor **w, *x, *seed, *wrt[64];
+    ttt_weights w;
+    ttt_tensor *x, *seed, *wrt[64];
     int n;
     bool backward;
 } layer_run;
@@ -375,7 +377,7 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
     r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
     r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
-        if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.item[i].value;
+        if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.value[i];
     r.wrt[r.n++] = r.x;
     run_layer(&r);
     need_ok(c, name);
@@ -390,7 +392,8 @@ static void bench_layer(const char *family, const struct layer *l, int64_t N, in
 // ---- vit.*: inference and training of a whole model, 32 images ----------------------------------
 typedef struct {
     ttt_ctx *c;
-    ttt_vit *vit;
+    ttt_vit_desc d;
+    ttt_weights w;
     ttt_optimizer *o;
     ttt_tensor *images, *target;
     bool train;
@@ -399,7 +402,7 @@ static void run_vit(void *arg) {
     vit_run *r = arg;
     ttt_mark m = ttt_mark_get(r->c);
     ttt_set_recording(r->c, r->train);
-    ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
+    ttt_tensor *logits = ttt_vit_forward(r->c, &r->d, r->w, r->images, NULL);
     if (r->train) ttt_optimizer_step(r->c, r->o, ttt_cross_entropy(r->c, logits, r->target));
     ttt_mark_release(r->c, m);
 }
@@ -413,13 +416,16 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     enum { IMAGES = 32 };
     ttt_ctx *c = open_context();
     ttt_params p = { 0 };
-    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4, .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10, .remat = what == 2, .mixer = mixer_of(l) };
+    ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4,
+                       .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10,
+                       .remat = what == 2, .mixer = mixer_of(l) };
+    ttt_optimizer_desc rule = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 };
     d.mixer.heads = 3;
-    vit_run r = { .c = c, .train = train };
+    vit_run r = { .c = c, .d = d, .train = train };
     int64_t labels[IMAGES];
     for (int i = 0; i < IMAGES; i++) labels[i] = i % d.classes;
-    r.vit = ttt_vit_new(c, &d, &p);
-    r.o = ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 });
+    r.w = ttt_vit_new(c, &d, &p, "");
+    r.o = ttt_optimizer_new(c, &rule, &p);
     r.images = ttt_randn(c, TTT_SHAPE(IMAGES, d.image, d.image, 3));
     r.target = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(IMAGES), labels), d.classes);
     need_ok(c, name);
@@ -428,7 +434,7 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     ttt_memory_reset(c);
     timing t = measure(run_vit, &r);
     need_ok(c, name);
-    report(name, t, IMAGES, "img/s", ttt_vit_flops(r.vit) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
+    report(name, t, IMAGES, "img/s", ttt_vit_flops(&r.d) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 

@@ -42,8 +42,9 @@ static outcome train(const ttt_desc *desc) {
     ttt_params p = { 0 };
     ttt_vit_desc d = { .image = 28, .channels = 1, .patch = 4, .width = 96, .depth = 2, .classes = 10 };
     d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find("mttt-mlp"), .heads = 3, .inner_steps = 1, .inner_lr = 1 };
-    ttt_vit *vit = ttt_vit_new(c, &d, &p);
-    ttt_optimizer *opt = vit ? ttt_optimizer_new(c, &p, &(ttt_optimizer_desc){ .lr = (ttt_real)1e-3, .clip = 1 }) : NULL;
+    ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .clip = 1 };
+    ttt_weights w = ttt_vit_new(c, &d, &p, "");
+    ttt_optimizer *opt = ttt_optimizer_new(c, &rule, &p);
     outcome o = { 0, 14695981039346656037u };
     double begin = 0;
     for (int step = 0; opt && step <= STEPS; step++) {
@@ -53,14 +54,14 @@ static outcome train(const ttt_desc *desc) {
         for (int i = 0; i < B; i++) label[i] = i % 10;
         ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, 28, 28, 1));
         ttt_tensor *y = ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(B), label), 10);
-        ttt_optimizer_step(c, opt, ttt_cross_entropy(c, ttt_vit_forward(c, vit, x, NULL), y));
+        ttt_optimizer_step(c, opt, ttt_cross_entropy(c, ttt_vit_forward(c, &d, w, x, NULL), y));
         ttt_mark_release(c, m);
     }
     o.seconds = (ttt_seconds() - begin) / STEPS;
     need_ok(c, "training");
     for (int i = 0; i < p.n; i++) {
-        const unsigned char *byte = (const unsigned char *)p.item[i].value->data;
-        for (size_t k = 0; k < (size_t)p.item[i].value->size * sizeof(ttt_real); k++) o.bits = (o.bits ^ byte[k]) * 1099511628211u;  // FNV-1a
+        const unsigned char *byte = (const unsigned char *)p.value[i]->data;
+        for (size_t k = 0; k < (size_t)p.value[i]->size * sizeof(ttt_real); k++) o.bits = (o.bits ^ byte[k]) * 1099511628211u;  // FNV-1a
     }
     ttt_close(c);
     return o;

@@ -69,7 +69,7 @@ typedef struct {
     options o;
     ttt_ctx *c;
     ttt_params params;
-    ttt_vit *vit;
+    ttt_vit_desc vit;
     ttt_optimizer *opt;
     ttt_tensor *images, *target;
 } run;
@@ -84,8 +84,9 @@ static void make_model(run *r) {
                                 .inner_steps = (int)o->inner_steps, .inner_lrs = rates,
                                 .no_fused = o->no_fused };
     ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 };
-    r->vit = ttt_vit_new(r->c, &d, &r->params);
-    r->opt = r->vit ? ttt_optimizer_new(r->c, &r->params, &rule) : NULL;
+    ttt_vit_new(r->c, &d, &r->params, "");
+    r->vit = d;
+    r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
     need_ok(r->c, "the model cannot be built");
     int64_t B = o->batch, *label = ttt_alloc(r->c, (size_t)B * sizeof *label, false);
     for (int64_t i = 0; label && i < B; i++) label[i] = i % 10;
@@ -97,7 +98,7 @@ static void make_model(run *r) {
 static void step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
     bool recording = ttt_set_recording(r->c, !r->o.infer);
-    ttt_tensor *logits = ttt_vit_forward(r->c, r->vit, r->images, NULL);
+    ttt_tensor *logits = ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), r->images, NULL);
     if (!r->o.infer) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
     ttt_set_recording(r->c, recording);
     need_ok(r->c, "a step");
@@ -252,7 +253,8 @@ static void measure_functions(study_of *s) {
 }
 
 typedef struct {
-    ttt_tensor **w, *x, *dy, *wrt[64];
+    ttt_weights w;
+    ttt_tensor *x, *dy, *wrt[64];
     int n;
 } inputs;
 
@@ -313,7 +315,7 @@ static void measure_layer(study_of *s, layer *l) {
     if (p.n >= COUNT(in.wrt))
         die("%s has %d parameters, more than this program holds", l->name, p.n);
     for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
-        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.item[i].value;
+        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.value[i];
     int last = in.n++;  // x comes last
     for (int i = 0; i < s->lengths; i++) {
         int64_t N = (int64_t)256 << i;
@@ -448,7 +450,7 @@ int main(int argc, char **argv) {
     peak.bytes *= threads;
     snprintf(title, sizeof title,
              "%.40s, a %s: %lld x %lld tokens, width %lld, depth %lld, %lld heads", o->mixer,
-             o->infer ? "forward pass" : "training step", o->batch, (long long)r.vit->tokens,
+             o->infer ? "forward pass" : "training step", o->batch, (long long)ttt_vit_tokens(&r.vit),
              o->width, o->depth, o->heads);
     printf("profile: %s; mean of %lld\n\n%s", title, o->steps,
            ttt_profile_text(r.c, &peak, o->steps, (int)o->rows));

@@ -161,7 +161,6 @@ typedef struct {
     ttt_tensor *keys, *values, *labels;  // integers (B tokens), (B tokens), (B questions)
     ttt_mixer_desc mixer;
     ttt_params params;
-    ttt_tensor **embedding, **norm_0[DEPTH], **mix[DEPTH], **norm_1[DEPTH], **mlp[DEPTH], **norm, **head;
     double accuracy, seconds;                 // of one mixer
     double flops, memory;                     // of a token; numbers a sequence is remembered by
     int64_t skipped;                          // updates left out, their gradient not being finite
@@ -199,16 +198,16 @@ static void make_model(trial *t, int64_t keys) {
     int64_t D = t->mixer.dim;
     ttt_sizes s = { .of = { ['K'] = keys, ['V'] = VALUES + 1, ['D'] = D } };
     char name[32];
-    t->embedding = ttt_params_add(t->c, &t->params, "embedding", rows, 2, 0, &s);
+    ttt_params_add(t->c, rows, 2, 0, &s, &t->params, "embedding");
     for (int i = 0; i < DEPTH; i++) {
 #define NAMED(part) (snprintf(name, sizeof name, "block_%d/%s", i, part), name)
-        t->norm_0[i] = ttt_layer_norm_new(t->c, &t->params, NAMED("norm_0"), D);
-        t->mix[i] = ttt_mixer_new(t->c, &t->mixer, &t->params, NAMED("mixer"));
-        t->norm_1[i] = ttt_layer_norm_new(t->c, &t->params, NAMED("norm_1"), D);
-        t->mlp[i] = ttt_mlp_new(t->c, &t->params, NAMED("mlp"), D, 4 * D);
+        ttt_layer_norm_new(t->c, D, &t->params, NAMED("norm_0"));
+        ttt_mixer_new(t->c, &t->mixer, &t->params, NAMED("mixer"));
+        ttt_layer_norm_new(t->c, D, &t->params, NAMED("norm_1"));
+        ttt_mlp_new(t->c, D, 4 * D, &t->params, NAMED("mlp"));
     }
-    t->norm = ttt_layer_norm_new(t->c, &t->params, "norm", D);
-    t->head = ttt_dense_new(t->c, &t->params, "head", D, VALUES, TTT_INIT_ZERO);
+    ttt_layer_norm_new(t->c, D, &t->params, "norm");
+    ttt_dense_new(t->c, D, VALUES, TTT_INIT_ZERO, &t->params, "head");
 }
 
 // -> logits (B questions,VALUES). Only questions are answered, so what follows the last mixer sees
@@ -216,15 +215,20 @@ static void make_model(trial *t, int64_t keys) {
 static ttt_tensor *forward(const trial *t) {
     ttt_ctx *c = t->c;
     int64_t B = t->keys->size / t->tokens, D = t->mixer.dim;
-    ttt_tensor *x = ttt_add(c, ttt_index_select(c, t->embedding[0], t->keys),
-                            ttt_index_select(c, t->embedding[1], t->values));
+    ttt_weights w = ttt_params_weights(&t->params);
+    ttt_weights table = ttt_weights_take(c, "embedding", &w, 2);
+    if (!ttt_ok(c)) return t->keys;
+    ttt_tensor *x = ttt_add(c, ttt_embedding(c, table.at[0], t->keys), ttt_embedding(c, table.at[1], t->values));
     x = ttt_reshape(c, x, TTT_SHAPE(B, t->tokens, D));
     for (int i = 0; i < DEPTH; i++) {
-        x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, t->mix[i], ttt_layer_norm(c, t->norm_0[i], x), NULL));
+        ttt_weights norm = ttt_weights_take(c, "block", &w, 2);
+        ttt_weights mixer = ttt_weights_take(c, "block", &w, ttt_mixer_count(&t->mixer));
+        x = ttt_add(c, x, ttt_mixer_forward(c, &t->mixer, mixer, ttt_layer_norm(c, norm, x), NULL));
         if (i + 1 == DEPTH) x = ttt_slice(c, x, 1, t->n, t->questions);
-        x = ttt_residual_mlp(c, t->norm_1[i], t->mlp[i], x);
+        x = ttt_residual_mlp(c, ttt_weights_take(c, "block", &w, 6), x);
     }
-    return ttt_dense(c, t->head, ttt_layer_norm(c, t->norm, ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D))));
+    x = ttt_layer_norm(c, ttt_weights_take(c, "norm", &w, 2), ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D)));
+    return ttt_dense(c, w, x);
 }
 
 // ---- training -----------------------------------------------------------------------------------
@@ -246,7 +250,7 @@ static void train(trial *t) {
     int64_t steps = (int64_t)((double)t->o->steps * t->v->patience);
     ttt_optimizer_desc d = { .lr = (ttt_real)1e-2, .weight_decay = (ttt_real)0.01, .clip = 1,
                              .warmup = steps / 10, .total = steps };
-    ttt_optimizer *opt = ttt_optimizer_new(t->c, &t->params, &d);
+    ttt_optimizer *opt = ttt_optimizer_new(t->c, &d, &t->params);
     progress p = { 0, steps, BATCH, "sequences", 0, 0 };
     char what[80];
     for (int64_t step = 0; step < steps && ttt_ok(t->c); step++) {

@@ -59,7 +59,7 @@ int gettimeofday(struct timeval *restrict t, void *restrict zone) {  // for prof
 }
 
 static ttt_ctx *c;
-static ttt_tensor **weights[2];  // of the two learners, with norm and with a start
+static ttt_weights weights[2];  // of the two learners, with norm and with a start
 static ttt_mark empty;
 static float difference, unmasked;
 static const char *equals;
@@ -77,8 +77,9 @@ EXPORT(setup) bool setup(void) {
     c = ttt_open(&(ttt_desc){ .seed = 3 });
     for (int learner = 0; learner < 2; learner++) {
         ttt_mixer_desc d = describe(learner);
-        ttt_tensor **w = weights[learner] = ttt_mixer_new(c, &d, &p, "layer");
-        if (!w) return false;
+        weights[learner] = ttt_mixer_new(c, &d, &p, "layer");
+        if (!ttt_ok(c)) return false;
+        ttt_tensor *const *w = weights[learner].at;
         for (int i = TTT__MTTT_PHI_BIAS; i <= TTT__MTTT_H_BIAS; i += 2)  // biases of phi, psi, g, h
             for (int64_t j = 0; j < w[i]->size; j++) w[i]->data[j] = (ttt_real)(0.1 * sin((double)(i + j)));
         for (int i = TTT__MTTT_PHI_KERNEL; i <= TTT__MTTT_PHI_BIAS; i++) memcpy(w[i + 2]->data, w[i]->data, (size_t)w[i]->size * sizeof(ttt_real));
@@ -120,10 +121,10 @@ EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp,
     ttt_clear(c);
     if (n < 1 || n > MOST) return false;
     ttt_tensor *w[TTT__MTTT_W0 + 4], *a[TTT__ATTENTION_N], *x = tokens(n, drawing);
-    int last = TTT__MTTT_W0 + (mlp ? 2 : 0);
-    memcpy(w, weights[mlp], (size_t)(last + 2) * sizeof *w);
-    w[last] = ttt_scale(c, w[last], start);
-    if (!norm) w[TTT__MTTT_LN_SCALE] = w[TTT__MTTT_LN_BIAS] = NULL;
+    ttt_weights chosen = { w, 0 }, mapped = { a, TTT__ATTENTION_N };
+    for (int i = 0; i < weights[mlp].n; i++)
+        if (norm || (i != TTT__MTTT_LN_SCALE && i != TTT__MTTT_LN_BIAS)) w[chosen.n++] = weights[mlp].at[i];
+    w[chosen.n - 1] = ttt_scale(c, w[chosen.n - 1], start);
     as_attention(w, eta, a);
 
     ttt_mixer_desc d = describe(mlp), da = describe(2);
@@ -135,7 +136,7 @@ EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp,
     ttt_unmasked u = { 0 }, ua = { 0 };
     d.unmask = &u;  // as ttt_unmask does, and the losses from the same pass
     da.unmask = &ua;
-    ttt_tensor *losses, *learned = ttt_mixer_forward(c, &d, w, x, &losses), *attended = ttt_mixer_forward(c, &da, a, x, NULL);
+    ttt_tensor *losses, *learned = ttt_mixer_forward(c, &d, chosen, x, &losses), *attended = ttt_mixer_forward(c, &da, mapped, x, NULL);
     if (!ttt_ok(c)) return false;
     ttt__unmask_certify(c, &u);
     unmasked = (float)u.error;
