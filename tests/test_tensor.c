@@ -840,7 +840,7 @@ static ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
 }
 
 // Up to three orders deep, so that rules of rules run; the recorded and the fast walk must agree. Their sums
-// are taken in different orders, 44 ops deep: a few hundred roundings.
+// are taken in different orders, 49 ops deep: a few hundred roundings.
 static void a_graph_of_all_ops_has_one_gradient(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *p = numbers(c, TTT_SHAPE(96)), *y = all_ops(c, p), *fast, *recorded;
