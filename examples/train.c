@@ -495,7 +495,8 @@ static void open_output(run *r) {
 
 // ---- the whole ----------------------------------------------------------------------------------
 static void train(run *r) {
-    long long steps = r->o.steps, first = steps_done(r), every = (steps + N_RECORDS - 1) / N_RECORDS;
+    long long steps = r->o.steps, first = steps_done(r);
+    long long every = (steps + N_RECORDS - 1) / N_RECORDS;  // from record to record
     progress p = { first, steps, (double)(r->o.batch * r->o.accum), "images", 0, 0 };
     if (every < 1) every = 1;
     if (steps >= 20 && every < steps / 20) every = steps / 20;
