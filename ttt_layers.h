@@ -769,13 +769,17 @@ bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsig
 }
 
 // -- weights as arrays
+static bool ttt__weights_alive(ttt_ctx *c, const char *who, ttt_weights w) {
+    if (ttt_ok(c) && ttt__arena_released(&c->step, w.at)) ttt_fail(c, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
+    return ttt_ok(c);
+}
 static bool ttt__weights_expected(ttt_ctx *c, const char *who, ttt_weights w, int n) {
-    if (ttt_ok(c) && w.n != n) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
+    if (ttt__weights_alive(c, who, w) && w.n != n) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
     return ttt_ok(c);
 }
 
 ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n) {
-    if (ttt_ok(c) && (n < 0 || n > w->n)) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
+    if (ttt__weights_alive(c, who, *w) && (n < 0 || n > w->n)) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
     if (!ttt_ok(c)) return ttt__no_weights();
     ttt_weights part = ttt__weights(w->at, n);
     w->at += n;
@@ -792,6 +796,7 @@ static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
 static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) { return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep); }
 
 ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
+    if (!ttt__weights_alive(c, "weights_copy", w)) return ttt__no_weights();
     ttt_tensor **copy = ttt__weights_room(c, w.n, keep);
     for (int i = 0; copy && i < w.n && ttt__operands(c, "weights_copy", &w.at[i], 1); i++) {
         copy[i] = keep ? ttt_zeros_kept(c, w.at[i]->shape) : ttt_new(c, w.at[i]->shape);
@@ -803,7 +808,7 @@ ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
 // Whether a and b, from weights `who` speaks of, are as many and have the same shapes.
 static bool ttt__weights_alike(ttt_ctx *c, const char *who, ttt_weights a, ttt_weights b) {
     ttt_text t0, t1;
-    if (!ttt__weights_expected(c, who, b, a.n)) return false;
+    if (!ttt__weights_alive(c, who, a) || !ttt__weights_expected(c, who, b, a.n)) return false;
     for (int i = 0; i < a.n && ttt__operands(c, who, &a.at[i], 1) && ttt__operands(c, who, &b.at[i], 1); i++)
         if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
             ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who, i,
@@ -862,6 +867,7 @@ static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w, c
 }
 
 ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state) {
+    if (!ttt__weights_alive(c, "descend", w)) return ttt__no_weights();
     ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
     ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false), **v = ttt__weights_room(c, w.n, false);
     int n = 0;
@@ -4312,6 +4318,7 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
         ttt_text t;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
     }
+    if (!ttt__weights_alive(c, d->mixer->name, w)) return &c->empty;
     const ttt_learner *l = d->mixer->learner;
     int n_rows = d->mixer->n_rows, n_inner = l ? l->n_rows : 0;
     ttt_tensor **row = ttt__weights_room(c, n_rows + n_inner, false);

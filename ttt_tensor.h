@@ -1800,6 +1800,17 @@ static void ttt__arena_release(ttt__arena *a, ttt_mark m) {
     a->bytes = m.bytes;
 }
 
+// True if p lies in a part of the arena that was released and not used again since.
+static bool ttt__arena_released(const ttt__arena *a, const void *p) {
+    bool behind = !a->current;  // the current chunk
+    for (ttt__chunk *k = a->first; k; k = k->next) {
+        size_t at = (size_t)((uintptr_t)p - (uintptr_t)ttt__chunk_data(k));
+        if (at < k->size) return behind || (k == a->current && at >= a->used);
+        behind = behind || k == a->current;
+    }
+    return false;
+}
+
 static void ttt__arena_free(ttt_ctx *c, ttt__arena *a) {
     for (ttt__chunk *k = a->first, *next; k; k = next) {
         next = k->next;

@@ -101,6 +101,25 @@ static void wrong_lengths_name_the_layer(void) {
     }
 }
 
+// Arrays and tensors of a step that is over.
+static void released_weights_are_refused(void) {
+    for (int i = 0; i < 4; i++) {
+        model m = make_model("mttt-mlp", 1);
+        ttt_tensor *x = ttt_zeros(m.c, TTT_SHAPE(1, 4, 12));
+        ttt_mark mark = ttt_mark_get(m.c);
+        ttt_weights copy = ttt_weights_copy(m.c, m.w, false);
+        ttt_mark_release(m.c, mark);
+        m.d.mixer.dim = 12;
+        ttt_descent step = { .rate = REAL(0.1) };
+        if (i == 0) logits(&m, copy);
+        if (i == 1) ttt_mixer_forward(m.c, &m.d.mixer, copy, x, NULL);
+        if (i == 2) ttt_weights_blend(m.c, m.w, copy, 1);
+        if (i == 3) ttt_descend(m.c, &step, copy, ttt_sum(m.c, m.images), NULL);
+        CHECK(ttt_status(m.c) == TTT_ERR_RELEASED);
+        ttt_close(m.c);
+    }
+}
+
 // ---- averages ------------------------------------------------------------------------------------
 static void blends_make_means_and_copies(void) {
     ttt_ctx *c = open_ctx();
@@ -367,6 +386,7 @@ int main(int argc, char **argv) {
         T(names_have_the_prefix_and_parts_their_order),
         T(views_outlive_the_growth_of_the_list),
         T(wrong_lengths_name_the_layer),
+        T(released_weights_are_refused),
         T(blends_make_means_and_copies),
         T(maml_by_hand_and_by_descend_has_the_same_bits),
         T(a_step_is_taped_or_not),
