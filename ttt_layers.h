@@ -1,4 +1,4 @@
-/*  ttt_layers.h - v0.1.0 - layers that learn at test time, and the attention they generalize.
+/*  ttt_layers.h - v0.2.0 - layers that learn at test time, and the attention they generalize.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -113,7 +113,7 @@ typedef struct ttt_weights {
 // Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from the
 // context's seed and its own name (so that adding a layer changes no other). Returns them as weights, in
 // the order of the rows without the absent ones; as all functions named _new do. No weights after an
-// error (TTT_ERR_ARGUMENT: a letter without a size).
+// error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has already.
 TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options,
                                    const ttt_sizes *sizes, ttt_params *p, const char *prefix);
 TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
@@ -130,15 +130,17 @@ TTT_API ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w
 // beginning. No weights after an error.
 TTT_API ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep);
 // into += share (from - into), number by number and in place: 1 copies (puts weights back, loads them),
-// 1/k keeps the mean of k, a small one the moving average. Nothing that was computed from `into` before may
-// be differentiated after.  TTT_ERR_SHAPE if the shapes differ; nothing is changed then.
+// 1/k keeps the mean of k, 1 - decay an exponential moving average. What was computed from `into` before
+// has wrong gradients from then on, and no error says so.
+// TTT_ERR_SHAPE if the shapes differ; nothing is changed then.
 TTT_API ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt_real share);
 
 // How weights take a step down a loss. Zero is plain gradient descent with rate 0: set the rate.
 typedef enum ttt_descent_rule {
     TTT_DESCENT_PLAIN,     // w' = w - rate g,  g = d loss / d w
     TTT_DESCENT_MOMENTUM,  // m = momentum m + g;  w' = w - rate m                            [Polyak 1964]
-    TTT_DESCENT_ADAM       // w' = w - rate m^ / (sqrt v^ + eps), moments of g as in ttt_model.h [Kingma 2015]
+    TTT_DESCENT_ADAM       // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  at step t
+                           // w' = w - rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)  [Kingma 2015]
 } ttt_descent_rule;
 
 typedef struct ttt_descent {
@@ -149,19 +151,22 @@ typedef struct ttt_descent {
     ttt_real momentum;
     ttt_real beta1, beta2, eps; // 0: 0.9, 0.999, 1e-8
     bool first_order;           // an outer gradient takes g for a constant (FOMAML)      [arXiv 1703.03400]
-    bool untaped;               // the new weights are leaves: there is no outer gradient
+    bool untaped;               // the new weights are leaves: an outer gradient finds nothing, zeros, behind them
 } ttt_descent;
 
 // What the rules with moments remember from step to step, on the tape like the weights, so that an outer
-// gradient passes through it too. Zero-initialize it; it lives as long as the weights.
+// gradient passes through it too. Zero-initialize it. It lives in the step arena, as the new weights do: to
+// go on after a mark is released, keep m, v and the weights by ttt_weights_copy.
 typedef struct ttt_descent_state {
+    ttt_descent_rule rule;
     ttt_weights m, v;           // of the weights that move
     int steps;
 } ttt_descent_state;
 
 // One step: the weights w' after descending on `loss`, which was computed from w with the tape on; those that
-// do not move are the same tensors. state: NULL for the plain rule. No weights after an error:
-// TTT_ERR_SHAPE for a rate that does not fit its weight, TTT_ERR_UNSET for a rule that lacks its state.
+// do not move are the same tensors. state: NULL for the plain rule. No weights after an error: TTT_ERR_SHAPE
+// for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a rule that lacks its state,
+// TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule or a state of another one.
 TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
@@ -223,7 +228,7 @@ extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
 //     W_0 = the trained start;  W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1;  then f_{W_T}(test)
-// S_t is all tokens (descent), or the t-th of T equal parts of the tokens in a given order (shuffled
+// S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order (shuffled
 // mini-batches). Every sequence and head learns for itself.
 typedef struct ttt_inner {
     const ttt_learner *learner;
@@ -233,9 +238,9 @@ typedef struct ttt_inner {
     ttt_tensor *(*loss)(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label);
     const void *loss_arg;
     int steps;                // T
-    const ttt_real *rates;    // eta_t, constants; or
+    const ttt_real *rates;    // eta_t, constants; unless there are
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
-    ttt_tensor *order;        // NULL: descent. Else integers (H,L), L <= N: the tokens of each head's T parts
+    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
@@ -270,7 +275,7 @@ typedef struct ttt_mixer_desc {
     int inner_steps;             // T; 0: 1
     ttt_real inner_lr;           // eta, the same for every step: required, unless
     const ttt_real *inner_lrs;   // T of them (zeros are fine here)
-    bool inner_sgd;              // shuffled mini-batches instead of descent; T divides N
+    bool inner_sgd;              // shuffled mini-batches instead of full batches; T divides N
     ttt_tensor *order;           // integers (H,N) for it; NULL: drawn anew at each call
     bool learn_rates;            // the rates become a parameter, starting from those above
     bool no_inner_bias;          // learner without biases
@@ -309,7 +314,7 @@ struct ttt_mixer {
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
     // x (B,N,D) -> (B,N,D), with one tensor a row in w, checked, and NULL for absent ones.
-    // losses: NULL, or receives (T+1); mixers that do not learn leave it alone
+    // losses: NULL, or receives (T+1). It is NULL before, and mixers that do not learn leave it so
     ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
     // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
@@ -691,7 +696,7 @@ static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format,
     va_start(args, format);
     int tail = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    size_t head = *prefix ? strlen(prefix) + 1 : 0, length = head + (size_t)tail + 1;
+    size_t head = prefix && *prefix ? strlen(prefix) + 1 : 0, length = head + (size_t)tail + 1;
     char *path = (char *)ttt_alloc(c, length, true);
     if (!path) return NULL;
     if (head) snprintf(path, head + 1, "%s/", prefix);
@@ -706,10 +711,11 @@ static bool ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_
     ttt_shape s = ttt_scalar_shape();
     s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
     if (s.rank < 0) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s/%s: its shape \"%s\" has a letter whose size is not set", prefix, row->name, row->shape);
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", row->name, row->shape);
         return false;
     }
     const char *name = ttt__path(c, prefix, "%s", row->name);
+    if (name && ttt_params_find(p, name)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
     ttt_tensor *t = ttt_zeros_kept(c, s);
     if (!name || !ttt_ok(c)) return false;
     ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
@@ -839,7 +845,7 @@ static ttt_tensor *ttt__moment(ttt_ctx *c, ttt_tensor *m, double keep, ttt_tenso
 
 // The direction of weight i of those that move, by the rule, from its gradient.
 static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_state *s, ttt_tensor **m, ttt_tensor **v, int i, ttt_tensor *g) {
-    ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL, *v0 = s && s->steps ? s->v.at[i] : NULL;
+    ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL, *v0 = s && s->steps && s->v.n ? s->v.at[i] : NULL;
     double b1 = d->beta1 > 0 ? (double)d->beta1 : 0.9, b2 = d->beta2 > 0 ? (double)d->beta2 : 0.999;
     double eps = d->eps > 0 ? (double)d->eps : 1e-8;
     if (d->rule == TTT_DESCENT_PLAIN) return g;
@@ -851,13 +857,26 @@ static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_
     return ttt_div(c, mean, ttt_add_scalar(c, size, (ttt_real)eps));
 }
 
-static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w, const ttt_descent_state *s, int moving) {
+// now (n): the weights that move.
+static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_descent_state *s, ttt_tensor *const *now, int n) {
+    ttt_text t0, t1;
+    if (!ttt_ok(c) || d->rule == TTT_DESCENT_PLAIN) return ttt_ok(c);
+    if (!s) ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
+    else if (s->steps == 0) return true;
+    else if (s->rule != d->rule) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
+    else if (s->m.n != n)
+        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move", s->m.n, n);
+    for (int i = 0; i < n && ttt_ok(c) && ttt__operands(c, "descend: the state", &s->m.at[i], 1); i++)
+        if (!ttt_shape_equal(s->m.at[i]->shape, now[i]->shape))
+            ttt_fail(c, TTT_ERR_SHAPE, "descend: the state of moving weight %d is %s, the weight %s", i,
+                     ttt_shape_text(s->m.at[i]->shape, t0), ttt_shape_text(now[i]->shape, t1));
+    return ttt_ok(c);
+}
+
+static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w) {
     ttt_text t0, t1;
     ttt_shape both;
-    if (ttt_ok(c) && d->rule != TTT_DESCENT_PLAIN && !s)
-        ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
-    if (ttt_ok(c) && d->rule != TTT_DESCENT_PLAIN && s->steps > 0 && s->m.n != moving)
-        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move", s->m.n, moving);
+    if (ttt_ok(c) && (unsigned)d->rule > TTT_DESCENT_ADAM) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
     for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
         if (ttt__operands(c, "descend", &d->rates[i], 1) && ttt__operands(c, "descend", &w.at[i], 1) &&
             (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) || !ttt_shape_equal(both, w.at[i]->shape)))
@@ -866,14 +885,23 @@ static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w, c
     return ttt_ok(c);
 }
 
+// A loss that no op made, and that is not itself among the n tensors, was computed with the tape off.
+static bool ttt__on_tape(ttt_ctx *c, const char *who, ttt_tensor *loss, ttt_tensor *const *wrt, int n) {
+    bool found = !ttt__operands(c, who, &loss, 1) || loss->op;
+    for (int i = 0; i < n && !found; i++) found = wrt[i] == loss;
+    if (!found) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: the loss is not on the tape; was it computed while ttt_set_recording was off?", who);
+    return ttt_ok(c);
+}
+
 ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state) {
-    if (!ttt__weights_alive(c, "descend", w)) return ttt__no_weights();
+    bool alive = ttt__weights_alive(c, "descend", w) && (!state || ttt__weights_alive(c, "descend: the state", state->m));
+    if (!alive) return ttt__no_weights();
     ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
     ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false), **v = ttt__weights_room(c, w.n, false);
     int n = 0;
     for (int i = 0; i < w.n && ttt_ok(c); i++)
         if (!d->moves || d->moves[i]) now[n++] = w.at[i];
-    if (!ttt__descent_good(c, d, w, state, n)) return ttt__no_weights();
+    if (!ttt__descent_good(c, d, w) || !ttt__descent_state_good(c, d, state, now, n) || !ttt__on_tape(c, "descend", loss, now, n)) return ttt__no_weights();
     ttt_grad(c, loss, now, n, g, d->first_order || d->untaped ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
     bool recording = ttt_set_recording(c, !d->untaped);
     for (int i = 0, k = 0; i < w.n && ttt_ok(c); i++) {
@@ -887,8 +915,9 @@ ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_ten
     ttt_set_recording(c, recording);
     if (!ttt_ok(c)) return ttt__no_weights();
     if (d->rule != TTT_DESCENT_PLAIN) {
+        state->rule = d->rule;
         state->m = ttt__weights(m, n);
-        state->v = ttt__weights(v, n);
+        state->v = d->rule == TTT_DESCENT_ADAM ? ttt__weights(v, n) : ttt__no_weights();
         state->steps++;
     }
     return ttt__weights(after, w.n);
@@ -4312,6 +4341,7 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
 }
 
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_tensor **losses) {
+    if (losses) *losses = NULL;
     if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {

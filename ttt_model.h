@@ -1,4 +1,4 @@
-/*  ttt_model.h - v0.1.0 - models made of layers that learn at test time, and their training.
+/*  ttt_model.h - v0.2.0 - models made of layers that learn at test time, and their training.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -18,7 +18,7 @@
         ttt_mark m = ttt_mark_get(c);                                   // all below is this step's
         ttt_weights w = ttt_params_weights(&p);                         // or any others of these shapes
         ttt_tensor *logits = ttt_vit_forward(c, &d, w, images, NULL);   // (B,28,28,1) -> (B,10)
-        ttt_tensor *loss = ttt_cross_entropy(c, logits, ttt_one_hot(c, labels, 10));
+        ttt_tensor *loss = ttt_cross_entropy_labels(c, logits, labels, -1);
         ttt_optimizer_step(c, opt, loss);                               // gradient, schedule, update
         ttt_mark_release(c, m);
 
@@ -27,7 +27,7 @@
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
-        and below TTT_MODEL_IMPLEMENTATION the same again, forwards.
+        and below TTT_MODEL_IMPLEMENTATION the same sections, implemented.
 */
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
@@ -77,14 +77,15 @@ typedef struct ttt_vit_desc {
 // What one forward pass may be given or asked for beside its images; NULL for nothing.
 typedef struct ttt_vit_call {
     ttt_tensor *order;    // integers (depth,H,N): token order of every layer's mini-batches
-    bool want_losses;     // then
-    ttt_tensor **losses;  // receives depth pointers, each (T+1); NULL where nothing is learned inside
+    bool want_losses;     // asks for the inner losses. Blocks are kept then, even with .remat
+    ttt_tensor **losses;  // receives them: depth tensors (T+1), NULL where nothing is learned inside
 } ttt_vit_call;
 
 // Checks a description and makes the parameters it asks for; no weights after an error.
 TTT_API ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p, const char *prefix);
 TTT_API int ttt_vit_count(const ttt_vit_desc *d);  // how many these are
-// images (B,image,image,channels) -> logits (B,classes). Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
+// images (B,image,image,channels) -> logits (B,classes).
+// Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
 TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w, ttt_tensor *images, ttt_vit_call *call);
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
 TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
@@ -126,8 +127,10 @@ typedef struct ttt_optimizer {
     double grad_norm;          // of the last update, before clipping
 } ttt_optimizer;
 
-TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);  // NULL after an error
-// Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update.
+// Trains the parameters that are in p now. NULL after an error.
+TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);
+// Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient that is not
+// finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT: the loss has no tape.
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
@@ -248,8 +251,9 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
-    int64_t right = 0, B = logits->shape.dim[0], C = logits->shape.dim[1];
-    for (int64_t b = 0; b < B && logits->data && labels->index; b++) {
+    bool good = logits->shape.rank == 2 && logits->data && labels->index;
+    int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0, C = logits->shape.dim[1];
+    for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
         bool best = label >= 0 && label < C;
@@ -348,6 +352,15 @@ int ttt_vit_count(const ttt_vit_desc *d) {
     return TTT__DENSE_N + d->learned_positions + (d->mixer.globals > 0) + (int)blocks + TTT__NORM_N + 2 * TTT__DENSE_N;
 }
 
+// A kernel of the model is what the description asks for; with it, so are those around it.
+static bool ttt__vit_kernel_good(ttt_ctx *c, const char *name, ttt_weights part, int at, ttt_shape s) {
+    ttt_text got, want;
+    if (!ttt_ok(c) || !ttt__operands(c, "vit", &part.at[at], 1) || ttt_shape_equal(part.at[at]->shape, s)) return ttt_ok(c);
+    ttt_fail(c, TTT_ERR_SHAPE, "vit: weight %s is %s, but the description asks for %s", name,
+             ttt_shape_text(part.at[at]->shape, got), ttt_shape_text(s, want));
+    return false;
+}
+
 // x += mixer(LN x);  x += MLP(LN x).  The block is a function of its input and its weights, as ttt_remat wants it.
 typedef struct ttt__block_call {
     const ttt_vit_desc *d;
@@ -358,7 +371,8 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, 
     if (b->order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, ttt_vit_tokens(b->d)), b->order);
     ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N), mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
-    return ttt_residual_mlp(c, w, x);
+    bool good = ttt__vit_kernel_good(c, "MlpBlock_0/Dense_0/kernel", w, TTT__NORM_N, TTT_SHAPE(b->d->width, b->d->mlp));
+    return good ? ttt_residual_mlp(c, w, x) : x;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
     return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1), in[0], NULL);
@@ -396,7 +410,9 @@ static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights 
 // Patches with their positions, behind the global tokens if there are any.
 static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights *w, ttt_tensor *images) {
     int64_t side = d->image / d->patch, D = d->width;
-    ttt_tensor *x = ttt_patch_embed(c, ttt_weights_take(c, "vit", w, TTT__DENSE_N), images);
+    ttt_weights embedding = ttt_weights_take(c, "vit", w, TTT__DENSE_N);
+    if (!ttt__vit_kernel_good(c, "embedding/kernel", embedding, 0, TTT_SHAPE(d->patch, d->patch, d->channels, D))) return images;
+    ttt_tensor *x = ttt_patch_embed(c, embedding, images);
     ttt_tensor *positions = d->learned_positions ? ttt__weight(c, "vit", w) : ttt_sincos2d(c, side, side, D);
     x = ttt_add(c, x, positions);
     if (!d->mixer.globals || !ttt_ok(c)) return x;
@@ -417,7 +433,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w
     if (!ttt_ok(c)) return x;
     x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));
     x = ttt_tanh(c, ttt_dense(c, ttt_weights_take(c, "vit", &w, TTT__DENSE_N), x));
-    return ttt_dense(c, w, x);
+    return ttt__vit_kernel_good(c, "head/kernel", w, 0, TTT_SHAPE(d->width, d->classes)) ? ttt_dense(c, w, x) : x;
 }
 
 double ttt_vit_flops(const ttt_vit_desc *given) {
@@ -433,7 +449,8 @@ static ttt_real ttt__or_default(ttt_real value, double otherwise) { return value
 
 static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
     if (!ttt_ok(c)) return false;
-    if (!(d->lr > 0)) ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set", (double)d->lr);
+    if ((unsigned)d->rule > TTT_RULE_MTTT) ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .rule %d is none", (int)d->rule);
+    else if (!(d->lr > 0)) ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set", (double)d->lr);
     else if (d->total && d->total <= d->warmup) ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld", (long long)d->total, (long long)d->warmup);
     else if (d->warmup < 0 || d->accumulate < 0 || d->clip < 0 || d->weight_decay < 0)
         ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay cannot be negative");
@@ -543,7 +560,8 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     for (int i = 0; i < o->n && o->gathered == 0; i++) memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
     ttt_tensor **trained = ttt__weights_room(c, o->n, false);
     for (int i = 0; trained && i < o->n; i++) trained[i] = o->params->value[o->row[i]];
-    if (!trained || ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
+    if (!trained || !ttt__on_tape(c, "optimizer_step", loss, trained, o->n)) return ttt_status(c);
+    if (ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
     o->gathered = 0;
     o->grad_norm = ttt__gradient_norm(c, o);
     if (!(o->grad_norm < HUGE_VAL)) {  // NaN or infinite: weights keep their last good values

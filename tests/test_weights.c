@@ -336,6 +336,77 @@ static void wrong_steps_are_refused(void) {
     ttt_close(t.c);
 }
 
+// A state belongs to its rule, to the weights that moved, and to the arena it was made in.
+static void states_of_something_else_are_refused(void) {
+    static const struct { ttt_result result; const char *word; } want[] = {
+        { TTT_ERR_ARGUMENT, "another rule" }, { TTT_ERR_SHAPE, "moving weight 0 is (4,6), the weight (6)" }, { TTT_ERR_RELEASED, "the state" },
+    };
+    for (int i = 0; i < 3; i++) {
+        task t = make_task();
+        const bool kernel[4] = { true, false, false, false }, bias[4] = { false, true, false, false };
+        ttt_descent_state state = { 0 };
+        t.step.rule = TTT_DESCENT_MOMENTUM;
+        t.step.moves = kernel;
+        ttt_tensor *loss = support_loss(&t, start_of(&t));
+        ttt_mark mark = ttt_mark_get(t.c);
+        ttt_descend(t.c, &t.step, start_of(&t), loss, &state);
+        CHECK(ttt_ok(t.c) && state.steps == 1);
+        if (i == 0) t.step.rule = TTT_DESCENT_ADAM;
+        if (i == 1) t.step.moves = bias;
+        if (i == 2) ttt_mark_release(t.c, mark);
+        CHECK(ttt_descend(t.c, &t.step, start_of(&t), loss, &state).n == 0);
+        CHECK(ttt_status(t.c) == want[i].result && strstr(ttt_error(t.c), want[i].word));
+        ttt_close(t.c);
+    }
+}
+
+// Without a tape there is no gradient: to step anyway would move nothing and say nothing.
+static void a_loss_without_a_tape_is_refused(void) {
+    for (int optimizer = 0; optimizer < 2; optimizer++) {
+        task t = make_task();
+        ttt_params p = { 0 };
+        ttt_mlp_new(t.c, 4, 6, &p, "mlp");
+        ttt_optimizer_desc o = { .lr = REAL(0.1) };
+        ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
+        ttt_set_recording(t.c, false);
+        ttt_tensor *loss = support_loss(&t, start_of(&t));
+        if (optimizer) ttt_optimizer_step(t.c, opt, loss);
+        else ttt_descend(t.c, &t.step, start_of(&t), loss, NULL);
+        CHECK(ttt_status(t.c) == TTT_ERR_ARGUMENT && strstr(ttt_error(t.c), "ttt_set_recording"));
+        ttt_close(t.c);
+    }
+    task t = make_task();  // a weight that is the loss itself has a gradient
+    ttt_tensor *one = ttt_scalar(t.c, 2);
+    ttt_weights w = ttt_descend(t.c, &t.step, (ttt_weights){ &one, 1 }, one, NULL);
+    CHECK(ttt_ok(t.c) && fabs((double)ttt_item(w.at[0]) - 1.7) < 1e-6);
+    ttt_close(t.c);
+}
+
+// Names make a parameter's start and its place in a file: two of one name are a mistake.
+static void a_name_is_given_once(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_params p = { 0 };
+    ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense");
+    CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense").n == 0);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "dense/kernel"));
+    ttt_clear(c);
+    CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, NULL).n == 2 && ttt_params_find(&p, "kernel"));
+    ttt_close(c);
+}
+
+static void weights_of_another_model_are_refused(void) {
+    static const char *const word[] = { "embedding/kernel", "Dense_0/kernel", "head/kernel" };
+    for (int i = 0; i < 3; i++) {
+        model m = make_model("none", 1);
+        if (i == 0) m.d.patch = 4;
+        if (i == 1) m.d.mlp = 7;
+        if (i == 2) m.d.classes = 4;
+        logits(&m, m.w);
+        CHECK(ttt_status(m.c) == TTT_ERR_SHAPE && strstr(ttt_error(m.c), word[i]));
+        ttt_close(m.c);
+    }
+}
+
 // ---- a whole network as a learner ----------------------------------------------------------------
 static ttt_tensor *vit_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) { return ttt_vit_forward(c, desc, w, x, NULL); }
 static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
@@ -395,6 +466,10 @@ int main(int argc, char **argv) {
         T(steps_equal_the_optimizers),
         T(adam_passes_a_gradient_where_there_was_none),
         T(wrong_steps_are_refused),
+        T(states_of_something_else_are_refused),
+        T(a_loss_without_a_tape_is_refused),
+        T(a_name_is_given_once),
+        T(weights_of_another_model_are_refused),
         T(a_whole_network_is_a_learner),
         T(a_network_of_many_weights_is_computed_again),
         { 0 },

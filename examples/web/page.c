@@ -73,9 +73,9 @@ static ttt_mixer_desc describe(int mixer) {
 // Weights are drawn, not trained. So that one sees something in the maps, queries are made as keys are, and
 // what h writes into the output is what g reads; so like tokens find each other.
 EXPORT(setup) bool setup(void) {
-    ttt_params p = { 0 };
     c = ttt_open(&(ttt_desc){ .seed = 3 });
     for (int learner = 0; learner < 2; learner++) {
+        ttt_params p = { 0 };
         ttt_mixer_desc d = describe(learner);
         weights[learner] = ttt_mixer_new(c, &d, &p, "layer");
         if (!ttt_ok(c)) return false;
