@@ -26,7 +26,7 @@
         [1] LOSSES        softmax and sigmoid cross-entropy, on labels too; accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
-        [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
+        [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
         and below TTT_MODEL_IMPLEMENTATION the same again, forwards.
 */
 #ifndef TTT_MODEL_H
