@@ -102,15 +102,19 @@ typedef struct ttt_bundle {
     int64_t n_notes;
 } ttt_bundle;
 
-// Reads a safetensors file (https://github.com/huggingface/safetensors). F64, F32, F16, BF16 become
-// real tensors; I8..I64, U8..U64 and BOOL integer tensors (a U64 tensor with a value above 2^63 - 1
-// becomes a real one). Every length, offset and product is checked before anything is allocated.
-// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors
-// and no notes.
+// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes stay what they are,
+// and so do the bits of bfloat16, until ttt_cast makes numbers of them:
+//   F64, F32, F16          REAL
+//   BF16                   BF16
+//   I8..I64, U16..U64      INT; a U64 tensor with a value above 2^63 - 1 becomes REAL
+//   U8, BOOL               U8; of a BOOL tensor 0, and 1 for every other byte
+// Every length, offset and product is checked before anything is allocated. Errors: TTT_ERR_FILE,
+// TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
-// Writes one: real tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
-// even; integer ones as I64. The header has them in the given order; of the data, the integers come
-// first, so that every element lies at a multiple of its size. Errors, before a file is touched:
+// Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
+// even; INT as I64, BF16 as BF16, U8 as U8: read again, a tensor has its type and its bits. The
+// header has them in the given order; of the data, INT comes first, then REAL, BF16 and U8, so that
+// every element lies at a multiple of its size. Errors, before a file is touched:
 // TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or there twice, the name __metadata__, a
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b,
@@ -121,10 +125,11 @@ TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);
 
 // ---- [4] NPY ------------------------------------------------------------------------------------
 // NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
-// Errors: TTT_ERR_FILE, TTT_ERR_FORMAT (bytes behind the data are one); *out is then the empty
-// tensor.
+// They become the types that ttt_safetensors_read gives them. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT
+// (bytes behind the data are one); *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
-// Writes <f4, <f8 in the double build, or <i8.
+// Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1. Errors: TTT_ERR_ARGUMENT for
+// BF16, which .npy has not; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);
 #endif  // TTT_NO_STDIO
 
@@ -830,30 +835,34 @@ static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n,
     } else if (type.bytes == 4) {
         for (int64_t i = 0; i < n; i++) ttt__real_of_32(y + i, (uint32_t)ttt__bytes(p + 4 * i, 4));
     } else {
-        for (int64_t i = 0; i < n; i++) {
-            uint32_t half = (uint32_t)ttt__bytes(p + 2 * i, 2);
-            ttt__real_of_32(y + i, type.kind == 'h' ? half << 16 : ttt__half_to_32(half));
-        }
+        for (int64_t i = 0; i < n; i++)
+            ttt__real_of_32(y + i, ttt__half_to_32((uint32_t)ttt__bytes(p + 2 * i, 2)));
     }
 }
 
 static void ttt__decode_ints(ttt__type type, const unsigned char *p, int64_t n, int64_t *y) {
     for (int64_t i = 0; i < n; i++) {
         uint64_t bits = ttt__bytes(p + i * type.bytes, type.bytes);
-        if (type.kind == 'b') bits = bits != 0;
         bool minus = type.kind == 'i' && bits >> (8 * type.bytes - 1);
         if (minus && type.bytes < 8) bits |= ~(UINT64_MAX >> (64 - 8 * type.bytes));
         memcpy(y + i, &bits, sizeof bits);
     }
 }
 
-static bool ttt__is_real(ttt__type type) { return type.kind == 'f' || type.kind == 'h'; }
+// What a file's type becomes.
+static ttt_dtype ttt__dtype_of(ttt__type type) {
+    if (type.kind == 'f') return TTT_DTYPE_REAL;
+    if (type.kind == 'h') return TTT_DTYPE_BF16;
+    return type.bytes == 1 && type.kind != 'i' ? TTT_DTYPE_U8 : TTT_DTYPE_INT;
+}
 
 // Elements i .. i+n-1 of t; n of them stand at p.
 static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t,
                         int64_t i) {
-    if (ttt__is_real(type)) ttt__decode_reals(type, p, n, t->data + i);
-    else ttt__decode_ints(type, p, n, t->index + i);
+    if (t->data) ttt__decode_reals(type, p, n, t->data + i);
+    if (t->index) ttt__decode_ints(type, p, n, t->index + i);
+    for (int64_t k = 0; k < n && t->bf16; k++) t->bf16[i + k] = (uint16_t)ttt__bytes(p + 2 * k, 2);
+    for (int64_t k = 0; k < n && t->u8; k++) t->u8[i + k] = type.kind == 'b' ? p[k] != 0 : p[k];
 }
 
 static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
@@ -894,8 +903,7 @@ static int64_t ttt__row_major(ttt_shape s, int64_t k) {
 #define TTT__CHUNK ((int64_t)1 << 16)
 static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
     ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
-    ttt_dtype dtype = ttt__is_real(type) ? TTT_DTYPE_REAL : TTT_DTYPE_INT;
-    ttt_tensor *t = ttt__tensor(f->c, s, dtype, false, NULL);
+    ttt_tensor *t = ttt__tensor(f->c, s, ttt__dtype_of(type), false, NULL);
     void *room = ttt__arena_alloc(f->c, &f->c->scratch, (size_t)TTT__CHUNK);
     unsigned char *chunk = (unsigned char *)room;
     bool good = t && chunk;
@@ -912,19 +920,22 @@ static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, b
     return good ? t : NULL;
 }
 
-// How a tensor is written: F32, F64, BF16 or I64.
+// How a tensor is written: as F32, F64, BF16, I64 or U8.
 static ttt__type ttt__written_type(const ttt_tensor *t, bool bf16) {
     ttt__type type = { 'f', sizeof(ttt_real), false };
-    if (t->dtype == TTT_DTYPE_INT) type.kind = 'i', type.bytes = 8;
-    else if (bf16) type.kind = 'h', type.bytes = 2;
+    if (t->index) type.kind = 'i', type.bytes = 8;
+    else if (t->u8) type.kind = 'u', type.bytes = 1;
+    else if (t->bf16 || bf16) type.kind = 'h', type.bytes = 2;
     return type;
 }
 
 static uint64_t ttt__element_bits(const ttt_tensor *t, ttt__type type, int64_t i) {
     uint64_t wide = 0;
     uint32_t narrow = 0;
+    if (t->u8) return t->u8[i];
+    if (t->bf16) return t->bf16[i];
     if (type.kind == 'h') return ttt__bf16_of(t->data[i]);
-    if (type.kind == 'i') memcpy(&wide, t->index + i, sizeof wide);
+    if (t->index) memcpy(&wide, t->index + i, sizeof wide);
     else if (TTT__DOUBLE) memcpy(&wide, t->data + i, sizeof(ttt_real));
     else memcpy(&narrow, t->data + i, sizeof narrow);
     return wide | narrow;
@@ -1281,12 +1292,20 @@ static void ttt__say_notes(ttt__sink *t, const ttt_bundle *b) {
     ttt__say(t, "}");
 }
 
+static const char *ttt__type_name(ttt__type type) {
+    int i = 0;
+    while (ttt__safetensors_types[i].type.kind != type.kind ||
+           ttt__safetensors_types[i].type.bytes != type.bytes)
+        i++;
+    return ttt__safetensors_types[i].name;
+}
+
 static void ttt__say_entry(ttt__sink *t, const ttt_named *named, bool bf16, int64_t begin,
                            int64_t end) {
     const ttt_tensor *x = named->tensor;
     ttt__say_quoted(t, named->name);
     ttt__say(t, ":{\"dtype\":\"");
-    ttt__say(t, x->dtype == TTT_DTYPE_INT ? "I64" : bf16 ? "BF16" : TTT__DOUBLE ? "F64" : "F32");
+    ttt__say(t, ttt__type_name(ttt__written_type(x, bf16)));
     ttt__say(t, "\",\"shape\":[");
     for (int i = 0; i < x->shape.rank; i++) {
         ttt__say(t, i ? "," : "");
@@ -1303,19 +1322,25 @@ static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
     return t->size * ttt__written_type(t, bf16).bytes;
 }
 
-// Entries in the given order. Of the data, all integers come first: with the header padded to a
-// multiple of 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+// The order of the data, from wide elements to narrow ones: with the header padded to a multiple of
+// 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = { TTT_DTYPE_INT, TTT_DTYPE_REAL,
+                                                          TTT_DTYPE_BF16, TTT_DTYPE_U8 };
+
+// Entries in the given order.
 static void ttt__say_header(ttt__sink *t, const ttt_bundle *b, bool bf16) {
-    int64_t at[2] = { 0, 0 };  // of reals, of integers
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_tensor *x = b->tensors[i].tensor;
-        if (x->dtype == TTT_DTYPE_INT) at[0] += ttt__written_bytes(x, bf16);
+    int64_t at[TTT__N_DTYPES], all = 0;  // where the data of each element type goes on
+    for (int k = 0; k < TTT__N_DTYPES; k++) {
+        at[ttt__data_order[k]] = all;
+        for (int64_t i = 0; i < b->n_tensors; i++)
+            if (b->tensors[i].tensor->dtype == ttt__data_order[k])
+                all += ttt__written_bytes(b->tensors[i].tensor, bf16);
     }
     ttt__say(t, "{");
     if (b->n_notes) ttt__say_notes(t, b);
     for (int64_t i = 0; i < b->n_tensors; i++) {
         const ttt_tensor *x = b->tensors[i].tensor;
-        int64_t *begin = &at[x->dtype == TTT_DTYPE_INT], end = *begin + ttt__written_bytes(x, bf16);
+        int64_t *begin = &at[x->dtype], end = *begin + ttt__written_bytes(x, bf16);
         ttt__say(t, i || b->n_notes ? "," : "");
         ttt__say_entry(t, &b->tensors[i], bf16, *begin, end);
         *begin = end;
@@ -1383,9 +1408,9 @@ ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle 
     char *header = ttt__bundle_good(c, path, b) ? ttt__header_text(c, path, b, bf16, &n) : NULL;
     if (header && ttt_file_begin(c, &w, path)) {
         bool good = ttt_file_put(&w, header, n);
-        for (int want_int = 1; want_int >= 0; want_int--)
+        for (int k = 0; k < TTT__N_DTYPES; k++)
             for (int64_t i = 0; i < b->n_tensors && good; i++)
-                if ((b->tensors[i].tensor->dtype == TTT_DTYPE_INT) == (want_int == 1))
+                if (b->tensors[i].tensor->dtype == ttt__data_order[k])
                     good = ttt__write_tensor(c, &w, b->tensors[i].tensor, bf16);
         ttt_file_finish(c, &w, good);
     }
@@ -1567,11 +1592,13 @@ ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
     ttt_file_writer w;
     if (!c->result && !ttt__alive(c, t))
         ttt_fail(c, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
+    if (!c->result && t->bf16)
+        ttt__refuse(c, TTT_ERR_ARGUMENT, path, ".npy has no bfloat16; ttt_cast makes it real");
     if (c->result) return c->result;
     ttt__type type = ttt__written_type(t, false);
     n += (size_t)snprintf(text + n, sizeof text - n,
-                          "{'descr': '<%c%d', 'fortran_order': False, 'shape': (", type.kind,
-                          type.bytes);
+                          "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
+                          type.bytes > 1 ? '<' : '|', type.kind, type.bytes);
     for (int i = 0; i < t->shape.rank; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, i ? " %lld," : "%lld,",
                               (long long)t->shape.dim[i]);

@@ -1519,8 +1519,9 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
     if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
     if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
-        ttt_tensor *far = ttt__all_but_nearest(c, hidden ? ttt_add(c, scores, hidden) : scores, ttt__neighbors(d));
-        hidden = hidden ? ttt_add(c, hidden, far) : far;
+        ttt_tensor *seen = hidden ? ttt_add(c, scores, hidden) : scores;
+        ttt_tensor *others = ttt__all_but_nearest(c, seen, ttt__neighbors(d));
+        hidden = hidden ? ttt_add(c, hidden, others) : others;
     }
     (void)losses;
     if (d->unmask) d->unmask->equals = d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL ? "softmax self-attention: the estimate with the exponential kernel" : "a kernel estimate (Nadaraya-Watson)";
@@ -1593,17 +1594,20 @@ static int64_t ttt__window(const ttt_mixer_desc *d) {
     if (d->window) return d->window;
     return d->grid_rows ? TTT__MAX(1, TTT__MIN(7, TTT__MAX(d->grid_rows, d->grid_cols) / 3)) : 256;
 }
-// One axis of the grid: tiles of `side` tokens, each with `near` tiles to look at.
+// One axis of the grid: tiles of `side` tokens, each with `around` tiles to look at.
 typedef struct ttt__tiles {
-    int64_t size, side, tiles, near;
+    int64_t size, side, tiles, around;
 } ttt__tiles;
 static ttt__tiles ttt__tiles_of(int64_t size, int64_t window) {
     ttt__tiles a = { size, TTT__MAX(1, TTT__MIN(window, size)), 0, 0 };
     a.tiles = (size + a.side - 1) / a.side;
-    a.near = TTT__MIN(3, a.tiles);
+    a.around = TTT__MIN(3, a.tiles);
     return a;
 }
-static int64_t ttt__near_tile(const ttt__tiles *a, int64_t tile, int64_t i) { return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->near)) + i; }
+// Tile i of those around a tile.
+static int64_t ttt__tile_around(const ttt__tiles *a, int64_t tile, int64_t i) {
+    return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->around)) + i;
+}
 // What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), what is hidden (tiles,q,k),
 // and for each token of the grid its place among the queries. Places beyond the border hold token `globals`.
 typedef struct ttt__tiling {
@@ -1630,7 +1634,9 @@ static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
         t->query[tile * t->q + i] = token < 0 ? g : g + token;
         if (token >= 0) t->place[token] = tile * t->q + i;
         for (int64_t j = 0; j < t->k - g; j++) {
-            int64_t near = j / t->q, nr = ttt__near_tile(&t->row, tr, near / t->col.near), nc = ttt__near_tile(&t->col, tc, near % t->col.near);
+            int64_t neighbor = j / t->q, across = t->col.around;
+            int64_t nr = ttt__tile_around(&t->row, tr, neighbor / across);
+            int64_t nc = ttt__tile_around(&t->col, tc, neighbor % across);
             int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
             bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window && kc - qc <= t->window;
             key[g + j] = other < 0 ? g : g + other;
@@ -1648,7 +1654,7 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_
     t.causal = causal;
     t.tiles = t.row.tiles * t.col.tiles;
     t.q = t.row.side * t.col.side;
-    t.k = globals + t.row.near * t.col.near * t.q;
+    t.k = globals + t.row.around * t.col.around * t.q;
     t.query = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.q) * sizeof *t.query, false);
     t.key = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.k) * sizeof *t.key, false);
     t.place = (int64_t *)ttt_alloc(c, (size_t)(rows * cols) * sizeof *t.place, false);
@@ -1741,8 +1747,9 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
         d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
         ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
     }
-    ttt_tensor *near = ttt__depthwise(c, v, w[TTT__FOCUSED_CONV], ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5), 25);
-    y = ttt_add(c, y, ttt_add(c, near, w[TTT__FOCUSED_BIAS]));
+    const int64_t *taps = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5);
+    ttt_tensor *local = ttt__depthwise(c, v, w[TTT__FOCUSED_CONV], taps, 25);
+    y = ttt_add(c, y, ttt_add(c, local, w[TTT__FOCUSED_BIAS]));
     (void)losses;
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
@@ -2287,11 +2294,11 @@ static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
 static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
 static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
-    ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *near[3];
+    ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
     const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_split_heads(c, ttt_slice(c, all, 2, i * D, D), d->heads);
-        near[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
+        local[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
     }
     if (!ttt_ok(c) || !at) return x;
     ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B), *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
@@ -2301,9 +2308,11 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     ttt_tensor *g2 = ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
     ttt_tensor *y = ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
 
-    ttt_tensor *taps = ttt__taps(c, near[1], at, 9), *e3 = ttt_reshape(c, ttt_scale(c, near[2], over), TTT_SHAPE(B, N, 1, h));
+    ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
+    ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
     ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1), TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
-    ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, near[0], ttt__clipped_step(c, w[TTT__VITTT_W3], g3), at, 9) };
+    ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
+    ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
     if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
     return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);

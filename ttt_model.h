@@ -26,7 +26,7 @@
         [1] LOSSES        softmax and sigmoid cross-entropy, on labels too; accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
-        [4] CHECKPOINTS   parameters and everything needed to go on as if never stopped
+        [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
         and below TTT_MODEL_IMPLEMENTATION the same sections, implemented.
 */
 #ifndef TTT_MODEL_H
@@ -136,13 +136,21 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
 // ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
+// The weights of the list p that a file holds, by name and in the order of the list: to run a model
+// with, or to load by ttt_weights_blend(c, ttt_params_weights(p), w, 1). They are the file's own
+// tensors, those of another type than REAL cast to it. `name` is what errors call the file. No
+// weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
+TTT_API ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
+                                     const ttt_bundle *file);
 // Writes parameters by name, the optimizer's moments and counts if o is not NULL, the context's random
 // state, and the caller's notes (epoch, position in the data, ...).
 TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
                                        const ttt_note *notes, int64_t n_notes);
-// Reads them back into p, o (if not NULL) and the context; everything must be there in the right shape,
-// and nothing is changed otherwise. The file stays in *file (step arena), for its notes.
-TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_optimizer *o, ttt_bundle *file);
+// Reads them back into p, o (if not NULL) and the context; everything must be there in the right
+// shape, of any type that ttt_weights_find takes, and nothing is changed otherwise. The file stays
+// in *file (step arena), for its notes.
+TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p,
+                                       ttt_optimizer *o, ttt_bundle *file);
 #endif
 
 #ifdef __cplusplus
@@ -584,29 +592,50 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
 
 // ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
-// Names inside the file: parameters as they are, moments under optimizer/m/ and optimizer/v/.
-static const char *ttt__moment_name(ttt_ctx *c, const char *moment, const char *name) {
-    size_t n = strlen(name) + 16;
-    char *text = (char *)ttt_alloc(c, n, false);
-    if (text) snprintf(text, n, "optimizer/%s/%s", moment, name);
-    return text;
+ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
+                             const ttt_bundle *file) {
+    ttt_text t0, t1;
+    ttt_tensor **found = ttt__weights_room(c, p->n, false);
+    for (int i = 0; found && i < p->n && ttt_ok(c); i++) {
+        const char *weight = p->item[i].name;
+        ttt_tensor *t = ttt_bundle_find(file, weight);
+        if (!t)
+            ttt_fail(c, TTT_ERR_FORMAT, "%s: has no tensor \"%s\"; was it saved from another "
+                     "model?", name, weight);
+        else if (!ttt_shape_equal(t->shape, p->value[i]->shape))
+            ttt_fail(c, TTT_ERR_FORMAT, "%s: \"%s\" has shape %s, the model expects %s", name,
+                     weight, ttt_shape_text(t->shape, t0),
+                     ttt_shape_text(p->value[i]->shape, t1));
+        else found[i] = t->data ? t : ttt_cast(c, t, TTT_DTYPE_REAL);
+    }
+    return ttt_ok(c) ? ttt__weights(found, p->n) : ttt__no_weights();
 }
 
-// Everything the file holds as one list: used to write it, to check it, and to fill it in.
-static int64_t ttt__checkpoint_list(ttt_ctx *c, const ttt_params *p, const ttt_optimizer *o, ttt_named *list) {
-    int64_t n = 0;
-    for (int i = 0; i < p->n; i++) {
-        list[n].name = p->item[i].name;
-        list[n++].tensor = p->value[i];
-    }
+static void ttt__list_add(ttt_ctx *c, ttt_params *list, const char *prefix, const char *name,
+                          ttt_tensor *value) {
+    size_t n = strlen(prefix) + strlen(name) + 1;
+    char *text = (char *)ttt_alloc(c, n, false);
+    if (!text) return;
+    snprintf(text, n, "%s%s", prefix, name);
+    list->item[list->n].name = text;
+    list->item[list->n].flags = 0;
+    list->value[list->n++] = value;
+}
+
+// Everything that a file holds as one list, in the step arena, to write it and to read it: the
+// parameters by their names, and their moments as if these were parameters too.
+static ttt_params ttt__checkpoint_list(ttt_ctx *c, const ttt_params *p, const ttt_optimizer *o) {
+    int most = p->n + (o ? 2 * o->n : 0);
+    ttt_params list = { NULL, NULL, 0, most };
+    list.item = (ttt_param *)ttt_alloc(c, (size_t)most * sizeof *list.item, false);
+    list.value = ttt__weights_room(c, most, false);
+    for (int i = 0; i < p->n; i++) ttt__list_add(c, &list, "", p->item[i].name, p->value[i]);
     for (int i = 0; o && i < o->n; i++) {
-        list[n].name = ttt__moment_name(c, "m", p->item[o->row[i]].name);
-        list[n++].tensor = o->m[i];
-        if (!o->v[i]) continue;
-        list[n].name = ttt__moment_name(c, "v", p->item[o->row[i]].name);
-        list[n++].tensor = o->v[i];
+        const char *name = p->item[o->row[i]].name;
+        ttt__list_add(c, &list, "optimizer/m/", name, o->m[i]);
+        if (o->v[i]) ttt__list_add(c, &list, "optimizer/v/", name, o->v[i]);
     }
-    return n;
+    return list;
 }
 
 static const char *ttt__text_of(ttt_ctx *c, const char *format, ...) {
@@ -621,11 +650,15 @@ static const char *ttt__text_of(ttt_ctx *c, const char *format, ...) {
 ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
                                const ttt_note *notes, int64_t n_notes) {
     ttt_mark m = ttt_mark_get(c);
-    ttt_named *list = (ttt_named *)ttt_alloc(c, 3 * (size_t)p->n * sizeof *list, false);
+    ttt_params list = ttt__checkpoint_list(c, p, o);
+    ttt_named *named = (ttt_named *)ttt_alloc(c, (size_t)list.n * sizeof *named, false);
     ttt_note *all = (ttt_note *)ttt_alloc(c, ((size_t)n_notes + 5) * sizeof *all, false);
-    ttt_bundle b = { list, 0, all, 0 };
-    if (!list || !all) return ttt_status(c);
-    b.n_tensors = ttt__checkpoint_list(c, p, o, list);
+    ttt_bundle b = { named, list.n, all, 0 };
+    if (!ttt_ok(c)) return ttt_status(c);
+    for (int i = 0; i < list.n; i++) {
+        named[i].name = list.item[i].name;
+        named[i].tensor = list.value[i];
+    }
     for (int64_t i = 0; i < n_notes; i++) all[b.n_notes++] = notes[i];
     const ttt_rng *r = ttt_ctx_rng(c);
     const ttt_note own[4] = {
@@ -665,33 +698,22 @@ static bool ttt__note_stream(ttt_ctx *c, const char *path, const ttt_bundle *fil
     return true;
 }
 
-static bool ttt__checkpoint_fits(ttt_ctx *c, const char *path, const ttt_bundle *file, const ttt_named *list, int64_t n) {
-    ttt_text t0, t1;
-    for (int64_t i = 0; i < n && ttt_ok(c); i++) {
-        const ttt_tensor *t = ttt_bundle_find(file, list[i].name);
-        if (!t) ttt_fail(c, TTT_ERR_FORMAT, "%s: has no tensor \"%s\"; was it saved from another model?", path, list[i].name);
-        else if (!ttt_shape_equal(t->shape, list[i].tensor->shape) || t->dtype != TTT_DTYPE_REAL)
-            ttt_fail(c, TTT_ERR_FORMAT, "%s: \"%s\" has shape %s, the model expects %s", path, list[i].name,
-                     ttt_shape_text(t->shape, t0), ttt_shape_text(list[i].tensor->shape, t1));
-    }
-    return ttt_ok(c);
-}
-
-ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_optimizer *o, ttt_bundle *file) {
-    ttt_named *list = (ttt_named *)ttt_alloc(c, 3 * (size_t)p->n * sizeof *list, false);
+ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_optimizer *o,
+                               ttt_bundle *file) {
     ttt_rng r;
     uint64_t updates = 0, skipped = 0;
-    if (!list || ttt_safetensors_read(c, path, file) != TTT_OK) return ttt_status(c);
-    int64_t n = ttt__checkpoint_list(c, p, o, list);
-    if (!ttt__checkpoint_fits(c, path, file, list, n)) return ttt_status(c);
-    if (!ttt__note_number(c, path, file, "rng.seed", &r.seed) ||
+    memset(file, 0, sizeof *file);
+    if (ttt_safetensors_read(c, path, file) != TTT_OK) return ttt_status(c);
+    ttt_params list = ttt__checkpoint_list(c, p, o);
+    ttt_weights saved = ttt_weights_find(c, &list, path, file);
+    if (!ttt_ok(c) || !ttt__note_number(c, path, file, "rng.seed", &r.seed) ||
         !ttt__note_number(c, path, file, "rng.next", &r.next) ||
         !ttt__note_stream(c, path, file, &r))
         return ttt_status(c);
-    if (o && (!ttt__note_number(c, path, file, "optimizer.updates", &updates) || !ttt__note_number(c, path, file, "optimizer.skipped", &skipped)))
+    if (o && (!ttt__note_number(c, path, file, "optimizer.updates", &updates) ||
+              !ttt__note_number(c, path, file, "optimizer.skipped", &skipped)))
         return ttt_status(c);
-    for (int64_t i = 0; i < n; i++)
-        memcpy(list[i].tensor->data, ttt_bundle_find(file, list[i].name)->data, (size_t)list[i].tensor->size * sizeof(ttt_real));
+    if (ttt_weights_blend(c, ttt_params_weights(&list), saved, 1) != TTT_OK) return ttt_status(c);
     *ttt_ctx_rng(c) = r;
     if (o) {
         o->updates = (int64_t)updates;

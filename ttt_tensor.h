@@ -1801,7 +1801,7 @@ static void ttt__arena_release(ttt__arena *a, ttt_mark m) {
 }
 
 // True if p lies in a part of the arena that was released and not used again since.
-static bool ttt__arena_released(const ttt__arena *a, const void *p) {
+TTT__UNUSED static bool ttt__arena_released(const ttt__arena *a, const void *p) {
     bool behind = !a->current;  // the current chunk
     for (ttt__chunk *k = a->first; k; k = k->next) {
         size_t at = (size_t)((uintptr_t)p - (uintptr_t)ttt__chunk_data(k));

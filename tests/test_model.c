@@ -529,10 +529,94 @@ static void a_checkpoint_of_another_model_is_refused(void) {
     CHECK(ttt_checkpoint_load(b.c, path, &b.p, NULL, &file) == TTT_ERR_FORMAT);
     CHECK(strstr(ttt_error(b.c), "MultiHeadDotProductAttention_0") && strstr(ttt_error(b.c), path));
     CHECK(bits_of(&b) == before);
+    step(&a, 8, 1);
+    before = bits_of(&a);
     CHECK(ttt_checkpoint_load(a.c, path, &a.p, a.opt, &file) == TTT_ERR_FORMAT);  // it has no moments
+    CHECK(strstr(ttt_error(a.c), "optimizer/m/") && bits_of(&a) == before);
     remove(path);
     ttt_close(a.c);
     ttt_close(b.c);
+}
+
+// A model's parameters in a file of their own, and the file read again.
+static ttt_bundle through_a_file(const model *m, const char *path, bool bf16) {
+    ttt_named named[100];
+    ttt_bundle b = { named, m->p.n, NULL, 0 }, file;
+    for (int i = 0; i < m->p.n && i < 100; i++) {
+        named[i].name = m->p.item[m->p.n - 1 - i].name;  // in another order
+        named[i].tensor = m->p.value[m->p.n - 1 - i];
+    }
+    CHECK(m->p.n <= 100 && ttt_safetensors_write(m->c, path, &b, bf16) == TTT_OK);
+    CHECK(ttt_safetensors_read(m->c, path, &file) == TTT_OK);
+    remove(path);
+    return file;
+}
+
+static bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
+    return a->size == b->size && memcmp(a->data, b->data, (size_t)a->size * sizeof *a->data) == 0;
+}
+
+static void the_weights_of_a_file_run_and_load(void) {
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        model m = make_model(with_mixer("mttt-mlp"), (ttt_optimizer_desc){ 0 }, 1);
+        const char *path = temporary("weights.safetensors");
+        for (uint64_t k = 0; k < 3; k++) step(&m, 8, k);
+        ttt_bundle file = through_a_file(&m, path, bf16);
+        ttt_weights w = ttt_weights_find(m.c, &m.p, path, &file), own = ttt_params_weights(&m.p);
+        CHECK(w.n == m.p.n && ttt_ok(m.c));
+        for (int i = 0; i < w.n; i++) {
+            ttt_dtype dtype = bf16 ? TTT_DTYPE_BF16 : TTT_DTYPE_REAL;
+            ttt_tensor *rounded = ttt_cast(m.c, own.at[i], dtype);
+            CHECK(same_bits(w.at[i], ttt_cast(m.c, rounded, TTT_DTYPE_REAL)));
+            // only what has another type is copied
+            CHECK((w.at[i] == ttt_bundle_find(&file, m.p.item[i].name)) == !bf16);
+        }
+        step(&m, 8, 9);
+        uint64_t before = bits_of(&m);
+        ttt_tensor *x = images(m.c, 4, 5);
+        ttt_tensor *run = ttt_vit_forward(m.c, &m.vit, w, x, NULL);
+        ttt_tensor *other = ttt_vit_forward(m.c, &m.vit, own, x, NULL);
+        CHECK(bits_of(&m) == before && !same_bits(run, other));
+        CHECK(ttt_weights_blend(m.c, own, w, 1) == TTT_OK);
+        CHECK(same_bits(run, ttt_vit_forward(m.c, &m.vit, own, x, NULL)));
+        ttt_close(m.c);
+    }
+}
+
+static void a_checkpoint_may_hold_other_types(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const char *path = temporary("types.safetensors");
+    static const int64_t kernel[6] = { 1, -2, 3, -4, 5, -6 };
+    static const uint8_t bias[2] = { 7, 255 };
+    ttt_params p = { 0 };
+    ttt_weights w = ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense");
+    ttt_named named[2] = { { "dense/kernel", ttt_from_int(c, TTT_SHAPE(3, 2), kernel) },
+                           { "dense/bias", ttt_from_u8(c, TTT_SHAPE(2), bias) } };
+    ttt_note note[2] = { { "rng.seed", "1" }, { "rng.next", "2" } };
+    ttt_bundle b = { named, 2, note, 2 }, file;
+    CHECK(ttt_safetensors_write(c, path, &b, false) == TTT_OK);
+    CHECK(ttt_checkpoint_load(c, path, &p, NULL, &file) == TTT_OK);
+    CHECK_CLOSE(w.at[0]->data, kernel, 6, 0, 0);
+    CHECK_CLOSE(w.at[1]->data, bias, 2, 0, 0);
+    remove(path);
+    ttt_close(c);
+}
+
+static void weights_that_a_file_lacks_are_named(void) {
+    for (int missing = 0; missing < 2; missing++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense");
+        ttt_named named[2] = { { "dense/kernel", ttt_zeros(c, TTT_SHAPE(3, 2)) },
+                               { "dense/bias", ttt_zeros(c, TTT_SHAPE(3)) } };
+        ttt_bundle b = { named, 2 - missing, NULL, 0 };
+        ttt_weights w = ttt_weights_find(c, &p, "a.safetensors", &b);
+        CHECK(w.n == 0 && !w.at && ttt_status(c) == TTT_ERR_FORMAT);
+        CHECK(strstr(ttt_error(c), "a.safetensors: "));
+        CHECK(strstr(ttt_error(c), missing ? "has no tensor \"dense/bias\""
+                                           : "\"dense/bias\" has shape (3), the model expects (2)"));
+        ttt_close(c);
+    }
 }
 #endif
 
@@ -561,6 +645,9 @@ int main(int argc, char **argv) {
         T(resuming_gives_the_same_bits),
         T(the_random_stream_is_in_the_checkpoint),
         T(a_checkpoint_of_another_model_is_refused),
+        T(the_weights_of_a_file_run_and_load),
+        T(a_checkpoint_may_hold_other_types),
+        T(weights_that_a_file_lacks_are_named),
 #endif
         { 0 },
     };
