@@ -1420,7 +1420,7 @@ ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle 
 
 // ---- [4] NPY ------------------------------------------------------------------------------------
 // The file is "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version
-// 2 on), on), the header, the data. The header is a Python dictionary of exactly three entries,
+// 2 on), the header, the data. The header is a Python dictionary of exactly three entries,
 //     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
 // of which this form is read and no other: nothing of Python is evaluated.
 // https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html

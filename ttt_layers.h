@@ -104,7 +104,9 @@ typedef struct ttt_params {
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of its
 // list of parameters. They may be the parameters themselves, or any other tensors of those shapes: made
 // from them by a step of descent, averaged, read from a file. So a model is a function of its weights,
-// and a gradient can pass through whatever made them. The array is borrowed, not owned.
+// and a gradient can pass through whatever made them. The array is borrowed, and as old as the tensors in it: one
+// that a step of descent made goes with the mark it was made after. To use it later is an error, TTT_ERR_RELEASED,
+// as long as its memory holds nothing else; then anything may happen. A list that grows leaves its arrays valid.
 typedef struct ttt_weights {
     ttt_tensor *const *at;
     int n;
@@ -151,7 +153,8 @@ typedef struct ttt_descent {
     ttt_real momentum;
     ttt_real beta1, beta2, eps; // 0: 0.9, 0.999, 1e-8
     bool first_order;           // an outer gradient takes g for a constant (FOMAML)      [arXiv 1703.03400]
-    bool untaped;               // the new weights are leaves: an outer gradient finds nothing, zeros, behind them
+    bool untaped;               // the new weights are leaves, as they are with the tape off: an outer gradient finds
+                                // nothing, zeros, behind them
 } ttt_descent;
 
 // What the rules with moments remember from step to step, on the tape like the weights, so that an outer
@@ -707,22 +710,19 @@ static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format,
 }
 
 // One row's parameter at the end of p, where there is room for it.
-static bool ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
+static void ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
     ttt_shape s = ttt_scalar_shape();
-    s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
-    if (s.rank < 0) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", row->name, row->shape);
-        return false;
-    }
     const char *name = ttt__path(c, prefix, "%s", row->name);
-    if (name && ttt_params_find(p, name)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
-    ttt_tensor *t = ttt_zeros_kept(c, s);
-    if (!name || !ttt_ok(c)) return false;
+    s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
+    if (name && s.rank < 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", name, row->shape);
+    else if (name && ttt_params_find(p, name)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
+    ttt_tensor *t = ttt_ok(c) ? ttt_zeros_kept(c, s) : NULL;
+    if (!ttt_ok(c)) return;
     ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
     p->item[p->n].name = name;
     p->item[p->n].flags = row->flags;
     p->value[p->n++] = t;
-    return true;
 }
 
 static bool ttt__row_present(const ttt_param_row *row, unsigned options) { return (row->only_if & options) == row->only_if; }
@@ -740,16 +740,19 @@ static ttt_weights ttt__weights(ttt_tensor *const *at, int n) {
     ttt_weights w = { at, n };
     return w;
 }
-// The end of the list, from parameter `first` on.
-static ttt_weights ttt__params_since(const ttt_params *p, int first) { return ttt__weights(p->value + first, p->n - first); }
+// The end of the list, from parameter `first` on; after an error the list ends there again.
+static ttt_weights ttt__params_since(ttt_ctx *c, ttt_params *p, int first) {
+    if (!ttt_ok(c)) p->n = first;
+    return ttt_ok(c) ? ttt__weights(p->value + first, p->n - first) : ttt__no_weights();
+}
 
 ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options, const ttt_sizes *sizes,
                            ttt_params *p, const char *prefix) {
     int first = p->n;
     if (!ttt_ok(c) || !ttt__params_room(c, p, ttt__rows_present(rows, n_rows, options))) return ttt__no_weights();
-    for (int i = 0; i < n_rows; i++)
-        if (ttt__row_present(&rows[i], options) && !ttt__params_add_row(c, &rows[i], sizes, p, prefix)) return ttt__no_weights();
-    return ttt__params_since(p, first);
+    for (int i = 0; i < n_rows && ttt_ok(c); i++)
+        if (ttt__row_present(&rows[i], options)) ttt__params_add_row(c, &rows[i], sizes, p, prefix);
+    return ttt__params_since(c, p, first);
 }
 
 ttt_weights ttt_params_weights(const ttt_params *p) { return ttt__weights(p->value, p->n); }
@@ -801,12 +804,18 @@ static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) { return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep); }
 
+static ttt_tensor *ttt__copy(ttt_ctx *c, const ttt_tensor *t, bool keep) {
+    ttt_tensor *y = ttt_new_typed(c, t->shape, t->dtype, keep);
+#define X(name, type, member, text) if (ttt_ok(c) && t->member) memcpy(y->member, t->member, (size_t)t->size * sizeof(type));
+    TTT_DTYPES(X)
+#undef X
+    return y;
+}
 ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
     if (!ttt__weights_alive(c, "weights_copy", w)) return ttt__no_weights();
     ttt_tensor **copy = ttt__weights_room(c, w.n, keep);
-    for (int i = 0; copy && i < w.n && ttt__operands(c, "weights_copy", &w.at[i], 1); i++) {
-        copy[i] = keep ? ttt_zeros_kept(c, w.at[i]->shape) : ttt_new(c, w.at[i]->shape);
-        if (ttt_ok(c)) memcpy(copy[i]->data, w.at[i]->data, (size_t)w.at[i]->size * sizeof(ttt_real));
+    for (int i = 0; copy && i < w.n && ttt__operand(c, "weights_copy", w.at[i], i, ~0); i++) {
+        copy[i] = ttt__copy(c, w.at[i], keep);
     }
     return ttt_ok(c) ? ttt__weights(copy, w.n) : ttt__no_weights();
 }
@@ -815,7 +824,7 @@ ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
 static bool ttt__weights_alike(ttt_ctx *c, const char *who, ttt_weights a, ttt_weights b) {
     ttt_text t0, t1;
     if (!ttt__weights_alive(c, who, a) || !ttt__weights_expected(c, who, b, a.n)) return false;
-    for (int i = 0; i < a.n && ttt__operands(c, who, &a.at[i], 1) && ttt__operands(c, who, &b.at[i], 1); i++)
+    for (int i = 0; i < a.n && ttt__operand(c, who, a.at[i], i, TTT__REAL) && ttt__operand(c, who, b.at[i], i, TTT__REAL); i++)
         if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
             ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who, i,
                      ttt_shape_text(a.at[i]->shape, t0), ttt_shape_text(b.at[i]->shape, t1));
@@ -862,14 +871,18 @@ static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_
     ttt_text t0, t1;
     if (!ttt_ok(c) || d->rule == TTT_DESCENT_PLAIN) return ttt_ok(c);
     if (!s) ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
-    else if (s->steps == 0) return true;
-    else if (s->rule != d->rule) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
+    if (!s || s->steps == 0) return ttt_ok(c);
+    if (s->rule != d->rule) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
     else if (s->m.n != n)
         ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move", s->m.n, n);
-    for (int i = 0; i < n && ttt_ok(c) && ttt__operands(c, "descend: the state", &s->m.at[i], 1); i++)
-        if (!ttt_shape_equal(s->m.at[i]->shape, now[i]->shape))
-            ttt_fail(c, TTT_ERR_SHAPE, "descend: the state of moving weight %d is %s, the weight %s", i,
-                     ttt_shape_text(s->m.at[i]->shape, t0), ttt_shape_text(now[i]->shape, t1));
+    else if (d->rule == TTT_DESCENT_ADAM && s->v.n != n)
+        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state has %d second moments for %d moving weights", s->v.n, n);
+    const ttt_weights *moment[2] = { &s->m, &s->v };
+    for (int k = 0; k <= (d->rule == TTT_DESCENT_ADAM); k++)
+        for (int i = 0; i < n && ttt_ok(c) && ttt__operand(c, "descend: the state", moment[k]->at[i], i, TTT__REAL); i++)
+            if (!ttt_shape_equal(moment[k]->at[i]->shape, now[i]->shape))
+                ttt_fail(c, TTT_ERR_SHAPE, "descend: the state of moving weight %d is %s, the weight %s", i,
+                         ttt_shape_text(moment[k]->at[i]->shape, t0), ttt_shape_text(now[i]->shape, t1));
     return ttt_ok(c);
 }
 
@@ -878,7 +891,8 @@ static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w) {
     ttt_shape both;
     if (ttt_ok(c) && (unsigned)d->rule > TTT_DESCENT_ADAM) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
     for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
-        if (ttt__operands(c, "descend", &d->rates[i], 1) && ttt__operands(c, "descend", &w.at[i], 1) &&
+        if ((!d->moves || d->moves[i]) && ttt__operand(c, "descend: rates", d->rates[i], i, TTT__REAL) &&
+            ttt__operand(c, "descend: weights", w.at[i], i, TTT__REAL) &&
             (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) || !ttt_shape_equal(both, w.at[i]->shape)))
             ttt_fail(c, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i, ttt_shape_text(d->rates[i]->shape, t0),
                      ttt_shape_text(w.at[i]->shape, t1));
@@ -894,16 +908,18 @@ static bool ttt__on_tape(ttt_ctx *c, const char *who, ttt_tensor *loss, ttt_tens
 }
 
 ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state) {
-    bool alive = ttt__weights_alive(c, "descend", w) && (!state || ttt__weights_alive(c, "descend: the state", state->m));
-    if (!alive) return ttt__no_weights();
+    if (!ttt__weights_alive(c, "descend", w)) return ttt__no_weights();
+    if (state && !(ttt__weights_alive(c, "descend: the state", state->m) && ttt__weights_alive(c, "descend: the state", state->v)))
+        return ttt__no_weights();
     ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
     ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false), **v = ttt__weights_room(c, w.n, false);
     int n = 0;
     for (int i = 0; i < w.n && ttt_ok(c); i++)
         if (!d->moves || d->moves[i]) now[n++] = w.at[i];
     if (!ttt__descent_good(c, d, w) || !ttt__descent_state_good(c, d, state, now, n) || !ttt__on_tape(c, "descend", loss, now, n)) return ttt__no_weights();
-    ttt_grad(c, loss, now, n, g, d->first_order || d->untaped ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
-    bool recording = ttt_set_recording(c, !d->untaped);
+    bool recording = c->recording, taped = recording && !d->untaped;
+    ttt_grad(c, loss, now, n, g, taped && !d->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
+    ttt_set_recording(c, taped);
     for (int i = 0, k = 0; i < w.n && ttt_ok(c); i++) {
         after[i] = w.at[i];
         if (d->moves && !d->moves[i]) continue;
@@ -959,15 +975,20 @@ static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tenso
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x);
-ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
-    if (!ttt__weights_expected(c, "layer_norm", w, 2)) return &c->empty;
-    ttt_tensor *y = ttt__normed_fused(c, w.at, 2, x);
-    return y ? y : ttt__layer_norm_tape(c, w.at[0], w.at[1], x);
-}
-// The same with scale and bias by themselves.
+// With scale and bias by themselves, which may have axes that are broadcast: a row for each head.
 static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
-    ttt_tensor *w[2] = { scale, bias };
-    return ttt_layer_norm(c, ttt__weights(w, 2), x);
+    ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(c, w, 2, x);
+    return y ? y : ttt__layer_norm_tape(c, scale, bias, x);
+}
+ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+    ttt_text t0, t1, t2;
+    if (!ttt__weights_expected(c, "layer_norm", w, 2) || !ttt__operands(c, "layer_norm", w.at, 2) || !ttt__operands(c, "layer_norm", &x, 1))
+        return &c->empty;
+    ttt_shape row = TTT_SHAPE(x->shape.rank ? x->shape.dim[x->shape.rank - 1] : 1);
+    if (!ttt_shape_equal(w.at[0]->shape, row) || !ttt_shape_equal(w.at[1]->shape, row))
+        return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s", ttt_shape_text(w.at[0]->shape, t0),
+                        ttt_shape_text(w.at[1]->shape, t1), ttt_shape_text(x->shape, t2));
+    return ttt__layer_norm(c, w.at[0], w.at[1], x);
 }
 
 ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p, const char *prefix) {
@@ -1314,7 +1335,7 @@ static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_
     ttt_tensor *z = ttt__affine_maybe(c, x, kernel, bias);
     return ttt_ok(c) ? ttt_split_heads(c, z, kernel->shape.dim[1]) : z;
 }
-// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's is then 1/2, as it shall be.
+// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's is then 1/2, as it should be.
 static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
     return ttt_add(c, above, ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
@@ -4308,6 +4329,7 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
 
 int ttt_mixer_count(const ttt_mixer_desc *d) {
     const ttt_mixer *m = d->mixer;
+    if (!m) return 0;
     unsigned options = ttt__mixer_options(d);
     return ttt__rows_present(m->rows, m->n_rows, options) + (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
 }
@@ -4320,14 +4342,13 @@ ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, co
     int first = p->n;
     ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix), inner = ttt__no_weights();
     if (m->learner) inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
-    if (!ttt_ok(c)) return ttt__no_weights();
-    for (int i = 0, n = 0; i < m->n_rows; i++) {
+    for (int i = 0, n = 0; i < m->n_rows && ttt_ok(c); i++) {
         if (!ttt__row_present(&m->rows[i], options)) continue;
         ttt_tensor *t = own.at[n++];
         for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++) t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
     }
     for (int i = 0; i < inner.n && d->zero_w0; i++) memset(inner.at[i]->data, 0, (size_t)inner.at[i]->size * sizeof(ttt_real));
-    return ttt__params_since(p, first);
+    return ttt__params_since(c, p, first);
 }
 
 // Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks that they are

@@ -184,6 +184,7 @@ extern "C" {
 
 // ---- [1] LOSSES ----------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes) {
+    if (!ttt__operand(c, "one_hot", labels, 0, TTT__INT)) return &c->empty;
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(labels->size, classes));
     for (int64_t i = 0; ttt_ok(c) && i < labels->size; i++) {
         int64_t label = labels->index ? labels->index[i] : -1;
@@ -248,7 +249,7 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
-// slope at 0 is 1: the sum's is then 1/2, as it shall be. A head that starts at zero has all its logits there.
+// slope at 0 is 1: the sum's is then 1/2, as it should be. A head that starts at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(c, "binary_cross_entropy", logits, target)) return ttt_detach(c, logits);
     ttt_tensor *above = ttt_relu(c, logits);
@@ -292,7 +293,13 @@ static ttt_tensor *ttt__blend_rolled(ttt_ctx *c, const ttt_tensor *t, ttt_real a
 }
 
 void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target) {
-    if (p <= 0 || !ttt_ok(c) || (*x)->size == 0) return;
+    if (p <= 0 || !ttt__operands(c, "mixup", x, 1) || !ttt__operands(c, "mixup", target, 1) || (*x)->size == 0) return;
+    ttt_text t0, t1;
+    if ((*x)->shape.rank < 1 || (*target)->shape.rank < 1 || (*x)->shape.dim[0] != (*target)->shape.dim[0]) {
+        ttt_fail(c, TTT_ERR_SHAPE, "mixup: x %s and target %s; as many targets as examples expected",
+                 ttt_shape_text((*x)->shape, t0), ttt_shape_text((*target)->shape, t1));
+        return;
+    }
     double a = ttt__beta(r, p);
     a = a > 0.5 ? a : 1 - a;
     *x = ttt__blend_rolled(c, *x, (ttt_real)a);
@@ -353,7 +360,7 @@ ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, co
     ttt_layer_norm_new(c, d.width, p, ttt__path(c, prefix, "Transformer/encoder_norm"));
     ttt_dense_new(c, d.width, d.width, TTT_INIT_LECUN, p, ttt__path(c, prefix, "pre_logits"));
     ttt_dense_new(c, d.width, d.classes, TTT_INIT_ZERO, p, ttt__path(c, prefix, "head"));
-    return ttt_ok(c) ? ttt__params_since(p, first) : ttt__no_weights();
+    return ttt__params_since(c, p, first);
 }
 int ttt_vit_count(const ttt_vit_desc *d) {
     int64_t blocks = d->depth * ttt__vit_block_count(d);

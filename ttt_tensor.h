@@ -53,7 +53,7 @@
         Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
         is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers
         count and name. Bytes and bfloat16 are small: they are stored and read; no op gives them.
-        A tensor is never changed after it was made, except parameters by optimizers (ttt_model.h).
+        No op changes a tensor. What does says so: optimizers, ttt_weights_blend, TTT_GRAD_ADD.
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
         which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
         to a mark. So a training loop allocates nothing once it has seen its first step:
@@ -339,7 +339,7 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [12] need; sign and step have derivative zero, and are 0 at NaN.
+// derivatives, which the rules of [12] need; sign and heaviside have derivative zero, and are 0 at NaN.
 #define TTT_UNARY_OPS(X)                                                             \
     X(exp, "y = e^a", -2, 2, 12)                                                     \
     X(log, "y = ln a", 0.2, 3, 16)                                                   \
@@ -792,7 +792,7 @@ INLINE VEC KN(sqrt)(VEC a, VEC s) {
 INLINE VEC KN(rsqrt)(VEC a, VEC s) { return 1.0f / KN(sqrt)(a, s); }
 #endif
 
-// The other functions of one number; s is the scalar argument that scale and shift have.
+// The other functions of one number; s is the scalar argument that scale and add_scalar have.
 INLINE VEC KN(scale)(VEC a, VEC s) { return a * s; }
 INLINE VEC KN(add_scalar)(VEC a, VEC s) { return a + s; }
 INLINE VEC KN(square)(VEC a, VEC s) { (void)s; return a * a; }
@@ -3391,7 +3391,7 @@ typedef struct ttt__rows_job {
     const ttt_tensor *y;
     ttt__rows r;
 } ttt__rows_job;
-static void ttt__gather_share(void *arg, int64_t begin, int64_t end, int thread) {
+static void ttt__index_select_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__rows_job *j = (const ttt__rows_job *)arg;
     const ttt_tensor *y = j->y;
     int64_t D = y->shape.dim[y->shape.rank - 1], N = A->shape.dim[A->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
@@ -3402,7 +3402,7 @@ static void ttt__gather_share(void *arg, int64_t begin, int64_t end, int thread)
         for (int64_t i = 0; i < n; i++) memcpy(y->data + (l * n + i) * D, a + index[i] * D, (size_t)D * sizeof *a);
     }
 }
-static void ttt__scatter_share(void *arg, int64_t begin, int64_t end, int thread) {
+static void ttt__index_add_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__rows_job *j = (const ttt__rows_job *)arg;
     const ttt_tensor *y = j->y;
     int64_t D = y->shape.dim[y->shape.rank - 1], N = y->shape.dim[y->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
@@ -3423,14 +3423,14 @@ static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
     ttt__parallel(c, -1, j.r.count, 1 + 16384 / (one + 1), share, &j);
 }
 
-FORWARD(index_select) { ttt__each_lead(c, y, ttt__gather_share); }
+FORWARD(index_select) { ttt__each_lead(c, y, ttt__index_select_share); }
 RULE(index_select) {
     if (d[0]) d[0] = ttt__fit(c, ttt_index_add(c, g, B, A->shape.dim[A->shape.rank - 2]), A);
     d[1] = NULL;
 }
 FORWARD(index_add) {
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
-    ttt__each_lead(c, y, ttt__scatter_share);
+    ttt__each_lead(c, y, ttt__index_add_share);
 }
 RULE(index_add) {
     if (d[0]) d[0] = ttt__fit(c, ttt_index_select(c, g, B), A);
@@ -4509,7 +4509,7 @@ ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, tt
     return ttt_vjp(c, y, ttt_full(c, y->shape, 1), wrt, n, out, mode);
 }
 
-// -- recomputation: an op whose definition by others is the caller's function
+// -- rematerialization: an op whose definition by others is the caller's function
 typedef struct ttt__remat {
     ttt_remat_fn *f;
     ttt_rng rng;   // as it was at the first time

@@ -226,6 +226,19 @@ static void mixup_blends_with_the_neighbor(void) {
     ttt_close(c);
 }
 
+static void mixup_refuses_what_it_cannot_blend(void) {
+    for (int i = 0; i < 3; i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        const uint8_t bytes[2] = { 1, 2 };
+        const int64_t label[2] = { 0, 1 };
+        ttt_tensor *x = i == 0 ? ttt_from_u8(c, TTT_SHAPE(2), bytes) : ttt_zeros(c, TTT_SHAPE(2, 3));
+        ttt_tensor *y = i == 1 ? ttt_from_int(c, TTT_SHAPE(2), label) : i == 2 ? ttt_scalar(c, 1) : ttt_zeros(c, TTT_SHAPE(2, 5));
+        ttt_mixup(c, ttt_ctx_rng(c), 0.2, &x, &y);
+        CHECK(ttt_status(c) == (i == 2 ? TTT_ERR_SHAPE : TTT_ERR_ARGUMENT) && strstr(ttt_error(c), "mixup"));
+        ttt_close(c);
+    }
+}
+
 // ---- ViT -----------------------------------------------------------------------------------------
 static void vit_has_shapes_names_and_counts(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
@@ -627,6 +640,7 @@ int main(int argc, char **argv) {
         T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
         T(mixup_blends_with_the_neighbor),
+        T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
         T(inner_losses_of_every_layer_are_reported),

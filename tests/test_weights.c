@@ -140,6 +140,10 @@ static void blends_make_means_and_copies(void) {
     CHECK(ttt_weights_blend(c, w, (ttt_weights){ wrong, 1 }, 1) == TTT_ERR_SHAPE);
     ttt_clear(c);
     CHECK(same_bits(a[0], before));
+    const uint16_t half[3] = { 0x3f80, 0x7fc1, 0xc000 };
+    ttt_tensor *stored[2] = { ttt_from_bf16(c, TTT_SHAPE(3), half), a[1] };
+    ttt_weights copy = ttt_weights_copy(c, (ttt_weights){ stored, 2 }, true);
+    CHECK(copy.n == 2 && copy.at[0]->dtype == TTT_DTYPE_BF16 && memcmp(copy.at[0]->bf16, half, sizeof half) == 0 && same_bits(copy.at[1], a[1]));
     ttt_close(c);
 }
 
@@ -213,6 +217,9 @@ static void a_step_is_taped_or_not(void) {
     CHECK(!same_bits(g[0], g[1]));
     for (int64_t j = 0; j < g[2]->size; j++) CHECK(g[2]->data[j] == 0);
     CHECK(adapted(&t[2]).at[0]->op == NULL && adapted(&t[0]).at[0]->op != NULL);
+    ttt_tensor *taped = support_loss(&t[0], start_of(&t[0]));
+    ttt_set_recording(t[0].c, false);  // the tape is off for the step alone
+    CHECK(ttt_descend(t[0].c, &t[0].step, start_of(&t[0]), taped, NULL).at[0]->op == NULL);
     for (int k = 0; k < 3; k++) ttt_close(t[k].c);
 }
 
@@ -339,23 +346,24 @@ static void wrong_steps_are_refused(void) {
 // A state belongs to its rule, to the weights that moved, and to the arena it was made in.
 static void states_of_something_else_are_refused(void) {
     static const struct { ttt_result result; const char *word; } want[] = {
-        { TTT_ERR_ARGUMENT, "another rule" }, { TTT_ERR_SHAPE, "moving weight 0 is (4,6), the weight (6)" }, { TTT_ERR_RELEASED, "the state" },
+        { TTT_ERR_SHAPE, "second moments" }, { TTT_ERR_ARGUMENT, "another rule" }, { TTT_ERR_SHAPE, "moving weight 0 is (4,6), the weight (6)" }, { TTT_ERR_RELEASED, "the state" },
     };
-    for (int i = 0; i < 3; i++) {
+    for (int i = -1; i < 3; i++) {
         task t = make_task();
         const bool kernel[4] = { true, false, false, false }, bias[4] = { false, true, false, false };
         ttt_descent_state state = { 0 };
-        t.step.rule = TTT_DESCENT_MOMENTUM;
+        t.step.rule = i < 0 ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.moves = kernel;
         ttt_tensor *loss = support_loss(&t, start_of(&t));
         ttt_mark mark = ttt_mark_get(t.c);
         ttt_descend(t.c, &t.step, start_of(&t), loss, &state);
         CHECK(ttt_ok(t.c) && state.steps == 1);
+        if (i == -1) state.v.n = 0;
         if (i == 0) t.step.rule = TTT_DESCENT_ADAM;
         if (i == 1) t.step.moves = bias;
         if (i == 2) ttt_mark_release(t.c, mark);
         CHECK(ttt_descend(t.c, &t.step, start_of(&t), loss, &state).n == 0);
-        CHECK(ttt_status(t.c) == want[i].result && strstr(ttt_error(t.c), want[i].word));
+        CHECK(ttt_status(t.c) == want[i + 1].result && strstr(ttt_error(t.c), want[i + 1].word));
         ttt_close(t.c);
     }
 }
@@ -392,6 +400,19 @@ static void a_name_is_given_once(void) {
     ttt_clear(c);
     CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, NULL).n == 2 && ttt_params_find(&p, "kernel"));
     ttt_close(c);
+}
+
+// A model that could not be made leaves nothing in the list, and can be made after the mistake is mended.
+static void a_failed_model_leaves_no_parameters(void) {
+    model m = make_model("mttt-mlp", 2);
+    ttt_params p = { 0 };
+    ttt_dense_new(m.c, 3, 2, TTT_INIT_XAVIER, &p, "before");
+    m.d.mixer.inner_lr = 0;
+    CHECK(ttt_vit_new(m.c, &m.d, &p, "vit").n == 0 && ttt_status(m.c) == TTT_ERR_UNSET && p.n == 2);
+    ttt_clear(m.c);
+    m.d.mixer.inner_lr = 1;
+    CHECK(ttt_vit_new(m.c, &m.d, &p, "vit").n == ttt_vit_count(&m.d) && p.n == 2 + ttt_vit_count(&m.d));
+    ttt_close(m.c);
 }
 
 static void weights_of_another_model_are_refused(void) {
@@ -469,6 +490,7 @@ int main(int argc, char **argv) {
         T(states_of_something_else_are_refused),
         T(a_loss_without_a_tape_is_refused),
         T(a_name_is_given_once),
+        T(a_failed_model_leaves_no_parameters),
         T(weights_of_another_model_are_refused),
         T(a_whole_network_is_a_learner),
         T(a_network_of_many_weights_is_computed_again),
