@@ -71,22 +71,24 @@ typedef struct ttt_vit_desc {
     bool learned_positions;          // else the fixed sine and cosine code, which needs width % 4 == 0
     ttt_mixer_desc mixer;            // .dim is set from width; .grid_rows, .grid_cols and .max_tokens from the
                                      // image if they are 0. Its .globals are learned tokens before the patches
-    bool remat;                      // blocks keep only their input and are computed again for gradients
+    bool remat;                      // blocks keep only their input; gradients compute them again
 } ttt_vit_desc;
 
 // What one forward pass may be given or asked for beside its images; NULL for nothing.
 typedef struct ttt_vit_call {
     ttt_tensor *order;    // integers (depth,H,N): token order of every layer's mini-batches
     bool want_losses;     // asks for the inner losses. Blocks are kept then, even with .remat
-    ttt_tensor **losses;  // receives them: depth tensors (T+1), NULL where nothing is learned inside
+    ttt_tensor **losses;  // receives them: depth tensors (T+1), NULL where nothing learns inside
 } ttt_vit_call;
 
 // Checks a description and makes the parameters it asks for; no weights after an error.
-TTT_API ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p,
+                                const char *prefix);
 TTT_API int ttt_vit_count(const ttt_vit_desc *d);  // how many these are
 // images (B,image,image,channels) -> logits (B,classes).
 // Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
-TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w, ttt_tensor *images, ttt_vit_call *call);
+TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w,
+                                    ttt_tensor *images, ttt_vit_call *call);
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
 TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
 
@@ -253,7 +255,8 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(c, "binary_cross_entropy", logits, target)) return ttt_detach(c, logits);
     ttt_tensor *above = ttt_relu(c, logits);
-    ttt_tensor *tail = ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
+    ttt_tensor *tail =
+        ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
     ttt_tensor *no = ttt_add(c, above, tail);                                   // - log sigmoid(-z)
     ttt_tensor *sum = ttt_sum(c, ttt_sub(c, no, ttt_mul(c, target, logits)));
     return ttt_scale(c, sum, 1 / (ttt_real)logits->shape.dim[0]);
@@ -261,7 +264,8 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     bool good = logits->shape.rank == 2 && logits->data && labels->index;
-    int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0, C = logits->shape.dim[1];
+    int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0,
+            C = logits->shape.dim[1];
     for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
@@ -293,10 +297,14 @@ static ttt_tensor *ttt__blend_rolled(ttt_ctx *c, const ttt_tensor *t, ttt_real a
 }
 
 void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target) {
-    if (p <= 0 || !ttt__operands(c, "mixup", x, 1) || !ttt__operands(c, "mixup", target, 1) || (*x)->size == 0) return;
+    if (p <= 0 || !ttt__operands(c, "mixup", x, 1) || !ttt__operands(c, "mixup", target, 1) ||
+        (*x)->size == 0)
+        return;
     ttt_text t0, t1;
-    if ((*x)->shape.rank < 1 || (*target)->shape.rank < 1 || (*x)->shape.dim[0] != (*target)->shape.dim[0]) {
-        ttt_fail(c, TTT_ERR_SHAPE, "mixup: x %s and target %s; as many targets as examples expected",
+    if ((*x)->shape.rank < 1 || (*target)->shape.rank < 1 ||
+        (*x)->shape.dim[0] != (*target)->shape.dim[0]) {
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "mixup: x %s and target %s; as many targets as examples expected",
                  ttt_shape_text((*x)->shape, t0), ttt_shape_text((*target)->shape, t1));
         return;
     }
@@ -310,13 +318,16 @@ void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **ta
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
     ttt_vit_desc d = *given;
     d.mixer.dim = d.width;
-    if (!d.mixer.grid_rows && !d.mixer.grid_cols) d.mixer.grid_rows = d.mixer.grid_cols = d.image / d.patch;
+    if (!d.mixer.grid_rows && !d.mixer.grid_cols)
+        d.mixer.grid_rows = d.mixer.grid_cols = d.image / d.patch;
     if (!d.mixer.max_tokens) d.mixer.max_tokens = ttt_vit_tokens(&d);
     if (!d.mlp) d.mlp = 4 * d.width;
     return d;
 }
 
-int64_t ttt_vit_tokens(const ttt_vit_desc *d) { return d->patch > 0 ? (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals : 0; }
+int64_t ttt_vit_tokens(const ttt_vit_desc *d) {
+    return d->patch > 0 ? (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals : 0;
+}
 
 static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
     if (!ttt_ok(c)) return false;
@@ -324,8 +335,13 @@ static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
         ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, .depth %lld, .classes %lld; all must be set",
                  (long long)d->image, (long long)d->channels, (long long)d->patch, (long long)d->width, (long long)d->depth, (long long)d->classes);
     else if (d->image % d->patch) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld", (long long)d->image, (long long)d->patch);
-    else if (!d->learned_positions && d->width % 4) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .width %lld; a multiple of 4 expected without .learned_positions", (long long)d->width);
-    else if (!d->mixer.mixer) ttt_fail(c, TTT_ERR_UNSET, "vit: .mixer.mixer is not set; ttt_mixer_find gives one by name");
+    else if (!d->learned_positions && d->width % 4)
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "vit: .width %lld; a multiple of 4 expected without .learned_positions",
+                 (long long)d->width);
+    else if (!d->mixer.mixer)
+        ttt_fail(c, TTT_ERR_UNSET,
+                 "vit: .mixer.mixer is not set; ttt_mixer_find gives one by name");
     else if (d->mixer.globals < 0) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected", (long long)d->mixer.globals);
     int64_t N = ttt_ok(c) ? ttt_vit_tokens(d) : 0;
     if (ttt_ok(c) && d->mixer.inner_sgd && d->mixer.inner_steps > 1 && N % d->mixer.inner_steps)
@@ -333,11 +349,18 @@ static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
     return ttt_ok(c);
 }
 
-static const ttt_param_row ttt__vit_positions_row = { "pos_embedding", "1 N D", TTT_INIT_NORMAL_IN, "D", NULL, 0, 0 };
-static const ttt_param_row ttt__vit_globals_row = { "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0 };
-static void ttt__vit_block_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p, const char *prefix) {
-    const char *norm_0 = ttt__path(c, prefix, "LayerNorm_0"), *mixer = ttt__path(c, prefix, "%s", d->mixer.mixer->module);
-    const char *norm_1 = ttt__path(c, prefix, "LayerNorm_1"), *mlp = ttt__path(c, prefix, "MlpBlock_0");
+static const ttt_param_row ttt__vit_positions_row = {
+    "pos_embedding", "1 N D", TTT_INIT_NORMAL_IN, "D", NULL, 0, 0
+};
+static const ttt_param_row ttt__vit_globals_row = {
+    "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0
+};
+static void ttt__vit_block_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p,
+                               const char *prefix) {
+    const char *norm_0 = ttt__path(c, prefix, "LayerNorm_0"),
+               *mixer = ttt__path(c, prefix, "%s", d->mixer.mixer->module);
+    const char *norm_1 = ttt__path(c, prefix, "LayerNorm_1"),
+               *mlp = ttt__path(c, prefix, "MlpBlock_0");
     if (!ttt_ok(c)) return;
     ttt_layer_norm_new(c, d->width, p, norm_0);
     ttt_mixer_new(c, &d->mixer, p, mixer);
@@ -345,7 +368,9 @@ static void ttt__vit_block_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p,
     ttt_mlp_new(c, d->width, d->mlp, p, mlp);
 }
 enum { TTT__DENSE_N = 2, TTT__NORM_N = 2, TTT__MLP_N = 4 };  // weights of these layers
-static int ttt__vit_block_count(const ttt_vit_desc *d) { return TTT__NORM_N + ttt_mixer_count(&d->mixer) + TTT__NORM_N + TTT__MLP_N; }
+static int ttt__vit_block_count(const ttt_vit_desc *d) {
+    return TTT__NORM_N + ttt_mixer_count(&d->mixer) + TTT__NORM_N + TTT__MLP_N;
+}
 
 ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, const char *prefix) {
     if (!ttt__vit_good(c, given)) return ttt__no_weights();
@@ -356,7 +381,9 @@ ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, co
     ttt_patch_embed_new(c, d.patch, d.channels, d.width, p, ttt__path(c, prefix, "embedding"));
     if (d.learned_positions) ttt_params_add(c, &ttt__vit_positions_row, 1, 0, &s, p, prefix);
     if (d.mixer.globals) ttt_params_add(c, &ttt__vit_globals_row, 1, 0, &s, p, prefix);
-    for (int64_t i = 0; i < d.depth && ttt_ok(c); i++) ttt__vit_block_new(c, &d, p, ttt__path(c, prefix, "Transformer/encoderblock_%lld", (long long)i));
+    for (int64_t i = 0; i < d.depth && ttt_ok(c); i++)
+        ttt__vit_block_new(c, &d, p,
+                           ttt__path(c, prefix, "Transformer/encoderblock_%lld", (long long)i));
     ttt_layer_norm_new(c, d.width, p, ttt__path(c, prefix, "Transformer/encoder_norm"));
     ttt_dense_new(c, d.width, d.width, TTT_INIT_LECUN, p, ttt__path(c, prefix, "pre_logits"));
     ttt_dense_new(c, d.width, d.classes, TTT_INIT_ZERO, p, ttt__path(c, prefix, "head"));
@@ -364,13 +391,17 @@ ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, co
 }
 int ttt_vit_count(const ttt_vit_desc *d) {
     int64_t blocks = d->depth * ttt__vit_block_count(d);
-    return TTT__DENSE_N + d->learned_positions + (d->mixer.globals > 0) + (int)blocks + TTT__NORM_N + 2 * TTT__DENSE_N;
+    return TTT__DENSE_N + d->learned_positions + (d->mixer.globals > 0) + (int)blocks +
+           TTT__NORM_N + 2 * TTT__DENSE_N;
 }
 
 // A kernel of the model is what the description asks for; with it, so are those around it.
-static bool ttt__vit_kernel_good(ttt_ctx *c, const char *name, ttt_weights part, int at, ttt_shape s) {
+static bool ttt__vit_kernel_good(ttt_ctx *c, const char *name, ttt_weights part, int at,
+                                 ttt_shape s) {
     ttt_text got, want;
-    if (!ttt_ok(c) || !ttt__operands(c, "vit", &part.at[at], 1) || ttt_shape_equal(part.at[at]->shape, s)) return ttt_ok(c);
+    if (!ttt_ok(c) || !ttt__operands(c, "vit", &part.at[at], 1) ||
+        ttt_shape_equal(part.at[at]->shape, s))
+        return ttt_ok(c);
     ttt_fail(c, TTT_ERR_SHAPE, "vit: weight %s is %s, but the description asks for %s", name,
              ttt_shape_text(part.at[at]->shape, got), ttt_shape_text(s, want));
     return false;
@@ -381,26 +412,35 @@ typedef struct ttt__block_call {
     const ttt_vit_desc *d;
     const int64_t *order;  // of this block's mini-batches (H,N), or NULL
 } ttt__block_call;
-static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, ttt_weights w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, ttt_weights w,
+                                          ttt_tensor *x, ttt_tensor **losses) {
     ttt_mixer_desc d = b->d->mixer;
-    if (b->order && ttt_ok(c)) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, ttt_vit_tokens(b->d)), b->order);
-    ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N), mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
+    if (b->order && ttt_ok(c))
+        d.order = ttt_from_int(c, TTT_SHAPE(d.heads, ttt_vit_tokens(b->d)), b->order);
+    ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N),
+                mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
-    bool good = ttt__vit_kernel_good(c, "MlpBlock_0/Dense_0/kernel", w, TTT__NORM_N, TTT_SHAPE(b->d->width, b->d->mlp));
+    bool good = ttt__vit_kernel_good(c, "MlpBlock_0/Dense_0/kernel", w, TTT__NORM_N,
+                                     TTT_SHAPE(b->d->width, b->d->mlp));
     return good ? ttt_residual_mlp(c, w, x) : x;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
-    return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1), in[0], NULL);
+    return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1),
+                                  in[0], NULL);
 }
-static ttt_tensor *ttt__vit_block_remat(ttt_ctx *c, const ttt__block_call *b, ttt_weights w, ttt_tensor *x) {
+static ttt_tensor *ttt__vit_block_remat(ttt_ctx *c, const ttt__block_call *b, ttt_weights w,
+                                        ttt_tensor *x) {
     ttt_tensor **in = ttt__weights_room(c, 1 + w.n, false);
     if (!in) return x;
     in[0] = x;
     memcpy(in + 1, w.at, (size_t)w.n * sizeof *in);
     return ttt_remat(c, ttt__vit_block_again, in, 1 + w.n, x->shape, b, sizeof *b);
 }
-static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit_desc *d, int64_t i, ttt_weights w, ttt_tensor *x, ttt_vit_call *call) {
-    ttt__block_call b = { d, call && call->order ? call->order->index + i * d->mixer.heads * ttt_vit_tokens(d) : NULL };
+static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit_desc *d, int64_t i, ttt_weights w,
+                                      ttt_tensor *x, ttt_vit_call *call) {
+    ttt__block_call b = { d, call && call->order
+                                 ? call->order->index + i * d->mixer.heads * ttt_vit_tokens(d)
+                                 : NULL };
     if (call && call->want_losses) {
         call->losses[i] = NULL;
         return ttt__vit_block_forward(c, &b, w, x, &call->losses[i]);
@@ -409,46 +449,64 @@ static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit_desc *d, int64_t
     return again ? ttt__vit_block_remat(c, &b, w, x) : ttt__vit_block_forward(c, &b, w, x, NULL);
 }
 
-static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w, const ttt_tensor *images, const ttt_tensor *order) {
+static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w,
+                                 const ttt_tensor *images, const ttt_tensor *order) {
     int64_t N = ttt_vit_tokens(d);
     ttt_text t;
     if (!ttt__vit_good(c, d) || !ttt__weights_expected(c, "vit", w, ttt_vit_count(d))) return false;
-    if (images->shape.rank != 4 || images->shape.dim[1] != d->image || images->shape.dim[2] != d->image)
-        ttt_fail(c, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected", ttt_shape_text(images->shape, t),
-                 (long long)d->image, (long long)d->image, (long long)d->channels);
-    else if (order && (order->dtype != TTT_DTYPE_INT || order->size != d->depth * d->mixer.heads * N))
-        ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
-                 ttt_shape_text(order->shape, t), (long long)d->depth, (long long)d->mixer.heads, (long long)N);
+    if (images->shape.rank != 4 || images->shape.dim[1] != d->image ||
+        images->shape.dim[2] != d->image)
+        ttt_fail(c, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected",
+                 ttt_shape_text(images->shape, t), (long long)d->image, (long long)d->image,
+                 (long long)d->channels);
+    else if (order &&
+             (order->dtype != TTT_DTYPE_INT || order->size != d->depth * d->mixer.heads * N))
+        ttt_fail(
+            c, TTT_ERR_SHAPE,
+            "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
+            ttt_shape_text(order->shape, t), (long long)d->depth, (long long)d->mixer.heads,
+            (long long)N);
     return ttt_ok(c);
 }
 
 // Patches with their positions, behind the global tokens if there are any.
-static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights *w, ttt_tensor *images) {
+static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights *w,
+                                     ttt_tensor *images) {
     int64_t side = d->image / d->patch, D = d->width;
     ttt_weights embedding = ttt_weights_take(c, "vit", w, TTT__DENSE_N);
-    if (!ttt__vit_kernel_good(c, "embedding/kernel", embedding, 0, TTT_SHAPE(d->patch, d->patch, d->channels, D))) return images;
+    if (!ttt__vit_kernel_good(c, "embedding/kernel", embedding, 0,
+                              TTT_SHAPE(d->patch, d->patch, d->channels, D)))
+        return images;
     ttt_tensor *x = ttt_patch_embed(c, embedding, images);
-    ttt_tensor *positions = d->learned_positions ? ttt__weight(c, "vit", w) : ttt_sincos2d(c, side, side, D);
+    ttt_tensor *positions =
+        d->learned_positions ? ttt__weight(c, "vit", w) : ttt_sincos2d(c, side, side, D);
     x = ttt_add(c, x, positions);
     if (!d->mixer.globals || !ttt_ok(c)) return x;
-    ttt_tensor *both[2] = { ttt_broadcast(c, ttt__weight(c, "vit", w), TTT_SHAPE(x->shape.dim[0], d->mixer.globals, D)), x };
+    ttt_tensor *both[2] = { ttt_broadcast(c, ttt__weight(c, "vit", w),
+                                          TTT_SHAPE(x->shape.dim[0], d->mixer.globals, D)),
+                            x };
     return ttt_concat(c, both, 2, 1);
 }
 
-ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w, ttt_tensor *images, ttt_vit_call *call) {
+ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w,
+                            ttt_tensor *images, ttt_vit_call *call) {
     if (!ttt__vit_inputs_good(c, given, w, images, call ? call->order : NULL)) return &c->empty;
-    ttt_vit_desc *d = (ttt_vit_desc *)ttt_alloc(c, sizeof *d, false);  // as old as the tape, whose blocks read it again
+    ttt_vit_desc *d = (ttt_vit_desc *)ttt_alloc(
+        c, sizeof *d, false); // as old as the tape, whose blocks read it again
     if (!d) return &c->empty;
     *d = ttt__vit_resolved(given);
     if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
     ttt_tensor *x = ttt__vit_embedded(c, d, &w, images);
     for (int64_t i = 0; i < d->depth && ttt_ok(c); i++)
-        x = ttt__vit_block_run(c, d, i, ttt_weights_take(c, "vit", &w, ttt__vit_block_count(d)), x, call);
+        x = ttt__vit_block_run(c, d, i, ttt_weights_take(c, "vit", &w, ttt__vit_block_count(d)), x,
+                               call);
     x = ttt_mean_axis(c, ttt_layer_norm(c, ttt_weights_take(c, "vit", &w, TTT__NORM_N), x), 1);
     if (!ttt_ok(c)) return x;
     x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));
     x = ttt_tanh(c, ttt_dense(c, ttt_weights_take(c, "vit", &w, TTT__DENSE_N), x));
-    return ttt__vit_kernel_good(c, "head/kernel", w, 0, TTT_SHAPE(d->width, d->classes)) ? ttt_dense(c, w, x) : x;
+    return ttt__vit_kernel_good(c, "head/kernel", w, 0, TTT_SHAPE(d->width, d->classes))
+               ? ttt_dense(c, w, x)
+               : x;
 }
 
 double ttt_vit_flops(const ttt_vit_desc *given) {
@@ -464,8 +522,11 @@ static ttt_real ttt__or_default(ttt_real value, double otherwise) { return value
 
 static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
     if (!ttt_ok(c)) return false;
-    if ((unsigned)d->rule > TTT_RULE_MTTT) ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .rule %d is none", (int)d->rule);
-    else if (!(d->lr > 0)) ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set", (double)d->lr);
+    if ((unsigned)d->rule > TTT_RULE_MTTT)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .rule %d is none", (int)d->rule);
+    else if (!(d->lr > 0))
+        ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
+                 (double)d->lr);
     else if (d->total && d->total <= d->warmup) ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld", (long long)d->total, (long long)d->warmup);
     else if (d->warmup < 0 || d->accumulate < 0 || d->clip < 0 || d->weight_decay < 0)
         ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay cannot be negative");
@@ -563,7 +624,8 @@ static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__upda
     if (o->params->item[o->row[i]].flags & TTT_PARAM_DECAYS) {
         if (d->rule == TTT_RULE_ADAM || d->rule == TTT_RULE_MOMENTUM) k.l2 = d->weight_decay;
         if (d->rule == TTT_RULE_ADAMW) k.decay = k.rate * d->weight_decay;
-        if (d->rule == TTT_RULE_MTTT) k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
+        if (d->rule == TTT_RULE_MTTT)
+            k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
     }
     if (d->rule == TTT_RULE_MOMENTUM) c->k->momentum(n, p, g, m, &k);
     else if (d->bf16_moment) ttt__adam_bf16(n, p, g, m, o->v[i]->data, &k);
@@ -576,7 +638,9 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     ttt_tensor **trained = ttt__weights_room(c, o->n, false);
     for (int i = 0; trained && i < o->n; i++) trained[i] = o->params->value[o->row[i]];
     if (!trained || !ttt__on_tape(c, "optimizer_step", loss, trained, o->n)) return ttt_status(c);
-    if (ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK || ++o->gathered < o->desc.accumulate) return ttt_status(c);
+    if (ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK ||
+        ++o->gathered < o->desc.accumulate)
+        return ttt_status(c);
     o->gathered = 0;
     o->grad_norm = ttt__gradient_norm(c, o);
     if (!(o->grad_norm < HUGE_VAL)) {  // NaN or infinite: weights keep their last good values
@@ -591,7 +655,8 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
         ttt__update_parameter(c, o, i, k);
         size += (double)o->grad[i]->size;
     }
-    bool momentum = o->desc.rule == TTT_RULE_MOMENTUM;  // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
+    bool momentum = o->desc.rule ==
+                    TTT_RULE_MOMENTUM; // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
     if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (momentum ? 9 : 19) * size, (momentum ? 5 : 7) * size * sizeof(ttt_real));
     o->updates++;
     return TTT_OK;
