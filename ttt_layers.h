@@ -94,88 +94,97 @@ typedef struct ttt_param {
     unsigned flags;
 } ttt_param;
 
-// A growing list of parameters, and their only owner. Zero-initialize it; it lives in the keep arena.
+// A growing list of parameters, and their only owner, in the keep arena. Zero-initialize it.
 typedef struct ttt_params {
     ttt_param *item;
     ttt_tensor **value;  // of each item
     int n, capacity;
 } ttt_params;
 
-// Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of its
-// list of parameters. They may be the parameters themselves, or any other tensors of those shapes: made
-// from them by a step of descent, averaged, read from a file. So a model is a function of its weights,
-// and a gradient can pass through whatever made them. The array is borrowed, and as old as the tensors in it: one
-// that a step of descent made goes with the mark it was made after. To use it later is an error, TTT_ERR_RELEASED,
-// as long as its memory holds nothing else; then anything may happen. A list that grows leaves its arrays valid.
+// Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
+// its list of parameters. They may be the parameters themselves, or any other tensors of those
+// shapes: made from them by a step of descent, averaged, read from a file. So a model is a function
+// of its weights, and a gradient can pass through whatever made them. The array is borrowed, and as
+// old as the tensors in it: one that a step of descent made goes with the mark it was made after.
+// To use it later is an error, TTT_ERR_RELEASED, as long as its memory holds nothing else; then
+// anything may happen. A list that grows leaves its arrays valid.
 typedef struct ttt_weights {
     ttt_tensor *const *at;
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from the
-// context's seed and its own name (so that adding a layer changes no other). Returns them as weights, in
-// the order of the rows without the absent ones; as all functions named _new do. No weights after an
-// error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has already.
-TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options,
-                                   const ttt_sizes *sizes, ttt_params *p, const char *prefix);
+// Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from
+// the context's seed and its own name (so that adding a layer changes no other). Returns them as
+// weights, in the order of the rows without the absent ones; as all functions named _new do. No
+// weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
+// already.
+TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows,
+                                   unsigned options, const ttt_sizes *sizes, ttt_params *p,
+                                   const char *prefix);
 TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
 TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);   // NULL if it is not there
 TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);        // numbers in those with all the flags
-// For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags: which
-// weights a step of descent moves. In the step arena; NULL after an error.
+// For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags:
+// which weights a step of descent moves. In the step arena; NULL after an error.
 TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
 
-// The first n weights, which *w then lacks: a model hands its sub-layers their parts, one after another.
-// TTT_ERR_SHAPE naming `who` if there are fewer.
+// The first n weights, which *w then lacks: a model hands its sub-layers their parts, one after
+// another. TTT_ERR_SHAPE naming `who` if there are fewer.
 TTT_API ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n);
-// The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an average's
-// beginning. No weights after an error.
+// The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
+// average's beginning. No weights after an error.
 TTT_API ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep);
-// into += share (from - into), number by number and in place: 1 copies (puts weights back, loads them),
-// 1/k keeps the mean of k, 1 - decay an exponential moving average. What was computed from `into` before
-// has wrong gradients from then on, and no error says so.
-// TTT_ERR_SHAPE if the shapes differ; nothing is changed then.
-TTT_API ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt_real share);
+// into += share (from - into), number by number and in place: 1 copies (puts weights back, loads
+// them), 1/k keeps the mean of k, 1 - decay an exponential moving average. What was computed from
+// `into` before has wrong gradients from then on, and no error says so. TTT_ERR_SHAPE if the shapes
+// differ; nothing is changed then.
+TTT_API ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from,
+                                     ttt_real share);
 
 // How weights take a step down a loss. Zero is plain gradient descent with rate 0: set the rate.
 typedef enum ttt_descent_rule {
-    TTT_DESCENT_PLAIN,     // w' = w - rate g,  g = d loss / d w
-    TTT_DESCENT_MOMENTUM,  // m = momentum m + g;  w' = w - rate m                            [Polyak 1964]
-    TTT_DESCENT_ADAM       // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  at step t
-                           // w' = w - rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)  [Kingma 2015]
+    // g = d loss / d w:
+    TTT_DESCENT_PLAIN,     // w' = w - rate g
+    TTT_DESCENT_MOMENTUM,  // m = momentum m + g;  w' = w - rate m                 [Polyak 1964]
+    TTT_DESCENT_ADAM       // m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+                           // w' = w - rate m^ / (sqrt v^ + eps), at step t       [Kingma 2015]
+                           // m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t)
 } ttt_descent_rule;
 
 typedef struct ttt_descent {
     ttt_descent_rule rule;
     ttt_real rate;              // of every weight, unless it has one of its own:
-    ttt_tensor *const *rates;   // one a weight, broadcast to its shape, and trained like any tensor; NULL: none
+    ttt_tensor *const *rates;   // one a weight, broadcast to its shape; gradients pass. NULL: none
     const bool *moves;          // one a weight, see ttt_params_choose: those that move. NULL: all
     ttt_real momentum;
     ttt_real beta1, beta2, eps; // 0: 0.9, 0.999, 1e-8
-    bool first_order;           // an outer gradient takes g for a constant (FOMAML)      [arXiv 1703.03400]
-    bool untaped;               // the new weights are leaves, as they are with the tape off: an outer gradient finds
-                                // nothing, zeros, behind them
+    bool first_order;           // an outer gradient takes g for a constant (FOMAML) [1703.03400]
+    bool untaped;               // the new weights are leaves, as they are with the tape off: an
+                                // outer gradient finds nothing, zeros, behind them
 } ttt_descent;
 
-// What the rules with moments remember from step to step, on the tape like the weights, so that an outer
-// gradient passes through it too. Zero-initialize it. It lives in the step arena, as the new weights do: to
-// go on after a mark is released, keep m, v and the weights by ttt_weights_copy.
+// What the rules with moments remember from step to step, on the tape like the weights, so that an
+// outer gradient passes through it too. Zero-initialize it. It lives in the step arena, as the new
+// weights do: to go on after a mark is released, keep m, v and the weights by ttt_weights_copy.
 typedef struct ttt_descent_state {
     ttt_descent_rule rule;
     ttt_weights m, v;           // of the weights that move
     int steps;
 } ttt_descent_state;
 
-// One step: the weights w' after descending on `loss`, which was computed from w with the tape on; those that
-// do not move are the same tensors. state: NULL for the plain rule. No weights after an error: TTT_ERR_SHAPE
-// for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a rule that lacks its state,
-// TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule or a state of another one.
-TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state);
+// One step: the weights w' after descending on `loss`, which was computed from w with the tape on;
+// those that do not move are the same tensors. state: NULL for the plain rule. No weights after an
+// error: TTT_ERR_SHAPE for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a
+// rule that lacks its state, TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule or a state
+// of another one.
+TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
+                                ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
 // Each is a table of parameters and a function of weights in the order of its rows; how many weights it was
 // given is checked (TTT_ERR_SHAPE).
-TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
+                                  ttt_params *p, const char *prefix);
 // y = x kernel + bias, x (...,in)
 TTT_API ttt_tensor *ttt_dense(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
@@ -184,13 +193,16 @@ TTT_API ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, con
 #define TTT_LAYER_NORM_EPS 1e-6
 TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
-TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p,
+                                const char *prefix);
 TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);  // dense, GELU (tanh form), dense
-// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the norm's two, the
-// MLP's four. For first-order gradients it keeps the hidden layer before GELU and nothing else.
+// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
+// norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
+// nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
-TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D,
+                                        ttt_params *p, const char *prefix);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
 // a convolution whose kernel (patch,patch,channels,D) and stride are the patch
 TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images);
@@ -216,8 +228,9 @@ typedef struct ttt_learner {
     // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
     ttt_tensor *(*predict)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
-    // Where the last layer is linear, the last weights are its kernel and (with biases) its bias, and this gives
-    // what it reads: predict = features W (+ b). NULL if there is no such layer. ttt_unmask lives by it.
+    // Where the last layer is linear, the last weights are its kernel and (with biases) its bias,
+    // and this gives what it reads: predict = features W (+ b). NULL if there is no such layer.
+    // ttt_unmask lives by it.
     ttt_tensor *(*features)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to the two
     bool one_set;
@@ -231,8 +244,8 @@ extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
 //     W_0 = the trained start;  W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1;  then f_{W_T}(test)
-// S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order (shuffled
-// mini-batches). Every sequence and head learns for itself.
+// S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order
+// (shuffled mini-batches). Every sequence and head learns for itself.
 typedef struct ttt_inner {
     const ttt_learner *learner;
     ttt_tensor *train;  // (B,H,N,h), what the learner sees
@@ -248,11 +261,12 @@ typedef struct ttt_inner {
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
 
-// The weights w0 as the learner's table has them -> those after T steps, ready for predict. losses, if not
-// NULL, receives (T+1): l before each step on that step's part, then with the final weights on all tokens;
-// sum over heads, mean over sequences. No weights after an error:
-// TTT_ERR_SHAPE if T parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
-TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses);
+// The weights w0 as the learner's table has them -> those after T steps, ready for predict. losses,
+// if not NULL, receives (T+1): l before each step on that step's part, then with the final weights
+// on all tokens; sum over heads, mean over sequences. No weights after an error: TTT_ERR_SHAPE if T
+// parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
+TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0,
+                                   ttt_tensor **losses);
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
 typedef struct ttt_mixer ttt_mixer;
@@ -345,11 +359,14 @@ struct ttt_mixer {
 TTT_API const ttt_mixer *ttt_mixer_at(int i);
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
 
-// Checks a description and makes the parameters it asks for; no weights after an error, which names the field.
-TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix);
+// Checks a description and makes the parameters it asks for; no weights after an error, which names
+// the field.
+TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p,
+                                  const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
 // Errors: TTT_ERR_SHAPE if w are not weights that d asks for.
-TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_tensor **losses);
+TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
+                                      ttt_tensor *x, ttt_tensor **losses);
 
 // ---- [6] UNMASKING -------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
@@ -369,12 +386,13 @@ typedef struct ttt_unmasked {
     bool exact;               // y = M v^ + carry q^ S_0 holds
     double error;             // exact: max|y - (M v^ + carry q^ S_0)| / max|y|
 } ttt_unmasked;
-// Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. Where no exact form
-// exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearization of the whole layer
-// at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and the rest NULL, and error how
-// far that linear map is off for a small random move of x, in units of the largest change of y. It costs N D
-// gradients. Errors: those of ttt_mixer_forward.
-TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_unmasked *out);
+// Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. Where no exact
+// form exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearization of
+// the whole layer at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and
+// the rest NULL, and error how far that linear map is off for a small random move of x, in units of
+// the largest change of y. It costs N D gradients. Errors: those of ttt_mixer_forward.
+TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
+                              ttt_unmasked *out);
 
 #ifdef __cplusplus
 }
@@ -654,7 +672,8 @@ static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double
     }
 }
 
-static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_sizes *sizes, ttt_rng r) {
+static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_sizes *sizes,
+                            ttt_rng r) {
     double in = ttt__fan(row->fan_in, sizes), out = ttt__fan(row->fan_out, sizes);
     switch (row->init) {
     case TTT_INIT_ZERO: break;  // parameters are born zero
@@ -678,7 +697,8 @@ static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     }
 }
 
-// Room for n more at the end of the list. What was there moves, and views of it from before stay valid.
+// Room for n more at the end of the list. What was there moves, and views of it from before stay
+// valid.
 static bool ttt__params_room(ttt_ctx *c, ttt_params *p, int n) {
     if (p->n + n <= p->capacity) return true;
     int capacity = TTT__MAX(2 * p->capacity, TTT__MAX(64, p->n + n));
@@ -710,13 +730,17 @@ static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format,
 }
 
 // One row's parameter at the end of p, where there is room for it.
-static void ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
+static void ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes,
+                                ttt_params *p, const char *prefix) {
     ttt_shape s = ttt_scalar_shape();
     const char *name = ttt__path(c, prefix, "%s", row->name);
     s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
     if (name && s.rank < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", name, row->shape);
-    else if (name && ttt_params_find(p, name)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", name,
+                 row->shape);
+    else if (name && ttt_params_find(p, name))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
     ttt_tensor *t = ttt_ok(c) ? ttt_zeros_kept(c, s) : NULL;
     if (!ttt_ok(c)) return;
     ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
@@ -725,7 +749,9 @@ static void ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_
     p->value[p->n++] = t;
 }
 
-static bool ttt__row_present(const ttt_param_row *row, unsigned options) { return (row->only_if & options) == row->only_if; }
+static bool ttt__row_present(const ttt_param_row *row, unsigned options) {
+    return (row->only_if & options) == row->only_if;
+}
 static int ttt__rows_present(const ttt_param_row *rows, int n_rows, unsigned options) {
     int n = 0;
     for (int i = 0; i < n_rows; i++) n += ttt__row_present(&rows[i], options);
@@ -746,10 +772,11 @@ static ttt_weights ttt__params_since(ttt_ctx *c, ttt_params *p, int first) {
     return ttt_ok(c) ? ttt__weights(p->value + first, p->n - first) : ttt__no_weights();
 }
 
-ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options, const ttt_sizes *sizes,
-                           ttt_params *p, const char *prefix) {
+ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options,
+                           const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
     int first = p->n;
-    if (!ttt_ok(c) || !ttt__params_room(c, p, ttt__rows_present(rows, n_rows, options))) return ttt__no_weights();
+    if (!ttt_ok(c) || !ttt__params_room(c, p, ttt__rows_present(rows, n_rows, options)))
+        return ttt__no_weights();
     for (int i = 0; i < n_rows && ttt_ok(c); i++)
         if (ttt__row_present(&rows[i], options)) ttt__params_add_row(c, &rows[i], sizes, p, prefix);
     return ttt__params_since(c, p, first);
@@ -779,16 +806,19 @@ bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsig
 
 // -- weights as arrays
 static bool ttt__weights_alive(ttt_ctx *c, const char *who, ttt_weights w) {
-    if (ttt_ok(c) && ttt__arena_released(&c->step, w.at)) ttt_fail(c, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
+    if (ttt_ok(c) && ttt__arena_released(&c->step, w.at))
+        ttt_fail(c, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
     return ttt_ok(c);
 }
 static bool ttt__weights_expected(ttt_ctx *c, const char *who, ttt_weights w, int n) {
-    if (ttt__weights_alive(c, who, w) && w.n != n) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
+    if (ttt__weights_alive(c, who, w) && w.n != n)
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
     return ttt_ok(c);
 }
 
 ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n) {
-    if (ttt__weights_alive(c, who, *w) && (n < 0 || n > w->n)) ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
+    if (ttt__weights_alive(c, who, *w) && (n < 0 || n > w->n))
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
     if (!ttt_ok(c)) return ttt__no_weights();
     ttt_weights part = ttt__weights(w->at, n);
     w->at += n;
@@ -802,11 +832,14 @@ static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
     return ttt_ok(c) ? one.at[0] : &c->empty;
 }
 
-static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) { return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep); }
+static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) {
+    return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep);
+}
 
 static ttt_tensor *ttt__copy(ttt_ctx *c, const ttt_tensor *t, bool keep) {
     ttt_tensor *y = ttt_new_typed(c, t->shape, t->dtype, keep);
-#define X(name, type, member, text) if (ttt_ok(c) && t->member) memcpy(y->member, t->member, (size_t)t->size * sizeof(type));
+#define X(name, type, member, text) \
+    if (ttt_ok(c) && t->member) memcpy(y->member, t->member, (size_t)t->size * sizeof(type));
     TTT_DTYPES(X)
 #undef X
     return y;
@@ -824,10 +857,12 @@ ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
 static bool ttt__weights_alike(ttt_ctx *c, const char *who, ttt_weights a, ttt_weights b) {
     ttt_text t0, t1;
     if (!ttt__weights_alive(c, who, a) || !ttt__weights_expected(c, who, b, a.n)) return false;
-    for (int i = 0; i < a.n && ttt__operand(c, who, a.at[i], i, TTT__REAL) && ttt__operand(c, who, b.at[i], i, TTT__REAL); i++)
+    for (int i = 0; i < a.n && ttt__operand(c, who, a.at[i], i, TTT__REAL) &&
+                    ttt__operand(c, who, b.at[i], i, TTT__REAL);
+         i++)
         if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
-            ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who, i,
-                     ttt_shape_text(a.at[i]->shape, t0), ttt_shape_text(b.at[i]->shape, t1));
+            ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who,
+                     i, ttt_shape_text(a.at[i]->shape, t0), ttt_shape_text(b.at[i]->shape, t1));
     return ttt_ok(c);
 }
 
@@ -844,7 +879,9 @@ ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt
 
 // -- a step of descent
 // sqrt v with a finite slope where v is 0, as it is for a weight that no gradient has reached yet.
-static ttt_tensor *ttt__root(ttt_ctx *c, ttt_tensor *v) { return ttt_mul(c, v, ttt_rsqrt(c, ttt_add_scalar(c, v, (ttt_real)1e-30))); }
+static ttt_tensor *ttt__root(ttt_ctx *c, ttt_tensor *v) {
+    return ttt_mul(c, v, ttt_rsqrt(c, ttt_add_scalar(c, v, (ttt_real)1e-30)));
+}
 
 // m = keep m + add g; m NULL: zero
 static ttt_tensor *ttt__moment(ttt_ctx *c, ttt_tensor *m, double keep, ttt_tensor *g, double add) {
@@ -853,70 +890,93 @@ static ttt_tensor *ttt__moment(ttt_ctx *c, ttt_tensor *m, double keep, ttt_tenso
 }
 
 // The direction of weight i of those that move, by the rule, from its gradient.
-static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_state *s, ttt_tensor **m, ttt_tensor **v, int i, ttt_tensor *g) {
-    ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL, *v0 = s && s->steps && s->v.n ? s->v.at[i] : NULL;
+static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_state *s,
+                                  ttt_tensor **m, ttt_tensor **v, int i, ttt_tensor *g) {
+    ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL,
+               *v0 = s && s->steps && s->v.n ? s->v.at[i] : NULL;
     double b1 = d->beta1 > 0 ? (double)d->beta1 : 0.9, b2 = d->beta2 > 0 ? (double)d->beta2 : 0.999;
     double eps = d->eps > 0 ? (double)d->eps : 1e-8;
     if (d->rule == TTT_DESCENT_PLAIN) return g;
-    if (d->rule == TTT_DESCENT_MOMENTUM) return m[i] = ttt__moment(c, m0, (double)d->momentum, g, 1);
+    if (d->rule == TTT_DESCENT_MOMENTUM)
+        return m[i] = ttt__moment(c, m0, (double)d->momentum, g, 1);
     m[i] = ttt__moment(c, m0, b1, g, 1 - b1);
     v[i] = ttt__moment(c, v0, b2, ttt_square(c, g), 1 - b2);
     ttt_tensor *mean = ttt_scale(c, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
-    ttt_tensor *size = ttt__root(c, ttt_scale(c, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
+    ttt_tensor *size =
+        ttt__root(c, ttt_scale(c, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
     return ttt_div(c, mean, ttt_add_scalar(c, size, (ttt_real)eps));
 }
 
 // now (n): the weights that move.
-static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_descent_state *s, ttt_tensor *const *now, int n) {
+static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_descent_state *s,
+                                    ttt_tensor *const *now, int n) {
     ttt_text t0, t1;
     if (!ttt_ok(c) || d->rule == TTT_DESCENT_PLAIN) return ttt_ok(c);
-    if (!s) ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
+    if (!s)
+        ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
     if (!s || s->steps == 0) return ttt_ok(c);
     if (s->rule != d->rule) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
     else if (s->m.n != n)
-        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move", s->m.n, n);
+        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move",
+                 s->m.n, n);
     else if (d->rule == TTT_DESCENT_ADAM && s->v.n != n)
-        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state has %d second moments for %d moving weights", s->v.n, n);
+        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state has %d second moments for %d moving weights",
+                 s->v.n, n);
     const ttt_weights *moment[2] = { &s->m, &s->v };
     for (int k = 0; k <= (d->rule == TTT_DESCENT_ADAM); k++)
-        for (int i = 0; i < n && ttt_ok(c) && ttt__operand(c, "descend: the state", moment[k]->at[i], i, TTT__REAL); i++)
+        for (int i = 0; i < n && ttt_ok(c) &&
+                        ttt__operand(c, "descend: the state", moment[k]->at[i], i, TTT__REAL);
+             i++)
             if (!ttt_shape_equal(moment[k]->at[i]->shape, now[i]->shape))
-                ttt_fail(c, TTT_ERR_SHAPE, "descend: the state of moving weight %d is %s, the weight %s", i,
-                         ttt_shape_text(moment[k]->at[i]->shape, t0), ttt_shape_text(now[i]->shape, t1));
+                ttt_fail(c, TTT_ERR_SHAPE,
+                         "descend: the state of moving weight %d is %s, the weight %s", i,
+                         ttt_shape_text(moment[k]->at[i]->shape, t0),
+                         ttt_shape_text(now[i]->shape, t1));
     return ttt_ok(c);
 }
 
 static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w) {
     ttt_text t0, t1;
     ttt_shape both;
-    if (ttt_ok(c) && (unsigned)d->rule > TTT_DESCENT_ADAM) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
+    if (ttt_ok(c) && (unsigned)d->rule > TTT_DESCENT_ADAM)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
     for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
-        if ((!d->moves || d->moves[i]) && ttt__operand(c, "descend: rates", d->rates[i], i, TTT__REAL) &&
+        if ((!d->moves || d->moves[i]) &&
+            ttt__operand(c, "descend: rates", d->rates[i], i, TTT__REAL) &&
             ttt__operand(c, "descend: weights", w.at[i], i, TTT__REAL) &&
-            (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) || !ttt_shape_equal(both, w.at[i]->shape)))
-            ttt_fail(c, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i, ttt_shape_text(d->rates[i]->shape, t0),
-                     ttt_shape_text(w.at[i]->shape, t1));
+            (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) ||
+             !ttt_shape_equal(both, w.at[i]->shape)))
+            ttt_fail(c, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i,
+                     ttt_shape_text(d->rates[i]->shape, t0), ttt_shape_text(w.at[i]->shape, t1));
     return ttt_ok(c);
 }
 
-// A loss that no op made, and that is not itself among the n tensors, was computed with the tape off.
-static bool ttt__on_tape(ttt_ctx *c, const char *who, ttt_tensor *loss, ttt_tensor *const *wrt, int n) {
+// A loss that no op made, and that is not among the n tensors, was computed with the tape off.
+static bool ttt__on_tape(ttt_ctx *c, const char *who, ttt_tensor *loss, ttt_tensor *const *wrt,
+                         int n) {
     bool found = !ttt__operands(c, who, &loss, 1) || loss->op;
     for (int i = 0; i < n && !found; i++) found = wrt[i] == loss;
-    if (!found) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: the loss is not on the tape; was it computed while ttt_set_recording was off?", who);
+    if (!found)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: the loss is not on the tape; was it computed while "
+                 "ttt_set_recording was off?", who);
     return ttt_ok(c);
 }
 
-ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss, ttt_descent_state *state) {
+ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
+                        ttt_descent_state *state) {
     if (!ttt__weights_alive(c, "descend", w)) return ttt__no_weights();
-    if (state && !(ttt__weights_alive(c, "descend: the state", state->m) && ttt__weights_alive(c, "descend: the state", state->v)))
+    if (state && !(ttt__weights_alive(c, "descend: the state", state->m) &&
+                   ttt__weights_alive(c, "descend: the state", state->v)))
         return ttt__no_weights();
     ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
-    ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false), **v = ttt__weights_room(c, w.n, false);
+    ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false),
+               **v = ttt__weights_room(c, w.n, false);
     int n = 0;
     for (int i = 0; i < w.n && ttt_ok(c); i++)
         if (!d->moves || d->moves[i]) now[n++] = w.at[i];
-    if (!ttt__descent_good(c, d, w) || !ttt__descent_state_good(c, d, state, now, n) || !ttt__on_tape(c, "descend", loss, now, n)) return ttt__no_weights();
+    if (!ttt__descent_good(c, d, w) || !ttt__descent_state_good(c, d, state, now, n) ||
+        !ttt__on_tape(c, "descend", loss, now, n))
+        return ttt__no_weights();
     bool recording = c->recording, taped = recording && !d->untaped;
     ttt_grad(c, loss, now, n, g, taped && !d->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
     ttt_set_recording(c, taped);
@@ -950,7 +1010,8 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
 
-ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p, const char *prefix) {
+ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p,
+                          const char *prefix) {
     ttt_param_row rows[] = {
         { "kernel", "I O", kernel, "I", "O", TTT_PARAM_DECAYS, 0 },
         { "bias", "O", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -982,12 +1043,14 @@ static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bi
 }
 ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
     ttt_text t0, t1, t2;
-    if (!ttt__weights_expected(c, "layer_norm", w, 2) || !ttt__operands(c, "layer_norm", w.at, 2) || !ttt__operands(c, "layer_norm", &x, 1))
+    if (!ttt__weights_expected(c, "layer_norm", w, 2) || !ttt__operands(c, "layer_norm", w.at, 2) ||
+        !ttt__operands(c, "layer_norm", &x, 1))
         return &c->empty;
     ttt_shape row = TTT_SHAPE(x->shape.rank ? x->shape.dim[x->shape.rank - 1] : 1);
     if (!ttt_shape_equal(w.at[0]->shape, row) || !ttt_shape_equal(w.at[1]->shape, row))
-        return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s", ttt_shape_text(w.at[0]->shape, t0),
-                        ttt_shape_text(w.at[1]->shape, t1), ttt_shape_text(x->shape, t2));
+        return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
+                        ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
+                        ttt_shape_text(x->shape, t2));
     return ttt__layer_norm(c, w.at[0], w.at[1], x);
 }
 
@@ -1016,7 +1079,8 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
     return y ? y : ttt__residual_mlp_tape(c, w.at, x);
 }
 
-ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D, ttt_params *p, const char *prefix) {
+ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D,
+                                ttt_params *p, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "kernel", "P P C D", TTT_INIT_LECUN, "P P C", "D", TTT_PARAM_DECAYS, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -1026,14 +1090,19 @@ ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int
 }
 ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
     static const int order[6] = { 0, 1, 3, 2, 4, 5 };  // (B,rows,P,cols,P,C) -> (B,rows,cols,P,P,C)
-    if (!ttt__weights_expected(c, "patch_embed", w, 2) || !ttt__operands(c, "patch_embed", w.at, 2)) return &c->empty;
+    if (!ttt__weights_expected(c, "patch_embed", w, 2) || !ttt__operands(c, "patch_embed", w.at, 2))
+        return &c->empty;
     ttt_shape k = w.at[0]->shape, s = images->shape;
     ttt_text t;
     if (k.rank != 4 || k.dim[0] != k.dim[1] || k.dim[0] < 1)
-        return ttt_fail(c, TTT_ERR_SHAPE, "patch_embed: a kernel of shape %s; (patch,patch,channels,D) expected", ttt_shape_text(k, t));
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "patch_embed: a kernel of shape %s; (patch,patch,channels,D) expected",
+                        ttt_shape_text(k, t));
     int64_t P = k.dim[0], C = k.dim[2], D = k.dim[3];
     if (s.rank != 4 || s.dim[3] != C || s.dim[1] % P || s.dim[2] % P)
-        return ttt_fail(c, TTT_ERR_SHAPE, "patch_embed: images of shape %s; (B,height,width,%lld) with sides divisible by the patch, %lld, expected",
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "patch_embed: images of shape %s; (B,height,width,%lld) with sides "
+                        "divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
     ttt_tensor *x = ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
@@ -1057,7 +1126,8 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
     if (ttt_ok(c) && (D % 4 != 0 || D < 4))
         return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected", (long long)D);
-    ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2), *y = ttt__sincos(c, rows, half / 2);
+    ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2),
+               *y = ttt__sincos(c, rows, half / 2);
     for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
         memcpy(t->data + i * D, x->data + i % cols * half, (size_t)half * sizeof *t->data);
         memcpy(t->data + i * D + half, y->data + i / cols * half, (size_t)half * sizeof *t->data);
@@ -1089,7 +1159,8 @@ static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, t
     return b ? ttt_affine(c, x, w, b) : ttt_matmul(c, x, w);
 }
 
-static ttt_tensor *ttt__linear_features(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+static ttt_tensor *ttt__linear_features(ttt_ctx *c, const void *desc, ttt_weights w,
+                                        ttt_tensor *x) {
     (void)c, (void)desc, (void)w;
     return x;
 }
@@ -1101,7 +1172,9 @@ static const ttt_param_row ttt__linear_rows[] = {
     { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_linear = { "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false };
+const ttt_learner ttt_learner_linear = {
+    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false,
+};
 
 // Two kernels, or four weights with the biases.
 static ttt_tensor *ttt__mlp_features(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
@@ -1109,7 +1182,8 @@ static ttt_tensor *ttt__mlp_features(ttt_ctx *c, const void *desc, ttt_weights w
     return ttt_gelu(c, ttt__affine_maybe(c, x, w.at[0], w.n == 4 ? w.at[1] : NULL));
 }
 static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
-    return ttt__affine_maybe(c, ttt__mlp_features(c, desc, w, x), w.at[w.n / 2], w.n == 4 ? w.at[3] : NULL);
+    return ttt__affine_maybe(c, ttt__mlp_features(c, desc, w, x), w.at[w.n / 2],
+                             w.n == 4 ? w.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
@@ -1117,7 +1191,9 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_mlp = { "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false };
+const ttt_learner ttt_learner_mlp = {
+    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false,
+};
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
@@ -1139,21 +1215,26 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
-static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_weights w, ttt_tensor *train, ttt_tensor *label) {
+static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_weights w,
+                                   ttt_tensor *train, ttt_tensor *label) {
     return in->loss(c, in->loss_arg, in->learner->predict(c, in->learner->desc, w, train), label);
 }
-// What a step writes into a last layer that is linear: the features of its tokens, and -eta times the gradient
-// of the loss in their predictions.
-static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_weights w, int t, ttt_tensor *rate, ttt_tensor **key, ttt_tensor **value) {
-    ttt_tensor *train = ttt__part(c, in, in->train, t), *e = in->learner->predict(c, in->learner->desc, w, train), *g;
-    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g, TTT_GRAD_FIRST_ORDER);
+// What a step writes into a last layer that is linear: the features of its tokens, and -eta times
+// the gradient of the loss in their predictions.
+static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_weights w, int t,
+                             ttt_tensor *rate, ttt_tensor **key, ttt_tensor **value) {
+    ttt_tensor *train = ttt__part(c, in, in->train, t),
+               *e = in->learner->predict(c, in->learner->desc, w, train), *g;
+    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g,
+             TTT_GRAD_FIRST_ORDER);
     g = ttt_detach(c, g);
     *key = in->learner->features(c, in->learner->desc, w, train);
     *value = ttt_scale(c, rate ? ttt_mul(c, g, rate) : ttt_scale(c, g, in->rates[t]), -1);
 }
 
 // order: integers (H,L) for the mini-batches, or NULL.
-static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_tensor *order, int64_t H) {
+static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_tensor *order,
+                            int64_t H) {
     if (!ttt_ok(c)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
     if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
@@ -1176,7 +1257,8 @@ static ttt_weights ttt__inner_start(ttt_ctx *c, const ttt_inner *in, ttt_weights
 }
 
 // Step t, and in `rate` the learned one, of all weights; NULL if it is a constant.
-static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool record, ttt_weights w, ttt_tensor *loss, ttt_tensor *rate) {
+static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool record,
+                                   ttt_weights w, ttt_tensor *loss, ttt_tensor *rate) {
     ttt_descent d;
     memset(&d, 0, sizeof d);
     d.rate = rate ? 0 : in->rates[t];
@@ -1189,15 +1271,19 @@ static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool 
 }
 
 ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
-    if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order, in->train->shape.dim[1])) return ttt__no_weights();
-    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS], *value[TTT_MAX_INNER_STEPS];
+    if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order,
+                                       in->train->shape.dim[1]))
+        return ttt__no_weights();
+    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS],
+        *value[TTT_MAX_INNER_STEPS];
     bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
     ttt_weights w = ttt__inner_start(c, in, w0);
     int T = in->steps;
     for (int t = 0; t < T && ttt_ok(c); t++) {
         ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
         if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
-        loss[t] = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t), ttt__part(c, in, in->label, t));
+        loss[t] = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t),
+                                  ttt__part(c, in, in->label, t));
         w = ttt__inner_step(c, in, t, record, w, loss[t], rate);
     }
     ttt_set_recording(c, record);
@@ -1206,7 +1292,8 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
         for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-        *losses = ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
+        *losses =
+            ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
     }
     return ttt_ok(c) ? w : ttt__no_weights();
 }
@@ -1249,7 +1336,8 @@ static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, tt
     ttt_tensor *r = ttt_affine(c, e, w[TTT__MTTT_G_KERNEL], w[TTT__MTTT_G_BIAS]);
     if (!ttt_ok(c)) return r;
     if (w[TTT__MTTT_LN_SCALE])
-        r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]), ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
+        r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]),
+                            ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))), (ttt_real)H / (ttt_real)(2 * n * D));
 }
@@ -1294,12 +1382,16 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
     in.unmask = d->unmask && in.learner->features ? d->unmask : NULL;
-    ttt_weights after = ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
+    ttt_weights after =
+        ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
     if (!ttt_ok(c)) return ttt_detach(c, x);
 
     ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
-    if (d->unmask) ttt__mttt_unmask(c, d, w, in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL, read);
+    if (d->unmask)
+        ttt__mttt_unmask(c, d, w,
+                         in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL,
+                         read);
     ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
@@ -1335,10 +1427,13 @@ static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_
     ttt_tensor *z = ttt__affine_maybe(c, x, kernel, bias);
     return ttt_ok(c) ? ttt_split_heads(c, z, kernel->shape.dim[1]) : z;
 }
-// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's is then 1/2, as it should be.
+// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's
+// is then 1/2, as it should be.
 static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
-    return ttt_add(c, above, ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
+    return ttt_add(
+        c, above,
+        ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
 // x / (|x|^2 + eps)^(1/2) over the last axis
@@ -1346,7 +1441,9 @@ static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
     double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
     return ttt_scale(c, ttt_rms_normalize(c, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
-static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) { return ttt_mul(c, ttt_rms_normalize(c, x, (ttt_real)1e-5), scale); }
+static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) {
+    return ttt_mul(c, ttt_rms_normalize(c, x, (ttt_real)1e-5), scale);
+}
 
 // (n,n): 1 at k <= i, 0 above
 static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
@@ -1375,7 +1472,9 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     int axis = s.rank - 2;
     int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
-    ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1), *rows = ttt_index_select(c, padded, ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
+    ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1),
+               *rows = ttt_index_select(c, padded,
+                                        ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
     s.dim[s.rank] = s.dim[s.rank - 1];
     s.dim[s.rank - 1] = taps;
     s.rank++;
@@ -1484,7 +1583,8 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT)
+        return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
 }
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -1531,7 +1631,8 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
 static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
     double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
-    if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL) return ttt_scale(c, qk, (ttt_real)(1 / root));
+    if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
+        return ttt_scale(c, qk, (ttt_real)(1 / root));
     ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
     return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
 }
@@ -1545,13 +1646,19 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
         hidden = hidden ? ttt_add(c, hidden, others) : others;
     }
     (void)losses;
-    if (d->unmask) d->unmask->equals = d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL ? "softmax self-attention: the estimate with the exponential kernel" : "a kernel estimate (Nadaraya-Watson)";
+    if (d->unmask)
+        d->unmask->equals = d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
+                                ? "softmax self-attention: the estimate with the exponential kernel"
+                                : "a kernel estimate (Nadaraya-Watson)";
     ttt_tensor *y = ttt__attend(c, d, scores, hidden, v);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected")) return;
-    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST && N > 0) ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors, "no more than the number of tokens expected");
+    if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
+        return;
+    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST && N > 0)
+        ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
+                  "no more than the number of tokens expected");
     if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
 }
 static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
@@ -1688,10 +1795,14 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     if (!ttt_ok(c)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
     ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
-    q = ttt_index_select(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))), ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
-    *a = ttt_softmax(c, ttt_add(c, ttt_matmul_t(c, q, ttt_index_select(c, k, keys), false, true), t->hidden));
-    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_index_select(c, v, keys)), TTT_SHAPE(n, 1, t->tiles * t->q, h));
-    return ttt_index_select(c, y, ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
+    q = ttt_index_select(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))),
+                         ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
+    *a = ttt_softmax(
+        c, ttt_add(c, ttt_matmul_t(c, q, ttt_index_select(c, k, keys), false, true), t->hidden));
+    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_index_select(c, v, keys)),
+                                TTT_SHAPE(n, 1, t->tiles * t->q, h));
+    return ttt_index_select(c, y,
+                            ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
 static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -1762,7 +1873,9 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
     ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
-    ttt_tensor *z = ttt_reciprocal(c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true), (ttt_real)1e-6));
+    ttt_tensor *z = ttt_reciprocal(
+        c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true),
+                          (ttt_real)1e-6));
     ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
     if (d->unmask) {
         d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
@@ -1834,7 +1947,8 @@ static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
 static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
     ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c)) return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
+        return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
     ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
@@ -1927,7 +2041,9 @@ typedef struct ttt__memory {
     ttt_tensor *scale, *shift;  // of the norm, (H,1,h); NULL: none
 } ttt__memory;
 
-static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) { return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z; }
+static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) {
+    return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z;
+}
 static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
     if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
     if (last) *last = x;
@@ -2116,7 +2232,9 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
-    return ttt_matmul(c, ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)), w[TTT__TTT_O]);
+    return ttt_matmul(c,
+                      ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)),
+                      w[TTT__TTT_O]);
 }
 static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     ttt__need(c, d->inner_steps <= 1, d, "inner_steps", d->inner_steps, "this layer takes one, whose rate a token learns");
@@ -2198,7 +2316,8 @@ static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt
 // values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
     static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)), *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)),
+               *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
         ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
         x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
@@ -2218,7 +2337,9 @@ static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, tt
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
-static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) { return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5)); }
+static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) {
+    return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5));
+}
 static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
     ttt__swiglu_push(c, m, k, v, lr, push);
@@ -2311,7 +2432,9 @@ static const ttt_param_row ttt__vittt_rows[] = {
     { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) { return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1))); }
+static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
+    return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1)));
+}
 static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
 static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
@@ -2905,7 +3028,10 @@ static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
 }
 
 // The products of the decoder of each head, see ttt__decoder.
-static void ttt__center(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y, bool center) { k->map[TTT__MAP_add_scalar](D, a, y, center ? (ttt_real)(-k->sum(D, a) / (double)D) : 0); }
+static void ttt__center(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y,
+                        bool center) {
+    k->map[TTT__MAP_add_scalar](D, a, y, center ? (ttt_real)(-k->sum(D, a) / (double)D) : 0);
+}
 static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     int64_t D = m->D, n = m->h;
@@ -2914,7 +3040,8 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     for (int64_t h = begin; h < end; h++) {
         ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *mk = m->mk + h * D * n, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
         const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
-        for (int64_t j = 0; j < n; j++) ttt__center(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
+        for (int64_t j = 0; j < n; j++)
+            ttt__center(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
         memset(row, 0, (size_t)(3 * n) * sizeof *row);
         memset(s, 0, 3 * sizeof *s);
         if (scale) {
@@ -3615,7 +3742,8 @@ static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thr
 }
 
 // Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
-// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn q.
+// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn
+// q.
 static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
     const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
     for (int64_t i = 0; i < g->rows; i++) {
@@ -4236,8 +4364,9 @@ static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TT
 static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
                                              ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
 
-// One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused form (scale and
-// bias of each head, say) or are wrong; the tape then runs them or reports the error.
+// One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused
+// form (scale and bias of each head, say) or are wrong; the tape then runs them or reports the
+// error.
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
     signed char at[TTT__NORMED_N - 1];
@@ -4331,7 +4460,8 @@ int ttt_mixer_count(const ttt_mixer_desc *d) {
     const ttt_mixer *m = d->mixer;
     if (!m) return 0;
     unsigned options = ttt__mixer_options(d);
-    return ttt__rows_present(m->rows, m->n_rows, options) + (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
+    return ttt__rows_present(m->rows, m->n_rows, options) +
+           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
 }
 
 ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
@@ -4340,20 +4470,25 @@ ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, co
     unsigned options = ttt__mixer_options(d);
     ttt_sizes s = ttt__mixer_sizes(d);
     int first = p->n;
-    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix), inner = ttt__no_weights();
-    if (m->learner) inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
+    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix),
+                inner = ttt__no_weights();
+    if (m->learner)
+        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
     for (int i = 0, n = 0; i < m->n_rows && ttt_ok(c); i++) {
         if (!ttt__row_present(&m->rows[i], options)) continue;
         ttt_tensor *t = own.at[n++];
-        for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++) t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
+        for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++)
+            t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
     }
-    for (int i = 0; i < inner.n && d->zero_w0; i++) memset(inner.at[i]->data, 0, (size_t)inner.at[i]->size * sizeof(ttt_real));
+    for (int i = 0; i < inner.n && d->zero_w0; i++)
+        memset(inner.at[i]->data, 0, (size_t)inner.at[i]->size * sizeof(ttt_real));
     return ttt__params_since(c, p, first);
 }
 
-// Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks that they are
-// what d asks for: a fused layer reads them by d alone.
-static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows, ttt_weights *w, ttt_tensor **row) {
+// Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks
+// that they are what d asks for: a fused layer reads them by d alone.
+static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows,
+                        ttt_weights *w, ttt_tensor **row) {
     ttt_sizes sizes = ttt__mixer_sizes(d);
     unsigned options = ttt__mixer_options(d);
     for (int i = 0; i < n_rows && ttt_ok(c); i++) {
@@ -4363,14 +4498,21 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
         if (!ttt__row_present(&rows[i], options)) continue;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
         row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
-        if (row[i] && (!ttt__operands(c, rows[i].name, &row[i], 1) || ttt_shape_equal(row[i]->shape, s))) continue;
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description, which has %d weights, asks for %s; was it another when they were made?",
-                 d->mixer->name, rows[i].name, row[i] ? ttt_shape_text(row[i]->shape, got) : "absent", ttt_mixer_count(d), ttt_shape_text(s, want));
+        if (row[i] &&
+            (!ttt__operands(c, rows[i].name, &row[i], 1) || ttt_shape_equal(row[i]->shape, s)))
+            continue;
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "%s: weight %s is %s, but the description, which has %d weights, asks for %s; was "
+                 "it another when they were made?",
+                 d->mixer->name, rows[i].name,
+                 row[i] ? ttt_shape_text(row[i]->shape, got) : "absent", ttt_mixer_count(d),
+                 ttt_shape_text(s, want));
     }
     return ttt_ok(c);
 }
 
-ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_tensor **losses) {
+ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
+                              ttt_tensor **losses) {
     if (losses) *losses = NULL;
     if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
@@ -4384,7 +4526,10 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
     ttt_tensor **row = ttt__weights_room(c, n_rows + n_inner, false);
     if (!row || !ttt__by_row(c, d, d->mixer->rows, n_rows, &w, row)) return &c->empty;
     if (l && !ttt__by_row(c, d, l->rows, n_inner, &w, row + n_rows)) return &c->empty;
-    if (w.n > 0) return ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights more than the %d that its description asks for", d->mixer->name, w.n, ttt_mixer_count(d));
+    if (w.n > 0)
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "%s: %d weights more than the %d that its description asks for",
+                        d->mixer->name, w.n, ttt_mixer_count(d));
     return d->mixer->forward(c, d, row, x, losses);
 }
 
@@ -4426,8 +4571,10 @@ static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, tt
     if (!ttt_ok(c)) return;
     if (d->causal) ttt__unmask_weighted(c, u, q, k, v, ttt__lower(c, q->shape.dim[2]), false, y);
     else ttt__unmask_features(c, u, q, k, v, NULL, y);
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT) u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    if (d->normalizer == TTT_NORMALIZER_ADAPTIVE) u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
+    if (d->normalizer == TTT_NORMALIZER_CONSTANT)
+        u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (d->normalizer == TTT_NORMALIZER_ADAPTIVE)
+        u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
 }
 
 static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read) {
@@ -4443,7 +4590,8 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     for (int i = 0; i < 2; i++)
         for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
     if (linear && zero && d->inner_steps <= 1 && d->no_decoder_norm)
-        u->equals = "linear attention (identity map, constant normalizer) with q = psi x, k = phi x, v = eta (x - b_g) G^T";
+        u->equals = "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
+                    "x, v = eta (x - b_g) G^T";
     else u->equals = linear ? "linear attention whose values are the learner's errors" : "linear attention on the features of the learner's hidden layer, whose values are its errors";
     int64_t B = read->shape.dim[0];
     ttt_tensor *k = u->key, *v = u->value, *bias = last[1] ? ttt__lift_weight(c, last[1], B) : NULL;
@@ -4483,7 +4631,8 @@ static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
     u->error = most > 0 ? ttt_max_abs_diff(y, u->read) / most : ttt__max_abs(y);
 }
 // Where there is no exact form: row by row the Jacobian of the whole layer.
-static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *all, ttt_unmasked *u) {
+static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
+                                  ttt_tensor *all, ttt_unmasked *u) {
     int64_t N = all->shape.dim[1], D = all->shape.dim[2];
     ttt_tensor *x = ttt_detach(c, ttt_slice(c, all, 0, 0, 1)), *move = ttt_randn(c, x->shape);
     double size = sqrt((double)ttt_item(ttt_mean(c, ttt_square(c, x))));
@@ -4512,7 +4661,8 @@ static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weigh
     u->error = most > 0 ? off / most : off;
     if (ttt_ok(c)) u->matrix = ttt_sqrt(c, u->matrix);
 }
-ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x, ttt_unmasked *out) {
+ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
+                      ttt_unmasked *out) {
     ttt_mixer_desc open = *d, closed = *d;
     bool recording = ttt_set_recording(c, true);
     memset(out, 0, sizeof *out);

@@ -131,8 +131,9 @@ typedef struct ttt_optimizer {
 
 // Trains the parameters that are in p now. NULL after an error.
 TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);
-// Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient that is not
-// finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT: the loss has no tape.
+// Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient
+// that is not finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT:
+// the loss has no tape.
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
@@ -144,8 +145,8 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 // weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
 TTT_API ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
                                      const ttt_bundle *file);
-// Writes parameters by name, the optimizer's moments and counts if o is not NULL, the context's random
-// state, and the caller's notes (epoch, position in the data, ...).
+// Writes parameters by name, the optimizer's moments and counts if o is not NULL, the context's
+// random state, and the caller's notes (epoch, position in the data, ...).
 TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
                                        const ttt_note *notes, int64_t n_notes);
 // Reads them back into p, o (if not NULL) and the context; everything must be there in the right
@@ -250,8 +251,9 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor 
     return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
 }
 
-// log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z - 2 max(z, 0), whose
-// slope at 0 is 1: the sum's is then 1/2, as it should be. A head that starts at zero has all its logits there.
+// log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z
+// - 2 max(z, 0), whose slope at 0 is 1: the sum's is then 1/2, as it should be. A head that starts
+// at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(c, "binary_cross_entropy", logits, target)) return ttt_detach(c, logits);
     ttt_tensor *above = ttt_relu(c, logits);
@@ -407,7 +409,8 @@ static bool ttt__vit_kernel_good(ttt_ctx *c, const char *name, ttt_weights part,
     return false;
 }
 
-// x += mixer(LN x);  x += MLP(LN x).  The block is a function of its input and its weights, as ttt_remat wants it.
+// x += mixer(LN x);  x += MLP(LN x).  The block is a function of its input and its weights, as
+// ttt_remat wants it.
 typedef struct ttt__block_call {
     const ttt_vit_desc *d;
     const int64_t *order;  // of this block's mini-batches (H,N), or NULL
