@@ -70,8 +70,8 @@ typedef enum ttt_init {
 } ttt_init;
 
 enum {                     // flags of a row
-    TTT_PARAM_DECAYS = 1,        // weight decay applies
-    TTT_PARAM_INNER = 2          // starting weights of a learner (W0)
+    TTT_PARAM_DECAYS = 1,  // weight decay applies
+    TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number may
@@ -1307,13 +1307,13 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
 // x is input and target at once, and the outer gradient flows into both.
 enum { TTT__DECODER_NORM = 2, TTT__LEARNED_RATES = 4 };  // options beside TTT_LEARNER_BIAS
 #define TTT__MTTT_ROWS(X)                                                                          \
-    X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)             \
+    X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)       \
     X(PHI_BIAS, "phi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(PSI_KERNEL, "psi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)             \
+    X(PSI_KERNEL, "psi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)       \
     X(PSI_BIAS, "psi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(G_KERNEL, "g/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)                \
+    X(G_KERNEL, "g/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)          \
     X(G_BIAS, "g_bias", "1 D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(H_KERNEL, "h/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)                \
+    X(H_KERNEL, "h/kernel", "H h D", TTT_INIT_UNIFORM_OUT, "h", "D", TTT_PARAM_DECAYS, 0)          \
     X(H_BIAS, "h_bias", "1 D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
     X(LN_SCALE, "decoder_LN/scale", "H D", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM)         \
     X(LN_BIAS, "decoder_LN/bias", "H D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM)          \
@@ -1526,22 +1526,22 @@ static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n, int64_t N) {
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                     \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)               \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                    \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)              \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                 \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                 \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)                   \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -1957,14 +1957,14 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 #define TTT__SHORT_CONV 16  // option
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
 // w: three kernels, then those of the convolutions.
-#define TTT__VIEW_ROWS                                                                                 \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                              \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                              \
+#define TTT__VIEW_ROWS                                                                             \
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-#define TTT__CONV_VIEW_ROWS                                                                            \
-    TTT__VIEW_ROWS                                                                                     \
+#define TTT__CONV_VIEW_ROWS                                                                        \
+    TTT__VIEW_ROWS                                                                                 \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
-    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },          \
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);

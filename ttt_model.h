@@ -464,11 +464,9 @@ static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights 
                  (long long)d->channels);
     else if (order &&
              (order->dtype != TTT_DTYPE_INT || order->size != d->depth * d->mixer.heads * N))
-        ttt_fail(
-            c, TTT_ERR_SHAPE,
-            "vit: an order of shape %s; integers (depth,heads,tokens) = (%lld,%lld,%lld) expected",
-            ttt_shape_text(order->shape, t), (long long)d->depth, (long long)d->mixer.heads,
-            (long long)N);
+        ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = "
+                 "(%lld,%lld,%lld) expected", ttt_shape_text(order->shape, t),
+                 (long long)d->depth, (long long)d->mixer.heads, (long long)N);
     return ttt_ok(c);
 }
 

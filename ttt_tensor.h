@@ -11,10 +11,10 @@
         ttt_tensor *k = ttt_randn(c, TTT_SHAPE(9, 4)), *v = ttt_randn(c, TTT_SHAPE(9, 4));
 
         ttt_tensor *inner = ttt_mse(c, ttt_matmul(c, k, w), v);         // how badly w maps k to v
-        ttt_grad(c, inner, &w, 1, &g, TTT_GRAD_RECORD);                      // g = d inner / d w
+        ttt_grad(c, inner, &w, 1, &g, TTT_GRAD_RECORD);                 // g = d inner / d w
         ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, 0.1f));          // one step of learning
         ttt_tensor *outer = ttt_mse(c, ttt_matmul(c, k, w1), v);        // how good w became by it
-        ttt_grad(c, outer, &w, 1, &meta, TTT_GRAD_FIRST_ORDER);              // d outer / d w, through the step
+        ttt_grad(c, outer, &w, 1, &meta, TTT_GRAD_FIRST_ORDER);         // d outer / d w, by the step
         ttt_close(c);
 
     HOW A GRADIENT THROUGH AN INNER STEP COMES ABOUT
@@ -340,28 +340,28 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
 // derivatives, which the rules of [12] need; sign and heaviside have derivative zero, and are 0 at NaN.
-#define TTT_UNARY_OPS(X)                                                             \
-    X(exp, "y = e^a", -2, 2, 12)                                                     \
-    X(log, "y = ln a", 0.2, 3, 16)                                                   \
-    X(tanh, "y = tanh a", -2, 2, 20)                                                 \
-    X(sigmoid, "y = 1 / (1 + e^-a)", -3, 3, 16)                                      \
-    X(erf, "y = 2/sqrt(pi) integral of e^-t^2 from 0 to a", -2, 2, 24)               \
-    X(abs, "y = |a|", -2, 2, 1)                                                      \
-    X(sign, "y = -1, 0 or 1", -2, 2, 1)                                              \
-    X(relu, "y = max(a, 0)", -2, 2, 1)                                               \
-    X(heaviside, "y = 1 where a > 0, else 0", -2, 2, 1)                                   \
-    X(square, "y = a^2", -2, 2, 1)                                                   \
-    X(sqrt, "y = a^(1/2)", 0.3, 3, 8)                                                \
-    X(rsqrt, "y = a^(-1/2)", 0.3, 3, 8)                                              \
-    X(reciprocal, "y = 1 / a", 0.3, 3, 1)                                                 \
-    X(gelu, "y = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))", -3, 3, 22)          \
-    X(gelu_d1, "y = gelu'(a)", -3, 3, 28)                                            \
-    X(gelu_d2, "y = gelu''(a)", -3, 3, 32)                                           \
-    X(gelu_erf, "y = a/2 (1 + erf(a / sqrt 2))", -3, 3, 28)                          \
-    X(gelu_erf_d1, "y = gelu_erf'(a)", -3, 3, 40)                                    \
-    X(gelu_erf_d2, "y = gelu_erf''(a) = (2 - a^2) e^(-a^2/2) / sqrt(2 pi)", -3, 3, 18) \
-    X(silu, "y = a sigmoid(a)", -3, 3, 17)                                           \
-    X(silu_d1, "y = silu'(a)", -3, 3, 20)                                            \
+#define TTT_UNARY_OPS(X)                                                                           \
+    X(exp, "y = e^a", -2, 2, 12)                                                                   \
+    X(log, "y = ln a", 0.2, 3, 16)                                                                 \
+    X(tanh, "y = tanh a", -2, 2, 20)                                                               \
+    X(sigmoid, "y = 1 / (1 + e^-a)", -3, 3, 16)                                                    \
+    X(erf, "y = 2/sqrt(pi) integral of e^-t^2 from 0 to a", -2, 2, 24)                             \
+    X(abs, "y = |a|", -2, 2, 1)                                                                    \
+    X(sign, "y = -1, 0 or 1", -2, 2, 1)                                                            \
+    X(relu, "y = max(a, 0)", -2, 2, 1)                                                             \
+    X(heaviside, "y = 1 where a > 0, else 0", -2, 2, 1)                                            \
+    X(square, "y = a^2", -2, 2, 1)                                                                 \
+    X(sqrt, "y = a^(1/2)", 0.3, 3, 8)                                                              \
+    X(rsqrt, "y = a^(-1/2)", 0.3, 3, 8)                                                            \
+    X(reciprocal, "y = 1 / a", 0.3, 3, 1)                                                          \
+    X(gelu, "y = a/2 (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3)))", -3, 3, 22)                        \
+    X(gelu_d1, "y = gelu'(a)", -3, 3, 28)                                                          \
+    X(gelu_d2, "y = gelu''(a)", -3, 3, 32)                                                         \
+    X(gelu_erf, "y = a/2 (1 + erf(a / sqrt 2))", -3, 3, 28)                                        \
+    X(gelu_erf_d1, "y = gelu_erf'(a)", -3, 3, 40)                                                  \
+    X(gelu_erf_d2, "y = gelu_erf''(a) = (2 - a^2) e^(-a^2/2) / sqrt(2 pi)", -3, 3, 18)             \
+    X(silu, "y = a sigmoid(a)", -3, 3, 17)                                                         \
+    X(silu_d1, "y = silu'(a)", -3, 3, 20)                                                          \
     X(silu_d2, "y = silu''(a)", -3, 3, 22)
 
 // Two operands, broadcast: ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b).
@@ -488,8 +488,8 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
 #define TTT_OTHER_OPS(X)                                                                           \
     X(scale, 1, "y = s a", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                          \
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
-    X(add_scalar, 1, "y = a + s", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                        \
-      ttt_add_scalar(c, in[0], (ttt_real)1.5))                                                          \
+    X(add_scalar, 1, "y = a + s", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                   \
+      ttt_add_scalar(c, in[0], (ttt_real)1.5))                                                     \
     X(clamp, 1, "y = min(max(a, lo), hi)", -2, 2, 2 * y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),      \
       ttt_clamp(c, in[0], -1, (ttt_real)0.8))                                                      \
     X(pow, 1, "y = a^p", 0.3, 3, 40 * y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                      \
@@ -512,16 +512,16 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_transpose(c, in[0]))                                                                     \
     X(slice, 1, "y = a[begin .. begin+count)", -2, 2, 0, TTT_SHAPE(2, 5, 2), TTT_SHAPE(1),         \
       ttt_slice(c, in[0], 1, 1, 3))                                                                \
-    X(pad, 1, "y[begin .. ) = a, else 0", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),            \
-      ttt_pad(c, in[0], 1, 1, 5))                                                                \
+    X(pad, 1, "y[begin .. ) = a, else 0", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),              \
+      ttt_pad(c, in[0], 1, 1, 5))                                                                  \
     X(concat, -1, "y = a, b, ... along an axis", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(2, 1, 2), \
       ttt_concat(c, in, 2, 1))                                                                     \
-    X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),              \
-      ttt_index_select(c, in[0], ttt_test_index(c)))                                                    \
+    X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),        \
+      ttt_index_select(c, in[0], ttt_test_index(c)))                                               \
     X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1), \
-      ttt_index_add(c, in[0], ttt_test_index(c), 4))                                                \
+      ttt_index_add(c, in[0], ttt_test_index(c), 4))                                               \
     X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1, y->size * y->shape.dim[y->shape.rank - 2], \
-      TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3), ttt_solve_lower(c, in[0], in[1], false))              \
+      TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3), ttt_solve_lower(c, in[0], in[1], false))             \
     X(softmax, 1, "y = e^a / sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),         \
       ttt_softmax(c, in[0]))                                                                       \
     X(log_softmax, 1, "y = a - ln sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),    \
