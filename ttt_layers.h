@@ -34,6 +34,7 @@
         [8] FUSED LAYERS  some of the same as one op each: how they become fast
         [9] THE REGISTRY  one row a mixer
         [6]               how a layer is taken apart
+        More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in any
