@@ -36,7 +36,7 @@ static const option option_rows[] = {
     OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
     OPTION_TEXT("--filter", filter, "only the cases that match, as 'gemm.*,layer.*.fwd' (*)"),
     OPTION_REAL("--budget", budget, 0, 3600, "seconds of timing for each case (0.5)"),
-    OPTION_FLAG("--list", list, "name the cases instead of running them"),
+    OPTION_MODE("--list", list, "", "--filter", "name the cases instead of running them"),
 };
 static const program this_program = {
     .name = "bench",
@@ -61,11 +61,14 @@ static bool glob(const char *p, const char *end, const char *s) {
     return false;
 }
 
+static int n_matched;  // cases, so far
+
 // True if the case is to be run; with --list it is named instead.
 static bool wanted(const char *name) {
     for (const char *p = bench.filter; *p;) {
         const char *end = p + strcspn(p, ",");
         if (glob(p, end, name)) {
+            n_matched++;
             if (bench.list) puts(name);
             return !bench.list;
         }
@@ -478,5 +481,6 @@ int main(int argc, char **argv) {
     for (int i = 0; i < COUNT(products); i++) bench_product(&products[i]);
     kernels();
     layers_and_models();
+    if (n_matched == 0) die("--filter '%s' matches no case; --list names them all", bench.filter);
     return 0;
 }

@@ -13,7 +13,7 @@
         static const option option_rows[] = {
             OPTION_TEXT("--out", out, "file for the chart (out.svg)"),
             OPTION_WHOLE("--steps", steps, 1, 1e6, "updates of the training (500)"),
-            OPTION_FLAG("--list", list, "print the cases and stop"),
+            OPTION_MODE("--list", list, "", "", "print the cases and stop"),
         };
         static const program this_program = {
             .name = "name", .purpose = "what it does",
@@ -22,7 +22,7 @@
 
         int main(int argc, char **argv) {
             options o = { .out = "out.svg", .steps = 500 };  // the defaults
-            read_options(argc, argv, &o);                    // --steps 9 --out=x.svg --list --help
+            read_options(argc, argv, &o);                    // --steps 9 --out=x.svg, or --list
 
     INDEX
         [1] ERRORS          an end with a message
@@ -106,24 +106,37 @@ struct option {
     double least, most;           // a number must be from `least` to `most`
     const char *(*value)(int i);  // a choice must be one of value(0), value(1), ... before NULL
     const char *meaning;          // one line for --help, with the default in parentheses
+    const char *own, *also;       // of a mode: see OPTION_MODE
 };
 
 // The place of a field. The compiler warns if the field is not of the type that the row stores.
 #define OPTION_AT(type, field) \
     (offsetof(options, field) + 0 * sizeof(1 ? &((options *)0)->field : (type *)0))
 #define OPTION_TEXT(name, field, meaning) \
-    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, NULL, meaning }
+    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, NULL, meaning, NULL, NULL }
 #define OPTION_CHOICE(name, field, value, meaning) \
-    { name, KIND_CHOICE, OPTION_AT(const char *, field), 0, 0, value, meaning }
+    { name, KIND_CHOICE, OPTION_AT(const char *, field), 0, 0, value, meaning, NULL, NULL }
 // A list of such values, with commas between; the program checks it.
 #define OPTION_LIST(name, field, value, meaning) \
-    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, value, meaning }
+    { name, KIND_TEXT, OPTION_AT(const char *, field), 0, 0, value, meaning, NULL, NULL }
 #define OPTION_WHOLE(name, field, least, most, meaning) \
-    { name, KIND_WHOLE, OPTION_AT(long long, field), least, most, NULL, meaning }
+    { name, KIND_WHOLE, OPTION_AT(long long, field), least, most, NULL, meaning, NULL, NULL }
 #define OPTION_REAL(name, field, least, most, meaning) \
-    { name, KIND_REAL, OPTION_AT(double, field), least, most, NULL, meaning }
+    { name, KIND_REAL, OPTION_AT(double, field), least, most, NULL, meaning, NULL, NULL }
 #define OPTION_FLAG(name, field, meaning) \
-    { name, KIND_FLAG, OPTION_AT(bool, field), 0, 1, NULL, meaning }
+    { name, KIND_FLAG, OPTION_AT(bool, field), 0, 1, NULL, meaning, NULL, NULL }
+// A flag that changes what the program does. `own` lists, with commas between, the options that
+// have an effect only with it; `also` those of the others that have one with it too, NULL: all.
+#define OPTION_MODE(name, field, own, also, meaning) \
+    { name, KIND_FLAG, OPTION_AT(bool, field), 0, 1, NULL, meaning, own, also }
+
+// Whether `name` stands in `list`, between commas.
+static inline bool listed(const char *list, const char *name) {
+    size_t n = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)) != NULL; at++)
+        if ((at == list || at[-1] == ',') && (at[n] == ',' || !at[n])) return true;
+    return false;
+}
 
 // What options that several programs have need.
 static inline const char *mixer_name(int i) {
@@ -144,38 +157,55 @@ static inline void option_put(const option *row, void *options, const char *text
     else *(bool *)at = strtod(text, NULL) != 0;
 }
 
+// The fewest digits, from six on, that strtod turns back into v.
+static inline void write_real(double v, char room[32]) {
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(room, 32, "%.*g", digits, v);
+        if (strtod(room, NULL) == v) return;
+    }
+}
+
 // The value as a text, which option_put turns back into the value. Numbers are written to `room`.
 static inline const char *option_get(const option *row, const void *options, char room[32]) {
     const void *at = (const char *)options + row->at;
     if (row->kind == KIND_WHOLE) snprintf(room, 32, "%lld", *(const long long *)at);
-    else if (row->kind == KIND_REAL) snprintf(room, 32, "%.17g", *(const double *)at);
+    else if (row->kind == KIND_REAL) write_real(*(const double *)at, room);
     else if (row->kind == KIND_FLAG) snprintf(room, 32, "%d", *(const bool *)at);
     else return *(const char *const *)at ? *(const char *const *)at : "";
     return room;
 }
 
-static inline void check_text(const option *row, const char *text) {
-    if (!*text) die("%s is empty; %s expected", row->name, row->meaning);
-    if (row->kind != KIND_CHOICE) return;
+static inline bool text_is_good(const option *row, const char *text) {
+    if (row->kind == KIND_TEXT) return *text != 0;
     for (int i = 0; row->value(i); i++)
-        if (strcmp(row->value(i), text) == 0) return;
-    die("%s '%s' is unknown here; --help lists the values there are", row->name, text);
+        if (strcmp(row->value(i), text) == 0) return true;
+    return false;
 }
 
-static inline void check_number(const option *row, const char *text) {
+static inline bool number_is_good(const option *row, const char *text) {
     char *end;
     double v = strtod(text, &end);
-    bool whole = row->kind == KIND_WHOLE;
-    if (end == text || *end || !(v >= row->least && v <= row->most) || (whole && v != floor(v)))
-        die("%s '%s'; a %snumber from %g to %g expected: %s", row->name, text,
-            whole ? "whole " : "", row->least, row->most, row->meaning);
+    if (end == text || *end || (row->kind == KIND_WHOLE && v != floor(v))) return false;
+    return v >= row->least && v <= row->most;
+}
+
+static inline void check_value(const option *row, const char *text) {
+    bool is_text = option_is_text(row);
+    char must[80];
+    if (is_text) strcpy(must, row->kind == KIND_TEXT ? "some text" : "one of the names in --help");
+    else snprintf(must, sizeof must, "a %snumber from %g to %g",
+                  row->kind == KIND_WHOLE ? "whole " : "", row->least, row->most);
+    if (!text) die("%s needs a value: %s", row->name, must);
+    if (!(is_text ? text_is_good(row, text) : number_is_good(row, text)))
+        die("%s is '%s'; it must be %s", row->name, text, must);
 }
 
 static inline void print_help(void) {
     static const char *const value[] = { "TEXT", "NAME", "NUMBER", "NUMBER", "" };
     const program *p = &this_program;
     printf("%s - %s\n\n", p->name, p->purpose);
-    printf("usage: %s [options] %s\n", p->name, p->arguments ? p->arguments : "");
+    printf("usage: %s [options]%s%s\n", p->name, p->arguments ? " " : "",
+           p->arguments ? p->arguments : "");
     for (int i = 0; i < p->n_rows; i++)
         printf("  %-14s %-6s %s\n", p->rows[i].name, value[p->rows[i].kind], p->rows[i].meaning);
     printf("  %-14s %-6s print this and stop\n", "--help", "");
@@ -185,15 +215,35 @@ static inline void print_help(void) {
         for (int k = 0; p->rows[i].value(k); k++) printf(" %s", p->rows[i].value(k));
         printf("\n");
     }
+    for (int i = 0; i < p->n_rows; i++) {
+        const option *mode = &p->rows[i];
+        if (mode->own && *mode->own) printf("\nonly with %s: %s\n", mode->name, mode->own);
+        if (mode->also && *mode->also) printf("\nalso with %s: %s\n", mode->name, mode->also);
+    }
     if (p->notes) printf("\n%s\n", p->notes);
 }
 
-static inline const option *find_option(const char *name, size_t length) {
+// The row of an argument `--name` or `--name=value`.
+static inline const option *find_option(const char *name) {
+    size_t length = strcspn(name, "=");
     for (int i = 0; i < this_program.n_rows; i++) {
         const option *row = &this_program.rows[i];
         if (strlen(row->name) == length && memcmp(row->name, name, length) == 0) return row;
     }
     return NULL;
+}
+
+// Ends the program if an option has no effect because the mode is on, or because it is not. No
+// value that stands alone begins with two dashes, so every argument that does is an option.
+static inline void check_mode(const option *mode, int argc, char **argv, bool on) {
+    for (int i = 1; i < argc; i++) {
+        const option *row = strncmp(argv[i], "--", 2) == 0 ? find_option(argv[i]) : mode;
+        if (row == mode) continue;
+        bool own = listed(mode->own, row->name);
+        bool heeded = own || !mode->also || listed(mode->also, row->name);
+        if (own && !on) die("%s has no effect without %s", row->name, mode->name);
+        if (on && !heeded) die("%s has no effect with %s", row->name, mode->name);
+    }
 }
 
 // Reads the command line over the defaults in *options: `--name value` or `--name=value`; given
@@ -203,7 +253,7 @@ static inline int read_options(int argc, char **argv, void *options) {
     for (; i < argc && argv[i][0] == '-'; i++) {
         int length = (int)strcspn(argv[i], "=");
         const char *value = argv[i][length] ? argv[i] + length + 1 : NULL;
-        const option *row = find_option(argv[i], (size_t)length);
+        const option *row = find_option(argv[i]);
         if (strcmp(argv[i], "--help") == 0) {
             print_help();
             exit(0);
@@ -212,10 +262,13 @@ static inline int read_options(int argc, char **argv, void *options) {
         if (row->kind == KIND_FLAG && value) die("%s takes no value, not '%s'", row->name, value);
         if (row->kind == KIND_FLAG) value = "1";
         else if (!value && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0) value = argv[++i];
-        if (!value) die("%s needs a value: %s", row->name, row->meaning);
-        if (option_is_text(row)) check_text(row, value);
-        else check_number(row, value);
+        check_value(row, value);
         option_put(row, options, value);
+    }
+    for (int m = 0; m < this_program.n_rows; m++) {
+        const option *mode = &this_program.rows[m];
+        const void *at = (const char *)options + mode->at;
+        if (mode->own) check_mode(mode, i, argv, *(const bool *)at);
     }
     if (i < argc && !this_program.arguments)
         die("unexpected argument '%s'; --help lists the options", argv[i]);

@@ -50,8 +50,9 @@ static const option option_rows[] = {
     OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
     OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
                               "or the study's lines"),
-    OPTION_FLAG("--study", study, "every mixer that has a fused form, as one layer, 384 wide, "
-                                  "6 heads, one sequence: a table of time and FLOPs"),
+    OPTION_MODE("--study", study, "--tokens-max,--budget", "--threads,--isa,--svg",
+                "every mixer that has a fused form, as one layer, 384 wide, 6 heads, one "
+                "sequence: a table of time and FLOPs"),
     OPTION_WHOLE("--tokens-max", tokens_max, 256, 65536,
                  "the study's longest sequence; it begins with 256 and doubles (16384)"),
     OPTION_REAL("--budget", budget, 0, 3600,

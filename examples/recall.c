@@ -102,7 +102,8 @@ static const option option_rows[] = {
     OPTION_WHOLE("--seed", seed, 0, 9e15, "of weights and sequences (1)"),
     OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
                  "0: all the machine has; the result is the same (0)"),
-    OPTION_FLAG("--grow", grow, "train with 8 pairs, then 16, 32, ..., and draw how many are held"),
+    OPTION_MODE("--grow", grow, "--out", NULL,
+                "train with 8 pairs, then 16, 32, ..., and draw how many are held"),
     OPTION_TEXT("--out", out, "file for that chart (recall.svg)"),
 };
 static const program this_program = {
@@ -111,14 +112,6 @@ static const program this_program = {
     .rows = option_rows,
     .n_rows = COUNT(option_rows),
 };
-
-// Whether `name` stands in `list`, between commas.
-static bool listed(const char *list, const char *name) {
-    size_t n = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)) != NULL; at++)
-        if ((at == list || at[-1] == ',') && (at[n] == ',' || !at[n])) return true;
-    return false;
-}
 
 // The registered mixers in their variants, as far as `list` (NULL: all) has the name or the label.
 static int list_runs(const char *list, variant *runs) {

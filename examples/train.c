@@ -62,11 +62,11 @@ static const option option_rows[] = {
     OPTION_WHOLE("--heads", heads, 1, 256, "heads of a mixer (3)"),
     OPTION_WHOLE("--patch", patch, 1, 1024,
                  "side of the square that makes a token; divides the image (4)"),
-    OPTION_WHOLE("--steps", steps, 1, 1e9, "updates; fixed for each data set"),
+    OPTION_WHOLE("--steps", steps, 1, 1e9, "updates (7000; 3000 with the drawn set)"),
     OPTION_WHOLE("--epochs", epochs, 1, 1e6,
                  "instead of --steps: passes over the training images"),
-    OPTION_WHOLE("--batch", batch, 1, 65536, "images a gradient; fixed for each data set"),
-    OPTION_REAL("--lr", lr, 1e-9, 100, "peak rate of AdamW; fixed for each data set"),
+    OPTION_WHOLE("--batch", batch, 1, 65536, "images a gradient (128; 64 with the drawn set)"),
+    OPTION_REAL("--lr", lr, 1e-9, 100, "peak rate of AdamW (0.003)"),
     OPTION_REAL("--wd", wd, 0, 100, "weight decay (0.05)"),
     OPTION_WHOLE("--warmup", warmup, 0, 1e9,
                  "updates of linear warm-up before the cosine (a twentieth of --steps)"),
@@ -79,7 +79,7 @@ static const option option_rows[] = {
                  "0: all the machine has; the result is the same (0)"),
     OPTION_TEXT("--out", out, "folder for what the run leaves (out)"),
     OPTION_FLAG("--resume", resume, "go on where the run in --out was interrupted"),
-    OPTION_FLAG("--list", list, "print the mixers and stop"),
+    OPTION_MODE("--list", list, "", "", "print the mixers and stop"),
 };
 static const program this_program = {
     .name = "train",
@@ -99,7 +99,6 @@ typedef struct {
     const char *name;
     ttt_images train, test;
     long long steps, batch;  // what suits it
-    double lr;
 } dataset;
 
 static void load_folder(ttt_ctx *c, dataset *d, const char *dir) {
@@ -110,7 +109,6 @@ static void load_folder(ttt_ctx *c, dataset *d, const char *dir) {
     d->name = dir;
     d->steps = 7000;
     d->batch = 128;
-    d->lr = 3e-3;
 }
 
 static void draw_images(ttt_ctx *c, dataset *d) {
@@ -119,7 +117,6 @@ static void draw_images(ttt_ctx *c, dataset *d) {
     d->name = "embedded";
     d->steps = 3000;
     d->batch = 64;
-    d->lr = 3e-3;
 }
 
 // A place that was named must have the files; one that was only guessed is passed over with a word.
@@ -402,8 +399,8 @@ static double note_number(const ttt_bundle *b, const char *key) {
 // then differs from a note is an error.
 static void restore_options(options *o, int argc, char **argv) {
     ttt_ctx *c = open_or_die(NULL);
-    const char *path = path_in(o, "checkpoint.safetensors"), *saved[COUNT(option_rows)];
-    char now[32];
+    const char *path = path_in(o, "checkpoint.safetensors");
+    char room[2][32];
     ttt_bundle b;
     FILE *there = fopen(path, "rb");
     if (!there && errno == ENOENT)
@@ -415,18 +412,19 @@ static void restore_options(options *o, int argc, char **argv) {
     for (int i = 0; i < COUNT(option_rows); i++) {
         const option *row = &option_rows[i];
         if (!defines_run(row)) continue;
-        saved[i] = ttt_bundle_note(&b, row->name + 2);
-        if (!saved[i])
+        const char *note = ttt_bundle_note(&b, row->name + 2);
+        if (!note)
             die("--resume: %s was not written by this program: it has no note '%s'", path,
                 row->name + 2);
-        saved[i] = strcpy(malloc(strlen(saved[i]) + 1), saved[i]);
-        option_put(row, o, saved[i]);
+        option_put(row, o, strcpy(malloc(strlen(note) + 1), note));
     }
+    const options saved = *o;
     read_options(argc, argv, o);
     for (int i = 0; i < COUNT(option_rows); i++) {
         const option *row = &option_rows[i];
-        if (defines_run(row) && strcmp(option_get(row, o, now), saved[i]) != 0)
-            die("--resume: the run in %s has %s %s", o->out, row->name, saved[i]);
+        const char *then = option_get(row, &saved, room[0]), *now = option_get(row, o, room[1]);
+        if (defines_run(row) && strcmp(now, then) != 0)
+            die("--resume: the run in %s has %s %s", o->out, row->name, then);
     }
     ttt_close(c);
 }
@@ -554,7 +552,6 @@ static void fill_defaults(options *o, const dataset *d) {
     if (o->epochs > 0 && o->steps > 0)
         die("--steps and --epochs both say how long to train; give one");
     if (o->batch < 0) o->batch = d->batch;
-    if (o->lr < 0) o->lr = d->lr;
     long long batches = o->epochs * (d->train.count / o->batch);
     if (o->epochs > 0) o->steps = (batches + o->accum - 1) / o->accum;
     if (o->steps < 0) o->steps = d->steps;
@@ -571,7 +568,7 @@ int main(int argc, char **argv) {
     r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .inner_lr = 1, .decoder_ln = 1,
                      .train_w0 = 1, .globals = -1, .kernel = 1, .width = 48, .depth = 2, .heads = 3,
                      .patch = 4, .steps = -1, .epochs = -1, .batch = -1, .warmup = -1, .accum = 1,
-                     .seed = 1, .lr = -1, .wd = 0.05, .clip = 1, .out = "out" };
+                     .seed = 1, .lr = 3e-3, .wd = 0.05, .clip = 1, .out = "out" };
     read_options(argc, argv, &r.o);
     if (r.o.list) {
         for (int i = 0; mixer_name(i); i++) puts(mixer_name(i));

@@ -1,9 +1,11 @@
-// Tests of examples/example.h: charts. The command line is tested by tests/test_examples.sh.
+// Tests of examples/example.h: values of options as text, and charts. The rest of the command line
+// is tested by tests/test_examples.sh.
 #define TTT_IMPLEMENTATION
 #include "../examples/example.h"
 #include "ttt_test.h"
 
 static const program this_program = { .name = "test_example" };
+typedef struct { double rate; } options;
 
 // A file in the folder for temporary ones.
 static const char *temporary(const char *name) {
@@ -19,6 +21,27 @@ static bool has(const char *text, const char *words) { return text && strstr(tex
 static bool is_svg(const char *text) {
     return text && strncmp(text, "<svg ", 5) == 0 && has(text, "</svg>") && !has(text, "nan") &&
            !has(text, "inf");
+}
+
+static void numbers_are_short_texts_that_read_back(void) {
+    static const struct { double value; const char *text; } number[] = {
+        { 0, "0" }, { 3e-3, "0.003" }, { 0.1, "0.1" }, { 1e-9, "1e-09" }, { -1, "-1" },
+        { 0.1234567, "0.1234567" }, { 1.0 / 3, "0.3333333333333333" },
+        { 0.1 + 0.2, "0.30000000000000004" } };
+    static const option row = OPTION_REAL("--rate", rate, -1, 1, "");
+    for (int i = 0; i < COUNT(number); i++) {
+        options o = { number[i].value }, back = { 7 };
+        char room[32];
+        CHECK(strcmp(option_get(&row, &o, room), number[i].text) == 0);
+        option_put(&row, &back, room);
+        CHECK(back.rate == o.rate);
+    }
+}
+
+static void lists_have_whole_names(void) {
+    CHECK(listed("--a,--bc,--d", "--a") && listed("--a,--bc,--d", "--bc"));
+    CHECK(listed("--a,--bc,--d", "--d") && listed("--ab,--a", "--a"));
+    CHECK(!listed("--a,--bc,--d", "--b") && !listed("--a,--bc,--d", "bc") && !listed("", "--a"));
 }
 
 static void line_charts_are_svg(void) {
@@ -84,6 +107,8 @@ static void bar_charts_are_svg(void) {
 
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
+        T(numbers_are_short_texts_that_read_back),
+        T(lists_have_whole_names),
         T(line_charts_are_svg),
         T(axes_have_ticks_at_round_numbers),
         T(bar_charts_are_svg),

@@ -60,9 +60,13 @@ refuses() {
 # -- the command line of every program
 for try in train bench profile recall compare figure openmp; do
     program=./$try
-    check "$try answers --help" sh -c "./$try --help >help.txt && grep -q '^usage: $try' help.txt"
+    check "$try answers --help" sh -c "./$try --help >help.txt &&
+        grep -q '^usage: $try .*[^ ]$' help.txt"
     for option in $(cat $try.options) --help; do
         check "$try --help lists $option" grep -q -e "^  $option " help.txt
+    done
+    for option in $(sed -n 's/^only with .*: //p; s/^also with .*: //p' help.txt | tr , ' '); do
+        check "$try has $option, which a mode names" grep -qx -e "$option" $try.options
     done
     refuses "unknown option '--nonsense'" --nonsense
     refuses "unknown option '--nonsense'" --nonsense=3
@@ -75,19 +79,35 @@ while read -r try number small flag look call; do
     joined=$(echo "$call" | sed 's/ \([^-]\)/=\1/g')
     check "$try $joined" sh -c "./$try $call >1.txt && ./$try $joined >2.txt &&
         grep -q '$look' 1.txt && grep -o '$look' 1.txt >1 && grep -o '$look' 2.txt | cmp - 1"
-    refuses "$number needs a value" $number
+    refuses "$number needs a value: a .*number from .* to " $number
     refuses "$number needs a value" $number --help
-    refuses "$number 'junk'; a .*number from .* expected" $number junk
-    refuses "$number '1x'; a .*number from .* expected" $number=1x
-    refuses "$number ''; a .*number from .* expected" $number=
-    refuses "$number '$small'; a .*number from .* expected" $number $small
-    refuses "$number '1e99'; a .*number from .* expected" $number 1e99
+    refuses "$number is 'junk'; it must be a .*number from .* to " $number junk
+    refuses "$number is '1x'; it must be a .*number from .* to " $number=1x
+    refuses "$number is ''; it must be a .*number from .* to " $number=
+    refuses "$number is '$small'; it must be a .*number from .* to " $number $small
+    refuses "$number is '1e99'; it must be a .*number from .* to " $number 1e99
     refuses "$flag takes no value" $flag=1
 done <<END
 train --steps 0 --resume ^step.*% --data embedded --steps 2 --batch 16 --width 12 --lr 0.01
 bench --budget -1 --list .* --list --filter gemm*nt*
 profile --width 3 --infer ^profile:.* --width 12 --batch 4 --steps 2 --mixer none
 recall --n 7 --grow ^none.*+-.....  --mixer none --n 8 --steps 3 --width 12
+END
+# A mode, and options that have no effect with it, or without it.
+while read -r try mode how options; do
+    program=./$try
+    for option in $options; do
+        words="${option%%=*} has no effect $how $mode"
+        if [ $how = without ]; then refuses "$words" $option
+        else refuses "$words" $mode $option; refuses "$words" $option $mode; fi
+    done
+done <<END
+train --list with --resume --out=x --data=embedded --mixer=none --steps=3 --lr=0.1 --threads=1
+bench --list with --threads=1 --isa=scalar --budget=1
+profile --study with --mixer=none --inner-steps=2 --image=28 --patch=4 --width=12 --depth=1
+profile --study with --heads=3 --batch=4 --infer --no-fused --steps=2 --rows=3
+profile --study without --tokens-max=512 --budget=0
+recall --grow without --out=x.svg
 END
 check "the last of two values counts" [ "$(./bench --list --filter gemv.nn --filter=kern.adam)" = kern.adam ]
 program=./compare
@@ -98,10 +118,10 @@ check "compare makes a table and a chart" sh -c "./compare out/log.jsonl | grep 
 # -- profile.c
 program=./profile
 quick="--width 12 --batch 4 --steps 2"
-refuses "\-\-mixer 'magic'" --mixer magic
-refuses "\-\-isa 'magic'" --isa magic
-refuses "\-\-width '1.5'" --width 1.5
-refuses "\-\-svg is empty" --svg ""
+refuses "\-\-mixer is 'magic'; it must be one of" --mixer magic
+refuses "\-\-isa is 'magic'" --isa magic
+refuses "\-\-width is '1.5'" --width 1.5
+refuses "\-\-svg is ''; it must be some text" --svg ""
 refuses "not divisible by .heads 5" --heads 5
 refuses "not divisible by .patch 5" --patch 5
 refuses "no/such" $quick --svg no/such.svg
@@ -123,10 +143,10 @@ for mixer in mttt-linear mttt-mlp self-attention linear-attention "mttt-linear, 
         for (i = 4; i <= 11; i++) if (i != 8 && !($i > 0)) exit 1; if ($8 !~ /^products .* rest / || $12 !~ /^products .* rest /) exit 1 } END { exit rows != 2 }' study.txt
 done
 check "the study's chart has lines and limits" sh -c 'grep -q "</svg>" study.svg && grep -q dasharray study.svg && grep -q ">512<" study.svg && ! grep -q -e nan -e inf\" study.svg'
-refuses "\-\-tokens-max '100'" --study --tokens-max 100
-refuses "\-\-tokens-max '300.5'; a whole number" --study --tokens-max 300.5
-refuses "\-\-budget '-1'; a number" --study --budget -1
-refuses "\-\-budget 'nan'" --study --budget nan
+refuses "\-\-tokens-max is '100'" --study --tokens-max 100
+refuses "\-\-tokens-max is '300.5'; it must be a whole number" --study --tokens-max 300.5
+refuses "\-\-budget is '-1'; it must be a number" --study --budget -1
+refuses "\-\-budget is 'nan'" --study --budget nan
 refuses "no/such" --study --tokens-max 256 --budget 0 --svg no/such.svg
 
 # -- bench.c
@@ -139,11 +159,15 @@ for case in peak.fma gemm.nn.1024x1024x1024 gemm.b6h.tn.64x64x196 gemv.nt.1x3200
 done
 cases='peak.fma,gemm.nn.16x64x64,gemm.b6h.*,kern.exp*,kern.adam,layer.*.N196.B1.*'
 for options in "" "--threads 2" "--isa scalar"; do
-    check "bench runs what --list names, a line each, $options" sh -c "./bench --list --filter '$cases' $options >want.txt && ./bench --budget 0 --filter '$cases' $options >out.txt &&
+    check "bench runs what --list names, a line each, $options" sh -c "
+        ./bench --list --filter '$cases' >want.txt &&
+        ./bench --budget 0 --filter '$cases' $options >out.txt &&
         sed 's/^ttt[.]t[12][.]\\([^ ]*\\) [0-9.e+]* [a-zA-Z/]* iqr=.* n=[0-9]* gflop=.* peak=[0-9.]* bytes=[0-9]*$/\\1/' out.txt | cmp - want.txt"
 done
-refuses "\-\-isa 'abacus' is unknown" --isa abacus
-refuses "\-\-threads 'many'; a whole number" --threads many
+refuses "\-\-isa is 'abacus'" --isa abacus
+refuses "\-\-threads is 'many'; it must be a whole number" --threads many
+refuses "\-\-filter 'zzz' matches no case" --list --filter zzz
+refuses "\-\-filter 'zzz' matches no case" --filter zzz
 
 # -- recall.c
 program=./recall
@@ -159,8 +183,8 @@ check "recall draws what is held" sh -c './recall --grow --steps 5 --n 16 --widt
     grep -q "</svg>" recall.svg && grep -q dasharray recall.svg && ! grep -q -e nan -e inf\" recall.svg'
 refuses "\-\-mixer 'magic'" --mixer none,magic
 refuses "\-\-mixer ''" --mixer none,,none
-refuses "\-\-mixer is empty" --mixer ""
-refuses "\-\-steps '2.5'" --steps 2.5
+refuses "\-\-mixer is ''" --mixer ""
+refuses "\-\-steps is '2.5'" --steps 2.5
 refuses "not divisible by .heads 5" --heads 5
 refuses "no/such" --grow --out no/such.svg
 

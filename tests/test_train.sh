@@ -37,18 +37,19 @@ check "--list names five mixers" [ "$(wc -l <list.txt)" -ge 5 ]
 check "--help lists options" sh -c './train --help | grep -q -- --inner-sgd'
 
 refuses "unknown option '--nonsense'" --nonsense
-refuses "\-\-mixer 'magic'" --mixer magic
-refuses "\-\-steps 'many'" --steps many
-refuses "\-\-steps '-3'" --steps -3
-refuses "\-\-steps '1.5'" --steps 1.5
-refuses "\-\-lr 'nan'" --lr nan
+refuses "\-\-mixer is 'magic'" --mixer magic
+refuses "\-\-steps is 'many'" --steps many
+refuses "\-\-steps is '-3'" --steps -3
+refuses "\-\-steps is '1.5'" --steps 1.5
+refuses "\-\-lr is 'nan'" --lr nan
 refuses "\-\-width needs a value" --width
 refuses "not divisible by .heads 5" --data embedded --heads 5
 refuses "not divisible by .patch 5" --data embedded --patch 5
 refuses "equal mini-batches" --data embedded --inner-sgd --inner-steps 4
 refuses "width 50" --data embedded --width 50 --heads 5
 refuses "\-\-warmup 20" --data embedded --steps 10 --warmup 20
-refuses "give one" --data embedded --steps 10 --epochs 1
+refuses "\-\-steps and --epochs both" --data embedded --steps 10 --epochs 1
+refuses "\-\-out has no effect with --list" --list
 refuses "no/such" --data no/such
 mkdir empty
 refuses "empty" --data empty
@@ -105,6 +106,8 @@ status=$?
 if [ $status -eq 130 ]; then
     check "an interrupted run says how to go on" grep -q "train --resume --out parts" out.txt
     check "a resumed run must have the same options" sh -c '! ./train --resume --out parts --width 24 2>err.txt && grep -q "has --width 12" err.txt'
+    ./train --resume --out parts --lr 0.1 2>err.txt
+    check "which are named in few digits" grep -q "has --lr 0.003$" err.txt
     ./train --resume --out parts >out.txt
     check "the resumed run gives the same weights" same whole/model.safetensors parts/model.safetensors
     check "and the same log, but for times" sh -c "grep '\"step\"' whole/log.jsonl >a && grep '\"step\"' parts/log.jsonl >b && cmp -s a b"
