@@ -1643,18 +1643,18 @@ typedef struct {
     ttt_result result;
 } ttt__inflate;
 
-// Inner functions return a value >= 0, or -1 after recording what stopped them.
-static int ttt__inflate_stop(ttt__inflate *s, ttt_result result, const char *problem) {
+// Inner functions return false, or those that give a number -1, after recording what stopped them.
+static bool ttt__inflate_stop(ttt__inflate *s, ttt_result result, const char *problem) {
     s->result = result;
     s->problem = problem;
-    return -1;
+    return false;
 }
 
-static int ttt__inflate_bad(ttt__inflate *s, const char *problem) {
+static bool ttt__inflate_bad(ttt__inflate *s, const char *problem) {
     return ttt__inflate_stop(s, TTT_ERR_FORMAT, problem);
 }
 
-static int ttt__inflate_cut(ttt__inflate *s) {
+static bool ttt__inflate_cut(ttt__inflate *s) {
     return ttt__inflate_bad(s, "the file ends in the middle");
 }
 
@@ -1676,7 +1676,7 @@ static void ttt__inflate_drop(ttt__inflate *s, int n) {
 // The next n <= 16 bits as a number, lowest bit first.
 static int ttt__inflate_bits(ttt__inflate *s, int n) {
     if (s->bit_count < n) ttt__inflate_refill(s);
-    if (s->bit_count < n) return ttt__inflate_cut(s);
+    if (s->bit_count < n) return ttt__inflate_cut(s), -1;
     int value = (int)(s->bits & ((1u << n) - 1));
     ttt__inflate_drop(s, n);
     return value;
@@ -1690,10 +1690,10 @@ static void ttt__inflate_align(ttt__inflate *s) {
 }
 
 // Skips n whole bytes, which the caller then reads where they are.
-static int ttt__inflate_skip(ttt__inflate *s, size_t n) {
+static bool ttt__inflate_skip(ttt__inflate *s, size_t n) {
     if (s->in_size - s->in_used < n) return ttt__inflate_cut(s);
     s->in_used += n;
-    return 0;
+    return true;
 }
 
 // A little-endian number of n bytes.
@@ -1716,9 +1716,8 @@ static unsigned ttt__huffman_reversed(unsigned code, int length) {
 static void ttt__huffman_add_fast(ttt__huffman *h, unsigned code, int length, int symbol) {
     if (length > TTT__HUFFMAN_FAST_BITS) return;
     unsigned pattern = ttt__huffman_reversed(code, length);
-    for (; pattern < 1u << TTT__HUFFMAN_FAST_BITS; pattern += 1u << length) {
+    for (; pattern < 1u << TTT__HUFFMAN_FAST_BITS; pattern += 1u << length)
         h->fast[pattern] = (uint16_t)(symbol * 16 + length);
-    }
 }
 
 // lengths (n): bits of each symbol's code, 0 if it has none. Returns the share of all 15-bit
@@ -1749,7 +1748,7 @@ static int ttt__huffman_build(ttt__huffman *h, const uint8_t *lengths, int n) {
 static int ttt__huffman_decode_long(ttt__inflate *s, const ttt__huffman *h) {
     int code = 0, first = 0, place = 0;  // first: lowest code of this length, place: its symbol
     for (int length = 1; length <= TTT__HUFFMAN_MAX_BITS; length++) {
-        if (length > s->bit_count) return ttt__inflate_cut(s);
+        if (length > s->bit_count) return ttt__inflate_cut(s), -1;
         code = code * 2 + (int)((s->bits >> (length - 1)) & 1);
         if (code - first < h->count[length]) {
             ttt__inflate_drop(s, length);
@@ -1758,14 +1757,14 @@ static int ttt__huffman_decode_long(ttt__inflate *s, const ttt__huffman *h) {
         place += h->count[length];
         first = (first + h->count[length]) * 2;
     }
-    return ttt__inflate_bad(s, "bits that are no Huffman code");
+    return ttt__inflate_bad(s, "bits that are no Huffman code"), -1;
 }
 
 static int ttt__huffman_decode(ttt__inflate *s, const ttt__huffman *h) {
     if (s->bit_count < TTT__HUFFMAN_MAX_BITS) ttt__inflate_refill(s);
     int entry = h->fast[s->bits & ((1u << TTT__HUFFMAN_FAST_BITS) - 1)];
     if (entry == 0) return ttt__huffman_decode_long(s, h);
-    if (entry % 16 > s->bit_count) return ttt__inflate_cut(s);
+    if (entry % 16 > s->bit_count) return ttt__inflate_cut(s), -1;
     ttt__inflate_drop(s, entry % 16);
     return entry / 16;
 }
@@ -1773,25 +1772,24 @@ static int ttt__huffman_decode(ttt__inflate *s, const ttt__huffman *h) {
 // -- the three kinds of block
 
 // Appends n bytes; both kinds of source may overlap what is being written.
-static int ttt__inflate_copy(ttt__inflate *s, const uint8_t *from, size_t n) {
+static bool ttt__inflate_copy(ttt__inflate *s, const uint8_t *from, size_t n) {
     size_t room = s->limit - s->size;
     size_t fits = n < room ? n : room;
     uint8_t *to = s->out + s->size;
     for (size_t i = 0; i < fits; i++) to[i] = from[i];
     s->size += fits;
     if (fits < n) return ttt__inflate_stop(s, TTT_ERR_TOO_BIG, "inflates to more than the limit");
-    return 0;
+    return true;
 }
 
-static int ttt__inflate_stored(ttt__inflate *s) {
+static bool ttt__inflate_stored(ttt__inflate *s) {
     ttt__inflate_align(s);
     const uint8_t *p = s->in + s->in_used;
-    if (ttt__inflate_skip(s, 4) < 0) return -1;
+    if (!ttt__inflate_skip(s, 4)) return false;
     uint32_t length = ttt__inflate_number(p, 2), check = ttt__inflate_number(p + 2, 2);
-    if ((length ^ check) != 0xFFFF) {
+    if ((length ^ check) != 0xFFFF)
         return ttt__inflate_bad(s, "a stored block whose length fails its check");
-    }
-    if (ttt__inflate_skip(s, length) < 0) return -1;
+    if (!ttt__inflate_skip(s, length)) return false;
     return ttt__inflate_copy(s, p + 4, length);
 }
 
@@ -1801,7 +1799,7 @@ static int ttt__inflate_extended(ttt__inflate *s, int base, int extra_bits) {
     return extra < 0 ? -1 : base + extra;
 }
 
-static int ttt__inflate_match(ttt__inflate *s, int length_symbol) {
+static bool ttt__inflate_match(ttt__inflate *s, int length_symbol) {
     static const uint16_t length_base[29] = { 3,  4,  5,  6,  7,  8,  9,  10, 11,  13,
                                               15, 17, 19, 23, 27, 31, 35, 43, 51,  59,
                                               67, 83, 99, 115, 131, 163, 195, 227, 258 };
@@ -1814,36 +1812,35 @@ static int ttt__inflate_match(ttt__inflate *s, int length_symbol) {
     int k = length_symbol - 257;
     if (k > 28) return ttt__inflate_bad(s, "a length symbol above 285");
     int length = ttt__inflate_extended(s, length_base[k], length_extra[k]);
-    if (length < 0) return -1;
+    if (length < 0) return false;
     int d = ttt__huffman_decode(s, &s->distance);
-    if (d < 0) return -1;
+    if (d < 0) return false;
     if (d > 29) return ttt__inflate_bad(s, "a distance symbol above 29");
     int distance = ttt__inflate_extended(s, distance_base[d], d < 2 ? 0 : d / 2 - 1);
-    if (distance < 0) return -1;
-    if ((size_t)distance > s->size - s->start) {
+    if (distance < 0) return false;
+    if ((size_t)distance > s->size - s->start)
         return ttt__inflate_bad(s, "a distance to before the first byte");
-    }
     return ttt__inflate_copy(s, s->out + s->size - distance, (size_t)length);
 }
 
 // Bytes and matches until the end of the block.
-static int ttt__inflate_symbols(ttt__inflate *s) {
+static bool ttt__inflate_symbols(ttt__inflate *s) {
     for (;;) {
         int symbol = ttt__huffman_decode(s, &s->literal);
-        if (symbol < 0) return -1;
-        if (symbol == 256) return 0;
+        if (symbol < 0) return false;
+        if (symbol == 256) return true;
         if (symbol > 256) {
-            if (ttt__inflate_match(s, symbol) < 0) return -1;
+            if (!ttt__inflate_match(s, symbol)) return false;
         } else {
             uint8_t byte = (uint8_t)symbol;
-            if (ttt__inflate_copy(s, &byte, 1) < 0) return -1;
+            if (!ttt__inflate_copy(s, &byte, 1)) return false;
         }
     }
 }
 
 // The codes of block type 1 (RFC 1951, 3.2.6). They stay until a type 2 block brings others, so
 // that many tiny blocks cost little.
-static int ttt__inflate_fixed(ttt__inflate *s) {
+static bool ttt__inflate_fixed(ttt__inflate *s) {
     uint8_t lengths[288];
     if (!s->fixed) {
         memset(lengths, 8, 288);
@@ -1858,82 +1855,78 @@ static int ttt__inflate_fixed(ttt__inflate *s) {
 }
 
 // lengths (n) of a type 2 block: themselves Huffman coded, with repeats (RFC 1951, 3.2.7).
-static int ttt__inflate_lengths(ttt__inflate *s, const ttt__huffman *h, uint8_t *lengths, int n) {
+static bool ttt__inflate_lengths(ttt__inflate *s, const ttt__huffman *h, uint8_t *lengths, int n) {
     for (int i = 0; i < n;) {
         int symbol = ttt__huffman_decode(s, h);
-        if (symbol < 0) return -1;
+        if (symbol < 0) return false;
         if (symbol < 16) {
             lengths[i++] = (uint8_t)symbol;
             continue;
         }
-        if (symbol == 16 && i == 0) {
+        if (symbol == 16 && i == 0)
             return ttt__inflate_bad(s, "a repeat before the first code length");
-        }
         uint8_t value = symbol == 16 ? lengths[i - 1] : 0;
         int repeat = symbol == 16   ? ttt__inflate_extended(s, 3, 2)
                      : symbol == 17 ? ttt__inflate_extended(s, 3, 3)
                                     : ttt__inflate_extended(s, 11, 7);
-        if (repeat < 0) return -1;
+        if (repeat < 0) return false;
         if (repeat > n - i) return ttt__inflate_bad(s, "too many code lengths");
         while (repeat-- > 0) lengths[i++] = value;
     }
-    return 0;
+    return true;
 }
 
 // An incomplete code leaves bit patterns without meaning. As in zlib only one is let pass, which
 // real compressors write: at most one distance (or only the end-of-block symbol), of length 1.
-static int ttt__inflate_code(ttt__inflate *s, ttt__huffman *code, const uint8_t *lengths, int n) {
+static bool ttt__inflate_code(ttt__inflate *s, ttt__huffman *code, const uint8_t *lengths, int n) {
     int unused = ttt__huffman_build(code, lengths, n), codes = 0;
     for (int i = 0; i < n; i++) codes += lengths[i] != 0;
     if (unused < 0) return ttt__inflate_bad(s, "an over-subscribed Huffman code");
-    if (unused > 0 && codes != code->count[1]) {
+    if (unused > 0 && codes != code->count[1])
         return ttt__inflate_bad(s, "an incomplete Huffman code");
-    }
-    return 0;
+    return true;
 }
 
-static int ttt__inflate_dynamic(ttt__inflate *s) {
+static bool ttt__inflate_dynamic(ttt__inflate *s) {
     static const uint8_t order[19] = { 16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
                                        11, 4,  12, 3, 13, 2, 14, 1, 15 };
     uint8_t lengths[286 + 30] = { 0 };
     int literals = ttt__inflate_extended(s, 257, 5);
     int distances = ttt__inflate_extended(s, 1, 5);
     int lengths_coded = ttt__inflate_extended(s, 4, 4);
-    if (literals < 0 || distances < 0 || lengths_coded < 0) return -1;
-    if (literals > 286 || distances > 30) {
+    if (literals < 0 || distances < 0 || lengths_coded < 0) return false;
+    if (literals > 286 || distances > 30)
         return ttt__inflate_bad(s, "more than 286 literals or 30 distances");
-    }
     for (int i = 0; i < lengths_coded; i++) {
         int length = ttt__inflate_bits(s, 3);
-        if (length < 0) return -1;
+        if (length < 0) return false;
         lengths[order[i]] = (uint8_t)length;
     }
     s->fixed = false;
-    if (ttt__huffman_build(&s->literal, lengths, 19) != 0) {
+    if (ttt__huffman_build(&s->literal, lengths, 19) != 0)
         return ttt__inflate_bad(s, "the code of code lengths is not complete");
-    }
     memset(lengths, 0, sizeof lengths);
-    if (ttt__inflate_lengths(s, &s->literal, lengths, literals + distances) < 0) return -1;
+    if (!ttt__inflate_lengths(s, &s->literal, lengths, literals + distances)) return false;
     if (lengths[256] == 0) return ttt__inflate_bad(s, "no end-of-block code");
-    if (ttt__inflate_code(s, &s->distance, lengths + literals, distances) < 0) return -1;
-    if (ttt__inflate_code(s, &s->literal, lengths, literals) < 0) return -1;
+    if (!ttt__inflate_code(s, &s->distance, lengths + literals, distances)) return false;
+    if (!ttt__inflate_code(s, &s->literal, lengths, literals)) return false;
     return ttt__inflate_symbols(s);
 }
 
 // One deflate stream: blocks until the one marked as the last.
-static int ttt__inflate_stream(ttt__inflate *s) {
+static bool ttt__inflate_stream(ttt__inflate *s) {
     for (int last = 0; !last;) {
         last = ttt__inflate_bits(s, 1);
         int type = last < 0 ? -1 : ttt__inflate_bits(s, 2);
-        if (type < 0) return -1;
-        int r = type == 0   ? ttt__inflate_stored(s)
-                : type == 1 ? ttt__inflate_fixed(s)
-                : type == 2 ? ttt__inflate_dynamic(s)
-                            : ttt__inflate_bad(s, "a block of type 3");
-        if (r < 0) return -1;
+        if (type < 0) return false;
+        bool good = type == 0   ? ttt__inflate_stored(s)
+                    : type == 1 ? ttt__inflate_fixed(s)
+                    : type == 2 ? ttt__inflate_dynamic(s)
+                                : ttt__inflate_bad(s, "a block of type 3");
+        if (!good) return false;
     }
     ttt__inflate_align(s);
-    return 0;
+    return true;
 }
 
 // -- gzip around deflate (RFC 1952)
@@ -1943,57 +1936,52 @@ static uint32_t ttt__crc32(const uint8_t *bytes, size_t n) {
     uint32_t table[256], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 256; i++) {
         table[i] = i;
-        for (int bit = 0; bit < 8; bit++) {
+        for (int bit = 0; bit < 8; bit++)
             table[i] = (table[i] >> 1) ^ (table[i] & 1 ? 0xEDB88320u : 0);
-        }
     }
     for (size_t i = 0; i < n; i++) crc = (crc >> 8) ^ table[(crc ^ bytes[i]) & 255];
     return ~crc;
 }
 
-static int ttt__gzip_skip_text(ttt__inflate *s) {
+static bool ttt__gzip_skip_text(ttt__inflate *s) {
     size_t left = s->in_size - s->in_used;
     const uint8_t *end = (const uint8_t *)memchr(s->in + s->in_used, 0, left);
     return ttt__inflate_skip(s, end ? (size_t)(end - s->in) - s->in_used + 1 : left + 1);
 }
 
-static int ttt__gzip_header(ttt__inflate *s) {
+static bool ttt__gzip_header(ttt__inflate *s) {
     enum { HCRC = 2, EXTRA = 4, NAME = 8, COMMENT = 16, RESERVED = 0xE0 };
     const uint8_t *p = s->in + s->in_used;
-    if (ttt__inflate_skip(s, 10) < 0) return -1;
-    if (p[0] != 0x1F || p[1] != 0x8B) {
+    if (!ttt__inflate_skip(s, 10)) return false;
+    if (p[0] != 0x1F || p[1] != 0x8B)
         return ttt__inflate_bad(s, "a member that does not begin with 1f 8b");
-    }
     if (p[2] != 8) return ttt__inflate_bad(s, "a method other than 8");
     if (p[3] & RESERVED) return ttt__inflate_bad(s, "a reserved flag");
     if (p[3] & EXTRA) {
         const uint8_t *length = s->in + s->in_used;
-        if (ttt__inflate_skip(s, 2) < 0) return -1;
-        if (ttt__inflate_skip(s, ttt__inflate_number(length, 2)) < 0) return -1;
+        if (!ttt__inflate_skip(s, 2)) return false;
+        if (!ttt__inflate_skip(s, ttt__inflate_number(length, 2))) return false;
     }
-    if ((p[3] & NAME) && ttt__gzip_skip_text(s) < 0) return -1;
-    if ((p[3] & COMMENT) && ttt__gzip_skip_text(s) < 0) return -1;
+    if ((p[3] & NAME) && !ttt__gzip_skip_text(s)) return false;
+    if ((p[3] & COMMENT) && !ttt__gzip_skip_text(s)) return false;
     if (p[3] & HCRC) {
         const uint8_t *check = s->in + s->in_used;
-        if (ttt__inflate_skip(s, 2) < 0) return -1;
-        if ((ttt__crc32(p, (size_t)(check - p)) & 0xFFFF) != ttt__inflate_number(check, 2)) {
+        if (!ttt__inflate_skip(s, 2)) return false;
+        if ((ttt__crc32(p, (size_t)(check - p)) & 0xFFFF) != ttt__inflate_number(check, 2))
             return ttt__inflate_bad(s, "a header that fails its checksum");
-        }
     }
-    return 0;
+    return true;
 }
 
-static int ttt__gzip_trailer(ttt__inflate *s) {
+static bool ttt__gzip_trailer(ttt__inflate *s) {
     const uint8_t *p = s->in + s->in_used, *made = s->out + s->start;
     size_t size = s->size - s->start;
-    if (ttt__inflate_skip(s, 8) < 0) return -1;
-    if (ttt__crc32(made, size) != ttt__inflate_number(p, 4)) {
+    if (!ttt__inflate_skip(s, 8)) return false;
+    if (ttt__crc32(made, size) != ttt__inflate_number(p, 4))
         return ttt__inflate_bad(s, "data that fail their CRC-32");
-    }
-    if ((uint32_t)(size & 0xFFFFFFFFu) != ttt__inflate_number(p + 4, 4)) {
+    if ((uint32_t)(size & 0xFFFFFFFFu) != ttt__inflate_number(p + 4, 4))
         return ttt__inflate_bad(s, "a size other than the one stored");
-    }
-    return 0;
+    return true;
 }
 
 // Inflates a whole gzip file. With TOO_BIG the first `limit` bytes are in `out`.
@@ -2006,9 +1994,8 @@ static ttt_result ttt__gzip_run(ttt__inflate *s, const void *bytes, size_t n, ui
     s->limit = limit;
     do {
         s->start = s->size;
-        if (ttt__gzip_header(s) < 0 || ttt__inflate_stream(s) < 0 || ttt__gzip_trailer(s) < 0) {
+        if (!ttt__gzip_header(s) || !ttt__inflate_stream(s) || !ttt__gzip_trailer(s))
             return s->result;
-        }
     } while (s->in_used < s->in_size);
     return TTT_OK;
 }
