@@ -154,11 +154,11 @@ typedef enum ttt_descent_rule {
 
 typedef struct ttt_descent {
     ttt_descent_rule rule;
-    ttt_real rate;              // of every weight, unless it has one of its own:
+    ttt_real rate;              // of every weight; or
     ttt_tensor *const *rates;   // one a weight, broadcast to its shape; gradients pass. NULL: none
     const bool *moves;          // one a weight, see ttt_params_choose: those that move. NULL: all
-    ttt_real momentum;
-    ttt_real beta1, beta2, eps; // 0: 0.9, 0.999, 1e-8
+    ttt_real momentum;          // of the rule with momentum
+    ttt_real beta1, beta2, eps; // of Adam; 0: 0.9, 0.999, 1e-8
     bool first_order;           // an outer gradient takes g for a constant (FOMAML) [1703.03400]
     bool untaped;               // the new weights are leaves, as they are with the tape off: an
                                 // outer gradient finds nothing, zeros, behind them
@@ -176,8 +176,8 @@ typedef struct ttt_descent_state {
 // One step: the weights w' after descending on `loss`, which was computed from w with the tape on;
 // those that do not move are the same tensors. state: NULL for the plain rule. No weights after an
 // error: TTT_ERR_SHAPE for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a
-// rule that lacks its state, TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule or a state
-// of another one.
+// rule that lacks its state, TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule, a state
+// of another one or an option that the rule has not.
 TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
                                 ttt_descent_state *state);
 
@@ -936,11 +936,24 @@ static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_
     return ttt_ok(c);
 }
 
+// An option that the rule does not have is a mistake.
+static bool ttt__descent_options_good(ttt_ctx *c, const ttt_descent *d) {
+    if (!ttt_ok(c)) return false;
+    if ((unsigned)d->rule > TTT_DESCENT_ADAM)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
+    else if (d->rule != TTT_DESCENT_MOMENTUM && d->momentum != 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .momentum is set, which this rule has not");
+    else if (d->rule != TTT_DESCENT_ADAM && (d->beta1 != 0 || d->beta2 != 0 || d->eps != 0))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .beta1, .beta2 or .eps is set, which are Adam's");
+    else if (d->rates && d->rate != 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rate and .rates are both set");
+    return ttt_ok(c);
+}
+
 static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w) {
     ttt_text t0, t1;
     ttt_shape both;
-    if (ttt_ok(c) && (unsigned)d->rule > TTT_DESCENT_ADAM)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
+    if (!ttt__descent_options_good(c, d)) return false;
     for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
         if ((!d->moves || d->moves[i]) &&
             ttt__operand(c, "descend: rates", d->rates[i], i, TTT__REAL) &&

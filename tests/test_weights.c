@@ -261,8 +261,8 @@ static void gradients_pass_through_every_rule_and_rate(void) {
                 wrt[4 + i] = rate[i];
             }
             t.step.rule = (ttt_descent_rule)rule;
-            t.step.rate = REAL(0.05);
-            t.step.momentum = REAL(0.7);
+            t.step.rate = rates ? 0 : REAL(0.05);
+            t.step.momentum = rule == TTT_DESCENT_MOMENTUM ? REAL(0.7) : 0;
             if (rates) t.step.rates = rate;
             t.steps = 3;
             for (int order = 1; order <= 2; order++) {
@@ -285,7 +285,7 @@ static void steps_equal_the_optimizers(void) {
         ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
         t.step.rule = adam ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.rate = REAL(0.02);
-        t.step.momentum = REAL(0.9);
+        t.step.momentum = adam ? 0 : REAL(0.9);
         t.step.untaped = true;
         ttt_weights w = ttt_weights_copy(t.c, ttt_params_weights(&p), false);
         ttt_descent_state state = { 0 };
@@ -326,6 +326,7 @@ static void wrong_steps_are_refused(void) {
     for (int i = 0; i < 4; i++) rate[i] = ttt_scalar(t.c, REAL(0.1));
     rate[2] = ttt_zeros(t.c, TTT_SHAPE(5));
     t.step.rates = rate;
+    t.step.rate = 0;
     CHECK(ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), NULL).n == 0);
     CHECK(ttt_status(t.c) == TTT_ERR_SHAPE && strstr(ttt_error(t.c), "rate 2") && strstr(ttt_error(t.c), "(5)") && strstr(ttt_error(t.c), "(6,3)"));
     ttt_clear(t.c);
@@ -341,6 +342,25 @@ static void wrong_steps_are_refused(void) {
     CHECK(ttt_ok(t.c) && ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n == 0);
     CHECK(ttt_status(t.c) == TTT_ERR_SHAPE && strstr(ttt_error(t.c), "4 moving weights, here 1"));
     ttt_close(t.c);
+}
+
+// An option that has no effect is a mistake.
+static void options_that_a_rule_lacks_are_refused(void) {
+    static const char *const word[] = { ".momentum", ".momentum", ".beta1", ".eps", ".rates", ".rule" };
+    for (int i = 0; i < 6; i++) {
+        task t = make_task();
+        ttt_descent_state state = { 0 };
+        ttt_tensor *rate[4] = { t.start[0], t.start[1], t.start[2], t.start[3] };
+        if (i == 0) t.step.momentum = REAL(0.5);
+        if (i == 1) t.step.rule = TTT_DESCENT_ADAM, t.step.momentum = REAL(0.5);
+        if (i == 2) t.step.beta1 = REAL(0.5);
+        if (i == 3) t.step.rule = TTT_DESCENT_MOMENTUM, t.step.eps = REAL(0.5);
+        if (i == 4) t.step.rates = rate;
+        if (i == 5) t.step.rule = (ttt_descent_rule)7;
+        CHECK(ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n == 0);
+        CHECK(ttt_status(t.c) == TTT_ERR_ARGUMENT && strstr(ttt_error(t.c), word[i]));
+        ttt_close(t.c);
+    }
 }
 
 // A state belongs to its rule, to the weights that moved, and to the arena it was made in.
@@ -487,6 +507,7 @@ int main(int argc, char **argv) {
         T(steps_equal_the_optimizers),
         T(adam_passes_a_gradient_where_there_was_none),
         T(wrong_steps_are_refused),
+        T(options_that_a_rule_lacks_are_refused),
         T(states_of_something_else_are_refused),
         T(a_loss_without_a_tape_is_refused),
         T(a_name_is_given_once),
