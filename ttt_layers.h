@@ -1055,13 +1055,16 @@ static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bi
     ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(c, w, 2, x);
     return y ? y : ttt__layer_norm_tape(c, scale, bias, x);
 }
+static int64_t ttt__last(const ttt_tensor *t) {
+    return t->shape.rank ? t->shape.dim[t->shape.rank - 1] : 1;
+}
 ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
     ttt_text t0, t1, t2;
     if (!ttt__weights_expected(c, "layer_norm", w, 2) || !ttt__operands(c, "layer_norm", w.at, 2) ||
         !ttt__operands(c, "layer_norm", &x, 1))
         return &c->empty;
-    ttt_shape row = TTT_SHAPE(x->shape.rank ? x->shape.dim[x->shape.rank - 1] : 1);
-    if (!ttt_shape_equal(w.at[0]->shape, row) || !ttt_shape_equal(w.at[1]->shape, row))
+    int64_t D = ttt__last(x);
+    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D || w.at[1]->size != D)
         return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
                         ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
                         ttt_shape_text(x->shape, t2));
