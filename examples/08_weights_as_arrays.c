@@ -2,16 +2,17 @@
 //
 //     cc -O2 -o lesson examples/08_weights_as_arrays.c -lm && ./lesson
 //
-// In this library a network is a function: of a description, of weights and of an input. The weights are an array
-// of tensors in the order of its list of parameters, ttt_weights { at, n }. They may be the parameters; they
-// may as well be any other tensors of these shapes. ttt_descend makes such an array: the weights after one
-// step of gradient descent on a loss. It is ordinary arithmetic on the tape (lesson 1), so a network that runs
-// with the new weights passes a gradient back through the step to the old ones.
-//     So a network can do as a whole what the layers of this library do inside: learn at test time. Here the
-// tasks are sine waves, each of its own height and phase, of which it sees ten points and is asked for others.
-// No network can know them all: they differ. But it can learn to learn them: train the weights so that *after*
-// one step on ten points the answers are right. That is MAML [Finn et al. 2017, arXiv 1703.03400], and its outer
-// gradient is one call.
+// In this library a network is a function: of a description, of weights and of an input. The
+// weights are an array of tensors in the order of its list of parameters, ttt_weights { at, n }.
+// They may be the parameters; they may as well be any other tensors of these shapes. ttt_descend
+// makes such an array: the weights after one step of gradient descent on a loss. It is ordinary
+// arithmetic on the tape (lesson 1), so a network that runs with the new weights passes a gradient
+// back through the step to the old ones.
+//     So a network can do as a whole what the layers of this library do inside: learn at test
+// time. Here the tasks are sine waves, each of its own height and phase, of which it sees ten
+// points and is asked for others. No network can know them all: they differ. But it can learn to
+// learn them: train the weights so that *after* one step on ten points the answers are right. That
+// is MAML [Finn et al. 2017, arXiv 1703.03400], and its outer gradient is one call.
 //
 // Output:
 //
@@ -65,19 +66,26 @@ typedef struct {
 
 static ttt_tensor *wave(ttt_ctx *c, const ttt_tensor *x, double height, double phase) {
     ttt_tensor *y = ttt_new(c, x->shape);
-    for (int64_t i = 0; ttt_ok(c) && i < y->size; i++) y->data[i] = height * sin(x->data[i] + phase);
+    for (int64_t i = 0; ttt_ok(c) && i < y->size; i++)
+        y->data[i] = height * sin(x->data[i] + phase);
     return y;
 }
 static task draw(ttt_ctx *c) {
-    double height = 0.5 + 2 * ttt_rng_uniform(ttt_ctx_rng(c)), phase = 3.14159265358979 * ttt_rng_uniform(ttt_ctx_rng(c));
-    task t = { .x = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3), .asked = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3) };
+    double height = 0.5 + 2 * ttt_rng_uniform(ttt_ctx_rng(c)),
+           phase = 3.14159265358979 * ttt_rng_uniform(ttt_ctx_rng(c));
+    task t = { .x = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3),
+               .asked = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3) };
     t.y = wave(c, t.x, height, phase);
     t.answer = wave(c, t.asked, height, phase);
     return t;
 }
 
-static ttt_tensor *error_on_points(ttt_ctx *c, ttt_weights w, const task *t) { return ttt_mse(c, network(c, w, t->x), t->y); }
-static ttt_tensor *error_of_answers(ttt_ctx *c, ttt_weights w, const task *t) { return ttt_mse(c, network(c, w, t->asked), t->answer); }
+static ttt_tensor *error_on_points(ttt_ctx *c, ttt_weights w, const task *t) {
+    return ttt_mse(c, network(c, w, t->x), t->y);
+}
+static ttt_tensor *error_of_answers(ttt_ctx *c, ttt_weights w, const task *t) {
+    return ttt_mse(c, network(c, w, t->asked), t->answer);
+}
 
 // The weights after `steps` steps on the points of a task.
 static ttt_weights learned(ttt_ctx *c, ttt_weights w, const task *t, int steps) {
@@ -97,7 +105,8 @@ static void run_with_other_weights(ttt_ctx *c, ttt_weights w) {
     printf("    those after a step   error %.4f\n", ttt_item(error_on_points(c, after, &t)));
     printf("    the middle of both   error %.4f\n", ttt_item(error_on_points(c, middle, &t)));
     claim(ttt_item(error_on_points(c, after, &t)) < own, "the step lowers the error");
-    claim(ttt_item(error_on_points(c, w, &t)) == own, "and leaves the network's own weights as they were");
+    claim(ttt_item(error_on_points(c, w, &t)) == own,
+          "and leaves the network's own weights as they were");
 }
 
 // ---- 2. a gradient through the step --------------------------------------------------------------
@@ -111,12 +120,16 @@ static double after_a_step(ttt_ctx *c, ttt_weights w, const task *t, double *num
 static void differentiate_through_a_step(ttt_ctx *c, ttt_weights w) {
     task t = draw(c);
     double *number = &w.at[2]->data[7], move = 1e-5;
-    double difference = (after_a_step(c, w, &t, number, *number + move) - after_a_step(c, w, &t, number, *number - move)) / (2 * move);
+    double above = after_a_step(c, w, &t, number, *number + move);
+    double below = after_a_step(c, w, &t, number, *number - move);
+    double difference = (above - below) / (2 * move);
     ttt_tensor *g;
-    ttt_grad(c, error_of_answers(c, learned(c, w, &t, 1), &t), &w.at[2], 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, error_of_answers(c, learned(c, w, &t, 1), &t), &w.at[2], 1, &g,
+             TTT_GRAD_FIRST_ORDER);
     printf("How the answers after the step depend on one weight before it:\n");
     printf("    %.8f by differences, %.8f by ttt_grad\n", difference, g->data[7]);
-    claim(fabs(difference - g->data[7]) < 1e-6 * (1 + fabs(difference)), "the gradient passes through the step");
+    claim(fabs(difference - g->data[7]) < 1e-6 * (1 + fabs(difference)),
+          "the gradient passes through the step");
 }
 
 // ---- 3. learning to learn ------------------------------------------------------------------------
@@ -128,7 +141,8 @@ static void learn_to_learn(ttt_ctx *c, ttt_params *p) {
         ttt_tensor *loss = ttt_scalar(c, 0);
         for (int k = 0; k < TASKS; k++) {
             task t = draw(c);
-            loss = ttt_add(c, loss, ttt_scale(c, error_of_answers(c, learned(c, ttt_params_weights(p), &t, 1), &t), 1.0 / TASKS));
+            ttt_weights after = learned(c, ttt_params_weights(p), &t, 1);
+            loss = ttt_add(c, loss, ttt_scale(c, error_of_answers(c, after, &t), 1.0 / TASKS));
         }
         ttt_optimizer_step(c, opt, loss);  // d loss / d weights, through each task's step
         ttt_mark_release(c, m);
@@ -144,7 +158,8 @@ static void measure(ttt_ctx *c, ttt_weights w, double *error) {
     for (int k = 0; k < 100; k++) {
         ttt_mark m = ttt_mark_get(c);
         task t = draw(c);
-        for (int s = 0; s <= MOST_STEPS; s++) error[s] += ttt_item(error_of_answers(c, learned(c, w, &t, s), &t)) / 100;
+        for (int s = 0; s <= MOST_STEPS; s++)
+            error[s] += ttt_item(error_of_answers(c, learned(c, w, &t, s), &t)) / 100;
         ttt_mark_release(c, m);
     }
     *ttt_ctx_rng(c) = rng;
@@ -170,8 +185,10 @@ int main(void) {
     printf("Errors on new waves after      0       1       2       3       4       5 steps\n");
     show("from drawn weights", drawn);
     show("from trained weights", trained);
-    claim(trained[1] < 0.25 * drawn[1], "the trained weights learn a wave in one step four times as well");
-    claim(trained[0] > 4 * trained[1], "which they do not know beforehand: they have learned to learn");
+    claim(trained[1] < 0.25 * drawn[1],
+          "the trained weights learn a wave in one step four times as well");
+    claim(trained[0] > 4 * trained[1],
+          "which they do not know beforehand: they have learned to learn");
     if (!ttt_ok(c)) fprintf(stderr, "%s\n", ttt_error(c));
     int failed = !ttt_ok(c);
     ttt_close(c);

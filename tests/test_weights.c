@@ -13,7 +13,8 @@
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 5 }); }
 
 static bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
-    return ttt_shape_equal(a->shape, b->shape) && a->data && b->data && memcmp(a->data, b->data, (size_t)a->size * sizeof(ttt_real)) == 0;
+    return ttt_shape_equal(a->shape, b->shape) && a->data && b->data &&
+           memcmp(a->data, b->data, (size_t)a->size * sizeof(ttt_real)) == 0;
 }
 
 // A small vision transformer with something in every weight.
@@ -25,23 +26,30 @@ typedef struct {
     ttt_tensor *images;
 } model;
 static model make_model(const char *mixer, int64_t depth) {
-    model m = { .c = open_ctx(), .d = { .image = 8, .channels = 2, .patch = 2, .width = 12, .depth = depth, .classes = 5 } };
+    model m = {
+        .c = open_ctx(),
+        .d = { .image = 8, .channels = 2, .patch = 2, .width = 12, .depth = depth, .classes = 5 }
+    };
     m.d.mixer.mixer = ttt_mixer_find(mixer);
     m.d.mixer.heads = 3;
     m.d.mixer.inner_lr = 1;
     m.w = ttt_vit_new(m.c, &m.d, &m.p, "net");
     for (int i = 0; i < m.w.n; i++)
-        for (int64_t j = 0; j < m.w.at[i]->size; j++) m.w.at[i]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(m.c)));
+        for (int64_t j = 0; j < m.w.at[i]->size; j++)
+            m.w.at[i]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(m.c)));
     m.images = ttt_randn(m.c, TTT_SHAPE(3, 8, 8, 2));
     return m;
 }
-static ttt_tensor *logits(model *m, ttt_weights w) { return ttt_vit_forward(m->c, &m->d, w, m->images, NULL); }
+static ttt_tensor *logits(model *m, ttt_weights w) {
+    return ttt_vit_forward(m->c, &m->d, w, m->images, NULL);
+}
 
 // ---- a model runs with any weights ---------------------------------------------------------------
 static void a_model_runs_with_weights_that_are_not_its_own(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(ttt_mixer_at(i)->name, 2);
-        CHECK(m.w.n == m.p.n && m.w.n == ttt_vit_count(&m.d) && ttt_params_weights(&m.p).n == m.p.n);
+        CHECK(m.w.n == m.p.n && m.w.n == ttt_vit_count(&m.d) &&
+              ttt_params_weights(&m.p).n == m.p.n);
         ttt_weights other = ttt_weights_copy(m.c, m.w, false);
         ttt_tensor *own = logits(&m, m.w), *copied = logits(&m, other);
         CHECK(ttt_ok(m.c) && same_bits(own, copied));
@@ -58,9 +66,12 @@ static void a_model_runs_with_weights_that_are_not_its_own(void) {
 static void names_have_the_prefix_and_parts_their_order(void) {
     model m = make_model("mttt-linear", 1);
     static const char *const first[] = { "net/embedding/kernel", "net/embedding/bias", "net/Transformer/encoderblock_0/LayerNorm_0/scale" };
-    for (int i = 0; i < 3; i++) CHECK(strcmp(m.p.item[i].name, first[i]) == 0 && ttt_params_find(&m.p, first[i]) == m.w.at[i]);
+    for (int i = 0; i < 3; i++)
+        CHECK(strcmp(m.p.item[i].name, first[i]) == 0 &&
+              ttt_params_find(&m.p, first[i]) == m.w.at[i]);
     ttt_weights rest = m.w, embedding = ttt_weights_take(m.c, "test", &rest, 2);
-    CHECK(embedding.n == 2 && embedding.at[0] == m.w.at[0] && rest.n == m.w.n - 2 && rest.at[0] == m.w.at[2]);
+    CHECK(embedding.n == 2 && embedding.at[0] == m.w.at[0] && rest.n == m.w.n - 2 &&
+          rest.at[0] == m.w.at[2]);
     ttt_weights_take(m.c, "the head", &rest, rest.n + 1);
     CHECK(ttt_status(m.c) == TTT_ERR_SHAPE && strstr(ttt_error(m.c), "the head"));
     ttt_close(m.c);
@@ -77,7 +88,8 @@ static void views_outlive_the_growth_of_the_list(void) {
         snprintf(name, sizeof name, "%d", i);
         ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, name);
     }
-    CHECK(ttt_ok(c) && p.n == 602 && same_bits(before, ttt_dense(c, first, x)) && p.value[0] == first.at[0]);
+    CHECK(ttt_ok(c) && p.n == 602 && same_bits(before, ttt_dense(c, first, x)) &&
+          p.value[0] == first.at[0]);
     ttt_close(c);
 }
 
@@ -96,7 +108,8 @@ static void wrong_lengths_name_the_layer(void) {
         if (i == 4) y = ttt_patch_embed(m.c, three, m.images);
         if (i == 5) y = logits(&m, short_of_one);
         if (i == 6) y = logits(&m, (ttt_weights){ NULL, 0 });
-        CHECK(y && ttt_status(m.c) == TTT_ERR_SHAPE && strncmp(ttt_error(m.c), word[i], strlen(word[i])) == 0);
+        CHECK(y && ttt_status(m.c) == TTT_ERR_SHAPE &&
+              strncmp(ttt_error(m.c), word[i], strlen(word[i])) == 0);
         ttt_close(m.c);
     }
 }
@@ -135,7 +148,8 @@ static void blends_make_means_and_copies(void) {
     CHECK_CLOSE(mean.at[0]->data, sum, 12, 1e-5, 1e-6);
     ttt_tensor *wrong[2] = { ttt_randn(c, TTT_SHAPE(3, 4)), ttt_randn(c, TTT_SHAPE(4)) };
     ttt_tensor *before = ttt_from(c, TTT_SHAPE(3, 4), a[0]->data);
-    CHECK(ttt_weights_blend(c, w, (ttt_weights){ wrong, 2 }, 1) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(5)") && strstr(ttt_error(c), "(4)"));
+    CHECK(ttt_weights_blend(c, w, (ttt_weights){ wrong, 2 }, 1) == TTT_ERR_SHAPE &&
+          strstr(ttt_error(c), "(5)") && strstr(ttt_error(c), "(4)"));
     ttt_clear(c);
     CHECK(ttt_weights_blend(c, w, (ttt_weights){ wrong, 1 }, 1) == TTT_ERR_SHAPE);
     ttt_clear(c);
@@ -143,7 +157,8 @@ static void blends_make_means_and_copies(void) {
     const uint16_t half[3] = { 0x3f80, 0x7fc1, 0xc000 };
     ttt_tensor *stored[2] = { ttt_from_bf16(c, TTT_SHAPE(3), half), a[1] };
     ttt_weights copy = ttt_weights_copy(c, (ttt_weights){ stored, 2 }, true);
-    CHECK(copy.n == 2 && copy.at[0]->dtype == TTT_DTYPE_BF16 && memcmp(copy.at[0]->bf16, half, sizeof half) == 0 && same_bits(copy.at[1], a[1]));
+    CHECK(copy.n == 2 && copy.at[0]->dtype == TTT_DTYPE_BF16 &&
+          memcmp(copy.at[0]->bf16, half, sizeof half) == 0 && same_bits(copy.at[1], a[1]));
     ttt_close(c);
 }
 
@@ -160,7 +175,8 @@ static task make_task(void) {
     const ttt_shape s[4] = { TTT_SHAPE(4, 6), TTT_SHAPE(6), TTT_SHAPE(6, 3), TTT_SHAPE(3) };
     for (int i = 0; i < 4; i++) {
         t.start[i] = ttt_zeros_kept(t.c, s[i]);
-        for (int64_t j = 0; j < t.start[i]->size; j++) t.start[i]->data[j] = REAL(0.5 * ttt_rng_normal(ttt_ctx_rng(t.c)));
+        for (int64_t j = 0; j < t.start[i]->size; j++)
+            t.start[i]->data[j] = REAL(0.5 * ttt_rng_normal(ttt_ctx_rng(t.c)));
     }
     t.support = ttt_randn(t.c, TTT_SHAPE(5, 4));
     t.query = ttt_randn(t.c, TTT_SHAPE(7, 4));
@@ -170,16 +186,22 @@ static task make_task(void) {
     return t;
 }
 static ttt_weights start_of(task *t) { return (ttt_weights){ t->start, 4 }; }
-static ttt_tensor *support_loss(task *t, ttt_weights w) { return ttt_mse(t->c, ttt_mlp(t->c, w, t->support), t->support_y); }
-static ttt_tensor *query_loss(task *t, ttt_weights w) { return ttt_mse(t->c, ttt_mlp(t->c, w, t->query), t->query_y); }
+static ttt_tensor *support_loss(task *t, ttt_weights w) {
+    return ttt_mse(t->c, ttt_mlp(t->c, w, t->support), t->support_y);
+}
+static ttt_tensor *query_loss(task *t, ttt_weights w) {
+    return ttt_mse(t->c, ttt_mlp(t->c, w, t->query), t->query_y);
+}
 static ttt_weights adapted(task *t) {
     ttt_weights w = start_of(t);
     ttt_descent_state state = { 0 };
-    for (int k = 0; k < t->steps; k++) w = ttt_descend(t->c, &t->step, w, support_loss(t, w), &state);
+    for (int k = 0; k < t->steps; k++)
+        w = ttt_descend(t->c, &t->step, w, support_loss(t, w), &state);
     return w;
 }
 
-// Second-order MAML, once as it was written before there was ttt_descend: the same bits, gradients too.
+// Second-order MAML, once as it was written before there was ttt_descend: the same bits, gradients
+// too.
 static void maml_by_hand_and_by_descend_has_the_same_bits(void) {
     task t = make_task();
     ttt_ctx *c = t.c;
@@ -187,17 +209,20 @@ static void maml_by_hand_and_by_descend_has_the_same_bits(void) {
     for (int i = 0; i < 4; i++) w[i] = t.start[i];
     for (int k = 0; k < 2; k++) {
         ttt_tensor *hidden = ttt_gelu(c, ttt_affine(c, t.support, w[0], w[1]));
-        ttt_grad(c, ttt_mse(c, ttt_affine(c, hidden, w[2], w[3]), t.support_y), w, 4, g, TTT_GRAD_RECORD);
+        ttt_grad(c, ttt_mse(c, ttt_affine(c, hidden, w[2], w[3]), t.support_y), w, 4, g,
+                 TTT_GRAD_RECORD);
         for (int i = 0; i < 4; i++) w[i] = ttt_sub(c, w[i], ttt_scale(c, g[i], REAL(0.3)));
     }
-    ttt_tensor *loss = ttt_mse(c, ttt_affine(c, ttt_gelu(c, ttt_affine(c, t.query, w[0], w[1])), w[2], w[3]), t.query_y);
+    ttt_tensor *loss = ttt_mse(
+        c, ttt_affine(c, ttt_gelu(c, ttt_affine(c, t.query, w[0], w[1])), w[2], w[3]), t.query_y);
     ttt_grad(c, loss, t.start, 4, by_hand, TTT_GRAD_FIRST_ORDER);
 
     ttt_weights v = adapted(&t);
     ttt_tensor *same = query_loss(&t, v);
     ttt_grad(c, same, t.start, 4, by_descend, TTT_GRAD_FIRST_ORDER);
     CHECK(ttt_ok(c) && same_bits(loss, same));
-    for (int i = 0; i < 4; i++) CHECK(same_bits(w[i], v.at[i]) && same_bits(by_hand[i], by_descend[i]));
+    for (int i = 0; i < 4; i++)
+        CHECK(same_bits(w[i], v.at[i]) && same_bits(by_hand[i], by_descend[i]));
     ttt_close(c);
 }
 
@@ -226,7 +251,14 @@ static void a_step_is_taped_or_not(void) {
 static void only_the_chosen_weights_move(void) {
     model m = make_model("mttt-mlp", 1);
     ttt_tensor *loss = ttt_sum(m.c, ttt_square(m.c, logits(&m, m.w)));
-    const struct { const char *part; unsigned flags; } choice[] = { { "head", 0 }, { NULL, TTT_PARAM_INNER }, { "LayerNorm_0", 0 }, { NULL, 0 }, { "nothing", 0 } };
+    const struct {
+        const char *part;
+        unsigned flags;
+    } choice[] = { { "head", 0 },
+                   { NULL, TTT_PARAM_INNER },
+                   { "LayerNorm_0", 0 },
+                   { NULL, 0 },
+                   { "nothing", 0 } };
     const int want[] = { 2, 4, 2, m.p.n, 0 };
     for (int k = 0; k < 5; k++) {
         bool *moves = ttt_params_choose(m.c, &m.p, choice[k].part, choice[k].flags);
@@ -256,7 +288,8 @@ static void gradients_pass_through_every_rule_and_rate(void) {
             ttt_tensor *rate[4], *wrt[MOST];
             for (int i = 0; i < 4; i++) {
                 rate[i] = ttt_zeros_kept(t.c, i % 2 ? TTT_SHAPE(1) : t.start[i]->shape);
-                for (int64_t j = 0; j < rate[i]->size; j++) rate[i]->data[j] = REAL(0.1 + 0.01 * (double)j);
+                for (int64_t j = 0; j < rate[i]->size; j++)
+                    rate[i]->data[j] = REAL(0.1 + 0.01 * (double)j);
                 wrt[i] = t.start[i];
                 wrt[4 + i] = rate[i];
             }
@@ -266,8 +299,11 @@ static void gradients_pass_through_every_rule_and_rate(void) {
             if (rates) t.step.rates = rate;
             t.steps = 3;
             for (int order = 1; order <= 2; order++) {
-                double e = ttt_check_gradient(t.c, value_after_steps, wrt, rates ? 8 : 4, &t, order, 1e-5);
-                if (!(e < 1e-5)) printf("  rule %d, rates %d, order %d: %.2e %s\n", rule, rates, order, e, ttt_error(t.c));
+                double e =
+                    ttt_check_gradient(t.c, value_after_steps, wrt, rates ? 8 : 4, &t, order, 1e-5);
+                if (!(e < 1e-5))
+                    printf("  rule %d, rates %d, order %d: %.2e %s\n", rule, rates, order, e,
+                           ttt_error(t.c));
                 CHECK(e < 1e-5);
             }
             ttt_close(t.c);
@@ -281,7 +317,9 @@ static void steps_equal_the_optimizers(void) {
         ttt_params p = { 0 };
         ttt_dense_new(t.c, 4, 6, TTT_INIT_XAVIER, &p, "a");
         ttt_dense_new(t.c, 6, 3, TTT_INIT_XAVIER, &p, "b");
-        ttt_optimizer_desc o = { .rule = adam ? TTT_RULE_ADAM : TTT_RULE_MOMENTUM, .lr = REAL(0.02), .momentum = REAL(0.9) };
+        ttt_optimizer_desc o = { .rule = adam ? TTT_RULE_ADAM : TTT_RULE_MOMENTUM,
+                                 .lr = REAL(0.02),
+                                 .momentum = REAL(0.9) };
         ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
         t.step.rule = adam ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.rate = REAL(0.02);
@@ -293,7 +331,8 @@ static void steps_equal_the_optimizers(void) {
             ttt_optimizer_step(t.c, opt, support_loss(&t, ttt_params_weights(&p)));
             w = ttt_descend(t.c, &t.step, w, support_loss(&t, w), &state);
             CHECK(ttt_ok(t.c) && state.steps == k + 1);
-            for (int i = 0; i < w.n; i++) CHECK(ttt_max_abs_diff(w.at[i], p.value[i]) <= (DOUBLE ? 1e-13 : 2e-6));
+            for (int i = 0; i < w.n; i++)
+                CHECK(ttt_max_abs_diff(w.at[i], p.value[i]) <= (DOUBLE ? 1e-13 : 2e-6));
         }
         ttt_close(t.c);
     }
@@ -304,7 +343,8 @@ static void adam_passes_a_gradient_where_there_was_none(void) {
     task t = make_task();
     t.step.rule = TTT_DESCENT_ADAM;
     t.steps = 2;
-    ttt_tensor *idle = ttt_zeros_kept(t.c, TTT_SHAPE(3)), *at[5] = { t.start[0], t.start[1], t.start[2], t.start[3], idle }, *g[5];
+    ttt_tensor *idle = ttt_zeros_kept(t.c, TTT_SHAPE(3)),
+               *at[5] = { t.start[0], t.start[1], t.start[2], t.start[3], idle }, *g[5];
     ttt_weights w = { at, 5 };
     ttt_descent_state state = { 0 };
     for (int k = 0; k < 2; k++) {
@@ -312,7 +352,8 @@ static void adam_passes_a_gradient_where_there_was_none(void) {
         w = ttt_descend(t.c, &t.step, w, support_loss(&t, four), &state);
     }
     ttt_weights four = { w.at, 4 };
-    ttt_grad(t.c, ttt_add(t.c, query_loss(&t, four), ttt_sum(t.c, w.at[4])), at, 5, g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(t.c, ttt_add(t.c, query_loss(&t, four), ttt_sum(t.c, w.at[4])), at, 5, g,
+             TTT_GRAD_FIRST_ORDER);
     CHECK(ttt_ok(t.c));
     for (int i = 0; i < 5; i++)
         for (int64_t j = 0; j < g[i]->size; j++) CHECK(isfinite((double)g[i]->data[j]));
@@ -328,7 +369,8 @@ static void wrong_steps_are_refused(void) {
     t.step.rates = rate;
     t.step.rate = 0;
     CHECK(ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), NULL).n == 0);
-    CHECK(ttt_status(t.c) == TTT_ERR_SHAPE && strstr(ttt_error(t.c), "rate 2") && strstr(ttt_error(t.c), "(5)") && strstr(ttt_error(t.c), "(6,3)"));
+    CHECK(ttt_status(t.c) == TTT_ERR_SHAPE && strstr(ttt_error(t.c), "rate 2") &&
+          strstr(ttt_error(t.c), "(5)") && strstr(ttt_error(t.c), "(6,3)"));
     ttt_clear(t.c);
     t.step.rates = NULL;
     t.step.rule = TTT_DESCENT_ADAM;
@@ -339,7 +381,8 @@ static void wrong_steps_are_refused(void) {
     const bool first[4] = { true, false, false, false };
     ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state);
     t.step.moves = first;
-    CHECK(ttt_ok(t.c) && ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n == 0);
+    CHECK(ttt_ok(t.c) &&
+          ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n == 0);
     CHECK(ttt_status(t.c) == TTT_ERR_SHAPE && strstr(ttt_error(t.c), "4 moving weights, here 1"));
     ttt_close(t.c);
 }
@@ -357,7 +400,8 @@ static void options_that_a_rule_lacks_are_refused(void) {
         if (i == 3) t.step.rule = TTT_DESCENT_MOMENTUM, t.step.eps = REAL(0.5);
         if (i == 4) t.step.rates = rate;
         if (i == 5) t.step.rule = (ttt_descent_rule)7;
-        CHECK(ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n == 0);
+        CHECK(ttt_descend(t.c, &t.step, start_of(&t), support_loss(&t, start_of(&t)), &state).n ==
+              0);
         CHECK(ttt_status(t.c) == TTT_ERR_ARGUMENT && strstr(ttt_error(t.c), word[i]));
         ttt_close(t.c);
     }
@@ -370,7 +414,8 @@ static void states_of_something_else_are_refused(void) {
     };
     for (int i = -1; i < 3; i++) {
         task t = make_task();
-        const bool kernel[4] = { true, false, false, false }, bias[4] = { false, true, false, false };
+        const bool kernel[4] = { true, false, false, false },
+                   bias[4] = { false, true, false, false };
         ttt_descent_state state = { 0 };
         t.step.rule = i < 0 ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.moves = kernel;
@@ -418,11 +463,13 @@ static void a_name_is_given_once(void) {
     CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, "dense").n == 0);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "dense/kernel"));
     ttt_clear(c);
-    CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, NULL).n == 2 && ttt_params_find(&p, "kernel"));
+    CHECK(ttt_dense_new(c, 3, 2, TTT_INIT_XAVIER, &p, NULL).n == 2 &&
+          ttt_params_find(&p, "kernel"));
     ttt_close(c);
 }
 
-// A model that could not be made leaves nothing in the list, and can be made after the mistake is mended.
+// A model that could not be made leaves nothing in the list, and can be made after the mistake is
+// mended.
 static void a_failed_model_leaves_no_parameters(void) {
     model m = make_model("mttt-mlp", 2);
     ttt_params p = { 0 };
@@ -431,7 +478,8 @@ static void a_failed_model_leaves_no_parameters(void) {
     CHECK(ttt_vit_new(m.c, &m.d, &p, "vit").n == 0 && ttt_status(m.c) == TTT_ERR_UNSET && p.n == 2);
     ttt_clear(m.c);
     m.d.mixer.inner_lr = 1;
-    CHECK(ttt_vit_new(m.c, &m.d, &p, "vit").n == ttt_vit_count(&m.d) && p.n == 2 + ttt_vit_count(&m.d));
+    CHECK(ttt_vit_new(m.c, &m.d, &p, "vit").n == ttt_vit_count(&m.d) &&
+          p.n == 2 + ttt_vit_count(&m.d));
     ttt_close(m.c);
 }
 
@@ -449,7 +497,9 @@ static void weights_of_another_model_are_refused(void) {
 }
 
 // ---- a whole network as a learner ----------------------------------------------------------------
-static ttt_tensor *vit_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) { return ttt_vit_forward(c, desc, w, x, NULL); }
+static ttt_tensor *vit_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_vit_forward(c, desc, w, x, NULL);
+}
 static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
     (void)arg;
     return ttt_mse(c, prediction, label);
@@ -457,16 +507,24 @@ static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, 
 static void a_whole_network_is_a_learner(void) {
     model m = make_model("mttt-linear", 6);
     CHECK(m.w.n > 64);  // of any size
-    const ttt_learner network = { .name = "vit", .predict = vit_predict, .desc = &m.d, .one_set = true };
+    const ttt_learner network = {
+        .name = "vit", .predict = vit_predict, .desc = &m.d, .one_set = true
+    };
     const ttt_real rates[2] = { REAL(0.05), REAL(0.02) };
     ttt_tensor *target = ttt_randn(m.c, TTT_SHAPE(3, 5)), *losses, *g[2];
-    ttt_inner in = { .learner = &network, .train = m.images, .label = target, .loss = squares, .steps = 2, .rates = rates };
+    ttt_inner in = { .learner = &network,
+                     .train = m.images,
+                     .label = target,
+                     .loss = squares,
+                     .steps = 2,
+                     .rates = rates };
     ttt_weights w = ttt_inner_loop(m.c, &in, m.w, &losses), v = m.w;
     for (int k = 0; k < 2; k++) {
         ttt_descent step = { .rate = rates[k] };
         v = ttt_descend(m.c, &step, v, ttt_mse(m.c, logits(&m, v), target), NULL);
     }
-    CHECK(ttt_ok(m.c) && w.n == m.w.n && v.n == m.w.n && losses->size == 3 && losses->data[2] < losses->data[0]);
+    CHECK(ttt_ok(m.c) && w.n == m.w.n && v.n == m.w.n && losses->size == 3 &&
+          losses->data[2] < losses->data[0]);
     for (int i = 0; i < w.n; i++) CHECK(same_bits(w.at[i], v.at[i]));
     // the gradient of what comes out, in a weight from before the steps
     ttt_grad(m.c, ttt_sum(m.c, ttt_square(m.c, logits(&m, w))), m.w.at, 2, g, TTT_GRAD_FIRST_ORDER);
@@ -478,17 +536,20 @@ static void a_whole_network_is_a_learner(void) {
 
 // The whole network inside one node that is computed again, with more than 64 weights.
 static ttt_tensor *vit_again(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
-    return ttt_vit_forward(c, *(const ttt_vit_desc *const *)user, (ttt_weights){ in + 1, n - 1 }, in[0], NULL);
+    return ttt_vit_forward(c, *(const ttt_vit_desc *const *)user, (ttt_weights){ in + 1, n - 1 },
+                           in[0], NULL);
 }
 static void a_network_of_many_weights_is_computed_again(void) {
     model m = make_model("mttt-linear", 6);
     const ttt_vit_desc *d = &m.d;
     ttt_tensor *in[200] = { m.images }, *once[2], *again[2];
     for (int i = 0; i < m.w.n; i++) in[1 + i] = m.w.at[i];
-    ttt_tensor *y = logits(&m, m.w), *r = ttt_remat(m.c, vit_again, in, 1 + m.w.n, y->shape, &d, sizeof d);
+    ttt_tensor *y = logits(&m, m.w),
+               *r = ttt_remat(m.c, vit_again, in, 1 + m.w.n, y->shape, &d, sizeof d);
     ttt_grad(m.c, ttt_sum(m.c, ttt_square(m.c, y)), m.w.at, 2, once, TTT_GRAD_FIRST_ORDER);
     ttt_grad(m.c, ttt_sum(m.c, ttt_square(m.c, r)), m.w.at, 2, again, TTT_GRAD_FIRST_ORDER);
-    CHECK(ttt_ok(m.c) && same_bits(y, r) && same_bits(once[0], again[0]) && same_bits(once[1], again[1]));
+    CHECK(ttt_ok(m.c) && same_bits(y, r) && same_bits(once[0], again[0]) &&
+          same_bits(once[1], again[1]));
     ttt_close(m.c);
 }
 
