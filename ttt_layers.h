@@ -833,6 +833,18 @@ static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
     return ttt_ok(c) ? one.at[0] : &c->empty;
 }
 
+// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
+static bool ttt__weight_good(ttt_ctx *c, const char *who, const char *name, ttt_tensor *w,
+                             ttt_shape s) {
+    ttt_text got, want;
+    if (!ttt_ok(c) || (w && (!ttt__operands(c, name, &w, 1) || ttt_shape_equal(w->shape, s))))
+        return ttt_ok(c);
+    ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
+             "another when they were made?", who, name,
+             w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(s, want));
+    return false;
+}
+
 static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) {
     return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep);
 }
@@ -4510,20 +4522,11 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
     unsigned options = ttt__mixer_options(d);
     for (int i = 0; i < n_rows && ttt_ok(c); i++) {
         ttt_shape s = ttt_scalar_shape();
-        ttt_text got, want;
         row[i] = NULL;
         if (!ttt__row_present(&rows[i], options)) continue;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
         row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
-        if (row[i] &&
-            (!ttt__operands(c, rows[i].name, &row[i], 1) || ttt_shape_equal(row[i]->shape, s)))
-            continue;
-        ttt_fail(c, TTT_ERR_SHAPE,
-                 "%s: weight %s is %s, but the description, which has %d weights, asks for %s; was "
-                 "it another when they were made?",
-                 d->mixer->name, rows[i].name,
-                 row[i] ? ttt_shape_text(row[i]->shape, got) : "absent", ttt_mixer_count(d),
-                 ttt_shape_text(s, want));
+        ttt__weight_good(c, d->mixer->name, rows[i].name, row[i], s);
     }
     return ttt_ok(c);
 }

@@ -397,18 +397,6 @@ int ttt_vit_count(const ttt_vit_desc *d) {
            TTT__NORM_N + 2 * TTT__DENSE_N;
 }
 
-// A kernel of the model is what the description asks for; with it, so are those around it.
-static bool ttt__vit_kernel_good(ttt_ctx *c, const char *name, ttt_weights part, int at,
-                                 ttt_shape s) {
-    ttt_text got, want;
-    if (!ttt_ok(c) || !ttt__operands(c, "vit", &part.at[at], 1) ||
-        ttt_shape_equal(part.at[at]->shape, s))
-        return ttt_ok(c);
-    ttt_fail(c, TTT_ERR_SHAPE, "vit: weight %s is %s, but the description asks for %s", name,
-             ttt_shape_text(part.at[at]->shape, got), ttt_shape_text(s, want));
-    return false;
-}
-
 // x += mixer(LN x);  x += MLP(LN x).  The block is a function of its input and its weights, as
 // ttt_remat wants it.
 typedef struct ttt__block_call {
@@ -423,7 +411,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, 
     ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N),
                 mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
-    bool good = ttt__vit_kernel_good(c, "MlpBlock_0/Dense_0/kernel", w, TTT__NORM_N,
+    bool good = ttt__weight_good(c, "vit", "MlpBlock_0/Dense_0/kernel", w.at[TTT__NORM_N],
                                      TTT_SHAPE(b->d->width, b->d->mlp));
     return good ? ttt_residual_mlp(c, w, x) : x;
 }
@@ -475,8 +463,8 @@ static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weig
                                      ttt_tensor *images) {
     int64_t side = d->image / d->patch, D = d->width;
     ttt_weights embedding = ttt_weights_take(c, "vit", w, TTT__DENSE_N);
-    if (!ttt__vit_kernel_good(c, "embedding/kernel", embedding, 0,
-                              TTT_SHAPE(d->patch, d->patch, d->channels, D)))
+    ttt_shape kernel = TTT_SHAPE(d->patch, d->patch, d->channels, D);
+    if (!ttt_ok(c) || !ttt__weight_good(c, "vit", "embedding/kernel", embedding.at[0], kernel))
         return images;
     ttt_tensor *x = ttt_patch_embed(c, embedding, images);
     ttt_tensor *positions =
@@ -505,7 +493,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w
     if (!ttt_ok(c)) return x;
     x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));
     x = ttt_tanh(c, ttt_dense(c, ttt_weights_take(c, "vit", &w, TTT__DENSE_N), x));
-    return ttt__vit_kernel_good(c, "head/kernel", w, 0, TTT_SHAPE(d->width, d->classes))
+    return ttt__weight_good(c, "vit", "head/kernel", w.at[0], TTT_SHAPE(d->width, d->classes))
                ? ttt_dense(c, w, x)
                : x;
 }
