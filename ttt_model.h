@@ -412,7 +412,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, 
                 mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
     x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
     bool good = ttt__weight_good(c, "vit", "MlpBlock_0/Dense_0/kernel", w.at[TTT__NORM_N],
-                                     TTT_SHAPE(b->d->width, b->d->mlp));
+                                 TTT_SHAPE(b->d->width, b->d->mlp));
     return good ? ttt_residual_mlp(c, w, x) : x;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
