@@ -615,6 +615,7 @@ static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back),
 #endif
 #include "ttt_tensor.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -2588,6 +2589,8 @@ static int64_t ttt__chunk_of(int64_t B, int64_t N) {
     return chunks > 0 ? (B + chunks - 1) / chunks : 1;
 }
 
+// -- what the fused layers are written in
+
 // Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
 static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
     int64_t parts = (n + most - 1) / most;
@@ -2595,18 +2598,345 @@ static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
     return i < parts ? n * (i + 1) / parts - *from : 0;
 }
 
-// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+// A matrix that knows its size. A transposed one is the same numbers with the two steps exchanged.
 typedef struct ttt__mat {
+    ttt_real *at;          // NULL: absent
+    int64_t rows, cols;
+    int64_t down, across;  // from a number to the one below it, to the one right of it
+} ttt__mat;
+static ttt__mat ttt__strided(ttt_real *at, int64_t rows, int64_t cols, int64_t down) {
+    ttt__mat m = { at, rows, cols, down, 1 };
+    return m;
+}
+static ttt__mat ttt__matrix(ttt_real *at, int64_t rows, int64_t cols) {
+    return ttt__strided(at, rows, cols, cols);
+}
+static ttt__mat ttt__column(ttt_real *at, int64_t rows) { return ttt__matrix(at, rows, 1); }
+static ttt__mat ttt__absent(void) { return ttt__matrix(NULL, 0, 0); }
+static ttt__mat ttt__transpose_of(ttt__mat m) {
+    ttt__mat t = { m.at, m.cols, m.rows, m.across, m.down };
+    return t;
+}
+
+// Sizes are checked in debug builds: a product of matrices that do not fit stops the program.
+#if defined(TTT_POISON)
+#define TTT__FITS(condition) assert(condition)
+#else
+#define TTT__FITS(condition) ((void)0)
+#endif
+static ttt__mat ttt__rows_at(ttt__mat m, int64_t from, int64_t rows) {
+    TTT__FITS(from >= 0 && rows >= 0 && from + rows <= m.rows);
+    if (m.at) m.at += from * m.down;
+    m.rows = rows;
+    return m;
+}
+static ttt__mat ttt__cols_at(ttt__mat m, int64_t from, int64_t cols) {
+    TTT__FITS(from >= 0 && cols >= 0 && from + cols <= m.cols);
+    if (m.at) m.at += from * m.across;
+    m.cols = cols;
+    return m;
+}
+
+// Matrices of one size, `apart` numbers from one to the next: one a head, or a sequence and head.
+typedef struct ttt__stack {
+    ttt__mat first;
+    int64_t apart;
+} ttt__stack;
+static ttt__stack ttt__stacked(ttt_real *at, int64_t rows, int64_t cols) {  // (...,rows,cols)
+    ttt__stack s = { ttt__matrix(at, rows, cols), rows * cols };
+    return s;
+}
+static ttt__stack ttt__side_by_side(ttt__mat all, int64_t cols) {  // (rows, heads x cols)
+    ttt__stack s = { all, cols };
+    s.first.cols = cols;
+    return s;
+}
+static ttt__stack ttt__same_for_all(ttt__mat m) {
+    ttt__stack s = { m, 0 };
+    return s;
+}
+static ttt__mat ttt__of(ttt__stack s, int64_t i) {
+    if (s.first.at) s.first.at += i * s.apart;
+    return s.first;
+}
+
+// What a thread computes with.
+typedef struct ttt__kit {
+    const ttt__kernels *k;
+    const ttt__layer_kernels *lk;
+    ttt_real *pack;  // where a product copies its right factor, see [13] of ttt_tensor.h
+} ttt__kit;
+static ttt__kit ttt__kit_of(const ttt_ctx *c, int thread) {
+    ttt__kit kit = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
+    return kit;
+}
+
+// y = init + a b. init: absent, of y's size, or one row for all of y's (down = 0).
+// Called in a hundred places, and too large to be in each of them.
+static TTT__NOINLINE void ttt__product_from(const ttt__kit *kit, ttt__mat y, ttt__mat init,
+                                            ttt__mat a, ttt__mat b) {
+    TTT__FITS(y.rows == a.rows && y.cols == b.cols && a.cols == b.rows && y.across == 1);
+    TTT__FITS(!init.at || (init.cols == y.cols && (init.rows == y.rows || init.down == 0)));
+    ttt__gemm g = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
+                    init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
+}
+static void ttt__set_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, ttt__absent(), a, b);
+}
+static void ttt__add_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, y, a, b);
+}
+// y = x w + bias, which may be absent
+static void ttt__affine(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w, ttt__mat bias) {
+    bias.down = 0;
+    ttt__product_from(kit, y, bias, x, w);
+}
+// y = a^T a. It is symmetric: only blocks on and right of its diagonal are multiplied, and those left
+// of it are copied from them.
+static void ttt__gram(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    enum { BLOCK = 16 };
+    for (int64_t i = 0, n = a.cols; i < n; i += BLOCK) {
+        int64_t end = TTT__MIN(i + BLOCK, n);
+        ttt__mat rows = ttt__rows_at(y, i, end - i);
+        ttt__set_product(kit, ttt__cols_at(rows, i, n - i),
+                         ttt__transpose_of(ttt__cols_at(a, i, end - i)), ttt__cols_at(a, i, n - i));
+        for (int64_t r = i; r < end; r++)
+            for (int64_t j = 0; j < i; j++) y.at[r * y.down + j] = y.at[j * y.down + r];
+    }
+}
+
+// Number by number, of matrices that lie in one piece.
+static int64_t ttt__numbers(ttt__mat m) {
+    TTT__FITS(m.rows < 2 || m.cols == 0 || (m.down == m.cols && m.across == 1));
+    return m.rows * m.cols;
+}
+static void ttt__clear(ttt__mat y) {
+    if (y.at) memset(y.at, 0, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+static void ttt__assign(ttt__mat y, ttt__mat a) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {  // y = scale a
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->map[TTT__MAP_scale](ttt__numbers(y), a.at, y.at, scale);
+}
+static void ttt__plus(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y += a
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->zip[TTT__ZIP_add](ttt__numbers(y), y.at, 1, a.at, 1, y.at);
+}
+static void ttt__minus(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {  // y = a - b
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_sub](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {  // y = a o b
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_mul](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static double ttt__dot(const ttt__kit *kit, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(a) == ttt__numbers(b));
+    return kit->k->dot(ttt__numbers(a), a.at, b.at);
+}
+static void ttt__transpose(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y = a^T, copied
+    TTT__FITS(y.rows == a.cols && y.cols == a.rows && y.across == 1 && a.across == 1);
+    kit->k->transpose(a.rows, a.cols, a.at, a.down, y.at, y.down);
+}
+static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
+    for (int64_t i = 0; i < y.rows; i++)
+        for (int64_t j = 0; j < y.cols; j++)
+            y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
+}
+
+// y = init + the sum of a's rows; an absent init is zero, and an absent y wants nothing.
+static void ttt__row_sum_from(const ttt__kit *kit, ttt__mat y, ttt__mat init, ttt__mat a) {
+    ttt_real sum[64];
+    TTT__FITS(!y.at || (y.rows == 1 && y.cols == a.cols && a.across == 1));
+    for (int64_t j = 0; y.at && j < a.cols; j += 64) {
+        int64_t n = TTT__MIN(64, a.cols - j);
+        kit->k->sum_rows(a.rows, n, a.down, a.at + j, init.at ? sum : y.at + j);
+        if (init.at) kit->k->zip[TTT__ZIP_add](n, init.at + j, 1, sum, 1, y.at + j);
+    }
+}
+static void ttt__set_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, ttt__absent(), a);
+}
+static void ttt__add_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, y, a);
+}
+
+// Memory is handed out from a room, one matrix after the other. A room without memory only counts.
+typedef struct ttt__room {
+    ttt_real *at;
+    int64_t used;
+} ttt__room;
+static ttt__mat ttt__take(ttt__room *room, int64_t rows, int64_t cols) {
+    ttt__mat m = ttt__matrix(room->at ? room->at + room->used : NULL, rows, cols);
+    room->used += rows * cols;
+    return m;
+}
+// rows x cols numbers that live as long as the op's node, or only as long as it computes.
+static ttt_real *ttt__alloc_numbers(ttt_ctx *c, int64_t rows, int64_t cols, bool keep) {
+    double bytes = (double)rows * (double)cols * sizeof(ttt_real);
+    if (bytes < 1e18)
+        return (ttt_real *)ttt__arena_alloc(c, keep ? &c->step : &c->scratch,
+                                            (size_t)(rows * cols) * sizeof(ttt_real));
+    ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
+    return NULL;
+}
+static ttt__mat ttt__scratch(ttt_ctx *c, int64_t rows, int64_t cols) {
+    return ttt__matrix(ttt__alloc_numbers(c, rows, cols, false), rows, cols);
+}
+
+// -- what the ops of whole layers have in common: y (B,N,D) from x (B,N,D) and parameters
+typedef struct ttt__frame {
+    ttt_ctx *c;
+    ttt__kit kit;                    // of the thread that calls
+    const ttt_tensor *node;          // its inputs are x and the parameters
+    const signed char *input;        // which input a parameter row is; -1: absent
+    int64_t B, N, D, H, h;
+    int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
+    int64_t chunk;                   // sequences of a chunk, at most
+    int64_t first, count;            // the chunk at work: its first sequence, and how many
+    ttt__mat x, y, dy, dx;           // (B N, D); dy and dx are absent forwards
+    ttt_real *room;                  // scratch memory of each thread
+    int64_t room_size;
+} ttt__frame;
+
+// The range that is share number `share` of a chunk, of `tokens` tokens a sequence.
+typedef struct ttt__range {
+    int64_t b, from, rows;  // sequence; first token; how many
+    int64_t at, local;      // where this token is in (B N, D), and in the chunk's (count N, D)
+} ttt__range;
+static ttt__range ttt__range_of(const ttt__frame *frame, int64_t share, int64_t tokens) {
+    ttt__range s;
+    int64_t part = share % frame->ranges;
+    s.b = frame->first + share / frame->ranges;
+    s.from = tokens * part / frame->ranges;
+    s.rows = tokens * (part + 1) / frame->ranges - s.from;
+    s.at = s.b * frame->N + s.from;
+    s.local = s.at - frame->first * frame->N;
+    return s;
+}
+
+static void ttt__frame_begin(ttt__frame *frame, ttt_ctx *c, const ttt_tensor *node, int64_t H,
+                             const signed char *input, int64_t ranges) {
+    const ttt_tensor *x = node->in[0];
+    memset(frame, 0, sizeof *frame);
+    frame->c = c;
+    frame->kit = ttt__kit_of(c, 0);
+    frame->node = node;
+    frame->input = input;
+    frame->B = x->shape.dim[0];
+    frame->N = x->shape.dim[1];
+    frame->D = x->shape.dim[2];
+    frame->H = H;
+    frame->h = frame->D / H;
+    frame->ranges = ranges ? ranges : (frame->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
+    frame->range_rows = (frame->N + frame->ranges - 1) / frame->ranges;
+    // as many sequences as CHUNK_TOKENS allow, at least one; chunks are as equal as may be
+    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / frame->N), chunks = (frame->B + most - 1) / most;
+    frame->chunk = (frame->B + chunks - 1) / chunks;
+    frame->x = ttt__matrix(x->data, frame->B * frame->N, frame->D);
+    frame->y = ttt__matrix(node->data, frame->B * frame->N, frame->D);
+}
+// Goes on to the next chunk of sequences; false behind the last.
+static bool ttt__next_chunk(ttt__frame *frame) {
+    frame->first += frame->count;
+    frame->count = TTT__MIN(frame->chunk, frame->B - frame->first);
+    return frame->count > 0;
+}
+static ttt__room ttt__room_of(const ttt__frame *frame, int thread) {
+    ttt__room room = { frame->room + thread * frame->room_size, 0 };
+    return room;
+}
+
+// The numbers of a parameter; NULL if it is absent.
+static ttt_real *ttt__param(const ttt__frame *frame, int row) {
+    return frame->input[row] < 0 ? NULL : frame->node->in[(int)frame->input[row]]->data;
+}
+static ttt__mat ttt__param_row(const ttt__frame *frame, int row, int64_t cols) {
+    return ttt__matrix(ttt__param(frame, row), 1, cols);
+}
+
+// A view of the tokens x, of every head: x kernel + bias. The heads' biases lie side by side.
+typedef struct ttt__view {
+    ttt__stack kernel;
+    ttt__mat bias;  // (1,D), or absent
+} ttt__view;
+// That of one head, into `to`.
+static void ttt__see(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt__view *view,
+                     int64_t head) {
+    ttt__affine(kit, to, x, ttt__of(view->kernel, head),
+                ttt__of(ttt__side_by_side(view->bias, to.cols), head));
+}
+
+// Gradients of kernels are products over all tokens of a chunk: into += left^T right. There are four,
+// and each of each head is a share.
+typedef struct ttt__kernel_sum {
+    ttt__stack left, right, into;
+} ttt__kernel_sum;
+typedef struct ttt__kernel_sums {
+    const ttt__frame *frame;
+    ttt__kernel_sum of[4];
+    int64_t from, rows;  // tokens of the chunk, so few that they stay in the cache for all heads
+} ttt__kernel_sums;
+static void ttt__kernel_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__kernel_sums *sums = (const ttt__kernel_sums *)arg;
+    ttt__kit kit = ttt__kit_of(sums->frame->c, thread);
+    for (int64_t i = begin; i < end; i++) {
+        const ttt__kernel_sum *sum = &sums->of[i % 4];
+        ttt__mat left = ttt__rows_at(ttt__of(sum->left, i / 4), sums->from, sums->rows);
+        ttt__mat right = ttt__rows_at(ttt__of(sum->right, i / 4), sums->from, sums->rows);
+        ttt__add_product(&kit, ttt__of(sum->into, i / 4), ttt__transpose_of(left), right);
+    }
+}
+static void ttt__add_kernel_sums(ttt__kernel_sums *sums) {
+    const ttt__frame *frame = sums->frame;
+    int64_t tokens = frame->count * frame->N;
+    for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0; i++)
+        ttt__parallel(frame->c, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
+}
+
+// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
+static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into,
+                                    const bool *add, int i) {
+    int64_t n = y->in[i]->size;
+    ttt_real *p = into[i] ? into[i]->data : ttt__alloc_numbers(c, n, 1, false);
+    if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
+    return p;
+}
+
+// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
+// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
+static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows,
+                            ttt_tensor **in, signed char *input) {
+    int n = 1;
+    in[0] = x;
+    for (int row = 0; row < rows; row++) {
+        if (!w[row]) continue;
+        input[row] = (signed char)n;
+        in[n] = w[row];
+        for (int i = 0; i < n; i++)
+            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
+        n++;
+    }
+    return n;
+}
+
+
+// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+typedef struct ttt__old_mat {
     const ttt_real *p;
     int64_t ld;
     bool t;  // stored transposed
-} ttt__mat;
-static ttt__mat ttt__plain(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, false };
+} ttt__old_mat;
+static ttt__old_mat ttt__plain(const ttt_real *p, int64_t ld) {
+    ttt__old_mat m = { p, ld, false };
     return m;
 }
-static ttt__mat ttt__turned(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, true };
+static ttt__old_mat ttt__turned(const ttt_real *p, int64_t ld) {
+    ttt__old_mat m = { p, ld, true };
     return m;
 }
 typedef struct ttt__hand {  // what a share computes with
@@ -2619,19 +2949,19 @@ static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
     return h;
 }
 // Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
+static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
     ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
     ttt__gemm_run(s->k, &g, s->pack);
 }
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
+static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
+static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
 // y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are multiplied, and those left of
 // it are copied from them.
-static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__mat a, ttt_real *y) {
+static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat a, ttt_real *y) {
     enum { BLOCK = 16 };
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t end = TTT__MIN(i + BLOCK, n);
-        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
+        ttt__old_mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
         ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
         for (int64_t r = i; r < end; r++)
             for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
@@ -2701,7 +3031,7 @@ static void ttt__tile_predict(ttt__tile *t, int order) {
 // k^T de; MLP: a^T de and k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
 static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *from, ttt_real *g) {
     const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld);
+    ttt__old_mat d = ttt__plain(de, ld);
     if (!s->m) {
         ttt__mul_init(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, from, s->h, g, s->h);
         if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b1), g + s->b1);
@@ -2726,7 +3056,7 @@ static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, con
 // a2, and the two change places.
 static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
     const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
+    ttt__old_mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
     if (!s->m) {
         ttt__mul_init(t->s, t->q, s->h, s->h, k, ttt__plain(v, s->h), ttt__at(v, s->b1), 0, dde, s->h);
         ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
@@ -2749,7 +3079,7 @@ static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const 
 // of the predictions e, to the weights and the views.
 static void ttt__tile_back2(ttt__tile *t, const ttt_real *d, int64_t ld, bool first, ttt_real *dk, int64_t lddk, ttt_real *dw) {
     const ttt__learner_shape *s = t->shape;
-    ttt__mat de = ttt__plain(d, ld), k = ttt__turned(t->k, t->ldk);
+    ttt__old_mat de = ttt__plain(d, ld), k = ttt__turned(t->k, t->ldk);
     if (!s->m) {
         ttt__mul_add(t->s, t->q, s->h, s->h, de, ttt__plain(t->wt, s->h), dk, lddk);
         ttt__mul_add(t->s, s->h, s->h, t->q, k, de, dw, s->h);
@@ -2816,7 +3146,7 @@ typedef struct ttt__mttt {
     ttt_real *dmt, *dm0;                 // of M^T (H,h,D), m (H,D)
 } ttt__mttt;
 
-static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
+static const ttt_real *ttt__old_param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
 // Weights after t steps. Unless they are kept there is room for two steps of one chunk: a step takes the place of the one
 // before the last, and a chunk that of the chunk before.
 static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
@@ -2832,15 +3162,15 @@ static int64_t ttt__work_reals(const ttt__mttt *m) {
 }
 
 // Shares of the work: range r of sequence b is share (b - b0) R + r.
-typedef struct ttt__range {
+typedef struct ttt__old_range {
     int64_t b, share, from, to;  // tokens (or places in the order)
     ttt__hand hand;
     ttt_real *tile_e, *tile_z, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
     ttt__tile t;
-} ttt__range;
+} ttt__old_range;
 
-static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread, int64_t tokens) {
-    ttt__range g;
+static ttt__old_range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread, int64_t tokens) {
+    ttt__old_range g;
     int64_t q = TTT__TILE_TOKENS, part = share % m->R;
     ttt_real *p = m->work + thread * m->work_size;
     memset(&g, 0, sizeof g);
@@ -2883,7 +3213,7 @@ static void ttt__turn_start(const ttt__mttt *m) {
     for (int64_t h = 0; h < m->H; h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size, m->dy != NULL);
 }
 // The tile's weights: those after t steps.
-static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t h) {
+static void ttt__tile_weights(const ttt__mttt *m, ttt__old_range *g, int t, int64_t h) {
     g->t.w = ttt__w_of(m, t, g->b, h);
     g->t.wt = t == 0 ? m->w0_t + h * m->shape.size : g->wt;
     if (t > 0) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt, m->dy != NULL);
@@ -2893,7 +3223,7 @@ static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t 
 static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->order ? m->order[h * m->a->L + m->t * m->n + i] : i; }
 
 // Points the tile at the views of these tokens, gathered if they are shuffled, and at the place of their predictions.
-static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
+static void ttt__tile_views(const ttt__mttt *m, ttt__old_range *g, int64_t h, int64_t i, int64_t q) {
     const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
     int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
     bool kept = m->a->kept && m->t < m->T;
@@ -2925,16 +3255,16 @@ static double ttt__loss_rest(const ttt__mttt *m, const ttt__decoder *p, int64_t 
 }
 
 // u and v of a tile whose predictions are there.
-static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t q) {
+static void ttt__tile_decode(const ttt__mttt *m, ttt__old_range *g, const ttt__decoder *p, int64_t h, int64_t q) {
     int64_t hh = m->h * m->h;
-    ttt__mat e = ttt__plain(g->t.e, m->h);
+    ttt__old_mat e = ttt__plain(g->t.e, m->h);
     if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
     ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
 }
 
 // The loss of one tile in step t and, into g->de, its gradient in the prediction, which is made here, but on the way back
 // only found.
-static double ttt__tile_loss(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
+static double ttt__tile_loss(const ttt__mttt *m, ttt__old_range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
     double loss = 0;
     ttt__tile_views(m, g, h, i, q);
     if (m->dy) ttt__tile_gelu(&g->t, order);
@@ -2948,7 +3278,7 @@ static double ttt__tile_loss(const ttt__mttt *m, ttt__range *g, const ttt__decod
     return loss;
 }
 
-static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most TILE_TOKENS
+static int64_t ttt__tile_size(const ttt__old_range *g) {  // even tiles of at most TILE_TOKENS
     int64_t rows = g->to - g->from, tiles = (rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
     return (rows + tiles - 1) / tiles;
 }
@@ -2959,7 +3289,7 @@ static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most T
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->n);
         int64_t tile = ttt__tile_size(&g);
         bool descends = !m->a->d.learn_rates, first = share % m->R == 0;
         for (int64_t h = 0; h < m->H; h++) {
@@ -2995,7 +3325,7 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
 }
 
 // Views of a range, heads side by side: K = x phi + b_phi, x M, and later Q = x psi + b_psi.
-static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
+static void ttt__view_rows(const ttt__mttt *m, const ttt__old_range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
     for (int64_t h = 0; h < m->H; h++)
         ttt__mul_init(&g->hand, g->to - g->from, m->h, m->D, ttt__plain(m->x + (g->b * m->N + g->from) * m->D, m->D),
                       ttt__plain(kernel + h * m->D * m->h, m->h), bias ? bias + h * m->h : NULL, 0, to + h * m->h, m->D);
@@ -3003,7 +3333,7 @@ static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_re
 static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->N);
         int64_t token = g.b * m->N + g.from, at = token * m->D;
         ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + at);
         ttt__view_rows(m, &g, m->mk, NULL, m->a->xm + at);
@@ -3012,7 +3342,7 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
 }
 
 // Where the hidden numbers of a range's queries go, from the i-th on.
-static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__range *g, int64_t h, int64_t i) {
+static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__old_range *g, int64_t h, int64_t i) {
     return m->a->f_z ? m->a->f_z + ((g->b * m->H + h) * m->N + g->from + i) * m->shape.m : g->tile_z;
 }
 
@@ -3020,7 +3350,7 @@ static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__range *g, int64_t h
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->N);
         int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, tile = ttt__tile_size(&g);
         ttt_real *q = m->a->q ? m->a->q + at : g.wide1, *f = m->a->f ? m->a->f + at : g.wide2;
         ttt__view_rows(m, &g, m->psi, m->psi_b, q);
@@ -3052,7 +3382,7 @@ static void ttt__add_losses(const ttt__mttt *m, int t) {
     m->a->losses->data[t] += (ttt_real)(sum / (double)m->B);
 }
 
-static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
+static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t reals, bool step) {
     return (ttt_real *)ttt__arena_alloc(c, step ? &c->step : &c->scratch, (size_t)reals * sizeof(ttt_real));
 }
 
@@ -3131,22 +3461,22 @@ static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y, const
     m->R = a->order ? 1 : (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
     m->shape = ttt__learner_layout(m->h, a->d.mixer->learner == &ttt_learner_mlp, !a->d.no_inner_bias);
     m->x = x->data;
-    m->phi = ttt__param(y, a, TTT__MTTT_PHI_KERNEL);
-    m->phi_b = ttt__param(y, a, TTT__MTTT_PHI_BIAS);
-    m->psi = ttt__param(y, a, TTT__MTTT_PSI_KERNEL);
-    m->psi_b = ttt__param(y, a, TTT__MTTT_PSI_BIAS);
-    m->gk = ttt__param(y, a, TTT__MTTT_G_KERNEL);
-    m->g_b = ttt__param(y, a, TTT__MTTT_G_BIAS);
-    m->hk = ttt__param(y, a, TTT__MTTT_H_KERNEL);
-    m->h_b = ttt__param(y, a, TTT__MTTT_H_BIAS);
-    m->scale = ttt__param(y, a, TTT__MTTT_LN_SCALE);
-    m->shift = ttt__param(y, a, TTT__MTTT_LN_BIAS);
+    m->phi = ttt__old_param(y, a, TTT__MTTT_PHI_KERNEL);
+    m->phi_b = ttt__old_param(y, a, TTT__MTTT_PHI_BIAS);
+    m->psi = ttt__old_param(y, a, TTT__MTTT_PSI_KERNEL);
+    m->psi_b = ttt__old_param(y, a, TTT__MTTT_PSI_BIAS);
+    m->gk = ttt__old_param(y, a, TTT__MTTT_G_KERNEL);
+    m->g_b = ttt__old_param(y, a, TTT__MTTT_G_BIAS);
+    m->hk = ttt__old_param(y, a, TTT__MTTT_H_KERNEL);
+    m->h_b = ttt__old_param(y, a, TTT__MTTT_H_BIAS);
+    m->scale = ttt__old_param(y, a, TTT__MTTT_LN_SCALE);
+    m->shift = ttt__old_param(y, a, TTT__MTTT_LN_BIAS);
     m->bs = ttt__chunk_of(m->B, m->N);
     m->rows = (m->N + m->R - 1) / m->R;
     m->work_size = ttt__work_reals(m);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    m->w0_t = ttt__room_of(c, m->H * m->shape.size, false);
-    m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
+    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
+    m->w0_t = ttt__old_room_of(c, m->H * m->shape.size, false);
+    m->part = ttt__old_room_of(c, m->bs * m->R * m->H * m->shape.size, false);
     m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
     return !c->result;
 }
@@ -3156,7 +3486,7 @@ static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
     const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
     const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
     for (int i = 0; i < 4; i++) {
-        const ttt_real *w = ttt__param(y, m->a, TTT__MTTT_W0 + i);
+        const ttt_real *w = ttt__old_param(y, m->a, TTT__MTTT_W0 + i);
         for (int64_t h = 0; w && h < m->H; h++) memcpy(ttt__w_of(m, 0, 0, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
     }
     ttt__turn_start(m);
@@ -3165,17 +3495,17 @@ static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
 // Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
 static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
     bool keep = a->kept = m->c->recording && !m->c->numbers_only;
-    a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->w = ttt__room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
-    a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
-    a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
-    a->e = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
-    a->f = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->e_z = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->H * m->shape.m, true) : NULL;
-    a->f_z = keep ? ttt__room_of(m->c, m->B * m->N * m->H * m->shape.m, true) : NULL;
-    a->decoder = ttt__room_of(m->c, ttt__decoder_reals(m), keep);
+    a->k = ttt__old_room_of(m->c, m->B * m->N * m->D, keep);
+    a->w = ttt__old_room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
+    a->q = keep ? ttt__old_room_of(m->c, m->B * m->N * m->D, true) : NULL;
+    a->xm = ttt__old_room_of(m->c, m->B * m->N * m->D, keep);
+    a->xm0 = ttt__old_room_of(m->c, m->B * m->N * m->H, keep);
+    a->g = keep && a->d.learn_rates ? ttt__old_room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
+    a->e = keep ? ttt__old_room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
+    a->f = keep ? ttt__old_room_of(m->c, m->B * m->N * m->D, true) : NULL;
+    a->e_z = keep ? ttt__old_room_of(m->c, a->T * m->B * m->n * m->H * m->shape.m, true) : NULL;
+    a->f_z = keep ? ttt__old_room_of(m->c, m->B * m->N * m->H * m->shape.m, true) : NULL;
+    a->decoder = ttt__old_room_of(m->c, ttt__decoder_reals(m), keep);
     return !m->c->result;
 }
 
@@ -3215,7 +3545,7 @@ static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
 static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->N);
         int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D, tile = ttt__tile_size(&g);
         ttt__mul_set(&g.hand, rows, m->D, m->D, ttt__plain(m->dy + at, m->D), ttt__plain(m->h_t, m->D), m->df + local, m->D);
         memset(m->dq + local, 0, (size_t)(rows * m->D) * sizeof *m->dq);
@@ -3246,7 +3576,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
     const ttt__mttt *m = (const ttt__mttt *)arg;
     int64_t size = m->shape.size, n = m->h, hh = n * n;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->n);
         int64_t tile = ttt__tile_size(&g), first = (g.b - m->b0) * m->N;
         for (int64_t h = 0; h < m->H; h++) {
             ttt__decoder p = ttt__decoder_of(m, h, m->n);
@@ -3270,7 +3600,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
                     g.hand.lk->decode_back(&p, g.t.e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
                                            m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
                 }
-                ttt__mat e = ttt__turned(g.t.e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
+                ttt__old_mat e = ttt__turned(g.t.e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
                 if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
                 if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.dde, n);
                 ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
@@ -3300,7 +3630,7 @@ static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
 static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *m = (const ttt__mttt *)arg;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
+        ttt__old_range g = ttt__range_begin(m, share, thread, m->N);
         int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D;
         ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dq + local, m->D), ttt__plain(m->psi_t, m->D), m->dx + at, m->D);
         ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dk + local, m->D), ttt__plain(m->phi_t, m->D), m->dx + at, m->D);
@@ -3323,7 +3653,7 @@ static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     int64_t rows = s->rows, local = s->from * m->D, first = m->b0 * m->N * m->D + local, hD = m->h * m->D;
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = local + h * m->h;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
+        ttt__old_mat x = ttt__turned(m->x + first, m->D);
         if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
         if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
@@ -3339,14 +3669,6 @@ static void ttt__rate_back(const ttt__mttt *m, ttt_real *d_rates) {
     if (m->a->g) d_rates[m->t] -= (ttt_real)sum;
 }
 
-// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
-static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into, const bool *add, int i) {
-    int64_t n = y->in[i]->size;
-    ttt_real *p = into[i] ? into[i]->data : ttt__room_of(c, n, false);
-    if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
-    return p;
-}
-
 // From the gradients of a head's products to those of g, b_g and the norm:
 //   dM^T += (dP + dP^T) M^T + dpi^T m + dtau^T t;  dm += dpi M^T + 2 dpi0 m + dtau0 t;  dt += dtau M^T + dtau0 m
 //   dG = (dS + dS^T) G + dsigma^T b + dM^T s;  db = dsigma G + 2 dsigma0 b + dm s;  ds += sum dM^T G + dm b
@@ -3355,7 +3677,7 @@ typedef struct ttt__decoder_gradients {
     const ttt__mttt *m;
     ttt_real *g, *b, *scale, *shift;  // b: of each head (H,D)
 } ttt__decoder_gradients;
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y);
+static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y);
 
 static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__decoder_gradients *d = (const ttt__decoder_gradients *)arg;
@@ -3368,7 +3690,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
         const ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D;
         ttt_real *dmt = m->dmt + h * n * D, *dm0 = m->dm0 + h * D, *db = d->b + h * D, *both = m->work + thread * m->work_size, *line = both + hh;
         memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dP, both);
+        ttt__old_add_both(n, dP, both);
         ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(mt, D), dmt, D);
         ttt__mul_add(&s, n, D, 1, ttt__plain(row + n, 1), ttt__plain(m0, D), dmt, D);
         ttt__mul_add(&s, 1, D, n, ttt__plain(row + n, n), ttt__plain(mt, D), dm0, D);
@@ -3393,7 +3715,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
             k->zip[TTT__ZIP_mul](D, dmt + j * D, 1, scale, 1, dmt + j * D);
         }
         memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dS, both);
+        ttt__old_add_both(n, dS, both);
         ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(gc, D), dmt, D);
         ttt__mul_add(&s, n, D, 1, ttt__plain(row, 1), ttt__plain(m->bc, D), dmt, D);
         for (int64_t j = 0; j < n; j++) {
@@ -3403,7 +3725,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
     }
 }
 static void ttt__decoder_back(const ttt__mttt *m, ttt_real **d) {
-    ttt_real *b = ttt__room_of(m->c, m->H * m->D, false), *line = ttt__room_of(m->c, m->D, false);
+    ttt_real *b = ttt__old_room_of(m->c, m->H * m->D, false), *line = ttt__old_room_of(m->c, m->D, false);
     ttt__decoder_gradients to = { m, d[TTT__MTTT_G_KERNEL], b, d[TTT__MTTT_LN_SCALE], d[TTT__MTTT_LN_BIAS] };
     if (m->c->result) return;
     ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_back_share, &to);
@@ -3432,19 +3754,19 @@ static void ttt__start_back(const ttt__mttt *m, ttt_real **d) {
 
 static bool ttt__mttt_back_room(ttt__mttt *m) {
     int64_t chunk = m->bs * m->N * m->D, D = m->D;
-    m->df = ttt__room_of(m->c, chunk, false);
-    m->dq = ttt__room_of(m->c, chunk, false);
-    m->dk = ttt__room_of(m->c, chunk, false);
-    m->dw = ttt__room_of(m->c, m->bs * m->H * m->shape.size, false);
-    m->phi_t = ttt__room_of(m->c, D * D, false);
-    m->psi_t = ttt__room_of(m->c, D * D, false);
-    m->h_t = ttt__room_of(m->c, D * D, false);
-    m->dxm = ttt__room_of(m->c, chunk, false);
-    m->dxm0 = ttt__room_of(m->c, m->bs * m->N * m->H, false);
-    m->part_d = ttt__room_of(m->c, m->bs * m->R * m->H * ttt__decoder_block(m), false);
-    m->dd = ttt__room_of(m->c, m->H * ttt__decoder_block(m), false);
-    m->dmt = ttt__room_of(m->c, D * D, false);
-    m->dm0 = ttt__room_of(m->c, m->H * D, false);
+    m->df = ttt__old_room_of(m->c, chunk, false);
+    m->dq = ttt__old_room_of(m->c, chunk, false);
+    m->dk = ttt__old_room_of(m->c, chunk, false);
+    m->dw = ttt__old_room_of(m->c, m->bs * m->H * m->shape.size, false);
+    m->phi_t = ttt__old_room_of(m->c, D * D, false);
+    m->psi_t = ttt__old_room_of(m->c, D * D, false);
+    m->h_t = ttt__old_room_of(m->c, D * D, false);
+    m->dxm = ttt__old_room_of(m->c, chunk, false);
+    m->dxm0 = ttt__old_room_of(m->c, m->bs * m->N * m->H, false);
+    m->part_d = ttt__old_room_of(m->c, m->bs * m->R * m->H * ttt__decoder_block(m), false);
+    m->dd = ttt__old_room_of(m->c, m->H * ttt__decoder_block(m), false);
+    m->dmt = ttt__old_room_of(m->c, D * D, false);
+    m->dm0 = ttt__old_room_of(m->c, m->H * D, false);
     if (m->c->result) return false;
     memset(m->dd, 0, (size_t)(m->H * ttt__decoder_block(m)) * sizeof *m->dd);
     memset(m->dmt, 0, (size_t)(D * D) * sizeof *m->dmt);
@@ -3505,22 +3827,6 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
-// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
-static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows, ttt_tensor **in, signed char *at) {
-    int n = 1;
-    in[0] = x;
-    for (int row = 0; row < rows; row++) {
-        if (!w[row]) continue;
-        at[row] = (signed char)n;
-        in[n] = w[row];
-        for (int i = 0; i < n; i++)
-            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
-        n++;
-    }
-    return n;
-}
-
 // The tape's version on the op's inputs.
 static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
     const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
@@ -3573,10 +3879,10 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 // and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
 // tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
 // again, at the same cost; A is then not even looked at.
-typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
+typedef struct ttt__old_view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
     const ttt_real *kernel, *bias;
     int64_t row, head;
-} ttt__view;
+} ttt__old_view;
 
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
@@ -3600,7 +3906,7 @@ typedef struct ttt__qkv {
     int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
     const ttt_real *x, *o, *o_b, *g, *w0[2];
     ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
-    ttt__view q, k, v;
+    ttt__old_view q, k, v;
     ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
     ttt_real *parts;                     // sums of each range and head
     ttt_real *y, *work;
@@ -3652,7 +3958,7 @@ static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
 }
 
 // Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
+static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__old_view *v, int64_t h, ttt_real *to) {
     ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
                   v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
 }
@@ -3685,7 +3991,7 @@ static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int threa
 }
 
 // A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
+static void ttt__old_gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
     const ttt_real *s = sums + m->e * m->h;
     for (int64_t i = 0; i < m->h; i++) {
         memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
@@ -3737,7 +4043,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         ttt_real *w = ttt__weights_of(m, 0, g.b, h);
         memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
         if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) ttt__gram(m, C, A);
+        if (m->needs_a) ttt__old_gram(m, C, A);
         for (int t = 0; t < m->a->T; t++) {
             ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
             ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
@@ -3807,7 +4113,7 @@ static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, in
 }
 
 // y (n,n) += a + a^T
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
+static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
 }
@@ -3820,7 +4126,7 @@ static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, c
     int64_t n = m->e * m->h, hh = m->h * m->h;
     const ttt_real *S = m->S ? m->S + h * hh : NULL;
     const ttt__kernels *k = g->hand.k;
-    if (m->needs_a || m->wants_w0) ttt__gram(m, sums, A);
+    if (m->needs_a || m->wants_w0) ttt__old_gram(m, sums, A);
     for (int t = m->a->T - 1; t >= 0; t--) {
         const ttt_real *w = ttt__weights_of(m, t, g->b, h);
         bool has_w = ttt__has_weights(m->a, t);
@@ -3858,7 +4164,7 @@ static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int t
         ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
         memcpy(block, dc, (size_t)n * sizeof *dc);
         if (!m->needs_a) continue;
-        ttt__add_both(e, da, both);
+        ttt__old_add_both(e, da, both);
         for (int64_t r = 0; r < m->h; r++) {
             memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
             if (m->bias) ds[r] = both[r * e + m->h];
@@ -3991,7 +4297,7 @@ static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thr
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
+        ttt__old_mat x = ttt__turned(m->x + first, m->D);
         if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
         if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
@@ -4011,7 +4317,7 @@ static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, 
     ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
     for (int64_t h = 0; h < m->H && m->needs_a; h++) {
         memset(both, 0, (size_t)hh * sizeof *both);
-        for (int64_t b = 0; b < m->bs; b++) ttt__add_both(m->h, m->ds + (b * m->H + h) * hh, both);
+        for (int64_t b = 0; b < m->bs; b++) ttt__old_add_both(m->h, m->ds + (b * m->H + h) * hh, both);
         ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
     }
     for (int64_t i = 0; i < m->bs * m->H; i++) {
@@ -4035,8 +4341,8 @@ static bool ttt__starts_at_zero(const ttt_tensor *y) {
     }
     return true;
 }
-static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
+static ttt__old_view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
+    ttt__old_view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
     return v;
 }
 // The rows of the kernels of Q, K, V and the output; their biases come after them.
@@ -4051,7 +4357,7 @@ static int ttt__kernel_row(bool learns, int which) {
 
 // V's kernel g^T and bias -b_g g^T, of all heads.
 static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
-    ttt_real *gt = ttt__room_of(m->c, m->D * m->D, false), *bias = ttt__room_of(m->c, m->D, false);
+    ttt_real *gt = ttt__old_room_of(m->c, m->D * m->D, false), *bias = ttt__old_room_of(m->c, m->D, false);
     m->v.kernel = gt;
     m->v.bias = bias;
     m->v.row = m->h;
@@ -4086,7 +4392,7 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     m->bs = ttt__chunk_of(m->B, m->N);
     m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
     if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
     int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
     m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
     m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
@@ -4104,9 +4410,9 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     m->wants_w0 = wants_w0 && m->learns;
     m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
     m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
-    m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
+    m->parts = ttt__old_room_of(c, m->bs * m->R * m->H * m->part, false);
     if (m->needs_a || m->wants_w0) {
-        m->S = ttt__room_of(c, m->D * m->h, false);
+        m->S = ttt__old_room_of(c, m->D * m->h, false);
         if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
     }
     return !c->result;
@@ -4123,10 +4429,10 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
     a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
     bool ready = ttt__qkv_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.kept, true);
-    if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
-    if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
+    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__old_room_of(c, y->size, keep);
+    if (keep && !m.softmax) a->sums = ttt__old_room_of(c, m.B * m.H * m.kept, true);
+    if (keep && m.softmax) a->lse = ttt__old_room_of(c, m.B * m.H * m.N, true);
+    if (!m.softmax) a->w = ttt__old_room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
     m.y = y->data;
     for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
@@ -4141,13 +4447,13 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
 static bool ttt__qkv_back_room(ttt__qkv *m) {
     int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
     ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
-    const ttt__view *view[] = { &m->q, &m->k, &m->v };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__room_of(m->c, chunk, false);
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__room_of(m->c, D * D, false);
-    m->o_t = ttt__room_of(m->c, D * D, false);
-    m->dw0 = ttt__room_of(m->c, heads * m->e * m->h, false);
-    m->ds = ttt__room_of(m->c, heads * m->h * m->h, false);
-    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__room_of(m->c, heads * m->a->T, false) : NULL;
+    const ttt__old_view *view[] = { &m->q, &m->k, &m->v };
+    for (int i = 0; i < 4; i++) *room[i] = ttt__old_room_of(m->c, chunk, false);
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__old_room_of(m->c, D * D, false);
+    m->o_t = ttt__old_room_of(m->c, D * D, false);
+    m->dw0 = ttt__old_room_of(m->c, heads * m->e * m->h, false);
+    m->ds = ttt__old_room_of(m->c, heads * m->h * m->h, false);
+    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__old_room_of(m->c, heads * m->a->T, false) : NULL;
     if (m->c->result) return false;
     for (int i = 0; i < 3; i++)
         for (int64_t h = 0; h < m->H; h++)
@@ -4309,7 +4615,7 @@ static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
     m->w2 = y->in[TTT__NORMED_W2]->data;
     m->b2 = y->in[TTT__NORMED_B2]->data;
     m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
     return !c->result;
 }
 
@@ -4319,7 +4625,7 @@ static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
     ttt__normed m;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        a->z = ttt__room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
+        a->z = ttt__old_room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
     if (ttt__normed_setup(&m, c, y)) {
         m.y = y->data;
         ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
@@ -4329,13 +4635,13 @@ static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
 
 static bool ttt__normed_back_room(ttt__normed *m) {
     int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
-    m->part = ttt__room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
+    m->part = ttt__old_room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
     if (!m->M) return !m->c->result;
-    m->w1_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->w2_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->norm = ttt__room_of(m->c, chunk * m->D, false);
-    m->a = ttt__room_of(m->c, chunk * m->M, false);
-    m->dz = ttt__room_of(m->c, chunk * m->M, false);
+    m->w1_t = ttt__old_room_of(m->c, m->D * m->M, false);
+    m->w2_t = ttt__old_room_of(m->c, m->D * m->M, false);
+    m->norm = ttt__old_room_of(m->c, chunk * m->D, false);
+    m->a = ttt__old_room_of(m->c, chunk * m->M, false);
+    m->dz = ttt__old_room_of(m->c, chunk * m->M, false);
     if (m->c->result) return false;
     m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
     m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);
