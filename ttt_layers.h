@@ -1267,13 +1267,20 @@ static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_ten
                             int64_t H) {
     if (!ttt_ok(c)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
-    if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
-    else if (steps < 1 || steps > TTT_MAX_INNER_STEPS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", steps, TTT_MAX_INNER_STEPS);
+    if (!has_rates)
+        ttt_fail(c, TTT_ERR_UNSET,
+                 "inner loop: its rates (inner_lr) have no default and were not set");
+    else if (steps < 1)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; at least 1 expected", steps);
     else if (order && (L < 0 || order->shape.dim[0] != H))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: the order of tokens must be integers of shape (%lld,L)",
+                 (long long)H);
     else if (order && (L % steps || L == 0))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, steps);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps "
+                 "with inner_sgd)",
+                 (long long)L, steps);
     return ttt_ok(c);
 }
 
@@ -1300,15 +1307,24 @@ static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool 
     return ttt_descend(c, &d, w, loss, NULL);
 }
 
+// The T + 1 losses as one tensor: means over the sequences.
+static ttt_tensor *ttt__inner_losses(ttt_ctx *c, const ttt_inner *in, ttt_tensor **loss) {
+    for (int t = 0; t <= in->steps; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
+    return ttt_scale(c, ttt_concat(c, loss, in->steps + 1, 0),
+                     1 / (ttt_real)in->train->shape.dim[0]);
+}
+
 ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
     if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order,
                                        in->train->shape.dim[1]))
         return ttt__no_weights();
-    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS],
-        *value[TTT_MAX_INNER_STEPS];
-    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
-    ttt_weights w = ttt__inner_start(c, in, w0);
     int T = in->steps;
+    size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
+    ttt_tensor **loss = (ttt_tensor **)ttt_alloc(c, size, false);
+    ttt_tensor **key = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape in any case
+    ttt_weights w = ttt__inner_start(c, in, w0);
     for (int t = 0; t < T && ttt_ok(c); t++) {
         ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
         if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
@@ -1318,12 +1334,13 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     }
     ttt_set_recording(c, record);
     if (!ttt_ok(c)) return ttt__no_weights();
-    if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
+    if (in->unmask) {
+        in->unmask->key = ttt_concat(c, key, T, 2);
+        in->unmask->value = ttt_concat(c, value, T, 2);
+    }
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
-        for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-        *losses =
-            ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
+        *losses = ttt__inner_losses(c, in, loss);
     }
     return ttt_ok(c) ? w : ttt__no_weights();
 }
@@ -1404,19 +1421,17 @@ static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
 
 static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
 static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
-    ttt_real same[TTT_MAX_INNER_STEPS];
     ttt_inner in;
     memset(&in, 0, sizeof in);
-    for (int t = 0; t < T; t++) same[t] = d->inner_lr;
     in.learner = d->mixer->learner;
     in.train = ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
-    in.steps = (int)T;
-    in.rates = d->inner_lrs ? d->inner_lrs : same;
+    in.steps = ttt__steps(d);
+    in.rates = ttt__rates(c, d);
     in.learned_rates = w[TTT__MTTT_RATES];
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
@@ -1438,7 +1453,7 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 // Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products) and
 // the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = d->inner_steps ? d->inner_steps : 1;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
     double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
     double backward = d->mixer->learner == &ttt_learner_linear ? 1 : 1.5;  // the first layer needs no input gradient
