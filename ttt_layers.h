@@ -2938,7 +2938,7 @@ static void ttt__clear(ttt__mat y) {
     if (y.at) memset(y.at, 0, (size_t)ttt__numbers(y) * sizeof *y.at);
 }
 static void ttt__assign(ttt__mat y, ttt__mat a) {
-    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    TTT__FITS(!y.at || ttt__numbers(y) == ttt__numbers(a));
     if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
 }
 static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {  // y = scale a
