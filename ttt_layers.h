@@ -446,114 +446,157 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 // ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
 #ifdef TTT__KERNELS
 
-// One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its
-// view x, y of the target to the gradient of the loss in e. Returns what of the loss depends on e.
+// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the loss
+// compares it with the token x. With the norm's scale s and bias t:
+//   r = e g + b_g, less its mean     w = r o s     rho = 1 / sqrt(|r|^2 / D + eps)
+//   loss = c/2 |rho w + t - x|^2,    c = H / (|S| D)
+// The kernels never see a row of D. Of g and b_g with centered rows (G, b), a head makes once
+//   M^T = G o s   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = t M   tau0 = t m^T
+//   m = b o s     P = M^T M   pi = m M        pi0 = m m^T
+// and a token xM = x M, xm = x m^T. As r = e G + b and w = e M^T + m, with eS = e S + sigma and
+// eP = e P + pi:
+//   |r|^2 = <e, eS + sigma> + sigma0            |w|^2 = <e, eP + pi> + pi0
+//   <w, t - x> = <e, tau - xM> + tau0 - xm
+//   loss = c/2 (rho^2 |w|^2 + 2 rho <w, t - x>) + c/2 |t - x|^2
+//   g_e = c rho (rho eP + tau - xM) - slope rho^2 eS,  slope = c/D (rho^2 |w|^2 + rho <w, t - x>)
+// Without norm rho = 1, s = 1, t = 0, slope = 0, and nothing is centered: g_e = c (eP - xM).
 typedef struct KN(decoded) {
-    VEC rho, m, cr;       // 1 / deviation; the mean of dx^ x^; c rho
-    double q2, q34, rs;
+    double inv_std, ww, wtx;    // rho, |w|^2, <w, t - x>
+    VEC rho, c_rho, slope;
 } KN(decoded);
 
-INLINE void KN(decode_sums)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC *sum) {
-    VEC ev = KN(part)(e, i, n);
-    sum[0] += ev * (KN(part)(u, i, n) + KN(part)(p->sigma, i, n));
-    sum[1] += ev * (KN(part)(v, i, n) + KN(part)(p->pi, i, n));
-    sum[2] += ev * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// <e, eS + sigma>, <e, eP + pi> and <e, tau - xM>
+INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
+                            const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n,
+                            VEC *dot) {
+    VEC at = KN(part)(e, i, n);
+    dot[0] += at * (KN(part)(eS, i, n) + KN(part)(p->sigma, i, n));
+    dot[1] += at * (KN(part)(eP, i, n) + KN(part)(p->pi, i, n));
+    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *sum, double x0) {
+INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
     KN(decoded) d;
-    double D = (double)p->D, c = (double)p->c, q1 = KN(total)(sum[0]) + p->sigma0;
-    d.q2 = KN(total)(sum[1]) + p->pi0;
-    d.q34 = KN(total)(sum[2]) + p->tau0 - x0;
-    d.rs = p->norm ? 1 / sqrt((q1 > 0 ? q1 : 0) / D + p->eps) : 1;
-    d.rho = KN(splat)(NUM(d.rs));
-    d.cr = KN(splat)(NUM(c * d.rs));
-    d.m = KN(splat)(NUM(p->norm ? c / D * (d.rs * d.rs * d.q2 + d.rs * d.q34) : 0));
+    double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
+    d.ww = KN(total)(dot[1]) + p->pi0;
+    d.wtx = KN(total)(dot[2]) + p->tau0 - xm;
+    d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
+    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.wtx);
+    d.rho = KN(splat)(NUM(rho));
+    d.c_rho = KN(splat)(NUM(c * rho));
+    d.slope = KN(splat)(NUM(p->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_slope)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n) {
-    VEC slope = d->cr * (d->rho * KN(part)(v, i, n) + (KN(part)(p->tau, i, n) - KN(part)(x, i, n)));
-    return p->norm ? slope - d->m * d->rho * d->rho * KN(part)(u, i, n) : slope;
+INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *eS,
+                               const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n) {
+    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC g_e = d->c_rho * (d->rho * KN(part)(eP, i, n) + tau_xM);
+    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(eS, i, n) : g_e;
 }
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de) {
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum)
+// Writes g_e; returns the loss without its last term, which does not depend on e.
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
+                         const ttt_real *eP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
+    VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(decode_dots)(p, e, eS, eP, xM, i, n, dot)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-#define TERM(i, n) KN(put)(de, i, n, KN(decode_slope)(p, &d, u, v, x, i, n))
+    KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, eS, eP, xM, i, n))
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.rs * d.rs * d.q2 + 2 * d.rs * d.q34);
+    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.wtx);
 }
 
-// The same token backwards. In: w, the gradient of de. Out: the gradient of e in w, but for what comes
-// through u and v, whose gradients replace them; added to: those of x, y and of the decoder's rows.
-//   dv = c rho^2 w, du = -m rho^2 w, dx = -c rho w;  drho = 2 c rho <w,v> + c <w,tau - x> - 2 m rho <w,u>
-//   dm = -rho^2 <w,u>: dq2 = dm c/D rho^2, dq3 = -dq4 = dm c/D rho, drho += dm c/D (2 rho q2 + q3 - q4)
-//   dq1 = -drho rho^3 / (2 D);  q1 = <e,u> + <e,sigma> + sigma0, q2, q3, q4 likewise
-INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) { KN(put)(y, i, n, KN(part)(y, i, n) + v); }
-
-INLINE void KN(back_sums)(const ttt__decoder *p, const ttt_real *u, const ttt_real *v, const ttt_real *x, const ttt_real *w, int64_t i, int64_t n, VEC *sum) {
-    VEC wv = KN(part)(w, i, n);
-    sum[0] += wv * KN(part)(v, i, n);
-    sum[1] += wv * KN(part)(u, i, n);
-    sum[2] += wv * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// The same token backwards, from v, the outer gradient in g_e:
+//   d_eP = c rho^2 v      d_eS = -slope rho^2 v      d_xM = -c rho v      d_slope = -rho^2 <v, eS>
+//   d_rho = 2 c rho <v, eP> + c <v, tau - xM> - 2 slope rho <v, eS>
+//           + d_slope c/D (2 rho |w|^2 + <w, t - x>)
+//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_<w,t-x> = d_slope c/D rho
+// and on through the three, as they are written above.
+INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
+    KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *v, ttt_real *w, ttt_real *dx, int64_t i, int64_t n) {  // without norm: de = c (v - x)
-    VEC cw = KN(part)(w, i, n) * p->c;
-    KN(put)(v, i, n, cw);
-    KN(put)(w, i, n, cw * 0);
-    KN(grow)(dx, i, n, -cw);
-    KN(grow)(p->d_pi, i, n, cw);
+// <v, eP>, <v, eS> and <v, tau - xM>
+INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *eS, const ttt_real *eP,
+                          const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
+    VEC at = KN(part)(v, i, n);
+    dot[0] += at * KN(part)(eP, i, n);
+    dot[1] += at * KN(part)(eS, i, n);
+    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *d, const VEC *dq, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *w,
-                          ttt_real *dx, int64_t i, int64_t n) {
-    VEC ev = KN(part)(e, i, n), uv = KN(part)(u, i, n), vv = KN(part)(v, i, n), wv = KN(part)(w, i, n), crw = d->cr * wv, tx = KN(part)(p->tau, i, n) - KN(part)(x, i, n);
-    VEC du = dq[0] * ev - d->m * d->rho * d->rho * wv, dv = crw * d->rho + dq[1] * ev, dt = crw + dq[2] * ev;
-    KN(put)(u, i, n, du);
-    KN(put)(v, i, n, dv);
-    KN(put)(w, i, n, dq[0] * (uv + KN(part)(p->sigma, i, n)) + dq[1] * (vv + KN(part)(p->pi, i, n)) + dq[2] * tx);
-    KN(grow)(dx, i, n, -dt);
-    KN(grow)(p->d_sigma, i, n, du + dq[0] * ev);
-    KN(grow)(p->d_pi, i, n, dv + dq[1] * ev);
-    KN(grow)(p->d_tau, i, n, dt);
+// Without norm g_e = c (eP - xM).
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *eP, ttt_real *v, ttt_real *d_xM,
+                           int64_t i, int64_t n) {
+    VEC cv = KN(part)(v, i, n) * p->c;
+    KN(put)(eP, i, n, cv);
+    KN(put)(v, i, n, cv * 0);
+    KN(grow)(d_xM, i, n, -cv);
+    KN(grow)(p->d_pi, i, n, cv);
 }
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0) {
-    int64_t h = p->h;
+// d: of |r|^2, |w|^2 and <w, t - x>
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *at, const VEC *d,
+                          const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,
+                          ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
+    VEC ev = KN(part)(e, i, n), eSv = KN(part)(eS, i, n), ePv = KN(part)(eP, i, n);
+    VEC vv = KN(part)(v, i, n), c_rho_v = at->c_rho * vv;
+    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC d_eS = d[0] * ev - at->slope * at->rho * at->rho * vv;
+    VEC d_eP = c_rho_v * at->rho + d[1] * ev, d_tau = c_rho_v + d[2] * ev;
+    KN(put)(eS, i, n, d_eS);
+    KN(put)(eP, i, n, d_eP);
+    KN(put)(v, i, n, d[0] * (eSv + KN(part)(p->sigma, i, n)) +
+                         d[1] * (ePv + KN(part)(p->pi, i, n)) + d[2] * tau_xM);
+    KN(grow)(d_xM, i, n, -d_tau);
+    KN(grow)(p->d_sigma, i, n, d_eS + d[0] * ev);
+    KN(grow)(p->d_pi, i, n, d_eP + d[1] * ev);
+    KN(grow)(p->d_tau, i, n, d_tau);
+}
+// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what comes
+// through the other two. Added to: the gradients in xM, xm and the decoder's rows and scalars.
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP,
+                            const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM,
+                            ttt_real *d_xm) {
+    VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
     if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, v, w, dx, i, n)
-        TTT__ROW_EACH(h, TERM)
+#define TERM(i, n) KN(plain_back)(p, eP, v, d_xM, i, n)
+        TTT__ROW_EACH(p->h, TERM)
 #undef TERM
         return;
     }
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) }, with_w[3] = { sum[0], sum[0], sum[0] }, dq[3];
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum), KN(back_sums)(p, u, v, x, w, i, n, with_w)
-    TTT__ROW_EACH(h, TERM)
+#define TERM(i, n)                                                                                 \
+    KN(decode_dots)(p, e, eS, eP, xM, i, n, dot), KN(back_dots)(p, eS, eP, xM, v, i, n, with_v)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-    double D = (double)p->D, c = (double)p->c, r = d.rs, m = c / D * (r * r * d.q2 + r * d.q34);
-    double wv = KN(total)(with_w[0]), wu = KN(total)(with_w[1]), wt = KN(total)(with_w[2]), dm = -r * r * wu;
-    double dr = 2 * c * r * wv + c * wt - 2 * m * r * wu + dm * c / D * (2 * r * d.q2 + d.q34);
-    double d1 = -0.5 * dr * r * r * r / D, d2 = dm * c / D * r * r, d3 = dm * c / D * r;
-    dq[0] = KN(splat)(NUM(d1));
-    dq[1] = KN(splat)(NUM(d2));
-    dq[2] = KN(splat)(NUM(d3));
-#define TERM(i, n) KN(back_rows)(p, &d, dq, e, u, v, x, w, dx, i, n)
-    TTT__ROW_EACH(h, TERM)
+    KN(decoded) at = KN(decode_scalars)(p, dot, (double)xm);
+    double D = (double)p->D, c = (double)p->c, rho = at.inv_std;
+    double slope = c / D * (rho * rho * at.ww + rho * at.wtx);
+    double v_eP = KN(total)(with_v[0]), v_eS = KN(total)(with_v[1]), v_tx = KN(total)(with_v[2]);
+    double d_slope = -rho * rho * v_eS;
+    double d_rho = 2 * c * rho * v_eP + c * v_tx - 2 * slope * rho * v_eS +
+                   d_slope * c / D * (2 * rho * at.ww + at.wtx);
+    double d_rr = -0.5 * d_rho * rho * rho * rho / D;
+    double d_ww = d_slope * c / D * rho * rho, d_wtx = d_slope * c / D * rho;
+    d[0] = KN(splat)(NUM(d_rr));
+    d[1] = KN(splat)(NUM(d_ww));
+    d[2] = KN(splat)(NUM(d_wtx));
+#define TERM(i, n) KN(back_rows)(p, &at, d, e, eS, eP, xM, v, d_xM, i, n)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    *dx0 -= NUM(d3);
-    p->d_scalars[0] += NUM(d1);
-    p->d_scalars[1] += NUM(d2);
-    p->d_scalars[2] += NUM(d3);
+    *d_xm -= NUM(d_wtx);
+    p->d_scalars[0] += NUM(d_rr);
+    p->d_scalars[1] += NUM(d_ww);
+    p->d_scalars[2] += NUM(d_wtx);
 }
 
-// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, the first leaving
-// e^-|u| in a: as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
-INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);
+// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
+// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the processor
+// cannot hold enough of them to be busy.
+INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
+                          int64_t n) {
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
+    VEC du = KN(gelu_du)(v), bend = p * v * NUM(0.42812889763560147);
     KN(put)(a, i, n, v * g);
     if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
-    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
+    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + bend), p));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
     enum { PASS = 1024 };
@@ -568,20 +611,24 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// Of a gradient step backwards, see ttt__tile_back1, each in its place: a2 = ddz da a2, da = da a1, ddz = ddz a1.
-INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz, int64_t i, int64_t n) {
-    VEC d = KN(part)(da, i, n), one = KN(part)(a1, i, n), dd = KN(part)(ddz, i, n);
-    KN(put)(a2, i, n, d * KN(part)(a2, i, n) * dd);
-    KN(put)(da, i, n, d * one);
-    KN(put)(ddz, i, n, dd * one);
+// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what it is
+// made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o gelu'(z).
+INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
+                               int64_t i, int64_t n) {
+    VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
+    KN(put)(a2, i, n, g * KN(part)(a2, i, n) * d);
+    KN(put)(g_a, i, n, g * slope);
+    KN(put)(d_g_z, i, n, d * slope);
 }
-KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz) {
-#define TERM(i, n) KN(gelu_step_part)(a1, a2, da, ddz, i, n)
+KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a,
+                          ttt_real *d_g_z) {
+#define TERM(i, n) KN(gelu_step_part)(a1, a2, g_a, d_g_z, i, n)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {  // y += a b
+// y += a o b
+KERNEL void KN(add_times)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {
 #define TERM(i, n) KN(grow)(y, i, n, KN(part)(a, i, n) * KN(part)(b, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -607,37 +654,52 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum) {  // d = p (d - sum) scale
+// d = p o (d - sum) scale, where p are the weights of a row and sum = <d, p>
+KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale,
+                             ttt_real sum) {
 #define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum) * scale)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-// Layer norm of a row: y = x^ s + t, x^ = (x - mean) r. And back, with w = g s:
-//   dx += r (w - mean w - x^ mean(w x^));  ds += g x^;  dt += g
-KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y) {
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * r * KN(part)(s, i, n) + KN(part)(t, i, n))
+// Layer norm of a row: y = x^ o scale + bias, x^ = (x - mean) inv_std. Backwards, from d_y, with
+// g = d_y o scale:
+//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_bias += d_y
+KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                           const ttt_real *bias, ttt_real *y) {
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
+                         KN(part)(bias, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
-INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real mean, ttt_real r, ttt_real *ds, ttt_real *dt, int64_t i, int64_t n, VEC *sum) {
-    VEC gv = KN(part)(g, i, n), gx = gv * ((KN(part)(x, i, n) - mean) * r), sv = KN(part)(s, i, n);  // beyond the row g is zero
-    sum[0] += gv * sv;
-    sum[1] += gx * sv;
-    KN(grow)(ds, i, n, gx);
-    KN(grow)(dt, i, n, gv);
+// Beyond the row d_y is zero, and adds nothing.
+INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
+                                ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
+                                ttt_real *d_bias, int64_t i, int64_t n, VEC *sum) {
+    VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
+    VEC by = KN(part)(scale, i, n);
+    sum[0] += d * by;
+    sum[1] += dx * by;
+    KN(grow)(d_scale, i, n, dx);
+    KN(grow)(d_bias, i, n, d);
 }
-KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt) {
+KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                                const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
+                                ttt_real *d_bias) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(layer_norm_sums)(x, s, g, mean, r, ds, dt, i, n, sum)
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_bias, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
-    VEC w = KN(splat)(NUM(KN(total)(sum[0]) / (double)n)), wx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
-#define TERM(i, n) KN(grow)(dx, i, n, (KN(part)(g, i, n) * KN(part)(s, i, n) - w - (KN(part)(x, i, n) - mean) * r * wx) * r)
+    VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
+    VEC mean_gx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
+#define TERM(i, n)                                                                                 \
+    KN(grow)(d_x, i, n, (KN(part)(d_y, i, n) * KN(part)(scale, i, n) - mean_g -                    \
+                         (KN(part)(x, i, n) - mean) * inv_std * mean_gx) * inv_std)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -2765,15 +2827,15 @@ typedef struct ttt__decoder {
 // X(result, name, parameters); what each does is written at its text in [7].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
-      (const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v,             \
-       const ttt_real *x, ttt_real x0, ttt_real *de))                                              \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *eS, const ttt_real *eP,           \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                            \
     X(void, decode_back,                                                                           \
-      (const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x,      \
-       ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0))                                     \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,   \
+       ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))                                  \
     X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
     X(void, gelu_step,                                                                             \
-      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz))                  \
-    X(void, add_product, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
     X(void, elu1, (int64_t n, ttt_real *y))                                                        \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
@@ -2782,10 +2844,10 @@ typedef struct ttt__decoder {
     X(void, softmax_back,                                                                          \
       (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
     X(void, layer_norm,                                                                            \
-      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y))           \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y))    \
     X(void, layer_norm_back,                                                                       \
-      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx,           \
-       ttt_real *ds, ttt_real *dt))
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
+       ttt_real *d_scale, ttt_real *d_bias))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -3339,7 +3401,7 @@ static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, 
         ttt__product_from(t->kit, d_a, more ? d_a : ttt__absent(), d_e, t->Wt.w2);
         ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(t->a), d_e);
         ttt__add_row_sum(t->kit, d_W->b2, d_e);
-        if (more) t->kit->lk->add_product(ttt__numbers(d_a), d_a.at, t->a1.at, d_z.at);
+        if (more) t->kit->lk->add_times(ttt__numbers(d_a), d_a.at, t->a1.at, d_z.at);
         else ttt__times(t->kit, d_z, d_a, t->a1);
     }
     ttt__add_product(t->kit, d_k, d_z, t->Wt.w1);
@@ -4062,7 +4124,7 @@ static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *ki
     ttt__add_product(kit, d_b, d_sigma, G);
     for (int64_t j = 0; j < G.rows; j++) {
         ttt__mat row = ttt__rows_at(d_Mt, j, 1);
-        kit->lk->add_product(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
+        kit->lk->add_times(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
         ttt__times(kit, row, row, scale);
     }
     ttt__clear(both);
