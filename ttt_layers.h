@@ -442,8 +442,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 
 // ==================================================================================================
 // ---- [7] KERNELS ---------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, its words explained in [8] of
-// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
+// Rows of the fused layers: one text for every instruction set, in the words of [8] of ttt_tensor.h.
 #ifdef TTT__KERNELS
 
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the loss
@@ -2793,36 +2792,59 @@ const ttt_mixer ttt_mixer_none = {
 
 // ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
-// A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
-// for higher orders and as its oracle. Three frames:
+// A layer as a single op, forwards and first-order backwards; its version on the tape is its
+// composite, for higher orders and as its oracle. Three frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
 //     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
-//     and all that is left of a step is the gradient of a head's few weights;
-//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT layer
-//     that is linear attention;
+//     and all that is left of a step is the gradient in a head's few weights;
+//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT
+//     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
-// Work is cut into ranges of about 200 tokens of one sequence. Each range adds into a sum of its own, and
-// the sums are joined in order, so that threads cannot change a bit. Sequences are taken in chunks of
-// about 1,000 tokens, so that what passes from one phase to the next is still in the cache.
+//
+// LETTERS, the same in the first frame throughout. The second and third have pages of their own.
+//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, T inner steps
+//   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
+//            y = the sum over heads of f out + b_out, what the layer gives
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
+//            e = f_W(k) the prediction for a view, f = f_W(q) the prediction for a query
+//   decoder  g, b_g and the norm; G, M, m, S, P, sigma, pi, tau: its products, see [7]
+//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, with which
+//            W_t+1 = W_t - eta_t g_W. (g alone is the decoder's kernel.)
+//   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
+//            d_g_e is the outer gradient in the inner one
+//   V        short for d_g_W, which is -eta_t times the outer gradient in W_t+1
+//   _t       at the end: transposed, as a copy. M^T is Mt
+//
+// WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
+// next is still in the cache. A range is about 200 tokens of one sequence, a tile at most 64
+// tokens of a range and one head. A phase cuts a chunk into shares, which run on all threads; the
+// next phase begins when all are done. Each range adds into sums of its own, which are joined in
+// order, so that threads cannot change a bit.
+//   phase       a share is           reads                   writes                   ttt__..._share
+//   decoder     a head               g, b_g, norm            G, M, S, P ... tau       decoder
+//     then, for each chunk,
+//   views       a range              x, phi, M               k, xM, xm                views
+//   step t      a range              k, xM, xm, W_t          e, z, sums of -eta g_W   step
+//   descend     a sequence and head  these sums              W_t+1                    descend
+//   output      a range              x, psi, W_T, out        q, f, y                  output
+//     and backwards
+//   output      a range              d_y, q, W_T             d_f, d_q, sums of d_W    output_back
+//   join        a sequence and head  these sums              d_W                      join
+//   step t      a range              d_W, k, e, z, W_t       d_k, d_xM, d_S ..., sums step_back
+//   kernels     a kernel and head    x, f, d_y, d_q, d_k     d_phi, d_psi, d_out, d_M kernel_sums
+//   views       a range              d_q, d_k, d_xM, d_xm    d_x                      views_back
+//     and at the end
+//   decoder     a head               d_M, d_S, d_P ...       d_g, d_b_g, d_norm       decoder_back
 
-// The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
-// its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
-// are products which a head can make once, before any token is looked at. With the rows of g and b_g
-// centered (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
-//     S = G G^T, sigma = b G^T, sigma0 = b b^T;   P = M^T M, pi = m M, pi0 = m m^T;   tau = t M, tau0 = t m^T
-//     u = e S + sigma,  D var r = q1 = <e,u> + <e,sigma> + sigma0        v = e P + pi,  q2 = <e,v> + <e,pi> + pi0
-//     q3 = <e,tau> + tau0,  q4 = <e,x M> + y
-//     c/2 |z - x|^2 = c/2 (rho^2 q2 + 2 rho (q3 - q4) + |t|^2 - 2 <t,x> + |x|^2)
-//     de = c rho (rho v + tau - x M) - m rho^2 u,  m = c/D (rho^2 q2 + rho (q3 - q4))
-// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centered: de = c (v - x M).
+// What the decoder's kernel is told of one head, see [7].
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
     double eps;
-    ttt_real c;                                      // H / (|S| D)
+    ttt_real c;  // H / (|S| D)
     const ttt_real *sigma, *pi, *tau;
     double sigma0, pi0, tau0;
-    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;    // their gradients
+    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
 // X(result, name, parameters); what each does is written at its text in [7].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
@@ -2868,7 +2890,8 @@ static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
 
-// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one sequence.
+// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one
+// sequence.
 static int64_t ttt__chunk_of(int64_t B, int64_t N) {
     int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
     return chunks > 0 ? (B + chunks - 1) / chunks : 1;
@@ -2977,8 +3000,8 @@ static void ttt__affine(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w,
     bias.down = 0;
     ttt__product_from(kit, y, bias, x, w);
 }
-// y = a^T a. It is symmetric: only blocks on and right of its diagonal are multiplied, and those left
-// of it are copied from them.
+// y = a^T a. It is symmetric: only blocks on and right of its diagonal are multiplied, and those
+// left of it are copied from them.
 static void ttt__gram(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
     enum { BLOCK = 16 };
     for (int64_t i = 0, n = a.cols; i < n; i += BLOCK) {
@@ -3003,19 +3026,20 @@ static void ttt__assign(ttt__mat y, ttt__mat a) {
     TTT__FITS(!y.at || ttt__numbers(y) == ttt__numbers(a));
     if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
 }
-static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {  // y = scale a
+// y = scale a;  y += a;  y = a - b;  y = a o b
+static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
     kit->k->map[TTT__MAP_scale](ttt__numbers(y), a.at, y.at, scale);
 }
-static void ttt__plus(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y += a
+static void ttt__plus(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
     kit->k->zip[TTT__ZIP_add](ttt__numbers(y), y.at, 1, a.at, 1, y.at);
 }
-static void ttt__minus(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {  // y = a - b
+static void ttt__minus(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
     kit->k->zip[TTT__ZIP_sub](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
 }
-static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {  // y = a o b
+static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
     kit->k->zip[TTT__ZIP_mul](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
 }
@@ -3164,8 +3188,8 @@ static void ttt__see_all(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt
         ttt__see(kit, ttt__cols_at(to, head * h, h), x, view, head);
 }
 
-// Gradients of kernels are products over all tokens of a chunk: into += left^T right. There are four,
-// and each of each head is a share.
+// Gradients of kernels are products over all tokens of a chunk: into += left^T right. There are
+// four, and each of each head is a share.
 typedef struct ttt__kernel_sum {
     ttt__stack left, right, into;
 } ttt__kernel_sum;
@@ -3187,11 +3211,13 @@ static void ttt__kernel_sums_share(void *arg, int64_t begin, int64_t end, int th
 static void ttt__add_kernel_sums(ttt__kernel_sums *sums) {
     const ttt__frame *frame = sums->frame;
     int64_t tokens = frame->count * frame->N;
-    for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0; i++)
+    for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0;
+         i++)
         ttt__parallel(frame->c, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
 }
 
-// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
+// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody
+// wants.
 static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into,
                                     const bool *add, int i) {
     int64_t n = y->in[i]->size;
@@ -3200,8 +3226,9 @@ static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor 
     return p;
 }
 
-// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
-// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
+// x and the parameters that are there as inputs of one op, and which of them is which. A tensor
+// given twice becomes a second node, with a gradient of its own: shares write all gradients at
+// once.
 static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows,
                             ttt_tensor **in, signed char *input) {
     int n = 1;
@@ -3241,16 +3268,40 @@ static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
     ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
     return h;
 }
-static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t n, bool keep) { return ttt__alloc_numbers(c, n, 1, keep); }
+static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t n, bool keep) {
+    return ttt__alloc_numbers(c, n, 1, keep);
+}
 // Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
-    ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
+static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k,
+                                        ttt__old_mat a, ttt__old_mat b, const ttt_real *init,
+                                        int64_t init_ld, ttt_real *c, int64_t ld) {
+    ttt__gemm g = { m,
+                    n,
+                    k,
+                    a.p,
+                    a.t ? 1 : a.ld,
+                    a.t ? a.ld : 1,
+                    b.p,
+                    b.t ? 1 : b.ld,
+                    b.t ? b.ld : 1,
+                    init,
+                    init_ld,
+                    c,
+                    ld,
+                    NULL,
+                    { NULL, NULL, 0 } };
     ttt__gemm_run(s->k, &g, s->pack);
 }
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a, ttt__old_mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are multiplied, and those left of
-// it are copied from them.
+static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
+                         ttt__old_mat b, ttt_real *c, int64_t ld) {
+    ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld);
+}
+static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
+                         ttt__old_mat b, ttt_real *c, int64_t ld) {
+    ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld);
+}
+// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are
+// multiplied, and those left of it are copied from them.
 static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat a, ttt_real *y) {
     enum { BLOCK = 16 };
     for (int64_t i = 0; i < n; i += BLOCK) {
@@ -3262,7 +3313,8 @@ static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat
     }
 }
 // y (n) = init + the sum of a's rows, ld apart; without init, the sum.
-static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, const ttt_real *init, ttt_real *y) {
+static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
+                           int64_t ld, const ttt_real *init, ttt_real *y) {
     ttt_real sum[64];
     for (int64_t j = 0; j < n; j += 64) {
         int64_t m = TTT__MIN(64, n - j);
@@ -3270,11 +3322,14 @@ static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const tt
         if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
     }
 }
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) { ttt__rows_init(s, rows, n, a, ld, y, y); }
+static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
+                          int64_t ld, ttt_real *y) {
+    ttt__rows_init(s, rows, n, a, ld, y, y);
+}
 
-// -- a learner, on a tile of q tokens of one head
-// Its weights, or gradients in them, are one block of numbers with named parts. Absent biases have no
-// numbers, and the linear learner has no second layer.
+// -- a learner, on a tile of q tokens of one head Its weights, or gradients in them, are one block
+// of numbers with named parts. Absent biases have no numbers, and the linear learner has no second
+// layer.
 typedef struct ttt__parts {
     ttt__mat all;             // the block as one row, (1,size)
     ttt__mat w1, b1, w2, b2;  // (h,wide), (1,wide), (wide,h), (1,h); linear: (h,h), (1,h)
@@ -3327,7 +3382,8 @@ typedef struct ttt__tile {
     ttt__mat room[2];          // MLP: two more of that size
 } ttt__tile;
 
-// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
+// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu''
+// besides.
 static void ttt__tile_gelu(const ttt__tile *t, int order) {
     if (t->mlp)
         t->kit->lk->gelu_all(ttt__numbers(t->z), t->z.at, t->a.at, order > 0 ? t->a1.at : NULL,
@@ -3361,8 +3417,8 @@ static void ttt__tile_gradient(const ttt__tile *t, ttt__mat g_e, const ttt__part
     ttt__row_sum_from(t->kit, g_W->b1, from->b1, g_z);
 }
 
-// The gradient step backwards. V is the outer gradient in g_W (Vt: its kernels transposed); from it to
-// those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+// The gradient step backwards. V is the outer gradient in g_W (Vt: its kernels transposed); from
+// it to those in g_e, in the views (added to d_k) and in the weights (added to d_W).
 //   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
 //   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
 //           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
@@ -3390,10 +3446,12 @@ static void ttt__tile_back_step(ttt__tile *t, ttt__mat g_e, const ttt__parts *V,
     t->a2 = d_g_a;  // its room
 }
 
-// The prediction backwards: from d_e to the weights and the views. After ttt__tile_back_step (`more`)
-// there are already d_a in room[0] and d_z in room[1]; a query's prediction has no more than d_e.
+// The prediction backwards: from d_e to the weights and the views. After ttt__tile_back_step
+// (`more`) there are already d_a in room[0] and d_z in room[1]; a query's prediction has no more
+// than d_e.
 //   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
-//   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),   d_k += d_z w1^T,   d_w1 += k^T d_z
+//   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
+//           d_k += d_z w1^T,   d_w1 += k^T d_z
 static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, ttt__mat d_k,
                                    const ttt__parts *d_W) {
     ttt__mat d_a = t->room[0], d_z = t->mlp ? t->room[1] : d_e, k_t = ttt__transpose_of(t->k);
@@ -3416,31 +3474,31 @@ static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, 
 typedef struct ttt__mttt_arg {
     ttt_mixer_desc d;
     int T;
-    ttt_real *rates;                     // (T)
-    const int64_t *order;                // (H,L) or NULL
+    ttt_real *rates;          // (T)
+    const int64_t *order;     // (H,L) or NULL
     int64_t L;
-    signed char input[TTT__MTTT_W0 + 4]; // which input each parameter row is; -1: absent
+    signed char input[TTT__MTTT_W0 + 4];  // which input each parameter row is; -1: absent
     bool want_losses;
-    ttt_tensor *losses;                  // (T+1)
+    ttt_tensor *losses;       // (T+1)
     bool kept;
-    ttt__mat k, q, xM, xm;               // views (B N, D), heads side by side; x . m (B N, H)
-    ttt__mat f;                          // predictions for queries (B N, D)
-    ttt__stack W0, W;                    // W_0 (H,size); after each step (T,B,H,size), see ttt__W_at
-    ttt__stack g_W;                      // inner gradients (T,B,H,size), if rates are learned
-    ttt__stack e;                        // and of each step, (T,B,H) of (n,h)
-    ttt__stack e_z, f_z;                 // MLP: hidden numbers before GELU, (T,B,H) of (n,wide), (B,H) of (N,wide)
-    ttt_real *decoder;                   // the decoder's products
+    ttt__mat k, q, xM, xm;    // views (B N, D), heads side by side; xm (B N, H)
+    ttt__mat f;               // predictions for queries (B N, D)
+    ttt__stack e;             // and of each step, (T,B,H) of (n,h)
+    ttt__stack e_z, f_z;      // MLP: z of these predictions, (T,B,H) of (n,wide), (B,H) of (N,wide)
+    ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
+    ttt__stack g_W;           // blocks of inner gradients (T,B,H), if rates are learned
+    ttt_real *decoder;        // the decoder's products
 } ttt__mttt_arg;
 
-// The decoder's products with its parameters alone, of every head, as the page of letters has them.
+// The decoder's products of every head, see [7].
 typedef struct ttt__decoder_products {
-    ttt__stack G, Mt, M;                 // (h,D), (h,D), (D,h)
-    ttt__mat b, m;                       // (1,D), (H,D)
-    ttt__stack S, P;                     // (h,h)
-    ttt__stack rows;                     // (3,h): sigma, pi, tau
-    ttt__mat scalars;                    // (H,3): sigma0, pi0, tau0
+    ttt__stack G, Mt, M;      // (h,D), (h,D), (D,h)
+    ttt__mat b, m;            // (1,D), (H,D)
+    ttt__stack S, P;          // (h,h)
+    ttt__stack rows;          // (3,h): sigma, pi, tau
+    ttt__mat scalars;         // (H,3): sigma0, pi0, tau0
 } ttt__decoder_products;
-// The outer gradients in one head's S, P, rows and scalars: a block that a range adds to.
+// The outer gradients in one head's S, P, rows and scalars, as one row and by name.
 typedef struct ttt__decoder_block {
     ttt__mat all, S, P, rows, scalars;
 } ttt__decoder_block;
@@ -3449,24 +3507,24 @@ typedef struct ttt__mttt {
     ttt__frame frame;
     const ttt__mttt_arg *arg;
     ttt__layout layout;
-    int T, t;                            // steps; the one at work
-    int64_t n;                           // tokens of a step
-    const int64_t *order;                // of the tokens, as arg->order; NULL while all are read as they stand
-    ttt__view phi, psi, see_M;           // see_M: x M
-    ttt__mat out, out_bias;              // the kernels (h,D) of all heads, one below the other; (1,D)
-    ttt__stack g_kernel;                 // (h,D)
-    ttt_real *norm_scale, *norm_bias;    // (H,D), or NULL: without norm
+    int T, t;                 // steps; the one at work
+    int64_t n;                // tokens of a step
+    const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
+    ttt__view phi, psi, see_M;  // see_M: x M
+    ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
+    ttt__stack g_kernel;      // (h,D)
+    ttt_real *norm_scale, *norm_bias;  // (H,D), or NULL: without norm
     ttt__decoder_products decoder;
-    ttt__stack W0_t;                     // the kernels of W_0 transposed
-    ttt__stack part;                     // of each range of the chunk and head: a block like W's
-    double *loss;                        // and its loss
+    ttt__stack W0_t;          // the kernels of W_0 transposed
+    ttt__stack part;          // a block of each range of the chunk and head: what it adds
+    double *loss;             // and its loss
     // backward: outer gradients. Those of tokens are of the chunk
     ttt__mat d_f, d_q, d_k, d_xM, d_xm;  // (count N, D); d_xm (count N, H)
-    ttt__stack d_W;                      // (count,H) blocks
-    ttt__mat phi_t, psi_t, out_t;        // kernels transposed, (D,D)
-    ttt_real *d_part, *d_decoder;        // decoder blocks: of each range and head, and of each head
-    ttt__stack d_Mt;                     // (h,D) of each head
-    ttt__mat d_m;                        // (H,D)
+    ttt__stack d_W;           // blocks (count,H)
+    ttt__mat phi_t, psi_t, out_t;  // kernels transposed, (D,D)
+    ttt_real *d_part, *d_decoder;  // decoder blocks: of each range and head; of each head
+    ttt__stack d_Mt;          // (h,D)
+    ttt__mat d_m;             // (H,D)
 } ttt__mttt;
 
 // The story, forwards. See the table of phases.
@@ -3603,9 +3661,8 @@ static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_
     return 0.5 * (double)p->c * square;
 }
 
-// -- a range at work
-// The weights after t steps. Unless they are kept there is room for two steps of one chunk: step t+1
-// takes the place of step t-1, and a chunk that of the chunk before.
+// -- a range at work The weights after t steps. Unless they are kept there is room for two steps
+// of one chunk: step t+1 takes the place of step t-1, and a chunk that of the chunk before.
 static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head) {
     const ttt__frame *frame = &job->frame;
     int64_t kept = (int64_t)(t - 1) * frame->B + b;
@@ -3635,9 +3692,10 @@ typedef struct ttt__work {
 // Hands out a thread's room; and so tells its size.
 static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *room) {
     int64_t h = job->frame.h, wide = job->layout.wide, size = job->layout.size;
-    ttt__mat *narrow[] = { &work->e, &work->k, &work->d_k, &work->eS, &work->eP, &work->g_e, &work->d_g_e };
-    ttt__mat *hidden[] = { &work->z, &work->tile.a, &work->tile.a1, &work->tile.a2, &work->tile.room[0],
-                           &work->tile.room[1] };
+    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->eS,
+                           &work->eP, &work->g_e, &work->d_g_e };
+    ttt__mat *hidden[] = { &work->z,       &work->tile.a,       &work->tile.a1,
+                           &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
     for (int i = 0; i < 7; i++) *narrow[i] = ttt__take(room, TTT__TILE_TOKENS, h);
     for (int i = 0; i < 6; i++) *hidden[i] = ttt__take(room, TTT__TILE_TOKENS, wide);
     work->Wt = ttt__take(room, 1, size).at;
@@ -3661,8 +3719,10 @@ static int64_t ttt__tile_size(const ttt__work *work) {
     return (work->range.rows + tiles - 1) / tiles;
 }
 static void ttt__tile_begin(ttt__work *work, int64_t q) {
-    ttt__mat *all[] = { &work->e, &work->k, &work->d_k, &work->eS, &work->eP, &work->g_e, &work->d_g_e, &work->z, &work->tile.a,
-                        &work->tile.a1, &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
+    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->eS,
+                        &work->eP,          &work->g_e,     &work->d_g_e,   &work->z,
+                        &work->tile.a,      &work->tile.a1, &work->tile.a2, &work->tile.room[0],
+                        &work->tile.room[1] };
     for (int i = 0; i < 13; i++) all[i]->rows = q;
 }
 
@@ -3680,8 +3740,8 @@ static int64_t ttt__token(const ttt__mttt *job, int64_t head, int64_t i) {
     return job->order ? job->order[head * job->arg->L + job->t * job->n + i] : i;
 }
 
-// Points the tile at the views of its q tokens from the i-th on, gathered if they are shuffled, and at
-// the place of their predictions.
+// Points the tile at the views of its q tokens from the i-th on, gathered if they are shuffled,
+// and at the place of their predictions.
 static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
                             int64_t q) {
     const ttt__frame *frame = &job->frame;
@@ -3697,8 +3757,8 @@ static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head,
         ttt__assign(ttt__rows_at(work->k, j, 1), ttt__rows_at(k, ttt__token(job, head, i + j), 1));
 }
 
-// The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards computes
-// the prediction; backwards finds it saved.
+// The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
+// computes the prediction; backwards finds it saved.
 static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
                              int64_t head, int64_t i, int64_t q, int order) {
     const ttt__frame *frame = &job->frame;
@@ -3718,7 +3778,8 @@ static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__d
         const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
         loss += work->kit.lk->decode(p, tile->e.at + at, work->eS.at + at, work->eP.at + at, xM,
                                   arg->xm.at[token * frame->H + head], work->g_e.at + at);
-        if (arg->want_losses) loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
+        if (arg->want_losses)
+            loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
     }
     return loss;
 }
@@ -3733,15 +3794,16 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
         ttt__range range = ttt__range_of(frame, share, frame->N);
         ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
         ttt__see_all(&kit, ttt__rows_at(job->arg->k, range.at, range.rows), x, &job->phi, frame->H);
-        ttt__see_all(&kit, ttt__rows_at(job->arg->xM, range.at, range.rows), x, &job->see_M, frame->H);
+        ttt__see_all(&kit, ttt__rows_at(job->arg->xM, range.at, range.rows), x, &job->see_M,
+                     frame->H);
         ttt__set_product(&kit, ttt__rows_at(job->arg->xm, range.at, range.rows), x,
                          ttt__transpose_of(job->decoder.m));
     }
 }
 
-// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's first
-// range begin with W_t and are its W_t+1; those of the others are added to it. Only rates that are
-// learned want the gradient itself.
+// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's
+// first range begin with W_t and are its W_t+1; those of the others are added to it. Only rates
+// that are learned want the gradient itself.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     bool descends = !job->arg->d.learn_rates;
@@ -3758,7 +3820,8 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
                                       ttt__part_at(job, share, head);
             double loss = 0;
             for (int64_t i = 0; i < rows; i += tile, from = sum) {
-                loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i, TTT__MIN(tile, rows - i), 1);
+                loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i,
+                                       TTT__MIN(tile, rows - i), 1);
                 if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
                 ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
             }
@@ -3783,7 +3846,8 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
         for (int64_t r = 1; r < frame->ranges; r++)
             ttt__plus(kit, sum, ttt__part_at(job, sequence * frame->ranges + r, head).all);
         if (!learned) continue;
-        ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head), sum);
+        ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head),
+                    sum);
         ttt__scaled(kit, sum, sum, job->arg->rates[job->t]);
         ttt__minus(kit, next, W, sum);
     }
@@ -3796,9 +3860,10 @@ static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t hea
     const ttt__frame *frame = &job->frame;
     ttt__tile_begin(work, n);
     work->tile.k = ttt__rows_at(ttt__cols_at(q, head * frame->h, frame->h), i, n);
-    work->tile.z = job->arg->kept ? ttt__rows_at(ttt__of(job->arg->f_z, work->range.b * frame->H + head),
-                                              work->range.from + i, n) :
-                                 work->z;
+    work->tile.z = job->arg->kept
+                       ? ttt__rows_at(ttt__of(job->arg->f_z, work->range.b * frame->H + head),
+                                      work->range.from + i, n)
+                       : work->z;
 }
 // Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -3808,8 +3873,10 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
         ttt__work work;
         ttt__work_begin(&work, job, share, thread, frame->N);
         int64_t rows = work.range.rows, at = work.range.at, tile = ttt__tile_size(&work);
-        ttt__mat q = ttt__rows_at(job->arg->kept ? job->arg->q : work.q, job->arg->kept ? at : 0, rows);
-        ttt__mat f = ttt__rows_at(job->arg->kept ? job->arg->f : work.f, job->arg->kept ? at : 0, rows);
+        ttt__mat q =
+            ttt__rows_at(job->arg->kept ? job->arg->q : work.q, job->arg->kept ? at : 0, rows);
+        ttt__mat f =
+            ttt__rows_at(job->arg->kept ? job->arg->f : work.f, job->arg->kept ? at : 0, rows);
         ttt__see_all(&work.kit, q, ttt__rows_at(frame->x, at, rows), &job->psi, frame->H);
         for (int64_t head = 0; head < frame->H; head++) {
             ttt__decoder p = ttt__decoder_of(job, head, frame->N, NULL);
@@ -3885,7 +3952,8 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// Output and test view of a range: d_f = d_y h^T; then through f at the final weights to d_q and d_W.
+// Output and test view of a range: d_f = d_y h^T; then through f at the final weights to d_q and
+// d_W.
 static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -3906,9 +3974,9 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
                 int64_t n = TTT__MIN(tile, rows - i);
                 ttt__tile_queries(job, &work, head, i, n, q);
                 ttt__tile_gelu(&work.tile, 1);
-                ttt__tile_back_predict(&work.tile, ttt__rows_at(ttt__cols_at(d_f, head * h, h), i, n),
-                                       false, ttt__rows_at(ttt__cols_at(d_q, head * h, h), i, n),
-                                       &d_W);
+                ttt__tile_back_predict(&work.tile,
+                                       ttt__rows_at(ttt__cols_at(d_f, head * h, h), i, n), false,
+                                       ttt__rows_at(ttt__cols_at(d_q, head * h, h), i, n), &d_W);
             }
         }
     }
@@ -3959,7 +4027,8 @@ static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t h
                                job->d_xM.at + local * frame->D + head * h,
                                &job->d_xm.at[local * frame->H + head]);
     }
-    ttt__mat e_t = ttt__transpose_of(work->tile.e), d_eS = work->eS, d_eP = work->eP, d_e = work->d_g_e;
+    ttt__mat e_t = ttt__transpose_of(work->tile.e), d_eS = work->eS, d_eP = work->eP,
+             d_e = work->d_g_e;
     if (p->norm) {
         ttt__add_product(&work->kit, d->S, e_t, d_eS);
         ttt__add_product(&work->kit, d_e, d_eS, ttt__of(job->decoder.S, head));
@@ -3972,8 +4041,8 @@ static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t h
                   ttt__rows_at(d_k, j, 1));
 }
 // Step t of a range, backwards. W_t+1 = W_t - eta_t g_W: where d_W is the gradient in W_t+1, V is
-// -eta_t d_W. Through step, decoder and prediction it reaches the views, the decoder's products, and
-// W_t.
+// -eta_t d_W. Through step, decoder and prediction it reaches the views, the decoder's products,
+// and W_t.
 static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H;
@@ -3991,7 +4060,8 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
             ttt__transpose_parts(&work.kit, &work.Vt, &work.V, true);
             for (int64_t i = 0; i < rows; i += tile)
-                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d, &d_W);
+                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
+                                    &d_W);
         }
     }
 }
@@ -4016,7 +4086,8 @@ static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thr
 // The parameters that are met by all tokens of a chunk: h, psi, phi and M^T, and the biases.
 static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
-    int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N, at = frame->first * frame->N;
+    int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
+            at = frame->first * frame->N;
     ttt__mat x = ttt__rows_at(frame->x, at, rows), dy = ttt__rows_at(frame->dy, at, rows);
     ttt__mat f = ttt__rows_at(job->arg->f, at, rows), d_q = ttt__rows_at(job->d_q, 0, rows);
     ttt__mat d_k = ttt__rows_at(job->d_k, 0, rows), d_xM = ttt__rows_at(job->d_xM, 0, rows);
@@ -4058,7 +4129,9 @@ static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
         for (int row = 0; row < 4; row++) {
             ttt_real *to = d[TTT__MTTT_W0 + row];
             int64_t rows = part[row].rows, cols = part[row].cols;
-            if (to) ttt__plus(&job->frame.kit, ttt__of(ttt__stacked(to, rows, cols), i % job->frame.H), part[row]);
+            if (to)
+                ttt__plus(&job->frame.kit, ttt__of(ttt__stacked(to, rows, cols), i % job->frame.H),
+                          part[row]);
         }
     }
 }
@@ -4076,7 +4149,8 @@ static void ttt__join_decoder(const ttt__mttt *job) {
 //   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 t,          d_t += d_tau M^T + d_tau0 m
 //   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o s,   d_b = d_sigma G + 2 d_sigma0 b + d_m o s
 //   d_s += sum of the rows of d_M^T o G, + d_m o b
-// Without norm G is g, M^T is G, m is b. What comes out of centering a row is its gradient centered.
+// Without norm G is g, M^T is G, m is b. What comes out of centering a row is its gradient
+// centered.
 typedef struct ttt__decoder_gradients {
     const ttt__mttt *job;
     ttt_real *g, *scale, *shift;  // (H,h,D), (H,D), (H,D)
@@ -4158,7 +4232,8 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
 }
 static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
-    ttt__mat b = ttt__scratch(frame->c, frame->H, frame->D), line = ttt__scratch(frame->c, 1, frame->D);
+    ttt__mat b = ttt__scratch(frame->c, frame->H, frame->D),
+             line = ttt__scratch(frame->c, 1, frame->D);
     ttt__decoder_gradients to = { job, d[TTT__MTTT_G_KERNEL], d[TTT__MTTT_LN_SCALE],
                                   d[TTT__MTTT_LN_BIAS], b };
     if (frame->c->result) return;
@@ -4180,7 +4255,8 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     job->T = arg->T;
     job->order = arg->order;
     job->n = arg->order ? arg->L / arg->T : frame->N;
-    job->layout = ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
+    job->layout =
+        ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
     job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
     job->phi.bias = ttt__param_row(frame, TTT__MTTT_PHI_BIAS, D);
     job->psi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PSI_KERNEL), D, h);
@@ -4280,8 +4356,10 @@ static bool ttt__mttt_begin_back(ttt__mttt *job) {
     ttt__clear(d_Mt);
     ttt__clear(job->d_m);
     for (int64_t head = 0; head < H; head++) {
-        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_t, head * h, h), ttt__of(job->phi.kernel, head));
-        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_t, head * h, h), ttt__of(job->psi.kernel, head));
+        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_t, head * h, h),
+                       ttt__of(job->phi.kernel, head));
+        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_t, head * h, h),
+                       ttt__of(job->psi.kernel, head));
     }
     ttt__transpose(&frame->kit, job->out_t, job->out);
     ttt__find_products(job);
@@ -4332,7 +4410,9 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     a.d = *d;
     a.T = ttt__steps(d);
     a.rates = ttt__rates(c, d);
-    const ttt_tensor *order = !d->inner_sgd ? NULL : d->order ? d->order : ttt__draw_order(c, d->heads, N);
+    const ttt_tensor *order = !d->inner_sgd ? NULL
+                              : d->order    ? d->order
+                                            : ttt__draw_order(c, d->heads, N);
     if (!a.rates || !ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
     for (int64_t i = 0; order && i < order->size; i++)
         if (order->index[i] < 0 || order->index[i] >= N)
@@ -4346,7 +4426,8 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
     // made from the inputs, which stand before it on the tape; y stands behind
-    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
+    if (losses && ttt_ok(c) && y->op)
+        ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
