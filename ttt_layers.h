@@ -20,7 +20,7 @@
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes and initializers; weights as arrays; a step of descent
+        [1] PARAMETERS    tables of names, shapes, initializers; weights as arrays; a step of descent
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
@@ -65,12 +65,12 @@ typedef enum ttt_init {
     TTT_INIT_XAVIER,         // uniform, bound sqrt(6 / (fan_in + fan_out))            [Glorot 2010]
     TTT_INIT_UNIFORM_IN,     // uniform, bound sqrt(3 / fan_in): variance 1/fan_in
     TTT_INIT_UNIFORM_OUT,    // uniform, bound sqrt(3 / fan_out)
-    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations (as flax does)
+    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations, as in flax
     TTT_INIT_NORMAL_IN,      // normal of variance 1/fan_in
     TTT_INIT_TINY,           // normal of deviation 1e-6
     TTT_INIT_SMALL,          // normal of deviation 0.02
     TTT_INIT_LOG_RATE,       // ln of uniform (0,16): how fast a head of gated DeltaNet forgets
-    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in units of that rate
+    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in its units
 } ttt_init;
 
 enum {                     // flags of a row
@@ -78,8 +78,8 @@ enum {                     // flags of a row
     TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
 };
 
-// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number may
-// stand before a letter or alone: "H 4h", "1 D".
+// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
+// may stand before a letter or alone: "H 4h", "1 D".
 typedef struct ttt_param_row {
     const char *name;             // "phi/kernel"
     const char *shape;            // "H D h"
@@ -125,9 +125,10 @@ typedef struct ttt_weights {
 TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows,
                                    unsigned options, const ttt_sizes *sizes, ttt_params *p,
                                    const char *prefix);
-TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
-TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);   // NULL if it is not there
-TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);        // numbers in those with all the flags
+TTT_API ttt_weights ttt_params_weights(const ttt_params *p);  // all of the list
+TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);  // NULL if absent
+// How many numbers the parameters with all these flags hold.
+TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);
 // For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags:
 // which weights a step of descent moves. In the step arena; NULL after an error.
 TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
@@ -185,8 +186,8 @@ TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w,
                                 ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
-// Each is a table of parameters and a function of weights in the order of its rows; how many weights it was
-// given is checked (TTT_ERR_SHAPE).
+// Each is a table of parameters and a function of weights in the order of its rows; how many
+// weights it was given is checked (TTT_ERR_SHAPE).
 TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
                                   ttt_params *p, const char *prefix);
 // y = x kernel + bias, x (...,in)
@@ -199,7 +200,8 @@ TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p,
                                 const char *prefix);
-TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);  // dense, GELU (tanh form), dense
+// dense, GELU (tanh form), dense
+TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 // x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
 // norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
 // nothing else.
@@ -221,8 +223,8 @@ TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 
 // ---- [3] LEARNERS --------------------------------------------------------------------------------
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
-// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has its
-// own. To write one: a table, a predict, and this struct around them.
+// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has
+// its own. To write one: a table, a predict, and this struct around them.
 //     A whole network is a learner too: with .one_set its weights are one set for the call, in whatever
 // shapes it has them, and every sequence learns in the same.
 typedef struct ttt_learner {
@@ -249,7 +251,9 @@ extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ 
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
-//     W_0 = the trained start;  W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1;  then f_{W_T}(test)
+//     W_0 = the trained start
+//     W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1
+//     output f_{W_T}(test)
 // S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order
 // (shuffled mini-batches). Every sequence and head learns for itself.
 typedef struct ttt_inner {
@@ -262,7 +266,8 @@ typedef struct ttt_inner {
     int steps;                // T
     const ttt_real *rates;    // eta_t, constants; unless there are
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
-    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each head's T parts
+    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each
+                              // head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
@@ -442,11 +447,12 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 
 // ==================================================================================================
 // ---- [7] KERNELS ---------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, in the words of [8] of ttt_tensor.h.
+// Rows of the fused layers: one text for every instruction set, in the words of [8] of
+// ttt_tensor.h.
 #ifdef TTT__KERNELS
 
-// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the loss
-// compares it with the token x. With the norm's scale s and bias t:
+// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
+// loss compares it with the token x. With the norm's scale s and bias t:
 //   r = e g + b_g, less its mean     w = r o s     rho = 1 / sqrt(|r|^2 / D + eps)
 //   loss = c/2 |rho w + t - x|^2,    c = H / (|S| D)
 // The kernels never see a row of D. Of g and b_g with centered rows (G, b), a head makes once
@@ -549,8 +555,9 @@ INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *at, const VE
     KN(grow)(p->d_pi, i, n, d_eP + d[1] * ev);
     KN(grow)(p->d_tau, i, n, d_tau);
 }
-// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what comes
-// through the other two. Added to: the gradients in xM, xm and the decoder's rows and scalars.
+// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what
+// comes through the other two. Added to: the gradients in xM, xm and the decoder's rows and
+// scalars.
 KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP,
                             const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM,
                             ttt_real *d_xm) {
@@ -587,8 +594,8 @@ KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
-// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the processor
-// cannot hold enough of them to be busy.
+// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the
+// processor cannot hold enough of them to be busy.
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
                           int64_t n) {
     VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
@@ -610,8 +617,9 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what it is
-// made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o gelu'(z).
+// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what
+// it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o
+// gelu'(z).
 INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
                                int64_t i, int64_t n) {
     VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
@@ -767,7 +775,8 @@ static uint64_t ttt__name_hash(const char *s) {
 }
 
 static void ttt__fill_uniform(ttt_tensor *t, ttt_rng *r, double bound) {
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
+    for (int64_t i = 0; i < t->size; i++)
+        t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
 }
 
 static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double cut) {
@@ -795,10 +804,12 @@ static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     case TTT_INIT_TINY: ttt__fill_normal(t, &r, 1e-6, HUGE_VAL); break;
     case TTT_INIT_SMALL: ttt__fill_normal(t, &r, 0.02, HUGE_VAL); break;
     case TTT_INIT_LOG_RATE:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
         break;
     case TTT_INIT_LOG_TIME:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
         break;
     }
 }
@@ -1162,7 +1173,8 @@ ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char 
     ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
     return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias,
+                                        ttt_tensor *x) {
     ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
@@ -1189,7 +1201,8 @@ ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
         !ttt__operands(c, "layer_norm", &x, 1))
         return &c->empty;
     int64_t D = ttt__last(x);
-    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D || w.at[1]->size != D)
+    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D ||
+        w.at[1]->size != D)
         return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
                         ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
                         ttt_shape_text(x->shape, t2));
@@ -1247,7 +1260,8 @@ ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
                         "divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
-    ttt_tensor *x = ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
+    ttt_tensor *x =
+        ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
     x = ttt_reshape(c, x, TTT_SHAPE(B, rows * cols, P * P * C));
     return ttt_affine(c, x, ttt_reshape(c, w.at[0], TTT_SHAPE(P * P * C, D)), w.at[1]);
 }
@@ -1267,7 +1281,8 @@ static ttt_tensor *ttt__sincos(ttt_ctx *c, int64_t n, int64_t quarter) {
 ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
     if (ttt_ok(c) && (D % 4 != 0 || D < 4))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected", (long long)D);
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
+                        (long long)D);
     ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2),
                *y = ttt__sincos(c, rows, half / 2);
     for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
@@ -1277,7 +1292,8 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     return t;
 }
 
-// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1, and not both 0.
+// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1,
+// and not both 0.
 static ttt_tensor *ttt__elu1(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
     return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
@@ -1310,12 +1326,14 @@ static ttt_tensor *ttt__linear_predict(ttt_ctx *c, const void *desc, ttt_weights
     (void)desc;
     return ttt__affine_maybe(c, x, w.at[0], w.n > 1 ? w.at[1] : NULL);
 }
+enum { TTT__INNER_KERNEL = TTT_PARAM_DECAYS | TTT_PARAM_INNER };
 static const ttt_param_row ttt__linear_rows[] = {
-    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_linear = {
-    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false, 1,
+    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL,
+    false, 1,
 };
 
 // Two kernels, or four weights with the biases.
@@ -1328,9 +1346,9 @@ static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w,
                              w.n == 4 ? w.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
-    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H 4h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
-    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = {
@@ -1338,9 +1356,9 @@ const ttt_learner ttt_learner_mlp = {
 };
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
-// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
-// tensor of its own before the first step, so that the gradient in it is each sequence's own and not
-// the sum over the batch.
+// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
+// a tensor of its own before the first step, so that the gradient in it is each sequence's own and
+// not the sum over the batch.
 static ttt_tensor *ttt__lift_weight(ttt_ctx *c, ttt_tensor *w0, int64_t B) {
     ttt_shape s = w0->shape;
     if (s.rank == 2) w0 = ttt_reshape(c, w0, TTT_SHAPE(s.dim[0], 1, s.dim[1]));
@@ -1353,7 +1371,8 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     if (!in->order || !ttt_ok(c)) return x;
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
     int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
-    for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
+    for (int64_t h = 0; index && h < H; h++)
+        memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
     return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
