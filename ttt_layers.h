@@ -452,145 +452,150 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 #ifdef TTT__KERNELS
 
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
-// loss compares it with the token x. With the norm's scale s and bias t:
-//   r = e g + b_g, less its mean     w = r o s     rho = 1 / sqrt(|r|^2 / D + eps)
-//   loss = c/2 |rho w + t - x|^2,    c = H / (|S| D)
-// The kernels never see a row of D. Of g and b_g with centered rows (G, b), a head makes once
-//   M^T = G o s   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = t M   tau0 = t m^T
-//   m = b o s     P = M^T M   pi = m M        pi0 = m m^T
-// and a token xM = x M, xm = x m^T. As r = e G + b and w = e M^T + m, with eS = e S + sigma and
-// eP = e P + pi:
-//   |r|^2 = <e, eS + sigma> + sigma0            |w|^2 = <e, eP + pi> + pi0
-//   <w, t - x> = <e, tau - xM> + tau0 - xm
-//   loss = c/2 (rho^2 |w|^2 + 2 rho <w, t - x>) + c/2 |t - x|^2
-//   g_e = c rho (rho eP + tau - xM) - slope rho^2 eS,  slope = c/D (rho^2 |w|^2 + rho <w, t - x>)
-// Without norm rho = 1, s = 1, t = 0, slope = 0, and nothing is centered: g_e = c (eP - xM).
+// loss compares it with the token x. With the norm's scale and shift:
+//   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
+//   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
+// The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a head
+// makes once
+//   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
+//   m = b o scale     P = M^T M   pi = m M        pi0 = m m^T
+// and a token xM = x M, xm = x m^T, so that r = e G + b and w = e M^T + m. For a prediction they get
+//   rowS = e S + sigma,   rowP = e P + pi
+// and in |e G + b|^2 = e S e^T + 2 e sigma^T + sigma0 half of the middle is in rowS already:
+//   |r|^2 = <e, rowS + sigma> + sigma0                 |w|^2 = <e, rowP + pi> + pi0
+//   toward = <w, shift - x> = <e, tau - xM> + tau0 - xm
+//   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
+//   slope = c/D (rho^2 |w|^2 + rho toward)
+//   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there, and
+// g_e = c (rowP - xM).
 typedef struct KN(decoded) {
-    double inv_std, ww, wtx;    // rho, |w|^2, <w, t - x>
+    double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
     VEC rho, c_rho, slope;
 } KN(decoded);
 
-// <e, eS + sigma>, <e, eP + pi> and <e, tau - xM>
-INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
-                            const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n,
+// <e, rowS + sigma>, <e, rowP + pi> and <e, tau - xM>
+INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                            const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n,
                             VEC *dot) {
-    VEC at = KN(part)(e, i, n);
-    dot[0] += at * (KN(part)(eS, i, n) + KN(part)(p->sigma, i, n));
-    dot[1] += at * (KN(part)(eP, i, n) + KN(part)(p->pi, i, n));
-    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    VEC e_i = KN(part)(e, i, n);
+    dot[0] += e_i * (KN(part)(rowS, i, n) + KN(part)(p->sigma, i, n));
+    dot[1] += e_i * (KN(part)(rowP, i, n) + KN(part)(p->pi, i, n));
+    dot[2] += e_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
 INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
     KN(decoded) d;
     double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
     d.ww = KN(total)(dot[1]) + p->pi0;
-    d.wtx = KN(total)(dot[2]) + p->tau0 - xm;
+    d.toward = KN(total)(dot[2]) + p->tau0 - xm;
     d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
-    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.wtx);
+    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.toward);
     d.rho = KN(splat)(NUM(rho));
     d.c_rho = KN(splat)(NUM(c * rho));
     d.slope = KN(splat)(NUM(p->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *eS,
-                               const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n) {
-    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
-    VEC g_e = d->c_rho * (d->rho * KN(part)(eP, i, n) + tau_xM);
-    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(eS, i, n) : g_e;
+INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *rowS,
+                               const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n) {
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC g_e = d->c_rho * (d->rho * KN(part)(rowP, i, n) + tau_less_xM);
+    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(rowS, i, n) : g_e;
 }
 // Writes g_e; returns the loss without its last term, which does not depend on e.
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
-                         const ttt_real *eP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                         const ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
     VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_dots)(p, e, eS, eP, xM, i, n, dot)
+#define TERM(i, n) KN(decode_dots)(p, e, rowS, rowP, xM, i, n, dot)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
     KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
-#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, eS, eP, xM, i, n))
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, rowS, rowP, xM, i, n))
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.wtx);
+    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.toward);
 }
 
 // The same token backwards, from v, the outer gradient in g_e:
-//   d_eP = c rho^2 v      d_eS = -slope rho^2 v      d_xM = -c rho v      d_slope = -rho^2 <v, eS>
-//   d_rho = 2 c rho <v, eP> + c <v, tau - xM> - 2 slope rho <v, eS>
-//           + d_slope c/D (2 rho |w|^2 + <w, t - x>)
-//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_<w,t-x> = d_slope c/D rho
+//   d_rowP = c rho^2 v    d_rowS = -slope rho^2 v    d_xM = -c rho v    d_slope = -rho^2 <v, rowS>
+//   d_rho = 2 c rho <v, rowP> + c <v, tau - xM> - 2 slope rho <v, rowS>
+//           + d_slope c/D (2 rho |w|^2 + toward)
+//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
 // and on through the three, as they are written above.
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
     KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
-// <v, eP>, <v, eS> and <v, tau - xM>
-INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *eS, const ttt_real *eP,
+// <v, rowP>, <v, rowS> and <v, tau - xM>
+INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *rowS, const ttt_real *rowP,
                           const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
-    VEC at = KN(part)(v, i, n);
-    dot[0] += at * KN(part)(eP, i, n);
-    dot[1] += at * KN(part)(eS, i, n);
-    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    VEC v_i = KN(part)(v, i, n);
+    dot[0] += v_i * KN(part)(rowP, i, n);
+    dot[1] += v_i * KN(part)(rowS, i, n);
+    dot[2] += v_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-// Without norm g_e = c (eP - xM).
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *eP, ttt_real *v, ttt_real *d_xM,
+// Without norm g_e = c (rowP - xM), and e itself is left out: times 0, where NaN remains.
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
                            int64_t i, int64_t n) {
     VEC cv = KN(part)(v, i, n) * p->c;
-    KN(put)(eP, i, n, cv);
+    KN(put)(rowP, i, n, cv);
     KN(put)(v, i, n, cv * 0);
     KN(grow)(d_xM, i, n, -cv);
     KN(grow)(p->d_pi, i, n, cv);
 }
-// d: of |r|^2, |w|^2 and <w, t - x>
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *at, const VEC *d,
-                          const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,
+// d: the gradients in |r|^2, |w|^2 and toward
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *here, const VEC *d,
+                          const ttt_real *e, ttt_real *rowS, ttt_real *rowP, const ttt_real *xM,
                           ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
-    VEC ev = KN(part)(e, i, n), eSv = KN(part)(eS, i, n), ePv = KN(part)(eP, i, n);
-    VEC vv = KN(part)(v, i, n), c_rho_v = at->c_rho * vv;
-    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
-    VEC d_eS = d[0] * ev - at->slope * at->rho * at->rho * vv;
-    VEC d_eP = c_rho_v * at->rho + d[1] * ev, d_tau = c_rho_v + d[2] * ev;
-    KN(put)(eS, i, n, d_eS);
-    KN(put)(eP, i, n, d_eP);
-    KN(put)(v, i, n, d[0] * (eSv + KN(part)(p->sigma, i, n)) +
-                         d[1] * (ePv + KN(part)(p->pi, i, n)) + d[2] * tau_xM);
+    VEC e_i = KN(part)(e, i, n), rowS_i = KN(part)(rowS, i, n), rowP_i = KN(part)(rowP, i, n);
+    VEC v_i = KN(part)(v, i, n), c_rho_v = here->c_rho * v_i;
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC d_rowS = d[0] * e_i - here->slope * here->rho * here->rho * v_i;
+    VEC d_rowP = c_rho_v * here->rho + d[1] * e_i, d_tau = c_rho_v + d[2] * e_i;
+    KN(put)(rowS, i, n, d_rowS);
+    KN(put)(rowP, i, n, d_rowP);
+    KN(put)(v, i, n, d[0] * (rowS_i + KN(part)(p->sigma, i, n)) +
+                         d[1] * (rowP_i + KN(part)(p->pi, i, n)) + d[2] * tau_less_xM);
     KN(grow)(d_xM, i, n, -d_tau);
-    KN(grow)(p->d_sigma, i, n, d_eS + d[0] * ev);
-    KN(grow)(p->d_pi, i, n, d_eP + d[1] * ev);
+    KN(grow)(p->d_sigma, i, n, d_rowS + d[0] * e_i);
+    KN(grow)(p->d_pi, i, n, d_rowP + d[1] * e_i);
     KN(grow)(p->d_tau, i, n, d_tau);
 }
-// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what
-// comes through the other two. Added to: the gradients in xM, xm and the decoder's rows and
-// scalars.
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP,
-                            const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM,
-                            ttt_real *d_xm) {
+// Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last without
+// what comes through the other two. Added to: the gradients in xM, xm and the head's rows and scalars.
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *rowS,
+                            ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *v,
+                            ttt_real *d_xM, ttt_real *d_xm) {
     VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
     if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, eP, v, d_xM, i, n)
+#define TERM(i, n) KN(plain_back)(p, rowP, v, d_xM, i, n)
         TTT__ROW_EACH(p->h, TERM)
 #undef TERM
         return;
     }
-#define TERM(i, n)                                                                                 \
-    KN(decode_dots)(p, e, eS, eP, xM, i, n, dot), KN(back_dots)(p, eS, eP, xM, v, i, n, with_v)
+#define TERM(i, n)  \
+    KN(decode_dots) \
+    (p, e, rowS, rowP, xM, i, n, dot), KN(back_dots)(p, rowS, rowP, xM, v, i, n, with_v)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) at = KN(decode_scalars)(p, dot, (double)xm);
-    double D = (double)p->D, c = (double)p->c, rho = at.inv_std;
-    double slope = c / D * (rho * rho * at.ww + rho * at.wtx);
-    double v_eP = KN(total)(with_v[0]), v_eS = KN(total)(with_v[1]), v_tx = KN(total)(with_v[2]);
-    double d_slope = -rho * rho * v_eS;
-    double d_rho = 2 * c * rho * v_eP + c * v_tx - 2 * slope * rho * v_eS +
-                   d_slope * c / D * (2 * rho * at.ww + at.wtx);
+    KN(decoded) here = KN(decode_scalars)(p, dot, (double)xm);
+    double D = (double)p->D, c = (double)p->c, rho = here.inv_std;
+    double slope = c / D * (rho * rho * here.ww + rho * here.toward);
+    double v_rowP = KN(total)(with_v[0]), v_rowS = KN(total)(with_v[1]),
+           v_toward = KN(total)(with_v[2]);
+    double d_slope = -rho * rho * v_rowS;
+    double d_rho = 2 * c * rho * v_rowP + c * v_toward - 2 * slope * rho * v_rowS +
+                   d_slope * c / D * (2 * rho * here.ww + here.toward);
     double d_rr = -0.5 * d_rho * rho * rho * rho / D;
-    double d_ww = d_slope * c / D * rho * rho, d_wtx = d_slope * c / D * rho;
+    double d_ww = d_slope * c / D * rho * rho, d_toward = d_slope * c / D * rho;
     d[0] = KN(splat)(NUM(d_rr));
     d[1] = KN(splat)(NUM(d_ww));
-    d[2] = KN(splat)(NUM(d_wtx));
-#define TERM(i, n) KN(back_rows)(p, &at, d, e, eS, eP, xM, v, d_xM, i, n)
+    d[2] = KN(splat)(NUM(d_toward));
+#define TERM(i, n) KN(back_rows)(p, &here, d, e, rowS, rowP, xM, v, d_xM, i, n)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    *d_xm -= NUM(d_wtx);
+    *d_xm -= NUM(d_toward);
     p->d_scalars[0] += NUM(d_rr);
     p->d_scalars[1] += NUM(d_ww);
-    p->d_scalars[2] += NUM(d_wtx);
+    p->d_scalars[2] += NUM(d_toward);
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
@@ -617,7 +622,7 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what
+// The middle of a gradient step backwards, see ttt__tile_back_gradient. Each takes the place of what
 // it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o
 // gelu'(z).
 INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
@@ -1523,7 +1528,9 @@ enum {
 static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
-static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) { return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1])); }
+static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) {
+    return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1]));
+}
 
 // l summed over sequences and heads; e (B,H,n,h), x (B,1 or H,n,D)
 static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, ttt_tensor *x) {
@@ -1534,7 +1541,8 @@ static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, tt
         r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]),
                             ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
-    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))), (ttt_real)H / (ttt_real)(2 * n * D));
+    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))),
+                     (ttt_real)H / (ttt_real)(2 * n * D));
 }
 
 // Of n tensors, one a row, those that are there.
@@ -1567,14 +1575,17 @@ static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
     return rates;
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
-static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *query, ttt_tensor *read);
+static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
     ttt_inner in;
     memset(&in, 0, sizeof in);
     in.learner = d->mixer->learner;
-    in.train = ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
+    in.train =
+        ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
@@ -1588,13 +1599,15 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
     if (!ttt_ok(c)) return ttt_detach(c, x);
 
-    ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
+    ttt_tensor *test =
+        ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
     if (d->unmask)
         ttt__mttt_unmask(c, d, w,
                          in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL,
                          read);
-    ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
+    ttt_tensor *y =
+        ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
 
@@ -1629,18 +1642,24 @@ const ttt_mixer ttt_mixer_mttt_mlp = {
 
 // -- words that the mixers share
 // What a mixer fills in for ttt_unmask, see [6].
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read);
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry);
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
+                               ttt_tensor *read);
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
+                              ttt_tensor *carry);
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
 
 // Rows begin .. begin+n of the tokens of x (B,H,N,d); x itself if that is all, NULL if there is none.
 static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
 }
 // x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
-static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x, ttt_tensor *kernel) {
+static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x,
+                                 ttt_tensor *kernel) {
     return ttt_split_heads(c, ttt_matmul(c, x, kernel), d->heads);
 }
 // A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
@@ -1656,7 +1675,9 @@ static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
         c, above,
         ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
-static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
+static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1);
+}
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
     double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
@@ -1691,7 +1712,8 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     if (!ttt_ok(c) || !at) return x;
     ttt_shape s = x->shape;
     int axis = s.rank - 2;
-    int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
+    int64_t N = s.dim[axis],
+            *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
     ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1),
                *rows = ttt_index_select(c, padded,
@@ -1701,36 +1723,52 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     s.rank++;
     return ttt_reshape(c, rows, s);
 }
-static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at, int64_t taps) {
+static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at,
+                                  int64_t taps) {
     if (!ttt_ok(c)) return x;
-    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2), x->shape);
+    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2),
+                       x->shape);
 }
 // The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens of a line.
 static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false), *p = at, reach = side / 2;
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false),
+            *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
-            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++) *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
+            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
+                *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
     return at;
 }
 static int64_t *ttt__causal_taps(ttt_ctx *c, int64_t N, int64_t taps) {
     int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *at, false);
-    for (int64_t i = 0; at && i < N * taps; i++) at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
+    for (int64_t i = 0; at && i < N * taps; i++)
+        at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
     return at;
 }
 
-static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field, int64_t value, const char *expected) {
-    if (!good && ttt_ok(c)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field, (long long)value, expected);
+static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field,
+                      int64_t value, const char *expected) {
+    if (!good && ttt_ok(c))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field,
+                 (long long)value, expected);
     return ttt_ok(c);
 }
 static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t size = d->grid_rows * d->grid_cols;
-    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows, "this layer sees tokens as a grid and needs its sides")) return;
-    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols, "this layer sees tokens as a grid and needs its sides")) return;
-    if (N >= 0) ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows, "globals + grid_rows x grid_cols must be the number of tokens");
+    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (N >= 0)
+        ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows,
+                  "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
-static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
+static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) {
+    return d->chunk ? d->chunk : usual;
+}
 static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     (void)N;
     ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
@@ -1738,8 +1776,10 @@ static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
 
 // -- attention
 // Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
-static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores, ttt_tensor *hidden, ttt_tensor *v) {
-    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores), *y = ttt_matmul(c, a, v);
+static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores,
+                               ttt_tensor *hidden, ttt_tensor *v) {
+    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores),
+               *y = ttt_matmul(c, a, v);
     if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
     return y;
 }
@@ -1776,26 +1816,33 @@ enum {
 #undef X
     TTT__ATTENTION_N
 };
-static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW) };
+static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(
+    TTT__AS_ROW) };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *c, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)), ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
+    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)),
+                      ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
 }
-static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, int which, ttt_tensor *x) {
+static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      int which, ttt_tensor *x) {
     return ttt_split_heads(c, ttt__project(c, w, which, x), d->heads);
 }
 
 // y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x);
     ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
     if (d->unmask) d->unmask->equals = "softmax self-attention";
-    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
+    ttt_tensor *y =
+        ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale),
+                    d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
     (void)losses;
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
@@ -1816,16 +1863,21 @@ const ttt_mixer ttt_mixer_self_attention = {
 
 // y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v);
-static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v);
+static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                   ttt_tensor *k, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
     if (d->normalizer == TTT_NORMALIZER_CONSTANT)
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
 }
-static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
+static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                              ttt_tensor *const *w, ttt_tensor *x,
+                                              ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
         q = ttt__elu1(c, q);
         k = ttt__elu1(c, k);
@@ -1848,7 +1900,8 @@ static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h 
     return D * (h + 1);
 }
 static void ttt__linear_attention_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer", (int64_t)d->normalizer, "one of ttt_normalizer expected"))
+    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer",
+                  (int64_t)d->normalizer, "one of ttt_normalizer expected"))
         ttt__check_chunk(c, d, N);
 }
 
@@ -1881,17 +1934,24 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
     }
     return t;
 }
-static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
-    double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
+static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k) {
+    double root = sqrt((double)(d->dim / d->heads)),
+           b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
     if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
         return ttt_scale(c, qk, (ttt_real)(1 / root));
     ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
-    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
+    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)),
+                     (ttt_real)(1 / (b * b)));
 }
-static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
+static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                                ttt_tensor *const *w, ttt_tensor *x,
+                                                ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
     if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
     if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
         ttt_tensor *seen = hidden ? ttt_add(c, scores, hidden) : scores;
@@ -1908,15 +1968,20 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     bool nearest = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
-    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel", (int64_t)d->kernel, "one of ttt_attention_kernel expected")) return;
+    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel",
+                   (int64_t)d->kernel, "one of ttt_attention_kernel expected"))
+        return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "it has no effect on this .kernel"))
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors,
+                   "it has no effect on this .kernel"))
         return;
     if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
                   "no more than the number of tokens expected");
-    if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
+    if (ttt_ok(c) && !(d->bandwidth >= 0))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name,
+                 (double)d->bandwidth);
 }
 const ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
@@ -1935,13 +2000,20 @@ static const ttt_param_row ttt__linformer_rows[] = {
     { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
     { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
-static int64_t ttt__compressed(const ttt_mixer_desc *d) { return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4); }
-static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static int64_t ttt__compressed(const ttt_mixer_desc *d) {
+    return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4);
+}
+static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                          ttt_tensor *x, ttt_tensor **losses) {
     int64_t N = x->shape.dim[1];
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
     if (N < d->max_tokens) E = ttt_slice(c, E, 0, 0, N), F = ttt_slice(c, F, 0, 0, N);
-    ttt_tensor *a = ttt_softmax(c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true), (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
+    ttt_tensor *a = ttt_softmax(
+        c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true),
+                     (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
     ttt_tensor *y = ttt_matmul(c, a, ttt_matmul_t(c, F, v, true, false));
     (void)losses;
     if (d->unmask) {
@@ -1951,9 +2023,13 @@ static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, t
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__linformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens, "the number of tokens that its tables are made for must be set")) return;
-    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected")) return;
-    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens, "the sequence is longer than its tables");
+    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens,
+                   "the number of tokens that its tables are made for must be set"))
+        return;
+    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected"))
+        return;
+    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens,
+              "the sequence is longer than its tables");
 }
 static double ttt__linformer_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, K = (double)ttt__compressed(d);
@@ -1976,7 +2052,11 @@ const ttt_mixer ttt_mixer_linformer = {
 // On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
-enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
+enum {
+    TTT__LONGFORMER_Q = TTT__ATTENTION_N,
+    TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2,
+    TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2
+};
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
     { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
@@ -2015,7 +2095,8 @@ typedef struct ttt__tiling {
     ttt_tensor *hidden;
 } ttt__tiling;
 // Token i of tile (tr,tc), or -1 beyond the border.
-static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r, int64_t *cl) {
+static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r,
+                            int64_t *cl) {
     *r = tr * t->row.side + i / t->col.side;
     *cl = tc * t->col.side + i % t->col.side;
     return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
@@ -2034,13 +2115,16 @@ static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
             int64_t nr = ttt__tile_around(&t->row, tr, neighbor / across);
             int64_t nc = ttt__tile_around(&t->col, tc, neighbor % across);
             int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
-            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window && kc - qc <= t->window;
+            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window &&
+                         kc - qc <= t->window;
             key[g + j] = other < 0 ? g : g + other;
-            hidden[i * t->k + g + j] = other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
+            hidden[i * t->k + g + j] =
+                other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window, int64_t globals, bool causal) {
+static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window,
+                                  int64_t globals, bool causal) {
     ttt__tiling t;
     memset(&t, 0, sizeof t);
     t.row = ttt__tiles_of(rows, window);
@@ -2059,7 +2143,8 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_
     return t;
 }
 // q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of the tiles.
-static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor **a) {
     if (!ttt_ok(c)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
     ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
@@ -2072,43 +2157,67 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     return ttt_index_select(c, y,
                             ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
-static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
+                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
+                                   ttt_tensor *top_v, ttt_tensor *y);
+static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                           ttt_tensor *const *w, ttt_tensor *x,
+                                           ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals,
+            BH = B * H;
     ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
-    for (int i = 0; i < 3; i++) in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x), TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling t = ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g, ttt__window(d), g, d->causal);
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
+                            TTT_SHAPE(BH, 1, N, h));
+    ttt__tiling t =
+        ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g,
+                       ttt__window(d), g, d->causal);
     ttt_tensor *y = ttt__windowed(c, &t, in[0], in[1], in[2], &a);
     if (!ttt_ok(c)) return x;
     if (g) {
-        ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
+        ttt_tensor *first = ttt_slice(c, x, 1, 0, g),
+                   *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
+        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first),
+                                     (ttt_real)(1 / sqrt((double)h)));
         ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
         top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__future(c, g, N)) : scores);
-        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
+        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)),
+                                y };
         y = ttt_concat(c, both, 2, 2);
     }
     y = ttt_reshape(c, y, TTT_SHAPE(B, H, N, h));
     (void)losses;
-    if (d->unmask && ttt_ok(c)) ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
+    if (d->unmask && ttt_ok(c))
+        ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)),
+                               top_v, y);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
-    if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
-    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
+    if (!ttt__need(c, d->window >= 0, d, "window", d->window,
+                   "at least 1 token to each side expected"))
+        return;
+    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals,
+                   "0 or more, and fewer than there are tokens, expected"))
+        return;
     if (d->grid_rows == 0 && d->grid_cols == 0) return;
     ttt__check_grid(c, d, N);
-    if (ttt_ok(c)) ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid");
+    if (ttt_ok(c))
+        ttt__need(c, d->window <= side, d, "window", d->window,
+                  "the window is larger than the grid");
 }
 static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1, seen = d->grid_rows ? side * side : side;
+    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1,
+           seen = d->grid_rows ? side * side : side;
     seen = (seen < n ? seen : n) + (double)d->globals;
-    return 2 * (4 * n * D * D + 2 * n * seen * D + (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
+    return 2 * (4 * n * D * D + 2 * n * seen * D +
+                (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
 }
 static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1) : 2 * ttt__window(d) + 1);
+    double n = (double)N,
+           seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1)
+                                        : 2 * ttt__window(d) + 1);
     return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
 }
 
@@ -2137,14 +2246,18 @@ static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p
     x = ttt_div(c, ttt_add_scalar(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
     ttt_tensor *power = x;
     for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)), *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)),
+               *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
     return ttt_mul(c, power, ttt_div(c, norm, other));
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                        ttt_tensor *x, ttt_tensor **losses) {
     int p = d->power ? d->power : 3;
-    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]), *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]),
+               *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *q = ttt__focus(c, ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
-    ttt_tensor *k = ttt__focus(c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
+    ttt_tensor *k = ttt__focus(
+        c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
     if (!ttt_ok(c)) return x;
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
@@ -2152,9 +2265,11 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     ttt_tensor *z = ttt_reciprocal(
         c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true),
                           (ttt_real)1e-6));
-    ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
+    ttt_tensor *y =
+        ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
     if (d->unmask) {
-        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
+        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
+                            "depthwise convolution of v";
         ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
     }
     const int64_t *taps = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5);
@@ -2165,10 +2280,14 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
 }
 static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     (void)N;
-    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected")) return;
-    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
+    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected"))
+        return;
+    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens,
+              "its positions are those of the grid: grid_rows x grid_cols expected");
 }
-static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
+static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) {
+    return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim;
+}
 
 const ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
@@ -2185,20 +2304,25 @@ const ttt_mixer ttt_mixer_focused_linear = {
 //     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
 //     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
 // n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL, receives U.
-static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
+static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false), *S = NULL;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
+               *S = NULL;
     if (!o || N == 0) return v;
     for (int64_t i = 0, begin = 0; begin < N && ttt_ok(c); i++, begin += chunk) {
         int64_t n = TTT__MIN(chunk, N - begin);
-        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n), *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
+        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n),
+                   *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
         ttt_tensor *since = NULL, *between = NULL;
         if (g) ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
         else between = ttt__lower(c, n);
         if (b) {
             ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
             if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
-            u = ttt_solve_lower(c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b), ttt_mul(c, u, b), false);
+            u = ttt_solve_lower(
+                c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b),
+                ttt_mul(c, u, b), false);
         }
         o[i] = ttt_matmul(c, ttt_mul(c, ttt_matmul_t(c, qc, kc, false, true), between), u);
         if (S) {
@@ -2207,7 +2331,10 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
         }
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *left = since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1))) : kc, *add = ttt_matmul_t(c, left, u, true, false);
+        ttt_tensor *left =
+                       since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1)))
+                             : kc,
+                   *add = ttt_matmul_t(c, left, u, true, false);
         if (S && since) S = ttt_mul(c, S, ttt_slice(c, since, 2, n - 1, 1));
         S = S ? ttt_add(c, S, add) : add;
     }
@@ -2215,7 +2342,8 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
     return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
 }
 // Causal linear attention on mapped q, k: (B,H,N,h).
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
     ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
     if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
@@ -2231,12 +2359,16 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-#define TTT__CONV_VIEW_ROWS                                                                        \
-    TTT__VIEW_ROWS                                                                                 \
-    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
-    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
-    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
-static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+#define TTT__CONV_VIEW_ROWS                                                            \
+    TTT__VIEW_ROWS{ "q_conv/kernel",  "4 D",          TTT_INIT_UNIFORM_IN, "12", NULL, \
+                    TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
+        {                                                                              \
+            "k_conv/kernel",  "4 D",          TTT_INIT_UNIFORM_IN, "12", NULL,         \
+            TTT_PARAM_DECAYS, TTT__SHORT_CONV                                          \
+        },                                                                             \
+        { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
+static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                            ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(c, x, w[i]);
@@ -2266,15 +2398,18 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
 // q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
-static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
     in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
     in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
 }
 // What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token; NULL: all.
-static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
+static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
     ttt_tensor *u = NULL, *since = NULL, *between = NULL;
-    ttt_tensor *o = ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
+    ttt_tensor *o =
+        ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
     if (d->unmask && ttt_ok(c)) {
         if (g) ttt__decay(c, g, &since, &between);
         else between = ttt__lower(c, o->shape.dim[2]);
@@ -2283,26 +2418,36 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     }
     return ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
 }
-static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
     ttt__delta_views(c, d, w, x, in);
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL, "the delta rule: causal linear attention whose values are what the memory did not yet know");
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL,
+                                    "the delta rule: causal linear attention whose values are what "
+                                    "the memory did not yet know");
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
-static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
     ttt__delta_views(c, d, w, x, in);
-    ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
-    ttt_tensor *g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, g, "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know");
+    ttt_tensor *rate = ttt_scale(
+        c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
+    ttt_tensor *g =
+        ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, g,
+                                    "the gated delta rule: causal linear attention with decay, "
+                                    "whose values are what the memory did not yet know");
     o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
 // In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
 static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
     return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
 }
 static double ttt__gated_delta_flops(const ttt_mixer_desc *d, int64_t N) {  // and the output's gate
@@ -2340,19 +2485,24 @@ typedef struct ttt__memory {
 static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) {
     return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z;
 }
-static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x,
+                                       ttt_tensor **last) {
     if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
     if (last) *last = x;
     return ttt__affine_maybe(c, x, m->w[m->layers - 1], m->b[m->layers - 1]);
 }
 // Inputs x and gradients g of each layer, for keys k and labels.
-static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k, ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
+static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k,
+                                  ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
     int last = m->layers - 1;
     ttt_tensor *z0 = m->layers == 2 ? ttt__affine_maybe(c, k, m->w[0], m->b[0]) : NULL;
     x[0] = k;
     if (z0) x[1] = ttt_gelu(c, z0);
-    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]), *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
-    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale), (ttt_real)TTT_LAYER_NORM_EPS, true) : error;
+    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]),
+               *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
+    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale),
+                                          (ttt_real)TTT_LAYER_NORM_EPS, true)
+                       : error;
     if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
 }
 typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n tokens
@@ -2362,11 +2512,15 @@ typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n toke
     ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
 } ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
-static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a,
+                                    ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q,
+                                    ttt_tensor **last) {
     for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
+        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]),
+                   *alike = ttt_matmul_t(c, q, x[l], false, true);
         if (a->carry) z = ttt_mul(c, z, a->carry);
-        if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
+        if (m->vw[l])
+            z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
         if (m->b[l]) alike = ttt_add_scalar(c, alike, 1);
         z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
         if (l == m->layers - 1) {
@@ -2378,15 +2532,19 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     return q;
 }
 // keep w + push v + x^T step; w NULL (and v with it) or v NULL: zero; x NULL: a bias, whose input is 1
-static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
+static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
+                                     ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
     ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
     if (w && keep) w = ttt_mul(c, w, keep);
     if (v) w = ttt_add(c, w, ttt_mul(c, v, push));
     if (!w) return x ? ttt_matmul_t(c, x, step, true, false) : sum;
     return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
 }
-static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) { return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1)); }
-static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g) {
+static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) {
+    return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1));
+}
+static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a,
+                              ttt_tensor *const *x, ttt_tensor *const *g) {
     for (int l = 0; l < m->layers; l++) {
         ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
         m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
@@ -2408,23 +2566,29 @@ typedef struct ttt__update_rule {
 } ttt__update_rule;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
 // the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n) {
+static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin,
+                                     int64_t n) {
     int64_t N = r->rate->shape.dim[2];
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
-            int64_t start = (begin + k) / r->chunk * r->chunk, length = TTT__MIN(r->chunk, N - start);
+            int64_t start = (begin + k) / r->chunk * r->chunk,
+                    length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
             if (!r->causal) seen = N;
             t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
         }
     return t;
 }
-static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) { return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a; }
+static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) {
+    return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
+}
 // Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
 // kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
-static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n, ttt__chunk_weights *a) {
-    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v, *between_v;
+static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n,
+                              ttt__chunk_weights *a) {
+    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v,
+               *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
         a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
@@ -2446,10 +2610,15 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t beg
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r,
+                                   ttt_tensor *q, ttt_tensor *k, ttt_tensor *label,
+                                   ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
-    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
+    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1),
+            n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part,
+                                                 false),
+               *whole[KINDS], *w0, *b0;
     if (!part || N == 0) return label;
     w0 = m->w[m->layers - 1];
     b0 = m->b[m->layers - 1];
@@ -2457,7 +2626,8 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update
         int64_t n = TTT__MIN(chunk, N - i * chunk);
         ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
         ttt__chunk_weights a;
-        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
+        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n),
+                              ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (!ttt_ok(c)) break;
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
@@ -2467,17 +2637,21 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update
         p[G * n_chunks] = g[m->layers - 1];
     }
     for (int i = 0; i < KINDS && ttt_ok(c); i++)
-        if (i == Z || unmask) whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2) : part[i * n_chunks];
+        if (i == Z || unmask)
+            whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2)
+                                    : part[i * n_chunks];
     if (!ttt_ok(c)) return label;
     if (unmask) {
         ttt__chunk_weights a;
         ttt__rule_weights(c, r, 0, N, &a);
-        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A, b0 != NULL, whole[Z]);
+        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A,
+                             b0 != NULL, whole[Z]);
         ttt__unmask_start(c, unmask, w0, b0, a.carry);
     }
     return whole[Z];
 }
-static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0, int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
+static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0,
+                                  int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
     ttt__memory m;
     memset(&m, 0, sizeof m);
     m.layers = d->mixer->learner->dense_layers;
@@ -2490,15 +2664,18 @@ static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     return m;
 }
 // (2): the loss with the weights before and after, sum over heads, mean over sequences and tokens
-static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
+static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
+                                      const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
     ttt_tensor *l[2];
     for (int i = 0; i < 2; i++) {
         const ttt__memory *m = i ? after : before;
-        ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
+        ttt_tensor *error =
+            ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
         l[i] = ttt_reshape(c, ttt_sum(c, ttt_square(c, error)), TTT_SHAPE(1));
     }
     if (!ttt_ok(c)) return label;
-    return ttt_scale(c, ttt_concat(c, l, 2, 0), (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
+    return ttt_scale(c, ttt_concat(c, l, 2, 0),
+                     (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
 // TTT-Linear and TTT-MLP: the learner's task is v - k from k, so that with the residual it returns v; each token has
@@ -2506,7 +2683,18 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, con
 // every token reads (or, with .causal, mini-batches of `chunk` of which a token sees its past). out = q + LN(f(q)),
 // LayerNorm over all heads, W_o. Without norm (no_decoder_norm): the task is v, and the read-out f(q).
 // The language model's rotary code, convolutions and gate are not part of this layer.          [arXiv 2407.04620]
-enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
+enum {
+    TTT__TTT_Q,
+    TTT__TTT_K,
+    TTT__TTT_V,
+    TTT__TTT_O,
+    TTT__TTT_LR,
+    TTT__TTT_LR_BIAS,
+    TTT__TTT_SCALE,
+    TTT__TTT_SHIFT,
+    TTT__TTT_POST,
+    TTT__TTT_W0 = TTT__TTT_POST + 2
+};
 static const ttt_param_row ttt__ttt_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2517,14 +2705,29 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
     int64_t h = d->dim / d->heads;
-    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
-    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__update_rule rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
-    if (d->unmask) d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors" :
-                                       "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]),
+               *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]),
+               *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
+    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
+               *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
+    ttt__update_rule rule = {
+        ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h),
+        NULL,
+        NULL,
+        d->causal,
+        ttt__chunk_or(d, 16),
+        losses != NULL
+    };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE],
+                                   w[TTT__TTT_SHIFT]),
+                before = m;
+    if (d->unmask)
+        d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors"
+                                          : "linear attention on the features of the learner's "
+                                            "hidden layer, whose values are its errors";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
@@ -2534,8 +2737,12 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
 static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, f = (double)d->mixer->learner->flops * D * h;
-    double layers = d->mixer->learner->dense_layers, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           f = (double)d->mixer->learner->flops * D * h;
+    double layers = d->mixer->learner->dense_layers,
+           chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) *
+                                   (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D
+                             : 0;
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
 }
 
@@ -2556,8 +2763,16 @@ const ttt_mixer ttt_mixer_ttt_mlp = {
 // x + LN(MLP(x)), error squared and averaged over h.
 // Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
 // Layout of lucidrains/titans-pytorch (the authors' code is not public).                [arXiv 2501.00663]
-enum { TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
-       TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
+enum {
+    TTT__TITANS_VIEWS,
+    TTT__TITANS_O = TTT__TITANS_VIEWS + 6,
+    TTT__TITANS_RATE,
+    TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
+    TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2,
+    TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2,
+    TTT__TITANS_SHIFT,
+    TTT__TITANS_W0
+};
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2570,16 +2785,26 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
-static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                       ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
-    for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+    for (int i = 0; i < 3; i++)
+        gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
     ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
-                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
+                              ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)),
+                              ttt__log_sigmoid(c, gate[1]),
+                              true,
+                              ttt__chunk_or(d, 16),
+                              losses != NULL };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE],
+                                   w[TTT__TITANS_SHIFT]),
+                before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
-    if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
+    if (d->unmask)
+        d->unmask->equals = "linear attention on the features of the learner's hidden layer, with "
+                            "momentum and decay as weights of past pairs";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
     if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
@@ -2608,7 +2833,16 @@ const ttt_mixer ttt_mixer_titans = {
 // head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learned, with
 // momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
 // .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
-enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
+enum {
+    TTT__LACT_Q,
+    TTT__LACT_K,
+    TTT__LACT_V,
+    TTT__LACT_O,
+    TTT__LACT_LR,
+    TTT__LACT_MOMENTUM,
+    TTT__LACT_W,
+    TTT__LACT_NORM = TTT__LACT_W + 3
+};
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2619,15 +2853,23 @@ static const ttt_param_row ttt__lact_rows[] = {
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2)); }
+static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) {
+    return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2));
+}
 // The nearest orthogonal matrix, nearly: X <- a X + (b A + c A^2) X, A = X X^T, whose polynomial brings all singular
 // values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
-    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
+    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
+                                       { 3.9505, -6.3029, 2.6377 },
+                                       { 3.7418, -5.5913, 2.3037 },
+                                       { 2.8769, -3.1427, 1.2046 },
+                                       { 2.8366, -3.0525, 1.2012 } };
     ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)),
                *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
-        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
+        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true),
+                   *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]),
+                                ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
         x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
     }
     return x;
@@ -2636,39 +2878,58 @@ typedef struct ttt__swiglu {
     ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns shall be
     ttt_tensor *velocity[3];       // NULL: none yet
 } ttt__swiglu;
-static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2])); }
-static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]); }
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2]));
+}
+static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]);
+}
 // For each weight the sum over a chunk's tokens of  lr x^T (gradient of <f(k), v>).
-static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
-    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]), *back = ttt_matmul_t(c, v, m->w[1], false, true);
-    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]), ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
+static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *const *lr, ttt_tensor **push) {
+    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]),
+               *back = ttt_matmul_t(c, v, m->w[1], false, true);
+    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]),
+                           ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
 static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) {
     return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5));
 }
-static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
+static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                              ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
     ttt__swiglu_push(c, m, k, v, lr, push);
     for (int i = 0; i < 3; i++) {
-        m->velocity[i] = m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
-        ttt_tensor *to = ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
+        m->velocity[i] =
+            m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
+        ttt_tensor *to =
+            ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
         m->w[i] = ttt_mul(c, to, ttt__as_long_as(c, to, m->length[i]));
     }
 }
 // One chunk, no muon: the columns of what was there and of what was written are shortened alike.
-static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before, const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *read) {
-    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk" : d->muon ? "none: the update is made orthogonal as a whole" :
-                                    "linear attention on the features of the learner's hidden layer, its columns rescaled";
+static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before,
+                             const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr,
+                             ttt_tensor *read) {
+    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk"
+                        : d->muon ? "none: the update is made orthogonal as a whole"
+                                  : "linear attention on the features of the learner's hidden "
+                                    "layer, its columns rescaled";
     if (d->causal || d->muon) return;
-    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]), *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
+    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]),
+               *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
     ttt_tensor *shorter = ttt__as_long_as(c, to, before->length[1]);
-    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key, ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
+    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key,
+                         ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
 }
 // The memory's part of the layer, (B,H,N,h) before its norm.
-static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *momentum) {
-    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2], chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
+static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *const *in, ttt_tensor *const *lr,
+                                    ttt_tensor *momentum) {
+    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
+            chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, (size_t)n_chunks * sizeof *o, false);
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
@@ -2680,9 +2941,14 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     for (int64_t i = 0; o && i < n_chunks; i++) {
         int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
         ttt_tensor *part[3], *rate[3];
-        for (int j = 0; j < 3; j++) part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
+        for (int j = 0; j < 3; j++)
+            part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
         if (d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
-        if (!d->causal || i < n_chunks - 1) ttt__swiglu_write(c, &m, part[1], part[2], rate, d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2) : NULL, d->muon);
+        if (!d->causal || i < n_chunks - 1)
+            ttt__swiglu_write(c, &m, part[1], part[2], rate,
+                              d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)
+                                        : NULL,
+                              d->muon);
         if (!d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
     }
     if (!o || !ttt_ok(c)) return in[0];
@@ -2695,11 +2961,13 @@ static ttt_tensor *ttt__lact_window(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt_shape s = raw[0]->shape;
     ttt_tensor *flat[3], *a;
     int64_t N = s.dim[2], window = TTT__MIN(ttt__chunk_or(d, 2048), N);
-    for (int i = 0; i < 3; i++) flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
+    for (int i = 0; i < 3; i++)
+        flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
     ttt__tiling t = ttt__tiling_of(c, 1, N, window - 1, 0, true);
     return ttt_reshape(c, ttt__windowed(c, &t, flat[0], flat[1], flat[2], &a), s);
 }
-static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     static const int order[4] = { 2, 0, 1, 3 };
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads;
     ttt_tensor *in[3], *raw[3], *lr[3];
@@ -2708,22 +2976,27 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
     ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
-    ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    ttt_tensor *momentum =
+        d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
     rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
-    for (int i = 0; i < 3; i++) lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
-    ttt_tensor *y = ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    for (int i = 0; i < 3; i++)
+        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+    ttt_tensor *y =
+        ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
     if (d->causal) y = ttt_add(c, y, ttt__lact_window(c, d, raw));
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
 static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
     return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
     double D = (double)d->dim, h = D / (double)d->heads;
-    return (d->causal ? 6 : 3) * D * h + (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
+    return (d->causal ? 6 : 3) * D * h +
+           (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
 }
 
 const ttt_mixer ttt_mixer_lact = {
@@ -2736,7 +3009,15 @@ const ttt_mixer ttt_mixer_lact = {
 // convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
 // kernel) divided by its length + 1, and are read by q. In words of attention: linear attention, and linear attention
 // in a window. Last layer: not linear.                    [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
-enum { TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O, TTT__VITTT_O_BIAS };
+enum {
+    TTT__VITTT_QKV,
+    TTT__VITTT_BIAS,
+    TTT__VITTT_W1,
+    TTT__VITTT_W2,
+    TTT__VITTT_W3,
+    TTT__VITTT_O,
+    TTT__VITTT_O_BIAS
+};
 static const ttt_param_row ttt__vittt_rows[] = {
     { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -2749,8 +3030,11 @@ static const ttt_param_row ttt__vittt_rows[] = {
 static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
     return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1)));
 }
-static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
-static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
+    return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2)));
+}
+static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
     ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
     const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
@@ -2759,12 +3043,16 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
         local[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
     }
     if (!ttt_ok(c) || !at) return x;
-    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B), *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
+    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B),
+               *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
-    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1), *z2 = ttt_matmul(c, in[1], w2);
+    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1),
+               *z2 = ttt_matmul(c, in[1], w2);
     ttt_tensor *g1 = ttt_matmul_t(c, in[1], ttt_mul(c, e, ttt_silu(c, z2)), true, false);
-    ttt_tensor *g2 = ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
-    ttt_tensor *y = ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
+    ttt_tensor *g2 =
+        ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
+    ttt_tensor *y =
+        ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
 
     ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
     ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
@@ -2772,7 +3060,9 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
     ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
-    if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
+    if (d->unmask)
+        d->unmask->equals =
+            "none: the last layer of its learner, a gated linear unit, is not linear";
     return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
 }
 static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
@@ -2792,7 +3082,8 @@ const ttt_mixer ttt_mixer_vittt = {
 };
 
 // -- nothing: the block's MLP alone
-static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     (void)w;
     (void)losses;
     if (d->unmask) d->unmask->equals = "none: tokens do not see each other";
@@ -2820,42 +3111,54 @@ const ttt_mixer ttt_mixer_none = {
 //     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
 //
-// LETTERS, the same in the first frame throughout. The second and third have pages of their own.
-//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, T inner steps
+// LETTERS of the first frame; the second and third have pages of their own.
+//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
+//            numbers of an MLP, T inner steps, n tokens of a tile. L tokens of a sequence are read in
+//            T shuffled parts, or all N in each step
 //   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
-//            y = the sum over heads of f out + b_out, what the layer gives
-//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
-//            e = f_W(k) the prediction for a view, f = f_W(q) the prediction for a query
-//   decoder  g, b_g and the norm; G, M, m, S, P, sigma, pi, tau: its products, see [7]
-//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, with which
-//            W_t+1 = W_t - eta_t g_W. (g alone is the decoder's kernel.)
+//            y = the sum over heads of f out + b_out, what the layer gives (out: the paper's h)
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its slope
+//            a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view, and
+//            f = f_W(q), the prediction for a query
+//   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
+//            products G, M, m, S, P, sigma, pi, tau are explained in [7]
+//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
+//            each step takes its rate: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
-//   V        short for d_g_W, which is -eta_t times the outer gradient in W_t+1
-//   _t       at the end: transposed, as a copy. M^T is Mt
+//   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
+//   _tr      at the end: transposed
+// A kernel is a matrix among the parameters; what [7] holds is called routines.
 //
 // WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
-// next is still in the cache. A range is about 200 tokens of one sequence, a tile at most 64
-// tokens of a range and one head. A phase cuts a chunk into shares, which run on all threads; the
-// next phase begins when all are done. Each range adds into sums of its own, which are joined in
-// order, so that threads cannot change a bit.
-//   phase       a share is           reads                   writes                   ttt__..._share
-//   decoder     a head               g, b_g, norm            G, M, S, P ... tau       decoder
+// next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
+// sequence; or all, if they are shuffled: then any token may add to any row of the sequence. A tile
+// is at most 64 tokens of a range, of one head. A phase cuts a chunk into shares; ttt__parallel
+// gives them to the threads, at least so many at a time as it is told, and returns when all are
+// done. Each range adds into sums of its own, which are joined in order, so that threads cannot
+// change a bit.
+//   phase       a share is           reads                    writes                 ttt__..._share
+//   decoder     a head               g, b_g, scale, shift     G, M, m, S, P ... tau0 decoder
 //     then, for each chunk,
-//   views       a range              x, phi, M               k, xM, xm                views
-//   step t      a range              k, xM, xm, W_t          e, z, sums of -eta g_W   step
-//   descend     a sequence and head  these sums              W_t+1                    descend
-//   output      a range              x, psi, W_T, out        q, f, y                  output
+//   views       a range              x, phi, M, m             k, xM, xm              views
+//   step        a range              k, xM, xm, S, P, W       e, z; W - eta sum g_W  step
+//   descend     a sequence and head  the ranges' sums         W', and learned: g_W   descend
+//   output      a range              x, psi, W, out           q, f, z of f, y        output
 //     and backwards
-//   output      a range              d_y, q, W_T             d_f, d_q, sums of d_W    output_back
-//   join        a sequence and head  these sums              d_W                      join
-//   step t      a range              d_W, k, e, z, W_t       d_k, d_xM, d_S ..., sums step_back
-//   kernels     a kernel and head    x, f, d_y, d_q, d_k     d_phi, d_psi, d_out, d_M kernel_sums
-//   views       a range              d_q, d_k, d_xM, d_xm    d_x                      views_back
+//   output      a range              d_y, q, z of f, W        d_f, d_q, sums of d_W  output_back
+//   join        a sequence and head  the ranges' sums         d_W                    join
+//   rates       (the calling thread) g_W, d_W                 d_eta
+//   step        a range              d_W, k, xM, xm, e, z, W  d_k, d_xM, d_xm, sums  step_back
+//                                                             of d_W, d_S ... d_tau0
+//   start       (the calling thread) d_W                      d_W0
+//   kernels     a kernel and head    x, f, d_y, d_q, d_k,     d_phi, d_psi, d_out,   kernel_sums
+//                                    d_xM, d_xm               d_M, d_m
+//   views       a range              d_q, d_k, d_xM, d_xm     d_x                    views_back
 //     and at the end
-//   decoder     a head               d_M, d_S, d_P ...       d_g, d_b_g, d_norm       decoder_back
+//   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
+//                                                             d_shift
 
-// What the decoder's kernel is told of one head, see [7].
+// What decode and decode_back of [7] are told of one head.
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
@@ -2866,28 +3169,28 @@ typedef struct ttt__decoder {
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
 // X(result, name, parameters); what each does is written at its text in [7].
-#define TTT__LAYER_KERNEL_LIST(X)                                                                  \
-    X(double, decode,                                                                              \
-      (const ttt__decoder *p, const ttt_real *e, const ttt_real *eS, const ttt_real *eP,           \
-       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                            \
-    X(void, decode_back,                                                                           \
-      (const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,   \
-       ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))                                  \
-    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
-    X(void, gelu_step,                                                                             \
-      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
-    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
-    X(void, elu1, (int64_t n, ttt_real *y))                                                        \
-    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
-    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
-    X(double, exp_sum,                                                                             \
-      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
-    X(void, softmax_back,                                                                          \
-      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
-    X(void, layer_norm,                                                                            \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y))    \
-    X(void, layer_norm_back,                                                                       \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
+#define TTT__LAYER_KERNEL_LIST(X)                                                               \
+    X(double, decode,                                                                           \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP,    \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                         \
+    X(void, decode_back,                                                                        \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *rowS, ttt_real *rowP,                \
+       const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))           \
+    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))  \
+    X(void, gelu_step,                                                                          \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))            \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))          \
+    X(void, elu1, (int64_t n, ttt_real * y))                                                    \
+    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                             \
+    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                        \
+    X(double, exp_sum,                                                                          \
+      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))              \
+    X(void, softmax_back,                                                                       \
+      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                \
+    X(void, layer_norm,                                                                         \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y)) \
+    X(void, layer_norm_back,                                                                    \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x, \
        ttt_real *d_scale, ttt_real *d_bias))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
@@ -3346,164 +3649,172 @@ static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt
     ttt__rows_init(s, rows, n, a, ld, y, y);
 }
 
-// -- a learner, on a tile of q tokens of one head Its weights, or gradients in them, are one block
-// of numbers with named parts. Absent biases have no numbers, and the linear learner has no second
-// layer.
+// -- a learner, on a tile of n tokens of one head
+//
+// Its weights, or gradients in them, are one block of numbers with named parts. Absent biases have
+// no numbers, and the linear learner has no second layer.
 typedef struct ttt__parts {
     ttt__mat all;             // the block as one row, (1,size)
     ttt__mat w1, b1, w2, b2;  // (h,wide), (1,wide), (wide,h), (1,h); linear: (h,h), (1,h)
 } ttt__parts;
 typedef struct ttt__layout {
-    int64_t h, wide, size;    // wide: hidden numbers of the MLP; 0: the learner is linear
+    int64_t h, wide, size;    // wide: 0 if the learner is linear; size: of a block
     bool bias;
 } ttt__layout;
 
-static ttt__parts ttt__parts_at(const ttt__layout *l, ttt_real *block) {
+static ttt__parts ttt__parts_at(const ttt__layout *layout, ttt_real *block) {
     ttt__room room = { block, 0 };
-    ttt__parts p;
-    int64_t first = l->wide ? l->wide : l->h;
-    p.w1 = ttt__take(&room, l->h, first);
-    p.b1 = l->bias ? ttt__take(&room, 1, first) : ttt__absent();
-    p.w2 = l->wide ? ttt__take(&room, l->wide, l->h) : ttt__absent();
-    p.b2 = l->wide && l->bias ? ttt__take(&room, 1, l->h) : ttt__absent();
-    p.all = ttt__matrix(block, 1, room.used);
-    return p;
+    ttt__parts parts;
+    int64_t h = layout->h, first = layout->wide ? layout->wide : h;
+    parts.w1 = ttt__take(&room, h, first);
+    parts.b1 = layout->bias ? ttt__take(&room, 1, first) : ttt__absent();
+    parts.w2 = layout->wide ? ttt__take(&room, layout->wide, h) : ttt__absent();
+    parts.b2 = layout->wide && layout->bias ? ttt__take(&room, 1, h) : ttt__absent();
+    parts.all = ttt__matrix(block, 1, room.used);
+    return parts;
 }
 static ttt__parts ttt__no_parts(void) {
     ttt__parts none = { ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent() };
     return none;
 }
 static ttt__layout ttt__layout_of(int64_t h, bool mlp, bool bias) {
-    ttt__layout l = { h, mlp ? 4 * h : 0, 0, bias };
-    l.size = ttt__parts_at(&l, NULL).all.cols;
-    return l;
+    ttt__layout layout = { h, mlp ? 4 * h : 0, 0, bias };
+    layout.size = ttt__parts_at(&layout, NULL).all.cols;
+    return layout;
 }
 // The kernels of a block transposed, each at its own place of another block.
-static ttt__parts ttt__transposed_at(const ttt__layout *l, ttt_real *block) {
-    ttt__parts t = ttt__parts_at(l, block);
-    t.w1 = ttt__matrix(t.w1.at, t.w1.cols, t.w1.rows);
-    t.w2 = ttt__matrix(t.w2.at, t.w2.cols, t.w2.rows);
-    return t;
+static ttt__parts ttt__transposed_at(const ttt__layout *layout, ttt_real *block) {
+    ttt__parts parts = ttt__parts_at(layout, block);
+    parts.w1 = ttt__matrix(parts.w1.at, parts.w1.cols, parts.w1.rows);
+    parts.w2 = ttt__matrix(parts.w2.at, parts.w2.cols, parts.w2.rows);
+    return parts;
 }
 // Only the way back reads the first layer's.
-static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *t, const ttt__parts *w,
+static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *W_tr, const ttt__parts *W,
                                  bool first_layer) {
-    if (first_layer) ttt__transpose(kit, t->w1, w->w1);
-    if (w->w2.at) ttt__transpose(kit, t->w2, w->w2);
+    if (first_layer) ttt__transpose(kit, W_tr->w1, W->w1);
+    if (W->w2.at) ttt__transpose(kit, W_tr->w2, W->w2);
 }
 
+// Where a tile holds queries, k stands for q, and e for f.
 typedef struct ttt__tile {
     const ttt__kit *kit;
     bool mlp;
-    ttt__parts W, Wt;          // weights, and their kernels transposed
-    ttt__mat k, e;             // the view of the tokens, and the prediction from it: (q,h)
-    ttt__mat z, a, a1, a2;     // MLP: z = k w1 + b1, a = gelu(z), gelu'(z), gelu''(z): (q,wide)
+    ttt__parts W, W_tr;        // weights, and their kernels transposed
+    ttt__mat k, e;             // (n,h)
+    ttt__mat z, a, a1, a2;     // MLP: (n,wide)
     ttt__mat room[2];          // MLP: two more of that size
 } ttt__tile;
 
-// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu''
-// besides.
-static void ttt__tile_gelu(const ttt__tile *t, int order) {
-    if (t->mlp)
-        t->kit->lk->gelu_all(ttt__numbers(t->z), t->z.at, t->a.at, order > 0 ? t->a1.at : NULL,
-                             order > 1 ? t->a2.at : NULL);
+// From z what does not take a product: a, with 1 or 2 slopes also a1, with 2 also a2.
+static void ttt__tile_gelu(const ttt__tile *tile, int slopes) {
+    if (tile->mlp)
+        tile->kit->lk->gelu_all(ttt__numbers(tile->z), tile->z.at, tile->a.at,
+                                slopes > 0 ? tile->a1.at : NULL, slopes > 1 ? tile->a2.at : NULL);
 }
 // e = f_W(k):  linear k w1 + b1,  MLP gelu(k w1 + b1) w2 + b2
-static void ttt__tile_predict(const ttt__tile *t, int order) {
-    const ttt__parts *W = &t->W;
-    if (!t->mlp) {
-        ttt__affine(t->kit, t->e, t->k, W->w1, W->b1);
+static void ttt__tile_predict(const ttt__tile *tile, int slopes) {
+    const ttt__kit *kit = tile->kit;
+    const ttt__parts *W = &tile->W;
+    if (!tile->mlp) {
+        ttt__affine(kit, tile->e, tile->k, W->w1, W->b1);
         return;
     }
-    ttt__affine(t->kit, t->z, t->k, W->w1, W->b1);
-    ttt__tile_gelu(t, order);
-    ttt__affine(t->kit, t->e, t->a, W->w2, W->b2);
+    ttt__affine(kit, tile->z, tile->k, W->w1, W->b1);
+    ttt__tile_gelu(tile, slopes);
+    ttt__affine(kit, tile->e, tile->a, W->w2, W->b2);
 }
 
-// From g_e, the inner gradient in the predictions, to that in the weights; g_W = from + it.
+// From g_e (or g_e times a number) to the gradient in the weights: sum = from + it.
 //   linear  g_w1 = k^T g_e
 //   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
-static void ttt__tile_gradient(const ttt__tile *t, ttt__mat g_e, const ttt__parts *from,
-                               const ttt__parts *g_W) {
-    ttt__mat g_z = t->mlp ? t->room[0] : g_e, k_t = ttt__transpose_of(t->k);
-    if (t->mlp) {
-        ttt__product_from(t->kit, g_W->w2, from->w2, ttt__transpose_of(t->a), g_e);
-        ttt__row_sum_from(t->kit, g_W->b2, from->b2, g_e);
-        ttt__set_product(t->kit, g_z, g_e, t->Wt.w2);
-        ttt__times(t->kit, g_z, g_z, t->a1);
+// and a bias adds up the rows of what its kernel is multiplied with.
+static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__parts *from,
+                               const ttt__parts *sum) {
+    const ttt__kit *kit = tile->kit;
+    ttt__mat g_z = tile->mlp ? tile->room[0] : g_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, sum->w2, from->w2, ttt__transpose_of(tile->a), g_e);
+        ttt__row_sum_from(kit, sum->b2, from->b2, g_e);
+        ttt__set_product(kit, g_z, g_e, tile->W_tr.w2);
+        ttt__times(kit, g_z, g_z, tile->a1);
     }
-    ttt__product_from(t->kit, g_W->w1, from->w1, k_t, g_z);
-    ttt__row_sum_from(t->kit, g_W->b1, from->b1, g_z);
+    ttt__product_from(kit, sum->w1, from->w1, ttt__transpose_of(tile->k), g_z);
+    ttt__row_sum_from(kit, sum->b1, from->b1, g_z);
 }
 
-// The gradient step backwards. V is the outer gradient in g_W (Vt: its kernels transposed); from
-// it to those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+// ttt__tile_gradient backwards: from V, the outer gradient in g_W (V_tr: its kernels transposed), to
+// those in g_e, in the views (added to d_k) and in the weights (added to d_W).
 //   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
 //   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
 //           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
 //           and for ttt__tile_back_predict  d_a = g_e V2^T,  d_z = d_g_z o g_a o gelu''(z)
-// Three buffers do for six matrices: gelu_step puts g_z, d_g_a and d_z in the places of g_a, d_g_z
-// and gelu''(z).
-static void ttt__tile_back_step(ttt__tile *t, ttt__mat g_e, const ttt__parts *V,
-                                const ttt__parts *Vt, ttt__mat d_g_e, ttt__mat d_k,
-                                const ttt__parts *d_W) {
-    if (!t->mlp) {
-        ttt__affine(t->kit, d_g_e, t->k, V->w1, V->b1);
-        ttt__add_product(t->kit, d_k, g_e, Vt->w1);
+// Three buffers do for seven matrices: the routine gelu_step puts g_z, d_g_a and d_z in the places of
+// g_a, d_g_z and gelu''(z), and d_a takes that of g_z.
+static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__parts *V,
+                                    const ttt__parts *V_tr, ttt__mat d_g_e, ttt__mat d_k,
+                                    const ttt__parts *d_W) {
+    const ttt__kit *kit = tile->kit;
+    if (!tile->mlp) {
+        ttt__affine(kit, d_g_e, tile->k, V->w1, V->b1);
+        ttt__add_product(kit, d_k, g_e, V_tr->w1);
         return;
     }
-    ttt__mat g_a = t->room[0], g_z = g_a, d_g_z = t->room[1], d_g_a = d_g_z, d_z = t->a2, d_a = g_z;
-    ttt__set_product(t->kit, g_a, g_e, t->Wt.w2);
-    ttt__affine(t->kit, d_g_z, t->k, V->w1, V->b1);
-    t->kit->lk->gelu_step(ttt__numbers(g_a), t->a1.at, t->a2.at, g_a.at, d_g_z.at);
-    ttt__add_product(t->kit, d_k, g_z, Vt->w1);
-    ttt__affine(t->kit, d_g_e, d_g_a, t->W.w2, V->b2);
-    ttt__add_product(t->kit, d_g_e, t->a, V->w2);
-    ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
-    ttt__set_product(t->kit, d_a, g_e, Vt->w2);
-    t->room[1] = d_z;
-    t->a2 = d_g_a;  // its room
+    ttt__mat g_a = tile->room[0], g_z = g_a, d_a = g_z;
+    ttt__mat d_g_z = tile->room[1], d_g_a = d_g_z, d_z = tile->a2;
+    ttt__set_product(kit, g_a, g_e, tile->W_tr.w2);
+    ttt__affine(kit, d_g_z, tile->k, V->w1, V->b1);
+    kit->lk->gelu_step(ttt__numbers(g_a), tile->a1.at, tile->a2.at, g_a.at, d_g_z.at);
+    ttt__add_product(kit, d_k, g_z, V_tr->w1);
+    ttt__affine(kit, d_g_e, d_g_a, tile->W.w2, V->b2);
+    ttt__add_product(kit, d_g_e, tile->a, V->w2);
+    ttt__add_product(kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
+    ttt__set_product(kit, d_a, g_e, V_tr->w2);
+    tile->room[1] = d_z;
+    tile->a2 = d_g_a;  // its room is free
 }
 
-// The prediction backwards: from d_e to the weights and the views. After ttt__tile_back_step
-// (`more`) there are already d_a in room[0] and d_z in room[1]; a query's prediction has no more
-// than d_e.
+// ttt__tile_predict backwards: from d_e to the weights and the views. After ttt__tile_back_gradient
+// (`more`) there are already d_a in room[0] and d_z in room[1]; queries have no more than d_e.
 //   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
 //   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
 //           d_k += d_z w1^T,   d_w1 += k^T d_z
-static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, ttt__mat d_k,
+// and biases as above.
+static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool more, ttt__mat d_k,
                                    const ttt__parts *d_W) {
-    ttt__mat d_a = t->room[0], d_z = t->mlp ? t->room[1] : d_e, k_t = ttt__transpose_of(t->k);
-    if (t->mlp) {
-        ttt__product_from(t->kit, d_a, more ? d_a : ttt__absent(), d_e, t->Wt.w2);
-        ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(t->a), d_e);
-        ttt__add_row_sum(t->kit, d_W->b2, d_e);
-        if (more) t->kit->lk->add_times(ttt__numbers(d_a), d_a.at, t->a1.at, d_z.at);
-        else ttt__times(t->kit, d_z, d_a, t->a1);
+    const ttt__kit *kit = tile->kit;
+    ttt__mat d_a = tile->room[0], d_z = tile->mlp ? tile->room[1] : d_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, d_a, more ? d_a : ttt__absent(), d_e, tile->W_tr.w2);
+        ttt__add_product(kit, d_W->w2, ttt__transpose_of(tile->a), d_e);
+        ttt__add_row_sum(kit, d_W->b2, d_e);
+        if (more) kit->lk->add_times(ttt__numbers(d_a), d_a.at, tile->a1.at, d_z.at);
+        else ttt__times(kit, d_z, d_a, tile->a1);
     }
-    ttt__add_product(t->kit, d_k, d_z, t->Wt.w1);
-    ttt__add_product(t->kit, d_W->w1, k_t, d_z);
-    ttt__add_row_sum(t->kit, d_W->b1, d_z);
+    ttt__add_product(kit, d_k, d_z, tile->W_tr.w1);
+    ttt__add_product(kit, d_W->w1, ttt__transpose_of(tile->k), d_z);
+    ttt__add_row_sum(kit, d_W->b1, d_z);
 }
 
 // -- the inner loop of MTTT as one op
-// What the tape keeps of a layer: its description, which of its inputs is which parameter, and what
-// going backwards will want. Where no way back may come (`kept` is false), only k, xM, xm and W are
-// there, in scratch memory.
+//
+// What the tape keeps of a layer: its description, which input of the node each row of its parameter
+// table is, and what going backwards will want. Where no way back may come (`kept` is false), only k,
+// xM, xm, W0, W and the decoder's products are there, in scratch memory.
 typedef struct ttt__mttt_arg {
     ttt_mixer_desc d;
     int T;
     ttt_real *rates;          // (T)
     const int64_t *order;     // (H,L) or NULL
     int64_t L;
-    signed char input[TTT__MTTT_W0 + 4];  // which input each parameter row is; -1: absent
+    signed char input[TTT__MTTT_W0 + 4];  // -1: absent
     bool want_losses;
     ttt_tensor *losses;       // (T+1)
     bool kept;
-    ttt__mat k, q, xM, xm;    // views (B N, D), heads side by side; xm (B N, H)
-    ttt__mat f;               // predictions for queries (B N, D)
-    ttt__stack e;             // and of each step, (T,B,H) of (n,h)
-    ttt__stack e_z, f_z;      // MLP: z of these predictions, (T,B,H) of (n,wide), (B,H) of (N,wide)
+    ttt__mat k, q, xM, xm;    // (B N, D), heads side by side; xm (B N, H)
+    ttt__stack e, z;          // of the views in each step: (T,B,H) of (L/T,h) and of (L/T,wide)
+    ttt__mat f;               // of the queries: (B N, D) ...
+    ttt__stack query_z;       // ... and (B,H) of (N,wide)
     ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
     ttt__stack g_W;           // blocks of inner gradients (T,B,H), if rates are learned
     ttt_real *decoder;        // the decoder's products
@@ -3511,8 +3822,8 @@ typedef struct ttt__mttt_arg {
 
 // The decoder's products of every head, see [7].
 typedef struct ttt__decoder_products {
-    ttt__stack G, Mt, M;      // (h,D), (h,D), (D,h)
-    ttt__mat b, m;            // (1,D), (H,D)
+    ttt__stack G, M_tr, M;    // (h,D), (h,D), (D,h)
+    ttt__mat b, m;            // (1,D): of all heads; (H,D)
     ttt__stack S, P;          // (h,h)
     ttt__stack rows;          // (3,h): sigma, pi, tau
     ttt__mat scalars;         // (H,3): sigma0, pi0, tau0
@@ -3527,22 +3838,23 @@ typedef struct ttt__mttt {
     const ttt__mttt_arg *arg;
     ttt__layout layout;
     int T, t;                 // steps; the one at work
-    int64_t n;                // tokens of a step
+    int64_t step_tokens;      // N, or L / T
     const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
     ttt__view phi, psi, see_M;  // see_M: x M
     ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
     ttt__stack g_kernel;      // (h,D)
-    ttt_real *norm_scale, *norm_bias;  // (H,D), or NULL: without norm
+    ttt_real *scale, *shift;  // of the norm, (H,D); NULL: without norm
     ttt__decoder_products decoder;
-    ttt__stack W0_t;          // the kernels of W_0 transposed
-    ttt__stack part;          // a block of each range of the chunk and head: what it adds
+    ttt__stack W0_tr;         // blocks of kernels transposed
+    ttt__stack sums;          // a block of each range of the chunk and head: what it adds
     double *loss;             // and its loss
+    bool back;                // forwards predictions are computed, backwards found saved
     // backward: outer gradients. Those of tokens are of the chunk
     ttt__mat d_f, d_q, d_k, d_xM, d_xm;  // (count N, D); d_xm (count N, H)
     ttt__stack d_W;           // blocks (count,H)
-    ttt__mat phi_t, psi_t, out_t;  // kernels transposed, (D,D)
-    ttt_real *d_part, *d_decoder;  // decoder blocks: of each range and head; of each head
-    ttt__stack d_Mt;          // (h,D)
+    ttt__mat phi_tr, psi_tr, out_tr;  // kernels transposed, (D,D)
+    ttt_real *d_sums, *d_decoder;  // blocks of the decoder: of each range and head; of each head
+    ttt__stack d_M_tr;        // (h,D)
     ttt__mat d_m;             // (H,D)
 } ttt__mttt;
 
@@ -3591,7 +3903,7 @@ static ttt__decoder_products ttt__decoder_products_in(const ttt__mttt *job, ttt_
     ttt__decoder_products p;
     int64_t D = job->frame.D, H = job->frame.H, h = job->frame.h;
     p.G = ttt__stacked(ttt__take(room, D, D).at, h, D);
-    p.Mt = job->norm_scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
+    p.M_tr = job->scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
     p.M = ttt__stacked(ttt__take(room, D, D).at, D, h);
     p.b = ttt__take(room, 1, D);
     p.m = ttt__take(room, H, D);
@@ -3613,12 +3925,13 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     int64_t D = job->frame.D, h = job->frame.h;
     ttt__kit kit = ttt__kit_of(job->frame.c, thread);
     for (int64_t head = begin; head < end; head++) {
-        ttt__mat G = ttt__of(all->G, head), Mt = ttt__of(all->Mt, head), M = ttt__of(all->M, head);
+        ttt__mat G = ttt__of(all->G, head), M_tr = ttt__of(all->M_tr, head),
+                 M = ttt__of(all->M, head);
         ttt__mat b = all->b, m = ttt__rows_at(all->m, head, 1), rows = ttt__of(all->rows, head);
         ttt__mat scalars = ttt__rows_at(all->scalars, head, 1);
-        bool norm = job->norm_scale != NULL;
-        ttt__mat scale = ttt__matrix(norm ? job->norm_scale + head * D : NULL, 1, D);
-        ttt__mat shift = ttt__matrix(norm ? job->norm_bias + head * D : NULL, 1, D);
+        bool norm = job->scale != NULL;
+        ttt__mat scale = ttt__matrix(norm ? job->scale + head * D : NULL, 1, D);
+        ttt__mat shift = ttt__matrix(norm ? job->shift + head * D : NULL, 1, D);
         for (int64_t j = 0; j < h; j++)
             ttt__center(&kit, ttt__rows_at(G, j, 1),
                         ttt__rows_at(ttt__of(job->g_kernel, head), j, 1), norm);
@@ -3629,10 +3942,10 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
             ttt__gram(&kit, ttt__of(all->S, head), M);
             ttt__set_product(&kit, ttt__rows_at(rows, 0, 1), b, M);
             for (int64_t j = 0; j < h; j++)
-                ttt__times(&kit, ttt__rows_at(Mt, j, 1), ttt__rows_at(G, j, 1), scale);
+                ttt__times(&kit, ttt__rows_at(M_tr, j, 1), ttt__rows_at(G, j, 1), scale);
             ttt__times(&kit, m, b, scale);
         } else ttt__assign(m, b);
-        ttt__transpose(&kit, M, Mt);
+        ttt__transpose(&kit, M, M_tr);
         ttt__gram(&kit, ttt__of(all->P, head), M);
         ttt__set_product(&kit, ttt__rows_at(rows, 1, 1), m, M);
         scalars.at[1] = (ttt_real)ttt__dot(&kit, m, m);
@@ -3643,7 +3956,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// What the kernel of one head's tokens is told; its gradients, if any, are added to `d`.
+// Backwards the routine adds to the gradients in `d`.
 static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t tokens,
                                     const ttt__decoder_block *d) {
     const ttt__frame *frame = &job->frame;
@@ -3652,7 +3965,7 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     ttt__decoder p;
     p.h = frame->h;
     p.D = frame->D;
-    p.norm = job->norm_scale != NULL;
+    p.norm = job->scale != NULL;
     p.eps = TTT_LAYER_NORM_EPS;
     p.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
     p.sigma = row;
@@ -3668,20 +3981,22 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     return p;
 }
 
-// The part of a token's loss that does not depend on the prediction: c/2 |t - x|^2.
+// The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2.
 static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_t head,
                              ttt__mat x) {
     const ttt__kit *kit = &job->frame.kit;
     double square = ttt__dot(kit, x, x);
-    if (job->norm_bias) {
-        ttt__mat t = ttt__matrix(job->norm_bias + head * p->D, 1, p->D);
-        square += ttt__dot(kit, t, t) - 2 * ttt__dot(kit, t, x);
+    if (job->shift) {
+        ttt__mat shift = ttt__matrix(job->shift + head * p->D, 1, p->D);
+        square += ttt__dot(kit, shift, shift) - 2 * ttt__dot(kit, shift, x);
     }
     return 0.5 * (double)p->c * square;
 }
 
-// -- a range at work The weights after t steps. Unless they are kept there is room for two steps
-// of one chunk: step t+1 takes the place of step t-1, and a chunk that of the chunk before.
+// -- a range at work
+//
+// The weights after t steps. Unless they are kept there is room for two steps of one chunk: the
+// weights after step t+1 take the place of those after t-1, and a chunk that of the chunk before.
 static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head) {
     const ttt__frame *frame = &job->frame;
     int64_t kept = (int64_t)(t - 1) * frame->B + b;
@@ -3690,9 +4005,9 @@ static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head
     ttt__mat block = t == 0 ? ttt__of(job->arg->W0, head) : ttt__of(job->arg->W, i);
     return ttt__parts_at(&job->layout, block.at);
 }
-// The block of range `range` of the chunk and a head: what it adds to W, or to the gradient in it.
-static ttt__parts ttt__part_at(const ttt__mttt *job, int64_t range, int64_t head) {
-    return ttt__parts_at(&job->layout, ttt__of(job->part, range * job->frame.H + head).at);
+// What range `range` of the chunk adds to a head's W, to g_W, or to d_W.
+static ttt__parts ttt__sum_at(const ttt__mttt *job, int64_t range, int64_t head) {
+    return ttt__parts_at(&job->layout, ttt__of(job->sums, range * job->frame.H + head).at);
 }
 
 // A thread at work on a range: its tokens, its kit, its room.
@@ -3701,25 +4016,25 @@ typedef struct ttt__work {
     ttt__kit kit;
     ttt__tile tile;
     ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
-    ttt__mat eS, eP;           // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat rowS, rowP;           // e S + sigma, e P + pi; backwards their outer gradients
     ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
-    ttt_real *Wt;              // room for transposed kernels
-    ttt__parts V, Vt;          // the outer gradient in g_W, and its kernels transposed
+    ttt_real *W_tr;              // room for transposed kernels
+    ttt__parts V, V_tr;          // the outer gradient in g_W, and its kernels transposed
     ttt__mat q, f;             // of the range, (rows,D), where they are not kept
 } ttt__work;
 
 // Hands out a thread's room; and so tells its size.
 static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *room) {
     int64_t h = job->frame.h, wide = job->layout.wide, size = job->layout.size;
-    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->eS,
-                           &work->eP, &work->g_e, &work->d_g_e };
+    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->rowS,
+                           &work->rowP, &work->g_e, &work->d_g_e };
     ttt__mat *hidden[] = { &work->z,       &work->tile.a,       &work->tile.a1,
                            &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
     for (int i = 0; i < 7; i++) *narrow[i] = ttt__take(room, TTT__TILE_TOKENS, h);
     for (int i = 0; i < 6; i++) *hidden[i] = ttt__take(room, TTT__TILE_TOKENS, wide);
-    work->Wt = ttt__take(room, 1, size).at;
+    work->W_tr = ttt__take(room, 1, size).at;
     work->V = ttt__parts_at(&job->layout, ttt__take(room, 1, size).at);
-    work->Vt = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
+    work->V_tr = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
     work->q = ttt__take(room, job->frame.range_rows, job->frame.D);
     work->f = ttt__take(room, job->frame.range_rows, job->frame.D);
 }
@@ -3737,65 +4052,65 @@ static int64_t ttt__tile_size(const ttt__work *work) {
     int64_t tiles = (work->range.rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
     return (work->range.rows + tiles - 1) / tiles;
 }
-static void ttt__tile_begin(ttt__work *work, int64_t q) {
-    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->eS,
-                        &work->eP,          &work->g_e,     &work->d_g_e,   &work->z,
+static void ttt__tile_begin(ttt__work *work, int64_t n) {
+    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->rowS,
+                        &work->rowP,          &work->g_e,     &work->d_g_e,   &work->z,
                         &work->tile.a,      &work->tile.a1, &work->tile.a2, &work->tile.room[0],
                         &work->tile.room[1] };
-    for (int i = 0; i < 13; i++) all[i]->rows = q;
+    for (int i = 0; i < 13; i++) all[i]->rows = n;
 }
 
 // The tile's weights are those after t steps.
 static void ttt__tile_weights(const ttt__mttt *job, ttt__work *work, int t, int64_t head) {
-    ttt_real *transposed = t == 0 ? ttt__of(job->W0_t, head).at : work->Wt;
+    ttt_real *transposed = t == 0 ? ttt__of(job->W0_tr, head).at : work->W_tr;
     work->tile.W = ttt__W_at(job, t, work->range.b, head);
-    work->tile.Wt = ttt__transposed_at(&job->layout, transposed);
+    work->tile.W_tr = ttt__transposed_at(&job->layout, transposed);
     if (t > 0)
-        ttt__transpose_parts(&work->kit, &work->tile.Wt, &work->tile.W, job->frame.dy.at != NULL);
+        ttt__transpose_parts(&work->kit, &work->tile.W_tr, &work->tile.W, job->back);
 }
 
 // Where the i-th token of step t for a head lies in its sequence.
 static int64_t ttt__token(const ttt__mttt *job, int64_t head, int64_t i) {
-    return job->order ? job->order[head * job->arg->L + job->t * job->n + i] : i;
+    return job->order ? job->order[head * job->arg->L + job->t * job->step_tokens + i] : i;
 }
 
-// Points the tile at the views of its q tokens from the i-th on, gathered if they are shuffled,
+// Points the tile at the views of its n tokens from the i-th on, gathered if they are shuffled,
 // and at the place of their predictions.
 static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
-                            int64_t q) {
+                            int64_t n) {
     const ttt__frame *frame = &job->frame;
     ttt__mat sequence = ttt__rows_at(job->arg->k, work->range.b * frame->N, frame->N);
     ttt__mat k = ttt__cols_at(sequence, head * frame->h, frame->h);
     int64_t place = ((int64_t)job->t * frame->B + work->range.b) * frame->H + head;
     bool kept = job->arg->kept && job->t < job->T;
-    ttt__tile_begin(work, q);
-    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, q) : work->e;
-    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->e_z, place), i, q) : work->z;
-    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, q);
-    for (int64_t j = 0; j < q && job->order; j++)
+    ttt__tile_begin(work, n);
+    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, n) : work->e;
+    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->z, place), i, n) : work->z;
+    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, n);
+    for (int64_t j = 0; j < n && job->order; j++)
         ttt__assign(ttt__rows_at(work->k, j, 1), ttt__rows_at(k, ttt__token(job, head, i + j), 1));
 }
 
 // The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
 // computes the prediction; backwards finds it saved.
-static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
-                             int64_t head, int64_t i, int64_t q, int order) {
+static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
+                             int64_t head, int64_t i, int64_t n, int slopes) {
     const ttt__frame *frame = &job->frame;
     const ttt__mttt_arg *arg = job->arg;
     ttt__tile *tile = &work->tile;
     double loss = 0;
-    ttt__tile_views(job, work, head, i, q);
-    if (frame->dy.at) ttt__tile_gelu(tile, order);
-    else ttt__tile_predict(tile, order);
+    ttt__tile_views(job, work, head, i, n);
+    if (job->back) ttt__tile_gelu(tile, slopes);
+    else ttt__tile_predict(tile, slopes);
     if (p->norm)
-        ttt__affine(&work->kit, work->eS, tile->e, ttt__of(job->decoder.S, head),
+        ttt__affine(&work->kit, work->rowS, tile->e, ttt__of(job->decoder.S, head),
                     ttt__rows_at(ttt__of(job->decoder.rows, head), 0, 1));
-    ttt__affine(&work->kit, work->eP, tile->e, ttt__of(job->decoder.P, head),
+    ttt__affine(&work->kit, work->rowP, tile->e, ttt__of(job->decoder.P, head),
                 ttt__rows_at(ttt__of(job->decoder.rows, head), 1, 1));
-    for (int64_t j = 0; j < q; j++) {
+    for (int64_t j = 0; j < n; j++) {
         int64_t token = work->range.b * frame->N + ttt__token(job, head, i + j), at = j * frame->h;
         const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
-        loss += work->kit.lk->decode(p, tile->e.at + at, work->eS.at + at, work->eP.at + at, xM,
+        loss += work->kit.lk->decode(p, tile->e.at + at, work->rowS.at + at, work->rowP.at + at, xM,
                                   arg->xm.at[token * frame->H + head], work->g_e.at + at);
         if (arg->want_losses)
             loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
@@ -3804,7 +4119,7 @@ static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__d
 }
 
 // -- phases forwards
-// Views of a range, heads side by side: K = x phi + b_phi, x M, and x m.
+// Views of a range, heads side by side: k = x phi + b_phi, x M, and x m.
 static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -3820,26 +4135,26 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
 }
 
-// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's
-// first range begin with W_t and are its W_t+1; those of the others are added to it. Only rates
-// that are learned want the gradient itself.
+// A step of one range: for every head what its tokens add to the weights, -eta g_W. The first range
+// of a sequence begins its sum with W, and so makes W'; the sums of the others are added to that. If
+// rates are learned, all ranges sum up g_W itself, which is wanted.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     bool descends = !job->arg->d.learn_rates;
     for (int64_t share = begin; share < end; share++) {
         ttt__work work;
-        ttt__work_begin(&work, job, share, thread, job->n);
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows;
         bool from_W = descends && share % job->frame.ranges == 0;
         for (int64_t head = 0; head < job->frame.H; head++) {
-            ttt__decoder p = ttt__decoder_of(job, head, job->n, NULL);
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, NULL);
             ttt__tile_weights(job, &work, job->t, head);
             ttt__parts from = from_W ? work.tile.W : ttt__no_parts();
             ttt__parts sum = from_W ? ttt__W_at(job, job->t + 1, work.range.b, head) :
-                                      ttt__part_at(job, share, head);
+                                      ttt__sum_at(job, share, head);
             double loss = 0;
-            for (int64_t i = 0; i < rows; i += tile, from = sum) {
-                loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i,
+            for (int64_t i = 0; i < rows; i += tile, from = sum) {  // tiles go on from the last
+                loss += ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i,
                                        TTT__MIN(tile, rows - i), 1);
                 if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
                 ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
@@ -3849,8 +4164,8 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     }
 }
 
-// The ranges' sums into one, W_t+1; or into g_W, and W_t+1 = W_t - eta_t g_W. One share a sequence
-// and head.
+// The ranges' sums into one, W'; or into g_W, and W' = W - eta g_W. It takes no product, so that the
+// calling thread's kit does for all.
 static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -3861,9 +4176,9 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
         bool learned = job->arg->d.learn_rates;
         ttt__mat W = ttt__W_at(job, job->t, b, head).all;
         ttt__mat next = ttt__W_at(job, job->t + 1, b, head).all;
-        ttt__mat sum = learned ? ttt__part_at(job, sequence * frame->ranges, head).all : next;
+        ttt__mat sum = learned ? ttt__sum_at(job, sequence * frame->ranges, head).all : next;
         for (int64_t r = 1; r < frame->ranges; r++)
-            ttt__plus(kit, sum, ttt__part_at(job, sequence * frame->ranges + r, head).all);
+            ttt__plus(kit, sum, ttt__sum_at(job, sequence * frame->ranges + r, head).all);
         if (!learned) continue;
         ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head),
                     sum);
@@ -3880,11 +4195,11 @@ static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t hea
     ttt__tile_begin(work, n);
     work->tile.k = ttt__rows_at(ttt__cols_at(q, head * frame->h, frame->h), i, n);
     work->tile.z = job->arg->kept
-                       ? ttt__rows_at(ttt__of(job->arg->f_z, work->range.b * frame->H + head),
+                       ? ttt__rows_at(ttt__of(job->arg->query_z, work->range.b * frame->H + head),
                                       work->range.from + i, n)
                        : work->z;
 }
-// Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
+// Output of a range: y = sum over heads of f out + b_out with the final weights; and the final loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -3904,7 +4219,8 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
             for (int64_t i = 0; i < rows; i += tile) {
                 int64_t n = TTT__MIN(tile, rows - i);
                 if (job->arg->want_losses)
-                    loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i, n, 0);
+                    loss +=
+                        ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i, n, 0);
                 ttt__tile_queries(job, &work, head, i, n, q);
                 work.tile.e = ttt__rows_at(ttt__cols_at(f, head * frame->h, frame->h), i, n);
                 ttt__tile_predict(&work.tile, 0);
@@ -3951,8 +4267,8 @@ static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
     ttt__kernels_back(job, d);
     ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
 }
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
-                                 const bool *add) {
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy,
+                                 ttt_tensor **into, const bool *add) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt__mttt job;
@@ -3961,7 +4277,8 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
         if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
     ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
     if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
-        job.frame.dy = ttt__matrix(g->data, job.frame.B * job.frame.N, job.frame.D);
+        job.back = true;
+        job.frame.dy = ttt__matrix(dy->data, job.frame.B * job.frame.N, job.frame.D);
         job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
         if (ttt__mttt_begin_back(&job)) {
             while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
@@ -3971,7 +4288,7 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// Output and test view of a range: d_f = d_y h^T; then through f at the final weights to d_q and
+// Output and test view of a range: d_f = d_y out^T; then through f at the final weights to d_q and
 // d_W.
 static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
@@ -3983,10 +4300,10 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
         ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
         ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
         ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
-        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_t);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_tr);
         ttt__clear(d_q);
         for (int64_t head = 0; head < frame->H; head++) {
-            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__parts d_W = ttt__sum_at(job, share, head);
             ttt__clear(d_W.all);
             ttt__tile_weights(job, &work, job->T, head);
             for (int64_t i = 0; i < rows; i += tile) {
@@ -4001,7 +4318,7 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
     }
 }
 
-// d_W (+)= the ranges' blocks, one share a sequence and head.
+// d_W += the ranges' sums.
 static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H, ranges = job->frame.ranges;
@@ -4009,12 +4326,15 @@ static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++)
         for (int64_t r = 0; r < ranges; r++)
             ttt__plus(&job->frame.kit, ttt__of(job->d_W, i),
-                      ttt__part_at(job, i / H * ranges + r, i % H).all);
+                      ttt__sum_at(job, i / H * ranges + r, i % H).all);
 }
 
-// The block of gradients in the decoder's products that a range and head, or a head, adds to.
+// The i-th block of gradients in the decoder's products.
+static int64_t ttt__decoder_block_size(const ttt__mttt *job) {
+    return 2 * job->frame.h * job->frame.h + 3 * job->frame.h + 3;
+}
 static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *blocks, int64_t i) {
-    int64_t h = job->frame.h, size = 2 * h * h + 3 * h + 3;
+    int64_t h = job->frame.h, size = ttt__decoder_block_size(job);
     ttt__room room = { blocks + i * size, 0 };
     ttt__decoder_block d;
     d.all = ttt__matrix(room.at, 1, size);
@@ -4025,59 +4345,59 @@ static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *
     return d;
 }
 
-// One tile of step t backwards: through the step to d_g_e, through the decoder to d_e, through the
-// prediction. e S and e P are products too: d_S += e^T d_eS, d_e += d_eS S, and so with P.
+// A tile of a step backwards: through the gradient to d_g_e, through the decoder to d_e, through the
+// prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with P.
 static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
-                                int64_t q, const ttt__decoder *p, const ttt__decoder_block *d,
+                                int64_t n, const ttt__decoder *p, const ttt__decoder_block *d,
                                 const ttt__parts *d_W) {
     const ttt__frame *frame = &job->frame;
     int64_t h = frame->h, sequence = (work->range.b - frame->first) * frame->N;
     ttt__mat d_views = ttt__cols_at(ttt__rows_at(job->d_k, sequence, frame->N), head * h, h);
-    (void)ttt__tile_loss(job, work, p, head, i, q, 2);
-    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, q);
+    (void)ttt__tile_loss_gradient(job, work, p, head, i, n, 2);
+    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, n);
     if (job->order) ttt__clear(d_k);
-    ttt__tile_back_step(&work->tile, work->g_e, &work->V, &work->Vt, work->d_g_e, d_k, d_W);
-    for (int64_t j = 0; j < q; j++) {
+    ttt__tile_back_gradient(&work->tile, work->g_e, &work->V, &work->V_tr, work->d_g_e, d_k, d_W);
+    for (int64_t j = 0; j < n; j++) {
         int64_t token = ttt__token(job, head, i + j), at = j * h, local = sequence + token;
         int64_t all = work->range.b * frame->N + token;
-        work->kit.lk->decode_back(p, work->tile.e.at + at, work->eS.at + at, work->eP.at + at,
+        work->kit.lk->decode_back(p, work->tile.e.at + at, work->rowS.at + at, work->rowP.at + at,
                                job->arg->xM.at + all * frame->D + head * h,
                                job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
                                job->d_xM.at + local * frame->D + head * h,
                                &job->d_xm.at[local * frame->H + head]);
     }
-    ttt__mat e_t = ttt__transpose_of(work->tile.e), d_eS = work->eS, d_eP = work->eP,
+    ttt__mat e_tr = ttt__transpose_of(work->tile.e), d_rowS = work->rowS, d_rowP = work->rowP,
              d_e = work->d_g_e;
     if (p->norm) {
-        ttt__add_product(&work->kit, d->S, e_t, d_eS);
-        ttt__add_product(&work->kit, d_e, d_eS, ttt__of(job->decoder.S, head));
+        ttt__add_product(&work->kit, d->S, e_tr, d_rowS);
+        ttt__add_product(&work->kit, d_e, d_rowS, ttt__of(job->decoder.S, head));
     }
-    ttt__add_product(&work->kit, d->P, e_t, d_eP);
-    ttt__add_product(&work->kit, d_e, d_eP, ttt__of(job->decoder.P, head));
+    ttt__add_product(&work->kit, d->P, e_tr, d_rowP);
+    ttt__add_product(&work->kit, d_e, d_rowP, ttt__of(job->decoder.P, head));
     ttt__tile_back_predict(&work->tile, d_e, true, d_k, d_W);
-    for (int64_t j = 0; j < q && job->order; j++)
+    for (int64_t j = 0; j < n && job->order; j++)
         ttt__plus(&work->kit, ttt__rows_at(d_views, ttt__token(job, head, i + j), 1),
                   ttt__rows_at(d_k, j, 1));
 }
-// Step t of a range, backwards. W_t+1 = W_t - eta_t g_W: where d_W is the gradient in W_t+1, V is
-// -eta_t d_W. Through step, decoder and prediction it reaches the views, the decoder's products,
-// and W_t.
+// A step of a range, backwards. From W' = W - eta g_W, where d_W is the gradient in W', V = -eta d_W.
+// Through step, decoder and prediction it reaches the views, the decoder's products, and W. What goes
+// straight from W' to W is in d_W already.
 static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H;
     for (int64_t share = begin; share < end; share++) {
         ttt__work work;
-        ttt__work_begin(&work, job, share, thread, job->n);
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows, from = work.range.from;
         for (int64_t head = 0; head < H; head++) {
-            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_part, share * H + head);
-            ttt__decoder p = ttt__decoder_of(job, head, job->n, &d);
-            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_sums, share * H + head);
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, &d);
+            ttt__parts d_W = ttt__sum_at(job, share, head);
             ttt__mat d_next = ttt__of(job->d_W, (work.range.b - job->frame.first) * H + head);
             ttt__clear(d_W.all);
             ttt__tile_weights(job, &work, job->t, head);
             ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
-            ttt__transpose_parts(&work.kit, &work.Vt, &work.V, true);
+            ttt__transpose_parts(&work.kit, &work.V_tr, &work.V, true);
             for (int64_t i = 0; i < rows; i += tile)
                 ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
                                     &d_W);
@@ -4085,24 +4405,24 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
     }
 }
 
-// d_x += d_Q psi^T + d_K phi^T + d_xM M^T + d_xm m of a range.
+// d_x += d_q psi^T + d_k phi^T + d_xM M^T + d_xm m of a range.
 static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
     ttt__kit kit = ttt__kit_of(frame->c, thread);
-    ttt__mat Mt = ttt__matrix(job->decoder.Mt.first.at, frame->D, frame->D);
+    ttt__mat M_tr = ttt__matrix(job->decoder.M_tr.first.at, frame->D, frame->D);
     for (int64_t share = begin; share < end; share++) {
         ttt__range range = ttt__range_of(frame, share, frame->N);
         int64_t rows = range.rows, local = range.local;
         ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_t);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_t);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), Mt);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), M_tr);
         ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
     }
 }
 
-// The parameters that are met by all tokens of a chunk: h, psi, phi and M^T, and the biases.
+// What all tokens of a chunk meet: the kernels out, psi, phi and their biases, and M^T and m.
 static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
@@ -4116,7 +4436,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
         { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
           { all_x, ttt__side_by_side(d_q, h), ttt__stacked(d[TTT__MTTT_PSI_KERNEL], D, h) },
           { all_x, ttt__side_by_side(d_k, h), ttt__stacked(d[TTT__MTTT_PHI_KERNEL], D, h) },
-          { ttt__side_by_side(d_xM, h), all_x, job->d_Mt } },
+          { ttt__side_by_side(d_xM, h), all_x, job->d_M_tr } },
         0, 0,
     };
     ttt__add_kernel_sums(&sums);
@@ -4126,7 +4446,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
 }
 
-// d_eta_t = - sum g_W . d_W_t+1 over the chunk
+// From W' = W - eta g_W: d_eta = - sum g_W . d_W over the chunk
 static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
     const ttt__frame *frame = &job->frame;
     int64_t H = frame->H, n = H * job->layout.size;
@@ -4140,7 +4460,7 @@ static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
     d_rates[job->t] -= (ttt_real)sum;
 }
 
-// d_W_0, summed over sequences, into the parameters it was copied from.
+// d_W0, summed over sequences, into the parameters it was copied from.
 static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
     for (int64_t i = 0; i < job->frame.count * job->frame.H; i++) {
         ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->d_W, i).at);
@@ -4157,58 +4477,60 @@ static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
 
 // The ranges' blocks of the chunk, joined in their order.
 static void ttt__join_decoder(const ttt__mttt *job) {
-    int64_t H = job->frame.H, size = ttt__decoder_block_at(job, job->d_decoder, 0).all.cols;
+    int64_t H = job->frame.H, size = ttt__decoder_block_size(job);
     for (int64_t s = 0; s < job->frame.count * job->frame.ranges; s++)
         ttt__plus(&job->frame.kit, ttt__matrix(job->d_decoder, 1, H * size),
-                  ttt__matrix(job->d_part + s * H * size, 1, H * size));
+                  ttt__matrix(job->d_sums + s * H * size, 1, H * size));
 }
 
-// From the gradients in a head's products to those in g, b_g and the norm's scale s and bias t:
-//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T t
-//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 t,          d_t += d_tau M^T + d_tau0 m
-//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o s,   d_b = d_sigma G + 2 d_sigma0 b + d_m o s
-//   d_s += sum of the rows of d_M^T o G, + d_m o b
-// Without norm G is g, M^T is G, m is b. What comes out of centering a row is its gradient
-// centered.
+// From the gradients in a head's products to those in g, b_g and the norm:
+//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T shift
+//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 shift
+//   d_shift += d_tau M^T + d_tau0 m
+//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o scale
+//   d_b = d_sigma G + 2 d_sigma0 b + d_m o scale
+//   d_scale += d_m o b + the rows of d_M^T o G
+// Backwards, centering a row centers its gradient. Without norm G is g, M^T is G, m is b.
 typedef struct ttt__decoder_gradients {
     const ttt__mttt *job;
-    ttt_real *g, *scale, *shift;  // (H,h,D), (H,D), (H,D)
-    ttt__mat b;                   // of each head (H,D)
+    ttt_real *d_g, *d_scale, *d_shift;  // (H,h,D), (H,D), (H,D)
+    ttt__mat d_b;                       // (H,D), of each head
 } ttt__decoder_gradients;
 
-// d_M^T and d_m, from P, pi, pi0 and, with norm, tau, tau0; those of the tokens are there already
+// d_M^T and d_m, and d_shift; what ttt__kernels_back put into the first two is there already.
 static void ttt__products_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
-                               const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                               const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
                                ttt__mat d_m) {
     const ttt__mttt *job = to->job;
     int64_t D = job->frame.D;
-    ttt__mat Mt = ttt__of(job->decoder.Mt, head), m = ttt__rows_at(job->decoder.m, head, 1);
+    ttt__mat M_tr = ttt__of(job->decoder.M_tr, head), m = ttt__rows_at(job->decoder.m, head, 1);
     ttt__mat d_pi = ttt__rows_at(d->rows, 1, 1), d_tau = ttt__rows_at(d->rows, 2, 1);
-    ttt__clear(both);
-    ttt__add_both(both, d->P);
-    ttt__add_product(kit, d_Mt, both, Mt);
-    ttt__add_product(kit, d_Mt, ttt__column(d_pi.at, d_pi.cols), m);
-    ttt__add_product(kit, d_m, d_pi, Mt);
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->P);
+    ttt__add_product(kit, d_M_tr, symmetric, M_tr);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_pi.at, d_pi.cols), m);
+    ttt__add_product(kit, d_m, d_pi, M_tr);
     for (int64_t i = 0; i < D; i++) d_m.at[i] += 2 * d->scalars.at[1] * m.at[i];
-    if (!job->norm_scale) return;
-    ttt__mat shift = ttt__matrix(job->norm_bias + head * D, 1, D);
-    ttt__mat d_shift = ttt__matrix(to->shift + head * D, 1, D);
-    ttt__add_product(kit, d_Mt, ttt__column(d_tau.at, d_tau.cols), shift);
-    ttt__add_product(kit, d_shift, d_tau, Mt);
+    if (!job->scale) return;
+    ttt__mat shift = ttt__matrix(job->shift + head * D, 1, D);
+    ttt__mat d_shift = ttt__matrix(to->d_shift + head * D, 1, D);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_tau.at, d_tau.cols), shift);
+    ttt__add_product(kit, d_shift, d_tau, M_tr);
     for (int64_t i = 0; i < D; i++) {
         d_m.at[i] += d->scalars.at[2] * shift.at[i];
         d_shift.at[i] += d->scalars.at[2] * m.at[i];
     }
 }
-// d_G, into d_Mt's place, d_b and d_s
+// d_G, into d_M^T's place, d_b and d_scale.
 static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
-                            const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                            const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
                             ttt__mat d_m) {
     const ttt__mttt *job = to->job;
     int64_t D = job->frame.D;
-    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_Mt;
-    ttt__mat scale = ttt__matrix(job->norm_scale + head * D, 1, D);
-    ttt__mat d_scale = ttt__matrix(to->scale + head * D, 1, D), d_b = ttt__rows_at(to->b, head, 1);
+    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_M_tr;
+    ttt__mat scale = ttt__matrix(job->scale + head * D, 1, D);
+    ttt__mat d_scale = ttt__matrix(to->d_scale + head * D, 1, D),
+             d_b = ttt__rows_at(to->d_b, head, 1);
     ttt__mat d_sigma = ttt__rows_at(d->rows, 0, 1);
     for (int64_t i = 0; i < D; i++) {
         d_scale.at[i] += d_m.at[i] * b.at[i];
@@ -4216,13 +4538,13 @@ static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *ki
     }
     ttt__add_product(kit, d_b, d_sigma, G);
     for (int64_t j = 0; j < G.rows; j++) {
-        ttt__mat row = ttt__rows_at(d_Mt, j, 1);
+        ttt__mat row = ttt__rows_at(d_M_tr, j, 1);
         kit->lk->add_times(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
         ttt__times(kit, row, row, scale);
     }
-    ttt__clear(both);
-    ttt__add_both(both, d->S);
-    ttt__add_product(kit, d_G, both, G);
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->S);
+    ttt__add_product(kit, d_G, symmetric, G);
     ttt__add_product(kit, d_G, ttt__column(d_sigma.at, d_sigma.cols), b);
 }
 static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -4232,19 +4554,19 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
     ttt__kit kit = ttt__kit_of(job->frame.c, thread);
     for (int64_t head = begin; head < end; head++) {
         ttt__room room = ttt__room_of(&job->frame, thread);
-        ttt__mat both = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
+        ttt__mat symmetric = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
         ttt__decoder_block d = ttt__decoder_block_at(job, job->d_decoder, head);
-        ttt__mat d_Mt = ttt__of(job->d_Mt, head), d_m = ttt__rows_at(job->d_m, head, 1);
-        ttt__mat d_g = ttt__of(ttt__stacked(to->g, h, D), head);
-        ttt__products_back(to, &kit, head, &d, both, d_Mt, d_m);
-        if (!job->norm_scale) {
-            ttt__plus(&kit, d_g, d_Mt);
-            ttt__assign(ttt__rows_at(to->b, head, 1), d_m);
+        ttt__mat d_M_tr = ttt__of(job->d_M_tr, head), d_m = ttt__rows_at(job->d_m, head, 1);
+        ttt__mat d_g = ttt__of(ttt__stacked(to->d_g, h, D), head);
+        ttt__products_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
+        if (!job->scale) {
+            ttt__plus(&kit, d_g, d_M_tr);
+            ttt__assign(ttt__rows_at(to->d_b, head, 1), d_m);
             continue;
         }
-        ttt__scale_back(to, &kit, head, &d, both, d_Mt, d_m);
+        ttt__scale_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
         for (int64_t j = 0; j < h; j++) {
-            ttt__center(&kit, line, ttt__rows_at(d_Mt, j, 1), true);
+            ttt__center(&kit, line, ttt__rows_at(d_M_tr, j, 1), true);
             ttt__plus(&kit, ttt__rows_at(d_g, j, 1), line);
         }
     }
@@ -4258,7 +4580,7 @@ static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
     if (frame->c->result) return;
     ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_back_share, &to);
     for (int64_t head = 0; head < frame->H; head++) {
-        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->norm_scale != NULL);
+        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->scale != NULL);
         ttt__plus(&frame->kit, ttt__matrix(d[TTT__MTTT_G_BIAS], 1, frame->D), line);
     }
 }
@@ -4268,12 +4590,12 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)node->arg;
     ttt__frame *frame = &job->frame;
     memset(job, 0, sizeof *job);
-    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);
+    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);  // see WORK
     int64_t D = frame->D, H = frame->H, h = frame->h;
     job->arg = arg;
     job->T = arg->T;
     job->order = arg->order;
-    job->n = arg->order ? arg->L / arg->T : frame->N;
+    job->step_tokens = arg->order ? arg->L / arg->T : frame->N;
     job->layout =
         ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
     job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
@@ -4283,16 +4605,16 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     job->g_kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_G_KERNEL), h, D);
     job->out = ttt__matrix(ttt__param(frame, TTT__MTTT_H_KERNEL), D, D);
     job->out_bias = ttt__param_row(frame, TTT__MTTT_H_BIAS, D);
-    job->norm_scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
-    job->norm_bias = ttt__param(frame, TTT__MTTT_LN_BIAS);
+    job->scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
+    job->shift = ttt__param(frame, TTT__MTTT_LN_BIAS);
     ttt__work work;
     ttt__room count = { NULL, 0 };
     ttt__work_room(&work, job, &count);
     frame->room_size = count.used;
     frame->room = ttt__alloc_numbers(c, c->threads, frame->room_size, false);
     int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
-    job->W0_t = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
-    job->part = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
+    job->W0_tr = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
+    job->sums = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
     job->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)blocks * sizeof *job->loss);
     return !c->result;
 }
@@ -4302,7 +4624,7 @@ static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
     const ttt__frame *frame = &job->frame;
     ttt_ctx *c = frame->c;
     int64_t tokens = frame->B * frame->N, D = frame->D, H = frame->H, h = frame->h;
-    int64_t size = job->layout.size, wide = job->layout.wide, n = job->n;
+    int64_t size = job->layout.size, wide = job->layout.wide, n = job->step_tokens;
     bool keep = arg->kept = c->recording && !c->numbers_only;
     int64_t steps = keep ? (int64_t)arg->T * frame->B : TTT__MIN(arg->T, 2) * frame->chunk;
     int64_t learners = (int64_t)arg->T * frame->B * H;
@@ -4320,12 +4642,12 @@ static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
     if (arg->d.learn_rates)
         arg->g_W = ttt__stacked(ttt__alloc_numbers(c, learners, size, true), 1, size);
     arg->e = ttt__stacked(ttt__alloc_numbers(c, learners * n, h, true), n, h);
-    arg->e_z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
-    arg->f_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
+    arg->z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
+    arg->query_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
     return !c->result;
 }
 
-// The decoder's products, and W_0's kernels transposed.
+// Where the decoder's products are; and W_0's kernels transposed.
 static void ttt__find_products(ttt__mttt *job) {
     ttt__room room = { job->arg->decoder, 0 };
     job->decoder = ttt__decoder_products_in(job, &room);
@@ -4333,11 +4655,11 @@ static void ttt__find_products(ttt__mttt *job) {
     job->see_M.bias = ttt__absent();
     for (int64_t head = 0; head < job->frame.H; head++) {
         ttt__parts W0 = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
-        ttt__parts W0_t = ttt__transposed_at(&job->layout, ttt__of(job->W0_t, head).at);
-        ttt__transpose_parts(&job->frame.kit, &W0_t, &W0, job->frame.dy.at != NULL);
+        ttt__parts W0_tr = ttt__transposed_at(&job->layout, ttt__of(job->W0_tr, head).at);
+        ttt__transpose_parts(&job->frame.kit, &W0_tr, &W0, job->back);
     }
 }
-// W_0: the trained start as one block a head.
+// Makes W_0, the trained start as one block a head, and the decoder's products.
 static void ttt__mttt_start(ttt__mttt *job) {
     const ttt__frame *frame = &job->frame;
     for (int64_t head = 0; head < frame->H; head++) {
@@ -4350,7 +4672,7 @@ static void ttt__mttt_start(ttt__mttt *job) {
     }
     ttt__find_products(job);
     ttt__center(&frame->kit, job->decoder.b, ttt__param_row(frame, TTT__MTTT_G_BIAS, frame->D),
-                job->norm_scale != NULL);
+                job->scale != NULL);
     ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_share, job);
 }
 
@@ -4358,41 +4680,41 @@ static bool ttt__mttt_begin_back(ttt__mttt *job) {
     const ttt__frame *frame = &job->frame;
     ttt_ctx *c = frame->c;
     int64_t D = frame->D, H = frame->H, h = frame->h, tokens = frame->chunk * frame->N;
-    int64_t size = job->layout.size, block = ttt__decoder_block_at(job, NULL, 0).all.cols;
+    int64_t size = job->layout.size, block = ttt__decoder_block_size(job);
     ttt__mat *room[] = { &job->d_f, &job->d_q, &job->d_k, &job->d_xM };
     for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(c, tokens, D);
     job->d_xm = ttt__scratch(c, tokens, H);
     job->d_W = ttt__stacked(ttt__alloc_numbers(c, frame->chunk * H, size, false), 1, size);
-    ttt__mat *turned[] = { &job->phi_t, &job->psi_t, &job->out_t };
+    ttt__mat *turned[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
     for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(c, D, D);
-    job->d_part = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
+    job->d_sums = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
     job->d_decoder = ttt__alloc_numbers(c, H, block, false);
-    ttt__mat d_Mt = ttt__scratch(c, D, D);
-    job->d_Mt = ttt__stacked(d_Mt.at, h, D);
+    ttt__mat d_M_tr = ttt__scratch(c, D, D);
+    job->d_M_tr = ttt__stacked(d_M_tr.at, h, D);
     job->d_m = ttt__scratch(c, H, D);
     if (c->result) return false;
     ttt__clear(ttt__matrix(job->d_decoder, H, block));
-    ttt__clear(d_Mt);
+    ttt__clear(d_M_tr);
     ttt__clear(job->d_m);
     for (int64_t head = 0; head < H; head++) {
-        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_t, head * h, h),
+        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_tr, head * h, h),
                        ttt__of(job->phi.kernel, head));
-        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_t, head * h, h),
+        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_tr, head * h, h),
                        ttt__of(job->psi.kernel, head));
     }
-    ttt__transpose(&frame->kit, job->out_t, job->out);
+    ttt__transpose(&frame->kit, job->out_tr, job->out);
     ttt__find_products(job);
     return true;
 }
 // What a chunk adds to begins with zero.
 static void ttt__clear_chunk(const ttt__mttt *job) {
     int64_t tokens = job->frame.count * job->frame.N, heads = job->frame.count * job->frame.H;
-    int64_t block = ttt__decoder_block_at(job, job->d_part, 0).all.cols;
+    int64_t block = ttt__decoder_block_size(job);
     ttt__clear(ttt__matrix(job->d_W.first.at, heads, job->layout.size));
     ttt__clear(ttt__rows_at(job->d_k, 0, tokens));
     ttt__clear(ttt__rows_at(job->d_xM, 0, tokens));
     ttt__clear(ttt__rows_at(job->d_xm, 0, tokens));
-    ttt__clear(ttt__matrix(job->d_part, heads * job->frame.ranges, block));
+    ttt__clear(ttt__matrix(job->d_sums, heads * job->frame.ranges, block));
 }
 
 // The tape's version on the op's inputs.
@@ -4444,7 +4766,7 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     a.want_losses = losses != NULL;
     if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
-    // made from the inputs, which stand before it on the tape; y stands behind
+    // The losses are made from the inputs, which stand before them on the tape, not from y.
     if (losses && ttt_ok(c) && y->op)
         ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
