@@ -3898,28 +3898,28 @@ static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
 // Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
 // forgotten in tiles; all that stays of them is lse, ln sum e^score of every query.
 //
-//   phase      one share is    reads                 writes                function
-//   linear, forwards
-//     sums     a range         x                     K, V, C, s, A         linear_sums_share
-//     weights  sequence, head  C, A, S, W_0          W_1 .. W_T            linear_weights_share
-//     reading  a range         x, W_T, s             Q, F, y               linear_read_share
-//   linear, backwards
-//     reading  a range         dy, Q, F, W_T, s      d_F, d_Q, d_W_T, d_s  linear_read_back_share
-//     weights  sequence, head  d_W_T, W, C, A, S     d_C, d_A, d_S, d_W_0  linear_weights_back_share
-//     sums     a range         d_C, d_s, d_A, K, V   d_V, d_K, dx          linear_sums_back_share
-//   softmax, forwards
-//     keys     a range         x                     K, V                  softmax_keys_share
-//     reading  sequence, head  x, K, V               Q, F, lse             softmax_read_share
-//     output   a range         F                     y                     softmax_output_share
-//   softmax, backwards
-//     output   a range         dy                    d_F                   softmax_output_back_share
-//     reading  sequence, head  d_F, Q, K, V, F, lse  d_Q, d_K, d_V         softmax_read_back_share
-//     views    a range         d_Q, d_K, d_V         dx                    softmax_views_back_share
-//   both, backwards
-//     kernels  kernel, head    x, d_Q, d_K, d_V,     d_W_q, d_W_k,         kernel_sums_share
-//                              F, dy                 d_W_v or d_g, d_O
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     linear_gather       a range          x                      K, V, C, s, A
+//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
+//     linear_read         a range          x, W_T, s              Q, F, y
+//   backwards
+//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//   forwards
+//     softmax_gather      a range          x                      K, V
+//     softmax_read        sequence, head   x, K, V                Q, F, lse
+//     softmax_output      a range          F                      y
+//   backwards
+//     softmax_output_back a range          dy                     d_F
+//     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
+//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//   both, at last
+//     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
+//                                          F, dy
 
-// What the node keeps. Matrices of tokens are (B N,D), heads side by side. (B H) means one row or one
+// What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
 // matrix for each sequence and head.
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
@@ -3929,8 +3929,8 @@ typedef struct ttt__qkv_arg {
     ttt_real *rates;                        // eta of each step
     signed char input[TTT__MTTT_W0 + 2];    // which input a parameter row is; -1: absent
     ttt__mat Q, K, V, F;
+    ttt__mat lse;                           // (B N,H)
     ttt__mat sums;                          // (B H) rows: C, s, and A if it is needed
-    ttt__mat lse;                           // (B H) columns of N
     ttt__stack W;                           // (T+1) times (B H): before each step, and at last
 } ttt__qkv_arg;
 
@@ -3946,7 +3946,12 @@ static const ttt__qkv_rows ttt__mttt_kernels = {
     TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL,
 };
 
-typedef struct ttt__qkv {
+// A phase does one share of its work, with what its thread has for that.
+typedef struct ttt__qkv ttt__qkv;
+typedef struct ttt__qkv_work ttt__qkv_work;
+typedef void ttt__qkv_phase(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share);
+
+struct ttt__qkv {
     ttt__frame frame;
     const ttt__qkv_arg *arg;
     ttt__qkv_rows row;
@@ -3969,7 +3974,8 @@ typedef struct ttt__qkv {
     ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
     ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
     ttt_real *const *gradient;              // of each parameter row
-} ttt__qkv;
+    ttt__qkv_phase *phase;                  // the one at work
+};
 
 // The sums of one range and head, or of one sequence and head: the parts of a row. On the way back
 // the places hold their gradients.
@@ -4008,66 +4014,113 @@ static bool ttt__sees_weights(const ttt__qkv_arg *arg, int step) {
     return arg->steps > 0 && (step > 0 || !arg->from_zero);
 }
 
-// What a thread works with: of one range, of one head.
-typedef struct ttt__linear_scratch {
-    ttt__kit kit;
-    ttt__mat wide[2];                       // (range,D): what the node does not keep
-    ttt__mat A, AW, G, d_RS, d_A, d_C;
-    ttt__mat d_norm;                        // one number a token
-} ttt__linear_scratch;
-static ttt__linear_scratch ttt__linear_scratch_in(const ttt__qkv *job, ttt__room *room,
-                                                  int thread) {
-    const ttt__frame *frame = &job->frame;
-    ttt__linear_scratch scratch;
-    scratch.kit = ttt__kit_of(frame->c, thread);
-    for (int i = 0; i < 2; i++) scratch.wide[i] = ttt__take(room, frame->range_rows, frame->D);
-    scratch.A = ttt__take(room, job->W_rows, job->W_rows);
-    scratch.AW = ttt__take(room, job->W_rows, frame->h);
-    scratch.G = ttt__take(room, job->W_rows, frame->h);
-    scratch.d_RS = ttt__take(room, job->W_rows, frame->h);
-    scratch.d_A = ttt__take(room, job->W_rows, job->W_rows);
-    scratch.d_C = ttt__take(room, job->W_rows, frame->h);
-    scratch.d_norm = ttt__take(room, frame->range_rows, 1);
-    return scratch;
+// The kernels of all heads, of a parameter or its gradient: (H,D,h) in MTTT, (D,D) in attention.
+static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
+    int64_t D = job->frame.D, h = job->frame.h;
+    return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
 }
 
-// A tile of scores is 128 kB: it stays in the second-level cache, beside its part of K and V.
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };
-typedef struct ttt__softmax_scratch {
+// What a thread works with. Linear phases go through the heads of a range one after the other, and
+// put into `spare`, (range,D), the views of all heads that the node does not keep.
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+struct ttt__qkv_work {
     ttt__kit kit;
-    ttt__mat K_t, V_t;                      // (h,N)
+    ttt__mat spare[2];
+    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                        // one number a token
+    ttt__mat K_t, V_t;                      // softmax: (h,N)
     ttt__mat scores, d_scores;              // of a tile
-} ttt__softmax_scratch;
-static ttt__softmax_scratch ttt__softmax_scratch_in(const ttt__qkv *job, ttt__room *room,
-                                                    int thread) {
+};
+static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
     const ttt__frame *frame = &job->frame;
-    ttt__softmax_scratch scratch;
-    scratch.kit = ttt__kit_of(frame->c, thread);
-    scratch.K_t = ttt__take(room, frame->h, frame->N);
-    scratch.V_t = ttt__take(room, frame->h, frame->N);
-    scratch.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
-    scratch.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
-    return scratch;
+    ttt__qkv_work work;
+    memset(&work, 0, sizeof work);
+    work.kit = ttt__kit_of(frame->c, thread);
+    if (job->arg->softmax) {
+        work.K_t = ttt__take(room, frame->h, frame->N);
+        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        return work;
+    }
+    for (int i = 0; i < 2; i++) work.spare[i] = ttt__take(room, frame->range_rows, frame->D);
+    work.A = ttt__take(room, job->W_rows, job->W_rows);
+    work.AW = ttt__take(room, job->W_rows, frame->h);
+    work.G = ttt__take(room, job->W_rows, frame->h);
+    work.d_RS = ttt__take(room, job->W_rows, frame->h);
+    work.d_A = ttt__take(room, job->W_rows, job->W_rows);
+    work.d_C = ttt__take(room, job->W_rows, frame->h);
+    work.d_norm = ttt__take(room, frame->range_rows, 1);
+    return work;
+}
+
+// Rows of some tokens, of all heads or of one. Matrices that nobody keeps are absent.
+typedef struct ttt__qkv_views {
+    ttt__mat Q, K, V, F, lse;
+    ttt__mat d_Q, d_K, d_V, d_F;
+} ttt__qkv_views;
+static ttt__mat ttt__rows_or(ttt__mat all, int64_t from, int64_t rows, ttt__mat spare) {
+    if (!all.at) all = spare, from = 0;
+    return all.at ? ttt__rows_at(all, from, rows) : ttt__absent();
+}
+static ttt__qkv_views ttt__qkv_views_of(const ttt__qkv *job, const ttt__qkv_work *work,
+                                        const ttt__range *range) {
+    const ttt__qkv_arg *arg = job->arg;
+    int64_t at = range->at, local = range->local, rows = range->rows;
+    ttt__qkv_views of;
+    of.Q = ttt__rows_or(arg->Q, at, rows, work->spare[0]);
+    of.K = ttt__rows_or(arg->K, at, rows, work->spare[0]);
+    of.V = ttt__rows_or(arg->V, at, rows, work->spare[1]);
+    of.F = ttt__rows_or(arg->F, at, rows, work->spare[1]);
+    of.lse = ttt__rows_or(arg->lse, at, rows, ttt__absent());
+    of.d_Q = ttt__rows_or(job->d_Q, local, rows, ttt__absent());
+    of.d_K = ttt__rows_or(job->d_K, local, rows, ttt__absent());
+    of.d_V = ttt__rows_or(job->d_V, local, rows, ttt__absent());
+    of.d_F = ttt__rows_or(job->d_F, local, rows, ttt__absent());
+    return of;
+}
+// Some of these rows; and of one head.
+static ttt__qkv_views ttt__some_rows(ttt__qkv_views of, int64_t from, int64_t rows) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.lse, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 9; i++) *each[i] = ttt__rows_or(*each[i], from, rows, ttt__absent());
+    return of;
+}
+static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 8; i++)
+        if (each[i]->at) *each[i] = ttt__cols_at(*each[i], head * h, h);
+    if (of.lse.at) of.lse = ttt__cols_at(of.lse, head, 1);
+    return of;
 }
 
 // -- forwards
-static ttt__range_fn ttt__linear_sums_share, ttt__linear_weights_share, ttt__linear_read_share;
-static ttt__range_fn ttt__softmax_keys_share, ttt__softmax_read_share, ttt__softmax_output_share;
+static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
+static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
 static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
 static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
 static bool ttt__starts_at_zero(const ttt_tensor *y);
 
+static void ttt__qkv_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *job = (const ttt__qkv *)arg;
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__qkv_work work = ttt__qkv_work_in(job, &room, thread);
+    for (int64_t share = begin; share < end; share++) job->phase(job, &work, share);
+}
+static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, int64_t grain) {
+    job->phase = phase;
+    ttt__parallel(job->frame.c, -1, shares, grain, ttt__qkv_share, job);
+}
+
 static void ttt__qkv_chunk(ttt__qkv *job) {
-    ttt_ctx *c = job->frame.c;
     int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
     if (job->arg->softmax) {
-        ttt__parallel(c, -1, ranges, 1, ttt__softmax_keys_share, job);
-        ttt__parallel(c, -1, pairs, 1, ttt__softmax_read_share, job);
-        ttt__parallel(c, -1, ranges, 1, ttt__softmax_output_share, job);
+        ttt__qkv_run(job, ttt__softmax_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_output, ranges, 1);
     } else {
-        ttt__parallel(c, -1, ranges, 1, ttt__linear_sums_share, job);
-        ttt__parallel(c, -1, pairs, 4, ttt__linear_weights_share, job);
-        ttt__parallel(c, -1, ranges, 1, ttt__linear_read_share, job);
+        ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_read, ranges, 1);
     }
 }
 static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
@@ -4082,127 +4135,6 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
     if (ttt__qkv_begin(&job, c, y, false) && ttt__qkv_keep(&job, arg))
         while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
     ttt__arena_release(&c->scratch, scratch);
-}
-
-// Sizes, options, parameters, room: what forwards and backwards have in common.
-static bool ttt__starts_at_zero(const ttt_tensor *y) {
-    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
-    for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
-        const ttt_tensor *start = arg->input[row] < 0 ? NULL : y->in[(int)arg->input[row]];
-        for (int64_t i = 0; start && i < start->size; i++)
-            if (start->data[i] != 0) return false;
-    }
-    return true;
-}
-static void ttt__qkv_options(ttt__qkv *job) {
-    const ttt__qkv_arg *arg = job->arg;
-    bool linear = !arg->softmax && arg->steps == 0;
-    job->learns = arg->steps > 0;
-    job->biased = job->learns && !arg->d.no_inner_bias;
-    job->mapped = linear && !arg->d.identity_map;
-    job->divides = linear && arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
-    job->needs_A = ttt__sees_weights(arg, arg->steps - 1);
-    job->needs_s = job->divides || (job->biased && job->needs_A);
-    double numbers = (double)job->frame.N * (double)job->frame.h;
-    job->unit = job->divides ? 1 : (ttt_real)(1 / numbers);
-    job->W_rows = job->frame.h + job->biased;
-    job->row = job->learns ? ttt__mttt_kernels : ttt__attention_kernels;
-}
-// The kernels of all heads, of a parameter or its gradient: (H,D,h) in MTTT, (D,D) in attention.
-static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
-    int64_t D = job->frame.D, h = job->frame.h;
-    return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
-}
-static ttt__view ttt__view_of(const ttt__qkv *job, int row) {
-    ttt__view view;
-    view.kernel = ttt__head_kernels(job, ttt__param(&job->frame, row));
-    view.bias = ttt__param_row(&job->frame, row + 1, job->frame.D);
-    return view;
-}
-// V = (x - b_g) g^T as a view: kernel g^T and bias -b_g g^T, of all heads.
-static bool ttt__see_decoder(ttt__qkv *job) {
-    const ttt__frame *frame = &job->frame;
-    int64_t D = frame->D, h = frame->h;
-    ttt__view *view = &job->see_V;
-    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
-    view->bias = ttt__scratch(frame->c, 1, D);
-    if (frame->c->result) return false;
-    for (int64_t head = 0; head < frame->H; head++)
-        ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
-                       ttt__rows_at(job->g, head * h, h));
-    ttt__set_product(&frame->kit, view->bias, job->g_bias, ttt__transpose_of(job->g));
-    ttt__scaled(&frame->kit, view->bias, view->bias, -1);
-    return true;
-}
-// S = g g^T, one head a share
-static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
-    for (int64_t head = begin; head < end; head++) {
-        ttt__mat g = ttt__rows_at(job->g, head * job->frame.h, job->frame.h);
-        ttt__gram(&kit, ttt__of(job->S, head), ttt__transpose_of(g));
-    }
-}
-static bool ttt__qkv_learner(ttt__qkv *job) {
-    const ttt__frame *frame = &job->frame;
-    int64_t D = frame->D, h = frame->h;
-    job->W0 = ttt__stacked(ttt__param(frame, TTT__MTTT_W0), h, h);
-    job->W0_bias = ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + 1), 1, h);
-    job->g = ttt__matrix(ttt__param(frame, TTT__MTTT_G_KERNEL), D, D);
-    job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
-    if (!ttt__see_decoder(job)) return false;
-    if (!ttt__range_has_KK(job)) return true;
-    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
-    if (frame->c->result) return false;
-    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_gram_share, job);
-    return true;
-}
-static bool ttt__qkv_room(ttt__qkv *job) {
-    ttt__frame *frame = &job->frame;
-    ttt__room measure = { NULL, 0 };
-    if (job->arg->softmax) (void)ttt__softmax_scratch_in(job, &measure, 0);
-    else (void)ttt__linear_scratch_in(job, &measure, 0);
-    frame->room_size = measure.used;
-    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
-    if (!job->arg->softmax)
-        job->range_sums =
-            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
-                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
-    return !frame->c->result;
-}
-static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
-    memset(job, 0, sizeof *job);
-    job->arg = (const ttt__qkv_arg *)y->arg;
-    job->wants_W0 = wants_W0;
-    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
-    ttt__qkv_options(job);
-    job->see_Q = ttt__view_of(job, job->row.Q);
-    job->see_K = ttt__view_of(job, job->row.K);
-    if (!job->learns) job->see_V = ttt__view_of(job, job->row.V);
-    job->O = ttt__matrix(ttt__param(&job->frame, job->row.O), job->frame.D, job->frame.D);
-    job->O_bias = ttt__param_row(&job->frame, job->row.O + 1, job->frame.D);
-    return ttt__qkv_room(job) && (!job->learns || ttt__qkv_learner(job));
-}
-
-// What the way back wants lives as long as the node, if there may be a way back; else it lives as
-// long as the op computes, or is absent.
-static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
-    const ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
-    bool keep = c->recording && !c->numbers_only;
-    int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
-    ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
-    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
-        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
-    if (arg->softmax) {
-        arg->lse = ttt__column(ttt__alloc_numbers(c, pairs, frame->N, keep), pairs * frame->N);
-        return !c->result;
-    }
-    int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
-    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
-    int64_t weights = (arg->steps + 1) * pairs;
-    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
-    return !c->result;
 }
 
 // y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
@@ -4224,51 +4156,38 @@ static void ttt__map_rows_back(const ttt__qkv *job, const ttt__kit *kit, ttt__ma
     for (int64_t i = 0; i < X.rows && job->mapped; i++)
         kit->lk->elu1_back(X.cols, ttt__rows_at(X, i, 1).at, ttt__rows_at(d_X, i, 1).at);
 }
-static ttt__mat ttt__head_of(const ttt__qkv *job, ttt__mat all, int64_t head) {
-    return ttt__cols_at(all, head * job->frame.h, job->frame.h);
-}
-// Rows of a range in a matrix of all tokens; those of `spare` if the node does not keep it.
-static ttt__mat ttt__range_rows(ttt__mat all, const ttt__range *range) {
-    return ttt__rows_at(all, range->at, range->rows);
-}
-static ttt__mat ttt__kept_or(ttt__mat kept, ttt__mat spare, const ttt__range *range) {
-    return kept.at ? ttt__range_rows(kept, range) : ttt__rows_at(spare, 0, range->rows);
-}
 
-// Linear, sums: K and V of a range, and what is summed over it.
-static void ttt__linear_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
+// K and V of a range, and what is summed over it.
+static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__linear_scratch scratch = ttt__linear_scratch_in(job, &room, thread);
-    const ttt__kit *kit = &scratch.kit;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__mat x = ttt__range_rows(frame->x, &range);
-        ttt__mat keys = ttt__kept_or(job->arg->K, scratch.wide[0], &range);
-        ttt__mat values = ttt__kept_or(job->arg->V, scratch.wide[1], &range);
-        for (int64_t head = 0; head < frame->H; head++) {
-            ttt__mat K = ttt__head_of(job, keys, head), V = ttt__head_of(job, values, head);
-            ttt__linear_sums sums = ttt__range_sums(job, share, head);
-            ttt__clear(sums.all);
-            ttt__see(kit, K, x, &job->see_K, head);                  // K = x W_k + b_k
-            ttt__see(kit, V, x, &job->see_V, head);                  // V = x W_v + b_v
-            ttt__map_rows(job, kit, K);
-            ttt__tilde_t_product(kit, sums.C, K, V);                 // C = K~^T V
-            if (job->needs_s) ttt__set_row_sum(kit, sums.s, K);      // s = 1^T K
-            if (job->needs_A) ttt__gram(kit, sums.KK, K);            // K^T K
-        }
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__see(kit, one.K, x, &job->see_K, head);                 // K = x W_k + b_k
+        ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
+        ttt__map_rows(job, kit, one.K);
+        ttt__clear(sums.all);
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
     }
 }
 
-// The sums of all ranges of a sequence and head, joined in their order in the place of the first.
-// Of sequence and head number `pair` of the chunk.
-static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t pair) {
-    int64_t head = pair % job->frame.H, first = pair / job->frame.H * job->frame.ranges;
+// The sums of all ranges, of sequence and head number `share` of the chunk, joined in their order in
+// the place of the first; and where a range of that sequence finds them.
+static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t share) {
+    int64_t head = share % job->frame.H, first = share / job->frame.H * job->frame.ranges;
     ttt__linear_sums joined = ttt__range_sums(job, first, head);
     for (int64_t i = 1; i < job->frame.ranges; i++)
         ttt__plus(kit, joined.all, ttt__range_sums(job, first + i, head).all);
     return joined;
+}
+static ttt__linear_sums ttt__joined_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    return ttt__range_sums(job, range - range % job->frame.ranges, head);
 }
 // A = K~^T K~: K^T K, bordered by s and N if the learner has a bias.
 static void ttt__border(ttt__mat A, const ttt__linear_sums *sums, int64_t N) {
@@ -4281,46 +4200,40 @@ static void ttt__border(ttt__mat A, const ttt__linear_sums *sums, int64_t N) {
     if (A.rows > h) A.at[h * A.down + h] = (ttt_real)N;
 }
 // G = unit (A W S - C). A step that does not see its weights, W = 0, has no A.
-static void ttt__inner_gradient(const ttt__qkv *job, const ttt__linear_scratch *scratch, int step,
+static void ttt__inner_gradient(const ttt__qkv *job, const ttt__qkv_work *work, int step,
                                 ttt__mat S, ttt__mat W, ttt__mat C) {
-    const ttt__kit *kit = &scratch->kit;
-    ttt__scaled(kit, scratch->G, C, -1);
+    const ttt__kit *kit = &work->kit;
+    ttt__scaled(kit, work->G, C, -1);
     if (ttt__sees_weights(job->arg, step)) {
-        ttt__set_product(kit, scratch->AW, scratch->A, W);
-        ttt__add_product(kit, scratch->G, scratch->AW, S);
+        ttt__set_product(kit, work->AW, work->A, W);
+        ttt__add_product(kit, work->G, work->AW, S);
     }
-    ttt__scaled(kit, scratch->G, scratch->G, job->unit);
+    ttt__scaled(kit, work->G, work->G, job->unit);
 }
-// From the sums to W_T. `pair` counts all sequences and heads.
-static void ttt__linear_steps(const ttt__qkv *job, const ttt__linear_scratch *scratch, int64_t pair,
+// From the sums to W_T, of sequence and head number `pair` of all.
+static void ttt__linear_steps(const ttt__qkv *job, const ttt__qkv_work *work, int64_t pair,
                               const ttt__linear_sums *sums) {
-    const ttt__kit *kit = &scratch->kit;
+    const ttt__kit *kit = &work->kit;
     int64_t head = pair % job->frame.H, h = job->frame.h;
     ttt__mat W = ttt__linear_weights(job, 0, pair), S = ttt__of(job->S, head);
     ttt__assign(ttt__rows_at(W, 0, h), ttt__of(job->W0, head));
     if (job->biased) ttt__assign(ttt__rows_at(W, h, 1), ttt__of(job->W0_bias, head));
-    if (job->needs_A) ttt__border(scratch->A, sums, job->frame.N);
+    if (job->needs_A) ttt__border(work->A, sums, job->frame.N);
     for (int step = 0; step < job->arg->steps; step++) {
         ttt__mat next = ttt__linear_weights(job, step + 1, pair);
-        ttt__inner_gradient(job, scratch, step, S, W, sums->C);
-        ttt__scaled(kit, scratch->G, scratch->G, job->arg->rates[step]);
-        ttt__minus(kit, next, W, scratch->G);                        // W_t+1 = W_t - eta G
+        ttt__inner_gradient(job, work, step, S, W, sums->C);
+        ttt__scaled(kit, work->G, work->G, job->arg->rates[step]);
+        ttt__minus(kit, next, W, work->G);                        // W_t+1 = W_t - eta G
         W = next;
     }
 }
-// Linear, weights: of a sequence and head.
-static void ttt__linear_weights_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__linear_scratch scratch = ttt__linear_scratch_in(job, &room, thread);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t pair = frame->first * frame->H + i;  // of all, as i is of the chunk
-        ttt__linear_sums sums = ttt__join_sums(job, &scratch.kit, i);
-        if (job->arg->sums.at) ttt__assign(ttt__kept_sums(job, pair).all, sums.all);
-        if (job->learns) ttt__linear_steps(job, &scratch, pair, &sums);
-        else ttt__scaled(&scratch.kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
-    }
+// Of a sequence and head: W = unit C, or the weights after all steps.
+static void ttt__linear_learn(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->arg->sums.at) ttt__assign(ttt__kept_sums(job, pair).all, sums.all);
+    if (job->learns) ttt__linear_steps(job, work, pair, &sums);
+    else ttt__scaled(&work->kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
 }
 
 // The rows of F divided by Q s.
@@ -4330,54 +4243,43 @@ static void ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__m
         ttt__scaled(kit, row, row, (ttt_real)(1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s)));
     }
 }
-// Linear, reading: Q and F of a range with W_T, and the output.
-static void ttt__linear_read_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
+// Q and F of a range, with W_T; and the output.
+static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__linear_scratch scratch = ttt__linear_scratch_in(job, &room, thread);
-    const ttt__kit *kit = &scratch.kit;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__mat x = ttt__range_rows(frame->x, &range), y = ttt__range_rows(frame->y, &range);
-        ttt__mat queries = ttt__kept_or(job->arg->Q, scratch.wide[0], &range);
-        ttt__mat read = ttt__kept_or(job->arg->F, scratch.wide[1], &range);
-        for (int64_t head = 0; head < frame->H; head++) {
-            ttt__mat Q = ttt__head_of(job, queries, head), F = ttt__head_of(job, read, head);
-            int64_t first = share / frame->ranges * frame->ranges;
-            ttt__mat s = ttt__range_sums(job, first, head).s;
-            ttt__see(kit, Q, x, &job->see_Q, head);                  // Q = x W_q + b_q
-            ttt__map_rows(job, kit, Q);
-            ttt__tilde_product(kit, F, Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
-            if (job->divides) ttt__divide_rows(kit, F, Q, s);
-        }
-        ttt__affine(kit, y, read, job->O, job->O_bias);              // y = F O + b_o
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__mat y = ttt__rows_at(frame->y, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__see(kit, one.Q, x, &job->see_Q, head);                 // Q = x W_q + b_q
+        ttt__map_rows(job, kit, one.Q);
+        ttt__tilde_product(kit, one.F, one.Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
+        if (job->divides) ttt__divide_rows(kit, one.F, one.Q, ttt__joined_sums(job, share, head).s);
+    }
+    ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
+}
+
+// K and V of a range
+static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
+        ttt__see(&work->kit, one.K, x, &job->see_K, head);
+        ttt__see(&work->kit, one.V, x, &job->see_V, head);
     }
 }
 
-// Softmax, keys: K and V of a range.
-static void ttt__softmax_keys_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__mat x = ttt__range_rows(frame->x, &range);
-        ttt__mat K = ttt__range_rows(job->arg->K, &range);
-        ttt__mat V = ttt__range_rows(job->arg->V, &range);
-        for (int64_t head = 0; head < frame->H; head++) {
-            ttt__see(&kit, ttt__head_of(job, K, head), x, &job->see_K, head);
-            ttt__see(&kit, ttt__head_of(job, V, head), x, &job->see_V, head);
-        }
-    }
-}
-
-// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far, and
+// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
 // is scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
 typedef struct ttt__softmax_state {
     ttt_real max;
-    double sum;                                                      // of e^(score - max)
+    double sum;                             // of e^(score - max)
 } ttt__softmax_state;
+// Adds a tile of keys. scores (1,keys) become e^(score - max).
 static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
                              ttt__mat scores, ttt_real scale, ttt__mat F) {
     ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
@@ -4391,83 +4293,59 @@ static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, boo
 static ttt_real ttt__score_scale(const ttt__qkv *job) {
     return (ttt_real)(1 / sqrt((double)job->frame.h));
 }
-// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries
-static void ttt__softmax_read(const ttt__qkv *job, const ttt__softmax_scratch *scratch, ttt__mat Q,
-                              ttt__mat V, ttt__mat F, ttt__mat lse) {
-    const ttt__kit *kit = &scratch->kit;
+// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries, over all keys.
+static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
+                              const ttt__qkv_views *queries, ttt__mat V) {
+    const ttt__kit *kit = &work->kit;
+    ttt__mat Q = queries->Q, F = queries->F;
     ttt__softmax_state state[TTT__QUERIES];
     int64_t from, keys;
     for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
-        ttt__mat scores = ttt__matrix(scratch->scores.at, Q.rows, keys), before = F;
-        if (tile == 0) before = ttt__absent();
-        ttt__set_product(kit, scores, Q, ttt__cols_at(scratch->K_t, from, keys));  // Q K^T
+        ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
         for (int64_t i = 0; i < Q.rows; i++)
             ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
                              ttt__score_scale(job), ttt__rows_at(F, i, 1));
-        // F += e^(scores - max) V
-        ttt__product_from(kit, F, before, scores, ttt__rows_at(V, from, keys));
+        ttt__product_from(kit, F, tile == 0 ? ttt__absent() : F, scores,
+                          ttt__rows_at(V, from, keys));           // F += e^(scores - max) V
     }
     for (int64_t i = 0; i < Q.rows; i++) {
         ttt__mat row = ttt__rows_at(F, i, 1);
         ttt__scaled(kit, row, row, (ttt_real)(1 / state[i].sum));
-        lse.at[i] = (ttt_real)((double)state[i].max + log(state[i].sum));
+        ttt__rows_at(queries->lse, i, 1).at[0] =
+            (ttt_real)((double)state[i].max + log(state[i].sum));
     }
 }
-// One sequence and head: (N,h), and lse (N,1). The gradients are there on the way back.
-typedef struct ttt__softmax_head {
-    ttt__mat Q, K, V, F, lse;
-    ttt__mat d_Q, d_K, d_V, d_F;
-} ttt__softmax_head;
-static ttt__mat ttt__sequence_of(const ttt__qkv *job, ttt__mat all, int64_t b, int64_t head) {
-    return ttt__head_of(job, ttt__rows_at(all, b * job->frame.N, job->frame.N), head);
+// All tokens of a sequence.
+static ttt__range ttt__sequence_of(const ttt__frame *frame, int64_t local) {
+    int64_t b = frame->first + local, N = frame->N;
+    ttt__range range = { b, 0, N, b * N, local * N };
+    return range;
 }
-static ttt__softmax_head ttt__softmax_head_of(const ttt__qkv *job, int64_t b, int64_t head) {
-    const ttt__qkv_arg *arg = job->arg;
-    int64_t pair = b * job->frame.H + head, N = job->frame.N;
-    ttt__softmax_head all;
-    memset(&all, 0, sizeof all);
-    all.Q = ttt__sequence_of(job, arg->Q, b, head);
-    all.K = ttt__sequence_of(job, arg->K, b, head);
-    all.V = ttt__sequence_of(job, arg->V, b, head);
-    all.F = ttt__sequence_of(job, arg->F, b, head);
-    all.lse = ttt__rows_at(arg->lse, pair * N, N);
-    return all;
-}
-// Softmax, reading: Q and F of a sequence and head.
-static void ttt__softmax_read_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
+// Q and F of a sequence and head.
+static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__softmax_scratch scratch = ttt__softmax_scratch_in(job, &room, thread);
-    int64_t N = frame->N, from, rows;
-    for (int64_t pair = begin; pair < end; pair++) {
-        int64_t head = pair % frame->H, b = frame->first + pair / frame->H;
-        ttt__mat x = ttt__rows_at(frame->x, b * N, N);
-        ttt__softmax_head all = ttt__softmax_head_of(job, b, head);
-        ttt__transpose(&scratch.kit, scratch.K_t, all.K);
-        for (int64_t tile = 0; (rows = ttt__piece(N, TTT__QUERIES, tile, &from)) > 0; tile++) {
-            ttt__mat Q = ttt__rows_at(all.Q, from, rows), F = ttt__rows_at(all.F, from, rows);
-            ttt__see(&scratch.kit, Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
-            ttt__softmax_read(job, &scratch, Q, all.V, F, ttt__rows_at(all.lse, from, rows));
-        }
+    int64_t head = share % frame->H, from, rows;
+    ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
+    ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
+    ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
+        ttt__qkv_views queries = ttt__some_rows(all, from, rows);
+        ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
+        ttt__softmax_tile(job, work, &queries, all.V);
     }
 }
-// Softmax, output: of a range.
-static void ttt__softmax_output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__affine(&kit, ttt__range_rows(frame->y, &range),         // y = F O + b_o
-                    ttt__range_rows(job->arg->F, &range), job->O, job->O_bias);
-    }
+// y = F O + b_o of a range.
+static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__affine(&work->kit, ttt__rows_at(job->frame.y, range.at, range.rows),
+                ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
 }
 
 // -- and backwards
-static ttt__range_fn ttt__linear_read_back_share, ttt__linear_weights_back_share;
-static ttt__range_fn ttt__linear_sums_back_share, ttt__softmax_output_back_share;
-static ttt__range_fn ttt__softmax_read_back_share, ttt__softmax_views_back_share;
+static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
+static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
 static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
 static void ttt__qkv_kernels_back(const ttt__qkv *job);
 static void ttt__qkv_biases_back(const ttt__qkv *job);
@@ -4475,16 +4353,15 @@ static void ttt__qkv_decoder_back(const ttt__qkv *job);
 static void ttt__qkv_start_back(const ttt__qkv *job);
 
 static void ttt__qkv_chunk_back(ttt__qkv *job) {
-    ttt_ctx *c = job->frame.c;
     int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
     if (job->arg->softmax) {
-        ttt__parallel(c, -1, ranges, 1, ttt__softmax_output_back_share, job);
-        ttt__parallel(c, -1, pairs, 1, ttt__softmax_read_back_share, job);
-        ttt__parallel(c, -1, ranges, 1, ttt__softmax_views_back_share, job);
+        ttt__qkv_run(job, ttt__softmax_output_back, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read_back, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_gather_back, ranges, 1);
     } else {
-        ttt__parallel(c, -1, ranges, 1, ttt__linear_read_back_share, job);
-        ttt__parallel(c, -1, pairs, 4, ttt__linear_weights_back_share, job);
-        ttt__parallel(c, -1, ranges, 1, ttt__linear_sums_back_share, job);
+        ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
     }
     ttt__qkv_kernels_back(job);
     ttt__qkv_biases_back(job);
@@ -4513,275 +4390,190 @@ static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_t
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__view *view) {
-    int64_t h = job->frame.h;
-    for (int64_t head = 0; head < job->frame.H; head++)
-        ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
-                       ttt__of(view->kernel, head));
+// From the output of a range: d_F = dy O^T
+static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
+                                 const ttt__range *range) {
+    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
 }
-static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
-    ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
-    int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
-    int64_t pairs = frame->chunk * frame->H;
-    ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
-    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
-    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
-    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
-    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
-    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
-    if (job->learns) {
-        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
-                                 job->W_rows, h);
-        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
-        job->d_row = ttt__scratch(c, 1, D);
-        job->d_square = ttt__scratch(c, h, h);
-    }
-    if (job->arg->input[TTT__MTTT_RATES] >= 0)
-        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
-    if (c->result) return false;
-    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
-    ttt__transpose_view(job, job->W_k_t, &job->see_K);
-    ttt__transpose_view(job, job->W_v_t, &job->see_V);
-    ttt__transpose(&frame->kit, job->O_t, job->O);
-    return true;
-}
-
-// The rows of a range in a matrix of the chunk's tokens.
-static ttt__mat ttt__chunk_rows(ttt__mat chunk, const ttt__range *range) {
-    return ttt__rows_at(chunk, range->local, range->rows);
-}
-// From the views to the tokens of a range: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
-static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit, const ttt__range *range) {
-    ttt__mat dx = ttt__range_rows(job->frame.dx, range);
-    ttt__add_product(kit, dx, ttt__chunk_rows(job->d_Q, range), job->W_q_t);
-    ttt__add_product(kit, dx, ttt__chunk_rows(job->d_K, range), job->W_k_t);
-    ttt__add_product(kit, dx, ttt__chunk_rows(job->d_V, range), job->W_v_t);
+// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
+                                const ttt__qkv_views *all, const ttt__range *range) {
+    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
+    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
+    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
+    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
 }
 
 // F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
 // d_norm = -<d_F, F> / norm;  d_s = d_norm^T Q
-static void ttt__divide_rows_back(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s,
-                                  ttt__mat d_F, ttt__mat d_norm, ttt__mat d_s) {
-    for (int64_t i = 0; i < F.rows; i++) {
-        ttt__mat d_row = ttt__rows_at(d_F, i, 1);
-        double inverse = 1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s);
-        d_norm.at[i] = (ttt_real)(-ttt__dot(kit, d_row, ttt__rows_at(F, i, 1)) * inverse);
+static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one, ttt__mat s,
+                                  ttt__mat d_norm, ttt__mat d_s) {
+    for (int64_t i = 0; i < one->F.rows; i++) {
+        ttt__mat d_row = ttt__rows_at(one->d_F, i, 1);
+        double inverse = 1 / ttt__dot(kit, ttt__rows_at(one->Q, i, 1), s);
+        d_norm.at[i] = (ttt_real)(-ttt__dot(kit, d_row, ttt__rows_at(one->F, i, 1)) * inverse);
         ttt__scaled(kit, d_row, d_row, (ttt_real)inverse);
     }
-    ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), Q);
+    ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
 }
-// One head of a range. d_W takes the place of C. Where no step saw A, but d_W_0 wants it, the sums
-// that A is made of are summed here, in their own places.
-static void ttt__linear_read_back(const ttt__qkv *job, const ttt__linear_scratch *scratch,
-                                  const ttt__range *range, int64_t head, ttt__linear_sums sums) {
-    const ttt__kit *kit = &scratch->kit;
-    ttt__mat Q = ttt__head_of(job, ttt__range_rows(job->arg->Q, range), head);
-    ttt__mat K = ttt__head_of(job, ttt__range_rows(job->arg->K, range), head);
-    ttt__mat F = ttt__head_of(job, ttt__range_rows(job->arg->F, range), head);
-    ttt__mat d_F = ttt__head_of(job, ttt__chunk_rows(job->d_F, range), head);
-    ttt__mat d_Q = ttt__head_of(job, ttt__chunk_rows(job->d_Q, range), head);
-    ttt__mat W = ttt__rows_at(ttt__last_weights(job, range->b, head), 0, job->frame.h);
-    ttt__mat s = ttt__kept_sums(job, range->b * job->frame.H + head).s;
-    ttt__mat d_norm = ttt__rows_at(scratch->d_norm, 0, range->rows);
-    ttt__clear(sums.all);
-    if (job->divides) ttt__divide_rows_back(kit, F, Q, s, d_F, d_norm, sums.s);
-    ttt__set_product(kit, d_Q, d_F, ttt__transpose_of(W));           // d_Q = d_F W^T
-    if (job->divides) ttt__add_product(kit, d_Q, d_norm, s);         //     + d_norm s
-    ttt__map_rows_back(job, kit, Q, d_Q);
-    ttt__tilde_t_product(kit, sums.C, Q, d_F);                       // d_W = Q~^T d_F
-    if (!job->wants_W0 || job->needs_A) return;
-    ttt__gram(kit, sums.KK, K);
-    if (job->biased) ttt__set_row_sum(kit, sums.s, K);
-}
-// Linear, reading, backwards: of a range.
-static void ttt__linear_read_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
+// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
+// wants it, what A is made of is summed here, in its own places.
+static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__linear_scratch scratch = ttt__linear_scratch_in(job, &room, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__set_product(&scratch.kit, ttt__chunk_rows(job->d_F, &range),  // d_F = dy O^T
-                         ttt__range_rows(frame->dy, &range), job->O_t);
-        for (int64_t head = 0; head < frame->H; head++)
-            ttt__linear_read_back(job, &scratch, &range, head, ttt__range_sums(job, share, head));
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
+        ttt__mat s = ttt__kept_sums(job, range.b * frame->H + head).s;
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__clear(sums.all);
+        if (job->divides) ttt__divide_rows_back(kit, &one, s, d_norm, sums.s);
+        ttt__set_product(kit, one.d_Q, one.d_F, ttt__transpose_of(W));  // d_Q = d_F W^T
+        if (job->divides) ttt__add_product(kit, one.d_Q, d_norm, s);    //     + d_norm s
+        ttt__map_rows_back(job, kit, one.Q, one.d_Q);
+        ttt__tilde_t_product(kit, sums.C, one.Q, one.d_F);              // d_W = Q~^T d_F
+        if (!job->wants_W0 || job->needs_A) continue;
+        ttt__gram(kit, sums.KK, one.K);
+        if (job->biased) ttt__set_row_sum(kit, sums.s, one.K);
     }
 }
 
 // One step backwards: W' = W - eta G, G = unit R, R = A W S - C, A and S symmetric. d_W holds the
 // gradient in W', then that in W. With d_R = -eta unit d_W':
 //   d_C -= d_R;  d_A += d_R S W^T;  d_S += (A W)^T d_R;  d_W = d_W' + A d_R S;  d_eta = -<d_W', G>
-// `pair` counts the sequences and heads of the chunk.
-static void ttt__linear_step_back(const ttt__qkv *job, const ttt__linear_scratch *scratch, int step,
-                                  int64_t pair, ttt__mat d_W) {
-    const ttt__kit *kit = &scratch->kit;
-    int64_t of_all = job->frame.first * job->frame.H + pair;
-    ttt__mat W = ttt__linear_weights(job, step, of_all), S = ttt__of(job->S, pair % job->frame.H);
-    ttt__mat d_R = scratch->G, d_RS = scratch->d_RS;
+// Of sequence and head number `share` of the chunk, as below.
+static void ttt__linear_step_back(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                  int64_t share, ttt__mat d_W) {
+    const ttt__kit *kit = &work->kit;
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__mat W = ttt__linear_weights(job, step, pair), S = ttt__of(job->S, share % job->frame.H);
+    ttt__mat d_R = work->G, d_RS = work->d_RS;
     bool sees_weights = ttt__sees_weights(job->arg, step);
-    ttt__inner_gradient(job, scratch, step, S, W, ttt__kept_sums(job, of_all).C);
+    ttt__inner_gradient(job, work, step, S, W, ttt__kept_sums(job, pair).C);
     if (job->d_rates.at)
-        ttt__rows_at(job->d_rates, pair, 1).at[step] = (ttt_real)-ttt__dot(kit, d_W, scratch->G);
+        ttt__rows_at(job->d_rates, share, 1).at[step] = (ttt_real)-ttt__dot(kit, d_W, work->G);
     ttt__scaled(kit, d_R, d_W, -(job->arg->rates[step] * job->unit));
-    ttt__minus(kit, scratch->d_C, scratch->d_C, d_R);
+    ttt__minus(kit, work->d_C, work->d_C, d_R);
     if (!sees_weights && !job->wants_W0) return;
     if (sees_weights)
-        ttt__add_product(kit, ttt__of(job->d_S, pair), ttt__transpose_of(scratch->AW), d_R);
+        ttt__add_product(kit, ttt__of(job->d_S, share), ttt__transpose_of(work->AW), d_R);
     ttt__set_product(kit, d_RS, d_R, S);
-    if (sees_weights) ttt__add_product(kit, scratch->d_A, d_RS, ttt__transpose_of(W));
-    ttt__add_product(kit, d_W, scratch->A, d_RS);
+    if (sees_weights) ttt__add_product(kit, work->d_A, d_RS, ttt__transpose_of(W));
+    ttt__add_product(kit, d_W, work->A, d_RS);
 }
-// All steps backwards. In: d_W_T, in the place of C. Out: d_C, in the same place; d_A + d_A^T, which
-// is what K wants of it, in the places of s and K^T K; and d_W_0.
-static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__linear_scratch *scratch,
-                                   int64_t pair, ttt__linear_sums sums) {
+// All steps backwards. In: d_W_T, in the place of C. Out: d_C, in the same place; what K wants of
+// d_A, which is d_A + d_A^T, in the places of s and K^T K; and d_W_0.
+static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   int64_t share, ttt__linear_sums sums) {
     int64_t h = job->frame.h;
-    ttt__linear_sums kept = ttt__kept_sums(job, job->frame.first * job->frame.H + pair);
-    ttt__mat d_W = ttt__of(job->d_W0, pair), d_A = scratch->d_A;
+    ttt__linear_sums kept = ttt__kept_sums(job, job->frame.first * job->frame.H + share);
+    ttt__mat d_W = ttt__of(job->d_W0, share), d_A = work->d_A;
     ttt__assign(d_W, sums.C);
-    ttt__clear(scratch->d_C);
+    ttt__clear(work->d_C);
     ttt__clear(d_A);
-    ttt__clear(ttt__of(job->d_S, pair));
-    if (ttt__range_has_KK(job)) ttt__border(scratch->A, job->needs_A ? &kept : &sums, job->frame.N);
+    ttt__clear(ttt__of(job->d_S, share));
+    if (ttt__range_has_KK(job)) ttt__border(work->A, job->needs_A ? &kept : &sums, job->frame.N);
     for (int step = job->arg->steps - 1; step >= 0; step--)
-        ttt__linear_step_back(job, scratch, step, pair, d_W);
-    ttt__assign(sums.C, scratch->d_C);
+        ttt__linear_step_back(job, work, step, share, d_W);
+    ttt__assign(sums.C, work->d_C);
     if (!job->needs_A) return;
     ttt__clear(sums.KK);
     ttt__add_both(sums.KK, d_A);
     for (int64_t i = 0; i < h && job->biased; i++)
         sums.s.at[i] = d_A.at[i * d_A.down + h] + d_A.at[h * d_A.down + i];
 }
-// Linear, weights, backwards: of a sequence and head.
-static void ttt__linear_weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    ttt__room room = ttt__room_of(&job->frame, thread);
-    ttt__linear_scratch scratch = ttt__linear_scratch_in(job, &room, thread);
-    for (int64_t pair = begin; pair < end; pair++) {
-        ttt__linear_sums sums = ttt__join_sums(job, &scratch.kit, pair);
-        if (job->learns) ttt__linear_steps_back(job, &scratch, pair, sums);
-        else ttt__scaled(&scratch.kit, sums.C, sums.C, job->unit);   // d_C = unit d_W
-    }
+// From d_W_T of a sequence and head to d_C and, if the layer learns, to the rest.
+static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->learns) ttt__linear_steps_back(job, work, share, sums);
+    else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
 }
 
-// Linear, sums, backwards: of a range.
-static void ttt__linear_sums_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
+// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        for (int64_t head = 0; head < frame->H; head++) {
-            int64_t first = share / frame->ranges * frame->ranges;
-            ttt__linear_sums d = ttt__range_sums(job, first, head);
-            ttt__mat K = ttt__head_of(job, ttt__range_rows(job->arg->K, &range), head);
-            ttt__mat V = ttt__head_of(job, ttt__range_rows(job->arg->V, &range), head);
-            ttt__mat d_K = ttt__head_of(job, ttt__chunk_rows(job->d_K, &range), head);
-            ttt__mat d_V = ttt__head_of(job, ttt__chunk_rows(job->d_V, &range), head);
-            ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
-            ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
-            ttt__tilde_product(&kit, d_V, K, d.C);                   // d_V = K~ d_C
-            ttt__affine(&kit, d_K, V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
-            if (job->needs_A) ttt__add_product(&kit, d_K, K, d.KK);  //     + K (d_A + d_A^T)
-            ttt__map_rows_back(job, &kit, K, d_K);
-        }
-        ttt__qkv_views_back(job, &kit, &range);
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums d = ttt__joined_sums(job, share, head);
+        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
+        ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
+        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
+        ttt__map_rows_back(job, kit, one.K, one.d_K);
     }
+    ttt__qkv_views_back(job, kit, &all, &range);
 }
 
-// Softmax, output, backwards: of a range.
-static void ttt__softmax_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(frame, share, frame->N);
-        ttt__set_product(&kit, ttt__chunk_rows(job->d_F, &range),    // d_F = dy O^T
-                         ttt__range_rows(frame->dy, &range), job->O_t);
-    }
+// d_F of a range
+static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_output_back(job, &work->kit, &range);
 }
 
-// Some tokens of a sequence and head.
-static ttt__softmax_head ttt__softmax_rows(const ttt__softmax_head *all, int64_t from,
-                                           int64_t rows) {
-    ttt__softmax_head some = *all;
-    ttt__mat *of[] = { &some.Q, &some.K, &some.V, &some.F, &some.lse,
-                       &some.d_Q, &some.d_K, &some.d_V, &some.d_F };
-    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) *of[i] = ttt__rows_at(*of[i], from, rows);
-    return some;
-}
 // One tile: some queries, and the keys behind the `from`-th. With scale = 1 / sqrt h,
 //   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
 //   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
 //   d_K += d_scores^T Q;  d_Q += d_scores K
-static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__softmax_scratch *scratch,
-                                   const ttt__softmax_head *queries, const ttt__softmax_head *keys,
+static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   const ttt__qkv_views *queries, const ttt__qkv_views *keys,
                                    int64_t from) {
-    const ttt__kit *kit = &scratch->kit;
+    const ttt__kit *kit = &work->kit;
     int64_t rows = queries->Q.rows, cols = keys->K.rows;
     ttt_real scale = ttt__score_scale(job);
-    ttt__mat P = ttt__matrix(scratch->scores.at, rows, cols);
-    ttt__mat d_P = ttt__matrix(scratch->d_scores.at, rows, cols), d_scores = d_P;  // in its place
-    ttt__set_product(kit, P, queries->Q, ttt__cols_at(scratch->K_t, from, cols));
+    ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
     for (int64_t i = 0; i < rows; i++) {
         ttt_real *row = ttt__rows_at(P, i, 1).at;
-        (void)kit->lk->exp_sum(cols, row, row, scale, queries->lse.at[i]);
+        (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
     }
     ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
-    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(scratch->V_t, from, cols));
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
     for (int64_t i = 0; i < rows; i++) {
-        double mean =
-            ttt__dot(kit, ttt__rows_at(queries->d_F, i, 1), ttt__rows_at(queries->F, i, 1));
+        ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
         kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
-                              (ttt_real)mean);
+                              (ttt_real)ttt__dot(kit, d_row, row));
     }
     ttt__add_product(kit, keys->d_K, ttt__transpose_of(d_scores), queries->Q);
     ttt__add_product(kit, queries->d_Q, d_scores, keys->K);
 }
-// The gradients of a sequence and head: d_F is there, the others begin with zero.
-static void ttt__softmax_head_back(const ttt__qkv *job, ttt__softmax_head *all, int64_t b,
-                                   int64_t head) {
-    all->d_Q = ttt__sequence_of(job, job->d_Q, b, head);
-    all->d_K = ttt__sequence_of(job, job->d_K, b, head);
-    all->d_V = ttt__sequence_of(job, job->d_V, b, head);
-    all->d_F = ttt__sequence_of(job, job->d_F, b, head);
-    for (int64_t i = 0; i < job->frame.N; i++) {
-        ttt__clear(ttt__rows_at(all->d_Q, i, 1));
-        ttt__clear(ttt__rows_at(all->d_K, i, 1));
-        ttt__clear(ttt__rows_at(all->d_V, i, 1));
+// d_Q, d_K and d_V of a sequence and head
+static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t N = job->frame.N, from, rows, first, asking;
+    ttt__range sequence = ttt__sequence_of(&job->frame, share / job->frame.H);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &sequence);
+    all = ttt__one_head(all, share % job->frame.H, job->frame.h);
+    for (int64_t i = 0; i < N; i++) {
+        ttt__clear(ttt__rows_at(all.d_Q, i, 1));
+        ttt__clear(ttt__rows_at(all.d_K, i, 1));
+        ttt__clear(ttt__rows_at(all.d_V, i, 1));
     }
-}
-// Softmax, reading, backwards: of a sequence and head.
-static void ttt__softmax_read_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    const ttt__frame *frame = &job->frame;
-    ttt__room room = ttt__room_of(frame, thread);
-    ttt__softmax_scratch scratch = ttt__softmax_scratch_in(job, &room, thread);
-    int64_t N = frame->N, from, rows, first, queries;
-    for (int64_t pair = begin; pair < end; pair++) {
-        int64_t head = pair % frame->H, b = pair / frame->H;
-        ttt__softmax_head all = ttt__softmax_head_of(job, frame->first + b, head);
-        ttt__softmax_head_back(job, &all, b, head);
-        ttt__transpose(&scratch.kit, scratch.K_t, all.K);
-        ttt__transpose(&scratch.kit, scratch.V_t, all.V);
-        for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
-            ttt__softmax_head keys = ttt__softmax_rows(&all, from, rows);
-            for (int64_t j = 0; (queries = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
-                ttt__softmax_head asking = ttt__softmax_rows(&all, first, queries);
-                ttt__softmax_tile_back(job, &scratch, &asking, &keys, from);
-            }
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->V_t, all.V);
+    for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
+        ttt__qkv_views keys = ttt__some_rows(all, from, rows);
+        for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
+            ttt__qkv_views queries = ttt__some_rows(all, first, asking);
+            ttt__softmax_tile_back(job, work, &queries, &keys, from);
         }
     }
 }
-// Softmax, views, backwards: of a range.
-static void ttt__softmax_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *job = (const ttt__qkv *)arg;
-    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
-        ttt__qkv_views_back(job, &kit, &range);
-    }
+// dx of a range
+static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__qkv_views_back(job, &work->kit, &all, &range);
 }
 
 static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
@@ -4822,7 +4614,7 @@ static void ttt__qkv_biases_back(const ttt__qkv *job) {
     ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
     if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
 }
-// What else g and b_g do: V's bias is -b_g g^T, of all heads, and S = g g^T. With v = -1^T d_V (1,D):
+// What else g and b_g do: V's bias is -b_g g^T of all heads, S = g g^T. With v = -1^T d_V (1,D),
 //   d_b_g += v g;  d_g += v^T b_g + (d_S + d_S^T) g
 static void ttt__qkv_decoder_back(const ttt__qkv *job) {
     const ttt__frame *frame = &job->frame;
@@ -4856,6 +4648,152 @@ static void ttt__qkv_start_back(const ttt__qkv *job) {
         if (job->biased) ttt__plus(kit, ttt__of(d_bias, pair % H), ttt__rows_at(d_W, h, 1));
         if (d_rates.at) ttt__plus(kit, d_rates, ttt__rows_at(job->d_rates, pair, 1));
     }
+}
+
+// -- sizes, options, parameters, room
+static bool ttt__starts_at_zero(const ttt_tensor *y) {
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
+        const ttt_tensor *start = arg->input[row] < 0 ? NULL : y->in[(int)arg->input[row]];
+        for (int64_t i = 0; start && i < start->size; i++)
+            if (start->data[i] != 0) return false;
+    }
+    return true;
+}
+static void ttt__qkv_options(ttt__qkv *job) {
+    const ttt__qkv_arg *arg = job->arg;
+    bool linear = !arg->softmax && arg->steps == 0;
+    job->learns = arg->steps > 0;
+    job->biased = job->learns && !arg->d.no_inner_bias;
+    job->mapped = linear && !arg->d.identity_map;
+    job->divides = linear && arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+    job->needs_A = ttt__sees_weights(arg, arg->steps - 1);
+    job->needs_s = job->divides || (job->biased && job->needs_A);
+    double numbers = (double)job->frame.N * (double)job->frame.h;
+    job->unit = job->divides ? 1 : (ttt_real)(1 / numbers);
+    job->W_rows = job->frame.h + job->biased;
+    job->row = job->learns ? ttt__mttt_kernels : ttt__attention_kernels;
+}
+static ttt__view ttt__qkv_view(const ttt__qkv *job, int row) {
+    ttt__view view;
+    view.kernel = ttt__head_kernels(job, ttt__param(&job->frame, row));
+    view.bias = ttt__param_row(&job->frame, row + 1, job->frame.D);
+    return view;
+}
+// V = (x - b_g) g^T as a view: kernel g^T and bias -b_g g^T, of all heads.
+static bool ttt__see_decoder(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    ttt__view *view = &job->see_V;
+    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
+    view->bias = ttt__scratch(frame->c, 1, D);
+    if (frame->c->result) return false;
+    for (int64_t head = 0; head < frame->H; head++)
+        ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
+                       ttt__rows_at(job->g, head * h, h));
+    ttt__set_product(&frame->kit, view->bias, job->g_bias, ttt__transpose_of(job->g));
+    ttt__scaled(&frame->kit, view->bias, view->bias, -1);
+    return true;
+}
+// S = g g^T of a head
+static void ttt__decoder_gram(const ttt__qkv *job, const ttt__qkv_work *work, int64_t head) {
+    ttt__mat g = ttt__rows_at(job->g, head * job->frame.h, job->frame.h);
+    ttt__gram(&work->kit, ttt__of(job->S, head), ttt__transpose_of(g));
+}
+static bool ttt__qkv_learner(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    job->W0 = ttt__stacked(ttt__param(frame, TTT__MTTT_W0), h, h);
+    job->W0_bias = ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + 1), 1, h);
+    job->g = ttt__matrix(ttt__param(frame, TTT__MTTT_G_KERNEL), D, D);
+    job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
+    if (!ttt__see_decoder(job)) return false;
+    if (!ttt__range_has_KK(job)) return true;
+    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
+    if (frame->c->result) return false;
+    ttt__qkv_run(job, ttt__decoder_gram, frame->H, 1);
+    return true;
+}
+static bool ttt__qkv_room(ttt__qkv *job) {
+    ttt__frame *frame = &job->frame;
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__qkv_work_in(job, &measure, 0);
+    frame->room_size = measure.used;
+    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
+    if (!job->arg->softmax)
+        job->range_sums =
+            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
+                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    return !frame->c->result;
+}
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
+    memset(job, 0, sizeof *job);
+    job->arg = (const ttt__qkv_arg *)y->arg;
+    job->wants_W0 = wants_W0;
+    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
+    ttt__qkv_options(job);
+    job->see_Q = ttt__qkv_view(job, job->row.Q);
+    job->see_K = ttt__qkv_view(job, job->row.K);
+    if (!job->learns) job->see_V = ttt__qkv_view(job, job->row.V);
+    job->O = ttt__matrix(ttt__param(&job->frame, job->row.O), job->frame.D, job->frame.D);
+    job->O_bias = ttt__param_row(&job->frame, job->row.O + 1, job->frame.D);
+    return ttt__qkv_room(job) && (!job->learns || ttt__qkv_learner(job));
+}
+
+// What the way back wants lives as long as the node, if there may be a way back; else it lives as
+// long as the op computes, or is absent.
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    bool keep = c->recording && !c->numbers_only;
+    int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
+    ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
+    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
+        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    if (arg->softmax) {
+        arg->lse = ttt__matrix(ttt__alloc_numbers(c, tokens, frame->H, keep), tokens, frame->H);
+        return !c->result;
+    }
+    int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
+    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
+    int64_t weights = (arg->steps + 1) * pairs;
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
+    return !c->result;
+}
+
+// Backwards: room, and the kernels transposed.
+static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__view *view) {
+    int64_t h = job->frame.h;
+    for (int64_t head = 0; head < job->frame.H; head++)
+        ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
+                       ttt__of(view->kernel, head));
+}
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t pairs = frame->chunk * frame->H;
+    ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
+    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
+    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
+    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
+    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
+    if (job->learns) {
+        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
+                                 job->W_rows, h);
+        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
+        job->d_row = ttt__scratch(c, 1, D);
+        job->d_square = ttt__scratch(c, h, h);
+    }
+    if (job->arg->input[TTT__MTTT_RATES] >= 0)
+        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
+    if (c->result) return false;
+    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_t, &job->see_K);
+    ttt__transpose_view(job, job->W_v_t, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_t, job->O);
+    return true;
 }
 
 // -- the ops
@@ -4908,18 +4846,18 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 // -- layer norm, and with it the MLP of a block
 //     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
 //                                                       y = x + a W_2 + b_2 ]
-// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row for
-// each row of x; x, y and normed are D wide, z and a are M wide. Rows go through in ranges of 96, whose
-// hidden numbers stay in the cache. For the way back z is kept; normed and a are made again, which
-// takes no product: a comes with gelu'(z), and that is wanted anyway.
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
+// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
+// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
 //
-//   phase       one share is     reads                 writes                   function
-//   forwards    a range          x                     z, y                     normed_share
-//   backwards, chunk by chunk
-//     rows      a range          dy, x, z              normed, a, d_z, dx,      normed_back_share
-//                                                      d_scale, d_shift
-//     weights   by ttt_gemm      normed, d_z, a, dy    d_W_1, d_b_1, d_W_2,     normed_weights
-//                                                      d_b_2
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     normed_share        a range          x                      z, y
+//   backwards, in chunks of ranges
+//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//                                                                d_shift
+//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
 enum {  // inputs behind x
     TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
