@@ -4093,7 +4093,7 @@ static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) 
     return of;
 }
 
-// -- forwards
+// -- attention, forwards
 static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
 static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
 static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
@@ -4177,7 +4177,7 @@ static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, i
     }
 }
 
-// The sums of all ranges, of sequence and head number `share` of the chunk, joined in their order in
+// The sums of all ranges, of sequence and head number `share` of the chunk: joined in order, in
 // the place of the first; and where a range of that sequence finds them.
 static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t share) {
     int64_t head = share % job->frame.H, first = share / job->frame.H * job->frame.ranges;
@@ -4343,7 +4343,7 @@ static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, 
                 ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
 }
 
-// -- and backwards
+// -- attention, backwards
 static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
 static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
 static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
@@ -4650,7 +4650,7 @@ static void ttt__qkv_start_back(const ttt__qkv *job) {
     }
 }
 
-// -- sizes, options, parameters, room
+// -- attention: sizes, options, parameters, room
 static bool ttt__starts_at_zero(const ttt_tensor *y) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
@@ -4796,7 +4796,7 @@ static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *d
     return true;
 }
 
-// -- the ops
+// -- attention: the ops
 static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
@@ -4872,7 +4872,7 @@ typedef struct ttt__normed {
     int64_t rows, D, M;                     // M = 0: layer norm alone
     ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
-    ttt_real *room;                         // scratch memory of each thread
+    ttt_real *room;                         // of each thread
     int64_t room_size;
     // backward, of the chunk of rows that begins with `first`:
     int64_t first;
@@ -4882,60 +4882,39 @@ typedef struct ttt__normed {
 } ttt__normed;
 
 // What a thread works with: a range of rows.
-typedef struct ttt__normed_scratch {
+typedef struct ttt__normed_work {
     ttt__kit kit;
     ttt__mat wide, hidden;                  // (RANGE_ROWS,D), (RANGE_ROWS,M)
-} ttt__normed_scratch;
-static ttt__normed_scratch ttt__normed_scratch_in(const ttt__normed *job, ttt__room *room,
-                                                  int thread) {
-    ttt__normed_scratch scratch;
-    scratch.kit = ttt__kit_of(job->c, thread);
-    scratch.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
-    scratch.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
-    return scratch;
+} ttt__normed_work;
+static ttt__normed_work ttt__normed_work_in(const ttt__normed *job, ttt__room *room, int thread) {
+    ttt__normed_work work;
+    work.kit = ttt__kit_of(job->c, thread);
+    work.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
+    work.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
+    return work;
 }
-static ttt__normed_scratch ttt__normed_scratch_of(const ttt__normed *job, int thread) {
+static ttt__normed_work ttt__normed_work_of(const ttt__normed *job, int thread) {
     ttt__room room = { NULL, 0 };
     if (job->room) room.at = job->room + thread * job->room_size;
-    return ttt__normed_scratch_in(job, &room, thread);
+    return ttt__normed_work_in(job, &room, thread);
 }
 
-static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
-    int64_t D = y->shape.dim[y->shape.rank - 1], rows = y->size / D;
-    memset(job, 0, sizeof *job);
-    job->c = c;
-    job->D = D;
-    job->rows = rows;
-    job->x = ttt__matrix(y->in[0]->data, rows, D);
-    job->y = ttt__matrix(y->data, rows, D);
-    job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
-    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
-    if (y->n_in < TTT__NORMED_N) return true;
-    int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
-    job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
-    job->W1 = ttt__matrix(y->in[TTT__NORMED_W1]->data, D, M);
-    job->b1 = ttt__matrix(y->in[TTT__NORMED_B1]->data, 1, M);
-    job->W2 = ttt__matrix(y->in[TTT__NORMED_W2]->data, M, D);
-    job->b2 = ttt__matrix(y->in[TTT__NORMED_B2]->data, 1, D);
-    ttt__room measure = { NULL, 0 };
-    (void)ttt__normed_scratch_in(job, &measure, 0);
-    job->room_size = measure.used;
-    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
-    return !c->result;
-}
 static int64_t ttt__row_ranges(int64_t rows) {
     return (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
 }
 
+// -- normed, forwards
 static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
+
 static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
     ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt__normed job;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        arg->z = ttt__alloc_numbers(c, y->size / y->shape.dim[y->shape.rank - 1],
-                                    y->in[TTT__NORMED_B1]->size, true);
+        arg->z = ttt__alloc_numbers(c, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
     if (ttt__normed_begin(&job, c, y)) {
         int64_t grain = 1 + 16384 / (TTT__RANGE_ROWS * job.D * (1 + job.M));
         ttt__parallel(c, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
@@ -4958,16 +4937,16 @@ static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat resid
 }
 static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__normed *job = (const ttt__normed *)arg;
-    ttt__normed_scratch scratch = ttt__normed_scratch_of(job, thread);
-    const ttt__kit *kit = &scratch.kit;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    const ttt__kit *kit = &work.kit;
     for (int64_t share = begin; share < end; share++) {
         int64_t from = share * TTT__RANGE_ROWS;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
         ttt__mat x = ttt__rows_at(job->x, from, rows), y = ttt__rows_at(job->y, from, rows);
-        ttt__mat normed = job->M ? ttt__rows_at(scratch.wide, 0, rows) : y;
+        ttt__mat normed = job->M ? ttt__rows_at(work.wide, 0, rows) : y;
         ttt__norm_rows(job, kit, normed, x);
         if (!job->M) continue;
-        ttt__mat a = ttt__rows_at(scratch.hidden, 0, rows), z = a;
+        ttt__mat a = ttt__rows_at(work.hidden, 0, rows), z = a;
         if (job->z.at) z = ttt__rows_at(job->z, from, rows);
         ttt__affine(kit, z, normed, job->W1, job->b1);                // z = normed W_1 + b_1
         kit->k->map[TTT__MAP_gelu](ttt__numbers(z), z.at, a.at, 0);   // a = gelu(z)
@@ -4975,25 +4954,7 @@ static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-// -- and backwards
-static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
-    ttt_ctx *c = job->c;
-    int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
-    job->dy = ttt__matrix(dy->data, job->rows, D);
-    job->dx = ttt__matrix(dx, job->rows, D);
-    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
-    if (!M) return !c->result;
-    job->W1_t = ttt__scratch(c, M, D);
-    job->W2_t = ttt__scratch(c, D, M);
-    job->normed = ttt__scratch(c, rows, D);
-    job->a = ttt__scratch(c, rows, M);
-    job->d_z = ttt__scratch(c, rows, M);
-    if (c->result) return false;
-    ttt__kit kit = ttt__kit_of(c, 0);
-    ttt__transpose(&kit, job->W1_t, job->W1);
-    ttt__transpose(&kit, job->W2_t, job->W2);
-    return true;
-}
+// -- normed, backwards
 static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
                                 ttt_real *d_kernel, ttt_real *d_bias);
 static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) {
@@ -5027,17 +4988,17 @@ static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, tt
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// Rows of a range, from the gradient of what leaves the MLP to that of what enters it:
+// A range of the MLP, from the gradient in y to that in normed:
 //   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
 // Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
-static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_scratch *scratch,
+static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
                                    int64_t local, int64_t rows) {
-    const ttt__kit *kit = &scratch->kit;
+    const ttt__kit *kit = &work->kit;
     int64_t from = job->first + local;
     ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
     ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
-    ttt__mat slope = ttt__rows_at(scratch->hidden, 0, rows);
-    ttt__mat d_normed = ttt__rows_at(scratch->wide, 0, rows);
+    ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
+    ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
     ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
                    ttt__rows_at(job->x, from, rows));
     kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
@@ -5049,20 +5010,19 @@ static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_scr
 }
 static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__normed *job = (const ttt__normed *)arg;
-    ttt__normed_scratch scratch = ttt__normed_scratch_of(job, thread);
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
     for (int64_t share = begin; share < end; share++) {
         int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
         ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
-        ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &scratch, local, rows)
+        ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
                                    : ttt__rows_at(job->dy, from, rows);
         ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
         ttt__clear(d_norm);
         for (int64_t i = 0; i < rows; i++)
-            scratch.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
-                                            ttt__rows_at(d_normed, i, 1).at,
-                                            ttt__rows_at(dx, i, 1).at,
-                                            d_norm.at, d_norm.at + D);
+            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
+                                         ttt__rows_at(d_normed, i, 1).at,
+                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
     }
 }
 // d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
@@ -5077,6 +5037,49 @@ static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_r
     d.y = d_kernel, d.add = d_kernel;
     ttt_gemm(job->c, &d);
     ttt__add_row_sum(&kit, ttt__matrix(d_bias, 1, d_rows.cols), d_rows);
+}
+
+// -- normed: sizes, parameters, room; and the ops
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
+    int64_t D = ttt__last(y), rows = y->size / D;
+    memset(job, 0, sizeof *job);
+    job->c = c;
+    job->D = D;
+    job->rows = rows;
+    job->x = ttt__matrix(y->in[0]->data, rows, D);
+    job->y = ttt__matrix(y->data, rows, D);
+    job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
+    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (y->n_in < TTT__NORMED_N) return true;
+    int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
+    job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
+    job->W1 = ttt__matrix(y->in[TTT__NORMED_W1]->data, D, M);
+    job->b1 = ttt__matrix(y->in[TTT__NORMED_B1]->data, 1, M);
+    job->W2 = ttt__matrix(y->in[TTT__NORMED_W2]->data, M, D);
+    job->b2 = ttt__matrix(y->in[TTT__NORMED_B2]->data, 1, D);
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__normed_work_in(job, &measure, 0);
+    job->room_size = measure.used;
+    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
+    return !c->result;
+}
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt_ctx *c = job->c;
+    int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
+    job->dy = ttt__matrix(dy->data, job->rows, D);
+    job->dx = ttt__matrix(dx, job->rows, D);
+    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
+    if (!M) return !c->result;
+    job->W1_t = ttt__scratch(c, M, D);
+    job->W2_t = ttt__scratch(c, D, M);
+    job->normed = ttt__scratch(c, rows, D);
+    job->a = ttt__scratch(c, rows, M);
+    job->d_z = ttt__scratch(c, rows, M);
+    if (c->result) return false;
+    ttt__kit kit = ttt__kit_of(c, 0);
+    ttt__transpose(&kit, job->W1_t, job->W1);
+    ttt__transpose(&kit, job->W2_t, job->W2);
+    return true;
 }
 
 static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in,
