@@ -4772,850 +4772,1259 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     return y;
 }
 
-// -- linear attention, and the layer that is linear attention
-// Per sequence and head, with K~ = [K 1] if the learner has a bias (else K) and likewise Q~:
-//     C = K~^T V       A = K~^T K~       s = K^T 1       F = Q~ W (/ Q s)       y = F O + b_o
-// Linear attention reads off W = C, or C / (N h). MTTT-Linear without decoder norm has V = (x - b_g) g^T,
-// and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
-// tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
-// again, at the same cost; A is then not even looked at.
-typedef struct ttt__old_view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
-    const ttt_real *kernel, *bias;
-    int64_t row, head;
-} ttt__old_view;
-
-typedef struct ttt__qkv_arg {
-    ttt_mixer_desc d;
-    bool softmax;
-    int T;
-    ttt_real rates[TTT_MAX_INNER_STEPS];
-    signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
-    bool from_zero;                      // as W_0 was when the layer ran
-    ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
-    ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
-    ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
-    ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
-} ttt__qkv_arg;
-
-typedef struct ttt__qkv {
-    ttt_ctx *c;
-    ttt__hand hand;
-    const ttt__qkv_arg *a;
-    bool softmax, learns, bias, adaptive, mapped, needs_a;
-    int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
-    int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
-    const ttt_real *x, *o, *o_b, *g, *w0[2];
-    ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
-    ttt__old_view q, k, v;
-    ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
-    ttt_real *parts;                     // sums of each range and head
-    ttt_real *y, *work;
-    int64_t work_size;
-    // backward
-    const ttt_real *dy;
-    ttt_real *dx, *dq, *dk, *dv, *df;    // of the chunk; dx of all
-    ttt_real *q_t, *k_t, *v_t, *o_t;     // transposed kernels (D,D)
-    ttt_real *dw0, *ds, *d_rates;        // of the chunk (bs,H,e h), (bs,H,h h), (bs,H,T)
-    bool wants_w0;
-} ttt__qkv;
-
-static ttt_real *ttt__sums_of(const ttt__qkv *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
-static ttt_real *ttt__weights_of(const ttt__qkv *m, int t, int64_t b, int64_t h) {
-    return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
-}
-// Whether the gradient of step t looks at its weights (and at A): those that are zero it need not.
-static bool ttt__has_weights(const ttt__qkv_arg *a, int t) { return a->d.mixer->learner && (t > 0 || !a->from_zero); }
-static ttt_real *ttt__kept_sums(const ttt__qkv *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
-
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
-
-// The share of a range, and the parts of its thread's room.
-typedef struct ttt__lines {
-    ttt__hand hand;
-    int64_t b, rows, at, local;          // sequence; tokens; where they lie in (B,N,D), in the chunk
-    ttt_real *room[2];                   // (rows,D) each
-    ttt_real *small[7];                  // (h+1,h+1) each
-    ttt_real *row;                       // (rows)
-    ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
-} ttt__lines;
-
-static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
-    ttt__lines g;
-    int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
-    ttt_real *p = m->work + thread * m->work_size;
-    g.hand = ttt__hand_of(m->c, thread);
-    g.b = m->b0 + share / m->R;
-    g.rows = to - from;
-    g.at = (g.b * m->N + from) * m->D;
-    g.local = g.at - m->b0 * m->N * m->D;
-    for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
-    for (int i = 0; i < 7; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
-    g.row = p;
-    p += m->rows;
-    for (int i = 0; i < 2 && m->softmax; i++, p += m->h * m->N) g.turned[i] = p;
-    for (int i = 0; i < 2 && m->softmax; i++, p += TTT__QUERIES * TTT__KEYS) g.scores[i] = p;
-    return g;
-}
-
-// Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__old_view *v, int64_t h, ttt_real *to) {
-    ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
-                  v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
-}
-static void ttt__map_rows(const ttt__qkv *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1(m->h, p + i * m->D);
-}
-static void ttt__map_rows_back(const ttt__qkv *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1_back(m->h, p + i * m->D, d + i * m->D);
-}
-
-// Forward, first half: K and V of a range, and their sums.
-static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt_real *k = (m->a->k ? m->a->k + g.at : g.room[0]) + h * m->h, *v = (m->a->v ? m->a->v + g.at : g.room[1]) + h * m->h;
-            ttt_real *sums = ttt__sums_of(m, share, h), *s = sums + m->e * m->h;
-            ttt__view_head(m, &g, &m->k, h, k);
-            ttt__view_head(m, &g, &m->v, h, v);
-            if (m->softmax) continue;
-            memset(sums, 0, (size_t)m->part * sizeof *sums);
-            ttt__map_rows(m, &g, k);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
-            if (m->adaptive || (m->bias && m->needs_a)) g.hand.k->sum_rows(g.rows, m->h, m->D, k, s);
-            if (m->needs_a) ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), s + m->h);
-        }
-    }
-}
-
-// A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__old_gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
-    const ttt_real *s = sums + m->e * m->h;
-    for (int64_t i = 0; i < m->h; i++) {
-        memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
-        if (m->bias) A[i * m->e + m->h] = A[m->h * m->e + i] = s[i];
-    }
-    if (m->bias) A[m->h * m->e + m->h] = (ttt_real)m->N;
-}
-
-static void ttt__join_sums(const ttt__qkv *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
-    for (int64_t r = 1; r < m->R; r++) {
-        ttt_real *to = ttt__sums_of(m, b * m->R, h);
-        m->hand.k->zip[TTT__ZIP_add](m->part, to, 1, ttt__sums_of(m, b * m->R + r, h), 1, to);
-    }
-}
-
-// c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
-static void ttt__slope(const ttt__qkv *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
-    int64_t n = m->e * m->h;
-    s->k->map[TTT__MAP_scale](n, C, G, -1);
-    if (A) {
-        ttt__mul_set(s, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(w, m->h), Aw, m->h);
-        ttt__mul_add(s, m->e, m->h, m->h, ttt__plain(Aw, m->h), ttt__plain(S, m->h), G, m->h);
-    }
-    s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
-}
-static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        const ttt_real *g = m->g + h * m->h * m->D;
-        ttt__mul_gram(&hand, m->h, m->D, ttt__turned(g, m->D), m->S + h * m->h * m->h);
-    }
-}
-
-// Second half, one share a sequence and head: from the sums to the weights that are read with.
-static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
-        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
-        const ttt_real *S = m->S ? m->S + h * m->h * m->h : NULL;
-        ttt__join_sums(m, b, h);
-        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->kept * sizeof *C);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, C, ttt__weights_of(m, 0, g.b, h), m->rate_unit);
-            continue;
-        }
-        ttt_real *w = ttt__weights_of(m, 0, g.b, h);
-        memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
-        if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) ttt__old_gram(m, C, A);
-        for (int t = 0; t < m->a->T; t++) {
-            ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
-            ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
-            m->hand.k->map[TTT__MAP_scale](n, G, G, m->a->rates[t]);
-            m->hand.k->zip[TTT__ZIP_sub](n, w, 1, G, 1, next);
-            w = next;
-        }
-    }
-}
-
-// F = Q W of a head; with the adaptive normalizer each row divided by q s.
-static void ttt__read_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
-    const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
-    const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
-    ttt__mul_init(&g->hand, g->rows, m->h, m->h, ttt__plain(q, m->D), ttt__plain(w, m->h), m->bias ? w + m->h * m->h : NULL, 0, f, m->D);
-    for (int64_t i = 0; i < g->rows && m->adaptive; i++)
-        g->hand.k->map[TTT__MAP_scale](m->h, f + i * m->D, f + i * m->D, (ttt_real)(1 / g->hand.k->dot(m->h, q + i * m->D, s)));
-}
-static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            ttt__view_head(m, &g, &m->q, h, q + h * m->h);
-            ttt__map_rows(m, &g, q + h * m->h);
-            ttt__read_head(m, &g, h, q + h * m->h, f + h * m->h);
-        }
-        ttt__mul_init(&g.hand, g.rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->o, m->D), m->o_b, 0, m->y + g.at, m->D);
-    }
-}
-
-// Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
-// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn
-// q.
-static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
-    const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
-    for (int64_t i = 0; i < g->rows; i++) {
-        double n = 1 / g->hand.k->dot(m->h, q + i * m->D, s), d = -g->hand.k->dot(m->h, df + i * m->D, f + i * m->D) * n;
-        g->hand.k->map[TTT__MAP_scale](m->h, df + i * m->D, df + i * m->D, (ttt_real)n);
-        g->row[i] = (ttt_real)d;
-    }
-    ttt__mul_set(&g->hand, 1, m->h, g->rows, ttt__plain(g->row, g->rows), ttt__plain(q, m->D), ds, m->h);
-}
-static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g.b, h), *q = m->a->q + g.at + h * m->h, *f = m->a->f + g.at + h * m->h;
-            ttt_real *df = m->df + g.local + h * m->h, *dq = m->dq + g.local + h * m->h, *dw = ttt__sums_of(m, share, h), *ds = dw + m->e * m->h;
-            memset(dw, 0, (size_t)m->part * sizeof *dw);
-            if (m->adaptive) ttt__divide_back(m, &g, h, q, f, df, ds);
-            ttt__mul_set(&g.hand, g.rows, m->h, m->h, ttt__plain(df, m->D), ttt__turned(w, m->h), dq, m->D);
-            if (m->adaptive) ttt__mul_add(&g.hand, g.rows, m->h, 1, ttt__plain(g.row, 1), ttt__plain(ttt__kept_sums(m, g.b, h) + m->e * m->h, m->h), dq, m->D);
-            ttt__map_rows_back(m, &g, q, dq);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(q, m->D), ttt__plain(df, m->D), dw, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, df, dw + m->h * m->h);
-            if (m->wants_w0 && !m->needs_a) {
-                const ttt_real *k = m->a->k + g.at + h * m->h;
-                ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), ds + m->h);
-                if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, k, ds);
-            }
-        }
-    }
-}
-
 // y (n,n) += a + a^T
 static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
 }
 
-// The T steps backwards, with W' = W - eta c (A W S - C), P = -eta c dW' S and A, S symmetric:
-//   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
-// In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
-static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
-    ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
-    int64_t n = m->e * m->h, hh = m->h * m->h;
-    const ttt_real *S = m->S ? m->S + h * hh : NULL;
-    const ttt__kernels *k = g->hand.k;
-    if (m->needs_a || m->wants_w0) ttt__old_gram(m, sums, A);
-    for (int t = m->a->T - 1; t >= 0; t--) {
-        const ttt_real *w = ttt__weights_of(m, t, g->b, h);
-        bool has_w = ttt__has_weights(m->a, t);
-        ttt__slope(m, &g->hand, has_w ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
-        if (d_rates) d_rates[t] = (ttt_real)-k->dot(n, dw, G);
-        k->map[TTT__MAP_scale](n, dw, G, m->a->rates[t] * m->rate_unit);  // eta c dW'
-        k->zip[TTT__ZIP_add](n, dc, 1, G, 1, dc);
-        if (!has_w && !m->wants_w0) continue;
-        k->map[TTT__MAP_scale](n, G, G, -1);
-        if (has_w) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
-        ttt__mul_set(&g->hand, m->e, m->h, m->h, ttt__plain(G, m->h), ttt__plain(S, m->h), P, m->h);
-        if (has_w) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
-        ttt__mul_add(&g->hand, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(P, m->h), dw, m->h);
+// -- attention, linear or softmax: y = F O + b_o, where each head reads F from its Q, K and V
+// What the letters are, in formulas and in code. Q to G are those of one sequence and head:
+//   B, N, D, H, h    sequences, tokens, width, heads, width of a head: D = H h
+//   Q, K, V (N,h)    views of the tokens x (N,D): Q = x W_q + b_q, and so on
+//   Q~, K~           [Q 1] and [K 1] if the learner has a bias, else Q and K
+//   F (N,h)          what the queries read; the F of all heads, side by side, times O (D,D) is y
+//   C = K~^T V       A = K~^T K~       s = 1^T K (1,h)
+//   W                the weights, of C's size: F = Q~ W
+//   g, b_g, S        the decoder of MTTT: g (h,D) of each head, b_g (1,D); S = g g^T (h,h)
+//   unit             H / (N D) = 1 / (N h)
+//   R = A W S - C    G = unit R: the inner gradient at W
+//   d_X, X_t         the outer gradient in X; X transposed, a copy
+// Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
+// row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
+//     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
+// after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
+// linear attention again, at the same cost; A is then not even looked at.
+// Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
+// forgotten in tiles; all that stays of them is lse, ln sum e^score of every query.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     linear_gather       a range          x                      K, V, C, s, A
+//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
+//     linear_read         a range          x, W_T, s              Q, F, y
+//   backwards
+//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//   forwards
+//     softmax_gather      a range          x                      K, V
+//     softmax_read        sequence, head   x, K, V                Q, F, lse
+//     softmax_output      a range          F                      y
+//   backwards
+//     softmax_output_back a range          dy                     d_F
+//     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
+//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//   both, at last
+//     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
+//                                          F, dy
+
+// What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
+// matrix for each sequence and head.
+typedef struct ttt__qkv_arg {
+    ttt_mixer_desc d;
+    bool softmax;
+    bool from_zero;                         // as W_0 was when the layer ran
+    int steps;                              // 0: the layer does not learn
+    ttt_real *rates;                        // eta of each step
+    signed char input[TTT__MTTT_W0 + 2];    // which input a parameter row is; -1: absent
+    ttt__mat Q, K, V, F;
+    ttt__mat lse;                           // (B N,H)
+    ttt__mat sums;                          // (B H) rows: C, s, and A if it is needed
+    ttt__stack W;                           // (T+1) times (B H): before each step, and at last
+} ttt__qkv_arg;
+
+// The parameter rows of kernels; the row of its bias follows each.
+typedef struct ttt__qkv_rows {
+    int Q, K, V, O;
+} ttt__qkv_rows;
+static const ttt__qkv_rows ttt__attention_kernels = {
+    TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+    TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL,
+};
+static const ttt__qkv_rows ttt__mttt_kernels = {
+    TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL,
+};
+
+// A phase does one share of its work, with what its thread has for that.
+typedef struct ttt__qkv ttt__qkv;
+typedef struct ttt__qkv_work ttt__qkv_work;
+typedef void ttt__qkv_phase(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share);
+
+struct ttt__qkv {
+    ttt__frame frame;
+    const ttt__qkv_arg *arg;
+    ttt__qkv_rows row;
+    bool learns, biased;                    // W has a last row, for the 1 of [K 1]
+    bool mapped;                            // Q and K go through elu + 1
+    bool divides;                           // F is divided by Q s
+    bool needs_A, needs_s, wants_W0;
+    ttt_real unit;                          // 1 where F is divided
+    int64_t W_rows;
+    ttt__view see_Q, see_K, see_V;
+    ttt__mat O, O_bias;
+    ttt__mat g, g_bias;                     // (D,D), the heads one below the other; (1,D)
+    ttt__stack W0, W0_bias;
+    ttt__stack S;
+    ttt__mat range_sums;                    // a row for each range of the chunk and head
+    // backward, of the chunk:
+    ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
+    ttt__stack d_W0, d_S;
+    ttt__mat d_rates;                       // absent unless they are learned
+    ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
+    ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
+    ttt_real *const *gradient;              // of each parameter row
+    ttt__qkv_phase *phase;                  // the one at work
+};
+
+// The sums of one range and head, or of one sequence and head: the parts of a row. On the way back
+// the places hold their gradients.
+typedef struct ttt__linear_sums {
+    ttt__mat all;                           // the whole row
+    ttt__mat C, s, KK;                      // KK = K^T K; with s and N it makes A
+} ttt__linear_sums;
+static ttt__linear_sums ttt__linear_sums_in(const ttt__qkv *job, ttt_real *at, bool with_KK) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums sums;
+    ttt__room room = { at, 0 };
+    sums.C = ttt__take(&room, job->W_rows, h);
+    sums.s = ttt__take(&room, 1, h);
+    sums.KK = with_KK ? ttt__take(&room, h, h) : ttt__absent();
+    sums.all = ttt__matrix(at, 1, room.used);
+    return sums;
+}
+// Of a range of the chunk, and of a head. d_W_0 wants A even if no step did.
+static bool ttt__range_has_KK(const ttt__qkv *job) { return job->needs_A || job->wants_W0; }
+static ttt__linear_sums ttt__range_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    ttt__mat row = ttt__rows_at(job->range_sums, range * job->frame.H + head, 1);
+    return ttt__linear_sums_in(job, row.at, ttt__range_has_KK(job));
+}
+// Of sequence and head number `pair` of all.
+static ttt__linear_sums ttt__kept_sums(const ttt__qkv *job, int64_t pair) {
+    return ttt__linear_sums_in(job, ttt__rows_at(job->arg->sums, pair, 1).at, job->needs_A);
+}
+static ttt__mat ttt__linear_weights(const ttt__qkv *job, int step, int64_t pair) {
+    return ttt__of(job->arg->W, step * job->frame.B * job->frame.H + pair);
+}
+static ttt__mat ttt__last_weights(const ttt__qkv *job, int64_t b, int64_t head) {
+    return ttt__linear_weights(job, job->arg->steps, b * job->frame.H + head);
+}
+// Whether the gradient of a step looks at its weights, and at A: those that are zero it need not.
+static bool ttt__sees_weights(const ttt__qkv_arg *arg, int step) {
+    return arg->steps > 0 && (step > 0 || !arg->from_zero);
+}
+
+// The kernels of all heads, of a parameter or its gradient: (H,D,h) in MTTT, (D,D) in attention.
+static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
+    int64_t D = job->frame.D, h = job->frame.h;
+    return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
+}
+
+// What a thread works with. Linear phases go through the heads of a range one after the other, and
+// put into `spare`, (range,D), the views of all heads that the node does not keep.
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+struct ttt__qkv_work {
+    ttt__kit kit;
+    ttt__mat spare[2];
+    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                        // one number a token
+    ttt__mat K_t, V_t;                      // softmax: (h,N)
+    ttt__mat scores, d_scores;              // of a tile
+};
+static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
+    const ttt__frame *frame = &job->frame;
+    ttt__qkv_work work;
+    memset(&work, 0, sizeof work);
+    work.kit = ttt__kit_of(frame->c, thread);
+    if (job->arg->softmax) {
+        work.K_t = ttt__take(room, frame->h, frame->N);
+        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        return work;
+    }
+    for (int i = 0; i < 2; i++) work.spare[i] = ttt__take(room, frame->range_rows, frame->D);
+    work.A = ttt__take(room, job->W_rows, job->W_rows);
+    work.AW = ttt__take(room, job->W_rows, frame->h);
+    work.G = ttt__take(room, job->W_rows, frame->h);
+    work.d_RS = ttt__take(room, job->W_rows, frame->h);
+    work.d_A = ttt__take(room, job->W_rows, job->W_rows);
+    work.d_C = ttt__take(room, job->W_rows, frame->h);
+    work.d_norm = ttt__take(room, frame->range_rows, 1);
+    return work;
+}
+
+// Rows of some tokens, of all heads or of one. Matrices that nobody keeps are absent.
+typedef struct ttt__qkv_views {
+    ttt__mat Q, K, V, F, lse;
+    ttt__mat d_Q, d_K, d_V, d_F;
+} ttt__qkv_views;
+static ttt__mat ttt__rows_or(ttt__mat all, int64_t from, int64_t rows, ttt__mat spare) {
+    if (!all.at) all = spare, from = 0;
+    return all.at ? ttt__rows_at(all, from, rows) : ttt__absent();
+}
+static ttt__qkv_views ttt__qkv_views_of(const ttt__qkv *job, const ttt__qkv_work *work,
+                                        const ttt__range *range) {
+    const ttt__qkv_arg *arg = job->arg;
+    int64_t at = range->at, local = range->local, rows = range->rows;
+    ttt__qkv_views of;
+    of.Q = ttt__rows_or(arg->Q, at, rows, work->spare[0]);
+    of.K = ttt__rows_or(arg->K, at, rows, work->spare[0]);
+    of.V = ttt__rows_or(arg->V, at, rows, work->spare[1]);
+    of.F = ttt__rows_or(arg->F, at, rows, work->spare[1]);
+    of.lse = ttt__rows_or(arg->lse, at, rows, ttt__absent());
+    of.d_Q = ttt__rows_or(job->d_Q, local, rows, ttt__absent());
+    of.d_K = ttt__rows_or(job->d_K, local, rows, ttt__absent());
+    of.d_V = ttt__rows_or(job->d_V, local, rows, ttt__absent());
+    of.d_F = ttt__rows_or(job->d_F, local, rows, ttt__absent());
+    return of;
+}
+// Some of these rows; and of one head.
+static ttt__qkv_views ttt__some_rows(ttt__qkv_views of, int64_t from, int64_t rows) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.lse, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 9; i++) *each[i] = ttt__rows_or(*each[i], from, rows, ttt__absent());
+    return of;
+}
+static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 8; i++)
+        if (each[i]->at) *each[i] = ttt__cols_at(*each[i], head * h, h);
+    if (of.lse.at) of.lse = ttt__cols_at(of.lse, head, 1);
+    return of;
+}
+
+// -- attention, forwards
+static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
+static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
+static bool ttt__starts_at_zero(const ttt_tensor *y);
+
+static void ttt__qkv_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *job = (const ttt__qkv *)arg;
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__qkv_work work = ttt__qkv_work_in(job, &room, thread);
+    for (int64_t share = begin; share < end; share++) job->phase(job, &work, share);
+}
+static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, int64_t grain) {
+    job->phase = phase;
+    ttt__parallel(job->frame.c, -1, shares, grain, ttt__qkv_share, job);
+}
+
+static void ttt__qkv_chunk(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_output, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_read, ranges, 1);
+    }
+}
+static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__qkv_arg *arg = (ttt__qkv_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    if (arg->input[TTT__MTTT_RATES] >= 0)  // learned
+        memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
+               (size_t)arg->steps * sizeof *arg->rates);
+    if (y->size == 0) return;
+    arg->from_zero = arg->steps > 0 && ttt__starts_at_zero(y);
+    if (ttt__qkv_begin(&job, c, y, false) && ttt__qkv_keep(&job, arg))
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
+static void ttt__tilde_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w) {
+    ttt__mat bias = w.rows > x.cols ? ttt__rows_at(w, x.cols, 1) : ttt__absent();
+    ttt__affine(kit, y, x, ttt__rows_at(w, 0, x.cols), bias);
+}
+// y = x~^T a: x^T a, and below it the sum of a's rows if y has a row for it.
+static void ttt__tilde_t_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat a) {
+    ttt__set_product(kit, ttt__rows_at(y, 0, x.cols), ttt__transpose_of(x), a);
+    if (y.rows > x.cols) ttt__set_row_sum(kit, ttt__rows_at(y, x.cols, 1), a);
+}
+// X = elu(X) + 1 where views are mapped; and d_X from the gradient in what became of X.
+static void ttt__map_rows(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1(X.cols, ttt__rows_at(X, i, 1).at);
+}
+static void ttt__map_rows_back(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X, ttt__mat d_X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1_back(X.cols, ttt__rows_at(X, i, 1).at, ttt__rows_at(d_X, i, 1).at);
+}
+
+// K and V of a range, and what is summed over it.
+static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__see(kit, one.K, x, &job->see_K, head);                 // K = x W_k + b_k
+        ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
+        ttt__map_rows(job, kit, one.K);
+        ttt__clear(sums.all);
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
     }
 }
 
-// Second part, one share a sequence and head: from dW to what K and V need, left in the first range's
-// block: dC, ds, and dA + dA^T.
-static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, n = m->e * m->h, e = m->e;
-        ttt_real *block = ttt__sums_of(m, i / m->H * m->R, h), *ds = block + n, *dw = m->dw0 + i * n;
-        ttt_real *da = g.small[4], *both = g.small[5], *dc = g.small[6];
-        ttt__join_sums(m, i / m->H, h);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, block, block, m->rate_unit);
-            continue;
+// The sums of all ranges, of sequence and head number `share` of the chunk: joined in order, in
+// the place of the first; and where a range of that sequence finds them.
+static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t share) {
+    int64_t head = share % job->frame.H, first = share / job->frame.H * job->frame.ranges;
+    ttt__linear_sums joined = ttt__range_sums(job, first, head);
+    for (int64_t i = 1; i < job->frame.ranges; i++)
+        ttt__plus(kit, joined.all, ttt__range_sums(job, first + i, head).all);
+    return joined;
+}
+static ttt__linear_sums ttt__joined_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    return ttt__range_sums(job, range - range % job->frame.ranges, head);
+}
+// A = K~^T K~: K^T K, bordered by s and N if the learner has a bias.
+static void ttt__border(ttt__mat A, const ttt__linear_sums *sums, int64_t N) {
+    int64_t h = sums->KK.rows;
+    for (int64_t i = 0; i < h; i++) {
+        ttt_real *row = A.at + i * A.down;
+        memcpy(row, sums->KK.at + i * h, (size_t)h * sizeof *row);
+        if (A.rows > h) row[h] = A.at[h * A.down + i] = sums->s.at[i];
+    }
+    if (A.rows > h) A.at[h * A.down + h] = (ttt_real)N;
+}
+// G = unit (A W S - C). A step that does not see its weights, W = 0, has no A.
+static void ttt__inner_gradient(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                ttt__mat S, ttt__mat W, ttt__mat C) {
+    const ttt__kit *kit = &work->kit;
+    ttt__scaled(kit, work->G, C, -1);
+    if (ttt__sees_weights(job->arg, step)) {
+        ttt__set_product(kit, work->AW, work->A, W);
+        ttt__add_product(kit, work->G, work->AW, S);
+    }
+    ttt__scaled(kit, work->G, work->G, job->unit);
+}
+// From the sums to W_T, of sequence and head number `pair` of all.
+static void ttt__linear_steps(const ttt__qkv *job, const ttt__qkv_work *work, int64_t pair,
+                              const ttt__linear_sums *sums) {
+    const ttt__kit *kit = &work->kit;
+    int64_t head = pair % job->frame.H, h = job->frame.h;
+    ttt__mat W = ttt__linear_weights(job, 0, pair), S = ttt__of(job->S, head);
+    ttt__assign(ttt__rows_at(W, 0, h), ttt__of(job->W0, head));
+    if (job->biased) ttt__assign(ttt__rows_at(W, h, 1), ttt__of(job->W0_bias, head));
+    if (job->needs_A) ttt__border(work->A, sums, job->frame.N);
+    for (int step = 0; step < job->arg->steps; step++) {
+        ttt__mat next = ttt__linear_weights(job, step + 1, pair);
+        ttt__inner_gradient(job, work, step, S, W, sums->C);
+        ttt__scaled(kit, work->G, work->G, job->arg->rates[step]);
+        ttt__minus(kit, next, W, work->G);                        // W_t+1 = W_t - eta G
+        W = next;
+    }
+}
+// Of a sequence and head: W = unit C, or the weights after all steps.
+static void ttt__linear_learn(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->arg->sums.at) ttt__assign(ttt__kept_sums(job, pair).all, sums.all);
+    if (job->learns) ttt__linear_steps(job, work, pair, &sums);
+    else ttt__scaled(&work->kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
+}
+
+// The rows of F divided by Q s.
+static void ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s) {
+    for (int64_t i = 0; i < F.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s)));
+    }
+}
+// Q and F of a range, with W_T; and the output.
+static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__mat y = ttt__rows_at(frame->y, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__see(kit, one.Q, x, &job->see_Q, head);                 // Q = x W_q + b_q
+        ttt__map_rows(job, kit, one.Q);
+        ttt__tilde_product(kit, one.F, one.Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
+        if (job->divides) ttt__divide_rows(kit, one.F, one.Q, ttt__joined_sums(job, share, head).s);
+    }
+    ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
+}
+
+// K and V of a range
+static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
+        ttt__see(&work->kit, one.K, x, &job->see_K, head);
+        ttt__see(&work->kit, one.V, x, &job->see_V, head);
+    }
+}
+
+// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
+// is scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
+typedef struct ttt__softmax_state {
+    ttt_real max;
+    double sum;                             // of e^(score - max)
+} ttt__softmax_state;
+// Adds a tile of keys. scores (1,keys) become e^(score - max).
+static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
+                             ttt__mat scores, ttt_real scale, ttt__mat F) {
+    ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
+    if (!first && max <= state->max) max = state->max;
+    double shrink = first ? 0 : exp((double)state->max - (double)max);
+    double sum = kit->lk->exp_sum(scores.cols, scores.at, scores.at, scale, max);
+    if (!first && shrink != 1) ttt__scaled(kit, F, F, (ttt_real)shrink);
+    state->sum = first ? sum : state->sum * shrink + sum;
+    state->max = max;
+}
+static ttt_real ttt__score_scale(const ttt__qkv *job) {
+    return (ttt_real)(1 / sqrt((double)job->frame.h));
+}
+// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries, over all keys.
+static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
+                              const ttt__qkv_views *queries, ttt__mat V) {
+    const ttt__kit *kit = &work->kit;
+    ttt__mat Q = queries->Q, F = queries->F;
+    ttt__softmax_state state[TTT__QUERIES];
+    int64_t from, keys;
+    for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
+        ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
+        for (int64_t i = 0; i < Q.rows; i++)
+            ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
+                             ttt__score_scale(job), ttt__rows_at(F, i, 1));
+        ttt__product_from(kit, F, tile == 0 ? ttt__absent() : F, scores,
+                          ttt__rows_at(V, from, keys));           // F += e^(scores - max) V
+    }
+    for (int64_t i = 0; i < Q.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / state[i].sum));
+        ttt__rows_at(queries->lse, i, 1).at[0] =
+            (ttt_real)((double)state[i].max + log(state[i].sum));
+    }
+}
+// All tokens of a sequence.
+static ttt__range ttt__sequence_of(const ttt__frame *frame, int64_t local) {
+    int64_t b = frame->first + local, N = frame->N;
+    ttt__range range = { b, 0, N, b * N, local * N };
+    return range;
+}
+// Q and F of a sequence and head.
+static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    int64_t head = share % frame->H, from, rows;
+    ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
+    ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
+    ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
+        ttt__qkv_views queries = ttt__some_rows(all, from, rows);
+        ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
+        ttt__softmax_tile(job, work, &queries, all.V);
+    }
+}
+// y = F O + b_o of a range.
+static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__affine(&work->kit, ttt__rows_at(job->frame.y, range.at, range.rows),
+                ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
+}
+
+// -- attention, backwards
+static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
+static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
+static void ttt__qkv_kernels_back(const ttt__qkv *job);
+static void ttt__qkv_biases_back(const ttt__qkv *job);
+static void ttt__qkv_decoder_back(const ttt__qkv *job);
+static void ttt__qkv_start_back(const ttt__qkv *job);
+
+static void ttt__qkv_chunk_back(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_output_back, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read_back, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_gather_back, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
+    }
+    ttt__qkv_kernels_back(job);
+    ttt__qkv_biases_back(job);
+    if (!job->learns) return;
+    ttt__qkv_decoder_back(job);
+    ttt__qkv_start_back(job);
+}
+static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                          const bool *add) {
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    ttt_real *gradient[TTT__MTTT_W0 + 2] = { NULL };
+    bool wants_W0 = false;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) {
+        if (arg->input[row] < 0) continue;
+        gradient[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+        if (row >= TTT__MTTT_W0 && into[(int)arg->input[row]]) wants_W0 = true;
+    }
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__qkv_begin(&job, c, y, wants_W0) &&
+        ttt__qkv_back_begin(&job, dy, dx)) {
+        job.gradient = gradient;
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk_back(&job);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// From the output of a range: d_F = dy O^T
+static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
+                                 const ttt__range *range) {
+    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
+}
+// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
+                                const ttt__qkv_views *all, const ttt__range *range) {
+    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
+    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
+    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
+    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
+}
+
+// F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
+// d_norm = -<d_F, F> / norm;  d_s = d_norm^T Q
+static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one, ttt__mat s,
+                                  ttt__mat d_norm, ttt__mat d_s) {
+    for (int64_t i = 0; i < one->F.rows; i++) {
+        ttt__mat d_row = ttt__rows_at(one->d_F, i, 1);
+        double inverse = 1 / ttt__dot(kit, ttt__rows_at(one->Q, i, 1), s);
+        d_norm.at[i] = (ttt_real)(-ttt__dot(kit, d_row, ttt__rows_at(one->F, i, 1)) * inverse);
+        ttt__scaled(kit, d_row, d_row, (ttt_real)inverse);
+    }
+    ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
+}
+// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
+// wants it, what A is made of is summed here, in its own places.
+static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
+        ttt__mat s = ttt__kept_sums(job, range.b * frame->H + head).s;
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__clear(sums.all);
+        if (job->divides) ttt__divide_rows_back(kit, &one, s, d_norm, sums.s);
+        ttt__set_product(kit, one.d_Q, one.d_F, ttt__transpose_of(W));  // d_Q = d_F W^T
+        if (job->divides) ttt__add_product(kit, one.d_Q, d_norm, s);    //     + d_norm s
+        ttt__map_rows_back(job, kit, one.Q, one.d_Q);
+        ttt__tilde_t_product(kit, sums.C, one.Q, one.d_F);              // d_W = Q~^T d_F
+        if (!job->wants_W0 || job->needs_A) continue;
+        ttt__gram(kit, sums.KK, one.K);
+        if (job->biased) ttt__set_row_sum(kit, sums.s, one.K);
+    }
+}
+
+// One step backwards: W' = W - eta G, G = unit R, R = A W S - C, A and S symmetric. d_W holds the
+// gradient in W', then that in W. With d_R = -eta unit d_W':
+//   d_C -= d_R;  d_A += d_R S W^T;  d_S += (A W)^T d_R;  d_W = d_W' + A d_R S;  d_eta = -<d_W', G>
+// Of sequence and head number `share` of the chunk, as below.
+static void ttt__linear_step_back(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                  int64_t share, ttt__mat d_W) {
+    const ttt__kit *kit = &work->kit;
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__mat W = ttt__linear_weights(job, step, pair), S = ttt__of(job->S, share % job->frame.H);
+    ttt__mat d_R = work->G, d_RS = work->d_RS;
+    bool sees_weights = ttt__sees_weights(job->arg, step);
+    ttt__inner_gradient(job, work, step, S, W, ttt__kept_sums(job, pair).C);
+    if (job->d_rates.at)
+        ttt__rows_at(job->d_rates, share, 1).at[step] = (ttt_real)-ttt__dot(kit, d_W, work->G);
+    ttt__scaled(kit, d_R, d_W, -(job->arg->rates[step] * job->unit));
+    ttt__minus(kit, work->d_C, work->d_C, d_R);
+    if (!sees_weights && !job->wants_W0) return;
+    if (sees_weights)
+        ttt__add_product(kit, ttt__of(job->d_S, share), ttt__transpose_of(work->AW), d_R);
+    ttt__set_product(kit, d_RS, d_R, S);
+    if (sees_weights) ttt__add_product(kit, work->d_A, d_RS, ttt__transpose_of(W));
+    ttt__add_product(kit, d_W, work->A, d_RS);
+}
+// All steps backwards. In: d_W_T, in the place of C. Out: d_C, in the same place; what K wants of
+// d_A, which is d_A + d_A^T, in the places of s and K^T K; and d_W_0.
+static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   int64_t share, ttt__linear_sums sums) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums kept = ttt__kept_sums(job, job->frame.first * job->frame.H + share);
+    ttt__mat d_W = ttt__of(job->d_W0, share), d_A = work->d_A;
+    ttt__assign(d_W, sums.C);
+    ttt__clear(work->d_C);
+    ttt__clear(d_A);
+    ttt__clear(ttt__of(job->d_S, share));
+    if (ttt__range_has_KK(job)) ttt__border(work->A, job->needs_A ? &kept : &sums, job->frame.N);
+    for (int step = job->arg->steps - 1; step >= 0; step--)
+        ttt__linear_step_back(job, work, step, share, d_W);
+    ttt__assign(sums.C, work->d_C);
+    if (!job->needs_A) return;
+    ttt__clear(sums.KK);
+    ttt__add_both(sums.KK, d_A);
+    for (int64_t i = 0; i < h && job->biased; i++)
+        sums.s.at[i] = d_A.at[i * d_A.down + h] + d_A.at[h * d_A.down + i];
+}
+// From d_W_T of a sequence and head to d_C and, if the layer learns, to the rest.
+static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->learns) ttt__linear_steps_back(job, work, share, sums);
+    else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
+}
+
+// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums d = ttt__joined_sums(job, share, head);
+        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
+        ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
+        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
+        ttt__map_rows_back(job, kit, one.K, one.d_K);
+    }
+    ttt__qkv_views_back(job, kit, &all, &range);
+}
+
+// d_F of a range
+static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_output_back(job, &work->kit, &range);
+}
+
+// One tile: some queries, and the keys behind the `from`-th. With scale = 1 / sqrt h,
+//   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
+//   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
+//   d_K += d_scores^T Q;  d_Q += d_scores K
+static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   const ttt__qkv_views *queries, const ttt__qkv_views *keys,
+                                   int64_t from) {
+    const ttt__kit *kit = &work->kit;
+    int64_t rows = queries->Q.rows, cols = keys->K.rows;
+    ttt_real scale = ttt__score_scale(job);
+    ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt_real *row = ttt__rows_at(P, i, 1).at;
+        (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
+    }
+    ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
+        kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
+                              (ttt_real)ttt__dot(kit, d_row, row));
+    }
+    ttt__add_product(kit, keys->d_K, ttt__transpose_of(d_scores), queries->Q);
+    ttt__add_product(kit, queries->d_Q, d_scores, keys->K);
+}
+// d_Q, d_K and d_V of a sequence and head
+static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t N = job->frame.N, from, rows, first, asking;
+    ttt__range sequence = ttt__sequence_of(&job->frame, share / job->frame.H);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &sequence);
+    all = ttt__one_head(all, share % job->frame.H, job->frame.h);
+    for (int64_t i = 0; i < N; i++) {
+        ttt__clear(ttt__rows_at(all.d_Q, i, 1));
+        ttt__clear(ttt__rows_at(all.d_K, i, 1));
+        ttt__clear(ttt__rows_at(all.d_V, i, 1));
+    }
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->V_t, all.V);
+    for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
+        ttt__qkv_views keys = ttt__some_rows(all, from, rows);
+        for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
+            ttt__qkv_views queries = ttt__some_rows(all, first, asking);
+            ttt__softmax_tile_back(job, work, &queries, &keys, from);
         }
-        memcpy(dw, block, (size_t)n * sizeof *dw);
-        memset(da, 0, (size_t)(e * e) * sizeof *da);
-        memset(both, 0, (size_t)(e * e) * sizeof *both);
-        memset(dc, 0, (size_t)n * sizeof *dc);
-        ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
-        memcpy(block, dc, (size_t)n * sizeof *dc);
-        if (!m->needs_a) continue;
-        ttt__old_add_both(e, da, both);
-        for (int64_t r = 0; r < m->h; r++) {
-            memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
-            if (m->bias) ds[r] = both[r * e + m->h];
-        }
+    }
+}
+// dx of a range
+static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__qkv_views_back(job, &work->kit, &all, &range);
+}
+
+static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
+    return ttt__rows_at(all, frame->first * frame->N, frame->count * frame->N);
+}
+// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T dy. If the layer learns, V's
+// kernel is g^T, and d_g += d_V^T x.
+static void ttt__qkv_kernels_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h, tokens = frame->count * frame->N;
+    ttt__stack x = ttt__same_for_all(ttt__of_chunk(frame, frame->x));
+    ttt__stack dy = ttt__same_for_all(ttt__of_chunk(frame, frame->dy));
+    ttt__stack F = ttt__side_by_side(ttt__of_chunk(frame, job->arg->F), h);
+    ttt__stack d_Q = ttt__side_by_side(ttt__rows_at(job->d_Q, 0, tokens), h);
+    ttt__stack d_K = ttt__side_by_side(ttt__rows_at(job->d_K, 0, tokens), h);
+    ttt__stack d_V = ttt__side_by_side(ttt__rows_at(job->d_V, 0, tokens), h);
+    ttt__stack d_W_q = ttt__head_kernels(job, job->gradient[job->row.Q]);
+    ttt__stack d_W_k = ttt__head_kernels(job, job->gradient[job->row.K]);
+    ttt__stack d_W_v = ttt__head_kernels(job, job->gradient[job->row.V]);
+    ttt__stack d_g = ttt__stacked(job->gradient[job->row.V], h, D);
+    ttt__stack d_O = ttt__stacked(job->gradient[job->row.O], h, D);
+    ttt__kernel_sum to_V = { x, d_V, d_W_v }, to_g = { d_V, x, d_g };
+    ttt__kernel_sums sums = {
+        frame,
+        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, dy, d_O } },
+        0, 0,
+    };
+    ttt__add_kernel_sums(&sums);
+}
+static void ttt__bias_back(const ttt__qkv *job, int kernel, ttt__mat d_rows) {
+    ttt_real *bias = job->gradient[kernel + 1];
+    ttt__add_row_sum(&job->frame.kit, ttt__matrix(bias, 1, job->frame.D), d_rows);
+}
+static void ttt__qkv_biases_back(const ttt__qkv *job) {
+    int64_t tokens = job->frame.count * job->frame.N;
+    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.dy));
+    ttt__bias_back(job, job->row.Q, ttt__rows_at(job->d_Q, 0, tokens));
+    ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
+    if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
+}
+// What else g and b_g do: V's bias is -b_g g^T of all heads, S = g g^T. With v = -1^T d_V (1,D),
+//   d_b_g += v g;  d_g += v^T b_g + (d_S + d_S^T) g
+static void ttt__qkv_decoder_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &frame->kit;
+    int64_t D = frame->D, h = frame->h, H = frame->H;
+    ttt__mat d_g = ttt__matrix(job->gradient[TTT__MTTT_G_KERNEL], D, D);
+    ttt__mat d_g_bias = ttt__matrix(job->gradient[TTT__MTTT_G_BIAS], 1, D);
+    ttt__mat v = job->d_row, d_S_both = job->d_square;
+    ttt__set_row_sum(kit, v, ttt__rows_at(job->d_V, 0, frame->count * frame->N));
+    ttt__scaled(kit, v, v, -1);
+    ttt__add_product(kit, d_g_bias, v, job->g);
+    ttt__add_product(kit, d_g, ttt__column(v.at, D), job->g_bias);
+    for (int64_t head = 0; head < H && job->needs_A; head++) {
+        ttt__clear(d_S_both);
+        for (int64_t b = 0; b < frame->count; b++)
+            ttt__add_both(d_S_both, ttt__of(job->d_S, b * H + head));
+        ttt__add_product(kit, ttt__rows_at(d_g, head * h, h), d_S_both,
+                         ttt__rows_at(job->g, head * h, h));
+    }
+}
+// d_W_0 and d_eta are sums over sequences; those of d_eta over heads, too.
+static void ttt__qkv_start_back(const ttt__qkv *job) {
+    const ttt__kit *kit = &job->frame.kit;
+    int64_t h = job->frame.h, H = job->frame.H;
+    ttt__stack d_W0 = ttt__stacked(job->gradient[TTT__MTTT_W0], h, h);
+    ttt__stack d_bias = ttt__stacked(job->gradient[TTT__MTTT_W0 + 1], 1, h);
+    ttt__mat d_rates = ttt__matrix(job->gradient[TTT__MTTT_RATES], 1, job->arg->steps);
+    for (int64_t pair = 0; pair < job->frame.count * H; pair++) {
+        ttt__mat d_W = ttt__of(job->d_W0, pair);
+        ttt__plus(kit, ttt__of(d_W0, pair % H), ttt__rows_at(d_W, 0, h));
+        if (job->biased) ttt__plus(kit, ttt__of(d_bias, pair % H), ttt__rows_at(d_W, h, 1));
+        if (d_rates.at) ttt__plus(kit, d_rates, ttt__rows_at(job->d_rates, pair, 1));
     }
 }
 
-// Third part: dV = K~ dC, dK = V dC^T + 1 ds + K (dA + dA^T) of a range, and dx.
-static void ttt__qkv_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    bool has_s = m->adaptive || (m->bias && m->needs_a);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *block = ttt__sums_of(m, share / m->R * m->R, h), *ds = block + m->e * m->h;
-            const ttt_real *k = m->a->k + g.at + h * m->h, *v = m->a->v + g.at + h * m->h;
-            ttt_real *dk = m->dk + g.local + h * m->h, *dv = m->dv + g.local + h * m->h;
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(block, m->h), m->bias ? block + m->h * m->h : NULL, 0, dv, m->D);
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(v, m->D), ttt__turned(block, m->h), has_s ? ds : NULL, 0, dk, m->D);
-            if (m->needs_a) ttt__mul_add(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(ds + m->h, m->h), dk, m->D);
-            ttt__map_rows_back(m, &g, k, dk);
-        }
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dq + g.local, m->D), ttt__plain(m->q_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dk + g.local, m->D), ttt__plain(m->k_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dv + g.local, m->D), ttt__plain(m->v_t, m->D), m->dx + g.at, m->D);
-    }
-}
-
-// -- softmax attention, in the same frame
-// F = softmax(Q K^T / sqrt h) V. The scores are made, used and forgotten in tiles of queries
-// and keys: the sums so far are scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
-typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..from+n
-    const ttt_real *query;
-    int64_t q, from, n;
-} ttt__softmax_tile;
-
-static void ttt__scores(const ttt__qkv *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
-    ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
-}
-
-static void ttt__turn_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
-    g->hand.k->transpose(m->N, m->h, a + g->b * m->N * m->D + h * m->h, m->D, to, m->N);
-}
-
-// One sequence and head, forwards: Q of a tile of queries, then over the keys.
-static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h)), max[TTT__QUERIES];
-    double sum[TTT__QUERIES];
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first;
-        ttt_real *s = g.scores[0];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-            int64_t at = (g.b * m->N + first) * m->D + h * m->h;
-            ttt_real *query = m->a->q + at, *f = m->a->f + at;
-            g.at = at - h * m->h;
-            g.rows = t.q;
-            ttt__view_head(m, &g, &m->q, h, query);
-            t.query = query;
-            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-                const ttt_real *v = m->a->v + (g.b * m->N + t.from) * m->D + h * m->h;
-                ttt__scores(m, &g, &t, s);
-                for (int64_t j = 0; j < t.q; j++) {
-                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n);
-                    if (b > 0 && top <= max[j]) top = max[j];
-                    double less = b > 0 ? exp((double)max[j] - (double)top) : 0, part = g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
-                    sum[j] = b > 0 ? sum[j] * less + part : part;
-                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)less);
-                    max[j] = top;
-                }
-                ttt__mul_init(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(v, m->D), b > 0 ? f : NULL, m->D, f, m->D);
-            }
-            for (int64_t j = 0; j < t.q; j++) {
-                g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)(1 / sum[j]));
-                if (m->a->lse) m->a->lse[(g.b * m->H + h) * m->N + first + j] = (ttt_real)((double)max[j] + log(sum[j]));
-            }
-        }
-    }
-}
-
-// And backwards: with P = e^(Q K^T / sqrt h - lse), n_i = <dF_i, F_i>:
-//   dV += P^T dF;  dS = P (dF V^T - n) / sqrt h;  dK += dS^T Q;  dQ += dS K
-static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first, sequence = g.b * m->N * m->D + h * m->h, local = (g.b - m->b0) * m->N * m->D + h * m->h;
-        ttt_real *p = g.scores[0], *ds = g.scores[1];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        ttt__turn_head(m, &g, h, m->a->v, g.turned[1]);
-        for (int64_t j = 0; j < m->N; j++) {
-            memset(m->dk + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dv + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dq + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-        }
-        for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-            const ttt_real *k = m->a->k + sequence + t.from * m->D;
-            ttt_real *dk = m->dk + local + t.from * m->D, *dv = m->dv + local + t.from * m->D;
-            for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-                const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
-                t.query = m->a->q + sequence + first * m->D;
-                ttt__scores(m, &g, &t, p);
-                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, scale, lse[j]);
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), dv, m->D);
-                ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
-                for (int64_t j = 0; j < t.q; j++)
-                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, scale, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), dk, m->D);
-                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(k, m->D), m->dq + local + first * m->D, m->D);
-            }
-        }
-    }
-}
-
-// Gradients of the parameters, summed over the chunk: four products a head, each head a share of its own.
-typedef struct ttt__qkv_sums {
-    const ttt__qkv *m;
-    ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
-    int64_t from, rows;       // tokens of the chunk, so few that they stay in the cache for all heads
-} ttt__qkv_sums;
-static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
-    const ttt__qkv *m = s->m;
-    int64_t local = s->from * m->D, first = m->b0 * m->N * m->D + local, rows = s->rows;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
-        ttt__old_mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
-        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
-        if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
-        if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
-    }
-}
-
-// What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
-static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    int64_t D = m->D, hh = m->h * m->h, n = m->e * m->h;
-    const ttt__kernels *k = m->hand.k;
-    ttt_real *sum = m->work, *both = m->work + D;
-    k->sum_rows(m->bs * m->N, D, D, m->dv, sum);
-    k->map[TTT__MAP_scale](D, sum, sum, -1);
-    ttt__mul_add(&m->hand, 1, D, D, ttt__plain(sum, D), ttt__plain(m->g, D), d[TTT__MTTT_G_BIAS], D);
-    ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
-    for (int64_t h = 0; h < m->H && m->needs_a; h++) {
-        memset(both, 0, (size_t)hh * sizeof *both);
-        for (int64_t b = 0; b < m->bs; b++) ttt__old_add_both(m->h, m->ds + (b * m->H + h) * hh, both);
-        ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
-    }
-    for (int64_t i = 0; i < m->bs * m->H; i++) {
-        int64_t h = i % m->H;
-        k->zip[TTT__ZIP_add](hh, d[TTT__MTTT_W0] + h * hh, 1, m->dw0 + i * n, 1, d[TTT__MTTT_W0] + h * hh);
-        if (m->bias) k->zip[TTT__ZIP_add](m->h, d[TTT__MTTT_W0 + 1] + h * m->h, 1, m->dw0 + i * n + hh, 1, d[TTT__MTTT_W0 + 1] + h * m->h);
-        if (d[TTT__MTTT_RATES]) k->zip[TTT__ZIP_add](m->a->T, d[TTT__MTTT_RATES], 1, m->d_rates + i * m->a->T, 1, d[TTT__MTTT_RATES]);
-    }
-}
-
-static const ttt_real *ttt__qkv_param(const ttt_tensor *y, int row) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
-}
+// -- attention: sizes, options, parameters, room
 static bool ttt__starts_at_zero(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
-        const ttt_tensor *w = a->at[row] < 0 ? NULL : y->in[(int)a->at[row]];
-        for (int64_t i = 0; w && i < w->size; i++)
-            if (w->data[i] != 0) return false;
+        const ttt_tensor *start = arg->input[row] < 0 ? NULL : y->in[(int)arg->input[row]];
+        for (int64_t i = 0; start && i < start->size; i++)
+            if (start->data[i] != 0) return false;
     }
     return true;
 }
-static ttt__old_view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__old_view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
-    return v;
+static void ttt__qkv_options(ttt__qkv *job) {
+    const ttt__qkv_arg *arg = job->arg;
+    bool linear = !arg->softmax && arg->steps == 0;
+    job->learns = arg->steps > 0;
+    job->biased = job->learns && !arg->d.no_inner_bias;
+    job->mapped = linear && !arg->d.identity_map;
+    job->divides = linear && arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+    job->needs_A = ttt__sees_weights(arg, arg->steps - 1);
+    job->needs_s = job->divides || (job->biased && job->needs_A);
+    double numbers = (double)job->frame.N * (double)job->frame.h;
+    job->unit = job->divides ? 1 : (ttt_real)(1 / numbers);
+    job->W_rows = job->frame.h + job->biased;
+    job->row = job->learns ? ttt__mttt_kernels : ttt__attention_kernels;
 }
-// The rows of the kernels of Q, K, V and the output; their biases come after them.
-enum { TTT__Q, TTT__K, TTT__V, TTT__O };
-static int ttt__kernel_row(bool learns, int which) {
-    static const int row[2][4] = {
-        { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL, TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL },
-        { TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL },
-    };
-    return row[learns][which];
+static ttt__view ttt__qkv_view(const ttt__qkv *job, int row) {
+    ttt__view view;
+    view.kernel = ttt__head_kernels(job, ttt__param(&job->frame, row));
+    view.bias = ttt__param_row(&job->frame, row + 1, job->frame.D);
+    return view;
+}
+// V = (x - b_g) g^T as a view: kernel g^T and bias -b_g g^T, of all heads.
+static bool ttt__see_decoder(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    ttt__view *view = &job->see_V;
+    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
+    view->bias = ttt__scratch(frame->c, 1, D);
+    if (frame->c->result) return false;
+    for (int64_t head = 0; head < frame->H; head++)
+        ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
+                       ttt__rows_at(job->g, head * h, h));
+    ttt__set_product(&frame->kit, view->bias, job->g_bias, ttt__transpose_of(job->g));
+    ttt__scaled(&frame->kit, view->bias, view->bias, -1);
+    return true;
+}
+// S = g g^T of a head
+static void ttt__decoder_gram(const ttt__qkv *job, const ttt__qkv_work *work, int64_t head) {
+    ttt__mat g = ttt__rows_at(job->g, head * job->frame.h, job->frame.h);
+    ttt__gram(&work->kit, ttt__of(job->S, head), ttt__transpose_of(g));
+}
+static bool ttt__qkv_learner(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    job->W0 = ttt__stacked(ttt__param(frame, TTT__MTTT_W0), h, h);
+    job->W0_bias = ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + 1), 1, h);
+    job->g = ttt__matrix(ttt__param(frame, TTT__MTTT_G_KERNEL), D, D);
+    job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
+    if (!ttt__see_decoder(job)) return false;
+    if (!ttt__range_has_KK(job)) return true;
+    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
+    if (frame->c->result) return false;
+    ttt__qkv_run(job, ttt__decoder_gram, frame->H, 1);
+    return true;
+}
+static bool ttt__qkv_room(ttt__qkv *job) {
+    ttt__frame *frame = &job->frame;
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__qkv_work_in(job, &measure, 0);
+    frame->room_size = measure.used;
+    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
+    if (!job->arg->softmax)
+        job->range_sums =
+            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
+                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    return !frame->c->result;
+}
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
+    memset(job, 0, sizeof *job);
+    job->arg = (const ttt__qkv_arg *)y->arg;
+    job->wants_W0 = wants_W0;
+    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
+    ttt__qkv_options(job);
+    job->see_Q = ttt__qkv_view(job, job->row.Q);
+    job->see_K = ttt__qkv_view(job, job->row.K);
+    if (!job->learns) job->see_V = ttt__qkv_view(job, job->row.V);
+    job->O = ttt__matrix(ttt__param(&job->frame, job->row.O), job->frame.D, job->frame.D);
+    job->O_bias = ttt__param_row(&job->frame, job->row.O + 1, job->frame.D);
+    return ttt__qkv_room(job) && (!job->learns || ttt__qkv_learner(job));
 }
 
-// V's kernel g^T and bias -b_g g^T, of all heads.
-static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
-    ttt_real *gt = ttt__old_room_of(m->c, m->D * m->D, false), *bias = ttt__old_room_of(m->c, m->D, false);
-    m->v.kernel = gt;
-    m->v.bias = bias;
-    m->v.row = m->h;
-    m->v.head = m->D * m->h;
-    if (m->c->result) return;
-    for (int64_t h = 0; h < m->H; h++) m->hand.k->transpose(m->h, m->D, m->g + h * m->h * m->D, m->D, gt + h * m->D * m->h, m->h);
-    ttt__mul_set(&m->hand, 1, m->D, m->D, ttt__plain(g_bias, m->D), ttt__turned(m->g, m->D), bias, m->D);
-    m->hand.k->map[TTT__MAP_scale](m->D, bias, bias, -1);
-}
-
-static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->a = a;
-    m->hand = ttt__hand_of(c, 0);
-    m->x = y->in[0]->data;
-    m->B = y->shape.dim[0];
-    m->N = y->shape.dim[1];
-    m->D = a->d.dim;
-    m->H = a->d.heads;
-    m->h = m->D / m->H;
-    m->softmax = a->softmax;
-    m->learns = a->d.mixer->learner != NULL;
-    m->bias = m->learns && !a->d.no_inner_bias;
-    m->adaptive = !m->softmax && !m->learns && a->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
-    m->mapped = !m->softmax && !m->learns && !a->d.identity_map;
-    m->e = m->h + m->bias;
-    m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
-    m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
-    m->rows = (m->N + m->R - 1) / m->R;
-    m->bs = ttt__chunk_of(m->B, m->N);
-    m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
-    if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
-    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
-    int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
-    m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
-    m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
-    m->o = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O));
-    m->o_b = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
-    if (m->learns) {
-        m->w0[0] = ttt__qkv_param(y, TTT__MTTT_W0);
-        m->w0[1] = ttt__qkv_param(y, TTT__MTTT_W0 + 1);
-        m->needs_a = ttt__has_weights(a, a->T - 1);
-        m->g = ttt__qkv_param(y, TTT__MTTT_G_KERNEL);
-        ttt__decoder_view(m, ttt__qkv_param(y, TTT__MTTT_G_BIAS));
-    } else {
-        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
+// What the way back wants lives as long as the node, if there may be a way back; else it lives as
+// long as the op computes, or is absent.
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    bool keep = c->recording && !c->numbers_only;
+    int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
+    ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
+    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
+        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    if (arg->softmax) {
+        arg->lse = ttt__matrix(ttt__alloc_numbers(c, tokens, frame->H, keep), tokens, frame->H);
+        return !c->result;
     }
-    m->wants_w0 = wants_w0 && m->learns;
-    m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
-    m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
-    m->parts = ttt__old_room_of(c, m->bs * m->R * m->H * m->part, false);
-    if (m->needs_a || m->wants_w0) {
-        m->S = ttt__old_room_of(c, m->D * m->h, false);
-        if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
-    }
+    int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
+    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
+    int64_t weights = (arg->steps + 1) * pairs;
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
     return !c->result;
 }
 
-static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__qkv_arg *a = (ttt__qkv_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    bool keep = c->recording && !c->numbers_only;
-    if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
-        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    if (y->size == 0) return;
-    a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
-    bool ready = ttt__qkv_setup(&m, c, y, false);
-    ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__old_room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__old_room_of(c, m.B * m.H * m.kept, true);
-    if (keep && m.softmax) a->lse = ttt__old_room_of(c, m.B * m.H * m.N, true);
-    if (!m.softmax) a->w = ttt__old_room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
-    m.y = y->data;
-    for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_sums_share, &m);
-        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
-        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_output_share, &m);
-    }
-    ttt__arena_release(&c->scratch, scratch);
+// Backwards: room, and the kernels transposed.
+static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__view *view) {
+    int64_t h = job->frame.h;
+    for (int64_t head = 0; head < job->frame.H; head++)
+        ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
+                       ttt__of(view->kernel, head));
 }
-
-static bool ttt__qkv_back_room(ttt__qkv *m) {
-    int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
-    ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
-    const ttt__old_view *view[] = { &m->q, &m->k, &m->v };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__old_room_of(m->c, chunk, false);
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__old_room_of(m->c, D * D, false);
-    m->o_t = ttt__old_room_of(m->c, D * D, false);
-    m->dw0 = ttt__old_room_of(m->c, heads * m->e * m->h, false);
-    m->ds = ttt__old_room_of(m->c, heads * m->h * m->h, false);
-    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__old_room_of(m->c, heads * m->a->T, false) : NULL;
-    if (m->c->result) return false;
-    for (int i = 0; i < 3; i++)
-        for (int64_t h = 0; h < m->H; h++)
-            m->hand.k->transpose(D, m->h, view[i]->kernel + h * view[i]->head, view[i]->row, *turned[i] + h * m->h * D, D);
-    m->hand.k->transpose(D, D, m->o, D, m->o_t, D);
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t pairs = frame->chunk * frame->H;
+    ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
+    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
+    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
+    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
+    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
+    if (job->learns) {
+        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
+                                 job->W_rows, h);
+        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
+        job->d_row = ttt__scratch(c, 1, D);
+        job->d_square = ttt__scratch(c, h, h);
+    }
+    if (job->arg->input[TTT__MTTT_RATES] >= 0)
+        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
+    if (c->result) return false;
+    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_t, &job->see_K);
+    ttt__transpose_view(job, job->W_v_t, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_t, job->O);
     return true;
 }
 
-static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    ttt_ctx *c = m->c;
-    int row[4];
-    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
-    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]], 0, 0 };
-    memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_output_back_share, m);
-    if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
-    else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
-    for (int64_t i = 0; (sums.rows = ttt__piece(m->bs * m->N, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
-    int64_t rows = m->bs * m->N, D = m->D;
-    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[row[TTT__O] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[row[TTT__Q] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[row[TTT__K] + 1]);
-    if (m->learns) ttt__learner_params_back(m, g_bias, d);
-    else ttt__rows_add(&m->hand, rows, D, m->dv, D, d[row[TTT__V] + 1]);
-}
-
-static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    ttt_real *d[TTT__MTTT_W0 + 2] = { NULL };
-    bool learns = a->d.mixer->learner != NULL;
-    int first = learns ? TTT__MTTT_W0 : 0;
-    bool wants_w0 = learns && (into[(int)a->at[first]] || (a->at[first + 1] >= 0 && into[(int)a->at[first + 1]]));
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
-        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__qkv_setup(&m, c, y, wants_w0) && ttt__qkv_back_room(&m)) {
-        m.dx = dx;
-        m.dy = g->data;
-        for (int64_t all = m.bs; m.b0 < m.B; m.b0 += all) {
-            m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__qkv_chunk_back(&m, learns ? ttt__qkv_param(y, TTT__MTTT_G_BIAS) : NULL, d);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
+// -- attention: the ops
 static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
-    ttt_mixer_desc d = a->d;
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
-    d.inner_lrs = a->rates;
-    if (d.mixer->learner) return ttt__mttt_tape(c, &d, w, in[0], NULL);
-    return (a->softmax ? ttt__self_attention_tape : ttt__linear_attention_tape)(c, &d, w, in[0], NULL);
+    ttt_mixer_desc d = arg->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
+        if (arg->input[row] >= 0) w[row] = in[(int)arg->input[row]];
+    d.inner_lrs = arg->rates;
+    if (arg->steps > 0) return ttt__mttt_tape(c, &d, w, in[0], NULL);
+    if (arg->softmax) return ttt__self_attention_tape(c, &d, w, in[0], NULL);
+    return ttt__linear_attention_tape(c, &d, w, in[0], NULL);
 }
 static int64_t ttt__qkv_count(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    double of_sequence = arg->d.mixer->flops(&arg->d, y->shape.dim[1]);
+    return (int64_t)(of_sequence * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_qkv = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                          ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
-static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                              ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
+static const ttt_op ttt__op_fused_qkv = {
+    "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
+static const ttt_op ttt__op_fused_softmax = {
+    "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
 
-static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
-    ttt__qkv_arg a;
+static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, bool softmax) {
+    ttt__qkv_arg arg;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
-    memset(&a, 0, sizeof a);
-    memset(a.at, -1, sizeof a.at);
-    int n = ttt__list_inputs(c, x, w, d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N, in, a.at);
-    a.d = *d;
-    a.softmax = softmax;
-    if (d->mixer->learner) {
-        a.T = d->inner_steps ? d->inner_steps : 1;
-        for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    bool learns = d->mixer->learner != NULL;
+    int rows = learns ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
+    memset(&arg, 0, sizeof arg);
+    memset(arg.input, -1, sizeof arg.input);
+    int n = ttt__list_inputs(c, x, w, rows, in, arg.input);
+    arg.d = *d;
+    arg.softmax = softmax;
+    if (learns) {
+        arg.steps = d->inner_steps ? d->inner_steps : 1;
+        arg.rates = (ttt_real *)ttt_alloc(c, (size_t)arg.steps * sizeof *arg.rates, false);
+        for (int step = 0; step < arg.steps && arg.rates; step++)
+            arg.rates[step] = d->inner_lrs ? d->inner_lrs[step] : d->inner_lr;
     }
-    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
+    const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- layer norm, and with it the MLP of a block
-//     x^ = norm(x)     n = x^ s + t     [ z = n W_1 + b_1     a = gelu(z)     y = x + a W_2 + b_2 ]
-// The first two alone are the layer norm, y = n; all are ttt_residual_mlp. Rows go through in ranges of 96, whose hidden
-// numbers stay in the cache. For the way back z is kept; n and a are made again, which takes no product: a comes with
-// gelu'(z), and that is wanted anyway.
+//     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
+//                                                       y = x + a W_2 + b_2 ]
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
+// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
+// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     normed_share        a range          x                      z, y
+//   backwards, in chunks of ranges
+//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//                                                                d_shift
+//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
-enum { TTT__NORMED_S = 1, TTT__NORMED_T, TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2, TTT__NORMED_N };  // inputs behind x
+enum {  // inputs behind x
+    TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
+    TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2,
+    TTT__NORMED_N
+};
 typedef struct ttt__normed_arg {
-    ttt_real *z;                     // (rows,M), if a gradient may be asked for
+    ttt_real *z;                            // (rows,M), if a gradient may be asked for
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *c;
-    int64_t n, D, M;                 // rows, their length, hidden width (0: layer norm alone)
-    const ttt_real *x, *s, *t, *w1, *b1, *w2, *b2;
-    ttt_real *z, *y;
-    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and (RANGE_ROWS, M)
-    int64_t work_size;
-    // backward, the chunk of rows from `first`
+    int64_t rows, D, M;                     // M = 0: layer norm alone
+    ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
+    ttt__mat scale, shift, W1, b1, W2, b2;
+    ttt_real *room;                         // of each thread
+    int64_t room_size;
+    // backward, of the chunk of rows that begins with `first`:
     int64_t first;
-    const ttt_real *dy;
-    ttt_real *w1_t, *w2_t;           // transposed
-    ttt_real *dx, *norm, *a, *dz;    // dx of all, the others of the chunk
-    ttt_real *part;                  // gradients of s and t, of each range: (ranges,2,D)
+    ttt__mat normed, a, d_z;
+    ttt__mat d_norm;                        // a row for each range: d_scale, then d_shift
+    ttt__mat W1_t, W2_t;
 } ttt__normed;
 
-static void ttt__normed_share_forward(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        ttt_real *norm = M ? m->work + thread * m->work_size : m->y + from * D, *a = norm + TTT__RANGE_ROWS * D, *z = m->z ? m->z + from * M : a;
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, m->x + (from + i) * D, m->s, m->t, norm + i * D);
-        if (!M) continue;
-        ttt__mul_init(&hand, rows, M, D, ttt__plain(norm, D), ttt__plain(m->w1, M), m->b1, 0, z, M);
-        hand.k->map[TTT__MAP_gelu](rows * M, z, a, 0);
-        ttt__gemm out = { rows, D, M, a, M, 1, m->w2, D, 1, m->b2, 0, m->y + from * D, D, NULL, { NULL, m->x + from * D, D } };
-        ttt__gemm_run(hand.k, &out, hand.pack);
-    }
+// What a thread works with: a range of rows.
+typedef struct ttt__normed_work {
+    ttt__kit kit;
+    ttt__mat wide, hidden;                  // (RANGE_ROWS,D), (RANGE_ROWS,M)
+} ttt__normed_work;
+static ttt__normed_work ttt__normed_work_in(const ttt__normed *job, ttt__room *room, int thread) {
+    ttt__normed_work work;
+    work.kit = ttt__kit_of(job->c, thread);
+    work.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
+    work.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
+    return work;
+}
+static ttt__normed_work ttt__normed_work_of(const ttt__normed *job, int thread) {
+    ttt__room room = { NULL, 0 };
+    if (job->room) room.at = job->room + thread * job->room_size;
+    return ttt__normed_work_in(job, &room, thread);
 }
 
-// A range of the chunk: n, a and dz for the gradients of W_1 and W_2, which are sums over the chunk; and dx.
-static void ttt__normed_share_back(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        const ttt_real *x = m->x + from * D, *dy = m->dy + from * D, *g = dy;
-        ttt_real *ds = m->part + share * 2 * D, *dx = m->dx + from * D;
-        memset(ds, 0, (size_t)(2 * D) * sizeof *ds);
-        if (M) {
-            ttt_real *back = m->work + thread * m->work_size, *a1 = back + TTT__RANGE_ROWS * D, *dz = m->dz + local * M;
-            for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, x + i * D, m->s, m->t, m->norm + (local + i) * D);
-            hand.lk->gelu_all(rows * M, m->z + from * M, m->a + local * M, a1, NULL);
-            ttt__mul_set(&hand, rows, M, D, ttt__plain(dy, D), ttt__plain(m->w2_t, M), dz, M);
-            hand.k->zip[TTT__ZIP_mul](rows * M, dz, 1, a1, 1, dz);
-            ttt__mul_set(&hand, rows, D, M, ttt__plain(dz, M), ttt__plain(m->w1_t, D), back, D);
-            hand.k->zip[TTT__ZIP_add](rows * D, dx, 1, dy, 1, dx);
-            g = back;
-        }
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm_back(D, x + i * D, m->s, g + i * D, dx + i * D, ds, ds + D);
-    }
+static int64_t ttt__row_ranges(int64_t rows) {
+    return (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
 }
 
-static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->D = y->shape.dim[y->shape.rank - 1];
-    m->n = y->size / m->D;
-    m->x = y->in[0]->data;
-    m->s = y->in[TTT__NORMED_S]->data;
-    m->t = y->in[TTT__NORMED_T]->data;
-    m->z = ((const ttt__normed_arg *)y->arg)->z;
-    if (y->n_in < TTT__NORMED_N) return true;
-    m->M = y->in[TTT__NORMED_B1]->size;
-    m->w1 = y->in[TTT__NORMED_W1]->data;
-    m->b1 = y->in[TTT__NORMED_B1]->data;
-    m->w2 = y->in[TTT__NORMED_W2]->data;
-    m->b2 = y->in[TTT__NORMED_B2]->data;
-    m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
-    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
-    return !c->result;
-}
+// -- normed, forwards
+static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
 
 static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__normed_arg *a = (ttt__normed_arg *)(uintptr_t)y->arg;
+    ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__normed m;
+    ttt__normed job;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        a->z = ttt__old_room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
-    if (ttt__normed_setup(&m, c, y)) {
-        m.y = y->data;
-        ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
+        arg->z = ttt__alloc_numbers(c, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
+    if (ttt__normed_begin(&job, c, y)) {
+        int64_t grain = 1 + 16384 / (TTT__RANGE_ROWS * job.D * (1 + job.M));
+        ttt__parallel(c, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static bool ttt__normed_back_room(ttt__normed *m) {
-    int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
-    m->part = ttt__old_room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
-    if (!m->M) return !m->c->result;
-    m->w1_t = ttt__old_room_of(m->c, m->D * m->M, false);
-    m->w2_t = ttt__old_room_of(m->c, m->D * m->M, false);
-    m->norm = ttt__old_room_of(m->c, chunk * m->D, false);
-    m->a = ttt__old_room_of(m->c, chunk * m->M, false);
-    m->dz = ttt__old_room_of(m->c, chunk * m->M, false);
-    if (m->c->result) return false;
-    m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
-    m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);
+static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
+                           ttt__mat x) {
+    for (int64_t i = 0; i < x.rows; i++)
+        kit->lk->layer_norm(job->D, ttt__rows_at(x, i, 1).at, job->scale.at, job->shift.at,
+                            ttt__rows_at(normed, i, 1).at);
+}
+// y = residual + (x w + bias)
+static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
+                                 ttt__mat w, ttt__mat bias) {
+    ttt__gemm g = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
+                    bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
+}
+static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    const ttt__kit *kit = &work.kit;
+    for (int64_t share = begin; share < end; share++) {
+        int64_t from = share * TTT__RANGE_ROWS;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), y = ttt__rows_at(job->y, from, rows);
+        ttt__mat normed = job->M ? ttt__rows_at(work.wide, 0, rows) : y;
+        ttt__norm_rows(job, kit, normed, x);
+        if (!job->M) continue;
+        ttt__mat a = ttt__rows_at(work.hidden, 0, rows), z = a;
+        if (job->z.at) z = ttt__rows_at(job->z, from, rows);
+        ttt__affine(kit, z, normed, job->W1, job->b1);                // z = normed W_1 + b_1
+        kit->k->map[TTT__MAP_gelu](ttt__numbers(z), z.at, a.at, 0);   // a = gelu(z)
+        ttt__residual_affine(kit, y, x, a, job->W2, job->b2);         // y = x + a W_2 + b_2
+    }
+}
+
+// -- normed, backwards
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias);
+static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) {
+    int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, job->rows - job->first);
+    int64_t ranges = ttt__row_ranges(rows), D = job->D;
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt__mat d_scale = ttt__matrix(gradient[TTT__NORMED_SCALE], 1, D);
+    ttt__mat d_shift = ttt__matrix(gradient[TTT__NORMED_SHIFT], 1, D);
+    ttt__parallel(job->c, -1, ranges, 1, ttt__normed_back_share, job);
+    for (int64_t i = 0; i < ranges; i++) {
+        ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
+        ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
+        ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
+    }
+    if (!job->M) return;
+    ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
+                        gradient[TTT__NORMED_W1], gradient[TTT__NORMED_B1]);
+    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows), ttt__rows_at(job->dy, job->first, rows),
+                        gradient[TTT__NORMED_W2], gradient[TTT__NORMED_B2]);
+}
+static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                             const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_real *gradient[TTT__NORMED_N] = { NULL };
+    ttt__normed job;
+    for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(c, y, into, add, i);
+    if (y->size > 0 && ttt__normed_begin(&job, c, y) &&
+        ttt__normed_back_begin(&job, dy, gradient[0]))
+        for (; job.first < job.rows; job.first += TTT__CHUNK_ROWS)
+            ttt__normed_chunk_back(&job, gradient);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// A range of the MLP, from the gradient in y to that in normed:
+//   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
+// Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
+static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
+                                   int64_t local, int64_t rows) {
+    const ttt__kit *kit = &work->kit;
+    int64_t from = job->first + local;
+    ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
+    ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
+    ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
+    ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
+    ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
+                   ttt__rows_at(job->x, from, rows));
+    kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
+    ttt__set_product(kit, d_z, dy, job->W2_t);
+    ttt__times(kit, d_z, d_z, slope);
+    ttt__set_product(kit, d_normed, d_z, job->W1_t);
+    ttt__plus(kit, ttt__rows_at(job->dx, from, rows), dy);
+    return d_normed;
+}
+static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    for (int64_t share = begin; share < end; share++) {
+        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
+        ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
+                                   : ttt__rows_at(job->dy, from, rows);
+        ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
+        ttt__clear(d_norm);
+        for (int64_t i = 0; i < rows; i++)
+            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
+                                         ttt__rows_at(d_normed, i, 1).at,
+                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
+    }
+}
+// d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias) {
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt_gemm_desc d;
+    memset(&d, 0, sizeof d);
+    d.m = x.cols, d.n = d_rows.cols, d.k = x.rows;
+    d.a = x.at, d.ta = true;
+    d.b = d_rows.at;
+    d.y = d_kernel, d.add = d_kernel;
+    ttt_gemm(job->c, &d);
+    ttt__add_row_sum(&kit, ttt__matrix(d_bias, 1, d_rows.cols), d_rows);
+}
+
+// -- normed: sizes, parameters, room; and the ops
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
+    int64_t D = ttt__last(y), rows = y->size / D;
+    memset(job, 0, sizeof *job);
+    job->c = c;
+    job->D = D;
+    job->rows = rows;
+    job->x = ttt__matrix(y->in[0]->data, rows, D);
+    job->y = ttt__matrix(y->data, rows, D);
+    job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
+    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (y->n_in < TTT__NORMED_N) return true;
+    int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
+    job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
+    job->W1 = ttt__matrix(y->in[TTT__NORMED_W1]->data, D, M);
+    job->b1 = ttt__matrix(y->in[TTT__NORMED_B1]->data, 1, M);
+    job->W2 = ttt__matrix(y->in[TTT__NORMED_W2]->data, M, D);
+    job->b2 = ttt__matrix(y->in[TTT__NORMED_B2]->data, 1, D);
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__normed_work_in(job, &measure, 0);
+    job->room_size = measure.used;
+    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
+    return !c->result;
+}
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt_ctx *c = job->c;
+    int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
+    job->dy = ttt__matrix(dy->data, job->rows, D);
+    job->dx = ttt__matrix(dx, job->rows, D);
+    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
+    if (!M) return !c->result;
+    job->W1_t = ttt__scratch(c, M, D);
+    job->W2_t = ttt__scratch(c, D, M);
+    job->normed = ttt__scratch(c, rows, D);
+    job->a = ttt__scratch(c, rows, M);
+    job->d_z = ttt__scratch(c, rows, M);
+    if (c->result) return false;
+    ttt__kit kit = ttt__kit_of(c, 0);
+    ttt__transpose(&kit, job->W1_t, job->W1);
+    ttt__transpose(&kit, job->W2_t, job->W2);
     return true;
 }
 
-// dw (m,n) += a^T b over the chunk's rows, by all threads; dbias += the rows of b.
-static void ttt__normed_weights(const ttt__normed *t, int64_t m, int64_t n, int64_t rows, const ttt_real *a, const ttt_real *b, ttt_real *dw, ttt_real *dbias) {
-    ttt__hand hand = ttt__hand_of(t->c, 0);
-    ttt_gemm_desc d;
-    memset(&d, 0, sizeof d);
-    d.m = m, d.n = n, d.k = rows;
-    d.a = a, d.ta = true;
-    d.b = b;
-    d.y = dw, d.add = dw;
-    ttt_gemm(t->c, &d);
-    ttt__rows_add(&hand, rows, n, b, n, dbias);
-}
-
-static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt_real *d[TTT__NORMED_N] = { NULL };
-    ttt__normed m;
-    for (int i = 0; i < y->n_in; i++) d[i] = ttt__gradient_room(c, y, into, add, i);
-    if (y->size > 0 && ttt__normed_setup(&m, c, y) && ttt__normed_back_room(&m)) {
-        m.dx = d[0];
-        m.dy = g->data;
-        for (; m.first < m.n; m.first += TTT__CHUNK_ROWS) {
-            int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
-            ttt__parallel(c, -1, ranges, 1, ttt__normed_share_back, &m);
-            for (int64_t i = 0; i < 2 * ranges; i++) {
-                ttt_real *to = d[TTT__NORMED_S + i % 2];
-                c->k->zip[TTT__ZIP_add](m.D, to, 1, m.part + i * m.D, 1, to);
-            }
-            if (!m.M) continue;
-            ttt__normed_weights(&m, m.D, m.M, rows, m.norm, m.dz, d[TTT__NORMED_W1], d[TTT__NORMED_B1]);
-            ttt__normed_weights(&m, m.M, m.D, rows, m.a, m.dy + m.first * m.D, d[TTT__NORMED_W2], d[TTT__NORMED_B2]);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                             const ttt_tensor *y) {
     (void)y;
-    return ttt__layer_norm_tape(c, in[TTT__NORMED_S], in[TTT__NORMED_T], in[0]);
+    return ttt__layer_norm_tape(c, in[TTT__NORMED_SCALE], in[TTT__NORMED_SHIFT], in[0]);
 }
-static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                               const ttt_tensor *y) {
     (void)y;
-    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in[0]);
+    return ttt__residual_mlp_tape(c, in + TTT__NORMED_SCALE, in[0]);
 }
 static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
-static int64_t ttt__residual_mlp_count(const ttt_tensor *y) { return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8); }
-static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0, ttt__normed_forward, NULL,
-                                           ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count };
-static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
-                                             ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
+static int64_t ttt__residual_mlp_count(const ttt_tensor *y) {
+    return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8);
+}
+static const ttt_op ttt__op_layer_norm = {
+    "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0,
+    ttt__normed_forward, NULL, ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count,
+};
+static const ttt_op ttt__op_residual_mlp = {
+    "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0,
+    ttt__normed_forward, NULL,
+    ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count,
+};
 
 // One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused
 // form (scale and bias of each head, say) or are wrong; the tape then runs them or reports the
 // error.
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
-    signed char at[TTT__NORMED_N - 1];
-    ttt__normed_arg a = { NULL };
+    signed char input[TTT__NORMED_N - 1];
+    ttt__normed_arg arg = { NULL };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
-    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) && x->shape.rank > (mlp ? 1 : 0);
+    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) &&
+                x->shape.rank > (mlp ? 1 : 0);
     int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
-    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M), wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
+    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M);
+    ttt_shape wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
     const ttt_shape *const shape[] = { &row, &row, &wide, &hidden, &narrow, &row };
     for (int i = 0; i < n && fits; i++) fits = ttt_shape_equal(w[i]->shape, *shape[i]);
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
-    n = ttt__list_inputs(c, x, w, n, in, at);
-    return ttt_apply(c, op, in, n, x->shape, &a, sizeof a);
+    n = ttt__list_inputs(c, x, w, n, in, input);
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none
