@@ -3212,13 +3212,6 @@ static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
 
-// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one
-// sequence.
-static int64_t ttt__chunk_of(int64_t B, int64_t N) {
-    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
-    return chunks > 0 ? (B + chunks - 1) / chunks : 1;
-}
-
 // -- what the fused layers are written in
 
 // Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
@@ -3566,88 +3559,6 @@ static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int
     return n;
 }
 
-
-// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
-typedef struct ttt__old_mat {
-    const ttt_real *p;
-    int64_t ld;
-    bool t;  // stored transposed
-} ttt__old_mat;
-static ttt__old_mat ttt__plain(const ttt_real *p, int64_t ld) {
-    ttt__old_mat m = { p, ld, false };
-    return m;
-}
-static ttt__old_mat ttt__turned(const ttt_real *p, int64_t ld) {
-    ttt__old_mat m = { p, ld, true };
-    return m;
-}
-typedef struct ttt__hand {  // what a share computes with
-    const ttt__kernels *k;
-    const ttt__layer_kernels *lk;
-    ttt_real *pack;
-} ttt__hand;
-static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
-    ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
-    return h;
-}
-static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t n, bool keep) {
-    return ttt__alloc_numbers(c, n, 1, keep);
-}
-// Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k,
-                                        ttt__old_mat a, ttt__old_mat b, const ttt_real *init,
-                                        int64_t init_ld, ttt_real *c, int64_t ld) {
-    ttt__gemm g = { m,
-                    n,
-                    k,
-                    a.p,
-                    a.t ? 1 : a.ld,
-                    a.t ? a.ld : 1,
-                    b.p,
-                    b.t ? 1 : b.ld,
-                    b.t ? b.ld : 1,
-                    init,
-                    init_ld,
-                    c,
-                    ld,
-                    NULL,
-                    { NULL, NULL, 0 } };
-    ttt__gemm_run(s->k, &g, s->pack);
-}
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
-                         ttt__old_mat b, ttt_real *c, int64_t ld) {
-    ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld);
-}
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
-                         ttt__old_mat b, ttt_real *c, int64_t ld) {
-    ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld);
-}
-// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are
-// multiplied, and those left of it are copied from them.
-static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat a, ttt_real *y) {
-    enum { BLOCK = 16 };
-    for (int64_t i = 0; i < n; i += BLOCK) {
-        int64_t end = TTT__MIN(i + BLOCK, n);
-        ttt__old_mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
-        ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
-        for (int64_t r = i; r < end; r++)
-            for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
-    }
-}
-// y (n) = init + the sum of a's rows, ld apart; without init, the sum.
-static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
-                           int64_t ld, const ttt_real *init, ttt_real *y) {
-    ttt_real sum[64];
-    for (int64_t j = 0; j < n; j += 64) {
-        int64_t m = TTT__MIN(64, n - j);
-        s->k->sum_rows(rows, m, ld, a + j, init ? sum : y + j);
-        if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
-    }
-}
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
-                          int64_t ld, ttt_real *y) {
-    ttt__rows_init(s, rows, n, a, ld, y, y);
-}
 
 // -- a learner, on a tile of n tokens of one head
 //
@@ -4770,12 +4681,6 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     if (losses && ttt_ok(c) && y->op)
         ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
-}
-
-// y (n,n) += a + a^T
-static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
 }
 
 // -- attention, linear or softmax: y = F O + b_o, where each head reads F from its Q, K and V
