@@ -1803,7 +1803,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int6
     if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel", (int64_t)d->kernel, "one of ttt_attention_kernel expected")) return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "it has no effect on this .kernel"))
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
     if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
