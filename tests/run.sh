@@ -41,8 +41,8 @@ ok() { echo "ok   $1"; count 1 0 0; }
 bad() { echo "FAIL $1"; count 0 1 0; }
 skip() { echo "skip $1: $2"; count 0 0 1; }
 
-# Runs the suite named $1: a program $2 with its arguments, whose output ends in "N passed, N failed,
-# N skipped". Shows what is not ok. (A replayed golden case has its verdict at the end of its line.)
+# Runs the suite named $1: a program $2 with its arguments, whose output ends in "N passed, N
+# failed, N skipped". Shows what is not ok. (A golden case has its verdict at the end of its line.)
 suite() {
     name=$1
     shift

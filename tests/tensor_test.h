@@ -14,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What a program lends to a context: counted memory that can be made to run out, an error handler, and
-// threads. Contexts opened without one have memory too. New memory is full of NaN: nothing is zero by luck.
+// What a program lends to a context: counted memory that can be made to run out, an error handler,
+// and threads. Contexts opened without one have memory too. New memory is full of NaN: nothing is
+// zero by luck.
 typedef struct {
     long calls, living;      // of the allocator; blocks not freed
     long fail_at, refused;   // the call that gets no memory, from 1; 0: none
@@ -55,11 +56,9 @@ static inline void host_free(host *h, void *p) {
 #include "ttt_test.h"
 #include <float.h>
 
-// ---- contexts and tensors ------------------------------------------------------------------------
-#define DOUBLE (sizeof(ttt_real) == 8)
-#define EPS (DOUBLE ? DBL_EPSILON : (double)FLT_EPSILON)  // from 1 to the next number; rounding errs by half
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
-#define REAL(x) ((ttt_real)(x))
+// ---- contexts and tensors -----------------------------------------------------------------------
+// From 1 to the next number; rounding errs by half of it.
+#define EPS (DOUBLE ? DBL_EPSILON : (double)FLT_EPSILON)
 #define SCALAR ttt_scalar_shape()
 
 static inline ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 1 }); }
@@ -80,11 +79,13 @@ static inline ttt_tensor *row_of(ttt_ctx *c, int n, const double *values) {
     return t;
 }
 static inline bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
-    return ttt_shape_equal(a->shape, b->shape) && memcmp(a->data, b->data, (size_t)a->size * sizeof *a->data) == 0;
+    return ttt_shape_equal(a->shape, b->shape) &&
+           memcmp(a->data, b->data, (size_t)a->size * sizeof *a->data) == 0;
 }
 static inline uint64_t hash(uint64_t h, const ttt_tensor *t) {  // FNV-1a
     const unsigned char *bytes = (const unsigned char *)t->data;
-    for (size_t i = 0; i < (size_t)t->size * sizeof *t->data; i++) h = (h ^ bytes[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < (size_t)t->size * sizeof *t->data; i++)
+        h = (h ^ bytes[i]) * 0x100000001b3u;
     return h;
 }
 
@@ -130,11 +131,13 @@ static inline void check_within(const char *what, const ttt_tensor *y) {
         over = e - room[i];
     }
     if (worst >= 0)
-        printf("  %s: [%ld] is %.9g, not %.9g +- %.1e\n", what, (long)worst, (double)y->data[worst], want[worst], room[worst]);
+        printf("  %s: [%ld] is %.9g, not %.9g +- %.1e\n", what, (long)worst, (double)y->data[worst],
+               want[worst], room[worst]);
     CHECK(worst < 0);
 }
 
-// A context for each instruction set; all compute the same, and are held against the same reference.
+// A context for each instruction set; all compute the same, and are held against the same
+// reference.
 typedef struct {
     int n;
     ttt_ctx *c[8];
@@ -143,7 +146,8 @@ typedef ttt_tensor *call(ttt_ctx *c, ttt_tensor *const *in, const void *arg);
 
 static inline sets sets_open(void) {
     sets s = { 0 };
-    for (; ttt_isa_name(s.n); s.n++) s.c[s.n] = ttt_open(&(ttt_desc){ .seed = 1, .isa = ttt_isa_name(s.n) });
+    for (; ttt_isa_name(s.n); s.n++)
+        s.c[s.n] = ttt_open(&(ttt_desc){ .seed = 1, .isa = ttt_isa_name(s.n) });
     return s;
 }
 static inline void sets_close(sets *s) {
@@ -157,7 +161,8 @@ static inline ttt_tensor *copy(ttt_ctx *c, const ttt_tensor *t) {
     default: return ttt_from(c, t->shape, t->data);
     }
 }
-static inline void check_sets(sets *s, const char *what, ttt_shape shape, call *f, ttt_tensor *const *in, int n, const void *arg) {
+static inline void check_sets(sets *s, const char *what, ttt_shape shape, call *f,
+                              ttt_tensor *const *in, int n, const void *arg) {
     for (int i = 0; i < s->n; i++) {
         ttt_ctx *c = s->c[i];
         ttt_mark m = ttt_mark_get(c);
@@ -172,15 +177,17 @@ static inline void check_sets(sets *s, const char *what, ttt_shape shape, call *
     }
 }
 
-// Derivatives of f up to the given order, each against the difference quotient of the one below it. Its
-// step h leaves an error of h^4 times a fifth derivative and one of EPS / h times f. In double both are
-// below 1e-10. In float, h = 0.02, they are near 1e-6 and 1e-5, times sums of up to a hundred
-// terms over a directional derivative that may be small: three digits are what remains.
+// Derivatives of f up to the given order, each against the difference quotient of the one below it.
+// Its step h leaves an error of h^4 times a fifth derivative and one of EPS / h times f. In double
+// both are below 1e-10. In float, h = 0.02, they are near 1e-6 and 1e-5, times sums of up to a
+// hundred terms over a directional derivative that may be small: three digits are what remains.
 #define DERIVATIVE_ERROR (DOUBLE ? 1e-6 : 5e-3)
-static inline void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *x, int n, void *user, int orders) {
+static inline void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *x,
+                                int n, void *user, int orders) {
     for (int order = 1; order <= orders; order++) {
         double e = ttt_check_gradient(c, f, x, n, user, order, DOUBLE ? 1e-3 : 2e-2);
-        if (!(e <= DERIVATIVE_ERROR)) printf("  %s, order %d: error %.1e %s\n", what, order, e, ttt_error(c));
+        if (!(e <= DERIVATIVE_ERROR))
+            printf("  %s, order %d: error %.1e %s\n", what, order, e, ttt_error(c));
         CHECK(e <= DERIVATIVE_ERROR);
     }
 }
@@ -192,7 +199,7 @@ static inline double difference(const ttt_tensor *a, const ttt_tensor *b) {
     return ttt_max_abs_diff(a, b) / largest;
 }
 
-// ---- the examples of the op table ----------------------------------------------------------------
+// ---- the examples of the op table ---------------------------------------------------------------
 static inline ttt_tensor *ttt_test_index(ttt_ctx *c) {
     int64_t rows[] = { 2, 0, 3, 1, 1, 0, 1, 2, 3, 0, 3, 3, 1, 0, 2 };
     return ttt_from_int(c, TTT_SHAPE(3, 5), rows);
@@ -203,7 +210,8 @@ typedef struct {
     int n;
     ttt_shape shape[2];
 } op_inputs;
-static inline ttt_tensor *op_example(ttt_ctx *c, int which, ttt_tensor *const *in, op_inputs *inputs) {
+static inline ttt_tensor *op_example(ttt_ctx *c, int which, ttt_tensor *const *in,
+                                     op_inputs *inputs) {
     int row = 0;
 #define X(name, formula, lo, hi, flops)                               \
     if (row++ == which) {                                             \
@@ -235,8 +243,8 @@ static inline ttt_tensor *op_value(ttt_ctx *c, ttt_tensor *const *x, int n, void
     return weigh(c, op_example(c, *(int *)which, x, &inputs));
 }
 
-// A graph in which every op of the table feeds the next: p holds 96 numbers; an op's example reads its
-// inputs from p, squeezed into the op's domain, and its result is folded into p again.
+// A graph in which every op of the table feeds the next: p holds 96 numbers; an op's example reads
+// its inputs from p, squeezed into the op's domain, and its result is folded into p again.
 static inline ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
     for (int row = 0; ttt_op_table(row) && ttt_ok(c); row++) {
         const ttt_op *op = ttt_op_table(row);
@@ -245,7 +253,8 @@ static inline ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
         op_example(NULL, row, NULL, &want_in);
         for (int i = 0; i < want_in.n; i++) {
             ttt_tensor *part = ttt_slice(c, p, 0, i, ttt_shape_size(want_in.shape[i]));
-            part = ttt_add_scalar(c, ttt_scale(c, ttt_sigmoid(c, part), REAL(op->hi - op->lo)), REAL(op->lo));
+            part = ttt_scale(c, ttt_sigmoid(c, part), REAL(op->hi - op->lo));
+            part = ttt_add_scalar(c, part, REAL(op->lo));
             in[i] = ttt_reshape(c, part, want_in.shape[i]);
         }
         ttt_tensor *y = op_example(c, row, in, &want_in);
@@ -254,9 +263,9 @@ static inline ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
     return ttt_sum(c, ttt_square(c, p));
 }
 
-// ---- a learner -----------------------------------------------------------------------------------
-// A learner of two layers, f(x) = norm(act(x w0) w1), that takes three steps on (k, v); the outer loss
-// looks at (q, t). w[2] is the inner rate, learned too.
+// ---- a learner ----------------------------------------------------------------------------------
+// A learner of two layers, f(x) = norm(act(x w0) w1), that takes three steps on (k, v); the outer
+// loss looks at (q, t). w[2] is the inner rate, learned too.
 typedef struct {
     ttt_tensor *w[3], *k, *v, *q, *t;
     ttt_tensor *(*act)(ttt_ctx *c, ttt_tensor *a);
@@ -280,7 +289,8 @@ static inline learner learner_new(ttt_ctx *c, int64_t N, int64_t D, int64_t W) {
     l.t = normal_param(c, TTT_SHAPE(N, D), 1);
     return l;
 }
-static inline ttt_tensor *learner_loss(ttt_ctx *c, const learner *l, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor *y) {
+static inline ttt_tensor *learner_loss(ttt_ctx *c, const learner *l, ttt_tensor *const *w,
+                                       ttt_tensor *x, ttt_tensor *y) {
     ttt_tensor *f = ttt_matmul(c, l->act(c, ttt_matmul(c, x, w[0])), w[1]);
     return ttt_mse(c, (l->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, f, REAL(0.1)), y);
 }
@@ -306,7 +316,7 @@ static inline uint64_t learner_step(ttt_ctx *c, learner *l) {
     return h;
 }
 
-// ---- an op of the user ---------------------------------------------------------------------------
+// ---- an op of the user --------------------------------------------------------------------------
 // y = a b^2 + s b, s at y->arg, given a rule, a composite, a fast rule, or several of them.
 static inline void mix_forward(ttt_ctx *c, ttt_tensor *y) {
     (void)c;
@@ -317,31 +327,41 @@ static inline void mix_forward(ttt_ctx *c, ttt_tensor *y) {
     }
 }
 static inline ttt_tensor *mix_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    return ttt_add(c, ttt_mul(c, in[0], ttt_square(c, in[1])), ttt_scale(c, in[1], *(const ttt_real *)y->arg));
+    return ttt_add(c, ttt_mul(c, in[0], ttt_square(c, in[1])),
+                   ttt_scale(c, in[1], *(const ttt_real *)y->arg));
 }
 static inline void mix_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
     ttt_tensor *a = y->in[0], *b = y->in[1];
     if (d[0]) d[0] = ttt_mul(c, g, ttt_square(c, b));
-    if (d[1]) d[1] = ttt_mul(c, g, ttt_add_scalar(c, ttt_scale(c, ttt_mul(c, a, b), 2), *(const ttt_real *)y->arg));
+    if (d[1]) {
+        ttt_tensor *twice = ttt_scale(c, ttt_mul(c, a, b), 2);
+        d[1] = ttt_mul(c, g, ttt_add_scalar(c, twice, *(const ttt_real *)y->arg));
+    }
 }
-static inline void mix_fast(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
+static inline void mix_fast(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
+                            const bool *add) {
     ttt_real s = *(const ttt_real *)y->arg;
     (void)c;
     for (int64_t i = 0; i < y->size; i++) {
         ttt_real a = y->in[0]->data[i], b = y->in[1]->data[i];
         if (into[0]) into[0]->data[i] = g->data[i] * b * b + (add[0] ? into[0]->data[i] : 0);
-        if (into[1]) into[1]->data[i] = g->data[i] * (2 * a * b + s) + (add[1] ? into[1]->data[i] : 0);
+        if (into[1])
+            into[1]->data[i] = g->data[i] * (2 * a * b + s) + (add[1] ? into[1]->data[i] : 0);
     }
 }
 static const ttt_op mixes[] = {
     { .name = "mix by rule", .n_in = 2, .forward = mix_forward, .vjp = mix_rule },
     { .name = "mix by composite", .n_in = 2, .forward = mix_forward, .composite = mix_composite },
-    { .name = "mix by fast rule and composite", .n_in = 2, .forward = mix_forward, .composite = mix_composite, .fast = mix_fast },
-    { .name = "mix by fast and other rule", .n_in = 2, .forward = mix_forward, .vjp = mix_rule, .fast = mix_fast },
+    { .name = "mix by fast rule and composite", .n_in = 2, .forward = mix_forward,
+      .composite = mix_composite, .fast = mix_fast },
+    { .name = "mix by fast and other rule", .n_in = 2, .forward = mix_forward,
+      .vjp = mix_rule, .fast = mix_fast },
 };
 
 // How the op's operands hang together.
-typedef enum { LEAVES, INNER_NODES, SAME_LEAF, SAME_NODE, ANCESTOR_FIRST, ANCESTOR_SECOND, USED_AGAIN, WIRINGS } wiring;
+typedef enum {
+    LEAVES, INNER_NODES, SAME_LEAF, SAME_NODE, ANCESTOR_FIRST, ANCESTOR_SECOND, USED_AGAIN, WIRINGS
+} wiring;
 typedef struct {
     const ttt_op *op;  // NULL: the same in the library's ops
     wiring wires;
@@ -356,7 +376,8 @@ static inline ttt_tensor *mix_value(ttt_ctx *c, ttt_tensor *const *x, int n, voi
     const mix *m = user;
     ttt_tensor *a = x[0], *b = x[1];
     (void)n;
-    if (m->wires == INNER_NODES || m->wires == USED_AGAIN) a = ttt_tanh(c, a), b = ttt_sigmoid(c, b);
+    if (m->wires == INNER_NODES || m->wires == USED_AGAIN)
+        a = ttt_tanh(c, a), b = ttt_sigmoid(c, b);
     if (m->wires == SAME_LEAF) b = a;
     if (m->wires == SAME_NODE) a = b = ttt_tanh(c, ttt_add(c, a, b));
     if (m->wires == ANCESTOR_FIRST) b = ttt_tanh(c, ttt_mul(c, a, b));
@@ -366,10 +387,12 @@ static inline ttt_tensor *mix_value(ttt_ctx *c, ttt_tensor *const *x, int n, voi
     return weigh(c, y);
 }
 
-// ---- errors --------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 // `call` gives the empty tensor and this result, and its text has every one of the strings in it.
-#define FAILS(call, result, ...) check_fails(c, __LINE__, call, result, (const char *[]){ __VA_ARGS__, NULL })
-static inline void check_fails(ttt_ctx *c, int line, const ttt_tensor *y, ttt_result r, const char *const *parts) {
+#define FAILS(call, result, ...) \
+    check_fails(c, __LINE__, call, result, (const char *[]){ __VA_ARGS__, NULL })
+static inline void check_fails(ttt_ctx *c, int line, const ttt_tensor *y, ttt_result r,
+                               const char *const *parts) {
     bool good = ttt_status(c) == r && (!y || y == &c->empty);
     for (; *parts; parts++) good = good && strstr(ttt_error(c), *parts);
     if (!good) printf("  line %d: result %d, \"%s\"\n", line, (int)ttt_status(c), ttt_error(c));

@@ -47,7 +47,6 @@ static void test_free(void *p) {
 #include "../ttt_data.h"
 #include "ttt_test.h"
 
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 #define REAL_NAME (sizeof(ttt_real) == 8 ? "F64" : "F32")
 
 // -- a folder of our own, and files in it

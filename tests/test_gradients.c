@@ -1,8 +1,8 @@
-// Tests of ttt_grad and what it rests on: gradients through inner steps, the guard against first-order
-// answers, each mode and each way to ask, ops of the user, and the gradient checker.
+// Tests of ttt_grad and what it rests on: gradients through inner steps, the guard against
+// first-order answers, each mode and each way to ask, ops of the user, and the gradient checker.
 #include "tensor_test.h"
 
-// ---- gradients through inner steps ---------------------------------------------------------------
+// ---- gradients through inner steps --------------------------------------------------------------
 static void inner_steps_have_right_derivatives_of_four_orders(void) {
     static const struct {
         const char *name;
@@ -42,7 +42,8 @@ static void a_detached_inner_gradient_gives_the_first_order_formula(void) {
     ttt_tensor *k = numbers(c, TTT_SHAPE(N, D)), *v = numbers(c, TTT_SHAPE(N, D));
     const double eta = 0.25;
     for (int detach = 0; detach < 2; detach++) {
-        ttt_tensor *loss = ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, ttt_matmul(c, k, w), v))), REAL(0.5));
+        ttt_tensor *error = ttt_sub(c, ttt_matmul(c, k, w), v);
+        ttt_tensor *loss = ttt_scale(c, ttt_sum(c, ttt_square(c, error)), REAL(0.5));
         ttt_grad(c, loss, &w, 1, &g, detach ? TTT_GRAD_FIRST_ORDER : TTT_GRAD_RECORD);
         if (detach) g = ttt_detach(c, g);
         ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, REAL(eta)));
@@ -52,7 +53,8 @@ static void a_detached_inner_gradient_gives_the_first_order_formula(void) {
             hand[i] = (double)C->data[i];
             for (int n = 0; n < N && !detach; n++)
                 for (int p = 0; p < D; p++)
-                    hand[i] -= eta * (double)k->data[n * D + i / D] * (double)k->data[n * D + p] * (double)C->data[p * D + i % D];
+                    hand[i] -= eta * (double)k->data[n * D + i / D] * (double)k->data[n * D + p] *
+                               (double)C->data[p * D + i % D];
         }
         CHECK_CLOSE(meta->data, hand, D * D, 0, detach ? 0 : 50 * EPS);
     }
@@ -71,7 +73,7 @@ static void detaching_changes_the_meta_gradient(void) {
     CLOSE(c);
 }
 
-// ---- the guard -----------------------------------------------------------------------------------
+// ---- the guard ----------------------------------------------------------------------------------
 // w, and a gradient of a loss of w that was taken without recording.
 typedef struct {
     ttt_ctx *c;
@@ -110,7 +112,8 @@ static void a_detached_gradient_is_a_constant(void) {
     CLOSE(u.c);
 }
 
-// The walk need not pass the unrecorded gradient when it lies below every wrt, or does not depend on one.
+// The walk need not pass the unrecorded gradient when it lies below every wrt, or does not depend
+// on one.
 static void an_unrecorded_gradient_off_the_way_is_fine(void) {
     unrecorded u = unrecorded_new();
     ttt_tensor *step = ttt_scale(u.c, u.g, 2), *out;
@@ -124,7 +127,8 @@ static void an_unrecorded_gradient_off_the_way_is_fine(void) {
 // A vector-Jacobian product is linear in its seed: that is a way back too.
 static void an_unrecorded_vjp_depends_on_its_seed(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *w = numbers(c, TTT_SHAPE(3)), *seed = numbers(c, TTT_SHAPE(3)), *y = ttt_exp(c, w), *g, *out;
+    ttt_tensor *w = numbers(c, TTT_SHAPE(3)), *seed = numbers(c, TTT_SHAPE(3)), *g, *out;
+    ttt_tensor *y = ttt_exp(c, w);
     ttt_vjp(c, y, seed, &w, 1, &g, TTT_GRAD_RECORD);
     ttt_grad(c, ttt_sum(c, g), &seed, 1, &out, TTT_GRAD_FIRST_ORDER);
     CHECK(same_bits(out, y));
@@ -133,19 +137,23 @@ static void an_unrecorded_vjp_depends_on_its_seed(void) {
     ttt_close(c);
 }
 
-// ---- what ttt_grad gives -------------------------------------------------------------------------
-// Calls ttt_grad in all three modes; each must give `hand`, one number for all elements of each wrt.
-static void check_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, const double *hand) {
+// ---- what ttt_grad gives ------------------------------------------------------------------------
+// Calls ttt_grad in all three modes; each must give `hand`, one number for all elements of each
+// wrt.
+static void check_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n,
+                       const double *hand) {
     for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_ADD; mode++) {
         ttt_tensor *out[8];
-        for (int i = 0; i < n && mode == TTT_GRAD_ADD; i++) out[i] = ttt_full(c, wrt[i]->shape, REAL(10 * (i + 1)));
+        for (int i = 0; i < n && mode == TTT_GRAD_ADD; i++)
+            out[i] = ttt_full(c, wrt[i]->shape, REAL(10 * (i + 1)));
         CHECK(ttt_grad(c, y, wrt, n, out, (ttt_grad_mode)mode) == TTT_OK);
         for (int i = 0; i < n; i++) {
             CHECK(ttt_shape_equal(out[i]->shape, wrt[i]->shape));
             double sum = hand[i] + (mode == TTT_GRAD_ADD ? 10 * (i + 1) : 0);
             for (int64_t j = 0; j < out[i]->size; j++) {
-                bool good = fabs((double)out[i]->data[j] - sum) <= 20 * EPS * fabs(sum);
-                if (!good) printf("  mode %d, wrt %d: %g, not %g\n", mode, i, (double)out[i]->data[j], sum);
+                double got = (double)out[i]->data[j];
+                bool good = fabs(got - sum) <= 20 * EPS * fabs(sum);
+                if (!good) printf("  mode %d, wrt %d: %g, not %g\n", mode, i, got, sum);
                 CHECK(good);
             }
         }
@@ -154,7 +162,8 @@ static void check_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n,
 
 static void unused_inputs_get_zeros(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *before = numbers(c, TTT_SHAPE(2)), *x = numbers(c, TTT_SHAPE(3)), *between = ttt_exp(c, x);
+    ttt_tensor *before = numbers(c, TTT_SHAPE(2)), *x = numbers(c, TTT_SHAPE(3)),
+               *between = ttt_exp(c, x);
     ttt_tensor *y = ttt_sum(c, x), *after = ttt_exp(c, y);
     check_grad(c, y, (ttt_tensor *[]){ before, x, between, after }, 4, (double[]){ 0, 1, 0, 0 });
     CHECK(ttt_grad(c, y, NULL, 0, NULL, TTT_GRAD_FIRST_ORDER) == TTT_OK);
@@ -163,7 +172,8 @@ static void unused_inputs_get_zeros(void) {
 
 static void an_input_may_be_asked_for_twice(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 3), *h = ttt_scale(c, x, 2), *y = ttt_sum(c, ttt_square(c, h));
+    ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 3), *h = ttt_scale(c, x, 2),
+               *y = ttt_sum(c, ttt_square(c, h));
     check_grad(c, y, (ttt_tensor *[]){ x, h, x, h, x }, 5, (double[]){ 24, 12, 24, 12, 24 });
     CLOSE(c);
 }
@@ -187,21 +197,25 @@ static void an_inner_node_and_its_ancestor_may_be_asked_for(void) {
 
 static void a_node_may_be_used_many_times(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 1), *h = ttt_scale(c, x, 2), *y = ttt_zeros(c, TTT_SHAPE(3));
+    ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 1), *h = ttt_scale(c, x, 2),
+               *y = ttt_zeros(c, TTT_SHAPE(3));
     for (int i = 1; i <= 100; i++) y = ttt_add(c, y, ttt_scale(c, i % 2 ? h : x, REAL(i)));
     y = ttt_add(c, y, ttt_add(c, h, h));
     check_grad(c, ttt_sum(c, y), (ttt_tensor *[]){ x, h }, 2, (double[]){ 2 * 2502 + 2550, 2502 });
     CLOSE(c);
 }
 
-// add hands one gradient to both operands; what either gets from elsewhere must not change the other's.
+// add hands one gradient to both operands; what either gets from elsewhere must not change the
+// other's.
 static void gradients_that_nodes_share_are_not_written_over(void) {
     for (int reshaped = 0; reshaped < 2; reshaped++)
         for (int swapped = 0; swapped < 2; swapped++) {
             ttt_ctx *c = open_ctx();
-            ttt_tensor *x = ttt_full(c, TTT_SHAPE(2, 3), 1), *h1 = ttt_scale(c, x, 2), *h2 = ttt_scale(c, x, 3);
+            ttt_tensor *x = ttt_full(c, TTT_SHAPE(2, 3), 1), *h1 = ttt_scale(c, x, 2),
+                       *h2 = ttt_scale(c, x, 3);
             ttt_tensor *u = ttt_square(c, swapped ? h2 : h1), *z = ttt_add(c, h1, h2);
-            if (reshaped) z = ttt_add(c, ttt_reshape(c, h1, TTT_SHAPE(6)), ttt_reshape(c, h2, TTT_SHAPE(6)));
+            if (reshaped)
+                z = ttt_add(c, ttt_reshape(c, h1, TTT_SHAPE(6)), ttt_reshape(c, h2, TTT_SHAPE(6)));
             if (reshaped) u = ttt_reshape(c, u, TTT_SHAPE(6));
             ttt_tensor *y = ttt_sum(c, ttt_add(c, z, u));
             const double hand[2][3] = { { 13, 5, 1 }, { 23, 1, 7 } };  // d/dx, d/dh1, d/dh2
@@ -210,7 +224,8 @@ static void gradients_that_nodes_share_are_not_written_over(void) {
         }
 }
 
-// The same where one operand is computed again: the walk inside it must leave the other's gradient alone.
+// The same where one operand is computed again: the walk inside it must leave the other's gradient
+// alone.
 static ttt_tensor *cube(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
     (void)n;
     (void)user;
@@ -225,8 +240,10 @@ static void gradients_are_shared_with_what_is_computed_again(void) {
         ttt_ctx *c = open_ctx();
         ttt_tensor *x = numbers(c, TTT_SHAPE(50)), *g[2];
         for (int again = 0; again < 2; again++) {
-            ttt_tensor *h = ttt_scale(c, x, REAL(0.3)), *y = plus_cube(c, plus_cube(c, h, again, swapped), again, swapped);
-            ttt_grad(c, weigh(c, ttt_sub(c, y, ttt_tanh(c, h))), &x, 1, &g[again], TTT_GRAD_FIRST_ORDER);
+            ttt_tensor *h = ttt_scale(c, x, REAL(0.3)),
+                       *y = plus_cube(c, plus_cube(c, h, again, swapped), again, swapped);
+            ttt_grad(c, weigh(c, ttt_sub(c, y, ttt_tanh(c, h))), &x, 1, &g[again],
+                     TTT_GRAD_FIRST_ORDER);
         }
         CHECK(difference(g[1], g[0]) <= 8 * EPS);
         CLOSE(c);
@@ -236,7 +253,8 @@ static void gradients_are_shared_with_what_is_computed_again(void) {
 static void a_chain_of_two_thousand_ops(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_full(c, TTT_SHAPE(3), 1), *y = x;
-    for (int i = 0; i < 1000; i++) y = ttt_add_scalar(c, ttt_scale(c, y, i % 2 ? 2 : REAL(0.5)), REAL(0.25));
+    for (int i = 0; i < 1000; i++)
+        y = ttt_add_scalar(c, ttt_scale(c, y, i % 2 ? 2 : REAL(0.5)), REAL(0.25));
     check_grad(c, ttt_sum(c, y), &x, 1, (double[]){ 1 });
     CLOSE(c);
 }
@@ -275,8 +293,8 @@ static void nothing_is_taped_while_recording_is_off(void) {
     CLOSE(c);
 }
 
-// Up to three orders deep, so that rules of rules run; the recorded and the fast walk must agree. Their sums
-// are taken in different orders, 49 ops deep: a few hundred roundings.
+// Up to three orders deep, so that rules of rules run; the recorded and the fast walk must agree.
+// Their sums are taken in different orders, 49 ops deep: a few hundred roundings.
 static void a_graph_of_all_ops_has_one_gradient(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *p = numbers(c, TTT_SHAPE(96)), *y = all_ops(c, p), *fast, *recorded;
@@ -291,7 +309,7 @@ static void a_graph_of_all_ops_has_one_gradient(void) {
     CLOSE(c);
 }
 
-// ---- ops of the user -----------------------------------------------------------------------------
+// ---- ops of the user ----------------------------------------------------------------------------
 static void ops_of_the_user_agree_however_they_are_made(void) {
     for (int wires = 0; wires < WIRINGS; wires++)
         for (int i = 0; i < COUNT(mixes); i++) {
@@ -308,7 +326,9 @@ static void ops_of_the_user_agree_however_they_are_made(void) {
                 for (int j = 0; j < 2; j++) {
                     double f = difference(fast[j], right[j]), r = difference(recorded[j], right[j]);
                     bool good = f <= 100 * EPS && r <= 100 * EPS;
-                    if (!good) printf("  %s, wiring %d, order %d, input %d: fast %.1e, recorded %.1e\n", mixes[i].name, wires, order, j, f, r);
+                    if (!good)
+                        printf("  %s, wiring %d, order %d, input %d: fast %.1e, recorded %.1e\n",
+                               mixes[i].name, wires, order, j, f, r);
                     CHECK(good);
                     y = ttt_add(c, y, ttt_sum(c, ttt_square(c, right[j])));
                     z = ttt_add(c, z, ttt_sum(c, ttt_square(c, recorded[j])));
@@ -320,18 +340,23 @@ static void ops_of_the_user_agree_however_they_are_made(void) {
 
 static void fast_rules_add_to_what_is_there(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *x[2] = { numbers(c, TTT_SHAPE(2, 3)), numbers(c, TTT_SHAPE(2, 3)) }, *once[2], *more[2];
+    ttt_tensor *x[2] = { numbers(c, TTT_SHAPE(2, 3)), numbers(c, TTT_SHAPE(2, 3)) };
+    ttt_tensor *once[2], *more[2];
     mix user = { &mixes[2], LEAVES };
     ttt_tensor *y = mix_value(c, x, 2, &user);
     ttt_grad(c, y, x, 2, once, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < 2; i++) more[i] = ttt_full(c, x[i]->shape, 1);
     ttt_grad(c, y, x, 2, more, TTT_GRAD_ADD);
-    for (int i = 0; i < 2; i++) CHECK(ttt_max_abs_diff(more[i], ttt_add_scalar(c, once[i], 1)) <= 10 * EPS);
+    for (int i = 0; i < 2; i++)
+        CHECK(ttt_max_abs_diff(more[i], ttt_add_scalar(c, once[i], 1)) <= 10 * EPS);
     CLOSE(c);
 }
 
-// A rule that forgets a factor, one that forgets a term of the second order only, and one of another shape.
-static void wrong_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) { d[0] = ttt_mul(c, g, y->in[0]); }
+// A rule that forgets a factor, one that forgets a term of the second order only, and one of
+// another shape.
+static void wrong_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
+    d[0] = ttt_mul(c, g, y->in[0]);
+}
 static void wrong_twice(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
     d[0] = ttt_scale(c, ttt_mul(c, g, ttt_detach(c, y->in[0])), 2);
 }
@@ -378,7 +403,8 @@ static void the_checker_puts_its_inputs_back_after_an_error(void) {
 }
 
 static void a_rule_of_the_wrong_shape_is_an_error(void) {
-    ttt_op op = { .name = "wrong square", .n_in = 1, .forward = square_forward, .vjp = wrong_shape };
+    ttt_op op = { .name = "wrong square", .n_in = 1, .forward = square_forward };
+    op.vjp = wrong_shape;
     for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
         ttt_ctx *c = open_ctx();
         ttt_tensor *x = numbers(c, TTT_SHAPE(1, 2)), *h = ttt_exp(c, x), *out;

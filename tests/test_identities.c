@@ -5,7 +5,7 @@
 
 #include "ttt_test.h"
 
-enum { DOUBLE = sizeof(ttt_real) == 8, MOST = 16, B = 2, H = 2, N = 7, h = 4, D = H * h };
+enum { MOST = 16, B = 2, H = 2, N = 7, h = 4, D = H * h };
 
 // A side of an identity: a function of the same random leaves x.
 typedef ttt_tensor *side(ttt_ctx *c, ttt_tensor *const *x);

@@ -17,9 +17,6 @@ static void *get(size_t n) {
 #include "byol.h"
 #include "ttt_test.h"
 
-#define DOUBLE (sizeof(ttt_real) == 8)
-#define REAL(x) ((ttt_real)(x))
-
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 7 }); }
 
 // A small MTTT layer with every parameter away from its initial value, so that nothing hides.

@@ -1,8 +1,8 @@
-// Tests of the ops of ttt_tensor.h: their values on every instruction set, their derivatives, and the
-// types that are stored. Products have their own file, test_products.c.
+// Tests of the ops of ttt_tensor.h: their values on every instruction set, their derivatives, and
+// the types that are stored. Products have their own file, test_products.c.
 #include "tensor_test.h"
 
-// ---- every row of the op table -------------------------------------------------------------------
+// ---- every row of the op table ------------------------------------------------------------------
 static void every_op_has_right_derivatives(void) {
     int rows = 0;
     for (op_inputs in; op_example(NULL, rows, NULL, &in), in.n; rows++) {
@@ -11,7 +11,8 @@ static void every_op_has_right_derivatives(void) {
         CHECK(op != NULL);
         if (!op) break;
         ttt_tensor *x[2];
-        for (int i = 0; i < in.n; i++) x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
+        for (int i = 0; i < in.n; i++)
+            x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
         CHECK(op_example(c, rows, x, &in)->op == op);
         check_orders(c, op->name, op_value, x, in.n, &rows, 2);
         CLOSE(c);
@@ -27,7 +28,8 @@ static void every_op_has_one_gradient(void) {
         op_inputs in;
         op_example(NULL, row, NULL, &in);
         ttt_tensor *x[2], *fast[2], *recorded[2];
-        for (int i = 0; i < in.n; i++) x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
+        for (int i = 0; i < in.n; i++)
+            x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
         ttt_tensor *y = op_value(c, x, in.n, &row);
         ttt_grad(c, y, x, in.n, fast, TTT_GRAD_FIRST_ORDER);
         ttt_grad(c, y, x, in.n, recorded, TTT_GRAD_RECORD);
@@ -36,7 +38,7 @@ static void every_op_has_one_gradient(void) {
     CLOSE(c);
 }
 
-// ---- two operands, broadcast ---------------------------------------------------------------------
+// ---- two operands, broadcast --------------------------------------------------------------------
 typedef ttt_tensor *binary(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
 static const struct {
     const char *name;
@@ -67,16 +69,17 @@ static void operands_broadcast_in_all_patterns(void) {
         { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
         { TTT_SHAPE(2, 3), SCALAR, TTT_SHAPE(2, 3) },
         { SCALAR, TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
-        { TTT_SHAPE(2, 3), TTT_SHAPE(3), TTT_SHAPE(2, 3) },               // a row
-        { TTT_SHAPE(2, 1), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },            // a column
-        { TTT_SHAPE(4, 1), TTT_SHAPE(1, 5), TTT_SHAPE(4, 5) },            // both
-        { TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },   // a middle axis
-        { TTT_SHAPE(1, 3, 1), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },   // all but the middle
+        { TTT_SHAPE(2, 3), TTT_SHAPE(3), TTT_SHAPE(2, 3) },              // a row
+        { TTT_SHAPE(2, 1), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },           // a column
+        { TTT_SHAPE(4, 1), TTT_SHAPE(1, 5), TTT_SHAPE(4, 5) },           // both
+        { TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },  // a middle axis
+        { TTT_SHAPE(1, 3, 1), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },  // all but the middle
         { TTT_SHAPE(2, 1, 3, 1), TTT_SHAPE(4, 1, 5), TTT_SHAPE(2, 4, 3, 5) },
         { TTT_SHAPE(1), TTT_SHAPE(1, 1, 1), TTT_SHAPE(1, 1, 1) },
-        { TTT_SHAPE(3, 1), TTT_SHAPE(35), TTT_SHAPE(3, 35) },             // longer than a vector, with a rest
-        { TTT_SHAPE(2, 1, 1, 1, 1, 1, 1, 2), TTT_SHAPE(2, 1, 2, 1, 2, 1), TTT_SHAPE(2, 1, 2, 1, 2, 1, 2, 2) },
-        { TTT_SHAPE(0, 3), TTT_SHAPE(1, 3), TTT_SHAPE(0, 3) },            // nothing
+        { TTT_SHAPE(3, 1), TTT_SHAPE(35), TTT_SHAPE(3, 35) },            // some vectors and a rest
+        { TTT_SHAPE(2, 1, 1, 1, 1, 1, 1, 2), TTT_SHAPE(2, 1, 2, 1, 2, 1),
+          TTT_SHAPE(2, 1, 2, 1, 2, 1, 2, 2) },
+        { TTT_SHAPE(0, 3), TTT_SHAPE(1, 3), TTT_SHAPE(0, 3) },           // nothing
     };
     sets s = sets_open();
     for (int p = 0; p < COUNT(pattern); p++)
@@ -84,9 +87,11 @@ static void operands_broadcast_in_all_patterns(void) {
             ttt_ctx *c = s.c[0];
             ttt_mark m = ttt_mark_get(c);
             ttt_shape all = pattern[p][2];
-            ttt_tensor *x[2] = { ttt_uniform(c, pattern[p][0], REAL(0.5), 2), ttt_uniform(c, pattern[p][1], REAL(0.5), 2) };
+            ttt_tensor *x[2] = { ttt_uniform(c, pattern[p][0], REAL(0.5), 2),
+                                 ttt_uniform(c, pattern[p][1], REAL(0.5), 2) };
             for (int64_t i = 0; i < ttt_shape_size(all); i++) {
-                want[i] = binary_reference(binaries[op].name, (double)x[0]->data[place(x[0]->shape, all, i)],
+                want[i] = binary_reference(binaries[op].name,
+                                           (double)x[0]->data[place(x[0]->shape, all, i)],
                                            (double)x[1]->data[place(x[1]->shape, all, i)]);
                 room[i] = EPS * fabs(want[i]);
             }
@@ -97,12 +102,13 @@ static void operands_broadcast_in_all_patterns(void) {
     sets_close(&s);
 }
 
-// ---- functions of one number ---------------------------------------------------------------------
-// REF(name, formula in double, bound, floor): the error stays below `bound` ulps of max(|y|, floor). Floor 0
-// asks for digits in every result. Where a result is a small difference of large parts (near a root, or in
-// a tail that has died out) no such digits exist, and the floor is the size of the function, 1; for silu it
-// is where sigmoid(a) becomes subnormal. Bounds are 10% above the worst of 70 million bit patterns in every
-// instruction set, on glibc (the scalar set calls libm). Twice that in double, where the formula errs alike.
+// ---- functions of one number --------------------------------------------------------------------
+// REF(name, formula in double, bound, floor): the error stays below `bound` ulps of max(|y|,
+// floor). Floor 0 asks for digits in every result. Where a result is a small difference of large
+// parts (near a root, or in a tail that has died out) no such digits exist, and the floor is the
+// size of the function, 1; for silu it is where sigmoid(a) becomes subnormal. Bounds are 10% above
+// the worst of 70 million bit patterns in every instruction set, on glibc (the scalar set calls
+// libm). Twice that in double, where the formula errs alike.
 typedef struct {
     const char *name;
     ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *a);
@@ -112,8 +118,10 @@ typedef struct {
 #define REF(name, formula, bound, floor)                     \
     static double ref_##name(double a) { return formula; }   \
     static const unary unary_##name = { #name, ttt_##name, ref_##name, bound, floor };
-static double density(double a) { return exp(-a * a / 2) * 0.3989422804014327; }  // the normal density
-static double damp(double a, double p) { return p == 0 ? 0 : a * p; }  // a p, or its limit where p has died out
+// The density of a normal number.
+static double density(double a) { return exp(-a * a / 2) * 0.3989422804014327; }
+// a p, or its limit where p has died out.
+static double damp(double a, double p) { return p == 0 ? 0 : a * p; }
 static double gelu_u(double a) { return 1.5957691216057308 * (a + 0.044715 * a * a * a); }
 static double gelu_ddu(double a) { return 1.5957691216057308 * 6 * 0.044715 * a; }
 static double gelu_du(double a) { return 1.5957691216057308 * (1 + 3 * 0.044715 * a * a); }
@@ -134,7 +142,10 @@ static double sigmoid_d1(double a) { return ref_sigmoid(a) * ref_sigmoid(-a); }
 static double sigmoid_d2(double a) { return sigmoid_d1(a) * (ref_sigmoid(-a) - ref_sigmoid(a)); }
 REF(gelu, a * ref_sigmoid(gelu_u(a)), 2.1, 1)
 REF(gelu_d1, ref_sigmoid(gelu_u(a)) + damp(a * gelu_du(a), sigmoid_d1(gelu_u(a))), 2, 1)
-REF(gelu_d2, damp(2 * gelu_du(a) + a * gelu_ddu(a), sigmoid_d1(gelu_u(a))) + damp(a * gelu_du(a) * gelu_du(a), sigmoid_d2(gelu_u(a))), 2.6, 1)
+REF(gelu_d2,
+    damp(2 * gelu_du(a) + a * gelu_ddu(a), sigmoid_d1(gelu_u(a))) +
+        damp(a * gelu_du(a) * gelu_du(a), sigmoid_d2(gelu_u(a))),
+    2.6, 1)
 REF(gelu_erf, a * erfc(-a / sqrt(2)) / 2, 1.6, 1)
 REF(gelu_erf_d1, erfc(-a / sqrt(2)) / 2 + damp(a, density(a)), 1.4, 1)
 REF(gelu_erf_d2, damp(2 - a * a, density(a)), 1.2, 1)
@@ -157,14 +168,17 @@ static double ulp_of(double y) {
     return ldexp(1, e - 24);
 }
 
-static ttt_tensor *call_unary(ttt_ctx *c, ttt_tensor *const *in, const void *u) { return ((const unary *)u)->op(c, in[0]); }
+static ttt_tensor *call_unary(ttt_ctx *c, ttt_tensor *const *in, const void *u) {
+    return ((const unary *)u)->op(c, in[0]);
+}
 
 // want and room for u at the numbers x. A reference beyond the largest number wants infinity.
 static void expect_unary(const unary *u, const ttt_tensor *x) {
     for (int64_t i = 0; i < x->size; i++) {
         double y = u->ref((double)x->data[i]), rounded = (double)(ttt_real)y;
         want[i] = isinf(rounded) ? rounded : y;
-        room[i] = isinf(rounded) ? 0 : u->bound * (DOUBLE ? 2 : 1) * ulp_of(fmax(fabs(y), u->floor));
+        room[i] = u->bound * (DOUBLE ? 2 : 1) * ulp_of(fmax(fabs(y), u->floor));
+        if (isinf(rounded)) room[i] = 0;
     }
 }
 
@@ -193,12 +207,13 @@ static void functions_are_accurate_over_the_whole_range(void) {
     sets_close(&s);
 }
 
-// What libm says in double, or the limit; only the gelus and silu of -infinity are NaN, 0 times infinity in
-// their formulas, as in PyTorch.
+// What libm says in double, or the limit; only the gelus and silu of -infinity are NaN, 0 times
+// infinity in their formulas, as in PyTorch.
 static void functions_of_special_values(void) {
     const double max = (double)FLT_MAX, min = (double)FLT_MIN, inf = (double)INFINITY;
-    const double special[] = { (double)NAN, inf, -inf, 0.0, -0.0, 1, -1, max, -max, 1e19, -1e19, 2e19, -2e19, 1e-20,
-                               min, -min, 1e-40, -1e-40, 1.4e-45, -1.4e-45, 88.72283, 88.73, -103.97, -104 };
+    const double special[] = { (double)NAN, inf, -inf, 0.0, -0.0, 1, -1, max, -max, 1e19, -1e19,
+                               2e19, -2e19, 1e-20, min, -min, 1e-40, -1e-40, 1.4e-45, -1.4e-45,
+                               88.72283, 88.73, -103.97, -104 };
     sets s = sets_open();
     ttt_tensor *x = row_of(s.c[0], COUNT(special), special);
     for (int u = 0; u < COUNT(unaries); u++) {
@@ -209,7 +224,9 @@ static void functions_of_special_values(void) {
             for (int k = 3; k < 5; k++) {  // zeros keep the sign the formula gives
                 bool minus = signbit(unaries[u]->ref(special[k])) != 0;
                 bool good = (signbit(y->data[k]) != 0) == minus;
-                if (!good) printf("  %s: the sign of %s(%g)\n", ttt_isa(s.c[i]), unaries[u]->name, special[k]);
+                if (!good)
+                    printf("  %s: the sign of %s(%g)\n", ttt_isa(s.c[i]), unaries[u]->name,
+                           special[k]);
                 CHECK(good);
             }
         }
@@ -217,7 +234,8 @@ static void functions_of_special_values(void) {
     sets_close(&s);
 }
 
-// An element's result does not depend on its place: the rest of a row that fills no vector is computed alike.
+// An element's result does not depend on its place: the rest of a row that fills no vector is
+// computed alike.
 static void functions_of_short_rows(void) {
     sets s = sets_open();
     for (int i = 0; i < s.n; i++) {
@@ -227,7 +245,8 @@ static void functions_of_short_rows(void) {
             ttt_tensor *all = unaries[u]->op(c, x);
             for (int n = 0; n <= 65; n++) {
                 ttt_tensor *y = unaries[u]->op(c, ttt_slice(c, x, 0, n, n));
-                CHECK(y->size == n && memcmp(y->data, all->data + n, (size_t)n * sizeof *y->data) == 0);
+                CHECK(y->size == n &&
+                      memcmp(y->data, all->data + n, (size_t)n * sizeof *y->data) == 0);
             }
         }
     }
@@ -242,7 +261,8 @@ static void scale_and_shift(void) {
     ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(67));
     for (int scale = 0; scale < 2; scale++) {
         for (int i = 0; i < 67; i++) {
-            want[i] = scale ? (double)REAL(1.1) * (double)x->data[i] : (double)REAL(1.1) + (double)x->data[i];
+            want[i] = scale ? (double)REAL(1.1) * (double)x->data[i]
+                            : (double)REAL(1.1) + (double)x->data[i];
             room[i] = EPS * fabs(want[i]);
         }
         check_sets(&s, "scale or shift", x->shape, call_scale_shift, &x, 1, scale ? "" : NULL);
@@ -250,7 +270,7 @@ static void scale_and_shift(void) {
     sets_close(&s);
 }
 
-// ---- sums and repeats ----------------------------------------------------------------------------
+// ---- sums and repeats ---------------------------------------------------------------------------
 static ttt_tensor *call_sum_to(ttt_ctx *c, ttt_tensor *const *in, const void *s) {
     return ttt_sum_to(c, in[0], *(const ttt_shape *)s);
 }
@@ -258,10 +278,10 @@ static ttt_tensor *call_broadcast(ttt_ctx *c, ttt_tensor *const *in, const void 
     return ttt_broadcast(c, in[0], *(const ttt_shape *)s);
 }
 
-// A row is summed in blocks of 1024, in several lanes, at most 256 additions in each, and a few to close
-// it; the blocks are added in double. Rows are summed in blocks of 32, and then block by block. So no
-// element passes more additions than this, and each errs by EPS/2 of the sum of magnitudes. (In the double
-// build the reference may err as much as a plain sum.)
+// A row is summed in blocks of 1024, in several lanes, at most 256 additions in each, and a few to
+// close it; the blocks are added in double. Rows are summed in blocks of 32, and then block by
+// block. So no element passes more additions than this, and each errs by EPS/2 of the sum of
+// magnitudes. (In the double build the reference may err as much as a plain sum.)
 static double most_additions(double n) { return 1 + fmin(n, fmax(262, 33 + n / 32)); }
 
 static void expect_sum_to(const ttt_tensor *a, ttt_shape s) {
@@ -272,13 +292,15 @@ static void expect_sum_to(const ttt_tensor *a, ttt_shape s) {
         room[place(s, a->shape, i)] += fabs((double)a->data[i]);
     }
     double terms = size ? (double)a->size / (double)size : 0;
-    for (int64_t i = 0; i < size; i++) room[i] *= EPS / 2 * (most_additions(terms) + (DOUBLE ? terms : 0));
+    for (int64_t i = 0; i < size; i++)
+        room[i] *= EPS / 2 * (most_additions(terms) + (DOUBLE ? terms : 0));
 }
 
 // Every subset of the axes of a tensor, kept with size 1 or dropped where they lead.
 static void sums_over_every_group_of_axes(void) {
-    const ttt_shape shape[6] = { TTT_SHAPE(7), TTT_SHAPE(3, 20), TTT_SHAPE(2, 3, 4, 5), TTT_SHAPE(3, 1, 35, 2),
-                                 TTT_SHAPE(2, 3, 2, 3, 2, 17), TTT_SHAPE(2, 2, 2, 2, 2, 2, 2, 3) };
+    const ttt_shape shape[6] = { TTT_SHAPE(7), TTT_SHAPE(3, 20), TTT_SHAPE(2, 3, 4, 5),
+                                 TTT_SHAPE(3, 1, 35, 2), TTT_SHAPE(2, 3, 2, 3, 2, 17),
+                                 TTT_SHAPE(2, 2, 2, 2, 2, 2, 2, 3) };
     sets s = sets_open();
     for (int i = 0; i < COUNT(shape); i++) {
         ttt_tensor *x = numbers(s.c[0], shape[i]);
@@ -312,8 +334,10 @@ static void sums_of_all_row_lengths(void) {
 // The error of a million equal numbers, a plain float sum of which is off by a percent.
 static void long_sums_are_accurate(void) {
     enum { N = 1 << 20 };
-    const ttt_shape shape[][2] = { { TTT_SHAPE(N), SCALAR }, { TTT_SHAPE(N, 1), TTT_SHAPE(1, 1) },
-                                   { TTT_SHAPE(N / 16, 16), TTT_SHAPE(16) }, { TTT_SHAPE(4, N / 4), TTT_SHAPE(4, 1) } };
+    const ttt_shape shape[][2] = { { TTT_SHAPE(N), SCALAR },
+                                   { TTT_SHAPE(N, 1), TTT_SHAPE(1, 1) },
+                                   { TTT_SHAPE(N / 16, 16), TTT_SHAPE(16) },
+                                   { TTT_SHAPE(4, N / 4), TTT_SHAPE(4, 1) } };
     sets s = sets_open();
     for (int i = 0; i < COUNT(shape); i++) {
         ttt_mark m = ttt_mark_get(s.c[0]);
@@ -327,9 +351,13 @@ static void long_sums_are_accurate(void) {
 
 static void broadcast_repeats(void) {
     const ttt_shape shape[][2] = {
-        { SCALAR, TTT_SHAPE(3, 21) }, { TTT_SHAPE(4), TTT_SHAPE(3, 4) }, { TTT_SHAPE(3, 1), TTT_SHAPE(2, 3, 37) },
-        { TTT_SHAPE(2, 1, 3, 1), TTT_SHAPE(2, 4, 3, 5) }, { TTT_SHAPE(1, 5, 1), TTT_SHAPE(2, 5, 3) },
-        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) }, { TTT_SHAPE(1), TTT_SHAPE(0) },
+        { SCALAR, TTT_SHAPE(3, 21) },
+        { TTT_SHAPE(4), TTT_SHAPE(3, 4) },
+        { TTT_SHAPE(3, 1), TTT_SHAPE(2, 3, 37) },
+        { TTT_SHAPE(2, 1, 3, 1), TTT_SHAPE(2, 4, 3, 5) },
+        { TTT_SHAPE(1, 5, 1), TTT_SHAPE(2, 5, 3) },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(1), TTT_SHAPE(0) },
     };
     sets s = sets_open();
     for (int i = 0; i < COUNT(shape); i++) {
@@ -346,7 +374,8 @@ static void broadcast_repeats(void) {
 
 static void sums_and_means_by_other_names(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *a = row_of(c, 6, (double[]){ 1, 2, 3, 4, 5, 6 }), *m = ttt_reshape(c, a, TTT_SHAPE(2, 3));
+    ttt_tensor *a = row_of(c, 6, (double[]){ 1, 2, 3, 4, 5, 6 }),
+               *m = ttt_reshape(c, a, TTT_SHAPE(2, 3));
     CHECK(ttt_item(ttt_sum(c, m)) == 21 && ttt_sum(c, m)->shape.rank == 0);
     CHECK(ttt_item(ttt_mean(c, m)) == 3.5f);
     CHECK(ttt_item(ttt_mse(c, m, ttt_scalar(c, 1))) == REAL(55) / 6);
@@ -357,7 +386,7 @@ static void sums_and_means_by_other_names(void) {
     CLOSE(c);
 }
 
-// ---- moving elements -----------------------------------------------------------------------------
+// ---- moving elements ----------------------------------------------------------------------------
 static ttt_tensor *call_permute(ttt_ctx *c, ttt_tensor *const *in, const void *order) {
     return ttt_permute(c, in[0], order);
 }
@@ -376,8 +405,9 @@ static ttt_shape expect_permute(const ttt_tensor *a, const int *order) {
     return s;
 }
 static void permute_puts_axes_in_every_order(void) {
-    const ttt_shape shape[5] = { TTT_SHAPE(2, 3, 4, 5), TTT_SHAPE(1, 4, 8, 16), TTT_SHAPE(3, 17, 1, 33),
-                                 TTT_SHAPE(15, 2, 16, 7), TTT_SHAPE(2, 0, 3, 1) };
+    const ttt_shape shape[5] = { TTT_SHAPE(2, 3, 4, 5), TTT_SHAPE(1, 4, 8, 16),
+                                 TTT_SHAPE(3, 17, 1, 33), TTT_SHAPE(15, 2, 16, 7),
+                                 TTT_SHAPE(2, 0, 3, 1) };
     sets s = sets_open();
     for (int i = 0; i < COUNT(shape); i++) {
         ttt_tensor *x = numbers(s.c[0], shape[i]);
@@ -434,16 +464,20 @@ static void slice_place_and_concat_undo_each_other(void) {
     ttt_tensor *middle = ttt_slice(c, a, 1, 2, 2);  // a[:, 2:4, :]
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 2; j++)
-            for (int k = 0; k < 6; k++) CHECK(middle->data[(i * 2 + j) * 6 + k] == a->data[(i * 5 + 2 + j) * 6 + k]);
+            for (int k = 0; k < 6; k++)
+                CHECK(middle->data[(i * 2 + j) * 6 + k] == a->data[(i * 5 + 2 + j) * 6 + k]);
     CLOSE(c);
 }
 
 static void reshape_and_detach_share_their_numbers(void) {
     ttt_ctx *c = open_ctx();
-    ttt_tensor *a = numbers(c, TTT_SHAPE(4, 6)), *r = ttt_reshape(c, a, TTT_SHAPE(2, 3, 4)), *d = ttt_detach(c, a);
-    CHECK(r->data == a->data && d->data == a->data && d->op == NULL && ttt_shape_equal(d->shape, a->shape));
+    ttt_tensor *a = numbers(c, TTT_SHAPE(4, 6)), *r = ttt_reshape(c, a, TTT_SHAPE(2, 3, 4)),
+               *d = ttt_detach(c, a);
+    CHECK(r->data == a->data && d->data == a->data && d->op == NULL &&
+          ttt_shape_equal(d->shape, a->shape));
     CHECK(ttt_item(ttt_reshape(c, ttt_full(c, TTT_SHAPE(1, 1), 3), SCALAR)) == 3);
-    ttt_tensor *rows = ttt_from_int(c, TTT_SHAPE(3), (int64_t[]){ 2, 0, 1 }), *constant = ttt_detach(c, rows);
+    ttt_tensor *rows = ttt_from_int(c, TTT_SHAPE(3), (int64_t[]){ 2, 0, 1 }),
+               *constant = ttt_detach(c, rows);
     CHECK(constant->dtype == TTT_DTYPE_INT && constant->index[0] == 2);
     CLOSE(c);
 }
@@ -474,11 +508,13 @@ static void index_select_and_index_add_by_hand(void) {
             index_shape.dim[index_shape.rank++] = n;
             int64_t rows[100], count = ttt_shape_size(all);
             for (int k = 0; k < 100; k++) rows[k] = k * k % 4;  // 0, 1; never row 2, 3, 4
-            ttt_tensor *in[2] = { numbers(c, matrices(la, N, D)), ttt_from_int(c, index_shape, rows) };
+            ttt_tensor *in[2] = { numbers(c, matrices(la, N, D)),
+                                  ttt_from_int(c, index_shape, rows) };
             for (int64_t l = 0; l < count; l++)
                 for (int64_t k = 0; k < n * D; k++) {
                     int64_t row = rows[place(li, all, l) * n + k / D];
-                    want[l * n * D + k] = (double)in[0]->data[(place(la, all, l) * N + row) * D + k % D];
+                    want[l * n * D + k] =
+                        (double)in[0]->data[(place(la, all, l) * N + row) * D + k % D];
                     room[l * n * D + k] = 0;
                 }
             check_sets(&s, "index_select", matrices(all, n, D), call_rows, in, 2, NULL);
@@ -537,7 +573,7 @@ static void embedding_gives_rows_of_a_table(void) {
     sets_close(&s);
 }
 
-// ---- ops by plain loops --------------------------------------------------------------------------
+// ---- ops by plain loops -------------------------------------------------------------------------
 static const double inf = (double)INFINITY, nan_ = (double)NAN;
 
 // d^order y / dx^order of y = f(x), elementwise, as tensors: the sum of y is differentiated again
@@ -811,24 +847,27 @@ static void the_largest_along_every_axis(void) {
     sets_close(&s);
 }
 
-// ---- a triangular system -------------------------------------------------------------------------
-// What is found, put back into the system, gives b; what stands on the diagonal or above it is not read.
+// ---- a triangular system ------------------------------------------------------------------------
+// What is found, put back into the system, gives b; what stands on the diagonal or above it is not
+// read.
 static void solve_lower_solves(void) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
-    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)), *S = ttt_zeros(c, a->shape);
+    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)),
+               *S = ttt_zeros(c, a->shape);
     for (int i = 0; i < 75; i++) S->data[i] = i % 5 < i / 5 % 5 ? a->data[i] : i % 5 == i / 5 % 5;
     for (int t = 0; t < 2; t++) {
         ttt_tensor *y = ttt_solve_lower(c, a, b, t);
-        CHECK(ttt_max_abs_diff(ttt_matmul_t(c, S, y, t, false), b) <= (sizeof(ttt_real) == 8 ? 1e-13 : 1e-4));
+        CHECK(ttt_max_abs_diff(ttt_matmul_t(c, S, y, t, false), b) <= (DOUBLE ? 1e-13 : 1e-4));
         CHECK(ttt_max_abs_diff(y, ttt_solve_lower(c, S, b, t)) == 0);
     }
     CHECK(ttt_ok(c));
     ttt_close(c);
 }
 
-// ---- along the last axis -------------------------------------------------------------------------
+// ---- along the last axis ------------------------------------------------------------------------
 typedef enum { SOFTMAX, LOG_SOFTMAX, NORMALIZE, NORMALIZE_D1, RSTD } row_op;
-static const char *const row_name[] = { "softmax", "log_softmax", "normalize", "normalize_d1", "rstd" };
+static const char *const row_name[] = { "softmax", "log_softmax", "normalize", "normalize_d1",
+                                        "rstd" };
 typedef struct {
     row_op op;
     double eps;
@@ -839,16 +878,18 @@ static ttt_tensor *call_row(ttt_ctx *c, ttt_tensor *const *in, const void *arg) 
     switch (r->op) {
     case SOFTMAX: return ttt_softmax(c, in[0]);
     case LOG_SOFTMAX: return ttt_log_softmax(c, in[0]);
-    case NORMALIZE: return (r->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, in[0], REAL(r->eps));
+    case NORMALIZE:
+        return (r->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, in[0], REAL(r->eps));
     case NORMALIZE_D1: return ttt_normalize_d1(c, in[0], in[1], REAL(r->eps), r->centered);
     case RSTD: return ttt_rstd(c, in[0], REAL(r->eps), r->centered);
     }
     return NULL;
 }
 
-// softmax: e^(a-max) has the relative error of its rounded argument, |a - max| EPS/2, and a few ulps more;
-// the sum and the division add one or two. log_softmax: a - max and the logarithm are rounded once each,
-// so the error stays a few ulps of a result of at least that size, however large a is.
+// softmax: e^(a-max) has the relative error of its rounded argument, |a - max| EPS/2, and a few
+// ulps more; the sum and the division add one or two. log_softmax: a - max and the logarithm are
+// rounded once each, so the error stays a few ulps of a result of at least that size, however large
+// a is.
 static void expect_softmax(const ttt_real *a, int64_t D, bool logarithm, double *y, double *r) {
     double max = (double)a[0], sum = 0;
     for (int64_t i = 1; i < D; i++) max = fmax(max, (double)a[i]);
@@ -862,14 +903,17 @@ static void expect_softmax(const ttt_real *a, int64_t D, bool logarithm, double 
     }
 }
 
-// The mean is rounded to a ttt_real, hence the part with it; else some roundings of the largest element.
-static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g, int64_t D, double *y, double *room_y) {
+// The mean is rounded to a ttt_real, hence the part with it; else some roundings of the largest
+// element.
+static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g, int64_t D,
+                        double *y, double *room_y) {
     double mean = 0, variance = 0, mean_g = 0, mean_gx = 0, most_g = 0, most_x = 1;
     for (int64_t i = 0; i < D && arg->centered; i++) {
         mean += (double)a[i] / (double)D;
         mean_g += (double)g[i] / (double)D;
     }
-    for (int64_t i = 0; i < D; i++) variance += ((double)a[i] - mean) * ((double)a[i] - mean) / (double)D;
+    for (int64_t i = 0; i < D; i++)
+        variance += ((double)a[i] - mean) * ((double)a[i] - mean) / (double)D;
     double r = 1 / sqrt(variance + (double)REAL(arg->eps)), shift = fabs(mean) * r;
     for (int64_t i = 0; i < D; i++) {
         double x = ((double)a[i] - mean) * r;
@@ -893,7 +937,8 @@ static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g
 }
 
 static void check_rows(sets *s, const row_arg *arg, ttt_tensor *const *in) {
-    int64_t D = in[0]->shape.dim[in[0]->shape.rank - 1], rows = in[0]->size / D, width = arg->op == RSTD ? 1 : D;
+    int64_t D = in[0]->shape.dim[in[0]->shape.rank - 1], rows = in[0]->size / D,
+            width = arg->op == RSTD ? 1 : D;
     ttt_shape to = in[0]->shape;
     to.dim[to.rank - 1] = width;
     for (int64_t i = rows - 1; i >= 0; i--) {
@@ -913,7 +958,8 @@ static void row_ops_of_all_lengths(void) {
         for (int k = 0; k < 16; k++) {
             row_arg arg = { (row_op)(k % 5), k < 8 ? 1e-5 : 0.1, k % 2 };
             ttt_mark m = ttt_mark_get(s.c[0]);
-            ttt_tensor *in[2] = { numbers(s.c[0], TTT_SHAPE(3, D)), numbers(s.c[0], TTT_SHAPE(3, D)) };
+            ttt_tensor *in[2] = { numbers(s.c[0], TTT_SHAPE(3, D)),
+                                  numbers(s.c[0], TTT_SHAPE(3, D)) };
             check_rows(&s, &arg, in);
             ttt_mark_release(s.c[0], m);
         }
@@ -923,16 +969,19 @@ static void row_ops_of_all_lengths(void) {
 // Rows far from zero: a variance computed as mean a^2 - mean^2 would be noise.
 static void norms_of_rows_with_a_large_mean(void) {
     sets s = sets_open();
-    ttt_tensor *in[2] = { ttt_uniform(s.c[0], TTT_SHAPE(4, 50), 999, 1001), numbers(s.c[0], TTT_SHAPE(4, 50)) };
-    for (int op = NORMALIZE; op <= RSTD; op++) check_rows(&s, &(row_arg){ (row_op)op, 1e-5, true }, in);
+    ttt_tensor *in[2] = { ttt_uniform(s.c[0], TTT_SHAPE(4, 50), 999, 1001),
+                          numbers(s.c[0], TTT_SHAPE(4, 50)) };
+    for (int op = NORMALIZE; op <= RSTD; op++)
+        check_rows(&s, &(row_arg){ (row_op)op, 1e-5, true }, in);
     sets_close(&s);
 }
 
 static void softmax_of_large_and_infinite_numbers(void) {
     const double inf = (double)INFINITY;
     const double rows[][5] = {
-        { 1e4, 1e4, 1e4 - 1, 9990, 0 }, { -1e30, -1e30, -2e30, -1e30, -1e30 }, { 88, 89, 90, 91, 92 },
-        { -inf, 0, -inf, 1, 2 }, { -inf, -inf, -inf, -inf, -3 }, { 3e38, -3e38, 0, 1, 3e38 },
+        { 1e4, 1e4, 1e4 - 1, 9990, 0 }, { -1e30, -1e30, -2e30, -1e30, -1e30 },
+        { 88, 89, 90, 91, 92 },         { -inf, 0, -inf, 1, 2 },
+        { -inf, -inf, -inf, -inf, -3 }, { 3e38, -3e38, 0, 1, 3e38 },
     };
     sets s = sets_open();
     for (int i = 0; i < COUNT(rows); i++)
@@ -952,7 +1001,8 @@ static void softmax_does_not_hide_nan(void) {
                 ttt_tensor *x = ttt_full(s.c[0], TTT_SHAPE(n), at == n ? -(ttt_real)INFINITY : 1);
                 if (at < n) x->data[at] = (ttt_real)NAN;
                 for (int i = 0; i < n; i++) want[i] = (double)NAN;
-                check_sets(&s, row_name[op], x->shape, call_row, &x, 1, &(row_arg){ (row_op)op, 0, false });
+                check_sets(&s, row_name[op], x->shape, call_row, &x, 1,
+                           &(row_arg){ (row_op)op, 0, false });
             }
     sets_close(&s);
 }
@@ -970,7 +1020,8 @@ static void max_abs_diff_does_not_hide_nan(void) {
 // ---- kernels of the optimizers (ttt_model.h), which no op reaches -------------------------------
 // A step of Adam and one of momentum from random moments, in double beside each instruction set.
 static void optimizer_kernels_of_every_set(void) {
-    const ttt__update k = { REAL(0.5), REAL(0.01), REAL(0.9), REAL(0.99), REAL(1.5), 2, REAL(1e-4), REAL(0.1), REAL(0.02) };
+    const ttt__update k = { REAL(0.5), REAL(0.01), REAL(0.9), REAL(0.99), REAL(1.5),
+                            2,         REAL(1e-4), REAL(0.1), REAL(0.02) };
     sets s = sets_open();
     for (int i = 0; i < s.n; i++)
         for (int n = 0; n < 70; n++)
@@ -982,13 +1033,16 @@ static void optimizer_kernels_of_every_set(void) {
                 ttt_tensor *v = ttt_square(c, numbers(c, shape));
                 double wp[70], wm[70], wv[70], dot = 0, size = 0;
                 for (int j = 0; j < n; j++) {
-                    double p0 = (double)p->data[j], m0 = (double)m->data[j], v0 = (double)v->data[j], g0 = (double)g->data[j];
-                    double b1 = (double)k.b1, b2 = (double)k.b2, grad = (double)k.gradient * g0 + (double)k.l2 * p0;
+                    double p0 = (double)p->data[j], m0 = (double)m->data[j],
+                           v0 = (double)v->data[j], g0 = (double)g->data[j];
+                    double b1 = (double)k.b1, b2 = (double)k.b2,
+                           grad = (double)k.gradient * g0 + (double)k.l2 * p0;
                     dot += g0 * m0;
                     size += fabs(g0 * m0);
                     wm[j] = adam ? b1 * m0 + (1 - b1) * grad : b1 * m0 + grad;
                     wv[j] = adam ? b2 * v0 + (1 - b2) * grad * grad : v0;
-                    double u = adam ? wm[j] * (double)k.c1 / (sqrt(wv[j] * (double)k.c2) + (double)k.eps) : wm[j];
+                    double root = sqrt(wv[j] * (double)k.c2) + (double)k.eps;
+                    double u = adam ? wm[j] * (double)k.c1 / root : wm[j];
                     wp[j] = p0 * (1 - (double)k.decay) - (double)k.rate * u;
                 }
                 CHECK(fabs(c->k->dot(n, g->data, m->data) - dot) <= (n + 2) * EPS * size);
@@ -1002,7 +1056,7 @@ static void optimizer_kernels_of_every_set(void) {
     sets_close(&s);
 }
 
-// ---- stored types --------------------------------------------------------------------------------
+// ---- stored types -------------------------------------------------------------------------------
 static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
     ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
     for (int64_t i = 0; i < t->size; i++) {

@@ -2,28 +2,32 @@
 // factor in bfloat16.
 #include "tensor_test.h"
 
-// ---- products ------------------------------------------------------------------------------------
+// ---- products -----------------------------------------------------------------------------------
 typedef struct {
     bool ta, tb, adds;
     ttt_shape y;
 } product;
 static ttt_tensor *call_product(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
     const product *p = arg;
-    return p->adds ? ttt_matmul_add(c, in[0], in[1], p->ta, p->tb, in[2]) : ttt_matmul_to(c, in[0], in[1], p->ta, p->tb, p->y);
+    return p->adds ? ttt_matmul_add(c, in[0], in[1], p->ta, p->tb, in[2])
+                   : ttt_matmul_to(c, in[0], in[1], p->ta, p->tb, p->y);
 }
 static ttt_tensor *product_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *arg) {
     (void)n;
     return weigh(c, call_product(c, x, arg));
 }
 
-// The plain double loop. A sum of n products, added in any order and with or without fused multiplication,
-// is off by at most n EPS/2 sum |a||b| [Higham 2002, section 3.1], one more for a bias; in the double build
-// the reference may be as wrong, hence twice that; 1% for the second-order terms.
+// The plain double loop. A sum of n products, added in any order and with or without fused
+// multiplication, is off by at most n EPS/2 sum |a||b| [Higham 2002, section 3.1], one more for a
+// bias; in the double build the reference may be as wrong, hence twice that; 1% for the
+// second-order terms.
 static void expect_product(const product *p, ttt_tensor *const *in) {
     const ttt_tensor *a = in[0], *b = in[1], *add = p->adds ? in[2] : NULL;
-    ttt_shape la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ly = ttt__lead(p->y, 2), all;
-    int64_t a0 = a->shape.dim[la.rank], a1 = a->shape.dim[la.rank + 1], b1 = b->shape.dim[lb.rank + 1];
-    int64_t m = p->y.dim[ly.rank], n = p->y.dim[ly.rank + 1], k = p->ta ? a0 : a1, size = ttt_shape_size(p->y);
+    ttt_shape la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ly = ttt__lead(p->y, 2);
+    int64_t a0 = a->shape.dim[la.rank], a1 = a->shape.dim[la.rank + 1];
+    int64_t b1 = b->shape.dim[lb.rank + 1], size = ttt_shape_size(p->y);
+    int64_t m = p->y.dim[ly.rank], n = p->y.dim[ly.rank + 1], k = p->ta ? a0 : a1;
+    ttt_shape all;
     ttt__broadcast_shape(la, lb, &all);
     int64_t products = ttt_shape_size(all);
     for (int64_t i = 0; i < size; i++) {
@@ -31,12 +35,14 @@ static void expect_product(const product *p, ttt_tensor *const *in) {
         room[i] = fabs(want[i]);
     }
     for (int64_t l = 0; l < products; l++) {
-        const ttt_real *pa = a->data + place(la, all, l) * m * k, *pb = b->data + place(lb, all, l) * k * n;
+        const ttt_real *pa = a->data + place(la, all, l) * m * k,
+                       *pb = b->data + place(lb, all, l) * k * n;
         double *to = want + place(ly, all, l) * m * n, *size_of = room + (to - want);
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++)
                 for (int64_t q = 0; q < k; q++) {
-                    double t = (double)pa[p->ta ? q * a1 + i : i * a1 + q] * (double)pb[p->tb ? j * b1 + q : q * b1 + j];
+                    double t = (double)pa[p->ta ? q * a1 + i : i * a1 + q] *
+                               (double)pb[p->tb ? j * b1 + q : q * b1 + j];
                     to[i * n + j] += t;
                     size_of[i * n + j] += fabs(t);
                 }
@@ -48,8 +54,8 @@ static void expect_product(const product *p, ttt_tensor *const *in) {
 static void check_product(sets *s, const product *p, ttt_tensor *const *in) {
     char what[100];
     ttt_text ta, tb;
-    snprintf(what, sizeof what, "%s%s times %s%s", ttt_shape_text(in[0]->shape, ta), p->ta ? "^T" : "",
-             ttt_shape_text(in[1]->shape, tb), p->tb ? "^T" : "");
+    snprintf(what, sizeof what, "%s%s times %s%s", ttt_shape_text(in[0]->shape, ta),
+             p->ta ? "^T" : "", ttt_shape_text(in[1]->shape, tb), p->tb ? "^T" : "");
     expect_product(p, in);
     check_sets(s, what, p->y, call_product, in, p->adds ? 3 : 2, p);
 }
@@ -59,8 +65,8 @@ static void products_broadcast_and_sum_their_leading_sizes(void) {
     const ttt_shape lead[][3] = {
         { SCALAR, SCALAR, SCALAR },
         { TTT_SHAPE(2), TTT_SHAPE(2), TTT_SHAPE(2) },
-        { TTT_SHAPE(2), TTT_SHAPE(2), SCALAR },                          // dW of a batch: one longer sum
-        { TTT_SHAPE(2), SCALAR, TTT_SHAPE(2) },                          // the same weights for all: one taller a
+        { TTT_SHAPE(2), TTT_SHAPE(2), SCALAR },  // dW of a batch: one longer sum
+        { TTT_SHAPE(2), SCALAR, TTT_SHAPE(2) },  // the same weights for all: one taller a
         { SCALAR, TTT_SHAPE(3), TTT_SHAPE(3) },
         { SCALAR, TTT_SHAPE(3), TTT_SHAPE(1) },
         { TTT_SHAPE(2, 1), TTT_SHAPE(3), TTT_SHAPE(2, 3) },
@@ -79,8 +85,10 @@ static void products_broadcast_and_sum_their_leading_sizes(void) {
             bool small = t < 4;
             int64_t m = small ? 2 : 13, k = small ? 3 : 70, n = small ? 4 : 37;
             product p = { t & 1, t >> 1 & 1, false, matrices(lead[l][2], m, n) };
-            ttt_tensor *x[2] = { numbers(c, p.ta ? matrices(lead[l][0], k, m) : matrices(lead[l][0], m, k)),
-                                 numbers(c, p.tb ? matrices(lead[l][1], n, k) : matrices(lead[l][1], k, n)) };
+            ttt_tensor *x[2] = {
+                numbers(c, p.ta ? matrices(lead[l][0], k, m) : matrices(lead[l][0], m, k)),
+                numbers(c, p.tb ? matrices(lead[l][1], n, k) : matrices(lead[l][1], k, n))
+            };
             check_product(&s, &p, x);
             if (small) check_orders(c, "product", product_value, x, 2, &p, 2);
             ttt_mark_release(c, mark);
@@ -96,14 +104,17 @@ static void products_begin_with_every_sum(void) {
         { TTT_SHAPE(2, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 5, 4) },
         { TTT_SHAPE(2, 1, 5, 3), TTT_SHAPE(3, 3, 4), TTT_SHAPE(3, 1, 4), TTT_SHAPE(2, 3, 5, 4) },
         { TTT_SHAPE(2, 1, 5, 3), TTT_SHAPE(3, 3, 4), TTT_SHAPE(2, 1, 1, 4), TTT_SHAPE(2, 3, 5, 4) },
-        { TTT_SHAPE(7, 600), TTT_SHAPE(600, 19), TTT_SHAPE(1, 19), TTT_SHAPE(7, 19) },  // several blocks of terms
-        { TTT_SHAPE(3, 0), TTT_SHAPE(0, 2), TTT_SHAPE(2), TTT_SHAPE(3, 2) },            // the bias alone
-        { TTT_SHAPE(5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(5, 4), TTT_SHAPE(5, 4) },         // from here a matrix is added
-        { TTT_SHAPE(2, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(5, 4), TTT_SHAPE(2, 5, 4) },   // the same to all
-        { TTT_SHAPE(2, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(2, 5, 4), TTT_SHAPE(2, 5, 4) },  // one taller a
+        // several blocks of terms; the bias alone
+        { TTT_SHAPE(7, 600), TTT_SHAPE(600, 19), TTT_SHAPE(1, 19), TTT_SHAPE(7, 19) },
+        { TTT_SHAPE(3, 0), TTT_SHAPE(0, 2), TTT_SHAPE(2), TTT_SHAPE(3, 2) },
+        // from here on a matrix is added: the same to all, to one taller a, to some, to each
+        { TTT_SHAPE(5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(5, 4), TTT_SHAPE(5, 4) },
+        { TTT_SHAPE(2, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(5, 4), TTT_SHAPE(2, 5, 4) },
+        { TTT_SHAPE(2, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(2, 5, 4), TTT_SHAPE(2, 5, 4) },
         { TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(3, 4), TTT_SHAPE(2, 1, 5, 4), TTT_SHAPE(2, 3, 5, 4) },
         { TTT_SHAPE(2, 1, 5, 3), TTT_SHAPE(3, 3, 4), TTT_SHAPE(2, 3, 5, 4), TTT_SHAPE(2, 3, 5, 4) },
-        { TTT_SHAPE(2, 1, 3), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 1, 4) },  // single rows
+        // single rows; many blocks; the matrix alone
+        { TTT_SHAPE(2, 1, 3), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 1, 4) },
         { TTT_SHAPE(3, 70, 600), TTT_SHAPE(600, 37), TTT_SHAPE(3, 70, 37), TTT_SHAPE(3, 70, 37) },
         { TTT_SHAPE(3, 0), TTT_SHAPE(0, 2), TTT_SHAPE(3, 2), TTT_SHAPE(3, 2) },
     };
@@ -112,11 +123,13 @@ static void products_begin_with_every_sum(void) {
     for (int i = 0; i < COUNT(shape); i++)
         for (int t = 0; t < 4; t++) {
             product p = { t & 1, t >> 1, true, shape[i][3] };
-            ttt_tensor *x[3] = { numbers(c, shape[i][0]), numbers(c, shape[i][1]), numbers(c, shape[i][2]) };
+            ttt_tensor *x[3] = { numbers(c, shape[i][0]), numbers(c, shape[i][1]),
+                                 numbers(c, shape[i][2]) };
             for (int k = 0; k < 2; k++)
                 if (k ? p.tb : p.ta) x[k] = ttt_transpose(c, x[k]);
             check_product(&s, &p, x);
-            if (ttt_shape_size(p.y) < 200 && x[0]->size) check_orders(c, "matmul_add", product_value, x, 3, &p, 2);
+            if (ttt_shape_size(p.y) < 200 && x[0]->size)
+                check_orders(c, "matmul_add", product_value, x, 3, &p, 2);
         }
     sets_close(&s);
 }
@@ -127,7 +140,8 @@ static void check_size(sets *s, int64_t m, int64_t k, int64_t n) {
         ttt_mark mark = ttt_mark_get(c);
         product p = { t & 1, t >> 1, t == 0, TTT_SHAPE(m, n) };
         ttt_tensor *x[3] = { numbers(c, p.ta ? TTT_SHAPE(k, m) : TTT_SHAPE(m, k)),
-                             numbers(c, p.tb ? TTT_SHAPE(n, k) : TTT_SHAPE(k, n)), numbers(c, TTT_SHAPE(n)) };
+                             numbers(c, p.tb ? TTT_SHAPE(n, k) : TTT_SHAPE(k, n)),
+                             numbers(c, TTT_SHAPE(n)) };
         check_product(s, &p, x);
         ttt_mark_release(c, mark);
     }
@@ -142,10 +156,11 @@ static void products_of_all_small_sizes(void) {
     sets_close(&s);
 }
 
-// Sizes at the edges of tiles (6 rows), vectors (4, 8, 16), panels (to 64) and blocks (192, 512, 1536).
+// Sizes at the edges of tiles (6 rows), vectors (4, 8, 16), panels (to 64) and blocks (192, 512,
+// 1536).
 static void products_at_the_edges_of_tiles_and_blocks(void) {
-    static const int64_t edge[] = { 1, 5, 6, 7, 15, 16, 17, 47, 48, 49, 63, 64, 65, 97, 191, 192, 193,
-                                    511, 512, 513, 1535, 1536, 1537 };
+    static const int64_t edge[] = { 1, 5, 6, 7, 15, 16, 17, 47, 48, 49, 63, 64, 65, 97, 191, 192,
+                                    193, 511, 512, 513, 1535, 1536, 1537 };
     sets s = sets_open();
     for (int i = 0; i < COUNT(edge); i++) {
         check_size(&s, edge[i], 7, 19);
@@ -165,7 +180,8 @@ static ttt_tensor *sum_of_none(ttt_ctx *c, ttt_tensor *const *in, const void *ar
 }
 static void a_sum_over_an_empty_batch_is_zero(void) {
     sets s = sets_open();
-    ttt_tensor *x[2] = { ttt_zeros(s.c[0], TTT_SHAPE(0, 2, 4)), ttt_zeros(s.c[0], TTT_SHAPE(0, 4, 3)) };
+    ttt_tensor *x[2] = { ttt_zeros(s.c[0], TTT_SHAPE(0, 2, 4)),
+                         ttt_zeros(s.c[0], TTT_SHAPE(0, 4, 3)) };
     ttt_tensor *one[2] = { x[0], ttt_zeros(s.c[0], TTT_SHAPE(4, 3)) };
     ttt_tensor *other[2] = { ttt_zeros(s.c[0], TTT_SHAPE(1, 2, 4)), x[1] };
     for (int i = 0; i < 6; i++) want[i] = room[i] = 0;
@@ -175,19 +191,21 @@ static void a_sum_over_an_empty_batch_is_zero(void) {
     sets_close(&s);
 }
 
-// ---- products of plain arrays --------------------------------------------------------------------
+// ---- products of plain arrays -------------------------------------------------------------------
 typedef struct {
     int m, n, k, ta, tb, half, bias, map, add, batch, gap;  // add: 1 another array, 2 y itself
 } plain;
 
 enum { PLAIN_MOST = 1 << 18 };
 typedef struct {
-    ttt_real a[PLAIN_MOST], b[PLAIN_MOST], bias[2000], add[PLAIN_MOST], y[PLAIN_MOST], before[PLAIN_MOST];
+    ttt_real a[PLAIN_MOST], b[PLAIN_MOST], bias[2000], add[PLAIN_MOST];
+    ttt_real y[PLAIN_MOST], before[PLAIN_MOST];
     uint16_t half[PLAIN_MOST];
 } plain_arrays;
 
 static ttt_gemm_desc plain_desc(const plain *p, plain_arrays *x) {
-    ttt_gemm_desc d = { .m = p->m, .n = p->n, .k = p->k, .a = x->a, .y = x->y, .ta = p->ta, .tb = p->tb, .batch = p->batch };
+    ttt_gemm_desc d = { .m = p->m, .n = p->n, .k = p->k, .a = x->a, .y = x->y,
+                        .ta = p->ta, .tb = p->tb, .batch = p->batch };
     d.a_row = (p->ta ? p->m : p->k) + p->gap;
     d.b_row = (p->tb ? p->k : p->n) + p->gap;
     d.y_row = p->n + p->gap;
@@ -209,29 +227,34 @@ static void check_plain(ttt_ctx *c, const plain *p, plain_arrays *x) {
     bool kept = true;
     for (int64_t z = 0; z < p->batch; z++)
         for (int64_t i = 0; i < p->m; i++) {
-            const ttt_real *y = x->y + z * d.y_step + i * d.y_row;
+            const ttt_real *a = x->a + z * d.a_step, *y = x->y + z * d.y_step + i * d.y_row;
             for (int64_t j = 0; j < p->n; j++) {
-                double sum = p->bias ? (double)x->bias[j] : 0, at = (double)(p->add == 2 ? x->before : x->add)[y - x->y + j];
+                double sum = p->bias ? (double)x->bias[j] : 0,
+                       at = (double)(p->add == 2 ? x->before : x->add)[y - x->y + j];
                 for (int64_t t = 0; t < p->k; t++)
-                    sum += (double)x->a[z * d.a_step + (p->ta ? t * d.a_row + i : i * d.a_row + t)] *
+                    sum += (double)a[p->ta ? t * d.a_row + i : i * d.a_row + t] *
                            (double)x->b[p->tb ? j * d.b_row + t : t * d.b_row + j];
                 if (p->map) sum = fmax(sum, 0);
                 if (p->add) sum += at;
                 double e = fabs((double)y[j] - sum);
                 if (!(e <= worst)) worst = e;
             }
-            for (int64_t j = p->n; j < d.y_row && i + 1 < p->m; j++) kept = kept && y[j] == x->before[y - x->y + j];
+            for (int64_t j = p->n; j < d.y_row && i + 1 < p->m; j++)
+                kept = kept && y[j] == x->before[y - x->y + j];
         }
     if (!(worst <= (p->k + 4) * EPS) || !kept)
-        printf("  %s: m=%d n=%d k=%d ta=%d tb=%d half=%d bias=%d map=%d add=%d batch=%d gap=%d: %.1e\n", ttt_isa(c), p->m, p->n, p->k,
-               p->ta, p->tb, p->half, p->bias, p->map, p->add, p->batch, p->gap, worst);
+        printf("  %s: m=%d n=%d k=%d ta=%d tb=%d half=%d bias=%d map=%d add=%d batch=%d gap=%d, "
+               "error %.1e\n", ttt_isa(c), p->m, p->n, p->k, p->ta, p->tb, p->half, p->bias,
+               p->map, p->add, p->batch, p->gap, worst);
     CHECK(worst <= (p->k + 4) * EPS);
     CHECK(kept);
 }
 
 // Numbers in [-1,1] that bfloat16 holds exactly, so that both forms of b are the same matrix.
 static void products_of_plain_arrays(void) {
-    static const int sizes[][3] = { { 1, 1, 1 }, { 1, 200, 300 }, { 1, 67, 9 }, { 2, 33, 50 }, { 5, 16, 64 }, { 16, 16, 64 }, { 17, 100, 600 }, { 7, 130, 1 }, { 3, 5, 0 }, { 100, 70, 40 } };
+    static const int sizes[][3] = { { 1, 1, 1 }, { 1, 200, 300 }, { 1, 67, 9 }, { 2, 33, 50 },
+                                    { 5, 16, 64 }, { 16, 16, 64 }, { 17, 100, 600 },
+                                    { 7, 130, 1 }, { 3, 5, 0 }, { 100, 70, 40 } };
     plain_arrays *x = (plain_arrays *)calloc(1, sizeof *x);
     sets s = sets_open();
     ttt_ctx *two = ttt_open(&(ttt_desc){ .threads = 2 });
@@ -251,7 +274,10 @@ static void products_of_plain_arrays(void) {
     for (int z = 0; z < COUNT(sizes); z++)
         for (int form = 0; form < 8; form++)
             for (int extra = 0; extra < 5; extra++) {
-                plain p = { sizes[z][0], sizes[z][1], sizes[z][2], form & 1, form >> 1 & 1, form >> 2, extra > 0, extra == 2, extra > 2 ? extra - 2 : 0, 1 + extra % 2, extra % 3 * 5 };
+                plain p = { .m = sizes[z][0], .n = sizes[z][1], .k = sizes[z][2],
+                            .ta = form & 1, .tb = form >> 1 & 1, .half = form >> 2,
+                            .bias = extra > 0, .map = extra == 2, .add = extra > 2 ? extra - 2 : 0,
+                            .batch = 1 + extra % 2, .gap = extra % 3 * 5 };
                 for (int i = 0; i < s.n; i++) check_plain(s.c[i], &p, x);
                 check_plain(two, &p, x);
             }

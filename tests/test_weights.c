@@ -7,9 +7,6 @@
 #include "../ttt_model.h"
 #include "ttt_test.h"
 
-#define DOUBLE (sizeof(ttt_real) == 8)
-#define REAL(x) ((ttt_real)(x))
-
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 5 }); }
 
 static bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
