@@ -9,7 +9,7 @@ typedef struct {
     ttt_tensor *x, *positive, *row, *column, *batch, *rows;
 } large;
 
-// The kinds of product that threads share out differently: plain, a long sum, and sums over a batch.
+// The kinds of product that threads share out differently: plain, a long sum, sums over a batch.
 static ttt_tensor *large_products(ttt_ctx *c, const large *l) {
     ttt_tensor *x = l->x, *square = ttt_slice(c, x, 0, 0, 192);
     ttt_tensor *squares = ttt_broadcast(c, square, TTT_SHAPE(20, 192, 192));
