@@ -67,7 +67,7 @@ static void claim(bool holds, const char *text) {
     if (!holds) exit(1);
 }
 
-// ---- on a blackboard -----------------------------------------------------------------------------
+// ---- on a blackboard ----------------------------------------------------------------------------
 static void show(const char *name, const ttt_tensor *t) {
     int rows = (int)t->shape.dim[0], cols = (int)t->shape.dim[1];
     printf("    %-34s", name);
@@ -112,7 +112,7 @@ static void on_a_blackboard(ttt_ctx *c) {
     claim(ttt_max_abs_diff(ttt_matmul_t(c, k, v, true, false), W) == 0, "what the learner has learned is the sum of keys times values");
 }
 
-// ---- at full size --------------------------------------------------------------------------------
+// ---- at full size -------------------------------------------------------------------------------
 // The layer of a description, with biases that are not zero. Where layers have the same parameters, these
 // have the same numbers: they depend on the seed and the parameter's name.
 static ttt_weights make(ttt_ctx *c, ttt_mixer_desc *d) {
