@@ -1616,8 +1616,9 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
-    double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
-    double backward = d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
+    double steps = d->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
+    double backward =
+        d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
 static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
@@ -1701,19 +1702,20 @@ static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
 static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(c)) return;
     ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
-    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)), lower);  // 0 above: e^gap cannot overflow
+    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)),
+                              lower);  // 0 above: e^gap cannot overflow
     *since = ttt_exp(c, sum);
     *between = ttt_mul(c, ttt_exp(c, gap), lower);
 }
 
 // A depthwise convolution with zeros beyond the border: y_i = sum over taps t of kernel_t x_at(i,t), x (...,N,d),
 // kernel (taps,d) or with the same leading sizes as x; at[i * taps + t] is a token or -1.
-static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {  // (...,N,taps,d)
+static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at,
+                             int64_t taps) {  // (...,N,taps,d)
     if (!ttt_ok(c) || !at) return x;
     ttt_shape s = x->shape;
     int axis = s.rank - 2;
-    int64_t N = s.dim[axis],
-            *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
+    int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
     ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1),
                *rows = ttt_index_select(c, padded,
@@ -1816,8 +1818,7 @@ enum {
 #undef X
     TTT__ATTENTION_N
 };
-static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(
-    TTT__AS_ROW) };
+static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW) };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
@@ -1894,7 +1895,8 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
+static double ttt__matrix_state(const ttt_mixer_desc *d,
+                                int64_t N) {  // h x h a head, and the normalizer
     double D = (double)d->dim, h = D / (double)d->heads;
     (void)N;
     return D * (h + 1);
@@ -1941,7 +1943,8 @@ static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
     if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
         return ttt_scale(c, qk, (ttt_real)(1 / root));
-    ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
+    ttt_tensor *norms =
+        ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
     return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)),
                      (ttt_real)(1 / (b * b)));
 }
@@ -1974,7 +1977,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int6
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
     if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors,
-                   "it has no effect on this .kernel"))
+                   "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
     if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
@@ -2052,11 +2055,7 @@ const ttt_mixer ttt_mixer_linformer = {
 // On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
-enum {
-    TTT__LONGFORMER_Q = TTT__ATTENTION_N,
-    TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2,
-    TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2
-};
+enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
     { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
@@ -2315,8 +2314,10 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
         ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n),
                    *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
         ttt_tensor *since = NULL, *between = NULL;
-        if (g) ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
-        else between = ttt__lower(c, n);
+        if (g)
+            ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
+        else
+            between = ttt__lower(c, n);
         if (b) {
             ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
             if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
@@ -2349,7 +2350,8 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
+                                1);  // the sum of keys: values of one
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
@@ -2359,14 +2361,11 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-#define TTT__CONV_VIEW_ROWS                                                            \
-    TTT__VIEW_ROWS{ "q_conv/kernel",  "4 D",          TTT_INIT_UNIFORM_IN, "12", NULL, \
-                    TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
-        {                                                                              \
-            "k_conv/kernel",  "4 D",          TTT_INIT_UNIFORM_IN, "12", NULL,         \
-            TTT_PARAM_DECAYS, TTT__SHORT_CONV                                          \
-        },                                                                             \
-        { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
+#define TTT__CONV_VIEW_ROWS                                                                        \
+    TTT__VIEW_ROWS                                                                                 \
+    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
+    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
                             ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
@@ -2411,8 +2410,10 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     ttt_tensor *o =
         ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
     if (d->unmask && ttt_ok(c)) {
-        if (g) ttt__decay(c, g, &since, &between);
-        else between = ttt__lower(c, o->shape.dim[2]);
+        if (g)
+            ttt__decay(c, g, &since, &between);
+        else
+            between = ttt__lower(c, o->shape.dim[2]);
         d->unmask->equals = equals;
         ttt__unmask_weighted(c, d->unmask, in[0], in[1], u, between, false, o);
     }
@@ -2683,18 +2684,7 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
 // every token reads (or, with .causal, mini-batches of `chunk` of which a token sees its past). out = q + LN(f(q)),
 // LayerNorm over all heads, W_o. Without norm (no_decoder_norm): the task is v, and the read-out f(q).
 // The language model's rotary code, convolutions and gate are not part of this layer.          [arXiv 2407.04620]
-enum {
-    TTT__TTT_Q,
-    TTT__TTT_K,
-    TTT__TTT_V,
-    TTT__TTT_O,
-    TTT__TTT_LR,
-    TTT__TTT_LR_BIAS,
-    TTT__TTT_SCALE,
-    TTT__TTT_SHIFT,
-    TTT__TTT_POST,
-    TTT__TTT_W0 = TTT__TTT_POST + 2
-};
+enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
 static const ttt_param_row ttt__ttt_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2763,16 +2753,8 @@ const ttt_mixer ttt_mixer_ttt_mlp = {
 // x + LN(MLP(x)), error squared and averaged over h.
 // Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
 // Layout of lucidrains/titans-pytorch (the authors' code is not public).                [arXiv 2501.00663]
-enum {
-    TTT__TITANS_VIEWS,
-    TTT__TITANS_O = TTT__TITANS_VIEWS + 6,
-    TTT__TITANS_RATE,
-    TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
-    TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2,
-    TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2,
-    TTT__TITANS_SHIFT,
-    TTT__TITANS_W0
-};
+enum { TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
+       TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2791,7 +2773,11 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
-    double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
+    double h = (double)(d->dim / d->heads),
+           step =
+               2 / h *
+               (double)(d->inner_lrs ? d->inner_lrs[0]
+                                     : d->inner_lr);  // from the mean's gradient to the half sum's
     ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
                               ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)),
                               ttt__log_sigmoid(c, gate[1]),
@@ -2833,16 +2819,7 @@ const ttt_mixer ttt_mixer_titans = {
 // head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learned, with
 // momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
 // .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
-enum {
-    TTT__LACT_Q,
-    TTT__LACT_K,
-    TTT__LACT_V,
-    TTT__LACT_O,
-    TTT__LACT_LR,
-    TTT__LACT_MOMENTUM,
-    TTT__LACT_W,
-    TTT__LACT_NORM = TTT__LACT_W + 3
-};
+enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2975,7 +2952,11 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
+    ttt_tensor *rates =
+        ttt_split_heads(c,
+                        ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]),
+                                                        (ttt_real)log(expm1(0.01)))),
+                        H);  // (B,H,N,3)
     ttt_tensor *momentum =
         d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
@@ -2988,9 +2969,9 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
-static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
-           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
+static double ttt__lact_flops(const ttt_mixer_desc *d,
+                              int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
     return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
@@ -3009,15 +2990,7 @@ const ttt_mixer ttt_mixer_lact = {
 // convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
 // kernel) divided by its length + 1, and are read by q. In words of attention: linear attention, and linear attention
 // in a window. Last layer: not linear.                    [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
-enum {
-    TTT__VITTT_QKV,
-    TTT__VITTT_BIAS,
-    TTT__VITTT_W1,
-    TTT__VITTT_W2,
-    TTT__VITTT_W3,
-    TTT__VITTT_O,
-    TTT__VITTT_O_BIAS
-};
+enum { TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O, TTT__VITTT_O_BIAS };
 static const ttt_param_row ttt__vittt_rows[] = {
     { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -3056,7 +3029,8 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 
     ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
     ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1), TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1),
+                                 TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
     ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
@@ -6030,7 +6004,8 @@ static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
 }
 
 // -- descriptions
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  // N < 0: not known yet
+static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d,
+                            int64_t N) {  // N < 0: not known yet
     if (!ttt_ok(c)) return false;
     if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
@@ -6114,11 +6089,13 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
                               ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
+    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1))
+        return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name,
+                        ttt_shape_text(x->shape, t), (long long)d->dim);
     }
     if (!ttt__weights_alive(c, d->mixer->name, w)) return &c->empty;
     const ttt_learner *l = d->mixer->learner;
