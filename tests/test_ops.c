@@ -1175,24 +1175,24 @@ static void stored_types_are_refused_by_name(void) {
                *b = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_BF16), *out;
     ttt_tensor *i = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_INT);
     FAILS(ttt_matmul(c, b, a), TTT_ERR_ARGUMENT,
-          "matmul: input 0 holds bfloat16; real numbers expected");
+          "matmul: the first input holds bfloat16; real numbers expected");
     FAILS(ttt_matmul(c, a, u), TTT_ERR_ARGUMENT,
-          "matmul: input 1 holds bytes; real numbers or bfloat16 expected");
+          "matmul: the second input holds bytes; real numbers or bfloat16 expected");
     FAILS(ttt_affine(c, a, b, b), TTT_ERR_ARGUMENT,
-          "affine: input 2 holds bfloat16; real numbers expected");
+          "affine: the third input holds bfloat16; real numbers expected");
     FAILS(ttt_where(c, b, a, a), TTT_ERR_ARGUMENT,
-          "where: input 0 holds bfloat16; real numbers or integers or bytes expected");
+          "where: the first input holds bfloat16; real numbers or integers or bytes expected");
     FAILS(ttt_where(c, u, a, u), TTT_ERR_ARGUMENT,
-          "where: input 2 holds bytes; real numbers expected");
+          "where: the third input holds bytes; real numbers expected");
     FAILS(ttt_index_select(c, a, u), TTT_ERR_SHAPE, "index_select", "integers");
     FAILS(ttt_index_add(c, a, u, 3), TTT_ERR_SHAPE, "index_add", "integers");
     FAILS(ttt_embedding(c, b, i), TTT_ERR_ARGUMENT,
-          "embedding: input 0 holds bfloat16; real numbers expected");
+          "embedding: the first input holds bfloat16; real numbers expected");
     FAILS(ttt_embedding(c, a, u), TTT_ERR_ARGUMENT,
-          "embedding: input 1 holds bytes; integers expected");
-    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: input 0 holds bytes");
-    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: input 0 holds integers");
-    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: input 0 holds bfloat16");
+          "embedding: the second input holds bytes; integers expected");
+    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: the first input holds bytes");
+    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: the first input holds integers");
+    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: the first input holds bfloat16");
     FAILS(ttt_cast(c, a, TTT_DTYPE_U8), TTT_ERR_ARGUMENT, "cast: from real numbers to bytes",
           "expected");
     FAILS(ttt_cast(c, a, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from real numbers to integers",
