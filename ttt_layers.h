@@ -602,8 +602,11 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s,
 #undef TERM
 }
 
-static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(gelu_step), KN(add_product), KN(elu1), KN(elu1_back),
-                                                    KN(row_max), KN(exp_sum), KN(softmax_back), KN(layer_norm), KN(layer_norm_back) };
+static const ttt__layer_kernels KN(layer_table) = {
+#define X(result, name, parameters) KN(name),
+    TTT__LAYER_KERNEL_LIST(X)
+#undef X
+};
 
 // ==================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -2548,36 +2551,46 @@ typedef struct ttt__decoder {
     double sigma0, pi0, tau0;
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;    // their gradients
 } ttt__decoder;
+// X(result, name, parameters); what each does is written at its text in [7].
+#define TTT__LAYER_KERNEL_LIST(X)                                                                  \
+    X(double, decode,                                                                              \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v,             \
+       const ttt_real *x, ttt_real x0, ttt_real *de))                                              \
+    X(void, decode_back,                                                                           \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x,      \
+       ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0))                                     \
+    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
+    X(void, gelu_step,                                                                             \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz))                  \
+    X(void, add_product, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
+    X(void, elu1, (int64_t n, ttt_real *y))                                                        \
+    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
+    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
+    X(double, exp_sum,                                                                             \
+      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
+    X(void, softmax_back,                                                                          \
+      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
+    X(void, layer_norm,                                                                            \
+      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y))           \
+    X(void, layer_norm_back,                                                                       \
+      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx,           \
+       ttt_real *ds, ttt_real *dt))
 typedef struct ttt__layer_kernels {
-    double (*decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de);
-    void (*decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0);
-    void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
-    void (*gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz);
-    void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
-    void (*elu1)(int64_t n, ttt_real *y);
-    void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
-    ttt_real (*row_max)(int64_t n, const ttt_real *a);
-    double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift);
-    void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum);
-    void (*layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y);
-    void (*layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt);
+#define X(result, name, parameters) result(*name) parameters;
+    TTT__LAYER_KERNEL_LIST(X)
+#undef X
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_layers.h"
 #include "ttt_tensor.h"
 
 static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
-#if defined(TTT__X86)
-    if (c->k == &ttt__table_avx512) return &ttt__layer_table_avx512;
-    if (c->k == &ttt__table_avx2) return &ttt__layer_table_avx2;
-    if (c->k == &ttt__table_sse2) return &ttt__layer_table_sse2;
-#elif defined(TTT__NEON)
-    if (c->k == &ttt__table_neon) return &ttt__layer_table_neon;
-#elif defined(TTT__WASM)
-    if (c->k == &ttt__table_simd128) return &ttt__layer_table_simd128;
-#endif
-    (void)c;
-    return &ttt__layer_table_scalar;
+    static const ttt__layer_kernels *const all[] = {
+#define X(name, here) &ttt__layer_table_##name,
+        TTT__SETS(X)
+#undef X
+    };
+    return all[c->k->set];
 }
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };

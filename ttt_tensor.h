@@ -1139,20 +1139,17 @@ KERNEL double KN(multiply_adds)(int64_t n) {
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
 #define TILES_12(cols) TILES_8(cols) TILE(9, cols) TILE(10, cols) TILE(11, cols) TILE(12, cols)
 #define TILES_16(cols) TILES_12(cols) TILE(13, cols) TILE(14, cols) TILE(15, cols) TILE(16, cols)
+// The tiles there are, narrowest first: X(columns in vectors, rows of the tallest).
 #if LANES == 1
-TILES_6(1)
-TILES_6(2)
-TILES_6(3)
-TILES_6(4)
+#define TILE_WIDTHS(X) X(1, 6) X(2, 6) X(3, 6) X(4, 6)
 #elif COLS == 4
-TILES_16(1)
-TILES_12(2)
-TILES_8(3)
-TILES_6(4)
+#define TILE_WIDTHS(X) X(1, 16) X(2, 12) X(3, 8) X(4, 6)
 #else
-TILES_12(1)
-TILES_6(2)
+#define TILE_WIDTHS(X) X(1, 12) X(2, 6)
 #endif
+#define X(cols, rows) TILES_##rows(cols)
+TILE_WIDTHS(X)
+#undef X
 #undef TILE
 
 // The two ways to multiply one row a (k) by a matrix; reading the matrix is what takes the time, so both
@@ -1300,31 +1297,30 @@ KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
 }
 
 static const ttt__kernels KN(table) = {
-    TTT__TEXT(TTT__SET), LANES, COLS,
+    TTT__TEXT(TTT__SET), TTT__PASTE(TTT__SET_, TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
     { TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , ) },
 #undef X
 #define X(name, formula, lo, hi, flops) KN(zip_##name),
     { TTT_BINARY_OPS(X) },
 #undef X
-    KN(sum), KN(dot), KN(sum_rows), KN(softmax), KN(log_softmax), KN(moments), KN(normalize), KN(normalize_d1),
-    KN(finite), KN(transpose), KN(adam), KN(momentum), KN(multiply_adds),
-    KN(row_by_columns), KN(row_by_rows), KN(widen),
+#define X(result, name, parameters) KN(name),
+    TTT__KERNEL_LIST(X)
+#undef X
 #define TILE(rows, cols) KN(tile_##rows##_##cols),
-#if LANES == 1
-    { { TILES_6(1) }, { TILES_6(2) }, { TILES_6(3) }, { TILES_6(4) } }, { 6, 6, 6, 6 },
-#elif COLS == 4
-    { { TILES_16(1) }, { TILES_12(2) }, { TILES_8(3) }, { TILES_6(4) } }, { 16, 12, 8, 6 },
-#else
-    { { TILES_12(1) }, { TILES_6(2) } }, { 12, 6 },
-#endif
+#define X(cols, rows) { TILES_##rows(cols) },
+    { TILE_WIDTHS(X) },
+#undef X
 #undef TILE
+#define X(cols, rows) rows,
+    { TILE_WIDTHS(X) }
+#undef X
+};
+#undef TILE_WIDTHS
 #undef TILES_6
 #undef TILES_8
 #undef TILES_12
 #undef TILES_16
-};
-
 
 // -- the list: TTT__KERNEL_FILE, once for every instruction set this compiler can make
 #elif defined(TTT__FOR_EACH_SET)
@@ -1482,58 +1478,97 @@ enum {
 
 #define TTT__TILE_ROWS 6   // of the widest tile
 #define TTT__MAX_ROWS 16   // of the narrowest
-typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col, const ttt_real *b,
-                          int64_t b_row, const ttt_real *init, int64_t init_row, ttt_real *c, int64_t c_row);
 
 typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [8]
     ttt_real gradient, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__update;
 
-// One row for each instruction set; what the functions do is written at their text in [8].
+// Kernels that come in many versions: for each op of one number and of two, and of each size of a tile.
+typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
+typedef void ttt__zip_fn(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step,
+                         ttt_real *y);
+typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,
+                          const ttt_real *b, int64_t b_row, const ttt_real *init, int64_t init_row,
+                          ttt_real *c, int64_t c_row);
+
+// The other kernels: X(result, name, parameters). What each does is written at its text in [8]; to
+// add one, write its row and that text.
+#define TTT__KERNEL_LIST(X)                                                                    \
+    X(double, sum, (int64_t n, const ttt_real *a))                                                 \
+    X(double, dot, (int64_t n, const ttt_real *a, const ttt_real *b))                              \
+    X(void, sum_rows,                                                                              \
+      (int64_t rows, int64_t n, int64_t stride, const ttt_real *a, ttt_real *y))                   \
+    X(void, softmax, (int64_t n, const ttt_real *a, ttt_real *y))                                  \
+    X(void, log_softmax, (int64_t n, const ttt_real *a, ttt_real *y))                              \
+    X(void, moments,                                                                               \
+      (int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *rstd))   \
+    X(void, normalize, (int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered))     \
+    X(void, normalize_d1,                                                                          \
+      (int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered))   \
+    X(bool, finite, (int64_t n, const ttt_real *a))                                                \
+    X(void, transpose,                                                                             \
+      (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
+    X(void, adam,                                                                                  \
+      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k)) \
+    X(void, momentum,                                                                              \
+      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k))              \
+    X(double, multiply_adds, (int64_t n))                                                          \
+    X(void, row_by_columns,                                                                        \
+      (int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,           \
+       int64_t b_row, const ttt_real *init, ttt_real *y))                                          \
+    X(void, row_by_rows,                                                                           \
+      (int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,                 \
+       const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y))                    \
+    X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))
+
+// One instruction set's kernels.
 typedef struct ttt__kernels {
     const char *name;
-    int lanes, tile_cols;
-    void (*map[TTT__N_MAPS])(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
-    void (*zip[TTT__N_ZIPS])(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step, ttt_real *y);
-    double (*sum)(int64_t n, const ttt_real *a);
-    double (*dot)(int64_t n, const ttt_real *a, const ttt_real *b);
-    void (*sum_rows)(int64_t rows, int64_t n, int64_t stride, const ttt_real *a, ttt_real *y);
-    void (*softmax)(int64_t n, const ttt_real *a, ttt_real *y);
-    void (*log_softmax)(int64_t n, const ttt_real *a, ttt_real *y);
-    void (*moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *r);
-    void (*normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered);
-    void (*normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered);
-    bool (*finite)(int64_t n, const ttt_real *a);
-    void (*transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row);
-    void (*adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k);
-    void (*momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k);
-    double (*multiply_adds)(int64_t n);
-    void (*row_by_columns)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
-                           int64_t b_row, const ttt_real *init, ttt_real *y);
-    void (*row_by_rows)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
-                        const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y);
-    void (*widen)(int64_t n, const uint16_t *a, ttt_real *y);
+    int set, lanes, tile_cols;
+    ttt__map_fn *map[TTT__N_MAPS];
+    ttt__zip_fn *zip[TTT__N_ZIPS];
+#define X(result, name, parameters) result(*name) parameters;
+    TTT__KERNEL_LIST(X)
+#undef X
     ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
     int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
 } ttt__kernels;
 
-// The instruction sets: lanes of a vector, columns of the widest tile in vectors, the attribute that lets
+// The instruction sets that this compiler can make, worst first: X(name, whether this machine has it).
+// To add one: its row here, its words below, and its three lines at the end of [8], since no macro
+// can include a file. All else goes over the rows.
+#if !defined(__GNUC__) || defined(TTT_NO_SIMD) || TTT__DOUBLE
+#define TTT__SETS(X) X(scalar, true)
+#elif defined(__x86_64__) || defined(__i386__)
+#define TTT__X86
+#define TTT__SETS(X)                                                                               \
+    X(scalar, true)                                                                                \
+    X(sse2, __builtin_cpu_supports("sse2"))                                                        \
+    X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                       \
+    X(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&           \
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+#elif defined(__aarch64__) || defined(__ARM_NEON)
+#define TTT__NEON
+#define TTT__SETS(X) X(scalar, true) X(neon, true)
+#elif defined(__wasm_simd128__)
+#define TTT__WASM
+#define TTT__SETS(X) X(scalar, true) X(simd128, true)
+#else
+#define TTT__SETS(X) X(scalar, true)
+#endif
+enum {
+#define X(name, here) TTT__SET_##name,
+    TTT__SETS(X)
+#undef X
+};
+
+// The words of a set: lanes of a vector, columns of the widest tile in vectors, the attribute that lets
 // the compiler use them, the instruction of a square root, and the steps of a transpose: interleaving
 // halves inside parts of four; taking even or odd parts of two vectors, for the sum of one.
 // A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16; 6 x 4, 4
 // and 1 of 32. Many sums are good for two reasons: each number that is loaded then serves several of
 // them; and a multiply-add takes four cycles, of which two can begin in each, so that eight have to be on
-// their way. A narrower tile, at a matrix's right edge, is therefore taller (tile_rows in [8]).
-#if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
-#if defined(__x86_64__) || defined(__i386__)
-#define TTT__X86
-#elif defined(__aarch64__) || defined(__ARM_NEON)
-#define TTT__NEON
-#elif defined(__wasm_simd128__)
-#define TTT__WASM
-#endif
-#endif
-
+// their way. A narrower tile, at a matrix's right edge, is therefore taller (TILE_WIDTHS in [8]).
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define TTT__JOINS  // two vectors into one that is longer
@@ -1594,23 +1629,14 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__KERNEL_FILE "ttt_tensor.h"
 #include "ttt_tensor.h"
 
-// The i-th row that this machine can run.
+// The i-th set that this machine can run, worst first; NULL past the end.
 static const ttt__kernels *ttt__kernels_get(int i) {
-    const ttt__kernels *found[4];
     int n = 0;
-    found[n++] = &ttt__table_scalar;
-#if defined(TTT__X86)
-    if (__builtin_cpu_supports("sse2")) found[n++] = &ttt__table_sse2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found[n++] = &ttt__table_avx2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
-        found[n++] = &ttt__table_avx512;
-#elif defined(TTT__NEON)
-    found[n++] = &ttt__table_neon;
-#elif defined(TTT__WASM)
-    found[n++] = &ttt__table_simd128;
-#endif
-    return i >= 0 && i < n ? found[i] : NULL;
+#define X(name, here) \
+    if ((here) && n++ == i) return &ttt__table_##name;
+    TTT__SETS(X)
+#undef X
+    return NULL;
 }
 
 const char *ttt_isa_name(int i) {
@@ -2669,7 +2695,7 @@ const ttt_op *ttt_op_table(int i) {
 
 // -- one number in, one number out
 typedef struct ttt__map_job {
-    void (*map)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
+    ttt__map_fn *map;
     const ttt_real *a;
     ttt_real *y, scalar;
 } ttt__map_job;
@@ -2833,7 +2859,7 @@ static void ttt__loops_cut(ttt__loops *l, int tensors) {
 }
 
 typedef struct ttt__zip_job {
-    void (*zip)(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step, ttt_real *y);
+    ttt__zip_fn *zip;
     const ttt_real *a, *b;
     ttt_real *y;
     ttt__loops loops;
@@ -3756,8 +3782,8 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
 // panels of less than 64 columns, a cache line or two of each row at a time.
 // The numbers were found by trying, most of them with AVX-512 and float.
 typedef struct ttt__finish {
-    void (*map)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);  // c = map(c), unless NULL
-    const ttt_real *add;                                                      // then c += add, unless NULL
+    ttt__map_fn *map;     // c = map(c), unless NULL
+    const ttt_real *add;  // then c += add, unless NULL
     int64_t add_row;
 } ttt__finish;
 
