@@ -27,7 +27,8 @@
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
-        and below TTT_MODEL_IMPLEMENTATION the same sections, implemented.
+        [5] KERNELS       the loops of the optimizers, for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first four, implemented.
 */
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
@@ -107,9 +108,12 @@ TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one i
 //   ttt_rule_mttt      p -= s (lr u + wd p)  the optax chain of the official code: decay is not
 //                                            multiplied by the rate
 // Decay reaches only parameters whose table says so. Note s(0) = 0 when there is warm-up.
+#define TTT_RULES(X) X(adamw) X(adam) X(momentum) X(mttt)
 typedef struct ttt_rule ttt_rule;
-extern const ttt_rule ttt_rule_adamw, ttt_rule_adam, ttt_rule_momentum, ttt_rule_mttt;
-TTT_API const ttt_rule *ttt_rule_at(int i);  // these four by number; NULL behind the last
+#define X(name) extern const ttt_rule ttt_rule_##name;
+TTT_RULES(X)
+#undef X
+TTT_API const ttt_rule *ttt_rule_at(int i);  // these by number from 0; NULL past the last
 
 typedef struct ttt_optimizer_desc {
     const ttt_rule *rule;          // NULL: ttt_rule_adamw
@@ -140,7 +144,8 @@ typedef struct ttt_update {
     ttt_tensor *const *state;        // and the row's state tensors; they start at 0
 } ttt_update;
 
-// To add a rule, write a row and put it into a description; it may stand in a program.
+// A program may write a row of its own and put it into a description. To add one to the library,
+// write its formula and its name above, and its row and update in the implementation.
 struct ttt_rule {
     const char *name;
     const char *state;    // names of the tensors it keeps, of the parameter's shape: "m v"
@@ -198,7 +203,55 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params 
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-#if defined(TTT_MODEL_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
+// ---- [5] KERNELS --------------------------------------------------------------------------------
+// The loops of the optimizers: one text for every instruction set, in the words that [8] of
+// ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
+// makes a direction u of g' = k.scale g + k.l2 p, and steps: p = p - k.rate u - k.decay p.
+#ifdef TTT__KERNELS
+
+// m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
+INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                          ttt_real *v, const ttt__pass *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
+    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
+    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
+    KN(put)(m, i, n, mv);
+    KN(put)(v, i, n, vv);
+    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
+}
+KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
+                     const ttt__pass *k) {
+    const ttt__pass own = *k;  // no store can change it
+#define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+// m = b1 m + g',  u = m                                                               [Polyak 1964]
+INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                              const ttt__pass *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
+    KN(put)(m, i, n, mv);
+    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
+}
+KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                         const ttt__pass *k) {
+    const ttt__pass own = *k;
+#define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+static const ttt__rule_kernels KN(rule_table) = {
+#define X(name, parameters) KN(name),
+    TTT__RULE_KERNEL_LIST(X)
+#undef X
+};
+
+// =================================================================================================
+#elif defined(TTT_MODEL_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_MODEL_IMPLEMENTED
 #define TTT_MODEL_IMPLEMENTED
 
@@ -659,6 +712,34 @@ double ttt_schedule(const ttt_optimizer_desc *d, int64_t k) {
     return rise * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
 
+// -- the rules
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [5]
+    ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
+} ttt__pass;
+
+// X(name, parameters); what each does is written at its text in [5].
+#define TTT__RULE_KERNEL_LIST(X)                                                                   \
+    X(adam,                                                                                        \
+      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__pass *k))   \
+    X(momentum, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__pass *k))
+typedef struct ttt__rule_kernels {
+#define X(name, parameters) void(*name) parameters;
+    TTT__RULE_KERNEL_LIST(X)
+#undef X
+} ttt__rule_kernels;
+#define TTT__FOR_EACH_SET
+#define TTT__KERNEL_FILE "ttt_model.h"
+#include "ttt_tensor.h"
+
+static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *c) {
+    static const ttt__rule_kernels *const all[] = {
+#define X(name, here) &ttt__rule_table_##name,
+        TTT__SETS(X)
+#undef X
+    };
+    return all[c->k->set];
+}
+
 static ttt_real ttt__rounded_to_bf16(ttt_real x) {
     uint32_t bits = (uint32_t)ttt__bf16_of(x) << 16;
     float f;
@@ -670,10 +751,10 @@ static ttt_real ttt__rounded_to_bf16(ttt_real x) {
 // the stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before
 // rounding.
 static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
-                           const ttt__update *k) {
+                           const ttt__pass *k) {
     ttt_real b1 = ttt__rounded_to_bf16(k->b1);
     for (int64_t i = 0; i < n; i++) {
-        ttt_real gi = k->gradient * g[i] + k->l2 * p[i];
+        ttt_real gi = k->scale * g[i] + k->l2 * p[i];
         ttt_real moment = (1 - k->b1) * gi + b1 * m[i];
         v[i] = (1 - k->b2) * (gi * gi) + k->b2 * v[i];
         m[i] = ttt__rounded_to_bf16(moment);
@@ -682,15 +763,15 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
     }
 }
 
-// -- the rules: where weight decay goes, and which kernel does the rest
-static ttt__update ttt__no_decay(const ttt_update *u) {
-    ttt__update k;
+// What all rules have in common; where weight decay goes is what tells Adam's kin apart.
+static ttt__pass ttt__pass_of(const ttt_update *u) {
+    ttt__pass k;
     memset(&k, 0, sizeof k);
-    k.gradient = u->scale;
+    k.scale = u->scale;
     k.rate = (ttt_real)(u->s * (double)u->desc->lr);
     return k;
 }
-static void ttt__adam_step(ttt_ctx *c, const ttt_update *u, ttt__update k) {
+static void ttt__adam_step(ttt_ctx *c, const ttt_update *u, ttt__pass k) {
     const ttt_optimizer_desc *d = u->desc;
     double t = (double)(u->k + 1);
     k.b1 = d->beta1;
@@ -700,28 +781,28 @@ static void ttt__adam_step(ttt_ctx *c, const ttt_update *u, ttt__update k) {
     k.eps = d->eps;
     ttt_real *m = u->state[0]->data, *v = u->state[1]->data;
     if (d->bf16_moment) ttt__adam_bf16(u->n, u->p, u->gathered, m, v, &k);
-    else c->k->adam(u->n, u->p, u->gathered, m, v, &k);
+    else ttt__rule_kernels_of(c)->adam(u->n, u->p, u->gathered, m, v, &k);
 }
 static void ttt__adamw(ttt_ctx *c, const ttt_update *u) {
-    ttt__update k = ttt__no_decay(u);
+    ttt__pass k = ttt__pass_of(u);
     k.decay = k.rate * u->decay;
     ttt__adam_step(c, u, k);
 }
 static void ttt__adam(ttt_ctx *c, const ttt_update *u) {
-    ttt__update k = ttt__no_decay(u);
+    ttt__pass k = ttt__pass_of(u);
     k.l2 = u->decay;
     ttt__adam_step(c, u, k);
 }
 static void ttt__mttt_chain(ttt_ctx *c, const ttt_update *u) {
-    ttt__update k = ttt__no_decay(u);
+    ttt__pass k = ttt__pass_of(u);
     k.decay = (ttt_real)u->s * u->decay;
     ttt__adam_step(c, u, k);
 }
 static void ttt__momentum(ttt_ctx *c, const ttt_update *u) {
-    ttt__update k = ttt__no_decay(u);
+    ttt__pass k = ttt__pass_of(u);
     k.b1 = u->desc->momentum;
     k.l2 = u->decay;
-    c->k->momentum(u->n, u->p, u->gathered, u->state[0]->data, &k);
+    ttt__rule_kernels_of(c)->momentum(u->n, u->p, u->gathered, u->state[0]->data, &k);
 }
 
 #define TTT__OF_ADAM "m v", "beta1 beta2 eps bf16_moment", 19
@@ -731,8 +812,11 @@ const ttt_rule ttt_rule_momentum = { "momentum", "m", "momentum", 9, ttt__moment
 const ttt_rule ttt_rule_mttt = { "mttt", TTT__OF_ADAM, ttt__mttt_chain };
 
 const ttt_rule *ttt_rule_at(int i) {
-    const ttt_rule *const all[] = { &ttt_rule_adamw, &ttt_rule_adam, &ttt_rule_momentum,
-                                    &ttt_rule_mttt };
+    static const ttt_rule *const all[] = {
+#define X(name) &ttt_rule_##name,
+        TTT_RULES(X)
+#undef X
+    };
     return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
 }
 
@@ -956,4 +1040,4 @@ ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_
     LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
 #endif  // TTT_MODEL_IMPLEMENTED
-#endif  // TTT_MODEL_IMPLEMENTATION
+#endif  // TTT__KERNELS, TTT_MODEL_IMPLEMENTATION
