@@ -301,7 +301,7 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     if (!r->why[0]) ttt_vit_new(r->c, &d, &m->p, "");
     if (r->why[0] || !ttt_ok(r->c)) return false;
     fill(r, &m->p, "param.");
-    ttt_optimizer_desc o = { .rule = TTT_RULE_MTTT, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
+    ttt_optimizer_desc o = { .rule = &ttt_rule_mttt, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
                              .beta2 = (ttt_real)number(r, "adam_b2"), .eps = (ttt_real)number(r, "adam_eps"), .clip = (ttt_real)number(r, "grad_clip_norm"),
                              .warmup = (int64_t)number(r, "warmup_steps"), .total = (int64_t)number(r, "total_steps"), .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
                              .bf16_moment = bf16_moment };
