@@ -149,7 +149,7 @@ typedef struct ttt_update {
 struct ttt_rule {
     const char *name;
     const char *state;    // names of the tensors it keeps, of the parameter's shape: "m v"
-    const char *options;  // it takes beside those of every rule: "beta1 beta2 eps bf16_moment"
+    const char *takes;    // the options it takes beside those of all rules: "beta1 beta2"
     double flops;         // of one number's update, for the profile
     void (*update)(ttt_ctx *c, const ttt_update *u);
 };
@@ -644,10 +644,10 @@ static bool ttt__rule_options_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
                    { "bf16_moment", d->bf16_moment },
                    { "momentum", d->momentum != 0 } };
     for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(c); i++)
-        if (option[i].set && !ttt__has_word(d->rule->options, option[i].name))
+        if (option[i].set && !ttt__has_word(d->rule->takes, option[i].name))
             ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .%s is set, which the rule %s does not take; "
                      "its own options are: %s", option[i].name, d->rule->name,
-                     d->rule->options ? d->rule->options : "none");
+                     d->rule->takes ? d->rule->takes : "none");
     return ttt_ok(c);
 }
 

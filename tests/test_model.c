@@ -513,7 +513,7 @@ static void judge_option(const ttt_rule *rule, const char *name, ttt_optimizer_d
     uint64_t plain = trained_bits(base, usual_why, sizeof usual_why),
              bits = trained_bits(d, why, sizeof why);
     bool own = ttt__has_word("beta1 beta2 eps bf16_moment momentum", name);
-    bool taken = !own || ttt__has_word(rule->options, name);
+    bool taken = !own || ttt__has_word(rule->takes, name);
     bool refused = bits == 0 && strstr(why, dotted) && strstr(why, rule->name);
     bool changes = bits != 0 && bits != plain && !*why;
     if (taken ? !changes : !refused)
