@@ -32,7 +32,7 @@
                           that mixers share, MTTT, softmax and linear attention, kernel estimates, Linformer,
                           Longformer, focused attention, the delta rule, TTT and Titans, LaCT, ViTTT
         [8] FUSED LAYERS  some of the same as one op each: how they become fast
-        [9] THE REGISTRY  one row a mixer
+        [9] THE REGISTRY  mixers by name, their options, what all of them need
         [6]               how a layer is taken apart
         More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
 
@@ -43,6 +43,9 @@
         output, and are forgotten. The steps are operations on the tape like all others, so the outer
         gradient passes through them: the outer parameters learn to make the inner learning useful.
         Letters: B sequences, N tokens, D width, H heads, h = D/H head width, T inner steps, eta rates.
+
+    COMPILE-TIME OPTIONS, beside those of ttt_tensor.h
+        TTT_NO_FUSED    leaves out [7] and [8]: small programs, whose layers run op by op
 */
 #ifndef TTT_LAYERS_H
 #define TTT_LAYERS_H
@@ -235,6 +238,8 @@ typedef struct ttt_learner {
     ttt_tensor *(*features)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to the two
     bool one_set;
+    int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
+                       // such learners have fused forms
 } ttt_learner;
 #define TTT_MAX_INNER_STEPS 64
 
@@ -270,6 +275,8 @@ TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights 
                                    ttt_tensor **losses);
 
 // ---- [5] MIXERS ----------------------------------------------------------------------------------
+// A mixer is what lets the tokens of a block see each other. Each is one constant, a row that holds
+// all facts about it; to add one of your own, fill in another and put it into a description.
 typedef struct ttt_mixer ttt_mixer;
 struct ttt_unmasked;
 
@@ -285,87 +292,120 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     TTT_ATTENTION_KERNEL_NEAREST        // Gaussian, but of the nearest keys alone
 } ttt_attention_kernel;
 
-// One description for all. Zero is the default; what a mixer does not have it ignores.
+// The options of all mixers, X(type, field, with, meaning). A meaning begins with the mixers that
+// take the option; to set it for another is an error. So is an option that has no effect because
+// `with`, which the mixer takes too, is not set. Zero is the default of each.
+#define TTT_MIXER_OPTIONS(X)                                                                       \
+    /* learners and their inner steps */                                                           \
+    X(int, inner_steps, NULL, "mttt-*: T, the gradient steps; 0: 1")                               \
+    X(ttt_real, inner_lr, NULL,                                                                    \
+      "mttt-*, ttt-*, titans: eta, the same for every step; required, unless there is .inner_lrs") \
+    X(const ttt_real *, inner_lrs, NULL, "mttt-*, ttt-*, titans: T rates, of which any may be 0")  \
+    X(bool, inner_sgd, NULL, "mttt-*: shuffled mini-batches, not full batches; T divides N")       \
+    X(ttt_tensor *, order, "inner_sgd", "mttt-*: integers (H,N); NULL: drawn anew at each call")   \
+    X(bool, learn_rates, NULL, "mttt-*: the rates become a parameter, starting from those above")  \
+    X(bool, no_inner_bias, NULL, "mttt-*, ttt-*: a learner without biases")                        \
+    X(bool, no_decoder_norm, NULL, "mttt-*, ttt-*, titans: reconstruct without layer norm")        \
+    X(bool, zero_w0, NULL, "mttt-*, ttt-*, titans: W0 starts at zero")                             \
+    X(bool, first_order, NULL, "mttt-*: inner gradients as constants, for comparison")             \
+    /* who sees whom, and how many at once */                                                      \
+    X(bool, causal, NULL,                                                                          \
+      "ttt-*, lact, linear-attention, self-attention, nadaraya-watson, longformer: a token sees "  \
+      "itself and those before it; titans and *delta-net always do")                               \
+    X(int64_t, chunk, "causal",                                                                    \
+      "ttt-*, titans, lact, *delta-net, linear-attention: tokens taken at once. *delta-net, "      \
+      "linear-attention: only speed, 1 is the recurrence, N the parallel form; 0: 64. Others: "    \
+      "gradients are taken at the weights before the chunk; 0: 16, lact 2048")                     \
+    X(int64_t, window, NULL,                                                                       \
+      "longformer: tokens to each side; 0: 256, on a grid 7 or a third of its side")               \
+    X(int64_t, globals, NULL, "longformer: the first tokens, which see and are seen by all")       \
+    X(int64_t, grid_rows, NULL,                                                                    \
+      "vittt, focused-linear, longformer: the tokens behind the globals are a grid, row by row; "  \
+      "0: longformer has a line, the others need it")                                              \
+    X(int64_t, grid_cols, "grid_rows", "vittt, focused-linear, longformer: its other side")        \
+    /* features and tables */                                                                      \
+    X(bool, identity_map, NULL, "linear-attention: q, k as they are, not elu + 1")                 \
+    X(ttt_normalizer, normalizer, NULL, "linear-attention: what sums over tokens are divided by")  \
+    X(int, power, NULL, "focused-linear: the power that sharpens its features; 0: 3")              \
+    X(ttt_attention_kernel, kernel, NULL, "nadaraya-watson: what a token looks for")               \
+    X(ttt_real, bandwidth, "kernel",                                                               \
+      "nadaraya-watson: 0: h^(1/4), where keys of equal norm make all kernels equal")              \
+    X(int64_t, neighbors, "kernel", "nadaraya-watson: how many keys are the nearest; 0: 8")        \
+    X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed") \
+    X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
+    X(bool, no_short_conv, NULL, "titans, *delta-net: no convolutions before q, k, v")             \
+    X(bool, muon, NULL, "lact: orthogonalize each update")
+
+// One description for all mixers.
 typedef struct ttt_mixer_desc {
-    const ttt_mixer *mixer;  // required
-    int64_t dim, heads;      // D and H, required; H divides D
-    // layers that learn
-    int inner_steps;             // T; 0: 1
-    ttt_real inner_lr;           // eta, the same for every step: required, unless
-    const ttt_real *inner_lrs;   // T of them (zeros are fine here)
-    bool inner_sgd;              // shuffled mini-batches instead of full batches; T divides N
-    ttt_tensor *order;           // integers (H,N) for it; NULL: drawn anew at each call
-    bool learn_rates;            // the rates become a parameter, starting from those above
-    bool no_inner_bias;          // learner without biases
-    bool no_decoder_norm;        // reconstruction without layer norm
-    bool zero_w0;                // start W0 at zero
-    bool first_order;            // constants instead of inner gradients, for comparison
-    bool no_fused;               // op by op on the tape: slower, and losses take gradients. Fused, asking for
-                                 // losses may choose another form of a layer, and change y's last bits
-    // linear attention
-    bool identity_map;           // q, k as they are, not elu + 1
-    ttt_normalizer normalizer;
-    // memories that are written token by token
-    bool causal;                 // a token sees itself and those before it (delta-net and titans always do)
-    int64_t chunk;               // tokens taken at once: for linear attention and the delta rule only speed,
-                                 // 1 the recurrence, N the parallel form; for ttt-* and titans the mini-batch
-                                 // whose gradients are taken at the same weights. 0: 64 and 16; lact 2048
-    bool no_short_conv;          // delta-net: no convolutions before q, k, v
-    bool muon;                   // lact: orthogonalize each update
-    // attention that does not look everywhere
-    ttt_attention_kernel kernel;           // nadaraya-watson
-    ttt_real bandwidth;          // 0: h^(1/4), where equal-norm keys make Gaussian and exponential equal
-    int64_t neighbors;          // 0: 8
-    int64_t window;              // longformer: tokens to each side. 0: 256; on a grid 7, or a third of its side
-    int64_t globals;             // the first tokens, which see and are seen by all (longformer)
-    int64_t compressed;          // linformer: keys left; 0: max_tokens / 4
-    int64_t max_tokens;          // linformer and focused-linear: tokens that their tables are made for
-    int64_t grid_rows, grid_cols;  // the tokens behind the globals are a grid, row by row; 0: they are a line
-    int power;                   // focused-linear: 0: 3
-    struct ttt_unmasked *unmask; // set by ttt_unmask: a forward that knows its matrix fills it in
+    const ttt_mixer *mixer;       // required
+    int64_t dim, heads;           // D and H, required; H divides D
+#define X(type, field, with, meaning) type field;
+    TTT_MIXER_OPTIONS(X)
+#undef X
+    bool no_fused;                // for all: op by op on the tape: slower, and losses take gradients.
+                                  // Fused, asking for losses may choose another form of a layer,
+                                  // and change the last bits of y
+    struct ttt_unmasked *unmask;  // for all: set by ttt_unmask; a forward that knows its matrix
+                                  // fills it in
 } ttt_mixer_desc;
+
+// x (B,N,D) -> (B,N,D), with one tensor a row of the table and then of the learner's in w, checked,
+// and NULL for absent ones. losses: NULL, or receives (T+1). It is NULL before, and mixers that do
+// not learn leave it so.
+typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                 ttt_tensor *x, ttt_tensor **losses);
+
+enum {                        // flags of a mixer
+    TTT_MIXER_CAUSAL = 1,     // a token never sees a later one; others may take .causal for that
+    TTT_MIXER_GRID = 2,       // tokens are a grid: .grid_rows and .grid_cols are required
+    TTT_MIXER_UNBIASED = 4    // its learner has no biases
+};
 
 struct ttt_mixer {
     const char *name;    // "mttt-mlp"
     const char *module;  // what its parameters are filed under in a block: "TTTLayer_0"
+    const char *what;    // in a few words, for tables and help, ...
+    const char *source;  // ... and who proposed it
     const ttt_param_row *rows;
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
-    // x (B,N,D) -> (B,N,D), with one tensor a row in w, checked, and NULL for absent ones.
-    // losses: NULL, or receives (T+1). It is NULL before, and mixers that do not learn leave it so
-    ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
+    const char *takes;           // the options that it takes, "causal chunk"; NULL: none
+    unsigned flags;
+    ttt_mixer_fn *forward;       // its definition, op by op
+    // May be NULL. The same as one op; the result is NULL where these options have no such form.
+    ttt_mixer_fn *fused;
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
     // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
     double (*state)(const ttt_mixer_desc *d, int64_t N);  // may be NULL
-    // May be NULL. Says by ttt_fail which field of d is wrong, for N tokens or (N < 0) before they are known.
+    // May be NULL. Says by ttt_fail which option has a wrong value, for N tokens or (N < 0) before
+    // they are known.
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
-    unsigned without;            // options that its learner never has: TTT_LEARNER_BIAS
 };
 
-// The registered mixers by number, NULL past the end; by name, NULL if there is none such.
-//   mttt-linear, mttt-mlp  learn a linear map or an MLP on the sequence          [arXiv 2310.13807]
-//   ttt-linear, ttt-mlp    the same on heads that split the features             [arXiv 2407.04620]
-//   titans                 an MLP written with momentum and forgetting           [arXiv 2501.00663]
-//   lact                   a SwiGLU written a large chunk at a time              [arXiv 2505.23884]
-//   vittt                  a GLU and a 3x3 convolution, one step on the image    [arXiv 2512.01643]
-//   delta-net              a matrix in which a new value replaces the old one    [arXiv 2406.06484]
-//   gated-delta-net        the same, which also forgets                          [arXiv 2412.06464]
-//   linear-attention       phi(q) (phi(k)^T v) / normalizer                      [arXiv 2006.16236]
-//   focused-linear         linear attention with sharper features                [arXiv 2308.00442]
-//   self-attention         softmax(q k^T / sqrt h) v                             [Vaswani 2017]
-//   nadaraya-watson        the same as a kernel estimate, other kernels too      [arXiv 2407.04620, Th. 2]
-//   linformer              keys and values compressed along the sequence         [arXiv 2006.04768]
-//   longformer             a window, and tokens that see all                     [arXiv 2004.05150]
-//   none                   zero: tokens do not see each other
-TTT_API const ttt_mixer *ttt_mixer_at(int i);
-TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
+// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them itself, and never
+// calls the two functions below, links no other.
+#define TTT_MIXERS(X)                                                                              \
+    X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
+    X(gated_delta_net) X(linear_attention) X(focused_linear) X(self_attention) X(nadaraya_watson)  \
+    X(linformer) X(longformer) X(none)
+#define X(id) extern const ttt_mixer ttt_mixer_##id;
+TTT_MIXERS(X)
+#undef X
+TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
+TTT_API const ttt_mixer *ttt_mixer_find(const char *name);  // "titans"; NULL if there is none such
+TTT_API bool ttt_mixer_takes(const ttt_mixer *m, const char *option);  // option: "causal"
+// The description of m with those of the options in d that have an effect there, for programs that
+// offer the same options to many mixers.
+TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d);
 
 // Checks a description and makes the parameters it asks for; no weights after an error, which names
-// the field.
+// the field: TTT_ERR_UNSET if it is required, TTT_ERR_ARGUMENT if its value is wrong or it is an
+// option that the mixer does not take.
 TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p,
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
-// Errors: TTT_ERR_SHAPE if w are not weights that d asks for.
+// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE if w are not weights that d asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
                                       ttt_tensor *x, ttt_tensor **losses);
 
@@ -1064,7 +1104,15 @@ static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tenso
     ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
+// As one op, see [8]; NULL if there is no such form.
+#ifdef TTT_NO_FUSED
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
+    (void)c, (void)w, (void)n, (void)x;
+    return NULL;
+}
+#else
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x);
+#endif
 // With scale and bias by themselves, which may have axes that are broadcast: a row for each head.
 static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
     ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(c, w, 2, x);
@@ -1205,7 +1253,7 @@ static const ttt_param_row ttt__linear_rows[] = {
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_linear = {
-    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false,
+    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false, 1,
 };
 
 // Two kernels, or four weights with the biases.
@@ -1224,7 +1272,7 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = {
-    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false,
+    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false, 2,
 };
 
 // ---- [4] INNER LOOP ------------------------------------------------------------------------------
@@ -1330,14 +1378,32 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     return ttt_ok(c) ? w : ttt__no_weights();
 }
 
-// ---- [5] MIXERS ----------------------------------------------------------------------------------
+// ---- [5] MIXERS ---------------------------------------------------------------------------------
+// Each is a formula, a table of parameters, a function, counts, and the row that holds them together.
+enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
+    TTT__DECODER_NORM = 2,
+    TTT__LEARNED_RATES = 4,
+    TTT__GLOBALS = 8,
+    TTT__SHORT_CONV = 16,
+    TTT__CAUSAL = 32
+};
+#define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if)                        \
+    { name, shape, init, fan_in, fan_out, flags, only_if },
+
+// Forms of one op, see [8].
+#ifdef TTT_NO_FUSED
+#define TTT__FUSED(form) NULL
+#else
+#define TTT__FUSED(form) form
+static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
+#endif
+
 // -- MTTT: a learner that reconstructs the sequence from a view of itself.     [arXiv 2310.13807, §3]
 // Heads do not split the features: each sees the whole token x (D) and maps it down to h.
 //   train view  k = x phi + b_phi              test view  q = x psi + b_psi
 //   reconstruction  r = LN( f_W(k) g + b_g )   loss  l = H / (2 |S| D) sum over S of |r - x|^2
 //   output  y = sum over heads of f_W(q) h + b_h,  W after the inner loop
 // x is input and target at once, and the outer gradient flows into both.
-enum { TTT__DECODER_NORM = 2, TTT__LEARNED_RATES = 4 };  // options beside TTT_LEARNER_BIAS
 #define TTT__MTTT_ROWS(X)                                                                          \
     X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)       \
     X(PHI_BIAS, "phi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
@@ -1356,7 +1422,6 @@ enum {
 #undef X
     TTT__MTTT_W0  // the learner's rows follow
 };
-#define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if) { name, shape, init, fan_in, fan_out, flags, only_if },
 static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
@@ -1434,9 +1499,28 @@ static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = d->inner_steps ? d->inner_steps : 1;
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
     double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
-    double backward = d->mixer->learner == &ttt_learner_linear ? 1 : 1.5;  // the first layer needs no input gradient
+    double backward = d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
+static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return (double)d->mixer->learner->flops * D * h;
+}
+
+#define TTT__MTTT_TAKES                                                                            \
+    "inner_steps inner_lr inner_lrs inner_sgd order learn_rates no_inner_bias no_decoder_norm "    \
+    "zero_w0 first_order"
+const ttt_mixer ttt_mixer_mttt_linear = {
+    "mttt-linear", "TTTLayer_0", "a linear map that learns on the sequence", "arXiv 2310.13807",
+    TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, TTT__MTTT_TAKES, 0,
+    ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
+};
+const ttt_mixer ttt_mixer_mttt_mlp = {
+    "mttt-mlp", "TTTLayer_0", "an MLP that learns on the sequence", "arXiv 2310.13807",
+    TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, TTT__MTTT_TAKES, 0,
+    ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
+};
 
 // -- words that the mixers share
 // What a mixer fills in for ttt_unmask, see [6].
@@ -1541,6 +1625,12 @@ static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     if (N >= 0) ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows, "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
+static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
+static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    (void)N;
+    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
+}
+
 // -- attention
 // Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
 static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores, ttt_tensor *hidden, ttt_tensor *v) {
@@ -1608,6 +1698,16 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim;
     return 2 * (4 * n * D * D + 2 * n * n * D);
 }
+static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) {  // all keys and values
+    return 2 * (double)N * (double)d->dim;
+}
+
+const ttt_mixer ttt_mixer_self_attention = {
+    "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
+    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
+    ttt__self_attention_tape, TTT__FUSED(ttt__self_attention_as_op), ttt__self_attention_flops,
+    ttt__list_state, NULL,
+};
 
 // y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
@@ -1637,6 +1737,22 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
+static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return D * (h + 1);
+}
+static void ttt__linear_attention_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer", (int64_t)d->normalizer, "one of ttt_normalizer expected"))
+        ttt__check_chunk(c, d, N);
+}
+
+const ttt_mixer ttt_mixer_linear_attention = {
+    "linear-attention", "LinearAttention_0", "phi(q) (phi(k)^T v) / normalizer", "arXiv 2006.16236",
+    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer", 0,
+    ttt__linear_attention_tape, TTT__FUSED(ttt__linear_attention_as_op),
+    ttt__linear_attention_flops, ttt__matrix_state, ttt__linear_attention_check,
+};
 
 // Attention as learning without parameters: to train is to append (k_s, v_s) to a list, to predict is
 // the Nadaraya-Watson estimate  f(q) = sum_s kappa(q, k_s) v_s / sum_s kappa(q, k_s) [Nadaraya 1964,
@@ -1686,14 +1802,24 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    bool nearest = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
+    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel", (int64_t)d->kernel, "one of ttt_attention_kernel expected")) return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST && N > 0)
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "it has no effect on this .kernel"))
+        return;
+    if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
                   "no more than the number of tokens expected");
     if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
 }
-static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
+const ttt_mixer ttt_mixer_nadaraya_watson = {
+    "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
+    "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
+    "causal kernel bandwidth neighbors", 0,
+    ttt__nadaraya_watson_forward, NULL, ttt__self_attention_flops, ttt__list_state,
+    ttt__nadaraya_watson_check,
+};
 
 // Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k, v~ = F^T v,
 // shared by the heads, so that attention costs N K. The tables know positions, not contents, and end at
@@ -1733,22 +1859,27 @@ static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
     return 2 * (double)ttt__compressed(d) * (double)d->dim;
 }
 
+const ttt_mixer ttt_mixer_linformer = {
+    "linformer", "Linformer_0", "attention to keys and values compressed along the sequence",
+    "arXiv 2006.04768", TTT__ROWS(ttt__linformer_rows), NULL, "max_tokens compressed", 0,
+    ttt__linformer_forward, NULL, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check,
+};
+
 // -- Longformer: a token sees those at most `window` away, and all see and are seen by the first tokens,
 // the globals, which have projections of their own for what they ask. Costs N window.  [arXiv 2004.05150]
 // With .causal no token sees what comes later, nor does a global one.
 // On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
-#define TTT__LONGFORMER_GLOBAL 8  // option: there are globals
 enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *d) {
     if (d->window) return d->window;
@@ -1876,6 +2007,14 @@ static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
     return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
 }
 
+const ttt_mixer ttt_mixer_longformer = {
+    "longformer", "Longformer_0", "attention in a window, and tokens that see all",
+    "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
+    "causal window globals grid_rows grid_cols", 0,
+    ttt__longformer_forward, NULL, ttt__longformer_flops, ttt__longformer_state,
+    ttt__longformer_check,
+};
+
 // -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p| (which keeps
 // their norm, taken over all heads at once as the official code does), and since a map q k^T of rank h
 // blurs, a depthwise 5x5 convolution of the values, shared by the heads, gives back what is near.
@@ -1920,17 +2059,18 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    (void)N;
     if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected")) return;
-    if (!ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) return;
-    ttt__check_grid(c, d, N);
-    if (ttt_ok(c)) ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
+    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
 }
 static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
-    double D = (double)d->dim, h = D / (double)d->heads;
-    (void)N;
-    return D * (h + 1);
-}
+
+const ttt_mixer ttt_mixer_focused_linear = {
+    "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
+    "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
+    TTT_MIXER_GRID, ttt__focused_forward, NULL, ttt__focused_flops, ttt__matrix_state,
+    ttt__focused_check,
+};
 
 // -- a matrix that is written token by token
 // S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta rule does
@@ -1969,12 +2109,6 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
     if (u_all) *u_all = n_chunks > 1 ? ttt_concat(c, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
     return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
 }
-static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
-static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    (void)N;
-    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
-}
-
 // Causal linear attention on mapped q, k: (B,H,N,h).
 static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
@@ -1986,7 +2120,6 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
-#define TTT__SHORT_CONV 16  // option
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
 // w: three kernels, then those of the convolutions.
 #define TTT__VIEW_ROWS                                                                             \
@@ -2012,49 +2145,75 @@ static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *con
 // and its norm is gated by SiLU(x W_g).                       [fla-org/flash-linear-attention, layers/]
 enum {
     TTT__DELTA_VIEWS, TTT__DELTA_BETA = TTT__DELTA_VIEWS + 6, TTT__DELTA_NORM, TTT__DELTA_O,
-    TTT__DELTA_N, TTT__DELTA_A = TTT__DELTA_N, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE, TTT__GATED_N
+    TTT__DELTA_A, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE  // the gated one's
 };
-static const ttt_param_row ttt__delta_rows[] = {
-    TTT__CONV_VIEW_ROWS
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
-    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
+#define TTT__DELTA_ROWS                                                                            \
+    TTT__CONV_VIEW_ROWS                                                                            \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },  // from here the gated one's
+static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
+static const ttt_param_row ttt__gated_delta_rows[] = {
+    TTT__DELTA_ROWS
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
-static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    bool gated = d->mixer->n_rows == TTT__GATED_N;
-    int64_t N = x->shape.dim[1], H = d->heads;
-    ttt_tensor *in[3], *g = NULL, *u = NULL;
+// q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
+static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
-    if (!ttt_ok(c)) return x;
-    ttt_tensor *q = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / H)))), *k = in[1];
-    ttt_tensor *beta = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
-    if (gated) {
-        ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(H, 1, 1))), -1);
-        g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
-    }
-    ttt_tensor *o = ttt__scan(c, q, k, in[2], beta, g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
-    if (d->unmask) {
-        ttt_tensor *since = NULL, *between = NULL;
+    in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
+    in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
+}
+// What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token; NULL: all.
+static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
+    ttt_tensor *u = NULL, *since = NULL, *between = NULL;
+    ttt_tensor *o = ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
+    if (d->unmask && ttt_ok(c)) {
         if (g) ttt__decay(c, g, &since, &between);
-        else between = ttt__lower(c, N);
-        d->unmask->equals = gated ? "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know"
-                                  : "the delta rule: causal linear attention whose values are what the memory did not yet know";
-        ttt__unmask_weighted(c, d->unmask, q, k, u, between, false, o);
+        else between = ttt__lower(c, o->shape.dim[2]);
+        d->unmask->equals = equals;
+        ttt__unmask_weighted(c, d->unmask, in[0], in[1], u, between, false, o);
     }
-    o = ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
-    if (gated) o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
+    return ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
+}
+static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[4];
     (void)losses;
+    ttt__delta_views(c, d, w, x, in);
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL, "the delta rule: causal linear attention whose values are what the memory did not yet know");
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
-// In chunks of n: 5 products of D^2 (6 gated), then K K^T, Q K^T and U n D each (U twice), three of D h.
+static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[4];
+    (void)losses;
+    ttt__delta_views(c, d, w, x, in);
+    ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
+    ttt_tensor *g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, g, "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know");
+    o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
+    return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
+}
+// In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
 static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
-    return 2 * n * ((d->mixer->n_rows == TTT__GATED_N ? 5 : 4) * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
+    return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
 }
+static double ttt__gated_delta_flops(const ttt_mixer_desc *d, int64_t N) {  // and the output's gate
+    return ttt__delta_flops(d, N) + 2 * (double)N * (double)d->dim * (double)d->dim;
+}
+
+const ttt_mixer ttt_mixer_delta_net = {
+    "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
+    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    ttt__delta_forward, NULL, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk,
+};
+const ttt_mixer ttt_mixer_gated_delta_net = {
+    "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
+    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
+};
 
 // -- a learner of dense layers that is written token by token
 // f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. What it is read out as is f(x), or with
@@ -2091,14 +2250,14 @@ static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *
     g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale), (ttt_real)TTT_LAYER_NORM_EPS, true) : error;
     if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
 }
-typedef struct ttt__shares_of {     // of the gradients of a chunk of n tokens
+typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n tokens
     ttt_tensor *A;                   // (..,n,n)
     ttt_tensor *carry, *momentum;    // (B,H,n,1), NULL: 1 and 0
     ttt_tensor *end, *end_velocity;  // (..,1,n): what of each gradient is in the weights, and the velocity, after the chunk
     ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
-} ttt__shares_of;
+} ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
-static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
     for (int l = 0; l < m->layers; l++) {
         ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
         if (a->carry) z = ttt_mul(c, z, a->carry);
@@ -2122,7 +2281,7 @@ static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep
     return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
 }
 static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) { return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1)); }
-static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g) {
+static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g) {
     for (int l = 0; l < m->layers; l++) {
         ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
         m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
@@ -2135,16 +2294,16 @@ static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *
 }
 
 // How much of each gradient reaches whom.
-typedef struct ttt__rule_of {
+typedef struct ttt__update_rule {
     ttt_tensor *rate;               // (B,H,N,1)
     ttt_tensor *keep, *momentum;    // logarithms of what is kept of the weights and of the velocity; NULL: no such
     bool causal;
     int64_t chunk;
     bool leaves;                    // the weights after the last chunk are wanted
-} ttt__rule_of;
+} ttt__update_rule;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
 // the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n) {
+static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n) {
     int64_t N = r->rate->shape.dim[2];
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
@@ -2159,7 +2318,7 @@ static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t 
 static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) { return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a; }
 // Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
 // kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
-static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n, ttt__shares_of *a) {
+static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n, ttt__chunk_weights *a) {
     ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v, *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
@@ -2182,7 +2341,7 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, 
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
     int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
@@ -2192,7 +2351,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
     for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
         int64_t n = TTT__MIN(chunk, N - i * chunk);
         ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
-        ttt__shares_of a;
+        ttt__chunk_weights a;
         ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (!ttt_ok(c)) break;
@@ -2206,7 +2365,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
         if (i == Z || unmask) whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2) : part[i * n_chunks];
     if (!ttt_ok(c)) return label;
     if (unmask) {
-        ttt__shares_of a;
+        ttt__chunk_weights a;
         ttt__rule_weights(c, r, 0, N, &a);
         ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A, b0 != NULL, whole[Z]);
         ttt__unmask_start(c, unmask, w0, b0, a.carry);
@@ -2216,7 +2375,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
 static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0, int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
     ttt__memory m;
     memset(&m, 0, sizeof m);
-    m.layers = d->mixer->learner->n_rows / 2;
+    m.layers = d->mixer->learner->dense_layers;
     for (int l = 0; l < m.layers && ttt_ok(c); l++) {
         m.w[l] = ttt__lift_weight(c, w0[2 * l], B);
         m.b[l] = w0[2 * l + 1] ? ttt__lift_weight(c, w0[2 * l + 1], B) : NULL;
@@ -2257,9 +2416,9 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     int64_t h = d->dim / d->heads;
     ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
     ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__rule_of rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
+    ttt__update_rule rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
-    if (d->unmask) d->unmask->equals = d->mixer->learner == &ttt_learner_linear ? "linear attention whose values are the learner's errors" :
+    if (d->unmask) d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors" :
                                        "linear attention on the features of the learner's hidden layer, whose values are its errors";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
@@ -2268,21 +2427,24 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
                       ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)),
                       w[TTT__TTT_O]);
 }
-static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    ttt__need(c, d->inner_steps <= 1, d, "inner_steps", d->inner_steps, "this layer takes one, whose rate a token learns");
-    ttt__check_chunk(c, d, N);
-}
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
 static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, f = (double)d->mixer->learner->flops * D * h;
-    double layers = d->mixer->learner->n_rows / 2, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
+    double layers = d->mixer->learner->dense_layers, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
 }
-static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {
-    double D = (double)d->dim, h = D / (double)d->heads;
-    (void)N;
-    return (double)d->mixer->learner->flops * D * h;
-}
+
+#define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
+const ttt_mixer ttt_mixer_ttt_linear = {
+    "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+};
+const ttt_mixer ttt_mixer_ttt_mlp = {
+    "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+};
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
 // the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Views as DeltaNet's (the paper, §4.4), memory
@@ -2308,7 +2470,7 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
     for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
-    ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
+    ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
                           ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
@@ -2323,7 +2485,17 @@ static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
     causal.causal = true;
     return ttt__memory_flops(&causal, N);
 }
-static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 * ttt__memory_state(d, N); }  // and the velocity
+static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) {  // and the velocity
+    return 2 * ttt__memory_state(d, N);
+}
+
+const ttt_mixer ttt_mixer_titans = {
+    "titans", "NeuralMemory_0", "an MLP written with momentum and forgetting", "arXiv 2501.00663",
+    TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
+    "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
+    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__check_chunk,
+};
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1; a chunk of tokens pushes it up
 // the hill sum lr <f(k), v>, each weight with a rate of its own a token, softplus(x w + softplus^-1(0.01)); then every
@@ -2332,7 +2504,6 @@ static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 *
 // momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
 // .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
 enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
-#define TTT__CAUSAL 32  // option
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2450,6 +2621,12 @@ static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
     return (d->causal ? 6 : 3) * D * h + (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
 }
 
+const ttt_mixer ttt_mixer_lact = {
+    "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
+    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
+    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
+};
+
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the heads a 3x3 depthwise
 // convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
 // kernel) divided by its length + 1, and are read by q. In words of attention: linear attention, and linear attention
@@ -2493,9 +2670,6 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
     return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
 }
-static void ttt__vittt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) ttt__check_grid(c, d, N);
-}
 static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * n * (D * (3 * D + 3 * h) + (D + h) * D + 6 * D * h + 18 * h);
@@ -2505,6 +2679,12 @@ static double ttt__vittt_state(const ttt_mixer_desc *d, int64_t N) {
     (void)N;
     return 2 * D * h + 9 * h;
 }
+
+const ttt_mixer ttt_mixer_vittt = {
+    "vittt", "TTT_0", "a GLU and a 3x3 convolution, one step on the image", "arXiv 2512.01643",
+    TTT__ROWS(ttt__vittt_rows), NULL, "grid_rows grid_cols", TTT_MIXER_GRID,
+    ttt__vittt_forward, NULL, ttt__vittt_flops, ttt__vittt_state, NULL,
+};
 
 // -- nothing: the block's MLP alone
 static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -2519,7 +2699,13 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
     return 0;
 }
 
+const ttt_mixer ttt_mixer_none = {
+    "none", "none", "nothing: tokens do not see each other", "a block's MLP alone",
+    NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
+};
+
 // ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
+#ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
 // for higher orders and as its oracle. Three frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
@@ -4425,68 +4611,128 @@ static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, tt
     return ttt_apply(c, op, in, n, x->shape, &a, sizeof a);
 }
 
-// ---- [9] THE REGISTRY ----------------------------------------------------------------------------
-static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    const ttt_learner *l = d->mixer->learner;
-    bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
-    if (d->no_fused || d->unmask || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
-    bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
+// -- the mixers that have a form of one op: NULL where these options have none
+static ttt_tensor *ttt__mttt_as_op(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *x, ttt_tensor **losses) {
+    int layers = d->mixer->learner->dense_layers;
+    bool sums_suffice = layers == 1 && d->no_decoder_norm && !d->inner_sgd && !losses;
+    if (!layers || d->first_order) return NULL;
     return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
-static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    bool tape = d->no_fused || d->unmask || d->causal || d->normalizer == TTT_NORMALIZER_NONE;
-    return tape ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
+static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+                                               ttt_tensor *const *w, ttt_tensor *x,
+                                               ttt_tensor **losses) {
+    (void)losses;
+    if (d->causal || d->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    return ttt__qkv_fused(c, d, w, x, false);
 }
-static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused || d->unmask || d->causal ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, true);
+static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+                                             ttt_tensor *const *w, ttt_tensor *x,
+                                             ttt_tensor **losses) {
+    (void)losses;
+    return d->causal ? NULL : ttt__qkv_fused(c, d, w, x, true);
 }
+#endif  // TTT_NO_FUSED
 
-static const ttt_mixer ttt__mixers[] = {
-    { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
-    { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
-    { "ttt-linear", "TTTLinear_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
-    { "ttt-mlp", "TTTMLP_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
-    { "titans", "NeuralMemory_0", TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp, ttt__titans_forward, ttt__titans_flops, ttt__titans_state, ttt__ttt_check, TTT_LEARNER_BIAS },
-    { "lact", "LaCT_0", TTT__ROWS(ttt__lact_rows), NULL, ttt__lact_forward, ttt__lact_flops, ttt__lact_state, ttt__check_chunk, 0 },
-    { "vittt", "TTT_0", TTT__ROWS(ttt__vittt_rows), NULL, ttt__vittt_forward, ttt__vittt_flops, ttt__vittt_state, ttt__vittt_check, 0 },
-    { "delta-net", "DeltaNet_0", ttt__delta_rows, TTT__DELTA_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "gated-delta-net", "GatedDeltaNet_0", ttt__delta_rows, TTT__GATED_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "linear-attention", "LinearAttention_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__linear_attention_forward, ttt__linear_attention_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "focused-linear", "FocusedLinearAttention_0", TTT__ROWS(ttt__focused_rows), NULL, ttt__focused_forward, ttt__focused_flops, ttt__matrix_state, ttt__focused_check, 0 },
-    { "self-attention", "MultiHeadDotProductAttention_0", TTT__ROWS(ttt__self_attention_rows), NULL, ttt__self_attention_forward, ttt__self_attention_flops, ttt__list_state, NULL, 0 },
-    { "nadaraya-watson", "NadarayaWatson_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__nadaraya_watson_forward, ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check, 0 },
-    { "linformer", "Linformer_0", TTT__ROWS(ttt__linformer_rows), NULL, ttt__linformer_forward, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check, 0 },
-    { "longformer", "Longformer_0", TTT__ROWS(ttt__longformer_rows), NULL, ttt__longformer_forward, ttt__longformer_flops, ttt__longformer_state, ttt__longformer_check, 0 },
-    { "none", "none", NULL, 0, NULL, ttt__none_forward, ttt__none_flops, NULL, NULL, 0 },
-};
-
-const ttt_mixer *ttt_mixer_at(int i) { return i >= 0 && i < (int)(sizeof ttt__mixers / sizeof *ttt__mixers) ? &ttt__mixers[i] : NULL; }
+// ---- [9] THE REGISTRY ---------------------------------------------------------------------------
+const ttt_mixer *ttt_mixer_at(int i) {
+#define X(id) &ttt_mixer_##id,
+    static const ttt_mixer *const all[] = { TTT_MIXERS(X) };
+#undef X
+    return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
+}
 const ttt_mixer *ttt_mixer_find(const char *name) {
     for (int i = 0; ttt_mixer_at(i); i++)
         if (strcmp(ttt_mixer_at(i)->name, name) == 0) return ttt_mixer_at(i);
     return NULL;
 }
 
+// -- options
+typedef struct ttt__option {
+    const char *name, *with, *meaning;
+    size_t at, size;  // in ttt_mixer_desc
+} ttt__option;
+#define X(type, field, with, meaning)                                                              \
+    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
+#undef X
+enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
+
+static bool ttt__option_set(const ttt_mixer_desc *d, const ttt__option *o) {
+    const char *value = (const char *)d + o->at;
+    for (size_t i = 0; i < o->size; i++)
+        if (value[i]) return true;
+    return false;
+}
+
+bool ttt_mixer_takes(const ttt_mixer *m, const char *option) {
+    size_t n = strlen(option);
+    for (const char *at = m->takes; at && (at = strstr(at, option)) != NULL; at++)
+        if ((at == m->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
+
+// The option without which o has no effect on this mixer and which is not set, or NULL.
+static const ttt__option *ttt__option_lacks(const ttt_mixer *m, const ttt_mixer_desc *d,
+                                            const ttt__option *o) {
+    for (int i = 0; i < TTT__N_OPTIONS && o->with && ttt_mixer_takes(m, o->with); i++)
+        if (strcmp(ttt__options[i].name, o->with) == 0)
+            return ttt__option_set(d, &ttt__options[i]) ? NULL : &ttt__options[i];
+    return NULL;
+}
+
+ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d) {
+    ttt_mixer_desc taken = *d;
+    taken.mixer = m;
+    for (int i = 0; i < TTT__N_OPTIONS; i++) {
+        const ttt__option *o = &ttt__options[i];
+        if (!ttt_mixer_takes(m, o->name) || ttt__option_lacks(m, d, o))
+            memset((char *)&taken + o->at, 0, o->size);
+    }
+    return taken;
+}
+
+static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
+    const ttt_mixer *m = d->mixer;
+    for (int i = 0; i < TTT__N_OPTIONS && ttt_ok(c); i++) {
+        const ttt__option *o = &ttt__options[i], *lacks;
+        if (!ttt__option_set(d, o)) continue;
+        if (!ttt_mixer_takes(m, o->name))
+            ttt_fail(c, TTT_ERR_ARGUMENT,
+                     "%s: .%s is set, which it does not take; it takes: %s. For %s", m->name,
+                     o->name, m->takes ? m->takes : "no option", o->meaning);
+        else if ((lacks = ttt__option_lacks(m, d, o)) != NULL)
+            ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s has no effect without .%s", m->name, o->name,
+                     lacks->name);
+    }
+    return ttt_ok(c);
+}
+
+// -- descriptions
 static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  // N < 0: not known yet
     if (!ttt_ok(c)) return false;
     if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->dim % d->heads) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", d->mixer->name, (long long)d->dim, (long long)d->heads);
-    else if (d->mixer->learner && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
+    if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
+    if (ttt_mixer_takes(d->mixer, "inner_lr") && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
+    else if (d->inner_lr != 0 && d->inner_lrs) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", d->mixer->name);
     else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_INNER_STEPS);
-    else if (d->mixer->check) d->mixer->check(c, d, N);
+    if (ttt_ok(c) && d->mixer->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
+    if (ttt_ok(c) && d->mixer->check) d->mixer->check(c, d, N);
     return ttt_ok(c);
 }
 
-static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
-    unsigned options = 0;
-    if (!d->no_inner_bias) options |= TTT_LEARNER_BIAS;
-    if (!d->no_decoder_norm) options |= TTT__DECODER_NORM;
-    if (d->learn_rates) options |= TTT__LEARNED_RATES;
-    if (d->globals) options |= TTT__LONGFORMER_GLOBAL;
-    if (!d->no_short_conv) options |= TTT__SHORT_CONV;
-    if (d->causal) options |= TTT__CAUSAL;
-    return options & ~d->mixer->without;
+// Which rows of the tables are present: the bits that their only_if asks for.
+static unsigned ttt__mixer_bits(const ttt_mixer_desc *d) {
+    unsigned bits = 0;
+    if (!d->no_inner_bias && !(d->mixer->flags & TTT_MIXER_UNBIASED)) bits |= TTT_LEARNER_BIAS;
+    if (!d->no_decoder_norm) bits |= TTT__DECODER_NORM;
+    if (d->learn_rates) bits |= TTT__LEARNED_RATES;
+    if (d->globals) bits |= TTT__GLOBALS;
+    if (!d->no_short_conv) bits |= TTT__SHORT_CONV;
+    if (d->causal) bits |= TTT__CAUSAL;
+    return bits;
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     int64_t D = d->dim, h = D / d->heads;
@@ -4501,23 +4747,23 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
 int ttt_mixer_count(const ttt_mixer_desc *d) {
     const ttt_mixer *m = d->mixer;
     if (!m) return 0;
-    unsigned options = ttt__mixer_options(d);
-    return ttt__rows_present(m->rows, m->n_rows, options) +
-           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
+    unsigned bits = ttt__mixer_bits(d);
+    return ttt__rows_present(m->rows, m->n_rows, bits) +
+           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, bits) : 0);
 }
 
 ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
     if (!ttt__mixer_good(c, d, -1)) return ttt__no_weights();
     const ttt_mixer *m = d->mixer;
-    unsigned options = ttt__mixer_options(d);
+    unsigned bits = ttt__mixer_bits(d);
     ttt_sizes s = ttt__mixer_sizes(d);
     int first = p->n;
-    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix),
+    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, bits, &s, p, prefix),
                 inner = ttt__no_weights();
     if (m->learner)
-        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
+        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, bits, &s, p, prefix);
     for (int i = 0, n = 0; i < m->n_rows && ttt_ok(c); i++) {
-        if (!ttt__row_present(&m->rows[i], options)) continue;
+        if (!ttt__row_present(&m->rows[i], bits)) continue;
         ttt_tensor *t = own.at[n++];
         for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++)
             t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
@@ -4532,11 +4778,11 @@ ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, co
 static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows,
                         ttt_weights *w, ttt_tensor **row) {
     ttt_sizes sizes = ttt__mixer_sizes(d);
-    unsigned options = ttt__mixer_options(d);
+    unsigned bits = ttt__mixer_bits(d);
     for (int i = 0; i < n_rows && ttt_ok(c); i++) {
         ttt_shape s = ttt_scalar_shape();
         row[i] = NULL;
-        if (!ttt__row_present(&rows[i], options)) continue;
+        if (!ttt__row_present(&rows[i], bits)) continue;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
         row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
         ttt__weight_good(c, d->mixer->name, rows[i].name, row[i], s);
@@ -4563,7 +4809,9 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
         return ttt_fail(c, TTT_ERR_SHAPE,
                         "%s: %d weights more than the %d that its description asks for",
                         d->mixer->name, w.n, ttt_mixer_count(d));
-    return d->mixer->forward(c, d, row, x, losses);
+    bool whole = d->mixer->fused && !d->no_fused && !d->unmask;
+    ttt_tensor *y = whole ? d->mixer->fused(c, d, row, x, losses) : NULL;
+    return y ? y : d->mixer->forward(c, d, row, x, losses);
 }
 
 // ---- [6] UNMASKING -------------------------------------------------------------------------------
@@ -4614,7 +4862,7 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     ttt_unmasked *u = d->unmask;
     const ttt_learner *l = d->mixer->learner;
     ttt_tensor *const *last = w + TTT__MTTT_W0 + l->n_rows - 2;
-    bool linear = l == &ttt_learner_linear, zero = true;
+    bool linear = l->dense_layers == 1, zero = true;
     if (!query) {
         u->equals = "none: the last layer of its learner is not linear";
         return;

@@ -74,8 +74,8 @@ typedef struct ttt_vit_desc {
     int64_t mlp;                     // hidden width of the block's MLP; 0: 4 width
     bool learned_positions;          // else fixed sines and cosines, which need width % 4 == 0
     ttt_mixer_desc mixer;            // .dim is set from width; .grid_rows, .grid_cols, .max_tokens
-                                     // from the image if they are 0. Its .globals are learned
-                                     // tokens before the patches
+                                     // from the image if they are 0 and the mixer takes them. Its
+                                     // .globals are learned tokens before the patches
     bool remat;                      // blocks keep only their input; gradients compute them again
 } ttt_vit_desc;
 
@@ -413,9 +413,11 @@ void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **ta
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
     ttt_vit_desc d = *given;
     d.mixer.dim = d.width;
-    if (!d.mixer.grid_rows && !d.mixer.grid_cols)
+    const ttt_mixer *m = d.mixer.mixer;
+    if (ttt_mixer_takes(m, "grid_rows") && !d.mixer.grid_rows && !d.mixer.grid_cols)
         d.mixer.grid_rows = d.mixer.grid_cols = d.image / d.patch;
-    if (!d.mixer.max_tokens) d.mixer.max_tokens = ttt_vit_tokens(&d);
+    if (ttt_mixer_takes(m, "max_tokens") && !d.mixer.max_tokens)
+        d.mixer.max_tokens = ttt_vit_tokens(&d);
     if (!d.mlp) d.mlp = 4 * d.width;
     return d;
 }

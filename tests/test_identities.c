@@ -55,7 +55,11 @@ static void check_same(const char *what, const ttt_shape *leaf, int n, side *lef
 }
 
 static ttt_weights weights(ttt_tensor *const *at, int n) { return (ttt_weights){ at, n }; }
-static ttt_mixer_desc describe(const char *mixer) { return (ttt_mixer_desc){ .mixer = ttt_mixer_find(mixer), .dim = D, .heads = H, .inner_lr = (ttt_real)0.5 }; }
+static const ttt_real eta = (ttt_real)0.5;
+static ttt_mixer_desc describe(const char *mixer) {
+    const ttt_mixer_desc d = { .dim = D, .heads = H, .inner_lr = eta };
+    return ttt_mixer_offer(ttt_mixer_find(mixer), &d);
+}
 
 // ---- 1. MTTT-Linear is linear attention ----------------------------------------------------------
 // x; phi, its bias; psi, its bias; g, its bias; h, its bias
@@ -75,7 +79,7 @@ static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normalizer norma
     ttt_mixer_desc d = describe("linear-attention");
     d.identity_map = true;
     d.normalizer = normalizer;
-    ttt_tensor *v = ttt_scale(c, ttt_reshape(c, ttt_permute(c, x[5], turned), TTT_SHAPE(D, D)), d.inner_lr);
+    ttt_tensor *v = ttt_scale(c, ttt_reshape(c, ttt_permute(c, x[5], turned), TTT_SHAPE(D, D)), eta);
     ttt_tensor *w[8] = { ttt_reshape(c, ttt_permute(c, x[3], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[4], TTT_SHAPE(D)),
                          ttt_reshape(c, ttt_permute(c, x[1], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[2], TTT_SHAPE(D)),
                          v, ttt_reshape(c, ttt_scale(c, ttt_matmul(c, x[6], v), -1), TTT_SHAPE(D)),
@@ -156,7 +160,7 @@ static void unrestricted_attention_is_self_attention(void) {
 // A linear learner without norm, from W0 = 0, whose gradients simply add up: no decay, no velocity.
 static ttt_tensor *learner_from_zero(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *rate, int64_t chunk) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { rate, ttt_zeros(c, rate->shape), ttt_full(c, rate->shape, -1e9), true, chunk, false };
+    ttt__update_rule rule = { rate, ttt_zeros(c, rate->shape), ttt_full(c, rate->shape, -1e9), true, chunk, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 static ttt_tensor *one_descent(ttt_ctx *c, ttt_tensor *const *x) { return learner_from_zero(c, x, ttt_full(c, x[3]->shape, 1), N); }
@@ -205,7 +209,7 @@ static ttt_tensor *gated_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__
 // TTT-Linear, mini-batches of one token, no norm and so no residual, W0 = 0
 static ttt_tensor *ttt_linear(ttt_ctx *c, ttt_tensor *const *x, int64_t mini_batch) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
+    ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 static ttt_tensor *ttt_linear_1(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 1); }
@@ -231,7 +235,7 @@ static ttt__memory memory(ttt_tensor *const *x, bool mlp, bool norm) {
 }
 static ttt_tensor *dual(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm) {
     ttt__memory m = memory(x, mlp, norm);
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 3, false };
+    ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, 3, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 // Every token's own weights, from gradients that the tape takes: W_i = W - 1/(i+1) sum over k <= i of rate_k grad_k.
@@ -310,16 +314,16 @@ static ttt_tensor *all_pairs(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c,
 static ttt_tensor *first_step_missing(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c, x, 1); }
 
 // Momentum and decay: Titans' memory against what ttt_unmask says of it.
-static ttt__rule_of titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__rule_of){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk, false }; }
+static ttt__update_rule titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__update_rule){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk, false }; }
 static ttt_tensor *titans_in_chunks(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, chunk);
+    ttt__update_rule rule = titans_rule(c, x, chunk);
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 static ttt_tensor *titans_read(ttt_ctx *c, ttt_tensor *const *x) { return titans_in_chunks(c, x, 3); }
 static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) {
     ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, 3);
+    ttt__update_rule rule = titans_rule(c, x, 3);
     ttt_unmasked u = { 0 };
     ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], &u);
     ttt_tensor *from = ttt_matmul(c, u.query, u.start);
@@ -382,7 +386,7 @@ static void absolute_error_gives_the_value_view_no_gradient(void) {
 // From W0 = 0 one step writes eta k^T v: a rate of 1/4 is the same as half of each view.
 static ttt_tensor *written(ttt_ctx *c, ttt_tensor *const *x, double rate, double of_k, double of_v) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N, false };
+    ttt__update_rule rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N, false };
     return ttt__memory_run(c, &m, &rule, x[0], ttt_scale(c, x[1], (ttt_real)of_k), ttt_scale(c, x[2], (ttt_real)of_v), NULL);
 }
 static ttt_tensor *quarter_rate(ttt_ctx *c, ttt_tensor *const *x) { return written(c, x, 0.25, 1, 1); }

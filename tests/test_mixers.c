@@ -275,12 +275,12 @@ static void errors_name_the_field(void) {
     REFUSES("nadaraya-watson", 4, "neighbors", .kernel = TTT_ATTENTION_KERNEL_NEAREST, .neighbors = 5);
     REFUSES("nadaraya-watson", 4, "bandwidth is -0.5", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)-0.5);
     REFUSES("nadaraya-watson", 4, "bandwidth", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .bandwidth = (ttt_real)NAN);
-    static const char *const chunked[] = { "ttt-linear", "ttt-mlp", "titans", "lact", "delta-net", "gated-delta-net", "linear-attention" };
-    for (size_t i = 0; i < sizeof chunked / sizeof *chunked; i++) REFUSES(chunked[i], 9, "chunk", .inner_lr = 1, .causal = true, .chunk = -1);
-    static const char *const learning[] = { "ttt-linear", "ttt-mlp", "titans" };
-    for (size_t i = 0; i < sizeof learning / sizeof *learning; i++) {
-        REFUSES(learning[i], 9, "inner_lr", .causal = true);
-        REFUSES(learning[i], 9, "inner_steps", .inner_lr = 1, .inner_steps = 2);
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        ttt_mixer_desc d = { .inner_lr = 1, .causal = true, .chunk = -1 };
+        if (ttt_mixer_takes(m, "chunk")) refuses(m->name, 9, ttt_mixer_offer(m, &d), "chunk");
+        d = (ttt_mixer_desc){ .max_tokens = 9, .grid_rows = 3, .grid_cols = 3 };
+        if (ttt_mixer_takes(m, "inner_lr")) refuses(m->name, 9, ttt_mixer_offer(m, &d), "inner_lr");
     }
 }
 

@@ -34,9 +34,8 @@ static const ttt_vit_desc small = {
 };
 static ttt_vit_desc with_mixer(const char *name) {
     ttt_vit_desc d = small;
-    d.mixer.mixer = ttt_mixer_find(name);
-    d.mixer.heads = 3;
-    d.mixer.inner_lr = 1;
+    d.mixer = (ttt_mixer_desc){ .heads = 3, .inner_lr = 1 };
+    d.mixer = ttt_mixer_offer(ttt_mixer_find(name), &d.mixer);
     return d;
 }
 
@@ -655,7 +654,8 @@ static void recomputed_blocks_give_the_same_bits(void) {
             ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
             d.depth = 6;
             d.remat = again;
-            d.mixer.inner_sgd = true;  // orders are drawn: the same ones the second time
+            // orders are drawn: the same ones the second time
+            d.mixer.inner_sgd = ttt_mixer_takes(d.mixer.mixer, "inner_sgd");
             m[again] = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
             ttt_memory_reset(m[again].c);
             for (int s = 0; s < 3; s++) step(&m[again], 8, (uint64_t)s);
@@ -672,8 +672,9 @@ static void recomputed_blocks_give_the_same_bits(void) {
 static void warm_steps_allocate_nothing(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
-        d.mixer.inner_steps = strncmp(d.mixer.mixer->name, "mttt", 4) == 0 ? 2 : 1;
+        d.mixer.inner_steps = 2;
         d.mixer.inner_sgd = true;
+        d.mixer = ttt_mixer_offer(d.mixer.mixer, &d.mixer);
         model m = make_model(d, (ttt_optimizer_desc){ .clip = 1 }, 2);
         step(&m, 16, 1);
         step(&m, 16, 2);

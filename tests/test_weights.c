@@ -30,9 +30,8 @@ static model make_model(const char *mixer, int64_t depth) {
         .c = open_ctx(),
         .d = { .image = 8, .channels = 2, .patch = 2, .width = 12, .depth = depth, .classes = 5 }
     };
-    m.d.mixer.mixer = ttt_mixer_find(mixer);
-    m.d.mixer.heads = 3;
-    m.d.mixer.inner_lr = 1;
+    m.d.mixer = (ttt_mixer_desc){ .heads = 3, .inner_lr = 1 };
+    m.d.mixer = ttt_mixer_offer(ttt_mixer_find(mixer), &m.d.mixer);
     m.w = ttt_vit_new(m.c, &m.d, &m.p, "net");
     for (int i = 0; i < m.w.n; i++)
         for (int64_t j = 0; j < m.w.at[i]->size; j++)
