@@ -442,118 +442,160 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 
 // ==================================================================================================
 // ---- [7] KERNELS ---------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, its words explained in [8] of
-// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
+// Rows of the fused layers: one text for every instruction set, in the words of [8] of ttt_tensor.h.
 #ifdef TTT__KERNELS
 
-// One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its
-// view x, y of the target to the gradient of the loss in e. Returns what of the loss depends on e.
+// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the loss
+// compares it with the token x. With the norm's scale s and bias t:
+//   r = e g + b_g, less its mean     w = r o s     rho = 1 / sqrt(|r|^2 / D + eps)
+//   loss = c/2 |rho w + t - x|^2,    c = H / (|S| D)
+// The kernels never see a row of D. Of g and b_g with centered rows (G, b), a head makes once
+//   M^T = G o s   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = t M   tau0 = t m^T
+//   m = b o s     P = M^T M   pi = m M        pi0 = m m^T
+// and a token xM = x M, xm = x m^T. As r = e G + b and w = e M^T + m, with eS = e S + sigma and
+// eP = e P + pi:
+//   |r|^2 = <e, eS + sigma> + sigma0            |w|^2 = <e, eP + pi> + pi0
+//   <w, t - x> = <e, tau - xM> + tau0 - xm
+//   loss = c/2 (rho^2 |w|^2 + 2 rho <w, t - x>) + c/2 |t - x|^2
+//   g_e = c rho (rho eP + tau - xM) - slope rho^2 eS,  slope = c/D (rho^2 |w|^2 + rho <w, t - x>)
+// Without norm rho = 1, s = 1, t = 0, slope = 0, and nothing is centered: g_e = c (eP - xM).
 typedef struct KN(decoded) {
-    VEC rho, m, cr;       // 1 / deviation; the mean of dx^ x^; c rho
-    double q2, q34, rs;
+    double inv_std, ww, wtx;    // rho, |w|^2, <w, t - x>
+    VEC rho, c_rho, slope;
 } KN(decoded);
 
-INLINE void KN(decode_sums)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC *sum) {
-    VEC ev = KN(part)(e, i, n);
-    sum[0] += ev * (KN(part)(u, i, n) + KN(part)(p->sigma, i, n));
-    sum[1] += ev * (KN(part)(v, i, n) + KN(part)(p->pi, i, n));
-    sum[2] += ev * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// <e, eS + sigma>, <e, eP + pi> and <e, tau - xM>
+INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
+                            const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n,
+                            VEC *dot) {
+    VEC at = KN(part)(e, i, n);
+    dot[0] += at * (KN(part)(eS, i, n) + KN(part)(p->sigma, i, n));
+    dot[1] += at * (KN(part)(eP, i, n) + KN(part)(p->pi, i, n));
+    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *sum, double x0) {
+INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
     KN(decoded) d;
-    double D = (double)p->D, c = (double)p->c, q1 = KN(total)(sum[0]) + p->sigma0;
-    d.q2 = KN(total)(sum[1]) + p->pi0;
-    d.q34 = KN(total)(sum[2]) + p->tau0 - x0;
-    d.rs = p->norm ? 1 / sqrt((q1 > 0 ? q1 : 0) / D + p->eps) : 1;
-    d.rho = KN(splat)(NUM(d.rs));
-    d.cr = KN(splat)(NUM(c * d.rs));
-    d.m = KN(splat)(NUM(p->norm ? c / D * (d.rs * d.rs * d.q2 + d.rs * d.q34) : 0));
+    double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
+    d.ww = KN(total)(dot[1]) + p->pi0;
+    d.wtx = KN(total)(dot[2]) + p->tau0 - xm;
+    d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
+    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.wtx);
+    d.rho = KN(splat)(NUM(rho));
+    d.c_rho = KN(splat)(NUM(c * rho));
+    d.slope = KN(splat)(NUM(p->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_slope)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n) {
-    VEC slope = d->cr * (d->rho * KN(part)(v, i, n) + (KN(part)(p->tau, i, n) - KN(part)(x, i, n)));
-    return p->norm ? slope - d->m * d->rho * d->rho * KN(part)(u, i, n) : slope;
+INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *eS,
+                               const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n) {
+    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC g_e = d->c_rho * (d->rho * KN(part)(eP, i, n) + tau_xM);
+    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(eS, i, n) : g_e;
 }
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de) {
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum)
+// Writes g_e; returns the loss without its last term, which does not depend on e.
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
+                         const ttt_real *eP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
+    VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(decode_dots)(p, e, eS, eP, xM, i, n, dot)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-#define TERM(i, n) KN(put)(de, i, n, KN(decode_slope)(p, &d, u, v, x, i, n))
+    KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, eS, eP, xM, i, n))
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.rs * d.rs * d.q2 + 2 * d.rs * d.q34);
+    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.wtx);
 }
 
-// The same token backwards. In: w, the gradient of de. Out: the gradient of e in w, but for what comes
-// through u and v, whose gradients replace them; added to: those of x, y and of the decoder's rows.
-//   dv = c rho^2 w, du = -m rho^2 w, dx = -c rho w;  drho = 2 c rho <w,v> + c <w,tau - x> - 2 m rho <w,u>
-//   dm = -rho^2 <w,u>: dq2 = dm c/D rho^2, dq3 = -dq4 = dm c/D rho, drho += dm c/D (2 rho q2 + q3 - q4)
-//   dq1 = -drho rho^3 / (2 D);  q1 = <e,u> + <e,sigma> + sigma0, q2, q3, q4 likewise
-INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) { KN(put)(y, i, n, KN(part)(y, i, n) + v); }
-
-INLINE void KN(back_sums)(const ttt__decoder *p, const ttt_real *u, const ttt_real *v, const ttt_real *x, const ttt_real *w, int64_t i, int64_t n, VEC *sum) {
-    VEC wv = KN(part)(w, i, n);
-    sum[0] += wv * KN(part)(v, i, n);
-    sum[1] += wv * KN(part)(u, i, n);
-    sum[2] += wv * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// The same token backwards, from v, the outer gradient in g_e:
+//   d_eP = c rho^2 v      d_eS = -slope rho^2 v      d_xM = -c rho v      d_slope = -rho^2 <v, eS>
+//   d_rho = 2 c rho <v, eP> + c <v, tau - xM> - 2 slope rho <v, eS>
+//           + d_slope c/D (2 rho |w|^2 + <w, t - x>)
+//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_<w,t-x> = d_slope c/D rho
+// and on through the three, as they are written above.
+INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
+    KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *v, ttt_real *w, ttt_real *dx, int64_t i, int64_t n) {  // without norm: de = c (v - x)
-    VEC cw = KN(part)(w, i, n) * p->c;
-    KN(put)(v, i, n, cw);
-    KN(put)(w, i, n, cw * 0);
-    KN(grow)(dx, i, n, -cw);
-    KN(grow)(p->d_pi, i, n, cw);
+// <v, eP>, <v, eS> and <v, tau - xM>
+INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *eS, const ttt_real *eP,
+                          const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
+    VEC at = KN(part)(v, i, n);
+    dot[0] += at * KN(part)(eP, i, n);
+    dot[1] += at * KN(part)(eS, i, n);
+    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *d, const VEC *dq, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *w,
-                          ttt_real *dx, int64_t i, int64_t n) {
-    VEC ev = KN(part)(e, i, n), uv = KN(part)(u, i, n), vv = KN(part)(v, i, n), wv = KN(part)(w, i, n), crw = d->cr * wv, tx = KN(part)(p->tau, i, n) - KN(part)(x, i, n);
-    VEC du = dq[0] * ev - d->m * d->rho * d->rho * wv, dv = crw * d->rho + dq[1] * ev, dt = crw + dq[2] * ev;
-    KN(put)(u, i, n, du);
-    KN(put)(v, i, n, dv);
-    KN(put)(w, i, n, dq[0] * (uv + KN(part)(p->sigma, i, n)) + dq[1] * (vv + KN(part)(p->pi, i, n)) + dq[2] * tx);
-    KN(grow)(dx, i, n, -dt);
-    KN(grow)(p->d_sigma, i, n, du + dq[0] * ev);
-    KN(grow)(p->d_pi, i, n, dv + dq[1] * ev);
-    KN(grow)(p->d_tau, i, n, dt);
+// Without norm g_e = c (eP - xM).
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *eP, ttt_real *v, ttt_real *d_xM,
+                           int64_t i, int64_t n) {
+    VEC cv = KN(part)(v, i, n) * p->c;
+    KN(put)(eP, i, n, cv);
+    KN(put)(v, i, n, cv * 0);
+    KN(grow)(d_xM, i, n, -cv);
+    KN(grow)(p->d_pi, i, n, cv);
 }
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0) {
-    int64_t h = p->h;
+// d: of |r|^2, |w|^2 and <w, t - x>
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *at, const VEC *d,
+                          const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,
+                          ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
+    VEC ev = KN(part)(e, i, n), eSv = KN(part)(eS, i, n), ePv = KN(part)(eP, i, n);
+    VEC vv = KN(part)(v, i, n), c_rho_v = at->c_rho * vv;
+    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC d_eS = d[0] * ev - at->slope * at->rho * at->rho * vv;
+    VEC d_eP = c_rho_v * at->rho + d[1] * ev, d_tau = c_rho_v + d[2] * ev;
+    KN(put)(eS, i, n, d_eS);
+    KN(put)(eP, i, n, d_eP);
+    KN(put)(v, i, n, d[0] * (eSv + KN(part)(p->sigma, i, n)) +
+                         d[1] * (ePv + KN(part)(p->pi, i, n)) + d[2] * tau_xM);
+    KN(grow)(d_xM, i, n, -d_tau);
+    KN(grow)(p->d_sigma, i, n, d_eS + d[0] * ev);
+    KN(grow)(p->d_pi, i, n, d_eP + d[1] * ev);
+    KN(grow)(p->d_tau, i, n, d_tau);
+}
+// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what comes
+// through the other two. Added to: the gradients in xM, xm and the decoder's rows and scalars.
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP,
+                            const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM,
+                            ttt_real *d_xm) {
+    VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
     if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, v, w, dx, i, n)
-        TTT__ROW_EACH(h, TERM)
+#define TERM(i, n) KN(plain_back)(p, eP, v, d_xM, i, n)
+        TTT__ROW_EACH(p->h, TERM)
 #undef TERM
         return;
     }
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) }, with_w[3] = { sum[0], sum[0], sum[0] }, dq[3];
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum), KN(back_sums)(p, u, v, x, w, i, n, with_w)
-    TTT__ROW_EACH(h, TERM)
+#define TERM(i, n)                                                                                 \
+    KN(decode_dots)(p, e, eS, eP, xM, i, n, dot), KN(back_dots)(p, eS, eP, xM, v, i, n, with_v)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-    double D = (double)p->D, c = (double)p->c, r = d.rs, m = c / D * (r * r * d.q2 + r * d.q34);
-    double wv = KN(total)(with_w[0]), wu = KN(total)(with_w[1]), wt = KN(total)(with_w[2]), dm = -r * r * wu;
-    double dr = 2 * c * r * wv + c * wt - 2 * m * r * wu + dm * c / D * (2 * r * d.q2 + d.q34);
-    double d1 = -0.5 * dr * r * r * r / D, d2 = dm * c / D * r * r, d3 = dm * c / D * r;
-    dq[0] = KN(splat)(NUM(d1));
-    dq[1] = KN(splat)(NUM(d2));
-    dq[2] = KN(splat)(NUM(d3));
-#define TERM(i, n) KN(back_rows)(p, &d, dq, e, u, v, x, w, dx, i, n)
-    TTT__ROW_EACH(h, TERM)
+    KN(decoded) at = KN(decode_scalars)(p, dot, (double)xm);
+    double D = (double)p->D, c = (double)p->c, rho = at.inv_std;
+    double slope = c / D * (rho * rho * at.ww + rho * at.wtx);
+    double v_eP = KN(total)(with_v[0]), v_eS = KN(total)(with_v[1]), v_tx = KN(total)(with_v[2]);
+    double d_slope = -rho * rho * v_eS;
+    double d_rho = 2 * c * rho * v_eP + c * v_tx - 2 * slope * rho * v_eS +
+                   d_slope * c / D * (2 * rho * at.ww + at.wtx);
+    double d_rr = -0.5 * d_rho * rho * rho * rho / D;
+    double d_ww = d_slope * c / D * rho * rho, d_wtx = d_slope * c / D * rho;
+    d[0] = KN(splat)(NUM(d_rr));
+    d[1] = KN(splat)(NUM(d_ww));
+    d[2] = KN(splat)(NUM(d_wtx));
+#define TERM(i, n) KN(back_rows)(p, &at, d, e, eS, eP, xM, v, d_xM, i, n)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    *dx0 -= NUM(d3);
-    p->d_scalars[0] += NUM(d1);
-    p->d_scalars[1] += NUM(d2);
-    p->d_scalars[2] += NUM(d3);
+    *d_xm -= NUM(d_wtx);
+    p->d_scalars[0] += NUM(d_rr);
+    p->d_scalars[1] += NUM(d_ww);
+    p->d_scalars[2] += NUM(d_wtx);
 }
 
-// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, the first leaving
-// e^-|u| in a: as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
-INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);
+// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
+// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the processor
+// cannot hold enough of them to be busy.
+INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
+                          int64_t n) {
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
+    VEC du = KN(gelu_du)(v), bend = p * v * NUM(0.42812889763560147);
     KN(put)(a, i, n, v * g);
     if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
-    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
+    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + bend), p));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
     enum { PASS = 1024 };
@@ -568,20 +610,24 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// Of a gradient step backwards, see ttt__tile_back1, each in its place: a2 = ddz da a2, da = da a1, ddz = ddz a1.
-INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz, int64_t i, int64_t n) {
-    VEC d = KN(part)(da, i, n), one = KN(part)(a1, i, n), dd = KN(part)(ddz, i, n);
-    KN(put)(a2, i, n, d * KN(part)(a2, i, n) * dd);
-    KN(put)(da, i, n, d * one);
-    KN(put)(ddz, i, n, dd * one);
+// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what it is
+// made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o gelu'(z).
+INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
+                               int64_t i, int64_t n) {
+    VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
+    KN(put)(a2, i, n, g * KN(part)(a2, i, n) * d);
+    KN(put)(g_a, i, n, g * slope);
+    KN(put)(d_g_z, i, n, d * slope);
 }
-KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz) {
-#define TERM(i, n) KN(gelu_step_part)(a1, a2, da, ddz, i, n)
+KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a,
+                          ttt_real *d_g_z) {
+#define TERM(i, n) KN(gelu_step_part)(a1, a2, g_a, d_g_z, i, n)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {  // y += a b
+// y += a o b
+KERNEL void KN(add_times)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {
 #define TERM(i, n) KN(grow)(y, i, n, KN(part)(a, i, n) * KN(part)(b, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -607,37 +653,52 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum) {  // d = p (d - sum) scale
+// d = p o (d - sum) scale, where p are the weights of a row and sum = <d, p>
+KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale,
+                             ttt_real sum) {
 #define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum) * scale)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-// Layer norm of a row: y = x^ s + t, x^ = (x - mean) r. And back, with w = g s:
-//   dx += r (w - mean w - x^ mean(w x^));  ds += g x^;  dt += g
-KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y) {
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * r * KN(part)(s, i, n) + KN(part)(t, i, n))
+// Layer norm of a row: y = x^ o scale + bias, x^ = (x - mean) inv_std. Backwards, from d_y, with
+// g = d_y o scale:
+//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_bias += d_y
+KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                           const ttt_real *bias, ttt_real *y) {
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
+                         KN(part)(bias, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
-INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real mean, ttt_real r, ttt_real *ds, ttt_real *dt, int64_t i, int64_t n, VEC *sum) {
-    VEC gv = KN(part)(g, i, n), gx = gv * ((KN(part)(x, i, n) - mean) * r), sv = KN(part)(s, i, n);  // beyond the row g is zero
-    sum[0] += gv * sv;
-    sum[1] += gx * sv;
-    KN(grow)(ds, i, n, gx);
-    KN(grow)(dt, i, n, gv);
+// Beyond the row d_y is zero, and adds nothing.
+INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
+                                ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
+                                ttt_real *d_bias, int64_t i, int64_t n, VEC *sum) {
+    VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
+    VEC by = KN(part)(scale, i, n);
+    sum[0] += d * by;
+    sum[1] += dx * by;
+    KN(grow)(d_scale, i, n, dx);
+    KN(grow)(d_bias, i, n, d);
 }
-KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt) {
+KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                                const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
+                                ttt_real *d_bias) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(layer_norm_sums)(x, s, g, mean, r, ds, dt, i, n, sum)
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_bias, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
-    VEC w = KN(splat)(NUM(KN(total)(sum[0]) / (double)n)), wx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
-#define TERM(i, n) KN(grow)(dx, i, n, (KN(part)(g, i, n) * KN(part)(s, i, n) - w - (KN(part)(x, i, n) - mean) * r * wx) * r)
+    VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
+    VEC mean_gx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
+#define TERM(i, n)                                                                                 \
+    KN(grow)(d_x, i, n, (KN(part)(d_y, i, n) * KN(part)(scale, i, n) - mean_g -                    \
+                         (KN(part)(x, i, n) - mean) * inv_std * mean_gx) * inv_std)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -658,6 +719,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 #endif
 #include "ttt_tensor.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1317,13 +1379,20 @@ static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_ten
                             int64_t H) {
     if (!ttt_ok(c)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
-    if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
-    else if (steps < 1 || steps > TTT_MAX_INNER_STEPS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", steps, TTT_MAX_INNER_STEPS);
+    if (!has_rates)
+        ttt_fail(c, TTT_ERR_UNSET,
+                 "inner loop: its rates (inner_lr) have no default and were not set");
+    else if (steps < 1)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; at least 1 expected", steps);
     else if (order && (L < 0 || order->shape.dim[0] != H))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: the order of tokens must be integers of shape (%lld,L)",
+                 (long long)H);
     else if (order && (L % steps || L == 0))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, steps);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps "
+                 "with inner_sgd)",
+                 (long long)L, steps);
     return ttt_ok(c);
 }
 
@@ -1350,15 +1419,24 @@ static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool 
     return ttt_descend(c, &d, w, loss, NULL);
 }
 
+// The T + 1 losses as one tensor: means over the sequences.
+static ttt_tensor *ttt__inner_losses(ttt_ctx *c, const ttt_inner *in, ttt_tensor **loss) {
+    for (int t = 0; t <= in->steps; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
+    return ttt_scale(c, ttt_concat(c, loss, in->steps + 1, 0),
+                     1 / (ttt_real)in->train->shape.dim[0]);
+}
+
 ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
     if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order,
                                        in->train->shape.dim[1]))
         return ttt__no_weights();
-    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS],
-        *value[TTT_MAX_INNER_STEPS];
-    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
-    ttt_weights w = ttt__inner_start(c, in, w0);
     int T = in->steps;
+    size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
+    ttt_tensor **loss = (ttt_tensor **)ttt_alloc(c, size, false);
+    ttt_tensor **key = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape in any case
+    ttt_weights w = ttt__inner_start(c, in, w0);
     for (int t = 0; t < T && ttt_ok(c); t++) {
         ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
         if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
@@ -1368,12 +1446,13 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     }
     ttt_set_recording(c, record);
     if (!ttt_ok(c)) return ttt__no_weights();
-    if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
+    if (in->unmask) {
+        in->unmask->key = ttt_concat(c, key, T, 2);
+        in->unmask->value = ttt_concat(c, value, T, 2);
+    }
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
-        for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-        *losses =
-            ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
+        *losses = ttt__inner_losses(c, in, loss);
     }
     return ttt_ok(c) ? w : ttt__no_weights();
 }
@@ -1460,21 +1539,28 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
     return ttt_from_int(c, TTT_SHAPE(H, index ? N : 0), index);
 }
 
+// T, and the rates eta_t of the steps, in the step arena.
+static int ttt__steps(const ttt_mixer_desc *d) { return d->inner_steps ? d->inner_steps : 1; }
+static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
+    int T = ttt__steps(d);
+    ttt_real *rates = (ttt_real *)ttt_alloc(c, (size_t)T * sizeof *rates, false);
+    for (int t = 0; rates && t < T; t++) rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    return rates;
+}
+
 static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
 static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
-    ttt_real same[TTT_MAX_INNER_STEPS];
     ttt_inner in;
     memset(&in, 0, sizeof in);
-    for (int t = 0; t < T; t++) same[t] = d->inner_lr;
     in.learner = d->mixer->learner;
     in.train = ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
-    in.steps = (int)T;
-    in.rates = d->inner_lrs ? d->inner_lrs : same;
+    in.steps = ttt__steps(d);
+    in.rates = ttt__rates(c, d);
     in.learned_rates = w[TTT__MTTT_RATES];
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
@@ -1496,7 +1582,7 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 // Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products) and
 // the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = d->inner_steps ? d->inner_steps : 1;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
     double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
     double backward = d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
@@ -1806,7 +1892,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int6
     if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel", (int64_t)d->kernel, "one of ttt_attention_kernel expected")) return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "it has no effect on this .kernel"))
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
     if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
@@ -2706,49 +2792,72 @@ const ttt_mixer ttt_mixer_none = {
 
 // ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
-// A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
-// for higher orders and as its oracle. Three frames:
+// A layer as a single op, forwards and first-order backwards; its version on the tape is its
+// composite, for higher orders and as its oracle. Three frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
 //     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
-//     and all that is left of a step is the gradient of a head's few weights;
-//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT layer
-//     that is linear attention;
+//     and all that is left of a step is the gradient in a head's few weights;
+//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT
+//     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
-// Work is cut into ranges of about 200 tokens of one sequence. Each range adds into a sum of its own, and
-// the sums are joined in order, so that threads cannot change a bit. Sequences are taken in chunks of
-// about 1,000 tokens, so that what passes from one phase to the next is still in the cache.
+//
+// LETTERS, the same in the first frame throughout. The second and third have pages of their own.
+//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, T inner steps
+//   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
+//            y = the sum over heads of f out + b_out, what the layer gives
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
+//            e = f_W(k) the prediction for a view, f = f_W(q) the prediction for a query
+//   decoder  g, b_g and the norm; G, M, m, S, P, sigma, pi, tau: its products, see [7]
+//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, with which
+//            W_t+1 = W_t - eta_t g_W. (g alone is the decoder's kernel.)
+//   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
+//            d_g_e is the outer gradient in the inner one
+//   V        short for d_g_W, which is -eta_t times the outer gradient in W_t+1
+//   _t       at the end: transposed, as a copy. M^T is Mt
+//
+// WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
+// next is still in the cache. A range is about 200 tokens of one sequence, a tile at most 64
+// tokens of a range and one head. A phase cuts a chunk into shares, which run on all threads; the
+// next phase begins when all are done. Each range adds into sums of its own, which are joined in
+// order, so that threads cannot change a bit.
+//   phase       a share is           reads                   writes                   ttt__..._share
+//   decoder     a head               g, b_g, norm            G, M, S, P ... tau       decoder
+//     then, for each chunk,
+//   views       a range              x, phi, M               k, xM, xm                views
+//   step t      a range              k, xM, xm, W_t          e, z, sums of -eta g_W   step
+//   descend     a sequence and head  these sums              W_t+1                    descend
+//   output      a range              x, psi, W_T, out        q, f, y                  output
+//     and backwards
+//   output      a range              d_y, q, W_T             d_f, d_q, sums of d_W    output_back
+//   join        a sequence and head  these sums              d_W                      join
+//   step t      a range              d_W, k, e, z, W_t       d_k, d_xM, d_S ..., sums step_back
+//   kernels     a kernel and head    x, f, d_y, d_q, d_k     d_phi, d_psi, d_out, d_M kernel_sums
+//   views       a range              d_q, d_k, d_xM, d_xm    d_x                      views_back
+//     and at the end
+//   decoder     a head               d_M, d_S, d_P ...       d_g, d_b_g, d_norm       decoder_back
 
-// The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
-// its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
-// are products which a head can make once, before any token is looked at. With the rows of g and b_g
-// centered (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
-//     S = G G^T, sigma = b G^T, sigma0 = b b^T;   P = M^T M, pi = m M, pi0 = m m^T;   tau = t M, tau0 = t m^T
-//     u = e S + sigma,  D var r = q1 = <e,u> + <e,sigma> + sigma0        v = e P + pi,  q2 = <e,v> + <e,pi> + pi0
-//     q3 = <e,tau> + tau0,  q4 = <e,x M> + y
-//     c/2 |z - x|^2 = c/2 (rho^2 q2 + 2 rho (q3 - q4) + |t|^2 - 2 <t,x> + |x|^2)
-//     de = c rho (rho v + tau - x M) - m rho^2 u,  m = c/D (rho^2 q2 + rho (q3 - q4))
-// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centered: de = c (v - x M).
+// What the decoder's kernel is told of one head, see [7].
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
     double eps;
-    ttt_real c;                                      // H / (|S| D)
+    ttt_real c;  // H / (|S| D)
     const ttt_real *sigma, *pi, *tau;
     double sigma0, pi0, tau0;
-    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;    // their gradients
+    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
 // X(result, name, parameters); what each does is written at its text in [7].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
-      (const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v,             \
-       const ttt_real *x, ttt_real x0, ttt_real *de))                                              \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *eS, const ttt_real *eP,           \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                            \
     X(void, decode_back,                                                                           \
-      (const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x,      \
-       ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0))                                     \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,   \
+       ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))                                  \
     X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
     X(void, gelu_step,                                                                             \
-      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz))                  \
-    X(void, add_product, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
     X(void, elu1, (int64_t n, ttt_real *y))                                                        \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
@@ -2757,10 +2866,10 @@ typedef struct ttt__decoder {
     X(void, softmax_back,                                                                          \
       (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
     X(void, layer_norm,                                                                            \
-      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y))           \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y))    \
     X(void, layer_norm_back,                                                                       \
-      (int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx,           \
-       ttt_real *ds, ttt_real *dt))
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
+       ttt_real *d_scale, ttt_real *d_bias))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -2781,11 +2890,14 @@ static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
 
-// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one sequence.
+// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one
+// sequence.
 static int64_t ttt__chunk_of(int64_t B, int64_t N) {
     int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
     return chunks > 0 ? (B + chunks - 1) / chunks : 1;
 }
+
+// -- what the fused layers are written in
 
 // Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
 static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
@@ -2794,18 +2906,357 @@ static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
     return i < parts ? n * (i + 1) / parts - *from : 0;
 }
 
-// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+// A matrix that knows its size. A transposed one is the same numbers with the two steps exchanged.
 typedef struct ttt__mat {
+    ttt_real *at;          // NULL: absent
+    int64_t rows, cols;
+    int64_t down, across;  // from a number to the one below it, to the one right of it
+} ttt__mat;
+static ttt__mat ttt__strided(ttt_real *at, int64_t rows, int64_t cols, int64_t down) {
+    ttt__mat m = { at, rows, cols, down, 1 };
+    return m;
+}
+static ttt__mat ttt__matrix(ttt_real *at, int64_t rows, int64_t cols) {
+    return ttt__strided(at, rows, cols, cols);
+}
+static ttt__mat ttt__column(ttt_real *at, int64_t rows) { return ttt__matrix(at, rows, 1); }
+static ttt__mat ttt__absent(void) { return ttt__matrix(NULL, 0, 0); }
+static ttt__mat ttt__transpose_of(ttt__mat m) {
+    ttt__mat t = { m.at, m.cols, m.rows, m.across, m.down };
+    return t;
+}
+
+// Sizes are checked in debug builds: a product of matrices that do not fit stops the program.
+#if defined(TTT_POISON)
+#define TTT__FITS(condition) assert(condition)
+#else
+#define TTT__FITS(condition) ((void)0)
+#endif
+static ttt__mat ttt__rows_at(ttt__mat m, int64_t from, int64_t rows) {
+    TTT__FITS(from >= 0 && rows >= 0 && from + rows <= m.rows);
+    if (m.at) m.at += from * m.down;
+    m.rows = rows;
+    return m;
+}
+static ttt__mat ttt__cols_at(ttt__mat m, int64_t from, int64_t cols) {
+    TTT__FITS(from >= 0 && cols >= 0 && from + cols <= m.cols);
+    if (m.at) m.at += from * m.across;
+    m.cols = cols;
+    return m;
+}
+
+// Matrices of one size, `apart` numbers from one to the next: one a head, or a sequence and head.
+typedef struct ttt__stack {
+    ttt__mat first;
+    int64_t apart;
+} ttt__stack;
+static ttt__stack ttt__stacked(ttt_real *at, int64_t rows, int64_t cols) {  // (...,rows,cols)
+    ttt__stack s = { ttt__matrix(at, rows, cols), rows * cols };
+    return s;
+}
+static ttt__stack ttt__side_by_side(ttt__mat all, int64_t cols) {  // (rows, heads x cols)
+    ttt__stack s = { all, cols };
+    s.first.cols = cols;
+    return s;
+}
+static ttt__stack ttt__same_for_all(ttt__mat m) {
+    ttt__stack s = { m, 0 };
+    return s;
+}
+static ttt__mat ttt__of(ttt__stack s, int64_t i) {
+    if (s.first.at) s.first.at += i * s.apart;
+    return s.first;
+}
+
+// What a thread computes with.
+typedef struct ttt__kit {
+    const ttt__kernels *k;
+    const ttt__layer_kernels *lk;
+    ttt_real *pack;  // where a product copies its right factor, see [13] of ttt_tensor.h
+} ttt__kit;
+static ttt__kit ttt__kit_of(const ttt_ctx *c, int thread) {
+    ttt__kit kit = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
+    return kit;
+}
+
+// y = init + a b. init: absent, of y's size, or one row for all of y's (down = 0).
+// Called in a hundred places, and too large to be in each of them.
+static TTT__NOINLINE void ttt__product_from(const ttt__kit *kit, ttt__mat y, ttt__mat init,
+                                            ttt__mat a, ttt__mat b) {
+    TTT__FITS(y.rows == a.rows && y.cols == b.cols && a.cols == b.rows && y.across == 1);
+    TTT__FITS(!init.at || (init.cols == y.cols && (init.rows == y.rows || init.down == 0)));
+    ttt__gemm g = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
+                    init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
+}
+static void ttt__set_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, ttt__absent(), a, b);
+}
+static void ttt__add_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, y, a, b);
+}
+// y = x w + bias, which may be absent
+static void ttt__affine(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w, ttt__mat bias) {
+    bias.down = 0;
+    ttt__product_from(kit, y, bias, x, w);
+}
+// y = a^T a. It is symmetric: only blocks on and right of its diagonal are multiplied, and those
+// left of it are copied from them.
+static void ttt__gram(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    enum { BLOCK = 16 };
+    for (int64_t i = 0, n = a.cols; i < n; i += BLOCK) {
+        int64_t end = TTT__MIN(i + BLOCK, n);
+        ttt__mat rows = ttt__rows_at(y, i, end - i);
+        ttt__set_product(kit, ttt__cols_at(rows, i, n - i),
+                         ttt__transpose_of(ttt__cols_at(a, i, end - i)), ttt__cols_at(a, i, n - i));
+        for (int64_t r = i; r < end; r++)
+            for (int64_t j = 0; j < i; j++) y.at[r * y.down + j] = y.at[j * y.down + r];
+    }
+}
+
+// Number by number, of matrices that lie in one piece.
+static int64_t ttt__numbers(ttt__mat m) {
+    TTT__FITS(m.rows < 2 || m.cols == 0 || (m.down == m.cols && m.across == 1));
+    return m.rows * m.cols;
+}
+static void ttt__clear(ttt__mat y) {
+    if (y.at) memset(y.at, 0, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+static void ttt__assign(ttt__mat y, ttt__mat a) {
+    TTT__FITS(!y.at || ttt__numbers(y) == ttt__numbers(a));
+    if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+// y = scale a;  y += a;  y = a - b;  y = a o b
+static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->map[TTT__MAP_scale](ttt__numbers(y), a.at, y.at, scale);
+}
+static void ttt__plus(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->zip[TTT__ZIP_add](ttt__numbers(y), y.at, 1, a.at, 1, y.at);
+}
+static void ttt__minus(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_sub](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_mul](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static double ttt__dot(const ttt__kit *kit, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(a) == ttt__numbers(b));
+    return kit->k->dot(ttt__numbers(a), a.at, b.at);
+}
+static void ttt__transpose(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y = a^T, copied
+    TTT__FITS(y.rows == a.cols && y.cols == a.rows && y.across == 1 && a.across == 1);
+    kit->k->transpose(a.rows, a.cols, a.at, a.down, y.at, y.down);
+}
+static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
+    for (int64_t i = 0; i < y.rows; i++)
+        for (int64_t j = 0; j < y.cols; j++)
+            y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
+}
+
+// y = init + the sum of a's rows; an absent init is zero, and an absent y wants nothing.
+static void ttt__row_sum_from(const ttt__kit *kit, ttt__mat y, ttt__mat init, ttt__mat a) {
+    ttt_real sum[64];
+    TTT__FITS(!y.at || (y.rows == 1 && y.cols == a.cols && a.across == 1));
+    for (int64_t j = 0; y.at && j < a.cols; j += 64) {
+        int64_t n = TTT__MIN(64, a.cols - j);
+        kit->k->sum_rows(a.rows, n, a.down, a.at + j, init.at ? sum : y.at + j);
+        if (init.at) kit->k->zip[TTT__ZIP_add](n, init.at + j, 1, sum, 1, y.at + j);
+    }
+}
+static void ttt__set_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, ttt__absent(), a);
+}
+static void ttt__add_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, y, a);
+}
+
+// Memory is handed out from a room, one matrix after the other. A room without memory only counts.
+typedef struct ttt__room {
+    ttt_real *at;
+    int64_t used;
+} ttt__room;
+static ttt__mat ttt__take(ttt__room *room, int64_t rows, int64_t cols) {
+    ttt__mat m = ttt__matrix(room->at ? room->at + room->used : NULL, rows, cols);
+    room->used += rows * cols;
+    return m;
+}
+// rows x cols numbers that live as long as the op's node, or only as long as it computes.
+static ttt_real *ttt__alloc_numbers(ttt_ctx *c, int64_t rows, int64_t cols, bool keep) {
+    double bytes = (double)rows * (double)cols * sizeof(ttt_real);
+    if (bytes < 1e18)
+        return (ttt_real *)ttt__arena_alloc(c, keep ? &c->step : &c->scratch,
+                                            (size_t)(rows * cols) * sizeof(ttt_real));
+    ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
+    return NULL;
+}
+static ttt__mat ttt__scratch(ttt_ctx *c, int64_t rows, int64_t cols) {
+    return ttt__matrix(ttt__alloc_numbers(c, rows, cols, false), rows, cols);
+}
+
+// -- what the ops of whole layers have in common: y (B,N,D) from x (B,N,D) and parameters
+typedef struct ttt__frame {
+    ttt_ctx *c;
+    ttt__kit kit;                    // of the thread that calls
+    const ttt_tensor *node;          // its inputs are x and the parameters
+    const signed char *input;        // which input a parameter row is; -1: absent
+    int64_t B, N, D, H, h;
+    int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
+    int64_t chunk;                   // sequences of a chunk, at most
+    int64_t first, count;            // the chunk at work: its first sequence, and how many
+    ttt__mat x, y, dy, dx;           // (B N, D); dy and dx are absent forwards
+    ttt_real *room;                  // scratch memory of each thread
+    int64_t room_size;
+} ttt__frame;
+
+// The range that is share number `share` of a chunk, of `tokens` tokens a sequence.
+typedef struct ttt__range {
+    int64_t b, from, rows;  // sequence; first token; how many
+    int64_t at, local;      // where this token is in (B N, D), and in the chunk's (count N, D)
+} ttt__range;
+static ttt__range ttt__range_of(const ttt__frame *frame, int64_t share, int64_t tokens) {
+    ttt__range s;
+    int64_t part = share % frame->ranges;
+    s.b = frame->first + share / frame->ranges;
+    s.from = tokens * part / frame->ranges;
+    s.rows = tokens * (part + 1) / frame->ranges - s.from;
+    s.at = s.b * frame->N + s.from;
+    s.local = s.at - frame->first * frame->N;
+    return s;
+}
+
+static void ttt__frame_begin(ttt__frame *frame, ttt_ctx *c, const ttt_tensor *node, int64_t H,
+                             const signed char *input, int64_t ranges) {
+    const ttt_tensor *x = node->in[0];
+    memset(frame, 0, sizeof *frame);
+    frame->c = c;
+    frame->kit = ttt__kit_of(c, 0);
+    frame->node = node;
+    frame->input = input;
+    frame->B = x->shape.dim[0];
+    frame->N = x->shape.dim[1];
+    frame->D = x->shape.dim[2];
+    frame->H = H;
+    frame->h = frame->D / H;
+    frame->ranges = ranges ? ranges : (frame->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
+    frame->range_rows = (frame->N + frame->ranges - 1) / frame->ranges;
+    // as many sequences as CHUNK_TOKENS allow, at least one; chunks are as equal as may be
+    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / frame->N), chunks = (frame->B + most - 1) / most;
+    frame->chunk = (frame->B + chunks - 1) / chunks;
+    frame->x = ttt__matrix(x->data, frame->B * frame->N, frame->D);
+    frame->y = ttt__matrix(node->data, frame->B * frame->N, frame->D);
+}
+// Goes on to the next chunk of sequences; false behind the last.
+static bool ttt__next_chunk(ttt__frame *frame) {
+    frame->first += frame->count;
+    frame->count = TTT__MIN(frame->chunk, frame->B - frame->first);
+    return frame->count > 0;
+}
+static ttt__room ttt__room_of(const ttt__frame *frame, int thread) {
+    ttt__room room = { frame->room + thread * frame->room_size, 0 };
+    return room;
+}
+
+// The numbers of a parameter; NULL if it is absent.
+static ttt_real *ttt__param(const ttt__frame *frame, int row) {
+    return frame->input[row] < 0 ? NULL : frame->node->in[(int)frame->input[row]]->data;
+}
+static ttt__mat ttt__param_row(const ttt__frame *frame, int row, int64_t cols) {
+    return ttt__matrix(ttt__param(frame, row), 1, cols);
+}
+
+// A view of the tokens x, of every head: x kernel + bias. The heads' biases lie side by side.
+typedef struct ttt__view {
+    ttt__stack kernel;
+    ttt__mat bias;  // (1,D), or absent
+} ttt__view;
+// That of one head, into `to`.
+static void ttt__see(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt__view *view,
+                     int64_t head) {
+    ttt__affine(kit, to, x, ttt__of(view->kernel, head),
+                ttt__of(ttt__side_by_side(view->bias, to.cols), head));
+}
+
+// Those of all heads, side by side.
+static void ttt__see_all(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt__view *view,
+                         int64_t H) {
+    int64_t h = to.cols / H;
+    for (int64_t head = 0; head < H; head++)
+        ttt__see(kit, ttt__cols_at(to, head * h, h), x, view, head);
+}
+
+// Gradients of kernels are products over all tokens of a chunk: into += left^T right. There are
+// four, and each of each head is a share.
+typedef struct ttt__kernel_sum {
+    ttt__stack left, right, into;
+} ttt__kernel_sum;
+typedef struct ttt__kernel_sums {
+    const ttt__frame *frame;
+    ttt__kernel_sum of[4];
+    int64_t from, rows;  // tokens of the chunk, so few that they stay in the cache for all heads
+} ttt__kernel_sums;
+static void ttt__kernel_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__kernel_sums *sums = (const ttt__kernel_sums *)arg;
+    ttt__kit kit = ttt__kit_of(sums->frame->c, thread);
+    for (int64_t i = begin; i < end; i++) {
+        const ttt__kernel_sum *sum = &sums->of[i % 4];
+        ttt__mat left = ttt__rows_at(ttt__of(sum->left, i / 4), sums->from, sums->rows);
+        ttt__mat right = ttt__rows_at(ttt__of(sum->right, i / 4), sums->from, sums->rows);
+        ttt__add_product(&kit, ttt__of(sum->into, i / 4), ttt__transpose_of(left), right);
+    }
+}
+static void ttt__add_kernel_sums(ttt__kernel_sums *sums) {
+    const ttt__frame *frame = sums->frame;
+    int64_t tokens = frame->count * frame->N;
+    for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0;
+         i++)
+        ttt__parallel(frame->c, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
+}
+
+// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody
+// wants.
+static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into,
+                                    const bool *add, int i) {
+    int64_t n = y->in[i]->size;
+    ttt_real *p = into[i] ? into[i]->data : ttt__alloc_numbers(c, n, 1, false);
+    if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
+    return p;
+}
+
+// x and the parameters that are there as inputs of one op, and which of them is which. A tensor
+// given twice becomes a second node, with a gradient of its own: shares write all gradients at
+// once.
+static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows,
+                            ttt_tensor **in, signed char *input) {
+    int n = 1;
+    in[0] = x;
+    for (int row = 0; row < rows; row++) {
+        if (!w[row]) continue;
+        input[row] = (signed char)n;
+        in[n] = w[row];
+        for (int i = 0; i < n; i++)
+            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
+        n++;
+    }
+    return n;
+}
+
+
+// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+typedef struct ttt__old_mat {
     const ttt_real *p;
     int64_t ld;
     bool t;  // stored transposed
-} ttt__mat;
-static ttt__mat ttt__plain(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, false };
+} ttt__old_mat;
+static ttt__old_mat ttt__plain(const ttt_real *p, int64_t ld) {
+    ttt__old_mat m = { p, ld, false };
     return m;
 }
-static ttt__mat ttt__turned(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, true };
+static ttt__old_mat ttt__turned(const ttt_real *p, int64_t ld) {
+    ttt__old_mat m = { p, ld, true };
     return m;
 }
 typedef struct ttt__hand {  // what a share computes with
@@ -2817,27 +3268,53 @@ static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
     ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
     return h;
 }
+static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t n, bool keep) {
+    return ttt__alloc_numbers(c, n, 1, keep);
+}
 // Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
-    ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
+static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k,
+                                        ttt__old_mat a, ttt__old_mat b, const ttt_real *init,
+                                        int64_t init_ld, ttt_real *c, int64_t ld) {
+    ttt__gemm g = { m,
+                    n,
+                    k,
+                    a.p,
+                    a.t ? 1 : a.ld,
+                    a.t ? a.ld : 1,
+                    b.p,
+                    b.t ? 1 : b.ld,
+                    b.t ? b.ld : 1,
+                    init,
+                    init_ld,
+                    c,
+                    ld,
+                    NULL,
+                    { NULL, NULL, 0 } };
     ttt__gemm_run(s->k, &g, s->pack);
 }
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are multiplied, and those left of
-// it are copied from them.
-static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__mat a, ttt_real *y) {
+static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
+                         ttt__old_mat b, ttt_real *c, int64_t ld) {
+    ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld);
+}
+static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
+                         ttt__old_mat b, ttt_real *c, int64_t ld) {
+    ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld);
+}
+// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are
+// multiplied, and those left of it are copied from them.
+static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat a, ttt_real *y) {
     enum { BLOCK = 16 };
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t end = TTT__MIN(i + BLOCK, n);
-        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
+        ttt__old_mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
         ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
         for (int64_t r = i; r < end; r++)
             for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
     }
 }
 // y (n) = init + the sum of a's rows, ld apart; without init, the sum.
-static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, const ttt_real *init, ttt_real *y) {
+static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
+                           int64_t ld, const ttt_real *init, ttt_real *y) {
     ttt_real sum[64];
     for (int64_t j = 0; j < n; j += 64) {
         int64_t m = TTT__MIN(64, n - j);
@@ -2845,923 +3322,1112 @@ static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const tt
         if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
     }
 }
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) { ttt__rows_init(s, rows, n, a, ld, y, y); }
+static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
+                          int64_t ld, ttt_real *y) {
+    ttt__rows_init(s, rows, n, a, ld, y, y);
+}
 
-// -- the learners, on a tile of q tokens of one head. Their weights are one block: w1 (h,m), b1 (m),
-// w2 (m,h), b2 (h), the linear learner having only w1 (h,h) and b1; absent biases are left out.
-typedef struct ttt__learner_shape {
-    int64_t h, m;               // m = 0: linear
-    int64_t w1, b1, w2, b2;     // offsets in the block, -1 if absent
-    int64_t size;
-} ttt__learner_shape;
+// -- a learner, on a tile of q tokens of one head Its weights, or gradients in them, are one block
+// of numbers with named parts. Absent biases have no numbers, and the linear learner has no second
+// layer.
+typedef struct ttt__parts {
+    ttt__mat all;             // the block as one row, (1,size)
+    ttt__mat w1, b1, w2, b2;  // (h,wide), (1,wide), (wide,h), (1,h); linear: (h,h), (1,h)
+} ttt__parts;
+typedef struct ttt__layout {
+    int64_t h, wide, size;    // wide: hidden numbers of the MLP; 0: the learner is linear
+    bool bias;
+} ttt__layout;
 
-static ttt__learner_shape ttt__learner_layout(int64_t h, bool mlp, bool bias) {
-    ttt__learner_shape s = { h, mlp ? 4 * h : 0, 0, -1, -1, -1, 0 };
-    int64_t wide = mlp ? 4 * h : h;
-    s.size = h * wide;
-    if (bias) s.b1 = s.size, s.size += wide;
-    if (mlp) s.w2 = s.size, s.size += wide * h;
-    if (mlp && bias) s.b2 = s.size, s.size += h;
-    return s;
+static ttt__parts ttt__parts_at(const ttt__layout *l, ttt_real *block) {
+    ttt__room room = { block, 0 };
+    ttt__parts p;
+    int64_t first = l->wide ? l->wide : l->h;
+    p.w1 = ttt__take(&room, l->h, first);
+    p.b1 = l->bias ? ttt__take(&room, 1, first) : ttt__absent();
+    p.w2 = l->wide ? ttt__take(&room, l->wide, l->h) : ttt__absent();
+    p.b2 = l->wide && l->bias ? ttt__take(&room, 1, l->h) : ttt__absent();
+    p.all = ttt__matrix(block, 1, room.used);
+    return p;
+}
+static ttt__parts ttt__no_parts(void) {
+    ttt__parts none = { ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent() };
+    return none;
+}
+static ttt__layout ttt__layout_of(int64_t h, bool mlp, bool bias) {
+    ttt__layout l = { h, mlp ? 4 * h : 0, 0, bias };
+    l.size = ttt__parts_at(&l, NULL).all.cols;
+    return l;
+}
+// The kernels of a block transposed, each at its own place of another block.
+static ttt__parts ttt__transposed_at(const ttt__layout *l, ttt_real *block) {
+    ttt__parts t = ttt__parts_at(l, block);
+    t.w1 = ttt__matrix(t.w1.at, t.w1.cols, t.w1.rows);
+    t.w2 = ttt__matrix(t.w2.at, t.w2.cols, t.w2.rows);
+    return t;
+}
+// Only the way back reads the first layer's.
+static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *t, const ttt__parts *w,
+                                 bool first_layer) {
+    if (first_layer) ttt__transpose(kit, t->w1, w->w1);
+    if (w->w2.at) ttt__transpose(kit, t->w2, w->w2);
 }
 
 typedef struct ttt__tile {
-    const ttt__hand *s;
-    const ttt__learner_shape *shape;
-    int64_t q;                       // tokens
-    const ttt_real *k;               // their view (q,h), rows ldk apart
-    int64_t ldk;
-    const ttt_real *w, *wt;          // weights, and the transposes of w1 and w2 at the same offsets
-    ttt_real *e;                     // prediction (q,h), rows lde apart
-    int64_t lde;
-    ttt_real *z, *a, *a1, *a2;       // MLP: z = k w1 + b1, a = gelu(z), its derivatives: (q,m) each
-    ttt_real *t, *u;                 // MLP: room for two more
+    const ttt__kit *kit;
+    bool mlp;
+    ttt__parts W, Wt;          // weights, and their kernels transposed
+    ttt__mat k, e;             // the view of the tokens, and the prediction from it: (q,h)
+    ttt__mat z, a, a1, a2;     // MLP: z = k w1 + b1, a = gelu(z), gelu'(z), gelu''(z): (q,wide)
+    ttt__mat room[2];          // MLP: two more of that size
 } ttt__tile;
 
-static const ttt_real *ttt__at(const ttt_real *block, int64_t offset) { return block && offset >= 0 ? block + offset : NULL; }
-
-// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
-static void ttt__tile_gelu(ttt__tile *t, int order) {
-    if (t->shape->m) t->s->lk->gelu_all(t->q * t->shape->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
+// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu''
+// besides.
+static void ttt__tile_gelu(const ttt__tile *t, int order) {
+    if (t->mlp)
+        t->kit->lk->gelu_all(ttt__numbers(t->z), t->z.at, t->a.at, order > 0 ? t->a1.at : NULL,
+                             order > 1 ? t->a2.at : NULL);
 }
-// f(k) -> e, and z
-static void ttt__tile_predict(ttt__tile *t, int order) {
-    const ttt__learner_shape *s = t->shape;
-    if (!s->m) {
-        ttt__mul_init(t->s, t->q, s->h, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->h), ttt__at(t->w, s->b1), 0, t->e, t->lde);
+// e = f_W(k):  linear k w1 + b1,  MLP gelu(k w1 + b1) w2 + b2
+static void ttt__tile_predict(const ttt__tile *t, int order) {
+    const ttt__parts *W = &t->W;
+    if (!t->mlp) {
+        ttt__affine(t->kit, t->e, t->k, W->w1, W->b1);
         return;
     }
-    ttt__mul_init(t->s, t->q, s->m, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->m), ttt__at(t->w, s->b1), 0, t->z, s->m);
+    ttt__affine(t->kit, t->z, t->k, W->w1, W->b1);
     ttt__tile_gelu(t, order);
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, t->lde);
+    ttt__affine(t->kit, t->e, t->a, W->w2, W->b2);
 }
 
-// From the gradient de of the predictions: g = from + that of the weights, from NULL being zero. (linear:
-// k^T de; MLP: a^T de and k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
-static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *from, ttt_real *g) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld);
-    if (!s->m) {
-        ttt__mul_init(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, from, s->h, g, s->h);
-        if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b1), g + s->b1);
+// From g_e, the inner gradient in the predictions, to that in the weights; g_W = from + it.
+//   linear  g_w1 = k^T g_e
+//   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
+static void ttt__tile_gradient(const ttt__tile *t, ttt__mat g_e, const ttt__parts *from,
+                               const ttt__parts *g_W) {
+    ttt__mat g_z = t->mlp ? t->room[0] : g_e, k_t = ttt__transpose_of(t->k);
+    if (t->mlp) {
+        ttt__product_from(t->kit, g_W->w2, from->w2, ttt__transpose_of(t->a), g_e);
+        ttt__row_sum_from(t->kit, g_W->b2, from->b2, g_e);
+        ttt__set_product(t->kit, g_z, g_e, t->Wt.w2);
+        ttt__times(t->kit, g_z, g_z, t->a1);
+    }
+    ttt__product_from(t->kit, g_W->w1, from->w1, k_t, g_z);
+    ttt__row_sum_from(t->kit, g_W->b1, from->b1, g_z);
+}
+
+// The gradient step backwards. V is the outer gradient in g_W (Vt: its kernels transposed); from
+// it to those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+//   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
+//   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
+//           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
+//           and for ttt__tile_back_predict  d_a = g_e V2^T,  d_z = d_g_z o g_a o gelu''(z)
+// Three buffers do for six matrices: gelu_step puts g_z, d_g_a and d_z in the places of g_a, d_g_z
+// and gelu''(z).
+static void ttt__tile_back_step(ttt__tile *t, ttt__mat g_e, const ttt__parts *V,
+                                const ttt__parts *Vt, ttt__mat d_g_e, ttt__mat d_k,
+                                const ttt__parts *d_W) {
+    if (!t->mlp) {
+        ttt__affine(t->kit, d_g_e, t->k, V->w1, V->b1);
+        ttt__add_product(t->kit, d_k, g_e, Vt->w1);
         return;
     }
-    ttt__mul_init(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), d, ttt__at(from, s->w2), s->h, g + s->w2, s->h);
-    if (s->b2 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b2), g + s->b2);
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->t);
-    ttt__mul_init(t->s, s->h, s->m, t->q, ttt__turned(t->k, t->ldk), ttt__plain(t->t, s->m), from, s->m, g, s->m);
-    if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->m, t->t, s->m, ttt__at(from, s->b1), g + s->b1);
+    ttt__mat g_a = t->room[0], g_z = g_a, d_g_z = t->room[1], d_g_a = d_g_z, d_z = t->a2, d_a = g_z;
+    ttt__set_product(t->kit, g_a, g_e, t->Wt.w2);
+    ttt__affine(t->kit, d_g_z, t->k, V->w1, V->b1);
+    t->kit->lk->gelu_step(ttt__numbers(g_a), t->a1.at, t->a2.at, g_a.at, d_g_z.at);
+    ttt__add_product(t->kit, d_k, g_z, Vt->w1);
+    ttt__affine(t->kit, d_g_e, d_g_a, t->W.w2, V->b2);
+    ttt__add_product(t->kit, d_g_e, t->a, V->w2);
+    ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
+    ttt__set_product(t->kit, d_a, g_e, Vt->w2);
+    t->room[1] = d_z;
+    t->a2 = d_g_a;  // its room
 }
 
-// The gradient step backwards, first half: from v, the gradient of the weights' gradient (vt: its
-// transposes), that of de, into dde; to the views, dk; and to the weights, dw. What goes into a and z
-// is left in t and u for the second half.
-//   linear: g = k^T de:  dde = k v, dk += de v^T
-//   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
-//           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
-//           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
-// The MLP's buffers serve twice: t is da, then dz, then de v2^T, u is ddz, then dda; what u shall be takes the place of
-// a2, and the two change places.
-static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
-    if (!s->m) {
-        ttt__mul_init(t->s, t->q, s->h, s->h, k, ttt__plain(v, s->h), ttt__at(v, s->b1), 0, dde, s->h);
-        ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
-        return;
+// The prediction backwards: from d_e to the weights and the views. After ttt__tile_back_step
+// (`more`) there are already d_a in room[0] and d_z in room[1]; a query's prediction has no more
+// than d_e.
+//   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
+//   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
+//           d_k += d_z w1^T,   d_w1 += k^T d_z
+static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, ttt__mat d_k,
+                                   const ttt__parts *d_W) {
+    ttt__mat d_a = t->room[0], d_z = t->mlp ? t->room[1] : d_e, k_t = ttt__transpose_of(t->k);
+    if (t->mlp) {
+        ttt__product_from(t->kit, d_a, more ? d_a : ttt__absent(), d_e, t->Wt.w2);
+        ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(t->a), d_e);
+        ttt__add_row_sum(t->kit, d_W->b2, d_e);
+        if (more) t->kit->lk->add_times(ttt__numbers(d_a), d_a.at, t->a1.at, d_z.at);
+        else ttt__times(t->kit, d_z, d_a, t->a1);
     }
-    ttt_real *da = t->t, *dz = da, *ddz = t->u, *dda = ddz;
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), da, s->m);
-    ttt__mul_init(t->s, t->q, s->m, s->h, k, ttt__plain(v, s->m), ttt__at(v, s->b1), 0, ddz, s->m);
-    t->s->lk->gelu_step(t->q * s->m, t->a1, t->a2, da, ddz);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(dda, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(v + s->w2, s->h), dde, s->h);
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(dda, s->m), d, dw + s->w2, s->h);
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(vt + s->w2, s->m), t->t, s->m);
-    t->u = t->a2;
-    t->a2 = dda;
+    ttt__add_product(t->kit, d_k, d_z, t->Wt.w1);
+    ttt__add_product(t->kit, d_W->w1, k_t, d_z);
+    ttt__add_row_sum(t->kit, d_W->b1, d_z);
 }
 
-// Second half, and all there is for the test view (first: t and u hold nothing): from d, the gradient
-// of the predictions e, to the weights and the views.
-static void ttt__tile_back2(ttt__tile *t, const ttt_real *d, int64_t ld, bool first, ttt_real *dk, int64_t lddk, ttt_real *dw) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat de = ttt__plain(d, ld), k = ttt__turned(t->k, t->ldk);
-    if (!s->m) {
-        ttt__mul_add(t->s, t->q, s->h, s->h, de, ttt__plain(t->wt, s->h), dk, lddk);
-        ttt__mul_add(t->s, s->h, s->h, t->q, k, de, dw, s->h);
-        if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b1);
-        return;
-    }
-    if (first) ttt__mul_set(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    else ttt__mul_add(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), de, dw + s->w2, s->h);
-    if (s->b2 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b2);
-    if (first) t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->u);
-    else t->s->lk->add_product(t->q * s->m, t->t, t->a1, t->u);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->u, s->m), ttt__plain(t->wt, s->h), dk, lddk);
-    ttt__mul_add(t->s, s->h, s->m, t->q, k, ttt__plain(t->u, s->m), dw, s->m);
-    if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->m, t->u, s->m, dw + s->b1);
-}
-
-// -- the op
+// -- the inner loop of MTTT as one op
 // What the tape keeps of a layer: its description, which of its inputs is which parameter, and what
-// going backwards will want.
+// going backwards will want. Where no way back may come (`kept` is false), only k, xM, xm and W are
+// there, in scratch memory.
 typedef struct ttt__mttt_arg {
     ttt_mixer_desc d;
     int T;
-    ttt_real rates[TTT_MAX_INNER_STEPS];
-    const int64_t *order;                // (H,L) or NULL
+    ttt_real *rates;          // (T)
+    const int64_t *order;     // (H,L) or NULL
     int64_t L;
-    signed char at[TTT__MTTT_W0 + 4];    // input number of each parameter row; -1: absent
+    signed char input[TTT__MTTT_W0 + 4];  // which input each parameter row is; -1: absent
     bool want_losses;
-    ttt_tensor *losses;
-    bool kept;                           // what follows is kept for the way back; else some of it is not there
-    ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
-    ttt_real *xm0;                       // x m, (B,N,H)
-    ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size); see ttt__w_of
-    ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
-    ttt_real *e, *f;                     // predictions: of each step (T,B,H,n,h), and of the queries (B,N,D)
-    ttt_real *e_z, *f_z;                 // MLP: their hidden numbers before GELU (T,B,H,n,m), (B,H,N,m)
-    ttt_real *decoder;                   // products of the parameters, see ttt__decoder_begin
+    ttt_tensor *losses;       // (T+1)
+    bool kept;
+    ttt__mat k, q, xM, xm;    // views (B N, D), heads side by side; xm (B N, H)
+    ttt__mat f;               // predictions for queries (B N, D)
+    ttt__stack e;             // and of each step, (T,B,H) of (n,h)
+    ttt__stack e_z, f_z;      // MLP: z of these predictions, (T,B,H) of (n,wide), (B,H) of (N,wide)
+    ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
+    ttt__stack g_W;           // blocks of inner gradients (T,B,H), if rates are learned
+    ttt_real *decoder;        // the decoder's products
 } ttt__mttt_arg;
 
+// The decoder's products of every head, see [7].
+typedef struct ttt__decoder_products {
+    ttt__stack G, Mt, M;      // (h,D), (h,D), (D,h)
+    ttt__mat b, m;            // (1,D), (H,D)
+    ttt__stack S, P;          // (h,h)
+    ttt__stack rows;          // (3,h): sigma, pi, tau
+    ttt__mat scalars;         // (H,3): sigma0, pi0, tau0
+} ttt__decoder_products;
+// The outer gradients in one head's S, P, rows and scalars, as one row and by name.
+typedef struct ttt__decoder_block {
+    ttt__mat all, S, P, rows, scalars;
+} ttt__decoder_block;
+
 typedef struct ttt__mttt {
-    ttt_ctx *c;
-    ttt__hand hand;
-    const ttt__mttt_arg *a;
-    int64_t B, N, D, H, h, n, R, rows;   // n: tokens of a step; R: ranges of a sequence, of at most `rows`
-    int T, t;                            // steps; the one at work
-    const int64_t *order;                // of the tokens, as a->order; NULL while all are read as they stand
-    int64_t b0, bs;                      // the chunk of sequences at work
-    ttt__learner_shape shape;
-    const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
-    ttt_real *gc, *bc, *mt, *mk, *m0;    // G (H,h,D), b (D), M^T (H,h,D), M (H,D,h), m (H,D)
-    ttt_real *w0_t;                      // W_0 transposed (H,size)
-    ttt_real *S, *P, *rows3, *scalars;   // (H,h,h) twice; sigma, pi, tau (H,3,h); their scalars (H,3)
-    ttt_real *part;                      // a block for each range and head of the chunk
-    double *loss;                        // and its loss
-    ttt_real *work;                      // room of each thread
-    int64_t work_size;
-    ttt_real *y;                         // forward: output
-    // backward
-    const ttt_real *dy;                  // NULL: forward
-    ttt_real *dx, *df, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
-    ttt_real *dw;                        // gradient of the weights (bs,H,size)
-    ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
-    ttt_real *part_d, *dd;               // gradients of S, P, rows, scalars: of each range and head; of all, (H,block)
-    ttt_real *dmt, *dm0;                 // of M^T (H,h,D), m (H,D)
+    ttt__frame frame;
+    const ttt__mttt_arg *arg;
+    ttt__layout layout;
+    int T, t;                 // steps; the one at work
+    int64_t n;                // tokens of a step
+    const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
+    ttt__view phi, psi, see_M;  // see_M: x M
+    ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
+    ttt__stack g_kernel;      // (h,D)
+    ttt_real *norm_scale, *norm_bias;  // (H,D), or NULL: without norm
+    ttt__decoder_products decoder;
+    ttt__stack W0_t;          // the kernels of W_0 transposed
+    ttt__stack part;          // a block of each range of the chunk and head: what it adds
+    double *loss;             // and its loss
+    // backward: outer gradients. Those of tokens are of the chunk
+    ttt__mat d_f, d_q, d_k, d_xM, d_xm;  // (count N, D); d_xm (count N, H)
+    ttt__stack d_W;           // blocks (count,H)
+    ttt__mat phi_t, psi_t, out_t;  // kernels transposed, (D,D)
+    ttt_real *d_part, *d_decoder;  // decoder blocks: of each range and head; of each head
+    ttt__stack d_Mt;          // (h,D)
+    ttt__mat d_m;             // (H,D)
 } ttt__mttt;
 
-static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
-// Weights after t steps. Unless they are kept there is room for two steps of one chunk: a step takes the place of the one
-// before the last, and a chunk that of the chunk before.
-static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
-    int64_t place = m->a->kept ? (t - 1) * m->B + b : (t - 1) % 2 * m->bs + b - m->b0;
-    return m->a->w + (t == 0 ? h : m->H + place * m->H + h) * m->shape.size;
+// The story, forwards. See the table of phases.
+static ttt__range_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
+    ttt__output_share;
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node);
+static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg);
+static void ttt__mttt_start(ttt__mttt *job);
+static void ttt__add_losses(const ttt__mttt *job, int t);
+
+static void ttt__mttt_chunk(ttt__mttt *job) {
+    ttt_ctx *c = job->frame.c;
+    int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
+    ttt__parallel(c, -1, ranges, 1, ttt__views_share, job);
+    for (job->t = 0; job->t < job->T; job->t++) {
+        ttt__parallel(c, -1, ranges, 1, ttt__step_share, job);
+        ttt__add_losses(job, job->t);
+        if (job->frame.ranges > 1 || job->arg->d.learn_rates)
+            ttt__parallel(c, -1, heads, 4, ttt__descend_share, job);
+    }
+    job->order = NULL;  // the final loss is of all tokens as they stand
+    ttt__parallel(c, -1, ranges, 1, ttt__output_share, job);
+    job->order = job->arg->order;
+    ttt__add_losses(job, job->T);
 }
-static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
-
-// Room of a thread: tiles of the learner and the decoder, weights, two range-wide buffers.
-static int64_t ttt__work_reals(const ttt__mttt *m) {
-    int64_t q = TTT__TILE_TOKENS, wide = m->shape.m;
-    return q * (7 * m->h + 6 * wide) + 3 * m->shape.size + 2 * m->rows * m->D;
-}
-
-// Shares of the work: range r of sequence b is share (b - b0) R + r.
-typedef struct ttt__range {
-    int64_t b, share, from, to;  // tokens (or places in the order)
-    ttt__hand hand;
-    ttt_real *tile_e, *tile_z, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
-    ttt__tile t;
-} ttt__range;
-
-static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread, int64_t tokens) {
-    ttt__range g;
-    int64_t q = TTT__TILE_TOKENS, part = share % m->R;
-    ttt_real *p = m->work + thread * m->work_size;
-    memset(&g, 0, sizeof g);
-    g.share = share;
-    g.b = m->b0 + share / m->R;
-    g.from = tokens * part / m->R;
-    g.to = tokens * (part + 1) / m->R;
-    g.hand = ttt__hand_of(m->c, thread);
-#define ROOM(size) (p += (size), p - (size))
-    g.tile_e = ROOM(q * m->h);
-    g.dde = ROOM(q * m->h);
-    g.tile_k = ROOM(q * m->h);
-    g.tile_dk = ROOM(q * m->h);
-    g.u = ROOM(q * m->h);
-    g.v = ROOM(q * m->h);
-    g.de = ROOM(q * m->h);
-    g.tile_z = ROOM(q * m->shape.m);
-    g.t.a = ROOM(q * m->shape.m);
-    g.t.a1 = ROOM(q * m->shape.m);
-    g.t.a2 = ROOM(q * m->shape.m);
-    g.t.t = ROOM(q * m->shape.m);
-    g.t.u = ROOM(q * m->shape.m);
-    g.wt = ROOM(m->shape.size);
-    g.dw = ROOM(m->shape.size);
-    g.dwt = ROOM(m->shape.size);
-    g.wide1 = ROOM(m->rows * m->D);
-    g.wide2 = ROOM(m->rows * m->D);
-#undef ROOM
-    g.t.shape = &m->shape;
-    return g;
+static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__mttt_arg *arg = (ttt__mttt_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt job;
+    if (arg->input[TTT__MTTT_RATES] >= 0)
+        memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
+               (size_t)arg->T * sizeof *arg->rates);
+    for (int t = 0; t <= arg->T && arg->want_losses && y->size == 0; t++)
+        arg->losses->data[t] = (ttt_real)NAN;  // the mean of none
+    if (y->size > 0 && ttt__mttt_begin(&job, c, y) && ttt__mttt_keep(&job, arg)) {
+        ttt__mttt_start(&job);
+        while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk(&job);
+    }
+    ttt__arena_release(&c->scratch, scratch);
 }
 
-// w2 of a block transposed, and w1 if it is for the way back, at the same offsets.
-static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, const ttt_real *w, ttt_real *wt, bool back) {
-    int64_t wide = l->m ? l->m : l->h;
-    if (back) s->k->transpose(l->h, wide, w, wide, wt, l->h);
-    if (l->m) s->k->transpose(l->m, l->h, w + l->w2, l->h, wt + l->w2, l->m);
+// -- the decoder
+// One room for its products: made forwards, only found again on the way back.
+static ttt__decoder_products ttt__decoder_products_in(const ttt__mttt *job, ttt__room *room) {
+    ttt__decoder_products p;
+    int64_t D = job->frame.D, H = job->frame.H, h = job->frame.h;
+    p.G = ttt__stacked(ttt__take(room, D, D).at, h, D);
+    p.Mt = job->norm_scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
+    p.M = ttt__stacked(ttt__take(room, D, D).at, D, h);
+    p.b = ttt__take(room, 1, D);
+    p.m = ttt__take(room, H, D);
+    p.S = ttt__stacked(ttt__take(room, D, h).at, h, h);
+    p.P = ttt__stacked(ttt__take(room, D, h).at, h, h);
+    p.rows = ttt__stacked(ttt__take(room, 3, D).at, 3, h);
+    p.scalars = ttt__take(room, H, 3);
+    return p;
 }
-static void ttt__turn_start(const ttt__mttt *m) {
-    for (int64_t h = 0; h < m->H; h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size, m->dy != NULL);
+static void ttt__center(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool center) {
+    int64_t n = ttt__numbers(a);
+    kit->k->map[TTT__MAP_add_scalar](
+        n, a.at, y.at, center ? (ttt_real)(-kit->k->sum(n, a.at) / (double)n) : 0);
 }
-// The tile's weights: those after t steps.
-static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t h) {
-    g->t.w = ttt__w_of(m, t, g->b, h);
-    g->t.wt = t == 0 ? m->w0_t + h * m->shape.size : g->wt;
-    if (t > 0) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt, m->dy != NULL);
+// The products of one head a share.
+static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__decoder_products *all = &job->decoder;
+    int64_t D = job->frame.D, h = job->frame.h;
+    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    for (int64_t head = begin; head < end; head++) {
+        ttt__mat G = ttt__of(all->G, head), Mt = ttt__of(all->Mt, head), M = ttt__of(all->M, head);
+        ttt__mat b = all->b, m = ttt__rows_at(all->m, head, 1), rows = ttt__of(all->rows, head);
+        ttt__mat scalars = ttt__rows_at(all->scalars, head, 1);
+        bool norm = job->norm_scale != NULL;
+        ttt__mat scale = ttt__matrix(norm ? job->norm_scale + head * D : NULL, 1, D);
+        ttt__mat shift = ttt__matrix(norm ? job->norm_bias + head * D : NULL, 1, D);
+        for (int64_t j = 0; j < h; j++)
+            ttt__center(&kit, ttt__rows_at(G, j, 1),
+                        ttt__rows_at(ttt__of(job->g_kernel, head), j, 1), norm);
+        ttt__clear(rows);
+        ttt__clear(scalars);
+        if (norm) {
+            ttt__transpose(&kit, M, G);  // G^T, until it is M
+            ttt__gram(&kit, ttt__of(all->S, head), M);
+            ttt__set_product(&kit, ttt__rows_at(rows, 0, 1), b, M);
+            for (int64_t j = 0; j < h; j++)
+                ttt__times(&kit, ttt__rows_at(Mt, j, 1), ttt__rows_at(G, j, 1), scale);
+            ttt__times(&kit, m, b, scale);
+        } else ttt__assign(m, b);
+        ttt__transpose(&kit, M, Mt);
+        ttt__gram(&kit, ttt__of(all->P, head), M);
+        ttt__set_product(&kit, ttt__rows_at(rows, 1, 1), m, M);
+        scalars.at[1] = (ttt_real)ttt__dot(&kit, m, m);
+        if (!norm) continue;
+        ttt__set_product(&kit, ttt__rows_at(rows, 2, 1), shift, M);
+        scalars.at[0] = (ttt_real)ttt__dot(&kit, b, b);
+        scalars.at[2] = (ttt_real)ttt__dot(&kit, m, shift);
+    }
 }
 
-// Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
-static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->order ? m->order[h * m->a->L + m->t * m->n + i] : i; }
-
-// Points the tile at the views of these tokens, gathered if they are shuffled, and at the place of their predictions.
-static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
-    const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
-    int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
-    bool kept = m->a->kept && m->t < m->T;
-    g->t.s = &g->hand;
-    g->t.q = q;
-    g->t.k = k + i * m->D;
-    g->t.ldk = m->D;
-    g->t.e = kept ? m->a->e + place * m->h : g->tile_e;
-    g->t.lde = m->h;
-    g->t.z = kept ? m->a->e_z + place * m->shape.m : g->tile_z;
-    if (!m->order) return;
-    for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
-    g->t.k = g->tile_k;
-    g->t.ldk = m->h;
-}
-
-static ttt__decoder ttt__decoder_of(const ttt__mttt *m, int64_t h, int64_t tokens) {
-    const ttt_real *row = m->rows3 + 3 * h * m->h, *s = m->scalars + 3 * h;
-    ttt__decoder p = { m->h, m->D, m->scale != NULL, TTT_LAYER_NORM_EPS, (ttt_real)((double)m->H / ((double)tokens * (double)m->D)), row, row + m->h,
-                       row + 2 * m->h, (double)s[0], (double)s[1], (double)s[2], NULL, NULL, NULL, NULL };
+// What the kernel of one head's tokens is told; its gradients, if any, are added to `d`.
+static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t tokens,
+                                    const ttt__decoder_block *d) {
+    const ttt__frame *frame = &job->frame;
+    const ttt_real *row = ttt__of(job->decoder.rows, head).at;
+    const ttt_real *scalar = ttt__rows_at(job->decoder.scalars, head, 1).at;
+    ttt__decoder p;
+    p.h = frame->h;
+    p.D = frame->D;
+    p.norm = job->norm_scale != NULL;
+    p.eps = TTT_LAYER_NORM_EPS;
+    p.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
+    p.sigma = row;
+    p.pi = row + p.h;
+    p.tau = row + 2 * p.h;
+    p.sigma0 = (double)scalar[0];
+    p.pi0 = (double)scalar[1];
+    p.tau0 = (double)scalar[2];
+    p.d_sigma = d ? d->rows.at : NULL;
+    p.d_pi = d ? d->rows.at + p.h : NULL;
+    p.d_tau = d ? d->rows.at + 2 * p.h : NULL;
+    p.d_scalars = d ? d->scalars.at : NULL;
     return p;
 }
 
-// What of a token's loss is the same for every prediction: c/2 |t - x|^2.
-static double ttt__loss_rest(const ttt__mttt *m, const ttt__decoder *p, int64_t h, const ttt_real *x) {
-    const ttt__kernels *k = m->hand.k;
-    const ttt_real *t = m->scale ? m->shift + h * m->D : NULL;
-    return 0.5 * (double)p->c * (k->dot(m->D, x, x) + (t ? k->dot(m->D, t, t) - 2 * k->dot(m->D, t, x) : 0));
+// The part of a token's loss that does not depend on the prediction: c/2 |t - x|^2.
+static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_t head,
+                             ttt__mat x) {
+    const ttt__kit *kit = &job->frame.kit;
+    double square = ttt__dot(kit, x, x);
+    if (job->norm_bias) {
+        ttt__mat t = ttt__matrix(job->norm_bias + head * p->D, 1, p->D);
+        square += ttt__dot(kit, t, t) - 2 * ttt__dot(kit, t, x);
+    }
+    return 0.5 * (double)p->c * square;
 }
 
-// u and v of a tile whose predictions are there.
-static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t q) {
-    int64_t hh = m->h * m->h;
-    ttt__mat e = ttt__plain(g->t.e, m->h);
-    if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
-    ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
+// -- a range at work The weights after t steps. Unless they are kept there is room for two steps
+// of one chunk: step t+1 takes the place of step t-1, and a chunk that of the chunk before.
+static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head) {
+    const ttt__frame *frame = &job->frame;
+    int64_t kept = (int64_t)(t - 1) * frame->B + b;
+    int64_t passing = (t - 1) % 2 * frame->count + b - frame->first;
+    int64_t i = (job->arg->kept ? kept : passing) * frame->H + head;
+    ttt__mat block = t == 0 ? ttt__of(job->arg->W0, head) : ttt__of(job->arg->W, i);
+    return ttt__parts_at(&job->layout, block.at);
+}
+// The block of range `range` of the chunk and a head: what it adds to W, or to the gradient in it.
+static ttt__parts ttt__part_at(const ttt__mttt *job, int64_t range, int64_t head) {
+    return ttt__parts_at(&job->layout, ttt__of(job->part, range * job->frame.H + head).at);
 }
 
-// The loss of one tile in step t and, into g->de, its gradient in the prediction, which is made here, but on the way back
-// only found.
-static double ttt__tile_loss(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
+// A thread at work on a range: its tokens, its kit, its room.
+typedef struct ttt__work {
+    ttt__range range;
+    ttt__kit kit;
+    ttt__tile tile;
+    ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
+    ttt__mat eS, eP;           // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
+    ttt_real *Wt;              // room for transposed kernels
+    ttt__parts V, Vt;          // the outer gradient in g_W, and its kernels transposed
+    ttt__mat q, f;             // of the range, (rows,D), where they are not kept
+} ttt__work;
+
+// Hands out a thread's room; and so tells its size.
+static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *room) {
+    int64_t h = job->frame.h, wide = job->layout.wide, size = job->layout.size;
+    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->eS,
+                           &work->eP, &work->g_e, &work->d_g_e };
+    ttt__mat *hidden[] = { &work->z,       &work->tile.a,       &work->tile.a1,
+                           &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
+    for (int i = 0; i < 7; i++) *narrow[i] = ttt__take(room, TTT__TILE_TOKENS, h);
+    for (int i = 0; i < 6; i++) *hidden[i] = ttt__take(room, TTT__TILE_TOKENS, wide);
+    work->Wt = ttt__take(room, 1, size).at;
+    work->V = ttt__parts_at(&job->layout, ttt__take(room, 1, size).at);
+    work->Vt = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
+    work->q = ttt__take(room, job->frame.range_rows, job->frame.D);
+    work->f = ttt__take(room, job->frame.range_rows, job->frame.D);
+}
+static void ttt__work_begin(ttt__work *work, const ttt__mttt *job, int64_t share, int thread,
+                              int64_t tokens) {
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__work_room(work, job, &room);
+    work->range = ttt__range_of(&job->frame, share, tokens);
+    work->kit = ttt__kit_of(job->frame.c, thread);
+    work->tile.kit = &work->kit;
+    work->tile.mlp = job->layout.wide > 0;
+}
+// Tiles of a range are even, and have at most TILE_TOKENS tokens.
+static int64_t ttt__tile_size(const ttt__work *work) {
+    int64_t tiles = (work->range.rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
+    return (work->range.rows + tiles - 1) / tiles;
+}
+static void ttt__tile_begin(ttt__work *work, int64_t q) {
+    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->eS,
+                        &work->eP,          &work->g_e,     &work->d_g_e,   &work->z,
+                        &work->tile.a,      &work->tile.a1, &work->tile.a2, &work->tile.room[0],
+                        &work->tile.room[1] };
+    for (int i = 0; i < 13; i++) all[i]->rows = q;
+}
+
+// The tile's weights are those after t steps.
+static void ttt__tile_weights(const ttt__mttt *job, ttt__work *work, int t, int64_t head) {
+    ttt_real *transposed = t == 0 ? ttt__of(job->W0_t, head).at : work->Wt;
+    work->tile.W = ttt__W_at(job, t, work->range.b, head);
+    work->tile.Wt = ttt__transposed_at(&job->layout, transposed);
+    if (t > 0)
+        ttt__transpose_parts(&work->kit, &work->tile.Wt, &work->tile.W, job->frame.dy.at != NULL);
+}
+
+// Where the i-th token of step t for a head lies in its sequence.
+static int64_t ttt__token(const ttt__mttt *job, int64_t head, int64_t i) {
+    return job->order ? job->order[head * job->arg->L + job->t * job->n + i] : i;
+}
+
+// Points the tile at the views of its q tokens from the i-th on, gathered if they are shuffled,
+// and at the place of their predictions.
+static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                            int64_t q) {
+    const ttt__frame *frame = &job->frame;
+    ttt__mat sequence = ttt__rows_at(job->arg->k, work->range.b * frame->N, frame->N);
+    ttt__mat k = ttt__cols_at(sequence, head * frame->h, frame->h);
+    int64_t place = ((int64_t)job->t * frame->B + work->range.b) * frame->H + head;
+    bool kept = job->arg->kept && job->t < job->T;
+    ttt__tile_begin(work, q);
+    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, q) : work->e;
+    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->e_z, place), i, q) : work->z;
+    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, q);
+    for (int64_t j = 0; j < q && job->order; j++)
+        ttt__assign(ttt__rows_at(work->k, j, 1), ttt__rows_at(k, ttt__token(job, head, i + j), 1));
+}
+
+// The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
+// computes the prediction; backwards finds it saved.
+static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
+                             int64_t head, int64_t i, int64_t q, int order) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__mttt_arg *arg = job->arg;
+    ttt__tile *tile = &work->tile;
     double loss = 0;
-    ttt__tile_views(m, g, h, i, q);
-    if (m->dy) ttt__tile_gelu(&g->t, order);
-    else ttt__tile_predict(&g->t, order);
-    ttt__tile_decode(m, g, p, h, q);
+    ttt__tile_views(job, work, head, i, q);
+    if (frame->dy.at) ttt__tile_gelu(tile, order);
+    else ttt__tile_predict(tile, order);
+    if (p->norm)
+        ttt__affine(&work->kit, work->eS, tile->e, ttt__of(job->decoder.S, head),
+                    ttt__rows_at(ttt__of(job->decoder.rows, head), 0, 1));
+    ttt__affine(&work->kit, work->eP, tile->e, ttt__of(job->decoder.P, head),
+                ttt__rows_at(ttt__of(job->decoder.rows, head), 1, 1));
     for (int64_t j = 0; j < q; j++) {
-        int64_t token = g->b * m->N + ttt__token(m, h, i + j), at = j * m->h;
-        loss += g->hand.lk->decode(p, g->t.e + at, g->u + at, g->v + at, m->a->xm + token * m->D + h * m->h, m->a->xm0[token * m->H + h], g->de + at);
-        if (m->a->want_losses) loss += ttt__loss_rest(m, p, h, m->x + token * m->D);
+        int64_t token = work->range.b * frame->N + ttt__token(job, head, i + j), at = j * frame->h;
+        const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
+        loss += work->kit.lk->decode(p, tile->e.at + at, work->eS.at + at, work->eP.at + at, xM,
+                                  arg->xm.at[token * frame->H + head], work->g_e.at + at);
+        if (arg->want_losses)
+            loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
     }
     return loss;
 }
 
-static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most TILE_TOKENS
-    int64_t rows = g->to - g->from, tiles = (rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
-    return (rows + tiles - 1) / tiles;
+// -- phases forwards
+// Views of a range, heads side by side: K = x phi + b_phi, x M, and x m.
+static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range range = ttt__range_of(frame, share, frame->N);
+        ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+        ttt__see_all(&kit, ttt__rows_at(job->arg->k, range.at, range.rows), x, &job->phi, frame->H);
+        ttt__see_all(&kit, ttt__rows_at(job->arg->xM, range.at, range.rows), x, &job->see_M,
+                     frame->H);
+        ttt__set_product(&kit, ttt__rows_at(job->arg->xm, range.at, range.rows), x,
+                         ttt__transpose_of(job->decoder.m));
+    }
 }
 
-// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's first range
-// begin with W_t and are its W_t+1; those of the others are added to it. Only rates that are learned want the
-// gradient itself.
+// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's
+// first range begin with W_t and are its W_t+1; those of the others are added to it. Only rates
+// that are learned want the gradient itself.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    bool descends = !job->arg->d.learn_rates;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
-        int64_t tile = ttt__tile_size(&g);
-        bool descends = !m->a->d.learn_rates, first = share % m->R == 0;
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *sum = descends && first ? ttt__w_of(m, m->t + 1, g.b, h) : ttt__part_of(m, share, h);
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, job->n);
+        int64_t tile = ttt__tile_size(&work), rows = work.range.rows;
+        bool from_W = descends && share % job->frame.ranges == 0;
+        for (int64_t head = 0; head < job->frame.H; head++) {
+            ttt__decoder p = ttt__decoder_of(job, head, job->n, NULL);
+            ttt__tile_weights(job, &work, job->t, head);
+            ttt__parts from = from_W ? work.tile.W : ttt__no_parts();
+            ttt__parts sum = from_W ? ttt__W_at(job, job->t + 1, work.range.b, head) :
+                                      ttt__part_at(job, share, head);
             double loss = 0;
-            ttt__tile_weights(m, &g, m->t, h);
-            const ttt_real *from = descends && first ? g.t.w : NULL;
-            for (int64_t i = g.from; i < g.to; i += tile, from = sum) {
-                int64_t q = i + tile < g.to ? tile : g.to - i;
-                loss += ttt__tile_loss(m, &g, &p, h, i, q, 1);
-                if (descends) g.hand.k->map[TTT__MAP_scale](q * m->h, g.de, g.de, -m->a->rates[m->t]);
-                ttt__tile_gradient(&g.t, g.de, m->h, from, sum);
+            for (int64_t i = 0; i < rows; i += tile, from = sum) {
+                loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i,
+                                       TTT__MIN(tile, rows - i), 1);
+                if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
+                ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
             }
-            m->loss[share * m->H + h] = loss;
+            job->loss[share * job->frame.H + head] = loss;
         }
     }
 }
 
-// The ranges' sums into one, W_t+1; or g, and W_t+1 = W_t - eta_t g. One share a sequence and head.
+// The ranges' sums into one, W_t+1; or into g_W, and W_t+1 = W_t - eta_t g_W. One share a sequence
+// and head.
 static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &frame->kit;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int64_t b = m->b0 + i / m->H, h = i % m->H, size = m->shape.size;
-        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = m->a->d.learn_rates ? ttt__part_of(m, (b - m->b0) * m->R, h) : next;
-        for (int64_t r = 1; r < m->R; r++) m->hand.k->zip[TTT__ZIP_add](size, sum, 1, ttt__part_of(m, (b - m->b0) * m->R + r, h), 1, sum);
-        if (!m->a->d.learn_rates) continue;
-        if (m->a->kept) memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
-        m->hand.k->map[TTT__MAP_scale](size, sum, sum, m->a->rates[m->t]);
-        m->hand.k->zip[TTT__ZIP_sub](size, ttt__w_of(m, m->t, b, h), 1, sum, 1, next);
+        int64_t sequence = i / frame->H, b = frame->first + sequence, head = i % frame->H;
+        bool learned = job->arg->d.learn_rates;
+        ttt__mat W = ttt__W_at(job, job->t, b, head).all;
+        ttt__mat next = ttt__W_at(job, job->t + 1, b, head).all;
+        ttt__mat sum = learned ? ttt__part_at(job, sequence * frame->ranges, head).all : next;
+        for (int64_t r = 1; r < frame->ranges; r++)
+            ttt__plus(kit, sum, ttt__part_at(job, sequence * frame->ranges + r, head).all);
+        if (!learned) continue;
+        ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head),
+                    sum);
+        ttt__scaled(kit, sum, sum, job->arg->rates[job->t]);
+        ttt__minus(kit, next, W, sum);
     }
 }
 
-// Views of a range, heads side by side: K = x phi + b_phi, x M, and later Q = x psi + b_psi.
-static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
-    for (int64_t h = 0; h < m->H; h++)
-        ttt__mul_init(&g->hand, g->to - g->from, m->h, m->D, ttt__plain(m->x + (g->b * m->N + g->from) * m->D, m->D),
-                      ttt__plain(kernel + h * m->D * m->h, m->h), bias ? bias + h * m->h : NULL, 0, to + h * m->h, m->D);
+// Points the tile at n queries of a range from the i-th on, and at the hidden numbers of their
+// predictions.
+static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                              int64_t n, ttt__mat q) {
+    const ttt__frame *frame = &job->frame;
+    ttt__tile_begin(work, n);
+    work->tile.k = ttt__rows_at(ttt__cols_at(q, head * frame->h, frame->h), i, n);
+    work->tile.z = job->arg->kept
+                       ? ttt__rows_at(ttt__of(job->arg->f_z, work->range.b * frame->H + head),
+                                      work->range.from + i, n)
+                       : work->z;
 }
-static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t token = g.b * m->N + g.from, at = token * m->D;
-        ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + at);
-        ttt__view_rows(m, &g, m->mk, NULL, m->a->xm + at);
-        ttt__mul_set(&g.hand, g.to - g.from, m->H, m->D, ttt__plain(m->x + at, m->D), ttt__turned(m->m0, m->D), m->a->xm0 + token * m->H, m->H);
-    }
-}
-
-// Where the hidden numbers of a range's queries go, from the i-th on.
-static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__range *g, int64_t h, int64_t i) {
-    return m->a->f_z ? m->a->f_z + ((g->b * m->H + h) * m->N + g->from + i) * m->shape.m : g->tile_z;
-}
-
 // Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
     for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, tile = ttt__tile_size(&g);
-        ttt_real *q = m->a->q ? m->a->q + at : g.wide1, *f = m->a->f ? m->a->f + at : g.wide2;
-        ttt__view_rows(m, &g, m->psi, m->psi_b, q);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->N);
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, frame->N);
+        int64_t rows = work.range.rows, at = work.range.at, tile = ttt__tile_size(&work);
+        ttt__mat q =
+            ttt__rows_at(job->arg->kept ? job->arg->q : work.q, job->arg->kept ? at : 0, rows);
+        ttt__mat f =
+            ttt__rows_at(job->arg->kept ? job->arg->f : work.f, job->arg->kept ? at : 0, rows);
+        ttt__see_all(&work.kit, q, ttt__rows_at(frame->x, at, rows), &job->psi, frame->H);
+        for (int64_t head = 0; head < frame->H; head++) {
+            ttt__decoder p = ttt__decoder_of(job, head, frame->N, NULL);
             double loss = 0;
-            g.t.w = ttt__w_of(m, m->T, g.b, h);
+            work.tile.W = ttt__W_at(job, job->T, work.range.b, head);
             for (int64_t i = 0; i < rows; i += tile) {
-                int64_t n = i + tile < rows ? tile : rows - i;
-                if (m->a->want_losses) loss += ttt__tile_loss(m, &g, &p, h, g.from + i, n, 0);
-                g.t.s = &g.hand;
-                g.t.q = n;
-                g.t.k = q + i * m->D + h * m->h;
-                g.t.e = f + i * m->D + h * m->h;
-                g.t.ldk = g.t.lde = m->D;
-                g.t.z = ttt__query_z(m, &g, h, i);
-                ttt__tile_predict(&g.t, 0);
+                int64_t n = TTT__MIN(tile, rows - i);
+                if (job->arg->want_losses)
+                    loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i, n, 0);
+                ttt__tile_queries(job, &work, head, i, n, q);
+                work.tile.e = ttt__rows_at(ttt__cols_at(f, head * frame->h, frame->h), i, n);
+                ttt__tile_predict(&work.tile, 0);
             }
-            m->loss[share * m->H + h] = loss;
+            job->loss[share * frame->H + head] = loss;
         }
-        ttt__mul_init(&g.hand, rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->hk, m->D), m->h_b, 0, m->y + at, m->D);
+        ttt__affine(&work.kit, ttt__rows_at(frame->y, at, rows), f, job->out, job->out_bias);
     }
 }
 
-static void ttt__add_losses(const ttt__mttt *m, int t) {
-    if (!m->a->want_losses) return;
+static void ttt__add_losses(const ttt__mttt *job, int t) {
     double sum = 0;
-    for (int64_t i = 0; i < m->bs * m->R * m->H; i++) sum += m->loss[i];
-    m->a->losses->data[t] += (ttt_real)(sum / (double)m->B);
+    if (!job->arg->want_losses) return;
+    for (int64_t i = 0; i < job->frame.count * job->frame.ranges * job->frame.H; i++)
+        sum += job->loss[i];
+    job->arg->losses->data[t] += (ttt_real)(sum / (double)job->frame.B);
 }
 
-static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
-    return (ttt_real *)ttt__arena_alloc(c, step ? &c->step : &c->scratch, (size_t)reals * sizeof(ttt_real));
+// -- backwards
+static ttt__range_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
+    ttt__views_back_share, ttt__decoder_back_share;
+static bool ttt__mttt_begin_back(ttt__mttt *job);
+static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates);
+static void ttt__start_back(const ttt__mttt *job, ttt_real **d);
+static void ttt__clear_chunk(const ttt__mttt *job);
+static void ttt__join_decoder(const ttt__mttt *job);
+static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d);
+static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d);
+
+// The story again, the other way round. d: gradients of the parameters, by row.
+static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
+    ttt_ctx *c = job->frame.c;
+    int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
+    ttt__clear_chunk(job);
+    ttt__parallel(c, -1, ranges, 1, ttt__output_back_share, job);
+    ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+    for (job->t = job->T - 1; job->t >= 0; job->t--) {
+        ttt__rate_back(job, d[TTT__MTTT_RATES]);
+        ttt__parallel(c, -1, ranges, 1, ttt__step_back_share, job);
+        ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+    }
+    ttt__start_back(job, d);
+    ttt__join_decoder(job);
+    ttt__kernels_back(job, d);
+    ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
+}
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
+                                 const bool *add) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt job;
+    ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
+        if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
+        job.frame.dy = ttt__matrix(g->data, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
+        if (ttt__mttt_begin_back(&job)) {
+            while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
+            ttt__decoder_back(&job, d);
+        }
+    }
+    ttt__arena_release(&c->scratch, scratch);
 }
 
-// The products of the decoder of each head, see ttt__decoder.
-static void ttt__center(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y,
-                        bool center) {
-    k->map[TTT__MAP_add_scalar](D, a, y, center ? (ttt_real)(-k->sum(D, a) / (double)D) : 0);
-}
-static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    int64_t D = m->D, n = m->h;
-    const ttt__kernels *k = m->hand.k;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *mk = m->mk + h * D * n, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
-        const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
-        for (int64_t j = 0; j < n; j++)
-            ttt__center(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
-        memset(row, 0, (size_t)(3 * n) * sizeof *row);
-        memset(s, 0, 3 * sizeof *s);
-        if (scale) {
-            k->transpose(n, D, gc, D, mk, n);  // G^T, until it is M
-            ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->S + h * n * n);
-            ttt__mul_set(&hand, 1, n, D, ttt__plain(m->bc, D), ttt__plain(mk, n), row, n);
-            for (int64_t j = 0; j < n; j++) k->zip[TTT__ZIP_mul](D, gc + j * D, 1, scale, 1, mt + j * D);
-            k->zip[TTT__ZIP_mul](D, m->bc, 1, scale, 1, m0);
-        } else memcpy(m0, m->bc, (size_t)D * sizeof *m0);
-        k->transpose(n, D, mt, D, mk, n);
-        ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->P + h * n * n);
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(m0, D), ttt__plain(mk, n), row + n, n);
-        s[1] = (ttt_real)k->dot(D, m0, m0);
-        if (!scale) continue;
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(shift, D), ttt__plain(mk, n), row + 2 * n, n);
-        s[0] = (ttt_real)k->dot(D, m->bc, m->bc);
-        s[2] = (ttt_real)k->dot(D, m0, shift);
+// Output and test view of a range: d_f = d_y h^T; then through f at the final weights to d_q and
+// d_W.
+static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, frame->N);
+        int64_t rows = work.range.rows, h = frame->h, tile = ttt__tile_size(&work);
+        ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
+        ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
+        ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_t);
+        ttt__clear(d_q);
+        for (int64_t head = 0; head < frame->H; head++) {
+            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__clear(d_W.all);
+            ttt__tile_weights(job, &work, job->T, head);
+            for (int64_t i = 0; i < rows; i += tile) {
+                int64_t n = TTT__MIN(tile, rows - i);
+                ttt__tile_queries(job, &work, head, i, n, q);
+                ttt__tile_gelu(&work.tile, 1);
+                ttt__tile_back_predict(&work.tile,
+                                       ttt__rows_at(ttt__cols_at(d_f, head * h, h), i, n), false,
+                                       ttt__rows_at(ttt__cols_at(d_q, head * h, h), i, n), &d_W);
+            }
+        }
     }
 }
-// The block of these products: made forwards, only found again on the way back.
-static int64_t ttt__decoder_reals(const ttt__mttt *m) { return (m->scale ? 3 : 2) * m->D * m->D + 2 * m->D * m->h + (4 + m->H) * m->D + 3 * m->H; }
-static void ttt__decoder_begin(ttt__mttt *m) {
-    int64_t D = m->D, n = m->h;
-    ttt_real *p = m->a->decoder;
-#define ROOM(size) (p += (size), p - (size))
-    m->gc = ROOM(D * D);
-    m->mt = m->scale ? ROOM(D * D) : m->gc;
-    m->mk = ROOM(D * D);
-    m->bc = ROOM(D);
-    m->m0 = ROOM(m->H * D);
-    m->S = ROOM(D * n);
-    m->P = ROOM(D * n);
-    m->rows3 = ROOM(3 * D);
-    m->scalars = ROOM(3 * m->H);
-#undef ROOM
-    if (m->dy) return;
-    ttt__center(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
-    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_share, m);
+
+// d_W (+)= the ranges' blocks, one share a sequence and head.
+static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    int64_t H = job->frame.H, ranges = job->frame.ranges;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t r = 0; r < ranges; r++)
+            ttt__plus(&job->frame.kit, ttt__of(job->d_W, i),
+                      ttt__part_at(job, i / H * ranges + r, i % H).all);
 }
 
-// What forward and backward have in common: sizes, parameters, room.
-static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y, const ttt_real *dy) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    const ttt_tensor *x = y->in[0];
-    memset(m, 0, sizeof *m);
-    m->dy = dy;
-    m->c = c;
-    m->a = a;
-    m->hand = ttt__hand_of(c, 0);
-    m->B = x->shape.dim[0];
-    m->N = x->shape.dim[1];
-    m->D = a->d.dim;
-    m->H = a->d.heads;
-    m->h = m->D / m->H;
-    m->T = a->T;
-    m->order = a->order;
-    m->n = a->order ? a->L / a->T : m->N;
-    m->R = a->order ? 1 : (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
-    m->shape = ttt__learner_layout(m->h, a->d.mixer->learner == &ttt_learner_mlp, !a->d.no_inner_bias);
-    m->x = x->data;
-    m->phi = ttt__param(y, a, TTT__MTTT_PHI_KERNEL);
-    m->phi_b = ttt__param(y, a, TTT__MTTT_PHI_BIAS);
-    m->psi = ttt__param(y, a, TTT__MTTT_PSI_KERNEL);
-    m->psi_b = ttt__param(y, a, TTT__MTTT_PSI_BIAS);
-    m->gk = ttt__param(y, a, TTT__MTTT_G_KERNEL);
-    m->g_b = ttt__param(y, a, TTT__MTTT_G_BIAS);
-    m->hk = ttt__param(y, a, TTT__MTTT_H_KERNEL);
-    m->h_b = ttt__param(y, a, TTT__MTTT_H_BIAS);
-    m->scale = ttt__param(y, a, TTT__MTTT_LN_SCALE);
-    m->shift = ttt__param(y, a, TTT__MTTT_LN_BIAS);
-    m->bs = ttt__chunk_of(m->B, m->N);
-    m->rows = (m->N + m->R - 1) / m->R;
-    m->work_size = ttt__work_reals(m);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    m->w0_t = ttt__room_of(c, m->H * m->shape.size, false);
-    m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
-    m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
+// The block of gradients in the decoder's products that a range and head, or a head, adds to.
+static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *blocks, int64_t i) {
+    int64_t h = job->frame.h, size = 2 * h * h + 3 * h + 3;
+    ttt__room room = { blocks + i * size, 0 };
+    ttt__decoder_block d;
+    d.all = ttt__matrix(room.at, 1, size);
+    d.S = ttt__take(&room, h, h);
+    d.P = ttt__take(&room, h, h);
+    d.rows = ttt__take(&room, 3, h);
+    d.scalars = ttt__take(&room, 1, 3);
+    return d;
+}
+
+// One tile of step t backwards: through the step to d_g_e, through the decoder to d_e, through the
+// prediction. e S and e P are products too: d_S += e^T d_eS, d_e += d_eS S, and so with P.
+static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                                int64_t q, const ttt__decoder *p, const ttt__decoder_block *d,
+                                const ttt__parts *d_W) {
+    const ttt__frame *frame = &job->frame;
+    int64_t h = frame->h, sequence = (work->range.b - frame->first) * frame->N;
+    ttt__mat d_views = ttt__cols_at(ttt__rows_at(job->d_k, sequence, frame->N), head * h, h);
+    (void)ttt__tile_loss(job, work, p, head, i, q, 2);
+    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, q);
+    if (job->order) ttt__clear(d_k);
+    ttt__tile_back_step(&work->tile, work->g_e, &work->V, &work->Vt, work->d_g_e, d_k, d_W);
+    for (int64_t j = 0; j < q; j++) {
+        int64_t token = ttt__token(job, head, i + j), at = j * h, local = sequence + token;
+        int64_t all = work->range.b * frame->N + token;
+        work->kit.lk->decode_back(p, work->tile.e.at + at, work->eS.at + at, work->eP.at + at,
+                               job->arg->xM.at + all * frame->D + head * h,
+                               job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
+                               job->d_xM.at + local * frame->D + head * h,
+                               &job->d_xm.at[local * frame->H + head]);
+    }
+    ttt__mat e_t = ttt__transpose_of(work->tile.e), d_eS = work->eS, d_eP = work->eP,
+             d_e = work->d_g_e;
+    if (p->norm) {
+        ttt__add_product(&work->kit, d->S, e_t, d_eS);
+        ttt__add_product(&work->kit, d_e, d_eS, ttt__of(job->decoder.S, head));
+    }
+    ttt__add_product(&work->kit, d->P, e_t, d_eP);
+    ttt__add_product(&work->kit, d_e, d_eP, ttt__of(job->decoder.P, head));
+    ttt__tile_back_predict(&work->tile, d_e, true, d_k, d_W);
+    for (int64_t j = 0; j < q && job->order; j++)
+        ttt__plus(&work->kit, ttt__rows_at(d_views, ttt__token(job, head, i + j), 1),
+                  ttt__rows_at(d_k, j, 1));
+}
+// Step t of a range, backwards. W_t+1 = W_t - eta_t g_W: where d_W is the gradient in W_t+1, V is
+// -eta_t d_W. Through step, decoder and prediction it reaches the views, the decoder's products,
+// and W_t.
+static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    int64_t H = job->frame.H;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, job->n);
+        int64_t tile = ttt__tile_size(&work), rows = work.range.rows, from = work.range.from;
+        for (int64_t head = 0; head < H; head++) {
+            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_part, share * H + head);
+            ttt__decoder p = ttt__decoder_of(job, head, job->n, &d);
+            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__mat d_next = ttt__of(job->d_W, (work.range.b - job->frame.first) * H + head);
+            ttt__clear(d_W.all);
+            ttt__tile_weights(job, &work, job->t, head);
+            ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
+            ttt__transpose_parts(&work.kit, &work.Vt, &work.V, true);
+            for (int64_t i = 0; i < rows; i += tile)
+                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
+                                    &d_W);
+        }
+    }
+}
+
+// d_x += d_Q psi^T + d_K phi^T + d_xM M^T + d_xm m of a range.
+static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    ttt__mat Mt = ttt__matrix(job->decoder.Mt.first.at, frame->D, frame->D);
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range range = ttt__range_of(frame, share, frame->N);
+        int64_t rows = range.rows, local = range.local;
+        ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_t);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_t);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), Mt);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
+    }
+}
+
+// The parameters that are met by all tokens of a chunk: h, psi, phi and M^T, and the biases.
+static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
+            at = frame->first * frame->N;
+    ttt__mat x = ttt__rows_at(frame->x, at, rows), dy = ttt__rows_at(frame->dy, at, rows);
+    ttt__mat f = ttt__rows_at(job->arg->f, at, rows), d_q = ttt__rows_at(job->d_q, 0, rows);
+    ttt__mat d_k = ttt__rows_at(job->d_k, 0, rows), d_xM = ttt__rows_at(job->d_xM, 0, rows);
+    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(dy);
+    ttt__kernel_sums sums = {
+        frame,
+        { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
+          { all_x, ttt__side_by_side(d_q, h), ttt__stacked(d[TTT__MTTT_PSI_KERNEL], D, h) },
+          { all_x, ttt__side_by_side(d_k, h), ttt__stacked(d[TTT__MTTT_PHI_KERNEL], D, h) },
+          { ttt__side_by_side(d_xM, h), all_x, job->d_Mt } },
+        0, 0,
+    };
+    ttt__add_kernel_sums(&sums);
+    ttt__add_product(&frame->kit, job->d_m, ttt__transpose_of(ttt__rows_at(job->d_xm, 0, rows)), x);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), dy);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PSI_BIAS], 1, D), d_q);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
+}
+
+// d_eta_t = - sum g_W . d_W_t+1 over the chunk
+static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
+    const ttt__frame *frame = &job->frame;
+    int64_t H = frame->H, n = H * job->layout.size;
+    double sum = 0;
+    if (!d_rates) return;
+    for (int64_t b = 0; b < frame->count; b++) {
+        int64_t place = ((int64_t)job->t * frame->B + frame->first + b) * H;
+        sum += ttt__dot(&frame->kit, ttt__matrix(ttt__of(job->arg->g_W, place).at, 1, n),
+                        ttt__matrix(ttt__of(job->d_W, b * H).at, 1, n));
+    }
+    d_rates[job->t] -= (ttt_real)sum;
+}
+
+// d_W_0, summed over sequences, into the parameters it was copied from.
+static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
+    for (int64_t i = 0; i < job->frame.count * job->frame.H; i++) {
+        ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->d_W, i).at);
+        const ttt__mat part[4] = { p.w1, p.b1, p.w2, p.b2 };
+        for (int row = 0; row < 4; row++) {
+            ttt_real *to = d[TTT__MTTT_W0 + row];
+            int64_t rows = part[row].rows, cols = part[row].cols;
+            if (to)
+                ttt__plus(&job->frame.kit, ttt__of(ttt__stacked(to, rows, cols), i % job->frame.H),
+                          part[row]);
+        }
+    }
+}
+
+// The ranges' blocks of the chunk, joined in their order.
+static void ttt__join_decoder(const ttt__mttt *job) {
+    int64_t H = job->frame.H, size = ttt__decoder_block_at(job, job->d_decoder, 0).all.cols;
+    for (int64_t s = 0; s < job->frame.count * job->frame.ranges; s++)
+        ttt__plus(&job->frame.kit, ttt__matrix(job->d_decoder, 1, H * size),
+                  ttt__matrix(job->d_part + s * H * size, 1, H * size));
+}
+
+// From the gradients in a head's products to those in g, b_g and the norm's scale s and bias t:
+//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T t
+//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 t,          d_t += d_tau M^T + d_tau0 m
+//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o s,   d_b = d_sigma G + 2 d_sigma0 b + d_m o s
+//   d_s += sum of the rows of d_M^T o G, + d_m o b
+// Without norm G is g, M^T is G, m is b. What comes out of centering a row is its gradient
+// centered.
+typedef struct ttt__decoder_gradients {
+    const ttt__mttt *job;
+    ttt_real *g, *scale, *shift;  // (H,h,D), (H,D), (H,D)
+    ttt__mat b;                   // of each head (H,D)
+} ttt__decoder_gradients;
+
+// d_M^T and d_m, from P, pi, pi0 and, with norm, tau, tau0; those of the tokens are there already
+static void ttt__products_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
+                               const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                               ttt__mat d_m) {
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D;
+    ttt__mat Mt = ttt__of(job->decoder.Mt, head), m = ttt__rows_at(job->decoder.m, head, 1);
+    ttt__mat d_pi = ttt__rows_at(d->rows, 1, 1), d_tau = ttt__rows_at(d->rows, 2, 1);
+    ttt__clear(both);
+    ttt__add_both(both, d->P);
+    ttt__add_product(kit, d_Mt, both, Mt);
+    ttt__add_product(kit, d_Mt, ttt__column(d_pi.at, d_pi.cols), m);
+    ttt__add_product(kit, d_m, d_pi, Mt);
+    for (int64_t i = 0; i < D; i++) d_m.at[i] += 2 * d->scalars.at[1] * m.at[i];
+    if (!job->norm_scale) return;
+    ttt__mat shift = ttt__matrix(job->norm_bias + head * D, 1, D);
+    ttt__mat d_shift = ttt__matrix(to->shift + head * D, 1, D);
+    ttt__add_product(kit, d_Mt, ttt__column(d_tau.at, d_tau.cols), shift);
+    ttt__add_product(kit, d_shift, d_tau, Mt);
+    for (int64_t i = 0; i < D; i++) {
+        d_m.at[i] += d->scalars.at[2] * shift.at[i];
+        d_shift.at[i] += d->scalars.at[2] * m.at[i];
+    }
+}
+// d_G, into d_Mt's place, d_b and d_s
+static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
+                            const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                            ttt__mat d_m) {
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D;
+    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_Mt;
+    ttt__mat scale = ttt__matrix(job->norm_scale + head * D, 1, D);
+    ttt__mat d_scale = ttt__matrix(to->scale + head * D, 1, D), d_b = ttt__rows_at(to->b, head, 1);
+    ttt__mat d_sigma = ttt__rows_at(d->rows, 0, 1);
+    for (int64_t i = 0; i < D; i++) {
+        d_scale.at[i] += d_m.at[i] * b.at[i];
+        d_b.at[i] = 2 * d->scalars.at[0] * b.at[i] + d_m.at[i] * scale.at[i];
+    }
+    ttt__add_product(kit, d_b, d_sigma, G);
+    for (int64_t j = 0; j < G.rows; j++) {
+        ttt__mat row = ttt__rows_at(d_Mt, j, 1);
+        kit->lk->add_times(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
+        ttt__times(kit, row, row, scale);
+    }
+    ttt__clear(both);
+    ttt__add_both(both, d->S);
+    ttt__add_product(kit, d_G, both, G);
+    ttt__add_product(kit, d_G, ttt__column(d_sigma.at, d_sigma.cols), b);
+}
+static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__decoder_gradients *to = (const ttt__decoder_gradients *)arg;
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D, h = job->frame.h;
+    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    for (int64_t head = begin; head < end; head++) {
+        ttt__room room = ttt__room_of(&job->frame, thread);
+        ttt__mat both = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
+        ttt__decoder_block d = ttt__decoder_block_at(job, job->d_decoder, head);
+        ttt__mat d_Mt = ttt__of(job->d_Mt, head), d_m = ttt__rows_at(job->d_m, head, 1);
+        ttt__mat d_g = ttt__of(ttt__stacked(to->g, h, D), head);
+        ttt__products_back(to, &kit, head, &d, both, d_Mt, d_m);
+        if (!job->norm_scale) {
+            ttt__plus(&kit, d_g, d_Mt);
+            ttt__assign(ttt__rows_at(to->b, head, 1), d_m);
+            continue;
+        }
+        ttt__scale_back(to, &kit, head, &d, both, d_Mt, d_m);
+        for (int64_t j = 0; j < h; j++) {
+            ttt__center(&kit, line, ttt__rows_at(d_Mt, j, 1), true);
+            ttt__plus(&kit, ttt__rows_at(d_g, j, 1), line);
+        }
+    }
+}
+static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
+    const ttt__frame *frame = &job->frame;
+    ttt__mat b = ttt__scratch(frame->c, frame->H, frame->D),
+             line = ttt__scratch(frame->c, 1, frame->D);
+    ttt__decoder_gradients to = { job, d[TTT__MTTT_G_KERNEL], d[TTT__MTTT_LN_SCALE],
+                                  d[TTT__MTTT_LN_BIAS], b };
+    if (frame->c->result) return;
+    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_back_share, &to);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->norm_scale != NULL);
+        ttt__plus(&frame->kit, ttt__matrix(d[TTT__MTTT_G_BIAS], 1, frame->D), line);
+    }
+}
+
+// -- what forward and backward have in common: sizes, parameters, room
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)node->arg;
+    ttt__frame *frame = &job->frame;
+    memset(job, 0, sizeof *job);
+    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);
+    int64_t D = frame->D, H = frame->H, h = frame->h;
+    job->arg = arg;
+    job->T = arg->T;
+    job->order = arg->order;
+    job->n = arg->order ? arg->L / arg->T : frame->N;
+    job->layout =
+        ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
+    job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
+    job->phi.bias = ttt__param_row(frame, TTT__MTTT_PHI_BIAS, D);
+    job->psi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PSI_KERNEL), D, h);
+    job->psi.bias = ttt__param_row(frame, TTT__MTTT_PSI_BIAS, D);
+    job->g_kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_G_KERNEL), h, D);
+    job->out = ttt__matrix(ttt__param(frame, TTT__MTTT_H_KERNEL), D, D);
+    job->out_bias = ttt__param_row(frame, TTT__MTTT_H_BIAS, D);
+    job->norm_scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
+    job->norm_bias = ttt__param(frame, TTT__MTTT_LN_BIAS);
+    ttt__work work;
+    ttt__room count = { NULL, 0 };
+    ttt__work_room(&work, job, &count);
+    frame->room_size = count.used;
+    frame->room = ttt__alloc_numbers(c, c->threads, frame->room_size, false);
+    int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
+    job->W0_t = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
+    job->part = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
+    job->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)blocks * sizeof *job->loss);
     return !c->result;
 }
 
+// Room of what going backwards wants, which lives as long as the node if a way back may come.
+static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t tokens = frame->B * frame->N, D = frame->D, H = frame->H, h = frame->h;
+    int64_t size = job->layout.size, wide = job->layout.wide, n = job->n;
+    bool keep = arg->kept = c->recording && !c->numbers_only;
+    int64_t steps = keep ? (int64_t)arg->T * frame->B : TTT__MIN(arg->T, 2) * frame->chunk;
+    int64_t learners = (int64_t)arg->T * frame->B * H;
+    ttt__room count = { NULL, 0 };
+    (void)ttt__decoder_products_in(job, &count);
+    arg->k = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    arg->W0 = ttt__stacked(ttt__alloc_numbers(c, H, size, keep), 1, size);
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, steps * H, size, keep), 1, size);
+    arg->xM = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    arg->xm = ttt__matrix(ttt__alloc_numbers(c, tokens, H, keep), tokens, H);
+    arg->decoder = ttt__alloc_numbers(c, count.used, 1, keep);
+    if (!keep) return !c->result;
+    arg->q = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
+    arg->f = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
+    if (arg->d.learn_rates)
+        arg->g_W = ttt__stacked(ttt__alloc_numbers(c, learners, size, true), 1, size);
+    arg->e = ttt__stacked(ttt__alloc_numbers(c, learners * n, h, true), n, h);
+    arg->e_z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
+    arg->f_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
+    return !c->result;
+}
+
+// The decoder's products, and W_0's kernels transposed.
+static void ttt__find_products(ttt__mttt *job) {
+    ttt__room room = { job->arg->decoder, 0 };
+    job->decoder = ttt__decoder_products_in(job, &room);
+    job->see_M.kernel = job->decoder.M;
+    job->see_M.bias = ttt__absent();
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__parts W0 = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
+        ttt__parts W0_t = ttt__transposed_at(&job->layout, ttt__of(job->W0_t, head).at);
+        ttt__transpose_parts(&job->frame.kit, &W0_t, &W0, job->frame.dy.at != NULL);
+    }
+}
 // W_0: the trained start as one block a head.
-static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
-    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
-    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
-    for (int i = 0; i < 4; i++) {
-        const ttt_real *w = ttt__param(y, m->a, TTT__MTTT_W0 + i);
-        for (int64_t h = 0; w && h < m->H; h++) memcpy(ttt__w_of(m, 0, 0, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
+static void ttt__mttt_start(ttt__mttt *job) {
+    const ttt__frame *frame = &job->frame;
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
+        const ttt__mat part[4] = { p.w1, p.b1, p.w2, p.b2 };
+        for (int row = 0; row < 4; row++)
+            if (part[row].at)
+                ttt__assign(part[row], ttt__of(ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + row),
+                                                            part[row].rows, part[row].cols), head));
     }
-    ttt__turn_start(m);
+    ttt__find_products(job);
+    ttt__center(&frame->kit, job->decoder.b, ttt__param_row(frame, TTT__MTTT_G_BIAS, frame->D),
+                job->norm_scale != NULL);
+    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_share, job);
 }
 
-// Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
-static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
-    bool keep = a->kept = m->c->recording && !m->c->numbers_only;
-    a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->w = ttt__room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
-    a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
-    a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
-    a->e = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
-    a->f = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->e_z = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->H * m->shape.m, true) : NULL;
-    a->f_z = keep ? ttt__room_of(m->c, m->B * m->N * m->H * m->shape.m, true) : NULL;
-    a->decoder = ttt__room_of(m->c, ttt__decoder_reals(m), keep);
-    return !m->c->result;
-}
-
-static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__mttt_arg *a = (ttt__mttt_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__mttt m;
-    if (a->at[TTT__MTTT_RATES] >= 0)
-        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    for (int t = 0; t <= a->T && a->want_losses && y->size == 0; t++) a->losses->data[t] = (ttt_real)NAN;  // the mean of none
-    if (y->size == 0) return;
-    bool ready = ttt__mttt_setup(&m, c, y, NULL) && ttt__mttt_keep(&m, a);
-    m.y = y->data;
-    if (ready) {
-        ttt__decoder_begin(&m);
-        ttt__mttt_start(&m, y);
+static bool ttt__mttt_begin_back(ttt__mttt *job) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, H = frame->H, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t size = job->layout.size, block = ttt__decoder_block_at(job, NULL, 0).all.cols;
+    ttt__mat *room[] = { &job->d_f, &job->d_q, &job->d_k, &job->d_xM };
+    for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(c, tokens, D);
+    job->d_xm = ttt__scratch(c, tokens, H);
+    job->d_W = ttt__stacked(ttt__alloc_numbers(c, frame->chunk * H, size, false), 1, size);
+    ttt__mat *turned[] = { &job->phi_t, &job->psi_t, &job->out_t };
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(c, D, D);
+    job->d_part = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
+    job->d_decoder = ttt__alloc_numbers(c, H, block, false);
+    ttt__mat d_Mt = ttt__scratch(c, D, D);
+    job->d_Mt = ttt__stacked(d_Mt.at, h, D);
+    job->d_m = ttt__scratch(c, H, D);
+    if (c->result) return false;
+    ttt__clear(ttt__matrix(job->d_decoder, H, block));
+    ttt__clear(d_Mt);
+    ttt__clear(job->d_m);
+    for (int64_t head = 0; head < H; head++) {
+        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_t, head * h, h),
+                       ttt__of(job->phi.kernel, head));
+        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_t, head * h, h),
+                       ttt__of(job->psi.kernel, head));
     }
-    int64_t all = m.bs;
-    for (m.b0 = 0; ready && m.b0 < m.B; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__views_share, &m);
-        for (m.t = 0; m.t < m.T; m.t++) {
-            ttt__parallel(c, -1, m.bs * m.R, 1, ttt__step_share, &m);
-            ttt__add_losses(&m, m.t);
-            if (m.R > 1 || a->d.learn_rates) ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
-        }
-        m.order = NULL;  // the final loss is of all tokens as they stand
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
-        m.order = a->order;
-        ttt__add_losses(&m, m.T);
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-// -- and backwards
-// Output and test view of a range: dF = dy h^T; then through f at the final weights to dQ and dW.
-static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D, tile = ttt__tile_size(&g);
-        ttt__mul_set(&g.hand, rows, m->D, m->D, ttt__plain(m->dy + at, m->D), ttt__plain(m->h_t, m->D), m->df + local, m->D);
-        memset(m->dq + local, 0, (size_t)(rows * m->D) * sizeof *m->dq);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt_real *dw = ttt__part_of(m, share, h);
-            memset(dw, 0, (size_t)m->shape.size * sizeof *dw);
-            ttt__tile_weights(m, &g, m->T, h);
-            for (int64_t i = 0; i < rows; i += tile) {
-                int64_t q = i + tile < rows ? tile : rows - i, place = i * m->D + h * m->h;
-                g.t.s = &g.hand;
-                g.t.q = q;
-                g.t.k = m->a->q + at + place;
-                g.t.ldk = m->D;
-                g.t.z = ttt__query_z(m, &g, h, i);
-                ttt__tile_gelu(&g.t, 1);
-                ttt__tile_back2(&g.t, m->df + local + place, m->D, true, m->dq + local + place, m->D, dw);
-            }
-        }
-    }
-}
-
-// The block of gradients that a range and head adds to: of S, P, the three rows and their scalars.
-static int64_t ttt__decoder_block(const ttt__mttt *m) { return 2 * m->h * m->h + 3 * m->h + 3; }
-
-// Step t of a range, backwards. m->dw holds the gradient of W_t+1; of the inner gradient it is
-// -eta_t dW. Through decoder and prediction it reaches the views, the decoder's products, and W_t.
-static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    int64_t size = m->shape.size, n = m->h, hh = n * n;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
-        int64_t tile = ttt__tile_size(&g), first = (g.b - m->b0) * m->N;
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *dw = ttt__part_of(m, share, h), *dS = m->part_d + (share * m->H + h) * ttt__decoder_block(m), *dP = dS + hh;
-            p.d_sigma = dP + hh;
-            p.d_pi = p.d_sigma + n;
-            p.d_tau = p.d_pi + n;
-            p.d_scalars = p.d_tau + n;
-            memset(dw, 0, (size_t)size * sizeof *dw);
-            ttt__tile_weights(m, &g, m->t, h);
-            m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
-            ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt, true);
-            for (int64_t i = g.from; i < g.to; i += tile) {
-                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->order ? n : m->D;
-                ttt_real *dk = m->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
-                if (m->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
-                (void)ttt__tile_loss(m, &g, &p, h, i, q, 2);
-                ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
-                for (int64_t j = 0; j < q; j++) {
-                    int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
-                    g.hand.lk->decode_back(&p, g.t.e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
-                                           m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
-                }
-                ttt__mat e = ttt__turned(g.t.e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
-                if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
-                if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.dde, n);
-                ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
-                ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.dde, n);
-                ttt__tile_back2(&g.t, g.dde, n, false, dk, lddk, dw);
-                for (int64_t j = 0; j < q && m->order; j++) {
-                    ttt_real *to = m->dk + (first + ttt__token(m, h, i + j)) * m->D + h * n;
-                    g.hand.k->zip[TTT__ZIP_add](n, to, 1, dk + j * n, 1, to);
-                }
-            }
-        }
-    }
-}
-
-// dW (+)= the ranges' blocks, one share a sequence and head.
-static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++)
-        for (int64_t r = 0; r < m->R; r++) {
-            ttt_real *to = m->dw + i * m->shape.size;
-            m->hand.k->zip[TTT__ZIP_add](m->shape.size, to, 1, ttt__part_of(m, i / m->H * m->R + r, i % m->H), 1, to);
-        }
-}
-
-// dx += dQ psi^T + dK phi^T + d(x M) M^T + d(x m) m of a range.
-static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D;
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dq + local, m->D), ttt__plain(m->psi_t, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dk + local, m->D), ttt__plain(m->phi_t, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dxm + local, m->D), ttt__plain(m->mt, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->H, ttt__plain(m->dxm0 + local / m->D * m->H, m->H), ttt__plain(m->m0, m->D), m->dx + at, m->D);
-    }
-}
-
-// The gradients of parameters that are products over all tokens of a chunk, one head's a share:
-// h (F^T dy), psi and phi (x^T dQ, x^T dK), and the decoder's M^T.
-typedef struct ttt__mttt_sums {
-    const ttt__mttt *m;
-    ttt_real *dh, *dpsi, *dphi;
-    int64_t from, rows;  // tokens of the chunk, so few that they stay in the cache for all heads
-} ttt__mttt_sums;
-static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt_sums *s = (const ttt__mttt_sums *)arg;
-    const ttt__mttt *m = s->m;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    int64_t rows = s->rows, local = s->from * m->D, first = m->b0 * m->N * m->D + local, hD = m->h * m->D;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = local + h * m->h;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
-        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
-        if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dxm + column, m->D), ttt__plain(m->x + first, m->D), m->dmt + h * hD, m->D);
-    }
-}
-
-// d eta_t = - sum g . dW_t+1 over the chunk
-static void ttt__rate_back(const ttt__mttt *m, ttt_real *d_rates) {
-    int64_t n = m->H * m->shape.size;
-    double sum = 0;
-    for (int64_t b = 0; b < m->bs && m->a->g; b++) sum += m->c->k->dot(n, m->a->g + ((int64_t)m->t * m->B + m->b0 + b) * n, m->dw + b * n);
-    if (m->a->g) d_rates[m->t] -= (ttt_real)sum;
-}
-
-// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
-static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into, const bool *add, int i) {
-    int64_t n = y->in[i]->size;
-    ttt_real *p = into[i] ? into[i]->data : ttt__room_of(c, n, false);
-    if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
-    return p;
-}
-
-// From the gradients of a head's products to those of g, b_g and the norm:
-//   dM^T += (dP + dP^T) M^T + dpi^T m + dtau^T t;  dm += dpi M^T + 2 dpi0 m + dtau0 t;  dt += dtau M^T + dtau0 m
-//   dG = (dS + dS^T) G + dsigma^T b + dM^T s;  db = dsigma G + 2 dsigma0 b + dm s;  ds += sum dM^T G + dm b
-// and what comes out of centering a row is its gradient centered.
-typedef struct ttt__decoder_gradients {
-    const ttt__mttt *m;
-    ttt_real *g, *b, *scale, *shift;  // b: of each head (H,D)
-} ttt__decoder_gradients;
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y);
-
-static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__decoder_gradients *d = (const ttt__decoder_gradients *)arg;
-    const ttt__mttt *m = d->m;
-    int64_t D = m->D, n = m->h, hh = n * n;
-    const ttt__kernels *k = m->hand.k;
-    ttt__hand s = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        const ttt_real *dS = m->dd + h * ttt__decoder_block(m), *dP = dS + hh, *row = dP + hh, *scalar = row + 3 * n;
-        const ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D;
-        ttt_real *dmt = m->dmt + h * n * D, *dm0 = m->dm0 + h * D, *db = d->b + h * D, *both = m->work + thread * m->work_size, *line = both + hh;
-        memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dP, both);
-        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(mt, D), dmt, D);
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row + n, 1), ttt__plain(m0, D), dmt, D);
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row + n, n), ttt__plain(mt, D), dm0, D);
-        for (int64_t i = 0; i < D; i++) dm0[i] += 2 * scalar[1] * m0[i];
-        if (!m->scale) {
-            k->zip[TTT__ZIP_add](n * D, d->g + h * n * D, 1, dmt, 1, d->g + h * n * D);
-            memcpy(db, dm0, (size_t)D * sizeof *db);
-            continue;
-        }
-        const ttt_real *scale = m->scale + h * D, *shift = m->shift + h * D;
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row + 2 * n, 1), ttt__plain(shift, D), dmt, D);
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row + 2 * n, n), ttt__plain(mt, D), d->shift + h * D, D);
-        for (int64_t i = 0; i < D; i++) {
-            dm0[i] += scalar[2] * shift[i];
-            d->shift[h * D + i] += scalar[2] * m0[i];
-            d->scale[h * D + i] += dm0[i] * m->bc[i];
-            db[i] = 2 * scalar[0] * m->bc[i] + dm0[i] * scale[i];
-        }
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row, n), ttt__plain(gc, D), db, D);
-        for (int64_t j = 0; j < n; j++) {
-            s.lk->add_product(D, dmt + j * D, gc + j * D, d->scale + h * D);
-            k->zip[TTT__ZIP_mul](D, dmt + j * D, 1, scale, 1, dmt + j * D);
-        }
-        memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dS, both);
-        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(gc, D), dmt, D);
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row, 1), ttt__plain(m->bc, D), dmt, D);
-        for (int64_t j = 0; j < n; j++) {
-            ttt__center(k, D, dmt + j * D, line, true);
-            k->zip[TTT__ZIP_add](D, d->g + (h * n + j) * D, 1, line, 1, d->g + (h * n + j) * D);
-        }
-    }
-}
-static void ttt__decoder_back(const ttt__mttt *m, ttt_real **d) {
-    ttt_real *b = ttt__room_of(m->c, m->H * m->D, false), *line = ttt__room_of(m->c, m->D, false);
-    ttt__decoder_gradients to = { m, d[TTT__MTTT_G_KERNEL], b, d[TTT__MTTT_LN_SCALE], d[TTT__MTTT_LN_BIAS] };
-    if (m->c->result) return;
-    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_back_share, &to);
-    for (int64_t h = 0; h < m->H; h++) {
-        ttt__center(m->hand.k, m->D, b + h * m->D, line, m->scale != NULL);
-        m->hand.k->zip[TTT__ZIP_add](m->D, d[TTT__MTTT_G_BIAS], 1, line, 1, d[TTT__MTTT_G_BIAS]);
-    }
-}
-
-// The parts of the chunk's ranges, joined in their order.
-static void ttt__join_decoder(const ttt__mttt *m) {
-    int64_t n = m->H * ttt__decoder_block(m);
-    for (int64_t s = 0; s < m->bs * m->R; s++) m->hand.k->zip[TTT__ZIP_add](n, m->dd, 1, m->part_d + s * n, 1, m->dd);
-}
-
-// dW_0, summed over sequences, into the parameters it was copied from.
-static void ttt__start_back(const ttt__mttt *m, ttt_real **d) {
-    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
-    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
-    for (int i = 0; i < 4; i++)
-        for (int64_t j = 0; j < m->bs * m->H && d[TTT__MTTT_W0 + i]; j++) {
-            ttt_real *to = d[TTT__MTTT_W0 + i] + j % m->H * size[i];
-            m->hand.k->zip[TTT__ZIP_add](size[i], to, 1, m->dw + j * m->shape.size + offset[i], 1, to);
-        }
-}
-
-static bool ttt__mttt_back_room(ttt__mttt *m) {
-    int64_t chunk = m->bs * m->N * m->D, D = m->D;
-    m->df = ttt__room_of(m->c, chunk, false);
-    m->dq = ttt__room_of(m->c, chunk, false);
-    m->dk = ttt__room_of(m->c, chunk, false);
-    m->dw = ttt__room_of(m->c, m->bs * m->H * m->shape.size, false);
-    m->phi_t = ttt__room_of(m->c, D * D, false);
-    m->psi_t = ttt__room_of(m->c, D * D, false);
-    m->h_t = ttt__room_of(m->c, D * D, false);
-    m->dxm = ttt__room_of(m->c, chunk, false);
-    m->dxm0 = ttt__room_of(m->c, m->bs * m->N * m->H, false);
-    m->part_d = ttt__room_of(m->c, m->bs * m->R * m->H * ttt__decoder_block(m), false);
-    m->dd = ttt__room_of(m->c, m->H * ttt__decoder_block(m), false);
-    m->dmt = ttt__room_of(m->c, D * D, false);
-    m->dm0 = ttt__room_of(m->c, m->H * D, false);
-    if (m->c->result) return false;
-    memset(m->dd, 0, (size_t)(m->H * ttt__decoder_block(m)) * sizeof *m->dd);
-    memset(m->dmt, 0, (size_t)(D * D) * sizeof *m->dmt);
-    memset(m->dm0, 0, (size_t)(m->H * D) * sizeof *m->dm0);
-    for (int64_t h = 0; h < m->H; h++) {
-        m->hand.k->transpose(D, m->h, m->phi + h * D * m->h, m->h, m->phi_t + h * m->h * D, D);
-        m->hand.k->transpose(D, m->h, m->psi + h * D * m->h, m->h, m->psi_t + h * m->h * D, D);
-    }
-    m->hand.k->transpose(D, D, m->hk, D, m->h_t, D);
+    ttt__transpose(&frame->kit, job->out_t, job->out);
+    ttt__find_products(job);
     return true;
 }
-
-static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
-    ttt_ctx *c = m->c;
-    int64_t shares = m->bs * m->R, rows = m->bs * m->N, D = m->D;
-    ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL], 0, 0 };
-    memset(m->dw, 0, (size_t)(m->bs * m->H * m->shape.size) * sizeof *m->dw);
-    memset(m->dk, 0, (size_t)(rows * D) * sizeof *m->dk);
-    memset(m->dxm, 0, (size_t)(rows * D) * sizeof *m->dxm);
-    memset(m->dxm0, 0, (size_t)(rows * m->H) * sizeof *m->dxm0);
-    memset(m->part_d, 0, (size_t)(shares * m->H * ttt__decoder_block(m)) * sizeof *m->part_d);
-    ttt__parallel(c, -1, shares, 1, ttt__output_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
-    for (m->t = m->T - 1; m->t >= 0; m->t--) {
-        ttt__rate_back(m, d[TTT__MTTT_RATES]);
-        ttt__parallel(c, -1, shares, 1, ttt__step_back_share, m);
-        ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
-    }
-    ttt__start_back(m, d);
-    ttt__join_decoder(m);
-    for (int64_t i = 0; (sums.rows = ttt__piece(rows, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__sums_share, &sums);
-    ttt__mul_add(&m->hand, m->H, D, rows, ttt__turned(m->dxm0, m->H), ttt__plain(m->x + m->b0 * m->N * D, D), m->dm0, D);
-    ttt__parallel(c, -1, shares, 1, ttt__views_back_share, m);
-    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[TTT__MTTT_H_BIAS]);
-    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[TTT__MTTT_PSI_BIAS]);
-    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[TTT__MTTT_PHI_BIAS]);
-}
-
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__mttt m;
-    ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
-    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
-        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__mttt_setup(&m, c, y, g->data) && ttt__mttt_back_room(&m)) {
-        m.dx = dx;
-        ttt__decoder_begin(&m);
-        ttt__turn_start(&m);
-        int64_t all = m.bs;
-        for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
-            m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__mttt_chunk_back(&m, d);
-        }
-        ttt__decoder_back(&m, d);
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
-// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
-static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows, ttt_tensor **in, signed char *at) {
-    int n = 1;
-    in[0] = x;
-    for (int row = 0; row < rows; row++) {
-        if (!w[row]) continue;
-        at[row] = (signed char)n;
-        in[n] = w[row];
-        for (int i = 0; i < n; i++)
-            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
-        n++;
-    }
-    return n;
+// What a chunk adds to begins with zero.
+static void ttt__clear_chunk(const ttt__mttt *job) {
+    int64_t tokens = job->frame.count * job->frame.N, heads = job->frame.count * job->frame.H;
+    int64_t block = ttt__decoder_block_at(job, job->d_part, 0).all.cols;
+    ttt__clear(ttt__matrix(job->d_W.first.at, heads, job->layout.size));
+    ttt__clear(ttt__rows_at(job->d_k, 0, tokens));
+    ttt__clear(ttt__rows_at(job->d_xM, 0, tokens));
+    ttt__clear(ttt__rows_at(job->d_xm, 0, tokens));
+    ttt__clear(ttt__matrix(job->d_part, heads * job->frame.ranges, block));
 }
 
 // The tape's version on the op's inputs.
-static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                             const ttt_tensor *y) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4];
-    ttt_mixer_desc d = a->d;
-    for (int row = 0; row < TTT__MTTT_W0 + 4; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
-    d.inner_lrs = a->rates;
-    if (a->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, a->L), a->order);
+    ttt_mixer_desc d = arg->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
+        w[row] = arg->input[row] < 0 ? NULL : in[(int)arg->input[row]];
+    d.inner_lrs = arg->rates;
+    if (arg->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, arg->L), arg->order);
     return ttt__mttt_tape(c, &d, w, in[0], NULL);
 }
 
 static int64_t ttt__fused_mttt_count(const ttt_tensor *y) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    return (int64_t)(ttt__mttt_flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
+    return (int64_t)(ttt__mttt_flops(&arg->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_mttt = { "mttt", "y = f_W(x psi) h, W after T inner steps", -1, 0, 0, ttt__fused_mttt_forward, NULL,
-                                           ttt__fused_mttt_composite, ttt__fused_mttt_back, ttt__fused_mttt_count };
+static const ttt_op ttt__op_fused_mttt = {
+    "mttt", "y = f_W(x psi) h, W after T inner steps", -1, 0, 0, ttt__fused_mttt_forward, NULL,
+    ttt__fused_mttt_composite, ttt__fused_mttt_back, ttt__fused_mttt_count,
+};
 
 // A layer as one node. losses, if wanted, are numbers: they cannot be differentiated.
-static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *x, ttt_tensor **losses) {
     ttt__mttt_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 5];
+    int64_t N = x->shape.dim[1];
     memset(&a, 0, sizeof a);
-    memset(a.at, -1, sizeof a.at);
-    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.at);
+    memset(a.input, -1, sizeof a.input);
+    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.input);
     a.d = *d;
-    a.T = d->inner_steps ? d->inner_steps : 1;
-    for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
-    const ttt_tensor *order = !d->inner_sgd ? NULL : d->order ? d->order : ttt__draw_order(c, d->heads, x->shape.dim[1]);
-    if (!ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
+    a.T = ttt__steps(d);
+    a.rates = ttt__rates(c, d);
+    const ttt_tensor *order = !d->inner_sgd ? NULL
+                              : d->order    ? d->order
+                                            : ttt__draw_order(c, d->heads, N);
+    if (!a.rates || !ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
     for (int64_t i = 0; order && i < order->size; i++)
-        if (order->index[i] < 0 || order->index[i] >= x->shape.dim[1])
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected", d->mixer->name, (long long)order->index[i], (long long)x->shape.dim[1] - 1);
+        if (order->index[i] < 0 || order->index[i] >= N)
+            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected",
+                            d->mixer->name, (long long)order->index[i], (long long)N - 1);
     if (order) {
         a.order = order->index;
         a.L = order->shape.dim[1];
     }
     a.want_losses = losses != NULL;
-    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE(a.T + 1));
+    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
     // made from the inputs, which stand before it on the tape; y stands behind
-    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
+    if (losses && ttt_ok(c) && y->op)
+        ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
@@ -3772,10 +4438,10 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 // and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
 // tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
 // again, at the same cost; A is then not even looked at.
-typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
+typedef struct ttt__old_view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
     const ttt_real *kernel, *bias;
     int64_t row, head;
-} ttt__view;
+} ttt__old_view;
 
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
@@ -3799,7 +4465,7 @@ typedef struct ttt__qkv {
     int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
     const ttt_real *x, *o, *o_b, *g, *w0[2];
     ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
-    ttt__view q, k, v;
+    ttt__old_view q, k, v;
     ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
     ttt_real *parts;                     // sums of each range and head
     ttt_real *y, *work;
@@ -3851,7 +4517,7 @@ static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
 }
 
 // Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
+static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__old_view *v, int64_t h, ttt_real *to) {
     ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
                   v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
 }
@@ -3884,7 +4550,7 @@ static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int threa
 }
 
 // A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
+static void ttt__old_gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
     const ttt_real *s = sums + m->e * m->h;
     for (int64_t i = 0; i < m->h; i++) {
         memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
@@ -3936,7 +4602,7 @@ static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread
         ttt_real *w = ttt__weights_of(m, 0, g.b, h);
         memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
         if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) ttt__gram(m, C, A);
+        if (m->needs_a) ttt__old_gram(m, C, A);
         for (int t = 0; t < m->a->T; t++) {
             ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
             ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
@@ -4006,7 +4672,7 @@ static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, in
 }
 
 // y (n,n) += a + a^T
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
+static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
 }
@@ -4019,7 +4685,7 @@ static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, c
     int64_t n = m->e * m->h, hh = m->h * m->h;
     const ttt_real *S = m->S ? m->S + h * hh : NULL;
     const ttt__kernels *k = g->hand.k;
-    if (m->needs_a || m->wants_w0) ttt__gram(m, sums, A);
+    if (m->needs_a || m->wants_w0) ttt__old_gram(m, sums, A);
     for (int t = m->a->T - 1; t >= 0; t--) {
         const ttt_real *w = ttt__weights_of(m, t, g->b, h);
         bool has_w = ttt__has_weights(m->a, t);
@@ -4057,7 +4723,7 @@ static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int t
         ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
         memcpy(block, dc, (size_t)n * sizeof *dc);
         if (!m->needs_a) continue;
-        ttt__add_both(e, da, both);
+        ttt__old_add_both(e, da, both);
         for (int64_t r = 0; r < m->h; r++) {
             memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
             if (m->bias) ds[r] = both[r * e + m->h];
@@ -4190,7 +4856,7 @@ static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thr
     ttt__hand hand = ttt__hand_of(m->c, thread);
     for (int64_t i = begin; i < end; i++) {
         int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
+        ttt__old_mat x = ttt__turned(m->x + first, m->D);
         if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
         if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
         if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
@@ -4210,7 +4876,7 @@ static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, 
     ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
     for (int64_t h = 0; h < m->H && m->needs_a; h++) {
         memset(both, 0, (size_t)hh * sizeof *both);
-        for (int64_t b = 0; b < m->bs; b++) ttt__add_both(m->h, m->ds + (b * m->H + h) * hh, both);
+        for (int64_t b = 0; b < m->bs; b++) ttt__old_add_both(m->h, m->ds + (b * m->H + h) * hh, both);
         ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
     }
     for (int64_t i = 0; i < m->bs * m->H; i++) {
@@ -4234,8 +4900,8 @@ static bool ttt__starts_at_zero(const ttt_tensor *y) {
     }
     return true;
 }
-static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
+static ttt__old_view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
+    ttt__old_view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
     return v;
 }
 // The rows of the kernels of Q, K, V and the output; their biases come after them.
@@ -4250,7 +4916,7 @@ static int ttt__kernel_row(bool learns, int which) {
 
 // V's kernel g^T and bias -b_g g^T, of all heads.
 static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
-    ttt_real *gt = ttt__room_of(m->c, m->D * m->D, false), *bias = ttt__room_of(m->c, m->D, false);
+    ttt_real *gt = ttt__old_room_of(m->c, m->D * m->D, false), *bias = ttt__old_room_of(m->c, m->D, false);
     m->v.kernel = gt;
     m->v.bias = bias;
     m->v.row = m->h;
@@ -4285,7 +4951,7 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     m->bs = ttt__chunk_of(m->B, m->N);
     m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
     if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
     int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
     m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
     m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
@@ -4303,9 +4969,9 @@ static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wa
     m->wants_w0 = wants_w0 && m->learns;
     m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
     m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
-    m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
+    m->parts = ttt__old_room_of(c, m->bs * m->R * m->H * m->part, false);
     if (m->needs_a || m->wants_w0) {
-        m->S = ttt__room_of(c, m->D * m->h, false);
+        m->S = ttt__old_room_of(c, m->D * m->h, false);
         if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
     }
     return !c->result;
@@ -4322,10 +4988,10 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
     a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
     bool ready = ttt__qkv_setup(&m, c, y, false);
     ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.kept, true);
-    if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
-    if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
+    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__old_room_of(c, y->size, keep);
+    if (keep && !m.softmax) a->sums = ttt__old_room_of(c, m.B * m.H * m.kept, true);
+    if (keep && m.softmax) a->lse = ttt__old_room_of(c, m.B * m.H * m.N, true);
+    if (!m.softmax) a->w = ttt__old_room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
     m.y = y->data;
     for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
         m.bs = TTT__MIN(all, m.B - m.b0);
@@ -4340,13 +5006,13 @@ static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
 static bool ttt__qkv_back_room(ttt__qkv *m) {
     int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
     ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
-    const ttt__view *view[] = { &m->q, &m->k, &m->v };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__room_of(m->c, chunk, false);
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__room_of(m->c, D * D, false);
-    m->o_t = ttt__room_of(m->c, D * D, false);
-    m->dw0 = ttt__room_of(m->c, heads * m->e * m->h, false);
-    m->ds = ttt__room_of(m->c, heads * m->h * m->h, false);
-    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__room_of(m->c, heads * m->a->T, false) : NULL;
+    const ttt__old_view *view[] = { &m->q, &m->k, &m->v };
+    for (int i = 0; i < 4; i++) *room[i] = ttt__old_room_of(m->c, chunk, false);
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__old_room_of(m->c, D * D, false);
+    m->o_t = ttt__old_room_of(m->c, D * D, false);
+    m->dw0 = ttt__old_room_of(m->c, heads * m->e * m->h, false);
+    m->ds = ttt__old_room_of(m->c, heads * m->h * m->h, false);
+    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__old_room_of(m->c, heads * m->a->T, false) : NULL;
     if (m->c->result) return false;
     for (int i = 0; i < 3; i++)
         for (int64_t h = 0; h < m->H; h++)
@@ -4508,7 +5174,7 @@ static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
     m->w2 = y->in[TTT__NORMED_W2]->data;
     m->b2 = y->in[TTT__NORMED_B2]->data;
     m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
+    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
     return !c->result;
 }
 
@@ -4518,7 +5184,7 @@ static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
     ttt__normed m;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        a->z = ttt__room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
+        a->z = ttt__old_room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
     if (ttt__normed_setup(&m, c, y)) {
         m.y = y->data;
         ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
@@ -4528,13 +5194,13 @@ static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
 
 static bool ttt__normed_back_room(ttt__normed *m) {
     int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
-    m->part = ttt__room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
+    m->part = ttt__old_room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
     if (!m->M) return !m->c->result;
-    m->w1_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->w2_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->norm = ttt__room_of(m->c, chunk * m->D, false);
-    m->a = ttt__room_of(m->c, chunk * m->M, false);
-    m->dz = ttt__room_of(m->c, chunk * m->M, false);
+    m->w1_t = ttt__old_room_of(m->c, m->D * m->M, false);
+    m->w2_t = ttt__old_room_of(m->c, m->D * m->M, false);
+    m->norm = ttt__old_room_of(m->c, chunk * m->D, false);
+    m->a = ttt__old_room_of(m->c, chunk * m->M, false);
+    m->dz = ttt__old_room_of(m->c, chunk * m->M, false);
     if (m->c->result) return false;
     m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
     m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);

@@ -5,21 +5,21 @@
 //
 // A line for each case, way of computing and instruction set:
 //     FAMILY CASE PATH ISA out=E grad=E traj=E final=E pass|FAIL|skip
-// E is the largest error of that kind, relative to the tolerance's own scale: max |a - b| over the
-// largest |b| of the tensor (for gradients at least 1e-3 of the largest gradient tensor of the case).
-// Tolerances are 3 to 20 times what the official float32 codes differ from float64; where a float64
-// companion lies beside the case, the error against it must also stay below 10 times the official
-// error plus 1e-6, tensor by tensor. Training with a bfloat16 first moment has tolerances of its own
-// and shows in the verdict only: it is about 50 times less exact than the float32 runs that E is about.
+// E is the largest error of that kind: max |a - b| of a tensor over its largest |b|. (A gradient is
+// divided by at least 1e-3 of the largest gradient in the case.) A tolerance is 3 to 20 times the
+// difference of the official float32 codes from float64. Where a float64 companion lies beside the
+// case, the error of each tensor against it must also stay below 10 times the official error plus
+// 1e-6. Training with a bfloat16 first moment is about 50 times less exact than in float32: it has
+// tolerances of its own and shows in the verdict only, not in E.
 //
-// The cases in tests/golden are a tenth of a larger set. mttt_layer, attn and vit were computed by the
-// JAX code of MTTT (github.com/test-time-training/mttt; jax 0.10.2, flax 0.12.8, optax 0.2.8), meta by
-// small JAX learners with stop_gradient where the equations say so; float32, on a CPU, from random
-// numbers. They are small ones that between them notice a layer norm's epsilon of 1e-5, the other
-// GELU, one token order for all heads, a decay multiplied by the rate, a missing inner step and a
-// first-order gradient. Files are as computed but for the vision transformer's: too large, it is an
-// extract, which the metadata word `extract` says. Every in.*, out.* and param.* is there, and of
-// final.* the head and the inner learners; grad.* is not. What an extract lacks is not compared.
+// The cases in tests/golden are a tenth of a larger set. The JAX code of MTTT computed mttt_layer,
+// attn and vit (github.com/test-time-training/mttt; jax 0.10.2, flax 0.12.8, optax 0.2.8); small
+// JAX learners, with stop_gradient where the equations say so, computed meta. All ran in float32,
+// on a CPU, from random numbers. The cases are small; together they notice a layer norm's epsilon
+// of 1e-5, the other GELU, one token order for all heads, a decay multiplied by the rate, a missing
+// inner step and a first-order gradient. The file of the vision transformer was too large and is an
+// extract, as its metadata word `extract` says: it has every in.*, out.* and param.*, of final.*
+// only the head and the inner learners, and no grad.*. What an extract lacks is not compared.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "byol.h"
@@ -62,7 +62,7 @@ static void fail(replay *r, const char *format, ...) {
     va_end(args);
 }
 
-// ---- metadata ------------------------------------------------------------------------------------
+// ---- metadata -----------------------------------------------------------------------------------
 static const char *word(const replay *r, const char *key) {
     const char *text = ttt_bundle_note(&r->file, key);
     return text ? text : "";
@@ -90,7 +90,7 @@ static int numbers(replay *r, const char *key, ttt_real *out, int most) {
     return n;
 }
 
-// ---- tensors of the case -------------------------------------------------------------------------
+// ---- tensors of the case ------------------------------------------------------------------------
 static const char *join(const char *a, const char *b) {
     static char text[4][400];
     static int which;
@@ -114,7 +114,7 @@ static ttt_tensor *need(replay *r, const char *name) {
     return ttt_zeros(r->c, TTT_SHAPE(1, 1, 1, 1, 1));
 }
 
-// ---- comparing -----------------------------------------------------------------------------------
+// ---- comparing ----------------------------------------------------------------------------------
 static double largest(const ttt_tensor *t) {
     double max = 0;
     for (int64_t i = 0; i < t->size; i++) max = fmax(max, fabs((double)t->data[i]));
@@ -132,14 +132,16 @@ static double scaled_error(const ttt_tensor *a, const ttt_tensor *b, double scal
     return max == 0 ? 0 : scale > 0 ? max / scale : HUGE_VAL;
 }
 
-// The companion rule: our error against float64 <= 10 x the official code's + 1e-6. The bundle is read
-// as ttt_real; its rounding to float adds half an ulp to both sides.
-static void compare_exact(replay *r, const char *name, const ttt_tensor *got, const ttt_tensor *official, double floor) {
+// The companion rule: our error against float64 <= 10 x the official code's + 1e-6. The bundle is
+// read as ttt_real; its rounding to float adds half an ulp to both sides.
+static void compare_exact(replay *r, const char *name, const ttt_tensor *got,
+                          const ttt_tensor *official, double floor) {
     const ttt_tensor *exact = ttt_bundle_find(&r->exact, name);
     if (!exact) return;
     double scale = fmax(largest(exact), floor);
     double ours = scaled_error(got, exact, scale), theirs = scaled_error(official, exact, scale);
-    if (!(ours <= 10 * theirs + 1e-6)) fail(r, "%s: error %.2e against float64, the official code has %.2e", name, ours, theirs);
+    if (!(ours <= 10 * theirs + 1e-6))
+        fail(r, "%s: error %.2e against float64, the official code has %.2e", name, ours, theirs);
 }
 
 // The tensor of the case to compare with, or NULL: it may be missing from an extract only.
@@ -153,7 +155,8 @@ static void judge(replay *r, const char *name, double error, double tolerance) {
     if (!(error <= tolerance)) fail(r, "%s: error %.2e, %.0e allowed", name, error, tolerance);
 }
 
-static void compare_within(replay *r, int kind, const char *name, const ttt_tensor *got, double floor, double tolerance) {
+static void compare_within(replay *r, int kind, const char *name, const ttt_tensor *got,
+                           double floor, double tolerance) {
     const ttt_tensor *want = wanted(r, name);
     if (!want) return;
     double e = scaled_error(got, want, fmax(largest(want), floor));
@@ -162,17 +165,23 @@ static void compare_within(replay *r, int kind, const char *name, const ttt_tens
     compare_exact(r, name, got, want, floor);
 }
 // max |a - b| itself; no part of any E
-static void compare_absolutely(replay *r, const char *name, const ttt_tensor *got, double tolerance) {
+static void compare_absolutely(replay *r, const char *name, const ttt_tensor *got,
+                               double tolerance) {
     const ttt_tensor *want = wanted(r, name);
     if (want) judge(r, name, scaled_error(got, want, 1), tolerance);
 }
 static void compare(replay *r, int kind, const char *name, const ttt_tensor *got) {
-    compare_within(r, kind, name, got, kind == GRAD ? 1e-3 * r->largest_gradient : 0, r->family->tolerance[kind]);
+    compare_within(r, kind, name, got, kind == GRAD ? 1e-3 * r->largest_gradient : 0,
+                   r->family->tolerance[kind]);
 }
 
-// The key bias of softmax attention has gradient zero but for rounding: compared absolutely, against
-// the largest gradient of the case, and not at all after training (Adam would magnify the rounding).
-static bool is_key_bias(const char *name) { return strstr(name, "key/bias") && (strstr(name, "MultiHeadDotProduct") || strcmp(name, "key/bias") == 0); }
+// The gradient of a key bias under softmax is zero but for rounding. So it is compared with the
+// largest gradient of the case, and not at all after training, where Adam would magnify the
+// rounding.
+static bool is_key_bias(const char *name) {
+    return strstr(name, "key/bias") &&
+           (strstr(name, "MultiHeadDotProduct") || strcmp(name, "key/bias") == 0);
+}
 
 static void find_largest_gradient(replay *r) {
     for (int64_t i = 0; i < r->file.n_tensors; i++)
@@ -180,26 +189,33 @@ static void find_largest_gradient(replay *r) {
             r->largest_gradient = fmax(r->largest_gradient, largest(r->file.tensors[i].tensor));
 }
 
-static void compare_gradient(replay *r, const char *name, const char *parameter, const ttt_tensor *got, bool softmax) {
-    if (softmax && is_key_bias(parameter)) compare_within(r, GRAD, name, got, r->largest_gradient, 1e-5);
+static void compare_gradient(replay *r, const char *name, const char *parameter,
+                             const ttt_tensor *got, bool softmax) {
+    if (softmax && is_key_bias(parameter))
+        compare_within(r, GRAD, name, got, r->largest_gradient, 1e-5);
     else compare(r, GRAD, name, got);
 }
 
-// Fills every parameter of p from "prefix<name>". Official shapes may show heads apart: sizes decide.
+// Fills every parameter of p from "prefix<name>". The official shapes may have an axis for the
+// heads; only the number of elements must agree.
 static void fill(replay *r, ttt_params *p, const char *prefix) {
     for (int i = 0; i < p->n; i++) {
         const ttt_tensor *t = need(r, join(prefix, p->item[i].name));
-        if (t->size != p->value[i]->size || !t->data) fail(r, "%s%s has %lld numbers, the model %lld", prefix, p->item[i].name, (long long)t->size, (long long)p->value[i]->size);
+        if (t->size != p->value[i]->size || !t->data)
+            fail(r, "%s%s has %lld numbers, the model %lld", prefix, p->item[i].name,
+                 (long long)t->size, (long long)p->value[i]->size);
         else memcpy(p->value[i]->data, t->data, (size_t)t->size * sizeof(ttt_real));
     }
 }
 
-// ---- single layers -------------------------------------------------------------------------------
+// ---- single layers ------------------------------------------------------------------------------
 static ttt_mixer_desc learner_options(replay *r, ttt_real *rates) {
     ttt_mixer_desc d = { 0 };
-    d.mixer = ttt_mixer_find(strcmp(word(r, "inner_encoder"), "mlp_2") == 0 ? "mttt-mlp" : "mttt-linear");
+    bool mlp = strcmp(word(r, "inner_encoder"), "mlp_2") == 0;
+    d.mixer = ttt_mixer_find(mlp ? "mttt-mlp" : "mttt-linear");
     int n = numbers(r, "inner_lr", rates, MOST), asked = (int)number(r, "inner_itr");
-    d.inner_steps = asked < 4 ? asked : 4;  // the official code unrolls four steps, whatever is asked for
+    // The official code unrolls at most four steps, however many are asked for.
+    d.inner_steps = asked < 4 ? asked : 4;
     for (; n < d.inner_steps; n++) rates[n] = rates[n - 1];
     d.inner_lrs = rates;
     d.inner_sgd = yes(r, "SGD");
@@ -211,18 +227,21 @@ static ttt_mixer_desc learner_options(replay *r, ttt_real *rates) {
 static void attention_options(replay *r, ttt_mixer_desc *d) {
     d->mixer = ttt_mixer_find("linear-attention");
     d->identity_map = !yes(r, "elu");
-    d->normalizer = strcmp(word(r, "normalizer"), "constant") == 0 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
+    bool constant = strcmp(word(r, "normalizer"), "constant") == 0;
+    d->normalizer = constant ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
 }
 
 static ttt_tensor *first_columns(replay *r, const ttt_tensor *t, int64_t n) {
     int64_t index[4096], rows = t->shape.dim[0], columns = t->shape.dim[1];
     if (!t->index || rows * n > 4096) fail(r, "in.perm: integers, at most 4096, expected");
-    for (int64_t i = 0; i < rows * n && !r->why[0]; i++) index[i] = t->index[i / n * columns + i % n];
+    for (int64_t i = 0; i < rows * n && !r->why[0]; i++)
+        index[i] = t->index[i / n * columns + i % n];
     return ttt_from_int(r->c, TTT_SHAPE(rows, r->why[0] ? 0 : n), index);
 }
 
 // One mixer on in.x: outputs, and gradients of sum(y cotangent) where the case has them.
-static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix, const char *out_prefix, bool gradients) {
+static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
+                         const char *out_prefix, bool gradients) {
     ttt_ctx *c = r->c;
     ttt_params p = { 0 };
     d.no_fused = r->way == TAPE;
@@ -233,8 +252,10 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     if (!ttt_ok(c) || r->why[0]) return;
     fill(r, &p, params_prefix);
     if (d.inner_sgd) {
-        ttt_tensor *perm = need(r, "in.perm");  // of T_asked parts the first T are used
-        d.order = first_columns(r, perm, perm->shape.dim[1] / (int64_t)number(r, "inner_itr") * d.inner_steps);
+        // in.perm has a part for each step that was asked for; those that are taken come first.
+        ttt_tensor *perm = need(r, "in.perm");
+        int64_t part = perm->shape.dim[1] / (int64_t)number(r, "inner_itr");
+        d.order = first_columns(r, perm, part * d.inner_steps);
     }
     // losses in a call of their own: a layer that is not asked for them may take a shorter way
     if (d.mixer->learner) {
@@ -249,10 +270,12 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     int n = 0;
     wrt[n++] = x;
     for (int i = 0; i < p.n; i++) wrt[n++] = p.value[i];
-    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g,
+             TTT_GRAD_FIRST_ORDER);
     bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
     compare(r, GRAD, "grad.in.x", g[0]);
-    for (int i = 0; i < p.n; i++) compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
+    for (int i = 0; i < p.n; i++)
+        compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
 }
 
 static void run_mttt_layer(replay *r) {
@@ -276,7 +299,7 @@ static void run_equivalence(replay *r) {
     replay_mixer(r, learner_options(r, rates), "param.ttt.", "out.ttt.", false);
 }
 
-// ---- the whole model -----------------------------------------------------------------------------
+// ---- the whole model ----------------------------------------------------------------------------
 typedef struct {
     ttt_params p;
     ttt_vit_desc vit;
@@ -285,8 +308,13 @@ typedef struct {
 } vit_model;
 
 static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment) {
-    ttt_vit_desc d = { .image = (int64_t)number(r, "image"), .channels = need(r, "in.images")->shape.dim[4], .patch = (int64_t)number(r, "patch"), .width = (int64_t)number(r, "width"),
-                       .depth = (int64_t)number(r, "depth"), .classes = (int64_t)number(r, "num_classes"), .mlp = (int64_t)number(r, "mlp_dim"),
+    ttt_vit_desc d = { .image = (int64_t)number(r, "image"),
+                       .channels = need(r, "in.images")->shape.dim[4],
+                       .patch = (int64_t)number(r, "patch"),
+                       .width = (int64_t)number(r, "width"),
+                       .depth = (int64_t)number(r, "depth"),
+                       .classes = (int64_t)number(r, "num_classes"),
+                       .mlp = (int64_t)number(r, "mlp_dim"),
                        .learned_positions = strcmp(word(r, "posemb"), "sincos2d") != 0 };
     const char *layer = word(r, "layer_type");
     if (strcmp(layer, "TTT") == 0) d.mixer = learner_options(r, rates);
@@ -301,9 +329,16 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     if (!r->why[0]) ttt_vit_new(r->c, &d, &m->p, "");
     if (r->why[0] || !ttt_ok(r->c)) return false;
     fill(r, &m->p, "param.");
-    ttt_optimizer_desc o = { .rule = &ttt_rule_mttt, .lr = (ttt_real)number(r, "lr"), .weight_decay = (ttt_real)number(r, "wd"), .beta1 = (ttt_real)number(r, "adam_b1"),
-                             .beta2 = (ttt_real)number(r, "adam_b2"), .eps = (ttt_real)number(r, "adam_eps"), .clip = (ttt_real)number(r, "grad_clip_norm"),
-                             .warmup = (int64_t)number(r, "warmup_steps"), .total = (int64_t)number(r, "total_steps"), .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
+    ttt_optimizer_desc o = { .rule = &ttt_rule_mttt,
+                             .lr = (ttt_real)number(r, "lr"),
+                             .weight_decay = (ttt_real)number(r, "wd"),
+                             .beta1 = (ttt_real)number(r, "adam_b1"),
+                             .beta2 = (ttt_real)number(r, "adam_b2"),
+                             .eps = (ttt_real)number(r, "adam_eps"),
+                             .clip = (ttt_real)number(r, "grad_clip_norm"),
+                             .warmup = (int64_t)number(r, "warmup_steps"),
+                             .total = (int64_t)number(r, "total_steps"),
+                             .freeze_inner = strcmp(word(r, "train_init"), "false") == 0,
                              .bf16_moment = bf16_moment };
     m->opt = ttt_optimizer_new(r->c, &o, &m->p);
     return m->opt && !r->why[0];
@@ -318,12 +353,15 @@ static ttt_tensor *item_of(ttt_ctx *c, const ttt_tensor *t, int64_t i) {
     return t->index ? ttt_from_int(c, s, t->index + i * size) : ttt_from(c, s, t->data + i * size);
 }
 
-static ttt_tensor *vit_loss(replay *r, vit_model *m, int64_t step, ttt_vit_call *call, ttt_tensor **logits) {
+static ttt_tensor *vit_loss(replay *r, vit_model *m, int64_t step, ttt_vit_call *call,
+                            ttt_tensor **logits) {
     ttt_ctx *c = r->c;
     ttt_tensor *perm = maybe(r, "in.perm"), *labels = item_of(c, need(r, "in.labels"), step);
     call->order = perm ? item_of(c, perm, step) : NULL;
-    *logits = ttt_vit_forward(c, &m->vit, ttt_params_weights(&m->p), item_of(c, need(r, "in.images"), step), call);
-    return strcmp(word(r, "loss"), "sigmoid_xent") == 0 ? ttt_binary_cross_entropy(c, *logits, labels) : ttt_cross_entropy(c, *logits, labels);
+    ttt_tensor *images = item_of(c, need(r, "in.images"), step);
+    *logits = ttt_vit_forward(c, &m->vit, ttt_params_weights(&m->p), images, call);
+    bool sigmoid = strcmp(word(r, "loss"), "sigmoid_xent") == 0;
+    return (sigmoid ? ttt_binary_cross_entropy : ttt_cross_entropy)(c, *logits, labels);
 }
 
 // The layers' losses (depth,T+1) of a call, into `to`.
@@ -347,15 +385,19 @@ static void replay_gradients(replay *r, vit_model *m) {
     }
     for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.value[i];
     ttt_grad(c, loss, wrt, m->p.n, g, TTT_GRAD_FIRST_ORDER);
-    for (int i = 0; i < m->p.n; i++) compare_gradient(r, join("grad.param.", m->p.item[i].name), m->p.item[i].name, g[i], m->softmax);
+    for (int i = 0; i < m->p.n; i++)
+        compare_gradient(r, join("grad.param.", m->p.item[i].name), m->p.item[i].name, g[i],
+                         m->softmax);
 }
 
 // Twelve updates: losses, norms, inner losses, schedule on the way, and the weights at the end.
 static void replay_training(replay *r, vit_model *m, bool bf16) {
     ttt_ctx *c = r->c;
-    int64_t steps = need(r, "in.images")->shape.dim[0], depth = m->vit.depth, T1 = m->vit.mixer.inner_steps + 1;
+    int64_t steps = need(r, "in.images")->shape.dim[0], depth = m->vit.depth;
+    int64_t T1 = m->vit.mixer.inner_steps + 1;
     bool learns = m->vit.mixer.mixer->learner != NULL;
-    ttt_tensor *losses = ttt_zeros(c, TTT_SHAPE(steps)), *norms = ttt_zeros(c, TTT_SHAPE(steps)), *schedule = ttt_zeros(c, TTT_SHAPE(steps));
+    ttt_tensor *losses = ttt_zeros(c, TTT_SHAPE(steps)), *norms = ttt_zeros(c, TTT_SHAPE(steps));
+    ttt_tensor *schedule = ttt_zeros(c, TTT_SHAPE(steps));
     ttt_tensor *inner = ttt_zeros(c, TTT_SHAPE(steps, depth, T1));
     for (int64_t k = 0; k < steps && ttt_ok(c); k++) {
         ttt_mark mark = ttt_mark_get(c);
@@ -389,7 +431,8 @@ static void replay_training(replay *r, vit_model *m, bool bf16) {
 static void run_vit(replay *r) {
     ttt_real rates[MOST];
     vit_model m;
-    for (int pass = 0; pass < 3 && ttt_ok(r->c); pass++) {  // gradients at the start; training; with a bfloat16 moment
+    // Gradients at the start; training; training with a bfloat16 moment.
+    for (int pass = 0; pass < 3 && ttt_ok(r->c); pass++) {
         if (pass == 2 && !maybe(r, "out.traj_loss_bf16mu")) break;
         if (!make_vit(r, &m, rates, pass == 2)) return;
         if (pass == 0) replay_gradients(r, &m);
@@ -397,11 +440,12 @@ static void run_vit(replay *r) {
     }
 }
 
-// ---- meta-learning -------------------------------------------------------------------------------
+// ---- meta-learning ------------------------------------------------------------------------------
 static activation *activation_of(replay *r) {
     static const struct { const char *name; activation *f; } all[] = {
         { "tanh", ttt_tanh }, { "relu", ttt_relu }, { "silu", ttt_silu }, { "swish", ttt_silu },
-        { "gelu_erf", ttt_gelu_erf }, { "gelu_exact", ttt_gelu_erf }, { "gelu_tanh", ttt_gelu }, { "gelu", ttt_gelu },
+        { "gelu_erf", ttt_gelu_erf }, { "gelu_exact", ttt_gelu_erf },
+        { "gelu_tanh", ttt_gelu }, { "gelu", ttt_gelu },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i].name, word(r, "activation")) == 0) return all[i].f;
@@ -409,14 +453,16 @@ static activation *activation_of(replay *r) {
     return ttt_tanh;
 }
 
-static ttt_weights read_weights(replay *r, const char *prefix, const char *const *names, ttt_tensor **at) {
+static ttt_weights read_weights(replay *r, const char *prefix, const char *const *names,
+                                ttt_tensor **at) {
     ttt_weights w = { at, 0 };
     for (; names[w.n]; w.n++) at[w.n] = need(r, join(prefix, names[w.n]));
     return w;
 }
 
 static ttt_tensor *cross_entropy(replay *r, ttt_tensor *logits, ttt_tensor *labels) {
-    return ttt_cross_entropy(r->c, logits, ttt_one_hot(r->c, labels, logits->shape.rank == 2 ? logits->shape.dim[1] : 1));
+    int64_t classes = logits->shape.rank == 2 ? logits->shape.dim[1] : 1;
+    return ttt_cross_entropy(r->c, logits, ttt_one_hot(r->c, labels, classes));
 }
 
 // Stacks T tensors of the same shape along a new first axis, without a tape.
@@ -425,12 +471,13 @@ static ttt_tensor *stack(ttt_ctx *c, ttt_tensor *const *t, int n) {
     for (int i = s.rank++; i > 0; i--) s.dim[i] = s.dim[i - 1];
     s.dim[0] = n;
     ttt_tensor *y = ttt_new(c, s);
-    for (int i = 0; i < n && ttt_ok(c); i++) memcpy(y->data + i * t[0]->size, t[i]->data, (size_t)t[0]->size * sizeof(ttt_real));
+    for (int i = 0; i < n && ttt_ok(c); i++)
+        memcpy(y->data + i * t[0]->size, t[i]->data, (size_t)t[0]->size * sizeof(ttt_real));
     return y;
 }
 
-// In each task a copy of the network takes K steps on the support set; the loss is the mean over tasks
-// of what the adapted copies make of the query set.                                       [MAML, (b5)]
+// In each task a copy of the network takes K steps on the support set; the loss is the mean over
+// tasks of the adapted copies' losses on the query sets.                               [MAML, (b5)]
 static void run_maml(replay *r) {
     static const char *const names[] = { "W1", "b1", "W2", "b2", NULL };
     enum { TASKS = 32 };
@@ -439,15 +486,22 @@ static void run_maml(replay *r) {
     bool first_order = yes(r, "first_order");
     activation *f = activation_of(r);
     ttt_tensor *start_at[MOST], *lr_at[MOST];
-    ttt_weights start = read_weights(r, "param.", names, start_at), lr = read_weights(r, "lr.", names, lr_at);
+    ttt_weights start = read_weights(r, "param.", names, start_at);
+    ttt_weights lr = read_weights(r, "lr.", names, lr_at);
     ttt_descent step = { .rates = lr.at, .first_order = first_order };
-    ttt_tensor *support = need(r, "in.support_x"), *query = need(r, "in.query_x"), *sy = need(r, "in.support_y"), *qy = need(r, "in.query_y");
-    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS], *adapted[MOST][TASKS], *one[TASKS];
-    if (r->why[0] || tasks > TASKS || K > TASKS) { fail(r, "more than %d tasks or steps", TASKS); return; }
+    ttt_tensor *support = need(r, "in.support_x"), *sy = need(r, "in.support_y");
+    ttt_tensor *query = need(r, "in.query_x"), *qy = need(r, "in.query_y");
+    ttt_tensor *loss = ttt_scalar(c, 0), *task_loss[TASKS], *logits[TASKS], *inner[TASKS];
+    ttt_tensor *adapted[MOST][TASKS], *one[TASKS];
+    if (r->why[0] || tasks > TASKS || K > TASKS) {
+        fail(r, "more than %d tasks or steps", TASKS);
+        return;
+    }
     for (int t = 0; t < tasks; t++) {
         ttt_weights w = start;
         int64_t S = support->shape.dim[1], Q = query->shape.dim[1], D = support->shape.dim[2];
-        ttt_tensor *x = ttt_reshape(c, ttt_slice(c, support, 0, t, 1), TTT_SHAPE(S, D)), *xq = ttt_reshape(c, ttt_slice(c, query, 0, t, 1), TTT_SHAPE(Q, D));
+        ttt_tensor *x = ttt_reshape(c, ttt_slice(c, support, 0, t, 1), TTT_SHAPE(S, D));
+        ttt_tensor *xq = ttt_reshape(c, ttt_slice(c, query, 0, t, 1), TTT_SHAPE(Q, D));
         for (int k = 0; k < K; k++) {
             one[k] = cross_entropy(r, two_layers(c, f, w, 0, x), item_of(c, sy, t));
             w = ttt_descend(c, &step, w, one[k], NULL);
@@ -463,7 +517,8 @@ static void run_maml(replay *r) {
     compare(r, OUT, "out.task_loss", stack(c, task_loss, tasks));
     compare(r, OUT, "out.query_logits", stack(c, logits, tasks));
     compare(r, OUT, "out.inner_loss", stack(c, inner, tasks));
-    for (int i = 0; i < start.n; i++) compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
+    for (int i = 0; i < start.n; i++)
+        compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
     ttt_tensor *wrt[2 * MOST + 2], *g[2 * MOST + 2];
     int n = 0;
     for (int i = 0; i < start.n; i++) wrt[n++] = start.at[i];
@@ -479,13 +534,16 @@ static void run_maml(replay *r) {
 
 static ttt_tensor *agreement(replay *r, activation *f, ttt_weights w, ttt_tensor *const *views) {
     ttt_real eps = (ttt_real)number(r, "norm_eps");
-    ttt_tensor *target[2] = { byol_target(r->c, f, w, views[0], eps), byol_target(r->c, f, w, views[1], eps) };
+    ttt_tensor *target[2] = { byol_target(r->c, f, w, views[0], eps),
+                              byol_target(r->c, f, w, views[1], eps) };
     return byol_loss(r->c, f, w, views, target, eps);
 }
 
 // All weights take steps on the BYOL loss of two views; the outer loss is the adapted classifier's.
 static void run_byol(replay *r) {
-    static const char *const names[] = { "enc1.W", "enc1.b", "enc2.W", "enc2.b", "proj.W", "proj.b", "pred1.W", "pred1.b", "pred2.W", "pred2.b", "cls.W", "cls.b", NULL };
+    static const char *const names[] = { "enc1.W", "enc1.b", "enc2.W", "enc2.b",
+                                         "proj.W", "proj.b", "pred1.W", "pred1.b",
+                                         "pred2.W", "pred2.b", "cls.W", "cls.b", NULL };
     ttt_ctx *c = r->c;
     int K = (int)number(r, "inner_steps");
     ttt_real rates[MOST];
@@ -493,7 +551,8 @@ static void run_byol(replay *r) {
     activation *f = activation_of(r);
     ttt_tensor *start_at[MOST];
     ttt_weights start = read_weights(r, "param.", names, start_at), w = start;
-    ttt_tensor *x = need(r, "in.x"), *views[2] = { need(r, "in.x1"), need(r, "in.x2") }, *inner[MOST];
+    ttt_tensor *x = need(r, "in.x"), *views[2] = { need(r, "in.x1"), need(r, "in.x2") },
+               *inner[MOST];
     if (r->why[0] || K + 1 > MOST) { fail(r, "more than %d steps", MOST - 1); return; }
     for (int k = 0; k < K; k++) {
         ttt_descent step = { .rate = rates[k < n_rates ? k : n_rates - 1] };
@@ -501,7 +560,8 @@ static void run_byol(replay *r) {
         w = ttt_descend(c, &step, w, inner[k], NULL);
     }
     inner[K] = agreement(r, f, w, views);
-    ttt_tensor *logits = byol_classify(c, f, w, x), *loss = cross_entropy(r, logits, need(r, "in.y"));
+    ttt_tensor *logits = byol_classify(c, f, w, x),
+               *loss = cross_entropy(r, logits, need(r, "in.y"));
     if (!ttt_ok(c)) return;
     compare(r, OUT, "out.loss", loss);
     compare(r, OUT, "out.logits", logits);
@@ -519,7 +579,7 @@ static void run_byol(replay *r) {
     compare(r, GRAD, "grad.in.x2", g[start.n + 2]);
 }
 
-// ---- all cases -----------------------------------------------------------------------------------
+// ---- all cases ----------------------------------------------------------------------------------
 static const family families[] = {  // tolerances: out, grad, traj, final
     { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, true, { 1e-5, 1e-4, 0, 0 } },
     { "attn", "mttt.LinearAttention", run_linear_attention, true, { 5e-6, 2e-5, 0, 0 } },
@@ -538,7 +598,8 @@ static const family *family_of(const char *text) {
     return NULL;
 }
 
-static void print_line(const replay *r, const char *family, const char *name, const char *path, const char *isa, const char *verdict) {
+static void print_line(const replay *r, const char *family, const char *name, const char *path,
+                       const char *isa, const char *verdict) {
     printf("%s %s %s %s", family, name, path, isa);
     for (int k = 0; k < KINDS; k++) {
         if (r && r->worst[k] >= 0) printf(" %s=%.1e", kind_name[k], r->worst[k]);
@@ -561,7 +622,8 @@ static void load_companion(replay *r, const char *path) {
 
 // One case with one way of computing on one instruction set. Returns whether it passed.
 static bool replay_once(const char *path, const char *isa, int way) {
-    replay r = { .way = way, .c = ttt_open(&(ttt_desc){ .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS }), .worst = { -1, -1, -1, -1 } };
+    ttt_desc desc = { .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS };
+    replay r = { .way = way, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
     ttt_safetensors_read(r.c, path, &r.file);
     load_companion(&r, path);
     r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);
@@ -573,7 +635,8 @@ static bool replay_once(const char *path, const char *isa, int way) {
     for (int64_t i = 0; i < r.file.n_tensors; i++)
         if (!r.used[i]) fail(&r, "nothing looked at the tensor '%s'", r.file.tensors[i].name);
     if (r.worst[OUT] < 0 && r.worst[TRAJ] < 0) fail(&r, "nothing was compared");
-    print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, way_name[way], isa, r.why[0] ? "FAIL" : "pass");
+    print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, way_name[way], isa,
+               r.why[0] ? "FAIL" : "pass");
     bool passed = !r.why[0];
     free(r.used);
     ttt_close(r.c);
@@ -588,8 +651,10 @@ static int replay_case(const char *path) {
     ttt_safetensors_read(c, path, &b);
     if (!ttt_ok(c)) printf("- %s - - out=- grad=- traj=- final=- FAIL\n  %s\n", path, ttt_error(c));
     bool readable = ttt_ok(c);
-    snprintf(text, sizeof text, "%s", readable && ttt_bundle_note(&b, "family") ? ttt_bundle_note(&b, "family") : "");
-    snprintf(name, sizeof name, "%s", readable && ttt_bundle_note(&b, "case") ? ttt_bundle_note(&b, "case") : path);
+    const char *family_note = readable ? ttt_bundle_note(&b, "family") : NULL;
+    const char *case_note = readable ? ttt_bundle_note(&b, "case") : NULL;
+    snprintf(text, sizeof text, "%s", family_note ? family_note : "");
+    snprintf(name, sizeof name, "%s", case_note ? case_note : path);
     ttt_close(c);
     if (!readable) return FAILED;
     if (!*text) return NOT_A_CASE;
@@ -605,7 +670,8 @@ static int replay_case(const char *path) {
     }
     bool passed = true;
     for (int way = TAPE; way <= (f->fused ? FUSED : TAPE); way++)
-        for (int i = 0; ttt_isa_name(i); i++) passed = replay_once(path, ttt_isa_name(i), way) && passed;
+        for (int i = 0; ttt_isa_name(i); i++)
+            passed = replay_once(path, ttt_isa_name(i), way) && passed;
     return passed ? PASSED : FAILED;
 }
 

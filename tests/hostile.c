@@ -2,8 +2,9 @@
 //
 //     sh tests/run.sh hostile DIR
 //
-// DIR/expected.tsv lists  file <tab> accept|reject <tab> why.  Every accept must load; every reject must
-// give an error text that names the file. Formats that have no reader yet are skipped, by name.
+// A line of DIR/expected.tsv is  file <tab> accept|reject <tab> why.  An accepted file must load;
+// a rejected one must give an error text that names it. Files of a format that has no reader
+// yet are skipped, by name.
 #define TTT_IMPLEMENTATION
 #include "../ttt_data.h"
 
@@ -36,7 +37,10 @@ static const char *read_idx(const char *path, char *text) {
 static const struct {
     const char *folder;
     const char *(*read)(const char *path, char *text);
-} readers[] = { { "safetensors/", read_safetensors }, { "npy/", read_npy }, { "idx/", read_idx }, { "gz/", read_idx } };
+} readers[] = { { "safetensors/", read_safetensors },
+                { "npy/", read_npy },
+                { "idx/", read_idx },
+                { "gz/", read_idx } };
 
 enum { PASSED, FAILED, SKIPPED };
 static int feed(const char *dir, const char *file, const char *verdict) {

@@ -1,13 +1,34 @@
 #!/bin/sh
-# Runs the tests. Needs only a C compiler (cc, or $CC); other compilers and tools are used where found,
-# and what cannot run is counted as skipped.
-#   sh tests/run.sh                 everything
-#   sh tests/run.sh NAME            the suites whose name contains NAME
-#   sh tests/run.sh golden DIR      replay the cases computed by the official codes below DIR, a line for each
-#   sh tests/run.sh hostile DIR     feed the malformed and boundary files listed in DIR/expected.tsv
-# Tests that need the large test data look in $TTT_TEST_DATA. The last line counts.
+# Runs the tests. Needs only a C compiler (cc, or $CC). Uses other compilers and tools where it
+# finds them, and counts what cannot run as skipped.
+#   sh tests/run.sh                 all groups
+#   sh tests/run.sh NAME            the groups whose name contains NAME, or the suite of that name
+#   sh tests/run.sh golden DIR      replay the official codes' cases below DIR, a line for each
+#   sh tests/run.sh hostile DIR     feed the malformed and boundary files of DIR/expected.tsv
+# Tests that need the large test data look for it in $TTT_TEST_DATA. The last line counts the tests.
+#
+# The groups, in the order they run:
+#   layout       columns, lengths of functions, section marks (test_layout.sh)
+#   headers      no diagnostics from any compiler, in C and C++, alone, together and in parts
+#   programs     the suites below, with float and with double
+#   golden       cases that the official codes computed (golden.c)
+#   sanitizers   the suites once more, with memory and undefined behavior checked
+#   train        what examples/train.c promises (test_train.sh)
+#   examples     lessons and programs, from outside (test_examples.sh)
+#   web          the page in examples/web (test_web.sh)
+# A suite NAME is one file, test_NAME.c, and follows the sections of a header:
+#   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
+#   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches)
+#   ttt_layers.h         layers, mixers, identities, weights
+#   ttt_model.h          model
+#   examples/example.h   example
+# A suite is a program of its own, and a word picks the tests that have it in their names:
+#   cc -O2 tests/test_ops.c -o ops -lm && ./ops softmax
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
+tensor_suites="runtime ops products gradients"
+suites="$tensor_suites files data layers mixers identities weights model example"
+groups="layout headers programs golden sanitizers train examples web"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
@@ -20,15 +41,16 @@ ok() { echo "ok   $1"; count 1 0 0; }
 bad() { echo "FAIL $1"; count 0 1 0; }
 skip() { echo "skip $1: $2"; count 0 0 1; }
 
-# A program or script that ends in "N passed, N failed, N skipped". Shows what is not ok (the replay of
-# golden cases has the verdict at the end of its lines).
+# Runs the suite named $1: a program $2 with its arguments, whose output ends in "N passed, N
+# failed, N skipped". Shows what is not ok. (A golden case has its verdict at the end of its line.)
 suite() {
     name=$1
     shift
     "$@" >"$tmp/out" 2>&1
     status=$?
     grep -v -e '^ok ' -e ' pass$' "$tmp/out" | sed '$d' | sed "s|^|$name: |"
-    numbers=$(tail -n 1 "$tmp/out" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    numbers=$(tail -n 1 "$tmp/out" |
+        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     if [ -z "$numbers" ] || { [ $status -ne 0 ] && [ "${numbers#* 0 }" != "$numbers" ]; }; then
         tail -n 5 "$tmp/out" | sed "s|^|$name: |"
         bad "$name: ended with status $status and no count of its tests"
@@ -38,34 +60,40 @@ suite() {
     fi
 }
 
-# Compiles $2 with the rest of the arguments to $tmp/$1 and runs it as a suite.
+# Compiles the suite $1 by the command $3... and runs it; $2 is added to its name. A test that its
+# file's list forgets is a function that nothing uses: an error.
 compiled() {
-    name=$1 file=$2
+    name=$1$2 file=tests/test_$1.c
     shift 2
-    if "$@" "$file" -o "$tmp/$name" -lm 2>"$tmp/err"; then suite "$name" "$tmp/$name"
-    else head -n 5 "$tmp/err"; bad "$name does not compile"; fi
+    if "$@" -Werror=unused-function "$file" -o "$tmp/$name" -lm 2>"$tmp/err"; then
+        suite "$name" "$tmp/$name"
+    else
+        head -n 5 "$tmp/err"
+        bad "$name does not compile"
+    fi
 }
 
+check_layout() { suite layout sh tests/test_layout.sh; }
+
 check_programs() {
-    for part in data tensor files layers mixers identities weights model example; do
-        compiled "$part" "tests/test_$part.c" $CC -O2
-        compiled "${part}_double" "tests/test_$part.c" $CC -O2 -DTTT_REAL=double
+    for part in $suites; do
+        compiled $part "" $CC -O2
+        compiled $part _double $CC -O2 -DTTT_REAL=double
     done
 }
 
 check_sanitizers() {
     echo 'int main(void) { return 0; }' >"$tmp/empty.c"
-    if ! $CC -fsanitize=address,undefined "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null || ! "$tmp/empty"; then
+    sanitize="$CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all"
+    if ! $sanitize "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null || ! "$tmp/empty"; then
         skip sanitizers "$CC has none"
         return
     fi
-    for part in data tensor files layers mixers identities weights model example; do
-        compiled "${part}_sanitized" "tests/test_$part.c" $CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all
-    done
+    for part in $suites; do compiled $part _sanitized $sanitize; done
 }
 
-# The macro of one header, defined before its first include or behind a plain one, implies those of
-# the headers below it: what $3, C code, uses is there.
+# The macro of header $1, TTT_$2_IMPLEMENTATION, implies those of the headers below it, whether it
+# is defined before the first include or after a plain one. $3 is C code that uses all of them.
 check_macro() {
     for first in "" "#include \"$PWD/ttt_$1.h\""; do
         {
@@ -81,43 +109,68 @@ check_macro() {
     done
 }
 
-# Headers give no diagnostics, alone and together, in C and C++, included twice, in two files, and
-# in parts.
+# The compiler $1 has nothing to say about header $2 with the options $3.
+check_header() {
+    case $1 in *++*) ext=cc ;; *) ext=c ;; esac
+    if $1 $warnings $3 -fsyntax-only "$tmp/$2.$ext" 2>"$tmp/err"; then ok "ttt_$2.h with $1, $3"
+    else head -n 5 "$tmp/err"; bad "ttt_$2.h with $1, $3"; fi
+}
+
+# All headers go into two files of one program.
+check_linking() {
+    for h in data model layers tensor; do echo "#include \"$PWD/ttt_$h.h\""; done >"$tmp/all.h"
+    {
+        printf '#define TTT_IMPLEMENTATION\n#include "all.h"\n'
+        echo 'int two(void); int main(void) { return two(); }'
+    } >"$tmp/one.c"
+    {
+        printf '#include "all.h"\nint two(void);\n'
+        echo 'int two(void) { return ttt_shape_size(TTT_SHAPE(1, 0)) != 0; }'
+    } >"$tmp/two.c"
+    name="two files of one program"
+    if $CC "$tmp/one.c" "$tmp/two.c" -o "$tmp/linked" -lm 2>"$tmp/err" && "$tmp/linked"; then
+        ok "$name"
+    else
+        head -n 5 "$tmp/err"
+        bad "$name"
+    fi
+}
+
+# Headers give no diagnostics, included twice and in parts; the suites of ttt_tensor.h run with
+# other compilers and libraries.
 check_headers() {
     for h in tensor layers model data; do
-        printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_%s.h"\n#include "%s/ttt_%s.h"\n' "$PWD" $h "$PWD" $h >"$tmp/$h.c"
+        {
+            echo '#define TTT_IMPLEMENTATION'
+            printf '#include "%s/ttt_%s.h"\n' "$PWD" $h "$PWD" $h
+        } >"$tmp/$h.c"
         cp "$tmp/$h.c" "$tmp/$h.cc"
     done
-    for h in data model layers tensor; do echo "#include \"$PWD/ttt_$h.h\""; done >"$tmp/all.h"
-    { echo '#define TTT_IMPLEMENTATION'; cat "$tmp/all.h"; echo 'int two(void); int main(void) { return two(); }'; } >"$tmp/one.c"
-    { cat "$tmp/all.h"; echo 'int two(void); int two(void) { return ttt_shape_size(TTT_SHAPE(1, 0)) != 0; }'; } >"$tmp/two.c"
-    for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
+    for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
+        "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
         if ! have "${try%% *}"; then skip "headers with $try" "not installed"; continue; fi
-        case $try in *++*) ext=cc ;; *) ext=c ;; esac
         for h in tensor layers model data; do
-            for real in float double; do
-                if $try $warnings -DTTT_REAL=$real -fsyntax-only "$tmp/$h.$ext" 2>"$tmp/err"; then ok "ttt_$h.h with $try, $real"
-                else head -n 5 "$tmp/err"; bad "ttt_$h.h with $try, $real"; fi
-            done
+            for real in float double; do check_header "$try" $h -DTTT_REAL=$real; done
         done
         for h in data model; do
             for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
-                name="ttt_$h.h with $try, $parts"
-                if $try $warnings $parts -fsyntax-only "$tmp/$h.$ext" 2>"$tmp/err"; then ok "$name"
-                else head -n 5 "$tmp/err"; bad "$name"; fi
+                check_header "$try" $h "$parts"
             done
         done
     done
-    if $CC "$tmp/one.c" "$tmp/two.c" -o "$tmp/linked" -lm 2>"$tmp/err" && "$tmp/linked"; then ok "two files of one program"
-    else head -n 5 "$tmp/err"; bad "two files of one program"; fi
+    check_linking
     image='ttt_images_draw(c, 1, 0, 1, &(ttt_images){ 0 }) == TTT_OK'
     check_macro tensor TENSOR 'ttt_isa(c)'
     check_macro layers LAYERS 'ttt_mixer_at(0)'
     check_macro data DATA "$image"
     model='ttt_schedule(&(ttt_optimizer_desc){ 0 }, 0) > 0'
     check_macro model MODEL "ttt_mixer_at(0) && $image && $model"
-    if have tcc; then compiled tensor_tcc tests/test_tensor.c tcc; else skip tensor_tcc "tcc is not installed"; fi
-    if have musl-gcc; then compiled tensor_musl tests/test_tensor.c musl-gcc -O2 -static; else skip tensor_musl "musl-gcc is not installed"; fi
+    for part in $tensor_suites; do
+        if have tcc; then compiled $part _tcc tcc
+        else skip ${part}_tcc "tcc is not installed"; fi
+        if have musl-gcc; then compiled $part _musl musl-gcc -O2 -static
+        else skip ${part}_musl "musl-gcc is not installed"; fi
+    done
 }
 
 # The few cases in tests/golden (golden.c says where they come from), and the whole set where it is.
@@ -149,8 +202,11 @@ case "${1:-} $#" in
     exit
     ;;
 esac
-for check in headers programs golden sanitizers train examples web; do
-    case $check in *"${1:-}"*) check_$check ;; esac
+for part in $suites; do
+    if [ "${1:-}" = $part ]; then suites=$part groups="programs sanitizers"; set --; fi
+done
+for group in $groups; do
+    case $group in *"${1:-}"*) check_$group ;; esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]

@@ -1,14 +1,16 @@
-// test_identities.c - layers that look different and are the same: each identity on outputs and on outer
-// gradients, and a third side, changed on purpose, that must come out different.
+// test_identities.c - layers that look different and are the same: each identity on outputs and on
+// outer gradients, and a third side, changed on purpose, that must come out different.
 #define TTT_IMPLEMENTATION
 #include "../ttt_layers.h"
 
 #include "ttt_test.h"
 
-enum { DOUBLE = sizeof(ttt_real) == 8, MOST = 16, B = 2, H = 2, N = 7, h = 4, D = H * h };
+enum { MOST = 16, B = 2, H = 2, N = 7, h = 4, D = H * h };
 
 // A side of an identity: a function of the same random leaves x.
 typedef ttt_tensor *side(ttt_ctx *c, ttt_tensor *const *x);
+#define SIDE(name, value) \
+    static ttt_tensor *name(ttt_ctx *c, ttt_tensor *const *x) { return value; }
 
 typedef struct {
     ttt_tensor *y, *g[MOST];  // value, and gradients of <cotangent, y> in the leaves
@@ -29,20 +31,26 @@ static double largest(const ttt_tensor *a) {
     for (int64_t i = 0; i < a->size; i++) most = fmax(most, fabs((double)a->data[i]));
     return most;
 }
-// The worst difference, in units of the largest value or gradient of its tensor. Where a gradient is zero in
-// theory (that of a key's bias under softmax), the unit is a tenth of the largest gradient there is.
+// The worst difference, in units of the largest value or gradient of its tensor. Where a gradient
+// is zero in theory (that of a key's bias under softmax), the unit is a tenth of the largest
+// gradient there is.
 static double apart(const outcome *a, const outcome *b, int n) {
     double worst = ttt_max_abs_diff(a->y, b->y) / largest(b->y), most = 0;
     for (int i = 0; i < n; i++) most = fmax(most, largest(b->g[i]));
-    for (int i = 0; i < n; i++) worst = ttt_test_worse(worst, ttt_max_abs_diff(a->g[i], b->g[i]) / fmax(largest(b->g[i]), 0.1 * most));
+    for (int i = 0; i < n; i++) {
+        double unit = fmax(largest(b->g[i]), 0.1 * most);
+        worst = ttt_test_worse(worst, ttt_max_abs_diff(a->g[i], b->g[i]) / unit);
+    }
     return worst;
 }
 
 // Leaves of these shapes, drawn; left and right must agree on all, and broken with neither.
-static void check_same(const char *what, const ttt_shape *leaf, int n, side *left, side *right, side *broken) {
+static void check_same(const char *what, const ttt_shape *leaf, int n, side *left, side *right,
+                       side *broken) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 11 });
     ttt_tensor *x[MOST];
-    for (int i = 0; i < n; i++) x[i] = ttt_detach(c, ttt_scale(c, ttt_randn(c, leaf[i]), (ttt_real)0.7));
+    for (int i = 0; i < n; i++)
+        x[i] = ttt_detach(c, ttt_scale(c, ttt_randn(c, leaf[i]), (ttt_real)0.7));
     outcome a = evaluate(c, left, x, n), b = evaluate(c, right, x, n);
     double same = apart(&a, &b, n);
     CHECK(ttt_ok(c) && same <= (DOUBLE ? 1e-10 : 1e-5));
@@ -55,48 +63,58 @@ static void check_same(const char *what, const ttt_shape *leaf, int n, side *lef
 }
 
 static ttt_weights weights(ttt_tensor *const *at, int n) { return (ttt_weights){ at, n }; }
-static const ttt_real eta = (ttt_real)0.5;
+static const ttt_real eta = REAL(0.5);
 static ttt_mixer_desc describe(const char *mixer) {
     const ttt_mixer_desc d = { .dim = D, .heads = H, .inner_lr = eta };
     return ttt_mixer_offer(ttt_mixer_find(mixer), &d);
 }
 
-// ---- 1. MTTT-Linear is linear attention ----------------------------------------------------------
+// ---- 1. MTTT-Linear is linear attention ---------------------------------------------------------
 // x; phi, its bias; psi, its bias; g, its bias; h, its bias
-#define MTTT_LEAVES { TTT_SHAPE(B, N, D), TTT_SHAPE(H, D, h), TTT_SHAPE(H, h), TTT_SHAPE(H, D, h), TTT_SHAPE(H, h), TTT_SHAPE(H, h, D), TTT_SHAPE(1, D), TTT_SHAPE(H, h, D), TTT_SHAPE(1, D) }
+#define MTTT_LEAVES                                                             \
+    { TTT_SHAPE(B, N, D),  TTT_SHAPE(H, D, h), TTT_SHAPE(H, h),                 \
+      TTT_SHAPE(H, D, h),  TTT_SHAPE(H, h),    TTT_SHAPE(H, h, D),              \
+      TTT_SHAPE(1, D),     TTT_SHAPE(H, h, D), TTT_SHAPE(1, D) }
 static ttt_tensor *mttt_from_zero(ttt_ctx *c, ttt_tensor *const *x, bool no_fused) {
     ttt_mixer_desc d = describe("mttt-linear");
     d.no_decoder_norm = d.no_inner_bias = true;
     d.no_fused = no_fused;
-    ttt_tensor *w[9] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], ttt_zeros(c, TTT_SHAPE(H, h, h)) };
+    ttt_tensor *zero = ttt_zeros(c, TTT_SHAPE(H, h, h));
+    ttt_tensor *w[9] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], zero };
     return ttt_mixer_forward(c, &d, weights(w, 9), x[0], NULL);
 }
-static ttt_tensor *mttt_tape(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, true); }
-static ttt_tensor *mttt_fused(ttt_ctx *c, ttt_tensor *const *x) { return mttt_from_zero(c, x, false); }
+SIDE(mttt_tape, mttt_from_zero(c, x, true))
+SIDE(mttt_fused, mttt_from_zero(c, x, false))
 // The map: W_q = psi, W_k = phi, W_v = eta g^T, b_v = -eta b_g g^T, W_o = h.
 static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normalizer normalizer) {
     static const int in[3] = { 1, 0, 2 }, turned[3] = { 2, 0, 1 };
     ttt_mixer_desc d = describe("linear-attention");
     d.identity_map = true;
     d.normalizer = normalizer;
-    ttt_tensor *v = ttt_scale(c, ttt_reshape(c, ttt_permute(c, x[5], turned), TTT_SHAPE(D, D)), eta);
-    ttt_tensor *w[8] = { ttt_reshape(c, ttt_permute(c, x[3], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[4], TTT_SHAPE(D)),
-                         ttt_reshape(c, ttt_permute(c, x[1], in), TTT_SHAPE(D, D)), ttt_reshape(c, x[2], TTT_SHAPE(D)),
-                         v, ttt_reshape(c, ttt_scale(c, ttt_matmul(c, x[6], v), -1), TTT_SHAPE(D)),
-                         ttt_reshape(c, x[7], TTT_SHAPE(D, D)), ttt_reshape(c, x[8], TTT_SHAPE(D)) };
+    ttt_shape square = TTT_SHAPE(D, D), row = TTT_SHAPE(D);
+    ttt_tensor *v = ttt_reshape(c, ttt_permute(c, x[5], turned), square);
+    v = ttt_scale(c, v, eta);
+    ttt_tensor *w[8] = {
+        ttt_reshape(c, ttt_permute(c, x[3], in), square), ttt_reshape(c, x[4], row),
+        ttt_reshape(c, ttt_permute(c, x[1], in), square), ttt_reshape(c, x[2], row),
+        v, ttt_reshape(c, ttt_scale(c, ttt_matmul(c, x[6], v), -1), row),
+        ttt_reshape(c, x[7], square), ttt_reshape(c, x[8], row),
+    };
     return ttt_mixer_forward(c, &d, weights(w, 8), x[0], NULL);
 }
-static ttt_tensor *mapped_right(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_CONSTANT); }
-static ttt_tensor *mapped_wrong(ttt_ctx *c, ttt_tensor *const *x) { return mapped(c, x, TTT_NORMALIZER_NONE); }
+SIDE(mapped_right, mapped(c, x, TTT_NORMALIZER_CONSTANT))
+SIDE(mapped_wrong, mapped(c, x, TTT_NORMALIZER_NONE))
 static void mttt_linear_is_linear_attention(void) {
     const ttt_shape leaf[] = MTTT_LEAVES;
     check_same("tape", leaf, 9, mttt_tape, mapped_right, mapped_wrong);
     check_same("fused", leaf, 9, mttt_fused, mapped_right, mapped_wrong);
 }
 
-// ---- 2. the kernel learner is self-attention; 8. so are its restrictions that restrict nothing -----
+// ---- 2. the kernel learner is self-attention; 8. so are its restrictions that restrict nothing --
 // x; query, key, value, output, each kernel and bias
-#define ATTENTION_LEAVES { TTT_SHAPE(B, N, D), TTT_SHAPE(D, D), TTT_SHAPE(D), TTT_SHAPE(D, D), TTT_SHAPE(D), TTT_SHAPE(D, D), TTT_SHAPE(D), TTT_SHAPE(D, D), TTT_SHAPE(D) }
+#define ATTENTION_LEAVES                                                        \
+    { TTT_SHAPE(B, N, D), TTT_SHAPE(D, D), TTT_SHAPE(D), TTT_SHAPE(D, D),       \
+      TTT_SHAPE(D), TTT_SHAPE(D, D), TTT_SHAPE(D), TTT_SHAPE(D, D), TTT_SHAPE(D) }
 static ttt_tensor *self_attention(ttt_ctx *c, ttt_tensor *const *x) {
     ttt_mixer_desc d = describe("self-attention");
     ttt_tensor *w[8];
@@ -111,19 +129,21 @@ static ttt_tensor *estimate(ttt_ctx *c, ttt_tensor *const *x, ttt_attention_kern
     d.kernel = kernel;
     return ttt_mixer_forward(c, &d, weights(x + 1, 8), x[0], NULL);
 }
-static ttt_tensor *exponential(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_EXPONENTIAL); }
-static ttt_tensor *gaussian(ttt_ctx *c, ttt_tensor *const *x) { return estimate(c, x, TTT_ATTENTION_KERNEL_GAUSSIAN); }
+SIDE(exponential, estimate(c, x, TTT_ATTENTION_KERNEL_EXPONENTIAL))
+SIDE(gaussian, estimate(c, x, TTT_ATTENTION_KERNEL_GAUSSIAN))
 // q, k, v (B,H,N,h), the keys brought to one length; b^2 = sqrt h
-static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *k, ttt_attention_kernel kernel) {
+static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *k,
+                            ttt_attention_kernel kernel) {
     ttt_mixer_desc d = describe("nadaraya-watson");
     d.kernel = kernel;
     return ttt_matmul(c, ttt_softmax(c, ttt__kernel_scores(c, &d, x[0], k)), x[2]);
 }
-static ttt_tensor *equal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_GAUSSIAN); }
-static ttt_tensor *equal_softmax(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_EXPONENTIAL); }
-static ttt_tensor *unequal_gauss(ttt_ctx *c, ttt_tensor *const *x) { return gauss_of(c, x, x[1], TTT_ATTENTION_KERNEL_GAUSSIAN); }
+SIDE(equal_gauss, gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_GAUSSIAN))
+SIDE(equal_softmax, gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_EXPONENTIAL))
+SIDE(unequal_gauss, gauss_of(c, x, x[1], TTT_ATTENTION_KERNEL_GAUSSIAN))
 static void kernel_learner_is_self_attention(void) {
-    const ttt_shape leaf[] = ATTENTION_LEAVES, qkv[] = { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h) };
+    const ttt_shape leaf[] = ATTENTION_LEAVES, tokens = TTT_SHAPE(B, H, N, h);
+    const ttt_shape qkv[] = { tokens, tokens, tokens };
     check_same("exponential", leaf, 9, exponential, self_attention, gaussian);
     check_same("gaussian", qkv, 3, equal_gauss, equal_softmax, unequal_gauss);
 }
@@ -133,19 +153,20 @@ static ttt_tensor *windowed(ttt_ctx *c, ttt_tensor *const *x, int64_t window) {
     d.window = window;
     return ttt_mixer_forward(c, &d, weights(x + 1, 8), x[0], NULL);
 }
-static ttt_tensor *window_n(ttt_ctx *c, ttt_tensor *const *x) { return windowed(c, x, N); }
-static ttt_tensor *window_below_n(ttt_ctx *c, ttt_tensor *const *x) { return windowed(c, x, N - 1); }  // reaches all just as well
-static ttt_tensor *window_short(ttt_ctx *c, ttt_tensor *const *x) { return windowed(c, x, N - 2); }
+SIDE(window_n, windowed(c, x, N))
+SIDE(window_below_n, windowed(c, x, N - 1))  // reaches all just as well
+SIDE(window_short, windowed(c, x, N - 2))
 static ttt_tensor *tabled(ttt_ctx *c, ttt_tensor *const *x, int64_t off_diagonal) {
     ttt_mixer_desc d = describe("linformer");
-    ttt_tensor *one = ttt_zeros(c, TTT_SHAPE(N, N)), *w[10] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], one, one };
+    ttt_tensor *one = ttt_zeros(c, TTT_SHAPE(N, N));
+    ttt_tensor *w[10] = { x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], one, one };
     for (int i = 0; i < N; i++) one->data[i * N + i] = 1;
     if (off_diagonal) one->data[1] = 1;
     d.max_tokens = d.compressed = N;
     return ttt_mixer_forward(c, &d, weights(w, 10), x[0], NULL);
 }
-static ttt_tensor *table_of_ones(ttt_ctx *c, ttt_tensor *const *x) { return tabled(c, x, 0); }
-static ttt_tensor *table_off(ttt_ctx *c, ttt_tensor *const *x) { return tabled(c, x, 1); }
+SIDE(table_of_ones, tabled(c, x, 0))
+SIDE(table_off, tabled(c, x, 1))
 static void unrestricted_attention_is_self_attention(void) {
     const ttt_shape leaf[] = ATTENTION_LEAVES;
     check_same("longformer", leaf, 9, window_n, self_attention, window_short);
@@ -153,30 +174,38 @@ static void unrestricted_attention_is_self_attention(void) {
     check_same("linformer", leaf, 9, table_of_ones, self_attention, table_off);
 }
 
-// ---- 3. and 4. the recurrences -------------------------------------------------------------------
+// ---- 3. and 4. the recurrences ------------------------------------------------------------------
 // Leaves q, k, v (B,H,N,h), then logits of beta and of what is kept (B,H,N,1).
-#define STATE_LEAVES { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, N, 1) }
+#define STATE_LEAVES                                                            \
+    { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h),      \
+      TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, N, 1) }
 
 // A linear learner without norm, from W0 = 0, whose gradients simply add up: no decay, no velocity.
-static ttt_tensor *learner_from_zero(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *rate, int64_t chunk) {
+static ttt_tensor *learner_from_zero(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *rate,
+                                     int64_t chunk) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__update_rule rule = { rate, ttt_zeros(c, rate->shape), ttt_full(c, rate->shape, -1e9), true, chunk, false };
+    ttt_tensor *no_decay = ttt_zeros(c, rate->shape), *no_velocity = ttt_full(c, rate->shape, -1e9);
+    ttt__update_rule rule = { rate, no_decay, no_velocity, true, chunk, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
-static ttt_tensor *one_descent(ttt_ctx *c, ttt_tensor *const *x) { return learner_from_zero(c, x, ttt_full(c, x[3]->shape, 1), N); }
-static ttt_tensor *parallel(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], NULL, NULL, N, NULL); }
-static ttt_tensor *chunked(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], NULL, NULL, 3, NULL); }
-static ttt_tensor *recurrent(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], NULL, NULL, 1, NULL); }
-static ttt_tensor *not_causal(ttt_ctx *c, ttt_tensor *const *x) { return ttt_matmul(c, x[0], ttt_matmul_t(c, x[1], x[2], true, false)); }
-static ttt_tensor *chunks_swapped(ttt_ctx *c, ttt_tensor *const *x) {  // tokens 3..5 before 0..2
+SIDE(one_descent, learner_from_zero(c, x, ttt_full(c, x[3]->shape, 1), N))
+SIDE(parallel, ttt__scan(c, x[0], x[1], x[2], NULL, NULL, N, NULL))
+SIDE(chunked, ttt__scan(c, x[0], x[1], x[2], NULL, NULL, 3, NULL))
+SIDE(recurrent, ttt__scan(c, x[0], x[1], x[2], NULL, NULL, 1, NULL))
+SIDE(not_causal, ttt_matmul(c, x[0], ttt_matmul_t(c, x[1], x[2], true, false)))
+// Tokens 3..5 before 0..2.
+static ttt_tensor *threes_swapped(ttt_ctx *c, ttt_tensor *x) {
+    ttt_tensor *part[3] = { ttt_slice(c, x, 2, 3, 3), ttt_slice(c, x, 2, 0, 3),
+                            ttt_slice(c, x, 2, 6, N - 6) };
+    return ttt_concat(c, part, 3, 2);
+}
+static ttt_tensor *chunks_swapped(ttt_ctx *c, ttt_tensor *const *x) {
     ttt_tensor *moved[3];
     for (int i = 0; i < 3; i++) {
-        ttt_tensor *part[3] = { ttt_slice(c, x[i], 2, 3, 3), ttt_slice(c, x[i], 2, 0, 3), ttt_slice(c, x[i], 2, 6, N - 6) };
-        moved[i] = ttt_concat(c, part, 3, 2);
+        moved[i] = threes_swapped(c, x[i]);
     }
     ttt_tensor *y = ttt__scan(c, moved[0], moved[1], moved[2], NULL, NULL, 3, NULL);
-    ttt_tensor *back[3] = { ttt_slice(c, y, 2, 3, 3), ttt_slice(c, y, 2, 0, 3), ttt_slice(c, y, 2, 6, N - 6) };
-    return ttt_concat(c, back, 3, 2);
+    return threes_swapped(c, y);
 }
 static void causal_linear_learner_is_causal_linear_attention(void) {
     const ttt_shape leaf[] = STATE_LEAVES;
@@ -189,31 +218,33 @@ static ttt_tensor *beta_of(ttt_ctx *c, ttt_tensor *const *x) { return ttt_sigmoi
 static ttt_tensor *kept(ttt_ctx *c, ttt_tensor *const *x) { return ttt__log_sigmoid(c, x[4]); }
 // Token by token as the papers print it: S <- e^g S;  S <- S + beta k^T (v - k S);  o = q S
 static ttt_tensor *delta_by_hand(ttt_ctx *c, ttt_tensor *const *x, bool gated, bool replaces) {
-    ttt_tensor *S = ttt_zeros(c, TTT_SHAPE(B, H, h, h)), *o[N], *beta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x));
+    ttt_tensor *S = ttt_zeros(c, TTT_SHAPE(B, H, h, h)), *o[N];
+    ttt_tensor *beta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x));
     for (int t = 0; t < N; t++) {
-        ttt_tensor *q = ttt_slice(c, x[0], 2, t, 1), *k = ttt_slice(c, x[1], 2, t, 1), *v = ttt_slice(c, x[2], 2, t, 1);
+        ttt_tensor *q = ttt_slice(c, x[0], 2, t, 1), *k = ttt_slice(c, x[1], 2, t, 1);
+        ttt_tensor *v = ttt_slice(c, x[2], 2, t, 1), *rate = ttt_slice(c, beta, 2, t, 1);
         if (gated) S = ttt_mul(c, S, ttt_slice(c, keep, 2, t, 1));
         ttt_tensor *news = replaces ? ttt_sub(c, v, ttt_matmul(c, k, S)) : v;
-        S = ttt_add(c, S, ttt_matmul_t(c, k, ttt_mul(c, news, ttt_slice(c, beta, 2, t, 1)), true, false));
+        S = ttt_add(c, S, ttt_matmul_t(c, k, ttt_mul(c, news, rate), true, false));
         o[t] = ttt_matmul(c, q, S);
     }
     return ttt_concat(c, o, N, 2);
 }
-static ttt_tensor *delta_loop(ttt_ctx *c, ttt_tensor *const *x) { return delta_by_hand(c, x, false, true); }
-static ttt_tensor *delta_adds(ttt_ctx *c, ttt_tensor *const *x) { return delta_by_hand(c, x, false, false); }
-static ttt_tensor *gated_loop(ttt_ctx *c, ttt_tensor *const *x) { return delta_by_hand(c, x, true, true); }
-static ttt_tensor *delta_whole(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, N, NULL); }
-static ttt_tensor *delta_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, 3, NULL); }
-static ttt_tensor *gated_whole(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), N, NULL); }
-static ttt_tensor *gated_chunks(ttt_ctx *c, ttt_tensor *const *x) { return ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), 3, NULL); }
+SIDE(delta_loop, delta_by_hand(c, x, false, true))
+SIDE(delta_adds, delta_by_hand(c, x, false, false))
+SIDE(gated_loop, delta_by_hand(c, x, true, true))
+SIDE(delta_whole, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, N, NULL))
+SIDE(delta_chunks, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, 3, NULL))
+SIDE(gated_whole, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), N, NULL))
+SIDE(gated_chunks, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), 3, NULL))
 // TTT-Linear, mini-batches of one token, no norm and so no residual, W0 = 0
 static ttt_tensor *ttt_linear(ttt_ctx *c, ttt_tensor *const *x, int64_t mini_batch) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
     ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
-static ttt_tensor *ttt_linear_1(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 1); }
-static ttt_tensor *ttt_linear_2(ttt_ctx *c, ttt_tensor *const *x) { return ttt_linear(c, x, 2); }
+SIDE(ttt_linear_1, ttt_linear(c, x, 1))
+SIDE(ttt_linear_2, ttt_linear(c, x, 2))
 static void delta_rule_is_ttt_linear_with_mini_batches_of_one(void) {
     const ttt_shape leaf[] = STATE_LEAVES;
     check_same("ttt", leaf, 5, ttt_linear_1, delta_loop, ttt_linear_2);
@@ -223,10 +254,14 @@ static void delta_rule_is_ttt_linear_with_mini_batches_of_one(void) {
     check_same("gated, chunks", leaf, 5, gated_chunks, gated_loop, delta_loop);
 }
 
-// ---- 5. dual and primal --------------------------------------------------------------------------
+// ---- 5. dual and primal -------------------------------------------------------------------------
 // Leaves as above, then W1 (B,H,h,2h), b1, W2 (B,H,2h,h), b2, and the norm's scale and shift.
-#define LEARNER_LEAVES { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, h, 2 * h), \
-    TTT_SHAPE(B, H, 1, 2 * h), TTT_SHAPE(B, H, 2 * h, h), TTT_SHAPE(B, H, 1, h), TTT_SHAPE(H, 1, h), TTT_SHAPE(H, 1, h), TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, h, h) }
+#define LEARNER_LEAVES                                                          \
+    { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h),      \
+      TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, h, 2 * h),  \
+      TTT_SHAPE(B, H, 1, 2 * h), TTT_SHAPE(B, H, 2 * h, h),                     \
+      TTT_SHAPE(B, H, 1, h), TTT_SHAPE(H, 1, h), TTT_SHAPE(H, 1, h),            \
+      TTT_SHAPE(B, H, N, 1), TTT_SHAPE(B, H, h, h) }
 static ttt__memory memory(ttt_tensor *const *x, bool mlp, bool norm) {
     ttt__memory m = { .layers = 1, .w = { x[12] }, .b = { x[8] } };
     if (mlp) m = (ttt__memory){ .layers = 2, .w = { x[5], x[7] }, .b = { x[6], x[8] } };
@@ -238,8 +273,16 @@ static ttt_tensor *dual(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm) {
     ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, 3, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
-// Every token's own weights, from gradients that the tape takes: W_i = W - 1/(i+1) sum over k <= i of rate_k grad_k.
-static ttt_tensor *primal(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm, bool forgets_mean) {
+// 1/2 |norm(f(k_t)) - v_t|^2 of token t.
+static ttt_tensor *token_loss(ttt_ctx *c, ttt_tensor *const *x, ttt__memory *m, int t) {
+    ttt_tensor *k = ttt_slice(c, x[1], 2, t, 1), *v = ttt_slice(c, x[2], 2, t, 1);
+    ttt_tensor *f = ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL));
+    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, f, v))), REAL(0.5));
+}
+// Every token's own weights, from gradients that the tape takes: W_i = W - 1/(i+1) sum over k <= i
+// of rate_k grad_k.
+static ttt_tensor *primal(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm,
+                          bool forgets_mean) {
     ttt__memory m = memory(x, mlp, norm);
     ttt_tensor *o[N], *rate = beta_of(c, x);
     for (int start = 0; start < N; start += 3) {
@@ -247,12 +290,12 @@ static ttt_tensor *primal(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm,
         ttt_tensor *sum[4] = { NULL };
         for (int t = start; t < start + 3 && t < N; t++) {
             ttt_tensor *w[4] = { m.w[0], m.b[0], m.w[1], m.b[1] }, *g[4], *now[4];
-            ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, &m, ttt__memory_predict(c, &m, ttt_slice(c, x[1], 2, t, 1), NULL)), ttt_slice(c, x[2], 2, t, 1));
-            ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 2 * m.layers, g, TTT_GRAD_RECORD);
+            ttt_grad(c, token_loss(c, x, &m, t), w, 2 * m.layers, g, TTT_GRAD_RECORD);
             for (int i = 0; i < 2 * m.layers; i++) {
                 g[i] = ttt_mul(c, g[i], ttt_slice(c, rate, 2, t, 1));
                 sum[i] = sum[i] ? ttt_add(c, sum[i], g[i]) : g[i];
-                now[i] = ttt_sub(c, w[i], ttt_scale(c, sum[i], forgets_mean ? 1 : 1 / (ttt_real)(t - start + 1)));
+                ttt_real part = forgets_mean ? 1 : 1 / (ttt_real)(t - start + 1);
+                now[i] = ttt_sub(c, w[i], ttt_scale(c, sum[i], part));
             }
             at = m;
             for (int l = 0; l < m.layers; l++) at.w[l] = now[2 * l], at.b[l] = now[2 * l + 1];
@@ -262,10 +305,10 @@ static ttt_tensor *primal(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm,
     }
     return ttt_concat(c, o, N, 2);
 }
-#define DUAL_AND_PRIMAL(name, mlp, norm)                                                            \
-    static ttt_tensor *name##_dual(ttt_ctx *c, ttt_tensor *const *x) { return dual(c, x, mlp, norm); } \
-    static ttt_tensor *name##_primal(ttt_ctx *c, ttt_tensor *const *x) { return primal(c, x, mlp, norm, false); } \
-    static ttt_tensor *name##_wrong(ttt_ctx *c, ttt_tensor *const *x) { return primal(c, x, mlp, norm, true); }
+#define DUAL_AND_PRIMAL(name, mlp, norm)                \
+    SIDE(name##_dual, dual(c, x, mlp, norm))            \
+    SIDE(name##_primal, primal(c, x, mlp, norm, false)) \
+    SIDE(name##_wrong, primal(c, x, mlp, norm, true))
 DUAL_AND_PRIMAL(linear, false, false)
 DUAL_AND_PRIMAL(linear_norm, false, true)
 DUAL_AND_PRIMAL(mlp, true, false)
@@ -278,28 +321,36 @@ static void dual_form_is_primal_form(void) {
     check_same("mlp, norm", leaf, 13, mlp_norm_dual, mlp_norm_primal, mlp_norm_wrong);
 }
 
-// ---- 6. a linear last layer is attention ---------------------------------------------------------
-// T = 3 steps on all tokens, by the tape; and o = q^ (S_0 + sum k^T v^) from the pairs that they wrote.
+// ---- 6. a linear last layer is attention --------------------------------------------------------
+// T = 3 steps on all tokens, by the tape; and o = q^ (S_0 + sum k^T v^) from the pairs that they
+// wrote.
 static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
     (void)arg;
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, prediction, label))), (ttt_real)0.125);
 }
-static ttt_tensor *predict_two(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) { return ttt_matmul(c, ttt_gelu(c, ttt_matmul(c, x, w[0])), w[1]); }
+static ttt_tensor *predict_two(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
+    return ttt_matmul(c, ttt_gelu(c, ttt_matmul(c, x, w[0])), w[1]);
+}
 static ttt_tensor *predict_pair(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
     (void)desc;
     return predict_two(c, w.at, x);
 }
-static const ttt_param_row two_rows[] = { { "a", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
+static const ttt_param_row two_rows[] = { { "a", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+                                          { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
 static const ttt_learner two_layers = { "two layers", two_rows, 2, predict_pair, 2 };
-#define STEPS_LEAVES { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(H, h, 2 * h), TTT_SHAPE(H, 2 * h, h) }
+#define STEPS_LEAVES                                                            \
+    { TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h), TTT_SHAPE(B, H, N, h),      \
+      TTT_SHAPE(H, h, 2 * h), TTT_SHAPE(H, 2 * h, h) }
 static const ttt_real step_rates[3] = { (ttt_real)0.5, (ttt_real)0.25, (ttt_real)0.125 };
 static ttt_tensor *three_steps(ttt_ctx *c, ttt_tensor *const *x) {
-    ttt_inner in = { .learner = &two_layers, .train = x[1], .label = x[2], .loss = squares, .steps = 3, .rates = step_rates };
+    ttt_inner in = { .learner = &two_layers, .train = x[1], .label = x[2],
+                     .loss = squares, .steps = 3, .rates = step_rates };
     ttt_weights w = ttt_inner_loop(c, &in, weights(x + 3, 2), NULL);
     return ttt_ok(c) ? predict_two(c, w.at, x[0]) : x[0];
 }
 static ttt_tensor *pairs(ttt_ctx *c, ttt_tensor *const *x, int first) {
-    ttt_tensor *w[2] = { ttt__lift_weight(c, x[3], B), ttt__lift_weight(c, x[4], B) }, *key[3], *value[3], *start = w[1];
+    ttt_tensor *w[2] = { ttt__lift_weight(c, x[3], B), ttt__lift_weight(c, x[4], B) };
+    ttt_tensor *key[3], *value[3], *start = w[1];
     for (int t = 0; t < 3; t++) {
         ttt_tensor *e = predict_two(c, w, x[1]), *wrt[3] = { e, w[0], w[1] }, *g[3];
         ttt_grad(c, squares(c, NULL, e, x[2]), wrt, 3, g, TTT_GRAD_RECORD);
@@ -307,20 +358,26 @@ static ttt_tensor *pairs(ttt_ctx *c, ttt_tensor *const *x, int first) {
         value[t] = ttt_scale(c, g[0], -step_rates[t]);
         for (int i = 0; i < 2; i++) w[i] = ttt_sub(c, w[i], ttt_scale(c, g[1 + i], step_rates[t]));
     }
-    ttt_tensor *q = ttt_gelu(c, ttt_matmul(c, x[0], w[0])), *k = ttt_concat(c, key + first, 3 - first, 2), *v = ttt_concat(c, value + first, 3 - first, 2);
-    return ttt_add(c, ttt_matmul(c, ttt_matmul_t(c, q, k, false, true), v), ttt_matmul(c, q, start));
+    ttt_tensor *q = ttt_gelu(c, ttt_matmul(c, x[0], w[0]));
+    ttt_tensor *k = ttt_concat(c, key + first, 3 - first, 2);
+    ttt_tensor *v = ttt_concat(c, value + first, 3 - first, 2);
+    ttt_tensor *attended = ttt_matmul(c, ttt_matmul_t(c, q, k, false, true), v);
+    return ttt_add(c, attended, ttt_matmul(c, q, start));
 }
-static ttt_tensor *all_pairs(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c, x, 0); }
-static ttt_tensor *first_step_missing(ttt_ctx *c, ttt_tensor *const *x) { return pairs(c, x, 1); }
+SIDE(all_pairs, pairs(c, x, 0))
+SIDE(first_step_missing, pairs(c, x, 1))
 
 // Momentum and decay: Titans' memory against what ttt_unmask says of it.
-static ttt__update_rule titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) { return (ttt__update_rule){ beta_of(c, x), kept(c, x), ttt__log_sigmoid(c, x[11]), true, chunk, false }; }
+static ttt__update_rule titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
+    ttt_tensor *velocity = ttt__log_sigmoid(c, x[11]);
+    return (ttt__update_rule){ beta_of(c, x), kept(c, x), velocity, true, chunk, false };
+}
 static ttt_tensor *titans_in_chunks(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt__memory m = memory(x, true, true);
     ttt__update_rule rule = titans_rule(c, x, chunk);
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
-static ttt_tensor *titans_read(ttt_ctx *c, ttt_tensor *const *x) { return titans_in_chunks(c, x, 3); }
+SIDE(titans_read, titans_in_chunks(c, x, 3))
 static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) {
     ttt__memory m = memory(x, true, true);
     ttt__update_rule rule = titans_rule(c, x, 3);
@@ -329,17 +386,17 @@ static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) 
     ttt_tensor *from = ttt_matmul(c, u.query, u.start);
     return ttt_add(c, ttt_matmul(c, u.matrix, u.value), carries ? ttt_mul(c, from, u.carry) : from);
 }
-static ttt_tensor *titans_pairs(ttt_ctx *c, ttt_tensor *const *x) { return titans_mixed(c, x, true); }
-static ttt_tensor *titans_no_decay(ttt_ctx *c, ttt_tensor *const *x) { return titans_mixed(c, x, false); }
+SIDE(titans_pairs, titans_mixed(c, x, true))
+SIDE(titans_no_decay, titans_mixed(c, x, false))
 // The same rule token by token: V <- eta V - theta g,  W <- (1 - alpha) W + V.
-static ttt_tensor *titans_tokens(ttt_ctx *c, ttt_tensor *const *x) { return titans_in_chunks(c, x, 1); }
+SIDE(titans_tokens, titans_in_chunks(c, x, 1))
 static ttt_tensor *titans_by_hand(ttt_ctx *c, ttt_tensor *const *x) {
     ttt__memory m = memory(x, true, true);
-    ttt_tensor *o[N], *v[4] = { NULL }, *theta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x)), *eta = ttt_sigmoid(c, x[11]);
+    ttt_tensor *theta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x)), *eta = ttt_sigmoid(c, x[11]);
+    ttt_tensor *o[N], *v[4] = { NULL };
     for (int t = 0; t < N; t++) {
         ttt_tensor *w[4] = { m.w[0], m.b[0], m.w[1], m.b[1] }, *g[4];
-        ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, &m, ttt__memory_predict(c, &m, ttt_slice(c, x[1], 2, t, 1), NULL)), ttt_slice(c, x[2], 2, t, 1));
-        ttt_grad(c, ttt_scale(c, ttt_sum(c, ttt_square(c, error)), (ttt_real)0.5), w, 4, g, TTT_GRAD_RECORD);
+        ttt_grad(c, token_loss(c, x, &m, t), w, 4, g, TTT_GRAD_RECORD);
         for (int i = 0; i < 4; i++) {
             ttt_tensor *push = ttt_scale(c, ttt_mul(c, g[i], ttt_slice(c, theta, 2, t, 1)), -1);
             v[i] = v[i] ? ttt_add(c, ttt_mul(c, v[i], ttt_slice(c, eta, 2, t, 1)), push) : push;
@@ -354,25 +411,31 @@ static void a_linear_last_layer_is_attention(void) {
     const ttt_shape steps[] = STEPS_LEAVES, leaf[] = LEARNER_LEAVES;
     check_same("three steps", steps, 5, three_steps, all_pairs, first_step_missing);
     check_same("momentum", leaf, 13, titans_read, titans_pairs, titans_no_decay);
-    check_same("titans by hand", leaf, 13, titans_tokens, titans_by_hand, titans_read);  // chunks of 3 are another rule
+    // Chunks of 3 tokens are another rule.
+    check_same("titans by hand", leaf, 13, titans_tokens, titans_by_hand, titans_read);
 }
 
-// ---- 7. what the loss lets through ---------------------------------------------------------------
-static ttt_tensor *absolute(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
+// ---- 7. what the loss lets through --------------------------------------------------------------
+static ttt_tensor *absolute(ttt_ctx *c, const void *arg, ttt_tensor *prediction,
+                            ttt_tensor *label) {
     (void)arg;
     return ttt_sum(c, ttt_abs(c, ttt_sub(c, prediction, label)));
 }
 // The largest outer gradient in the value view, after one step on this loss.
-static double value_gradient(ttt_tensor *(*loss)(ttt_ctx *, const void *, ttt_tensor *, ttt_tensor *)) {
+typedef ttt_tensor *inner_loss(ttt_ctx *c, const void *arg, ttt_tensor *prediction,
+                               ttt_tensor *label);
+static double value_gradient(inner_loss *loss) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 3 });
     ttt_tensor *x[3], *g;
     for (int i = 0; i < 3; i++) x[i] = ttt_randn(c, TTT_SHAPE(B, H, N, h));
     ttt_tensor *w0 = ttt_randn(c, TTT_SHAPE(H, h, h));
     static const ttt_real rate = (ttt_real)0.25;
-    ttt_inner in = { .learner = &ttt_learner_linear, .train = x[1], .label = x[2], .loss = loss, .steps = 1, .rates = &rate };
+    ttt_inner in = { .learner = &ttt_learner_linear, .train = x[1], .label = x[2],
+                     .loss = loss, .steps = 1, .rates = &rate };
     ttt_weights w = ttt_inner_loop(c, &in, weights(&w0, 1), NULL);
     CHECK(w.n == 1);
-    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w.at[0]))), &x[2], 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_matmul(c, x[0], w.at[0]))), &x[2], 1, &g,
+             TTT_GRAD_FIRST_ORDER);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(ttt_ok(c));
@@ -384,14 +447,17 @@ static void absolute_error_gives_the_value_view_no_gradient(void) {
     CHECK(value_gradient(squares) > 0.01);
 }
 // From W0 = 0 one step writes eta k^T v: a rate of 1/4 is the same as half of each view.
-static ttt_tensor *written(ttt_ctx *c, ttt_tensor *const *x, double rate, double of_k, double of_v) {
+static ttt_tensor *written(ttt_ctx *c, ttt_tensor *const *x, double rate, double of_k,
+                           double of_v) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__update_rule rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N, false };
-    return ttt__memory_run(c, &m, &rule, x[0], ttt_scale(c, x[1], (ttt_real)of_k), ttt_scale(c, x[2], (ttt_real)of_v), NULL);
+    ttt_tensor *rates = ttt_full(c, x[3]->shape, (ttt_real)rate);
+    ttt__update_rule rule = { rates, NULL, NULL, false, N, false };
+    ttt_tensor *k = ttt_scale(c, x[1], REAL(of_k)), *v = ttt_scale(c, x[2], REAL(of_v));
+    return ttt__memory_run(c, &m, &rule, x[0], k, v, NULL);
 }
-static ttt_tensor *quarter_rate(ttt_ctx *c, ttt_tensor *const *x) { return written(c, x, 0.25, 1, 1); }
-static ttt_tensor *half_views(ttt_ctx *c, ttt_tensor *const *x) { return written(c, x, 1, 0.5, 0.5); }
-static ttt_tensor *half_key(ttt_ctx *c, ttt_tensor *const *x) { return written(c, x, 1, 0.5, 1); }
+SIDE(quarter_rate, written(c, x, 0.25, 1, 1))
+SIDE(half_views, written(c, x, 1, 0.5, 0.5))
+SIDE(half_key, written(c, x, 1, 0.5, 1))
 static void the_rate_moves_into_the_views(void) {
     const ttt_shape leaf[] = STATE_LEAVES;
     check_same("rate", leaf, 5, quarter_rate, half_views, half_key);

@@ -2,7 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Memory that can be made to run out: allocation number fail_at gets none. New memory is full of NaN.
+// Memory that can be made to run out: allocation number fail_at gets none. New memory is full of
+// NaN.
 static long mallocs, fail_at;
 static void *get(size_t n) {
     void *p = ++mallocs == fail_at ? NULL : malloc(n);
@@ -16,9 +17,6 @@ static void *get(size_t n) {
 #include "../ttt_model.h"
 #include "byol.h"
 #include "ttt_test.h"
-
-#define DOUBLE (sizeof(ttt_real) == 8)
-#define REAL(x) ((ttt_real)(x))
 
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 7 }); }
 
@@ -44,7 +42,8 @@ static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t
     l.w = ttt_mixer_new(c, &l.d, &l.p, "layer");
     ttt_rng r = ttt_rng_at(99, 0, 0, 0);
     for (int i = 0; i < l.p.n; i++)
-        for (int64_t j = 0; j < l.p.value[i]->size; j++) l.p.value[i]->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
+        for (int64_t j = 0; j < l.p.value[i]->size; j++)
+            l.p.value[i]->data[j] += (ttt_real)(0.3 * ttt_rng_normal(&r));
     l.x = ttt_zeros_kept(c, TTT_SHAPE(B, N, l.d.dim));
     for (int64_t j = 0; j < l.x->size; j++) l.x->data[j] = (ttt_real)ttt_rng_normal(&r);
     return l;
@@ -72,14 +71,26 @@ static int wrt_of(layer *l, ttt_tensor **wrt) {
     return n;
 }
 
-// ---- parameters ----------------------------------------------------------------------------------
+// ---- parameters ---------------------------------------------------------------------------------
 static void parameters_have_the_shapes_and_names_of_the_official_code(void) {
     ttt_ctx *c = open_ctx();
     layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .dim = 12, .heads = 3 }, 1, 4);
-    static const struct { const char *name; int64_t a, b, c; } want[] = {
-        { "phi/kernel", 3, 12, 4 }, { "phi/bias", 3, 4, 0 }, { "psi/kernel", 3, 12, 4 }, { "g/kernel", 3, 4, 12 }, { "g_bias", 1, 12, 0 },
-        { "h/kernel", 3, 4, 12 }, { "h_bias", 1, 12, 0 }, { "decoder_LN/scale", 3, 12, 0 }, { "inner_Dense_0/kernel", 3, 4, 16 },
-        { "inner_Dense_0/bias", 3, 16, 0 }, { "inner_Dense_1/kernel", 3, 16, 4 }, { "inner_Dense_1/bias", 3, 4, 0 },
+    static const struct {
+        const char *name;
+        int64_t a, b, c;
+    } want[] = {
+        { "phi/kernel", 3, 12, 4 },
+        { "phi/bias", 3, 4, 0 },
+        { "psi/kernel", 3, 12, 4 },
+        { "g/kernel", 3, 4, 12 },
+        { "g_bias", 1, 12, 0 },
+        { "h/kernel", 3, 4, 12 },
+        { "h_bias", 1, 12, 0 },
+        { "decoder_LN/scale", 3, 12, 0 },
+        { "inner_Dense_0/kernel", 3, 4, 16 },
+        { "inner_Dense_0/bias", 3, 16, 0 },
+        { "inner_Dense_1/kernel", 3, 16, 4 },
+        { "inner_Dense_1/bias", 3, 4, 0 },
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         char name[64];
@@ -88,7 +99,8 @@ static void parameters_have_the_shapes_and_names_of_the_official_code(void) {
         CHECK(t != NULL);
         if (!t) continue;
         CHECK(t->shape.rank == (want[i].c ? 3 : 2));
-        CHECK(t->shape.dim[0] == want[i].a && t->shape.dim[1] == want[i].b && (!want[i].c || t->shape.dim[2] == want[i].c));
+        CHECK(t->shape.dim[0] == want[i].a && t->shape.dim[1] == want[i].b &&
+              (!want[i].c || t->shape.dim[2] == want[i].c));
     }
     CHECK(ttt_params_find(&l.p, "layer/nothing") == NULL);
     CHECK(ttt_params_count(&l.p, TTT_PARAM_INNER) == 3 * (4 * 16 + 16 + 16 * 4 + 4));
@@ -97,19 +109,30 @@ static void parameters_have_the_shapes_and_names_of_the_official_code(void) {
 
 static void options_leave_parameters_out(void) {
     ttt_ctx *c = open_ctx();
-    layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true, .learn_rates = true, .inner_steps = 3 }, 1, 4);
+    ttt_mixer_desc d = { .no_inner_bias = true, .no_decoder_norm = true, .learn_rates = true,
+                         .inner_steps = 3 };
+    layer l = make_layer(c, "mttt-linear", d, 1, 4);
     CHECK(ttt_params_find(&l.p, "layer/decoder_LN/scale") == NULL);
     CHECK(ttt_params_find(&l.p, "layer/inner_Dense_0/bias") == NULL);
-    CHECK(ttt_params_find(&l.p, "layer/inner_lr") && ttt_params_find(&l.p, "layer/inner_lr")->size == 3);
+    CHECK(ttt_params_find(&l.p, "layer/inner_lr") &&
+          ttt_params_find(&l.p, "layer/inner_lr")->size == 3);
     ttt_close(c);
 }
 
 // Mean and extremes of what the initializers draw, from 40,000 numbers each.
 static void initializers_have_the_spread_they_promise(void) {
-    const struct { ttt_init init; double bound, variance; } want[] = {
-        { TTT_INIT_XAVIER, sqrt(6. / 500), 2. / 500 }, { TTT_INIT_UNIFORM_IN, sqrt(3. / 100), 1. / 100 }, { TTT_INIT_UNIFORM_OUT, sqrt(3. / 400), 1. / 400 },
-        { TTT_INIT_LECUN, 2.0 / 10 / 0.87962566, 1. / 100 }, { TTT_INIT_NORMAL_IN, 6. / 10, 1. / 100 }, { TTT_INIT_TINY, 6e-6, 1e-12 },
-        { TTT_INIT_ZERO, 0, 0 }, { TTT_INIT_ONE, 1, 1 },
+    const struct {
+        ttt_init init;
+        double bound, variance;
+    } want[] = {
+        { TTT_INIT_XAVIER, sqrt(6. / 500), 2. / 500 },
+        { TTT_INIT_UNIFORM_IN, sqrt(3. / 100), 1. / 100 },
+        { TTT_INIT_UNIFORM_OUT, sqrt(3. / 400), 1. / 400 },
+        { TTT_INIT_LECUN, 2.0 / 10 / 0.87962566, 1. / 100 },
+        { TTT_INIT_NORMAL_IN, 6. / 10, 1. / 100 },
+        { TTT_INIT_TINY, 6e-6, 1e-12 },
+        { TTT_INIT_ZERO, 0, 0 },
+        { TTT_INIT_ONE, 1, 1 },
     };
     ttt_ctx *c = open_ctx();
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -125,7 +148,8 @@ static void initializers_have_the_spread_they_promise(void) {
         squares /= (double)w.at[0]->size;
         sum /= (double)w.at[0]->size;
         CHECK(most <= want[i].bound * 1.0001);
-        CHECK(want[i].init == TTT_INIT_TINY || want[i].init == TTT_INIT_NORMAL_IN || most >= want[i].bound * 0.99);
+        CHECK(want[i].init == TTT_INIT_TINY || want[i].init == TTT_INIT_NORMAL_IN ||
+              most >= want[i].bound * 0.99);
         CHECK(fabs(squares - want[i].variance) <= 0.03 * want[i].variance);
         CHECK(want[i].init == TTT_INIT_ONE || fabs(sum) <= 5 * sqrt(want[i].variance / 40000));
     }
@@ -137,14 +161,15 @@ static void initial_values_depend_on_seed_and_name_only(void) {
     ttt_params pa = { 0 }, pb = { 0 };
     ttt_weights wa = ttt_dense_new(a, 5, 5, TTT_INIT_XAVIER, &pa, "one");
     ttt_dense_new(b, 3, 3, TTT_INIT_XAVIER, &pb, "other");
-    ttt_weights wb = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "one"), wc = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "two");
+    ttt_weights wb = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "one"),
+                wc = ttt_dense_new(b, 5, 5, TTT_INIT_XAVIER, &pb, "two");
     CHECK(ttt_max_abs_diff(wa.at[0], wb.at[0]) == 0);
     CHECK(ttt_max_abs_diff(wa.at[0], wc.at[0]) > 0.01);
     ttt_close(a);
     ttt_close(b);
 }
 
-// ---- plain layers --------------------------------------------------------------------------------
+// ---- plain layers -------------------------------------------------------------------------------
 static void embedding_is_a_strided_convolution(void) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
@@ -158,11 +183,13 @@ static void embedding_is_a_strided_convolution(void) {
         for (int row = 0; row < 2; row++)
             for (int col = 0; col < 3; col++)
                 for (int o = 0; o < 5; o++) {
+                    const ttt_real *pixels = x->data + ((b * 4 + row * 2) * 6 + col * 2) * 3;
                     double sum = o;
                     for (int i = 0; i < 2; i++)
                         for (int j = 0; j < 2; j++)
                             for (int k = 0; k < 3; k++)
-                                sum += (double)x->data[((b * 4 + row * 2 + i) * 6 + col * 2 + j) * 3 + k] * (double)w.at[0]->data[((i * 2 + j) * 3 + k) * 5 + o];
+                                sum += (double)pixels[(i * 6 + j) * 3 + k] *
+                                       (double)w.at[0]->data[((i * 2 + j) * 3 + k) * 5 + o];
                     CHECK(fabs(sum - (double)y->data[((b * 6) + row * 3 + col) * 5 + o]) < 1e-5);
                 }
     ttt_close(c);
@@ -175,7 +202,8 @@ static void positions_follow_the_formula(void) {
         for (int j = 0; j < 2; j++) {
             double omega = pow(10000, -j / 1.0), x = n % 4 * omega, y = n / 4 * omega;
             double want[4] = { sin(x), cos(x), sin(y), cos(y) };
-            for (int k = 0; k < 4; k++) CHECK(fabs(want[k] - (double)t->data[n * 8 + k * 2 + j]) < 1e-6);
+            for (int k = 0; k < 4; k++)
+                CHECK(fabs(want[k] - (double)t->data[n * 8 + k * 2 + j]) < 1e-6);
         }
     ttt_sincos2d(c, 3, 4, 6);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "6"));
@@ -207,7 +235,8 @@ static void elu1_is_elu_plus_one(void) {
     ttt_close(c);
 }
 
-// Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are made, is not.
+// Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are
+// made, is not.
 static void slopes_at_zero_are_those_of_the_function(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_zeros_kept(c, TTT_SHAPE(1)), *g, *second;
@@ -219,7 +248,7 @@ static void slopes_at_zero_are_those_of_the_function(void) {
     ttt_close(c);
 }
 
-// ---- the MTTT layer ------------------------------------------------------------------------------
+// ---- the MTTT layer -----------------------------------------------------------------------------
 // The layer written down once more in plain double loops, from equations (b1) and by hand-derived
 // gradients of the linear learner: nothing of the library is used but the parameters' numbers.
 typedef struct {
@@ -236,8 +265,10 @@ static double at(const layer *l, const char *name, int64_t i) {
     return t ? (double)t->data[i] : 0;
 }
 
-// One token of one head: reconstruction error's gradient in the learner's output e (h), and its loss.
-static double token_gradient(const layer *l, by_hand_sizes s, int head, const double *e, const double *x, double *de) {
+// One token of one head: reconstruction error's gradient in the learner's output e (h), and its
+// loss.
+static double token_gradient(const layer *l, by_hand_sizes s, int head, const double *e,
+                             const double *x, double *de) {
     double r[64], z[64], dr[64], mean = 0, var = 0, mg = 0, mgz = 0, loss = 0;
     for (int j = 0; j < s.D; j++) {
         r[j] = at(l, "g_bias", j);
@@ -258,12 +289,14 @@ static double token_gradient(const layer *l, by_hand_sizes s, int head, const do
     for (int j = 0; j < s.D && s.norm; j++) dr[j] = rs * (dr[j] - mg - z[j] * mgz);
     for (int i = 0; i < s.h; i++) {
         de[i] = 0;
-        for (int j = 0; j < s.D; j++) de[i] += dr[j] * at(l, "g/kernel", (head * s.h + i) * s.D + j);
+        for (int j = 0; j < s.D; j++)
+            de[i] += dr[j] * at(l, "g/kernel", (head * s.h + i) * s.D + j);
     }
     return loss;
 }
 
-static void view(const layer *l, by_hand_sizes s, const char *kernel, const char *bias, int head, const double *x, double *k) {
+static void view(const layer *l, by_hand_sizes s, const char *kernel, const char *bias, int head,
+                 const double *x, double *k) {
     for (int i = 0; i < s.h; i++) {
         k[i] = at(l, bias, head * s.h + i);
         for (int j = 0; j < s.D; j++) k[i] += x[j] * at(l, kernel, (head * s.D + j) * s.h + i);
@@ -279,7 +312,8 @@ static void mttt_linear_by_hand(const layer *l, by_hand_sizes s, double *y, doub
         for (int head = 0; head < s.H; head++) {
             for (int i = 0; i < s.h; i++) {
                 b[i] = s.bias ? at(l, "inner_Dense_0/bias", head * s.h + i) : 0;
-                for (int j = 0; j < s.h; j++) W[i][j] = at(l, "inner_Dense_0/kernel", (head * s.h + i) * s.h + j);
+                for (int j = 0; j < s.h; j++)
+                    W[i][j] = at(l, "inner_Dense_0/kernel", (head * s.h + i) * s.h + j);
             }
             for (int t = 0; t <= s.T; t++) {
                 int part = s.sgd && t < s.T, n = part ? s.N / s.T : s.N, first = part ? t * n : 0;
@@ -288,7 +322,8 @@ static void mttt_linear_by_hand(const layer *l, by_hand_sizes s, double *y, doub
                 memset(gb, 0, sizeof gb);
                 for (int m = first; m < first + n; m++) {
                     int token = s.sgd ? (int)s.order[head * s.N + m] : m;
-                    for (int j = 0; j < s.D; j++) x[j] = (double)l->x->data[(seq * s.N + token) * s.D + j];
+                    for (int j = 0; j < s.D; j++)
+                        x[j] = (double)l->x->data[(seq * s.N + token) * s.D + j];
                     view(l, s, "phi/kernel", "phi/bias", head, x, k);
                     for (int i = 0; i < s.h; i++) {
                         e[i] = b[i];
@@ -314,8 +349,10 @@ static void mttt_linear_by_hand(const layer *l, by_hand_sizes s, double *y, doub
                     e[i] = b[i];
                     for (int j = 0; j < s.h; j++) e[i] += k[j] * W[j][i];
                 }
+                double *out = y + (seq * s.N + m) * s.D;
                 for (int j = 0; j < s.D; j++)
-                    for (int i = 0; i < s.h; i++) y[(seq * s.N + m) * s.D + j] += e[i] * at(l, "h/kernel", (head * s.h + i) * s.D + j);
+                    for (int i = 0; i < s.h; i++)
+                        out[j] += e[i] * at(l, "h/kernel", (head * s.h + i) * s.D + j);
             }
         }
 }
@@ -325,9 +362,13 @@ static void mttt_linear_equals_loops_by_hand(void) {
     const int64_t order[16] = { 3, 1, 0, 7, 5, 2, 6, 4, 0, 2, 4, 6, 1, 3, 5, 7 };
     for (int variant = 0; variant < 16; variant++) {
         ttt_mark m = ttt_mark_get(c);
-        by_hand_sizes s = { 2, 8, 6, 2, 3, variant & 8 ? 4 : 1 + variant % 2, 0.5, variant & 1, variant & 2, variant & 4, order };
+        int steps = variant & 8 ? 4 : 1 + variant % 2;
+        by_hand_sizes s = { 2, 8, 6, 2, 3, steps, 0.5, variant & 1, variant & 2, variant & 4,
+                            order };
         if (s.sgd && 8 % s.T) s.T = 2;
-        layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = s.T, .no_inner_bias = !s.bias, .no_decoder_norm = !s.norm, .inner_sgd = s.sgd }, s.B, s.N);
+        ttt_mixer_desc d = { .inner_steps = s.T, .no_inner_bias = !s.bias,
+                             .no_decoder_norm = !s.norm, .inner_sgd = s.sgd };
+        layer l = make_layer(c, "mttt-linear", d, s.B, s.N);
         if (s.sgd) l.d.order = ttt_from_int(c, TTT_SHAPE(2, 8), order);
         double y[2 * 8 * 6], losses[5];
         ttt_tensor *got_losses, *got = ttt_mixer_forward(c, &l.d, l.w, l.x, &got_losses);
@@ -341,7 +382,8 @@ static void mttt_linear_equals_loops_by_hand(void) {
 }
 
 // The directional derivative of order k against the central difference of the one of order k - 1.
-static void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *wrt, int n, void *user, int orders, double limit) {
+static void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *wrt,
+                         int n, void *user, int orders, double limit) {
     for (int order = 1; order <= orders; order++) {
         double e = ttt_check_gradient(c, f, wrt, n, user, order, 1e-4);
         if (!(e <= limit)) printf("  %s order %d: %.2e %s\n", what, order, e, ttt_error(c));
@@ -367,10 +409,12 @@ static double largest(const ttt_tensor *a) {
     for (int64_t i = 0; i < a->size; i++) most = fmax(most, fabs((double)a->data[i]));
     return most;
 }
-static double difference(const ttt_tensor *a, const ttt_tensor *b) { return ttt_max_abs_diff(a, b) / largest(b); }
+static double difference(const ttt_tensor *a, const ttt_tensor *b) {
+    return ttt_max_abs_diff(a, b) / largest(b);
+}
 
-// Outputs, inner losses and all gradients of a mixer, fused and op by op on the tape. L: length of an order
-// with repetitions; 0: all tokens, shuffled.
+// Outputs, inner losses and all gradients of a mixer, fused and op by op on the tape. L: length of
+// an order with repetitions; 0: all tokens, shuffled.
 static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t N, int64_t L) {
     ttt_ctx *c = ttt_open(o);
     ttt_params p = { 0 };
@@ -384,11 +428,13 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     for (; n < p.n; n++) {
         wrt[n] = p.value[n];
         bool zero = d.zero_w0 && (p.item[n].flags & TTT_PARAM_INNER);
-        for (int64_t j = 0; j < wrt[n]->size && !zero; j++) wrt[n]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(c)));
+        for (int64_t j = 0; j < wrt[n]->size && !zero; j++)
+            wrt[n]->data[j] += REAL(0.1 * ttt_rng_normal(ttt_ctx_rng(c)));
     }
     wrt[n++] = x;
     if (d.inner_sgd) d.order = ttt__draw_order(c, d.heads, L ? L : N);
-    for (int64_t i = 0; L && d.inner_sgd && i < d.order->size; i++) d.order->index[i] = ttt_rng_below(ttt_ctx_rng(c), N);
+    for (int64_t i = 0; L && d.inner_sgd && i < d.order->size; i++)
+        d.order->index[i] = ttt_rng_below(ttt_ctx_rng(c), N);
     for (int way = 0; way < 3; way++) {  // 0: on the tape; fused, 1 without losses, 2 with them
         d.no_fused = way == 0;
         y[way] = ttt_mixer_forward(c, &d, w, x, d.mixer->learner && way != 1 ? &losses[way] : NULL);
@@ -397,47 +443,68 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     ttt_set_recording(c, false);  // nothing is kept, and the numbers are the same
     ttt_tensor *untaped = ttt_mixer_forward(c, &d, w, x, NULL);
     CHECK(ttt_ok(c) && memcmp(untaped->data, y[1]->data, (size_t)x->size * sizeof *x->data) == 0);
-    double out = ttt_test_worse(difference(y[1], y[0]), difference(y[2], y[0])), grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
-    if (d.inner_steps > 3 || d.dim == 1) bound *= 1000;  // rounding grows with the steps; a loss of one number may be next to nothing
+    double out = ttt_test_worse(difference(y[1], y[0]), difference(y[2], y[0]));
+    double grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
+    // Rounding grows with the steps; the loss of one number may be next to nothing.
+    if (d.inner_steps > 3 || d.dim == 1) bound *= 1000;
     if (losses[0]) out = ttt_test_worse(out, difference(losses[2], losses[0]));
     for (int i = 0; i < n; i++) most = fmax(most, largest(g[0][i]));
-    for (int i = 0; i < 2 * n; i++) {  // some are zero but for rounding, as softmax does not see the bias of keys
+    // Some are zero but for rounding: a softmax does not see the bias of its keys.
+    for (int i = 0; i < 2 * n; i++) {
         const ttt_tensor *got = g[1 + i % 2][i / 2], *right = g[0][i / 2];
-        grad = ttt_test_worse(grad, ttt_max_abs_diff(got, right) / fmax(largest(right), most / 100));
+        double unit = fmax(largest(right), most / 100);
+        grad = ttt_test_worse(grad, ttt_max_abs_diff(got, right) / unit);
     }
     if (!(out <= bound) || !(grad <= 10 * bound))
-        printf("  %s on %s, %d threads: T=%d bias=%d norm=%d sgd=%d rates=%d zero=%d identity=%d normalizer=%d B=%lld N=%lld D=%lld H=%lld: out %.1e grad %.1e %s\n", d.mixer->name, ttt_isa(c),
-               ttt_threads(c), d.inner_steps, !d.no_inner_bias, !d.no_decoder_norm, d.inner_sgd, d.learn_rates, d.zero_w0, d.identity_map, (int)d.normalizer, (long long)B, (long long)N,
-               (long long)d.dim, (long long)d.heads, out, grad, ttt_error(c));
+        printf("  %s on %s, %d threads: T=%d bias=%d norm=%d sgd=%d rates=%d zero=%d identity=%d "
+               "normalizer=%d B=%lld N=%lld D=%lld H=%lld: out %.1e grad %.1e %s\n",
+               d.mixer->name, ttt_isa(c), ttt_threads(c), d.inner_steps, !d.no_inner_bias,
+               !d.no_decoder_norm, d.inner_sgd, d.learn_rates, d.zero_w0, d.identity_map,
+               (int)d.normalizer, (long long)B, (long long)N, (long long)d.dim, (long long)d.heads,
+               out, grad, ttt_error(c));
     CHECK(out <= bound);
     CHECK(grad <= 10 * bound);
     ttt_close(c);
 }
 static void fused_layers_equal_their_definition(void) {
-    static const int64_t size[][2] = { { 6, 210 }, { 1, 3 }, { 2, 66 } };  // one, several, and cut-up ranges of tokens
+    // One, several, and cut-up ranges of tokens.
+    static const int64_t size[][2] = { { 6, 210 }, { 1, 3 }, { 2, 66 } };
     for (int isa = 0; ttt_isa_name(isa); isa++)
         for (int m = 0; ttt_mixer_at(m); m++)
             for (int options = 0; options < 32; options++) {
                 bool learns = ttt_mixer_at(m)->learner != NULL;
                 if (!ttt_mixer_at(m)->fused || (!learns && options > 3)) continue;
-                ttt_mixer_desc d = { .identity_map = options & 1, .normalizer = options & 2 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
-                if (learns) d = (ttt_mixer_desc){ .inner_steps = options & 1 ? 3 : 1, .no_inner_bias = options >> 1 & 1, .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1, .learn_rates = options >> 4 & 1 };
-                d = ttt_mixer_offer(ttt_mixer_at(m), &d);
-                check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d, size[options % 3][0], size[options % 3][1], 0);
+                ttt_mixer_desc d = { .identity_map = options & 1 };
+                d.normalizer = options & 2 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
+                ttt_mixer_desc learner = {
+                    .inner_steps = options & 1 ? 3 : 1, .no_inner_bias = options >> 1 & 1,
+                    .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1,
+                    .learn_rates = options >> 4 & 1,
+                };
+                d = ttt_mixer_offer(ttt_mixer_at(m), learns ? &learner : &d);
+                check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d,
+                            size[options % 3][0], size[options % 3][1], 0);
             }
 }
 
-// Sizes at which a vector, tile, range or chunk holds one thing, or one too many; orders that are shorter
-// than the sequence and repeat tokens; W_0 = 0, from which a linear learner needs fewer sums.
+// Sizes at which a vector, tile, range or chunk holds one thing, or one too many; orders that are
+// shorter than the sequence and repeat tokens; W_0 = 0, from which a linear learner needs fewer
+// sums.
 static void fused_layers_of_unusual_sizes(void) {
-    static const struct { int64_t B, N, dim, heads, L; int steps; } size[] = {
-        { 2, 1, 6, 3, 1, 1 }, { 1, 6, 1, 1, 4, 2 }, { 3, 5, 4, 4, 15, 3 }, { 2, 7, 5, 1, 6, 2 }, { 1, 9, 72, 1, 8, 1 }, { 2, 65, 68, 4, 130, 2 },
-        { 5, 450, 4, 2, 300, 3 }, { 7, 300, 4, 2, 299, 1 }, { 1, 1030, 6, 2, 129, 1 }, { 1, 70, 6, 2, 128, 64 },
+    static const struct {
+        int64_t B, N, dim, heads, L;
+        int steps;
+    } size[] = {
+        { 2, 1, 6, 3, 1, 1 },     { 1, 6, 1, 1, 4, 2 },     { 3, 5, 4, 4, 15, 3 },
+        { 2, 7, 5, 1, 6, 2 },     { 1, 9, 72, 1, 8, 1 },    { 2, 65, 68, 4, 130, 2 },
+        { 5, 450, 4, 2, 300, 3 }, { 7, 300, 4, 2, 299, 1 }, { 1, 1030, 6, 2, 129, 1 },
+        { 1, 70, 6, 2, 128, 64 },
     };
     for (size_t s = 0; s < sizeof size / sizeof *size; s++)
         for (int m = 0; ttt_mixer_at(m); m++)
             for (int options = 0; options < 16; options++) {
-                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim, .heads = size[s].heads, .inner_steps = size[s].steps };
+                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
+                                     .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
                 if (!d.mixer->fused) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
@@ -458,14 +525,17 @@ typedef struct {
 } normed;
 static normed make_normed(ttt_ctx *c, ttt_shape x, int64_t M) {
     int64_t D = x.dim[x.rank - 1];
-    const ttt_shape shape[7] = { x, TTT_SHAPE(D), TTT_SHAPE(D), TTT_SHAPE(D, M), TTT_SHAPE(M), TTT_SHAPE(M, D), TTT_SHAPE(D) };
+    const ttt_shape shape[7] = { x, TTT_SHAPE(D), TTT_SHAPE(D), TTT_SHAPE(D, M), TTT_SHAPE(M),
+                                 TTT_SHAPE(M, D), TTT_SHAPE(D) };
     normed l = { { NULL }, M ? 7 : 3 };
     for (int i = 0; i < l.n; i++) l.in[i] = ttt_randn(c, shape[i]);
     return l;
 }
 static ttt_tensor *normed_forward(ttt_ctx *c, const normed *l, bool fused) {
     ttt_weights w = { l->in + 1, l->n - 1 };
-    if (l->n == 3) return fused ? ttt_layer_norm(c, w, l->in[0]) : ttt__layer_norm_tape(c, l->in[1], l->in[2], l->in[0]);
+    if (l->n == 3)
+        return fused ? ttt_layer_norm(c, w, l->in[0])
+                     : ttt__layer_norm_tape(c, l->in[1], l->in[2], l->in[0]);
     return fused ? ttt_residual_mlp(c, w, l->in[0]) : ttt__residual_mlp_tape(c, w.at, l->in[0]);
 }
 static ttt_tensor *normed_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
@@ -481,24 +551,37 @@ static void check_normed(const ttt_desc *o, ttt_shape x, int64_t M) {
         y[fused] = normed_forward(c, &l, fused);
         ttt_vjp(c, y[fused], seed, l.in, l.n, g[fused], TTT_GRAD_FIRST_ORDER);
     }
-    double bound = (DOUBLE ? 1e-13 : 5e-6) * (x.dim[x.rank - 1] == 1 ? 1000 : 1), scale = 0;  // one number less its mean is rounding alone
-    if (!(difference(y[1], y[0]) <= bound)) printf("  %s, %lld numbers of %lld, M=%lld: off by %.1e\n", ttt_isa(c), (long long)l.in[0]->size, (long long)x.dim[x.rank - 1], (long long)M, difference(y[1], y[0]));
+    // One number less its mean is rounding alone.
+    double bound = (DOUBLE ? 1e-13 : 5e-6) * (x.dim[x.rank - 1] == 1 ? 1000 : 1), scale = 0;
+    if (!(difference(y[1], y[0]) <= bound))
+        printf("  %s, %lld numbers of %lld, M=%lld: off by %.1e\n", ttt_isa(c),
+               (long long)l.in[0]->size, (long long)x.dim[x.rank - 1], (long long)M,
+               difference(y[1], y[0]));
     CHECK(ttt_ok(c) && y[1]->n_in == l.n && difference(y[1], y[0]) <= bound);
     for (int i = 0; i < l.n; i++) scale = fmax(scale, largest(g[0][i]) / 100);
     for (int i = 0; i < l.n; i++) {
         double e = ttt_max_abs_diff(g[1][i], g[0][i]) / fmax(scale, largest(g[0][i]));
-        if (!(e <= 4 * bound)) printf("  %s, %lld numbers of %lld, M=%lld: gradient %d off by %.1e\n", ttt_isa(c), (long long)l.in[0]->size, (long long)x.dim[x.rank - 1], (long long)M, i, e);
+        if (!(e <= 4 * bound))
+            printf("  %s, %lld numbers of %lld, M=%lld: gradient %d off by %.1e\n", ttt_isa(c),
+                   (long long)l.in[0]->size, (long long)x.dim[x.rank - 1], (long long)M, i, e);
         CHECK(e <= 4 * bound);
     }
     ttt_close(c);
 }
 static void fused_norms_and_mlps_equal_their_definition(void) {
-    const struct { ttt_shape x; int64_t M; } size[] = {
-        { TTT_SHAPE(1, 1), 1 }, { TTT_SHAPE(1, 5), 7 }, { TTT_SHAPE(2, 3, 16), 64 }, { TTT_SHAPE(96, 20), 33 }, { TTT_SHAPE(3, 65, 24), 96 }, { TTT_SHAPE(1153, 4), 6 }, { TTT_SHAPE(5, 500, 3), 5 },
+    const struct {
+        ttt_shape x;
+        int64_t M;
+    } size[] = {
+        { TTT_SHAPE(1, 1), 1 },      { TTT_SHAPE(1, 5), 7 },       { TTT_SHAPE(2, 3, 16), 64 },
+        { TTT_SHAPE(96, 20), 33 },   { TTT_SHAPE(3, 65, 24), 96 }, { TTT_SHAPE(1153, 4), 6 },
+        { TTT_SHAPE(5, 500, 3), 5 },
     };
     for (int isa = 0; ttt_isa_name(isa); isa++)
         for (size_t s = 0; s < sizeof size / sizeof *size; s++)
-            for (int mlp = 0; mlp < 2; mlp++) check_normed(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)s % 3 }, size[s].x, mlp ? size[s].M : 0);
+            for (int mlp = 0; mlp < 2; mlp++)
+                check_normed(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)s % 3 },
+                             size[s].x, mlp ? size[s].M : 0);
 }
 
 static void fused_norms_and_mlps_keep_what_others_promise(void) {
@@ -506,7 +589,8 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
         const ttt_shape shape = TTT_SHAPE(2, 640, 20);
         ttt_tensor *g[7], *alone, *first;
         ttt_real *kept[8] = { NULL };
-        for (int threads = 1; threads < 9; threads += 7) {  // the same bits; gradients alone and added
+        // The same bits with one thread and eight; gradients alone and added.
+        for (int threads = 1; threads < 9; threads += 7) {
             ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads });
             normed l = make_normed(c, shape, mlp ? 70 : 0);
             ttt_tensor *y = normed_value(c, NULL, 0, &l);
@@ -522,7 +606,9 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
                 else CHECK(memcmp(kept[i], g[i]->data, bytes) == 0);
             }
             l.in[2] = l.in[1];  // one tensor twice: the sum of both gradients
-            for (int fused = 0; fused < 2; fused++) ttt_grad(c, weigh(c, ttt_square(c, normed_forward(c, &l, fused))), &l.in[1], 1, &g[fused], TTT_GRAD_FIRST_ORDER);
+            for (int fused = 0; fused < 2; fused++)
+                ttt_grad(c, weigh(c, ttt_square(c, normed_forward(c, &l, fused))), &l.in[1], 1,
+                         &g[fused], TTT_GRAD_FIRST_ORDER);
             CHECK(ttt_ok(c) && difference(g[1], g[0]) <= (DOUBLE ? 1e-13 : 1e-5));
             ttt_close(c);
         }
@@ -535,7 +621,9 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
         CHECK(ttt_status(c) == TTT_ERR_FIRST_ORDER);
         ttt_clear(c);
         l = make_normed(c, TTT_SHAPE(0, 5), mlp ? 6 : 0);
-        CHECK(ttt_grad(c, ttt_sum(c, normed_forward(c, &l, true)), l.in, l.n, g, TTT_GRAD_FIRST_ORDER) == TTT_OK && g[1]->data[0] == 0);
+        ttt_tensor *sum = ttt_sum(c, normed_forward(c, &l, true));
+        CHECK(ttt_grad(c, sum, l.in, l.n, g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
+        CHECK(g[1]->data[0] == 0);
         l.in[1] = ttt_randn(c, TTT_SHAPE(4));
         normed_forward(c, &l, true);
         CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(4)"));
@@ -547,14 +635,15 @@ static void fused_norms_and_mlps_keep_what_others_promise(void) {
             l = make_normed(c, shape, mlp ? 70 : 0);
             ttt_grad(c, normed_value(c, NULL, 0, &l), l.in, l.n, g, TTT_GRAD_FIRST_ORDER);
             refused = mallocs >= n;
-            CHECK(ttt_status(c) == (refused ? TTT_ERR_NO_MEMORY : TTT_OK) && ttt_memory(c).scratch == 0);
+            CHECK(ttt_status(c) == (refused ? TTT_ERR_NO_MEMORY : TTT_OK) &&
+                  ttt_memory(c).scratch == 0);
             fail_at = 0;
             ttt_close(c);
         }
     }
 }
 
-// ---- what fused layers promise beside their numbers ----------------------------------------------
+// ---- what fused layers promise beside their numbers ---------------------------------------------
 // Every mixer with eight combinations of options.
 static bool variant(int i, ttt_mixer_desc *d) {
     const ttt_mixer *m = ttt_mixer_at(i / 8);
@@ -581,7 +670,8 @@ static bool variant(int i, ttt_mixer_desc *d) {
 
 static uint64_t hash(uint64_t h, const ttt_tensor *t) {  // FNV-1a
     const unsigned char *bytes = (const unsigned char *)t->data;
-    for (size_t i = 0; i < (size_t)t->size * sizeof *t->data; i++) h = (h ^ bytes[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < (size_t)t->size * sizeof *t->data; i++)
+        h = (h ^ bytes[i]) * 0x100000001b3u;
     return h;
 }
 
@@ -589,9 +679,12 @@ static uint64_t hash(uint64_t h, const ttt_tensor *t) {  // FNV-1a
 static uint64_t layer_step(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t B, int64_t N) {
     layer l = make_layer(c, mixer, d, B, N);
     if (!ttt_ok(c)) return 0;
-    ttt_tensor *wrt[32], *g[32], *losses = ttt_scalar(c, 0), *y = ttt_mixer_forward(c, &l.d, l.w, l.x, d.mixer->learner && d.inner_sgd ? &losses : NULL);
+    ttt_tensor *wrt[32], *g[32], *losses = ttt_scalar(c, 0);
+    ttt_tensor **told = d.mixer->learner && d.inner_sgd ? &losses : NULL;
+    ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, told);
     int n = wrt_of(&l, wrt);
-    if (ttt_grad(c, weigh(c, ttt_square(c, y)), wrt, n, g, TTT_GRAD_FIRST_ORDER) != TTT_OK) return 0;
+    if (ttt_grad(c, weigh(c, ttt_square(c, y)), wrt, n, g, TTT_GRAD_FIRST_ORDER) != TTT_OK)
+        return 0;
     uint64_t h = hash(hash(1, y), losses);
     for (int i = 0; i < n; i++) h = hash(h, g[i]);
     return h;
@@ -647,16 +740,19 @@ static void any_gradient_may_be_asked_for_alone_or_added(void) {
         layer l = make_layer(c, d.mixer->name, d, 2, 14);
         if (d.zero_w0)
             for (int j = 0; j < l.p.n; j++)
-                if (l.p.item[j].flags & TTT_PARAM_INNER) memset(l.p.value[j]->data, 0, (size_t)l.p.value[j]->size * sizeof(ttt_real));
+                if (l.p.item[j].flags & TTT_PARAM_INNER)
+                    memset(l.p.value[j]->data, 0, (size_t)l.p.value[j]->size * sizeof(ttt_real));
         ttt_tensor *wrt[32], *all[32], *alone, *y = layer_value(c, NULL, 0, &l);
         int n = wrt_of(&l, wrt);
         ttt_grad(c, y, wrt, n, all, TTT_GRAD_FIRST_ORDER);
         for (int j = 0; j < n; j++) {
             ttt_grad(c, y, &wrt[j], 1, &alone, TTT_GRAD_FIRST_ORDER);
-            CHECK(memcmp(alone->data, all[j]->data, (size_t)alone->size * sizeof *alone->data) == 0);
+            size_t bytes = (size_t)alone->size * sizeof *alone->data;
+            CHECK(memcmp(alone->data, all[j]->data, bytes) == 0);
             ttt_tensor *three = ttt_full(c, alone->shape, 3);
             ttt_grad(c, y, &wrt[j], 1, &three, TTT_GRAD_ADD);
-            CHECK(ttt_max_abs_diff(three, ttt_add_scalar(c, alone, 3)) <= (DOUBLE ? 1e-12 : 2e-5) * fmax(3, largest(alone)));
+            CHECK(ttt_max_abs_diff(three, ttt_add_scalar(c, alone, 3)) <=
+                  (DOUBLE ? 1e-12 : 2e-5) * fmax(3, largest(alone)));
         }
         CHECK(ttt_ok(c));
         ttt_close(c);
@@ -667,7 +763,8 @@ static void any_gradient_may_be_asked_for_alone_or_added(void) {
 static void check_tied(const char *mixer, bool norm, int a, int b) {
     for (int threads = 1; threads < 9; threads += 7) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7, .threads = threads });
-        layer l = make_layer(c, mixer, (ttt_mixer_desc){ .dim = 24, .heads = 4, .no_decoder_norm = !norm }, 4, 250);
+        ttt_mixer_desc d = { .dim = 24, .heads = 4, .no_decoder_norm = !norm };
+        layer l = make_layer(c, mixer, d, 4, 250);
         memcpy(l.w.at[b]->data, l.w.at[a]->data, (size_t)l.w.at[a]->size * sizeof(ttt_real));
         ttt_tensor *wrt[2] = { l.w.at[a], l.w.at[b] }, *g[2], *tied;
         ttt_grad(c, layer_value(c, NULL, 0, &l), wrt, 2, g, TTT_GRAD_FIRST_ORDER);
@@ -689,11 +786,14 @@ static void inner_losses_of_fused_layers_are_not_differentiated(void) {
     for (int later = 0; later < 2; later++) {
         ttt_ctx *c = open_ctx();
         layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ 0 }, 1, 4);
-        ttt_tensor *losses, *g, *y = ttt_mixer_forward(c, &l.d, l.w, l.x, &losses), *sum = ttt_sum(c, losses);
-        ttt_grad(c, later ? ttt_add(c, sum, ttt_sum(c, y)) : sum, &l.x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        ttt_tensor *losses, *g, *y = ttt_mixer_forward(c, &l.d, l.w, l.x, &losses);
+        ttt_tensor *sum = ttt_sum(c, losses);
+        ttt_grad(c, later ? ttt_add(c, sum, ttt_sum(c, y)) : sum, &l.x, 1, &g,
+                 TTT_GRAD_FIRST_ORDER);
         CHECK(ttt_status(c) == TTT_ERR_FIRST_ORDER);
         ttt_clear(c);
-        CHECK(ttt_grad(c, ttt_sum(c, ttt_add(c, y, ttt_scale(c, ttt_detach(c, sum), 2))), &l.x, 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
+        y = ttt_sum(c, ttt_add(c, y, ttt_scale(c, ttt_detach(c, sum), 2)));
+        CHECK(ttt_grad(c, y, &l.x, 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
         ttt_close(c);
     }
 }
@@ -713,13 +813,16 @@ static void second_order_through_recomputed_fused_layers(void) {
         ttt_tensor *in[32], *g[2][32], *first;
         int n = wrt_of(&l, in);
         for (int again = 0; again < 2; again++) {
-            ttt_tensor *y = again ? ttt_remat(c, layer_again, in, n, l.x->shape, &user, sizeof user) : layer_again(c, in, n, &user);
-            ttt_grad(c, weigh(c, ttt_square(c, ttt_add(c, y, l.x))), &l.x, 1, &first, TTT_GRAD_RECORD);
+            ttt_tensor *y = again ? ttt_remat(c, layer_again, in, n, l.x->shape, &user, sizeof user)
+                                  : layer_again(c, in, n, &user);
+            ttt_grad(c, weigh(c, ttt_square(c, ttt_add(c, y, l.x))), &l.x, 1, &first,
+                     TTT_GRAD_RECORD);
             ttt_grad(c, weigh(c, ttt_square(c, first)), in, n, g[again], TTT_GRAD_FIRST_ORDER);
         }
         CHECK(ttt_ok(c));
         for (int j = 0; j < n && ttt_ok(c); j++) {
-            double scale = fmax(largest(g[0][0]), largest(g[0][j]));  // some are 0 but for rounding: a key's bias under a softmax
+            // Some are zero but for rounding: that of a key's bias under a softmax.
+            double scale = fmax(largest(g[0][0]), largest(g[0][j]));
             CHECK(ttt_max_abs_diff(g[0][j], g[1][j]) <= (DOUBLE ? 1e-13 : 1e-5) * scale);
         }
         ttt_close(c);
@@ -730,7 +833,7 @@ static void empty_sequences_and_batches(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++)
         for (int which = 0; which < 2; which++) {
-            if (d.mixer->flags & TTT_MIXER_GRID && !which) continue;  // a grid of no tokens is an error
+            if (d.mixer->flags & TTT_MIXER_GRID && !which) continue;  // no grid has no tokens
             ttt_ctx *c = open_ctx();
             layer l = make_layer(c, d.mixer->name, d, which ? 0 : 2, which ? 4 : 0);
             ttt_tensor *wrt[32], *g[32], *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
@@ -757,11 +860,16 @@ static void gradients_of_every_mixer_and_option(void) {
     if (!DOUBLE) SKIP("needs the double build");
     check_mixer("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .inner_sgd = true }, 2, 1e-7);
     check_mixer("mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2, .learn_rates = true }, 3, 1e-6);
-    check_mixer("mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true }, 3, 1e-7);
-    check_mixer("mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false }, 2, 1e-7);
+    check_mixer("mttt-linear", (ttt_mixer_desc){ .no_inner_bias = true, .no_decoder_norm = true },
+                3, 1e-7);
+    check_mixer("mttt-linear",
+                (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false },
+                2, 1e-7);
     check_mixer("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
     check_mixer("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
-    check_mixer("linear-attention", (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 3, 1e-7);
+    check_mixer("linear-attention",
+                (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 3,
+                1e-7);
 }
 
 // phi acts on the output only through the inner gradient: detached, its gradient is another one.
@@ -786,7 +894,8 @@ static void outer_gradients_need_the_inner_ones(void) {
 
 static void inner_steps_lower_the_inner_loss(void) {
     ttt_ctx *c = open_ctx();
-    layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .dim = 32, .heads = 4, .inner_steps = 4, .inner_lr = 1 }, 2, 32);
+    ttt_mixer_desc d = { .dim = 32, .heads = 4, .inner_steps = 4, .inner_lr = 1 };
+    layer l = make_layer(c, "mttt-mlp", d, 2, 32);
     ttt_tensor *losses;
     ttt_mixer_forward(c, &l.d, l.w, l.x, &losses);
     CHECK(losses->size == 5);
@@ -797,21 +906,26 @@ static void inner_steps_lower_the_inner_loss(void) {
 static void rates_per_step_and_learned_agree(void) {
     ttt_ctx *c = open_ctx();
     ttt_real rates[3] = { (ttt_real)0.7, 0, (ttt_real)0.2 };
-    layer fixed = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates }, 1, 5);
-    layer learned = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_steps = 3, .inner_lrs = rates, .learn_rates = true }, 1, 5);
+    ttt_mixer_desc d = { .inner_steps = 3, .inner_lrs = rates };
+    layer fixed = make_layer(c, "mttt-linear", d, 1, 5);
+    d.learn_rates = true;
+    layer learned = make_layer(c, "mttt-linear", d, 1, 5);
     for (int i = 0; i < learned.p.n; i++) {
-        ttt_tensor *same = ttt_params_find(&fixed.p, learned.p.item[i].name), *t = learned.p.value[i];
+        ttt_tensor *same = ttt_params_find(&fixed.p, learned.p.item[i].name),
+                   *t = learned.p.value[i];
         memcpy(t->data, same ? same->data : rates, (size_t)t->size * sizeof *t->data);
     }
-    ttt_tensor *a = ttt_mixer_forward(c, &fixed.d, fixed.w, fixed.x, NULL), *b = ttt_mixer_forward(c, &learned.d, learned.w, fixed.x, NULL);
+    ttt_tensor *a = ttt_mixer_forward(c, &fixed.d, fixed.w, fixed.x, NULL),
+               *b = ttt_mixer_forward(c, &learned.d, learned.w, fixed.x, NULL);
     CHECK(ttt_max_abs_diff(a, b) <= 1e-6);
     ttt_close(c);
 }
 
-// ---- meta-learning -------------------------------------------------------------------------------
+// ---- meta-learning ------------------------------------------------------------------------------
 static ttt_tensor *random_leaf(ttt_ctx *c, ttt_shape s, double mean, double deviation) {
     ttt_tensor *t = ttt_zeros_kept(c, s);
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(mean + deviation * ttt_rng_normal(ttt_ctx_rng(c)));
+    for (int64_t i = 0; i < t->size; i++)
+        t->data[i] = (ttt_real)(mean + deviation * ttt_rng_normal(ttt_ctx_rng(c)));
     return t;
 }
 
@@ -836,14 +950,17 @@ typedef struct {
     bool first_order;
 } maml;
 
-// The loss on the query set after two steps on the support set.                      [Finn et al. 2017]
+// The loss on the query set after two steps on the support set.                 [Finn et al. 2017]
 static ttt_tensor *maml_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     maml *m = user;
     ttt_descent step = { .rates = m->rate, .first_order = m->first_order };
     ttt_weights w = { m->start, m->n };
     (void)x;
     (void)n;
-    for (int t = 0; t < 2; t++) w = ttt_descend(c, &step, w, ttt_cross_entropy(c, two_layers(c, ttt_gelu, w, 0, m->support), m->support_y), NULL);
+    for (int t = 0; t < 2; t++) {
+        ttt_tensor *logits = two_layers(c, ttt_gelu, w, 0, m->support);
+        w = ttt_descend(c, &step, w, ttt_cross_entropy(c, logits, m->support_y), NULL);
+    }
     return ttt_cross_entropy(c, two_layers(c, ttt_gelu, w, 0, m->query), m->query_y);
 }
 
@@ -883,13 +1000,15 @@ typedef struct {
 // differences, they are the numbers they were at home.
 static ttt_tensor *target_of(ttt_ctx *c, byol *b, ttt_weights w, int step, int view) {
     ttt_real *kept = b->target[step][view];
-    if (b->start[0]->data[0] != b->home && !b->moving) return ttt_from(c, TTT_SHAPE(BYOL_BATCH, BYOL_WIDTH), kept);
+    if (b->start[0]->data[0] != b->home && !b->moving)
+        return ttt_from(c, TTT_SHAPE(BYOL_BATCH, BYOL_WIDTH), kept);
     ttt_tensor *t = byol_target(c, ttt_tanh, w, b->views[view], (ttt_real)1e-12);
     if (ttt_ok(c)) memcpy(kept, t->data, sizeof b->target[step][view]);
     return t;
 }
 
-// The classifier's loss after two steps of all weights on the agreement of two views.  [Grill et al. 2020]
+// The classifier's loss after two steps of all weights on the agreement of two views.
+//                                                                              [Grill et al. 2020]
 static ttt_tensor *byol_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *user) {
     byol *b = user;
     ttt_descent step = { .rate = (ttt_real)0.4 };
@@ -898,7 +1017,8 @@ static ttt_tensor *byol_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *use
     (void)n;
     for (int t = 0; t < 2; t++) {
         ttt_tensor *target[2] = { target_of(c, b, w, t, 0), target_of(c, b, w, t, 1) };
-        w = ttt_descend(c, &step, w, byol_loss(c, ttt_tanh, w, b->views, target, (ttt_real)1e-12), NULL);
+        ttt_tensor *loss = byol_loss(c, ttt_tanh, w, b->views, target, REAL(1e-12));
+        w = ttt_descend(c, &step, w, loss, NULL);
     }
     return ttt_cross_entropy(c, byol_classify(c, ttt_tanh, w, b->x), b->labels);
 }
@@ -907,12 +1027,14 @@ static void gradients_pass_through_two_steps_of_byol(void) {
     if (!DOUBLE) SKIP("needs the double build");
     ttt_ctx *c = open_ctx();
     byol b = { 0 };
-    static const int64_t sizes[6][2] = { { 4, 5 }, { 5, 4 }, { 4, BYOL_WIDTH }, { BYOL_WIDTH, 5 }, { 5, BYOL_WIDTH }, { 4, 3 } };
+    static const int64_t sizes[6][2] = { { 4, 5 },          { 5, 4 },          { 4, BYOL_WIDTH },
+                                         { BYOL_WIDTH, 5 }, { 5, BYOL_WIDTH }, { 4, 3 } };
     ttt_tensor *wrt[MOST + 3];
     int n = 0;
     for (int i = 0; i < 6; i++) b.n = add_dense(c, b.start, b.n, sizes[i][0], sizes[i][1]);
     for (int i = 0; i < b.n; i++) wrt[n++] = b.start[i];
-    for (int i = 0; i < 2; i++) wrt[n++] = b.views[i] = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
+    for (int i = 0; i < 2; i++)
+        wrt[n++] = b.views[i] = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
     wrt[n++] = b.x = random_leaf(c, TTT_SHAPE(BYOL_BATCH, 4), 0, 1);
     b.labels = some_labels(c, BYOL_BATCH, 3);
     b.home = b.start[0]->data[0];
@@ -922,34 +1044,46 @@ static void gradients_pass_through_two_steps_of_byol(void) {
     ttt_close(c);
 }
 
-// ---- the equivalence -----------------------------------------------------------------------------
-// One full-batch step of size eta from W0 = 0, without bias and norm, is linear attention with identity
-// map and constant normalizer: query psi, key phi, value eta [g_1^T ..], value bias -eta b_g g^T, out h.
+// ---- the equivalence ----------------------------------------------------------------------------
+// One full-batch step of size eta from W0 = 0, without bias and norm, is linear attention with
+// identity map and constant normalizer: query psi, key phi, value eta [g_1^T ..], value bias -eta
+// b_g g^T, out h.
 static void mttt_linear_is_linear_attention(void) {
     ttt_ctx *c = open_ctx();
     int D = 6, H = 2, h = 3;
     ttt_real eta = (ttt_real)0.5;
-    layer l = make_layer(c, "mttt-linear", (ttt_mixer_desc){ .inner_lr = eta, .no_inner_bias = true, .no_decoder_norm = true }, 2, 5);
+    ttt_mixer_desc learner = { .inner_lr = eta, .no_inner_bias = true, .no_decoder_norm = true };
+    layer l = make_layer(c, "mttt-linear", learner, 2, 5);
     ttt_tensor *w0 = ttt_params_find(&l.p, "layer/inner_Dense_0/kernel");
     memset(w0->data, 0, (size_t)w0->size * sizeof *w0->data);
-    layer a = make_layer(c, "linear-attention", (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 2, 5);
+    ttt_mixer_desc attention = { .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT };
+    layer a = make_layer(c, "linear-attention", attention, 2, 5);
     for (int head = 0; head < H; head++)
         for (int i = 0; i < h; i++) {
             double bias = 0;
             for (int j = 0; j < D; j++) {
-                ttt_params_find(&a.p, "layer/query/kernel")->data[j * D + head * h + i] = (ttt_real)at(&l, "psi/kernel", (head * D + j) * h + i);
-                ttt_params_find(&a.p, "layer/key/kernel")->data[j * D + head * h + i] = (ttt_real)at(&l, "phi/kernel", (head * D + j) * h + i);
-                ttt_params_find(&a.p, "layer/value/kernel")->data[j * D + head * h + i] = (ttt_real)((double)eta * at(&l, "g/kernel", (head * h + i) * D + j));
-                ttt_params_find(&a.p, "layer/proj/kernel")->data[(head * h + i) * D + j] = (ttt_real)at(&l, "h/kernel", (head * h + i) * D + j);
-                bias -= (double)eta * at(&l, "g_bias", j) * at(&l, "g/kernel", (head * h + i) * D + j);
+                ttt_params_find(&a.p, "layer/query/kernel")->data[j * D + head * h + i] =
+                    (ttt_real)at(&l, "psi/kernel", (head * D + j) * h + i);
+                ttt_params_find(&a.p, "layer/key/kernel")->data[j * D + head * h + i] =
+                    (ttt_real)at(&l, "phi/kernel", (head * D + j) * h + i);
+                ttt_params_find(&a.p, "layer/value/kernel")->data[j * D + head * h + i] =
+                    (ttt_real)((double)eta * at(&l, "g/kernel", (head * h + i) * D + j));
+                ttt_params_find(&a.p, "layer/proj/kernel")->data[(head * h + i) * D + j] =
+                    (ttt_real)at(&l, "h/kernel", (head * h + i) * D + j);
+                bias -=
+                    (double)eta * at(&l, "g_bias", j) * at(&l, "g/kernel", (head * h + i) * D + j);
             }
-            ttt_params_find(&a.p, "layer/query/bias")->data[head * h + i] = (ttt_real)at(&l, "psi/bias", head * h + i);
-            ttt_params_find(&a.p, "layer/key/bias")->data[head * h + i] = (ttt_real)at(&l, "phi/bias", head * h + i);
+            ttt_params_find(&a.p, "layer/query/bias")->data[head * h + i] =
+                (ttt_real)at(&l, "psi/bias", head * h + i);
+            ttt_params_find(&a.p, "layer/key/bias")->data[head * h + i] =
+                (ttt_real)at(&l, "phi/bias", head * h + i);
             ttt_params_find(&a.p, "layer/value/bias")->data[head * h + i] = (ttt_real)bias;
         }
-    for (int j = 0; j < D; j++) ttt_params_find(&a.p, "layer/proj/bias")->data[j] = (ttt_real)at(&l, "h_bias", j);
+    for (int j = 0; j < D; j++)
+        ttt_params_find(&a.p, "layer/proj/bias")->data[j] = (ttt_real)at(&l, "h_bias", j);
     a.x = l.x;
-    ttt_tensor *gl, *ga, *yl = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *ya = ttt_mixer_forward(c, &a.d, a.w, a.x, NULL);
+    ttt_tensor *gl, *yl = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+    ttt_tensor *ga, *ya = ttt_mixer_forward(c, &a.d, a.w, a.x, NULL);
     CHECK(ttt_max_abs_diff(yl, ya) <= (DOUBLE ? 1e-13 : 1e-5));
     ttt_grad(c, layer_value(c, NULL, 0, &l), &l.x, 1, &gl, TTT_GRAD_FIRST_ORDER);
     ttt_grad(c, layer_value(c, NULL, 0, &a), &a.x, 1, &ga, TTT_GRAD_FIRST_ORDER);
@@ -957,13 +1091,14 @@ static void mttt_linear_is_linear_attention(void) {
     ttt_close(c);
 }
 
-// ---- attention -----------------------------------------------------------------------------------
+// ---- attention ----------------------------------------------------------------------------------
 static void attention_equals_loops_by_hand(void) {
     ttt_ctx *c = open_ctx();
     enum { B = 2, N = 5, D = 6, H = 2, h = 3 };
-    for (int kind = 0; kind < 5; kind++) {  // softmax; linear with elu or identity, adaptive or constant
-        bool divided = kind && kind % 2 == 0;
-        ttt_mixer_desc d = { .identity_map = kind >= 3, .normalizer = divided ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
+    // Softmax; then linear, with elu or the identity, adaptive or constant.
+    for (int kind = 0; kind < 5; kind++) {
+        ttt_mixer_desc d = { .identity_map = kind >= 3 };
+        if (kind && kind % 2 == 0) d.normalizer = TTT_NORMALIZER_CONSTANT;
         layer l = make_layer(c, kind ? "linear-attention" : "self-attention", d, B, N);
         ttt_tensor *got = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         double q[N][D], k[N][D], v[N][D], y[N][D];
@@ -973,8 +1108,11 @@ static void attention_equals_loops_by_hand(void) {
                 for (int j = 0; j < D; j++)
                     for (int which = 0; which < 3; which++) {
                         double s = (double)l.w.at[2 * which + 1]->data[j];
-                        for (int i = 0; i < D; i++) s += (double)l.x->data[(b * N + n) * D + i] * (double)l.w.at[2 * which]->data[i * D + j];
-                        to[which][n][j] = kind && !d.identity_map && which < 2 ? (s > 0 ? s + 1 : exp(s)) : s;
+                        for (int i = 0; i < D; i++)
+                            s += (double)l.x->data[(b * N + n) * D + i] *
+                                 (double)l.w.at[2 * which]->data[i * D + j];
+                        if (kind && !d.identity_map && which < 2) s = s > 0 ? s + 1 : exp(s);
+                        to[which][n][j] = s;
                     }
             memset(y, 0, sizeof y);
             for (int head = 0; head < H; head++)
@@ -988,7 +1126,8 @@ static void attention_equals_loops_by_hand(void) {
                     }
                     if (kind && d.normalizer == TTT_NORMALIZER_CONSTANT) sum = N * h;
                     for (int m = 0; m < N; m++)
-                        for (int i = head * h; i < head * h + h; i++) y[n][i] += a[m] / sum * v[m][i];
+                        for (int i = head * h; i < head * h + h; i++)
+                            y[n][i] += a[m] / sum * v[m][i];
                 }
             for (int n = 0; n < N; n++)
                 for (int j = 0; j < D; j++) {
@@ -997,7 +1136,8 @@ static void attention_equals_loops_by_hand(void) {
                         s += y[n][i] * (double)l.w.at[6]->data[i * D + j];
                         scale += fabs(y[n][i]);
                     }
-                    CHECK(fabs(s - (double)got->data[(b * N + n) * D + j]) < (DOUBLE ? 1e-12 : 1e-5) * scale);
+                    CHECK(fabs(s - (double)got->data[(b * N + n) * D + j]) <
+                          (DOUBLE ? 1e-12 : 1e-5) * scale);
                 }
         }
     }
@@ -1013,26 +1153,32 @@ static void none_gives_zero(void) {
     ttt_close(c);
 }
 
-static void flops_of_the_papers_layers(void) {  // d = 384, H = 6, N = 196: 318 and 250 million multiply-adds
+// d = 384, H = 6, N = 196: 318 and 250 million multiply-adds.
+static void flops_of_the_papers_layers(void) {
     ttt_mixer_desc d = { .mixer = ttt_mixer_find("mttt-linear"), .dim = 384, .heads = 6 };
     CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (5. * 384 * 384 + 3. * 384 * 64)) - 1) < 1e-12);
     d.mixer = ttt_mixer_find("mttt-mlp");
-    CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (5. * 384 * 384 + 28. * 384 * 64)) - 1) < 1e-12);
+    double flops = 2 * 196 * (5. * 384 * 384 + 28. * 384 * 64);
+    CHECK(fabs(d.mixer->flops(&d, 196) / flops - 1) < 1e-12);
     d.mixer = ttt_mixer_find("linear-attention");
     CHECK(fabs(d.mixer->flops(&d, 196) / (2 * 196 * (4. * 384 * 384 + 2. * 384 * 64)) - 1) < 1e-12);
 }
 
-// ---- a learner of one's own ----------------------------------------------------------------------
+// ---- a learner of one's own ---------------------------------------------------------------------
 static ttt_tensor *quadratic_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
     (void)desc;
     return ttt_add(c, ttt_matmul(c, x, w.at[0]), ttt_matmul(c, ttt_square(c, x), w.at[1]));
 }
-static ttt_tensor *half_squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label) {
+static ttt_tensor *half_squares(ttt_ctx *c, const void *arg, ttt_tensor *prediction,
+                                ttt_tensor *label) {
     (void)arg;
     return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, prediction, label))), (ttt_real)0.5);
 }
 static void a_learner_of_ones_own_learns(void) {
-    static const ttt_param_row rows[] = { { "a", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_INNER, 0 }, { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, 0 } };
+    static const ttt_param_row rows[] = {
+        { "a", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_INNER, 0 },
+        { "b", "H h h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, 0 }
+    };
     static const ttt_learner quadratic = { "quadratic", rows, 2, quadratic_predict, 2 };
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
@@ -1042,18 +1188,21 @@ static void a_learner_of_ones_own_learns(void) {
     ttt_real rates[4] = { (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01, (ttt_real)0.01 };
     ttt_weights w0 = ttt_params_add(c, rows, 2, 0, &s, &p, "learner");
     ttt_tensor *losses, *g;
-    ttt_inner in = { .learner = &quadratic, .train = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .label = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3)), .loss = half_squares, .steps = 4, .rates = rates };
+    ttt_inner in = { .learner = &quadratic, .loss = half_squares, .steps = 4, .rates = rates };
+    in.train = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3));
+    in.label = ttt_randn(c, TTT_SHAPE(2, 2, 10, 3));
     ttt_weights w = ttt_inner_loop(c, &in, w0, &losses);
     CHECK(ttt_ok(c) && w.n == 2);
     CHECK(losses->data[4] < losses->data[0]);
-    CHECK(ttt_grad(c, ttt_sum(c, ttt_square(c, w.at[1])), &w0.at[0], 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
+    ttt_tensor *sum = ttt_sum(c, ttt_square(c, w.at[1]));
+    CHECK(ttt_grad(c, sum, &w0.at[0], 1, &g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
     double most = 0;
     for (int64_t i = 0; i < g->size; i++) most = fmax(most, fabs((double)g->data[i]));
     CHECK(most > 0);
     ttt_close(c);
 }
 
-// ---- errors --------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 static void expect_error(ttt_mixer_desc d, int64_t N, ttt_result r, const char *word) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
@@ -1067,22 +1216,36 @@ static void expect_error(ttt_mixer_desc d, int64_t N, ttt_result r, const char *
 static void wrong_descriptions_name_the_field(void) {
     const ttt_mixer *m = ttt_mixer_find("mttt-linear");
     expect_error((ttt_mixer_desc){ .dim = 6, .heads = 2 }, 4, TTT_ERR_UNSET, ".mixer");
-    expect_error((ttt_mixer_desc){ .mixer = m, .heads = 2, .inner_lr = 1 }, 4, TTT_ERR_UNSET, ".dim");
-    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 4, .inner_lr = 1 }, 4, TTT_ERR_ARGUMENT, ".heads");
-    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2 }, 4, TTT_ERR_UNSET, ".inner_lr");
-    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2, .inner_lr = 1, .inner_steps = -1 }, 4, TTT_ERR_ARGUMENT, ".inner_steps");
-    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 6, .heads = 2, .inner_lr = 1, .inner_steps = 3, .inner_sgd = true }, 4, TTT_ERR_SHAPE, "inner_steps");
-    expect_error((ttt_mixer_desc){ .mixer = m, .dim = 12, .heads = 2, .inner_lr = 1 }, 4, TTT_ERR_SHAPE, "(1,4,6)");
+    ttt_mixer_desc good = { .mixer = m, .dim = 6, .heads = 2, .inner_lr = 1 }, d = good;
+    d.dim = 0;
+    expect_error(d, 4, TTT_ERR_UNSET, ".dim");
+    d = good, d.heads = 4;
+    expect_error(d, 4, TTT_ERR_ARGUMENT, ".heads");
+    d = good, d.inner_lr = 0;
+    expect_error(d, 4, TTT_ERR_UNSET, ".inner_lr");
+    d = good, d.inner_steps = -1;
+    expect_error(d, 4, TTT_ERR_ARGUMENT, ".inner_steps");
+    d = good, d.inner_steps = 3, d.inner_sgd = true;
+    expect_error(d, 4, TTT_ERR_SHAPE, "inner_steps");
+    d = good, d.dim = 12;
+    expect_error(d, 4, TTT_ERR_SHAPE, "(1,4,6)");
     CHECK(ttt_mixer_find("nonsense") == NULL);
 }
 
 // Parameters made for one description and used with another.
 static void parameters_that_do_not_fit_are_refused(void) {
-    static const struct { const char *mixer; ttt_mixer_desc made, used; const char *word; } all[] = {
+    static const struct {
+        const char *mixer;
+        ttt_mixer_desc made, used;
+        const char *word;
+    } all[] = {
         { "mttt-mlp", { .no_inner_bias = true }, { 0 }, "inner_Dense_0/bias" },
         { "mttt-mlp", { 0 }, { .no_inner_bias = true }, "inner_Dense_1/kernel" },
         { "mttt-linear", { 0 }, { .no_decoder_norm = true }, "inner_Dense_0/kernel" },
-        { "mttt-linear", { .learn_rates = true }, { .learn_rates = true, .inner_steps = 3 }, "inner_lr" },
+        { "mttt-linear",
+          { .learn_rates = true },
+          { .learn_rates = true, .inner_steps = 3 },
+          "inner_lr" },
         { "self-attention", { 0 }, { .heads = 3 }, "query/kernel" },
         { "mttt-linear", { 0 }, { .heads = 1 }, "phi/kernel" },
         { "mttt-linear", { .no_inner_bias = true }, { 0 }, "inner_Dense_0/bias is absent" },

@@ -7,9 +7,6 @@
 #include "../ttt_model.h"
 #include "ttt_test.h"
 
-#define DOUBLE (sizeof(ttt_real) == 8)
-#define REAL(x) ((ttt_real)(x))
-
 static ttt_ctx *open_ctx(void) { return ttt_open(&(ttt_desc){ .seed = 5 }); }
 
 static bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
@@ -43,7 +40,7 @@ static ttt_tensor *logits(model *m, ttt_weights w) {
     return ttt_vit_forward(m->c, &m->d, w, m->images, NULL);
 }
 
-// ---- a model runs with any weights ---------------------------------------------------------------
+// ---- a model runs with any weights --------------------------------------------------------------
 static void a_model_runs_with_weights_that_are_not_its_own(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(ttt_mixer_at(i)->name, 2);
@@ -55,7 +52,8 @@ static void a_model_runs_with_weights_that_are_not_its_own(void) {
         for (int k = 0; ttt_ok(m.c) && k < other.n; k++)
             for (int64_t j = 0; j < other.at[k]->size; j++) other.at[k]->data[j] += REAL(0.05);
         ttt_tensor *with_other = logits(&m, other);
-        CHECK(!same_bits(own, with_other) && same_bits(own, logits(&m, m.w)));  // the parameters were not touched
+        // The parameters are as they were.
+        CHECK(!same_bits(own, with_other) && same_bits(own, logits(&m, m.w)));
         CHECK(ttt_weights_blend(m.c, m.w, other, 1) == TTT_OK);
         CHECK(same_bits(with_other, logits(&m, m.w)));
         ttt_close(m.c);
@@ -64,7 +62,8 @@ static void a_model_runs_with_weights_that_are_not_its_own(void) {
 
 static void names_have_the_prefix_and_parts_their_order(void) {
     model m = make_model("mttt-linear", 1);
-    static const char *const first[] = { "net/embedding/kernel", "net/embedding/bias", "net/Transformer/encoderblock_0/LayerNorm_0/scale" };
+    static const char *const first[] = { "net/embedding/kernel", "net/embedding/bias",
+                                         "net/Transformer/encoderblock_0/LayerNorm_0/scale" };
     for (int i = 0; i < 3; i++)
         CHECK(strcmp(m.p.item[i].name, first[i]) == 0 &&
               ttt_params_find(&m.p, first[i]) == m.w.at[i]);
@@ -93,7 +92,8 @@ static void views_outlive_the_growth_of_the_list(void) {
 }
 
 static void wrong_lengths_name_the_layer(void) {
-    static const char *const word[] = { "dense", "layer_norm", "mlp", "residual_mlp", "patch_embed", "vit", "vit" };
+    static const char *const word[] = { "dense", "layer_norm", "mlp", "residual_mlp",
+                                        "patch_embed", "vit", "vit" };
     for (int i = 0; i < 7; i++) {
         model m = make_model("none", 1);
         ttt_weights three = m.w, short_of_one = m.w;
@@ -132,7 +132,7 @@ static void released_weights_are_refused(void) {
     }
 }
 
-// ---- averages ------------------------------------------------------------------------------------
+// ---- averages -----------------------------------------------------------------------------------
 static void blends_make_means_and_copies(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *a[2] = { ttt_randn(c, TTT_SHAPE(3, 4)), ttt_randn(c, TTT_SHAPE(5)) };
@@ -161,7 +161,7 @@ static void blends_make_means_and_copies(void) {
     ttt_close(c);
 }
 
-// ---- steps of descent ----------------------------------------------------------------------------
+// ---- steps of descent ---------------------------------------------------------------------------
 enum { MOST = 8 };
 typedef struct {
     ttt_ctx *c;
@@ -388,7 +388,8 @@ static void wrong_steps_are_refused(void) {
 
 // An option that has no effect is a mistake.
 static void options_that_a_rule_lacks_are_refused(void) {
-    static const char *const word[] = { ".momentum", ".momentum", ".beta1", ".eps", ".rates", ".rule" };
+    static const char *const word[] = { ".momentum", ".momentum", ".beta1", ".eps", ".rates",
+                                        ".rule" };
     for (int i = 0; i < 6; i++) {
         task t = make_task();
         ttt_descent_state state = { 0 };
@@ -408,8 +409,14 @@ static void options_that_a_rule_lacks_are_refused(void) {
 
 // A state belongs to its rule, to the weights that moved, and to the arena it was made in.
 static void states_of_something_else_are_refused(void) {
-    static const struct { ttt_result result; const char *word; } want[] = {
-        { TTT_ERR_SHAPE, "second moments" }, { TTT_ERR_ARGUMENT, "another rule" }, { TTT_ERR_SHAPE, "moving weight 0 is (4,6), the weight (6)" }, { TTT_ERR_RELEASED, "the state" },
+    static const struct {
+        ttt_result result;
+        const char *word;
+    } want[] = {
+        { TTT_ERR_SHAPE, "second moments" },
+        { TTT_ERR_ARGUMENT, "another rule" },
+        { TTT_ERR_SHAPE, "moving weight 0 is (4,6), the weight (6)" },
+        { TTT_ERR_RELEASED, "the state" },
     };
     for (int i = -1; i < 3; i++) {
         task t = make_task();
@@ -495,7 +502,7 @@ static void weights_of_another_model_are_refused(void) {
     }
 }
 
-// ---- a whole network as a learner ----------------------------------------------------------------
+// ---- a whole network as a learner ---------------------------------------------------------------
 static ttt_tensor *vit_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
     return ttt_vit_forward(c, desc, w, x, NULL);
 }

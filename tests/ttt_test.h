@@ -1,4 +1,5 @@
-// ttt_test.h - the whole test harness: named tests, tensor-aware checks, skips that are counted, a filter.
+// ttt_test.h - the whole test harness: named tests, checks of arrays, skips that are counted, and a
+// filter.
 //
 //     static void two_and_two(void) { CHECK(2 + 2 == 4); }
 //     int main(int argc, char **argv) {
@@ -6,7 +7,8 @@
 //         return ttt_test_main(argc, argv, all);
 //     }
 //
-// `./test_x name` runs the tests whose name contains `name`. The last line is what tests/run.sh adds up.
+// `./test_x word` runs the tests whose name contains `word`. The last line of output counts;
+// tests/run.sh adds these lines up.
 #ifndef TTT_TEST_H
 #define TTT_TEST_H
 
@@ -21,6 +23,9 @@ typedef struct {
 } ttt_test;
 
 #define T(fn) { #fn, fn }
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+#define DOUBLE (sizeof(ttt_real) == 8)
+#define REAL(x) ((ttt_real)(x))
 
 static int ttt_test_fails;            // checks that failed so far
 static const char *ttt_test_skipped;  // reason, once the running test has called SKIP
@@ -33,14 +38,15 @@ static const char *ttt_test_skipped;  // reason, once the running test has calle
         }                                                                      \
     } while (0)
 
-// Leaves the running test and counts it as skipped: CHECKs before it still count.
+// Leaves the running test and counts it as skipped. CHECKs before it still count.
 #define SKIP(reason)                                                           \
     do {                                                                       \
         ttt_test_skipped = (reason);                                           \
         return;                                                                \
     } while (0)
 
-// |a[i] - b[i]| <= abs + rel |b[i]| for every element; a NaN fails. Reports the worst element, not the first.
+// |a[i] - b[i]| <= abs + rel |b[i]| for every element; a NaN fails. Reports the worst element, not
+// the first.
 #define CHECK_CLOSE(a, b, n, rel, abs) TTT_TEST_CLOSE(a, b, n, rel, abs)
 #define TTT_TEST_CLOSE(a, b, n, rel, abs)                                      \
     do {                                                                       \
@@ -48,7 +54,8 @@ static const char *ttt_test_skipped;  // reason, once the running test has calle
         long ttt_worst = -1;                                                   \
         for (long ttt_i = 0; ttt_i < (long)(n); ttt_i++) {                     \
             double ttt_b = (double)(b)[ttt_i];                                 \
-            double ttt_e = fabs((double)(a)[ttt_i] - ttt_b) - ((abs) + (rel) * fabs(ttt_b)); \
+            double ttt_e = fabs((double)(a)[ttt_i] - ttt_b);                   \
+            ttt_e -= (abs) + (rel) * fabs(ttt_b);                              \
             if (!(ttt_e <= 0) && (ttt_worst < 0 || !(ttt_e <= ttt_over))) {    \
                 ttt_worst = ttt_i;                                             \
                 ttt_over = ttt_e;                                              \
@@ -56,15 +63,16 @@ static const char *ttt_test_skipped;  // reason, once the running test has calle
         }                                                                      \
         if (ttt_worst >= 0) {                                                  \
             ttt_test_fails++;                                                  \
-            printf("  %s:%d: %s ~ %s: [%ld] %.9g against %.9g\n", __FILE__, __LINE__, #a, #b, \
-                   ttt_worst, (double)(a)[ttt_worst], (double)(b)[ttt_worst]); \
+            printf("  %s:%d: %s ~ %s: [%ld] %.9g against %.9g\n", __FILE__,    \
+                   __LINE__, #a, #b, ttt_worst, (double)(a)[ttt_worst],        \
+                   (double)(b)[ttt_worst]);                                    \
         }                                                                      \
     } while (0)
 
-// The larger of two errors; NaN if one of them is, which fmax would drop.
+// The larger of two errors, or NaN if one of them is NaN; fmax would drop it.
 static inline double ttt_test_worse(double a, double b) { return a >= b || a != a ? a : b; }
 
-// The folder of the large test data, or NULL: then tests that need it call SKIP.
+// The folder of the large test data, or NULL; tests that need it then call SKIP.
 static inline const char *ttt_test_data(void) {
     const char *dir = getenv("TTT_TEST_DATA");
     return dir && *dir ? dir : NULL;

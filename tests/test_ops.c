@@ -1,0 +1,1253 @@
+// Tests of the ops of ttt_tensor.h: their values on every instruction set, their derivatives, and
+// the types that are stored. Products have their own file, test_products.c.
+#include "tensor_test.h"
+
+// ---- every row of the op table ------------------------------------------------------------------
+static void every_op_has_right_derivatives(void) {
+    int rows = 0;
+    for (op_inputs in; op_example(NULL, rows, NULL, &in), in.n; rows++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 3 });
+        const ttt_op *op = ttt_op_table(rows);
+        CHECK(op != NULL);
+        if (!op) break;
+        ttt_tensor *x[2];
+        for (int i = 0; i < in.n; i++)
+            x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
+        CHECK(op_example(c, rows, x, &in)->op == op);
+        check_orders(c, op->name, op_value, x, in.n, &rows, 2);
+        CLOSE(c);
+    }
+    CHECK(rows > 40 && ttt_op_table(rows) == NULL && ttt_op_table(-1) == NULL);
+}
+
+// The recorded gradient and the fast one are the same numbers, for every op.
+static void every_op_has_one_gradient(void) {
+    ttt_ctx *c = open_ctx();
+    for (int row = 0; ttt_op_table(row); row++) {
+        const ttt_op *op = ttt_op_table(row);
+        op_inputs in;
+        op_example(NULL, row, NULL, &in);
+        ttt_tensor *x[2], *fast[2], *recorded[2];
+        for (int i = 0; i < in.n; i++)
+            x[i] = ttt_uniform(c, in.shape[i], REAL(op->lo), REAL(op->hi));
+        ttt_tensor *y = op_value(c, x, in.n, &row);
+        ttt_grad(c, y, x, in.n, fast, TTT_GRAD_FIRST_ORDER);
+        ttt_grad(c, y, x, in.n, recorded, TTT_GRAD_RECORD);
+        for (int i = 0; i < in.n; i++) CHECK(difference(fast[i], recorded[i]) <= 4 * EPS);
+    }
+    CLOSE(c);
+}
+
+// ---- two operands, broadcast --------------------------------------------------------------------
+typedef ttt_tensor *binary(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
+static const struct {
+    const char *name;
+    binary *op;
+} binaries[] = {
+#define X(name, formula, lo, hi, flops) { #name, ttt_##name },
+    TTT_BINARY_OPS(X)
+#undef X
+};
+static double binary_reference(const char *name, double a, double b) {
+    if (!strcmp(name, "add")) return a + b;
+    if (!strcmp(name, "sub")) return a - b;
+    if (!strcmp(name, "mul")) return a * b;
+    if (!strcmp(name, "div")) return a / b;
+    return (double)NAN;
+}
+static ttt_tensor *call_binary(ttt_ctx *c, ttt_tensor *const *in, const void *i) {
+    return binaries[*(const int *)i].op(c, in[0], in[1]);
+}
+static ttt_tensor *binary_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *i) {
+    (void)n;
+    return weigh(c, call_binary(c, x, i));
+}
+
+static void operands_broadcast_in_all_patterns(void) {
+    const ttt_shape pattern[][3] = {
+        { SCALAR, SCALAR, SCALAR },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(2, 3), SCALAR, TTT_SHAPE(2, 3) },
+        { SCALAR, TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(3), TTT_SHAPE(2, 3) },              // a row
+        { TTT_SHAPE(2, 1), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },           // a column
+        { TTT_SHAPE(4, 1), TTT_SHAPE(1, 5), TTT_SHAPE(4, 5) },           // both
+        { TTT_SHAPE(2, 1, 4), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },  // a middle axis
+        { TTT_SHAPE(1, 3, 1), TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 3, 4) },  // all but the middle
+        { TTT_SHAPE(2, 1, 3, 1), TTT_SHAPE(4, 1, 5), TTT_SHAPE(2, 4, 3, 5) },
+        { TTT_SHAPE(1), TTT_SHAPE(1, 1, 1), TTT_SHAPE(1, 1, 1) },
+        { TTT_SHAPE(3, 1), TTT_SHAPE(35), TTT_SHAPE(3, 35) },            // some vectors and a rest
+        { TTT_SHAPE(2, 1, 1, 1, 1, 1, 1, 2), TTT_SHAPE(2, 1, 2, 1, 2, 1),
+          TTT_SHAPE(2, 1, 2, 1, 2, 1, 2, 2) },
+        { TTT_SHAPE(0, 3), TTT_SHAPE(1, 3), TTT_SHAPE(0, 3) },           // nothing
+    };
+    sets s = sets_open();
+    for (int p = 0; p < COUNT(pattern); p++)
+        for (int op = 0; op < COUNT(binaries); op++) {
+            ttt_ctx *c = s.c[0];
+            ttt_mark m = ttt_mark_get(c);
+            ttt_shape all = pattern[p][2];
+            ttt_tensor *x[2] = { ttt_uniform(c, pattern[p][0], REAL(0.5), 2),
+                                 ttt_uniform(c, pattern[p][1], REAL(0.5), 2) };
+            for (int64_t i = 0; i < ttt_shape_size(all); i++) {
+                want[i] = binary_reference(binaries[op].name,
+                                           (double)x[0]->data[place(x[0]->shape, all, i)],
+                                           (double)x[1]->data[place(x[1]->shape, all, i)]);
+                room[i] = EPS * fabs(want[i]);
+            }
+            check_sets(&s, binaries[op].name, all, call_binary, x, 2, &op);
+            if (ttt_shape_size(all)) check_orders(c, binaries[op].name, binary_value, x, 2, &op, 2);
+            ttt_mark_release(c, m);
+        }
+    sets_close(&s);
+}
+
+// ---- functions of one number --------------------------------------------------------------------
+// REF(name, formula in double, bound, floor): the error stays below `bound` ulps of max(|y|,
+// floor). Floor 0 asks for digits in every result. Where a result is a small difference of large
+// parts (near a root, or in a tail that has died out) no such digits exist, and the floor is the
+// size of the function, 1; for silu it is where sigmoid(a) becomes subnormal. Bounds are 10% above
+// the worst of 70 million bit patterns in every instruction set, on glibc (the scalar set calls
+// libm). Twice that in double, where the formula errs alike.
+typedef struct {
+    const char *name;
+    ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *a);
+    double (*ref)(double a);
+    double bound, floor;
+} unary;
+#define REF(name, formula, bound, floor)                     \
+    static double ref_##name(double a) { return formula; }   \
+    static const unary unary_##name = { #name, ttt_##name, ref_##name, bound, floor };
+// The density of a normal number.
+static double density(double a) { return exp(-a * a / 2) * 0.3989422804014327; }
+// a p, or its limit where p has died out.
+static double damp(double a, double p) { return p == 0 ? 0 : a * p; }
+static double gelu_u(double a) { return 1.5957691216057308 * (a + 0.044715 * a * a * a); }
+static double gelu_ddu(double a) { return 1.5957691216057308 * 6 * 0.044715 * a; }
+static double gelu_du(double a) { return 1.5957691216057308 * (1 + 3 * 0.044715 * a * a); }
+REF(exp, exp(a), 1.15, 0)
+REF(log, log(a), 0.9, 0)
+REF(tanh, tanh(a), 2.4, 0)
+REF(sigmoid, a < 0 ? exp(a) / (1 + exp(a)) : 1 / (1 + exp(-a)), 2.6, 0)
+REF(erf, erf(a), 1.55, 0)
+REF(abs, fabs(a), 0, 0)
+REF(sign, a > 0 ? 1 : a < 0 ? -1 : 0, 0, 0)
+REF(relu, a < 0 ? 0 : a, 0, 0)
+REF(heaviside, a > 0 ? 1 : 0, 0, 0)
+REF(square, a * a, 0.5, 0)
+REF(sqrt, sqrt(a), 0.5, 0)
+REF(rsqrt, 1 / sqrt(a), 1.5, 0)
+REF(reciprocal, 1 / a, 0.5, 0)
+static double sigmoid_d1(double a) { return ref_sigmoid(a) * ref_sigmoid(-a); }
+static double sigmoid_d2(double a) { return sigmoid_d1(a) * (ref_sigmoid(-a) - ref_sigmoid(a)); }
+REF(gelu, a * ref_sigmoid(gelu_u(a)), 2.1, 1)
+REF(gelu_d1, ref_sigmoid(gelu_u(a)) + damp(a * gelu_du(a), sigmoid_d1(gelu_u(a))), 2, 1)
+REF(gelu_d2,
+    damp(2 * gelu_du(a) + a * gelu_ddu(a), sigmoid_d1(gelu_u(a))) +
+        damp(a * gelu_du(a) * gelu_du(a), sigmoid_d2(gelu_u(a))),
+    2.6, 1)
+REF(gelu_erf, a * erfc(-a / sqrt(2)) / 2, 1.6, 1)
+REF(gelu_erf_d1, erfc(-a / sqrt(2)) / 2 + damp(a, density(a)), 1.4, 1)
+REF(gelu_erf_d2, damp(2 - a * a, density(a)), 1.2, 1)
+REF(silu, a * ref_sigmoid(a), 3.3, 1e-30)
+REF(silu_d1, ref_sigmoid(a) + damp(a, sigmoid_d1(a)), 1.8, 1)
+REF(silu_d2, 2 * sigmoid_d1(a) + damp(a, sigmoid_d2(a)), 1.2, 1)
+
+static const unary *const unaries[] = {
+#define X(name, formula, lo, hi, flops) &unary_##name,
+    TTT_UNARY_OPS(X)
+#undef X
+};
+
+static double ulp_of(double y) {
+    y = fabs(y);
+    if (DOUBLE) return y < DBL_MIN ? ldexp(1, -1074) : nextafter(y, 2 * y) - y;
+    if (y < (double)FLT_MIN) return ldexp(1, -149);
+    int e;
+    frexp(y, &e);
+    return ldexp(1, e - 24);
+}
+
+static ttt_tensor *call_unary(ttt_ctx *c, ttt_tensor *const *in, const void *u) {
+    return ((const unary *)u)->op(c, in[0]);
+}
+
+// want and room for u at the numbers x. A reference beyond the largest number wants infinity.
+static void expect_unary(const unary *u, const ttt_tensor *x) {
+    for (int64_t i = 0; i < x->size; i++) {
+        double y = u->ref((double)x->data[i]), rounded = (double)(ttt_real)y;
+        want[i] = isinf(rounded) ? rounded : y;
+        room[i] = u->bound * (DOUBLE ? 2 : 1) * ulp_of(fmax(fabs(y), u->floor));
+        if (isinf(rounded)) room[i] = 0;
+    }
+}
+
+// Bit patterns of floats, spread evenly: every binade, sign and subnormal is visited.
+static void functions_are_accurate_over_the_whole_range(void) {
+    enum { BATCH = 1 << 16 };
+    sets s = sets_open();
+    uint32_t bits = 0;
+    for (int batch = 0; batch < 16; batch++) {
+        ttt_mark m = ttt_mark_get(s.c[0]);
+        ttt_tensor *x = ttt_new(s.c[0], TTT_SHAPE(BATCH));
+        for (int i = 0; i < BATCH; i++) {
+            float f;
+            do {
+                bits += 4093;  // 2^32 / 2^20, made a prime
+                memcpy(&f, &bits, 4);
+            } while (!(f - f == 0));
+            x->data[i] = REAL(f);
+        }
+        for (int u = 0; u < COUNT(unaries); u++) {
+            expect_unary(unaries[u], x);
+            check_sets(&s, unaries[u]->name, x->shape, call_unary, &x, 1, unaries[u]);
+        }
+        ttt_mark_release(s.c[0], m);
+    }
+    sets_close(&s);
+}
+
+// What libm says in double, or the limit; only the gelus and silu of -infinity are NaN, 0 times
+// infinity in their formulas, as in PyTorch.
+static void functions_of_special_values(void) {
+    const double max = (double)FLT_MAX, min = (double)FLT_MIN, inf = (double)INFINITY;
+    const double special[] = { (double)NAN, inf, -inf, 0.0, -0.0, 1, -1, max, -max, 1e19, -1e19,
+                               2e19, -2e19, 1e-20, min, -min, 1e-40, -1e-40, 1.4e-45, -1.4e-45,
+                               88.72283, 88.73, -103.97, -104 };
+    sets s = sets_open();
+    ttt_tensor *x = row_of(s.c[0], COUNT(special), special);
+    for (int u = 0; u < COUNT(unaries); u++) {
+        expect_unary(unaries[u], x);
+        check_sets(&s, unaries[u]->name, x->shape, call_unary, &x, 1, unaries[u]);
+        for (int i = 0; i < s.n; i++) {
+            ttt_tensor *y = unaries[u]->op(s.c[i], copy(s.c[i], x));
+            for (int k = 3; k < 5; k++) {  // zeros keep the sign the formula gives
+                bool minus = signbit(unaries[u]->ref(special[k])) != 0;
+                bool good = (signbit(y->data[k]) != 0) == minus;
+                if (!good)
+                    printf("  %s: the sign of %s(%g)\n", ttt_isa(s.c[i]), unaries[u]->name,
+                           special[k]);
+                CHECK(good);
+            }
+        }
+    }
+    sets_close(&s);
+}
+
+// An element's result does not depend on its place: the rest of a row that fills no vector is
+// computed alike.
+static void functions_of_short_rows(void) {
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++) {
+        ttt_ctx *c = s.c[i];
+        ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(130), REAL(0.1), 3);
+        for (int u = 0; u < COUNT(unaries); u++) {
+            ttt_tensor *all = unaries[u]->op(c, x);
+            for (int n = 0; n <= 65; n++) {
+                ttt_tensor *y = unaries[u]->op(c, ttt_slice(c, x, 0, n, n));
+                CHECK(y->size == n &&
+                      memcmp(y->data, all->data + n, (size_t)n * sizeof *y->data) == 0);
+            }
+        }
+    }
+    sets_close(&s);
+}
+
+static ttt_tensor *call_scale_shift(ttt_ctx *c, ttt_tensor *const *in, const void *scale) {
+    return scale ? ttt_scale(c, in[0], REAL(1.1)) : ttt_add_scalar(c, in[0], REAL(1.1));
+}
+static void scale_and_shift(void) {
+    sets s = sets_open();
+    ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(67));
+    for (int scale = 0; scale < 2; scale++) {
+        for (int i = 0; i < 67; i++) {
+            want[i] = scale ? (double)REAL(1.1) * (double)x->data[i]
+                            : (double)REAL(1.1) + (double)x->data[i];
+            room[i] = EPS * fabs(want[i]);
+        }
+        check_sets(&s, "scale or shift", x->shape, call_scale_shift, &x, 1, scale ? "" : NULL);
+    }
+    sets_close(&s);
+}
+
+// ---- sums and repeats ---------------------------------------------------------------------------
+static ttt_tensor *call_sum_to(ttt_ctx *c, ttt_tensor *const *in, const void *s) {
+    return ttt_sum_to(c, in[0], *(const ttt_shape *)s);
+}
+static ttt_tensor *call_broadcast(ttt_ctx *c, ttt_tensor *const *in, const void *s) {
+    return ttt_broadcast(c, in[0], *(const ttt_shape *)s);
+}
+
+// A row is summed in blocks of 1024, in several lanes, at most 256 additions in each, and a few to
+// close it; the blocks are added in double. Rows are summed in blocks of 32, and then block by
+// block. So no element passes more additions than this, and each errs by EPS/2 of the sum of
+// magnitudes. (In the double build the reference may err as much as a plain sum.)
+static double most_additions(double n) { return 1 + fmin(n, fmax(262, 33 + n / 32)); }
+
+static void expect_sum_to(const ttt_tensor *a, ttt_shape s) {
+    int64_t size = ttt_shape_size(s);
+    for (int64_t i = 0; i < size; i++) want[i] = room[i] = 0;
+    for (int64_t i = 0; i < a->size; i++) {
+        want[place(s, a->shape, i)] += (double)a->data[i];
+        room[place(s, a->shape, i)] += fabs((double)a->data[i]);
+    }
+    double terms = size ? (double)a->size / (double)size : 0;
+    for (int64_t i = 0; i < size; i++)
+        room[i] *= EPS / 2 * (most_additions(terms) + (DOUBLE ? terms : 0));
+}
+
+// Every subset of the axes of a tensor, kept with size 1 or dropped where they lead.
+static void sums_over_every_group_of_axes(void) {
+    const ttt_shape shape[6] = { TTT_SHAPE(7), TTT_SHAPE(3, 20), TTT_SHAPE(2, 3, 4, 5),
+                                 TTT_SHAPE(3, 1, 35, 2), TTT_SHAPE(2, 3, 2, 3, 2, 17),
+                                 TTT_SHAPE(2, 2, 2, 2, 2, 2, 2, 3) };
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(shape); i++) {
+        ttt_tensor *x = numbers(s.c[0], shape[i]);
+        for (int axes = 0; axes < 1 << x->shape.rank; axes++) {
+            ttt_shape to = x->shape, dropped = { 0 };
+            for (int k = 0; k < to.rank; k++) if (axes >> k & 1) to.dim[k] = 1;
+            expect_sum_to(x, to);
+            check_sets(&s, "sum_to", to, call_sum_to, &x, 1, &to);
+            int lead = 0;
+            while (lead < to.rank && to.dim[lead] == 1) lead++;
+            for (int k = lead; k < to.rank; k++) dropped.dim[dropped.rank++] = to.dim[k];
+            check_sets(&s, "sum_to", dropped, call_sum_to, &x, 1, &dropped);
+        }
+    }
+    sets_close(&s);
+}
+
+static void sums_of_all_row_lengths(void) {
+    sets s = sets_open();
+    for (int n = 0; n <= 140; n++) {
+        ttt_shape row = TTT_SHAPE(2, 1), column = TTT_SHAPE(1, 2);
+        ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(2, n)), *y = numbers(s.c[0], TTT_SHAPE(n, 2));
+        expect_sum_to(x, row);
+        check_sets(&s, "sum of a row", row, call_sum_to, &x, 1, &row);
+        expect_sum_to(y, column);
+        check_sets(&s, "sum of rows", column, call_sum_to, &y, 1, &column);
+    }
+    sets_close(&s);
+}
+
+// The error of a million equal numbers, a plain float sum of which is off by a percent.
+static void long_sums_are_accurate(void) {
+    enum { N = 1 << 20 };
+    const ttt_shape shape[][2] = { { TTT_SHAPE(N), SCALAR },
+                                   { TTT_SHAPE(N, 1), TTT_SHAPE(1, 1) },
+                                   { TTT_SHAPE(N / 16, 16), TTT_SHAPE(16) },
+                                   { TTT_SHAPE(4, N / 4), TTT_SHAPE(4, 1) } };
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(shape); i++) {
+        ttt_mark m = ttt_mark_get(s.c[0]);
+        ttt_tensor *x = ttt_full(s.c[0], shape[i][0], REAL(0.1));
+        expect_sum_to(x, shape[i][1]);
+        check_sets(&s, "long sum", shape[i][1], call_sum_to, &x, 1, &shape[i][1]);
+        ttt_mark_release(s.c[0], m);
+    }
+    sets_close(&s);
+}
+
+static void broadcast_repeats(void) {
+    const ttt_shape shape[][2] = {
+        { SCALAR, TTT_SHAPE(3, 21) },
+        { TTT_SHAPE(4), TTT_SHAPE(3, 4) },
+        { TTT_SHAPE(3, 1), TTT_SHAPE(2, 3, 37) },
+        { TTT_SHAPE(2, 1, 3, 1), TTT_SHAPE(2, 4, 3, 5) },
+        { TTT_SHAPE(1, 5, 1), TTT_SHAPE(2, 5, 3) },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(1), TTT_SHAPE(0) },
+    };
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(shape); i++) {
+        ttt_shape to = shape[i][1];
+        ttt_tensor *x = numbers(s.c[0], shape[i][0]);
+        for (int64_t k = 0; k < ttt_shape_size(to); k++) {
+            want[k] = (double)x->data[place(x->shape, to, k)];
+            room[k] = 0;
+        }
+        check_sets(&s, "broadcast", to, call_broadcast, &x, 1, &to);
+    }
+    sets_close(&s);
+}
+
+static void sums_and_means_by_other_names(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = row_of(c, 6, (double[]){ 1, 2, 3, 4, 5, 6 }),
+               *m = ttt_reshape(c, a, TTT_SHAPE(2, 3));
+    CHECK(ttt_item(ttt_sum(c, m)) == 21 && ttt_sum(c, m)->shape.rank == 0);
+    CHECK(ttt_item(ttt_mean(c, m)) == 3.5f);
+    CHECK(ttt_item(ttt_mse(c, m, ttt_scalar(c, 1))) == REAL(55) / 6);
+    CHECK_CLOSE(ttt_sum_axis(c, m, 0)->data, ((double[]){ 5, 7, 9 }), 3, 0, 0);
+    CHECK_CLOSE(ttt_mean_axis(c, m, -1)->data, ((double[]){ 2, 5 }), 2, EPS, 0);
+    CHECK(ttt_shape_equal(ttt_sum_axis(c, m, -2)->shape, TTT_SHAPE(1, 3)));
+    CHECK(ttt_shape_equal(ttt_mean_axis(c, m, 1)->shape, TTT_SHAPE(2, 1)));
+    CLOSE(c);
+}
+
+// ---- moving elements ----------------------------------------------------------------------------
+static ttt_tensor *call_permute(ttt_ctx *c, ttt_tensor *const *in, const void *order) {
+    return ttt_permute(c, in[0], order);
+}
+
+// y[i0, i1, ...] = a[i at order]: element n of y comes from the place its indices have in a.
+static ttt_shape expect_permute(const ttt_tensor *a, const int *order) {
+    ttt_shape s = a->shape;
+    for (int i = 0; i < s.rank; i++) s.dim[i] = a->shape.dim[order[i]];
+    for (int64_t n = 0; n < a->size; n++) {
+        int64_t index[TTT_MAX_RANK], rest = n, at = 0;
+        for (int i = s.rank - 1; i >= 0; rest /= s.dim[i--]) index[order[i]] = rest % s.dim[i];
+        for (int i = 0; i < s.rank; i++) at = at * a->shape.dim[i] + index[i];
+        want[n] = (double)a->data[at];
+        room[n] = 0;
+    }
+    return s;
+}
+static void permute_puts_axes_in_every_order(void) {
+    const ttt_shape shape[5] = { TTT_SHAPE(2, 3, 4, 5), TTT_SHAPE(1, 4, 8, 16),
+                                 TTT_SHAPE(3, 17, 1, 33), TTT_SHAPE(15, 2, 16, 7),
+                                 TTT_SHAPE(2, 0, 3, 1) };
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(shape); i++) {
+        ttt_tensor *x = numbers(s.c[0], shape[i]);
+        int orders = 0;
+        for (int n = 0; n < 256; n++) {
+            int order[4] = { n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6 };
+            if ((1 << order[0] | 1 << order[1] | 1 << order[2] | 1 << order[3]) != 15) continue;
+            ttt_shape to = expect_permute(x, order);
+            check_sets(&s, "permute", to, call_permute, &x, 1, order);
+            orders++;
+        }
+        CHECK(orders == 24);
+    }
+    ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(2, 1, 3, 2, 1, 2, 3, 2));
+    int order[8] = { 7, 2, 5, 0, 1, 4, 6, 3 };
+    ttt_shape to = expect_permute(x, order);
+    check_sets(&s, "permute of rank 8", to, call_permute, &x, 1, order);
+    sets_close(&s);
+}
+
+static ttt_tensor *call_transpose(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    (void)arg;
+    return ttt_transpose(c, in[0]);
+}
+static void transpose_of_all_sizes(void) {
+    sets s = sets_open();
+    for (int m = 1; m <= 36; m++)
+        for (int n = 1; n <= 36; n++) {
+            ttt_mark mark = ttt_mark_get(s.c[0]);
+            ttt_tensor *x = numbers(s.c[0], TTT_SHAPE(m, n));
+            expect_permute(x, (int[]){ 1, 0 });
+            check_sets(&s, "transpose", TTT_SHAPE(n, m), call_transpose, &x, 1, NULL);
+            ttt_mark_release(s.c[0], mark);
+        }
+    sets_close(&s);
+}
+
+// Along each axis: cut a into three, place each where it was, and add; or join them again.
+static void slice_place_and_concat_undo_each_other(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(4, 5, 6));
+    for (int axis = -3; axis < 3; axis++) {
+        int64_t length = a->shape.dim[(axis + 3) % 3], cut[4] = { 0, 1, 1, length };
+        ttt_tensor *part[3], *sum = ttt_zeros(c, a->shape);
+        for (int i = 0; i < 3; i++) {
+            part[i] = ttt_slice(c, a, axis, cut[i], cut[i + 1] - cut[i]);
+            CHECK(part[i]->shape.dim[(axis + 3) % 3] == cut[i + 1] - cut[i]);
+            sum = ttt_add(c, sum, ttt_pad(c, part[i], axis, cut[i], length));
+        }
+        CHECK(same_bits(sum, a));
+        CHECK(same_bits(ttt_concat(c, part, 3, axis), a));
+        CHECK(same_bits(ttt_concat(c, (ttt_tensor *[]){ a }, 1, axis), a));
+    }
+    ttt_tensor *middle = ttt_slice(c, a, 1, 2, 2);  // a[:, 2:4, :]
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 2; j++)
+            for (int k = 0; k < 6; k++)
+                CHECK(middle->data[(i * 2 + j) * 6 + k] == a->data[(i * 5 + 2 + j) * 6 + k]);
+    CLOSE(c);
+}
+
+static void reshape_and_detach_share_their_numbers(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(4, 6)), *r = ttt_reshape(c, a, TTT_SHAPE(2, 3, 4)),
+               *d = ttt_detach(c, a);
+    CHECK(r->data == a->data && d->data == a->data && d->op == NULL &&
+          ttt_shape_equal(d->shape, a->shape));
+    CHECK(ttt_item(ttt_reshape(c, ttt_full(c, TTT_SHAPE(1, 1), 3), SCALAR)) == 3);
+    ttt_tensor *rows = ttt_from_int(c, TTT_SHAPE(3), (int64_t[]){ 2, 0, 1 }),
+               *constant = ttt_detach(c, rows);
+    CHECK(constant->dtype == TTT_DTYPE_INT && constant->index[0] == 2);
+    CLOSE(c);
+}
+
+// Leading sizes of a and of the index, broadcast; repeated rows, and rows nobody asks for.
+typedef struct {
+    int64_t N;
+} rows_arg;
+static ttt_tensor *call_rows(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    const rows_arg *r = arg;
+    return r ? ttt_index_add(c, in[0], in[1], r->N) : ttt_index_select(c, in[0], in[1]);
+}
+static void index_select_and_index_add_by_hand(void) {
+    const ttt_shape lead[][3] = {
+        { SCALAR, SCALAR, SCALAR },
+        { TTT_SHAPE(3), TTT_SHAPE(3), TTT_SHAPE(3) },
+        { TTT_SHAPE(3), SCALAR, TTT_SHAPE(3) },
+        { SCALAR, TTT_SHAPE(3), TTT_SHAPE(3) },
+        { TTT_SHAPE(2, 1), TTT_SHAPE(3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(1, 2, 1), TTT_SHAPE(2, 1, 2), TTT_SHAPE(2, 2, 2) },
+    };
+    enum { N = 5, n = 7 };
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int i = 0; i < COUNT(lead); i++)
+        for (int64_t D = 1; D <= 35; D += 17) {
+            ttt_shape la = lead[i][0], li = lead[i][1], all = lead[i][2], index_shape = li;
+            index_shape.dim[index_shape.rank++] = n;
+            int64_t rows[100], count = ttt_shape_size(all);
+            for (int k = 0; k < 100; k++) rows[k] = k * k % 4;  // 0, 1; never row 2, 3, 4
+            ttt_tensor *in[2] = { numbers(c, matrices(la, N, D)),
+                                  ttt_from_int(c, index_shape, rows) };
+            for (int64_t l = 0; l < count; l++)
+                for (int64_t k = 0; k < n * D; k++) {
+                    int64_t row = rows[place(li, all, l) * n + k / D];
+                    want[l * n * D + k] =
+                        (double)in[0]->data[(place(la, all, l) * N + row) * D + k % D];
+                    room[l * n * D + k] = 0;
+                }
+            check_sets(&s, "index_select", matrices(all, n, D), call_rows, in, 2, NULL);
+            in[0] = numbers(c, matrices(la, n, D));
+            for (int64_t k = 0; k < count * N * D; k++) want[k] = room[k] = 0;
+            for (int64_t l = 0; l < count; l++)
+                for (int64_t k = 0; k < n * D; k++) {
+                    int64_t row = rows[place(li, all, l) * n + k / D];
+                    double a = (double)in[0]->data[place(la, all, l) * n * D + k];
+                    want[(l * N + row) * D + k % D] += a;
+                    room[(l * N + row) * D + k % D] += n * EPS * fabs(a);
+                }
+            check_sets(&s, "index_add", matrices(all, N, D), call_rows, in, 2, &(rows_arg){ N });
+        }
+    sets_close(&s);
+}
+
+// Rows of one table, for an index of any shape; the gradient of a row is the sum over those who
+// asked for it.
+static ttt_tensor *call_embedding(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    (void)arg;
+    return ttt_embedding(c, in[0], in[1]);
+}
+static void embedding_gives_rows_of_a_table(void) {
+    const ttt_shape shape[6] = { SCALAR,
+                                 TTT_SHAPE(6),
+                                 TTT_SHAPE(2, 3),
+                                 TTT_SHAPE(3, 1, 2),
+                                 TTT_SHAPE(1, 2, 1, 3, 1, 1, 1),
+                                 TTT_SHAPE(2, 0) };
+    const int64_t row[] = { 4, 0, 4, 2, 0, 4 };
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int i = 0; i < COUNT(shape); i++)
+        for (int64_t D = 0; D <= 35; D += 7) {
+            ttt_tensor *in[2] = { numbers(c, TTT_SHAPE(5, D)), ttt_from_int(c, shape[i], row) }, *g;
+            ttt_shape y = shape[i];
+            y.dim[y.rank++] = D;
+            for (int64_t k = 0; k < ttt_shape_size(y); k++) {
+                want[k] = (double)in[0]->data[row[k / D] * D + k % D];
+                room[k] = 0;
+            }
+            check_sets(&s, "embedding", y, call_embedding, in, 2, NULL);
+            for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
+                ttt_grad(c, ttt_sum(c, ttt_square(c, ttt_embedding(c, in[0], in[1]))), in, 1, &g,
+                         (ttt_grad_mode)mode);
+                for (int64_t k = 0; k < 5 * D; k++) {
+                    want[k] = 0;
+                    for (int64_t q = 0; q < in[1]->size; q++)
+                        want[k] += row[q] == k / D ? 2 * (double)in[0]->data[k] : 0;
+                    room[k] = 3 * EPS * fabs(want[k]);
+                }
+                check_within("rows of an embedding's gradient", g);
+            }
+        }
+    sets_close(&s);
+}
+
+// ---- ops by plain loops -------------------------------------------------------------------------
+static const double inf = (double)INFINITY, nan_ = (double)NAN;
+
+// d^order y / dx^order of y = f(x), elementwise, as tensors: the sum of y is differentiated again
+// and again.
+static ttt_tensor *derivative(ttt_ctx *c, ttt_tensor *y, ttt_tensor *x, int order,
+                              ttt_grad_mode last) {
+    for (; order > 0; order--)
+        ttt_grad(c, ttt_sum(c, y), &x, 1, &y, order > 1 ? TTT_GRAD_RECORD : last);
+    return y;
+}
+static void check_row(const char *what, const ttt_tensor *y, const double *values,
+                      double tolerance) {
+    for (int64_t i = 0; i < y->size; i++) {
+        want[i] = values[i];
+        room[i] = isfinite(values[i]) ? tolerance * fabs(values[i]) : 0;
+    }
+    check_within(what, y);
+}
+
+static ttt_tensor *call_clamp(ttt_ctx *c, ttt_tensor *const *in, const void *limit) {
+    const ttt_real *l = limit;
+    return ttt_clamp(c, in[0], l[0], l[1]);
+}
+static void clamp_keeps_what_lies_between(void) {
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int n = 0; n < 70; n++) {
+        ttt_tensor *x = numbers(c, TTT_SHAPE(n));
+        for (int i = 0; i < n; i++) {
+            want[i] = fmin(fmax((double)x->data[i], -0.5), 1);
+            room[i] = 0;
+        }
+        check_sets(&s, "clamp", x->shape, call_clamp, &x, 1, (ttt_real[]){ REAL(-0.5), 1 });
+    }
+    const double at[] = { -inf, -3, -1, -0.5, 0, 2, 2.5, inf, nan_ };
+    const double value[] = { -1, -1, -1, -0.5, 0, 2, 2, 2, nan_ },
+                 slope[] = { 0, 0, 1, 1, 1, 1, 0, 0, 0 }, none[9] = { 0 };
+    for (int i = 0; i < s.n; i++) {
+        ttt_tensor *x = row_of(s.c[i], 9, at), *y = ttt_clamp(s.c[i], x, -1, 2);
+        check_row("clamp at special numbers", y, value, 0);
+        for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+            check_row("slope of clamp", derivative(s.c[i], y, x, 1, (ttt_grad_mode)mode), slope, 0);
+        check_row("second derivative of clamp", derivative(s.c[i], y, x, 2, TTT_GRAD_FIRST_ORDER),
+                  none, 0);
+        check_row("clamp to one number", ttt_clamp(s.c[i], x, 2, 2),
+                  (double[]){ 2, 2, 2, 2, 2, 2, 2, 2, nan_ }, 0);
+        check_row("clamp from above only", ttt_clamp(s.c[i], x, REAL(-inf), 2),
+                  (double[]){ -inf, -3, -1, -0.5, 0, 2, 2, 2, nan_ }, 0);
+    }
+    sets_close(&s);
+}
+
+// y^(k) = p (p-1) ... (p-k+1) a^(p-k) by C's pow in double. In float, pow is good to an ulp; a
+// coefficient and the products with it round once each for every order.
+static void powers_have_right_derivatives_everywhere(void) {
+    const double a[] = { 0, -0.0, 1, -1, 2, -2, 0.3, 7, -1.5, inf, -inf, nan_ },
+                 p[] = { 0, 1, 2, 3, 5, -1, -2, 0.5, 2.5, -0.5 };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(p); k++)
+            for (int order = 0; order <= 3; order++) {
+                char what[60];
+                double expected[COUNT(a)], factor = 1;
+                ttt_mark m = ttt_mark_get(s.c[i]);
+                ttt_tensor *x = row_of(s.c[i], COUNT(a), a), *y = ttt_pow(s.c[i], x, REAL(p[k]));
+                for (int q = 0; q < order; q++) factor *= p[k] - q;
+                for (int j = 0; j < COUNT(a); j++)
+                    expected[j] = factor == 0 ? 0 : factor * pow((double)x->data[j], p[k] - order);
+                snprintf(what, sizeof what, "derivative %d of a^%g", order, p[k]);
+                check_row(what, derivative(s.c[i], y, x, order, TTT_GRAD_FIRST_ORDER), expected,
+                          (2 + 2 * order) * EPS);
+                ttt_mark_release(s.c[i], m);
+            }
+    sets_close(&s);
+}
+
+// Three shapes that are broadcast; the condition in every type it may have. Where it chooses, the
+// other is NaN.
+static ttt_tensor *call_where(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    (void)arg;
+    return ttt_where(c, in[0], in[1], in[2]);
+}
+static ttt_tensor *where_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *condition) {
+    (void)n;
+    return weigh(c, ttt_where(c, condition, x[0], x[1]));
+}
+static void where_takes_one_of_two(void) {
+    const ttt_shape pattern[][4] = {  // the condition, a, b, y
+        { SCALAR, SCALAR, SCALAR, SCALAR },
+        { TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(2, 3), SCALAR, SCALAR, TTT_SHAPE(2, 3) },
+        { SCALAR, TTT_SHAPE(3), TTT_SHAPE(2, 1), TTT_SHAPE(2, 3) },
+        { TTT_SHAPE(4, 1), TTT_SHAPE(5), TTT_SHAPE(4, 5), TTT_SHAPE(4, 5) },
+        { TTT_SHAPE(2, 1, 1), TTT_SHAPE(1, 3, 1), TTT_SHAPE(1, 1, 37), TTT_SHAPE(2, 3, 37) },
+        { TTT_SHAPE(3, 1, 4), TTT_SHAPE(2, 3, 1, 1), TTT_SHAPE(5, 1), TTT_SHAPE(2, 3, 5, 4) },
+        { TTT_SHAPE(2048), TTT_SHAPE(2048), TTT_SHAPE(2048), TTT_SHAPE(2048) },
+        { TTT_SHAPE(0, 1), TTT_SHAPE(3), TTT_SHAPE(0, 3), TTT_SHAPE(0, 3) },
+    };
+    sets s = sets_open();
+    ttt_ctx *c = s.c[0];
+    for (int p = 0; p < COUNT(pattern); p++)
+        for (int type = TTT_DTYPE_REAL; type <= TTT_DTYPE_U8; type++) {
+            ttt_mark m = ttt_mark_get(c);
+            ttt_tensor *in[3] = { ttt_new_typed(c, pattern[p][0], (ttt_dtype)type, false), NULL,
+                                  NULL };
+            for (int i = 1; i < 3; i++) in[i] = ttt_uniform(c, pattern[p][i], REAL(0.5), 2);
+            for (int64_t i = 0; i < in[0]->size; i++) {
+                int v = (int)(i * i % 3);  // 0, 1, 1
+                if (type == TTT_DTYPE_REAL)
+                    in[0]->data[i] = v ? REAL(i % 2 ? -0.25 : nan_) : -REAL(0);
+                else if (type == TTT_DTYPE_INT) in[0]->index[i] = v ? INT64_MIN : 0;
+                else in[0]->u8[i] = (uint8_t)(v * 255);
+            }
+            for (int64_t i = 0; i < ttt_shape_size(pattern[p][3]); i++) {
+                int64_t at = place(pattern[p][0], pattern[p][3], i);
+                const ttt_tensor *from = at * at % 3 ? in[1] : in[2];
+                want[i] = (double)from->data[place(from->shape, pattern[p][3], i)];
+                room[i] = 0;
+            }
+            check_sets(&s, "where", pattern[p][3], call_where, in, 3, NULL);
+            if (in[0]->size > 0 && in[0]->size < 100)
+                check_orders(c, "where", where_value, in + 1, 2, in[0], 2);
+            ttt_mark_release(c, m);
+        }
+    sets_close(&s);
+}
+static void where_lets_nothing_through_from_the_other(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *which = ttt_from_u8(c, TTT_SHAPE(4), (uint8_t[]){ 1, 0, 1, 0 });
+    ttt_tensor *x[2] = { row_of(c, 4, (double[]){ 2, nan_, inf, inf }),
+                         row_of(c, 4, (double[]){ nan_, 3, nan_, -inf }) },
+               *g[2];
+    ttt_tensor *y = ttt_where(c, which, x[0], x[1]),
+               *seed = row_of(c, 4, (double[]){ inf, nan_, 5, 7 });
+    check_row("where", y, (double[]){ 2, 3, inf, -inf }, 0);
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++) {
+        ttt_vjp(c, y, seed, x, 2, g, (ttt_grad_mode)mode);
+        check_row("gradient of where", g[0], (double[]){ inf, 0, 5, 0 }, 0);
+        check_row("gradient of where", g[1], (double[]){ 0, nan_, 0, 7 }, 0);
+    }
+    ttt_grad(c, ttt_sum(c, ttt_where(c, x[0], ttt_square(c, x[0]), x[0])), x, 1, g,
+             TTT_GRAD_FIRST_ORDER);
+    check_row("a condition has no gradient", g[0], (double[]){ 4, nan_, inf, inf }, 0);
+    CLOSE(c);
+}
+
+// The mask by its definition: number i of the seed's stream, from 0 to 2^32, against p.
+static void dropout_is_its_definition(void) {
+    const double p[] = { 0.1, 0.5, 0.9, 1 - 1.0 / (1 << 20), 1e-12 };
+    const uint64_t seed = 0x123456789abcdef0u;
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(p); k++)
+            for (int n = 0; n < 75; n++) {
+                ttt_ctx *c = s.c[i];
+                ttt_mark m = ttt_mark_get(c);
+                ttt_tensor *x = numbers(c, TTT_SHAPE(n)),
+                           *y = ttt_dropout_seeded(c, x, REAL(p[k]), seed);
+                ttt_rng r = { seed, 0 };
+                double q = (double)REAL(p[k]), mask[75], first[75], third[75];
+                for (int j = 0; j < n; j++) {
+                    mask[j] = ttt_rng_u32(&r) < floor(q * 4294967296.0) ? 0 : 1 / (1 - q);
+                    want[j] = mask[j] * (double)x->data[j];
+                    room[j] = 2 * EPS * fabs(want[j]);
+                    first[j] = 3 * mask[j] * want[j] * want[j];
+                    third[j] = 6 * mask[j] * mask[j] * mask[j];
+                }
+                check_within("dropout", y);
+                ttt_tensor *cube = ttt_mul(c, y, ttt_square(c, y));  // for three orders
+                for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+                    check_row("gradient of dropout", derivative(c, cube, x, 1, (ttt_grad_mode)mode),
+                              first, 12 * EPS);
+                check_row("third derivative of dropout",
+                          derivative(c, cube, x, 3, TTT_GRAD_FIRST_ORDER), third, 24 * EPS);
+                ttt_mark_release(c, m);
+            }
+    sets_close(&s);
+}
+static void dropout_draws_from_the_context(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(100, 1000), 1);
+    ttt_rng before = *ttt_ctx_rng(c);
+    ttt_tensor *a = ttt_dropout(c, ones, REAL(0.25)), *b = ttt_dropout(c, ones, REAL(0.25));
+    CHECK(!same_bits(a, b));
+    *ttt_ctx_rng(c) = before;
+    CHECK(same_bits(a, ttt_dropout(c, ones, REAL(0.25))));
+    double deviation = sqrt(0.25 / 0.75 / 1e5);  // of the mean of 1e5 elements, from 1
+    CHECK(fabs((double)ttt_item(ttt_mean(c, a)) - 1) < 5 * deviation);
+    before = *ttt_ctx_rng(c);
+    CHECK(ttt_dropout(c, ones, 0) == ones && ttt_ctx_rng(c)->next == before.next);
+    ttt_tensor *bad = row_of(c, 64, (double[64]){ nan_, inf });
+    CHECK(isnan(ttt_dropout_seeded(c, bad, REAL(0.5), 1)->data[0]));
+    CLOSE(c);
+}
+static ttt_tensor *drop_and_square(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n, (void)user;
+    ttt_tensor *a = ttt_square(c, ttt_dropout(c, in[0], REAL(0.4)));
+    return ttt_square(c, ttt_dropout(c, a, REAL(0.4)));
+}
+static void what_is_computed_again_drops_the_same(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = numbers(c, TTT_SHAPE(33));
+    for (int order = 1; order <= 2; order++) {
+        ttt_rng start = *ttt_ctx_rng(c);
+        ttt_tensor *plain =
+            derivative(c, drop_and_square(c, &x, 1, NULL), x, order, TTT_GRAD_FIRST_ORDER);
+        ttt_rng end = *ttt_ctx_rng(c);
+        *ttt_ctx_rng(c) = start;
+        ttt_tensor *again = derivative(c, ttt_remat(c, drop_and_square, &x, 1, x->shape, NULL, 0),
+                                       x, order, TTT_GRAD_FIRST_ORDER);
+        CHECK(same_bits(plain, again) && ttt_ctx_rng(c)->next == end.next);
+    }
+    CLOSE(c);
+}
+
+// The largest along every axis, by its definition; small whole numbers, so that many are equal.
+static ttt_tensor *max_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *axis) {
+    (void)n;
+    return weigh(c, ttt_max_axis(c, x[0], *(int *)axis));
+}
+static void check_largest(ttt_ctx *c, ttt_tensor *a, int axis) {
+    ttt_shape kept = a->shape, gone = a->shape;
+    int64_t n = kept.dim[axis], inner = 1;
+    kept.dim[axis] = 1;
+    for (int i = axis + 1; i < a->shape.rank; i++) inner *= gone.dim[i - 1] = gone.dim[i];
+    gone.rank--;
+    ttt_tensor *y = ttt_max_axis(c, a, axis), *at = ttt_argmax(c, a, axis - a->shape.rank), *g[2];
+    CHECK(ttt_shape_equal(y->shape, kept) && ttt_shape_equal(at->shape, gone) &&
+          at->dtype == TTT_DTYPE_INT && !at->op);
+    double *slope = want + y->size;
+    for (int64_t i = 0; i < a->size; i++) slope[i] = 0;
+    for (int64_t i = 0; i < y->size; i++) {
+        int64_t from = i / inner * n * inner + i % inner, best = 0;
+        for (int64_t k = 0; k < n; k++) {
+            double v = (double)a->data[from + k * inner], b = (double)a->data[from + best * inner];
+            if (!isnan(b) && (isnan(v) || v > b)) best = k;
+        }
+        want[i] = (double)a->data[from + best * inner];
+        room[i] = 0;
+        slope[from + best * inner] = 1;
+        CHECK(at->index[i] == best);
+    }
+    check_within("max_axis", y);
+    for (int mode = TTT_GRAD_FIRST_ORDER; mode <= TTT_GRAD_RECORD; mode++)
+        ttt_grad(c, ttt_sum(c, y), &a, 1, &g[mode], (ttt_grad_mode)mode);
+    for (int64_t i = 0; i < a->size; i++)
+        CHECK((double)g[0]->data[i] == slope[i] && (double)g[1]->data[i] == slope[i]);
+}
+static void the_largest_along_every_axis(void) {
+    const ttt_shape shape[6] = { TTT_SHAPE(1),       TTT_SHAPE(7),           TTT_SHAPE(3, 5),
+                                 TTT_SHAPE(2, 3, 4), TTT_SHAPE(2, 1, 3, 17), TTT_SHAPE(2, 0, 3) };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(shape); k++)
+            for (int axis = 0; axis < shape[k].rank; axis++) {
+                if (shape[k].dim[axis] == 0) continue;
+                ttt_tensor *a = numbers(s.c[i], shape[k]);
+                for (int j = 0; j < 3; j++) {
+                    for (int64_t e = 0; e < a->size; e++) {
+                        if (j == 1) a->data[e] = TTT__MATH(floor)(a->data[e]);
+                        if (j == 2 && e % 5 == 1) a->data[e] = REAL(e % 2 ? -inf : nan_);
+                    }
+                    check_largest(s.c[i], a, axis);
+                }
+                ttt_tensor *apart = ttt_new(s.c[i], shape[k]);  // further than the checker's steps
+                for (int64_t e = 0; e < a->size; e++)
+                    apart->data[e] = REAL((double)(e * 29 % 103) / 4);
+                if (i == 0 && a->size)
+                    check_orders(s.c[i], "max_axis", max_value, &apart, 1, &axis, 2);
+            }
+    sets_close(&s);
+}
+
+// ---- a triangular system ------------------------------------------------------------------------
+// What is found, put back into the system, gives b; what stands on the diagonal or above it is not
+// read.
+static void solve_lower_solves(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
+    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)),
+               *S = ttt_zeros(c, a->shape);
+    for (int i = 0; i < 75; i++) S->data[i] = i % 5 < i / 5 % 5 ? a->data[i] : i % 5 == i / 5 % 5;
+    for (int t = 0; t < 2; t++) {
+        ttt_tensor *y = ttt_solve_lower(c, a, b, t);
+        CHECK(ttt_max_abs_diff(ttt_matmul_t(c, S, y, t, false), b) <= (DOUBLE ? 1e-13 : 1e-4));
+        CHECK(ttt_max_abs_diff(y, ttt_solve_lower(c, S, b, t)) == 0);
+    }
+    CHECK(ttt_ok(c));
+    ttt_close(c);
+}
+
+// ---- along the last axis ------------------------------------------------------------------------
+typedef enum { SOFTMAX, LOG_SOFTMAX, NORMALIZE, NORMALIZE_D1, RSTD } row_op;
+static const char *const row_name[] = { "softmax", "log_softmax", "normalize", "normalize_d1",
+                                        "rstd" };
+typedef struct {
+    row_op op;
+    double eps;
+    bool centered;
+} row_arg;
+static ttt_tensor *call_row(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    const row_arg *r = arg;
+    switch (r->op) {
+    case SOFTMAX: return ttt_softmax(c, in[0]);
+    case LOG_SOFTMAX: return ttt_log_softmax(c, in[0]);
+    case NORMALIZE:
+        return (r->centered ? ttt_layer_normalize : ttt_rms_normalize)(c, in[0], REAL(r->eps));
+    case NORMALIZE_D1: return ttt_normalize_d1(c, in[0], in[1], REAL(r->eps), r->centered);
+    case RSTD: return ttt_rstd(c, in[0], REAL(r->eps), r->centered);
+    }
+    return NULL;
+}
+
+// softmax: e^(a-max) has the relative error of its rounded argument, |a - max| EPS/2, and a few
+// ulps more; the sum and the division add one or two. log_softmax: a - max and the logarithm are
+// rounded once each, so the error stays a few ulps of a result of at least that size, however large
+// a is.
+static void expect_softmax(const ttt_real *a, int64_t D, bool logarithm, double *y, double *r) {
+    double max = (double)a[0], sum = 0;
+    for (int64_t i = 1; i < D; i++) max = fmax(max, (double)a[i]);
+    for (int64_t i = 0; i < D; i++) sum += exp((double)a[i] - max);
+    for (int64_t i = 0; i < D; i++) {
+        double below = (double)a[i] - max;
+        y[i] = logarithm ? below - log(sum) : exp(below) / sum;
+        r[i] = logarithm ? 3 * EPS * (1 + fabs(y[i])) : y[i] * EPS * (fabs(below) + 5) + ulp_of(0);
+        y[i] = (double)(ttt_real)y[i];
+        if (isinf(below) || isinf(y[i])) r[i] = 0;
+    }
+}
+
+// The mean is rounded to a ttt_real, hence the part with it; else some roundings of the largest
+// element.
+static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g, int64_t D,
+                        double *y, double *room_y) {
+    double mean = 0, variance = 0, mean_g = 0, mean_gx = 0, most_g = 0, most_x = 1;
+    for (int64_t i = 0; i < D && arg->centered; i++) {
+        mean += (double)a[i] / (double)D;
+        mean_g += (double)g[i] / (double)D;
+    }
+    for (int64_t i = 0; i < D; i++)
+        variance += ((double)a[i] - mean) * ((double)a[i] - mean) / (double)D;
+    double r = 1 / sqrt(variance + (double)REAL(arg->eps)), shift = fabs(mean) * r;
+    for (int64_t i = 0; i < D; i++) {
+        double x = ((double)a[i] - mean) * r;
+        mean_gx += (double)g[i] * x / (double)D;
+        most_x = fmax(most_x, fabs(x));
+        most_g = fmax(most_g, fabs((double)g[i]));
+    }
+    for (int64_t i = 0; i < D; i++) {
+        double x = ((double)a[i] - mean) * r;
+        if (arg->op == RSTD) {
+            y[i] = r;
+            room_y[i] = EPS * r * (6 + shift * shift * EPS);
+        } else if (arg->op == NORMALIZE) {
+            y[i] = x;
+            room_y[i] = EPS * 6 * (shift + fabs(x) + 0.1);
+        } else {
+            y[i] = r * ((double)g[i] - mean_g - x * mean_gx);
+            room_y[i] = EPS * 10 * r * most_g * most_x * (most_x + shift);
+        }
+    }
+}
+
+static void check_rows(sets *s, const row_arg *arg, ttt_tensor *const *in) {
+    int64_t D = in[0]->shape.dim[in[0]->shape.rank - 1], rows = in[0]->size / D,
+            width = arg->op == RSTD ? 1 : D;
+    ttt_shape to = in[0]->shape;
+    to.dim[to.rank - 1] = width;
+    for (int64_t i = rows - 1; i >= 0; i--) {
+        const ttt_real *a = in[0]->data + i * D;
+        static double y[1 << 13], r[1 << 13];
+        if (arg->op <= LOG_SOFTMAX) expect_softmax(a, D, arg->op == LOG_SOFTMAX, y, r);
+        else expect_norm(arg, a, in[1]->data + i * D, D, y, r);
+        memcpy(want + i * width, y, (size_t)width * sizeof *y);
+        memcpy(room + i * width, r, (size_t)width * sizeof *r);
+    }
+    check_sets(s, row_name[arg->op], to, call_row, in, arg->op == NORMALIZE_D1 ? 2 : 1, arg);
+}
+
+static void row_ops_of_all_lengths(void) {
+    sets s = sets_open();
+    for (int64_t D = 1; D <= 71; D = D == 70 ? 4099 : D + 1)
+        for (int k = 0; k < 16; k++) {
+            row_arg arg = { (row_op)(k % 5), k < 8 ? 1e-5 : 0.1, k % 2 };
+            ttt_mark m = ttt_mark_get(s.c[0]);
+            ttt_tensor *in[2] = { numbers(s.c[0], TTT_SHAPE(3, D)),
+                                  numbers(s.c[0], TTT_SHAPE(3, D)) };
+            check_rows(&s, &arg, in);
+            ttt_mark_release(s.c[0], m);
+        }
+    sets_close(&s);
+}
+
+// Rows far from zero: a variance computed as mean a^2 - mean^2 would be noise.
+static void norms_of_rows_with_a_large_mean(void) {
+    sets s = sets_open();
+    ttt_tensor *in[2] = { ttt_uniform(s.c[0], TTT_SHAPE(4, 50), 999, 1001),
+                          numbers(s.c[0], TTT_SHAPE(4, 50)) };
+    for (int op = NORMALIZE; op <= RSTD; op++)
+        check_rows(&s, &(row_arg){ (row_op)op, 1e-5, true }, in);
+    sets_close(&s);
+}
+
+static void softmax_of_large_and_infinite_numbers(void) {
+    const double inf = (double)INFINITY;
+    const double rows[][5] = {
+        { 1e4, 1e4, 1e4 - 1, 9990, 0 }, { -1e30, -1e30, -2e30, -1e30, -1e30 },
+        { 88, 89, 90, 91, 92 },         { -inf, 0, -inf, 1, 2 },
+        { -inf, -inf, -inf, -inf, -3 }, { 3e38, -3e38, 0, 1, 3e38 },
+    };
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(rows); i++)
+        for (int op = SOFTMAX; op <= LOG_SOFTMAX; op++) {
+            ttt_tensor *x = row_of(s.c[0], 5, rows[i]);
+            check_rows(&s, &(row_arg){ (row_op)op, 0, false }, &x);
+        }
+    sets_close(&s);
+}
+
+// NaN anywhere in a row, and a row without any finite number, make the whole row NaN.
+static void softmax_does_not_hide_nan(void) {
+    sets s = sets_open();
+    for (int n = 1; n < 40; n++)
+        for (int at = 0; at <= n; at++)
+            for (int op = SOFTMAX; op <= LOG_SOFTMAX; op++) {
+                ttt_tensor *x = ttt_full(s.c[0], TTT_SHAPE(n), at == n ? -(ttt_real)INFINITY : 1);
+                if (at < n) x->data[at] = (ttt_real)NAN;
+                for (int i = 0; i < n; i++) want[i] = (double)NAN;
+                check_sets(&s, row_name[op], x->shape, call_row, &x, 1,
+                           &(row_arg){ (row_op)op, 0, false });
+            }
+    sets_close(&s);
+}
+
+static void max_abs_diff_does_not_hide_nan(void) {
+    ttt_ctx *c = open_ctx();
+    double a[3] = { 1, (double)NAN, 2 }, b[3] = { 1, 5, 2.5 };
+    CHECK(isnan(ttt_max_abs_diff(row_of(c, 3, a), row_of(c, 3, b))));
+    CHECK(isnan(ttt_max_abs_diff(row_of(c, 3, b), row_of(c, 2, b))));
+    a[1] = 5;
+    CHECK(ttt_max_abs_diff(row_of(c, 3, a), row_of(c, 3, b)) == 0.5);
+    CLOSE(c);
+}
+
+// ---- stored types -------------------------------------------------------------------------------
+static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
+    ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
+    for (int64_t i = 0; i < t->size; i++) {
+        if (t->data) t->data[i] = REAL(i % 3);
+        if (t->index) t->index[i] = i % 3;
+        if (t->u8) t->u8[i] = (uint8_t)(i % 3);
+        if (t->bf16) t->bf16[i] = ttt__bf16_of(REAL(i % 3));
+    }
+    return t;
+}
+static const char *const type_words[] = { "real numbers", "integers", "bytes", "bfloat16" };
+
+static void casts_keep_every_number(void) {
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++) {
+        ttt_ctx *c = s.c[i];
+        uint16_t half[65536], *h = half;
+        uint8_t byte[256];
+        for (int k = 0; k < 65536; k++) half[k] = (uint16_t)k;
+        for (int k = 0; k < 256; k++) byte[k] = (uint8_t)k;
+        ttt_tensor *all = ttt_cast(c, ttt_from_bf16(c, TTT_SHAPE(256, 256), half), TTT_DTYPE_REAL),
+                   *back = ttt_cast(c, all, TTT_DTYPE_BF16);
+        CHECK(all->dtype == TTT_DTYPE_REAL && !all->op && back->bf16 && !back->data &&
+              ttt_shape_equal(back->shape, all->shape));
+        for (int k = 0; k < 65536; k++) {
+            uint32_t bits = (uint32_t)k << 16;
+            float f;
+            memcpy(&f, &bits, sizeof f);
+            bool number = !isnan(f);
+            CHECK(number ? (double)all->data[k] == (double)f &&
+                               !signbit(all->data[k]) == !signbit(f) && back->bf16[k] == h[k]
+                         : isnan(all->data[k]) && (back->bf16[k] & 0x7fff) > 0x7f80);
+        }
+        ttt_tensor *bytes = ttt_from_u8(c, TTT_SHAPE(256), byte),
+                   *real = ttt_cast(c, bytes, TTT_DTYPE_REAL),
+                   *whole = ttt_cast(c, bytes, TTT_DTYPE_INT);
+        for (int k = 0; k < 256; k++) CHECK(real->data[k] == k && whole->index[k] == k);
+        const int64_t large[] = {
+            -5, 0, 1 << 24, (1 << 24) + 1, (1 << 24) + 3, INT64_MAX, INT64_MIN
+        };
+        ttt_tensor *r = ttt_cast(c, ttt_from_int(c, TTT_SHAPE(7), large), TTT_DTYPE_REAL);
+        for (int k = 0; k < 7; k++) CHECK(r->data[k] == (ttt_real)large[k]);
+        for (int type = 0; type < TTT__N_DTYPES; type++) {
+            ttt_tensor *t = stored(c, TTT_SHAPE(2, 3), (ttt_dtype)type),
+                       *same = ttt_cast(c, t, (ttt_dtype)type);
+            CHECK(same != t && same->dtype == t->dtype && same->shares == t);
+            ttt_tensor *none = ttt_new_typed(c, TTT_SHAPE(0), (ttt_dtype)type, false);
+            CHECK(ttt_cast(c, none, TTT_DTYPE_REAL)->size == 0);
+        }
+    }
+    sets_close(&s);
+}
+static void bfloat16_is_rounded_to_nearest_even(void) {
+    ttt_ctx *c = open_ctx();
+    const double one = 1.0 / 128;  // from 1 to the next bfloat16
+    const double x[] = { 1 + one / 2, 1 + one * 1.5, 1 + one * 0.51, -1 - one * 0.49,
+                         3.4e38, -3.4e38, 1e-45, -0.0, inf, nan_ };
+    const double y[] = { 1, 1 + 2 * one, 1 + one, -1, inf, -inf, 0, 0, inf, nan_ };
+    check_row("rounded to bfloat16",
+              ttt_cast(c, ttt_cast(c, row_of(c, 10, x), TTT_DTYPE_BF16), TTT_DTYPE_REAL), y, 0);
+    CLOSE(c);
+}
+
+static void tensors_of_every_type(void) {
+    host h = { 0 };
+    ttt_ctx *c = open_host(&h);
+    const size_t bytes[] = { sizeof(ttt_real), 8, 1, 2 };
+    for (int type = 0; type < TTT__N_DTYPES; type++)
+        for (int keep = 0; keep < 2; keep++) {
+            ttt_mark m = ttt_mark_get(c);
+            ttt_memory_report before = ttt_memory(c), after;
+            ttt_tensor *t = ttt_new_typed(c, TTT_SHAPE(64, 3), (ttt_dtype)type, keep),
+                       *again = ttt_detach(c, t);
+            after = ttt_memory(c);
+            const void *elements[] = { t->data, t->index, t->u8, t->bf16 },
+                       *shared[] = { again->data, again->index, again->u8, again->bf16 };
+            for (int k = 0; k < 4; k++)
+                CHECK((elements[k] != NULL) == (k == type) && shared[k] == elements[k]);
+            CHECK(t->dtype == (ttt_dtype)type && t->size == 192 && t->kept == (keep != 0) &&
+                  again->dtype == t->dtype && again->shares == t);
+            size_t used = keep ? after.keep - before.keep : after.step - before.step;
+            CHECK(used >= 192 * bytes[type] + sizeof *t &&
+                  used <= 192 * bytes[type] + (keep ? 1 : 2) * (sizeof *t + 128));
+            CHECK(type == TTT_DTYPE_REAL || (isnan(ttt_max_abs_diff(t, t)) &&
+                                             isnan(ttt_item(stored(c, SCALAR, (ttt_dtype)type)))));
+            ttt_mark_release(c, m);
+        }
+    ttt_close(c);
+    CHECK(h.living == 0);
+}
+
+// Every input of every op, by the examples of the table.
+static void no_op_takes_what_is_only_stored(void) {
+    ttt_ctx *c = open_ctx();
+    for (int row = 0; ttt_op_table(row); row++) {
+        const ttt_op *op = ttt_op_table(row);
+        op_inputs in;
+        op_example(NULL, row, NULL, &in);
+        for (int i = 0; i < in.n; i++)
+            for (int type = TTT_DTYPE_INT; type < TTT__N_DTYPES; type++) {
+                ttt_tensor *x[2];
+                for (int k = 0; k < in.n; k++)
+                    x[k] = ttt_uniform(c, in.shape[k], REAL(op->lo), REAL(op->hi));
+                x[i] = stored(c, in.shape[i], (ttt_dtype)type);
+                ttt_tensor *y = op_example(c, row, x, &in);
+                bool factor = i == 1 && type == TTT_DTYPE_BF16 && !strncmp(op->name, "matmul", 6);
+                if (factor) CHECK(ttt_ok(c) && y->op == op);
+                else FAILS(y, TTT_ERR_ARGUMENT, type_words[type], "real numbers", "expected");
+            }
+    }
+    CLOSE(c);
+}
+static void stored_types_are_refused_by_name(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(2, 2)), *u = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_U8),
+               *b = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_BF16), *out;
+    ttt_tensor *i = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_INT);
+    FAILS(ttt_matmul(c, b, a), TTT_ERR_ARGUMENT,
+          "matmul: input 0 holds bfloat16; real numbers expected");
+    FAILS(ttt_matmul(c, a, u), TTT_ERR_ARGUMENT,
+          "matmul: input 1 holds bytes; real numbers or bfloat16 expected");
+    FAILS(ttt_affine(c, a, b, b), TTT_ERR_ARGUMENT,
+          "affine: input 2 holds bfloat16; real numbers expected");
+    FAILS(ttt_where(c, b, a, a), TTT_ERR_ARGUMENT,
+          "where: input 0 holds bfloat16; real numbers or integers or bytes expected");
+    FAILS(ttt_where(c, u, a, u), TTT_ERR_ARGUMENT,
+          "where: input 2 holds bytes; real numbers expected");
+    FAILS(ttt_index_select(c, a, u), TTT_ERR_SHAPE, "index_select", "integers");
+    FAILS(ttt_index_add(c, a, u, 3), TTT_ERR_SHAPE, "index_add", "integers");
+    FAILS(ttt_embedding(c, b, i), TTT_ERR_ARGUMENT,
+          "embedding: input 0 holds bfloat16; real numbers expected");
+    FAILS(ttt_embedding(c, a, u), TTT_ERR_ARGUMENT,
+          "embedding: input 1 holds bytes; integers expected");
+    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: input 0 holds bytes");
+    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: input 0 holds integers");
+    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: input 0 holds bfloat16");
+    FAILS(ttt_cast(c, a, TTT_DTYPE_U8), TTT_ERR_ARGUMENT, "cast: from real numbers to bytes",
+          "expected");
+    FAILS(ttt_cast(c, a, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from real numbers to integers",
+          "expected");
+    FAILS(ttt_cast(c, u, TTT_DTYPE_BF16), TTT_ERR_ARGUMENT, "cast: from bytes to bfloat16",
+          "expected");
+    FAILS(ttt_cast(c, b, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from bfloat16 to integers",
+          "expected");
+    FAILS(ttt_cast(c, a, (ttt_dtype)9), TTT_ERR_ARGUMENT,
+          "cast: from real numbers to no element type");
+    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_RELEASED, "cast");
+    FAILS(ttt_new_typed(c, TTT_SHAPE(2), (ttt_dtype)9, false), TTT_ERR_ARGUMENT, "new_typed", "9");
+    FAILS(ttt_new_typed(c, TTT_SHAPE(-2), TTT_DTYPE_U8, false), TTT_ERR_SHAPE, "(-2)");
+    FAILS(ttt_from_bf16(c, TTT_SHAPE(-2), b->bf16), TTT_ERR_SHAPE, "(-2)");
+    for (int k = 0; k < 2; k++) {
+        ttt_grad(c, ttt_sum(c, ttt_matmul(c, a, b)), k ? &u : &b, 1, &out, TTT_GRAD_FIRST_ORDER);
+        FAILS(out, TTT_ERR_ARGUMENT, "grad: wrt[0] holds", k ? "bytes" : "bfloat16",
+              "real numbers expected");
+        CHECK(isnan(ttt_check_gradient(c, op_value, k ? &u : &b, 1, NULL, 1, 1e-3)));
+        FAILS(NULL, TTT_ERR_ARGUMENT, "check_gradient", k ? "bytes" : "bfloat16");
+    }
+    CLOSE(c);
+}
+
+static ttt_tensor *remat_product(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n, (void)user;
+    return ttt_tanh(
+        c, ttt_matmul(c, ttt_where(c, in[2], in[0], ttt_cast(c, in[2], TTT_DTYPE_REAL)), in[1]));
+}
+static void stored_types_go_through_recomputation_and_profiles(void) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 1, .watch_nan = true });
+    ttt_tensor *in[3] = { numbers(c, TTT_SHAPE(2, 3)), stored(c, TTT_SHAPE(3, 4), TTT_DTYPE_BF16),
+                          stored(c, TTT_SHAPE(2, 3), TTT_DTYPE_U8) };
+    for (int order = 1; order <= 2; order++)
+        CHECK(same_bits(
+            derivative(c, remat_product(c, in, 3, NULL), in[0], order, TTT_GRAD_FIRST_ORDER),
+            derivative(c, ttt_remat(c, remat_product, in, 3, TTT_SHAPE(2, 4), NULL, 0), in[0],
+                       order, TTT_GRAD_FIRST_ORDER)));
+    ttt_profile_start(c);
+    ttt_matmul(c, in[0], in[1]);
+    ttt_cast(c, in[2], TTT_DTYPE_REAL);
+    ttt_profile_row rows[10];
+    int n = ttt_profile_rows(c, rows, 10), seen = 0;
+    for (int i = 0; i < n; i++) {
+        bool product = !strcmp(rows[i].name, "matmul"), cast = !strcmp(rows[i].name, "cast");
+        CHECK(!product || rows[i].bytes == 2.0 * 12 + (double)sizeof(ttt_real) * (6 + 8));
+        CHECK(!cast || rows[i].bytes == 6 + (double)sizeof(ttt_real) * 6);
+        seen += product + cast;
+    }
+    CHECK(seen == 2);
+    CLOSE(c);
+}
+
+int main(int argc, char **argv) {
+    static const ttt_test all[] = {
+        T(every_op_has_right_derivatives),
+        T(every_op_has_one_gradient),
+        T(operands_broadcast_in_all_patterns),
+        T(functions_are_accurate_over_the_whole_range),
+        T(functions_of_special_values),
+        T(functions_of_short_rows),
+        T(scale_and_shift),
+        T(sums_over_every_group_of_axes),
+        T(sums_of_all_row_lengths),
+        T(long_sums_are_accurate),
+        T(broadcast_repeats),
+        T(sums_and_means_by_other_names),
+        T(permute_puts_axes_in_every_order),
+        T(transpose_of_all_sizes),
+        T(slice_place_and_concat_undo_each_other),
+        T(reshape_and_detach_share_their_numbers),
+        T(index_select_and_index_add_by_hand),
+        T(embedding_gives_rows_of_a_table),
+        T(clamp_keeps_what_lies_between),
+        T(powers_have_right_derivatives_everywhere),
+        T(where_takes_one_of_two),
+        T(where_lets_nothing_through_from_the_other),
+        T(dropout_is_its_definition),
+        T(dropout_draws_from_the_context),
+        T(what_is_computed_again_drops_the_same),
+        T(the_largest_along_every_axis),
+        T(solve_lower_solves),
+        T(row_ops_of_all_lengths),
+        T(norms_of_rows_with_a_large_mean),
+        T(softmax_of_large_and_infinite_numbers),
+        T(softmax_does_not_hide_nan),
+        T(max_abs_diff_does_not_hide_nan),
+        T(casts_keep_every_number),
+        T(bfloat16_is_rounded_to_nearest_even),
+        T(tensors_of_every_type),
+        T(no_op_takes_what_is_only_stored),
+        T(stored_types_are_refused_by_name),
+        T(stored_types_go_through_recomputation_and_profiles),
+        { 0 },
+    };
+    return ttt_test_main(argc, argv, all);
+}
