@@ -27,8 +27,8 @@
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
-        [5] KERNELS       the loops of the optimizers, for every instruction set
-        and below TTT_MODEL_IMPLEMENTATION the first four, implemented.
+        [5] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first four again, implemented.
 */
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
@@ -274,7 +274,7 @@ static const ttt__rule_kernels KN(rule_table) = {
 extern "C" {
 #endif
 
-// ---- [1] LOSSES ---------------------------------------------------------------------------------
+// ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes) {
     if (!ttt__operand(c, "one_hot", labels, 0, TTT__INT)) return &c->empty;
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(labels->size, classes));
@@ -409,7 +409,7 @@ void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **ta
     *target = ttt__blend_rolled(c, *target, (ttt_real)a);
 }
 
-// ---- [2] VIT ------------------------------------------------------------------------------------
+// ---- VIT ----------------------------------------------------------------------------------------
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
     ttt_vit_desc d = *given;
     d.mixer.dim = d.width;
@@ -612,7 +612,7 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
     return 2 * pixels * D + (double)d.depth * block + 2 * D * (D + (double)d.classes);
 }
 
-// ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
+// ---- OPTIMIZERS ---------------------------------------------------------------------------------
 // The i-th word of a text, and its length; NULL if the text has fewer.
 static const char *ttt__word(const char *text, int i, int *length) {
     const char *at = text ? text + strspn(text, " ") : "";
@@ -883,7 +883,7 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     return ttt_status(c);
 }
 
-// ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
+// ---- CHECKPOINTS --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
                              const ttt_bundle *file) {
