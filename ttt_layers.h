@@ -1504,7 +1504,9 @@ enum {
 static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
-static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) { return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1])); }
+static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) {
+    return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1]));
+}
 
 // l summed over sequences and heads; e (B,H,n,h), x (B,1 or H,n,D)
 static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, ttt_tensor *x) {
@@ -1515,7 +1517,8 @@ static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, tt
         r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]),
                             ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
-    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))), (ttt_real)H / (ttt_real)(2 * n * D));
+    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))),
+                     (ttt_real)H / (ttt_real)(2 * n * D));
 }
 
 // Of n tensors, one a row, those that are there.
@@ -1548,14 +1551,17 @@ static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
     return rates;
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
-static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *query, ttt_tensor *read);
+static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
     ttt_inner in;
     memset(&in, 0, sizeof in);
     in.learner = d->mixer->learner;
-    in.train = ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
+    in.train =
+        ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
@@ -1569,13 +1575,15 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
     if (!ttt_ok(c)) return ttt_detach(c, x);
 
-    ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
+    ttt_tensor *test =
+        ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
     if (d->unmask)
         ttt__mttt_unmask(c, d, w,
                          in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL,
                          read);
-    ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
+    ttt_tensor *y =
+        ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
 
@@ -1584,8 +1592,9 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
-    double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
-    double backward = d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
+    double steps = d->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
+    double backward =
+        d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
 static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
@@ -1610,18 +1619,24 @@ const ttt_mixer ttt_mixer_mttt_mlp = {
 
 // -- words that the mixers share
 // What a mixer fills in for ttt_unmask, see [6].
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read);
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry);
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
+                               ttt_tensor *read);
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
+                              ttt_tensor *carry);
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
 
 // Rows begin .. begin+n of the tokens of x (B,H,N,d); x itself if that is all, NULL if there is none.
 static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
 }
 // x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
-static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x, ttt_tensor *kernel) {
+static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x,
+                                 ttt_tensor *kernel) {
     return ttt_split_heads(c, ttt_matmul(c, x, kernel), d->heads);
 }
 // A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
@@ -1637,7 +1652,9 @@ static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
         c, above,
         ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
-static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
+static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1);
+}
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
     double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
@@ -1661,14 +1678,16 @@ static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
 static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(c)) return;
     ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
-    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)), lower);  // 0 above: e^gap cannot overflow
+    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)),
+                              lower);  // 0 above: e^gap cannot overflow
     *since = ttt_exp(c, sum);
     *between = ttt_mul(c, ttt_exp(c, gap), lower);
 }
 
 // A depthwise convolution with zeros beyond the border: y_i = sum over taps t of kernel_t x_at(i,t), x (...,N,d),
 // kernel (taps,d) or with the same leading sizes as x; at[i * taps + t] is a token or -1.
-static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {  // (...,N,taps,d)
+static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at,
+                             int64_t taps) {  // (...,N,taps,d)
     if (!ttt_ok(c) || !at) return x;
     ttt_shape s = x->shape;
     int axis = s.rank - 2;
@@ -1682,36 +1701,52 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     s.rank++;
     return ttt_reshape(c, rows, s);
 }
-static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at, int64_t taps) {
+static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at,
+                                  int64_t taps) {
     if (!ttt_ok(c)) return x;
-    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2), x->shape);
+    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2),
+                       x->shape);
 }
 // The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens of a line.
 static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false), *p = at, reach = side / 2;
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false),
+            *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
-            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++) *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
+            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
+                *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
     return at;
 }
 static int64_t *ttt__causal_taps(ttt_ctx *c, int64_t N, int64_t taps) {
     int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *at, false);
-    for (int64_t i = 0; at && i < N * taps; i++) at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
+    for (int64_t i = 0; at && i < N * taps; i++)
+        at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
     return at;
 }
 
-static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field, int64_t value, const char *expected) {
-    if (!good && ttt_ok(c)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field, (long long)value, expected);
+static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field,
+                      int64_t value, const char *expected) {
+    if (!good && ttt_ok(c))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field,
+                 (long long)value, expected);
     return ttt_ok(c);
 }
 static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t size = d->grid_rows * d->grid_cols;
-    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows, "this layer sees tokens as a grid and needs its sides")) return;
-    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols, "this layer sees tokens as a grid and needs its sides")) return;
-    if (N >= 0) ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows, "globals + grid_rows x grid_cols must be the number of tokens");
+    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (N >= 0)
+        ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows,
+                  "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
-static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
+static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) {
+    return d->chunk ? d->chunk : usual;
+}
 static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     (void)N;
     ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
@@ -1719,8 +1754,10 @@ static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
 
 // -- attention
 // Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
-static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores, ttt_tensor *hidden, ttt_tensor *v) {
-    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores), *y = ttt_matmul(c, a, v);
+static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores,
+                               ttt_tensor *hidden, ttt_tensor *v) {
+    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores),
+               *y = ttt_matmul(c, a, v);
     if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
     return y;
 }
@@ -1763,20 +1800,26 @@ static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_RO
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *c, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)), ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
+    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)),
+                      ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
 }
-static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, int which, ttt_tensor *x) {
+static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      int which, ttt_tensor *x) {
     return ttt_split_heads(c, ttt__project(c, w, which, x), d->heads);
 }
 
 // y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x);
     ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
     if (d->unmask) d->unmask->equals = "softmax self-attention";
-    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
+    ttt_tensor *y =
+        ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale),
+                    d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
     (void)losses;
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
@@ -1797,16 +1840,21 @@ const ttt_mixer ttt_mixer_self_attention = {
 
 // y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v);
-static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v);
+static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                   ttt_tensor *k, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
     if (d->normalizer == TTT_NORMALIZER_CONSTANT)
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
 }
-static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
+static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                              ttt_tensor *const *w, ttt_tensor *x,
+                                              ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
         q = ttt__elu1(c, q);
         k = ttt__elu1(c, k);
@@ -1823,13 +1871,15 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
+static double ttt__matrix_state(const ttt_mixer_desc *d,
+                                int64_t N) {  // h x h a head, and the normalizer
     double D = (double)d->dim, h = D / (double)d->heads;
     (void)N;
     return D * (h + 1);
 }
 static void ttt__linear_attention_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer", (int64_t)d->normalizer, "one of ttt_normalizer expected"))
+    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer",
+                  (int64_t)d->normalizer, "one of ttt_normalizer expected"))
         ttt__check_chunk(c, d, N);
 }
 
@@ -1862,17 +1912,25 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
     }
     return t;
 }
-static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
-    double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
+static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k) {
+    double root = sqrt((double)(d->dim / d->heads)),
+           b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
     if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
         return ttt_scale(c, qk, (ttt_real)(1 / root));
-    ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
-    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
+    ttt_tensor *norms =
+        ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
+    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)),
+                     (ttt_real)(1 / (b * b)));
 }
-static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
+static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                                ttt_tensor *const *w, ttt_tensor *x,
+                                                ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
     if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
     if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
         ttt_tensor *seen = hidden ? ttt_add(c, scores, hidden) : scores;
@@ -1889,15 +1947,20 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     bool nearest = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
-    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel", (int64_t)d->kernel, "one of ttt_attention_kernel expected")) return;
+    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel",
+                   (int64_t)d->kernel, "one of ttt_attention_kernel expected"))
+        return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors, "only TTT_ATTENTION_KERNEL_NEAREST has them"))
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors,
+                   "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
     if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
                   "no more than the number of tokens expected");
-    if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
+    if (ttt_ok(c) && !(d->bandwidth >= 0))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name,
+                 (double)d->bandwidth);
 }
 const ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
@@ -1916,13 +1979,20 @@ static const ttt_param_row ttt__linformer_rows[] = {
     { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
     { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
-static int64_t ttt__compressed(const ttt_mixer_desc *d) { return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4); }
-static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static int64_t ttt__compressed(const ttt_mixer_desc *d) {
+    return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4);
+}
+static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                          ttt_tensor *x, ttt_tensor **losses) {
     int64_t N = x->shape.dim[1];
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
     if (N < d->max_tokens) E = ttt_slice(c, E, 0, 0, N), F = ttt_slice(c, F, 0, 0, N);
-    ttt_tensor *a = ttt_softmax(c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true), (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
+    ttt_tensor *a = ttt_softmax(
+        c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true),
+                     (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
     ttt_tensor *y = ttt_matmul(c, a, ttt_matmul_t(c, F, v, true, false));
     (void)losses;
     if (d->unmask) {
@@ -1932,9 +2002,13 @@ static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, t
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__linformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens, "the number of tokens that its tables are made for must be set")) return;
-    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected")) return;
-    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens, "the sequence is longer than its tables");
+    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens,
+                   "the number of tokens that its tables are made for must be set"))
+        return;
+    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected"))
+        return;
+    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens,
+              "the sequence is longer than its tables");
 }
 static double ttt__linformer_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, K = (double)ttt__compressed(d);
@@ -1996,7 +2070,8 @@ typedef struct ttt__tiling {
     ttt_tensor *hidden;
 } ttt__tiling;
 // Token i of tile (tr,tc), or -1 beyond the border.
-static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r, int64_t *cl) {
+static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r,
+                            int64_t *cl) {
     *r = tr * t->row.side + i / t->col.side;
     *cl = tc * t->col.side + i % t->col.side;
     return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
@@ -2015,13 +2090,16 @@ static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
             int64_t nr = ttt__tile_around(&t->row, tr, neighbor / across);
             int64_t nc = ttt__tile_around(&t->col, tc, neighbor % across);
             int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
-            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window && kc - qc <= t->window;
+            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window &&
+                         kc - qc <= t->window;
             key[g + j] = other < 0 ? g : g + other;
-            hidden[i * t->k + g + j] = other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
+            hidden[i * t->k + g + j] =
+                other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window, int64_t globals, bool causal) {
+static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window,
+                                  int64_t globals, bool causal) {
     ttt__tiling t;
     memset(&t, 0, sizeof t);
     t.row = ttt__tiles_of(rows, window);
@@ -2040,7 +2118,8 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_
     return t;
 }
 // q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of the tiles.
-static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor **a) {
     if (!ttt_ok(c)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
     ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
@@ -2053,43 +2132,67 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     return ttt_index_select(c, y,
                             ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
-static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
+                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
+                                   ttt_tensor *top_v, ttt_tensor *y);
+static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                           ttt_tensor *const *w, ttt_tensor *x,
+                                           ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals,
+            BH = B * H;
     ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
-    for (int i = 0; i < 3; i++) in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x), TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling t = ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g, ttt__window(d), g, d->causal);
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
+                            TTT_SHAPE(BH, 1, N, h));
+    ttt__tiling t =
+        ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g,
+                       ttt__window(d), g, d->causal);
     ttt_tensor *y = ttt__windowed(c, &t, in[0], in[1], in[2], &a);
     if (!ttt_ok(c)) return x;
     if (g) {
-        ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
+        ttt_tensor *first = ttt_slice(c, x, 1, 0, g),
+                   *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
+        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first),
+                                     (ttt_real)(1 / sqrt((double)h)));
         ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
         top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__future(c, g, N)) : scores);
-        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
+        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)),
+                                y };
         y = ttt_concat(c, both, 2, 2);
     }
     y = ttt_reshape(c, y, TTT_SHAPE(B, H, N, h));
     (void)losses;
-    if (d->unmask && ttt_ok(c)) ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
+    if (d->unmask && ttt_ok(c))
+        ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)),
+                               top_v, y);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
-    if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
-    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
+    if (!ttt__need(c, d->window >= 0, d, "window", d->window,
+                   "at least 1 token to each side expected"))
+        return;
+    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals,
+                   "0 or more, and fewer than there are tokens, expected"))
+        return;
     if (d->grid_rows == 0 && d->grid_cols == 0) return;
     ttt__check_grid(c, d, N);
-    if (ttt_ok(c)) ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid");
+    if (ttt_ok(c))
+        ttt__need(c, d->window <= side, d, "window", d->window,
+                  "the window is larger than the grid");
 }
 static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1, seen = d->grid_rows ? side * side : side;
+    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1,
+           seen = d->grid_rows ? side * side : side;
     seen = (seen < n ? seen : n) + (double)d->globals;
-    return 2 * (4 * n * D * D + 2 * n * seen * D + (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
+    return 2 * (4 * n * D * D + 2 * n * seen * D +
+                (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
 }
 static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1) : 2 * ttt__window(d) + 1);
+    double n = (double)N,
+           seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1)
+                                        : 2 * ttt__window(d) + 1);
     return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
 }
 
@@ -2118,14 +2221,18 @@ static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p
     x = ttt_div(c, ttt_add_scalar(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
     ttt_tensor *power = x;
     for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)), *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)),
+               *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
     return ttt_mul(c, power, ttt_div(c, norm, other));
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                        ttt_tensor *x, ttt_tensor **losses) {
     int p = d->power ? d->power : 3;
-    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]), *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]),
+               *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *q = ttt__focus(c, ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
-    ttt_tensor *k = ttt__focus(c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
+    ttt_tensor *k = ttt__focus(
+        c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
     if (!ttt_ok(c)) return x;
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
@@ -2133,9 +2240,11 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     ttt_tensor *z = ttt_reciprocal(
         c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true),
                           (ttt_real)1e-6));
-    ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
+    ttt_tensor *y =
+        ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
     if (d->unmask) {
-        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
+        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
+                            "depthwise convolution of v";
         ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
     }
     const int64_t *taps = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5);
@@ -2146,10 +2255,14 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
 }
 static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     (void)N;
-    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected")) return;
-    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
+    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected"))
+        return;
+    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens,
+              "its positions are those of the grid: grid_rows x grid_cols expected");
 }
-static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
+static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) {
+    return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim;
+}
 
 const ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
@@ -2166,20 +2279,27 @@ const ttt_mixer ttt_mixer_focused_linear = {
 //     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
 //     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
 // n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL, receives U.
-static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
+static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false), *S = NULL;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
+               *S = NULL;
     if (!o || N == 0) return v;
     for (int64_t i = 0, begin = 0; begin < N && ttt_ok(c); i++, begin += chunk) {
         int64_t n = TTT__MIN(chunk, N - begin);
-        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n), *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
+        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n),
+                   *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
         ttt_tensor *since = NULL, *between = NULL;
-        if (g) ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
-        else between = ttt__lower(c, n);
+        if (g)
+            ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
+        else
+            between = ttt__lower(c, n);
         if (b) {
             ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
             if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
-            u = ttt_solve_lower(c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b), ttt_mul(c, u, b), false);
+            u = ttt_solve_lower(
+                c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b),
+                ttt_mul(c, u, b), false);
         }
         o[i] = ttt_matmul(c, ttt_mul(c, ttt_matmul_t(c, qc, kc, false, true), between), u);
         if (S) {
@@ -2188,7 +2308,10 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
         }
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *left = since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1))) : kc, *add = ttt_matmul_t(c, left, u, true, false);
+        ttt_tensor *left =
+                       since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1)))
+                             : kc,
+                   *add = ttt_matmul_t(c, left, u, true, false);
         if (S && since) S = ttt_mul(c, S, ttt_slice(c, since, 2, n - 1, 1));
         S = S ? ttt_add(c, S, add) : add;
     }
@@ -2196,13 +2319,15 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
     return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
 }
 // Causal linear attention on mapped q, k: (B,H,N,h).
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
     ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
     if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
+                                1);  // the sum of keys: values of one
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
@@ -2217,7 +2342,8 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
     { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
-static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                            ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(c, x, w[i]);
@@ -2247,43 +2373,58 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
 // q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
-static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
     in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
     in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
 }
 // What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token; NULL: all.
-static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
+static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
     ttt_tensor *u = NULL, *since = NULL, *between = NULL;
-    ttt_tensor *o = ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
+    ttt_tensor *o =
+        ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
     if (d->unmask && ttt_ok(c)) {
-        if (g) ttt__decay(c, g, &since, &between);
-        else between = ttt__lower(c, o->shape.dim[2]);
+        if (g)
+            ttt__decay(c, g, &since, &between);
+        else
+            between = ttt__lower(c, o->shape.dim[2]);
         d->unmask->equals = equals;
         ttt__unmask_weighted(c, d->unmask, in[0], in[1], u, between, false, o);
     }
     return ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
 }
-static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
     ttt__delta_views(c, d, w, x, in);
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL, "the delta rule: causal linear attention whose values are what the memory did not yet know");
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL,
+                                    "the delta rule: causal linear attention whose values are what "
+                                    "the memory did not yet know");
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
-static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
     ttt__delta_views(c, d, w, x, in);
-    ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
-    ttt_tensor *g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, g, "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know");
+    ttt_tensor *rate = ttt_scale(
+        c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
+    ttt_tensor *g =
+        ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, g,
+                                    "the gated delta rule: causal linear attention with decay, "
+                                    "whose values are what the memory did not yet know");
     o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
 // In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
 static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
     return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
 }
 static double ttt__gated_delta_flops(const ttt_mixer_desc *d, int64_t N) {  // and the output's gate
@@ -2321,19 +2462,24 @@ typedef struct ttt__memory {
 static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) {
     return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z;
 }
-static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x,
+                                       ttt_tensor **last) {
     if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
     if (last) *last = x;
     return ttt__affine_maybe(c, x, m->w[m->layers - 1], m->b[m->layers - 1]);
 }
 // Inputs x and gradients g of each layer, for keys k and labels.
-static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k, ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
+static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k,
+                                  ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
     int last = m->layers - 1;
     ttt_tensor *z0 = m->layers == 2 ? ttt__affine_maybe(c, k, m->w[0], m->b[0]) : NULL;
     x[0] = k;
     if (z0) x[1] = ttt_gelu(c, z0);
-    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]), *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
-    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale), (ttt_real)TTT_LAYER_NORM_EPS, true) : error;
+    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]),
+               *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
+    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale),
+                                          (ttt_real)TTT_LAYER_NORM_EPS, true)
+                       : error;
     if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
 }
 typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n tokens
@@ -2343,11 +2489,15 @@ typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n toke
     ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
 } ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
-static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a,
+                                    ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q,
+                                    ttt_tensor **last) {
     for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
+        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]),
+                   *alike = ttt_matmul_t(c, q, x[l], false, true);
         if (a->carry) z = ttt_mul(c, z, a->carry);
-        if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
+        if (m->vw[l])
+            z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
         if (m->b[l]) alike = ttt_add_scalar(c, alike, 1);
         z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
         if (l == m->layers - 1) {
@@ -2359,15 +2509,19 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     return q;
 }
 // keep w + push v + x^T step; w NULL (and v with it) or v NULL: zero; x NULL: a bias, whose input is 1
-static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
+static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
+                                     ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
     ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
     if (w && keep) w = ttt_mul(c, w, keep);
     if (v) w = ttt_add(c, w, ttt_mul(c, v, push));
     if (!w) return x ? ttt_matmul_t(c, x, step, true, false) : sum;
     return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
 }
-static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) { return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1)); }
-static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a, ttt_tensor *const *x, ttt_tensor *const *g) {
+static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) {
+    return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1));
+}
+static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a,
+                              ttt_tensor *const *x, ttt_tensor *const *g) {
     for (int l = 0; l < m->layers; l++) {
         ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
         m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
@@ -2389,23 +2543,29 @@ typedef struct ttt__update_rule {
 } ttt__update_rule;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
 // the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n) {
+static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin,
+                                     int64_t n) {
     int64_t N = r->rate->shape.dim[2];
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
-            int64_t start = (begin + k) / r->chunk * r->chunk, length = TTT__MIN(r->chunk, N - start);
+            int64_t start = (begin + k) / r->chunk * r->chunk,
+                    length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
             if (!r->causal) seen = N;
             t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
         }
     return t;
 }
-static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) { return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a; }
+static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) {
+    return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
+}
 // Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
 // kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
-static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n, ttt__chunk_weights *a) {
-    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v, *between_v;
+static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n,
+                              ttt__chunk_weights *a) {
+    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v,
+               *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
         a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
@@ -2427,10 +2587,15 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t beg
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r,
+                                   ttt_tensor *q, ttt_tensor *k, ttt_tensor *label,
+                                   ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
-    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
+    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1),
+            n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part,
+                                                 false),
+               *whole[KINDS], *w0, *b0;
     if (!part || N == 0) return label;
     w0 = m->w[m->layers - 1];
     b0 = m->b[m->layers - 1];
@@ -2438,7 +2603,8 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update
         int64_t n = TTT__MIN(chunk, N - i * chunk);
         ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
         ttt__chunk_weights a;
-        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
+        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n),
+                              ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (!ttt_ok(c)) break;
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
@@ -2448,17 +2614,21 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update
         p[G * n_chunks] = g[m->layers - 1];
     }
     for (int i = 0; i < KINDS && ttt_ok(c); i++)
-        if (i == Z || unmask) whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2) : part[i * n_chunks];
+        if (i == Z || unmask)
+            whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2)
+                                    : part[i * n_chunks];
     if (!ttt_ok(c)) return label;
     if (unmask) {
         ttt__chunk_weights a;
         ttt__rule_weights(c, r, 0, N, &a);
-        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A, b0 != NULL, whole[Z]);
+        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A,
+                             b0 != NULL, whole[Z]);
         ttt__unmask_start(c, unmask, w0, b0, a.carry);
     }
     return whole[Z];
 }
-static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0, int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
+static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0,
+                                  int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
     ttt__memory m;
     memset(&m, 0, sizeof m);
     m.layers = d->mixer->learner->dense_layers;
@@ -2471,15 +2641,18 @@ static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     return m;
 }
 // (2): the loss with the weights before and after, sum over heads, mean over sequences and tokens
-static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
+static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
+                                      const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
     ttt_tensor *l[2];
     for (int i = 0; i < 2; i++) {
         const ttt__memory *m = i ? after : before;
-        ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
+        ttt_tensor *error =
+            ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
         l[i] = ttt_reshape(c, ttt_sum(c, ttt_square(c, error)), TTT_SHAPE(1));
     }
     if (!ttt_ok(c)) return label;
-    return ttt_scale(c, ttt_concat(c, l, 2, 0), (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
+    return ttt_scale(c, ttt_concat(c, l, 2, 0),
+                     (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
 // TTT-Linear and TTT-MLP: the learner's task is v - k from k, so that with the residual it returns v; each token has
@@ -2498,14 +2671,29 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
     int64_t h = d->dim / d->heads;
-    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
-    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__update_rule rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
-    if (d->unmask) d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors" :
-                                       "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]),
+               *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]),
+               *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
+    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
+               *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
+    ttt__update_rule rule = {
+        ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h),
+        NULL,
+        NULL,
+        d->causal,
+        ttt__chunk_or(d, 16),
+        losses != NULL
+    };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE],
+                                   w[TTT__TTT_SHIFT]),
+                before = m;
+    if (d->unmask)
+        d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors"
+                                          : "linear attention on the features of the learner's "
+                                            "hidden layer, whose values are its errors";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
@@ -2515,8 +2703,12 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
 static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, f = (double)d->mixer->learner->flops * D * h;
-    double layers = d->mixer->learner->dense_layers, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           f = (double)d->mixer->learner->flops * D * h;
+    double layers = d->mixer->learner->dense_layers,
+           chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) *
+                                   (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D
+                             : 0;
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
 }
 
@@ -2551,16 +2743,30 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
-static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                       ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
-    for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
-    double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
+    for (int i = 0; i < 3; i++)
+        gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+    double h = (double)(d->dim / d->heads),
+           step =
+               2 / h *
+               (double)(d->inner_lrs ? d->inner_lrs[0]
+                                     : d->inner_lr);  // from the mean's gradient to the half sum's
     ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
-                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
+                              ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)),
+                              ttt__log_sigmoid(c, gate[1]),
+                              true,
+                              ttt__chunk_or(d, 16),
+                              losses != NULL };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE],
+                                   w[TTT__TITANS_SHIFT]),
+                before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
-    if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
+    if (d->unmask)
+        d->unmask->equals = "linear attention on the features of the learner's hidden layer, with "
+                            "momentum and decay as weights of past pairs";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
     if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
@@ -2600,15 +2806,23 @@ static const ttt_param_row ttt__lact_rows[] = {
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2)); }
+static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) {
+    return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2));
+}
 // The nearest orthogonal matrix, nearly: X <- a X + (b A + c A^2) X, A = X X^T, whose polynomial brings all singular
 // values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
-    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
+    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
+                                       { 3.9505, -6.3029, 2.6377 },
+                                       { 3.7418, -5.5913, 2.3037 },
+                                       { 2.8769, -3.1427, 1.2046 },
+                                       { 2.8366, -3.0525, 1.2012 } };
     ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)),
                *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
-        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
+        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true),
+                   *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]),
+                                ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
         x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
     }
     return x;
@@ -2617,39 +2831,58 @@ typedef struct ttt__swiglu {
     ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns shall be
     ttt_tensor *velocity[3];       // NULL: none yet
 } ttt__swiglu;
-static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2])); }
-static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]); }
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2]));
+}
+static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]);
+}
 // For each weight the sum over a chunk's tokens of  lr x^T (gradient of <f(k), v>).
-static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
-    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]), *back = ttt_matmul_t(c, v, m->w[1], false, true);
-    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]), ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
+static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *const *lr, ttt_tensor **push) {
+    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]),
+               *back = ttt_matmul_t(c, v, m->w[1], false, true);
+    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]),
+                           ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
 static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) {
     return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5));
 }
-static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
+static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                              ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
     ttt__swiglu_push(c, m, k, v, lr, push);
     for (int i = 0; i < 3; i++) {
-        m->velocity[i] = m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
-        ttt_tensor *to = ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
+        m->velocity[i] =
+            m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
+        ttt_tensor *to =
+            ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
         m->w[i] = ttt_mul(c, to, ttt__as_long_as(c, to, m->length[i]));
     }
 }
 // One chunk, no muon: the columns of what was there and of what was written are shortened alike.
-static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before, const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *read) {
-    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk" : d->muon ? "none: the update is made orthogonal as a whole" :
-                                    "linear attention on the features of the learner's hidden layer, its columns rescaled";
+static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before,
+                             const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr,
+                             ttt_tensor *read) {
+    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk"
+                        : d->muon ? "none: the update is made orthogonal as a whole"
+                                  : "linear attention on the features of the learner's hidden "
+                                    "layer, its columns rescaled";
     if (d->causal || d->muon) return;
-    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]), *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
+    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]),
+               *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
     ttt_tensor *shorter = ttt__as_long_as(c, to, before->length[1]);
-    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key, ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
+    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key,
+                         ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
 }
 // The memory's part of the layer, (B,H,N,h) before its norm.
-static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *momentum) {
-    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2], chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
+static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *const *in, ttt_tensor *const *lr,
+                                    ttt_tensor *momentum) {
+    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
+            chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, (size_t)n_chunks * sizeof *o, false);
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
@@ -2661,9 +2894,14 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     for (int64_t i = 0; o && i < n_chunks; i++) {
         int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
         ttt_tensor *part[3], *rate[3];
-        for (int j = 0; j < 3; j++) part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
+        for (int j = 0; j < 3; j++)
+            part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
         if (d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
-        if (!d->causal || i < n_chunks - 1) ttt__swiglu_write(c, &m, part[1], part[2], rate, d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2) : NULL, d->muon);
+        if (!d->causal || i < n_chunks - 1)
+            ttt__swiglu_write(c, &m, part[1], part[2], rate,
+                              d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)
+                                        : NULL,
+                              d->muon);
         if (!d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
     }
     if (!o || !ttt_ok(c)) return in[0];
@@ -2676,11 +2914,13 @@ static ttt_tensor *ttt__lact_window(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt_shape s = raw[0]->shape;
     ttt_tensor *flat[3], *a;
     int64_t N = s.dim[2], window = TTT__MIN(ttt__chunk_or(d, 2048), N);
-    for (int i = 0; i < 3; i++) flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
+    for (int i = 0; i < 3; i++)
+        flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
     ttt__tiling t = ttt__tiling_of(c, 1, N, window - 1, 0, true);
     return ttt_reshape(c, ttt__windowed(c, &t, flat[0], flat[1], flat[2], &a), s);
 }
-static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     static const int order[4] = { 2, 0, 1, 3 };
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads;
     ttt_tensor *in[3], *raw[3], *lr[3];
@@ -2688,23 +2928,32 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
-    ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    ttt_tensor *rates =
+        ttt_split_heads(c,
+                        ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]),
+                                                        (ttt_real)log(expm1(0.01)))),
+                        H);  // (B,H,N,3)
+    ttt_tensor *momentum =
+        d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
     rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
-    for (int i = 0; i < 3; i++) lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
-    ttt_tensor *y = ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    for (int i = 0; i < 3; i++)
+        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+    ttt_tensor *y =
+        ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
     if (d->causal) y = ttt_add(c, y, ttt__lact_window(c, d, raw));
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
-static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
+static double ttt__lact_flops(const ttt_mixer_desc *d,
+                              int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
     return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
     double D = (double)d->dim, h = D / (double)d->heads;
-    return (d->causal ? 6 : 3) * D * h + (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
+    return (d->causal ? 6 : 3) * D * h +
+           (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
 }
 
 const ttt_mixer ttt_mixer_lact = {
@@ -2730,8 +2979,11 @@ static const ttt_param_row ttt__vittt_rows[] = {
 static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
     return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1)));
 }
-static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
-static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
+    return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2)));
+}
+static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
     ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
     const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
@@ -2740,20 +2992,27 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
         local[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
     }
     if (!ttt_ok(c) || !at) return x;
-    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B), *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
+    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B),
+               *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
-    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1), *z2 = ttt_matmul(c, in[1], w2);
+    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1),
+               *z2 = ttt_matmul(c, in[1], w2);
     ttt_tensor *g1 = ttt_matmul_t(c, in[1], ttt_mul(c, e, ttt_silu(c, z2)), true, false);
-    ttt_tensor *g2 = ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
-    ttt_tensor *y = ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
+    ttt_tensor *g2 =
+        ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
+    ttt_tensor *y =
+        ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
 
     ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
     ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1), TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1),
+                                 TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
     ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
-    if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
+    if (d->unmask)
+        d->unmask->equals =
+            "none: the last layer of its learner, a gated linear unit, is not linear";
     return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
 }
 static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
@@ -2773,7 +3032,8 @@ const ttt_mixer ttt_mixer_vittt = {
 };
 
 // -- nothing: the block's MLP alone
-static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     (void)w;
     (void)losses;
     if (d->unmask) d->unmask->equals = "none: tokens do not see each other";
@@ -5375,7 +5635,8 @@ static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
 }
 
 // -- descriptions
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  // N < 0: not known yet
+static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d,
+                            int64_t N) {  // N < 0: not known yet
     if (!ttt_ok(c)) return false;
     if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
@@ -5459,11 +5720,13 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
                               ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
+    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1))
+        return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name,
+                        ttt_shape_text(x->shape, t), (long long)d->dim);
     }
     if (!ttt__weights_alive(c, d->mixer->name, w)) return &c->empty;
     const ttt_learner *l = d->mixer->learner;

@@ -1,25 +1,27 @@
-// 05_attention_map.c - what does a layer look at, that has no attention but a small network which learns?
+// 05_attention_map.c - what does a layer look at that has no attention, but a network that learns?
 //
 //     cc -O2 -o lesson examples/05_attention_map.c -lm && ./lesson
 //
-// A sequence holds 24 noisy copies of 3 patterns, and the layer shall give each token without its noise. The
-// only way is to find the others of its kind and average. We train one layer for this (mttt-mlp: its hidden
-// state is a network with one hidden layer, which takes a gradient step on the sequence), then take it apart
-// with ttt_unmask. What the step wrote are pairs: for each token s the features k^_s that the last layer saw,
-// and v^_s, what it was told about them. What token t reads is  y_t = sum over s of <q^_t, k^_s> v^_s + q^_t S_0:
-// attention, with M = q^ k^T where softmax attention has its softmax. It is exact, because the last layer of
-// the network is linear; attention.svg shows it beside that of softmax attention trained for the same task.
+// A sequence holds 24 noisy copies of 3 patterns, and the layer should remove the noise from each
+// token. The only way is to find the other tokens of its kind and to average. We train one layer
+// for this, mttt-mlp: its hidden state is a network with one hidden layer, which takes a gradient
+// step on the sequence. Then ttt_unmask takes it apart. For each token s the step writes a pair:
+// the features k^_s that the last layer saw, and v^_s, what it was told about them. Token t reads
+//     y_t = sum over s of <q^_t, k^_s> v^_s + q^_t S_0
+// That is attention, with M = q^ k^T in the place of the softmax. It is exact, because the last
+// layer of the network is linear. attention.svg shows M beside the map of softmax attention,
+// trained for the same task.
 //
 // Output:
 //
-//     mttt-mlp: error 0.32 (noise 1.00)
-//       it is linear attention on the features of the learner's hidden layer, whose values are its errors
-//       |y - (M v + q S_0)| / |y| = 2.4e-07; 51 % of the map lies on tokens of the same kind (by chance 33 %)
+//     mttt-mlp: error 0.32 (noise 1.00); it is
+//       linear attention on the features of the learner's hidden layer, whose values are its errors
+//       |y - (M v + q S_0)| / |y| = 1.6e-07; 51 % of the map is on the same kind (by chance 33 %)
 //     ok: the matrix gives back what the layer computed
 //     ok: tokens look at their own kind
-//     self-attention: error 0.29 (noise 1.00)
-//       it is softmax self-attention
-//       |y - (M v + q S_0)| / |y| = 0.0e+00; 65 % of the map lies on tokens of the same kind (by chance 33 %)
+//     self-attention: error 0.29 (noise 1.00); it is
+//       softmax self-attention
+//       |y - (M v + q S_0)| / |y| = 0.0e+00; 65 % of the map is on the same kind (by chance 33 %)
 //     ok: the matrix gives back what the layer computed
 //     ok: tokens look at their own kind
 //     vittt: none: the last layer of its learner, a gated linear unit, is not linear;
@@ -38,9 +40,11 @@ static void need(bool good, const char *what) {
     if (!good) claim(false, what);
 }
 
-// n sequences of noisy copies, in the order 0 0 .. 1 1 .. 2 2: the layer does not know places, and on the map one sees blocks.
+// n sequences of noisy copies, in the order 0 0 .. 1 1 .. 2 2. The layer does not know the order,
+// and the map shows blocks.
 static ttt_tensor *sequences(ttt_ctx *c, int n, ttt_tensor **clean) {
-    ttt_tensor *x = ttt_new(c, TTT_SHAPE(n, N, D)), *pattern = ttt_randn(c, TTT_SHAPE(n, KINDS, D));
+    ttt_tensor *x = ttt_new(c, TTT_SHAPE(n, N, D));
+    ttt_tensor *pattern = ttt_randn(c, TTT_SHAPE(n, KINDS, D));
     *clean = ttt_new(c, x->shape);
     for (int64_t i = 0; ttt_ok(c) && i < x->size; i++) {
         int64_t sequence = i / (N * D), token = i / D % N, kind = token * KINDS / N;
@@ -57,13 +61,11 @@ typedef struct {
     ttt_weights w;
 } layer;
 
-// Returns the mean squared error of the last steps; without a layer, the noise's, it would be 1.
+// Returns the mean squared error of the last steps. That of the noise is 1.
 static double train(ttt_ctx *c, layer *l) {
     l->d.mixer = ttt_mixer_find(l->name);
     l->d.dim = D;
     l->d.heads = 1;
-    l->d.inner_lr = 1;
-    l->d.no_inner_bias = true;  // a bias is a feature that all tokens share: it would gray the map
     l->w = ttt_mixer_new(c, &l->d, &l->p, l->name);
     ttt_optimizer_desc o = { 0 };
     o.lr = (ttt_real)0.01;
@@ -82,7 +84,7 @@ static double train(ttt_ctx *c, layer *l) {
     return sum;
 }
 
-// How much of a token's attention (|M|) goes to its own kind; a third if it does not care.
+// The share of a token's attention (|M|) that goes to its own kind: by chance, a third.
 static double on_its_kind(const ttt_tensor *M) {
     double own = 0, all = 0;
     for (int i = 0; i < N * N; i++) {
@@ -97,30 +99,39 @@ static double on_its_kind(const ttt_tensor *M) {
 static void draw(FILE *f, int left, const char *title, const ttt_tensor *M) {
     double most = 0;
     for (int i = 0; i < N * N; i++) most = fmax(most, fabs((double)M->data[i]));
-    fprintf(f, "<text x='%d' y='26' font-size='15' font-family='sans-serif'>%s</text>\n", left, title);
+    fprintf(f, "<text x='%d' y='26' font-size='15' font-family='sans-serif'>%s</text>\n", left,
+            title);
     for (int i = 0; i < N * N; i++) {
         double a = (double)M->data[i] / most;
         int pale = (int)(255 * (1 - fabs(a)));
-        fprintf(f, "<rect x='%d' y='%d' width='14' height='14' fill='rgb(%d,%d,%d)'/>\n", left + i % N * 14, 40 + i / N * 14, a > 0 ? 255 : pale, pale, a < 0 ? 255 : pale);
+        fprintf(f, "<rect x='%d' y='%d' width='14' height='14' fill='rgb(%d,%d,%d)'/>\n",
+                left + i % N * 14, 40 + i / N * 14, a > 0 ? 255 : pale, pale, a < 0 ? 255 : pale);
     }
-    fprintf(f, "<rect x='%d' y='40' width='%d' height='%d' fill='none' stroke='#888'/>\n", left, N * 14, N * 14);
-    fprintf(f, "<text x='%d' y='%d' font-size='12' font-family='sans-serif'>columns: the token seen (8 of each of 3 kinds)</text>\n", left, 60 + N * 14);
+    fprintf(f, "<rect x='%d' y='40' width='%d' height='%d' fill='none' stroke='#888'/>\n", left,
+            N * 14, N * 14);
+    fprintf(f, "<text x='%d' y='%d' font-size='12' font-family='sans-serif'>"
+               "columns: the token seen (8 of each of 3 kinds)</text>\n", left, 60 + N * 14);
 }
 
 int main(void) {
     ttt_ctx *c = ttt_open(NULL);
-    layer l[] = { { .name = "mttt-mlp" }, { .name = "self-attention" } };
+    // All tokens would share a bias of the learner: the map would turn gray.
+    layer l[] = { { .name = "mttt-mlp", .d = { .inner_lr = 1, .no_inner_bias = true } },
+                  { .name = "self-attention" } };
     FILE *f = fopen("attention.svg", "w");
     need(c != NULL && f != NULL, "attention.svg can be written here");
-    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' width='780' height='420'><rect width='780' height='420' fill='white'/>\n");
+    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' width='780' height='420'>"
+               "<rect width='780' height='420' fill='white'/>\n");
     for (int i = 0; i < 2; i++) {
         double error = train(c, &l[i]);
         ttt_tensor *clean, *x = sequences(c, 1, &clean);
         ttt_unmasked u;
         ttt_unmask(c, &l[i].d, l[i].w, x, &u);
         need(ttt_ok(c), ttt_error(c));
-        printf("%s: error %.2f (noise 1.00)\n  it is %s\n", l[i].name, error, u.equals);
-        printf("  |y - (M v + q S_0)| / |y| = %.1e; %.0f %% of the map lies on tokens of the same kind (by chance 33 %%)\n", u.error, 100 * on_its_kind(u.matrix));
+        printf("%s: error %.2f (noise 1.00); it is\n  %s\n", l[i].name, error, u.equals);
+        printf("  |y - (M v + q S_0)| / |y| = %.1e; "
+               "%.0f %% of the map is on the same kind (by chance 33 %%)\n",
+               u.error, 100 * on_its_kind(u.matrix));
         claim(u.exact && u.error <= 1e-5, "the matrix gives back what the layer computed");
         claim(error < 0.4 && on_its_kind(u.matrix) > 0.45, "tokens look at their own kind");
         draw(f, 20 + 390 * i, l[i].name, u.matrix);
@@ -137,7 +148,9 @@ int main(void) {
     ttt_unmasked u;
     ttt_unmask(c, &gated.d, gated.w, x, &u);
     need(ttt_ok(c), ttt_error(c));
-    printf("vittt: %s;\n  its linearization, |dy_i / dx_j|, is off by %.1g of the change for a move of 1 %%\n", u.equals, u.error);
+    printf("vittt: %s;\n"
+           "  its linearization, |dy_i / dx_j|, is off by %.1g of the change for a move of 1 %%\n",
+           u.equals, u.error);
     claim(!u.exact, "a learner whose last layer is not linear is not attention");
     ttt_close(c);
     return 0;

@@ -56,7 +56,7 @@ static void claim(bool holds, const char *text) {
     if (!holds) exit(1);
 }
 
-// ---- the learner ---------------------------------------------------------------------------------
+// ---- the learner --------------------------------------------------------------------------------
 // Shapes: H heads, h wide. Each head has its own weights (axis H); predict sees those of every sequence,
 // (B,H,h,2h), and x (B,H,n,h).
 static const ttt_param_row weights[] = {
@@ -70,7 +70,7 @@ static ttt_tensor *predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tens
 }
 static const ttt_learner swiglu = { .name = "swiglu", .rows = weights, .n_rows = 3, .predict = predict, .flops = 6 };  // 6 h^2 multiply-adds a token
 
-// ---- the task ------------------------------------------------------------------------------------
+// ---- the task -----------------------------------------------------------------------------------
 // tokens (B,N,4): a, b or 0, whether b is shown. wanted (B,N,1): b. hidden (B,N,1): 1 where it counts.
 typedef struct {
     ttt_tensor *tokens, *wanted, *hidden;
@@ -93,7 +93,7 @@ static saddles draw(ttt_ctx *c) {
     return s;
 }
 
-// ---- a network of one such layer -----------------------------------------------------------------
+// ---- a network of one such layer ----------------------------------------------------------------
 typedef struct {
     ttt_params p;
     ttt_mixer_desc d;
@@ -102,7 +102,8 @@ typedef struct {
 } net;
 
 static net make(ttt_ctx *c, const ttt_mixer *mixer) {
-    net m = { .d = { .mixer = mixer, .dim = D, .heads = H, .inner_steps = T, .inner_lr = 1 } };
+    net m = { .d = { .dim = D, .heads = H, .inner_steps = T, .inner_lr = 1 } };
+    m.d = ttt_mixer_offer(mixer, &m.d);  // the mixer `none` takes no option
     m.embed = ttt_dense_new(c, 4, D, TTT_INIT_XAVIER, &m.p, "embed");
     m.mix = ttt_mixer_new(c, &m.d, &m.p, "mix");
     m.read = ttt_dense_new(c, D, 1, TTT_INIT_XAVIER, &m.p, "read");

@@ -41,7 +41,7 @@ static void claim(bool holds, const char *text) {
     if (!holds) exit(1);
 }
 
-// ---- the mixer -----------------------------------------------------------------------------------
+// ---- the mixer ----------------------------------------------------------------------------------
 enum { MIX, KERNEL, BIAS };  // the rows of the table, and the places of their tensors in w
 static const ttt_param_row rows[] = {
     { "mix", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },  // sigmoid(0): half and half
@@ -59,7 +59,7 @@ static ttt_tensor *shift_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor
 static double shift_flops(const ttt_mixer_desc *d, int64_t N) { return (double)(N * (2 * d->dim * d->dim + 4 * d->dim)); }
 static const ttt_mixer token_shift = { .name = "token-shift", .module = "TokenShift_0", .rows = rows, .n_rows = 3, .forward = shift_forward, .flops = shift_flops };
 
-// ---- the task ------------------------------------------------------------------------------------
+// ---- the task -----------------------------------------------------------------------------------
 static ttt_tensor *draw(ttt_ctx *c, ttt_tensor **labels) {
     ttt_tensor *images = ttt_zeros(c, TTT_SHAPE(B, SIDE, SIDE, 1));
     ttt_rng *r = ttt_ctx_rng(c);
@@ -79,7 +79,7 @@ static ttt_tensor *draw(ttt_ctx *c, ttt_tensor **labels) {
     return images;
 }
 
-// ---- what one wants to know of a new mixer -------------------------------------------------------
+// ---- what one wants to know of a new mixer ------------------------------------------------------
 static ttt_tensor *some_loss(ttt_ctx *c, ttt_tensor *const *x, int n, void *d) {  // of tokens x[0], weights x[1] ..
     ttt_weights w = { x + 1, n - 1 };
     return ttt_mean(c, ttt_square(c, ttt_mixer_forward(c, (const ttt_mixer_desc *)d, w, x[0], NULL)));
@@ -116,13 +116,14 @@ static void look_at(const ttt_mixer *mixer) {
     ttt_close(c);
 }
 
-// ---- in a vision transformer ---------------------------------------------------------------------
+// ---- in a vision transformer --------------------------------------------------------------------
 // Trains one with this mixer; the share of new images that it gets right. flops: of the mixer and the rest.
 static double accuracy(const ttt_mixer *mixer, double *flops) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 7 });
     ttt_params p = { 0 };
     ttt_vit_desc d = { .image = SIDE, .channels = 1, .patch = PATCH, .width = 16, .depth = 1, .classes = 2 };
-    d.mixer = (ttt_mixer_desc){ .mixer = mixer, .heads = 1, .inner_lr = 1 };  // .dim is set from .width
+    d.mixer = (ttt_mixer_desc){ .mixer = mixer, .heads = 1 };  // .dim is set from .width
+    if (mixer->learner) d.mixer.inner_lr = 1;
     if (!c) claim(false, "there is memory");
     ttt_weights w = ttt_vit_new(c, &d, &p, "");
     ttt_optimizer *opt = ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = (ttt_real)0.003 }, &p);

@@ -44,7 +44,7 @@ static void claim(bool holds, const char *text) {
     if (!holds) exit(1);
 }
 
-// ---- a network -----------------------------------------------------------------------------------
+// ---- a network ----------------------------------------------------------------------------------
 // Its parameters, in a list; and the function. A layer takes the weights that are next.
 static ttt_weights network_new(ttt_ctx *c, ttt_params *p) {
     ttt_dense_new(c, 1, HIDDEN, TTT_INIT_XAVIER, p, "first");
@@ -58,7 +58,7 @@ static ttt_tensor *network(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
     return ttt_dense(c, w, x);
 }
 
-// ---- tasks ---------------------------------------------------------------------------------------
+// ---- tasks --------------------------------------------------------------------------------------
 // A sine wave, y = height sin(x + phase): points to learn from, and others to answer for. (n,1)
 typedef struct {
     ttt_tensor *x, *y, *asked, *answer;
@@ -94,7 +94,7 @@ static ttt_weights learned(ttt_ctx *c, ttt_weights w, const task *t, int steps) 
     return w;
 }
 
-// ---- 1. other weights ----------------------------------------------------------------------------
+// ---- 1. other weights ---------------------------------------------------------------------------
 static void run_with_other_weights(ttt_ctx *c, ttt_weights w) {
     task t = draw(c);
     double own = ttt_item(error_on_points(c, w, &t));
@@ -109,7 +109,7 @@ static void run_with_other_weights(ttt_ctx *c, ttt_weights w) {
           "and leaves the network's own weights as they were");
 }
 
-// ---- 2. a gradient through the step --------------------------------------------------------------
+// ---- 2. a gradient through the step -------------------------------------------------------------
 static double after_a_step(ttt_ctx *c, ttt_weights w, const task *t, double *number, double value) {
     double before = *number;
     *number = value;
@@ -132,7 +132,7 @@ static void differentiate_through_a_step(ttt_ctx *c, ttt_weights w) {
           "the gradient passes through the step");
 }
 
-// ---- 3. learning to learn ------------------------------------------------------------------------
+// ---- 3. learning to learn -----------------------------------------------------------------------
 static void learn_to_learn(ttt_ctx *c, ttt_params *p) {
     ttt_optimizer_desc o = { .lr = 0.003 };
     ttt_optimizer *opt = ttt_optimizer_new(c, &o, p);

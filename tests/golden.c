@@ -272,7 +272,7 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     for (int i = 0; i < p.n; i++) wrt[n++] = p.value[i];
     ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g,
              TTT_GRAD_FIRST_ORDER);
-    bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
+    bool softmax = d.mixer == &ttt_mixer_self_attention;
     compare(r, GRAD, "grad.in.x", g[0]);
     for (int i = 0; i < p.n; i++)
         compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
