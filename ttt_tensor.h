@@ -1365,38 +1365,6 @@ KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row
         for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
 }
 
-// One pass of an optimizer over a parameter p: with the gradient g' = k.gradient g + k.l2 p,
-// Adam [Kingma 2015]: m = b1 m + (1-b1) g', v = b2 v + (1-b2) g'^2, u = (m c1) / (sqrt(v c2) + eps),
-// c1 and c2 the bias corrections 1 / (1 - b^t); momentum: m = b1 m + g', u = m; then
-// p = p - k.rate u - k.decay p.
-INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
-    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
-    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
-    KN(put)(m, i, n, mv);
-    KN(put)(v, i, n, vv);
-    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
-}
-KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    const ttt__update own = *k;  // which no store can change
-#define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
-    TTT__ROW_EACH(n, TERM)
-#undef TERM
-}
-INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
-    KN(put)(m, i, n, mv);
-    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
-}
-KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
-    const ttt__update own = *k;
-#define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
-    TTT__ROW_EACH(n, TERM)
-#undef TERM
-}
-
 static const ttt__kernels KN(table) = {
     TTT__TEXT(TTT__SET), TTT__PASTE(TTT__SET_, TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
@@ -1584,10 +1552,6 @@ enum {
 #define TTT__TILE_ROWS 6  // of the widest tile
 #define TTT__MAX_ROWS 16  // of the narrowest
 
-typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [8]
-    ttt_real gradient, l2, b1, b2, c1, c2, eps, rate, decay;
-} ttt__update;
-
 // One number to one number, and two to one: a kernel for each op.
 typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
 typedef void ttt__zip_fn(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step,
@@ -1634,10 +1598,6 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
-    X(void, adam,                                                                                  \
-      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k)) \
-    X(void, momentum,                                                                              \
-      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k))              \
     X(double, multiply_adds, (int64_t n))                                                          \
     X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
     X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \

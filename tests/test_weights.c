@@ -316,9 +316,9 @@ static void steps_equal_the_optimizers(void) {
         ttt_params p = { 0 };
         ttt_dense_new(t.c, 4, 6, TTT_INIT_XAVIER, &p, "a");
         ttt_dense_new(t.c, 6, 3, TTT_INIT_XAVIER, &p, "b");
-        ttt_optimizer_desc o = { .rule = adam ? TTT_RULE_ADAM : TTT_RULE_MOMENTUM,
+        ttt_optimizer_desc o = { .rule = adam ? &ttt_rule_adam : &ttt_rule_momentum,
                                  .lr = REAL(0.02),
-                                 .momentum = REAL(0.9) };
+                                 .momentum = adam ? 0 : REAL(0.9) };
         ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
         t.step.rule = adam ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.rate = REAL(0.02);
