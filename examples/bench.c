@@ -169,16 +169,21 @@ static const struct product {
     int64_t m, n, k;
     int heads;
 } products[] = {
-    { "gemm.nn", 0, 0, 0, 1024, 1024, 1024, 0 }, { "gemm.nn", 0, 0, 0, 512, 512, 512, 0 },   { "gemm.nn", 0, 0, 0, 256, 256, 256, 0 },
-    { "gemm.nt", 0, 1, 0, 512, 512, 512, 0 },    { "gemm.tn", 1, 0, 0, 512, 512, 512, 0 },   { "gemm.nn", 0, 0, 0, 196, 384, 384, 0 },
-    { "gemm.nt", 0, 1, 0, 196, 384, 384, 0 },    { "gemm.tn", 1, 0, 0, 384, 384, 196, 0 },   { "gemm.nn", 0, 0, 0, 196, 1536, 384, 0 },
-    { "gemm.nn", 0, 0, 0, 196, 384, 1536, 0 },   { "gemm.nn", 0, 0, 0, 1568, 384, 384, 0 },  { "gemm.nn", 0, 0, 0, 196, 64, 64, 0 },
-    { "gemm.nt", 0, 1, 0, 196, 64, 64, 0 },      { "gemm.tn", 1, 0, 0, 64, 64, 196, 0 },     { "gemm.nn", 0, 0, 0, 196, 384, 64, 0 },
-    { "gemm.nt", 0, 1, 0, 196, 64, 384, 0 },     { "gemm.nn", 0, 0, 0, 16, 64, 64, 0 },      { "gemm.nt", 0, 1, 0, 16, 16, 64, 0 },
-    { "gemm.nn", 0, 0, 0, 16, 64, 16, 0 },       { "gemm.tn", 1, 0, 0, 64, 64, 16, 0 },      { "gemm.nn", 0, 0, 0, 16, 256, 64, 0 },
-    { "gemm.nn", 0, 0, 0, 16, 64, 256, 0 },      { "gemm.b6h.nn", 0, 0, 0, 196, 64, 64, 6 }, { "gemm.b6h.tn", 1, 0, 0, 64, 64, 196, 6 },
-    { "gemm.nt", 0, 1, 0, 512, 2048, 768, 0 },   { "gemm.nn", 0, 0, 0, 512, 2048, 768, 0 },  { "gemv.nn", 0, 0, 0, 1, 3072, 768, 0 },
-    { "gemv.nt", 0, 1, 0, 1, 3072, 768, 0 },     { "gemv.nt", 0, 1, 0, 1, 32000, 768, 0 },   { "gemv.bf16.nt", 0, 1, 1, 1, 32000, 768, 0 },
+    { "gemm.nn", 0, 0, 0, 1024, 1024, 1024, 0 },   { "gemm.nn", 0, 0, 0, 512, 512, 512, 0 },
+    { "gemm.nn", 0, 0, 0, 256, 256, 256, 0 },      { "gemm.nt", 0, 1, 0, 512, 512, 512, 0 },
+    { "gemm.tn", 1, 0, 0, 512, 512, 512, 0 },      { "gemm.nn", 0, 0, 0, 196, 384, 384, 0 },
+    { "gemm.nt", 0, 1, 0, 196, 384, 384, 0 },      { "gemm.tn", 1, 0, 0, 384, 384, 196, 0 },
+    { "gemm.nn", 0, 0, 0, 196, 1536, 384, 0 },     { "gemm.nn", 0, 0, 0, 196, 384, 1536, 0 },
+    { "gemm.nn", 0, 0, 0, 1568, 384, 384, 0 },     { "gemm.nn", 0, 0, 0, 196, 64, 64, 0 },
+    { "gemm.nt", 0, 1, 0, 196, 64, 64, 0 },        { "gemm.tn", 1, 0, 0, 64, 64, 196, 0 },
+    { "gemm.nn", 0, 0, 0, 196, 384, 64, 0 },       { "gemm.nt", 0, 1, 0, 196, 64, 384, 0 },
+    { "gemm.nn", 0, 0, 0, 16, 64, 64, 0 },         { "gemm.nt", 0, 1, 0, 16, 16, 64, 0 },
+    { "gemm.nn", 0, 0, 0, 16, 64, 16, 0 },         { "gemm.tn", 1, 0, 0, 64, 64, 16, 0 },
+    { "gemm.nn", 0, 0, 0, 16, 256, 64, 0 },        { "gemm.nn", 0, 0, 0, 16, 64, 256, 0 },
+    { "gemm.b6h.nn", 0, 0, 0, 196, 64, 64, 6 },    { "gemm.b6h.tn", 1, 0, 0, 64, 64, 196, 6 },
+    { "gemm.nt", 0, 1, 0, 512, 2048, 768, 0 },     { "gemm.nn", 0, 0, 0, 512, 2048, 768, 0 },
+    { "gemv.nn", 0, 0, 0, 1, 3072, 768, 0 },       { "gemv.nt", 0, 1, 0, 1, 3072, 768, 0 },
+    { "gemv.nt", 0, 1, 0, 1, 32000, 768, 0 },      { "gemv.bf16.nt", 0, 1, 1, 1, 32000, 768, 0 },
 };
 
 typedef struct {
@@ -420,7 +425,8 @@ static void run_vit(void *arg) {
     ttt_mark_release(r->c, m);
 }
 static void bench_vit(const struct layer *l, bool large, int what) {
-    static const char *const name_of[] = { "infer", "train", "train_again" };  // the last computes blocks again for the gradient
+    // the last computes blocks again for the gradient
+    static const char *const name_of[] = { "infer", "train", "train_again" };
     bool train = what != 0;
     char name[80];
     snprintf(name, sizeof name, "vit.%s.%s.%s", l->name, large ? "tiny224" : "small32",
@@ -447,7 +453,8 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     ttt_memory_reset(c);
     timing t = measure(run_vit, &r);
     need_ok(c, name);
-    report(name, t, IMAGES, "img/s", ttt_vit_flops(&r.d) * IMAGES * (train ? 3 : 1), (double)ttt_memory(c).peak);
+    report(name, t, IMAGES, "img/s", ttt_vit_flops(&r.d) * IMAGES * (train ? 3 : 1),
+           (double)ttt_memory(c).peak);
     ttt_close(c);
 }
 

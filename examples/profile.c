@@ -100,7 +100,8 @@ static void make_model(run *r) {
 static void step(run *r) {
     ttt_mark m = ttt_mark_get(r->c);
     bool recording = ttt_set_recording(r->c, !r->o.infer);
-    ttt_tensor *logits = ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), r->images, NULL);
+    ttt_weights w = ttt_params_weights(&r->params);
+    ttt_tensor *logits = ttt_vit_forward(r->c, &r->vit, w, r->images, NULL);
     if (!r->o.infer) ttt_optimizer_step(r->c, r->opt, ttt_cross_entropy(r->c, logits, r->target));
     ttt_set_recording(r->c, recording);
     need_ok(r->c, "a step");
@@ -360,8 +361,8 @@ int main(int argc, char **argv) {
     peak.bytes *= threads;
     snprintf(title, sizeof title,
              "%.40s, a %s: %lld x %lld tokens, width %lld, depth %lld, %lld heads", o->mixer,
-             o->infer ? "forward pass" : "training step", o->batch, (long long)ttt_vit_tokens(&r.vit),
-             o->width, o->depth, o->heads);
+             o->infer ? "forward pass" : "training step", o->batch,
+             (long long)ttt_vit_tokens(&r.vit), o->width, o->depth, o->heads);
     printf("profile: %s; mean of %lld\n\n%s", title, o->steps,
            ttt_profile_text(r.c, &peak, o->steps, (int)o->rows));
     need_ok(r.c, "the table");

@@ -189,7 +189,10 @@ static void draw_sequences(trial *t, int64_t B) {
 }
 
 static void make_model(trial *t, int64_t keys) {
-    static const ttt_param_row rows[] = { { "keys", "K D", TTT_INIT_NORMAL_IN, "1", NULL, 0, 0 }, { "values", "V D", TTT_INIT_NORMAL_IN, "1", NULL, 0, 0 } };
+    static const ttt_param_row rows[] = {
+        { "keys", "K D", TTT_INIT_NORMAL_IN, "1", NULL, 0, 0 },
+        { "values", "V D", TTT_INIT_NORMAL_IN, "1", NULL, 0, 0 },
+    };
     int64_t D = t->mixer.dim;
     ttt_sizes s = { .of = { ['K'] = keys, ['V'] = VALUES + 1, ['D'] = D } };
     char name[32];
@@ -213,7 +216,8 @@ static ttt_tensor *forward(const trial *t) {
     ttt_weights w = ttt_params_weights(&t->params);
     ttt_weights table = ttt_weights_take(c, "embedding", &w, 2);
     if (!ttt_ok(c)) return t->keys;
-    ttt_tensor *x = ttt_add(c, ttt_embedding(c, table.at[0], t->keys), ttt_embedding(c, table.at[1], t->values));
+    ttt_tensor *x = ttt_embedding(c, table.at[0], t->keys);
+    x = ttt_add(c, x, ttt_embedding(c, table.at[1], t->values));
     x = ttt_reshape(c, x, TTT_SHAPE(B, t->tokens, D));
     for (int i = 0; i < DEPTH; i++) {
         ttt_weights norm = ttt_weights_take(c, "block", &w, 2);
@@ -222,7 +226,8 @@ static ttt_tensor *forward(const trial *t) {
         if (i + 1 == DEPTH) x = ttt_slice(c, x, 1, t->n, t->questions);
         x = ttt_residual_mlp(c, ttt_weights_take(c, "block", &w, 6), x);
     }
-    x = ttt_layer_norm(c, ttt_weights_take(c, "norm", &w, 2), ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D)));
+    x = ttt_reshape(c, x, TTT_SHAPE(B * t->questions, D));
+    x = ttt_layer_norm(c, ttt_weights_take(c, "norm", &w, 2), x);
     return ttt_dense(c, w, x);
 }
 

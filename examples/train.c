@@ -113,8 +113,10 @@ typedef struct {
 static void load_folder(ttt_ctx *c, dataset *d, const char *dir) {
     ttt_images_load_idx(c, dir, "train", 10, &d->train);
     if (ttt_images_load_idx(c, dir, "t10k", 10, &d->test) != TTT_OK) die("%s", ttt_error(c));
-    if (d->train.height != d->train.width || d->test.height != d->train.height || d->test.width != d->train.width)
-        die("%s: images are %d x %d and %d x %d; square images of one size expected", dir, d->train.height, d->train.width, d->test.height, d->test.width);
+    int side = d->train.height;
+    if (d->train.width != side || d->test.height != side || d->test.width != side)
+        die("%s: images are %d x %d and %d x %d; square images of one size expected", dir,
+            d->train.height, d->train.width, d->test.height, d->test.width);
     d->name = dir;
     d->steps = 7000;
     d->batch = 128;
@@ -145,8 +147,10 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
         }
         if (!d->name) draw_images(c, d);
     }
-    printf("data: %s, %lld training and %lld test images of %d x %d\n", strcmp(d->name, "embedded") == 0 ? "embedded (drawn from a seed)" : d->name,
-           (long long)d->train.count, (long long)d->test.count, d->train.height, d->train.width);
+    bool drawn = strcmp(d->name, "embedded") == 0;
+    printf("data: %s, %lld training and %lld test images of %d x %d\n",
+           drawn ? "embedded (drawn from a seed)" : d->name, (long long)d->train.count,
+           (long long)d->test.count, d->train.height, d->train.width);
 }
 
 // ---- the run ------------------------------------------------------------------------------------
@@ -228,17 +232,24 @@ static void make_model(run *r) {
 }
 
 static void open_batches(run *r) {
-    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed, .batch = (int)r->o.batch,
-                           .shuffle = true, .drop_last = true };
+    ttt_batches_desc b = { .images = &r->data.train, .seed = (uint64_t)r->o.seed,
+                           .batch = (int)r->o.batch, .shuffle = true, .drop_last = true };
     ttt_batches_desc test = { .images = &r->data.test, .batch = 100 };
-    if (b.batch > r->data.train.count) die("--batch %d: there are only %lld training images", b.batch, (long long)r->data.train.count);
-    for (int i = 0; i < r->data.train.channels; i++) b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
+    if (b.batch > r->data.train.count)
+        die("--batch %d: there are only %lld training images", b.batch,
+            (long long)r->data.train.count);
+    for (int i = 0; i < r->data.train.channels; i++)
+        b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
     test.norm = b.norm;
     r->train = ttt_batches_new(r->c, &b);
     r->test = ttt_batches_new(r->c, &test);
     test.batch = N_PROBE;
     r->probe = ttt_batches_new(r->c, &test);
     need_ok(r->c, "the batches");
+}
+
+static ttt_tensor *forward(const run *r, ttt_tensor *images, ttt_vit_call *call) {
+    return ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), images, call);
 }
 
 // One update: `accum` batches forwards and backwards.
@@ -250,7 +261,7 @@ static void train_step(run *r) {
         if (n == 0) n = ttt_batches_next(r->c, r->train, &x, &y);  // the epoch ended
         ttt_tensor *target = ttt_one_hot(r->c, y, r->data.train.classes);
         ttt_mixup(r->c, ttt_ctx_rng(r->c), r->o.mixup, &x, &target);
-        ttt_tensor *logits = ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
+        ttt_tensor *logits = forward(r, x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
         ttt_optimizer_step(r->c, r->opt, loss);
         need_ok(r->c, "training");
         r->loss_sum += (double)ttt_item(loss);
@@ -272,7 +283,7 @@ static double test_accuracy(run *r, int64_t limit) {
         ttt_mark m = ttt_mark_get(r->c);
         ttt_tensor *x, *y;
         int64_t n = ttt_batches_next(r->c, r->test, &x, &y);
-        if (n > 0) right += ttt_count_correct(ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), x, NULL), y);
+        if (n > 0) right += ttt_count_correct(forward(r, x, NULL), y);
         seen += n;
         ttt_mark_release(r->c, m);
         need_ok(r->c, "testing");
@@ -293,7 +304,7 @@ static void probe_inner(run *r, int at) {
     bool recording = ttt_set_recording(r->c, false);
     ttt_batches_seek(r->c, r->probe, 0, 0);
     ttt_batches_next(r->c, r->probe, &x, NULL);
-    ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), x, &call);
+    forward(r, x, &call);
     ttt_set_recording(r->c, recording);
     need_ok(r->c, "looking at inner losses");
     for (int l = 0; l < (int)r->o.depth; l++)
@@ -478,7 +489,8 @@ static void resume(run *r) {
     r->seen = note_number(&b, "seen");
     r->weight = note_number(&b, "weight");
     r->seconds_before = note_number(&b, "seconds");
-    int64_t epoch = (int64_t)note_number(&b, "epoch"), position = (int64_t)note_number(&b, "position");
+    int64_t epoch = (int64_t)note_number(&b, "epoch");
+    int64_t position = (int64_t)note_number(&b, "position");
     ttt_batches_seek(r->c, r->train, epoch, position);
     need_ok(r->c, "--resume");
     ttt_mark_release(r->c, m);
