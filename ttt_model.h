@@ -39,7 +39,7 @@
 extern "C" {
 #endif
 
-// ---- [1] LOSSES ----------------------------------------------------------------------------------
+// ---- [1] LOSSES ---------------------------------------------------------------------------------
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
@@ -61,7 +61,7 @@ TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *la
 // gradient goes into data. p = 0 leaves the two as they are.                          [Zhang 2018]
 TTT_API void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target);
 
-// ---- [2] VIT -------------------------------------------------------------------------------------
+// ---- [2] VIT ------------------------------------------------------------------------------------
 // patches -> + positions, behind the global tokens if there are any -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
 // tokens -> tanh(dense) -> dense.   [Beyer 2022; the model of arXiv 2310.13807], with flax's names.
 typedef struct ttt_vit_desc {
@@ -92,7 +92,7 @@ TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weigh
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
 TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
 
-// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
+// ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
 // With the gradient g clipped to global norm `clip`, u the rule's direction, k the number of the
 // update from 0, and the schedule
 //   s(k) = min(1, k / warmup) (1 + cos(pi clamp((k - warmup) / (total - warmup), 0, 1))) / 2 :
@@ -137,7 +137,7 @@ TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
-// ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
+// ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 // The weights of the list p that a file holds, by name and in the order of the list: to run a model
 // with, or to load by ttt_weights_blend(c, ttt_params_weights(p), w, 1). They are the file's own
@@ -185,7 +185,7 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params 
 extern "C" {
 #endif
 
-// ---- [1] LOSSES ----------------------------------------------------------------------------------
+// ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes) {
     if (!ttt__operand(c, "one_hot", labels, 0, TTT__INT)) return &c->empty;
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(labels->size, classes));
@@ -316,7 +316,7 @@ void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **ta
     *target = ttt__blend_rolled(c, *target, (ttt_real)a);
 }
 
-// ---- [2] VIT -------------------------------------------------------------------------------------
+// ---- VIT ----------------------------------------------------------------------------------------
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
     ttt_vit_desc d = *given;
     d.mixer.dim = d.width;
@@ -506,7 +506,7 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
     return 2 * pixels * D + (double)d.depth * block + 2 * D * (D + (double)d.classes);
 }
 
-// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
+// ---- OPTIMIZERS ---------------------------------------------------------------------------------
 static ttt_real ttt__or_default(ttt_real value, double otherwise) { return value != 0 ? value : (ttt_real)otherwise; }
 
 static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
@@ -651,7 +651,7 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     return TTT_OK;
 }
 
-// ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
+// ---- CHECKPOINTS --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
                              const ttt_bundle *file) {

@@ -74,7 +74,7 @@
 
 #define TTT_VERSION "0.2.0"
 
-// ---- [1] OPTIONS ---------------------------------------------------------------------------------
+// ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
 //   TTT_REAL             element type, float (default) or double
 //   TTT_TENSOR_IMPLEMENTATION    in place of TTT_IMPLEMENTATION, to get this header's alone
@@ -108,7 +108,7 @@ typedef TTT_REAL ttt_real;
 extern "C" {
 #endif
 
-// ---- [2] RESULTS ---------------------------------------------------------------------------------
+// ---- [2] RESULTS --------------------------------------------------------------------------------
 #define TTT_RESULTS(X)                                                            \
     X(SHAPE, "shapes do not fit")                                                 \
     X(ARGUMENT, "an argument is out of range")                                    \
@@ -130,7 +130,7 @@ typedef enum ttt_result {
 
 TTT_API const char *ttt_result_text(ttt_result r);
 
-// ---- [3] CONTEXT ---------------------------------------------------------------------------------
+// ---- [3] CONTEXT --------------------------------------------------------------------------------
 typedef struct ttt_ctx ttt_ctx;
 typedef struct ttt_tensor ttt_tensor;
 typedef struct ttt_op ttt_op;
@@ -257,7 +257,7 @@ TTT_API int64_t ttt_rng_below(ttt_rng *r, int64_t n);   // 0 .. n-1
 TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a seed of its own for (r.seed, data)
 TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
 
-// ---- [4] TENSORS ---------------------------------------------------------------------------------
+// ---- [4] TENSORS --------------------------------------------------------------------------------
 // Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
 //   REAL  what ops compute with and what they give: the only one that is differentiated
 //   INT   labels, token numbers, positions
@@ -333,7 +333,7 @@ TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // N
 // TTT_ERR_ARGUMENT for any other pair: the numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
-// ---- [5] OPERATIONS ------------------------------------------------------------------------------
+// ---- [5] OPERATIONS -----------------------------------------------------------------------------
 // Every function here returns a new tensor on the tape, or the empty tensor after an error. Shapes of
 // two operands are broadcast as in NumPy: aligned at the right, a size of 1 (or a missing one) repeats.
 
@@ -480,7 +480,7 @@ TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps); 
 TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centered);
 TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered);
 
-// ---- [6] OP TABLE --------------------------------------------------------------------------------
+// ---- [6] OP TABLE -------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
 // test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an example
 // call; the test supplies ttt_test_index). From the three lists are generated: the names, the table
@@ -560,7 +560,7 @@ TTT_API ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *i
 // The library's ops in the order of the three lists; NULL past the end.
 TTT_API const ttt_op *ttt_op_table(int i);
 
-// ---- [7] GRADIENTS -------------------------------------------------------------------------------
+// ---- [7] GRADIENTS ------------------------------------------------------------------------------
 typedef enum ttt_grad_mode {
     TTT_GRAD_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
     TTT_GRAD_RECORD,       // the gradient is on the tape, like any other tensor
@@ -600,8 +600,8 @@ TTT_API double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const
 #endif
 #endif  // TTT_TENSOR_H
 
-// ==================================================================================================
-// ---- [8] KERNELS ---------------------------------------------------------------------------------
+// =================================================================================================
+// ---- [8] KERNELS --------------------------------------------------------------------------------
 // The loops that do the arithmetic. This text is compiled once for every instruction set: the list
 // that follows it includes this header again, which then is only this section (and so does
 // ttt_layers.h with its own). A vector is a plain C value here: GCC's and Clang's vector types have
@@ -1383,7 +1383,7 @@ static const ttt__kernels KN(table) = {
 #undef INLINE
 #undef RARE
 
-// ==================================================================================================
+// =================================================================================================
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
@@ -1618,7 +1618,7 @@ const char *ttt_isa_name(int i) {
     return k ? k->name : NULL;
 }
 
-// ---- [9] ARENAS, ERRORS --------------------------------------------------------------------------
+// ---- [9] ARENAS, ERRORS -------------------------------------------------------------------------
 // An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing moves
 // it back; chunks stay, so the same work a second time takes no memory from outside.
 typedef struct ttt__chunk {
@@ -1926,7 +1926,7 @@ ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data) {
 
 ttt_rng *ttt_ctx_rng(ttt_ctx *c) { return &c->rng; }
 
-// ---- [10] THREADS --------------------------------------------------------------------------------
+// ---- [10] THREADS -------------------------------------------------------------------------------
 // Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever crosses
 // a share, so the number of threads cannot change a bit of the result.
 typedef void ttt__range_fn(void *arg, int64_t begin, int64_t end, int thread);
@@ -2294,7 +2294,7 @@ const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, i
     return text;
 }
 
-// ---- [11] TENSORS, APPLY -------------------------------------------------------------------------
+// ---- [11] TENSORS, APPLY ------------------------------------------------------------------------
 // bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
 // anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
 static uint16_t ttt__bf16_of(ttt_real v) {
@@ -2619,7 +2619,7 @@ ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
     return y;
 }
 
-// ---- [12] OPS: forward and rule, in pairs --------------------------------------------------------
+// ---- [12] OPS: forward and rule, in pairs -------------------------------------------------------
 // FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y.
 #define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *c, ttt_tensor *y)
 #define RULE(name) static void ttt__##name##_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
@@ -3734,7 +3734,7 @@ ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
 #undef NORM
 #undef ROW
 
-// ---- [13] MATRIX PRODUCT -------------------------------------------------------------------------
+// ---- [13] MATRIX PRODUCT ------------------------------------------------------------------------
 // One product C = init + A B of M x K by K x N numbers. A and B come with a stride for each index, so
 // a transposed operand is just one with its strides exchanged. The processor multiplies far faster than
 // memory delivers; so the work is cut such that whatever was fetched is used often before it has to make
@@ -4220,7 +4220,7 @@ ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bo
 }
 ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) { return ttt__product_add(c, "affine", x, w, false, false, b); }
 
-// ---- [14] THE WALK BACKWARDS ---------------------------------------------------------------------
+// ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------
 // What a gradient taken without TTT_GRAD_RECORD is on the tape: something that came from y, but whose way
 // back was not kept. It has a rule so that meeting it is an error instead of a missing term.
 FORWARD(unrecorded) { (void)c; (void)y; }
@@ -4598,7 +4598,7 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 #undef A
 #undef B
 
-// ---- [15] OPENING, CLOSING, REFERENCES -----------------------------------------------------------
+// ---- [15] OPENING, CLOSING, REFERENCES ----------------------------------------------------------
 static const ttt__kernels *ttt__kernels_named(const char *name) {
     const ttt__kernels *k = NULL, *next;
     for (int i = 0; (next = ttt__kernels_get(i)) != NULL; i++)
