@@ -26,14 +26,10 @@
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
         [6] UNMASKING     the attention map of any of them
-        and below, the implementation:
+        and in the implementation, which has the code of these sections, op by op on the tape,
         [7] KERNELS       rows of the fused layers, one text for every instruction set
-        [1] .. [5]        the same again; here a layer's definition is op by op, on the tape. In [5]: words
-                          that mixers share, MTTT, softmax and linear attention, kernel estimates, Linformer,
-                          Longformer, focused attention, the delta rule, TTT and Titans, LaCT, ViTTT
-        [8] FUSED LAYERS  some of the same as one op each: how they become fast
+        [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        [6]               how a layer is taken apart
         More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
 
     CONCEPTS
@@ -56,7 +52,7 @@
 extern "C" {
 #endif
 
-// ---- [1] PARAMETERS ------------------------------------------------------------------------------
+// ---- [1] PARAMETERS -----------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
 // tables: initialization, counting, optimizer groups, checkpoints.
 typedef enum ttt_init {
@@ -185,7 +181,7 @@ typedef struct ttt_descent_state {
 TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
                                 ttt_descent_state *state);
 
-// ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
+// ---- [2] PLAIN LAYERS ---------------------------------------------------------------------------
 // Each is a table of parameters and a function of weights in the order of its rows; how many
 // weights it was given is checked (TTT_ERR_SHAPE).
 TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
@@ -221,7 +217,7 @@ TTT_API ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t
 TTT_API ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H);
 TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 
-// ---- [3] LEARNERS --------------------------------------------------------------------------------
+// ---- [3] LEARNERS -------------------------------------------------------------------------------
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
 // (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has
 // its own. To write one: a table, a predict, and this struct around them.
@@ -249,7 +245,7 @@ enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
 extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
 extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ b2), 4h hidden
 
-// ---- [4] INNER LOOP ------------------------------------------------------------------------------
+// ---- [4] INNER LOOP -----------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
 //     W_0 = the trained start
 //     W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1
@@ -279,7 +275,7 @@ typedef struct ttt_inner {
 TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0,
                                    ttt_tensor **losses);
 
-// ---- [5] MIXERS ----------------------------------------------------------------------------------
+// ---- [5] MIXERS ---------------------------------------------------------------------------------
 // A mixer is what lets the tokens of a block see each other. Each is one constant, a row that holds
 // all facts about it; to add one of your own, fill in another and put it into a description.
 typedef struct ttt_mixer ttt_mixer;
@@ -414,7 +410,7 @@ TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
                                       ttt_tensor *x, ttt_tensor **losses);
 
-// ---- [6] UNMASKING -------------------------------------------------------------------------------
+// ---- [6] UNMASKING ------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
 // read from, is a linear last layer, then it is attention, whatever lies before it  [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
@@ -445,8 +441,8 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 #endif
 #endif  // TTT_LAYERS_H
 
-// ==================================================================================================
-// ---- [7] KERNELS ---------------------------------------------------------------------------------
+// =================================================================================================
+// ---- [7] KERNELS --------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, in the words of [8] of
 // ttt_tensor.h.
 #ifdef TTT__KERNELS
@@ -722,7 +718,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 #undef X
 };
 
-// ==================================================================================================
+// =================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
 #define TTT_LAYERS_IMPLEMENTED
@@ -742,7 +738,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 extern "C" {
 #endif
 
-// ---- [1] PARAMETERS ------------------------------------------------------------------------------
+// ---- PARAMETERS ---------------------------------------------------------------------------------
 // Reads "H 4h" as sizes; returns how many, or -1 if a letter has none.
 static int ttt__read_sizes(const char *text, const ttt_sizes *sizes, int64_t *out) {
     int n = 0;
@@ -1146,7 +1142,7 @@ ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_ten
     return ttt__weights(after, w.n);
 }
 
-// ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
+// ---- PLAIN LAYERS -------------------------------------------------------------------------------
 // The letters and, in the same order, their sizes.
 static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c, int64_t d) {
     const int64_t size[4] = { a, b, c, d };
@@ -1317,7 +1313,7 @@ ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x) {
     return ttt_reshape(c, ttt_permute(c, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
 }
 
-// ---- [3] LEARNERS --------------------------------------------------------------------------------
+// ---- LEARNERS -----------------------------------------------------------------------------------
 static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
     return b ? ttt_affine(c, x, w, b) : ttt_matmul(c, x, w);
 }
@@ -1360,7 +1356,7 @@ const ttt_learner ttt_learner_mlp = {
     "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false, 2,
 };
 
-// ---- [4] INNER LOOP ------------------------------------------------------------------------------
+// ---- INNER LOOP ---------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
 // a tensor of its own before the first step, so that the gradient in it is each sequence's own and
 // not the sum over the batch.
@@ -1481,7 +1477,7 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     return ttt_ok(c) ? w : ttt__no_weights();
 }
 
-// ---- [5] MIXERS ---------------------------------------------------------------------------------
+// ---- MIXERS -------------------------------------------------------------------------------------
 // Each is a formula, a table of parameters, a function, counts, and the row that holds them together.
 enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
     TTT__DECODER_NORM = 2,
@@ -3074,7 +3070,7 @@ const ttt_mixer ttt_mixer_none = {
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
-// ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
+// ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
 // composite, for higher orders and as its oracle. Three frames:
@@ -6112,7 +6108,7 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
     return y ? y : d->mixer->forward(c, d, row, x, losses);
 }
 
-// ---- [6] UNMASKING -------------------------------------------------------------------------------
+// ---- UNMASKING ----------------------------------------------------------------------------------
 static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read) {
     (void)c;
     u->matrix = matrix;

@@ -22,7 +22,7 @@
 #endif
 
 // Memory that can be made to fail: the allocation after `allocations_left` others gives NULL, and
-// every one behind it too if fail_for_good. Negative: none fails.
+// so do all later ones if fail_for_good. Negative: none fails.
 static long allocations_left = -1, blocks_alive;
 static bool fail_for_good, allocation_failed;
 static void *test_realloc(void *p, size_t n) {
@@ -211,8 +211,8 @@ static void every_shape_comes_back(void) {
     }
 }
 
-// Payloads of NaNs (signalling ones too), infinities, minus zero, subnormals: moved, never computed
-// with.
+// Payloads of NaNs (signaling ones too), infinities, minus zero and subnormals are moved; nothing
+// computes with them.
 static void every_bit_comes_back(void) {
     static const uint32_t bits32[12] = {
         0x7fc00001, 0x7f800001, 0xffc12345, 0xff812345, 0x7f800000, 0xff800000,

@@ -104,11 +104,11 @@ static void operands_broadcast_in_all_patterns(void) {
 
 // ---- functions of one number --------------------------------------------------------------------
 // REF(name, formula in double, bound, floor): the error stays below `bound` ulps of max(|y|,
-// floor). Floor 0 asks for digits in every result. Where a result is a small difference of large
-// parts (near a root, or in a tail that has died out) no such digits exist, and the floor is the
-// size of the function, 1; for silu it is where sigmoid(a) becomes subnormal. Bounds are 10% above
-// the worst of 70 million bit patterns in every instruction set, on glibc (the scalar set calls
-// libm). Twice that in double, where the formula errs alike.
+// floor). Floor 0 asks for correct digits in every result. Where a result is a small difference of
+// large parts (near a root, or in a tail that has died out) there are no such digits, and the floor
+// is the size of the function, 1; for silu it is where sigmoid(a) becomes subnormal. A bound is 10%
+// above the worst of 70 million bit patterns in all instruction sets, on glibc (the scalar set
+// calls libm). In double it is twice that, for the formula has the same error.
 typedef struct {
     const char *name;
     ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *a);
@@ -234,8 +234,8 @@ static void functions_of_special_values(void) {
     sets_close(&s);
 }
 
-// An element's result does not depend on its place: the rest of a row that fills no vector is
-// computed alike.
+// The result of an element does not depend on its place: the end of a row, which fills no vector,
+// has the same bits.
 static void functions_of_short_rows(void) {
     sets s = sets_open();
     for (int i = 0; i < s.n; i++) {
@@ -445,7 +445,7 @@ static void transpose_of_all_sizes(void) {
     sets_close(&s);
 }
 
-// Along each axis: cut a into three, place each where it was, and add; or join them again.
+// Along each axis: cut a into three; pad each part and add, or join them again.
 static void slice_place_and_concat_undo_each_other(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *a = numbers(c, TTT_SHAPE(4, 5, 6));
@@ -532,8 +532,8 @@ static void index_select_and_index_add_by_hand(void) {
     sets_close(&s);
 }
 
-// Rows of one table, for an index of any shape; the gradient of a row is the sum over those who
-// asked for it.
+// Rows of one table, for an index of any shape. The gradient of a row is the sum over all places
+// that took it.
 static ttt_tensor *call_embedding(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
     (void)arg;
     return ttt_embedding(c, in[0], in[1]);
@@ -576,8 +576,7 @@ static void embedding_gives_rows_of_a_table(void) {
 // ---- ops by plain loops -------------------------------------------------------------------------
 static const double inf = (double)INFINITY, nan_ = (double)NAN;
 
-// d^order y / dx^order of y = f(x), elementwise, as tensors: the sum of y is differentiated again
-// and again.
+// d^order y / dx^order of an elementwise y = f(x): the sum of y is differentiated `order` times.
 static ttt_tensor *derivative(ttt_ctx *c, ttt_tensor *y, ttt_tensor *x, int order,
                               ttt_grad_mode last) {
     for (; order > 0; order--)
@@ -650,8 +649,7 @@ static void powers_have_right_derivatives_everywhere(void) {
     sets_close(&s);
 }
 
-// Three shapes that are broadcast; the condition in every type it may have. Where it chooses, the
-// other is NaN.
+// Three shapes that are broadcast, and a condition of each type that it may have.
 static ttt_tensor *call_where(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
     (void)arg;
     return ttt_where(c, in[0], in[1], in[2]);
@@ -848,8 +846,7 @@ static void the_largest_along_every_axis(void) {
 }
 
 // ---- a triangular system ------------------------------------------------------------------------
-// What is found, put back into the system, gives b; what stands on the diagonal or above it is not
-// read.
+// The solution, put back into the system, gives b. Nothing on or above the diagonal is read.
 static void solve_lower_solves(void) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
     ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)),
@@ -903,8 +900,8 @@ static void expect_softmax(const ttt_real *a, int64_t D, bool logarithm, double 
     }
 }
 
-// The mean is rounded to a ttt_real, hence the part with it; else some roundings of the largest
-// element.
+// The mean is rounded to a ttt_real, hence the terms with `shift`. The others are some roundings of
+// the largest element.
 static void expect_norm(const row_arg *arg, const ttt_real *a, const ttt_real *g, int64_t D,
                         double *y, double *room_y) {
     double mean = 0, variance = 0, mean_g = 0, mean_gx = 0, most_g = 0, most_x = 1;
