@@ -239,7 +239,6 @@ typedef struct ttt_learner {
     int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
                        // such learners have fused forms
 } ttt_learner;
-#define TTT_MAX_INNER_STEPS 64
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
 extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
@@ -5609,10 +5608,8 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     arg.d = *d;
     arg.softmax = softmax;
     if (learns) {
-        arg.steps = d->inner_steps ? d->inner_steps : 1;
-        arg.rates = (ttt_real *)ttt_alloc(c, (size_t)arg.steps * sizeof *arg.rates, false);
-        for (int step = 0; step < arg.steps && arg.rates; step++)
-            arg.rates[step] = d->inner_lrs ? d->inner_lrs[step] : d->inner_lr;
+        arg.steps = ttt__steps(d);
+        arg.rates = ttt__rates(c, d);
     }
     const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
     return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
@@ -6009,7 +6006,9 @@ static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d,
     if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
     if (ttt_mixer_takes(d->mixer, "inner_lr") && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
     else if (d->inner_lr != 0 && d->inner_lrs) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", d->mixer->name);
-    else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_INNER_STEPS);
+    else if (d->inner_steps < 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected",
+                 d->mixer->name, d->inner_steps);
     if (ttt_ok(c) && d->mixer->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
     if (ttt_ok(c) && d->mixer->check) d->mixer->check(c, d, N);
     return ttt_ok(c);
@@ -6028,7 +6027,7 @@ static unsigned ttt__mixer_bits(const ttt_mixer_desc *d) {
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     int64_t D = d->dim, h = D / d->heads;
-    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, d->inner_steps ? d->inner_steps : 1);
+    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, ttt__steps(d));
     s.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
     s.of[(int)'P'] = D + h;
     s.of[(int)'N'] = d->max_tokens;

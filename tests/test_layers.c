@@ -1,12 +1,14 @@
 // Tests of ttt_layers.h.
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 // Memory that can be made to run out: allocation number fail_at gets none. New memory is full of
 // NaN.
 static long mallocs, fail_at;
+static size_t most_bytes = SIZE_MAX;
 static void *get(size_t n) {
-    void *p = ++mallocs == fail_at ? NULL : malloc(n);
+    void *p = ++mallocs == fail_at || n > most_bytes ? NULL : malloc(n);
     return p ? memset(p, 0xff, n) : NULL;
 }
 #define TTT_MALLOC(user, n) ((void)(user), get(n))
@@ -903,6 +905,37 @@ static void inner_steps_lower_the_inner_loss(void) {
     ttt_close(c);
 }
 
+// A hundred steps, fused and on the tape.
+static void more_than_64_steps(void) {
+    for (int norm = 0; norm < 2; norm++) {
+        ttt_ctx *c = open_ctx();
+        ttt_mixer_desc d = { .inner_steps = 100, .inner_lr = REAL(0.01), .no_decoder_norm = !norm };
+        layer l = make_layer(c, "mttt-linear", d, 2, 5);
+        ttt_tensor *losses, *fused = ttt_mixer_forward(c, &l.d, l.w, l.x, &losses);
+        ttt_tensor *without = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        l.d.no_fused = true;
+        ttt_tensor *tape = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        CHECK(losses->size == 101 && losses->data[100] < losses->data[0]);
+        CHECK(ttt_max_abs_diff(fused, tape) <= 1e-5);
+        CHECK(ttt_max_abs_diff(without, tape) <= 1e-5);
+        ttt_close(c);
+    }
+}
+static void more_steps_than_memory_holds(void) {
+    for (int options = 0; options < 4; options++) {
+        ttt_ctx *c = open_ctx();
+        ttt_mixer_desc d = { .no_decoder_norm = options & 1, .no_fused = options >> 1 };
+        layer l = make_layer(c, "mttt-linear", d, 2, 5);
+        l.d.inner_steps = 1 << 30;
+        most_bytes = 1 << 28;
+        ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        most_bytes = SIZE_MAX;
+        CHECK(ttt_status(c) == TTT_ERR_NO_MEMORY);
+        CHECK(strstr(ttt_error(c), DOUBLE ? "8589.9 MB" : "4295.0 MB"));
+        ttt_close(c);
+    }
+}
+
 static void rates_per_step_and_learned_agree(void) {
     ttt_ctx *c = open_ctx();
     ttt_real rates[3] = { (ttt_real)0.7, 0, (ttt_real)0.2 };
@@ -1310,6 +1343,8 @@ int main(int argc, char **argv) {
         T(gradients_pass_through_two_steps_of_maml),
         T(gradients_pass_through_two_steps_of_byol),
         T(inner_steps_lower_the_inner_loss),
+        T(more_than_64_steps),
+        T(more_steps_than_memory_holds),
         T(rates_per_step_and_learned_agree),
         T(mttt_linear_is_linear_attention),
         T(attention_equals_loops_by_hand),
