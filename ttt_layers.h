@@ -343,11 +343,10 @@ typedef struct ttt_mixer_desc {
 #define X(type, field, with, meaning) type field;
     TTT_MIXER_OPTIONS(X)
 #undef X
-    bool no_fused;                // for all: op by op on the tape: slower, and losses take gradients.
-                                  // Fused, asking for losses may choose another form of a layer,
-                                  // and change the last bits of y
-    struct ttt_unmasked *unmask;  // for all: set by ttt_unmask; a forward that knows its matrix
-                                  // fills it in
+    // For all mixers: op by op on the tape, which is slower, and losses take gradients. Otherwise
+    // asking for losses may choose another form of a layer, and change the last bits of y.
+    bool no_fused;
+    struct ttt_unmasked *unmask;  // set by ttt_unmask; a forward that knows its matrix fills it in
 } ttt_mixer_desc;
 
 // x (B,N,D) -> (B,N,D), with one tensor a row of the table and then of the learner's in w, checked,
@@ -376,8 +375,8 @@ struct ttt_mixer {
     // May be NULL. The same as one op; the result is NULL where these options have no such form.
     ttt_mixer_fn *fused;
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
-    // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
-    double (*state)(const ttt_mixer_desc *d, int64_t N);  // may be NULL
+    // May be NULL. How many numbers must be remembered of N tokens to mix one more.
+    double (*state)(const ttt_mixer_desc *d, int64_t N);
     // May be NULL. Says by ttt_fail which option has a wrong value, for N tokens or (N < 0) before
     // they are known.
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
@@ -1477,7 +1476,7 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
 }
 
 // ---- MIXERS -------------------------------------------------------------------------------------
-// Each is a formula, a table of parameters, a function, counts, and the row that holds them together.
+// Each is a formula, a table of parameters, functions, and the row that holds them together.
 enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
     TTT__DECODER_NORM = 2,
     TTT__LEARNED_RATES = 4,
@@ -1496,7 +1495,7 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
 #endif
 
-// -- MTTT: a learner that reconstructs the sequence from a view of itself.     [arXiv 2310.13807, §3]
+// -- MTTT: a learner that reconstructs the sequence from a view of itself.   [arXiv 2310.13807, §3]
 // Heads do not split the features: each sees the whole token x (D) and maps it down to h.
 //   train view  k = x phi + b_phi              test view  q = x psi + b_psi
 //   reconstruction  r = LN( f_W(k) g + b_g )   loss  l = H / (2 |S| D) sum over S of |r - x|^2
@@ -1606,14 +1605,14 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
 
-// Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products) and
-// the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
+// Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products)
+// and the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
     double steps = d->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
-    double backward =
-        d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
+    bool linear = d->mixer->learner->dense_layers == 1;
+    double backward = linear ? 1 : 1.5;  // nobody needs the gradient of the first layer's input
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
 static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
@@ -1649,7 +1648,7 @@ static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, t
 static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
                                          ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
 
-// Rows begin .. begin+n of the tokens of x (B,H,N,d); x itself if that is all, NULL if there is none.
+// Rows begin .. begin+n of the tokens of x (B,H,N,d): x itself if that is all, NULL if x is.
 static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
 }
@@ -1691,26 +1690,27 @@ static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
     return t;
 }
 
-// From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at token i
-// of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is left at i of what
-// came in at k <= i, e^(g_k+1 + .. + g_i); 0 above.
+// From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at
+// token i of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is
+// left at i of what came in at k <= i, e^(g_k+1 + .. + g_i); 0 above.
 static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(c)) return;
     ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
-    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)),
-                              lower);  // 0 above: e^gap cannot overflow
+    ttt_tensor *gap = ttt_sub(c, sum, ttt_transpose(c, sum));
+    gap = ttt_mul(c, gap, lower);  // 0 above: e^gap cannot overflow
     *since = ttt_exp(c, sum);
     *between = ttt_mul(c, ttt_exp(c, gap), lower);
 }
 
-// A depthwise convolution with zeros beyond the border: y_i = sum over taps t of kernel_t x_at(i,t), x (...,N,d),
-// kernel (taps,d) or with the same leading sizes as x; at[i * taps + t] is a token or -1.
-static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at,
-                             int64_t taps) {  // (...,N,taps,d)
+// A depthwise convolution with zeros beyond the border: y_i = sum over taps t of
+// kernel_t x_at(i,t), x (...,N,d), kernel (taps,d) or with the same leading sizes as x;
+// at[i * taps + t] is a token or -1. First the tokens themselves, (...,N,taps,d):
+static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {
     if (!ttt_ok(c) || !at) return x;
     ttt_shape s = x->shape;
     int axis = s.rank - 2;
-    int64_t N = s.dim[axis], *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
+    int64_t N = s.dim[axis];
+    int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
     ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1),
                *rows = ttt_index_select(c, padded,
@@ -1726,10 +1726,11 @@ static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel,
     return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2),
                        x->shape);
 }
-// The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens of a line.
+// The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens
+// of a line.
 static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false),
-            *p = at, reach = side / 2;
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false);
+    int64_t *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
             for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
@@ -1780,7 +1781,8 @@ static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *
     if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
     return y;
 }
-#define TTT__HIDDEN ((ttt_real)-1e30)  // added to a score whose key is not seen: e^x is exactly 0, and so is its gradient
+// Added to a score whose key is not seen: e^x is exactly 0, and so is its gradient.
+#define TTT__HIDDEN ((ttt_real)-1e30)
 // (n,N): hides from each of the first n tokens all that come later.
 static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n, int64_t N) {
     ttt_tensor *hidden = ttt_zeros(c, TTT_SHAPE(n, N));
@@ -1813,7 +1815,9 @@ enum {
 #undef X
     TTT__ATTENTION_N
 };
-static const ttt_param_row ttt__linear_attention_rows[] = { TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW) };
+static const ttt_param_row ttt__linear_attention_rows[] = {
+    TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
+};
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
@@ -1857,7 +1861,7 @@ const ttt_mixer ttt_mixer_self_attention = {
     ttt__list_state, NULL,
 };
 
-// y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
+// y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are         [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
 static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
                                       ttt_tensor *k, ttt_tensor *v);
@@ -1890,8 +1894,8 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
-static double ttt__matrix_state(const ttt_mixer_desc *d,
-                                int64_t N) {  // h x h a head, and the normalizer
+// h x h a head, and the normalizer
+static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {
     double D = (double)d->dim, h = D / (double)d->heads;
     (void)N;
     return D * (h + 1);
@@ -1909,9 +1913,9 @@ const ttt_mixer ttt_mixer_linear_attention = {
     ttt__linear_attention_flops, ttt__matrix_state, ttt__linear_attention_check,
 };
 
-// Attention as learning without parameters: to train is to append (k_s, v_s) to a list, to predict is
-// the Nadaraya-Watson estimate  f(q) = sum_s kappa(q, k_s) v_s / sum_s kappa(q, k_s) [Nadaraya 1964,
-// Watson 1964]. With kappa = e^(q k / sqrt h) this is self-attention [arXiv 2407.04620, Theorem 2]; a
+// Attention as learning without parameters: to train is to append (k_s, v_s) to a list, to predict
+// is the estimate  f(q) = sum_s kappa(q, k_s) v_s / sum_s kappa(q, k_s)  [Nadaraya 1964, Watson
+// 1964]. With kappa = e^(q k / sqrt h) this is self-attention [arXiv 2407.04620, Theorem 2]; a
 // Gaussian of b^2 = sqrt h is the same where keys have equal norms, since |q|^2 and |k|^2 drop out.
 // Nearest: only the largest kernels count, as in k-NN attention [arXiv 2106.00515].
 static int64_t ttt__neighbors(const ttt_mixer_desc *d) { return d->neighbors ? d->neighbors : 8; }
@@ -1989,13 +1993,14 @@ const ttt_mixer ttt_mixer_nadaraya_watson = {
     ttt__nadaraya_watson_check,
 };
 
-// Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k, v~ = F^T v,
-// shared by the heads, so that attention costs N K. The tables know positions, not contents, and end at
-// max_tokens; shorter sequences use their first rows.                             [arXiv 2006.04768]
+// Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k,
+// v~ = F^T v, shared by the heads, so that attention costs N K. The tables know positions, not
+// contents, and end at max_tokens; shorter sequences use their first rows.      [arXiv 2006.04768]
 enum { TTT__LINFORMER_E = TTT__ATTENTION_N, TTT__LINFORMER_F };
 static const ttt_param_row ttt__linformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
+    // bound 1/sqrt K, as in lucidrains/linformer
+    { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
     { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
 static int64_t ttt__compressed(const ttt_mixer_desc *d) {
@@ -2044,13 +2049,17 @@ const ttt_mixer ttt_mixer_linformer = {
     ttt__linformer_forward, NULL, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check,
 };
 
-// -- Longformer: a token sees those at most `window` away, and all see and are seen by the first tokens,
-// the globals, which have projections of their own for what they ask. Costs N window.  [arXiv 2004.05150]
-// With .causal no token sees what comes later, nor does a global one.
-// On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
+// -- Longformer: a token sees those at most `window` away, and all see and are seen by the first
+// tokens, the globals, which have projections of their own for what they ask. It costs N window.
+// With .causal no token sees a later one, nor does a global one.                [arXiv 2004.05150]
+// On a grid the window is a square, as in the "exact" mode of ViL               [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
-enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
+enum {
+    TTT__LONGFORMER_Q = TTT__ATTENTION_N,
+    TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2,
+    TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2
+};
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
     { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
@@ -2078,8 +2087,9 @@ static ttt__tiles ttt__tiles_of(int64_t size, int64_t window) {
 static int64_t ttt__tile_around(const ttt__tiles *a, int64_t tile, int64_t i) {
     return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->around)) + i;
 }
-// What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), what is hidden (tiles,q,k),
-// and for each token of the grid its place among the queries. Places beyond the border hold token `globals`.
+// What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), what is hidden
+// (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the border
+// hold token `globals`.
 typedef struct ttt__tiling {
     ttt__tiles row, col;
     int64_t window, globals;
@@ -2136,7 +2146,8 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_
     for (int64_t i = 0; ttt_ok(c) && i < t.tiles; i++) ttt__tiling_fill(&t, i);
     return t;
 }
-// q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of the tiles.
+// q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of
+// the tiles.
 static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k,
                                  ttt_tensor *v, ttt_tensor **a) {
     if (!ttt_ok(c)) return q;
@@ -2223,17 +2234,19 @@ const ttt_mixer ttt_mixer_longformer = {
     ttt__longformer_check,
 };
 
-// -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p| (which keeps
-// their norm, taken over all heads at once as the official code does), and since a map q k^T of rank h
-// blurs, a depthwise 5x5 convolution of the values, shared by the heads, gives back what is near.
-//   k += P;  q, k = f((relu + 1e-6) / softplus(S));  y_i = q_i (1/N sum k_j^T v_j) / (q_i mean k + 1e-6) + conv(v)_i
-//                                                                                 [arXiv 2308.00442]
+// -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p|, which
+// keeps their norm (taken over all heads at once, as the official code does). Since a map q k^T of
+// rank h blurs, a depthwise 5x5 convolution of the values, shared by the heads, gives back what is
+// near.                                                                         [arXiv 2308.00442]
+//   k += P;  q, k = f((relu + 1e-6) / softplus(S))
+//   y_i = q_i (1/N sum k_j^T v_j) / (q_i mean k + 1e-6) + conv(v)_i
 enum { TTT__FOCUSED_P = TTT__ATTENTION_N, TTT__FOCUSED_S, TTT__FOCUSED_CONV, TTT__FOCUSED_BIAS };
 static const ttt_param_row ttt__focused_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
     { "positional_encoding", "N D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "scale", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
-    { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/5, as PyTorch's
+    // bound 1/5, as PyTorch's
+    { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_PARAM_DECAYS, 0 },
     { "dwc/bias", "h", TTT_INIT_UNIFORM_IN, "75", NULL, 0, 0 },
 };
 static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p) {
@@ -2291,13 +2304,15 @@ const ttt_mixer ttt_mixer_focused_linear = {
 };
 
 // -- a matrix that is written token by token
-// S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta rule does
-// not add v to what k finds in S but replaces it: u_t = beta_t (v_t - k_t e^g_t S_t-1), which is a step of
-// gradient descent on |k S - v|^2 / 2 [arXiv 2406.06484]; the gated one forgets first [arXiv 2412.06464].
-// All at once for n tokens, with G = g_0 + .. , D_ij = e^(G_i - G_j), i >= j [2406.06484, §3; 2412.06464]:
+// S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta
+// rule does not add v to what k finds in S but replaces it: u_t = beta_t (v_t - k_t e^g_t S_t-1),
+// which is a step of gradient descent on |k S - v|^2 / 2 [arXiv 2406.06484]; the gated one forgets
+// first [arXiv 2412.06464]. All at once for n tokens, with G = g_0 + .. , D_ij = e^(G_i - G_j),
+// i >= j [2406.06484, §3; 2412.06464]:
 //     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
 //     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
-// n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL, receives U.
+// n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL,
+// receives U.
 static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
                              ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
@@ -2350,17 +2365,20 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
-// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
-// w: three kernels, then those of the convolutions.
+// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
+// DeltaNet and Titans. w: three kernels, then those of the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                        \
     TTT__VIEW_ROWS                                                                                 \
-    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
-    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
-    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
+    { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
+      TTT__SHORT_CONV },                                                                           \
+    { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
+      TTT__SHORT_CONV },                                                                           \
+    { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
+      TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
                             ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
@@ -2372,8 +2390,9 @@ static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *con
     }
 }
 
-// DeltaNet: these views, q / sqrt h, beta = sigmoid(x w) a head; RMS norm of each head, then W_o. Gated: forgets by g = -e^A softplus(x w_a + b),
-// and its norm is gated by SiLU(x W_g).                       [fla-org/flash-linear-attention, layers/]
+// DeltaNet: these views, q / sqrt h, beta = sigmoid(x w) a head; RMS norm of each head, then W_o.
+// The gated one forgets by g = -e^A softplus(x w_a + b), and SiLU(x W_g) gates its norm.
+//                                                      [fla-org/flash-linear-attention, layers/]
 enum {
     TTT__DELTA_VIEWS, TTT__DELTA_BETA = TTT__DELTA_VIEWS + 6, TTT__DELTA_NORM, TTT__DELTA_O,
     TTT__DELTA_A, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE  // the gated one's
@@ -2398,7 +2417,7 @@ static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
     in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
 }
-// What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token; NULL: all.
+// What the memory answers, normed (B,H,N,h). g: logarithms of what each token keeps; NULL: all.
 static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
                                    ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
     ttt_tensor *u = NULL, *since = NULL, *between = NULL;
@@ -2462,12 +2481,13 @@ const ttt_mixer ttt_mixer_gated_delta_net = {
 };
 
 // -- a learner of dense layers that is written token by token
-// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. What it is read out as is f(x), or with
-// a norm x + LN(f(x)); its loss at a token |out - label|^2 / 2, label v or, with the norm, v - k for LN(f).
-// Chunk by chunk, with the gradients g_l of all its tokens in z_l at the weights before the chunk, token t reads
+// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with
+// a norm x + LN(f(x)); the loss at a token is |f - v|^2 / 2 or, with a norm,
+// |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the gradients g_l of all its tokens in z_l at the weights before the chunk,
+// token t reads
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
-// which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is as good, the *dual form*
-// [arXiv 2407.04620, §2.5], and one text for all whose A differs:
+// which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
+// *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
 //   ttt, causal       A_ts = rate_s / (t + 1), s <= t, t the place in the chunk
 //   ttt, all at once  A_ts = rate_s / N, for every t
 //   titans            the chain of decays and momenta, see ttt__rule_weights
@@ -2501,11 +2521,14 @@ static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *
                        : error;
     if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
 }
-typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n tokens
-    ttt_tensor *A;                   // (..,n,n)
-    ttt_tensor *carry, *momentum;    // (B,H,n,1), NULL: 1 and 0
-    ttt_tensor *end, *end_velocity;  // (..,1,n): what of each gradient is in the weights, and the velocity, after the chunk
-    ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
+// How the gradients of a chunk of n tokens are weighted.
+typedef struct ttt__chunk_weights {
+    ttt_tensor *A;                  // (..,n,n)
+    ttt_tensor *carry, *momentum;   // (B,H,n,1), NULL: 1 and 0
+    // After the chunk  W = end_carry W + end_momentum V - sum end x^T g,
+    //                  V = end_keep V - sum end_velocity x^T g
+    ttt_tensor *end, *end_velocity;                   // (..,1,n)
+    ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1)
 } ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
 static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a,
@@ -2527,7 +2550,8 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     }
     return q;
 }
-// keep w + push v + x^T step; w NULL (and v with it) or v NULL: zero; x NULL: a bias, whose input is 1
+// keep w + push v + x^T step. w NULL (and v with it) or v NULL: zero. x NULL: a bias, whose input
+// is 1.
 static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
                                      ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
     ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
@@ -2552,24 +2576,25 @@ static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weigh
     }
 }
 
-// How much of each gradient reaches whom.
+// How much of each gradient reaches which token. keep, momentum: logarithms of what is kept of the
+// weights and of the velocity; NULL: there is no such thing.
 typedef struct ttt__update_rule {
-    ttt_tensor *rate;               // (B,H,N,1)
-    ttt_tensor *keep, *momentum;    // logarithms of what is kept of the weights and of the velocity; NULL: no such
+    ttt_tensor *rate;  // (B,H,N,1), and so are:
+    ttt_tensor *keep, *momentum;
     bool causal;
     int64_t chunk;
-    bool leaves;                    // the weights after the last chunk are wanted
+    bool leaves;       // the weights after the last chunk are wanted
 } ttt__update_rule;
-// The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
-// the chunk) after it; all at once 1/N.
+// The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own
+// chunk, 1/(length of the chunk) after it; all at once 1/N.
 static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin,
                                      int64_t n) {
     int64_t N = r->rate->shape.dim[2];
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
-            int64_t start = (begin + k) / r->chunk * r->chunk,
-                    length = TTT__MIN(r->chunk, N - start);
+            int64_t start = (begin + k) / r->chunk * r->chunk;
+            int64_t length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
             if (!r->causal) seen = N;
             t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
@@ -2579,12 +2604,14 @@ static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int6
 static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) {
     return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
 }
-// Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
-// kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
+// Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t. With the products E of
+// what is kept of W, and H of what is kept of V:
+//     W_t = E_t W + sum over j <= t of E_t/E_j V_j
+//     V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s
 static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n,
                               ttt__chunk_weights *a) {
-    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v,
-               *between_v;
+    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n));
+    ttt_tensor *e, *between_e, *v, *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
         a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
@@ -2605,19 +2632,18 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t beg
 }
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
-// What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
+// For ttt_unmask: in the last layer a token's read-out is
+// carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s.
 static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r,
                                    ttt_tensor *q, ttt_tensor *k, ttt_tensor *label,
                                    ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
-    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1),
-            n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part,
-                                                 false),
-               *whole[KINDS], *w0, *b0;
+    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1);
+    int64_t n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **part =
+        (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false);
     if (!part || N == 0) return label;
-    w0 = m->w[m->layers - 1];
-    b0 = m->b[m->layers - 1];
+    ttt_tensor *whole[KINDS], *w0 = m->w[m->layers - 1], *b0 = m->b[m->layers - 1];
     for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
         int64_t n = TTT__MIN(chunk, N - i * chunk);
         ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
@@ -2645,6 +2671,9 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update
         ttt__unmask_start(c, unmask, w0, b0, a.carry);
     }
     return whole[Z];
+}
+static ttt_real ttt__rate(const ttt_mixer_desc *d) {
+    return d->inner_lrs ? d->inner_lrs[0] : d->inner_lr;
 }
 static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0,
                                   int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
@@ -2674,12 +2703,16 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
                      (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
-// TTT-Linear and TTT-MLP: the learner's task is v - k from k, so that with the residual it returns v; each token has
-// a learned rate, inner_lr sigmoid(x w + b) / h. Here for sequences that are seen at once: one step on all tokens, then
-// every token reads (or, with .causal, mini-batches of `chunk` of which a token sees its past). out = q + LN(f(q)),
-// LayerNorm over all heads, W_o. Without norm (no_decoder_norm): the task is v, and the read-out f(q).
-// The language model's rotary code, convolutions and gate are not part of this layer.          [arXiv 2407.04620]
-enum { TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE, TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2 };
+// TTT-Linear and TTT-MLP: the learner's task is to give v - k for k, so that with the residual it
+// gives v. Each token has a learned rate, inner_lr sigmoid(x w + b) / h. One step is taken on all
+// tokens, then every token reads; with .causal there are mini-batches of `chunk`, of which a token
+// sees its past. out = q + LN(f(q)), LayerNorm over all heads, W_o. With .no_decoder_norm the task
+// is v, and the read-out f(q). The rotary code, the convolutions and the gate of the language model
+// are no part of this layer.                                                    [arXiv 2407.04620]
+enum {
+    TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE,
+    TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2
+};
 static const ttt_param_row ttt__ttt_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2698,14 +2731,8 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
                *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
     ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
                *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__update_rule rule = {
-        ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h),
-        NULL,
-        NULL,
-        d->causal,
-        ttt__chunk_or(d, 16),
-        losses != NULL
-    };
+    ttt_tensor *rate = ttt_scale(c, gate, ttt__rate(d) / (ttt_real)h);
+    ttt__update_rule rule = { rate, NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE],
                                    w[TTT__TTT_SHIFT]),
                 before = m;
@@ -2720,15 +2747,17 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
                       ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)),
                       w[TTT__TTT_O]);
 }
-// Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
+// Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form
+// also the products of a chunk.
+static double ttt__memory_flops_in(const ttt_mixer_desc *d, int64_t N, bool chunks) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
+    double f = (double)d->mixer->learner->flops * D * h, chunk = 0;
+    int layers = d->mixer->learner->dense_layers;
+    if (chunks) chunk = layers * (layers > 1 ? 5 : 2) * (double)TTT__MIN(N, ttt__chunk_or(d, 16));
+    return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk * D);
+}
 static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
-           f = (double)d->mixer->learner->flops * D * h;
-    double layers = d->mixer->learner->dense_layers,
-           chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) *
-                                   (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D
-                             : 0;
-    return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
+    return ttt__memory_flops_in(d, N, d->causal);
 }
 
 #define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
@@ -2743,13 +2772,17 @@ const ttt_mixer ttt_mixer_ttt_mlp = {
     ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
 };
 
-// Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
-// the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Views as DeltaNet's (the paper, §4.4), memory
-// x + LN(MLP(x)), error squared and averaged over h.
-// Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's rule, and not the same numbers.
-// Layout of lucidrains/titans-pytorch (the authors' code is not public).                [arXiv 2501.00663]
-enum { TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RATE, TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2,
-       TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2, TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0 };
+// Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
+// forgotten), each gated by the token: theta = inner_lr sigmoid(.), eta = sigmoid(.),
+// alpha = sigmoid(.). Views as DeltaNet's (the paper, §4.4), memory x + LN(MLP(x)), error squared
+// and averaged over h. Gradients are taken at the weights before a chunk; .chunk = 1 is the paper's
+// rule, and gives other numbers. Layout of lucidrains/titans-pytorch (the authors' code is not
+// public).                                                                      [arXiv 2501.00663]
+enum {
+    TTT__TITANS_VIEWS, TTT__TITANS_O = TTT__TITANS_VIEWS + 6, TTT__TITANS_RATE,
+    TTT__TITANS_MOMENTUM = TTT__TITANS_RATE + 2, TTT__TITANS_DECAY = TTT__TITANS_MOMENTUM + 2,
+    TTT__TITANS_SCALE = TTT__TITANS_DECAY + 2, TTT__TITANS_SHIFT, TTT__TITANS_W0
+};
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2768,17 +2801,12 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
-    double h = (double)(d->dim / d->heads),
-           step =
-               2 / h *
-               (double)(d->inner_lrs ? d->inner_lrs[0]
-                                     : d->inner_lr);  // from the mean's gradient to the half sum's
-    ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
-                              ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)),
-                              ttt__log_sigmoid(c, gate[1]),
-                              true,
-                              ttt__chunk_or(d, 16),
-                              losses != NULL };
+    // 2/h: from the gradient of the mean to that of half the sum
+    double step = 2 / (double)(d->dim / d->heads) * (double)ttt__rate(d);
+    ttt_tensor *rate = ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step);
+    ttt_tensor *keep = ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1));
+    ttt_tensor *momentum = ttt__log_sigmoid(c, gate[1]);
+    ttt__update_rule rule = { rate, keep, momentum, true, ttt__chunk_or(d, 16), losses != NULL };
     ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE],
                                    w[TTT__TITANS_SHIFT]),
                 before = m;
@@ -2792,9 +2820,7 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);
 }
 static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
-    ttt_mixer_desc causal = *d;
-    causal.causal = true;
-    return ttt__memory_flops(&causal, N);
+    return ttt__memory_flops_in(d, N, true);
 }
 static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) {  // and the velocity
     return 2 * ttt__memory_state(d, N);
@@ -2808,13 +2834,18 @@ const ttt_mixer ttt_mixer_titans = {
     ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__check_chunk,
 };
 
-// -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1; a chunk of tokens pushes it up
-// the hill sum lr <f(k), v>, each weight with a rate of its own a token, softplus(x w + softplus^-1(0.01)); then every
-// column of the weights is brought back to the length it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each
-// head. Here the chunk is the sequence, which is seen at once; with .causal a chunk is read before it is learned, with
-// momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
-// .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
-enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
+// -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1. A chunk
+// of tokens pushes it up the hill sum lr <f(k), v>, with a rate of its own for each weight and token,
+// softplus(x w + softplus^-1(0.01)); then every column of the weights is brought back to the length
+// it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each head. The chunk is the whole
+// sequence, which is seen at once; with .causal a chunk is read before it is learned, with momentum
+// m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees
+// what is near. .muon: the update is made orthogonal first, by five steps of Newton and Schulz.
+//                                                                               [arXiv 2505.23884]
+enum {
+    TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM,
+    TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3
+};
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2828,8 +2859,9 @@ static const ttt_param_row ttt__lact_rows[] = {
 static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) {
     return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2));
 }
-// The nearest orthogonal matrix, nearly: X <- a X + (b A + c A^2) X, A = X X^T, whose polynomial brings all singular
-// values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
+// Nearly the nearest orthogonal matrix: X <- a X + (b A + c A^2) X, A = X X^T, a polynomial that
+// brings all singular values close to 1. Coefficients of the official code (You Jiacheng's, 2025).
+//                                                                               [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
     static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
                                        { 3.9505, -6.3029, 2.6377 },
@@ -2847,7 +2879,7 @@ static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
     return x;
 }
 typedef struct ttt__swiglu {
-    ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns shall be
+    ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns are to be
     ttt_tensor *velocity[3];       // NULL: none yet
 } ttt__swiglu;
 static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
@@ -2947,11 +2979,9 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates =
-        ttt_split_heads(c,
-                        ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]),
-                                                        (ttt_real)log(expm1(0.01)))),
-                        H);  // (B,H,N,3)
+    ttt_tensor *rates = ttt_matmul(c, x, w[TTT__LACT_LR]);
+    rates = ttt__softplus(c, ttt_add_scalar(c, rates, (ttt_real)log(expm1(0.01))));
+    rates = ttt_split_heads(c, rates, H);  // (B,H,N,3)
     ttt_tensor *momentum =
         d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
@@ -2964,9 +2994,10 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
-static double ttt__lact_flops(const ttt_mixer_desc *d,
-                              int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
+// For k 4 products backwards and forwards, for q 3, of D h.
+static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
+    double chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
     return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
@@ -2981,11 +3012,16 @@ const ttt_mixer ttt_mixer_lact = {
     ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
 };
 
-// -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the heads a 3x3 depthwise
-// convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
-// kernel) divided by its length + 1, and are read by q. In words of attention: linear attention, and linear attention
-// in a window. Last layer: not linear.                    [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
-enum { TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O, TTT__VITTT_O_BIAS };
+// -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the
+// heads a 3x3 depthwise convolution of h channels. Both take one step of rate 1 on
+// -<f(k), v> / (3 N), the gradient of each column (each kernel) divided by its length + 1, and are
+// read by q. In words of attention: linear attention, and linear attention in a window. The last
+// layer is not linear.
+//                                              [arXiv 2512.01643; LeapLabTHU/ViTTT ttt_block.py]
+enum {
+    TTT__VITTT_QKV, TTT__VITTT_BIAS, TTT__VITTT_W1, TTT__VITTT_W2, TTT__VITTT_W3, TTT__VITTT_O,
+    TTT__VITTT_O_BIAS
+};
 static const ttt_param_row ttt__vittt_rows[] = {
     { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
@@ -3024,8 +3060,8 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
 
     ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
     ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1),
-                                 TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *g3 = ttt_sum_axis(c, ttt_mul(c, taps, e3), 1);
+    g3 = ttt_reshape(c, g3, TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
     ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
@@ -5997,20 +6033,34 @@ static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
 }
 
 // -- descriptions
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d,
-                            int64_t N) {  // N < 0: not known yet
-    if (!ttt_ok(c)) return false;
-    if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
-    else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
-    else if (d->dim % d->heads) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", d->mixer->name, (long long)d->dim, (long long)d->heads);
-    if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
-    if (ttt_mixer_takes(d->mixer, "inner_lr") && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
-    else if (d->inner_lr != 0 && d->inner_lrs) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", d->mixer->name);
+// The rates of a mixer that has inner steps, and how many these are.
+static void ttt__check_steps(ttt_ctx *c, const ttt_mixer_desc *d) {
+    const char *name = d->mixer->name;
+    if (d->inner_lr == 0 && !d->inner_lrs)
+        ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may "
+                 "hold zeros)", name);
+    else if (d->inner_lr != 0 && d->inner_lrs)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", name);
     else if (d->inner_steps < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected",
-                 d->mixer->name, d->inner_steps);
-    if (ttt_ok(c) && d->mixer->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
-    if (ttt_ok(c) && d->mixer->check) d->mixer->check(c, d, N);
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected", name,
+                 d->inner_steps);
+}
+// N < 0: not known yet.
+static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    const ttt_mixer *m = d->mixer;
+    if (!ttt_ok(c)) return false;
+    if (!m)
+        ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
+    else if (d->dim < 1 || d->heads < 1)
+        ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", m->name,
+                 (long long)d->dim, (long long)d->heads);
+    else if (d->dim % d->heads)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", m->name,
+                 (long long)d->dim, (long long)d->heads);
+    if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
+    if (ttt_mixer_takes(m, "inner_lr")) ttt__check_steps(c, d);
+    if (ttt_ok(c) && m->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
+    if (ttt_ok(c) && m->check) m->check(c, d, N);
     return ttt_ok(c);
 }
 
