@@ -495,7 +495,7 @@ static void fused_layers_equal_their_definition(void) {
 }
 
 // Sizes at which a vector, tile, range or chunk holds one thing, or one too many; orders that are
-// shorter than the sequence and repeat tokens; W_0 = 0, for which a linear learner makes fewer sums.
+// shorter than the sequence and repeat tokens; W_0 = 0, with which a linear learner saves sums.
 static void fused_layers_of_unusual_sizes(void) {
     static const struct {
         int64_t B, N, dim, heads, L;
