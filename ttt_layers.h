@@ -20,16 +20,16 @@
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes and initializers; weights as arrays; a step of descent
+        [1] PARAMETERS    tables of names, shapes, initializers; weights as arrays; a step of descent
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
         [6] UNMASKING     the attention map of any of them
-        and in the implementation, which has the code of all these sections, op by op on the tape,
+        and in the implementation, which has the code of all these sections, op by op on the tape:
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
-        [9] THE REGISTRY  one row a mixer
+        [9] THE REGISTRY  mixers by name, their options, what all of them need
         More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
 
     CONCEPTS
@@ -39,6 +39,9 @@
         output, and are forgotten. The steps are operations on the tape like all others, so the outer
         gradient passes through them: the outer parameters learn to make the inner learning useful.
         Letters: B sequences, N tokens, D width, H heads, h = D/H head width, T inner steps, eta rates.
+
+    COMPILE-TIME OPTIONS, beside those of ttt_tensor.h
+        TTT_NO_FUSED    leaves out [7] and [8]: small programs, whose layers run op by op
 */
 #ifndef TTT_LAYERS_H
 #define TTT_LAYERS_H
@@ -58,12 +61,12 @@ typedef enum ttt_init {
     TTT_INIT_XAVIER,         // uniform, bound sqrt(6 / (fan_in + fan_out))            [Glorot 2010]
     TTT_INIT_UNIFORM_IN,     // uniform, bound sqrt(3 / fan_in): variance 1/fan_in
     TTT_INIT_UNIFORM_OUT,    // uniform, bound sqrt(3 / fan_out)
-    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations (as flax does)
+    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations, as in flax
     TTT_INIT_NORMAL_IN,      // normal of variance 1/fan_in
     TTT_INIT_TINY,           // normal of deviation 1e-6
     TTT_INIT_SMALL,          // normal of deviation 0.02
     TTT_INIT_LOG_RATE,       // ln of uniform (0,16): how fast a head of gated DeltaNet forgets
-    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in units of that rate
+    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in its units
 } ttt_init;
 
 enum {                     // flags of a row
@@ -71,8 +74,8 @@ enum {                     // flags of a row
     TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
 };
 
-// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number may
-// stand before a letter or alone: "H 4h", "1 D".
+// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
+// may stand before a letter or alone: "H 4h", "1 D".
 typedef struct ttt_param_row {
     const char *name;             // "phi/kernel"
     const char *shape;            // "H D h"
@@ -118,9 +121,10 @@ typedef struct ttt_weights {
 TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows,
                                    unsigned options, const ttt_sizes *sizes, ttt_params *p,
                                    const char *prefix);
-TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
-TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);   // NULL if it is not there
-TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);        // numbers in those with all the flags
+TTT_API ttt_weights ttt_params_weights(const ttt_params *p);  // all of the list
+TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);  // NULL if absent
+// How many numbers the parameters with all these flags hold.
+TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);
 // For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags:
 // which weights a step of descent moves. In the step arena; NULL after an error.
 TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
@@ -178,8 +182,8 @@ TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w,
                                 ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ---------------------------------------------------------------------------
-// Each is a table of parameters and a function of weights in the order of its rows; how many weights it was
-// given is checked (TTT_ERR_SHAPE).
+// Each is a table of parameters and a function of weights in the order of its rows; how many
+// weights it was given is checked (TTT_ERR_SHAPE).
 TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
                                   ttt_params *p, const char *prefix);
 // y = x kernel + bias, x (...,in)
@@ -192,7 +196,8 @@ TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p,
                                 const char *prefix);
-TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);  // dense, GELU (tanh form), dense
+// dense, GELU (tanh form), dense
+TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 // x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
 // norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
 // nothing else.
@@ -214,8 +219,8 @@ TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 
 // ---- [3] LEARNERS -------------------------------------------------------------------------------
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
-// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has its
-// own. To write one: a table, a predict, and this struct around them.
+// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has
+// its own. To write one: a table, a predict, and this struct around them.
 //     A whole network is a learner too: with .one_set its weights are one set for the call, in whatever
 // shapes it has them, and every sequence learns in the same.
 typedef struct ttt_learner {
@@ -231,6 +236,8 @@ typedef struct ttt_learner {
     ttt_tensor *(*features)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to the two
     bool one_set;
+    int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
+                       // such learners have fused forms
 } ttt_learner;
 #define TTT_MAX_INNER_STEPS 64
 
@@ -240,7 +247,9 @@ extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ 
 
 // ---- [4] INNER LOOP -----------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
-//     W_0 = the trained start;  W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1;  then f_{W_T}(test)
+//     W_0 = the trained start
+//     W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1
+//     output f_{W_T}(test)
 // S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order
 // (shuffled mini-batches). Every sequence and head learns for itself.
 typedef struct ttt_inner {
@@ -253,7 +262,8 @@ typedef struct ttt_inner {
     int steps;                // T
     const ttt_real *rates;    // eta_t, constants; unless there are
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
-    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each head's T parts
+    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each
+                              // head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
@@ -266,6 +276,8 @@ TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights 
                                    ttt_tensor **losses);
 
 // ---- [5] MIXERS ---------------------------------------------------------------------------------
+// A mixer is what lets the tokens of a block see each other. Each is one constant, a row that holds
+// all facts about it; to add one of your own, fill in another and put it into a description.
 typedef struct ttt_mixer ttt_mixer;
 struct ttt_unmasked;
 
@@ -281,87 +293,120 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     TTT_ATTENTION_KERNEL_NEAREST        // Gaussian, but of the nearest keys alone
 } ttt_attention_kernel;
 
-// One description for all. Zero is the default; what a mixer does not have it ignores.
+// The options of all mixers, X(type, field, with, meaning). A meaning begins with the mixers that
+// take the option; to set it for another is an error. So is an option that has no effect because
+// `with`, which the mixer takes too, is not set. Zero is the default of each.
+#define TTT_MIXER_OPTIONS(X)                                                                       \
+    /* learners and their inner steps */                                                           \
+    X(int, inner_steps, NULL, "mttt-*: T, the gradient steps; 0: 1")                               \
+    X(ttt_real, inner_lr, NULL,                                                                    \
+      "mttt-*, ttt-*, titans: eta, the same for every step; required, unless there is .inner_lrs") \
+    X(const ttt_real *, inner_lrs, NULL, "mttt-*, ttt-*, titans: T rates, of which any may be 0")  \
+    X(bool, inner_sgd, NULL, "mttt-*: shuffled mini-batches, not full batches; T divides N")       \
+    X(ttt_tensor *, order, "inner_sgd", "mttt-*: integers (H,N); NULL: drawn anew at each call")   \
+    X(bool, learn_rates, NULL, "mttt-*: the rates become a parameter, starting from those above")  \
+    X(bool, no_inner_bias, NULL, "mttt-*, ttt-*: a learner without biases")                        \
+    X(bool, no_decoder_norm, NULL, "mttt-*, ttt-*, titans: reconstruct without layer norm")        \
+    X(bool, zero_w0, NULL, "mttt-*, ttt-*, titans: W0 starts at zero")                             \
+    X(bool, first_order, NULL, "mttt-*: inner gradients as constants, for comparison")             \
+    /* who sees whom, and how many at once */                                                      \
+    X(bool, causal, NULL,                                                                          \
+      "ttt-*, lact, linear-attention, self-attention, nadaraya-watson, longformer: a token sees "  \
+      "itself and those before it; titans and *delta-net always do")                               \
+    X(int64_t, chunk, "causal",                                                                    \
+      "ttt-*, titans, lact, *delta-net, linear-attention: tokens taken at once. *delta-net, "      \
+      "linear-attention: only speed, 1 is the recurrence, N the parallel form; 0: 64. Others: "    \
+      "gradients are taken at the weights before the chunk; 0: 16, lact 2048")                     \
+    X(int64_t, window, NULL,                                                                       \
+      "longformer: tokens to each side; 0: 256, on a grid 7 or a third of its side")               \
+    X(int64_t, globals, NULL, "longformer: the first tokens, which see and are seen by all")       \
+    X(int64_t, grid_rows, NULL,                                                                    \
+      "vittt, focused-linear, longformer: the tokens behind the globals are a grid, row by row; "  \
+      "0: longformer has a line, the others need it")                                              \
+    X(int64_t, grid_cols, "grid_rows", "vittt, focused-linear, longformer: its other side")        \
+    /* features and tables */                                                                      \
+    X(bool, identity_map, NULL, "linear-attention: q, k as they are, not elu + 1")                 \
+    X(ttt_normalizer, normalizer, NULL, "linear-attention: what sums over tokens are divided by")  \
+    X(int, power, NULL, "focused-linear: the power that sharpens its features; 0: 3")              \
+    X(ttt_attention_kernel, kernel, NULL, "nadaraya-watson: what a token looks for")               \
+    X(ttt_real, bandwidth, "kernel",                                                               \
+      "nadaraya-watson: 0: h^(1/4), where keys of equal norm make all kernels equal")              \
+    X(int64_t, neighbors, "kernel", "nadaraya-watson: how many keys are the nearest; 0: 8")        \
+    X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed") \
+    X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
+    X(bool, no_short_conv, NULL, "titans, *delta-net: no convolutions before q, k, v")             \
+    X(bool, muon, NULL, "lact: orthogonalize each update")
+
+// One description for all mixers.
 typedef struct ttt_mixer_desc {
-    const ttt_mixer *mixer;  // required
-    int64_t dim, heads;      // D and H, required; H divides D
-    // layers that learn
-    int inner_steps;             // T; 0: 1
-    ttt_real inner_lr;           // eta, the same for every step: required, unless
-    const ttt_real *inner_lrs;   // T of them (zeros are fine here)
-    bool inner_sgd;              // shuffled mini-batches instead of full batches; T divides N
-    ttt_tensor *order;           // integers (H,N) for it; NULL: drawn anew at each call
-    bool learn_rates;            // the rates become a parameter, starting from those above
-    bool no_inner_bias;          // learner without biases
-    bool no_decoder_norm;        // reconstruction without layer norm
-    bool zero_w0;                // start W0 at zero
-    bool first_order;            // constants instead of inner gradients, for comparison
-    bool no_fused;               // op by op on the tape: slower, and losses take gradients. Fused, asking for
-                                 // losses may choose another form of a layer, and change y's last bits
-    // linear attention
-    bool identity_map;           // q, k as they are, not elu + 1
-    ttt_normalizer normalizer;
-    // memories that are written token by token
-    bool causal;                 // a token sees itself and those before it (delta-net and titans always do)
-    int64_t chunk;               // tokens taken at once: for linear attention and the delta rule only speed,
-                                 // 1 the recurrence, N the parallel form; for ttt-* and titans the mini-batch
-                                 // whose gradients are taken at the same weights. 0: 64 and 16; lact 2048
-    bool no_short_conv;          // delta-net: no convolutions before q, k, v
-    bool muon;                   // lact: orthogonalize each update
-    // attention that does not look everywhere
-    ttt_attention_kernel kernel;           // nadaraya-watson
-    ttt_real bandwidth;          // 0: h^(1/4), where equal-norm keys make Gaussian and exponential equal
-    int64_t neighbors;          // 0: 8
-    int64_t window;              // longformer: tokens to each side. 0: 256; on a grid 7, or a third of its side
-    int64_t globals;             // the first tokens, which see and are seen by all (longformer)
-    int64_t compressed;          // linformer: keys left; 0: max_tokens / 4
-    int64_t max_tokens;          // linformer and focused-linear: tokens that their tables are made for
-    int64_t grid_rows, grid_cols;  // the tokens behind the globals are a grid, row by row; 0: they are a line
-    int power;                   // focused-linear: 0: 3
-    struct ttt_unmasked *unmask; // set by ttt_unmask: a forward that knows its matrix fills it in
+    const ttt_mixer *mixer;       // required
+    int64_t dim, heads;           // D and H, required; H divides D
+#define X(type, field, with, meaning) type field;
+    TTT_MIXER_OPTIONS(X)
+#undef X
+    bool no_fused;                // for all: op by op on the tape: slower, and losses take gradients.
+                                  // Fused, asking for losses may choose another form of a layer,
+                                  // and change the last bits of y
+    struct ttt_unmasked *unmask;  // for all: set by ttt_unmask; a forward that knows its matrix
+                                  // fills it in
 } ttt_mixer_desc;
+
+// x (B,N,D) -> (B,N,D), with one tensor a row of the table and then of the learner's in w, checked,
+// and NULL for absent ones. losses: NULL, or receives (T+1). It is NULL before, and mixers that do
+// not learn leave it so.
+typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                 ttt_tensor *x, ttt_tensor **losses);
+
+enum {                        // flags of a mixer
+    TTT_MIXER_CAUSAL = 1,     // a token never sees a later one; others may take .causal for that
+    TTT_MIXER_GRID = 2,       // tokens are a grid: .grid_rows and .grid_cols are required
+    TTT_MIXER_UNBIASED = 4    // its learner has no biases
+};
 
 struct ttt_mixer {
     const char *name;    // "mttt-mlp"
     const char *module;  // what its parameters are filed under in a block: "TTTLayer_0"
+    const char *what;    // in a few words, for tables and help, ...
+    const char *source;  // ... and who proposed it
     const ttt_param_row *rows;
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
-    // x (B,N,D) -> (B,N,D), with one tensor a row in w, checked, and NULL for absent ones.
-    // losses: NULL, or receives (T+1). It is NULL before, and mixers that do not learn leave it so
-    ttt_tensor *(*forward)(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses);
+    const char *takes;           // the options that it takes, "causal chunk"; NULL: none
+    unsigned flags;
+    ttt_mixer_fn *forward;       // its definition, op by op
+    // May be NULL. The same as one op; the result is NULL where these options have no such form.
+    ttt_mixer_fn *fused;
     double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
     // Numbers that must be remembered of N tokens to mix one more: what memory costs (4 bytes each).
     double (*state)(const ttt_mixer_desc *d, int64_t N);  // may be NULL
-    // May be NULL. Says by ttt_fail which field of d is wrong, for N tokens or (N < 0) before they are known.
+    // May be NULL. Says by ttt_fail which option has a wrong value, for N tokens or (N < 0) before
+    // they are known.
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
-    unsigned without;            // options that its learner never has: TTT_LEARNER_BIAS
 };
 
-// The registered mixers by number, NULL past the end; by name, NULL if there is none such.
-//   mttt-linear, mttt-mlp  learn a linear map or an MLP on the sequence          [arXiv 2310.13807]
-//   ttt-linear, ttt-mlp    the same on heads that split the features             [arXiv 2407.04620]
-//   titans                 an MLP written with momentum and forgetting           [arXiv 2501.00663]
-//   lact                   a SwiGLU written a large chunk at a time              [arXiv 2505.23884]
-//   vittt                  a GLU and a 3x3 convolution, one step on the image    [arXiv 2512.01643]
-//   delta-net              a matrix in which a new value replaces the old one    [arXiv 2406.06484]
-//   gated-delta-net        the same, which also forgets                          [arXiv 2412.06464]
-//   linear-attention       phi(q) (phi(k)^T v) / normalizer                      [arXiv 2006.16236]
-//   focused-linear         linear attention with sharper features                [arXiv 2308.00442]
-//   self-attention         softmax(q k^T / sqrt h) v                             [Vaswani 2017]
-//   nadaraya-watson        the same as a kernel estimate, other kernels too      [arXiv 2407.04620, Th. 2]
-//   linformer              keys and values compressed along the sequence         [arXiv 2006.04768]
-//   longformer             a window, and tokens that see all                     [arXiv 2004.05150]
-//   none                   zero: tokens do not see each other
-TTT_API const ttt_mixer *ttt_mixer_at(int i);
-TTT_API const ttt_mixer *ttt_mixer_find(const char *name);
+// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them itself, and never
+// calls the two functions below, links no other.
+#define TTT_MIXERS(X)                                                                              \
+    X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
+    X(gated_delta_net) X(linear_attention) X(focused_linear) X(self_attention) X(nadaraya_watson)  \
+    X(linformer) X(longformer) X(none)
+#define X(id) extern const ttt_mixer ttt_mixer_##id;
+TTT_MIXERS(X)
+#undef X
+TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
+TTT_API const ttt_mixer *ttt_mixer_find(const char *name);  // "titans"; NULL if there is none such
+TTT_API bool ttt_mixer_takes(const ttt_mixer *m, const char *option);  // option: "causal"
+// The description of m with those of the options in d that have an effect there, for programs that
+// offer the same options to many mixers.
+TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d);
 
 // Checks a description and makes the parameters it asks for; no weights after an error, which names
-// the field.
+// the field: TTT_ERR_UNSET if it is required, TTT_ERR_ARGUMENT if its value is wrong or it is an
+// option that the mixer does not take.
 TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p,
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
-// Errors: TTT_ERR_SHAPE if w are not weights that d asks for.
+// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE if w are not weights that d asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
                                       ttt_tensor *x, ttt_tensor **losses);
 
@@ -396,120 +441,169 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 #endif
 #endif  // TTT_LAYERS_H
 
-// ==================================================================================================
+// =================================================================================================
 // ---- [7] KERNELS --------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, its words explained in [8] of
-// ttt_tensor.h. What S, P, sigma, pi and tau of the decoder are stands at ttt__decoder in [8].
+// Rows of the fused layers: one text for every instruction set, in the words of [8] of
+// ttt_tensor.h.
 #ifdef TTT__KERNELS
 
-// One token of the decoder, see ttt__decoder: from its prediction e, u = e S + sigma, v = e P + pi, and its
-// view x, y of the target to the gradient of the loss in e. Returns what of the loss depends on e.
+// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
+// loss compares it with the token x. With the norm's scale and shift:
+//   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
+//   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
+// The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a head
+// makes once
+//   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
+//   m = b o scale     P = M^T M   pi = m M        pi0 = m m^T
+// and a token xM = x M, xm = x m^T, so that r = e G + b and w = e M^T + m. For a prediction they get
+//   rowS = e S + sigma,   rowP = e P + pi
+// and in |e G + b|^2 = e S e^T + 2 e sigma^T + sigma0 half of the middle is in rowS already:
+//   |r|^2 = <e, rowS + sigma> + sigma0                 |w|^2 = <e, rowP + pi> + pi0
+//   toward = <w, shift - x> = <e, tau - xM> + tau0 - xm
+//   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
+//   slope = c/D (rho^2 |w|^2 + rho toward)
+//   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there, and
+// g_e = c (rowP - xM).
 typedef struct KN(decoded) {
-    VEC rho, m, cr;       // 1 / deviation; the mean of dx^ x^; c rho
-    double q2, q34, rs;
+    double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
+    VEC rho, c_rho, slope;
 } KN(decoded);
 
-INLINE void KN(decode_sums)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n, VEC *sum) {
-    VEC ev = KN(part)(e, i, n);
-    sum[0] += ev * (KN(part)(u, i, n) + KN(part)(p->sigma, i, n));
-    sum[1] += ev * (KN(part)(v, i, n) + KN(part)(p->pi, i, n));
-    sum[2] += ev * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// <e, rowS + sigma>, <e, rowP + pi> and <e, tau - xM>
+INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                            const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n,
+                            VEC *dot) {
+    VEC e_i = KN(part)(e, i, n);
+    dot[0] += e_i * (KN(part)(rowS, i, n) + KN(part)(p->sigma, i, n));
+    dot[1] += e_i * (KN(part)(rowP, i, n) + KN(part)(p->pi, i, n));
+    dot[2] += e_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *sum, double x0) {
+INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
     KN(decoded) d;
-    double D = (double)p->D, c = (double)p->c, q1 = KN(total)(sum[0]) + p->sigma0;
-    d.q2 = KN(total)(sum[1]) + p->pi0;
-    d.q34 = KN(total)(sum[2]) + p->tau0 - x0;
-    d.rs = p->norm ? 1 / sqrt((q1 > 0 ? q1 : 0) / D + p->eps) : 1;
-    d.rho = KN(splat)(NUM(d.rs));
-    d.cr = KN(splat)(NUM(c * d.rs));
-    d.m = KN(splat)(NUM(p->norm ? c / D * (d.rs * d.rs * d.q2 + d.rs * d.q34) : 0));
+    double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
+    d.ww = KN(total)(dot[1]) + p->pi0;
+    d.toward = KN(total)(dot[2]) + p->tau0 - xm;
+    d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
+    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.toward);
+    d.rho = KN(splat)(NUM(rho));
+    d.c_rho = KN(splat)(NUM(c * rho));
+    d.slope = KN(splat)(NUM(p->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_slope)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *u, const ttt_real *v, const ttt_real *x, int64_t i, int64_t n) {
-    VEC slope = d->cr * (d->rho * KN(part)(v, i, n) + (KN(part)(p->tau, i, n) - KN(part)(x, i, n)));
-    return p->norm ? slope - d->m * d->rho * d->rho * KN(part)(u, i, n) : slope;
+INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *rowS,
+                               const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n) {
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC g_e = d->c_rho * (d->rho * KN(part)(rowP, i, n) + tau_less_xM);
+    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(rowS, i, n) : g_e;
 }
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de) {
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum)
+// Writes g_e; returns the loss without its last term, which does not depend on e.
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                         const ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
+    VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(decode_dots)(p, e, rowS, rowP, xM, i, n, dot)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-#define TERM(i, n) KN(put)(de, i, n, KN(decode_slope)(p, &d, u, v, x, i, n))
+    KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, rowS, rowP, xM, i, n))
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.rs * d.rs * d.q2 + 2 * d.rs * d.q34);
+    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.toward);
 }
 
-// The same token backwards. In: w, the gradient of de. Out: the gradient of e in w, but for what comes
-// through u and v, whose gradients replace them; added to: those of x, y and of the decoder's rows.
-//   dv = c rho^2 w, du = -m rho^2 w, dx = -c rho w;  drho = 2 c rho <w,v> + c <w,tau - x> - 2 m rho <w,u>
-//   dm = -rho^2 <w,u>: dq2 = dm c/D rho^2, dq3 = -dq4 = dm c/D rho, drho += dm c/D (2 rho q2 + q3 - q4)
-//   dq1 = -drho rho^3 / (2 D);  q1 = <e,u> + <e,sigma> + sigma0, q2, q3, q4 likewise
-INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) { KN(put)(y, i, n, KN(part)(y, i, n) + v); }
-
-INLINE void KN(back_sums)(const ttt__decoder *p, const ttt_real *u, const ttt_real *v, const ttt_real *x, const ttt_real *w, int64_t i, int64_t n, VEC *sum) {
-    VEC wv = KN(part)(w, i, n);
-    sum[0] += wv * KN(part)(v, i, n);
-    sum[1] += wv * KN(part)(u, i, n);
-    sum[2] += wv * (KN(part)(p->tau, i, n) - KN(part)(x, i, n));
+// The same token backwards, from v, the outer gradient in g_e:
+//   d_rowP = c rho^2 v    d_rowS = -slope rho^2 v    d_xM = -c rho v    d_slope = -rho^2 <v, rowS>
+//   d_rho = 2 c rho <v, rowP> + c <v, tau - xM> - 2 slope rho <v, rowS>
+//           + d_slope c/D (2 rho |w|^2 + toward)
+//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
+// and on through the three, as they are written above.
+INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
+    KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *v, ttt_real *w, ttt_real *dx, int64_t i, int64_t n) {  // without norm: de = c (v - x)
-    VEC cw = KN(part)(w, i, n) * p->c;
-    KN(put)(v, i, n, cw);
-    KN(put)(w, i, n, cw * 0);
-    KN(grow)(dx, i, n, -cw);
-    KN(grow)(p->d_pi, i, n, cw);
+// <v, rowP>, <v, rowS> and <v, tau - xM>
+INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *rowS, const ttt_real *rowP,
+                          const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
+    VEC v_i = KN(part)(v, i, n);
+    dot[0] += v_i * KN(part)(rowP, i, n);
+    dot[1] += v_i * KN(part)(rowS, i, n);
+    dot[2] += v_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *d, const VEC *dq, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real *w,
-                          ttt_real *dx, int64_t i, int64_t n) {
-    VEC ev = KN(part)(e, i, n), uv = KN(part)(u, i, n), vv = KN(part)(v, i, n), wv = KN(part)(w, i, n), crw = d->cr * wv, tx = KN(part)(p->tau, i, n) - KN(part)(x, i, n);
-    VEC du = dq[0] * ev - d->m * d->rho * d->rho * wv, dv = crw * d->rho + dq[1] * ev, dt = crw + dq[2] * ev;
-    KN(put)(u, i, n, du);
-    KN(put)(v, i, n, dv);
-    KN(put)(w, i, n, dq[0] * (uv + KN(part)(p->sigma, i, n)) + dq[1] * (vv + KN(part)(p->pi, i, n)) + dq[2] * tx);
-    KN(grow)(dx, i, n, -dt);
-    KN(grow)(p->d_sigma, i, n, du + dq[0] * ev);
-    KN(grow)(p->d_pi, i, n, dv + dq[1] * ev);
-    KN(grow)(p->d_tau, i, n, dt);
+// Without norm g_e = c (rowP - xM), and e itself is left out: times 0, where NaN remains.
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
+                           int64_t i, int64_t n) {
+    VEC cv = KN(part)(v, i, n) * p->c;
+    KN(put)(rowP, i, n, cv);
+    KN(put)(v, i, n, cv * 0);
+    KN(grow)(d_xM, i, n, -cv);
+    KN(grow)(p->d_pi, i, n, cv);
 }
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0) {
-    int64_t h = p->h;
+// d: the gradients in |r|^2, |w|^2 and toward
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *here, const VEC *d,
+                          const ttt_real *e, ttt_real *rowS, ttt_real *rowP, const ttt_real *xM,
+                          ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
+    VEC e_i = KN(part)(e, i, n), rowS_i = KN(part)(rowS, i, n), rowP_i = KN(part)(rowP, i, n);
+    VEC v_i = KN(part)(v, i, n), c_rho_v = here->c_rho * v_i;
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC d_rowS = d[0] * e_i - here->slope * here->rho * here->rho * v_i;
+    VEC d_rowP = c_rho_v * here->rho + d[1] * e_i, d_tau = c_rho_v + d[2] * e_i;
+    KN(put)(rowS, i, n, d_rowS);
+    KN(put)(rowP, i, n, d_rowP);
+    KN(put)(v, i, n, d[0] * (rowS_i + KN(part)(p->sigma, i, n)) +
+                         d[1] * (rowP_i + KN(part)(p->pi, i, n)) + d[2] * tau_less_xM);
+    KN(grow)(d_xM, i, n, -d_tau);
+    KN(grow)(p->d_sigma, i, n, d_rowS + d[0] * e_i);
+    KN(grow)(p->d_pi, i, n, d_rowP + d[1] * e_i);
+    KN(grow)(p->d_tau, i, n, d_tau);
+}
+// Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last without
+// what comes through the other two. Added to: the gradients in xM, xm and the head's rows and scalars.
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *rowS,
+                            ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *v,
+                            ttt_real *d_xM, ttt_real *d_xm) {
+    VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
     if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, v, w, dx, i, n)
-        TTT__ROW_EACH(h, TERM)
+#define TERM(i, n) KN(plain_back)(p, rowP, v, d_xM, i, n)
+        TTT__ROW_EACH(p->h, TERM)
 #undef TERM
         return;
     }
-    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) }, with_w[3] = { sum[0], sum[0], sum[0] }, dq[3];
-#define TERM(i, n) KN(decode_sums)(p, e, u, v, x, i, n, sum), KN(back_sums)(p, u, v, x, w, i, n, with_w)
-    TTT__ROW_EACH(h, TERM)
+#define TERM(i, n)  \
+    KN(decode_dots) \
+    (p, e, rowS, rowP, xM, i, n, dot), KN(back_dots)(p, rowS, rowP, xM, v, i, n, with_v)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, sum, (double)x0);
-    double D = (double)p->D, c = (double)p->c, r = d.rs, m = c / D * (r * r * d.q2 + r * d.q34);
-    double wv = KN(total)(with_w[0]), wu = KN(total)(with_w[1]), wt = KN(total)(with_w[2]), dm = -r * r * wu;
-    double dr = 2 * c * r * wv + c * wt - 2 * m * r * wu + dm * c / D * (2 * r * d.q2 + d.q34);
-    double d1 = -0.5 * dr * r * r * r / D, d2 = dm * c / D * r * r, d3 = dm * c / D * r;
-    dq[0] = KN(splat)(NUM(d1));
-    dq[1] = KN(splat)(NUM(d2));
-    dq[2] = KN(splat)(NUM(d3));
-#define TERM(i, n) KN(back_rows)(p, &d, dq, e, u, v, x, w, dx, i, n)
-    TTT__ROW_EACH(h, TERM)
+    KN(decoded) here = KN(decode_scalars)(p, dot, (double)xm);
+    double D = (double)p->D, c = (double)p->c, rho = here.inv_std;
+    double slope = c / D * (rho * rho * here.ww + rho * here.toward);
+    double v_rowP = KN(total)(with_v[0]), v_rowS = KN(total)(with_v[1]),
+           v_toward = KN(total)(with_v[2]);
+    double d_slope = -rho * rho * v_rowS;
+    double d_rho = 2 * c * rho * v_rowP + c * v_toward - 2 * slope * rho * v_rowS +
+                   d_slope * c / D * (2 * rho * here.ww + here.toward);
+    double d_rr = -0.5 * d_rho * rho * rho * rho / D;
+    double d_ww = d_slope * c / D * rho * rho, d_toward = d_slope * c / D * rho;
+    d[0] = KN(splat)(NUM(d_rr));
+    d[1] = KN(splat)(NUM(d_ww));
+    d[2] = KN(splat)(NUM(d_toward));
+#define TERM(i, n) KN(back_rows)(p, &here, d, e, rowS, rowP, xM, v, d_xM, i, n)
+    TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    *dx0 -= NUM(d3);
-    p->d_scalars[0] += NUM(d1);
-    p->d_scalars[1] += NUM(d2);
-    p->d_scalars[2] += NUM(d3);
+    *d_xm -= NUM(d_toward);
+    p->d_scalars[0] += NUM(d_rr);
+    p->d_scalars[1] += NUM(d_ww);
+    p->d_scalars[2] += NUM(d_toward);
 }
 
-// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two passes, the first leaving
-// e^-|u| in a: as one chain of operations it is so long that the processor cannot hold enough of them to be busy.
-INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i, int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q), du = KN(gelu_du)(v);
+// GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
+// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the
+// processor cannot hold enough of them to be busy.
+INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
+                          int64_t n) {
+    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
+    VEC du = KN(gelu_du)(v), bend = p * v * NUM(0.42812889763560147);
     KN(put)(a, i, n, v * g);
     if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
-    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + p * v * NUM(0.42812889763560147)), p));
+    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + bend), p));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
     enum { PASS = 1024 };
@@ -524,20 +618,25 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// Of a gradient step backwards, see ttt__tile_back1, each in its place: a2 = ddz da a2, da = da a1, ddz = ddz a1.
-INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz, int64_t i, int64_t n) {
-    VEC d = KN(part)(da, i, n), one = KN(part)(a1, i, n), dd = KN(part)(ddz, i, n);
-    KN(put)(a2, i, n, d * KN(part)(a2, i, n) * dd);
-    KN(put)(da, i, n, d * one);
-    KN(put)(ddz, i, n, dd * one);
+// The middle of a gradient step backwards, see ttt__tile_back_gradient. Each takes the place of what
+// it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o
+// gelu'(z).
+INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
+                               int64_t i, int64_t n) {
+    VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
+    KN(put)(a2, i, n, g * KN(part)(a2, i, n) * d);
+    KN(put)(g_a, i, n, g * slope);
+    KN(put)(d_g_z, i, n, d * slope);
 }
-KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz) {
-#define TERM(i, n) KN(gelu_step_part)(a1, a2, da, ddz, i, n)
+KERNEL void KN(gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a,
+                          ttt_real *d_g_z) {
+#define TERM(i, n) KN(gelu_step_part)(a1, a2, g_a, d_g_z, i, n)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-KERNEL void KN(add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {  // y += a b
+// y += a o b
+KERNEL void KN(add_times)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y) {
 #define TERM(i, n) KN(grow)(y, i, n, KN(part)(a, i, n) * KN(part)(b, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -563,45 +662,63 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum) {  // d = p (d - sum) scale
+// d = p o (d - sum) scale, where p are the weights of a row and sum = <d, p>
+KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale,
+                             ttt_real sum) {
 #define TERM(i, n) KN(put)(d, i, n, KN(part)(p, i, n) * (KN(part)(d, i, n) - sum) * scale)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-// Layer norm of a row: y = x^ s + t, x^ = (x - mean) r. And back, with w = g s:
-//   dx += r (w - mean w - x^ mean(w x^));  ds += g x^;  dt += g
-KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y) {
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * r * KN(part)(s, i, n) + KN(part)(t, i, n))
+// Layer norm of a row: y = x^ o scale + bias, x^ = (x - mean) inv_std. Backwards, from d_y, with
+// g = d_y o scale:
+//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_bias += d_y
+KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                           const ttt_real *bias, ttt_real *y) {
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
+                         KN(part)(bias, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
-INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real mean, ttt_real r, ttt_real *ds, ttt_real *dt, int64_t i, int64_t n, VEC *sum) {
-    VEC gv = KN(part)(g, i, n), gx = gv * ((KN(part)(x, i, n) - mean) * r), sv = KN(part)(s, i, n);  // beyond the row g is zero
-    sum[0] += gv * sv;
-    sum[1] += gx * sv;
-    KN(grow)(ds, i, n, gx);
-    KN(grow)(dt, i, n, gv);
+// Beyond the row d_y is zero, and adds nothing.
+INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
+                                ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
+                                ttt_real *d_bias, int64_t i, int64_t n, VEC *sum) {
+    VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
+    VEC by = KN(part)(scale, i, n);
+    sum[0] += d * by;
+    sum[1] += dx * by;
+    KN(grow)(d_scale, i, n, dx);
+    KN(grow)(d_bias, i, n, d);
 }
-KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt) {
+KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *scale,
+                                const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
+                                ttt_real *d_bias) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
-    ttt_real mean, r;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &r);
-#define TERM(i, n) KN(layer_norm_sums)(x, s, g, mean, r, ds, dt, i, n, sum)
+    ttt_real mean, inv_std;
+    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_bias, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
-    VEC w = KN(splat)(NUM(KN(total)(sum[0]) / (double)n)), wx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
-#define TERM(i, n) KN(grow)(dx, i, n, (KN(part)(g, i, n) * KN(part)(s, i, n) - w - (KN(part)(x, i, n) - mean) * r * wx) * r)
+    VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
+    VEC mean_gx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
+#define TERM(i, n)                                                                                 \
+    KN(grow)(d_x, i, n, (KN(part)(d_y, i, n) * KN(part)(scale, i, n) - mean_g -                    \
+                         (KN(part)(x, i, n) - mean) * inv_std * mean_gx) * inv_std)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back), KN(gelu_all), KN(gelu_step), KN(add_product), KN(elu1), KN(elu1_back),
-                                                    KN(row_max), KN(exp_sum), KN(softmax_back), KN(layer_norm), KN(layer_norm_back) };
+static const ttt__layer_kernels KN(layer_table) = {
+#define X(result, name, parameters) KN(name),
+    TTT__LAYER_KERNEL_LIST(X)
+#undef X
+};
 
-// ==================================================================================================
+// =================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
 #define TTT_LAYERS_IMPLEMENTED
@@ -611,6 +728,7 @@ static const ttt__layer_kernels KN(layer_table) = { KN(decode), KN(decode_back),
 #endif
 #include "ttt_tensor.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -658,7 +776,8 @@ static uint64_t ttt__name_hash(const char *s) {
 }
 
 static void ttt__fill_uniform(ttt_tensor *t, ttt_rng *r, double bound) {
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
+    for (int64_t i = 0; i < t->size; i++)
+        t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
 }
 
 static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double cut) {
@@ -686,10 +805,12 @@ static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     case TTT_INIT_TINY: ttt__fill_normal(t, &r, 1e-6, HUGE_VAL); break;
     case TTT_INIT_SMALL: ttt__fill_normal(t, &r, 0.02, HUGE_VAL); break;
     case TTT_INIT_LOG_RATE:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
         break;
     case TTT_INIT_LOG_TIME:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
         break;
     }
 }
@@ -1053,11 +1174,20 @@ ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char 
     ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
     return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias,
+                                        ttt_tensor *x) {
     ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
+// As one op, see [8]; NULL if there is no such form.
+#ifdef TTT_NO_FUSED
+static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
+    (void)c, (void)w, (void)n, (void)x;
+    return NULL;
+}
+#else
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x);
+#endif
 // With scale and bias by themselves, which may have axes that are broadcast: a row for each head.
 static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
     ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(c, w, 2, x);
@@ -1072,7 +1202,8 @@ ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
         !ttt__operands(c, "layer_norm", &x, 1))
         return &c->empty;
     int64_t D = ttt__last(x);
-    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D || w.at[1]->size != D)
+    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D ||
+        w.at[1]->size != D)
         return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
                         ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
                         ttt_shape_text(x->shape, t2));
@@ -1130,7 +1261,8 @@ ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
                         "divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
-    ttt_tensor *x = ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
+    ttt_tensor *x =
+        ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
     x = ttt_reshape(c, x, TTT_SHAPE(B, rows * cols, P * P * C));
     return ttt_affine(c, x, ttt_reshape(c, w.at[0], TTT_SHAPE(P * P * C, D)), w.at[1]);
 }
@@ -1150,7 +1282,8 @@ static ttt_tensor *ttt__sincos(ttt_ctx *c, int64_t n, int64_t quarter) {
 ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
     if (ttt_ok(c) && (D % 4 != 0 || D < 4))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected", (long long)D);
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
+                        (long long)D);
     ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2),
                *y = ttt__sincos(c, rows, half / 2);
     for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
@@ -1160,7 +1293,8 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     return t;
 }
 
-// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1, and not both 0.
+// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1,
+// and not both 0.
 static ttt_tensor *ttt__elu1(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
     return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
@@ -1193,12 +1327,14 @@ static ttt_tensor *ttt__linear_predict(ttt_ctx *c, const void *desc, ttt_weights
     (void)desc;
     return ttt__affine_maybe(c, x, w.at[0], w.n > 1 ? w.at[1] : NULL);
 }
+enum { TTT__INNER_KERNEL = TTT_PARAM_DECAYS | TTT_PARAM_INNER };
 static const ttt_param_row ttt__linear_rows[] = {
-    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_linear = {
-    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false,
+    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL,
+    false, 1,
 };
 
 // Two kernels, or four weights with the biases.
@@ -1211,19 +1347,19 @@ static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w,
                              w.n == 4 ? w.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
-    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H 4h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
-    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = {
-    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false,
+    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false, 2,
 };
 
 // ---- INNER LOOP ---------------------------------------------------------------------------------
-// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
-// tensor of its own before the first step, so that the gradient in it is each sequence's own and not
-// the sum over the batch.
+// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
+// a tensor of its own before the first step, so that the gradient in it is each sequence's own and
+// not the sum over the batch.
 static ttt_tensor *ttt__lift_weight(ttt_ctx *c, ttt_tensor *w0, int64_t B) {
     ttt_shape s = w0->shape;
     if (s.rank == 2) w0 = ttt_reshape(c, w0, TTT_SHAPE(s.dim[0], 1, s.dim[1]));
@@ -1236,7 +1372,8 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     if (!in->order || !ttt_ok(c)) return x;
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
     int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
-    for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
+    for (int64_t h = 0; index && h < H; h++)
+        memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
     return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
@@ -1262,13 +1399,20 @@ static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_ten
                             int64_t H) {
     if (!ttt_ok(c)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
-    if (!has_rates) ttt_fail(c, TTT_ERR_UNSET, "inner loop: its rates (inner_lr) have no default and were not set");
-    else if (steps < 1 || steps > TTT_MAX_INNER_STEPS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; 1 to %d expected", steps, TTT_MAX_INNER_STEPS);
+    if (!has_rates)
+        ttt_fail(c, TTT_ERR_UNSET,
+                 "inner loop: its rates (inner_lr) have no default and were not set");
+    else if (steps < 1)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; at least 1 expected", steps);
     else if (order && (L < 0 || order->shape.dim[0] != H))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: the order of tokens must be integers of shape (%lld,L)", (long long)H);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: the order of tokens must be integers of shape (%lld,L)",
+                 (long long)H);
     else if (order && (L % steps || L == 0))
-        ttt_fail(c, TTT_ERR_SHAPE, "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps with inner_sgd)", (long long)L, steps);
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps "
+                 "with inner_sgd)",
+                 (long long)L, steps);
     return ttt_ok(c);
 }
 
@@ -1295,15 +1439,24 @@ static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool 
     return ttt_descend(c, &d, w, loss, NULL);
 }
 
+// The T + 1 losses as one tensor: means over the sequences.
+static ttt_tensor *ttt__inner_losses(ttt_ctx *c, const ttt_inner *in, ttt_tensor **loss) {
+    for (int t = 0; t <= in->steps; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
+    return ttt_scale(c, ttt_concat(c, loss, in->steps + 1, 0),
+                     1 / (ttt_real)in->train->shape.dim[0]);
+}
+
 ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
     if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order,
                                        in->train->shape.dim[1]))
         return ttt__no_weights();
-    ttt_tensor *loss[TTT_MAX_INNER_STEPS + 1], *key[TTT_MAX_INNER_STEPS],
-        *value[TTT_MAX_INNER_STEPS];
-    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape even if nothing else does
-    ttt_weights w = ttt__inner_start(c, in, w0);
     int T = in->steps;
+    size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
+    ttt_tensor **loss = (ttt_tensor **)ttt_alloc(c, size, false);
+    ttt_tensor **key = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
+    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape in any case
+    ttt_weights w = ttt__inner_start(c, in, w0);
     for (int t = 0; t < T && ttt_ok(c); t++) {
         ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
         if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
@@ -1313,24 +1466,43 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     }
     ttt_set_recording(c, record);
     if (!ttt_ok(c)) return ttt__no_weights();
-    if (in->unmask) in->unmask->key = ttt_concat(c, key, T, 2), in->unmask->value = ttt_concat(c, value, T, 2);
+    if (in->unmask) {
+        in->unmask->key = ttt_concat(c, key, T, 2);
+        in->unmask->value = ttt_concat(c, value, T, 2);
+    }
     if (losses) {
         loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
-        for (int t = 0; t <= T; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-        *losses =
-            ttt_scale(c, ttt_concat(c, loss, T + 1, 0), 1 / (ttt_real)in->train->shape.dim[0]);
+        *losses = ttt__inner_losses(c, in, loss);
     }
     return ttt_ok(c) ? w : ttt__no_weights();
 }
 
 // ---- MIXERS -------------------------------------------------------------------------------------
+// Each is a formula, a table of parameters, a function, counts, and the row that holds them together.
+enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
+    TTT__DECODER_NORM = 2,
+    TTT__LEARNED_RATES = 4,
+    TTT__GLOBALS = 8,
+    TTT__SHORT_CONV = 16,
+    TTT__CAUSAL = 32
+};
+#define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if)                        \
+    { name, shape, init, fan_in, fan_out, flags, only_if },
+
+// Forms of one op, see [8].
+#ifdef TTT_NO_FUSED
+#define TTT__FUSED(form) NULL
+#else
+#define TTT__FUSED(form) form
+static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
+#endif
+
 // -- MTTT: a learner that reconstructs the sequence from a view of itself.     [arXiv 2310.13807, §3]
 // Heads do not split the features: each sees the whole token x (D) and maps it down to h.
 //   train view  k = x phi + b_phi              test view  q = x psi + b_psi
 //   reconstruction  r = LN( f_W(k) g + b_g )   loss  l = H / (2 |S| D) sum over S of |r - x|^2
 //   output  y = sum over heads of f_W(q) h + b_h,  W after the inner loop
 // x is input and target at once, and the outer gradient flows into both.
-enum { TTT__DECODER_NORM = 2, TTT__LEARNED_RATES = 4 };  // options beside TTT_LEARNER_BIAS
 #define TTT__MTTT_ROWS(X)                                                                          \
     X(PHI_KERNEL, "phi/kernel", "H D h", TTT_INIT_UNIFORM_IN, "D", "h", TTT_PARAM_DECAYS, 0)       \
     X(PHI_BIAS, "phi/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
@@ -1349,11 +1521,12 @@ enum {
 #undef X
     TTT__MTTT_W0  // the learner's rows follow
 };
-#define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if) { name, shape, init, fan_in, fan_out, flags, only_if },
 static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
-static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) { return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1])); }
+static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) {
+    return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1]));
+}
 
 // l summed over sequences and heads; e (B,H,n,h), x (B,1 or H,n,D)
 static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, ttt_tensor *x) {
@@ -1364,7 +1537,8 @@ static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, tt
         r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]),
                             ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
-    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))), (ttt_real)H / (ttt_real)(2 * n * D));
+    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))),
+                     (ttt_real)H / (ttt_real)(2 * n * D));
 }
 
 // Of n tensors, one a row, those that are there.
@@ -1388,21 +1562,31 @@ static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
     return ttt_from_int(c, TTT_SHAPE(H, index ? N : 0), index);
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read);
-static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, T = d->inner_steps ? d->inner_steps : 1;
+// T, and the rates eta_t of the steps, in the step arena.
+static int ttt__steps(const ttt_mixer_desc *d) { return d->inner_steps ? d->inner_steps : 1; }
+static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
+    int T = ttt__steps(d);
+    ttt_real *rates = (ttt_real *)ttt_alloc(c, (size_t)T * sizeof *rates, false);
+    for (int t = 0; rates && t < T; t++) rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    return rates;
+}
+
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *query, ttt_tensor *read);
+static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
     ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
-    ttt_real same[TTT_MAX_INNER_STEPS];
     ttt_inner in;
     memset(&in, 0, sizeof in);
-    for (int t = 0; t < T; t++) same[t] = d->inner_lr;
     in.learner = d->mixer->learner;
-    in.train = ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
+    in.train =
+        ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
-    in.steps = (int)T;
-    in.rates = d->inner_lrs ? d->inner_lrs : same;
+    in.steps = ttt__steps(d);
+    in.rates = ttt__rates(c, d);
     in.learned_rates = w[TTT__MTTT_RATES];
     in.first_order = d->first_order;
     if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
@@ -1411,40 +1595,68 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
         ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
     if (!ttt_ok(c)) return ttt_detach(c, x);
 
-    ttt_tensor *test = ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
+    ttt_tensor *test =
+        ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
     if (d->unmask)
         ttt__mttt_unmask(c, d, w,
                          in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL,
                          read);
-    ttt_tensor *y = ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
+    ttt_tensor *y =
+        ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
 
 // Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products) and
 // the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
 static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = d->inner_steps ? d->inner_steps : 1;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
     double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
-    double steps = d->inner_sgd ? 1 : T;                      // mini-batches: each token is seen once
-    double backward = d->mixer->learner == &ttt_learner_linear ? 1 : 1.5;  // the first layer needs no input gradient
+    double steps = d->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
+    double backward =
+        d->mixer->learner->dense_layers == 1 ? 1 : 1.5;  // the first layer's input needs none
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
+static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return (double)d->mixer->learner->flops * D * h;
+}
+
+#define TTT__MTTT_TAKES                                                                            \
+    "inner_steps inner_lr inner_lrs inner_sgd order learn_rates no_inner_bias no_decoder_norm "    \
+    "zero_w0 first_order"
+const ttt_mixer ttt_mixer_mttt_linear = {
+    "mttt-linear", "TTTLayer_0", "a linear map that learns on the sequence", "arXiv 2310.13807",
+    TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, TTT__MTTT_TAKES, 0,
+    ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
+};
+const ttt_mixer ttt_mixer_mttt_mlp = {
+    "mttt-mlp", "TTTLayer_0", "an MLP that learns on the sequence", "arXiv 2310.13807",
+    TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, TTT__MTTT_TAKES, 0,
+    ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
+};
 
 // -- words that the mixers share
 // What a mixer fills in for ttt_unmask, see [6].
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read);
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry);
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
+                               ttt_tensor *read);
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
+                              ttt_tensor *carry);
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
 
 // Rows begin .. begin+n of the tokens of x (B,H,N,d); x itself if that is all, NULL if there is none.
 static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
 }
 // x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
-static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x, ttt_tensor *kernel) {
+static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x,
+                                 ttt_tensor *kernel) {
     return ttt_split_heads(c, ttt_matmul(c, x, kernel), d->heads);
 }
 // A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
@@ -1460,7 +1672,9 @@ static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
         c, above,
         ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
 }
-static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) { return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1); }
+static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) {
+    return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1);
+}
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
     double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
@@ -1484,14 +1698,16 @@ static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
 static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(c)) return;
     ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
-    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)), lower);  // 0 above: e^gap cannot overflow
+    ttt_tensor *gap = ttt_mul(c, ttt_sub(c, sum, ttt_transpose(c, sum)),
+                              lower);  // 0 above: e^gap cannot overflow
     *since = ttt_exp(c, sum);
     *between = ttt_mul(c, ttt_exp(c, gap), lower);
 }
 
 // A depthwise convolution with zeros beyond the border: y_i = sum over taps t of kernel_t x_at(i,t), x (...,N,d),
 // kernel (taps,d) or with the same leading sizes as x; at[i * taps + t] is a token or -1.
-static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {  // (...,N,taps,d)
+static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at,
+                             int64_t taps) {  // (...,N,taps,d)
     if (!ttt_ok(c) || !at) return x;
     ttt_shape s = x->shape;
     int axis = s.rank - 2;
@@ -1505,39 +1721,63 @@ static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64
     s.rank++;
     return ttt_reshape(c, rows, s);
 }
-static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at, int64_t taps) {
+static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at,
+                                  int64_t taps) {
     if (!ttt_ok(c)) return x;
-    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2), x->shape);
+    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2),
+                       x->shape);
 }
 // The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens of a line.
 static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false), *p = at, reach = side / 2;
+    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false),
+            *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
-            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++) *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
+            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
+                *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
     return at;
 }
 static int64_t *ttt__causal_taps(ttt_ctx *c, int64_t N, int64_t taps) {
     int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *at, false);
-    for (int64_t i = 0; at && i < N * taps; i++) at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
+    for (int64_t i = 0; at && i < N * taps; i++)
+        at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
     return at;
 }
 
-static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field, int64_t value, const char *expected) {
-    if (!good && ttt_ok(c)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field, (long long)value, expected);
+static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field,
+                      int64_t value, const char *expected) {
+    if (!good && ttt_ok(c))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field,
+                 (long long)value, expected);
     return ttt_ok(c);
 }
 static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t size = d->grid_rows * d->grid_cols;
-    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows, "this layer sees tokens as a grid and needs its sides")) return;
-    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols, "this layer sees tokens as a grid and needs its sides")) return;
-    if (N >= 0) ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows, "globals + grid_rows x grid_cols must be the number of tokens");
+    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols,
+                   "this layer sees tokens as a grid and needs its sides"))
+        return;
+    if (N >= 0)
+        ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows,
+                  "globals + grid_rows x grid_cols must be the number of tokens");
+}
+
+static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) {
+    return d->chunk ? d->chunk : usual;
+}
+static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    (void)N;
+    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
 }
 
 // -- attention
 // Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
-static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores, ttt_tensor *hidden, ttt_tensor *v) {
-    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores), *y = ttt_matmul(c, a, v);
+static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores,
+                               ttt_tensor *hidden, ttt_tensor *v) {
+    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores),
+               *y = ttt_matmul(c, a, v);
     if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
     return y;
 }
@@ -1580,20 +1820,26 @@ static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_RO
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *c, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)), ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
+    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)),
+                      ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
 }
-static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, int which, ttt_tensor *x) {
+static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      int which, ttt_tensor *x) {
     return ttt_split_heads(c, ttt__project(c, w, which, x), d->heads);
 }
 
 // y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
     ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x);
     ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
     if (d->unmask) d->unmask->equals = "softmax self-attention";
-    ttt_tensor *y = ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale), d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
+    ttt_tensor *y =
+        ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale),
+                    d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
     (void)losses;
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
@@ -1601,19 +1847,34 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim;
     return 2 * (4 * n * D * D + 2 * n * n * D);
 }
+static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) {  // all keys and values
+    return 2 * (double)N * (double)d->dim;
+}
+
+const ttt_mixer ttt_mixer_self_attention = {
+    "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
+    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
+    ttt__self_attention_tape, TTT__FUSED(ttt__self_attention_as_op), ttt__self_attention_flops,
+    ttt__list_state, NULL,
+};
 
 // y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are          [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v);
-static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v);
+static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                   ttt_tensor *k, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
     if (d->normalizer == TTT_NORMALIZER_CONSTANT)
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
 }
-static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
+static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+                                              ttt_tensor *const *w, ttt_tensor *x,
+                                              ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
     if (!d->identity_map) {
         q = ttt__elu1(c, q);
         k = ttt__elu1(c, k);
@@ -1630,6 +1891,24 @@ static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
+static double ttt__matrix_state(const ttt_mixer_desc *d,
+                                int64_t N) {  // h x h a head, and the normalizer
+    double D = (double)d->dim, h = D / (double)d->heads;
+    (void)N;
+    return D * (h + 1);
+}
+static void ttt__linear_attention_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer",
+                  (int64_t)d->normalizer, "one of ttt_normalizer expected"))
+        ttt__check_chunk(c, d, N);
+}
+
+const ttt_mixer ttt_mixer_linear_attention = {
+    "linear-attention", "LinearAttention_0", "phi(q) (phi(k)^T v) / normalizer", "arXiv 2006.16236",
+    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer", 0,
+    ttt__linear_attention_tape, TTT__FUSED(ttt__linear_attention_as_op),
+    ttt__linear_attention_flops, ttt__matrix_state, ttt__linear_attention_check,
+};
 
 // Attention as learning without parameters: to train is to append (k_s, v_s) to a list, to predict is
 // the Nadaraya-Watson estimate  f(q) = sum_s kappa(q, k_s) v_s / sum_s kappa(q, k_s) [Nadaraya 1964,
@@ -1653,17 +1932,25 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
     }
     return t;
 }
-static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k) {
-    double root = sqrt((double)(d->dim / d->heads)), b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
+static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k) {
+    double root = sqrt((double)(d->dim / d->heads)),
+           b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
     ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
     if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
         return ttt_scale(c, qk, (ttt_real)(1 / root));
-    ttt_tensor *norms = ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
-    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)), (ttt_real)(1 / (b * b)));
+    ttt_tensor *norms =
+        ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
+    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)),
+                     (ttt_real)(1 / (b * b)));
 }
-static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
+static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                                ttt_tensor *const *w, ttt_tensor *x,
+                                                ttt_tensor **losses) {
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
     if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
     if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
         ttt_tensor *seen = hidden ? ttt_add(c, scores, hidden) : scores;
@@ -1679,14 +1966,29 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+    bool nearest = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
+    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel",
+                   (int64_t)d->kernel, "one of ttt_attention_kernel expected"))
+        return;
     if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
         return;
-    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST && N > 0)
+    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors,
+                   "only TTT_ATTENTION_KERNEL_NEAREST has them"))
+        return;
+    if (nearest && N > 0)
         ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
                   "no more than the number of tokens expected");
-    if (ttt_ok(c) && !(d->bandwidth >= 0)) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name, (double)d->bandwidth);
+    if (ttt_ok(c) && !(d->bandwidth >= 0))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name,
+                 (double)d->bandwidth);
 }
-static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) { return 2 * (double)N * (double)d->dim; }  // all keys and values
+const ttt_mixer ttt_mixer_nadaraya_watson = {
+    "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
+    "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
+    "causal kernel bandwidth neighbors", 0,
+    ttt__nadaraya_watson_forward, NULL, ttt__self_attention_flops, ttt__list_state,
+    ttt__nadaraya_watson_check,
+};
 
 // Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k, v~ = F^T v,
 // shared by the heads, so that attention costs N K. The tables know positions, not contents, and end at
@@ -1697,13 +1999,20 @@ static const ttt_param_row ttt__linformer_rows[] = {
     { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },  // bound 1/sqrt K, as lucidrains/linformer
     { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
-static int64_t ttt__compressed(const ttt_mixer_desc *d) { return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4); }
-static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static int64_t ttt__compressed(const ttt_mixer_desc *d) {
+    return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4);
+}
+static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                          ttt_tensor *x, ttt_tensor **losses) {
     int64_t N = x->shape.dim[1];
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x), *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x), *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
+    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+               *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
     if (N < d->max_tokens) E = ttt_slice(c, E, 0, 0, N), F = ttt_slice(c, F, 0, 0, N);
-    ttt_tensor *a = ttt_softmax(c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true), (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
+    ttt_tensor *a = ttt_softmax(
+        c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true),
+                     (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
     ttt_tensor *y = ttt_matmul(c, a, ttt_matmul_t(c, F, v, true, false));
     (void)losses;
     if (d->unmask) {
@@ -1713,9 +2022,13 @@ static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, t
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__linformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens, "the number of tokens that its tables are made for must be set")) return;
-    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected")) return;
-    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens, "the sequence is longer than its tables");
+    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens,
+                   "the number of tokens that its tables are made for must be set"))
+        return;
+    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected"))
+        return;
+    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens,
+              "the sequence is longer than its tables");
 }
 static double ttt__linformer_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, K = (double)ttt__compressed(d);
@@ -1726,22 +2039,27 @@ static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
     return 2 * (double)ttt__compressed(d) * (double)d->dim;
 }
 
+const ttt_mixer ttt_mixer_linformer = {
+    "linformer", "Linformer_0", "attention to keys and values compressed along the sequence",
+    "arXiv 2006.04768", TTT__ROWS(ttt__linformer_rows), NULL, "max_tokens compressed", 0,
+    ttt__linformer_forward, NULL, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check,
+};
+
 // -- Longformer: a token sees those at most `window` away, and all see and are seen by the first tokens,
 // the globals, which have projections of their own for what they ask. Costs N window.  [arXiv 2004.05150]
 // With .causal no token sees what comes later, nor does a global one.
 // On a grid the window is a square, exactly, as in the "exact" mode of ViL              [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
 // compared with the tiles around it, of which a mask hides what is too far.
-#define TTT__LONGFORMER_GLOBAL 8  // option: there are globals
 enum { TTT__LONGFORMER_Q = TTT__ATTENTION_N, TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2, TTT__LONGFORMER_V = TTT__LONGFORMER_K + 2 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__LONGFORMER_GLOBAL },
-    { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__LONGFORMER_GLOBAL },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *d) {
     if (d->window) return d->window;
@@ -1772,7 +2090,8 @@ typedef struct ttt__tiling {
     ttt_tensor *hidden;
 } ttt__tiling;
 // Token i of tile (tr,tc), or -1 beyond the border.
-static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r, int64_t *cl) {
+static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r,
+                            int64_t *cl) {
     *r = tr * t->row.side + i / t->col.side;
     *cl = tc * t->col.side + i % t->col.side;
     return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
@@ -1791,13 +2110,16 @@ static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
             int64_t nr = ttt__tile_around(&t->row, tr, neighbor / across);
             int64_t nc = ttt__tile_around(&t->col, tc, neighbor % across);
             int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
-            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window && kc - qc <= t->window;
+            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window &&
+                         kc - qc <= t->window;
             key[g + j] = other < 0 ? g : g + other;
-            hidden[i * t->k + g + j] = other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
+            hidden[i * t->k + g + j] =
+                other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window, int64_t globals, bool causal) {
+static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window,
+                                  int64_t globals, bool causal) {
     ttt__tiling t;
     memset(&t, 0, sizeof t);
     t.row = ttt__tiles_of(rows, window);
@@ -1816,7 +2138,8 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_
     return t;
 }
 // q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of the tiles.
-static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor **a) {
     if (!ttt_ok(c)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
     ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
@@ -1829,45 +2152,77 @@ static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q
     return ttt_index_select(c, y,
                             ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
 }
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
-static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals, BH = B * H;
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
+                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
+                                   ttt_tensor *top_v, ttt_tensor *y);
+static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                           ttt_tensor *const *w, ttt_tensor *x,
+                                           ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals,
+            BH = B * H;
     ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
-    for (int i = 0; i < 3; i++) in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x), TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling t = ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g, ttt__window(d), g, d->causal);
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
+                            TTT_SHAPE(BH, 1, N, h));
+    ttt__tiling t =
+        ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g,
+                       ttt__window(d), g, d->causal);
     ttt_tensor *y = ttt__windowed(c, &t, in[0], in[1], in[2], &a);
     if (!ttt_ok(c)) return x;
     if (g) {
-        ttt_tensor *first = ttt_slice(c, x, 1, 0, g), *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
+        ttt_tensor *first = ttt_slice(c, x, 1, 0, g),
+                   *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
         top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first), (ttt_real)(1 / sqrt((double)h)));
+        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first),
+                                     (ttt_real)(1 / sqrt((double)h)));
         ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
         top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__future(c, g, N)) : scores);
-        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y };
+        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)),
+                                y };
         y = ttt_concat(c, both, 2, 2);
     }
     y = ttt_reshape(c, y, TTT_SHAPE(B, H, N, h));
     (void)losses;
-    if (d->unmask && ttt_ok(c)) ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
+    if (d->unmask && ttt_ok(c))
+        ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)),
+                               top_v, y);
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
     int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
-    if (!ttt__need(c, d->window >= 0, d, "window", d->window, "at least 1 token to each side expected")) return;
-    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals, "0 or more, and fewer than there are tokens, expected")) return;
+    if (!ttt__need(c, d->window >= 0, d, "window", d->window,
+                   "at least 1 token to each side expected"))
+        return;
+    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals,
+                   "0 or more, and fewer than there are tokens, expected"))
+        return;
     if (d->grid_rows == 0 && d->grid_cols == 0) return;
     ttt__check_grid(c, d, N);
-    if (ttt_ok(c)) ttt__need(c, d->window <= side, d, "window", d->window, "the window is larger than the grid");
+    if (ttt_ok(c))
+        ttt__need(c, d->window <= side, d, "window", d->window,
+                  "the window is larger than the grid");
 }
 static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1, seen = d->grid_rows ? side * side : side;
+    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1,
+           seen = d->grid_rows ? side * side : side;
     seen = (seen < n ? seen : n) + (double)d->globals;
-    return 2 * (4 * n * D * D + 2 * n * seen * D + (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
+    return 2 * (4 * n * D * D + 2 * n * seen * D +
+                (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
 }
 static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1) : 2 * ttt__window(d) + 1);
+    double n = (double)N,
+           seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1)
+                                        : 2 * ttt__window(d) + 1);
     return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
 }
+
+const ttt_mixer ttt_mixer_longformer = {
+    "longformer", "Longformer_0", "attention in a window, and tokens that see all",
+    "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
+    "causal window globals grid_rows grid_cols", 0,
+    ttt__longformer_forward, NULL, ttt__longformer_flops, ttt__longformer_state,
+    ttt__longformer_check,
+};
 
 // -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p| (which keeps
 // their norm, taken over all heads at once as the official code does), and since a map q k^T of rank h
@@ -1886,14 +2241,18 @@ static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p
     x = ttt_div(c, ttt_add_scalar(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
     ttt_tensor *power = x;
     for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)), *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
+    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)),
+               *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
     return ttt_mul(c, power, ttt_div(c, norm, other));
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                        ttt_tensor *x, ttt_tensor **losses) {
     int p = d->power ? d->power : 3;
-    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]), *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]),
+               *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *q = ttt__focus(c, ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
-    ttt_tensor *k = ttt__focus(c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
+    ttt_tensor *k = ttt__focus(
+        c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
     if (!ttt_ok(c)) return x;
     q = ttt_split_heads(c, q, d->heads);
     k = ttt_split_heads(c, k, d->heads);
@@ -1901,9 +2260,11 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     ttt_tensor *z = ttt_reciprocal(
         c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true),
                           (ttt_real)1e-6));
-    ttt_tensor *y = ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
+    ttt_tensor *y =
+        ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
     if (d->unmask) {
-        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 depthwise convolution of v";
+        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
+                            "depthwise convolution of v";
         ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
     }
     const int64_t *taps = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5);
@@ -1913,17 +2274,22 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt
     return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
 }
 static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected")) return;
-    if (!ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) return;
-    ttt__check_grid(c, d, N);
-    if (ttt_ok(c)) ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens, "its positions are those of the grid: grid_rows x grid_cols expected");
-}
-static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) { return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim; }
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h a head, and the normalizer
-    double D = (double)d->dim, h = D / (double)d->heads;
     (void)N;
-    return D * (h + 1);
+    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected"))
+        return;
+    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens,
+              "its positions are those of the grid: grid_rows x grid_cols expected");
 }
+static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) {
+    return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim;
+}
+
+const ttt_mixer ttt_mixer_focused_linear = {
+    "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
+    "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
+    TTT_MIXER_GRID, ttt__focused_forward, NULL, ttt__focused_flops, ttt__matrix_state,
+    ttt__focused_check,
+};
 
 // -- a matrix that is written token by token
 // S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta rule does
@@ -1933,20 +2299,27 @@ static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {  // h x h 
 //     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
 //     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
 // n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL, receives U.
-static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
+static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false), *S = NULL;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
+               *S = NULL;
     if (!o || N == 0) return v;
     for (int64_t i = 0, begin = 0; begin < N && ttt_ok(c); i++, begin += chunk) {
         int64_t n = TTT__MIN(chunk, N - begin);
-        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n), *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
+        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n),
+                   *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
         ttt_tensor *since = NULL, *between = NULL;
-        if (g) ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
-        else between = ttt__lower(c, n);
+        if (g)
+            ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
+        else
+            between = ttt__lower(c, n);
         if (b) {
             ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
             if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
-            u = ttt_solve_lower(c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b), ttt_mul(c, u, b), false);
+            u = ttt_solve_lower(
+                c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b),
+                ttt_mul(c, u, b), false);
         }
         o[i] = ttt_matmul(c, ttt_mul(c, ttt_matmul_t(c, qc, kc, false, true), between), u);
         if (S) {
@@ -1955,31 +2328,29 @@ static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tenso
         }
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *left = since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1))) : kc, *add = ttt_matmul_t(c, left, u, true, false);
+        ttt_tensor *left =
+                       since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1)))
+                             : kc,
+                   *add = ttt_matmul_t(c, left, u, true, false);
         if (S && since) S = ttt_mul(c, S, ttt_slice(c, since, 2, n - 1, 1));
         S = S ? ttt_add(c, S, add) : add;
     }
     if (u_all) *u_all = n_chunks > 1 ? ttt_concat(c, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
     return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
 }
-static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) { return d->chunk ? d->chunk : usual; }
-static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    (void)N;
-    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
-}
-
 // Causal linear attention on mapped q, k: (B,H,N,h).
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v) {
+static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                      ttt_tensor *k, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(d, 64);
     ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
     if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
         return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1), 1);  // the sum of keys: values of one
+    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
+                                1);  // the sum of keys: values of one
     return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
-#define TTT__SHORT_CONV 16  // option
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of DeltaNet and Titans.
 // w: three kernels, then those of the convolutions.
 #define TTT__VIEW_ROWS                                                                             \
@@ -1991,7 +2362,8 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, /* bound 1/2, as PyTorch's */ \
     { "k_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV }, \
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS, TTT__SHORT_CONV },
-static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **in) {
+static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                            ttt_tensor *x, ttt_tensor **in) {
     const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(c, x, w[i]);
@@ -2005,49 +2377,90 @@ static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *con
 // and its norm is gated by SiLU(x W_g).                       [fla-org/flash-linear-attention, layers/]
 enum {
     TTT__DELTA_VIEWS, TTT__DELTA_BETA = TTT__DELTA_VIEWS + 6, TTT__DELTA_NORM, TTT__DELTA_O,
-    TTT__DELTA_N, TTT__DELTA_A = TTT__DELTA_N, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE, TTT__GATED_N
+    TTT__DELTA_A, TTT__DELTA_A_LOG, TTT__DELTA_DT, TTT__DELTA_GATE  // the gated one's
 };
-static const ttt_param_row ttt__delta_rows[] = {
-    TTT__CONV_VIEW_ROWS
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
-    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
+#define TTT__DELTA_ROWS                                                                            \
+    TTT__CONV_VIEW_ROWS                                                                            \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },  // from here the gated one's
+static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
+static const ttt_param_row ttt__gated_delta_rows[] = {
+    TTT__DELTA_ROWS
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
-static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    bool gated = d->mixer->n_rows == TTT__GATED_N;
-    int64_t N = x->shape.dim[1], H = d->heads;
-    ttt_tensor *in[3], *g = NULL, *u = NULL;
+// q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
+static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
-    if (!ttt_ok(c)) return x;
-    ttt_tensor *q = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / H)))), *k = in[1];
-    ttt_tensor *beta = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
-    if (gated) {
-        ttt_tensor *rate = ttt_scale(c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(H, 1, 1))), -1);
-        g = ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
+    in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
+}
+// What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token; NULL: all.
+static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
+    ttt_tensor *u = NULL, *since = NULL, *between = NULL;
+    ttt_tensor *o =
+        ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
+    if (d->unmask && ttt_ok(c)) {
+        if (g)
+            ttt__decay(c, g, &since, &between);
+        else
+            between = ttt__lower(c, o->shape.dim[2]);
+        d->unmask->equals = equals;
+        ttt__unmask_weighted(c, d->unmask, in[0], in[1], u, between, false, o);
     }
-    ttt_tensor *o = ttt__scan(c, q, k, in[2], beta, g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
-    if (d->unmask) {
-        ttt_tensor *since = NULL, *between = NULL;
-        if (g) ttt__decay(c, g, &since, &between);
-        else between = ttt__lower(c, N);
-        d->unmask->equals = gated ? "the gated delta rule: causal linear attention with decay, whose values are what the memory did not yet know"
-                                  : "the delta rule: causal linear attention whose values are what the memory did not yet know";
-        ttt__unmask_weighted(c, d->unmask, q, k, u, between, false, o);
-    }
-    o = ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
-    if (gated) o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
+    return ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
+}
+static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[4];
     (void)losses;
+    ttt__delta_views(c, d, w, x, in);
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL,
+                                    "the delta rule: causal linear attention whose values are what "
+                                    "the memory did not yet know");
     return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
-// In chunks of n: 5 products of D^2 (6 gated), then K K^T, Q K^T and U n D each (U twice), three of D h.
-static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
-    return 2 * n * ((d->mixer->n_rows == TTT__GATED_N ? 5 : 4) * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
+static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+                                            ttt_tensor *const *w, ttt_tensor *x,
+                                            ttt_tensor **losses) {
+    ttt_tensor *in[4];
+    (void)losses;
+    ttt__delta_views(c, d, w, x, in);
+    ttt_tensor *rate = ttt_scale(
+        c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
+    ttt_tensor *g =
+        ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *o = ttt__delta_read(c, d, w, in, g,
+                                    "the gated delta rule: causal linear attention with decay, "
+                                    "whose values are what the memory did not yet know");
+    o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
+    return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
 }
+// In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
+static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
+    return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
+}
+static double ttt__gated_delta_flops(const ttt_mixer_desc *d, int64_t N) {  // and the output's gate
+    return ttt__delta_flops(d, N) + 2 * (double)N * (double)d->dim * (double)d->dim;
+}
+
+const ttt_mixer ttt_mixer_delta_net = {
+    "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
+    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    ttt__delta_forward, NULL, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk,
+};
+const ttt_mixer ttt_mixer_gated_delta_net = {
+    "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
+    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
+};
 
 // -- a learner of dense layers that is written token by token
 // f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. What it is read out as is f(x), or with
@@ -2069,33 +2482,42 @@ typedef struct ttt__memory {
 static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) {
     return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z;
 }
-static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x,
+                                       ttt_tensor **last) {
     if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
     if (last) *last = x;
     return ttt__affine_maybe(c, x, m->w[m->layers - 1], m->b[m->layers - 1]);
 }
 // Inputs x and gradients g of each layer, for keys k and labels.
-static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k, ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
+static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k,
+                                  ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
     int last = m->layers - 1;
     ttt_tensor *z0 = m->layers == 2 ? ttt__affine_maybe(c, k, m->w[0], m->b[0]) : NULL;
     x[0] = k;
     if (z0) x[1] = ttt_gelu(c, z0);
-    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]), *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
-    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale), (ttt_real)TTT_LAYER_NORM_EPS, true) : error;
+    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]),
+               *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
+    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale),
+                                          (ttt_real)TTT_LAYER_NORM_EPS, true)
+                       : error;
     if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
 }
-typedef struct ttt__shares_of {     // of the gradients of a chunk of n tokens
+typedef struct ttt__chunk_weights {     // of the gradients of a chunk of n tokens
     ttt_tensor *A;                   // (..,n,n)
     ttt_tensor *carry, *momentum;    // (B,H,n,1), NULL: 1 and 0
     ttt_tensor *end, *end_velocity;  // (..,1,n): what of each gradient is in the weights, and the velocity, after the chunk
     ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1): W = end_carry W + end_momentum V - .., V = end_keep V - ..
-} ttt__shares_of;
+} ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
-static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a,
+                                    ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q,
+                                    ttt_tensor **last) {
     for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]), *alike = ttt_matmul_t(c, q, x[l], false, true);
+        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]),
+                   *alike = ttt_matmul_t(c, q, x[l], false, true);
         if (a->carry) z = ttt_mul(c, z, a->carry);
-        if (m->vw[l]) z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
+        if (m->vw[l])
+            z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
         if (m->b[l]) alike = ttt_add_scalar(c, alike, 1);
         z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
         if (l == m->layers - 1) {
@@ -2107,15 +2529,19 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt_
     return q;
 }
 // keep w + push v + x^T step; w NULL (and v with it) or v NULL: zero; x NULL: a bias, whose input is 1
-static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v, ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
+static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
+                                     ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
     ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
     if (w && keep) w = ttt_mul(c, w, keep);
     if (v) w = ttt_add(c, w, ttt_mul(c, v, push));
     if (!w) return x ? ttt_matmul_t(c, x, step, true, false) : sum;
     return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
 }
-static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) { return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1)); }
-static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *a, ttt_tensor *const *x, ttt_tensor *const *g) {
+static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) {
+    return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1));
+}
+static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a,
+                              ttt_tensor *const *x, ttt_tensor *const *g) {
     for (int l = 0; l < m->layers; l++) {
         ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
         m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
@@ -2128,32 +2554,38 @@ static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__shares_of *
 }
 
 // How much of each gradient reaches whom.
-typedef struct ttt__rule_of {
+typedef struct ttt__update_rule {
     ttt_tensor *rate;               // (B,H,N,1)
     ttt_tensor *keep, *momentum;    // logarithms of what is kept of the weights and of the velocity; NULL: no such
     bool causal;
     int64_t chunk;
     bool leaves;                    // the weights after the last chunk are wanted
-} ttt__rule_of;
+} ttt__update_rule;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own chunk, 1/(length of
 // the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n) {
+static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin,
+                                     int64_t n) {
     int64_t N = r->rate->shape.dim[2];
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
     for (int64_t i = 0; ttt_ok(c) && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
-            int64_t start = (begin + k) / r->chunk * r->chunk, length = TTT__MIN(r->chunk, N - start);
+            int64_t start = (begin + k) / r->chunk * r->chunk,
+                    length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
             if (!r->causal) seen = N;
             t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
         }
     return t;
 }
-static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) { return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a; }
+static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) {
+    return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
+}
 // Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t, so that with the products E of what is
 // kept of W, and H of V, W_t = E_t W + sum over j <= t of E_t/E_j V_j,  V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s.
-static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, int64_t n, ttt__shares_of *a) {
-    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v, *between_v;
+static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n,
+                              ttt__chunk_weights *a) {
+    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n)), *e, *between_e, *v,
+               *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
         a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
@@ -2175,18 +2607,24 @@ static void ttt__rule_weights(ttt_ctx *c, const ttt__rule_of *r, int64_t begin, 
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // What ttt_unmask wants, by name: a token's read-out is  carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s  in the last layer.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_of *r, ttt_tensor *q, ttt_tensor *k, ttt_tensor *label, ttt_unmasked *unmask) {
+static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r,
+                                   ttt_tensor *q, ttt_tensor *k, ttt_tensor *label,
+                                   ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
-    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1), n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false), *whole[KINDS], *w0, *b0;
+    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1),
+            n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **part = (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part,
+                                                 false),
+               *whole[KINDS], *w0, *b0;
     if (!part || N == 0) return label;
     w0 = m->w[m->layers - 1];
     b0 = m->b[m->layers - 1];
     for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
         int64_t n = TTT__MIN(chunk, N - i * chunk);
         ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
-        ttt__shares_of a;
-        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n), ttt__tokens(c, label, i * chunk, n), x, g);
+        ttt__chunk_weights a;
+        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n),
+                              ttt__tokens(c, label, i * chunk, n), x, g);
         ttt__rule_weights(c, r, i * chunk, n, &a);
         if (!ttt_ok(c)) break;
         if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
@@ -2196,20 +2634,24 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__rule_o
         p[G * n_chunks] = g[m->layers - 1];
     }
     for (int i = 0; i < KINDS && ttt_ok(c); i++)
-        if (i == Z || unmask) whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2) : part[i * n_chunks];
+        if (i == Z || unmask)
+            whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2)
+                                    : part[i * n_chunks];
     if (!ttt_ok(c)) return label;
     if (unmask) {
-        ttt__shares_of a;
+        ttt__chunk_weights a;
         ttt__rule_weights(c, r, 0, N, &a);
-        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A, b0 != NULL, whole[Z]);
+        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A,
+                             b0 != NULL, whole[Z]);
         ttt__unmask_start(c, unmask, w0, b0, a.carry);
     }
     return whole[Z];
 }
-static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0, int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
+static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0,
+                                  int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
     ttt__memory m;
     memset(&m, 0, sizeof m);
-    m.layers = d->mixer->learner->n_rows / 2;
+    m.layers = d->mixer->learner->dense_layers;
     for (int l = 0; l < m.layers && ttt_ok(c); l++) {
         m.w[l] = ttt__lift_weight(c, w0[2 * l], B);
         m.b[l] = w0[2 * l + 1] ? ttt__lift_weight(c, w0[2 * l + 1], B) : NULL;
@@ -2219,15 +2661,18 @@ static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
     return m;
 }
 // (2): the loss with the weights before and after, sum over heads, mean over sequences and tokens
-static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before, const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
+static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
+                                      const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
     ttt_tensor *l[2];
     for (int i = 0; i < 2; i++) {
         const ttt__memory *m = i ? after : before;
-        ttt_tensor *error = ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
+        ttt_tensor *error =
+            ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
         l[i] = ttt_reshape(c, ttt_sum(c, ttt_square(c, error)), TTT_SHAPE(1));
     }
     if (!ttt_ok(c)) return label;
-    return ttt_scale(c, ttt_concat(c, l, 2, 0), (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
+    return ttt_scale(c, ttt_concat(c, l, 2, 0),
+                     (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
 // TTT-Linear and TTT-MLP: the learner's task is v - k from k, so that with the residual it returns v; each token has
@@ -2246,14 +2691,29 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
     int64_t h = d->dim / d->heads;
-    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]), *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]), *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
-    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])), *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt__rule_of rule = { ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h), NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]), before = m;
-    if (d->unmask) d->unmask->equals = d->mixer->learner == &ttt_learner_linear ? "linear attention whose values are the learner's errors" :
-                                       "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]),
+               *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]),
+               *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
+    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
+               *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
+    ttt__update_rule rule = {
+        ttt_scale(c, gate, (d->inner_lrs ? d->inner_lrs[0] : d->inner_lr) / (ttt_real)h),
+        NULL,
+        NULL,
+        d->causal,
+        ttt__chunk_or(d, 16),
+        losses != NULL
+    };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE],
+                                   w[TTT__TTT_SHIFT]),
+                before = m;
+    if (d->unmask)
+        d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors"
+                                          : "linear attention on the features of the learner's "
+                                            "hidden layer, whose values are its errors";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
     if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
@@ -2261,21 +2721,28 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
                       ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)),
                       w[TTT__TTT_O]);
 }
-static void ttt__ttt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    ttt__need(c, d->inner_steps <= 1, d, "inner_steps", d->inner_steps, "this layer takes one, whose rate a token learns");
-    ttt__check_chunk(c, d, N);
-}
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form a chunk's products besides.
 static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, f = (double)d->mixer->learner->flops * D * h;
-    double layers = d->mixer->learner->n_rows / 2, chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) * (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D : 0;
+    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
+           f = (double)d->mixer->learner->flops * D * h;
+    double layers = d->mixer->learner->dense_layers,
+           chunk = d->causal ? 2 * layers * (layers > 1 ? 2.5 : 1) *
+                                   (double)TTT__MIN(N, ttt__chunk_or(d, 16)) * D
+                             : 0;
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk);
 }
-static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {
-    double D = (double)d->dim, h = D / (double)d->heads;
-    (void)N;
-    return (double)d->mixer->learner->flops * D * h;
-}
+
+#define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
+const ttt_mixer ttt_mixer_ttt_linear = {
+    "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+};
+const ttt_mixer ttt_mixer_ttt_mlp = {
+    "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+};
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be forgotten), each gated by
 // the token: theta = inner_lr sigmoid(.), eta = sigmoid(.), alpha = sigmoid(.). Views as DeltaNet's (the paper, §4.4), memory
@@ -2296,16 +2763,30 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
-static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                       ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
     ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
-    for (int i = 0; i < 3; i++) gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
-    double h = (double)(d->dim / d->heads), step = 2 / h * (double)(d->inner_lrs ? d->inner_lrs[0] : d->inner_lr);  // from the mean's gradient to the half sum's
-    ttt__rule_of rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
-                          ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)), ttt__log_sigmoid(c, gate[1]), true, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]), before = m;
+    for (int i = 0; i < 3; i++)
+        gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+    double h = (double)(d->dim / d->heads),
+           step =
+               2 / h *
+               (double)(d->inner_lrs ? d->inner_lrs[0]
+                                     : d->inner_lr);  // from the mean's gradient to the half sum's
+    ttt__update_rule rule = { ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step),
+                              ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1)),
+                              ttt__log_sigmoid(c, gate[1]),
+                              true,
+                              ttt__chunk_or(d, 16),
+                              losses != NULL };
+    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE],
+                                   w[TTT__TITANS_SHIFT]),
+                before = m;
     ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
-    if (d->unmask) d->unmask->equals = "linear attention on the features of the learner's hidden layer, with momentum and decay as weights of past pairs";
+    if (d->unmask)
+        d->unmask->equals = "linear attention on the features of the learner's hidden layer, with "
+                            "momentum and decay as weights of past pairs";
     ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
     if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
     if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
@@ -2316,7 +2797,17 @@ static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
     causal.causal = true;
     return ttt__memory_flops(&causal, N);
 }
-static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 * ttt__memory_state(d, N); }  // and the velocity
+static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) {  // and the velocity
+    return 2 * ttt__memory_state(d, N);
+}
+
+const ttt_mixer ttt_mixer_titans = {
+    "titans", "NeuralMemory_0", "an MLP written with momentum and forgetting", "arXiv 2501.00663",
+    TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
+    "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
+    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__check_chunk,
+};
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1; a chunk of tokens pushes it up
 // the hill sum lr <f(k), v>, each weight with a rate of its own a token, softplus(x w + softplus^-1(0.01)); then every
@@ -2325,7 +2816,6 @@ static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) { return 2 *
 // momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees what is near.
 // .muon: the update is made orthogonal first, by five steps of Newton and Schulz.          [arXiv 2505.23884]
 enum { TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM, TTT__LACT_W, TTT__LACT_NORM = TTT__LACT_W + 3 };
-#define TTT__CAUSAL 32  // option
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
     { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
@@ -2336,15 +2826,23 @@ static const ttt_param_row ttt__lact_rows[] = {
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) { return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2)); }
+static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) {
+    return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2));
+}
 // The nearest orthogonal matrix, nearly: X <- a X + (b A + c A^2) X, A = X X^T, whose polynomial brings all singular
 // values close to 1. Coefficients of the official code (You Jiacheng's, 2025).          [Jordan 2024, Muon]
 static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
-    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 }, { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } };
+    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
+                                       { 3.9505, -6.3029, 2.6377 },
+                                       { 3.7418, -5.5913, 2.3037 },
+                                       { 2.8769, -3.1427, 1.2046 },
+                                       { 2.8366, -3.0525, 1.2012 } };
     ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)),
                *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
-        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true), *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]), ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
+        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true),
+                   *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]),
+                                ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
         x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
     }
     return x;
@@ -2353,39 +2851,58 @@ typedef struct ttt__swiglu {
     ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns shall be
     ttt_tensor *velocity[3];       // NULL: none yet
 } ttt__swiglu;
-static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2])); }
-static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) { return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]); }
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2]));
+}
+static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]);
+}
 // For each weight the sum over a chunk's tokens of  lr x^T (gradient of <f(k), v>).
-static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor **push) {
-    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]), *back = ttt_matmul_t(c, v, m->w[1], false, true);
-    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]), ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
+static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                             ttt_tensor *const *lr, ttt_tensor **push) {
+    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]),
+               *back = ttt_matmul_t(c, v, m->w[1], false, true);
+    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]),
+                           ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
     push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
     push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
 }
 static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) {
     return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5));
 }
-static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v, ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
+static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+                              ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
     ttt__swiglu_push(c, m, k, v, lr, push);
     for (int i = 0; i < 3; i++) {
-        m->velocity[i] = m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
-        ttt_tensor *to = ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
+        m->velocity[i] =
+            m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
+        ttt_tensor *to =
+            ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
         m->w[i] = ttt_mul(c, to, ttt__as_long_as(c, to, m->length[i]));
     }
 }
 // One chunk, no muon: the columns of what was there and of what was written are shortened alike.
-static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before, const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *read) {
-    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk" : d->muon ? "none: the update is made orthogonal as a whole" :
-                                    "linear attention on the features of the learner's hidden layer, its columns rescaled";
+static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before,
+                             const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr,
+                             ttt_tensor *read) {
+    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk"
+                        : d->muon ? "none: the update is made orthogonal as a whole"
+                                  : "linear attention on the features of the learner's hidden "
+                                    "layer, its columns rescaled";
     if (d->causal || d->muon) return;
-    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]), *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
+    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]),
+               *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
     ttt_tensor *shorter = ttt__as_long_as(c, to, before->length[1]);
-    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key, ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
+    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key,
+                         ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
 }
 // The memory's part of the layer, (B,H,N,h) before its norm.
-static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *const *in, ttt_tensor *const *lr, ttt_tensor *momentum) {
-    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2], chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
+static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                    ttt_tensor *const *in, ttt_tensor *const *lr,
+                                    ttt_tensor *momentum) {
+    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
+            chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, (size_t)n_chunks * sizeof *o, false);
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
@@ -2397,9 +2914,14 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     for (int64_t i = 0; o && i < n_chunks; i++) {
         int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
         ttt_tensor *part[3], *rate[3];
-        for (int j = 0; j < 3; j++) part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
+        for (int j = 0; j < 3; j++)
+            part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
         if (d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
-        if (!d->causal || i < n_chunks - 1) ttt__swiglu_write(c, &m, part[1], part[2], rate, d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2) : NULL, d->muon);
+        if (!d->causal || i < n_chunks - 1)
+            ttt__swiglu_write(c, &m, part[1], part[2], rate,
+                              d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)
+                                        : NULL,
+                              d->muon);
         if (!d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
     }
     if (!o || !ttt_ok(c)) return in[0];
@@ -2412,11 +2934,13 @@ static ttt_tensor *ttt__lact_window(ttt_ctx *c, const ttt_mixer_desc *d, ttt_ten
     ttt_shape s = raw[0]->shape;
     ttt_tensor *flat[3], *a;
     int64_t N = s.dim[2], window = TTT__MIN(ttt__chunk_or(d, 2048), N);
-    for (int i = 0; i < 3; i++) flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
+    for (int i = 0; i < 3; i++)
+        flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
     ttt__tiling t = ttt__tiling_of(c, 1, N, window - 1, 0, true);
     return ttt_reshape(c, ttt__windowed(c, &t, flat[0], flat[1], flat[2], &a), s);
 }
-static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     static const int order[4] = { 2, 0, 1, 3 };
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads;
     ttt_tensor *in[3], *raw[3], *lr[3];
@@ -2424,24 +2948,39 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_te
         raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
         in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
     }
-    ttt_tensor *rates = ttt_split_heads(c, ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]), (ttt_real)log(expm1(0.01)))), H);  // (B,H,N,3)
-    ttt_tensor *momentum = d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    ttt_tensor *rates =
+        ttt_split_heads(c,
+                        ttt__softplus(c, ttt_add_scalar(c, ttt_matmul(c, x, w[TTT__LACT_LR]),
+                                                        (ttt_real)log(expm1(0.01)))),
+                        H);  // (B,H,N,3)
+    ttt_tensor *momentum =
+        d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
     if (!ttt_ok(c) || N == 0) return x;
     rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
-    for (int i = 0; i < 3; i++) lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
-    ttt_tensor *y = ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    for (int i = 0; i < 3; i++)
+        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+    ttt_tensor *y =
+        ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
     if (d->causal) y = ttt_add(c, y, ttt__lact_window(c, d, raw));
     (void)losses;
     return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
 }
-static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
+static double ttt__lact_flops(const ttt_mixer_desc *d,
+                              int64_t N) {  // k: 4 products backwards and forwards, q: 3, of D h
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
     return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
     double D = (double)d->dim, h = D / (double)d->heads;
-    return (d->causal ? 6 : 3) * D * h + (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
+    return (d->causal ? 6 : 3) * D * h +
+           (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
 }
+
+const ttt_mixer ttt_mixer_lact = {
+    "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
+    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
+    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
+};
 
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the heads a 3x3 depthwise
 // convolution of h channels; both take one step of rate 1 on  -<f(k), v> / (3 N), the gradient of each column (each
@@ -2460,8 +2999,11 @@ static const ttt_param_row ttt__vittt_rows[] = {
 static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
     return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1)));
 }
-static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) { return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2))); }
-static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
+    return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2)));
+}
+static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                      ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
     ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
     const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
@@ -2470,24 +3012,28 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
         local[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
     }
     if (!ttt_ok(c) || !at) return x;
-    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B), *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
+    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B),
+               *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
-    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1), *z2 = ttt_matmul(c, in[1], w2);
+    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1),
+               *z2 = ttt_matmul(c, in[1], w2);
     ttt_tensor *g1 = ttt_matmul_t(c, in[1], ttt_mul(c, e, ttt_silu(c, z2)), true, false);
-    ttt_tensor *g2 = ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
-    ttt_tensor *y = ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
+    ttt_tensor *g2 =
+        ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
+    ttt_tensor *y =
+        ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
 
     ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
     ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1), TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *g3 = ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, taps, e3), 1),
+                                 TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
     ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
     (void)losses;
-    if (d->unmask) d->unmask->equals = "none: the last layer of its learner, a gated linear unit, is not linear";
+    if (d->unmask)
+        d->unmask->equals =
+            "none: the last layer of its learner, a gated linear unit, is not linear";
     return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
-}
-static void ttt__vittt_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (ttt__need(c, d->globals == 0, d, "globals", d->globals, "this layer has none")) ttt__check_grid(c, d, N);
 }
 static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
     double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
@@ -2499,8 +3045,15 @@ static double ttt__vittt_state(const ttt_mixer_desc *d, int64_t N) {
     return 2 * D * h + 9 * h;
 }
 
+const ttt_mixer ttt_mixer_vittt = {
+    "vittt", "TTT_0", "a GLU and a 3x3 convolution, one step on the image", "arXiv 2512.01643",
+    TTT__ROWS(ttt__vittt_rows), NULL, "grid_rows grid_cols", TTT_MIXER_GRID,
+    ttt__vittt_forward, NULL, ttt__vittt_flops, ttt__vittt_state, NULL,
+};
+
 // -- nothing: the block's MLP alone
-static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt_tensor **losses) {
     (void)w;
     (void)losses;
     if (d->unmask) d->unmask->equals = "none: tokens do not see each other";
@@ -2512,77 +3065,124 @@ static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
     return 0;
 }
 
+const ttt_mixer ttt_mixer_none = {
+    "none", "none", "nothing: tokens do not see each other", "a block's MLP alone",
+    NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
+};
+
 // ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
-// A layer as a single op, forwards and first-order backwards; its version on the tape is its composite,
-// for higher orders and as its oracle. Three frames:
+#ifndef TTT_NO_FUSED
+// A layer as a single op, forwards and first-order backwards; its version on the tape is its
+// composite, for higher orders and as its oracle. Three frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
 //     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
-//     and all that is left of a step is the gradient of a head's few weights;
-//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT layer
-//     that is linear attention;
+//     and all that is left of a step is the gradient in a head's few weights;
+//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT
+//     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
-// Work is cut into ranges of about 200 tokens of one sequence. Each range adds into a sum of its own, and
-// the sums are joined in order, so that threads cannot change a bit. Sequences are taken in chunks of
-// about 1,000 tokens, so that what passes from one phase to the next is still in the cache.
+//
+// LETTERS of the first frame; the second and third have pages of their own.
+//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
+//            numbers of an MLP, T inner steps, n tokens of a tile. L tokens of a sequence are read in
+//            T shuffled parts, or all N in each step
+//   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
+//            y = the sum over heads of f out + b_out, what the layer gives (out: the paper's h)
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its slope
+//            a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view, and
+//            f = f_W(q), the prediction for a query
+//   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
+//            products G, M, m, S, P, sigma, pi, tau are explained in [7]
+//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
+//            each step takes its rate: W' = W - eta g_W. (g alone is the decoder's kernel.)
+//   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
+//            d_g_e is the outer gradient in the inner one
+//   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
+//   _tr      at the end: transposed
+// A kernel is a matrix among the parameters; what [7] holds is called routines.
+//
+// WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
+// next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
+// sequence; or all, if they are shuffled: then any token may add to any row of the sequence. A tile
+// is at most 64 tokens of a range, of one head. A phase cuts a chunk into shares; ttt__parallel
+// gives them to the threads, at least so many at a time as it is told, and returns when all are
+// done. Each range adds into sums of its own, which are joined in order, so that threads cannot
+// change a bit.
+//   phase       a share is           reads                    writes                 ttt__..._share
+//   decoder     a head               g, b_g, scale, shift     G, M, m, S, P ... tau0 decoder
+//     then, for each chunk,
+//   views       a range              x, phi, M, m             k, xM, xm              views
+//   step        a range              k, xM, xm, S, P, W       e, z; W - eta sum g_W  step
+//   descend     a sequence and head  the ranges' sums         W', and learned: g_W   descend
+//   output      a range              x, psi, W, out           q, f, z of f, y        output
+//     and backwards
+//   output      a range              d_y, q, z of f, W        d_f, d_q, sums of d_W  output_back
+//   join        a sequence and head  the ranges' sums         d_W                    join
+//   rates       (the calling thread) g_W, d_W                 d_eta
+//   step        a range              d_W, k, xM, xm, e, z, W  d_k, d_xM, d_xm, sums  step_back
+//                                                             of d_W, d_S ... d_tau0
+//   start       (the calling thread) d_W                      d_W0
+//   kernels     a kernel and head    x, f, d_y, d_q, d_k,     d_phi, d_psi, d_out,   kernel_sums
+//                                    d_xM, d_xm               d_M, d_m
+//   views       a range              d_q, d_k, d_xM, d_xm     d_x                    views_back
+//     and at the end
+//   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
+//                                                             d_shift
 
-// The decoder z = x^ s + t, x^ = (r - mean r) rho, rho = (var r + eps)^(-1/2), r = e g + b_g, is D wide, and
-// its input e only h. All that its loss c/2 |z - x|^2 and the gradient of that need of the wide rows
-// are products which a head can make once, before any token is looked at. With the rows of g and b_g
-// centered (G, b), M^T = G s and m = b s, and for a token x M and y = x m:
-//     S = G G^T, sigma = b G^T, sigma0 = b b^T;   P = M^T M, pi = m M, pi0 = m m^T;   tau = t M, tau0 = t m^T
-//     u = e S + sigma,  D var r = q1 = <e,u> + <e,sigma> + sigma0        v = e P + pi,  q2 = <e,v> + <e,pi> + pi0
-//     q3 = <e,tau> + tau0,  q4 = <e,x M> + y
-//     c/2 |z - x|^2 = c/2 (rho^2 q2 + 2 rho (q3 - q4) + |t|^2 - 2 <t,x> + |x|^2)
-//     de = c rho (rho v + tau - x M) - m rho^2 u,  m = c/D (rho^2 q2 + rho (q3 - q4))
-// Without norm rho = 1, s = 1, t = 0, m = 0, and nothing is centered: de = c (v - x M).
+// What decode and decode_back of [7] are told of one head.
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
     double eps;
-    ttt_real c;                                      // H / (|S| D)
+    ttt_real c;  // H / (|S| D)
     const ttt_real *sigma, *pi, *tau;
     double sigma0, pi0, tau0;
-    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;    // their gradients
+    ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
+// X(result, name, parameters); what each does is written at its text in [7].
+#define TTT__LAYER_KERNEL_LIST(X)                                                               \
+    X(double, decode,                                                                           \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP,    \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                         \
+    X(void, decode_back,                                                                        \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *rowS, ttt_real *rowP,                \
+       const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))           \
+    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))  \
+    X(void, gelu_step,                                                                          \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))            \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))          \
+    X(void, elu1, (int64_t n, ttt_real * y))                                                    \
+    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                             \
+    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                        \
+    X(double, exp_sum,                                                                          \
+      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))              \
+    X(void, softmax_back,                                                                       \
+      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                \
+    X(void, layer_norm,                                                                         \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y)) \
+    X(void, layer_norm_back,                                                                    \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x, \
+       ttt_real *d_scale, ttt_real *d_bias))
 typedef struct ttt__layer_kernels {
-    double (*decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *u, const ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *de);
-    void (*decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *u, ttt_real *v, const ttt_real *x, ttt_real x0, ttt_real *w, ttt_real *dx, ttt_real *dx0);
-    void (*gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2);
-    void (*gelu_step)(int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *da, ttt_real *ddz);
-    void (*add_product)(int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y);
-    void (*elu1)(int64_t n, ttt_real *y);
-    void (*elu1_back)(int64_t n, const ttt_real *y, ttt_real *d);
-    ttt_real (*row_max)(int64_t n, const ttt_real *a);
-    double (*exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift);
-    void (*softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum);
-    void (*layer_norm)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *t, ttt_real *y);
-    void (*layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *s, const ttt_real *g, ttt_real *dx, ttt_real *ds, ttt_real *dt);
+#define X(result, name, parameters) result(*name) parameters;
+    TTT__LAYER_KERNEL_LIST(X)
+#undef X
 } ttt__layer_kernels;
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_layers.h"
 #include "ttt_tensor.h"
 
 static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
-#if defined(TTT__X86)
-    if (c->k == &ttt__table_avx512) return &ttt__layer_table_avx512;
-    if (c->k == &ttt__table_avx2) return &ttt__layer_table_avx2;
-    if (c->k == &ttt__table_sse2) return &ttt__layer_table_sse2;
-#elif defined(TTT__NEON)
-    if (c->k == &ttt__table_neon) return &ttt__layer_table_neon;
-#elif defined(TTT__WASM)
-    if (c->k == &ttt__table_simd128) return &ttt__layer_table_simd128;
-#endif
-    (void)c;
-    return &ttt__layer_table_scalar;
+    static const ttt__layer_kernels *const all[] = {
+#define X(name, here) &ttt__layer_table_##name,
+        TTT__SETS(X)
+#undef X
+    };
+    return all[c->k->set];
 }
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
 
-// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one sequence.
-static int64_t ttt__chunk_of(int64_t B, int64_t N) {
-    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
-    return chunks > 0 ? (B + chunks - 1) / chunks : 1;
-}
+// -- what the fused layers are written in
 
 // Cuts n into equal parts of at most `most`: the length of part i, and where it begins.
 static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
@@ -2591,924 +3191,336 @@ static int64_t ttt__piece(int64_t n, int64_t most, int64_t i, int64_t *from) {
     return i < parts ? n * (i + 1) / parts - *from : 0;
 }
 
-// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
+// A matrix that knows its size. A transposed one is the same numbers with the two steps exchanged.
 typedef struct ttt__mat {
-    const ttt_real *p;
-    int64_t ld;
-    bool t;  // stored transposed
+    ttt_real *at;          // NULL: absent
+    int64_t rows, cols;
+    int64_t down, across;  // from a number to the one below it, to the one right of it
 } ttt__mat;
-static ttt__mat ttt__plain(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, false };
+static ttt__mat ttt__strided(ttt_real *at, int64_t rows, int64_t cols, int64_t down) {
+    ttt__mat m = { at, rows, cols, down, 1 };
     return m;
 }
-static ttt__mat ttt__turned(const ttt_real *p, int64_t ld) {
-    ttt__mat m = { p, ld, true };
+static ttt__mat ttt__matrix(ttt_real *at, int64_t rows, int64_t cols) {
+    return ttt__strided(at, rows, cols, cols);
+}
+static ttt__mat ttt__column(ttt_real *at, int64_t rows) { return ttt__matrix(at, rows, 1); }
+static ttt__mat ttt__absent(void) { return ttt__matrix(NULL, 0, 0); }
+static ttt__mat ttt__transpose_of(ttt__mat m) {
+    ttt__mat t = { m.at, m.cols, m.rows, m.across, m.down };
+    return t;
+}
+
+// Sizes are checked in debug builds: a product of matrices that do not fit stops the program.
+#if defined(TTT_POISON)
+#define TTT__FITS(condition) assert(condition)
+#else
+#define TTT__FITS(condition) ((void)0)
+#endif
+static ttt__mat ttt__rows_at(ttt__mat m, int64_t from, int64_t rows) {
+    TTT__FITS(from >= 0 && rows >= 0 && from + rows <= m.rows);
+    if (m.at) m.at += from * m.down;
+    m.rows = rows;
     return m;
 }
-typedef struct ttt__hand {  // what a share computes with
+static ttt__mat ttt__cols_at(ttt__mat m, int64_t from, int64_t cols) {
+    TTT__FITS(from >= 0 && cols >= 0 && from + cols <= m.cols);
+    if (m.at) m.at += from * m.across;
+    m.cols = cols;
+    return m;
+}
+
+// Matrices of one size, `apart` numbers from one to the next: one a head, or a sequence and head.
+typedef struct ttt__stack {
+    ttt__mat first;
+    int64_t apart;
+} ttt__stack;
+static ttt__stack ttt__stacked(ttt_real *at, int64_t rows, int64_t cols) {  // (...,rows,cols)
+    ttt__stack s = { ttt__matrix(at, rows, cols), rows * cols };
+    return s;
+}
+static ttt__stack ttt__side_by_side(ttt__mat all, int64_t cols) {  // (rows, heads x cols)
+    ttt__stack s = { all, cols };
+    s.first.cols = cols;
+    return s;
+}
+static ttt__stack ttt__same_for_all(ttt__mat m) {
+    ttt__stack s = { m, 0 };
+    return s;
+}
+static ttt__mat ttt__of(ttt__stack s, int64_t i) {
+    if (s.first.at) s.first.at += i * s.apart;
+    return s.first;
+}
+
+// What a thread computes with.
+typedef struct ttt__kit {
     const ttt__kernels *k;
     const ttt__layer_kernels *lk;
-    ttt_real *pack;
-} ttt__hand;
-static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
-    ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
-    return h;
+    ttt_real *pack;  // where a product copies its right factor, see [13] of ttt_tensor.h
+} ttt__kit;
+static ttt__kit ttt__kit_of(const ttt_ctx *c, int thread) {
+    ttt__kit kit = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
+    return kit;
 }
+
+// y = init + a b. init: absent, of y's size, or one row for all of y's (down = 0).
 // Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, const ttt_real *init, int64_t init_ld, ttt_real *c, int64_t ld) {
-    ttt__gemm g = { m, n, k, a.p, a.t ? 1 : a.ld, a.t ? a.ld : 1, b.p, b.t ? 1 : b.ld, b.t ? b.ld : 1, init, init_ld, c, ld, NULL, { NULL, NULL, 0 } };
-    ttt__gemm_run(s->k, &g, s->pack);
+static TTT__NOINLINE void ttt__product_from(const ttt__kit *kit, ttt__mat y, ttt__mat init,
+                                            ttt__mat a, ttt__mat b) {
+    TTT__FITS(y.rows == a.rows && y.cols == b.cols && a.cols == b.rows && y.across == 1);
+    TTT__FITS(!init.at || (init.cols == y.cols && (init.rows == y.rows || init.down == 0)));
+    ttt__gemm g = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
+                    init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
 }
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld); }
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__mat a, ttt__mat b, ttt_real *c, int64_t ld) { ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld); }
-// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are multiplied, and those left of
-// it are copied from them.
-static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__mat a, ttt_real *y) {
+static void ttt__set_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, ttt__absent(), a, b);
+}
+static void ttt__add_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__product_from(kit, y, y, a, b);
+}
+// y = x w + bias, which may be absent
+static void ttt__affine(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w, ttt__mat bias) {
+    bias.down = 0;
+    ttt__product_from(kit, y, bias, x, w);
+}
+// y = a^T a. It is symmetric: only blocks on and right of its diagonal are multiplied, and those
+// left of it are copied from them.
+static void ttt__gram(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
     enum { BLOCK = 16 };
-    for (int64_t i = 0; i < n; i += BLOCK) {
+    for (int64_t i = 0, n = a.cols; i < n; i += BLOCK) {
         int64_t end = TTT__MIN(i + BLOCK, n);
-        ttt__mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
-        ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
+        ttt__mat rows = ttt__rows_at(y, i, end - i);
+        ttt__set_product(kit, ttt__cols_at(rows, i, n - i),
+                         ttt__transpose_of(ttt__cols_at(a, i, end - i)), ttt__cols_at(a, i, n - i));
         for (int64_t r = i; r < end; r++)
-            for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
+            for (int64_t j = 0; j < i; j++) y.at[r * y.down + j] = y.at[j * y.down + r];
     }
 }
-// y (n) = init + the sum of a's rows, ld apart; without init, the sum.
-static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, const ttt_real *init, ttt_real *y) {
+
+// Number by number, of matrices that lie in one piece.
+static int64_t ttt__numbers(ttt__mat m) {
+    TTT__FITS(m.rows < 2 || m.cols == 0 || (m.down == m.cols && m.across == 1));
+    return m.rows * m.cols;
+}
+static void ttt__clear(ttt__mat y) {
+    if (y.at) memset(y.at, 0, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+static void ttt__assign(ttt__mat y, ttt__mat a) {
+    TTT__FITS(!y.at || ttt__numbers(y) == ttt__numbers(a));
+    if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
+}
+// y = scale a;  y += a;  y = a - b;  y = a o b
+static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->map[TTT__MAP_scale](ttt__numbers(y), a.at, y.at, scale);
+}
+static void ttt__plus(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
+    kit->k->zip[TTT__ZIP_add](ttt__numbers(y), y.at, 1, a.at, 1, y.at);
+}
+static void ttt__minus(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_sub](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->k->zip[TTT__ZIP_mul](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
+}
+static double ttt__dot(const ttt__kit *kit, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(a) == ttt__numbers(b));
+    return kit->k->dot(ttt__numbers(a), a.at, b.at);
+}
+static void ttt__transpose(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y = a^T, copied
+    TTT__FITS(y.rows == a.cols && y.cols == a.rows && y.across == 1 && a.across == 1);
+    kit->k->transpose(a.rows, a.cols, a.at, a.down, y.at, y.down);
+}
+static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
+    for (int64_t i = 0; i < y.rows; i++)
+        for (int64_t j = 0; j < y.cols; j++)
+            y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
+}
+
+// y = init + the sum of a's rows; an absent init is zero, and an absent y wants nothing.
+static void ttt__row_sum_from(const ttt__kit *kit, ttt__mat y, ttt__mat init, ttt__mat a) {
     ttt_real sum[64];
-    for (int64_t j = 0; j < n; j += 64) {
-        int64_t m = TTT__MIN(64, n - j);
-        s->k->sum_rows(rows, m, ld, a + j, init ? sum : y + j);
-        if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
+    TTT__FITS(!y.at || (y.rows == 1 && y.cols == a.cols && a.across == 1));
+    for (int64_t j = 0; y.at && j < a.cols; j += 64) {
+        int64_t n = TTT__MIN(64, a.cols - j);
+        kit->k->sum_rows(a.rows, n, a.down, a.at + j, init.at ? sum : y.at + j);
+        if (init.at) kit->k->zip[TTT__ZIP_add](n, init.at + j, 1, sum, 1, y.at + j);
     }
 }
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a, int64_t ld, ttt_real *y) { ttt__rows_init(s, rows, n, a, ld, y, y); }
+static void ttt__set_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, ttt__absent(), a);
+}
+static void ttt__add_row_sum(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__row_sum_from(kit, y, y, a);
+}
 
-// -- the learners, on a tile of q tokens of one head. Their weights are one block: w1 (h,m), b1 (m),
-// w2 (m,h), b2 (h), the linear learner having only w1 (h,h) and b1; absent biases are left out.
-typedef struct ttt__learner_shape {
-    int64_t h, m;               // m = 0: linear
-    int64_t w1, b1, w2, b2;     // offsets in the block, -1 if absent
-    int64_t size;
-} ttt__learner_shape;
+// Memory is handed out from a room, one matrix after the other. A room without memory only counts.
+typedef struct ttt__room {
+    ttt_real *at;
+    int64_t used;
+} ttt__room;
+static ttt__mat ttt__take(ttt__room *room, int64_t rows, int64_t cols) {
+    ttt__mat m = ttt__matrix(room->at ? room->at + room->used : NULL, rows, cols);
+    room->used += rows * cols;
+    return m;
+}
+// rows x cols numbers that live as long as the op's node, or only as long as it computes.
+static ttt_real *ttt__alloc_numbers(ttt_ctx *c, int64_t rows, int64_t cols, bool keep) {
+    double bytes = (double)rows * (double)cols * sizeof(ttt_real);
+    if (bytes < 1e18)
+        return (ttt_real *)ttt__arena_alloc(c, keep ? &c->step : &c->scratch,
+                                            (size_t)(rows * cols) * sizeof(ttt_real));
+    ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
+    return NULL;
+}
+static ttt__mat ttt__scratch(ttt_ctx *c, int64_t rows, int64_t cols) {
+    return ttt__matrix(ttt__alloc_numbers(c, rows, cols, false), rows, cols);
+}
 
-static ttt__learner_shape ttt__learner_layout(int64_t h, bool mlp, bool bias) {
-    ttt__learner_shape s = { h, mlp ? 4 * h : 0, 0, -1, -1, -1, 0 };
-    int64_t wide = mlp ? 4 * h : h;
-    s.size = h * wide;
-    if (bias) s.b1 = s.size, s.size += wide;
-    if (mlp) s.w2 = s.size, s.size += wide * h;
-    if (mlp && bias) s.b2 = s.size, s.size += h;
+// -- what the ops of whole layers have in common: y (B,N,D) from x (B,N,D) and parameters
+typedef struct ttt__frame {
+    ttt_ctx *c;
+    ttt__kit kit;                    // of the thread that calls
+    const ttt_tensor *node;          // its inputs are x and the parameters
+    const signed char *input;        // which input a parameter row is; -1: absent
+    int64_t B, N, D, H, h;
+    int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
+    int64_t chunk;                   // sequences of a chunk, at most
+    int64_t first, count;            // the chunk at work: its first sequence, and how many
+    ttt__mat x, y, dy, dx;           // (B N, D); dy and dx are absent forwards
+    ttt_real *room;                  // scratch memory of each thread
+    int64_t room_size;
+} ttt__frame;
+
+// The range that is share number `share` of a chunk, of `tokens` tokens a sequence.
+typedef struct ttt__range {
+    int64_t b, from, rows;  // sequence; first token; how many
+    int64_t at, local;      // where this token is in (B N, D), and in the chunk's (count N, D)
+} ttt__range;
+static ttt__range ttt__range_of(const ttt__frame *frame, int64_t share, int64_t tokens) {
+    ttt__range s;
+    int64_t part = share % frame->ranges;
+    s.b = frame->first + share / frame->ranges;
+    s.from = tokens * part / frame->ranges;
+    s.rows = tokens * (part + 1) / frame->ranges - s.from;
+    s.at = s.b * frame->N + s.from;
+    s.local = s.at - frame->first * frame->N;
     return s;
 }
 
-typedef struct ttt__tile {
-    const ttt__hand *s;
-    const ttt__learner_shape *shape;
-    int64_t q;                       // tokens
-    const ttt_real *k;               // their view (q,h), rows ldk apart
-    int64_t ldk;
-    const ttt_real *w, *wt;          // weights, and the transposes of w1 and w2 at the same offsets
-    ttt_real *e;                     // prediction (q,h), rows lde apart
-    int64_t lde;
-    ttt_real *z, *a, *a1, *a2;       // MLP: z = k w1 + b1, a = gelu(z), its derivatives: (q,m) each
-    ttt_real *t, *u;                 // MLP: room for two more
-} ttt__tile;
-
-static const ttt_real *ttt__at(const ttt_real *block, int64_t offset) { return block && offset >= 0 ? block + offset : NULL; }
-
-// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu'' besides.
-static void ttt__tile_gelu(ttt__tile *t, int order) {
-    if (t->shape->m) t->s->lk->gelu_all(t->q * t->shape->m, t->z, t->a, order > 0 ? t->a1 : NULL, order > 1 ? t->a2 : NULL);
+static void ttt__frame_begin(ttt__frame *frame, ttt_ctx *c, const ttt_tensor *node, int64_t H,
+                             const signed char *input, int64_t ranges) {
+    const ttt_tensor *x = node->in[0];
+    memset(frame, 0, sizeof *frame);
+    frame->c = c;
+    frame->kit = ttt__kit_of(c, 0);
+    frame->node = node;
+    frame->input = input;
+    frame->B = x->shape.dim[0];
+    frame->N = x->shape.dim[1];
+    frame->D = x->shape.dim[2];
+    frame->H = H;
+    frame->h = frame->D / H;
+    frame->ranges = ranges ? ranges : (frame->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
+    frame->range_rows = (frame->N + frame->ranges - 1) / frame->ranges;
+    // as many sequences as CHUNK_TOKENS allow, at least one; chunks are as equal as may be
+    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / frame->N), chunks = (frame->B + most - 1) / most;
+    frame->chunk = (frame->B + chunks - 1) / chunks;
+    frame->x = ttt__matrix(x->data, frame->B * frame->N, frame->D);
+    frame->y = ttt__matrix(node->data, frame->B * frame->N, frame->D);
 }
-// f(k) -> e, and z
-static void ttt__tile_predict(ttt__tile *t, int order) {
-    const ttt__learner_shape *s = t->shape;
-    if (!s->m) {
-        ttt__mul_init(t->s, t->q, s->h, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->h), ttt__at(t->w, s->b1), 0, t->e, t->lde);
-        return;
-    }
-    ttt__mul_init(t->s, t->q, s->m, s->h, ttt__plain(t->k, t->ldk), ttt__plain(t->w, s->m), ttt__at(t->w, s->b1), 0, t->z, s->m);
-    ttt__tile_gelu(t, order);
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(t->w, s->b2), 0, t->e, t->lde);
+// Goes on to the next chunk of sequences; false behind the last.
+static bool ttt__next_chunk(ttt__frame *frame) {
+    frame->first += frame->count;
+    frame->count = TTT__MIN(frame->chunk, frame->B - frame->first);
+    return frame->count > 0;
 }
-
-// From the gradient de of the predictions: g = from + that of the weights, from NULL being zero. (linear:
-// k^T de; MLP: a^T de and k^T dz, dz = (de w2^T) gelu'(z), which stays in t)
-static void ttt__tile_gradient(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *from, ttt_real *g) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld);
-    if (!s->m) {
-        ttt__mul_init(t->s, s->h, s->h, t->q, ttt__turned(t->k, t->ldk), d, from, s->h, g, s->h);
-        if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b1), g + s->b1);
-        return;
-    }
-    ttt__mul_init(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), d, ttt__at(from, s->w2), s->h, g + s->w2, s->h);
-    if (s->b2 >= 0) ttt__rows_init(t->s, t->q, s->h, de, ld, ttt__at(from, s->b2), g + s->b2);
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->t);
-    ttt__mul_init(t->s, s->h, s->m, t->q, ttt__turned(t->k, t->ldk), ttt__plain(t->t, s->m), from, s->m, g, s->m);
-    if (s->b1 >= 0) ttt__rows_init(t->s, t->q, s->m, t->t, s->m, ttt__at(from, s->b1), g + s->b1);
+static ttt__room ttt__room_of(const ttt__frame *frame, int thread) {
+    ttt__room room = { frame->room + thread * frame->room_size, 0 };
+    return room;
 }
 
-// The gradient step backwards, first half: from v, the gradient of the weights' gradient (vt: its
-// transposes), that of de, into dde; to the views, dk; and to the weights, dw. What goes into a and z
-// is left in t and u for the second half.
-//   linear: g = k^T de:  dde = k v, dk += de v^T
-//   MLP:    g1 = k^T dz, g2 = a^T de, dz = da gelu'(z), da = de w2^T:
-//           ddz = k v1 + vb1;  dk += dz v1^T;  dda = ddz gelu'(z);  u = ddz da gelu''(z);
-//           dde = dda w2 + a v2 + vb2;  dw2 += dda^T de;  t = de v2^T
-// The MLP's buffers serve twice: t is da, then dz, then de v2^T, u is ddz, then dda; what u shall be takes the place of
-// a2, and the two change places.
-static void ttt__tile_back1(ttt__tile *t, const ttt_real *de, int64_t ld, const ttt_real *v, const ttt_real *vt, ttt_real *dde, ttt_real *dk, int64_t lddk, ttt_real *dw) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat d = ttt__plain(de, ld), k = ttt__plain(t->k, t->ldk);
-    if (!s->m) {
-        ttt__mul_init(t->s, t->q, s->h, s->h, k, ttt__plain(v, s->h), ttt__at(v, s->b1), 0, dde, s->h);
-        ttt__mul_add(t->s, t->q, s->h, s->h, d, ttt__plain(vt, s->h), dk, lddk);
-        return;
-    }
-    ttt_real *da = t->t, *dz = da, *ddz = t->u, *dda = ddz;
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(t->wt + s->w2, s->m), da, s->m);
-    ttt__mul_init(t->s, t->q, s->m, s->h, k, ttt__plain(v, s->m), ttt__at(v, s->b1), 0, ddz, s->m);
-    t->s->lk->gelu_step(t->q * s->m, t->a1, t->a2, da, ddz);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(dz, s->m), ttt__plain(vt, s->h), dk, lddk);
-    ttt__mul_init(t->s, t->q, s->h, s->m, ttt__plain(dda, s->m), ttt__plain(t->w + s->w2, s->h), ttt__at(v, s->b2), 0, dde, s->h);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->a, s->m), ttt__plain(v + s->w2, s->h), dde, s->h);
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(dda, s->m), d, dw + s->w2, s->h);
-    ttt__mul_set(t->s, t->q, s->m, s->h, d, ttt__plain(vt + s->w2, s->m), t->t, s->m);
-    t->u = t->a2;
-    t->a2 = dda;
+// The numbers of a parameter; NULL if it is absent.
+static ttt_real *ttt__param(const ttt__frame *frame, int row) {
+    return frame->input[row] < 0 ? NULL : frame->node->in[(int)frame->input[row]]->data;
+}
+static ttt__mat ttt__param_row(const ttt__frame *frame, int row, int64_t cols) {
+    return ttt__matrix(ttt__param(frame, row), 1, cols);
 }
 
-// Second half, and all there is for the test view (first: t and u hold nothing): from d, the gradient
-// of the predictions e, to the weights and the views.
-static void ttt__tile_back2(ttt__tile *t, const ttt_real *d, int64_t ld, bool first, ttt_real *dk, int64_t lddk, ttt_real *dw) {
-    const ttt__learner_shape *s = t->shape;
-    ttt__mat de = ttt__plain(d, ld), k = ttt__turned(t->k, t->ldk);
-    if (!s->m) {
-        ttt__mul_add(t->s, t->q, s->h, s->h, de, ttt__plain(t->wt, s->h), dk, lddk);
-        ttt__mul_add(t->s, s->h, s->h, t->q, k, de, dw, s->h);
-        if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b1);
-        return;
-    }
-    if (first) ttt__mul_set(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    else ttt__mul_add(t->s, t->q, s->m, s->h, de, ttt__plain(t->wt + s->w2, s->m), t->t, s->m);
-    ttt__mul_add(t->s, s->m, s->h, t->q, ttt__turned(t->a, s->m), de, dw + s->w2, s->h);
-    if (s->b2 >= 0) ttt__rows_add(t->s, t->q, s->h, d, ld, dw + s->b2);
-    if (first) t->s->k->zip[TTT__ZIP_mul](t->q * s->m, t->t, 1, t->a1, 1, t->u);
-    else t->s->lk->add_product(t->q * s->m, t->t, t->a1, t->u);
-    ttt__mul_add(t->s, t->q, s->h, s->m, ttt__plain(t->u, s->m), ttt__plain(t->wt, s->h), dk, lddk);
-    ttt__mul_add(t->s, s->h, s->m, t->q, k, ttt__plain(t->u, s->m), dw, s->m);
-    if (s->b1 >= 0) ttt__rows_add(t->s, t->q, s->m, t->u, s->m, dw + s->b1);
+// A view of the tokens x, of every head: x kernel + bias. The heads' biases lie side by side.
+typedef struct ttt__view {
+    ttt__stack kernel;
+    ttt__mat bias;  // (1,D), or absent
+} ttt__view;
+// That of one head, into `to`.
+static void ttt__see(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt__view *view,
+                     int64_t head) {
+    ttt__affine(kit, to, x, ttt__of(view->kernel, head),
+                ttt__of(ttt__side_by_side(view->bias, to.cols), head));
 }
 
-// -- the op
-// What the tape keeps of a layer: its description, which of its inputs is which parameter, and what
-// going backwards will want.
-typedef struct ttt__mttt_arg {
-    ttt_mixer_desc d;
-    int T;
-    ttt_real rates[TTT_MAX_INNER_STEPS];
-    const int64_t *order;                // (H,L) or NULL
-    int64_t L;
-    signed char at[TTT__MTTT_W0 + 4];    // input number of each parameter row; -1: absent
-    bool want_losses;
-    ttt_tensor *losses;
-    bool kept;                           // what follows is kept for the way back; else some of it is not there
-    ttt_real *k, *q, *xm;                // views (B,N,D), heads side by side; xm: x M
-    ttt_real *xm0;                       // x m, (B,N,H)
-    ttt_real *w;                         // weights: W_0 (H,size), after each step (T,B,H,size); see ttt__w_of
-    ttt_real *g;                         // inner gradients (T,B,H,size), if rates are learned
-    ttt_real *e, *f;                     // predictions: of each step (T,B,H,n,h), and of the queries (B,N,D)
-    ttt_real *e_z, *f_z;                 // MLP: their hidden numbers before GELU (T,B,H,n,m), (B,H,N,m)
-    ttt_real *decoder;                   // products of the parameters, see ttt__decoder_begin
-} ttt__mttt_arg;
-
-typedef struct ttt__mttt {
-    ttt_ctx *c;
-    ttt__hand hand;
-    const ttt__mttt_arg *a;
-    int64_t B, N, D, H, h, n, R, rows;   // n: tokens of a step; R: ranges of a sequence, of at most `rows`
-    int T, t;                            // steps; the one at work
-    const int64_t *order;                // of the tokens, as a->order; NULL while all are read as they stand
-    int64_t b0, bs;                      // the chunk of sequences at work
-    ttt__learner_shape shape;
-    const ttt_real *x, *phi, *phi_b, *psi, *psi_b, *hk, *h_b, *gk, *g_b, *scale, *shift;
-    ttt_real *gc, *bc, *mt, *mk, *m0;    // G (H,h,D), b (D), M^T (H,h,D), M (H,D,h), m (H,D)
-    ttt_real *w0_t;                      // W_0 transposed (H,size)
-    ttt_real *S, *P, *rows3, *scalars;   // (H,h,h) twice; sigma, pi, tau (H,3,h); their scalars (H,3)
-    ttt_real *part;                      // a block for each range and head of the chunk
-    double *loss;                        // and its loss
-    ttt_real *work;                      // room of each thread
-    int64_t work_size;
-    ttt_real *y;                         // forward: output
-    // backward
-    const ttt_real *dy;                  // NULL: forward
-    ttt_real *dx, *df, *dq, *dk, *dxm, *dxm0;  // chunk buffers (rows,D), dxm0 (rows,H); dx of all
-    ttt_real *dw;                        // gradient of the weights (bs,H,size)
-    ttt_real *phi_t, *psi_t, *h_t;       // transposed (D,D)
-    ttt_real *part_d, *dd;               // gradients of S, P, rows, scalars: of each range and head; of all, (H,block)
-    ttt_real *dmt, *dm0;                 // of M^T (H,h,D), m (H,D)
-} ttt__mttt;
-
-static const ttt_real *ttt__param(const ttt_tensor *y, const ttt__mttt_arg *a, int row) { return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data; }
-// Weights after t steps. Unless they are kept there is room for two steps of one chunk: a step takes the place of the one
-// before the last, and a chunk that of the chunk before.
-static ttt_real *ttt__w_of(const ttt__mttt *m, int t, int64_t b, int64_t h) {
-    int64_t place = m->a->kept ? (t - 1) * m->B + b : (t - 1) % 2 * m->bs + b - m->b0;
-    return m->a->w + (t == 0 ? h : m->H + place * m->H + h) * m->shape.size;
-}
-static ttt_real *ttt__part_of(const ttt__mttt *m, int64_t range, int64_t h) { return m->part + (range * m->H + h) * m->shape.size; }
-
-// Room of a thread: tiles of the learner and the decoder, weights, two range-wide buffers.
-static int64_t ttt__work_reals(const ttt__mttt *m) {
-    int64_t q = TTT__TILE_TOKENS, wide = m->shape.m;
-    return q * (7 * m->h + 6 * wide) + 3 * m->shape.size + 2 * m->rows * m->D;
+// Those of all heads, side by side.
+static void ttt__see_all(const ttt__kit *kit, ttt__mat to, ttt__mat x, const ttt__view *view,
+                         int64_t H) {
+    int64_t h = to.cols / H;
+    for (int64_t head = 0; head < H; head++)
+        ttt__see(kit, ttt__cols_at(to, head * h, h), x, view, head);
 }
 
-// Shares of the work: range r of sequence b is share (b - b0) R + r.
-typedef struct ttt__range {
-    int64_t b, share, from, to;  // tokens (or places in the order)
-    ttt__hand hand;
-    ttt_real *tile_e, *tile_z, *dde, *tile_k, *tile_dk, *u, *v, *de, *wt, *dw, *dwt, *wide1, *wide2;
-    ttt__tile t;
-} ttt__range;
-
-static ttt__range ttt__range_begin(const ttt__mttt *m, int64_t share, int thread, int64_t tokens) {
-    ttt__range g;
-    int64_t q = TTT__TILE_TOKENS, part = share % m->R;
-    ttt_real *p = m->work + thread * m->work_size;
-    memset(&g, 0, sizeof g);
-    g.share = share;
-    g.b = m->b0 + share / m->R;
-    g.from = tokens * part / m->R;
-    g.to = tokens * (part + 1) / m->R;
-    g.hand = ttt__hand_of(m->c, thread);
-#define ROOM(size) (p += (size), p - (size))
-    g.tile_e = ROOM(q * m->h);
-    g.dde = ROOM(q * m->h);
-    g.tile_k = ROOM(q * m->h);
-    g.tile_dk = ROOM(q * m->h);
-    g.u = ROOM(q * m->h);
-    g.v = ROOM(q * m->h);
-    g.de = ROOM(q * m->h);
-    g.tile_z = ROOM(q * m->shape.m);
-    g.t.a = ROOM(q * m->shape.m);
-    g.t.a1 = ROOM(q * m->shape.m);
-    g.t.a2 = ROOM(q * m->shape.m);
-    g.t.t = ROOM(q * m->shape.m);
-    g.t.u = ROOM(q * m->shape.m);
-    g.wt = ROOM(m->shape.size);
-    g.dw = ROOM(m->shape.size);
-    g.dwt = ROOM(m->shape.size);
-    g.wide1 = ROOM(m->rows * m->D);
-    g.wide2 = ROOM(m->rows * m->D);
-#undef ROOM
-    g.t.shape = &m->shape;
-    return g;
-}
-
-// w2 of a block transposed, and w1 if it is for the way back, at the same offsets.
-static void ttt__turn_block(const ttt__hand *s, const ttt__learner_shape *l, const ttt_real *w, ttt_real *wt, bool back) {
-    int64_t wide = l->m ? l->m : l->h;
-    if (back) s->k->transpose(l->h, wide, w, wide, wt, l->h);
-    if (l->m) s->k->transpose(l->m, l->h, w + l->w2, l->h, wt + l->w2, l->m);
-}
-static void ttt__turn_start(const ttt__mttt *m) {
-    for (int64_t h = 0; h < m->H; h++) ttt__turn_block(&m->hand, &m->shape, ttt__w_of(m, 0, 0, h), m->w0_t + h * m->shape.size, m->dy != NULL);
-}
-// The tile's weights: those after t steps.
-static void ttt__tile_weights(const ttt__mttt *m, ttt__range *g, int t, int64_t h) {
-    g->t.w = ttt__w_of(m, t, g->b, h);
-    g->t.wt = t == 0 ? m->w0_t + h * m->shape.size : g->wt;
-    if (t > 0) ttt__turn_block(&g->hand, &m->shape, g->t.w, g->wt, m->dy != NULL);
-}
-
-// Tokens [i, i+q) of step t for head h: where token j of the tile lies in its sequence.
-static int64_t ttt__token(const ttt__mttt *m, int64_t h, int64_t i) { return m->order ? m->order[h * m->a->L + m->t * m->n + i] : i; }
-
-// Points the tile at the views of these tokens, gathered if they are shuffled, and at the place of their predictions.
-static void ttt__tile_views(const ttt__mttt *m, ttt__range *g, int64_t h, int64_t i, int64_t q) {
-    const ttt_real *k = m->a->k + g->b * m->N * m->D + h * m->h;
-    int64_t place = (((int64_t)m->t * m->B + g->b) * m->H + h) * m->n + i;
-    bool kept = m->a->kept && m->t < m->T;
-    g->t.s = &g->hand;
-    g->t.q = q;
-    g->t.k = k + i * m->D;
-    g->t.ldk = m->D;
-    g->t.e = kept ? m->a->e + place * m->h : g->tile_e;
-    g->t.lde = m->h;
-    g->t.z = kept ? m->a->e_z + place * m->shape.m : g->tile_z;
-    if (!m->order) return;
-    for (int64_t j = 0; j < q; j++) memcpy(g->tile_k + j * m->h, k + ttt__token(m, h, i + j) * m->D, (size_t)m->h * sizeof *k);
-    g->t.k = g->tile_k;
-    g->t.ldk = m->h;
-}
-
-static ttt__decoder ttt__decoder_of(const ttt__mttt *m, int64_t h, int64_t tokens) {
-    const ttt_real *row = m->rows3 + 3 * h * m->h, *s = m->scalars + 3 * h;
-    ttt__decoder p = { m->h, m->D, m->scale != NULL, TTT_LAYER_NORM_EPS, (ttt_real)((double)m->H / ((double)tokens * (double)m->D)), row, row + m->h,
-                       row + 2 * m->h, (double)s[0], (double)s[1], (double)s[2], NULL, NULL, NULL, NULL };
-    return p;
-}
-
-// What of a token's loss is the same for every prediction: c/2 |t - x|^2.
-static double ttt__loss_rest(const ttt__mttt *m, const ttt__decoder *p, int64_t h, const ttt_real *x) {
-    const ttt__kernels *k = m->hand.k;
-    const ttt_real *t = m->scale ? m->shift + h * m->D : NULL;
-    return 0.5 * (double)p->c * (k->dot(m->D, x, x) + (t ? k->dot(m->D, t, t) - 2 * k->dot(m->D, t, x) : 0));
-}
-
-// u and v of a tile whose predictions are there.
-static void ttt__tile_decode(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t q) {
-    int64_t hh = m->h * m->h;
-    ttt__mat e = ttt__plain(g->t.e, m->h);
-    if (p->norm) ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->S + h * hh, m->h), p->sigma, 0, g->u, m->h);
-    ttt__mul_init(&g->hand, q, m->h, m->h, e, ttt__plain(m->P + h * hh, m->h), p->pi, 0, g->v, m->h);
-}
-
-// The loss of one tile in step t and, into g->de, its gradient in the prediction, which is made here, but on the way back
-// only found.
-static double ttt__tile_loss(const ttt__mttt *m, ttt__range *g, const ttt__decoder *p, int64_t h, int64_t i, int64_t q, int order) {
-    double loss = 0;
-    ttt__tile_views(m, g, h, i, q);
-    if (m->dy) ttt__tile_gelu(&g->t, order);
-    else ttt__tile_predict(&g->t, order);
-    ttt__tile_decode(m, g, p, h, q);
-    for (int64_t j = 0; j < q; j++) {
-        int64_t token = g->b * m->N + ttt__token(m, h, i + j), at = j * m->h;
-        loss += g->hand.lk->decode(p, g->t.e + at, g->u + at, g->v + at, m->a->xm + token * m->D + h * m->h, m->a->xm0[token * m->H + h], g->de + at);
-        if (m->a->want_losses) loss += ttt__loss_rest(m, p, h, m->x + token * m->D);
-    }
-    return loss;
-}
-
-static int64_t ttt__tile_size(const ttt__range *g) {  // even tiles of at most TILE_TOKENS
-    int64_t rows = g->to - g->from, tiles = (rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
-    return (rows + tiles - 1) / tiles;
-}
-
-// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's first range
-// begin with W_t and are its W_t+1; those of the others are added to it. Only rates that are learned want the
-// gradient itself.
-static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
-        int64_t tile = ttt__tile_size(&g);
-        bool descends = !m->a->d.learn_rates, first = share % m->R == 0;
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *sum = descends && first ? ttt__w_of(m, m->t + 1, g.b, h) : ttt__part_of(m, share, h);
-            double loss = 0;
-            ttt__tile_weights(m, &g, m->t, h);
-            const ttt_real *from = descends && first ? g.t.w : NULL;
-            for (int64_t i = g.from; i < g.to; i += tile, from = sum) {
-                int64_t q = i + tile < g.to ? tile : g.to - i;
-                loss += ttt__tile_loss(m, &g, &p, h, i, q, 1);
-                if (descends) g.hand.k->map[TTT__MAP_scale](q * m->h, g.de, g.de, -m->a->rates[m->t]);
-                ttt__tile_gradient(&g.t, g.de, m->h, from, sum);
-            }
-            m->loss[share * m->H + h] = loss;
-        }
-    }
-}
-
-// The ranges' sums into one, W_t+1; or g, and W_t+1 = W_t - eta_t g. One share a sequence and head.
-static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++) {
-        int64_t b = m->b0 + i / m->H, h = i % m->H, size = m->shape.size;
-        ttt_real *next = ttt__w_of(m, m->t + 1, b, h), *sum = m->a->d.learn_rates ? ttt__part_of(m, (b - m->b0) * m->R, h) : next;
-        for (int64_t r = 1; r < m->R; r++) m->hand.k->zip[TTT__ZIP_add](size, sum, 1, ttt__part_of(m, (b - m->b0) * m->R + r, h), 1, sum);
-        if (!m->a->d.learn_rates) continue;
-        if (m->a->kept) memcpy(m->a->g + (((int64_t)m->t * m->B + b) * m->H + h) * size, sum, (size_t)size * sizeof *sum);
-        m->hand.k->map[TTT__MAP_scale](size, sum, sum, m->a->rates[m->t]);
-        m->hand.k->zip[TTT__ZIP_sub](size, ttt__w_of(m, m->t, b, h), 1, sum, 1, next);
-    }
-}
-
-// Views of a range, heads side by side: K = x phi + b_phi, x M, and later Q = x psi + b_psi.
-static void ttt__view_rows(const ttt__mttt *m, const ttt__range *g, const ttt_real *kernel, const ttt_real *bias, ttt_real *to) {
-    for (int64_t h = 0; h < m->H; h++)
-        ttt__mul_init(&g->hand, g->to - g->from, m->h, m->D, ttt__plain(m->x + (g->b * m->N + g->from) * m->D, m->D),
-                      ttt__plain(kernel + h * m->D * m->h, m->h), bias ? bias + h * m->h : NULL, 0, to + h * m->h, m->D);
-}
-static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t token = g.b * m->N + g.from, at = token * m->D;
-        ttt__view_rows(m, &g, m->phi, m->phi_b, m->a->k + at);
-        ttt__view_rows(m, &g, m->mk, NULL, m->a->xm + at);
-        ttt__mul_set(&g.hand, g.to - g.from, m->H, m->D, ttt__plain(m->x + at, m->D), ttt__turned(m->m0, m->D), m->a->xm0 + token * m->H, m->H);
-    }
-}
-
-// Where the hidden numbers of a range's queries go, from the i-th on.
-static ttt_real *ttt__query_z(const ttt__mttt *m, const ttt__range *g, int64_t h, int64_t i) {
-    return m->a->f_z ? m->a->f_z + ((g->b * m->H + h) * m->N + g->from + i) * m->shape.m : g->tile_z;
-}
-
-// Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
-static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, tile = ttt__tile_size(&g);
-        ttt_real *q = m->a->q ? m->a->q + at : g.wide1, *f = m->a->f ? m->a->f + at : g.wide2;
-        ttt__view_rows(m, &g, m->psi, m->psi_b, q);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->N);
-            double loss = 0;
-            g.t.w = ttt__w_of(m, m->T, g.b, h);
-            for (int64_t i = 0; i < rows; i += tile) {
-                int64_t n = i + tile < rows ? tile : rows - i;
-                if (m->a->want_losses) loss += ttt__tile_loss(m, &g, &p, h, g.from + i, n, 0);
-                g.t.s = &g.hand;
-                g.t.q = n;
-                g.t.k = q + i * m->D + h * m->h;
-                g.t.e = f + i * m->D + h * m->h;
-                g.t.ldk = g.t.lde = m->D;
-                g.t.z = ttt__query_z(m, &g, h, i);
-                ttt__tile_predict(&g.t, 0);
-            }
-            m->loss[share * m->H + h] = loss;
-        }
-        ttt__mul_init(&g.hand, rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->hk, m->D), m->h_b, 0, m->y + at, m->D);
-    }
-}
-
-static void ttt__add_losses(const ttt__mttt *m, int t) {
-    if (!m->a->want_losses) return;
-    double sum = 0;
-    for (int64_t i = 0; i < m->bs * m->R * m->H; i++) sum += m->loss[i];
-    m->a->losses->data[t] += (ttt_real)(sum / (double)m->B);
-}
-
-static ttt_real *ttt__room_of(ttt_ctx *c, int64_t reals, bool step) {
-    return (ttt_real *)ttt__arena_alloc(c, step ? &c->step : &c->scratch, (size_t)reals * sizeof(ttt_real));
-}
-
-// The products of the decoder of each head, see ttt__decoder.
-static void ttt__center(const ttt__kernels *k, int64_t D, const ttt_real *a, ttt_real *y,
-                        bool center) {
-    k->map[TTT__MAP_add_scalar](D, a, y, center ? (ttt_real)(-k->sum(D, a) / (double)D) : 0);
-}
-static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    int64_t D = m->D, n = m->h;
-    const ttt__kernels *k = m->hand.k;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *mk = m->mk + h * D * n, *m0 = m->m0 + h * D, *row = m->rows3 + 3 * h * n, *s = m->scalars + 3 * h;
-        const ttt_real *scale = m->scale ? m->scale + h * D : NULL, *shift = m->scale ? m->shift + h * D : NULL;
-        for (int64_t j = 0; j < n; j++)
-            ttt__center(k, D, m->gk + (h * n + j) * D, gc + j * D, scale != NULL);
-        memset(row, 0, (size_t)(3 * n) * sizeof *row);
-        memset(s, 0, 3 * sizeof *s);
-        if (scale) {
-            k->transpose(n, D, gc, D, mk, n);  // G^T, until it is M
-            ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->S + h * n * n);
-            ttt__mul_set(&hand, 1, n, D, ttt__plain(m->bc, D), ttt__plain(mk, n), row, n);
-            for (int64_t j = 0; j < n; j++) k->zip[TTT__ZIP_mul](D, gc + j * D, 1, scale, 1, mt + j * D);
-            k->zip[TTT__ZIP_mul](D, m->bc, 1, scale, 1, m0);
-        } else memcpy(m0, m->bc, (size_t)D * sizeof *m0);
-        k->transpose(n, D, mt, D, mk, n);
-        ttt__mul_gram(&hand, n, D, ttt__plain(mk, n), m->P + h * n * n);
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(m0, D), ttt__plain(mk, n), row + n, n);
-        s[1] = (ttt_real)k->dot(D, m0, m0);
-        if (!scale) continue;
-        ttt__mul_set(&hand, 1, n, D, ttt__plain(shift, D), ttt__plain(mk, n), row + 2 * n, n);
-        s[0] = (ttt_real)k->dot(D, m->bc, m->bc);
-        s[2] = (ttt_real)k->dot(D, m0, shift);
-    }
-}
-// The block of these products: made forwards, only found again on the way back.
-static int64_t ttt__decoder_reals(const ttt__mttt *m) { return (m->scale ? 3 : 2) * m->D * m->D + 2 * m->D * m->h + (4 + m->H) * m->D + 3 * m->H; }
-static void ttt__decoder_begin(ttt__mttt *m) {
-    int64_t D = m->D, n = m->h;
-    ttt_real *p = m->a->decoder;
-#define ROOM(size) (p += (size), p - (size))
-    m->gc = ROOM(D * D);
-    m->mt = m->scale ? ROOM(D * D) : m->gc;
-    m->mk = ROOM(D * D);
-    m->bc = ROOM(D);
-    m->m0 = ROOM(m->H * D);
-    m->S = ROOM(D * n);
-    m->P = ROOM(D * n);
-    m->rows3 = ROOM(3 * D);
-    m->scalars = ROOM(3 * m->H);
-#undef ROOM
-    if (m->dy) return;
-    ttt__center(m->hand.k, D, m->g_b, m->bc, m->scale != NULL);
-    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_share, m);
-}
-
-// What forward and backward have in common: sizes, parameters, room.
-static bool ttt__mttt_setup(ttt__mttt *m, ttt_ctx *c, const ttt_tensor *y, const ttt_real *dy) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    const ttt_tensor *x = y->in[0];
-    memset(m, 0, sizeof *m);
-    m->dy = dy;
-    m->c = c;
-    m->a = a;
-    m->hand = ttt__hand_of(c, 0);
-    m->B = x->shape.dim[0];
-    m->N = x->shape.dim[1];
-    m->D = a->d.dim;
-    m->H = a->d.heads;
-    m->h = m->D / m->H;
-    m->T = a->T;
-    m->order = a->order;
-    m->n = a->order ? a->L / a->T : m->N;
-    m->R = a->order ? 1 : (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
-    m->shape = ttt__learner_layout(m->h, a->d.mixer->learner == &ttt_learner_mlp, !a->d.no_inner_bias);
-    m->x = x->data;
-    m->phi = ttt__param(y, a, TTT__MTTT_PHI_KERNEL);
-    m->phi_b = ttt__param(y, a, TTT__MTTT_PHI_BIAS);
-    m->psi = ttt__param(y, a, TTT__MTTT_PSI_KERNEL);
-    m->psi_b = ttt__param(y, a, TTT__MTTT_PSI_BIAS);
-    m->gk = ttt__param(y, a, TTT__MTTT_G_KERNEL);
-    m->g_b = ttt__param(y, a, TTT__MTTT_G_BIAS);
-    m->hk = ttt__param(y, a, TTT__MTTT_H_KERNEL);
-    m->h_b = ttt__param(y, a, TTT__MTTT_H_BIAS);
-    m->scale = ttt__param(y, a, TTT__MTTT_LN_SCALE);
-    m->shift = ttt__param(y, a, TTT__MTTT_LN_BIAS);
-    m->bs = ttt__chunk_of(m->B, m->N);
-    m->rows = (m->N + m->R - 1) / m->R;
-    m->work_size = ttt__work_reals(m);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    m->w0_t = ttt__room_of(c, m->H * m->shape.size, false);
-    m->part = ttt__room_of(c, m->bs * m->R * m->H * m->shape.size, false);
-    m->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)(m->bs * m->R * m->H) * sizeof *m->loss);
-    return !c->result;
-}
-
-// W_0: the trained start as one block a head.
-static void ttt__mttt_start(ttt__mttt *m, const ttt_tensor *y) {
-    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
-    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
-    for (int i = 0; i < 4; i++) {
-        const ttt_real *w = ttt__param(y, m->a, TTT__MTTT_W0 + i);
-        for (int64_t h = 0; w && h < m->H; h++) memcpy(ttt__w_of(m, 0, 0, h) + offset[i], w + h * size[i], (size_t)size[i] * sizeof *w);
-    }
-    ttt__turn_start(m);
-}
-
-// Room of what going backwards wants: in the step arena if it may come to that, else in scratch.
-static bool ttt__mttt_keep(ttt__mttt *m, ttt__mttt_arg *a) {
-    bool keep = a->kept = m->c->recording && !m->c->numbers_only;
-    a->k = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->w = ttt__room_of(m->c, (1 + (keep ? a->T * m->B : TTT__MIN(a->T, 2) * m->bs)) * m->H * m->shape.size, keep);
-    a->q = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->xm = ttt__room_of(m->c, m->B * m->N * m->D, keep);
-    a->xm0 = ttt__room_of(m->c, m->B * m->N * m->H, keep);
-    a->g = keep && a->d.learn_rates ? ttt__room_of(m->c, a->T * m->B * m->H * m->shape.size, true) : NULL;
-    a->e = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->D, true) : NULL;
-    a->f = keep ? ttt__room_of(m->c, m->B * m->N * m->D, true) : NULL;
-    a->e_z = keep ? ttt__room_of(m->c, a->T * m->B * m->n * m->H * m->shape.m, true) : NULL;
-    a->f_z = keep ? ttt__room_of(m->c, m->B * m->N * m->H * m->shape.m, true) : NULL;
-    a->decoder = ttt__room_of(m->c, ttt__decoder_reals(m), keep);
-    return !m->c->result;
-}
-
-static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__mttt_arg *a = (ttt__mttt_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__mttt m;
-    if (a->at[TTT__MTTT_RATES] >= 0)
-        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    for (int t = 0; t <= a->T && a->want_losses && y->size == 0; t++) a->losses->data[t] = (ttt_real)NAN;  // the mean of none
-    if (y->size == 0) return;
-    bool ready = ttt__mttt_setup(&m, c, y, NULL) && ttt__mttt_keep(&m, a);
-    m.y = y->data;
-    if (ready) {
-        ttt__decoder_begin(&m);
-        ttt__mttt_start(&m, y);
-    }
-    int64_t all = m.bs;
-    for (m.b0 = 0; ready && m.b0 < m.B; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__views_share, &m);
-        for (m.t = 0; m.t < m.T; m.t++) {
-            ttt__parallel(c, -1, m.bs * m.R, 1, ttt__step_share, &m);
-            ttt__add_losses(&m, m.t);
-            if (m.R > 1 || a->d.learn_rates) ttt__parallel(c, -1, m.bs * m.H, 4, ttt__descend_share, &m);
-        }
-        m.order = NULL;  // the final loss is of all tokens as they stand
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__output_share, &m);
-        m.order = a->order;
-        ttt__add_losses(&m, m.T);
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-// -- and backwards
-// Output and test view of a range: dF = dy h^T; then through f at the final weights to dQ and dW.
-static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D, tile = ttt__tile_size(&g);
-        ttt__mul_set(&g.hand, rows, m->D, m->D, ttt__plain(m->dy + at, m->D), ttt__plain(m->h_t, m->D), m->df + local, m->D);
-        memset(m->dq + local, 0, (size_t)(rows * m->D) * sizeof *m->dq);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt_real *dw = ttt__part_of(m, share, h);
-            memset(dw, 0, (size_t)m->shape.size * sizeof *dw);
-            ttt__tile_weights(m, &g, m->T, h);
-            for (int64_t i = 0; i < rows; i += tile) {
-                int64_t q = i + tile < rows ? tile : rows - i, place = i * m->D + h * m->h;
-                g.t.s = &g.hand;
-                g.t.q = q;
-                g.t.k = m->a->q + at + place;
-                g.t.ldk = m->D;
-                g.t.z = ttt__query_z(m, &g, h, i);
-                ttt__tile_gelu(&g.t, 1);
-                ttt__tile_back2(&g.t, m->df + local + place, m->D, true, m->dq + local + place, m->D, dw);
-            }
-        }
-    }
-}
-
-// The block of gradients that a range and head adds to: of S, P, the three rows and their scalars.
-static int64_t ttt__decoder_block(const ttt__mttt *m) { return 2 * m->h * m->h + 3 * m->h + 3; }
-
-// Step t of a range, backwards. m->dw holds the gradient of W_t+1; of the inner gradient it is
-// -eta_t dW. Through decoder and prediction it reaches the views, the decoder's products, and W_t.
-static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    int64_t size = m->shape.size, n = m->h, hh = n * n;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->n);
-        int64_t tile = ttt__tile_size(&g), first = (g.b - m->b0) * m->N;
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt__decoder p = ttt__decoder_of(m, h, m->n);
-            ttt_real *dw = ttt__part_of(m, share, h), *dS = m->part_d + (share * m->H + h) * ttt__decoder_block(m), *dP = dS + hh;
-            p.d_sigma = dP + hh;
-            p.d_pi = p.d_sigma + n;
-            p.d_tau = p.d_pi + n;
-            p.d_scalars = p.d_tau + n;
-            memset(dw, 0, (size_t)size * sizeof *dw);
-            ttt__tile_weights(m, &g, m->t, h);
-            m->hand.k->map[TTT__MAP_scale](size, m->dw + ((g.b - m->b0) * m->H + h) * size, g.dw, -m->a->rates[m->t]);
-            ttt__turn_block(&g.hand, &m->shape, g.dw, g.dwt, true);
-            for (int64_t i = g.from; i < g.to; i += tile) {
-                int64_t q = i + tile < g.to ? tile : g.to - i, lddk = m->order ? n : m->D;
-                ttt_real *dk = m->order ? g.tile_dk : m->dk + (first + i) * m->D + h * n;
-                if (m->order) memset(dk, 0, (size_t)(q * n) * sizeof *dk);
-                (void)ttt__tile_loss(m, &g, &p, h, i, q, 2);
-                ttt__tile_back1(&g.t, g.de, n, g.dw, g.dwt, g.dde, dk, lddk, dw);
-                for (int64_t j = 0; j < q; j++) {
-                    int64_t token = ttt__token(m, h, i + j), at = j * n, local = first + token, all = g.b * m->N + token;
-                    g.hand.lk->decode_back(&p, g.t.e + at, g.u + at, g.v + at, m->a->xm + all * m->D + h * n, m->a->xm0[all * m->H + h], g.dde + at,
-                                           m->dxm + local * m->D + h * n, &m->dxm0[local * m->H + h]);
-                }
-                ttt__mat e = ttt__turned(g.t.e, n), du = ttt__plain(g.u, n), dv = ttt__plain(g.v, n);
-                if (p.norm) ttt__mul_add(&g.hand, n, n, q, e, du, dS, n);
-                if (p.norm) ttt__mul_add(&g.hand, q, n, n, du, ttt__plain(m->S + h * hh, n), g.dde, n);
-                ttt__mul_add(&g.hand, n, n, q, e, dv, dP, n);
-                ttt__mul_add(&g.hand, q, n, n, dv, ttt__plain(m->P + h * hh, n), g.dde, n);
-                ttt__tile_back2(&g.t, g.dde, n, false, dk, lddk, dw);
-                for (int64_t j = 0; j < q && m->order; j++) {
-                    ttt_real *to = m->dk + (first + ttt__token(m, h, i + j)) * m->D + h * n;
-                    g.hand.k->zip[TTT__ZIP_add](n, to, 1, dk + j * n, 1, to);
-                }
-            }
-        }
-    }
-}
-
-// dW (+)= the ranges' blocks, one share a sequence and head.
-static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    (void)thread;
-    for (int64_t i = begin; i < end; i++)
-        for (int64_t r = 0; r < m->R; r++) {
-            ttt_real *to = m->dw + i * m->shape.size;
-            m->hand.k->zip[TTT__ZIP_add](m->shape.size, to, 1, ttt__part_of(m, i / m->H * m->R + r, i % m->H), 1, to);
-        }
-}
-
-// dx += dQ psi^T + dK phi^T + d(x M) M^T + d(x m) m of a range.
-static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt *m = (const ttt__mttt *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__range g = ttt__range_begin(m, share, thread, m->N);
-        int64_t rows = g.to - g.from, at = (g.b * m->N + g.from) * m->D, local = at - m->b0 * m->N * m->D;
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dq + local, m->D), ttt__plain(m->psi_t, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dk + local, m->D), ttt__plain(m->phi_t, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->D, ttt__plain(m->dxm + local, m->D), ttt__plain(m->mt, m->D), m->dx + at, m->D);
-        ttt__mul_add(&g.hand, rows, m->D, m->H, ttt__plain(m->dxm0 + local / m->D * m->H, m->H), ttt__plain(m->m0, m->D), m->dx + at, m->D);
-    }
-}
-
-// The gradients of parameters that are products over all tokens of a chunk, one head's a share:
-// h (F^T dy), psi and phi (x^T dQ, x^T dK), and the decoder's M^T.
-typedef struct ttt__mttt_sums {
-    const ttt__mttt *m;
-    ttt_real *dh, *dpsi, *dphi;
+// Gradients of kernels are products over all tokens of a chunk: into += left^T right. There are
+// four, and each of each head is a share.
+typedef struct ttt__kernel_sum {
+    ttt__stack left, right, into;
+} ttt__kernel_sum;
+typedef struct ttt__kernel_sums {
+    const ttt__frame *frame;
+    ttt__kernel_sum of[4];
     int64_t from, rows;  // tokens of the chunk, so few that they stay in the cache for all heads
-} ttt__mttt_sums;
-static void ttt__sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__mttt_sums *s = (const ttt__mttt_sums *)arg;
-    const ttt__mttt *m = s->m;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    int64_t rows = s->rows, local = s->from * m->D, first = m->b0 * m->N * m->D + local, hD = m->h * m->D;
+} ttt__kernel_sums;
+static void ttt__kernel_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__kernel_sums *sums = (const ttt__kernel_sums *)arg;
+    ttt__kit kit = ttt__kit_of(sums->frame->c, thread);
     for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = local + h * m->h;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->dh + h * hD, m->D);
-        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->dpsi + h * hD, m->h);
-        if (i % 4 == 2) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->dphi + h * hD, m->h);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dxm + column, m->D), ttt__plain(m->x + first, m->D), m->dmt + h * hD, m->D);
+        const ttt__kernel_sum *sum = &sums->of[i % 4];
+        ttt__mat left = ttt__rows_at(ttt__of(sum->left, i / 4), sums->from, sums->rows);
+        ttt__mat right = ttt__rows_at(ttt__of(sum->right, i / 4), sums->from, sums->rows);
+        ttt__add_product(&kit, ttt__of(sum->into, i / 4), ttt__transpose_of(left), right);
     }
 }
-
-// d eta_t = - sum g . dW_t+1 over the chunk
-static void ttt__rate_back(const ttt__mttt *m, ttt_real *d_rates) {
-    int64_t n = m->H * m->shape.size;
-    double sum = 0;
-    for (int64_t b = 0; b < m->bs && m->a->g; b++) sum += m->c->k->dot(n, m->a->g + ((int64_t)m->t * m->B + m->b0 + b) * n, m->dw + b * n);
-    if (m->a->g) d_rates[m->t] -= (ttt_real)sum;
+static void ttt__add_kernel_sums(ttt__kernel_sums *sums) {
+    const ttt__frame *frame = sums->frame;
+    int64_t tokens = frame->count * frame->N;
+    for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0;
+         i++)
+        ttt__parallel(frame->c, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
 }
 
-// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody wants.
-static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into, const bool *add, int i) {
+// Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody
+// wants.
+static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into,
+                                    const bool *add, int i) {
     int64_t n = y->in[i]->size;
-    ttt_real *p = into[i] ? into[i]->data : ttt__room_of(c, n, false);
+    ttt_real *p = into[i] ? into[i]->data : ttt__alloc_numbers(c, n, 1, false);
     if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
     return p;
 }
 
-// From the gradients of a head's products to those of g, b_g and the norm:
-//   dM^T += (dP + dP^T) M^T + dpi^T m + dtau^T t;  dm += dpi M^T + 2 dpi0 m + dtau0 t;  dt += dtau M^T + dtau0 m
-//   dG = (dS + dS^T) G + dsigma^T b + dM^T s;  db = dsigma G + 2 dsigma0 b + dm s;  ds += sum dM^T G + dm b
-// and what comes out of centering a row is its gradient centered.
-typedef struct ttt__decoder_gradients {
-    const ttt__mttt *m;
-    ttt_real *g, *b, *scale, *shift;  // b: of each head (H,D)
-} ttt__decoder_gradients;
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y);
-
-static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__decoder_gradients *d = (const ttt__decoder_gradients *)arg;
-    const ttt__mttt *m = d->m;
-    int64_t D = m->D, n = m->h, hh = n * n;
-    const ttt__kernels *k = m->hand.k;
-    ttt__hand s = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        const ttt_real *dS = m->dd + h * ttt__decoder_block(m), *dP = dS + hh, *row = dP + hh, *scalar = row + 3 * n;
-        const ttt_real *gc = m->gc + h * n * D, *mt = m->mt + h * n * D, *m0 = m->m0 + h * D;
-        ttt_real *dmt = m->dmt + h * n * D, *dm0 = m->dm0 + h * D, *db = d->b + h * D, *both = m->work + thread * m->work_size, *line = both + hh;
-        memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dP, both);
-        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(mt, D), dmt, D);
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row + n, 1), ttt__plain(m0, D), dmt, D);
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row + n, n), ttt__plain(mt, D), dm0, D);
-        for (int64_t i = 0; i < D; i++) dm0[i] += 2 * scalar[1] * m0[i];
-        if (!m->scale) {
-            k->zip[TTT__ZIP_add](n * D, d->g + h * n * D, 1, dmt, 1, d->g + h * n * D);
-            memcpy(db, dm0, (size_t)D * sizeof *db);
-            continue;
-        }
-        const ttt_real *scale = m->scale + h * D, *shift = m->shift + h * D;
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row + 2 * n, 1), ttt__plain(shift, D), dmt, D);
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row + 2 * n, n), ttt__plain(mt, D), d->shift + h * D, D);
-        for (int64_t i = 0; i < D; i++) {
-            dm0[i] += scalar[2] * shift[i];
-            d->shift[h * D + i] += scalar[2] * m0[i];
-            d->scale[h * D + i] += dm0[i] * m->bc[i];
-            db[i] = 2 * scalar[0] * m->bc[i] + dm0[i] * scale[i];
-        }
-        ttt__mul_add(&s, 1, D, n, ttt__plain(row, n), ttt__plain(gc, D), db, D);
-        for (int64_t j = 0; j < n; j++) {
-            s.lk->add_product(D, dmt + j * D, gc + j * D, d->scale + h * D);
-            k->zip[TTT__ZIP_mul](D, dmt + j * D, 1, scale, 1, dmt + j * D);
-        }
-        memset(both, 0, (size_t)hh * sizeof *both);
-        ttt__add_both(n, dS, both);
-        ttt__mul_add(&s, n, D, n, ttt__plain(both, n), ttt__plain(gc, D), dmt, D);
-        ttt__mul_add(&s, n, D, 1, ttt__plain(row, 1), ttt__plain(m->bc, D), dmt, D);
-        for (int64_t j = 0; j < n; j++) {
-            ttt__center(k, D, dmt + j * D, line, true);
-            k->zip[TTT__ZIP_add](D, d->g + (h * n + j) * D, 1, line, 1, d->g + (h * n + j) * D);
-        }
-    }
-}
-static void ttt__decoder_back(const ttt__mttt *m, ttt_real **d) {
-    ttt_real *b = ttt__room_of(m->c, m->H * m->D, false), *line = ttt__room_of(m->c, m->D, false);
-    ttt__decoder_gradients to = { m, d[TTT__MTTT_G_KERNEL], b, d[TTT__MTTT_LN_SCALE], d[TTT__MTTT_LN_BIAS] };
-    if (m->c->result) return;
-    ttt__parallel(m->c, -1, m->H, 1, ttt__decoder_back_share, &to);
-    for (int64_t h = 0; h < m->H; h++) {
-        ttt__center(m->hand.k, m->D, b + h * m->D, line, m->scale != NULL);
-        m->hand.k->zip[TTT__ZIP_add](m->D, d[TTT__MTTT_G_BIAS], 1, line, 1, d[TTT__MTTT_G_BIAS]);
-    }
-}
-
-// The parts of the chunk's ranges, joined in their order.
-static void ttt__join_decoder(const ttt__mttt *m) {
-    int64_t n = m->H * ttt__decoder_block(m);
-    for (int64_t s = 0; s < m->bs * m->R; s++) m->hand.k->zip[TTT__ZIP_add](n, m->dd, 1, m->part_d + s * n, 1, m->dd);
-}
-
-// dW_0, summed over sequences, into the parameters it was copied from.
-static void ttt__start_back(const ttt__mttt *m, ttt_real **d) {
-    const int64_t offset[4] = { m->shape.w1, m->shape.b1, m->shape.w2, m->shape.b2 };
-    const int64_t wide = m->shape.m ? m->shape.m : m->h, size[4] = { m->h * wide, wide, wide * m->h, m->h };
-    for (int i = 0; i < 4; i++)
-        for (int64_t j = 0; j < m->bs * m->H && d[TTT__MTTT_W0 + i]; j++) {
-            ttt_real *to = d[TTT__MTTT_W0 + i] + j % m->H * size[i];
-            m->hand.k->zip[TTT__ZIP_add](size[i], to, 1, m->dw + j * m->shape.size + offset[i], 1, to);
-        }
-}
-
-static bool ttt__mttt_back_room(ttt__mttt *m) {
-    int64_t chunk = m->bs * m->N * m->D, D = m->D;
-    m->df = ttt__room_of(m->c, chunk, false);
-    m->dq = ttt__room_of(m->c, chunk, false);
-    m->dk = ttt__room_of(m->c, chunk, false);
-    m->dw = ttt__room_of(m->c, m->bs * m->H * m->shape.size, false);
-    m->phi_t = ttt__room_of(m->c, D * D, false);
-    m->psi_t = ttt__room_of(m->c, D * D, false);
-    m->h_t = ttt__room_of(m->c, D * D, false);
-    m->dxm = ttt__room_of(m->c, chunk, false);
-    m->dxm0 = ttt__room_of(m->c, m->bs * m->N * m->H, false);
-    m->part_d = ttt__room_of(m->c, m->bs * m->R * m->H * ttt__decoder_block(m), false);
-    m->dd = ttt__room_of(m->c, m->H * ttt__decoder_block(m), false);
-    m->dmt = ttt__room_of(m->c, D * D, false);
-    m->dm0 = ttt__room_of(m->c, m->H * D, false);
-    if (m->c->result) return false;
-    memset(m->dd, 0, (size_t)(m->H * ttt__decoder_block(m)) * sizeof *m->dd);
-    memset(m->dmt, 0, (size_t)(D * D) * sizeof *m->dmt);
-    memset(m->dm0, 0, (size_t)(m->H * D) * sizeof *m->dm0);
-    for (int64_t h = 0; h < m->H; h++) {
-        m->hand.k->transpose(D, m->h, m->phi + h * D * m->h, m->h, m->phi_t + h * m->h * D, D);
-        m->hand.k->transpose(D, m->h, m->psi + h * D * m->h, m->h, m->psi_t + h * m->h * D, D);
-    }
-    m->hand.k->transpose(D, D, m->hk, D, m->h_t, D);
-    return true;
-}
-
-static void ttt__mttt_chunk_back(ttt__mttt *m, ttt_real **d) {
-    ttt_ctx *c = m->c;
-    int64_t shares = m->bs * m->R, rows = m->bs * m->N, D = m->D;
-    ttt__mttt_sums sums = { m, d[TTT__MTTT_H_KERNEL], d[TTT__MTTT_PSI_KERNEL], d[TTT__MTTT_PHI_KERNEL], 0, 0 };
-    memset(m->dw, 0, (size_t)(m->bs * m->H * m->shape.size) * sizeof *m->dw);
-    memset(m->dk, 0, (size_t)(rows * D) * sizeof *m->dk);
-    memset(m->dxm, 0, (size_t)(rows * D) * sizeof *m->dxm);
-    memset(m->dxm0, 0, (size_t)(rows * m->H) * sizeof *m->dxm0);
-    memset(m->part_d, 0, (size_t)(shares * m->H * ttt__decoder_block(m)) * sizeof *m->part_d);
-    ttt__parallel(c, -1, shares, 1, ttt__output_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
-    for (m->t = m->T - 1; m->t >= 0; m->t--) {
-        ttt__rate_back(m, d[TTT__MTTT_RATES]);
-        ttt__parallel(c, -1, shares, 1, ttt__step_back_share, m);
-        ttt__parallel(c, -1, m->bs * m->H, 4, ttt__join_share, m);
-    }
-    ttt__start_back(m, d);
-    ttt__join_decoder(m);
-    for (int64_t i = 0; (sums.rows = ttt__piece(rows, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__sums_share, &sums);
-    ttt__mul_add(&m->hand, m->H, D, rows, ttt__turned(m->dxm0, m->H), ttt__plain(m->x + m->b0 * m->N * D, D), m->dm0, D);
-    ttt__parallel(c, -1, shares, 1, ttt__views_back_share, m);
-    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[TTT__MTTT_H_BIAS]);
-    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[TTT__MTTT_PSI_BIAS]);
-    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[TTT__MTTT_PHI_BIAS]);
-}
-
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__mttt m;
-    ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
-    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
-        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__mttt_setup(&m, c, y, g->data) && ttt__mttt_back_room(&m)) {
-        m.dx = dx;
-        ttt__decoder_begin(&m);
-        ttt__turn_start(&m);
-        int64_t all = m.bs;
-        for (m.b0 = 0; m.b0 < m.B; m.b0 += all) {
-            m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__mttt_chunk_back(&m, d);
-        }
-        ttt__decoder_back(&m, d);
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-// x and the parameters that are there as inputs of one op, and which of them is which. A tensor given
-// twice becomes a second node, with a gradient of its own: shares write all gradients at once.
-static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows, ttt_tensor **in, signed char *at) {
+// x and the parameters that are there as inputs of one op, and which of them is which. A tensor
+// given twice becomes a second node, with a gradient of its own: shares write all gradients at
+// once.
+static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows,
+                            ttt_tensor **in, signed char *input) {
     int n = 1;
     in[0] = x;
     for (int row = 0; row < rows; row++) {
         if (!w[row]) continue;
-        at[row] = (signed char)n;
+        input[row] = (signed char)n;
         in[n] = w[row];
         for (int i = 0; i < n; i++)
             if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
@@ -3517,959 +3529,2502 @@ static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int
     return n;
 }
 
+
+// -- a learner, on a tile of n tokens of one head
+//
+// Its weights, or gradients in them, are one block of numbers with named parts. Absent biases have
+// no numbers, and the linear learner has no second layer.
+typedef struct ttt__parts {
+    ttt__mat all;             // the block as one row, (1,size)
+    ttt__mat w1, b1, w2, b2;  // (h,wide), (1,wide), (wide,h), (1,h); linear: (h,h), (1,h)
+} ttt__parts;
+typedef struct ttt__layout {
+    int64_t h, wide, size;    // wide: 0 if the learner is linear; size: of a block
+    bool bias;
+} ttt__layout;
+
+static ttt__parts ttt__parts_at(const ttt__layout *layout, ttt_real *block) {
+    ttt__room room = { block, 0 };
+    ttt__parts parts;
+    int64_t h = layout->h, first = layout->wide ? layout->wide : h;
+    parts.w1 = ttt__take(&room, h, first);
+    parts.b1 = layout->bias ? ttt__take(&room, 1, first) : ttt__absent();
+    parts.w2 = layout->wide ? ttt__take(&room, layout->wide, h) : ttt__absent();
+    parts.b2 = layout->wide && layout->bias ? ttt__take(&room, 1, h) : ttt__absent();
+    parts.all = ttt__matrix(block, 1, room.used);
+    return parts;
+}
+static ttt__parts ttt__no_parts(void) {
+    ttt__parts none = { ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent() };
+    return none;
+}
+static ttt__layout ttt__layout_of(int64_t h, bool mlp, bool bias) {
+    ttt__layout layout = { h, mlp ? 4 * h : 0, 0, bias };
+    layout.size = ttt__parts_at(&layout, NULL).all.cols;
+    return layout;
+}
+// The kernels of a block transposed, each at its own place of another block.
+static ttt__parts ttt__transposed_at(const ttt__layout *layout, ttt_real *block) {
+    ttt__parts parts = ttt__parts_at(layout, block);
+    parts.w1 = ttt__matrix(parts.w1.at, parts.w1.cols, parts.w1.rows);
+    parts.w2 = ttt__matrix(parts.w2.at, parts.w2.cols, parts.w2.rows);
+    return parts;
+}
+// Only the way back reads the first layer's.
+static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *W_tr, const ttt__parts *W,
+                                 bool first_layer) {
+    if (first_layer) ttt__transpose(kit, W_tr->w1, W->w1);
+    if (W->w2.at) ttt__transpose(kit, W_tr->w2, W->w2);
+}
+
+// Where a tile holds queries, k stands for q, and e for f.
+typedef struct ttt__tile {
+    const ttt__kit *kit;
+    bool mlp;
+    ttt__parts W, W_tr;        // weights, and their kernels transposed
+    ttt__mat k, e;             // (n,h)
+    ttt__mat z, a, a1, a2;     // MLP: (n,wide)
+    ttt__mat room[2];          // MLP: two more of that size
+} ttt__tile;
+
+// From z what does not take a product: a, with 1 or 2 slopes also a1, with 2 also a2.
+static void ttt__tile_gelu(const ttt__tile *tile, int slopes) {
+    if (tile->mlp)
+        tile->kit->lk->gelu_all(ttt__numbers(tile->z), tile->z.at, tile->a.at,
+                                slopes > 0 ? tile->a1.at : NULL, slopes > 1 ? tile->a2.at : NULL);
+}
+// e = f_W(k):  linear k w1 + b1,  MLP gelu(k w1 + b1) w2 + b2
+static void ttt__tile_predict(const ttt__tile *tile, int slopes) {
+    const ttt__kit *kit = tile->kit;
+    const ttt__parts *W = &tile->W;
+    if (!tile->mlp) {
+        ttt__affine(kit, tile->e, tile->k, W->w1, W->b1);
+        return;
+    }
+    ttt__affine(kit, tile->z, tile->k, W->w1, W->b1);
+    ttt__tile_gelu(tile, slopes);
+    ttt__affine(kit, tile->e, tile->a, W->w2, W->b2);
+}
+
+// From g_e (or g_e times a number) to the gradient in the weights: sum = from + it.
+//   linear  g_w1 = k^T g_e
+//   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
+// and a bias adds up the rows of what its kernel is multiplied with.
+static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__parts *from,
+                               const ttt__parts *sum) {
+    const ttt__kit *kit = tile->kit;
+    ttt__mat g_z = tile->mlp ? tile->room[0] : g_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, sum->w2, from->w2, ttt__transpose_of(tile->a), g_e);
+        ttt__row_sum_from(kit, sum->b2, from->b2, g_e);
+        ttt__set_product(kit, g_z, g_e, tile->W_tr.w2);
+        ttt__times(kit, g_z, g_z, tile->a1);
+    }
+    ttt__product_from(kit, sum->w1, from->w1, ttt__transpose_of(tile->k), g_z);
+    ttt__row_sum_from(kit, sum->b1, from->b1, g_z);
+}
+
+// ttt__tile_gradient backwards: from V, the outer gradient in g_W (V_tr: its kernels transposed), to
+// those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+//   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
+//   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
+//           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
+//           and for ttt__tile_back_predict  d_a = g_e V2^T,  d_z = d_g_z o g_a o gelu''(z)
+// Three buffers do for seven matrices: the routine gelu_step puts g_z, d_g_a and d_z in the places of
+// g_a, d_g_z and gelu''(z), and d_a takes that of g_z.
+static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__parts *V,
+                                    const ttt__parts *V_tr, ttt__mat d_g_e, ttt__mat d_k,
+                                    const ttt__parts *d_W) {
+    const ttt__kit *kit = tile->kit;
+    if (!tile->mlp) {
+        ttt__affine(kit, d_g_e, tile->k, V->w1, V->b1);
+        ttt__add_product(kit, d_k, g_e, V_tr->w1);
+        return;
+    }
+    ttt__mat g_a = tile->room[0], g_z = g_a, d_a = g_z;
+    ttt__mat d_g_z = tile->room[1], d_g_a = d_g_z, d_z = tile->a2;
+    ttt__set_product(kit, g_a, g_e, tile->W_tr.w2);
+    ttt__affine(kit, d_g_z, tile->k, V->w1, V->b1);
+    kit->lk->gelu_step(ttt__numbers(g_a), tile->a1.at, tile->a2.at, g_a.at, d_g_z.at);
+    ttt__add_product(kit, d_k, g_z, V_tr->w1);
+    ttt__affine(kit, d_g_e, d_g_a, tile->W.w2, V->b2);
+    ttt__add_product(kit, d_g_e, tile->a, V->w2);
+    ttt__add_product(kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
+    ttt__set_product(kit, d_a, g_e, V_tr->w2);
+    tile->room[1] = d_z;
+    tile->a2 = d_g_a;  // its room is free
+}
+
+// ttt__tile_predict backwards: from d_e to the weights and the views. After ttt__tile_back_gradient
+// (`more`) there are already d_a in room[0] and d_z in room[1]; queries have no more than d_e.
+//   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
+//   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
+//           d_k += d_z w1^T,   d_w1 += k^T d_z
+// and biases as above.
+static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool more, ttt__mat d_k,
+                                   const ttt__parts *d_W) {
+    const ttt__kit *kit = tile->kit;
+    ttt__mat d_a = tile->room[0], d_z = tile->mlp ? tile->room[1] : d_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, d_a, more ? d_a : ttt__absent(), d_e, tile->W_tr.w2);
+        ttt__add_product(kit, d_W->w2, ttt__transpose_of(tile->a), d_e);
+        ttt__add_row_sum(kit, d_W->b2, d_e);
+        if (more) kit->lk->add_times(ttt__numbers(d_a), d_a.at, tile->a1.at, d_z.at);
+        else ttt__times(kit, d_z, d_a, tile->a1);
+    }
+    ttt__add_product(kit, d_k, d_z, tile->W_tr.w1);
+    ttt__add_product(kit, d_W->w1, ttt__transpose_of(tile->k), d_z);
+    ttt__add_row_sum(kit, d_W->b1, d_z);
+}
+
+// -- the inner loop of MTTT as one op
+//
+// What the tape keeps of a layer: its description, which input of the node each row of its parameter
+// table is, and what going backwards will want. Where no way back may come (`kept` is false), only k,
+// xM, xm, W0, W and the decoder's products are there, in scratch memory.
+typedef struct ttt__mttt_arg {
+    ttt_mixer_desc d;
+    int T;
+    ttt_real *rates;          // (T)
+    const int64_t *order;     // (H,L) or NULL
+    int64_t L;
+    signed char input[TTT__MTTT_W0 + 4];  // -1: absent
+    bool want_losses;
+    ttt_tensor *losses;       // (T+1)
+    bool kept;
+    ttt__mat k, q, xM, xm;    // (B N, D), heads side by side; xm (B N, H)
+    ttt__stack e, z;          // of the views in each step: (T,B,H) of (L/T,h) and of (L/T,wide)
+    ttt__mat f;               // of the queries: (B N, D) ...
+    ttt__stack query_z;       // ... and (B,H) of (N,wide)
+    ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
+    ttt__stack g_W;           // blocks of inner gradients (T,B,H), if rates are learned
+    ttt_real *decoder;        // the decoder's products
+} ttt__mttt_arg;
+
+// The decoder's products of every head, see [7].
+typedef struct ttt__decoder_products {
+    ttt__stack G, M_tr, M;    // (h,D), (h,D), (D,h)
+    ttt__mat b, m;            // (1,D): of all heads; (H,D)
+    ttt__stack S, P;          // (h,h)
+    ttt__stack rows;          // (3,h): sigma, pi, tau
+    ttt__mat scalars;         // (H,3): sigma0, pi0, tau0
+} ttt__decoder_products;
+// The outer gradients in one head's S, P, rows and scalars, as one row and by name.
+typedef struct ttt__decoder_block {
+    ttt__mat all, S, P, rows, scalars;
+} ttt__decoder_block;
+
+typedef struct ttt__mttt {
+    ttt__frame frame;
+    const ttt__mttt_arg *arg;
+    ttt__layout layout;
+    int T, t;                 // steps; the one at work
+    int64_t step_tokens;      // N, or L / T
+    const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
+    ttt__view phi, psi, see_M;  // see_M: x M
+    ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
+    ttt__stack g_kernel;      // (h,D)
+    ttt_real *scale, *shift;  // of the norm, (H,D); NULL: without norm
+    ttt__decoder_products decoder;
+    ttt__stack W0_tr;         // blocks of kernels transposed
+    ttt__stack sums;          // a block of each range of the chunk and head: what it adds
+    double *loss;             // and its loss
+    bool back;                // forwards predictions are computed, backwards found saved
+    // backward: outer gradients. Those of tokens are of the chunk
+    ttt__mat d_f, d_q, d_k, d_xM, d_xm;  // (count N, D); d_xm (count N, H)
+    ttt__stack d_W;           // blocks (count,H)
+    ttt__mat phi_tr, psi_tr, out_tr;  // kernels transposed, (D,D)
+    ttt_real *d_sums, *d_decoder;  // blocks of the decoder: of each range and head; of each head
+    ttt__stack d_M_tr;        // (h,D)
+    ttt__mat d_m;             // (H,D)
+} ttt__mttt;
+
+// The story, forwards. See the table of phases.
+static ttt__range_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
+    ttt__output_share;
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node);
+static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg);
+static void ttt__mttt_start(ttt__mttt *job);
+static void ttt__add_losses(const ttt__mttt *job, int t);
+
+static void ttt__mttt_chunk(ttt__mttt *job) {
+    ttt_ctx *c = job->frame.c;
+    int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
+    ttt__parallel(c, -1, ranges, 1, ttt__views_share, job);
+    for (job->t = 0; job->t < job->T; job->t++) {
+        ttt__parallel(c, -1, ranges, 1, ttt__step_share, job);
+        ttt__add_losses(job, job->t);
+        if (job->frame.ranges > 1 || job->arg->d.learn_rates)
+            ttt__parallel(c, -1, heads, 4, ttt__descend_share, job);
+    }
+    job->order = NULL;  // the final loss is of all tokens as they stand
+    ttt__parallel(c, -1, ranges, 1, ttt__output_share, job);
+    job->order = job->arg->order;
+    ttt__add_losses(job, job->T);
+}
+static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__mttt_arg *arg = (ttt__mttt_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt job;
+    if (arg->input[TTT__MTTT_RATES] >= 0)
+        memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
+               (size_t)arg->T * sizeof *arg->rates);
+    for (int t = 0; t <= arg->T && arg->want_losses && y->size == 0; t++)
+        arg->losses->data[t] = (ttt_real)NAN;  // the mean of none
+    if (y->size > 0 && ttt__mttt_begin(&job, c, y) && ttt__mttt_keep(&job, arg)) {
+        ttt__mttt_start(&job);
+        while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk(&job);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// -- the decoder
+// One room for its products: made forwards, only found again on the way back.
+static ttt__decoder_products ttt__decoder_products_in(const ttt__mttt *job, ttt__room *room) {
+    ttt__decoder_products p;
+    int64_t D = job->frame.D, H = job->frame.H, h = job->frame.h;
+    p.G = ttt__stacked(ttt__take(room, D, D).at, h, D);
+    p.M_tr = job->scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
+    p.M = ttt__stacked(ttt__take(room, D, D).at, D, h);
+    p.b = ttt__take(room, 1, D);
+    p.m = ttt__take(room, H, D);
+    p.S = ttt__stacked(ttt__take(room, D, h).at, h, h);
+    p.P = ttt__stacked(ttt__take(room, D, h).at, h, h);
+    p.rows = ttt__stacked(ttt__take(room, 3, D).at, 3, h);
+    p.scalars = ttt__take(room, H, 3);
+    return p;
+}
+static void ttt__center(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool center) {
+    int64_t n = ttt__numbers(a);
+    kit->k->map[TTT__MAP_add_scalar](
+        n, a.at, y.at, center ? (ttt_real)(-kit->k->sum(n, a.at) / (double)n) : 0);
+}
+// The products of one head a share.
+static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__decoder_products *all = &job->decoder;
+    int64_t D = job->frame.D, h = job->frame.h;
+    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    for (int64_t head = begin; head < end; head++) {
+        ttt__mat G = ttt__of(all->G, head), M_tr = ttt__of(all->M_tr, head),
+                 M = ttt__of(all->M, head);
+        ttt__mat b = all->b, m = ttt__rows_at(all->m, head, 1), rows = ttt__of(all->rows, head);
+        ttt__mat scalars = ttt__rows_at(all->scalars, head, 1);
+        bool norm = job->scale != NULL;
+        ttt__mat scale = ttt__matrix(norm ? job->scale + head * D : NULL, 1, D);
+        ttt__mat shift = ttt__matrix(norm ? job->shift + head * D : NULL, 1, D);
+        for (int64_t j = 0; j < h; j++)
+            ttt__center(&kit, ttt__rows_at(G, j, 1),
+                        ttt__rows_at(ttt__of(job->g_kernel, head), j, 1), norm);
+        ttt__clear(rows);
+        ttt__clear(scalars);
+        if (norm) {
+            ttt__transpose(&kit, M, G);  // G^T, until it is M
+            ttt__gram(&kit, ttt__of(all->S, head), M);
+            ttt__set_product(&kit, ttt__rows_at(rows, 0, 1), b, M);
+            for (int64_t j = 0; j < h; j++)
+                ttt__times(&kit, ttt__rows_at(M_tr, j, 1), ttt__rows_at(G, j, 1), scale);
+            ttt__times(&kit, m, b, scale);
+        } else ttt__assign(m, b);
+        ttt__transpose(&kit, M, M_tr);
+        ttt__gram(&kit, ttt__of(all->P, head), M);
+        ttt__set_product(&kit, ttt__rows_at(rows, 1, 1), m, M);
+        scalars.at[1] = (ttt_real)ttt__dot(&kit, m, m);
+        if (!norm) continue;
+        ttt__set_product(&kit, ttt__rows_at(rows, 2, 1), shift, M);
+        scalars.at[0] = (ttt_real)ttt__dot(&kit, b, b);
+        scalars.at[2] = (ttt_real)ttt__dot(&kit, m, shift);
+    }
+}
+
+// Backwards the routine adds to the gradients in `d`.
+static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t tokens,
+                                    const ttt__decoder_block *d) {
+    const ttt__frame *frame = &job->frame;
+    const ttt_real *row = ttt__of(job->decoder.rows, head).at;
+    const ttt_real *scalar = ttt__rows_at(job->decoder.scalars, head, 1).at;
+    ttt__decoder p;
+    p.h = frame->h;
+    p.D = frame->D;
+    p.norm = job->scale != NULL;
+    p.eps = TTT_LAYER_NORM_EPS;
+    p.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
+    p.sigma = row;
+    p.pi = row + p.h;
+    p.tau = row + 2 * p.h;
+    p.sigma0 = (double)scalar[0];
+    p.pi0 = (double)scalar[1];
+    p.tau0 = (double)scalar[2];
+    p.d_sigma = d ? d->rows.at : NULL;
+    p.d_pi = d ? d->rows.at + p.h : NULL;
+    p.d_tau = d ? d->rows.at + 2 * p.h : NULL;
+    p.d_scalars = d ? d->scalars.at : NULL;
+    return p;
+}
+
+// The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2.
+static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_t head,
+                             ttt__mat x) {
+    const ttt__kit *kit = &job->frame.kit;
+    double square = ttt__dot(kit, x, x);
+    if (job->shift) {
+        ttt__mat shift = ttt__matrix(job->shift + head * p->D, 1, p->D);
+        square += ttt__dot(kit, shift, shift) - 2 * ttt__dot(kit, shift, x);
+    }
+    return 0.5 * (double)p->c * square;
+}
+
+// -- a range at work
+//
+// The weights after t steps. Unless they are kept there is room for two steps of one chunk: the
+// weights after step t+1 take the place of those after t-1, and a chunk that of the chunk before.
+static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head) {
+    const ttt__frame *frame = &job->frame;
+    int64_t kept = (int64_t)(t - 1) * frame->B + b;
+    int64_t passing = (t - 1) % 2 * frame->count + b - frame->first;
+    int64_t i = (job->arg->kept ? kept : passing) * frame->H + head;
+    ttt__mat block = t == 0 ? ttt__of(job->arg->W0, head) : ttt__of(job->arg->W, i);
+    return ttt__parts_at(&job->layout, block.at);
+}
+// What range `range` of the chunk adds to a head's W, to g_W, or to d_W.
+static ttt__parts ttt__sum_at(const ttt__mttt *job, int64_t range, int64_t head) {
+    return ttt__parts_at(&job->layout, ttt__of(job->sums, range * job->frame.H + head).at);
+}
+
+// A thread at work on a range: its tokens, its kit, its room.
+typedef struct ttt__work {
+    ttt__range range;
+    ttt__kit kit;
+    ttt__tile tile;
+    ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
+    ttt__mat rowS, rowP;           // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
+    ttt_real *W_tr;              // room for transposed kernels
+    ttt__parts V, V_tr;          // the outer gradient in g_W, and its kernels transposed
+    ttt__mat q, f;             // of the range, (rows,D), where they are not kept
+} ttt__work;
+
+// Hands out a thread's room; and so tells its size.
+static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *room) {
+    int64_t h = job->frame.h, wide = job->layout.wide, size = job->layout.size;
+    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->rowS,
+                           &work->rowP, &work->g_e, &work->d_g_e };
+    ttt__mat *hidden[] = { &work->z,       &work->tile.a,       &work->tile.a1,
+                           &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
+    for (int i = 0; i < 7; i++) *narrow[i] = ttt__take(room, TTT__TILE_TOKENS, h);
+    for (int i = 0; i < 6; i++) *hidden[i] = ttt__take(room, TTT__TILE_TOKENS, wide);
+    work->W_tr = ttt__take(room, 1, size).at;
+    work->V = ttt__parts_at(&job->layout, ttt__take(room, 1, size).at);
+    work->V_tr = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
+    work->q = ttt__take(room, job->frame.range_rows, job->frame.D);
+    work->f = ttt__take(room, job->frame.range_rows, job->frame.D);
+}
+static void ttt__work_begin(ttt__work *work, const ttt__mttt *job, int64_t share, int thread,
+                              int64_t tokens) {
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__work_room(work, job, &room);
+    work->range = ttt__range_of(&job->frame, share, tokens);
+    work->kit = ttt__kit_of(job->frame.c, thread);
+    work->tile.kit = &work->kit;
+    work->tile.mlp = job->layout.wide > 0;
+}
+// Tiles of a range are even, and have at most TILE_TOKENS tokens.
+static int64_t ttt__tile_size(const ttt__work *work) {
+    int64_t tiles = (work->range.rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
+    return (work->range.rows + tiles - 1) / tiles;
+}
+static void ttt__tile_begin(ttt__work *work, int64_t n) {
+    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->rowS,
+                        &work->rowP,          &work->g_e,     &work->d_g_e,   &work->z,
+                        &work->tile.a,      &work->tile.a1, &work->tile.a2, &work->tile.room[0],
+                        &work->tile.room[1] };
+    for (int i = 0; i < 13; i++) all[i]->rows = n;
+}
+
+// The tile's weights are those after t steps.
+static void ttt__tile_weights(const ttt__mttt *job, ttt__work *work, int t, int64_t head) {
+    ttt_real *transposed = t == 0 ? ttt__of(job->W0_tr, head).at : work->W_tr;
+    work->tile.W = ttt__W_at(job, t, work->range.b, head);
+    work->tile.W_tr = ttt__transposed_at(&job->layout, transposed);
+    if (t > 0)
+        ttt__transpose_parts(&work->kit, &work->tile.W_tr, &work->tile.W, job->back);
+}
+
+// Where the i-th token of step t for a head lies in its sequence.
+static int64_t ttt__token(const ttt__mttt *job, int64_t head, int64_t i) {
+    return job->order ? job->order[head * job->arg->L + job->t * job->step_tokens + i] : i;
+}
+
+// Points the tile at the views of its n tokens from the i-th on, gathered if they are shuffled,
+// and at the place of their predictions.
+static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                            int64_t n) {
+    const ttt__frame *frame = &job->frame;
+    ttt__mat sequence = ttt__rows_at(job->arg->k, work->range.b * frame->N, frame->N);
+    ttt__mat k = ttt__cols_at(sequence, head * frame->h, frame->h);
+    int64_t place = ((int64_t)job->t * frame->B + work->range.b) * frame->H + head;
+    bool kept = job->arg->kept && job->t < job->T;
+    ttt__tile_begin(work, n);
+    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, n) : work->e;
+    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->z, place), i, n) : work->z;
+    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, n);
+    for (int64_t j = 0; j < n && job->order; j++)
+        ttt__assign(ttt__rows_at(work->k, j, 1), ttt__rows_at(k, ttt__token(job, head, i + j), 1));
+}
+
+// The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
+// computes the prediction; backwards finds it saved.
+static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
+                             int64_t head, int64_t i, int64_t n, int slopes) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__mttt_arg *arg = job->arg;
+    ttt__tile *tile = &work->tile;
+    double loss = 0;
+    ttt__tile_views(job, work, head, i, n);
+    if (job->back) ttt__tile_gelu(tile, slopes);
+    else ttt__tile_predict(tile, slopes);
+    if (p->norm)
+        ttt__affine(&work->kit, work->rowS, tile->e, ttt__of(job->decoder.S, head),
+                    ttt__rows_at(ttt__of(job->decoder.rows, head), 0, 1));
+    ttt__affine(&work->kit, work->rowP, tile->e, ttt__of(job->decoder.P, head),
+                ttt__rows_at(ttt__of(job->decoder.rows, head), 1, 1));
+    for (int64_t j = 0; j < n; j++) {
+        int64_t token = work->range.b * frame->N + ttt__token(job, head, i + j), at = j * frame->h;
+        const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
+        loss += work->kit.lk->decode(p, tile->e.at + at, work->rowS.at + at, work->rowP.at + at, xM,
+                                  arg->xm.at[token * frame->H + head], work->g_e.at + at);
+        if (arg->want_losses)
+            loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
+    }
+    return loss;
+}
+
+// -- phases forwards
+// Views of a range, heads side by side: k = x phi + b_phi, x M, and x m.
+static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range range = ttt__range_of(frame, share, frame->N);
+        ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+        ttt__see_all(&kit, ttt__rows_at(job->arg->k, range.at, range.rows), x, &job->phi, frame->H);
+        ttt__see_all(&kit, ttt__rows_at(job->arg->xM, range.at, range.rows), x, &job->see_M,
+                     frame->H);
+        ttt__set_product(&kit, ttt__rows_at(job->arg->xm, range.at, range.rows), x,
+                         ttt__transpose_of(job->decoder.m));
+    }
+}
+
+// A step of one range: for every head what its tokens add to the weights, -eta g_W. The first range
+// of a sequence begins its sum with W, and so makes W'; the sums of the others are added to that. If
+// rates are learned, all ranges sum up g_W itself, which is wanted.
+static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    bool descends = !job->arg->d.learn_rates;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
+        int64_t tile = ttt__tile_size(&work), rows = work.range.rows;
+        bool from_W = descends && share % job->frame.ranges == 0;
+        for (int64_t head = 0; head < job->frame.H; head++) {
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, NULL);
+            ttt__tile_weights(job, &work, job->t, head);
+            ttt__parts from = from_W ? work.tile.W : ttt__no_parts();
+            ttt__parts sum = from_W ? ttt__W_at(job, job->t + 1, work.range.b, head) :
+                                      ttt__sum_at(job, share, head);
+            double loss = 0;
+            for (int64_t i = 0; i < rows; i += tile, from = sum) {  // tiles go on from the last
+                loss += ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i,
+                                       TTT__MIN(tile, rows - i), 1);
+                if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
+                ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
+            }
+            job->loss[share * job->frame.H + head] = loss;
+        }
+    }
+}
+
+// The ranges' sums into one, W'; or into g_W, and W' = W - eta g_W. It takes no product, so that the
+// calling thread's kit does for all.
+static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &frame->kit;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t sequence = i / frame->H, b = frame->first + sequence, head = i % frame->H;
+        bool learned = job->arg->d.learn_rates;
+        ttt__mat W = ttt__W_at(job, job->t, b, head).all;
+        ttt__mat next = ttt__W_at(job, job->t + 1, b, head).all;
+        ttt__mat sum = learned ? ttt__sum_at(job, sequence * frame->ranges, head).all : next;
+        for (int64_t r = 1; r < frame->ranges; r++)
+            ttt__plus(kit, sum, ttt__sum_at(job, sequence * frame->ranges + r, head).all);
+        if (!learned) continue;
+        ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head),
+                    sum);
+        ttt__scaled(kit, sum, sum, job->arg->rates[job->t]);
+        ttt__minus(kit, next, W, sum);
+    }
+}
+
+// Points the tile at n queries of a range from the i-th on, and at the hidden numbers of their
+// predictions.
+static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                              int64_t n, ttt__mat q) {
+    const ttt__frame *frame = &job->frame;
+    ttt__tile_begin(work, n);
+    work->tile.k = ttt__rows_at(ttt__cols_at(q, head * frame->h, frame->h), i, n);
+    work->tile.z = job->arg->kept
+                       ? ttt__rows_at(ttt__of(job->arg->query_z, work->range.b * frame->H + head),
+                                      work->range.from + i, n)
+                       : work->z;
+}
+// Output of a range: y = sum over heads of f out + b_out with the final weights; and the final loss.
+static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, frame->N);
+        int64_t rows = work.range.rows, at = work.range.at, tile = ttt__tile_size(&work);
+        ttt__mat q =
+            ttt__rows_at(job->arg->kept ? job->arg->q : work.q, job->arg->kept ? at : 0, rows);
+        ttt__mat f =
+            ttt__rows_at(job->arg->kept ? job->arg->f : work.f, job->arg->kept ? at : 0, rows);
+        ttt__see_all(&work.kit, q, ttt__rows_at(frame->x, at, rows), &job->psi, frame->H);
+        for (int64_t head = 0; head < frame->H; head++) {
+            ttt__decoder p = ttt__decoder_of(job, head, frame->N, NULL);
+            double loss = 0;
+            work.tile.W = ttt__W_at(job, job->T, work.range.b, head);
+            for (int64_t i = 0; i < rows; i += tile) {
+                int64_t n = TTT__MIN(tile, rows - i);
+                if (job->arg->want_losses)
+                    loss +=
+                        ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i, n, 0);
+                ttt__tile_queries(job, &work, head, i, n, q);
+                work.tile.e = ttt__rows_at(ttt__cols_at(f, head * frame->h, frame->h), i, n);
+                ttt__tile_predict(&work.tile, 0);
+            }
+            job->loss[share * frame->H + head] = loss;
+        }
+        ttt__affine(&work.kit, ttt__rows_at(frame->y, at, rows), f, job->out, job->out_bias);
+    }
+}
+
+static void ttt__add_losses(const ttt__mttt *job, int t) {
+    double sum = 0;
+    if (!job->arg->want_losses) return;
+    for (int64_t i = 0; i < job->frame.count * job->frame.ranges * job->frame.H; i++)
+        sum += job->loss[i];
+    job->arg->losses->data[t] += (ttt_real)(sum / (double)job->frame.B);
+}
+
+// -- backwards
+static ttt__range_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
+    ttt__views_back_share, ttt__decoder_back_share;
+static bool ttt__mttt_begin_back(ttt__mttt *job);
+static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates);
+static void ttt__start_back(const ttt__mttt *job, ttt_real **d);
+static void ttt__clear_chunk(const ttt__mttt *job);
+static void ttt__join_decoder(const ttt__mttt *job);
+static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d);
+static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d);
+
+// The story again, the other way round. d: gradients of the parameters, by row.
+static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
+    ttt_ctx *c = job->frame.c;
+    int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
+    ttt__clear_chunk(job);
+    ttt__parallel(c, -1, ranges, 1, ttt__output_back_share, job);
+    ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+    for (job->t = job->T - 1; job->t >= 0; job->t--) {
+        ttt__rate_back(job, d[TTT__MTTT_RATES]);
+        ttt__parallel(c, -1, ranges, 1, ttt__step_back_share, job);
+        ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+    }
+    ttt__start_back(job, d);
+    ttt__join_decoder(job);
+    ttt__kernels_back(job, d);
+    ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
+}
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy,
+                                 ttt_tensor **into, const bool *add) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__mttt job;
+    ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
+        if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
+        job.back = true;
+        job.frame.dy = ttt__matrix(dy->data, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
+        if (ttt__mttt_begin_back(&job)) {
+            while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
+            ttt__decoder_back(&job, d);
+        }
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// Output and test view of a range: d_f = d_y out^T; then through f at the final weights to d_q and
+// d_W.
+static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, frame->N);
+        int64_t rows = work.range.rows, h = frame->h, tile = ttt__tile_size(&work);
+        ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
+        ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
+        ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_tr);
+        ttt__clear(d_q);
+        for (int64_t head = 0; head < frame->H; head++) {
+            ttt__parts d_W = ttt__sum_at(job, share, head);
+            ttt__clear(d_W.all);
+            ttt__tile_weights(job, &work, job->T, head);
+            for (int64_t i = 0; i < rows; i += tile) {
+                int64_t n = TTT__MIN(tile, rows - i);
+                ttt__tile_queries(job, &work, head, i, n, q);
+                ttt__tile_gelu(&work.tile, 1);
+                ttt__tile_back_predict(&work.tile,
+                                       ttt__rows_at(ttt__cols_at(d_f, head * h, h), i, n), false,
+                                       ttt__rows_at(ttt__cols_at(d_q, head * h, h), i, n), &d_W);
+            }
+        }
+    }
+}
+
+// d_W += the ranges' sums.
+static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    int64_t H = job->frame.H, ranges = job->frame.ranges;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t r = 0; r < ranges; r++)
+            ttt__plus(&job->frame.kit, ttt__of(job->d_W, i),
+                      ttt__sum_at(job, i / H * ranges + r, i % H).all);
+}
+
+// The i-th block of gradients in the decoder's products.
+static int64_t ttt__decoder_block_size(const ttt__mttt *job) {
+    return 2 * job->frame.h * job->frame.h + 3 * job->frame.h + 3;
+}
+static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *blocks, int64_t i) {
+    int64_t h = job->frame.h, size = ttt__decoder_block_size(job);
+    ttt__room room = { blocks + i * size, 0 };
+    ttt__decoder_block d;
+    d.all = ttt__matrix(room.at, 1, size);
+    d.S = ttt__take(&room, h, h);
+    d.P = ttt__take(&room, h, h);
+    d.rows = ttt__take(&room, 3, h);
+    d.scalars = ttt__take(&room, 1, 3);
+    return d;
+}
+
+// A tile of a step backwards: through the gradient to d_g_e, through the decoder to d_e, through the
+// prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with P.
+static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
+                                int64_t n, const ttt__decoder *p, const ttt__decoder_block *d,
+                                const ttt__parts *d_W) {
+    const ttt__frame *frame = &job->frame;
+    int64_t h = frame->h, sequence = (work->range.b - frame->first) * frame->N;
+    ttt__mat d_views = ttt__cols_at(ttt__rows_at(job->d_k, sequence, frame->N), head * h, h);
+    (void)ttt__tile_loss_gradient(job, work, p, head, i, n, 2);
+    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, n);
+    if (job->order) ttt__clear(d_k);
+    ttt__tile_back_gradient(&work->tile, work->g_e, &work->V, &work->V_tr, work->d_g_e, d_k, d_W);
+    for (int64_t j = 0; j < n; j++) {
+        int64_t token = ttt__token(job, head, i + j), at = j * h, local = sequence + token;
+        int64_t all = work->range.b * frame->N + token;
+        work->kit.lk->decode_back(p, work->tile.e.at + at, work->rowS.at + at, work->rowP.at + at,
+                               job->arg->xM.at + all * frame->D + head * h,
+                               job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
+                               job->d_xM.at + local * frame->D + head * h,
+                               &job->d_xm.at[local * frame->H + head]);
+    }
+    ttt__mat e_tr = ttt__transpose_of(work->tile.e), d_rowS = work->rowS, d_rowP = work->rowP,
+             d_e = work->d_g_e;
+    if (p->norm) {
+        ttt__add_product(&work->kit, d->S, e_tr, d_rowS);
+        ttt__add_product(&work->kit, d_e, d_rowS, ttt__of(job->decoder.S, head));
+    }
+    ttt__add_product(&work->kit, d->P, e_tr, d_rowP);
+    ttt__add_product(&work->kit, d_e, d_rowP, ttt__of(job->decoder.P, head));
+    ttt__tile_back_predict(&work->tile, d_e, true, d_k, d_W);
+    for (int64_t j = 0; j < n && job->order; j++)
+        ttt__plus(&work->kit, ttt__rows_at(d_views, ttt__token(job, head, i + j), 1),
+                  ttt__rows_at(d_k, j, 1));
+}
+// A step of a range, backwards. From W' = W - eta g_W, where d_W is the gradient in W', V = -eta d_W.
+// Through step, decoder and prediction it reaches the views, the decoder's products, and W. What goes
+// straight from W' to W is in d_W already.
+static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    int64_t H = job->frame.H;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__work work;
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
+        int64_t tile = ttt__tile_size(&work), rows = work.range.rows, from = work.range.from;
+        for (int64_t head = 0; head < H; head++) {
+            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_sums, share * H + head);
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, &d);
+            ttt__parts d_W = ttt__sum_at(job, share, head);
+            ttt__mat d_next = ttt__of(job->d_W, (work.range.b - job->frame.first) * H + head);
+            ttt__clear(d_W.all);
+            ttt__tile_weights(job, &work, job->t, head);
+            ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
+            ttt__transpose_parts(&work.kit, &work.V_tr, &work.V, true);
+            for (int64_t i = 0; i < rows; i += tile)
+                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
+                                    &d_W);
+        }
+    }
+}
+
+// d_x += d_q psi^T + d_k phi^T + d_xM M^T + d_xm m of a range.
+static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__mttt *job = (const ttt__mttt *)arg;
+    const ttt__frame *frame = &job->frame;
+    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    ttt__mat M_tr = ttt__matrix(job->decoder.M_tr.first.at, frame->D, frame->D);
+    for (int64_t share = begin; share < end; share++) {
+        ttt__range range = ttt__range_of(frame, share, frame->N);
+        int64_t rows = range.rows, local = range.local;
+        ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), M_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
+    }
+}
+
+// What all tokens of a chunk meet: the kernels out, psi, phi and their biases, and M^T and m.
+static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
+            at = frame->first * frame->N;
+    ttt__mat x = ttt__rows_at(frame->x, at, rows), dy = ttt__rows_at(frame->dy, at, rows);
+    ttt__mat f = ttt__rows_at(job->arg->f, at, rows), d_q = ttt__rows_at(job->d_q, 0, rows);
+    ttt__mat d_k = ttt__rows_at(job->d_k, 0, rows), d_xM = ttt__rows_at(job->d_xM, 0, rows);
+    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(dy);
+    ttt__kernel_sums sums = {
+        frame,
+        { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
+          { all_x, ttt__side_by_side(d_q, h), ttt__stacked(d[TTT__MTTT_PSI_KERNEL], D, h) },
+          { all_x, ttt__side_by_side(d_k, h), ttt__stacked(d[TTT__MTTT_PHI_KERNEL], D, h) },
+          { ttt__side_by_side(d_xM, h), all_x, job->d_M_tr } },
+        0, 0,
+    };
+    ttt__add_kernel_sums(&sums);
+    ttt__add_product(&frame->kit, job->d_m, ttt__transpose_of(ttt__rows_at(job->d_xm, 0, rows)), x);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), dy);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PSI_BIAS], 1, D), d_q);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
+}
+
+// From W' = W - eta g_W: d_eta = - sum g_W . d_W over the chunk
+static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
+    const ttt__frame *frame = &job->frame;
+    int64_t H = frame->H, n = H * job->layout.size;
+    double sum = 0;
+    if (!d_rates) return;
+    for (int64_t b = 0; b < frame->count; b++) {
+        int64_t place = ((int64_t)job->t * frame->B + frame->first + b) * H;
+        sum += ttt__dot(&frame->kit, ttt__matrix(ttt__of(job->arg->g_W, place).at, 1, n),
+                        ttt__matrix(ttt__of(job->d_W, b * H).at, 1, n));
+    }
+    d_rates[job->t] -= (ttt_real)sum;
+}
+
+// d_W0, summed over sequences, into the parameters it was copied from.
+static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
+    for (int64_t i = 0; i < job->frame.count * job->frame.H; i++) {
+        ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->d_W, i).at);
+        const ttt__mat part[4] = { p.w1, p.b1, p.w2, p.b2 };
+        for (int row = 0; row < 4; row++) {
+            ttt_real *to = d[TTT__MTTT_W0 + row];
+            int64_t rows = part[row].rows, cols = part[row].cols;
+            if (to)
+                ttt__plus(&job->frame.kit, ttt__of(ttt__stacked(to, rows, cols), i % job->frame.H),
+                          part[row]);
+        }
+    }
+}
+
+// The ranges' blocks of the chunk, joined in their order.
+static void ttt__join_decoder(const ttt__mttt *job) {
+    int64_t H = job->frame.H, size = ttt__decoder_block_size(job);
+    for (int64_t s = 0; s < job->frame.count * job->frame.ranges; s++)
+        ttt__plus(&job->frame.kit, ttt__matrix(job->d_decoder, 1, H * size),
+                  ttt__matrix(job->d_sums + s * H * size, 1, H * size));
+}
+
+// From the gradients in a head's products to those in g, b_g and the norm:
+//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T shift
+//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 shift
+//   d_shift += d_tau M^T + d_tau0 m
+//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o scale
+//   d_b = d_sigma G + 2 d_sigma0 b + d_m o scale
+//   d_scale += d_m o b + the rows of d_M^T o G
+// Backwards, centering a row centers its gradient. Without norm G is g, M^T is G, m is b.
+typedef struct ttt__decoder_gradients {
+    const ttt__mttt *job;
+    ttt_real *d_g, *d_scale, *d_shift;  // (H,h,D), (H,D), (H,D)
+    ttt__mat d_b;                       // (H,D), of each head
+} ttt__decoder_gradients;
+
+// d_M^T and d_m, and d_shift; what ttt__kernels_back put into the first two is there already.
+static void ttt__products_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
+                               const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
+                               ttt__mat d_m) {
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D;
+    ttt__mat M_tr = ttt__of(job->decoder.M_tr, head), m = ttt__rows_at(job->decoder.m, head, 1);
+    ttt__mat d_pi = ttt__rows_at(d->rows, 1, 1), d_tau = ttt__rows_at(d->rows, 2, 1);
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->P);
+    ttt__add_product(kit, d_M_tr, symmetric, M_tr);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_pi.at, d_pi.cols), m);
+    ttt__add_product(kit, d_m, d_pi, M_tr);
+    for (int64_t i = 0; i < D; i++) d_m.at[i] += 2 * d->scalars.at[1] * m.at[i];
+    if (!job->scale) return;
+    ttt__mat shift = ttt__matrix(job->shift + head * D, 1, D);
+    ttt__mat d_shift = ttt__matrix(to->d_shift + head * D, 1, D);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_tau.at, d_tau.cols), shift);
+    ttt__add_product(kit, d_shift, d_tau, M_tr);
+    for (int64_t i = 0; i < D; i++) {
+        d_m.at[i] += d->scalars.at[2] * shift.at[i];
+        d_shift.at[i] += d->scalars.at[2] * m.at[i];
+    }
+}
+// d_G, into d_M^T's place, d_b and d_scale.
+static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
+                            const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
+                            ttt__mat d_m) {
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D;
+    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_M_tr;
+    ttt__mat scale = ttt__matrix(job->scale + head * D, 1, D);
+    ttt__mat d_scale = ttt__matrix(to->d_scale + head * D, 1, D),
+             d_b = ttt__rows_at(to->d_b, head, 1);
+    ttt__mat d_sigma = ttt__rows_at(d->rows, 0, 1);
+    for (int64_t i = 0; i < D; i++) {
+        d_scale.at[i] += d_m.at[i] * b.at[i];
+        d_b.at[i] = 2 * d->scalars.at[0] * b.at[i] + d_m.at[i] * scale.at[i];
+    }
+    ttt__add_product(kit, d_b, d_sigma, G);
+    for (int64_t j = 0; j < G.rows; j++) {
+        ttt__mat row = ttt__rows_at(d_M_tr, j, 1);
+        kit->lk->add_times(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
+        ttt__times(kit, row, row, scale);
+    }
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->S);
+    ttt__add_product(kit, d_G, symmetric, G);
+    ttt__add_product(kit, d_G, ttt__column(d_sigma.at, d_sigma.cols), b);
+}
+static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__decoder_gradients *to = (const ttt__decoder_gradients *)arg;
+    const ttt__mttt *job = to->job;
+    int64_t D = job->frame.D, h = job->frame.h;
+    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    for (int64_t head = begin; head < end; head++) {
+        ttt__room room = ttt__room_of(&job->frame, thread);
+        ttt__mat symmetric = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
+        ttt__decoder_block d = ttt__decoder_block_at(job, job->d_decoder, head);
+        ttt__mat d_M_tr = ttt__of(job->d_M_tr, head), d_m = ttt__rows_at(job->d_m, head, 1);
+        ttt__mat d_g = ttt__of(ttt__stacked(to->d_g, h, D), head);
+        ttt__products_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
+        if (!job->scale) {
+            ttt__plus(&kit, d_g, d_M_tr);
+            ttt__assign(ttt__rows_at(to->d_b, head, 1), d_m);
+            continue;
+        }
+        ttt__scale_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
+        for (int64_t j = 0; j < h; j++) {
+            ttt__center(&kit, line, ttt__rows_at(d_M_tr, j, 1), true);
+            ttt__plus(&kit, ttt__rows_at(d_g, j, 1), line);
+        }
+    }
+}
+static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
+    const ttt__frame *frame = &job->frame;
+    ttt__mat b = ttt__scratch(frame->c, frame->H, frame->D),
+             line = ttt__scratch(frame->c, 1, frame->D);
+    ttt__decoder_gradients to = { job, d[TTT__MTTT_G_KERNEL], d[TTT__MTTT_LN_SCALE],
+                                  d[TTT__MTTT_LN_BIAS], b };
+    if (frame->c->result) return;
+    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_back_share, &to);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->scale != NULL);
+        ttt__plus(&frame->kit, ttt__matrix(d[TTT__MTTT_G_BIAS], 1, frame->D), line);
+    }
+}
+
+// -- what forward and backward have in common: sizes, parameters, room
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)node->arg;
+    ttt__frame *frame = &job->frame;
+    memset(job, 0, sizeof *job);
+    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);  // see WORK
+    int64_t D = frame->D, H = frame->H, h = frame->h;
+    job->arg = arg;
+    job->T = arg->T;
+    job->order = arg->order;
+    job->step_tokens = arg->order ? arg->L / arg->T : frame->N;
+    job->layout =
+        ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
+    job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
+    job->phi.bias = ttt__param_row(frame, TTT__MTTT_PHI_BIAS, D);
+    job->psi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PSI_KERNEL), D, h);
+    job->psi.bias = ttt__param_row(frame, TTT__MTTT_PSI_BIAS, D);
+    job->g_kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_G_KERNEL), h, D);
+    job->out = ttt__matrix(ttt__param(frame, TTT__MTTT_H_KERNEL), D, D);
+    job->out_bias = ttt__param_row(frame, TTT__MTTT_H_BIAS, D);
+    job->scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
+    job->shift = ttt__param(frame, TTT__MTTT_LN_BIAS);
+    ttt__work work;
+    ttt__room count = { NULL, 0 };
+    ttt__work_room(&work, job, &count);
+    frame->room_size = count.used;
+    frame->room = ttt__alloc_numbers(c, c->threads, frame->room_size, false);
+    int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
+    job->W0_tr = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
+    job->sums = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
+    job->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)blocks * sizeof *job->loss);
+    return !c->result;
+}
+
+// Room of what going backwards wants, which lives as long as the node if a way back may come.
+static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t tokens = frame->B * frame->N, D = frame->D, H = frame->H, h = frame->h;
+    int64_t size = job->layout.size, wide = job->layout.wide, n = job->step_tokens;
+    bool keep = arg->kept = c->recording && !c->numbers_only;
+    int64_t steps = keep ? (int64_t)arg->T * frame->B : TTT__MIN(arg->T, 2) * frame->chunk;
+    int64_t learners = (int64_t)arg->T * frame->B * H;
+    ttt__room count = { NULL, 0 };
+    (void)ttt__decoder_products_in(job, &count);
+    arg->k = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    arg->W0 = ttt__stacked(ttt__alloc_numbers(c, H, size, keep), 1, size);
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, steps * H, size, keep), 1, size);
+    arg->xM = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    arg->xm = ttt__matrix(ttt__alloc_numbers(c, tokens, H, keep), tokens, H);
+    arg->decoder = ttt__alloc_numbers(c, count.used, 1, keep);
+    if (!keep) return !c->result;
+    arg->q = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
+    arg->f = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
+    if (arg->d.learn_rates)
+        arg->g_W = ttt__stacked(ttt__alloc_numbers(c, learners, size, true), 1, size);
+    arg->e = ttt__stacked(ttt__alloc_numbers(c, learners * n, h, true), n, h);
+    arg->z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
+    arg->query_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
+    return !c->result;
+}
+
+// Where the decoder's products are; and W_0's kernels transposed.
+static void ttt__find_products(ttt__mttt *job) {
+    ttt__room room = { job->arg->decoder, 0 };
+    job->decoder = ttt__decoder_products_in(job, &room);
+    job->see_M.kernel = job->decoder.M;
+    job->see_M.bias = ttt__absent();
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__parts W0 = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
+        ttt__parts W0_tr = ttt__transposed_at(&job->layout, ttt__of(job->W0_tr, head).at);
+        ttt__transpose_parts(&job->frame.kit, &W0_tr, &W0, job->back);
+    }
+}
+// Makes W_0, the trained start as one block a head, and the decoder's products.
+static void ttt__mttt_start(ttt__mttt *job) {
+    const ttt__frame *frame = &job->frame;
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
+        const ttt__mat part[4] = { p.w1, p.b1, p.w2, p.b2 };
+        for (int row = 0; row < 4; row++)
+            if (part[row].at)
+                ttt__assign(part[row], ttt__of(ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + row),
+                                                            part[row].rows, part[row].cols), head));
+    }
+    ttt__find_products(job);
+    ttt__center(&frame->kit, job->decoder.b, ttt__param_row(frame, TTT__MTTT_G_BIAS, frame->D),
+                job->scale != NULL);
+    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_share, job);
+}
+
+static bool ttt__mttt_begin_back(ttt__mttt *job) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, H = frame->H, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t size = job->layout.size, block = ttt__decoder_block_size(job);
+    ttt__mat *room[] = { &job->d_f, &job->d_q, &job->d_k, &job->d_xM };
+    for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(c, tokens, D);
+    job->d_xm = ttt__scratch(c, tokens, H);
+    job->d_W = ttt__stacked(ttt__alloc_numbers(c, frame->chunk * H, size, false), 1, size);
+    ttt__mat *turned[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(c, D, D);
+    job->d_sums = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
+    job->d_decoder = ttt__alloc_numbers(c, H, block, false);
+    ttt__mat d_M_tr = ttt__scratch(c, D, D);
+    job->d_M_tr = ttt__stacked(d_M_tr.at, h, D);
+    job->d_m = ttt__scratch(c, H, D);
+    if (c->result) return false;
+    ttt__clear(ttt__matrix(job->d_decoder, H, block));
+    ttt__clear(d_M_tr);
+    ttt__clear(job->d_m);
+    for (int64_t head = 0; head < H; head++) {
+        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_tr, head * h, h),
+                       ttt__of(job->phi.kernel, head));
+        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_tr, head * h, h),
+                       ttt__of(job->psi.kernel, head));
+    }
+    ttt__transpose(&frame->kit, job->out_tr, job->out);
+    ttt__find_products(job);
+    return true;
+}
+// What a chunk adds to begins with zero.
+static void ttt__clear_chunk(const ttt__mttt *job) {
+    int64_t tokens = job->frame.count * job->frame.N, heads = job->frame.count * job->frame.H;
+    int64_t block = ttt__decoder_block_size(job);
+    ttt__clear(ttt__matrix(job->d_W.first.at, heads, job->layout.size));
+    ttt__clear(ttt__rows_at(job->d_k, 0, tokens));
+    ttt__clear(ttt__rows_at(job->d_xM, 0, tokens));
+    ttt__clear(ttt__rows_at(job->d_xm, 0, tokens));
+    ttt__clear(ttt__matrix(job->d_sums, heads * job->frame.ranges, block));
+}
+
 // The tape's version on the op's inputs.
-static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
+static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                             const ttt_tensor *y) {
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4];
-    ttt_mixer_desc d = a->d;
-    for (int row = 0; row < TTT__MTTT_W0 + 4; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
-    d.inner_lrs = a->rates;
-    if (a->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, a->L), a->order);
+    ttt_mixer_desc d = arg->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
+        w[row] = arg->input[row] < 0 ? NULL : in[(int)arg->input[row]];
+    d.inner_lrs = arg->rates;
+    if (arg->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, arg->L), arg->order);
     return ttt__mttt_tape(c, &d, w, in[0], NULL);
 }
 
 static int64_t ttt__fused_mttt_count(const ttt_tensor *y) {
-    const ttt__mttt_arg *a = (const ttt__mttt_arg *)y->arg;
-    return (int64_t)(ttt__mttt_flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+    const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
+    return (int64_t)(ttt__mttt_flops(&arg->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_mttt = { "mttt", "y = f_W(x psi) h, W after T inner steps", -1, 0, 0, ttt__fused_mttt_forward, NULL,
-                                           ttt__fused_mttt_composite, ttt__fused_mttt_back, ttt__fused_mttt_count };
+static const ttt_op ttt__op_fused_mttt = {
+    "mttt", "y = f_W(x psi) h, W after T inner steps", -1, 0, 0, ttt__fused_mttt_forward, NULL,
+    ttt__fused_mttt_composite, ttt__fused_mttt_back, ttt__fused_mttt_count,
+};
 
 // A layer as one node. losses, if wanted, are numbers: they cannot be differentiated.
-static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *x, ttt_tensor **losses) {
     ttt__mttt_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 5];
+    int64_t N = x->shape.dim[1];
     memset(&a, 0, sizeof a);
-    memset(a.at, -1, sizeof a.at);
-    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.at);
+    memset(a.input, -1, sizeof a.input);
+    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.input);
     a.d = *d;
-    a.T = d->inner_steps ? d->inner_steps : 1;
-    for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
-    const ttt_tensor *order = !d->inner_sgd ? NULL : d->order ? d->order : ttt__draw_order(c, d->heads, x->shape.dim[1]);
-    if (!ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
+    a.T = ttt__steps(d);
+    a.rates = ttt__rates(c, d);
+    const ttt_tensor *order = !d->inner_sgd ? NULL
+                              : d->order    ? d->order
+                                            : ttt__draw_order(c, d->heads, N);
+    if (!a.rates || !ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
     for (int64_t i = 0; order && i < order->size; i++)
-        if (order->index[i] < 0 || order->index[i] >= x->shape.dim[1])
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected", d->mixer->name, (long long)order->index[i], (long long)x->shape.dim[1] - 1);
+        if (order->index[i] < 0 || order->index[i] >= N)
+            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected",
+                            d->mixer->name, (long long)order->index[i], (long long)N - 1);
     if (order) {
         a.order = order->index;
         a.L = order->shape.dim[1];
     }
     a.want_losses = losses != NULL;
-    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE(a.T + 1));
+    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
-    // made from the inputs, which stand before it on the tape; y stands behind
-    if (losses && ttt_ok(c) && y->op) ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
+    // The losses are made from the inputs, which stand before them on the tape, not from y.
+    if (losses && ttt_ok(c) && y->op)
+        ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
-// -- linear attention, and the layer that is linear attention
-// Per sequence and head, with K~ = [K 1] if the learner has a bias (else K) and likewise Q~:
-//     C = K~^T V       A = K~^T K~       s = K^T 1       F = Q~ W (/ Q s)       y = F O + b_o
-// Linear attention reads off W = C, or C / (N h). MTTT-Linear without decoder norm has V = (x - b_g) g^T,
-// and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
-// tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
-// again, at the same cost; A is then not even looked at.
-typedef struct ttt__view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
-    const ttt_real *kernel, *bias;
-    int64_t row, head;
-} ttt__view;
+// -- attention, linear or softmax: y = F O + b_o, where each head reads F from its Q, K and V
+// What the letters are, in formulas and in code. Q to G are those of one sequence and head:
+//   B, N, D, H, h    sequences, tokens, width, heads, width of a head: D = H h
+//   Q, K, V (N,h)    views of the tokens x (N,D): Q = x W_q + b_q, and so on
+//   Q~, K~           [Q 1] and [K 1] if the learner has a bias, else Q and K
+//   F (N,h)          what the queries read; the F of all heads, side by side, times O (D,D) is y
+//   C = K~^T V       A = K~^T K~       s = 1^T K (1,h)
+//   W                the weights, of C's size: F = Q~ W
+//   g, b_g, S        the decoder of MTTT: g (h,D) of each head, b_g (1,D); S = g g^T (h,h)
+//   unit             H / (N D) = 1 / (N h)
+//   R = A W S - C    G = unit R: the inner gradient at W
+//   d_X, X_t         the outer gradient in X; X transposed, a copy
+// Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
+// row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
+//     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
+// after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
+// linear attention again, at the same cost; A is then not even looked at.
+// Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
+// forgotten in tiles; all that stays of them is lse, ln sum e^score of every query.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     linear_gather       a range          x                      K, V, C, s, A
+//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
+//     linear_read         a range          x, W_T, s              Q, F, y
+//   backwards
+//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//   forwards
+//     softmax_gather      a range          x                      K, V
+//     softmax_read        sequence, head   x, K, V                Q, F, lse
+//     softmax_output      a range          F                      y
+//   backwards
+//     softmax_output_back a range          dy                     d_F
+//     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
+//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//   both, at last
+//     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
+//                                          F, dy
 
+// What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
+// matrix for each sequence and head.
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
     bool softmax;
-    int T;
-    ttt_real rates[TTT_MAX_INNER_STEPS];
-    signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
-    bool from_zero;                      // as W_0 was when the layer ran
-    ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
-    ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
-    ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
-    ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
+    bool from_zero;                         // as W_0 was when the layer ran
+    int steps;                              // 0: the layer does not learn
+    ttt_real *rates;                        // eta of each step
+    signed char input[TTT__MTTT_W0 + 2];    // which input a parameter row is; -1: absent
+    ttt__mat Q, K, V, F;
+    ttt__mat lse;                           // (B N,H)
+    ttt__mat sums;                          // (B H) rows: C, s, and A if it is needed
+    ttt__stack W;                           // (T+1) times (B H): before each step, and at last
 } ttt__qkv_arg;
 
-typedef struct ttt__qkv {
-    ttt_ctx *c;
-    ttt__hand hand;
-    const ttt__qkv_arg *a;
-    bool softmax, learns, bias, adaptive, mapped, needs_a;
-    int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
-    int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
-    const ttt_real *x, *o, *o_b, *g, *w0[2];
-    ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
-    ttt__view q, k, v;
-    ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
-    ttt_real *parts;                     // sums of each range and head
-    ttt_real *y, *work;
-    int64_t work_size;
-    // backward
-    const ttt_real *dy;
-    ttt_real *dx, *dq, *dk, *dv, *df;    // of the chunk; dx of all
-    ttt_real *q_t, *k_t, *v_t, *o_t;     // transposed kernels (D,D)
-    ttt_real *dw0, *ds, *d_rates;        // of the chunk (bs,H,e h), (bs,H,h h), (bs,H,T)
-    bool wants_w0;
-} ttt__qkv;
+// The parameter rows of kernels; the row of its bias follows each.
+typedef struct ttt__qkv_rows {
+    int Q, K, V, O;
+} ttt__qkv_rows;
+static const ttt__qkv_rows ttt__attention_kernels = {
+    TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+    TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL,
+};
+static const ttt__qkv_rows ttt__mttt_kernels = {
+    TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL,
+};
 
-static ttt_real *ttt__sums_of(const ttt__qkv *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
-static ttt_real *ttt__weights_of(const ttt__qkv *m, int t, int64_t b, int64_t h) {
-    return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
+// A phase does one share of its work, with what its thread has for that.
+typedef struct ttt__qkv ttt__qkv;
+typedef struct ttt__qkv_work ttt__qkv_work;
+typedef void ttt__qkv_phase(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share);
+
+struct ttt__qkv {
+    ttt__frame frame;
+    const ttt__qkv_arg *arg;
+    ttt__qkv_rows row;
+    bool learns, biased;                    // W has a last row, for the 1 of [K 1]
+    bool mapped;                            // Q and K go through elu + 1
+    bool divides;                           // F is divided by Q s
+    bool needs_A, needs_s, wants_W0;
+    ttt_real unit;                          // 1 where F is divided
+    int64_t W_rows;
+    ttt__view see_Q, see_K, see_V;
+    ttt__mat O, O_bias;
+    ttt__mat g, g_bias;                     // (D,D), the heads one below the other; (1,D)
+    ttt__stack W0, W0_bias;
+    ttt__stack S;
+    ttt__mat range_sums;                    // a row for each range of the chunk and head
+    // backward, of the chunk:
+    ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
+    ttt__stack d_W0, d_S;
+    ttt__mat d_rates;                       // absent unless they are learned
+    ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
+    ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
+    ttt_real *const *gradient;              // of each parameter row
+    ttt__qkv_phase *phase;                  // the one at work
+};
+
+// The sums of one range and head, or of one sequence and head: the parts of a row. On the way back
+// the places hold their gradients.
+typedef struct ttt__linear_sums {
+    ttt__mat all;                           // the whole row
+    ttt__mat C, s, KK;                      // KK = K^T K; with s and N it makes A
+} ttt__linear_sums;
+static ttt__linear_sums ttt__linear_sums_in(const ttt__qkv *job, ttt_real *at, bool with_KK) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums sums;
+    ttt__room room = { at, 0 };
+    sums.C = ttt__take(&room, job->W_rows, h);
+    sums.s = ttt__take(&room, 1, h);
+    sums.KK = with_KK ? ttt__take(&room, h, h) : ttt__absent();
+    sums.all = ttt__matrix(at, 1, room.used);
+    return sums;
 }
-// Whether the gradient of step t looks at its weights (and at A): those that are zero it need not.
-static bool ttt__has_weights(const ttt__qkv_arg *a, int t) { return a->d.mixer->learner && (t > 0 || !a->from_zero); }
-static ttt_real *ttt__kept_sums(const ttt__qkv *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
-
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
-
-// The share of a range, and the parts of its thread's room.
-typedef struct ttt__lines {
-    ttt__hand hand;
-    int64_t b, rows, at, local;          // sequence; tokens; where they lie in (B,N,D), in the chunk
-    ttt_real *room[2];                   // (rows,D) each
-    ttt_real *small[7];                  // (h+1,h+1) each
-    ttt_real *row;                       // (rows)
-    ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
-} ttt__lines;
-
-static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
-    ttt__lines g;
-    int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
-    ttt_real *p = m->work + thread * m->work_size;
-    g.hand = ttt__hand_of(m->c, thread);
-    g.b = m->b0 + share / m->R;
-    g.rows = to - from;
-    g.at = (g.b * m->N + from) * m->D;
-    g.local = g.at - m->b0 * m->N * m->D;
-    for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
-    for (int i = 0; i < 7; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
-    g.row = p;
-    p += m->rows;
-    for (int i = 0; i < 2 && m->softmax; i++, p += m->h * m->N) g.turned[i] = p;
-    for (int i = 0; i < 2 && m->softmax; i++, p += TTT__QUERIES * TTT__KEYS) g.scores[i] = p;
-    return g;
+// Of a range of the chunk, and of a head. d_W_0 wants A even if no step did.
+static bool ttt__range_has_KK(const ttt__qkv *job) { return job->needs_A || job->wants_W0; }
+static ttt__linear_sums ttt__range_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    ttt__mat row = ttt__rows_at(job->range_sums, range * job->frame.H + head, 1);
+    return ttt__linear_sums_in(job, row.at, ttt__range_has_KK(job));
+}
+// Of sequence and head number `pair` of all.
+static ttt__linear_sums ttt__kept_sums(const ttt__qkv *job, int64_t pair) {
+    return ttt__linear_sums_in(job, ttt__rows_at(job->arg->sums, pair, 1).at, job->needs_A);
+}
+static ttt__mat ttt__linear_weights(const ttt__qkv *job, int step, int64_t pair) {
+    return ttt__of(job->arg->W, step * job->frame.B * job->frame.H + pair);
+}
+static ttt__mat ttt__last_weights(const ttt__qkv *job, int64_t b, int64_t head) {
+    return ttt__linear_weights(job, job->arg->steps, b * job->frame.H + head);
+}
+// Whether the gradient of a step looks at its weights, and at A: those that are zero it need not.
+static bool ttt__sees_weights(const ttt__qkv_arg *arg, int step) {
+    return arg->steps > 0 && (step > 0 || !arg->from_zero);
 }
 
-// Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__view *v, int64_t h, ttt_real *to) {
-    ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
-                  v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
-}
-static void ttt__map_rows(const ttt__qkv *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1(m->h, p + i * m->D);
-}
-static void ttt__map_rows_back(const ttt__qkv *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1_back(m->h, p + i * m->D, d + i * m->D);
+// The kernels of all heads, of a parameter or its gradient: (H,D,h) in MTTT, (D,D) in attention.
+static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
+    int64_t D = job->frame.D, h = job->frame.h;
+    return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
 }
 
-// Forward, first half: K and V of a range, and their sums.
-static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt_real *k = (m->a->k ? m->a->k + g.at : g.room[0]) + h * m->h, *v = (m->a->v ? m->a->v + g.at : g.room[1]) + h * m->h;
-            ttt_real *sums = ttt__sums_of(m, share, h), *s = sums + m->e * m->h;
-            ttt__view_head(m, &g, &m->k, h, k);
-            ttt__view_head(m, &g, &m->v, h, v);
-            if (m->softmax) continue;
-            memset(sums, 0, (size_t)m->part * sizeof *sums);
-            ttt__map_rows(m, &g, k);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
-            if (m->adaptive || (m->bias && m->needs_a)) g.hand.k->sum_rows(g.rows, m->h, m->D, k, s);
-            if (m->needs_a) ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), s + m->h);
+// What a thread works with. Linear phases go through the heads of a range one after the other, and
+// put into `spare`, (range,D), the views of all heads that the node does not keep.
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+struct ttt__qkv_work {
+    ttt__kit kit;
+    ttt__mat spare[2];
+    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                        // one number a token
+    ttt__mat K_t, V_t;                      // softmax: (h,N)
+    ttt__mat scores, d_scores;              // of a tile
+};
+static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
+    const ttt__frame *frame = &job->frame;
+    ttt__qkv_work work;
+    memset(&work, 0, sizeof work);
+    work.kit = ttt__kit_of(frame->c, thread);
+    if (job->arg->softmax) {
+        work.K_t = ttt__take(room, frame->h, frame->N);
+        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        return work;
+    }
+    for (int i = 0; i < 2; i++) work.spare[i] = ttt__take(room, frame->range_rows, frame->D);
+    work.A = ttt__take(room, job->W_rows, job->W_rows);
+    work.AW = ttt__take(room, job->W_rows, frame->h);
+    work.G = ttt__take(room, job->W_rows, frame->h);
+    work.d_RS = ttt__take(room, job->W_rows, frame->h);
+    work.d_A = ttt__take(room, job->W_rows, job->W_rows);
+    work.d_C = ttt__take(room, job->W_rows, frame->h);
+    work.d_norm = ttt__take(room, frame->range_rows, 1);
+    return work;
+}
+
+// Rows of some tokens, of all heads or of one. Matrices that nobody keeps are absent.
+typedef struct ttt__qkv_views {
+    ttt__mat Q, K, V, F, lse;
+    ttt__mat d_Q, d_K, d_V, d_F;
+} ttt__qkv_views;
+static ttt__mat ttt__rows_or(ttt__mat all, int64_t from, int64_t rows, ttt__mat spare) {
+    if (!all.at) all = spare, from = 0;
+    return all.at ? ttt__rows_at(all, from, rows) : ttt__absent();
+}
+static ttt__qkv_views ttt__qkv_views_of(const ttt__qkv *job, const ttt__qkv_work *work,
+                                        const ttt__range *range) {
+    const ttt__qkv_arg *arg = job->arg;
+    int64_t at = range->at, local = range->local, rows = range->rows;
+    ttt__qkv_views of;
+    of.Q = ttt__rows_or(arg->Q, at, rows, work->spare[0]);
+    of.K = ttt__rows_or(arg->K, at, rows, work->spare[0]);
+    of.V = ttt__rows_or(arg->V, at, rows, work->spare[1]);
+    of.F = ttt__rows_or(arg->F, at, rows, work->spare[1]);
+    of.lse = ttt__rows_or(arg->lse, at, rows, ttt__absent());
+    of.d_Q = ttt__rows_or(job->d_Q, local, rows, ttt__absent());
+    of.d_K = ttt__rows_or(job->d_K, local, rows, ttt__absent());
+    of.d_V = ttt__rows_or(job->d_V, local, rows, ttt__absent());
+    of.d_F = ttt__rows_or(job->d_F, local, rows, ttt__absent());
+    return of;
+}
+// Some of these rows; and of one head.
+static ttt__qkv_views ttt__some_rows(ttt__qkv_views of, int64_t from, int64_t rows) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.lse, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 9; i++) *each[i] = ttt__rows_or(*each[i], from, rows, ttt__absent());
+    return of;
+}
+static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 8; i++)
+        if (each[i]->at) *each[i] = ttt__cols_at(*each[i], head * h, h);
+    if (of.lse.at) of.lse = ttt__cols_at(of.lse, head, 1);
+    return of;
+}
+
+// -- attention, forwards
+static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
+static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
+static bool ttt__starts_at_zero(const ttt_tensor *y);
+
+static void ttt__qkv_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *job = (const ttt__qkv *)arg;
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__qkv_work work = ttt__qkv_work_in(job, &room, thread);
+    for (int64_t share = begin; share < end; share++) job->phase(job, &work, share);
+}
+static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, int64_t grain) {
+    job->phase = phase;
+    ttt__parallel(job->frame.c, -1, shares, grain, ttt__qkv_share, job);
+}
+
+static void ttt__qkv_chunk(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_output, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_read, ranges, 1);
+    }
+}
+static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__qkv_arg *arg = (ttt__qkv_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    if (arg->input[TTT__MTTT_RATES] >= 0)  // learned
+        memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
+               (size_t)arg->steps * sizeof *arg->rates);
+    if (y->size == 0) return;
+    arg->from_zero = arg->steps > 0 && ttt__starts_at_zero(y);
+    if (ttt__qkv_begin(&job, c, y, false) && ttt__qkv_keep(&job, arg))
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
+static void ttt__tilde_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w) {
+    ttt__mat bias = w.rows > x.cols ? ttt__rows_at(w, x.cols, 1) : ttt__absent();
+    ttt__affine(kit, y, x, ttt__rows_at(w, 0, x.cols), bias);
+}
+// y = x~^T a: x^T a, and below it the sum of a's rows if y has a row for it.
+static void ttt__tilde_t_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat a) {
+    ttt__set_product(kit, ttt__rows_at(y, 0, x.cols), ttt__transpose_of(x), a);
+    if (y.rows > x.cols) ttt__set_row_sum(kit, ttt__rows_at(y, x.cols, 1), a);
+}
+// X = elu(X) + 1 where views are mapped; and d_X from the gradient in what became of X.
+static void ttt__map_rows(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1(X.cols, ttt__rows_at(X, i, 1).at);
+}
+static void ttt__map_rows_back(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X, ttt__mat d_X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1_back(X.cols, ttt__rows_at(X, i, 1).at, ttt__rows_at(d_X, i, 1).at);
+}
+
+// K and V of a range, and what is summed over it.
+static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__see(kit, one.K, x, &job->see_K, head);                 // K = x W_k + b_k
+        ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
+        ttt__map_rows(job, kit, one.K);
+        ttt__clear(sums.all);
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
+    }
+}
+
+// The sums of all ranges, of sequence and head number `share` of the chunk: joined in order, in
+// the place of the first; and where a range of that sequence finds them.
+static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t share) {
+    int64_t head = share % job->frame.H, first = share / job->frame.H * job->frame.ranges;
+    ttt__linear_sums joined = ttt__range_sums(job, first, head);
+    for (int64_t i = 1; i < job->frame.ranges; i++)
+        ttt__plus(kit, joined.all, ttt__range_sums(job, first + i, head).all);
+    return joined;
+}
+static ttt__linear_sums ttt__joined_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    return ttt__range_sums(job, range - range % job->frame.ranges, head);
+}
+// A = K~^T K~: K^T K, bordered by s and N if the learner has a bias.
+static void ttt__border(ttt__mat A, const ttt__linear_sums *sums, int64_t N) {
+    int64_t h = sums->KK.rows;
+    for (int64_t i = 0; i < h; i++) {
+        ttt_real *row = A.at + i * A.down;
+        memcpy(row, sums->KK.at + i * h, (size_t)h * sizeof *row);
+        if (A.rows > h) row[h] = A.at[h * A.down + i] = sums->s.at[i];
+    }
+    if (A.rows > h) A.at[h * A.down + h] = (ttt_real)N;
+}
+// G = unit (A W S - C). A step that does not see its weights, W = 0, has no A.
+static void ttt__inner_gradient(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                ttt__mat S, ttt__mat W, ttt__mat C) {
+    const ttt__kit *kit = &work->kit;
+    ttt__scaled(kit, work->G, C, -1);
+    if (ttt__sees_weights(job->arg, step)) {
+        ttt__set_product(kit, work->AW, work->A, W);
+        ttt__add_product(kit, work->G, work->AW, S);
+    }
+    ttt__scaled(kit, work->G, work->G, job->unit);
+}
+// From the sums to W_T, of sequence and head number `pair` of all.
+static void ttt__linear_steps(const ttt__qkv *job, const ttt__qkv_work *work, int64_t pair,
+                              const ttt__linear_sums *sums) {
+    const ttt__kit *kit = &work->kit;
+    int64_t head = pair % job->frame.H, h = job->frame.h;
+    ttt__mat W = ttt__linear_weights(job, 0, pair), S = ttt__of(job->S, head);
+    ttt__assign(ttt__rows_at(W, 0, h), ttt__of(job->W0, head));
+    if (job->biased) ttt__assign(ttt__rows_at(W, h, 1), ttt__of(job->W0_bias, head));
+    if (job->needs_A) ttt__border(work->A, sums, job->frame.N);
+    for (int step = 0; step < job->arg->steps; step++) {
+        ttt__mat next = ttt__linear_weights(job, step + 1, pair);
+        ttt__inner_gradient(job, work, step, S, W, sums->C);
+        ttt__scaled(kit, work->G, work->G, job->arg->rates[step]);
+        ttt__minus(kit, next, W, work->G);                        // W_t+1 = W_t - eta G
+        W = next;
+    }
+}
+// Of a sequence and head: W = unit C, or the weights after all steps.
+static void ttt__linear_learn(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->arg->sums.at) ttt__assign(ttt__kept_sums(job, pair).all, sums.all);
+    if (job->learns) ttt__linear_steps(job, work, pair, &sums);
+    else ttt__scaled(&work->kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
+}
+
+// The rows of F divided by Q s.
+static void ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s) {
+    for (int64_t i = 0; i < F.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s)));
+    }
+}
+// Q and F of a range, with W_T; and the output.
+static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__mat y = ttt__rows_at(frame->y, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__see(kit, one.Q, x, &job->see_Q, head);                 // Q = x W_q + b_q
+        ttt__map_rows(job, kit, one.Q);
+        ttt__tilde_product(kit, one.F, one.Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
+        if (job->divides) ttt__divide_rows(kit, one.F, one.Q, ttt__joined_sums(job, share, head).s);
+    }
+    ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
+}
+
+// K and V of a range
+static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
+        ttt__see(&work->kit, one.K, x, &job->see_K, head);
+        ttt__see(&work->kit, one.V, x, &job->see_V, head);
+    }
+}
+
+// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
+// is scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
+typedef struct ttt__softmax_state {
+    ttt_real max;
+    double sum;                             // of e^(score - max)
+} ttt__softmax_state;
+// Adds a tile of keys. scores (1,keys) become e^(score - max).
+static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
+                             ttt__mat scores, ttt_real scale, ttt__mat F) {
+    ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
+    if (!first && max <= state->max) max = state->max;
+    double shrink = first ? 0 : exp((double)state->max - (double)max);
+    double sum = kit->lk->exp_sum(scores.cols, scores.at, scores.at, scale, max);
+    if (!first && shrink != 1) ttt__scaled(kit, F, F, (ttt_real)shrink);
+    state->sum = first ? sum : state->sum * shrink + sum;
+    state->max = max;
+}
+static ttt_real ttt__score_scale(const ttt__qkv *job) {
+    return (ttt_real)(1 / sqrt((double)job->frame.h));
+}
+// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries, over all keys.
+static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
+                              const ttt__qkv_views *queries, ttt__mat V) {
+    const ttt__kit *kit = &work->kit;
+    ttt__mat Q = queries->Q, F = queries->F;
+    ttt__softmax_state state[TTT__QUERIES];
+    int64_t from, keys;
+    for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
+        ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
+        for (int64_t i = 0; i < Q.rows; i++)
+            ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
+                             ttt__score_scale(job), ttt__rows_at(F, i, 1));
+        ttt__product_from(kit, F, tile == 0 ? ttt__absent() : F, scores,
+                          ttt__rows_at(V, from, keys));           // F += e^(scores - max) V
+    }
+    for (int64_t i = 0; i < Q.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / state[i].sum));
+        ttt__rows_at(queries->lse, i, 1).at[0] =
+            (ttt_real)((double)state[i].max + log(state[i].sum));
+    }
+}
+// All tokens of a sequence.
+static ttt__range ttt__sequence_of(const ttt__frame *frame, int64_t local) {
+    int64_t b = frame->first + local, N = frame->N;
+    ttt__range range = { b, 0, N, b * N, local * N };
+    return range;
+}
+// Q and F of a sequence and head.
+static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    int64_t head = share % frame->H, from, rows;
+    ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
+    ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
+    ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
+        ttt__qkv_views queries = ttt__some_rows(all, from, rows);
+        ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
+        ttt__softmax_tile(job, work, &queries, all.V);
+    }
+}
+// y = F O + b_o of a range.
+static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__affine(&work->kit, ttt__rows_at(job->frame.y, range.at, range.rows),
+                ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
+}
+
+// -- attention, backwards
+static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
+static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
+static void ttt__qkv_kernels_back(const ttt__qkv *job);
+static void ttt__qkv_biases_back(const ttt__qkv *job);
+static void ttt__qkv_decoder_back(const ttt__qkv *job);
+static void ttt__qkv_start_back(const ttt__qkv *job);
+
+static void ttt__qkv_chunk_back(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_output_back, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read_back, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_gather_back, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
+    }
+    ttt__qkv_kernels_back(job);
+    ttt__qkv_biases_back(job);
+    if (!job->learns) return;
+    ttt__qkv_decoder_back(job);
+    ttt__qkv_start_back(job);
+}
+static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                          const bool *add) {
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    ttt_real *gradient[TTT__MTTT_W0 + 2] = { NULL };
+    bool wants_W0 = false;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) {
+        if (arg->input[row] < 0) continue;
+        gradient[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+        if (row >= TTT__MTTT_W0 && into[(int)arg->input[row]]) wants_W0 = true;
+    }
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__qkv_begin(&job, c, y, wants_W0) &&
+        ttt__qkv_back_begin(&job, dy, dx)) {
+        job.gradient = gradient;
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk_back(&job);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// From the output of a range: d_F = dy O^T
+static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
+                                 const ttt__range *range) {
+    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
+}
+// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
+                                const ttt__qkv_views *all, const ttt__range *range) {
+    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
+    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
+    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
+    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
+}
+
+// F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
+// d_norm = -<d_F, F> / norm;  d_s = d_norm^T Q
+static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one, ttt__mat s,
+                                  ttt__mat d_norm, ttt__mat d_s) {
+    for (int64_t i = 0; i < one->F.rows; i++) {
+        ttt__mat d_row = ttt__rows_at(one->d_F, i, 1);
+        double inverse = 1 / ttt__dot(kit, ttt__rows_at(one->Q, i, 1), s);
+        d_norm.at[i] = (ttt_real)(-ttt__dot(kit, d_row, ttt__rows_at(one->F, i, 1)) * inverse);
+        ttt__scaled(kit, d_row, d_row, (ttt_real)inverse);
+    }
+    ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
+}
+// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
+// wants it, what A is made of is summed here, in its own places.
+static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
+        ttt__mat s = ttt__kept_sums(job, range.b * frame->H + head).s;
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__clear(sums.all);
+        if (job->divides) ttt__divide_rows_back(kit, &one, s, d_norm, sums.s);
+        ttt__set_product(kit, one.d_Q, one.d_F, ttt__transpose_of(W));  // d_Q = d_F W^T
+        if (job->divides) ttt__add_product(kit, one.d_Q, d_norm, s);    //     + d_norm s
+        ttt__map_rows_back(job, kit, one.Q, one.d_Q);
+        ttt__tilde_t_product(kit, sums.C, one.Q, one.d_F);              // d_W = Q~^T d_F
+        if (!job->wants_W0 || job->needs_A) continue;
+        ttt__gram(kit, sums.KK, one.K);
+        if (job->biased) ttt__set_row_sum(kit, sums.s, one.K);
+    }
+}
+
+// One step backwards: W' = W - eta G, G = unit R, R = A W S - C, A and S symmetric. d_W holds the
+// gradient in W', then that in W. With d_R = -eta unit d_W':
+//   d_C -= d_R;  d_A += d_R S W^T;  d_S += (A W)^T d_R;  d_W = d_W' + A d_R S;  d_eta = -<d_W', G>
+// Of sequence and head number `share` of the chunk, as below.
+static void ttt__linear_step_back(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                  int64_t share, ttt__mat d_W) {
+    const ttt__kit *kit = &work->kit;
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__mat W = ttt__linear_weights(job, step, pair), S = ttt__of(job->S, share % job->frame.H);
+    ttt__mat d_R = work->G, d_RS = work->d_RS;
+    bool sees_weights = ttt__sees_weights(job->arg, step);
+    ttt__inner_gradient(job, work, step, S, W, ttt__kept_sums(job, pair).C);
+    if (job->d_rates.at)
+        ttt__rows_at(job->d_rates, share, 1).at[step] = (ttt_real)-ttt__dot(kit, d_W, work->G);
+    ttt__scaled(kit, d_R, d_W, -(job->arg->rates[step] * job->unit));
+    ttt__minus(kit, work->d_C, work->d_C, d_R);
+    if (!sees_weights && !job->wants_W0) return;
+    if (sees_weights)
+        ttt__add_product(kit, ttt__of(job->d_S, share), ttt__transpose_of(work->AW), d_R);
+    ttt__set_product(kit, d_RS, d_R, S);
+    if (sees_weights) ttt__add_product(kit, work->d_A, d_RS, ttt__transpose_of(W));
+    ttt__add_product(kit, d_W, work->A, d_RS);
+}
+// All steps backwards. In: d_W_T, in the place of C. Out: d_C, in the same place; what K wants of
+// d_A, which is d_A + d_A^T, in the places of s and K^T K; and d_W_0.
+static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   int64_t share, ttt__linear_sums sums) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums kept = ttt__kept_sums(job, job->frame.first * job->frame.H + share);
+    ttt__mat d_W = ttt__of(job->d_W0, share), d_A = work->d_A;
+    ttt__assign(d_W, sums.C);
+    ttt__clear(work->d_C);
+    ttt__clear(d_A);
+    ttt__clear(ttt__of(job->d_S, share));
+    if (ttt__range_has_KK(job)) ttt__border(work->A, job->needs_A ? &kept : &sums, job->frame.N);
+    for (int step = job->arg->steps - 1; step >= 0; step--)
+        ttt__linear_step_back(job, work, step, share, d_W);
+    ttt__assign(sums.C, work->d_C);
+    if (!job->needs_A) return;
+    ttt__clear(sums.KK);
+    ttt__add_both(sums.KK, d_A);
+    for (int64_t i = 0; i < h && job->biased; i++)
+        sums.s.at[i] = d_A.at[i * d_A.down + h] + d_A.at[h * d_A.down + i];
+}
+// From d_W_T of a sequence and head to d_C and, if the layer learns, to the rest.
+static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->learns) ttt__linear_steps_back(job, work, share, sums);
+    else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
+}
+
+// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums d = ttt__joined_sums(job, share, head);
+        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
+        ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
+        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
+        ttt__map_rows_back(job, kit, one.K, one.d_K);
+    }
+    ttt__qkv_views_back(job, kit, &all, &range);
+}
+
+// d_F of a range
+static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_output_back(job, &work->kit, &range);
+}
+
+// One tile: some queries, and the keys behind the `from`-th. With scale = 1 / sqrt h,
+//   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
+//   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
+//   d_K += d_scores^T Q;  d_Q += d_scores K
+static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   const ttt__qkv_views *queries, const ttt__qkv_views *keys,
+                                   int64_t from) {
+    const ttt__kit *kit = &work->kit;
+    int64_t rows = queries->Q.rows, cols = keys->K.rows;
+    ttt_real scale = ttt__score_scale(job);
+    ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt_real *row = ttt__rows_at(P, i, 1).at;
+        (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
+    }
+    ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
+        kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
+                              (ttt_real)ttt__dot(kit, d_row, row));
+    }
+    ttt__add_product(kit, keys->d_K, ttt__transpose_of(d_scores), queries->Q);
+    ttt__add_product(kit, queries->d_Q, d_scores, keys->K);
+}
+// d_Q, d_K and d_V of a sequence and head
+static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t N = job->frame.N, from, rows, first, asking;
+    ttt__range sequence = ttt__sequence_of(&job->frame, share / job->frame.H);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &sequence);
+    all = ttt__one_head(all, share % job->frame.H, job->frame.h);
+    for (int64_t i = 0; i < N; i++) {
+        ttt__clear(ttt__rows_at(all.d_Q, i, 1));
+        ttt__clear(ttt__rows_at(all.d_K, i, 1));
+        ttt__clear(ttt__rows_at(all.d_V, i, 1));
+    }
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->V_t, all.V);
+    for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
+        ttt__qkv_views keys = ttt__some_rows(all, from, rows);
+        for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
+            ttt__qkv_views queries = ttt__some_rows(all, first, asking);
+            ttt__softmax_tile_back(job, work, &queries, &keys, from);
         }
     }
 }
-
-// A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
-    const ttt_real *s = sums + m->e * m->h;
-    for (int64_t i = 0; i < m->h; i++) {
-        memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
-        if (m->bias) A[i * m->e + m->h] = A[m->h * m->e + i] = s[i];
-    }
-    if (m->bias) A[m->h * m->e + m->h] = (ttt_real)m->N;
+// dx of a range
+static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__qkv_views_back(job, &work->kit, &all, &range);
 }
 
-static void ttt__join_sums(const ttt__qkv *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
-    for (int64_t r = 1; r < m->R; r++) {
-        ttt_real *to = ttt__sums_of(m, b * m->R, h);
-        m->hand.k->zip[TTT__ZIP_add](m->part, to, 1, ttt__sums_of(m, b * m->R + r, h), 1, to);
+static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
+    return ttt__rows_at(all, frame->first * frame->N, frame->count * frame->N);
+}
+// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T dy. If the layer learns, V's
+// kernel is g^T, and d_g += d_V^T x.
+static void ttt__qkv_kernels_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h, tokens = frame->count * frame->N;
+    ttt__stack x = ttt__same_for_all(ttt__of_chunk(frame, frame->x));
+    ttt__stack dy = ttt__same_for_all(ttt__of_chunk(frame, frame->dy));
+    ttt__stack F = ttt__side_by_side(ttt__of_chunk(frame, job->arg->F), h);
+    ttt__stack d_Q = ttt__side_by_side(ttt__rows_at(job->d_Q, 0, tokens), h);
+    ttt__stack d_K = ttt__side_by_side(ttt__rows_at(job->d_K, 0, tokens), h);
+    ttt__stack d_V = ttt__side_by_side(ttt__rows_at(job->d_V, 0, tokens), h);
+    ttt__stack d_W_q = ttt__head_kernels(job, job->gradient[job->row.Q]);
+    ttt__stack d_W_k = ttt__head_kernels(job, job->gradient[job->row.K]);
+    ttt__stack d_W_v = ttt__head_kernels(job, job->gradient[job->row.V]);
+    ttt__stack d_g = ttt__stacked(job->gradient[job->row.V], h, D);
+    ttt__stack d_O = ttt__stacked(job->gradient[job->row.O], h, D);
+    ttt__kernel_sum to_V = { x, d_V, d_W_v }, to_g = { d_V, x, d_g };
+    ttt__kernel_sums sums = {
+        frame,
+        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, dy, d_O } },
+        0, 0,
+    };
+    ttt__add_kernel_sums(&sums);
+}
+static void ttt__bias_back(const ttt__qkv *job, int kernel, ttt__mat d_rows) {
+    ttt_real *bias = job->gradient[kernel + 1];
+    ttt__add_row_sum(&job->frame.kit, ttt__matrix(bias, 1, job->frame.D), d_rows);
+}
+static void ttt__qkv_biases_back(const ttt__qkv *job) {
+    int64_t tokens = job->frame.count * job->frame.N;
+    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.dy));
+    ttt__bias_back(job, job->row.Q, ttt__rows_at(job->d_Q, 0, tokens));
+    ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
+    if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
+}
+// What else g and b_g do: V's bias is -b_g g^T of all heads, S = g g^T. With v = -1^T d_V (1,D),
+//   d_b_g += v g;  d_g += v^T b_g + (d_S + d_S^T) g
+static void ttt__qkv_decoder_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &frame->kit;
+    int64_t D = frame->D, h = frame->h, H = frame->H;
+    ttt__mat d_g = ttt__matrix(job->gradient[TTT__MTTT_G_KERNEL], D, D);
+    ttt__mat d_g_bias = ttt__matrix(job->gradient[TTT__MTTT_G_BIAS], 1, D);
+    ttt__mat v = job->d_row, d_S_both = job->d_square;
+    ttt__set_row_sum(kit, v, ttt__rows_at(job->d_V, 0, frame->count * frame->N));
+    ttt__scaled(kit, v, v, -1);
+    ttt__add_product(kit, d_g_bias, v, job->g);
+    ttt__add_product(kit, d_g, ttt__column(v.at, D), job->g_bias);
+    for (int64_t head = 0; head < H && job->needs_A; head++) {
+        ttt__clear(d_S_both);
+        for (int64_t b = 0; b < frame->count; b++)
+            ttt__add_both(d_S_both, ttt__of(job->d_S, b * H + head));
+        ttt__add_product(kit, ttt__rows_at(d_g, head * h, h), d_S_both,
+                         ttt__rows_at(job->g, head * h, h));
     }
 }
-
-// c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
-static void ttt__slope(const ttt__qkv *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
-    int64_t n = m->e * m->h;
-    s->k->map[TTT__MAP_scale](n, C, G, -1);
-    if (A) {
-        ttt__mul_set(s, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(w, m->h), Aw, m->h);
-        ttt__mul_add(s, m->e, m->h, m->h, ttt__plain(Aw, m->h), ttt__plain(S, m->h), G, m->h);
-    }
-    s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
-}
-static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        const ttt_real *g = m->g + h * m->h * m->D;
-        ttt__mul_gram(&hand, m->h, m->D, ttt__turned(g, m->D), m->S + h * m->h * m->h);
-    }
-}
-
-// Second half, one share a sequence and head: from the sums to the weights that are read with.
-static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
-        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
-        const ttt_real *S = m->S ? m->S + h * m->h * m->h : NULL;
-        ttt__join_sums(m, b, h);
-        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->kept * sizeof *C);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, C, ttt__weights_of(m, 0, g.b, h), m->rate_unit);
-            continue;
-        }
-        ttt_real *w = ttt__weights_of(m, 0, g.b, h);
-        memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
-        if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) ttt__gram(m, C, A);
-        for (int t = 0; t < m->a->T; t++) {
-            ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
-            ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
-            m->hand.k->map[TTT__MAP_scale](n, G, G, m->a->rates[t]);
-            m->hand.k->zip[TTT__ZIP_sub](n, w, 1, G, 1, next);
-            w = next;
-        }
-    }
-}
-
-// F = Q W of a head; with the adaptive normalizer each row divided by q s.
-static void ttt__read_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
-    const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
-    const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
-    ttt__mul_init(&g->hand, g->rows, m->h, m->h, ttt__plain(q, m->D), ttt__plain(w, m->h), m->bias ? w + m->h * m->h : NULL, 0, f, m->D);
-    for (int64_t i = 0; i < g->rows && m->adaptive; i++)
-        g->hand.k->map[TTT__MAP_scale](m->h, f + i * m->D, f + i * m->D, (ttt_real)(1 / g->hand.k->dot(m->h, q + i * m->D, s)));
-}
-static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            ttt__view_head(m, &g, &m->q, h, q + h * m->h);
-            ttt__map_rows(m, &g, q + h * m->h);
-            ttt__read_head(m, &g, h, q + h * m->h, f + h * m->h);
-        }
-        ttt__mul_init(&g.hand, g.rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->o, m->D), m->o_b, 0, m->y + g.at, m->D);
+// d_W_0 and d_eta are sums over sequences; those of d_eta over heads, too.
+static void ttt__qkv_start_back(const ttt__qkv *job) {
+    const ttt__kit *kit = &job->frame.kit;
+    int64_t h = job->frame.h, H = job->frame.H;
+    ttt__stack d_W0 = ttt__stacked(job->gradient[TTT__MTTT_W0], h, h);
+    ttt__stack d_bias = ttt__stacked(job->gradient[TTT__MTTT_W0 + 1], 1, h);
+    ttt__mat d_rates = ttt__matrix(job->gradient[TTT__MTTT_RATES], 1, job->arg->steps);
+    for (int64_t pair = 0; pair < job->frame.count * H; pair++) {
+        ttt__mat d_W = ttt__of(job->d_W0, pair);
+        ttt__plus(kit, ttt__of(d_W0, pair % H), ttt__rows_at(d_W, 0, h));
+        if (job->biased) ttt__plus(kit, ttt__of(d_bias, pair % H), ttt__rows_at(d_W, h, 1));
+        if (d_rates.at) ttt__plus(kit, d_rates, ttt__rows_at(job->d_rates, pair, 1));
     }
 }
 
-// Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
-// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn
-// q.
-static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
-    const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
-    for (int64_t i = 0; i < g->rows; i++) {
-        double n = 1 / g->hand.k->dot(m->h, q + i * m->D, s), d = -g->hand.k->dot(m->h, df + i * m->D, f + i * m->D) * n;
-        g->hand.k->map[TTT__MAP_scale](m->h, df + i * m->D, df + i * m->D, (ttt_real)n);
-        g->row[i] = (ttt_real)d;
-    }
-    ttt__mul_set(&g->hand, 1, m->h, g->rows, ttt__plain(g->row, g->rows), ttt__plain(q, m->D), ds, m->h);
-}
-static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g.b, h), *q = m->a->q + g.at + h * m->h, *f = m->a->f + g.at + h * m->h;
-            ttt_real *df = m->df + g.local + h * m->h, *dq = m->dq + g.local + h * m->h, *dw = ttt__sums_of(m, share, h), *ds = dw + m->e * m->h;
-            memset(dw, 0, (size_t)m->part * sizeof *dw);
-            if (m->adaptive) ttt__divide_back(m, &g, h, q, f, df, ds);
-            ttt__mul_set(&g.hand, g.rows, m->h, m->h, ttt__plain(df, m->D), ttt__turned(w, m->h), dq, m->D);
-            if (m->adaptive) ttt__mul_add(&g.hand, g.rows, m->h, 1, ttt__plain(g.row, 1), ttt__plain(ttt__kept_sums(m, g.b, h) + m->e * m->h, m->h), dq, m->D);
-            ttt__map_rows_back(m, &g, q, dq);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(q, m->D), ttt__plain(df, m->D), dw, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, df, dw + m->h * m->h);
-            if (m->wants_w0 && !m->needs_a) {
-                const ttt_real *k = m->a->k + g.at + h * m->h;
-                ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), ds + m->h);
-                if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, k, ds);
-            }
-        }
-    }
-}
-
-// y (n,n) += a + a^T
-static void ttt__add_both(int64_t n, const ttt_real *a, ttt_real *y) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
-}
-
-// The T steps backwards, with W' = W - eta c (A W S - C), P = -eta c dW' S and A, S symmetric:
-//   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
-// In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
-static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
-    ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
-    int64_t n = m->e * m->h, hh = m->h * m->h;
-    const ttt_real *S = m->S ? m->S + h * hh : NULL;
-    const ttt__kernels *k = g->hand.k;
-    if (m->needs_a || m->wants_w0) ttt__gram(m, sums, A);
-    for (int t = m->a->T - 1; t >= 0; t--) {
-        const ttt_real *w = ttt__weights_of(m, t, g->b, h);
-        bool has_w = ttt__has_weights(m->a, t);
-        ttt__slope(m, &g->hand, has_w ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
-        if (d_rates) d_rates[t] = (ttt_real)-k->dot(n, dw, G);
-        k->map[TTT__MAP_scale](n, dw, G, m->a->rates[t] * m->rate_unit);  // eta c dW'
-        k->zip[TTT__ZIP_add](n, dc, 1, G, 1, dc);
-        if (!has_w && !m->wants_w0) continue;
-        k->map[TTT__MAP_scale](n, G, G, -1);
-        if (has_w) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
-        ttt__mul_set(&g->hand, m->e, m->h, m->h, ttt__plain(G, m->h), ttt__plain(S, m->h), P, m->h);
-        if (has_w) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
-        ttt__mul_add(&g->hand, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(P, m->h), dw, m->h);
-    }
-}
-
-// Second part, one share a sequence and head: from dW to what K and V need, left in the first range's
-// block: dC, ds, and dA + dA^T.
-static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, n = m->e * m->h, e = m->e;
-        ttt_real *block = ttt__sums_of(m, i / m->H * m->R, h), *ds = block + n, *dw = m->dw0 + i * n;
-        ttt_real *da = g.small[4], *both = g.small[5], *dc = g.small[6];
-        ttt__join_sums(m, i / m->H, h);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, block, block, m->rate_unit);
-            continue;
-        }
-        memcpy(dw, block, (size_t)n * sizeof *dw);
-        memset(da, 0, (size_t)(e * e) * sizeof *da);
-        memset(both, 0, (size_t)(e * e) * sizeof *both);
-        memset(dc, 0, (size_t)n * sizeof *dc);
-        ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
-        memcpy(block, dc, (size_t)n * sizeof *dc);
-        if (!m->needs_a) continue;
-        ttt__add_both(e, da, both);
-        for (int64_t r = 0; r < m->h; r++) {
-            memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
-            if (m->bias) ds[r] = both[r * e + m->h];
-        }
-    }
-}
-
-// Third part: dV = K~ dC, dK = V dC^T + 1 ds + K (dA + dA^T) of a range, and dx.
-static void ttt__qkv_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    bool has_s = m->adaptive || (m->bias && m->needs_a);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *block = ttt__sums_of(m, share / m->R * m->R, h), *ds = block + m->e * m->h;
-            const ttt_real *k = m->a->k + g.at + h * m->h, *v = m->a->v + g.at + h * m->h;
-            ttt_real *dk = m->dk + g.local + h * m->h, *dv = m->dv + g.local + h * m->h;
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(block, m->h), m->bias ? block + m->h * m->h : NULL, 0, dv, m->D);
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(v, m->D), ttt__turned(block, m->h), has_s ? ds : NULL, 0, dk, m->D);
-            if (m->needs_a) ttt__mul_add(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(ds + m->h, m->h), dk, m->D);
-            ttt__map_rows_back(m, &g, k, dk);
-        }
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dq + g.local, m->D), ttt__plain(m->q_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dk + g.local, m->D), ttt__plain(m->k_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dv + g.local, m->D), ttt__plain(m->v_t, m->D), m->dx + g.at, m->D);
-    }
-}
-
-// -- softmax attention, in the same frame
-// F = softmax(Q K^T / sqrt h) V. The scores are made, used and forgotten in tiles of queries
-// and keys: the sums so far are scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
-typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..from+n
-    const ttt_real *query;
-    int64_t q, from, n;
-} ttt__softmax_tile;
-
-static void ttt__scores(const ttt__qkv *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
-    ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
-}
-
-static void ttt__turn_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
-    g->hand.k->transpose(m->N, m->h, a + g->b * m->N * m->D + h * m->h, m->D, to, m->N);
-}
-
-// One sequence and head, forwards: Q of a tile of queries, then over the keys.
-static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h)), max[TTT__QUERIES];
-    double sum[TTT__QUERIES];
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first;
-        ttt_real *s = g.scores[0];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-            int64_t at = (g.b * m->N + first) * m->D + h * m->h;
-            ttt_real *query = m->a->q + at, *f = m->a->f + at;
-            g.at = at - h * m->h;
-            g.rows = t.q;
-            ttt__view_head(m, &g, &m->q, h, query);
-            t.query = query;
-            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-                const ttt_real *v = m->a->v + (g.b * m->N + t.from) * m->D + h * m->h;
-                ttt__scores(m, &g, &t, s);
-                for (int64_t j = 0; j < t.q; j++) {
-                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n);
-                    if (b > 0 && top <= max[j]) top = max[j];
-                    double less = b > 0 ? exp((double)max[j] - (double)top) : 0, part = g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
-                    sum[j] = b > 0 ? sum[j] * less + part : part;
-                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)less);
-                    max[j] = top;
-                }
-                ttt__mul_init(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(v, m->D), b > 0 ? f : NULL, m->D, f, m->D);
-            }
-            for (int64_t j = 0; j < t.q; j++) {
-                g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)(1 / sum[j]));
-                if (m->a->lse) m->a->lse[(g.b * m->H + h) * m->N + first + j] = (ttt_real)((double)max[j] + log(sum[j]));
-            }
-        }
-    }
-}
-
-// And backwards: with P = e^(Q K^T / sqrt h - lse), n_i = <dF_i, F_i>:
-//   dV += P^T dF;  dS = P (dF V^T - n) / sqrt h;  dK += dS^T Q;  dQ += dS K
-static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first, sequence = g.b * m->N * m->D + h * m->h, local = (g.b - m->b0) * m->N * m->D + h * m->h;
-        ttt_real *p = g.scores[0], *ds = g.scores[1];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        ttt__turn_head(m, &g, h, m->a->v, g.turned[1]);
-        for (int64_t j = 0; j < m->N; j++) {
-            memset(m->dk + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dv + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dq + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-        }
-        for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-            const ttt_real *k = m->a->k + sequence + t.from * m->D;
-            ttt_real *dk = m->dk + local + t.from * m->D, *dv = m->dv + local + t.from * m->D;
-            for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-                const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
-                t.query = m->a->q + sequence + first * m->D;
-                ttt__scores(m, &g, &t, p);
-                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, scale, lse[j]);
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), dv, m->D);
-                ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
-                for (int64_t j = 0; j < t.q; j++)
-                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, scale, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), dk, m->D);
-                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(k, m->D), m->dq + local + first * m->D, m->D);
-            }
-        }
-    }
-}
-
-// Gradients of the parameters, summed over the chunk: four products a head, each head a share of its own.
-typedef struct ttt__qkv_sums {
-    const ttt__qkv *m;
-    ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
-    int64_t from, rows;       // tokens of the chunk, so few that they stay in the cache for all heads
-} ttt__qkv_sums;
-static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
-    const ttt__qkv *m = s->m;
-    int64_t local = s->from * m->D, first = m->b0 * m->N * m->D + local, rows = s->rows;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
-        ttt__mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
-        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
-        if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
-        if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
-    }
-}
-
-// What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
-static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    int64_t D = m->D, hh = m->h * m->h, n = m->e * m->h;
-    const ttt__kernels *k = m->hand.k;
-    ttt_real *sum = m->work, *both = m->work + D;
-    k->sum_rows(m->bs * m->N, D, D, m->dv, sum);
-    k->map[TTT__MAP_scale](D, sum, sum, -1);
-    ttt__mul_add(&m->hand, 1, D, D, ttt__plain(sum, D), ttt__plain(m->g, D), d[TTT__MTTT_G_BIAS], D);
-    ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
-    for (int64_t h = 0; h < m->H && m->needs_a; h++) {
-        memset(both, 0, (size_t)hh * sizeof *both);
-        for (int64_t b = 0; b < m->bs; b++) ttt__add_both(m->h, m->ds + (b * m->H + h) * hh, both);
-        ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
-    }
-    for (int64_t i = 0; i < m->bs * m->H; i++) {
-        int64_t h = i % m->H;
-        k->zip[TTT__ZIP_add](hh, d[TTT__MTTT_W0] + h * hh, 1, m->dw0 + i * n, 1, d[TTT__MTTT_W0] + h * hh);
-        if (m->bias) k->zip[TTT__ZIP_add](m->h, d[TTT__MTTT_W0 + 1] + h * m->h, 1, m->dw0 + i * n + hh, 1, d[TTT__MTTT_W0 + 1] + h * m->h);
-        if (d[TTT__MTTT_RATES]) k->zip[TTT__ZIP_add](m->a->T, d[TTT__MTTT_RATES], 1, m->d_rates + i * m->a->T, 1, d[TTT__MTTT_RATES]);
-    }
-}
-
-static const ttt_real *ttt__qkv_param(const ttt_tensor *y, int row) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
-}
+// -- attention: sizes, options, parameters, room
 static bool ttt__starts_at_zero(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
-        const ttt_tensor *w = a->at[row] < 0 ? NULL : y->in[(int)a->at[row]];
-        for (int64_t i = 0; w && i < w->size; i++)
-            if (w->data[i] != 0) return false;
+        const ttt_tensor *start = arg->input[row] < 0 ? NULL : y->in[(int)arg->input[row]];
+        for (int64_t i = 0; start && i < start->size; i++)
+            if (start->data[i] != 0) return false;
     }
     return true;
 }
-static ttt__view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
-    return v;
+static void ttt__qkv_options(ttt__qkv *job) {
+    const ttt__qkv_arg *arg = job->arg;
+    bool linear = !arg->softmax && arg->steps == 0;
+    job->learns = arg->steps > 0;
+    job->biased = job->learns && !arg->d.no_inner_bias;
+    job->mapped = linear && !arg->d.identity_map;
+    job->divides = linear && arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+    job->needs_A = ttt__sees_weights(arg, arg->steps - 1);
+    job->needs_s = job->divides || (job->biased && job->needs_A);
+    double numbers = (double)job->frame.N * (double)job->frame.h;
+    job->unit = job->divides ? 1 : (ttt_real)(1 / numbers);
+    job->W_rows = job->frame.h + job->biased;
+    job->row = job->learns ? ttt__mttt_kernels : ttt__attention_kernels;
 }
-// The rows of the kernels of Q, K, V and the output; their biases come after them.
-enum { TTT__Q, TTT__K, TTT__V, TTT__O };
-static int ttt__kernel_row(bool learns, int which) {
-    static const int row[2][4] = {
-        { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL, TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL },
-        { TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL },
-    };
-    return row[learns][which];
+static ttt__view ttt__qkv_view(const ttt__qkv *job, int row) {
+    ttt__view view;
+    view.kernel = ttt__head_kernels(job, ttt__param(&job->frame, row));
+    view.bias = ttt__param_row(&job->frame, row + 1, job->frame.D);
+    return view;
+}
+// V = (x - b_g) g^T as a view: kernel g^T and bias -b_g g^T, of all heads.
+static bool ttt__see_decoder(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    ttt__view *view = &job->see_V;
+    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
+    view->bias = ttt__scratch(frame->c, 1, D);
+    if (frame->c->result) return false;
+    for (int64_t head = 0; head < frame->H; head++)
+        ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
+                       ttt__rows_at(job->g, head * h, h));
+    ttt__set_product(&frame->kit, view->bias, job->g_bias, ttt__transpose_of(job->g));
+    ttt__scaled(&frame->kit, view->bias, view->bias, -1);
+    return true;
+}
+// S = g g^T of a head
+static void ttt__decoder_gram(const ttt__qkv *job, const ttt__qkv_work *work, int64_t head) {
+    ttt__mat g = ttt__rows_at(job->g, head * job->frame.h, job->frame.h);
+    ttt__gram(&work->kit, ttt__of(job->S, head), ttt__transpose_of(g));
+}
+static bool ttt__qkv_learner(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    job->W0 = ttt__stacked(ttt__param(frame, TTT__MTTT_W0), h, h);
+    job->W0_bias = ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + 1), 1, h);
+    job->g = ttt__matrix(ttt__param(frame, TTT__MTTT_G_KERNEL), D, D);
+    job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
+    if (!ttt__see_decoder(job)) return false;
+    if (!ttt__range_has_KK(job)) return true;
+    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
+    if (frame->c->result) return false;
+    ttt__qkv_run(job, ttt__decoder_gram, frame->H, 1);
+    return true;
+}
+static bool ttt__qkv_room(ttt__qkv *job) {
+    ttt__frame *frame = &job->frame;
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__qkv_work_in(job, &measure, 0);
+    frame->room_size = measure.used;
+    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
+    if (!job->arg->softmax)
+        job->range_sums =
+            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
+                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    return !frame->c->result;
+}
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
+    memset(job, 0, sizeof *job);
+    job->arg = (const ttt__qkv_arg *)y->arg;
+    job->wants_W0 = wants_W0;
+    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
+    ttt__qkv_options(job);
+    job->see_Q = ttt__qkv_view(job, job->row.Q);
+    job->see_K = ttt__qkv_view(job, job->row.K);
+    if (!job->learns) job->see_V = ttt__qkv_view(job, job->row.V);
+    job->O = ttt__matrix(ttt__param(&job->frame, job->row.O), job->frame.D, job->frame.D);
+    job->O_bias = ttt__param_row(&job->frame, job->row.O + 1, job->frame.D);
+    return ttt__qkv_room(job) && (!job->learns || ttt__qkv_learner(job));
 }
 
-// V's kernel g^T and bias -b_g g^T, of all heads.
-static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
-    ttt_real *gt = ttt__room_of(m->c, m->D * m->D, false), *bias = ttt__room_of(m->c, m->D, false);
-    m->v.kernel = gt;
-    m->v.bias = bias;
-    m->v.row = m->h;
-    m->v.head = m->D * m->h;
-    if (m->c->result) return;
-    for (int64_t h = 0; h < m->H; h++) m->hand.k->transpose(m->h, m->D, m->g + h * m->h * m->D, m->D, gt + h * m->D * m->h, m->h);
-    ttt__mul_set(&m->hand, 1, m->D, m->D, ttt__plain(g_bias, m->D), ttt__turned(m->g, m->D), bias, m->D);
-    m->hand.k->map[TTT__MAP_scale](m->D, bias, bias, -1);
-}
-
-static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->a = a;
-    m->hand = ttt__hand_of(c, 0);
-    m->x = y->in[0]->data;
-    m->B = y->shape.dim[0];
-    m->N = y->shape.dim[1];
-    m->D = a->d.dim;
-    m->H = a->d.heads;
-    m->h = m->D / m->H;
-    m->softmax = a->softmax;
-    m->learns = a->d.mixer->learner != NULL;
-    m->bias = m->learns && !a->d.no_inner_bias;
-    m->adaptive = !m->softmax && !m->learns && a->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
-    m->mapped = !m->softmax && !m->learns && !a->d.identity_map;
-    m->e = m->h + m->bias;
-    m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
-    m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
-    m->rows = (m->N + m->R - 1) / m->R;
-    m->bs = ttt__chunk_of(m->B, m->N);
-    m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
-    if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
-    m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
-    m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
-    m->o = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O));
-    m->o_b = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
-    if (m->learns) {
-        m->w0[0] = ttt__qkv_param(y, TTT__MTTT_W0);
-        m->w0[1] = ttt__qkv_param(y, TTT__MTTT_W0 + 1);
-        m->needs_a = ttt__has_weights(a, a->T - 1);
-        m->g = ttt__qkv_param(y, TTT__MTTT_G_KERNEL);
-        ttt__decoder_view(m, ttt__qkv_param(y, TTT__MTTT_G_BIAS));
-    } else {
-        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
+// What the way back wants lives as long as the node, if there may be a way back; else it lives as
+// long as the op computes, or is absent.
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    bool keep = c->recording && !c->numbers_only;
+    int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
+    ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
+    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
+        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    if (arg->softmax) {
+        arg->lse = ttt__matrix(ttt__alloc_numbers(c, tokens, frame->H, keep), tokens, frame->H);
+        return !c->result;
     }
-    m->wants_w0 = wants_w0 && m->learns;
-    m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
-    m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
-    m->parts = ttt__room_of(c, m->bs * m->R * m->H * m->part, false);
-    if (m->needs_a || m->wants_w0) {
-        m->S = ttt__room_of(c, m->D * m->h, false);
-        if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
-    }
+    int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
+    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
+    int64_t weights = (arg->steps + 1) * pairs;
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
     return !c->result;
 }
 
-static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__qkv_arg *a = (ttt__qkv_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    bool keep = c->recording && !c->numbers_only;
-    if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
-        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    if (y->size == 0) return;
-    a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
-    bool ready = ttt__qkv_setup(&m, c, y, false);
-    ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__room_of(c, m.B * m.H * m.kept, true);
-    if (keep && m.softmax) a->lse = ttt__room_of(c, m.B * m.H * m.N, true);
-    if (!m.softmax) a->w = ttt__room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
-    m.y = y->data;
-    for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_sums_share, &m);
-        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
-        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_output_share, &m);
-    }
-    ttt__arena_release(&c->scratch, scratch);
+// Backwards: room, and the kernels transposed.
+static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__view *view) {
+    int64_t h = job->frame.h;
+    for (int64_t head = 0; head < job->frame.H; head++)
+        ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
+                       ttt__of(view->kernel, head));
 }
-
-static bool ttt__qkv_back_room(ttt__qkv *m) {
-    int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
-    ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
-    const ttt__view *view[] = { &m->q, &m->k, &m->v };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__room_of(m->c, chunk, false);
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__room_of(m->c, D * D, false);
-    m->o_t = ttt__room_of(m->c, D * D, false);
-    m->dw0 = ttt__room_of(m->c, heads * m->e * m->h, false);
-    m->ds = ttt__room_of(m->c, heads * m->h * m->h, false);
-    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__room_of(m->c, heads * m->a->T, false) : NULL;
-    if (m->c->result) return false;
-    for (int i = 0; i < 3; i++)
-        for (int64_t h = 0; h < m->H; h++)
-            m->hand.k->transpose(D, m->h, view[i]->kernel + h * view[i]->head, view[i]->row, *turned[i] + h * m->h * D, D);
-    m->hand.k->transpose(D, D, m->o, D, m->o_t, D);
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t pairs = frame->chunk * frame->H;
+    ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
+    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
+    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
+    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
+    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
+    if (job->learns) {
+        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
+                                 job->W_rows, h);
+        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
+        job->d_row = ttt__scratch(c, 1, D);
+        job->d_square = ttt__scratch(c, h, h);
+    }
+    if (job->arg->input[TTT__MTTT_RATES] >= 0)
+        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
+    if (c->result) return false;
+    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_t, &job->see_K);
+    ttt__transpose_view(job, job->W_v_t, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_t, job->O);
     return true;
 }
 
-static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    ttt_ctx *c = m->c;
-    int row[4];
-    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
-    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]], 0, 0 };
-    memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_output_back_share, m);
-    if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
-    else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
-    for (int64_t i = 0; (sums.rows = ttt__piece(m->bs * m->N, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
-    int64_t rows = m->bs * m->N, D = m->D;
-    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[row[TTT__O] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[row[TTT__Q] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[row[TTT__K] + 1]);
-    if (m->learns) ttt__learner_params_back(m, g_bias, d);
-    else ttt__rows_add(&m->hand, rows, D, m->dv, D, d[row[TTT__V] + 1]);
-}
-
-static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    ttt_real *d[TTT__MTTT_W0 + 2] = { NULL };
-    bool learns = a->d.mixer->learner != NULL;
-    int first = learns ? TTT__MTTT_W0 : 0;
-    bool wants_w0 = learns && (into[(int)a->at[first]] || (a->at[first + 1] >= 0 && into[(int)a->at[first + 1]]));
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
-        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__qkv_setup(&m, c, y, wants_w0) && ttt__qkv_back_room(&m)) {
-        m.dx = dx;
-        m.dy = g->data;
-        for (int64_t all = m.bs; m.b0 < m.B; m.b0 += all) {
-            m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__qkv_chunk_back(&m, learns ? ttt__qkv_param(y, TTT__MTTT_G_BIAS) : NULL, d);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
+// -- attention: the ops
 static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
-    ttt_mixer_desc d = a->d;
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
-    d.inner_lrs = a->rates;
-    if (d.mixer->learner) return ttt__mttt_tape(c, &d, w, in[0], NULL);
-    return (a->softmax ? ttt__self_attention_tape : ttt__linear_attention_tape)(c, &d, w, in[0], NULL);
+    ttt_mixer_desc d = arg->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
+        if (arg->input[row] >= 0) w[row] = in[(int)arg->input[row]];
+    d.inner_lrs = arg->rates;
+    if (arg->steps > 0) return ttt__mttt_tape(c, &d, w, in[0], NULL);
+    if (arg->softmax) return ttt__self_attention_tape(c, &d, w, in[0], NULL);
+    return ttt__linear_attention_tape(c, &d, w, in[0], NULL);
 }
 static int64_t ttt__qkv_count(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    double of_sequence = arg->d.mixer->flops(&arg->d, y->shape.dim[1]);
+    return (int64_t)(of_sequence * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_qkv = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                          ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
-static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                              ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
+static const ttt_op ttt__op_fused_qkv = {
+    "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
+static const ttt_op ttt__op_fused_softmax = {
+    "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
 
-static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
-    ttt__qkv_arg a;
+static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, bool softmax) {
+    ttt__qkv_arg arg;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
-    memset(&a, 0, sizeof a);
-    memset(a.at, -1, sizeof a.at);
-    int n = ttt__list_inputs(c, x, w, d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N, in, a.at);
-    a.d = *d;
-    a.softmax = softmax;
-    if (d->mixer->learner) {
-        a.T = d->inner_steps ? d->inner_steps : 1;
-        for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    bool learns = d->mixer->learner != NULL;
+    int rows = learns ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
+    memset(&arg, 0, sizeof arg);
+    memset(arg.input, -1, sizeof arg.input);
+    int n = ttt__list_inputs(c, x, w, rows, in, arg.input);
+    arg.d = *d;
+    arg.softmax = softmax;
+    if (learns) {
+        arg.steps = d->inner_steps ? d->inner_steps : 1;
+        arg.rates = (ttt_real *)ttt_alloc(c, (size_t)arg.steps * sizeof *arg.rates, false);
+        for (int step = 0; step < arg.steps && arg.rates; step++)
+            arg.rates[step] = d->inner_lrs ? d->inner_lrs[step] : d->inner_lr;
     }
-    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
+    const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- layer norm, and with it the MLP of a block
-//     x^ = norm(x)     n = x^ s + t     [ z = n W_1 + b_1     a = gelu(z)     y = x + a W_2 + b_2 ]
-// The first two alone are the layer norm, y = n; all are ttt_residual_mlp. Rows go through in ranges of 96, whose hidden
-// numbers stay in the cache. For the way back z is kept; n and a are made again, which takes no product: a comes with
-// gelu'(z), and that is wanted anyway.
+//     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
+//                                                       y = x + a W_2 + b_2 ]
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
+// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
+// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     normed_share        a range          x                      z, y
+//   backwards, in chunks of ranges
+//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//                                                                d_shift
+//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
-enum { TTT__NORMED_S = 1, TTT__NORMED_T, TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2, TTT__NORMED_N };  // inputs behind x
+enum {  // inputs behind x
+    TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
+    TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2,
+    TTT__NORMED_N
+};
 typedef struct ttt__normed_arg {
-    ttt_real *z;                     // (rows,M), if a gradient may be asked for
+    ttt_real *z;                            // (rows,M), if a gradient may be asked for
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *c;
-    int64_t n, D, M;                 // rows, their length, hidden width (0: layer norm alone)
-    const ttt_real *x, *s, *t, *w1, *b1, *w2, *b2;
-    ttt_real *z, *y;
-    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and (RANGE_ROWS, M)
-    int64_t work_size;
-    // backward, the chunk of rows from `first`
+    int64_t rows, D, M;                     // M = 0: layer norm alone
+    ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
+    ttt__mat scale, shift, W1, b1, W2, b2;
+    ttt_real *room;                         // of each thread
+    int64_t room_size;
+    // backward, of the chunk of rows that begins with `first`:
     int64_t first;
-    const ttt_real *dy;
-    ttt_real *w1_t, *w2_t;           // transposed
-    ttt_real *dx, *norm, *a, *dz;    // dx of all, the others of the chunk
-    ttt_real *part;                  // gradients of s and t, of each range: (ranges,2,D)
+    ttt__mat normed, a, d_z;
+    ttt__mat d_norm;                        // a row for each range: d_scale, then d_shift
+    ttt__mat W1_t, W2_t;
 } ttt__normed;
 
-static void ttt__normed_share_forward(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        ttt_real *norm = M ? m->work + thread * m->work_size : m->y + from * D, *a = norm + TTT__RANGE_ROWS * D, *z = m->z ? m->z + from * M : a;
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, m->x + (from + i) * D, m->s, m->t, norm + i * D);
-        if (!M) continue;
-        ttt__mul_init(&hand, rows, M, D, ttt__plain(norm, D), ttt__plain(m->w1, M), m->b1, 0, z, M);
-        hand.k->map[TTT__MAP_gelu](rows * M, z, a, 0);
-        ttt__gemm out = { rows, D, M, a, M, 1, m->w2, D, 1, m->b2, 0, m->y + from * D, D, NULL, { NULL, m->x + from * D, D } };
-        ttt__gemm_run(hand.k, &out, hand.pack);
-    }
+// What a thread works with: a range of rows.
+typedef struct ttt__normed_work {
+    ttt__kit kit;
+    ttt__mat wide, hidden;                  // (RANGE_ROWS,D), (RANGE_ROWS,M)
+} ttt__normed_work;
+static ttt__normed_work ttt__normed_work_in(const ttt__normed *job, ttt__room *room, int thread) {
+    ttt__normed_work work;
+    work.kit = ttt__kit_of(job->c, thread);
+    work.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
+    work.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
+    return work;
+}
+static ttt__normed_work ttt__normed_work_of(const ttt__normed *job, int thread) {
+    ttt__room room = { NULL, 0 };
+    if (job->room) room.at = job->room + thread * job->room_size;
+    return ttt__normed_work_in(job, &room, thread);
 }
 
-// A range of the chunk: n, a and dz for the gradients of W_1 and W_2, which are sums over the chunk; and dx.
-static void ttt__normed_share_back(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        const ttt_real *x = m->x + from * D, *dy = m->dy + from * D, *g = dy;
-        ttt_real *ds = m->part + share * 2 * D, *dx = m->dx + from * D;
-        memset(ds, 0, (size_t)(2 * D) * sizeof *ds);
-        if (M) {
-            ttt_real *back = m->work + thread * m->work_size, *a1 = back + TTT__RANGE_ROWS * D, *dz = m->dz + local * M;
-            for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, x + i * D, m->s, m->t, m->norm + (local + i) * D);
-            hand.lk->gelu_all(rows * M, m->z + from * M, m->a + local * M, a1, NULL);
-            ttt__mul_set(&hand, rows, M, D, ttt__plain(dy, D), ttt__plain(m->w2_t, M), dz, M);
-            hand.k->zip[TTT__ZIP_mul](rows * M, dz, 1, a1, 1, dz);
-            ttt__mul_set(&hand, rows, D, M, ttt__plain(dz, M), ttt__plain(m->w1_t, D), back, D);
-            hand.k->zip[TTT__ZIP_add](rows * D, dx, 1, dy, 1, dx);
-            g = back;
-        }
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm_back(D, x + i * D, m->s, g + i * D, dx + i * D, ds, ds + D);
-    }
+static int64_t ttt__row_ranges(int64_t rows) {
+    return (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
 }
 
-static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->D = y->shape.dim[y->shape.rank - 1];
-    m->n = y->size / m->D;
-    m->x = y->in[0]->data;
-    m->s = y->in[TTT__NORMED_S]->data;
-    m->t = y->in[TTT__NORMED_T]->data;
-    m->z = ((const ttt__normed_arg *)y->arg)->z;
-    if (y->n_in < TTT__NORMED_N) return true;
-    m->M = y->in[TTT__NORMED_B1]->size;
-    m->w1 = y->in[TTT__NORMED_W1]->data;
-    m->b1 = y->in[TTT__NORMED_B1]->data;
-    m->w2 = y->in[TTT__NORMED_W2]->data;
-    m->b2 = y->in[TTT__NORMED_B2]->data;
-    m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
-    m->work = ttt__room_of(c, c->threads * m->work_size, false);
-    return !c->result;
-}
+// -- normed, forwards
+static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
 
 static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__normed_arg *a = (ttt__normed_arg *)(uintptr_t)y->arg;
+    ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__normed m;
+    ttt__normed job;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        a->z = ttt__room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
-    if (ttt__normed_setup(&m, c, y)) {
-        m.y = y->data;
-        ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
+        arg->z = ttt__alloc_numbers(c, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
+    if (ttt__normed_begin(&job, c, y)) {
+        int64_t grain = 1 + 16384 / (TTT__RANGE_ROWS * job.D * (1 + job.M));
+        ttt__parallel(c, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static bool ttt__normed_back_room(ttt__normed *m) {
-    int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
-    m->part = ttt__room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
-    if (!m->M) return !m->c->result;
-    m->w1_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->w2_t = ttt__room_of(m->c, m->D * m->M, false);
-    m->norm = ttt__room_of(m->c, chunk * m->D, false);
-    m->a = ttt__room_of(m->c, chunk * m->M, false);
-    m->dz = ttt__room_of(m->c, chunk * m->M, false);
-    if (m->c->result) return false;
-    m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
-    m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);
+static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
+                           ttt__mat x) {
+    for (int64_t i = 0; i < x.rows; i++)
+        kit->lk->layer_norm(job->D, ttt__rows_at(x, i, 1).at, job->scale.at, job->shift.at,
+                            ttt__rows_at(normed, i, 1).at);
+}
+// y = residual + (x w + bias)
+static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
+                                 ttt__mat w, ttt__mat bias) {
+    ttt__gemm g = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
+                    bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
+}
+static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    const ttt__kit *kit = &work.kit;
+    for (int64_t share = begin; share < end; share++) {
+        int64_t from = share * TTT__RANGE_ROWS;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), y = ttt__rows_at(job->y, from, rows);
+        ttt__mat normed = job->M ? ttt__rows_at(work.wide, 0, rows) : y;
+        ttt__norm_rows(job, kit, normed, x);
+        if (!job->M) continue;
+        ttt__mat a = ttt__rows_at(work.hidden, 0, rows), z = a;
+        if (job->z.at) z = ttt__rows_at(job->z, from, rows);
+        ttt__affine(kit, z, normed, job->W1, job->b1);                // z = normed W_1 + b_1
+        kit->k->map[TTT__MAP_gelu](ttt__numbers(z), z.at, a.at, 0);   // a = gelu(z)
+        ttt__residual_affine(kit, y, x, a, job->W2, job->b2);         // y = x + a W_2 + b_2
+    }
+}
+
+// -- normed, backwards
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias);
+static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) {
+    int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, job->rows - job->first);
+    int64_t ranges = ttt__row_ranges(rows), D = job->D;
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt__mat d_scale = ttt__matrix(gradient[TTT__NORMED_SCALE], 1, D);
+    ttt__mat d_shift = ttt__matrix(gradient[TTT__NORMED_SHIFT], 1, D);
+    ttt__parallel(job->c, -1, ranges, 1, ttt__normed_back_share, job);
+    for (int64_t i = 0; i < ranges; i++) {
+        ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
+        ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
+        ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
+    }
+    if (!job->M) return;
+    ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
+                        gradient[TTT__NORMED_W1], gradient[TTT__NORMED_B1]);
+    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows), ttt__rows_at(job->dy, job->first, rows),
+                        gradient[TTT__NORMED_W2], gradient[TTT__NORMED_B2]);
+}
+static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                             const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_real *gradient[TTT__NORMED_N] = { NULL };
+    ttt__normed job;
+    for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(c, y, into, add, i);
+    if (y->size > 0 && ttt__normed_begin(&job, c, y) &&
+        ttt__normed_back_begin(&job, dy, gradient[0]))
+        for (; job.first < job.rows; job.first += TTT__CHUNK_ROWS)
+            ttt__normed_chunk_back(&job, gradient);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// A range of the MLP, from the gradient in y to that in normed:
+//   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
+// Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
+static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
+                                   int64_t local, int64_t rows) {
+    const ttt__kit *kit = &work->kit;
+    int64_t from = job->first + local;
+    ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
+    ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
+    ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
+    ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
+    ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
+                   ttt__rows_at(job->x, from, rows));
+    kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
+    ttt__set_product(kit, d_z, dy, job->W2_t);
+    ttt__times(kit, d_z, d_z, slope);
+    ttt__set_product(kit, d_normed, d_z, job->W1_t);
+    ttt__plus(kit, ttt__rows_at(job->dx, from, rows), dy);
+    return d_normed;
+}
+static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    for (int64_t share = begin; share < end; share++) {
+        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
+        ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
+                                   : ttt__rows_at(job->dy, from, rows);
+        ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
+        ttt__clear(d_norm);
+        for (int64_t i = 0; i < rows; i++)
+            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
+                                         ttt__rows_at(d_normed, i, 1).at,
+                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
+    }
+}
+// d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias) {
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt_gemm_desc d;
+    memset(&d, 0, sizeof d);
+    d.m = x.cols, d.n = d_rows.cols, d.k = x.rows;
+    d.a = x.at, d.ta = true;
+    d.b = d_rows.at;
+    d.y = d_kernel, d.add = d_kernel;
+    ttt_gemm(job->c, &d);
+    ttt__add_row_sum(&kit, ttt__matrix(d_bias, 1, d_rows.cols), d_rows);
+}
+
+// -- normed: sizes, parameters, room; and the ops
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
+    int64_t D = ttt__last(y), rows = y->size / D;
+    memset(job, 0, sizeof *job);
+    job->c = c;
+    job->D = D;
+    job->rows = rows;
+    job->x = ttt__matrix(y->in[0]->data, rows, D);
+    job->y = ttt__matrix(y->data, rows, D);
+    job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
+    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (y->n_in < TTT__NORMED_N) return true;
+    int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
+    job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
+    job->W1 = ttt__matrix(y->in[TTT__NORMED_W1]->data, D, M);
+    job->b1 = ttt__matrix(y->in[TTT__NORMED_B1]->data, 1, M);
+    job->W2 = ttt__matrix(y->in[TTT__NORMED_W2]->data, M, D);
+    job->b2 = ttt__matrix(y->in[TTT__NORMED_B2]->data, 1, D);
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__normed_work_in(job, &measure, 0);
+    job->room_size = measure.used;
+    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
+    return !c->result;
+}
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt_ctx *c = job->c;
+    int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
+    job->dy = ttt__matrix(dy->data, job->rows, D);
+    job->dx = ttt__matrix(dx, job->rows, D);
+    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
+    if (!M) return !c->result;
+    job->W1_t = ttt__scratch(c, M, D);
+    job->W2_t = ttt__scratch(c, D, M);
+    job->normed = ttt__scratch(c, rows, D);
+    job->a = ttt__scratch(c, rows, M);
+    job->d_z = ttt__scratch(c, rows, M);
+    if (c->result) return false;
+    ttt__kit kit = ttt__kit_of(c, 0);
+    ttt__transpose(&kit, job->W1_t, job->W1);
+    ttt__transpose(&kit, job->W2_t, job->W2);
     return true;
 }
 
-// dw (m,n) += a^T b over the chunk's rows, by all threads; dbias += the rows of b.
-static void ttt__normed_weights(const ttt__normed *t, int64_t m, int64_t n, int64_t rows, const ttt_real *a, const ttt_real *b, ttt_real *dw, ttt_real *dbias) {
-    ttt__hand hand = ttt__hand_of(t->c, 0);
-    ttt_gemm_desc d;
-    memset(&d, 0, sizeof d);
-    d.m = m, d.n = n, d.k = rows;
-    d.a = a, d.ta = true;
-    d.b = b;
-    d.y = dw, d.add = dw;
-    ttt_gemm(t->c, &d);
-    ttt__rows_add(&hand, rows, n, b, n, dbias);
-}
-
-static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt_real *d[TTT__NORMED_N] = { NULL };
-    ttt__normed m;
-    for (int i = 0; i < y->n_in; i++) d[i] = ttt__gradient_room(c, y, into, add, i);
-    if (y->size > 0 && ttt__normed_setup(&m, c, y) && ttt__normed_back_room(&m)) {
-        m.dx = d[0];
-        m.dy = g->data;
-        for (; m.first < m.n; m.first += TTT__CHUNK_ROWS) {
-            int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
-            ttt__parallel(c, -1, ranges, 1, ttt__normed_share_back, &m);
-            for (int64_t i = 0; i < 2 * ranges; i++) {
-                ttt_real *to = d[TTT__NORMED_S + i % 2];
-                c->k->zip[TTT__ZIP_add](m.D, to, 1, m.part + i * m.D, 1, to);
-            }
-            if (!m.M) continue;
-            ttt__normed_weights(&m, m.D, m.M, rows, m.norm, m.dz, d[TTT__NORMED_W1], d[TTT__NORMED_B1]);
-            ttt__normed_weights(&m, m.M, m.D, rows, m.a, m.dy + m.first * m.D, d[TTT__NORMED_W2], d[TTT__NORMED_B2]);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                             const ttt_tensor *y) {
     (void)y;
-    return ttt__layer_norm_tape(c, in[TTT__NORMED_S], in[TTT__NORMED_T], in[0]);
+    return ttt__layer_norm_tape(c, in[TTT__NORMED_SCALE], in[TTT__NORMED_SHIFT], in[0]);
 }
-static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                               const ttt_tensor *y) {
     (void)y;
-    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in[0]);
+    return ttt__residual_mlp_tape(c, in + TTT__NORMED_SCALE, in[0]);
 }
 static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
-static int64_t ttt__residual_mlp_count(const ttt_tensor *y) { return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8); }
-static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0, ttt__normed_forward, NULL,
-                                           ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count };
-static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
-                                             ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
+static int64_t ttt__residual_mlp_count(const ttt_tensor *y) {
+    return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8);
+}
+static const ttt_op ttt__op_layer_norm = {
+    "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0,
+    ttt__normed_forward, NULL, ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count,
+};
+static const ttt_op ttt__op_residual_mlp = {
+    "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0,
+    ttt__normed_forward, NULL,
+    ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count,
+};
 
 // One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused
 // form (scale and bias of each head, say) or are wrong; the tape then runs them or reports the
 // error.
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
-    signed char at[TTT__NORMED_N - 1];
-    ttt__normed_arg a = { NULL };
+    signed char input[TTT__NORMED_N - 1];
+    ttt__normed_arg arg = { NULL };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
-    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) && x->shape.rank > (mlp ? 1 : 0);
+    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) &&
+                x->shape.rank > (mlp ? 1 : 0);
     int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
-    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M), wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
+    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M);
+    ttt_shape wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
     const ttt_shape *const shape[] = { &row, &row, &wide, &hidden, &narrow, &row };
     for (int i = 0; i < n && fits; i++) fits = ttt_shape_equal(w[i]->shape, *shape[i]);
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
-    n = ttt__list_inputs(c, x, w, n, in, at);
-    return ttt_apply(c, op, in, n, x->shape, &a, sizeof a);
+    n = ttt__list_inputs(c, x, w, n, in, input);
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
-// ---- [9] THE REGISTRY ---------------------------------------------------------------------------
-static ttt_tensor *ttt__mttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    const ttt_learner *l = d->mixer->learner;
-    bool known = l == &ttt_learner_linear || l == &ttt_learner_mlp;
-    if (d->no_fused || d->unmask || d->first_order || !known) return ttt__mttt_tape(c, d, w, x, losses);
-    bool sums_suffice = l == &ttt_learner_linear && d->no_decoder_norm && !d->inner_sgd && !losses;
+// -- the mixers that have a form of one op: NULL where these options have none
+static ttt_tensor *ttt__mttt_as_op(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                   ttt_tensor *x, ttt_tensor **losses) {
+    int layers = d->mixer->learner->dense_layers;
+    bool sums_suffice = layers == 1 && d->no_decoder_norm && !d->inner_sgd && !losses;
+    if (!layers || d->first_order) return NULL;
     return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
 }
-static ttt_tensor *ttt__linear_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    bool tape = d->no_fused || d->unmask || d->causal || d->normalizer == TTT_NORMALIZER_NONE;
-    return tape ? ttt__linear_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, false);
+static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+                                               ttt_tensor *const *w, ttt_tensor *x,
+                                               ttt_tensor **losses) {
+    (void)losses;
+    if (d->causal || d->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    return ttt__qkv_fused(c, d, w, x, false);
 }
-static ttt_tensor *ttt__self_attention_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    return d->no_fused || d->unmask || d->causal ? ttt__self_attention_tape(c, d, w, x, losses) : ttt__qkv_fused(c, d, w, x, true);
+static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+                                             ttt_tensor *const *w, ttt_tensor *x,
+                                             ttt_tensor **losses) {
+    (void)losses;
+    return d->causal ? NULL : ttt__qkv_fused(c, d, w, x, true);
 }
+#endif  // TTT_NO_FUSED
 
-static const ttt_mixer ttt__mixers[] = {
-    { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
-    { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_forward, ttt__mttt_flops, ttt__memory_state, NULL, 0 },
-    { "ttt-linear", "TTTLinear_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
-    { "ttt-mlp", "TTTMLP_0", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, ttt__ttt_forward, ttt__memory_flops, ttt__memory_state, ttt__ttt_check, 0 },
-    { "titans", "NeuralMemory_0", TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp, ttt__titans_forward, ttt__titans_flops, ttt__titans_state, ttt__ttt_check, TTT_LEARNER_BIAS },
-    { "lact", "LaCT_0", TTT__ROWS(ttt__lact_rows), NULL, ttt__lact_forward, ttt__lact_flops, ttt__lact_state, ttt__check_chunk, 0 },
-    { "vittt", "TTT_0", TTT__ROWS(ttt__vittt_rows), NULL, ttt__vittt_forward, ttt__vittt_flops, ttt__vittt_state, ttt__vittt_check, 0 },
-    { "delta-net", "DeltaNet_0", ttt__delta_rows, TTT__DELTA_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "gated-delta-net", "GatedDeltaNet_0", ttt__delta_rows, TTT__GATED_N, NULL, ttt__delta_forward, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "linear-attention", "LinearAttention_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__linear_attention_forward, ttt__linear_attention_flops, ttt__matrix_state, ttt__check_chunk, 0 },
-    { "focused-linear", "FocusedLinearAttention_0", TTT__ROWS(ttt__focused_rows), NULL, ttt__focused_forward, ttt__focused_flops, ttt__matrix_state, ttt__focused_check, 0 },
-    { "self-attention", "MultiHeadDotProductAttention_0", TTT__ROWS(ttt__self_attention_rows), NULL, ttt__self_attention_forward, ttt__self_attention_flops, ttt__list_state, NULL, 0 },
-    { "nadaraya-watson", "NadarayaWatson_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__nadaraya_watson_forward, ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check, 0 },
-    { "linformer", "Linformer_0", TTT__ROWS(ttt__linformer_rows), NULL, ttt__linformer_forward, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check, 0 },
-    { "longformer", "Longformer_0", TTT__ROWS(ttt__longformer_rows), NULL, ttt__longformer_forward, ttt__longformer_flops, ttt__longformer_state, ttt__longformer_check, 0 },
-    { "none", "none", NULL, 0, NULL, ttt__none_forward, ttt__none_flops, NULL, NULL, 0 },
-};
-
-const ttt_mixer *ttt_mixer_at(int i) { return i >= 0 && i < (int)(sizeof ttt__mixers / sizeof *ttt__mixers) ? &ttt__mixers[i] : NULL; }
+// ---- [9] THE REGISTRY ---------------------------------------------------------------------------
+const ttt_mixer *ttt_mixer_at(int i) {
+#define X(id) &ttt_mixer_##id,
+    static const ttt_mixer *const all[] = { TTT_MIXERS(X) };
+#undef X
+    return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
+}
 const ttt_mixer *ttt_mixer_find(const char *name) {
     for (int i = 0; ttt_mixer_at(i); i++)
         if (strcmp(ttt_mixer_at(i)->name, name) == 0) return ttt_mixer_at(i);
     return NULL;
 }
 
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {  // N < 0: not known yet
+// -- options
+typedef struct ttt__option {
+    const char *name, *with, *meaning;
+    size_t at, size;  // in ttt_mixer_desc
+} ttt__option;
+#define X(type, field, with, meaning)                                                              \
+    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
+#undef X
+enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
+
+static bool ttt__option_set(const ttt_mixer_desc *d, const ttt__option *o) {
+    const char *value = (const char *)d + o->at;
+    for (size_t i = 0; i < o->size; i++)
+        if (value[i]) return true;
+    return false;
+}
+
+bool ttt_mixer_takes(const ttt_mixer *m, const char *option) {
+    size_t n = strlen(option);
+    for (const char *at = m->takes; at && (at = strstr(at, option)) != NULL; at++)
+        if ((at == m->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
+
+// The option without which o has no effect on this mixer and which is not set, or NULL.
+static const ttt__option *ttt__option_lacks(const ttt_mixer *m, const ttt_mixer_desc *d,
+                                            const ttt__option *o) {
+    for (int i = 0; i < TTT__N_OPTIONS && o->with && ttt_mixer_takes(m, o->with); i++)
+        if (strcmp(ttt__options[i].name, o->with) == 0)
+            return ttt__option_set(d, &ttt__options[i]) ? NULL : &ttt__options[i];
+    return NULL;
+}
+
+ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d) {
+    ttt_mixer_desc taken = *d;
+    taken.mixer = m;
+    for (int i = 0; i < TTT__N_OPTIONS; i++) {
+        const ttt__option *o = &ttt__options[i];
+        if (!ttt_mixer_takes(m, o->name) || ttt__option_lacks(m, d, o))
+            memset((char *)&taken + o->at, 0, o->size);
+    }
+    return taken;
+}
+
+static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
+    const ttt_mixer *m = d->mixer;
+    for (int i = 0; i < TTT__N_OPTIONS && ttt_ok(c); i++) {
+        const ttt__option *o = &ttt__options[i], *lacks;
+        if (!ttt__option_set(d, o)) continue;
+        if (!ttt_mixer_takes(m, o->name))
+            ttt_fail(c, TTT_ERR_ARGUMENT,
+                     "%s: .%s is set, which it does not take; it takes: %s. For %s", m->name,
+                     o->name, m->takes ? m->takes : "no option", o->meaning);
+        else if ((lacks = ttt__option_lacks(m, d, o)) != NULL)
+            ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s has no effect without .%s", m->name, o->name,
+                     lacks->name);
+    }
+    return ttt_ok(c);
+}
+
+// -- descriptions
+static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d,
+                            int64_t N) {  // N < 0: not known yet
     if (!ttt_ok(c)) return false;
     if (!d->mixer) ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (d->dim < 1 || d->heads < 1) ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", d->mixer->name, (long long)d->dim, (long long)d->heads);
     else if (d->dim % d->heads) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", d->mixer->name, (long long)d->dim, (long long)d->heads);
-    else if (d->mixer->learner && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
+    if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
+    if (ttt_mixer_takes(d->mixer, "inner_lr") && d->inner_lr == 0 && !d->inner_lrs) ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may hold zeros)", d->mixer->name);
+    else if (d->inner_lr != 0 && d->inner_lrs) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", d->mixer->name);
     else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", d->mixer->name, d->inner_steps, TTT_MAX_INNER_STEPS);
-    else if (d->mixer->check) d->mixer->check(c, d, N);
+    if (ttt_ok(c) && d->mixer->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
+    if (ttt_ok(c) && d->mixer->check) d->mixer->check(c, d, N);
     return ttt_ok(c);
 }
 
-static unsigned ttt__mixer_options(const ttt_mixer_desc *d) {
-    unsigned options = 0;
-    if (!d->no_inner_bias) options |= TTT_LEARNER_BIAS;
-    if (!d->no_decoder_norm) options |= TTT__DECODER_NORM;
-    if (d->learn_rates) options |= TTT__LEARNED_RATES;
-    if (d->globals) options |= TTT__LONGFORMER_GLOBAL;
-    if (!d->no_short_conv) options |= TTT__SHORT_CONV;
-    if (d->causal) options |= TTT__CAUSAL;
-    return options & ~d->mixer->without;
+// Which rows of the tables are present: the bits that their only_if asks for.
+static unsigned ttt__mixer_bits(const ttt_mixer_desc *d) {
+    unsigned bits = 0;
+    if (!d->no_inner_bias && !(d->mixer->flags & TTT_MIXER_UNBIASED)) bits |= TTT_LEARNER_BIAS;
+    if (!d->no_decoder_norm) bits |= TTT__DECODER_NORM;
+    if (d->learn_rates) bits |= TTT__LEARNED_RATES;
+    if (d->globals) bits |= TTT__GLOBALS;
+    if (!d->no_short_conv) bits |= TTT__SHORT_CONV;
+    if (d->causal) bits |= TTT__CAUSAL;
+    return bits;
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     int64_t D = d->dim, h = D / d->heads;
@@ -4484,23 +6039,23 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
 int ttt_mixer_count(const ttt_mixer_desc *d) {
     const ttt_mixer *m = d->mixer;
     if (!m) return 0;
-    unsigned options = ttt__mixer_options(d);
-    return ttt__rows_present(m->rows, m->n_rows, options) +
-           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, options) : 0);
+    unsigned bits = ttt__mixer_bits(d);
+    return ttt__rows_present(m->rows, m->n_rows, bits) +
+           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, bits) : 0);
 }
 
 ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
     if (!ttt__mixer_good(c, d, -1)) return ttt__no_weights();
     const ttt_mixer *m = d->mixer;
-    unsigned options = ttt__mixer_options(d);
+    unsigned bits = ttt__mixer_bits(d);
     ttt_sizes s = ttt__mixer_sizes(d);
     int first = p->n;
-    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, options, &s, p, prefix),
+    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, bits, &s, p, prefix),
                 inner = ttt__no_weights();
     if (m->learner)
-        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, options, &s, p, prefix);
+        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, bits, &s, p, prefix);
     for (int i = 0, n = 0; i < m->n_rows && ttt_ok(c); i++) {
-        if (!ttt__row_present(&m->rows[i], options)) continue;
+        if (!ttt__row_present(&m->rows[i], bits)) continue;
         ttt_tensor *t = own.at[n++];
         for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++)
             t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
@@ -4515,11 +6070,11 @@ ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, co
 static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows,
                         ttt_weights *w, ttt_tensor **row) {
     ttt_sizes sizes = ttt__mixer_sizes(d);
-    unsigned options = ttt__mixer_options(d);
+    unsigned bits = ttt__mixer_bits(d);
     for (int i = 0; i < n_rows && ttt_ok(c); i++) {
         ttt_shape s = ttt_scalar_shape();
         row[i] = NULL;
-        if (!ttt__row_present(&rows[i], options)) continue;
+        if (!ttt__row_present(&rows[i], bits)) continue;
         s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
         row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
         ttt__weight_good(c, d->mixer->name, rows[i].name, row[i], s);
@@ -4530,11 +6085,13 @@ static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row
 ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
                               ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1)) return &c->empty;
+    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1))
+        return &c->empty;
     if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name, ttt_shape_text(x->shape, t), (long long)d->dim);
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name,
+                        ttt_shape_text(x->shape, t), (long long)d->dim);
     }
     if (!ttt__weights_alive(c, d->mixer->name, w)) return &c->empty;
     const ttt_learner *l = d->mixer->learner;
@@ -4546,7 +6103,9 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
         return ttt_fail(c, TTT_ERR_SHAPE,
                         "%s: %d weights more than the %d that its description asks for",
                         d->mixer->name, w.n, ttt_mixer_count(d));
-    return d->mixer->forward(c, d, row, x, losses);
+    bool whole = d->mixer->fused && !d->no_fused && !d->unmask;
+    ttt_tensor *y = whole ? d->mixer->fused(c, d, row, x, losses) : NULL;
+    return y ? y : d->mixer->forward(c, d, row, x, losses);
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------
@@ -4597,7 +6156,7 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     ttt_unmasked *u = d->unmask;
     const ttt_learner *l = d->mixer->learner;
     ttt_tensor *const *last = w + TTT__MTTT_W0 + l->n_rows - 2;
-    bool linear = l == &ttt_learner_linear, zero = true;
+    bool linear = l->dense_layers == 1, zero = true;
     if (!query) {
         u->equals = "none: the last layer of its learner is not linear";
         return;

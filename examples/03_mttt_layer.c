@@ -179,6 +179,7 @@ int main(void) {
 
     ttt_real no_rates[T] = { 0 };
     ttt_mixer_desc idle = d;
+    idle.inner_lr = 0;
     idle.inner_lrs = no_rates;  // gradient steps of length zero: nothing is learned
     double other_sequence = influence(c, &d, w, x, 1);
     double own = influence(c, &d, w, x, 0), untaught = influence(c, &idle, w, x, 0);

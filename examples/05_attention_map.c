@@ -66,8 +66,6 @@ static double train(ttt_ctx *c, layer *l) {
     l->d.mixer = ttt_mixer_find(l->name);
     l->d.dim = D;
     l->d.heads = 1;
-    l->d.inner_lr = 1;
-    l->d.no_inner_bias = true;  // all tokens would share a bias: the map would turn gray
     l->w = ttt_mixer_new(c, &l->d, &l->p, l->name);
     ttt_optimizer_desc o = { 0 };
     o.lr = (ttt_real)0.01;
@@ -117,7 +115,9 @@ static void draw(FILE *f, int left, const char *title, const ttt_tensor *M) {
 
 int main(void) {
     ttt_ctx *c = ttt_open(NULL);
-    layer l[] = { { .name = "mttt-mlp" }, { .name = "self-attention" } };
+    // All tokens would share a bias of the learner: the map would turn gray.
+    layer l[] = { { .name = "mttt-mlp", .d = { .inner_lr = 1, .no_inner_bias = true } },
+                  { .name = "self-attention" } };
     FILE *f = fopen("attention.svg", "w");
     need(c != NULL && f != NULL, "attention.svg can be written here");
     fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' width='780' height='420'>"

@@ -108,7 +108,8 @@ typedef struct {
 } net;
 
 static net make(ttt_ctx *c, const ttt_mixer *mixer) {
-    net m = { .d = { .mixer = mixer, .dim = D, .heads = H, .inner_steps = T, .inner_lr = 1 } };
+    net m = { .d = { .dim = D, .heads = H, .inner_steps = T, .inner_lr = 1 } };
+    m.d = ttt_mixer_offer(mixer, &m.d);  // the mixer `none` takes no option
     m.embed = ttt_dense_new(c, 4, D, TTT_INIT_XAVIER, &m.p, "embed");
     m.mix = ttt_mixer_new(c, &m.d, &m.p, "mix");
     m.read = ttt_dense_new(c, D, 1, TTT_INIT_XAVIER, &m.p, "read");

@@ -135,7 +135,8 @@ static double accuracy(const ttt_mixer *mixer, double *flops) {
     ttt_params p = { 0 };
     ttt_vit_desc d = { .image = SIDE, .channels = 1, .patch = PATCH, .width = 16, .depth = 1,
                        .classes = 2 };
-    d.mixer = (ttt_mixer_desc){ .mixer = mixer, .heads = 1, .inner_lr = 1 };  // .dim is .width
+    d.mixer = (ttt_mixer_desc){ .mixer = mixer, .heads = 1 };  // .dim is .width
+    if (mixer->learner) d.mixer.inner_lr = 1;
     if (!c) claim(false, "there is memory");
     ttt_weights w = ttt_vit_new(c, &d, &p, "");
     ttt_optimizer *opt = ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = (ttt_real)0.003 }, &p);

@@ -297,7 +297,7 @@ static void bench_adam(void) {
     ttt_sizes s = { { 0 } };
     s.of['N'] = KERNEL_REALS;
     ttt_params_add(c, row, 1, 0, &s, &p, "");
-    ttt_optimizer_desc d = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 };
+    ttt_optimizer_desc d = { .rule = &ttt_rule_adam, .lr = (ttt_real)1e-9 };
     update u = { c, &p, ttt_optimizer_new(c, &d, &p) };
     need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
@@ -331,20 +331,30 @@ static void kernels(void) {
 
 // ---- layer.*, grow.*: one token mixer, D = 384, H = 6 -------------------------------------------
 static const struct layer {
-    const char *name, *mixer;
+    const char *name;
+    const ttt_mixer *mixer;
     int steps;
     bool sgd, plain;  // plain: W0 = 0, no norm, no bias; identity map, constant normalizer
 } layers[] = {
-    { "ttt_lin", "mttt-linear", 1, 0, 0 },    { "ttt_linT4", "mttt-linear", 4, 1, 0 },    { "ttt_mlp", "mttt-mlp", 1, 0, 0 },
-    { "ttt_mlpT4", "mttt-mlp", 4, 1, 0 },     { "linattn", "linear-attention", 1, 0, 0 }, { "softattn", "self-attention", 1, 0, 0 },
-    { "mttt_lin", "mttt-linear", 1, 0, 1 },   { "mttt_linGD4", "mttt-linear", 4, 0, 1 },  { "linattn_id", "linear-attention", 1, 0, 1 },
+    { "ttt_lin", &ttt_mixer_mttt_linear, 1, 0, 0 },
+    { "ttt_linT4", &ttt_mixer_mttt_linear, 4, 1, 0 },
+    { "ttt_mlp", &ttt_mixer_mttt_mlp, 1, 0, 0 },
+    { "ttt_mlpT4", &ttt_mixer_mttt_mlp, 4, 1, 0 },
+    { "linattn", &ttt_mixer_linear_attention, 1, 0, 0 },
+    { "softattn", &ttt_mixer_self_attention, 1, 0, 0 },
+    { "mttt_lin", &ttt_mixer_mttt_linear, 1, 0, 1 },
+    { "mttt_linGD4", &ttt_mixer_mttt_linear, 4, 0, 1 },
+    { "linattn_id", &ttt_mixer_linear_attention, 1, 0, 1 },
 };
 enum { N_LAYERS = COUNT(layers), N_MODEL_LAYERS = 6 };
 
 static ttt_mixer_desc mixer_of(const struct layer *l) {
-    return (ttt_mixer_desc){ .mixer = ttt_mixer_find(l->mixer), .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd, .zero_w0 = l->plain,
-                             .no_decoder_norm = l->plain, .no_inner_bias = l->plain, .identity_map = l->plain,
-                             .normalizer = l->plain ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
+    ttt_mixer_desc d = { .inner_steps = l->steps, .inner_lr = 1, .inner_sgd = l->sgd,
+                         .zero_w0 = l->plain, .no_decoder_norm = l->plain,
+                         .no_inner_bias = l->plain, .identity_map = l->plain,
+                         .normalizer = l->plain ? TTT_NORMALIZER_CONSTANT
+                                                : TTT_NORMALIZER_ADAPTIVE };
+    return ttt_mixer_offer(l->mixer, &d);
 }
 
 typedef struct {
@@ -422,7 +432,7 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4,
                        .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10,
                        .remat = what == 2, .mixer = mixer_of(l) };
-    ttt_optimizer_desc rule = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 };
+    ttt_optimizer_desc rule = { .rule = &ttt_rule_adam, .lr = (ttt_real)1e-3 };
     d.mixer.heads = 3;
     vit_run r = { .c = c, .d = d, .train = train };
     int64_t labels[IMAGES];

@@ -92,7 +92,7 @@ enum { LEFT = 170, WIDTH = 520, PITCH = 24 };
 static void draw_row(svg *s, const row *r, double y, double low, double scale) {
     char text[32];
     double average = mean(r);
-    const char *color = strcmp(r->mixer, "none") ? "#9bbbe0" : "#cccccc";
+    const char *color = ttt_mixer_find(r->mixer) == &ttt_mixer_none ? "#cccccc" : "#9bbbe0";
     svg_text(s, LEFT - 8, y, "end", 13, "", r->mixer);
     svg_rect(s, LEFT, y - 11, scale * (average - low), 12, color, "");
     for (int k = 0; k < r->n; k++)

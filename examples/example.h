@@ -214,6 +214,9 @@ static inline void print_help(void) {
         printf("\nvalues of %s:", p->rows[i].name);
         for (int k = 0; p->rows[i].value(k); k++) printf(" %s", p->rows[i].value(k));
         printf("\n");
+        for (int k = 0; p->rows[i].value == mixer_name && ttt_mixer_at(k); k++)
+            printf("  %-17s %s [%s]\n", ttt_mixer_at(k)->name, ttt_mixer_at(k)->what,
+                   ttt_mixer_at(k)->source);
     }
     for (int i = 0; i < p->n_rows; i++) {
         const option *mode = &p->rows[i];
@@ -244,6 +247,31 @@ static inline void check_mode(const option *mode, int argc, char **argv, bool on
         if (own && !on) die("%s has no effect without %s", row->name, mode->name);
         if (on && !heeded) die("%s has no effect with %s", row->name, mode->name);
     }
+}
+
+static inline bool option_given(const char *name, int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        const option *row = strncmp(argv[i], "--", 2) == 0 ? find_option(argv[i]) : NULL;
+        if (row && strcmp(row->name, name) == 0) return true;
+    }
+    return false;
+}
+
+// A program's option that sets one of the mixers' options.
+typedef struct mixer_option {
+    const char *option, *field;  // "--inner-steps", "inner_steps"
+} mixer_option;
+
+// Ends the program if one of n such options was given and this mixer does not take it.
+static inline void check_mixer_options(const ttt_mixer *m, const mixer_option *of, int n, int argc,
+                                       char **argv) {
+    char taken[500] = "";
+    for (int i = 0; i < n; i++)
+        if (ttt_mixer_takes(m, of[i].field)) strcat(strcat(taken, " "), of[i].option);
+    for (int i = 0; i < n; i++)
+        if (!ttt_mixer_takes(m, of[i].field) && option_given(of[i].option, argc, argv))
+            die("%s has no effect on --mixer %s, which takes%s", of[i].option, m->name,
+                *taken ? taken : " no option");
 }
 
 // Reads the command line over the defaults in *options: `--name value` or `--name=value`; given

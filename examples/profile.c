@@ -58,6 +58,7 @@ static const option option_rows[] = {
     OPTION_REAL("--budget", budget, 0, 3600,
                 "seconds of measuring for each time in the study (1)"),
 };
+static const mixer_option of_mixer[] = { { "--inner-steps", "inner_steps" } };
 static const program this_program = {
     .name = "profile",
     .purpose = "where a vision transformer's time goes, op by op",
@@ -81,9 +82,9 @@ static void make_model(run *r) {
     for (int i = 0; i < 64; i++) rates[i] = 1;
     ttt_vit_desc d = { .image = o->image, .channels = 1, .patch = o->patch, .width = o->width,
                        .depth = o->depth, .classes = 10 };
-    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find(o->mixer), .heads = o->heads,
-                                .inner_steps = (int)o->inner_steps, .inner_lrs = rates,
-                                .no_fused = o->no_fused };
+    d.mixer = (ttt_mixer_desc){ .heads = o->heads, .inner_steps = (int)o->inner_steps,
+                                .inner_lrs = rates, .no_fused = o->no_fused };
+    d.mixer = ttt_mixer_offer(ttt_mixer_find(o->mixer), &d.mixer);
     ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .weight_decay = (ttt_real)0.05, .clip = 1 };
     ttt_vit_new(r->c, &d, &r->params, "");
     r->vit = d;
@@ -152,51 +153,18 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
 }
 
 // ---- the study ----------------------------------------------------------------------------------
-// One layer alone: its time without and with gradients against the number of tokens, beside the
-// time its FLOPs would take at the peak. The layer is a single op to the profiler, so what keeps it
-// from the peak is reckoned from parts that can be measured alone:
-//     products   the multiply-adds that are really made, at the machine's best rate
-//     functions  so many numbers through softmax, GELU, ..., at the rate of that op in the cache
-//     memory     what goes into and out of the ops, by the profiler, at the memory's rate
-//     rest       what is left: above all products that run below the best rate
-enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64 };
-enum { FUNCTIONS = 3, PASSES = 2, SAMPLES = 100 };
-
-static const struct {
-    const char *name;
-    ttt_tensor *(*op)(ttt_ctx *c, ttt_tensor *x);
-    double hnn, nd;  // how many numbers a layer has of that kind: these times H N N and N D
-} functions[FUNCTIONS] = { { "softmax", ttt_softmax, 1, 0 },
-                           { "GELU", ttt_gelu, 0, 4 },
-                           { "exp", ttt_exp, 0, 2 } };
-
-// What the fused layers of ttt_layers.h really do, without and with gradients: multiply-adds as
-// multiples of N D D, N D h, D D h and N N D, and passes over a function's numbers. It is not what
-// the definition counts: the decoder is never applied to a token, only its products are, which are
-// made once (D D h, and of those of a matrix with itself 5/8 at a width of 64); on the way back
-// only u, v and de w2^T of a step are made again.
-static const struct work {
-    const char *mixer;
-    double ndd[PASSES], ndh[PASSES], ddh[PASSES], nnd[PASSES];
-    double pass[FUNCTIONS][PASSES];
-} works[] = {
-    { "mttt-linear", { 4, 12 }, { 5, 17 }, { 1.25, 3.25 }, { 0 }, { { 0 } } },
-    { "mttt-mlp", { 4, 12 }, { 30, 96 }, { 1.25, 3.25 }, { 0 }, { { 0 }, { 2, 4 } } },
-    { "self-attention", { 4, 12 }, { 0 }, { 0 }, { 2, 7 }, { { 1, 2 } } },
-    { "linear-attention", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 }, { 0 }, { 1, 1 } } },
-    { "mttt-linear, W0 = 0", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 } } },
-    { "linear-attention, identity", { 4, 12 }, { 2, 6 }, { 0 }, { 0 }, { { 0 } } },
-};
+// One layer alone: its time without and with gradients against the number of tokens, and which
+// share of it the machine would need at its best: for its FLOPs, as its definition counts them (a
+// fused form may make fewer), and for the bytes that go into and out of its ops.
+enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, PASSES = 2, SAMPLES = 100 };
 
 typedef struct {
-    double seconds, flops, made, bytes;  // of one run; flops as counted, and those made
-    const char *bound;
+    double seconds, flops, bytes;  // of one run
     int samples;
 } cost;
 typedef struct {
     char name[64];
     ttt_mixer_desc d;
-    const struct work *work;  // NULL: no more is known
     cost at[LENGTHS][PASSES];
     double tokens[LENGTHS], y[PASSES][LENGTHS], limit[PASSES][LENGTHS];
 } layer;
@@ -205,52 +173,28 @@ typedef struct {
     layer item[LAYERS];
     int n, lengths;
     ttt_limits peak;  // of all threads
-    double per_number[FUNCTIONS];
 } study_of;
 
 // special: the case in which both are the same layer. One step from W0 = 0 without norm and bias
 // leaves nothing of the learner but sums over the tokens: linear attention without its map, and
 // that is what is run.
 static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
-    if (s->n == LAYERS) return;
-    layer *l = &s->item[s->n];
-    l->d = (ttt_mixer_desc){ .mixer = m, .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special, .no_decoder_norm = special, .no_inner_bias = special,
-                             .identity_map = special, .normalizer = special ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE };
-    if (!m) return;
+    if (s->n == LAYERS || !m->fused) return;  // else one would measure the tape
+    layer *l = &s->item[s->n++];
+    l->d = (ttt_mixer_desc){ .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special,
+                             .no_decoder_norm = special, .no_inner_bias = special,
+                             .identity_map = special,
+                             .normalizer = special ? TTT_NORMALIZER_CONSTANT
+                                                   : TTT_NORMALIZER_ADAPTIVE };
+    l->d = ttt_mixer_offer(m, &l->d);
     const char *which = !special ? "" : m->learner ? ", W0 = 0" : ", identity";
     snprintf(l->name, sizeof l->name, "%.40s%s", m->name, which);
-    for (int i = 0; i < COUNT(works); i++)
-        if (strcmp(works[i].mixer, l->name) == 0) l->work = &works[i];
-    if (l->work) s->n++;  // else it has no fused form: one would measure the tape
 }
 
 static void measure_peak(study_of *s) {
     ttt_limits now = ttt_measure_limits(s->r->c);
     s->peak.flops = fmax(s->peak.flops, now.flops * ttt_threads(s->r->c));
     s->peak.bytes = fmax(s->peak.bytes, now.bytes * ttt_threads(s->r->c));
-}
-
-// Seconds a number, of all threads together: the best of some runs on 64 kB.
-static void measure_functions(study_of *s) {
-    ttt_ctx *c = s->r->c;
-    ttt_mark m = ttt_mark_get(c);
-    bool recording = ttt_set_recording(c, false);
-    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(43, STUDY_D));
-    for (int f = 0; f < FUNCTIONS; f++) {
-        double best = HUGE_VAL;
-        for (int k = 0; k < 5; k++) {
-            double begin = ttt_seconds();
-            for (int i = 0; i < 50; i++) {
-                ttt_mark inner = ttt_mark_get(c);
-                functions[f].op(c, x);
-                ttt_mark_release(c, inner);
-            }
-            best = fmin(best, (ttt_seconds() - begin) / 50);
-        }
-        s->per_number[f] = best / (43.0 * STUDY_D) / ttt_threads(c);
-    }
-    ttt_set_recording(c, recording);
-    ttt_mark_release(c, m);
 }
 
 typedef struct {
@@ -277,8 +221,7 @@ static double one_run(study_of *s, const layer *l, const inputs *in, bool gradie
 // One run goes before, to warm up, and one comes after, under the profiler, for the bytes.
 static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bool gradients) {
     static ttt_profile_row row[MOST_ROWS];
-    ttt_profile_row sum = { 0 };
-    double sample[SAMPLES], spent = 0, n = (double)N, D = STUDY_D;
+    double sample[SAMPLES], spent = 0;
     cost m = { .flops = l->d.mixer->flops(&l->d, N) * (gradients ? 3 : 1) };
     one_run(s, l, in, gradients);
     while (m.samples < 1 ||
@@ -286,25 +229,12 @@ static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bo
         spent += sample[m.samples++] = one_run(s, l, in, gradients);
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
-    const struct work *k = l->work;
-    m.made = m.flops;
-    if (k) {
-        double per_token = D * k->ndd[gradients] + D / STUDY_H * k->ndh[gradients];
-        double once = D * D / STUDY_H * k->ddh[gradients];
-        m.made = 2 * D * (n * per_token + once + n * n * k->nnd[gradients]);
-    }
     ttt_profile_clear(s->r->c);
     ttt_profile_start(s->r->c);
     one_run(s, l, in, gradients);
     ttt_profile_stop(s->r->c);
     int rows = ttt_profile_rows(s->r->c, row, MOST_ROWS);
-    for (int i = 0; i < rows && i < MOST_ROWS; i++) {
-        sum.seconds += row[i].seconds;
-        sum.flops += row[i].flops;
-        sum.bytes += row[i].bytes;
-    }
-    ttt_profile_share(&sum, &s->peak, &m.bound);
-    m.bytes = sum.bytes;
+    for (int i = 0; i < rows && i < MOST_ROWS; i++) m.bytes += row[i].bytes;
     return m;
 }
 
@@ -334,32 +264,11 @@ static void measure_layer(study_of *s, layer *l) {
     }
 }
 
-// Where the time goes, in per cent of it; parts below a half are left to the rest.
-static void print_parts(const study_of *s, const layer *l, int i, int gradients) {
-    const cost *m = &l->at[i][gradients];
-    const char *name[2 + FUNCTIONS] = { "products", "memory" };
-    double N = l->tokens[i], D = STUDY_D, H = STUDY_H, rest = 100;
-    double seconds[2 + FUNCTIONS] = { m->made / s->peak.flops, m->bytes / s->peak.bytes };
-    for (int f = 0; f < FUNCTIONS; f++) {
-        name[2 + f] = functions[f].name;
-        double numbers = functions[f].hnn * H * N * N + functions[f].nd * N * D;
-        if (l->work) seconds[2 + f] = l->work->pass[f][gradients] * s->per_number[f] * numbers;
-    }
-    for (int k = 0; k < 2 + FUNCTIONS; k++) {
-        double share = 100 * seconds[k] / m->seconds;
-        if (share < 0.5) continue;
-        printf("%s %.0f, ", name[k], share);
-        rest -= share;
-    }
-    printf("rest %.0f", rest);
-    if (strcmp(m->bound, "compute") != 0) printf("; bound: %s", m->bound);
-}
-
 static void print_study(const study_of *s) {
     int least = SAMPLES, most = 0;
-    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | where it goes, % "
-         "| with gradients, ms | us a token | of peak | where it goes, % |\n"
-         "|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|");
+    puts("| layer | tokens | GFLOP | forward, ms | us a token | of peak | of memory "
+         "| with gradients, ms | us a token | of peak | of memory |\n"
+         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for (int k = 0; k < s->n; k++)
         for (int i = 0; i < s->lengths; i += 2) {  // the figure has them all
             const layer *l = &s->item[k];
@@ -367,11 +276,10 @@ static void print_study(const study_of *s) {
             for (int g = 0; g < PASSES; g++) {
                 const cost *m = &l->at[i][g];
                 int digits = m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0;
-                printf(" %.*f | %.1f | %.0f %% | ", digits, 1e3 * m->seconds,
+                printf(" %.*f | %.1f | %.0f %% | %.0f %% |", digits, 1e3 * m->seconds,
                        1e6 * m->seconds / l->tokens[i],
-                       100 * m->flops / m->seconds / s->peak.flops);
-                print_parts(s, l, i, g);
-                printf(" |");
+                       100 * m->flops / m->seconds / s->peak.flops,
+                       100 * m->bytes / m->seconds / s->peak.bytes);
                 if (m->samples < least) least = m->samples;
                 if (m->samples > most) most = m->samples;
             }
@@ -383,7 +291,8 @@ static void print_study(const study_of *s) {
     printf("Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n", 1e-9 * s->peak.flops,
            threads, threads > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
     puts("GFLOP: of the forward pass, as the definition counts them; three times that with "
-         "gradients.");
+         "gradients. Of peak, of memory: the share of the time that they, and the bytes that go "
+         "into and out of the ops, take at the machine's best.");
 }
 
 static void draw_study(study_of *s) {
@@ -415,10 +324,9 @@ static void study(run *r) {
     s.r = r;
     while (s.lengths < LENGTHS && 256 << s.lengths <= r->o.tokens_max) s.lengths++;
     for (int i = 0; ttt_mixer_at(i); i++) add_layer(&s, ttt_mixer_at(i), false);
-    add_layer(&s, ttt_mixer_find("mttt-linear"), true);
-    add_layer(&s, ttt_mixer_find("linear-attention"), true);
+    add_layer(&s, &ttt_mixer_mttt_linear, true);
+    add_layer(&s, &ttt_mixer_linear_attention, true);
     for (int i = 0; i < 3; i++) measure_peak(&s);
-    measure_functions(&s);
     for (int k = 0; k < s.n; k++) measure_layer(&s, &s.item[k]);
     status_clear();
     print_study(&s);
@@ -437,6 +345,7 @@ int main(int argc, char **argv) {
     ttt_desc machine = { .seed = 1, .isa = o->isa, .threads = thread_count(o->threads) };
     r.c = open_or_die(&machine);
     if (o->study) return study(&r), 0;
+    check_mixer_options(ttt_mixer_find(o->mixer), of_mixer, COUNT(of_mixer), argc, argv);
     make_model(&r);
     for (int i = 0; i < 2; i++) step(&r);
     ttt_profile_start(r.c);

@@ -46,11 +46,11 @@
 #include "example.h"
 
 // ---- variants -----------------------------------------------------------------------------------
-// How mixers are described. One may have several rows; one without any runs as `otherwise`, and
-// ignores what it has no use for. Two fields are set later, from the sequence: .max_tokens, and
+// How mixers are described. One may have several rows; one without any runs with those of the
+// options in `otherwise` that it takes. Two are set later, from the sequence: .max_tokens, and
 // .grid_cols where .grid_rows is given (the tokens are then a grid of one row).
 typedef struct {
-    const char *label, *mixer;
+    const char *label;
     ttt_mixer_desc d;
     double most;      // accuracy that it must not exceed, lacking what it takes; 0: it must recall
     double patience;  // steps, in those of the others
@@ -60,19 +60,19 @@ typedef struct {
 // nothing to do with each other here: convolutions would only blur keys. Without .muon, the rates
 // that lact finds for itself begin at 0.01, and take long to grow.
 static const variant otherwise = {
-    NULL, NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1
+    NULL, { .inner_lr = 10, .no_short_conv = true, .muon = true }, 0, 1
 };
 static const variant variants[] = {
-    { "none", "none", { 0 }, 0.15, 1 },
-    { "vittt", "vittt", { .grid_rows = 1 }, 0, 1 },
-    { "focused-linear", "focused-linear", { .grid_rows = 1 }, 0, 1 },
+    { "none", { .mixer = &ttt_mixer_none }, 0.15, 1 },
+    { "vittt", { .mixer = &ttt_mixer_vittt, .grid_rows = 1 }, 0, 1 },
+    { "focused-linear", { .mixer = &ttt_mixer_focused_linear, .grid_rows = 1 }, 0, 1 },
     // Keys are summed by place, which says nothing here. With a sum for each of 16 pairs and 8
     // questions its table can learn to leave tokens alone, but that takes long.
-    { "linformer 4 sums", "linformer", { .compressed = 4 }, 0.8, 1 },
-    { "linformer 24 sums", "linformer", { .compressed = 24 }, 0, 8 },
+    { "linformer 4 sums", { .mixer = &ttt_mixer_linformer, .compressed = 4 }, 0.8, 1 },
+    { "linformer 24 sums", { .mixer = &ttt_mixer_linformer, .compressed = 24 }, 0, 8 },
     // A window that does not reach the pair cannot carry its value; two layers reach twice as far.
-    { "longformer window 4", "longformer", { .window = 4 }, 0.8, 1 },
-    { "longformer window 24", "longformer", { .window = 24 }, 0, 1 },
+    { "longformer window 4", { .mixer = &ttt_mixer_longformer, .window = 4 }, 0.8, 1 },
+    { "longformer window 24", { .mixer = &ttt_mixer_longformer, .window = 24 }, 0, 1 },
 };
 // The memories that --grow compares.
 static const char grown[] = "linear-attention,delta-net,mttt-linear,mttt-mlp,self-attention";
@@ -117,14 +117,16 @@ static const program this_program = {
 static int list_runs(const char *list, variant *runs) {
     int n = 0;
     for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
         variant plain = otherwise;
-        plain.label = plain.mixer = ttt_mixer_at(i)->name;
+        plain.label = m->name;
+        plain.d = ttt_mixer_offer(m, &otherwise.d);
         bool has_rows = false;
         for (int k = 0; k <= COUNT(variants) && n < MOST_RUNS; k++) {
             const variant *v = k < COUNT(variants) ? &variants[k] : &plain;
-            if (v == &plain ? has_rows : strcmp(v->mixer, plain.mixer) != 0) continue;
+            if (v == &plain ? has_rows : v->d.mixer != m) continue;
             has_rows = true;
-            if (!list || listed(list, v->mixer) || listed(list, v->label)) runs[n++] = *v;
+            if (!list || listed(list, m->name) || listed(list, v->label)) runs[n++] = *v;
         }
     }
     return n;
@@ -229,11 +231,10 @@ static ttt_tensor *forward(const trial *t) {
 static trial begin(const options *o, const variant *v, int64_t most) {
     trial t = { .o = o, .v = v, .mixer = v->d, .questions = o->questions };
     ttt_desc machine = { .seed = (uint64_t)o->seed, .threads = thread_count(o->threads) };
-    t.mixer.mixer = ttt_mixer_find(v->mixer);
     t.mixer.dim = o->width;
     t.mixer.heads = o->heads;
-    t.mixer.max_tokens = most + t.questions;
-    if (t.mixer.grid_rows) t.mixer.grid_cols = t.mixer.max_tokens;
+    if (ttt_mixer_takes(t.mixer.mixer, "max_tokens")) t.mixer.max_tokens = most + t.questions;
+    if (t.mixer.grid_rows) t.mixer.grid_cols = most + t.questions;
     t.c = open_or_die(&machine);
     make_model(&t, 2 * most);
     return t;

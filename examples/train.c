@@ -92,6 +92,15 @@ static const program this_program = {
         "t10k-labels-idx1-ubyte, plain or .gz, and takes the drawn set if none has them.",
 };
 
+// Those of them that set an option of the mixer.
+static const mixer_option of_mixer[] = {
+    { "--inner-steps", "inner_steps" }, { "--inner-lr", "inner_lr" },
+    { "--inner-sgd", "inner_sgd" }, { "--decoder-ln", "no_decoder_norm" },
+    { "--causal", "causal" }, { "--chunk", "chunk" }, { "--window", "window" },
+    { "--globals", "globals" }, { "--compressed", "compressed" }, { "--kernel", "kernel" },
+    { "--neighbors", "neighbors" }, { "--muon", "muon" },
+};
+
 static bool defines_run(const option *row) { return row->at < offsetof(options, threads); }
 
 // ---- data ---------------------------------------------------------------------------------------
@@ -196,19 +205,26 @@ static void make_model(run *r) {
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
                        .classes = r->data.train.classes, .patch = o->patch, .width = o->width,
                        .depth = o->depth };
-    r->vit.mixer = (ttt_mixer_desc){
-        .mixer = ttt_mixer_find(o->mixer), .heads = o->heads, .inner_steps = (int)o->inner_steps,
-        .inner_lrs = rates, .inner_sgd = o->inner_sgd, .no_decoder_norm = o->decoder_ln == 0,
-        .causal = o->causal, .chunk = o->chunk, .window = o->window, .globals = o->globals,
-        .compressed = o->compressed, .kernel = (ttt_attention_kernel)o->kernel,
-        .neighbors = o->neighbors, .muon = o->muon };
+    ttt_mixer_desc d = { .heads = o->heads, .inner_steps = (int)o->inner_steps, .inner_lrs = rates,
+                         .kernel = (ttt_attention_kernel)o->kernel };
+    d = ttt_mixer_offer(ttt_mixer_find(o->mixer), &d);
+    d.inner_sgd = o->inner_sgd;  // from here on zero unless the user gave them
+    d.no_decoder_norm = o->decoder_ln == 0;
+    d.causal = o->causal;
+    d.chunk = o->chunk;
+    d.window = o->window;
+    d.globals = o->globals;
+    d.compressed = o->compressed;
+    d.neighbors = o->neighbors;
+    d.muon = o->muon;
+    r->vit.mixer = d;
     ttt_optimizer_desc rule = { .lr = (ttt_real)o->lr, .weight_decay = (ttt_real)o->wd,
                                 .clip = (ttt_real)o->clip, .warmup = o->warmup, .total = o->steps,
                                 .accumulate = (int)o->accum, .freeze_inner = o->train_w0 == 0 };
     ttt_vit_new(r->c, &r->vit, &r->params, "");
     r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
     need_ok(r->c, "the model cannot be built");
-    r->inner_losses = r->vit.mixer.mixer->learner ? r->vit.mixer.inner_steps + 1 : 0;
+    r->inner_losses = d.mixer->learner ? (int)o->inner_steps + 1 : 0;
 }
 
 static void open_batches(run *r) {
@@ -556,7 +572,7 @@ static void fill_defaults(options *o, const dataset *d) {
     if (o->epochs > 0) o->steps = (batches + o->accum - 1) / o->accum;
     if (o->steps < 0) o->steps = d->steps;
     if (o->steps < 1) o->steps = 1;
-    if (o->globals < 0) o->globals = strcmp(o->mixer, "longformer") == 0;
+    if (o->globals < 0) o->globals = ttt_mixer_takes(ttt_mixer_find(o->mixer), "globals");
     if (o->warmup < 0) o->warmup = o->steps / 20;
     if (o->warmup >= o->steps)
         die("--warmup %lld must be below the number of steps, %lld", o->warmup, o->steps);
@@ -575,10 +591,13 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (r.o.resume) restore_options(&r.o, argc, argv);
+    check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
     open_context(&r);
     find_data(r.c, &r.data, r.o.data);
     if (!r.o.resume) fill_defaults(&r.o, &r.data);
     make_model(&r);
+    if (option_given("--train-w0", argc, argv) && !ttt_params_count(&r.params, TTT_PARAM_INNER))
+        die("--train-w0 has no effect: --mixer %s has no starting weights", r.o.mixer);
     open_batches(&r);
     if (r.o.resume) resume(&r);
     open_output(&r);

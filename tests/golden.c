@@ -272,7 +272,7 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     for (int i = 0; i < p.n; i++) wrt[n++] = p.value[i];
     ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g,
              TTT_GRAD_FIRST_ORDER);
-    bool softmax = strcmp(d.mixer->name, "self-attention") == 0;
+    bool softmax = d.mixer == &ttt_mixer_self_attention;
     compare(r, GRAD, "grad.in.x", g[0]);
     for (int i = 0; i < p.n; i++)
         compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
@@ -329,7 +329,7 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     if (!r->why[0]) ttt_vit_new(r->c, &d, &m->p, "");
     if (r->why[0] || !ttt_ok(r->c)) return false;
     fill(r, &m->p, "param.");
-    ttt_optimizer_desc o = { .rule = TTT_RULE_MTTT,
+    ttt_optimizer_desc o = { .rule = &ttt_rule_mttt,
                              .lr = (ttt_real)number(r, "lr"),
                              .weight_decay = (ttt_real)number(r, "wd"),
                              .beta1 = (ttt_real)number(r, "adam_b1"),

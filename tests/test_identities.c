@@ -63,9 +63,10 @@ static void check_same(const char *what, const ttt_shape *leaf, int n, side *lef
 }
 
 static ttt_weights weights(ttt_tensor *const *at, int n) { return (ttt_weights){ at, n }; }
+static const ttt_real eta = REAL(0.5);
 static ttt_mixer_desc describe(const char *mixer) {
-    return (ttt_mixer_desc){ .mixer = ttt_mixer_find(mixer), .dim = D, .heads = H,
-                             .inner_lr = REAL(0.5) };
+    const ttt_mixer_desc d = { .dim = D, .heads = H, .inner_lr = eta };
+    return ttt_mixer_offer(ttt_mixer_find(mixer), &d);
 }
 
 // ---- 1. MTTT-Linear is linear attention ---------------------------------------------------------
@@ -92,7 +93,7 @@ static ttt_tensor *mapped(ttt_ctx *c, ttt_tensor *const *x, ttt_normalizer norma
     d.normalizer = normalizer;
     ttt_shape square = TTT_SHAPE(D, D), row = TTT_SHAPE(D);
     ttt_tensor *v = ttt_reshape(c, ttt_permute(c, x[5], turned), square);
-    v = ttt_scale(c, v, d.inner_lr);
+    v = ttt_scale(c, v, eta);
     ttt_tensor *w[8] = {
         ttt_reshape(c, ttt_permute(c, x[3], in), square), ttt_reshape(c, x[4], row),
         ttt_reshape(c, ttt_permute(c, x[1], in), square), ttt_reshape(c, x[2], row),
@@ -184,7 +185,7 @@ static ttt_tensor *learner_from_zero(ttt_ctx *c, ttt_tensor *const *x, ttt_tenso
                                      int64_t chunk) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
     ttt_tensor *no_decay = ttt_zeros(c, rate->shape), *no_velocity = ttt_full(c, rate->shape, -1e9);
-    ttt__rule_of rule = { rate, no_decay, no_velocity, true, chunk, false };
+    ttt__update_rule rule = { rate, no_decay, no_velocity, true, chunk, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 SIDE(one_descent, learner_from_zero(c, x, ttt_full(c, x[3]->shape, 1), N))
@@ -239,7 +240,7 @@ SIDE(gated_chunks, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), 3, 
 // TTT-Linear, mini-batches of one token, no norm and so no residual, W0 = 0
 static ttt_tensor *ttt_linear(ttt_ctx *c, ttt_tensor *const *x, int64_t mini_batch) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
+    ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, mini_batch, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 SIDE(ttt_linear_1, ttt_linear(c, x, 1))
@@ -269,7 +270,7 @@ static ttt__memory memory(ttt_tensor *const *x, bool mlp, bool norm) {
 }
 static ttt_tensor *dual(ttt_ctx *c, ttt_tensor *const *x, bool mlp, bool norm) {
     ttt__memory m = memory(x, mlp, norm);
-    ttt__rule_of rule = { beta_of(c, x), NULL, NULL, true, 3, false };
+    ttt__update_rule rule = { beta_of(c, x), NULL, NULL, true, 3, false };
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 // 1/2 |norm(f(k_t)) - v_t|^2 of token t.
@@ -367,19 +368,19 @@ SIDE(all_pairs, pairs(c, x, 0))
 SIDE(first_step_missing, pairs(c, x, 1))
 
 // Momentum and decay: Titans' memory against what ttt_unmask says of it.
-static ttt__rule_of titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
+static ttt__update_rule titans_rule(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt_tensor *velocity = ttt__log_sigmoid(c, x[11]);
-    return (ttt__rule_of){ beta_of(c, x), kept(c, x), velocity, true, chunk, false };
+    return (ttt__update_rule){ beta_of(c, x), kept(c, x), velocity, true, chunk, false };
 }
 static ttt_tensor *titans_in_chunks(ttt_ctx *c, ttt_tensor *const *x, int64_t chunk) {
     ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, chunk);
+    ttt__update_rule rule = titans_rule(c, x, chunk);
     return ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], NULL);
 }
 SIDE(titans_read, titans_in_chunks(c, x, 3))
 static ttt_tensor *titans_mixed(ttt_ctx *c, ttt_tensor *const *x, bool carries) {
     ttt__memory m = memory(x, true, true);
-    ttt__rule_of rule = titans_rule(c, x, 3);
+    ttt__update_rule rule = titans_rule(c, x, 3);
     ttt_unmasked u = { 0 };
     ttt__memory_run(c, &m, &rule, x[0], x[1], x[2], &u);
     ttt_tensor *from = ttt_matmul(c, u.query, u.start);
@@ -449,7 +450,8 @@ static void absolute_error_gives_the_value_view_no_gradient(void) {
 static ttt_tensor *written(ttt_ctx *c, ttt_tensor *const *x, double rate, double of_k,
                            double of_v) {
     ttt__memory m = { .layers = 1, .w = { ttt_zeros(c, TTT_SHAPE(B, H, h, h)) } };
-    ttt__rule_of rule = { ttt_full(c, x[3]->shape, (ttt_real)rate), NULL, NULL, false, N, false };
+    ttt_tensor *rates = ttt_full(c, x[3]->shape, (ttt_real)rate);
+    ttt__update_rule rule = { rates, NULL, NULL, false, N, false };
     ttt_tensor *k = ttt_scale(c, x[1], REAL(of_k)), *v = ttt_scale(c, x[2], REAL(of_v));
     return ttt__memory_run(c, &m, &rule, x[0], k, v, NULL);
 }

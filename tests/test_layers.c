@@ -27,23 +27,14 @@ typedef struct {
     ttt_tensor *x;
 } layer;
 
-static bool needs_grid(const char *mixer) {
-    return strcmp(mixer, "vittt") == 0 || strcmp(mixer, "focused-linear") == 0;
-}
-static bool is_mttt(const char *mixer) { return strncmp(mixer, "mttt", 4) == 0; }
-static bool has_fused_form(const char *mixer) {
-    return is_mttt(mixer) || strcmp(mixer, "self-attention") == 0 ||
-           strcmp(mixer, "linear-attention") == 0;
-}
-
 static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t B, int64_t N) {
     layer l = { .d = d };
-    l.d.mixer = ttt_mixer_find(mixer);
+    const ttt_mixer *m = l.d.mixer = ttt_mixer_find(mixer);
     if (!l.d.dim) l.d.dim = 6;
     if (!l.d.heads) l.d.heads = 2;
-    if (!l.d.inner_lr) l.d.inner_lr = (ttt_real)0.5;
-    if (!l.d.max_tokens) l.d.max_tokens = N > 0 ? N : 1;
-    if (needs_grid(mixer)) {
+    if (ttt_mixer_takes(m, "inner_lr") && !d.inner_lr && !d.inner_lrs) l.d.inner_lr = REAL(0.5);
+    if (ttt_mixer_takes(m, "max_tokens") && !d.max_tokens) l.d.max_tokens = N > 0 ? N : 1;
+    if (m->flags & TTT_MIXER_GRID) {
         l.d.grid_rows = N % 2 ? 1 : 2;
         l.d.grid_cols = N / l.d.grid_rows;
     }
@@ -428,7 +419,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     ttt_tensor *wrt[64], *g[3][64], *y[3], *losses[3] = { NULL, NULL, NULL };
     if (!d.dim) d.dim = 24;
     if (!d.heads) d.heads = 3;
-    if (!d.inner_lr) d.inner_lr = REAL(0.7);
+    if (d.mixer->learner && !d.inner_lr) d.inner_lr = REAL(0.7);
     ttt_weights w = ttt_mixer_new(c, &d, &p, "l");
     ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
     int n = 0;
@@ -480,15 +471,15 @@ static void fused_layers_equal_their_definition(void) {
         for (int m = 0; ttt_mixer_at(m); m++)
             for (int options = 0; options < 32; options++) {
                 bool learns = ttt_mixer_at(m)->learner != NULL;
-                if (!has_fused_form(ttt_mixer_at(m)->name) || (!learns && options > 3)) continue;
-                ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .identity_map = options & 1 };
+                if (!ttt_mixer_at(m)->fused || (!learns && options > 3)) continue;
+                ttt_mixer_desc d = { .identity_map = options & 1 };
                 d.normalizer = options & 2 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
                 ttt_mixer_desc learner = {
-                    .mixer = ttt_mixer_at(m), .inner_steps = options & 1 ? 3 : 1,
-                    .no_inner_bias = options >> 1 & 1, .no_decoder_norm = options >> 2 & 1,
-                    .inner_sgd = options >> 3 & 1, .learn_rates = options >> 4 & 1,
+                    .inner_steps = options & 1 ? 3 : 1, .no_inner_bias = options >> 1 & 1,
+                    .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1,
+                    .learn_rates = options >> 4 & 1,
                 };
-                if (learns) d = learner;
+                d = ttt_mixer_offer(ttt_mixer_at(m), learns ? &learner : &d);
                 check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d,
                             size[options % 3][0], size[options % 3][1], 0);
             }
@@ -512,13 +503,14 @@ static void fused_layers_of_unusual_sizes(void) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
                                      .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                if (!has_fused_form(d.mixer->name)) continue;
+                if (!d.mixer->fused) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
                 d.identity_map = d.no_inner_bias = options & 1;
                 d.no_decoder_norm = options >> 1 & 1;
                 d.inner_sgd = options >> 2 & 1;
                 d.zero_w0 = d.learn_rates = options >> 3 & 1;
                 d.normalizer = d.identity_map ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
+                d = ttt_mixer_offer(d.mixer, &d);
                 check_fused(&(ttt_desc){ .threads = 3 }, d, size[s].B, size[s].N, size[s].L);
             }
 }
@@ -655,19 +647,21 @@ static bool variant(int i, ttt_mixer_desc *d) {
     int options = i % 8;
     if (!m) return false;
     *d = (ttt_mixer_desc){ .mixer = m, .dim = 12, .heads = 3, .inner_lr = REAL(0.7) };
-    if (!has_fused_form(m->name)) {
+    if (m->fused) {
+        d->inner_steps = options & 1 ? 1 : 2;
+        d->identity_map = d->no_decoder_norm = options >> 1 & 1;
+        d->inner_sgd = options >> 2 & 1;
+        d->learn_rates = d->zero_w0 = options & 1;
+    } else {
         d->inner_lr = REAL(0.05);
         d->causal = options & 1;
         d->chunk = options >> 1 & 1 ? 5 : 0;
         d->no_decoder_norm = d->muon = d->no_short_conv = options >> 2 & 1;
         d->kernel = (ttt_attention_kernel)(options % 3);
-        d->neighbors = d->window = 1;
-        return true;
+        d->neighbors = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
+        d->window = 1;
     }
-    d->inner_steps = options & 1 ? 1 : 2;
-    d->identity_map = d->no_decoder_norm = options >> 1 & 1;
-    d->inner_sgd = options >> 2 & 1;
-    d->learn_rates = d->zero_w0 = options & 1;
+    *d = ttt_mixer_offer(m, d);
     return true;
 }
 
@@ -712,7 +706,7 @@ static void the_number_of_threads_changes_no_bit(void) {
 static void memory_may_run_out_anywhere(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++) {
-        int64_t N = has_fused_form(d.mixer->name) ? 402 : 22;
+        int64_t N = d.mixer->fused ? 402 : 22;
         uint64_t right = 0;
         bool refused = true;
         for (long n = 0; refused && n < 200; n++) {  // n = 0: nothing fails
@@ -836,7 +830,7 @@ static void empty_sequences_and_batches(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++)
         for (int which = 0; which < 2; which++) {
-            if (needs_grid(d.mixer->name) && !which) continue;  // a grid of no tokens is an error
+            if (d.mixer->flags & TTT_MIXER_GRID && !which) continue;  // no grid has no tokens
             ttt_ctx *c = open_ctx();
             layer l = make_layer(c, d.mixer->name, d, which ? 0 : 2, which ? 4 : 0);
             ttt_tensor *wrt[32], *g[32], *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
@@ -1101,7 +1095,7 @@ static void attention_equals_loops_by_hand(void) {
     // Softmax; then linear, with elu or the identity, adaptive or constant.
     for (int kind = 0; kind < 5; kind++) {
         ttt_mixer_desc d = { .identity_map = kind >= 3 };
-        d.normalizer = kind % 2 ? TTT_NORMALIZER_ADAPTIVE : TTT_NORMALIZER_CONSTANT;
+        if (kind && kind % 2 == 0) d.normalizer = TTT_NORMALIZER_CONSTANT;
         layer l = make_layer(c, kind ? "linear-attention" : "self-attention", d, B, N);
         ttt_tensor *got = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         double q[N][D], k[N][D], v[N][D], y[N][D];
@@ -1260,7 +1254,7 @@ static void parameters_that_do_not_fit_are_refused(void) {
         ttt_mixer_desc d = all[i].used;
         d.mixer = l.d.mixer;
         d.dim = 6;
-        d.inner_lr = 1;
+        d.inner_lr = l.d.inner_lr;
         if (!d.heads) d.heads = 2;
         ttt_mixer_forward(c, &d, l.w, l.x, NULL);
         CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), all[i].word));

@@ -1014,45 +1014,6 @@ static void max_abs_diff_does_not_hide_nan(void) {
     CLOSE(c);
 }
 
-// ---- kernels of the optimizers (ttt_model.h), which no op reaches -------------------------------
-// A step of Adam and one of momentum from random moments, in double beside each instruction set.
-static void optimizer_kernels_of_every_set(void) {
-    const ttt__update k = { REAL(0.5), REAL(0.01), REAL(0.9), REAL(0.99), REAL(1.5),
-                            2,         REAL(1e-4), REAL(0.1), REAL(0.02) };
-    sets s = sets_open();
-    for (int i = 0; i < s.n; i++)
-        for (int n = 0; n < 70; n++)
-            for (int adam = 0; adam < 2; adam++) {
-                ttt_ctx *c = s.c[i];
-                ttt_mark mark = ttt_mark_get(c);
-                ttt_shape shape = TTT_SHAPE(n);
-                ttt_tensor *p = numbers(c, shape), *g = numbers(c, shape), *m = numbers(c, shape);
-                ttt_tensor *v = ttt_square(c, numbers(c, shape));
-                double wp[70], wm[70], wv[70], dot = 0, size = 0;
-                for (int j = 0; j < n; j++) {
-                    double p0 = (double)p->data[j], m0 = (double)m->data[j],
-                           v0 = (double)v->data[j], g0 = (double)g->data[j];
-                    double b1 = (double)k.b1, b2 = (double)k.b2,
-                           grad = (double)k.gradient * g0 + (double)k.l2 * p0;
-                    dot += g0 * m0;
-                    size += fabs(g0 * m0);
-                    wm[j] = adam ? b1 * m0 + (1 - b1) * grad : b1 * m0 + grad;
-                    wv[j] = adam ? b2 * v0 + (1 - b2) * grad * grad : v0;
-                    double root = sqrt(wv[j] * (double)k.c2) + (double)k.eps;
-                    double u = adam ? wm[j] * (double)k.c1 / root : wm[j];
-                    wp[j] = p0 * (1 - (double)k.decay) - (double)k.rate * u;
-                }
-                CHECK(fabs(c->k->dot(n, g->data, m->data) - dot) <= (n + 2) * EPS * size);
-                if (adam) c->k->adam(n, p->data, g->data, m->data, v->data, &k);
-                else c->k->momentum(n, p->data, g->data, m->data, &k);
-                CHECK_CLOSE(m->data, wm, n, 20 * EPS, 4 * EPS);
-                CHECK_CLOSE(v->data, wv, n, 20 * EPS, 4 * EPS);
-                CHECK_CLOSE(p->data, wp, n, 20 * EPS, 20 * EPS);
-                ttt_mark_release(c, mark);
-            }
-    sets_close(&s);
-}
-
 // ---- stored types -------------------------------------------------------------------------------
 static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
     ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
@@ -1172,24 +1133,24 @@ static void stored_types_are_refused_by_name(void) {
                *b = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_BF16), *out;
     ttt_tensor *i = stored(c, TTT_SHAPE(2, 2), TTT_DTYPE_INT);
     FAILS(ttt_matmul(c, b, a), TTT_ERR_ARGUMENT,
-          "matmul: input 0 holds bfloat16; real numbers expected");
+          "matmul: the first input holds bfloat16; real numbers expected");
     FAILS(ttt_matmul(c, a, u), TTT_ERR_ARGUMENT,
-          "matmul: input 1 holds bytes; real numbers or bfloat16 expected");
+          "matmul: the second input holds bytes; real numbers or bfloat16 expected");
     FAILS(ttt_affine(c, a, b, b), TTT_ERR_ARGUMENT,
-          "affine: input 2 holds bfloat16; real numbers expected");
+          "affine: the third input holds bfloat16; real numbers expected");
     FAILS(ttt_where(c, b, a, a), TTT_ERR_ARGUMENT,
-          "where: input 0 holds bfloat16; real numbers or integers or bytes expected");
+          "where: the first input holds bfloat16; real numbers or integers or bytes expected");
     FAILS(ttt_where(c, u, a, u), TTT_ERR_ARGUMENT,
-          "where: input 2 holds bytes; real numbers expected");
+          "where: the third input holds bytes; real numbers expected");
     FAILS(ttt_index_select(c, a, u), TTT_ERR_SHAPE, "index_select", "integers");
     FAILS(ttt_index_add(c, a, u, 3), TTT_ERR_SHAPE, "index_add", "integers");
     FAILS(ttt_embedding(c, b, i), TTT_ERR_ARGUMENT,
-          "embedding: input 0 holds bfloat16; real numbers expected");
+          "embedding: the first input holds bfloat16; real numbers expected");
     FAILS(ttt_embedding(c, a, u), TTT_ERR_ARGUMENT,
-          "embedding: input 1 holds bytes; integers expected");
-    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: input 0 holds bytes");
-    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: input 0 holds integers");
-    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: input 0 holds bfloat16");
+          "embedding: the second input holds bytes; integers expected");
+    FAILS(ttt_max_axis(c, u, 0), TTT_ERR_ARGUMENT, "max_axis: the first input holds bytes");
+    FAILS(ttt_argmax(c, i, 0), TTT_ERR_ARGUMENT, "argmax: the first input holds integers");
+    FAILS(ttt_dropout(c, b, 0), TTT_ERR_ARGUMENT, "dropout: the first input holds bfloat16");
     FAILS(ttt_cast(c, a, TTT_DTYPE_U8), TTT_ERR_ARGUMENT, "cast: from real numbers to bytes",
           "expected");
     FAILS(ttt_cast(c, a, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from real numbers to integers",
@@ -1271,7 +1232,6 @@ int main(int argc, char **argv) {
         T(dropout_draws_from_the_context),
         T(what_is_computed_again_drops_the_same),
         T(the_largest_along_every_axis),
-        T(optimizer_kernels_of_every_set),
         T(solve_lower_solves),
         T(row_ops_of_all_lengths),
         T(norms_of_rows_with_a_large_mean),

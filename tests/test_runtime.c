@@ -644,8 +644,8 @@ static void integers_are_no_operands(void) {
 static void tensors_of_another_context(void) {
     ttt_ctx *c = open_ctx(), *other = open_ctx();
     ttt_tensor *mine = numbers(c, TTT_SHAPE(2)), *theirs = numbers(other, TTT_SHAPE(2));
-    FAILS(ttt_add(c, mine, theirs), TTT_ERR_RELEASED, "add", "input 1");
-    FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "input 0");
+    FAILS(ttt_add(c, mine, theirs), TTT_ERR_RELEASED, "add", "the second input");
+    FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "the first input");
     CLOSE(other);
     CLOSE(c);
 }

@@ -47,6 +47,20 @@ refuses "not divisible by .heads 5" --data embedded --heads 5
 refuses "not divisible by .patch 5" --data embedded --patch 5
 refuses "equal mini-batches" --data embedded --inner-sgd --inner-steps 4
 refuses "width 50" --data embedded --width 50 --heads 5
+while read -r mixer option; do
+    refuses "${option%%[= ]*} has no effect on --mixer $mixer, which takes" --mixer $mixer $option
+done <<END
+mttt-mlp --causal
+ttt-linear --inner-steps 2
+lact --inner-lr=0.1
+self-attention --decoder-ln 1
+linformer --muon
+titans --globals=1
+longformer --compressed 3
+none --kernel 1
+END
+refuses ".chunk has no effect without .causal" --data embedded --mixer lact --chunk 4
+refuses "\-\-train-w0 has no effect" --data embedded --mixer self-attention --train-w0 0
 refuses "\-\-warmup 20" --data embedded --steps 10 --warmup 20
 refuses "\-\-steps and --epochs both" --data embedded --steps 10 --epochs 1
 refuses "\-\-out has no effect with --list" --list

@@ -27,9 +27,8 @@ static model make_model(const char *mixer, int64_t depth) {
         .c = open_ctx(),
         .d = { .image = 8, .channels = 2, .patch = 2, .width = 12, .depth = depth, .classes = 5 }
     };
-    m.d.mixer.mixer = ttt_mixer_find(mixer);
-    m.d.mixer.heads = 3;
-    m.d.mixer.inner_lr = 1;
+    m.d.mixer = (ttt_mixer_desc){ .heads = 3, .inner_lr = 1 };
+    m.d.mixer = ttt_mixer_offer(ttt_mixer_find(mixer), &m.d.mixer);
     m.w = ttt_vit_new(m.c, &m.d, &m.p, "net");
     for (int i = 0; i < m.w.n; i++)
         for (int64_t j = 0; j < m.w.at[i]->size; j++)
@@ -317,9 +316,9 @@ static void steps_equal_the_optimizers(void) {
         ttt_params p = { 0 };
         ttt_dense_new(t.c, 4, 6, TTT_INIT_XAVIER, &p, "a");
         ttt_dense_new(t.c, 6, 3, TTT_INIT_XAVIER, &p, "b");
-        ttt_optimizer_desc o = { .rule = adam ? TTT_RULE_ADAM : TTT_RULE_MOMENTUM,
+        ttt_optimizer_desc o = { .rule = adam ? &ttt_rule_adam : &ttt_rule_momentum,
                                  .lr = REAL(0.02),
-                                 .momentum = REAL(0.9) };
+                                 .momentum = adam ? 0 : REAL(0.9) };
         ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
         t.step.rule = adam ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.rate = REAL(0.02);

@@ -1,26 +1,26 @@
-// page.c - the numbers of the page beside it: an MTTT layer, and linear attention with the weights mapped.
+// page.c - the numbers of the page beside it: an MTTT layer, and linear attention with the weights
+// mapped.
 //
 //     sh examples/web/build.sh
 //
-// compiles this to WebAssembly and puts it into page.html, which becomes index.html: one file, to be opened
-// from anywhere. The page calls setup once and update whenever a slider moves.
+// compiles this to WebAssembly and puts it into page.html, which becomes index.html: one file, to
+// be opened from anywhere. The page calls setup once and update whenever a slider moves.
 #define TTT_IMPLEMENTATION
 #define TTT_STATIC
 #define TTT_NO_THREADS
+#define TTT_NO_FUSED  // layers op by op, as they are defined: a page smaller by a quarter
 #include "../../ttt_layers.h"
 
 #define EXPORT(name) __attribute__((export_name(#name), visibility("default")))
 enum { D = 16, MOST = 64, KINDS = 3 };
 
-// Rows of the registry, as they are for .no_fused: the definitions, op by op. ttt_mixer_find knows all mixers
-// and would bring the code of every one: three times the size of the page.
-static const ttt_mixer mixers[] = {
-    { "mttt-linear", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, ttt__mttt_tape, ttt__mttt_flops, NULL, NULL, 0 },
-    { "mttt-mlp", "TTTLayer_0", TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, ttt__mttt_tape, ttt__mttt_flops, NULL, NULL, 0 },
-    { "linear-attention", "LinearAttention_0", TTT__ROWS(ttt__linear_attention_rows), NULL, ttt__linear_attention_tape, ttt__linear_attention_flops, NULL, NULL, 0 },
-};
+// Named, and not found by name, so that no other mixer is linked.
+static const ttt_mixer *const mixers[] = { &ttt_mixer_mttt_linear, &ttt_mixer_mttt_mlp,
+                                           &ttt_mixer_linear_attention };
+enum { ATTENTION = 2 };
 
-// What printf brings is larger than a layer. This one knows what names and error messages need: %s, %d, %lld.
+// What printf brings is larger than a layer. This one knows what names and error messages need: %s,
+// %d, %lld.
 static size_t put(char *text, size_t size, size_t at, char letter) {
     if (at + 1 < size) text[at] = letter, text[at + 1] = 0;
     return at + 1;
@@ -52,38 +52,50 @@ int snprintf(char *restrict text, size_t size, const char *restrict format, ...)
     va_end(args);
     return n;
 }
-int gettimeofday(struct timeval *restrict t, void *restrict zone) {  // for profiles and limits, not used here
+// For profiles and limits, which are not used here.
+int gettimeofday(struct timeval *restrict t, void *restrict zone) {
     (void)zone;
     t->tv_sec = t->tv_usec = 0;
     return 0;
 }
 
 static ttt_ctx *c;
-static ttt_weights weights[2];  // of the two learners, with norm and with a start
+static ttt_params layers[2];  // of the two learners, with norm and with a start
 static ttt_mark empty;
 static float difference, unmasked;
 static const char *equals;
 static ttt_tensor *shown[6];
 
 static ttt_mixer_desc describe(int mixer) {
-    ttt_mixer_desc d = { .mixer = &mixers[mixer], .dim = D, .heads = 1, .inner_lr = 1, .no_inner_bias = true, .no_fused = true };
-    return d;
+    const ttt_mixer_desc d = { .dim = D, .heads = 1, .inner_lr = 1, .no_inner_bias = true,
+                               .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT };
+    return ttt_mixer_offer(mixers[mixer], &d);
 }
 
-// Weights are drawn, not trained. So that one sees something in the maps, queries are made as keys are, and
-// what h writes into the output is what g reads; so like tokens find each other.
+static void copy(const ttt_params *p, const char *from, const char *to) {
+    ttt_tensor *a = ttt_params_find(p, from), *b = ttt_params_find(p, to);
+    memcpy(b->data, a->data, (size_t)a->size * sizeof(ttt_real));
+}
+
+// Weights are drawn, not trained. So that one sees something in the maps, queries are made as keys
+// are, and what h writes into the output is what g reads; so like tokens find each other.
 EXPORT(setup) bool setup(void) {
+    static const char *const biases[] = { "layer/phi/bias", "layer/psi/bias", "layer/g_bias",
+                                          "layer/h_bias" };
     c = ttt_open(&(ttt_desc){ .seed = 3 });
     for (int learner = 0; learner < 2; learner++) {
-        ttt_params p = { 0 };
+        ttt_params *p = &layers[learner];
         ttt_mixer_desc d = describe(learner);
-        weights[learner] = ttt_mixer_new(c, &d, &p, "layer");
+        ttt_mixer_new(c, &d, p, "layer");
         if (!ttt_ok(c)) return false;
-        ttt_tensor *const *w = weights[learner].at;
-        for (int i = TTT__MTTT_PHI_BIAS; i <= TTT__MTTT_H_BIAS; i += 2)  // biases of phi, psi, g, h
-            for (int64_t j = 0; j < w[i]->size; j++) w[i]->data[j] = (ttt_real)(0.1 * sin((double)(i + j)));
-        for (int i = TTT__MTTT_PHI_KERNEL; i <= TTT__MTTT_PHI_BIAS; i++) memcpy(w[i + 2]->data, w[i]->data, (size_t)w[i]->size * sizeof(ttt_real));
-        memcpy(w[TTT__MTTT_H_KERNEL]->data, w[TTT__MTTT_G_KERNEL]->data, D * D * sizeof(ttt_real));
+        for (int i = 0; i < 4; i++) {
+            ttt_tensor *b = ttt_params_find(p, biases[i]);
+            for (int64_t j = 0; j < b->size; j++)
+                b->data[j] = (ttt_real)(0.1 * sin((double)(2 * i + 1 + j)));
+        }
+        copy(p, "layer/phi/kernel", "layer/psi/kernel");
+        copy(p, "layer/phi/bias", "layer/psi/bias");
+        copy(p, "layer/g/kernel", "layer/h/kernel");
     }
     empty = ttt_mark_get(c);
     return ttt_ok(c);
@@ -94,65 +106,84 @@ static ttt_tensor *tokens(int n, int drawing) {
     static const int kind[] = { 0, 1, 0, 2, 1, 2 };
     ttt_tensor *x = ttt_new(c, TTT_SHAPE(1, n, D));
     for (int t = 0; ttt_ok(c) && t < n; t++) {
-        ttt_rng pattern = ttt_rng_fold(ttt_rng_at((uint64_t)drawing, 0, 0, 0), (uint64_t)kind[t * 6 / n]);
-        ttt_rng noise = ttt_rng_fold(ttt_rng_at((uint64_t)drawing, 0, 0, 0), (uint64_t)(KINDS + t));
-        for (int j = 0; j < D; j++) x->data[t * D + j] = (ttt_real)(ttt_rng_normal(&pattern) + 0.35 * ttt_rng_normal(&noise));
+        ttt_rng stream = ttt_rng_at((uint64_t)drawing, 0, 0, 0);
+        ttt_rng pattern = ttt_rng_fold(stream, (uint64_t)kind[t * 6 / n]);
+        ttt_rng noise = ttt_rng_fold(stream, (uint64_t)(KINDS + t));
+        for (int j = 0; j < D; j++) {
+            double drawn = ttt_rng_normal(&pattern) + 0.35 * ttt_rng_normal(&noise);
+            x->data[t * D + j] = (ttt_real)drawn;
+        }
     }
     return x;
 }
 
-// The layer's parameters as those of linear attention, as in 04_equivalence.c (with one head views are square already).
-static void as_attention(ttt_tensor *const *w, ttt_real eta, ttt_tensor **a) {
+// The layer's parameters as those of linear attention, in the order of its rows and as in
+// 04_equivalence.c (with one head views are square already).
+enum { Q_KERNEL, Q_BIAS, K_KERNEL, K_BIAS, V_KERNEL, V_BIAS, O_KERNEL, O_BIAS, ROWS };
+static ttt_tensor *as(const ttt_params *p, const char *name, ttt_shape s) {
+    return ttt_reshape(c, ttt_params_find(p, name), s);
+}
+static void as_attention(const ttt_params *p, ttt_real eta, ttt_tensor **a) {
     ttt_shape square = TTT_SHAPE(D, D), row = TTT_SHAPE(D);
-    a[TTT__ATTENTION_Q_KERNEL] = ttt_reshape(c, w[TTT__MTTT_PSI_KERNEL], square);
-    a[TTT__ATTENTION_Q_BIAS] = ttt_reshape(c, w[TTT__MTTT_PSI_BIAS], row);
-    a[TTT__ATTENTION_K_KERNEL] = ttt_reshape(c, w[TTT__MTTT_PHI_KERNEL], square);
-    a[TTT__ATTENTION_K_BIAS] = ttt_reshape(c, w[TTT__MTTT_PHI_BIAS], row);
-    a[TTT__ATTENTION_V_KERNEL] = ttt_scale(c, ttt_transpose(c, ttt_reshape(c, w[TTT__MTTT_G_KERNEL], square)), eta);
-    a[TTT__ATTENTION_V_BIAS] = ttt_scale(c, ttt_reshape(c, ttt_matmul(c, w[TTT__MTTT_G_BIAS], a[TTT__ATTENTION_V_KERNEL]), row), -1);
-    a[TTT__ATTENTION_O_KERNEL] = ttt_reshape(c, w[TTT__MTTT_H_KERNEL], square);
-    a[TTT__ATTENTION_O_BIAS] = ttt_reshape(c, w[TTT__MTTT_H_BIAS], row);
+    a[Q_KERNEL] = as(p, "layer/psi/kernel", square);
+    a[Q_BIAS] = as(p, "layer/psi/bias", row);
+    a[K_KERNEL] = as(p, "layer/phi/kernel", square);
+    a[K_BIAS] = as(p, "layer/phi/bias", row);
+    a[V_KERNEL] = ttt_scale(c, ttt_transpose(c, as(p, "layer/g/kernel", square)), eta);
+    ttt_tensor *shift = ttt_matmul(c, ttt_params_find(p, "layer/g_bias"), a[V_KERNEL]);
+    a[V_BIAS] = ttt_scale(c, ttt_reshape(c, shift, row), -1);
+    a[O_KERNEL] = as(p, "layer/h/kernel", square);
+    a[O_BIAS] = as(p, "layer/h_bias", row);
 }
 
-// Computes everything anew for n tokens; false if the library reports an error. `start` scales the learner's
-// last kernel in W0; the linear learner has no other.
-EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp, int norm, ttt_real start) {
+// The weights of a layer with or without norm; `start` scales the learner's last kernel in W0; the
+// linear learner has no other.
+static ttt_weights as_learner(const ttt_params *p, bool norm, ttt_real start, ttt_tensor **w) {
+    int n = 0;
+    for (int i = 0; i < p->n; i++)
+        if (norm || !strstr(p->item[i].name, "decoder_LN")) w[n++] = p->value[i];
+    w[n - 1] = ttt_scale(c, w[n - 1], start);
+    return (ttt_weights){ w, n };
+}
+
+// Computes everything anew for n tokens; false if the library reports an error.
+EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp, int norm,
+                           ttt_real start) {
     ttt_mark_release(c, empty);
     ttt_clear(c);
     if (n < 1 || n > MOST) return false;
-    ttt_tensor *w[TTT__MTTT_W0 + 4], *a[TTT__ATTENTION_N], *x = tokens(n, drawing);
-    ttt_weights chosen = { w, 0 }, mapped = { a, TTT__ATTENTION_N };
-    for (int i = 0; i < weights[mlp].n; i++)
-        if (norm || (i != TTT__MTTT_LN_SCALE && i != TTT__MTTT_LN_BIAS)) w[chosen.n++] = weights[mlp].at[i];
-    w[chosen.n - 1] = ttt_scale(c, w[chosen.n - 1], start);
-    as_attention(w, eta, a);
+    ttt_tensor *w[16], *a[ROWS], *x = tokens(n, drawing), *losses;
+    ttt_weights learner = as_learner(&layers[mlp], norm, start, w), attention = { a, ROWS };
+    as_attention(&layers[mlp], eta, a);
 
-    ttt_mixer_desc d = describe(mlp), da = describe(2);
+    ttt_mixer_desc d = describe(mlp), da = describe(ATTENTION);
     d.inner_lr = eta;
     d.inner_steps = steps;
     d.no_decoder_norm = !norm;
-    da.identity_map = true;
-    da.normalizer = TTT_NORMALIZER_CONSTANT;
-    ttt_unmasked u = { 0 }, ua = { 0 };
-    d.unmask = &u;  // as ttt_unmask does, and the losses from the same pass
-    da.unmask = &ua;
-    ttt_tensor *losses, *learned = ttt_mixer_forward(c, &d, chosen, x, &losses), *attended = ttt_mixer_forward(c, &da, mapped, x, NULL);
+    ttt_unmasked u, ua;
+    ttt_tensor *learned = ttt_mixer_forward(c, &d, learner, x, &losses);
+    ttt_tensor *attended = ttt_mixer_forward(c, &da, attention, x, NULL);
+    ttt_unmask(c, &d, learner, x, &u);
+    ttt_unmask(c, &da, attention, x, &ua);
     if (!ttt_ok(c)) return false;
-    ttt__unmask_certify(c, &u);
     unmasked = (float)u.error;
     equals = u.equals;
-    difference = (float)(ttt_max_abs_diff(learned, attended) / ttt__max_abs(attended));
-    shown[0] = x;                                            // (n,D)
-    shown[1] = learned;                                      // (n,D)
-    shown[2] = attended;                                     // (n,D)
-    shown[3] = losses;                                       // (steps+1)
-    shown[4] = u.matrix;                                     // (n,steps n): <q^,k^>; the rate counts with the values
-    shown[5] = ttt_scale(c, ua.matrix, (ttt_real)(n * D));   // (n,n): q k, the 1 / (n h) with the values likewise
+    ttt_tensor *zero = ttt_zeros(c, attended->shape);
+    difference = (float)(ttt_max_abs_diff(learned, attended) / ttt_max_abs_diff(attended, zero));
+    shown[0] = x;          // (n,D)
+    shown[1] = learned;    // (n,D)
+    shown[2] = attended;   // (n,D)
+    shown[3] = losses;     // (steps+1)
+    shown[4] = u.matrix;   // (n,steps n): <q^,k^>; the rate counts with the values
+    // (n,n): q k, the 1 / (n h) with the values likewise
+    shown[5] = ttt_scale(c, ua.matrix, (ttt_real)(n * D));
     return ttt_ok(c);
 }
 
 EXPORT(numbers) const ttt_real *numbers(int which) { return shown[which]->data; }
-EXPORT(apart) float apart(void) { return difference; }  // max|learned - attended| / max|attended|
-EXPORT(map_error) float map_error(void) { return unmasked; }  // of the output put together again from map and values, likewise
+// max|learned - attended| / max|attended|
+EXPORT(apart) float apart(void) { return difference; }
+// Of the output put together again from map and values, likewise.
+EXPORT(map_error) float map_error(void) { return unmasked; }
 EXPORT(operator) const char *operator_text(void) { return equals; }
 EXPORT(error) const char *error_text(void) { return ttt_error(c); }
