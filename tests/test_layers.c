@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Memory that can be made to run out: allocation number fail_at gets none. New memory is full of
-// NaN.
+// Memory that can be made to run out: allocation number fail_at fails. New memory is full of NaN.
 static long mallocs, fail_at;
 static size_t most_bytes = SIZE_MAX;
 static void *get(size_t n) {
@@ -237,8 +236,8 @@ static void elu1_is_elu_plus_one(void) {
     ttt_close(c);
 }
 
-// Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are
-// made, is not.
+// Both are smooth at 0, where parameters start and blank tokens are. They are made of max(x, 0),
+// which is not.
 static void slopes_at_zero_are_those_of_the_function(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_zeros_kept(c, TTT_SHAPE(1)), *g, *second;
@@ -251,8 +250,8 @@ static void slopes_at_zero_are_those_of_the_function(void) {
 }
 
 // ---- the MTTT layer -----------------------------------------------------------------------------
-// The layer written down once more in plain double loops, from equations (b1) and by hand-derived
-// gradients of the linear learner: nothing of the library is used but the parameters' numbers.
+// The layer once more, in plain double loops from equations (b1), with gradients of the linear
+// learner derived by hand. Of the library it uses only the numbers of the parameters.
 typedef struct {
     int B, N, D, H, h, T;
     double lr;
@@ -267,8 +266,7 @@ static double at(const layer *l, const char *name, int64_t i) {
     return t ? (double)t->data[i] : 0;
 }
 
-// One token of one head: reconstruction error's gradient in the learner's output e (h), and its
-// loss.
+// One token of one head: the gradient of its loss in the learner's output e (h). Returns the loss.
 static double token_gradient(const layer *l, by_hand_sizes s, int head, const double *e,
                              const double *x, double *de) {
     double r[64], z[64], dr[64], mean = 0, var = 0, mg = 0, mgz = 0, loss = 0;
@@ -490,8 +488,7 @@ static void fused_layers_equal_their_definition(void) {
 }
 
 // Sizes at which a vector, tile, range or chunk holds one thing, or one too many; orders that are
-// shorter than the sequence and repeat tokens; W_0 = 0, from which a linear learner needs fewer
-// sums.
+// shorter than the sequence and repeat tokens; W_0 = 0, with which a linear learner saves sums.
 static void fused_layers_of_unusual_sizes(void) {
     static const struct {
         int64_t B, N, dim, heads, L;
@@ -706,8 +703,8 @@ static void the_number_of_threads_changes_no_bit(void) {
     }
 }
 
-// The N-th allocation fails, for every N: the error is told, no workspace stays taken, and the same
-// context then computes the same numbers.
+// Each allocation fails in turn: the error is reported, no workspace stays taken, and then the same
+// context computes the same numbers.
 static void memory_may_run_out_anywhere(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++) {
@@ -874,7 +871,7 @@ static void gradients_of_every_mixer_and_option(void) {
                 1e-7);
 }
 
-// phi acts on the output only through the inner gradient: detached, its gradient is another one.
+// phi acts on the output only through the inner gradient: without that, it has another gradient.
 static void outer_gradients_need_the_inner_ones(void) {
     ttt_ctx *c = open_ctx();
     layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 2, 8);
@@ -1028,9 +1025,9 @@ typedef struct {
     ttt_real target[2][2][BYOL_BATCH * BYOL_WIDTH];  // of each step and view, at home
 } byol;
 
-// A stop-gradient makes targets constants, though they depend on what differences move. So at home,
-// where the analytic derivative is taken, they are computed and detached; away from it, for the
-// differences, they are the numbers they were at home.
+// A stop-gradient makes targets constants, but they depend on what differences move. So at home,
+// where the analytic derivative is taken, they are computed, detached and kept. Away from home, for
+// the differences, they are the kept numbers.
 static ttt_tensor *target_of(ttt_ctx *c, byol *b, ttt_weights w, int step, int view) {
     ttt_real *kept = b->target[step][view];
     if (b->start[0]->data[0] != b->home && !b->moving)
