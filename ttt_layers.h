@@ -20,7 +20,7 @@
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes, initializers; weights as arrays; a step of descent
+        [1] PARAMETERS    tables of names, shapes, initializers; weights; a step of descent
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
@@ -30,18 +30,17 @@
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
+        More than 4,000 lines: a layer's fused form stands beside its definition, its oracle.
 
     CONCEPTS
-        A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in any
-        network, and stay. Its *inner* weights W are born with each sequence as a copy of W0 (an outer
-        parameter), take a few gradient steps on a small task made from that very sequence, produce the
-        output, and are forgotten. The steps are operations on the tape like all others, so the outer
-        gradient passes through them: the outer parameters learn to make the inner learning useful.
-        Letters: B sequences, N tokens, D width, H heads, h = D/H head width, T inner steps, eta rates.
-
-    COMPILE-TIME OPTIONS, beside those of ttt_tensor.h
-        TTT_NO_FUSED    leaves out [7] and [8]: small programs, whose layers run op by op
+        A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in
+        any network, and stay. Its *inner* weights W are born with each sequence as a copy of W0
+        (an outer parameter), take a few gradient steps on a small task made from that very
+        sequence, produce the output, and are forgotten. The steps are operations on the tape
+        like all others, so the outer gradient passes through them: the outer parameters learn
+        to make the inner learning useful.
+        Letters: B sequences, N tokens, D width, H heads, h = D/H head width, T inner steps,
+        eta rates.
 */
 #ifndef TTT_LAYERS_H
 #define TTT_LAYERS_H
@@ -221,8 +220,8 @@ TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
 // (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has
 // its own. To write one: a table, a predict, and this struct around them.
-//     A whole network is a learner too: with .one_set its weights are one set for the call, in whatever
-// shapes it has them, and every sequence learns in the same.
+//     A whole network is a learner too: with .one_set its weights are one set for the call, in
+// whatever shapes it has them, and every sequence learns in the same.
 typedef struct ttt_learner {
     const char *name;
     const ttt_param_row *rows;
@@ -409,19 +408,21 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_w
                                       ttt_tensor *x, ttt_tensor **losses);
 
 // ---- [6] UNMASKING ------------------------------------------------------------------------------
-// A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
-// read from, is a linear last layer, then it is attention, whatever lies before it  [arXiv 2602.21204]:
+// A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written
+// to, and read from, is a linear last layer, then it is attention, whatever lies before it
+// [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
-// q^, k^: features that the last layer reads; v^: what it was told, minus the rate times the gradient of the
-// loss in its output; S_0: its kernel before (biases count as a feature that is 1). For a learner that takes T
-// steps there are P = T N pairs, in the order in which they were written; else P = N.
+// q^, k^: features that the last layer reads; v^: what it was told, minus the rate times the
+// gradient of the loss in its output; S_0: its kernel before (biases count as a feature that is
+// 1). For a learner that takes T steps there are P = T N pairs, in the order in which they were
+// written; else P = N.
 typedef struct ttt_unmasked {
-    ttt_tensor *query, *key;  // (B,H,N,m), (B,H,P,m); NULL where the matrix is not made from features
+    ttt_tensor *query, *key;  // (B,H,N,m), (B,H,P,m); NULL if no features make the matrix
     ttt_tensor *value;        // (B,H,P,h)
     ttt_tensor *start;        // S_0 (B,H,m,h); NULL: zero
     ttt_tensor *carry;        // (B,H,N,1), what is left of S_0 at each token; NULL: all of it
     ttt_tensor *matrix;       // M (B,H,N,P): the layer's attention map
-    ttt_tensor *read;         // y (B,H,N,h) as the layer computed it, before what follows: norms, projection
+    ttt_tensor *read;         // y (B,H,N,h) as the layer computed it, before norms and projection
     const char *equals;       // which known operator this is; or why there is none
     bool exact;               // y = M v^ + carry q^ S_0 holds
     double error;             // exact: max|y - (M v^ + carry q^ S_0)| / max|y|
@@ -449,11 +450,12 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 // loss compares it with the token x. With the norm's scale and shift:
 //   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
 //   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
-// The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a head
-// makes once
+// The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a
+// head makes once
 //   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
 //   m = b o scale     P = M^T M   pi = m M        pi0 = m m^T
-// and a token xM = x M, xm = x m^T, so that r = e G + b and w = e M^T + m. For a prediction they get
+// and a token xM = x M, xm = x m^T, so that r = e G + b and w = e M^T + m. For a prediction they
+// get
 //   rowS = e S + sigma,   rowP = e P + pi
 // and in |e G + b|^2 = e S e^T + 2 e sigma^T + sigma0 half of the middle is in rowS already:
 //   |r|^2 = <e, rowS + sigma> + sigma0                 |w|^2 = <e, rowP + pi> + pi0
@@ -461,8 +463,8 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 //   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
 //   slope = c/D (rho^2 |w|^2 + rho toward)
 //   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
-// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there, and
-// g_e = c (rowP - xM).
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there,
+// and g_e = c (rowP - xM).
 typedef struct KN(decoded) {
     double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
     VEC rho, c_rho, slope;
@@ -553,8 +555,9 @@ INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *here, const 
     KN(grow)(p->d_pi, i, n, d_rowP + d[1] * e_i);
     KN(grow)(p->d_tau, i, n, d_tau);
 }
-// Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last without
-// what comes through the other two. Added to: the gradients in xM, xm and the head's rows and scalars.
+// Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last
+// without what comes through the other two. Added to: the gradients in xM, xm and the head's rows
+// and scalars.
 KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *rowS,
                             ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *v,
                             ttt_real *d_xM, ttt_real *d_xm) {
@@ -616,9 +619,9 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// The middle of a gradient step backwards, see ttt__tile_back_gradient. Each takes the place of what
-// it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o
-// gelu'(z).
+// The middle of a gradient step backwards, see ttt__tile_back_gradient. Each takes the place of
+// what it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a =
+// d_g_z o gelu'(z).
 INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
                                int64_t i, int64_t n) {
     VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
@@ -1495,7 +1498,7 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
 #endif
 
-// -- MTTT: a learner that reconstructs the sequence from a view of itself.   [arXiv 2310.13807, §3]
+// -- MTTT: a learner that reconstructs the sequence from a view of itself.  [arXiv 2310.13807, §3]
 // Heads do not split the features: each sees the whole token x (D) and maps it down to h.
 //   train view  k = x phi + b_phi              test view  q = x psi + b_psi
 //   reconstruction  r = LN( f_W(k) g + b_g )   loss  l = H / (2 |S| D) sum over S of |r - x|^2
@@ -2480,11 +2483,10 @@ const ttt_mixer ttt_mixer_gated_delta_net = {
     ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
 };
 
-// -- a learner of dense layers that is written token by token
-// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with
-// a norm x + LN(f(x)); the loss at a token is |f - v|^2 / 2 or, with a norm,
-// |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the gradients g_l of all its tokens in z_l at the weights before the chunk,
-// token t reads
+// -- a learner of dense layers that is written token by token f(x) = z_L, z_l = x_l W_l + b_l,
+// x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with a norm x + LN(f(x)); the loss
+// at a token is |f - v|^2 / 2 or, with a norm, |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the
+// gradients g_l of all its tokens in z_l at the weights before the chunk, token t reads
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
 // which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
 // *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
@@ -2835,12 +2837,13 @@ const ttt_mixer ttt_mixer_titans = {
 };
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1. A chunk
-// of tokens pushes it up the hill sum lr <f(k), v>, with a rate of its own for each weight and token,
-// softplus(x w + softplus^-1(0.01)); then every column of the weights is brought back to the length
-// it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each head. The chunk is the whole
-// sequence, which is seen at once; with .causal a chunk is read before it is learned, with momentum
-// m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as the chunk sees
-// what is near. .muon: the update is made orthogonal first, by five steps of Newton and Schulz.
+// of tokens pushes it up the hill sum lr <f(k), v>, with a rate of its own for each weight and
+// token, softplus(x w + softplus^-1(0.01)); then every column of the weights is brought back to
+// the length it had. q, k, v = SiLU(x W), q and k of length 1; RMS norm of each head. The chunk is
+// the whole sequence, which is seen at once; with .causal a chunk is read before it is learned,
+// with momentum m = the chunk's mean of sigmoid(x w), and softmax attention in a window as long as
+// the chunk sees what is near. .muon: the update is made orthogonal first, by five steps of Newton
+// and Schulz.
 //                                                                               [arXiv 2505.23884]
 enum {
     TTT__LACT_Q, TTT__LACT_K, TTT__LACT_V, TTT__LACT_O, TTT__LACT_LR, TTT__LACT_MOMENTUM,
@@ -3109,22 +3112,22 @@ const ttt_mixer ttt_mixer_none = {
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
 // composite, for higher orders and as its oracle. Three frames:
-//   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or mini-batches):
-//     a tile of tokens goes through learner, decoder, loss gradient and back while it is in the cache,
-//     and all that is left of a step is the gradient in a head's few weights;
+//   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or
+//     mini-batches): a tile of tokens goes through learner, decoder, loss gradient and back while
+//     it is in the cache, and all that is left of a step is the gradient in a head's few weights;
 //   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT
 //     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
 //
 // LETTERS of the first frame; the second and third have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
-//            numbers of an MLP, T inner steps, n tokens of a tile. L tokens of a sequence are read in
-//            T shuffled parts, or all N in each step
-//   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
-//            y = the sum over heads of f out + b_out, what the layer gives (out: the paper's h)
-//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its slope
-//            a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view, and
-//            f = f_W(q), the prediction for a query
+//            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N, or one of
+//            T shuffled parts of L tokens
+//   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head
+//            wide; y = the sum over heads of f out + b_out, what it gives (out: the paper's h)
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its
+//            slope a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view,
+//            and f = f_W(q), the prediction for a query
 //   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
 //            products G, M, m, S, P, sigma, pi, tau are explained in [7]
 //   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
@@ -3659,14 +3662,14 @@ static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__p
     ttt__row_sum_from(kit, sum->b1, from->b1, g_z);
 }
 
-// ttt__tile_gradient backwards: from V, the outer gradient in g_W (V_tr: its kernels transposed), to
-// those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+// ttt__tile_gradient backwards: from V, the outer gradient in g_W (V_tr: its kernels transposed),
+// to those in g_e, in the views (added to d_k) and in the weights (added to d_W).
 //   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
 //   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
 //           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
 //           and for ttt__tile_back_predict  d_a = g_e V2^T,  d_z = d_g_z o g_a o gelu''(z)
-// Three buffers do for seven matrices: the routine gelu_step puts g_z, d_g_a and d_z in the places of
-// g_a, d_g_z and gelu''(z), and d_a takes that of g_z.
+// Three buffers do for seven matrices: the routine gelu_step puts g_z, d_g_a and d_z in the places
+// of g_a, d_g_z and gelu''(z), and d_a takes that of g_z.
 static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__parts *V,
                                     const ttt__parts *V_tr, ttt__mat d_g_e, ttt__mat d_k,
                                     const ttt__parts *d_W) {
@@ -3714,9 +3717,9 @@ static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool mor
 
 // -- the inner loop of MTTT as one op
 //
-// What the tape keeps of a layer: its description, which input of the node each row of its parameter
-// table is, and what going backwards will want. Where no way back may come (`kept` is false), only k,
-// xM, xm, W0, W and the decoder's products are there, in scratch memory.
+// What the tape keeps of a layer: its description, which input of the node each row of its
+// parameter table is, and what going backwards will want. Where no way back may come (`kept` is
+// false), only k, xM, xm, W0, W and the decoder's products are there, in scratch memory.
 typedef struct ttt__mttt_arg {
     ttt_mixer_desc d;
     int T;
@@ -4051,9 +4054,9 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
 }
 
-// A step of one range: for every head what its tokens add to the weights, -eta g_W. The first range
-// of a sequence begins its sum with W, and so makes W'; the sums of the others are added to that. If
-// rates are learned, all ranges sum up g_W itself, which is wanted.
+// A step of one range: for every head what its tokens add to the weights, -eta g_W. The first
+// range of a sequence begins its sum with W, and so makes W'; the sums of the others are added to
+// that. If rates are learned, all ranges sum up g_W itself, which is wanted.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     bool descends = !job->arg->d.learn_rates;
@@ -4080,8 +4083,8 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     }
 }
 
-// The ranges' sums into one, W'; or into g_W, and W' = W - eta g_W. It takes no product, so that the
-// calling thread's kit does for all.
+// The ranges' sums into one, W'; or into g_W, and W' = W - eta g_W. It takes no product, so that
+// the calling thread's kit does for all.
 static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -4115,7 +4118,8 @@ static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t hea
                                       work->range.from + i, n)
                        : work->z;
 }
-// Output of a range: y = sum over heads of f out + b_out with the final weights; and the final loss.
+// Output of a range: y = sum over heads of f out + b_out with the final weights; and the final
+// loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -4261,8 +4265,9 @@ static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *
     return d;
 }
 
-// A tile of a step backwards: through the gradient to d_g_e, through the decoder to d_e, through the
-// prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with P.
+// A tile of a step backwards: through the gradient to d_g_e, through the decoder to d_e, through
+// the prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with
+// P.
 static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
                                 int64_t n, const ttt__decoder *p, const ttt__decoder_block *d,
                                 const ttt__parts *d_W) {
@@ -4295,9 +4300,9 @@ static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t h
         ttt__plus(&work->kit, ttt__rows_at(d_views, ttt__token(job, head, i + j), 1),
                   ttt__rows_at(d_k, j, 1));
 }
-// A step of a range, backwards. From W' = W - eta g_W, where d_W is the gradient in W', V = -eta d_W.
-// Through step, decoder and prediction it reaches the views, the decoder's products, and W. What goes
-// straight from W' to W is in d_W already.
+// A step of a range, backwards. From W' = W - eta g_W, where d_W is the gradient in W', V = -eta
+// d_W. Through step, decoder and prediction it reaches the views, the decoder's products, and W.
+// What goes straight from W' to W is in d_W already.
 static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H;
@@ -6158,13 +6163,15 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read) {
+static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
+                               ttt_tensor *read) {
     (void)c;
     u->matrix = matrix;
     u->value = v;
     u->read = read;
 }
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *start, ttt_tensor *read) {
+static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *start, ttt_tensor *read) {
     u->query = q;
     u->key = k;
     u->start = start;
@@ -6178,18 +6185,21 @@ static ttt_tensor *ttt__with_one(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *both[2] = { x, ttt_full(c, s, 1) };
     return ttt_concat(c, both, 2, s.rank - 1);
 }
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read) {
+static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+                                 ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read) {
     if (bias) q = ttt__with_one(c, q), k = ttt__with_one(c, k);
     ttt__unmask_features(c, u, q, k, v, NULL, read);
     u->matrix = ttt_mul(c, u->matrix, weights);
 }
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias, ttt_tensor *carry) {
+static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
+                              ttt_tensor *carry) {
     ttt_tensor *both[2] = { kernel, bias };
     u->start = bias ? ttt_concat(c, both, 2, 2) : kernel;
     u->carry = carry;
 }
 
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v, ttt_tensor *y) {
+static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y) {
     ttt_unmasked *u = d->unmask;
     u->equals = d->causal ? "causal linear attention" : "linear attention";
     if (!ttt_ok(c)) return;
@@ -6201,7 +6211,8 @@ static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, tt
         u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *query, ttt_tensor *read) {
+static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                             ttt_tensor *query, ttt_tensor *read) {
     ttt_unmasked *u = d->unmask;
     const ttt_learner *l = d->mixer->learner;
     ttt_tensor *const *last = w + TTT__MTTT_W0 + l->n_rows - 2;
@@ -6216,7 +6227,10 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     if (linear && zero && d->inner_steps <= 1 && d->no_decoder_norm)
         u->equals = "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
                     "x, v = eta (x - b_g) G^T";
-    else u->equals = linear ? "linear attention whose values are the learner's errors" : "linear attention on the features of the learner's hidden layer, whose values are its errors";
+    else
+        u->equals = linear ? "linear attention whose values are the learner's errors"
+                           : "linear attention on the features of the learner's hidden layer, "
+                             "whose values are its errors";
     int64_t B = read->shape.dim[0];
     ttt_tensor *k = u->key, *v = u->value, *bias = last[1] ? ttt__lift_weight(c, last[1], B) : NULL;
     if (bias) query = ttt__with_one(c, query), k = ttt__with_one(c, k);
@@ -6224,9 +6238,12 @@ static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *co
     ttt__unmask_start(c, u, ttt__lift_weight(c, last[0], B), bias, NULL);
 }
 
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t, const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y) {
+static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
+                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
+                                   ttt_tensor *top_v, ttt_tensor *y) {
     int64_t B = v->shape.dim[0], H = v->shape.dim[1], N = v->shape.dim[2], g = d->globals;
-    ttt_tensor *local = ttt_zeros(c, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL }, *values[2] = { v, top_v };
+    ttt_tensor *local = ttt_zeros(c, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL },
+               *values[2] = { v, top_v };
     for (int64_t r = 0; ttt_ok(c) && r < B * H * (N - g); r++) {
         int64_t bh = r / (N - g), place = t->place[r % (N - g)];
         const ttt_real *row = a->data + (bh * t->tiles * t->q + place) * t->k;
@@ -6234,13 +6251,17 @@ static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const tt
         for (int64_t j = 0; j < t->k; j++) to[t->key[place / t->q * t->k + j]] += row[j];
     }
     if (g) both[1] = ttt_pad(c, top, 2, 0, N);
-    d->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs are twice N: these have values of their own)" : "softmax attention in a window";
-    ttt__unmask_matrix(c, d->unmask, g ? ttt_concat(c, both, 2, 3) : local, g ? ttt_concat(c, values, 2, 2) : v, y);
+    d->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs "
+                            "are twice N: these have values of their own)"
+                          : "softmax attention in a window";
+    ttt__unmask_matrix(c, d->unmask, g ? ttt_concat(c, both, 2, 3) : local,
+                       g ? ttt_concat(c, values, 2, 2) : v, y);
 }
 
 static double ttt__max_abs(const ttt_tensor *t) {
     double most = 0;
-    for (int64_t i = 0; i < t->size; i++) most = fabs((double)t->data[i]) > most ? fabs((double)t->data[i]) : most;
+    for (int64_t i = 0; i < t->size; i++)
+        most = fabs((double)t->data[i]) > most ? fabs((double)t->data[i]) : most;
     return most;
 }
 static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
@@ -6311,19 +6332,21 @@ ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_te
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.
-    Katharopoulos et al.: Transformers are RNNs. arXiv 2006.16236. Vaswani et al.: Attention is all you
-    need. arXiv 1706.03762. Milakov, Gimelshein: Online normalizer calculation for softmax. arXiv
-    1805.02867. Dao et al.: FlashAttention. arXiv 2205.14135. Glorot, Bengio: Understanding the difficulty of training deep feedforward
-    neural networks. AISTATS 2010. Ba et al.: Layer normalization. arXiv 1607.06450. Beyer et al.:
-    Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580. Sun et al.: Learning to (learn at test
-    time): RNNs with expressive hidden states. arXiv 2407.04620. Test-time training with KV binding is
-    secretly linear attention. arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.: Longformer.
-    arXiv 2004.05150. Zhang et al.: Multi-scale vision Longformer. arXiv 2103.15358. Han et al.: FLatten transformer.
-    arXiv 2308.00442. Yang et al.: Parallelizing linear transformers with the delta rule. arXiv 2406.06484. Yang et al.:
-    Gated delta networks. arXiv 2412.06464. Behrouz et al.: Titans. arXiv 2501.00663. Zhang et al.: Test-time training
-    done right. arXiv 2505.23884. Han et al.: ViT^3, unlocking test-time training in vision. arXiv 2512.01643. Wang et
-    al.: KVT, k-NN attention. arXiv 2106.00515. Nadaraya: On estimating regression. 1964. Watson: Smooth regression
-    analysis. 1964. Jordan et al.: Muon. 2024.
+    Katharopoulos et al.: Transformers are RNNs. arXiv 2006.16236. Vaswani et al.: Attention is
+    all you need. arXiv 1706.03762. Milakov, Gimelshein: Online normalizer calculation for
+    softmax. arXiv 1805.02867. Dao et al.: FlashAttention. arXiv 2205.14135. Glorot, Bengio:
+    Understanding the difficulty of training deep feedforward neural networks. AISTATS 2010. Ba et
+    al.: Layer normalization. arXiv 1607.06450. Beyer et al.: Better plain ViT baselines for
+    ImageNet-1k. arXiv 2205.01580. Sun et al.: Learning to (learn at test time): RNNs with
+    expressive hidden states. arXiv 2407.04620. Test-time training with KV binding is secretly
+    linear attention. arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.:
+    Longformer. arXiv 2004.05150. Zhang et al.: Multi-scale vision Longformer. arXiv 2103.15358.
+    Han et al.: FLatten transformer. arXiv 2308.00442. Yang et al.: Parallelizing linear
+    transformers with the delta rule. arXiv 2406.06484. Yang et al.: Gated delta networks. arXiv
+    2412.06464. Behrouz et al.: Titans. arXiv 2501.00663. Zhang et al.: Test-time training done
+    right. arXiv 2505.23884. Han et al.: ViT^3, unlocking test-time training in vision. arXiv
+    2512.01643. Wang et al.: KVT, k-NN attention. arXiv 2106.00515. Nadaraya: On estimating
+    regression. 1964. Watson: Smooth regression analysis. 1964. Jordan et al.: Muon. 2024.
 
     LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
