@@ -671,37 +671,37 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 #undef TERM
 }
 
-// Layer norm of a row: y = x^ o scale + bias, x^ = (x - mean) inv_std. Backwards, from d_y, with
+// Layer norm of a row: y = x^ o scale + shift, x^ = (x - mean) inv_std. Backwards, from d_y, with
 // g = d_y o scale:
-//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_bias += d_y
+//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_shift += d_y
 KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
-                           const ttt_real *bias, ttt_real *y) {
+                           const ttt_real *shift, ttt_real *y) {
     ttt_real mean, inv_std;
     KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
 #define TERM(i, n)                                                                                 \
     KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
-                         KN(part)(bias, i, n))
+                         KN(part)(shift, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // Beyond the row d_y is zero, and adds nothing.
 INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
                                 ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
-                                ttt_real *d_bias, int64_t i, int64_t n, VEC *sum) {
+                                ttt_real *d_shift, int64_t i, int64_t n, VEC *sum) {
     VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
     VEC by = KN(part)(scale, i, n);
     sum[0] += d * by;
     sum[1] += dx * by;
     KN(grow)(d_scale, i, n, dx);
-    KN(grow)(d_bias, i, n, d);
+    KN(grow)(d_shift, i, n, d);
 }
 KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *scale,
                                 const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
-                                ttt_real *d_bias) {
+                                ttt_real *d_shift) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
     ttt_real mean, inv_std;
     KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
-#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_bias, i, n, sum)
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_shift, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
@@ -3188,7 +3188,7 @@ typedef struct ttt__decoder {
     X(void, gelu_step,                                                                          \
       (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))            \
     X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))          \
-    X(void, elu1, (int64_t n, ttt_real * y))                                                    \
+    X(void, elu1, (int64_t n, ttt_real *y) )                                                    \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                             \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                        \
     X(double, exp_sum,                                                                          \
@@ -3196,10 +3196,10 @@ typedef struct ttt__decoder {
     X(void, softmax_back,                                                                       \
       (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                \
     X(void, layer_norm,                                                                         \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y)) \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *shift, ttt_real *y)) \
     X(void, layer_norm_back,                                                                    \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x, \
-       ttt_real *d_scale, ttt_real *d_bias))
+       ttt_real *d_scale, ttt_real *d_shift))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -3430,7 +3430,7 @@ typedef struct ttt__frame {
     int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
     int64_t chunk;                   // sequences of a chunk, at most
     int64_t first, count;            // the chunk at work: its first sequence, and how many
-    ttt__mat x, y, dy, dx;           // (B N, D); dy and dx are absent forwards
+    ttt__mat x, y, d_y, d_x;           // (B N, D); d_y and d_x are absent forwards
     ttt_real *room;                  // scratch memory of each thread
     int64_t room_size;
 } ttt__frame;
@@ -3778,7 +3778,7 @@ typedef struct ttt__mttt {
 } ttt__mttt;
 
 // The story, forwards. See the table of phases.
-static ttt__range_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
+static ttt__share_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
     ttt__output_share;
 static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node);
 static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg);
@@ -4160,7 +4160,7 @@ static void ttt__add_losses(const ttt__mttt *job, int t) {
 }
 
 // -- backwards
-static ttt__range_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
+static ttt__share_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
     ttt__views_back_share, ttt__decoder_back_share;
 static bool ttt__mttt_begin_back(ttt__mttt *job);
 static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates);
@@ -4187,7 +4187,7 @@ static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
     ttt__kernels_back(job, d);
     ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
 }
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy,
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *d_y,
                                  ttt_tensor **into, const bool *add) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
@@ -4195,11 +4195,11 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy
     ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
     for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
         if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    ttt_real *d_x = ttt__gradient_room(c, y, into, add, 0);
     if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
         job.back = true;
-        job.frame.dy = ttt__matrix(dy->data, job.frame.B * job.frame.N, job.frame.D);
-        job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.d_y = ttt__matrix(d_y->data, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.d_x = ttt__matrix(d_x, job.frame.B * job.frame.N, job.frame.D);
         if (ttt__mttt_begin_back(&job)) {
             while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
             ttt__decoder_back(&job, d);
@@ -4220,7 +4220,8 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
         ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
         ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
         ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
-        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_tr);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->d_y, work.range.at, rows),
+                         job->out_tr);
         ttt__clear(d_q);
         for (int64_t head = 0; head < frame->H; head++) {
             ttt__parts d_W = ttt__sum_at(job, share, head);
@@ -4335,11 +4336,11 @@ static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thr
     for (int64_t share = begin; share < end; share++) {
         ttt__range range = ttt__range_of(frame, share, frame->N);
         int64_t rows = range.rows, local = range.local;
-        ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), M_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
+        ttt__mat d_x = ttt__rows_at(frame->d_x, range.at, rows);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_xM, local, rows), M_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
     }
 }
 
@@ -4348,10 +4349,10 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
             at = frame->first * frame->N;
-    ttt__mat x = ttt__rows_at(frame->x, at, rows), dy = ttt__rows_at(frame->dy, at, rows);
+    ttt__mat x = ttt__rows_at(frame->x, at, rows), d_y = ttt__rows_at(frame->d_y, at, rows);
     ttt__mat f = ttt__rows_at(job->arg->f, at, rows), d_q = ttt__rows_at(job->d_q, 0, rows);
     ttt__mat d_k = ttt__rows_at(job->d_k, 0, rows), d_xM = ttt__rows_at(job->d_xM, 0, rows);
-    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(dy);
+    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(d_y);
     ttt__kernel_sums sums = {
         frame,
         { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
@@ -4362,7 +4363,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     };
     ttt__add_kernel_sums(&sums);
     ttt__add_product(&frame->kit, job->d_m, ttt__transpose_of(ttt__rows_at(job->d_xm, 0, rows)), x);
-    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), dy);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), d_y);
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PSI_BIAS], 1, D), d_q);
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
 }
@@ -4704,10 +4705,10 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 //   g, b_g, S        the decoder of MTTT: g (h,D) of each head, b_g (1,D); S = g g^T (h,h)
 //   unit             H / (N D) = 1 / (N h)
 //   R = A W S - C    G = unit R: the inner gradient at W
-//   d_X, X_t         the outer gradient in X; X transposed, a copy
+//   d_X, X_tr         the outer gradient in X; X transposed, a copy
 // Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
 // row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
-//     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
+//     W_t+1 = W_t - eta_t G_tr = W_t - eta_t unit (A W_t S - C):
 // after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
 // linear attention again, at the same cost; A is then not even looked at.
 // Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
@@ -4719,20 +4720,20 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 //     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
 //     linear_read         a range          x, W_T, s              Q, F, y
 //   backwards
-//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_read_back    a range          d_y, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
 //     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
-//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, d_x
 //   forwards
 //     softmax_gather      a range          x                      K, V
 //     softmax_read        sequence, head   x, K, V                Q, F, lse
 //     softmax_output      a range          F                      y
 //   backwards
-//     softmax_output_back a range          dy                     d_F
+//     softmax_output_back a range          d_y                     d_F
 //     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
-//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//     softmax_gather_back a range          d_Q, d_K, d_V          d_x
 //   both, at last
 //     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
-//                                          F, dy
+//                                          F, d_y
 
 // What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
 // matrix for each sequence and head.
@@ -4786,7 +4787,7 @@ struct ttt__qkv {
     ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
     ttt__stack d_W0, d_S;
     ttt__mat d_rates;                       // absent unless they are learned
-    ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
+    ttt__mat W_q_tr, W_k_tr, W_v_tr, O_tr;      // (D,D)
     ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
     ttt_real *const *gradient;              // of each parameter row
     ttt__qkv_phase *phase;                  // the one at work
@@ -4843,7 +4844,7 @@ struct ttt__qkv_work {
     ttt__mat spare[2];
     ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
     ttt__mat d_norm;                        // one number a token
-    ttt__mat K_t, V_t;                      // softmax: (h,N)
+    ttt__mat K_tr, V_tr;                      // softmax: (h,N)
     ttt__mat scores, d_scores;              // of a tile
 };
 static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
@@ -4852,8 +4853,8 @@ static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int 
     memset(&work, 0, sizeof work);
     work.kit = ttt__kit_of(frame->c, thread);
     if (job->arg->softmax) {
-        work.K_t = ttt__take(room, frame->h, frame->N);
-        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.K_tr = ttt__take(room, frame->h, frame->N);
+        work.V_tr = ttt__take(room, frame->h, frame->N);
         work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
         work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
         return work;
@@ -5081,11 +5082,8 @@ static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, 
     ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
     ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
-    for (int64_t head = 0; head < job->frame.H; head++) {
-        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
-        ttt__see(&work->kit, one.K, x, &job->see_K, head);
-        ttt__see(&work->kit, one.V, x, &job->see_V, head);
-    }
+    ttt__see_all(&work->kit, all.K, x, &job->see_K, job->frame.H);
+    ttt__see_all(&work->kit, all.V, x, &job->see_V, job->frame.H);
 }
 
 // The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
@@ -5117,7 +5115,7 @@ static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
     int64_t from, keys;
     for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
         ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
-        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_tr, from, keys));  // Q K^T
         for (int64_t i = 0; i < Q.rows; i++)
             ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
                              ttt__score_scale(job), ttt__rows_at(F, i, 1));
@@ -5144,7 +5142,7 @@ static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, in
     ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
     ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
     ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
-    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->K_tr, all.K);
     for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
         ttt__qkv_views queries = ttt__some_rows(all, from, rows);
         ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
@@ -5161,7 +5159,7 @@ static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, 
 // -- attention, backwards
 static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
 static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
-static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *d_y, ttt_real *d_x);
 static void ttt__qkv_kernels_back(const ttt__qkv *job);
 static void ttt__qkv_biases_back(const ttt__qkv *job);
 static void ttt__qkv_decoder_back(const ttt__qkv *job);
@@ -5184,7 +5182,7 @@ static void ttt__qkv_chunk_back(ttt__qkv *job) {
     ttt__qkv_decoder_back(job);
     ttt__qkv_start_back(job);
 }
-static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
                           const bool *add) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
@@ -5196,28 +5194,28 @@ static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_t
         gradient[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
         if (row >= TTT__MTTT_W0 && into[(int)arg->input[row]]) wants_W0 = true;
     }
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    ttt_real *d_x = ttt__gradient_room(c, y, into, add, 0);
     if (y->size > 0 && ttt__qkv_begin(&job, c, y, wants_W0) &&
-        ttt__qkv_back_begin(&job, dy, dx)) {
+        ttt__qkv_back_begin(&job, d_y, d_x)) {
         job.gradient = gradient;
         while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk_back(&job);
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// From the output of a range: d_F = dy O^T
+// From the output of a range: d_F = d_y O^T
 static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
                                  const ttt__range *range) {
-    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
-    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
+    ttt__mat d_y = ttt__rows_at(job->frame.d_y, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), d_y, job->O_tr);
 }
-// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+// From the views of a range to its tokens: d_x += d_Q W_q^T + d_K W_k^T + d_V W_v^T
 static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
                                 const ttt__qkv_views *all, const ttt__range *range) {
-    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
-    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
-    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
-    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
+    ttt__mat d_x = ttt__rows_at(job->frame.d_x, range->at, range->rows);
+    ttt__add_product(kit, d_x, all->d_Q, job->W_q_tr);
+    ttt__add_product(kit, d_x, all->d_K, job->W_k_tr);
+    ttt__add_product(kit, d_x, all->d_V, job->W_v_tr);
 }
 
 // F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
@@ -5232,15 +5230,15 @@ static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one
     }
     ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
 }
-// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
-// wants it, what A is made of is summed here, in its own places.
+// From d_y of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but
+// d_W_0 wants it, what A is made of is summed here, in its own places.
 static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
     const ttt__kit *kit = &work->kit;
     ttt__range range = ttt__range_of(frame, share, frame->N);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
     ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
-    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = d_y O^T
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
         ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
@@ -5309,7 +5307,7 @@ static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *wor
     else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
 }
 
-// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+// From the gradients in the sums of a sequence to d_V, d_K and d_x of a range.
 static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
     const ttt__kit *kit = &work->kit;
@@ -5318,10 +5316,10 @@ static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *wo
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
         ttt__linear_sums d = ttt__joined_sums(job, share, head);
-        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_C_tr = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
         ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
         ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
-        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        ttt__affine(kit, one.d_K, one.V, d_C_tr, d_s);                   // d_K = V d_C^T + 1 d_s
         if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
         ttt__map_rows_back(job, kit, one.K, one.d_K);
     }
@@ -5347,13 +5345,13 @@ static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *wor
     ttt_real scale = ttt__score_scale(job);
     ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
     ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
-    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_tr, from, cols));
     for (int64_t i = 0; i < rows; i++) {
         ttt_real *row = ttt__rows_at(P, i, 1).at;
         (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
     }
     ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
-    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_tr, from, cols));
     for (int64_t i = 0; i < rows; i++) {
         ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
         kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
@@ -5373,8 +5371,8 @@ static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *wor
         ttt__clear(ttt__rows_at(all.d_K, i, 1));
         ttt__clear(ttt__rows_at(all.d_V, i, 1));
     }
-    ttt__transpose(&work->kit, work->K_t, all.K);
-    ttt__transpose(&work->kit, work->V_t, all.V);
+    ttt__transpose(&work->kit, work->K_tr, all.K);
+    ttt__transpose(&work->kit, work->V_tr, all.V);
     for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
         ttt__qkv_views keys = ttt__some_rows(all, from, rows);
         for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
@@ -5383,7 +5381,7 @@ static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *wor
         }
     }
 }
-// dx of a range
+// d_x of a range
 static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
                                      int64_t share) {
     ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
@@ -5394,13 +5392,13 @@ static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *w
 static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
     return ttt__rows_at(all, frame->first * frame->N, frame->count * frame->N);
 }
-// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T dy. If the layer learns, V's
+// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T d_y. If the layer learns, V's
 // kernel is g^T, and d_g += d_V^T x.
 static void ttt__qkv_kernels_back(const ttt__qkv *job) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, tokens = frame->count * frame->N;
     ttt__stack x = ttt__same_for_all(ttt__of_chunk(frame, frame->x));
-    ttt__stack dy = ttt__same_for_all(ttt__of_chunk(frame, frame->dy));
+    ttt__stack d_y = ttt__same_for_all(ttt__of_chunk(frame, frame->d_y));
     ttt__stack F = ttt__side_by_side(ttt__of_chunk(frame, job->arg->F), h);
     ttt__stack d_Q = ttt__side_by_side(ttt__rows_at(job->d_Q, 0, tokens), h);
     ttt__stack d_K = ttt__side_by_side(ttt__rows_at(job->d_K, 0, tokens), h);
@@ -5413,7 +5411,7 @@ static void ttt__qkv_kernels_back(const ttt__qkv *job) {
     ttt__kernel_sum to_V = { x, d_V, d_W_v }, to_g = { d_V, x, d_g };
     ttt__kernel_sums sums = {
         frame,
-        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, dy, d_O } },
+        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, d_y, d_O } },
         0, 0,
     };
     ttt__add_kernel_sums(&sums);
@@ -5424,7 +5422,7 @@ static void ttt__bias_back(const ttt__qkv *job, int kernel, ttt__mat d_rows) {
 }
 static void ttt__qkv_biases_back(const ttt__qkv *job) {
     int64_t tokens = job->frame.count * job->frame.N;
-    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.dy));
+    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.d_y));
     ttt__bias_back(job, job->row.Q, ttt__rows_at(job->d_Q, 0, tokens));
     ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
     if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
@@ -5583,15 +5581,15 @@ static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__vie
         ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
                        ttt__of(view->kernel, head));
 }
-static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *d_y, ttt_real *d_x) {
     ttt__frame *frame = &job->frame;
     ttt_ctx *c = frame->c;
     int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
     int64_t pairs = frame->chunk * frame->H;
     ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
-    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
-    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
-    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
+    ttt__mat *transposed[] = { &job->W_q_tr, &job->W_k_tr, &job->W_v_tr, &job->O_tr };
+    frame->d_y = ttt__matrix(d_y->data, frame->B * frame->N, D);
+    frame->d_x = ttt__matrix(d_x, frame->B * frame->N, D);
     for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
     for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
     if (job->learns) {
@@ -5604,10 +5602,10 @@ static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *d
     if (job->arg->input[TTT__MTTT_RATES] >= 0)
         job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
     if (c->result) return false;
-    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
-    ttt__transpose_view(job, job->W_k_t, &job->see_K);
-    ttt__transpose_view(job, job->W_v_t, &job->see_V);
-    ttt__transpose(&frame->kit, job->O_t, job->O);
+    ttt__transpose_view(job, job->W_q_tr, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_tr, &job->see_K);
+    ttt__transpose_view(job, job->W_v_tr, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_tr, job->O);
     return true;
 }
 
@@ -5668,9 +5666,9 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 //   forwards
 //     normed_share        a range          x                      z, y
 //   backwards, in chunks of ranges
-//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//     normed_back_share   a range          d_y, x, z               normed, a, d_z, d_x, d_scale,
 //                                                                d_shift
-//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
+//     normed_weights      as ttt_gemm's    normed, d_z, a, d_y     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
 enum {  // inputs behind x
     TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
@@ -5683,7 +5681,7 @@ typedef struct ttt__normed_arg {
 typedef struct ttt__normed {
     ttt_ctx *c;
     int64_t rows, D, M;                     // M = 0: layer norm alone
-    ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
+    ttt__mat x, y, z, d_y, d_x;               // of all rows; d_y and d_x are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
     ttt_real *room;                         // of each thread
     int64_t room_size;
@@ -5691,7 +5689,7 @@ typedef struct ttt__normed {
     int64_t first;
     ttt__mat normed, a, d_z;
     ttt__mat d_norm;                        // a row for each range: d_scale, then d_shift
-    ttt__mat W1_t, W2_t;
+    ttt__mat W1_tr, W2_tr;
 } ttt__normed;
 
 // What a thread works with: a range of rows.
@@ -5717,9 +5715,9 @@ static int64_t ttt__row_ranges(int64_t rows) {
 }
 
 // -- normed, forwards
-static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
+static ttt__share_fn ttt__normed_share, ttt__normed_back_share;
 static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
-static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *d_y, ttt_real *d_x);
 
 static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
     ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
@@ -5785,40 +5783,41 @@ static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) 
     if (!job->M) return;
     ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
                         gradient[TTT__NORMED_W1], gradient[TTT__NORMED_B1]);
-    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows), ttt__rows_at(job->dy, job->first, rows),
-                        gradient[TTT__NORMED_W2], gradient[TTT__NORMED_B2]);
+    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows),
+                        ttt__rows_at(job->d_y, job->first, rows), gradient[TTT__NORMED_W2],
+                        gradient[TTT__NORMED_B2]);
 }
-static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
                              const bool *add) {
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt_real *gradient[TTT__NORMED_N] = { NULL };
     ttt__normed job;
     for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(c, y, into, add, i);
     if (y->size > 0 && ttt__normed_begin(&job, c, y) &&
-        ttt__normed_back_begin(&job, dy, gradient[0]))
+        ttt__normed_back_begin(&job, d_y, gradient[0]))
         for (; job.first < job.rows; job.first += TTT__CHUNK_ROWS)
             ttt__normed_chunk_back(&job, gradient);
     ttt__arena_release(&c->scratch, scratch);
 }
 
 // A range of the MLP, from the gradient in y to that in normed:
-//   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
+//   d_z = (d_y W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  d_x += d_y
 // Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
 static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
                                    int64_t local, int64_t rows) {
     const ttt__kit *kit = &work->kit;
     int64_t from = job->first + local;
-    ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
+    ttt__mat z = ttt__rows_at(job->z, from, rows), d_y = ttt__rows_at(job->d_y, from, rows);
     ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
     ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
     ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
     ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
                    ttt__rows_at(job->x, from, rows));
     kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
-    ttt__set_product(kit, d_z, dy, job->W2_t);
+    ttt__set_product(kit, d_z, d_y, job->W2_tr);
     ttt__times(kit, d_z, d_z, slope);
-    ttt__set_product(kit, d_normed, d_z, job->W1_t);
-    ttt__plus(kit, ttt__rows_at(job->dx, from, rows), dy);
+    ttt__set_product(kit, d_normed, d_z, job->W1_tr);
+    ttt__plus(kit, ttt__rows_at(job->d_x, from, rows), d_y);
     return d_normed;
 }
 static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -5827,15 +5826,15 @@ static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int th
     for (int64_t share = begin; share < end; share++) {
         int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
-        ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), d_x = ttt__rows_at(job->d_x, from, rows);
         ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
-                                   : ttt__rows_at(job->dy, from, rows);
+                                   : ttt__rows_at(job->d_y, from, rows);
         ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
         ttt__clear(d_norm);
         for (int64_t i = 0; i < rows; i++)
             work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
                                          ttt__rows_at(d_normed, i, 1).at,
-                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
+                                         ttt__rows_at(d_x, i, 1).at, d_norm.at, d_norm.at + D);
     }
 }
 // d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
@@ -5876,22 +5875,22 @@ static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y)
     job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
     return !c->result;
 }
-static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *d_y, ttt_real *d_x) {
     ttt_ctx *c = job->c;
     int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
-    job->dy = ttt__matrix(dy->data, job->rows, D);
-    job->dx = ttt__matrix(dx, job->rows, D);
+    job->d_y = ttt__matrix(d_y->data, job->rows, D);
+    job->d_x = ttt__matrix(d_x, job->rows, D);
     job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
     if (!M) return !c->result;
-    job->W1_t = ttt__scratch(c, M, D);
-    job->W2_t = ttt__scratch(c, D, M);
+    job->W1_tr = ttt__scratch(c, M, D);
+    job->W2_tr = ttt__scratch(c, D, M);
     job->normed = ttt__scratch(c, rows, D);
     job->a = ttt__scratch(c, rows, M);
     job->d_z = ttt__scratch(c, rows, M);
     if (c->result) return false;
     ttt__kit kit = ttt__kit_of(c, 0);
-    ttt__transpose(&kit, job->W1_t, job->W1);
-    ttt__transpose(&kit, job->W2_t, job->W2);
+    ttt__transpose(&kit, job->W1_tr, job->W1);
+    ttt__transpose(&kit, job->W2_tr, job->W2);
     return true;
 }
 

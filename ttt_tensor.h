@@ -2070,10 +2070,10 @@ ttt_rng *ttt_ctx_rng(ttt_ctx *c) { return &c->rng; }
 // ---- [10] THREADS, PROFILES ---------------------------------------------------------------------
 // Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever
 // crosses a share, so the number of threads cannot change a bit of the result.
-typedef void ttt__range_fn(void *arg, int64_t begin, int64_t end, int thread);
+typedef void ttt__share_fn(void *arg, int64_t begin, int64_t end, int thread);
 
 typedef struct ttt__job {
-    ttt__range_fn *run;
+    ttt__share_fn *run;
     void *arg;
     int64_t n;
     int shares;
@@ -2256,7 +2256,7 @@ static ttt__pool *ttt__pool_open(ttt_ctx *c) {
 // should take some microseconds, or handing it out costs more than it saves: about 16000 numbers
 // that are read and written, 4000 with sums along rows, 100000 multiply-adds of a product. `thread`
 // is -1, or the caller's number if it is inside a share already: the range then runs right here.
-static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__range_fn *run,
+static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__share_fn *run,
                           void *arg) {
     ttt__job job = { run, arg, n, (int)TTT__MIN((int64_t)c->threads, n / TTT__MAX(grain, 1)) };
     if (thread >= 0 || job.shares <= 1) {
@@ -3679,7 +3679,7 @@ static void ttt__index_add_share(void *arg, int64_t begin, int64_t end, int thre
     }
 }
 // Threads share the leading places, each of which has rows of y to itself.
-static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
+static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__share_fn *share) {
     ttt__rows_job job = { c->k, y, { 0, { 0 }, { { 0 } } } };
     ttt_shape a_lead = ttt__lead(A->shape, 2), index_lead = ttt__lead(B->shape, 1), all;
     ttt__broadcast_shape(a_lead, index_lead, &all);
