@@ -333,7 +333,7 @@ TTT__UNUSED static bool ttt__can_begin(ttt_ctx *c, const char *who, bool given) 
 }
 
 #ifndef TTT_NO_STDIO
-// ---- [2] WHOLE FILES ----------------------------------------------------------------------------
+// ---- WHOLE FILES --------------------------------------------------------------------------------
 
 // -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
 // pointer), flushing to the disk, replacing a file in one step.
@@ -537,7 +537,7 @@ ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
     return c->result;
 }
 
-// ---- [3] SAFETENSORS ----------------------------------------------------------------------------
+// ---- SAFETENSORS --------------------------------------------------------------------------------
 // -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
 //     ttt__json j = ttt__json_of(text, size);
 //     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
@@ -1418,7 +1418,7 @@ ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle 
     return c->result;
 }
 
-// ---- [4] NPY ------------------------------------------------------------------------------------
+// ---- NPY ----------------------------------------------------------------------------------------
 // The file is "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version
 // 2 on), the header, the data. The header is a Python dictionary of exactly three entries,
 //     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
@@ -1612,7 +1612,7 @@ ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
 #endif  // TTT_NO_STDIO
 
 #ifndef TTT_NO_IMAGES
-// ---- [5] GZIP -----------------------------------------------------------------------------------
+// ---- GZIP ---------------------------------------------------------------------------------------
 
 // Deflate (RFC 1951) is Huffman codes for bytes and for "copy `length` bytes from `distance` back".
 // The output itself is the window that copies reach into, so nothing but the code tables is kept.
@@ -2015,7 +2015,7 @@ ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *bytes, siz
     return c->result;
 }
 
-// ---- [6] IDX ------------------------------------------------------------------------------------
+// ---- IDX ----------------------------------------------------------------------------------------
 #define TTT__IDX_HEADER_MAX (4 + 4 * TTT_MAX_RANK)
 
 // Bytes of an element, 0 for a type that IDX does not have.
@@ -2160,7 +2160,7 @@ ttt_result ttt_idx_read(ttt_ctx *c, const char *path, ttt_idx *out) {
 }
 #endif
 
-// ---- [7] IMAGE SETS -----------------------------------------------------------------------------
+// ---- IMAGE SETS ---------------------------------------------------------------------------------
 // Fills the sizes, with room for the pixels and labels.
 static bool ttt__images_alloc(ttt_ctx *c, int64_t count, int height, int width, int channels,
                               int classes, ttt_images *out) {
@@ -2329,7 +2329,7 @@ ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_no
     return TTT_OK;
 }
 
-// ---- [8] DRAWN DIGITS ---------------------------------------------------------------------------
+// ---- DRAWN DIGITS -------------------------------------------------------------------------------
 // The first word of the streams that images and batches are drawn from, and what the other two are.
 #define TTT__STREAM_ORDER 0x80000001u    // epoch, 0
 #define TTT__STREAM_AUGMENT 0x80000002u  // epoch, sample
@@ -2352,9 +2352,9 @@ static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
     }
 }
 
-// A stream from its first number on, read in blocks: Philox makes four numbers at once, and an image
-// takes 1,600 of them. Numbers are made of them in other ways than in ttt_tensor.h; since the bytes
-// of the drawn set are fixed, that stays.
+// A stream from its first number on, read in blocks: Philox makes four numbers at once, and an
+// image takes 1,600 of them. Other numbers are made from these in other ways than in ttt_tensor.h.
+// That stays, for the bytes of the drawn set are fixed.
 typedef struct ttt__draw_rng {
     ttt_rng r;
     uint32_t block[4];
@@ -2528,7 +2528,7 @@ ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t cou
     return TTT_OK;
 }
 
-// ---- [9] BATCHES --------------------------------------------------------------------------------
+// ---- BATCHES ------------------------------------------------------------------------------------
 #define TTT__CROP_MAX 32767  // keeps 2p+1 and the moved rows and columns well inside int
 
 static bool ttt__batches_check(ttt_ctx *c, const ttt_batches_desc *d) {

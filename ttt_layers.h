@@ -20,20 +20,16 @@
         ttt_close(c);
 
     INDEX
-        [1] PARAMETERS    tables of names, shapes and initializers; weights as arrays; a step of descent
+        [1] PARAMETERS    tables of names, shapes, initializers; weights as arrays; a step of descent
         [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
         [6] UNMASKING     the attention map of any of them
-        and below, the implementation:
+        and in the implementation, which has the code of these sections, op by op on the tape,
         [7] KERNELS       rows of the fused layers, one text for every instruction set
-        [1] .. [5]        the same again; here a layer's definition is op by op, on the tape. In [5]: words
-                          that mixers share, MTTT, softmax and linear attention, kernel estimates, Linformer,
-                          Longformer, focused attention, the delta rule, TTT and Titans, LaCT, ViTTT
-        [8] FUSED LAYERS  some of the same as one op each: how they become fast
+        [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        [6]               how a layer is taken apart
         More than 4,000 lines: a layer's fused form stands beside its definition, which is its oracle.
 
     CONCEPTS
@@ -56,7 +52,7 @@
 extern "C" {
 #endif
 
-// ---- [1] PARAMETERS ------------------------------------------------------------------------------
+// ---- [1] PARAMETERS -----------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
 // tables: initialization, counting, optimizer groups, checkpoints.
 typedef enum ttt_init {
@@ -65,12 +61,12 @@ typedef enum ttt_init {
     TTT_INIT_XAVIER,         // uniform, bound sqrt(6 / (fan_in + fan_out))            [Glorot 2010]
     TTT_INIT_UNIFORM_IN,     // uniform, bound sqrt(3 / fan_in): variance 1/fan_in
     TTT_INIT_UNIFORM_OUT,    // uniform, bound sqrt(3 / fan_out)
-    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations (as flax does)
+    TTT_INIT_LECUN,          // normal of variance 1/fan_in, cut off at two deviations, as in flax
     TTT_INIT_NORMAL_IN,      // normal of variance 1/fan_in
     TTT_INIT_TINY,           // normal of deviation 1e-6
     TTT_INIT_SMALL,          // normal of deviation 0.02
     TTT_INIT_LOG_RATE,       // ln of uniform (0,16): how fast a head of gated DeltaNet forgets
-    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in units of that rate
+    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in its units
 } ttt_init;
 
 enum {                     // flags of a row
@@ -78,8 +74,8 @@ enum {                     // flags of a row
     TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
 };
 
-// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number may
-// stand before a letter or alone: "H 4h", "1 D".
+// A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
+// may stand before a letter or alone: "H 4h", "1 D".
 typedef struct ttt_param_row {
     const char *name;             // "phi/kernel"
     const char *shape;            // "H D h"
@@ -125,9 +121,10 @@ typedef struct ttt_weights {
 TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows,
                                    unsigned options, const ttt_sizes *sizes, ttt_params *p,
                                    const char *prefix);
-TTT_API ttt_weights ttt_params_weights(const ttt_params *p);                  // all of the list
-TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);   // NULL if it is not there
-TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);        // numbers in those with all the flags
+TTT_API ttt_weights ttt_params_weights(const ttt_params *p);  // all of the list
+TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);  // NULL if absent
+// How many numbers the parameters with all these flags hold.
+TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);
 // For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags:
 // which weights a step of descent moves. In the step arena; NULL after an error.
 TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
@@ -184,9 +181,9 @@ typedef struct ttt_descent_state {
 TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
                                 ttt_descent_state *state);
 
-// ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
-// Each is a table of parameters and a function of weights in the order of its rows; how many weights it was
-// given is checked (TTT_ERR_SHAPE).
+// ---- [2] PLAIN LAYERS ---------------------------------------------------------------------------
+// Each is a table of parameters and a function of weights in the order of its rows; how many
+// weights it was given is checked (TTT_ERR_SHAPE).
 TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
                                   ttt_params *p, const char *prefix);
 // y = x kernel + bias, x (...,in)
@@ -199,7 +196,8 @@ TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p,
                                 const char *prefix);
-TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);  // dense, GELU (tanh form), dense
+// dense, GELU (tanh form), dense
+TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
 // x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
 // norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
 // nothing else.
@@ -219,10 +217,10 @@ TTT_API ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t
 TTT_API ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H);
 TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
 
-// ---- [3] LEARNERS --------------------------------------------------------------------------------
+// ---- [3] LEARNERS -------------------------------------------------------------------------------
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
-// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has its
-// own. To write one: a table, a predict, and this struct around them.
+// (B,H,a,b), or (B,H,1,a) for those with one axis more than H, so that each sequence and head has
+// its own. To write one: a table, a predict, and this struct around them.
 //     A whole network is a learner too: with .one_set its weights are one set for the call, in whatever
 // shapes it has them, and every sequence learns in the same.
 typedef struct ttt_learner {
@@ -241,15 +239,16 @@ typedef struct ttt_learner {
     int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
                        // such learners have fused forms
 } ttt_learner;
-#define TTT_MAX_INNER_STEPS 64
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
 extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
 extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ b2), 4h hidden
 
-// ---- [4] INNER LOOP ------------------------------------------------------------------------------
+// ---- [4] INNER LOOP -----------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
-//     W_0 = the trained start;  W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1;  then f_{W_T}(test)
+//     W_0 = the trained start
+//     W_t+1 = W_t - eta_t d l(W_t; S_t) / dW,  t = 0 .. T-1
+//     output f_{W_T}(test)
 // S_t is all tokens (full batch), or the t-th of T equal parts of the tokens in a given order
 // (shuffled mini-batches). Every sequence and head learns for itself.
 typedef struct ttt_inner {
@@ -262,7 +261,8 @@ typedef struct ttt_inner {
     int steps;                // T
     const ttt_real *rates;    // eta_t, constants; unless there are
     ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
-    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each head's T parts
+    ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each
+                              // head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
@@ -408,7 +408,7 @@ TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
                                       ttt_tensor *x, ttt_tensor **losses);
 
-// ---- [6] UNMASKING -------------------------------------------------------------------------------
+// ---- [6] UNMASKING ------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written to, and
 // read from, is a linear last layer, then it is attention, whatever lies before it  [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
@@ -439,155 +439,162 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 #endif
 #endif  // TTT_LAYERS_H
 
-// ==================================================================================================
-// ---- [7] KERNELS ---------------------------------------------------------------------------------
-// Rows of the fused layers: one text for every instruction set, in the words of [8] of ttt_tensor.h.
+// =================================================================================================
+// ---- [7] KERNELS --------------------------------------------------------------------------------
+// Rows of the fused layers: one text for every instruction set, in the words of [8] of
+// ttt_tensor.h.
 #ifdef TTT__KERNELS
 
-// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the loss
-// compares it with the token x. With the norm's scale s and bias t:
-//   r = e g + b_g, less its mean     w = r o s     rho = 1 / sqrt(|r|^2 / D + eps)
-//   loss = c/2 |rho w + t - x|^2,    c = H / (|S| D)
-// The kernels never see a row of D. Of g and b_g with centered rows (G, b), a head makes once
-//   M^T = G o s   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = t M   tau0 = t m^T
-//   m = b o s     P = M^T M   pi = m M        pi0 = m m^T
-// and a token xM = x M, xm = x m^T. As r = e G + b and w = e M^T + m, with eS = e S + sigma and
-// eP = e P + pi:
-//   |r|^2 = <e, eS + sigma> + sigma0            |w|^2 = <e, eP + pi> + pi0
-//   <w, t - x> = <e, tau - xM> + tau0 - xm
-//   loss = c/2 (rho^2 |w|^2 + 2 rho <w, t - x>) + c/2 |t - x|^2
-//   g_e = c rho (rho eP + tau - xM) - slope rho^2 eS,  slope = c/D (rho^2 |w|^2 + rho <w, t - x>)
-// Without norm rho = 1, s = 1, t = 0, slope = 0, and nothing is centered: g_e = c (eP - xM).
+// The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
+// loss compares it with the token x. With the norm's scale and shift:
+//   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
+//   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
+// The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a head
+// makes once
+//   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
+//   m = b o scale     P = M^T M   pi = m M        pi0 = m m^T
+// and a token xM = x M, xm = x m^T, so that r = e G + b and w = e M^T + m. For a prediction they get
+//   rowS = e S + sigma,   rowP = e P + pi
+// and in |e G + b|^2 = e S e^T + 2 e sigma^T + sigma0 half of the middle is in rowS already:
+//   |r|^2 = <e, rowS + sigma> + sigma0                 |w|^2 = <e, rowP + pi> + pi0
+//   toward = <w, shift - x> = <e, tau - xM> + tau0 - xm
+//   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
+//   slope = c/D (rho^2 |w|^2 + rho toward)
+//   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there, and
+// g_e = c (rowP - xM).
 typedef struct KN(decoded) {
-    double inv_std, ww, wtx;    // rho, |w|^2, <w, t - x>
+    double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
     VEC rho, c_rho, slope;
 } KN(decoded);
 
-// <e, eS + sigma>, <e, eP + pi> and <e, tau - xM>
-INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
-                            const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n,
+// <e, rowS + sigma>, <e, rowP + pi> and <e, tau - xM>
+INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                            const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n,
                             VEC *dot) {
-    VEC at = KN(part)(e, i, n);
-    dot[0] += at * (KN(part)(eS, i, n) + KN(part)(p->sigma, i, n));
-    dot[1] += at * (KN(part)(eP, i, n) + KN(part)(p->pi, i, n));
-    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    VEC e_i = KN(part)(e, i, n);
+    dot[0] += e_i * (KN(part)(rowS, i, n) + KN(part)(p->sigma, i, n));
+    dot[1] += e_i * (KN(part)(rowP, i, n) + KN(part)(p->pi, i, n));
+    dot[2] += e_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
 INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
     KN(decoded) d;
     double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
     d.ww = KN(total)(dot[1]) + p->pi0;
-    d.wtx = KN(total)(dot[2]) + p->tau0 - xm;
+    d.toward = KN(total)(dot[2]) + p->tau0 - xm;
     d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
-    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.wtx);
+    double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.toward);
     d.rho = KN(splat)(NUM(rho));
     d.c_rho = KN(splat)(NUM(c * rho));
     d.slope = KN(splat)(NUM(p->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *eS,
-                               const ttt_real *eP, const ttt_real *xM, int64_t i, int64_t n) {
-    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
-    VEC g_e = d->c_rho * (d->rho * KN(part)(eP, i, n) + tau_xM);
-    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(eS, i, n) : g_e;
+INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *rowS,
+                               const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n) {
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC g_e = d->c_rho * (d->rho * KN(part)(rowP, i, n) + tau_less_xM);
+    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(rowS, i, n) : g_e;
 }
 // Writes g_e; returns the loss without its last term, which does not depend on e.
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *eS,
-                         const ttt_real *eP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
+KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+                         const ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
     VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_dots)(p, e, eS, eP, xM, i, n, dot)
+#define TERM(i, n) KN(decode_dots)(p, e, rowS, rowP, xM, i, n, dot)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
     KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
-#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, eS, eP, xM, i, n))
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, rowS, rowP, xM, i, n))
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.wtx);
+    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.toward);
 }
 
 // The same token backwards, from v, the outer gradient in g_e:
-//   d_eP = c rho^2 v      d_eS = -slope rho^2 v      d_xM = -c rho v      d_slope = -rho^2 <v, eS>
-//   d_rho = 2 c rho <v, eP> + c <v, tau - xM> - 2 slope rho <v, eS>
-//           + d_slope c/D (2 rho |w|^2 + <w, t - x>)
-//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_<w,t-x> = d_slope c/D rho
+//   d_rowP = c rho^2 v    d_rowS = -slope rho^2 v    d_xM = -c rho v    d_slope = -rho^2 <v, rowS>
+//   d_rho = 2 c rho <v, rowP> + c <v, tau - xM> - 2 slope rho <v, rowS>
+//           + d_slope c/D (2 rho |w|^2 + toward)
+//   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
 // and on through the three, as they are written above.
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
     KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
-// <v, eP>, <v, eS> and <v, tau - xM>
-INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *eS, const ttt_real *eP,
+// <v, rowP>, <v, rowS> and <v, tau - xM>
+INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *rowS, const ttt_real *rowP,
                           const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
-    VEC at = KN(part)(v, i, n);
-    dot[0] += at * KN(part)(eP, i, n);
-    dot[1] += at * KN(part)(eS, i, n);
-    dot[2] += at * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    VEC v_i = KN(part)(v, i, n);
+    dot[0] += v_i * KN(part)(rowP, i, n);
+    dot[1] += v_i * KN(part)(rowS, i, n);
+    dot[2] += v_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
 }
-// Without norm g_e = c (eP - xM).
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *eP, ttt_real *v, ttt_real *d_xM,
+// Without norm g_e = c (rowP - xM), and e itself is left out: times 0, where NaN remains.
+INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
                            int64_t i, int64_t n) {
     VEC cv = KN(part)(v, i, n) * p->c;
-    KN(put)(eP, i, n, cv);
+    KN(put)(rowP, i, n, cv);
     KN(put)(v, i, n, cv * 0);
     KN(grow)(d_xM, i, n, -cv);
     KN(grow)(p->d_pi, i, n, cv);
 }
-// d: of |r|^2, |w|^2 and <w, t - x>
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *at, const VEC *d,
-                          const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,
+// d: the gradients in |r|^2, |w|^2 and toward
+INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *here, const VEC *d,
+                          const ttt_real *e, ttt_real *rowS, ttt_real *rowP, const ttt_real *xM,
                           ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
-    VEC ev = KN(part)(e, i, n), eSv = KN(part)(eS, i, n), ePv = KN(part)(eP, i, n);
-    VEC vv = KN(part)(v, i, n), c_rho_v = at->c_rho * vv;
-    VEC tau_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
-    VEC d_eS = d[0] * ev - at->slope * at->rho * at->rho * vv;
-    VEC d_eP = c_rho_v * at->rho + d[1] * ev, d_tau = c_rho_v + d[2] * ev;
-    KN(put)(eS, i, n, d_eS);
-    KN(put)(eP, i, n, d_eP);
-    KN(put)(v, i, n, d[0] * (eSv + KN(part)(p->sigma, i, n)) +
-                         d[1] * (ePv + KN(part)(p->pi, i, n)) + d[2] * tau_xM);
+    VEC e_i = KN(part)(e, i, n), rowS_i = KN(part)(rowS, i, n), rowP_i = KN(part)(rowP, i, n);
+    VEC v_i = KN(part)(v, i, n), c_rho_v = here->c_rho * v_i;
+    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC d_rowS = d[0] * e_i - here->slope * here->rho * here->rho * v_i;
+    VEC d_rowP = c_rho_v * here->rho + d[1] * e_i, d_tau = c_rho_v + d[2] * e_i;
+    KN(put)(rowS, i, n, d_rowS);
+    KN(put)(rowP, i, n, d_rowP);
+    KN(put)(v, i, n, d[0] * (rowS_i + KN(part)(p->sigma, i, n)) +
+                         d[1] * (rowP_i + KN(part)(p->pi, i, n)) + d[2] * tau_less_xM);
     KN(grow)(d_xM, i, n, -d_tau);
-    KN(grow)(p->d_sigma, i, n, d_eS + d[0] * ev);
-    KN(grow)(p->d_pi, i, n, d_eP + d[1] * ev);
+    KN(grow)(p->d_sigma, i, n, d_rowS + d[0] * e_i);
+    KN(grow)(p->d_pi, i, n, d_rowP + d[1] * e_i);
     KN(grow)(p->d_tau, i, n, d_tau);
 }
-// eS, eP and v are replaced by the outer gradients in eS, in eP and in e, the last without what comes
-// through the other two. Added to: the gradients in xM, xm and the decoder's rows and scalars.
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP,
-                            const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM,
-                            ttt_real *d_xm) {
+// Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last without
+// what comes through the other two. Added to: the gradients in xM, xm and the head's rows and scalars.
+KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *rowS,
+                            ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *v,
+                            ttt_real *d_xM, ttt_real *d_xm) {
     VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
     if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, eP, v, d_xM, i, n)
+#define TERM(i, n) KN(plain_back)(p, rowP, v, d_xM, i, n)
         TTT__ROW_EACH(p->h, TERM)
 #undef TERM
         return;
     }
-#define TERM(i, n)                                                                                 \
-    KN(decode_dots)(p, e, eS, eP, xM, i, n, dot), KN(back_dots)(p, eS, eP, xM, v, i, n, with_v)
+#define TERM(i, n)  \
+    KN(decode_dots) \
+    (p, e, rowS, rowP, xM, i, n, dot), KN(back_dots)(p, rowS, rowP, xM, v, i, n, with_v)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    KN(decoded) at = KN(decode_scalars)(p, dot, (double)xm);
-    double D = (double)p->D, c = (double)p->c, rho = at.inv_std;
-    double slope = c / D * (rho * rho * at.ww + rho * at.wtx);
-    double v_eP = KN(total)(with_v[0]), v_eS = KN(total)(with_v[1]), v_tx = KN(total)(with_v[2]);
-    double d_slope = -rho * rho * v_eS;
-    double d_rho = 2 * c * rho * v_eP + c * v_tx - 2 * slope * rho * v_eS +
-                   d_slope * c / D * (2 * rho * at.ww + at.wtx);
+    KN(decoded) here = KN(decode_scalars)(p, dot, (double)xm);
+    double D = (double)p->D, c = (double)p->c, rho = here.inv_std;
+    double slope = c / D * (rho * rho * here.ww + rho * here.toward);
+    double v_rowP = KN(total)(with_v[0]), v_rowS = KN(total)(with_v[1]),
+           v_toward = KN(total)(with_v[2]);
+    double d_slope = -rho * rho * v_rowS;
+    double d_rho = 2 * c * rho * v_rowP + c * v_toward - 2 * slope * rho * v_rowS +
+                   d_slope * c / D * (2 * rho * here.ww + here.toward);
     double d_rr = -0.5 * d_rho * rho * rho * rho / D;
-    double d_ww = d_slope * c / D * rho * rho, d_wtx = d_slope * c / D * rho;
+    double d_ww = d_slope * c / D * rho * rho, d_toward = d_slope * c / D * rho;
     d[0] = KN(splat)(NUM(d_rr));
     d[1] = KN(splat)(NUM(d_ww));
-    d[2] = KN(splat)(NUM(d_wtx));
-#define TERM(i, n) KN(back_rows)(p, &at, d, e, eS, eP, xM, v, d_xM, i, n)
+    d[2] = KN(splat)(NUM(d_toward));
+#define TERM(i, n) KN(back_rows)(p, &here, d, e, rowS, rowP, xM, v, d_xM, i, n)
     TTT__ROW_EACH(p->h, TERM)
 #undef TERM
-    *d_xm -= NUM(d_wtx);
+    *d_xm -= NUM(d_toward);
     p->d_scalars[0] += NUM(d_rr);
     p->d_scalars[1] += NUM(d_ww);
-    p->d_scalars[2] += NUM(d_wtx);
+    p->d_scalars[2] += NUM(d_toward);
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
-// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the processor
-// cannot hold enough of them to be busy.
+// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the
+// processor cannot hold enough of them to be busy.
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
                           int64_t n) {
     VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
@@ -609,8 +616,9 @@ KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1
     }
 }
 
-// The middle of a gradient step backwards, see ttt__tile_back_step. Each takes the place of what it is
-// made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o gelu'(z).
+// The middle of a gradient step backwards, see ttt__tile_back_gradient. Each takes the place of what
+// it is made from: d_z = d_g_z o g_a o gelu''(z) that of a2, g_z = g_a o gelu'(z), d_g_a = d_g_z o
+// gelu'(z).
 INLINE void KN(gelu_step_part)(const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z,
                                int64_t i, int64_t n) {
     VEC g = KN(part)(g_a, i, n), slope = KN(part)(a1, i, n), d = KN(part)(d_g_z, i, n);
@@ -708,7 +716,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 #undef X
 };
 
-// ==================================================================================================
+// =================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
 #define TTT_LAYERS_IMPLEMENTED
@@ -728,7 +736,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 extern "C" {
 #endif
 
-// ---- [1] PARAMETERS ------------------------------------------------------------------------------
+// ---- PARAMETERS ---------------------------------------------------------------------------------
 // Reads "H 4h" as sizes; returns how many, or -1 if a letter has none.
 static int ttt__read_sizes(const char *text, const ttt_sizes *sizes, int64_t *out) {
     int n = 0;
@@ -766,7 +774,8 @@ static uint64_t ttt__name_hash(const char *s) {
 }
 
 static void ttt__fill_uniform(ttt_tensor *t, ttt_rng *r, double bound) {
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
+    for (int64_t i = 0; i < t->size; i++)
+        t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
 }
 
 static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double cut) {
@@ -794,10 +803,12 @@ static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_s
     case TTT_INIT_TINY: ttt__fill_normal(t, &r, 1e-6, HUGE_VAL); break;
     case TTT_INIT_SMALL: ttt__fill_normal(t, &r, 0.02, HUGE_VAL); break;
     case TTT_INIT_LOG_RATE:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
         break;
     case TTT_INIT_LOG_TIME:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
+        for (int64_t i = 0; i < t->size; i++)
+            t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
         break;
     }
 }
@@ -1129,7 +1140,7 @@ ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_ten
     return ttt__weights(after, w.n);
 }
 
-// ---- [2] PLAIN LAYERS ----------------------------------------------------------------------------
+// ---- PLAIN LAYERS -------------------------------------------------------------------------------
 // The letters and, in the same order, their sizes.
 static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c, int64_t d) {
     const int64_t size[4] = { a, b, c, d };
@@ -1161,7 +1172,8 @@ ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char 
     ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
     return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
 }
-static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
+static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias,
+                                        ttt_tensor *x) {
     ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
     return ttt_add(c, ttt_mul(c, z, scale), bias);
 }
@@ -1188,7 +1200,8 @@ ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
         !ttt__operands(c, "layer_norm", &x, 1))
         return &c->empty;
     int64_t D = ttt__last(x);
-    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D || w.at[1]->size != D)
+    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D ||
+        w.at[1]->size != D)
         return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
                         ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
                         ttt_shape_text(x->shape, t2));
@@ -1246,7 +1259,8 @@ ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
                         "divisible by the patch, %lld, expected",
                         ttt_shape_text(s, t), (long long)C, (long long)P);
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
-    ttt_tensor *x = ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
+    ttt_tensor *x =
+        ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
     x = ttt_reshape(c, x, TTT_SHAPE(B, rows * cols, P * P * C));
     return ttt_affine(c, x, ttt_reshape(c, w.at[0], TTT_SHAPE(P * P * C, D)), w.at[1]);
 }
@@ -1266,7 +1280,8 @@ static ttt_tensor *ttt__sincos(ttt_ctx *c, int64_t n, int64_t quarter) {
 ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
     if (ttt_ok(c) && (D % 4 != 0 || D < 4))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected", (long long)D);
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
+                        (long long)D);
     ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2),
                *y = ttt__sincos(c, rows, half / 2);
     for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
@@ -1276,7 +1291,8 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
     return t;
 }
 
-// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1, and not both 0.
+// max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1,
+// and not both 0.
 static ttt_tensor *ttt__elu1(ttt_ctx *c, ttt_tensor *x) {
     ttt_tensor *above = ttt_relu(c, x);
     return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
@@ -1295,7 +1311,7 @@ ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x) {
     return ttt_reshape(c, ttt_permute(c, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
 }
 
-// ---- [3] LEARNERS --------------------------------------------------------------------------------
+// ---- LEARNERS -----------------------------------------------------------------------------------
 static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
     return b ? ttt_affine(c, x, w, b) : ttt_matmul(c, x, w);
 }
@@ -1309,12 +1325,14 @@ static ttt_tensor *ttt__linear_predict(ttt_ctx *c, const void *desc, ttt_weights
     (void)desc;
     return ttt__affine_maybe(c, x, w.at[0], w.n > 1 ? w.at[1] : NULL);
 }
+enum { TTT__INNER_KERNEL = TTT_PARAM_DECAYS | TTT_PARAM_INNER };
 static const ttt_param_row ttt__linear_rows[] = {
-    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_linear = {
-    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL, false, 1,
+    "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL,
+    false, 1,
 };
 
 // Two kernels, or four weights with the biases.
@@ -1327,19 +1345,19 @@ static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w,
                              w.n == 4 ? w.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
-    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H 4h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
-    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT_PARAM_DECAYS | TTT_PARAM_INNER, 0 },
+    { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = {
     "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false, 2,
 };
 
-// ---- [4] INNER LOOP ------------------------------------------------------------------------------
-// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be a
-// tensor of its own before the first step, so that the gradient in it is each sequence's own and not
-// the sum over the batch.
+// ---- INNER LOOP ---------------------------------------------------------------------------------
+// A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
+// a tensor of its own before the first step, so that the gradient in it is each sequence's own and
+// not the sum over the batch.
 static ttt_tensor *ttt__lift_weight(ttt_ctx *c, ttt_tensor *w0, int64_t B) {
     ttt_shape s = w0->shape;
     if (s.rank == 2) w0 = ttt_reshape(c, w0, TTT_SHAPE(s.dim[0], 1, s.dim[1]));
@@ -1352,7 +1370,8 @@ static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int
     if (!in->order || !ttt_ok(c)) return x;
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
     int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
-    for (int64_t h = 0; index && h < H; h++) memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
+    for (int64_t h = 0; index && h < H; h++)
+        memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
     return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
 }
 
@@ -1456,7 +1475,7 @@ ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_
     return ttt_ok(c) ? w : ttt__no_weights();
 }
 
-// ---- [5] MIXERS ---------------------------------------------------------------------------------
+// ---- MIXERS -------------------------------------------------------------------------------------
 // Each is a formula, a table of parameters, functions, and the row that holds them together.
 enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
     TTT__DECODER_NORM = 2,
@@ -3086,7 +3105,7 @@ const ttt_mixer ttt_mixer_none = {
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
-// ---- [8] FUSED LAYERS ----------------------------------------------------------------------------
+// ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
 // composite, for higher orders and as its oracle. Three frames:
@@ -3097,42 +3116,54 @@ const ttt_mixer ttt_mixer_none = {
 //     layer that is linear attention;
 //   - row by row: layer norm, and with it the MLP of a block.
 //
-// LETTERS, the same in the first frame throughout. The second and third have pages of their own.
-//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, T inner steps
+// LETTERS of the first frame; the second and third have pages of their own.
+//   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
+//            numbers of an MLP, T inner steps, n tokens of a tile. L tokens of a sequence are read in
+//            T shuffled parts, or all N in each step
 //   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head wide;
-//            y = the sum over heads of f out + b_out, what the layer gives
-//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
-//            e = f_W(k) the prediction for a view, f = f_W(q) the prediction for a query
-//   decoder  g, b_g and the norm; G, M, m, S, P, sigma, pi, tau: its products, see [7]
-//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, with which
-//            W_t+1 = W_t - eta_t g_W. (g alone is the decoder's kernel.)
+//            y = the sum over heads of f out + b_out, what the layer gives (out: the paper's h)
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its slope
+//            a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view, and
+//            f = f_W(q), the prediction for a query
+//   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
+//            products G, M, m, S, P, sigma, pi, tau are explained in [7]
+//   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
+//            each step takes its rate: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
-//   V        short for d_g_W, which is -eta_t times the outer gradient in W_t+1
-//   _t       at the end: transposed, as a copy. M^T is Mt
+//   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
+//   _tr      at the end: transposed
+// A kernel is a matrix among the parameters; what [7] holds is called routines.
 //
 // WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
-// next is still in the cache. A range is about 200 tokens of one sequence, a tile at most 64
-// tokens of a range and one head. A phase cuts a chunk into shares, which run on all threads; the
-// next phase begins when all are done. Each range adds into sums of its own, which are joined in
-// order, so that threads cannot change a bit.
-//   phase       a share is           reads                   writes                   ttt__..._share
-//   decoder     a head               g, b_g, norm            G, M, S, P ... tau       decoder
+// next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
+// sequence; or all, if they are shuffled: then any token may add to any row of the sequence. A tile
+// is at most 64 tokens of a range, of one head. A phase cuts a chunk into shares; ttt__parallel
+// gives them to the threads, at least so many at a time as it is told, and returns when all are
+// done. Each range adds into sums of its own, which are joined in order, so that threads cannot
+// change a bit.
+//   phase       a share is           reads                    writes                 ttt__..._share
+//   decoder     a head               g, b_g, scale, shift     G, M, m, S, P ... tau0 decoder
 //     then, for each chunk,
-//   views       a range              x, phi, M               k, xM, xm                views
-//   step t      a range              k, xM, xm, W_t          e, z, sums of -eta g_W   step
-//   descend     a sequence and head  these sums              W_t+1                    descend
-//   output      a range              x, psi, W_T, out        q, f, y                  output
+//   views       a range              x, phi, M, m             k, xM, xm              views
+//   step        a range              k, xM, xm, S, P, W       e, z; W - eta sum g_W  step
+//   descend     a sequence and head  the ranges' sums         W', and learned: g_W   descend
+//   output      a range              x, psi, W, out           q, f, z of f, y        output
 //     and backwards
-//   output      a range              d_y, q, W_T             d_f, d_q, sums of d_W    output_back
-//   join        a sequence and head  these sums              d_W                      join
-//   step t      a range              d_W, k, e, z, W_t       d_k, d_xM, d_S ..., sums step_back
-//   kernels     a kernel and head    x, f, d_y, d_q, d_k     d_phi, d_psi, d_out, d_M kernel_sums
-//   views       a range              d_q, d_k, d_xM, d_xm    d_x                      views_back
+//   output      a range              d_y, q, z of f, W        d_f, d_q, sums of d_W  output_back
+//   join        a sequence and head  the ranges' sums         d_W                    join
+//   rates       (the calling thread) g_W, d_W                 d_eta
+//   step        a range              d_W, k, xM, xm, e, z, W  d_k, d_xM, d_xm, sums  step_back
+//                                                             of d_W, d_S ... d_tau0
+//   start       (the calling thread) d_W                      d_W0
+//   kernels     a kernel and head    x, f, d_y, d_q, d_k,     d_phi, d_psi, d_out,   kernel_sums
+//                                    d_xM, d_xm               d_M, d_m
+//   views       a range              d_q, d_k, d_xM, d_xm     d_x                    views_back
 //     and at the end
-//   decoder     a head               d_M, d_S, d_P ...       d_g, d_b_g, d_norm       decoder_back
+//   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
+//                                                             d_shift
 
-// What the decoder's kernel is told of one head, see [7].
+// What decode and decode_back of [7] are told of one head.
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
@@ -3143,28 +3174,28 @@ typedef struct ttt__decoder {
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
 // X(result, name, parameters); what each does is written at its text in [7].
-#define TTT__LAYER_KERNEL_LIST(X)                                                                  \
-    X(double, decode,                                                                              \
-      (const ttt__decoder *p, const ttt_real *e, const ttt_real *eS, const ttt_real *eP,           \
-       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                            \
-    X(void, decode_back,                                                                           \
-      (const ttt__decoder *p, const ttt_real *e, ttt_real *eS, ttt_real *eP, const ttt_real *xM,   \
-       ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))                                  \
-    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
-    X(void, gelu_step,                                                                             \
-      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
-    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))           \
-    X(void, elu1, (int64_t n, ttt_real *y))                                                        \
-    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
-    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
-    X(double, exp_sum,                                                                             \
-      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
-    X(void, softmax_back,                                                                          \
-      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
-    X(void, layer_norm,                                                                            \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y))    \
-    X(void, layer_norm_back,                                                                       \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
+#define TTT__LAYER_KERNEL_LIST(X)                                                               \
+    X(double, decode,                                                                           \
+      (const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP,    \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                         \
+    X(void, decode_back,                                                                        \
+      (const ttt__decoder *p, const ttt_real *e, ttt_real *rowS, ttt_real *rowP,                \
+       const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))           \
+    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))  \
+    X(void, gelu_step,                                                                          \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))            \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))          \
+    X(void, elu1, (int64_t n, ttt_real * y))                                                    \
+    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                             \
+    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                        \
+    X(double, exp_sum,                                                                          \
+      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))              \
+    X(void, softmax_back,                                                                       \
+      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                \
+    X(void, layer_norm,                                                                         \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y)) \
+    X(void, layer_norm_back,                                                                    \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x, \
        ttt_real *d_scale, ttt_real *d_bias))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
@@ -3185,13 +3216,6 @@ static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
 }
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
-
-// Sequences at a time: chunks of equal size (as nearly as may be), of at most CHUNK_TOKENS or one
-// sequence.
-static int64_t ttt__chunk_of(int64_t B, int64_t N) {
-    int64_t most = TTT__MAX(1, TTT__CHUNK_TOKENS / TTT__MAX(N, 1)), chunks = (B + most - 1) / most;
-    return chunks > 0 ? (B + chunks - 1) / chunks : 1;
-}
 
 // -- what the fused layers are written in
 
@@ -3541,246 +3565,172 @@ static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int
 }
 
 
-// A product of matrices inside a share: c (m,n) = init + op(a) op(b), rows ld apart.
-typedef struct ttt__old_mat {
-    const ttt_real *p;
-    int64_t ld;
-    bool t;  // stored transposed
-} ttt__old_mat;
-static ttt__old_mat ttt__plain(const ttt_real *p, int64_t ld) {
-    ttt__old_mat m = { p, ld, false };
-    return m;
-}
-static ttt__old_mat ttt__turned(const ttt_real *p, int64_t ld) {
-    ttt__old_mat m = { p, ld, true };
-    return m;
-}
-typedef struct ttt__hand {  // what a share computes with
-    const ttt__kernels *k;
-    const ttt__layer_kernels *lk;
-    ttt_real *pack;
-} ttt__hand;
-static ttt__hand ttt__hand_of(const ttt_ctx *c, int thread) {
-    ttt__hand h = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
-    return h;
-}
-static ttt_real *ttt__old_room_of(ttt_ctx *c, int64_t n, bool keep) {
-    return ttt__alloc_numbers(c, n, 1, keep);
-}
-// Called in a hundred places, and too large to be in each of them.
-static TTT__NOINLINE void ttt__mul_init(const ttt__hand *s, int64_t m, int64_t n, int64_t k,
-                                        ttt__old_mat a, ttt__old_mat b, const ttt_real *init,
-                                        int64_t init_ld, ttt_real *c, int64_t ld) {
-    ttt__gemm g = { m,
-                    n,
-                    k,
-                    a.p,
-                    a.t ? 1 : a.ld,
-                    a.t ? a.ld : 1,
-                    b.p,
-                    b.t ? 1 : b.ld,
-                    b.t ? b.ld : 1,
-                    init,
-                    init_ld,
-                    c,
-                    ld,
-                    NULL,
-                    { NULL, NULL, 0 } };
-    ttt__gemm_run(s->k, &g, s->pack);
-}
-static void ttt__mul_set(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
-                         ttt__old_mat b, ttt_real *c, int64_t ld) {
-    ttt__mul_init(s, m, n, k, a, b, NULL, 0, c, ld);
-}
-static void ttt__mul_add(const ttt__hand *s, int64_t m, int64_t n, int64_t k, ttt__old_mat a,
-                         ttt__old_mat b, ttt_real *c, int64_t ld) {
-    ttt__mul_init(s, m, n, k, a, b, c, ld, c, ld);
-}
-// y (n,n) = a^T a of a (k,n). It is symmetric: only blocks on and right of its diagonal are
-// multiplied, and those left of it are copied from them.
-static void ttt__mul_gram(const ttt__hand *s, int64_t n, int64_t k, ttt__old_mat a, ttt_real *y) {
-    enum { BLOCK = 16 };
-    for (int64_t i = 0; i < n; i += BLOCK) {
-        int64_t end = TTT__MIN(i + BLOCK, n);
-        ttt__old_mat right = { a.p + i * (a.t ? a.ld : 1), a.ld, a.t }, left = { right.p, a.ld, !a.t };  // a, a^T
-        ttt__mul_set(s, end - i, n - i, k, left, right, y + i * n + i, n);
-        for (int64_t r = i; r < end; r++)
-            for (int64_t j = 0; j < i; j++) y[r * n + j] = y[j * n + r];
-    }
-}
-// y (n) = init + the sum of a's rows, ld apart; without init, the sum.
-static void ttt__rows_init(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
-                           int64_t ld, const ttt_real *init, ttt_real *y) {
-    ttt_real sum[64];
-    for (int64_t j = 0; j < n; j += 64) {
-        int64_t m = TTT__MIN(64, n - j);
-        s->k->sum_rows(rows, m, ld, a + j, init ? sum : y + j);
-        if (init) s->k->zip[TTT__ZIP_add](m, init + j, 1, sum, 1, y + j);
-    }
-}
-static void ttt__rows_add(const ttt__hand *s, int64_t rows, int64_t n, const ttt_real *a,
-                          int64_t ld, ttt_real *y) {
-    ttt__rows_init(s, rows, n, a, ld, y, y);
-}
-
-// -- a learner, on a tile of q tokens of one head Its weights, or gradients in them, are one block
-// of numbers with named parts. Absent biases have no numbers, and the linear learner has no second
-// layer.
+// -- a learner, on a tile of n tokens of one head
+//
+// Its weights, or gradients in them, are one block of numbers with named parts. Absent biases have
+// no numbers, and the linear learner has no second layer.
 typedef struct ttt__parts {
     ttt__mat all;             // the block as one row, (1,size)
     ttt__mat w1, b1, w2, b2;  // (h,wide), (1,wide), (wide,h), (1,h); linear: (h,h), (1,h)
 } ttt__parts;
 typedef struct ttt__layout {
-    int64_t h, wide, size;    // wide: hidden numbers of the MLP; 0: the learner is linear
+    int64_t h, wide, size;    // wide: 0 if the learner is linear; size: of a block
     bool bias;
 } ttt__layout;
 
-static ttt__parts ttt__parts_at(const ttt__layout *l, ttt_real *block) {
+static ttt__parts ttt__parts_at(const ttt__layout *layout, ttt_real *block) {
     ttt__room room = { block, 0 };
-    ttt__parts p;
-    int64_t first = l->wide ? l->wide : l->h;
-    p.w1 = ttt__take(&room, l->h, first);
-    p.b1 = l->bias ? ttt__take(&room, 1, first) : ttt__absent();
-    p.w2 = l->wide ? ttt__take(&room, l->wide, l->h) : ttt__absent();
-    p.b2 = l->wide && l->bias ? ttt__take(&room, 1, l->h) : ttt__absent();
-    p.all = ttt__matrix(block, 1, room.used);
-    return p;
+    ttt__parts parts;
+    int64_t h = layout->h, first = layout->wide ? layout->wide : h;
+    parts.w1 = ttt__take(&room, h, first);
+    parts.b1 = layout->bias ? ttt__take(&room, 1, first) : ttt__absent();
+    parts.w2 = layout->wide ? ttt__take(&room, layout->wide, h) : ttt__absent();
+    parts.b2 = layout->wide && layout->bias ? ttt__take(&room, 1, h) : ttt__absent();
+    parts.all = ttt__matrix(block, 1, room.used);
+    return parts;
 }
 static ttt__parts ttt__no_parts(void) {
     ttt__parts none = { ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent(), ttt__absent() };
     return none;
 }
 static ttt__layout ttt__layout_of(int64_t h, bool mlp, bool bias) {
-    ttt__layout l = { h, mlp ? 4 * h : 0, 0, bias };
-    l.size = ttt__parts_at(&l, NULL).all.cols;
-    return l;
+    ttt__layout layout = { h, mlp ? 4 * h : 0, 0, bias };
+    layout.size = ttt__parts_at(&layout, NULL).all.cols;
+    return layout;
 }
 // The kernels of a block transposed, each at its own place of another block.
-static ttt__parts ttt__transposed_at(const ttt__layout *l, ttt_real *block) {
-    ttt__parts t = ttt__parts_at(l, block);
-    t.w1 = ttt__matrix(t.w1.at, t.w1.cols, t.w1.rows);
-    t.w2 = ttt__matrix(t.w2.at, t.w2.cols, t.w2.rows);
-    return t;
+static ttt__parts ttt__transposed_at(const ttt__layout *layout, ttt_real *block) {
+    ttt__parts parts = ttt__parts_at(layout, block);
+    parts.w1 = ttt__matrix(parts.w1.at, parts.w1.cols, parts.w1.rows);
+    parts.w2 = ttt__matrix(parts.w2.at, parts.w2.cols, parts.w2.rows);
+    return parts;
 }
 // Only the way back reads the first layer's.
-static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *t, const ttt__parts *w,
+static void ttt__transpose_parts(const ttt__kit *kit, const ttt__parts *W_tr, const ttt__parts *W,
                                  bool first_layer) {
-    if (first_layer) ttt__transpose(kit, t->w1, w->w1);
-    if (w->w2.at) ttt__transpose(kit, t->w2, w->w2);
+    if (first_layer) ttt__transpose(kit, W_tr->w1, W->w1);
+    if (W->w2.at) ttt__transpose(kit, W_tr->w2, W->w2);
 }
 
+// Where a tile holds queries, k stands for q, and e for f.
 typedef struct ttt__tile {
     const ttt__kit *kit;
     bool mlp;
-    ttt__parts W, Wt;          // weights, and their kernels transposed
-    ttt__mat k, e;             // the view of the tokens, and the prediction from it: (q,h)
-    ttt__mat z, a, a1, a2;     // MLP: z = k w1 + b1, a = gelu(z), gelu'(z), gelu''(z): (q,wide)
+    ttt__parts W, W_tr;        // weights, and their kernels transposed
+    ttt__mat k, e;             // (n,h)
+    ttt__mat z, a, a1, a2;     // MLP: (n,wide)
     ttt__mat room[2];          // MLP: two more of that size
 } ttt__tile;
 
-// From z what does not take a product. `order`: 0 for the value, 1 with gelu', 2 with gelu''
-// besides.
-static void ttt__tile_gelu(const ttt__tile *t, int order) {
-    if (t->mlp)
-        t->kit->lk->gelu_all(ttt__numbers(t->z), t->z.at, t->a.at, order > 0 ? t->a1.at : NULL,
-                             order > 1 ? t->a2.at : NULL);
+// From z what does not take a product: a, with 1 or 2 slopes also a1, with 2 also a2.
+static void ttt__tile_gelu(const ttt__tile *tile, int slopes) {
+    if (tile->mlp)
+        tile->kit->lk->gelu_all(ttt__numbers(tile->z), tile->z.at, tile->a.at,
+                                slopes > 0 ? tile->a1.at : NULL, slopes > 1 ? tile->a2.at : NULL);
 }
 // e = f_W(k):  linear k w1 + b1,  MLP gelu(k w1 + b1) w2 + b2
-static void ttt__tile_predict(const ttt__tile *t, int order) {
-    const ttt__parts *W = &t->W;
-    if (!t->mlp) {
-        ttt__affine(t->kit, t->e, t->k, W->w1, W->b1);
+static void ttt__tile_predict(const ttt__tile *tile, int slopes) {
+    const ttt__kit *kit = tile->kit;
+    const ttt__parts *W = &tile->W;
+    if (!tile->mlp) {
+        ttt__affine(kit, tile->e, tile->k, W->w1, W->b1);
         return;
     }
-    ttt__affine(t->kit, t->z, t->k, W->w1, W->b1);
-    ttt__tile_gelu(t, order);
-    ttt__affine(t->kit, t->e, t->a, W->w2, W->b2);
+    ttt__affine(kit, tile->z, tile->k, W->w1, W->b1);
+    ttt__tile_gelu(tile, slopes);
+    ttt__affine(kit, tile->e, tile->a, W->w2, W->b2);
 }
 
-// From g_e, the inner gradient in the predictions, to that in the weights; g_W = from + it.
+// From g_e (or g_e times a number) to the gradient in the weights: sum = from + it.
 //   linear  g_w1 = k^T g_e
 //   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
-static void ttt__tile_gradient(const ttt__tile *t, ttt__mat g_e, const ttt__parts *from,
-                               const ttt__parts *g_W) {
-    ttt__mat g_z = t->mlp ? t->room[0] : g_e, k_t = ttt__transpose_of(t->k);
-    if (t->mlp) {
-        ttt__product_from(t->kit, g_W->w2, from->w2, ttt__transpose_of(t->a), g_e);
-        ttt__row_sum_from(t->kit, g_W->b2, from->b2, g_e);
-        ttt__set_product(t->kit, g_z, g_e, t->Wt.w2);
-        ttt__times(t->kit, g_z, g_z, t->a1);
+// and a bias adds up the rows of what its kernel is multiplied with.
+static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__parts *from,
+                               const ttt__parts *sum) {
+    const ttt__kit *kit = tile->kit;
+    ttt__mat g_z = tile->mlp ? tile->room[0] : g_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, sum->w2, from->w2, ttt__transpose_of(tile->a), g_e);
+        ttt__row_sum_from(kit, sum->b2, from->b2, g_e);
+        ttt__set_product(kit, g_z, g_e, tile->W_tr.w2);
+        ttt__times(kit, g_z, g_z, tile->a1);
     }
-    ttt__product_from(t->kit, g_W->w1, from->w1, k_t, g_z);
-    ttt__row_sum_from(t->kit, g_W->b1, from->b1, g_z);
+    ttt__product_from(kit, sum->w1, from->w1, ttt__transpose_of(tile->k), g_z);
+    ttt__row_sum_from(kit, sum->b1, from->b1, g_z);
 }
 
-// The gradient step backwards. V is the outer gradient in g_W (Vt: its kernels transposed); from
-// it to those in g_e, in the views (added to d_k) and in the weights (added to d_W).
+// ttt__tile_gradient backwards: from V, the outer gradient in g_W (V_tr: its kernels transposed), to
+// those in g_e, in the views (added to d_k) and in the weights (added to d_W).
 //   linear  g_w1 = k^T g_e:  d_g_e = k V1 + vb1,  d_k += g_e V1^T
 //   MLP     d_g_z = k V1 + vb1,   d_k += g_z V1^T,   d_g_a = d_g_z o gelu'(z)
 //           d_g_e = d_g_a w2 + a V2 + vb2,   d_w2 += d_g_a^T g_e
 //           and for ttt__tile_back_predict  d_a = g_e V2^T,  d_z = d_g_z o g_a o gelu''(z)
-// Three buffers do for six matrices: gelu_step puts g_z, d_g_a and d_z in the places of g_a, d_g_z
-// and gelu''(z).
-static void ttt__tile_back_step(ttt__tile *t, ttt__mat g_e, const ttt__parts *V,
-                                const ttt__parts *Vt, ttt__mat d_g_e, ttt__mat d_k,
-                                const ttt__parts *d_W) {
-    if (!t->mlp) {
-        ttt__affine(t->kit, d_g_e, t->k, V->w1, V->b1);
-        ttt__add_product(t->kit, d_k, g_e, Vt->w1);
+// Three buffers do for seven matrices: the routine gelu_step puts g_z, d_g_a and d_z in the places of
+// g_a, d_g_z and gelu''(z), and d_a takes that of g_z.
+static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__parts *V,
+                                    const ttt__parts *V_tr, ttt__mat d_g_e, ttt__mat d_k,
+                                    const ttt__parts *d_W) {
+    const ttt__kit *kit = tile->kit;
+    if (!tile->mlp) {
+        ttt__affine(kit, d_g_e, tile->k, V->w1, V->b1);
+        ttt__add_product(kit, d_k, g_e, V_tr->w1);
         return;
     }
-    ttt__mat g_a = t->room[0], g_z = g_a, d_g_z = t->room[1], d_g_a = d_g_z, d_z = t->a2, d_a = g_z;
-    ttt__set_product(t->kit, g_a, g_e, t->Wt.w2);
-    ttt__affine(t->kit, d_g_z, t->k, V->w1, V->b1);
-    t->kit->lk->gelu_step(ttt__numbers(g_a), t->a1.at, t->a2.at, g_a.at, d_g_z.at);
-    ttt__add_product(t->kit, d_k, g_z, Vt->w1);
-    ttt__affine(t->kit, d_g_e, d_g_a, t->W.w2, V->b2);
-    ttt__add_product(t->kit, d_g_e, t->a, V->w2);
-    ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
-    ttt__set_product(t->kit, d_a, g_e, Vt->w2);
-    t->room[1] = d_z;
-    t->a2 = d_g_a;  // its room
+    ttt__mat g_a = tile->room[0], g_z = g_a, d_a = g_z;
+    ttt__mat d_g_z = tile->room[1], d_g_a = d_g_z, d_z = tile->a2;
+    ttt__set_product(kit, g_a, g_e, tile->W_tr.w2);
+    ttt__affine(kit, d_g_z, tile->k, V->w1, V->b1);
+    kit->lk->gelu_step(ttt__numbers(g_a), tile->a1.at, tile->a2.at, g_a.at, d_g_z.at);
+    ttt__add_product(kit, d_k, g_z, V_tr->w1);
+    ttt__affine(kit, d_g_e, d_g_a, tile->W.w2, V->b2);
+    ttt__add_product(kit, d_g_e, tile->a, V->w2);
+    ttt__add_product(kit, d_W->w2, ttt__transpose_of(d_g_a), g_e);
+    ttt__set_product(kit, d_a, g_e, V_tr->w2);
+    tile->room[1] = d_z;
+    tile->a2 = d_g_a;  // its room is free
 }
 
-// The prediction backwards: from d_e to the weights and the views. After ttt__tile_back_step
-// (`more`) there are already d_a in room[0] and d_z in room[1]; a query's prediction has no more
-// than d_e.
+// ttt__tile_predict backwards: from d_e to the weights and the views. After ttt__tile_back_gradient
+// (`more`) there are already d_a in room[0] and d_z in room[1]; queries have no more than d_e.
 //   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
 //   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
 //           d_k += d_z w1^T,   d_w1 += k^T d_z
-static void ttt__tile_back_predict(const ttt__tile *t, ttt__mat d_e, bool more, ttt__mat d_k,
+// and biases as above.
+static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool more, ttt__mat d_k,
                                    const ttt__parts *d_W) {
-    ttt__mat d_a = t->room[0], d_z = t->mlp ? t->room[1] : d_e, k_t = ttt__transpose_of(t->k);
-    if (t->mlp) {
-        ttt__product_from(t->kit, d_a, more ? d_a : ttt__absent(), d_e, t->Wt.w2);
-        ttt__add_product(t->kit, d_W->w2, ttt__transpose_of(t->a), d_e);
-        ttt__add_row_sum(t->kit, d_W->b2, d_e);
-        if (more) t->kit->lk->add_times(ttt__numbers(d_a), d_a.at, t->a1.at, d_z.at);
-        else ttt__times(t->kit, d_z, d_a, t->a1);
+    const ttt__kit *kit = tile->kit;
+    ttt__mat d_a = tile->room[0], d_z = tile->mlp ? tile->room[1] : d_e;
+    if (tile->mlp) {
+        ttt__product_from(kit, d_a, more ? d_a : ttt__absent(), d_e, tile->W_tr.w2);
+        ttt__add_product(kit, d_W->w2, ttt__transpose_of(tile->a), d_e);
+        ttt__add_row_sum(kit, d_W->b2, d_e);
+        if (more) kit->lk->add_times(ttt__numbers(d_a), d_a.at, tile->a1.at, d_z.at);
+        else ttt__times(kit, d_z, d_a, tile->a1);
     }
-    ttt__add_product(t->kit, d_k, d_z, t->Wt.w1);
-    ttt__add_product(t->kit, d_W->w1, k_t, d_z);
-    ttt__add_row_sum(t->kit, d_W->b1, d_z);
+    ttt__add_product(kit, d_k, d_z, tile->W_tr.w1);
+    ttt__add_product(kit, d_W->w1, ttt__transpose_of(tile->k), d_z);
+    ttt__add_row_sum(kit, d_W->b1, d_z);
 }
 
 // -- the inner loop of MTTT as one op
-// What the tape keeps of a layer: its description, which of its inputs is which parameter, and what
-// going backwards will want. Where no way back may come (`kept` is false), only k, xM, xm and W are
-// there, in scratch memory.
+//
+// What the tape keeps of a layer: its description, which input of the node each row of its parameter
+// table is, and what going backwards will want. Where no way back may come (`kept` is false), only k,
+// xM, xm, W0, W and the decoder's products are there, in scratch memory.
 typedef struct ttt__mttt_arg {
     ttt_mixer_desc d;
     int T;
     ttt_real *rates;          // (T)
     const int64_t *order;     // (H,L) or NULL
     int64_t L;
-    signed char input[TTT__MTTT_W0 + 4];  // which input each parameter row is; -1: absent
+    signed char input[TTT__MTTT_W0 + 4];  // -1: absent
     bool want_losses;
     ttt_tensor *losses;       // (T+1)
     bool kept;
-    ttt__mat k, q, xM, xm;    // views (B N, D), heads side by side; xm (B N, H)
-    ttt__mat f;               // predictions for queries (B N, D)
-    ttt__stack e;             // and of each step, (T,B,H) of (n,h)
-    ttt__stack e_z, f_z;      // MLP: z of these predictions, (T,B,H) of (n,wide), (B,H) of (N,wide)
+    ttt__mat k, q, xM, xm;    // (B N, D), heads side by side; xm (B N, H)
+    ttt__stack e, z;          // of the views in each step: (T,B,H) of (L/T,h) and of (L/T,wide)
+    ttt__mat f;               // of the queries: (B N, D) ...
+    ttt__stack query_z;       // ... and (B,H) of (N,wide)
     ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
     ttt__stack g_W;           // blocks of inner gradients (T,B,H), if rates are learned
     ttt_real *decoder;        // the decoder's products
@@ -3788,8 +3738,8 @@ typedef struct ttt__mttt_arg {
 
 // The decoder's products of every head, see [7].
 typedef struct ttt__decoder_products {
-    ttt__stack G, Mt, M;      // (h,D), (h,D), (D,h)
-    ttt__mat b, m;            // (1,D), (H,D)
+    ttt__stack G, M_tr, M;    // (h,D), (h,D), (D,h)
+    ttt__mat b, m;            // (1,D): of all heads; (H,D)
     ttt__stack S, P;          // (h,h)
     ttt__stack rows;          // (3,h): sigma, pi, tau
     ttt__mat scalars;         // (H,3): sigma0, pi0, tau0
@@ -3804,22 +3754,23 @@ typedef struct ttt__mttt {
     const ttt__mttt_arg *arg;
     ttt__layout layout;
     int T, t;                 // steps; the one at work
-    int64_t n;                // tokens of a step
+    int64_t step_tokens;      // N, or L / T
     const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
     ttt__view phi, psi, see_M;  // see_M: x M
     ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
     ttt__stack g_kernel;      // (h,D)
-    ttt_real *norm_scale, *norm_bias;  // (H,D), or NULL: without norm
+    ttt_real *scale, *shift;  // of the norm, (H,D); NULL: without norm
     ttt__decoder_products decoder;
-    ttt__stack W0_t;          // the kernels of W_0 transposed
-    ttt__stack part;          // a block of each range of the chunk and head: what it adds
+    ttt__stack W0_tr;         // blocks of kernels transposed
+    ttt__stack sums;          // a block of each range of the chunk and head: what it adds
     double *loss;             // and its loss
+    bool back;                // forwards predictions are computed, backwards found saved
     // backward: outer gradients. Those of tokens are of the chunk
     ttt__mat d_f, d_q, d_k, d_xM, d_xm;  // (count N, D); d_xm (count N, H)
     ttt__stack d_W;           // blocks (count,H)
-    ttt__mat phi_t, psi_t, out_t;  // kernels transposed, (D,D)
-    ttt_real *d_part, *d_decoder;  // decoder blocks: of each range and head; of each head
-    ttt__stack d_Mt;          // (h,D)
+    ttt__mat phi_tr, psi_tr, out_tr;  // kernels transposed, (D,D)
+    ttt_real *d_sums, *d_decoder;  // blocks of the decoder: of each range and head; of each head
+    ttt__stack d_M_tr;        // (h,D)
     ttt__mat d_m;             // (H,D)
 } ttt__mttt;
 
@@ -3868,7 +3819,7 @@ static ttt__decoder_products ttt__decoder_products_in(const ttt__mttt *job, ttt_
     ttt__decoder_products p;
     int64_t D = job->frame.D, H = job->frame.H, h = job->frame.h;
     p.G = ttt__stacked(ttt__take(room, D, D).at, h, D);
-    p.Mt = job->norm_scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
+    p.M_tr = job->scale ? ttt__stacked(ttt__take(room, D, D).at, h, D) : p.G;
     p.M = ttt__stacked(ttt__take(room, D, D).at, D, h);
     p.b = ttt__take(room, 1, D);
     p.m = ttt__take(room, H, D);
@@ -3890,12 +3841,13 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     int64_t D = job->frame.D, h = job->frame.h;
     ttt__kit kit = ttt__kit_of(job->frame.c, thread);
     for (int64_t head = begin; head < end; head++) {
-        ttt__mat G = ttt__of(all->G, head), Mt = ttt__of(all->Mt, head), M = ttt__of(all->M, head);
+        ttt__mat G = ttt__of(all->G, head), M_tr = ttt__of(all->M_tr, head),
+                 M = ttt__of(all->M, head);
         ttt__mat b = all->b, m = ttt__rows_at(all->m, head, 1), rows = ttt__of(all->rows, head);
         ttt__mat scalars = ttt__rows_at(all->scalars, head, 1);
-        bool norm = job->norm_scale != NULL;
-        ttt__mat scale = ttt__matrix(norm ? job->norm_scale + head * D : NULL, 1, D);
-        ttt__mat shift = ttt__matrix(norm ? job->norm_bias + head * D : NULL, 1, D);
+        bool norm = job->scale != NULL;
+        ttt__mat scale = ttt__matrix(norm ? job->scale + head * D : NULL, 1, D);
+        ttt__mat shift = ttt__matrix(norm ? job->shift + head * D : NULL, 1, D);
         for (int64_t j = 0; j < h; j++)
             ttt__center(&kit, ttt__rows_at(G, j, 1),
                         ttt__rows_at(ttt__of(job->g_kernel, head), j, 1), norm);
@@ -3906,10 +3858,10 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
             ttt__gram(&kit, ttt__of(all->S, head), M);
             ttt__set_product(&kit, ttt__rows_at(rows, 0, 1), b, M);
             for (int64_t j = 0; j < h; j++)
-                ttt__times(&kit, ttt__rows_at(Mt, j, 1), ttt__rows_at(G, j, 1), scale);
+                ttt__times(&kit, ttt__rows_at(M_tr, j, 1), ttt__rows_at(G, j, 1), scale);
             ttt__times(&kit, m, b, scale);
         } else ttt__assign(m, b);
-        ttt__transpose(&kit, M, Mt);
+        ttt__transpose(&kit, M, M_tr);
         ttt__gram(&kit, ttt__of(all->P, head), M);
         ttt__set_product(&kit, ttt__rows_at(rows, 1, 1), m, M);
         scalars.at[1] = (ttt_real)ttt__dot(&kit, m, m);
@@ -3920,7 +3872,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     }
 }
 
-// What the kernel of one head's tokens is told; its gradients, if any, are added to `d`.
+// Backwards the routine adds to the gradients in `d`.
 static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t tokens,
                                     const ttt__decoder_block *d) {
     const ttt__frame *frame = &job->frame;
@@ -3929,7 +3881,7 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     ttt__decoder p;
     p.h = frame->h;
     p.D = frame->D;
-    p.norm = job->norm_scale != NULL;
+    p.norm = job->scale != NULL;
     p.eps = TTT_LAYER_NORM_EPS;
     p.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
     p.sigma = row;
@@ -3945,20 +3897,22 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     return p;
 }
 
-// The part of a token's loss that does not depend on the prediction: c/2 |t - x|^2.
+// The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2.
 static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_t head,
                              ttt__mat x) {
     const ttt__kit *kit = &job->frame.kit;
     double square = ttt__dot(kit, x, x);
-    if (job->norm_bias) {
-        ttt__mat t = ttt__matrix(job->norm_bias + head * p->D, 1, p->D);
-        square += ttt__dot(kit, t, t) - 2 * ttt__dot(kit, t, x);
+    if (job->shift) {
+        ttt__mat shift = ttt__matrix(job->shift + head * p->D, 1, p->D);
+        square += ttt__dot(kit, shift, shift) - 2 * ttt__dot(kit, shift, x);
     }
     return 0.5 * (double)p->c * square;
 }
 
-// -- a range at work The weights after t steps. Unless they are kept there is room for two steps
-// of one chunk: step t+1 takes the place of step t-1, and a chunk that of the chunk before.
+// -- a range at work
+//
+// The weights after t steps. Unless they are kept there is room for two steps of one chunk: the
+// weights after step t+1 take the place of those after t-1, and a chunk that of the chunk before.
 static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head) {
     const ttt__frame *frame = &job->frame;
     int64_t kept = (int64_t)(t - 1) * frame->B + b;
@@ -3967,9 +3921,9 @@ static ttt__parts ttt__W_at(const ttt__mttt *job, int t, int64_t b, int64_t head
     ttt__mat block = t == 0 ? ttt__of(job->arg->W0, head) : ttt__of(job->arg->W, i);
     return ttt__parts_at(&job->layout, block.at);
 }
-// The block of range `range` of the chunk and a head: what it adds to W, or to the gradient in it.
-static ttt__parts ttt__part_at(const ttt__mttt *job, int64_t range, int64_t head) {
-    return ttt__parts_at(&job->layout, ttt__of(job->part, range * job->frame.H + head).at);
+// What range `range` of the chunk adds to a head's W, to g_W, or to d_W.
+static ttt__parts ttt__sum_at(const ttt__mttt *job, int64_t range, int64_t head) {
+    return ttt__parts_at(&job->layout, ttt__of(job->sums, range * job->frame.H + head).at);
 }
 
 // A thread at work on a range: its tokens, its kit, its room.
@@ -3978,25 +3932,25 @@ typedef struct ttt__work {
     ttt__kit kit;
     ttt__tile tile;
     ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
-    ttt__mat eS, eP;           // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat rowS, rowP;           // e S + sigma, e P + pi; backwards their outer gradients
     ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
-    ttt_real *Wt;              // room for transposed kernels
-    ttt__parts V, Vt;          // the outer gradient in g_W, and its kernels transposed
+    ttt_real *W_tr;              // room for transposed kernels
+    ttt__parts V, V_tr;          // the outer gradient in g_W, and its kernels transposed
     ttt__mat q, f;             // of the range, (rows,D), where they are not kept
 } ttt__work;
 
 // Hands out a thread's room; and so tells its size.
 static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *room) {
     int64_t h = job->frame.h, wide = job->layout.wide, size = job->layout.size;
-    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->eS,
-                           &work->eP, &work->g_e, &work->d_g_e };
+    ttt__mat *narrow[] = { &work->e,  &work->k,   &work->d_k,  &work->rowS,
+                           &work->rowP, &work->g_e, &work->d_g_e };
     ttt__mat *hidden[] = { &work->z,       &work->tile.a,       &work->tile.a1,
                            &work->tile.a2, &work->tile.room[0], &work->tile.room[1] };
     for (int i = 0; i < 7; i++) *narrow[i] = ttt__take(room, TTT__TILE_TOKENS, h);
     for (int i = 0; i < 6; i++) *hidden[i] = ttt__take(room, TTT__TILE_TOKENS, wide);
-    work->Wt = ttt__take(room, 1, size).at;
+    work->W_tr = ttt__take(room, 1, size).at;
     work->V = ttt__parts_at(&job->layout, ttt__take(room, 1, size).at);
-    work->Vt = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
+    work->V_tr = ttt__transposed_at(&job->layout, ttt__take(room, 1, size).at);
     work->q = ttt__take(room, job->frame.range_rows, job->frame.D);
     work->f = ttt__take(room, job->frame.range_rows, job->frame.D);
 }
@@ -4014,65 +3968,65 @@ static int64_t ttt__tile_size(const ttt__work *work) {
     int64_t tiles = (work->range.rows + TTT__TILE_TOKENS - 1) / TTT__TILE_TOKENS;
     return (work->range.rows + tiles - 1) / tiles;
 }
-static void ttt__tile_begin(ttt__work *work, int64_t q) {
-    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->eS,
-                        &work->eP,          &work->g_e,     &work->d_g_e,   &work->z,
+static void ttt__tile_begin(ttt__work *work, int64_t n) {
+    ttt__mat *all[] = { &work->e,           &work->k,       &work->d_k,     &work->rowS,
+                        &work->rowP,          &work->g_e,     &work->d_g_e,   &work->z,
                         &work->tile.a,      &work->tile.a1, &work->tile.a2, &work->tile.room[0],
                         &work->tile.room[1] };
-    for (int i = 0; i < 13; i++) all[i]->rows = q;
+    for (int i = 0; i < 13; i++) all[i]->rows = n;
 }
 
 // The tile's weights are those after t steps.
 static void ttt__tile_weights(const ttt__mttt *job, ttt__work *work, int t, int64_t head) {
-    ttt_real *transposed = t == 0 ? ttt__of(job->W0_t, head).at : work->Wt;
+    ttt_real *transposed = t == 0 ? ttt__of(job->W0_tr, head).at : work->W_tr;
     work->tile.W = ttt__W_at(job, t, work->range.b, head);
-    work->tile.Wt = ttt__transposed_at(&job->layout, transposed);
+    work->tile.W_tr = ttt__transposed_at(&job->layout, transposed);
     if (t > 0)
-        ttt__transpose_parts(&work->kit, &work->tile.Wt, &work->tile.W, job->frame.dy.at != NULL);
+        ttt__transpose_parts(&work->kit, &work->tile.W_tr, &work->tile.W, job->back);
 }
 
 // Where the i-th token of step t for a head lies in its sequence.
 static int64_t ttt__token(const ttt__mttt *job, int64_t head, int64_t i) {
-    return job->order ? job->order[head * job->arg->L + job->t * job->n + i] : i;
+    return job->order ? job->order[head * job->arg->L + job->t * job->step_tokens + i] : i;
 }
 
-// Points the tile at the views of its q tokens from the i-th on, gathered if they are shuffled,
+// Points the tile at the views of its n tokens from the i-th on, gathered if they are shuffled,
 // and at the place of their predictions.
 static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
-                            int64_t q) {
+                            int64_t n) {
     const ttt__frame *frame = &job->frame;
     ttt__mat sequence = ttt__rows_at(job->arg->k, work->range.b * frame->N, frame->N);
     ttt__mat k = ttt__cols_at(sequence, head * frame->h, frame->h);
     int64_t place = ((int64_t)job->t * frame->B + work->range.b) * frame->H + head;
     bool kept = job->arg->kept && job->t < job->T;
-    ttt__tile_begin(work, q);
-    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, q) : work->e;
-    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->e_z, place), i, q) : work->z;
-    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, q);
-    for (int64_t j = 0; j < q && job->order; j++)
+    ttt__tile_begin(work, n);
+    work->tile.e = kept ? ttt__rows_at(ttt__of(job->arg->e, place), i, n) : work->e;
+    work->tile.z = kept ? ttt__rows_at(ttt__of(job->arg->z, place), i, n) : work->z;
+    work->tile.k = job->order ? work->k : ttt__rows_at(k, i, n);
+    for (int64_t j = 0; j < n && job->order; j++)
         ttt__assign(ttt__rows_at(work->k, j, 1), ttt__rows_at(k, ttt__token(job, head, i + j), 1));
 }
 
 // The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
 // computes the prediction; backwards finds it saved.
-static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
-                             int64_t head, int64_t i, int64_t q, int order) {
+static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
+                             int64_t head, int64_t i, int64_t n, int slopes) {
     const ttt__frame *frame = &job->frame;
     const ttt__mttt_arg *arg = job->arg;
     ttt__tile *tile = &work->tile;
     double loss = 0;
-    ttt__tile_views(job, work, head, i, q);
-    if (frame->dy.at) ttt__tile_gelu(tile, order);
-    else ttt__tile_predict(tile, order);
+    ttt__tile_views(job, work, head, i, n);
+    if (job->back) ttt__tile_gelu(tile, slopes);
+    else ttt__tile_predict(tile, slopes);
     if (p->norm)
-        ttt__affine(&work->kit, work->eS, tile->e, ttt__of(job->decoder.S, head),
+        ttt__affine(&work->kit, work->rowS, tile->e, ttt__of(job->decoder.S, head),
                     ttt__rows_at(ttt__of(job->decoder.rows, head), 0, 1));
-    ttt__affine(&work->kit, work->eP, tile->e, ttt__of(job->decoder.P, head),
+    ttt__affine(&work->kit, work->rowP, tile->e, ttt__of(job->decoder.P, head),
                 ttt__rows_at(ttt__of(job->decoder.rows, head), 1, 1));
-    for (int64_t j = 0; j < q; j++) {
+    for (int64_t j = 0; j < n; j++) {
         int64_t token = work->range.b * frame->N + ttt__token(job, head, i + j), at = j * frame->h;
         const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
-        loss += work->kit.lk->decode(p, tile->e.at + at, work->eS.at + at, work->eP.at + at, xM,
+        loss += work->kit.lk->decode(p, tile->e.at + at, work->rowS.at + at, work->rowP.at + at, xM,
                                   arg->xm.at[token * frame->H + head], work->g_e.at + at);
         if (arg->want_losses)
             loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
@@ -4081,7 +4035,7 @@ static double ttt__tile_loss(const ttt__mttt *job, ttt__work *work, const ttt__d
 }
 
 // -- phases forwards
-// Views of a range, heads side by side: K = x phi + b_phi, x M, and x m.
+// Views of a range, heads side by side: k = x phi + b_phi, x M, and x m.
 static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -4097,26 +4051,26 @@ static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
 }
 
-// Step t of one range: for every head what its tokens take off the weights. Sums of a sequence's
-// first range begin with W_t and are its W_t+1; those of the others are added to it. Only rates
-// that are learned want the gradient itself.
+// A step of one range: for every head what its tokens add to the weights, -eta g_W. The first range
+// of a sequence begins its sum with W, and so makes W'; the sums of the others are added to that. If
+// rates are learned, all ranges sum up g_W itself, which is wanted.
 static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     bool descends = !job->arg->d.learn_rates;
     for (int64_t share = begin; share < end; share++) {
         ttt__work work;
-        ttt__work_begin(&work, job, share, thread, job->n);
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows;
         bool from_W = descends && share % job->frame.ranges == 0;
         for (int64_t head = 0; head < job->frame.H; head++) {
-            ttt__decoder p = ttt__decoder_of(job, head, job->n, NULL);
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, NULL);
             ttt__tile_weights(job, &work, job->t, head);
             ttt__parts from = from_W ? work.tile.W : ttt__no_parts();
             ttt__parts sum = from_W ? ttt__W_at(job, job->t + 1, work.range.b, head) :
-                                      ttt__part_at(job, share, head);
+                                      ttt__sum_at(job, share, head);
             double loss = 0;
-            for (int64_t i = 0; i < rows; i += tile, from = sum) {
-                loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i,
+            for (int64_t i = 0; i < rows; i += tile, from = sum) {  // tiles go on from the last
+                loss += ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i,
                                        TTT__MIN(tile, rows - i), 1);
                 if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
                 ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
@@ -4126,8 +4080,8 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
     }
 }
 
-// The ranges' sums into one, W_t+1; or into g_W, and W_t+1 = W_t - eta_t g_W. One share a sequence
-// and head.
+// The ranges' sums into one, W'; or into g_W, and W' = W - eta g_W. It takes no product, so that the
+// calling thread's kit does for all.
 static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -4138,9 +4092,9 @@ static void ttt__descend_share(void *arg, int64_t begin, int64_t end, int thread
         bool learned = job->arg->d.learn_rates;
         ttt__mat W = ttt__W_at(job, job->t, b, head).all;
         ttt__mat next = ttt__W_at(job, job->t + 1, b, head).all;
-        ttt__mat sum = learned ? ttt__part_at(job, sequence * frame->ranges, head).all : next;
+        ttt__mat sum = learned ? ttt__sum_at(job, sequence * frame->ranges, head).all : next;
         for (int64_t r = 1; r < frame->ranges; r++)
-            ttt__plus(kit, sum, ttt__part_at(job, sequence * frame->ranges + r, head).all);
+            ttt__plus(kit, sum, ttt__sum_at(job, sequence * frame->ranges + r, head).all);
         if (!learned) continue;
         ttt__assign(ttt__of(job->arg->g_W, ((int64_t)job->t * frame->B + b) * frame->H + head),
                     sum);
@@ -4157,11 +4111,11 @@ static void ttt__tile_queries(const ttt__mttt *job, ttt__work *work, int64_t hea
     ttt__tile_begin(work, n);
     work->tile.k = ttt__rows_at(ttt__cols_at(q, head * frame->h, frame->h), i, n);
     work->tile.z = job->arg->kept
-                       ? ttt__rows_at(ttt__of(job->arg->f_z, work->range.b * frame->H + head),
+                       ? ttt__rows_at(ttt__of(job->arg->query_z, work->range.b * frame->H + head),
                                       work->range.from + i, n)
                        : work->z;
 }
-// Output of a range: y = sum over heads of f(q) h + b_h with the final weights; and the final loss.
+// Output of a range: y = sum over heads of f out + b_out with the final weights; and the final loss.
 static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
@@ -4181,7 +4135,8 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
             for (int64_t i = 0; i < rows; i += tile) {
                 int64_t n = TTT__MIN(tile, rows - i);
                 if (job->arg->want_losses)
-                    loss += ttt__tile_loss(job, &work, &p, head, work.range.from + i, n, 0);
+                    loss +=
+                        ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i, n, 0);
                 ttt__tile_queries(job, &work, head, i, n, q);
                 work.tile.e = ttt__rows_at(ttt__cols_at(f, head * frame->h, frame->h), i, n);
                 ttt__tile_predict(&work.tile, 0);
@@ -4228,8 +4183,8 @@ static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
     ttt__kernels_back(job, d);
     ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
 }
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
-                                 const bool *add) {
+static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy,
+                                 ttt_tensor **into, const bool *add) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
     ttt__mttt job;
@@ -4238,7 +4193,8 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
         if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
     ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
     if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
-        job.frame.dy = ttt__matrix(g->data, job.frame.B * job.frame.N, job.frame.D);
+        job.back = true;
+        job.frame.dy = ttt__matrix(dy->data, job.frame.B * job.frame.N, job.frame.D);
         job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
         if (ttt__mttt_begin_back(&job)) {
             while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
@@ -4248,7 +4204,7 @@ static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g,
     ttt__arena_release(&c->scratch, scratch);
 }
 
-// Output and test view of a range: d_f = d_y h^T; then through f at the final weights to d_q and
+// Output and test view of a range: d_f = d_y out^T; then through f at the final weights to d_q and
 // d_W.
 static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
@@ -4260,10 +4216,10 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
         ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
         ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
         ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
-        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_t);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_tr);
         ttt__clear(d_q);
         for (int64_t head = 0; head < frame->H; head++) {
-            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__parts d_W = ttt__sum_at(job, share, head);
             ttt__clear(d_W.all);
             ttt__tile_weights(job, &work, job->T, head);
             for (int64_t i = 0; i < rows; i += tile) {
@@ -4278,7 +4234,7 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
     }
 }
 
-// d_W (+)= the ranges' blocks, one share a sequence and head.
+// d_W += the ranges' sums.
 static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H, ranges = job->frame.ranges;
@@ -4286,12 +4242,15 @@ static void ttt__join_share(void *arg, int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; i++)
         for (int64_t r = 0; r < ranges; r++)
             ttt__plus(&job->frame.kit, ttt__of(job->d_W, i),
-                      ttt__part_at(job, i / H * ranges + r, i % H).all);
+                      ttt__sum_at(job, i / H * ranges + r, i % H).all);
 }
 
-// The block of gradients in the decoder's products that a range and head, or a head, adds to.
+// The i-th block of gradients in the decoder's products.
+static int64_t ttt__decoder_block_size(const ttt__mttt *job) {
+    return 2 * job->frame.h * job->frame.h + 3 * job->frame.h + 3;
+}
 static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *blocks, int64_t i) {
-    int64_t h = job->frame.h, size = 2 * h * h + 3 * h + 3;
+    int64_t h = job->frame.h, size = ttt__decoder_block_size(job);
     ttt__room room = { blocks + i * size, 0 };
     ttt__decoder_block d;
     d.all = ttt__matrix(room.at, 1, size);
@@ -4302,59 +4261,59 @@ static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *
     return d;
 }
 
-// One tile of step t backwards: through the step to d_g_e, through the decoder to d_e, through the
-// prediction. e S and e P are products too: d_S += e^T d_eS, d_e += d_eS S, and so with P.
+// A tile of a step backwards: through the gradient to d_g_e, through the decoder to d_e, through the
+// prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with P.
 static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
-                                int64_t q, const ttt__decoder *p, const ttt__decoder_block *d,
+                                int64_t n, const ttt__decoder *p, const ttt__decoder_block *d,
                                 const ttt__parts *d_W) {
     const ttt__frame *frame = &job->frame;
     int64_t h = frame->h, sequence = (work->range.b - frame->first) * frame->N;
     ttt__mat d_views = ttt__cols_at(ttt__rows_at(job->d_k, sequence, frame->N), head * h, h);
-    (void)ttt__tile_loss(job, work, p, head, i, q, 2);
-    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, q);
+    (void)ttt__tile_loss_gradient(job, work, p, head, i, n, 2);
+    ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, n);
     if (job->order) ttt__clear(d_k);
-    ttt__tile_back_step(&work->tile, work->g_e, &work->V, &work->Vt, work->d_g_e, d_k, d_W);
-    for (int64_t j = 0; j < q; j++) {
+    ttt__tile_back_gradient(&work->tile, work->g_e, &work->V, &work->V_tr, work->d_g_e, d_k, d_W);
+    for (int64_t j = 0; j < n; j++) {
         int64_t token = ttt__token(job, head, i + j), at = j * h, local = sequence + token;
         int64_t all = work->range.b * frame->N + token;
-        work->kit.lk->decode_back(p, work->tile.e.at + at, work->eS.at + at, work->eP.at + at,
+        work->kit.lk->decode_back(p, work->tile.e.at + at, work->rowS.at + at, work->rowP.at + at,
                                job->arg->xM.at + all * frame->D + head * h,
                                job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
                                job->d_xM.at + local * frame->D + head * h,
                                &job->d_xm.at[local * frame->H + head]);
     }
-    ttt__mat e_t = ttt__transpose_of(work->tile.e), d_eS = work->eS, d_eP = work->eP,
+    ttt__mat e_tr = ttt__transpose_of(work->tile.e), d_rowS = work->rowS, d_rowP = work->rowP,
              d_e = work->d_g_e;
     if (p->norm) {
-        ttt__add_product(&work->kit, d->S, e_t, d_eS);
-        ttt__add_product(&work->kit, d_e, d_eS, ttt__of(job->decoder.S, head));
+        ttt__add_product(&work->kit, d->S, e_tr, d_rowS);
+        ttt__add_product(&work->kit, d_e, d_rowS, ttt__of(job->decoder.S, head));
     }
-    ttt__add_product(&work->kit, d->P, e_t, d_eP);
-    ttt__add_product(&work->kit, d_e, d_eP, ttt__of(job->decoder.P, head));
+    ttt__add_product(&work->kit, d->P, e_tr, d_rowP);
+    ttt__add_product(&work->kit, d_e, d_rowP, ttt__of(job->decoder.P, head));
     ttt__tile_back_predict(&work->tile, d_e, true, d_k, d_W);
-    for (int64_t j = 0; j < q && job->order; j++)
+    for (int64_t j = 0; j < n && job->order; j++)
         ttt__plus(&work->kit, ttt__rows_at(d_views, ttt__token(job, head, i + j), 1),
                   ttt__rows_at(d_k, j, 1));
 }
-// Step t of a range, backwards. W_t+1 = W_t - eta_t g_W: where d_W is the gradient in W_t+1, V is
-// -eta_t d_W. Through step, decoder and prediction it reaches the views, the decoder's products,
-// and W_t.
+// A step of a range, backwards. From W' = W - eta g_W, where d_W is the gradient in W', V = -eta d_W.
+// Through step, decoder and prediction it reaches the views, the decoder's products, and W. What goes
+// straight from W' to W is in d_W already.
 static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     int64_t H = job->frame.H;
     for (int64_t share = begin; share < end; share++) {
         ttt__work work;
-        ttt__work_begin(&work, job, share, thread, job->n);
+        ttt__work_begin(&work, job, share, thread, job->step_tokens);
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows, from = work.range.from;
         for (int64_t head = 0; head < H; head++) {
-            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_part, share * H + head);
-            ttt__decoder p = ttt__decoder_of(job, head, job->n, &d);
-            ttt__parts d_W = ttt__part_at(job, share, head);
+            ttt__decoder_block d = ttt__decoder_block_at(job, job->d_sums, share * H + head);
+            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, &d);
+            ttt__parts d_W = ttt__sum_at(job, share, head);
             ttt__mat d_next = ttt__of(job->d_W, (work.range.b - job->frame.first) * H + head);
             ttt__clear(d_W.all);
             ttt__tile_weights(job, &work, job->t, head);
             ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
-            ttt__transpose_parts(&work.kit, &work.Vt, &work.V, true);
+            ttt__transpose_parts(&work.kit, &work.V_tr, &work.V, true);
             for (int64_t i = 0; i < rows; i += tile)
                 ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
                                     &d_W);
@@ -4362,24 +4321,24 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
     }
 }
 
-// d_x += d_Q psi^T + d_K phi^T + d_xM M^T + d_xm m of a range.
+// d_x += d_q psi^T + d_k phi^T + d_xM M^T + d_xm m of a range.
 static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
     ttt__kit kit = ttt__kit_of(frame->c, thread);
-    ttt__mat Mt = ttt__matrix(job->decoder.Mt.first.at, frame->D, frame->D);
+    ttt__mat M_tr = ttt__matrix(job->decoder.M_tr.first.at, frame->D, frame->D);
     for (int64_t share = begin; share < end; share++) {
         ttt__range range = ttt__range_of(frame, share, frame->N);
         int64_t rows = range.rows, local = range.local;
         ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_t);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_t);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), Mt);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
+        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), M_tr);
         ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
     }
 }
 
-// The parameters that are met by all tokens of a chunk: h, psi, phi and M^T, and the biases.
+// What all tokens of a chunk meet: the kernels out, psi, phi and their biases, and M^T and m.
 static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
@@ -4393,7 +4352,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
         { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
           { all_x, ttt__side_by_side(d_q, h), ttt__stacked(d[TTT__MTTT_PSI_KERNEL], D, h) },
           { all_x, ttt__side_by_side(d_k, h), ttt__stacked(d[TTT__MTTT_PHI_KERNEL], D, h) },
-          { ttt__side_by_side(d_xM, h), all_x, job->d_Mt } },
+          { ttt__side_by_side(d_xM, h), all_x, job->d_M_tr } },
         0, 0,
     };
     ttt__add_kernel_sums(&sums);
@@ -4403,7 +4362,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
 }
 
-// d_eta_t = - sum g_W . d_W_t+1 over the chunk
+// From W' = W - eta g_W: d_eta = - sum g_W . d_W over the chunk
 static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
     const ttt__frame *frame = &job->frame;
     int64_t H = frame->H, n = H * job->layout.size;
@@ -4417,7 +4376,7 @@ static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates) {
     d_rates[job->t] -= (ttt_real)sum;
 }
 
-// d_W_0, summed over sequences, into the parameters it was copied from.
+// d_W0, summed over sequences, into the parameters it was copied from.
 static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
     for (int64_t i = 0; i < job->frame.count * job->frame.H; i++) {
         ttt__parts p = ttt__parts_at(&job->layout, ttt__of(job->d_W, i).at);
@@ -4434,58 +4393,60 @@ static void ttt__start_back(const ttt__mttt *job, ttt_real **d) {
 
 // The ranges' blocks of the chunk, joined in their order.
 static void ttt__join_decoder(const ttt__mttt *job) {
-    int64_t H = job->frame.H, size = ttt__decoder_block_at(job, job->d_decoder, 0).all.cols;
+    int64_t H = job->frame.H, size = ttt__decoder_block_size(job);
     for (int64_t s = 0; s < job->frame.count * job->frame.ranges; s++)
         ttt__plus(&job->frame.kit, ttt__matrix(job->d_decoder, 1, H * size),
-                  ttt__matrix(job->d_part + s * H * size, 1, H * size));
+                  ttt__matrix(job->d_sums + s * H * size, 1, H * size));
 }
 
-// From the gradients in a head's products to those in g, b_g and the norm's scale s and bias t:
-//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T t
-//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 t,          d_t += d_tau M^T + d_tau0 m
-//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o s,   d_b = d_sigma G + 2 d_sigma0 b + d_m o s
-//   d_s += sum of the rows of d_M^T o G, + d_m o b
-// Without norm G is g, M^T is G, m is b. What comes out of centering a row is its gradient
-// centered.
+// From the gradients in a head's products to those in g, b_g and the norm:
+//   d_M^T += (d_P + d_P^T) M^T + d_pi^T m + d_tau^T shift
+//   d_m += d_pi M^T + 2 d_pi0 m + d_tau0 shift
+//   d_shift += d_tau M^T + d_tau0 m
+//   d_G = (d_S + d_S^T) G + d_sigma^T b + d_M^T o scale
+//   d_b = d_sigma G + 2 d_sigma0 b + d_m o scale
+//   d_scale += d_m o b + the rows of d_M^T o G
+// Backwards, centering a row centers its gradient. Without norm G is g, M^T is G, m is b.
 typedef struct ttt__decoder_gradients {
     const ttt__mttt *job;
-    ttt_real *g, *scale, *shift;  // (H,h,D), (H,D), (H,D)
-    ttt__mat b;                   // of each head (H,D)
+    ttt_real *d_g, *d_scale, *d_shift;  // (H,h,D), (H,D), (H,D)
+    ttt__mat d_b;                       // (H,D), of each head
 } ttt__decoder_gradients;
 
-// d_M^T and d_m, from P, pi, pi0 and, with norm, tau, tau0; those of the tokens are there already
+// d_M^T and d_m, and d_shift; what ttt__kernels_back put into the first two is there already.
 static void ttt__products_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
-                               const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                               const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
                                ttt__mat d_m) {
     const ttt__mttt *job = to->job;
     int64_t D = job->frame.D;
-    ttt__mat Mt = ttt__of(job->decoder.Mt, head), m = ttt__rows_at(job->decoder.m, head, 1);
+    ttt__mat M_tr = ttt__of(job->decoder.M_tr, head), m = ttt__rows_at(job->decoder.m, head, 1);
     ttt__mat d_pi = ttt__rows_at(d->rows, 1, 1), d_tau = ttt__rows_at(d->rows, 2, 1);
-    ttt__clear(both);
-    ttt__add_both(both, d->P);
-    ttt__add_product(kit, d_Mt, both, Mt);
-    ttt__add_product(kit, d_Mt, ttt__column(d_pi.at, d_pi.cols), m);
-    ttt__add_product(kit, d_m, d_pi, Mt);
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->P);
+    ttt__add_product(kit, d_M_tr, symmetric, M_tr);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_pi.at, d_pi.cols), m);
+    ttt__add_product(kit, d_m, d_pi, M_tr);
     for (int64_t i = 0; i < D; i++) d_m.at[i] += 2 * d->scalars.at[1] * m.at[i];
-    if (!job->norm_scale) return;
-    ttt__mat shift = ttt__matrix(job->norm_bias + head * D, 1, D);
-    ttt__mat d_shift = ttt__matrix(to->shift + head * D, 1, D);
-    ttt__add_product(kit, d_Mt, ttt__column(d_tau.at, d_tau.cols), shift);
-    ttt__add_product(kit, d_shift, d_tau, Mt);
+    if (!job->scale) return;
+    ttt__mat shift = ttt__matrix(job->shift + head * D, 1, D);
+    ttt__mat d_shift = ttt__matrix(to->d_shift + head * D, 1, D);
+    ttt__add_product(kit, d_M_tr, ttt__column(d_tau.at, d_tau.cols), shift);
+    ttt__add_product(kit, d_shift, d_tau, M_tr);
     for (int64_t i = 0; i < D; i++) {
         d_m.at[i] += d->scalars.at[2] * shift.at[i];
         d_shift.at[i] += d->scalars.at[2] * m.at[i];
     }
 }
-// d_G, into d_Mt's place, d_b and d_s
+// d_G, into d_M^T's place, d_b and d_scale.
 static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *kit, int64_t head,
-                            const ttt__decoder_block *d, ttt__mat both, ttt__mat d_Mt,
+                            const ttt__decoder_block *d, ttt__mat symmetric, ttt__mat d_M_tr,
                             ttt__mat d_m) {
     const ttt__mttt *job = to->job;
     int64_t D = job->frame.D;
-    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_Mt;
-    ttt__mat scale = ttt__matrix(job->norm_scale + head * D, 1, D);
-    ttt__mat d_scale = ttt__matrix(to->scale + head * D, 1, D), d_b = ttt__rows_at(to->b, head, 1);
+    ttt__mat G = ttt__of(job->decoder.G, head), b = job->decoder.b, d_G = d_M_tr;
+    ttt__mat scale = ttt__matrix(job->scale + head * D, 1, D);
+    ttt__mat d_scale = ttt__matrix(to->d_scale + head * D, 1, D),
+             d_b = ttt__rows_at(to->d_b, head, 1);
     ttt__mat d_sigma = ttt__rows_at(d->rows, 0, 1);
     for (int64_t i = 0; i < D; i++) {
         d_scale.at[i] += d_m.at[i] * b.at[i];
@@ -4493,13 +4454,13 @@ static void ttt__scale_back(const ttt__decoder_gradients *to, const ttt__kit *ki
     }
     ttt__add_product(kit, d_b, d_sigma, G);
     for (int64_t j = 0; j < G.rows; j++) {
-        ttt__mat row = ttt__rows_at(d_Mt, j, 1);
+        ttt__mat row = ttt__rows_at(d_M_tr, j, 1);
         kit->lk->add_times(D, row.at, ttt__rows_at(G, j, 1).at, d_scale.at);
         ttt__times(kit, row, row, scale);
     }
-    ttt__clear(both);
-    ttt__add_both(both, d->S);
-    ttt__add_product(kit, d_G, both, G);
+    ttt__clear(symmetric);
+    ttt__add_both(symmetric, d->S);
+    ttt__add_product(kit, d_G, symmetric, G);
     ttt__add_product(kit, d_G, ttt__column(d_sigma.at, d_sigma.cols), b);
 }
 static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -4509,19 +4470,19 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
     ttt__kit kit = ttt__kit_of(job->frame.c, thread);
     for (int64_t head = begin; head < end; head++) {
         ttt__room room = ttt__room_of(&job->frame, thread);
-        ttt__mat both = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
+        ttt__mat symmetric = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
         ttt__decoder_block d = ttt__decoder_block_at(job, job->d_decoder, head);
-        ttt__mat d_Mt = ttt__of(job->d_Mt, head), d_m = ttt__rows_at(job->d_m, head, 1);
-        ttt__mat d_g = ttt__of(ttt__stacked(to->g, h, D), head);
-        ttt__products_back(to, &kit, head, &d, both, d_Mt, d_m);
-        if (!job->norm_scale) {
-            ttt__plus(&kit, d_g, d_Mt);
-            ttt__assign(ttt__rows_at(to->b, head, 1), d_m);
+        ttt__mat d_M_tr = ttt__of(job->d_M_tr, head), d_m = ttt__rows_at(job->d_m, head, 1);
+        ttt__mat d_g = ttt__of(ttt__stacked(to->d_g, h, D), head);
+        ttt__products_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
+        if (!job->scale) {
+            ttt__plus(&kit, d_g, d_M_tr);
+            ttt__assign(ttt__rows_at(to->d_b, head, 1), d_m);
             continue;
         }
-        ttt__scale_back(to, &kit, head, &d, both, d_Mt, d_m);
+        ttt__scale_back(to, &kit, head, &d, symmetric, d_M_tr, d_m);
         for (int64_t j = 0; j < h; j++) {
-            ttt__center(&kit, line, ttt__rows_at(d_Mt, j, 1), true);
+            ttt__center(&kit, line, ttt__rows_at(d_M_tr, j, 1), true);
             ttt__plus(&kit, ttt__rows_at(d_g, j, 1), line);
         }
     }
@@ -4535,7 +4496,7 @@ static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
     if (frame->c->result) return;
     ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_back_share, &to);
     for (int64_t head = 0; head < frame->H; head++) {
-        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->norm_scale != NULL);
+        ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->scale != NULL);
         ttt__plus(&frame->kit, ttt__matrix(d[TTT__MTTT_G_BIAS], 1, frame->D), line);
     }
 }
@@ -4545,12 +4506,12 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)node->arg;
     ttt__frame *frame = &job->frame;
     memset(job, 0, sizeof *job);
-    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);
+    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);  // see WORK
     int64_t D = frame->D, H = frame->H, h = frame->h;
     job->arg = arg;
     job->T = arg->T;
     job->order = arg->order;
-    job->n = arg->order ? arg->L / arg->T : frame->N;
+    job->step_tokens = arg->order ? arg->L / arg->T : frame->N;
     job->layout =
         ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
     job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
@@ -4560,16 +4521,16 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     job->g_kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_G_KERNEL), h, D);
     job->out = ttt__matrix(ttt__param(frame, TTT__MTTT_H_KERNEL), D, D);
     job->out_bias = ttt__param_row(frame, TTT__MTTT_H_BIAS, D);
-    job->norm_scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
-    job->norm_bias = ttt__param(frame, TTT__MTTT_LN_BIAS);
+    job->scale = ttt__param(frame, TTT__MTTT_LN_SCALE);
+    job->shift = ttt__param(frame, TTT__MTTT_LN_BIAS);
     ttt__work work;
     ttt__room count = { NULL, 0 };
     ttt__work_room(&work, job, &count);
     frame->room_size = count.used;
     frame->room = ttt__alloc_numbers(c, c->threads, frame->room_size, false);
     int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
-    job->W0_t = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
-    job->part = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
+    job->W0_tr = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
+    job->sums = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
     job->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)blocks * sizeof *job->loss);
     return !c->result;
 }
@@ -4579,7 +4540,7 @@ static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
     const ttt__frame *frame = &job->frame;
     ttt_ctx *c = frame->c;
     int64_t tokens = frame->B * frame->N, D = frame->D, H = frame->H, h = frame->h;
-    int64_t size = job->layout.size, wide = job->layout.wide, n = job->n;
+    int64_t size = job->layout.size, wide = job->layout.wide, n = job->step_tokens;
     bool keep = arg->kept = c->recording && !c->numbers_only;
     int64_t steps = keep ? (int64_t)arg->T * frame->B : TTT__MIN(arg->T, 2) * frame->chunk;
     int64_t learners = (int64_t)arg->T * frame->B * H;
@@ -4597,12 +4558,12 @@ static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
     if (arg->d.learn_rates)
         arg->g_W = ttt__stacked(ttt__alloc_numbers(c, learners, size, true), 1, size);
     arg->e = ttt__stacked(ttt__alloc_numbers(c, learners * n, h, true), n, h);
-    arg->e_z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
-    arg->f_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
+    arg->z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
+    arg->query_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
     return !c->result;
 }
 
-// The decoder's products, and W_0's kernels transposed.
+// Where the decoder's products are; and W_0's kernels transposed.
 static void ttt__find_products(ttt__mttt *job) {
     ttt__room room = { job->arg->decoder, 0 };
     job->decoder = ttt__decoder_products_in(job, &room);
@@ -4610,11 +4571,11 @@ static void ttt__find_products(ttt__mttt *job) {
     job->see_M.bias = ttt__absent();
     for (int64_t head = 0; head < job->frame.H; head++) {
         ttt__parts W0 = ttt__parts_at(&job->layout, ttt__of(job->arg->W0, head).at);
-        ttt__parts W0_t = ttt__transposed_at(&job->layout, ttt__of(job->W0_t, head).at);
-        ttt__transpose_parts(&job->frame.kit, &W0_t, &W0, job->frame.dy.at != NULL);
+        ttt__parts W0_tr = ttt__transposed_at(&job->layout, ttt__of(job->W0_tr, head).at);
+        ttt__transpose_parts(&job->frame.kit, &W0_tr, &W0, job->back);
     }
 }
-// W_0: the trained start as one block a head.
+// Makes W_0, the trained start as one block a head, and the decoder's products.
 static void ttt__mttt_start(ttt__mttt *job) {
     const ttt__frame *frame = &job->frame;
     for (int64_t head = 0; head < frame->H; head++) {
@@ -4627,7 +4588,7 @@ static void ttt__mttt_start(ttt__mttt *job) {
     }
     ttt__find_products(job);
     ttt__center(&frame->kit, job->decoder.b, ttt__param_row(frame, TTT__MTTT_G_BIAS, frame->D),
-                job->norm_scale != NULL);
+                job->scale != NULL);
     ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_share, job);
 }
 
@@ -4635,41 +4596,41 @@ static bool ttt__mttt_begin_back(ttt__mttt *job) {
     const ttt__frame *frame = &job->frame;
     ttt_ctx *c = frame->c;
     int64_t D = frame->D, H = frame->H, h = frame->h, tokens = frame->chunk * frame->N;
-    int64_t size = job->layout.size, block = ttt__decoder_block_at(job, NULL, 0).all.cols;
+    int64_t size = job->layout.size, block = ttt__decoder_block_size(job);
     ttt__mat *room[] = { &job->d_f, &job->d_q, &job->d_k, &job->d_xM };
     for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(c, tokens, D);
     job->d_xm = ttt__scratch(c, tokens, H);
     job->d_W = ttt__stacked(ttt__alloc_numbers(c, frame->chunk * H, size, false), 1, size);
-    ttt__mat *turned[] = { &job->phi_t, &job->psi_t, &job->out_t };
+    ttt__mat *turned[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
     for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(c, D, D);
-    job->d_part = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
+    job->d_sums = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
     job->d_decoder = ttt__alloc_numbers(c, H, block, false);
-    ttt__mat d_Mt = ttt__scratch(c, D, D);
-    job->d_Mt = ttt__stacked(d_Mt.at, h, D);
+    ttt__mat d_M_tr = ttt__scratch(c, D, D);
+    job->d_M_tr = ttt__stacked(d_M_tr.at, h, D);
     job->d_m = ttt__scratch(c, H, D);
     if (c->result) return false;
     ttt__clear(ttt__matrix(job->d_decoder, H, block));
-    ttt__clear(d_Mt);
+    ttt__clear(d_M_tr);
     ttt__clear(job->d_m);
     for (int64_t head = 0; head < H; head++) {
-        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_t, head * h, h),
+        ttt__transpose(&frame->kit, ttt__rows_at(job->phi_tr, head * h, h),
                        ttt__of(job->phi.kernel, head));
-        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_t, head * h, h),
+        ttt__transpose(&frame->kit, ttt__rows_at(job->psi_tr, head * h, h),
                        ttt__of(job->psi.kernel, head));
     }
-    ttt__transpose(&frame->kit, job->out_t, job->out);
+    ttt__transpose(&frame->kit, job->out_tr, job->out);
     ttt__find_products(job);
     return true;
 }
 // What a chunk adds to begins with zero.
 static void ttt__clear_chunk(const ttt__mttt *job) {
     int64_t tokens = job->frame.count * job->frame.N, heads = job->frame.count * job->frame.H;
-    int64_t block = ttt__decoder_block_at(job, job->d_part, 0).all.cols;
+    int64_t block = ttt__decoder_block_size(job);
     ttt__clear(ttt__matrix(job->d_W.first.at, heads, job->layout.size));
     ttt__clear(ttt__rows_at(job->d_k, 0, tokens));
     ttt__clear(ttt__rows_at(job->d_xM, 0, tokens));
     ttt__clear(ttt__rows_at(job->d_xm, 0, tokens));
-    ttt__clear(ttt__matrix(job->d_part, heads * job->frame.ranges, block));
+    ttt__clear(ttt__matrix(job->d_sums, heads * job->frame.ranges, block));
 }
 
 // The tape's version on the op's inputs.
@@ -4721,856 +4682,1257 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
     a.want_losses = losses != NULL;
     if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
     ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
-    // made from the inputs, which stand before it on the tape; y stands behind
+    // The losses are made from the inputs, which stand before them on the tape, not from y.
     if (losses && ttt_ok(c) && y->op)
         ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
-// -- linear attention, and the layer that is linear attention
-// Per sequence and head, with K~ = [K 1] if the learner has a bias (else K) and likewise Q~:
-//     C = K~^T V       A = K~^T K~       s = K^T 1       F = Q~ W (/ Q s)       y = F O + b_o
-// Linear attention reads off W = C, or C / (N h). MTTT-Linear without decoder norm has V = (x - b_g) g^T,
-// and its gradient at W is c (A W S - C) with S = g g^T and c = H / (N D) = 1 / (N h): after one pass over the
-// tokens its T steps see them no more. From W_0 = 0 the first is W_1 = eta c C: linear attention
-// again, at the same cost; A is then not even looked at.
-typedef struct ttt__old_view {  // a projection: head i's kernel begins at kernel + i * head, rows `row` apart
-    const ttt_real *kernel, *bias;
-    int64_t row, head;
-} ttt__old_view;
+// -- attention, linear or softmax: y = F O + b_o, where each head reads F from its Q, K and V
+// What the letters are, in formulas and in code. Q to G are those of one sequence and head:
+//   B, N, D, H, h    sequences, tokens, width, heads, width of a head: D = H h
+//   Q, K, V (N,h)    views of the tokens x (N,D): Q = x W_q + b_q, and so on
+//   Q~, K~           [Q 1] and [K 1] if the learner has a bias, else Q and K
+//   F (N,h)          what the queries read; the F of all heads, side by side, times O (D,D) is y
+//   C = K~^T V       A = K~^T K~       s = 1^T K (1,h)
+//   W                the weights, of C's size: F = Q~ W
+//   g, b_g, S        the decoder of MTTT: g (h,D) of each head, b_g (1,D); S = g g^T (h,h)
+//   unit             H / (N D) = 1 / (N h)
+//   R = A W S - C    G = unit R: the inner gradient at W
+//   d_X, X_t         the outer gradient in X; X transposed, a copy
+// Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
+// row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
+//     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
+// after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
+// linear attention again, at the same cost; A is then not even looked at.
+// Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
+// forgotten in tiles; all that stays of them is lse, ln sum e^score of every query.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     linear_gather       a range          x                      K, V, C, s, A
+//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
+//     linear_read         a range          x, W_T, s              Q, F, y
+//   backwards
+//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//   forwards
+//     softmax_gather      a range          x                      K, V
+//     softmax_read        sequence, head   x, K, V                Q, F, lse
+//     softmax_output      a range          F                      y
+//   backwards
+//     softmax_output_back a range          dy                     d_F
+//     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
+//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//   both, at last
+//     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
+//                                          F, dy
 
+// What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
+// matrix for each sequence and head.
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
     bool softmax;
-    int T;
-    ttt_real rates[TTT_MAX_INNER_STEPS];
-    signed char at[TTT__MTTT_W0 + 2];    // input number of each parameter row; -1: absent
-    bool from_zero;                      // as W_0 was when the layer ran
-    ttt_real *q, *k, *v, *f;             // for the way back: (B,N,D) each, heads side by side
-    ttt_real *sums;                      // (B,H,kept): C, s, and A if it is needed
-    ttt_real *lse;                       // softmax: ln sum e^score of every query, (B,H,N)
-    ttt_real *w;                         // (T+1,B,H,e h): W before each step and at last
+    bool from_zero;                         // as W_0 was when the layer ran
+    int steps;                              // 0: the layer does not learn
+    ttt_real *rates;                        // eta of each step
+    signed char input[TTT__MTTT_W0 + 2];    // which input a parameter row is; -1: absent
+    ttt__mat Q, K, V, F;
+    ttt__mat lse;                           // (B N,H)
+    ttt__mat sums;                          // (B H) rows: C, s, and A if it is needed
+    ttt__stack W;                           // (T+1) times (B H): before each step, and at last
 } ttt__qkv_arg;
 
-typedef struct ttt__qkv {
-    ttt_ctx *c;
-    ttt__hand hand;
-    const ttt__qkv_arg *a;
-    bool softmax, learns, bias, adaptive, mapped, needs_a;
-    int64_t B, N, D, H, h, e, R, rows;   // e: rows of W, h or h + 1; R: ranges of a sequence, of at most `rows`
-    int64_t b0, bs, part, kept;          // the chunk of sequences at work; reals of one block of sums, at work and in the arg
-    const ttt_real *x, *o, *o_b, *g, *w0[2];
-    ttt_real *S;                         // g g^T of every head (H,h,h), where steps want it
-    ttt__old_view q, k, v;
-    ttt_real rate_unit;                  // H / (N D), which is 1 / (N h); or 1 if Q s divides
-    ttt_real *parts;                     // sums of each range and head
-    ttt_real *y, *work;
-    int64_t work_size;
-    // backward
-    const ttt_real *dy;
-    ttt_real *dx, *dq, *dk, *dv, *df;    // of the chunk; dx of all
-    ttt_real *q_t, *k_t, *v_t, *o_t;     // transposed kernels (D,D)
-    ttt_real *dw0, *ds, *d_rates;        // of the chunk (bs,H,e h), (bs,H,h h), (bs,H,T)
-    bool wants_w0;
-} ttt__qkv;
+// The parameter rows of kernels; the row of its bias follows each.
+typedef struct ttt__qkv_rows {
+    int Q, K, V, O;
+} ttt__qkv_rows;
+static const ttt__qkv_rows ttt__attention_kernels = {
+    TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+    TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL,
+};
+static const ttt__qkv_rows ttt__mttt_kernels = {
+    TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL,
+};
 
-static ttt_real *ttt__sums_of(const ttt__qkv *m, int64_t range, int64_t h) { return m->parts + (range * m->H + h) * m->part; }
-static ttt_real *ttt__weights_of(const ttt__qkv *m, int t, int64_t b, int64_t h) {
-    return m->a->w + (((int64_t)t * m->B + b) * m->H + h) * m->e * m->h;
+// A phase does one share of its work, with what its thread has for that.
+typedef struct ttt__qkv ttt__qkv;
+typedef struct ttt__qkv_work ttt__qkv_work;
+typedef void ttt__qkv_phase(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share);
+
+struct ttt__qkv {
+    ttt__frame frame;
+    const ttt__qkv_arg *arg;
+    ttt__qkv_rows row;
+    bool learns, biased;                    // W has a last row, for the 1 of [K 1]
+    bool mapped;                            // Q and K go through elu + 1
+    bool divides;                           // F is divided by Q s
+    bool needs_A, needs_s, wants_W0;
+    ttt_real unit;                          // 1 where F is divided
+    int64_t W_rows;
+    ttt__view see_Q, see_K, see_V;
+    ttt__mat O, O_bias;
+    ttt__mat g, g_bias;                     // (D,D), the heads one below the other; (1,D)
+    ttt__stack W0, W0_bias;
+    ttt__stack S;
+    ttt__mat range_sums;                    // a row for each range of the chunk and head
+    // backward, of the chunk:
+    ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
+    ttt__stack d_W0, d_S;
+    ttt__mat d_rates;                       // absent unless they are learned
+    ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
+    ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
+    ttt_real *const *gradient;              // of each parameter row
+    ttt__qkv_phase *phase;                  // the one at work
+};
+
+// The sums of one range and head, or of one sequence and head: the parts of a row. On the way back
+// the places hold their gradients.
+typedef struct ttt__linear_sums {
+    ttt__mat all;                           // the whole row
+    ttt__mat C, s, KK;                      // KK = K^T K; with s and N it makes A
+} ttt__linear_sums;
+static ttt__linear_sums ttt__linear_sums_in(const ttt__qkv *job, ttt_real *at, bool with_KK) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums sums;
+    ttt__room room = { at, 0 };
+    sums.C = ttt__take(&room, job->W_rows, h);
+    sums.s = ttt__take(&room, 1, h);
+    sums.KK = with_KK ? ttt__take(&room, h, h) : ttt__absent();
+    sums.all = ttt__matrix(at, 1, room.used);
+    return sums;
 }
-// Whether the gradient of step t looks at its weights (and at A): those that are zero it need not.
-static bool ttt__has_weights(const ttt__qkv_arg *a, int t) { return a->d.mixer->learner && (t > 0 || !a->from_zero); }
-static ttt_real *ttt__kept_sums(const ttt__qkv *m, int64_t b, int64_t h) { return m->a->sums + (b * m->H + h) * m->kept; }
-
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of scores: 128 kB, beside K and V in the second-level cache
-
-// The share of a range, and the parts of its thread's room.
-typedef struct ttt__lines {
-    ttt__hand hand;
-    int64_t b, rows, at, local;          // sequence; tokens; where they lie in (B,N,D), in the chunk
-    ttt_real *room[2];                   // (rows,D) each
-    ttt_real *small[7];                  // (h+1,h+1) each
-    ttt_real *row;                       // (rows)
-    ttt_real *turned[2], *scores[2];     // softmax: (h,N) each; (QUERIES,KEYS) each
-} ttt__lines;
-
-static ttt__lines ttt__lines_of(const ttt__qkv *m, int64_t share, int thread) {
-    ttt__lines g;
-    int64_t r = share % m->R, from = m->N * r / m->R, to = m->N * (r + 1) / m->R;
-    ttt_real *p = m->work + thread * m->work_size;
-    g.hand = ttt__hand_of(m->c, thread);
-    g.b = m->b0 + share / m->R;
-    g.rows = to - from;
-    g.at = (g.b * m->N + from) * m->D;
-    g.local = g.at - m->b0 * m->N * m->D;
-    for (int i = 0; i < 2; i++, p += m->rows * m->D) g.room[i] = p;
-    for (int i = 0; i < 7; i++, p += (m->h + 1) * (m->h + 1)) g.small[i] = p;
-    g.row = p;
-    p += m->rows;
-    for (int i = 0; i < 2 && m->softmax; i++, p += m->h * m->N) g.turned[i] = p;
-    for (int i = 0; i < 2 && m->softmax; i++, p += TTT__QUERIES * TTT__KEYS) g.scores[i] = p;
-    return g;
+// Of a range of the chunk, and of a head. d_W_0 wants A even if no step did.
+static bool ttt__range_has_KK(const ttt__qkv *job) { return job->needs_A || job->wants_W0; }
+static ttt__linear_sums ttt__range_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    ttt__mat row = ttt__rows_at(job->range_sums, range * job->frame.H + head, 1);
+    return ttt__linear_sums_in(job, row.at, ttt__range_has_KK(job));
+}
+// Of sequence and head number `pair` of all.
+static ttt__linear_sums ttt__kept_sums(const ttt__qkv *job, int64_t pair) {
+    return ttt__linear_sums_in(job, ttt__rows_at(job->arg->sums, pair, 1).at, job->needs_A);
+}
+static ttt__mat ttt__linear_weights(const ttt__qkv *job, int step, int64_t pair) {
+    return ttt__of(job->arg->W, step * job->frame.B * job->frame.H + pair);
+}
+static ttt__mat ttt__last_weights(const ttt__qkv *job, int64_t b, int64_t head) {
+    return ttt__linear_weights(job, job->arg->steps, b * job->frame.H + head);
+}
+// Whether the gradient of a step looks at its weights, and at A: those that are zero it need not.
+static bool ttt__sees_weights(const ttt__qkv_arg *arg, int step) {
+    return arg->steps > 0 && (step > 0 || !arg->from_zero);
 }
 
-// Rows of x times one head's kernel plus its bias, into columns of `to`.
-static void ttt__view_head(const ttt__qkv *m, const ttt__lines *g, const ttt__old_view *v, int64_t h, ttt_real *to) {
-    ttt__mul_init(&g->hand, g->rows, m->h, m->D, ttt__plain(m->x + g->at, m->D), ttt__plain(v->kernel + h * v->head, v->row),
-                  v->bias ? v->bias + h * m->h : NULL, 0, to, m->D);
-}
-static void ttt__map_rows(const ttt__qkv *m, const ttt__lines *g, ttt_real *p) {  // elu + 1
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1(m->h, p + i * m->D);
-}
-static void ttt__map_rows_back(const ttt__qkv *m, const ttt__lines *g, const ttt_real *p, ttt_real *d) {
-    for (int64_t i = 0; i < g->rows && m->mapped; i++) g->hand.lk->elu1_back(m->h, p + i * m->D, d + i * m->D);
+// The kernels of all heads, of a parameter or its gradient: (H,D,h) in MTTT, (D,D) in attention.
+static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
+    int64_t D = job->frame.D, h = job->frame.h;
+    return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
 }
 
-// Forward, first half: K and V of a range, and their sums.
-static void ttt__qkv_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H; h++) {
-            ttt_real *k = (m->a->k ? m->a->k + g.at : g.room[0]) + h * m->h, *v = (m->a->v ? m->a->v + g.at : g.room[1]) + h * m->h;
-            ttt_real *sums = ttt__sums_of(m, share, h), *s = sums + m->e * m->h;
-            ttt__view_head(m, &g, &m->k, h, k);
-            ttt__view_head(m, &g, &m->v, h, v);
-            if (m->softmax) continue;
-            memset(sums, 0, (size_t)m->part * sizeof *sums);
-            ttt__map_rows(m, &g, k);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(k, m->D), ttt__plain(v, m->D), sums, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, v, sums + m->h * m->h);
-            if (m->adaptive || (m->bias && m->needs_a)) g.hand.k->sum_rows(g.rows, m->h, m->D, k, s);
-            if (m->needs_a) ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), s + m->h);
+// What a thread works with. Linear phases go through the heads of a range one after the other, and
+// put into `spare`, (range,D), the views of all heads that the node does not keep.
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+struct ttt__qkv_work {
+    ttt__kit kit;
+    ttt__mat spare[2];
+    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                        // one number a token
+    ttt__mat K_t, V_t;                      // softmax: (h,N)
+    ttt__mat scores, d_scores;              // of a tile
+};
+static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
+    const ttt__frame *frame = &job->frame;
+    ttt__qkv_work work;
+    memset(&work, 0, sizeof work);
+    work.kit = ttt__kit_of(frame->c, thread);
+    if (job->arg->softmax) {
+        work.K_t = ttt__take(room, frame->h, frame->N);
+        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+        return work;
+    }
+    for (int i = 0; i < 2; i++) work.spare[i] = ttt__take(room, frame->range_rows, frame->D);
+    work.A = ttt__take(room, job->W_rows, job->W_rows);
+    work.AW = ttt__take(room, job->W_rows, frame->h);
+    work.G = ttt__take(room, job->W_rows, frame->h);
+    work.d_RS = ttt__take(room, job->W_rows, frame->h);
+    work.d_A = ttt__take(room, job->W_rows, job->W_rows);
+    work.d_C = ttt__take(room, job->W_rows, frame->h);
+    work.d_norm = ttt__take(room, frame->range_rows, 1);
+    return work;
+}
+
+// Rows of some tokens, of all heads or of one. Matrices that nobody keeps are absent.
+typedef struct ttt__qkv_views {
+    ttt__mat Q, K, V, F, lse;
+    ttt__mat d_Q, d_K, d_V, d_F;
+} ttt__qkv_views;
+static ttt__mat ttt__rows_or(ttt__mat all, int64_t from, int64_t rows, ttt__mat spare) {
+    if (!all.at) all = spare, from = 0;
+    return all.at ? ttt__rows_at(all, from, rows) : ttt__absent();
+}
+static ttt__qkv_views ttt__qkv_views_of(const ttt__qkv *job, const ttt__qkv_work *work,
+                                        const ttt__range *range) {
+    const ttt__qkv_arg *arg = job->arg;
+    int64_t at = range->at, local = range->local, rows = range->rows;
+    ttt__qkv_views of;
+    of.Q = ttt__rows_or(arg->Q, at, rows, work->spare[0]);
+    of.K = ttt__rows_or(arg->K, at, rows, work->spare[0]);
+    of.V = ttt__rows_or(arg->V, at, rows, work->spare[1]);
+    of.F = ttt__rows_or(arg->F, at, rows, work->spare[1]);
+    of.lse = ttt__rows_or(arg->lse, at, rows, ttt__absent());
+    of.d_Q = ttt__rows_or(job->d_Q, local, rows, ttt__absent());
+    of.d_K = ttt__rows_or(job->d_K, local, rows, ttt__absent());
+    of.d_V = ttt__rows_or(job->d_V, local, rows, ttt__absent());
+    of.d_F = ttt__rows_or(job->d_F, local, rows, ttt__absent());
+    return of;
+}
+// Some of these rows; and of one head.
+static ttt__qkv_views ttt__some_rows(ttt__qkv_views of, int64_t from, int64_t rows) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.lse, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 9; i++) *each[i] = ttt__rows_or(*each[i], from, rows, ttt__absent());
+    return of;
+}
+static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) {
+    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
+    for (int i = 0; i < 8; i++)
+        if (each[i]->at) *each[i] = ttt__cols_at(*each[i], head * h, h);
+    if (of.lse.at) of.lse = ttt__cols_at(of.lse, head, 1);
+    return of;
+}
+
+// -- attention, forwards
+static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
+static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
+static bool ttt__starts_at_zero(const ttt_tensor *y);
+
+static void ttt__qkv_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__qkv *job = (const ttt__qkv *)arg;
+    ttt__room room = ttt__room_of(&job->frame, thread);
+    ttt__qkv_work work = ttt__qkv_work_in(job, &room, thread);
+    for (int64_t share = begin; share < end; share++) job->phase(job, &work, share);
+}
+static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, int64_t grain) {
+    job->phase = phase;
+    ttt__parallel(job->frame.c, -1, shares, grain, ttt__qkv_share, job);
+}
+
+static void ttt__qkv_chunk(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_output, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_read, ranges, 1);
+    }
+}
+static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
+    ttt__qkv_arg *arg = (ttt__qkv_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    if (arg->input[TTT__MTTT_RATES] >= 0)  // learned
+        memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
+               (size_t)arg->steps * sizeof *arg->rates);
+    if (y->size == 0) return;
+    arg->from_zero = arg->steps > 0 && ttt__starts_at_zero(y);
+    if (ttt__qkv_begin(&job, c, y, false) && ttt__qkv_keep(&job, arg))
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
+static void ttt__tilde_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat w) {
+    ttt__mat bias = w.rows > x.cols ? ttt__rows_at(w, x.cols, 1) : ttt__absent();
+    ttt__affine(kit, y, x, ttt__rows_at(w, 0, x.cols), bias);
+}
+// y = x~^T a: x^T a, and below it the sum of a's rows if y has a row for it.
+static void ttt__tilde_t_product(const ttt__kit *kit, ttt__mat y, ttt__mat x, ttt__mat a) {
+    ttt__set_product(kit, ttt__rows_at(y, 0, x.cols), ttt__transpose_of(x), a);
+    if (y.rows > x.cols) ttt__set_row_sum(kit, ttt__rows_at(y, x.cols, 1), a);
+}
+// X = elu(X) + 1 where views are mapped; and d_X from the gradient in what became of X.
+static void ttt__map_rows(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1(X.cols, ttt__rows_at(X, i, 1).at);
+}
+static void ttt__map_rows_back(const ttt__qkv *job, const ttt__kit *kit, ttt__mat X, ttt__mat d_X) {
+    for (int64_t i = 0; i < X.rows && job->mapped; i++)
+        kit->lk->elu1_back(X.cols, ttt__rows_at(X, i, 1).at, ttt__rows_at(d_X, i, 1).at);
+}
+
+// K and V of a range, and what is summed over it.
+static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__see(kit, one.K, x, &job->see_K, head);                 // K = x W_k + b_k
+        ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
+        ttt__map_rows(job, kit, one.K);
+        ttt__clear(sums.all);
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
+    }
+}
+
+// The sums of all ranges, of sequence and head number `share` of the chunk: joined in order, in
+// the place of the first; and where a range of that sequence finds them.
+static ttt__linear_sums ttt__join_sums(const ttt__qkv *job, const ttt__kit *kit, int64_t share) {
+    int64_t head = share % job->frame.H, first = share / job->frame.H * job->frame.ranges;
+    ttt__linear_sums joined = ttt__range_sums(job, first, head);
+    for (int64_t i = 1; i < job->frame.ranges; i++)
+        ttt__plus(kit, joined.all, ttt__range_sums(job, first + i, head).all);
+    return joined;
+}
+static ttt__linear_sums ttt__joined_sums(const ttt__qkv *job, int64_t range, int64_t head) {
+    return ttt__range_sums(job, range - range % job->frame.ranges, head);
+}
+// A = K~^T K~: K^T K, bordered by s and N if the learner has a bias.
+static void ttt__border(ttt__mat A, const ttt__linear_sums *sums, int64_t N) {
+    int64_t h = sums->KK.rows;
+    for (int64_t i = 0; i < h; i++) {
+        ttt_real *row = A.at + i * A.down;
+        memcpy(row, sums->KK.at + i * h, (size_t)h * sizeof *row);
+        if (A.rows > h) row[h] = A.at[h * A.down + i] = sums->s.at[i];
+    }
+    if (A.rows > h) A.at[h * A.down + h] = (ttt_real)N;
+}
+// G = unit (A W S - C). A step that does not see its weights, W = 0, has no A.
+static void ttt__inner_gradient(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                ttt__mat S, ttt__mat W, ttt__mat C) {
+    const ttt__kit *kit = &work->kit;
+    ttt__scaled(kit, work->G, C, -1);
+    if (ttt__sees_weights(job->arg, step)) {
+        ttt__set_product(kit, work->AW, work->A, W);
+        ttt__add_product(kit, work->G, work->AW, S);
+    }
+    ttt__scaled(kit, work->G, work->G, job->unit);
+}
+// From the sums to W_T, of sequence and head number `pair` of all.
+static void ttt__linear_steps(const ttt__qkv *job, const ttt__qkv_work *work, int64_t pair,
+                              const ttt__linear_sums *sums) {
+    const ttt__kit *kit = &work->kit;
+    int64_t head = pair % job->frame.H, h = job->frame.h;
+    ttt__mat W = ttt__linear_weights(job, 0, pair), S = ttt__of(job->S, head);
+    ttt__assign(ttt__rows_at(W, 0, h), ttt__of(job->W0, head));
+    if (job->biased) ttt__assign(ttt__rows_at(W, h, 1), ttt__of(job->W0_bias, head));
+    if (job->needs_A) ttt__border(work->A, sums, job->frame.N);
+    for (int step = 0; step < job->arg->steps; step++) {
+        ttt__mat next = ttt__linear_weights(job, step + 1, pair);
+        ttt__inner_gradient(job, work, step, S, W, sums->C);
+        ttt__scaled(kit, work->G, work->G, job->arg->rates[step]);
+        ttt__minus(kit, next, W, work->G);                        // W_t+1 = W_t - eta G
+        W = next;
+    }
+}
+// Of a sequence and head: W = unit C, or the weights after all steps.
+static void ttt__linear_learn(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->arg->sums.at) ttt__assign(ttt__kept_sums(job, pair).all, sums.all);
+    if (job->learns) ttt__linear_steps(job, work, pair, &sums);
+    else ttt__scaled(&work->kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
+}
+
+// The rows of F divided by Q s.
+static void ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s) {
+    for (int64_t i = 0; i < F.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s)));
+    }
+}
+// Q and F of a range, with W_T; and the output.
+static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
+    ttt__mat y = ttt__rows_at(frame->y, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__see(kit, one.Q, x, &job->see_Q, head);                 // Q = x W_q + b_q
+        ttt__map_rows(job, kit, one.Q);
+        ttt__tilde_product(kit, one.F, one.Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
+        if (job->divides) ttt__divide_rows(kit, one.F, one.Q, ttt__joined_sums(job, share, head).s);
+    }
+    ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
+}
+
+// K and V of a range
+static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < job->frame.H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
+        ttt__see(&work->kit, one.K, x, &job->see_K, head);
+        ttt__see(&work->kit, one.V, x, &job->see_V, head);
+    }
+}
+
+// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
+// is scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
+typedef struct ttt__softmax_state {
+    ttt_real max;
+    double sum;                             // of e^(score - max)
+} ttt__softmax_state;
+// Adds a tile of keys. scores (1,keys) become e^(score - max).
+static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
+                             ttt__mat scores, ttt_real scale, ttt__mat F) {
+    ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
+    if (!first && max <= state->max) max = state->max;
+    double shrink = first ? 0 : exp((double)state->max - (double)max);
+    double sum = kit->lk->exp_sum(scores.cols, scores.at, scores.at, scale, max);
+    if (!first && shrink != 1) ttt__scaled(kit, F, F, (ttt_real)shrink);
+    state->sum = first ? sum : state->sum * shrink + sum;
+    state->max = max;
+}
+static ttt_real ttt__score_scale(const ttt__qkv *job) {
+    return (ttt_real)(1 / sqrt((double)job->frame.h));
+}
+// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries, over all keys.
+static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
+                              const ttt__qkv_views *queries, ttt__mat V) {
+    const ttt__kit *kit = &work->kit;
+    ttt__mat Q = queries->Q, F = queries->F;
+    ttt__softmax_state state[TTT__QUERIES];
+    int64_t from, keys;
+    for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
+        ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
+        for (int64_t i = 0; i < Q.rows; i++)
+            ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
+                             ttt__score_scale(job), ttt__rows_at(F, i, 1));
+        ttt__product_from(kit, F, tile == 0 ? ttt__absent() : F, scores,
+                          ttt__rows_at(V, from, keys));           // F += e^(scores - max) V
+    }
+    for (int64_t i = 0; i < Q.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / state[i].sum));
+        ttt__rows_at(queries->lse, i, 1).at[0] =
+            (ttt_real)((double)state[i].max + log(state[i].sum));
+    }
+}
+// All tokens of a sequence.
+static ttt__range ttt__sequence_of(const ttt__frame *frame, int64_t local) {
+    int64_t b = frame->first + local, N = frame->N;
+    ttt__range range = { b, 0, N, b * N, local * N };
+    return range;
+}
+// Q and F of a sequence and head.
+static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    int64_t head = share % frame->H, from, rows;
+    ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
+    ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
+    ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
+        ttt__qkv_views queries = ttt__some_rows(all, from, rows);
+        ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
+        ttt__softmax_tile(job, work, &queries, all.V);
+    }
+}
+// y = F O + b_o of a range.
+static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__affine(&work->kit, ttt__rows_at(job->frame.y, range.at, range.rows),
+                ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
+}
+
+// -- attention, backwards
+static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
+static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
+static void ttt__qkv_kernels_back(const ttt__qkv *job);
+static void ttt__qkv_biases_back(const ttt__qkv *job);
+static void ttt__qkv_decoder_back(const ttt__qkv *job);
+static void ttt__qkv_start_back(const ttt__qkv *job);
+
+static void ttt__qkv_chunk_back(ttt__qkv *job) {
+    int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
+    if (job->arg->softmax) {
+        ttt__qkv_run(job, ttt__softmax_output_back, ranges, 1);
+        ttt__qkv_run(job, ttt__softmax_read_back, pairs, 1);
+        ttt__qkv_run(job, ttt__softmax_gather_back, ranges, 1);
+    } else {
+        ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
+        ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
+        ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
+    }
+    ttt__qkv_kernels_back(job);
+    ttt__qkv_biases_back(job);
+    if (!job->learns) return;
+    ttt__qkv_decoder_back(job);
+    ttt__qkv_start_back(job);
+}
+static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                          const bool *add) {
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt__qkv job;
+    ttt_real *gradient[TTT__MTTT_W0 + 2] = { NULL };
+    bool wants_W0 = false;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) {
+        if (arg->input[row] < 0) continue;
+        gradient[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+        if (row >= TTT__MTTT_W0 && into[(int)arg->input[row]]) wants_W0 = true;
+    }
+    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
+    if (y->size > 0 && ttt__qkv_begin(&job, c, y, wants_W0) &&
+        ttt__qkv_back_begin(&job, dy, dx)) {
+        job.gradient = gradient;
+        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk_back(&job);
+    }
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// From the output of a range: d_F = dy O^T
+static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
+                                 const ttt__range *range) {
+    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
+}
+// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
+                                const ttt__qkv_views *all, const ttt__range *range) {
+    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
+    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
+    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
+    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
+}
+
+// F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
+// d_norm = -<d_F, F> / norm;  d_s = d_norm^T Q
+static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one, ttt__mat s,
+                                  ttt__mat d_norm, ttt__mat d_s) {
+    for (int64_t i = 0; i < one->F.rows; i++) {
+        ttt__mat d_row = ttt__rows_at(one->d_F, i, 1);
+        double inverse = 1 / ttt__dot(kit, ttt__rows_at(one->Q, i, 1), s);
+        d_norm.at[i] = (ttt_real)(-ttt__dot(kit, d_row, ttt__rows_at(one->F, i, 1)) * inverse);
+        ttt__scaled(kit, d_row, d_row, (ttt_real)inverse);
+    }
+    ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
+}
+// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
+// wants it, what A is made of is summed here, in its own places.
+static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
+        ttt__mat s = ttt__kept_sums(job, range.b * frame->H + head).s;
+        ttt__linear_sums sums = ttt__range_sums(job, share, head);
+        ttt__clear(sums.all);
+        if (job->divides) ttt__divide_rows_back(kit, &one, s, d_norm, sums.s);
+        ttt__set_product(kit, one.d_Q, one.d_F, ttt__transpose_of(W));  // d_Q = d_F W^T
+        if (job->divides) ttt__add_product(kit, one.d_Q, d_norm, s);    //     + d_norm s
+        ttt__map_rows_back(job, kit, one.Q, one.d_Q);
+        ttt__tilde_t_product(kit, sums.C, one.Q, one.d_F);              // d_W = Q~^T d_F
+        if (!job->wants_W0 || job->needs_A) continue;
+        ttt__gram(kit, sums.KK, one.K);
+        if (job->biased) ttt__set_row_sum(kit, sums.s, one.K);
+    }
+}
+
+// One step backwards: W' = W - eta G, G = unit R, R = A W S - C, A and S symmetric. d_W holds the
+// gradient in W', then that in W. With d_R = -eta unit d_W':
+//   d_C -= d_R;  d_A += d_R S W^T;  d_S += (A W)^T d_R;  d_W = d_W' + A d_R S;  d_eta = -<d_W', G>
+// Of sequence and head number `share` of the chunk, as below.
+static void ttt__linear_step_back(const ttt__qkv *job, const ttt__qkv_work *work, int step,
+                                  int64_t share, ttt__mat d_W) {
+    const ttt__kit *kit = &work->kit;
+    int64_t pair = job->frame.first * job->frame.H + share;
+    ttt__mat W = ttt__linear_weights(job, step, pair), S = ttt__of(job->S, share % job->frame.H);
+    ttt__mat d_R = work->G, d_RS = work->d_RS;
+    bool sees_weights = ttt__sees_weights(job->arg, step);
+    ttt__inner_gradient(job, work, step, S, W, ttt__kept_sums(job, pair).C);
+    if (job->d_rates.at)
+        ttt__rows_at(job->d_rates, share, 1).at[step] = (ttt_real)-ttt__dot(kit, d_W, work->G);
+    ttt__scaled(kit, d_R, d_W, -(job->arg->rates[step] * job->unit));
+    ttt__minus(kit, work->d_C, work->d_C, d_R);
+    if (!sees_weights && !job->wants_W0) return;
+    if (sees_weights)
+        ttt__add_product(kit, ttt__of(job->d_S, share), ttt__transpose_of(work->AW), d_R);
+    ttt__set_product(kit, d_RS, d_R, S);
+    if (sees_weights) ttt__add_product(kit, work->d_A, d_RS, ttt__transpose_of(W));
+    ttt__add_product(kit, d_W, work->A, d_RS);
+}
+// All steps backwards. In: d_W_T, in the place of C. Out: d_C, in the same place; what K wants of
+// d_A, which is d_A + d_A^T, in the places of s and K^T K; and d_W_0.
+static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   int64_t share, ttt__linear_sums sums) {
+    int64_t h = job->frame.h;
+    ttt__linear_sums kept = ttt__kept_sums(job, job->frame.first * job->frame.H + share);
+    ttt__mat d_W = ttt__of(job->d_W0, share), d_A = work->d_A;
+    ttt__assign(d_W, sums.C);
+    ttt__clear(work->d_C);
+    ttt__clear(d_A);
+    ttt__clear(ttt__of(job->d_S, share));
+    if (ttt__range_has_KK(job)) ttt__border(work->A, job->needs_A ? &kept : &sums, job->frame.N);
+    for (int step = job->arg->steps - 1; step >= 0; step--)
+        ttt__linear_step_back(job, work, step, share, d_W);
+    ttt__assign(sums.C, work->d_C);
+    if (!job->needs_A) return;
+    ttt__clear(sums.KK);
+    ttt__add_both(sums.KK, d_A);
+    for (int64_t i = 0; i < h && job->biased; i++)
+        sums.s.at[i] = d_A.at[i * d_A.down + h] + d_A.at[h * d_A.down + i];
+}
+// From d_W_T of a sequence and head to d_C and, if the layer learns, to the rest.
+static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    ttt__linear_sums sums = ttt__join_sums(job, &work->kit, share);
+    if (job->learns) ttt__linear_steps_back(job, work, share, sums);
+    else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
+}
+
+// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &work->kit;
+    ttt__range range = ttt__range_of(frame, share, frame->N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    for (int64_t head = 0; head < frame->H; head++) {
+        ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__linear_sums d = ttt__joined_sums(job, share, head);
+        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
+        ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
+        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
+        ttt__map_rows_back(job, kit, one.K, one.d_K);
+    }
+    ttt__qkv_views_back(job, kit, &all, &range);
+}
+
+// d_F of a range
+static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_output_back(job, &work->kit, &range);
+}
+
+// One tile: some queries, and the keys behind the `from`-th. With scale = 1 / sqrt h,
+//   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
+//   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
+//   d_K += d_scores^T Q;  d_Q += d_scores K
+static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                   const ttt__qkv_views *queries, const ttt__qkv_views *keys,
+                                   int64_t from) {
+    const ttt__kit *kit = &work->kit;
+    int64_t rows = queries->Q.rows, cols = keys->K.rows;
+    ttt_real scale = ttt__score_scale(job);
+    ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt_real *row = ttt__rows_at(P, i, 1).at;
+        (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
+    }
+    ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
+    for (int64_t i = 0; i < rows; i++) {
+        ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
+        kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
+                              (ttt_real)ttt__dot(kit, d_row, row));
+    }
+    ttt__add_product(kit, keys->d_K, ttt__transpose_of(d_scores), queries->Q);
+    ttt__add_product(kit, queries->d_Q, d_scores, keys->K);
+}
+// d_Q, d_K and d_V of a sequence and head
+static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
+    int64_t N = job->frame.N, from, rows, first, asking;
+    ttt__range sequence = ttt__sequence_of(&job->frame, share / job->frame.H);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &sequence);
+    all = ttt__one_head(all, share % job->frame.H, job->frame.h);
+    for (int64_t i = 0; i < N; i++) {
+        ttt__clear(ttt__rows_at(all.d_Q, i, 1));
+        ttt__clear(ttt__rows_at(all.d_K, i, 1));
+        ttt__clear(ttt__rows_at(all.d_V, i, 1));
+    }
+    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->V_t, all.V);
+    for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
+        ttt__qkv_views keys = ttt__some_rows(all, from, rows);
+        for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
+            ttt__qkv_views queries = ttt__some_rows(all, first, asking);
+            ttt__softmax_tile_back(job, work, &queries, &keys, from);
         }
     }
 }
-
-// A (e,e) from its sums: K^T K, bordered by s and N if there is a bias.
-static void ttt__old_gram(const ttt__qkv *m, const ttt_real *sums, ttt_real *A) {
-    const ttt_real *s = sums + m->e * m->h;
-    for (int64_t i = 0; i < m->h; i++) {
-        memcpy(A + i * m->e, s + m->h + i * m->h, (size_t)m->h * sizeof *A);
-        if (m->bias) A[i * m->e + m->h] = A[m->h * m->e + i] = s[i];
-    }
-    if (m->bias) A[m->h * m->e + m->h] = (ttt_real)m->N;
+// dx of a range
+static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
+                                     int64_t share) {
+    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
+    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    ttt__qkv_views_back(job, &work->kit, &all, &range);
 }
 
-static void ttt__join_sums(const ttt__qkv *m, int64_t b, int64_t h) {  // in order of the ranges, into the first
-    for (int64_t r = 1; r < m->R; r++) {
-        ttt_real *to = ttt__sums_of(m, b * m->R, h);
-        m->hand.k->zip[TTT__ZIP_add](m->part, to, 1, ttt__sums_of(m, b * m->R + r, h), 1, to);
+static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
+    return ttt__rows_at(all, frame->first * frame->N, frame->count * frame->N);
+}
+// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T dy. If the layer learns, V's
+// kernel is g^T, and d_g += d_V^T x.
+static void ttt__qkv_kernels_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h, tokens = frame->count * frame->N;
+    ttt__stack x = ttt__same_for_all(ttt__of_chunk(frame, frame->x));
+    ttt__stack dy = ttt__same_for_all(ttt__of_chunk(frame, frame->dy));
+    ttt__stack F = ttt__side_by_side(ttt__of_chunk(frame, job->arg->F), h);
+    ttt__stack d_Q = ttt__side_by_side(ttt__rows_at(job->d_Q, 0, tokens), h);
+    ttt__stack d_K = ttt__side_by_side(ttt__rows_at(job->d_K, 0, tokens), h);
+    ttt__stack d_V = ttt__side_by_side(ttt__rows_at(job->d_V, 0, tokens), h);
+    ttt__stack d_W_q = ttt__head_kernels(job, job->gradient[job->row.Q]);
+    ttt__stack d_W_k = ttt__head_kernels(job, job->gradient[job->row.K]);
+    ttt__stack d_W_v = ttt__head_kernels(job, job->gradient[job->row.V]);
+    ttt__stack d_g = ttt__stacked(job->gradient[job->row.V], h, D);
+    ttt__stack d_O = ttt__stacked(job->gradient[job->row.O], h, D);
+    ttt__kernel_sum to_V = { x, d_V, d_W_v }, to_g = { d_V, x, d_g };
+    ttt__kernel_sums sums = {
+        frame,
+        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, dy, d_O } },
+        0, 0,
+    };
+    ttt__add_kernel_sums(&sums);
+}
+static void ttt__bias_back(const ttt__qkv *job, int kernel, ttt__mat d_rows) {
+    ttt_real *bias = job->gradient[kernel + 1];
+    ttt__add_row_sum(&job->frame.kit, ttt__matrix(bias, 1, job->frame.D), d_rows);
+}
+static void ttt__qkv_biases_back(const ttt__qkv *job) {
+    int64_t tokens = job->frame.count * job->frame.N;
+    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.dy));
+    ttt__bias_back(job, job->row.Q, ttt__rows_at(job->d_Q, 0, tokens));
+    ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
+    if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
+}
+// What else g and b_g do: V's bias is -b_g g^T of all heads, S = g g^T. With v = -1^T d_V (1,D),
+//   d_b_g += v g;  d_g += v^T b_g + (d_S + d_S^T) g
+static void ttt__qkv_decoder_back(const ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    const ttt__kit *kit = &frame->kit;
+    int64_t D = frame->D, h = frame->h, H = frame->H;
+    ttt__mat d_g = ttt__matrix(job->gradient[TTT__MTTT_G_KERNEL], D, D);
+    ttt__mat d_g_bias = ttt__matrix(job->gradient[TTT__MTTT_G_BIAS], 1, D);
+    ttt__mat v = job->d_row, d_S_both = job->d_square;
+    ttt__set_row_sum(kit, v, ttt__rows_at(job->d_V, 0, frame->count * frame->N));
+    ttt__scaled(kit, v, v, -1);
+    ttt__add_product(kit, d_g_bias, v, job->g);
+    ttt__add_product(kit, d_g, ttt__column(v.at, D), job->g_bias);
+    for (int64_t head = 0; head < H && job->needs_A; head++) {
+        ttt__clear(d_S_both);
+        for (int64_t b = 0; b < frame->count; b++)
+            ttt__add_both(d_S_both, ttt__of(job->d_S, b * H + head));
+        ttt__add_product(kit, ttt__rows_at(d_g, head * h, h), d_S_both,
+                         ttt__rows_at(job->g, head * h, h));
     }
 }
-
-// c times the gradient at w, A w S - C, into G, and A w into Aw. No A: w is zero.
-static void ttt__slope(const ttt__qkv *m, const ttt__hand *s, const ttt_real *A, const ttt_real *C, const ttt_real *S, const ttt_real *w, ttt_real *Aw, ttt_real *G) {
-    int64_t n = m->e * m->h;
-    s->k->map[TTT__MAP_scale](n, C, G, -1);
-    if (A) {
-        ttt__mul_set(s, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(w, m->h), Aw, m->h);
-        ttt__mul_add(s, m->e, m->h, m->h, ttt__plain(Aw, m->h), ttt__plain(S, m->h), G, m->h);
-    }
-    s->k->map[TTT__MAP_scale](n, G, G, m->rate_unit);
-}
-static void ttt__decoder_gram_share(void *arg, int64_t begin, int64_t end, int thread) {  // S = g g^T, one head a share
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t h = begin; h < end; h++) {
-        const ttt_real *g = m->g + h * m->h * m->D;
-        ttt__mul_gram(&hand, m->h, m->D, ttt__turned(g, m->D), m->S + h * m->h * m->h);
-    }
-}
-
-// Second half, one share a sequence and head: from the sums to the weights that are read with.
-static void ttt__weights_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t b = i / m->H, h = i % m->H, n = m->e * m->h;
-        ttt_real *C = ttt__sums_of(m, b * m->R, h), *A = g.small[0], *Aw = g.small[1], *G = g.small[2];
-        const ttt_real *S = m->S ? m->S + h * m->h * m->h : NULL;
-        ttt__join_sums(m, b, h);
-        if (m->a->sums) memcpy(ttt__kept_sums(m, g.b, h), C, (size_t)m->kept * sizeof *C);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, C, ttt__weights_of(m, 0, g.b, h), m->rate_unit);
-            continue;
-        }
-        ttt_real *w = ttt__weights_of(m, 0, g.b, h);
-        memcpy(w, m->w0[0] + h * m->h * m->h, (size_t)(m->h * m->h) * sizeof *w);
-        if (m->bias) memcpy(w + m->h * m->h, m->w0[1] + h * m->h, (size_t)m->h * sizeof *w);
-        if (m->needs_a) ttt__old_gram(m, C, A);
-        for (int t = 0; t < m->a->T; t++) {
-            ttt_real *next = ttt__weights_of(m, t + 1, g.b, h);
-            ttt__slope(m, &g.hand, ttt__has_weights(m->a, t) ? A : NULL, C, S, w, Aw, G);
-            m->hand.k->map[TTT__MAP_scale](n, G, G, m->a->rates[t]);
-            m->hand.k->zip[TTT__ZIP_sub](n, w, 1, G, 1, next);
-            w = next;
-        }
-    }
-}
-
-// F = Q W of a head; with the adaptive normalizer each row divided by q s.
-static void ttt__read_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, ttt_real *f) {
-    const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g->b, h);
-    const ttt_real *s = (m->a->sums ? ttt__kept_sums(m, g->b, h) : ttt__sums_of(m, (g->b - m->b0) * m->R, h)) + m->e * m->h;
-    ttt__mul_init(&g->hand, g->rows, m->h, m->h, ttt__plain(q, m->D), ttt__plain(w, m->h), m->bias ? w + m->h * m->h : NULL, 0, f, m->D);
-    for (int64_t i = 0; i < g->rows && m->adaptive; i++)
-        g->hand.k->map[TTT__MAP_scale](m->h, f + i * m->D, f + i * m->D, (ttt_real)(1 / g->hand.k->dot(m->h, q + i * m->D, s)));
-}
-static void ttt__qkv_output_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt_real *q = m->a->q ? m->a->q + g.at : g.room[0], *f = m->a->f ? m->a->f + g.at : g.room[1];
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            ttt__view_head(m, &g, &m->q, h, q + h * m->h);
-            ttt__map_rows(m, &g, q + h * m->h);
-            ttt__read_head(m, &g, h, q + h * m->h, f + h * m->h);
-        }
-        ttt__mul_init(&g.hand, g.rows, m->D, m->D, ttt__plain(f, m->D), ttt__plain(m->o, m->D), m->o_b, 0, m->y + g.at, m->D);
+// d_W_0 and d_eta are sums over sequences; those of d_eta over heads, too.
+static void ttt__qkv_start_back(const ttt__qkv *job) {
+    const ttt__kit *kit = &job->frame.kit;
+    int64_t h = job->frame.h, H = job->frame.H;
+    ttt__stack d_W0 = ttt__stacked(job->gradient[TTT__MTTT_W0], h, h);
+    ttt__stack d_bias = ttt__stacked(job->gradient[TTT__MTTT_W0 + 1], 1, h);
+    ttt__mat d_rates = ttt__matrix(job->gradient[TTT__MTTT_RATES], 1, job->arg->steps);
+    for (int64_t pair = 0; pair < job->frame.count * H; pair++) {
+        ttt__mat d_W = ttt__of(job->d_W0, pair);
+        ttt__plus(kit, ttt__of(d_W0, pair % H), ttt__rows_at(d_W, 0, h));
+        if (job->biased) ttt__plus(kit, ttt__of(d_bias, pair % H), ttt__rows_at(d_W, h, 1));
+        if (d_rates.at) ttt__plus(kit, d_rates, ttt__rows_at(job->d_rates, pair, 1));
     }
 }
 
-// Backwards, first part: dF = dy O^T, dQ = dF W^T, and the sums dW = Q~^T dF of a range. With the
-// adaptive normalizer F = U / n, n = q s:  dU = dF / n, dn = -<dF, F> / n, dq += dn s, ds = sum dn
-// q.
-static void ttt__divide_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *q, const ttt_real *f, ttt_real *df, ttt_real *ds) {
-    const ttt_real *s = ttt__kept_sums(m, g->b, h) + m->e * m->h;
-    for (int64_t i = 0; i < g->rows; i++) {
-        double n = 1 / g->hand.k->dot(m->h, q + i * m->D, s), d = -g->hand.k->dot(m->h, df + i * m->D, f + i * m->D) * n;
-        g->hand.k->map[TTT__MAP_scale](m->h, df + i * m->D, df + i * m->D, (ttt_real)n);
-        g->row[i] = (ttt_real)d;
-    }
-    ttt__mul_set(&g->hand, 1, m->h, g->rows, ttt__plain(g->row, g->rows), ttt__plain(q, m->D), ds, m->h);
-}
-static void ttt__qkv_output_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        ttt__mul_set(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dy + g.at, m->D), ttt__plain(m->o_t, m->D), m->df + g.local, m->D);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *w = ttt__weights_of(m, m->learns ? m->a->T : 0, g.b, h), *q = m->a->q + g.at + h * m->h, *f = m->a->f + g.at + h * m->h;
-            ttt_real *df = m->df + g.local + h * m->h, *dq = m->dq + g.local + h * m->h, *dw = ttt__sums_of(m, share, h), *ds = dw + m->e * m->h;
-            memset(dw, 0, (size_t)m->part * sizeof *dw);
-            if (m->adaptive) ttt__divide_back(m, &g, h, q, f, df, ds);
-            ttt__mul_set(&g.hand, g.rows, m->h, m->h, ttt__plain(df, m->D), ttt__turned(w, m->h), dq, m->D);
-            if (m->adaptive) ttt__mul_add(&g.hand, g.rows, m->h, 1, ttt__plain(g.row, 1), ttt__plain(ttt__kept_sums(m, g.b, h) + m->e * m->h, m->h), dq, m->D);
-            ttt__map_rows_back(m, &g, q, dq);
-            ttt__mul_set(&g.hand, m->h, m->h, g.rows, ttt__turned(q, m->D), ttt__plain(df, m->D), dw, m->h);
-            if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, df, dw + m->h * m->h);
-            if (m->wants_w0 && !m->needs_a) {
-                const ttt_real *k = m->a->k + g.at + h * m->h;
-                ttt__mul_gram(&g.hand, m->h, g.rows, ttt__plain(k, m->D), ds + m->h);
-                if (m->bias) g.hand.k->sum_rows(g.rows, m->h, m->D, k, ds);
-            }
-        }
-    }
-}
-
-// y (n,n) += a + a^T
-static void ttt__old_add_both(int64_t n, const ttt_real *a, ttt_real *y) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++) y[i * n + j] += a[i * n + j] + a[j * n + i];
-}
-
-// The T steps backwards, with W' = W - eta c (A W S - C), P = -eta c dW' S and A, S symmetric:
-//   dW = dW' + A P;  dA += P W^T;  dS -= eta c (A W)^T dW';  dC += eta c dW';  d eta = -<dW', c (A W S - C)>
-// In: dw, the gradient of W_T. Out: in dw that of W_0; dC in dc, dA in da (e,e), both zero before.
-static void ttt__steps_back(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *sums, ttt_real *dw, ttt_real *dc, ttt_real *da, ttt_real *d_rates) {
-    ttt_real *A = g->small[0], *Aw = g->small[1], *G = g->small[2], *P = g->small[3];
-    int64_t n = m->e * m->h, hh = m->h * m->h;
-    const ttt_real *S = m->S ? m->S + h * hh : NULL;
-    const ttt__kernels *k = g->hand.k;
-    if (m->needs_a || m->wants_w0) ttt__old_gram(m, sums, A);
-    for (int t = m->a->T - 1; t >= 0; t--) {
-        const ttt_real *w = ttt__weights_of(m, t, g->b, h);
-        bool has_w = ttt__has_weights(m->a, t);
-        ttt__slope(m, &g->hand, has_w ? A : NULL, ttt__kept_sums(m, g->b, h), S, w, Aw, G);
-        if (d_rates) d_rates[t] = (ttt_real)-k->dot(n, dw, G);
-        k->map[TTT__MAP_scale](n, dw, G, m->a->rates[t] * m->rate_unit);  // eta c dW'
-        k->zip[TTT__ZIP_add](n, dc, 1, G, 1, dc);
-        if (!has_w && !m->wants_w0) continue;
-        k->map[TTT__MAP_scale](n, G, G, -1);
-        if (has_w) ttt__mul_add(&g->hand, m->h, m->h, m->e, ttt__turned(Aw, m->h), ttt__plain(G, m->h), m->ds + ((g->b - m->b0) * m->H + h) * hh, m->h);
-        ttt__mul_set(&g->hand, m->e, m->h, m->h, ttt__plain(G, m->h), ttt__plain(S, m->h), P, m->h);
-        if (has_w) ttt__mul_add(&g->hand, m->e, m->e, m->h, ttt__plain(P, m->h), ttt__turned(w, m->h), da, m->e);
-        ttt__mul_add(&g->hand, m->e, m->h, m->e, ttt__plain(A, m->e), ttt__plain(P, m->h), dw, m->h);
-    }
-}
-
-// Second part, one share a sequence and head: from dW to what K and V need, left in the first range's
-// block: dC, ds, and dA + dA^T.
-static void ttt__weights_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, n = m->e * m->h, e = m->e;
-        ttt_real *block = ttt__sums_of(m, i / m->H * m->R, h), *ds = block + n, *dw = m->dw0 + i * n;
-        ttt_real *da = g.small[4], *both = g.small[5], *dc = g.small[6];
-        ttt__join_sums(m, i / m->H, h);
-        if (!m->learns) {
-            m->hand.k->map[TTT__MAP_scale](n, block, block, m->rate_unit);
-            continue;
-        }
-        memcpy(dw, block, (size_t)n * sizeof *dw);
-        memset(da, 0, (size_t)(e * e) * sizeof *da);
-        memset(both, 0, (size_t)(e * e) * sizeof *both);
-        memset(dc, 0, (size_t)n * sizeof *dc);
-        ttt__steps_back(m, &g, h, m->needs_a ? ttt__kept_sums(m, g.b, h) : block, dw, dc, da, m->d_rates ? m->d_rates + i * m->a->T : NULL);
-        memcpy(block, dc, (size_t)n * sizeof *dc);
-        if (!m->needs_a) continue;
-        ttt__old_add_both(e, da, both);
-        for (int64_t r = 0; r < m->h; r++) {
-            memcpy(ds + m->h + r * m->h, both + r * e, (size_t)m->h * sizeof *ds);
-            if (m->bias) ds[r] = both[r * e + m->h];
-        }
-    }
-}
-
-// Third part: dV = K~ dC, dK = V dC^T + 1 ds + K (dA + dA^T) of a range, and dx.
-static void ttt__qkv_views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    bool has_s = m->adaptive || (m->bias && m->needs_a);
-    for (int64_t share = begin; share < end; share++) {
-        ttt__lines g = ttt__lines_of(m, share, thread);
-        for (int64_t h = 0; h < m->H && !m->softmax; h++) {
-            const ttt_real *block = ttt__sums_of(m, share / m->R * m->R, h), *ds = block + m->e * m->h;
-            const ttt_real *k = m->a->k + g.at + h * m->h, *v = m->a->v + g.at + h * m->h;
-            ttt_real *dk = m->dk + g.local + h * m->h, *dv = m->dv + g.local + h * m->h;
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(block, m->h), m->bias ? block + m->h * m->h : NULL, 0, dv, m->D);
-            ttt__mul_init(&g.hand, g.rows, m->h, m->h, ttt__plain(v, m->D), ttt__turned(block, m->h), has_s ? ds : NULL, 0, dk, m->D);
-            if (m->needs_a) ttt__mul_add(&g.hand, g.rows, m->h, m->h, ttt__plain(k, m->D), ttt__plain(ds + m->h, m->h), dk, m->D);
-            ttt__map_rows_back(m, &g, k, dk);
-        }
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dq + g.local, m->D), ttt__plain(m->q_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dk + g.local, m->D), ttt__plain(m->k_t, m->D), m->dx + g.at, m->D);
-        ttt__mul_add(&g.hand, g.rows, m->D, m->D, ttt__plain(m->dv + g.local, m->D), ttt__plain(m->v_t, m->D), m->dx + g.at, m->D);
-    }
-}
-
-// -- softmax attention, in the same frame
-// F = softmax(Q K^T / sqrt h) V. The scores are made, used and forgotten in tiles of queries
-// and keys: the sums so far are scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
-typedef struct ttt__softmax_tile {  // `q` queries of a head against keys from..from+n
-    const ttt_real *query;
-    int64_t q, from, n;
-} ttt__softmax_tile;
-
-static void ttt__scores(const ttt__qkv *m, const ttt__lines *g, const ttt__softmax_tile *t, ttt_real *to) {  // Q K^T
-    ttt__mul_set(&g->hand, t->q, t->n, m->h, ttt__plain(t->query, m->D), ttt__plain(g->turned[0] + t->from, m->N), to, t->n);
-}
-
-static void ttt__turn_head(const ttt__qkv *m, const ttt__lines *g, int64_t h, const ttt_real *a, ttt_real *to) {  // (N,h) -> (h,N)
-    g->hand.k->transpose(m->N, m->h, a + g->b * m->N * m->D + h * m->h, m->D, to, m->N);
-}
-
-// One sequence and head, forwards: Q of a tile of queries, then over the keys.
-static void ttt__softmax_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h)), max[TTT__QUERIES];
-    double sum[TTT__QUERIES];
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first;
-        ttt_real *s = g.scores[0];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-            int64_t at = (g.b * m->N + first) * m->D + h * m->h;
-            ttt_real *query = m->a->q + at, *f = m->a->f + at;
-            g.at = at - h * m->h;
-            g.rows = t.q;
-            ttt__view_head(m, &g, &m->q, h, query);
-            t.query = query;
-            for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-                const ttt_real *v = m->a->v + (g.b * m->N + t.from) * m->D + h * m->h;
-                ttt__scores(m, &g, &t, s);
-                for (int64_t j = 0; j < t.q; j++) {
-                    ttt_real top = scale * g.hand.lk->row_max(t.n, s + j * t.n);
-                    if (b > 0 && top <= max[j]) top = max[j];
-                    double less = b > 0 ? exp((double)max[j] - (double)top) : 0, part = g.hand.lk->exp_sum(t.n, s + j * t.n, s + j * t.n, scale, top);
-                    sum[j] = b > 0 ? sum[j] * less + part : part;
-                    if (b > 0 && less != 1) g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)less);
-                    max[j] = top;
-                }
-                ttt__mul_init(&g.hand, t.q, m->h, t.n, ttt__plain(s, t.n), ttt__plain(v, m->D), b > 0 ? f : NULL, m->D, f, m->D);
-            }
-            for (int64_t j = 0; j < t.q; j++) {
-                g.hand.k->map[TTT__MAP_scale](m->h, f + j * m->D, f + j * m->D, (ttt_real)(1 / sum[j]));
-                if (m->a->lse) m->a->lse[(g.b * m->H + h) * m->N + first + j] = (ttt_real)((double)max[j] + log(sum[j]));
-            }
-        }
-    }
-}
-
-// And backwards: with P = e^(Q K^T / sqrt h - lse), n_i = <dF_i, F_i>:
-//   dV += P^T dF;  dS = P (dF V^T - n) / sqrt h;  dK += dS^T Q;  dQ += dS K
-static void ttt__softmax_back_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv *m = (const ttt__qkv *)arg;
-    ttt_real scale = (ttt_real)(1 / sqrt((double)m->h));
-    for (int64_t i = begin; i < end; i++) {
-        ttt__lines g = ttt__lines_of(m, i / m->H * m->R, thread);
-        int64_t h = i % m->H, first, sequence = g.b * m->N * m->D + h * m->h, local = (g.b - m->b0) * m->N * m->D + h * m->h;
-        ttt_real *p = g.scores[0], *ds = g.scores[1];
-        ttt__softmax_tile t;
-        ttt__turn_head(m, &g, h, m->a->k, g.turned[0]);
-        ttt__turn_head(m, &g, h, m->a->v, g.turned[1]);
-        for (int64_t j = 0; j < m->N; j++) {
-            memset(m->dk + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dv + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-            memset(m->dq + local + j * m->D, 0, (size_t)m->h * sizeof *p);
-        }
-        for (int64_t b = 0; (t.n = ttt__piece(m->N, TTT__KEYS, b, &t.from)) > 0; b++) {
-            const ttt_real *k = m->a->k + sequence + t.from * m->D;
-            ttt_real *dk = m->dk + local + t.from * m->D, *dv = m->dv + local + t.from * m->D;
-            for (int64_t a = 0; (t.q = ttt__piece(m->N, TTT__QUERIES, a, &first)) > 0; a++) {
-                const ttt_real *df = m->df + local + first * m->D, *f = m->a->f + sequence + first * m->D, *lse = m->a->lse + (g.b * m->H + h) * m->N + first;
-                t.query = m->a->q + sequence + first * m->D;
-                ttt__scores(m, &g, &t, p);
-                for (int64_t j = 0; j < t.q; j++) (void)g.hand.lk->exp_sum(t.n, p + j * t.n, p + j * t.n, scale, lse[j]);
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(p, t.n), ttt__plain(df, m->D), dv, m->D);
-                ttt__mul_set(&g.hand, t.q, t.n, m->h, ttt__plain(df, m->D), ttt__plain(g.turned[1] + t.from, m->N), ds, t.n);
-                for (int64_t j = 0; j < t.q; j++)
-                    g.hand.lk->softmax_back(t.n, p + j * t.n, ds + j * t.n, scale, (ttt_real)g.hand.k->dot(m->h, df + j * m->D, f + j * m->D));
-                ttt__mul_add(&g.hand, t.n, m->h, t.q, ttt__turned(ds, t.n), ttt__plain(t.query, m->D), dk, m->D);
-                ttt__mul_add(&g.hand, t.q, m->h, t.n, ttt__plain(ds, t.n), ttt__plain(k, m->D), m->dq + local + first * m->D, m->D);
-            }
-        }
-    }
-}
-
-// Gradients of the parameters, summed over the chunk: four products a head, each head a share of its own.
-typedef struct ttt__qkv_sums {
-    const ttt__qkv *m;
-    ttt_real *q, *k, *v, *o;  // v: of g (H,h,D) if the layer learns
-    int64_t from, rows;       // tokens of the chunk, so few that they stay in the cache for all heads
-} ttt__qkv_sums;
-static void ttt__qkv_params_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__qkv_sums *s = (const ttt__qkv_sums *)arg;
-    const ttt__qkv *m = s->m;
-    int64_t local = s->from * m->D, first = m->b0 * m->N * m->D + local, rows = s->rows;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t i = begin; i < end; i++) {
-        int64_t h = i / 4, column = local + h * m->h, row = h * m->h * m->D;
-        ttt__old_mat x = ttt__turned(m->x + first, m->D);
-        if (i % 4 == 0) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dq + column, m->D), s->q + h * m->q.head, m->q.row);
-        if (i % 4 == 1) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dk + column, m->D), s->k + h * m->k.head, m->k.row);
-        if (i % 4 == 2 && m->learns) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->dv + column, m->D), ttt__plain(m->x + first, m->D), s->v + row, m->D);
-        if (i % 4 == 2 && !m->learns) ttt__mul_add(&hand, m->D, m->h, rows, x, ttt__plain(m->dv + column, m->D), s->v + h * m->v.head, m->v.row);
-        if (i % 4 == 3) ttt__mul_add(&hand, m->h, m->D, rows, ttt__turned(m->a->f + first + h * m->h, m->D), ttt__plain(m->dy + first, m->D), s->o + row, m->D);
-    }
-}
-
-// What reaches g, b_g, W_0 and the rates besides: V's bias is -b_g g^T, and S = g g^T.
-static void ttt__learner_params_back(const ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    int64_t D = m->D, hh = m->h * m->h, n = m->e * m->h;
-    const ttt__kernels *k = m->hand.k;
-    ttt_real *sum = m->work, *both = m->work + D;
-    k->sum_rows(m->bs * m->N, D, D, m->dv, sum);
-    k->map[TTT__MAP_scale](D, sum, sum, -1);
-    ttt__mul_add(&m->hand, 1, D, D, ttt__plain(sum, D), ttt__plain(m->g, D), d[TTT__MTTT_G_BIAS], D);
-    ttt__mul_add(&m->hand, D, D, 1, ttt__plain(sum, 1), ttt__plain(g_bias, D), d[TTT__MTTT_G_KERNEL], D);
-    for (int64_t h = 0; h < m->H && m->needs_a; h++) {
-        memset(both, 0, (size_t)hh * sizeof *both);
-        for (int64_t b = 0; b < m->bs; b++) ttt__old_add_both(m->h, m->ds + (b * m->H + h) * hh, both);
-        ttt__mul_add(&m->hand, m->h, D, m->h, ttt__plain(both, m->h), ttt__plain(m->g + h * m->h * D, D), d[TTT__MTTT_G_KERNEL] + h * m->h * D, D);
-    }
-    for (int64_t i = 0; i < m->bs * m->H; i++) {
-        int64_t h = i % m->H;
-        k->zip[TTT__ZIP_add](hh, d[TTT__MTTT_W0] + h * hh, 1, m->dw0 + i * n, 1, d[TTT__MTTT_W0] + h * hh);
-        if (m->bias) k->zip[TTT__ZIP_add](m->h, d[TTT__MTTT_W0 + 1] + h * m->h, 1, m->dw0 + i * n + hh, 1, d[TTT__MTTT_W0 + 1] + h * m->h);
-        if (d[TTT__MTTT_RATES]) k->zip[TTT__ZIP_add](m->a->T, d[TTT__MTTT_RATES], 1, m->d_rates + i * m->a->T, 1, d[TTT__MTTT_RATES]);
-    }
-}
-
-static const ttt_real *ttt__qkv_param(const ttt_tensor *y, int row) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return a->at[row] < 0 ? NULL : y->in[(int)a->at[row]]->data;
-}
+// -- attention: sizes, options, parameters, room
 static bool ttt__starts_at_zero(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     for (int row = TTT__MTTT_W0; row < TTT__MTTT_W0 + 2; row++) {
-        const ttt_tensor *w = a->at[row] < 0 ? NULL : y->in[(int)a->at[row]];
-        for (int64_t i = 0; w && i < w->size; i++)
-            if (w->data[i] != 0) return false;
+        const ttt_tensor *start = arg->input[row] < 0 ? NULL : y->in[(int)arg->input[row]];
+        for (int64_t i = 0; start && i < start->size; i++)
+            if (start->data[i] != 0) return false;
     }
     return true;
 }
-static ttt__old_view ttt__view_of(const ttt_tensor *y, int row, int64_t step, int64_t head) {
-    ttt__old_view v = { ttt__qkv_param(y, row), ttt__qkv_param(y, row + 1), step, head };
-    return v;
+static void ttt__qkv_options(ttt__qkv *job) {
+    const ttt__qkv_arg *arg = job->arg;
+    bool linear = !arg->softmax && arg->steps == 0;
+    job->learns = arg->steps > 0;
+    job->biased = job->learns && !arg->d.no_inner_bias;
+    job->mapped = linear && !arg->d.identity_map;
+    job->divides = linear && arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+    job->needs_A = ttt__sees_weights(arg, arg->steps - 1);
+    job->needs_s = job->divides || (job->biased && job->needs_A);
+    double numbers = (double)job->frame.N * (double)job->frame.h;
+    job->unit = job->divides ? 1 : (ttt_real)(1 / numbers);
+    job->W_rows = job->frame.h + job->biased;
+    job->row = job->learns ? ttt__mttt_kernels : ttt__attention_kernels;
 }
-// The rows of the kernels of Q, K, V and the output; their biases come after them.
-enum { TTT__Q, TTT__K, TTT__V, TTT__O };
-static int ttt__kernel_row(bool learns, int which) {
-    static const int row[2][4] = {
-        { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL, TTT__ATTENTION_V_KERNEL, TTT__ATTENTION_O_KERNEL },
-        { TTT__MTTT_PSI_KERNEL, TTT__MTTT_PHI_KERNEL, TTT__MTTT_G_KERNEL, TTT__MTTT_H_KERNEL },
-    };
-    return row[learns][which];
+static ttt__view ttt__qkv_view(const ttt__qkv *job, int row) {
+    ttt__view view;
+    view.kernel = ttt__head_kernels(job, ttt__param(&job->frame, row));
+    view.bias = ttt__param_row(&job->frame, row + 1, job->frame.D);
+    return view;
+}
+// V = (x - b_g) g^T as a view: kernel g^T and bias -b_g g^T, of all heads.
+static bool ttt__see_decoder(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    ttt__view *view = &job->see_V;
+    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
+    view->bias = ttt__scratch(frame->c, 1, D);
+    if (frame->c->result) return false;
+    for (int64_t head = 0; head < frame->H; head++)
+        ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
+                       ttt__rows_at(job->g, head * h, h));
+    ttt__set_product(&frame->kit, view->bias, job->g_bias, ttt__transpose_of(job->g));
+    ttt__scaled(&frame->kit, view->bias, view->bias, -1);
+    return true;
+}
+// S = g g^T of a head
+static void ttt__decoder_gram(const ttt__qkv *job, const ttt__qkv_work *work, int64_t head) {
+    ttt__mat g = ttt__rows_at(job->g, head * job->frame.h, job->frame.h);
+    ttt__gram(&work->kit, ttt__of(job->S, head), ttt__transpose_of(g));
+}
+static bool ttt__qkv_learner(ttt__qkv *job) {
+    const ttt__frame *frame = &job->frame;
+    int64_t D = frame->D, h = frame->h;
+    job->W0 = ttt__stacked(ttt__param(frame, TTT__MTTT_W0), h, h);
+    job->W0_bias = ttt__stacked(ttt__param(frame, TTT__MTTT_W0 + 1), 1, h);
+    job->g = ttt__matrix(ttt__param(frame, TTT__MTTT_G_KERNEL), D, D);
+    job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
+    if (!ttt__see_decoder(job)) return false;
+    if (!ttt__range_has_KK(job)) return true;
+    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
+    if (frame->c->result) return false;
+    ttt__qkv_run(job, ttt__decoder_gram, frame->H, 1);
+    return true;
+}
+static bool ttt__qkv_room(ttt__qkv *job) {
+    ttt__frame *frame = &job->frame;
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__qkv_work_in(job, &measure, 0);
+    frame->room_size = measure.used;
+    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
+    if (!job->arg->softmax)
+        job->range_sums =
+            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
+                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    return !frame->c->result;
+}
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
+    memset(job, 0, sizeof *job);
+    job->arg = (const ttt__qkv_arg *)y->arg;
+    job->wants_W0 = wants_W0;
+    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
+    ttt__qkv_options(job);
+    job->see_Q = ttt__qkv_view(job, job->row.Q);
+    job->see_K = ttt__qkv_view(job, job->row.K);
+    if (!job->learns) job->see_V = ttt__qkv_view(job, job->row.V);
+    job->O = ttt__matrix(ttt__param(&job->frame, job->row.O), job->frame.D, job->frame.D);
+    job->O_bias = ttt__param_row(&job->frame, job->row.O + 1, job->frame.D);
+    return ttt__qkv_room(job) && (!job->learns || ttt__qkv_learner(job));
 }
 
-// V's kernel g^T and bias -b_g g^T, of all heads.
-static void ttt__decoder_view(ttt__qkv *m, const ttt_real *g_bias) {
-    ttt_real *gt = ttt__old_room_of(m->c, m->D * m->D, false), *bias = ttt__old_room_of(m->c, m->D, false);
-    m->v.kernel = gt;
-    m->v.bias = bias;
-    m->v.row = m->h;
-    m->v.head = m->D * m->h;
-    if (m->c->result) return;
-    for (int64_t h = 0; h < m->H; h++) m->hand.k->transpose(m->h, m->D, m->g + h * m->h * m->D, m->D, gt + h * m->D * m->h, m->h);
-    ttt__mul_set(&m->hand, 1, m->D, m->D, ttt__plain(g_bias, m->D), ttt__turned(m->g, m->D), bias, m->D);
-    m->hand.k->map[TTT__MAP_scale](m->D, bias, bias, -1);
-}
-
-static bool ttt__qkv_setup(ttt__qkv *m, ttt_ctx *c, const ttt_tensor *y, bool wants_w0) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->a = a;
-    m->hand = ttt__hand_of(c, 0);
-    m->x = y->in[0]->data;
-    m->B = y->shape.dim[0];
-    m->N = y->shape.dim[1];
-    m->D = a->d.dim;
-    m->H = a->d.heads;
-    m->h = m->D / m->H;
-    m->softmax = a->softmax;
-    m->learns = a->d.mixer->learner != NULL;
-    m->bias = m->learns && !a->d.no_inner_bias;
-    m->adaptive = !m->softmax && !m->learns && a->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
-    m->mapped = !m->softmax && !m->learns && !a->d.identity_map;
-    m->e = m->h + m->bias;
-    m->rate_unit = m->adaptive ? 1 : (ttt_real)(1 / ((double)m->N * (double)m->h));
-    m->R = (m->N + TTT__RANGE_TOKENS - 1) / TTT__RANGE_TOKENS;
-    m->rows = (m->N + m->R - 1) / m->R;
-    m->bs = ttt__chunk_of(m->B, m->N);
-    m->work_size = 2 * m->rows * m->D + 7 * (m->h + 1) * (m->h + 1) + m->rows + 2 * m->D;
-    if (m->softmax) m->work_size += 2 * m->h * m->N + 2 * TTT__QUERIES * TTT__KEYS;
-    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
-    int64_t step = m->learns ? m->h : m->D, head = m->learns ? m->D * m->h : m->h;  // (H,D,h) or (D,D)
-    m->q = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__Q), step, head);
-    m->k = ttt__view_of(y, ttt__kernel_row(m->learns, TTT__K), step, head);
-    m->o = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O));
-    m->o_b = ttt__qkv_param(y, ttt__kernel_row(m->learns, TTT__O) + 1);
-    if (m->learns) {
-        m->w0[0] = ttt__qkv_param(y, TTT__MTTT_W0);
-        m->w0[1] = ttt__qkv_param(y, TTT__MTTT_W0 + 1);
-        m->needs_a = ttt__has_weights(a, a->T - 1);
-        m->g = ttt__qkv_param(y, TTT__MTTT_G_KERNEL);
-        ttt__decoder_view(m, ttt__qkv_param(y, TTT__MTTT_G_BIAS));
-    } else {
-        m->v = ttt__view_of(y, TTT__ATTENTION_V_KERNEL, step, head);
+// What the way back wants lives as long as the node, if there may be a way back; else it lives as
+// long as the op computes, or is absent.
+static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
+    const ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    bool keep = c->recording && !c->numbers_only;
+    int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
+    ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
+    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
+        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+    if (arg->softmax) {
+        arg->lse = ttt__matrix(ttt__alloc_numbers(c, tokens, frame->H, keep), tokens, frame->H);
+        return !c->result;
     }
-    m->wants_w0 = wants_w0 && m->learns;
-    m->kept = m->e * m->h + m->h + (m->needs_a ? m->h * m->h : 0);
-    m->part = m->wants_w0 && !m->needs_a ? m->kept + m->h * m->h : m->kept;
-    m->parts = ttt__old_room_of(c, m->bs * m->R * m->H * m->part, false);
-    if (m->needs_a || m->wants_w0) {
-        m->S = ttt__old_room_of(c, m->D * m->h, false);
-        if (!c->result) ttt__parallel(c, -1, m->H, 1, ttt__decoder_gram_share, m);
-    }
+    int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
+    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
+    int64_t weights = (arg->steps + 1) * pairs;
+    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
     return !c->result;
 }
 
-static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__qkv_arg *a = (ttt__qkv_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    bool keep = c->recording && !c->numbers_only;
-    if (a->at[TTT__MTTT_RATES] >= 0 && a->d.mixer->learner)
-        for (int t = 0; t < a->T; t++) a->rates[t] = y->in[(int)a->at[TTT__MTTT_RATES]]->data[t];
-    if (y->size == 0) return;
-    a->from_zero = a->d.mixer->learner && ttt__starts_at_zero(y);
-    bool ready = ttt__qkv_setup(&m, c, y, false);
-    ttt_real **kept[4] = { &a->q, &a->k, &a->v, &a->f };
-    for (int i = 0; i < 4 && (keep || m.softmax); i++) *kept[i] = ttt__old_room_of(c, y->size, keep);
-    if (keep && !m.softmax) a->sums = ttt__old_room_of(c, m.B * m.H * m.kept, true);
-    if (keep && m.softmax) a->lse = ttt__old_room_of(c, m.B * m.H * m.N, true);
-    if (!m.softmax) a->w = ttt__old_room_of(c, (a->T + 1) * m.B * m.H * m.e * m.h, keep);
-    m.y = y->data;
-    for (int64_t all = m.bs; ready && m.b0 < m.B && !c->result; m.b0 += all) {
-        m.bs = TTT__MIN(all, m.B - m.b0);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_sums_share, &m);
-        if (m.softmax) ttt__parallel(c, -1, m.bs * m.H, 1, ttt__softmax_share, &m);
-        else ttt__parallel(c, -1, m.bs * m.H, 4, ttt__weights_share, &m);
-        ttt__parallel(c, -1, m.bs * m.R, 1, ttt__qkv_output_share, &m);
-    }
-    ttt__arena_release(&c->scratch, scratch);
+// Backwards: room, and the kernels transposed.
+static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__view *view) {
+    int64_t h = job->frame.h;
+    for (int64_t head = 0; head < job->frame.H; head++)
+        ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
+                       ttt__of(view->kernel, head));
 }
-
-static bool ttt__qkv_back_room(ttt__qkv *m) {
-    int64_t chunk = m->bs * m->N * m->D, D = m->D, heads = m->bs * m->H;
-    ttt_real **room[] = { &m->dq, &m->dk, &m->dv, &m->df }, **turned[] = { &m->q_t, &m->k_t, &m->v_t };
-    const ttt__old_view *view[] = { &m->q, &m->k, &m->v };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__old_room_of(m->c, chunk, false);
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__old_room_of(m->c, D * D, false);
-    m->o_t = ttt__old_room_of(m->c, D * D, false);
-    m->dw0 = ttt__old_room_of(m->c, heads * m->e * m->h, false);
-    m->ds = ttt__old_room_of(m->c, heads * m->h * m->h, false);
-    m->d_rates = m->learns && m->a->d.learn_rates ? ttt__old_room_of(m->c, heads * m->a->T, false) : NULL;
-    if (m->c->result) return false;
-    for (int i = 0; i < 3; i++)
-        for (int64_t h = 0; h < m->H; h++)
-            m->hand.k->transpose(D, m->h, view[i]->kernel + h * view[i]->head, view[i]->row, *turned[i] + h * m->h * D, D);
-    m->hand.k->transpose(D, D, m->o, D, m->o_t, D);
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt__frame *frame = &job->frame;
+    ttt_ctx *c = frame->c;
+    int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
+    int64_t pairs = frame->chunk * frame->H;
+    ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
+    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
+    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
+    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
+    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
+    if (job->learns) {
+        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
+                                 job->W_rows, h);
+        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
+        job->d_row = ttt__scratch(c, 1, D);
+        job->d_square = ttt__scratch(c, h, h);
+    }
+    if (job->arg->input[TTT__MTTT_RATES] >= 0)
+        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
+    if (c->result) return false;
+    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_t, &job->see_K);
+    ttt__transpose_view(job, job->W_v_t, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_t, job->O);
     return true;
 }
 
-static void ttt__qkv_chunk_back(ttt__qkv *m, const ttt_real *g_bias, ttt_real **d) {
-    ttt_ctx *c = m->c;
-    int row[4];
-    for (int i = 0; i < 4; i++) row[i] = ttt__kernel_row(m->learns, i);
-    ttt__qkv_sums sums = { m, d[row[TTT__Q]], d[row[TTT__K]], d[row[TTT__V]], d[row[TTT__O]], 0, 0 };
-    memset(m->ds, 0, (size_t)(m->bs * m->H * m->h * m->h) * sizeof *m->ds);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_output_back_share, m);
-    if (m->softmax) ttt__parallel(c, -1, m->bs * m->H, 1, ttt__softmax_back_share, m);
-    else ttt__parallel(c, -1, m->bs * m->H, 4, ttt__weights_back_share, m);
-    ttt__parallel(c, -1, m->bs * m->R, 1, ttt__qkv_views_back_share, m);
-    for (int64_t i = 0; (sums.rows = ttt__piece(m->bs * m->N, TTT__CHUNK_TOKENS, i, &sums.from)) > 0; i++) ttt__parallel(c, -1, 4 * m->H, 1, ttt__qkv_params_share, &sums);
-    int64_t rows = m->bs * m->N, D = m->D;
-    ttt__rows_add(&m->hand, rows, D, m->dy + m->b0 * m->N * D, D, d[row[TTT__O] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dq, D, d[row[TTT__Q] + 1]);
-    ttt__rows_add(&m->hand, rows, D, m->dk, D, d[row[TTT__K] + 1]);
-    if (m->learns) ttt__learner_params_back(m, g_bias, d);
-    else ttt__rows_add(&m->hand, rows, D, m->dv, D, d[row[TTT__V] + 1]);
-}
-
-static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__qkv m;
-    ttt_real *d[TTT__MTTT_W0 + 2] = { NULL };
-    bool learns = a->d.mixer->learner != NULL;
-    int first = learns ? TTT__MTTT_W0 : 0;
-    bool wants_w0 = learns && (into[(int)a->at[first]] || (a->at[first + 1] >= 0 && into[(int)a->at[first + 1]]));
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
-        if (a->at[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, a->at[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__qkv_setup(&m, c, y, wants_w0) && ttt__qkv_back_room(&m)) {
-        m.dx = dx;
-        m.dy = g->data;
-        for (int64_t all = m.bs; m.b0 < m.B; m.b0 += all) {
-            m.bs = TTT__MIN(all, m.B - m.b0);
-            ttt__qkv_chunk_back(&m, learns ? ttt__qkv_param(y, TTT__MTTT_G_BIAS) : NULL, d);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
+// -- attention: the ops
 static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
-    ttt_mixer_desc d = a->d;
-    for (int row = 0; row < TTT__MTTT_W0 + 2; row++) w[row] = a->at[row] < 0 ? NULL : in[(int)a->at[row]];
-    d.inner_lrs = a->rates;
-    if (d.mixer->learner) return ttt__mttt_tape(c, &d, w, in[0], NULL);
-    return (a->softmax ? ttt__self_attention_tape : ttt__linear_attention_tape)(c, &d, w, in[0], NULL);
+    ttt_mixer_desc d = arg->d;
+    for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
+        if (arg->input[row] >= 0) w[row] = in[(int)arg->input[row]];
+    d.inner_lrs = arg->rates;
+    if (arg->steps > 0) return ttt__mttt_tape(c, &d, w, in[0], NULL);
+    if (arg->softmax) return ttt__self_attention_tape(c, &d, w, in[0], NULL);
+    return ttt__linear_attention_tape(c, &d, w, in[0], NULL);
 }
 static int64_t ttt__qkv_count(const ttt_tensor *y) {
-    const ttt__qkv_arg *a = (const ttt__qkv_arg *)y->arg;
-    return (int64_t)(a->d.mixer->flops(&a->d, y->shape.dim[1]) * (double)y->shape.dim[0]);
+    const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
+    double of_sequence = arg->d.mixer->flops(&arg->d, y->shape.dim[1]);
+    return (int64_t)(of_sequence * (double)y->shape.dim[0]);
 }
-static const ttt_op ttt__op_fused_qkv = { "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                          ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
-static const ttt_op ttt__op_fused_softmax = { "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0, ttt__qkv_forward, NULL,
-                                              ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count };
+static const ttt_op ttt__op_fused_qkv = {
+    "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
+static const ttt_op ttt__op_fused_softmax = {
+    "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0,
+    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
+};
 
-static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w, ttt_tensor *x, bool softmax) {
-    ttt__qkv_arg a;
+static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+                                  ttt_tensor *x, bool softmax) {
+    ttt__qkv_arg arg;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
-    memset(&a, 0, sizeof a);
-    memset(a.at, -1, sizeof a.at);
-    int n = ttt__list_inputs(c, x, w, d->mixer->learner ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N, in, a.at);
-    a.d = *d;
-    a.softmax = softmax;
-    if (d->mixer->learner) {
-        a.T = d->inner_steps ? d->inner_steps : 1;
-        for (int t = 0; t < a.T; t++) a.rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+    bool learns = d->mixer->learner != NULL;
+    int rows = learns ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
+    memset(&arg, 0, sizeof arg);
+    memset(arg.input, -1, sizeof arg.input);
+    int n = ttt__list_inputs(c, x, w, rows, in, arg.input);
+    arg.d = *d;
+    arg.softmax = softmax;
+    if (learns) {
+        arg.steps = ttt__steps(d);
+        arg.rates = ttt__rates(c, d);
     }
-    return ttt_apply(c, softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv, in, n, x->shape, &a, sizeof a);
+    const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- layer norm, and with it the MLP of a block
-//     x^ = norm(x)     n = x^ s + t     [ z = n W_1 + b_1     a = gelu(z)     y = x + a W_2 + b_2 ]
-// The first two alone are the layer norm, y = n; all are ttt_residual_mlp. Rows go through in ranges of 96, whose hidden
-// numbers stay in the cache. For the way back z is kept; n and a are made again, which takes no product: a comes with
-// gelu'(z), and that is wanted anyway.
+//     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
+//                                                       y = x + a W_2 + b_2 ]
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
+// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
+// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
+//
+//   ttt__...              one share is     reads                  writes
+//   forwards
+//     normed_share        a range          x                      z, y
+//   backwards, in chunks of ranges
+//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//                                                                d_shift
+//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
-enum { TTT__NORMED_S = 1, TTT__NORMED_T, TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2, TTT__NORMED_N };  // inputs behind x
+enum {  // inputs behind x
+    TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
+    TTT__NORMED_W1, TTT__NORMED_B1, TTT__NORMED_W2, TTT__NORMED_B2,
+    TTT__NORMED_N
+};
 typedef struct ttt__normed_arg {
-    ttt_real *z;                     // (rows,M), if a gradient may be asked for
+    ttt_real *z;                            // (rows,M), if a gradient may be asked for
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *c;
-    int64_t n, D, M;                 // rows, their length, hidden width (0: layer norm alone)
-    const ttt_real *x, *s, *t, *w1, *b1, *w2, *b2;
-    ttt_real *z, *y;
-    ttt_real *work;                  // of each thread: (RANGE_ROWS, D) and (RANGE_ROWS, M)
-    int64_t work_size;
-    // backward, the chunk of rows from `first`
+    int64_t rows, D, M;                     // M = 0: layer norm alone
+    ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
+    ttt__mat scale, shift, W1, b1, W2, b2;
+    ttt_real *room;                         // of each thread
+    int64_t room_size;
+    // backward, of the chunk of rows that begins with `first`:
     int64_t first;
-    const ttt_real *dy;
-    ttt_real *w1_t, *w2_t;           // transposed
-    ttt_real *dx, *norm, *a, *dz;    // dx of all, the others of the chunk
-    ttt_real *part;                  // gradients of s and t, of each range: (ranges,2,D)
+    ttt__mat normed, a, d_z;
+    ttt__mat d_norm;                        // a row for each range: d_scale, then d_shift
+    ttt__mat W1_t, W2_t;
 } ttt__normed;
 
-static void ttt__normed_share_forward(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t from = share * TTT__RANGE_ROWS, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        ttt_real *norm = M ? m->work + thread * m->work_size : m->y + from * D, *a = norm + TTT__RANGE_ROWS * D, *z = m->z ? m->z + from * M : a;
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, m->x + (from + i) * D, m->s, m->t, norm + i * D);
-        if (!M) continue;
-        ttt__mul_init(&hand, rows, M, D, ttt__plain(norm, D), ttt__plain(m->w1, M), m->b1, 0, z, M);
-        hand.k->map[TTT__MAP_gelu](rows * M, z, a, 0);
-        ttt__gemm out = { rows, D, M, a, M, 1, m->w2, D, 1, m->b2, 0, m->y + from * D, D, NULL, { NULL, m->x + from * D, D } };
-        ttt__gemm_run(hand.k, &out, hand.pack);
-    }
+// What a thread works with: a range of rows.
+typedef struct ttt__normed_work {
+    ttt__kit kit;
+    ttt__mat wide, hidden;                  // (RANGE_ROWS,D), (RANGE_ROWS,M)
+} ttt__normed_work;
+static ttt__normed_work ttt__normed_work_in(const ttt__normed *job, ttt__room *room, int thread) {
+    ttt__normed_work work;
+    work.kit = ttt__kit_of(job->c, thread);
+    work.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
+    work.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
+    return work;
+}
+static ttt__normed_work ttt__normed_work_of(const ttt__normed *job, int thread) {
+    ttt__room room = { NULL, 0 };
+    if (job->room) room.at = job->room + thread * job->room_size;
+    return ttt__normed_work_in(job, &room, thread);
 }
 
-// A range of the chunk: n, a and dz for the gradients of W_1 and W_2, which are sums over the chunk; and dx.
-static void ttt__normed_share_back(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__normed *m = (const ttt__normed *)arg;
-    ttt__hand hand = ttt__hand_of(m->c, thread);
-    for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = m->first + local, rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, m->n - from), D = m->D, M = m->M;
-        const ttt_real *x = m->x + from * D, *dy = m->dy + from * D, *g = dy;
-        ttt_real *ds = m->part + share * 2 * D, *dx = m->dx + from * D;
-        memset(ds, 0, (size_t)(2 * D) * sizeof *ds);
-        if (M) {
-            ttt_real *back = m->work + thread * m->work_size, *a1 = back + TTT__RANGE_ROWS * D, *dz = m->dz + local * M;
-            for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm(D, x + i * D, m->s, m->t, m->norm + (local + i) * D);
-            hand.lk->gelu_all(rows * M, m->z + from * M, m->a + local * M, a1, NULL);
-            ttt__mul_set(&hand, rows, M, D, ttt__plain(dy, D), ttt__plain(m->w2_t, M), dz, M);
-            hand.k->zip[TTT__ZIP_mul](rows * M, dz, 1, a1, 1, dz);
-            ttt__mul_set(&hand, rows, D, M, ttt__plain(dz, M), ttt__plain(m->w1_t, D), back, D);
-            hand.k->zip[TTT__ZIP_add](rows * D, dx, 1, dy, 1, dx);
-            g = back;
-        }
-        for (int64_t i = 0; i < rows; i++) hand.lk->layer_norm_back(D, x + i * D, m->s, g + i * D, dx + i * D, ds, ds + D);
-    }
+static int64_t ttt__row_ranges(int64_t rows) {
+    return (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
 }
 
-static bool ttt__normed_setup(ttt__normed *m, ttt_ctx *c, const ttt_tensor *y) {
-    memset(m, 0, sizeof *m);
-    m->c = c;
-    m->D = y->shape.dim[y->shape.rank - 1];
-    m->n = y->size / m->D;
-    m->x = y->in[0]->data;
-    m->s = y->in[TTT__NORMED_S]->data;
-    m->t = y->in[TTT__NORMED_T]->data;
-    m->z = ((const ttt__normed_arg *)y->arg)->z;
-    if (y->n_in < TTT__NORMED_N) return true;
-    m->M = y->in[TTT__NORMED_B1]->size;
-    m->w1 = y->in[TTT__NORMED_W1]->data;
-    m->b1 = y->in[TTT__NORMED_B1]->data;
-    m->w2 = y->in[TTT__NORMED_W2]->data;
-    m->b2 = y->in[TTT__NORMED_B2]->data;
-    m->work_size = TTT__RANGE_ROWS * (m->D + m->M);
-    m->work = ttt__old_room_of(c, c->threads * m->work_size, false);
-    return !c->result;
-}
+// -- normed, forwards
+static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
 
 static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
-    ttt__normed_arg *a = (ttt__normed_arg *)(uintptr_t)y->arg;
+    ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt__normed m;
+    ttt__normed job;
     if (y->size == 0) return;
     if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        a->z = ttt__old_room_of(c, y->size / y->shape.dim[y->shape.rank - 1] * y->in[TTT__NORMED_B1]->size, true);
-    if (ttt__normed_setup(&m, c, y)) {
-        m.y = y->data;
-        ttt__parallel(c, -1, (m.n + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS, 1 + 16384 / (TTT__RANGE_ROWS * m.D * (1 + m.M)), ttt__normed_share_forward, &m);
+        arg->z = ttt__alloc_numbers(c, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
+    if (ttt__normed_begin(&job, c, y)) {
+        int64_t grain = 1 + 16384 / (TTT__RANGE_ROWS * job.D * (1 + job.M));
+        ttt__parallel(c, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
     }
     ttt__arena_release(&c->scratch, scratch);
 }
 
-static bool ttt__normed_back_room(ttt__normed *m) {
-    int64_t chunk = TTT__MIN(m->n, (int64_t)TTT__CHUNK_ROWS);
-    m->part = ttt__old_room_of(m->c, TTT__CHUNK_ROWS / TTT__RANGE_ROWS * 2 * m->D, false);
-    if (!m->M) return !m->c->result;
-    m->w1_t = ttt__old_room_of(m->c, m->D * m->M, false);
-    m->w2_t = ttt__old_room_of(m->c, m->D * m->M, false);
-    m->norm = ttt__old_room_of(m->c, chunk * m->D, false);
-    m->a = ttt__old_room_of(m->c, chunk * m->M, false);
-    m->dz = ttt__old_room_of(m->c, chunk * m->M, false);
-    if (m->c->result) return false;
-    m->c->k->transpose(m->D, m->M, m->w1, m->M, m->w1_t, m->D);
-    m->c->k->transpose(m->M, m->D, m->w2, m->D, m->w2_t, m->M);
+static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
+                           ttt__mat x) {
+    for (int64_t i = 0; i < x.rows; i++)
+        kit->lk->layer_norm(job->D, ttt__rows_at(x, i, 1).at, job->scale.at, job->shift.at,
+                            ttt__rows_at(normed, i, 1).at);
+}
+// y = residual + (x w + bias)
+static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
+                                 ttt__mat w, ttt__mat bias) {
+    ttt__gemm g = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
+                    bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
+    ttt__gemm_run(kit->k, &g, kit->pack);
+}
+static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    const ttt__kit *kit = &work.kit;
+    for (int64_t share = begin; share < end; share++) {
+        int64_t from = share * TTT__RANGE_ROWS;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), y = ttt__rows_at(job->y, from, rows);
+        ttt__mat normed = job->M ? ttt__rows_at(work.wide, 0, rows) : y;
+        ttt__norm_rows(job, kit, normed, x);
+        if (!job->M) continue;
+        ttt__mat a = ttt__rows_at(work.hidden, 0, rows), z = a;
+        if (job->z.at) z = ttt__rows_at(job->z, from, rows);
+        ttt__affine(kit, z, normed, job->W1, job->b1);                // z = normed W_1 + b_1
+        kit->k->map[TTT__MAP_gelu](ttt__numbers(z), z.at, a.at, 0);   // a = gelu(z)
+        ttt__residual_affine(kit, y, x, a, job->W2, job->b2);         // y = x + a W_2 + b_2
+    }
+}
+
+// -- normed, backwards
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias);
+static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) {
+    int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, job->rows - job->first);
+    int64_t ranges = ttt__row_ranges(rows), D = job->D;
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt__mat d_scale = ttt__matrix(gradient[TTT__NORMED_SCALE], 1, D);
+    ttt__mat d_shift = ttt__matrix(gradient[TTT__NORMED_SHIFT], 1, D);
+    ttt__parallel(job->c, -1, ranges, 1, ttt__normed_back_share, job);
+    for (int64_t i = 0; i < ranges; i++) {
+        ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
+        ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
+        ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
+    }
+    if (!job->M) return;
+    ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
+                        gradient[TTT__NORMED_W1], gradient[TTT__NORMED_B1]);
+    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows), ttt__rows_at(job->dy, job->first, rows),
+                        gradient[TTT__NORMED_W2], gradient[TTT__NORMED_B2]);
+}
+static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+                             const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_real *gradient[TTT__NORMED_N] = { NULL };
+    ttt__normed job;
+    for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(c, y, into, add, i);
+    if (y->size > 0 && ttt__normed_begin(&job, c, y) &&
+        ttt__normed_back_begin(&job, dy, gradient[0]))
+        for (; job.first < job.rows; job.first += TTT__CHUNK_ROWS)
+            ttt__normed_chunk_back(&job, gradient);
+    ttt__arena_release(&c->scratch, scratch);
+}
+
+// A range of the MLP, from the gradient in y to that in normed:
+//   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
+// Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
+static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
+                                   int64_t local, int64_t rows) {
+    const ttt__kit *kit = &work->kit;
+    int64_t from = job->first + local;
+    ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
+    ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
+    ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
+    ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
+    ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
+                   ttt__rows_at(job->x, from, rows));
+    kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
+    ttt__set_product(kit, d_z, dy, job->W2_t);
+    ttt__times(kit, d_z, d_z, slope);
+    ttt__set_product(kit, d_normed, d_z, job->W1_t);
+    ttt__plus(kit, ttt__rows_at(job->dx, from, rows), dy);
+    return d_normed;
+}
+static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__normed *job = (const ttt__normed *)arg;
+    ttt__normed_work work = ttt__normed_work_of(job, thread);
+    for (int64_t share = begin; share < end; share++) {
+        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
+        int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
+        ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
+                                   : ttt__rows_at(job->dy, from, rows);
+        ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
+        ttt__clear(d_norm);
+        for (int64_t i = 0; i < rows; i++)
+            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
+                                         ttt__rows_at(d_normed, i, 1).at,
+                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
+    }
+}
+// d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
+static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
+                                ttt_real *d_kernel, ttt_real *d_bias) {
+    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt_gemm_desc d;
+    memset(&d, 0, sizeof d);
+    d.m = x.cols, d.n = d_rows.cols, d.k = x.rows;
+    d.a = x.at, d.ta = true;
+    d.b = d_rows.at;
+    d.y = d_kernel, d.add = d_kernel;
+    ttt_gemm(job->c, &d);
+    ttt__add_row_sum(&kit, ttt__matrix(d_bias, 1, d_rows.cols), d_rows);
+}
+
+// -- normed: sizes, parameters, room; and the ops
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
+    int64_t D = ttt__last(y), rows = y->size / D;
+    memset(job, 0, sizeof *job);
+    job->c = c;
+    job->D = D;
+    job->rows = rows;
+    job->x = ttt__matrix(y->in[0]->data, rows, D);
+    job->y = ttt__matrix(y->data, rows, D);
+    job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
+    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (y->n_in < TTT__NORMED_N) return true;
+    int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
+    job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
+    job->W1 = ttt__matrix(y->in[TTT__NORMED_W1]->data, D, M);
+    job->b1 = ttt__matrix(y->in[TTT__NORMED_B1]->data, 1, M);
+    job->W2 = ttt__matrix(y->in[TTT__NORMED_W2]->data, M, D);
+    job->b2 = ttt__matrix(y->in[TTT__NORMED_B2]->data, 1, D);
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__normed_work_in(job, &measure, 0);
+    job->room_size = measure.used;
+    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
+    return !c->result;
+}
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
+    ttt_ctx *c = job->c;
+    int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
+    job->dy = ttt__matrix(dy->data, job->rows, D);
+    job->dx = ttt__matrix(dx, job->rows, D);
+    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
+    if (!M) return !c->result;
+    job->W1_t = ttt__scratch(c, M, D);
+    job->W2_t = ttt__scratch(c, D, M);
+    job->normed = ttt__scratch(c, rows, D);
+    job->a = ttt__scratch(c, rows, M);
+    job->d_z = ttt__scratch(c, rows, M);
+    if (c->result) return false;
+    ttt__kit kit = ttt__kit_of(c, 0);
+    ttt__transpose(&kit, job->W1_t, job->W1);
+    ttt__transpose(&kit, job->W2_t, job->W2);
     return true;
 }
 
-// dw (m,n) += a^T b over the chunk's rows, by all threads; dbias += the rows of b.
-static void ttt__normed_weights(const ttt__normed *t, int64_t m, int64_t n, int64_t rows, const ttt_real *a, const ttt_real *b, ttt_real *dw, ttt_real *dbias) {
-    ttt__hand hand = ttt__hand_of(t->c, 0);
-    ttt_gemm_desc d;
-    memset(&d, 0, sizeof d);
-    d.m = m, d.n = n, d.k = rows;
-    d.a = a, d.ta = true;
-    d.b = b;
-    d.y = dw, d.add = dw;
-    ttt_gemm(t->c, &d);
-    ttt__rows_add(&hand, rows, n, b, n, dbias);
-}
-
-static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    ttt_real *d[TTT__NORMED_N] = { NULL };
-    ttt__normed m;
-    for (int i = 0; i < y->n_in; i++) d[i] = ttt__gradient_room(c, y, into, add, i);
-    if (y->size > 0 && ttt__normed_setup(&m, c, y) && ttt__normed_back_room(&m)) {
-        m.dx = d[0];
-        m.dy = g->data;
-        for (; m.first < m.n; m.first += TTT__CHUNK_ROWS) {
-            int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, m.n - m.first), ranges = (rows + TTT__RANGE_ROWS - 1) / TTT__RANGE_ROWS;
-            ttt__parallel(c, -1, ranges, 1, ttt__normed_share_back, &m);
-            for (int64_t i = 0; i < 2 * ranges; i++) {
-                ttt_real *to = d[TTT__NORMED_S + i % 2];
-                c->k->zip[TTT__ZIP_add](m.D, to, 1, m.part + i * m.D, 1, to);
-            }
-            if (!m.M) continue;
-            ttt__normed_weights(&m, m.D, m.M, rows, m.norm, m.dz, d[TTT__NORMED_W1], d[TTT__NORMED_B1]);
-            ttt__normed_weights(&m, m.M, m.D, rows, m.a, m.dy + m.first * m.D, d[TTT__NORMED_W2], d[TTT__NORMED_B2]);
-        }
-    }
-    ttt__arena_release(&c->scratch, scratch);
-}
-
-static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                             const ttt_tensor *y) {
     (void)y;
-    return ttt__layer_norm_tape(c, in[TTT__NORMED_S], in[TTT__NORMED_T], in[0]);
+    return ttt__layer_norm_tape(c, in[TTT__NORMED_SCALE], in[TTT__NORMED_SHIFT], in[0]);
 }
-static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in,
+                                               const ttt_tensor *y) {
     (void)y;
-    return ttt__residual_mlp_tape(c, in + TTT__NORMED_S, in[0]);
+    return ttt__residual_mlp_tape(c, in + TTT__NORMED_SCALE, in[0]);
 }
 static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
-static int64_t ttt__residual_mlp_count(const ttt_tensor *y) { return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8); }
-static const ttt_op ttt__op_layer_norm = { "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0, ttt__normed_forward, NULL,
-                                           ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count };
-static const ttt_op ttt__op_residual_mlp = { "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0, ttt__normed_forward, NULL,
-                                             ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count };
+static int64_t ttt__residual_mlp_count(const ttt_tensor *y) {
+    return y->size * (4 * y->in[TTT__NORMED_B1]->size + 8);
+}
+static const ttt_op ttt__op_layer_norm = {
+    "layer norm", "y = norm(x) s + t", TTT__NORMED_W1, 0, 0,
+    ttt__normed_forward, NULL, ttt__layer_norm_composite, ttt__normed_back, ttt__layer_norm_count,
+};
+static const ttt_op ttt__op_residual_mlp = {
+    "residual MLP", "y = x + gelu((norm(x) s + t) W_1 + b_1) W_2 + b_2", TTT__NORMED_N, 0, 0,
+    ttt__normed_forward, NULL,
+    ttt__residual_mlp_composite, ttt__normed_back, ttt__residual_mlp_count,
+};
 
 // One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused
 // form (scale and bias of each head, say) or are wrong; the tape then runs them or reports the
 // error.
 static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
-    signed char at[TTT__NORMED_N - 1];
-    ttt__normed_arg a = { NULL };
+    signed char input[TTT__NORMED_N - 1];
+    ttt__normed_arg arg = { NULL };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
-    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) && x->shape.rank > (mlp ? 1 : 0);
+    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) &&
+                x->shape.rank > (mlp ? 1 : 0);
     int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
-    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M), wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
+    ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M);
+    ttt_shape wide = TTT_SHAPE(D, M), narrow = TTT_SHAPE(M, D);
     const ttt_shape *const shape[] = { &row, &row, &wide, &hidden, &narrow, &row };
     for (int i = 0; i < n && fits; i++) fits = ttt_shape_equal(w[i]->shape, *shape[i]);
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
-    n = ttt__list_inputs(c, x, w, n, in, at);
-    return ttt_apply(c, op, in, n, x->shape, &a, sizeof a);
+    n = ttt__list_inputs(c, x, w, n, in, input);
+    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none
@@ -5679,9 +6041,9 @@ static void ttt__check_steps(ttt_ctx *c, const ttt_mixer_desc *d) {
                  "hold zeros)", name);
     else if (d->inner_lr != 0 && d->inner_lrs)
         ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", name);
-    else if (d->inner_steps < 0 || d->inner_steps > TTT_MAX_INNER_STEPS)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; 1 to %d expected", name,
-                 d->inner_steps, TTT_MAX_INNER_STEPS);
+    else if (d->inner_steps < 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected", name,
+                 d->inner_steps);
 }
 // N < 0: not known yet.
 static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
@@ -5715,7 +6077,7 @@ static unsigned ttt__mixer_bits(const ttt_mixer_desc *d) {
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
     int64_t D = d->dim, h = D / d->heads;
-    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, d->inner_steps ? d->inner_steps : 1);
+    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, ttt__steps(d));
     s.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
     s.of[(int)'P'] = D + h;
     s.of[(int)'N'] = d->max_tokens;
@@ -5795,7 +6157,7 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
     return y ? y : d->mixer->forward(c, d, row, x, losses);
 }
 
-// ---- [6] UNMASKING -------------------------------------------------------------------------------
+// ---- UNMASKING ----------------------------------------------------------------------------------
 static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v, ttt_tensor *read) {
     (void)c;
     u->matrix = matrix;

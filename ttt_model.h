@@ -16,10 +16,10 @@
         ttt_optimizer *opt = ttt_optimizer_new(c, &o, &p);
 
         ttt_mark m = ttt_mark_get(c);                                   // all below is this step's
-        ttt_weights w = ttt_params_weights(&p);                         // or any others of these shapes
+        ttt_weights w = ttt_params_weights(&p);                         // or any others
         ttt_tensor *logits = ttt_vit_forward(c, &d, w, images, NULL);   // (B,28,28,1) -> (B,10)
         ttt_tensor *loss = ttt_cross_entropy_labels(c, logits, labels, -1);
-        ttt_optimizer_step(c, opt, loss);                               // gradient, schedule, update
+        ttt_optimizer_step(c, opt, loss);                               // gradient, then update
         ttt_mark_release(c, m);
 
     INDEX
@@ -27,7 +27,8 @@
         [2] VIT           the vision transformer of the MTTT paper
         [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
-        and below TTT_MODEL_IMPLEMENTATION the same sections, implemented.
+        [5] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first four again, implemented.
 */
 #ifndef TTT_MODEL_H
 #define TTT_MODEL_H
@@ -39,10 +40,11 @@
 extern "C" {
 #endif
 
-// ---- [1] LOSSES ----------------------------------------------------------------------------------
+// ---- [1] LOSSES ---------------------------------------------------------------------------------
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
-// logits (B,C), target (B,C), soft or one-hot -> ():  mean over B of - sum_c target log softmax(logits)
+// logits (B,C), target (B,C), soft or one-hot -> ():
+//   mean over B of - sum_c target log softmax(logits)
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
 // logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
 // labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
@@ -53,25 +55,27 @@ TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
-// How many of (B,C) have their largest logit at the label, the first of several equal ones counting as
-// the largest. A row with NaN counts as wrong, and so does one whose label is outside 0..C-1.
+// How many rows of logits (B,C) are largest at their label. Of several equal logits the first
+// counts as the largest. A row with NaN is wrong, and so is one whose label is outside 0..C-1.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
-// Mixup as in MTTT's recipe: a = max of a Dirichlet(p,p) pair, one for the batch; *x (B,...) becomes
-// a new tensor, a x + (1 - a) x rolled by one along B, and *target likewise. Both are leaves, for no
-// gradient goes into data. p = 0 leaves the two as they are.                          [Zhang 2018]
+// Mixup as in MTTT's recipe: *x (B,...) becomes a new tensor, a x + (1 - a) x rolled by one along
+// B, and so does *target; a, one for the batch, is the larger of a Dirichlet(p,p) pair. Both are
+// leaves, because no gradient goes into data. p = 0 leaves the two as they are.       [Zhang 2018]
 TTT_API void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target);
 
-// ---- [2] VIT -------------------------------------------------------------------------------------
-// patches -> + positions, behind the global tokens if there are any -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)  -> LN -> mean over
-// tokens -> tanh(dense) -> dense.   [Beyer 2022; the model of arXiv 2310.13807], with flax's names.
+// ---- [2] VIT ------------------------------------------------------------------------------------
+// patches + positions, after the global tokens if there are any
+// -> depth blocks of  x += mixer(LN x);  x += MLP(LN x)
+// -> LN -> mean over tokens -> tanh(dense) -> dense
+// The model of arXiv 2310.13807, with flax's names of parameters.                     [Beyer 2022]
 typedef struct ttt_vit_desc {
     int64_t image, channels, patch;  // required; square images, patch divides image
     int64_t width, depth, classes;   // required
     int64_t mlp;                     // hidden width of the block's MLP; 0: 4 width
-    bool learned_positions;          // else the fixed sine and cosine code, which needs width % 4 == 0
-    ttt_mixer_desc mixer;            // .dim is set from width; where it takes them .grid_rows,
-                                     // .grid_cols and .max_tokens from the image if they are 0.
-                                     // Its .globals are learned tokens before the patches
+    bool learned_positions;          // else fixed sines and cosines, which need width % 4 == 0
+    ttt_mixer_desc mixer;            // .dim is set from width; .grid_rows, .grid_cols, .max_tokens
+                                     // from the image if they are 0 and the mixer takes them. Its
+                                     // .globals are learned tokens before the patches
     bool remat;                      // blocks keep only their input; gradients compute them again
 } ttt_vit_desc;
 
@@ -93,44 +97,79 @@ TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weigh
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
 TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
 
-// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
-// With the gradient g clipped to global norm `clip`, u the rule's direction, k the number of the
-// update from 0, and the schedule
+// ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
+// A rule is a row of facts: its name, what it keeps beside each parameter p, the options it takes,
+// its update. With the gradient g clipped to global norm `clip`, k the number of the update from 0,
+// u = m^ / (sqrt v^ + eps) Adam's direction, and the schedule
 //   s(k) = min(1, k / warmup) (1 + cos(pi clamp((k - warmup) / (total - warmup), 0, 1))) / 2 :
-//   TTT_RULE_ADAMW     p -= s lr (u + wd p)       u = m^ / (sqrt v^ + eps)      [Loshchilov 2019]
-//   TTT_RULE_ADAM      p -= s lr u                with g + wd p in place of g   [Kingma 2015]
-//   TTT_RULE_MOMENTUM  p -= s lr m                m = momentum m + g + wd p
-//   TTT_RULE_MTTT      p -= s (lr u + wd p)       the optax chain of the official code: decay is not
+//   ttt_rule_adamw     p -= s lr (u + wd p)                                     [Loshchilov 2019]
+//   ttt_rule_adam      p -= s lr u           with g + wd p in place of g        [Kingma 2015]
+//   ttt_rule_momentum  p -= s lr m           m = momentum m + g + wd p          [Polyak 1964]
+//   ttt_rule_mttt      p -= s (lr u + wd p)  the optax chain of the official code: decay is not
 //                                            multiplied by the rate
 // Decay reaches only parameters whose table says so. Note s(0) = 0 when there is warm-up.
-typedef enum ttt_rule { TTT_RULE_ADAMW, TTT_RULE_ADAM, TTT_RULE_MOMENTUM, TTT_RULE_MTTT } ttt_rule;
+#define TTT_RULES(X) X(adamw) X(adam) X(momentum) X(mttt)
+typedef struct ttt_rule ttt_rule;
+#define X(name) extern const ttt_rule ttt_rule_##name;
+TTT_RULES(X)
+#undef X
+TTT_API const ttt_rule *ttt_rule_at(int i);  // these by number from 0; NULL past the last
 
 typedef struct ttt_optimizer_desc {
-    ttt_rule rule;
+    const ttt_rule *rule;          // NULL: ttt_rule_adamw
     ttt_real lr;                   // required
-    ttt_real weight_decay;
-    ttt_real beta1, beta2, eps;    // 0: 0.9, 0.999, 1e-8
-    ttt_real momentum;
+    ttt_real weight_decay;         // wd
     ttt_real clip;                 // 0: no clipping
     int64_t warmup, total;         // in updates; total 0: no cosine
     int accumulate;                // steps whose gradients are averaged for one update; 0: 1
     bool freeze_inner;             // W0 stays as it is: no update, not in the clip norm
-    bool bf16_moment;              // first moment stored in bfloat16, as MTTT's configurations do
+    // Of Adam and its kin:
+    ttt_real beta1, beta2, eps;    // 0: 0.9, 0.999, 1e-8
+    bool bf16_moment;              // m is stored in bfloat16, as MTTT's configurations do
+    // Of momentum:
+    ttt_real momentum;             // 0: plain gradient descent
 } ttt_optimizer_desc;
 
+// What a rule is told about the parameter that it updates. The gradient is `scale` times the one
+// that was gathered: clipping and the mean over the gathered steps are in it.
+typedef struct ttt_update {
+    const ttt_optimizer_desc *desc;  // no default left open
+    int64_t k;                       // number of the update from 0
+    double s;                        // of the schedule
+    ttt_real scale;
+    ttt_real decay;                  // wd; 0 for a parameter that does not decay
+    int64_t n;                       // numbers in the parameter, of which the update changes
+    ttt_real *p;                     // the values
+    const ttt_real *gathered;
+    ttt_tensor *const *state;        // and the row's state tensors; they start at 0
+} ttt_update;
+
+// A program may write a row of its own and put it into a description. To add one to the library,
+// write its formula and its name above, and its row and update in the implementation.
+struct ttt_rule {
+    const char *name;
+    const char *state;    // names of the tensors it keeps, of the parameter's shape: "m v"
+    const char *takes;    // the options it takes beside those of all rules: "beta1 beta2"
+    double flops;         // of one number's update, for the profile
+    void (*update)(ttt_ctx *c, const ttt_update *u);
+};
+
 typedef struct ttt_optimizer {
-    ttt_optimizer_desc desc;
+    ttt_optimizer_desc desc;   // no default left open
     ttt_params *params;
     int n;                     // parameters that are trained
-    int *row;                  // their places in the list, with for each
-    ttt_tensor **grad, **m, **v;
+    int *row;                  // their places in the list
+    ttt_tensor **grad;         // what was gathered for each
+    int n_state;               // state tensors of each
+    ttt_tensor **state;        // (n,n_state): in the order of the parameters, then of the row
     int64_t updates;           // done
     int64_t skipped;           // left out because the gradient was not finite
     int gathered;              // steps since the last update
     double grad_norm;          // of the last update, before clipping
 } ttt_optimizer;
 
-// Trains the parameters that are in p now. NULL after an error.
+// Trains the parameters that are in p now. NULL after an error: TTT_ERR_UNSET without a rate,
+// TTT_ERR_ARGUMENT for an option that is out of range or that the rule does not take.
 TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);
 // Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient
 // that is not finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT:
@@ -138,7 +177,7 @@ TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 
-// ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
+// ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 // The weights of the list p that a file holds, by name and in the order of the list: to run a model
 // with, or to load by ttt_weights_blend(c, ttt_params_weights(p), w, 1). They are the file's own
@@ -146,10 +185,11 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 // weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
 TTT_API ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
                                      const ttt_bundle *file);
-// Writes parameters by name, the optimizer's moments and counts if o is not NULL, the context's
+// Writes parameters by name, the optimizer's state and counts if o is not NULL, the context's
 // random state, and the caller's notes (epoch, position in the data, ...).
-TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
-                                       const ttt_note *notes, int64_t n_notes);
+TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p,
+                                       const ttt_optimizer *o, const ttt_note *notes,
+                                       int64_t n_notes);
 // Reads them back into p, o (if not NULL) and the context; everything must be there in the right
 // shape, of any type that ttt_weights_find takes, and nothing is changed otherwise. The file stays
 // in *file (step arena), for its notes.
@@ -162,8 +202,56 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params 
 #endif
 #endif  // TTT_MODEL_H
 
-// ==================================================================================================
-#if defined(TTT_MODEL_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
+// =================================================================================================
+// ---- [5] KERNELS --------------------------------------------------------------------------------
+// The loops of the optimizers: one text for every instruction set, in the words that [8] of
+// ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
+// makes a direction u of g' = k.scale g + k.l2 p, and steps: p = p - k.rate u - k.decay p.
+#ifdef TTT__KERNELS
+
+// m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
+INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                          ttt_real *v, const ttt__pass *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
+    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
+    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
+    KN(put)(m, i, n, mv);
+    KN(put)(v, i, n, vv);
+    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
+}
+KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
+                     const ttt__pass *k) {
+    const ttt__pass own = *k;  // no store can change it
+#define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+// m = b1 m + g',  u = m                                                               [Polyak 1964]
+INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                              const ttt__pass *k) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
+    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
+    KN(put)(m, i, n, mv);
+    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
+}
+KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
+                         const ttt__pass *k) {
+    const ttt__pass own = *k;
+#define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+static const ttt__rule_kernels KN(rule_table) = {
+#define X(name, parameters) KN(name),
+    TTT__RULE_KERNEL_LIST(X)
+#undef X
+};
+
+// =================================================================================================
+#elif defined(TTT_MODEL_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_MODEL_IMPLEMENTED
 #define TTT_MODEL_IMPLEMENTED
 
@@ -186,23 +274,27 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params 
 extern "C" {
 #endif
 
-// ---- [1] LOSSES ----------------------------------------------------------------------------------
+// ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes) {
     if (!ttt__operand(c, "one_hot", labels, 0, TTT__INT)) return &c->empty;
     ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(labels->size, classes));
     for (int64_t i = 0; ttt_ok(c) && i < labels->size; i++) {
         int64_t label = labels->index ? labels->index[i] : -1;
         if (label < 0 || label >= classes)
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "one_hot: label %lld at place %lld; integers 0..%lld expected", (long long)label, (long long)i, (long long)(classes - 1));
+            return ttt_fail(c, TTT_ERR_ARGUMENT, "one_hot: label %lld at place %lld; integers "
+                            "0..%lld expected", (long long)label, (long long)i,
+                            (long long)(classes - 1));
         t->data[i * classes + label] = 1;
     }
     return t;
 }
 
-static bool ttt__same_shape(ttt_ctx *c, const char *what, const ttt_tensor *a, const ttt_tensor *b) {
+static bool ttt__same_shape(ttt_ctx *c, const char *what, const ttt_tensor *a,
+                            const ttt_tensor *b) {
     ttt_text ta, tb;
     if (ttt_ok(c) && (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what, ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
+                 ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     return ttt_ok(c);
 }
 
@@ -280,8 +372,8 @@ int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     return right;
 }
 
-// Dirichlet(p,p) of two is Beta(p,p), drawn as Joehnk 1964 does: u^(1/p) and v^(1/p) until their sum
-// is at most 1; in logarithms, since both underflow for small p.
+// Dirichlet(p,p) of two is Beta(p,p), drawn as Joehnk 1964 does: u^(1/p) and v^(1/p) until their
+// sum is at most 1; in logarithms, since both underflow for small p.
 static double ttt__beta(ttt_rng *r, double p) {
     for (;;) {
         double x = log(1 - ttt_rng_uniform(r)) / p, y = log(1 - ttt_rng_uniform(r)) / p;
@@ -317,7 +409,7 @@ void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **ta
     *target = ttt__blend_rolled(c, *target, (ttt_real)a);
 }
 
-// ---- [2] VIT -------------------------------------------------------------------------------------
+// ---- VIT ----------------------------------------------------------------------------------------
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
     ttt_vit_desc d = *given;
     d.mixer.dim = d.width;
@@ -336,21 +428,29 @@ int64_t ttt_vit_tokens(const ttt_vit_desc *d) {
 
 static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
     if (!ttt_ok(c)) return false;
-    if (d->image < 1 || d->channels < 1 || d->patch < 1 || d->width < 1 || d->depth < 1 || d->classes < 1)
-        ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, .depth %lld, .classes %lld; all must be set",
-                 (long long)d->image, (long long)d->channels, (long long)d->patch, (long long)d->width, (long long)d->depth, (long long)d->classes);
-    else if (d->image % d->patch) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld", (long long)d->image, (long long)d->patch);
+    if (d->image < 1 || d->channels < 1 || d->patch < 1 || d->width < 1 || d->depth < 1 ||
+        d->classes < 1)
+        ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, "
+                 ".depth %lld, .classes %lld; all must be set", (long long)d->image,
+                 (long long)d->channels, (long long)d->patch, (long long)d->width,
+                 (long long)d->depth, (long long)d->classes);
+    else if (d->image % d->patch)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld",
+                 (long long)d->image, (long long)d->patch);
     else if (!d->learned_positions && d->width % 4)
-        ttt_fail(c, TTT_ERR_ARGUMENT,
-                 "vit: .width %lld; a multiple of 4 expected without .learned_positions",
-                 (long long)d->width);
+        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .width %lld; a multiple of 4 expected without "
+                 ".learned_positions", (long long)d->width);
     else if (!d->mixer.mixer)
-        ttt_fail(c, TTT_ERR_UNSET,
-                 "vit: .mixer.mixer is not set; ttt_mixer_find gives one by name");
-    else if (d->mixer.globals < 0) ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected", (long long)d->mixer.globals);
-    int64_t N = ttt_ok(c) ? ttt_vit_tokens(d) : 0;
-    if (ttt_ok(c) && d->mixer.inner_sgd && d->mixer.inner_steps > 1 && N % d->mixer.inner_steps)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %d equal mini-batches (.inner_sgd with .inner_steps)", (long long)N, d->mixer.inner_steps);
+        ttt_fail(c, TTT_ERR_UNSET, "vit: .mixer.mixer is not set; ttt_mixer_find gives one by "
+                 "name");
+    else if (d->mixer.globals < 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected",
+                 (long long)d->mixer.globals);
+    if (!ttt_ok(c)) return false;
+    int64_t N = ttt_vit_tokens(d), parts = d->mixer.inner_sgd ? d->mixer.inner_steps : 1;
+    if (parts > 1 && N % parts)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %lld equal mini-batches "
+                 "(.inner_sgd with .inner_steps)", (long long)N, (long long)parts);
     return ttt_ok(c);
 }
 
@@ -418,7 +518,8 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, 
                                  TTT_SHAPE(b->d->width, b->d->mlp));
     return good ? ttt_residual_mlp(c, w, x) : x;
 }
-static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in, const void *user) {
+static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in,
+                                        const void *user) {
     return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1),
                                   in[0], NULL);
 }
@@ -487,7 +588,9 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w
         c, sizeof *d, false); // as old as the tape, whose blocks read it again
     if (!d) return &c->empty;
     *d = ttt__vit_resolved(given);
-    if (call && call->want_losses) call->losses = (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
+    if (call && call->want_losses)
+        call->losses =
+            (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
     ttt_tensor *x = ttt__vit_embedded(c, d, &w, images);
     for (int64_t i = 0; i < d->depth && ttt_ok(c); i++)
         x = ttt__vit_block_run(c, d, i, ttt_weights_take(c, "vit", &w, ttt__vit_block_count(d)), x,
@@ -509,45 +612,95 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
     return 2 * pixels * D + (double)d.depth * block + 2 * D * (D + (double)d.classes);
 }
 
-// ---- [3] OPTIMIZERS ------------------------------------------------------------------------------
-static ttt_real ttt__or_default(ttt_real value, double otherwise) { return value != 0 ? value : (ttt_real)otherwise; }
+// ---- OPTIMIZERS ---------------------------------------------------------------------------------
+// The i-th word of a text, and its length; NULL if the text has fewer.
+static const char *ttt__word(const char *text, int i, int *length) {
+    const char *at = text ? text + strspn(text, " ") : "";
+    for (; i > 0 && *at; i--) {
+        at += strcspn(at, " ");
+        at += strspn(at, " ");
+    }
+    *length = (int)strcspn(at, " ");
+    return *at ? at : NULL;
+}
+static int ttt__count_words(const char *text) {
+    int n = 0, length;
+    while (ttt__word(text, n, &length)) n++;
+    return n;
+}
+static bool ttt__has_word(const char *text, const char *word) {
+    int length;
+    const char *at;
+    for (int i = 0; (at = ttt__word(text, i, &length)) != NULL; i++)
+        if (length == (int)strlen(word) && strncmp(at, word, strlen(word)) == 0) return true;
+    return false;
+}
 
-static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
-    if (!ttt_ok(c)) return false;
-    if ((unsigned)d->rule > TTT_RULE_MTTT)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .rule %d is none", (int)d->rule);
-    else if (!(d->lr > 0))
-        ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
-                 (double)d->lr);
-    else if (d->total && d->total <= d->warmup) ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld", (long long)d->total, (long long)d->warmup);
-    else if (d->warmup < 0 || d->accumulate < 0 || d->clip < 0 || d->weight_decay < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay cannot be negative");
+static bool ttt__rule_options_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
+    const struct {
+        const char *name;
+        bool set;
+    } option[] = { { "beta1", d->beta1 != 0 },
+                   { "beta2", d->beta2 != 0 },
+                   { "eps", d->eps != 0 },
+                   { "bf16_moment", d->bf16_moment },
+                   { "momentum", d->momentum != 0 } };
+    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(c); i++)
+        if (option[i].set && !ttt__has_word(d->rule->takes, option[i].name))
+            ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .%s is set, which the rule %s does not take; "
+                     "its own options are: %s", option[i].name, d->rule->name,
+                     d->rule->takes ? d->rule->takes : "none");
     return ttt_ok(c);
 }
 
-ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p) {
-    if (!ttt__optimizer_good(c, d)) return NULL;
+static ttt_real ttt__or_default(ttt_real value, double otherwise) {
+    return value != 0 ? value : (ttt_real)otherwise;
+}
+static ttt_optimizer_desc ttt__optimizer_resolved(const ttt_optimizer_desc *given) {
+    ttt_optimizer_desc d = *given;
+    d.beta1 = ttt__or_default(d.beta1, 0.9);
+    d.beta2 = ttt__or_default(d.beta2, 0.999);
+    d.eps = ttt__or_default(d.eps, 1e-8);
+    if (!d.accumulate) d.accumulate = 1;
+    return d;
+}
+
+static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
+    if (!ttt_ok(c)) return false;
+    if (!(d->lr > 0))
+        ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
+                 (double)d->lr);
+    else if (d->total && d->total <= d->warmup)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld",
+                 (long long)d->total, (long long)d->warmup);
+    else if (d->warmup < 0 || d->accumulate < 0 || d->clip < 0 || d->weight_decay < 0)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay "
+                 "cannot be negative");
+    return ttt__rule_options_good(c, d);
+}
+
+ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *given, ttt_params *p) {
+    ttt_optimizer_desc d = *given;
+    if (!d.rule) d.rule = &ttt_rule_adamw;
+    if (!ttt__optimizer_good(c, &d)) return NULL;
+    int n_state = ttt__count_words(d.rule->state);
     ttt_optimizer *o = (ttt_optimizer *)ttt_alloc(c, sizeof *o, true);
-    ttt_tensor **list = ttt__weights_room(c, 3 * p->n, true);
+    ttt_tensor **list = ttt__weights_room(c, (1 + n_state) * p->n, true);
     int *row = (int *)ttt_alloc(c, (size_t)p->n * sizeof *row, true);
     if (!o || !list || !row) return NULL;
     memset(o, 0, sizeof *o);
-    o->desc = *d;
-    o->desc.beta1 = ttt__or_default(d->beta1, 0.9);
-    o->desc.beta2 = ttt__or_default(d->beta2, 0.999);
-    o->desc.eps = ttt__or_default(d->eps, 1e-8);
-    if (!d->accumulate) o->desc.accumulate = 1;
+    o->desc = ttt__optimizer_resolved(&d);
     o->params = p;
     o->row = row;
     o->grad = list;
-    o->m = list + p->n;
-    o->v = list + 2 * p->n;
+    o->n_state = n_state;
+    o->state = list + p->n;
     for (int i = 0; i < p->n; i++) {
-        if (d->freeze_inner && (p->item[i].flags & TTT_PARAM_INNER)) continue;
+        if (d.freeze_inner && (p->item[i].flags & TTT_PARAM_INNER)) continue;
         o->row[o->n] = i;
         o->grad[o->n] = ttt_zeros_kept(c, p->value[i]->shape);
-        o->m[o->n] = ttt_zeros_kept(c, p->value[i]->shape);
-        o->v[o->n] = d->rule == TTT_RULE_MOMENTUM ? NULL : ttt_zeros_kept(c, p->value[i]->shape);
+        for (int k = 0; k < n_state; k++)
+            o->state[o->n * n_state + k] = ttt_zeros_kept(c, p->value[i]->shape);
         o->n++;
     }
     return ttt_ok(c) ? o : NULL;
@@ -561,6 +714,34 @@ double ttt_schedule(const ttt_optimizer_desc *d, int64_t k) {
     return rise * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
 
+// -- the rules
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [5]
+    ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
+} ttt__pass;
+
+// X(name, parameters); what each does is written at its text in [5].
+#define TTT__RULE_KERNEL_LIST(X)                                                                   \
+    X(adam,                                                                                        \
+      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__pass *k))   \
+    X(momentum, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__pass *k))
+typedef struct ttt__rule_kernels {
+#define X(name, parameters) void(*name) parameters;
+    TTT__RULE_KERNEL_LIST(X)
+#undef X
+} ttt__rule_kernels;
+#define TTT__FOR_EACH_SET
+#define TTT__KERNEL_FILE "ttt_model.h"
+#include "ttt_tensor.h"
+
+static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *c) {
+    static const ttt__rule_kernels *const all[] = {
+#define X(name, here) &ttt__rule_table_##name,
+        TTT__SETS(X)
+#undef X
+    };
+    return all[c->k->set];
+}
+
 static ttt_real ttt__rounded_to_bf16(ttt_real x) {
     uint32_t bits = (uint32_t)ttt__bf16_of(x) << 16;
     float f;
@@ -568,19 +749,80 @@ static ttt_real ttt__rounded_to_bf16(ttt_real x) {
     return (ttt_real)f;
 }
 
-// Adam with the first moment stored in bfloat16 as optax does on a CPU: the decay that multiplies the
-// stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before rounding.
-static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
+// Adam with the first moment stored in bfloat16 as optax does on a CPU: the decay that multiplies
+// the stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before
+// rounding.
+static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
+                           const ttt__pass *k) {
     ttt_real b1 = ttt__rounded_to_bf16(k->b1);
     for (int64_t i = 0; i < n; i++) {
-        ttt_real gi = k->gradient * g[i] + k->l2 * p[i];
+        ttt_real gi = k->scale * g[i] + k->l2 * p[i];
         ttt_real moment = (1 - k->b1) * gi + b1 * m[i];
         v[i] = (1 - k->b2) * (gi * gi) + k->b2 * v[i];
         m[i] = ttt__rounded_to_bf16(moment);
-        p[i] -= k->rate * (moment * k->c1 / (TTT__MATH(sqrt)(v[i] * k->c2) + k->eps)) + k->decay * p[i];
+        ttt_real u = moment * k->c1 / (TTT__MATH(sqrt)(v[i] * k->c2) + k->eps);
+        p[i] -= k->rate * u + k->decay * p[i];
     }
 }
 
+// What all rules have in common; where weight decay goes is what tells Adam's kin apart.
+static ttt__pass ttt__pass_of(const ttt_update *u) {
+    ttt__pass k;
+    memset(&k, 0, sizeof k);
+    k.scale = u->scale;
+    k.rate = (ttt_real)(u->s * (double)u->desc->lr);
+    return k;
+}
+static void ttt__adam_step(ttt_ctx *c, const ttt_update *u, ttt__pass k) {
+    const ttt_optimizer_desc *d = u->desc;
+    double t = (double)(u->k + 1);
+    k.b1 = d->beta1;
+    k.b2 = d->beta2;
+    k.c1 = (ttt_real)(1 / (1 - pow((double)d->beta1, t)));
+    k.c2 = (ttt_real)(1 / (1 - pow((double)d->beta2, t)));
+    k.eps = d->eps;
+    ttt_real *m = u->state[0]->data, *v = u->state[1]->data;
+    if (d->bf16_moment) ttt__adam_bf16(u->n, u->p, u->gathered, m, v, &k);
+    else ttt__rule_kernels_of(c)->adam(u->n, u->p, u->gathered, m, v, &k);
+}
+static void ttt__adamw(ttt_ctx *c, const ttt_update *u) {
+    ttt__pass k = ttt__pass_of(u);
+    k.decay = k.rate * u->decay;
+    ttt__adam_step(c, u, k);
+}
+static void ttt__adam(ttt_ctx *c, const ttt_update *u) {
+    ttt__pass k = ttt__pass_of(u);
+    k.l2 = u->decay;
+    ttt__adam_step(c, u, k);
+}
+static void ttt__mttt_chain(ttt_ctx *c, const ttt_update *u) {
+    ttt__pass k = ttt__pass_of(u);
+    k.decay = (ttt_real)u->s * u->decay;
+    ttt__adam_step(c, u, k);
+}
+static void ttt__momentum(ttt_ctx *c, const ttt_update *u) {
+    ttt__pass k = ttt__pass_of(u);
+    k.b1 = u->desc->momentum;
+    k.l2 = u->decay;
+    ttt__rule_kernels_of(c)->momentum(u->n, u->p, u->gathered, u->state[0]->data, &k);
+}
+
+#define TTT__OF_ADAM "m v", "beta1 beta2 eps bf16_moment", 19
+const ttt_rule ttt_rule_adamw = { "adamw", TTT__OF_ADAM, ttt__adamw };
+const ttt_rule ttt_rule_adam = { "adam", TTT__OF_ADAM, ttt__adam };
+const ttt_rule ttt_rule_momentum = { "momentum", "m", "momentum", 9, ttt__momentum };
+const ttt_rule ttt_rule_mttt = { "mttt", TTT__OF_ADAM, ttt__mttt_chain };
+
+const ttt_rule *ttt_rule_at(int i) {
+    static const ttt_rule *const all[] = {
+#define X(name) &ttt_rule_##name,
+        TTT_RULES(X)
+#undef X
+    };
+    return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
+}
+
+// -- a step
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
 static double ttt__gradient_norm(ttt_ctx *c, const ttt_optimizer *o) {
     double sum = 0, size = 0;
@@ -593,40 +835,37 @@ static double ttt__gradient_norm(ttt_ctx *c, const ttt_optimizer *o) {
     return sqrt(sum) / o->desc.accumulate;
 }
 
-static ttt__update ttt__update_of(const ttt_optimizer *o, double clip_scale) {
-    const ttt_optimizer_desc *d = &o->desc;
-    double s = ttt_schedule(d, o->updates), t = (double)(o->updates + 1);
-    ttt__update k;
-    memset(&k, 0, sizeof k);
-    k.gradient = (ttt_real)(clip_scale / d->accumulate);
-    k.b1 = d->rule == TTT_RULE_MOMENTUM ? d->momentum : d->beta1;
-    k.b2 = d->beta2;
-    k.c1 = (ttt_real)(1 / (1 - pow((double)d->beta1, t)));
-    k.c2 = (ttt_real)(1 / (1 - pow((double)d->beta2, t)));
-    k.eps = d->eps;
-    k.rate = (ttt_real)(s * (double)d->lr);
-    return k;
-}
-
-static void ttt__update_parameter(ttt_ctx *c, ttt_optimizer *o, int i, ttt__update k) {
-    const ttt_optimizer_desc *d = &o->desc;
-    ttt_tensor *value = o->params->value[o->row[i]];
-    int64_t n = value->size;
-    ttt_real *p = value->data, *g = o->grad[i]->data, *m = o->m[i]->data;
-    if (o->params->item[o->row[i]].flags & TTT_PARAM_DECAYS) {
-        if (d->rule == TTT_RULE_ADAM || d->rule == TTT_RULE_MOMENTUM) k.l2 = d->weight_decay;
-        if (d->rule == TTT_RULE_ADAMW) k.decay = k.rate * d->weight_decay;
-        if (d->rule == TTT_RULE_MTTT)
-            k.decay = (ttt_real)ttt_schedule(d, o->updates) * d->weight_decay;
+// Gives every trained parameter to the rule. It reads p, g and its state, and writes p and state.
+static void ttt__update_all(ttt_ctx *c, ttt_optimizer *o, double clip_scale) {
+    const ttt_rule *rule = o->desc.rule;
+    int back = ttt__profile_begin(c, "optimizer", false);
+    double size = 0, moved = 3 + 2 * o->n_state;
+    ttt_update u;
+    memset(&u, 0, sizeof u);
+    u.desc = &o->desc;
+    u.k = o->updates;
+    u.s = ttt_schedule(&o->desc, o->updates);
+    u.scale = (ttt_real)(clip_scale / o->desc.accumulate);
+    for (int i = 0; i < o->n; i++) {
+        bool decays = o->params->item[o->row[i]].flags & TTT_PARAM_DECAYS;
+        u.decay = decays ? o->desc.weight_decay : 0;
+        u.n = o->grad[i]->size;
+        u.p = o->params->value[o->row[i]]->data;
+        u.gathered = o->grad[i]->data;
+        u.state = o->state + i * o->n_state;
+        rule->update(c, &u);
+        size += (double)u.n;
     }
-    if (d->rule == TTT_RULE_MOMENTUM) c->k->momentum(n, p, g, m, &k);
-    else if (d->bf16_moment) ttt__adam_bf16(n, p, g, m, o->v[i]->data, &k);
-    else c->k->adam(n, p, g, m, o->v[i]->data, &k);
+    if (back >= 0)
+        ttt__profile_count(ttt__profile_end(c, back), rule->flops * size,
+                           moved * size * sizeof(ttt_real));
+    o->updates++;
 }
 
 ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
     if (!ttt_ok(c)) return ttt_status(c);
-    for (int i = 0; i < o->n && o->gathered == 0; i++) memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
+    for (int i = 0; i < o->n && o->gathered == 0; i++)
+        memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
     ttt_tensor **trained = ttt__weights_room(c, o->n, false);
     for (int i = 0; trained && i < o->n; i++) trained[i] = o->params->value[o->row[i]];
     if (!trained || !ttt__on_tape(c, "optimizer_step", loss, trained, o->n)) return ttt_status(c);
@@ -640,21 +879,11 @@ ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
         return TTT_OK;
     }
     double clip = (double)o->desc.clip;
-    ttt__update k = ttt__update_of(o, clip > 0 && o->grad_norm >= clip ? clip / o->grad_norm : 1);
-    int back = ttt__profile_begin(c, "optimizer", false);
-    double size = 0;
-    for (int i = 0; i < o->n; i++) {
-        ttt__update_parameter(c, o, i, k);
-        size += (double)o->grad[i]->size;
-    }
-    bool momentum = o->desc.rule ==
-                    TTT_RULE_MOMENTUM; // reads 3 numbers and writes 2 in 9 FLOPs; Adam 4, 3 and 19
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (momentum ? 9 : 19) * size, (momentum ? 5 : 7) * size * sizeof(ttt_real));
-    o->updates++;
-    return TTT_OK;
+    ttt__update_all(c, o, clip > 0 && o->grad_norm >= clip ? clip / o->grad_norm : 1);
+    return ttt_status(c);
 }
 
-// ---- [4] CHECKPOINTS -----------------------------------------------------------------------------
+// ---- CHECKPOINTS --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
                              const ttt_bundle *file) {
@@ -675,78 +904,90 @@ ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
     return ttt_ok(c) ? ttt__weights(found, p->n) : ttt__no_weights();
 }
 
-static void ttt__list_add(ttt_ctx *c, ttt_params *list, const char *prefix, const char *name,
-                          ttt_tensor *value) {
-    size_t n = strlen(prefix) + strlen(name) + 1;
+static const char *ttt__text_of(ttt_ctx *c, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    size_t n = (size_t)vsnprintf(NULL, 0, format, args) + 1;
+    va_end(args);
     char *text = (char *)ttt_alloc(c, n, false);
-    if (!text) return;
-    snprintf(text, n, "%s%s", prefix, name);
-    list->item[list->n].name = text;
+    va_start(args, format);
+    if (text) vsnprintf(text, n, format, args);
+    va_end(args);
+    return text;
+}
+
+static void ttt__list_add(ttt_ctx *c, ttt_params *list, const char *name, ttt_tensor *value) {
+    if (!ttt_ok(c)) return;
+    list->item[list->n].name = name;
     list->item[list->n].flags = 0;
     list->value[list->n++] = value;
 }
 
 // Everything that a file holds as one list, in the step arena, to write it and to read it: the
-// parameters by their names, and their moments as if these were parameters too.
+// parameters by their names, and the optimizer's state of each as if it were a parameter too:
+// optimizer/m/NAME.
 static ttt_params ttt__checkpoint_list(ttt_ctx *c, const ttt_params *p, const ttt_optimizer *o) {
-    int most = p->n + (o ? 2 * o->n : 0);
+    int most = p->n + (o ? o->n_state * o->n : 0), length = 0;
     ttt_params list = { NULL, NULL, 0, most };
     list.item = (ttt_param *)ttt_alloc(c, (size_t)most * sizeof *list.item, false);
     list.value = ttt__weights_room(c, most, false);
-    for (int i = 0; i < p->n; i++) ttt__list_add(c, &list, "", p->item[i].name, p->value[i]);
-    for (int i = 0; o && i < o->n; i++) {
-        const char *name = p->item[o->row[i]].name;
-        ttt__list_add(c, &list, "optimizer/m/", name, o->m[i]);
-        if (o->v[i]) ttt__list_add(c, &list, "optimizer/v/", name, o->v[i]);
-    }
+    for (int i = 0; i < p->n; i++) ttt__list_add(c, &list, p->item[i].name, p->value[i]);
+    for (int i = 0; o && i < o->n; i++)
+        for (int k = 0; k < o->n_state; k++) {
+            const char *state = ttt__word(o->desc.rule->state, k, &length);
+            const char *name = ttt__text_of(c, "optimizer/%.*s/%s", length, state,
+                                            p->item[o->row[i]].name);
+            ttt__list_add(c, &list, name, o->state[i * o->n_state + k]);
+        }
     return list;
 }
 
-static const char *ttt__text_of(ttt_ctx *c, const char *format, ...) {
-    char *text = (char *)ttt_alloc(c, 64, false);
-    va_list args;
-    va_start(args, format);
-    if (text) vsnprintf(text, 64, format, args);
-    va_end(args);
-    return text;
+static void ttt__note_add(ttt_bundle *b, const char *key, const char *text) {
+    b->notes[b->n_notes].key = key;
+    b->notes[b->n_notes++].text = text;
+}
+enum { TTT__OWN_NOTES = 5 };  // as many at most:
+static void ttt__own_notes_add(ttt_ctx *c, const ttt_optimizer *o, ttt_bundle *b) {
+    const ttt_rng *r = ttt_ctx_rng(c);
+    const unsigned s[3] = { r->stream[0], r->stream[1], r->stream[2] };
+    ttt__note_add(b, "rng.seed", ttt__text_of(c, "%llu", (unsigned long long)r->seed));
+    ttt__note_add(b, "rng.next", ttt__text_of(c, "%llu", (unsigned long long)r->next));
+    if (o) {
+        ttt__note_add(b, "optimizer.updates", ttt__text_of(c, "%lld", (long long)o->updates));
+        ttt__note_add(b, "optimizer.skipped", ttt__text_of(c, "%lld", (long long)o->skipped));
+    }
+    if (s[0] || s[1] || s[2])
+        ttt__note_add(b, "rng.stream", ttt__text_of(c, "%u %u %u", s[0], s[1], s[2]));
 }
 
-ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p, const ttt_optimizer *o,
-                               const ttt_note *notes, int64_t n_notes) {
+ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p,
+                               const ttt_optimizer *o, const ttt_note *notes, int64_t n_notes) {
     ttt_mark m = ttt_mark_get(c);
     ttt_params list = ttt__checkpoint_list(c, p, o);
-    ttt_named *named = (ttt_named *)ttt_alloc(c, (size_t)list.n * sizeof *named, false);
-    ttt_note *all = (ttt_note *)ttt_alloc(c, ((size_t)n_notes + 5) * sizeof *all, false);
-    ttt_bundle b = { named, list.n, all, 0 };
-    if (!ttt_ok(c)) return ttt_status(c);
-    for (int i = 0; i < list.n; i++) {
-        named[i].name = list.item[i].name;
-        named[i].tensor = list.value[i];
+    size_t most = (size_t)n_notes + TTT__OWN_NOTES;
+    ttt_bundle b = { NULL, list.n, NULL, 0 };
+    b.tensors = (ttt_named *)ttt_alloc(c, (size_t)list.n * sizeof *b.tensors, false);
+    b.notes = (ttt_note *)ttt_alloc(c, most * sizeof *b.notes, false);
+    for (int i = 0; i < list.n && ttt_ok(c); i++) {
+        b.tensors[i].name = list.item[i].name;
+        b.tensors[i].tensor = list.value[i];
     }
-    for (int64_t i = 0; i < n_notes; i++) all[b.n_notes++] = notes[i];
-    const ttt_rng *r = ttt_ctx_rng(c);
-    const ttt_note own[4] = {
-        { "rng.seed", ttt__text_of(c, "%llu", (unsigned long long)r->seed) },
-        { "rng.next", ttt__text_of(c, "%llu", (unsigned long long)r->next) },
-        { "optimizer.updates", ttt__text_of(c, "%lld", (long long)(o ? o->updates : 0)) },
-        { "optimizer.skipped", ttt__text_of(c, "%lld", (long long)(o ? o->skipped : 0)) },
-    };
-    const uint32_t *s = r->stream;
-    const char *name = ttt__text_of(c, "%u %u %u", (unsigned)s[0], (unsigned)s[1], (unsigned)s[2]);
-    const ttt_note stream = { "rng.stream", name };
-    for (int i = 0; i < (o ? 4 : 2); i++) all[b.n_notes++] = own[i];
-    if (s[0] || s[1] || s[2]) all[b.n_notes++] = stream;
-    ttt_safetensors_write(c, path, &b, false);
+    for (int64_t i = 0; i < n_notes && ttt_ok(c); i++)
+        ttt__note_add(&b, notes[i].key, notes[i].text);
+    if (ttt_ok(c)) ttt__own_notes_add(c, o, &b);
+    if (ttt_ok(c)) ttt_safetensors_write(c, path, &b, false);
     ttt_mark_release(c, m);
     return ttt_status(c);
 }
 
-static bool ttt__note_number(ttt_ctx *c, const char *path, const ttt_bundle *file, const char *key, uint64_t *out) {
+static bool ttt__note_number(ttt_ctx *c, const char *path, const ttt_bundle *file, const char *key,
+                             uint64_t *out) {
     const char *text = ttt_bundle_note(file, key);
     char *end = NULL;
     *out = text ? (uint64_t)strtoull(text, &end, 10) : 0;
     if (text && *text && *end == 0) return true;
-    ttt_fail(c, TTT_ERR_FORMAT, "%s: not a checkpoint to go on from: its note \"%s\" is missing or no number", path, key);
+    ttt_fail(c, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
+             "missing or is not a number", path, key);
     return false;
 }
 
@@ -794,11 +1035,11 @@ ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.
-    Beyer et al.: Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580. Kingma, Ba: Adam. ICLR
-    2015. Loshchilov, Hutter: Decoupled weight decay regularization. ICLR 2019. Zhang et al.: mixup.
-    ICLR 2018. Joehnk: Erzeugung von betaverteilten Zufallszahlen. Metrika 1964.
+    Beyer et al.: Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580. Kingma, Ba: Adam.
+    ICLR 2015. Loshchilov, Hutter: Decoupled weight decay regularization. ICLR 2019. Zhang et al.:
+    mixup. ICLR 2018. Joehnk: Erzeugung von betaverteilten Zufallszahlen. Metrika 1964.
 
     LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */
 #endif  // TTT_MODEL_IMPLEMENTED
-#endif  // TTT_MODEL_IMPLEMENTATION
+#endif  // TTT__KERNELS, TTT_MODEL_IMPLEMENTATION

@@ -13,53 +13,58 @@
         ttt_tensor *inner = ttt_mse(c, ttt_matmul(c, k, w), v);         // how badly w maps k to v
         ttt_grad(c, inner, &w, 1, &g, TTT_GRAD_RECORD);                 // g = d inner / d w
         ttt_tensor *w1 = ttt_sub(c, w, ttt_scale(c, g, 0.1f));          // one step of learning
-        ttt_tensor *outer = ttt_mse(c, ttt_matmul(c, k, w1), v);        // how good w became by it
-        ttt_grad(c, outer, &w, 1, &meta, TTT_GRAD_FIRST_ORDER);         // d outer / d w, by the step
+        ttt_tensor *outer = ttt_mse(c, ttt_matmul(c, k, w1), v);        // how badly w1 does
+        ttt_grad(c, outer, &w, 1, &meta, TTT_GRAD_FIRST_ORDER);         // d outer / d w
         ttt_close(c);
 
-    HOW A GRADIENT THROUGH AN INNER STEP COMES ABOUT
-        1. Every operation runs at once and also writes itself on a list, the tape: ttt_matmul returns
-           a tensor that holds its numbers, the op that made it, and the tensors it was made from.
-        2. ttt_grad walks that list backwards from the loss. Each op has one rule (its vector-Jacobian
-           product, "vjp"): given the gradient of its output, the gradient of each input. The rule of
-           y = a b, for instance, is da = dy b^T, db = a^T dy.
-        3. The rules are written in the operations of this very header. So, with TTT_GRAD_RECORD, walking
-           backwards writes new tensors on the same tape, and the gradient g above is a tensor like any
-           other: made by matmul and scale from k, v and w.
-        4. Then w1 = w - 0.1 g is ordinary arithmetic, and the second ttt_grad walks from `outer` through
-           w1, through g, through the matmuls that computed g, back to w. Nothing special happens: the
-           derivative of the inner step is there because the step itself is on the tape.
-        5. Without TTT_GRAD_RECORD the rules compute just numbers (faster, and their memory is reused). A
-           gradient so made cannot be differentiated; trying to is an error, never a silently wrong
-           first-order answer. Say ttt_detach where you do mean a constant.
-        Sections [6] (the op table), [12] (each op's forward and rule, side by side) and [14] (the walk)
-        are these five sentences in code.
+    HOW A GRADIENT FLOWS THROUGH AN INNER STEP
+        1. Every operation runs at once and also writes itself on a list, the tape: ttt_matmul
+           returns a tensor that holds its numbers, the op that made it, and the tensors it was made
+           from.
+        2. ttt_grad walks that list backwards from the loss. Each op has one rule (its
+           vector-Jacobian product, "vjp"): given the gradient of its output, the gradient of each
+           input. The rule of y = a b, for instance, is da = dy b^T, db = a^T dy.
+        3. The rules are written in the operations of this very header. So, with TTT_GRAD_RECORD,
+           walking backwards writes new tensors on the same tape, and the gradient g above is a
+           tensor like any other: made by matmul and scale from k, v and w.
+        4. Then w1 = w - 0.1 g is ordinary arithmetic, and the second ttt_grad walks from `outer`
+           through w1, through g, through the matmuls that computed g, back to w. Nothing special
+           happens: the derivative of the inner step is there because the step itself is on the
+           tape.
+        5. Without TTT_GRAD_RECORD the rules compute just numbers (faster, and their memory is
+           reused). Such a gradient cannot be differentiated; trying to is an error, never a
+           silently wrong first-order answer. Say ttt_detach where you do mean a constant.
+        Sections [6] (the op table), [12] (each op's forward and rule, side by side) and [14] (the
+        walk) are these five sentences in code.
 
     INDEX
         [1] OPTIONS           macros to define before the include
-        [2] RESULTS           what can go wrong and how it is told
-        [3] CONTEXT           memory, threads, errors, profiles: everything a program of yours shares
+        [2] RESULTS           what can go wrong and how you learn of it
+        [3] CONTEXT           memory, threads, errors, profiles: what a whole program shares
         [4] TENSORS           the struct, making them, reading them
         [5] OPERATIONS        what one can compute, with shapes and formulas
         [6] OP TABLE          one row per op; your own ops
         [7] GRADIENTS         ttt_grad, the gradient checker
         and below TTT_TENSOR_IMPLEMENTATION
         [8] KERNELS           loops over numbers, one text for every instruction set
-        [9] ARENAS, ERRORS   [10] THREADS   [11] TENSORS, APPLY   [12] OPS: forward and rule, in pairs
-        [13] MATRIX PRODUCT   [14] THE WALK BACKWARDS   [15] OPENING, CLOSING, REFERENCES
+        [9] ARENAS, ERRORS          [10] THREADS, PROFILES      [11] TENSORS, APPLY
+        [12] OPS: forward and rule, in pairs                    [13] MATRIX PRODUCT
+        [14] THE WALK BACKWARDS     [15] OPENING, CLOSING, REFERENCES
         More than 4,000 lines: an op stands beside its rule and the kernel that makes it fast.
 
     CONCEPTS
-        Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H head width.
-        Data is contiguous, last index fastest. Element type is ttt_real: float, or double if everything
-        is compiled with -DTTT_REAL=double (plain C loops then; gradient checks use it). Integers
-        count and name. Bytes and bfloat16 are small: they are stored and read; no op gives them.
-        No op changes a tensor. What does says so: optimizers, ttt_weights_blend, TTT_GRAD_ADD.
+        Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H the
+        width of a head. Data is contiguous, last index fastest. The element type is ttt_real:
+        float, or double if everything is compiled with -DTTT_REAL=double (plain C loops then;
+        gradient checks use it). Integers count and name. Bytes and bfloat16 are small: they are
+        stored and read; no op gives them.
+        No op changes a tensor. A function that changes one says so: optimizers,
+        ttt_weights_blend, TTT_GRAD_ADD.
         A context owns everything made in it. Memory comes from two arenas: `keep` for parameters,
-        which live as long as the context, and `step` for everything else, which ttt_mark_release rolls back
-        to a mark. So a training loop allocates nothing once it has seen its first step:
+        which live as long as the context, and `step` for everything else. ttt_mark_release rolls
+        `step` back to a mark, so a training loop allocates nothing after its first step:
             for (;;) { ttt_mark m = ttt_mark_get(c);  ...one step...  ttt_mark_release(c, m); }
-        It opens no file: what is read and written is in ttt_data.h.
+        This header opens no file: ttt_data.h reads and writes them.
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
@@ -74,13 +79,13 @@
 
 #define TTT_VERSION "0.2.0"
 
-// ---- [1] OPTIONS ---------------------------------------------------------------------------------
+// ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
 //   TTT_REAL             element type, float (default) or double
-//   TTT_TENSOR_IMPLEMENTATION    in place of TTT_IMPLEMENTATION, to get this header's alone
+//   TTT_TENSOR_IMPLEMENTATION    in place of TTT_IMPLEMENTATION, for the code of this header alone
 //   TTT_STATIC           make all functions static
-//   TTT_API              what stands before every function, if neither static nor extern fits
-//   TTT_MALLOC(user,n), TTT_REALLOC(user,p,n), TTT_FREE(user,p)    memory; `user` comes from ttt_desc
+//   TTT_API              the words before every function, if neither static nor extern fits
+//   TTT_MALLOC(user,n), TTT_REALLOC(user,p,n), TTT_FREE(user,p)    memory; `user` is ttt_desc's
 //   TTT_NO_THREADS       compile the thread pool out
 //   TTT_NO_SIMD          plain C loops only
 //   TTT_POISON           fill released memory with NaN patterns
@@ -92,7 +97,8 @@ typedef TTT_REAL ttt_real;
 #define TTT_MAX_RANK 8
 #define TTT_MAX_THREADS 64
 
-#ifndef TTT_API  // noinline: one of these inside another gains no time, and makes the program 7 % larger
+// noinline: one of these inside another gains no time, and makes the program 7 % larger.
+#ifndef TTT_API
 #if defined(TTT_STATIC) && defined(__GNUC__)
 #define TTT_API static __attribute__((unused, noinline))
 #elif defined(TTT_STATIC)
@@ -108,7 +114,7 @@ typedef TTT_REAL ttt_real;
 extern "C" {
 #endif
 
-// ---- [2] RESULTS ---------------------------------------------------------------------------------
+// ---- [2] RESULTS --------------------------------------------------------------------------------
 #define TTT_RESULTS(X)                                                            \
     X(SHAPE, "shapes do not fit")                                                 \
     X(ARGUMENT, "an argument is out of range")                                    \
@@ -128,9 +134,9 @@ typedef enum ttt_result {
 #undef X
 } ttt_result;
 
-TTT_API const char *ttt_result_text(ttt_result r);
+TTT_API const char *ttt_result_text(ttt_result result);
 
-// ---- [3] CONTEXT ---------------------------------------------------------------------------------
+// ---- [3] CONTEXT --------------------------------------------------------------------------------
 typedef struct ttt_ctx ttt_ctx;
 typedef struct ttt_tensor ttt_tensor;
 typedef struct ttt_op ttt_op;
@@ -140,47 +146,47 @@ typedef struct ttt_op ttt_op;
 // Zero is a good default for every field; ttt_open(NULL) takes all of them.
 typedef struct ttt_desc {
     uint64_t seed;    // of the context's random numbers
-    int threads;      // 0: one; TTT_ALL_THREADS: as many as the machine has. Same bits for any count.
-    const char *isa;  // NULL: the best this machine has. Else one of ttt_isa_name's.
-    bool watch_nan;   // look at every result, and fail naming the op that first made a NaN or infinity
+    int threads;      // 0: one; TTT_ALL_THREADS: all that the machine has. Any count, same bits.
+    const char *isa;  // NULL: the best that this machine has. Else one of ttt_isa_name's.
+    bool watch_nan;   // check every result; fail naming the op that first makes a NaN or infinity
     void *user;       // handed to the hooks below and to TTT_MALLOC
-    void (*on_error)(void *user, ttt_result r, const char *text);  // called once, at the first error
-    // Runs task(arg, i) for i = 0 .. n-1, in any order, at once or not, and returns when all are done;
-    // n is never above `threads`. NULL: the library's own pool. Lets a host program lend its threads.
+    void (*on_error)(void *user, ttt_result result, const char *text);  // called at the first error
+    // Lets a host program lend its threads; NULL: the library's own pool. It runs task(arg, i) for
+    // i = 0 .. n-1, in any order, and returns when all are done; n is never above `threads`.
     void (*parallel_for)(void *user, int n, void (*task)(void *arg, int i), void *arg);
 } ttt_desc;
 
-// A new context, or NULL if there is no memory for one (or desc names an unknown isa). The three
-// questions below take NULL too, so one test at the end covers this as well.
+// A new context, or NULL if there is no memory for one (or desc names an unknown isa). ttt_ok,
+// ttt_status and ttt_error take NULL too, so one test at the end covers this as well.
 TTT_API ttt_ctx *ttt_open(const ttt_desc *desc);
 TTT_API void ttt_close(ttt_ctx *c);  // frees everything made in it; NULL is fine
 
 TTT_API bool ttt_ok(const ttt_ctx *c);            // no error so far
 TTT_API ttt_result ttt_status(const ttt_ctx *c);  // the first error's kind, TTT_OK if none
-TTT_API const char *ttt_error(const ttt_ctx *c);  // its text: op, shapes, what was expected; "" if none
+TTT_API const char *ttt_error(const ttt_ctx *c);  // its text: op, shapes, expectation; "" if none
 TTT_API void ttt_clear(ttt_ctx *c);               // forget it and go on
 // Records an error of your own (printf format); returns the context's empty tensor.
-TTT_API ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result r, const char *format, ...);
+TTT_API ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result result, const char *format, ...);
 
-// The i-th instruction set this program was built with and this machine can run, worst (0, "scalar")
-// to best; NULL past the end.
+// The i-th instruction set that this program was built with and this machine can run, from the
+// worst (0, "scalar") to the best; NULL past the end.
 TTT_API const char *ttt_isa_name(int i);
 TTT_API const char *ttt_isa(const ttt_ctx *c);  // the one in use
 TTT_API int ttt_threads(const ttt_ctx *c);      // threads in use
 
-// What one thread can do at best on the context's instruction set, measured when asked (about 50 ms):
-// multiply-adds between registers (two FLOPs each), and reading memory that is in no cache.
+// What one thread can do at best on the context's instruction set: multiply-adds between registers
+// (two FLOPs each), and reading memory that is in no cache. Measured at each call, in about 50 ms.
 typedef struct ttt_limits {
     double flops, bytes;  // per second
 } ttt_limits;
 TTT_API ttt_limits ttt_measure_limits(ttt_ctx *c);
 TTT_API double ttt_seconds(void);  // the system's clock, for differences; somebody may set it back
 
-// Where the time goes. Between start and stop every op that runs in the context counts its calls, time,
-// FLOPs and bytes, in a row for each name and phase. A moment is counted in one row only: what runs
-// inside something else (the ops of a rule) belongs to itself. So the seconds of all rows add up to the
-// time between start and stop. The row "outside ops" has the time of your own code, the making of
-// tensors and whatever else is no op; "walk" that of finding the way back through the tape.
+// Where the time goes. Between start and stop every op that runs in the context counts its calls,
+// time, FLOPs and bytes, in a row for each name and phase. A moment is counted in one row only: an
+// op inside a rule counts for the op, not for the rule. So the seconds of all rows add up to the
+// time between start and stop. The row "outside ops" has the time of your own code, of making
+// tensors and of whatever else is no op; "walk" has that of the way back through the tape.
 //     ttt_profile_start(c);  ...some steps...  ttt_profile_stop(c);
 //     ttt_limits peak = ttt_measure_limits(c);
 //     puts(ttt_profile_text(c, &peak, steps, 20));
@@ -189,75 +195,79 @@ typedef enum ttt_phase {
     TTT_PHASE_RECORDED,  // run by a walk with TTT_GRAD_RECORD: the gradient of an inner step
     TTT_PHASE_BACKWARD   // run by a walk that wants numbers only
 } ttt_phase;
-TTT_API const char *ttt_phase_name(ttt_phase p);
+TTT_API const char *ttt_phase_name(ttt_phase phase);
 
 typedef struct ttt_profile_row {
     const char *name;  // the op's
     ttt_phase phase;
-    bool rule;  // the op's rule, in that phase. If made of ops it has little time of its own, and no FLOPs
+    bool rule;         // it is the op's rule. One made of ops has little time and no FLOPs
     int64_t calls;
-    double seconds;  // of the calling thread
-    double flops;    // by the op table; a fast rule counts its op's once, or twice for two inputs or more
-    double bytes;    // inputs read once, result written once, wherever they lie
+    double seconds;    // of the calling thread
+    double flops;      // by the op table; a fast rule counts them once for each input, up to twice
+    double bytes;      // inputs read once, result written once, wherever they lie
 } ttt_profile_row;
 
-TTT_API void ttt_profile_start(ttt_ctx *c);  // goes on adding where it was stopped
+TTT_API void ttt_profile_start(ttt_ctx *c);  // adds to what was counted before
 TTT_API void ttt_profile_stop(ttt_ctx *c);
 TTT_API void ttt_profile_clear(ttt_ctx *c);  // forgets what was counted
 // Writes the `most` rows with the largest times, largest first. Returns how many rows there are.
 TTT_API int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most);
-// The share of the peak that a row reached, by FLOPs or by bytes, whichever is larger (the "roofline"), and
-// in *bound (may be NULL) which: "compute" or "memory"; "neither" below a quarter, where calls are small
-// or the FLOPs are no multiply-adds. Bytes from a cache make shares above 1. 0 and "" if it has neither.
-TTT_API double ttt_profile_share(const ttt_profile_row *r, const ttt_limits *peak, const char **bound);
-// The same as a table, `most` rows and a total, for one of `runs` equal parts of what was profiled (a
-// training step). peak may be NULL. Lives in the step arena; "" after an error.
+// The share of the peak that a row reached, by FLOPs or by bytes, whichever is larger (the
+// "roofline"). *bound (unless NULL) says which: "compute" or "memory"; "neither" below a quarter,
+// where calls are small or the FLOPs are no multiply-adds. Bytes from a cache make shares above 1.
+// A row with neither FLOPs nor bytes has share 0 and bound "".
+TTT_API double ttt_profile_share(const ttt_profile_row *row, const ttt_limits *peak,
+                                 const char **bound);
+// The rows as a table: the `most` largest and a total, divided by `runs`, the number of equal parts
+// (training steps) that were profiled. peak may be NULL. The text lies in the step arena; it is ""
+// after an error.
 TTT_API const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most);
 
-// Everything made after a mark is gone after its release, and the tape with it; parameters stay. Marks
-// are released in the reverse order of their taking, or the outer one alone: an inner one released after
-// it would bring places back to life that hold something else by then.
+// Everything made after a mark is gone after its release, and the tape with it; parameters stay.
+// Release marks in the reverse order of their taking, or the outer one alone: an inner one released
+// after it would bring places back to life that hold something else by then.
 typedef struct ttt_mark {
     void *chunk;
     size_t used, bytes;
     int64_t nodes;
 } ttt_mark;
 TTT_API ttt_mark ttt_mark_get(ttt_ctx *c);
-TTT_API void ttt_mark_release(ttt_ctx *c, ttt_mark m);
+TTT_API void ttt_mark_release(ttt_ctx *c, ttt_mark mark);
 
-// Bytes of a context now and at its highest since ttt_memory_reset: parameters and moments (keep),
-// tensors of the current step (step), workspace of gradients and sums (scratch), and what the context holds
-// from TTT_MALLOC in all: the arenas' spare room, and 3.4 MB for products on each thread, too.
+// Bytes of a context.
 typedef struct ttt_memory_report {
-    size_t keep, step, scratch, held;
-    size_t peak;  // highest keep + step + scratch
-    int64_t nodes;
+    size_t keep;     // parameters and moments
+    size_t step;     // tensors of the current step
+    size_t scratch;  // workspace of gradients and sums
+    size_t held;     // taken by TTT_MALLOC: also spare room, and 3.4 MB a thread for products
+    size_t peak;     // the highest keep + step + scratch since ttt_memory_reset
+    int64_t nodes;   // tensors on the tape
 } ttt_memory_report;
 TTT_API ttt_memory_report ttt_memory(const ttt_ctx *c);
 TTT_API void ttt_memory_reset(ttt_ctx *c);
-// n bytes, 64-byte aligned, as old as the tensors around them: from the step arena, or from keep.
+// n bytes, aligned to 64, from the step arena, or from keep. NULL after an error.
 TTT_API void *ttt_alloc(ttt_ctx *c, size_t n, bool keep);
 
-// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]: number `next` of a stream
-// is a function of (seed, stream, next), equal on every platform. The state is the struct itself:
-// save it, restore it.
+// Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]. Number `next` of a stream
+// is a function of (seed, stream, next), equal on every platform. The struct is the whole state:
+// copy it to save it.
 typedef struct ttt_rng {
     uint64_t seed, next;
     uint32_t stream[3];
 } ttt_rng;
-// The stream that a seed and three words of your choice name, at its first number; (seed, 0, 0, 0)
-// where one sequence is enough. Streams with different names are independent, so "the crop of image
-// c in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
+// A stream at its first number. A seed and three words of your choice name it; take (seed, 0, 0, 0)
+// if one sequence is enough. Streams with different names are independent, so "the crop of image c
+// in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
 // then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
-TTT_API uint32_t ttt_rng_u32(ttt_rng *r);
-TTT_API double ttt_rng_uniform(ttt_rng *r);             // [0,1), 32 bits
-TTT_API double ttt_rng_normal(ttt_rng *r);              // mean 0, variance 1 (Box and Muller 1958)
-TTT_API int64_t ttt_rng_below(ttt_rng *r, int64_t n);   // 0 .. n-1
-TTT_API ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data);  // a seed of its own for (r.seed, data)
-TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                // the context's own
+TTT_API uint32_t ttt_rng_u32(ttt_rng *rng);
+TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
+TTT_API double ttt_rng_normal(ttt_rng *rng);               // mean 0, variance 1 [Box 1958]
+TTT_API int64_t ttt_rng_below(ttt_rng *rng, int64_t n);    // 0 .. n-1
+TTT_API ttt_rng ttt_rng_fold(ttt_rng rng, uint64_t data);  // seeded by rng's seed and data
+TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                  // the context's own
 
-// ---- [4] TENSORS ---------------------------------------------------------------------------------
+// ---- [4] TENSORS --------------------------------------------------------------------------------
 // Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
 //   REAL  what ops compute with and what they give: the only one that is differentiated
 //   INT   labels, token numbers, positions
@@ -281,66 +291,72 @@ typedef struct ttt_shape {
 } ttt_shape;
 
 // TTT_SHAPE(2, 3, 4) in C and in C++; ttt_scalar_shape() is the shape of one number.
-#define TTT_SHAPE(...) \
-    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, 0)
+#define TTT_SHAPE(...)                                                                        \
+    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, \
+               INT64_MIN, INT64_MIN, INT64_MIN, 0)
 #define TTT__SHAPE(a, b, c, d, e, f, g, h, more, ...) ttt_shape_of(a, b, c, d, e, f, g, h, more)
 // A ninth size gives rank 9, which no tensor can have.
-TTT_API ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more);
+TTT_API ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f,
+                               int64_t g, int64_t h, int64_t more);
 TTT_API ttt_shape ttt_scalar_shape(void);
 TTT_API bool ttt_shape_equal(ttt_shape a, ttt_shape b);
-TTT_API int64_t ttt_shape_size(ttt_shape s);  // number of elements; -1 if negative or beyond 2^62
-// Writes "(2,3,4)" into text and returns it.
+TTT_API int64_t ttt_shape_size(ttt_shape shape);  // elements; -1 if a size is < 0, or beyond 2^62
+// Writes "(2,3,4)" into text, a ttt_text, and returns it.
 typedef char ttt_text[128];
-TTT_API const char *ttt_shape_text(ttt_shape s, char *text /* ttt_text */);
+TTT_API const char *ttt_shape_text(ttt_shape shape, char *text);
 
 struct ttt_tensor {
-    ttt_real *data;    // the elements (dtype TTT_DTYPE_REAL)
-    int64_t *index;    // the elements (dtype TTT_DTYPE_INT)
-    uint8_t *u8;       // the elements (dtype TTT_DTYPE_U8)
-    uint16_t *bf16;    // the elements (dtype TTT_DTYPE_BF16)
-    ttt_dtype dtype;   // tells which of the four it is; the others are NULL
+    ttt_real *data;      // the elements (dtype TTT_DTYPE_REAL)
+    int64_t *index;      // the elements (dtype TTT_DTYPE_INT)
+    uint8_t *u8;         // the elements (dtype TTT_DTYPE_U8)
+    uint16_t *bf16;      // the elements (dtype TTT_DTYPE_BF16)
+    ttt_dtype dtype;     // says which of the four holds the elements; the others are NULL
     ttt_shape shape;
-    int64_t size;      // number of elements
-    const ttt_op *op;  // what made it; NULL for a leaf
-    ttt_tensor **in;   // from what
+    int64_t size;        // number of elements
+    const ttt_op *op;    // the op that made it; NULL for a leaf
+    ttt_tensor **in;     // the op's inputs
     int n_in;
-    const void *arg;   // and the op's other arguments
-    int64_t id;        // place on the tape
-    bool kept;         // lives in the keep arena: a parameter
-    ttt_tensor *shares;  // whose elements these are, if another's (a reshape)
+    const void *arg;     // the op's other arguments
+    int64_t id;          // place on the tape
+    bool kept;           // lives in the keep arena: a parameter
+    ttt_tensor *shares;  // the tensor that owns the elements, if another does (a reshape)
     void *block;         // workspace that a walk made: private
 };
 
-// New leaves. All fail with TTT_ERR_SHAPE on negative sizes or TTT_ERR_NO_MEMORY, and give the empty tensor.
-TTT_API ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s);  // not initialized
-TTT_API ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape s);
-TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v);
+// New leaves. TTT_ERR_SHAPE for negative sizes.
+TTT_API ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape shape);  // not initialized
+TTT_API ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape shape);
+TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape shape, ttt_real v);
 TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
-TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape s, const ttt_real *values);      // copies
-TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape s, const int64_t *values);   // copies; dtype INT
-TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape s, const uint8_t *values);     // copies; U8
-TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape s, const uint16_t *values);  // copies; BF16
+// Copies of plain arrays: dtype REAL, INT, U8, BF16.
+TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape shape, const ttt_real *values);
+TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape shape, const int64_t *values);
+TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape shape, const uint8_t *values);
+TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape shape, const uint16_t *values);
 // Of any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
-TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep);
-TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s);  // normal, by the context's random numbers
-TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi);
-TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s);  // zeros, in the keep arena
+TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep);
+// The context's random numbers: normal with mean 0 and variance 1; uniform in [lo, hi).
+TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape shape);
+TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape shape, ttt_real lo, ttt_real hi);
+TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape shape);  // zeros, in the keep arena
 TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one, else NaN
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
-// becomes REAL, U8 becomes INT, and REAL becomes BF16; what has too many digits is rounded to
-// nearest even, and NaN stays NaN. To its own type a tensor is cast by ttt_detach.
-// TTT_ERR_ARGUMENT for any other pair: the numbers might not fit.
+// becomes REAL, U8 becomes INT, and REAL becomes BF16, rounded to nearest even; NaN stays NaN. A
+// cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the numbers
+// might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
 
-// ---- [5] OPERATIONS ------------------------------------------------------------------------------
-// Every function here returns a new tensor on the tape, or the empty tensor after an error. Shapes of
-// two operands are broadcast as in NumPy: aligned at the right, a size of 1 (or a missing one) repeats.
+// ---- [5] OPERATIONS -----------------------------------------------------------------------------
+// Every function here returns a new tensor on the tape, or the empty tensor after an error. Shapes
+// of two operands are broadcast as in NumPy: aligned at the right, a size of 1 (or a missing one)
+// repeats.
 
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [12] need; sign and heaviside have derivative zero, and are 0 at NaN.
+// derivatives, which the rules of [12] need. sign and heaviside have derivative zero, and are 0 at
+// NaN.
 #define TTT_UNARY_OPS(X)                                                                           \
     X(exp, "y = e^a", -2, 2, 12)                                                                   \
     X(log, "y = ln a", 0.2, 3, 16)                                                                 \
@@ -389,26 +405,32 @@ TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real h
 // p a^(p-1), and so on, at a = 0 too: a^2 has 0, 2, 0. TTT_ERR_ARGUMENT unless p is finite.
 TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
 // y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT
-// or U8, and has no gradient. What is not taken has gradient 0, be that of y infinite or NaN.
+// or U8, and has no gradient. The element that is not taken has gradient 0, even if y's is infinite
+// or NaN.
 TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
 
 // y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored:
-// number i of the random numbers of a seed decides about element i, in y and again in every
-// gradient. The seed is given, or drawn from the context's random numbers. p = 0 gives a itself,
-// and draws nothing. TTT_ERR_ARGUMENT unless 0 <= p < 1.
+// random number i of a seed decides about element i, in y and again in every gradient. The seed is
+// given, or drawn from the context's random numbers. p = 0 gives a itself, and draws nothing.
+// TTT_ERR_ARGUMENT unless 0 <= p < 1.
 TTT_API ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p);
 TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed);
 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
-// (...,k,m); tb: b is stored as (...,n,k). Nothing is copied for either. b may be BF16, and has no
-// gradient then; the product has the bits of that by ttt_cast(c, b, TTT_DTYPE_REAL).
+// (...,k,m); tb: b is stored as (...,n,k). Neither is copied. b may be BF16, and has no gradient
+// then; the product has the same bits as one with ttt_cast(c, b, TTT_DTYPE_REAL).
 TTT_API ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
-// The same, and summed over leading sizes until the result has the given shape: dW = sum_b x_b^T dy_b.
-TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape y);
-// y = a b + add in one pass: add (n), (...,1,n) or (...,m,n), leading sizes broadcast to those of the product.
-TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add);
-TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);  // y = x w + b
+// The same, summed over leading sizes until the result has the given shape, as in
+// dW = sum_b x_b^T dy_b.
+TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+                                  ttt_shape shape);
+// y = a b + add in one pass: add (n), (...,1,n) or (...,m,n), leading sizes broadcast to those of
+// the product.
+TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+                                   ttt_tensor *add);
+// y = x w + b, which is ttt_matmul_add(c, x, w, false, false, b).
+TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
 
 // Products of plain arrays, without a tape: for each of `batch` matrices
 //     y (m,n) = map(op(a) op(b) + bias) + add
@@ -417,29 +439,32 @@ TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_ten
 typedef struct ttt_gemm_desc {
     int64_t m, n, k;
     const ttt_real *a, *b;
-    const uint16_t *b_bf16;             // in place of b: bfloat16, each the upper half of a float
+    const uint16_t *b_bf16;          // in place of b: bfloat16, each the upper half of a float
     ttt_real *y;
-    bool ta, tb;                        // a is stored as (k,m); b as (n,k)
-    int64_t a_row, b_row, y_row;        // from one row to the next, in elements; 0: no gap
-    int64_t batch;                      // 0: one
-    int64_t a_step, b_step, y_step;     // from one matrix to the next, in elements; 0 for a, b: the same
-    const ttt_real *bias;               // (n), added to every row; NULL: none
-    const char *map;                    // an op of one number by its name, as "gelu"; NULL: none
-    const ttt_real *add;                // (m,n) with rows y_row apart and steps y_step, y itself for y += ab
+    bool ta, tb;                     // a is stored as (k,m); b as (n,k)
+    int64_t a_row, b_row, y_row;     // from one row to the next, in elements; 0: no gap
+    int64_t batch;                   // 0: one
+    int64_t a_step, b_step, y_step;  // from one matrix to the next; 0 for a, b: the same for all
+    const ttt_real *bias;            // (n), added to every row; NULL: none
+    const char *map;                 // an op of one number by its name, as "gelu"; NULL: none
+    const ttt_real *add;             // (m,n), stored as y is; y itself for y += a b; NULL: none
 } ttt_gemm_desc;
-// TTT_ERR_ARGUMENT for negative sizes, a row shorter than what it holds, a missing array, b beside b_bf16,
-// results that overlap an operand or each other, a map with add = y (the sums begin with y: it would be
-// mapped too).
-// Operands' sizes are not checked against memory: C cannot. No op: profiles do not count it.
-TTT_API ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *d);
+// TTT_ERR_ARGUMENT for negative sizes, a row step shorter than a row, a missing array, both b and
+// b_bf16, results that overlap an operand or each other, a map with add = y (the sums begin with y,
+// so it would be mapped too). C cannot check that the arrays are large enough. This is no op:
+// profiles do not count it.
+TTT_API ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc);
 
-// Sums. sum_to adds over every axis where s has 1 (or lacks it); broadcast is its opposite and its rule.
-TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
-TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s);
-TTT_API ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a);                 // of all elements: shape ()
-TTT_API ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a);                // likewise; the mean of nothing is 0
-TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // that axis stays, with size 1
-TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis); // negative axes count from the end
+// Sums. sum_to adds along every axis that is 1 in the given shape (or that it lacks). broadcast
+// repeats along them: each is the other's rule.
+TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
+TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
+// Over all elements: shape (). The mean of nothing is 0.
+TTT_API ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a);
+TTT_API ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a);
+// Along an axis, which stays, with size 1. Negative axes count from the end.
+TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);
+TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis);
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
 
 // The largest along an axis. Of several equal ones it is the first, which has all of the gradient,
@@ -448,44 +473,48 @@ TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // the a
 // Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
 TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);
 
-// Moving elements about.
-TTT_API ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape s);         // shares the data
-TTT_API ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order);    // y axis i = a axis order[i]
-TTT_API ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a);                    // the last two axes
+// Moving elements about. reshape shares the elements; the others copy them.
+TTT_API ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
+// Axis i of y is axis order[i] of a; ttt_transpose swaps the last two.
+TTT_API ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order);
+TTT_API ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a);
+// y is `count` places of an axis, from `begin` on.
 TTT_API ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count);
-// a placed at `begin` of an axis of length `length`, zeros around it; slice's opposite and its rule.
+// slice's opposite and its rule: y has a at `begin` of an axis of the given length, else zeros.
 TTT_API ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length);
 TTT_API ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis);
-// Rows by number: a (...,N,D), index (...,n) of dtype INT, leading sizes broadcast: y (...,n,D) with
-// y[i] = a[index[i]]. An index outside 0..N-1 is an error. index_add is its opposite and its rule: adds
-// row i of a (...,n,D) to row index[i] of y (...,N,D).
+// Rows by number: a (...,N,D), index (...,n) of dtype INT, leading sizes broadcast: y (...,n,D)
+// with y[i] = a[index[i]]. TTT_ERR_ARGUMENT for an index outside 0..N-1. index_add is its opposite
+// and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
 // Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
 
-// y = (1 + L)^-1 b, or (1 + L)^-T b if transposed: L the part of a (...,n,n) below its diagonal, b (...,n,d)
-// with the same leading sizes. By substitution, so it costs no more than the product.
+// y = (1 + L)^-1 b, or (1 + L)^-T b if transposed. L is the part of a (...,n,n) below its diagonal;
+// b (...,n,d) has the same leading sizes. Substitution does it, at the cost of the product L b.
 TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed);
 
 // Along the last axis, of length D.
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a);  // y = a - ln sum e^a
-// x^ = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
-// else 0 (RMS norm). rstd gives r, shape (...,1); normalize_d1 is J g, J the (symmetric) Jacobian of
-// normalize at a: J g = r (g - mean g - x^ mean(g x^)), the middle term only if centered.
+// y = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
+// else 0 (RMS norm).
 TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);  // centered
 TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);    // not centered
-TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centered);
-TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered);
+// J g, where J is the Jacobian of this at a, a symmetric matrix, and x^ the normalized row:
+// J g = r (g - mean g - x^ mean(g x^)), with the middle term only if centered.
+TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
+                                     bool centered);
+TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered);  // r (...,1)
 
-// ---- [6] OP TABLE --------------------------------------------------------------------------------
+// ---- [6] OP TABLE -------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
-// test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an example
-// call; the test supplies ttt_test_index). From the three lists are generated: the names, the table
-// ttt_op_table, and a gradient test of orders 1 and 2 for every row. To add an op: write its row, and
-// forward, rule and the function that calls it in [12].
+// test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an
+// example call; the test supplies ttt_test_index). The three lists generate the names, the table
+// ttt_op_table, and a gradient test of orders 1 and 2 for every row. To add an op, write its row,
+// and in [12] its forward, its rule and the function that calls it.
 #define TTT_OTHER_OPS(X)                                                                           \
     X(scale, 1, "y = s a", -2, 2, y->size, TTT_SHAPE(2, 3), TTT_SHAPE(1),                          \
       ttt_scale(c, in[0], (ttt_real)1.5))                                                          \
@@ -499,11 +528,14 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_where(c, ttt_test_index(c), in[0], in[1]))                                               \
     X(dropout, 1, "y = a m / (1 - p)", -2, 2, 20 * y->size, TTT_SHAPE(3, 5), TTT_SHAPE(1),         \
       ttt_dropout_seeded(c, in[0], (ttt_real)0.4, 1))                                              \
-    X(matmul, 2, "y = a b", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 4, 2), \
+    X(matmul, 2, "y = a b", -1, 1, ttt__matmul_flops(y),                                           \
+      TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 4, 2),                                                   \
       ttt_matmul(c, in[0], in[1]))                                                                 \
-    X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y), TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4), \
+    X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y),                                   \
+      TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4),                                                         \
       ttt_matmul_add(c, in[0], in[1], false, true, in[0]))                                         \
-    X(sum_to, 1, "y = sum of a over axes", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1), \
+    X(sum_to, 1, "y = sum of a over axes", -2, 2, y->in[0]->size,                                  \
+      TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),                                                            \
       ttt_sum_to(c, in[0], TTT_SHAPE(2, 1, 2)))                                                    \
     X(broadcast, 1, "y = a repeated", -2, 2, 0, TTT_SHAPE(2, 1, 2), TTT_SHAPE(1),                  \
       ttt_broadcast(c, in[0], TTT_SHAPE(3, 2, 4, 2)))                                              \
@@ -519,10 +551,12 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_concat(c, in, 2, 1))                                                                     \
     X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),        \
       ttt_index_select(c, in[0], ttt_test_index(c)))                                               \
-    X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size, TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1), \
+    X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size,                                  \
+      TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1),                                                         \
       ttt_index_add(c, in[0], ttt_test_index(c), 4))                                               \
-    X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1, y->size * y->shape.dim[y->shape.rank - 2], \
-      TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3), ttt_solve_lower(c, in[0], in[1], false))             \
+    X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1,                        \
+      y->size * y->shape.dim[y->shape.rank - 2], TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3),           \
+      ttt_solve_lower(c, in[0], in[1], false))                                                     \
     X(softmax, 1, "y = e^a / sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),         \
       ttt_softmax(c, in[0]))                                                                       \
     X(log_softmax, 1, "y = a - ln sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),    \
@@ -531,11 +565,12 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool cente
       ttt_layer_normalize(c, in[0], (ttt_real)0.1))                                                \
     X(normalize_d1, 2, "y = J(a) b", -2, 2, 12 * y->size, TTT_SHAPE(2, 5), TTT_SHAPE(2, 5),        \
       ttt_normalize_d1(c, in[0], in[1], (ttt_real)0.1, true))                                      \
-    X(rstd, 1, "y = (var a + eps)^(-1/2)", -2, 2, 4 * y->in[0]->size, TTT_SHAPE(2, 5), TTT_SHAPE(1), \
+    X(rstd, 1, "y = (var a + eps)^(-1/2)", -2, 2, 4 * y->in[0]->size,                              \
+      TTT_SHAPE(2, 5), TTT_SHAPE(1),                                                               \
       ttt_rstd(c, in[0], (ttt_real)0.1, true))
 
-// An op: what the tape knows about a kind of node. Yours look the same as the library's; ttt_apply
-// runs one. Exactly one of vjp and composite must be there.
+// An op: what the tape knows about a kind of node. Your own look like the library's; ttt_apply runs
+// them. Give one of vjp and composite, and not both.
 struct ttt_op {
     const char *name;
     const char *formula;
@@ -543,75 +578,87 @@ struct ttt_op {
     double lo, hi;      // arguments for the gradient test
     // Writes y->data from y->in and y->arg.
     void (*forward)(ttt_ctx *c, ttt_tensor *y);
-    // The rule. g has y's shape. On entry d[j] is NULL for each input whose gradient nobody asks for;
-    // replace every other d[j] by that gradient, made of ops, in the shape of y->in[j] (or NULL: zero).
+    // The rule. g, the gradient of y, has y's shape. On entry d[j] is NULL for each input whose
+    // gradient nobody asks for; replace every other d[j] by that gradient, made of ops, in the
+    // shape of y->in[j] (or NULL: zero).
     void (*vjp)(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d);
     // Instead of a rule: the same value built from other ops. Differentiating it is then the rule.
     ttt_tensor *(*composite)(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y);
-    // May be NULL. First-order gradients without tensors: where into[j] is not NULL, write the gradient
-    // of input j into it, or add to what is there if add[j].
-    void (*fast)(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into, const bool *add);
+    // May be NULL. First-order gradients without tensors: where into[j] is not NULL, write the
+    // gradient of input j into it, or add to what is there if add[j].
+    void (*fast)(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
+                 const bool *add);
     int64_t (*flops)(const ttt_tensor *y);  // may be NULL
 };
 
 // Runs op on in[0..n): makes y of the given shape, with a copy of arg's bytes at y->arg.
-TTT_API ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
-                              const void *arg, size_t arg_bytes);
+TTT_API ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+                              ttt_shape shape, const void *arg, size_t arg_bytes);
 // The library's ops in the order of the three lists; NULL past the end.
 TTT_API const ttt_op *ttt_op_table(int i);
 
-// ---- [7] GRADIENTS -------------------------------------------------------------------------------
+// ---- [7] GRADIENTS ------------------------------------------------------------------------------
 typedef enum ttt_grad_mode {
     TTT_GRAD_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
     TTT_GRAD_RECORD,       // the gradient is on the tape, like any other tensor
-    TTT_GRAD_ADD           // as TTT_GRAD_FIRST_ORDER, added to the numbers of the tensors already in out[]. Those are
-                      // not marked: to differentiate through them is a missing term, not an error
+    // Like FIRST_ORDER, but adds to the numbers of the tensors that out[] holds. These are not
+    // marked: differentiating through them misses a term and is no error.
+    TTT_GRAD_ADD
 } ttt_grad_mode;
 
-// out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i]. wrt and out are
-// different arrays.
-// Errors: y has more elements (TTT_ERR_SHAPE); wrt and out are one array (TTT_ERR_ARGUMENT); y depends on
-// wrt through a gradient taken without TTT_GRAD_RECORD and not detached (TTT_ERR_FIRST_ORDER). All of out is
-// then the empty tensor; with TTT_GRAD_ADD it stays, and something may have been added.
-TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode);
-// The same for any y: out[i] = d <seed, y> / d wrt[i], seed of y's shape (a vector-Jacobian product).
-TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
-                           ttt_tensor **out, ttt_grad_mode mode);
+// out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
+// TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
+// TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
+// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays, and
+// something may have been added.
+TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n,
+                            ttt_tensor **out, ttt_grad_mode mode);
+// The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
+// product.
+TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt,
+                           int n, ttt_tensor **out, ttt_grad_mode mode);
 // Switches the tape off (results are then leaves: inference) or on; returns what it was.
 TTT_API bool ttt_set_recording(ttt_ctx *c, bool on);
 
-// y = f(in), of the given shape, as one node that keeps only its inputs: what f makes on the way is
-// forgotten, and made again, with the same bits, when a gradient is asked for. PyTorch says
-// checkpointing, JAX remat. Costs another forward pass; saves the memory of everything inside [Chen 2016]. f must depend on nothing but in,
-// the bytes at `user`, which are copied, and the context's random numbers.
+// y = f(in), of the given shape, as one node that keeps only its inputs. What f makes on the way is
+// forgotten, and made again, with the same bits, when a gradient is asked for: this costs another
+// forward pass and saves the memory of everything inside [Chen 2016]. PyTorch calls it
+// checkpointing, JAX remat. f must depend on nothing but `in`, the bytes at `user`, which are
+// copied, and the context's random numbers.
 typedef ttt_tensor *ttt_remat_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
-TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes);
+TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n,
+                              ttt_shape shape, const void *user, size_t user_bytes);
 
-// Checks derivatives of f at x[0..n), leaves whose numbers it moves and puts back. Takes a random
-// direction u and returns |a - b| / max(|b|, 1e-3): a the directional derivative of the given order
-// (1, 2, ...) by ttt_grad, b the central difference (fourth-order, step h) of the analytic derivative
-// one order lower. Build with -DTTT_REAL=double for more than three digits. NaN after an error.
-typedef ttt_tensor *ttt_function(ttt_ctx *c, ttt_tensor *const *x, int n, void *user);  // one element
-TTT_API double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user,
-                                  int order, double h);
+// Checks derivatives of f, a function with a result of one element, at x[0..n), leaves whose
+// numbers it moves and puts back. Takes a random direction and returns |a - b| / max(|b|, 1e-3): a
+// is the directional derivative of the given order (1, 2, ...) by ttt_grad; b is the central
+// difference (fourth-order, step h) of the analytic derivative one order lower. Build with
+// -DTTT_REAL=double for more than three digits. NaN after an error.
+typedef ttt_tensor *ttt_function(ttt_ctx *c, ttt_tensor *const *x, int n, void *user);
+TTT_API double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n,
+                                  void *user, int order, double h);
 
 #ifdef __cplusplus
 }
 #endif
 #endif  // TTT_TENSOR_H
 
-// ==================================================================================================
-// ---- [8] KERNELS ---------------------------------------------------------------------------------
+// =================================================================================================
+// ---- [8] KERNELS --------------------------------------------------------------------------------
 // The loops that do the arithmetic. This text is compiled once for every instruction set: the list
-// that follows it includes this header again, which then is only this section (and so does
-// ttt_layers.h with its own). A vector is a plain C value here: GCC's and Clang's vector types have
-// + - * / and comparisons. With one lane it is a ttt_real and the text is ordinary scalar C: the
-// reference for the others, and what other compilers and the double build use. The words:
-//   VEC, LANES      a vector and how many reals it has       MASK    what comparing two gives
+// at its end includes this header again, which then is only this section (and so does ttt_layers.h
+// with its own). A vector is a plain C value here: GCC's and Clang's vector types have + - * / and
+// comparisons. With one lane it is a ttt_real and the text is ordinary scalar C: the reference for
+// the others, and what other compilers and the double build use. The words:
+//   VEC, LANES      a vector, and how many reals it has
+//   MASK            what comparing two vectors gives
+//   COLS            vectors in a row of the widest tile
 //   KN(name)        the name with the set's suffix: ttt__exp_avx2
-//   INLINE, KERNEL  before a function of vectors, which is never a call; before one that others call
-//   NUM(x)          a constant as a ttt_real                 COLS    vectors in a row of the widest tile
-//   SQRT, ZIP_LOW, ZIP_HIGH, EVEN_PARTS, ODD_PARTS    see the list of instruction sets below
+//   KERNEL          before a function that others call
+//   INLINE          before a function of vectors, which never becomes a call
+//   RARE            before one that runs once a row: it stays a call, and is compiled once
+//   NUM(x)          a constant as a ttt_real
+//   SQRT, ZIP_LOW, ZIP_HIGH, EVEN_PARTS, ODD_PARTS    see "the words of a set" below
 #ifdef TTT__KERNELS
 #if LANES == 1
 typedef ttt_real VEC;
@@ -673,15 +720,15 @@ INLINE float KN(largest)(VEC v) {
 }
 #undef TTT__FOLD_PARTS
 
-// 2^n times v for whole n in [-160, 160], in two factors so that a subnormal result is still right.
+// 2^n v for whole n in [-160, 160], in two factors so that a subnormal result is right, too.
 INLINE VEC KN(ldexp)(VEC v, MASK n) {
     MASK half = n >> 1;
     return v * KN(from_bits)((half + 127) << 23) * KN(from_bits)((n - half + 127) << 23);
 }
 
 // e^a = 2^n e^r with n = round(a / ln 2), |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r), P a minimax
-// polynomial (relative error 3e-9). Adding and subtracting 1.5 2^23 rounds to a whole number, which
-// then stands in the low bits. Below 1.5 ulp.
+// polynomial (relative error 3e-9). Adding 1.5 2^23 rounds to a whole number and leaves it in the
+// low bits; subtracting gives it back as a float. Below 1.5 ulp.
 INLINE VEC KN(exp_rest)(VEC a, VEC n) {  // e^r
     VEC r = a - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
@@ -697,21 +744,26 @@ INLINE VEC KN(exp)(VEC a, VEC s) {
     VEC x = KN(select)(a > 89.0f, KN(splat)(89.0f), a);  // NaN stays
     x = KN(select)(x < -105.0f, KN(splat)(-105.0f), x);
     VEC shifted = x * 1.44269504f + magic;
-    return KN(ldexp)(KN(exp_rest)(x, shifted - magic), KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
+    return KN(ldexp)(KN(exp_rest)(x, shifted - magic),
+                     KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
 }
-// The same for a < 60, most often e^-|a|: the power is 2^(n + 32) 2^-32, and the first factor's exponent,
-// n + 32 + 127, comes out of the rounding as it is to stand.
+// The same for a < 60, most often e^-|a|. The power is 2^(n + 32) 2^-32: rounding leaves the
+// exponent of the first factor, n + 32 + 127, in the low bits.
 INLINE VEC KN(exp_down)(VEC a, VEC s) {
     (void)s;
     const float magic = 12582912.0f + 159.0f;
     VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
-    return KN(exp_rest)(x, shifted - magic) * KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
+    return KN(exp_rest)(x, shifted - magic) * KN(from_bits)(KN(bits)(shifted) << 23) *
+           2.3283064e-10f;
 }
-// 2^a for a <= 0, where subnormals may be 0: a - n is exact, n + 127 is the exponent, and that of 0 is 0.
+// 2^a for a <= 0, with 0 for subnormals. a - n is exact, and rounding leaves the exponent n + 127
+// in the low bits; the exponent 0 is that of 0.
 INLINE VEC KN(exp2_down)(VEC a) {
     const float magic = 12582912.0f + 127.0f;
-    VEC x = KN(select)(a < -127.0f, KN(splat)(-127.0f), a), shifted = x + magic, r = x - (shifted - magic);
-    VEC p = r * 1.55946782e-4f + 1.34066439e-3f;  // 2^r = 1 + r P(r), |r| <= 1/2 (relative error 3e-9)
+    VEC x = KN(select)(a < -127.0f, KN(splat)(-127.0f), a);
+    VEC shifted = x + magic, r = x - (shifted - magic);
+    // 2^r = 1 + r P(r), |r| <= 1/2 (relative error 3e-9)
+    VEC p = r * 1.55946782e-4f + 1.34066439e-3f;
     p = p * r + 9.61769297e-3f;
     p = p * r + 5.55031055e-2f;
     p = p * r + 2.40226528e-1f;
@@ -725,7 +777,8 @@ INLINE VEC KN(log)(VEC a, VEC s) {
     (void)s;
     MASK tiny = a < 1.17549435e-38f;
     VEC x = KN(select)(tiny, a * 8388608.0f, a);
-    MASK bits = KN(bits)(x) & 0x7fffffff, k = ((bits - 0x3f3504f3) >> 23);  // 0x3f3504f3 is sqrt(1/2)
+    // 0x3f3504f3 is sqrt(1/2)
+    MASK bits = KN(bits)(x) & 0x7fffffff, k = ((bits - 0x3f3504f3) >> 23);
     VEC f = KN(from_bits)(bits - (k << 23)) - 1.0f;
     k = k - (tiny & 23);
     VEC n = KN(from_bits)(k + 0x4b400000) - 12582912.0f;  // the whole number k as a float
@@ -799,7 +852,10 @@ INLINE VEC KN(add_scalar)(VEC a, VEC s) { return a + s; }
 INLINE VEC KN(square)(VEC a, VEC s) { (void)s; return a * a; }
 INLINE VEC KN(reciprocal)(VEC a, VEC s) { (void)s; return NUM(1) / a; }
 INLINE VEC KN(relu)(VEC a, VEC s) { (void)s; return KN(select)(a < NUM(0), KN(splat)(0), a); }
-INLINE VEC KN(heaviside)(VEC a, VEC s) { (void)s; return KN(select)(a > NUM(0), KN(splat)(1), KN(splat)(0)); }
+INLINE VEC KN(heaviside)(VEC a, VEC s) {
+    (void)s;
+    return KN(select)(a > NUM(0), KN(splat)(1), KN(splat)(0));
+}
 INLINE VEC KN(sign)(VEC a, VEC s) { return KN(heaviside)(a, s) - KN(heaviside)(-a, s); }
 
 // From e = e^-|a|, which never overflows, so that both tails keep their digits.
@@ -807,23 +863,31 @@ INLINE VEC KN(sigmoid_from)(VEC e, VEC a) {
     VEC one = KN(splat)(1);
     return KN(select)(a < NUM(0), e, one) / (one + e);
 }
-INLINE VEC KN(sigmoid)(VEC a, VEC s) { return KN(sigmoid_from)(KN(exp_down)(KN(below_zero)(a), s), a); }
+INLINE VEC KN(sigmoid)(VEC a, VEC s) {
+    return KN(sigmoid_from)(KN(exp_down)(KN(below_zero)(a), s), a);
+}
 
-// The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s), in which 1 - s would lose the digits of
-// the upper tail.
+// The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s). Taken from e, as 1 - s would
+// lose the digits of the upper tail.
 INLINE VEC KN(sigmoids_from)(VEC e, VEC a, VEC *p, VEC *q) {
     VEC one = KN(splat)(1), r = one / (one + e);
     *p = e * r * r;
     *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
     return KN(select)(a < NUM(0), e, one) * r;
 }
-INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) { return KN(sigmoids_from)(KN(exp_down)(KN(below_zero)(a), s), a, p, q); }
-// y where the factor p has not died out, else its limit there: 0 times a huge a would be NaN.
+INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) {
+    return KN(sigmoids_from)(KN(exp_down)(KN(below_zero)(a), s), a, p, q);
+}
+// y where the factor p has not underflowed, else y's limit: 0 times a huge a would be NaN.
 INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
 
-// gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 = sigmoid(u); u has a's sign.
-// e^-|u| = 2^-|u log2 e|: the constants are 2 sqrt(2/pi) log2 e, and 0.044715 of that.
-INLINE VEC KN(gelu_fall)(VEC a) { return KN(exp2_down)(KN(below_zero)(a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325)))); }
+// gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 is
+// sigmoid(u); u has a's sign. gelu_fall is e^-|u| = 2^-|u log2 e|, with the constants
+// 2 sqrt(2/pi) log2 e and 0.044715 of that; gelu_du is du/da.
+INLINE VEC KN(gelu_fall)(VEC a) {
+    VEC power = a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325));
+    return KN(exp2_down)(KN(below_zero)(power));
+}
 INLINE VEC KN(gelu_du)(VEC a) { return a * a * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
 INLINE VEC KN(gelu)(VEC a, VEC s) { (void)s; return a * KN(sigmoid_from)(KN(gelu_fall)(a), a); }
 INLINE VEC KN(gelu_d1)(VEC a, VEC s) {
@@ -839,8 +903,12 @@ INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
 }
 
 // gelu_erf(a) = a Phi(a), Phi the normal distribution, phi its density.
-INLINE VEC KN(phi)(VEC a, VEC s) { return KN(exp_down)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327); }
-INLINE VEC KN(Phi)(VEC a, VEC s) { return KN(erf)(a * NUM(0.7071067811865476), s) * NUM(0.5) + NUM(0.5); }
+INLINE VEC KN(phi)(VEC a, VEC s) {
+    return KN(exp_down)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327);
+}
+INLINE VEC KN(Phi)(VEC a, VEC s) {
+    return KN(erf)(a * NUM(0.7071067811865476), s) * NUM(0.5) + NUM(0.5);
+}
 INLINE VEC KN(gelu_erf)(VEC a, VEC s) { return a * KN(Phi)(a, s); }
 INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) {
     VEC p = KN(phi)(a, s), P = KN(Phi)(a, s);
@@ -867,7 +935,8 @@ INLINE VEC KN(sub)(VEC a, VEC b) { return a - b; }
 INLINE VEC KN(mul)(VEC a, VEC b) { return a * b; }
 INLINE VEC KN(div)(VEC a, VEC b) { return a / b; }
 
-// The first n < LANES elements of a vector; the others are zero. Once a row, hence not compiled into each that wants it.
+// The first n < LANES elements of a vector; the others are zero. Called once a row, so kept out of
+// line.
 RARE VEC KN(load_part)(const ttt_real *p, int64_t n) {
     ttt_real x[LANES] = { 0 };
     for (int64_t i = 0; i < n; i++) x[i] = p[i];
@@ -879,7 +948,7 @@ RARE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
     for (int64_t i = 0; i < n; i++) p[i] = x[i];
 }
 
-// y[i] = f(a[i]), for every op of one number. What is left at the end goes through a whole vector by a
+// y[i] = f(a[i]), for every op of one number. The last elements go through a whole vector by a
 // second call, so that f, which is long, is compiled into the function once.
 #define X(name, formula, lo, hi, flops)                                                          \
     KERNEL void KN(map_##name)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar) {     \
@@ -892,8 +961,7 @@ RARE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
         KN(map_##name)(LANES, x, x, scalar);                                                     \
         KN(store_part)(y + i, KN(load)(x), n - i);                                               \
     }
-TTT_UNARY_OPS(X)
-X(scale, , , , ) X(add_scalar, , , , )
+TTT__MAP_LIST(X)
 #undef X
 
 // y[i] = f(a[i], b[i]), for every op of two; a step of 0 repeats the first element.
@@ -903,7 +971,8 @@ X(scale, , , , ) X(add_scalar, , , , )
         VEC a0 = KN(splat)(n ? *a : 0), b0 = KN(splat)(n ? *b : 0);                              \
         int64_t i = 0;                                                                           \
         for (; i + LANES <= n; i += LANES)                                                       \
-            KN(store)(y + i, KN(name)(a_step ? KN(load)(a + i) : a0, b_step ? KN(load)(b + i) : b0)); \
+            KN(store)(y + i, KN(name)(a_step ? KN(load)(a + i) : a0,                             \
+                                      b_step ? KN(load)(b + i) : b0));                           \
         if (i == n) return;                                                                      \
         if (a_step) a0 = KN(load_part)(a + i, n - i);                                            \
         if (b_step) b0 = KN(load_part)(b + i, n - i);                                            \
@@ -912,7 +981,7 @@ X(scale, , , , ) X(add_scalar, , , , )
 TTT_BINARY_OPS(X)
 #undef X
 
-// Elements i .. i+n-1 of a row, zeros behind them; a whole vector if there are more than that.
+// Elements i .. i+n-1 of a row and zeros after them; a whole vector if n is LANES or more.
 INLINE VEC KN(part)(const ttt_real *p, int64_t i, int64_t n) {
     return n >= LANES ? KN(load)(p + i) : KN(load_part)(p + i, n);
 }
@@ -948,26 +1017,27 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
     KN(store)(x, v);
     return KN(load_part)(x, n);
 }
-// The sum of term(i, n) over a row, in eight vectors: each addition waits four cycles for the one before
-// it, and two can begin in a cycle. Closed into a double every 1024 elements, so that the error does not
-// grow with the row.
+// The sum of term(i, n) over a row, in eight vectors: each addition waits four cycles for the one
+// before it, and two can begin in a cycle. Closed into a double every 1024 elements, so that the
+// error does not grow with the row.
 #ifndef TTT__ROW_SUM
-#define TTT__ROW_SUM(result, n, term)                                                               \
-    double result = 0;                                                                              \
-    for (int64_t begin = 0; begin < (n); begin += 1024) {                                           \
-        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;                           \
-        VEC acc[8];                                                                                 \
-        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                              \
-        for (; i + 8 * LANES <= end; i += 8 * LANES)                                                \
-            TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);           \
-        if (i + 4 * LANES <= end) {  /* heads are often this narrow */                              \
-            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES);           \
-            i += 4 * LANES;                                                                         \
-        }                                                                                           \
-        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                              \
-        if (i < end) acc[0] += term(i, end - i);                                                    \
-        acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) + ((acc[4] + acc[5]) + (acc[6] + acc[7])); \
-        result += KN(total)(acc[0]);                                                                \
+#define TTT__ROW_SUM(result, n, term)                                                         \
+    double result = 0;                                                                        \
+    for (int64_t begin = 0; begin < (n); begin += 1024) {                                     \
+        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;                     \
+        VEC acc[8];                                                                           \
+        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                        \
+        for (; i + 8 * LANES <= end; i += 8 * LANES)                                          \
+            TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);     \
+        if (i + 4 * LANES <= end) {  /* heads are often this narrow */                        \
+            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES);     \
+            i += 4 * LANES;                                                                   \
+        }                                                                                     \
+        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                        \
+        if (i < end) acc[0] += term(i, end - i);                                              \
+        acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) +                                    \
+                 ((acc[4] + acc[5]) + (acc[6] + acc[7]));                                     \
+        result += KN(total)(acc[0]);                                                          \
     }
 // A row in vectors, the last one perhaps not whole.
 #define TTT__ROW_EACH(n, term) TTT__ROW_FROM(0, n, term)
@@ -993,7 +1063,8 @@ KERNEL double KN(dot)(int64_t n, const ttt_real *a, const ttt_real *b) {
     return sum;
 }
 
-// y[j] = sum over r of a[r,j], a (rows,n): in blocks of 32 rows, so that rounding grows with rows / 32.
+// y[j] = sum over r of a[r,j], a (rows,n). In blocks of 32 rows, so that rounding grows with a 32nd
+// of the rows.
 KERNEL void KN(sum_rows)(int64_t rows, int64_t n, int64_t stride, const ttt_real *a, ttt_real *y) {
     for (int64_t j = 0; j < n; j += LANES) {
         VEC total = KN(splat)(0);
@@ -1015,19 +1086,22 @@ KERNEL ttt_real KN(row_max)(int64_t n, const ttt_real *a) {
     return KN(largest)(max);
 }
 
-INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC scale, VEC shift, VEC *sum) {
+INLINE void KN(exp_part)(const ttt_real *a, ttt_real *y, int64_t i, int64_t n, VEC scale, VEC shift,
+                         VEC *sum) {
     VEC e = KN(exp_down)(KN(part)(a, i, n) * scale - shift, shift);
     KN(put)(y, i, n, e);
     *sum += KN(first)(e, n);
 }
-// y = e^(scale a - shift), no power above 60; returns the sum, closed into a double every 1024 elements as TTT__ROW_SUM does.
-KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift) {
+// y = e^(scale a - shift), no power above 60; returns the sum, closed into a double every 1024
+// elements as TTT__ROW_SUM does.
+KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale,
+                          ttt_real shift) {
     double sum = 0;
     for (; n > 0; n -= 1024, a += 1024, y += 1024) {
-        VEC f = KN(splat)(scale), s = KN(splat)(shift), block = KN(splat)(0);
-        int64_t m = n < 1024 ? n : 1024;
-#define TERM(i, n) KN(exp_part)(a, y, i, n, f, s, &block)
-        TTT__ROW_EACH(m, TERM)
+        VEC scales = KN(splat)(scale), shifts = KN(splat)(shift), block = KN(splat)(0);
+        int64_t length = n < 1024 ? n : 1024;
+#define TERM(i, n) KN(exp_part)(a, y, i, n, scales, shifts, &block)
+        TTT__ROW_EACH(length, TERM)
 #undef TERM
         sum += KN(total)(block);
     }
@@ -1039,87 +1113,106 @@ KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
 }
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
-    VEC m = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, 1, max))));
-#define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - m - log_sum)  // m + log_sum would round at the size of m
+    VEC top = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, 1, max))));
+// One after the other: top + log_sum would round at the size of top.
+#define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - top - log_sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-// mean and r = (mean (a - mean)^2 + eps)^(-1/2) of a row; mean is 0 unless centered.
+// The mean of a row, 0 unless centered, and rstd = (mean (a - mean)^2 + eps)^(-1/2).
 INLINE VEC KN(deviation2)(const ttt_real *a, int64_t i, int64_t n, VEC mean) {
     VEC d = KN(first)(KN(part)(a, i, n) - mean, n);
     return d * d;
 }
-KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *r) {
-    double share = 1 / (double)n;  // beforehand: a division at the end of a sum would be waited for
+KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean,
+                        ttt_real *rstd) {
+    // Divided beforehand: the end of the sum would have to wait for a division.
+    double share = 1 / (double)n;
     *mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
-    VEC m = KN(splat)(*mean);
-    const ttt_real *next = centered ? a + n : a;  // the second pass finds a row near, and has time to ask for the row after it
-#define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, m))
+    VEC means = KN(splat)(*mean);
+    // The second pass finds the row in a cache, and has time to ask for the next row.
+    const ttt_real *next = centered ? a + n : a;
+#define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, means))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
-    *r = NUM(1 / sqrt(sum * share + eps));
+    *rstd = NUM(1 / sqrt(sum * share + eps));
+}
+// Elements i .. i+n-1 of x^ = (a - mean) rstd.
+INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, VEC mean, VEC rstd) {
+    return (KN(part)(a, i, n) - mean) * rstd;
 }
 KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered) {
-    ttt_real mean, r;
-    KN(moments)(n, a, eps, centered, &mean, &r);
-    VEC m = KN(splat)(mean), rv = KN(splat)(r);
-#define TERM(i, n) KN(put)(y, i, n, (KN(part)(a, i, n) - m) * rv)
+    ttt_real mean, rstd;
+    KN(moments)(n, a, eps, centered, &mean, &rstd);
+    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
+#define TERM(i, n) KN(put)(y, i, n, KN(normal)(a, i, n, means, rstds))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
-// y = r (g - mean g - x^ mean(g x^)), x^ = (a - mean) r.
-KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered) {
-    ttt_real mean, r;
-    KN(moments)(n, a, eps, centered, &mean, &r);
-    VEC m = KN(splat)(mean), rv = KN(splat)(r);
-#define TERM(i, n) KN(part)(g, i, n) * KN(first)((KN(part)(a, i, n) - m) * rv, n)
+// y = rstd (g - mean g - x^ mean(g x^)).
+KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y,
+                             double eps, bool centered) {
+    ttt_real mean, rstd;
+    KN(moments)(n, a, eps, centered, &mean, &rstd);
+    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
+#define TERM(i, n) KN(part)(g, i, n) * KN(first)(KN(normal)(a, i, n, means, rstds), n)
     TTT__ROW_SUM(gx, n, TERM)
 #undef TERM
-    VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0), mean_gx = KN(splat)(NUM(gx / (double)n));
-#define TERM(i, n) KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g - (KN(part)(a, i, n) - m) * rv * mean_gx) * rv)
+    VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0);
+    VEC mean_gx = KN(splat)(NUM(gx / (double)n));
+#define TERM(i, n)                                                                               \
+    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g -                                               \
+                      KN(normal)(a, i, n, means, rstds) * mean_gx) * rstds)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 
-KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {  // x - x is NaN for infinities and NaN alone
+// True if there is no NaN or infinity: a - a is NaN for them, else 0.
+KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {
 #define TERM(i, n) (KN(part)(a, i, n) - KN(part)(a, i, n))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
     return sum == 0;
 }
 
-// One tile of a matrix product: c = init + a b, c of `rows` x `cols` vectors, the sums kept in
-// registers while k runs. a is read where it lies, one number at a time, at any pair of strides (so
-// its transpose costs nothing); b's rows must be contiguous. init may be NULL (zero), c itself
-// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants where this is used.
-INLINE void KN(tile)(int rows, int cols, int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,
-                     const ttt_real *b, int64_t b_row, const ttt_real *init, int64_t init_row,
-                     ttt_real *c, int64_t c_row) {
+// One tile of a product, c = init + a b of `rows` x `cols` vectors, with its sums kept in registers
+// while k runs. a is read where it lies, one number at a time, at any pair of strides (so its
+// transpose costs nothing); b's rows must be contiguous. init may be NULL (zero), c itself
+// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants at every call.
+INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     VEC acc[TTT__MAX_ROWS][COLS];
+    const ttt_real *a = gemm->a, *b = gemm->b, *init = gemm->init;
+    int64_t a_row = gemm->a_row, c_row = gemm->c_row;
+    ttt_real *c = gemm->c;
     TTT__UNROLL for (int i = 0; i < rows; i++) {
-        TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
-        if (init) init += init_row;
+        TTT__UNROLL for (int j = 0; j < cols; j++)
+            acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
+        if (init) init += gemm->init_row;
     }
-    const ttt_real *a8 = a + 8 * a_row;  // sixteen rows need more addresses than there are registers; twice eight do not
+    // Sixteen rows need more addresses than there are registers; twice eight do not.
+    const ttt_real *a8 = a + 8 * a_row;
     if (rows > 8) TTT__UNRELATED(a8);
-    if (k >= 128)  // asked for now, c is at hand by the end of the sum; a shorter one would end before
+    // Asked for now, c is at hand by the end of the sum; a shorter sum would end before.
+    if (gemm->k >= 128)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
-    for (; k > 0; k--, a += a_col, a8 += a_col, b += b_row) {
-        VEC bv[COLS];
-        TTT__UNROLL for (int j = 0; j < cols; j++) bv[j] = KN(load)(b + j * LANES);
+    for (int64_t k = gemm->k; k > 0; k--, a += gemm->a_col, a8 += gemm->a_col, b += gemm->b_row) {
+        VEC b_vec[COLS];
+        TTT__UNROLL for (int j = 0; j < cols; j++) b_vec[j] = KN(load)(b + j * LANES);
         TTT__UNROLL for (int i = 0; i < rows; i++) {
-            ttt_real s = i < 8 ? a[i * a_row] : a8[(i - 8) * a_row];
-            TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += s * bv[j];
+            ttt_real factor = i < 8 ? a[i * a_row] : a8[(i - 8) * a_row];
+            TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += factor * b_vec[j];
         }
     }
     TTT__UNROLL for (int i = 0; i < rows; i++, c += c_row)
         TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + j * LANES, acc[i][j]);
 }
-// n rounds of as many independent multiply-adds as a tile has sums: the fastest this machine can do them.
+// n rounds of multiply-adds, in each as many independent ones as the widest tile has sums: as fast
+// as this machine can do them.
 KERNEL double KN(multiply_adds)(int64_t n) {
-    VEC acc[TTT__TILE_ROWS][COLS], scale = KN(splat)(NUM(0.5)), term = KN(splat)(1), all = KN(splat)(0);
+    VEC acc[TTT__TILE_ROWS][COLS];
+    VEC scale = KN(splat)(NUM(0.5)), term = KN(splat)(1), all = KN(splat)(0);
     TTT__UNROLL for (int i = 0; i < TTT__TILE_ROWS; i++)
         TTT__UNROLL for (int j = 0; j < COLS; j++) acc[i][j] = KN(splat)(NUM(i * COLS + j));
     for (; n > 0; n--)
@@ -1129,13 +1222,10 @@ KERNEL double KN(multiply_adds)(int64_t n) {
         TTT__UNROLL for (int j = 0; j < COLS; j++) all += acc[i][j];
     return KN(total)(all);
 }
-#define TILE(rows, cols)                                                                              \
-    KERNEL void KN(tile_##rows##_##cols)(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,  \
-                                         const ttt_real *b, int64_t b_row, const ttt_real *init,      \
-                                         int64_t init_row, ttt_real *c, int64_t c_row) {              \
-        KN(tile)(rows, cols, k, a, a_row, a_col, b, b_row, init, init_row, c, c_row);                 \
-    }
-#define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) TILE(4, cols) TILE(5, cols) TILE(6, cols)
+#define TILE(rows, cols) \
+    KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) { KN(tile)(rows, cols, gemm); }
+#define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) \
+    TILE(4, cols) TILE(5, cols) TILE(6, cols)
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
 #define TILES_12(cols) TILES_8(cols) TILE(9, cols) TILE(10, cols) TILE(11, cols) TILE(12, cols)
 #define TILES_16(cols) TILES_12(cols) TILE(13, cols) TILE(14, cols) TILE(15, cols) TILE(16, cols)
@@ -1152,77 +1242,83 @@ TILE_WIDTHS(X)
 #undef X
 #undef TILE
 
-// The two ways to multiply one row a (k) by a matrix; reading the matrix is what takes the time, so both
-// go through it in the order in which it lies. b is float, or bfloat16 if that is what is given.
-INLINE VEC KN(matrix_part)(const ttt_real *b, const uint16_t *bf16, int64_t i, int64_t n) {
-    return bf16 ? KN(part16)(bf16, i, n) : KN(part)(b, i, n);
+// The two ways to multiply a single row (m = 1) by a matrix. Reading the matrix takes the time, so
+// both go through it in the order in which it lies. `half`, a constant at every call, says that it
+// is bfloat16. Memory is asked for a page (4 kB) ahead, since the processor's own guess stops where
+// a page ends.
+INLINE VEC KN(b_part)(const ttt__gemm *gemm, bool half, int64_t i, int64_t n) {
+    return half ? KN(part16)(gemm->bf16, i, n) : KN(part)(gemm->b, i, n);
 }
-// b (n,k), y[j] = init[j] + <a, b[j]>: eight sums at once, since each addition waits four cycles for the
-// one before it and two can begin in a cycle; and memory is asked for 4 kB ahead, a page, as the
-// processor's own guess stops where a page ends.
-INLINE void KN(dots)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
-                     int64_t b_row, const ttt_real *init, ttt_real *y) {
-    for (int64_t j = 0; j < n; j++) {
+INLINE void KN(b_prefetch)(const ttt__gemm *gemm, bool half, int64_t i) {
+    if (half) TTT__PREFETCH(gemm->bf16 + i + 2048);
+    else TTT__PREFETCH(gemm->b + i + 1024);
+}
+// b is stored as (n,k): c[j] = init[j] + <a, b[j]>, in eight sums as TTT__ROW_SUM.
+INLINE void KN(dots)(const ttt__gemm *gemm, bool half) {
+    const ttt_real *a = gemm->a;
+    int64_t k = gemm->k;
+    for (int64_t j = 0; j < gemm->n; j++) {
         VEC acc[8];
-        int64_t i = 0;
+        int64_t i = 0, row = j * gemm->b_col;
         TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);
         for (; i + 8 * LANES <= k; i += 8 * LANES)
             TTT__UNROLL for (int u = 0; u < 8; u++) {
-                if (bf16) TTT__PREFETCH(bf16 + i + u * LANES + 2048);
-                else TTT__PREFETCH(b + i + u * LANES + 1024);
-                acc[u] += KN(load)(a + i + u * LANES) * KN(matrix_part)(b, bf16, i + u * LANES, LANES);
+                int64_t at = i + u * LANES;
+                KN(b_prefetch)(gemm, half, row + at);
+                acc[u] += KN(load)(a + at) * KN(b_part)(gemm, half, row + at, LANES);
             }
-        for (; i < k; i += LANES) acc[0] += KN(part)(a, i, k - i) * KN(matrix_part)(b, bf16, i, k - i);
-        TTT__UNROLL for (int half = 4; half > 0; half /= 2)
-            TTT__UNROLL for (int u = 0; u < half; u++) acc[u] += acc[u + half];
-        y[j] = NUM(KN(total)(acc[0])) + (init ? init[j] : 0);
-        if (bf16) bf16 += b_row;
-        else b += b_row;
+        for (; i < k; i += LANES)
+            acc[0] += KN(part)(a, i, k - i) * KN(b_part)(gemm, half, row + i, k - i);
+        TTT__UNROLL for (int part = 4; part > 0; part /= 2)
+            TTT__UNROLL for (int u = 0; u < part; u++) acc[u] += acc[u + part];
+        gemm->c[j] = NUM(KN(total)(acc[0])) + (gemm->init ? gemm->init[j] : 0);
     }
 }
-// y += a[0] b[0] + ... of `rows` rows of b, which is a constant where this is used.
-INLINE void KN(add_rows)(int rows, int64_t n, const ttt_real *a, int64_t a_step, const ttt_real *b, const uint16_t *bf16,
-                         int64_t b_row, ttt_real *y) {
-    int64_t j = 0;
+// c += a[i] b[i] + ..., `rows` rows of b from row i on; rows is a constant at every call.
+INLINE void KN(add_rows)(int rows, const ttt__gemm *gemm, bool half, int64_t i) {
+    const ttt_real *a = gemm->a + i * gemm->a_col;
+    int64_t n = gemm->n, row = i * gemm->b_row, j = 0;
     for (; j + LANES <= n; j += LANES) {
-        VEC sum = KN(load)(y + j);
-        if (rows == 1 && bf16) TTT__PREFETCH(bf16 + j + 2048);
-        if (rows == 1 && b) TTT__PREFETCH(b + j + 1024);
-        TTT__UNROLL for (int r = 0; r < rows; r++) sum += a[r * a_step] * KN(matrix_part)(b, bf16, j + r * b_row, LANES);
-        KN(store)(y + j, sum);
+        VEC sum = KN(load)(gemm->c + j);
+        if (rows == 1) KN(b_prefetch)(gemm, half, row + j);
+        TTT__UNROLL for (int r = 0; r < rows; r++)
+            sum += a[r * gemm->a_col] * KN(b_part)(gemm, half, row + j + r * gemm->b_row, LANES);
+        KN(store)(gemm->c + j, sum);
     }
     if (j == n) return;
-    VEC sum = KN(part)(y, j, n - j);
-    for (int r = 0; r < rows; r++) sum += a[r * a_step] * KN(first)(KN(matrix_part)(b, bf16, j + r * b_row, n - j), n - j);
-    KN(put)(y, j, n - j, sum);
+    VEC sum = KN(part)(gemm->c, j, n - j);
+    for (int r = 0; r < rows; r++) {
+        VEC b = KN(b_part)(gemm, half, row + j + r * gemm->b_row, n - j);
+        sum += a[r * gemm->a_col] * KN(first)(b, n - j);
+    }
+    KN(put)(gemm->c, j, n - j, sum);
 }
-// b (k,n), y = init + sum over i of a[i] b[i]: row by row, which reads b in one stream; or eight at a time, so that y
-// is read and written seldom, if it is not small (16 kB) or b (16 MB) has to come from memory.
-INLINE void KN(combine)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
-                        const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
-    int64_t i = 0;
-    for (int64_t j = 0; j < n; j += LANES) KN(put)(y, j, n - j, init ? KN(part)(init, j, n - j) : KN(splat)(0));
-    for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8)
-        KN(add_rows)(8, n, a + i * a_step, a_step, bf16 ? NULL : b + i * b_row, bf16 ? bf16 + i * b_row : NULL, b_row, y);
-    for (; i < k; i++)
-        KN(add_rows)(1, n, a + i * a_step, a_step, bf16 ? NULL : b + i * b_row, bf16 ? bf16 + i * b_row : NULL, b_row, y);
+// b is stored as (k,n): c = init + sum over i of a[i] b[i]. Row by row, b is read in one stream.
+// Eight rows at a time, c is read and written less often, which is better if c is not small (16 kB)
+// or b (16 MB) has to come from memory.
+INLINE void KN(combine)(const ttt__gemm *gemm, bool half) {
+    int64_t n = gemm->n, k = gemm->k, i = 0;
+    for (int64_t j = 0; j < n; j += LANES)
+        KN(put)(gemm->c, j, n - j, gemm->init ? KN(part)(gemm->init, j, n - j) : KN(splat)(0));
+    for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8) KN(add_rows)(8, gemm, half, i);
+    for (; i < k; i++) KN(add_rows)(1, gemm, half, i);
 }
-KERNEL void KN(row_by_columns)(int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,
-                               int64_t b_row, const ttt_real *init, ttt_real *y) {
-    if (bf16) KN(dots)(n, k, a, NULL, bf16, b_row, init, y);
-    else KN(dots)(n, k, a, b, NULL, b_row, init, y);
+KERNEL void KN(row_by_columns)(const ttt__gemm *gemm) {
+    if (gemm->bf16) KN(dots)(gemm, true);
+    else KN(dots)(gemm, false);
 }
-KERNEL void KN(row_by_rows)(int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,
-                            const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y) {
-    if (bf16) KN(combine)(n, k, a, a_step, NULL, bf16, b_row, init, y);
-    else KN(combine)(n, k, a, a_step, b, NULL, b_row, init, y);
+KERNEL void KN(row_by_rows)(const ttt__gemm *gemm) {
+    if (gemm->bf16) KN(combine)(gemm, true);
+    else KN(combine)(gemm, false);
 }
-KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {  // bfloat16 to ttt_real
+// bfloat16 to ttt_real.
+KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
     for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
 }
 
-// LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] = a[i * a_row + j]. A vector takes
-// its parts of four numbers from rows four apart; what is left are transposes of four by four, one inside each part.
+// LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] is
+// a[i * a_row + j]. A vector takes its parts of four numbers from rows four apart; what is left are
+// transposes of four by four, one inside each part.
 #if LANES > 1
 INLINE VEC KN(load_parts)(const float *p, int64_t step) {
 #if LANES == 4
@@ -1231,11 +1327,13 @@ INLINE VEC KN(load_parts)(const float *p, int64_t step) {
 #elif defined(TTT__JOINS) && LANES == 8
     return TTT__JOIN_8(p, p + step);
 #elif defined(TTT__JOINS)
-    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#else  // an older GCC does not join vectors, but makes one of numbers; fewest if they are read as doubles
+    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step),
+                        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
     typedef double pair __attribute__((aligned(4), may_alias));
     double x __attribute__((vector_size(4 * LANES)));
-    TTT__UNROLL for (int i = 0; i < LANES / 2; i++) x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
+    TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
+        x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
     return (VEC)x;
 #endif
 }
@@ -1246,8 +1344,10 @@ INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, i
     (void)a_row;
 #else
     VEC x0 = KN(load_parts)(a, 4 * a_row), x1 = KN(load_parts)(a + a_row, 4 * a_row);
-    VEC x2 = KN(load_parts)(a + 2 * a_row, 4 * a_row), x3 = KN(load_parts)(a + 3 * a_row, 4 * a_row);
-    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3), high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
+    VEC x2 = KN(load_parts)(a + 2 * a_row, 4 * a_row);
+    VEC x3 = KN(load_parts)(a + 3 * a_row, 4 * a_row);
+    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3);
+    VEC high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
     KN(store)(y, ZIP_LOW(low02, low13));
     KN(store)(y + y_row, ZIP_HIGH(low02, low13));
     KN(store)(y + 2 * y_row, ZIP_LOW(high02, high13));
@@ -1255,7 +1355,8 @@ INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, i
 #endif
 }
 // y (n,m) = the transpose of a (m,n); y_row >= m.
-KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
+KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y,
+                          int64_t y_row) {
     int64_t m_whole = m - m % LANES, n_whole = n - n % 4;
     for (int64_t i = 0; i < m_whole; i += LANES)
         for (int64_t j = 0; j < n_whole; j += 4)
@@ -1264,42 +1365,10 @@ KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row
         for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
 }
 
-// One pass of an optimizer over a parameter p: with the gradient g' = k.gradient g + k.l2 p,
-// Adam [Kingma 2015]: m = b1 m + (1-b1) g', v = b2 v + (1-b2) g'^2, u = (m c1) / (sqrt(v c2) + eps),
-// c1 and c2 the bias corrections 1 / (1 - b^t); momentum: m = b1 m + g', u = m; then
-// p = p - k.rate u - k.decay p.
-INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
-    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
-    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
-    KN(put)(m, i, n, mv);
-    KN(put)(v, i, n, vv);
-    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
-}
-KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k) {
-    const ttt__update own = *k;  // which no store can change
-#define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
-    TTT__ROW_EACH(n, TERM)
-#undef TERM
-}
-INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->gradient + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
-    KN(put)(m, i, n, mv);
-    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
-}
-KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k) {
-    const ttt__update own = *k;
-#define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
-    TTT__ROW_EACH(n, TERM)
-#undef TERM
-}
-
 static const ttt__kernels KN(table) = {
     TTT__TEXT(TTT__SET), TTT__PASTE(TTT__SET_, TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
-    { TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , ) },
+    { TTT__MAP_LIST(X) },
 #undef X
 #define X(name, formula, lo, hi, flops) KN(zip_##name),
     { TTT_BINARY_OPS(X) },
@@ -1322,7 +1391,7 @@ static const ttt__kernels KN(table) = {
 #undef TILES_12
 #undef TILES_16
 
-// -- the list: TTT__KERNEL_FILE, once for every instruction set this compiler can make
+// -- the list: TTT__KERNEL_FILE, once for every row of TTT__SETS
 #elif defined(TTT__FOR_EACH_SET)
 #undef TTT__FOR_EACH_SET
 #define TTT__KERNELS
@@ -1379,7 +1448,7 @@ static const ttt__kernels KN(table) = {
 #undef INLINE
 #undef RARE
 
-// ==================================================================================================
+// =================================================================================================
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
@@ -1412,7 +1481,8 @@ static const ttt__kernels KN(table) = {
 extern "C" {
 #endif
 
-// TTT__DOUBLE is 1 in the double build: TTT_REAL is pasted behind a prefix to look at it.
+// -- words for compilers
+// TTT__DOUBLE is 1 in the double build: a prefix pasted to TTT_REAL gives a macro to look at.
 #define TTT__IS_float 0
 #define TTT__IS_double 1
 #define TTT__PASTE2(a, b) a##b
@@ -1462,10 +1532,13 @@ extern "C" {
 #define TTT__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define TTT__MAX(a, b) ((a) > (b) ? (a) : (b))
 
-// Numbers of the ops of one and of two operands, which index the kernel table.
+// -- the table of kernels, which each instruction set fills
+// The kernels of one operand are those of the ops of one number, and two with a scalar argument.
+#define TTT__MAP_LIST(X) TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , )
+// Numbers of the kernels of one and of two operands, which index the table.
 enum {
 #define X(name, formula, lo, hi, flops) TTT__MAP_##name,
-    TTT_UNARY_OPS(X) X(scale, , , , ) X(add_scalar, , , , )
+    TTT__MAP_LIST(X)
 #undef X
     TTT__N_MAPS
 };
@@ -1476,24 +1549,41 @@ enum {
     TTT__N_ZIPS
 };
 
-#define TTT__TILE_ROWS 6   // of the widest tile
-#define TTT__MAX_ROWS 16   // of the narrowest
+#define TTT__TILE_ROWS 6  // of the widest tile
+#define TTT__MAX_ROWS 16  // of the narrowest
 
-typedef struct ttt__update {  // what an optimizer's pass needs to know, see `adam` in [8]
-    ttt_real gradient, l2, b1, b2, c1, c2, eps, rate, decay;
-} ttt__update;
-
-// Kernels that come in many versions: for each op of one number and of two, and of each size of a tile.
+// One number to one number, and two to one: a kernel for each op.
 typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
 typedef void ttt__zip_fn(int64_t n, const ttt_real *a, int a_step, const ttt_real *b, int b_step,
                          ttt_real *y);
-typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a_col,
-                          const ttt_real *b, int64_t b_row, const ttt_real *init, int64_t init_row,
-                          ttt_real *c, int64_t c_row);
 
-// The other kernels: X(result, name, parameters). What each does is written at its text in [8]; to
-// add one, write its row and that text.
-#define TTT__KERNEL_LIST(X)                                                                    \
+// A product of matrices, c = map(init + a b) + add with c (m,n), a (m,k), b (k,n): see [13]. a and
+// b have a stride for each index, so a transposed one just has its strides exchanged.
+typedef struct ttt__finish {
+    ttt__map_fn *map;     // NULL: none
+    const ttt_real *add;  // NULL: none
+    int64_t add_row;
+} ttt__finish;
+
+typedef struct ttt__gemm {
+    int64_t m, n, k;
+    const ttt_real *a;
+    int64_t a_row, a_col;
+    const ttt_real *b;
+    int64_t b_row, b_col;  // one of them is 1
+    const ttt_real *init;  // NULL: zero
+    int64_t init_row;      // 0: the same row for all, a bias
+    ttt_real *c;
+    int64_t c_row;
+    const uint16_t *bf16;  // NULL, or what to read in place of b
+    ttt__finish finish;    // done to a tile as soon as its sums are complete
+} ttt__gemm;
+// A tile of one: c = init + a b for as many rows and columns as the kernel's name says.
+typedef void ttt__tile_fn(const ttt__gemm *gemm);
+
+// The other kernels: X(result, name, parameters). Their text in [8] says what they do. To add one,
+// write its row and that text.
+#define TTT__KERNEL_LIST(X)                                                                        \
     X(double, sum, (int64_t n, const ttt_real *a))                                                 \
     X(double, dot, (int64_t n, const ttt_real *a, const ttt_real *b))                              \
     X(void, sum_rows,                                                                              \
@@ -1508,23 +1598,16 @@ typedef void ttt__tile_fn(int64_t k, const ttt_real *a, int64_t a_row, int64_t a
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
-    X(void, adam,                                                                                  \
-      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__update *k)) \
-    X(void, momentum,                                                                              \
-      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__update *k))              \
     X(double, multiply_adds, (int64_t n))                                                          \
-    X(void, row_by_columns,                                                                        \
-      (int64_t n, int64_t k, const ttt_real *a, const ttt_real *b, const uint16_t *bf16,           \
-       int64_t b_row, const ttt_real *init, ttt_real *y))                                          \
-    X(void, row_by_rows,                                                                           \
-      (int64_t n, int64_t k, const ttt_real *a, int64_t a_step, const ttt_real *b,                 \
-       const uint16_t *bf16, int64_t b_row, const ttt_real *init, ttt_real *y))                    \
+    X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
+    X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \
     X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))
 
 // One instruction set's kernels.
 typedef struct ttt__kernels {
     const char *name;
-    int set, lanes, tile_cols;
+    int set;               // TTT__SET_<name>: other tables of this set have the same place
+    int lanes, tile_cols;  // of a vector; of the widest tile, in vectors
     ttt__map_fn *map[TTT__N_MAPS];
     ttt__zip_fn *zip[TTT__N_ZIPS];
 #define X(result, name, parameters) result(*name) parameters;
@@ -1534,46 +1617,54 @@ typedef struct ttt__kernels {
     int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
 } ttt__kernels;
 
-// The instruction sets that this compiler can make, worst first: X(name, whether this machine has it).
-// To add one: its row here, its words below, and its three lines at the end of [8], since no macro
-// can include a file. All else goes over the rows.
-#if !defined(__GNUC__) || defined(TTT_NO_SIMD) || TTT__DOUBLE
-#define TTT__SETS(X) X(scalar, true)
-#elif defined(__x86_64__) || defined(__i386__)
+// -- the instruction sets that this compiler can make, worst first: X(name, if this machine has it)
+// To add one, write its row here, its words below, and its three lines at the end of [8], since no
+// macro can include a file. All else goes over the rows.
+#if defined(__GNUC__) && !defined(TTT_NO_SIMD) && !TTT__DOUBLE
+#if defined(__x86_64__) || defined(__i386__)
 #define TTT__X86
-#define TTT__SETS(X)                                                                               \
-    X(scalar, true)                                                                                \
+#define TTT__VECTOR_SETS(X)                                                                        \
     X(sse2, __builtin_cpu_supports("sse2"))                                                        \
     X(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                       \
     X(avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&           \
               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
 #elif defined(__aarch64__) || defined(__ARM_NEON)
 #define TTT__NEON
-#define TTT__SETS(X) X(scalar, true) X(neon, true)
+#define TTT__VECTOR_SETS(X) X(neon, true)
 #elif defined(__wasm_simd128__)
 #define TTT__WASM
-#define TTT__SETS(X) X(scalar, true) X(simd128, true)
-#else
-#define TTT__SETS(X) X(scalar, true)
+#define TTT__VECTOR_SETS(X) X(simd128, true)
 #endif
+#endif
+#ifndef TTT__VECTOR_SETS
+#define TTT__VECTOR_SETS(X)
+#endif
+#define TTT__SETS(X) X(scalar, true) TTT__VECTOR_SETS(X)
+
 enum {
 #define X(name, here) TTT__SET_##name,
     TTT__SETS(X)
 #undef X
 };
 
-// The words of a set: lanes of a vector, columns of the widest tile in vectors, the attribute that lets
-// the compiler use them, the instruction of a square root, and the steps of a transpose: interleaving
-// halves inside parts of four; taking even or odd parts of two vectors, for the sum of one.
-// A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16; 6 x 4, 4
-// and 1 of 32. Many sums are good for two reasons: each number that is loaded then serves several of
-// them; and a multiply-add takes four cycles, of which two can begin in each, so that eight have to be on
-// their way. A narrower tile, at a matrix's right edge, is therefore taller (TILE_WIDTHS in [8]).
+// The words of a set:
+//   LANES      of a vector
+//   COLS       of the widest tile, in vectors
+//   TARGET     the attribute that lets the compiler use the set
+//   SQRT       the instruction of a square root
+//   LOW, HIGH  interleave the low or high halves of each part of four: steps of a transpose
+//   EVEN, ODD  the even or odd parts of two vectors: steps of the sum of one
+// A tile's sums, a row of b and a number of a have to fit the registers: 6 x 2, 2 and 1 of 16;
+// 6 x 4, 4 and 1 of 32. Many sums are good for two reasons: each number that is loaded serves
+// several of them; and a multiply-add takes four cycles, of which two can begin in each, so eight
+// have to be in flight. So a narrower tile, at a matrix's right edge, is taller (TILE_WIDTHS in
+// [8]).
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define TTT__JOINS  // two vectors into one that is longer
 typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
-#define TTT__JOIN_8(p, q) TTT__SHUFFLE(*(const ttt__four *)(p), *(const ttt__four *)(q), 0, 1, 2, 3, 4, 5, 6, 7)
+#define TTT__FOUR(p) (*(const ttt__four *)(p))
+#define TTT__JOIN_8(p, q) TTT__SHUFFLE(TTT__FOUR(p), TTT__FOUR(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
 #define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (MASK){ __VA_ARGS__ })
 #endif
@@ -1618,12 +1709,17 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__LANES_avx512 16
 #define TTT__COLS_avx512 4
-#define TTT__TARGET_avx512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx512(a, b) TTT__SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define TTT__HIGH_avx512(a, b) TTT__SHUFFLE(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define TTT__TARGET_avx512 \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
+#define TTT__LOW_avx512(a, b) \
+    TTT__SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define TTT__HIGH_avx512(a, b) \
+    TTT__SHUFFLE(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
 #define TTT__SQRT_avx512(y, a) __asm__("vsqrtps %1, %0" : "=v"(y) : "v"(a))
-#define TTT__EVEN_avx512(a, b) TTT__SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
-#define TTT__ODD_avx512(a, b) TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
+#define TTT__EVEN_avx512(a, b) \
+    TTT__SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+#define TTT__ODD_avx512(a, b) \
+    TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
 #define TTT__FOR_EACH_SET
 #define TTT__KERNEL_FILE "ttt_tensor.h"
@@ -1640,13 +1736,13 @@ static const ttt__kernels *ttt__kernels_get(int i) {
 }
 
 const char *ttt_isa_name(int i) {
-    const ttt__kernels *k = ttt__kernels_get(i);
-    return k ? k->name : NULL;
+    const ttt__kernels *kernels = ttt__kernels_get(i);
+    return kernels ? kernels->name : NULL;
 }
 
-// ---- [9] ARENAS, ERRORS --------------------------------------------------------------------------
-// An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing moves
-// it back; chunks stay, so the same work a second time takes no memory from outside.
+// ---- [9] ARENAS, ERRORS -------------------------------------------------------------------------
+// An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing
+// moves it back; chunks stay, so the same work a second time takes no memory from outside.
 typedef struct ttt__chunk {
     struct ttt__chunk *next;
     size_t size;
@@ -1683,12 +1779,12 @@ struct ttt_ctx {
     const ttt__kernels *k;
     ttt__arena keep, step, scratch;
     size_t held, peak;
-    ttt_tensor **nodes;  // the tape: every living tensor in order of its making
+    ttt_tensor **nodes;  // the tape: every living tensor, oldest first
     int64_t n_nodes, cap_nodes;
     bool recording;
     bool numbers_only;   // inside a first-order walk: tensors are scratch, and not on the tape
     ttt__block *free_blocks;
-    ttt_tensor **made;   // numbers_only tensors made by the rule that runs now
+    ttt_tensor **made;   // tensors made by the rule that runs now, if numbers_only
     int64_t n_made, cap_made;
     ttt_rng rng;
     int threads;
@@ -1713,20 +1809,22 @@ const char *ttt_result_text(ttt_result r) {
 
 bool ttt_ok(const ttt_ctx *c) { return c && c->result == TTT_OK; }
 ttt_result ttt_status(const ttt_ctx *c) { return c ? c->result : TTT_ERR_NO_MEMORY; }
-const char *ttt_error(const ttt_ctx *c) { return c ? c->text : "there is no context: ttt_open gave NULL"; }
+const char *ttt_error(const ttt_ctx *c) {
+    return c ? c->text : "there is no context: ttt_open gave NULL";
+}
 void ttt_clear(ttt_ctx *c) {
     c->result = TTT_OK;
     c->text[0] = 0;
 }
 
-ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result r, const char *format, ...) {
+ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result result, const char *format, ...) {
     if (c->result == TTT_OK) {
         va_list args;
         va_start(args, format);
         vsnprintf(c->text, sizeof c->text, format, args);
         va_end(args);
-        c->result = r;
-        if (c->desc.on_error) c->desc.on_error(c->desc.user, r, c->text);
+        c->result = result;
+        if (c->desc.on_error) c->desc.on_error(c->desc.user, result, c->text);
     }
     return &c->empty;
 }
@@ -1760,88 +1858,102 @@ static const char *ttt__dtype_text(ttt_dtype dtype) {
 }
 
 static size_t ttt__round_up(size_t n) { return (n + TTT__ALIGN - 1) / TTT__ALIGN * TTT__ALIGN; }
-static char *ttt__chunk_data(ttt__chunk *k) { return (char *)k + ttt__round_up(sizeof *k); }
+static char *ttt__chunk_data(ttt__chunk *chunk) {
+    return (char *)chunk + ttt__round_up(sizeof *chunk);
+}
 
 static void ttt__count_peak(ttt_ctx *c) {
     size_t now = c->keep.bytes + c->step.bytes + c->scratch.bytes;
     if (now > c->peak) c->peak = now;
 }
 
-// A chunk of at least n bytes behind the current one: the next in the chain if it is large enough,
-// else a new one, as large as all that is in use, so that there are few.
-static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *a, size_t n) {
-    ttt__chunk *next = a->current ? a->current->next : a->first;
+// A new chunk for `size` bytes, or NULL. It begins at an aligned address; the byte before it says
+// how far behind the address to free.
+static ttt__chunk *ttt__chunk_new(ttt_ctx *c, size_t size) {
+    size_t whole = size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
+    bool possible = size <= (size_t)PTRDIFF_MAX / 2;
+    char *memory = possible ? (char *)TTT_MALLOC(c->desc.user, whole) : NULL;
+    if (!memory) {
+        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for, %.1f MB held",
+                 (double)whole / 1e6, (double)c->held / 1e6);
+        return NULL;
+    }
+    c->held += whole;
+    char *aligned = memory + (TTT__ALIGN - (uintptr_t)memory % TTT__ALIGN);
+    aligned[-1] = (char)(aligned - memory);
+    ttt__chunk *chunk = (ttt__chunk *)(void *)aligned;
+    chunk->size = size;
+    return chunk;
+}
+
+// Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
+// one, as large as all that is in use, so that there are few.
+static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *arena, size_t n) {
+    ttt__chunk *next = arena->current ? arena->current->next : arena->first;
     if (!next || next->size < n) {
-        size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, a->bytes));
-        size_t whole = size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
-        char *memory = size > (size_t)PTRDIFF_MAX / 2 ? NULL : (char *)TTT_MALLOC(c->desc.user, whole);
-        if (!memory) {
-            ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for, %.1f MB held", (double)whole / 1e6, (double)c->held / 1e6);
-            return false;
-        }
-        c->held += whole;
-        // The first bytes of the block keep the address to free; the chunk begins at an aligned one.
-        char *aligned = memory + (TTT__ALIGN - (uintptr_t)memory % TTT__ALIGN);
-        aligned[-1] = (char)(aligned - memory);
-        ttt__chunk *chunk = (ttt__chunk *)(void *)aligned;
-        chunk->size = size;
+        size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, arena->bytes));
+        ttt__chunk *chunk = ttt__chunk_new(c, size);
+        if (!chunk) return false;
         chunk->next = next;
-        if (a->current) a->current->next = chunk;
-        else a->first = chunk;
+        if (arena->current) arena->current->next = chunk;
+        else arena->first = chunk;
         next = chunk;
     }
-    a->current = next;
-    a->used = 0;
+    arena->current = next;
+    arena->used = 0;
     return true;
 }
 
-static void *ttt__arena_alloc(ttt_ctx *c, ttt__arena *a, size_t n) {
+static void *ttt__arena_alloc(ttt_ctx *c, ttt__arena *arena, size_t n) {
     if (n > (size_t)PTRDIFF_MAX / 2) {
         ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)n / 1e6);
         return NULL;
     }
     n = ttt__round_up(n ? n : 1);
-    if ((!a->current || a->used + n > a->current->size) && !ttt__arena_grow(c, a, n)) return NULL;
-    void *p = ttt__chunk_data(a->current) + a->used;
-    a->used += n;
-    a->bytes += n;
+    bool fits = arena->current && arena->used + n <= arena->current->size;
+    if (!fits && !ttt__arena_grow(c, arena, n)) return NULL;
+    void *p = ttt__chunk_data(arena->current) + arena->used;
+    arena->used += n;
+    arena->bytes += n;
     ttt__count_peak(c);
     return p;
 }
 
-static ttt_mark ttt__arena_mark(const ttt__arena *a) {
-    ttt_mark m = { a->current, a->used, a->bytes, 0 };
-    return m;
+static ttt_mark ttt__arena_mark(const ttt__arena *arena) {
+    ttt_mark mark = { arena->current, arena->used, arena->bytes, 0 };
+    return mark;
 }
 
-static void ttt__arena_release(ttt__arena *a, ttt_mark m) {
+static void ttt__arena_release(ttt__arena *arena, ttt_mark mark) {
 #if defined(TTT_POISON)
-    for (ttt__chunk *k = m.chunk ? (ttt__chunk *)m.chunk : a->first; k; k = k->next) {
-        size_t from = k == m.chunk ? m.used : 0, to = k == a->current ? a->used : k->size;
-        memset(ttt__chunk_data(k) + from, 0xff, to - from);  // 0xffffffff is a NaN
-        if (k == a->current) break;
+    ttt__chunk *chunk = mark.chunk ? (ttt__chunk *)mark.chunk : arena->first;
+    for (; chunk; chunk = chunk->next) {
+        size_t from = chunk == mark.chunk ? mark.used : 0;
+        size_t to = chunk == arena->current ? arena->used : chunk->size;
+        memset(ttt__chunk_data(chunk) + from, 0xff, to - from);  // 0xffffffff is a NaN
+        if (chunk == arena->current) break;
     }
 #endif
-    a->current = (ttt__chunk *)m.chunk;
-    a->used = m.used;
-    a->bytes = m.bytes;
+    arena->current = (ttt__chunk *)mark.chunk;
+    arena->used = mark.used;
+    arena->bytes = mark.bytes;
 }
 
-// True if p lies in a part of the arena that was released and not used again since.
-TTT__UNUSED static bool ttt__arena_released(const ttt__arena *a, const void *p) {
-    bool behind = !a->current;  // the current chunk
-    for (ttt__chunk *k = a->first; k; k = k->next) {
-        size_t at = (size_t)((uintptr_t)p - (uintptr_t)ttt__chunk_data(k));
-        if (at < k->size) return behind || (k == a->current && at >= a->used);
-        behind = behind || k == a->current;
+// True if p lies in a part of the arena that was released and is not in use again.
+TTT__UNUSED static bool ttt__arena_released(const ttt__arena *arena, const void *p) {
+    bool behind = !arena->current;  // past the current chunk
+    for (ttt__chunk *chunk = arena->first; chunk; chunk = chunk->next) {
+        size_t at = (size_t)((uintptr_t)p - (uintptr_t)ttt__chunk_data(chunk));
+        if (at < chunk->size) return behind || (chunk == arena->current && at >= arena->used);
+        behind = behind || chunk == arena->current;
     }
     return false;
 }
 
-static void ttt__arena_free(ttt_ctx *c, ttt__arena *a) {
-    for (ttt__chunk *k = a->first, *next; k; k = next) {
-        next = k->next;
-        TTT_FREE(c->desc.user, (char *)k - ((char *)k)[-1]);
+static void ttt__arena_free(ttt_ctx *c, ttt__arena *arena) {
+    for (ttt__chunk *chunk = arena->first, *next; chunk; chunk = next) {
+        next = chunk->next;
+        TTT_FREE(c->desc.user, (char *)chunk - ((char *)chunk)[-1]);
     }
 }
 
@@ -1850,8 +1962,9 @@ void *ttt_alloc(ttt_ctx *c, size_t n, bool keep) {
 }
 
 ttt_memory_report ttt_memory(const ttt_ctx *c) {
-    ttt_memory_report m = { c->keep.bytes, c->step.bytes, c->scratch.bytes, c->held, c->peak, c->n_nodes };
-    return m;
+    ttt_memory_report report = { c->keep.bytes, c->step.bytes, c->scratch.bytes, c->held, c->peak,
+                                 c->n_nodes };
+    return report;
 }
 
 void ttt_memory_reset(ttt_ctx *c) {
@@ -1860,35 +1973,36 @@ void ttt_memory_reset(ttt_ctx *c) {
 }
 
 ttt_mark ttt_mark_get(ttt_ctx *c) {
-    ttt_mark m = ttt__arena_mark(&c->step);
-    m.nodes = c->n_nodes;
-    return m;
+    ttt_mark mark = ttt__arena_mark(&c->step);
+    mark.nodes = c->n_nodes;
+    return mark;
 }
 
-// Parameters made since the mark stay on the tape, moved down to the places that became free.
-void ttt_mark_release(ttt_ctx *c, ttt_mark m) {
-    int64_t n = m.nodes;
-    for (int64_t i = m.nodes; i < c->n_nodes; i++)
+// Parameters made since the mark stay on the tape and move down to the places that became free.
+void ttt_mark_release(ttt_ctx *c, ttt_mark mark) {
+    int64_t n = mark.nodes;
+    for (int64_t i = mark.nodes; i < c->n_nodes; i++)
         if (c->nodes[i]->kept) {
             c->nodes[n] = c->nodes[i];
             c->nodes[n]->id = n;
             n++;
         }
     c->n_nodes = n;
-    ttt__arena_release(&c->step, m);
+    ttt__arena_release(&c->step, mark);
 }
 
 // Grows an array of pointers by doubling.
 static bool ttt__reserve(ttt_ctx *c, ttt_tensor ***array, int64_t *cap, int64_t n) {
     if (n <= *cap) return true;
     int64_t bigger = TTT__MAX(256, 2 * n);
-    ttt_tensor **p = (ttt_tensor **)TTT_REALLOC(c->desc.user, *array, (size_t)bigger * sizeof **array);
-    if (!p) {
+    size_t one = sizeof **array;
+    ttt_tensor **moved = (ttt_tensor **)TTT_REALLOC(c->desc.user, *array, (size_t)bigger * one);
+    if (!moved) {
         ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a tape of %lld tensors", (long long)bigger);
         return false;
     }
-    c->held += (size_t)(bigger - *cap) * sizeof **array;
-    *array = p;
+    c->held += (size_t)(bigger - *cap) * one;
+    *array = moved;
     *cap = bigger;
     return true;
 }
@@ -1909,52 +2023,53 @@ static void ttt__philox(const uint32_t key[2], uint32_t ctr[4]) {
 }
 
 ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c) {
-    ttt_rng r = { seed, 0, { a, b, c } };
-    return r;
+    ttt_rng rng = { seed, 0, { a, b, c } };
+    return rng;
 }
 
-// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k, moved up by the
-// stream's name.
-static void ttt__rng_block(const ttt_rng *r, uint32_t block[4]) {
-    uint32_t key[2] = { (uint32_t)r->seed, (uint32_t)(r->seed >> 32) };
-    uint64_t k = r->next / 4;
+// Block k = next / 4 of the stream has the numbers 4k .. 4k + 3. The counter is k plus the words of
+// the stream's name.
+static void ttt__rng_block(const ttt_rng *rng, uint32_t block[4]) {
+    uint32_t key[2] = { (uint32_t)rng->seed, (uint32_t)(rng->seed >> 32) };
+    uint64_t k = rng->next / 4;
     block[0] = (uint32_t)k;
-    block[1] = (uint32_t)(k >> 32) + r->stream[0];
-    block[2] = r->stream[1];
-    block[3] = r->stream[2];
+    block[1] = (uint32_t)(k >> 32) + rng->stream[0];
+    block[2] = rng->stream[1];
+    block[3] = rng->stream[2];
     ttt__philox(key, block);
 }
 
-uint32_t ttt_rng_u32(ttt_rng *r) {
+uint32_t ttt_rng_u32(ttt_rng *rng) {
     uint32_t block[4];
-    ttt__rng_block(r, block);
-    return block[r->next++ % 4];
+    ttt__rng_block(rng, block);
+    return block[rng->next++ % 4];
 }
 
-double ttt_rng_uniform(ttt_rng *r) { return ttt_rng_u32(r) * (1.0 / 4294967296.0); }
+double ttt_rng_uniform(ttt_rng *rng) { return ttt_rng_u32(rng) * (1.0 / 4294967296.0); }
 
-double ttt_rng_normal(ttt_rng *r) {
-    double u = 1 - ttt_rng_uniform(r), v = ttt_rng_uniform(r);  // u in (0,1]
+double ttt_rng_normal(ttt_rng *rng) {
+    double u = 1 - ttt_rng_uniform(rng), v = ttt_rng_uniform(rng);  // u in (0,1]
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-int64_t ttt_rng_below(ttt_rng *r, int64_t n) {
-    uint64_t high = ttt_rng_u32(r), low = ttt_rng_u32(r);
+int64_t ttt_rng_below(ttt_rng *rng, int64_t n) {
+    uint64_t high = ttt_rng_u32(rng), low = ttt_rng_u32(rng);
     return n > 0 ? (int64_t)((high << 32 | low) % (uint64_t)n) : 0;  // bias below n / 2^64
 }
 
-ttt_rng ttt_rng_fold(ttt_rng r, uint64_t data) {
-    uint32_t key[2] = { (uint32_t)r.seed, (uint32_t)(r.seed >> 32) };
-    uint32_t ctr[4] = { (uint32_t)data, (uint32_t)(data >> 32), 0x666f6c64u, 0 };  // "fold": apart from numbers
+ttt_rng ttt_rng_fold(ttt_rng rng, uint64_t data) {
+    uint32_t key[2] = { (uint32_t)rng.seed, (uint32_t)(rng.seed >> 32) };
+    const uint32_t fold = 0x666f6c64u;  // "fold", so that no stream of numbers has this counter
+    uint32_t ctr[4] = { (uint32_t)data, (uint32_t)(data >> 32), fold, 0 };
     ttt__philox(key, ctr);
     return ttt_rng_at((uint64_t)ctr[1] << 32 | ctr[0], 0, 0, 0);
 }
 
 ttt_rng *ttt_ctx_rng(ttt_ctx *c) { return &c->rng; }
 
-// ---- [10] THREADS --------------------------------------------------------------------------------
-// Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever crosses
-// a share, so the number of threads cannot change a bit of the result.
+// ---- [10] THREADS, PROFILES ---------------------------------------------------------------------
+// Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever
+// crosses a share, so the number of threads cannot change a bit of the result.
 typedef void ttt__range_fn(void *arg, int64_t begin, int64_t end, int thread);
 
 typedef struct ttt__job {
@@ -1964,9 +2079,9 @@ typedef struct ttt__job {
     int shares;
 } ttt__job;
 
-static void ttt__job_share(void *job, int i) {
-    const ttt__job *j = (const ttt__job *)job;
-    j->run(j->arg, j->n * i / j->shares, j->n * (i + 1) / j->shares, i);
+static void ttt__job_share(void *arg, int i) {
+    const ttt__job *job = (const ttt__job *)arg;
+    job->run(job->arg, job->n * i / job->shares, job->n * (i + 1) / job->shares, i);
 }
 
 #if !defined(TTT_NO_THREADS) && (defined(__wasm__) || defined(__TINYC__) && defined(_WIN32))
@@ -1977,7 +2092,7 @@ static void ttt__job_share(void *job, int i) {
 static int ttt__cores(void) { return 1; }
 static ttt__pool *ttt__pool_open(ttt_ctx *c) { (void)c; return NULL; }
 static void ttt__pool_close(ttt_ctx *c) { (void)c; }
-static void ttt__pool_run(ttt__pool *p, ttt__job *job) { (void)p; (void)job; }
+static void ttt__pool_run(ttt__pool *pool, ttt__job *job) { (void)pool; (void)job; }
 #else
 
 #ifdef _WIN32
@@ -1985,21 +2100,25 @@ typedef CRITICAL_SECTION ttt__mutex;
 typedef CONDITION_VARIABLE ttt__condition;
 typedef HANDLE ttt__thread;
 #define TTT__THREAD_FN(name, arg) static DWORD WINAPI name(LPVOID arg)
-static void ttt__mutex_init(ttt__mutex *m) { InitializeCriticalSection(m); }
-static void ttt__mutex_free(ttt__mutex *m) { DeleteCriticalSection(m); }
-static void ttt__lock(ttt__mutex *m) { EnterCriticalSection(m); }
-static void ttt__unlock(ttt__mutex *m) { LeaveCriticalSection(m); }
-static void ttt__condition_init(ttt__condition *v) { InitializeConditionVariable(v); }
-static void ttt__condition_free(ttt__condition *v) { (void)v; }
-static void ttt__wait(ttt__condition *v, ttt__mutex *m) { SleepConditionVariableCS(v, m, INFINITE); }
-static void ttt__wake_all(ttt__condition *v) { WakeAllConditionVariable(v); }
-static bool ttt__thread_start(ttt__thread *t, LPTHREAD_START_ROUTINE run, void *arg) {
-    *t = CreateThread(NULL, 0, run, arg, 0, NULL);
-    return *t != NULL;
+static void ttt__mutex_init(ttt__mutex *mutex) { InitializeCriticalSection(mutex); }
+static void ttt__mutex_free(ttt__mutex *mutex) { DeleteCriticalSection(mutex); }
+static void ttt__lock(ttt__mutex *mutex) { EnterCriticalSection(mutex); }
+static void ttt__unlock(ttt__mutex *mutex) { LeaveCriticalSection(mutex); }
+static void ttt__condition_init(ttt__condition *condition) {
+    InitializeConditionVariable(condition);
 }
-static void ttt__thread_join(ttt__thread t) {
-    WaitForSingleObject(t, INFINITE);
-    CloseHandle(t);
+static void ttt__condition_free(ttt__condition *condition) { (void)condition; }
+static void ttt__wait(ttt__condition *condition, ttt__mutex *mutex) {
+    SleepConditionVariableCS(condition, mutex, INFINITE);
+}
+static void ttt__wake_all(ttt__condition *condition) { WakeAllConditionVariable(condition); }
+static bool ttt__thread_start(ttt__thread *thread, LPTHREAD_START_ROUTINE run, void *arg) {
+    *thread = CreateThread(NULL, 0, run, arg, 0, NULL);
+    return *thread != NULL;
+}
+static void ttt__thread_join(ttt__thread thread) {
+    WaitForSingleObject(thread, INFINITE);
+    CloseHandle(thread);
 }
 static int ttt__cores(void) {
     SYSTEM_INFO info;
@@ -2013,16 +2132,20 @@ typedef pthread_mutex_t ttt__mutex;
 typedef pthread_cond_t ttt__condition;
 typedef pthread_t ttt__thread;
 #define TTT__THREAD_FN(name, arg) static void *name(void *arg)
-static void ttt__mutex_init(ttt__mutex *m) { pthread_mutex_init(m, NULL); }
-static void ttt__mutex_free(ttt__mutex *m) { pthread_mutex_destroy(m); }
-static void ttt__lock(ttt__mutex *m) { pthread_mutex_lock(m); }
-static void ttt__unlock(ttt__mutex *m) { pthread_mutex_unlock(m); }
-static void ttt__condition_init(ttt__condition *v) { pthread_cond_init(v, NULL); }
-static void ttt__condition_free(ttt__condition *v) { pthread_cond_destroy(v); }
-static void ttt__wait(ttt__condition *v, ttt__mutex *m) { pthread_cond_wait(v, m); }
-static void ttt__wake_all(ttt__condition *v) { pthread_cond_broadcast(v); }
-static bool ttt__thread_start(ttt__thread *t, void *(*run)(void *), void *arg) { return pthread_create(t, NULL, run, arg) == 0; }
-static void ttt__thread_join(ttt__thread t) { pthread_join(t, NULL); }
+static void ttt__mutex_init(ttt__mutex *mutex) { pthread_mutex_init(mutex, NULL); }
+static void ttt__mutex_free(ttt__mutex *mutex) { pthread_mutex_destroy(mutex); }
+static void ttt__lock(ttt__mutex *mutex) { pthread_mutex_lock(mutex); }
+static void ttt__unlock(ttt__mutex *mutex) { pthread_mutex_unlock(mutex); }
+static void ttt__condition_init(ttt__condition *condition) { pthread_cond_init(condition, NULL); }
+static void ttt__condition_free(ttt__condition *condition) { pthread_cond_destroy(condition); }
+static void ttt__wait(ttt__condition *condition, ttt__mutex *mutex) {
+    pthread_cond_wait(condition, mutex);
+}
+static void ttt__wake_all(ttt__condition *condition) { pthread_cond_broadcast(condition); }
+static bool ttt__thread_start(ttt__thread *thread, void *(*run)(void *), void *arg) {
+    return pthread_create(thread, NULL, run, arg) == 0;
+}
+static void ttt__thread_join(ttt__thread thread) { pthread_join(thread, NULL); }
 static int ttt__cores(void) {
 #ifdef _SC_NPROCESSORS_ONLN
     long n = sysconf(_SC_NPROCESSORS_ONLN);
@@ -2033,9 +2156,9 @@ static int ttt__cores(void) {
 }
 #endif
 
-// Worker i waits for a job number it has not seen, runs share i, and says so. Waiting begins with a
-// few thousand looks at the mutex, since the next job of a training step comes within microseconds
-// and waking a sleeping thread takes tens.
+// Worker i waits for a job number that it has not seen, runs share i, and says so. A wait begins
+// with a few thousand looks at the mutex, since the next job of a training step comes within
+// microseconds, while waking a sleeping thread takes tens of them.
 #define TTT__LOOKS 4000
 typedef struct ttt__worker {
     ttt__pool *pool;
@@ -2055,85 +2178,86 @@ struct ttt__pool {
 };
 
 TTT__THREAD_FN(ttt__worker_run, arg) {
-    ttt__worker *w = (ttt__worker *)arg;
-    ttt__pool *p = w->pool;
+    ttt__worker *worker = (ttt__worker *)arg;
+    ttt__pool *pool = worker->pool;
     uint64_t seen = 0;
-    ttt__lock(&p->mutex);
+    ttt__lock(&pool->mutex);
     for (;;) {
-        for (int look = 0; p->number == seen && !p->quit && look < TTT__LOOKS; look++) {
-            ttt__unlock(&p->mutex);
-            ttt__lock(&p->mutex);
+        for (int look = 0; pool->number == seen && !pool->quit && look < TTT__LOOKS; look++) {
+            ttt__unlock(&pool->mutex);
+            ttt__lock(&pool->mutex);
         }
-        while (p->number == seen && !p->quit) ttt__wait(&p->start, &p->mutex);
-        if (p->quit) break;
-        seen = p->number;
-        ttt__job job = p->job;
-        if (w->index >= job.shares) continue;
-        ttt__unlock(&p->mutex);
-        ttt__job_share(&job, w->index);
-        ttt__lock(&p->mutex);
-        if (--p->pending == 0) ttt__wake_all(&p->done);
+        while (pool->number == seen && !pool->quit) ttt__wait(&pool->start, &pool->mutex);
+        if (pool->quit) break;
+        seen = pool->number;
+        ttt__job job = pool->job;
+        if (worker->index >= job.shares) continue;
+        ttt__unlock(&pool->mutex);
+        ttt__job_share(&job, worker->index);
+        ttt__lock(&pool->mutex);
+        if (--pool->pending == 0) ttt__wake_all(&pool->done);
     }
-    ttt__unlock(&p->mutex);
+    ttt__unlock(&pool->mutex);
     return 0;
 }
 
-static void ttt__pool_run(ttt__pool *p, ttt__job *job) {
-    ttt__lock(&p->mutex);
-    p->job = *job;
-    p->number++;
-    p->pending = job->shares - 1;
-    ttt__wake_all(&p->start);
-    ttt__unlock(&p->mutex);
+static void ttt__pool_run(ttt__pool *pool, ttt__job *job) {
+    ttt__lock(&pool->mutex);
+    pool->job = *job;
+    pool->number++;
+    pool->pending = job->shares - 1;
+    ttt__wake_all(&pool->start);
+    ttt__unlock(&pool->mutex);
     ttt__job_share(job, 0);
-    ttt__lock(&p->mutex);
-    for (int look = 0; p->pending > 0 && look < TTT__LOOKS; look++) {
-        ttt__unlock(&p->mutex);
-        ttt__lock(&p->mutex);
+    ttt__lock(&pool->mutex);
+    for (int look = 0; pool->pending > 0 && look < TTT__LOOKS; look++) {
+        ttt__unlock(&pool->mutex);
+        ttt__lock(&pool->mutex);
     }
-    while (p->pending > 0) ttt__wait(&p->done, &p->mutex);
-    ttt__unlock(&p->mutex);
+    while (pool->pending > 0) ttt__wait(&pool->done, &pool->mutex);
+    ttt__unlock(&pool->mutex);
 }
 
 static void ttt__pool_close(ttt_ctx *c) {
-    ttt__pool *p = c->pool;
-    if (!p) return;
-    ttt__lock(&p->mutex);
-    p->quit = true;
-    ttt__wake_all(&p->start);
-    ttt__unlock(&p->mutex);
-    for (int i = 0; i < p->workers; i++) ttt__thread_join(p->worker[i].thread);
-    ttt__condition_free(&p->start);
-    ttt__condition_free(&p->done);
-    ttt__mutex_free(&p->mutex);
-    TTT_FREE(c->desc.user, p);
+    ttt__pool *pool = c->pool;
+    if (!pool) return;
+    ttt__lock(&pool->mutex);
+    pool->quit = true;
+    ttt__wake_all(&pool->start);
+    ttt__unlock(&pool->mutex);
+    for (int i = 0; i < pool->workers; i++) ttt__thread_join(pool->worker[i].thread);
+    ttt__condition_free(&pool->start);
+    ttt__condition_free(&pool->done);
+    ttt__mutex_free(&pool->mutex);
+    TTT_FREE(c->desc.user, pool);
 }
 
-// The caller is thread 0; as many others as can be started.
+// The caller is thread 0. The pool has as many others as can be started.
 static ttt__pool *ttt__pool_open(ttt_ctx *c) {
-    ttt__pool *p = (ttt__pool *)TTT_MALLOC(c->desc.user, sizeof *p);
-    if (!p) return NULL;
-    memset(p, 0, sizeof *p);
-    ttt__mutex_init(&p->mutex);
-    ttt__condition_init(&p->start);
-    ttt__condition_init(&p->done);
+    ttt__pool *pool = (ttt__pool *)TTT_MALLOC(c->desc.user, sizeof *pool);
+    if (!pool) return NULL;
+    memset(pool, 0, sizeof *pool);
+    ttt__mutex_init(&pool->mutex);
+    ttt__condition_init(&pool->start);
+    ttt__condition_init(&pool->done);
     for (int i = 0; i < c->threads - 1; i++) {
-        ttt__worker *w = &p->worker[i];
-        w->pool = p;
-        w->index = i + 1;
-        if (!ttt__thread_start(&w->thread, ttt__worker_run, w)) break;
-        p->workers++;
+        ttt__worker *worker = &pool->worker[i];
+        worker->pool = pool;
+        worker->index = i + 1;
+        if (!ttt__thread_start(&worker->thread, ttt__worker_run, worker)) break;
+        pool->workers++;
     }
-    c->threads = p->workers + 1;
-    return p;
+    c->threads = pool->workers + 1;
+    return pool;
 }
 #endif  // TTT_NO_THREADS
 
-// run(arg, begin, end, thread) over 0..n, at least `grain` outputs a share: so many that it takes some
-// microseconds, below which handing it out costs more than it saves (about 16000 numbers that are read and
-// written, 4000 with sums along rows, 100000 multiply-adds of a product). `thread` is the caller's own number
-// when it is inside a share already (the range then runs right here), else -1.
-static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__range_fn *run, void *arg) {
+// Calls run(arg, begin, end, thread) over 0..n, with at least `grain` outputs a share. A share
+// should take some microseconds, or handing it out costs more than it saves: about 16000 numbers
+// that are read and written, 4000 with sums along rows, 100000 multiply-adds of a product. `thread`
+// is -1, or the caller's number if it is inside a share already: the range then runs right here.
+static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__range_fn *run,
+                          void *arg) {
     ttt__job job = { run, arg, n, (int)TTT__MIN((int64_t)c->threads, n / TTT__MAX(grain, 1)) };
     if (thread >= 0 || job.shares <= 1) {
         if (n > 0) run(arg, 0, n, TTT__MAX(thread, 0));
@@ -2144,41 +2268,49 @@ static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt_
     }
 }
 
-// -- profiles. Whatever is to be counted stands between begin and end:
+// -- profiles. What is to be counted goes between begin and end:
 //        int back = ttt__profile_begin(c, "name", false);
 //        ...
 //        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), flops, bytes);
-// Off, that is one branch on each side. Finding the row and counting are charged to whoever called.
-static int ttt__profile_row_of(ttt_ctx *c, const char *name, bool rule) {
-    ttt__profile *p = &c->profile;
-    for (int i = 0; i < p->n; i++)
-        if (p->rows[i].name == name && p->rows[i].phase == p->phase && p->rows[i].rule == rule) return i;
-    if (p->n == p->cap) {
-        int cap = TTT__MAX(64, 2 * p->cap);
-        ttt_profile_row *rows = (ttt_profile_row *)TTT_REALLOC(c->desc.user, p->rows, (size_t)cap * sizeof *rows);
-        if (!rows) {
-            ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a profile of %d rows", cap);
-            return -1;
-        }
-        c->held += (size_t)(cap - p->cap) * sizeof *rows;
-        p->rows = rows;
-        p->cap = cap;
+// When profiling is off, that is one branch on each side. The time of finding the row and of
+// counting is charged to the caller.
+static bool ttt__profile_grow(ttt_ctx *c, ttt__profile *profile) {
+    int cap = TTT__MAX(64, 2 * profile->cap);
+    size_t bytes = (size_t)cap * sizeof *profile->rows;
+    ttt_profile_row *rows = (ttt_profile_row *)TTT_REALLOC(c->desc.user, profile->rows, bytes);
+    if (!rows) {
+        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a profile of %d rows", cap);
+        return false;
     }
-    ttt_profile_row fresh = { name, p->phase, rule, 0, 0, 0, 0 };
-    p->rows[p->n] = fresh;
-    return p->n++;
+    c->held += (size_t)(cap - profile->cap) * sizeof *rows;
+    profile->rows = rows;
+    profile->cap = cap;
+    return true;
 }
 
-// Ends the current row's turn.
-static void ttt__profile_turn(ttt__profile *p, int row) {
-    double now = p->on ? ttt_seconds() : p->since;
-    p->rows[p->current].seconds += TTT__MAX(now - p->since, 0);
-    p->since = now;
-    p->current = row;
+// The row of a name in the current phase; -1 if there is no memory for a new one.
+static int ttt__profile_row_of(ttt_ctx *c, const char *name, bool rule) {
+    ttt__profile *profile = &c->profile;
+    for (int i = 0; i < profile->n; i++) {
+        const ttt_profile_row *row = &profile->rows[i];
+        if (row->name == name && row->phase == profile->phase && row->rule == rule) return i;
+    }
+    if (profile->n == profile->cap && !ttt__profile_grow(c, profile)) return -1;
+    ttt_profile_row fresh = { name, profile->phase, rule, 0, 0, 0, 0 };
+    profile->rows[profile->n] = fresh;
+    return profile->n++;
 }
 
-// The row to go back to, or -1 if nothing is counted. `name` must live as long as the context: rows are
-// told apart by its address.
+// Ends the current row's turn, and begins that of `row`.
+static void ttt__profile_turn(ttt__profile *profile, int row) {
+    double now = profile->on ? ttt_seconds() : profile->since;
+    profile->rows[profile->current].seconds += TTT__MAX(now - profile->since, 0);
+    profile->since = now;
+    profile->current = row;
+}
+
+// The row to go back to, or -1 if nothing is counted. `name` must live as long as the context: rows
+// are told apart by its address.
 static TTT__INLINE int ttt__profile_begin(ttt_ctx *c, const char *name, bool rule) {
     if (!c->profile.on) return -1;
     int back = c->profile.current, row = ttt__profile_row_of(c, name, rule);
@@ -2189,22 +2321,23 @@ static TTT__INLINE int ttt__profile_begin(ttt_ctx *c, const char *name, bool rul
 
 // Ends the turn that begin began; the row is the caller's to count FLOPs and bytes in.
 static ttt_profile_row *ttt__profile_end(ttt_ctx *c, int back) {
-    ttt_profile_row *r = &c->profile.rows[c->profile.current];
+    ttt_profile_row *row = &c->profile.rows[c->profile.current];
     ttt__profile_turn(&c->profile, back);
-    r->calls++;
-    return r;
+    row->calls++;
+    return row;
 }
 
-static void ttt__profile_count(ttt_profile_row *r, double flops, double bytes) {
-    r->flops += flops;
-    r->bytes += bytes;
+static void ttt__profile_count(ttt_profile_row *row, double flops, double bytes) {
+    row->flops += flops;
+    row->bytes += bytes;
 }
 
 static double ttt__tensor_bytes(const ttt_tensor *t) {
     return (double)t->size * (double)ttt__element_bytes(t->dtype);
 }
 
-// What an op reads. One without FLOPs moves elements, and needs no more of an input than it writes.
+// The bytes that an op reads. One without FLOPs moves elements, and reads no more of an input than
+// it writes.
 static double ttt__input_bytes(const ttt_tensor *y, double flops) {
     double bytes = 0, most = flops > 0 ? HUGE_VAL : ttt__tensor_bytes(y);
     for (int j = 0; j < y->n_in; j++)
@@ -2213,31 +2346,34 @@ static double ttt__input_bytes(const ttt_tensor *y, double flops) {
 }
 
 static void ttt__profile_end_forward(ttt_ctx *c, int back, const ttt_tensor *y) {
-    ttt_profile_row *r = ttt__profile_end(c, back);
+    ttt_profile_row *row = ttt__profile_end(c, back);
     double flops = y->op->flops ? (double)y->op->flops(y) : 0;
-    ttt__profile_count(r, flops, y->shares ? 0 : ttt__input_bytes(y, flops) + ttt__tensor_bytes(y));
+    double bytes = y->shares ? 0 : ttt__input_bytes(y, flops) + ttt__tensor_bytes(y);
+    ttt__profile_count(row, flops, bytes);
 }
 
 // A rule made of ops counts its calls only. A fast one wrote to into[], or added to what was there.
-static void ttt__profile_end_rule(ttt_ctx *c, int back, const ttt_tensor *y, ttt_tensor *const *into, const bool *add) {
-    ttt_profile_row *r = ttt__profile_end(c, back);
+static void ttt__profile_end_rule(ttt_ctx *c, int back, const ttt_tensor *y,
+                                  ttt_tensor *const *into, const bool *add) {
+    ttt_profile_row *row = ttt__profile_end(c, back);
     int wanted = 0;
     if (!into) return;
     for (int j = 0; j < y->n_in; j++) {
         if (!into[j]) continue;
         wanted++;
-        r->bytes += ttt__tensor_bytes(into[j]) * (add[j] ? 2 : 1);
+        row->bytes += ttt__tensor_bytes(into[j]) * (add[j] ? 2 : 1);
     }
-    double flops = y->op->flops ? (double)y->op->flops(y) : 0;
-    ttt__profile_count(r, flops * TTT__MIN(wanted, 2), ttt__input_bytes(y, flops) + ttt__tensor_bytes(y));  // the latter: y's gradient
+    double flops = y->op->flops ? (double)y->op->flops(y) : 0, gradient = ttt__tensor_bytes(y);
+    ttt__profile_count(row, flops * TTT__MIN(wanted, 2), ttt__input_bytes(y, flops) + gradient);
 }
 
 void ttt_profile_start(ttt_ctx *c) {
-    ttt__profile *p = &c->profile;
-    if (c->result || p->on || (p->n == 0 && ttt__profile_row_of(c, "outside ops", false) < 0)) return;
-    p->current = 0;
-    p->since = ttt_seconds();
-    p->on = true;
+    ttt__profile *profile = &c->profile;
+    if (c->result || profile->on) return;
+    if (profile->n == 0 && ttt__profile_row_of(c, "outside ops", false) < 0) return;
+    profile->current = 0;
+    profile->since = ttt_seconds();
+    profile->on = true;
 }
 
 void ttt_profile_stop(ttt_ctx *c) {
@@ -2246,82 +2382,110 @@ void ttt_profile_stop(ttt_ctx *c) {
 }
 
 void ttt_profile_clear(ttt_ctx *c) {
-    ttt__profile *p = &c->profile;
-    for (int i = 0; i < p->n; i++) {
-        p->rows[i].calls = 0;
-        p->rows[i].seconds = p->rows[i].flops = p->rows[i].bytes = 0;
+    ttt__profile *profile = &c->profile;
+    for (int i = 0; i < profile->n; i++) {
+        profile->rows[i].calls = 0;
+        profile->rows[i].seconds = profile->rows[i].flops = profile->rows[i].bytes = 0;
     }
-    if (p->on) p->since = ttt_seconds();
+    if (profile->on) profile->since = ttt_seconds();
 }
 
 int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most) {
-    const ttt__profile *p = &c->profile;
+    const ttt__profile *profile = &c->profile;
     int n = 0;
-    for (int i = 0; i < p->n; i++) {
-        ttt_profile_row r = p->rows[i];
-        if (p->on && i == p->current) r.seconds += TTT__MAX(ttt_seconds() - p->since, 0);
-        if (r.calls == 0 && r.seconds <= 0) continue;
+    for (int i = 0; i < profile->n; i++) {
+        ttt_profile_row row = profile->rows[i];
+        if (profile->on && i == profile->current)
+            row.seconds += TTT__MAX(ttt_seconds() - profile->since, 0);
+        if (row.calls == 0 && row.seconds <= 0) continue;
         int at = TTT__MIN(n, most);
         n++;
-        while (at > 0 && rows[at - 1].seconds < r.seconds) at--;
+        while (at > 0 && rows[at - 1].seconds < row.seconds) at--;
         if (at >= most) continue;
         memmove(&rows[at + 1], &rows[at], (size_t)(TTT__MIN(n, most) - 1 - at) * sizeof *rows);
-        rows[at] = r;
+        rows[at] = row;
     }
     return n;
 }
 
-const char *ttt_phase_name(ttt_phase p) {
-    return p == TTT_PHASE_FORWARD ? "forward" : p == TTT_PHASE_RECORDED ? "recorded" : "backward";
+const char *ttt_phase_name(ttt_phase phase) {
+    if (phase == TTT_PHASE_FORWARD) return "forward";
+    return phase == TTT_PHASE_RECORDED ? "recorded" : "backward";
 }
 
-double ttt_profile_share(const ttt_profile_row *r, const ttt_limits *peak, const char **bound) {
-    bool known = r->seconds > 0 && peak->flops > 0 && peak->bytes > 0 && (r->flops > 0 || r->bytes > 0);
-    double compute = known ? r->flops / r->seconds / peak->flops : 0, memory = known ? r->bytes / r->seconds / peak->bytes : 0;
+double ttt_profile_share(const ttt_profile_row *row, const ttt_limits *peak, const char **bound) {
+    bool known = row->seconds > 0 && peak->flops > 0 && peak->bytes > 0 &&
+                 (row->flops > 0 || row->bytes > 0);
+    double compute = known ? row->flops / row->seconds / peak->flops : 0;
+    double memory = known ? row->bytes / row->seconds / peak->bytes : 0;
     double share = TTT__MAX(compute, memory);
-    if (bound) *bound = !known ? "" : share < 0.25 ? "neither" : compute > memory ? "compute" : "memory";
+    const char *larger = compute > memory ? "compute" : "memory";
+    if (bound) *bound = !known ? "" : share < 0.25 ? "neither" : larger;
     return share;
 }
 
-static int ttt__profile_line(char *text, size_t size, const ttt_profile_row *r, double whole, double runs, const ttt_limits *peak, const char *phase) {
+// The table while it is written: the text so far, and what a row's numbers are compared with.
+typedef struct ttt__profile_table {
+    char *text;
+    size_t size, used;
+    double seconds, runs;
+    const ttt_limits *peak;  // may be NULL
+} ttt__profile_table;
+
+static void ttt__profile_line(ttt__profile_table *table, const ttt_profile_row *row,
+                              const char *phase) {
     const char *bound = "";
     char name[40], speed[64] = "";
-    double share = peak ? ttt_profile_share(r, peak, &bound) : 0, s = r->seconds > 0 ? r->seconds : HUGE_VAL;
-    snprintf(name, sizeof name, "%.30s%s", r->name, r->rule ? " rule" : "");
-    if (r->flops > 0 || r->bytes > 0) snprintf(speed, sizeof speed, "%9.2f %8.2f", r->flops / s * 1e-9, r->bytes / s * 1e-9);
-    if (*bound) snprintf(speed + strlen(speed), sizeof speed - strlen(speed), " %8.1f %% %s", 100 * share, bound);
-    return snprintf(text, size, "%-20s %-8s %6.1f %% %9.3f %9.1f %s\n", name, phase, whole > 0 ? 100 * r->seconds / whole : 0,
-                    1e3 * r->seconds / runs, (double)r->calls / runs, speed);
+    double share = table->peak ? ttt_profile_share(row, table->peak, &bound) : 0;
+    double seconds = row->seconds > 0 ? row->seconds : HUGE_VAL;
+    snprintf(name, sizeof name, "%.30s%s", row->name, row->rule ? " rule" : "");
+    if (row->flops > 0 || row->bytes > 0)
+        snprintf(speed, sizeof speed, "%9.2f %8.2f", row->flops / seconds * 1e-9,
+                 row->bytes / seconds * 1e-9);
+    if (*bound)
+        snprintf(speed + strlen(speed), sizeof speed - strlen(speed), " %8.1f %% %s", 100 * share,
+                 bound);
+    table->used += (size_t)snprintf(
+        table->text + table->used, table->size - table->used,
+        "%-20s %-8s %6.1f %% %9.3f %9.1f %s\n", name, phase,
+        table->seconds > 0 ? 100 * row->seconds / table->seconds : 0,
+        1e3 * row->seconds / table->runs, (double)row->calls / table->runs, speed);
+}
+
+static void ttt__profile_add(ttt_profile_row *sum, const ttt_profile_row *row) {
+    sum->calls += row->calls;
+    sum->seconds += row->seconds;
+    sum->flops += row->flops;
+    sum->bytes += row->bytes;
 }
 
 const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most) {
     int n = ttt_profile_rows(c, NULL, 0), shown = TTT__MIN(n, TTT__MAX(most, 0));
     ttt_profile_row all = { "total", TTT_PHASE_FORWARD, false, 0, 0, 0, 0 }, rest = all;
-    size_t line = 160, size = line * ((size_t)shown + 4), at = 0;
+    ttt__profile_table table = { NULL, 160 * ((size_t)shown + 4), 0, 0, 1, peak };
     ttt_profile_row *rows = (ttt_profile_row *)ttt_alloc(c, ((size_t)n + 1) * sizeof *rows, false);
-    char *text = (char *)ttt_alloc(c, size, false);
-    if (!rows || !text) return "";
+    table.text = (char *)ttt_alloc(c, table.size, false);
+    if (!rows || !table.text) return "";
     n = TTT__MIN(n, ttt_profile_rows(c, rows, n));
     rest.name = "the rest";
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < (i < shown ? 1 : 2); k++) {
-            ttt_profile_row *sum = k ? &rest : &all;
-            sum->calls += rows[i].calls;
-            sum->seconds += rows[i].seconds;
-            sum->flops += rows[i].flops;
-            sum->bytes += rows[i].bytes;
-        }
-    double per = runs > 0 ? (double)runs : 1;
-    at += (size_t)snprintf(text, size, "%-20s %-8s %8s %9s %9s %9s %8s%s\n", "op", "phase", "time", "ms", "calls", "GFLOP/s", "GB/s", peak ? "    of peak bound by" : "");
+    for (int i = 0; i < n; i++) {
+        ttt__profile_add(&all, &rows[i]);
+        if (i >= shown) ttt__profile_add(&rest, &rows[i]);
+    }
+    table.seconds = all.seconds;
+    if (runs > 0) table.runs = (double)runs;
+    table.used = (size_t)snprintf(table.text, table.size,
+                                  "%-20s %-8s %8s %9s %9s %9s %8s%s\n", "op", "phase", "time", "ms",
+                                  "calls", "GFLOP/s", "GB/s", peak ? "    of peak bound by" : "");
     for (int i = 0; i < shown; i++)
-        at += (size_t)ttt__profile_line(text + at, size - at, &rows[i], all.seconds, per, peak, ttt_phase_name(rows[i].phase));
-    if (n > shown) at += (size_t)ttt__profile_line(text + at, size - at, &rest, all.seconds, per, peak, "");
-    ttt__profile_line(text + at, size - at, &all, all.seconds, per, peak, "");
-    return text;
+        ttt__profile_line(&table, &rows[i], ttt_phase_name(rows[i].phase));
+    if (n > shown) ttt__profile_line(&table, &rest, "");
+    ttt__profile_line(&table, &all, "");
+    return table.text;
 }
 
-// ---- [11] TENSORS, APPLY -------------------------------------------------------------------------
-// bfloat16 of a real, to nearest even. A double is first cut to binary32 with its last bit set if
+// ---- [11] TENSORS, APPLY ------------------------------------------------------------------------
+// bfloat16 of a real, to nearest even. A double is first cut to 32 bits, with the last one set if
 // anything was lost ("round to odd"), else it would be rounded twice. A NaN stays one.
 static uint16_t ttt__bf16_of(ttt_real v) {
     float f = (float)v;
@@ -2333,20 +2497,26 @@ static uint16_t ttt__bf16_of(ttt_real v) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g, int64_t h, int64_t more) {
-    ttt_shape s = { 0, { a, b, c, d, e, f, g, h } };
-    while (s.rank < TTT_MAX_RANK && s.dim[s.rank] != INT64_MIN) s.rank++;
-    for (int i = s.rank; i < TTT_MAX_RANK; i++) s.dim[i] = 0;
-    if (more != INT64_MIN) s.rank = TTT_MAX_RANK + 1;
-    return s;
+ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g,
+                       int64_t h, int64_t more) {
+    ttt_shape shape = { 0, { a, b, c, d, e, f, g, h } };
+    while (shape.rank < TTT_MAX_RANK && shape.dim[shape.rank] != INT64_MIN) shape.rank++;
+    for (int i = shape.rank; i < TTT_MAX_RANK; i++) shape.dim[i] = 0;
+    if (more != INT64_MIN) shape.rank = TTT_MAX_RANK + 1;
+    return shape;
 }
 
 ttt_shape ttt_scalar_shape(void) {
-    ttt_shape s = { 0, { 0 } };
-    return s;
+    ttt_shape shape = { 0, { 0 } };
+    return shape;
 }
 
-static bool ttt__rank_good(ttt_shape s) { return s.rank >= 0 && s.rank <= TTT_MAX_RANK; }
+// The size of an axis counted from the end: -1 is the last.
+static int64_t ttt__dim(ttt_shape shape, int axis) { return shape.dim[shape.rank + axis]; }
+
+static bool ttt__rank_good(ttt_shape shape) {
+    return shape.rank >= 0 && shape.rank <= TTT_MAX_RANK;
+}
 
 bool ttt_shape_equal(ttt_shape a, ttt_shape b) {
     if (!ttt__rank_good(a) || !ttt__rank_good(b)) return false;
@@ -2355,64 +2525,74 @@ bool ttt_shape_equal(ttt_shape a, ttt_shape b) {
     return a.rank == b.rank;
 }
 
-int64_t ttt_shape_size(ttt_shape s) {
+int64_t ttt_shape_size(ttt_shape shape) {
     const int64_t limit = (int64_t)1 << 62;
     int64_t n = 1;
     bool empty = false, large = false;
-    if (!ttt__rank_good(s)) return -1;
-    for (int i = 0; i < s.rank; i++) {
-        if (s.dim[i] < 0) return -1;
-        if (s.dim[i] == 0) empty = true;
-        else if (n > limit / s.dim[i]) large = true;
-        else n *= s.dim[i];
+    if (!ttt__rank_good(shape)) return -1;
+    for (int i = 0; i < shape.rank; i++) {
+        if (shape.dim[i] < 0) return -1;
+        if (shape.dim[i] == 0) empty = true;
+        else if (n > limit / shape.dim[i]) large = true;
+        else n *= shape.dim[i];
     }
     return empty ? 0 : large ? -1 : n;
 }
 
-const char *ttt_shape_text(ttt_shape s, char *text) {
+const char *ttt_shape_text(ttt_shape shape, char *text) {
     size_t n = 0, size = sizeof(ttt_text);
-    if (!ttt__rank_good(s)) {
-        snprintf(text, size, "(rank %d)", s.rank);
+    if (!ttt__rank_good(shape)) {
+        snprintf(text, size, "(rank %d)", shape.rank);
         return text;
     }
     n += (size_t)snprintf(text, size, "(");
-    for (int i = 0; i < s.rank && n < size; i++)
-        n += (size_t)snprintf(text + n, size - n, "%s%lld", i ? "," : "", (long long)s.dim[i]);
+    for (int i = 0; i < shape.rank && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%lld", i ? "," : "", (long long)shape.dim[i]);
     if (n < size) snprintf(text + n, size - n, ")");
     return text;
 }
 
-// The id of a tensor that a first-order walk made: never on the tape. Not -1, which poisoned memory reads as.
+// The id of a tensor that a first-order walk made: never on the tape. Not -1, which poisoned memory
+// reads as.
 #define TTT__SCRATCH INT64_MIN
 
 static bool ttt__alive(const ttt_ctx *c, const ttt_tensor *t) {
-    return t && (t->id == TTT__SCRATCH || (t->id >= 0 && t->id < c->n_nodes && c->nodes[t->id] == t));
+    if (!t || t->id == TTT__SCRATCH) return t != NULL;
+    return t->id >= 0 && t->id < c->n_nodes && c->nodes[t->id] == t;
 }
 
-// Workspace blocks: taken from the free ones if one fits well, else from the scratch arena.
+// A block of workspace: the smallest free one that fits well, else a new one.
 static ttt__block *ttt__block_take(ttt_ctx *c, size_t size) {
-    ttt__block **best = NULL;
-    for (ttt__block **b = &c->free_blocks; *b; b = &(*b)->next)
-        if ((*b)->size >= size && (*b)->size <= 2 * size + 1024 && (!best || (*b)->size < (*best)->size)) best = b;
-    ttt__block *b = best ? *best : (ttt__block *)ttt__arena_alloc(c, &c->scratch, ttt__round_up(sizeof *b) + size);
-    if (!b) return NULL;
-    if (best) *best = b->next;
-    else b->size = size;
-    b->next = NULL;
-    b->uses = 1;
-    return b;
+    ttt__block **best = NULL, *block;
+    for (ttt__block **next = &c->free_blocks; *next; next = &(*next)->next) {
+        size_t its = (*next)->size;
+        if (its >= size && its <= 2 * size + 1024 && (!best || its < (*best)->size)) best = next;
+    }
+    if (best) {
+        block = *best;
+        *best = block->next;
+    } else {
+        size_t whole = ttt__round_up(sizeof *block) + size;
+        block = (ttt__block *)ttt__arena_alloc(c, &c->scratch, whole);
+        if (!block) return NULL;
+        block->size = size;
+    }
+    block->next = NULL;
+    block->uses = 1;
+    return block;
 }
 
 static void ttt__block_drop(ttt_ctx *c, ttt_tensor *t) {
-    ttt__block *b = (ttt__block *)t->block;
-    if (!b || --b->uses > 0) return;
+    ttt__block *block = (ttt__block *)t->block;
+    if (!block || --block->uses > 0) return;
     ttt_tensor *shared = t->shares;
-    b->next = c->free_blocks;
-    c->free_blocks = b;
+    block->next = c->free_blocks;
+    c->free_blocks = block;
     if (shared) ttt__block_drop(c, shared);
 }
 
-// Memory of a tensor struct and `bytes` more behind it, where the context's mode wants it.
+// A tensor struct with room for `bytes` behind it: workspace in a first-order walk, else a node of
+// the tape.
 static ttt_tensor *ttt__tensor_memory(ttt_ctx *c, size_t bytes, bool keep) {
     size_t head = ttt__round_up(sizeof(ttt_tensor));
     ttt__block *block = NULL;
@@ -2436,20 +2616,21 @@ static ttt_tensor *ttt__tensor_memory(ttt_ctx *c, size_t bytes, bool keep) {
     return t;
 }
 
-// A new tensor; `share` lends it its elements (a reshape), or is NULL. NULL after an error.
-static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep, ttt_tensor *share) {
-    int64_t size = ttt_shape_size(s);
+// A new tensor, with the elements of `share` unless that is NULL (a reshape). NULL after an error.
+static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep,
+                               ttt_tensor *share) {
+    int64_t size = ttt_shape_size(shape);
     if (c->result) return NULL;
     if (size < 0 || size > (int64_t)(PTRDIFF_MAX / 2 / 8)) {
         ttt_text text;
-        ttt_fail(c, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(s, text));
+        ttt_fail(c, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(shape, text));
         return NULL;
     }
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
     ttt_tensor *t = ttt__tensor_memory(c, bytes, keep);
     if (!t) return NULL;
     t->dtype = dtype;
-    t->shape = s;
+    t->shape = shape;
     t->size = size;
     t->shares = share;
     if (t->block && share && share->block) ((ttt__block *)share->block)->uses++;
@@ -2463,27 +2644,29 @@ static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool ke
 
 static ttt_tensor *ttt__or_empty(ttt_ctx *c, ttt_tensor *t) { return t ? t : &c->empty; }
 
-ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape s, ttt_dtype dtype, bool keep) {
+ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep) {
     if ((unsigned)dtype >= TTT__N_DTYPES)
         return ttt_fail(c, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d", (int)dtype);
-    return ttt__or_empty(c, ttt__tensor(c, s, dtype, keep, NULL));
+    return ttt__or_empty(c, ttt__tensor(c, shape, dtype, keep, NULL));
 }
-ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape s) { return ttt_new_typed(c, s, TTT_DTYPE_REAL, false); }
+ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape shape) {
+    return ttt_new_typed(c, shape, TTT_DTYPE_REAL, false);
+}
 
-ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape s, ttt_real v) {
-    ttt_tensor *t = ttt_new(c, s);
+ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape shape, ttt_real v) {
+    ttt_tensor *t = ttt_new(c, shape);
     int back = ttt__profile_begin(c, "fill", false);
     for (int64_t i = 0; i < t->size; i++) t->data[i] = v;
     if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t));
     return t;
 }
 
-ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape s) { return ttt_full(c, s, 0); }
+ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape shape) { return ttt_full(c, shape, 0); }
 ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v) { return ttt_full(c, ttt_scalar_shape(), v); }
 
 #define FROM(function, name, type, member)                                                \
-    ttt_tensor *function(ttt_ctx *c, ttt_shape s, const type *values) {                   \
-        ttt_tensor *t = ttt_new_typed(c, s, TTT_DTYPE_##name, false);                     \
+    ttt_tensor *function(ttt_ctx *c, ttt_shape shape, const type *values) {               \
+        ttt_tensor *t = ttt_new_typed(c, shape, TTT_DTYPE_##name, false);                 \
         if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);         \
         return t;                                                                         \
     }
@@ -2493,25 +2676,28 @@ FROM(ttt_from_u8, U8, uint8_t, u8)
 FROM(ttt_from_bf16, BF16, uint16_t, bf16)
 #undef FROM
 
-ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape s) {
-    ttt_tensor *t = ttt_new(c, s);
+ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape shape) {
+    ttt_tensor *t = ttt_new(c, shape);
     for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)ttt_rng_normal(&c->rng);
     return t;
 }
 
-ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape s, ttt_real lo, ttt_real hi) {
-    ttt_tensor *t = ttt_new(c, s);
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&c->rng));
+ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape shape, ttt_real lo, ttt_real hi) {
+    ttt_tensor *t = ttt_new(c, shape);
+    for (int64_t i = 0; i < t->size; i++)
+        t->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&c->rng));
     return t;
 }
 
-ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape s) {
-    ttt_tensor *t = ttt_new_typed(c, s, TTT_DTYPE_REAL, true);
+ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape shape) {
+    ttt_tensor *t = ttt_new_typed(c, shape, TTT_DTYPE_REAL, true);
     if (t->size) memset(t->data, 0, (size_t)t->size * sizeof(ttt_real));
     return t;
 }
 
-ttt_real ttt_item(const ttt_tensor *t) { return t->size == 1 && t->data ? t->data[0] : (ttt_real)NAN; }
+ttt_real ttt_item(const ttt_tensor *t) {
+    return t->size == 1 && t->data ? t->data[0] : (ttt_real)NAN;
+}
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     double max = 0;
@@ -2530,10 +2716,10 @@ bool ttt_set_recording(ttt_ctx *c, bool on) {
     return was;
 }
 
-// Writes the producer into y. While only numbers are wanted, `in` and `arg` are needed no longer than
-// forward runs, and stay where the caller has them.
-static bool ttt__set_producer(ttt_ctx *c, ttt_tensor *y, const ttt_op *op, ttt_tensor *const *in, int n,
-                              const void *arg, size_t arg_bytes) {
+// Writes into y what made it. If only numbers are wanted, nobody needs `in` and `arg` after
+// forward, so they stay where the caller has them.
+static bool ttt__set_producer(ttt_ctx *c, ttt_tensor *y, const ttt_op *op, ttt_tensor *const *in,
+                              int n, const void *arg, size_t arg_bytes) {
     y->op = op;
     y->n_in = n;
     if (c->numbers_only) {
@@ -2555,27 +2741,39 @@ static void ttt__clear_producer(ttt_tensor *y) {
     y->arg = NULL;
 }
 
-// Whether t, input i of an op, is what it seems: to be asked before its shape is looked at.
+// What messages call input i of an op.
+static const char *ttt__input_text(int i, char *text) {
+    static const char *const names[] = { "the first input", "the second input", "the third input" };
+    if (i < (int)(sizeof names / sizeof *names)) return names[i];
+    snprintf(text, sizeof(ttt_text), "input number %d", i + 1);
+    return text;
+}
+
+// True if t, input i of an op, is alive in this context. Call before reading t->shape.
 static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) {
-    if (!c->result && !ttt__alive(c, t)) ttt_fail(c, TTT_ERR_RELEASED, "%s: input %d is not a living tensor of this context; was it released?", op, i);
+    ttt_text input;
+    if (!c->result && !ttt__alive(c, t))
+        ttt_fail(c, TTT_ERR_RELEASED,
+                 "%s: %s is not a living tensor of this context; was it released?", op,
+                 ttt__input_text(i, input));
     return !c->result;
 }
 
-// The same, and whether it is of one of the element types in the set `types` (TTT__REAL | ...).
+// True if it is, and has one of the element types in the set `types` (TTT__REAL | ...).
 static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, int types) {
-    char expected[80] = "";
+    ttt_text input, expected = "";
     size_t n = 0;
     if (!ttt__living(c, op, t, i)) return false;
     if (types >> t->dtype & 1) return true;
-    for (int k = 0; k < TTT__N_DTYPES; k++)
-        if (types >> k & 1)
+    for (int dtype = 0; dtype < TTT__N_DTYPES; dtype++)
+        if (types >> dtype & 1)
             n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", n ? " or " : "",
-                                  ttt__dtype_text((ttt_dtype)k));
-    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: input %d holds %s; %s expected", op, i,
+                                  ttt__dtype_text((ttt_dtype)dtype));
+    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %s holds %s; %s expected", op, ttt__input_text(i, input),
              ttt__dtype_text(t->dtype), expected);
     return false;
 }
-// The same for in[0..n), which have to be real.
+// True if all of in[0..n) are alive and real.
 static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int n) {
     for (int i = 0; i < n; i++)
         if (!ttt__operand(c, op, in[i], i, TTT__REAL)) return false;
@@ -2583,14 +2781,18 @@ static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int
 }
 
 static bool ttt__inputs_good(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n) {
-    if (!c->result && op->n_in >= 0 && n != op->n_in) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
-    if (!c->result && !op->vjp == !op->composite) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both", op->name);
+    if (!c->result && op->n_in >= 0 && n != op->n_in)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
+    if (!c->result && !op->vjp == !op->composite)
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both",
+                 op->name);
     for (int i = 0; i < n && !c->result; i++) ttt__living(c, op->name, in[i], i);
     return !c->result;
 }
 
-static ttt_tensor *ttt__apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
-                              const void *arg, size_t arg_bytes, ttt_tensor *share) {
+static ttt_tensor *ttt__apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+                              ttt_shape shape, const void *arg, size_t arg_bytes,
+                              ttt_tensor *share) {
     if (!ttt__inputs_good(c, op, in, n)) return &c->empty;
     ttt_tensor *y = ttt__tensor(c, shape, TTT_DTYPE_REAL, false, share);
     if (!y || !ttt__set_producer(c, y, op, in, n, arg, arg_bytes)) return &c->empty;
@@ -2609,14 +2811,17 @@ ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n
     return ttt__apply(c, op, in, n, shape, arg, arg_bytes, NULL);
 }
 
-static ttt_tensor *ttt__apply1(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_shape s, const void *arg, size_t n) {
+static ttt_tensor *ttt__apply1(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_shape shape,
+                               const void *arg, size_t n) {
     if (!ttt__operands(c, op->name, &a, 1)) return &c->empty;
-    return ttt__apply(c, op, &a, 1, s, arg, n, NULL);
+    return ttt__apply(c, op, &a, 1, shape, arg, n, NULL);
 }
 
 ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a) {
     if (c->result) return &c->empty;
-    if (!ttt__alive(c, a)) return ttt_fail(c, TTT_ERR_RELEASED, "detach: not a living tensor of this context; was it released?");
+    if (!ttt__alive(c, a))
+        return ttt_fail(c, TTT_ERR_RELEASED,
+                        "detach: not a living tensor of this context; was it released?");
     return ttt__or_empty(c, ttt__tensor(c, a->shape, a->dtype, false, a));
 }
 
@@ -2628,14 +2833,18 @@ static void ttt__convert(ttt_ctx *c, const ttt_tensor *t, ttt_tensor *y) {
     else if (t->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)t->index[i];
     else for (int64_t i = 0; i < n; i++) y->data[i] = t->u8[i];
 }
+static bool ttt__convertible(const ttt_tensor *t, ttt_dtype dtype) {
+    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && t->u8) ||
+           (dtype == TTT_DTYPE_BF16 && t->data);
+}
 ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
     bool known = (unsigned)dtype < TTT__N_DTYPES;
     if (!ttt__living(c, "cast", t, 0)) return &c->empty;
     if (t->dtype == dtype) return ttt_detach(c, t);
-    if (dtype != TTT_DTYPE_REAL && !(dtype == TTT_DTYPE_INT && t->u8) &&
-        !(dtype == TTT_DTYPE_BF16 && t->data))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "cast: from %s to %s; any to real numbers, bytes to "
-                        "integers or real numbers to bfloat16 expected", ttt__dtype_text(t->dtype),
+    if (!ttt__convertible(t, dtype))
+        return ttt_fail(c, TTT_ERR_ARGUMENT,
+                        "cast: from %s to %s; any to real numbers, bytes to integers or real "
+                        "numbers to bfloat16 expected", ttt__dtype_text(t->dtype),
                         known ? ttt__dtype_text(dtype) : "no element type");
     ttt_tensor *y = ttt_new_typed(c, t->shape, dtype, false);
     int back = ttt__profile_begin(c, "cast", false);
@@ -2645,10 +2854,11 @@ ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
     return y;
 }
 
-// ---- [12] OPS: forward and rule, in pairs --------------------------------------------------------
+// ---- [12] OPS: forward and rule, in pairs -------------------------------------------------------
 // FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y.
 #define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *c, ttt_tensor *y)
-#define RULE(name) static void ttt__##name##_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
+#define RULE(name) \
+    static void ttt__##name##_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
 #define A (y->in[0])
 #define B (y->in[1])
 
@@ -2702,9 +2912,9 @@ typedef struct ttt__map_job {
 
 // Threads share units of 64 elements, so that no element changes its lane with their number.
 static void ttt__map_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__map_job *j = (const ttt__map_job *)arg;
+    const ttt__map_job *job = (const ttt__map_job *)arg;
     (void)thread;
-    j->map((end - begin) * 64, j->a + begin * 64, j->y + begin * 64, j->scalar);
+    job->map((end - begin) * 64, job->a + begin * 64, job->y + begin * 64, job->scalar);
 }
 
 static void ttt__map(ttt_ctx *c, ttt_tensor *y, int which, ttt_real scalar) {
@@ -2724,17 +2934,22 @@ TTT_UNARY_OPS(X)
 
 FORWARD(scale) { ttt__map(c, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
 FORWARD(add_scalar) { ttt__map(c, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
-ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s) { return ttt__apply1(c, &ttt__op_scale, a, a->shape, &s, sizeof s); }
-ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s) { return ttt__apply1(c, &ttt__op_add_scalar, a, a->shape, &s, sizeof s); }
+ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s) {
+    return ttt__apply1(c, &ttt__op_scale, a, a->shape, &s, sizeof s);
+}
+ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s) {
+    return ttt__apply1(c, &ttt__op_add_scalar, a, a->shape, &s, sizeof s);
+}
 
 RULE(scale) { d[0] = ttt_scale(c, g, *(const ttt_real *)y->arg); }
 RULE(add_scalar) { (void)c; (void)y; d[0] = g; }
 RULE(exp) { d[0] = ttt_mul(c, g, y); }
 RULE(log) { d[0] = ttt_div(c, g, A); }
-RULE(tanh) { d[0] = ttt_sub(c, g, ttt_mul(c, g, ttt_square(c, y))); }                  // g (1 - y^2)
-RULE(sigmoid) { d[0] = ttt_mul(c, g, ttt_sub(c, y, ttt_square(c, y))); }               // g y (1 - y)
-RULE(erf) {                                                                            // g 2/sqrt(pi) e^-a^2
-    d[0] = ttt_mul(c, g, ttt_scale(c, ttt_exp(c, ttt_scale(c, ttt_square(c, A), -1)), (ttt_real)1.1283791670955126));
+RULE(tanh) { d[0] = ttt_sub(c, g, ttt_mul(c, g, ttt_square(c, y))); }     // g (1 - y^2)
+RULE(sigmoid) { d[0] = ttt_mul(c, g, ttt_sub(c, y, ttt_square(c, y))); }  // g y (1 - y)
+RULE(erf) {                                                               // g 2/sqrt(pi) e^-a^2
+    ttt_tensor *fall = ttt_exp(c, ttt_scale(c, ttt_square(c, A), -1));
+    d[0] = ttt_mul(c, g, ttt_scale(c, fall, (ttt_real)1.1283791670955126));
 }
 RULE(abs) { d[0] = ttt_mul(c, g, ttt_sign(c, A)); }
 RULE(sign) { (void)c; (void)y; (void)g; d[0] = NULL; }
@@ -2750,7 +2965,8 @@ RULE(gelu_d1) { d[0] = ttt_mul(c, g, ttt_gelu_d2(c, A)); }
 // r = q' = p (1 - 6 p), the third derivative is
 //   3 (q u'^2 + p u'') + a (r u'^3 + 3 q u' u'' + p u''').
 RULE(gelu_d2) {
-    const ttt_real k = (ttt_real)1.5957691216057308, k3 = (ttt_real)0.42812889763560147;  // u''' = 6 k 0.044715
+    const ttt_real k = (ttt_real)1.5957691216057308;
+    const ttt_real k3 = (ttt_real)0.42812889763560147;  // u''' = 6 k 0.044715
     ttt_tensor *a2 = ttt_square(c, A);
     ttt_tensor *u = ttt_mul(c, A, ttt_add_scalar(c, ttt_scale(c, a2, k3 / 6), k));
     ttt_tensor *u1 = ttt_add_scalar(c, ttt_scale(c, a2, k3 / 2), k), *u2 = ttt_scale(c, A, k3);
@@ -2759,8 +2975,9 @@ RULE(gelu_d2) {
     ttt_tensor *r = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, p, -6), 1));
     ttt_tensor *u1_2 = ttt_square(c, u1);
     ttt_tensor *first = ttt_add(c, ttt_mul(c, q, u1_2), ttt_mul(c, p, u2));
-    ttt_tensor *second = ttt_add(c, ttt_mul(c, r, ttt_mul(c, u1, u1_2)),
-                                 ttt_add(c, ttt_scale(c, ttt_mul(c, q, ttt_mul(c, u1, u2)), 3), ttt_scale(c, p, k3)));
+    ttt_tensor *cubic = ttt_mul(c, r, ttt_mul(c, u1, u1_2));
+    ttt_tensor *mixed = ttt_scale(c, ttt_mul(c, q, ttt_mul(c, u1, u2)), 3);
+    ttt_tensor *second = ttt_add(c, cubic, ttt_add(c, mixed, ttt_scale(c, p, k3)));
     d[0] = ttt_mul(c, g, ttt_add(c, ttt_scale(c, first, 3), ttt_mul(c, A, second)));
 }
 RULE(gelu_erf) { d[0] = ttt_mul(c, g, ttt_gelu_erf_d1(c, A)); }
@@ -2780,81 +2997,83 @@ RULE(silu_d2) {  // 3 q + a r, with p, q, r as for gelu_d2
 }
 
 // -- two operands, broadcast
-// The common shape of two shapes aligned at the right; false if a size is neither equal nor 1 (or a rank
-// cannot be).
+// The common shape of two, aligned at the right; false if two sizes differ and neither is 1, or if
+// a rank is impossible.
 static bool ttt__broadcast_shape(ttt_shape a, ttt_shape b, ttt_shape *out) {
     out->rank = TTT__MAX(a.rank, b.rank);
     for (int i = 0; i < TTT_MAX_RANK; i++) out->dim[i] = 0;
     if (!ttt__rank_good(a) || !ttt__rank_good(b)) return false;
     for (int i = 1; i <= out->rank; i++) {
-        int64_t m = i <= a.rank ? a.dim[a.rank - i] : 1, n = i <= b.rank ? b.dim[b.rank - i] : 1;
-        if (m != n && m != 1 && n != 1) return false;
-        out->dim[out->rank - i] = m == 1 ? n : m;
+        int64_t a_size = i <= a.rank ? a.dim[a.rank - i] : 1;
+        int64_t b_size = i <= b.rank ? b.dim[b.rank - i] : 1;
+        if (a_size != b_size && a_size != 1 && b_size != 1) return false;
+        out->dim[out->rank - i] = a_size == 1 ? b_size : a_size;
     }
     return true;
 }
 
-// Loops over a shape with up to three tensors that have strides of their own in it (0 where one is
-// repeated), as few and as long as their strides allow. size[n-1] is the innermost.
+// Loops over a shape that visit up to three tensors, each with its own strides (0 along an axis
+// where it is repeated), as few and as long as the strides allow. size[n-1] is the innermost.
 typedef struct ttt__loops {
     int n;
     int64_t size[TTT_MAX_RANK], stride[3][TTT_MAX_RANK];
 } ttt__loops;
 
-// Strides of a tensor of shape s inside the larger shape `all`.
-static void ttt__strides(ttt_shape s, ttt_shape all, int64_t *stride) {
+// Strides of a tensor of the given shape inside the larger shape `all`.
+static void ttt__strides(ttt_shape shape, ttt_shape all, int64_t *stride) {
     int64_t step = 1;
     for (int i = 1; i <= all.rank; i++) {
-        int64_t size = i <= s.rank ? s.dim[s.rank - i] : 1;
+        int64_t size = i <= shape.rank ? shape.dim[shape.rank - i] : 1;
         stride[all.rank - i] = size == 1 ? 0 : step;
         step *= size;
     }
 }
 
-// Joins neighboring loops that all tensors walk through in one go, and drops those of length 1.
-static void ttt__loops_join(ttt__loops *l, int tensors) {
+// Joins neighboring loops where every tensor's strides allow it, and drops those of length 1.
+static void ttt__loops_join(ttt__loops *loops, int tensors) {
     int n = 0;
-    for (int i = 0; i < l->n; i++) {
-        int64_t size = l->size[i];
+    for (int i = 0; i < loops->n; i++) {
+        int64_t size = loops->size[i];
         if (size == 1) continue;
         bool join = n > 0;
-        for (int t = 0; t < tensors && join; t++) join = l->stride[t][n - 1] == l->stride[t][i] * size;
-        if (join) l->size[n - 1] *= size;
-        else l->size[n++] = size;
-        for (int t = 0; t < tensors; t++) l->stride[t][n - 1] = l->stride[t][i];
+        for (int t = 0; t < tensors && join; t++)
+            join = loops->stride[t][n - 1] == loops->stride[t][i] * size;
+        if (join) loops->size[n - 1] *= size;
+        else loops->size[n++] = size;
+        for (int t = 0; t < tensors; t++) loops->stride[t][n - 1] = loops->stride[t][i];
     }
     if (n == 0) {
-        l->size[n++] = 1;
-        for (int t = 0; t < tensors; t++) l->stride[t][0] = 0;
+        loops->size[n++] = 1;
+        for (int t = 0; t < tensors; t++) loops->stride[t][0] = 0;
     }
-    l->n = n;
+    loops->n = n;
 }
 
-// Where tensor t stands at iteration `row` of the first n loops.
-static int64_t ttt__loops_at(const ttt__loops *l, int n, int t, int64_t row) {
+// The place of tensor t, in elements, at iteration `row` of the first n loops.
+static int64_t ttt__loops_at(const ttt__loops *loops, int n, int t, int64_t row) {
     int64_t at = 0;
     for (int i = n - 1; i >= 0; i--) {
-        at += row % l->size[i] * l->stride[t][i];
-        row /= l->size[i];
+        at += row % loops->size[i] * loops->stride[t][i];
+        row /= loops->size[i];
     }
     return at;
 }
 
-static int64_t ttt__loops_count(const ttt__loops *l, int n) {
+static int64_t ttt__loops_count(const ttt__loops *loops, int n) {
     int64_t rows = 1;
-    for (int i = 0; i < n; i++) rows *= l->size[i];
+    for (int i = 0; i < n; i++) rows *= loops->size[i];
     return rows;
 }
 
-// One long loop is cut into pieces of 1024, so that threads can share it.
-static void ttt__loops_cut(ttt__loops *l, int tensors) {
-    if (l->n != 1 || l->size[0] % 1024 != 0) return;
-    l->n = 2;
-    l->size[1] = 1024;
-    l->size[0] /= 1024;
+// Cuts a single long loop into pieces of 1024, so that threads can share it.
+static void ttt__loops_cut(ttt__loops *loops, int tensors) {
+    if (loops->n != 1 || loops->size[0] % 1024 != 0) return;
+    loops->n = 2;
+    loops->size[1] = 1024;
+    loops->size[0] /= 1024;
     for (int t = 0; t < tensors; t++) {
-        l->stride[t][1] = l->stride[t][0];
-        l->stride[t][0] *= 1024;
+        loops->stride[t][1] = loops->stride[t][0];
+        loops->stride[t][0] *= 1024;
     }
 }
 
@@ -2866,40 +3085,41 @@ typedef struct ttt__zip_job {
 } ttt__zip_job;
 
 static void ttt__zip_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__zip_job *j = (const ttt__zip_job *)arg;
-    const ttt__loops *l = &j->loops;
-    int inner = l->n - 1;
-    int64_t n = l->size[inner];
+    const ttt__zip_job *job = (const ttt__zip_job *)arg;
+    const ttt__loops *loops = &job->loops;
+    int inner = loops->n - 1;
+    int64_t n = loops->size[inner];
     (void)thread;
     for (int64_t row = begin; row < end; row++)
-        j->zip(n, j->a + ttt__loops_at(l, inner, 0, row), l->stride[0][inner] != 0,
-               j->b + ttt__loops_at(l, inner, 1, row), l->stride[1][inner] != 0, j->y + row * n);
+        job->zip(n, job->a + ttt__loops_at(loops, inner, 0, row), loops->stride[0][inner] != 0,
+                 job->b + ttt__loops_at(loops, inner, 1, row), loops->stride[1][inner] != 0,
+                 job->y + row * n);
 }
 
-static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt_real *b, ttt_shape b_shape,
-                     ttt_tensor *y, int which) {
+static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt_real *b,
+                     ttt_shape b_shape, ttt_tensor *y, int which) {
     ttt__zip_job job = { c->k->zip[which], a, b, y->data, { y->shape.rank, { 0 }, { { 0 } } } };
-    ttt__loops *l = &job.loops;
+    ttt__loops *loops = &job.loops;
     if (y->size == 0) return;
-    memcpy(l->size, y->shape.dim, sizeof l->size);
-    ttt__strides(a_shape, y->shape, l->stride[0]);
-    ttt__strides(b_shape, y->shape, l->stride[1]);
-    ttt__loops_join(l, 2);
-    ttt__loops_cut(l, 2);
-    int64_t rows = ttt__loops_count(l, l->n - 1);
-    ttt__parallel(c, -1, rows, 16384 / l->size[l->n - 1] + 1, ttt__zip_share, &job);
+    memcpy(loops->size, y->shape.dim, sizeof loops->size);
+    ttt__strides(a_shape, y->shape, loops->stride[0]);
+    ttt__strides(b_shape, y->shape, loops->stride[1]);
+    ttt__loops_join(loops, 2);
+    ttt__loops_cut(loops, 2);
+    int64_t rows = ttt__loops_count(loops, loops->n - 1);
+    ttt__parallel(c, -1, rows, 16384 / loops->size[loops->n - 1] + 1, ttt__zip_share, &job);
 }
 
 static ttt_tensor *ttt__binary(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[2] = { a, b };
-    ttt_shape s;
+    ttt_shape shape;
     if (!ttt__operands(c, op->name, in, 2)) return &c->empty;
-    if (!ttt__broadcast_shape(a->shape, b->shape, &s)) {
+    if (!ttt__broadcast_shape(a->shape, b->shape, &shape)) {
         ttt_text ta, tb;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together", op->name,
-                        ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
+        return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together",
+                        op->name, ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     }
-    return ttt_apply(c, op, in, 2, s, NULL, 0);
+    return ttt_apply(c, op, in, 2, shape, NULL, 0);
 }
 
 #define X(name, formula, lo, hi, flops)                                                            \
@@ -2943,38 +3163,38 @@ typedef struct ttt__where_job {
 
 // A table of two is faster than a branch, which the processor would guess wrong half of the time.
 static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__where_job *j = (const ttt__where_job *)arg;
-    const ttt__loops *l = &j->loops;
-    int inner = l->n - 1;
-    int64_t n = l->size[inner], step = l->stride[0][inner];
-    int64_t steps[2] = { l->stride[2][inner], l->stride[1][inner] };
+    const ttt__where_job *job = (const ttt__where_job *)arg;
+    const ttt__loops *loops = &job->loops;
+    int inner = loops->n - 1;
+    int64_t n = loops->size[inner], step = loops->stride[0][inner];
+    int64_t steps[2] = { loops->stride[2][inner], loops->stride[1][inner] };
     (void)thread;
     for (int64_t row = begin; row < end; row++) {
-        int64_t at = ttt__loops_at(l, inner, 0, row);
-        const ttt_real *from[2] = { j->b + ttt__loops_at(l, inner, 2, row),
-                                    j->a + ttt__loops_at(l, inner, 1, row) };
-        ttt_real *y = j->y + row * n;
+        int64_t at = ttt__loops_at(loops, inner, 0, row);
+        const ttt_real *from[2] = { job->b + ttt__loops_at(loops, inner, 2, row),
+                                    job->a + ttt__loops_at(loops, inner, 1, row) };
+        ttt_real *y = job->y + row * n;
 #define PICK(condition)                                \
     for (int64_t i = 0; i < n; i++) {                  \
         int which = (condition)[at + i * step] != 0;   \
         y[i] = from[which][i * steps[which]];          \
     }
-        if (j->condition->u8) PICK(j->condition->u8)
-        else if (j->condition->index) PICK(j->condition->index)
-        else PICK(j->condition->data)
+        if (job->condition->u8) PICK(job->condition->u8)
+        else if (job->condition->index) PICK(job->condition->index)
+        else PICK(job->condition->data)
 #undef PICK
     }
 }
 FORWARD(where) {
-    ttt__loops loops = { y->shape.rank, { 0 }, { { 0 } } };
-    ttt__where_job job = { A, B->data, y->in[2]->data, y->data, loops };
-    ttt__loops *l = &job.loops;
+    ttt__where_job job = { A, B->data, y->in[2]->data, y->data,
+                           { y->shape.rank, { 0 }, { { 0 } } } };
+    ttt__loops *loops = &job.loops;
     if (y->size == 0) return;
-    memcpy(l->size, y->shape.dim, sizeof l->size);
-    for (int t = 0; t < 3; t++) ttt__strides(y->in[t]->shape, y->shape, l->stride[t]);
-    ttt__loops_join(l, 3);
-    ttt__loops_cut(l, 3);
-    int64_t n = l->size[l->n - 1];
+    memcpy(loops->size, y->shape.dim, sizeof loops->size);
+    for (int t = 0; t < 3; t++) ttt__strides(y->in[t]->shape, y->shape, loops->stride[t]);
+    ttt__loops_join(loops, 3);
+    ttt__loops_cut(loops, 3);
+    int64_t n = loops->size[loops->n - 1];
     ttt__parallel(c, -1, y->size / n, 1 + 16384 / n, ttt__where_share, &job);
 }
 // Products of g with zeros and ones would be NaN where g is infinite.
@@ -2986,18 +3206,18 @@ RULE(where) {
 }
 ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[3] = { condition, a, b };
-    ttt_shape s;
+    ttt_shape shape;
     for (int i = 0; i < 3; i++)
         if (!ttt__operand(c, "where", in[i], i, i ? TTT__REAL : TTT__REAL | TTT__INT | TTT__U8))
             return &c->empty;
-    if (!ttt__broadcast_shape(a->shape, b->shape, &s) ||
-        !ttt__broadcast_shape(condition->shape, s, &s)) {
+    if (!ttt__broadcast_shape(a->shape, b->shape, &shape) ||
+        !ttt__broadcast_shape(condition->shape, shape, &shape)) {
         ttt_text t0, t1, t2;
         return ttt_fail(c, TTT_ERR_SHAPE, "where: %s, %s and %s cannot be broadcast together",
                         ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
                         ttt_shape_text(b->shape, t2));
     }
-    return ttt_apply(c, &ttt__op_where, in, 3, s, NULL, 0);
+    return ttt_apply(c, &ttt__op_where, in, 3, shape, NULL, 0);
 }
 
 // -- one number in, one out, by a plain loop over a share of the elements
@@ -3086,92 +3306,101 @@ ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
 
 // -- sums and repeats: (outer, n, inner) <-> (outer, 1, inner), one group of axes at a time
 typedef struct ttt__sum_job {
-    const ttt__kernels *k;
+    const ttt__kernels *kernels;
     const ttt_real *a;
     ttt_real *y;
     int64_t n, inner;
 } ttt__sum_job;
 
 static void ttt__sum_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__sum_job *j = (const ttt__sum_job *)arg;
+    const ttt__sum_job *job = (const ttt__sum_job *)arg;
     (void)thread;
-    for (int64_t o = begin; o < end; o++)
-        if (j->inner == 1) j->y[o] = (ttt_real)j->k->sum(j->n, j->a + o * j->n);
-        else j->k->sum_rows(j->n, j->inner, j->inner, j->a + o * j->n * j->inner, j->y + o * j->inner);
+    int64_t n = job->n, inner = job->inner;
+    for (int64_t i = begin; i < end; i++) {
+        const ttt_real *a = job->a + i * n * inner;
+        if (inner == 1) job->y[i] = (ttt_real)job->kernels->sum(n, a);
+        else job->kernels->sum_rows(n, inner, inner, a, job->y + i * inner);
+    }
 }
 
 // With a single outer row, shares are blocks of 64 columns instead.
 static void ttt__sum_share_columns(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__sum_job *j = (const ttt__sum_job *)arg;
-    int64_t from = begin * 64, to = TTT__MIN(end * 64, j->inner);
+    const ttt__sum_job *job = (const ttt__sum_job *)arg;
+    int64_t from = begin * 64, to = TTT__MIN(end * 64, job->inner);
     (void)thread;
-    j->k->sum_rows(j->n, to - from, j->inner, j->a + from, j->y + from);
+    job->kernels->sum_rows(job->n, to - from, job->inner, job->a + from, job->y + from);
 }
 
-static void ttt__sum_middle(ttt_ctx *c, const ttt_real *a, ttt_real *y, int64_t outer, int64_t n, int64_t inner) {
+static void ttt__sum_middle(ttt_ctx *c, const ttt_real *a, ttt_real *y, int64_t outer, int64_t n,
+                            int64_t inner) {
     ttt__sum_job job = { c->k, a, y, n, inner };
-    if (outer == 1 && inner > 1) ttt__parallel(c, -1, (inner + 63) / 64, 1 + 16384 / (64 * n), ttt__sum_share_columns, &job);
+    if (outer == 1 && inner > 1)
+        ttt__parallel(c, -1, (inner + 63) / 64, 1 + 16384 / (64 * n), ttt__sum_share_columns, &job);
     else ttt__parallel(c, -1, outer, 1 + 16384 / (n * inner), ttt__sum_share, &job);
 }
 
-// Sums a into y (y->shape has 1 where axes are summed): last group of summed axes first, through
-// workspace of the scratch arena when several groups are needed.
+// Sums a into y, whose shape has 1 where axes are summed. Of several groups of such axes the last
+// is summed first, and the results between lie in the scratch arena.
 static void ttt__sum_into(ttt_ctx *c, const ttt_tensor *a, ttt_tensor *y) {
-    ttt__loops l = { a->shape.rank, { 0 }, { { 0 } } };
+    ttt__loops loops = { a->shape.rank, { 0 }, { { 0 } } };
     if (a->size == 0) {
         for (int64_t i = 0; i < y->size; i++) y->data[i] = 0;
         return;
     }
-    memcpy(l.size, a->shape.dim, sizeof l.size);
-    ttt__strides(y->shape, a->shape, l.stride[0]);
-    ttt__strides(a->shape, a->shape, l.stride[1]);
-    ttt__loops_join(&l, 2);
+    memcpy(loops.size, a->shape.dim, sizeof loops.size);
+    ttt__strides(y->shape, a->shape, loops.stride[0]);
+    ttt__strides(a->shape, a->shape, loops.stride[1]);
+    ttt__loops_join(&loops, 2);
     int groups = 0;
-    for (int i = 0; i < l.n; i++) groups += l.stride[0][i] == 0 && l.size[i] > 1;
+    for (int i = 0; i < loops.n; i++) groups += loops.stride[0][i] == 0 && loops.size[i] > 1;
     if (groups == 0) memcpy(y->data, a->data, (size_t)a->size * sizeof *a->data);
-    ttt_mark m = ttt__arena_mark(&c->scratch);
+    ttt_mark mark = ttt__arena_mark(&c->scratch);
     const ttt_real *from = a->data;
     int64_t inner = 1, left = a->size;
-    for (int i = l.n - 1; i >= 0; i--) {
-        if (l.stride[0][i] == 0 && l.size[i] > 1) {
-            left /= l.size[i];
-            ttt_real *to = --groups == 0 ? y->data : (ttt_real *)ttt__arena_alloc(c, &c->scratch, (size_t)left * sizeof *to);
+    for (int i = loops.n - 1; i >= 0; i--) {
+        if (loops.stride[0][i] == 0 && loops.size[i] > 1) {
+            left /= loops.size[i];
+            size_t bytes = (size_t)left * sizeof *from;
+            bool last = --groups == 0;
+            ttt_real *to = last ? y->data : (ttt_real *)ttt__arena_alloc(c, &c->scratch, bytes);
             if (!to) break;
-            ttt__sum_middle(c, from, to, left / inner, l.size[i], inner);
+            ttt__sum_middle(c, from, to, left / inner, loops.size[i], inner);
             from = to;
         } else {
-            inner *= l.size[i];
+            inner *= loops.size[i];
         }
     }
-    ttt__arena_release(&c->scratch, m);
+    ttt__arena_release(&c->scratch, mark);
 }
 
 FORWARD(sum_to) { ttt__sum_into(c, A, y); }
 RULE(sum_to) { d[0] = ttt_broadcast(c, g, A->shape); }
-ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
+ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
     ttt_shape all;
     if (!ttt__operands(c, "sum_to", &a, 1)) return &c->empty;
-    if (!ttt__broadcast_shape(a->shape, s, &all) || !ttt_shape_equal(all, a->shape)) {
+    if (!ttt__broadcast_shape(a->shape, shape, &all) || !ttt_shape_equal(all, a->shape)) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "sum_to: %s cannot be summed to %s", ttt_shape_text(a->shape, ta), ttt_shape_text(s, ts));
+        return ttt_fail(c, TTT_ERR_SHAPE, "sum_to: %s cannot be summed to %s",
+                        ttt_shape_text(a->shape, ta), ttt_shape_text(shape, ts));
     }
-    return ttt__apply1(c, &ttt__op_sum_to, a, s, NULL, 0);
+    return ttt__apply1(c, &ttt__op_sum_to, a, shape, NULL, 0);
 }
 
-// a repeated is a plus a zero that is repeated in every axis.
+// A repeated a is a plus a zero that is repeated along every axis.
 FORWARD(broadcast) {
     const ttt_real zero = 0;
     ttt__zip(c, A->data, A->shape, &zero, ttt_scalar_shape(), y, TTT__ZIP_add);
 }
 RULE(broadcast) { d[0] = ttt_sum_to(c, g, A->shape); }
-ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
+ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
     ttt_shape all;
     if (!ttt__operands(c, "broadcast", &a, 1)) return &c->empty;
-    if (!ttt__broadcast_shape(a->shape, s, &all) || !ttt_shape_equal(all, s)) {
+    if (!ttt__broadcast_shape(a->shape, shape, &all) || !ttt_shape_equal(all, shape)) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "broadcast: %s cannot be repeated to %s", ttt_shape_text(a->shape, ta), ttt_shape_text(s, ts));
+        return ttt_fail(c, TTT_ERR_SHAPE, "broadcast: %s cannot be repeated to %s",
+                        ttt_shape_text(a->shape, ta), ttt_shape_text(shape, ts));
     }
-    return ttt__apply1(c, &ttt__op_broadcast, a, s, NULL, 0);
+    return ttt__apply1(c, &ttt__op_broadcast, a, shape, NULL, 0);
 }
 
 // An axis counted from either end; -1 after an error.
@@ -3180,88 +3409,98 @@ static int ttt__axis(ttt_ctx *c, const char *op, const ttt_tensor *a, int axis) 
     int i = axis < 0 ? axis + a->shape.rank : axis;
     if (i < 0 || i >= a->shape.rank) {
         ttt_text t;
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis, ttt_shape_text(a->shape, t));
+        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis,
+                 ttt_shape_text(a->shape, t));
     }
     return c->result ? -1 : i;
 }
 
 ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a) { return ttt_sum_to(c, a, ttt_scalar_shape()); }
-ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a) { return ttt_scale(c, ttt_sum(c, a), 1 / (ttt_real)TTT__MAX(a->size, 1)); }
+ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a) {
+    return ttt_scale(c, ttt_sum(c, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
+}
 ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
     int i = ttt__axis(c, "sum_axis", a, axis);
-    ttt_shape s = a->shape;
-    if (i >= 0) s.dim[i] = 1;
-    return ttt_sum_to(c, a, s);
+    ttt_shape shape = a->shape;
+    if (i >= 0) shape.dim[i] = 1;
+    return ttt_sum_to(c, a, shape);
 }
 ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
     int i = ttt__axis(c, "mean_axis", a, axis);
-    return ttt_scale(c, ttt_sum_axis(c, a, axis), 1 / (ttt_real)(i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1));
+    int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
+    return ttt_scale(c, ttt_sum_axis(c, a, axis), 1 / (ttt_real)n);
 }
-ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) { return ttt_mean(c, ttt_square(c, ttt_sub(c, a, b))); }
+ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
+    return ttt_mean(c, ttt_square(c, ttt_sub(c, a, b)));
+}
 
 // -- moving elements about
 FORWARD(reshape) { (void)c; (void)y; }  // the data is shared
 RULE(reshape) { d[0] = ttt_reshape(c, g, A->shape); }
-ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape s) {
+ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
     if (!ttt__operands(c, "reshape", &a, 1)) return &c->empty;
-    if (ttt_shape_size(s) != a->size) {
+    if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld", ttt_shape_text(a->shape, ta),
-                        (long long)a->size, ttt_shape_text(s, ts), (long long)ttt_shape_size(s));
+        return ttt_fail(c, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld",
+                        ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
+                        (long long)ttt_shape_size(shape));
     }
-    return ttt__apply(c, &ttt__op_reshape, &a, 1, s, NULL, 0, a);
+    return ttt__apply(c, &ttt__op_reshape, &a, 1, shape, NULL, 0, a);
 }
 
 typedef struct ttt__permute_job {
-    const ttt__kernels *k;
+    const ttt__kernels *kernels;
     const ttt_real *a;
     ttt_real *y;
-    ttt__loops loops;  // over y; stride 0: of a, 1: of y. Where rows do not stay whole, the innermost
-                       // two loops are the axes that follow each other in a and in y.
-    bool whole_rows;
+    ttt__loops loops;  // over y, with stride 0 of a and 1 of y
+    bool whole_rows;   // else the innermost two loops are over the last axes of a and of y
 } ttt__permute_job;
 
 static void ttt__permute_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__permute_job *j = (const ttt__permute_job *)arg;
-    const ttt__loops *l = &j->loops;
-    int outer = l->n - (j->whole_rows ? 1 : 2);
+    const ttt__permute_job *job = (const ttt__permute_job *)arg;
+    const ttt__loops *loops = &job->loops;
+    int outer = loops->n - (job->whole_rows ? 1 : 2);
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        const ttt_real *a = j->a + ttt__loops_at(l, outer, 0, i);
-        ttt_real *y = j->y + ttt__loops_at(l, outer, 1, i);
-        if (j->whole_rows) memcpy(y, a, (size_t)l->size[outer] * sizeof *y);
-        else j->k->transpose(l->size[outer + 1], l->size[outer], a, l->stride[0][outer + 1], y, l->stride[1][outer]);
+        const ttt_real *a = job->a + ttt__loops_at(loops, outer, 0, i);
+        ttt_real *y = job->y + ttt__loops_at(loops, outer, 1, i);
+        int64_t n = loops->size[outer];
+        if (job->whole_rows)
+            memcpy(y, a, (size_t)n * sizeof *y);
+        else
+            job->kernels->transpose(loops->size[outer + 1], n, a, loops->stride[0][outer + 1], y,
+                                    loops->stride[1][outer]);
     }
 }
 
-static void ttt__loops_swap(ttt__loops *l, int i, int j) {
-    int64_t size = l->size[i], a = l->stride[0][i], y = l->stride[1][i];
-    l->size[i] = l->size[j];
-    l->stride[0][i] = l->stride[0][j];
-    l->stride[1][i] = l->stride[1][j];
-    l->size[j] = size;
-    l->stride[0][j] = a;
-    l->stride[1][j] = y;
+static void ttt__loops_swap(ttt__loops *loops, int i, int j) {
+    int64_t size = loops->size[i], a = loops->stride[0][i], y = loops->stride[1][i];
+    loops->size[i] = loops->size[j];
+    loops->stride[0][i] = loops->stride[0][j];
+    loops->stride[1][i] = loops->stride[1][j];
+    loops->size[j] = size;
+    loops->stride[0][j] = a;
+    loops->stride[1][j] = y;
 }
 
 FORWARD(permute) {
     const int *order = (const int *)y->arg;
     ttt__permute_job job = { c->k, A->data, y->data, { y->shape.rank, { 0 }, { { 0 } } }, true };
-    ttt__loops *l = &job.loops;
+    ttt__loops *loops = &job.loops;
     int64_t a_stride[TTT_MAX_RANK];
     if (y->size == 0) return;
     ttt__strides(A->shape, A->shape, a_stride);
-    memcpy(l->size, y->shape.dim, sizeof l->size);
-    for (int i = 0; i < l->n; i++) l->stride[0][i] = a_stride[order[i]];
-    ttt__strides(y->shape, y->shape, l->stride[1]);
-    ttt__loops_join(l, 2);
-    int last = l->n - 1;
-    if (l->stride[0][last] > 1) {  // bring the axis that is last in a next to the one that is last in y
+    memcpy(loops->size, y->shape.dim, sizeof loops->size);
+    for (int i = 0; i < loops->n; i++) loops->stride[0][i] = a_stride[order[i]];
+    ttt__strides(y->shape, y->shape, loops->stride[1]);
+    ttt__loops_join(loops, 2);
+    int last = loops->n - 1;
+    if (loops->stride[0][last] > 1) {  // brings the last axis of a next to the last axis of y
         job.whole_rows = false;
         for (int i = 0; i < last; i++)
-            if (l->stride[0][i] == 1) ttt__loops_swap(l, i, last - 1);
+            if (loops->stride[0][i] == 1) ttt__loops_swap(loops, i, last - 1);
     }
-    int64_t rows = ttt__loops_count(l, l->n - (job.whole_rows ? 1 : 2));
+    int64_t rows = ttt__loops_count(loops, loops->n - (job.whole_rows ? 1 : 2));
     ttt__parallel(c, -1, rows, 1 + 16384 * rows / y->size, ttt__permute_share, &job);
 }
 RULE(permute) {
@@ -3271,23 +3510,26 @@ RULE(permute) {
     d[0] = ttt_permute(c, g, back);
 }
 ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order) {
-    ttt_shape s;
+    ttt_shape shape;
     int seen = 0;
     if (!ttt__operands(c, "permute", &a, 1)) return &c->empty;
-    s = a->shape;
-    for (int i = 0; i < s.rank; i++) {
-        if (order[i] < 0 || order[i] >= s.rank || (seen >> order[i] & 1))
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "permute: order[%d] is %d; each axis 0..%d must stand once", i, order[i], s.rank - 1);
+    shape = a->shape;
+    for (int i = 0; i < shape.rank; i++) {
+        if (order[i] < 0 || order[i] >= shape.rank || (seen >> order[i] & 1))
+            return ttt_fail(c, TTT_ERR_ARGUMENT,
+                            "permute: order[%d] is %d; each axis 0..%d once expected", i, order[i],
+                            shape.rank - 1);
         seen |= 1 << order[i];
-        s.dim[i] = a->shape.dim[order[i]];
+        shape.dim[i] = a->shape.dim[order[i]];
     }
-    return ttt__apply1(c, &ttt__op_permute, a, s, order, (size_t)s.rank * sizeof *order);
+    return ttt__apply1(c, &ttt__op_permute, a, shape, order, (size_t)shape.rank * sizeof *order);
 }
 ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a) {
     int order[TTT_MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 }, r;
     if (!ttt__operands(c, "transpose", &a, 1)) return &c->empty;
     r = a->shape.rank;
-    if (r < 2) return ttt_fail(c, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes", r);
+    if (r < 2)
+        return ttt_fail(c, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes", r);
     order[r - 2] = r - 1;
     order[r - 1] = r - 2;
     return ttt_permute(c, a, order);
@@ -3297,162 +3539,162 @@ typedef struct ttt__span {
     int axis;
     int64_t begin, length;
 } ttt__span;
-// Copies `count` places of an axis: (outer, a_length, inner) from a_begin to (outer, y_length, inner)
-// at y_begin.
-static void ttt__copy_span(const ttt_tensor *a, int64_t a_begin, ttt_tensor *y, int64_t y_begin, int axis, int64_t count) {
+// Copies `count` places of an axis, from a_begin in a (outer, a_length, inner) to y_begin in
+// y (outer, y_length, inner).
+static void ttt__copy_span(const ttt_tensor *a, int64_t a_begin, ttt_tensor *y, int64_t y_begin,
+                           int axis, int64_t count) {
     int64_t outer = 1, inner = 1, a_length = a->shape.dim[axis], y_length = y->shape.dim[axis];
     for (int i = 0; i < axis; i++) outer *= a->shape.dim[i];
     for (int i = axis + 1; i < a->shape.rank; i++) inner *= a->shape.dim[i];
-    for (int64_t o = 0; o < outer && count * inner > 0; o++)
-        memcpy(y->data + (o * y_length + y_begin) * inner, a->data + (o * a_length + a_begin) * inner,
-               (size_t)(count * inner) * sizeof *y->data);
+    size_t bytes = (size_t)(count * inner) * sizeof *y->data;
+    for (int64_t i = 0; i < outer && bytes > 0; i++)
+        memcpy(y->data + (i * y_length + y_begin) * inner,
+               a->data + (i * a_length + a_begin) * inner, bytes);
 }
 
 FORWARD(slice) {
-    const ttt__span *s = (const ttt__span *)y->arg;
+    const ttt__span *span = (const ttt__span *)y->arg;
     (void)c;
-    ttt__copy_span(A, s->begin, y, 0, s->axis, s->length);
+    ttt__copy_span(A, span->begin, y, 0, span->axis, span->length);
 }
 RULE(slice) {
-    const ttt__span *s = (const ttt__span *)y->arg;
-    d[0] = ttt_pad(c, g, s->axis, s->begin, A->shape.dim[s->axis]);
+    const ttt__span *span = (const ttt__span *)y->arg;
+    d[0] = ttt_pad(c, g, span->axis, span->begin, A->shape.dim[span->axis]);
 }
 ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count) {
     ttt__span span = { ttt__axis(c, "slice", a, axis), begin, count };
-    ttt_shape s = a->shape;
     if (span.axis < 0) return &c->empty;
-    if (begin < 0 || count < 0 || begin > s.dim[span.axis] - count) {
+    ttt_shape shape = a->shape;
+    if (begin < 0 || count < 0 || begin > shape.dim[span.axis] - count) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "slice: %lld places from %lld on do not lie in axis %d of %s", (long long)count,
-                        (long long)begin, axis, ttt_shape_text(s, t));
+        return ttt_fail(c, TTT_ERR_ARGUMENT,
+                        "slice: %lld places from %lld on go beyond axis %d of %s",
+                        (long long)count, (long long)begin, axis, ttt_shape_text(shape, t));
     }
-    s.dim[span.axis] = count;
-    return ttt__apply1(c, &ttt__op_slice, a, s, &span, sizeof span);
+    shape.dim[span.axis] = count;
+    return ttt__apply1(c, &ttt__op_slice, a, shape, &span, sizeof span);
 }
 
 FORWARD(pad) {
-    const ttt__span *s = (const ttt__span *)y->arg;
+    const ttt__span *span = (const ttt__span *)y->arg;
     (void)c;
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
-    ttt__copy_span(A, 0, y, s->begin, s->axis, A->shape.dim[s->axis]);
+    ttt__copy_span(A, 0, y, span->begin, span->axis, A->shape.dim[span->axis]);
 }
 RULE(pad) {
-    const ttt__span *s = (const ttt__span *)y->arg;
-    d[0] = ttt_slice(c, g, s->axis, s->begin, A->shape.dim[s->axis]);
+    const ttt__span *span = (const ttt__span *)y->arg;
+    d[0] = ttt_slice(c, g, span->axis, span->begin, A->shape.dim[span->axis]);
 }
 ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length) {
     ttt__span span = { ttt__axis(c, "pad", a, axis), begin, length };
-    ttt_shape s = a->shape;
     if (span.axis < 0) return &c->empty;
-    if (begin < 0 || length < 0 || begin > length - s.dim[span.axis]) {
+    ttt_shape shape = a->shape;
+    if (begin < 0 || length < 0 || begin > length - shape.dim[span.axis]) {
         ttt_text t;
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "pad: axis %d of %s does not fit at %lld into %lld places", axis,
-                        ttt_shape_text(s, t), (long long)begin, (long long)length);
+        return ttt_fail(c, TTT_ERR_ARGUMENT,
+                        "pad: axis %d of %s does not fit at %lld into %lld places", axis,
+                        ttt_shape_text(shape, t), (long long)begin, (long long)length);
     }
-    s.dim[span.axis] = length;
-    return ttt__apply1(c, &ttt__op_pad, a, s, &span, sizeof span);
+    shape.dim[span.axis] = length;
+    return ttt__apply1(c, &ttt__op_pad, a, shape, &span, sizeof span);
 }
 
 FORWARD(concat) {
-    const ttt__span *s = (const ttt__span *)y->arg;
+    const ttt__span *span = (const ttt__span *)y->arg;
     int64_t at = 0;
     (void)c;
     for (int i = 0; i < y->n_in; i++) {
-        ttt__copy_span(y->in[i], 0, y, at, s->axis, y->in[i]->shape.dim[s->axis]);
-        at += y->in[i]->shape.dim[s->axis];
+        ttt__copy_span(y->in[i], 0, y, at, span->axis, y->in[i]->shape.dim[span->axis]);
+        at += y->in[i]->shape.dim[span->axis];
     }
 }
 RULE(concat) {
-    const ttt__span *s = (const ttt__span *)y->arg;
+    const ttt__span *span = (const ttt__span *)y->arg;
     int64_t at = 0;
     for (int i = 0; i < y->n_in; i++) {
-        int64_t count = y->in[i]->shape.dim[s->axis];
-        if (d[i]) d[i] = ttt_slice(c, g, s->axis, at, count);
+        int64_t count = y->in[i]->shape.dim[span->axis];
+        if (d[i]) d[i] = ttt_slice(c, g, span->axis, at, count);
         at += count;
     }
 }
 ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis) {
     if (!ttt__operands(c, "concat", a, n)) return &c->empty;
-    if (n < 1) return ttt_fail(c, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected", n);
+    if (n < 1)
+        return ttt_fail(c, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected", n);
     ttt__span span = { ttt__axis(c, "concat", a[0], axis), 0, 0 };
     if (span.axis < 0) return &c->empty;
-    ttt_shape s = a[0]->shape;
+    ttt_shape shape = a[0]->shape;
     for (int i = 0; i < n; i++) {
         ttt_shape one = a[i]->shape;
         span.length += one.rank > span.axis ? one.dim[span.axis] : 0;
-        one.dim[span.axis] = s.dim[span.axis];
-        if (!ttt_shape_equal(one, s)) {
+        one.dim[span.axis] = shape.dim[span.axis];
+        if (!ttt_shape_equal(one, shape)) {
             ttt_text t0, ti;
-            return ttt_fail(c, TTT_ERR_SHAPE, "concat: %s and %s differ in more than axis %d", ttt_shape_text(s, t0),
-                            ttt_shape_text(a[i]->shape, ti), axis);
+            return ttt_fail(c, TTT_ERR_SHAPE, "concat: %s and %s differ in more than axis %d",
+                            ttt_shape_text(shape, t0), ttt_shape_text(a[i]->shape, ti), axis);
         }
     }
-    s.dim[span.axis] = span.length;
-    return ttt_apply(c, &ttt__op_concat, a, n, s, &span, sizeof span);
+    shape.dim[span.axis] = span.length;
+    return ttt_apply(c, &ttt__op_concat, a, n, shape, &span, sizeof span);
 }
 
-// Rows by number. lead: the leading sizes that a, index and y share after broadcasting.
-static ttt_shape ttt__lead(ttt_shape s, int last) {
-    s.rank -= last;
-    for (int i = TTT__MAX(s.rank, 0); i < TTT_MAX_RANK; i++) s.dim[i] = 0;
-    return s;
+// The leading sizes of a shape, without its last ones.
+static ttt_shape ttt__lead(ttt_shape shape, int last) {
+    shape.rank -= last;
+    for (int i = TTT__MAX(shape.rank, 0); i < TTT_MAX_RANK; i++) shape.dim[i] = 0;
+    return shape;
 }
-typedef struct ttt__rows {
-    ttt__loops lead;  // strides: 0 of a, 1 of index, in units of one whole (N,D) and (n)
-    int64_t count;
-} ttt__rows;
-static ttt__rows ttt__rows_of(const ttt_tensor *a, const ttt_tensor *index) {
-    ttt__rows r = { { 0, { 0 }, { { 0 } } }, 0 };
-    ttt_shape la = ttt__lead(a->shape, 2), li = ttt__lead(index->shape, 1), all;
-    ttt__broadcast_shape(la, li, &all);
-    r.lead.n = all.rank;
-    memcpy(r.lead.size, all.dim, sizeof all.dim);
-    ttt__strides(la, all, r.lead.stride[0]);
-    ttt__strides(li, all, r.lead.stride[1]);
-    r.count = ttt__loops_count(&r.lead, r.lead.n);
-    return r;
-}
-
+// Rows by number, for each of the leading sizes that a, index and y share after broadcasting.
 typedef struct ttt__rows_job {
-    const ttt__kernels *k;
+    const ttt__kernels *kernels;
     const ttt_tensor *y;
-    ttt__rows r;
+    ttt__loops lead;  // strides: 0 of a, 1 of index, in units of one whole (N,D) and (n)
 } ttt__rows_job;
 static void ttt__index_select_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__rows_job *j = (const ttt__rows_job *)arg;
-    const ttt_tensor *y = j->y;
-    int64_t D = y->shape.dim[y->shape.rank - 1], N = A->shape.dim[A->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
+    const ttt__rows_job *job = (const ttt__rows_job *)arg;
+    const ttt_tensor *y = job->y;
+    const ttt__loops *lead = &job->lead;
+    int64_t D = ttt__dim(y->shape, -1), N = ttt__dim(A->shape, -2), n = ttt__dim(B->shape, -1);
     (void)thread;
     for (int64_t l = begin; l < end; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(&j->r.lead, j->r.lead.n, 0, l) * N * D;
-        const int64_t *index = B->index + ttt__loops_at(&j->r.lead, j->r.lead.n, 1, l) * n;
-        for (int64_t i = 0; i < n; i++) memcpy(y->data + (l * n + i) * D, a + index[i] * D, (size_t)D * sizeof *a);
+        const ttt_real *a = A->data + ttt__loops_at(lead, lead->n, 0, l) * N * D;
+        const int64_t *index = B->index + ttt__loops_at(lead, lead->n, 1, l) * n;
+        for (int64_t i = 0; i < n; i++)
+            memcpy(y->data + (l * n + i) * D, a + index[i] * D, (size_t)D * sizeof *a);
     }
 }
 static void ttt__index_add_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__rows_job *j = (const ttt__rows_job *)arg;
-    const ttt_tensor *y = j->y;
-    int64_t D = y->shape.dim[y->shape.rank - 1], N = y->shape.dim[y->shape.rank - 2], n = B->shape.dim[B->shape.rank - 1];
+    const ttt__rows_job *job = (const ttt__rows_job *)arg;
+    const ttt_tensor *y = job->y;
+    const ttt__loops *lead = &job->lead;
+    int64_t D = ttt__dim(y->shape, -1), N = ttt__dim(y->shape, -2), n = ttt__dim(B->shape, -1);
     (void)thread;
     for (int64_t l = begin; l < end; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(&j->r.lead, j->r.lead.n, 0, l) * n * D;
-        const int64_t *index = B->index + ttt__loops_at(&j->r.lead, j->r.lead.n, 1, l) * n;
+        const ttt_real *a = A->data + ttt__loops_at(lead, lead->n, 0, l) * n * D;
+        const int64_t *index = B->index + ttt__loops_at(lead, lead->n, 1, l) * n;
         for (int64_t i = 0; i < n; i++) {
             ttt_real *row = y->data + (l * N + index[i]) * D;
-            j->k->zip[TTT__ZIP_add](D, row, 1, a + i * D, 1, row);
+            job->kernels->zip[TTT__ZIP_add](D, row, 1, a + i * D, 1, row);
         }
     }
 }
-// Every leading place is somebody's alone.
+// Threads share the leading places, each of which has rows of y to itself.
 static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
-    ttt__rows_job j = { c->k, y, ttt__rows_of(A, B) };
-    int64_t one = B->shape.dim[B->shape.rank - 1] * y->shape.dim[y->shape.rank - 1];
-    ttt__parallel(c, -1, j.r.count, 1 + 16384 / (one + 1), share, &j);
+    ttt__rows_job job = { c->k, y, { 0, { 0 }, { { 0 } } } };
+    ttt_shape a_lead = ttt__lead(A->shape, 2), index_lead = ttt__lead(B->shape, 1), all;
+    ttt__broadcast_shape(a_lead, index_lead, &all);
+    job.lead.n = all.rank;
+    memcpy(job.lead.size, all.dim, sizeof all.dim);
+    ttt__strides(a_lead, all, job.lead.stride[0]);
+    ttt__strides(index_lead, all, job.lead.stride[1]);
+    int64_t one = ttt__dim(B->shape, -1) * ttt__dim(y->shape, -1);
+    int64_t count = ttt__loops_count(&job.lead, job.lead.n);
+    ttt__parallel(c, -1, count, 1 + 16384 / (one + 1), share, &job);
 }
 
 FORWARD(index_select) { ttt__each_lead(c, y, ttt__index_select_share); }
 RULE(index_select) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_index_add(c, g, B, A->shape.dim[A->shape.rank - 2]), A);
+    if (d[0]) d[0] = ttt__fit(c, ttt_index_add(c, g, B, ttt__dim(A->shape, -2)), A);
     d[1] = NULL;
 }
 FORWARD(index_add) {
@@ -3464,13 +3706,17 @@ RULE(index_add) {
     d[1] = NULL;
 }
 
-// Checks what index_select and index_add share; s becomes the common leading shape.
-static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_tensor *index, int64_t N, ttt_shape *s) {
+// Checks what index_select and index_add share, and gives the shape of the result, all but the
+// number of rows.
+static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_tensor *index,
+                           int64_t N, ttt_shape *shape) {
     ttt_text ta, ti;
     if (!ttt__operands(c, op, &a, 1) || !ttt__living(c, op, index, 1)) return false;
     if (a->shape.rank < 2 || index->shape.rank < 1 || index->dtype != TTT_DTYPE_INT ||
-        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(index->shape, 1), s) || s->rank + 2 > TTT_MAX_RANK) {
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: rows of %s by an index of shape %s (integers, (...,n), expected)", op,
+        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(index->shape, 1), shape) ||
+        shape->rank + 2 > TTT_MAX_RANK) {
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "%s: rows of %s by an index of shape %s (integers, (...,n), expected)", op,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(index->shape, ti));
         return false;
     }
@@ -3480,32 +3726,32 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
                      (long long)index->index[i], (long long)i, (long long)(N - 1));
             return false;
         }
-    s->dim[s->rank] = s->dim[s->rank + 1] = 0;
-    s->rank += 2;
-    s->dim[s->rank - 1] = a->shape.dim[a->shape.rank - 1];
+    shape->dim[shape->rank] = shape->dim[shape->rank + 1] = 0;
+    shape->rank += 2;
+    shape->dim[shape->rank - 1] = ttt__dim(a->shape, -1);
     return true;
 }
 static ttt_tensor *ttt__select(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
-    ttt_shape s;
+    ttt_shape shape;
     if (!ttt__operands(c, call, &a, 1)) return &c->empty;
-    int64_t N = a->shape.rank < 2 ? 0 : a->shape.dim[a->shape.rank - 2];
-    if (!ttt__rows_good(c, call, a, index, N, &s)) return &c->empty;
-    s.dim[s.rank - 2] = index->shape.dim[index->shape.rank - 1];
-    return ttt_apply(c, &ttt__op_index_select, in, 2, s, NULL, 0);
+    int64_t N = a->shape.rank < 2 ? 0 : ttt__dim(a->shape, -2);
+    if (!ttt__rows_good(c, call, a, index, N, &shape)) return &c->empty;
+    shape.dim[shape.rank - 2] = ttt__dim(index->shape, -1);
+    return ttt_apply(c, &ttt__op_index_select, in, 2, shape, NULL, 0);
 }
 ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
     return ttt__select(c, "index_select", a, index);
 }
 ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
-    ttt_shape s;
-    if (!ttt__rows_good(c, "index_add", a, index, N, &s)) return &c->empty;
-    if (a->shape.dim[a->shape.rank - 2] != index->shape.dim[index->shape.rank - 1])
-        return ttt_fail(c, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows", (long long)a->shape.dim[a->shape.rank - 2],
-                        (long long)index->shape.dim[index->shape.rank - 1]);
-    s.dim[s.rank - 2] = N;
-    return ttt_apply(c, &ttt__op_index_add, in, 2, s, NULL, 0);
+    ttt_shape shape;
+    if (!ttt__rows_good(c, "index_add", a, index, N, &shape)) return &c->empty;
+    if (ttt__dim(a->shape, -2) != ttt__dim(index->shape, -1))
+        return ttt_fail(c, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows",
+                        (long long)ttt__dim(a->shape, -2), (long long)ttt__dim(index->shape, -1));
+    shape.dim[shape.rank - 2] = N;
+    return ttt_apply(c, &ttt__op_index_add, in, 2, shape, NULL, 0);
 }
 
 // The same integers as one long row.
@@ -3518,24 +3764,24 @@ static ttt_tensor *ttt__flat_index(ttt_ctx *c, ttt_tensor *index) {
 ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index) {
     if (!ttt__operands(c, "embedding", &table, 1)) return &c->empty;
     if (!ttt__operand(c, "embedding", index, 1, TTT__INT)) return &c->empty;
-    ttt_shape s = index->shape;
-    if (table->shape.rank != 2 || s.rank == TTT_MAX_RANK) {
+    ttt_shape shape = index->shape;
+    if (table->shape.rank != 2 || shape.rank == TTT_MAX_RANK) {
         ttt_text t0, t1;
         return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D) and (...) expected",
-                        ttt_shape_text(table->shape, t0), ttt_shape_text(s, t1));
+                        ttt_shape_text(table->shape, t0), ttt_shape_text(shape, t1));
     }
-    s.dim[s.rank++] = table->shape.dim[1];
-    return ttt_reshape(c, ttt__select(c, "embedding", table, ttt__flat_index(c, index)), s);
+    shape.dim[shape.rank++] = table->shape.dim[1];
+    return ttt_reshape(c, ttt__select(c, "embedding", table, ttt__flat_index(c, index)), shape);
 }
 
-// Elements of a by their places in memory, as a tensor of shape s.
-static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_shape s) {
+// Elements of a by their places in memory, as a tensor of the given shape.
+static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_shape shape) {
     ttt_tensor *column = ttt_reshape(c, a, TTT_SHAPE(a->size, 1));
-    return ttt_reshape(c, ttt_index_select(c, column, ttt__flat_index(c, places)), s);
+    return ttt_reshape(c, ttt_index_select(c, column, ttt__flat_index(c, places)), shape);
 }
 
 // -- the largest along an axis: (outer, n, inner) -> (outer, inner)
-// NaN is not below or equal to anything, so it is taken; and then the search ends.
+// NaN is not below or equal to anything, so it is taken, and then the search ends.
 static int64_t ttt__largest(const ttt_real *a, int64_t n, int64_t step) {
     ttt_real best = a[0];
     int64_t at = 0;
@@ -3549,34 +3795,34 @@ static int64_t ttt__largest(const ttt_real *a, int64_t n, int64_t step) {
 typedef struct ttt__largest_job {
     const ttt_real *a;
     int64_t n, inner;
-    bool in_memory;  // places are counted through all of a, else along the axis
+    bool in_memory;  // count places through all of a, else along the axis
     int64_t *place;
 } ttt__largest_job;
 static void ttt__largest_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__largest_job *j = (const ttt__largest_job *)arg;
+    const ttt__largest_job *job = (const ttt__largest_job *)arg;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int64_t from = i / j->inner * j->n * j->inner + i % j->inner;
-        int64_t at = ttt__largest(j->a + from, j->n, j->inner);
-        j->place[i] = j->in_memory ? from + at * j->inner : at;
+        int64_t from = i / job->inner * job->n * job->inner + i % job->inner;
+        int64_t at = ttt__largest(job->a + from, job->n, job->inner);
+        job->place[i] = job->in_memory ? from + at * job->inner : at;
     }
 }
 static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor *a, int axis,
                                           bool in_memory) {
     int at = ttt__operands(c, op, &a, 1) ? ttt__axis(c, op, a, axis) : -1;
     if (at < 0) return &c->empty;
-    ttt_shape s = a->shape;
-    if (s.dim[at] == 0) {
+    ttt_shape shape = a->shape;
+    if (shape.dim[at] == 0) {
         ttt_text t;
         return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; size 1 or more expected", op,
-                        axis, ttt_shape_text(s, t));
+                        axis, ttt_shape_text(shape, t));
     }
-    ttt__largest_job job = { a->data, s.dim[at], 1, in_memory, NULL };
-    for (int i = at + 1; i < s.rank; i++) {
-        job.inner *= s.dim[i];
-        s.dim[i - 1] = s.dim[i];
+    ttt__largest_job job = { a->data, shape.dim[at], 1, in_memory, NULL };
+    for (int i = at + 1; i < shape.rank; i++) {
+        job.inner *= shape.dim[i];
+        shape.dim[i - 1] = shape.dim[i];
     }
-    ttt_tensor *y = ttt_new_typed(c, ttt__lead(s, 1), TTT_DTYPE_INT, false);
+    ttt_tensor *y = ttt_new_typed(c, ttt__lead(shape, 1), TTT_DTYPE_INT, false);
     int back = ttt__profile_begin(c, op, false);
     double bytes = ttt__tensor_bytes(a) + ttt__tensor_bytes(y);
     job.place = y->index;
@@ -3590,61 +3836,72 @@ ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis) {
 ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
     ttt_tensor *places = ttt__places_of_largest(c, "max_axis", a, axis, true);
     if (c->result) return &c->empty;
-    ttt_shape s = a->shape;
-    s.dim[axis < 0 ? axis + s.rank : axis] = 1;
-    return ttt__pick(c, a, places, s);
+    ttt_shape shape = a->shape;
+    shape.dim[axis < 0 ? axis + shape.rank : axis] = 1;
+    return ttt__pick(c, a, places, shape);
 }
 
-// -- a triangular system. The diagonal of ones is not stored, and what is above it is not read.
+// -- a triangular system. The diagonal of ones is not stored, and nothing above it is read.
 typedef struct ttt__solve_job {
     const ttt_real *a;
     ttt_real *y;
     int64_t n, d;
     bool transposed;
 } ttt__solve_job;
-// Row i of y has b_i; what the rows before it (behind it, if transposed) contribute is taken off.
-static void ttt__solve_row(const ttt__solve_job *j, const ttt_real *a, ttt_real *y, int64_t i) {
-    int64_t from = j->transposed ? i + 1 : 0, to = j->transposed ? j->n : i;
+// Row i of y begins as b[i]; subtracts what the rows solved before contribute: those above it, or
+// those below it if transposed.
+static void ttt__solve_row(const ttt__solve_job *job, const ttt_real *a, ttt_real *y, int64_t i) {
+    int64_t n = job->n, d = job->d;
+    int64_t from = job->transposed ? i + 1 : 0, to = job->transposed ? n : i;
     for (int64_t k = from; k < to; k++) {
-        ttt_real l = j->transposed ? a[k * j->n + i] : a[i * j->n + k];
-        for (int64_t t = 0; t < j->d; t++) y[i * j->d + t] -= l * y[k * j->d + t];
+        ttt_real factor = job->transposed ? a[k * n + i] : a[i * n + k];
+        for (int64_t j = 0; j < d; j++) y[i * d + j] -= factor * y[k * d + j];
     }
 }
 static void ttt__solve_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__solve_job *j = (const ttt__solve_job *)arg;
+    const ttt__solve_job *job = (const ttt__solve_job *)arg;
+    int64_t n = job->n;
     (void)thread;
-    for (int64_t m = begin; m < end; m++)
-        for (int64_t i = 0; i < j->n; i++)
-            ttt__solve_row(j, j->a + m * j->n * j->n, j->y + m * j->n * j->d, j->transposed ? j->n - 1 - i : i);
+    for (int64_t m = begin; m < end; m++) {
+        const ttt_real *a = job->a + m * n * n;
+        ttt_real *y = job->y + m * n * job->d;
+        for (int64_t i = 0; i < n; i++)
+            ttt__solve_row(job, a, y, job->transposed ? n - 1 - i : i);
+    }
 }
 FORWARD(solve_lower) {
-    int64_t n = y->shape.dim[y->shape.rank - 2], d = y->shape.dim[y->shape.rank - 1];
-    ttt__solve_job j = { A->data, y->data, n, d, *(const bool *)y->arg };
+    int64_t n = ttt__dim(y->shape, -2), d = ttt__dim(y->shape, -1);
+    ttt__solve_job job = { A->data, y->data, n, d, *(const bool *)y->arg };
     if (y->size == 0) return;
     memcpy(y->data, B->data, (size_t)y->size * sizeof *y->data);
-    ttt__parallel(c, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &j);
+    ttt__parallel(c, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &job);
 }
-// With S = 1 + L: dS = -(S^-T g) y^T, of which L has the part below the diagonal; db = S^-T g.
+// With S = 1 + L: db = S^-T g, dS = -db y^T, and dL is the part of dS below the diagonal. With S^T
+// in place of S, dS is transposed.
 RULE(solve_lower) {
-    bool t = *(const bool *)y->arg;
-    ttt_tensor *db = ttt_solve_lower(c, A, g, !t);
+    bool transposed = *(const bool *)y->arg;
+    ttt_tensor *db = ttt_solve_lower(c, A, g, !transposed);
     if (d[0]) {
-        int64_t n = A->shape.dim[A->shape.rank - 1];
+        int64_t n = ttt__dim(A->shape, -1);
         ttt_tensor *below = ttt_zeros(c, TTT_SHAPE(n, n));
         for (int64_t i = 0; ttt_ok(c) && i < n; i++)
             for (int64_t k = 0; k < i; k++) below->data[i * n + k] = -1;
-        d[0] = ttt_mul(c, t ? ttt_matmul_t(c, y, db, false, true) : ttt_matmul_t(c, db, y, false, true), below);
+        ttt_tensor *left = transposed ? y : db, *right = transposed ? db : y;
+        d[0] = ttt_mul(c, ttt_matmul_t(c, left, right, false, true), below);
     }
     if (d[1]) d[1] = db;
 }
 ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed) {
     ttt_tensor *in[2] = { a, b };
     if (!ttt__operands(c, "solve_lower", in, 2)) return &c->empty;
-    int ra = a->shape.rank, rb = b->shape.rank;
-    if (ra < 2 || rb != ra || a->shape.dim[ra - 1] != a->shape.dim[ra - 2] || b->shape.dim[rb - 2] != a->shape.dim[ra - 1] ||
+    bool ranks = a->shape.rank >= 2 && b->shape.rank == a->shape.rank;
+    if (!ranks || ttt__dim(a->shape, -1) != ttt__dim(a->shape, -2) ||
+        ttt__dim(b->shape, -2) != ttt__dim(a->shape, -1) ||
         !ttt_shape_equal(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2))) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading sizes expected",
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading "
+                        "sizes expected",
                         ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
     }
     return ttt_apply(c, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed);
@@ -3655,291 +3912,341 @@ typedef struct ttt__norm {
     double eps;
     bool centered;
 } ttt__norm;
+// One row of the inputs (b: NULL for ops of one) and of the result.
+typedef struct ttt__row {
+    const ttt__kernels *kernels;
+    const ttt__norm *norm;  // the op's argument, if it has one
+    int64_t D;              // length of the inputs' rows
+    const ttt_real *a, *b;
+    ttt_real *y;
+} ttt__row;
+typedef void ttt__row_fn(const ttt__row *row);
 typedef struct ttt__row_job {
-    ttt_tensor *y;
-    const ttt__kernels *k;
-    void (*row)(const struct ttt__row_job *j, const ttt_real *a, const ttt_real *b, ttt_real *y, int64_t D);
+    ttt__row first;
+    int64_t y_width;  // D, or 1
+    ttt__row_fn *run;
 } ttt__row_job;
 
-// Runs j->row for every row of the first input, of length D.
 static void ttt__rows_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__row_job *j = (const ttt__row_job *)arg;
-    const ttt_tensor *y = j->y;
-    int64_t D = A->shape.dim[A->shape.rank - 1], width = y->shape.dim[y->shape.rank - 1];
+    const ttt__row_job *job = (const ttt__row_job *)arg;
     (void)thread;
-    for (int64_t i = begin; i < end; i++)
-        j->row(j, A->data + i * D, y->n_in > 1 ? B->data + i * D : NULL, y->data + i * width, D);
+    for (int64_t i = begin; i < end; i++) {
+        ttt__row row = job->first;
+        row.a += i * row.D;
+        if (row.b) row.b += i * row.D;
+        row.y += i * job->y_width;
+        job->run(&row);
+    }
 }
-static void ttt__each_row(ttt_ctx *c, ttt_tensor *y, void (*row)(const ttt__row_job *, const ttt_real *, const ttt_real *, ttt_real *, int64_t)) {
-    ttt__row_job job = { y, c->k, row };
-    int64_t D = A->shape.dim[A->shape.rank - 1];
+static void ttt__each_row(ttt_ctx *c, ttt_tensor *y, ttt__row_fn *run) {
+    const ttt_real *b = y->n_in > 1 ? B->data : NULL;
+    int64_t D = ttt__dim(A->shape, -1);
+    ttt__row first = { c->k, (const ttt__norm *)y->arg, D, A->data, b, y->data };
+    ttt__row_job job = { first, ttt__dim(y->shape, -1), run };
     if (A->size > 0) ttt__parallel(c, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
-static ttt_tensor *ttt__row_op(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape s, const void *arg, size_t bytes) {
+static ttt_tensor *ttt__row_op(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+                               ttt_shape shape, const void *arg, size_t bytes) {
     if (!ttt__operands(c, op->name, in, n)) return &c->empty;
     if (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape))) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s; rank 1 or more, and equal shapes, expected", op->name,
-                        ttt_shape_text(in[0]->shape, t0), ttt_shape_text(in[n - 1]->shape, t1));
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "%s: shapes %s and %s; rank 1 or more, and equal shapes, expected",
+                        op->name, ttt_shape_text(in[0]->shape, t0),
+                        ttt_shape_text(in[n - 1]->shape, t1));
     }
-    return ttt_apply(c, op, in, n, s, arg, bytes);
+    return ttt_apply(c, op, in, n, shape, arg, bytes);
 }
-#define ROW(name) static void ttt__##name##_row(const ttt__row_job *j, const ttt_real *a, const ttt_real *b, ttt_real *y, int64_t D)
+#define ROW(name) static void ttt__##name##_row(const ttt__row *row)
 
-ROW(softmax) { (void)b; j->k->softmax(D, a, y); }
+ROW(softmax) { row->kernels->softmax(row->D, row->a, row->y); }
 FORWARD(softmax) { ttt__each_row(c, y, ttt__softmax_row); }
 RULE(softmax) {  // y (g - sum g y)
     ttt_tensor *gy = ttt_mul(c, g, y);
     d[0] = ttt_sub(c, gy, ttt_mul(c, y, ttt_sum_axis(c, gy, -1)));
 }
-ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a) { return ttt__row_op(c, &ttt__op_softmax, &a, 1, a->shape, NULL, 0); }
+ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a) {
+    return ttt__row_op(c, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
+}
 
-ROW(log_softmax) { (void)b; j->k->log_softmax(D, a, y); }
+ROW(log_softmax) { row->kernels->log_softmax(row->D, row->a, row->y); }
 FORWARD(log_softmax) { ttt__each_row(c, y, ttt__log_softmax_row); }
 RULE(log_softmax) { d[0] = ttt_sub(c, g, ttt_mul(c, ttt_exp(c, y), ttt_sum_axis(c, g, -1))); }
-ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a) { return ttt__row_op(c, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0); }
+ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a) {
+    return ttt__row_op(c, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0);
+}
 
-#define NORM ((const ttt__norm *)j->y->arg)
-ROW(normalize) { (void)b; j->k->normalize(D, a, y, NORM->eps, NORM->centered); }
+ROW(normalize) {
+    row->kernels->normalize(row->D, row->a, row->y, row->norm->eps, row->norm->centered);
+}
 FORWARD(normalize) { ttt__each_row(c, y, ttt__normalize_row); }
 RULE(normalize) {
-    const ttt__norm *n = (const ttt__norm *)y->arg;
-    d[0] = ttt_normalize_d1(c, A, g, (ttt_real)n->eps, n->centered);
+    const ttt__norm *norm = (const ttt__norm *)y->arg;
+    d[0] = ttt_normalize_d1(c, A, g, (ttt_real)norm->eps, norm->centered);
 }
 static ttt_tensor *ttt__normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
-    ttt__norm n = { (double)eps, centered };
-    return ttt__row_op(c, &ttt__op_normalize, &a, 1, a->shape, &n, sizeof n);
+    ttt__norm norm = { (double)eps, centered };
+    return ttt__row_op(c, &ttt__op_normalize, &a, 1, a->shape, &norm, sizeof norm);
 }
-ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) { return ttt__normalize(c, a, eps, true); }
-ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) { return ttt__normalize(c, a, eps, false); }
+ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) {
+    return ttt__normalize(c, a, eps, true);
+}
+ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) {
+    return ttt__normalize(c, a, eps, false);
+}
 
-// With x = x^(a), r = rstd(a), D the length of a row, J v = normalize_d1(a, v), all sums over a row:
+// With x = x^(a), r = rstd(a), J v = normalize_d1(a, v), D the length of a row, sums over a row:
 //   <u, J g> = r (sum u g - (sum u)(sum g)/D - (sum u x)(sum g x)/D),  J symmetric,
 //   d r = -r^2 x/D . da,  d x = J da,  hence the gradient in a of <u, J g>:
 //   -r/D ( x <u, J g> + (sum g x) J u + (sum u x) J g ).
-// The middle product of the first line is there only if the norm is centered; J knows.
-ROW(normalize_d1) { j->k->normalize_d1(D, a, b, y, NORM->eps, NORM->centered); }
+// Unless the norm is centered, the second product of the first line is missing; J takes care of it.
+ROW(normalize_d1) {
+    row->kernels->normalize_d1(row->D, row->a, row->b, row->y, row->norm->eps, row->norm->centered);
+}
 FORWARD(normalize_d1) { ttt__each_row(c, y, ttt__normalize_d1_row); }
 RULE(normalize_d1) {
-    const ttt__norm *n = (const ttt__norm *)y->arg;
-    ttt_real eps = (ttt_real)n->eps;
-    ttt_tensor *u = g, *Ju = ttt_normalize_d1(c, A, u, eps, n->centered);
+    const ttt__norm *norm = (const ttt__norm *)y->arg;
+    ttt_real eps = (ttt_real)norm->eps;
+    ttt_tensor *u = g, *Ju = ttt_normalize_d1(c, A, u, eps, norm->centered);
     if (d[0]) {
-        ttt_tensor *x = ttt__normalize(c, A, eps, n->centered), *r = ttt_rstd(c, A, eps, n->centered);
+        ttt_tensor *x = ttt__normalize(c, A, eps, norm->centered);
+        ttt_tensor *r = ttt_rstd(c, A, eps, norm->centered);
         ttt_tensor *inner = ttt_sum_axis(c, ttt_mul(c, u, y), -1);
-        ttt_tensor *gx = ttt_sum_axis(c, ttt_mul(c, B, x), -1), *ux = ttt_sum_axis(c, ttt_mul(c, u, x), -1);
-        ttt_tensor *sum = ttt_add(c, ttt_mul(c, x, inner), ttt_add(c, ttt_mul(c, Ju, gx), ttt_mul(c, y, ux)));
-        d[0] = ttt_mul(c, sum, ttt_scale(c, r, -1 / (ttt_real)A->shape.dim[A->shape.rank - 1]));
+        ttt_tensor *gx = ttt_sum_axis(c, ttt_mul(c, B, x), -1);
+        ttt_tensor *ux = ttt_sum_axis(c, ttt_mul(c, u, x), -1);
+        ttt_tensor *sum =
+            ttt_add(c, ttt_mul(c, x, inner), ttt_add(c, ttt_mul(c, Ju, gx), ttt_mul(c, y, ux)));
+        d[0] = ttt_mul(c, sum, ttt_scale(c, r, -1 / (ttt_real)ttt__dim(A->shape, -1)));
     }
     if (d[1]) d[1] = Ju;
 }
-ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps, bool centered) {
-    ttt__norm n = { (double)eps, centered };
+ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
+                             bool centered) {
+    ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
-    return ttt__row_op(c, &ttt__op_normalize_d1, in, 2, a->shape, &n, sizeof n);
+    return ttt__row_op(c, &ttt__op_normalize_d1, in, 2, a->shape, &norm, sizeof norm);
 }
 
 ROW(rstd) {
     ttt_real mean;
-    (void)b;
-    j->k->moments(D, a, NORM->eps, NORM->centered, &mean, y);
+    row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered, &mean, row->y);
 }
 FORWARD(rstd) { ttt__each_row(c, y, ttt__rstd_row); }
 RULE(rstd) {  // -g r^2 x / D
-    const ttt__norm *n = (const ttt__norm *)y->arg;
-    ttt_tensor *x = ttt__normalize(c, A, (ttt_real)n->eps, n->centered);
-    ttt_tensor *gr2 = ttt_scale(c, ttt_mul(c, g, ttt_square(c, y)), -1 / (ttt_real)A->shape.dim[A->shape.rank - 1]);
-    d[0] = ttt_mul(c, x, gr2);
+    const ttt__norm *norm = (const ttt__norm *)y->arg;
+    ttt_tensor *x = ttt__normalize(c, A, (ttt_real)norm->eps, norm->centered);
+    ttt_tensor *gr2 = ttt_mul(c, g, ttt_square(c, y));
+    d[0] = ttt_mul(c, x, ttt_scale(c, gr2, -1 / (ttt_real)ttt__dim(A->shape, -1)));
 }
 ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
-    ttt__norm n = { (double)eps, centered };
-    ttt_shape s = a->shape;
-    if (s.rank > 0) s.dim[s.rank - 1] = 1;
-    return ttt__row_op(c, &ttt__op_rstd, &a, 1, s, &n, sizeof n);
+    ttt__norm norm = { (double)eps, centered };
+    ttt_shape shape = a->shape;
+    if (shape.rank > 0) shape.dim[shape.rank - 1] = 1;
+    return ttt__row_op(c, &ttt__op_rstd, &a, 1, shape, &norm, sizeof norm);
 }
-#undef NORM
 #undef ROW
 
-// ---- [13] MATRIX PRODUCT -------------------------------------------------------------------------
-// One product C = init + A B of M x K by K x N numbers. A and B come with a stride for each index, so
-// a transposed operand is just one with its strides exchanged. The processor multiplies far faster than
-// memory delivers; so the work is cut such that whatever was fetched is used often before it has to make
-// room again. From the outside in, as [Goto 2008] does and names it:
+// ---- [13] MATRIX PRODUCT ------------------------------------------------------------------------
+// One product C = init + A B of M x K by K x N numbers, see ttt__gemm. The processor multiplies far
+// faster than memory delivers, so the work is cut such that what was fetched is used often before
+// it has to make room again. From the outside in, as [Goto 2008] does and names it:
 //   - into NC = 1536 columns: what is packed of B, KC x NC (3 MB), stays in the last-level cache;
-//   - into KC = 512 terms of the sum at most, the parts of one length: 6 rows of A of that length (12 kB)
-//     stay in the first-level cache while a tile uses them, and a panel of B of that length (128 kB at 64
-//     columns) in the second;
-//   - into MC = 192 rows: so much of A (384 kB) stays in the second-level cache too, while one panel
-//     after the other meets it. 192 is a multiple of every tile's height;
+//   - into at most KC = 512 terms of the sum, in equal parts: 6 rows of A of that length (12 kB)
+//     stay in the first-level cache while a tile uses them, and a panel of B of that length (128 kB
+//     at 64 columns) in the second;
+//   - into MC = 192 rows: so much of A (384 kB) stays in the second-level cache too, while it meets
+//     one panel after the other. 192 is a multiple of every tile's height;
 //   - into panels of NR columns, as wide as the widest tile (4 vectors, 64 columns, with AVX-512);
-//   - into tiles, whose sums live in registers: see `tile` in [8]. One is as wide as its panel, and 6 rows
-//     high, or up to 16 in a last panel that is narrower.
-// A is read in place. B is read in place too, if its rows are contiguous: copying it costs more than
-// it saves. It is copied ("packed") panel by panel where it is transposed or bfloat16, where the last
-// panel is not a whole number of vectors wide (then padded with zeros), where more than 1024 rows share
-// it, and where at least 96 do and it is large (4 MB), or strided by a multiple of 4096 bytes (its rows
-// would all fall in the same cache sets), or too large for the first-level cache (32 kB) and read in
-// panels of less than 64 columns, a cache line or two of each row at a time.
+//   - into tiles, whose sums live in registers: see `tile` in [8]. A tile is as wide as its panel,
+//     and 6 rows high, or up to 16 in a last panel that is narrower.
+// A is read in place, and so is B if its rows are contiguous: copying it costs more than it saves.
+// B is copied ("packed") panel by panel if it is transposed or bfloat16; the last panel if it is
+// not a whole number of vectors wide (padded with zeros); and all of B if more than 1024 rows share
+// it, or if at least 96 do and
+//   - it is large (4 MB), or
+//   - its rows lie a multiple of 4096 bytes apart, and would all fall in the same cache sets, or
+//   - it is too large for the first-level cache (32 kB) and its panels have less than 64 columns: a
+//     cache line or two of each row at a time.
 // The numbers were found by trying, most of them with AVX-512 and float.
-typedef struct ttt__finish {
-    ttt__map_fn *map;     // c = map(c), unless NULL
-    const ttt_real *add;  // then c += add, unless NULL
-    int64_t add_row;
-} ttt__finish;
-
-typedef struct ttt__gemm {
-    int64_t m, n, k;
-    const ttt_real *a;
-    int64_t a_row, a_col;
-    const ttt_real *b;
-    int64_t b_row, b_col;  // one of them is 1
-    const ttt_real *init;  // NULL: zero
-    int64_t init_row;      // 0: the same row for all, a bias
-    ttt_real *c;
-    int64_t c_row;
-    const uint16_t *bf16;  // NULL, or what to read in place of b
-    ttt__finish finish;    // what is done to a tile as soon as its sums are complete
-} ttt__gemm;
-
 #define TTT__KC ((int64_t)512)
 #define TTT__MC ((int64_t)192)
 #define TTT__NC ((int64_t)1536)
 #define TTT__NR_MAX ((int64_t)64)  // 4 vectors of AVX-512; also where columns are cut for threads
-// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, a panel widened.
-#define TTT__PACK_REALS ((size_t)(TTT__KC * (TTT__NC + TTT__NR_MAX) + TTT__MAX_ROWS * TTT__NR_MAX + TTT__KC * TTT__NR_MAX))
+// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, and a panel
+// of bfloat16 widened.
+#define TTT__PACKED_REALS (TTT__KC * (TTT__NC + TTT__NR_MAX))
+#define TTT__EDGE_REALS (TTT__MAX_ROWS * TTT__NR_MAX)
+#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS + TTT__KC * TTT__NR_MAX))
 
-static void ttt__gemm_columns(ttt__gemm *g, int64_t from) {  // goes on from column `from`
-    if (g->bf16) g->bf16 += from * g->b_col;
-    else g->b += from * g->b_col;
-    g->c += from;
-    if (g->init) g->init += from;
-    if (g->finish.add) g->finish.add += from;
+// Leaves the first `from` columns out; or rows; or terms of the sum.
+static void ttt__gemm_columns(ttt__gemm *gemm, int64_t from) {
+    if (gemm->bf16) gemm->bf16 += from * gemm->b_col;
+    else gemm->b += from * gemm->b_col;
+    gemm->c += from;
+    if (gemm->init) gemm->init += from;
+    if (gemm->finish.add) gemm->finish.add += from;
 }
-static void ttt__gemm_rows(ttt__gemm *g, int64_t from) {
-    g->a += from * g->a_row;
-    g->c += from * g->c_row;
-    if (g->init) g->init += from * g->init_row;
-    if (g->finish.add) g->finish.add += from * g->finish.add_row;
+static void ttt__gemm_rows(ttt__gemm *gemm, int64_t from) {
+    gemm->a += from * gemm->a_row;
+    gemm->c += from * gemm->c_row;
+    if (gemm->init) gemm->init += from * gemm->init_row;
+    if (gemm->finish.add) gemm->finish.add += from * gemm->finish.add_row;
+}
+static void ttt__gemm_terms(ttt__gemm *gemm, int64_t from) {
+    gemm->a += from * gemm->a_col;
+    if (gemm->bf16) gemm->bf16 += from * gemm->b_row;
+    else gemm->b += from * gemm->b_row;
 }
 
-static void ttt__finish_rows(const ttt__finish *f, int64_t m, int64_t n, ttt_real *c, int64_t c_row, const ttt__kernels *kern) {
-    for (int64_t i = 0; i < m; i++, c += c_row) {
-        if (f->map) f->map(n, c, c, 0);
-        if (f->add) kern->zip[TTT__ZIP_add](n, c, 1, f->add + i * f->add_row, 1, c);
+// What is done to m rows and n columns of c whose sums are complete.
+static void ttt__finish_rows(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_t m,
+                             int64_t n) {
+    const ttt__finish *finish = &gemm->finish;
+    ttt_real *c = gemm->c;
+    for (int64_t i = 0; i < m; i++, c += gemm->c_row) {
+        if (finish->map) finish->map(n, c, c, 0);
+        if (finish->add)
+            kernels->zip[TTT__ZIP_add](n, c, 1, finish->add + i * finish->add_row, 1, c);
     }
 }
 
-// Columns 0..n of b (k,n) padded to `width`, rows one behind the other. `wide` has room for a panel.
-static void ttt__pack(const ttt__kernels *kern, const ttt__gemm *g, int64_t n, int64_t width, ttt_real *to, ttt_real *wide) {
-    const ttt_real *b = g->b;
-    int64_t b_row = g->b_row, b_col = g->b_col, k = g->k;
+// Copies b (k,n), padded with zeros to `width` columns, row after row. `wide` has room for a panel.
+static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_t width,
+                      ttt_real *to, ttt_real *wide) {
+    const ttt_real *b = gemm->b;
+    int64_t n = gemm->n, k = gemm->k, b_row = gemm->b_row, b_col = gemm->b_col;
     bool transposed = b_col != 1;
-    if (g->bf16 && transposed) {  // widened first, then like any other
-        for (int64_t j = 0; j < n; j++) kern->widen(k, g->bf16 + j * b_col, wide + j * k);
+    if (gemm->bf16 && transposed) {  // widened first, then like any other
+        for (int64_t j = 0; j < n; j++) kernels->widen(k, gemm->bf16 + j * b_col, wide + j * k);
         b = wide;
         b_col = k;
     }
-    if (transposed) kern->transpose(n, k, b, b_col, to, width);
-    else if (g->bf16) for (int64_t i = 0; i < k; i++) kern->widen(n, g->bf16 + i * b_row, to + i * width);
-    else for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
+    if (transposed) kernels->transpose(n, k, b, b_col, to, width);
+    for (int64_t i = 0; i < k && !transposed; i++)
+        if (gemm->bf16) kernels->widen(n, gemm->bf16 + i * b_row, to + i * width);
+        else memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)
         for (int64_t j = n; j < width; j++) to[i * width + j] = 0;
 }
 
-// A block of m rows times one panel of `width` columns, tile by tile; rows are spread evenly over
-// tiles. If only `n` of the columns exist, each tile goes through `edge`, which has room for a whole one.
-// p is used up: it ends below the last row.
-static void ttt__panel(const ttt__kernels *kern, ttt__gemm *p, int64_t m, int64_t n, int64_t width, ttt_real *edge) {
-    int64_t cols = width / kern->lanes, most = kern->tile_rows[cols - 1], tiles = (m + most - 1) / most;
-    ttt__tile_fn *const *tile = kern->tile[cols - 1];
-    bool finish = p->finish.map || p->finish.add;
+// A tile of which only n columns exist: through `edge`, which has room for a whole one.
+static void ttt__tile_at_edge(ttt__tile_fn *tile, const ttt__gemm *gemm, int64_t rows,
+                              int64_t width, ttt_real *edge) {
+    ttt__gemm whole = *gemm;
+    whole.init = NULL;
+    whole.c = edge;
+    whole.c_row = width;
+    tile(&whole);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < gemm->n; j++) {
+            ttt_real init = gemm->init ? gemm->init[i * gemm->init_row + j] : 0;
+            gemm->c[i * gemm->c_row + j] = edge[i * width + j] + init;
+        }
+}
+
+// A block of rows times one panel, of `width` columns with what is padded, tile by tile; rows are
+// spread evenly over tiles. gemm is used up: it ends below the last row.
+static void ttt__panel(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t width,
+                       ttt_real *edge) {
+    int64_t cols = width / kernels->lanes, most = kernels->tile_rows[cols - 1];
+    int64_t m = gemm->m, n = gemm->n, tiles = (m + most - 1) / most;
+    ttt__tile_fn *const *tile = kernels->tile[cols - 1];
+    bool finish = gemm->finish.map || gemm->finish.add;
     for (int64_t t = 0; t < tiles; t++) {
         int64_t rows = m / tiles + (t < m % tiles);
-        if (n == width) {
-            tile[rows - 1](p->k, p->a, p->a_row, p->a_col, p->b, p->b_row, p->init, p->init_row, p->c, p->c_row);
-        } else {
-            tile[rows - 1](p->k, p->a, p->a_row, p->a_col, p->b, p->b_row, NULL, 0, edge, width);
-            for (int64_t r = 0; r < rows; r++)
-                for (int64_t j = 0; j < n; j++) p->c[r * p->c_row + j] = edge[r * width + j] + (p->init ? p->init[r * p->init_row + j] : 0);
-        }
-        if (finish) ttt__finish_rows(&p->finish, rows, n, p->c, p->c_row, kern);
-        ttt__gemm_rows(p, rows);
+        if (n == width) tile[rows - 1](gemm);
+        else ttt__tile_at_edge(tile[rows - 1], gemm, rows, width, edge);
+        if (finish) ttt__finish_rows(kernels, gemm, rows, n);
+        ttt__gemm_rows(gemm, rows);
     }
 }
 
-// A block of at most KC terms: all panels of at most NC columns, all rows, in blocks of about MC. The first of them
-// packs each panel, those behind find it packed.
-static void ttt__gemm_block(const ttt__kernels *kern, const ttt__gemm *g, bool pack, ttt_real *workspace) {
-    int64_t lanes = kern->lanes, panel = lanes * kern->tile_cols;
-    ttt_real *edge = workspace + TTT__KC * (TTT__NC + TTT__NR_MAX), *wide = edge + TTT__MAX_ROWS * TTT__NR_MAX;
-    int64_t blocks = TTT__MAX(1, (g->m + TTT__MC / 2) / TTT__MC);
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t i = g->m * b / blocks, m = g->m * (b + 1) / blocks - i;
-        for (int64_t j = 0; j < g->n; j += panel) {
-            int64_t n = TTT__MIN(panel, g->n - j), width = (n + lanes - 1) / lanes * lanes;
-            ttt__gemm p = *g;
-            ttt__gemm_rows(&p, i);
-            ttt__gemm_columns(&p, j);
+// A block of at most KC terms and NC columns: all rows, in blocks of about MC, times all panels.
+// The first block of rows packs each panel, the others find it packed.
+static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
+                            ttt_real *workspace) {
+    int64_t lanes = kernels->lanes, panel = lanes * kernels->tile_cols;
+    ttt_real *edge = workspace + TTT__PACKED_REALS, *wide = edge + TTT__EDGE_REALS;
+    int64_t blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+    for (int64_t block = 0; block < blocks; block++) {
+        int64_t i = gemm->m * block / blocks, m = gemm->m * (block + 1) / blocks - i;
+        for (int64_t j = 0; j < gemm->n; j += panel) {
+            int64_t n = TTT__MIN(panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
+            ttt__gemm part = *gemm;
+            ttt__gemm_rows(&part, i);
+            ttt__gemm_columns(&part, j);
+            part.m = m;
+            part.n = n;
             if (pack || n < width) {
-                ttt_real *packed = workspace + j * g->k;
-                if (i == 0) ttt__pack(kern, &p, n, width, packed, wide);
-                p.b = packed;
-                p.b_row = width;
+                ttt_real *packed = workspace + j * gemm->k;
+                if (i == 0) ttt__pack(kernels, &part, width, packed, wide);
+                part.b = packed;
+                part.b_row = width;
             }
-            ttt__panel(kern, &p, m, n, width, edge);
+            ttt__panel(kernels, &part, width, edge);
         }
     }
 }
 
-// One row: nothing of b is used twice, so nothing is cut into blocks or copied. False if it is not one, or
-// of numbers that lie apart, by a transposed b: such a one is rare, and takes the long way.
-static bool ttt__gemm_row(const ttt__kernels *kern, const ttt__gemm *g) {
-    if (g->m != 1 || (g->b_col != 1 && g->a_col != 1)) return false;
-    if (g->b_col == 1) kern->row_by_rows(g->n, g->k, g->a, g->a_col, g->b, g->bf16, g->b_row, g->init, g->c);
-    else kern->row_by_columns(g->n, g->k, g->a, g->b, g->bf16, g->b_col, g->init, g->c);
-    ttt__finish_rows(&g->finish, 1, g->n, g->c, g->c_row, kern);
+// One row: nothing of b is used twice, so nothing is cut into blocks or copied. False unless m is 1
+// and a or the rows of b are contiguous; the caller then takes the general path.
+static bool ttt__gemm_row(const ttt__kernels *kernels, const ttt__gemm *gemm) {
+    if (gemm->m != 1 || (gemm->b_col != 1 && gemm->a_col != 1)) return false;
+    if (gemm->b_col == 1) kernels->row_by_rows(gemm);
+    else kernels->row_by_columns(gemm);
+    ttt__finish_rows(kernels, gemm, 1, gemm->n);
     return true;
 }
 
-static void ttt__gemm_run(const ttt__kernels *kern, const ttt__gemm *g, ttt_real *workspace) {
-    if (g->m == 0 || g->n == 0 || ttt__gemm_row(kern, g)) return;  // none: more threads than rows or columns
-    bool narrow = kern->lanes * kern->tile_cols < TTT__NR_MAX && g->k * g->n > 1 << 13;
-    bool strided = g->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0, large = g->k * g->n > 1 << 20;
-    bool pack = g->bf16 || g->b_col != 1 || g->m > 1024 || (g->m >= 96 && (narrow || strided || large));
-    int64_t blocks = TTT__MAX(1, (g->k + TTT__KC - 1) / TTT__KC);
-    bool one_panel = g->m <= TTT__MC && g->n <= kern->lanes * kern->tile_cols && g->n % kern->lanes == 0;
-    if (one_panel && blocks == 1 && !g->bf16) {  // most small products, over in 300 ns: the loops would take 20 of them
-        ttt__gemm p = *g;
-        if (pack) {
-            ttt__pack(kern, g, g->n, g->n, workspace, NULL);
-            p.b = workspace;
-            p.b_row = g->n;
-        }
-        ttt__panel(kern, &p, g->m, g->n, g->n, NULL);
-        return;
+// A product of one block and one panel. Most small ones are, and over in 300 ns, of which the loops
+// of ttt__gemm_blocks would take 20.
+static void ttt__gemm_panel(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
+                            ttt_real *workspace) {
+    ttt__gemm part = *gemm;
+    if (pack) {
+        ttt__pack(kernels, gemm, gemm->n, workspace, NULL);
+        part.b = workspace;
+        part.b_row = gemm->n;
     }
-    for (int64_t j = 0; j < g->n; j += TTT__NC)
-        for (int64_t b = 0; b < blocks; b++) {
-            int64_t from = g->k * b / blocks, to = g->k * (b + 1) / blocks;
-            ttt__gemm p = *g;
-            ttt__gemm_columns(&p, j);
-            p.n = TTT__MIN(TTT__NC, g->n - j);
-            p.k = to - from;
-            p.a += from * g->a_col;
-            if (p.bf16) p.bf16 += from * g->b_row;
-            else p.b += from * g->b_row;
-            if (b > 0) {  // go on from what the block before left
-                p.init = p.c;
-                p.init_row = p.c_row;
+    ttt__panel(kernels, &part, gemm->n, NULL);
+}
+
+static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
+                             ttt_real *workspace) {
+    int64_t blocks = TTT__MAX(1, (gemm->k + TTT__KC - 1) / TTT__KC);
+    for (int64_t j = 0; j < gemm->n; j += TTT__NC)
+        for (int64_t block = 0; block < blocks; block++) {
+            int64_t from = gemm->k * block / blocks, to = gemm->k * (block + 1) / blocks;
+            ttt__gemm part = *gemm;
+            ttt__gemm_columns(&part, j);
+            ttt__gemm_terms(&part, from);
+            part.n = TTT__MIN(TTT__NC, gemm->n - j);
+            part.k = to - from;
+            if (block > 0) {  // goes on from the sums of the block before
+                part.init = part.c;
+                part.init_row = part.c_row;
             }
-            if (b < blocks - 1) memset(&p.finish, 0, sizeof p.finish);
-            ttt__gemm_block(kern, &p, pack, workspace);
+            if (block < blocks - 1) memset(&part.finish, 0, sizeof part.finish);
+            ttt__gemm_block(kernels, &part, pack, workspace);
         }
+}
+
+static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
+    if (gemm->m == 0 || gemm->n == 0) return;  // a share of fewer rows or columns than threads
+    if (ttt__gemm_row(kernels, gemm)) return;
+    int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes, widest = lanes * kernels->tile_cols;
+    bool narrow = widest < TTT__NR_MAX && gemm->k * n > 1 << 13, large = gemm->k * n > 1 << 20;
+    bool strided = gemm->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
+    bool pack = gemm->bf16 || gemm->b_col != 1 || m > 1024 ||
+                (m >= 96 && (narrow || strided || large));
+    bool one_panel = m <= TTT__MC && gemm->k <= TTT__KC && n <= widest && n % lanes == 0;
+    if (one_panel && !gemm->bf16) ttt__gemm_panel(kernels, gemm, pack, workspace);
+    else ttt__gemm_blocks(kernels, gemm, pack, workspace);
 }
 
 // -- batches of products
 // Every iteration of `kept` is one product of the result; each is the sum over the iterations of
-// `summed`. Strides: 0 of a, 1 of b, 2 of init, in elements; results lie c_step apart.
+// `summed`. Strides: 0 of a, 1 of b, 2 of init, in elements.
 typedef struct ttt__product {
     ttt_ctx *c;
     ttt__gemm one;
@@ -3948,122 +4255,167 @@ typedef struct ttt__product {
     int64_t row_blocks, column_blocks, n_summed;
 } ttt__product;
 
-// Part i of n of a size, cut at multiples of `unit`, so that a cut never changes how a number is summed.
+// Part i of n of a size, cut at multiples of `unit`, so that a cut never changes how a number is
+// summed.
 static int64_t ttt__cut(int64_t size, int64_t i, int64_t n, int64_t unit) {
     return i == n ? size : size * i / n / unit * unit;
 }
 
+// Summand s of one product of the result.
+static ttt__gemm ttt__product_at(const ttt__product *product, int64_t which, int64_t s) {
+    const ttt__loops *kept = &product->kept, *summed = &product->summed;
+    ttt__gemm gemm = product->one;
+    int64_t a = ttt__loops_at(kept, kept->n, 0, which) + ttt__loops_at(summed, summed->n, 0, s);
+    int64_t b = ttt__loops_at(kept, kept->n, 1, which) + ttt__loops_at(summed, summed->n, 1, s);
+    bool onto_c = gemm.init == gemm.c, bias = gemm.finish.add_row == 0;  // the same for all
+    gemm.a += a;
+    if (gemm.bf16) gemm.bf16 += b;
+    else gemm.b += b;
+    gemm.c += which * product->c_step;
+    if (gemm.finish.add && !bias) gemm.finish.add += which * product->c_step;
+    if (onto_c || s > 0) gemm.init = gemm.c;
+    else if (gemm.init) gemm.init += ttt__loops_at(kept, kept->n, 2, which);
+    if (s > 0) gemm.init_row = gemm.c_row;
+    return gemm;
+}
+
 static void ttt__product_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__product *p = (const ttt__product *)arg;
-    for (int64_t t = begin; t < end; t++) {
-        int64_t column = t % p->column_blocks, row = t / p->column_blocks % p->row_blocks;
-        int64_t which = t / p->column_blocks / p->row_blocks;
-        int64_t i = ttt__cut(p->one.m, row, p->row_blocks, 1), j = ttt__cut(p->one.n, column, p->column_blocks, TTT__NR_MAX);
-        for (int64_t s = 0; s < p->n_summed; s++) {
-            ttt__gemm g = p->one;
-            int64_t b = ttt__loops_at(&p->kept, p->kept.n, 1, which) + ttt__loops_at(&p->summed, p->summed.n, 1, s);
-            g.m = ttt__cut(p->one.m, row + 1, p->row_blocks, 1) - i;
-            g.n = ttt__cut(p->one.n, column + 1, p->column_blocks, TTT__NR_MAX) - j;
-            g.a += ttt__loops_at(&p->kept, p->kept.n, 0, which) + ttt__loops_at(&p->summed, p->summed.n, 0, s);
-            if (g.bf16) g.bf16 += b;
-            else g.b += b;
-            g.c += which * p->c_step;
-            if (g.finish.add && g.finish.add_row) g.finish.add += which * p->c_step;  // without a row step: a bias
-            if (g.init == p->one.c) g.init = g.c;
-            else if (g.init) g.init += ttt__loops_at(&p->kept, p->kept.n, 2, which);
-            if (s > 0) {
-                g.init = g.c;
-                g.init_row = g.c_row;
-            }
-            ttt__gemm_rows(&g, i);
-            ttt__gemm_columns(&g, j);
-            ttt__gemm_run(p->c->k, &g, p->c->pack[thread]);
+    const ttt__product *product = (const ttt__product *)arg;
+    int64_t m = product->one.m, n = product->one.n;
+    int64_t rows = product->row_blocks, columns = product->column_blocks;
+    for (int64_t part = begin; part < end; part++) {
+        int64_t column = part % columns, row = part / columns % rows, which = part / columns / rows;
+        int64_t i = ttt__cut(m, row, rows, 1), i_end = ttt__cut(m, row + 1, rows, 1);
+        int64_t j = ttt__cut(n, column, columns, TTT__NR_MAX);
+        int64_t j_end = ttt__cut(n, column + 1, columns, TTT__NR_MAX);
+        for (int64_t s = 0; s < product->n_summed; s++) {
+            ttt__gemm gemm = ttt__product_at(product, which, s);
+            gemm.m = i_end - i;
+            gemm.n = j_end - j;
+            ttt__gemm_rows(&gemm, i);
+            ttt__gemm_columns(&gemm, j);
+            ttt__gemm_run(product->c->k, &gemm, product->c->pack[thread]);
         }
     }
 }
 
-// Many products are shared out whole; few, by their rows; rows too few for that, by their columns.
-static void ttt__product_start(ttt__product *p) {
-    int64_t kept = ttt__loops_count(&p->kept, p->kept.n), threads = p->c->threads;
-    p->n_summed = ttt__loops_count(&p->summed, p->summed.n);
-    p->row_blocks = kept >= 4 * threads ? 1 : TTT__MIN(threads, (p->one.m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS);
-    p->column_blocks = kept * p->row_blocks >= threads ? 1 : TTT__MIN(threads, (p->one.n + TTT__NR_MAX - 1) / TTT__NR_MAX);
-    int64_t parts = p->row_blocks * p->column_blocks;
-    if (kept * parts * p->n_summed == 1) {  // a single small one: no time for anything else
-        ttt__gemm_run(p->c->k, &p->one, p->c->pack[0]);
+// Threads share many products whole, few by their rows, and rows too few for that by their columns.
+static void ttt__product_start(ttt__product *product) {
+    ttt_ctx *c = product->c;
+    const ttt__gemm *one = &product->one;
+    int64_t kept = ttt__loops_count(&product->kept, product->kept.n), threads = c->threads;
+    int64_t tiles = TTT__MIN(threads, (one->m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS);
+    int64_t panels = TTT__MIN(threads, (one->n + TTT__NR_MAX - 1) / TTT__NR_MAX);
+    product->n_summed = ttt__loops_count(&product->summed, product->summed.n);
+    product->row_blocks = kept >= 4 * threads ? 1 : tiles;
+    product->column_blocks = kept * product->row_blocks >= threads ? 1 : panels;
+    int64_t parts = product->row_blocks * product->column_blocks;
+    if (kept * parts * product->n_summed == 1) {  // a single small one: no time for anything else
+        ttt__gemm_run(c->k, one, c->pack[0]);
         return;
     }
-    int64_t work = p->one.m * p->one.n * p->one.k * p->n_summed / parts + 1;
-    ttt__parallel(p->c, -1, kept * parts, 1 + 100000 / work, ttt__product_share, p);
+    int64_t work = one->m * one->n * one->k * product->n_summed / parts + 1;
+    ttt__parallel(c, -1, kept * parts, 1 + 100000 / work, ttt__product_share, product);
 }
 
 // Leading sizes of a, b, init and y become loops. Those that y lacks are summed over.
-static void ttt__product_loops(ttt__product *p, const ttt_tensor *a, const ttt_tensor *b, const ttt_tensor *init, ttt_shape y) {
-    ttt_shape la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ly = ttt__lead(y, 2), all;
-    int64_t sa[TTT_MAX_RANK], sb[TTT_MAX_RANK], sc[TTT_MAX_RANK] = { 0 }, sy[TTT_MAX_RANK];
-    int64_t a_size = a->shape.dim[la.rank] * a->shape.dim[la.rank + 1], b_size = b->shape.dim[lb.rank] * b->shape.dim[lb.rank + 1];
-    ttt__broadcast_shape(la, lb, &all);
-    ttt__strides(la, all, sa);
-    ttt__strides(lb, all, sb);
-    ttt__strides(ly, all, sy);
-    if (init) ttt__strides(ttt__lead(init->shape, TTT__MIN(2, init->shape.rank)), all, sc);
-    int64_t init_size = p->one.init_row ? p->one.m * p->one.init_row : p->one.n;
+static void ttt__product_loops(ttt__product *product, const ttt_tensor *a, const ttt_tensor *b,
+                               const ttt_tensor *init, ttt_shape y) {
+    ttt_shape a_lead = ttt__lead(a->shape, 2), b_lead = ttt__lead(b->shape, 2), all;
+    int64_t a_stride[TTT_MAX_RANK], b_stride[TTT_MAX_RANK], y_stride[TTT_MAX_RANK];
+    int64_t init_stride[TTT_MAX_RANK] = { 0 };
+    const ttt__gemm *one = &product->one;
+    int64_t a_size = ttt__dim(a->shape, -2) * ttt__dim(a->shape, -1);
+    int64_t b_size = ttt__dim(b->shape, -2) * ttt__dim(b->shape, -1);
+    int64_t init_size = one->init_row ? one->m * one->init_row : one->n;
+    ttt__broadcast_shape(a_lead, b_lead, &all);
+    ttt__strides(a_lead, all, a_stride);
+    ttt__strides(b_lead, all, b_stride);
+    ttt__strides(ttt__lead(y, 2), all, y_stride);
+    if (init) ttt__strides(ttt__lead(init->shape, TTT__MIN(2, init->shape.rank)), all, init_stride);
     for (int i = 0; i < all.rank; i++) {
-        ttt__loops *l = sy[i] == 0 && all.dim[i] > 1 ? &p->summed : &p->kept;
-        l->size[l->n] = all.dim[i];
-        l->stride[0][l->n] = sa[i] * a_size;
-        l->stride[1][l->n] = sb[i] * b_size;
-        l->stride[2][l->n++] = sc[i] * init_size;
+        bool sum = y_stride[i] == 0 && all.dim[i] > 1;
+        ttt__loops *loops = sum ? &product->summed : &product->kept;
+        int at = loops->n++;
+        loops->size[at] = all.dim[i];
+        loops->stride[0][at] = a_stride[i] * a_size;
+        loops->stride[1][at] = b_stride[i] * b_size;
+        loops->stride[2][at] = init_stride[i] * init_size;
     }
-    ttt__loops_join(&p->kept, 3);
-    ttt__loops_join(&p->summed, 3);
+    ttt__loops_join(&product->kept, 3);
+    ttt__loops_join(&product->summed, 3);
 }
 
-// Many products that are really one: rows of a that all meet the same b are one taller a; sums over
-// products whose rows follow each other are one longer sum.
-static void ttt__product_merge(ttt__product *p) {
-    ttt__gemm *g = &p->one;
-    ttt__loops *k = &p->kept, *s = &p->summed;
-    bool no_sum = s->n == 1 && s->size[0] == 1;
-    if (no_sum && k->n == 1 && k->stride[1][0] == 0 && k->stride[2][0] == g->m * g->init_row && g->a_col == 1 && k->stride[0][0] == g->m * g->a_row) {
-        g->m *= k->size[0];
-        k->size[0] = 1;
+// Products that are really one: rows of many a that meet the same b are the rows of one taller a;
+// summed products whose rows follow each other are one product with a longer sum.
+static void ttt__product_merge(ttt__product *product) {
+    ttt__gemm *one = &product->one;
+    ttt__loops *kept = &product->kept, *summed = &product->summed;
+    bool no_sum = summed->n == 1 && summed->size[0] == 1;
+    bool same_b = kept->n == 1 && kept->stride[1][0] == 0;
+    if (no_sum && same_b && kept->stride[2][0] == one->m * one->init_row && one->a_col == 1 &&
+        kept->stride[0][0] == one->m * one->a_row) {
+        one->m *= kept->size[0];
+        kept->size[0] = 1;
     }
-    if (s->n == 1 && s->stride[0][0] == g->k * g->a_col && s->stride[1][0] == g->k * g->b_row && g->b_col == 1) {
-        g->k *= s->size[0];
-        s->size[0] = 1;
+    if (summed->n == 1 && summed->stride[0][0] == one->k * one->a_col &&
+        summed->stride[1][0] == one->k * one->b_row && one->b_col == 1) {
+        one->k *= summed->size[0];
+        summed->size[0] = 1;
     }
 }
 
-// y = init + op(a) op(b) for whole tensors; init: NULL (zero), a row or a matrix that is broadcast, or y itself (add to it).
-static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *b, bool ta, bool tb,
-                             const ttt_tensor *init, ttt_tensor *y) {
-    int ra = a->shape.rank, rb = b->shape.rank;
-    int64_t a0 = a->shape.dim[ra - 2], a1 = a->shape.dim[ra - 1], b0 = b->shape.dim[rb - 2], b1 = b->shape.dim[rb - 1];
-    ttt__product p;
+typedef struct ttt__transposed {
+    bool a, b;
+} ttt__transposed;
+
+// The strides of op(a) and op(b), whose rows lie a_row and b_row apart as they are stored.
+static void ttt__gemm_strides(ttt__gemm *gemm, ttt__transposed transposed, int64_t a_row,
+                              int64_t b_row) {
+    gemm->a_row = transposed.a ? 1 : a_row;
+    gemm->a_col = transposed.a ? a_row : 1;
+    gemm->b_row = transposed.b ? 1 : b_row;
+    gemm->b_col = transposed.b ? b_row : 1;
+}
+
+// y = init + op(a) op(b) for whole tensors. init: NULL (zero), a row or a matrix that is broadcast,
+// or y itself (adds to it).
+static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *b,
+                             ttt__transposed transposed, const ttt_tensor *init, ttt_tensor *y) {
+    int64_t a_rows = ttt__dim(a->shape, -2), a_cols = ttt__dim(a->shape, -1);
+    int64_t b_rows = ttt__dim(b->shape, -2), b_cols = ttt__dim(b->shape, -1);
+    ttt__product product;
+    ttt__gemm *one = &product.one;
     if (y->size == 0) return;
-    memset(&p, 0, sizeof p);
-    ttt__gemm one = { ta ? a1 : a0, tb ? b0 : b1, ta ? a0 : a1, a->data, ta ? 1 : a1, ta ? a1 : 1,
-                      b->data, tb ? 1 : b1, tb ? b1 : 1, init ? init->data : NULL, 0,
-                      y->data, tb ? b0 : b1, b->bf16, { NULL, NULL, 0 } };
-    p.c = c;
-    p.one = one;
-    p.c_step = one.m * one.c_row;
-    bool matrix = init == y || (init && init->shape.rank >= 2 && init->shape.dim[init->shape.rank - 2] > 1);
-    if (matrix) p.one.init_row = p.one.c_row;
-    ttt__product_loops(&p, a, b, init, y->shape);
-    if (ttt__loops_count(&p.kept, p.kept.n) == 0) {  // a sum over no products
+    memset(&product, 0, sizeof product);
+    product.c = c;
+    one->m = transposed.a ? a_cols : a_rows;
+    one->n = transposed.b ? b_rows : b_cols;
+    one->k = transposed.a ? a_rows : a_cols;
+    one->a = a->data;
+    one->b = b->data;
+    one->bf16 = b->bf16;
+    ttt__gemm_strides(one, transposed, a_cols, b_cols);
+    one->c = y->data;
+    one->c_row = one->n;
+    product.c_step = one->m * one->c_row;
+    if (init) one->init = init->data;
+    bool matrix = init && init->shape.rank >= 2 && ttt__dim(init->shape, -2) > 1;
+    if (matrix || init == y) one->init_row = one->c_row;
+    ttt__product_loops(&product, a, b, init, y->shape);
+    if (ttt__loops_count(&product.kept, product.kept.n) == 0) {  // a sum over no products
         memset(y->data, 0, (size_t)y->size * sizeof *y->data);
         return;
     }
-    ttt__product_merge(&p);
-    ttt__product_start(&p);
+    ttt__product_merge(&product);
+    ttt__product_start(&product);
 }
 
 // -- the same for plain arrays
 static bool ttt__overlap(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes) {
-    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
-    return a && b && a_bytes > 0 && b_bytes > 0 && x < y + (uintptr_t)b_bytes && y < x + (uintptr_t)a_bytes;
+    uintptr_t a_at = (uintptr_t)a, b_at = (uintptr_t)b;
+    return a && b && a_bytes > 0 && b_bytes > 0 && a_at < b_at + (uintptr_t)b_bytes &&
+           b_at < a_at + (uintptr_t)a_bytes;
 }
 // From the first to the last of the elements that (rows, n) matrices take.
 static int64_t ttt__extent(int64_t rows, int64_t n, int64_t row, int64_t batch, int64_t step) {
@@ -4081,197 +4433,257 @@ static int ttt__map_find(const char *name) {
     return -1;
 }
 
-// The defaults of d, or what is wrong with it.
-static const char *ttt__gemm_resolve(ttt_gemm_desc *d) {
-    if (d->m < 0 || d->n < 0 || d->k < 0 || d->batch < 0) return "m, n, k and batch cannot be negative";
-    int64_t a_cols = d->ta ? d->m : d->k, b_cols = d->tb ? d->k : d->n;
-    if (d->a_row == 0) d->a_row = a_cols;
-    if (d->b_row == 0) d->b_row = b_cols;
-    if (d->y_row == 0) d->y_row = d->n;
-    if (d->batch == 0) d->batch = 1;
-    if (d->a_row < a_cols) return "a_row is less than the length of a row of a";
-    if (d->b_row < b_cols) return "b_row is less than the length of a row of b";
-    if (d->y_row < d->n) return "y_row is less than n";
-    if (d->a_step < 0 || d->b_step < 0 || d->y_step < 0) return "steps cannot be negative";
-    if (d->m == 0 || d->n == 0) return NULL;
-    bool apart = d->y_step >= (d->m - 1) * d->y_row + d->n;  // one behind the other; or row by row beside each other
-    if (d->batch > 1 && !apart && (d->y_step < d->n || d->y_row < (d->batch - 1) * d->y_step + d->n)) return "y_step makes results overlap";
-    if (!d->y || (d->k > 0 && (!d->a || (!d->b && !d->b_bf16)))) return "an array is NULL";
-    if (d->b && d->b_bf16) return "b and b_bf16 are both given";
-    int64_t size = (int64_t)sizeof(ttt_real), y_bytes = size * ttt__extent(d->m, d->n, d->y_row, d->batch, d->y_step);
-    int64_t b_size = ttt__extent(d->tb ? d->n : d->k, b_cols, d->b_row, d->batch, d->b_step);
-    if (ttt__overlap(d->y, y_bytes, d->a, size * ttt__extent(d->ta ? d->k : d->m, a_cols, d->a_row, d->batch, d->a_step)) ||
-        ttt__overlap(d->y, y_bytes, d->b, size * b_size) || ttt__overlap(d->y, y_bytes, d->b_bf16, 2 * b_size) ||
-        ttt__overlap(d->y, y_bytes, d->bias, size * d->n) || (d->add != d->y && ttt__overlap(d->y, y_bytes, d->add, y_bytes)))
+// Fills in the defaults. Returns what is wrong with the sizes, or NULL.
+static const char *ttt__gemm_sizes(ttt_gemm_desc *desc) {
+    int64_t m = desc->m, n = desc->n, k = desc->k;
+    int64_t a_cols = desc->ta ? m : k, b_cols = desc->tb ? k : n;
+    if (m < 0 || n < 0 || k < 0 || desc->batch < 0) return "m, n, k and batch cannot be negative";
+    if (desc->a_row == 0) desc->a_row = a_cols;
+    if (desc->b_row == 0) desc->b_row = b_cols;
+    if (desc->y_row == 0) desc->y_row = n;
+    if (desc->batch == 0) desc->batch = 1;
+    if (desc->a_row < a_cols) return "a_row is less than the length of a row of a";
+    if (desc->b_row < b_cols) return "b_row is less than the length of a row of b";
+    if (desc->y_row < n) return "y_row is less than n";
+    if (desc->a_step < 0 || desc->b_step < 0 || desc->y_step < 0) return "steps cannot be negative";
+    // Results may lie one after the other, or row by row beside each other.
+    bool after = desc->y_step >= (m - 1) * desc->y_row + n;
+    bool beside = desc->y_step >= n && desc->y_row >= (desc->batch - 1) * desc->y_step + n;
+    bool empty = m == 0 || n == 0;
+    return empty || desc->batch == 1 || after || beside ? NULL : "y_step makes results overlap";
+}
+
+// What is wrong with the arrays, or NULL. The sizes are good, and the result is not empty.
+static const char *ttt__gemm_arrays(const ttt_gemm_desc *desc) {
+    int64_t m = desc->m, n = desc->n, k = desc->k, batch = desc->batch;
+    bool no_b = !desc->b && !desc->b_bf16;
+    if (!desc->y || (k > 0 && (!desc->a || no_b))) return "an array is NULL";
+    if (desc->b && desc->b_bf16) return "b and b_bf16 are both given";
+    int64_t a_rows = desc->ta ? k : m, a_cols = desc->ta ? m : k;
+    int64_t b_rows = desc->tb ? n : k, b_cols = desc->tb ? k : n;
+    int64_t a_size = ttt__extent(a_rows, a_cols, desc->a_row, batch, desc->a_step);
+    int64_t b_size = ttt__extent(b_rows, b_cols, desc->b_row, batch, desc->b_step);
+    int64_t y_size = ttt__extent(m, n, desc->y_row, batch, desc->y_step);
+    const int64_t real = (int64_t)sizeof(ttt_real);
+    if (ttt__overlap(desc->y, real * y_size, desc->a, real * a_size) ||
+        ttt__overlap(desc->y, real * y_size, desc->b, real * b_size) ||
+        ttt__overlap(desc->y, real * y_size, desc->b_bf16, 2 * b_size) ||
+        ttt__overlap(desc->y, real * y_size, desc->bias, real * n) ||
+        (desc->add != desc->y && ttt__overlap(desc->y, real * y_size, desc->add, real * y_size)))
         return "y overlaps an operand";
-    if (d->map && ttt__map_find(d->map) < 0) return "map is not the name of an op of one number";
-    if (d->map && d->add == d->y) return "map(ab) cannot be added to y itself";
     return NULL;
+}
+
+static const char *ttt__gemm_map(const ttt_gemm_desc *desc) {
+    if (desc->map && ttt__map_find(desc->map) < 0)
+        return "map is not the name of an op of one number";
+    if (desc->map && desc->add == desc->y) return "map(ab) cannot be added to y itself";
+    return NULL;
+}
+
+static ttt__gemm ttt__gemm_of(const ttt_ctx *c, const ttt_gemm_desc *desc) {
+    ttt__transposed transposed = { desc->ta, desc->tb };
+    ttt__gemm gemm;
+    memset(&gemm, 0, sizeof gemm);
+    gemm.m = desc->m;
+    gemm.n = desc->n;
+    gemm.k = desc->k;
+    gemm.a = desc->a;
+    gemm.b = desc->b;
+    gemm.bf16 = desc->b_bf16;
+    ttt__gemm_strides(&gemm, transposed, desc->a_row, desc->b_row);
+    gemm.c = desc->y;
+    gemm.c_row = desc->y_row;
+    gemm.init = desc->bias;
+    gemm.finish.add = desc->add;
+    gemm.finish.add_row = desc->y_row;
+    if (desc->map) gemm.finish.map = c->k->map[ttt__map_find(desc->map)];
+    if (desc->add == desc->y) {  // then the sums begin with y, and the bias comes last
+        gemm.init = desc->y;
+        gemm.init_row = desc->y_row;
+        gemm.finish.add = desc->bias;
+        gemm.finish.add_row = 0;
+    }
+    return gemm;
 }
 
 ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc) {
     if (c->result) return c->result;
     ttt_gemm_desc d = *desc;
-    const char *wrong = ttt__gemm_resolve(&d);
+    const char *wrong = ttt__gemm_sizes(&d);
+    bool empty = d.m == 0 || d.n == 0;
+    if (!wrong && !empty) wrong = ttt__gemm_arrays(&d);
+    if (!wrong && !empty) wrong = ttt__gemm_map(&d);
     if (wrong) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)", wrong, (long long)d.m,
-                 (long long)d.n, (long long)d.k, (long long)d.a_row, (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)",
+                 wrong, (long long)d.m, (long long)d.n, (long long)d.k, (long long)d.a_row,
+                 (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
         return c->result;
     }
-    if (d.m == 0 || d.n == 0) return TTT_OK;
-    ttt__product p;
-    ttt__gemm one = { d.m, d.n, d.k, d.a, d.ta ? 1 : d.a_row, d.ta ? d.a_row : 1, d.b, d.tb ? 1 : d.b_row, d.tb ? d.b_row : 1,
-                      d.bias, 0, d.y, d.y_row, d.b_bf16, { NULL, d.add, d.y_row } };
-    if (d.map) one.finish.map = c->k->map[ttt__map_find(d.map)];
-    if (d.add == d.y) {  // then the sums begin with it, and the bias comes last
-        one.init = d.y;
-        one.init_row = d.y_row;
-        one.finish.add = d.bias;
-        one.finish.add_row = 0;
-    }
-    p.c = c;
-    p.one = one;
-    p.c_step = d.y_step;
-    p.summed.n = 0;
-    p.kept.n = 1;
-    p.kept.size[0] = d.batch;
-    p.kept.stride[0][0] = d.a_step;
-    p.kept.stride[1][0] = d.b_step;
-    p.kept.stride[2][0] = 0;
-    ttt__product_start(&p);
+    if (empty) return TTT_OK;
+    ttt__product product;
+    product.c = c;
+    product.one = ttt__gemm_of(c, &d);
+    product.c_step = d.y_step;
+    product.summed.n = 0;
+    product.kept.n = 1;
+    product.kept.size[0] = d.batch;
+    product.kept.stride[0][0] = d.a_step;
+    product.kept.stride[1][0] = d.b_step;
+    product.kept.stride[2][0] = 0;
+    ttt__product_start(&product);
     return c->result;
 }
 
-typedef struct ttt__transposed {
-    bool a, b;
-} ttt__transposed;
-
+// -- the ops
 static int64_t ttt__matmul_flops(const ttt_tensor *y) {
-    const ttt__transposed *t = (const ttt__transposed *)y->arg;
-    int64_t k = A->shape.dim[A->shape.rank - (t->a ? 2 : 1)], m = A->shape.dim[A->shape.rank - (t->a ? 1 : 2)];
-    int64_t n = y->shape.dim[y->shape.rank - 1];
+    const ttt__transposed *transposed = (const ttt__transposed *)y->arg;
+    int64_t k = ttt__dim(A->shape, transposed->a ? -2 : -1);
+    int64_t m = ttt__dim(A->shape, transposed->a ? -1 : -2), n = ttt__dim(y->shape, -1);
     ttt_shape all;
     ttt__broadcast_shape(ttt__lead(A->shape, 2), ttt__lead(B->shape, 2), &all);
     return 2 * m * n * k * ttt_shape_size(all);
 }
 
-FORWARD(matmul) {
-    const ttt__transposed *t = (const ttt__transposed *)y->arg;
-    ttt__product_run(c, A, B, t->a, t->b, NULL, y);
-}
+FORWARD(matmul) { ttt__product_run(c, A, B, *(const ttt__transposed *)y->arg, NULL, y); }
 // g repeated over leading sizes that y was summed over and that a and b do not both have.
 static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, const ttt_tensor *b) {
-    ttt_shape lg = ttt__lead(g->shape, 2), la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ga, gb, all;
-    ttt__broadcast_shape(lg, la, &ga);
-    ttt__broadcast_shape(lg, lb, &gb);
-    ttt__broadcast_shape(la, lb, &all);
-    if (ttt_shape_equal(ga, all) && ttt_shape_equal(gb, all)) return g;
-    all.dim[all.rank++] = g->shape.dim[lg.rank];
-    all.dim[all.rank++] = g->shape.dim[lg.rank + 1];
+    ttt_shape a_lead = ttt__lead(a->shape, 2), b_lead = ttt__lead(b->shape, 2);
+    ttt_shape g_lead = ttt__lead(g->shape, 2), with_a, with_b, all;
+    ttt__broadcast_shape(g_lead, a_lead, &with_a);
+    ttt__broadcast_shape(g_lead, b_lead, &with_b);
+    ttt__broadcast_shape(a_lead, b_lead, &all);
+    if (ttt_shape_equal(with_a, all) && ttt_shape_equal(with_b, all)) return g;
+    all.dim[all.rank++] = ttt__dim(g->shape, -2);
+    all.dim[all.rank++] = ttt__dim(g->shape, -1);
     return ttt_broadcast(c, g, all);
 }
-// y = a b: da = g b^T, db = a^T g; transposed operands likewise, read off the indices. If a is one,
-// b is the left factor of da, which cannot be bfloat16.
+// y = a b: da = g b^T, db = a^T g, and likewise for transposed operands. If a is transposed, b is
+// the left factor of da, which cannot be bfloat16.
 RULE(matmul) {
-    const ttt__transposed *t = (const ttt__transposed *)y->arg;
+    ttt__transposed transposed = *(const ttt__transposed *)y->arg;
     g = ttt__unsum(c, g, A, B);
-    ttt_tensor *b = B->bf16 && t->a ? ttt_cast(c, B, TTT_DTYPE_REAL) : B;
+    ttt_tensor *b = B->bf16 && transposed.a ? ttt_cast(c, B, TTT_DTYPE_REAL) : B;
     if (d[0])
-        d[0] = t->a ? ttt_matmul_to(c, b, g, t->b, true, A->shape)
-                    : ttt_matmul_to(c, g, b, false, !t->b, A->shape);
-    if (d[1]) d[1] = t->b ? ttt_matmul_to(c, g, A, true, t->a, B->shape) : ttt_matmul_to(c, A, g, !t->a, false, B->shape);
+        d[0] = transposed.a ? ttt_matmul_to(c, b, g, transposed.b, true, A->shape)
+                            : ttt_matmul_to(c, g, b, false, !transposed.b, A->shape);
+    if (d[1])
+        d[1] = transposed.b ? ttt_matmul_to(c, g, A, true, transposed.a, B->shape)
+                            : ttt_matmul_to(c, A, g, !transposed.a, false, B->shape);
 }
 
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
-static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape *s) {
-    ttt_text t0, t1;
+static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b,
+                               ttt__transposed transposed, ttt_shape *shape) {
     if (!ttt__operand(c, op, a, 0, TTT__REAL)) return false;
     if (!ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
-    int ra = a->shape.rank, rb = b->shape.rank;
-    if (ra < 2 || rb < 2 || a->shape.dim[ra - (ta ? 2 : 1)] != b->shape.dim[rb - (tb ? 1 : 2)] ||
-        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), s)) {
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: %s%s times %s%s; (...,m,k) times (...,k,n) expected", op, ttt_shape_text(a->shape, t0),
-                 ta ? "^T" : "", ttt_shape_text(b->shape, t1), tb ? "^T" : "");
+    bool ranks = a->shape.rank >= 2 && b->shape.rank >= 2;
+    int a_inner = transposed.a ? -2 : -1, b_inner = transposed.b ? -1 : -2;
+    if (!ranks || ttt__dim(a->shape, a_inner) != ttt__dim(b->shape, b_inner) ||
+        !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), shape)) {
+        ttt_text ta, tb;
+        ttt_fail(c, TTT_ERR_SHAPE, "%s: %s%s times %s%s; (...,m,k) times (...,k,n) expected", op,
+                 ttt_shape_text(a->shape, ta), transposed.a ? "^T" : "",
+                 ttt_shape_text(b->shape, tb), transposed.b ? "^T" : "");
         return false;
     }
-    s->rank += 2;
-    s->dim[s->rank - 2] = a->shape.dim[ra - (ta ? 1 : 2)];
-    s->dim[s->rank - 1] = b->shape.dim[rb - (tb ? 2 : 1)];
+    shape->rank += 2;
+    shape->dim[shape->rank - 2] = ttt__dim(a->shape, transposed.a ? -1 : -2);
+    shape->dim[shape->rank - 1] = ttt__dim(b->shape, transposed.b ? -2 : -1);
     return true;
 }
 
-ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_shape y) {
-    ttt__transposed t = { ta, tb };
+ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+                          ttt_shape shape) {
+    ttt__transposed transposed = { ta, tb };
     ttt_tensor *in[2] = { a, b };
-    ttt_shape s, all;
-    if (!ttt__product_shape(c, "matmul", a, b, ta, tb, &s)) return &c->empty;
-    bool fits = y.rank >= 2 && y.dim[y.rank - 2] == s.dim[s.rank - 2] && y.dim[y.rank - 1] == s.dim[s.rank - 1];
-    if (!fits || !ttt__broadcast_shape(s, y, &all) || !ttt_shape_equal(s, all)) {
+    ttt_shape whole, all;
+    if (!ttt__product_shape(c, "matmul", a, b, transposed, &whole)) return &c->empty;
+    bool fits = shape.rank >= 2 && ttt__dim(shape, -2) == ttt__dim(whole, -2) &&
+                ttt__dim(shape, -1) == ttt__dim(whole, -1);
+    if (!fits || !ttt__broadcast_shape(whole, shape, &all) || !ttt_shape_equal(whole, all)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "matmul: a product of shape %s cannot be summed to %s", ttt_shape_text(s, t0), ttt_shape_text(y, t1));
+        return ttt_fail(c, TTT_ERR_SHAPE, "matmul: a product of shape %s cannot be summed to %s",
+                        ttt_shape_text(whole, t0), ttt_shape_text(shape, t1));
     }
-    return ttt_apply(c, &ttt__op_matmul, in, 2, y, &t, sizeof t);
+    return ttt_apply(c, &ttt__op_matmul, in, 2, shape, &transposed, sizeof transposed);
 }
 ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb) {
-    ttt_shape s;
-    if (!ttt__product_shape(c, "matmul", a, b, ta, tb, &s)) return &c->empty;
-    return ttt_matmul_to(c, a, b, ta, tb, s);
+    ttt__transposed transposed = { ta, tb };
+    ttt_shape shape;
+    if (!ttt__product_shape(c, "matmul", a, b, transposed, &shape)) return &c->empty;
+    return ttt_matmul_to(c, a, b, ta, tb, shape);
 }
-ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) { return ttt_matmul_t(c, a, b, false, false); }
+ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
+    return ttt_matmul_t(c, a, b, false, false);
+}
 
-FORWARD(matmul_add) {
-    const ttt__transposed *t = (const ttt__transposed *)y->arg;
-    ttt__product_run(c, A, B, t->a, t->b, y->in[2], y);
-}
+FORWARD(matmul_add) { ttt__product_run(c, A, B, *(const ttt__transposed *)y->arg, y->in[2], y); }
 RULE(matmul_add) {
     ttt__matmul_rule(c, y, g, d);
     if (d[2]) d[2] = ttt__fit(c, g, y->in[2]);
 }
-static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add) {
-    ttt__transposed t = { ta, tb };
+static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *b,
+                                    ttt__transposed transposed, ttt_tensor *add) {
     ttt_tensor *in[3] = { a, b, add };
-    ttt_shape s, all;
-    if (!ttt__product_shape(c, call, a, b, ta, tb, &s)) return &c->empty;
+    ttt_shape shape, all;
+    if (!ttt__product_shape(c, call, a, b, transposed, &shape)) return &c->empty;
     if (!ttt__operand(c, call, add, 2, TTT__REAL)) return &c->empty;
-    bool wide = add->shape.rank > 0 && add->shape.dim[add->shape.rank - 1] == s.dim[s.rank - 1];
-    if (!wide || !ttt__broadcast_shape(s, add->shape, &all) || !ttt_shape_equal(s, all)) {
+    bool wide = add->shape.rank > 0 && ttt__dim(add->shape, -1) == ttt__dim(shape, -1);
+    if (!wide || !ttt__broadcast_shape(shape, add->shape, &all) || !ttt_shape_equal(shape, all)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or (...,m,n) expected", call,
-                        ttt_shape_text(add->shape, t0), ttt_shape_text(s, t1));
+        return ttt_fail(c, TTT_ERR_SHAPE,
+                        "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or "
+                        "(...,m,n) expected",
+                        call, ttt_shape_text(add->shape, t0), ttt_shape_text(shape, t1));
     }
-    return ttt_apply(c, &ttt__op_matmul_add, in, 3, s, &t, sizeof t);
+    return ttt_apply(c, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed);
 }
-ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb, ttt_tensor *add) {
-    return ttt__product_add(c, "matmul_add", a, b, ta, tb, add);
+ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+                           ttt_tensor *add) {
+    ttt__transposed transposed = { ta, tb };
+    return ttt__product_add(c, "matmul_add", a, b, transposed, add);
 }
-ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) { return ttt__product_add(c, "affine", x, w, false, false, b); }
+ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
+    ttt__transposed neither = { false, false };
+    return ttt__product_add(c, "affine", x, w, neither, b);
+}
 
-// ---- [14] THE WALK BACKWARDS ---------------------------------------------------------------------
-// What a gradient taken without TTT_GRAD_RECORD is on the tape: something that came from y, but whose way
-// back was not kept. It has a rule so that meeting it is an error instead of a missing term.
+// ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------
+// The op of a gradient that was taken without TTT_GRAD_RECORD. It came from y, but its way back was
+// not kept; its rule makes meeting it an error instead of a missing term.
 FORWARD(unrecorded) { (void)c; (void)y; }
 RULE(unrecorded) {
     (void)y;
     (void)g;
     (void)d;
-    ttt_fail(c, TTT_ERR_FIRST_ORDER, "grad: this would differentiate through a gradient that was taken without "
-             "TTT_GRAD_RECORD, and miss its second-order terms. Take it with TTT_GRAD_RECORD, or ttt_detach it to mean a constant");
+    ttt_fail(c, TTT_ERR_FIRST_ORDER,
+             "grad: this would differentiate through a gradient that was taken without "
+             "TTT_GRAD_RECORD, and miss its second-order terms. Take it with TTT_GRAD_RECORD, or "
+             "ttt_detach it to mean a constant");
 }
-static const ttt_op ttt__op_unrecorded = { "unrecorded gradient", "dy/dw as numbers", 2, 0, 0, ttt__unrecorded_forward,
-                                           ttt__unrecorded_rule, NULL, NULL, NULL };
+static const ttt_op ttt__op_unrecorded = {
+    "unrecorded gradient", "dy/dw as numbers", 2, 0, 0,
+    ttt__unrecorded_forward, ttt__unrecorded_rule, NULL, NULL, NULL
+};
 
-// One walk. Slot i belongs to tape place base + i: the gradient gathered so far, and whether anything
-// asked for lies below it.
+// One walk. Slot i belongs to tape place base + i: it holds the gradient gathered so far, and says
+// whether anything asked for lies below it.
 typedef struct ttt__walk {
     ttt_ctx *c;
-    int64_t base, n;
-    ttt_tensor **grad;
-    unsigned char *flags;
     bool record;
-    // of the node at hand, for each input: its gradient, its slot, whether the gradient adds to what is there
-    ttt_tensor **d;
+    ttt_tensor *y, *seed;
+    ttt_tensor *const *wrt;
+    ttt_tensor **out;
+    int n_wrt;  // also of out
+    int64_t base, n;
+    ttt_tensor **grad;     // of each slot
+    unsigned char *flags;  // of each slot
+    // Of each input of the node at hand:
+    ttt_tensor **d;  // its gradient
     int64_t *slot;
-    bool *add;
+    bool *add;       // the gradient adds to what is there
 } ttt__walk;
 enum {
     TTT__NEEDED = 1,  // some wrt is this or an ancestor of it
@@ -4281,244 +4693,294 @@ enum {
     TTT__TWICE = 16   // it is a wrt more than once
 };
 
-static int64_t ttt__slot(const ttt__walk *w, const ttt_tensor *t) {
-    int64_t i = t->id - w->base;
-    return i >= 0 && i < w->n && (w->flags[i] & TTT__NEEDED) ? i : -1;
+static int64_t ttt__slot(const ttt__walk *walk, const ttt_tensor *t) {
+    int64_t i = t->id - walk->base;
+    return i >= 0 && i < walk->n && (walk->flags[i] & TTT__NEEDED) ? i : -1;
 }
 
-static bool ttt__walk_begin(ttt__walk *w, ttt_tensor *y, ttt_tensor *const *wrt, int n) {
-    ttt_ctx *c = w->c;
-    w->base = y->id;
-    for (int i = 0; i < n; i++) w->base = TTT__MIN(w->base, wrt[i]->id);
-    w->n = y->id - w->base + 1;
-    w->grad = (ttt_tensor **)ttt__arena_alloc(c, &c->scratch, (size_t)w->n * sizeof *w->grad);
-    w->flags = (unsigned char *)ttt__arena_alloc(c, &c->scratch, (size_t)w->n);
-    if (!w->grad || !w->flags) return false;
-    memset(w->grad, 0, (size_t)w->n * sizeof *w->grad);
-    memset(w->flags, 0, (size_t)w->n);
-    for (int i = 0; i < n; i++)
-        if (wrt[i]->id <= y->id) {
-            unsigned char *f = &w->flags[wrt[i]->id - w->base];
-            *f = (unsigned char)(TTT__NEEDED | TTT__WANTED | (*f ? TTT__TWICE : 0));
-        }
-    int most = 1;  // inputs of one node
-    for (int64_t i = 0; i < w->n; i++) {
-        const ttt_tensor *t = c->nodes[w->base + i];
-        most = TTT__MAX(most, t->n_in);
-        for (int j = 0; j < t->n_in && !(w->flags[i] & TTT__NEEDED); j++)
-            if (ttt__slot(w, t->in[j]) >= 0) w->flags[i] |= TTT__NEEDED;
+// Marks the slots that the gradients flow through, and returns the most inputs that a node has.
+static int ttt__walk_mark(ttt__walk *walk) {
+    int most = 1;
+    for (int i = 0; i < walk->n_wrt; i++) {
+        if (walk->wrt[i]->id > walk->y->id) continue;
+        unsigned char *flags = &walk->flags[walk->wrt[i]->id - walk->base];
+        *flags = (unsigned char)(TTT__NEEDED | TTT__WANTED | (*flags ? TTT__TWICE : 0));
     }
-    w->d = (ttt_tensor **)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->d);
-    w->slot = (int64_t *)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->slot);
-    w->add = (bool *)ttt__arena_alloc(c, &c->scratch, (size_t)most * sizeof *w->add);
-    return w->d && w->slot && w->add;
+    for (int64_t i = 0; i < walk->n; i++) {
+        const ttt_tensor *t = walk->c->nodes[walk->base + i];
+        most = TTT__MAX(most, t->n_in);
+        for (int j = 0; j < t->n_in && !(walk->flags[i] & TTT__NEEDED); j++)
+            if (ttt__slot(walk, t->in[j]) >= 0) walk->flags[i] |= TTT__NEEDED;
+    }
+    return most;
 }
 
-// Whether tensor t's numbers are this slot's alone, so that they may be added to in place.
+static void *ttt__walk_memory(ttt__walk *walk, int64_t n, size_t size) {
+    return ttt__arena_alloc(walk->c, &walk->c->scratch, (size_t)n * size);
+}
+static bool ttt__walk_begin(ttt__walk *walk) {
+    walk->base = walk->y->id;
+    for (int i = 0; i < walk->n_wrt; i++) walk->base = TTT__MIN(walk->base, walk->wrt[i]->id);
+    walk->n = walk->y->id - walk->base + 1;
+    walk->grad = (ttt_tensor **)ttt__walk_memory(walk, walk->n, sizeof *walk->grad);
+    walk->flags = (unsigned char *)ttt__walk_memory(walk, walk->n, sizeof *walk->flags);
+    if (!walk->grad || !walk->flags) return false;
+    memset(walk->grad, 0, (size_t)walk->n * sizeof *walk->grad);
+    memset(walk->flags, 0, (size_t)walk->n * sizeof *walk->flags);
+    int most = ttt__walk_mark(walk);
+    walk->d = (ttt_tensor **)ttt__walk_memory(walk, most, sizeof *walk->d);
+    walk->slot = (int64_t *)ttt__walk_memory(walk, most, sizeof *walk->slot);
+    walk->add = (bool *)ttt__walk_memory(walk, most, sizeof *walk->add);
+    return walk->d && walk->slot && walk->add;
+}
+
+// True if t's numbers belong to its slot alone, so that they may be added to in place.
 static bool ttt__own(const ttt_tensor *t) {
-    const ttt__block *b = (const ttt__block *)t->block;
-    return b && b->uses == 1 && !t->shares;
+    const ttt__block *block = (const ttt__block *)t->block;
+    return block && block->uses == 1 && !t->shares;
 }
 
-static void ttt__add_to(ttt_ctx *c, ttt_tensor *sum, const ttt_tensor *t) { ttt__zip(c, sum->data, sum->shape, t->data, t->shape, sum, TTT__ZIP_add); }
+static void ttt__add_to(ttt_ctx *c, ttt_tensor *sum, const ttt_tensor *t) {
+    ttt__zip(c, sum->data, sum->shape, t->data, t->shape, sum, TTT__ZIP_add);
+}
 
-// Slot i's own buffer, to be written to by a fast rule; *filled tells whether to add.
-static ttt_tensor *ttt__slot_buffer(ttt__walk *w, int64_t i, bool *filled) {
-    ttt_ctx *c = w->c;
-    ttt_tensor *t = w->grad[i];
+// A buffer that belongs to slot i alone, for a fast rule to write to; *filled says whether to add.
+static ttt_tensor *ttt__slot_buffer(ttt__walk *walk, int64_t i, bool *filled) {
+    ttt_ctx *c = walk->c;
+    ttt_tensor *t = walk->grad[i];
     *filled = t != NULL;
-    if (w->flags[i] & TTT__FIXED) {
-        *filled = (w->flags[i] & TTT__FILLED) != 0;
-        w->flags[i] |= TTT__FILLED;
+    if (walk->flags[i] & TTT__FIXED) {
+        *filled = (walk->flags[i] & TTT__FILLED) != 0;
+        walk->flags[i] |= TTT__FILLED;
         return t;
     }
     if (t && ttt__own(t)) return t;
-    ttt_tensor *buffer = ttt__tensor(c, c->nodes[w->base + i]->shape, TTT_DTYPE_REAL, false, NULL);
+    ttt_shape shape = c->nodes[walk->base + i]->shape;
+    ttt_tensor *buffer = ttt__tensor(c, shape, TTT_DTYPE_REAL, false, NULL);
     if (!buffer) return NULL;
-    c->n_made--;  // the slot's alone, however often this node's inputs ask for it
+    c->n_made--;  // it outlives this node, however often the node's inputs ask for it
     if (t) {
         memcpy(buffer->data, t->data, (size_t)t->size * sizeof *t->data);
         ttt__block_drop(c, t);
     }
-    return w->grad[i] = buffer;
+    return walk->grad[i] = buffer;
 }
 
-// Adds d to slot i's gradient: as a tensor if the walk records, else in place, or by taking d over.
-static void ttt__gather_gradient(ttt__walk *w, int64_t i, ttt_tensor *d) {
-    ttt_ctx *c = w->c;
-    ttt_tensor *t = w->grad[i];
-    if (w->record) {
-        w->grad[i] = t ? ttt_add(c, t, d) : d;
+// Adds d to slot i's gradient: as a tensor if the walk records, else in place, or by keeping d.
+static void ttt__gather_gradient(ttt__walk *walk, int64_t i, ttt_tensor *d) {
+    ttt_ctx *c = walk->c;
+    ttt_tensor *t = walk->grad[i];
+    if (walk->record) {
+        walk->grad[i] = t ? ttt_add(c, t, d) : d;
     } else if (!t) {
         if (d->block) ((ttt__block *)d->block)->uses++;
-        w->grad[i] = d;
+        walk->grad[i] = d;
     } else {
         int back = ttt__profile_begin(c, "gather gradients", false);
         bool filled;
-        t = ttt__slot_buffer(w, i, &filled);
+        t = ttt__slot_buffer(walk, i, &filled);
         if (t && filled) ttt__add_to(c, t, d);
         else if (t) memcpy(t->data, d->data, (size_t)d->size * sizeof *d->data);
-        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), filled ? (double)d->size : 0, ttt__tensor_bytes(d) * (filled ? 3 : 2));
+        double flops = filled ? (double)d->size : 0, bytes = ttt__tensor_bytes(d);
+        if (back >= 0)
+            ttt__profile_count(ttt__profile_end(c, back), flops, bytes * (filled ? 3 : 2));
     }
 }
 
-// The gradient of an op that is defined by others: rebuild it from them, on the tape, and walk there.
-// It is built on nodes of its own that stand for the inputs, where the walk ends: an input may be made
-// from another, or be the same. If numbers are enough they are detached, and all is forgotten at once.
-static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d, bool record) {
-    ttt_mark m = ttt_mark_get(c);
-    int n = 0, *place = (int *)ttt_alloc(c, (size_t)y->n_in * sizeof *place, false);
-    ttt_tensor **in = (ttt_tensor **)ttt_alloc(c, 3 * (size_t)y->n_in * sizeof *in, false), **wrt, **out;
+// The gradient of an op that is defined by others: builds y again from them, on the tape, and walks
+// there. The new nodes begin at stand-ins for the inputs, where the walk ends: an input may be made
+// from another, or be the same. If numbers are enough, the stand-ins are detached, and all is
+// forgotten at once.
+static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d,
+                                bool record) {
+    ttt_mark mark = ttt_mark_get(c);
+    size_t n_in = (size_t)y->n_in;
+    int n = 0, *place = (int *)ttt_alloc(c, n_in * sizeof *place, false);
+    ttt_tensor **in = (ttt_tensor **)ttt_alloc(c, 3 * n_in * sizeof *in, false);
     if (!place || !in) return;
-    wrt = in + y->n_in;
-    out = wrt + y->n_in;
+    ttt_tensor **wrt = in + n_in, **out = wrt + n_in;
+    ttt_grad_mode mode = record ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER;
     bool numbers_only = c->numbers_only, recording = ttt_set_recording(c, true);
     c->numbers_only = false;
     for (int j = 0; j < y->n_in; j++) {
-        if (y->in[j]->dtype != TTT_DTYPE_REAL) in[j] = y->in[j];
-        else in[j] = record ? ttt_reshape(c, y->in[j], y->in[j]->shape) : ttt_detach(c, y->in[j]);
+        ttt_tensor *input = y->in[j];
+        if (input->dtype != TTT_DTYPE_REAL) in[j] = input;
+        else in[j] = record ? ttt_reshape(c, input, input->shape) : ttt_detach(c, input);
         if (!d[j]) continue;
         place[n] = j;
         wrt[n++] = in[j];
     }
-    ttt_vjp(c, y->op->composite(c, in, y), g, wrt, n, out, record ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
+    ttt_vjp(c, y->op->composite(c, in, y), g, wrt, n, out, mode);
     c->numbers_only = numbers_only;
     ttt_set_recording(c, recording);
     for (int i = 0; i < n && !c->result; i++) {
-        d[place[i]] = out[i];
-        if (record) continue;
-        d[place[i]] = ttt_new(c, out[i]->shape);  // workspace again
-        if (!c->result) memcpy(d[place[i]]->data, out[i]->data, (size_t)out[i]->size * sizeof *out[i]->data);
+        ttt_tensor *gradient = out[i];
+        size_t bytes = (size_t)gradient->size * sizeof *gradient->data;
+        if (!record) gradient = ttt_new(c, gradient->shape);  // workspace again
+        if (!record && !c->result) memcpy(gradient->data, out[i]->data, bytes);
+        d[place[i]] = gradient;
     }
-    if (!record) ttt_mark_release(c, m);
+    if (!record) ttt_mark_release(c, mark);
 }
 
-// One node: its rule, and its inputs' slots.
-static void ttt__walk_node(ttt__walk *w, ttt_tensor *y, ttt_tensor *g) {
-    ttt_ctx *c = w->c;
-    ttt_tensor **d = w->d;
-    int64_t *slot = w->slot, n_made = c->n_made;
-    bool *add = w->add;
-    int n = y->n_in;
-    for (int j = 0; j < n; j++) slot[j] = ttt__slot(w, y->in[j]);
-    if (!w->record && y->op->fast) {
-        for (int j = 0; j < n; j++) d[j] = slot[j] < 0 ? NULL : ttt__slot_buffer(w, slot[j], &add[j]);
-        int back = ttt__profile_begin(c, y->op->name, true);
-        if (!c->result) y->op->fast(c, y, g, d, add);
-        if (back >= 0) ttt__profile_end_rule(c, back, y, d, add);
-    } else {
-        for (int j = 0; j < n; j++) d[j] = slot[j] < 0 ? NULL : y->in[j];
-        int back = ttt__profile_begin(c, y->op->name, true);
-        if (y->op->vjp) y->op->vjp(c, y, g, d);
-        else ttt__composite_rule(c, y, g, d, w->record);
-        if (back >= 0) ttt__profile_end_rule(c, back, y, NULL, NULL);
-        for (int j = 0; j < n && !c->result; j++)
-            if (slot[j] >= 0 && d[j] && !ttt_shape_equal(d[j]->shape, y->in[j]->shape)) {
-                ttt_text t0, t1;
-                ttt_fail(c, TTT_ERR_SHAPE, "grad: the rule of %s gives a gradient of shape %s for input %d of shape %s", y->op->name,
-                         ttt_shape_text(d[j]->shape, t0), j, ttt_shape_text(y->in[j]->shape, t1));
-            }
-        for (int j = 0; j < n && !c->result; j++)
-            if (slot[j] >= 0 && d[j]) ttt__gather_gradient(w, slot[j], d[j]);
+// One node with a fast rule, which writes into the slots of its inputs.
+static void ttt__walk_fast(ttt__walk *walk, ttt_tensor *y, ttt_tensor *g) {
+    ttt_ctx *c = walk->c;
+    for (int j = 0; j < y->n_in; j++) {
+        int64_t slot = walk->slot[j];
+        walk->d[j] = slot < 0 ? NULL : ttt__slot_buffer(walk, slot, &walk->add[j]);
     }
-    while (c->n_made > n_made) ttt__block_drop(c, c->made[--c->n_made]);
+    int back = ttt__profile_begin(c, y->op->name, true);
+    if (!c->result) y->op->fast(c, y, g, walk->d, walk->add);
+    if (back >= 0) ttt__profile_end_rule(c, back, y, walk->d, walk->add);
+}
+
+// One node with a rule made of ops, whose results are gathered in the slots of its inputs.
+static void ttt__walk_rule(ttt__walk *walk, ttt_tensor *y, ttt_tensor *g) {
+    ttt_ctx *c = walk->c;
+    ttt_tensor **d = walk->d;
+    for (int j = 0; j < y->n_in; j++) d[j] = walk->slot[j] < 0 ? NULL : y->in[j];
+    int back = ttt__profile_begin(c, y->op->name, true);
+    if (y->op->vjp) y->op->vjp(c, y, g, d);
+    else ttt__composite_rule(c, y, g, d, walk->record);
+    if (back >= 0) ttt__profile_end_rule(c, back, y, NULL, NULL);
+    for (int j = 0; j < y->n_in && !c->result; j++) {
+        if (walk->slot[j] < 0 || !d[j] || ttt_shape_equal(d[j]->shape, y->in[j]->shape)) continue;
+        ttt_text its, input, expected;
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "grad: the rule of %s gives a gradient of shape %s for %s, which has shape %s",
+                 y->op->name, ttt_shape_text(d[j]->shape, its), ttt__input_text(j, input),
+                 ttt_shape_text(y->in[j]->shape, expected));
+    }
+    for (int j = 0; j < y->n_in && !c->result; j++)
+        if (walk->slot[j] >= 0 && d[j]) ttt__gather_gradient(walk, walk->slot[j], d[j]);
 }
 
 // From y down to the lowest wrt. A node's gradient is complete when the walk reaches it, since all
-// that was made from it stands behind it on the tape.
-static void ttt__walk_down(ttt__walk *w) {
-    ttt_ctx *c = w->c;
-    for (int64_t i = w->n - 1; i >= 0 && !c->result; i--) {
-        ttt_tensor *y = c->nodes[w->base + i], *g = w->grad[i];
+// that was made from it comes later on the tape.
+static void ttt__walk_down(ttt__walk *walk) {
+    ttt_ctx *c = walk->c;
+    walk->grad[walk->n - 1] = walk->seed;
+    for (int64_t i = walk->n - 1; i >= 0 && !c->result; i--) {
+        ttt_tensor *y = c->nodes[walk->base + i], *g = walk->grad[i];
+        int64_t n_made = c->n_made;
         bool below = false;
-        for (int j = 0; j < y->n_in; j++) below = below || ttt__slot(w, y->in[j]) >= 0;
+        for (int j = 0; j < y->n_in; j++) below = below || ttt__slot(walk, y->in[j]) >= 0;
         if (!g || !below) continue;
-        ttt__walk_node(w, y, g);
-        if (!w->record && !(w->flags[i] & (TTT__WANTED | TTT__FIXED))) ttt__block_drop(c, g);
+        for (int j = 0; j < y->n_in; j++) walk->slot[j] = ttt__slot(walk, y->in[j]);
+        if (!walk->record && y->op->fast) ttt__walk_fast(walk, y, g);
+        else ttt__walk_rule(walk, y, g);
+        while (c->n_made > n_made) ttt__block_drop(c, c->made[--c->n_made]);
+        if (!walk->record && !(walk->flags[i] & (TTT__WANTED | TTT__FIXED))) ttt__block_drop(c, g);
     }
 }
 
 // Recorded: the gradients are the tensors in the slots.
-static void ttt__walk_recorded(ttt__walk *w, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out) {
-    w->grad[w->n - 1] = seed;
-    ttt__walk_down(w);
-    for (int i = 0; i < n && !w->c->result; i++) {
-        int64_t slot = ttt__slot(w, wrt[i]);
-        out[i] = slot >= 0 && w->grad[slot] ? w->grad[slot] : ttt_zeros(w->c, wrt[i]->shape);
+static void ttt__walk_recorded(ttt__walk *walk) {
+    ttt_ctx *c = walk->c;
+    ttt__walk_down(walk);
+    for (int i = 0; i < walk->n_wrt && !c->result; i++) {
+        int64_t slot = ttt__slot(walk, walk->wrt[i]);
+        ttt_tensor *g = slot >= 0 ? walk->grad[slot] : NULL;
+        walk->out[i] = g ? g : ttt_zeros(c, walk->wrt[i]->shape);
     }
 }
 
-// Numbers only: out[] are buffers of the caller; leaves gather straight into them, the gradients of
-// inner nodes are copied at the end.
-static void ttt__walk_numbers(ttt__walk *w, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, bool add) {
-    ttt_ctx *c = w->c;
-    for (int i = 0; i < n; i++) {
-        int64_t slot = ttt__slot(w, wrt[i]);
-        if (slot < 0 || wrt[i]->op || wrt[i] == y || (w->flags[slot] & TTT__TWICE)) continue;
-        w->grad[slot] = out[i];
-        w->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
+// Numbers only: out[] are buffers of the caller. Leaves gather straight into them; the gradients of
+// inner nodes are copied, or added, at the end.
+static void ttt__walk_numbers(ttt__walk *walk, bool add) {
+    ttt_ctx *c = walk->c;
+    for (int i = 0; i < walk->n_wrt; i++) {
+        ttt_tensor *wrt = walk->wrt[i];
+        int64_t slot = ttt__slot(walk, wrt);
+        if (slot < 0 || wrt->op || wrt == walk->y || (walk->flags[slot] & TTT__TWICE)) continue;
+        walk->grad[slot] = walk->out[i];
+        walk->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
     }
-    w->grad[w->n - 1] = seed;
-    if (seed->block) ((ttt__block *)seed->block)->uses++;  // the walk drops it, but an outer walk may still hold it
+    // The walk drops the seed, but an outer walk may still hold it.
+    if (walk->seed->block) ((ttt__block *)walk->seed->block)->uses++;
     c->numbers_only = true;
-    ttt__walk_down(w);
+    ttt__walk_down(walk);
     c->numbers_only = false;
-    for (int i = 0; i < n && !c->result; i++) {
-        int64_t slot = ttt__slot(w, wrt[i]);
-        ttt_tensor *g = slot >= 0 ? w->grad[slot] : NULL;
-        bool written = g && !((w->flags[slot] & TTT__FIXED) && !(w->flags[slot] & TTT__FILLED));
-        if (g == out[i] && written) continue;
-        if (!written && !add) memset(out[i]->data, 0, (size_t)out[i]->size * sizeof *out[i]->data);
-        else if (written && add) ttt__add_to(c, out[i], g);
-        else if (written) memcpy(out[i]->data, g->data, (size_t)g->size * sizeof *g->data);
+    for (int i = 0; i < walk->n_wrt && !c->result; i++) {
+        int64_t slot = ttt__slot(walk, walk->wrt[i]);
+        ttt_tensor *g = slot >= 0 ? walk->grad[slot] : NULL, *out = walk->out[i];
+        size_t bytes = (size_t)out->size * sizeof *out->data;
+        bool empty = g && (walk->flags[slot] & TTT__FIXED) && !(walk->flags[slot] & TTT__FILLED);
+        bool written = g && !empty;
+        if (g == out && written) continue;
+        if (!written && !add) memset(out->data, 0, bytes);
+        else if (written && add) ttt__add_to(c, out, g);
+        else if (written) memcpy(out->data, g->data, bytes);
     }
 }
 
-// A tensor that ttt_grad was given: alive, on the tape or at least numbers, and real.
-static bool ttt__grad_operand(ttt_ctx *c, const char *what, int i, const ttt_tensor *t, bool on_tape) {
-    if (c->result) return false;
-    if (!ttt__alive(c, t) || (on_tape && t->id == TTT__SCRATCH))
-        ttt_fail(c, TTT_ERR_RELEASED, "grad: %s[%d] is not a living tensor of this context; was it released?", what, i);
-    else if (t->dtype != TTT_DTYPE_REAL)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s[%d] holds %s; real numbers expected", what, i,
+// True if a tensor that ttt_grad was given is alive and real, and on the tape unless numbers are
+// enough. It is element i of an array, or i is -1.
+static bool ttt__grad_operand(ttt_ctx *c, const char *name, int i, const ttt_tensor *t,
+                              bool on_tape) {
+    bool alive = ttt__alive(c, t) && !(on_tape && t->id == TTT__SCRATCH);
+    ttt_text element;
+    if (c->result || (alive && t->dtype == TTT_DTYPE_REAL)) return !c->result;
+    if (i < 0) snprintf(element, sizeof element, "%s", name);
+    else snprintf(element, sizeof element, "%s[%d]", name, i);
+    if (!alive)
+        ttt_fail(c, TTT_ERR_RELEASED,
+                 "grad: %s is not a living tensor of this context; was it released?", element);
+    else
+        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s holds %s; real numbers expected", element,
                  ttt__dtype_text(t->dtype));
-    return !c->result;
+    return false;
 }
 
-static bool ttt__vjp_good(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
+static bool ttt__vjp_good(ttt_ctx *c, const ttt__walk *walk, ttt_grad_mode mode) {
     ttt_text t0, t1;
-    if (!ttt__grad_operand(c, "y", 0, y, true) || !ttt__grad_operand(c, "seed", 0, seed, false)) return false;
-    if (n > 0 && wrt == out) ttt_fail(c, TTT_ERR_ARGUMENT, "grad: wrt and out are the same array; out is written to before wrt is read");
-    if (!ttt_shape_equal(seed->shape, y->shape))
-        ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s", ttt_shape_text(seed->shape, t0), ttt_shape_text(y->shape, t1));
-    for (int i = 0; i < n; i++) {
-        if (!ttt__grad_operand(c, "wrt", i, wrt[i], true)) return false;
-        if (mode != TTT_GRAD_ADD || !ttt__grad_operand(c, "out", i, out[i], false)) continue;
-        if (!ttt_shape_equal(out[i]->shape, wrt[i]->shape))
-            ttt_fail(c, TTT_ERR_SHAPE, "grad: out[%d] of shape %s, to be added to, for wrt[%d] of shape %s", i, ttt_shape_text(out[i]->shape, t0), i, ttt_shape_text(wrt[i]->shape, t1));
+    if (!ttt__grad_operand(c, "y", -1, walk->y, true)) return false;
+    if (!ttt__grad_operand(c, "seed", -1, walk->seed, false)) return false;
+    if (walk->n_wrt > 0 && walk->wrt == walk->out)
+        ttt_fail(c, TTT_ERR_ARGUMENT,
+                 "grad: wrt and out are the same array; out is written to before wrt is read");
+    if (!ttt_shape_equal(walk->seed->shape, walk->y->shape))
+        ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s",
+                 ttt_shape_text(walk->seed->shape, t0), ttt_shape_text(walk->y->shape, t1));
+    for (int i = 0; i < walk->n_wrt; i++) {
+        const ttt_tensor *wrt = walk->wrt[i], *out = mode == TTT_GRAD_ADD ? walk->out[i] : NULL;
+        if (!ttt__grad_operand(c, "wrt", i, wrt, true)) return false;
+        if (mode != TTT_GRAD_ADD || !ttt__grad_operand(c, "out", i, out, false)) continue;
+        if (!ttt_shape_equal(out->shape, wrt->shape))
+            ttt_fail(c, TTT_ERR_SHAPE, "grad: out[%d] has shape %s, but wrt[%d] has %s", i,
+                     ttt_shape_text(out->shape, t0), i, ttt_shape_text(wrt->shape, t1));
     }
     return !c->result;
 }
 
-ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
+// The walk, with its time in the row "walk" of the profile and its workspace released at the end.
+static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
+    ttt_ctx *c = walk->c;
     ttt_mark workspace = ttt__arena_mark(&c->scratch);
     ttt__block *free_blocks = c->free_blocks;
-    bool recording = ttt_set_recording(c, mode == TTT_GRAD_RECORD);
-    ttt__walk w = { c, 0, 0, NULL, NULL, mode == TTT_GRAD_RECORD, NULL, NULL, NULL };
-    bool good = ttt__vjp_good(c, y, seed, wrt, n, out, mode);
-    for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++) out[i] = ttt_new(c, wrt[i]->shape);
-    c->free_blocks = NULL;
     ttt_phase phase = c->profile.phase;
-    c->profile.phase = TTT__MAX(phase, w.record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
+    c->free_blocks = NULL;
+    c->profile.phase = TTT__MAX(phase, walk->record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
     int back = ttt__profile_begin(c, "walk", false);
-    if (good && !c->result && ttt__walk_begin(&w, y, wrt, n)) {
-        if (w.record) ttt__walk_recorded(&w, seed, wrt, n, out);
-        else ttt__walk_numbers(&w, y, seed, wrt, n, out, mode == TTT_GRAD_ADD);
+    if (ttt__walk_begin(walk)) {
+        if (walk->record) ttt__walk_recorded(walk);
+        else ttt__walk_numbers(walk, mode == TTT_GRAD_ADD);
     }
     if (back >= 0) ttt__profile_end(c, back);
     c->profile.phase = phase;
     c->free_blocks = free_blocks;
     ttt__arena_release(&c->scratch, workspace);
+}
+
+ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
+                   ttt_tensor **out, ttt_grad_mode mode) {
+    bool record = mode == TTT_GRAD_RECORD, recording = ttt_set_recording(c, record);
+    ttt__walk walk = { c, record, y, seed, wrt, out, n, 0, 0, NULL, NULL, NULL, NULL, NULL };
+    bool good = ttt__vjp_good(c, &walk, mode);
+    for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++)
+        out[i] = ttt_new(c, wrt[i]->shape);
+    if (good && !c->result) ttt__walk_run(&walk, mode);
     ttt_set_recording(c, recording);
     ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !c->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
@@ -4527,96 +4989,127 @@ ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *cons
     return c->result;
 }
 
-ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out, ttt_grad_mode mode) {
-    if (!ttt__grad_operand(c, "y", 0, y, true)) y = &c->empty;
-    else if (y->size != 1) {
-        ttt_text t;
-        ttt_fail(c, TTT_ERR_SHAPE, "grad: y has shape %s; one number expected (ttt_vjp takes any shape)", ttt_shape_text(y->shape, t));
+ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
+                    ttt_grad_mode mode) {
+    if (!ttt__grad_operand(c, "y", -1, y, true)) {
+        y = &c->empty;
+    } else if (y->size != 1) {
+        ttt_text text;
+        ttt_fail(c, TTT_ERR_SHAPE,
+                 "grad: y has shape %s; one number expected (ttt_vjp takes any shape)",
+                 ttt_shape_text(y->shape, text));
     }
     return ttt_vjp(c, y, ttt_full(c, y->shape, 1), wrt, n, out, mode);
 }
 
-// -- rematerialization: an op whose definition by others is the caller's function
+// -- rematerialization: an op that is defined by the caller's function
 typedef struct ttt__remat {
     ttt_remat_fn *f;
-    ttt_rng rng;   // as it was at the first time
-    double user[1];  // the bytes begin here
+    ttt_rng rng;     // as it was when f ran first
+    double user[1];  // the caller's bytes begin here
 } ttt__remat;
 
 FORWARD(remat) {
-    ttt__remat *r = (ttt__remat *)(uintptr_t)y->arg;
-    ttt_mark m = ttt_mark_get(c);
-    ttt_text t0, t1;
+    ttt__remat *remat = (ttt__remat *)(uintptr_t)y->arg;
+    ttt_mark mark = ttt_mark_get(c);
     bool recording = ttt_set_recording(c, false);
-    r->rng = c->rng;
-    ttt_tensor *t = r->f(c, y->in, y->n_in, r->user);
-    if (!c->result && !ttt_shape_equal(t->shape, y->shape))
-        ttt_fail(c, TTT_ERR_SHAPE, "remat: the function gave shape %s; %s was announced", ttt_shape_text(t->shape, t0), ttt_shape_text(y->shape, t1));
+    remat->rng = c->rng;
+    ttt_tensor *t = remat->f(c, y->in, y->n_in, remat->user);
+    if (!c->result && !ttt_shape_equal(t->shape, y->shape)) {
+        ttt_text its, expected;
+        ttt_fail(c, TTT_ERR_SHAPE, "remat: the function gave shape %s; %s was announced",
+                 ttt_shape_text(t->shape, its), ttt_shape_text(y->shape, expected));
+    }
     if (!c->result) memcpy(y->data, t->data, (size_t)y->size * sizeof *y->data);
     ttt_set_recording(c, recording);
-    ttt_mark_release(c, m);
+    ttt_mark_release(c, mark);
 }
 static ttt_tensor *ttt__remat_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
-    const ttt__remat *r = (const ttt__remat *)y->arg;
+    const ttt__remat *remat = (const ttt__remat *)y->arg;
     ttt_rng now = c->rng;
-    c->rng = r->rng;
-    ttt_tensor *t = r->f(c, in, y->n_in, r->user);
+    c->rng = remat->rng;
+    ttt_tensor *t = remat->f(c, in, y->n_in, remat->user);
     c->rng = now;
     return t;
 }
-static const ttt_op ttt__op_remat = { "remat", "y = f(in), forgotten and made again", -1, 0, 0, ttt__remat_forward, NULL,
-                                          ttt__remat_composite, NULL, NULL };
+static const ttt_op ttt__op_remat = {
+    "remat", "y = f(in), forgotten and made again", -1, 0, 0,
+    ttt__remat_forward, NULL, ttt__remat_composite, NULL, NULL
+};
 
-ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape y, const void *user, size_t user_bytes) {
+ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape shape,
+                      const void *user, size_t user_bytes) {
     size_t bytes = offsetof(ttt__remat, user) + (user_bytes ? user_bytes : 1);
-    ttt__remat *r = (ttt__remat *)ttt_alloc(c, bytes, false);
-    if (!r) return &c->empty;
-    r->f = f;
-    if (user_bytes) memcpy(r->user, user, user_bytes);
-    return ttt_apply(c, &ttt__op_remat, in, n, y, r, bytes);
+    ttt__remat *remat = (ttt__remat *)ttt_alloc(c, bytes, false);
+    if (!remat) return &c->empty;
+    remat->f = f;
+    if (user_bytes) memcpy(remat->user, user, user_bytes);
+    return ttt_apply(c, &ttt__op_remat, in, n, shape, remat, bytes);
 }
 
 // -- the gradient checker
-// The directional derivative of f of the given order along u, analytic; order 0 is f itself.
-static double ttt__directional(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user, int order, ttt_tensor *const *u) {
-    ttt_mark m = ttt_mark_get(c);
-    ttt_tensor *y = f(c, x, n, user), **g = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *g, false);
-    for (int k = 0; k < order && g; k++) {
-        ttt_grad(c, y, x, n, g, k < order - 1 ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
+// The function to check, and the direction u along which it is differentiated.
+typedef struct ttt__check {
+    ttt_function *f;
+    ttt_tensor *const *x;
+    int n;  // of x, from and u
+    void *user;
+    ttt_tensor **from, **u;  // x as it was; the direction
+} ttt__check;
+
+// The derivative of the given order, analytic; order 0 is f itself.
+static double ttt__directional(ttt_ctx *c, const ttt__check *check, int order) {
+    ttt_mark mark = ttt_mark_get(c);
+    int n = check->n;
+    ttt_tensor *y = check->f(c, check->x, n, check->user);
+    ttt_tensor **g = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *g, false);
+    for (int k = 1; k <= order && g; k++) {
+        ttt_grad(c, y, check->x, n, g, k < order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
         y = ttt_scalar(c, 0);
-        for (int i = 0; i < n; i++) y = ttt_add(c, y, ttt_sum(c, ttt_mul(c, g[i], u[i])));
+        for (int i = 0; i < n; i++) y = ttt_add(c, y, ttt_sum(c, ttt_mul(c, g[i], check->u[i])));
     }
     double value = c->result ? (double)NAN : (double)ttt_item(y);
-    ttt_mark_release(c, m);
+    ttt_mark_release(c, mark);
     return value;
 }
 
-static void ttt__move(ttt_tensor *const *x, int n, ttt_tensor *const *from, ttt_tensor *const *u, double h) {
-    for (int i = 0; i < n; i++)
-        for (int64_t j = 0; j < x[i]->size; j++) x[i]->data[j] = (ttt_real)((double)from[i]->data[j] + h * (double)u[i]->data[j]);
+// x = from + step u.
+static void ttt__check_move(const ttt__check *check, double step) {
+    for (int i = 0; i < check->n; i++) {
+        const ttt_real *from = check->from[i]->data, *u = check->u[i]->data;
+        ttt_real *x = check->x[i]->data;
+        for (int64_t j = 0; j < check->x[i]->size; j++)
+            x[j] = (ttt_real)((double)from[j] + step * (double)u[j]);
+    }
 }
 
-double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user, int order, double h) {
-    static const double step[4] = { 1, -1, 2, -2 }, weight[4] = { 8, -8, -1, 1 };
+double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user,
+                          int order, double h) {
+    static const double steps[4] = { 1, -1, 2, -2 }, weight[4] = { 8, -8, -1, 1 };
     double numeric = 0;
-    if (!c->result && (n < 1 || order < 1)) ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
+    if (!c->result && (n < 1 || order < 1))
+        ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
     if (c->result || !ttt__operands(c, "check_gradient", x, n)) return (double)NAN;
-    ttt_mark m = ttt_mark_get(c);
-    ttt_tensor **u = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *u, false);
-    ttt_tensor **from = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *from, false);
-    if (!u || !from) return (double)NAN;
+    ttt_mark mark = ttt_mark_get(c);
+    ttt__check check = { f, x, n, user, NULL, NULL };
+    check.u = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *check.u, false);
+    check.from = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *check.from, false);
+    if (!check.u || !check.from) return (double)NAN;
     for (int i = 0; i < n; i++) {
-        u[i] = ttt_uniform(c, x[i]->shape, -1, 1);
-        from[i] = ttt_from(c, x[i]->shape, x[i]->data);
+        check.u[i] = ttt_uniform(c, x[i]->shape, -1, 1);
+        check.from[i] = ttt_from(c, x[i]->shape, x[i]->data);
     }
-    double analytic = ttt__directional(c, f, x, n, user, order, u);
+    double analytic = ttt__directional(c, &check, order);
     for (int k = 0; k < 4 && !c->result; k++) {
-        ttt__move(x, n, from, u, step[k] * h);
-        numeric += weight[k] * ttt__directional(c, f, x, n, user, order - 1, u) / (12 * h);
+        ttt__check_move(&check, steps[k] * h);
+        numeric += weight[k] * ttt__directional(c, &check, order - 1) / (12 * h);
     }
-    for (int i = 0; i < n; i++)
-        if (from[i]->size == x[i]->size) memcpy(x[i]->data, from[i]->data, (size_t)x[i]->size * sizeof *x[i]->data);
-    ttt_mark_release(c, m);
+    for (int i = 0; i < n; i++) {
+        const ttt_tensor *from = check.from[i];
+        if (from->size == x[i]->size)
+            memcpy(x[i]->data, from->data, (size_t)from->size * sizeof *from->data);
+    }
+    ttt_mark_release(c, mark);
     return c->result ? (double)NAN : fabs(analytic - numeric) / TTT__MAX(fabs(numeric), 1e-3);
 }
 #undef FORWARD
@@ -4624,24 +5117,24 @@ double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int
 #undef A
 #undef B
 
-// ---- [15] OPENING, CLOSING, REFERENCES -----------------------------------------------------------
+// ---- [15] OPENING, CLOSING, REFERENCES ----------------------------------------------------------
 static const ttt__kernels *ttt__kernels_named(const char *name) {
-    const ttt__kernels *k = NULL, *next;
+    const ttt__kernels *kernels = NULL, *next;
     for (int i = 0; (next = ttt__kernels_get(i)) != NULL; i++)
-        if (!name || strcmp(name, next->name) == 0) k = next;
-    return k;
+        if (!name || strcmp(name, next->name) == 0) kernels = next;
+    return kernels;
 }
 
 ttt_ctx *ttt_open(const ttt_desc *desc) {
     ttt_desc zero;
     memset(&zero, 0, sizeof zero);
     if (!desc) desc = &zero;
-    const ttt__kernels *k = ttt__kernels_named(desc->isa);
-    ttt_ctx *c = k ? (ttt_ctx *)TTT_MALLOC(desc->user, sizeof *c) : NULL;
+    const ttt__kernels *kernels = ttt__kernels_named(desc->isa);
+    ttt_ctx *c = kernels ? (ttt_ctx *)TTT_MALLOC(desc->user, sizeof *c) : NULL;
     if (!c) return NULL;
     memset(c, 0, sizeof *c);
     c->desc = *desc;
-    c->k = k;
+    c->k = kernels;
     c->recording = true;
     c->rng.seed = desc->seed;
     c->empty.data = c->nothing;
@@ -4708,10 +5201,12 @@ ttt_limits ttt_measure_limits(ttt_ctx *c) {
         double middle = ttt_seconds();
         seen += c->k->sum(reals, memory);
         double end = ttt_seconds();
-        double flops = 2.0 * TTT__TILE_ROWS * c->k->tile_cols * c->k->lanes * (double)rounds / (middle - begin);
+        double flops = 2.0 * TTT__TILE_ROWS * c->k->tile_cols * c->k->lanes * (double)rounds /
+                       (middle - begin);
         double bytes = (double)reals * sizeof *memory / (end - middle);
         best.flops = TTT__MAX(best.flops, flops);
-        best.bytes = TTT__MAX(best.bytes, seen < 0 ? 0 : bytes);  // looks at `seen`, so that no run is left out
+        // Depends on `seen`, so that the compiler leaves no run out.
+        best.bytes = TTT__MAX(best.bytes, seen < 0 ? 0 : bytes);
     }
     TTT_FREE(c->desc.user, memory);
     return best;
@@ -4726,15 +5221,16 @@ ttt_limits ttt_measure_limits(ttt_ctx *c) {
     Box, Muller: A note on the generation of random normal deviates. 1958.
     Goto, van de Geijn: Anatomy of high-performance matrix multiplication. ACM TOMS 2008.
     Kingma, Ba: Adam: a method for stochastic optimization. ICLR 2015.
+    Chen, Xu, Zhang, Guestrin: Training deep nets with sublinear memory cost. arXiv 1604.06174.
     Srivastava et al.: Dropout: a simple way to prevent neural networks from overfitting. JMLR 2014.
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807.
 
     LICENSE: MIT No Attribution (MIT-0)
-    Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
-    associated documentation files (the "Software"), to deal in the Software without restriction,
-    including without limitation the rights to use, copy, modify, merge, publish, distribute,
-    sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
-    furnished to do so. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
+    Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+    and associated documentation files (the "Software"), to deal in the Software without
+    restriction, including without limitation the rights to use, copy, modify, merge, publish,
+    distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+    Software is furnished to do so. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
 */
 #endif  // TTT_TENSOR_IMPLEMENTED
 #endif  // TTT__KERNELS, TTT_TENSOR_IMPLEMENTATION

@@ -2,17 +2,16 @@
 //
 //     cc -O2 -o lesson examples/08_weights_as_arrays.c -lm && ./lesson
 //
-// In this library a network is a function: of a description, of weights and of an input. The
-// weights are an array of tensors in the order of its list of parameters, ttt_weights { at, n }.
-// They may be the parameters; they may as well be any other tensors of these shapes. ttt_descend
-// makes such an array: the weights after one step of gradient descent on a loss. It is ordinary
-// arithmetic on the tape (lesson 1), so a network that runs with the new weights passes a gradient
-// back through the step to the old ones.
-//     So a network can do as a whole what the layers of this library do inside: learn at test
-// time. Here the tasks are sine waves, each of its own height and phase, of which it sees ten
-// points and is asked for others. No network can know them all: they differ. But it can learn to
-// learn them: train the weights so that *after* one step on ten points the answers are right. That
-// is MAML [Finn et al. 2017, arXiv 1703.03400], and its outer gradient is one call.
+// In this library a network is a function of a description, weights and an input. The weights are
+// an array of tensors, ttt_weights { at, n }, in the order of the network's parameters. They may be
+// the parameters or any other tensors of these shapes. ttt_descend makes such an array: the weights
+// after one step of gradient descent on a loss. The step is ordinary arithmetic on the tape (lesson
+// 1), so a network that runs with the new weights passes a gradient back to the old ones.
+//     So a whole network can do what the layers of this library do inside: learn at test time. Here
+// each task is a sine wave with a height and a phase of its own. The network sees ten points of it
+// and must find others. No network can know all waves beforehand, but it can learn to learn them:
+// train the weights so that the answers are right *after* one step on ten points. That is MAML
+// [Finn et al. 2017, arXiv 1703.03400], and its outer gradient is one call.
 //
 // Output:
 //
@@ -28,8 +27,8 @@
 //     Errors on new waves after      0       1       2       3       4       5 steps
 //         from drawn weights      1.7182  0.9948  0.8946  0.8840  0.8908  0.9007
 //         from trained weights    0.9036  0.1573  0.0898  0.0703  0.0594  0.0536
-//     ok: the trained weights learn a wave in one step four times as well
-//     ok: which they do not know beforehand: they have learned to learn
+//     ok: after one step the trained weights have less than a quarter of the error
+//     ok: they do not know the waves beforehand: they have learned to learn
 #define TTT_REAL double
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
@@ -45,7 +44,7 @@ static void claim(bool holds, const char *text) {
 }
 
 // ---- a network ----------------------------------------------------------------------------------
-// Its parameters, in a list; and the function. A layer takes the weights that are next.
+// Its list of parameters, and its function. Each layer takes the next weights of the array.
 static ttt_weights network_new(ttt_ctx *c, ttt_params *p) {
     ttt_dense_new(c, 1, HIDDEN, TTT_INIT_XAVIER, p, "first");
     ttt_dense_new(c, HIDDEN, HIDDEN, TTT_INIT_XAVIER, p, "second");
@@ -59,7 +58,7 @@ static ttt_tensor *network(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
 }
 
 // ---- tasks --------------------------------------------------------------------------------------
-// A sine wave, y = height sin(x + phase): points to learn from, and others to answer for. (n,1)
+// A sine wave, y = height sin(x + phase): points (n,1) to learn from, and others to answer for.
 typedef struct {
     ttt_tensor *x, *y, *asked, *answer;
 } task;
@@ -186,9 +185,9 @@ int main(void) {
     show("from drawn weights", drawn);
     show("from trained weights", trained);
     claim(trained[1] < 0.25 * drawn[1],
-          "the trained weights learn a wave in one step four times as well");
+          "after one step the trained weights have less than a quarter of the error");
     claim(trained[0] > 4 * trained[1],
-          "which they do not know beforehand: they have learned to learn");
+          "they do not know the waves beforehand: they have learned to learn");
     if (!ttt_ok(c)) fprintf(stderr, "%s\n", ttt_error(c));
     int failed = !ttt_ok(c);
     ttt_close(c);

@@ -302,7 +302,7 @@ static void bench_adam(void) {
     ttt_sizes s = { { 0 } };
     s.of['N'] = KERNEL_REALS;
     ttt_params_add(c, row, 1, 0, &s, &p, "");
-    ttt_optimizer_desc d = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-9 };
+    ttt_optimizer_desc d = { .rule = &ttt_rule_adam, .lr = (ttt_real)1e-9 };
     update u = { c, &p, ttt_optimizer_new(c, &d, &p) };
     need_ok(c, "kern.adam");
     timing t = measure(run_adam, &u);
@@ -438,7 +438,7 @@ static void bench_vit(const struct layer *l, bool large, int what) {
     ttt_vit_desc d = { .image = large ? 224 : 32, .channels = 3, .patch = large ? 16 : 4,
                        .width = 192, .depth = large ? 12 : 6, .classes = large ? 1000 : 10,
                        .remat = what == 2, .mixer = mixer_of(l) };
-    ttt_optimizer_desc rule = { .rule = TTT_RULE_ADAM, .lr = (ttt_real)1e-3 };
+    ttt_optimizer_desc rule = { .rule = &ttt_rule_adam, .lr = (ttt_real)1e-3 };
     d.mixer.heads = 3;
     vit_run r = { .c = c, .d = d, .train = train };
     int64_t labels[IMAGES];

@@ -1,13 +1,13 @@
-// openmp.c - a program that has threads already lends them to the library.
+// openmp.c - a program that has its own threads lends them to the library.
 //
 //     cc -O2 -fopenmp -o openmp examples/openmp.c -lm && ./openmp
 //
-// The library has a pool of its own; a host program with another (OpenMP here, a job system, a
-// thread pool of a server) gives desc.parallel_for instead, so that the two do not fight over the
-// cores. Work is cut by outputs and no sum crosses a cut, so the results are the same to the last
-// bit: this program checks that, and fails if it is not so. Without -fopenmp it runs, on one
-// thread. Where other programs have the cores busy, OpenMP's waiting threads spin in each other's
-// way: OMP_WAIT_POLICY=passive helps.
+// The library has a pool of threads. A host program with another pool (here OpenMP; a job system,
+// a server) sets desc.parallel_for, so that the two do not fight over the cores. Work is cut by
+// outputs and no sum crosses a cut, so the results are the same to the last bit. This program
+// checks that and fails otherwise. Without -fopenmp it runs on one thread. Where other programs
+// keep the cores busy, OpenMP's waiting threads spin and slow the rest: OMP_WAIT_POLICY=passive
+// helps.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -17,10 +17,10 @@
 
 static const program this_program = {
     .name = "openmp",
-    .purpose = "a program that has threads already lends them to the library",
+    .purpose = "a program that has its own threads lends them to the library",
 };
 
-// All there is to it: task(arg, i) for i = 0 .. n-1, in any order, and back when all are done.
+// This is all: call task(arg, i) for i = 0 .. n-1 in any order, and return when all are done.
 static void openmp_for(void *user, int n, void (*task)(void *arg, int i), void *arg) {
     (void)user;
 #ifdef _OPENMP
@@ -29,8 +29,8 @@ static void openmp_for(void *user, int n, void (*task)(void *arg, int i), void *
     for (int i = 0; i < n; i++) task(arg, i);
 }
 
-// What a few training steps of a small transformer whose mixers learn come to: the seconds of a
-// step, and a number made of every bit of the weights.
+// A few training steps of a small transformer whose mixers learn: the seconds of a step, and a
+// number made of every bit of the weights.
 typedef struct {
     double seconds;
     uint64_t bits;
@@ -40,8 +40,10 @@ static outcome train(const ttt_desc *desc) {
     enum { STEPS = 10, B = 32 };
     ttt_ctx *c = open_or_die(desc);
     ttt_params p = { 0 };
-    ttt_vit_desc d = { .image = 28, .channels = 1, .patch = 4, .width = 96, .depth = 2, .classes = 10 };
-    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find("mttt-mlp"), .heads = 3, .inner_steps = 1, .inner_lr = 1 };
+    ttt_vit_desc d = { .image = 28, .channels = 1, .patch = 4, .width = 96, .depth = 2,
+                       .classes = 10 };
+    d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find("mttt-mlp"), .heads = 3, .inner_steps = 1,
+                                .inner_lr = 1 };
     ttt_optimizer_desc rule = { .lr = (ttt_real)1e-3, .clip = 1 };
     ttt_weights w = ttt_vit_new(c, &d, &p, "");
     ttt_optimizer *opt = ttt_optimizer_new(c, &rule, &p);
@@ -59,9 +61,10 @@ static outcome train(const ttt_desc *desc) {
     }
     o.seconds = (ttt_seconds() - begin) / STEPS;
     need_ok(c, "training");
-    for (int i = 0; i < p.n; i++) {
+    for (int i = 0; i < p.n; i++) {  // FNV-1a
         const unsigned char *byte = (const unsigned char *)p.value[i]->data;
-        for (size_t k = 0; k < (size_t)p.value[i]->size * sizeof(ttt_real); k++) o.bits = (o.bits ^ byte[k]) * 1099511628211u;  // FNV-1a
+        size_t n = (size_t)p.value[i]->size * sizeof(ttt_real);
+        for (size_t k = 0; k < n; k++) o.bits = (o.bits ^ byte[k]) * 1099511628211u;
     }
     ttt_close(c);
     return o;

@@ -30,7 +30,8 @@ typedef struct {
 
 static const option option_rows[] = {
     OPTION_CHOICE("--mixer", mixer, mixer_name, "how tokens see each other (mttt-mlp)"),
-    OPTION_WHOLE("--inner-steps", inner_steps, 1, 64, "gradient steps of the inner learner (1)"),
+    OPTION_WHOLE("--inner-steps", inner_steps, 1, 1000000000,
+                 "gradient steps of the inner learner (1)"),
     OPTION_WHOLE("--image", image, 1, 4096, "side of the images (28)"),
     OPTION_WHOLE("--patch", patch, 1, 1024,
                  "side of the square that makes a token; divides the image (4)"),

@@ -33,7 +33,8 @@ typedef struct {
 static const option option_rows[] = {
     OPTION_TEXT("--data", data, "folder with the four IDX files, or 'embedded' for the drawn set"),
     OPTION_CHOICE("--mixer", mixer, mixer_name, "how tokens see each other (mttt-mlp)"),
-    OPTION_WHOLE("--inner-steps", inner_steps, 1, 64, "gradient steps of the inner learner (1)"),
+    OPTION_WHOLE("--inner-steps", inner_steps, 1, 1000000000,
+                 "gradient steps of the inner learner (1)"),
     OPTION_REAL("--inner-lr", inner_lr, 0, 1000, "their rate (1)"),
     OPTION_FLAG("--inner-sgd", inner_sgd,
                 "shuffled mini-batches of tokens, one a step, not all tokens at every step"),
@@ -155,15 +156,21 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
 
 // ---- the run ------------------------------------------------------------------------------------
 enum { N_RECORDS = 100, N_PROBE = 64 };
-enum { MAX_LAYERS = 100, MAX_STEPS = 65 };  // as --depth and --inner-steps allow, with step 0
+enum { MAX_LAYERS = 100 };  // as --depth allows
 
 // What the log and the charts show: a column for each of at most N_RECORDS moments of the run.
 typedef struct {
     int n;
     double step[N_RECORDS + 2], loss[N_RECORDS + 2];
     double accuracy[N_RECORDS + 2], test_accuracy[N_RECORDS + 2];
-    double inner[MAX_LAYERS][MAX_STEPS][N_RECORDS + 2];
+    int inner_losses;  // of each layer: inner steps + 1; 0 if its mixer does not learn
+    double *inner;     // of each layer and step, see inner_loss
 } history;
+
+// The row of all moments for a layer's loss after t inner steps.
+static double *inner_loss(const history *h, int layer, int t) {
+    return h->inner + ((size_t)layer * (size_t)h->inner_losses + (size_t)t) * (N_RECORDS + 2);
+}
 
 typedef struct {
     options o;
@@ -173,7 +180,6 @@ typedef struct {
     ttt_vit_desc vit;
     ttt_optimizer *opt;
     ttt_batches *train, *test, *probe;  // probe: test images at which inner losses are measured
-    int inner_losses;  // of each layer: inner steps + 1; 0 if its mixer does not learn
     history h;
     double loss_sum, right, seen, weight;  // since the last record; weight: batches
     double start, seconds_before;          // when this run began; what it took until interrupted
@@ -202,10 +208,17 @@ static void open_context(run *r) {
     r->c = open_or_die(&machine);
 }
 
+// Room for `n` things that lives as long as the run.
+static void *kept(run *r, int64_t n, size_t size) {
+    void *room = ttt_alloc(r->c, (size_t)n * size, true);
+    need_ok(r->c, "--inner-steps");
+    return room;
+}
+
 static void make_model(run *r) {
     const options *o = &r->o;
-    static ttt_real rates[MAX_STEPS];
-    for (int i = 0; i < MAX_STEPS; i++) rates[i] = (ttt_real)o->inner_lr;
+    ttt_real *rates = (ttt_real *)kept(r, o->inner_steps, sizeof *rates);
+    for (int i = 0; i < o->inner_steps; i++) rates[i] = (ttt_real)o->inner_lr;
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
                        .classes = r->data.train.classes, .patch = o->patch, .width = o->width,
                        .depth = o->depth };
@@ -228,7 +241,10 @@ static void make_model(run *r) {
     ttt_vit_new(r->c, &r->vit, &r->params, "");
     r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
     need_ok(r->c, "the model cannot be built");
-    r->inner_losses = d.mixer->learner ? (int)o->inner_steps + 1 : 0;
+    history *h = &r->h;
+    h->inner_losses = d.mixer->learner ? (int)o->inner_steps + 1 : 0;
+    int64_t rows = (int64_t)h->inner_losses * o->depth;
+    h->inner = (double *)kept(r, rows * (N_RECORDS + 2), sizeof *h->inner);
 }
 
 static void open_batches(run *r) {
@@ -299,7 +315,7 @@ static void probe_inner(run *r, int at) {
     ttt_vit_call call = { .want_losses = true };
     ttt_rng rng = *ttt_ctx_rng(r->c);
     ttt_tensor *x;
-    if (r->inner_losses == 0) return;
+    if (r->h.inner_losses == 0) return;
     ttt_mark m = ttt_mark_get(r->c);
     bool recording = ttt_set_recording(r->c, false);
     ttt_batches_seek(r->c, r->probe, 0, 0);
@@ -308,20 +324,21 @@ static void probe_inner(run *r, int at) {
     ttt_set_recording(r->c, recording);
     need_ok(r->c, "looking at inner losses");
     for (int l = 0; l < (int)r->o.depth; l++)
-        for (int t = 0; t < r->inner_losses; t++)
-            r->h.inner[l][t][at] = (double)call.losses[l]->data[t];
+        for (int t = 0; t < r->h.inner_losses; t++)
+            inner_loss(&r->h, l, t)[at] = (double)call.losses[l]->data[t];
     ttt_mark_release(r->c, m);
     *ttt_ctx_rng(r->c) = rng;
 }
 
 // ---- showing and keeping ------------------------------------------------------------------------
-static void write_record(FILE *f, const history *h, int i, int layers, int inner_losses) {
+static void write_record(FILE *f, const history *h, int i, int layers) {
     fprintf(f, "{\"event\":\"step\",\"step\":%.0f,\"loss\":%.6g,\"accuracy\":%.6g,", h->step[i],
             h->loss[i], h->accuracy[i]);
     fprintf(f, "\"test_accuracy\":%.6g,\"inner_loss\":[", h->test_accuracy[i]);
-    for (int l = 0; l < layers && inner_losses; l++) {
+    for (int l = 0; l < layers && h->inner_losses; l++) {
         fprintf(f, l ? ",[" : "[");
-        for (int t = 0; t < inner_losses; t++) fprintf(f, t ? ",%.6g" : "%.6g", h->inner[l][t][i]);
+        for (int t = 0; t < h->inner_losses; t++)
+            fprintf(f, t ? ",%.6g" : "%.6g", inner_loss(h, l, t)[i]);
         fprintf(f, "]");
     }
     fprintf(f, "]}\n");
@@ -339,7 +356,7 @@ static void record(run *r) {
     h->test_accuracy[i] = test_accuracy(r, 500);
     probe_inner(r, i);
     r->loss_sum = r->right = r->seen = r->weight = 0;
-    write_record(r->log, h, i, (int)r->o.depth, r->inner_losses);
+    write_record(r->log, h, i, (int)r->o.depth);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
            steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
@@ -371,20 +388,24 @@ static void draw_curves(run *r) {
 
 // A panel for each layer, and in it a curve for the loss after each number of inner steps.
 static void draw_inner_losses(run *r) {
-    static char names[MAX_STEPS][32], titles[MAX_LAYERS][32];
-    static chart_series curves[MAX_LAYERS][MAX_STEPS];
+    enum { NAMED = 9 };  // curves of a legend, at most
+    static char names[NAMED][32], titles[MAX_LAYERS][32];
     static chart_panel panels[MAX_LAYERS];
     const history *h = &r->h;
-    int T = r->inner_losses - 1, depth = (int)r->o.depth;
-    for (int t = 1; t < T; t++) snprintf(names[t], sizeof names[t], "after step %d", t);
-    strcpy(names[T], "after the last step");
+    int T = h->inner_losses - 1, depth = (int)r->o.depth;
+    int64_t n = (int64_t)h->inner_losses * depth;
+    chart_series *curves = (chart_series *)kept(r, n, sizeof *curves);
+    for (int t = 1; t < T && T < NAMED; t++)
+        snprintf(names[t], sizeof names[t], "after step %d", t);
+    if (T < NAMED) strcpy(names[T], "after the last step");
     strcpy(names[0], "before step 1");
     for (int l = 0; l < depth; l++) {
+        chart_series *of_layer = curves + (int64_t)l * h->inner_losses;
         for (int t = 0; t <= T; t++)
-            curves[l][t] = (chart_series){ .name = T < 8 ? names[t] : NULL, .x = h->step,
-                                           .y = h->inner[l][t], .n = h->n };
+            of_layer[t] = (chart_series){ .name = T < NAMED - 1 ? names[t] : NULL, .x = h->step,
+                                          .y = inner_loss(h, l, t), .n = h->n };
         snprintf(titles[l], sizeof titles[l], "layer %d", l + 1);
-        panels[l] = (chart_panel){ titles[l], "step of the outer loop", "inner loss", curves[l],
+        panels[l] = (chart_panel){ titles[l], "step of the outer loop", "inner loss", of_layer,
                                    T + 1, false };
     }
     line_chart chart = { "Inner loss while the outer loop trains", panels, depth, 3 };
@@ -460,19 +481,20 @@ static void restore_options(options *o, int argc, char **argv) {
 static void restore_log(run *r) {
     static const char format[] = "{\"event\":\"step\",\"step\":%lf,\"loss\":%lf,\"accuracy\":%lf,"
                                  "\"test_accuracy\":%lf,\"inner_loss\":[%n";
-    static char line[65536];
     history *h = &r->h;
+    size_t size = 256 + 32 * (size_t)h->inner_losses * (size_t)r->o.depth;
+    char *line = (char *)kept(r, (int64_t)size, 1);
     FILE *f = fopen(path_in(&r->o, "log.jsonl"), "rb");
-    for (int i = 0; f && i < N_RECORDS + 1 && fgets(line, sizeof line, f); i++) {
+    for (int i = 0; f && i < N_RECORDS + 1 && fgets(line, (int)size, f); i++) {
         int length = 0;
         int n = sscanf(line, format, &h->step[i], &h->loss[i], &h->accuracy[i],
                        &h->test_accuracy[i], &length);
         if (n != 4 || h->step[i] > (double)steps_done(r)) break;
         char *p = line + length;
         for (int l = 0; l < (int)r->o.depth; l++)
-            for (int t = 0; t < r->inner_losses; t++) {
+            for (int t = 0; t < h->inner_losses; t++) {
                 p += strspn(p, "[],");
-                h->inner[l][t][i] = strtod(p, &p);
+                inner_loss(h, l, t)[i] = strtod(p, &p);
             }
         h->n = i + 1;
     }
@@ -516,7 +538,7 @@ static void open_output(run *r) {
     r->log = fopen(path, "wb");
     if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
     for (int i = 0; i < r->h.n; i++)
-        write_record(r->log, &r->h, i, (int)r->o.depth, r->inner_losses);
+        write_record(r->log, &r->h, i, (int)r->o.depth);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
@@ -544,9 +566,9 @@ static void print_results(run *r, double accuracy) {
     printf("\n  mixer               %s\n", r->o.mixer);
     printf("  test accuracy       %.2f %% +- %.2f (binomial, %.0f images)\n", 100 * accuracy,
            100 * deviation, n);
-    for (int l = 0; l < (int)r->o.depth && r->inner_losses && h->n; l++)
+    for (int l = 0; l < (int)r->o.depth && h->inner_losses && h->n; l++)
         printf("  inner loss layer %-2d %.4f before the inner steps, %.4f after\n", l + 1,
-               h->inner[l][0][h->n - 1], h->inner[l][r->inner_losses - 1][h->n - 1]);
+               inner_loss(h, l, 0)[h->n - 1], inner_loss(h, l, h->inner_losses - 1)[h->n - 1]);
     printf("  parameters          %lld outer, %lld inner (starting weights of the learners)\n",
            (long long)(all - inner), (long long)inner);
     printf("  FLOPs per image     %.2f M forward\n", ttt_vit_flops(&r->vit) / 1e6);
@@ -562,7 +584,7 @@ static void finish(run *r) {
     double accuracy = test_accuracy(r, r->data.test.count);
     save_checkpoint(r, "model.safetensors", false);
     draw_curves(r);
-    if (r->inner_losses) draw_inner_losses(r);
+    if (r->h.inner_losses) draw_inner_losses(r);
     need_ok(r->c, "charts");
     print_results(r, accuracy);
     fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":\"", r->o.mixer);
@@ -573,7 +595,7 @@ static void finish(run *r) {
     if (fclose(r->log) != 0) die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
     remove(path_in(&r->o, "checkpoint.safetensors"));
     printf("  written             %s/{model.safetensors, log.jsonl, curves.svg%s}\n", r->o.out,
-           r->inner_losses ? ", inner_loss.svg" : "");
+           r->h.inner_losses ? ", inner_loss.svg" : "");
 }
 
 static void fill_defaults(options *o, const dataset *d) {

@@ -329,7 +329,7 @@ static bool make_vit(replay *r, vit_model *m, ttt_real *rates, bool bf16_moment)
     if (!r->why[0]) ttt_vit_new(r->c, &d, &m->p, "");
     if (r->why[0] || !ttt_ok(r->c)) return false;
     fill(r, &m->p, "param.");
-    ttt_optimizer_desc o = { .rule = TTT_RULE_MTTT,
+    ttt_optimizer_desc o = { .rule = &ttt_rule_mttt,
                              .lr = (ttt_real)number(r, "lr"),
                              .weight_decay = (ttt_real)number(r, "wd"),
                              .beta1 = (ttt_real)number(r, "adam_b1"),

@@ -1,11 +1,10 @@
 // tensor_test.h - what the four suites of ttt_tensor.h share: memory that can be made to run out, a
 // context for each instruction set, results expected from plain sums in double, the examples of
-// the op table, a learner, and an op of the user. (The fifth, test_files.c, is of ttt_data.h.)
+// the op table, a learner, and an op of the user.
 //
-// A suite includes this header alone; it brings the implementation. The same text is compiled with
-// float, which tests every instruction set of this machine against sums in double, and with
-// -DTTT_REAL=double, which tests derivatives to many digits. With TTT_POISON released memory is
-// filled with NaN on top of that.
+// A suite includes only this header, which brings the implementation. A suite is compiled twice:
+// with float it tests every instruction set of this machine against sums in double; with
+// -DTTT_REAL=double it tests derivatives to many digits. TTT_POISON fills released memory with NaN.
 #ifndef TENSOR_TEST_H
 #define TENSOR_TEST_H
 
@@ -15,8 +14,8 @@
 #include <string.h>
 
 // What a program lends to a context: counted memory that can be made to run out, an error handler,
-// and threads. Contexts opened without one have memory too. New memory is full of NaN: nothing is
-// zero by luck.
+// and threads. A context opened without a host has memory too. New memory is full of NaN, so that
+// nothing is zero by luck.
 typedef struct {
     long calls, living;      // of the allocator; blocks not freed
     long fail_at, refused;   // the call that gets no memory, from 1; 0: none
@@ -109,14 +108,14 @@ static inline int64_t place(ttt_shape s, ttt_shape all, int64_t n) {
     return at;
 }
 
-// One number that every element of y moves, and not linearly: what derivatives are taken of.
+// One number to differentiate: it depends on every element of y, and not linearly.
 static inline ttt_tensor *weigh(ttt_ctx *c, ttt_tensor *y) {
     ttt_tensor *w = ttt_new(c, y->shape);
     for (int64_t i = 0; i < w->size; i++) w->data[i] = REAL(0.3 + 0.17 * (double)(i % 7));
     return ttt_sum(c, ttt_mul(c, w, ttt_add(c, y, ttt_square(c, y))));
 }
 
-// What a result should be and how far from it it may lie, filled in by a reference in double.
+// What a result should be and how far off it may be; a reference in double fills them in.
 enum { MOST = 1 << 18 };
 static double want[MOST], room[MOST];
 
@@ -136,8 +135,7 @@ static inline void check_within(const char *what, const ttt_tensor *y) {
     CHECK(worst < 0);
 }
 
-// A context for each instruction set; all compute the same, and are held against the same
-// reference.
+// A context for each instruction set. All compute the same and are held against one reference.
 typedef struct {
     int n;
     ttt_ctx *c[8];
@@ -178,9 +176,10 @@ static inline void check_sets(sets *s, const char *what, ttt_shape shape, call *
 }
 
 // Derivatives of f up to the given order, each against the difference quotient of the one below it.
-// Its step h leaves an error of h^4 times a fifth derivative and one of EPS / h times f. In double
-// both are below 1e-10. In float, h = 0.02, they are near 1e-6 and 1e-5, times sums of up to a
-// hundred terms over a directional derivative that may be small: three digits are what remains.
+// The step h of the quotient leaves two errors: h^4 times a fifth derivative, and EPS / h times f.
+// In double both are below 1e-10. In float, with h = 0.02, they are near 1e-6 and 1e-5. They grow
+// with sums of up to a hundred terms and are divided by a directional derivative that may be small,
+// so three digits remain.
 #define DERIVATIVE_ERROR (DOUBLE ? 1e-6 : 5e-3)
 static inline void check_orders(ttt_ctx *c, const char *what, ttt_function *f, ttt_tensor *const *x,
                                 int n, void *user, int orders) {
@@ -243,8 +242,8 @@ static inline ttt_tensor *op_value(ttt_ctx *c, ttt_tensor *const *x, int n, void
     return weigh(c, op_example(c, *(int *)which, x, &inputs));
 }
 
-// A graph in which every op of the table feeds the next: p holds 96 numbers; an op's example reads
-// its inputs from p, squeezed into the op's domain, and its result is folded into p again.
+// A graph in which every op of the table feeds the next. p holds 96 numbers. An op's example reads
+// its inputs from p, squeezed into the op's domain, and its result is added to p.
 static inline ttt_tensor *all_ops(ttt_ctx *c, ttt_tensor *p) {
     for (int row = 0; ttt_op_table(row) && ttt_ok(c); row++) {
         const ttt_op *op = ttt_op_table(row);
@@ -358,7 +357,7 @@ static const ttt_op mixes[] = {
       .vjp = mix_rule, .fast = mix_fast },
 };
 
-// How the op's operands hang together.
+// How the operands of the op depend on each other.
 typedef enum {
     LEAVES, INNER_NODES, SAME_LEAF, SAME_NODE, ANCESTOR_FIRST, ANCESTOR_SECOND, USED_AGAIN, WIRINGS
 } wiring;
@@ -388,7 +387,7 @@ static inline ttt_tensor *mix_value(ttt_ctx *c, ttt_tensor *const *x, int n, voi
 }
 
 // ---- errors -------------------------------------------------------------------------------------
-// `call` gives the empty tensor and this result, and its text has every one of the strings in it.
+// `call` gives the empty tensor and this result, and its text has each of the strings in it.
 #define FAILS(call, result, ...) \
     check_fails(c, __LINE__, call, result, (const char *[]){ __VA_ARGS__, NULL })
 static inline void check_fails(ttt_ctx *c, int line, const ttt_tensor *y, ttt_result r,

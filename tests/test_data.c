@@ -1,6 +1,6 @@
 // test_data.c - tests of ttt_data.h, sections [5] to [9]: gzip, IDX, image sets, drawn digits, and
-// batches; test_files.c has the rest. The files they need are written to a folder of their own
-// under $TMPDIR or /tmp, and removed; the large ones are looked for in $TTT_TEST_DATA.
+// batches; test_files.c has the rest. The tests write the files they need to a folder of their own
+// under $TMPDIR or /tmp and remove them; they look for the large ones in $TTT_TEST_DATA.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,10 +218,7 @@ static ttt_result set_load(ttt_images *set) {
     return told(ttt_images_load_idx(ctx, folder, "train", 10, set));
 }
 
-// =================================================================================================
-// errors
-// =================================================================================================
-
+// ---- errors -------------------------------------------------------------------------------------
 static void long_names_are_cut(void) {
     char path[2000];
     ttt_idx idx;
@@ -257,10 +254,7 @@ static void nothing_happens_after_an_error(void) {
     CHECK(told(ttt_status(ctx)) == TTT_ERR_SHAPE && !strcmp(err_text, "before"));
 }
 
-// =================================================================================================
-// the random numbers of drawn digits and batches
-// =================================================================================================
-
+// ---- the random numbers of drawn digits and batches ---------------------------------------------
 static ttt__draw_rng draw_rng(uint64_t seed) {
     ttt__draw_rng d = { ttt_rng_at(seed, 0, 0, 0), { 0 } };
     return d;
@@ -370,10 +364,7 @@ static void permutation_is_even(void) {
     CHECK(chi2 < 25.7); // 5 degrees of freedom: once in 10,000 seeds
 }
 
-// =================================================================================================
-// [5] gzip
-// =================================================================================================
-
+// ---- [5] gzip -----------------------------------------------------------------------------------
 static uint8_t inflated[4096];
 static size_t inflated_size;
 
@@ -638,10 +629,7 @@ static void gzip_arguments(void) {
           err_has("gzip in memory: "));
 }
 
-// =================================================================================================
-// [6] IDX
-// =================================================================================================
-
+// ---- [6] IDX ------------------------------------------------------------------------------------
 static ttt_result parse(const bytes *b, ttt_idx *idx) {
     return told(ttt_idx_parse(ctx, "t-ubyte", b->at, b->n, idx));
 }
@@ -860,10 +848,7 @@ static void hostile_files(void) {
     CHECK(rows >= 25);
 }
 
-// =================================================================================================
-// [7] image sets
-// =================================================================================================
-
+// ---- [7] image sets -----------------------------------------------------------------------------
 static void write_set(const char *images_name, const bytes *images, const char *labels_name,
                       const bytes *labels) {
     set_remove();
@@ -993,10 +978,7 @@ static void fashion_mnist(void) {
     check_fashion(dir, "t10k", 10000, 73.1466, test);
 }
 
-// =================================================================================================
-// [8] drawn digits
-// =================================================================================================
-
+// ---- [8] drawn digits ---------------------------------------------------------------------------
 static void drawn_images_depend_on_their_number(void) {
     ttt_images all, part, other;
     CHECK(told(ttt_images_draw(ctx, 1, 0, 50, &all)) == TTT_OK);
@@ -1030,7 +1012,7 @@ static void drawn_labels_are_balanced(void) {
     }
 }
 
-// The same bytes on every machine, for ever: results of examples and tests rest on them.
+// The same bytes on every machine, forever: results of examples and tests depend on them.
 static void drawn_bytes_are_fixed(void) {
     ttt_images set;
     CHECK(told(ttt_images_draw(ctx, 1, 0, 200, &set)) == TTT_OK);
@@ -1041,7 +1023,7 @@ static void drawn_bytes_are_fixed(void) {
     CHECK(!memcmp(set.labels, labels, sizeof labels));
 }
 
-// The same of a thousand others, the last numbers that there are among them.
+// The same for a thousand others, up to the last number that there is.
 static void a_thousand_drawn_images_are_fixed(void) {
     ttt_images set;
     uint8_t labels[1000];
@@ -1088,10 +1070,7 @@ static void drawn_arguments(void) {
     CHECK(told(ttt_images_draw(ctx, 1, ((int64_t)1 << 32) - 1, 1, &set)) == TTT_OK); // the last one
 }
 
-// =================================================================================================
-// [9] batches
-// =================================================================================================
-
+// ---- [9] batches --------------------------------------------------------------------------------
 // A set of n images (3,5,2) of random bytes, its label the index: memory of the test.
 typedef struct {
     ttt_images set;
@@ -1323,7 +1302,7 @@ static void augmentation_depends_on_sample(void) {
     }
 }
 
-// The bits of a shuffled, augmented, normalized epoch: results of training rest on them.
+// The bits of a shuffled, augmented, normalized epoch: results of training depend on them.
 static void batches_are_fixed(void) {
     enum { B = 64 };
     static ttt_real x[B * 784];
@@ -1449,10 +1428,7 @@ static void seek_arguments(void) {
     CHECK(next_batch(it, NULL, NULL) == 0 && it->epoch == 8 && it->position == 0);
 }
 
-// =================================================================================================
-// memory
-// =================================================================================================
-
+// ---- memory -------------------------------------------------------------------------------------
 // Files, drawing and batches: every allocation of the header. `own` is NULL if it had no memory.
 static ttt_result use_everything(ttt_ctx *own) {
     ttt_images loaded, drawn;

@@ -22,7 +22,7 @@
 #endif
 
 // Memory that can be made to fail: the allocation after `allocations_left` others gives NULL, and
-// every one behind it too if fail_for_good. Negative: none fails.
+// so do all later ones if fail_for_good. Negative: none fails.
 static long allocations_left = -1, blocks_alive;
 static bool fail_for_good, allocation_failed;
 static void *test_realloc(void *p, size_t n) {
@@ -55,8 +55,7 @@ static void test_free(void *p) {
 #define ONE(dtype, shape, offsets) "{" ENTRY("w", dtype, shape, offsets) "}"
 #define F32(shape, offsets) ONE("\"F32\"", shape, offsets)
 
-// -- a folder of our own, and files in it
-
+// ---- a folder of our own, and files in it -------------------------------------------------------
 static char folder[600];
 static char made[400][64];
 static int n_made;
@@ -172,8 +171,7 @@ static bool minus(double v) {
     return bits >> 63 != 0;
 }
 
-// -- safetensors: what is written comes back
-
+// ---- safetensors: what is written comes back ----------------------------------------------------
 static const ttt_shape *test_shapes(int *n) {
     static ttt_shape s[9];
     s[0] = ttt_scalar_shape();
@@ -211,8 +209,8 @@ static void every_shape_comes_back(void) {
     }
 }
 
-// Payloads of NaNs (signalling ones too), infinities, minus zero, subnormals: moved, never computed
-// with.
+// Payloads of NaNs (signaling ones too), infinities, minus zero and subnormals are moved; nothing
+// computes with them.
 static void every_bit_comes_back(void) {
     static const uint32_t bits32[12] = {
         0x7fc00001, 0x7f800001, 0xffc12345, 0xff812345, 0x7f800000, 0xff800000,
@@ -509,8 +507,7 @@ static void escapes_and_odd_orders_are_read(void) {
     ttt_close(c);
 }
 
-// -- safetensors: what is wrong is refused, with its reason
-
+// ---- safetensors: what is wrong is refused, with its reason -------------------------------------
 // A header, how many bytes of data follow it, and two parts of the error's text: what and where.
 static const struct {
     const char *header;
@@ -754,8 +751,7 @@ static void the_writer_refuses_what_it_could_not_read(void) {
     ttt_close(other);
 }
 
-// -- .npy
-
+// ---- .npy ---------------------------------------------------------------------------------------
 static const char *npy(const char *name, int version, const char *header, const void *data,
                        size_t n) {
     unsigned char p[600] = "\x93NUMPY";
@@ -950,8 +946,7 @@ static void cut_and_damaged_npy_never_crash(void) {
     CHECK(blocks_alive == 0);
 }
 
-// -- the hostile corpus
-
+// ---- the hostile corpus -------------------------------------------------------------------------
 static bool read_any(ttt_ctx *c, const char *path, ttt_bundle *b, ttt_named *one) {
     size_t n = strlen(path);
     if (strcmp(path + n - 4, ".npy") != 0) return ttt_safetensors_read(c, path, b) == TTT_OK;
@@ -1117,8 +1112,7 @@ static void the_hostile_json_is_refused(void) {
     }
 }
 
-// -- JSON
-
+// ---- JSON ---------------------------------------------------------------------------------------
 static bool json_good(const char *text) {
     char copy[400];
     size_t n = strlen(text);
@@ -1225,8 +1219,7 @@ static void json_walks_what_it_is_asked_for(void) {
     CHECK(ttt__json_end(&j) && !j.why && j.depth == 0);
 }
 
-// -- whole files
-
+// ---- whole files --------------------------------------------------------------------------------
 static void whole_files_are_read(void) {
     ttt_ctx *c = ttt_open(NULL);
     size_t n = 99;
@@ -1395,8 +1388,7 @@ static void a_read_only_folder_leaves_the_old_file(void) {
 #endif
 }
 
-// -- memory that runs out
-
+// ---- memory that runs out -----------------------------------------------------------------------
 static ttt_result everything(ttt_ctx *c) {
     const char *path = at("memory.safetensors"), *array = at("memory.npy");
     static const int64_t label[2] = { 4, 5 };
@@ -1442,8 +1434,7 @@ static void memory_may_run_out_at_any_moment(void) {
     CHECK(failures[0] > 5 && failures[1] > 5);
 }
 
-// -- other programs
-
+// ---- other programs -----------------------------------------------------------------------------
 static const char *const script =
     "import sys, numpy as np, safetensors\n"
     "from safetensors.numpy import load_file, save_file\n"
@@ -1554,8 +1545,7 @@ static void python_reads_ours_and_we_read_pythons(void) {
     ttt_close(c);
 }
 
-// -- positions beyond 4 GB: a sparse file, read into 2 GB of memory
-
+// ---- positions beyond 4 GB: a sparse file, read into 2 GB of memory -----------------------------
 static void files_beyond_four_gigabytes(void) {
     if (!getenv("TTT_TEST_LARGE"))
         SKIP("TTT_TEST_LARGE is not set (it takes 4 GB of disk and of memory)");

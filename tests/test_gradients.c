@@ -112,8 +112,8 @@ static void a_detached_gradient_is_a_constant(void) {
     CLOSE(u.c);
 }
 
-// The walk need not pass the unrecorded gradient when it lies below every wrt, or does not depend
-// on one.
+// The walk does not pass the unrecorded gradient if the gradient is older than every wrt, or does
+// not depend on one.
 static void an_unrecorded_gradient_off_the_way_is_fine(void) {
     unrecorded u = unrecorded_new();
     ttt_tensor *step = ttt_scale(u.c, u.g, 2), *out;
@@ -124,7 +124,7 @@ static void an_unrecorded_gradient_off_the_way_is_fine(void) {
     CLOSE(u.c);
 }
 
-// A vector-Jacobian product is linear in its seed: that is a way back too.
+// A vector-Jacobian product is linear in its seed, so it has a gradient there too.
 static void an_unrecorded_vjp_depends_on_its_seed(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *w = numbers(c, TTT_SHAPE(3)), *seed = numbers(c, TTT_SHAPE(3)), *g, *out;
@@ -205,8 +205,8 @@ static void a_node_may_be_used_many_times(void) {
     CLOSE(c);
 }
 
-// add hands one gradient to both operands; what either gets from elsewhere must not change the
-// other's.
+// add gives both operands the same gradient. What one of them gets from elsewhere must not change
+// the gradient of the other.
 static void gradients_that_nodes_share_are_not_written_over(void) {
     for (int reshaped = 0; reshaped < 2; reshaped++)
         for (int swapped = 0; swapped < 2; swapped++) {
@@ -224,8 +224,8 @@ static void gradients_that_nodes_share_are_not_written_over(void) {
         }
 }
 
-// The same where one operand is computed again: the walk inside it must leave the other's gradient
-// alone.
+// The same where one operand is computed again: the walk inside it must not change the gradient of
+// the other.
 static ttt_tensor *cube(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
     (void)n;
     (void)user;

@@ -1,5 +1,5 @@
-// test_identities.c - layers that look different and are the same: each identity on outputs and on
-// outer gradients, and a third side, changed on purpose, that must come out different.
+// test_identities.c - layers that look different and are the same. Each identity is checked on
+// outputs and on outer gradients; a third side, changed on purpose, must come out different.
 #define TTT_IMPLEMENTATION
 #include "../ttt_layers.h"
 

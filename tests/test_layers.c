@@ -1,12 +1,13 @@
 // Tests of ttt_layers.h.
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-// Memory that can be made to run out: allocation number fail_at gets none. New memory is full of
-// NaN.
+// Memory that can be made to run out: allocation number fail_at fails. New memory is full of NaN.
 static long mallocs, fail_at;
+static size_t most_bytes = SIZE_MAX;
 static void *get(size_t n) {
-    void *p = ++mallocs == fail_at ? NULL : malloc(n);
+    void *p = ++mallocs == fail_at || n > most_bytes ? NULL : malloc(n);
     return p ? memset(p, 0xff, n) : NULL;
 }
 #define TTT_MALLOC(user, n) ((void)(user), get(n))
@@ -235,8 +236,8 @@ static void elu1_is_elu_plus_one(void) {
     ttt_close(c);
 }
 
-// Both are smooth at 0, where parameters start and blank tokens are; max(x, 0), of which they are
-// made, is not.
+// Both are smooth at 0, where parameters start and blank tokens are. They are made of max(x, 0),
+// which is not.
 static void slopes_at_zero_are_those_of_the_function(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = ttt_zeros_kept(c, TTT_SHAPE(1)), *g, *second;
@@ -249,8 +250,8 @@ static void slopes_at_zero_are_those_of_the_function(void) {
 }
 
 // ---- the MTTT layer -----------------------------------------------------------------------------
-// The layer written down once more in plain double loops, from equations (b1) and by hand-derived
-// gradients of the linear learner: nothing of the library is used but the parameters' numbers.
+// The layer once more, in plain double loops from equations (b1), with gradients of the linear
+// learner derived by hand. Of the library it uses only the numbers of the parameters.
 typedef struct {
     int B, N, D, H, h, T;
     double lr;
@@ -265,8 +266,7 @@ static double at(const layer *l, const char *name, int64_t i) {
     return t ? (double)t->data[i] : 0;
 }
 
-// One token of one head: reconstruction error's gradient in the learner's output e (h), and its
-// loss.
+// One token of one head: the gradient of its loss in the learner's output e (h). Returns the loss.
 static double token_gradient(const layer *l, by_hand_sizes s, int head, const double *e,
                              const double *x, double *de) {
     double r[64], z[64], dr[64], mean = 0, var = 0, mg = 0, mgz = 0, loss = 0;
@@ -488,8 +488,7 @@ static void fused_layers_equal_their_definition(void) {
 }
 
 // Sizes at which a vector, tile, range or chunk holds one thing, or one too many; orders that are
-// shorter than the sequence and repeat tokens; W_0 = 0, from which a linear learner needs fewer
-// sums.
+// shorter than the sequence and repeat tokens; W_0 = 0, with which a linear learner saves sums.
 static void fused_layers_of_unusual_sizes(void) {
     static const struct {
         int64_t B, N, dim, heads, L;
@@ -704,8 +703,8 @@ static void the_number_of_threads_changes_no_bit(void) {
     }
 }
 
-// The N-th allocation fails, for every N: the error is told, no workspace stays taken, and the same
-// context then computes the same numbers.
+// Each allocation fails in turn: the error is reported, no workspace stays taken, and then the same
+// context computes the same numbers.
 static void memory_may_run_out_anywhere(void) {
     ttt_mixer_desc d;
     for (int i = 0; variant(i, &d); i++) {
@@ -872,7 +871,7 @@ static void gradients_of_every_mixer_and_option(void) {
                 1e-7);
 }
 
-// phi acts on the output only through the inner gradient: detached, its gradient is another one.
+// phi acts on the output only through the inner gradient: without that, it has another gradient.
 static void outer_gradients_need_the_inner_ones(void) {
     ttt_ctx *c = open_ctx();
     layer l = make_layer(c, "mttt-mlp", (ttt_mixer_desc){ .inner_steps = 2 }, 2, 8);
@@ -901,6 +900,37 @@ static void inner_steps_lower_the_inner_loss(void) {
     CHECK(losses->size == 5);
     for (int t = 0; t < 4; t++) CHECK(losses->data[t + 1] < losses->data[t]);
     ttt_close(c);
+}
+
+// A hundred steps, fused and on the tape.
+static void more_than_64_steps(void) {
+    for (int norm = 0; norm < 2; norm++) {
+        ttt_ctx *c = open_ctx();
+        ttt_mixer_desc d = { .inner_steps = 100, .inner_lr = REAL(0.01), .no_decoder_norm = !norm };
+        layer l = make_layer(c, "mttt-linear", d, 2, 5);
+        ttt_tensor *losses, *fused = ttt_mixer_forward(c, &l.d, l.w, l.x, &losses);
+        ttt_tensor *without = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        l.d.no_fused = true;
+        ttt_tensor *tape = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        CHECK(losses->size == 101 && losses->data[100] < losses->data[0]);
+        CHECK(ttt_max_abs_diff(fused, tape) <= 1e-5);
+        CHECK(ttt_max_abs_diff(without, tape) <= 1e-5);
+        ttt_close(c);
+    }
+}
+static void more_steps_than_memory_holds(void) {
+    for (int options = 0; options < 4; options++) {
+        ttt_ctx *c = open_ctx();
+        ttt_mixer_desc d = { .no_decoder_norm = options & 1, .no_fused = options >> 1 };
+        layer l = make_layer(c, "mttt-linear", d, 2, 5);
+        l.d.inner_steps = 1 << 30;
+        most_bytes = 1 << 28;
+        ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        most_bytes = SIZE_MAX;
+        CHECK(ttt_status(c) == TTT_ERR_NO_MEMORY);
+        CHECK(strstr(ttt_error(c), DOUBLE ? "8589.9 MB" : "4295.0 MB"));
+        ttt_close(c);
+    }
 }
 
 static void rates_per_step_and_learned_agree(void) {
@@ -995,9 +1025,9 @@ typedef struct {
     ttt_real target[2][2][BYOL_BATCH * BYOL_WIDTH];  // of each step and view, at home
 } byol;
 
-// A stop-gradient makes targets constants, though they depend on what differences move. So at home,
-// where the analytic derivative is taken, they are computed and detached; away from it, for the
-// differences, they are the numbers they were at home.
+// A stop-gradient makes targets constants, but they depend on what differences move. So at home,
+// where the analytic derivative is taken, they are computed, detached and kept. Away from home, for
+// the differences, they are the kept numbers.
 static ttt_tensor *target_of(ttt_ctx *c, byol *b, ttt_weights w, int step, int view) {
     ttt_real *kept = b->target[step][view];
     if (b->start[0]->data[0] != b->home && !b->moving)
@@ -1310,6 +1340,8 @@ int main(int argc, char **argv) {
         T(gradients_pass_through_two_steps_of_maml),
         T(gradients_pass_through_two_steps_of_byol),
         T(inner_steps_lower_the_inner_loss),
+        T(more_than_64_steps),
+        T(more_steps_than_memory_holds),
         T(rates_per_step_and_learned_agree),
         T(mttt_linear_is_linear_attention),
         T(attention_equals_loops_by_hand),

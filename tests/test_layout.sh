@@ -9,7 +9,7 @@
 #              section that was declared above, its banner is the name without the number:
 #                  // ---- CONTEXT -------------------------------------------------------------
 #              The index, from the word INDEX to an empty line, has every mark once, in the same
-#              words: "[3] CONTEXT", then two spaces or the end of the line.
+#              words, between two spaces and two spaces or the end of the line: "  [3] CONTEXT  ".
 # Whether each test is in the list of its file is left to the compiler: see compiled() in run.sh.
 #   sh tests/test_layout.sh [FILE...]      these files; without any, all of the repository
 cd "$(dirname "$0")/.." || exit 1
@@ -48,8 +48,8 @@ sections() {
          /^ *INDEX$/ { in_index = 1 }
          /^$/ { in_index = 0 }
          in_index {
-             for (rest = $0; match(rest, /\[[0-9]+\] /); ) {
-                 rest = substr(rest, RSTART)
+             for (rest = $0; match(rest, /  \[[0-9]+\] /); ) {
+                 rest = substr(rest, RSTART + 2)
                  entry = rest
                  sub(/   *.*/, "", entry)
                  if (entry in listed) print "line " NR ": the index has " entry " twice"

@@ -17,10 +17,9 @@ static ttt_tensor *product_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *
     return weigh(c, call_product(c, x, arg));
 }
 
-// The plain double loop. A sum of n products, added in any order and with or without fused
-// multiplication, is off by at most n EPS/2 sum |a||b| [Higham 2002, section 3.1], one more for a
-// bias; in the double build the reference may be as wrong, hence twice that; 1% for the
-// second-order terms.
+// The plain double loop. A sum of n products, in any order, with or without fused multiplication,
+// is off by at most n EPS/2 sum |a||b| [Higham 2002, section 3.1]; a bias is one more term. In the
+// double build the reference may be off as much, hence twice that. Second-order terms get 1%.
 static void expect_product(const product *p, ttt_tensor *const *in) {
     const ttt_tensor *a = in[0], *b = in[1], *add = p->adds ? in[2] : NULL;
     ttt_shape la = ttt__lead(a->shape, 2), lb = ttt__lead(b->shape, 2), ly = ttt__lead(p->y, 2);
@@ -325,8 +324,8 @@ static void products_of_plain_arrays_refuse(void) {
     CLOSE(c);
 }
 
-// A product by a bfloat16 factor has the bits of that by the same numbers as reals; so have its
-// gradients.
+// A product by a bfloat16 factor, and its gradients, have the bits of the product by the same
+// numbers as reals.
 static ttt_tensor *weighed_product(ttt_ctx *c, const product *p, ttt_tensor *a, ttt_tensor *b,
                                 ttt_tensor *add) {
     ttt_tensor *y = p->adds ? ttt_matmul_add(c, a, b, p->ta, p->tb, add)

@@ -3,8 +3,7 @@
 #include "tensor_test.h"
 
 // ---- threads ------------------------------------------------------------------------------------
-// Every op on a tensor x (700,192) large enough that eight threads get a share of it, and what else
-// it needs.
+// A tensor x (700,192), so large that each of eight threads gets a share, and what else ops need.
 typedef struct {
     ttt_tensor *x, *positive, *row, *column, *batch, *rows;
 } large;
@@ -21,7 +20,7 @@ static ttt_tensor *large_products(ttt_ctx *c, const large *l) {
     };
     return ttt_concat(c, y, 4, 0);
 }
-// What is added is one row, one matrix, and all of them; in the last, columns are shared out.
+// A product is added to one row, to one matrix, to all of them; the last is shared out by columns.
 static ttt_tensor *large_sums(ttt_ctx *c, const large *l) {
     ttt_tensor *x = l->x, *square = ttt_slice(c, x, 0, 0, 192);
     ttt_tensor *wide = ttt_slice(c, ttt_reshape(c, x, TTT_SHAPE(192, 700)), 0, 0, 48);
@@ -69,7 +68,7 @@ static ttt_tensor *large_solution(ttt_ctx *c, const large *l) {
     X(normalize_d1, ttt_normalize_d1(c, x, l->positive, REAL(1e-5), true))                  \
     X(rstd, ttt_rstd(c, x, REAL(1e-5), true))
 
-// One op, and its name; NULL past the end.
+// The result of op number `which`, and its name; NULL past the end.
 static ttt_tensor *large_op(ttt_ctx *c, const large *l, int which, const char **name) {
     ttt_tensor *x = l->x;
     int i = 0;
@@ -89,7 +88,7 @@ static ttt_tensor *large_op(ttt_ctx *c, const large *l, int which, const char **
     return NULL;
 }
 
-// Hashes of every op's result and gradient; how many there are.
+// Hashes of every op's result and gradient. Returns their number.
 static int large_ops(ttt_ctx *c, uint64_t *hashes) {
     large l;
     int n = 0;
@@ -114,7 +113,7 @@ static int large_ops(ttt_ctx *c, uint64_t *hashes) {
     return n;
 }
 
-// The host's own loop over shares: backwards, on one thread.
+// The host's own loop over shares: backward, on one thread.
 static void host_loop(void *user, int n, void (*task)(void *arg, int i), void *arg) {
     ((host *)user)->loops++;
     for (int i = n - 1; i >= 0; i--) task(arg, i);
@@ -173,8 +172,8 @@ static void two_contexts_in_two_threads(void) {
 #endif
 
 // ---- memory -------------------------------------------------------------------------------------
-// A step that uses all there is: every op, recorded and unrecorded gradients, a learner, an op of
-// the user.
+// A step that uses everything: all ops, recorded and unrecorded gradients, a learner, an op of the
+// user.
 static uint64_t whole_step(ttt_ctx *c, ttt_tensor *p, learner *l) {
     ttt_tensor *g, *y = all_ops(c, p);
     ttt_grad(c, y, &p, 1, &g, TTT_GRAD_RECORD);
@@ -211,8 +210,8 @@ static void a_warm_step_takes_no_memory(void) {
     CHECK(h.living == 0);
 }
 
-// The N-th allocation fails, once or from then on, for every N of a program's: the error is told,
-// nothing leaks, and where memory is back the same context computes the same numbers.
+// Each allocation of a program fails in turn, alone or with all later ones. The error is reported,
+// nothing leaks, and once there is memory again the same context computes the same numbers.
 static void memory_may_run_out_anywhere(void) {
     uint64_t right = 0;
     for (int on = 0; on < 2; on++) {
@@ -283,8 +282,8 @@ static void parameters_survive_a_release(void) {
     CLOSE(c);
 }
 
-// A tensor whose place on the tape is empty or taken by another is found out, before its shape is
-// read. (One whose very memory holds a new tensor cannot be: it is that tensor now.)
+// A tensor whose place on the tape is empty, or belongs to another now, is noticed before its shape
+// is read. (If its very memory holds a new tensor, it is that tensor, and nobody can notice.)
 #define RELEASED(call)                                                                          \
     do {                                                                                        \
         call;                                                                                   \
@@ -420,7 +419,7 @@ static void shapes_that_cannot_be(void) {
     CHECK(h.living == 0);
 }
 
-// Shapes that do not fit: a (2,3) and b (4), and others that these functions make.
+// Shapes that do not fit: a (2,3), b (4), and others made here.
 static void products_do_not_fit(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *x = numbers(c, TTT_SHAPE(2, 3, 4)), *w = numbers(c, TTT_SHAPE(4, 5));
     FAILS(ttt_matmul(c, w, x), TTT_ERR_SHAPE, "matmul", "(4,5)", "(2,3,4)", "(...,m,k)");
@@ -645,8 +644,8 @@ static void integers_are_no_operands(void) {
 static void tensors_of_another_context(void) {
     ttt_ctx *c = open_ctx(), *other = open_ctx();
     ttt_tensor *mine = numbers(c, TTT_SHAPE(2)), *theirs = numbers(other, TTT_SHAPE(2));
-    FAILS(ttt_add(c, mine, theirs), TTT_ERR_RELEASED, "add", "input 1");
-    FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "input 0");
+    FAILS(ttt_add(c, mine, theirs), TTT_ERR_RELEASED, "add", "the second input");
+    FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "the first input");
     CLOSE(other);
     CLOSE(c);
 }
@@ -658,7 +657,7 @@ static void host_error(void *user, ttt_result r, const char *text) {
     CHECK(strstr(text, "(2,3)") != NULL);
 }
 
-// The first error stays; all later calls do nothing; ttt_clear is the way back.
+// The first error stays, and all later calls do nothing until ttt_clear.
 static void the_first_error_stays(void) {
     host h = { 0 };
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 1, .user = &h, .on_error = host_error });
@@ -727,8 +726,7 @@ static void results_have_texts(void) {
     CHECK(strlen(ttt_shape_text(TTT_SHAPE(m, m, m, m, m, m, m, m), text)) < sizeof text);
 }
 
-// An op without a way back, or with two, is refused when it runs and not when somebody
-// differentiates.
+// An op without a rule for its gradient is refused when it runs, not only when differentiated.
 static void nothing_forward(ttt_ctx *c, ttt_tensor *y) {
     (void)c;
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
@@ -811,8 +809,7 @@ static void random_numbers_have_their_moments(void) {
         for (int p = 1; p < 5; p++) u[p] += pow(a, p) / N, z[p] += pow(b, p) / N;
         below[k]++;
     }
-    // Moments of a normal number, and the standard deviations of its powers; five of them are
-    // allowed.
+    // The moments of a normal number. An error of five standard deviations is allowed.
     static const double moment[5] = { 1, 0, 1, 0, 3 }, deviation[5] = { 0, 1, 1.42, 3.88, 9.8 };
     for (int p = 1; p < 5; p++) {
         CHECK(fabs(u[p] - 1.0 / (p + 1)) < 5 * 0.3 / sqrt(N));
@@ -822,8 +819,8 @@ static void random_numbers_have_their_moments(void) {
     CHECK(ttt_rng_below(&r, 0) == 0 && ttt_rng_below(&r, 1) == 0);
 }
 
-// Streams folded from one, from neighboring data or seeds, and from each other do not resemble each
-// other.
+// Streams folded from one stream, with neighboring numbers or seeds, or from each other are not
+// correlated.
 static void folded_streams_are_independent(void) {
     enum { N = 20000, S = 6 };
     ttt_rng base = ttt_rng_at(5, 0, 0, 0), s[S];
@@ -967,8 +964,7 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
     wait_for(0.01);
     ttt_profile_stop(c);
     double whole = ttt_seconds() - begin;
-    // a busy machine can make anything longer, but a time that was counted twice would show in the
-    // sum
+    // A busy machine can make anything longer, but the sum would show a time that counts twice.
     double rule = row_named(c, "slow outer", TTT_PHASE_BACKWARD, true).seconds,
            op = row_named(c, "slow inner", TTT_PHASE_BACKWARD, false).seconds;
     double outside = row_named(c, "outside ops", TTT_PHASE_FORWARD, false).seconds;

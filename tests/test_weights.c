@@ -75,7 +75,7 @@ static void names_have_the_prefix_and_parts_their_order(void) {
     ttt_close(m.c);
 }
 
-// The list grows: what was handed out before stays right.
+// The list grows, and weights handed out before stay right.
 static void views_outlive_the_growth_of_the_list(void) {
     ttt_ctx *c = open_ctx();
     ttt_params p = { 0 };
@@ -316,9 +316,9 @@ static void steps_equal_the_optimizers(void) {
         ttt_params p = { 0 };
         ttt_dense_new(t.c, 4, 6, TTT_INIT_XAVIER, &p, "a");
         ttt_dense_new(t.c, 6, 3, TTT_INIT_XAVIER, &p, "b");
-        ttt_optimizer_desc o = { .rule = adam ? TTT_RULE_ADAM : TTT_RULE_MOMENTUM,
+        ttt_optimizer_desc o = { .rule = adam ? &ttt_rule_adam : &ttt_rule_momentum,
                                  .lr = REAL(0.02),
-                                 .momentum = REAL(0.9) };
+                                 .momentum = adam ? 0 : REAL(0.9) };
         ttt_optimizer *opt = ttt_optimizer_new(t.c, &o, &p);
         t.step.rule = adam ? TTT_DESCENT_ADAM : TTT_DESCENT_MOMENTUM;
         t.step.rate = REAL(0.02);
@@ -439,7 +439,7 @@ static void states_of_something_else_are_refused(void) {
     }
 }
 
-// Without a tape there is no gradient: to step anyway would move nothing and say nothing.
+// Without a tape there is no gradient, and a step would move nothing and say nothing.
 static void a_loss_without_a_tape_is_refused(void) {
     for (int optimizer = 0; optimizer < 2; optimizer++) {
         task t = make_task();
@@ -474,8 +474,8 @@ static void a_name_is_given_once(void) {
     ttt_close(c);
 }
 
-// A model that could not be made leaves nothing in the list, and can be made after the mistake is
-// mended.
+// A model that could not be made leaves nothing in the list, and can be made once the mistake is
+// corrected.
 static void a_failed_model_leaves_no_parameters(void) {
     model m = make_model("mttt-mlp", 2);
     ttt_params p = { 0 };
