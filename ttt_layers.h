@@ -2483,10 +2483,11 @@ const ttt_mixer ttt_mixer_gated_delta_net = {
     ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
 };
 
-// -- a learner of dense layers that is written token by token f(x) = z_L, z_l = x_l W_l + b_l,
-// x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with a norm x + LN(f(x)); the loss
-// at a token is |f - v|^2 / 2 or, with a norm, |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the
-// gradients g_l of all its tokens in z_l at the weights before the chunk, token t reads
+// -- a learner of dense layers that is written token by token
+// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with
+// a norm x + LN(f(x)); the loss at a token is |f - v|^2 / 2 or, with a norm,
+// |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the gradients g_l of all its tokens in z_l at the
+// weights before the chunk, token t reads
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
 // which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
 // *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
