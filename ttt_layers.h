@@ -451,7 +451,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
 // loss compares it with the token x. With the norm's scale and shift:
 //   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
-//   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
+//   loss = c/2 |rho w + shift - x|^2,   c = H / (n D), n tokens of the step
 // The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a
 // head makes once
 //   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
@@ -465,7 +465,8 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 //   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
 //   slope = c/D (rho^2 |w|^2 + rho toward)
 //   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
-// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there,
+// where |r|^2, a sum of squares, is 0 at the least. (slope: of the loss in rho, times rho / D.)
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not used,
 // and g_e = c (rowP - xM).
 typedef struct KN(decoded) {
     double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
@@ -515,11 +516,14 @@ KERNEL double KN(decode)(const ttt__decoder *decoder, const ttt_real *e, const t
 }
 
 // The same token backwards, from v, the outer gradient in g_e:
-//   d_rowP = c rho^2 v    d_rowS = -slope rho^2 v    d_xM = -c rho v    d_slope = -rho^2 <v, rowS>
+//   d_rowP = c rho^2 v + d_|w|^2 e          d_rowS = -slope rho^2 v + d_|r|^2 e
+//   d_slope = -rho^2 <v, rowS>
 //   d_rho = 2 c rho <v, rowP> + c <v, tau - xM> - 2 slope rho <v, rowS>
 //           + d_slope c/D (2 rho |w|^2 + toward)
 //   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
-// and on through the three, as they are written above.
+// and on through these three, as they are written above:
+//   d_sigma = d_rowS + d_|r|^2 e    d_pi = d_rowP + d_|w|^2 e    d_tau = -d_xM = c rho v + d_toward e
+//   d_e = d_|r|^2 (rowS + sigma) + d_|w|^2 (rowP + pi) + d_toward (tau - xM)
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
     KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
@@ -531,7 +535,8 @@ INLINE void KN(back_dots)(const ttt__decoder *decoder, const ttt_real *rowS, con
     dot[1] += v_i * KN(part)(rowS, i, n);
     dot[2] += v_i * (KN(part)(decoder->tau, i, n) - KN(part)(xM, i, n));
 }
-// Without norm g_e = c (rowP - xM), and e itself is left out: times 0, where NaN remains.
+// Without norm g_e = c (rowP - xM) depends on e through rowP alone. So the gradient in e itself is
+// 0, or NaN where v is: 0 times v.
 INLINE void KN(plain_back)(const ttt__decoder *decoder, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
                            int64_t i, int64_t n) {
     VEC cv = KN(part)(v, i, n) * decoder->c;
@@ -3214,17 +3219,17 @@ const ttt_mixer ttt_mixer_none = {
 //
 // LETTERS of the first frame; the second and third have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
-//            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N, or one of
-//            T shuffled parts of L tokens
+//            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N tokens, or
+//            one of T equal parts of L shuffled ones; before step t the weights are W_t
 //   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head
 //            wide; y = the sum over heads of f out + b_out, what it gives (out: the paper's h)
-//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its
-//            slope a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view,
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
+//            a1 = gelu'(z) and a2 = gelu''(z); e = f_W(k), the prediction for a view,
 //            and f = f_W(q), the prediction for a query
 //   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
 //            products G, M, m, S, P, sigma, pi, tau are explained in [7]
 //   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
-//            each step takes its rate: W' = W - eta g_W. (g alone is the decoder's kernel.)
+//            each step takes eta times away: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
 //   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
@@ -3264,7 +3269,7 @@ typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
     double eps;
-    ttt_real c;  // H / (|S| D)
+    ttt_real c;  // H / (n D), n tokens of the step
     const ttt_real *sigma, *pi, *tau;
     double sigma0, pi0, tau0;
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
@@ -3740,7 +3745,7 @@ static void ttt__tile_predict(const ttt__tile *tile, int slopes) {
 // From g_e (or g_e times a number) to the gradient in the weights: sum = from + it.
 //   linear  g_w1 = k^T g_e
 //   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
-// and a bias adds up the rows of what its kernel is multiplied with.
+// and the gradient in a bias is the sum of the rows of g_z, or of g_e.
 static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__parts *from,
                                const ttt__parts *sum) {
     const ttt__kit *kit = tile->kit;
@@ -3791,7 +3796,7 @@ static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__pa
 //   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
 //   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
 //           d_k += d_z w1^T,   d_w1 += k^T d_z
-// and biases as above.
+// and the gradients in the biases are the sums of the rows of d_z and d_e.
 static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool more, ttt__mat d_k,
                                    const ttt__parts *d_W) {
     const ttt__kit *kit = tile->kit;
@@ -3824,7 +3829,7 @@ typedef struct ttt__mttt_arg {
     ttt_tensor *losses;       // (T+1)
     bool kept;
     ttt__mat k, q, xM, xm;    // (B N, D), heads side by side; xm (B N, H)
-    ttt__stack e, z;          // of the views in each step: (T,B,H) of (L/T,h) and of (L/T,wide)
+    ttt__stack e, z;          // of the views in each step: (T,B,H) of (tokens of a step, h or wide)
     ttt__mat f;               // of the queries: (B N, D) ...
     ttt__stack query_z;       // ... and (B,H) of (N,wide)
     ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
@@ -4803,7 +4808,7 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 //   d_X, X_tr         the outer gradient in X; X transposed, a copy
 // Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
 // row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
-//     W_t+1 = W_t - eta_t G_tr = W_t - eta_t unit (A W_t S - C):
+//     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
 // after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
 // linear attention again, at the same cost; A is then not even looked at.
 // Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
