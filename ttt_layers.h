@@ -365,12 +365,12 @@ enum {                        // flags of a mixer
 struct ttt_mixer {
     const char *name;    // "mttt-mlp"
     const char *module;  // what its parameters are filed under in a block: "TTTLayer_0"
-    const char *what;    // in a few words, for tables and help, ...
-    const char *source;  // ... and who proposed it
+    const char *what;    // in a few words, for tables and help
+    const char *source;  // where it is from: "arXiv 2310.13807"
     const ttt_param_row *rows;
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
-    const char *takes;           // the options that it takes, "causal chunk"; NULL: none
+    const char *takes;           // the options that its functions read, "causal chunk"; NULL: none
     unsigned flags;
     ttt_mixer_fn *forward;       // its definition, op by op
     // May be NULL. The same as one op; the result is NULL where these options have no such form.
@@ -383,8 +383,8 @@ struct ttt_mixer {
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
 };
 
-// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them itself, and never
-// calls the two functions below, links no other.
+// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them so, and calls
+// neither ttt_mixer_at nor ttt_mixer_find, links no other.
 #define TTT_MIXERS(X)                                                                              \
     X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
     X(gated_delta_net) X(linear_attention) X(focused_linear) X(self_attention) X(nadaraya_watson)  \
@@ -394,7 +394,7 @@ TTT_MIXERS(X)
 #undef X
 TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);  // "titans"; NULL if there is none such
-TTT_API bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option);  // option: "causal"
+TTT_API bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option);  // an option: "causal"
 // The description of m with those of the options in d that have an effect there, for programs that
 // offer the same options to many mixers.
 TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc);
@@ -3202,7 +3202,7 @@ static double ttt__none_flops(const ttt_mixer_desc *desc, int64_t N) {
 }
 
 const ttt_mixer ttt_mixer_none = {
-    "none", "none", "nothing: tokens do not see each other", "a block's MLP alone",
+    "none", "none", "tokens do not see each other", "a baseline",
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
