@@ -1303,13 +1303,16 @@ INLINE void KN(combine)(const ttt__gemm *gemm, bool half) {
     for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8) KN(add_rows)(8, gemm, half, i);
     for (; i < k; i++) KN(add_rows)(1, gemm, half, i);
 }
+// Each works on a copy, which no store can change, so that its members stay in registers.
 KERNEL void KN(row_by_columns)(const ttt__gemm *gemm) {
-    if (gemm->bf16) KN(dots)(gemm, true);
-    else KN(dots)(gemm, false);
+    const ttt__gemm own = *gemm;
+    if (own.bf16) KN(dots)(&own, true);
+    else KN(dots)(&own, false);
 }
 KERNEL void KN(row_by_rows)(const ttt__gemm *gemm) {
-    if (gemm->bf16) KN(combine)(gemm, true);
-    else KN(combine)(gemm, false);
+    const ttt__gemm own = *gemm;
+    if (own.bf16) KN(combine)(&own, true);
+    else KN(combine)(&own, false);
 }
 // bfloat16 to ttt_real.
 KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
