@@ -522,7 +522,8 @@ KERNEL double KN(decode)(const ttt__decoder *decoder, const ttt_real *e, const t
 //           + d_slope c/D (2 rho |w|^2 + toward)
 //   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
 // and on through these three, as they are written above:
-//   d_sigma = d_rowS + d_|r|^2 e     d_pi = d_rowP + d_|w|^2 e     d_tau = c rho v + d_toward e = -d_xM
+//   d_sigma = d_rowS + d_|r|^2 e     d_pi = d_rowP + d_|w|^2 e
+//   d_tau = c rho v + d_toward e = -d_xM
 //   d_e = d_|r|^2 (rowS + sigma) + d_|w|^2 (rowP + pi) + d_toward (tau - xM)
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
     KN(put)(y, i, n, KN(part)(y, i, n) + v);
