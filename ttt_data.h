@@ -1651,8 +1651,8 @@ ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tenso
 // A Huffman code. Canonical: codes of one length are consecutive numbers, given in symbol order,
 // and shorter codes come first; so the lengths alone define it (RFC 1951, 3.2.2).
 typedef struct {
-    uint16_t count[TTT__HUFFMAN_MAX_BITS + 1];  // codes of each length
-    uint16_t symbol[TTT__HUFFMAN_SYMBOLS];      // symbols in the order of their codes
+    uint16_t count[TTT__HUFFMAN_MAX_BITS + 1];   // codes of each length
+    uint16_t symbol[TTT__HUFFMAN_SYMBOLS];       // symbols in the order of their codes
     uint16_t fast[1 << TTT__HUFFMAN_FAST_BITS];  // next bits -> 16 symbol + length; 0: longer
 } ttt__huffman;
 
@@ -1663,7 +1663,7 @@ typedef struct {
     int bit_count;
     uint8_t *out;
     size_t limit, size;  // bytes that may be, and that were written
-    size_t start;       // where the output of the current member begins
+    size_t start;        // where the output of the current member begins
     ttt__huffman literal, distance;
     bool fixed;          // the two codes are those of block type 1
     const char *problem;  // what stopped it

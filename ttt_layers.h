@@ -112,7 +112,7 @@ typedef struct ttt_weights {
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from
+// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each from
 // the context's seed and its own name (so that adding a layer changes no other). Returns them as
 // weights, in the order of the rows without the absent ones; as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
@@ -129,7 +129,7 @@ TTT_API int64_t ttt_params_count(const ttt_params *params, unsigned flags);
 TTT_API bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part,
                                 unsigned flags);
 
-// The first n weights, which *w then lacks: a model hands its sub-layers their parts, one after
+// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one after
 // another. TTT_ERR_SHAPE naming `who` if there are fewer.
 TTT_API ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n);
 // The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
@@ -199,9 +199,9 @@ TTT_API ttt_weights ttt_mlp_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_par
                                 const char *prefix);
 // dense, GELU (tanh form), dense
 TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
-// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
-// norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
-// nothing else.
+// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op;
+// weights: the norm's two, the MLP's four. For first-order gradients it keeps the hidden layer
+// before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
@@ -395,8 +395,8 @@ TTT_MIXERS(X)
 TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);  // "titans"; NULL if there is none such
 TTT_API bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option);  // an option: "causal"
-// The description of m with those of the options in d that have an effect there, for programs that
-// offer the same options to many mixers.
+// The description of a mixer with those of the options in desc that have an effect there, for
+// programs that offer the same options to many mixers.
 TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc);
 
 // Checks a description and makes the parameters it asks for; no weights after an error, which names
@@ -405,7 +405,7 @@ TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_d
 TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
-// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE if w are not weights that d asks for.
+// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
 
@@ -3526,11 +3526,11 @@ typedef struct ttt__frame {
     const ttt_tensor *node;          // its inputs are x and the parameters
     const signed char *input;        // which input a parameter row is; -1: absent
     int64_t B, N, D, H, h;
-    int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
-    int64_t chunk;                   // sequences of a chunk, at most
-    int64_t first, count;            // the chunk at work: its first sequence, and how many
-    ttt__mat x, y, d_y, d_x;           // (B N, D); d_y and d_x are absent forwards
-    ttt_real *room;                  // scratch memory of each thread
+    int64_t ranges, range_rows;  // ranges of a sequence; tokens of the longest
+    int64_t chunk;               // sequences of a chunk, at most
+    int64_t first, count;        // the chunk at work: its first sequence, and how many
+    ttt__mat x, y, d_y, d_x;     // (B N, D); d_y and d_x are absent forwards
+    ttt_real *room;              // scratch memory of each thread
     int64_t room_size;
 } ttt__frame;
 
@@ -3855,13 +3855,13 @@ typedef struct ttt__mttt {
     ttt__frame frame;
     const ttt__mttt_arg *arg;
     ttt__layout layout;
-    int T, t;                 // steps; the one at work
-    int64_t step_tokens;      // N, or L / T
-    const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
+    int T, t;                   // steps; the one at work
+    int64_t step_tokens;        // N, or L / T
+    const int64_t *order;       // as arg->order; NULL while all tokens are read as they stand
     ttt__view phi, psi, see_M;  // see_M: x M
-    ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
-    ttt__stack g_kernel;      // (h,D)
-    ttt_real *scale, *shift;  // of the norm, (H,D); NULL: without norm
+    ttt__mat out, out_bias;     // kernels (h,D) of all heads, one below the other; (1,D)
+    ttt__stack g_kernel;        // (h,D)
+    ttt_real *scale, *shift;    // of the norm, (H,D); NULL: without norm
     ttt__decoder_products decoder;
     ttt__stack W0_tr;         // blocks of kernels transposed
     ttt__stack sums;          // a block of each range of the chunk and head: what it adds
@@ -4033,12 +4033,12 @@ typedef struct ttt__work {
     ttt__range range;
     ttt__kit kit;
     ttt__tile tile;
-    ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
-    ttt__mat rowS, rowP;           // e S + sigma, e P + pi; backwards their outer gradients
-    ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
-    ttt_real *W_tr;              // room for transposed kernels
-    ttt__parts V, V_tr;          // the outer gradient in g_W, and its kernels transposed
-    ttt__mat q, f;             // of the range, (rows,D), where they are not kept
+    ttt__mat e, z, k, d_k;  // the tile's, where they are not kept or have to be gathered
+    ttt__mat rowS, rowP;    // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat g_e, d_g_e;    // inner gradient in e; outer gradient in that, then in e
+    ttt_real *W_tr;         // room for transposed kernels
+    ttt__parts V, V_tr;     // the outer gradient in g_W, and its kernels transposed
+    ttt__mat q, f;          // of the range, (rows,D), where they are not kept
 } ttt__work;
 
 // Hands out a thread's room; and so tells its size.
@@ -4888,7 +4888,7 @@ struct ttt__qkv {
     ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
     ttt__stack d_W0, d_S;
     ttt__mat d_rates;                       // absent unless they are learned
-    ttt__mat W_q_tr, W_k_tr, W_v_tr, O_tr;      // (D,D)
+    ttt__mat W_q_tr, W_k_tr, W_v_tr, O_tr;  // (D,D)
     ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
     ttt_real *const *gradient;              // of each parameter row
     ttt__qkv_phase *phase;                  // the one at work
@@ -4943,10 +4943,10 @@ enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the 
 struct ttt__qkv_work {
     ttt__kit kit;
     ttt__mat spare[2];
-    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
-    ttt__mat d_norm;                        // one number a token
-    ttt__mat K_tr, V_tr;                      // softmax: (h,N)
-    ttt__mat scores, d_scores;              // of a tile
+    ttt__mat A, AW, G, d_RS, d_A, d_C;  // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                    // one number a token
+    ttt__mat K_tr, V_tr;                // softmax: (h,N)
+    ttt__mat scores, d_scores;          // of a tile
 };
 static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
     const ttt__frame *frame = &job->frame;
@@ -5088,9 +5088,9 @@ static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, i
         ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
         ttt__map_rows(job, kit, one.K);
         ttt__clear(sums.all);
-        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
-        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
-        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);         // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);  // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);        // K^T K
     }
 }
 
@@ -5420,7 +5420,7 @@ static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *wo
         ttt__mat d_C_tr = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
         ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
         ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
-        ttt__affine(kit, one.d_K, one.V, d_C_tr, d_s);                   // d_K = V d_C^T + 1 d_s
+        ttt__affine(kit, one.d_K, one.V, d_C_tr, d_s);                  // d_K = V d_C^T + 1 d_s
         if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
         ttt__map_rows_back(job, kit, one.K, one.d_K);
     }
@@ -5781,8 +5781,8 @@ typedef struct ttt__normed_arg {
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *ctx;
-    int64_t rows, D, M;                     // M = 0: layer norm alone
-    ttt__mat x, y, z, d_y, d_x;               // of all rows; d_y and d_x are absent forwards
+    int64_t rows, D, M;          // M = 0: layer norm alone
+    ttt__mat x, y, z, d_y, d_x;  // of all rows; d_y and d_x are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
     ttt_real *room;                         // of each thread
     int64_t room_size;

@@ -91,7 +91,7 @@ TTT_API ttt_weights ttt_vit_new(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_para
                                 const char *prefix);
 TTT_API int ttt_vit_count(const ttt_vit_desc *desc);  // how many these are
 // images (B,image,image,channels) -> logits (B,classes).
-// Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
+// Errors: TTT_ERR_SHAPE if weights or images are not what desc asks for.
 TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights weights,
                                     ttt_tensor *images, ttt_vit_call *call);
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);  // N: patches and global tokens

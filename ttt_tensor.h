@@ -265,7 +265,7 @@ TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
 TTT_API double ttt_rng_normal(ttt_rng *rng);               // mean 0, variance 1 [Box 1958]
 TTT_API int64_t ttt_rng_below(ttt_rng *rng, int64_t n);    // 0 .. n-1
 TTT_API ttt_rng ttt_rng_fold(ttt_rng rng, uint64_t data);  // seeded by rng's seed and data
-TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *ctx);                  // the context's own
+TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *ctx);                // the context's own
 
 // ---- [4] TENSORS --------------------------------------------------------------------------------
 // Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
