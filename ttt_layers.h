@@ -112,9 +112,9 @@ typedef struct ttt_weights {
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each from
-// the context's seed and its own name (so that adding a layer changes no other). Returns them as
-// weights, in the order of the rows without the absent ones; as all functions named _new do. No
+// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each
+// from the context's seed and its own name (so that adding a layer changes no other). Returns them
+// as weights, in the order of the rows without the absent ones; as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
 // already.
 TTT_API ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows,
@@ -129,8 +129,8 @@ TTT_API int64_t ttt_params_count(const ttt_params *params, unsigned flags);
 TTT_API bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part,
                                 unsigned flags);
 
-// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one after
-// another. TTT_ERR_SHAPE naming `who` if there are fewer.
+// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one
+// after another. TTT_ERR_SHAPE naming `who` if there are fewer.
 TTT_API ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n);
 // The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
 // average's beginning. No weights after an error.
