@@ -6122,11 +6122,15 @@ static bool ttt__option_set(const ttt_mixer_desc *d, const ttt__option *o) {
     return false;
 }
 
-bool ttt_mixer_takes(const ttt_mixer *m, const char *option) {
-    size_t n = strlen(option);
-    for (const char *at = m->takes; at && (at = strstr(at, option)) != NULL; at++)
-        if ((at == m->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+// Whether a word stands in a text, which may be NULL, with blanks between its words.
+static bool ttt__has_word(const char *text, const char *word) {
+    size_t n = strlen(word);
+    for (const char *at = text; at && (at = strstr(at, word)) != NULL; at++)
+        if ((at == text || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
     return false;
+}
+bool ttt_mixer_takes(const ttt_mixer *m, const char *option) {
+    return ttt__has_word(m->takes, option);
 }
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
