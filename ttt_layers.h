@@ -3373,10 +3373,12 @@ const ttt_mixer ttt_mixer_none = {
 // next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
 // sequence; or all, if they are shuffled: then any token may add to any row of the sequence. A tile
 // is at most 64 tokens of a range, of one head. A phase cuts a chunk into shares; ttt__parallel
-// gives them to the threads, at least so many at a time as it is told, and returns when all are
-// done. Each range adds into sums of its own, which are joined in order, so that threads cannot
-// change a bit.
+// gives them to the threads (-1: the caller is not one of its shares), at least so many at a time
+// as it is told, and returns when all are done. Each range adds into sums of its own, which are
+// joined in order, so that threads cannot change a bit. (Without learned rates and with one range
+// to a sequence, W' is there after `step`.)
 //   phase       a share is           reads                    writes                 ttt__..._share
+//   start       (calling thread)     the learner's parameters W0
 //   decoder     a head               g, b_g, scale, shift     G, M, m, S, P ... tau0 decoder
 //     then, for each chunk,
 //   views       a range              x, phi, M, m             k, xM, xm              views
@@ -3386,12 +3388,13 @@ const ttt_mixer ttt_mixer_none = {
 //     and backwards
 //   output      a range              d_y, q, z of f, W        d_f, d_q, sums of d_W  output_back
 //   join        a sequence and head  the ranges' sums         d_W                    join
-//   rates       (the calling thread) g_W, d_W                 d_eta
+//   rates       (calling thread)     g_W, d_W                 d_eta
 //   step        a range              d_W, k, xM, xm, e, z, W  d_k, d_xM, d_xm, sums  step_back
 //                                                             of d_W, d_S ... d_tau0
-//   start       (the calling thread) d_W                      d_W0
+//   start       (calling thread)     d_W                      d_W0
+//   join        (calling thread)     sums of d_S ... d_tau0   d_S ... d_tau0
 //   kernels     a kernel and head    x, f, d_y, d_q, d_k,     d_phi, d_psi, d_out,   kernel_sums
-//                                    d_xM, d_xm               d_M, d_m
+//                                    d_xM, d_xm               d_M; d_m, d_ of biases
 //   views       a range              d_q, d_k, d_xM, d_xm     d_x                    views_back
 //     and at the end
 //   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
@@ -3669,7 +3672,8 @@ typedef struct ttt__frame {
 // The range that is share number `share` of a chunk, of `tokens` tokens a sequence.
 typedef struct ttt__range {
     int64_t b, from, rows;  // sequence; first token; how many
-    int64_t at, local;      // where this token is in (B N, D), and in the chunk's (count N, D)
+    int64_t at, local;      // where this token is in (B N, D), and in the chunk's (count N, D);
+                            // without meaning if tokens are shuffled
 } ttt__range;
 static ttt__range ttt__range_of(const ttt__frame *frame, int64_t share, int64_t tokens) {
     ttt__range s;
@@ -4063,6 +4067,7 @@ static ttt__decoder_products ttt__decoder_products_in(const ttt__mttt *job, ttt_
     p.scalars = ttt__take(room, H, 3);
     return p;
 }
+// y = a, less its mean if it is to be centered.
 static void ttt__center(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool center) {
     int64_t n = ttt__numbers(a);
     kit->k->map[TTT__MAP_add_scalar](
@@ -4131,7 +4136,8 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     return decoder;
 }
 
-// The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2.
+// The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2. It takes no
+// product, so that the calling thread's kit does.
 static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *decoder, int64_t head,
                              ttt__mat x) {
     const ttt__kit *kit = &job->frame.kit;
@@ -5566,7 +5572,7 @@ static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *w
     ttt__qkv_output_back(job, &work->kit, &range);
 }
 
-// One tile: some queries, and the keys behind the `from`-th. With scale = 1 / sqrt h,
+// One tile: some queries, and the keys from the `from`-th on. With scale = 1 / sqrt h,
 //   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
 //   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
 //   d_K += d_scores^T Q;  d_Q += d_scores K
