@@ -230,12 +230,12 @@ typedef struct ttt_learner {
     const ttt_param_row *rows;
     int n_rows;
     // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
-    ttt_tensor *(*predict)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
+    ttt_tensor *(*predict)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
     // Where the last layer is linear, the last weights are its kernel and (with biases) its bias,
     // and this gives what it reads: predict = features W (+ b). NULL if there is no such layer.
     // ttt_unmask lives by it.
-    ttt_tensor *(*features)(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x);
+    ttt_tensor *(*features)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to the two
     bool one_set;
     int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
@@ -258,7 +258,7 @@ typedef struct ttt_inner {
     ttt_tensor *train;  // (B,H,N,h), what the learner sees
     ttt_tensor *label;  // (B,H or 1,N,...), what its loss compares with
     // The loss summed over sequences and heads, from f(train part) and the label part.
-    ttt_tensor *(*loss)(ttt_ctx *c, const void *arg, ttt_tensor *prediction, ttt_tensor *label);
+    ttt_tensor *(*loss)(ttt_ctx *ctx, const void *arg, ttt_tensor *prediction, ttt_tensor *label);
     const void *loss_arg;
     int steps;                // T
     const ttt_real *rates;    // eta_t, constants; unless there are
@@ -381,7 +381,7 @@ struct ttt_mixer {
     double (*state)(const ttt_mixer_desc *d, int64_t N);
     // May be NULL. Says by ttt_fail which option has a wrong value, for N tokens or (N < 0) before
     // they are known.
-    void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
+    void (*check)(ttt_ctx *ctx, const ttt_mixer_desc *d, int64_t N);
 };
 
 // The rows of the library: ttt_mixer_mttt_linear, ... A program that names them so, and calls
@@ -3422,7 +3422,7 @@ typedef struct ttt__decoder {
     X(void, gelu_step,                                                                             \
       (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
     X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))             \
-    X(void, elu1, (int64_t n, ttt_real * y))                                                       \
+    X(void, elu1, (int64_t n, ttt_real *y))                                                        \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
     X(double, exp_sum,                                                                             \

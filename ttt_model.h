@@ -151,7 +151,7 @@ struct ttt_rule {
     const char *state;    // names of the tensors it keeps, of the parameter's shape: "m v"
     const char *takes;    // the options it takes beside those of all rules: "beta1 beta2"
     double flops;         // of one number's update, for the profile
-    void (*update)(ttt_ctx *c, const ttt_update *u);
+    void (*update)(ttt_ctx *ctx, const ttt_update *u);
 };
 
 typedef struct ttt_optimizer {
@@ -741,9 +741,9 @@ typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [5]
 
 // X(name, parameters); what each does is written at its text in [5].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
-    X(adam, (int64_t n, ttt_real * p, const ttt_real *g, ttt_real *m, ttt_real *v,                 \
+    X(adam, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,                  \
              const ttt__pass *pass))                                                               \
-    X(momentum, (int64_t n, ttt_real * p, const ttt_real *g, ttt_real *m, const ttt__pass *pass))
+    X(momentum, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__pass *pass))
 typedef struct ttt__rule_kernels {
 #define X(name, parameters) void(*name) parameters;
     TTT__RULE_KERNEL_LIST(X)

@@ -355,7 +355,7 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
-// gives  ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a).  *_d1 and *_d2 are first and second
+// gives  ttt_tensor *ttt_<name>(ttt_ctx *ctx, ttt_tensor *a).  *_d1 and *_d2 are first and second
 // derivatives, which the rules of [12] need. sign and heaviside have derivative zero, and are 0 at
 // NaN.
 #define TTT_UNARY_OPS(X)                                                                           \
@@ -382,7 +382,7 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
     X(silu_d1, "y = silu'(a)", -3, 3, 20)                                                          \
     X(silu_d2, "y = silu''(a)", -3, 3, 22)
 
-// Two operands, broadcast: ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b).
+// Two operands, broadcast: ttt_tensor *ttt_<name>(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b).
 #define TTT_BINARY_OPS(X)                                                                          \
     X(add, "y = a + b", -2, 2, 1)                                                                  \
     X(sub, "y = a - b", -2, 2, 1)                                                                  \
@@ -581,16 +581,16 @@ struct ttt_op {
     int n_in;           // inputs; -1: any number
     double lo, hi;      // arguments for the gradient test
     // Writes y->data from y->in and y->arg.
-    void (*forward)(ttt_ctx *c, ttt_tensor *y);
+    void (*forward)(ttt_ctx *ctx, ttt_tensor *y);
     // The rule. g, the gradient of y, has y's shape. On entry d[j] is NULL for each input whose
     // gradient nobody asks for; replace every other d[j] by that gradient, made of ops, in the
     // shape of y->in[j] (or NULL: zero).
-    void (*vjp)(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d);
+    void (*vjp)(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d);
     // Instead of a rule: the same value built from other ops. Differentiating it is then the rule.
-    ttt_tensor *(*composite)(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y);
+    ttt_tensor *(*composite)(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y);
     // May be NULL. First-order gradients without tensors: where into[j] is not NULL, write the
     // gradient of input j into it, or add to what is there if add[j].
-    void (*fast)(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
+    void (*fast)(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *g, ttt_tensor **into,
                  const bool *add);
     int64_t (*flops)(const ttt_tensor *y);  // may be NULL
 };
