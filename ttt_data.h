@@ -37,12 +37,12 @@
     CONCEPTS
         Shapes: images are (N,height,width,channels), a batch is (B,height,width,channels).
         Row-major, channels last, the first row is the top one.
-        Files are not believed: a length is compared with the bytes that are there before it sizes
-        anything, every product and sum is checked, and what is not understood is refused, with the
-        file's name, what was found and what was expected.
-        Errors are recorded in the context, as everywhere in ttt: functions return what ttt_status
-        says, and have then zeroed what they should have filled. The comments name the errors that
-        are possible, beside TTT_ERR_NO_MEMORY.
+        Nothing in a file is believed. A length is compared with the bytes that are there before
+        anything is made of that size; every product and sum is checked. What is not understood is
+        refused, and the error names the file, what was found and what was expected.
+        Errors are recorded in the context, as everywhere in ttt. Functions return what ttt_status
+        says; after an error they have zeroed what they should have filled. The comments name the
+        possible errors other than TTT_ERR_NO_MEMORY.
         Memory: tensors, names and file texts live in the step arena. An image set and the order of
         its batches live in the keep arena; or fill a ttt_images with memory of your own.
 */
@@ -68,13 +68,13 @@ extern "C" {
 
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
-// A whole file in the step arena, with a 0 behind it. NULL and TTT_ERR_FILE if it cannot be read.
+// A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read.
 TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
-// flushed to the disk, then renamed. begin refuses a path at which something other than a regular
-// file is. Write with put (or to `stream`), then finish: good = false, a put that failed or an
-// error in the context make it remove the temporary file, leave the old one as it was, and record
+// flushed to the disk, then renamed. begin refuses a path that holds anything but a regular file.
+// Write with put (or to `stream`), then finish. If `good` is false, a put has failed or the context
+// has an error, finish removes the temporary file, leaves the old one as it was, and records
 // TTT_ERR_FILE. A crash leaves the temporary file behind.
 typedef struct ttt_file_writer {
     void *stream;  // FILE *
@@ -102,20 +102,20 @@ typedef struct ttt_bundle {
     int64_t n_notes;
 } ttt_bundle;
 
-// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes stay what they are,
-// and so do the bits of bfloat16, until ttt_cast makes numbers of them:
+// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes and bfloat16 keep
+// their bits, until ttt_cast makes real numbers of them:
 //   F64, F32, F16          REAL
 //   BF16                   BF16
 //   I8..I64, U16..U64      INT; a U64 tensor with a value above 2^63 - 1 becomes REAL
-//   U8, BOOL               U8; of a BOOL tensor 0, and 1 for every other byte
+//   U8, BOOL               U8; a byte of a BOOL tensor that is not 0 becomes 1
 // Every length, offset and product is checked before anything is allocated. Errors: TTT_ERR_FILE,
 // TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
-// even; INT as I64, BF16 as BF16, U8 as U8: read again, a tensor has its type and its bits. The
-// header has them in the given order; of the data, INT comes first, then REAL, BF16 and U8, so that
-// every element lies at a multiple of its size. Errors, before a file is touched:
-// TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or there twice, the name __metadata__, a
+// even; INT as I64, BF16 as BF16, U8 as U8: a tensor that is read again has its type and its bits.
+// The header lists tensors in the given order. In the data INT comes first, then REAL, BF16 and U8,
+// so every element lies at a multiple of its size. Errors, before a file is touched:
+// TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or occur twice, the name __metadata__, a
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b,
                                          bool bf16);
@@ -126,10 +126,10 @@ TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);
 // ---- [4] NPY ------------------------------------------------------------------------------------
 // NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
 // They become the types that ttt_safetensors_read gives them. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT
-// (bytes behind the data are one); *out is then the empty tensor.
+// (for bytes after the data too); *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
 // Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1. Errors: TTT_ERR_ARGUMENT for
-// BF16, which .npy has not; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
+// BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);
 #endif  // TTT_NO_STDIO
 
@@ -137,7 +137,7 @@ TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor 
 // ---- [5] GZIP -----------------------------------------------------------------------------------
 // Inflates a whole gzip file (RFC 1952) of n bytes into out (capacity); *size = bytes written.
 // Several members in a row are joined, as gzip does. Checksums and lengths are verified, bytes
-// after the last member are refused. After an error *size is 0 and what stands in `out` is of no
+// after the last member are refused. After an error *size is 0 and the bytes in `out` are of no
 // use. `name` is what errors call the file (NULL: "gzip in memory"). Errors: TTT_ERR_FORMAT with
 // the byte where it went wrong, TTT_ERR_TOO_BIG if more than `capacity` comes out,
 // TTT_ERR_ARGUMENT.
@@ -146,8 +146,7 @@ TTT_API ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *by
 
 // ---- [6] IDX ------------------------------------------------------------------------------------
 // An IDX file is: two zero bytes, a type, a rank, that many 32-bit sizes, the elements; all
-// big-endian. Here the elements are in the byte order of the machine.
-// [LeCun, MNIST]
+// big-endian. Here the elements are in the byte order of the machine.            [LeCun, MNIST]
 enum {
     TTT_IDX_U8 = 0x08,
     TTT_IDX_I8 = 0x09,
@@ -203,7 +202,7 @@ TTT_API ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, cons
 TTT_API ttt_result ttt_images_load_idx(ttt_ctx *c, const char *dir, const char *split, int classes,
                                        ttt_images *out);
 // Are the four files of the MNIST family in `dir`, plain or with .gz? NULL if so, else the path of
-// the first that is missing (step arena). Loads nothing, and a missing file is no error: for
+// the first that is missing (step arena). Loads nothing, and a missing file is not an error: for
 // programs that look in several places. "" after an error.
 TTT_API const char *ttt_images_missing_idx(ttt_ctx *c, const char *dir);
 #endif
@@ -229,7 +228,7 @@ TTT_API ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_
 // the image. Where ink is 1 and paper 0, each pixel gets Gaussian noise of standard deviation 0.15,
 // is clamped to 0..1 and rounded to 0..255.
 //
-// Labels: images 10k..10k+9 are the ten digits in random order, so any whole tens are balanced.
+// Labels: images 10k..10k+9 are the ten digits in random order, so whole tens are balanced.
 //
 // Made to be hard for a linear classifier: ridge regression on the pixels (lambda 1, pixels/255 and
 // a bias, 20,000 images) gets 60 % of 5,000 others right. Errors: TTT_ERR_ARGUMENT (first < 0,
@@ -272,7 +271,7 @@ TTT_API ttt_batches *ttt_batches_new(ttt_ctx *c, const ttt_batches_desc *d);
 
 // The next n <= B samples as tensors of the step arena: *x real (n,height,width,channels), *y
 // integers (n); either may be NULL. Returns n. Returns 0, with empty tensors, once at the end of
-// each epoch, and is then at the start of the next one; and after an error, when it does not move.
+// each epoch, and then stands at the start of the next; also after an error, without moving.
 TTT_API int64_t ttt_batches_next(ttt_ctx *c, ttt_batches *b, ttt_tensor **x, ttt_tensor **y);
 
 // Goes to `position` of `epoch`. Errors: TTT_ERR_ARGUMENT (position not in 0..N, epoch not in
@@ -307,8 +306,8 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, i
 extern "C" {
 #endif
 
-// Records an error of a file: "file: text", or "file: tensor 'part': text". Names are cut, so that
-// the reason behind them is always there.
+// Records an error of a file: "file: text", or "file: tensor 'part': text". Long
+// names are cut, so that the reason always follows.
 TTT__UNUSED static void ttt__refuse_part(ttt_ctx *c, ttt_result r, const char *file,
                                          const char *part, const char *format, va_list args) {
     char text[256];
@@ -365,7 +364,7 @@ static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_W
 #else
 #define TTT__SEEK fseek
 #define TTT__TELL ftell
-// "x", the file must be new, is C11's, and was in the libraries long before.
+// "x" (the file must be new) is in C11, and was in the libraries long before.
 static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
 static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
 
@@ -385,7 +384,7 @@ static bool ttt__replaceable(const char *path) {
 }
 static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
 // A new name is safe once its folder is on the disk. Not every system lets one open a folder, and
-// the file is complete under either name: a failure here is none of the write.
+// the file is complete under either name: a failure here does not fail the write.
 static void ttt__folder_to_disk(const char *path) {
     char folder[1024];
     const char *slash = strrchr(path, '/');
@@ -426,7 +425,7 @@ static bool ttt__bad(const ttt__file *f, const char *name, const char *format, .
     return false;
 }
 
-// Opens and measures. POSIX opens folders too, and only reading from one tells.
+// Opens a file and measures it. POSIX opens folders too; only reading from one fails.
 static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
     f->c = c;
@@ -453,7 +452,7 @@ static bool ttt__read(ttt__file *f, void *to, size_t n) {
     return false;
 }
 
-// All bytes of a file, and a 0 behind them.
+// All bytes of a file, and a 0 after them.
 static char *ttt__file_bytes(ttt_ctx *c, ttt__arena *a, const char *path, int64_t limit,
                              size_t *size) {
     ttt__file f;
@@ -481,8 +480,8 @@ char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
     return text;
 }
 
-// -- writing a file: under a name that nobody else uses (a crash leaves it behind, and no more than
-// that), then renamed over the old one
+// -- writing a file under a name that nobody else uses, then renaming it over the old one; a crash
+// leaves at most the new one behind
 static bool ttt__create_temporary(ttt_file_writer *w) {
     for (int i = 0; i < 1000; i++) {
         snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
@@ -517,7 +516,7 @@ bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
     return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
 }
 
-// A full disk shows in fwrite only, in fflush only, or in fclose only: all of them are looked at.
+// A full disk may show in fwrite alone, in fflush alone or in fclose alone: all three are checked.
 ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
     FILE *f = (FILE *)w->stream;
     if (!f) ttt_fail(c, TTT_ERR_FILE, "file_finish: no file was begun");
@@ -538,20 +537,20 @@ ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
 }
 
 // ---- SAFETENSORS --------------------------------------------------------------------------------
-// -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
+// -- JSON (RFC 8259), strict. The caller asks for what it expects, in the order of the text:
 //     ttt__json j = ttt__json_of(text, size);
 //     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
 //     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
 //     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
-// Strings are decoded where they stand: the text is written to, and must outlive them. The first
-// thing that is wrong is kept in `why`; every function returns false from then on. A copy of the
-// struct looks ahead. Whether a key came twice is for the caller to see.
+// Strings are decoded in place: the text is overwritten, and must outlive them. `why` keeps the
+// first thing that is wrong; from then on every function returns false. To look ahead, copy the
+// struct. A key that occurs twice is for the caller to notice.
 #define TTT__JSON_DEPTH 64
 typedef struct ttt__json {
     char *text, *at, *end;
     const char *why;  // NULL: nothing wrong so far
     int depth;
-    bool first;  // just behind the bracket that opened the innermost object or array
+    bool first;  // just after the bracket that opened the innermost object or array
 } ttt__json;
 
 static ttt__json ttt__json_of(char *text, size_t size) {
@@ -583,7 +582,7 @@ static bool ttt__json_enter(ttt__json *j, char bracket) {
     return j->first = true;
 }
 
-// True in front of each value; false behind the last, with the closing bracket read.
+// True before each value; false after the last, when the closing bracket has been read.
 static bool ttt__json_more(ttt__json *j, char close) {
     char next = ttt__json_kind(j);
     bool first = j->first;
@@ -624,7 +623,7 @@ static int ttt__utf8_put(int32_t code, char *to) {
     return n;
 }
 
-// The four digits of \uXXXX; -1 if they are none.
+// The four digits of \uXXXX; -1 if they are not hexadecimal.
 static int32_t ttt__json_hex(ttt__json *j) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     int32_t value = 0;
@@ -712,7 +711,7 @@ static const char *ttt__json_number(ttt__json *j) {
     return NULL;
 }
 
-// Counted below zero, where there is one number more.
+// Counts below zero, where int64_t has one number more.
 static bool ttt__json_int(ttt__json *j, int64_t *out) {
     const char *end = ttt__json_number(j), *p = j->at;
     int64_t value = 0;
@@ -772,19 +771,18 @@ static bool ttt__json_skip(ttt__json *j) {
 // Nothing but blanks is left, and nothing was wrong.
 static bool ttt__json_end(ttt__json *j) {
     ttt__json_kind(j);
-    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows behind the end"));
+    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows the end"));
 }
 
-// How many members the object has that comes next. The reader is a copy: the caller's does not
-// move.
+// How many members the next object has. The reader is a copy: the caller's does not move.
 static int64_t ttt__json_count(ttt__json j) {
     int64_t n = 0;
     for (ttt__json_enter(&j, '{'); ttt__json_key(&j, NULL); n++) ttt__json_skip(&j);
     return n;
 }
 
-// -- elements as bytes, in either order whatever the machine's own; IEEE 754 formats, and bfloat16,
-// which is the upper half of a binary32
+// -- elements as bytes in either order, whatever the machine's own; IEEE 754 formats, and bfloat16,
+// the upper half of a binary32
 typedef struct ttt__type {
     char kind;  // f IEEE, h bfloat16, i signed, u unsigned, b bool
     unsigned char bytes;
@@ -856,7 +854,7 @@ static ttt_dtype ttt__dtype_of(ttt__type type) {
     return type.bytes == 1 && type.kind != 'i' ? TTT_DTYPE_U8 : TTT_DTYPE_INT;
 }
 
-// Elements i .. i+n-1 of t; n of them stand at p.
+// Reads elements i .. i+n-1 of t from p.
 static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t,
                         int64_t i) {
     if (t->data) ttt__decode_reals(type, p, n, t->data + i);
@@ -874,14 +872,13 @@ static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
         }
 }
 
-// U64 numbers above 2^63 - 1 have no place in an int64_t: a tensor with one becomes real, in its
-// place.
+// An int64_t cannot hold U64 numbers above 2^63 - 1: a tensor with one becomes real, in place.
 static void ttt__wide_to_real(ttt_tensor *t) {
     unsigned char *p = (unsigned char *)t->index;
     bool wide = false;
     for (int64_t i = 0; i < t->size; i++) wide = wide || t->index[i] < 0;
     if (!wide) return;
-    for (int64_t i = 0; i < t->size; i++) {  // real i never ends behind number i
+    for (int64_t i = 0; i < t->size; i++) {  // real i never ends after integer i
         uint64_t bits;
         memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
         ttt_real value = (ttt_real)bits;
@@ -892,14 +889,14 @@ static void ttt__wide_to_real(ttt_tensor *t) {
     t->dtype = TTT_DTYPE_REAL;
 }
 
-// Element k of Fortran order, the first index fastest, stands at this place of row-major order.
+// The place in row-major order of element k of Fortran order, in which the first index is fastest.
 static int64_t ttt__row_major(ttt_shape s, int64_t k) {
     int64_t at = 0;
     for (int d = 0; d < s.rank; k /= s.dim[d++]) at = at * s.dim[d] + k % s.dim[d];
     return at;
 }
 
-// The next tensor of the file, through a small chunk: no second copy of it is ever in memory.
+// Reads the next tensor of the file by small chunks: no second copy of it is ever in memory.
 #define TTT__CHUNK ((int64_t)1 << 16)
 static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
     ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
@@ -989,7 +986,7 @@ static void **ttt__sorted(ttt_ctx *c, void *structs, int64_t n, size_t size,
     return p;
 }
 
-// Of structs that begin with a name.
+// For structs that begin with a name.
 static const char *ttt__name_of(const void *a) { return *(const char *const *)a; }
 static int ttt__by_name(const void *a, const void *b) {
     return strcmp(ttt__name_of(a), ttt__name_of(b));
@@ -1000,7 +997,7 @@ static bool ttt__all_different(ttt_ctx *c, const char *path, void *structs, int6
     void **p = ttt__sorted(c, structs, n, size, ttt__by_name);
     for (int64_t i = 1; i < n && p; i++)
         if (ttt__by_name(p[i - 1], p[i]) == 0) {
-            ttt_fail(c, otherwise, "%.200s: '%.80s' is there twice", path, ttt__name_of(p[i]));
+            ttt_fail(c, otherwise, "%.200s: '%.80s' occurs twice", path, ttt__name_of(p[i]));
             return false;
         }
     return p != NULL;
@@ -1023,7 +1020,7 @@ typedef struct ttt__entry {
 typedef struct ttt__safetensors {
     ttt__file f;
     ttt__json j;
-    int64_t data;  // bytes behind the header
+    int64_t data;  // bytes after the header
     ttt__entry *entries;
     int64_t n;
     ttt_bundle *out;
@@ -1080,8 +1077,8 @@ static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
     return !j->why;
 }
 
-// The shape's bytes are those between the offsets, and those are in the file. No product wraps
-// round.
+// The shape needs just the bytes between the offsets, and the file has them. No product wraps
+// around.
 static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
     ttt_text shape;
     int64_t size = ttt_shape_size(e->shape);
@@ -1106,7 +1103,7 @@ static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
     while (ttt__json_key(&s->j, &key)) {
         int k = 0;
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s is there twice", key);
+        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s occurs twice", key);
         if (k < 3) seen[k] = true;
         if (!(k == 0   ? ttt__read_dtype(s, e)
               : k == 1 ? ttt__read_shape(s, e)
@@ -1122,7 +1119,7 @@ static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
 
 static bool ttt__read_notes(ttt__safetensors *s) {
     ttt_bundle *out = s->out;
-    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ is there twice");
+    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ occurs twice");
     size_t room = (size_t)ttt__json_count(s->j) * sizeof(ttt_note);
     out->notes = (ttt_note *)ttt_alloc(s->f.c, room, false);
     if (!out->notes || !ttt__json_enter(&s->j, '{')) return false;
@@ -1136,7 +1133,7 @@ static bool ttt__read_notes(ttt__safetensors *s) {
                               TTT_ERR_FORMAT);
 }
 
-// The header's text. It stays in the step arena: names and notes are decoded in their places.
+// The header's text. It stays in the step arena, because names and notes are decoded in place.
 static bool ttt__read_header(ttt__safetensors *s) {
     unsigned char length[8];
     if (s->f.size < 8)
@@ -1155,8 +1152,8 @@ static bool ttt__read_header(ttt__safetensors *s) {
     return true;
 }
 
-// `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, the shortest entry, has 49 bytes: so many of
-// them the header can have, and no more room do they get.
+// The shortest entry, `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, has 49 bytes. So the
+// header's size limits their number, and the room that they get.
 static bool ttt__read_entries(ttt__safetensors *s, const char **name) {
     size_t most = (size_t)(s->j.end - s->j.text) / 49 + 1, room = most * sizeof *s->entries;
     s->entries = (ttt__entry *)ttt__arena_alloc(s->f.c, &s->f.c->scratch, room);
@@ -1181,8 +1178,8 @@ static int ttt__by_offset(const void *a, const void *b) {
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-// Entries in the order of their data, which no byte escapes and none is in twice. NULL after an
-// error.
+// Entries in the order of their data, which they cover without a hole and without an overlap. NULL
+// after an error.
 static void **ttt__in_file_order(ttt__safetensors *s) {
     void **p = ttt__sorted(s->f.c, s->entries, s->n, sizeof *s->entries, ttt__by_offset);
     int64_t at = 0;
@@ -1197,7 +1194,7 @@ static void **ttt__in_file_order(ttt__safetensors *s) {
         at = e->end;
     }
     int64_t rest = s->data - at;
-    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes behind the last tensor", (long long)rest);
+    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes after the last tensor", (long long)rest);
     return s->f.c->result ? NULL : p;
 }
 
@@ -1250,7 +1247,7 @@ const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
     return NULL;
 }
 
-// Text that is made twice by the same calls: to count it (`to` is NULL), then to have it.
+// Text that the same calls make twice: first to count it (`to` is NULL), then to write it.
 typedef struct ttt__sink {
     char *to;
     size_t n;
@@ -1322,8 +1319,8 @@ static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
     return t->size * ttt__written_type(t, bf16).bytes;
 }
 
-// The order of the data, from wide elements to narrow ones: with the header padded to a multiple of
-// 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+// The order of the data, from wide elements to narrow ones. The header is padded to a multiple of 8
+// bytes, so every tensor lies at a multiple of its element's size, which views need.
 static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = { TTT_DTYPE_INT, TTT_DTYPE_REAL,
                                                           TTT_DTYPE_BF16, TTT_DTYPE_U8 };
 
@@ -1367,7 +1364,7 @@ static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) 
             ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
                      path);
         if (!ttt__alive(c, x->tensor))
-            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is no living tensor of the context",
+            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is not a living tensor of this context",
                      path, x->name);
         if (c->result) return false;
     }
@@ -1422,7 +1419,7 @@ ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle 
 // The file is "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version
 // 2 on), the header, the data. The header is a Python dictionary of exactly three entries,
 //     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
-// of which this form is read and no other: nothing of Python is evaluated.
+// No other form is read, and nothing is evaluated as Python.
 // https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 #define TTT__NPY_HEADER 65536
 typedef struct ttt__npy {
@@ -1431,7 +1428,7 @@ typedef struct ttt__npy {
     ttt__type type;
     bool fortran;
     ttt_shape shape;
-    int64_t data;  // bytes behind the header
+    int64_t data;  // bytes after the header
 } ttt__npy;
 
 static bool ttt__npy_bad(ttt__npy *n, const char *what) {
@@ -1481,7 +1478,7 @@ static bool ttt__npy_descr(ttt__npy *n) {
     return true;
 }
 
-// A tuple of sizes: () (3,) (2, 3). (3) is none.
+// A tuple of sizes: () (3,) (2, 3). (3) is not one.
 static bool ttt__npy_shape(ttt__npy *n) {
     bool comma = true;
     n->shape = ttt_scalar_shape();
@@ -1501,7 +1498,7 @@ static bool ttt__npy_shape(ttt__npy *n) {
         n->shape.dim[n->shape.rank++] = size;
         comma = ttt__npy_take(n, ",");
     }
-    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is no tuple");
+    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is not a tuple");
 }
 
 static bool ttt__npy_order(ttt__npy *n) {
@@ -1520,7 +1517,7 @@ static bool ttt__npy_header(ttt__npy *n) {
             return ttt__npy_bad(n, "a comma or 'key': was expected");
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
         if (k == 3) return ttt__bad(&n->f, NULL, "the header's key '%s' is not known", key);
-        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' is there twice", key);
+        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' occurs twice", key);
         seen[k] = true;
         ttt__npy_take(n, "");  // blanks
         if (!(k == 0 ? ttt__npy_descr(n) : k == 1 ? ttt__npy_order(n) : ttt__npy_shape(n)))
@@ -1530,10 +1527,10 @@ static bool ttt__npy_header(ttt__npy *n) {
     for (int k = 0; k < 3; k++)
         if (!seen[k]) return ttt__bad(&n->f, NULL, "the header lacks '%s'", keys[k]);
     ttt__npy_take(n, "");
-    return n->at == n->end || ttt__npy_bad(n, "something follows behind }");
+    return n->at == n->end || ttt__npy_bad(n, "something follows }");
 }
 
-// Everything in front of the data.
+// Everything before the data.
 static bool ttt__npy_start(ttt__npy *n) {
     unsigned char start[12];
     int wide;
@@ -1541,12 +1538,12 @@ static bool ttt__npy_start(ttt__npy *n) {
         return ttt__bad(&n->f, NULL, "%d bytes: too short for an .npy file", (int)n->f.size);
     if (!ttt__read(&n->f, start, 10)) return false;
     if (memcmp(start, "\x93NUMPY", 6) != 0)
-        return ttt__bad(&n->f, NULL, "it begins as no .npy file does");
+        return ttt__bad(&n->f, NULL, "does not begin like an .npy file");
     if (start[6] < 1 || start[6] > 3 || start[7] != 0)
         return ttt__bad(&n->f, NULL, "version %d.%d of the format is not known", start[6],
                         start[7]);
     wide = start[6] == 1 ? 2 : 4;
-    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "cut in its header's length");
+    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "ends in its header's length");
     if (wide == 4 && !ttt__read(&n->f, start + 10, 2)) return false;
     int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = n->f.size - 8 - wide;
     if (length > follow || length > TTT__NPY_HEADER)
@@ -1587,7 +1584,7 @@ ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
 }
 
 ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
-    char text[512] = "\x93NUMPY\1";  // the minor version, 0, is the byte behind
+    char text[512] = "\x93NUMPY\1";  // the next byte, 0, is the minor version
     size_t n = 10;
     ttt_file_writer w;
     if (!c->result && !ttt__alive(c, t))
@@ -1635,7 +1632,7 @@ typedef struct {
     uint64_t bits;  // taken from `in` but not used, the next one lowest
     int bit_count;
     uint8_t *out;
-    size_t limit, size;  // bytes that may be, and that were written
+    size_t limit, size;  // bytes that may be written, and that were
     size_t start;       // where the output of the current member begins
     ttt__huffman literal, distance;
     bool fixed;          // the two codes are those of block type 1
@@ -1643,7 +1640,7 @@ typedef struct {
     ttt_result result;
 } ttt__inflate;
 
-// Inner functions return false, or those that give a number -1, after recording what stopped them.
+// Inner functions record what stopped them, and return false, or -1 in the place of a number.
 static bool ttt__inflate_stop(ttt__inflate *s, ttt_result result, const char *problem) {
     s->result = result;
     s->problem = problem;
@@ -1757,7 +1754,7 @@ static int ttt__huffman_decode_long(ttt__inflate *s, const ttt__huffman *h) {
         place += h->count[length];
         first = (first + h->count[length]) * 2;
     }
-    return ttt__inflate_bad(s, "bits that are no Huffman code"), -1;
+    return ttt__inflate_bad(s, "bits that are not a Huffman code"), -1;
 }
 
 static int ttt__huffman_decode(ttt__inflate *s, const ttt__huffman *h) {
@@ -1876,7 +1873,7 @@ static bool ttt__inflate_lengths(ttt__inflate *s, const ttt__huffman *h, uint8_t
     return true;
 }
 
-// An incomplete code leaves bit patterns without meaning. As in zlib only one is let pass, which
+// An incomplete code leaves bit patterns without meaning. Like zlib we accept only the one that
 // real compressors write: at most one distance (or only the end-of-block symbol), of length 1.
 static bool ttt__inflate_code(ttt__inflate *s, ttt__huffman *code, const uint8_t *lengths, int n) {
     int unused = ttt__huffman_build(code, lengths, n), codes = 0;
@@ -2353,8 +2350,8 @@ static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
 }
 
 // A stream from its first number on, read in blocks: Philox makes four numbers at once, and an
-// image takes 1,600 of them. Other numbers are made from these in other ways than in ttt_tensor.h.
-// That stays, for the bytes of the drawn set are fixed.
+// image takes 1,600 of them. Real numbers are made of these in another way than in ttt_tensor.h,
+// and that stays, because the bytes of the drawn set are fixed.
 typedef struct ttt__draw_rng {
     ttt_rng r;
     uint32_t block[4];
