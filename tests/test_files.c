@@ -874,7 +874,7 @@ static const struct {
     { NPY("'float32 in words'", "False", "(1,)"), 4, "no structure" },
     { NPY("'<f4'", "0", "(1,)"), 4, "True or False" },
     { NPY("'<f4'", "False", "1"), 4, "a tuple was expected" },
-    { NPY("'<f4'", "False", "(1)"), 4, "no tuple" },
+    { NPY("'<f4'", "False", "(1)"), 4, "not a tuple" },
     { NPY("'<f4'", "False", "(1 1)"), 4, "a comma or )" },
     { NPY("'<f4'", "False", "(-1,)"), 4, "a size was expected" },
     { NPY("'<f4'", "False", "(1.0,)"), 4, "a comma or )" },
