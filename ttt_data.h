@@ -69,7 +69,7 @@ extern "C" {
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
 // A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read.
-TTT_API char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size /* may be NULL */);
+TTT_API char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
 // flushed to the disk, then renamed. begin refuses a path that holds anything but a regular file.
@@ -81,9 +81,9 @@ typedef struct ttt_file_writer {
     int error;     // errno of the first write that failed
     char path[1024], temporary[1064];
 } ttt_file_writer;
-TTT_API bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path);
+TTT_API bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path);
 TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
-TTT_API ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good);
+TTT_API ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good);
 
 // ---- [3] SAFETENSORS ----------------------------------------------------------------------------
 // A list of named tensors with text notes, as a safetensors file holds it. All of it lives in the
@@ -110,27 +110,27 @@ typedef struct ttt_bundle {
 //   U8, BOOL               U8; a byte of a BOOL tensor that is not 0 becomes 1
 // Every length, offset and product is checked before anything is allocated. Errors: TTT_ERR_FILE,
 // TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors and no notes.
-TTT_API ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out);
+TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
 // even; INT as I64, BF16 as BF16, U8 as U8: a tensor that is read again has its type and its bits.
 // The header lists tensors in the given order. In the data INT comes first, then REAL, BF16 and U8,
 // so every element lies at a multiple of its size. Errors, before a file is touched:
 // TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or occur twice, the name __metadata__, a
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
-TTT_API ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b,
+TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
                                          bool bf16);
 // NULL if it is not there:
-TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name);
-TTT_API const char *ttt_bundle_note(const ttt_bundle *b, const char *key);
+TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name);
+TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 
 // ---- [4] NPY ------------------------------------------------------------------------------------
 // NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
 // They become the types that ttt_safetensors_read gives them. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT
 // (for bytes after the data too); *out is then the empty tensor.
-TTT_API ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out);
+TTT_API ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out);
 // Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1. Errors: TTT_ERR_ARGUMENT for
 // BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
-TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t);
+TTT_API ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor);
 #endif  // TTT_NO_STDIO
 
 #ifndef TTT_NO_IMAGES
@@ -141,7 +141,7 @@ TTT_API ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor 
 // use. `name` is what errors call the file (NULL: "gzip in memory"). Errors: TTT_ERR_FORMAT with
 // the byte where it went wrong, TTT_ERR_TOO_BIG if more than `capacity` comes out,
 // TTT_ERR_ARGUMENT.
-TTT_API ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *bytes, size_t n,
+TTT_API ttt_result ttt_gzip_inflate(ttt_ctx *ctx, const char *name, const void *bytes, size_t n,
                                     uint8_t *out, size_t capacity, size_t *size);
 
 // ---- [6] IDX ------------------------------------------------------------------------------------
@@ -167,11 +167,11 @@ typedef struct ttt_idx {
 // exactly the one that the header declares, and nothing larger is ever inflated or allocated.
 // `name` is what errors call the file (NULL: "IDX in memory"). Errors: TTT_ERR_FORMAT,
 // TTT_ERR_TOO_BIG (declares more than TTT_IMAGES_MAX_BYTES), TTT_ERR_ARGUMENT.
-TTT_API ttt_result ttt_idx_parse(ttt_ctx *c, const char *name, const void *bytes, size_t n,
+TTT_API ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size_t n,
                                  ttt_idx *out);
 #ifndef TTT_NO_STDIO
 // Reads a file and parses it. Errors: TTT_ERR_FILE, and those of ttt_idx_parse.
-TTT_API ttt_result ttt_idx_read(ttt_ctx *c, const char *path, ttt_idx *out);
+TTT_API ttt_result ttt_idx_read(ttt_ctx *ctx, const char *path, ttt_idx *out);
 #endif
 
 // ---- [7] IMAGE SETS -----------------------------------------------------------------------------
@@ -191,7 +191,7 @@ typedef struct ttt_images {
 // copied. The names are what errors call the two (NULL: "images", "labels").
 // Errors: TTT_ERR_FORMAT (type, rank, no images, counts differ, a label not in 0..classes-1),
 // TTT_ERR_TOO_BIG, TTT_ERR_ARGUMENT.
-TTT_API ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+TTT_API ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
                                        const char *labels_name, const ttt_idx *labels, int classes,
                                        ttt_images *out);
 #ifndef TTT_NO_STDIO
@@ -199,12 +199,12 @@ TTT_API ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, cons
 // .gz; split is "train" or "t10k" in the MNIST family (MNIST, Fashion-MNIST, KMNIST: 10 classes).
 // What it reads into the step arena on the way is released. Errors: TTT_ERR_FILE, and those of
 // ttt_idx_parse and ttt_images_from_idx.
-TTT_API ttt_result ttt_images_load_idx(ttt_ctx *c, const char *dir, const char *split, int classes,
-                                       ttt_images *out);
+TTT_API ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split,
+                                       int classes, ttt_images *out);
 // Are the four files of the MNIST family in `dir`, plain or with .gz? NULL if so, else the path of
 // the first that is missing (step arena). Loads nothing, and a missing file is not an error: for
 // programs that look in several places. "" after an error.
-TTT_API const char *ttt_images_missing_idx(ttt_ctx *c, const char *dir);
+TTT_API const char *ttt_images_missing_idx(ttt_ctx *ctx, const char *dir);
 #endif
 
 // x = (pixel / 255 - mean) / std, per channel. All zero means x = pixel / 255: a std of 0 counts as
@@ -215,7 +215,7 @@ typedef struct ttt_pixel_norm {
 
 // Mean and standard deviation (divisor N height width) of pixel / 255, per channel. Sums are exact.
 // Errors: TTT_ERR_ARGUMENT (a field of `images` is out of its range).
-TTT_API ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_norm *out);
+TTT_API ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, ttt_pixel_norm *out);
 
 // ---- [8] DRAWN DIGITS ---------------------------------------------------------------------------
 // `count` images (28,28,1) of 10 classes, numbers first..first+count-1 of the endless set that
@@ -233,7 +233,7 @@ TTT_API ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_
 // Made to be hard for a linear classifier: ridge regression on the pixels (lambda 1, pixels/255 and
 // a bias, 20,000 images) gets 60 % of 5,000 others right. Errors: TTT_ERR_ARGUMENT (first < 0,
 // count < 1, first + count > 2^32), TTT_ERR_TOO_BIG.
-TTT_API ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t count,
+TTT_API ttt_result ttt_images_draw(ttt_ctx *ctx, uint64_t seed, int64_t first, int64_t count,
                                    ttt_images *out);
 
 // ---- [9] BATCHES --------------------------------------------------------------------------------
@@ -267,16 +267,18 @@ typedef struct ttt_batches {
 
 // New batches at (0, 0). They and the order, 4 bytes for each image, live in the keep arena.
 // NULL after an error: TTT_ERR_ARGUMENT (a field of d or of its images is out of range).
-TTT_API ttt_batches *ttt_batches_new(ttt_ctx *c, const ttt_batches_desc *d);
+TTT_API ttt_batches *ttt_batches_new(ttt_ctx *ctx, const ttt_batches_desc *desc);
 
 // The next n <= B samples as tensors of the step arena: *x real (n,height,width,channels), *y
 // integers (n); either may be NULL. Returns n. Returns 0, with empty tensors, once at the end of
 // each epoch, and then stands at the start of the next; also after an error, without moving.
-TTT_API int64_t ttt_batches_next(ttt_ctx *c, ttt_batches *b, ttt_tensor **x, ttt_tensor **y);
+TTT_API int64_t ttt_batches_next(ttt_ctx *ctx, ttt_batches *batches, ttt_tensor **x,
+                                 ttt_tensor **y);
 
 // Goes to `position` of `epoch`. Errors: TTT_ERR_ARGUMENT (position not in 0..N, epoch not in
 // 0..2^32-1), and then the batches stay where they were.
-TTT_API ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, int64_t position);
+TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch,
+                                    int64_t position);
 #endif  // TTT_NO_IMAGES
 
 #ifdef __cplusplus
@@ -306,29 +308,29 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, i
 extern "C" {
 #endif
 
-// Records an error of a file: "file: text", or "file: tensor 'part': text". Long
-// names are cut, so that the reason always follows.
-TTT__UNUSED static void ttt__refuse_part(ttt_ctx *c, ttt_result r, const char *file,
+// Records an error of a file: "file: text", or "file: tensor 'part': text". Long names
+// are cut, so that the reason always follows.
+TTT__UNUSED static void ttt__refuse_part(ttt_ctx *ctx, ttt_result r, const char *file,
                                          const char *part, const char *format, va_list args) {
     char text[256];
     vsnprintf(text, sizeof text, format, args);
-    if (part) ttt_fail(c, r, "%.150s: tensor '%.80s': %s", file, part, text);
-    else ttt_fail(c, r, "%.200s: %s", file, text);
+    if (part) ttt_fail(ctx, r, "%.150s: tensor '%.80s': %s", file, part, text);
+    else ttt_fail(ctx, r, "%.200s: %s", file, text);
 }
 
-TTT__UNUSED static bool ttt__refuse(ttt_ctx *c, ttt_result r, const char *file, const char *format,
-                                    ...) {
+TTT__UNUSED static bool ttt__refuse(ttt_ctx *ctx, ttt_result r, const char *file,
+                                    const char *format, ...) {
     va_list args;
     va_start(args, format);
-    ttt__refuse_part(c, r, file, NULL, format, args);
+    ttt__refuse_part(ctx, r, file, NULL, format, args);
     va_end(args);
     return false;
 }
 
 // True if the context is well and all pointers that `who` needs were given.
-TTT__UNUSED static bool ttt__can_begin(ttt_ctx *c, const char *who, bool given) {
-    if (!c->result && !given) ttt_fail(c, TTT_ERR_ARGUMENT, "%s: a pointer is NULL", who);
-    return !c->result;
+TTT__UNUSED static bool ttt__can_begin(ttt_ctx *ctx, const char *who, bool given) {
+    if (!ctx->result && !given) ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: a pointer is NULL", who);
+    return !ctx->result;
 }
 
 #ifndef TTT_NO_STDIO
@@ -405,14 +407,14 @@ static void ttt__folder_to_disk(const char *path) { (void)path; }
 
 // -- reading a file
 typedef struct ttt__file {
-    ttt_ctx *c;
+    ttt_ctx *ctx;
     const char *path;
     FILE *stream;
     int64_t size;
 } ttt__file;
 
-static bool ttt__file_fail(ttt_ctx *c, const char *path, const char *what, int error) {
-    return ttt__refuse(c, TTT_ERR_FILE, path, "%s: %s", what,
+static bool ttt__file_fail(ttt_ctx *ctx, const char *path, const char *what, int error) {
+    return ttt__refuse(ctx, TTT_ERR_FILE, path, "%s: %s", what,
                        error ? strerror(error) : "no reason known");
 }
 
@@ -420,25 +422,25 @@ static bool ttt__file_fail(ttt_ctx *c, const char *path, const char *what, int e
 static bool ttt__bad(const ttt__file *f, const char *name, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    ttt__refuse_part(f->c, TTT_ERR_FORMAT, f->path, name, format, args);
+    ttt__refuse_part(f->ctx, TTT_ERR_FORMAT, f->path, name, format, args);
     va_end(args);
     return false;
 }
 
 // Opens a file and measures it. POSIX opens folders too; only reading from one fails.
-static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
+static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
-    f->c = c;
+    f->ctx = ctx;
     f->path = path ? path : "(no path)";
-    if (c->result) return false;
+    if (ctx->result) return false;
     errno = 0;
     f->stream = path ? fopen(path, "rb") : NULL;
-    if (!f->stream) return ttt__file_fail(c, f->path, "cannot be opened", path ? errno : EINVAL);
+    if (!f->stream) return ttt__file_fail(ctx, f->path, "cannot be opened", path ? errno : EINVAL);
     bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
     good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
     f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
     if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
-    ttt__file_fail(c, f->path, "cannot be read", errno);
+    ttt__file_fail(ctx, f->path, "cannot be read", errno);
     fclose(f->stream);
     f->stream = NULL;
     return false;
@@ -447,21 +449,21 @@ static bool ttt__file_open(ttt_ctx *c, const char *path, ttt__file *f) {
 static bool ttt__read(ttt__file *f, void *to, size_t n) {
     errno = 0;
     if (fread(to, 1, n, f->stream) == n) return true;
-    if (ferror(f->stream)) return ttt__file_fail(f->c, f->path, "cannot be read", errno);
-    ttt_fail(f->c, TTT_ERR_FILE, "%.200s: became shorter while it was read", f->path);
+    if (ferror(f->stream)) return ttt__file_fail(f->ctx, f->path, "cannot be read", errno);
+    ttt_fail(f->ctx, TTT_ERR_FILE, "%.200s: became shorter while it was read", f->path);
     return false;
 }
 
 // All bytes of a file, and a 0 after them.
-static char *ttt__file_bytes(ttt_ctx *c, ttt__arena *a, const char *path, int64_t limit,
+static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, int64_t limit,
                              size_t *size) {
     ttt__file f;
     char *text = NULL;
     *size = 0;
-    if (!ttt__file_open(c, path, &f)) return NULL;
-    if (f.size <= limit) text = (char *)ttt__arena_alloc(c, a, (size_t)f.size + 1);
+    if (!ttt__file_open(ctx, path, &f)) return NULL;
+    if (f.size <= limit) text = (char *)ttt__arena_alloc(ctx, arena, (size_t)f.size + 1);
     else
-        ttt__refuse(c, TTT_ERR_TOO_BIG, path, "%lld bytes, larger than the limit of %lld",
+        ttt__refuse(ctx, TTT_ERR_TOO_BIG, path, "%lld bytes, larger than the limit of %lld",
                     (long long)f.size, (long long)limit);
     if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
     fclose(f.stream);
@@ -471,11 +473,11 @@ static char *ttt__file_bytes(ttt_ctx *c, ttt__arena *a, const char *path, int64_
     return text;
 }
 
-char *ttt_file_read(ttt_ctx *c, const char *path, size_t *size) {
-    ttt_mark m = ttt_mark_get(c);
+char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size) {
+    ttt_mark mark = ttt_mark_get(ctx);
     size_t n;
-    char *text = ttt__file_bytes(c, &c->step, path, PTRDIFF_MAX / 2, &n);
-    if (!text) ttt_mark_release(c, m);
+    char *text = ttt__file_bytes(ctx, &ctx->step, path, PTRDIFF_MAX / 2, &n);
+    if (!text) ttt_mark_release(ctx, mark);
     if (size) *size = n;
     return text;
 }
@@ -492,17 +494,17 @@ static bool ttt__create_temporary(ttt_file_writer *w) {
     return w->stream != NULL;
 }
 
-bool ttt_file_begin(ttt_ctx *c, ttt_file_writer *w, const char *path) {
+bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
     memset(w, 0, sizeof *w);
-    if (c->result) return false;
+    if (ctx->result) return false;
     if (!path || strlen(path) >= sizeof w->path) {
-        ttt_fail(c, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected",
+        ttt_fail(ctx, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected",
                  path ? path : "(no path)", (int)sizeof w->path - 1);
         return false;
     }
     snprintf(w->path, sizeof w->path, "%s", path);
-    if (!ttt__replaceable(path)) return ttt__file_fail(c, path, "cannot be written", EEXIST);
-    return ttt__create_temporary(w) || ttt__file_fail(c, path, "cannot be written", errno);
+    if (!ttt__replaceable(path)) return ttt__file_fail(ctx, path, "cannot be written", EEXIST);
+    return ttt__create_temporary(w) || ttt__file_fail(ctx, path, "cannot be written", errno);
 }
 
 static bool ttt__writer_fail(ttt_file_writer *w) {
@@ -517,11 +519,11 @@ bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
 }
 
 // A full disk may show in fwrite alone, in fflush alone or in fclose alone: all three are checked.
-ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
+ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
     FILE *f = (FILE *)w->stream;
-    if (!f) ttt_fail(c, TTT_ERR_FILE, "file_finish: no file was begun");
-    if (!f) return c->result;
-    good = good && !w->error && !c->result;
+    if (!f) ttt_fail(ctx, TTT_ERR_FILE, "file_finish: no file was begun");
+    if (!f) return ctx->result;
+    good = good && !w->error && !ctx->result;
     errno = 0;
     if (good && (fflush(f) != 0 || ferror(f) || !ttt__to_disk(f))) good = ttt__writer_fail(w);
     if (fclose(f) != 0 && good) good = ttt__writer_fail(w);
@@ -530,10 +532,10 @@ ttt_result ttt_file_finish(ttt_ctx *c, ttt_file_writer *w, bool good) {
         ttt__folder_to_disk(w->path);
     } else {
         remove(w->temporary);
-        ttt__file_fail(c, w->path, "was not written", w->error);
+        ttt__file_fail(ctx, w->path, "was not written", w->error);
     }
     w->stream = NULL;
-    return c->result;
+    return ctx->result;
 }
 
 // ---- SAFETENSORS --------------------------------------------------------------------------------
@@ -554,52 +556,54 @@ typedef struct ttt__json {
 } ttt__json;
 
 static ttt__json ttt__json_of(char *text, size_t size) {
-    ttt__json j = { text, text, text + size, NULL, 0, false };
-    return j;
+    ttt__json json = { text, text, text + size, NULL, 0, false };
+    return json;
 }
 
-static bool ttt__json_fail(ttt__json *j, const char *why) {
-    if (!j->why) j->why = why;
+static bool ttt__json_fail(ttt__json *json, const char *why) {
+    if (!json->why) json->why = why;
     return false;
 }
 
 // What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the
 // end.
-static char ttt__json_kind(ttt__json *j) {
-    while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t'))
-        j->at++;
-    if (j->why || j->at == j->end) return 0;
-    if (*j->at == '-' || (*j->at >= '0' && *j->at <= '9')) return '0';
-    return (char)(*j->at == 'f' ? 't' : *j->at);
+static char ttt__json_kind(ttt__json *json) {
+    while (json->at < json->end &&
+           (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
+        json->at++;
+    if (json->why || json->at == json->end) return 0;
+    if (*json->at == '-' || (*json->at >= '0' && *json->at <= '9')) return '0';
+    return (char)(*json->at == 'f' ? 't' : *json->at);
 }
 
-static bool ttt__json_enter(ttt__json *j, char bracket) {
-    if (ttt__json_kind(j) != bracket)
-        return ttt__json_fail(j, bracket == '{' ? "an object was expected" : "a list was expected");
-    if (j->depth == TTT__JSON_DEPTH) return ttt__json_fail(j, "nested more than 64 deep");
-    j->depth++;
-    j->at++;
-    return j->first = true;
+static bool ttt__json_enter(ttt__json *json, char bracket) {
+    if (ttt__json_kind(json) != bracket)
+        return ttt__json_fail(json,
+                              bracket == '{' ? "an object was expected" : "a list was expected");
+    if (json->depth == TTT__JSON_DEPTH) return ttt__json_fail(json, "nested more than 64 deep");
+    json->depth++;
+    json->at++;
+    return json->first = true;
 }
 
 // True before each value; false after the last, when the closing bracket has been read.
-static bool ttt__json_more(ttt__json *j, char close) {
-    char next = ttt__json_kind(j);
-    bool first = j->first;
-    j->first = false;
-    if (j->why) return false;
+static bool ttt__json_more(ttt__json *json, char close) {
+    char next = ttt__json_kind(json);
+    bool first = json->first;
+    json->first = false;
+    if (json->why) return false;
     if (next == close) {
-        j->at++;
-        j->depth--;
+        json->at++;
+        json->depth--;
         return false;
     }
     if (!first && next != ',')
-        return ttt__json_fail(j, "a comma or a closing bracket was expected");
-    if (!first) j->at++;
+        return ttt__json_fail(json, "a comma or a closing bracket was expected");
+    if (!first) json->at++;
     return true;
 }
 
-static bool ttt__json_item(ttt__json *j) { return ttt__json_more(j, ']'); }
+static bool ttt__json_item(ttt__json *json) { return ttt__json_more(json, ']'); }
 
 // The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no
 // surrogates).
@@ -624,12 +628,12 @@ static int ttt__utf8_put(int32_t code, char *to) {
 }
 
 // The four digits of \uXXXX; -1 if they are not hexadecimal.
-static int32_t ttt__json_hex(ttt__json *j) {
+static int32_t ttt__json_hex(ttt__json *json) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     int32_t value = 0;
-    for (int i = 0; i < 4; i++, j->at++) {
-        const char *d = j->at < j->end && *j->at ? strchr(digits, *j->at) : NULL;
-        if (!d && j->at < j->end && *j->at) d = strchr(digits + 16, *j->at);
+    for (int i = 0; i < 4; i++, json->at++) {
+        const char *d = json->at < json->end && *json->at ? strchr(digits, *json->at) : NULL;
+        if (!d && json->at < json->end && *json->at) d = strchr(digits + 16, *json->at);
         if (!d) return -1;
         value = value * 16 + (int32_t)((d - digits) % 16);
     }
@@ -637,19 +641,19 @@ static int32_t ttt__json_hex(ttt__json *j) {
 }
 
 // Decodes what follows a backslash into `to`. \u0000 is refused: a C string cannot hold it.
-static int ttt__json_escape(ttt__json *j, char *to) {
+static int ttt__json_escape(ttt__json *json, char *to) {
     static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    char letter = (char)(++j->at < j->end ? *j->at++ : 0);
+    char letter = (char)(++json->at < json->end ? *json->at++ : 0);
     const char *plain = letter ? strchr(from, letter) : NULL;
     if (plain) {
         *to = meaning[plain - from];
         return 1;
     }
-    int32_t code = letter == 'u' ? ttt__json_hex(j) : -1;
-    if (code >= 0xd800 && code < 0xdc00 && j->end - j->at >= 6 && j->at[0] == '\\' &&
-        j->at[1] == 'u') {
-        j->at += 2;  // two halves of a character beyond U+FFFF
-        int32_t low = ttt__json_hex(j);
+    int32_t code = letter == 'u' ? ttt__json_hex(json) : -1;
+    if (code >= 0xd800 && code < 0xdc00 && json->end - json->at >= 6 && json->at[0] == '\\' &&
+        json->at[1] == 'u') {
+        json->at += 2;  // two halves of a character beyond U+FFFF
+        int32_t low = ttt__json_hex(json);
         bool pair = low >= 0xdc00 && low < 0xe000;
         code = pair ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
     }
@@ -657,32 +661,32 @@ static int ttt__json_escape(ttt__json *j, char *to) {
 }
 
 // out may be NULL: the string is then checked, and left as it is.
-static bool ttt__json_string(ttt__json *j, const char **out) {
-    if (ttt__json_kind(j) != '"') return ttt__json_fail(j, "a string was expected");
-    char *begin = ++j->at, *to = begin, escaped[4];
-    while (j->at < j->end && *j->at != '"') {
-        char *from = j->at;
+static bool ttt__json_string(ttt__json *json, const char **out) {
+    if (ttt__json_kind(json) != '"') return ttt__json_fail(json, "a string was expected");
+    char *begin = ++json->at, *to = begin, escaped[4];
+    while (json->at < json->end && *json->at != '"') {
+        char *from = json->at;
         int n = 0;
-        if (*from == '\\') n = ttt__json_escape(j, from = escaped);
-        else if ((unsigned char)*from >= 0x20) j->at += n = ttt__utf8(from, j->end);
+        if (*from == '\\') n = ttt__json_escape(json, from = escaped);
+        else if ((unsigned char)*from >= 0x20) json->at += n = ttt__utf8(from, json->end);
         if (n == 0)
-            return ttt__json_fail(j, "a string has a wrong escape, a control character, or is "
+            return ttt__json_fail(json, "a string has a wrong escape, a control character, or is "
                                      "not UTF-8");
         if (out) memmove(to, from, (size_t)n);
         to += n;
     }
-    if (j->at == j->end) return ttt__json_fail(j, "a string has no end");
-    j->at++;
+    if (json->at == json->end) return ttt__json_fail(json, "a string has no end");
+    json->at++;
     if (!out) return true;
     *to = 0;  // on the closing quote or before it
     *out = begin;
     return true;
 }
 
-static bool ttt__json_key(ttt__json *j, const char **key) {
-    if (!ttt__json_more(j, '}') || !ttt__json_string(j, key)) return false;
-    if (ttt__json_kind(j) != ':') return ttt__json_fail(j, "a colon was expected");
-    j->at++;
+static bool ttt__json_key(ttt__json *json, const char **key) {
+    if (!ttt__json_more(json, '}') || !ttt__json_string(json, key)) return false;
+    if (ttt__json_kind(json) != ':') return ttt__json_fail(json, "a colon was expected");
+    json->at++;
     return true;
 }
 
@@ -692,92 +696,96 @@ static const char *ttt__digits(const char *p, const char *end) {
 }
 
 // The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
-static const char *ttt__json_number(ttt__json *j) {
-    bool good = ttt__json_kind(j) == '0';
-    const char *p = j->at + (good && *j->at == '-'), *q = ttt__digits(p, j->end);
+static const char *ttt__json_number(ttt__json *json) {
+    bool good = ttt__json_kind(json) == '0';
+    const char *p = json->at + (good && *json->at == '-'), *q = ttt__digits(p, json->end);
     good = good && q > p && (*p != '0' || q == p + 1);
-    if (q < j->end && *q == '.') {
-        q = ttt__digits(p = q + 1, j->end);
+    if (q < json->end && *q == '.') {
+        q = ttt__digits(p = q + 1, json->end);
         good = good && q > p;
     }
-    if (q < j->end && (*q == 'e' || *q == 'E')) {
+    if (q < json->end && (*q == 'e' || *q == 'E')) {
         p = q + 1;
-        if (p < j->end && (*p == '+' || *p == '-')) p++;
-        q = ttt__digits(p, j->end);
+        if (p < json->end && (*p == '+' || *p == '-')) p++;
+        q = ttt__digits(p, json->end);
         good = good && q > p;
     }
     if (good) return q;
-    ttt__json_fail(j, "a number was expected");
+    ttt__json_fail(json, "a number was expected");
     return NULL;
 }
 
 // Counts below zero, where int64_t has one number more.
-static bool ttt__json_int(ttt__json *j, int64_t *out) {
-    const char *end = ttt__json_number(j), *p = j->at;
+static bool ttt__json_int(ttt__json *json, int64_t *out) {
+    const char *end = ttt__json_number(json), *p = json->at;
     int64_t value = 0;
     if (!end) return false;
     bool minus = *p == '-';
     for (p += minus; p < end; p++) {
         int digit = *p - '0';
-        if (digit < 0 || digit > 9) return ttt__json_fail(j, "a whole number was expected");
+        if (digit < 0 || digit > 9) return ttt__json_fail(json, "a whole number was expected");
         if (value < (INT64_MIN + digit) / 10)
-            return ttt__json_fail(j, "a whole number is beyond 64 bits");
+            return ttt__json_fail(json, "a whole number is beyond 64 bits");
         value = value * 10 - digit;
     }
-    if (!minus && value == INT64_MIN) return ttt__json_fail(j, "a whole number is beyond 64 bits");
-    j->at += end - j->at;
+    if (!minus && value == INT64_MIN)
+        return ttt__json_fail(json, "a whole number is beyond 64 bits");
+    json->at += end - json->at;
     *out = minus ? value : -value;
     return true;
 }
 
-static bool ttt__json_word(ttt__json *j, const char *word) {
+static bool ttt__json_word(ttt__json *json, const char *word) {
     size_t n = strlen(word);
-    ttt__json_kind(j);
-    if (j->why || (size_t)(j->end - j->at) < n || memcmp(j->at, word, n) != 0) return false;
-    j->at += n;
+    ttt__json_kind(json);
+    if (json->why || (size_t)(json->end - json->at) < n || memcmp(json->at, word, n) != 0)
+        return false;
+    json->at += n;
     return true;
 }
 
-static bool ttt__json_bool(ttt__json *j, bool *out) {
-    *out = ttt__json_word(j, "true");
-    return *out || ttt__json_word(j, "false") || ttt__json_fail(j, "true or false was expected");
+static bool ttt__json_bool(ttt__json *json, bool *out) {
+    *out = ttt__json_word(json, "true");
+    return *out || ttt__json_word(json, "false") ||
+           ttt__json_fail(json, "true or false was expected");
 }
 
-static bool ttt__json_null(ttt__json *j) {
-    return ttt__json_word(j, "null") || ttt__json_fail(j, "a value was expected");
+static bool ttt__json_null(ttt__json *json) {
+    return ttt__json_word(json, "null") || ttt__json_fail(json, "a value was expected");
 }
 
 // Any value. Calls itself, as deep as ttt__json_enter lets it.
-static bool ttt__json_skip(ttt__json *j) {
+static bool ttt__json_skip(ttt__json *json) {
     bool either;
-    switch (ttt__json_kind(j)) {
+    switch (ttt__json_kind(json)) {
     case '{':
-        for (ttt__json_enter(j, '{'); ttt__json_key(j, NULL);) ttt__json_skip(j);
-        return !j->why;
+        for (ttt__json_enter(json, '{'); ttt__json_key(json, NULL);) ttt__json_skip(json);
+        return !json->why;
     case '[':
-        for (ttt__json_enter(j, '['); ttt__json_item(j);) ttt__json_skip(j);
-        return !j->why;
-    case '"': return ttt__json_string(j, NULL);
-    case 't': return ttt__json_bool(j, &either);
+        for (ttt__json_enter(json, '['); ttt__json_item(json);) ttt__json_skip(json);
+        return !json->why;
+    case '"': return ttt__json_string(json, NULL);
+    case 't': return ttt__json_bool(json, &either);
     case '0': {
-        const char *end = ttt__json_number(j);
-        if (end) j->at += end - j->at;
+        const char *end = ttt__json_number(json);
+        if (end) json->at += end - json->at;
         return end != NULL;
     }
-    default: return ttt__json_null(j);
+    default: return ttt__json_null(json);
     }
 }
 
 // Nothing but blanks is left, and nothing was wrong.
-static bool ttt__json_end(ttt__json *j) {
-    ttt__json_kind(j);
-    return !j->why && (j->at == j->end || ttt__json_fail(j, "something follows the end"));
+static bool ttt__json_end(ttt__json *json) {
+    ttt__json_kind(json);
+    return !json->why &&
+           (json->at == json->end || ttt__json_fail(json, "something follows the end"));
 }
 
 // How many members the next object has. The reader is a copy: the caller's does not move.
-static int64_t ttt__json_count(ttt__json j) {
+static int64_t ttt__json_count(ttt__json json) {
     int64_t n = 0;
-    for (ttt__json_enter(&j, '{'); ttt__json_key(&j, NULL); n++) ttt__json_skip(&j);
+    for (ttt__json_enter(&json, '{'); ttt__json_key(&json, NULL); n++) ttt__json_skip(&json);
     return n;
 }
 
@@ -855,12 +863,14 @@ static ttt_dtype ttt__dtype_of(ttt__type type) {
 }
 
 // Reads elements i .. i+n-1 of t from p.
-static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *t,
+static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *tensor,
                         int64_t i) {
-    if (t->data) ttt__decode_reals(type, p, n, t->data + i);
-    if (t->index) ttt__decode_ints(type, p, n, t->index + i);
-    for (int64_t k = 0; k < n && t->bf16; k++) t->bf16[i + k] = (uint16_t)ttt__bytes(p + 2 * k, 2);
-    for (int64_t k = 0; k < n && t->u8; k++) t->u8[i + k] = type.kind == 'b' ? p[k] != 0 : p[k];
+    if (tensor->data) ttt__decode_reals(type, p, n, tensor->data + i);
+    if (tensor->index) ttt__decode_ints(type, p, n, tensor->index + i);
+    for (int64_t k = 0; k < n && tensor->bf16; k++)
+        tensor->bf16[i + k] = (uint16_t)ttt__bytes(p + 2 * k, 2);
+    for (int64_t k = 0; k < n && tensor->u8; k++)
+        tensor->u8[i + k] = type.kind == 'b' ? p[k] != 0 : p[k];
 }
 
 static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
@@ -873,83 +883,86 @@ static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
 }
 
 // An int64_t cannot hold U64 numbers above 2^63 - 1: a tensor with one becomes real, in place.
-static void ttt__wide_to_real(ttt_tensor *t) {
-    unsigned char *p = (unsigned char *)t->index;
+static void ttt__wide_to_real(ttt_tensor *tensor) {
+    unsigned char *p = (unsigned char *)tensor->index;
     bool wide = false;
-    for (int64_t i = 0; i < t->size; i++) wide = wide || t->index[i] < 0;
+    for (int64_t i = 0; i < tensor->size; i++) wide = wide || tensor->index[i] < 0;
     if (!wide) return;
-    for (int64_t i = 0; i < t->size; i++) {  // real i never ends after integer i
+    for (int64_t i = 0; i < tensor->size; i++) {  // real i never ends after integer i
         uint64_t bits;
         memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
         ttt_real value = (ttt_real)bits;
         memcpy(p + i * (int64_t)sizeof value, &value, sizeof value);
     }
-    t->data = (ttt_real *)(void *)p;
-    t->index = NULL;
-    t->dtype = TTT_DTYPE_REAL;
+    tensor->data = (ttt_real *)(void *)p;
+    tensor->index = NULL;
+    tensor->dtype = TTT_DTYPE_REAL;
 }
 
 // The place in row-major order of element k of Fortran order, in which the first index is fastest.
-static int64_t ttt__row_major(ttt_shape s, int64_t k) {
+static int64_t ttt__row_major(ttt_shape shape, int64_t k) {
     int64_t at = 0;
-    for (int d = 0; d < s.rank; k /= s.dim[d++]) at = at * s.dim[d] + k % s.dim[d];
+    for (int d = 0; d < shape.rank; k /= shape.dim[d++]) at = at * shape.dim[d] + k % shape.dim[d];
     return at;
 }
 
 // Reads the next tensor of the file by small chunks: no second copy of it is ever in memory.
 #define TTT__CHUNK ((int64_t)1 << 16)
-static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape s, bool fortran) {
-    ttt_mark scratch = ttt__arena_mark(&f->c->scratch);
-    ttt_tensor *t = ttt__tensor(f->c, s, ttt__dtype_of(type), false, NULL);
-    void *room = ttt__arena_alloc(f->c, &f->c->scratch, (size_t)TTT__CHUNK);
+static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape shape, bool fortran) {
+    ttt_mark scratch = ttt__arena_mark(&f->ctx->scratch);
+    ttt_tensor *tensor = ttt__tensor(f->ctx, shape, ttt__dtype_of(type), false, NULL);
+    void *room = ttt__arena_alloc(f->ctx, &f->ctx->scratch, (size_t)TTT__CHUNK);
     unsigned char *chunk = (unsigned char *)room;
-    bool good = t && chunk;
-    for (int64_t i = 0, n; good && i < t->size; i += n) {
-        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+    bool good = tensor && chunk;
+    for (int64_t i = 0, n; good && i < tensor->size; i += n) {
+        n = TTT__MIN(tensor->size - i, TTT__CHUNK / type.bytes);
         good = ttt__read(f, chunk, (size_t)(n * type.bytes));
         if (good && type.big) ttt__reverse_each(chunk, n, type.bytes);
-        if (good && !fortran) ttt__decode(type, chunk, n, t, i);
+        if (good && !fortran) ttt__decode(type, chunk, n, tensor, i);
         for (int64_t k = 0; k < n && good && fortran; k++)
-            ttt__decode(type, chunk + k * type.bytes, 1, t, ttt__row_major(s, i + k));
+            ttt__decode(type, chunk + k * type.bytes, 1, tensor, ttt__row_major(shape, i + k));
     }
-    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(t);
-    ttt__arena_release(&f->c->scratch, scratch);
-    return good ? t : NULL;
+    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(tensor);
+    ttt__arena_release(&f->ctx->scratch, scratch);
+    return good ? tensor : NULL;
 }
 
 // How a tensor is written: as F32, F64, BF16, I64 or U8.
-static ttt__type ttt__written_type(const ttt_tensor *t, bool bf16) {
+static ttt__type ttt__written_type(const ttt_tensor *tensor, bool bf16) {
     ttt__type type = { 'f', sizeof(ttt_real), false };
-    if (t->index) type.kind = 'i', type.bytes = 8;
-    else if (t->u8) type.kind = 'u', type.bytes = 1;
-    else if (t->bf16 || bf16) type.kind = 'h', type.bytes = 2;
+    if (tensor->index) type.kind = 'i', type.bytes = 8;
+    else if (tensor->u8) type.kind = 'u', type.bytes = 1;
+    else if (tensor->bf16 || bf16) type.kind = 'h', type.bytes = 2;
     return type;
 }
 
-static uint64_t ttt__element_bits(const ttt_tensor *t, ttt__type type, int64_t i) {
+static uint64_t ttt__element_bits(const ttt_tensor *tensor, ttt__type type, int64_t i) {
     uint64_t wide = 0;
     uint32_t narrow = 0;
-    if (t->u8) return t->u8[i];
-    if (t->bf16) return t->bf16[i];
-    if (type.kind == 'h') return ttt__bf16_of(t->data[i]);
-    if (t->index) memcpy(&wide, t->index + i, sizeof wide);
-    else if (TTT__DOUBLE) memcpy(&wide, t->data + i, sizeof(ttt_real));
-    else memcpy(&narrow, t->data + i, sizeof narrow);
+    if (tensor->u8) return tensor->u8[i];
+    if (tensor->bf16) return tensor->bf16[i];
+    if (type.kind == 'h') return ttt__bf16_of(tensor->data[i]);
+    if (tensor->index) memcpy(&wide, tensor->index + i, sizeof wide);
+    else if (TTT__DOUBLE) memcpy(&wide, tensor->data + i, sizeof(ttt_real));
+    else memcpy(&narrow, tensor->data + i, sizeof narrow);
     return wide | narrow;
 }
 
-static bool ttt__write_tensor(ttt_ctx *c, ttt_file_writer *w, const ttt_tensor *t, bool bf16) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    unsigned char *chunk = (unsigned char *)ttt__arena_alloc(c, &c->scratch, (size_t)TTT__CHUNK);
-    ttt__type type = ttt__written_type(t, bf16);
+static bool ttt__write_tensor(ttt_ctx *ctx, ttt_file_writer *w, const ttt_tensor *tensor,
+                              bool bf16) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    unsigned char *chunk =
+        (unsigned char *)ttt__arena_alloc(ctx, &ctx->scratch, (size_t)TTT__CHUNK);
+    ttt__type type = ttt__written_type(tensor, bf16);
     bool good = chunk != NULL;
-    for (int64_t i = 0, n; good && i < t->size; i += n) {
-        n = TTT__MIN(t->size - i, TTT__CHUNK / type.bytes);
+    for (int64_t i = 0, n; good && i < tensor->size; i += n) {
+        n = TTT__MIN(tensor->size - i, TTT__CHUNK / type.bytes);
         for (int64_t k = 0; k < n; k++)
-            ttt__put_bytes(chunk + k * type.bytes, ttt__element_bits(t, type, i + k), type.bytes);
+            ttt__put_bytes(chunk + k * type.bytes, ttt__element_bits(tensor, type, i + k),
+                           type.bytes);
         good = ttt_file_put(w, chunk, (size_t)(n * type.bytes));
     }
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
     return good;
 }
 
@@ -977,9 +990,9 @@ static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
 }
 
 // Pointers in the scratch arena to n structs, sorted. NULL without memory.
-static void **ttt__sorted(ttt_ctx *c, void *structs, int64_t n, size_t size,
+static void **ttt__sorted(ttt_ctx *ctx, void *structs, int64_t n, size_t size,
                           ttt__compare_fn *compare) {
-    void **p = (void **)ttt__arena_alloc(c, &c->scratch, (size_t)n * sizeof *p);
+    void **p = (void **)ttt__arena_alloc(ctx, &ctx->scratch, (size_t)n * sizeof *p);
     if (!p) return NULL;
     for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
     ttt__sort(p, n, compare);
@@ -992,12 +1005,12 @@ static int ttt__by_name(const void *a, const void *b) {
     return strcmp(ttt__name_of(a), ttt__name_of(b));
 }
 
-static bool ttt__all_different(ttt_ctx *c, const char *path, void *structs, int64_t n, size_t size,
-                               ttt_result otherwise) {
-    void **p = ttt__sorted(c, structs, n, size, ttt__by_name);
+static bool ttt__all_different(ttt_ctx *ctx, const char *path, void *structs, int64_t n,
+                               size_t size, ttt_result otherwise) {
+    void **p = ttt__sorted(ctx, structs, n, size, ttt__by_name);
     for (int64_t i = 1; i < n && p; i++)
         if (ttt__by_name(p[i - 1], p[i]) == 0) {
-            ttt_fail(c, otherwise, "%.200s: '%.80s' occurs twice", path, ttt__name_of(p[i]));
+            ttt_fail(ctx, otherwise, "%.200s: '%.80s' occurs twice", path, ttt__name_of(p[i]));
             return false;
         }
     return p != NULL;
@@ -1037,57 +1050,57 @@ static const struct {
     { "BOOL", { 'b', 1, false } },
 };
 
-static bool ttt__read_dtype(ttt__safetensors *s, ttt__entry *e) {
+static bool ttt__read_dtype(ttt__safetensors *file, ttt__entry *e) {
     const char *dtype;
-    if (!ttt__json_string(&s->j, &dtype)) return false;
+    if (!ttt__json_string(&file->j, &dtype)) return false;
     for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
         if (strcmp(dtype, ttt__safetensors_types[i].name) == 0) {
             e->type = ttt__safetensors_types[i].type;
             return true;
         }
-    return ttt__bad(&s->f, e->name,
+    return ttt__bad(&file->f, e->name,
                     "dtype %.20s: F64, F32, F16, BF16, I8..I64, U8..U64, BOOL expected", dtype);
 }
 
-static bool ttt__read_shape(ttt__safetensors *s, ttt__entry *e) {
+static bool ttt__read_shape(ttt__safetensors *file, ttt__entry *e) {
     e->shape = ttt_scalar_shape();
-    if (!ttt__json_enter(&s->j, '[')) return false;
-    while (ttt__json_item(&s->j)) {
+    if (!ttt__json_enter(&file->j, '[')) return false;
+    while (ttt__json_item(&file->j)) {
         int64_t size;
         if (e->shape.rank == TTT_MAX_RANK)
-            return ttt__bad(&s->f, e->name, "a shape of more than %d sizes is not supported",
+            return ttt__bad(&file->f, e->name, "a shape of more than %d sizes is not supported",
                             TTT_MAX_RANK);
-        if (!ttt__json_int(&s->j, &size)) return false;
+        if (!ttt__json_int(&file->j, &size)) return false;
         if (size < 0)
-            return ttt__bad(&s->f, e->name, "the shape has the size %lld", (long long)size);
+            return ttt__bad(&file->f, e->name, "the shape has the size %lld", (long long)size);
         e->shape.dim[e->shape.rank++] = size;
     }
-    return !s->j.why;
+    return !file->j.why;
 }
 
-static bool ttt__read_offset(ttt__json *j, int64_t *at) {
-    return (ttt__json_item(j) || ttt__json_fail(j, "two offsets were expected")) &&
-           ttt__json_int(j, at);
+static bool ttt__read_offset(ttt__json *json, int64_t *at) {
+    return (ttt__json_item(json) || ttt__json_fail(json, "two offsets were expected")) &&
+           ttt__json_int(json, at);
 }
 
-static bool ttt__read_offsets(ttt__json *j, ttt__entry *e) {
-    bool two = ttt__json_enter(j, '[');
-    two = two && ttt__read_offset(j, &e->begin) && ttt__read_offset(j, &e->end);
-    if (!two || ttt__json_item(j)) return ttt__json_fail(j, "two offsets were expected");
-    return !j->why;
+static bool ttt__read_offsets(ttt__json *json, ttt__entry *e) {
+    bool two = ttt__json_enter(json, '[');
+    two = two && ttt__read_offset(json, &e->begin) && ttt__read_offset(json, &e->end);
+    if (!two || ttt__json_item(json)) return ttt__json_fail(json, "two offsets were expected");
+    return !json->why;
 }
 
 // The shape needs just the bytes between the offsets, and the file has them. No product wraps
 // around.
-static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
+static bool ttt__entry_good(const ttt__safetensors *file, const ttt__entry *e) {
     ttt_text shape;
     int64_t size = ttt_shape_size(e->shape);
-    if (e->begin < 0 || e->end < e->begin || e->end > s->data)
-        return ttt__bad(&s->f, e->name,
+    if (e->begin < 0 || e->end < e->begin || e->end > file->data)
+        return ttt__bad(&file->f, e->name,
                         "data_offsets [%lld,%lld] are not within the %lld bytes of data",
-                        (long long)e->begin, (long long)e->end, (long long)s->data);
+                        (long long)e->begin, (long long)e->end, (long long)file->data);
     if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != e->end - e->begin)
-        return ttt__bad(&s->f, e->name,
+        return ttt__bad(&file->f, e->name,
                         "shape %s of elements of %d bytes, but data_offsets span %lld bytes",
                         ttt_shape_text(e->shape, shape), e->type.bytes,
                         (long long)(e->end - e->begin));
@@ -1095,81 +1108,83 @@ static bool ttt__entry_good(const ttt__safetensors *s, const ttt__entry *e) {
 }
 
 // Keys besides these three are left alone, as the reference reader does.
-static bool ttt__read_entry(ttt__safetensors *s, ttt__entry *e) {
+static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
     static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
     bool seen[3] = { false, false, false };
     const char *key;
-    ttt__json_enter(&s->j, '{');
-    while (ttt__json_key(&s->j, &key)) {
+    ttt__json_enter(&file->j, '{');
+    while (ttt__json_key(&file->j, &key)) {
         int k = 0;
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k < 3 && seen[k]) return ttt__bad(&s->f, e->name, "%s occurs twice", key);
+        if (k < 3 && seen[k]) return ttt__bad(&file->f, e->name, "%s occurs twice", key);
         if (k < 3) seen[k] = true;
-        if (!(k == 0   ? ttt__read_dtype(s, e)
-              : k == 1 ? ttt__read_shape(s, e)
-              : k == 2 ? ttt__read_offsets(&s->j, e)
-                       : ttt__json_skip(&s->j)))
+        if (!(k == 0   ? ttt__read_dtype(file, e)
+              : k == 1 ? ttt__read_shape(file, e)
+              : k == 2 ? ttt__read_offsets(&file->j, e)
+                       : ttt__json_skip(&file->j)))
             return false;
     }
-    if (s->j.why) return false;
+    if (file->j.why) return false;
     for (int k = 0; k < 3; k++)
-        if (!seen[k]) return ttt__bad(&s->f, e->name, "%s is missing", keys[k]);
-    return ttt__entry_good(s, e);
+        if (!seen[k]) return ttt__bad(&file->f, e->name, "%s is missing", keys[k]);
+    return ttt__entry_good(file, e);
 }
 
-static bool ttt__read_notes(ttt__safetensors *s) {
-    ttt_bundle *out = s->out;
-    if (out->notes) return ttt__bad(&s->f, NULL, "__metadata__ occurs twice");
-    size_t room = (size_t)ttt__json_count(s->j) * sizeof(ttt_note);
-    out->notes = (ttt_note *)ttt_alloc(s->f.c, room, false);
-    if (!out->notes || !ttt__json_enter(&s->j, '{')) return false;
+static bool ttt__read_notes(ttt__safetensors *file) {
+    ttt_bundle *out = file->out;
+    if (out->notes) return ttt__bad(&file->f, NULL, "__metadata__ occurs twice");
+    size_t room = (size_t)ttt__json_count(file->j) * sizeof(ttt_note);
+    out->notes = (ttt_note *)ttt_alloc(file->f.ctx, room, false);
+    if (!out->notes || !ttt__json_enter(&file->j, '{')) return false;
     ttt_note note;
-    while (ttt__json_key(&s->j, &note.key)) {
-        if (!ttt__json_string(&s->j, &note.text)) return false;
+    while (ttt__json_key(&file->j, &note.key)) {
+        if (!ttt__json_string(&file->j, &note.text)) return false;
         out->notes[out->n_notes++] = note;
     }
-    if (s->j.why) return false;
-    return ttt__all_different(s->f.c, s->f.path, out->notes, out->n_notes, sizeof note,
+    if (file->j.why) return false;
+    return ttt__all_different(file->f.ctx, file->f.path, out->notes, out->n_notes, sizeof note,
                               TTT_ERR_FORMAT);
 }
 
 // The header's text. It stays in the step arena, because names and notes are decoded in place.
-static bool ttt__read_header(ttt__safetensors *s) {
+static bool ttt__read_header(ttt__safetensors *file) {
     unsigned char length[8];
-    if (s->f.size < 8)
-        return ttt__bad(&s->f, NULL, "%d bytes, no room for a length", (int)s->f.size);
-    if (!ttt__read(&s->f, length, 8)) return false;
+    if (file->f.size < 8)
+        return ttt__bad(&file->f, NULL, "%d bytes, no room for a length", (int)file->f.size);
+    if (!ttt__read(&file->f, length, 8)) return false;
     uint64_t n = ttt__bytes(length, 8);
-    if (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)s->f.size - 8)
-        return ttt__bad(&s->f, NULL, "a header of %llu bytes; %lld follow, and %d is the limit",
-                        (unsigned long long)n, (long long)s->f.size - 8, TTT__SAFETENSORS_HEADER);
-    char *text = (char *)ttt_alloc(s->f.c, (size_t)n, false);
-    if (!text || !ttt__read(&s->f, text, (size_t)n)) return false;
+    if (n > TTT__SAFETENSORS_HEADER || n > (uint64_t)file->f.size - 8)
+        return ttt__bad(&file->f, NULL, "a header of %llu bytes; %lld follow, and %d is the limit",
+                        (unsigned long long)n, (long long)file->f.size - 8,
+                        TTT__SAFETENSORS_HEADER);
+    char *text = (char *)ttt_alloc(file->f.ctx, (size_t)n, false);
+    if (!text || !ttt__read(&file->f, text, (size_t)n)) return false;
     if (n == 0 || text[0] != '{')
-        return ttt__bad(&s->f, NULL, "the header, byte 8, does not begin with {");
-    s->j = ttt__json_of(text, (size_t)n);
-    s->data = s->f.size - 8 - (int64_t)n;
+        return ttt__bad(&file->f, NULL, "the header, byte 8, does not begin with {");
+    file->j = ttt__json_of(text, (size_t)n);
+    file->data = file->f.size - 8 - (int64_t)n;
     return true;
 }
 
 // The shortest entry, `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, has 49 bytes. So the
 // header's size limits their number, and the room that they get.
-static bool ttt__read_entries(ttt__safetensors *s, const char **name) {
-    size_t most = (size_t)(s->j.end - s->j.text) / 49 + 1, room = most * sizeof *s->entries;
-    s->entries = (ttt__entry *)ttt__arena_alloc(s->f.c, &s->f.c->scratch, room);
-    if (!s->entries) return false;
-    ttt__json_enter(&s->j, '{');
-    while (ttt__json_key(&s->j, name)) {
+static bool ttt__read_entries(ttt__safetensors *file, const char **name) {
+    size_t most = (size_t)(file->j.end - file->j.text) / 49 + 1,
+           room = most * sizeof *file->entries;
+    file->entries = (ttt__entry *)ttt__arena_alloc(file->f.ctx, &file->f.ctx->scratch, room);
+    if (!file->entries) return false;
+    ttt__json_enter(&file->j, '{');
+    while (ttt__json_key(&file->j, name)) {
         if (strcmp(*name, "__metadata__") == 0) {
-            if (!ttt__read_notes(s)) return false;
+            if (!ttt__read_notes(file)) return false;
             continue;
         }
-        ttt__entry *e = s->entries + s->n++;
+        ttt__entry *e = file->entries + file->n++;
         memset(e, 0, sizeof *e);
         e->name = *name;
-        if (!ttt__read_entry(s, e)) return false;
+        if (!ttt__read_entry(file, e)) return false;
     }
-    return ttt__json_end(&s->j);
+    return ttt__json_end(&file->j);
 }
 
 static int ttt__by_offset(const void *a, const void *b) {
@@ -1180,70 +1195,75 @@ static int ttt__by_offset(const void *a, const void *b) {
 
 // Entries in the order of their data, which they cover without a hole and without an overlap. NULL
 // after an error.
-static void **ttt__in_file_order(ttt__safetensors *s) {
-    void **p = ttt__sorted(s->f.c, s->entries, s->n, sizeof *s->entries, ttt__by_offset);
+static void **ttt__in_file_order(ttt__safetensors *file) {
+    void **p =
+        ttt__sorted(file->f.ctx, file->entries, file->n, sizeof *file->entries, ttt__by_offset);
     int64_t at = 0;
-    for (int64_t i = 0; i < s->n && p; i++) {
+    for (int64_t i = 0; i < file->n && p; i++) {
         const ttt__entry *e = (const ttt__entry *)p[i];
         if (e->begin != at) {
-            ttt__bad(&s->f, e->name,
+            ttt__bad(&file->f, e->name,
                      "data_offsets begin at %lld, the tensor before ends at %lld: %s",
                      (long long)e->begin, (long long)at, e->begin < at ? "an overlap" : "a hole");
             return NULL;
         }
         at = e->end;
     }
-    int64_t rest = s->data - at;
-    if (p && rest) ttt__bad(&s->f, NULL, "%lld bytes after the last tensor", (long long)rest);
-    return s->f.c->result ? NULL : p;
+    int64_t rest = file->data - at;
+    if (p && rest) ttt__bad(&file->f, NULL, "%lld bytes after the last tensor", (long long)rest);
+    return file->f.ctx->result ? NULL : p;
 }
 
-static bool ttt__read_tensors(ttt__safetensors *s) {
-    ttt_ctx *c = s->f.c;
-    if (!ttt__all_different(c, s->f.path, s->entries, s->n, sizeof *s->entries, TTT_ERR_FORMAT))
+static bool ttt__read_tensors(ttt__safetensors *file) {
+    ttt_ctx *ctx = file->f.ctx;
+    if (!ttt__all_different(ctx, file->f.path, file->entries, file->n, sizeof *file->entries,
+                            TTT_ERR_FORMAT))
         return false;
-    void **p = ttt__in_file_order(s);
-    ttt_named *named = p ? (ttt_named *)ttt_alloc(c, (size_t)s->n * sizeof *named, false) : NULL;
-    for (int64_t i = 0; i < s->n && named; i++) {
+    void **p = ttt__in_file_order(file);
+    ttt_named *named =
+        p ? (ttt_named *)ttt_alloc(ctx, (size_t)file->n * sizeof *named, false) : NULL;
+    for (int64_t i = 0; i < file->n && named; i++) {
         const ttt__entry *e = (const ttt__entry *)p[i];
-        ttt_named *to = named + (e - s->entries);
+        ttt_named *to = named + (e - file->entries);
         to->name = e->name;
-        to->tensor = ttt__read_tensor(&s->f, e->type, e->shape, false);
+        to->tensor = ttt__read_tensor(&file->f, e->type, e->shape, false);
         if (!to->tensor) return false;
     }
-    s->out->tensors = named;
-    s->out->n_tensors = s->n;
+    file->out->tensors = named;
+    file->out->n_tensors = file->n;
     return named != NULL;
 }
 
-ttt_result ttt_safetensors_read(ttt_ctx *c, const char *path, ttt_bundle *out) {
-    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
-    ttt__safetensors s;
+ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+    ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__safetensors file;
     const char *name = NULL;
-    memset(&s, 0, sizeof s);
+    memset(&file, 0, sizeof file);
     memset(out, 0, sizeof *out);
-    s.out = out;
-    if (!ttt__file_open(c, path, &s.f)) return c->result;
-    if (ttt__read_header(&s) && ttt__read_entries(&s, &name)) ttt__read_tensors(&s);
-    if (s.j.why) ttt__bad(&s.f, name, "byte %lld: %s", (long long)(s.j.at - s.j.text) + 8, s.j.why);
-    fclose(s.f.stream);
-    ttt__arena_release(&c->scratch, scratch);
-    if (c->result) {
+    file.out = out;
+    if (!ttt__file_open(ctx, path, &file.f)) return ctx->result;
+    if (ttt__read_header(&file) && ttt__read_entries(&file, &name)) ttt__read_tensors(&file);
+    if (file.j.why)
+        ttt__bad(&file.f, name, "byte %lld: %s", (long long)(file.j.at - file.j.text) + 8,
+                 file.j.why);
+    fclose(file.f.stream);
+    ttt__arena_release(&ctx->scratch, scratch);
+    if (ctx->result) {
         memset(out, 0, sizeof *out);
-        ttt_mark_release(c, step);
+        ttt_mark_release(ctx, step);
     }
-    return c->result;
+    return ctx->result;
 }
 
-ttt_tensor *ttt_bundle_find(const ttt_bundle *b, const char *name) {
-    for (int64_t i = 0; i < b->n_tensors; i++)
-        if (strcmp(b->tensors[i].name, name) == 0) return b->tensors[i].tensor;
+ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
+    for (int64_t i = 0; i < bundle->n_tensors; i++)
+        if (strcmp(bundle->tensors[i].name, name) == 0) return bundle->tensors[i].tensor;
     return NULL;
 }
 
-const char *ttt_bundle_note(const ttt_bundle *b, const char *key) {
-    for (int64_t i = 0; i < b->n_notes; i++)
-        if (strcmp(b->notes[i].key, key) == 0) return b->notes[i].text;
+const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key) {
+    for (int64_t i = 0; i < bundle->n_notes; i++)
+        if (strcmp(bundle->notes[i].key, key) == 0) return bundle->notes[i].text;
     return NULL;
 }
 
@@ -1253,40 +1273,40 @@ typedef struct ttt__sink {
     size_t n;
 } ttt__sink;
 
-static void ttt__say_bytes(ttt__sink *t, const char *s, size_t n) {
-    if (t->to) memcpy(t->to + t->n, s, n);
-    t->n += n;
+static void ttt__say_bytes(ttt__sink *sink, const char *s, size_t n) {
+    if (sink->to) memcpy(sink->to + sink->n, s, n);
+    sink->n += n;
 }
 
-static void ttt__say(ttt__sink *t, const char *s) { ttt__say_bytes(t, s, strlen(s)); }
+static void ttt__say(ttt__sink *sink, const char *s) { ttt__say_bytes(sink, s, strlen(s)); }
 
-static void ttt__say_number(ttt__sink *t, int64_t v) {
+static void ttt__say_number(ttt__sink *sink, int64_t v) {
     char digits[32];
     snprintf(digits, sizeof digits, "%lld", (long long)v);
-    ttt__say(t, digits);
+    ttt__say(sink, digits);
 }
 
-static void ttt__say_quoted(ttt__sink *t, const char *s) {
+static void ttt__say_quoted(ttt__sink *sink, const char *s) {
     static const char hex[] = "0123456789abcdef";
-    ttt__say(t, "\"");
+    ttt__say(sink, "\"");
     for (; *s; s++) {
         char escape[6] = { '\\', 'u', '0', '0', hex[*s >> 4 & 15], hex[*s & 15] };
-        if ((unsigned char)*s < 0x20) ttt__say_bytes(t, escape, 6);
-        else if (*s == '"' || *s == '\\') ttt__say_bytes(t, escape, 1);
-        if ((unsigned char)*s >= 0x20) ttt__say_bytes(t, s, 1);
+        if ((unsigned char)*s < 0x20) ttt__say_bytes(sink, escape, 6);
+        else if (*s == '"' || *s == '\\') ttt__say_bytes(sink, escape, 1);
+        if ((unsigned char)*s >= 0x20) ttt__say_bytes(sink, s, 1);
     }
-    ttt__say(t, "\"");
+    ttt__say(sink, "\"");
 }
 
-static void ttt__say_notes(ttt__sink *t, const ttt_bundle *b) {
-    ttt__say(t, "\"__metadata__\":{");
-    for (int64_t i = 0; i < b->n_notes; i++) {
-        ttt__say(t, i ? "," : "");
-        ttt__say_quoted(t, b->notes[i].key);
-        ttt__say(t, ":");
-        ttt__say_quoted(t, b->notes[i].text);
+static void ttt__say_notes(ttt__sink *sink, const ttt_bundle *bundle) {
+    ttt__say(sink, "\"__metadata__\":{");
+    for (int64_t i = 0; i < bundle->n_notes; i++) {
+        ttt__say(sink, i ? "," : "");
+        ttt__say_quoted(sink, bundle->notes[i].key);
+        ttt__say(sink, ":");
+        ttt__say_quoted(sink, bundle->notes[i].text);
     }
-    ttt__say(t, "}");
+    ttt__say(sink, "}");
 }
 
 static const char *ttt__type_name(ttt__type type) {
@@ -1297,26 +1317,26 @@ static const char *ttt__type_name(ttt__type type) {
     return ttt__safetensors_types[i].name;
 }
 
-static void ttt__say_entry(ttt__sink *t, const ttt_named *named, bool bf16, int64_t begin,
+static void ttt__say_entry(ttt__sink *sink, const ttt_named *named, bool bf16, int64_t begin,
                            int64_t end) {
     const ttt_tensor *x = named->tensor;
-    ttt__say_quoted(t, named->name);
-    ttt__say(t, ":{\"dtype\":\"");
-    ttt__say(t, ttt__type_name(ttt__written_type(x, bf16)));
-    ttt__say(t, "\",\"shape\":[");
+    ttt__say_quoted(sink, named->name);
+    ttt__say(sink, ":{\"dtype\":\"");
+    ttt__say(sink, ttt__type_name(ttt__written_type(x, bf16)));
+    ttt__say(sink, "\",\"shape\":[");
     for (int i = 0; i < x->shape.rank; i++) {
-        ttt__say(t, i ? "," : "");
-        ttt__say_number(t, x->shape.dim[i]);
+        ttt__say(sink, i ? "," : "");
+        ttt__say_number(sink, x->shape.dim[i]);
     }
-    ttt__say(t, "],\"data_offsets\":[");
-    ttt__say_number(t, begin);
-    ttt__say(t, ",");
-    ttt__say_number(t, end);
-    ttt__say(t, "]}");
+    ttt__say(sink, "],\"data_offsets\":[");
+    ttt__say_number(sink, begin);
+    ttt__say(sink, ",");
+    ttt__say_number(sink, end);
+    ttt__say(sink, "]}");
 }
 
-static int64_t ttt__written_bytes(const ttt_tensor *t, bool bf16) {
-    return t->size * ttt__written_type(t, bf16).bytes;
+static int64_t ttt__written_bytes(const ttt_tensor *tensor, bool bf16) {
+    return tensor->size * ttt__written_type(tensor, bf16).bytes;
 }
 
 // The order of the data, from wide elements to narrow ones. The header is padded to a multiple of 8
@@ -1325,94 +1345,98 @@ static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = { TTT_DTYPE_INT, TTT_DTY
                                                           TTT_DTYPE_BF16, TTT_DTYPE_U8 };
 
 // Entries in the given order.
-static void ttt__say_header(ttt__sink *t, const ttt_bundle *b, bool bf16) {
+static void ttt__say_header(ttt__sink *sink, const ttt_bundle *bundle, bool bf16) {
     int64_t at[TTT__N_DTYPES], all = 0;  // where the data of each element type goes on
     for (int k = 0; k < TTT__N_DTYPES; k++) {
         at[ttt__data_order[k]] = all;
-        for (int64_t i = 0; i < b->n_tensors; i++)
-            if (b->tensors[i].tensor->dtype == ttt__data_order[k])
-                all += ttt__written_bytes(b->tensors[i].tensor, bf16);
+        for (int64_t i = 0; i < bundle->n_tensors; i++)
+            if (bundle->tensors[i].tensor->dtype == ttt__data_order[k])
+                all += ttt__written_bytes(bundle->tensors[i].tensor, bf16);
     }
-    ttt__say(t, "{");
-    if (b->n_notes) ttt__say_notes(t, b);
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_tensor *x = b->tensors[i].tensor;
+    ttt__say(sink, "{");
+    if (bundle->n_notes) ttt__say_notes(sink, bundle);
+    for (int64_t i = 0; i < bundle->n_tensors; i++) {
+        const ttt_tensor *x = bundle->tensors[i].tensor;
         int64_t *begin = &at[x->dtype], end = *begin + ttt__written_bytes(x, bf16);
-        ttt__say(t, i || b->n_notes ? "," : "");
-        ttt__say_entry(t, &b->tensors[i], bf16, *begin, end);
+        ttt__say(sink, i || bundle->n_notes ? "," : "");
+        ttt__say_entry(sink, &bundle->tensors[i], bf16, *begin, end);
         *begin = end;
     }
-    ttt__say(t, "}");
-    while (t->n % 8) ttt__say(t, " ");
+    ttt__say(sink, "}");
+    while (sink->n % 8) ttt__say(sink, " ");
 }
 
-static bool ttt__text_good(ttt_ctx *c, const char *path, const char *what, const char *s) {
+static bool ttt__text_good(ttt_ctx *ctx, const char *path, const char *what, const char *s) {
     int n = 1;
     const char *end = s ? s + strlen(s) : NULL;
     for (const char *p = s; n && p < end; p += n) n = ttt__utf8(p, end);
     if (s && n) return true;
-    ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: %s '%.80s' is not UTF-8", path, what, s ? s : "(NULL)");
+    ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %s '%.80s' is not UTF-8", path, what,
+             s ? s : "(NULL)");
     return false;
 }
 
 // All that can be wrong with a bundle is found before a file is touched.
-static bool ttt__bundle_good(ttt_ctx *c, const char *path, const ttt_bundle *b) {
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_named *x = &b->tensors[i];
-        if (!ttt__text_good(c, path, "the name", x->name)) return false;
+static bool ttt__bundle_good(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle) {
+    for (int64_t i = 0; i < bundle->n_tensors; i++) {
+        const ttt_named *x = &bundle->tensors[i];
+        if (!ttt__text_good(ctx, path, "the name", x->name)) return false;
         if (strcmp(x->name, "__metadata__") == 0)
-            ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
                      path);
-        if (!ttt__alive(c, x->tensor))
-            ttt_fail(c, TTT_ERR_RELEASED, "%.200s: '%.80s' is not a living tensor of this context",
-                     path, x->name);
-        if (c->result) return false;
+        if (!ttt__alive(ctx, x->tensor))
+            ttt_fail(ctx, TTT_ERR_RELEASED,
+                     "%.200s: '%.80s' is not a living tensor of this context", path, x->name);
+        if (ctx->result) return false;
     }
-    for (int64_t i = 0; i < b->n_notes; i++)
-        if (!ttt__text_good(c, path, "the key of a note", b->notes[i].key) ||
-            !ttt__text_good(c, path, "the text of a note", b->notes[i].text))
+    for (int64_t i = 0; i < bundle->n_notes; i++)
+        if (!ttt__text_good(ctx, path, "the key of a note", bundle->notes[i].key) ||
+            !ttt__text_good(ctx, path, "the text of a note", bundle->notes[i].text))
             return false;
-    return ttt__all_different(c, path, b->tensors, b->n_tensors, sizeof *b->tensors,
-                              TTT_ERR_ARGUMENT) &&
-           ttt__all_different(c, path, b->notes, b->n_notes, sizeof *b->notes, TTT_ERR_ARGUMENT);
+    return ttt__all_different(ctx, path, bundle->tensors, bundle->n_tensors,
+                              sizeof *bundle->tensors, TTT_ERR_ARGUMENT) &&
+           ttt__all_different(ctx, path, bundle->notes, bundle->n_notes, sizeof *bundle->notes,
+                              TTT_ERR_ARGUMENT);
 }
 
 // The length and the header, in the scratch arena.
-static char *ttt__header_text(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16,
+static char *ttt__header_text(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle, bool bf16,
                               size_t *n) {
-    ttt__sink t = { NULL, 0 };
-    ttt__say_header(&t, b, bf16);
-    if (t.n > TTT__SAFETENSORS_HEADER) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%.200s: a header of %.0f bytes; %d is the limit", path,
-                 (double)t.n, TTT__SAFETENSORS_HEADER);
+    ttt__sink sink = { NULL, 0 };
+    ttt__say_header(&sink, bundle, bf16);
+    if (sink.n > TTT__SAFETENSORS_HEADER) {
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: a header of %.0f bytes; %d is the limit", path,
+                 (double)sink.n, TTT__SAFETENSORS_HEADER);
         return NULL;
     }
-    char *text = (char *)ttt__arena_alloc(c, &c->scratch, 8 + t.n);
+    char *text = (char *)ttt__arena_alloc(ctx, &ctx->scratch, 8 + sink.n);
     if (!text) return NULL;
-    *n = 8 + t.n;
-    ttt__put_bytes((unsigned char *)text, t.n, 8);
-    t.to = text + 8;
-    t.n = 0;
-    ttt__say_header(&t, b, bf16);
+    *n = 8 + sink.n;
+    ttt__put_bytes((unsigned char *)text, sink.n, 8);
+    sink.to = text + 8;
+    sink.n = 0;
+    ttt__say_header(&sink, bundle, bf16);
     return text;
 }
 
-ttt_result ttt_safetensors_write(ttt_ctx *c, const char *path, const ttt_bundle *b, bool bf16) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
+                                 bool bf16) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt_file_writer w;
     size_t n = 0;
-    if (c->result) return c->result;
-    char *header = ttt__bundle_good(c, path, b) ? ttt__header_text(c, path, b, bf16, &n) : NULL;
-    if (header && ttt_file_begin(c, &w, path)) {
+    if (ctx->result) return ctx->result;
+    char *header =
+        ttt__bundle_good(ctx, path, bundle) ? ttt__header_text(ctx, path, bundle, bf16, &n) : NULL;
+    if (header && ttt_file_begin(ctx, &w, path)) {
         bool good = ttt_file_put(&w, header, n);
         for (int k = 0; k < TTT__N_DTYPES; k++)
-            for (int64_t i = 0; i < b->n_tensors && good; i++)
-                if (b->tensors[i].tensor->dtype == ttt__data_order[k])
-                    good = ttt__write_tensor(c, &w, b->tensors[i].tensor, bf16);
-        ttt_file_finish(c, &w, good);
+            for (int64_t i = 0; i < bundle->n_tensors && good; i++)
+                if (bundle->tensors[i].tensor->dtype == ttt__data_order[k])
+                    good = ttt__write_tensor(ctx, &w, bundle->tensors[i].tensor, bf16);
+        ttt_file_finish(ctx, &w, good);
     }
-    ttt__arena_release(&c->scratch, scratch);
-    return c->result;
+    ttt__arena_release(&ctx->scratch, scratch);
+    return ctx->result;
 }
 
 // ---- NPY ----------------------------------------------------------------------------------------
@@ -1431,27 +1455,28 @@ typedef struct ttt__npy {
     int64_t data;  // bytes after the header
 } ttt__npy;
 
-static bool ttt__npy_bad(ttt__npy *n, const char *what) {
-    return ttt__bad(&n->f, NULL, "byte %d of the header: %s", (int)(n->at - n->begin), what);
+static bool ttt__npy_bad(ttt__npy *npy, const char *what) {
+    return ttt__bad(&npy->f, NULL, "byte %d of the header: %s", (int)(npy->at - npy->begin), what);
 }
 
 // Takes `what` if it is what comes next.
-static bool ttt__npy_take(ttt__npy *n, const char *what) {
+static bool ttt__npy_take(ttt__npy *npy, const char *what) {
     size_t length = strlen(what);
-    while (n->at < n->end && (*n->at == ' ' || *n->at == '\n' || *n->at == '\t' || *n->at == '\r'))
-        n->at++;
-    if ((size_t)(n->end - n->at) < length || memcmp(n->at, what, length) != 0) return false;
-    n->at += length;
+    while (npy->at < npy->end &&
+           (*npy->at == ' ' || *npy->at == '\n' || *npy->at == '\t' || *npy->at == '\r'))
+        npy->at++;
+    if ((size_t)(npy->end - npy->at) < length || memcmp(npy->at, what, length) != 0) return false;
+    npy->at += length;
     return true;
 }
 
 // A short string in either kind of quotes, without escapes; false if there is none.
-static bool ttt__npy_string(ttt__npy *n, char text[16]) {
+static bool ttt__npy_string(ttt__npy *npy, char text[16]) {
     char quote = 0;
-    if (ttt__npy_take(n, "'")) quote = '\'';
-    else if (ttt__npy_take(n, "\"")) quote = '"';
-    for (int i = 0; quote && i < 16 && n->at < n->end; i++) {
-        text[i] = *n->at++;
+    if (ttt__npy_take(npy, "'")) quote = '\'';
+    else if (ttt__npy_take(npy, "\"")) quote = '"';
+    for (int i = 0; quote && i < 16 && npy->at < npy->end; i++) {
+        text[i] = *npy->at++;
         if (text[i] == quote) {
             text[i] = 0;
             return true;
@@ -1461,150 +1486,153 @@ static bool ttt__npy_string(ttt__npy *n, char text[16]) {
 }
 
 // Byte order (< little, > big, | where there is none), kind, width: "<f4".
-static bool ttt__npy_descr(ttt__npy *n) {
+static bool ttt__npy_descr(ttt__npy *npy) {
     static const char supported[] = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 ";
     char text[16], name[4];
-    if (!ttt__npy_string(n, text))
-        return ttt__npy_bad(n, "a type like '<f4' expected, no structure");
+    if (!ttt__npy_string(npy, text))
+        return ttt__npy_bad(npy, "a type like '<f4' expected, no structure");
     if (strlen(text) == 3) snprintf(name, sizeof name, "%.2s ", text + 1);
     if (strlen(text) != 3 || !strstr(supported, name) ||
         !strchr(text[2] == '1' ? "<>|" : "<>", text[0]))
-        return ttt__bad(&n->f, NULL,
+        return ttt__bad(&npy->f, NULL,
                         "descr '%s' is not supported: bool, integers, f2, f4 and f8 are%s", text,
                         strchr(text, 'O') ? " (objects are pickles, which run code)" : "");
-    n->type.kind = text[1];
-    n->type.bytes = (unsigned char)(text[2] - '0');
-    n->type.big = text[0] == '>';
+    npy->type.kind = text[1];
+    npy->type.bytes = (unsigned char)(text[2] - '0');
+    npy->type.big = text[0] == '>';
     return true;
 }
 
 // A tuple of sizes: () (3,) (2, 3). (3) is not one.
-static bool ttt__npy_shape(ttt__npy *n) {
+static bool ttt__npy_shape(ttt__npy *npy) {
     bool comma = true;
-    n->shape = ttt_scalar_shape();
-    if (!ttt__npy_take(n, "(")) return ttt__npy_bad(n, "a tuple was expected");
-    while (!ttt__npy_take(n, ")")) {
-        if (!comma) return ttt__npy_bad(n, "a comma or ) was expected");
-        if (n->shape.rank == TTT_MAX_RANK)
-            return ttt__npy_bad(n, "more than 8 sizes are not supported");
-        const char *end = ttt__digits(n->at, n->end);
+    npy->shape = ttt_scalar_shape();
+    if (!ttt__npy_take(npy, "(")) return ttt__npy_bad(npy, "a tuple was expected");
+    while (!ttt__npy_take(npy, ")")) {
+        if (!comma) return ttt__npy_bad(npy, "a comma or ) was expected");
+        if (npy->shape.rank == TTT_MAX_RANK)
+            return ttt__npy_bad(npy, "more than 8 sizes are not supported");
+        const char *end = ttt__digits(npy->at, npy->end);
         int64_t size = 0;
-        if (end == n->at || (*n->at == '0' && end > n->at + 1))
-            return ttt__npy_bad(n, "a size was expected");
-        for (; n->at < end; n->at++) {
-            if (size > (INT64_MAX - 9) / 10) return ttt__npy_bad(n, "a size is beyond 64 bits");
-            size = size * 10 + (*n->at - '0');
+        if (end == npy->at || (*npy->at == '0' && end > npy->at + 1))
+            return ttt__npy_bad(npy, "a size was expected");
+        for (; npy->at < end; npy->at++) {
+            if (size > (INT64_MAX - 9) / 10) return ttt__npy_bad(npy, "a size is beyond 64 bits");
+            size = size * 10 + (*npy->at - '0');
         }
-        n->shape.dim[n->shape.rank++] = size;
-        comma = ttt__npy_take(n, ",");
+        npy->shape.dim[npy->shape.rank++] = size;
+        comma = ttt__npy_take(npy, ",");
     }
-    return n->shape.rank != 1 || comma || ttt__npy_bad(n, "one size in brackets is not a tuple");
+    return npy->shape.rank != 1 || comma || ttt__npy_bad(npy, "one size in () is not a tuple");
 }
 
-static bool ttt__npy_order(ttt__npy *n) {
-    n->fortran = ttt__npy_take(n, "True");
-    return n->fortran || ttt__npy_take(n, "False") || ttt__npy_bad(n, "True or False was expected");
+static bool ttt__npy_order(ttt__npy *npy) {
+    npy->fortran = ttt__npy_take(npy, "True");
+    return npy->fortran || ttt__npy_take(npy, "False") ||
+           ttt__npy_bad(npy, "True or False was expected");
 }
 
-static bool ttt__npy_header(ttt__npy *n) {
+static bool ttt__npy_header(ttt__npy *npy) {
     static const char *const keys[3] = { "descr", "fortran_order", "shape" };
     bool seen[3] = { false, false, false }, comma = true;
     char key[16];
-    if (!ttt__npy_take(n, "{")) return ttt__npy_bad(n, "{ was expected");
-    while (!ttt__npy_take(n, "}")) {
+    if (!ttt__npy_take(npy, "{")) return ttt__npy_bad(npy, "{ was expected");
+    while (!ttt__npy_take(npy, "}")) {
         int k = 0;
-        if (!comma || !ttt__npy_string(n, key) || !ttt__npy_take(n, ":"))
-            return ttt__npy_bad(n, "a comma or 'key': was expected");
+        if (!comma || !ttt__npy_string(npy, key) || !ttt__npy_take(npy, ":"))
+            return ttt__npy_bad(npy, "a comma or 'key': was expected");
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k == 3) return ttt__bad(&n->f, NULL, "the header's key '%s' is not known", key);
-        if (seen[k]) return ttt__bad(&n->f, NULL, "the header's key '%s' occurs twice", key);
+        if (k == 3) return ttt__bad(&npy->f, NULL, "the header's key '%s' is not known", key);
+        if (seen[k]) return ttt__bad(&npy->f, NULL, "the header's key '%s' occurs twice", key);
         seen[k] = true;
-        ttt__npy_take(n, "");  // blanks
-        if (!(k == 0 ? ttt__npy_descr(n) : k == 1 ? ttt__npy_order(n) : ttt__npy_shape(n)))
+        ttt__npy_take(npy, "");  // blanks
+        if (!(k == 0 ? ttt__npy_descr(npy) : k == 1 ? ttt__npy_order(npy) : ttt__npy_shape(npy)))
             return false;
-        comma = ttt__npy_take(n, ",");
+        comma = ttt__npy_take(npy, ",");
     }
     for (int k = 0; k < 3; k++)
-        if (!seen[k]) return ttt__bad(&n->f, NULL, "the header lacks '%s'", keys[k]);
-    ttt__npy_take(n, "");
-    return n->at == n->end || ttt__npy_bad(n, "something follows }");
+        if (!seen[k]) return ttt__bad(&npy->f, NULL, "the header lacks '%s'", keys[k]);
+    ttt__npy_take(npy, "");
+    return npy->at == npy->end || ttt__npy_bad(npy, "something follows }");
 }
 
 // Everything before the data.
-static bool ttt__npy_start(ttt__npy *n) {
+static bool ttt__npy_start(ttt__npy *npy) {
     unsigned char start[12];
     int wide;
-    if (n->f.size < 10)
-        return ttt__bad(&n->f, NULL, "%d bytes: too short for an .npy file", (int)n->f.size);
-    if (!ttt__read(&n->f, start, 10)) return false;
+    if (npy->f.size < 10)
+        return ttt__bad(&npy->f, NULL, "%d bytes: too short for an .npy file", (int)npy->f.size);
+    if (!ttt__read(&npy->f, start, 10)) return false;
     if (memcmp(start, "\x93NUMPY", 6) != 0)
-        return ttt__bad(&n->f, NULL, "does not begin like an .npy file");
+        return ttt__bad(&npy->f, NULL, "does not begin like an .npy file");
     if (start[6] < 1 || start[6] > 3 || start[7] != 0)
-        return ttt__bad(&n->f, NULL, "version %d.%d of the format is not known", start[6],
+        return ttt__bad(&npy->f, NULL, "version %d.%d of the format is not known", start[6],
                         start[7]);
     wide = start[6] == 1 ? 2 : 4;
-    if (wide == 4 && n->f.size < 12) return ttt__bad(&n->f, NULL, "ends in its header's length");
-    if (wide == 4 && !ttt__read(&n->f, start + 10, 2)) return false;
-    int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = n->f.size - 8 - wide;
+    if (wide == 4 && npy->f.size < 12)
+        return ttt__bad(&npy->f, NULL, "ends in the length of its header");
+    if (wide == 4 && !ttt__read(&npy->f, start + 10, 2)) return false;
+    int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = npy->f.size - 8 - wide;
     if (length > follow || length > TTT__NPY_HEADER)
-        return ttt__bad(&n->f, NULL, "a header of %lld bytes; %lld follow, and %d is the limit",
+        return ttt__bad(&npy->f, NULL, "a header of %lld bytes; %lld follow, and %d is the limit",
                         (long long)length, (long long)follow, TTT__NPY_HEADER);
-    char *text = (char *)ttt__arena_alloc(n->f.c, &n->f.c->scratch, (size_t)length);
-    if (!text || !ttt__read(&n->f, text, (size_t)length)) return false;
-    n->begin = n->at = text;
-    n->end = text + length;
-    n->data = follow - length;
+    char *text = (char *)ttt__arena_alloc(npy->f.ctx, &npy->f.ctx->scratch, (size_t)length);
+    if (!text || !ttt__read(&npy->f, text, (size_t)length)) return false;
+    npy->begin = npy->at = text;
+    npy->end = text + length;
+    npy->data = follow - length;
     return true;
 }
 
-static ttt_tensor *ttt__npy_read(ttt__npy *n) {
+static ttt_tensor *ttt__npy_read(ttt__npy *npy) {
     ttt_text text;
-    if (!ttt__npy_start(n) || !ttt__npy_header(n)) return NULL;
-    int64_t size = ttt_shape_size(n->shape);
-    if (size < 0 || size > INT64_MAX / n->type.bytes || size * n->type.bytes != n->data) {
-        ttt__bad(&n->f, NULL, "shape %s of elements of %d bytes, but %lld bytes of data",
-                 ttt_shape_text(n->shape, text), n->type.bytes, (long long)n->data);
+    if (!ttt__npy_start(npy) || !ttt__npy_header(npy)) return NULL;
+    int64_t size = ttt_shape_size(npy->shape);
+    if (size < 0 || size > INT64_MAX / npy->type.bytes || size * npy->type.bytes != npy->data) {
+        ttt__bad(&npy->f, NULL, "shape %s of elements of %d bytes, but %lld bytes of data",
+                 ttt_shape_text(npy->shape, text), npy->type.bytes, (long long)npy->data);
         return NULL;
     }
-    return ttt__read_tensor(&n->f, n->type, n->shape, n->fortran);
+    return ttt__read_tensor(&npy->f, npy->type, npy->shape, npy->fortran);
 }
 
-ttt_result ttt_npy_read(ttt_ctx *c, const char *path, ttt_tensor **out) {
-    ttt_mark step = ttt_mark_get(c), scratch = ttt__arena_mark(&c->scratch);
-    ttt__npy n;
-    memset(&n, 0, sizeof n);
-    *out = &c->empty;
-    if (!ttt__file_open(c, path, &n.f)) return c->result;
-    ttt_tensor *t = ttt__npy_read(&n);
-    fclose(n.f.stream);
-    ttt__arena_release(&c->scratch, scratch);
-    if (t) *out = t;
-    else ttt_mark_release(c, step);
-    return c->result;
+ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
+    ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__npy npy;
+    memset(&npy, 0, sizeof npy);
+    *out = &ctx->empty;
+    if (!ttt__file_open(ctx, path, &npy.f)) return ctx->result;
+    ttt_tensor *tensor = ttt__npy_read(&npy);
+    fclose(npy.f.stream);
+    ttt__arena_release(&ctx->scratch, scratch);
+    if (tensor) *out = tensor;
+    else ttt_mark_release(ctx, step);
+    return ctx->result;
 }
 
-ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
+ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor) {
     char text[512] = "\x93NUMPY\1";  // the next byte, 0, is the minor version
     size_t n = 10;
     ttt_file_writer w;
-    if (!c->result && !ttt__alive(c, t))
-        ttt_fail(c, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
-    if (!c->result && t->bf16)
-        ttt__refuse(c, TTT_ERR_ARGUMENT, path, ".npy has no bfloat16; ttt_cast makes it real");
-    if (c->result) return c->result;
-    ttt__type type = ttt__written_type(t, false);
+    if (!ctx->result && !ttt__alive(ctx, tensor))
+        ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
+    if (!ctx->result && tensor->bf16)
+        ttt__refuse(ctx, TTT_ERR_ARGUMENT, path, ".npy has no bfloat16; ttt_cast makes it real");
+    if (ctx->result) return ctx->result;
+    ttt__type type = ttt__written_type(tensor, false);
     n += (size_t)snprintf(text + n, sizeof text - n,
                           "{'descr': '%c%c%d', 'fortran_order': False, 'shape': (",
                           type.bytes > 1 ? '<' : '|', type.kind, type.bytes);
-    for (int i = 0; i < t->shape.rank; i++)
+    for (int i = 0; i < tensor->shape.rank; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, i ? " %lld," : "%lld,",
-                              (long long)t->shape.dim[i]);
+                              (long long)tensor->shape.dim[i]);
     n += (size_t)snprintf(text + n, sizeof text - n, "), }");
     while (n % 64 != 63) text[n++] = ' ';
     text[n++] = '\n';
     ttt__put_bytes((unsigned char *)text + 8, n - 10, 2);
-    if (!ttt_file_begin(c, &w, path)) return c->result;
-    return ttt_file_finish(c, &w, ttt_file_put(&w, text, n) && ttt__write_tensor(c, &w, t, false));
+    if (!ttt_file_begin(ctx, &w, path)) return ctx->result;
+    return ttt_file_finish(ctx, &w,
+                           ttt_file_put(&w, text, n) && ttt__write_tensor(ctx, &w, tensor, false));
 }
 #endif  // TTT_NO_STDIO
 
@@ -1621,8 +1649,8 @@ ttt_result ttt_npy_write(ttt_ctx *c, const char *path, const ttt_tensor *t) {
 // A Huffman code. Canonical: codes of one length are consecutive numbers, given in symbol order,
 // and shorter codes come first; so the lengths alone define it (RFC 1951, 3.2.2).
 typedef struct {
-    uint16_t count[TTT__HUFFMAN_MAX_BITS + 1];  // codes of each length
-    uint16_t symbol[TTT__HUFFMAN_SYMBOLS];      // symbols in the order of their codes
+    uint16_t count[TTT__HUFFMAN_MAX_BITS + 1];   // codes of each length
+    uint16_t symbol[TTT__HUFFMAN_SYMBOLS];       // symbols in the order of their codes
     uint16_t fast[1 << TTT__HUFFMAN_FAST_BITS];  // next bits -> 16 symbol + length; 0: longer
 } ttt__huffman;
 
@@ -1633,7 +1661,7 @@ typedef struct {
     int bit_count;
     uint8_t *out;
     size_t limit, size;  // bytes that may be written, and that were
-    size_t start;       // where the output of the current member begins
+    size_t start;        // where the output of the current member begins
     ttt__huffman literal, distance;
     bool fixed;          // the two codes are those of block type 1
     const char *problem;  // what stopped it
@@ -1641,55 +1669,55 @@ typedef struct {
 } ttt__inflate;
 
 // Inner functions record what stopped them, and return false, or -1 in the place of a number.
-static bool ttt__inflate_stop(ttt__inflate *s, ttt_result result, const char *problem) {
-    s->result = result;
-    s->problem = problem;
+static bool ttt__inflate_stop(ttt__inflate *stream, ttt_result result, const char *problem) {
+    stream->result = result;
+    stream->problem = problem;
     return false;
 }
 
-static bool ttt__inflate_bad(ttt__inflate *s, const char *problem) {
-    return ttt__inflate_stop(s, TTT_ERR_FORMAT, problem);
+static bool ttt__inflate_bad(ttt__inflate *stream, const char *problem) {
+    return ttt__inflate_stop(stream, TTT_ERR_FORMAT, problem);
 }
 
-static bool ttt__inflate_cut(ttt__inflate *s) {
-    return ttt__inflate_bad(s, "the file ends in the middle");
+static bool ttt__inflate_cut(ttt__inflate *stream) {
+    return ttt__inflate_bad(stream, "the file ends in the middle");
 }
 
 // -- bits and bytes
 
 // Tops the bit buffer up to 57 bits or more: enough for a length, a distance and their extra bits.
-static void ttt__inflate_refill(ttt__inflate *s) {
-    while (s->bit_count <= 56 && s->in_used < s->in_size) {
-        s->bits |= (uint64_t)s->in[s->in_used++] << s->bit_count;
-        s->bit_count += 8;
+static void ttt__inflate_refill(ttt__inflate *stream) {
+    while (stream->bit_count <= 56 && stream->in_used < stream->in_size) {
+        stream->bits |= (uint64_t)stream->in[stream->in_used++] << stream->bit_count;
+        stream->bit_count += 8;
     }
 }
 
-static void ttt__inflate_drop(ttt__inflate *s, int n) {
-    s->bits >>= n;
-    s->bit_count -= n;
+static void ttt__inflate_drop(ttt__inflate *stream, int n) {
+    stream->bits >>= n;
+    stream->bit_count -= n;
 }
 
 // The next n <= 16 bits as a number, lowest bit first.
-static int ttt__inflate_bits(ttt__inflate *s, int n) {
-    if (s->bit_count < n) ttt__inflate_refill(s);
-    if (s->bit_count < n) return ttt__inflate_cut(s), -1;
-    int value = (int)(s->bits & ((1u << n) - 1));
-    ttt__inflate_drop(s, n);
+static int ttt__inflate_bits(ttt__inflate *stream, int n) {
+    if (stream->bit_count < n) ttt__inflate_refill(stream);
+    if (stream->bit_count < n) return ttt__inflate_cut(stream), -1;
+    int value = (int)(stream->bits & ((1u << n) - 1));
+    ttt__inflate_drop(stream, n);
     return value;
 }
 
 // Skips to a byte boundary and hands whole unused bytes back to the input.
-static void ttt__inflate_align(ttt__inflate *s) {
-    s->in_used -= (size_t)(s->bit_count / 8);
-    s->bits = 0;
-    s->bit_count = 0;
+static void ttt__inflate_align(ttt__inflate *stream) {
+    stream->in_used -= (size_t)(stream->bit_count / 8);
+    stream->bits = 0;
+    stream->bit_count = 0;
 }
 
 // Skips n whole bytes, which the caller then reads where they are.
-static bool ttt__inflate_skip(ttt__inflate *s, size_t n) {
-    if (s->in_size - s->in_used < n) return ttt__inflate_cut(s);
-    s->in_used += n;
+static bool ttt__inflate_skip(ttt__inflate *stream, size_t n) {
+    if (stream->in_size - stream->in_used < n) return ttt__inflate_cut(stream);
+    stream->in_used += n;
     return true;
 }
 
@@ -1742,61 +1770,62 @@ static int ttt__huffman_build(ttt__huffman *h, const uint8_t *lengths, int n) {
 
 // A code longer than the look-up: its bits are added one by one, until the number lies among the
 // codes of that length.
-static int ttt__huffman_decode_long(ttt__inflate *s, const ttt__huffman *h) {
+static int ttt__huffman_decode_long(ttt__inflate *stream, const ttt__huffman *h) {
     int code = 0, first = 0, place = 0;  // first: lowest code of this length, place: its symbol
     for (int length = 1; length <= TTT__HUFFMAN_MAX_BITS; length++) {
-        if (length > s->bit_count) return ttt__inflate_cut(s), -1;
-        code = code * 2 + (int)((s->bits >> (length - 1)) & 1);
+        if (length > stream->bit_count) return ttt__inflate_cut(stream), -1;
+        code = code * 2 + (int)((stream->bits >> (length - 1)) & 1);
         if (code - first < h->count[length]) {
-            ttt__inflate_drop(s, length);
+            ttt__inflate_drop(stream, length);
             return h->symbol[place + code - first];
         }
         place += h->count[length];
         first = (first + h->count[length]) * 2;
     }
-    return ttt__inflate_bad(s, "bits that are not a Huffman code"), -1;
+    return ttt__inflate_bad(stream, "bits that are not a Huffman code"), -1;
 }
 
-static int ttt__huffman_decode(ttt__inflate *s, const ttt__huffman *h) {
-    if (s->bit_count < TTT__HUFFMAN_MAX_BITS) ttt__inflate_refill(s);
-    int entry = h->fast[s->bits & ((1u << TTT__HUFFMAN_FAST_BITS) - 1)];
-    if (entry == 0) return ttt__huffman_decode_long(s, h);
-    if (entry % 16 > s->bit_count) return ttt__inflate_cut(s), -1;
-    ttt__inflate_drop(s, entry % 16);
+static int ttt__huffman_decode(ttt__inflate *stream, const ttt__huffman *h) {
+    if (stream->bit_count < TTT__HUFFMAN_MAX_BITS) ttt__inflate_refill(stream);
+    int entry = h->fast[stream->bits & ((1u << TTT__HUFFMAN_FAST_BITS) - 1)];
+    if (entry == 0) return ttt__huffman_decode_long(stream, h);
+    if (entry % 16 > stream->bit_count) return ttt__inflate_cut(stream), -1;
+    ttt__inflate_drop(stream, entry % 16);
     return entry / 16;
 }
 
 // -- the three kinds of block
 
 // Appends n bytes; both kinds of source may overlap what is being written.
-static bool ttt__inflate_copy(ttt__inflate *s, const uint8_t *from, size_t n) {
-    size_t room = s->limit - s->size;
+static bool ttt__inflate_copy(ttt__inflate *stream, const uint8_t *from, size_t n) {
+    size_t room = stream->limit - stream->size;
     size_t fits = n < room ? n : room;
-    uint8_t *to = s->out + s->size;
+    uint8_t *to = stream->out + stream->size;
     for (size_t i = 0; i < fits; i++) to[i] = from[i];
-    s->size += fits;
-    if (fits < n) return ttt__inflate_stop(s, TTT_ERR_TOO_BIG, "inflates to more than the limit");
+    stream->size += fits;
+    if (fits < n)
+        return ttt__inflate_stop(stream, TTT_ERR_TOO_BIG, "inflates to more than the limit");
     return true;
 }
 
-static bool ttt__inflate_stored(ttt__inflate *s) {
-    ttt__inflate_align(s);
-    const uint8_t *p = s->in + s->in_used;
-    if (!ttt__inflate_skip(s, 4)) return false;
+static bool ttt__inflate_stored(ttt__inflate *stream) {
+    ttt__inflate_align(stream);
+    const uint8_t *p = stream->in + stream->in_used;
+    if (!ttt__inflate_skip(stream, 4)) return false;
     uint32_t length = ttt__inflate_number(p, 2), check = ttt__inflate_number(p + 2, 2);
     if ((length ^ check) != 0xFFFF)
-        return ttt__inflate_bad(s, "a stored block whose length fails its check");
-    if (!ttt__inflate_skip(s, length)) return false;
-    return ttt__inflate_copy(s, p + 4, length);
+        return ttt__inflate_bad(stream, "a stored block whose length fails its check");
+    if (!ttt__inflate_skip(stream, length)) return false;
+    return ttt__inflate_copy(stream, p + 4, length);
 }
 
 // Lengths and distances are a base plus some extra bits (RFC 1951, 3.2.5).
-static int ttt__inflate_extended(ttt__inflate *s, int base, int extra_bits) {
-    int extra = ttt__inflate_bits(s, extra_bits);
+static int ttt__inflate_extended(ttt__inflate *stream, int base, int extra_bits) {
+    int extra = ttt__inflate_bits(stream, extra_bits);
     return extra < 0 ? -1 : base + extra;
 }
 
-static bool ttt__inflate_match(ttt__inflate *s, int length_symbol) {
+static bool ttt__inflate_match(ttt__inflate *stream, int length_symbol) {
     static const uint16_t length_base[29] = { 3,  4,  5,  6,  7,  8,  9,  10, 11,  13,
                                               15, 17, 19, 23, 27, 31, 35, 43, 51,  59,
                                               67, 83, 99, 115, 131, 163, 195, 227, 258 };
@@ -1807,67 +1836,68 @@ static bool ttt__inflate_match(ttt__inflate *s, int length_symbol) {
         193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577,
     };
     int k = length_symbol - 257;
-    if (k > 28) return ttt__inflate_bad(s, "a length symbol above 285");
-    int length = ttt__inflate_extended(s, length_base[k], length_extra[k]);
+    if (k > 28) return ttt__inflate_bad(stream, "a length symbol above 285");
+    int length = ttt__inflate_extended(stream, length_base[k], length_extra[k]);
     if (length < 0) return false;
-    int d = ttt__huffman_decode(s, &s->distance);
+    int d = ttt__huffman_decode(stream, &stream->distance);
     if (d < 0) return false;
-    if (d > 29) return ttt__inflate_bad(s, "a distance symbol above 29");
-    int distance = ttt__inflate_extended(s, distance_base[d], d < 2 ? 0 : d / 2 - 1);
+    if (d > 29) return ttt__inflate_bad(stream, "a distance symbol above 29");
+    int distance = ttt__inflate_extended(stream, distance_base[d], d < 2 ? 0 : d / 2 - 1);
     if (distance < 0) return false;
-    if ((size_t)distance > s->size - s->start)
-        return ttt__inflate_bad(s, "a distance to before the first byte");
-    return ttt__inflate_copy(s, s->out + s->size - distance, (size_t)length);
+    if ((size_t)distance > stream->size - stream->start)
+        return ttt__inflate_bad(stream, "a distance to before the first byte");
+    return ttt__inflate_copy(stream, stream->out + stream->size - distance, (size_t)length);
 }
 
 // Bytes and matches until the end of the block.
-static bool ttt__inflate_symbols(ttt__inflate *s) {
+static bool ttt__inflate_symbols(ttt__inflate *stream) {
     for (;;) {
-        int symbol = ttt__huffman_decode(s, &s->literal);
+        int symbol = ttt__huffman_decode(stream, &stream->literal);
         if (symbol < 0) return false;
         if (symbol == 256) return true;
         if (symbol > 256) {
-            if (!ttt__inflate_match(s, symbol)) return false;
+            if (!ttt__inflate_match(stream, symbol)) return false;
         } else {
             uint8_t byte = (uint8_t)symbol;
-            if (!ttt__inflate_copy(s, &byte, 1)) return false;
+            if (!ttt__inflate_copy(stream, &byte, 1)) return false;
         }
     }
 }
 
 // The codes of block type 1 (RFC 1951, 3.2.6). They stay until a type 2 block brings others, so
 // that many tiny blocks cost little.
-static bool ttt__inflate_fixed(ttt__inflate *s) {
+static bool ttt__inflate_fixed(ttt__inflate *stream) {
     uint8_t lengths[288];
-    if (!s->fixed) {
+    if (!stream->fixed) {
         memset(lengths, 8, 288);
         memset(lengths + 144, 9, 112);
         memset(lengths + 256, 7, 24);
-        ttt__huffman_build(&s->literal, lengths, 288);
+        ttt__huffman_build(&stream->literal, lengths, 288);
         memset(lengths, 5, 32);
-        ttt__huffman_build(&s->distance, lengths, 32);
-        s->fixed = true;
+        ttt__huffman_build(&stream->distance, lengths, 32);
+        stream->fixed = true;
     }
-    return ttt__inflate_symbols(s);
+    return ttt__inflate_symbols(stream);
 }
 
 // lengths (n) of a type 2 block: themselves Huffman coded, with repeats (RFC 1951, 3.2.7).
-static bool ttt__inflate_lengths(ttt__inflate *s, const ttt__huffman *h, uint8_t *lengths, int n) {
+static bool ttt__inflate_lengths(ttt__inflate *stream, const ttt__huffman *h, uint8_t *lengths,
+                                 int n) {
     for (int i = 0; i < n;) {
-        int symbol = ttt__huffman_decode(s, h);
+        int symbol = ttt__huffman_decode(stream, h);
         if (symbol < 0) return false;
         if (symbol < 16) {
             lengths[i++] = (uint8_t)symbol;
             continue;
         }
         if (symbol == 16 && i == 0)
-            return ttt__inflate_bad(s, "a repeat before the first code length");
+            return ttt__inflate_bad(stream, "a repeat before the first code length");
         uint8_t value = symbol == 16 ? lengths[i - 1] : 0;
-        int repeat = symbol == 16   ? ttt__inflate_extended(s, 3, 2)
-                     : symbol == 17 ? ttt__inflate_extended(s, 3, 3)
-                                    : ttt__inflate_extended(s, 11, 7);
+        int repeat = symbol == 16   ? ttt__inflate_extended(stream, 3, 2)
+                     : symbol == 17 ? ttt__inflate_extended(stream, 3, 3)
+                                    : ttt__inflate_extended(stream, 11, 7);
         if (repeat < 0) return false;
-        if (repeat > n - i) return ttt__inflate_bad(s, "too many code lengths");
+        if (repeat > n - i) return ttt__inflate_bad(stream, "too many code lengths");
         while (repeat-- > 0) lengths[i++] = value;
     }
     return true;
@@ -1875,54 +1905,56 @@ static bool ttt__inflate_lengths(ttt__inflate *s, const ttt__huffman *h, uint8_t
 
 // An incomplete code leaves bit patterns without meaning. Like zlib we accept only the one that
 // real compressors write: at most one distance (or only the end-of-block symbol), of length 1.
-static bool ttt__inflate_code(ttt__inflate *s, ttt__huffman *code, const uint8_t *lengths, int n) {
+static bool ttt__inflate_code(ttt__inflate *stream, ttt__huffman *code, const uint8_t *lengths,
+                              int n) {
     int unused = ttt__huffman_build(code, lengths, n), codes = 0;
     for (int i = 0; i < n; i++) codes += lengths[i] != 0;
-    if (unused < 0) return ttt__inflate_bad(s, "an over-subscribed Huffman code");
+    if (unused < 0) return ttt__inflate_bad(stream, "an over-subscribed Huffman code");
     if (unused > 0 && codes != code->count[1])
-        return ttt__inflate_bad(s, "an incomplete Huffman code");
+        return ttt__inflate_bad(stream, "an incomplete Huffman code");
     return true;
 }
 
-static bool ttt__inflate_dynamic(ttt__inflate *s) {
+static bool ttt__inflate_dynamic(ttt__inflate *stream) {
     static const uint8_t order[19] = { 16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
                                        11, 4,  12, 3, 13, 2, 14, 1, 15 };
     uint8_t lengths[286 + 30] = { 0 };
-    int literals = ttt__inflate_extended(s, 257, 5);
-    int distances = ttt__inflate_extended(s, 1, 5);
-    int lengths_coded = ttt__inflate_extended(s, 4, 4);
+    int literals = ttt__inflate_extended(stream, 257, 5);
+    int distances = ttt__inflate_extended(stream, 1, 5);
+    int lengths_coded = ttt__inflate_extended(stream, 4, 4);
     if (literals < 0 || distances < 0 || lengths_coded < 0) return false;
     if (literals > 286 || distances > 30)
-        return ttt__inflate_bad(s, "more than 286 literals or 30 distances");
+        return ttt__inflate_bad(stream, "more than 286 literals or 30 distances");
     for (int i = 0; i < lengths_coded; i++) {
-        int length = ttt__inflate_bits(s, 3);
+        int length = ttt__inflate_bits(stream, 3);
         if (length < 0) return false;
         lengths[order[i]] = (uint8_t)length;
     }
-    s->fixed = false;
-    if (ttt__huffman_build(&s->literal, lengths, 19) != 0)
-        return ttt__inflate_bad(s, "the code of code lengths is not complete");
+    stream->fixed = false;
+    if (ttt__huffman_build(&stream->literal, lengths, 19) != 0)
+        return ttt__inflate_bad(stream, "the code of code lengths is not complete");
     memset(lengths, 0, sizeof lengths);
-    if (!ttt__inflate_lengths(s, &s->literal, lengths, literals + distances)) return false;
-    if (lengths[256] == 0) return ttt__inflate_bad(s, "no end-of-block code");
-    if (!ttt__inflate_code(s, &s->distance, lengths + literals, distances)) return false;
-    if (!ttt__inflate_code(s, &s->literal, lengths, literals)) return false;
-    return ttt__inflate_symbols(s);
+    if (!ttt__inflate_lengths(stream, &stream->literal, lengths, literals + distances))
+        return false;
+    if (lengths[256] == 0) return ttt__inflate_bad(stream, "no end-of-block code");
+    if (!ttt__inflate_code(stream, &stream->distance, lengths + literals, distances)) return false;
+    if (!ttt__inflate_code(stream, &stream->literal, lengths, literals)) return false;
+    return ttt__inflate_symbols(stream);
 }
 
 // One deflate stream: blocks until the one marked as the last.
-static bool ttt__inflate_stream(ttt__inflate *s) {
+static bool ttt__inflate_stream(ttt__inflate *stream) {
     for (int last = 0; !last;) {
-        last = ttt__inflate_bits(s, 1);
-        int type = last < 0 ? -1 : ttt__inflate_bits(s, 2);
+        last = ttt__inflate_bits(stream, 1);
+        int type = last < 0 ? -1 : ttt__inflate_bits(stream, 2);
         if (type < 0) return false;
-        bool good = type == 0   ? ttt__inflate_stored(s)
-                    : type == 1 ? ttt__inflate_fixed(s)
-                    : type == 2 ? ttt__inflate_dynamic(s)
-                                : ttt__inflate_bad(s, "a block of type 3");
+        bool good = type == 0   ? ttt__inflate_stored(stream)
+                    : type == 1 ? ttt__inflate_fixed(stream)
+                    : type == 2 ? ttt__inflate_dynamic(stream)
+                                : ttt__inflate_bad(stream, "a block of type 3");
         if (!good) return false;
     }
-    ttt__inflate_align(s);
+    ttt__inflate_align(stream);
     return true;
 }
 
@@ -1940,76 +1972,77 @@ static uint32_t ttt__crc32(const uint8_t *bytes, size_t n) {
     return ~crc;
 }
 
-static bool ttt__gzip_skip_text(ttt__inflate *s) {
-    size_t left = s->in_size - s->in_used;
-    const uint8_t *end = (const uint8_t *)memchr(s->in + s->in_used, 0, left);
-    return ttt__inflate_skip(s, end ? (size_t)(end - s->in) - s->in_used + 1 : left + 1);
+static bool ttt__gzip_skip_text(ttt__inflate *stream) {
+    size_t left = stream->in_size - stream->in_used;
+    const uint8_t *end = (const uint8_t *)memchr(stream->in + stream->in_used, 0, left);
+    return ttt__inflate_skip(stream,
+                             end ? (size_t)(end - stream->in) - stream->in_used + 1 : left + 1);
 }
 
-static bool ttt__gzip_header(ttt__inflate *s) {
+static bool ttt__gzip_header(ttt__inflate *stream) {
     enum { HCRC = 2, EXTRA = 4, NAME = 8, COMMENT = 16, RESERVED = 0xE0 };
-    const uint8_t *p = s->in + s->in_used;
-    if (!ttt__inflate_skip(s, 10)) return false;
+    const uint8_t *p = stream->in + stream->in_used;
+    if (!ttt__inflate_skip(stream, 10)) return false;
     if (p[0] != 0x1F || p[1] != 0x8B)
-        return ttt__inflate_bad(s, "a member that does not begin with 1f 8b");
-    if (p[2] != 8) return ttt__inflate_bad(s, "a method other than 8");
-    if (p[3] & RESERVED) return ttt__inflate_bad(s, "a reserved flag");
+        return ttt__inflate_bad(stream, "a member that does not begin with 1f 8b");
+    if (p[2] != 8) return ttt__inflate_bad(stream, "a method other than 8");
+    if (p[3] & RESERVED) return ttt__inflate_bad(stream, "a reserved flag");
     if (p[3] & EXTRA) {
-        const uint8_t *length = s->in + s->in_used;
-        if (!ttt__inflate_skip(s, 2)) return false;
-        if (!ttt__inflate_skip(s, ttt__inflate_number(length, 2))) return false;
+        const uint8_t *length = stream->in + stream->in_used;
+        if (!ttt__inflate_skip(stream, 2)) return false;
+        if (!ttt__inflate_skip(stream, ttt__inflate_number(length, 2))) return false;
     }
-    if ((p[3] & NAME) && !ttt__gzip_skip_text(s)) return false;
-    if ((p[3] & COMMENT) && !ttt__gzip_skip_text(s)) return false;
+    if ((p[3] & NAME) && !ttt__gzip_skip_text(stream)) return false;
+    if ((p[3] & COMMENT) && !ttt__gzip_skip_text(stream)) return false;
     if (p[3] & HCRC) {
-        const uint8_t *check = s->in + s->in_used;
-        if (!ttt__inflate_skip(s, 2)) return false;
+        const uint8_t *check = stream->in + stream->in_used;
+        if (!ttt__inflate_skip(stream, 2)) return false;
         if ((ttt__crc32(p, (size_t)(check - p)) & 0xFFFF) != ttt__inflate_number(check, 2))
-            return ttt__inflate_bad(s, "a header that fails its checksum");
+            return ttt__inflate_bad(stream, "a header that fails its checksum");
     }
     return true;
 }
 
-static bool ttt__gzip_trailer(ttt__inflate *s) {
-    const uint8_t *p = s->in + s->in_used, *made = s->out + s->start;
-    size_t size = s->size - s->start;
-    if (!ttt__inflate_skip(s, 8)) return false;
+static bool ttt__gzip_trailer(ttt__inflate *stream) {
+    const uint8_t *p = stream->in + stream->in_used, *made = stream->out + stream->start;
+    size_t size = stream->size - stream->start;
+    if (!ttt__inflate_skip(stream, 8)) return false;
     if (ttt__crc32(made, size) != ttt__inflate_number(p, 4))
-        return ttt__inflate_bad(s, "data that fail their CRC-32");
+        return ttt__inflate_bad(stream, "data that fail their CRC-32");
     if ((uint32_t)(size & 0xFFFFFFFFu) != ttt__inflate_number(p + 4, 4))
-        return ttt__inflate_bad(s, "a size other than the one stored");
+        return ttt__inflate_bad(stream, "a size other than the one stored");
     return true;
 }
 
 // Inflates a whole gzip file. With TOO_BIG the first `limit` bytes are in `out`.
-static ttt_result ttt__gzip_run(ttt__inflate *s, const void *bytes, size_t n, uint8_t *out,
+static ttt_result ttt__gzip_run(ttt__inflate *stream, const void *bytes, size_t n, uint8_t *out,
                                      size_t limit) {
-    memset(s, 0, sizeof *s);
-    s->in = (const uint8_t *)bytes;
-    s->in_size = n;
-    s->out = out;
-    s->limit = limit;
+    memset(stream, 0, sizeof *stream);
+    stream->in = (const uint8_t *)bytes;
+    stream->in_size = n;
+    stream->out = out;
+    stream->limit = limit;
     do {
-        s->start = s->size;
-        if (!ttt__gzip_header(s) || !ttt__inflate_stream(s) || !ttt__gzip_trailer(s))
-            return s->result;
-    } while (s->in_used < s->in_size);
+        stream->start = stream->size;
+        if (!ttt__gzip_header(stream) || !ttt__inflate_stream(stream) || !ttt__gzip_trailer(stream))
+            return stream->result;
+    } while (stream->in_used < stream->in_size);
     return TTT_OK;
 }
 
-static bool ttt__gzip_fail(ttt_ctx *c, const ttt__inflate *s, const char *name) {
-    return ttt__refuse(c, s->result, name, "gzip: %s (near byte %lld of %lld)", s->problem,
-                       (long long)s->in_used, (long long)s->in_size);
+static bool ttt__gzip_fail(ttt_ctx *ctx, const ttt__inflate *stream, const char *name) {
+    return ttt__refuse(ctx, stream->result, name, "gzip: %s (near byte %lld of %lld)",
+                       stream->problem, (long long)stream->in_used, (long long)stream->in_size);
 }
 
-ttt_result ttt_gzip_inflate(ttt_ctx *c, const char *name, const void *bytes, size_t n, uint8_t *out,
-                            size_t capacity, size_t *size) {
-    ttt__inflate s;
+ttt_result ttt_gzip_inflate(ttt_ctx *ctx, const char *name, const void *bytes, size_t n,
+                            uint8_t *out, size_t capacity, size_t *size) {
+    ttt__inflate stream;
     if (size) *size = 0;
-    if (!ttt__can_begin(c, "ttt_gzip_inflate", bytes && out && size)) return c->result;
-    if (ttt__gzip_run(&s, bytes, n, out, capacity) == TTT_OK) *size = s.size;
-    else ttt__gzip_fail(c, &s, name ? name : "gzip in memory");
-    return c->result;
+    if (!ttt__can_begin(ctx, "ttt_gzip_inflate", bytes && out && size)) return ctx->result;
+    if (ttt__gzip_run(&stream, bytes, n, out, capacity) == TTT_OK) *size = stream.size;
+    else ttt__gzip_fail(ctx, &stream, name ? name : "gzip in memory");
+    return ctx->result;
 }
 
 // ---- IDX ----------------------------------------------------------------------------------------
@@ -2029,23 +2062,23 @@ static size_t ttt__idx_width(int type) {
 }
 
 // Type and shape; the bytes of the header itself, 0 after an error.
-static size_t ttt__idx_start(ttt_ctx *c, const char *name, const uint8_t *p, size_t n,
+static size_t ttt__idx_start(ttt_ctx *ctx, const char *name, const uint8_t *p, size_t n,
                              ttt_idx *out) {
     if (n < 4) {
-        ttt__refuse(c, TTT_ERR_FORMAT, name, "%d bytes, an IDX header has 8 or more", (int)n);
+        ttt__refuse(ctx, TTT_ERR_FORMAT, name, "%d bytes, an IDX header has 8 or more", (int)n);
         return 0;
     }
     int type = p[2], rank = p[3];
     size_t header = 4 + 4 * (size_t)rank;
     if (p[0] || p[1] || !ttt__idx_width(type) || rank < 1 || rank > TTT_MAX_RANK) {
-        ttt__refuse(c, TTT_ERR_FORMAT, name,
+        ttt__refuse(ctx, TTT_ERR_FORMAT, name,
                     "begins with %02x %02x %02x %02x, IDX expects 00 00, type 08, 09, 0b, 0c, 0d "
                     "or 0e, rank 01 to %02x",
                     p[0], p[1], p[2], p[3], TTT_MAX_RANK);
         return 0;
     }
     if (n < header) {
-        ttt__refuse(c, TTT_ERR_FORMAT, name, "%d bytes, an IDX header of rank %d has %d", (int)n,
+        ttt__refuse(ctx, TTT_ERR_FORMAT, name, "%d bytes, an IDX header of rank %d has %d", (int)n,
                     rank, (int)header);
         return 0;
     }
@@ -2059,15 +2092,15 @@ static size_t ttt__idx_start(ttt_ctx *c, const char *name, const uint8_t *p, siz
 }
 
 // Fills all of out but its data. *total = bytes that the whole file must have.
-static bool ttt__idx_header(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+static bool ttt__idx_header(ttt_ctx *ctx, const char *name, const uint8_t *bytes, size_t n,
                             ttt_idx *out, size_t *total) {
     ttt_text shape;
-    size_t header = ttt__idx_start(c, name, bytes, n, out);
+    size_t header = ttt__idx_start(ctx, name, bytes, n, out);
     if (!header) return false;
     size_t width = ttt__idx_width(out->type);
     out->count = ttt_shape_size(out->shape);
     if (out->count < 0 || (uint64_t)out->count > (uint64_t)TTT_IMAGES_MAX_BYTES / width)
-        return ttt__refuse(c, TTT_ERR_TOO_BIG, name,
+        return ttt__refuse(ctx, TTT_ERR_TOO_BIG, name,
                            "declares %s elements of %d bytes, more than TTT_IMAGES_MAX_BYTES = "
                            "%lld allows",
                            ttt_shape_text(out->shape, shape), (int)width,
@@ -2076,10 +2109,10 @@ static bool ttt__idx_header(ttt_ctx *c, const char *name, const uint8_t *bytes, 
     return true;
 }
 
-static bool ttt__idx_size_fail(ttt_ctx *c, const char *name, const ttt_idx *idx, size_t expected,
+static bool ttt__idx_size_fail(ttt_ctx *ctx, const char *name, const ttt_idx *idx, size_t expected,
                                const char *holds, size_t found) {
     ttt_text shape;
-    return ttt__refuse(c, TTT_ERR_FORMAT, name, "%lld bytes expected from its header %s, %s %lld",
+    return ttt__refuse(ctx, TTT_ERR_FORMAT, name, "%lld bytes expected from its header %s, %s %lld",
                        (long long)expected, ttt_shape_text(idx->shape, shape), holds,
                        (long long)found);
 }
@@ -2096,13 +2129,13 @@ static void ttt__idx_to_host(uint8_t *to, const uint8_t *from, size_t count, siz
         for (size_t k = 0; k < width; k++) to[i + k] = from[i + width - 1 - k];
 }
 
-static bool ttt__idx_from_plain(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+static bool ttt__idx_from_plain(ttt_ctx *ctx, const char *name, const uint8_t *bytes, size_t n,
                                 ttt_idx *out) {
     size_t total;
-    if (!ttt__idx_header(c, name, bytes, n, out, &total)) return false;
-    if (n != total) return ttt__idx_size_fail(c, name, out, total, "file has", n);
+    if (!ttt__idx_header(ctx, name, bytes, n, out, &total)) return false;
+    if (n != total) return ttt__idx_size_fail(ctx, name, out, total, "file has", n);
     size_t width = ttt__idx_width(out->type), size = (size_t)out->count * width;
-    out->data = ttt_alloc(c, size, false);
+    out->data = ttt_alloc(ctx, size, false);
     if (!out->data) return false;
     ttt__idx_to_host((uint8_t *)out->data, bytes + (n - size), (size_t)out->count, width);
     return true;
@@ -2110,122 +2143,125 @@ static bool ttt__idx_from_plain(ttt_ctx *c, const char *name, const uint8_t *byt
 
 // Inflates the header alone to learn the size, then exactly that much: a small file that declares
 // or holds far too much (a "bomb") costs neither time nor memory.
-static bool ttt__idx_from_gzip(ttt_ctx *c, const char *name, const uint8_t *bytes, size_t n,
+static bool ttt__idx_from_gzip(ttt_ctx *ctx, const char *name, const uint8_t *bytes, size_t n,
                                ttt_idx *out) {
     uint8_t header[TTT__IDX_HEADER_MAX];
-    ttt__inflate s;
+    ttt__inflate stream;
     size_t total;
-    ttt_result r = ttt__gzip_run(&s, bytes, n, header, sizeof header);
-    if (r != TTT_OK && r != TTT_ERR_TOO_BIG) return ttt__gzip_fail(c, &s, name);
-    if (!ttt__idx_header(c, name, header, s.size, out, &total)) return false;
+    ttt_result r = ttt__gzip_run(&stream, bytes, n, header, sizeof header);
+    if (r != TTT_OK && r != TTT_ERR_TOO_BIG) return ttt__gzip_fail(ctx, &stream, name);
+    if (!ttt__idx_header(ctx, name, header, stream.size, out, &total)) return false;
     if (total / 1032 > n)  // two bits of deflate give 258 bytes at most
-        return ttt__idx_size_fail(c, name, out, total, "gzip holds at most", n * 1032);
-    uint8_t *plain = (uint8_t *)ttt__arena_alloc(c, &c->scratch, total);
+        return ttt__idx_size_fail(ctx, name, out, total, "gzip holds at most", n * 1032);
+    uint8_t *plain = (uint8_t *)ttt__arena_alloc(ctx, &ctx->scratch, total);
     if (!plain) return false;
-    r = ttt__gzip_run(&s, bytes, n, plain, total);
+    r = ttt__gzip_run(&stream, bytes, n, plain, total);
     if (r == TTT_ERR_TOO_BIG)
-        return ttt__idx_size_fail(c, name, out, total, "gzip holds at least", total + 1);
-    if (r != TTT_OK) return ttt__gzip_fail(c, &s, name);
-    if (s.size < total) return ttt__idx_size_fail(c, name, out, total, "gzip holds", s.size);
-    return ttt__idx_from_plain(c, name, plain, total, out);
+        return ttt__idx_size_fail(ctx, name, out, total, "gzip holds at least", total + 1);
+    if (r != TTT_OK) return ttt__gzip_fail(ctx, &stream, name);
+    if (stream.size < total)
+        return ttt__idx_size_fail(ctx, name, out, total, "gzip holds", stream.size);
+    return ttt__idx_from_plain(ctx, name, plain, total, out);
 }
 
-ttt_result ttt_idx_parse(ttt_ctx *c, const char *name, const void *bytes, size_t n, ttt_idx *out) {
+ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size_t n,
+                         ttt_idx *out) {
     const uint8_t *p = (const uint8_t *)bytes;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(c, "ttt_idx_parse", p && out)) return c->result;
+    if (!ttt__can_begin(ctx, "ttt_idx_parse", p && out)) return ctx->result;
     if (!name) name = "IDX in memory";
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     bool gzip = n >= 2 && p[0] == 0x1F && p[1] == 0x8B;  // an IDX file begins with 00 00
-    bool good = gzip ? ttt__idx_from_gzip(c, name, p, n, out)
-                     : ttt__idx_from_plain(c, name, p, n, out);
-    ttt__arena_release(&c->scratch, scratch);
+    bool good = gzip ? ttt__idx_from_gzip(ctx, name, p, n, out)
+                     : ttt__idx_from_plain(ctx, name, p, n, out);
+    ttt__arena_release(&ctx->scratch, scratch);
     if (!good) memset(out, 0, sizeof *out);
-    return c->result;
+    return ctx->result;
 }
 
 #ifndef TTT_NO_STDIO
-ttt_result ttt_idx_read(ttt_ctx *c, const char *path, ttt_idx *out) {
+ttt_result ttt_idx_read(ttt_ctx *ctx, const char *path, ttt_idx *out) {
     size_t size;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(c, "ttt_idx_read", path && out)) return c->result;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
-    char *bytes = ttt__file_bytes(c, &c->scratch, path, TTT_IMAGES_MAX_BYTES, &size);
-    if (bytes) ttt_idx_parse(c, path, bytes, size, out);
-    ttt__arena_release(&c->scratch, scratch);
-    return c->result;
+    if (!ttt__can_begin(ctx, "ttt_idx_read", path && out)) return ctx->result;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    char *bytes = ttt__file_bytes(ctx, &ctx->scratch, path, TTT_IMAGES_MAX_BYTES, &size);
+    if (bytes) ttt_idx_parse(ctx, path, bytes, size, out);
+    ttt__arena_release(&ctx->scratch, scratch);
+    return ctx->result;
 }
 #endif
 
 // ---- IMAGE SETS ---------------------------------------------------------------------------------
 // Fills the sizes, with room for the pixels and labels.
-static bool ttt__images_alloc(ttt_ctx *c, int64_t count, int height, int width, int channels,
+static bool ttt__images_alloc(ttt_ctx *ctx, int64_t count, int height, int width, int channels,
                               int classes, ttt_images *out) {
     uint64_t pixels = (uint64_t)count * (uint64_t)height * (uint64_t)width * (uint64_t)channels;
     uint64_t labels = (uint64_t)count * sizeof *out->labels;
     if (pixels > TTT_IMAGES_MAX_BYTES || labels > TTT_IMAGES_MAX_BYTES) {
-        ttt_fail(c, TTT_ERR_TOO_BIG,
+        ttt_fail(ctx, TTT_ERR_TOO_BIG,
                  "image set (%lld,%d,%d,%d): pixels or labels larger than "
                  "TTT_IMAGES_MAX_BYTES = %lld",
                  (long long)count, height, width, channels, (long long)TTT_IMAGES_MAX_BYTES);
         return false;
     }
-    uint8_t *p = (uint8_t *)ttt_alloc(c, (size_t)pixels, true);
-    int32_t *l = (int32_t *)ttt_alloc(c, (size_t)labels, true);
+    uint8_t *p = (uint8_t *)ttt_alloc(ctx, (size_t)pixels, true);
+    int32_t *l = (int32_t *)ttt_alloc(ctx, (size_t)labels, true);
     if (!p || !l) return false;
     ttt_images made = { count, height, width, channels, classes, p, l };
     *out = made;
     return true;
 }
 
-static bool ttt__images_check_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+static bool ttt__images_check_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
                                   const char *labels_name, const ttt_idx *labels) {
     ttt_text shape;
     if (pixels->type != TTT_IDX_U8 || pixels->shape.rank != 3 || pixels->count == 0)
-        return ttt__refuse(c, TTT_ERR_FORMAT, pixels_name,
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, pixels_name,
                            "type %02x, shape %s; expected images: type 08, shape "
                            "(N,height,width), none of them 0",
                            (unsigned)pixels->type, ttt_shape_text(pixels->shape, shape));
     if (labels->type != TTT_IDX_U8 || labels->shape.rank != 1)
-        return ttt__refuse(c, TTT_ERR_FORMAT, labels_name,
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, labels_name,
                            "type %02x, shape %s; expected labels: type 08, shape (N)",
                            (unsigned)labels->type, ttt_shape_text(labels->shape, shape));
     if (labels->shape.dim[0] != pixels->shape.dim[0])
-        return ttt__refuse(c, TTT_ERR_FORMAT, labels_name,
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, labels_name,
                            "%lld labels for the %lld images of %.200s",
                            (long long)labels->shape.dim[0], (long long)pixels->shape.dim[0],
                            pixels_name);
     return true;
 }
 
-static bool ttt__images_check_labels(ttt_ctx *c, const char *name, const ttt_idx *labels,
+static bool ttt__images_check_labels(ttt_ctx *ctx, const char *name, const ttt_idx *labels,
                                      int classes) {
     const uint8_t *label = (const uint8_t *)labels->data;
     for (int64_t i = 0; i < labels->count; i++)
         if (label[i] >= classes)
-            return ttt__refuse(c, TTT_ERR_FORMAT, name, "label %d of image %lld, expected 0 to %d",
-                               label[i], (long long)i, classes - 1);
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, name,
+                               "label %d of image %lld, expected 0 to %d", label[i], (long long)i,
+                               classes - 1);
     return true;
 }
 
-ttt_result ttt_images_from_idx(ttt_ctx *c, const char *pixels_name, const ttt_idx *pixels,
+ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
                                const char *labels_name, const ttt_idx *labels, int classes,
                                ttt_images *out) {
     bool given = pixels && pixels->data && labels && labels->data && out;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(c, "ttt_images_from_idx", given)) return c->result;
+    if (!ttt__can_begin(ctx, "ttt_images_from_idx", given)) return ctx->result;
     if (classes < 1) {
-        ttt_fail(c, TTT_ERR_ARGUMENT, "ttt_images_from_idx: %d classes, expected 1 or more",
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_images_from_idx: %d classes, expected 1 or more",
                  classes);
-        return c->result;
+        return ctx->result;
     }
     if (!pixels_name) pixels_name = "images";
     if (!labels_name) labels_name = "labels";
     const int64_t *size = pixels->shape.dim;
-    if (!ttt__images_check_idx(c, pixels_name, pixels, labels_name, labels) ||
-        !ttt__images_check_labels(c, labels_name, labels, classes) ||
-        !ttt__images_alloc(c, size[0], (int)size[1], (int)size[2], 1, classes, out))
-        return c->result;
+    if (!ttt__images_check_idx(ctx, pixels_name, pixels, labels_name, labels) ||
+        !ttt__images_check_labels(ctx, labels_name, labels, classes) ||
+        !ttt__images_alloc(ctx, size[0], (int)size[1], (int)size[2], 1, classes, out))
+        return ctx->result;
     memcpy(out->pixels, pixels->data, (size_t)pixels->count);
     for (int64_t i = 0; i < out->count; i++) out->labels[i] = ((const uint8_t *)labels->data)[i];
     return TTT_OK;
@@ -2242,10 +2278,10 @@ static bool ttt__can_open(const char *path) {
 
 // The path <dir>/<split>-<ending>, or the same with .gz if only that can be opened, in the step
 // arena. *found = whether one of them can be.
-static const char *ttt__idx_path(ttt_ctx *c, const char *dir, const char *split, const char *ending,
-                                 bool *found) {
+static const char *ttt__idx_path(ttt_ctx *ctx, const char *dir, const char *split,
+                                 const char *ending, bool *found) {
     size_t room = strlen(dir) + strlen(split) + strlen(ending) + sizeof "/-.gz";
-    char *path = (char *)ttt_alloc(c, room, false);
+    char *path = (char *)ttt_alloc(ctx, room, false);
     *found = false;
     if (!path) return NULL;
     int plain = snprintf(path, room, "%s/%s-%s", dir, split, ending);
@@ -2257,59 +2293,59 @@ static const char *ttt__idx_path(ttt_ctx *c, const char *dir, const char *split,
     return path;
 }
 
-ttt_result ttt_images_load_idx(ttt_ctx *c, const char *dir, const char *split, int classes,
+ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split, int classes,
                                ttt_images *out) {
     const char *path[2];
     ttt_idx idx[2];
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(c, "ttt_images_load_idx", dir && split && out)) return c->result;
-    ttt_mark m = ttt_mark_get(c);
-    for (int i = 0; i < 2 && !c->result; i++) {
+    if (!ttt__can_begin(ctx, "ttt_images_load_idx", dir && split && out)) return ctx->result;
+    ttt_mark mark = ttt_mark_get(ctx);
+    for (int i = 0; i < 2 && !ctx->result; i++) {
         bool found;
-        path[i] = ttt__idx_path(c, dir, split, ttt__idx_endings[i], &found);
+        path[i] = ttt__idx_path(ctx, dir, split, ttt__idx_endings[i], &found);
         if (path[i] && !found)
-            ttt__refuse(c, TTT_ERR_FILE, path[i], "not there, and not with .gz either");
+            ttt__refuse(ctx, TTT_ERR_FILE, path[i], "not there, and not with .gz either");
     }
-    for (int i = 0; i < 2 && !c->result; i++) ttt_idx_read(c, path[i], &idx[i]);
-    if (!c->result) ttt_images_from_idx(c, path[0], &idx[0], path[1], &idx[1], classes, out);
-    ttt_mark_release(c, m);
-    return c->result;
+    for (int i = 0; i < 2 && !ctx->result; i++) ttt_idx_read(ctx, path[i], &idx[i]);
+    if (!ctx->result) ttt_images_from_idx(ctx, path[0], &idx[0], path[1], &idx[1], classes, out);
+    ttt_mark_release(ctx, mark);
+    return ctx->result;
 }
 
-const char *ttt_images_missing_idx(ttt_ctx *c, const char *dir) {
+const char *ttt_images_missing_idx(ttt_ctx *ctx, const char *dir) {
     static const char *const splits[2] = { "train", "t10k" };
-    if (!ttt__can_begin(c, "ttt_images_missing_idx", dir != NULL)) return "";
+    if (!ttt__can_begin(ctx, "ttt_images_missing_idx", dir != NULL)) return "";
     for (int i = 0; i < 4; i++) {
-        ttt_mark m = ttt_mark_get(c);
+        ttt_mark mark = ttt_mark_get(ctx);
         bool found;
-        const char *path = ttt__idx_path(c, dir, splits[i / 2], ttt__idx_endings[i % 2], &found);
+        const char *path = ttt__idx_path(ctx, dir, splits[i / 2], ttt__idx_endings[i % 2], &found);
         if (!found) return path ? path : "";
-        ttt_mark_release(c, m);
+        ttt_mark_release(ctx, mark);
     }
     return NULL;
 }
 #endif
 
 // `who` is the function that was given the images.
-static bool ttt__images_check(ttt_ctx *c, const char *who, const ttt_images *m) {
-    if (c->result) return false;
+static bool ttt__images_check(ttt_ctx *ctx, const char *who, const ttt_images *m) {
+    if (ctx->result) return false;
     if (!m || !m->pixels || !m->labels)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: images, pixels or labels are NULL", who);
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: images, pixels or labels are NULL", who);
     else if (m->count < 1 || m->count > INT32_MAX || m->height < 1 || m->width < 1 ||
              m->channels < 1 || m->channels > TTT_IMAGES_MAX_CHANNELS)
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "%s: images of shape (%lld,%d,%d,%d), expected 1..2^31-1 of at least 1 x 1 with "
                  "1..%d channels",
                  who, (long long)m->count, m->height, m->width, m->channels,
                  TTT_IMAGES_MAX_CHANNELS);
-    return !c->result;
+    return !ctx->result;
 }
 
-ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_norm *out) {
+ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, ttt_pixel_norm *out) {
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__images_check(c, "ttt_images_measure", images) ||
-        !ttt__can_begin(c, "ttt_images_measure", out != NULL))
-        return c->result;
+    if (!ttt__images_check(ctx, "ttt_images_measure", images) ||
+        !ttt__can_begin(ctx, "ttt_images_measure", out != NULL))
+        return ctx->result;
     int64_t n = images->count * images->height * images->width;
     for (int k = 0; k < images->channels; k++) {
         uint64_t sum = 0, squares = 0;  // exact
@@ -2334,15 +2370,15 @@ ttt_result ttt_images_measure(ttt_ctx *c, const ttt_images *images, ttt_pixel_no
 #define TTT__STREAM_IMAGE 0x80000004u    // 0, image
 
 // floor(u32 n / 2^32): 0 .. n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
-static uint32_t ttt__below(ttt_rng *r, uint32_t n) {
-    return (uint32_t)(((uint64_t)ttt_rng_u32(r) * n) >> 32);
+static uint32_t ttt__below(ttt_rng *rng, uint32_t n) {
+    return (uint32_t)(((uint64_t)ttt_rng_u32(rng) * n) >> 32);
 }
 
 // order (n) = 0 .. n-1 in random order (Fisher and Yates). Takes n-1 numbers.
-static void ttt__shuffle(ttt_rng *r, int32_t *order, int32_t n) {
+static void ttt__shuffle(ttt_rng *rng, int32_t *order, int32_t n) {
     for (int32_t i = 0; i < n; i++) order[i] = i;
     for (int32_t i = n - 1; i > 0; i--) {
-        int32_t j = (int32_t)ttt__below(r, (uint32_t)i + 1);
+        int32_t j = (int32_t)ttt__below(rng, (uint32_t)i + 1);
         int32_t swap = order[i];
         order[i] = order[j];
         order[j] = swap;
@@ -2488,8 +2524,8 @@ static void ttt__draw_stray(double *ink, ttt__draw_rng *d) {
 // The label of image i: its place in a random order of the ten digits, drawn anew for every ten.
 static int32_t ttt__draw_label(uint64_t seed, uint32_t i) {
     int32_t order[10];
-    ttt_rng r = ttt_rng_at(seed, TTT__STREAM_LABEL, 0, i / 10);
-    ttt__shuffle(&r, order, 10);
+    ttt_rng rng = ttt_rng_at(seed, TTT__STREAM_LABEL, 0, i / 10);
+    ttt__shuffle(&rng, order, 10);
     return order[i % 10];
 }
 
@@ -2504,19 +2540,20 @@ static void ttt__draw_image(uint64_t seed, uint32_t i, int32_t label, uint8_t *p
     }
 }
 
-ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t count,
+ttt_result ttt_images_draw(ttt_ctx *ctx, uint64_t seed, int64_t first, int64_t count,
                            ttt_images *out) {
     const int64_t numbers = (int64_t)1 << 32;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(c, "ttt_images_draw", out != NULL)) return c->result;
+    if (!ttt__can_begin(ctx, "ttt_images_draw", out != NULL)) return ctx->result;
     if (first < 0 || first >= numbers || count < 1 || count > numbers - first) {
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "ttt_images_draw: first %lld, count %lld; expected first >= 0, count >= 1, "
                  "first + count <= 2^32",
                  (long long)first, (long long)count);
-        return c->result;
+        return ctx->result;
     }
-    if (!ttt__images_alloc(c, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, out)) return c->result;
+    if (!ttt__images_alloc(ctx, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, out))
+        return ctx->result;
     for (int64_t i = 0; i < count; i++) {
         uint32_t number = (uint32_t)(first + i);
         out->labels[i] = ttt__draw_label(seed, number);
@@ -2528,120 +2565,121 @@ ttt_result ttt_images_draw(ttt_ctx *c, uint64_t seed, int64_t first, int64_t cou
 // ---- BATCHES ------------------------------------------------------------------------------------
 #define TTT__CROP_MAX 32767  // keeps 2p+1 and the moved rows and columns well inside int
 
-static bool ttt__batches_check(ttt_ctx *c, const ttt_batches_desc *d) {
-    if (!ttt__can_begin(c, "ttt_batches_new", d != NULL)) return false;
-    if (!ttt__images_check(c, "ttt_batches_new", d->images)) return false;
-    if (d->batch < 1 || (d->drop_last && d->batch > d->images->count))
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+static bool ttt__batches_check(ttt_ctx *ctx, const ttt_batches_desc *desc) {
+    if (!ttt__can_begin(ctx, "ttt_batches_new", desc != NULL)) return false;
+    if (!ttt__images_check(ctx, "ttt_batches_new", desc->images)) return false;
+    if (desc->batch < 1 || (desc->drop_last && desc->batch > desc->images->count))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "ttt_batches_new: batch %d, expected 1 or more, and with drop_last at most the "
                  "%lld images",
-                 d->batch, (long long)d->images->count);
-    else if (d->augment.crop < 0 || d->augment.crop > TTT__CROP_MAX)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "ttt_batches_new: crop %d, expected 0..%d", d->augment.crop,
-                 TTT__CROP_MAX);
-    for (int k = 0; k < d->images->channels; k++) {
-        double mean = (double)d->norm.mean[k], std = (double)d->norm.std[k];
+                 desc->batch, (long long)desc->images->count);
+    else if (desc->augment.crop < 0 || desc->augment.crop > TTT__CROP_MAX)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_batches_new: crop %d, expected 0..%d",
+                 desc->augment.crop, TTT__CROP_MAX);
+    for (int k = 0; k < desc->images->channels; k++) {
+        double mean = (double)desc->norm.mean[k], std = (double)desc->norm.std[k];
         if (!(fabs(mean) < HUGE_VAL) || !(std >= 0 && std < HUGE_VAL))  // also true for NaN
-            ttt_fail(c, TTT_ERR_ARGUMENT,
+            ttt_fail(ctx, TTT_ERR_ARGUMENT,
                      "ttt_batches_new: mean %g and std %g of channel %d, expected finite and "
                      "std >= 0",
                      mean, std, k);
     }
-    return !c->result;
+    return !ctx->result;
 }
 
-static void ttt__batches_set_values(ttt_batches *b) {
-    const ttt_pixel_norm *norm = &b->desc.norm;
-    for (int k = 0; k < b->desc.images->channels; k++) {
+static void ttt__batches_set_values(ttt_batches *batches) {
+    const ttt_pixel_norm *norm = &batches->desc.norm;
+    for (int k = 0; k < batches->desc.images->channels; k++) {
         double std = norm->std[k] > 0 ? (double)norm->std[k] : 1.0;
         for (int v = 0; v < 256; v++)
-            b->value[k][v] = (float)((v / 255.0 - (double)norm->mean[k]) / std);
+            batches->value[k][v] = (float)((v / 255.0 - (double)norm->mean[k]) / std);
     }
 }
 
-static void ttt__batches_begin(ttt_batches *b, int64_t epoch) {
-    int32_t n = (int32_t)b->desc.images->count;
-    b->epoch = epoch;
-    b->position = 0;
-    if (b->desc.shuffle) {
-        ttt_rng r = ttt_rng_at(b->desc.seed, TTT__STREAM_ORDER, (uint32_t)epoch, 0);
-        ttt__shuffle(&r, b->order, n);
+static void ttt__batches_begin(ttt_batches *batches, int64_t epoch) {
+    int32_t n = (int32_t)batches->desc.images->count;
+    batches->epoch = epoch;
+    batches->position = 0;
+    if (batches->desc.shuffle) {
+        ttt_rng rng = ttt_rng_at(batches->desc.seed, TTT__STREAM_ORDER, (uint32_t)epoch, 0);
+        ttt__shuffle(&rng, batches->order, n);
     } else {
-        for (int32_t i = 0; i < n; i++) b->order[i] = i;
+        for (int32_t i = 0; i < n; i++) batches->order[i] = i;
     }
 }
 
-ttt_batches *ttt_batches_new(ttt_ctx *c, const ttt_batches_desc *d) {
-    if (!ttt__batches_check(c, d)) return NULL;
-    size_t bytes = (size_t)d->images->count * sizeof(int32_t);
-    ttt_batches *b = (ttt_batches *)ttt_alloc(c, sizeof *b, true);
-    int32_t *order = (int32_t *)ttt_alloc(c, bytes, true);
-    if (!b || !order) return NULL;
-    memset(b, 0, sizeof *b);
-    b->desc = *d;
-    b->order = order;
-    ttt__batches_set_values(b);
-    ttt__batches_begin(b, 0);
-    return b;
+ttt_batches *ttt_batches_new(ttt_ctx *ctx, const ttt_batches_desc *desc) {
+    if (!ttt__batches_check(ctx, desc)) return NULL;
+    size_t bytes = (size_t)desc->images->count * sizeof(int32_t);
+    ttt_batches *batches = (ttt_batches *)ttt_alloc(ctx, sizeof *batches, true);
+    int32_t *order = (int32_t *)ttt_alloc(ctx, bytes, true);
+    if (!batches || !order) return NULL;
+    memset(batches, 0, sizeof *batches);
+    batches->desc = *desc;
+    batches->order = order;
+    ttt__batches_set_values(batches);
+    ttt__batches_begin(batches, 0);
+    return batches;
 }
 
 // x (height,width,channels) = image `index`, moved, mirrored and normalized. All three numbers are
 // drawn whatever is switched on, so the flips do not change when the crop does.
-static void ttt__batches_write(const ttt_batches *b, int32_t index, ttt_real *x) {
-    const ttt_images *m = b->desc.images;
-    int p = b->desc.augment.crop, h = m->height, w = m->width, channels = m->channels;
+static void ttt__batches_write(const ttt_batches *batches, int32_t index, ttt_real *x) {
+    const ttt_images *m = batches->desc.images;
+    int p = batches->desc.augment.crop, h = m->height, w = m->width, channels = m->channels;
     const uint8_t *image = m->pixels + (size_t)index * (size_t)h * (size_t)w * (size_t)channels;
-    ttt_rng r = ttt_rng_at(b->desc.seed, TTT__STREAM_AUGMENT, (uint32_t)b->epoch, (uint32_t)index);
-    int down = (int)ttt__below(&r, (uint32_t)(2 * p + 1)) - p;
-    int right = (int)ttt__below(&r, (uint32_t)(2 * p + 1)) - p;
-    bool flip = ttt__below(&r, 2) == 1 && b->desc.augment.flip;
+    ttt_rng rng = ttt_rng_at(batches->desc.seed, TTT__STREAM_AUGMENT, (uint32_t)batches->epoch,
+                             (uint32_t)index);
+    int down = (int)ttt__below(&rng, (uint32_t)(2 * p + 1)) - p;
+    int right = (int)ttt__below(&rng, (uint32_t)(2 * p + 1)) - p;
+    bool flip = ttt__below(&rng, 2) == 1 && batches->desc.augment.flip;
     for (int i = 0; i < h; i++) {
         for (int j = 0; j < w; j++) {
             int row = i + down, column = (flip ? w - 1 - j : j) + right;
             bool inside = row >= 0 && row < h && column >= 0 && column < w;
             int64_t at = ((int64_t)row * w + column) * channels;
             for (int k = 0; k < channels; k++)
-                *x++ = (ttt_real)b->value[k][inside ? image[at + k] : 0];
+                *x++ = (ttt_real)batches->value[k][inside ? image[at + k] : 0];
         }
     }
 }
 
-int64_t ttt_batches_next(ttt_ctx *c, ttt_batches *b, ttt_tensor **x, ttt_tensor **y) {
-    if (x) *x = &c->empty;
-    if (y) *y = &c->empty;
-    if (c->result || !b) return 0;
-    const ttt_images *m = b->desc.images;
-    int64_t left = m->count - b->position, n = TTT__MIN(left, b->desc.batch);
-    if (n == 0 || (n < b->desc.batch && b->desc.drop_last)) {
-        ttt__batches_begin(b, b->epoch + 1);
+int64_t ttt_batches_next(ttt_ctx *ctx, ttt_batches *batches, ttt_tensor **x, ttt_tensor **y) {
+    if (x) *x = &ctx->empty;
+    if (y) *y = &ctx->empty;
+    if (ctx->result || !batches) return 0;
+    const ttt_images *m = batches->desc.images;
+    int64_t left = m->count - batches->position, n = TTT__MIN(left, batches->desc.batch);
+    if (n == 0 || (n < batches->desc.batch && batches->desc.drop_last)) {
+        ttt__batches_begin(batches, batches->epoch + 1);
         return 0;
     }
     ttt_shape shape = TTT_SHAPE(n, m->height, m->width, m->channels);
-    ttt_tensor *images = x ? ttt_new(c, shape) : NULL;
-    ttt_tensor *labels = y ? ttt__tensor(c, TTT_SHAPE(n), TTT_DTYPE_INT, false, NULL) : NULL;
-    if (c->result) return 0;
+    ttt_tensor *images = x ? ttt_new(ctx, shape) : NULL;
+    ttt_tensor *labels = y ? ttt__tensor(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false, NULL) : NULL;
+    if (ctx->result) return 0;
     for (int64_t i = 0; i < n; i++) {
-        int32_t index = b->order[b->position + i];
-        if (images) ttt__batches_write(b, index, images->data + i * (images->size / n));
+        int32_t index = batches->order[batches->position + i];
+        if (images) ttt__batches_write(batches, index, images->data + i * (images->size / n));
         if (labels) labels->index[i] = m->labels[index];
     }
     if (x) *x = images;
     if (y) *y = labels;
-    b->position += n;
+    batches->position += n;
     return n;
 }
 
-ttt_result ttt_batches_seek(ttt_ctx *c, ttt_batches *b, int64_t epoch, int64_t position) {
-    if (!ttt__can_begin(c, "ttt_batches_seek", b != NULL)) return c->result;
+ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, int64_t position) {
+    if (!ttt__can_begin(ctx, "ttt_batches_seek", batches != NULL)) return ctx->result;
     if (epoch < 0 || epoch > (int64_t)UINT32_MAX || position < 0 ||
-        position > b->desc.images->count) {
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+        position > batches->desc.images->count) {
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "ttt_batches_seek: epoch %lld, position %lld; expected 0..2^32-1 and 0..%lld",
-                 (long long)epoch, (long long)position, (long long)b->desc.images->count);
-        return c->result;
+                 (long long)epoch, (long long)position, (long long)batches->desc.images->count);
+        return ctx->result;
     }
-    ttt__batches_begin(b, epoch);
-    b->position = position;
+    ttt__batches_begin(batches, epoch);
+    batches->position = position;
     return TTT_OK;
 }
 #endif  // TTT_NO_IMAGES

@@ -112,33 +112,34 @@ typedef struct ttt_weights {
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to p under "prefix/name" and initializes each from
+// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each from
 // the context's seed and its own name (so that adding a layer changes no other). Returns them as
 // weights, in the order of the rows without the absent ones; as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
 // already.
-TTT_API ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows,
-                                   unsigned options, const ttt_sizes *sizes, ttt_params *p,
+TTT_API ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows,
+                                   unsigned options, const ttt_sizes *sizes, ttt_params *params,
                                    const char *prefix);
-TTT_API ttt_weights ttt_params_weights(const ttt_params *p);  // all of the list
-TTT_API ttt_tensor *ttt_params_find(const ttt_params *p, const char *name);  // NULL if absent
+TTT_API ttt_weights ttt_params_weights(const ttt_params *params);  // all of the list
+TTT_API ttt_tensor *ttt_params_find(const ttt_params *params, const char *name);  // NULL if absent
 // How many numbers the parameters with all these flags hold.
-TTT_API int64_t ttt_params_count(const ttt_params *p, unsigned flags);
+TTT_API int64_t ttt_params_count(const ttt_params *params, unsigned flags);
 // For each parameter, whether its name contains `part` (NULL: any does) and it has all the flags:
 // which weights a step of descent moves. In the step arena; NULL after an error.
-TTT_API bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags);
+TTT_API bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part,
+                                unsigned flags);
 
-// The first n weights, which *w then lacks: a model hands its sub-layers their parts, one after
+// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one after
 // another. TTT_ERR_SHAPE naming `who` if there are fewer.
-TTT_API ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n);
+TTT_API ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n);
 // The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
 // average's beginning. No weights after an error.
-TTT_API ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep);
+TTT_API ttt_weights ttt_weights_copy(ttt_ctx *ctx, ttt_weights weights, bool keep);
 // into += share (from - into), number by number and in place: 1 copies (puts weights back, loads
 // them), 1/k keeps the mean of k, 1 - decay an exponential moving average. What was computed from
 // `into` before has wrong gradients from then on, and no error says so. TTT_ERR_SHAPE if the shapes
 // differ; nothing is changed then.
-TTT_API ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from,
+TTT_API ttt_result ttt_weights_blend(ttt_ctx *ctx, ttt_weights into, ttt_weights from,
                                      ttt_real share);
 
 // How weights take a step down a loss. Zero is plain gradient descent with rate 0: set the rate.
@@ -177,44 +178,45 @@ typedef struct ttt_descent_state {
 // error: TTT_ERR_SHAPE for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a
 // rule that lacks its state, TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule, a state
 // of another one or an option that the rule has not.
-TTT_API ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
-                                ttt_descent_state *state);
+TTT_API ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
+                                ttt_tensor *loss, ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ---------------------------------------------------------------------------
 // Each is a table of parameters and a function of weights in the order of its rows; how many
 // weights it was given is checked (TTT_ERR_SHAPE).
-TTT_API ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel,
-                                  ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
+                                  ttt_params *params, const char *prefix);
 // y = x kernel + bias, x (...,in)
-TTT_API ttt_tensor *ttt_dense(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_dense(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
-TTT_API ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_layer_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params,
+                                       const char *prefix);
 // y = (x - mean) / sqrt(var + 1e-6) scale + bias over the last axis, biased variance     [Ba 2016]
 #define TTT_LAYER_NORM_EPS 1e-6
-TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_layer_norm(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
-TTT_API ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p,
+TTT_API ttt_weights ttt_mlp_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
                                 const char *prefix);
 // dense, GELU (tanh form), dense
-TTT_API ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
-// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op; w: the
-// norm's two, the MLP's four. For first-order gradients it keeps the hidden layer before GELU and
-// nothing else.
-TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
+// x + mlp(layer_norm(x)), the second half of a transformer's block, x (...,n,D), as one op;
+// weights: the norm's two, the MLP's four. For first-order gradients it keeps the hidden layer
+// before GELU and nothing else.
+TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
-TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D,
-                                        ttt_params *p, const char *prefix);
+TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
+                                        ttt_params *params, const char *prefix);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
 // a convolution whose kernel (patch,patch,channels,D) and stride are the patch
-TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images);
+TTT_API ttt_tensor *ttt_patch_embed(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *images);
 
 // The fixed code of a grid, (1,rows*cols,D): [sin x o, cos x o, sin y o, cos y o] with
 // o_j = 10000^(-j / (D/4 - 1)), j < D/4. Needs D divisible by 4.       [Beyer 2022, big_vision]
-TTT_API ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D);
+TTT_API ttt_tensor *ttt_sincos2d(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t D);
 
 // (B,N,D) -> (B,H,N,D/H) and back: a head is a run of D/H neighboring features
-TTT_API ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H);
-TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x);
+TTT_API ttt_tensor *ttt_split_heads(ttt_ctx *ctx, ttt_tensor *x, int64_t H);
+TTT_API ttt_tensor *ttt_join_heads(ttt_ctx *ctx, ttt_tensor *x);
 
 // ---- [3] LEARNERS -------------------------------------------------------------------------------
 // The model inside a layer. Weights have a leading axis H in the table; predict sees them as
@@ -270,7 +272,7 @@ typedef struct ttt_inner {
 // if not NULL, receives (T+1): l before each step on that step's part, then with the final weights
 // on all tokens; sum over heads, mean over sequences. No weights after an error: TTT_ERR_SHAPE if T
 // parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
-TTT_API ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0,
+TTT_API ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0,
                                    ttt_tensor **losses);
 
 // ---- [5] MIXERS ---------------------------------------------------------------------------------
@@ -330,7 +332,7 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     X(ttt_real, bandwidth, "kernel",                                                               \
       "nadaraya-watson: 0: h^(1/4), where keys of equal norm make all kernels equal")              \
     X(int64_t, neighbors, "kernel", "nadaraya-watson: how many keys are the nearest; 0: 8")        \
-    X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed") \
+    X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed")  \
     X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
     X(bool, no_short_conv, NULL, "titans, *delta-net: no convolutions before q, k, v")             \
     X(bool, muon, NULL, "lact: orthogonalize each update")
@@ -351,7 +353,7 @@ typedef struct ttt_mixer_desc {
 // x (B,N,D) -> (B,N,D), with one tensor a row of the table and then of the learner's in w, checked,
 // and NULL for absent ones. losses: NULL, or receives (T+1). It is NULL before, and mixers that do
 // not learn leave it so.
-typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                  ttt_tensor *x, ttt_tensor **losses);
 
 enum {                        // flags of a mixer
@@ -363,12 +365,12 @@ enum {                        // flags of a mixer
 struct ttt_mixer {
     const char *name;    // "mttt-mlp"
     const char *module;  // what its parameters are filed under in a block: "TTTLayer_0"
-    const char *what;    // in a few words, for tables and help, ...
-    const char *source;  // ... and who proposed it
+    const char *what;    // in a few words, for tables and help
+    const char *source;  // where it is from: "arXiv 2310.13807"
     const ttt_param_row *rows;
     int n_rows;
     const ttt_learner *learner;  // NULL if nothing is learned inside; its table follows rows
-    const char *takes;           // the options that it takes, "causal chunk"; NULL: none
+    const char *takes;           // the options that its functions read, "causal chunk"; NULL: none
     unsigned flags;
     ttt_mixer_fn *forward;       // its definition, op by op
     // May be NULL. The same as one op; the result is NULL where these options have no such form.
@@ -381,8 +383,8 @@ struct ttt_mixer {
     void (*check)(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N);
 };
 
-// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them itself, and never
-// calls the two functions below, links no other.
+// The rows of the library: ttt_mixer_mttt_linear, ... A program that names them so, and calls
+// neither ttt_mixer_at nor ttt_mixer_find, links no other.
 #define TTT_MIXERS(X)                                                                              \
     X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
     X(gated_delta_net) X(linear_attention) X(focused_linear) X(self_attention) X(nadaraya_watson)  \
@@ -392,19 +394,19 @@ TTT_MIXERS(X)
 #undef X
 TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
 TTT_API const ttt_mixer *ttt_mixer_find(const char *name);  // "titans"; NULL if there is none such
-TTT_API bool ttt_mixer_takes(const ttt_mixer *m, const char *option);  // option: "causal"
-// The description of m with those of the options in d that have an effect there, for programs that
-// offer the same options to many mixers.
-TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d);
+TTT_API bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option);  // an option: "causal"
+// The description of a mixer with those of the options in desc that have an effect there, for
+// programs that offer the same options to many mixers.
+TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc);
 
 // Checks a description and makes the parameters it asks for; no weights after an error, which names
 // the field: TTT_ERR_UNSET if it is required, TTT_ERR_ARGUMENT if its value is wrong or it is an
 // option that the mixer does not take.
-TTT_API ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p,
+TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
                                   const char *prefix);
-TTT_API int ttt_mixer_count(const ttt_mixer_desc *d);  // how many these are
-// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE if w are not weights that d asks for.
-TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
+TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
+// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE for other weights than desc asks for.
+TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
 
 // ---- [6] UNMASKING ------------------------------------------------------------------------------
@@ -432,8 +434,8 @@ typedef struct ttt_unmasked {
 // the whole layer at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and
 // the rest NULL, and error how far that linear map is off for a small random move of x, in units of
 // the largest change of y. It costs N D gradients. Errors: those of ttt_mixer_forward.
-TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
-                              ttt_unmasked *out);
+TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                              ttt_tensor *x, ttt_unmasked *out);
 
 #ifdef __cplusplus
 }
@@ -449,7 +451,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
 // loss compares it with the token x. With the norm's scale and shift:
 //   r = e g + b_g, less its mean      w = r o scale      rho = 1 / sqrt(|r|^2 / D + eps)
-//   loss = c/2 |rho w + shift - x|^2,   c = H / (|S| D)
+//   loss = c/2 |rho w + shift - x|^2,   c = H / (n D), n tokens of the step
 // The routines never see a row of D. Of g and b_g with centered rows (G of each head, b of all), a
 // head makes once
 //   M^T = G o scale   S = G G^T   sigma = b G^T   sigma0 = b b^T   tau = shift M   tau0 = shift m^T
@@ -463,7 +465,8 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w
 //   loss = c/2 (rho^2 |w|^2 + 2 rho toward) + c/2 |shift - x|^2
 //   slope = c/D (rho^2 |w|^2 + rho toward)
 //   g_e = c rho (rho rowP + tau - xM) - slope rho^2 rowS
-// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not there,
+// where |r|^2, a sum of squares, is 0 at the least. (slope: of the loss in rho, times rho / D.)
+// Without norm rho = 1, scale = 1, shift = 0, slope = 0, nothing is centered, rowS is not used,
 // and g_e = c (rowP - xM).
 typedef struct KN(decoded) {
     double inv_std, ww, toward;  // rho, |w|^2, <w, shift - x>
@@ -471,110 +474,116 @@ typedef struct KN(decoded) {
 } KN(decoded);
 
 // <e, rowS + sigma>, <e, rowP + pi> and <e, tau - xM>
-INLINE void KN(decode_dots)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+INLINE void KN(decode_dots)(const ttt__decoder *decoder, const ttt_real *e, const ttt_real *rowS,
                             const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n,
                             VEC *dot) {
     VEC e_i = KN(part)(e, i, n);
-    dot[0] += e_i * (KN(part)(rowS, i, n) + KN(part)(p->sigma, i, n));
-    dot[1] += e_i * (KN(part)(rowP, i, n) + KN(part)(p->pi, i, n));
-    dot[2] += e_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    dot[0] += e_i * (KN(part)(rowS, i, n) + KN(part)(decoder->sigma, i, n));
+    dot[1] += e_i * (KN(part)(rowP, i, n) + KN(part)(decoder->pi, i, n));
+    dot[2] += e_i * (KN(part)(decoder->tau, i, n) - KN(part)(xM, i, n));
 }
-INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *p, const VEC *dot, double xm) {
+INLINE KN(decoded) KN(decode_scalars)(const ttt__decoder *decoder, const VEC *dot, double xm) {
     KN(decoded) d;
-    double D = (double)p->D, c = (double)p->c, rr = KN(total)(dot[0]) + p->sigma0;
-    d.ww = KN(total)(dot[1]) + p->pi0;
-    d.toward = KN(total)(dot[2]) + p->tau0 - xm;
-    d.inv_std = p->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + p->eps) : 1;
+    double D = (double)decoder->D, c = (double)decoder->c, rr = KN(total)(dot[0]) + decoder->sigma0;
+    d.ww = KN(total)(dot[1]) + decoder->pi0;
+    d.toward = KN(total)(dot[2]) + decoder->tau0 - xm;
+    d.inv_std = decoder->norm ? 1 / sqrt((rr > 0 ? rr : 0) / D + decoder->eps) : 1;
     double rho = d.inv_std, slope = c / D * (rho * rho * d.ww + rho * d.toward);
     d.rho = KN(splat)(NUM(rho));
     d.c_rho = KN(splat)(NUM(c * rho));
-    d.slope = KN(splat)(NUM(p->norm ? slope : 0));
+    d.slope = KN(splat)(NUM(decoder->norm ? slope : 0));
     return d;
 }
-INLINE VEC KN(decode_gradient)(const ttt__decoder *p, const KN(decoded) *d, const ttt_real *rowS,
-                               const ttt_real *rowP, const ttt_real *xM, int64_t i, int64_t n) {
-    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+INLINE VEC KN(decode_gradient)(const ttt__decoder *decoder, const KN(decoded) * d,
+                               const ttt_real *rowS, const ttt_real *rowP, const ttt_real *xM,
+                               int64_t i, int64_t n) {
+    VEC tau_less_xM = KN(part)(decoder->tau, i, n) - KN(part)(xM, i, n);
     VEC g_e = d->c_rho * (d->rho * KN(part)(rowP, i, n) + tau_less_xM);
-    return p->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(rowS, i, n) : g_e;
+    return decoder->norm ? g_e - d->slope * d->rho * d->rho * KN(part)(rowS, i, n) : g_e;
 }
 // Writes g_e; returns the loss without its last term, which does not depend on e.
-KERNEL double KN(decode)(const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS,
+KERNEL double KN(decode)(const ttt__decoder *decoder, const ttt_real *e, const ttt_real *rowS,
                          const ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *g_e) {
     VEC dot[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
-#define TERM(i, n) KN(decode_dots)(p, e, rowS, rowP, xM, i, n, dot)
-    TTT__ROW_EACH(p->h, TERM)
+#define TERM(i, n) KN(decode_dots)(decoder, e, rowS, rowP, xM, i, n, dot)
+    TTT__ROW_EACH(decoder->h, TERM)
 #undef TERM
-    KN(decoded) d = KN(decode_scalars)(p, dot, (double)xm);
-#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(p, &d, rowS, rowP, xM, i, n))
-    TTT__ROW_EACH(p->h, TERM)
+    KN(decoded) d = KN(decode_scalars)(decoder, dot, (double)xm);
+#define TERM(i, n) KN(put)(g_e, i, n, KN(decode_gradient)(decoder, &d, rowS, rowP, xM, i, n))
+    TTT__ROW_EACH(decoder->h, TERM)
 #undef TERM
-    return 0.5 * (double)p->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.toward);
+    return 0.5 * (double)decoder->c * (d.inv_std * d.inv_std * d.ww + 2 * d.inv_std * d.toward);
 }
 
 // The same token backwards, from v, the outer gradient in g_e:
-//   d_rowP = c rho^2 v    d_rowS = -slope rho^2 v    d_xM = -c rho v    d_slope = -rho^2 <v, rowS>
+//   d_rowP = c rho^2 v + d_|w|^2 e          d_rowS = -slope rho^2 v + d_|r|^2 e
+//   d_slope = -rho^2 <v, rowS>
 //   d_rho = 2 c rho <v, rowP> + c <v, tau - xM> - 2 slope rho <v, rowS>
 //           + d_slope c/D (2 rho |w|^2 + toward)
 //   d_|r|^2 = -d_rho rho^3 / (2 D)    d_|w|^2 = d_slope c/D rho^2    d_toward = d_slope c/D rho
-// and on through the three, as they are written above.
+// and on through these three, as they are written above:
+//   d_sigma = d_rowS + d_|r|^2 e     d_pi = d_rowP + d_|w|^2 e
+//   d_tau = c rho v + d_toward e = -d_xM
+//   d_e = d_|r|^2 (rowS + sigma) + d_|w|^2 (rowP + pi) + d_toward (tau - xM)
 INLINE void KN(grow)(ttt_real *y, int64_t i, int64_t n, VEC v) {
     KN(put)(y, i, n, KN(part)(y, i, n) + v);
 }
 // <v, rowP>, <v, rowS> and <v, tau - xM>
-INLINE void KN(back_dots)(const ttt__decoder *p, const ttt_real *rowS, const ttt_real *rowP,
+INLINE void KN(back_dots)(const ttt__decoder *decoder, const ttt_real *rowS, const ttt_real *rowP,
                           const ttt_real *xM, const ttt_real *v, int64_t i, int64_t n, VEC *dot) {
     VEC v_i = KN(part)(v, i, n);
     dot[0] += v_i * KN(part)(rowP, i, n);
     dot[1] += v_i * KN(part)(rowS, i, n);
-    dot[2] += v_i * (KN(part)(p->tau, i, n) - KN(part)(xM, i, n));
+    dot[2] += v_i * (KN(part)(decoder->tau, i, n) - KN(part)(xM, i, n));
 }
-// Without norm g_e = c (rowP - xM), and e itself is left out: times 0, where NaN remains.
-INLINE void KN(plain_back)(const ttt__decoder *p, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
+// Without norm g_e = c (rowP - xM) depends on e through rowP alone. So the gradient in e itself is
+// 0, or NaN where v is: 0 times v.
+INLINE void KN(plain_back)(const ttt__decoder *decoder, ttt_real *rowP, ttt_real *v, ttt_real *d_xM,
                            int64_t i, int64_t n) {
-    VEC cv = KN(part)(v, i, n) * p->c;
+    VEC cv = KN(part)(v, i, n) * decoder->c;
     KN(put)(rowP, i, n, cv);
     KN(put)(v, i, n, cv * 0);
     KN(grow)(d_xM, i, n, -cv);
-    KN(grow)(p->d_pi, i, n, cv);
+    KN(grow)(decoder->d_pi, i, n, cv);
 }
 // d: the gradients in |r|^2, |w|^2 and toward
-INLINE void KN(back_rows)(const ttt__decoder *p, const KN(decoded) *here, const VEC *d,
+INLINE void KN(back_rows)(const ttt__decoder *decoder, const KN(decoded) *here, const VEC *d,
                           const ttt_real *e, ttt_real *rowS, ttt_real *rowP, const ttt_real *xM,
                           ttt_real *v, ttt_real *d_xM, int64_t i, int64_t n) {
     VEC e_i = KN(part)(e, i, n), rowS_i = KN(part)(rowS, i, n), rowP_i = KN(part)(rowP, i, n);
     VEC v_i = KN(part)(v, i, n), c_rho_v = here->c_rho * v_i;
-    VEC tau_less_xM = KN(part)(p->tau, i, n) - KN(part)(xM, i, n);
+    VEC tau_less_xM = KN(part)(decoder->tau, i, n) - KN(part)(xM, i, n);
     VEC d_rowS = d[0] * e_i - here->slope * here->rho * here->rho * v_i;
     VEC d_rowP = c_rho_v * here->rho + d[1] * e_i, d_tau = c_rho_v + d[2] * e_i;
     KN(put)(rowS, i, n, d_rowS);
     KN(put)(rowP, i, n, d_rowP);
-    KN(put)(v, i, n, d[0] * (rowS_i + KN(part)(p->sigma, i, n)) +
-                         d[1] * (rowP_i + KN(part)(p->pi, i, n)) + d[2] * tau_less_xM);
+    KN(put)(v, i, n, d[0] * (rowS_i + KN(part)(decoder->sigma, i, n)) +
+                         d[1] * (rowP_i + KN(part)(decoder->pi, i, n)) + d[2] * tau_less_xM);
     KN(grow)(d_xM, i, n, -d_tau);
-    KN(grow)(p->d_sigma, i, n, d_rowS + d[0] * e_i);
-    KN(grow)(p->d_pi, i, n, d_rowP + d[1] * e_i);
-    KN(grow)(p->d_tau, i, n, d_tau);
+    KN(grow)(decoder->d_sigma, i, n, d_rowS + d[0] * e_i);
+    KN(grow)(decoder->d_pi, i, n, d_rowP + d[1] * e_i);
+    KN(grow)(decoder->d_tau, i, n, d_tau);
 }
 // Into rowS (if there is a norm), rowP and v go the outer gradients in them and in e, the last
 // without what comes through the other two. Added to: the gradients in xM, xm and the head's rows
 // and scalars.
-KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *rowS,
+KERNEL void KN(decode_back)(const ttt__decoder *decoder, const ttt_real *e, ttt_real *rowS,
                             ttt_real *rowP, const ttt_real *xM, ttt_real xm, ttt_real *v,
                             ttt_real *d_xM, ttt_real *d_xm) {
     VEC zero = KN(splat)(0), dot[3] = { zero, zero, zero }, with_v[3] = { zero, zero, zero }, d[3];
-    if (!p->norm) {
-#define TERM(i, n) KN(plain_back)(p, rowP, v, d_xM, i, n)
-        TTT__ROW_EACH(p->h, TERM)
+    if (!decoder->norm) {
+#define TERM(i, n) KN(plain_back)(decoder, rowP, v, d_xM, i, n)
+        TTT__ROW_EACH(decoder->h, TERM)
 #undef TERM
         return;
     }
-#define TERM(i, n)  \
-    KN(decode_dots) \
-    (p, e, rowS, rowP, xM, i, n, dot), KN(back_dots)(p, rowS, rowP, xM, v, i, n, with_v)
-    TTT__ROW_EACH(p->h, TERM)
+#define TERM(i, n)                                                                                 \
+    KN(decode_dots)                                                                                \
+    (decoder, e, rowS, rowP, xM, i, n, dot), KN(back_dots)(decoder, rowS, rowP, xM, v, i, n, with_v)
+    TTT__ROW_EACH(decoder->h, TERM)
 #undef TERM
-    KN(decoded) here = KN(decode_scalars)(p, dot, (double)xm);
-    double D = (double)p->D, c = (double)p->c, rho = here.inv_std;
+    KN(decoded) here = KN(decode_scalars)(decoder, dot, (double)xm);
+    double D = (double)decoder->D, c = (double)decoder->c, rho = here.inv_std;
     double slope = c / D * (rho * rho * here.ww + rho * here.toward);
     double v_rowP = KN(total)(with_v[0]), v_rowS = KN(total)(with_v[1]),
            v_toward = KN(total)(with_v[2]);
@@ -586,13 +595,13 @@ KERNEL void KN(decode_back)(const ttt__decoder *p, const ttt_real *e, ttt_real *
     d[0] = KN(splat)(NUM(d_rr));
     d[1] = KN(splat)(NUM(d_ww));
     d[2] = KN(splat)(NUM(d_toward));
-#define TERM(i, n) KN(back_rows)(p, &here, d, e, rowS, rowP, xM, v, d_xM, i, n)
-    TTT__ROW_EACH(p->h, TERM)
+#define TERM(i, n) KN(back_rows)(decoder, &here, d, e, rowS, rowP, xM, v, d_xM, i, n)
+    TTT__ROW_EACH(decoder->h, TERM)
 #undef TERM
     *d_xm -= NUM(d_toward);
-    p->d_scalars[0] += NUM(d_rr);
-    p->d_scalars[1] += NUM(d_ww);
-    p->d_scalars[2] += NUM(d_toward);
+    decoder->d_scalars[0] += NUM(d_rr);
+    decoder->d_scalars[1] += NUM(d_ww);
+    decoder->d_scalars[2] += NUM(d_toward);
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
@@ -671,37 +680,37 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 #undef TERM
 }
 
-// Layer norm of a row: y = x^ o scale + bias, x^ = (x - mean) inv_std. Backwards, from d_y, with
+// Layer norm of a row: y = x^ o scale + shift, x^ = (x - mean) inv_std. Backwards, from d_y, with
 // g = d_y o scale:
-//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_bias += d_y
+//   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_shift += d_y
 KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
-                           const ttt_real *bias, ttt_real *y) {
+                           const ttt_real *shift, ttt_real *y) {
     ttt_real mean, inv_std;
     KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
 #define TERM(i, n)                                                                                 \
     KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
-                         KN(part)(bias, i, n))
+                         KN(part)(shift, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // Beyond the row d_y is zero, and adds nothing.
 INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
                                 ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
-                                ttt_real *d_bias, int64_t i, int64_t n, VEC *sum) {
+                                ttt_real *d_shift, int64_t i, int64_t n, VEC *sum) {
     VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
     VEC by = KN(part)(scale, i, n);
     sum[0] += d * by;
     sum[1] += dx * by;
     KN(grow)(d_scale, i, n, dx);
-    KN(grow)(d_bias, i, n, d);
+    KN(grow)(d_shift, i, n, d);
 }
 KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *scale,
                                 const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
-                                ttt_real *d_bias) {
+                                ttt_real *d_shift) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
     ttt_real mean, inv_std;
     KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
-#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_bias, i, n, sum)
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_shift, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
@@ -776,70 +785,72 @@ static uint64_t ttt__name_hash(const char *s) {
     return h;
 }
 
-static void ttt__fill_uniform(ttt_tensor *t, ttt_rng *r, double bound) {
-    for (int64_t i = 0; i < t->size; i++)
-        t->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(r) - 1));
+static void ttt__fill_uniform(ttt_tensor *tensor, ttt_rng *rng, double bound) {
+    for (int64_t i = 0; i < tensor->size; i++)
+        tensor->data[i] = (ttt_real)(bound * (2 * ttt_rng_uniform(rng) - 1));
 }
 
-static void ttt__fill_normal(ttt_tensor *t, ttt_rng *r, double deviation, double cut) {
-    for (int64_t i = 0; i < t->size; i++) {
-        double z = ttt_rng_normal(r);
-        while (fabs(z) > cut) z = ttt_rng_normal(r);
-        t->data[i] = (ttt_real)(deviation * z);
+static void ttt__fill_normal(ttt_tensor *tensor, ttt_rng *rng, double deviation, double cut) {
+    for (int64_t i = 0; i < tensor->size; i++) {
+        double z = ttt_rng_normal(rng);
+        while (fabs(z) > cut) z = ttt_rng_normal(rng);
+        tensor->data[i] = (ttt_real)(deviation * z);
     }
 }
 
-static void ttt__initialize(ttt_tensor *t, const ttt_param_row *row, const ttt_sizes *sizes,
-                            ttt_rng r) {
+static void ttt__initialize(ttt_tensor *tensor, const ttt_param_row *row, const ttt_sizes *sizes,
+                            ttt_rng rng) {
     double in = ttt__fan(row->fan_in, sizes), out = ttt__fan(row->fan_out, sizes);
     switch (row->init) {
     case TTT_INIT_ZERO: break;  // parameters are born zero
     case TTT_INIT_ONE:
-        for (int64_t i = 0; i < t->size; i++) t->data[i] = 1;
+        for (int64_t i = 0; i < tensor->size; i++) tensor->data[i] = 1;
         break;
-    case TTT_INIT_XAVIER: ttt__fill_uniform(t, &r, sqrt(6 / (in + out))); break;
-    case TTT_INIT_UNIFORM_IN: ttt__fill_uniform(t, &r, sqrt(3 / in)); break;
-    case TTT_INIT_UNIFORM_OUT: ttt__fill_uniform(t, &r, sqrt(3 / out)); break;
+    case TTT_INIT_XAVIER: ttt__fill_uniform(tensor, &rng, sqrt(6 / (in + out))); break;
+    case TTT_INIT_UNIFORM_IN: ttt__fill_uniform(tensor, &rng, sqrt(3 / in)); break;
+    case TTT_INIT_UNIFORM_OUT: ttt__fill_uniform(tensor, &rng, sqrt(3 / out)); break;
     // a normal cut at two deviations has 0.8796 of the deviation: made up for
-    case TTT_INIT_LECUN: ttt__fill_normal(t, &r, sqrt(1 / in) / 0.87962566103423978, 2); break;
-    case TTT_INIT_NORMAL_IN: ttt__fill_normal(t, &r, sqrt(1 / in), HUGE_VAL); break;
-    case TTT_INIT_TINY: ttt__fill_normal(t, &r, 1e-6, HUGE_VAL); break;
-    case TTT_INIT_SMALL: ttt__fill_normal(t, &r, 0.02, HUGE_VAL); break;
+    case TTT_INIT_LECUN:
+        ttt__fill_normal(tensor, &rng, sqrt(1 / in) / 0.87962566103423978, 2);
+        break;
+    case TTT_INIT_NORMAL_IN: ttt__fill_normal(tensor, &rng, sqrt(1 / in), HUGE_VAL); break;
+    case TTT_INIT_TINY: ttt__fill_normal(tensor, &rng, 1e-6, HUGE_VAL); break;
+    case TTT_INIT_SMALL: ttt__fill_normal(tensor, &rng, 0.02, HUGE_VAL); break;
     case TTT_INIT_LOG_RATE:
-        for (int64_t i = 0; i < t->size; i++)
-            t->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&r)));
+        for (int64_t i = 0; i < tensor->size; i++)
+            tensor->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&rng)));
         break;
     case TTT_INIT_LOG_TIME:
-        for (int64_t i = 0; i < t->size; i++)
-            t->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&r))));
+        for (int64_t i = 0; i < tensor->size; i++)
+            tensor->data[i] = (ttt_real)log(expm1(0.001 * pow(100, ttt_rng_uniform(&rng))));
         break;
     }
 }
 
 // Room for n more at the end of the list. What was there moves, and views of it from before stay
 // valid.
-static bool ttt__params_room(ttt_ctx *c, ttt_params *p, int n) {
-    if (p->n + n <= p->capacity) return true;
-    int capacity = TTT__MAX(2 * p->capacity, TTT__MAX(64, p->n + n));
-    ttt_param *item = (ttt_param *)ttt_alloc(c, (size_t)capacity * sizeof *item, true);
-    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, (size_t)capacity * sizeof *value, true);
+static bool ttt__params_room(ttt_ctx *ctx, ttt_params *params, int n) {
+    if (params->n + n <= params->capacity) return true;
+    int capacity = TTT__MAX(2 * params->capacity, TTT__MAX(64, params->n + n));
+    ttt_param *item = (ttt_param *)ttt_alloc(ctx, (size_t)capacity * sizeof *item, true);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(ctx, (size_t)capacity * sizeof *value, true);
     if (!item || !value) return false;
-    if (p->n) memcpy(item, p->item, (size_t)p->n * sizeof *item);
-    if (p->n) memcpy(value, p->value, (size_t)p->n * sizeof *value);
-    p->item = item;
-    p->value = value;
-    p->capacity = capacity;
+    if (params->n) memcpy(item, params->item, (size_t)params->n * sizeof *item);
+    if (params->n) memcpy(value, params->value, (size_t)params->n * sizeof *value);
+    params->item = item;
+    params->value = value;
+    params->capacity = capacity;
     return true;
 }
 
 // "prefix/name", or the name alone; printf format. NULL after an error.
-static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format, ...) {
+static const char *ttt__path(ttt_ctx *ctx, const char *prefix, const char *format, ...) {
     va_list args;
     va_start(args, format);
     int tail = vsnprintf(NULL, 0, format, args);
     va_end(args);
     size_t head = prefix && *prefix ? strlen(prefix) + 1 : 0, length = head + (size_t)tail + 1;
-    char *path = (char *)ttt_alloc(c, length, true);
+    char *path = (char *)ttt_alloc(ctx, length, true);
     if (!path) return NULL;
     if (head) snprintf(path, head + 1, "%s/", prefix);
     va_start(args, format);
@@ -849,23 +860,23 @@ static const char *ttt__path(ttt_ctx *c, const char *prefix, const char *format,
 }
 
 // One row's parameter at the end of p, where there is room for it.
-static void ttt__params_add_row(ttt_ctx *c, const ttt_param_row *row, const ttt_sizes *sizes,
-                                ttt_params *p, const char *prefix) {
-    ttt_shape s = ttt_scalar_shape();
-    const char *name = ttt__path(c, prefix, "%s", row->name);
-    s.rank = ttt__read_sizes(row->shape, sizes, s.dim);
-    if (name && s.rank < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const ttt_sizes *sizes,
+                                ttt_params *params, const char *prefix) {
+    ttt_shape shape = ttt_scalar_shape();
+    const char *name = ttt__path(ctx, prefix, "%s", row->name);
+    shape.rank = ttt__read_sizes(row->shape, sizes, shape.dim);
+    if (name && shape.rank < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "%s: its shape \"%s\" has a letter whose size is not set, or not above 0", name,
                  row->shape);
-    else if (name && ttt_params_find(p, name))
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
-    ttt_tensor *t = ttt_ok(c) ? ttt_zeros_kept(c, s) : NULL;
-    if (!ttt_ok(c)) return;
-    ttt__initialize(t, row, sizes, ttt_rng_fold(*ttt_ctx_rng(c), ttt__name_hash(name)));
-    p->item[p->n].name = name;
-    p->item[p->n].flags = row->flags;
-    p->value[p->n++] = t;
+    else if (name && ttt_params_find(params, name))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
+    ttt_tensor *tensor = ttt_ok(ctx) ? ttt_zeros_kept(ctx, shape) : NULL;
+    if (!ttt_ok(ctx)) return;
+    ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
+    params->item[params->n].name = name;
+    params->item[params->n].flags = row->flags;
+    params->value[params->n++] = tensor;
 }
 
 static bool ttt__row_present(const ttt_param_row *row, unsigned options) {
@@ -878,67 +889,71 @@ static int ttt__rows_present(const ttt_param_row *rows, int n_rows, unsigned opt
 }
 
 static ttt_weights ttt__no_weights(void) {
-    ttt_weights w = { NULL, 0 };
-    return w;
+    ttt_weights weights = { NULL, 0 };
+    return weights;
 }
 static ttt_weights ttt__weights(ttt_tensor *const *at, int n) {
-    ttt_weights w = { at, n };
-    return w;
+    ttt_weights weights = { at, n };
+    return weights;
 }
 // The end of the list, from parameter `first` on; after an error the list ends there again.
-static ttt_weights ttt__params_since(ttt_ctx *c, ttt_params *p, int first) {
-    if (!ttt_ok(c)) p->n = first;
-    return ttt_ok(c) ? ttt__weights(p->value + first, p->n - first) : ttt__no_weights();
+static ttt_weights ttt__params_since(ttt_ctx *ctx, ttt_params *params, int first) {
+    if (!ttt_ok(ctx)) params->n = first;
+    return ttt_ok(ctx) ? ttt__weights(params->value + first, params->n - first) : ttt__no_weights();
 }
 
-ttt_weights ttt_params_add(ttt_ctx *c, const ttt_param_row *rows, int n_rows, unsigned options,
-                           const ttt_sizes *sizes, ttt_params *p, const char *prefix) {
-    int first = p->n;
-    if (!ttt_ok(c) || !ttt__params_room(c, p, ttt__rows_present(rows, n_rows, options)))
+ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows, unsigned options,
+                           const ttt_sizes *sizes, ttt_params *params, const char *prefix) {
+    int first = params->n;
+    if (!ttt_ok(ctx) || !ttt__params_room(ctx, params, ttt__rows_present(rows, n_rows, options)))
         return ttt__no_weights();
-    for (int i = 0; i < n_rows && ttt_ok(c); i++)
-        if (ttt__row_present(&rows[i], options)) ttt__params_add_row(c, &rows[i], sizes, p, prefix);
-    return ttt__params_since(c, p, first);
+    for (int i = 0; i < n_rows && ttt_ok(ctx); i++)
+        if (ttt__row_present(&rows[i], options))
+            ttt__params_add_row(ctx, &rows[i], sizes, params, prefix);
+    return ttt__params_since(ctx, params, first);
 }
 
-ttt_weights ttt_params_weights(const ttt_params *p) { return ttt__weights(p->value, p->n); }
+ttt_weights ttt_params_weights(const ttt_params *params) {
+    return ttt__weights(params->value, params->n);
+}
 
-ttt_tensor *ttt_params_find(const ttt_params *p, const char *name) {
-    for (int i = 0; i < p->n; i++)
-        if (strcmp(p->item[i].name, name) == 0) return p->value[i];
+ttt_tensor *ttt_params_find(const ttt_params *params, const char *name) {
+    for (int i = 0; i < params->n; i++)
+        if (strcmp(params->item[i].name, name) == 0) return params->value[i];
     return NULL;
 }
 
-int64_t ttt_params_count(const ttt_params *p, unsigned flags) {
+int64_t ttt_params_count(const ttt_params *params, unsigned flags) {
     int64_t n = 0;
-    for (int i = 0; i < p->n; i++)
-        if ((p->item[i].flags & flags) == flags) n += p->value[i]->size;
+    for (int i = 0; i < params->n; i++)
+        if ((params->item[i].flags & flags) == flags) n += params->value[i]->size;
     return n;
 }
 
-bool *ttt_params_choose(ttt_ctx *c, const ttt_params *p, const char *part, unsigned flags) {
-    bool *chosen = (bool *)ttt_alloc(c, (size_t)p->n * sizeof *chosen, false);
-    for (int i = 0; chosen && i < p->n; i++)
-        chosen[i] = (!part || strstr(p->item[i].name, part)) && (p->item[i].flags & flags) == flags;
+bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part, unsigned flags) {
+    bool *chosen = (bool *)ttt_alloc(ctx, (size_t)params->n * sizeof *chosen, false);
+    for (int i = 0; chosen && i < params->n; i++)
+        chosen[i] = (!part || strstr(params->item[i].name, part)) &&
+                    (params->item[i].flags & flags) == flags;
     return chosen;
 }
 
 // -- weights as arrays
-static bool ttt__weights_alive(ttt_ctx *c, const char *who, ttt_weights w) {
-    if (ttt_ok(c) && ttt__arena_released(&c->step, w.at))
-        ttt_fail(c, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
-    return ttt_ok(c);
+static bool ttt__weights_alive(ttt_ctx *ctx, const char *who, ttt_weights weights) {
+    if (ttt_ok(ctx) && ttt__arena_released(&ctx->step, weights.at))
+        ttt_fail(ctx, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
+    return ttt_ok(ctx);
 }
-static bool ttt__weights_expected(ttt_ctx *c, const char *who, ttt_weights w, int n) {
-    if (ttt__weights_alive(c, who, w) && w.n != n)
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, w.n, n);
-    return ttt_ok(c);
+static bool ttt__weights_expected(ttt_ctx *ctx, const char *who, ttt_weights weights, int n) {
+    if (ttt__weights_alive(ctx, who, weights) && weights.n != n)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, weights.n, n);
+    return ttt_ok(ctx);
 }
 
-ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n) {
-    if (ttt__weights_alive(c, who, *w) && (n < 0 || n > w->n))
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
-    if (!ttt_ok(c)) return ttt__no_weights();
+ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n) {
+    if (ttt__weights_alive(ctx, who, *w) && (n < 0 || n > w->n))
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
+    if (!ttt_ok(ctx)) return ttt__no_weights();
     ttt_weights part = ttt__weights(w->at, n);
     w->at += n;
     w->n -= n;
@@ -946,387 +961,411 @@ ttt_weights ttt_weights_take(ttt_ctx *c, const char *who, ttt_weights *w, int n)
 }
 
 // The next one alone; the empty tensor if there is none.
-static ttt_tensor *ttt__weight(ttt_ctx *c, const char *who, ttt_weights *w) {
-    ttt_weights one = ttt_weights_take(c, who, w, 1);
-    return ttt_ok(c) ? one.at[0] : &c->empty;
+static ttt_tensor *ttt__weight(ttt_ctx *ctx, const char *who, ttt_weights *w) {
+    ttt_weights one = ttt_weights_take(ctx, who, w, 1);
+    return ttt_ok(ctx) ? one.at[0] : &ctx->empty;
 }
 
 // Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
-static bool ttt__weight_good(ttt_ctx *c, const char *who, const char *name, ttt_tensor *w,
-                             ttt_shape s) {
+static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, ttt_tensor *w,
+                             ttt_shape shape) {
     ttt_text got, want;
-    if (!ttt_ok(c) || (w && (!ttt__operands(c, name, &w, 1) || ttt_shape_equal(w->shape, s))))
-        return ttt_ok(c);
-    ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
+    if (!ttt_ok(ctx) ||
+        (w && (!ttt__operands(ctx, name, &w, 1) || ttt_shape_equal(w->shape, shape))))
+        return ttt_ok(ctx);
+    ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
              "another when they were made?", who, name,
-             w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(s, want));
+             w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(shape, want));
     return false;
 }
 
-static ttt_tensor **ttt__weights_room(ttt_ctx *c, int n, bool keep) {
-    return (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof(ttt_tensor *), keep);
+static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
+    return (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof(ttt_tensor *), keep);
 }
 
-static ttt_tensor *ttt__copy(ttt_ctx *c, const ttt_tensor *t, bool keep) {
-    ttt_tensor *y = ttt_new_typed(c, t->shape, t->dtype, keep);
-#define X(name, type, member, text) \
-    if (ttt_ok(c) && t->member) memcpy(y->member, t->member, (size_t)t->size * sizeof(type));
+static ttt_tensor *ttt__copy(ttt_ctx *ctx, const ttt_tensor *tensor, bool keep) {
+    ttt_tensor *y = ttt_new_typed(ctx, tensor->shape, tensor->dtype, keep);
+#define X(name, type, member, text)                                                                \
+    if (ttt_ok(ctx) && tensor->member)                                                             \
+        memcpy(y->member, tensor->member, (size_t)tensor->size * sizeof(type));
     TTT_DTYPES(X)
 #undef X
     return y;
 }
-ttt_weights ttt_weights_copy(ttt_ctx *c, ttt_weights w, bool keep) {
-    if (!ttt__weights_alive(c, "weights_copy", w)) return ttt__no_weights();
-    ttt_tensor **copy = ttt__weights_room(c, w.n, keep);
-    for (int i = 0; copy && i < w.n && ttt__operand(c, "weights_copy", w.at[i], i, ~0); i++) {
-        copy[i] = ttt__copy(c, w.at[i], keep);
+ttt_weights ttt_weights_copy(ttt_ctx *ctx, ttt_weights weights, bool keep) {
+    if (!ttt__weights_alive(ctx, "weights_copy", weights)) return ttt__no_weights();
+    ttt_tensor **copy = ttt__weights_room(ctx, weights.n, keep);
+    for (int i = 0;
+         copy && i < weights.n && ttt__operand(ctx, "weights_copy", weights.at[i], i, ~0); i++) {
+        copy[i] = ttt__copy(ctx, weights.at[i], keep);
     }
-    return ttt_ok(c) ? ttt__weights(copy, w.n) : ttt__no_weights();
+    return ttt_ok(ctx) ? ttt__weights(copy, weights.n) : ttt__no_weights();
 }
 
 // Whether a and b, from weights `who` speaks of, are as many and have the same shapes.
-static bool ttt__weights_alike(ttt_ctx *c, const char *who, ttt_weights a, ttt_weights b) {
+static bool ttt__weights_alike(ttt_ctx *ctx, const char *who, ttt_weights a, ttt_weights b) {
     ttt_text t0, t1;
-    if (!ttt__weights_alive(c, who, a) || !ttt__weights_expected(c, who, b, a.n)) return false;
-    for (int i = 0; i < a.n && ttt__operand(c, who, a.at[i], i, TTT__REAL) &&
-                    ttt__operand(c, who, b.at[i], i, TTT__REAL);
+    if (!ttt__weights_alive(ctx, who, a) || !ttt__weights_expected(ctx, who, b, a.n)) return false;
+    for (int i = 0; i < a.n && ttt__operand(ctx, who, a.at[i], i, TTT__REAL) &&
+                    ttt__operand(ctx, who, b.at[i], i, TTT__REAL);
          i++)
         if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
-            ttt_fail(c, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other", who,
-                     i, ttt_shape_text(a.at[i]->shape, t0), ttt_shape_text(b.at[i]->shape, t1));
-    return ttt_ok(c);
+            ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other",
+                     who, i, ttt_shape_text(a.at[i]->shape, t0),
+                     ttt_shape_text(b.at[i]->shape, t1));
+    return ttt_ok(ctx);
 }
 
-ttt_result ttt_weights_blend(ttt_ctx *c, ttt_weights into, ttt_weights from, ttt_real share) {
-    if (!ttt__weights_alike(c, "weights_blend", into, from)) return ttt_status(c);
+ttt_result ttt_weights_blend(ttt_ctx *ctx, ttt_weights into, ttt_weights from, ttt_real share) {
+    if (!ttt__weights_alike(ctx, "weights_blend", into, from)) return ttt_status(ctx);
     for (int i = 0; i < into.n; i++) {
         ttt_real *a = into.at[i]->data;
         const ttt_real *b = from.at[i]->data;
         if (share == 1) memmove(a, b, (size_t)into.at[i]->size * sizeof *a);
         else for (int64_t j = 0; j < into.at[i]->size; j++) a[j] += share * (b[j] - a[j]);
     }
-    return ttt_status(c);
+    return ttt_status(ctx);
 }
 
 // -- a step of descent
 // sqrt v with a finite slope where v is 0, as it is for a weight that no gradient has reached yet.
-static ttt_tensor *ttt__root(ttt_ctx *c, ttt_tensor *v) {
-    return ttt_mul(c, v, ttt_rsqrt(c, ttt_add_scalar(c, v, (ttt_real)1e-30)));
+static ttt_tensor *ttt__root(ttt_ctx *ctx, ttt_tensor *v) {
+    return ttt_mul(ctx, v, ttt_rsqrt(ctx, ttt_add_scalar(ctx, v, (ttt_real)1e-30)));
 }
 
 // m = keep m + add g; m NULL: zero
-static ttt_tensor *ttt__moment(ttt_ctx *c, ttt_tensor *m, double keep, ttt_tensor *g, double add) {
-    ttt_tensor *fresh = add == 1 ? g : ttt_scale(c, g, (ttt_real)add);
-    return m ? ttt_add(c, ttt_scale(c, m, (ttt_real)keep), fresh) : fresh;
+static ttt_tensor *ttt__moment(ttt_ctx *ctx, ttt_tensor *m, double keep, ttt_tensor *g,
+                               double add) {
+    ttt_tensor *fresh = add == 1 ? g : ttt_scale(ctx, g, (ttt_real)add);
+    return m ? ttt_add(ctx, ttt_scale(ctx, m, (ttt_real)keep), fresh) : fresh;
 }
 
 // The direction of weight i of those that move, by the rule, from its gradient.
-static ttt_tensor *ttt__direction(ttt_ctx *c, const ttt_descent *d, ttt_descent_state *s,
+static ttt_tensor *ttt__direction(ttt_ctx *ctx, const ttt_descent *descent, ttt_descent_state *s,
                                   ttt_tensor **m, ttt_tensor **v, int i, ttt_tensor *g) {
     ttt_tensor *m0 = s && s->steps ? s->m.at[i] : NULL,
                *v0 = s && s->steps && s->v.n ? s->v.at[i] : NULL;
-    double b1 = d->beta1 > 0 ? (double)d->beta1 : 0.9, b2 = d->beta2 > 0 ? (double)d->beta2 : 0.999;
-    double eps = d->eps > 0 ? (double)d->eps : 1e-8;
-    if (d->rule == TTT_DESCENT_PLAIN) return g;
-    if (d->rule == TTT_DESCENT_MOMENTUM)
-        return m[i] = ttt__moment(c, m0, (double)d->momentum, g, 1);
-    m[i] = ttt__moment(c, m0, b1, g, 1 - b1);
-    v[i] = ttt__moment(c, v0, b2, ttt_square(c, g), 1 - b2);
-    ttt_tensor *mean = ttt_scale(c, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
+    double b1 = descent->beta1 > 0 ? (double)descent->beta1 : 0.9,
+           b2 = descent->beta2 > 0 ? (double)descent->beta2 : 0.999;
+    double eps = descent->eps > 0 ? (double)descent->eps : 1e-8;
+    if (descent->rule == TTT_DESCENT_PLAIN) return g;
+    if (descent->rule == TTT_DESCENT_MOMENTUM)
+        return m[i] = ttt__moment(ctx, m0, (double)descent->momentum, g, 1);
+    m[i] = ttt__moment(ctx, m0, b1, g, 1 - b1);
+    v[i] = ttt__moment(ctx, v0, b2, ttt_square(ctx, g), 1 - b2);
+    ttt_tensor *mean = ttt_scale(ctx, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
     ttt_tensor *size =
-        ttt__root(c, ttt_scale(c, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
-    return ttt_div(c, mean, ttt_add_scalar(c, size, (ttt_real)eps));
+        ttt__root(ctx, ttt_scale(ctx, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
+    return ttt_div(ctx, mean, ttt_add_scalar(ctx, size, (ttt_real)eps));
 }
 
 // now (n): the weights that move.
-static bool ttt__descent_state_good(ttt_ctx *c, const ttt_descent *d, const ttt_descent_state *s,
-                                    ttt_tensor *const *now, int n) {
+static bool ttt__descent_state_good(ttt_ctx *ctx, const ttt_descent *descent,
+                                    const ttt_descent_state *s, ttt_tensor *const *now, int n) {
     ttt_text t0, t1;
-    if (!ttt_ok(c) || d->rule == TTT_DESCENT_PLAIN) return ttt_ok(c);
+    if (!ttt_ok(ctx) || descent->rule == TTT_DESCENT_PLAIN) return ttt_ok(ctx);
     if (!s)
-        ttt_fail(c, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
-    if (!s || s->steps == 0) return ttt_ok(c);
-    if (s->rule != d->rule) ttt_fail(c, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
+        ttt_fail(ctx, TTT_ERR_UNSET, "descend: this rule needs a ttt_descent_state, which is NULL");
+    if (!s || s->steps == 0) return ttt_ok(ctx);
+    if (s->rule != descent->rule)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: the state is of another rule");
     else if (s->m.n != n)
-        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move",
+        ttt_fail(ctx, TTT_ERR_SHAPE, "descend: the state is of %d moving weights, here %d move",
                  s->m.n, n);
-    else if (d->rule == TTT_DESCENT_ADAM && s->v.n != n)
-        ttt_fail(c, TTT_ERR_SHAPE, "descend: the state has %d second moments for %d moving weights",
-                 s->v.n, n);
+    else if (descent->rule == TTT_DESCENT_ADAM && s->v.n != n)
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "descend: the state has %d second moments for %d moving weights", s->v.n, n);
     const ttt_weights *moment[2] = { &s->m, &s->v };
-    for (int k = 0; k <= (d->rule == TTT_DESCENT_ADAM); k++)
-        for (int i = 0; i < n && ttt_ok(c) &&
-                        ttt__operand(c, "descend: the state", moment[k]->at[i], i, TTT__REAL);
+    for (int k = 0; k <= (descent->rule == TTT_DESCENT_ADAM); k++)
+        for (int i = 0; i < n && ttt_ok(ctx) &&
+                        ttt__operand(ctx, "descend: the state", moment[k]->at[i], i, TTT__REAL);
              i++)
             if (!ttt_shape_equal(moment[k]->at[i]->shape, now[i]->shape))
-                ttt_fail(c, TTT_ERR_SHAPE,
+                ttt_fail(ctx, TTT_ERR_SHAPE,
                          "descend: the state of moving weight %d is %s, the weight %s", i,
                          ttt_shape_text(moment[k]->at[i]->shape, t0),
                          ttt_shape_text(now[i]->shape, t1));
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
 // An option that the rule does not have is a mistake.
-static bool ttt__descent_options_good(ttt_ctx *c, const ttt_descent *d) {
-    if (!ttt_ok(c)) return false;
-    if ((unsigned)d->rule > TTT_DESCENT_ADAM)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)d->rule);
-    else if (d->rule != TTT_DESCENT_MOMENTUM && d->momentum != 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .momentum is set, which this rule has not");
-    else if (d->rule != TTT_DESCENT_ADAM && (d->beta1 != 0 || d->beta2 != 0 || d->eps != 0))
-        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .beta1, .beta2 or .eps is set, which are Adam's");
-    else if (d->rates && d->rate != 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "descend: .rate and .rates are both set");
-    return ttt_ok(c);
+static bool ttt__descent_options_good(ttt_ctx *ctx, const ttt_descent *descent) {
+    if (!ttt_ok(ctx)) return false;
+    if ((unsigned)descent->rule > TTT_DESCENT_ADAM)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)descent->rule);
+    else if (descent->rule != TTT_DESCENT_MOMENTUM && descent->momentum != 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .momentum is set, which this rule has not");
+    else if (descent->rule != TTT_DESCENT_ADAM &&
+             (descent->beta1 != 0 || descent->beta2 != 0 || descent->eps != 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .beta1, .beta2 or .eps is set, which are Adam's");
+    else if (descent->rates && descent->rate != 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .rate and .rates are both set");
+    return ttt_ok(ctx);
 }
 
-static bool ttt__descent_good(ttt_ctx *c, const ttt_descent *d, ttt_weights w) {
+static bool ttt__descent_good(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights) {
     ttt_text t0, t1;
     ttt_shape both;
-    if (!ttt__descent_options_good(c, d)) return false;
-    for (int i = 0; i < w.n && d->rates && ttt_ok(c); i++)
-        if ((!d->moves || d->moves[i]) &&
-            ttt__operand(c, "descend: rates", d->rates[i], i, TTT__REAL) &&
-            ttt__operand(c, "descend: weights", w.at[i], i, TTT__REAL) &&
-            (!ttt__broadcast_shape(d->rates[i]->shape, w.at[i]->shape, &both) ||
-             !ttt_shape_equal(both, w.at[i]->shape)))
-            ttt_fail(c, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i,
-                     ttt_shape_text(d->rates[i]->shape, t0), ttt_shape_text(w.at[i]->shape, t1));
-    return ttt_ok(c);
+    if (!ttt__descent_options_good(ctx, descent)) return false;
+    for (int i = 0; i < weights.n && descent->rates && ttt_ok(ctx); i++)
+        if ((!descent->moves || descent->moves[i]) &&
+            ttt__operand(ctx, "descend: rates", descent->rates[i], i, TTT__REAL) &&
+            ttt__operand(ctx, "descend: weights", weights.at[i], i, TTT__REAL) &&
+            (!ttt__broadcast_shape(descent->rates[i]->shape, weights.at[i]->shape, &both) ||
+             !ttt_shape_equal(both, weights.at[i]->shape)))
+            ttt_fail(ctx, TTT_ERR_SHAPE, "descend: rate %d is %s, its weight %s", i,
+                     ttt_shape_text(descent->rates[i]->shape, t0),
+                     ttt_shape_text(weights.at[i]->shape, t1));
+    return ttt_ok(ctx);
 }
 
 // A loss that no op made, and that is not among the n tensors, was computed with the tape off.
-static bool ttt__on_tape(ttt_ctx *c, const char *who, ttt_tensor *loss, ttt_tensor *const *wrt,
+static bool ttt__on_tape(ttt_ctx *ctx, const char *who, ttt_tensor *loss, ttt_tensor *const *wrt,
                          int n) {
-    bool found = !ttt__operands(c, who, &loss, 1) || loss->op;
+    bool found = !ttt__operands(ctx, who, &loss, 1) || loss->op;
     for (int i = 0; i < n && !found; i++) found = wrt[i] == loss;
     if (!found)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: the loss is not on the tape; was it computed while "
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: the loss is not on the tape; was it computed while "
                  "ttt_set_recording was off?", who);
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
-ttt_weights ttt_descend(ttt_ctx *c, const ttt_descent *d, ttt_weights w, ttt_tensor *loss,
-                        ttt_descent_state *state) {
-    if (!ttt__weights_alive(c, "descend", w)) return ttt__no_weights();
-    if (state && !(ttt__weights_alive(c, "descend: the state", state->m) &&
-                   ttt__weights_alive(c, "descend: the state", state->v)))
+ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
+                        ttt_tensor *loss, ttt_descent_state *state) {
+    if (!ttt__weights_alive(ctx, "descend", weights)) return ttt__no_weights();
+    if (state && !(ttt__weights_alive(ctx, "descend: the state", state->m) &&
+                   ttt__weights_alive(ctx, "descend: the state", state->v)))
         return ttt__no_weights();
-    ttt_tensor **after = ttt__weights_room(c, w.n, false), **now = ttt__weights_room(c, w.n, false);
-    ttt_tensor **g = ttt__weights_room(c, w.n, false), **m = ttt__weights_room(c, w.n, false),
-               **v = ttt__weights_room(c, w.n, false);
+    ttt_tensor **after = ttt__weights_room(ctx, weights.n, false),
+               **now = ttt__weights_room(ctx, weights.n, false);
+    ttt_tensor **g = ttt__weights_room(ctx, weights.n, false),
+               **m = ttt__weights_room(ctx, weights.n, false),
+               **v = ttt__weights_room(ctx, weights.n, false);
     int n = 0;
-    for (int i = 0; i < w.n && ttt_ok(c); i++)
-        if (!d->moves || d->moves[i]) now[n++] = w.at[i];
-    if (!ttt__descent_good(c, d, w) || !ttt__descent_state_good(c, d, state, now, n) ||
-        !ttt__on_tape(c, "descend", loss, now, n))
+    for (int i = 0; i < weights.n && ttt_ok(ctx); i++)
+        if (!descent->moves || descent->moves[i]) now[n++] = weights.at[i];
+    if (!ttt__descent_good(ctx, descent, weights) ||
+        !ttt__descent_state_good(ctx, descent, state, now, n) ||
+        !ttt__on_tape(ctx, "descend", loss, now, n))
         return ttt__no_weights();
-    bool recording = c->recording, taped = recording && !d->untaped;
-    ttt_grad(c, loss, now, n, g, taped && !d->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
-    ttt_set_recording(c, taped);
-    for (int i = 0, k = 0; i < w.n && ttt_ok(c); i++) {
-        after[i] = w.at[i];
-        if (d->moves && !d->moves[i]) continue;
-        if (d->first_order) g[k] = ttt_detach(c, g[k]);
-        ttt_tensor *u = ttt__direction(c, d, state, m, v, k, g[k]);
-        u = d->rates ? ttt_mul(c, u, d->rates[i]) : ttt_scale(c, u, d->rate);
-        after[i] = ttt_sub(c, now[k++], u);
+    bool recording = ctx->recording, taped = recording && !descent->untaped;
+    ttt_grad(ctx, loss, now, n, g,
+             taped && !descent->first_order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
+    ttt_set_recording(ctx, taped);
+    for (int i = 0, k = 0; i < weights.n && ttt_ok(ctx); i++) {
+        after[i] = weights.at[i];
+        if (descent->moves && !descent->moves[i]) continue;
+        if (descent->first_order) g[k] = ttt_detach(ctx, g[k]);
+        ttt_tensor *u = ttt__direction(ctx, descent, state, m, v, k, g[k]);
+        u = descent->rates ? ttt_mul(ctx, u, descent->rates[i]) : ttt_scale(ctx, u, descent->rate);
+        after[i] = ttt_sub(ctx, now[k++], u);
     }
-    ttt_set_recording(c, recording);
-    if (!ttt_ok(c)) return ttt__no_weights();
-    if (d->rule != TTT_DESCENT_PLAIN) {
-        state->rule = d->rule;
+    ttt_set_recording(ctx, recording);
+    if (!ttt_ok(ctx)) return ttt__no_weights();
+    if (descent->rule != TTT_DESCENT_PLAIN) {
+        state->rule = descent->rule;
         state->m = ttt__weights(m, n);
-        state->v = d->rule == TTT_DESCENT_ADAM ? ttt__weights(v, n) : ttt__no_weights();
+        state->v = descent->rule == TTT_DESCENT_ADAM ? ttt__weights(v, n) : ttt__no_weights();
         state->steps++;
     }
-    return ttt__weights(after, w.n);
+    return ttt__weights(after, weights.n);
 }
 
 // ---- PLAIN LAYERS -------------------------------------------------------------------------------
 // The letters and, in the same order, their sizes.
 static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c, int64_t d) {
     const int64_t size[4] = { a, b, c, d };
-    ttt_sizes s = { { 0 } };
-    for (int i = 0; letters[i]; i++) s.of[letters[i] & 127] = size[i];
-    return s;
+    ttt_sizes sizes = { { 0 } };
+    for (int i = 0; letters[i]; i++) sizes.of[letters[i] & 127] = size[i];
+    return sizes;
 }
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
 
-ttt_weights ttt_dense_new(ttt_ctx *c, int64_t in, int64_t out, ttt_init kernel, ttt_params *p,
-                          const char *prefix) {
+ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
+                          ttt_params *params, const char *prefix) {
     ttt_param_row rows[] = {
         { "kernel", "I O", kernel, "I", "O", TTT_PARAM_DECAYS, 0 },
         { "bias", "O", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
-    ttt_sizes s = ttt__sizes("IO", in, out, 0, 0);
-    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
+    ttt_sizes sizes = ttt__sizes("IO", in, out, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
 }
-ttt_tensor *ttt_dense(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
-    return ttt__weights_expected(c, "dense", w, 2) ? ttt_affine(c, x, w.at[0], w.at[1]) : &c->empty;
+ttt_tensor *ttt_dense(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    return ttt__weights_expected(ctx, "dense", weights, 2)
+               ? ttt_affine(ctx, x, weights.at[0], weights.at[1])
+               : &ctx->empty;
 }
 
-ttt_weights ttt_layer_norm_new(ttt_ctx *c, int64_t D, ttt_params *p, const char *prefix) {
+ttt_weights ttt_layer_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
-    ttt_sizes s = ttt__sizes("D", D, 0, 0, 0);
-    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
+    ttt_sizes sizes = ttt__sizes("D", D, 0, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
 }
-static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias,
+static ttt_tensor *ttt__layer_norm_tape(ttt_ctx *ctx, ttt_tensor *scale, ttt_tensor *bias,
                                         ttt_tensor *x) {
-    ttt_tensor *z = ttt_layer_normalize(c, x, (ttt_real)TTT_LAYER_NORM_EPS);
-    return ttt_add(c, ttt_mul(c, z, scale), bias);
+    ttt_tensor *z = ttt_layer_normalize(ctx, x, (ttt_real)TTT_LAYER_NORM_EPS);
+    return ttt_add(ctx, ttt_mul(ctx, z, scale), bias);
 }
 // As one op, see [8]; NULL if there is no such form.
 #ifdef TTT_NO_FUSED
-static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
-    (void)c, (void)w, (void)n, (void)x;
+static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, ttt_tensor *x) {
+    (void)ctx, (void)w, (void)n, (void)x;
     return NULL;
 }
 #else
-static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x);
+static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, ttt_tensor *x);
 #endif
 // With scale and bias by themselves, which may have axes that are broadcast: a row for each head.
-static ttt_tensor *ttt__layer_norm(ttt_ctx *c, ttt_tensor *scale, ttt_tensor *bias, ttt_tensor *x) {
-    ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(c, w, 2, x);
-    return y ? y : ttt__layer_norm_tape(c, scale, bias, x);
+static ttt_tensor *ttt__layer_norm(ttt_ctx *ctx, ttt_tensor *scale, ttt_tensor *bias,
+                                   ttt_tensor *x) {
+    ttt_tensor *w[2] = { scale, bias }, *y = ttt__normed_fused(ctx, w, 2, x);
+    return y ? y : ttt__layer_norm_tape(ctx, scale, bias, x);
 }
-static int64_t ttt__last(const ttt_tensor *t) {
-    return t->shape.rank ? t->shape.dim[t->shape.rank - 1] : 1;
+static int64_t ttt__last(const ttt_tensor *tensor) {
+    return tensor->shape.rank ? tensor->shape.dim[tensor->shape.rank - 1] : 1;
 }
-ttt_tensor *ttt_layer_norm(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
+ttt_tensor *ttt_layer_norm(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
     ttt_text t0, t1, t2;
-    if (!ttt__weights_expected(c, "layer_norm", w, 2) || !ttt__operands(c, "layer_norm", w.at, 2) ||
-        !ttt__operands(c, "layer_norm", &x, 1))
-        return &c->empty;
+    if (!ttt__weights_expected(ctx, "layer_norm", weights, 2) ||
+        !ttt__operands(ctx, "layer_norm", weights.at, 2) ||
+        !ttt__operands(ctx, "layer_norm", &x, 1))
+        return &ctx->empty;
     int64_t D = ttt__last(x);
-    if (ttt__last(w.at[0]) != D || w.at[0]->size != D || ttt__last(w.at[1]) != D ||
-        w.at[1]->size != D)
-        return ttt_fail(c, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
-                        ttt_shape_text(w.at[0]->shape, t0), ttt_shape_text(w.at[1]->shape, t1),
-                        ttt_shape_text(x->shape, t2));
-    return ttt__layer_norm(c, w.at[0], w.at[1], x);
+    if (ttt__last(weights.at[0]) != D || weights.at[0]->size != D ||
+        ttt__last(weights.at[1]) != D || weights.at[1]->size != D)
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "layer_norm: scale %s and bias %s for rows of x %s",
+                        ttt_shape_text(weights.at[0]->shape, t0),
+                        ttt_shape_text(weights.at[1]->shape, t1), ttt_shape_text(x->shape, t2));
+    return ttt__layer_norm(ctx, weights.at[0], weights.at[1], x);
 }
 
-ttt_weights ttt_mlp_new(ttt_ctx *c, int64_t D, int64_t hidden, ttt_params *p, const char *prefix) {
+ttt_weights ttt_mlp_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                        const char *prefix) {
     static const ttt_param_row rows[] = {
         { "Dense_0/kernel", "D M", TTT_INIT_XAVIER, "D", "M", TTT_PARAM_DECAYS, 0 },
         { "Dense_0/bias", "M", TTT_INIT_TINY, NULL, NULL, 0, 0 },
         { "Dense_1/kernel", "M D", TTT_INIT_XAVIER, "M", "D", TTT_PARAM_DECAYS, 0 },
         { "Dense_1/bias", "D", TTT_INIT_TINY, NULL, NULL, 0, 0 },
     };
-    ttt_sizes s = ttt__sizes("DM", D, hidden, 0, 0);
-    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
+    ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
 }
-static ttt_tensor *ttt__mlp_tape(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt_affine(c, ttt_gelu(c, ttt_affine(c, x, w[0], w[1])), w[2], w[3]);
+static ttt_tensor *ttt__mlp_tape(ttt_ctx *ctx, ttt_tensor *const *w, ttt_tensor *x) {
+    return ttt_affine(ctx, ttt_gelu(ctx, ttt_affine(ctx, x, w[0], w[1])), w[2], w[3]);
 }
-ttt_tensor *ttt_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
-    return ttt__weights_expected(c, "mlp", w, 4) ? ttt__mlp_tape(c, w.at, x) : &c->empty;
+ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    return ttt__weights_expected(ctx, "mlp", weights, 4) ? ttt__mlp_tape(ctx, weights.at, x)
+                                                         : &ctx->empty;
 }
-static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *c, ttt_tensor *const *w, ttt_tensor *x) {
-    return ttt_add(c, x, ttt__mlp_tape(c, w + 2, ttt__layer_norm_tape(c, w[0], w[1], x)));
+static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *ctx, ttt_tensor *const *w, ttt_tensor *x) {
+    return ttt_add(ctx, x, ttt__mlp_tape(ctx, w + 2, ttt__layer_norm_tape(ctx, w[0], w[1], x)));
 }
-ttt_tensor *ttt_residual_mlp(ttt_ctx *c, ttt_weights w, ttt_tensor *x) {
-    if (!ttt__weights_expected(c, "residual_mlp", w, 6)) return &c->empty;
-    ttt_tensor *y = ttt__normed_fused(c, w.at, 6, x);
-    return y ? y : ttt__residual_mlp_tape(c, w.at, x);
+ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    if (!ttt__weights_expected(ctx, "residual_mlp", weights, 6)) return &ctx->empty;
+    ttt_tensor *y = ttt__normed_fused(ctx, weights.at, 6, x);
+    return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
 }
 
-ttt_weights ttt_patch_embed_new(ttt_ctx *c, int64_t patch, int64_t channels, int64_t D,
-                                ttt_params *p, const char *prefix) {
+ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
+                                ttt_params *params, const char *prefix) {
     static const ttt_param_row rows[] = {
         { "kernel", "P P C D", TTT_INIT_LECUN, "P P C", "D", TTT_PARAM_DECAYS, 0 },
         { "bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     };
-    ttt_sizes s = ttt__sizes("PCD", patch, channels, D, 0);
-    return ttt_params_add(c, TTT__ROWS(rows), 0, &s, p, prefix);
+    ttt_sizes sizes = ttt__sizes("PCD", patch, channels, D, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
 }
-ttt_tensor *ttt_patch_embed(ttt_ctx *c, ttt_weights w, ttt_tensor *images) {
+ttt_tensor *ttt_patch_embed(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *images) {
     static const int order[6] = { 0, 1, 3, 2, 4, 5 };  // (B,rows,P,cols,P,C) -> (B,rows,cols,P,P,C)
-    if (!ttt__weights_expected(c, "patch_embed", w, 2) || !ttt__operands(c, "patch_embed", w.at, 2))
-        return &c->empty;
-    ttt_shape k = w.at[0]->shape, s = images->shape;
-    ttt_text t;
+    if (!ttt__weights_expected(ctx, "patch_embed", weights, 2) ||
+        !ttt__operands(ctx, "patch_embed", weights.at, 2))
+        return &ctx->empty;
+    ttt_shape k = weights.at[0]->shape, s = images->shape;
+    ttt_text text;
     if (k.rank != 4 || k.dim[0] != k.dim[1] || k.dim[0] < 1)
-        return ttt_fail(c, TTT_ERR_SHAPE,
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "patch_embed: a kernel of shape %s; (patch,patch,channels,D) expected",
-                        ttt_shape_text(k, t));
+                        ttt_shape_text(k, text));
     int64_t P = k.dim[0], C = k.dim[2], D = k.dim[3];
     if (s.rank != 4 || s.dim[3] != C || s.dim[1] % P || s.dim[2] % P)
-        return ttt_fail(c, TTT_ERR_SHAPE,
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "patch_embed: images of shape %s; (B,height,width,%lld) with sides "
                         "divisible by the patch, %lld, expected",
-                        ttt_shape_text(s, t), (long long)C, (long long)P);
+                        ttt_shape_text(s, text), (long long)C, (long long)P);
     int64_t B = s.dim[0], rows = s.dim[1] / P, cols = s.dim[2] / P;
     ttt_tensor *x =
-        ttt_permute(c, ttt_reshape(c, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
-    x = ttt_reshape(c, x, TTT_SHAPE(B, rows * cols, P * P * C));
-    return ttt_affine(c, x, ttt_reshape(c, w.at[0], TTT_SHAPE(P * P * C, D)), w.at[1]);
+        ttt_permute(ctx, ttt_reshape(ctx, images, TTT_SHAPE(B, rows, P, cols, P, C)), order);
+    x = ttt_reshape(ctx, x, TTT_SHAPE(B, rows * cols, P * P * C));
+    return ttt_affine(ctx, x, ttt_reshape(ctx, weights.at[0], TTT_SHAPE(P * P * C, D)),
+                      weights.at[1]);
 }
 
 // The code of the places 0 .. n-1 along one axis, (n,2 quarter): sines, then cosines.
-static ttt_tensor *ttt__sincos(ttt_ctx *c, int64_t n, int64_t quarter) {
-    ttt_tensor *t = ttt_new(c, TTT_SHAPE(n, 2 * quarter));
-    for (int64_t j = 0; ttt_ok(c) && j < quarter; j++) {
+static ttt_tensor *ttt__sincos(ttt_ctx *ctx, int64_t n, int64_t quarter) {
+    ttt_tensor *tensor = ttt_new(ctx, TTT_SHAPE(n, 2 * quarter));
+    for (int64_t j = 0; ttt_ok(ctx) && j < quarter; j++) {
         double omega = quarter > 1 ? pow(10000, -(double)j / (double)(quarter - 1)) : 1;
         for (int64_t i = 0; i < n; i++) {
-            t->data[i * 2 * quarter + j] = (ttt_real)sin((double)i * omega);
-            t->data[i * 2 * quarter + quarter + j] = (ttt_real)cos((double)i * omega);
+            tensor->data[i * 2 * quarter + j] = (ttt_real)sin((double)i * omega);
+            tensor->data[i * 2 * quarter + quarter + j] = (ttt_real)cos((double)i * omega);
         }
     }
-    return t;
+    return tensor;
 }
-ttt_tensor *ttt_sincos2d(ttt_ctx *c, int64_t rows, int64_t cols, int64_t D) {
+ttt_tensor *ttt_sincos2d(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
-    if (ttt_ok(c) && (D % 4 != 0 || D < 4))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
+    if (ttt_ok(ctx) && (D % 4 != 0 || D < 4))
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
                         (long long)D);
-    ttt_tensor *t = ttt_new(c, TTT_SHAPE(1, rows * cols, D)), *x = ttt__sincos(c, cols, half / 2),
-               *y = ttt__sincos(c, rows, half / 2);
-    for (int64_t i = 0; ttt_ok(c) && i < rows * cols; i++) {
-        memcpy(t->data + i * D, x->data + i % cols * half, (size_t)half * sizeof *t->data);
-        memcpy(t->data + i * D + half, y->data + i / cols * half, (size_t)half * sizeof *t->data);
+    ttt_tensor *tensor = ttt_new(ctx, TTT_SHAPE(1, rows * cols, D)),
+               *x = ttt__sincos(ctx, cols, half / 2), *y = ttt__sincos(ctx, rows, half / 2);
+    for (int64_t i = 0; ttt_ok(ctx) && i < rows * cols; i++) {
+        memcpy(tensor->data + i * D, x->data + i % cols * half,
+               (size_t)half * sizeof *tensor->data);
+        memcpy(tensor->data + i * D + half, y->data + i / cols * half,
+               (size_t)half * sizeof *tensor->data);
     }
-    return t;
+    return tensor;
 }
 
 // max(x, 0) + e^min(x, 0). min(x, 0) is x - max(x, 0), so that at 0 one of the two has slope 1,
 // and not both 0.
-static ttt_tensor *ttt__elu1(ttt_ctx *c, ttt_tensor *x) {
-    ttt_tensor *above = ttt_relu(c, x);
-    return ttt_add(c, above, ttt_exp(c, ttt_sub(c, x, above)));
+static ttt_tensor *ttt__elu1(ttt_ctx *ctx, ttt_tensor *x) {
+    ttt_tensor *above = ttt_relu(ctx, x);
+    return ttt_add(ctx, above, ttt_exp(ctx, ttt_sub(ctx, x, above)));
 }
 
-ttt_tensor *ttt_split_heads(ttt_ctx *c, ttt_tensor *x, int64_t H) {
+ttt_tensor *ttt_split_heads(ttt_ctx *ctx, ttt_tensor *x, int64_t H) {
     static const int order[4] = { 0, 2, 1, 3 };
     const int64_t *s = x->shape.dim;
-    if (!ttt_ok(c)) return ttt_detach(c, x);
-    return ttt_permute(c, ttt_reshape(c, x, TTT_SHAPE(s[0], s[1], H, s[2] / H)), order);
+    if (!ttt_ok(ctx)) return ttt_detach(ctx, x);
+    return ttt_permute(ctx, ttt_reshape(ctx, x, TTT_SHAPE(s[0], s[1], H, s[2] / H)), order);
 }
-ttt_tensor *ttt_join_heads(ttt_ctx *c, ttt_tensor *x) {
+ttt_tensor *ttt_join_heads(ttt_ctx *ctx, ttt_tensor *x) {
     static const int order[4] = { 0, 2, 1, 3 };
     const int64_t *s = x->shape.dim;
-    if (!ttt_ok(c)) return ttt_detach(c, x);
-    return ttt_reshape(c, ttt_permute(c, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
+    if (!ttt_ok(ctx)) return ttt_detach(ctx, x);
+    return ttt_reshape(ctx, ttt_permute(ctx, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
 }
 
 // ---- LEARNERS -----------------------------------------------------------------------------------
-static ttt_tensor *ttt__affine_maybe(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
-    return b ? ttt_affine(c, x, w, b) : ttt_matmul(c, x, w);
+static ttt_tensor *ttt__affine_maybe(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
+    return b ? ttt_affine(ctx, x, w, b) : ttt_matmul(ctx, x, w);
 }
 
-static ttt_tensor *ttt__linear_features(ttt_ctx *c, const void *desc, ttt_weights w,
+static ttt_tensor *ttt__linear_features(ttt_ctx *ctx, const void *desc, ttt_weights weights,
                                         ttt_tensor *x) {
-    (void)c, (void)desc, (void)w;
+    (void)ctx, (void)desc, (void)weights;
     return x;
 }
-static ttt_tensor *ttt__linear_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+static ttt_tensor *ttt__linear_predict(ttt_ctx *ctx, const void *desc, ttt_weights weights,
+                                       ttt_tensor *x) {
     (void)desc;
-    return ttt__affine_maybe(c, x, w.at[0], w.n > 1 ? w.at[1] : NULL);
+    return ttt__affine_maybe(ctx, x, weights.at[0], weights.n > 1 ? weights.at[1] : NULL);
 }
 enum { TTT__INNER_KERNEL = TTT_PARAM_DECAYS | TTT_PARAM_INNER };
 static const ttt_param_row ttt__linear_rows[] = {
@@ -1339,13 +1378,16 @@ const ttt_learner ttt_learner_linear = {
 };
 
 // Two kernels, or four weights with the biases.
-static ttt_tensor *ttt__mlp_features(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+static ttt_tensor *ttt__mlp_features(ttt_ctx *ctx, const void *desc, ttt_weights weights,
+                                     ttt_tensor *x) {
     (void)desc;
-    return ttt_gelu(c, ttt__affine_maybe(c, x, w.at[0], w.n == 4 ? w.at[1] : NULL));
+    return ttt_gelu(
+        ctx, ttt__affine_maybe(ctx, x, weights.at[0], weights.n == 4 ? weights.at[1] : NULL));
 }
-static ttt_tensor *ttt__mlp_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
-    return ttt__affine_maybe(c, ttt__mlp_features(c, desc, w, x), w.at[w.n / 2],
-                             w.n == 4 ? w.at[3] : NULL);
+static ttt_tensor *ttt__mlp_predict(ttt_ctx *ctx, const void *desc, ttt_weights weights,
+                                    ttt_tensor *x) {
+    return ttt__affine_maybe(ctx, ttt__mlp_features(ctx, desc, weights, x),
+                             weights.at[weights.n / 2], weights.n == 4 ? weights.at[3] : NULL);
 }
 static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_0/kernel", "H h 4h", TTT_INIT_XAVIER, "h", "4h", TTT__INNER_KERNEL, 0 },
@@ -1361,121 +1403,122 @@ const ttt_learner ttt_learner_mlp = {
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
 // a tensor of its own before the first step, so that the gradient in it is each sequence's own and
 // not the sum over the batch.
-static ttt_tensor *ttt__lift_weight(ttt_ctx *c, ttt_tensor *w0, int64_t B) {
-    ttt_shape s = w0->shape;
-    if (s.rank == 2) w0 = ttt_reshape(c, w0, TTT_SHAPE(s.dim[0], 1, s.dim[1]));
-    s = w0->shape;
-    return ttt_broadcast(c, w0, TTT_SHAPE(B, s.dim[0], s.dim[1], s.dim[2]));
+static ttt_tensor *ttt__lift_weight(ttt_ctx *ctx, ttt_tensor *w0, int64_t B) {
+    ttt_shape shape = w0->shape;
+    if (shape.rank == 2) w0 = ttt_reshape(ctx, w0, TTT_SHAPE(shape.dim[0], 1, shape.dim[1]));
+    shape = w0->shape;
+    return ttt_broadcast(ctx, w0, TTT_SHAPE(B, shape.dim[0], shape.dim[1], shape.dim[2]));
 }
 
 // Part t of T of the tokens of x (B,.,N,d) in the order of each head; x itself if there is none.
-static ttt_tensor *ttt__part(ttt_ctx *c, const ttt_inner *in, ttt_tensor *x, int t) {
-    if (!in->order || !ttt_ok(c)) return x;
+static ttt_tensor *ttt__part(ttt_ctx *ctx, const ttt_inner *in, ttt_tensor *x, int t) {
+    if (!in->order || !ttt_ok(ctx)) return x;
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
-    int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * n) * sizeof *index, false);
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(H * n) * sizeof *index, false);
     for (int64_t h = 0; index && h < H; h++)
         memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
-    return ttt_index_select(c, x, ttt_from_int(c, TTT_SHAPE(H, index ? n : 0), index));
+    return ttt_index_select(ctx, x, ttt_from_int(ctx, TTT_SHAPE(H, index ? n : 0), index));
 }
 
-static ttt_tensor *ttt__inner_loss(ttt_ctx *c, const ttt_inner *in, ttt_weights w,
+static ttt_tensor *ttt__inner_loss(ttt_ctx *ctx, const ttt_inner *in, ttt_weights weights,
                                    ttt_tensor *train, ttt_tensor *label) {
-    return in->loss(c, in->loss_arg, in->learner->predict(c, in->learner->desc, w, train), label);
+    return in->loss(ctx, in->loss_arg, in->learner->predict(ctx, in->learner->desc, weights, train),
+                    label);
 }
 // What a step writes into a last layer that is linear: the features of its tokens, and -eta times
 // the gradient of the loss in their predictions.
-static void ttt__inner_pairs(ttt_ctx *c, const ttt_inner *in, ttt_weights w, int t,
+static void ttt__inner_pairs(ttt_ctx *ctx, const ttt_inner *in, ttt_weights weights, int t,
                              ttt_tensor *rate, ttt_tensor **key, ttt_tensor **value) {
-    ttt_tensor *train = ttt__part(c, in, in->train, t),
-               *e = in->learner->predict(c, in->learner->desc, w, train), *g;
-    ttt_grad(c, in->loss(c, in->loss_arg, e, ttt__part(c, in, in->label, t)), &e, 1, &g,
+    ttt_tensor *train = ttt__part(ctx, in, in->train, t),
+               *e = in->learner->predict(ctx, in->learner->desc, weights, train), *g;
+    ttt_grad(ctx, in->loss(ctx, in->loss_arg, e, ttt__part(ctx, in, in->label, t)), &e, 1, &g,
              TTT_GRAD_FIRST_ORDER);
-    g = ttt_detach(c, g);
-    *key = in->learner->features(c, in->learner->desc, w, train);
-    *value = ttt_scale(c, rate ? ttt_mul(c, g, rate) : ttt_scale(c, g, in->rates[t]), -1);
+    g = ttt_detach(ctx, g);
+    *key = in->learner->features(ctx, in->learner->desc, weights, train);
+    *value = ttt_scale(ctx, rate ? ttt_mul(ctx, g, rate) : ttt_scale(ctx, g, in->rates[t]), -1);
 }
 
 // order: integers (H,L) for the mini-batches, or NULL.
-static bool ttt__inner_good(ttt_ctx *c, int steps, bool has_rates, const ttt_tensor *order,
+static bool ttt__inner_good(ttt_ctx *ctx, int steps, bool has_rates, const ttt_tensor *order,
                             int64_t H) {
-    if (!ttt_ok(c)) return false;
+    if (!ttt_ok(ctx)) return false;
     int64_t L = order && order->index && order->shape.rank == 2 ? order->shape.dim[1] : -1;
     if (!has_rates)
-        ttt_fail(c, TTT_ERR_UNSET,
+        ttt_fail(ctx, TTT_ERR_UNSET,
                  "inner loop: its rates (inner_lr) have no default and were not set");
     else if (steps < 1)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "inner loop: %d steps; at least 1 expected", steps);
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "inner loop: %d steps; at least 1 expected", steps);
     else if (order && (L < 0 || order->shape.dim[0] != H))
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "inner loop: the order of tokens must be integers of shape (%lld,L)",
                  (long long)H);
     else if (order && (L % steps || L == 0))
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "inner loop: %lld tokens cannot be cut into %d equal mini-batches (inner_steps "
                  "with inner_sgd)",
                  (long long)L, steps);
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
 // The weights before the first step: of each sequence and head, unless they are one set.
-static ttt_weights ttt__inner_start(ttt_ctx *c, const ttt_inner *in, ttt_weights w0) {
+static ttt_weights ttt__inner_start(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0) {
     if (in->learner->one_set) return w0;
-    ttt_tensor **w = ttt__weights_room(c, w0.n, false);
-    for (int i = 0; w && i < w0.n && ttt__operands(c, in->learner->name, &w0.at[i], 1); i++)
-        w[i] = ttt__lift_weight(c, w0.at[i], in->train->shape.dim[0]);
+    ttt_tensor **w = ttt__weights_room(ctx, w0.n, false);
+    for (int i = 0; w && i < w0.n && ttt__operands(ctx, in->learner->name, &w0.at[i], 1); i++)
+        w[i] = ttt__lift_weight(ctx, w0.at[i], in->train->shape.dim[0]);
     return ttt__weights(w, w0.n);
 }
 
 // Step t, and in `rate` the learned one, of all weights; NULL if it is a constant.
-static ttt_weights ttt__inner_step(ttt_ctx *c, const ttt_inner *in, int t, bool record,
-                                   ttt_weights w, ttt_tensor *loss, ttt_tensor *rate) {
+static ttt_weights ttt__inner_step(ttt_ctx *ctx, const ttt_inner *in, int t, bool record,
+                                   ttt_weights weights, ttt_tensor *loss, ttt_tensor *rate) {
     ttt_descent d;
     memset(&d, 0, sizeof d);
     d.rate = rate ? 0 : in->rates[t];
-    ttt_tensor **same = rate ? ttt__weights_room(c, w.n, false) : NULL;
-    for (int i = 0; same && i < w.n; i++) same[i] = rate;
+    ttt_tensor **same = rate ? ttt__weights_room(ctx, weights.n, false) : NULL;
+    for (int i = 0; same && i < weights.n; i++) same[i] = rate;
     d.rates = same;
     d.first_order = in->first_order;
     d.untaped = !record;
-    return ttt_descend(c, &d, w, loss, NULL);
+    return ttt_descend(ctx, &d, weights, loss, NULL);
 }
 
 // The T + 1 losses as one tensor: means over the sequences.
-static ttt_tensor *ttt__inner_losses(ttt_ctx *c, const ttt_inner *in, ttt_tensor **loss) {
-    for (int t = 0; t <= in->steps; t++) loss[t] = ttt_reshape(c, loss[t], TTT_SHAPE(1));
-    return ttt_scale(c, ttt_concat(c, loss, in->steps + 1, 0),
+static ttt_tensor *ttt__inner_losses(ttt_ctx *ctx, const ttt_inner *in, ttt_tensor **loss) {
+    for (int t = 0; t <= in->steps; t++) loss[t] = ttt_reshape(ctx, loss[t], TTT_SHAPE(1));
+    return ttt_scale(ctx, ttt_concat(ctx, loss, in->steps + 1, 0),
                      1 / (ttt_real)in->train->shape.dim[0]);
 }
 
-ttt_weights ttt_inner_loop(ttt_ctx *c, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
-    if (!ttt_ok(c) || !ttt__inner_good(c, in->steps, in->rates || in->learned_rates, in->order,
+ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
+    if (!ttt_ok(ctx) || !ttt__inner_good(ctx, in->steps, in->rates || in->learned_rates, in->order,
                                        in->train->shape.dim[1]))
         return ttt__no_weights();
     int T = in->steps;
     size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
-    ttt_tensor **loss = (ttt_tensor **)ttt_alloc(c, size, false);
-    ttt_tensor **key = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
-    ttt_tensor **value = (ttt_tensor **)ttt_alloc(c, in->unmask ? size : 0, false);
-    bool record = ttt_set_recording(c, true);  // the inner gradient needs the tape in any case
-    ttt_weights w = ttt__inner_start(c, in, w0);
-    for (int t = 0; t < T && ttt_ok(c); t++) {
-        ttt_tensor *rate = in->learned_rates ? ttt_slice(c, in->learned_rates, 0, t, 1) : NULL;
-        if (in->unmask) ttt__inner_pairs(c, in, w, t, rate, &key[t], &value[t]);
-        loss[t] = ttt__inner_loss(c, in, w, ttt__part(c, in, in->train, t),
-                                  ttt__part(c, in, in->label, t));
-        w = ttt__inner_step(c, in, t, record, w, loss[t], rate);
+    ttt_tensor **loss = (ttt_tensor **)ttt_alloc(ctx, size, false);
+    ttt_tensor **key = (ttt_tensor **)ttt_alloc(ctx, in->unmask ? size : 0, false);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(ctx, in->unmask ? size : 0, false);
+    bool record = ttt_set_recording(ctx, true);  // the inner gradient needs the tape in any case
+    ttt_weights weights = ttt__inner_start(ctx, in, w0);
+    for (int t = 0; t < T && ttt_ok(ctx); t++) {
+        ttt_tensor *rate = in->learned_rates ? ttt_slice(ctx, in->learned_rates, 0, t, 1) : NULL;
+        if (in->unmask) ttt__inner_pairs(ctx, in, weights, t, rate, &key[t], &value[t]);
+        loss[t] = ttt__inner_loss(ctx, in, weights, ttt__part(ctx, in, in->train, t),
+                                  ttt__part(ctx, in, in->label, t));
+        weights = ttt__inner_step(ctx, in, t, record, weights, loss[t], rate);
     }
-    ttt_set_recording(c, record);
-    if (!ttt_ok(c)) return ttt__no_weights();
+    ttt_set_recording(ctx, record);
+    if (!ttt_ok(ctx)) return ttt__no_weights();
     if (in->unmask) {
-        in->unmask->key = ttt_concat(c, key, T, 2);
-        in->unmask->value = ttt_concat(c, value, T, 2);
+        in->unmask->key = ttt_concat(ctx, key, T, 2);
+        in->unmask->value = ttt_concat(ctx, value, T, 2);
     }
     if (losses) {
-        loss[T] = ttt__inner_loss(c, in, w, in->train, in->label);
-        *losses = ttt__inner_losses(c, in, loss);
+        loss[T] = ttt__inner_loss(ctx, in, weights, in->train, in->label);
+        *losses = ttt__inner_losses(ctx, in, loss);
     }
-    return ttt_ok(c) ? w : ttt__no_weights();
+    return ttt_ok(ctx) ? weights : ttt__no_weights();
 }
 
 // ---- MIXERS -------------------------------------------------------------------------------------
@@ -1525,26 +1568,26 @@ enum {
 static const ttt_param_row ttt__mttt_rows[] = { TTT__MTTT_ROWS(TTT__AS_ROW) };
 
 // (H,a) -> (H,1,a): a row for each head, as affine wants its bias
-static ttt_tensor *ttt__head_row(ttt_ctx *c, ttt_tensor *b) {
-    return ttt_reshape(c, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1]));
+static ttt_tensor *ttt__head_row(ttt_ctx *ctx, ttt_tensor *b) {
+    return ttt_reshape(ctx, b, TTT_SHAPE(b->shape.dim[0], 1, b->shape.dim[1]));
 }
 
 // l summed over sequences and heads; e (B,H,n,h), x (B,1 or H,n,D)
-static ttt_tensor *ttt__mttt_loss(ttt_ctx *c, const void *arg, ttt_tensor *e, ttt_tensor *x) {
+static ttt_tensor *ttt__mttt_loss(ttt_ctx *ctx, const void *arg, ttt_tensor *e, ttt_tensor *x) {
     ttt_tensor *const *w = (ttt_tensor *const *)arg;
-    ttt_tensor *r = ttt_affine(c, e, w[TTT__MTTT_G_KERNEL], w[TTT__MTTT_G_BIAS]);
-    if (!ttt_ok(c)) return r;
+    ttt_tensor *r = ttt_affine(ctx, e, w[TTT__MTTT_G_KERNEL], w[TTT__MTTT_G_BIAS]);
+    if (!ttt_ok(ctx)) return r;
     if (w[TTT__MTTT_LN_SCALE])
-        r = ttt__layer_norm(c, ttt__head_row(c, w[TTT__MTTT_LN_SCALE]),
-                            ttt__head_row(c, w[TTT__MTTT_LN_BIAS]), r);
+        r = ttt__layer_norm(ctx, ttt__head_row(ctx, w[TTT__MTTT_LN_SCALE]),
+                            ttt__head_row(ctx, w[TTT__MTTT_LN_BIAS]), r);
     int64_t H = e->shape.dim[1], n = e->shape.dim[2], D = x->shape.dim[3];
-    return ttt_scale(c, ttt_sum(c, ttt_square(c, ttt_sub(c, r, x))),
+    return ttt_scale(ctx, ttt_sum(ctx, ttt_square(ctx, ttt_sub(ctx, r, x))),
                      (ttt_real)H / (ttt_real)(2 * n * D));
 }
 
 // Of n tensors, one a row, those that are there.
-static ttt_weights ttt__present(ttt_ctx *c, ttt_tensor *const *w, int n) {
-    ttt_tensor **at = ttt__weights_room(c, n, false);
+static ttt_weights ttt__present(ttt_ctx *ctx, ttt_tensor *const *w, int n) {
+    ttt_tensor **at = ttt__weights_room(ctx, n, false);
     int present = 0;
     for (int i = 0; at && i < n; i++)
         if (w[i]) at[present++] = w[i];
@@ -1552,76 +1595,80 @@ static ttt_weights ttt__present(ttt_ctx *c, ttt_tensor *const *w, int n) {
 }
 
 // A random order of N tokens for each of H heads, the same for all sequences of the batch.
-static ttt_tensor *ttt__draw_order(ttt_ctx *c, int64_t H, int64_t N) {
-    int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(H * N) * sizeof *index, false);
+static ttt_tensor *ttt__draw_order(ttt_ctx *ctx, int64_t H, int64_t N) {
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(H * N) * sizeof *index, false);
     for (int64_t h = 0; index && h < H; h++)
         for (int64_t i = 0; i < N; i++) {  // Fisher and Yates, inside out
-            int64_t j = ttt_rng_below(ttt_ctx_rng(c), i + 1);
+            int64_t j = ttt_rng_below(ttt_ctx_rng(ctx), i + 1);
             index[h * N + i] = index[h * N + j];
             index[h * N + j] = i;
         }
-    return ttt_from_int(c, TTT_SHAPE(H, index ? N : 0), index);
+    return ttt_from_int(ctx, TTT_SHAPE(H, index ? N : 0), index);
 }
 
 // T, and the rates eta_t of the steps, in the step arena.
-static int ttt__steps(const ttt_mixer_desc *d) { return d->inner_steps ? d->inner_steps : 1; }
-static ttt_real *ttt__rates(ttt_ctx *c, const ttt_mixer_desc *d) {
-    int T = ttt__steps(d);
-    ttt_real *rates = (ttt_real *)ttt_alloc(c, (size_t)T * sizeof *rates, false);
-    for (int t = 0; rates && t < T; t++) rates[t] = d->inner_lrs ? d->inner_lrs[t] : d->inner_lr;
+static int ttt__steps(const ttt_mixer_desc *desc) {
+    return desc->inner_steps ? desc->inner_steps : 1;
+}
+static ttt_real *ttt__rates(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
+    int T = ttt__steps(desc);
+    ttt_real *rates = (ttt_real *)ttt_alloc(ctx, (size_t)T * sizeof *rates, false);
+    for (int t = 0; rates && t < T; t++)
+        rates[t] = desc->inner_lrs ? desc->inner_lrs[t] : desc->inner_lr;
     return rates;
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *query, ttt_tensor *read);
-static ttt_tensor *ttt__mttt_tape(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__mttt_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                   ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim;
-    ttt_tensor *tokens = ttt_reshape(c, x, TTT_SHAPE(B, 1, N, D));
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = desc->dim;
+    ttt_tensor *tokens = ttt_reshape(ctx, x, TTT_SHAPE(B, 1, N, D));
     ttt_inner in;
     memset(&in, 0, sizeof in);
-    in.learner = d->mixer->learner;
+    in.learner = desc->mixer->learner;
     in.train =
-        ttt_affine(c, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PHI_BIAS]));
+        ttt_affine(ctx, tokens, w[TTT__MTTT_PHI_KERNEL], ttt__head_row(ctx, w[TTT__MTTT_PHI_BIAS]));
     in.label = tokens;
     in.loss = ttt__mttt_loss;
     in.loss_arg = w;
-    in.steps = ttt__steps(d);
-    in.rates = ttt__rates(c, d);
+    in.steps = ttt__steps(desc);
+    in.rates = ttt__rates(ctx, desc);
     in.learned_rates = w[TTT__MTTT_RATES];
-    in.first_order = d->first_order;
-    if (d->inner_sgd) in.order = d->order ? d->order : ttt__draw_order(c, d->heads, N);
-    in.unmask = d->unmask && in.learner->features ? d->unmask : NULL;
+    in.first_order = desc->first_order;
+    if (desc->inner_sgd)
+        in.order = desc->order ? desc->order : ttt__draw_order(ctx, desc->heads, N);
+    in.unmask = desc->unmask && in.learner->features ? desc->unmask : NULL;
     ttt_weights after =
-        ttt_inner_loop(c, &in, ttt__present(c, w + TTT__MTTT_W0, in.learner->n_rows), losses);
-    if (!ttt_ok(c)) return ttt_detach(c, x);
+        ttt_inner_loop(ctx, &in, ttt__present(ctx, w + TTT__MTTT_W0, in.learner->n_rows), losses);
+    if (!ttt_ok(ctx)) return ttt_detach(ctx, x);
 
     ttt_tensor *test =
-        ttt_affine(c, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(c, w[TTT__MTTT_PSI_BIAS]));
-    ttt_tensor *read = in.learner->predict(c, in.learner->desc, after, test);
-    if (d->unmask)
-        ttt__mttt_unmask(c, d, w,
-                         in.unmask ? in.learner->features(c, in.learner->desc, after, test) : NULL,
-                         read);
+        ttt_affine(ctx, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(ctx, w[TTT__MTTT_PSI_BIAS]));
+    ttt_tensor *read = in.learner->predict(ctx, in.learner->desc, after, test);
+    if (desc->unmask)
+        ttt__mttt_unmask(
+            ctx, desc, w,
+            in.unmask ? in.learner->features(ctx, in.learner->desc, after, test) : NULL, read);
     ttt_tensor *y =
-        ttt_matmul_to(c, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
-    return ttt_add(c, ttt_reshape(c, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
+        ttt_matmul_to(ctx, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
+    return ttt_add(ctx, ttt_reshape(ctx, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
 }
 
 // Views 2 N D^2, output N D^2; each step reads f forwards and backwards (3 passes of its products)
 // and the decoder twice, for H heads; one more prediction for the output. Two FLOPs a multiply-add.
-static double ttt__mttt_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads, T = ttt__steps(d);
-    double f = (double)d->mixer->learner->flops * n * D * h;  // one prediction of all heads
-    double steps = d->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
-    bool linear = d->mixer->learner->dense_layers == 1;
+static double ttt__mttt_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads, T = ttt__steps(desc);
+    double f = (double)desc->mixer->learner->flops * n * D * h;  // one prediction of all heads
+    double steps = desc->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
+    bool linear = desc->mixer->learner->dense_layers == 1;
     double backward = linear ? 1 : 1.5;  // nobody needs the gradient of the first layer's input
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
-static double ttt__memory_state(const ttt_mixer_desc *d, int64_t N) {  // the learner's weights
-    double D = (double)d->dim, h = D / (double)d->heads;
+static double ttt__memory_state(const ttt_mixer_desc *desc, int64_t N) {  // the learner's weights
+    double D = (double)desc->dim, h = D / (double)desc->heads;
     (void)N;
-    return (double)d->mixer->learner->flops * D * h;
+    return (double)desc->mixer->learner->flops * D * h;
 }
 
 #define TTT__MTTT_TAKES                                                                            \
@@ -1640,99 +1687,101 @@ const ttt_mixer ttt_mixer_mttt_mlp = {
 
 // -- words that the mixers share
 // What a mixer fills in for ttt_unmask, see [6].
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
-                               ttt_tensor *read);
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+static void ttt__unmask_matrix(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *matrix,
+                               ttt_tensor *v, ttt_tensor *read);
+static void ttt__unmask_features(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *q, ttt_tensor *k,
                                  ttt_tensor *v, ttt_tensor *start, ttt_tensor *read);
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+static void ttt__unmask_weighted(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *q, ttt_tensor *k,
                                  ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
-                              ttt_tensor *carry);
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *kernel,
+                              ttt_tensor *bias, ttt_tensor *carry);
+static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                          ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
 
 // Rows begin .. begin+n of the tokens of x (B,H,N,d): x itself if that is all, NULL if x is.
-static ttt_tensor *ttt__tokens(ttt_ctx *c, ttt_tensor *x, int64_t begin, int64_t n) {
-    return !x || !ttt_ok(c) || n == x->shape.dim[2] ? x : ttt_slice(c, x, 2, begin, n);
+static ttt_tensor *ttt__tokens(ttt_ctx *ctx, ttt_tensor *x, int64_t begin, int64_t n) {
+    return !x || !ttt_ok(ctx) || n == x->shape.dim[2] ? x : ttt_slice(ctx, x, 2, begin, n);
 }
 // x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
-static ttt_tensor *ttt__heads_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *x,
+static ttt_tensor *ttt__heads_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
                                  ttt_tensor *kernel) {
-    return ttt_split_heads(c, ttt_matmul(c, x, kernel), d->heads);
+    return ttt_split_heads(ctx, ttt_matmul(ctx, x, kernel), desc->heads);
 }
 // A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
-static ttt_tensor *ttt__gate(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
-    ttt_tensor *z = ttt__affine_maybe(c, x, kernel, bias);
-    return ttt_ok(c) ? ttt_split_heads(c, z, kernel->shape.dim[1]) : z;
+static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
+    ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
+    return ttt_ok(ctx) ? ttt_split_heads(ctx, z, kernel->shape.dim[1]) : z;
 }
 // ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's
 // is then 1/2, as it should be.
-static ttt_tensor *ttt__softplus(ttt_ctx *c, ttt_tensor *x) {
-    ttt_tensor *above = ttt_relu(c, x);
+static ttt_tensor *ttt__softplus(ttt_ctx *ctx, ttt_tensor *x) {
+    ttt_tensor *above = ttt_relu(ctx, x);
     return ttt_add(
-        c, above,
-        ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, x, ttt_scale(c, above, 2))), 1)));
+        ctx, above,
+        ttt_log(ctx,
+                ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, x, ttt_scale(ctx, above, 2))), 1)));
 }
-static ttt_tensor *ttt__log_sigmoid(ttt_ctx *c, ttt_tensor *x) {
-    return ttt_scale(c, ttt__softplus(c, ttt_scale(c, x, -1)), -1);
+static ttt_tensor *ttt__log_sigmoid(ttt_ctx *ctx, ttt_tensor *x) {
+    return ttt_scale(ctx, ttt__softplus(ctx, ttt_scale(ctx, x, -1)), -1);
 }
 // x / (|x|^2 + eps)^(1/2) over the last axis
-static ttt_tensor *ttt__unit(ttt_ctx *c, ttt_tensor *x, double eps) {
-    double h = ttt_ok(c) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
-    return ttt_scale(c, ttt_rms_normalize(c, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
+static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
+    double h = ttt_ok(ctx) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
+    return ttt_scale(ctx, ttt_rms_normalize(ctx, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
-static ttt_tensor *ttt__rms_norm(ttt_ctx *c, ttt_tensor *x, ttt_tensor *scale) {
-    return ttt_mul(c, ttt_rms_normalize(c, x, (ttt_real)1e-5), scale);
+static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
+    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
 }
 
 // (n,n): 1 at k <= i, 0 above
-static ttt_tensor *ttt__lower(ttt_ctx *c, int64_t n) {
-    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
-    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
-        for (int64_t k = 0; k <= i; k++) t->data[i * n + k] = 1;
-    return t;
+static ttt_tensor *ttt__lower(ttt_ctx *ctx, int64_t n) {
+    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
+    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
+        for (int64_t k = 0; k <= i; k++) tensor->data[i * n + k] = 1;
+    return tensor;
 }
 
 // From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at
 // token i of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is
 // left at i of what came in at k <= i, e^(g_k+1 + .. + g_i); 0 above.
-static void ttt__decay(ttt_ctx *c, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
-    if (!ttt_ok(c)) return;
-    ttt_tensor *lower = ttt__lower(c, g->shape.dim[2]), *sum = ttt_matmul(c, lower, g);
-    ttt_tensor *gap = ttt_sub(c, sum, ttt_transpose(c, sum));
-    gap = ttt_mul(c, gap, lower);  // 0 above: e^gap cannot overflow
-    *since = ttt_exp(c, sum);
-    *between = ttt_mul(c, ttt_exp(c, gap), lower);
+static void ttt__decay(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
+    if (!ttt_ok(ctx)) return;
+    ttt_tensor *lower = ttt__lower(ctx, g->shape.dim[2]), *sum = ttt_matmul(ctx, lower, g);
+    ttt_tensor *gap = ttt_sub(ctx, sum, ttt_transpose(ctx, sum));
+    gap = ttt_mul(ctx, gap, lower);  // 0 above: e^gap cannot overflow
+    *since = ttt_exp(ctx, sum);
+    *between = ttt_mul(ctx, ttt_exp(ctx, gap), lower);
 }
 
 // A depthwise convolution with zeros beyond the border: y_i = sum over taps t of
 // kernel_t x_at(i,t), x (...,N,d), kernel (taps,d) or with the same leading sizes as x;
 // at[i * taps + t] is a token or -1. First the tokens themselves, (...,N,taps,d):
-static ttt_tensor *ttt__taps(ttt_ctx *c, ttt_tensor *x, const int64_t *at, int64_t taps) {
-    if (!ttt_ok(c) || !at) return x;
-    ttt_shape s = x->shape;
-    int axis = s.rank - 2;
-    int64_t N = s.dim[axis];
-    int64_t *index = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *index, false);
+static ttt_tensor *ttt__taps(ttt_ctx *ctx, ttt_tensor *x, const int64_t *at, int64_t taps) {
+    if (!ttt_ok(ctx) || !at) return x;
+    ttt_shape shape = x->shape;
+    int axis = shape.rank - 2;
+    int64_t N = shape.dim[axis];
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
-    ttt_tensor *padded = ttt_pad(c, x, axis, 0, N + 1),
-               *rows = ttt_index_select(c, padded,
-                                        ttt_from_int(c, TTT_SHAPE(index ? N * taps : 0), index));
-    s.dim[s.rank] = s.dim[s.rank - 1];
-    s.dim[s.rank - 1] = taps;
-    s.rank++;
-    return ttt_reshape(c, rows, s);
+    ttt_tensor *padded = ttt_pad(ctx, x, axis, 0, N + 1),
+               *rows = ttt_index_select(ctx, padded,
+                                        ttt_from_int(ctx, TTT_SHAPE(index ? N * taps : 0), index));
+    shape.dim[shape.rank] = shape.dim[shape.rank - 1];
+    shape.dim[shape.rank - 1] = taps;
+    shape.rank++;
+    return ttt_reshape(ctx, rows, shape);
 }
-static ttt_tensor *ttt__depthwise(ttt_ctx *c, ttt_tensor *x, ttt_tensor *kernel, const int64_t *at,
-                                  int64_t taps) {
-    if (!ttt_ok(c)) return x;
-    return ttt_reshape(c, ttt_sum_axis(c, ttt_mul(c, ttt__taps(c, x, at, taps), kernel), -2),
-                       x->shape);
+static ttt_tensor *ttt__depthwise(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel,
+                                  const int64_t *at, int64_t taps) {
+    if (!ttt_ok(ctx)) return x;
+    return ttt_reshape(
+        ctx, ttt_sum_axis(ctx, ttt_mul(ctx, ttt__taps(ctx, x, at, taps), kernel), -2), x->shape);
 }
 // The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens
 // of a line.
-static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(rows * cols * side * side) * sizeof *at, false);
+static int64_t *ttt__grid_taps(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t side) {
+    int64_t *at =
+        (int64_t *)ttt_alloc(ctx, (size_t)(rows * cols * side * side) * sizeof *at, false);
     int64_t *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
@@ -1740,56 +1789,56 @@ static int64_t *ttt__grid_taps(ttt_ctx *c, int64_t rows, int64_t cols, int64_t s
                 *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
     return at;
 }
-static int64_t *ttt__causal_taps(ttt_ctx *c, int64_t N, int64_t taps) {
-    int64_t *at = (int64_t *)ttt_alloc(c, (size_t)(N * taps) * sizeof *at, false);
+static int64_t *ttt__causal_taps(ttt_ctx *ctx, int64_t N, int64_t taps) {
+    int64_t *at = (int64_t *)ttt_alloc(ctx, (size_t)(N * taps) * sizeof *at, false);
     for (int64_t i = 0; at && i < N * taps; i++)
         at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
     return at;
 }
 
-static bool ttt__need(ttt_ctx *c, bool good, const ttt_mixer_desc *d, const char *field,
+static bool ttt__need(ttt_ctx *ctx, bool good, const ttt_mixer_desc *desc, const char *field,
                       int64_t value, const char *expected) {
-    if (!good && ttt_ok(c))
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", d->mixer->name, field,
+    if (!good && ttt_ok(ctx))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .%s is %lld; %s", desc->mixer->name, field,
                  (long long)value, expected);
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
-static void ttt__check_grid(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    int64_t size = d->grid_rows * d->grid_cols;
-    if (!ttt__need(c, d->grid_rows > 0, d, "grid_rows", d->grid_rows,
+static void ttt__check_grid(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    int64_t size = desc->grid_rows * desc->grid_cols;
+    if (!ttt__need(ctx, desc->grid_rows > 0, desc, "grid_rows", desc->grid_rows,
                    "this layer sees tokens as a grid and needs its sides"))
         return;
-    if (!ttt__need(c, d->grid_cols > 0, d, "grid_cols", d->grid_cols,
+    if (!ttt__need(ctx, desc->grid_cols > 0, desc, "grid_cols", desc->grid_cols,
                    "this layer sees tokens as a grid and needs its sides"))
         return;
     if (N >= 0)
-        ttt__need(c, d->globals + size == N, d, "grid_rows", d->grid_rows,
+        ttt__need(ctx, desc->globals + size == N, desc, "grid_rows", desc->grid_rows,
                   "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
-static int64_t ttt__chunk_or(const ttt_mixer_desc *d, int64_t usual) {
-    return d->chunk ? d->chunk : usual;
+static int64_t ttt__chunk_or(const ttt_mixer_desc *desc, int64_t usual) {
+    return desc->chunk ? desc->chunk : usual;
 }
-static void ttt__check_chunk(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
-    ttt__need(c, d->chunk >= 0, d, "chunk", d->chunk, "at least 1 token expected");
+    ttt__need(ctx, desc->chunk >= 0, desc, "chunk", desc->chunk, "at least 1 token expected");
 }
 
 // -- attention
 // Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
-static ttt_tensor *ttt__attend(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *scores,
+static ttt_tensor *ttt__attend(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *scores,
                                ttt_tensor *hidden, ttt_tensor *v) {
-    ttt_tensor *a = ttt_softmax(c, hidden ? ttt_add(c, scores, hidden) : scores),
-               *y = ttt_matmul(c, a, v);
-    if (d->unmask) ttt__unmask_matrix(c, d->unmask, a, v, y);
+    ttt_tensor *a = ttt_softmax(ctx, hidden ? ttt_add(ctx, scores, hidden) : scores),
+               *y = ttt_matmul(ctx, a, v);
+    if (desc->unmask) ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
     return y;
 }
 // Added to a score whose key is not seen: e^x is exactly 0, and so is its gradient.
 #define TTT__HIDDEN ((ttt_real)-1e30)
 // (n,N): hides from each of the first n tokens all that come later.
-static ttt_tensor *ttt__future(ttt_ctx *c, int64_t n, int64_t N) {
-    ttt_tensor *hidden = ttt_zeros(c, TTT_SHAPE(n, N));
-    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+static ttt_tensor *ttt__future(ttt_ctx *ctx, int64_t n, int64_t N) {
+    ttt_tensor *hidden = ttt_zeros(ctx, TTT_SHAPE(n, N));
+    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
         for (int64_t k = i + 1; k < N; k++) hidden->data[i * N + k] = TTT__HIDDEN;
     return hidden;
 }
@@ -1824,37 +1873,37 @@ static const ttt_param_row ttt__linear_attention_rows[] = {
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
 // x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
-static ttt_tensor *ttt__project(ttt_ctx *c, ttt_tensor *const *w, int which, ttt_tensor *x) {
+static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(c, x, ttt_reshape(c, w[which], TTT_SHAPE(D, D)),
-                      ttt_reshape(c, w[which + 1], TTT_SHAPE(D)));
+    return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
+                      ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
-static ttt_tensor *ttt__project_heads(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                      int which, ttt_tensor *x) {
-    return ttt_split_heads(c, ttt__project(c, w, which, x), d->heads);
+static ttt_tensor *ttt__project_heads(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      ttt_tensor *const *w, int which, ttt_tensor *x) {
+    return ttt_split_heads(ctx, ttt__project(ctx, w, which, x), desc->heads);
 }
 
 // y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__self_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
                                             ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x);
-    ttt_tensor *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_real scale = (ttt_real)(1 / sqrt((double)(d->dim / d->heads)));
-    if (d->unmask) d->unmask->equals = "softmax self-attention";
+    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x);
+    ttt_tensor *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_real scale = (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)));
+    if (desc->unmask) desc->unmask->equals = "softmax self-attention";
     ttt_tensor *y =
-        ttt__attend(c, d, ttt_scale(c, ttt_matmul_t(c, q, k, false, true), scale),
-                    d->causal ? ttt__future(c, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
+        ttt__attend(ctx, desc, ttt_scale(ctx, ttt_matmul_t(ctx, q, k, false, true), scale),
+                    desc->causal ? ttt__future(ctx, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
     (void)losses;
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static double ttt__self_attention_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim;
+static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim;
     return 2 * (4 * n * D * D + 2 * n * n * D);
 }
-static double ttt__list_state(const ttt_mixer_desc *d, int64_t N) {  // all keys and values
-    return 2 * (double)N * (double)d->dim;
+static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all keys and values
+    return 2 * (double)N * (double)desc->dim;
 }
 
 const ttt_mixer ttt_mixer_self_attention = {
@@ -1866,47 +1915,48 @@ const ttt_mixer ttt_mixer_self_attention = {
 
 // y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are         [Katharopoulos 2020]
 // Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                       ttt_tensor *k, ttt_tensor *v);
-static ttt_tensor *ttt__all_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                    ttt_tensor *k, ttt_tensor *v) {
-    ttt_tensor *y = ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false));
-    if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT)
-        return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    return ttt_div(c, y, ttt_matmul_t(c, q, ttt_sum_axis(c, k, -2), false, true));
+    ttt_tensor *y = ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false));
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(ctx)) return y;
+    if (desc->normalizer == TTT_NORMALIZER_CONSTANT)
+        return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    return ttt_div(ctx, y, ttt_matmul_t(ctx, q, ttt_sum_axis(ctx, k, -2), false, true));
 }
-static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                               ttt_tensor *const *w, ttt_tensor *x,
                                               ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x);
-    if (!d->identity_map) {
-        q = ttt__elu1(c, q);
-        k = ttt__elu1(c, k);
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    if (!desc->identity_map) {
+        q = ttt__elu1(ctx, q);
+        k = ttt__elu1(ctx, k);
     }
-    q = ttt_split_heads(c, q, d->heads);
-    k = ttt_split_heads(c, k, d->heads);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_tensor *y = d->causal ? ttt__causal_linear(c, d, q, k, v) : ttt__all_linear(c, d, q, k, v);
+    q = ttt_split_heads(ctx, q, desc->heads);
+    k = ttt_split_heads(ctx, k, desc->heads);
+    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *y =
+        desc->causal ? ttt__causal_linear(ctx, desc, q, k, v) : ttt__all_linear(ctx, desc, q, k, v);
     (void)losses;
-    if (d->unmask) ttt__linear_attention_unmask(c, d, q, k, v, y);
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, q, k, v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static double ttt__linear_attention_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
+static double ttt__linear_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
     return 2 * (4 * n * D * D + 2 * n * D * h);
 }
 // h x h a head, and the normalizer
-static double ttt__matrix_state(const ttt_mixer_desc *d, int64_t N) {
-    double D = (double)d->dim, h = D / (double)d->heads;
+static double ttt__matrix_state(const ttt_mixer_desc *desc, int64_t N) {
+    double D = (double)desc->dim, h = D / (double)desc->heads;
     (void)N;
     return D * (h + 1);
 }
-static void ttt__linear_attention_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (ttt__need(c, (unsigned)d->normalizer <= TTT_NORMALIZER_NONE, d, "normalizer",
-                  (int64_t)d->normalizer, "one of ttt_normalizer expected"))
-        ttt__check_chunk(c, d, N);
+static void ttt__linear_attention_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    if (ttt__need(ctx, (unsigned)desc->normalizer <= TTT_NORMALIZER_NONE, desc, "normalizer",
+                  (int64_t)desc->normalizer, "one of ttt_normalizer expected"))
+        ttt__check_chunk(ctx, desc, N);
 }
 
 const ttt_mixer ttt_mixer_linear_attention = {
@@ -1921,14 +1971,16 @@ const ttt_mixer ttt_mixer_linear_attention = {
 // 1964]. With kappa = e^(q k / sqrt h) this is self-attention [arXiv 2407.04620, Theorem 2]; a
 // Gaussian of b^2 = sqrt h is the same where keys have equal norms, since |q|^2 and |k|^2 drop out.
 // Nearest: only the largest kernels count, as in k-NN attention [arXiv 2106.00515].
-static int64_t ttt__neighbors(const ttt_mixer_desc *d) { return d->neighbors ? d->neighbors : 8; }
+static int64_t ttt__neighbors(const ttt_mixer_desc *desc) {
+    return desc->neighbors ? desc->neighbors : 8;
+}
 // 0 where a score is among the k largest of its row, HIDDEN elsewhere; of equal ones the first.
-static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, int64_t k) {
-    ttt_tensor *t = ttt_full(c, scores->shape, TTT__HIDDEN);
-    int64_t N = ttt_ok(c) ? scores->shape.dim[scores->shape.rank - 1] : 0;
+static ttt_tensor *ttt__all_but_nearest(ttt_ctx *ctx, const ttt_tensor *scores, int64_t k) {
+    ttt_tensor *tensor = ttt_full(ctx, scores->shape, TTT__HIDDEN);
+    int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
     for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
         const ttt_real *s = scores->data + r * N;
-        ttt_real *seen = t->data + r * N;
+        ttt_real *seen = tensor->data + r * N;
         for (int64_t n = 0; n < TTT__MIN(k, N); n++) {
             int64_t best = -1;
             for (int64_t i = 0; i < N; i++)
@@ -1936,57 +1988,59 @@ static ttt_tensor *ttt__all_but_nearest(ttt_ctx *c, const ttt_tensor *scores, in
             seen[best] = 0;
         }
     }
-    return t;
+    return tensor;
 }
-static ttt_tensor *ttt__kernel_scores(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static ttt_tensor *ttt__kernel_scores(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                       ttt_tensor *k) {
-    double root = sqrt((double)(d->dim / d->heads)),
-           b = d->bandwidth > 0 ? (double)d->bandwidth : sqrt(root);
-    ttt_tensor *qk = ttt_matmul_t(c, q, k, false, true);
-    if (d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
-        return ttt_scale(c, qk, (ttt_real)(1 / root));
+    double root = sqrt((double)(desc->dim / desc->heads)),
+           b = desc->bandwidth > 0 ? (double)desc->bandwidth : sqrt(root);
+    ttt_tensor *qk = ttt_matmul_t(ctx, q, k, false, true);
+    if (desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
+        return ttt_scale(ctx, qk, (ttt_real)(1 / root));
     ttt_tensor *norms =
-        ttt_transpose(c, ttt_sum_axis(c, ttt_square(c, k), -1));  // |q|^2 is the same for a row
-    return ttt_scale(c, ttt_sub(c, qk, ttt_scale(c, norms, (ttt_real)0.5)),
+        // |q|^2 is the same for a row
+        ttt_transpose(ctx, ttt_sum_axis(ctx, ttt_square(ctx, k), -1));
+    return ttt_scale(ctx, ttt_sub(ctx, qk, ttt_scale(ctx, norms, (ttt_real)0.5)),
                      (ttt_real)(1 / (b * b)));
 }
-static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                 ttt_tensor *const *w, ttt_tensor *x,
                                                 ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
-               *scores = ttt__kernel_scores(c, d, q, k), *hidden = NULL;
-    if (d->causal) hidden = ttt__future(c, x->shape.dim[1], x->shape.dim[1]);
-    if (d->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
-        ttt_tensor *seen = hidden ? ttt_add(c, scores, hidden) : scores;
-        ttt_tensor *others = ttt__all_but_nearest(c, seen, ttt__neighbors(d));
-        hidden = hidden ? ttt_add(c, hidden, others) : others;
+    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x),
+               *scores = ttt__kernel_scores(ctx, desc, q, k), *hidden = NULL;
+    if (desc->causal) hidden = ttt__future(ctx, x->shape.dim[1], x->shape.dim[1]);
+    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
+        ttt_tensor *seen = hidden ? ttt_add(ctx, scores, hidden) : scores;
+        ttt_tensor *others = ttt__all_but_nearest(ctx, seen, ttt__neighbors(desc));
+        hidden = hidden ? ttt_add(ctx, hidden, others) : others;
     }
     (void)losses;
-    if (d->unmask)
-        d->unmask->equals = d->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
+    if (desc->unmask)
+        desc->unmask->equals = desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
                                 ? "softmax self-attention: the estimate with the exponential kernel"
                                 : "a kernel estimate (Nadaraya-Watson)";
-    ttt_tensor *y = ttt__attend(c, d, scores, hidden, v);
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    ttt_tensor *y = ttt__attend(ctx, desc, scores, hidden, v);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static void ttt__nadaraya_watson_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    bool nearest = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
-    if (!ttt__need(c, (unsigned)d->kernel <= TTT_ATTENTION_KERNEL_NEAREST, d, "kernel",
-                   (int64_t)d->kernel, "one of ttt_attention_kernel expected"))
+static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    bool nearest = desc->kernel == TTT_ATTENTION_KERNEL_NEAREST;
+    if (!ttt__need(ctx, (unsigned)desc->kernel <= TTT_ATTENTION_KERNEL_NEAREST, desc, "kernel",
+                   (int64_t)desc->kernel, "one of ttt_attention_kernel expected"))
         return;
-    if (!ttt__need(c, d->neighbors >= 0, d, "neighbors", d->neighbors, "at least 1 expected"))
+    if (!ttt__need(ctx, desc->neighbors >= 0, desc, "neighbors", desc->neighbors,
+                   "at least 1 expected"))
         return;
-    if (!ttt__need(c, nearest || !d->neighbors, d, "neighbors", d->neighbors,
+    if (!ttt__need(ctx, nearest || !desc->neighbors, desc, "neighbors", desc->neighbors,
                    "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
     if (nearest && N > 0)
-        ttt__need(c, d->neighbors <= N, d, "neighbors", d->neighbors,
+        ttt__need(ctx, desc->neighbors <= N, desc, "neighbors", desc->neighbors,
                   "no more than the number of tokens expected");
-    if (ttt_ok(c) && !(d->bandwidth >= 0))
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", d->mixer->name,
-                 (double)d->bandwidth);
+    if (ttt_ok(ctx) && !(desc->bandwidth >= 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", desc->mixer->name,
+                 (double)desc->bandwidth);
 }
 const ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
@@ -2006,44 +2060,46 @@ static const ttt_param_row ttt__linformer_rows[] = {
     { "E", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
     { "F", "N K", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
 };
-static int64_t ttt__compressed(const ttt_mixer_desc *d) {
-    return d->compressed ? d->compressed : TTT__MAX(1, d->max_tokens / 4);
+static int64_t ttt__compressed(const ttt_mixer_desc *desc) {
+    return desc->compressed ? desc->compressed : TTT__MAX(1, desc->max_tokens / 4);
 }
-static ttt_tensor *ttt__linformer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                          ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__linformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                          ttt_tensor *const *w, ttt_tensor *x,
+                                          ttt_tensor **losses) {
     int64_t N = x->shape.dim[1];
-    ttt_tensor *q = ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(c, d, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x),
+    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x),
                *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
-    if (N < d->max_tokens) E = ttt_slice(c, E, 0, 0, N), F = ttt_slice(c, F, 0, 0, N);
+    if (N < desc->max_tokens) E = ttt_slice(ctx, E, 0, 0, N), F = ttt_slice(ctx, F, 0, 0, N);
     ttt_tensor *a = ttt_softmax(
-        c, ttt_scale(c, ttt_matmul_t(c, q, ttt_matmul_t(c, E, k, true, false), false, true),
-                     (ttt_real)(1 / sqrt((double)(d->dim / d->heads)))));
-    ttt_tensor *y = ttt_matmul(c, a, ttt_matmul_t(c, F, v, true, false));
+        ctx, ttt_scale(ctx, ttt_matmul_t(ctx, q, ttt_matmul_t(ctx, E, k, true, false), false, true),
+                     (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)))));
+    ttt_tensor *y = ttt_matmul(ctx, a, ttt_matmul_t(ctx, F, v, true, false));
     (void)losses;
-    if (d->unmask) {
-        d->unmask->equals = "softmax attention to a fixed number of sums over the tokens";
-        ttt__unmask_matrix(c, d->unmask, ttt_matmul_t(c, a, F, false, true), v, y);
+    if (desc->unmask) {
+        desc->unmask->equals = "softmax attention to a fixed number of sums over the tokens";
+        ttt__unmask_matrix(ctx, desc->unmask, ttt_matmul_t(ctx, a, F, false, true), v, y);
     }
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static void ttt__linformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    if (!ttt__need(c, d->max_tokens > 0, d, "max_tokens", d->max_tokens,
+static void ttt__linformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    if (!ttt__need(ctx, desc->max_tokens > 0, desc, "max_tokens", desc->max_tokens,
                    "the number of tokens that its tables are made for must be set"))
         return;
-    if (!ttt__need(c, d->compressed >= 0, d, "compressed", d->compressed, "at least 1 expected"))
+    if (!ttt__need(ctx, desc->compressed >= 0, desc, "compressed", desc->compressed,
+                   "at least 1 expected"))
         return;
-    ttt__need(c, N <= d->max_tokens, d, "max_tokens", d->max_tokens,
+    ttt__need(ctx, N <= desc->max_tokens, desc, "max_tokens", desc->max_tokens,
               "the sequence is longer than its tables");
 }
-static double ttt__linformer_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, K = (double)ttt__compressed(d);
+static double ttt__linformer_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, K = (double)ttt__compressed(desc);
     return 2 * (4 * n * D * D + 4 * n * K * D);
 }
-static double ttt__linformer_state(const ttt_mixer_desc *d, int64_t N) {
+static double ttt__linformer_state(const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
-    return 2 * (double)ttt__compressed(d) * (double)d->dim;
+    return 2 * (double)ttt__compressed(desc) * (double)desc->dim;
 }
 
 const ttt_mixer ttt_mixer_linformer = {
@@ -2072,9 +2128,11 @@ static const ttt_param_row ttt__longformer_rows[] = {
     { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
-static int64_t ttt__window(const ttt_mixer_desc *d) {
-    if (d->window) return d->window;
-    return d->grid_rows ? TTT__MAX(1, TTT__MIN(7, TTT__MAX(d->grid_rows, d->grid_cols) / 3)) : 256;
+static int64_t ttt__window(const ttt_mixer_desc *desc) {
+    if (desc->window) return desc->window;
+    return desc->grid_rows
+               ? TTT__MAX(1, TTT__MIN(7, TTT__MAX(desc->grid_rows, desc->grid_cols) / 3))
+               : 256;
 }
 // One axis of the grid: tiles of `side` tokens, each with `around` tiles to look at.
 typedef struct ttt__tiles {
@@ -2102,131 +2160,140 @@ typedef struct ttt__tiling {
     ttt_tensor *hidden;
 } ttt__tiling;
 // Token i of tile (tr,tc), or -1 beyond the border.
-static int64_t ttt__in_tile(const ttt__tiling *t, int64_t tr, int64_t tc, int64_t i, int64_t *r,
-                            int64_t *cl) {
-    *r = tr * t->row.side + i / t->col.side;
-    *cl = tc * t->col.side + i % t->col.side;
-    return *r < t->row.size && *cl < t->col.size ? *r * t->col.size + *cl : -1;
+static int64_t ttt__in_tile(const ttt__tiling *tiling, int64_t tr, int64_t tc, int64_t i,
+                            int64_t *r, int64_t *cl) {
+    *r = tr * tiling->row.side + i / tiling->col.side;
+    *cl = tc * tiling->col.side + i % tiling->col.side;
+    return *r < tiling->row.size && *cl < tiling->col.size ? *r * tiling->col.size + *cl : -1;
 }
-static void ttt__tiling_fill(ttt__tiling *t, int64_t tile) {
-    int64_t tr = tile / t->col.tiles, tc = tile % t->col.tiles, kr, kc, qr, qc, g = t->globals;
-    int64_t *key = t->key + tile * t->k;
-    ttt_real *hidden = t->hidden->data + tile * t->q * t->k;
+static void ttt__tiling_fill(ttt__tiling *tiling, int64_t tile) {
+    int64_t tr = tile / tiling->col.tiles, tc = tile % tiling->col.tiles, kr, kc, qr, qc,
+            g = tiling->globals;
+    int64_t *key = tiling->key + tile * tiling->k;
+    ttt_real *hidden = tiling->hidden->data + tile * tiling->q * tiling->k;
     for (int64_t i = 0; i < g; i++) key[i] = i;
-    for (int64_t i = 0; i < t->q; i++) {
-        int64_t token = ttt__in_tile(t, tr, tc, i, &qr, &qc);
-        t->query[tile * t->q + i] = token < 0 ? g : g + token;
-        if (token >= 0) t->place[token] = tile * t->q + i;
-        for (int64_t j = 0; j < t->k - g; j++) {
-            int64_t neighbor = j / t->q, across = t->col.around;
-            int64_t nr = ttt__tile_around(&t->row, tr, neighbor / across);
-            int64_t nc = ttt__tile_around(&t->col, tc, neighbor % across);
-            int64_t other = ttt__in_tile(t, nr, nc, j % t->q, &kr, &kc);
-            bool close = qr - kr <= t->window && kr - qr <= t->window && qc - kc <= t->window &&
-                         kc - qc <= t->window;
+    for (int64_t i = 0; i < tiling->q; i++) {
+        int64_t token = ttt__in_tile(tiling, tr, tc, i, &qr, &qc);
+        tiling->query[tile * tiling->q + i] = token < 0 ? g : g + token;
+        if (token >= 0) tiling->place[token] = tile * tiling->q + i;
+        for (int64_t j = 0; j < tiling->k - g; j++) {
+            int64_t neighbor = j / tiling->q, across = tiling->col.around;
+            int64_t nr = ttt__tile_around(&tiling->row, tr, neighbor / across);
+            int64_t nc = ttt__tile_around(&tiling->col, tc, neighbor % across);
+            int64_t other = ttt__in_tile(tiling, nr, nc, j % tiling->q, &kr, &kc);
+            bool close = qr - kr <= tiling->window && kr - qr <= tiling->window &&
+                         qc - kc <= tiling->window && kc - qc <= tiling->window;
             key[g + j] = other < 0 ? g : g + other;
-            hidden[i * t->k + g + j] =
-                other >= 0 && close && !(t->causal && other > token) ? 0 : TTT__HIDDEN;
+            hidden[i * tiling->k + g + j] =
+                other >= 0 && close && !(tiling->causal && other > token) ? 0 : TTT__HIDDEN;
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *c, int64_t rows, int64_t cols, int64_t window,
+static ttt__tiling ttt__tiling_of(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t window,
                                   int64_t globals, bool causal) {
-    ttt__tiling t;
-    memset(&t, 0, sizeof t);
-    t.row = ttt__tiles_of(rows, window);
-    t.col = ttt__tiles_of(cols, window);
-    t.window = window;
-    t.globals = globals;
-    t.causal = causal;
-    t.tiles = t.row.tiles * t.col.tiles;
-    t.q = t.row.side * t.col.side;
-    t.k = globals + t.row.around * t.col.around * t.q;
-    t.query = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.q) * sizeof *t.query, false);
-    t.key = (int64_t *)ttt_alloc(c, (size_t)(t.tiles * t.k) * sizeof *t.key, false);
-    t.place = (int64_t *)ttt_alloc(c, (size_t)(rows * cols) * sizeof *t.place, false);
-    t.hidden = ttt_zeros(c, TTT_SHAPE(t.tiles, t.q, t.k));
-    for (int64_t i = 0; ttt_ok(c) && i < t.tiles; i++) ttt__tiling_fill(&t, i);
-    return t;
+    ttt__tiling tiling;
+    memset(&tiling, 0, sizeof tiling);
+    tiling.row = ttt__tiles_of(rows, window);
+    tiling.col = ttt__tiles_of(cols, window);
+    tiling.window = window;
+    tiling.globals = globals;
+    tiling.causal = causal;
+    tiling.tiles = tiling.row.tiles * tiling.col.tiles;
+    tiling.q = tiling.row.side * tiling.col.side;
+    tiling.k = globals + tiling.row.around * tiling.col.around * tiling.q;
+    tiling.query =
+        (int64_t *)ttt_alloc(ctx, (size_t)(tiling.tiles * tiling.q) * sizeof *tiling.query, false);
+    tiling.key =
+        (int64_t *)ttt_alloc(ctx, (size_t)(tiling.tiles * tiling.k) * sizeof *tiling.key, false);
+    tiling.place = (int64_t *)ttt_alloc(ctx, (size_t)(rows * cols) * sizeof *tiling.place, false);
+    tiling.hidden = ttt_zeros(ctx, TTT_SHAPE(tiling.tiles, tiling.q, tiling.k));
+    for (int64_t i = 0; ttt_ok(ctx) && i < tiling.tiles; i++) ttt__tiling_fill(&tiling, i);
+    return tiling;
 }
 // q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of
 // the tiles.
-static ttt_tensor *ttt__windowed(ttt_ctx *c, const ttt__tiling *t, ttt_tensor *q, ttt_tensor *k,
-                                 ttt_tensor *v, ttt_tensor **a) {
-    if (!ttt_ok(c)) return q;
+static ttt_tensor *ttt__windowed(ttt_ctx *ctx, const ttt__tiling *tiling, ttt_tensor *q,
+                                 ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+    if (!ttt_ok(ctx)) return q;
     int64_t n = q->shape.dim[0], h = q->shape.dim[3];
-    ttt_tensor *keys = ttt_from_int(c, TTT_SHAPE(t->tiles, t->k), t->key);
-    q = ttt_index_select(c, ttt_scale(c, q, (ttt_real)(1 / sqrt((double)h))),
-                         ttt_from_int(c, TTT_SHAPE(t->tiles, t->q), t->query));
-    *a = ttt_softmax(
-        c, ttt_add(c, ttt_matmul_t(c, q, ttt_index_select(c, k, keys), false, true), t->hidden));
-    ttt_tensor *y = ttt_reshape(c, ttt_matmul(c, *a, ttt_index_select(c, v, keys)),
-                                TTT_SHAPE(n, 1, t->tiles * t->q, h));
-    return ttt_index_select(c, y,
-                            ttt_from_int(c, TTT_SHAPE(1, t->row.size * t->col.size), t->place));
+    ttt_tensor *keys = ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->k), tiling->key);
+    q = ttt_index_select(ctx, ttt_scale(ctx, q, (ttt_real)(1 / sqrt((double)h))),
+                         ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->q), tiling->query));
+    *a = ttt_softmax(ctx,
+                     ttt_add(ctx, ttt_matmul_t(ctx, q, ttt_index_select(ctx, k, keys), false, true),
+                             tiling->hidden));
+    ttt_tensor *y = ttt_reshape(ctx, ttt_matmul(ctx, *a, ttt_index_select(ctx, v, keys)),
+                                TTT_SHAPE(n, 1, tiling->tiles * tiling->q, h));
+    return ttt_index_select(
+        ctx, y,
+        ttt_from_int(ctx, TTT_SHAPE(1, tiling->row.size * tiling->col.size), tiling->place));
 }
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
-                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
-                                   ttt_tensor *top_v, ttt_tensor *y);
-static ttt_tensor *ttt__longformer_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                   const ttt__tiling *tiling, const ttt_tensor *a, ttt_tensor *top,
+                                   ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
+static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                            ttt_tensor *const *w, ttt_tensor *x,
                                            ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads, h = d->dim / H, g = d->globals,
-            BH = B * H;
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads, h = desc->dim / H,
+            g = desc->globals, BH = B * H;
     ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
     for (int i = 0; i < 3; i++)
-        in[i] = ttt_reshape(c, ttt__project_heads(c, d, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
-                            TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling t =
-        ttt__tiling_of(c, d->grid_rows ? d->grid_rows : 1, d->grid_rows ? d->grid_cols : N - g,
-                       ttt__window(d), g, d->causal);
-    ttt_tensor *y = ttt__windowed(c, &t, in[0], in[1], in[2], &a);
-    if (!ttt_ok(c)) return x;
+        in[i] =
+            ttt_reshape(ctx, ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
+                        TTT_SHAPE(BH, 1, N, h));
+    ttt__tiling tiling = ttt__tiling_of(ctx, desc->grid_rows ? desc->grid_rows : 1,
+                                        desc->grid_rows ? desc->grid_cols : N - g,
+                                        ttt__window(desc), g, desc->causal);
+    ttt_tensor *y = ttt__windowed(ctx, &tiling, in[0], in[1], in[2], &a);
+    if (!ttt_ok(ctx)) return x;
     if (g) {
-        ttt_tensor *first = ttt_slice(c, x, 1, 0, g),
-                   *all_k = ttt__project_heads(c, d, w, TTT__LONGFORMER_K, x);
-        top_v = ttt__project_heads(c, d, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks = ttt_scale(c, ttt__project_heads(c, d, w, TTT__LONGFORMER_Q, first),
-                                     (ttt_real)(1 / sqrt((double)h)));
-        ttt_tensor *scores = ttt_matmul_t(c, asks, all_k, false, true);
-        top_a = ttt_softmax(c, d->causal ? ttt_add(c, scores, ttt__future(c, g, N)) : scores);
-        ttt_tensor *both[2] = { ttt_reshape(c, ttt_matmul(c, top_a, top_v), TTT_SHAPE(BH, 1, g, h)),
-                                y };
-        y = ttt_concat(c, both, 2, 2);
+        ttt_tensor *first = ttt_slice(ctx, x, 1, 0, g),
+                   *all_k = ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_K, x);
+        top_v = ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_V, x);
+        ttt_tensor *asks =
+            ttt_scale(ctx, ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_Q, first),
+                      (ttt_real)(1 / sqrt((double)h)));
+        ttt_tensor *scores = ttt_matmul_t(ctx, asks, all_k, false, true);
+        top_a =
+            ttt_softmax(ctx, desc->causal ? ttt_add(ctx, scores, ttt__future(ctx, g, N)) : scores);
+        ttt_tensor *both[2] = {
+            ttt_reshape(ctx, ttt_matmul(ctx, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y
+        };
+        y = ttt_concat(ctx, both, 2, 2);
     }
-    y = ttt_reshape(c, y, TTT_SHAPE(B, H, N, h));
+    y = ttt_reshape(ctx, y, TTT_SHAPE(B, H, N, h));
     (void)losses;
-    if (d->unmask && ttt_ok(c))
-        ttt__longformer_unmask(c, d, &t, a, top_a, ttt_reshape(c, in[2], TTT_SHAPE(B, H, N, h)),
-                               top_v, y);
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    if (desc->unmask && ttt_ok(ctx))
+        ttt__longformer_unmask(ctx, desc, &tiling, a, top_a,
+                               ttt_reshape(ctx, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static void ttt__longformer_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    int64_t side = TTT__MAX(d->grid_rows, d->grid_cols);
-    if (!ttt__need(c, d->window >= 0, d, "window", d->window,
+static void ttt__longformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    int64_t side = TTT__MAX(desc->grid_rows, desc->grid_cols);
+    if (!ttt__need(ctx, desc->window >= 0, desc, "window", desc->window,
                    "at least 1 token to each side expected"))
         return;
-    if (!ttt__need(c, d->globals >= 0 && (N <= 0 || d->globals < N), d, "globals", d->globals,
-                   "0 or more, and fewer than there are tokens, expected"))
+    if (!ttt__need(ctx, desc->globals >= 0 && (N <= 0 || desc->globals < N), desc, "globals",
+                   desc->globals, "0 or more, and fewer than there are tokens, expected"))
         return;
-    if (d->grid_rows == 0 && d->grid_cols == 0) return;
-    ttt__check_grid(c, d, N);
-    if (ttt_ok(c))
-        ttt__need(c, d->window <= side, d, "window", d->window,
+    if (desc->grid_rows == 0 && desc->grid_cols == 0) return;
+    ttt__check_grid(ctx, desc, N);
+    if (ttt_ok(ctx))
+        ttt__need(ctx, desc->window <= side, desc, "window", desc->window,
                   "the window is larger than the grid");
 }
-static double ttt__longformer_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, side = 2 * (double)ttt__window(d) + 1,
-           seen = d->grid_rows ? side * side : side;
-    seen = (seen < n ? seen : n) + (double)d->globals;
+static double ttt__longformer_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, side = 2 * (double)ttt__window(desc) + 1,
+           seen = desc->grid_rows ? side * side : side;
+    seen = (seen < n ? seen : n) + (double)desc->globals;
     return 2 * (4 * n * D * D + 2 * n * seen * D +
-                (d->globals ? 2 * n * D * D + 2 * n * (double)d->globals * D : 0));
+                (desc->globals ? 2 * n * D * D + 2 * n * (double)desc->globals * D : 0));
 }
-static double ttt__longformer_state(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N,
-           seen = (double)(d->grid_rows ? (2 * ttt__window(d) + 1) * (2 * ttt__window(d) + 1)
-                                        : 2 * ttt__window(d) + 1);
-    return 2 * ((seen < n ? seen : n) + (double)d->globals) * (double)d->dim;
+static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, seen = (double)(desc->grid_rows ? (2 * ttt__window(desc) + 1) *
+                                                                (2 * ttt__window(desc) + 1)
+                                                          : 2 * ttt__window(desc) + 1);
+    return 2 * ((seen < n ? seen : n) + (double)desc->globals) * (double)desc->dim;
 }
 
 const ttt_mixer ttt_mixer_longformer = {
@@ -2252,51 +2319,55 @@ static const ttt_param_row ttt__focused_rows[] = {
     { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_PARAM_DECAYS, 0 },
     { "dwc/bias", "h", TTT_INIT_UNIFORM_IN, "75", NULL, 0, 0 },
 };
-static ttt_tensor *ttt__focus(ttt_ctx *c, ttt_tensor *x, ttt_tensor *unit, int p) {
-    x = ttt_div(c, ttt_add_scalar(c, ttt_relu(c, x), (ttt_real)1e-6), unit);
+static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
+    x = ttt_div(ctx, ttt_add_scalar(ctx, ttt_relu(ctx, x), (ttt_real)1e-6), unit);
     ttt_tensor *power = x;
-    for (int i = 1; i < p; i++) power = ttt_mul(c, power, x);
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, x), -1)),
-               *other = ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, power), -1));
-    return ttt_mul(c, power, ttt_div(c, norm, other));
+    for (int i = 1; i < p; i++) power = ttt_mul(ctx, power, x);
+    ttt_tensor *norm = ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, x), -1)),
+               *other = ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, power), -1));
+    return ttt_mul(ctx, power, ttt_div(ctx, norm, other));
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                        ttt_tensor *x, ttt_tensor **losses) {
-    int p = d->power ? d->power : 3;
-    ttt_tensor *unit = ttt__softplus(c, w[TTT__FOCUSED_S]),
-               *v = ttt__project_heads(c, d, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_tensor *q = ttt__focus(c, ttt__project(c, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
+static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int p = desc->power ? desc->power : 3;
+    ttt_tensor *unit = ttt__softplus(ctx, w[TTT__FOCUSED_S]),
+               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
     ttt_tensor *k = ttt__focus(
-        c, ttt_add(c, ttt__project(c, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]), unit, p);
-    if (!ttt_ok(c)) return x;
-    q = ttt_split_heads(c, q, d->heads);
-    k = ttt_split_heads(c, k, d->heads);
+        ctx, ttt_add(ctx, ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]),
+        unit, p);
+    if (!ttt_ok(ctx)) return x;
+    q = ttt_split_heads(ctx, q, desc->heads);
+    k = ttt_split_heads(ctx, k, desc->heads);
     ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
     ttt_tensor *z = ttt_reciprocal(
-        c, ttt_add_scalar(c, ttt_matmul_t(c, q, ttt_mean_axis(c, k, -2), false, true),
+        ctx, ttt_add_scalar(ctx, ttt_matmul_t(ctx, q, ttt_mean_axis(ctx, k, -2), false, true),
                           (ttt_real)1e-6));
-    ttt_tensor *y =
-        ttt_mul(c, ttt_scale(c, ttt_matmul(c, q, ttt_matmul_t(c, k, v, true, false)), over_n), z);
-    if (d->unmask) {
-        d->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
+    ttt_tensor *y = ttt_mul(
+        ctx, ttt_scale(ctx, ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false)), over_n), z);
+    if (desc->unmask) {
+        desc->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
                             "depthwise convolution of v";
-        ttt__unmask_features(c, d->unmask, ttt_mul(c, q, z), ttt_scale(c, k, over_n), v, NULL, y);
+        ttt__unmask_features(ctx, desc->unmask, ttt_mul(ctx, q, z), ttt_scale(ctx, k, over_n), v,
+                             NULL, y);
     }
-    const int64_t *taps = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 5);
-    ttt_tensor *local = ttt__depthwise(c, v, w[TTT__FOCUSED_CONV], taps, 25);
-    y = ttt_add(c, y, ttt_add(c, local, w[TTT__FOCUSED_BIAS]));
+    const int64_t *taps = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 5);
+    ttt_tensor *local = ttt__depthwise(ctx, v, w[TTT__FOCUSED_CONV], taps, 25);
+    y = ttt_add(ctx, y, ttt_add(ctx, local, w[TTT__FOCUSED_BIAS]));
     (void)losses;
-    return ttt__project(c, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(c, y));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
-static void ttt__focused_check(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
+static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
-    if (!ttt__need(c, d->power >= 0 && d->power <= 64, d, "power", d->power, "1 to 64 expected"))
+    if (!ttt__need(ctx, desc->power >= 0 && desc->power <= 64, desc, "power", desc->power,
+                   "1 to 64 expected"))
         return;
-    ttt__need(c, d->max_tokens == d->grid_rows * d->grid_cols, d, "max_tokens", d->max_tokens,
+    ttt__need(ctx, desc->max_tokens == desc->grid_rows * desc->grid_cols, desc, "max_tokens",
+              desc->max_tokens,
               "its positions are those of the grid: grid_rows x grid_cols expected");
 }
-static double ttt__focused_flops(const ttt_mixer_desc *d, int64_t N) {
-    return ttt__linear_attention_flops(d, N) + 2 * 25 * (double)N * (double)d->dim;
+static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
+    return ttt__linear_attention_flops(desc, N) + 2 * 25 * (double)N * (double)desc->dim;
 }
 
 const ttt_mixer ttt_mixer_focused_linear = {
@@ -2316,56 +2387,58 @@ const ttt_mixer ttt_mixer_focused_linear = {
 //     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
 // n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL,
 // receives U.
-static ttt_tensor *ttt__scan(ttt_ctx *c, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
+static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
                              ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
-    int64_t N = ttt_ok(c) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
+    int64_t N = ttt_ok(ctx) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
                *S = NULL;
     if (!o || N == 0) return v;
-    for (int64_t i = 0, begin = 0; begin < N && ttt_ok(c); i++, begin += chunk) {
+    for (int64_t i = 0, begin = 0; begin < N && ttt_ok(ctx); i++, begin += chunk) {
         int64_t n = TTT__MIN(chunk, N - begin);
-        ttt_tensor *qc = ttt__tokens(c, q, begin, n), *kc = ttt__tokens(c, k, begin, n),
-                   *u = ttt__tokens(c, v, begin, n), *b = ttt__tokens(c, beta, begin, n);
+        ttt_tensor *qc = ttt__tokens(ctx, q, begin, n), *kc = ttt__tokens(ctx, k, begin, n),
+                   *u = ttt__tokens(ctx, v, begin, n), *b = ttt__tokens(ctx, beta, begin, n);
         ttt_tensor *since = NULL, *between = NULL;
         if (g)
-            ttt__decay(c, ttt__tokens(c, g, begin, n), &since, &between);
+            ttt__decay(ctx, ttt__tokens(ctx, g, begin, n), &since, &between);
         else
-            between = ttt__lower(c, n);
+            between = ttt__lower(ctx, n);
         if (b) {
-            ttt_tensor *found = S ? ttt_matmul(c, kc, S) : NULL;
-            if (found) u = ttt_sub(c, u, since ? ttt_mul(c, since, found) : found);
+            ttt_tensor *found = S ? ttt_matmul(ctx, kc, S) : NULL;
+            if (found) u = ttt_sub(ctx, u, since ? ttt_mul(ctx, since, found) : found);
             u = ttt_solve_lower(
-                c, ttt_mul(c, ttt_mul(c, ttt_matmul_t(c, kc, kc, false, true), between), b),
-                ttt_mul(c, u, b), false);
+                ctx, ttt_mul(ctx, ttt_mul(ctx, ttt_matmul_t(ctx, kc, kc, false, true), between), b),
+                ttt_mul(ctx, u, b), false);
         }
-        o[i] = ttt_matmul(c, ttt_mul(c, ttt_matmul_t(c, qc, kc, false, true), between), u);
+        o[i] = ttt_matmul(ctx, ttt_mul(ctx, ttt_matmul_t(ctx, qc, kc, false, true), between), u);
         if (S) {
-            ttt_tensor *read = ttt_matmul(c, qc, S);
-            o[i] = ttt_add(c, o[i], since ? ttt_mul(c, since, read) : read);
+            ttt_tensor *read = ttt_matmul(ctx, qc, S);
+            o[i] = ttt_add(ctx, o[i], since ? ttt_mul(ctx, since, read) : read);
         }
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *left =
-                       since ? ttt_mul(c, kc, ttt_transpose(c, ttt_slice(c, between, 2, n - 1, 1)))
-                             : kc,
-                   *add = ttt_matmul_t(c, left, u, true, false);
-        if (S && since) S = ttt_mul(c, S, ttt_slice(c, since, 2, n - 1, 1));
-        S = S ? ttt_add(c, S, add) : add;
+        ttt_tensor *left = since ? ttt_mul(ctx, kc,
+                                           ttt_transpose(ctx, ttt_slice(ctx, between, 2, n - 1, 1)))
+                                 : kc,
+                   *add = ttt_matmul_t(ctx, left, u, true, false);
+        if (S && since) S = ttt_mul(ctx, S, ttt_slice(ctx, since, 2, n - 1, 1));
+        S = S ? ttt_add(ctx, S, add) : add;
     }
-    if (u_all) *u_all = n_chunks > 1 ? ttt_concat(c, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
-    return n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
+    if (u_all)
+        *u_all = n_chunks > 1 ? ttt_concat(ctx, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
+    return n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
 }
 // Causal linear attention on mapped q, k: (B,H,N,h).
-static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                       ttt_tensor *k, ttt_tensor *v) {
-    int64_t chunk = ttt__chunk_or(d, 64);
-    ttt_tensor *y = ttt__scan(c, q, k, v, NULL, NULL, chunk, NULL);
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(c))
-        return ttt_scale(c, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    if (d->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(c)) return y;
-    ttt_tensor *ones = ttt_full(c, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
-                                1);  // the sum of keys: values of one
-    return ttt_div(c, y, ttt__scan(c, q, k, ones, NULL, NULL, chunk, NULL));
+    int64_t chunk = ttt__chunk_or(desc, 64);
+    ttt_tensor *y = ttt__scan(ctx, q, k, v, NULL, NULL, chunk, NULL);
+    if (desc->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(ctx))
+        return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(ctx)) return y;
+    ttt_tensor *ones =
+        ttt_full(ctx, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
+                 1); // the sum of keys: values of one
+    return ttt_div(ctx, y, ttt__scan(ctx, q, k, ones, NULL, NULL, chunk, NULL));
 }
 
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
@@ -2382,14 +2455,14 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *c, const ttt_mixer_desc *d, ttt_t
       TTT__SHORT_CONV },                                                                           \
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
       TTT__SHORT_CONV },
-static void ttt__conv_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                             ttt_tensor *x, ttt_tensor **in) {
-    const int64_t *at = d->no_short_conv ? NULL : ttt__causal_taps(c, x->shape.dim[1], 4);
+    const int64_t *at = desc->no_short_conv ? NULL : ttt__causal_taps(ctx, x->shape.dim[1], 4);
     for (int i = 0; i < 3; i++) {
-        in[i] = ttt_matmul(c, x, w[i]);
-        if (at) in[i] = ttt__depthwise(c, in[i], w[3 + i], at, 4);
-        in[i] = ttt_split_heads(c, ttt_silu(c, in[i]), d->heads);
-        if (i < 2) in[i] = ttt__unit(c, in[i], 1e-6);
+        in[i] = ttt_matmul(ctx, x, w[i]);
+        if (at) in[i] = ttt__depthwise(ctx, in[i], w[3 + i], at, 4);
+        in[i] = ttt_split_heads(ctx, ttt_silu(ctx, in[i]), desc->heads);
+        if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-6);
     }
 }
 
@@ -2414,62 +2487,63 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
 // q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
-static void ttt__delta_views(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *x, ttt_tensor **in) {
-    ttt__conv_views(c, d, w + TTT__DELTA_VIEWS, x, in);
-    in[0] = ttt_scale(c, in[0], (ttt_real)(1 / sqrt((double)(d->dim / d->heads))));
-    in[3] = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__DELTA_BETA], NULL));
+    ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, x, in);
+    in[0] = ttt_scale(ctx, in[0], (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
+    in[3] = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__DELTA_BETA], NULL));
 }
 // What the memory answers, normed (B,H,N,h). g: logarithms of what each token keeps; NULL: all.
-static ttt_tensor *ttt__delta_read(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                    ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
     ttt_tensor *u = NULL, *since = NULL, *between = NULL;
-    ttt_tensor *o =
-        ttt__scan(c, in[0], in[1], in[2], in[3], g, ttt__chunk_or(d, 64), d->unmask ? &u : NULL);
-    if (d->unmask && ttt_ok(c)) {
+    ttt_tensor *o = ttt__scan(ctx, in[0], in[1], in[2], in[3], g, ttt__chunk_or(desc, 64),
+                              desc->unmask ? &u : NULL);
+    if (desc->unmask && ttt_ok(ctx)) {
         if (g)
-            ttt__decay(c, g, &since, &between);
+            ttt__decay(ctx, g, &since, &between);
         else
-            between = ttt__lower(c, o->shape.dim[2]);
-        d->unmask->equals = equals;
-        ttt__unmask_weighted(c, d->unmask, in[0], in[1], u, between, false, o);
+            between = ttt__lower(ctx, o->shape.dim[2]);
+        desc->unmask->equals = equals;
+        ttt__unmask_weighted(ctx, desc->unmask, in[0], in[1], u, between, false, o);
     }
-    return ttt__rms_norm(c, o, w[TTT__DELTA_NORM]);
+    return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
 }
-static ttt_tensor *ttt__delta_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                      ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
-    ttt__delta_views(c, d, w, x, in);
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, NULL,
+    ttt__delta_views(ctx, desc, w, x, in);
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, NULL,
                                     "the delta rule: causal linear attention whose values are what "
                                     "the memory did not yet know");
-    return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
+    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
 }
-static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
                                             ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
-    ttt__delta_views(c, d, w, x, in);
+    ttt__delta_views(ctx, desc, w, x, in);
     ttt_tensor *rate = ttt_scale(
-        c, ttt_exp(c, ttt_reshape(c, w[TTT__DELTA_A_LOG], TTT_SHAPE(d->heads, 1, 1))), -1);
-    ttt_tensor *g =
-        ttt_mul(c, rate, ttt__softplus(c, ttt__gate(c, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
-    ttt_tensor *o = ttt__delta_read(c, d, w, in, g,
+        ctx, ttt_exp(ctx, ttt_reshape(ctx, w[TTT__DELTA_A_LOG], TTT_SHAPE(desc->heads, 1, 1))), -1);
+    ttt_tensor *g = ttt_mul(
+        ctx, rate, ttt__softplus(ctx, ttt__gate(ctx, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, g,
                                     "the gated delta rule: causal linear attention with decay, "
                                     "whose values are what the memory did not yet know");
-    o = ttt_mul(c, o, ttt_silu(c, ttt__heads_of(c, d, x, w[TTT__DELTA_GATE])));
-    return ttt_matmul(c, ttt_join_heads(c, o), w[TTT__DELTA_O]);
+    o = ttt_mul(ctx, o, ttt_silu(ctx, ttt__heads_of(ctx, desc, x, w[TTT__DELTA_GATE])));
+    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
 }
 // In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
-static double ttt__delta_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads,
-           chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 64));
-    return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (d->no_short_conv ? 0 : 12 * D));
+static double ttt__delta_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads,
+           chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 64));
+    return 2 * n * (4 * D * D + 4 * chunk * D + 3 * D * h + (desc->no_short_conv ? 0 : 12 * D));
 }
-static double ttt__gated_delta_flops(const ttt_mixer_desc *d, int64_t N) {  // and the output's gate
-    return ttt__delta_flops(d, N) + 2 * (double)N * (double)d->dim * (double)d->dim;
+// and the output's gate
+static double ttt__gated_delta_flops(const ttt_mixer_desc *desc, int64_t N) {
+    return ttt__delta_flops(desc, N) + 2 * (double)N * (double)desc->dim * (double)desc->dim;
 }
 
 const ttt_mixer ttt_mixer_delta_net = {
@@ -2483,10 +2557,11 @@ const ttt_mixer ttt_mixer_gated_delta_net = {
     ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
 };
 
-// -- a learner of dense layers that is written token by token f(x) = z_L, z_l = x_l W_l + b_l,
-// x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with a norm x + LN(f(x)); the loss
-// at a token is |f - v|^2 / 2 or, with a norm, |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the
-// gradients g_l of all its tokens in z_l at the weights before the chunk, token t reads
+// -- a learner of dense layers that is written token by token
+// f(x) = z_L, z_l = x_l W_l + b_l, x_l+1 = GELU(z_l): one layer or two. The output is f(x), or with
+// a norm x + LN(f(x)); the loss at a token is |f - v|^2 / 2 or, with a norm,
+// |LN(f) - (v - k)|^2 / 2. Chunk by chunk, with the gradients g_l of all its tokens in z_l at the
+// weights before the chunk, token t reads
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
 // which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
 // *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
@@ -2500,28 +2575,32 @@ typedef struct ttt__memory {
     ttt_tensor *scale, *shift;  // of the norm, (H,1,h); NULL: none
 } ttt__memory;
 
-static ttt_tensor *ttt__memory_norm(ttt_ctx *c, const ttt__memory *m, ttt_tensor *z) {
-    return m->scale ? ttt__layer_norm(c, m->scale, m->shift, z) : z;
+static ttt_tensor *ttt__memory_norm(ttt_ctx *ctx, const ttt__memory *memory, ttt_tensor *z) {
+    return memory->scale ? ttt__layer_norm(ctx, memory->scale, memory->shift, z) : z;
 }
-static ttt_tensor *ttt__memory_predict(ttt_ctx *c, const ttt__memory *m, ttt_tensor *x,
+static ttt_tensor *ttt__memory_predict(ttt_ctx *ctx, const ttt__memory *memory, ttt_tensor *x,
                                        ttt_tensor **last) {
-    if (m->layers == 2) x = ttt_gelu(c, ttt__affine_maybe(c, x, m->w[0], m->b[0]));
+    if (memory->layers == 2)
+        x = ttt_gelu(ctx, ttt__affine_maybe(ctx, x, memory->w[0], memory->b[0]));
     if (last) *last = x;
-    return ttt__affine_maybe(c, x, m->w[m->layers - 1], m->b[m->layers - 1]);
+    return ttt__affine_maybe(ctx, x, memory->w[memory->layers - 1], memory->b[memory->layers - 1]);
 }
 // Inputs x and gradients g of each layer, for keys k and labels.
-static void ttt__memory_gradients(ttt_ctx *c, const ttt__memory *m, ttt_tensor *k,
+static void ttt__memory_gradients(ttt_ctx *ctx, const ttt__memory *memory, ttt_tensor *k,
                                   ttt_tensor *label, ttt_tensor **x, ttt_tensor **g) {
-    int last = m->layers - 1;
-    ttt_tensor *z0 = m->layers == 2 ? ttt__affine_maybe(c, k, m->w[0], m->b[0]) : NULL;
+    int last = memory->layers - 1;
+    ttt_tensor *z0 =
+        memory->layers == 2 ? ttt__affine_maybe(ctx, k, memory->w[0], memory->b[0]) : NULL;
     x[0] = k;
-    if (z0) x[1] = ttt_gelu(c, z0);
-    ttt_tensor *z = ttt__affine_maybe(c, x[last], m->w[last], m->b[last]),
-               *error = ttt_sub(c, ttt__memory_norm(c, m, z), label);
-    g[last] = m->scale ? ttt_normalize_d1(c, z, ttt_mul(c, error, m->scale),
+    if (z0) x[1] = ttt_gelu(ctx, z0);
+    ttt_tensor *z = ttt__affine_maybe(ctx, x[last], memory->w[last], memory->b[last]),
+               *error = ttt_sub(ctx, ttt__memory_norm(ctx, memory, z), label);
+    g[last] = memory->scale ? ttt_normalize_d1(ctx, z, ttt_mul(ctx, error, memory->scale),
                                           (ttt_real)TTT_LAYER_NORM_EPS, true)
                        : error;
-    if (z0) g[0] = ttt_mul(c, ttt_matmul_t(c, g[1], m->w[1], false, true), ttt_gelu_d1(c, z0));
+    if (z0)
+        g[0] =
+            ttt_mul(ctx, ttt_matmul_t(ctx, g[1], memory->w[1], false, true), ttt_gelu_d1(ctx, z0));
 }
 // How the gradients of a chunk of n tokens are weighted.
 typedef struct ttt__chunk_weights {
@@ -2533,48 +2612,55 @@ typedef struct ttt__chunk_weights {
     ttt_tensor *end_carry, *end_momentum, *end_keep;  // (B,H,1,1)
 } ttt__chunk_weights;
 // f at token t's own weights, for queries q. Bias: a feature that is 1.
-static ttt_tensor *ttt__memory_read(ttt_ctx *c, const ttt__memory *m, const ttt__chunk_weights *a,
-                                    ttt_tensor *const *x, ttt_tensor *const *g, ttt_tensor *q,
-                                    ttt_tensor **last) {
-    for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *z = ttt__affine_maybe(c, q, m->w[l], m->b[l]),
-                   *alike = ttt_matmul_t(c, q, x[l], false, true);
-        if (a->carry) z = ttt_mul(c, z, a->carry);
-        if (m->vw[l])
-            z = ttt_add(c, z, ttt_mul(c, ttt__affine_maybe(c, q, m->vw[l], m->vb[l]), a->momentum));
-        if (m->b[l]) alike = ttt_add_scalar(c, alike, 1);
-        z = ttt_affine(c, ttt_mul(c, ttt_scale(c, a->A, -1), alike), g[l], z);
-        if (l == m->layers - 1) {
+static ttt_tensor *ttt__memory_read(ttt_ctx *ctx, const ttt__memory *memory,
+                                    const ttt__chunk_weights *a, ttt_tensor *const *x,
+                                    ttt_tensor *const *g, ttt_tensor *q, ttt_tensor **last) {
+    for (int l = 0; l < memory->layers; l++) {
+        ttt_tensor *z = ttt__affine_maybe(ctx, q, memory->w[l], memory->b[l]),
+                   *alike = ttt_matmul_t(ctx, q, x[l], false, true);
+        if (a->carry) z = ttt_mul(ctx, z, a->carry);
+        if (memory->vw[l])
+            z = ttt_add(
+                ctx, z,
+                ttt_mul(ctx, ttt__affine_maybe(ctx, q, memory->vw[l], memory->vb[l]), a->momentum));
+        if (memory->b[l]) alike = ttt_add_scalar(ctx, alike, 1);
+        z = ttt_affine(ctx, ttt_mul(ctx, ttt_scale(ctx, a->A, -1), alike), g[l], z);
+        if (l == memory->layers - 1) {
             if (last) *last = q;
             return z;
         }
-        q = ttt_gelu(c, z);
+        q = ttt_gelu(ctx, z);
     }
     return q;
 }
 // keep w + push v + x^T step. w NULL (and v with it) or v NULL: zero. x NULL: a bias, whose input
 // is 1.
-static ttt_tensor *ttt__memory_moved(ttt_ctx *c, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
+static ttt_tensor *ttt__memory_moved(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *keep, ttt_tensor *v,
                                      ttt_tensor *push, ttt_tensor *x, ttt_tensor *step) {
-    ttt_tensor *sum = x ? NULL : ttt_sum_axis(c, step, -2);
-    if (w && keep) w = ttt_mul(c, w, keep);
-    if (v) w = ttt_add(c, w, ttt_mul(c, v, push));
-    if (!w) return x ? ttt_matmul_t(c, x, step, true, false) : sum;
-    return x ? ttt_matmul_add(c, x, step, true, false, w) : ttt_add(c, w, sum);
+    ttt_tensor *sum = x ? NULL : ttt_sum_axis(ctx, step, -2);
+    if (w && keep) w = ttt_mul(ctx, w, keep);
+    if (v) w = ttt_add(ctx, w, ttt_mul(ctx, v, push));
+    if (!w) return x ? ttt_matmul_t(ctx, x, step, true, false) : sum;
+    return x ? ttt_matmul_add(ctx, x, step, true, false, w) : ttt_add(ctx, w, sum);
 }
-static ttt_tensor *ttt__memory_step(ttt_ctx *c, ttt_tensor *g, ttt_tensor *share) {
-    return ttt_mul(c, g, ttt_scale(c, ttt_transpose(c, share), -1));
+static ttt_tensor *ttt__memory_step(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor *share) {
+    return ttt_mul(ctx, g, ttt_scale(ctx, ttt_transpose(ctx, share), -1));
 }
-static void ttt__memory_write(ttt_ctx *c, ttt__memory *m, const ttt__chunk_weights *a,
+static void ttt__memory_write(ttt_ctx *ctx, ttt__memory *memory, const ttt__chunk_weights *a,
                               ttt_tensor *const *x, ttt_tensor *const *g) {
-    for (int l = 0; l < m->layers; l++) {
-        ttt_tensor *in = ttt__memory_step(c, g[l], a->end), *w = m->w[l], *b = m->b[l];
-        m->w[l] = ttt__memory_moved(c, w, a->end_carry, m->vw[l], a->end_momentum, x[l], in);
-        if (b) m->b[l] = ttt__memory_moved(c, b, a->end_carry, m->vb[l], a->end_momentum, NULL, in);
+    for (int l = 0; l < memory->layers; l++) {
+        ttt_tensor *in = ttt__memory_step(ctx, g[l], a->end), *w = memory->w[l], *b = memory->b[l];
+        memory->w[l] =
+            ttt__memory_moved(ctx, w, a->end_carry, memory->vw[l], a->end_momentum, x[l], in);
+        if (b)
+            memory->b[l] =
+                ttt__memory_moved(ctx, b, a->end_carry, memory->vb[l], a->end_momentum, NULL, in);
         if (!a->end_velocity) continue;
-        in = ttt__memory_step(c, g[l], a->end_velocity);
-        m->vw[l] = ttt__memory_moved(c, m->vw[l], a->end_keep, NULL, NULL, x[l], in);
-        if (b) m->vb[l] = ttt__memory_moved(c, m->vb[l], a->end_keep, NULL, NULL, NULL, in);
+        in = ttt__memory_step(ctx, g[l], a->end_velocity);
+        memory->vw[l] = ttt__memory_moved(ctx, memory->vw[l], a->end_keep, NULL, NULL, x[l], in);
+        if (b)
+            memory->vb[l] =
+                ttt__memory_moved(ctx, memory->vb[l], a->end_keep, NULL, NULL, NULL, in);
     }
 }
 
@@ -2589,119 +2675,121 @@ typedef struct ttt__update_rule {
 } ttt__update_rule;
 // The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own
 // chunk, 1/(length of the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin,
+static ttt_tensor *ttt__mean_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin,
                                      int64_t n) {
     int64_t N = r->rate->shape.dim[2];
-    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(n, n));
-    for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
+    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
             int64_t start = (begin + k) / r->chunk * r->chunk;
             int64_t length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
             if (!r->causal) seen = N;
-            t->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
+            tensor->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
         }
-    return t;
+    return tensor;
 }
-static ttt_tensor *ttt__last_row(ttt_ctx *c, ttt_tensor *a) {
-    return ttt_ok(c) ? ttt_slice(c, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
+static ttt_tensor *ttt__last_row(ttt_ctx *ctx, ttt_tensor *a) {
+    return ttt_ok(ctx) ? ttt_slice(ctx, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
 }
 // Titans: V_t = eta_t V_t-1 - theta_t g_t,  W_t = (1 - alpha_t) W_t-1 + V_t. With the products E of
 // what is kept of W, and H of what is kept of V:
 //     W_t = E_t W + sum over j <= t of E_t/E_j V_j
 //     V_j = H_j V - sum over s <= j of H_j/H_s theta_s g_s
-static void ttt__rule_weights(ttt_ctx *c, const ttt__update_rule *r, int64_t begin, int64_t n,
+static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin, int64_t n,
                               ttt__chunk_weights *a) {
-    ttt_tensor *rate = ttt_transpose(c, ttt__tokens(c, r->rate, begin, n));
+    ttt_tensor *rate = ttt_transpose(ctx, ttt__tokens(ctx, r->rate, begin, n));
     ttt_tensor *e, *between_e, *v, *between_v;
     memset(a, 0, sizeof *a);
     if (!r->keep) {
-        a->A = ttt_mul(c, ttt__mean_weights(c, r, begin, n), rate);
-        a->end = ttt__last_row(c, a->A);
+        a->A = ttt_mul(ctx, ttt__mean_weights(ctx, r, begin, n), rate);
+        a->end = ttt__last_row(ctx, a->A);
         return;
     }
-    ttt__decay(c, ttt__tokens(c, r->keep, begin, n), &e, &between_e);
-    ttt__decay(c, ttt__tokens(c, r->momentum, begin, n), &v, &between_v);
-    if (!ttt_ok(c)) return;
-    a->A = ttt_mul(c, ttt_matmul(c, between_e, between_v), rate);
+    ttt__decay(ctx, ttt__tokens(ctx, r->keep, begin, n), &e, &between_e);
+    ttt__decay(ctx, ttt__tokens(ctx, r->momentum, begin, n), &v, &between_v);
+    if (!ttt_ok(ctx)) return;
+    a->A = ttt_mul(ctx, ttt_matmul(ctx, between_e, between_v), rate);
     a->carry = e;
-    a->momentum = ttt_matmul(c, between_e, v);
-    a->end = ttt__last_row(c, a->A);
-    a->end_velocity = ttt_mul(c, ttt__last_row(c, between_v), rate);
-    a->end_carry = ttt__last_row(c, a->carry);
-    a->end_momentum = ttt__last_row(c, a->momentum);
-    a->end_keep = ttt__last_row(c, v);
+    a->momentum = ttt_matmul(ctx, between_e, v);
+    a->end = ttt__last_row(ctx, a->A);
+    a->end_velocity = ttt_mul(ctx, ttt__last_row(ctx, between_v), rate);
+    a->end_carry = ttt__last_row(ctx, a->carry);
+    a->end_momentum = ttt__last_row(ctx, a->momentum);
+    a->end_keep = ttt__last_row(ctx, v);
 }
 
 // The whole sequence: read-outs f (B,H,N,h), and in m the weights after it, if the rule leaves any.
 // For ttt_unmask: in the last layer a token's read-out is
 // carry_t (x_t W_0) - sum A_ts (x_t x_s) g_s.
-static ttt_tensor *ttt__memory_run(ttt_ctx *c, ttt__memory *m, const ttt__update_rule *r,
+static ttt_tensor *ttt__memory_run(ttt_ctx *ctx, ttt__memory *memory, const ttt__update_rule *r,
                                    ttt_tensor *q, ttt_tensor *k, ttt_tensor *label,
                                    ttt_unmasked *unmask) {
     enum { Z, QX, KX, G, KINDS };
-    int64_t N = ttt_ok(c) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1);
+    int64_t N = ttt_ok(ctx) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1);
     int64_t n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **part =
-        (ttt_tensor **)ttt_alloc(c, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false);
+        (ttt_tensor **)ttt_alloc(ctx, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false);
     if (!part || N == 0) return label;
-    ttt_tensor *whole[KINDS], *w0 = m->w[m->layers - 1], *b0 = m->b[m->layers - 1];
-    for (int64_t i = 0; i < n_chunks && ttt_ok(c); i++) {
+    ttt_tensor *whole[KINDS], *w0 = memory->w[memory->layers - 1],
+                              *b0 = memory->b[memory->layers - 1];
+    for (int64_t i = 0; i < n_chunks && ttt_ok(ctx); i++) {
         int64_t n = TTT__MIN(chunk, N - i * chunk);
-        ttt_tensor *x[2], *g[2], *qc = ttt__tokens(c, q, i * chunk, n), **p = part + i;
+        ttt_tensor *x[2], *g[2], *qc = ttt__tokens(ctx, q, i * chunk, n), **p = part + i;
         ttt__chunk_weights a;
-        ttt__memory_gradients(c, m, ttt__tokens(c, k, i * chunk, n),
-                              ttt__tokens(c, label, i * chunk, n), x, g);
-        ttt__rule_weights(c, r, i * chunk, n, &a);
-        if (!ttt_ok(c)) break;
-        if (r->causal) p[Z * n_chunks] = ttt__memory_read(c, m, &a, x, g, qc, &p[QX * n_chunks]);
-        if (r->leaves || !r->causal || i + 1 < n_chunks) ttt__memory_write(c, m, &a, x, g);
-        if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(c, m, qc, &p[QX * n_chunks]);
-        p[KX * n_chunks] = x[m->layers - 1];
-        p[G * n_chunks] = g[m->layers - 1];
+        ttt__memory_gradients(ctx, memory, ttt__tokens(ctx, k, i * chunk, n),
+                              ttt__tokens(ctx, label, i * chunk, n), x, g);
+        ttt__rule_weights(ctx, r, i * chunk, n, &a);
+        if (!ttt_ok(ctx)) break;
+        if (r->causal)
+            p[Z * n_chunks] = ttt__memory_read(ctx, memory, &a, x, g, qc, &p[QX * n_chunks]);
+        if (r->leaves || !r->causal || i + 1 < n_chunks) ttt__memory_write(ctx, memory, &a, x, g);
+        if (!r->causal) p[Z * n_chunks] = ttt__memory_predict(ctx, memory, qc, &p[QX * n_chunks]);
+        p[KX * n_chunks] = x[memory->layers - 1];
+        p[G * n_chunks] = g[memory->layers - 1];
     }
-    for (int i = 0; i < KINDS && ttt_ok(c); i++)
+    for (int i = 0; i < KINDS && ttt_ok(ctx); i++)
         if (i == Z || unmask)
-            whole[i] = n_chunks > 1 ? ttt_concat(c, part + i * n_chunks, (int)n_chunks, 2)
+            whole[i] = n_chunks > 1 ? ttt_concat(ctx, part + i * n_chunks, (int)n_chunks, 2)
                                     : part[i * n_chunks];
-    if (!ttt_ok(c)) return label;
+    if (!ttt_ok(ctx)) return label;
     if (unmask) {
         ttt__chunk_weights a;
-        ttt__rule_weights(c, r, 0, N, &a);
-        ttt__unmask_weighted(c, unmask, whole[QX], whole[KX], ttt_scale(c, whole[G], -1), a.A,
+        ttt__rule_weights(ctx, r, 0, N, &a);
+        ttt__unmask_weighted(ctx, unmask, whole[QX], whole[KX], ttt_scale(ctx, whole[G], -1), a.A,
                              b0 != NULL, whole[Z]);
-        ttt__unmask_start(c, unmask, w0, b0, a.carry);
+        ttt__unmask_start(ctx, unmask, w0, b0, a.carry);
     }
     return whole[Z];
 }
-static ttt_real ttt__rate(const ttt_mixer_desc *d) {
-    return d->inner_lrs ? d->inner_lrs[0] : d->inner_lr;
+static ttt_real ttt__rate(const ttt_mixer_desc *desc) {
+    return desc->inner_lrs ? desc->inner_lrs[0] : desc->inner_lr;
 }
-static ttt__memory ttt__memory_of(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w0,
+static ttt__memory ttt__memory_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w0,
                                   int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
-    ttt__memory m;
-    memset(&m, 0, sizeof m);
-    m.layers = d->mixer->learner->dense_layers;
-    for (int l = 0; l < m.layers && ttt_ok(c); l++) {
-        m.w[l] = ttt__lift_weight(c, w0[2 * l], B);
-        m.b[l] = w0[2 * l + 1] ? ttt__lift_weight(c, w0[2 * l + 1], B) : NULL;
+    ttt__memory memory;
+    memset(&memory, 0, sizeof memory);
+    memory.layers = desc->mixer->learner->dense_layers;
+    for (int l = 0; l < memory.layers && ttt_ok(ctx); l++) {
+        memory.w[l] = ttt__lift_weight(ctx, w0[2 * l], B);
+        memory.b[l] = w0[2 * l + 1] ? ttt__lift_weight(ctx, w0[2 * l + 1], B) : NULL;
     }
-    m.scale = scale ? ttt__head_row(c, scale) : NULL;
-    m.shift = shift ? ttt__head_row(c, shift) : NULL;
-    return m;
+    memory.scale = scale ? ttt__head_row(ctx, scale) : NULL;
+    memory.shift = shift ? ttt__head_row(ctx, shift) : NULL;
+    return memory;
 }
 // (2): the loss with the weights before and after, sum over heads, mean over sequences and tokens
-static ttt_tensor *ttt__memory_losses(ttt_ctx *c, const ttt__memory *before,
+static ttt_tensor *ttt__memory_losses(ttt_ctx *ctx, const ttt__memory *before,
                                       const ttt__memory *after, ttt_tensor *k, ttt_tensor *label) {
     ttt_tensor *l[2];
     for (int i = 0; i < 2; i++) {
-        const ttt__memory *m = i ? after : before;
-        ttt_tensor *error =
-            ttt_sub(c, ttt__memory_norm(c, m, ttt__memory_predict(c, m, k, NULL)), label);
-        l[i] = ttt_reshape(c, ttt_sum(c, ttt_square(c, error)), TTT_SHAPE(1));
+        const ttt__memory *memory = i ? after : before;
+        ttt_tensor *error = ttt_sub(
+            ctx, ttt__memory_norm(ctx, memory, ttt__memory_predict(ctx, memory, k, NULL)), label);
+        l[i] = ttt_reshape(ctx, ttt_sum(ctx, ttt_square(ctx, error)), TTT_SHAPE(1));
     }
-    if (!ttt_ok(c)) return label;
-    return ttt_scale(c, ttt_concat(c, l, 2, 0),
+    if (!ttt_ok(ctx)) return label;
+    return ttt_scale(ctx, ttt_concat(ctx, l, 2, 0),
                      (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
@@ -2725,41 +2813,44 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                     ttt_tensor *x, ttt_tensor **losses) {
-    int64_t h = d->dim / d->heads;
-    ttt_tensor *q = ttt__heads_of(c, d, x, w[TTT__TTT_Q]),
-               *k = ttt__heads_of(c, d, x, w[TTT__TTT_K]),
-               *v = ttt__heads_of(c, d, x, w[TTT__TTT_V]);
-    ttt_tensor *gate = ttt_sigmoid(c, ttt__gate(c, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
-               *label = w[TTT__TTT_SCALE] ? ttt_sub(c, v, k) : v;
-    ttt_tensor *rate = ttt_scale(c, gate, ttt__rate(d) / (ttt_real)h);
-    ttt__update_rule rule = { rate, NULL, NULL, d->causal, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TTT_W0, x->shape.dim[0], w[TTT__TTT_SCALE],
-                                   w[TTT__TTT_SHIFT]),
-                before = m;
-    if (d->unmask)
-        d->unmask->equals = m.layers == 1 ? "linear attention whose values are the learner's errors"
-                                          : "linear attention on the features of the learner's "
-                                            "hidden layer, whose values are its errors";
-    ttt_tensor *y = ttt__memory_run(c, &m, &rule, q, k, label, d->unmask);
-    if (losses) *losses = ttt__memory_losses(c, &before, &m, k, label);
-    if (m.scale) y = ttt_add(c, q, ttt__memory_norm(c, &m, y));
-    return ttt_matmul(c,
-                      ttt_layer_norm(c, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(c, y)),
-                      w[TTT__TTT_O]);
+    int64_t h = desc->dim / desc->heads;
+    ttt_tensor *q = ttt__heads_of(ctx, desc, x, w[TTT__TTT_Q]),
+               *k = ttt__heads_of(ctx, desc, x, w[TTT__TTT_K]),
+               *v = ttt__heads_of(ctx, desc, x, w[TTT__TTT_V]);
+    ttt_tensor *gate = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
+               *label = w[TTT__TTT_SCALE] ? ttt_sub(ctx, v, k) : v;
+    ttt_tensor *rate = ttt_scale(ctx, gate, ttt__rate(desc) / (ttt_real)h);
+    ttt__update_rule rule = { rate,          NULL, NULL, desc->causal, ttt__chunk_or(desc, 16),
+                              losses != NULL };
+    ttt__memory memory = ttt__memory_of(ctx, desc, w + TTT__TTT_W0, x->shape.dim[0],
+                                        w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]),
+                before = memory;
+    if (desc->unmask)
+        desc->unmask->equals = memory.layers == 1
+                                   ? "linear attention whose values are the learner's errors"
+                                   : "linear attention on the features of the learner's "
+                                     "hidden layer, whose values are its errors";
+    ttt_tensor *y = ttt__memory_run(ctx, &memory, &rule, q, k, label, desc->unmask);
+    if (losses) *losses = ttt__memory_losses(ctx, &before, &memory, k, label);
+    if (memory.scale) y = ttt_add(ctx, q, ttt__memory_norm(ctx, &memory, y));
+    return ttt_matmul(
+        ctx, ttt_layer_norm(ctx, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(ctx, y)),
+        w[TTT__TTT_O]);
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form
 // also the products of a chunk.
-static double ttt__memory_flops_in(const ttt_mixer_desc *d, int64_t N, bool chunks) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
-    double f = (double)d->mixer->learner->flops * D * h, chunk = 0;
-    int layers = d->mixer->learner->dense_layers;
-    if (chunks) chunk = layers * (layers > 1 ? 5 : 2) * (double)TTT__MIN(N, ttt__chunk_or(d, 16));
+static double ttt__memory_flops_in(const ttt_mixer_desc *desc, int64_t N, bool chunks) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
+    double f = (double)desc->mixer->learner->flops * D * h, chunk = 0;
+    int layers = desc->mixer->learner->dense_layers;
+    if (chunks)
+        chunk = layers * (layers > 1 ? 5 : 2) * (double)TTT__MIN(N, ttt__chunk_or(desc, 16));
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk * D);
 }
-static double ttt__memory_flops(const ttt_mixer_desc *d, int64_t N) {
-    return ttt__memory_flops_in(d, N, d->causal);
+static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
+    return ttt__memory_flops_in(desc, N, desc->causal);
 }
 
 #define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
@@ -2797,35 +2888,36 @@ static const ttt_param_row ttt__titans_rows[] = {
     { "memory_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "memory_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
 };
-static ttt_tensor *ttt__titans_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                       ttt_tensor *x, ttt_tensor **losses) {
+static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
-    ttt__conv_views(c, d, w + TTT__TITANS_VIEWS, x, in);
+    ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, x, in);
     for (int i = 0; i < 3; i++)
-        gate[i] = ttt__gate(c, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+        gate[i] = ttt__gate(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     // 2/h: from the gradient of the mean to that of half the sum
-    double step = 2 / (double)(d->dim / d->heads) * (double)ttt__rate(d);
-    ttt_tensor *rate = ttt_scale(c, ttt_sigmoid(c, gate[0]), (ttt_real)step);
-    ttt_tensor *keep = ttt__log_sigmoid(c, ttt_scale(c, gate[2], -1));
-    ttt_tensor *momentum = ttt__log_sigmoid(c, gate[1]);
-    ttt__update_rule rule = { rate, keep, momentum, true, ttt__chunk_or(d, 16), losses != NULL };
-    ttt__memory m = ttt__memory_of(c, d, w + TTT__TITANS_W0, x->shape.dim[0], w[TTT__TITANS_SCALE],
-                                   w[TTT__TITANS_SHIFT]),
-                before = m;
-    ttt_tensor *label = m.scale ? ttt_sub(c, in[2], in[1]) : in[2];
-    if (d->unmask)
-        d->unmask->equals = "linear attention on the features of the learner's hidden layer, with "
-                            "momentum and decay as weights of past pairs";
-    ttt_tensor *y = ttt__memory_run(c, &m, &rule, in[0], in[1], label, d->unmask);
-    if (losses) *losses = ttt__memory_losses(c, &before, &m, in[1], label);
-    if (m.scale) y = ttt_add(c, in[0], ttt__memory_norm(c, &m, y));
-    return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__TITANS_O]);
+    double step = 2 / (double)(desc->dim / desc->heads) * (double)ttt__rate(desc);
+    ttt_tensor *rate = ttt_scale(ctx, ttt_sigmoid(ctx, gate[0]), (ttt_real)step);
+    ttt_tensor *keep = ttt__log_sigmoid(ctx, ttt_scale(ctx, gate[2], -1));
+    ttt_tensor *momentum = ttt__log_sigmoid(ctx, gate[1]);
+    ttt__update_rule rule = { rate, keep, momentum, true, ttt__chunk_or(desc, 16), losses != NULL };
+    ttt__memory memory = ttt__memory_of(ctx, desc, w + TTT__TITANS_W0, x->shape.dim[0],
+                                        w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]),
+                before = memory;
+    ttt_tensor *label = memory.scale ? ttt_sub(ctx, in[2], in[1]) : in[2];
+    if (desc->unmask)
+        desc->unmask->equals =
+            "linear attention on the features of the learner's hidden layer, with "
+            "momentum and decay as weights of past pairs";
+    ttt_tensor *y = ttt__memory_run(ctx, &memory, &rule, in[0], in[1], label, desc->unmask);
+    if (losses) *losses = ttt__memory_losses(ctx, &before, &memory, in[1], label);
+    if (memory.scale) y = ttt_add(ctx, in[0], ttt__memory_norm(ctx, &memory, y));
+    return ttt_matmul(ctx, ttt_join_heads(ctx, y), w[TTT__TITANS_O]);
 }
-static double ttt__titans_flops(const ttt_mixer_desc *d, int64_t N) {
-    return ttt__memory_flops_in(d, N, true);
+static double ttt__titans_flops(const ttt_mixer_desc *desc, int64_t N) {
+    return ttt__memory_flops_in(desc, N, true);
 }
-static double ttt__titans_state(const ttt_mixer_desc *d, int64_t N) {  // and the velocity
-    return 2 * ttt__memory_state(d, N);
+static double ttt__titans_state(const ttt_mixer_desc *desc, int64_t N) {  // and the velocity
+    return 2 * ttt__memory_state(desc, N);
 }
 
 const ttt_mixer ttt_mixer_titans = {
@@ -2859,25 +2951,26 @@ static const ttt_param_row ttt__lact_rows[] = {
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__column_norm(ttt_ctx *c, ttt_tensor *w) {
-    return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -2));
+static ttt_tensor *ttt__column_norm(ttt_ctx *ctx, ttt_tensor *w) {
+    return ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, w), -2));
 }
 // Nearly the nearest orthogonal matrix: X <- a X + (b A + c A^2) X, A = X X^T, a polynomial that
 // brings all singular values close to 1. Coefficients of the official code (You Jiacheng's, 2025).
 //                                                                               [Jordan 2024, Muon]
-static ttt_tensor *ttt__orthogonal(ttt_ctx *c, ttt_tensor *g) {
+static ttt_tensor *ttt__orthogonal(ttt_ctx *ctx, ttt_tensor *g) {
     static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
                                        { 3.9505, -6.3029, 2.6377 },
                                        { 3.7418, -5.5913, 2.3037 },
                                        { 2.8769, -3.1427, 1.2046 },
                                        { 2.8366, -3.0525, 1.2012 } };
-    ttt_tensor *norm = ttt_sqrt(c, ttt_sum_axis(c, ttt_sum_axis(c, ttt_square(c, g), -1), -2)),
-               *x = ttt_div(c, g, ttt_add_scalar(c, norm, (ttt_real)1e-7));
+    ttt_tensor *norm =
+                   ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_sum_axis(ctx, ttt_square(ctx, g), -1), -2)),
+               *x = ttt_div(ctx, g, ttt_add_scalar(ctx, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
-        ttt_tensor *a = ttt_matmul_t(c, x, x, false, true),
-                   *b = ttt_add(c, ttt_scale(c, a, (ttt_real)step[i][1]),
-                                ttt_scale(c, ttt_matmul(c, a, a), (ttt_real)step[i][2]));
-        x = ttt_add(c, ttt_scale(c, x, (ttt_real)step[i][0]), ttt_matmul(c, b, x));
+        ttt_tensor *a = ttt_matmul_t(ctx, x, x, false, true),
+                   *b = ttt_add(ctx, ttt_scale(ctx, a, (ttt_real)step[i][1]),
+                                ttt_scale(ctx, ttt_matmul(ctx, a, a), (ttt_real)step[i][2]));
+        x = ttt_add(ctx, ttt_scale(ctx, x, (ttt_real)step[i][0]), ttt_matmul(ctx, b, x));
     }
     return x;
 }
@@ -2885,128 +2978,134 @@ typedef struct ttt__swiglu {
     ttt_tensor *w[3], *length[3];  // W_0, W_1, W_2 (B,H,h,h), and how long their columns are to be
     ttt_tensor *velocity[3];       // NULL: none yet
 } ttt__swiglu;
-static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
-    return ttt_mul(c, ttt_silu(c, ttt_matmul(c, x, m->w[0])), ttt_matmul(c, x, m->w[2]));
+static ttt_tensor *ttt__swiglu_hidden(ttt_ctx *ctx, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_silu(ctx, ttt_matmul(ctx, x, m->w[0])), ttt_matmul(ctx, x, m->w[2]));
 }
-static ttt_tensor *ttt__swiglu_read(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *x) {
-    return ttt_matmul(c, ttt__swiglu_hidden(c, m, x), m->w[1]);
+static ttt_tensor *ttt__swiglu_read(ttt_ctx *ctx, const ttt__swiglu *m, ttt_tensor *x) {
+    return ttt_matmul(ctx, ttt__swiglu_hidden(ctx, m, x), m->w[1]);
 }
 // For each weight the sum over a chunk's tokens of  lr x^T (gradient of <f(k), v>).
-static void ttt__swiglu_push(ttt_ctx *c, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+static void ttt__swiglu_push(ttt_ctx *ctx, const ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
                              ttt_tensor *const *lr, ttt_tensor **push) {
-    ttt_tensor *z = ttt_matmul(c, k, m->w[0]), *a = ttt_silu(c, z), *up = ttt_matmul(c, k, m->w[2]),
-               *back = ttt_matmul_t(c, v, m->w[1], false, true);
-    push[0] = ttt_matmul_t(c, ttt_mul(c, k, lr[0]),
-                           ttt_mul(c, ttt_mul(c, back, up), ttt_silu_d1(c, z)), true, false);
-    push[1] = ttt_matmul_t(c, ttt_mul(c, ttt_mul(c, a, up), lr[1]), v, true, false);
-    push[2] = ttt_matmul_t(c, ttt_mul(c, k, lr[2]), ttt_mul(c, back, a), true, false);
+    ttt_tensor *z = ttt_matmul(ctx, k, m->w[0]), *a = ttt_silu(ctx, z),
+               *up = ttt_matmul(ctx, k, m->w[2]),
+               *back = ttt_matmul_t(ctx, v, m->w[1], false, true);
+    push[0] = ttt_matmul_t(ctx, ttt_mul(ctx, k, lr[0]),
+                           ttt_mul(ctx, ttt_mul(ctx, back, up), ttt_silu_d1(ctx, z)), true, false);
+    push[1] = ttt_matmul_t(ctx, ttt_mul(ctx, ttt_mul(ctx, a, up), lr[1]), v, true, false);
+    push[2] = ttt_matmul_t(ctx, ttt_mul(ctx, k, lr[2]), ttt_mul(ctx, back, a), true, false);
 }
-static ttt_tensor *ttt__as_long_as(ttt_ctx *c, ttt_tensor *w, ttt_tensor *length) {
-    return ttt_div(c, length, ttt_add_scalar(c, ttt__column_norm(c, w), (ttt_real)1e-5));
+static ttt_tensor *ttt__as_long_as(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *length) {
+    return ttt_div(ctx, length, ttt_add_scalar(ctx, ttt__column_norm(ctx, w), (ttt_real)1e-5));
 }
-static void ttt__swiglu_write(ttt_ctx *c, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
+static void ttt__swiglu_write(ttt_ctx *ctx, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
                               ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
     ttt_tensor *push[3];
-    ttt__swiglu_push(c, m, k, v, lr, push);
+    ttt__swiglu_push(ctx, m, k, v, lr, push);
     for (int i = 0; i < 3; i++) {
-        m->velocity[i] =
-            m->velocity[i] ? ttt_add(c, push[i], ttt_mul(c, m->velocity[i], momentum)) : push[i];
+        m->velocity[i] = m->velocity[i]
+                             ? ttt_add(ctx, push[i], ttt_mul(ctx, m->velocity[i], momentum))
+                             : push[i];
         ttt_tensor *to =
-            ttt_add(c, m->w[i], muon ? ttt__orthogonal(c, m->velocity[i]) : m->velocity[i]);
-        m->w[i] = ttt_mul(c, to, ttt__as_long_as(c, to, m->length[i]));
+            ttt_add(ctx, m->w[i], muon ? ttt__orthogonal(ctx, m->velocity[i]) : m->velocity[i]);
+        m->w[i] = ttt_mul(ctx, to, ttt__as_long_as(ctx, to, m->length[i]));
     }
 }
 // One chunk, no muon: the columns of what was there and of what was written are shortened alike.
-static void ttt__lact_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__swiglu *before,
+static void ttt__lact_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt__swiglu *before,
                              const ttt__swiglu *after, ttt_tensor *const *in, ttt_tensor *const *lr,
                              ttt_tensor *read) {
-    d->unmask->equals = d->causal ? "none: the weights are rescaled after every chunk"
-                        : d->muon ? "none: the update is made orthogonal as a whole"
+    desc->unmask->equals = desc->causal ? "none: the weights are rescaled after every chunk"
+                        : desc->muon ? "none: the update is made orthogonal as a whole"
                                   : "linear attention on the features of the learner's hidden "
                                     "layer, its columns rescaled";
-    if (d->causal || d->muon) return;
-    ttt_tensor *key = ttt_mul(c, ttt__swiglu_hidden(c, before, in[1]), lr[1]),
-               *to = ttt_add(c, before->w[1], ttt_matmul_t(c, key, in[2], true, false));
-    ttt_tensor *shorter = ttt__as_long_as(c, to, before->length[1]);
-    ttt__unmask_features(c, d->unmask, ttt__swiglu_hidden(c, after, in[0]), key,
-                         ttt_mul(c, in[2], shorter), ttt_mul(c, before->w[1], shorter), read);
+    if (desc->causal || desc->muon) return;
+    ttt_tensor *key = ttt_mul(ctx, ttt__swiglu_hidden(ctx, before, in[1]), lr[1]),
+               *to = ttt_add(ctx, before->w[1], ttt_matmul_t(ctx, key, in[2], true, false));
+    ttt_tensor *shorter = ttt__as_long_as(ctx, to, before->length[1]);
+    ttt__unmask_features(ctx, desc->unmask, ttt__swiglu_hidden(ctx, after, in[0]), key,
+                         ttt_mul(ctx, in[2], shorter), ttt_mul(ctx, before->w[1], shorter), read);
 }
 // The memory's part of the layer, (B,H,N,h) before its norm.
-static ttt_tensor *ttt__lact_memory(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__lact_memory(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                     ttt_tensor *const *in, ttt_tensor *const *lr,
                                     ttt_tensor *momentum) {
     int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
-            chunk = d->causal ? ttt__chunk_or(d, 2048) : N, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(c, (size_t)n_chunks * sizeof *o, false);
+            chunk = desc->causal ? ttt__chunk_or(desc, 2048) : N,
+            n_chunks = (N + chunk - 1) / chunk;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, (size_t)n_chunks * sizeof *o, false);
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
     for (int i = 0; i < 3; i++) {
-        m.w[i] = ttt__lift_weight(c, w[TTT__LACT_W + i], B);
-        m.length[i] = ttt__column_norm(c, m.w[i]);
+        m.w[i] = ttt__lift_weight(ctx, w[TTT__LACT_W + i], B);
+        m.length[i] = ttt__column_norm(ctx, m.w[i]);
     }
     before = m;
     for (int64_t i = 0; o && i < n_chunks; i++) {
         int64_t begin = i * chunk, n = TTT__MIN(chunk, N - begin);
         ttt_tensor *part[3], *rate[3];
         for (int j = 0; j < 3; j++)
-            part[j] = ttt__tokens(c, in[j], begin, n), rate[j] = ttt__tokens(c, lr[j], begin, n);
-        if (d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
-        if (!d->causal || i < n_chunks - 1)
-            ttt__swiglu_write(c, &m, part[1], part[2], rate,
-                              d->causal ? ttt_mean_axis(c, ttt__tokens(c, momentum, begin, n), 2)
-                                        : NULL,
-                              d->muon);
-        if (!d->causal) o[i] = ttt__swiglu_read(c, &m, part[0]);
+            part[j] = ttt__tokens(ctx, in[j], begin, n),
+            rate[j] = ttt__tokens(ctx, lr[j], begin, n);
+        if (desc->causal) o[i] = ttt__swiglu_read(ctx, &m, part[0]);
+        if (!desc->causal || i < n_chunks - 1)
+            ttt__swiglu_write(
+                ctx, &m, part[1], part[2], rate,
+                desc->causal ? ttt_mean_axis(ctx, ttt__tokens(ctx, momentum, begin, n), 2) : NULL,
+                desc->muon);
+        if (!desc->causal) o[i] = ttt__swiglu_read(ctx, &m, part[0]);
     }
-    if (!o || !ttt_ok(c)) return in[0];
-    ttt_tensor *y = n_chunks > 1 ? ttt_concat(c, o, (int)n_chunks, 2) : o[0];
-    if (d->unmask) ttt__lact_unmask(c, d, &before, &m, in, lr, y);
+    if (!o || !ttt_ok(ctx)) return in[0];
+    ttt_tensor *y = n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
+    if (desc->unmask) ttt__lact_unmask(ctx, desc, &before, &m, in, lr, y);
     return y;
 }
 // Softmax attention to the last `chunk` tokens, on the views as they were before SiLU.
-static ttt_tensor *ttt__lact_window(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *raw) {
-    ttt_shape s = raw[0]->shape;
+static ttt_tensor *ttt__lact_window(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                    ttt_tensor *const *raw) {
+    ttt_shape shape = raw[0]->shape;
     ttt_tensor *flat[3], *a;
-    int64_t N = s.dim[2], window = TTT__MIN(ttt__chunk_or(d, 2048), N);
+    int64_t N = shape.dim[2], window = TTT__MIN(ttt__chunk_or(desc, 2048), N);
     for (int i = 0; i < 3; i++)
-        flat[i] = ttt_reshape(c, raw[i], TTT_SHAPE(s.dim[0] * s.dim[1], 1, N, s.dim[3]));
-    ttt__tiling t = ttt__tiling_of(c, 1, N, window - 1, 0, true);
-    return ttt_reshape(c, ttt__windowed(c, &t, flat[0], flat[1], flat[2], &a), s);
+        flat[i] =
+            ttt_reshape(ctx, raw[i], TTT_SHAPE(shape.dim[0] * shape.dim[1], 1, N, shape.dim[3]));
+    ttt__tiling tiling = ttt__tiling_of(ctx, 1, N, window - 1, 0, true);
+    return ttt_reshape(ctx, ttt__windowed(ctx, &tiling, flat[0], flat[1], flat[2], &a), shape);
 }
-static ttt_tensor *ttt__lact_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                      ttt_tensor *x, ttt_tensor **losses) {
     static const int order[4] = { 2, 0, 1, 3 };
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = d->heads;
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads;
     ttt_tensor *in[3], *raw[3], *lr[3];
     for (int i = 0; i < 3; i++) {
-        raw[i] = ttt__heads_of(c, d, x, w[TTT__LACT_Q + i]);
-        in[i] = i < 2 ? ttt__unit(c, ttt_silu(c, raw[i]), 1e-10) : ttt_silu(c, raw[i]);
+        raw[i] = ttt__heads_of(ctx, desc, x, w[TTT__LACT_Q + i]);
+        in[i] = i < 2 ? ttt__unit(ctx, ttt_silu(ctx, raw[i]), 1e-10) : ttt_silu(ctx, raw[i]);
     }
-    ttt_tensor *rates = ttt_matmul(c, x, w[TTT__LACT_LR]);
-    rates = ttt__softplus(c, ttt_add_scalar(c, rates, (ttt_real)log(expm1(0.01))));
-    rates = ttt_split_heads(c, rates, H);  // (B,H,N,3)
+    ttt_tensor *rates = ttt_matmul(ctx, x, w[TTT__LACT_LR]);
+    rates = ttt__softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
+    rates = ttt_split_heads(ctx, rates, H);  // (B,H,N,3)
     ttt_tensor *momentum =
-        d->causal ? ttt_sigmoid(c, ttt__gate(c, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
-    if (!ttt_ok(c) || N == 0) return x;
-    rates = ttt_permute(c, ttt_reshape(c, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
+        desc->causal ? ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    if (!ttt_ok(ctx) || N == 0) return x;
+    rates = ttt_permute(ctx, ttt_reshape(ctx, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
     for (int i = 0; i < 3; i++)
-        lr[i] = ttt_reshape(c, ttt_slice(c, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
+        lr[i] = ttt_reshape(ctx, ttt_slice(ctx, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
     ttt_tensor *y =
-        ttt__rms_norm(c, ttt__lact_memory(c, d, w, in, lr, momentum), w[TTT__LACT_NORM]);
-    if (d->causal) y = ttt_add(c, y, ttt__lact_window(c, d, raw));
+        ttt__rms_norm(ctx, ttt__lact_memory(ctx, desc, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    if (desc->causal) y = ttt_add(ctx, y, ttt__lact_window(ctx, desc, raw));
     (void)losses;
-    return ttt_matmul(c, ttt_join_heads(c, y), w[TTT__LACT_O]);
+    return ttt_matmul(ctx, ttt_join_heads(ctx, y), w[TTT__LACT_O]);
 }
 // For k 4 products backwards and forwards, for q 3, of D h.
-static double ttt__lact_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
-    double chunk = (double)TTT__MIN(N, ttt__chunk_or(d, 2048));
-    return 2 * n * (4 * D * D + 9 * D * h + (d->causal ? 2 * chunk * D : 0));
+static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
+    double chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 2048));
+    return 2 * n * (4 * D * D + 9 * D * h + (desc->causal ? 2 * chunk * D : 0));
 }
-static double ttt__lact_state(const ttt_mixer_desc *d, int64_t N) {
-    double D = (double)d->dim, h = D / (double)d->heads;
-    return (d->causal ? 6 : 3) * D * h +
-           (d->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(d, 2048)) * D : 0);
+static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
+    double D = (double)desc->dim, h = D / (double)desc->heads;
+    return (desc->causal ? 6 : 3) * D * h +
+           (desc->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(desc, 2048)) * D : 0);
 }
 
 const ttt_mixer ttt_mixer_lact = {
@@ -3034,51 +3133,51 @@ static const ttt_param_row ttt__vittt_rows[] = {
     { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__clipped_step(ttt_ctx *c, ttt_tensor *w, ttt_tensor *g) {
-    return ttt_sub(c, w, ttt_div(c, g, ttt_add_scalar(c, ttt__column_norm(c, g), 1)));
+static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
+    return ttt_sub(ctx, w, ttt_div(ctx, g, ttt_add_scalar(ctx, ttt__column_norm(ctx, g), 1)));
 }
-static ttt_tensor *ttt__glu_read(ttt_ctx *c, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
-    return ttt_mul(c, ttt_matmul(c, x, w1), ttt_silu(c, ttt_matmul(c, x, w2)));
+static ttt_tensor *ttt__glu_read(ttt_ctx *ctx, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_matmul(ctx, x, w1), ttt_silu(ctx, ttt_matmul(ctx, x, w2)));
 }
-static ttt_tensor *ttt__vittt_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
-                                      ttt_tensor *x, ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = d->dim, h = D / d->heads;
-    ttt_tensor *all = ttt_affine(c, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
-    const int64_t *at = ttt__grid_taps(c, d->grid_rows, d->grid_cols, 3);
+static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = desc->dim, h = D / desc->heads;
+    ttt_tensor *all = ttt_affine(ctx, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
+    const int64_t *at = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 3);
     for (int i = 0; i < 3; i++) {
-        in[i] = ttt_split_heads(c, ttt_slice(c, all, 2, i * D, D), d->heads);
-        local[i] = ttt_slice(c, all, 2, 3 * D + i * h, h);
+        in[i] = ttt_split_heads(ctx, ttt_slice(ctx, all, 2, i * D, D), desc->heads);
+        local[i] = ttt_slice(ctx, all, 2, 3 * D + i * h, h);
     }
-    if (!ttt_ok(c) || !at) return x;
-    ttt_tensor *w1 = ttt__lift_weight(c, w[TTT__VITTT_W1], B),
-               *w2 = ttt__lift_weight(c, w[TTT__VITTT_W2], B);
+    if (!ttt_ok(ctx) || !at) return x;
+    ttt_tensor *w1 = ttt__lift_weight(ctx, w[TTT__VITTT_W1], B),
+               *w2 = ttt__lift_weight(ctx, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
-    ttt_tensor *e = ttt_scale(c, in[2], over), *z1 = ttt_matmul(c, in[1], w1),
-               *z2 = ttt_matmul(c, in[1], w2);
-    ttt_tensor *g1 = ttt_matmul_t(c, in[1], ttt_mul(c, e, ttt_silu(c, z2)), true, false);
-    ttt_tensor *g2 =
-        ttt_matmul_t(c, in[1], ttt_mul(c, ttt_mul(c, e, z1), ttt_silu_d1(c, z2)), true, false);
+    ttt_tensor *e = ttt_scale(ctx, in[2], over), *z1 = ttt_matmul(ctx, in[1], w1),
+               *z2 = ttt_matmul(ctx, in[1], w2);
+    ttt_tensor *g1 = ttt_matmul_t(ctx, in[1], ttt_mul(ctx, e, ttt_silu(ctx, z2)), true, false);
+    ttt_tensor *g2 = ttt_matmul_t(
+        ctx, in[1], ttt_mul(ctx, ttt_mul(ctx, e, z1), ttt_silu_d1(ctx, z2)), true, false);
     ttt_tensor *y =
-        ttt__glu_read(c, ttt__clipped_step(c, w1, g1), ttt__clipped_step(c, w2, g2), in[0]);
+        ttt__glu_read(ctx, ttt__clipped_step(ctx, w1, g1), ttt__clipped_step(ctx, w2, g2), in[0]);
 
-    ttt_tensor *taps = ttt__taps(c, local[1], at, 9);
-    ttt_tensor *e3 = ttt_reshape(c, ttt_scale(c, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_sum_axis(c, ttt_mul(c, taps, e3), 1);
-    g3 = ttt_reshape(c, g3, TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
-    ttt_tensor *w3 = ttt__clipped_step(c, w[TTT__VITTT_W3], g3);
-    ttt_tensor *both[2] = { ttt_join_heads(c, y), ttt__depthwise(c, local[0], w3, at, 9) };
+    ttt_tensor *taps = ttt__taps(ctx, local[1], at, 9);
+    ttt_tensor *e3 = ttt_reshape(ctx, ttt_scale(ctx, local[2], over), TTT_SHAPE(B, N, 1, h));
+    ttt_tensor *g3 = ttt_sum_axis(ctx, ttt_mul(ctx, taps, e3), 1);
+    g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *w3 = ttt__clipped_step(ctx, w[TTT__VITTT_W3], g3);
+    ttt_tensor *both[2] = { ttt_join_heads(ctx, y), ttt__depthwise(ctx, local[0], w3, at, 9) };
     (void)losses;
-    if (d->unmask)
-        d->unmask->equals =
+    if (desc->unmask)
+        desc->unmask->equals =
             "none: the last layer of its learner, a gated linear unit, is not linear";
-    return ttt_affine(c, ttt_concat(c, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
+    return ttt_affine(ctx, ttt_concat(ctx, both, 2, 2), w[TTT__VITTT_O], w[TTT__VITTT_O_BIAS]);
 }
-static double ttt__vittt_flops(const ttt_mixer_desc *d, int64_t N) {
-    double n = (double)N, D = (double)d->dim, h = D / (double)d->heads;
+static double ttt__vittt_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
     return 2 * n * (D * (3 * D + 3 * h) + (D + h) * D + 6 * D * h + 18 * h);
 }
-static double ttt__vittt_state(const ttt_mixer_desc *d, int64_t N) {
-    double D = (double)d->dim, h = D / (double)d->heads;
+static double ttt__vittt_state(const ttt_mixer_desc *desc, int64_t N) {
+    double D = (double)desc->dim, h = D / (double)desc->heads;
     (void)N;
     return 2 * D * h + 9 * h;
 }
@@ -3090,21 +3189,21 @@ const ttt_mixer ttt_mixer_vittt = {
 };
 
 // -- nothing: the block's MLP alone
-static ttt_tensor *ttt__none_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__none_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                      ttt_tensor *x, ttt_tensor **losses) {
     (void)w;
     (void)losses;
-    if (d->unmask) d->unmask->equals = "none: tokens do not see each other";
-    return ttt_zeros(c, x->shape);
+    if (desc->unmask) desc->unmask->equals = "none: tokens do not see each other";
+    return ttt_zeros(ctx, x->shape);
 }
-static double ttt__none_flops(const ttt_mixer_desc *d, int64_t N) {
-    (void)d;
+static double ttt__none_flops(const ttt_mixer_desc *desc, int64_t N) {
+    (void)desc;
     (void)N;
     return 0;
 }
 
 const ttt_mixer ttt_mixer_none = {
-    "none", "none", "nothing: tokens do not see each other", "a block's MLP alone",
+    "none", "none", "tokens do not see each other", "a baseline",
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
@@ -3121,17 +3220,17 @@ const ttt_mixer ttt_mixer_none = {
 //
 // LETTERS of the first frame; the second and third have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
-//            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N, or one of
-//            T shuffled parts of L tokens
+//            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N tokens, or
+//            one of T equal parts of L shuffled ones; before step t the weights are W_t
 //   tokens   x, and its views k = x phi + b_phi (train) and q = x psi + b_psi (test), one head
 //            wide; y = the sum over heads of f out + b_out, what it gives (out: the paper's h)
-//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z), its
-//            slope a1 = gelu'(z) and bend a2 = gelu''(z); e = f_W(k), the prediction for a view,
+//   learner  W, its weights: kernels w1, w2 and biases b1, b2; z = k w1 + b1, a = gelu(z),
+//            a1 = gelu'(z) and a2 = gelu''(z); e = f_W(k), the prediction for a view,
 //            and f = f_W(q), the prediction for a query
 //   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
 //            products G, M, m, S, P, sigma, pi, tau are explained in [7]
 //   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
-//            each step takes its rate: W' = W - eta g_W. (g alone is the decoder's kernel.)
+//            each step takes eta times away: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
 //   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
@@ -3171,35 +3270,35 @@ typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
     double eps;
-    ttt_real c;  // H / (|S| D)
+    ttt_real c;  // H / (n D), n tokens of the step
     const ttt_real *sigma, *pi, *tau;
     double sigma0, pi0, tau0;
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
 // X(result, name, parameters); what each does is written at its text in [7].
-#define TTT__LAYER_KERNEL_LIST(X)                                                               \
-    X(double, decode,                                                                           \
-      (const ttt__decoder *p, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP,    \
-       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                         \
-    X(void, decode_back,                                                                        \
-      (const ttt__decoder *p, const ttt_real *e, ttt_real *rowS, ttt_real *rowP,                \
-       const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))           \
-    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))  \
-    X(void, gelu_step,                                                                          \
-      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))            \
-    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))          \
-    X(void, elu1, (int64_t n, ttt_real * y))                                                    \
-    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                             \
-    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                        \
-    X(double, exp_sum,                                                                          \
-      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))              \
-    X(void, softmax_back,                                                                       \
-      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                \
-    X(void, layer_norm,                                                                         \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *bias, ttt_real *y)) \
-    X(void, layer_norm_back,                                                                    \
-      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x, \
-       ttt_real *d_scale, ttt_real *d_bias))
+#define TTT__LAYER_KERNEL_LIST(X)                                                                  \
+    X(double, decode,                                                                              \
+      (const ttt__decoder *decoder, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP, \
+       const ttt_real *xM, ttt_real xm, ttt_real *g_e))                                            \
+    X(void, decode_back,                                                                           \
+      (const ttt__decoder *decoder, const ttt_real *e, ttt_real *rowS, ttt_real *rowP,             \
+       const ttt_real *xM, ttt_real xm, ttt_real *v, ttt_real *d_xM, ttt_real *d_xm))              \
+    X(void, gelu_all, (int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2))     \
+    X(void, gelu_step,                                                                             \
+      (int64_t n, const ttt_real *a1, ttt_real *a2, ttt_real *g_a, ttt_real *d_g_z))               \
+    X(void, add_times, (int64_t n, const ttt_real *a, const ttt_real *b, ttt_real *y))             \
+    X(void, elu1, (int64_t n, ttt_real * y))                                                       \
+    X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
+    X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
+    X(double, exp_sum,                                                                             \
+      (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
+    X(void, softmax_back,                                                                          \
+      (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
+    X(void, layer_norm,                                                                            \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *shift, ttt_real *y))   \
+    X(void, layer_norm_back,                                                                       \
+      (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
+       ttt_real *d_scale, ttt_real *d_shift))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -3209,13 +3308,13 @@ typedef struct ttt__layer_kernels {
 #define TTT__KERNEL_FILE "ttt_layers.h"
 #include "ttt_tensor.h"
 
-static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *c) {
+static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *ctx) {
     static const ttt__layer_kernels *const all[] = {
 #define X(name, here) &ttt__layer_table_##name,
         TTT__SETS(X)
 #undef X
     };
-    return all[c->k->set];
+    return all[ctx->k->set];
 }
 
 enum { TTT__TILE_TOKENS = 64, TTT__RANGE_TOKENS = 200, TTT__CHUNK_TOKENS = 1024 };
@@ -3297,8 +3396,8 @@ typedef struct ttt__kit {
     const ttt__layer_kernels *lk;
     ttt_real *pack;  // where a product copies its right factor, see [13] of ttt_tensor.h
 } ttt__kit;
-static ttt__kit ttt__kit_of(const ttt_ctx *c, int thread) {
-    ttt__kit kit = { c->k, ttt__layer_kernels_of(c), c->pack[thread] };
+static ttt__kit ttt__kit_of(const ttt_ctx *ctx, int thread) {
+    ttt__kit kit = { ctx->k, ttt__layer_kernels_of(ctx), ctx->pack[thread] };
     return kit;
 }
 
@@ -3308,9 +3407,9 @@ static TTT__NOINLINE void ttt__product_from(const ttt__kit *kit, ttt__mat y, ttt
                                             ttt__mat a, ttt__mat b) {
     TTT__FITS(y.rows == a.rows && y.cols == b.cols && a.cols == b.rows && y.across == 1);
     TTT__FITS(!init.at || (init.cols == y.cols && (init.rows == y.rows || init.down == 0)));
-    ttt__gemm g = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
+    ttt__gemm gemm = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
                     init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
-    ttt__gemm_run(kit->k, &g, kit->pack);
+    ttt__gemm_run(kit->k, &gemm, kit->pack);
 }
 static void ttt__set_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
     ttt__product_from(kit, y, ttt__absent(), a, b);
@@ -3408,30 +3507,30 @@ static ttt__mat ttt__take(ttt__room *room, int64_t rows, int64_t cols) {
     return m;
 }
 // rows x cols numbers that live as long as the op's node, or only as long as it computes.
-static ttt_real *ttt__alloc_numbers(ttt_ctx *c, int64_t rows, int64_t cols, bool keep) {
+static ttt_real *ttt__alloc_numbers(ttt_ctx *ctx, int64_t rows, int64_t cols, bool keep) {
     double bytes = (double)rows * (double)cols * sizeof(ttt_real);
     if (bytes < 1e18)
-        return (ttt_real *)ttt__arena_alloc(c, keep ? &c->step : &c->scratch,
+        return (ttt_real *)ttt__arena_alloc(ctx, keep ? &ctx->step : &ctx->scratch,
                                             (size_t)(rows * cols) * sizeof(ttt_real));
-    ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
+    ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
     return NULL;
 }
-static ttt__mat ttt__scratch(ttt_ctx *c, int64_t rows, int64_t cols) {
-    return ttt__matrix(ttt__alloc_numbers(c, rows, cols, false), rows, cols);
+static ttt__mat ttt__scratch(ttt_ctx *ctx, int64_t rows, int64_t cols) {
+    return ttt__matrix(ttt__alloc_numbers(ctx, rows, cols, false), rows, cols);
 }
 
 // -- what the ops of whole layers have in common: y (B,N,D) from x (B,N,D) and parameters
 typedef struct ttt__frame {
-    ttt_ctx *c;
+    ttt_ctx *ctx;
     ttt__kit kit;                    // of the thread that calls
     const ttt_tensor *node;          // its inputs are x and the parameters
     const signed char *input;        // which input a parameter row is; -1: absent
     int64_t B, N, D, H, h;
-    int64_t ranges, range_rows;      // ranges of a sequence; tokens of the longest
-    int64_t chunk;                   // sequences of a chunk, at most
-    int64_t first, count;            // the chunk at work: its first sequence, and how many
-    ttt__mat x, y, dy, dx;           // (B N, D); dy and dx are absent forwards
-    ttt_real *room;                  // scratch memory of each thread
+    int64_t ranges, range_rows;  // ranges of a sequence; tokens of the longest
+    int64_t chunk;               // sequences of a chunk, at most
+    int64_t first, count;        // the chunk at work: its first sequence, and how many
+    ttt__mat x, y, d_y, d_x;     // (B N, D); d_y and d_x are absent forwards
+    ttt_real *room;              // scratch memory of each thread
     int64_t room_size;
 } ttt__frame;
 
@@ -3451,12 +3550,12 @@ static ttt__range ttt__range_of(const ttt__frame *frame, int64_t share, int64_t 
     return s;
 }
 
-static void ttt__frame_begin(ttt__frame *frame, ttt_ctx *c, const ttt_tensor *node, int64_t H,
+static void ttt__frame_begin(ttt__frame *frame, ttt_ctx *ctx, const ttt_tensor *node, int64_t H,
                              const signed char *input, int64_t ranges) {
     const ttt_tensor *x = node->in[0];
     memset(frame, 0, sizeof *frame);
-    frame->c = c;
-    frame->kit = ttt__kit_of(c, 0);
+    frame->ctx = ctx;
+    frame->kit = ttt__kit_of(ctx, 0);
     frame->node = node;
     frame->input = input;
     frame->B = x->shape.dim[0];
@@ -3523,7 +3622,7 @@ typedef struct ttt__kernel_sums {
 } ttt__kernel_sums;
 static void ttt__kernel_sums_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__kernel_sums *sums = (const ttt__kernel_sums *)arg;
-    ttt__kit kit = ttt__kit_of(sums->frame->c, thread);
+    ttt__kit kit = ttt__kit_of(sums->frame->ctx, thread);
     for (int64_t i = begin; i < end; i++) {
         const ttt__kernel_sum *sum = &sums->of[i % 4];
         ttt__mat left = ttt__rows_at(ttt__of(sum->left, i / 4), sums->from, sums->rows);
@@ -3536,15 +3635,15 @@ static void ttt__add_kernel_sums(ttt__kernel_sums *sums) {
     int64_t tokens = frame->count * frame->N;
     for (int64_t i = 0; (sums->rows = ttt__piece(tokens, TTT__CHUNK_TOKENS, i, &sums->from)) > 0;
          i++)
-        ttt__parallel(frame->c, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
+        ttt__parallel(frame->ctx, -1, 4 * frame->H, 1, ttt__kernel_sums_share, sums);
 }
 
 // Where gradients go: the buffers asked for, zeroed unless added to, and room for those nobody
 // wants.
-static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor **into,
+static ttt_real *ttt__gradient_room(ttt_ctx *ctx, const ttt_tensor *y, ttt_tensor **into,
                                     const bool *add, int i) {
     int64_t n = y->in[i]->size;
-    ttt_real *p = into[i] ? into[i]->data : ttt__alloc_numbers(c, n, 1, false);
+    ttt_real *p = into[i] ? into[i]->data : ttt__alloc_numbers(ctx, n, 1, false);
     if (p && !(into[i] && add[i])) memset(p, 0, (size_t)n * sizeof *p);
     return p;
 }
@@ -3552,7 +3651,7 @@ static ttt_real *ttt__gradient_room(ttt_ctx *c, const ttt_tensor *y, ttt_tensor 
 // x and the parameters that are there as inputs of one op, and which of them is which. A tensor
 // given twice becomes a second node, with a gradient of its own: shares write all gradients at
 // once.
-static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int rows,
+static int ttt__list_inputs(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *const *w, int rows,
                             ttt_tensor **in, signed char *input) {
     int n = 1;
     in[0] = x;
@@ -3561,7 +3660,7 @@ static int ttt__list_inputs(ttt_ctx *c, ttt_tensor *x, ttt_tensor *const *w, int
         input[row] = (signed char)n;
         in[n] = w[row];
         for (int i = 0; i < n; i++)
-            if (w[row] == in[i]) in[n] = ttt_reshape(c, w[row], w[row]->shape);
+            if (w[row] == in[i]) in[n] = ttt_reshape(ctx, w[row], w[row]->shape);
         n++;
     }
     return n;
@@ -3647,7 +3746,7 @@ static void ttt__tile_predict(const ttt__tile *tile, int slopes) {
 // From g_e (or g_e times a number) to the gradient in the weights: sum = from + it.
 //   linear  g_w1 = k^T g_e
 //   MLP     g_w2 = a^T g_e,  g_z = (g_e w2^T) o gelu'(z),  g_w1 = k^T g_z
-// and a bias adds up the rows of what its kernel is multiplied with.
+// and the gradient in a bias is the sum of the rows of g_z, or of g_e.
 static void ttt__tile_gradient(const ttt__tile *tile, ttt__mat g_e, const ttt__parts *from,
                                const ttt__parts *sum) {
     const ttt__kit *kit = tile->kit;
@@ -3698,7 +3797,7 @@ static void ttt__tile_back_gradient(ttt__tile *tile, ttt__mat g_e, const ttt__pa
 //   linear  d_k += d_e w1^T,   d_w1 += k^T d_e
 //   MLP     d_a += d_e w2^T,   d_w2 += a^T d_e,   d_z += d_a o gelu'(z),
 //           d_k += d_z w1^T,   d_w1 += k^T d_z
-// and biases as above.
+// and the gradients in the biases are the sums of the rows of d_z and d_e.
 static void ttt__tile_back_predict(const ttt__tile *tile, ttt__mat d_e, bool more, ttt__mat d_k,
                                    const ttt__parts *d_W) {
     const ttt__kit *kit = tile->kit;
@@ -3731,7 +3830,7 @@ typedef struct ttt__mttt_arg {
     ttt_tensor *losses;       // (T+1)
     bool kept;
     ttt__mat k, q, xM, xm;    // (B N, D), heads side by side; xm (B N, H)
-    ttt__stack e, z;          // of the views in each step: (T,B,H) of (L/T,h) and of (L/T,wide)
+    ttt__stack e, z;          // of the views in each step: (T,B,H) of (tokens of a step, h or wide)
     ttt__mat f;               // of the queries: (B N, D) ...
     ttt__stack query_z;       // ... and (B,H) of (N,wide)
     ttt__stack W0, W;         // blocks: W_0 (H); after each step (T,B,H), see ttt__W_at
@@ -3756,13 +3855,13 @@ typedef struct ttt__mttt {
     ttt__frame frame;
     const ttt__mttt_arg *arg;
     ttt__layout layout;
-    int T, t;                 // steps; the one at work
-    int64_t step_tokens;      // N, or L / T
-    const int64_t *order;     // as arg->order; NULL while all tokens are read as they stand
+    int T, t;                   // steps; the one at work
+    int64_t step_tokens;        // N, or L / T
+    const int64_t *order;       // as arg->order; NULL while all tokens are read as they stand
     ttt__view phi, psi, see_M;  // see_M: x M
-    ttt__mat out, out_bias;   // kernels (h,D) of all heads, one below the other; (1,D)
-    ttt__stack g_kernel;      // (h,D)
-    ttt_real *scale, *shift;  // of the norm, (H,D); NULL: without norm
+    ttt__mat out, out_bias;     // kernels (h,D) of all heads, one below the other; (1,D)
+    ttt__stack g_kernel;        // (h,D)
+    ttt_real *scale, *shift;    // of the norm, (H,D); NULL: without norm
     ttt__decoder_products decoder;
     ttt__stack W0_tr;         // blocks of kernels transposed
     ttt__stack sums;          // a block of each range of the chunk and head: what it adds
@@ -3778,42 +3877,42 @@ typedef struct ttt__mttt {
 } ttt__mttt;
 
 // The story, forwards. See the table of phases.
-static ttt__range_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
+static ttt__share_fn ttt__decoder_share, ttt__views_share, ttt__step_share, ttt__descend_share,
     ttt__output_share;
-static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node);
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *ctx, const ttt_tensor *node);
 static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg);
 static void ttt__mttt_start(ttt__mttt *job);
 static void ttt__add_losses(const ttt__mttt *job, int t);
 
 static void ttt__mttt_chunk(ttt__mttt *job) {
-    ttt_ctx *c = job->frame.c;
+    ttt_ctx *ctx = job->frame.ctx;
     int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
-    ttt__parallel(c, -1, ranges, 1, ttt__views_share, job);
+    ttt__parallel(ctx, -1, ranges, 1, ttt__views_share, job);
     for (job->t = 0; job->t < job->T; job->t++) {
-        ttt__parallel(c, -1, ranges, 1, ttt__step_share, job);
+        ttt__parallel(ctx, -1, ranges, 1, ttt__step_share, job);
         ttt__add_losses(job, job->t);
         if (job->frame.ranges > 1 || job->arg->d.learn_rates)
-            ttt__parallel(c, -1, heads, 4, ttt__descend_share, job);
+            ttt__parallel(ctx, -1, heads, 4, ttt__descend_share, job);
     }
     job->order = NULL;  // the final loss is of all tokens as they stand
-    ttt__parallel(c, -1, ranges, 1, ttt__output_share, job);
+    ttt__parallel(ctx, -1, ranges, 1, ttt__output_share, job);
     job->order = job->arg->order;
     ttt__add_losses(job, job->T);
 }
-static void ttt__fused_mttt_forward(ttt_ctx *c, ttt_tensor *y) {
+static void ttt__fused_mttt_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__mttt_arg *arg = (ttt__mttt_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt__mttt job;
     if (arg->input[TTT__MTTT_RATES] >= 0)
         memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
                (size_t)arg->T * sizeof *arg->rates);
     for (int t = 0; t <= arg->T && arg->want_losses && y->size == 0; t++)
         arg->losses->data[t] = (ttt_real)NAN;  // the mean of none
-    if (y->size > 0 && ttt__mttt_begin(&job, c, y) && ttt__mttt_keep(&job, arg)) {
+    if (y->size > 0 && ttt__mttt_begin(&job, ctx, y) && ttt__mttt_keep(&job, arg)) {
         ttt__mttt_start(&job);
         while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk(&job);
     }
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
 // -- the decoder
@@ -3842,7 +3941,7 @@ static void ttt__decoder_share(void *arg, int64_t begin, int64_t end, int thread
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__decoder_products *all = &job->decoder;
     int64_t D = job->frame.D, h = job->frame.h;
-    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    ttt__kit kit = ttt__kit_of(job->frame.ctx, thread);
     for (int64_t head = begin; head < end; head++) {
         ttt__mat G = ttt__of(all->G, head), M_tr = ttt__of(all->M_tr, head),
                  M = ttt__of(all->M, head);
@@ -3881,35 +3980,35 @@ static ttt__decoder ttt__decoder_of(const ttt__mttt *job, int64_t head, int64_t 
     const ttt__frame *frame = &job->frame;
     const ttt_real *row = ttt__of(job->decoder.rows, head).at;
     const ttt_real *scalar = ttt__rows_at(job->decoder.scalars, head, 1).at;
-    ttt__decoder p;
-    p.h = frame->h;
-    p.D = frame->D;
-    p.norm = job->scale != NULL;
-    p.eps = TTT_LAYER_NORM_EPS;
-    p.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
-    p.sigma = row;
-    p.pi = row + p.h;
-    p.tau = row + 2 * p.h;
-    p.sigma0 = (double)scalar[0];
-    p.pi0 = (double)scalar[1];
-    p.tau0 = (double)scalar[2];
-    p.d_sigma = d ? d->rows.at : NULL;
-    p.d_pi = d ? d->rows.at + p.h : NULL;
-    p.d_tau = d ? d->rows.at + 2 * p.h : NULL;
-    p.d_scalars = d ? d->scalars.at : NULL;
-    return p;
+    ttt__decoder decoder;
+    decoder.h = frame->h;
+    decoder.D = frame->D;
+    decoder.norm = job->scale != NULL;
+    decoder.eps = TTT_LAYER_NORM_EPS;
+    decoder.c = (ttt_real)((double)frame->H / ((double)tokens * (double)frame->D));
+    decoder.sigma = row;
+    decoder.pi = row + decoder.h;
+    decoder.tau = row + 2 * decoder.h;
+    decoder.sigma0 = (double)scalar[0];
+    decoder.pi0 = (double)scalar[1];
+    decoder.tau0 = (double)scalar[2];
+    decoder.d_sigma = d ? d->rows.at : NULL;
+    decoder.d_pi = d ? d->rows.at + decoder.h : NULL;
+    decoder.d_tau = d ? d->rows.at + 2 * decoder.h : NULL;
+    decoder.d_scalars = d ? d->scalars.at : NULL;
+    return decoder;
 }
 
 // The part of a token's loss that does not depend on the prediction: c/2 |shift - x|^2.
-static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *p, int64_t head,
+static double ttt__loss_rest(const ttt__mttt *job, const ttt__decoder *decoder, int64_t head,
                              ttt__mat x) {
     const ttt__kit *kit = &job->frame.kit;
     double square = ttt__dot(kit, x, x);
     if (job->shift) {
-        ttt__mat shift = ttt__matrix(job->shift + head * p->D, 1, p->D);
+        ttt__mat shift = ttt__matrix(job->shift + head * decoder->D, 1, decoder->D);
         square += ttt__dot(kit, shift, shift) - 2 * ttt__dot(kit, shift, x);
     }
-    return 0.5 * (double)p->c * square;
+    return 0.5 * (double)decoder->c * square;
 }
 
 // -- a range at work
@@ -3934,12 +4033,12 @@ typedef struct ttt__work {
     ttt__range range;
     ttt__kit kit;
     ttt__tile tile;
-    ttt__mat e, z, k, d_k;     // the tile's, where they are not kept or have to be gathered
-    ttt__mat rowS, rowP;           // e S + sigma, e P + pi; backwards their outer gradients
-    ttt__mat g_e, d_g_e;       // inner gradient in e; outer gradient in that, then in e
-    ttt_real *W_tr;              // room for transposed kernels
-    ttt__parts V, V_tr;          // the outer gradient in g_W, and its kernels transposed
-    ttt__mat q, f;             // of the range, (rows,D), where they are not kept
+    ttt__mat e, z, k, d_k;  // the tile's, where they are not kept or have to be gathered
+    ttt__mat rowS, rowP;    // e S + sigma, e P + pi; backwards their outer gradients
+    ttt__mat g_e, d_g_e;    // inner gradient in e; outer gradient in that, then in e
+    ttt_real *W_tr;         // room for transposed kernels
+    ttt__parts V, V_tr;     // the outer gradient in g_W, and its kernels transposed
+    ttt__mat q, f;          // of the range, (rows,D), where they are not kept
 } ttt__work;
 
 // Hands out a thread's room; and so tells its size.
@@ -3962,7 +4061,7 @@ static void ttt__work_begin(ttt__work *work, const ttt__mttt *job, int64_t share
     ttt__room room = ttt__room_of(&job->frame, thread);
     ttt__work_room(work, job, &room);
     work->range = ttt__range_of(&job->frame, share, tokens);
-    work->kit = ttt__kit_of(job->frame.c, thread);
+    work->kit = ttt__kit_of(job->frame.ctx, thread);
     work->tile.kit = &work->kit;
     work->tile.mlp = job->layout.wide > 0;
 }
@@ -4012,8 +4111,9 @@ static void ttt__tile_views(const ttt__mttt *job, ttt__work *work, int64_t head,
 
 // The loss of one tile in step t and, into work->g_e, its gradient in the prediction. Forwards
 // computes the prediction; backwards finds it saved.
-static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, const ttt__decoder *p,
-                             int64_t head, int64_t i, int64_t n, int slopes) {
+static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work,
+                                      const ttt__decoder *decoder, int64_t head, int64_t i,
+                                      int64_t n, int slopes) {
     const ttt__frame *frame = &job->frame;
     const ttt__mttt_arg *arg = job->arg;
     ttt__tile *tile = &work->tile;
@@ -4021,7 +4121,7 @@ static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, con
     ttt__tile_views(job, work, head, i, n);
     if (job->back) ttt__tile_gelu(tile, slopes);
     else ttt__tile_predict(tile, slopes);
-    if (p->norm)
+    if (decoder->norm)
         ttt__affine(&work->kit, work->rowS, tile->e, ttt__of(job->decoder.S, head),
                     ttt__rows_at(ttt__of(job->decoder.rows, head), 0, 1));
     ttt__affine(&work->kit, work->rowP, tile->e, ttt__of(job->decoder.P, head),
@@ -4029,10 +4129,11 @@ static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, con
     for (int64_t j = 0; j < n; j++) {
         int64_t token = work->range.b * frame->N + ttt__token(job, head, i + j), at = j * frame->h;
         const ttt_real *xM = arg->xM.at + token * frame->D + head * frame->h;
-        loss += work->kit.lk->decode(p, tile->e.at + at, work->rowS.at + at, work->rowP.at + at, xM,
-                                  arg->xm.at[token * frame->H + head], work->g_e.at + at);
+        loss +=
+            work->kit.lk->decode(decoder, tile->e.at + at, work->rowS.at + at, work->rowP.at + at,
+                                 xM, arg->xm.at[token * frame->H + head], work->g_e.at + at);
         if (arg->want_losses)
-            loss += ttt__loss_rest(job, p, head, ttt__rows_at(frame->x, token, 1));
+            loss += ttt__loss_rest(job, decoder, head, ttt__rows_at(frame->x, token, 1));
     }
     return loss;
 }
@@ -4042,7 +4143,7 @@ static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work, con
 static void ttt__views_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    ttt__kit kit = ttt__kit_of(frame->ctx, thread);
     for (int64_t share = begin; share < end; share++) {
         ttt__range range = ttt__range_of(frame, share, frame->N);
         ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
@@ -4066,14 +4167,14 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows;
         bool from_W = descends && share % job->frame.ranges == 0;
         for (int64_t head = 0; head < job->frame.H; head++) {
-            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, NULL);
+            ttt__decoder decoder = ttt__decoder_of(job, head, job->step_tokens, NULL);
             ttt__tile_weights(job, &work, job->t, head);
             ttt__parts from = from_W ? work.tile.W : ttt__no_parts();
             ttt__parts sum = from_W ? ttt__W_at(job, job->t + 1, work.range.b, head) :
                                       ttt__sum_at(job, share, head);
             double loss = 0;
             for (int64_t i = 0; i < rows; i += tile, from = sum) {  // tiles go on from the last
-                loss += ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i,
+                loss += ttt__tile_loss_gradient(job, &work, &decoder, head, work.range.from + i,
                                        TTT__MIN(tile, rows - i), 1);
                 if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
                 ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
@@ -4133,14 +4234,14 @@ static void ttt__output_share(void *arg, int64_t begin, int64_t end, int thread)
             ttt__rows_at(job->arg->kept ? job->arg->f : work.f, job->arg->kept ? at : 0, rows);
         ttt__see_all(&work.kit, q, ttt__rows_at(frame->x, at, rows), &job->psi, frame->H);
         for (int64_t head = 0; head < frame->H; head++) {
-            ttt__decoder p = ttt__decoder_of(job, head, frame->N, NULL);
+            ttt__decoder decoder = ttt__decoder_of(job, head, frame->N, NULL);
             double loss = 0;
             work.tile.W = ttt__W_at(job, job->T, work.range.b, head);
             for (int64_t i = 0; i < rows; i += tile) {
                 int64_t n = TTT__MIN(tile, rows - i);
                 if (job->arg->want_losses)
-                    loss +=
-                        ttt__tile_loss_gradient(job, &work, &p, head, work.range.from + i, n, 0);
+                    loss += ttt__tile_loss_gradient(job, &work, &decoder, head, work.range.from + i,
+                                                    n, 0);
                 ttt__tile_queries(job, &work, head, i, n, q);
                 work.tile.e = ttt__rows_at(ttt__cols_at(f, head * frame->h, frame->h), i, n);
                 ttt__tile_predict(&work.tile, 0);
@@ -4160,7 +4261,7 @@ static void ttt__add_losses(const ttt__mttt *job, int t) {
 }
 
 // -- backwards
-static ttt__range_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
+static ttt__share_fn ttt__output_back_share, ttt__join_share, ttt__step_back_share,
     ttt__views_back_share, ttt__decoder_back_share;
 static bool ttt__mttt_begin_back(ttt__mttt *job);
 static void ttt__rate_back(const ttt__mttt *job, ttt_real *d_rates);
@@ -4172,40 +4273,40 @@ static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d);
 
 // The story again, the other way round. d: gradients of the parameters, by row.
 static void ttt__mttt_chunk_back(ttt__mttt *job, ttt_real **d) {
-    ttt_ctx *c = job->frame.c;
+    ttt_ctx *ctx = job->frame.ctx;
     int64_t ranges = job->frame.count * job->frame.ranges, heads = job->frame.count * job->frame.H;
     ttt__clear_chunk(job);
-    ttt__parallel(c, -1, ranges, 1, ttt__output_back_share, job);
-    ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+    ttt__parallel(ctx, -1, ranges, 1, ttt__output_back_share, job);
+    ttt__parallel(ctx, -1, heads, 4, ttt__join_share, job);
     for (job->t = job->T - 1; job->t >= 0; job->t--) {
         ttt__rate_back(job, d[TTT__MTTT_RATES]);
-        ttt__parallel(c, -1, ranges, 1, ttt__step_back_share, job);
-        ttt__parallel(c, -1, heads, 4, ttt__join_share, job);
+        ttt__parallel(ctx, -1, ranges, 1, ttt__step_back_share, job);
+        ttt__parallel(ctx, -1, heads, 4, ttt__join_share, job);
     }
     ttt__start_back(job, d);
     ttt__join_decoder(job);
     ttt__kernels_back(job, d);
-    ttt__parallel(c, -1, ranges, 1, ttt__views_back_share, job);
+    ttt__parallel(ctx, -1, ranges, 1, ttt__views_back_share, job);
 }
-static void ttt__fused_mttt_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy,
+static void ttt__fused_mttt_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y,
                                  ttt_tensor **into, const bool *add) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt__mttt job;
     ttt_real *d[TTT__MTTT_W0 + 4] = { NULL };
     for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
-        if (arg->input[row] >= 0) d[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__mttt_begin(&job, c, y)) {
+        if (arg->input[row] >= 0) d[row] = ttt__gradient_room(ctx, y, into, add, arg->input[row]);
+    ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
+    if (y->size > 0 && ttt__mttt_begin(&job, ctx, y)) {
         job.back = true;
-        job.frame.dy = ttt__matrix(dy->data, job.frame.B * job.frame.N, job.frame.D);
-        job.frame.dx = ttt__matrix(dx, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.d_y = ttt__matrix(d_y->data, job.frame.B * job.frame.N, job.frame.D);
+        job.frame.d_x = ttt__matrix(d_x, job.frame.B * job.frame.N, job.frame.D);
         if (ttt__mttt_begin_back(&job)) {
             while (ttt__next_chunk(&job.frame)) ttt__mttt_chunk_back(&job, d);
             ttt__decoder_back(&job, d);
         }
     }
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
 // Output and test view of a range: d_f = d_y out^T; then through f at the final weights to d_q and
@@ -4220,7 +4321,8 @@ static void ttt__output_back_share(void *arg, int64_t begin, int64_t end, int th
         ttt__mat q = ttt__rows_at(job->arg->q, work.range.at, rows);
         ttt__mat d_f = ttt__rows_at(job->d_f, work.range.local, rows);
         ttt__mat d_q = ttt__rows_at(job->d_q, work.range.local, rows);
-        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->dy, work.range.at, rows), job->out_tr);
+        ttt__set_product(&work.kit, d_f, ttt__rows_at(frame->d_y, work.range.at, rows),
+                         job->out_tr);
         ttt__clear(d_q);
         for (int64_t head = 0; head < frame->H; head++) {
             ttt__parts d_W = ttt__sum_at(job, share, head);
@@ -4269,27 +4371,27 @@ static ttt__decoder_block ttt__decoder_block_at(const ttt__mttt *job, ttt_real *
 // the prediction. rowS = e S + sigma is a product too: d_S += e^T d_rowS, d_e += d_rowS S. So with
 // P.
 static void ttt__tile_step_back(const ttt__mttt *job, ttt__work *work, int64_t head, int64_t i,
-                                int64_t n, const ttt__decoder *p, const ttt__decoder_block *d,
+                                int64_t n, const ttt__decoder *decoder, const ttt__decoder_block *d,
                                 const ttt__parts *d_W) {
     const ttt__frame *frame = &job->frame;
     int64_t h = frame->h, sequence = (work->range.b - frame->first) * frame->N;
     ttt__mat d_views = ttt__cols_at(ttt__rows_at(job->d_k, sequence, frame->N), head * h, h);
-    (void)ttt__tile_loss_gradient(job, work, p, head, i, n, 2);
+    (void)ttt__tile_loss_gradient(job, work, decoder, head, i, n, 2);
     ttt__mat d_k = job->order ? work->d_k : ttt__rows_at(d_views, i, n);
     if (job->order) ttt__clear(d_k);
     ttt__tile_back_gradient(&work->tile, work->g_e, &work->V, &work->V_tr, work->d_g_e, d_k, d_W);
     for (int64_t j = 0; j < n; j++) {
         int64_t token = ttt__token(job, head, i + j), at = j * h, local = sequence + token;
         int64_t all = work->range.b * frame->N + token;
-        work->kit.lk->decode_back(p, work->tile.e.at + at, work->rowS.at + at, work->rowP.at + at,
-                               job->arg->xM.at + all * frame->D + head * h,
-                               job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
-                               job->d_xM.at + local * frame->D + head * h,
-                               &job->d_xm.at[local * frame->H + head]);
+        work->kit.lk->decode_back(decoder, work->tile.e.at + at, work->rowS.at + at,
+                                  work->rowP.at + at, job->arg->xM.at + all * frame->D + head * h,
+                                  job->arg->xm.at[all * frame->H + head], work->d_g_e.at + at,
+                                  job->d_xM.at + local * frame->D + head * h,
+                                  &job->d_xm.at[local * frame->H + head]);
     }
     ttt__mat e_tr = ttt__transpose_of(work->tile.e), d_rowS = work->rowS, d_rowP = work->rowP,
              d_e = work->d_g_e;
-    if (p->norm) {
+    if (decoder->norm) {
         ttt__add_product(&work->kit, d->S, e_tr, d_rowS);
         ttt__add_product(&work->kit, d_e, d_rowS, ttt__of(job->decoder.S, head));
     }
@@ -4312,7 +4414,7 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
         int64_t tile = ttt__tile_size(&work), rows = work.range.rows, from = work.range.from;
         for (int64_t head = 0; head < H; head++) {
             ttt__decoder_block d = ttt__decoder_block_at(job, job->d_sums, share * H + head);
-            ttt__decoder p = ttt__decoder_of(job, head, job->step_tokens, &d);
+            ttt__decoder decoder = ttt__decoder_of(job, head, job->step_tokens, &d);
             ttt__parts d_W = ttt__sum_at(job, share, head);
             ttt__mat d_next = ttt__of(job->d_W, (work.range.b - job->frame.first) * H + head);
             ttt__clear(d_W.all);
@@ -4320,8 +4422,8 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
             ttt__scaled(&work.kit, work.V.all, d_next, -job->arg->rates[job->t]);
             ttt__transpose_parts(&work.kit, &work.V_tr, &work.V, true);
             for (int64_t i = 0; i < rows; i += tile)
-                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &p, &d,
-                                    &d_W);
+                ttt__tile_step_back(job, &work, head, from + i, TTT__MIN(tile, rows - i), &decoder,
+                                    &d, &d_W);
         }
     }
 }
@@ -4330,16 +4432,16 @@ static void ttt__step_back_share(void *arg, int64_t begin, int64_t end, int thre
 static void ttt__views_back_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__mttt *job = (const ttt__mttt *)arg;
     const ttt__frame *frame = &job->frame;
-    ttt__kit kit = ttt__kit_of(frame->c, thread);
+    ttt__kit kit = ttt__kit_of(frame->ctx, thread);
     ttt__mat M_tr = ttt__matrix(job->decoder.M_tr.first.at, frame->D, frame->D);
     for (int64_t share = begin; share < end; share++) {
         ttt__range range = ttt__range_of(frame, share, frame->N);
         int64_t rows = range.rows, local = range.local;
-        ttt__mat dx = ttt__rows_at(frame->dx, range.at, rows);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xM, local, rows), M_tr);
-        ttt__add_product(&kit, dx, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
+        ttt__mat d_x = ttt__rows_at(frame->d_x, range.at, rows);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_q, local, rows), job->psi_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_k, local, rows), job->phi_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_xM, local, rows), M_tr);
+        ttt__add_product(&kit, d_x, ttt__rows_at(job->d_xm, local, rows), job->decoder.m);
     }
 }
 
@@ -4348,10 +4450,10 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, rows = frame->count * frame->N,
             at = frame->first * frame->N;
-    ttt__mat x = ttt__rows_at(frame->x, at, rows), dy = ttt__rows_at(frame->dy, at, rows);
+    ttt__mat x = ttt__rows_at(frame->x, at, rows), d_y = ttt__rows_at(frame->d_y, at, rows);
     ttt__mat f = ttt__rows_at(job->arg->f, at, rows), d_q = ttt__rows_at(job->d_q, 0, rows);
     ttt__mat d_k = ttt__rows_at(job->d_k, 0, rows), d_xM = ttt__rows_at(job->d_xM, 0, rows);
-    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(dy);
+    ttt__stack all_x = ttt__same_for_all(x), all_dy = ttt__same_for_all(d_y);
     ttt__kernel_sums sums = {
         frame,
         { { ttt__side_by_side(f, h), all_dy, ttt__stacked(d[TTT__MTTT_H_KERNEL], h, D) },
@@ -4362,7 +4464,7 @@ static void ttt__kernels_back(const ttt__mttt *job, ttt_real **d) {
     };
     ttt__add_kernel_sums(&sums);
     ttt__add_product(&frame->kit, job->d_m, ttt__transpose_of(ttt__rows_at(job->d_xm, 0, rows)), x);
-    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), dy);
+    ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_H_BIAS], 1, D), d_y);
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PSI_BIAS], 1, D), d_q);
     ttt__add_row_sum(&frame->kit, ttt__matrix(d[TTT__MTTT_PHI_BIAS], 1, D), d_k);
 }
@@ -4472,7 +4574,7 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
     const ttt__decoder_gradients *to = (const ttt__decoder_gradients *)arg;
     const ttt__mttt *job = to->job;
     int64_t D = job->frame.D, h = job->frame.h;
-    ttt__kit kit = ttt__kit_of(job->frame.c, thread);
+    ttt__kit kit = ttt__kit_of(job->frame.ctx, thread);
     for (int64_t head = begin; head < end; head++) {
         ttt__room room = ttt__room_of(&job->frame, thread);
         ttt__mat symmetric = ttt__take(&room, h, h), line = ttt__take(&room, 1, D);
@@ -4494,12 +4596,12 @@ static void ttt__decoder_back_share(void *arg, int64_t begin, int64_t end, int t
 }
 static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
     const ttt__frame *frame = &job->frame;
-    ttt__mat b = ttt__scratch(frame->c, frame->H, frame->D),
-             line = ttt__scratch(frame->c, 1, frame->D);
+    ttt__mat b = ttt__scratch(frame->ctx, frame->H, frame->D),
+             line = ttt__scratch(frame->ctx, 1, frame->D);
     ttt__decoder_gradients to = { job, d[TTT__MTTT_G_KERNEL], d[TTT__MTTT_LN_SCALE],
                                   d[TTT__MTTT_LN_BIAS], b };
-    if (frame->c->result) return;
-    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_back_share, &to);
+    if (frame->ctx->result) return;
+    ttt__parallel(frame->ctx, -1, frame->H, 1, ttt__decoder_back_share, &to);
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__center(&frame->kit, line, ttt__rows_at(b, head, 1), job->scale != NULL);
         ttt__plus(&frame->kit, ttt__matrix(d[TTT__MTTT_G_BIAS], 1, frame->D), line);
@@ -4507,11 +4609,11 @@ static void ttt__decoder_back(const ttt__mttt *job, ttt_real **d) {
 }
 
 // -- what forward and backward have in common: sizes, parameters, room
-static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) {
+static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *ctx, const ttt_tensor *node) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)node->arg;
     ttt__frame *frame = &job->frame;
     memset(job, 0, sizeof *job);
-    ttt__frame_begin(frame, c, node, arg->d.heads, arg->input, arg->order ? 1 : 0);  // see WORK
+    ttt__frame_begin(frame, ctx, node, arg->d.heads, arg->input, arg->order ? 1 : 0);  // see WORK
     int64_t D = frame->D, H = frame->H, h = frame->h;
     job->arg = arg;
     job->T = arg->T;
@@ -4532,40 +4634,40 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *c, const ttt_tensor *node) 
     ttt__room count = { NULL, 0 };
     ttt__work_room(&work, job, &count);
     frame->room_size = count.used;
-    frame->room = ttt__alloc_numbers(c, c->threads, frame->room_size, false);
+    frame->room = ttt__alloc_numbers(ctx, ctx->threads, frame->room_size, false);
     int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
-    job->W0_tr = ttt__stacked(ttt__alloc_numbers(c, H, size, false), 1, size);
-    job->sums = ttt__stacked(ttt__alloc_numbers(c, blocks, size, false), 1, size);
-    job->loss = (double *)ttt__arena_alloc(c, &c->scratch, (size_t)blocks * sizeof *job->loss);
-    return !c->result;
+    job->W0_tr = ttt__stacked(ttt__alloc_numbers(ctx, H, size, false), 1, size);
+    job->sums = ttt__stacked(ttt__alloc_numbers(ctx, blocks, size, false), 1, size);
+    job->loss = (double *)ttt__arena_alloc(ctx, &ctx->scratch, (size_t)blocks * sizeof *job->loss);
+    return !ctx->result;
 }
 
 // Room of what going backwards wants, which lives as long as the node if a way back may come.
 static bool ttt__mttt_keep(ttt__mttt *job, ttt__mttt_arg *arg) {
     const ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
+    ttt_ctx *ctx = frame->ctx;
     int64_t tokens = frame->B * frame->N, D = frame->D, H = frame->H, h = frame->h;
     int64_t size = job->layout.size, wide = job->layout.wide, n = job->step_tokens;
-    bool keep = arg->kept = c->recording && !c->numbers_only;
+    bool keep = arg->kept = ctx->recording && !ctx->numbers_only;
     int64_t steps = keep ? (int64_t)arg->T * frame->B : TTT__MIN(arg->T, 2) * frame->chunk;
     int64_t learners = (int64_t)arg->T * frame->B * H;
     ttt__room count = { NULL, 0 };
     (void)ttt__decoder_products_in(job, &count);
-    arg->k = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
-    arg->W0 = ttt__stacked(ttt__alloc_numbers(c, H, size, keep), 1, size);
-    arg->W = ttt__stacked(ttt__alloc_numbers(c, steps * H, size, keep), 1, size);
-    arg->xM = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
-    arg->xm = ttt__matrix(ttt__alloc_numbers(c, tokens, H, keep), tokens, H);
-    arg->decoder = ttt__alloc_numbers(c, count.used, 1, keep);
-    if (!keep) return !c->result;
-    arg->q = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
-    arg->f = ttt__matrix(ttt__alloc_numbers(c, tokens, D, true), tokens, D);
+    arg->k = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, keep), tokens, D);
+    arg->W0 = ttt__stacked(ttt__alloc_numbers(ctx, H, size, keep), 1, size);
+    arg->W = ttt__stacked(ttt__alloc_numbers(ctx, steps * H, size, keep), 1, size);
+    arg->xM = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, keep), tokens, D);
+    arg->xm = ttt__matrix(ttt__alloc_numbers(ctx, tokens, H, keep), tokens, H);
+    arg->decoder = ttt__alloc_numbers(ctx, count.used, 1, keep);
+    if (!keep) return !ctx->result;
+    arg->q = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, true), tokens, D);
+    arg->f = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, true), tokens, D);
     if (arg->d.learn_rates)
-        arg->g_W = ttt__stacked(ttt__alloc_numbers(c, learners, size, true), 1, size);
-    arg->e = ttt__stacked(ttt__alloc_numbers(c, learners * n, h, true), n, h);
-    arg->z = ttt__stacked(ttt__alloc_numbers(c, learners * n, wide, true), n, wide);
-    arg->query_z = ttt__stacked(ttt__alloc_numbers(c, tokens * H, wide, true), frame->N, wide);
-    return !c->result;
+        arg->g_W = ttt__stacked(ttt__alloc_numbers(ctx, learners, size, true), 1, size);
+    arg->e = ttt__stacked(ttt__alloc_numbers(ctx, learners * n, h, true), n, h);
+    arg->z = ttt__stacked(ttt__alloc_numbers(ctx, learners * n, wide, true), n, wide);
+    arg->query_z = ttt__stacked(ttt__alloc_numbers(ctx, tokens * H, wide, true), frame->N, wide);
+    return !ctx->result;
 }
 
 // Where the decoder's products are; and W_0's kernels transposed.
@@ -4594,26 +4696,26 @@ static void ttt__mttt_start(ttt__mttt *job) {
     ttt__find_products(job);
     ttt__center(&frame->kit, job->decoder.b, ttt__param_row(frame, TTT__MTTT_G_BIAS, frame->D),
                 job->scale != NULL);
-    ttt__parallel(frame->c, -1, frame->H, 1, ttt__decoder_share, job);
+    ttt__parallel(frame->ctx, -1, frame->H, 1, ttt__decoder_share, job);
 }
 
 static bool ttt__mttt_begin_back(ttt__mttt *job) {
     const ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
+    ttt_ctx *ctx = frame->ctx;
     int64_t D = frame->D, H = frame->H, h = frame->h, tokens = frame->chunk * frame->N;
     int64_t size = job->layout.size, block = ttt__decoder_block_size(job);
     ttt__mat *room[] = { &job->d_f, &job->d_q, &job->d_k, &job->d_xM };
-    for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(c, tokens, D);
-    job->d_xm = ttt__scratch(c, tokens, H);
-    job->d_W = ttt__stacked(ttt__alloc_numbers(c, frame->chunk * H, size, false), 1, size);
+    for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(ctx, tokens, D);
+    job->d_xm = ttt__scratch(ctx, tokens, H);
+    job->d_W = ttt__stacked(ttt__alloc_numbers(ctx, frame->chunk * H, size, false), 1, size);
     ttt__mat *turned[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(c, D, D);
-    job->d_sums = ttt__alloc_numbers(c, frame->chunk * frame->ranges * H, block, false);
-    job->d_decoder = ttt__alloc_numbers(c, H, block, false);
-    ttt__mat d_M_tr = ttt__scratch(c, D, D);
+    for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(ctx, D, D);
+    job->d_sums = ttt__alloc_numbers(ctx, frame->chunk * frame->ranges * H, block, false);
+    job->d_decoder = ttt__alloc_numbers(ctx, H, block, false);
+    ttt__mat d_M_tr = ttt__scratch(ctx, D, D);
     job->d_M_tr = ttt__stacked(d_M_tr.at, h, D);
-    job->d_m = ttt__scratch(c, H, D);
-    if (c->result) return false;
+    job->d_m = ttt__scratch(ctx, H, D);
+    if (ctx->result) return false;
     ttt__clear(ttt__matrix(job->d_decoder, H, block));
     ttt__clear(d_M_tr);
     ttt__clear(job->d_m);
@@ -4639,16 +4741,16 @@ static void ttt__clear_chunk(const ttt__mttt *job) {
 }
 
 // The tape's version on the op's inputs.
-static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *c, ttt_tensor *const *in,
+static ttt_tensor *ttt__fused_mttt_composite(ttt_ctx *ctx, ttt_tensor *const *in,
                                              const ttt_tensor *y) {
     const ttt__mttt_arg *arg = (const ttt__mttt_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4];
-    ttt_mixer_desc d = arg->d;
+    ttt_mixer_desc desc = arg->d;
     for (int row = 0; row < TTT__MTTT_W0 + 4; row++)
         w[row] = arg->input[row] < 0 ? NULL : in[(int)arg->input[row]];
-    d.inner_lrs = arg->rates;
-    if (arg->order) d.order = ttt_from_int(c, TTT_SHAPE(d.heads, arg->L), arg->order);
-    return ttt__mttt_tape(c, &d, w, in[0], NULL);
+    desc.inner_lrs = arg->rates;
+    if (arg->order) desc.order = ttt_from_int(ctx, TTT_SHAPE(desc.heads, arg->L), arg->order);
+    return ttt__mttt_tape(ctx, &desc, w, in[0], NULL);
 }
 
 static int64_t ttt__fused_mttt_count(const ttt_tensor *y) {
@@ -4661,35 +4763,35 @@ static const ttt_op ttt__op_fused_mttt = {
 };
 
 // A layer as one node. losses, if wanted, are numbers: they cannot be differentiated.
-static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                    ttt_tensor *x, ttt_tensor **losses) {
     ttt__mttt_arg a;
     ttt_tensor *in[TTT__MTTT_W0 + 5];
     int64_t N = x->shape.dim[1];
     memset(&a, 0, sizeof a);
     memset(a.input, -1, sizeof a.input);
-    int n = ttt__list_inputs(c, x, w, TTT__MTTT_W0 + d->mixer->learner->n_rows, in, a.input);
-    a.d = *d;
-    a.T = ttt__steps(d);
-    a.rates = ttt__rates(c, d);
-    const ttt_tensor *order = !d->inner_sgd ? NULL
-                              : d->order    ? d->order
-                                            : ttt__draw_order(c, d->heads, N);
-    if (!a.rates || !ttt__inner_good(c, a.T, true, order, d->heads)) return ttt_detach(c, x);
+    int n = ttt__list_inputs(ctx, x, w, TTT__MTTT_W0 + desc->mixer->learner->n_rows, in, a.input);
+    a.d = *desc;
+    a.T = ttt__steps(desc);
+    a.rates = ttt__rates(ctx, desc);
+    const ttt_tensor *order = !desc->inner_sgd ? NULL
+                              : desc->order    ? desc->order
+                                            : ttt__draw_order(ctx, desc->heads, N);
+    if (!a.rates || !ttt__inner_good(ctx, a.T, true, order, desc->heads)) return ttt_detach(ctx, x);
     for (int64_t i = 0; order && i < order->size; i++)
         if (order->index[i] < 0 || order->index[i] >= N)
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected",
-                            d->mixer->name, (long long)order->index[i], (long long)N - 1);
+            return ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: token %lld in the order; 0..%lld expected",
+                            desc->mixer->name, (long long)order->index[i], (long long)N - 1);
     if (order) {
         a.order = order->index;
         a.L = order->shape.dim[1];
     }
     a.want_losses = losses != NULL;
-    if (losses) *losses = a.losses = ttt_zeros(c, TTT_SHAPE((int64_t)a.T + 1));
-    ttt_tensor *y = ttt_apply(c, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
+    if (losses) *losses = a.losses = ttt_zeros(ctx, TTT_SHAPE((int64_t)a.T + 1));
+    ttt_tensor *y = ttt_apply(ctx, &ttt__op_fused_mttt, in, n, x->shape, &a, sizeof a);
     // The losses are made from the inputs, which stand before them on the tape, not from y.
-    if (losses && ttt_ok(c) && y->op)
-        ttt__set_producer(c, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
+    if (losses && ttt_ok(ctx) && y->op)
+        ttt__set_producer(ctx, a.losses, &ttt__op_unrecorded, in, n, NULL, 0);
     return y;
 }
 
@@ -4704,7 +4806,7 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 //   g, b_g, S        the decoder of MTTT: g (h,D) of each head, b_g (1,D); S = g g^T (h,h)
 //   unit             H / (N D) = 1 / (N h)
 //   R = A W S - C    G = unit R: the inner gradient at W
-//   d_X, X_t         the outer gradient in X; X transposed, a copy
+//   d_X, X_tr         the outer gradient in X; X transposed, a copy
 // Linear attention [Katharopoulos 2020] reads with W = unit C; or with W = C, and then divides each
 // row of F by Q s. MTTT-Linear without decoder norm has V = (x - b_g) g^T, and its steps are
 //     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
@@ -4719,20 +4821,20 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tens
 //     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
 //     linear_read         a range          x, W_T, s              Q, F, y
 //   backwards
-//     linear_read_back    a range          dy, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_read_back    a range          d_y, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
 //     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
-//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, dx
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, d_x
 //   forwards
 //     softmax_gather      a range          x                      K, V
 //     softmax_read        sequence, head   x, K, V                Q, F, lse
 //     softmax_output      a range          F                      y
 //   backwards
-//     softmax_output_back a range          dy                     d_F
+//     softmax_output_back a range          d_y                     d_F
 //     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
-//     softmax_gather_back a range          d_Q, d_K, d_V          dx
+//     softmax_gather_back a range          d_Q, d_K, d_V          d_x
 //   both, at last
 //     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
-//                                          F, dy
+//                                          F, d_y
 
 // What the node keeps. Matrices of tokens are (B N,D), heads side by side; (B H) means one row or
 // matrix for each sequence and head.
@@ -4786,7 +4888,7 @@ struct ttt__qkv {
     ttt__mat d_Q, d_K, d_V, d_F;            // (chunk N,D)
     ttt__stack d_W0, d_S;
     ttt__mat d_rates;                       // absent unless they are learned
-    ttt__mat W_q_t, W_k_t, W_v_t, O_t;      // (D,D)
+    ttt__mat W_q_tr, W_k_tr, W_v_tr, O_tr;  // (D,D)
     ttt__mat d_row, d_square;               // (1,D), (h,h): room for a sum over the chunk
     ttt_real *const *gradient;              // of each parameter row
     ttt__qkv_phase *phase;                  // the one at work
@@ -4841,19 +4943,19 @@ enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the 
 struct ttt__qkv_work {
     ttt__kit kit;
     ttt__mat spare[2];
-    ttt__mat A, AW, G, d_RS, d_A, d_C;      // AW = A W, d_RS = d_R S
-    ttt__mat d_norm;                        // one number a token
-    ttt__mat K_t, V_t;                      // softmax: (h,N)
-    ttt__mat scores, d_scores;              // of a tile
+    ttt__mat A, AW, G, d_RS, d_A, d_C;  // AW = A W, d_RS = d_R S
+    ttt__mat d_norm;                    // one number a token
+    ttt__mat K_tr, V_tr;                // softmax: (h,N)
+    ttt__mat scores, d_scores;          // of a tile
 };
 static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
     const ttt__frame *frame = &job->frame;
     ttt__qkv_work work;
     memset(&work, 0, sizeof work);
-    work.kit = ttt__kit_of(frame->c, thread);
+    work.kit = ttt__kit_of(frame->ctx, thread);
     if (job->arg->softmax) {
-        work.K_t = ttt__take(room, frame->h, frame->N);
-        work.V_t = ttt__take(room, frame->h, frame->N);
+        work.K_tr = ttt__take(room, frame->h, frame->N);
+        work.V_tr = ttt__take(room, frame->h, frame->N);
         work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
         work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
         return work;
@@ -4911,7 +5013,7 @@ static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) 
 // -- attention, forwards
 static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
 static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
-static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0);
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *ctx, const ttt_tensor *y, bool wants_W0);
 static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
 static bool ttt__starts_at_zero(const ttt_tensor *y);
 
@@ -4923,7 +5025,7 @@ static void ttt__qkv_share(void *arg, int64_t begin, int64_t end, int thread) {
 }
 static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, int64_t grain) {
     job->phase = phase;
-    ttt__parallel(job->frame.c, -1, shares, grain, ttt__qkv_share, job);
+    ttt__parallel(job->frame.ctx, -1, shares, grain, ttt__qkv_share, job);
 }
 
 static void ttt__qkv_chunk(ttt__qkv *job) {
@@ -4938,18 +5040,18 @@ static void ttt__qkv_chunk(ttt__qkv *job) {
         ttt__qkv_run(job, ttt__linear_read, ranges, 1);
     }
 }
-static void ttt__qkv_forward(ttt_ctx *c, ttt_tensor *y) {
+static void ttt__qkv_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__qkv_arg *arg = (ttt__qkv_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt__qkv job;
     if (arg->input[TTT__MTTT_RATES] >= 0)  // learned
         memcpy(arg->rates, y->in[(int)arg->input[TTT__MTTT_RATES]]->data,
                (size_t)arg->steps * sizeof *arg->rates);
     if (y->size == 0) return;
     arg->from_zero = arg->steps > 0 && ttt__starts_at_zero(y);
-    if (ttt__qkv_begin(&job, c, y, false) && ttt__qkv_keep(&job, arg))
+    if (ttt__qkv_begin(&job, ctx, y, false) && ttt__qkv_keep(&job, arg))
         while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
 // y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
@@ -4986,9 +5088,9 @@ static void ttt__linear_gather(const ttt__qkv *job, const ttt__qkv_work *work, i
         ttt__see(kit, one.V, x, &job->see_V, head);                 // V = x W_v + b_v
         ttt__map_rows(job, kit, one.K);
         ttt__clear(sums.all);
-        ttt__tilde_t_product(kit, sums.C, one.K, one.V);            // C = K~^T V
-        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);    // s = 1^T K
-        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);           // K^T K
+        ttt__tilde_t_product(kit, sums.C, one.K, one.V);         // C = K~^T V
+        if (job->needs_s) ttt__set_row_sum(kit, sums.s, one.K);  // s = 1^T K
+        if (job->needs_A) ttt__gram(kit, sums.KK, one.K);        // K^T K
     }
 }
 
@@ -5081,11 +5183,8 @@ static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, 
     ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
     ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
-    for (int64_t head = 0; head < job->frame.H; head++) {
-        ttt__qkv_views one = ttt__one_head(all, head, job->frame.h);
-        ttt__see(&work->kit, one.K, x, &job->see_K, head);
-        ttt__see(&work->kit, one.V, x, &job->see_V, head);
-    }
+    ttt__see_all(&work->kit, all.K, x, &job->see_K, job->frame.H);
+    ttt__see_all(&work->kit, all.V, x, &job->see_V, job->frame.H);
 }
 
 // The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
@@ -5117,7 +5216,7 @@ static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
     int64_t from, keys;
     for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
         ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
-        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_t, from, keys));  // Q K^T
+        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_tr, from, keys));  // Q K^T
         for (int64_t i = 0; i < Q.rows; i++)
             ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
                              ttt__score_scale(job), ttt__rows_at(F, i, 1));
@@ -5144,7 +5243,7 @@ static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, in
     ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
     ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
     ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
-    ttt__transpose(&work->kit, work->K_t, all.K);
+    ttt__transpose(&work->kit, work->K_tr, all.K);
     for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
         ttt__qkv_views queries = ttt__some_rows(all, from, rows);
         ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
@@ -5161,7 +5260,7 @@ static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, 
 // -- attention, backwards
 static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
 static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
-static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx);
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *d_y, ttt_real *d_x);
 static void ttt__qkv_kernels_back(const ttt__qkv *job);
 static void ttt__qkv_biases_back(const ttt__qkv *job);
 static void ttt__qkv_decoder_back(const ttt__qkv *job);
@@ -5184,40 +5283,40 @@ static void ttt__qkv_chunk_back(ttt__qkv *job) {
     ttt__qkv_decoder_back(job);
     ttt__qkv_start_back(job);
 }
-static void ttt__qkv_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+static void ttt__qkv_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
                           const bool *add) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt__qkv job;
     ttt_real *gradient[TTT__MTTT_W0 + 2] = { NULL };
     bool wants_W0 = false;
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++) {
         if (arg->input[row] < 0) continue;
-        gradient[row] = ttt__gradient_room(c, y, into, add, arg->input[row]);
+        gradient[row] = ttt__gradient_room(ctx, y, into, add, arg->input[row]);
         if (row >= TTT__MTTT_W0 && into[(int)arg->input[row]]) wants_W0 = true;
     }
-    ttt_real *dx = ttt__gradient_room(c, y, into, add, 0);
-    if (y->size > 0 && ttt__qkv_begin(&job, c, y, wants_W0) &&
-        ttt__qkv_back_begin(&job, dy, dx)) {
+    ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
+    if (y->size > 0 && ttt__qkv_begin(&job, ctx, y, wants_W0) &&
+        ttt__qkv_back_begin(&job, d_y, d_x)) {
         job.gradient = gradient;
         while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk_back(&job);
     }
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
-// From the output of a range: d_F = dy O^T
+// From the output of a range: d_F = d_y O^T
 static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
                                  const ttt__range *range) {
-    ttt__mat dy = ttt__rows_at(job->frame.dy, range->at, range->rows);
-    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), dy, job->O_t);
+    ttt__mat d_y = ttt__rows_at(job->frame.d_y, range->at, range->rows);
+    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), d_y, job->O_tr);
 }
-// From the views of a range to its tokens: dx += d_Q W_q^T + d_K W_k^T + d_V W_v^T
+// From the views of a range to its tokens: d_x += d_Q W_q^T + d_K W_k^T + d_V W_v^T
 static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
                                 const ttt__qkv_views *all, const ttt__range *range) {
-    ttt__mat dx = ttt__rows_at(job->frame.dx, range->at, range->rows);
-    ttt__add_product(kit, dx, all->d_Q, job->W_q_t);
-    ttt__add_product(kit, dx, all->d_K, job->W_k_t);
-    ttt__add_product(kit, dx, all->d_V, job->W_v_t);
+    ttt__mat d_x = ttt__rows_at(job->frame.d_x, range->at, range->rows);
+    ttt__add_product(kit, d_x, all->d_Q, job->W_q_tr);
+    ttt__add_product(kit, d_x, all->d_K, job->W_k_tr);
+    ttt__add_product(kit, d_x, all->d_V, job->W_v_tr);
 }
 
 // F = U / norm, norm = Q s, row by row:  d_U = d_F / norm, which takes the place of d_F;
@@ -5232,15 +5331,15 @@ static void ttt__divide_rows_back(const ttt__kit *kit, const ttt__qkv_views *one
     }
     ttt__set_product(kit, d_s, ttt__transpose_of(d_norm), one->Q);
 }
-// From dy of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but d_W_0
-// wants it, what A is made of is summed here, in its own places.
+// From d_y of a range to d_Q, d_s and d_W, which takes the place of C. Where no step saw A but
+// d_W_0 wants it, what A is made of is summed here, in its own places.
 static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
     const ttt__kit *kit = &work->kit;
     ttt__range range = ttt__range_of(frame, share, frame->N);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
     ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
-    ttt__qkv_output_back(job, kit, &range);                       // d_F = dy O^T
+    ttt__qkv_output_back(job, kit, &range);                       // d_F = d_y O^T
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
         ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
@@ -5309,7 +5408,7 @@ static void ttt__linear_learn_back(const ttt__qkv *job, const ttt__qkv_work *wor
     else ttt__scaled(&work->kit, sums.C, sums.C, job->unit);      // d_C = unit d_W
 }
 
-// From the gradients in the sums of a sequence to d_V, d_K and dx of a range.
+// From the gradients in the sums of a sequence to d_V, d_K and d_x of a range.
 static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
     const ttt__frame *frame = &job->frame;
     const ttt__kit *kit = &work->kit;
@@ -5318,10 +5417,10 @@ static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *wo
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
         ttt__linear_sums d = ttt__joined_sums(job, share, head);
-        ttt__mat d_C_t = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
+        ttt__mat d_C_tr = ttt__transpose_of(ttt__rows_at(d.C, 0, frame->h));
         ttt__mat d_s = job->needs_s ? d.s : ttt__absent();
         ttt__tilde_product(kit, one.d_V, one.K, d.C);                   // d_V = K~ d_C
-        ttt__affine(kit, one.d_K, one.V, d_C_t, d_s);                   // d_K = V d_C^T + 1 d_s
+        ttt__affine(kit, one.d_K, one.V, d_C_tr, d_s);                  // d_K = V d_C^T + 1 d_s
         if (job->needs_A) ttt__add_product(kit, one.d_K, one.K, d.KK);  //     + K (d_A + d_A^T)
         ttt__map_rows_back(job, kit, one.K, one.d_K);
     }
@@ -5347,13 +5446,13 @@ static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *wor
     ttt_real scale = ttt__score_scale(job);
     ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
     ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
-    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_t, from, cols));
+    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_tr, from, cols));
     for (int64_t i = 0; i < rows; i++) {
         ttt_real *row = ttt__rows_at(P, i, 1).at;
         (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
     }
     ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
-    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_t, from, cols));
+    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_tr, from, cols));
     for (int64_t i = 0; i < rows; i++) {
         ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
         kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
@@ -5373,8 +5472,8 @@ static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *wor
         ttt__clear(ttt__rows_at(all.d_K, i, 1));
         ttt__clear(ttt__rows_at(all.d_V, i, 1));
     }
-    ttt__transpose(&work->kit, work->K_t, all.K);
-    ttt__transpose(&work->kit, work->V_t, all.V);
+    ttt__transpose(&work->kit, work->K_tr, all.K);
+    ttt__transpose(&work->kit, work->V_tr, all.V);
     for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
         ttt__qkv_views keys = ttt__some_rows(all, from, rows);
         for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
@@ -5383,7 +5482,7 @@ static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *wor
         }
     }
 }
-// dx of a range
+// d_x of a range
 static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
                                      int64_t share) {
     ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
@@ -5394,13 +5493,13 @@ static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *w
 static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
     return ttt__rows_at(all, frame->first * frame->N, frame->count * frame->N);
 }
-// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T dy. If the layer learns, V's
+// d_W_q += x^T d_Q;  d_W_k += x^T d_K;  d_W_v += x^T d_V;  d_O += F^T d_y. If the layer learns, V's
 // kernel is g^T, and d_g += d_V^T x.
 static void ttt__qkv_kernels_back(const ttt__qkv *job) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h, tokens = frame->count * frame->N;
     ttt__stack x = ttt__same_for_all(ttt__of_chunk(frame, frame->x));
-    ttt__stack dy = ttt__same_for_all(ttt__of_chunk(frame, frame->dy));
+    ttt__stack d_y = ttt__same_for_all(ttt__of_chunk(frame, frame->d_y));
     ttt__stack F = ttt__side_by_side(ttt__of_chunk(frame, job->arg->F), h);
     ttt__stack d_Q = ttt__side_by_side(ttt__rows_at(job->d_Q, 0, tokens), h);
     ttt__stack d_K = ttt__side_by_side(ttt__rows_at(job->d_K, 0, tokens), h);
@@ -5413,7 +5512,7 @@ static void ttt__qkv_kernels_back(const ttt__qkv *job) {
     ttt__kernel_sum to_V = { x, d_V, d_W_v }, to_g = { d_V, x, d_g };
     ttt__kernel_sums sums = {
         frame,
-        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, dy, d_O } },
+        { { x, d_Q, d_W_q }, { x, d_K, d_W_k }, job->learns ? to_g : to_V, { F, d_y, d_O } },
         0, 0,
     };
     ttt__add_kernel_sums(&sums);
@@ -5424,7 +5523,7 @@ static void ttt__bias_back(const ttt__qkv *job, int kernel, ttt__mat d_rows) {
 }
 static void ttt__qkv_biases_back(const ttt__qkv *job) {
     int64_t tokens = job->frame.count * job->frame.N;
-    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.dy));
+    ttt__bias_back(job, job->row.O, ttt__of_chunk(&job->frame, job->frame.d_y));
     ttt__bias_back(job, job->row.Q, ttt__rows_at(job->d_Q, 0, tokens));
     ttt__bias_back(job, job->row.K, ttt__rows_at(job->d_K, 0, tokens));
     if (!job->learns) ttt__bias_back(job, job->row.V, ttt__rows_at(job->d_V, 0, tokens));
@@ -5500,9 +5599,9 @@ static bool ttt__see_decoder(ttt__qkv *job) {
     const ttt__frame *frame = &job->frame;
     int64_t D = frame->D, h = frame->h;
     ttt__view *view = &job->see_V;
-    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->c, D, D, false), D, h);
-    view->bias = ttt__scratch(frame->c, 1, D);
-    if (frame->c->result) return false;
+    view->kernel = ttt__stacked(ttt__alloc_numbers(frame->ctx, D, D, false), D, h);
+    view->bias = ttt__scratch(frame->ctx, 1, D);
+    if (frame->ctx->result) return false;
     for (int64_t head = 0; head < frame->H; head++)
         ttt__transpose(&frame->kit, ttt__of(view->kernel, head),
                        ttt__rows_at(job->g, head * h, h));
@@ -5524,8 +5623,8 @@ static bool ttt__qkv_learner(ttt__qkv *job) {
     job->g_bias = ttt__param_row(frame, TTT__MTTT_G_BIAS, D);
     if (!ttt__see_decoder(job)) return false;
     if (!ttt__range_has_KK(job)) return true;
-    job->S = ttt__stacked(ttt__alloc_numbers(frame->c, D, h, false), h, h);
-    if (frame->c->result) return false;
+    job->S = ttt__stacked(ttt__alloc_numbers(frame->ctx, D, h, false), h, h);
+    if (frame->ctx->result) return false;
     ttt__qkv_run(job, ttt__decoder_gram, frame->H, 1);
     return true;
 }
@@ -5534,18 +5633,18 @@ static bool ttt__qkv_room(ttt__qkv *job) {
     ttt__room measure = { NULL, 0 };
     (void)ttt__qkv_work_in(job, &measure, 0);
     frame->room_size = measure.used;
-    frame->room = ttt__alloc_numbers(frame->c, frame->c->threads, frame->room_size, false);
+    frame->room = ttt__alloc_numbers(frame->ctx, frame->ctx->threads, frame->room_size, false);
     if (!job->arg->softmax)
         job->range_sums =
-            ttt__scratch(frame->c, frame->chunk * frame->ranges * frame->H,
+            ttt__scratch(frame->ctx, frame->chunk * frame->ranges * frame->H,
                          ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
-    return !frame->c->result;
+    return !frame->ctx->result;
 }
-static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool wants_W0) {
+static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *ctx, const ttt_tensor *y, bool wants_W0) {
     memset(job, 0, sizeof *job);
     job->arg = (const ttt__qkv_arg *)y->arg;
     job->wants_W0 = wants_W0;
-    ttt__frame_begin(&job->frame, c, y, job->arg->d.heads, job->arg->input, 0);
+    ttt__frame_begin(&job->frame, ctx, y, job->arg->d.heads, job->arg->input, 0);
     ttt__qkv_options(job);
     job->see_Q = ttt__qkv_view(job, job->row.Q);
     job->see_K = ttt__qkv_view(job, job->row.K);
@@ -5559,21 +5658,21 @@ static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *c, const ttt_tensor *y, bool 
 // long as the op computes, or is absent.
 static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
     const ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
-    bool keep = c->recording && !c->numbers_only;
+    ttt_ctx *ctx = frame->ctx;
+    bool keep = ctx->recording && !ctx->numbers_only;
     int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
     ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
     for (int i = 0; i < 4 && (keep || arg->softmax); i++)
-        *views[i] = ttt__matrix(ttt__alloc_numbers(c, tokens, D, keep), tokens, D);
+        *views[i] = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, keep), tokens, D);
     if (arg->softmax) {
-        arg->lse = ttt__matrix(ttt__alloc_numbers(c, tokens, frame->H, keep), tokens, frame->H);
-        return !c->result;
+        arg->lse = ttt__matrix(ttt__alloc_numbers(ctx, tokens, frame->H, keep), tokens, frame->H);
+        return !ctx->result;
     }
     int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
-    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(c, pairs, size, true), pairs, size);
+    if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(ctx, pairs, size, true), pairs, size);
     int64_t weights = (arg->steps + 1) * pairs;
-    arg->W = ttt__stacked(ttt__alloc_numbers(c, weights, job->W_rows * h, keep), job->W_rows, h);
-    return !c->result;
+    arg->W = ttt__stacked(ttt__alloc_numbers(ctx, weights, job->W_rows * h, keep), job->W_rows, h);
+    return !ctx->result;
 }
 
 // Backwards: room, and the kernels transposed.
@@ -5583,45 +5682,45 @@ static void ttt__transpose_view(const ttt__qkv *job, ttt__mat to, const ttt__vie
         ttt__transpose(&job->frame.kit, ttt__rows_at(to, head * h, h),
                        ttt__of(view->kernel, head));
 }
-static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *dy, ttt_real *dx) {
+static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *d_y, ttt_real *d_x) {
     ttt__frame *frame = &job->frame;
-    ttt_ctx *c = frame->c;
+    ttt_ctx *ctx = frame->ctx;
     int64_t D = frame->D, h = frame->h, tokens = frame->chunk * frame->N;
     int64_t pairs = frame->chunk * frame->H;
     ttt__mat *of_tokens[] = { &job->d_Q, &job->d_K, &job->d_V, &job->d_F };
-    ttt__mat *transposed[] = { &job->W_q_t, &job->W_k_t, &job->W_v_t, &job->O_t };
-    frame->dy = ttt__matrix(dy->data, frame->B * frame->N, D);
-    frame->dx = ttt__matrix(dx, frame->B * frame->N, D);
-    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(c, tokens, D);
-    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(c, D, D);
+    ttt__mat *transposed[] = { &job->W_q_tr, &job->W_k_tr, &job->W_v_tr, &job->O_tr };
+    frame->d_y = ttt__matrix(d_y->data, frame->B * frame->N, D);
+    frame->d_x = ttt__matrix(d_x, frame->B * frame->N, D);
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__scratch(ctx, tokens, D);
+    for (int i = 0; i < 4; i++) *transposed[i] = ttt__scratch(ctx, D, D);
     if (job->learns) {
-        job->d_W0 = ttt__stacked(ttt__alloc_numbers(c, pairs * job->W_rows, h, false),
+        job->d_W0 = ttt__stacked(ttt__alloc_numbers(ctx, pairs * job->W_rows, h, false),
                                  job->W_rows, h);
-        job->d_S = ttt__stacked(ttt__alloc_numbers(c, pairs * h, h, false), h, h);
-        job->d_row = ttt__scratch(c, 1, D);
-        job->d_square = ttt__scratch(c, h, h);
+        job->d_S = ttt__stacked(ttt__alloc_numbers(ctx, pairs * h, h, false), h, h);
+        job->d_row = ttt__scratch(ctx, 1, D);
+        job->d_square = ttt__scratch(ctx, h, h);
     }
     if (job->arg->input[TTT__MTTT_RATES] >= 0)
-        job->d_rates = ttt__scratch(c, pairs, job->arg->steps);
-    if (c->result) return false;
-    ttt__transpose_view(job, job->W_q_t, &job->see_Q);
-    ttt__transpose_view(job, job->W_k_t, &job->see_K);
-    ttt__transpose_view(job, job->W_v_t, &job->see_V);
-    ttt__transpose(&frame->kit, job->O_t, job->O);
+        job->d_rates = ttt__scratch(ctx, pairs, job->arg->steps);
+    if (ctx->result) return false;
+    ttt__transpose_view(job, job->W_q_tr, &job->see_Q);
+    ttt__transpose_view(job, job->W_k_tr, &job->see_K);
+    ttt__transpose_view(job, job->W_v_tr, &job->see_V);
+    ttt__transpose(&frame->kit, job->O_tr, job->O);
     return true;
 }
 
 // -- attention: the ops
-static ttt_tensor *ttt__qkv_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__qkv_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     ttt_tensor *w[TTT__MTTT_W0 + 4] = { NULL };
-    ttt_mixer_desc d = arg->d;
+    ttt_mixer_desc desc = arg->d;
     for (int row = 0; row < TTT__MTTT_W0 + 2; row++)
         if (arg->input[row] >= 0) w[row] = in[(int)arg->input[row]];
-    d.inner_lrs = arg->rates;
-    if (arg->steps > 0) return ttt__mttt_tape(c, &d, w, in[0], NULL);
-    if (arg->softmax) return ttt__self_attention_tape(c, &d, w, in[0], NULL);
-    return ttt__linear_attention_tape(c, &d, w, in[0], NULL);
+    desc.inner_lrs = arg->rates;
+    if (arg->steps > 0) return ttt__mttt_tape(ctx, &desc, w, in[0], NULL);
+    if (arg->softmax) return ttt__self_attention_tape(ctx, &desc, w, in[0], NULL);
+    return ttt__linear_attention_tape(ctx, &desc, w, in[0], NULL);
 }
 static int64_t ttt__qkv_count(const ttt_tensor *y) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
@@ -5637,23 +5736,23 @@ static const ttt_op ttt__op_fused_softmax = {
     ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
 };
 
-static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                   ttt_tensor *x, bool softmax) {
     ttt__qkv_arg arg;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
-    bool learns = d->mixer->learner != NULL;
+    bool learns = desc->mixer->learner != NULL;
     int rows = learns ? TTT__MTTT_W0 + 2 : TTT__ATTENTION_N;
     memset(&arg, 0, sizeof arg);
     memset(arg.input, -1, sizeof arg.input);
-    int n = ttt__list_inputs(c, x, w, rows, in, arg.input);
-    arg.d = *d;
+    int n = ttt__list_inputs(ctx, x, w, rows, in, arg.input);
+    arg.d = *desc;
     arg.softmax = softmax;
     if (learns) {
-        arg.steps = ttt__steps(d);
-        arg.rates = ttt__rates(c, d);
+        arg.steps = ttt__steps(desc);
+        arg.rates = ttt__rates(ctx, desc);
     }
     const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
-    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
+    return ttt_apply(ctx, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- layer norm, and with it the MLP of a block
@@ -5668,9 +5767,9 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tenso
 //   forwards
 //     normed_share        a range          x                      z, y
 //   backwards, in chunks of ranges
-//     normed_back_share   a range          dy, x, z               normed, a, d_z, dx, d_scale,
+//     normed_back_share   a range          d_y, x, z               normed, a, d_z, d_x, d_scale,
 //                                                                d_shift
-//     normed_weights      as ttt_gemm's    normed, d_z, a, dy     d_W_1, d_b_1, d_W_2, d_b_2
+//     normed_weights      as ttt_gemm's    normed, d_z, a, d_y     d_W_1, d_b_1, d_W_2, d_b_2
 enum { TTT__RANGE_ROWS = 96, TTT__CHUNK_ROWS = 12 * TTT__RANGE_ROWS };
 enum {  // inputs behind x
     TTT__NORMED_SCALE = 1, TTT__NORMED_SHIFT,
@@ -5681,9 +5780,9 @@ typedef struct ttt__normed_arg {
     ttt_real *z;                            // (rows,M), if a gradient may be asked for
 } ttt__normed_arg;
 typedef struct ttt__normed {
-    ttt_ctx *c;
-    int64_t rows, D, M;                     // M = 0: layer norm alone
-    ttt__mat x, y, z, dy, dx;               // of all rows; dy and dx are absent forwards
+    ttt_ctx *ctx;
+    int64_t rows, D, M;          // M = 0: layer norm alone
+    ttt__mat x, y, z, d_y, d_x;  // of all rows; d_y and d_x are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
     ttt_real *room;                         // of each thread
     int64_t room_size;
@@ -5691,7 +5790,7 @@ typedef struct ttt__normed {
     int64_t first;
     ttt__mat normed, a, d_z;
     ttt__mat d_norm;                        // a row for each range: d_scale, then d_shift
-    ttt__mat W1_t, W2_t;
+    ttt__mat W1_tr, W2_tr;
 } ttt__normed;
 
 // What a thread works with: a range of rows.
@@ -5701,7 +5800,7 @@ typedef struct ttt__normed_work {
 } ttt__normed_work;
 static ttt__normed_work ttt__normed_work_in(const ttt__normed *job, ttt__room *room, int thread) {
     ttt__normed_work work;
-    work.kit = ttt__kit_of(job->c, thread);
+    work.kit = ttt__kit_of(job->ctx, thread);
     work.wide = ttt__take(room, TTT__RANGE_ROWS, job->D);
     work.hidden = ttt__take(room, TTT__RANGE_ROWS, job->M);
     return work;
@@ -5717,22 +5816,22 @@ static int64_t ttt__row_ranges(int64_t rows) {
 }
 
 // -- normed, forwards
-static ttt__range_fn ttt__normed_share, ttt__normed_back_share;
-static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y);
-static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx);
+static ttt__share_fn ttt__normed_share, ttt__normed_back_share;
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *ctx, const ttt_tensor *y);
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *d_y, ttt_real *d_x);
 
-static void ttt__normed_forward(ttt_ctx *c, ttt_tensor *y) {
+static void ttt__normed_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__normed_arg *arg = (ttt__normed_arg *)(uintptr_t)y->arg;
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt__normed job;
     if (y->size == 0) return;
-    if (c->recording && !c->numbers_only && y->n_in == TTT__NORMED_N)
-        arg->z = ttt__alloc_numbers(c, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
-    if (ttt__normed_begin(&job, c, y)) {
+    if (ctx->recording && !ctx->numbers_only && y->n_in == TTT__NORMED_N)
+        arg->z = ttt__alloc_numbers(ctx, y->size / ttt__last(y), y->in[TTT__NORMED_B1]->size, true);
+    if (ttt__normed_begin(&job, ctx, y)) {
         int64_t grain = 1 + 16384 / (TTT__RANGE_ROWS * job.D * (1 + job.M));
-        ttt__parallel(c, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
+        ttt__parallel(ctx, -1, ttt__row_ranges(job.rows), grain, ttt__normed_share, &job);
     }
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
 static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
@@ -5744,9 +5843,9 @@ static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat
 // y = residual + (x w + bias)
 static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
                                  ttt__mat w, ttt__mat bias) {
-    ttt__gemm g = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
+    ttt__gemm gemm = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
                     bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
-    ttt__gemm_run(kit->k, &g, kit->pack);
+    ttt__gemm_run(kit->k, &gemm, kit->pack);
 }
 static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__normed *job = (const ttt__normed *)arg;
@@ -5773,10 +5872,10 @@ static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_r
 static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) {
     int64_t rows = TTT__MIN((int64_t)TTT__CHUNK_ROWS, job->rows - job->first);
     int64_t ranges = ttt__row_ranges(rows), D = job->D;
-    ttt__kit kit = ttt__kit_of(job->c, 0);
+    ttt__kit kit = ttt__kit_of(job->ctx, 0);
     ttt__mat d_scale = ttt__matrix(gradient[TTT__NORMED_SCALE], 1, D);
     ttt__mat d_shift = ttt__matrix(gradient[TTT__NORMED_SHIFT], 1, D);
-    ttt__parallel(job->c, -1, ranges, 1, ttt__normed_back_share, job);
+    ttt__parallel(job->ctx, -1, ranges, 1, ttt__normed_back_share, job);
     for (int64_t i = 0; i < ranges; i++) {
         ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
         ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
@@ -5785,40 +5884,41 @@ static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) 
     if (!job->M) return;
     ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
                         gradient[TTT__NORMED_W1], gradient[TTT__NORMED_B1]);
-    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows), ttt__rows_at(job->dy, job->first, rows),
-                        gradient[TTT__NORMED_W2], gradient[TTT__NORMED_B2]);
+    ttt__normed_weights(job, ttt__rows_at(job->a, 0, rows),
+                        ttt__rows_at(job->d_y, job->first, rows), gradient[TTT__NORMED_W2],
+                        gradient[TTT__NORMED_B2]);
 }
-static void ttt__normed_back(ttt_ctx *c, ttt_tensor *y, const ttt_tensor *dy, ttt_tensor **into,
+static void ttt__normed_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
                              const bool *add) {
-    ttt_mark scratch = ttt__arena_mark(&c->scratch);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt_real *gradient[TTT__NORMED_N] = { NULL };
     ttt__normed job;
-    for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(c, y, into, add, i);
-    if (y->size > 0 && ttt__normed_begin(&job, c, y) &&
-        ttt__normed_back_begin(&job, dy, gradient[0]))
+    for (int i = 0; i < y->n_in; i++) gradient[i] = ttt__gradient_room(ctx, y, into, add, i);
+    if (y->size > 0 && ttt__normed_begin(&job, ctx, y) &&
+        ttt__normed_back_begin(&job, d_y, gradient[0]))
         for (; job.first < job.rows; job.first += TTT__CHUNK_ROWS)
             ttt__normed_chunk_back(&job, gradient);
-    ttt__arena_release(&c->scratch, scratch);
+    ttt__arena_release(&ctx->scratch, scratch);
 }
 
 // A range of the MLP, from the gradient in y to that in normed:
-//   d_z = (dy W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  dx += dy
+//   d_z = (d_y W_2^T) o gelu'(z);  d_normed = d_z W_1^T;  d_x += d_y
 // Leaves normed, a and d_z for the gradients of the weights, which are sums over the chunk.
 static ttt__mat ttt__mlp_rows_back(const ttt__normed *job, const ttt__normed_work *work,
                                    int64_t local, int64_t rows) {
     const ttt__kit *kit = &work->kit;
     int64_t from = job->first + local;
-    ttt__mat z = ttt__rows_at(job->z, from, rows), dy = ttt__rows_at(job->dy, from, rows);
+    ttt__mat z = ttt__rows_at(job->z, from, rows), d_y = ttt__rows_at(job->d_y, from, rows);
     ttt__mat a = ttt__rows_at(job->a, local, rows), d_z = ttt__rows_at(job->d_z, local, rows);
     ttt__mat slope = ttt__rows_at(work->hidden, 0, rows);
     ttt__mat d_normed = ttt__rows_at(work->wide, 0, rows);
     ttt__norm_rows(job, kit, ttt__rows_at(job->normed, local, rows),
                    ttt__rows_at(job->x, from, rows));
     kit->lk->gelu_all(ttt__numbers(z), z.at, a.at, slope.at, NULL);
-    ttt__set_product(kit, d_z, dy, job->W2_t);
+    ttt__set_product(kit, d_z, d_y, job->W2_tr);
     ttt__times(kit, d_z, d_z, slope);
-    ttt__set_product(kit, d_normed, d_z, job->W1_t);
-    ttt__plus(kit, ttt__rows_at(job->dx, from, rows), dy);
+    ttt__set_product(kit, d_normed, d_z, job->W1_tr);
+    ttt__plus(kit, ttt__rows_at(job->d_x, from, rows), d_y);
     return d_normed;
 }
 static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -5827,36 +5927,36 @@ static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int th
     for (int64_t share = begin; share < end; share++) {
         int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
-        ttt__mat x = ttt__rows_at(job->x, from, rows), dx = ttt__rows_at(job->dx, from, rows);
+        ttt__mat x = ttt__rows_at(job->x, from, rows), d_x = ttt__rows_at(job->d_x, from, rows);
         ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
-                                   : ttt__rows_at(job->dy, from, rows);
+                                   : ttt__rows_at(job->d_y, from, rows);
         ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
         ttt__clear(d_norm);
         for (int64_t i = 0; i < rows; i++)
             work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
                                          ttt__rows_at(d_normed, i, 1).at,
-                                         ttt__rows_at(dx, i, 1).at, d_norm.at, d_norm.at + D);
+                                         ttt__rows_at(d_x, i, 1).at, d_norm.at, d_norm.at + D);
     }
 }
 // d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
 static void ttt__normed_weights(const ttt__normed *job, ttt__mat x, ttt__mat d_rows,
                                 ttt_real *d_kernel, ttt_real *d_bias) {
-    ttt__kit kit = ttt__kit_of(job->c, 0);
-    ttt_gemm_desc d;
-    memset(&d, 0, sizeof d);
-    d.m = x.cols, d.n = d_rows.cols, d.k = x.rows;
-    d.a = x.at, d.ta = true;
-    d.b = d_rows.at;
-    d.y = d_kernel, d.add = d_kernel;
-    ttt_gemm(job->c, &d);
+    ttt__kit kit = ttt__kit_of(job->ctx, 0);
+    ttt_gemm_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.m = x.cols, desc.n = d_rows.cols, desc.k = x.rows;
+    desc.a = x.at, desc.ta = true;
+    desc.b = d_rows.at;
+    desc.y = d_kernel, desc.add = d_kernel;
+    ttt_gemm(job->ctx, &desc);
     ttt__add_row_sum(&kit, ttt__matrix(d_bias, 1, d_rows.cols), d_rows);
 }
 
 // -- normed: sizes, parameters, room; and the ops
-static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y) {
+static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *ctx, const ttt_tensor *y) {
     int64_t D = ttt__last(y), rows = y->size / D;
     memset(job, 0, sizeof *job);
-    job->c = c;
+    job->ctx = ctx;
     job->D = D;
     job->rows = rows;
     job->x = ttt__matrix(y->in[0]->data, rows, D);
@@ -5873,37 +5973,37 @@ static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *c, const ttt_tensor *y)
     ttt__room measure = { NULL, 0 };
     (void)ttt__normed_work_in(job, &measure, 0);
     job->room_size = measure.used;
-    job->room = ttt__alloc_numbers(c, c->threads, job->room_size, false);
-    return !c->result;
+    job->room = ttt__alloc_numbers(ctx, ctx->threads, job->room_size, false);
+    return !ctx->result;
 }
-static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *dy, ttt_real *dx) {
-    ttt_ctx *c = job->c;
+static bool ttt__normed_back_begin(ttt__normed *job, const ttt_tensor *d_y, ttt_real *d_x) {
+    ttt_ctx *ctx = job->ctx;
     int64_t rows = TTT__MIN(job->rows, (int64_t)TTT__CHUNK_ROWS), D = job->D, M = job->M;
-    job->dy = ttt__matrix(dy->data, job->rows, D);
-    job->dx = ttt__matrix(dx, job->rows, D);
-    job->d_norm = ttt__scratch(c, ttt__row_ranges(rows), 2 * D);
-    if (!M) return !c->result;
-    job->W1_t = ttt__scratch(c, M, D);
-    job->W2_t = ttt__scratch(c, D, M);
-    job->normed = ttt__scratch(c, rows, D);
-    job->a = ttt__scratch(c, rows, M);
-    job->d_z = ttt__scratch(c, rows, M);
-    if (c->result) return false;
-    ttt__kit kit = ttt__kit_of(c, 0);
-    ttt__transpose(&kit, job->W1_t, job->W1);
-    ttt__transpose(&kit, job->W2_t, job->W2);
+    job->d_y = ttt__matrix(d_y->data, job->rows, D);
+    job->d_x = ttt__matrix(d_x, job->rows, D);
+    job->d_norm = ttt__scratch(ctx, ttt__row_ranges(rows), 2 * D);
+    if (!M) return !ctx->result;
+    job->W1_tr = ttt__scratch(ctx, M, D);
+    job->W2_tr = ttt__scratch(ctx, D, M);
+    job->normed = ttt__scratch(ctx, rows, D);
+    job->a = ttt__scratch(ctx, rows, M);
+    job->d_z = ttt__scratch(ctx, rows, M);
+    if (ctx->result) return false;
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__transpose(&kit, job->W1_tr, job->W1);
+    ttt__transpose(&kit, job->W2_tr, job->W2);
     return true;
 }
 
-static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *c, ttt_tensor *const *in,
+static ttt_tensor *ttt__layer_norm_composite(ttt_ctx *ctx, ttt_tensor *const *in,
                                              const ttt_tensor *y) {
     (void)y;
-    return ttt__layer_norm_tape(c, in[TTT__NORMED_SCALE], in[TTT__NORMED_SHIFT], in[0]);
+    return ttt__layer_norm_tape(ctx, in[TTT__NORMED_SCALE], in[TTT__NORMED_SHIFT], in[0]);
 }
-static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *c, ttt_tensor *const *in,
+static ttt_tensor *ttt__residual_mlp_composite(ttt_ctx *ctx, ttt_tensor *const *in,
                                                const ttt_tensor *y) {
     (void)y;
-    return ttt__residual_mlp_tape(c, in + TTT__NORMED_SCALE, in[0]);
+    return ttt__residual_mlp_tape(ctx, in + TTT__NORMED_SCALE, in[0]);
 }
 static int64_t ttt__layer_norm_count(const ttt_tensor *y) { return 8 * y->size; }
 static int64_t ttt__residual_mlp_count(const ttt_tensor *y) {
@@ -5922,13 +6022,13 @@ static const ttt_op ttt__op_residual_mlp = {
 // One op of the norm's two weights, or these and the MLP's four. NULL if these shapes have no fused
 // form (scale and bias of each head, say) or are wrong; the tape then runs them or reports the
 // error.
-static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, ttt_tensor *x) {
+static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
     signed char input[TTT__NORMED_N - 1];
     ttt__normed_arg arg = { NULL };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
-    bool fits = ttt__operands(c, op->name, &x, 1) && ttt__operands(c, op->name, w, n) &&
+    bool fits = ttt__operands(ctx, op->name, &x, 1) && ttt__operands(ctx, op->name, w, n) &&
                 x->shape.rank > (mlp ? 1 : 0);
     int64_t D = fits ? x->shape.dim[x->shape.rank - 1] : 0, M = fits && mlp ? w[3]->size : 0;
     ttt_shape row = TTT_SHAPE(D), hidden = TTT_SHAPE(M);
@@ -5936,30 +6036,31 @@ static ttt_tensor *ttt__normed_fused(ttt_ctx *c, ttt_tensor *const *w, int n, tt
     const ttt_shape *const shape[] = { &row, &row, &wide, &hidden, &narrow, &row };
     for (int i = 0; i < n && fits; i++) fits = ttt_shape_equal(w[i]->shape, *shape[i]);
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
-    n = ttt__list_inputs(c, x, w, n, in, input);
-    return ttt_apply(c, op, in, n, x->shape, &arg, sizeof arg);
+    n = ttt__list_inputs(ctx, x, w, n, in, input);
+    return ttt_apply(ctx, op, in, n, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none
-static ttt_tensor *ttt__mttt_as_op(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                    ttt_tensor *x, ttt_tensor **losses) {
-    int layers = d->mixer->learner->dense_layers;
-    bool sums_suffice = layers == 1 && d->no_decoder_norm && !d->inner_sgd && !losses;
-    if (!layers || d->first_order) return NULL;
-    return sums_suffice ? ttt__qkv_fused(c, d, w, x, false) : ttt__mttt_fused(c, d, w, x, losses);
+    int layers = desc->mixer->learner->dense_layers;
+    bool sums_suffice = layers == 1 && desc->no_decoder_norm && !desc->inner_sgd && !losses;
+    if (!layers || desc->first_order) return NULL;
+    return sums_suffice ? ttt__qkv_fused(ctx, desc, w, x, false)
+                        : ttt__mttt_fused(ctx, desc, w, x, losses);
 }
-static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
     (void)losses;
-    if (d->causal || d->normalizer == TTT_NORMALIZER_NONE) return NULL;
-    return ttt__qkv_fused(c, d, w, x, false);
+    if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    return ttt__qkv_fused(ctx, desc, w, x, false);
 }
-static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *c, const ttt_mixer_desc *d,
+static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                              ttt_tensor *const *w, ttt_tensor *x,
                                              ttt_tensor **losses) {
     (void)losses;
-    return d->causal ? NULL : ttt__qkv_fused(c, d, w, x, true);
+    return desc->causal ? NULL : ttt__qkv_fused(ctx, desc, w, x, true);
 }
 #endif  // TTT_NO_FUSED
 
@@ -5987,343 +6088,354 @@ static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
 
-static bool ttt__option_set(const ttt_mixer_desc *d, const ttt__option *o) {
-    const char *value = (const char *)d + o->at;
+static bool ttt__option_set(const ttt_mixer_desc *desc, const ttt__option *o) {
+    const char *value = (const char *)desc + o->at;
     for (size_t i = 0; i < o->size; i++)
         if (value[i]) return true;
     return false;
 }
 
-bool ttt_mixer_takes(const ttt_mixer *m, const char *option) {
+bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
     size_t n = strlen(option);
-    for (const char *at = m->takes; at && (at = strstr(at, option)) != NULL; at++)
-        if ((at == m->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    for (const char *at = mixer->takes; at && (at = strstr(at, option)) != NULL; at++)
+        if ((at == mixer->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
     return false;
 }
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
-static const ttt__option *ttt__option_lacks(const ttt_mixer *m, const ttt_mixer_desc *d,
+static const ttt__option *ttt__option_lacks(const ttt_mixer *mixer, const ttt_mixer_desc *desc,
                                             const ttt__option *o) {
-    for (int i = 0; i < TTT__N_OPTIONS && o->with && ttt_mixer_takes(m, o->with); i++)
+    for (int i = 0; i < TTT__N_OPTIONS && o->with && ttt_mixer_takes(mixer, o->with); i++)
         if (strcmp(ttt__options[i].name, o->with) == 0)
-            return ttt__option_set(d, &ttt__options[i]) ? NULL : &ttt__options[i];
+            return ttt__option_set(desc, &ttt__options[i]) ? NULL : &ttt__options[i];
     return NULL;
 }
 
-ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *m, const ttt_mixer_desc *d) {
-    ttt_mixer_desc taken = *d;
-    taken.mixer = m;
+ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc) {
+    ttt_mixer_desc taken = *desc;
+    taken.mixer = mixer;
     for (int i = 0; i < TTT__N_OPTIONS; i++) {
         const ttt__option *o = &ttt__options[i];
-        if (!ttt_mixer_takes(m, o->name) || ttt__option_lacks(m, d, o))
+        if (!ttt_mixer_takes(mixer, o->name) || ttt__option_lacks(mixer, desc, o))
             memset((char *)&taken + o->at, 0, o->size);
     }
     return taken;
 }
 
-static bool ttt__options_good(ttt_ctx *c, const ttt_mixer_desc *d) {
-    const ttt_mixer *m = d->mixer;
-    for (int i = 0; i < TTT__N_OPTIONS && ttt_ok(c); i++) {
+static bool ttt__options_good(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
+    const ttt_mixer *mixer = desc->mixer;
+    for (int i = 0; i < TTT__N_OPTIONS && ttt_ok(ctx); i++) {
         const ttt__option *o = &ttt__options[i], *lacks;
-        if (!ttt__option_set(d, o)) continue;
-        if (!ttt_mixer_takes(m, o->name))
-            ttt_fail(c, TTT_ERR_ARGUMENT,
-                     "%s: .%s is set, which it does not take; it takes: %s. For %s", m->name,
-                     o->name, m->takes ? m->takes : "no option", o->meaning);
-        else if ((lacks = ttt__option_lacks(m, d, o)) != NULL)
-            ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .%s has no effect without .%s", m->name, o->name,
-                     lacks->name);
+        if (!ttt__option_set(desc, o)) continue;
+        if (!ttt_mixer_takes(mixer, o->name))
+            ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                     "%s: .%s is set, which it does not take; it takes: %s. For %s", mixer->name,
+                     o->name, mixer->takes ? mixer->takes : "no option", o->meaning);
+        else if ((lacks = ttt__option_lacks(mixer, desc, o)) != NULL)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .%s has no effect without .%s", mixer->name,
+                     o->name, lacks->name);
     }
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
 // -- descriptions
 // The rates of a mixer that has inner steps, and how many these are.
-static void ttt__check_steps(ttt_ctx *c, const ttt_mixer_desc *d) {
-    const char *name = d->mixer->name;
-    if (d->inner_lr == 0 && !d->inner_lrs)
-        ttt_fail(c, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may "
+static void ttt__check_steps(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
+    const char *name = desc->mixer->name;
+    if (desc->inner_lr == 0 && !desc->inner_lrs)
+        ttt_fail(ctx, TTT_ERR_UNSET, "%s: .inner_lr has no default and was not set (.inner_lrs may "
                  "hold zeros)", name);
-    else if (d->inner_lr != 0 && d->inner_lrs)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", name);
-    else if (d->inner_steps < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected", name,
-                 d->inner_steps);
+    else if (desc->inner_lr != 0 && desc->inner_lrs)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .inner_lr has no effect beside .inner_lrs", name);
+    else if (desc->inner_steps < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .inner_steps is %d; at least 1 expected", name,
+                 desc->inner_steps);
 }
 // N < 0: not known yet.
-static bool ttt__mixer_good(ttt_ctx *c, const ttt_mixer_desc *d, int64_t N) {
-    const ttt_mixer *m = d->mixer;
-    if (!ttt_ok(c)) return false;
-    if (!m)
-        ttt_fail(c, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
-    else if (d->dim < 1 || d->heads < 1)
-        ttt_fail(c, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set", m->name,
-                 (long long)d->dim, (long long)d->heads);
-    else if (d->dim % d->heads)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld", m->name,
-                 (long long)d->dim, (long long)d->heads);
-    if (!ttt_ok(c) || !ttt__options_good(c, d)) return false;
-    if (ttt_mixer_takes(m, "inner_lr")) ttt__check_steps(c, d);
-    if (ttt_ok(c) && m->flags & TTT_MIXER_GRID) ttt__check_grid(c, d, N);
-    if (ttt_ok(c) && m->check) m->check(c, d, N);
-    return ttt_ok(c);
+static bool ttt__mixer_good(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    const ttt_mixer *mixer = desc->mixer;
+    if (!ttt_ok(ctx)) return false;
+    if (!mixer)
+        ttt_fail(ctx, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
+    else if (desc->dim < 1 || desc->heads < 1)
+        ttt_fail(ctx, TTT_ERR_UNSET, "%s: .dim is %lld and .heads %lld; both must be set",
+                 mixer->name, (long long)desc->dim, (long long)desc->heads);
+    else if (desc->dim % desc->heads)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .dim %lld is not divisible by .heads %lld",
+                 mixer->name, (long long)desc->dim, (long long)desc->heads);
+    if (!ttt_ok(ctx) || !ttt__options_good(ctx, desc)) return false;
+    if (ttt_mixer_takes(mixer, "inner_lr")) ttt__check_steps(ctx, desc);
+    if (ttt_ok(ctx) && mixer->flags & TTT_MIXER_GRID) ttt__check_grid(ctx, desc, N);
+    if (ttt_ok(ctx) && mixer->check) mixer->check(ctx, desc, N);
+    return ttt_ok(ctx);
 }
 
 // Which rows of the tables are present: the bits that their only_if asks for.
-static unsigned ttt__mixer_bits(const ttt_mixer_desc *d) {
+static unsigned ttt__mixer_bits(const ttt_mixer_desc *desc) {
     unsigned bits = 0;
-    if (!d->no_inner_bias && !(d->mixer->flags & TTT_MIXER_UNBIASED)) bits |= TTT_LEARNER_BIAS;
-    if (!d->no_decoder_norm) bits |= TTT__DECODER_NORM;
-    if (d->learn_rates) bits |= TTT__LEARNED_RATES;
-    if (d->globals) bits |= TTT__GLOBALS;
-    if (!d->no_short_conv) bits |= TTT__SHORT_CONV;
-    if (d->causal) bits |= TTT__CAUSAL;
+    if (!desc->no_inner_bias && !(desc->mixer->flags & TTT_MIXER_UNBIASED))
+        bits |= TTT_LEARNER_BIAS;
+    if (!desc->no_decoder_norm) bits |= TTT__DECODER_NORM;
+    if (desc->learn_rates) bits |= TTT__LEARNED_RATES;
+    if (desc->globals) bits |= TTT__GLOBALS;
+    if (!desc->no_short_conv) bits |= TTT__SHORT_CONV;
+    if (desc->causal) bits |= TTT__CAUSAL;
     return bits;
 }
-static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *d) {
-    int64_t D = d->dim, h = D / d->heads;
-    ttt_sizes s = ttt__sizes("DHhT", D, d->heads, h, ttt__steps(d));
-    s.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
-    s.of[(int)'P'] = D + h;
-    s.of[(int)'N'] = d->max_tokens;
-    s.of[(int)'K'] = ttt__compressed(d);
-    return s;
+static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
+    int64_t D = desc->dim, h = D / desc->heads;
+    ttt_sizes sizes = ttt__sizes("DHhT", D, desc->heads, h, ttt__steps(desc));
+    sizes.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
+    sizes.of[(int)'P'] = D + h;
+    sizes.of[(int)'N'] = desc->max_tokens;
+    sizes.of[(int)'K'] = ttt__compressed(desc);
+    return sizes;
 }
 
-int ttt_mixer_count(const ttt_mixer_desc *d) {
-    const ttt_mixer *m = d->mixer;
-    if (!m) return 0;
-    unsigned bits = ttt__mixer_bits(d);
-    return ttt__rows_present(m->rows, m->n_rows, bits) +
-           (m->learner ? ttt__rows_present(m->learner->rows, m->learner->n_rows, bits) : 0);
+int ttt_mixer_count(const ttt_mixer_desc *desc) {
+    const ttt_mixer *mixer = desc->mixer;
+    if (!mixer) return 0;
+    unsigned bits = ttt__mixer_bits(desc);
+    return ttt__rows_present(mixer->rows, mixer->n_rows, bits) +
+           (mixer->learner ? ttt__rows_present(mixer->learner->rows, mixer->learner->n_rows, bits)
+                           : 0);
 }
 
-ttt_weights ttt_mixer_new(ttt_ctx *c, const ttt_mixer_desc *d, ttt_params *p, const char *prefix) {
-    if (!ttt__mixer_good(c, d, -1)) return ttt__no_weights();
-    const ttt_mixer *m = d->mixer;
-    unsigned bits = ttt__mixer_bits(d);
-    ttt_sizes s = ttt__mixer_sizes(d);
-    int first = p->n;
-    ttt_weights own = ttt_params_add(c, m->rows, m->n_rows, bits, &s, p, prefix),
+ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
+                          const char *prefix) {
+    if (!ttt__mixer_good(ctx, desc, -1)) return ttt__no_weights();
+    const ttt_mixer *mixer = desc->mixer;
+    unsigned bits = ttt__mixer_bits(desc);
+    ttt_sizes sizes = ttt__mixer_sizes(desc);
+    int first = params->n;
+    ttt_weights own = ttt_params_add(ctx, mixer->rows, mixer->n_rows, bits, &sizes, params, prefix),
                 inner = ttt__no_weights();
-    if (m->learner)
-        inner = ttt_params_add(c, m->learner->rows, m->learner->n_rows, bits, &s, p, prefix);
-    for (int i = 0, n = 0; i < m->n_rows && ttt_ok(c); i++) {
-        if (!ttt__row_present(&m->rows[i], bits)) continue;
-        ttt_tensor *t = own.at[n++];
-        for (int64_t k = 0; k < t->size && m->rows[i].only_if & TTT__LEARNED_RATES; k++)
-            t->data[k] = d->inner_lrs ? d->inner_lrs[k] : d->inner_lr;
+    if (mixer->learner)
+        inner = ttt_params_add(ctx, mixer->learner->rows, mixer->learner->n_rows, bits, &sizes,
+                               params, prefix);
+    for (int i = 0, n = 0; i < mixer->n_rows && ttt_ok(ctx); i++) {
+        if (!ttt__row_present(&mixer->rows[i], bits)) continue;
+        ttt_tensor *tensor = own.at[n++];
+        for (int64_t k = 0; k < tensor->size && mixer->rows[i].only_if & TTT__LEARNED_RATES; k++)
+            tensor->data[k] = desc->inner_lrs ? desc->inner_lrs[k] : desc->inner_lr;
     }
-    for (int i = 0; i < inner.n && d->zero_w0; i++)
+    for (int i = 0; i < inner.n && desc->zero_w0; i++)
         memset(inner.at[i]->data, 0, (size_t)inner.at[i]->size * sizeof(ttt_real));
-    return ttt__params_since(c, p, first);
+    return ttt__params_since(ctx, params, first);
 }
 
 // Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks
 // that they are what d asks for: a fused layer reads them by d alone.
-static bool ttt__by_row(ttt_ctx *c, const ttt_mixer_desc *d, const ttt_param_row *rows, int n_rows,
-                        ttt_weights *w, ttt_tensor **row) {
-    ttt_sizes sizes = ttt__mixer_sizes(d);
-    unsigned bits = ttt__mixer_bits(d);
-    for (int i = 0; i < n_rows && ttt_ok(c); i++) {
-        ttt_shape s = ttt_scalar_shape();
+static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_param_row *rows,
+                        int n_rows, ttt_weights *w, ttt_tensor **row) {
+    ttt_sizes sizes = ttt__mixer_sizes(desc);
+    unsigned bits = ttt__mixer_bits(desc);
+    for (int i = 0; i < n_rows && ttt_ok(ctx); i++) {
+        ttt_shape shape = ttt_scalar_shape();
         row[i] = NULL;
         if (!ttt__row_present(&rows[i], bits)) continue;
-        s.rank = ttt__read_sizes(rows[i].shape, &sizes, s.dim);
-        row[i] = w->n > 0 ? ttt__weight(c, d->mixer->name, w) : NULL;
-        ttt__weight_good(c, d->mixer->name, rows[i].name, row[i], s);
+        shape.rank = ttt__read_sizes(rows[i].shape, &sizes, shape.dim);
+        row[i] = w->n > 0 ? ttt__weight(ctx, desc->mixer->name, w) : NULL;
+        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape);
     }
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
-ttt_tensor *ttt_mixer_forward(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
-                              ttt_tensor **losses) {
+ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                              ttt_tensor *x, ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(c) || !ttt__operands(c, d->mixer ? d->mixer->name : "mixer", &x, 1))
-        return &c->empty;
-    if (!ttt__mixer_good(c, d, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &c->empty;
-    if (x->shape.rank != 3 || x->shape.dim[2] != d->dim) {
-        ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected", d->mixer->name,
-                        ttt_shape_text(x->shape, t), (long long)d->dim);
+    if (!ttt_ok(ctx) || !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
+        return &ctx->empty;
+    if (!ttt__mixer_good(ctx, desc, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &ctx->empty;
+    if (x->shape.rank != 3 || x->shape.dim[2] != desc->dim) {
+        ttt_text text;
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected",
+                        desc->mixer->name, ttt_shape_text(x->shape, text), (long long)desc->dim);
     }
-    if (!ttt__weights_alive(c, d->mixer->name, w)) return &c->empty;
-    const ttt_learner *l = d->mixer->learner;
-    int n_rows = d->mixer->n_rows, n_inner = l ? l->n_rows : 0;
-    ttt_tensor **row = ttt__weights_room(c, n_rows + n_inner, false);
-    if (!row || !ttt__by_row(c, d, d->mixer->rows, n_rows, &w, row)) return &c->empty;
-    if (l && !ttt__by_row(c, d, l->rows, n_inner, &w, row + n_rows)) return &c->empty;
-    if (w.n > 0)
-        return ttt_fail(c, TTT_ERR_SHAPE,
+    if (!ttt__weights_alive(ctx, desc->mixer->name, weights)) return &ctx->empty;
+    const ttt_learner *learner = desc->mixer->learner;
+    int n_rows = desc->mixer->n_rows, n_inner = learner ? learner->n_rows : 0;
+    ttt_tensor **row = ttt__weights_room(ctx, n_rows + n_inner, false);
+    if (!row || !ttt__by_row(ctx, desc, desc->mixer->rows, n_rows, &weights, row))
+        return &ctx->empty;
+    if (learner && !ttt__by_row(ctx, desc, learner->rows, n_inner, &weights, row + n_rows))
+        return &ctx->empty;
+    if (weights.n > 0)
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "%s: %d weights more than the %d that its description asks for",
-                        d->mixer->name, w.n, ttt_mixer_count(d));
-    bool whole = d->mixer->fused && !d->no_fused && !d->unmask;
-    ttt_tensor *y = whole ? d->mixer->fused(c, d, row, x, losses) : NULL;
-    return y ? y : d->mixer->forward(c, d, row, x, losses);
+                        desc->mixer->name, weights.n, ttt_mixer_count(desc));
+    bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask;
+    ttt_tensor *y = whole ? desc->mixer->fused(ctx, desc, row, x, losses) : NULL;
+    return y ? y : desc->mixer->forward(ctx, desc, row, x, losses);
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------
-static void ttt__unmask_matrix(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *matrix, ttt_tensor *v,
-                               ttt_tensor *read) {
-    (void)c;
-    u->matrix = matrix;
-    u->value = v;
-    u->read = read;
+static void ttt__unmask_matrix(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *matrix,
+                               ttt_tensor *v, ttt_tensor *read) {
+    (void)ctx;
+    unmasked->matrix = matrix;
+    unmasked->value = v;
+    unmasked->read = read;
 }
-static void ttt__unmask_features(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+static void ttt__unmask_features(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *q, ttt_tensor *k,
                                  ttt_tensor *v, ttt_tensor *start, ttt_tensor *read) {
-    u->query = q;
-    u->key = k;
-    u->start = start;
-    ttt__unmask_matrix(c, u, ttt_matmul_t(c, q, k, false, true), v, read);
+    unmasked->query = q;
+    unmasked->key = k;
+    unmasked->start = start;
+    ttt__unmask_matrix(ctx, unmasked, ttt_matmul_t(ctx, q, k, false, true), v, read);
 }
 // x with a last feature that is 1, which a bias is the kernel's row of
-static ttt_tensor *ttt__with_one(ttt_ctx *c, ttt_tensor *x) {
-    if (!ttt_ok(c)) return x;
-    ttt_shape s = x->shape;
-    s.dim[s.rank - 1] = 1;
-    ttt_tensor *both[2] = { x, ttt_full(c, s, 1) };
-    return ttt_concat(c, both, 2, s.rank - 1);
+static ttt_tensor *ttt__with_one(ttt_ctx *ctx, ttt_tensor *x) {
+    if (!ttt_ok(ctx)) return x;
+    ttt_shape shape = x->shape;
+    shape.dim[shape.rank - 1] = 1;
+    ttt_tensor *both[2] = { x, ttt_full(ctx, shape, 1) };
+    return ttt_concat(ctx, both, 2, shape.rank - 1);
 }
-static void ttt__unmask_weighted(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *q, ttt_tensor *k,
+static void ttt__unmask_weighted(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *q, ttt_tensor *k,
                                  ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read) {
-    if (bias) q = ttt__with_one(c, q), k = ttt__with_one(c, k);
-    ttt__unmask_features(c, u, q, k, v, NULL, read);
-    u->matrix = ttt_mul(c, u->matrix, weights);
+    if (bias) q = ttt__with_one(ctx, q), k = ttt__with_one(ctx, k);
+    ttt__unmask_features(ctx, unmasked, q, k, v, NULL, read);
+    unmasked->matrix = ttt_mul(ctx, unmasked->matrix, weights);
 }
-static void ttt__unmask_start(ttt_ctx *c, ttt_unmasked *u, ttt_tensor *kernel, ttt_tensor *bias,
-                              ttt_tensor *carry) {
+static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *kernel,
+                              ttt_tensor *bias, ttt_tensor *carry) {
     ttt_tensor *both[2] = { kernel, bias };
-    u->start = bias ? ttt_concat(c, both, 2, 2) : kernel;
-    u->carry = carry;
+    unmasked->start = bias ? ttt_concat(ctx, both, 2, 2) : kernel;
+    unmasked->carry = carry;
 }
 
-static void ttt__linear_attention_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *q,
+static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                          ttt_tensor *k, ttt_tensor *v, ttt_tensor *y) {
-    ttt_unmasked *u = d->unmask;
-    u->equals = d->causal ? "causal linear attention" : "linear attention";
-    if (!ttt_ok(c)) return;
-    if (d->causal) ttt__unmask_weighted(c, u, q, k, v, ttt__lower(c, q->shape.dim[2]), false, y);
-    else ttt__unmask_features(c, u, q, k, v, NULL, y);
-    if (d->normalizer == TTT_NORMALIZER_CONSTANT)
-        u->matrix = ttt_scale(c, u->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    if (d->normalizer == TTT_NORMALIZER_ADAPTIVE)
-        u->matrix = ttt_div(c, u->matrix, ttt_sum_axis(c, u->matrix, -1));
+    ttt_unmasked *unmasked = desc->unmask;
+    unmasked->equals = desc->causal ? "causal linear attention" : "linear attention";
+    if (!ttt_ok(ctx)) return;
+    if (desc->causal)
+        ttt__unmask_weighted(ctx, unmasked, q, k, v, ttt__lower(ctx, q->shape.dim[2]), false, y);
+    else ttt__unmask_features(ctx, unmasked, q, k, v, NULL, y);
+    if (desc->normalizer == TTT_NORMALIZER_CONSTANT)
+        unmasked->matrix =
+            ttt_scale(ctx, unmasked->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
+    if (desc->normalizer == TTT_NORMALIZER_ADAPTIVE)
+        unmasked->matrix = ttt_div(ctx, unmasked->matrix, ttt_sum_axis(ctx, unmasked->matrix, -1));
 }
 
-static void ttt__mttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_tensor *const *w,
+static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *query, ttt_tensor *read) {
-    ttt_unmasked *u = d->unmask;
-    const ttt_learner *l = d->mixer->learner;
-    ttt_tensor *const *last = w + TTT__MTTT_W0 + l->n_rows - 2;
-    bool linear = l->dense_layers == 1, zero = true;
+    ttt_unmasked *unmasked = desc->unmask;
+    const ttt_learner *learner = desc->mixer->learner;
+    ttt_tensor *const *last = w + TTT__MTTT_W0 + learner->n_rows - 2;
+    bool linear = learner->dense_layers == 1, zero = true;
     if (!query) {
-        u->equals = "none: the last layer of its learner is not linear";
+        unmasked->equals = "none: the last layer of its learner is not linear";
         return;
     }
-    if (!ttt_ok(c)) return;
+    if (!ttt_ok(ctx)) return;
     for (int i = 0; i < 2; i++)
         for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
-    if (linear && zero && d->inner_steps <= 1 && d->no_decoder_norm)
-        u->equals = "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
-                    "x, v = eta (x - b_g) G^T";
+    if (linear && zero && desc->inner_steps <= 1 && desc->no_decoder_norm)
+        unmasked->equals =
+            "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
+            "x, v = eta (x - b_g) G^T";
     else
-        u->equals = linear ? "linear attention whose values are the learner's errors"
+        unmasked->equals = linear ? "linear attention whose values are the learner's errors"
                            : "linear attention on the features of the learner's hidden layer, "
                              "whose values are its errors";
     int64_t B = read->shape.dim[0];
-    ttt_tensor *k = u->key, *v = u->value, *bias = last[1] ? ttt__lift_weight(c, last[1], B) : NULL;
-    if (bias) query = ttt__with_one(c, query), k = ttt__with_one(c, k);
-    ttt__unmask_features(c, u, query, k, v, NULL, read);
-    ttt__unmask_start(c, u, ttt__lift_weight(c, last[0], B), bias, NULL);
+    ttt_tensor *k = unmasked->key, *v = unmasked->value,
+               *bias = last[1] ? ttt__lift_weight(ctx, last[1], B) : NULL;
+    if (bias) query = ttt__with_one(ctx, query), k = ttt__with_one(ctx, k);
+    ttt__unmask_features(ctx, unmasked, query, k, v, NULL, read);
+    ttt__unmask_start(ctx, unmasked, ttt__lift_weight(ctx, last[0], B), bias, NULL);
 }
 
-static void ttt__longformer_unmask(ttt_ctx *c, const ttt_mixer_desc *d, const ttt__tiling *t,
-                                   const ttt_tensor *a, ttt_tensor *top, ttt_tensor *v,
-                                   ttt_tensor *top_v, ttt_tensor *y) {
-    int64_t B = v->shape.dim[0], H = v->shape.dim[1], N = v->shape.dim[2], g = d->globals;
-    ttt_tensor *local = ttt_zeros(c, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL },
+static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                   const ttt__tiling *tiling, const ttt_tensor *a, ttt_tensor *top,
+                                   ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y) {
+    int64_t B = v->shape.dim[0], H = v->shape.dim[1], N = v->shape.dim[2], g = desc->globals;
+    ttt_tensor *local = ttt_zeros(ctx, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL },
                *values[2] = { v, top_v };
-    for (int64_t r = 0; ttt_ok(c) && r < B * H * (N - g); r++) {
-        int64_t bh = r / (N - g), place = t->place[r % (N - g)];
-        const ttt_real *row = a->data + (bh * t->tiles * t->q + place) * t->k;
+    for (int64_t r = 0; ttt_ok(ctx) && r < B * H * (N - g); r++) {
+        int64_t bh = r / (N - g), place = tiling->place[r % (N - g)];
+        const ttt_real *row = a->data + (bh * tiling->tiles * tiling->q + place) * tiling->k;
         ttt_real *to = local->data + (bh * N + g + r % (N - g)) * N;
-        for (int64_t j = 0; j < t->k; j++) to[t->key[place / t->q * t->k + j]] += row[j];
+        for (int64_t j = 0; j < tiling->k; j++)
+            to[tiling->key[place / tiling->q * tiling->k + j]] += row[j];
     }
-    if (g) both[1] = ttt_pad(c, top, 2, 0, N);
-    d->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs "
+    if (g) both[1] = ttt_pad(ctx, top, 2, 0, N);
+    desc->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs "
                             "are twice N: these have values of their own)"
                           : "softmax attention in a window";
-    ttt__unmask_matrix(c, d->unmask, g ? ttt_concat(c, both, 2, 3) : local,
-                       g ? ttt_concat(c, values, 2, 2) : v, y);
+    ttt__unmask_matrix(ctx, desc->unmask, g ? ttt_concat(ctx, both, 2, 3) : local,
+                       g ? ttt_concat(ctx, values, 2, 2) : v, y);
 }
 
-static double ttt__max_abs(const ttt_tensor *t) {
+static double ttt__max_abs(const ttt_tensor *tensor) {
     double most = 0;
-    for (int64_t i = 0; i < t->size; i++)
-        most = fabs((double)t->data[i]) > most ? fabs((double)t->data[i]) : most;
+    for (int64_t i = 0; i < tensor->size; i++)
+        most = fabs((double)tensor->data[i]) > most ? fabs((double)tensor->data[i]) : most;
     return most;
 }
-static void ttt__unmask_certify(ttt_ctx *c, ttt_unmasked *u) {
-    ttt_tensor *y = ttt_matmul(c, u->matrix, u->value);
-    if (u->start) {
-        ttt_tensor *from = ttt_matmul(c, u->query, u->start);
-        y = ttt_add(c, y, u->carry ? ttt_mul(c, from, u->carry) : from);
+static void ttt__unmask_certify(ttt_ctx *ctx, ttt_unmasked *unmasked) {
+    ttt_tensor *y = ttt_matmul(ctx, unmasked->matrix, unmasked->value);
+    if (unmasked->start) {
+        ttt_tensor *from = ttt_matmul(ctx, unmasked->query, unmasked->start);
+        y = ttt_add(ctx, y, unmasked->carry ? ttt_mul(ctx, from, unmasked->carry) : from);
     }
-    if (!ttt_ok(c)) return;
-    double most = ttt__max_abs(u->read);
-    u->exact = true;
-    u->error = most > 0 ? ttt_max_abs_diff(y, u->read) / most : ttt__max_abs(y);
+    if (!ttt_ok(ctx)) return;
+    double most = ttt__max_abs(unmasked->read);
+    unmasked->exact = true;
+    unmasked->error = most > 0 ? ttt_max_abs_diff(y, unmasked->read) / most : ttt__max_abs(y);
 }
 // Where there is no exact form: row by row the Jacobian of the whole layer.
-static void ttt__unmask_linearize(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w,
-                                  ttt_tensor *all, ttt_unmasked *u) {
+static void ttt__unmask_linearize(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                  ttt_tensor *all, ttt_unmasked *unmasked) {
     int64_t N = all->shape.dim[1], D = all->shape.dim[2];
-    ttt_tensor *x = ttt_detach(c, ttt_slice(c, all, 0, 0, 1)), *move = ttt_randn(c, x->shape);
-    double size = sqrt((double)ttt_item(ttt_mean(c, ttt_square(c, x))));
-    move = ttt_scale(c, move, (ttt_real)(0.01 * size));
-    ttt_rng rng = *ttt_ctx_rng(c);
-    ttt_tensor *y = ttt_mixer_forward(c, d, w, x, NULL);
-    *ttt_ctx_rng(c) = rng;  // a drawn order of tokens is the same again
-    ttt_tensor *moved = ttt_mixer_forward(c, d, w, ttt_add(c, x, move), NULL);
-    u->matrix = ttt_zeros(c, TTT_SHAPE(1, 1, N, N));
+    ttt_tensor *x = ttt_detach(ctx, ttt_slice(ctx, all, 0, 0, 1)), *move = ttt_randn(ctx, x->shape);
+    double size = sqrt((double)ttt_item(ttt_mean(ctx, ttt_square(ctx, x))));
+    move = ttt_scale(ctx, move, (ttt_real)(0.01 * size));
+    ttt_rng rng = *ttt_ctx_rng(ctx);
+    ttt_tensor *y = ttt_mixer_forward(ctx, desc, weights, x, NULL);
+    *ttt_ctx_rng(ctx) = rng;  // a drawn order of tokens is the same again
+    ttt_tensor *moved = ttt_mixer_forward(ctx, desc, weights, ttt_add(ctx, x, move), NULL);
+    unmasked->matrix = ttt_zeros(ctx, TTT_SHAPE(1, 1, N, N));
     double off = 0, most = 0;
-    for (int64_t i = 0; i < N * D && ttt_ok(c); i++) {
-        ttt_mark m = ttt_mark_get(c);
-        ttt_tensor *seed = ttt_zeros(c, y->shape), *g;
-        if (ttt_ok(c)) seed->data[i] = 1;
+    for (int64_t i = 0; i < N * D && ttt_ok(ctx); i++) {
+        ttt_mark mark = ttt_mark_get(ctx);
+        ttt_tensor *seed = ttt_zeros(ctx, y->shape), *g;
+        if (ttt_ok(ctx)) seed->data[i] = 1;
         double along = 0;
-        if (ttt_vjp(c, y, seed, &x, 1, &g, TTT_GRAD_FIRST_ORDER) != TTT_OK) break;
+        if (ttt_vjp(ctx, y, seed, &x, 1, &g, TTT_GRAD_FIRST_ORDER) != TTT_OK) break;
         for (int64_t j = 0; j < N * D; j++) {
-            u->matrix->data[i / D * N + j / D] += g->data[j] * g->data[j];
+            unmasked->matrix->data[i / D * N + j / D] += g->data[j] * g->data[j];
             along += (double)g->data[j] * (double)move->data[j];
         }
         double change = (double)moved->data[i] - (double)y->data[i];
         off = fabs(change - along) > off ? fabs(change - along) : off;
         most = fabs(change) > most ? fabs(change) : most;
-        ttt_mark_release(c, m);
+        ttt_mark_release(ctx, mark);
     }
-    u->error = most > 0 ? off / most : off;
-    if (ttt_ok(c)) u->matrix = ttt_sqrt(c, u->matrix);
+    unmasked->error = most > 0 ? off / most : off;
+    if (ttt_ok(ctx)) unmasked->matrix = ttt_sqrt(ctx, unmasked->matrix);
 }
-ttt_result ttt_unmask(ttt_ctx *c, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x,
+ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights, ttt_tensor *x,
                       ttt_unmasked *out) {
-    ttt_mixer_desc open = *d, closed = *d;
-    bool recording = ttt_set_recording(c, true);
+    ttt_mixer_desc open = *desc, closed = *desc;
+    bool recording = ttt_set_recording(ctx, true);
     memset(out, 0, sizeof *out);
     out->equals = "none: the layer does not say";
     open.unmask = out;
     closed.unmask = NULL;
-    ttt_mixer_forward(c, &open, w, x, NULL);
-    if (ttt_ok(c) && out->matrix) ttt__unmask_certify(c, out);
-    else if (ttt_ok(c)) {
+    ttt_mixer_forward(ctx, &open, weights, x, NULL);
+    if (ttt_ok(ctx) && out->matrix) ttt__unmask_certify(ctx, out);
+    else if (ttt_ok(ctx)) {
         const char *why = out->equals;
         memset(out, 0, sizeof *out);
         out->equals = why;
-        ttt__unmask_linearize(c, &closed, w, x, out);
+        ttt__unmask_linearize(ctx, &closed, weights, x, out);
     }
-    ttt_set_recording(c, recording);
-    return ttt_status(c);
+    ttt_set_recording(ctx, recording);
+    return ttt_status(ctx);
 }
 
 #ifdef __cplusplus

@@ -42,26 +42,26 @@ extern "C" {
 
 // ---- [1] LOSSES ---------------------------------------------------------------------------------
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
-TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes);
+TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():
 //   mean over B of - sum_c target log softmax(logits)
-TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
 // labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
 // of none is 0. Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs
 // what log_softmax of the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
-TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *labels,
                                              int64_t ignored);
 // the same with C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
-TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target);
+TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // How many rows of logits (B,C) are largest at their label. Of several equal logits the first
 // counts as the largest. A row with NaN is wrong, and so is one whose label is outside 0..C-1.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: *x (B,...) becomes a new tensor, a x + (1 - a) x rolled by one along
 // B, and so does *target; a, one for the batch, is the larger of a Dirichlet(p,p) pair. Both are
 // leaves, because no gradient goes into data. p = 0 leaves the two as they are.       [Zhang 2018]
-TTT_API void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target);
+TTT_API void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor **target);
 
 // ---- [2] VIT ------------------------------------------------------------------------------------
 // patches + positions, after the global tokens if there are any
@@ -87,15 +87,15 @@ typedef struct ttt_vit_call {
 } ttt_vit_call;
 
 // Checks a description and makes the parameters it asks for; no weights after an error.
-TTT_API ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p,
+TTT_API ttt_weights ttt_vit_new(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_params *params,
                                 const char *prefix);
-TTT_API int ttt_vit_count(const ttt_vit_desc *d);  // how many these are
+TTT_API int ttt_vit_count(const ttt_vit_desc *desc);  // how many these are
 // images (B,image,image,channels) -> logits (B,classes).
-// Errors: TTT_ERR_SHAPE if w or images are not what d asks for.
-TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w,
+// Errors: TTT_ERR_SHAPE if weights or images are not what desc asks for.
+TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights weights,
                                     ttt_tensor *images, ttt_vit_call *call);
-TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *d);  // N: patches and global tokens
-TTT_API double ttt_vit_flops(const ttt_vit_desc *d);    // forward pass of one image
+TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);  // N: patches and global tokens
+TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);    // forward pass of one image
 
 // ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
 // A rule is a row of facts: its name, what it keeps beside each parameter p, the options it takes,
@@ -170,12 +170,13 @@ typedef struct ttt_optimizer {
 
 // Trains the parameters that are in p now. NULL after an error: TTT_ERR_UNSET without a rate,
 // TTT_ERR_ARGUMENT for an option that is out of range or that the rule does not take.
-TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *d, ttt_params *p);
+TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *desc,
+                                         ttt_params *params);
 // Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient
 // that is not finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT:
 // the loss has no tape.
-TTT_API ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss);
-TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
+TTT_API ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss);
+TTT_API double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k);  // s(k)
 
 // ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
@@ -183,18 +184,18 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *d, int64_t k);  // s(k)
 // with, or to load by ttt_weights_blend(c, ttt_params_weights(p), w, 1). They are the file's own
 // tensors, those of another type than REAL cast to it. `name` is what errors call the file. No
 // weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
-TTT_API ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
+TTT_API ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char *name,
                                      const ttt_bundle *file);
 // Writes parameters by name, the optimizer's state and counts if o is not NULL, the context's
 // random state, and the caller's notes (epoch, position in the data, ...).
-TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p,
-                                       const ttt_optimizer *o, const ttt_note *notes,
+TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params *params,
+                                       const ttt_optimizer *optimizer, const ttt_note *notes,
                                        int64_t n_notes);
 // Reads them back into p, o (if not NULL) and the context; everything must be there in the right
 // shape, of any type that ttt_weights_find takes, and nothing is changed otherwise. The file stays
 // in *file (step arena), for its notes.
-TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p,
-                                       ttt_optimizer *o, ttt_bundle *file);
+TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
+                                       ttt_optimizer *optimizer, ttt_bundle *file);
 #endif
 
 #ifdef __cplusplus
@@ -211,18 +212,18 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params 
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
 INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
-                          ttt_real *v, const ttt__pass *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv * (1 - k->b1);
-    VEC vv = KN(part)(v, i, n) * k->b2 + gv * gv * (1 - k->b2);
-    VEC u = mv * k->c1 / (KN(sqrt)(vv * k->c2, pv) + k->eps);
+                          ttt_real *v, const ttt__pass *pass) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * pass->scale + pv * pass->l2;
+    VEC mv = KN(part)(m, i, n) * pass->b1 + gv * (1 - pass->b1);
+    VEC vv = KN(part)(v, i, n) * pass->b2 + gv * gv * (1 - pass->b2);
+    VEC u = mv * pass->c1 / (KN(sqrt)(vv * pass->c2, pv) + pass->eps);
     KN(put)(m, i, n, mv);
     KN(put)(v, i, n, vv);
-    KN(put)(p, i, n, pv - u * k->rate - pv * k->decay);
+    KN(put)(p, i, n, pv - u * pass->rate - pv * pass->decay);
 }
 KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
-                     const ttt__pass *k) {
-    const ttt__pass own = *k;  // no store can change it
+                     const ttt__pass *pass) {
+    const ttt__pass own = *pass;  // no store can change it
 #define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -230,15 +231,15 @@ KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt
 
 // m = b1 m + g',  u = m                                                               [Polyak 1964]
 INLINE void KN(momentum_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
-                              const ttt__pass *k) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * k->scale + pv * k->l2;
-    VEC mv = KN(part)(m, i, n) * k->b1 + gv;
+                              const ttt__pass *pass) {
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * pass->scale + pv * pass->l2;
+    VEC mv = KN(part)(m, i, n) * pass->b1 + gv;
     KN(put)(m, i, n, mv);
-    KN(put)(p, i, n, pv - mv * k->rate - pv * k->decay);
+    KN(put)(p, i, n, pv - mv * pass->rate - pv * pass->decay);
 }
 KERNEL void KN(momentum)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
-                         const ttt__pass *k) {
-    const ttt__pass own = *k;
+                         const ttt__pass *pass) {
+    const ttt__pass own = *pass;
 #define TERM(i, n) KN(momentum_part)(i, n, p, g, m, &own)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -275,86 +276,90 @@ extern "C" {
 #endif
 
 // ---- LOSSES -------------------------------------------------------------------------------------
-ttt_tensor *ttt_one_hot(ttt_ctx *c, ttt_tensor *labels, int64_t classes) {
-    if (!ttt__operand(c, "one_hot", labels, 0, TTT__INT)) return &c->empty;
-    ttt_tensor *t = ttt_zeros(c, TTT_SHAPE(labels->size, classes));
-    for (int64_t i = 0; ttt_ok(c) && i < labels->size; i++) {
+ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
+    if (!ttt__operand(ctx, "one_hot", labels, 0, TTT__INT)) return &ctx->empty;
+    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(labels->size, classes));
+    for (int64_t i = 0; ttt_ok(ctx) && i < labels->size; i++) {
         int64_t label = labels->index ? labels->index[i] : -1;
         if (label < 0 || label >= classes)
-            return ttt_fail(c, TTT_ERR_ARGUMENT, "one_hot: label %lld at place %lld; integers "
+            return ttt_fail(ctx, TTT_ERR_ARGUMENT, "one_hot: label %lld at place %lld; integers "
                             "0..%lld expected", (long long)label, (long long)i,
                             (long long)(classes - 1));
-        t->data[i * classes + label] = 1;
+        tensor->data[i * classes + label] = 1;
     }
-    return t;
+    return tensor;
 }
 
-static bool ttt__same_shape(ttt_ctx *c, const char *what, const ttt_tensor *a,
+static bool ttt__same_shape(ttt_ctx *ctx, const char *what, const ttt_tensor *a,
                             const ttt_tensor *b) {
     ttt_text ta, tb;
-    if (ttt_ok(c) && (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
+    if (ttt_ok(ctx) && (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
-ttt_tensor *ttt_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(c, "cross_entropy", logits, target)) return ttt_detach(c, logits);
-    ttt_tensor *sum = ttt_sum(c, ttt_mul(c, target, ttt_log_softmax(c, logits)));
-    return ttt_scale(c, sum, -1 / (ttt_real)logits->shape.dim[0]);
+ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
+    if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return ttt_detach(ctx, logits);
+    ttt_tensor *sum = ttt_sum(ctx, ttt_mul(ctx, target, ttt_log_softmax(ctx, logits)));
+    return ttt_scale(ctx, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
-static bool ttt__labels_good(ttt_ctx *c, const ttt_tensor *labels, int64_t C, int64_t ignored) {
-    for (int64_t i = 0; i < labels->size && ttt_ok(c); i++) {
+static bool ttt__labels_good(ttt_ctx *ctx, const ttt_tensor *labels, int64_t C, int64_t ignored) {
+    for (int64_t i = 0; i < labels->size && ttt_ok(ctx); i++) {
         int64_t label = labels->index[i];
         if (label != ignored && (label < 0 || label >= C))
-            ttt_fail(c, TTT_ERR_ARGUMENT, "cross_entropy_labels: label %lld at place %lld; 0..%lld "
-                     "or %lld to be ignored, expected", (long long)label, (long long)i,
-                     (long long)(C - 1), (long long)ignored);
+            ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                     "cross_entropy_labels: label %lld at place %lld; 0..%lld "
+                     "or %lld to be ignored, expected",
+                     (long long)label, (long long)i, (long long)(C - 1), (long long)ignored);
     }
-    return ttt_ok(c);
+    return ttt_ok(ctx);
 }
 
 // Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads
 // nowhere.
-ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *labels,
+ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *labels,
                                      int64_t ignored) {
     const char *name = "cross_entropy_labels";
-    if (!ttt__operand(c, name, logits, 0, TTT__REAL)) return ttt_detach(c, logits);
-    if (!ttt__operand(c, name, labels, 1, TTT__INT)) return ttt_detach(c, logits);
+    if (!ttt__operand(ctx, name, logits, 0, TTT__REAL)) return ttt_detach(ctx, logits);
+    if (!ttt__operand(ctx, name, labels, 1, TTT__INT)) return ttt_detach(ctx, logits);
     if (logits->shape.rank < 1 || !ttt_shape_equal(ttt__lead(logits->shape, 1), labels->shape)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: logits %s, labels %s; (...,C) and (...) expected",
                         name, ttt_shape_text(logits->shape, t0), ttt_shape_text(labels->shape, t1));
     }
     int64_t n = 0, C = logits->shape.dim[logits->shape.rank - 1];
-    if (!ttt__labels_good(c, labels, C, ignored)) return ttt_detach(c, logits);
+    if (!ttt__labels_good(ctx, labels, C, ignored)) return ttt_detach(ctx, logits);
     for (int64_t i = 0; i < labels->size; i++) n += labels->index[i] != ignored;
-    ttt_tensor *rows = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count,
-    ttt_tensor *places = ttt_new_typed(c, TTT_SHAPE(n), TTT_DTYPE_INT, false);  // and labels there
-    for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(c); i++) {
+    ttt_tensor *rows = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count,
+    // and labels there
+    ttt_tensor *places = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);
+    for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(ctx); i++) {
         if (labels->index[i] == ignored) continue;
         rows->index[k] = i;
         places->index[k] = k * C + labels->index[i];
         k++;
     }
-    ttt_tensor *counted = ttt_reshape(c, logits, TTT_SHAPE(labels->size, C));
-    if (n < labels->size) counted = ttt_index_select(c, counted, rows);
-    ttt_tensor *picked = ttt__pick(c, ttt_log_softmax(c, counted), places, TTT_SHAPE(n));
-    return ttt_mean(c, ttt_scale(c, picked, -1));  // a negated mean of nothing would be -0
+    ttt_tensor *counted = ttt_reshape(ctx, logits, TTT_SHAPE(labels->size, C));
+    if (n < labels->size) counted = ttt_index_select(ctx, counted, rows);
+    ttt_tensor *picked = ttt__pick(ctx, ttt_log_softmax(ctx, counted), places, TTT_SHAPE(n));
+    return ttt_mean(ctx, ttt_scale(ctx, picked, -1));  // a negated mean of nothing would be -0
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z
 // - 2 max(z, 0), whose slope at 0 is 1: the sum's is then 1/2, as it should be. A head that starts
 // at zero has all its logits there.
-ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *c, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(c, "binary_cross_entropy", logits, target)) return ttt_detach(c, logits);
-    ttt_tensor *above = ttt_relu(c, logits);
-    ttt_tensor *tail =
-        ttt_log(c, ttt_add_scalar(c, ttt_exp(c, ttt_sub(c, logits, ttt_scale(c, above, 2))), 1));
-    ttt_tensor *no = ttt_add(c, above, tail);                                   // - log sigmoid(-z)
-    ttt_tensor *sum = ttt_sum(c, ttt_sub(c, no, ttt_mul(c, target, logits)));
-    return ttt_scale(c, sum, 1 / (ttt_real)logits->shape.dim[0]);
+ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
+    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target))
+        return ttt_detach(ctx, logits);
+    ttt_tensor *above = ttt_relu(ctx, logits);
+    ttt_tensor *tail = ttt_log(
+        ctx, ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, logits, ttt_scale(ctx, above, 2))), 1));
+    // - log sigmoid(-z)
+    ttt_tensor *no = ttt_add(ctx, above, tail);
+    ttt_tensor *sum = ttt_sum(ctx, ttt_sub(ctx, no, ttt_mul(ctx, target, logits)));
+    return ttt_scale(ctx, sum, 1 / (ttt_real)logits->shape.dim[0]);
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
@@ -374,84 +379,88 @@ int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
 
 // Dirichlet(p,p) of two is Beta(p,p), drawn as Joehnk 1964 does: u^(1/p) and v^(1/p) until their
 // sum is at most 1; in logarithms, since both underflow for small p.
-static double ttt__beta(ttt_rng *r, double p) {
+static double ttt__beta(ttt_rng *rng, double p) {
     for (;;) {
-        double x = log(1 - ttt_rng_uniform(r)) / p, y = log(1 - ttt_rng_uniform(r)) / p;
+        double x = log(1 - ttt_rng_uniform(rng)) / p, y = log(1 - ttt_rng_uniform(rng)) / p;
         double top = x > y ? x : y, sum = top + log(exp(x - top) + exp(y - top));
         if (sum <= 0) return exp(x - sum);
     }
 }
 
 // a t + (1 - a) t rolled by one along B, t (B,...)
-static ttt_tensor *ttt__blend_rolled(ttt_ctx *c, const ttt_tensor *t, ttt_real a) {
-    ttt_tensor *y = ttt_new(c, t->shape);
-    int64_t B = t->shape.dim[0], n = t->size / B;
+static ttt_tensor *ttt__blend_rolled(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_real a) {
+    ttt_tensor *y = ttt_new(ctx, tensor->shape);
+    int64_t B = tensor->shape.dim[0], n = tensor->size / B;
     for (int64_t i = 0; i < y->size; i++)
-        y->data[i] = a * t->data[i] + (1 - a) * t->data[i < n ? i + (B - 1) * n : i - n];
+        y->data[i] = a * tensor->data[i] + (1 - a) * tensor->data[i < n ? i + (B - 1) * n : i - n];
     return y;
 }
 
-void ttt_mixup(ttt_ctx *c, ttt_rng *r, double p, ttt_tensor **x, ttt_tensor **target) {
-    if (p <= 0 || !ttt__operands(c, "mixup", x, 1) || !ttt__operands(c, "mixup", target, 1) ||
+void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor **target) {
+    if (p <= 0 || !ttt__operands(ctx, "mixup", x, 1) || !ttt__operands(ctx, "mixup", target, 1) ||
         (*x)->size == 0)
         return;
     ttt_text t0, t1;
     if ((*x)->shape.rank < 1 || (*target)->shape.rank < 1 ||
         (*x)->shape.dim[0] != (*target)->shape.dim[0]) {
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "mixup: x %s and target %s; as many targets as examples expected",
                  ttt_shape_text((*x)->shape, t0), ttt_shape_text((*target)->shape, t1));
         return;
     }
-    double a = ttt__beta(r, p);
+    double a = ttt__beta(rng, p);
     a = a > 0.5 ? a : 1 - a;
-    *x = ttt__blend_rolled(c, *x, (ttt_real)a);
-    *target = ttt__blend_rolled(c, *target, (ttt_real)a);
+    *x = ttt__blend_rolled(ctx, *x, (ttt_real)a);
+    *target = ttt__blend_rolled(ctx, *target, (ttt_real)a);
 }
 
 // ---- VIT ----------------------------------------------------------------------------------------
 static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
-    ttt_vit_desc d = *given;
-    d.mixer.dim = d.width;
-    const ttt_mixer *m = d.mixer.mixer;
-    if (ttt_mixer_takes(m, "grid_rows") && !d.mixer.grid_rows && !d.mixer.grid_cols)
-        d.mixer.grid_rows = d.mixer.grid_cols = d.image / d.patch;
-    if (ttt_mixer_takes(m, "max_tokens") && !d.mixer.max_tokens)
-        d.mixer.max_tokens = ttt_vit_tokens(&d);
-    if (!d.mlp) d.mlp = 4 * d.width;
-    return d;
+    ttt_vit_desc desc = *given;
+    desc.mixer.dim = desc.width;
+    const ttt_mixer *mixer = desc.mixer.mixer;
+    if (ttt_mixer_takes(mixer, "grid_rows") && !desc.mixer.grid_rows && !desc.mixer.grid_cols)
+        desc.mixer.grid_rows = desc.mixer.grid_cols = desc.image / desc.patch;
+    if (ttt_mixer_takes(mixer, "max_tokens") && !desc.mixer.max_tokens)
+        desc.mixer.max_tokens = ttt_vit_tokens(&desc);
+    if (!desc.mlp) desc.mlp = 4 * desc.width;
+    return desc;
 }
 
-int64_t ttt_vit_tokens(const ttt_vit_desc *d) {
-    return d->patch > 0 ? (d->image / d->patch) * (d->image / d->patch) + d->mixer.globals : 0;
+int64_t ttt_vit_tokens(const ttt_vit_desc *desc) {
+    return desc->patch > 0
+               ? (desc->image / desc->patch) * (desc->image / desc->patch) + desc->mixer.globals
+               : 0;
 }
 
-static bool ttt__vit_good(ttt_ctx *c, const ttt_vit_desc *d) {
-    if (!ttt_ok(c)) return false;
-    if (d->image < 1 || d->channels < 1 || d->patch < 1 || d->width < 1 || d->depth < 1 ||
-        d->classes < 1)
-        ttt_fail(c, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, "
-                 ".depth %lld, .classes %lld; all must be set", (long long)d->image,
-                 (long long)d->channels, (long long)d->patch, (long long)d->width,
-                 (long long)d->depth, (long long)d->classes);
-    else if (d->image % d->patch)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld",
-                 (long long)d->image, (long long)d->patch);
-    else if (!d->learned_positions && d->width % 4)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .width %lld; a multiple of 4 expected without "
-                 ".learned_positions", (long long)d->width);
-    else if (!d->mixer.mixer)
-        ttt_fail(c, TTT_ERR_UNSET, "vit: .mixer.mixer is not set; ttt_mixer_find gives one by "
+static bool ttt__vit_good(ttt_ctx *ctx, const ttt_vit_desc *desc) {
+    if (!ttt_ok(ctx)) return false;
+    if (desc->image < 1 || desc->channels < 1 || desc->patch < 1 || desc->width < 1 ||
+        desc->depth < 1 || desc->classes < 1)
+        ttt_fail(ctx, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, "
+                 ".depth %lld, .classes %lld; all must be set", (long long)desc->image,
+                 (long long)desc->channels, (long long)desc->patch, (long long)desc->width,
+                 (long long)desc->depth, (long long)desc->classes);
+    else if (desc->image % desc->patch)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "vit: .image %lld is not divisible by .patch %lld",
+                 (long long)desc->image, (long long)desc->patch);
+    else if (!desc->learned_positions && desc->width % 4)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "vit: .width %lld; a multiple of 4 expected without "
+                 ".learned_positions", (long long)desc->width);
+    else if (!desc->mixer.mixer)
+        ttt_fail(ctx, TTT_ERR_UNSET, "vit: .mixer.mixer is not set; ttt_mixer_find gives one by "
                  "name");
-    else if (d->mixer.globals < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected",
-                 (long long)d->mixer.globals);
-    if (!ttt_ok(c)) return false;
-    int64_t N = ttt_vit_tokens(d), parts = d->mixer.inner_sgd ? d->mixer.inner_steps : 1;
+    else if (desc->mixer.globals < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected",
+                 (long long)desc->mixer.globals);
+    if (!ttt_ok(ctx)) return false;
+    int64_t N = ttt_vit_tokens(desc), parts = desc->mixer.inner_sgd ? desc->mixer.inner_steps : 1;
     if (parts > 1 && N % parts)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "vit: %lld tokens cannot be cut into %lld equal mini-batches "
-                 "(.inner_sgd with .inner_steps)", (long long)N, (long long)parts);
-    return ttt_ok(c);
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "vit: %lld tokens cannot be cut into %lld equal mini-batches "
+                 "(.inner_sgd with .inner_steps)",
+                 (long long)N, (long long)parts);
+    return ttt_ok(ctx);
 }
 
 static const ttt_param_row ttt__vit_positions_row = {
@@ -460,43 +469,49 @@ static const ttt_param_row ttt__vit_positions_row = {
 static const ttt_param_row ttt__vit_globals_row = {
     "global_tokens", "1 G D", TTT_INIT_SMALL, NULL, NULL, 0, 0
 };
-static void ttt__vit_block_new(ttt_ctx *c, const ttt_vit_desc *d, ttt_params *p,
+static void ttt__vit_block_new(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_params *params,
                                const char *prefix) {
-    const char *norm_0 = ttt__path(c, prefix, "LayerNorm_0"),
-               *mixer = ttt__path(c, prefix, "%s", d->mixer.mixer->module);
-    const char *norm_1 = ttt__path(c, prefix, "LayerNorm_1"),
-               *mlp = ttt__path(c, prefix, "MlpBlock_0");
-    if (!ttt_ok(c)) return;
-    ttt_layer_norm_new(c, d->width, p, norm_0);
-    ttt_mixer_new(c, &d->mixer, p, mixer);
-    ttt_layer_norm_new(c, d->width, p, norm_1);
-    ttt_mlp_new(c, d->width, d->mlp, p, mlp);
+    const char *norm_0 = ttt__path(ctx, prefix, "LayerNorm_0"),
+               *mixer = ttt__path(ctx, prefix, "%s", desc->mixer.mixer->module);
+    const char *norm_1 = ttt__path(ctx, prefix, "LayerNorm_1"),
+               *mlp = ttt__path(ctx, prefix, "MlpBlock_0");
+    if (!ttt_ok(ctx)) return;
+    ttt_layer_norm_new(ctx, desc->width, params, norm_0);
+    ttt_mixer_new(ctx, &desc->mixer, params, mixer);
+    ttt_layer_norm_new(ctx, desc->width, params, norm_1);
+    ttt_mlp_new(ctx, desc->width, desc->mlp, params, mlp);
 }
 enum { TTT__DENSE_N = 2, TTT__NORM_N = 2, TTT__MLP_N = 4 };  // weights of these layers
-static int ttt__vit_block_count(const ttt_vit_desc *d) {
-    return TTT__NORM_N + ttt_mixer_count(&d->mixer) + TTT__NORM_N + TTT__MLP_N;
+static int ttt__vit_block_count(const ttt_vit_desc *desc) {
+    return TTT__NORM_N + ttt_mixer_count(&desc->mixer) + TTT__NORM_N + TTT__MLP_N;
 }
 
-ttt_weights ttt_vit_new(ttt_ctx *c, const ttt_vit_desc *given, ttt_params *p, const char *prefix) {
-    if (!ttt__vit_good(c, given)) return ttt__no_weights();
-    ttt_vit_desc d = ttt__vit_resolved(given);
-    int64_t side = d.image / d.patch;
-    ttt_sizes s = ttt__sizes("NDG", side * side, d.width, d.mixer.globals, 0);
-    int first = p->n;
-    ttt_patch_embed_new(c, d.patch, d.channels, d.width, p, ttt__path(c, prefix, "embedding"));
-    if (d.learned_positions) ttt_params_add(c, &ttt__vit_positions_row, 1, 0, &s, p, prefix);
-    if (d.mixer.globals) ttt_params_add(c, &ttt__vit_globals_row, 1, 0, &s, p, prefix);
-    for (int64_t i = 0; i < d.depth && ttt_ok(c); i++)
-        ttt__vit_block_new(c, &d, p,
-                           ttt__path(c, prefix, "Transformer/encoderblock_%lld", (long long)i));
-    ttt_layer_norm_new(c, d.width, p, ttt__path(c, prefix, "Transformer/encoder_norm"));
-    ttt_dense_new(c, d.width, d.width, TTT_INIT_LECUN, p, ttt__path(c, prefix, "pre_logits"));
-    ttt_dense_new(c, d.width, d.classes, TTT_INIT_ZERO, p, ttt__path(c, prefix, "head"));
-    return ttt__params_since(c, p, first);
+ttt_weights ttt_vit_new(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_params *params,
+                        const char *prefix) {
+    if (!ttt__vit_good(ctx, given)) return ttt__no_weights();
+    ttt_vit_desc desc = ttt__vit_resolved(given);
+    int64_t side = desc.image / desc.patch;
+    ttt_sizes sizes = ttt__sizes("NDG", side * side, desc.width, desc.mixer.globals, 0);
+    int first = params->n;
+    ttt_patch_embed_new(ctx, desc.patch, desc.channels, desc.width, params,
+                        ttt__path(ctx, prefix, "embedding"));
+    if (desc.learned_positions)
+        ttt_params_add(ctx, &ttt__vit_positions_row, 1, 0, &sizes, params, prefix);
+    if (desc.mixer.globals)
+        ttt_params_add(ctx, &ttt__vit_globals_row, 1, 0, &sizes, params, prefix);
+    for (int64_t i = 0; i < desc.depth && ttt_ok(ctx); i++)
+        ttt__vit_block_new(ctx, &desc, params,
+                           ttt__path(ctx, prefix, "Transformer/encoderblock_%lld", (long long)i));
+    ttt_layer_norm_new(ctx, desc.width, params, ttt__path(ctx, prefix, "Transformer/encoder_norm"));
+    ttt_dense_new(ctx, desc.width, desc.width, TTT_INIT_LECUN, params,
+                  ttt__path(ctx, prefix, "pre_logits"));
+    ttt_dense_new(ctx, desc.width, desc.classes, TTT_INIT_ZERO, params,
+                  ttt__path(ctx, prefix, "head"));
+    return ttt__params_since(ctx, params, first);
 }
-int ttt_vit_count(const ttt_vit_desc *d) {
-    int64_t blocks = d->depth * ttt__vit_block_count(d);
-    return TTT__DENSE_N + d->learned_positions + (d->mixer.globals > 0) + (int)blocks +
+int ttt_vit_count(const ttt_vit_desc *desc) {
+    int64_t blocks = desc->depth * ttt__vit_block_count(desc);
+    return TTT__DENSE_N + desc->learned_positions + (desc->mixer.globals > 0) + (int)blocks +
            TTT__NORM_N + 2 * TTT__DENSE_N;
 }
 
@@ -506,110 +521,118 @@ typedef struct ttt__block_call {
     const ttt_vit_desc *d;
     const int64_t *order;  // of this block's mini-batches (H,N), or NULL
 } ttt__block_call;
-static ttt_tensor *ttt__vit_block_forward(ttt_ctx *c, const ttt__block_call *b, ttt_weights w,
-                                          ttt_tensor *x, ttt_tensor **losses) {
-    ttt_mixer_desc d = b->d->mixer;
-    if (b->order && ttt_ok(c))
-        d.order = ttt_from_int(c, TTT_SHAPE(d.heads, ttt_vit_tokens(b->d)), b->order);
-    ttt_weights norm = ttt_weights_take(c, "vit block", &w, TTT__NORM_N),
-                mixer = ttt_weights_take(c, "vit block", &w, ttt_mixer_count(&d));
-    x = ttt_add(c, x, ttt_mixer_forward(c, &d, mixer, ttt_layer_norm(c, norm, x), losses));
-    bool good = ttt__weight_good(c, "vit", "MlpBlock_0/Dense_0/kernel", w.at[TTT__NORM_N],
+static ttt_tensor *ttt__vit_block_forward(ttt_ctx *ctx, const ttt__block_call *b,
+                                          ttt_weights weights, ttt_tensor *x, ttt_tensor **losses) {
+    ttt_mixer_desc desc = b->d->mixer;
+    if (b->order && ttt_ok(ctx))
+        desc.order = ttt_from_int(ctx, TTT_SHAPE(desc.heads, ttt_vit_tokens(b->d)), b->order);
+    ttt_weights norm = ttt_weights_take(ctx, "vit block", &weights, TTT__NORM_N),
+                mixer = ttt_weights_take(ctx, "vit block", &weights, ttt_mixer_count(&desc));
+    x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc, mixer, ttt_layer_norm(ctx, norm, x), losses));
+    bool good = ttt__weight_good(ctx, "vit", "MlpBlock_0/Dense_0/kernel", weights.at[TTT__NORM_N],
                                  TTT_SHAPE(b->d->width, b->d->mlp));
-    return good ? ttt_residual_mlp(c, w, x) : x;
+    return good ? ttt_residual_mlp(ctx, weights, x) : x;
 }
-static ttt_tensor *ttt__vit_block_again(ttt_ctx *c, ttt_tensor *const *in, int n_in,
+static ttt_tensor *ttt__vit_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
                                         const void *user) {
-    return ttt__vit_block_forward(c, (const ttt__block_call *)user, ttt__weights(in + 1, n_in - 1),
-                                  in[0], NULL);
+    return ttt__vit_block_forward(ctx, (const ttt__block_call *)user,
+                                  ttt__weights(in + 1, n_in - 1), in[0], NULL);
 }
-static ttt_tensor *ttt__vit_block_remat(ttt_ctx *c, const ttt__block_call *b, ttt_weights w,
+static ttt_tensor *ttt__vit_block_remat(ttt_ctx *ctx, const ttt__block_call *b, ttt_weights weights,
                                         ttt_tensor *x) {
-    ttt_tensor **in = ttt__weights_room(c, 1 + w.n, false);
+    ttt_tensor **in = ttt__weights_room(ctx, 1 + weights.n, false);
     if (!in) return x;
     in[0] = x;
-    memcpy(in + 1, w.at, (size_t)w.n * sizeof *in);
-    return ttt_remat(c, ttt__vit_block_again, in, 1 + w.n, x->shape, b, sizeof *b);
+    memcpy(in + 1, weights.at, (size_t)weights.n * sizeof *in);
+    return ttt_remat(ctx, ttt__vit_block_again, in, 1 + weights.n, x->shape, b, sizeof *b);
 }
-static ttt_tensor *ttt__vit_block_run(ttt_ctx *c, const ttt_vit_desc *d, int64_t i, ttt_weights w,
-                                      ttt_tensor *x, ttt_vit_call *call) {
-    ttt__block_call b = { d, call && call->order
-                                 ? call->order->index + i * d->mixer.heads * ttt_vit_tokens(d)
+static ttt_tensor *ttt__vit_block_run(ttt_ctx *ctx, const ttt_vit_desc *desc, int64_t i,
+                                      ttt_weights weights, ttt_tensor *x, ttt_vit_call *call) {
+    ttt__block_call b = { desc, call && call->order
+                                 ? call->order->index + i * desc->mixer.heads * ttt_vit_tokens(desc)
                                  : NULL };
     if (call && call->want_losses) {
         call->losses[i] = NULL;
-        return ttt__vit_block_forward(c, &b, w, x, &call->losses[i]);
+        return ttt__vit_block_forward(ctx, &b, weights, x, &call->losses[i]);
     }
-    bool again = d->remat || !c->recording;  // without a tape nobody will ask for what is inside
-    return again ? ttt__vit_block_remat(c, &b, w, x) : ttt__vit_block_forward(c, &b, w, x, NULL);
+    // without a tape nobody will ask for what is inside
+    bool again = desc->remat || !ctx->recording;
+    return again ? ttt__vit_block_remat(ctx, &b, weights, x)
+                 : ttt__vit_block_forward(ctx, &b, weights, x, NULL);
 }
 
-static bool ttt__vit_inputs_good(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights w,
+static bool ttt__vit_inputs_good(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights weights,
                                  const ttt_tensor *images, const ttt_tensor *order) {
-    int64_t N = ttt_vit_tokens(d);
-    ttt_text t;
-    if (!ttt__vit_good(c, d) || !ttt__weights_expected(c, "vit", w, ttt_vit_count(d))) return false;
-    if (images->shape.rank != 4 || images->shape.dim[1] != d->image ||
-        images->shape.dim[2] != d->image)
-        ttt_fail(c, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected",
-                 ttt_shape_text(images->shape, t), (long long)d->image, (long long)d->image,
-                 (long long)d->channels);
+    int64_t N = ttt_vit_tokens(desc);
+    ttt_text text;
+    if (!ttt__vit_good(ctx, desc) ||
+        !ttt__weights_expected(ctx, "vit", weights, ttt_vit_count(desc)))
+        return false;
+    if (images->shape.rank != 4 || images->shape.dim[1] != desc->image ||
+        images->shape.dim[2] != desc->image)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected",
+                 ttt_shape_text(images->shape, text), (long long)desc->image,
+                 (long long)desc->image, (long long)desc->channels);
     else if (order &&
-             (order->dtype != TTT_DTYPE_INT || order->size != d->depth * d->mixer.heads * N))
-        ttt_fail(c, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = "
-                 "(%lld,%lld,%lld) expected", ttt_shape_text(order->shape, t),
-                 (long long)d->depth, (long long)d->mixer.heads, (long long)N);
-    return ttt_ok(c);
+             (order->dtype != TTT_DTYPE_INT || order->size != desc->depth * desc->mixer.heads * N))
+        ttt_fail(ctx, TTT_ERR_SHAPE, "vit: an order of shape %s; integers (depth,heads,tokens) = "
+                 "(%lld,%lld,%lld) expected", ttt_shape_text(order->shape, text),
+                 (long long)desc->depth, (long long)desc->mixer.heads, (long long)N);
+    return ttt_ok(ctx);
 }
 
 // Patches with their positions, behind the global tokens if there are any.
-static ttt_tensor *ttt__vit_embedded(ttt_ctx *c, const ttt_vit_desc *d, ttt_weights *w,
+static ttt_tensor *ttt__vit_embedded(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights *w,
                                      ttt_tensor *images) {
-    int64_t side = d->image / d->patch, D = d->width;
-    ttt_weights embedding = ttt_weights_take(c, "vit", w, TTT__DENSE_N);
-    ttt_shape kernel = TTT_SHAPE(d->patch, d->patch, d->channels, D);
-    if (!ttt_ok(c) || !ttt__weight_good(c, "vit", "embedding/kernel", embedding.at[0], kernel))
+    int64_t side = desc->image / desc->patch, D = desc->width;
+    ttt_weights embedding = ttt_weights_take(ctx, "vit", w, TTT__DENSE_N);
+    ttt_shape kernel = TTT_SHAPE(desc->patch, desc->patch, desc->channels, D);
+    if (!ttt_ok(ctx) || !ttt__weight_good(ctx, "vit", "embedding/kernel", embedding.at[0], kernel))
         return images;
-    ttt_tensor *x = ttt_patch_embed(c, embedding, images);
+    ttt_tensor *x = ttt_patch_embed(ctx, embedding, images);
     ttt_tensor *positions =
-        d->learned_positions ? ttt__weight(c, "vit", w) : ttt_sincos2d(c, side, side, D);
-    x = ttt_add(c, x, positions);
-    if (!d->mixer.globals || !ttt_ok(c)) return x;
-    ttt_tensor *both[2] = { ttt_broadcast(c, ttt__weight(c, "vit", w),
-                                          TTT_SHAPE(x->shape.dim[0], d->mixer.globals, D)),
+        desc->learned_positions ? ttt__weight(ctx, "vit", w) : ttt_sincos2d(ctx, side, side, D);
+    x = ttt_add(ctx, x, positions);
+    if (!desc->mixer.globals || !ttt_ok(ctx)) return x;
+    ttt_tensor *both[2] = { ttt_broadcast(ctx, ttt__weight(ctx, "vit", w),
+                                          TTT_SHAPE(x->shape.dim[0], desc->mixer.globals, D)),
                             x };
-    return ttt_concat(c, both, 2, 1);
+    return ttt_concat(ctx, both, 2, 1);
 }
 
-ttt_tensor *ttt_vit_forward(ttt_ctx *c, const ttt_vit_desc *given, ttt_weights w,
+ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_weights weights,
                             ttt_tensor *images, ttt_vit_call *call) {
-    if (!ttt__vit_inputs_good(c, given, w, images, call ? call->order : NULL)) return &c->empty;
+    if (!ttt__vit_inputs_good(ctx, given, weights, images, call ? call->order : NULL))
+        return &ctx->empty;
     ttt_vit_desc *d = (ttt_vit_desc *)ttt_alloc(
-        c, sizeof *d, false); // as old as the tape, whose blocks read it again
-    if (!d) return &c->empty;
+        ctx, sizeof *d, false); // as old as the tape, whose blocks read it again
+    if (!d) return &ctx->empty;
     *d = ttt__vit_resolved(given);
     if (call && call->want_losses)
         call->losses =
-            (ttt_tensor **)ttt_alloc(c, (size_t)d->depth * sizeof *call->losses, false);
-    ttt_tensor *x = ttt__vit_embedded(c, d, &w, images);
-    for (int64_t i = 0; i < d->depth && ttt_ok(c); i++)
-        x = ttt__vit_block_run(c, d, i, ttt_weights_take(c, "vit", &w, ttt__vit_block_count(d)), x,
-                               call);
-    x = ttt_mean_axis(c, ttt_layer_norm(c, ttt_weights_take(c, "vit", &w, TTT__NORM_N), x), 1);
-    if (!ttt_ok(c)) return x;
-    x = ttt_reshape(c, x, TTT_SHAPE(images->shape.dim[0], d->width));
-    x = ttt_tanh(c, ttt_dense(c, ttt_weights_take(c, "vit", &w, TTT__DENSE_N), x));
-    return ttt__weight_good(c, "vit", "head/kernel", w.at[0], TTT_SHAPE(d->width, d->classes))
-               ? ttt_dense(c, w, x)
+            (ttt_tensor **)ttt_alloc(ctx, (size_t)d->depth * sizeof *call->losses, false);
+    ttt_tensor *x = ttt__vit_embedded(ctx, d, &weights, images);
+    for (int64_t i = 0; i < d->depth && ttt_ok(ctx); i++)
+        x = ttt__vit_block_run(
+            ctx, d, i, ttt_weights_take(ctx, "vit", &weights, ttt__vit_block_count(d)), x, call);
+    x = ttt_mean_axis(
+        ctx, ttt_layer_norm(ctx, ttt_weights_take(ctx, "vit", &weights, TTT__NORM_N), x), 1);
+    if (!ttt_ok(ctx)) return x;
+    x = ttt_reshape(ctx, x, TTT_SHAPE(images->shape.dim[0], d->width));
+    x = ttt_tanh(ctx, ttt_dense(ctx, ttt_weights_take(ctx, "vit", &weights, TTT__DENSE_N), x));
+    return ttt__weight_good(ctx, "vit", "head/kernel", weights.at[0],
+                            TTT_SHAPE(d->width, d->classes))
+               ? ttt_dense(ctx, weights, x)
                : x;
 }
 
 double ttt_vit_flops(const ttt_vit_desc *given) {
-    ttt_vit_desc d = ttt__vit_resolved(given);
-    int64_t N = ttt_vit_tokens(&d);
-    double n = (double)N, D = (double)d.width, pixels = (double)(d.image * d.image * d.channels);
-    double block = d.mixer.mixer->flops(&d.mixer, N) + 4 * n * D * (double)d.mlp;
-    return 2 * pixels * D + (double)d.depth * block + 2 * D * (D + (double)d.classes);
+    ttt_vit_desc desc = ttt__vit_resolved(given);
+    int64_t N = ttt_vit_tokens(&desc);
+    double n = (double)N, D = (double)desc.width,
+           pixels = (double)(desc.image * desc.image * desc.channels);
+    double block = desc.mixer.mixer->flops(&desc.mixer, N) + 4 * n * D * (double)desc.mlp;
+    return 2 * pixels * D + (double)desc.depth * block + 2 * D * (D + (double)desc.classes);
 }
 
 // ---- OPTIMIZERS ---------------------------------------------------------------------------------
@@ -636,80 +659,84 @@ static bool ttt__has_word(const char *text, const char *word) {
     return false;
 }
 
-static bool ttt__rule_options_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
+static bool ttt__rule_options_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
     const struct {
         const char *name;
         bool set;
-    } option[] = { { "beta1", d->beta1 != 0 },
-                   { "beta2", d->beta2 != 0 },
-                   { "eps", d->eps != 0 },
-                   { "bf16_moment", d->bf16_moment },
-                   { "momentum", d->momentum != 0 } };
-    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(c); i++)
-        if (option[i].set && !ttt__has_word(d->rule->takes, option[i].name))
-            ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .%s is set, which the rule %s does not take; "
-                     "its own options are: %s", option[i].name, d->rule->name,
-                     d->rule->takes ? d->rule->takes : "none");
-    return ttt_ok(c);
+    } option[] = { { "beta1", desc->beta1 != 0 },
+                   { "beta2", desc->beta2 != 0 },
+                   { "eps", desc->eps != 0 },
+                   { "bf16_moment", desc->bf16_moment },
+                   { "momentum", desc->momentum != 0 } };
+    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(ctx); i++)
+        if (option[i].set && !ttt__has_word(desc->rule->takes, option[i].name))
+            ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                     "optimizer: .%s is set, which the rule %s does not take; "
+                     "its own options are: %s",
+                     option[i].name, desc->rule->name,
+                     desc->rule->takes ? desc->rule->takes : "none");
+    return ttt_ok(ctx);
 }
 
 static ttt_real ttt__or_default(ttt_real value, double otherwise) {
     return value != 0 ? value : (ttt_real)otherwise;
 }
 static ttt_optimizer_desc ttt__optimizer_resolved(const ttt_optimizer_desc *given) {
-    ttt_optimizer_desc d = *given;
-    d.beta1 = ttt__or_default(d.beta1, 0.9);
-    d.beta2 = ttt__or_default(d.beta2, 0.999);
-    d.eps = ttt__or_default(d.eps, 1e-8);
-    if (!d.accumulate) d.accumulate = 1;
-    return d;
+    ttt_optimizer_desc desc = *given;
+    desc.beta1 = ttt__or_default(desc.beta1, 0.9);
+    desc.beta2 = ttt__or_default(desc.beta2, 0.999);
+    desc.eps = ttt__or_default(desc.eps, 1e-8);
+    if (!desc.accumulate) desc.accumulate = 1;
+    return desc;
 }
 
-static bool ttt__optimizer_good(ttt_ctx *c, const ttt_optimizer_desc *d) {
-    if (!ttt_ok(c)) return false;
-    if (!(d->lr > 0))
-        ttt_fail(c, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
-                 (double)d->lr);
-    else if (d->total && d->total <= d->warmup)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld",
-                 (long long)d->total, (long long)d->warmup);
-    else if (d->warmup < 0 || d->accumulate < 0 || d->clip < 0 || d->weight_decay < 0)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay "
+static bool ttt__optimizer_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
+    if (!ttt_ok(ctx)) return false;
+    if (!(desc->lr > 0))
+        ttt_fail(ctx, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
+                 (double)desc->lr);
+    else if (desc->total && desc->total <= desc->warmup)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld",
+                 (long long)desc->total, (long long)desc->warmup);
+    else if (desc->warmup < 0 || desc->accumulate < 0 || desc->clip < 0 || desc->weight_decay < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay "
                  "cannot be negative");
-    return ttt__rule_options_good(c, d);
+    return ttt__rule_options_good(ctx, desc);
 }
 
-ttt_optimizer *ttt_optimizer_new(ttt_ctx *c, const ttt_optimizer_desc *given, ttt_params *p) {
-    ttt_optimizer_desc d = *given;
-    if (!d.rule) d.rule = &ttt_rule_adamw;
-    if (!ttt__optimizer_good(c, &d)) return NULL;
-    int n_state = ttt__count_words(d.rule->state);
-    ttt_optimizer *o = (ttt_optimizer *)ttt_alloc(c, sizeof *o, true);
-    ttt_tensor **list = ttt__weights_room(c, (1 + n_state) * p->n, true);
-    int *row = (int *)ttt_alloc(c, (size_t)p->n * sizeof *row, true);
-    if (!o || !list || !row) return NULL;
-    memset(o, 0, sizeof *o);
-    o->desc = ttt__optimizer_resolved(&d);
-    o->params = p;
-    o->row = row;
-    o->grad = list;
-    o->n_state = n_state;
-    o->state = list + p->n;
-    for (int i = 0; i < p->n; i++) {
-        if (d.freeze_inner && (p->item[i].flags & TTT_PARAM_INNER)) continue;
-        o->row[o->n] = i;
-        o->grad[o->n] = ttt_zeros_kept(c, p->value[i]->shape);
+ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *given,
+                                 ttt_params *params) {
+    ttt_optimizer_desc desc = *given;
+    if (!desc.rule) desc.rule = &ttt_rule_adamw;
+    if (!ttt__optimizer_good(ctx, &desc)) return NULL;
+    int n_state = ttt__count_words(desc.rule->state);
+    ttt_optimizer *optimizer = (ttt_optimizer *)ttt_alloc(ctx, sizeof *optimizer, true);
+    ttt_tensor **list = ttt__weights_room(ctx, (1 + n_state) * params->n, true);
+    int *row = (int *)ttt_alloc(ctx, (size_t)params->n * sizeof *row, true);
+    if (!optimizer || !list || !row) return NULL;
+    memset(optimizer, 0, sizeof *optimizer);
+    optimizer->desc = ttt__optimizer_resolved(&desc);
+    optimizer->params = params;
+    optimizer->row = row;
+    optimizer->grad = list;
+    optimizer->n_state = n_state;
+    optimizer->state = list + params->n;
+    for (int i = 0; i < params->n; i++) {
+        if (desc.freeze_inner && (params->item[i].flags & TTT_PARAM_INNER)) continue;
+        optimizer->row[optimizer->n] = i;
+        optimizer->grad[optimizer->n] = ttt_zeros_kept(ctx, params->value[i]->shape);
         for (int k = 0; k < n_state; k++)
-            o->state[o->n * n_state + k] = ttt_zeros_kept(c, p->value[i]->shape);
-        o->n++;
+            optimizer->state[optimizer->n * n_state + k] =
+                ttt_zeros_kept(ctx, params->value[i]->shape);
+        optimizer->n++;
     }
-    return ttt_ok(c) ? o : NULL;
+    return ttt_ok(ctx) ? optimizer : NULL;
 }
 
-double ttt_schedule(const ttt_optimizer_desc *d, int64_t k) {
-    double rise = d->warmup > 0 && k < d->warmup ? (double)k / (double)d->warmup : 1;
-    if (!d->total) return rise;
-    double done = (double)(k - d->warmup) / (double)(d->total - d->warmup);
+double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
+    double rise = desc->warmup > 0 && k < desc->warmup ? (double)k / (double)desc->warmup : 1;
+    if (!desc->total) return rise;
+    double done = (double)(k - desc->warmup) / (double)(desc->total - desc->warmup);
     done = done < 0 ? 0 : done > 1 ? 1 : done;
     return rise * 0.5 * (1 + cos(3.14159265358979323846 * done));
 }
@@ -721,9 +748,9 @@ typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [5]
 
 // X(name, parameters); what each does is written at its text in [5].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
-    X(adam,                                                                                        \
-      (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v, const ttt__pass *k))   \
-    X(momentum, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, const ttt__pass *k))
+    X(adam, (int64_t n, ttt_real * p, const ttt_real *g, ttt_real *m, ttt_real *v,                 \
+             const ttt__pass *pass))                                                               \
+    X(momentum, (int64_t n, ttt_real * p, const ttt_real *g, ttt_real *m, const ttt__pass *pass))
 typedef struct ttt__rule_kernels {
 #define X(name, parameters) void(*name) parameters;
     TTT__RULE_KERNEL_LIST(X)
@@ -733,13 +760,13 @@ typedef struct ttt__rule_kernels {
 #define TTT__KERNEL_FILE "ttt_model.h"
 #include "ttt_tensor.h"
 
-static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *c) {
+static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *ctx) {
     static const ttt__rule_kernels *const all[] = {
 #define X(name, here) &ttt__rule_table_##name,
         TTT__SETS(X)
 #undef X
     };
-    return all[c->k->set];
+    return all[ctx->k->set];
 }
 
 static ttt_real ttt__rounded_to_bf16(ttt_real x) {
@@ -753,58 +780,58 @@ static ttt_real ttt__rounded_to_bf16(ttt_real x) {
 // the stored moment is itself a bfloat16 (0.9 is 0.8984375); the update uses the moment before
 // rounding.
 static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
-                           const ttt__pass *k) {
-    ttt_real b1 = ttt__rounded_to_bf16(k->b1);
+                           const ttt__pass *pass) {
+    ttt_real b1 = ttt__rounded_to_bf16(pass->b1);
     for (int64_t i = 0; i < n; i++) {
-        ttt_real gi = k->scale * g[i] + k->l2 * p[i];
-        ttt_real moment = (1 - k->b1) * gi + b1 * m[i];
-        v[i] = (1 - k->b2) * (gi * gi) + k->b2 * v[i];
+        ttt_real gi = pass->scale * g[i] + pass->l2 * p[i];
+        ttt_real moment = (1 - pass->b1) * gi + b1 * m[i];
+        v[i] = (1 - pass->b2) * (gi * gi) + pass->b2 * v[i];
         m[i] = ttt__rounded_to_bf16(moment);
-        ttt_real u = moment * k->c1 / (TTT__MATH(sqrt)(v[i] * k->c2) + k->eps);
-        p[i] -= k->rate * u + k->decay * p[i];
+        ttt_real u = moment * pass->c1 / (TTT__MATH(sqrt)(v[i] * pass->c2) + pass->eps);
+        p[i] -= pass->rate * u + pass->decay * p[i];
     }
 }
 
 // What all rules have in common; where weight decay goes is what tells Adam's kin apart.
 static ttt__pass ttt__pass_of(const ttt_update *u) {
-    ttt__pass k;
-    memset(&k, 0, sizeof k);
-    k.scale = u->scale;
-    k.rate = (ttt_real)(u->s * (double)u->desc->lr);
-    return k;
+    ttt__pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.scale = u->scale;
+    pass.rate = (ttt_real)(u->s * (double)u->desc->lr);
+    return pass;
 }
-static void ttt__adam_step(ttt_ctx *c, const ttt_update *u, ttt__pass k) {
-    const ttt_optimizer_desc *d = u->desc;
+static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *u, ttt__pass pass) {
+    const ttt_optimizer_desc *desc = u->desc;
     double t = (double)(u->k + 1);
-    k.b1 = d->beta1;
-    k.b2 = d->beta2;
-    k.c1 = (ttt_real)(1 / (1 - pow((double)d->beta1, t)));
-    k.c2 = (ttt_real)(1 / (1 - pow((double)d->beta2, t)));
-    k.eps = d->eps;
+    pass.b1 = desc->beta1;
+    pass.b2 = desc->beta2;
+    pass.c1 = (ttt_real)(1 / (1 - pow((double)desc->beta1, t)));
+    pass.c2 = (ttt_real)(1 / (1 - pow((double)desc->beta2, t)));
+    pass.eps = desc->eps;
     ttt_real *m = u->state[0]->data, *v = u->state[1]->data;
-    if (d->bf16_moment) ttt__adam_bf16(u->n, u->p, u->gathered, m, v, &k);
-    else ttt__rule_kernels_of(c)->adam(u->n, u->p, u->gathered, m, v, &k);
+    if (desc->bf16_moment) ttt__adam_bf16(u->n, u->p, u->gathered, m, v, &pass);
+    else ttt__rule_kernels_of(ctx)->adam(u->n, u->p, u->gathered, m, v, &pass);
 }
-static void ttt__adamw(ttt_ctx *c, const ttt_update *u) {
-    ttt__pass k = ttt__pass_of(u);
-    k.decay = k.rate * u->decay;
-    ttt__adam_step(c, u, k);
+static void ttt__adamw(ttt_ctx *ctx, const ttt_update *u) {
+    ttt__pass pass = ttt__pass_of(u);
+    pass.decay = pass.rate * u->decay;
+    ttt__adam_step(ctx, u, pass);
 }
-static void ttt__adam(ttt_ctx *c, const ttt_update *u) {
-    ttt__pass k = ttt__pass_of(u);
-    k.l2 = u->decay;
-    ttt__adam_step(c, u, k);
+static void ttt__adam(ttt_ctx *ctx, const ttt_update *u) {
+    ttt__pass pass = ttt__pass_of(u);
+    pass.l2 = u->decay;
+    ttt__adam_step(ctx, u, pass);
 }
-static void ttt__mttt_chain(ttt_ctx *c, const ttt_update *u) {
-    ttt__pass k = ttt__pass_of(u);
-    k.decay = (ttt_real)u->s * u->decay;
-    ttt__adam_step(c, u, k);
+static void ttt__mttt_chain(ttt_ctx *ctx, const ttt_update *u) {
+    ttt__pass pass = ttt__pass_of(u);
+    pass.decay = (ttt_real)u->s * u->decay;
+    ttt__adam_step(ctx, u, pass);
 }
-static void ttt__momentum(ttt_ctx *c, const ttt_update *u) {
-    ttt__pass k = ttt__pass_of(u);
-    k.b1 = u->desc->momentum;
-    k.l2 = u->decay;
-    ttt__rule_kernels_of(c)->momentum(u->n, u->p, u->gathered, u->state[0]->data, &k);
+static void ttt__momentum(ttt_ctx *ctx, const ttt_update *u) {
+    ttt__pass pass = ttt__pass_of(u);
+    pass.b1 = u->desc->momentum;
+    pass.l2 = u->decay;
+    ttt__rule_kernels_of(ctx)->momentum(u->n, u->p, u->gathered, u->state[0]->data, &pass);
 }
 
 #define TTT__OF_ADAM "m v", "beta1 beta2 eps bf16_moment", 19
@@ -824,100 +851,106 @@ const ttt_rule *ttt_rule_at(int i) {
 
 // -- a step
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
-static double ttt__gradient_norm(ttt_ctx *c, const ttt_optimizer *o) {
+static double ttt__gradient_norm(ttt_ctx *ctx, const ttt_optimizer *optimizer) {
     double sum = 0, size = 0;
-    int back = ttt__profile_begin(c, "gradient norm", false);
-    for (int i = 0; i < o->n; i++) {
-        sum += c->k->dot(o->grad[i]->size, o->grad[i]->data, o->grad[i]->data);
-        size += (double)o->grad[i]->size;
+    int back = ttt__profile_begin(ctx, "gradient norm", false);
+    for (int i = 0; i < optimizer->n; i++) {
+        sum += ctx->k->dot(optimizer->grad[i]->size, optimizer->grad[i]->data,
+                           optimizer->grad[i]->data);
+        size += (double)optimizer->grad[i]->size;
     }
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 2 * size, size * sizeof(ttt_real));
-    return sqrt(sum) / o->desc.accumulate;
+    if (back >= 0)
+        ttt__profile_count(ttt__profile_end(ctx, back), 2 * size, size * sizeof(ttt_real));
+    return sqrt(sum) / optimizer->desc.accumulate;
 }
 
 // Gives every trained parameter to the rule. It reads p, g and its state, and writes p and state.
-static void ttt__update_all(ttt_ctx *c, ttt_optimizer *o, double clip_scale) {
-    const ttt_rule *rule = o->desc.rule;
-    int back = ttt__profile_begin(c, "optimizer", false);
-    double size = 0, moved = 3 + 2 * o->n_state;
+static void ttt__update_all(ttt_ctx *ctx, ttt_optimizer *optimizer, double clip_scale) {
+    const ttt_rule *rule = optimizer->desc.rule;
+    int back = ttt__profile_begin(ctx, "optimizer", false);
+    double size = 0, moved = 3 + 2 * optimizer->n_state;
     ttt_update u;
     memset(&u, 0, sizeof u);
-    u.desc = &o->desc;
-    u.k = o->updates;
-    u.s = ttt_schedule(&o->desc, o->updates);
-    u.scale = (ttt_real)(clip_scale / o->desc.accumulate);
-    for (int i = 0; i < o->n; i++) {
-        bool decays = o->params->item[o->row[i]].flags & TTT_PARAM_DECAYS;
-        u.decay = decays ? o->desc.weight_decay : 0;
-        u.n = o->grad[i]->size;
-        u.p = o->params->value[o->row[i]]->data;
-        u.gathered = o->grad[i]->data;
-        u.state = o->state + i * o->n_state;
-        rule->update(c, &u);
+    u.desc = &optimizer->desc;
+    u.k = optimizer->updates;
+    u.s = ttt_schedule(&optimizer->desc, optimizer->updates);
+    u.scale = (ttt_real)(clip_scale / optimizer->desc.accumulate);
+    for (int i = 0; i < optimizer->n; i++) {
+        bool decays = optimizer->params->item[optimizer->row[i]].flags & TTT_PARAM_DECAYS;
+        u.decay = decays ? optimizer->desc.weight_decay : 0;
+        u.n = optimizer->grad[i]->size;
+        u.p = optimizer->params->value[optimizer->row[i]]->data;
+        u.gathered = optimizer->grad[i]->data;
+        u.state = optimizer->state + i * optimizer->n_state;
+        rule->update(ctx, &u);
         size += (double)u.n;
     }
     if (back >= 0)
-        ttt__profile_count(ttt__profile_end(c, back), rule->flops * size,
+        ttt__profile_count(ttt__profile_end(ctx, back), rule->flops * size,
                            moved * size * sizeof(ttt_real));
-    o->updates++;
+    optimizer->updates++;
 }
 
-ttt_result ttt_optimizer_step(ttt_ctx *c, ttt_optimizer *o, ttt_tensor *loss) {
-    if (!ttt_ok(c)) return ttt_status(c);
-    for (int i = 0; i < o->n && o->gathered == 0; i++)
-        memset(o->grad[i]->data, 0, (size_t)o->grad[i]->size * sizeof(ttt_real));
-    ttt_tensor **trained = ttt__weights_room(c, o->n, false);
-    for (int i = 0; trained && i < o->n; i++) trained[i] = o->params->value[o->row[i]];
-    if (!trained || !ttt__on_tape(c, "optimizer_step", loss, trained, o->n)) return ttt_status(c);
-    if (ttt_grad(c, loss, trained, o->n, o->grad, TTT_GRAD_ADD) != TTT_OK ||
-        ++o->gathered < o->desc.accumulate)
-        return ttt_status(c);
-    o->gathered = 0;
-    o->grad_norm = ttt__gradient_norm(c, o);
-    if (!(o->grad_norm < HUGE_VAL)) {  // NaN or infinite: weights keep their last good values
-        o->skipped++;
+ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss) {
+    if (!ttt_ok(ctx)) return ttt_status(ctx);
+    for (int i = 0; i < optimizer->n && optimizer->gathered == 0; i++)
+        memset(optimizer->grad[i]->data, 0, (size_t)optimizer->grad[i]->size * sizeof(ttt_real));
+    ttt_tensor **trained = ttt__weights_room(ctx, optimizer->n, false);
+    for (int i = 0; trained && i < optimizer->n; i++)
+        trained[i] = optimizer->params->value[optimizer->row[i]];
+    if (!trained || !ttt__on_tape(ctx, "optimizer_step", loss, trained, optimizer->n))
+        return ttt_status(ctx);
+    if (ttt_grad(ctx, loss, trained, optimizer->n, optimizer->grad, TTT_GRAD_ADD) != TTT_OK ||
+        ++optimizer->gathered < optimizer->desc.accumulate)
+        return ttt_status(ctx);
+    optimizer->gathered = 0;
+    optimizer->grad_norm = ttt__gradient_norm(ctx, optimizer);
+    // NaN or infinite: weights keep their last good values
+    if (!(optimizer->grad_norm < HUGE_VAL)) {
+        optimizer->skipped++;
         return TTT_OK;
     }
-    double clip = (double)o->desc.clip;
-    ttt__update_all(c, o, clip > 0 && o->grad_norm >= clip ? clip / o->grad_norm : 1);
-    return ttt_status(c);
+    double clip = (double)optimizer->desc.clip;
+    ttt__update_all(ctx, optimizer,
+                    clip > 0 && optimizer->grad_norm >= clip ? clip / optimizer->grad_norm : 1);
+    return ttt_status(ctx);
 }
 
 // ---- CHECKPOINTS --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
-ttt_weights ttt_weights_find(ttt_ctx *c, const ttt_params *p, const char *name,
+ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char *name,
                              const ttt_bundle *file) {
     ttt_text t0, t1;
-    ttt_tensor **found = ttt__weights_room(c, p->n, false);
-    for (int i = 0; found && i < p->n && ttt_ok(c); i++) {
-        const char *weight = p->item[i].name;
-        ttt_tensor *t = ttt_bundle_find(file, weight);
-        if (!t)
-            ttt_fail(c, TTT_ERR_FORMAT, "%s: has no tensor \"%s\"; was it saved from another "
+    ttt_tensor **found = ttt__weights_room(ctx, params->n, false);
+    for (int i = 0; found && i < params->n && ttt_ok(ctx); i++) {
+        const char *weight = params->item[i].name;
+        ttt_tensor *tensor = ttt_bundle_find(file, weight);
+        if (!tensor)
+            ttt_fail(ctx, TTT_ERR_FORMAT, "%s: has no tensor \"%s\"; was it saved from another "
                      "model?", name, weight);
-        else if (!ttt_shape_equal(t->shape, p->value[i]->shape))
-            ttt_fail(c, TTT_ERR_FORMAT, "%s: \"%s\" has shape %s, the model expects %s", name,
-                     weight, ttt_shape_text(t->shape, t0),
-                     ttt_shape_text(p->value[i]->shape, t1));
-        else found[i] = t->data ? t : ttt_cast(c, t, TTT_DTYPE_REAL);
+        else if (!ttt_shape_equal(tensor->shape, params->value[i]->shape))
+            ttt_fail(ctx, TTT_ERR_FORMAT, "%s: \"%s\" has shape %s, the model expects %s", name,
+                     weight, ttt_shape_text(tensor->shape, t0),
+                     ttt_shape_text(params->value[i]->shape, t1));
+        else found[i] = tensor->data ? tensor : ttt_cast(ctx, tensor, TTT_DTYPE_REAL);
     }
-    return ttt_ok(c) ? ttt__weights(found, p->n) : ttt__no_weights();
+    return ttt_ok(ctx) ? ttt__weights(found, params->n) : ttt__no_weights();
 }
 
-static const char *ttt__text_of(ttt_ctx *c, const char *format, ...) {
+static const char *ttt__text_of(ttt_ctx *ctx, const char *format, ...) {
     va_list args;
     va_start(args, format);
     size_t n = (size_t)vsnprintf(NULL, 0, format, args) + 1;
     va_end(args);
-    char *text = (char *)ttt_alloc(c, n, false);
+    char *text = (char *)ttt_alloc(ctx, n, false);
     va_start(args, format);
     if (text) vsnprintf(text, n, format, args);
     va_end(args);
     return text;
 }
 
-static void ttt__list_add(ttt_ctx *c, ttt_params *list, const char *name, ttt_tensor *value) {
-    if (!ttt_ok(c)) return;
+static void ttt__list_add(ttt_ctx *ctx, ttt_params *list, const char *name, ttt_tensor *value) {
+    if (!ttt_ok(ctx)) return;
     list->item[list->n].name = name;
     list->item[list->n].flags = 0;
     list->value[list->n++] = value;
@@ -926,104 +959,110 @@ static void ttt__list_add(ttt_ctx *c, ttt_params *list, const char *name, ttt_te
 // Everything that a file holds as one list, in the step arena, to write it and to read it: the
 // parameters by their names, and the optimizer's state of each as if it were a parameter too:
 // optimizer/m/NAME.
-static ttt_params ttt__checkpoint_list(ttt_ctx *c, const ttt_params *p, const ttt_optimizer *o) {
-    int most = p->n + (o ? o->n_state * o->n : 0), length = 0;
+static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
+                                       const ttt_optimizer *optimizer) {
+    int most = params->n + (optimizer ? optimizer->n_state * optimizer->n : 0), length = 0;
     ttt_params list = { NULL, NULL, 0, most };
-    list.item = (ttt_param *)ttt_alloc(c, (size_t)most * sizeof *list.item, false);
-    list.value = ttt__weights_room(c, most, false);
-    for (int i = 0; i < p->n; i++) ttt__list_add(c, &list, p->item[i].name, p->value[i]);
-    for (int i = 0; o && i < o->n; i++)
-        for (int k = 0; k < o->n_state; k++) {
-            const char *state = ttt__word(o->desc.rule->state, k, &length);
-            const char *name = ttt__text_of(c, "optimizer/%.*s/%s", length, state,
-                                            p->item[o->row[i]].name);
-            ttt__list_add(c, &list, name, o->state[i * o->n_state + k]);
+    list.item = (ttt_param *)ttt_alloc(ctx, (size_t)most * sizeof *list.item, false);
+    list.value = ttt__weights_room(ctx, most, false);
+    for (int i = 0; i < params->n; i++)
+        ttt__list_add(ctx, &list, params->item[i].name, params->value[i]);
+    for (int i = 0; optimizer && i < optimizer->n; i++)
+        for (int k = 0; k < optimizer->n_state; k++) {
+            const char *state = ttt__word(optimizer->desc.rule->state, k, &length);
+            const char *name = ttt__text_of(ctx, "optimizer/%.*s/%s", length, state,
+                                            params->item[optimizer->row[i]].name);
+            ttt__list_add(ctx, &list, name, optimizer->state[i * optimizer->n_state + k]);
         }
     return list;
 }
 
-static void ttt__note_add(ttt_bundle *b, const char *key, const char *text) {
-    b->notes[b->n_notes].key = key;
-    b->notes[b->n_notes++].text = text;
+static void ttt__note_add(ttt_bundle *bundle, const char *key, const char *text) {
+    bundle->notes[bundle->n_notes].key = key;
+    bundle->notes[bundle->n_notes++].text = text;
 }
 enum { TTT__OWN_NOTES = 5 };  // as many at most:
-static void ttt__own_notes_add(ttt_ctx *c, const ttt_optimizer *o, ttt_bundle *b) {
-    const ttt_rng *r = ttt_ctx_rng(c);
-    const unsigned s[3] = { r->stream[0], r->stream[1], r->stream[2] };
-    ttt__note_add(b, "rng.seed", ttt__text_of(c, "%llu", (unsigned long long)r->seed));
-    ttt__note_add(b, "rng.next", ttt__text_of(c, "%llu", (unsigned long long)r->next));
-    if (o) {
-        ttt__note_add(b, "optimizer.updates", ttt__text_of(c, "%lld", (long long)o->updates));
-        ttt__note_add(b, "optimizer.skipped", ttt__text_of(c, "%lld", (long long)o->skipped));
+static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt_bundle *bundle) {
+    const ttt_rng *rng = ttt_ctx_rng(ctx);
+    const unsigned s[3] = { rng->stream[0], rng->stream[1], rng->stream[2] };
+    ttt__note_add(bundle, "rng.seed", ttt__text_of(ctx, "%llu", (unsigned long long)rng->seed));
+    ttt__note_add(bundle, "rng.next", ttt__text_of(ctx, "%llu", (unsigned long long)rng->next));
+    if (optimizer) {
+        ttt__note_add(bundle, "optimizer.updates",
+                      ttt__text_of(ctx, "%lld", (long long)optimizer->updates));
+        ttt__note_add(bundle, "optimizer.skipped",
+                      ttt__text_of(ctx, "%lld", (long long)optimizer->skipped));
     }
     if (s[0] || s[1] || s[2])
-        ttt__note_add(b, "rng.stream", ttt__text_of(c, "%u %u %u", s[0], s[1], s[2]));
+        ttt__note_add(bundle, "rng.stream", ttt__text_of(ctx, "%u %u %u", s[0], s[1], s[2]));
 }
 
-ttt_result ttt_checkpoint_save(ttt_ctx *c, const char *path, const ttt_params *p,
-                               const ttt_optimizer *o, const ttt_note *notes, int64_t n_notes) {
-    ttt_mark m = ttt_mark_get(c);
-    ttt_params list = ttt__checkpoint_list(c, p, o);
+ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params *params,
+                               const ttt_optimizer *optimizer, const ttt_note *notes,
+                               int64_t n_notes) {
+    ttt_mark mark = ttt_mark_get(ctx);
+    ttt_params list = ttt__checkpoint_list(ctx, params, optimizer);
     size_t most = (size_t)n_notes + TTT__OWN_NOTES;
     ttt_bundle b = { NULL, list.n, NULL, 0 };
-    b.tensors = (ttt_named *)ttt_alloc(c, (size_t)list.n * sizeof *b.tensors, false);
-    b.notes = (ttt_note *)ttt_alloc(c, most * sizeof *b.notes, false);
-    for (int i = 0; i < list.n && ttt_ok(c); i++) {
+    b.tensors = (ttt_named *)ttt_alloc(ctx, (size_t)list.n * sizeof *b.tensors, false);
+    b.notes = (ttt_note *)ttt_alloc(ctx, most * sizeof *b.notes, false);
+    for (int i = 0; i < list.n && ttt_ok(ctx); i++) {
         b.tensors[i].name = list.item[i].name;
         b.tensors[i].tensor = list.value[i];
     }
-    for (int64_t i = 0; i < n_notes && ttt_ok(c); i++)
+    for (int64_t i = 0; i < n_notes && ttt_ok(ctx); i++)
         ttt__note_add(&b, notes[i].key, notes[i].text);
-    if (ttt_ok(c)) ttt__own_notes_add(c, o, &b);
-    if (ttt_ok(c)) ttt_safetensors_write(c, path, &b, false);
-    ttt_mark_release(c, m);
-    return ttt_status(c);
+    if (ttt_ok(ctx)) ttt__own_notes_add(ctx, optimizer, &b);
+    if (ttt_ok(ctx)) ttt_safetensors_write(ctx, path, &b, false);
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
 }
 
-static bool ttt__note_number(ttt_ctx *c, const char *path, const ttt_bundle *file, const char *key,
-                             uint64_t *out) {
+static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
+                             const char *key, uint64_t *out) {
     const char *text = ttt_bundle_note(file, key);
     char *end = NULL;
     *out = text ? (uint64_t)strtoull(text, &end, 10) : 0;
     if (text && *text && *end == 0) return true;
-    ttt_fail(c, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
+    ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
              "missing or is not a number", path, key);
     return false;
 }
 
 // "rng.stream" is there only where the context drew from a stream with a name.
-static bool ttt__note_stream(ttt_ctx *c, const char *path, const ttt_bundle *file, ttt_rng *r) {
+static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *file, ttt_rng *rng) {
     const char *text = ttt_bundle_note(file, "rng.stream");
     unsigned s[3] = { 0, 0, 0 };
     if (text && sscanf(text, "%u %u %u", &s[0], &s[1], &s[2]) != 3) {
-        ttt_fail(c, TTT_ERR_FORMAT, "%s: its note \"rng.stream\" is not three numbers", path);
+        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: its note \"rng.stream\" is not three numbers", path);
         return false;
     }
-    for (int i = 0; i < 3; i++) r->stream[i] = s[i];
+    for (int i = 0; i < 3; i++) rng->stream[i] = s[i];
     return true;
 }
 
-ttt_result ttt_checkpoint_load(ttt_ctx *c, const char *path, ttt_params *p, ttt_optimizer *o,
-                               ttt_bundle *file) {
-    ttt_rng r;
+ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
+                               ttt_optimizer *optimizer, ttt_bundle *file) {
+    ttt_rng rng;
     uint64_t updates = 0, skipped = 0;
     memset(file, 0, sizeof *file);
-    if (ttt_safetensors_read(c, path, file) != TTT_OK) return ttt_status(c);
-    ttt_params list = ttt__checkpoint_list(c, p, o);
-    ttt_weights saved = ttt_weights_find(c, &list, path, file);
-    if (!ttt_ok(c) || !ttt__note_number(c, path, file, "rng.seed", &r.seed) ||
-        !ttt__note_number(c, path, file, "rng.next", &r.next) ||
-        !ttt__note_stream(c, path, file, &r))
-        return ttt_status(c);
-    if (o && (!ttt__note_number(c, path, file, "optimizer.updates", &updates) ||
-              !ttt__note_number(c, path, file, "optimizer.skipped", &skipped)))
-        return ttt_status(c);
-    if (ttt_weights_blend(c, ttt_params_weights(&list), saved, 1) != TTT_OK) return ttt_status(c);
-    *ttt_ctx_rng(c) = r;
-    if (o) {
-        o->updates = (int64_t)updates;
-        o->skipped = (int64_t)skipped;
-        o->gathered = 0;
+    if (ttt_safetensors_read(ctx, path, file) != TTT_OK) return ttt_status(ctx);
+    ttt_params list = ttt__checkpoint_list(ctx, params, optimizer);
+    ttt_weights saved = ttt_weights_find(ctx, &list, path, file);
+    if (!ttt_ok(ctx) || !ttt__note_number(ctx, path, file, "rng.seed", &rng.seed) ||
+        !ttt__note_number(ctx, path, file, "rng.next", &rng.next) ||
+        !ttt__note_stream(ctx, path, file, &rng))
+        return ttt_status(ctx);
+    if (optimizer && (!ttt__note_number(ctx, path, file, "optimizer.updates", &updates) ||
+              !ttt__note_number(ctx, path, file, "optimizer.skipped", &skipped)))
+        return ttt_status(ctx);
+    if (ttt_weights_blend(ctx, ttt_params_weights(&list), saved, 1) != TTT_OK)
+        return ttt_status(ctx);
+    *ttt_ctx_rng(ctx) = rng;
+    if (optimizer) {
+        optimizer->updates = (int64_t)updates;
+        optimizer->skipped = (int64_t)skipped;
+        optimizer->gathered = 0;
     }
     return TTT_OK;
 }

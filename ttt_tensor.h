@@ -115,16 +115,16 @@ extern "C" {
 #endif
 
 // ---- [2] RESULTS --------------------------------------------------------------------------------
-#define TTT_RESULTS(X)                                                            \
-    X(SHAPE, "shapes do not fit")                                                 \
-    X(ARGUMENT, "an argument is out of range")                                    \
-    X(UNSET, "an option that has no default was not set")                         \
-    X(RELEASED, "a tensor was used after its memory was released")                \
-    X(FIRST_ORDER, "a gradient that was not recorded would be differentiated")    \
-    X(NOT_FINITE, "NaN or infinity appeared where it was being watched for")      \
-    X(NO_MEMORY, "out of memory")                                                 \
-    X(TOO_BIG, "larger than the limit")                                           \
-    X(FILE, "a file could not be read or written")                                \
+#define TTT_RESULTS(X)                                                                             \
+    X(SHAPE, "shapes do not fit")                                                                  \
+    X(ARGUMENT, "an argument is out of range")                                                     \
+    X(UNSET, "an option that has no default was not set")                                          \
+    X(RELEASED, "a tensor was used after its memory was released")                                 \
+    X(FIRST_ORDER, "a gradient that was not recorded would be differentiated")                     \
+    X(NOT_FINITE, "NaN or infinity appeared where it was being watched for")                       \
+    X(NO_MEMORY, "out of memory")                                                                  \
+    X(TOO_BIG, "larger than the limit")                                                            \
+    X(FILE, "a file could not be read or written")                                                 \
     X(FORMAT, "a file does not follow its format")
 
 typedef enum ttt_result {
@@ -159,27 +159,27 @@ typedef struct ttt_desc {
 // A new context, or NULL if there is no memory for one (or desc names an unknown isa). ttt_ok,
 // ttt_status and ttt_error take NULL too, so one test at the end covers this as well.
 TTT_API ttt_ctx *ttt_open(const ttt_desc *desc);
-TTT_API void ttt_close(ttt_ctx *c);  // frees everything made in it; NULL is fine
+TTT_API void ttt_close(ttt_ctx *ctx);  // frees everything made in it; NULL is fine
 
-TTT_API bool ttt_ok(const ttt_ctx *c);            // no error so far
-TTT_API ttt_result ttt_status(const ttt_ctx *c);  // the first error's kind, TTT_OK if none
-TTT_API const char *ttt_error(const ttt_ctx *c);  // its text: op, shapes, expectation; "" if none
-TTT_API void ttt_clear(ttt_ctx *c);               // forget it and go on
+TTT_API bool ttt_ok(const ttt_ctx *ctx);            // no error so far
+TTT_API ttt_result ttt_status(const ttt_ctx *ctx);  // the first error's kind, TTT_OK if none
+TTT_API const char *ttt_error(const ttt_ctx *ctx);  // its text: op, shapes, expectation; "" if none
+TTT_API void ttt_clear(ttt_ctx *ctx);               // forget it and go on
 // Records an error of your own (printf format); returns the context's empty tensor.
-TTT_API ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result result, const char *format, ...);
+TTT_API ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...);
 
 // The i-th instruction set that this program was built with and this machine can run, from the
 // worst (0, "scalar") to the best; NULL past the end.
 TTT_API const char *ttt_isa_name(int i);
-TTT_API const char *ttt_isa(const ttt_ctx *c);  // the one in use
-TTT_API int ttt_threads(const ttt_ctx *c);      // threads in use
+TTT_API const char *ttt_isa(const ttt_ctx *ctx);  // the one in use
+TTT_API int ttt_threads(const ttt_ctx *ctx);      // threads in use
 
 // What one thread can do at best on the context's instruction set: multiply-adds between registers
 // (two FLOPs each), and reading memory that is in no cache. Measured at each call, in about 50 ms.
 typedef struct ttt_limits {
     double flops, bytes;  // per second
 } ttt_limits;
-TTT_API ttt_limits ttt_measure_limits(ttt_ctx *c);
+TTT_API ttt_limits ttt_measure_limits(ttt_ctx *ctx);
 TTT_API double ttt_seconds(void);  // the system's clock, for differences; somebody may set it back
 
 // Where the time goes. Between start and stop every op that runs in the context counts its calls,
@@ -207,11 +207,11 @@ typedef struct ttt_profile_row {
     double bytes;      // inputs read once, result written once, wherever they lie
 } ttt_profile_row;
 
-TTT_API void ttt_profile_start(ttt_ctx *c);  // adds to what was counted before
-TTT_API void ttt_profile_stop(ttt_ctx *c);
-TTT_API void ttt_profile_clear(ttt_ctx *c);  // forgets what was counted
+TTT_API void ttt_profile_start(ttt_ctx *ctx);  // adds to what was counted before
+TTT_API void ttt_profile_stop(ttt_ctx *ctx);
+TTT_API void ttt_profile_clear(ttt_ctx *ctx);  // forgets what was counted
 // Writes the `most` rows with the largest times, largest first. Returns how many rows there are.
-TTT_API int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most);
+TTT_API int ttt_profile_rows(const ttt_ctx *ctx, ttt_profile_row *rows, int most);
 // The share of the peak that a row reached, by FLOPs or by bytes, whichever is larger (the
 // "roofline"). *bound (unless NULL) says which: "compute" or "memory"; "neither" below a quarter,
 // where calls are small or the FLOPs are no multiply-adds. Bytes from a cache make shares above 1.
@@ -221,7 +221,7 @@ TTT_API double ttt_profile_share(const ttt_profile_row *row, const ttt_limits *p
 // The rows as a table: the `most` largest and a total, divided by `runs`, the number of equal parts
 // (training steps) that were profiled. peak may be NULL. The text lies in the step arena; it is ""
 // after an error.
-TTT_API const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most);
+TTT_API const char *ttt_profile_text(ttt_ctx *ctx, const ttt_limits *peak, int64_t runs, int most);
 
 // Everything made after a mark is gone after its release, and the tape with it; parameters stay.
 // Release marks in the reverse order of their taking, or the outer one alone: an inner one released
@@ -231,8 +231,8 @@ typedef struct ttt_mark {
     size_t used, bytes;
     int64_t nodes;
 } ttt_mark;
-TTT_API ttt_mark ttt_mark_get(ttt_ctx *c);
-TTT_API void ttt_mark_release(ttt_ctx *c, ttt_mark mark);
+TTT_API ttt_mark ttt_mark_get(ttt_ctx *ctx);
+TTT_API void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark);
 
 // Bytes of a context.
 typedef struct ttt_memory_report {
@@ -243,10 +243,10 @@ typedef struct ttt_memory_report {
     size_t peak;     // the highest keep + step + scratch since ttt_memory_reset
     int64_t nodes;   // tensors on the tape
 } ttt_memory_report;
-TTT_API ttt_memory_report ttt_memory(const ttt_ctx *c);
-TTT_API void ttt_memory_reset(ttt_ctx *c);
+TTT_API ttt_memory_report ttt_memory(const ttt_ctx *ctx);
+TTT_API void ttt_memory_reset(ttt_ctx *ctx);
 // n bytes, aligned to 64, from the step arena, or from keep. NULL after an error.
-TTT_API void *ttt_alloc(ttt_ctx *c, size_t n, bool keep);
+TTT_API void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep);
 
 // Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]. Number `next` of a stream
 // is a function of (seed, stream, next), equal on every platform. The struct is the whole state:
@@ -265,7 +265,7 @@ TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
 TTT_API double ttt_rng_normal(ttt_rng *rng);               // mean 0, variance 1 [Box 1958]
 TTT_API int64_t ttt_rng_below(ttt_rng *rng, int64_t n);    // 0 .. n-1
 TTT_API ttt_rng ttt_rng_fold(ttt_rng rng, uint64_t data);  // seeded by rng's seed and data
-TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                  // the context's own
+TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *ctx);                // the context's own
 
 // ---- [4] TENSORS --------------------------------------------------------------------------------
 // Element types: X(name, C type, the tensor's pointer to the elements, what messages call them).
@@ -273,10 +273,10 @@ TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *c);                  // the context's own
 //   INT   labels, token numbers, positions
 //   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
 //   BF16  weights as they are stored, each the upper half of a float: a product's right factor
-#define TTT_DTYPES(X)                       \
-    X(REAL, ttt_real, data, "real numbers") \
-    X(INT, int64_t, index, "integers")      \
-    X(U8, uint8_t, u8, "bytes")             \
+#define TTT_DTYPES(X)                                                                              \
+    X(REAL, ttt_real, data, "real numbers")                                                        \
+    X(INT, int64_t, index, "integers")                                                             \
+    X(U8, uint8_t, u8, "bytes")                                                                    \
     X(BF16, uint16_t, bf16, "bfloat16")
 
 typedef enum ttt_dtype {
@@ -291,8 +291,8 @@ typedef struct ttt_shape {
 } ttt_shape;
 
 // TTT_SHAPE(2, 3, 4) in C and in C++; ttt_scalar_shape() is the shape of one number.
-#define TTT_SHAPE(...)                                                                        \
-    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, \
+#define TTT_SHAPE(...)                                                                             \
+    TTT__SHAPE(__VA_ARGS__, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN, INT64_MIN,      \
                INT64_MIN, INT64_MIN, INT64_MIN, 0)
 #define TTT__SHAPE(a, b, c, d, e, f, g, h, more, ...) ttt_shape_of(a, b, c, d, e, f, g, h, more)
 // A ninth size gives rank 9, which no tensor can have.
@@ -324,28 +324,29 @@ struct ttt_tensor {
 };
 
 // New leaves. TTT_ERR_SHAPE for negative sizes.
-TTT_API ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape shape);  // not initialized
-TTT_API ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape shape);
-TTT_API ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape shape, ttt_real v);
-TTT_API ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v);
+TTT_API ttt_tensor *ttt_new(ttt_ctx *ctx, ttt_shape shape);  // not initialized
+TTT_API ttt_tensor *ttt_zeros(ttt_ctx *ctx, ttt_shape shape);
+TTT_API ttt_tensor *ttt_full(ttt_ctx *ctx, ttt_shape shape, ttt_real v);
+TTT_API ttt_tensor *ttt_scalar(ttt_ctx *ctx, ttt_real v);
 // Copies of plain arrays: dtype REAL, INT, U8, BF16.
-TTT_API ttt_tensor *ttt_from(ttt_ctx *c, ttt_shape shape, const ttt_real *values);
-TTT_API ttt_tensor *ttt_from_int(ttt_ctx *c, ttt_shape shape, const int64_t *values);
-TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *c, ttt_shape shape, const uint8_t *values);
-TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *c, ttt_shape shape, const uint16_t *values);
+TTT_API ttt_tensor *ttt_from(ttt_ctx *ctx, ttt_shape shape, const ttt_real *values);
+TTT_API ttt_tensor *ttt_from_int(ttt_ctx *ctx, ttt_shape shape, const int64_t *values);
+TTT_API ttt_tensor *ttt_from_u8(ttt_ctx *ctx, ttt_shape shape, const uint8_t *values);
+TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *ctx, ttt_shape shape, const uint16_t *values);
 // Of any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
-TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep);
+TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep);
 // The context's random numbers: normal with mean 0 and variance 1; uniform in [lo, hi).
-TTT_API ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape shape);
-TTT_API ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape shape, ttt_real lo, ttt_real hi);
-TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape shape);  // zeros, in the keep arena
-TTT_API ttt_real ttt_item(const ttt_tensor *t);  // the number in a real tensor of one, else NaN
+TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
+TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
+TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
+// the number in a real tensor of one, else NaN
+TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
 // becomes REAL, U8 becomes INT, and REAL becomes BF16, rounded to nearest even; NaN stays NaN. A
 // cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the numbers
 // might not fit.
-TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
+TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS -----------------------------------------------------------------------------
 // Every function here returns a new tensor on the tape, or the empty tensor after an error. Shapes
@@ -382,55 +383,55 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype);
     X(silu_d2, "y = silu''(a)", -3, 3, 22)
 
 // Two operands, broadcast: ttt_tensor *ttt_<name>(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b).
-#define TTT_BINARY_OPS(X)              \
-    X(add, "y = a + b", -2, 2, 1)      \
-    X(sub, "y = a - b", -2, 2, 1)      \
-    X(mul, "y = a b", -2, 2, 1)        \
+#define TTT_BINARY_OPS(X)                                                                          \
+    X(add, "y = a + b", -2, 2, 1)                                                                  \
+    X(sub, "y = a - b", -2, 2, 1)                                                                  \
+    X(mul, "y = a b", -2, 2, 1)                                                                    \
     X(div, "y = a / b", 0.5, 2, 1)
 
-#define X(name, formula, lo, hi, flops) TTT_API ttt_tensor *ttt_##name(ttt_ctx *c, ttt_tensor *a);
+#define X(name, formula, lo, hi, flops) TTT_API ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a);
 TTT_UNARY_OPS(X)
 #undef X
-#define X(name, formula, lo, hi, flops) \
-    TTT_API ttt_tensor *ttt_##name(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
+#define X(name, formula, lo, hi, flops)                                                            \
+    TTT_API ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 TTT_BINARY_OPS(X)
 #undef X
 
-TTT_API ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = s a
-TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s);  // y = a + s
+TTT_API ttt_tensor *ttt_scale(ttt_ctx *ctx, ttt_tensor *a, ttt_real s);  // y = s a
+TTT_API ttt_tensor *ttt_add_scalar(ttt_ctx *ctx, ttt_tensor *a, ttt_real s);  // y = a + s
 // y = min(max(a, lo), hi); NaN stays. The gradient passes where lo <= a <= hi, as PyTorch has it.
 // TTT_ERR_ARGUMENT unless lo <= hi.
-TTT_API ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi);
+TTT_API ttt_tensor *ttt_clamp(ttt_ctx *ctx, ttt_tensor *a, ttt_real lo, ttt_real hi);
 // y = a^p as C's pow has it: a^0 = 1 for every a; NaN for a < 0 unless p is whole. The gradient is
 // p a^(p-1), and so on, at a = 0 too: a^2 has 0, 2, 0. TTT_ERR_ARGUMENT unless p is finite.
-TTT_API ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p);
+TTT_API ttt_tensor *ttt_pow(ttt_ctx *ctx, ttt_tensor *a, ttt_real p);
 // y = a where the condition is not 0, else b; all three are broadcast. The condition is real, INT
 // or U8, and has no gradient. The element that is not taken has gradient 0, even if y's is infinite
 // or NaN.
-TTT_API ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
+TTT_API ttt_tensor *ttt_where(ttt_ctx *ctx, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b);
 
 // y = a m / (1 - p), each m 0 with probability p, else 1 [Srivastava 2014]. The mask is not stored:
 // random number i of a seed decides about element i, in y and again in every gradient. The seed is
 // given, or drawn from the context's random numbers. p = 0 gives a itself, and draws nothing.
 // TTT_ERR_ARGUMENT unless 0 <= p < 1.
-TTT_API ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p);
-TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed);
+TTT_API ttt_tensor *ttt_dropout(ttt_ctx *ctx, ttt_tensor *a, ttt_real p);
+TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, uint64_t seed);
 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
 // (...,k,m); tb: b is stored as (...,n,k). Neither is copied. b may be BF16, and has no gradient
 // then; the product has the same bits as one with ttt_cast(c, b, TTT_DTYPE_REAL).
-TTT_API ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);
-TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
+TTT_API ttt_tensor *ttt_matmul(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
+TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, summed over leading sizes until the result has the given shape, as in
 // dW = sum_b x_b^T dy_b.
-TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+TTT_API ttt_tensor *ttt_matmul_to(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
                                   ttt_shape shape);
 // y = a b + add in one pass: add (n), (...,1,n) or (...,m,n), leading sizes broadcast to those of
 // the product.
-TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
                                    ttt_tensor *add);
 // y = x w + b, which is ttt_matmul_add(c, x, w, false, false, b).
-TTT_API ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
+TTT_API ttt_tensor *ttt_affine(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
 
 // Products of plain arrays, without a tape: for each of `batch` matrices
 //     y (m,n) = map(op(a) op(b) + bias) + add
@@ -453,61 +454,64 @@ typedef struct ttt_gemm_desc {
 // b_bf16, results that overlap an operand or each other, a map with add = y (the sums begin with y,
 // so it would be mapped too). C cannot check that the arrays are large enough. This is no op:
 // profiles do not count it.
-TTT_API ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc);
+TTT_API ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc);
 
 // Sums. sum_to adds along every axis that is 1 in the given shape (or that it lacks). broadcast
 // repeats along them: each is the other's rule.
-TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
-TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
+TTT_API ttt_tensor *ttt_sum_to(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape);
+TTT_API ttt_tensor *ttt_broadcast(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape);
 // Over all elements: shape (). The mean of nothing is 0.
-TTT_API ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a);
-TTT_API ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a);
+TTT_API ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a);
+TTT_API ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a);
 // Along an axis, which stays, with size 1. Negative axes count from the end.
-TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis);
-TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis);
-TTT_API ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b);  // mean (a - b)^2, shape ()
+TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
+TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
+// mean (a - b)^2, shape ()
+TTT_API ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 
 // The largest along an axis. Of several equal ones it is the first, which has all of the gradient,
 // as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
-TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis);  // the axis stays, of size 1
+// the axis stays, of size 1
+TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 // Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
-TTT_API ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis);
+TTT_API ttt_tensor *ttt_argmax(ttt_ctx *ctx, ttt_tensor *a, int axis);
 
 // Moving elements about. reshape shares the elements; the others copy them.
-TTT_API ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape shape);
+TTT_API ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape);
 // Axis i of y is axis order[i] of a; ttt_transpose swaps the last two.
-TTT_API ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order);
-TTT_API ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a);
+TTT_API ttt_tensor *ttt_permute(ttt_ctx *ctx, ttt_tensor *a, const int *order);
+TTT_API ttt_tensor *ttt_transpose(ttt_ctx *ctx, ttt_tensor *a);
 // y is `count` places of an axis, from `begin` on.
-TTT_API ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count);
+TTT_API ttt_tensor *ttt_slice(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_t count);
 // slice's opposite and its rule: y has a at `begin` of an axis of the given length, else zeros.
-TTT_API ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length);
-TTT_API ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis);
+TTT_API ttt_tensor *ttt_pad(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_t length);
+TTT_API ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis);
 // Rows by number: a (...,N,D), index (...,n) of dtype INT, leading sizes broadcast: y (...,n,D)
 // with y[i] = a[index[i]]. TTT_ERR_ARGUMENT for an index outside 0..N-1. index_add is its opposite
 // and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
-TTT_API ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index);
-TTT_API ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N);
+TTT_API ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index);
+TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N);
 // Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
-TTT_API ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index);
-TTT_API ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a);  // the same numbers as a constant
+TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
+TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
 // y = (1 + L)^-1 b, or (1 + L)^-T b if transposed. L is the part of a (...,n,n) below its diagonal;
 // b (...,n,d) has the same leading sizes. Substitution does it, at the cost of the product L b.
-TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed);
+TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed);
 
 // Along the last axis, of length D.
-TTT_API ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a);      // y = e^a / sum e^a
-TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a);  // y = a - ln sum e^a
+TTT_API ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a);      // y = e^a / sum e^a
+TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln sum e^a
 // y = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
 // else 0 (RMS norm).
-TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);  // centered
-TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps);    // not centered
+TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);  // centered
+TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);    // not centered
 // J g, where J is the Jacobian of this at a, a symmetric matrix, and x^ the normalized row:
 // J g = r (g - mean g - x^ mean(g x^)), with the middle term only if centered.
-TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
+TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
                                      bool centered);
-TTT_API ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered);  // r (...,1)
+// r (...,1)
+TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered);
 
 // ---- [6] OP TABLE -------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
@@ -592,7 +596,7 @@ struct ttt_op {
 };
 
 // Runs op on in[0..n): makes y of the given shape, with a copy of arg's bytes at y->arg.
-TTT_API ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+TTT_API ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                               ttt_shape shape, const void *arg, size_t arg_bytes);
 // The library's ops in the order of the three lists; NULL past the end.
 TTT_API const ttt_op *ttt_op_table(int i);
@@ -611,22 +615,22 @@ typedef enum ttt_grad_mode {
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
 // and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays, and
 // something may have been added.
-TTT_API ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n,
+TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
 // product.
-TTT_API ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt,
+TTT_API ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt,
                            int n, ttt_tensor **out, ttt_grad_mode mode);
 // Switches the tape off (results are then leaves: inference) or on; returns what it was.
-TTT_API bool ttt_set_recording(ttt_ctx *c, bool on);
+TTT_API bool ttt_set_recording(ttt_ctx *ctx, bool on);
 
 // y = f(in), of the given shape, as one node that keeps only its inputs. What f makes on the way is
 // forgotten, and made again, with the same bits, when a gradient is asked for: this costs another
 // forward pass and saves the memory of everything inside [Chen 2016]. PyTorch calls it
 // checkpointing, JAX remat. f must depend on nothing but `in`, the bytes at `user`, which are
 // copied, and the context's random numbers.
-typedef ttt_tensor *ttt_remat_fn(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user);
-TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n,
+typedef ttt_tensor *ttt_remat_fn(ttt_ctx *ctx, ttt_tensor *const *in, int n, const void *user);
+TTT_API ttt_tensor *ttt_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_tensor *const *in, int n,
                               ttt_shape shape, const void *user, size_t user_bytes);
 
 // Checks derivatives of f, a function with a result of one element, at x[0..n), leaves whose
@@ -634,8 +638,8 @@ TTT_API ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in
 // is the directional derivative of the given order (1, 2, ...) by ttt_grad; b is the central
 // difference (fourth-order, step h) of the analytic derivative one order lower. Build with
 // -DTTT_REAL=double for more than three digits. NaN after an error.
-typedef ttt_tensor *ttt_function(ttt_ctx *c, ttt_tensor *const *x, int n, void *user);
-TTT_API double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n,
+typedef ttt_tensor *ttt_function(ttt_ctx *ctx, ttt_tensor *const *x, int n, void *user);
+TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, int n,
                                   void *user, int order, double h);
 
 #ifdef __cplusplus
@@ -702,8 +706,8 @@ INLINE VEC KN(select)(MASK m, VEC a, VEC b) { return (VEC)((m & (MASK)a) | (~m &
 #elif LANES == 8
 #define TTT__FOLD_PARTS(v, f) v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v));
 #else
-#define TTT__FOLD_PARTS(v, f)               \
-    v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v)); \
+#define TTT__FOLD_PARTS(v, f)                                                                      \
+    v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v));                                                      \
     v = f(EVEN_PARTS(v, v), ODD_PARTS(v, v));
 #endif
 INLINE VEC KN(plus)(VEC a, VEC b) { return a + b; }
@@ -950,33 +954,33 @@ RARE void KN(store_part)(ttt_real *p, VEC v, int64_t n) {
 
 // y[i] = f(a[i]), for every op of one number. The last elements go through a whole vector by a
 // second call, so that f, which is long, is compiled into the function once.
-#define X(name, formula, lo, hi, flops)                                                          \
-    KERNEL void KN(map_##name)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar) {     \
-        VEC s = KN(splat)(scalar);                                                               \
-        int64_t i = 0;                                                                           \
-        for (; i + LANES <= n; i += LANES) KN(store)(y + i, KN(name)(KN(load)(a + i), s));       \
-        if (LANES == 1 || i == n) return;                                                        \
-        ttt_real x[LANES];                                                                       \
-        KN(store)(x, KN(load_part)(a + i, n - i));                                               \
-        KN(map_##name)(LANES, x, x, scalar);                                                     \
-        KN(store_part)(y + i, KN(load)(x), n - i);                                               \
+#define X(name, formula, lo, hi, flops)                                                            \
+    KERNEL void KN(map_##name)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar) {       \
+        VEC s = KN(splat)(scalar);                                                                 \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES) KN(store)(y + i, KN(name)(KN(load)(a + i), s));         \
+        if (LANES == 1 || i == n) return;                                                          \
+        ttt_real x[LANES];                                                                         \
+        KN(store)(x, KN(load_part)(a + i, n - i));                                                 \
+        KN(map_##name)(LANES, x, x, scalar);                                                       \
+        KN(store_part)(y + i, KN(load)(x), n - i);                                                 \
     }
 TTT__MAP_LIST(X)
 #undef X
 
 // y[i] = f(a[i], b[i]), for every op of two; a step of 0 repeats the first element.
-#define X(name, formula, lo, hi, flops)                                                          \
-    KERNEL void KN(zip_##name)(int64_t n, const ttt_real *a, int a_step, const ttt_real *b,      \
-                               int b_step, ttt_real *y) {                                        \
-        VEC a0 = KN(splat)(n ? *a : 0), b0 = KN(splat)(n ? *b : 0);                              \
-        int64_t i = 0;                                                                           \
-        for (; i + LANES <= n; i += LANES)                                                       \
-            KN(store)(y + i, KN(name)(a_step ? KN(load)(a + i) : a0,                             \
-                                      b_step ? KN(load)(b + i) : b0));                           \
-        if (i == n) return;                                                                      \
-        if (a_step) a0 = KN(load_part)(a + i, n - i);                                            \
-        if (b_step) b0 = KN(load_part)(b + i, n - i);                                            \
-        KN(store_part)(y + i, KN(name)(a0, b0), n - i);                                          \
+#define X(name, formula, lo, hi, flops)                                                            \
+    KERNEL void KN(zip_##name)(int64_t n, const ttt_real *a, int a_step, const ttt_real *b,        \
+                               int b_step, ttt_real *y) {                                          \
+        VEC a0 = KN(splat)(n ? *a : 0), b0 = KN(splat)(n ? *b : 0);                                \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES)                                                         \
+            KN(store)(y + i, KN(name)(a_step ? KN(load)(a + i) : a0,                               \
+                                      b_step ? KN(load)(b + i) : b0));                             \
+        if (i == n) return;                                                                        \
+        if (a_step) a0 = KN(load_part)(a + i, n - i);                                              \
+        if (b_step) b0 = KN(load_part)(b + i, n - i);                                              \
+        KN(store_part)(y + i, KN(name)(a0, b0), n - i);                                            \
     }
 TTT_BINARY_OPS(X)
 #undef X
@@ -1021,31 +1025,31 @@ INLINE VEC KN(first)(VEC v, int64_t n) {
 // before it, and two can begin in a cycle. Closed into a double every 1024 elements, so that the
 // error does not grow with the row.
 #ifndef TTT__ROW_SUM
-#define TTT__ROW_SUM(result, n, term)                                                         \
-    double result = 0;                                                                        \
-    for (int64_t begin = 0; begin < (n); begin += 1024) {                                     \
-        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;                     \
-        VEC acc[8];                                                                           \
-        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                        \
-        for (; i + 8 * LANES <= end; i += 8 * LANES)                                          \
-            TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);     \
-        if (i + 4 * LANES <= end) {  /* heads are often this narrow */                        \
-            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES);     \
-            i += 4 * LANES;                                                                   \
-        }                                                                                     \
-        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                        \
-        if (i < end) acc[0] += term(i, end - i);                                              \
-        acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) +                                    \
-                 ((acc[4] + acc[5]) + (acc[6] + acc[7]));                                     \
-        result += KN(total)(acc[0]);                                                          \
+#define TTT__ROW_SUM(result, n, term)                                                              \
+    double result = 0;                                                                             \
+    for (int64_t begin = 0; begin < (n); begin += 1024) {                                          \
+        int64_t end = begin + 1024 < (n) ? begin + 1024 : (n), i = begin;                          \
+        VEC acc[8];                                                                                \
+        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);                             \
+        for (; i + 8 * LANES <= end; i += 8 * LANES)                                               \
+            TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] += term(i + u * LANES, LANES);          \
+        if (i + 4 * LANES <= end) {  /* heads are often this narrow */                             \
+            TTT__UNROLL for (int u = 0; u < 4; u++) acc[u] += term(i + u * LANES, LANES);          \
+            i += 4 * LANES;                                                                        \
+        }                                                                                          \
+        for (; i + LANES <= end; i += LANES) acc[0] += term(i, LANES);                             \
+        if (i < end) acc[0] += term(i, end - i);                                                   \
+        acc[0] = ((acc[0] + acc[1]) + (acc[2] + acc[3])) +                                         \
+                 ((acc[4] + acc[5]) + (acc[6] + acc[7]));                                          \
+        result += KN(total)(acc[0]);                                                               \
     }
 // A row in vectors, the last one perhaps not whole.
 #define TTT__ROW_EACH(n, term) TTT__ROW_FROM(0, n, term)
-#define TTT__ROW_FROM(from, to, term)                          \
-    {                                                          \
-        int64_t i = (from);                                    \
-        for (; i + LANES <= (to); i += LANES) term(i, LANES);  \
-        if (i < (to)) term(i, (to) - i);                       \
+#define TTT__ROW_FROM(from, to, term)                                                              \
+    {                                                                                              \
+        int64_t i = (from);                                                                        \
+        for (; i + LANES <= (to); i += LANES) term(i, LANES);                                      \
+        if (i < (to)) term(i, (to) - i);                                                           \
     }
 #endif
 
@@ -1161,8 +1165,8 @@ KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, tt
 #undef TERM
     VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0);
     VEC mean_gx = KN(splat)(NUM(gx / (double)n));
-#define TERM(i, n)                                                                               \
-    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g -                                               \
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g -                                                 \
                       KN(normal)(a, i, n, means, rstds) * mean_gx) * rstds)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -1222,9 +1226,9 @@ KERNEL double KN(multiply_adds)(int64_t n) {
         TTT__UNROLL for (int j = 0; j < COLS; j++) all += acc[i][j];
     return KN(total)(all);
 }
-#define TILE(rows, cols) \
+#define TILE(rows, cols)                                                                           \
     KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) { KN(tile)(rows, cols, gemm); }
-#define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols) \
+#define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols)                                    \
     TILE(4, cols) TILE(5, cols) TILE(6, cols)
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
 #define TILES_12(cols) TILES_8(cols) TILE(9, cols) TILE(10, cols) TILE(11, cols) TILE(12, cols)
@@ -1303,13 +1307,16 @@ INLINE void KN(combine)(const ttt__gemm *gemm, bool half) {
     for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8) KN(add_rows)(8, gemm, half, i);
     for (; i < k; i++) KN(add_rows)(1, gemm, half, i);
 }
+// Each works on a copy, which no store can change, so that its members stay in registers.
 KERNEL void KN(row_by_columns)(const ttt__gemm *gemm) {
-    if (gemm->bf16) KN(dots)(gemm, true);
-    else KN(dots)(gemm, false);
+    const ttt__gemm own = *gemm;
+    if (own.bf16) KN(dots)(&own, true);
+    else KN(dots)(&own, false);
 }
 KERNEL void KN(row_by_rows)(const ttt__gemm *gemm) {
-    if (gemm->bf16) KN(combine)(gemm, true);
-    else KN(combine)(gemm, false);
+    const ttt__gemm own = *gemm;
+    if (own.bf16) KN(combine)(&own, true);
+    else KN(combine)(&own, false);
 }
 // bfloat16 to ttt_real.
 KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
@@ -1709,16 +1716,16 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__LANES_avx512 16
 #define TTT__COLS_avx512 4
-#define TTT__TARGET_avx512 \
+#define TTT__TARGET_avx512                                                                         \
     __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) TTT__FMA
-#define TTT__LOW_avx512(a, b) \
+#define TTT__LOW_avx512(a, b)                                                                      \
     TTT__SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define TTT__HIGH_avx512(a, b) \
+#define TTT__HIGH_avx512(a, b)                                                                     \
     TTT__SHUFFLE(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
 #define TTT__SQRT_avx512(y, a) __asm__("vsqrtps %1, %0" : "=v"(y) : "v"(a))
-#define TTT__EVEN_avx512(a, b) \
+#define TTT__EVEN_avx512(a, b)                                                                     \
     TTT__SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
-#define TTT__ODD_avx512(a, b) \
+#define TTT__ODD_avx512(a, b)                                                                      \
     TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
 #define TTT__FOR_EACH_SET
@@ -1728,7 +1735,7 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 // The i-th set that this machine can run, worst first; NULL past the end.
 static const ttt__kernels *ttt__kernels_get(int i) {
     int n = 0;
-#define X(name, here) \
+#define X(name, here)                                                                              \
     if ((here) && n++ == i) return &ttt__table_##name;
     TTT__SETS(X)
 #undef X
@@ -1807,26 +1814,26 @@ const char *ttt_result_text(ttt_result r) {
     return "not a result";
 }
 
-bool ttt_ok(const ttt_ctx *c) { return c && c->result == TTT_OK; }
-ttt_result ttt_status(const ttt_ctx *c) { return c ? c->result : TTT_ERR_NO_MEMORY; }
-const char *ttt_error(const ttt_ctx *c) {
-    return c ? c->text : "there is no context: ttt_open gave NULL";
+bool ttt_ok(const ttt_ctx *ctx) { return ctx && ctx->result == TTT_OK; }
+ttt_result ttt_status(const ttt_ctx *ctx) { return ctx ? ctx->result : TTT_ERR_NO_MEMORY; }
+const char *ttt_error(const ttt_ctx *ctx) {
+    return ctx ? ctx->text : "there is no context: ttt_open gave NULL";
 }
-void ttt_clear(ttt_ctx *c) {
-    c->result = TTT_OK;
-    c->text[0] = 0;
+void ttt_clear(ttt_ctx *ctx) {
+    ctx->result = TTT_OK;
+    ctx->text[0] = 0;
 }
 
-ttt_tensor *ttt_fail(ttt_ctx *c, ttt_result result, const char *format, ...) {
-    if (c->result == TTT_OK) {
+ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
+    if (ctx->result == TTT_OK) {
         va_list args;
         va_start(args, format);
-        vsnprintf(c->text, sizeof c->text, format, args);
+        vsnprintf(ctx->text, sizeof ctx->text, format, args);
         va_end(args);
-        c->result = result;
-        if (c->desc.on_error) c->desc.on_error(c->desc.user, result, c->text);
+        ctx->result = result;
+        if (ctx->desc.on_error) ctx->desc.on_error(ctx->desc.user, result, ctx->text);
     }
-    return &c->empty;
+    return &ctx->empty;
 }
 
 // Element types: how many there are, and a bit for each, to make sets of them.
@@ -1862,23 +1869,23 @@ static char *ttt__chunk_data(ttt__chunk *chunk) {
     return (char *)chunk + ttt__round_up(sizeof *chunk);
 }
 
-static void ttt__count_peak(ttt_ctx *c) {
-    size_t now = c->keep.bytes + c->step.bytes + c->scratch.bytes;
-    if (now > c->peak) c->peak = now;
+static void ttt__count_peak(ttt_ctx *ctx) {
+    size_t now = ctx->keep.bytes + ctx->step.bytes + ctx->scratch.bytes;
+    if (now > ctx->peak) ctx->peak = now;
 }
 
 // A new chunk for `size` bytes, or NULL. It begins at an aligned address; the byte before it says
 // how far behind the address to free.
-static ttt__chunk *ttt__chunk_new(ttt_ctx *c, size_t size) {
+static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
     size_t whole = size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
     bool possible = size <= (size_t)PTRDIFF_MAX / 2;
-    char *memory = possible ? (char *)TTT_MALLOC(c->desc.user, whole) : NULL;
+    char *memory = possible ? (char *)TTT_MALLOC(ctx->desc.user, whole) : NULL;
     if (!memory) {
-        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for, %.1f MB held",
-                 (double)whole / 1e6, (double)c->held / 1e6);
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for, %.1f MB held",
+                 (double)whole / 1e6, (double)ctx->held / 1e6);
         return NULL;
     }
-    c->held += whole;
+    ctx->held += whole;
     char *aligned = memory + (TTT__ALIGN - (uintptr_t)memory % TTT__ALIGN);
     aligned[-1] = (char)(aligned - memory);
     ttt__chunk *chunk = (ttt__chunk *)(void *)aligned;
@@ -1888,11 +1895,11 @@ static ttt__chunk *ttt__chunk_new(ttt_ctx *c, size_t size) {
 
 // Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
 // one, as large as all that is in use, so that there are few.
-static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *arena, size_t n) {
+static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     ttt__chunk *next = arena->current ? arena->current->next : arena->first;
     if (!next || next->size < n) {
         size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, arena->bytes));
-        ttt__chunk *chunk = ttt__chunk_new(c, size);
+        ttt__chunk *chunk = ttt__chunk_new(ctx, size);
         if (!chunk) return false;
         chunk->next = next;
         if (arena->current) arena->current->next = chunk;
@@ -1904,18 +1911,18 @@ static bool ttt__arena_grow(ttt_ctx *c, ttt__arena *arena, size_t n) {
     return true;
 }
 
-static void *ttt__arena_alloc(ttt_ctx *c, ttt__arena *arena, size_t n) {
+static void *ttt__arena_alloc(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     if (n > (size_t)PTRDIFF_MAX / 2) {
-        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)n / 1e6);
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)n / 1e6);
         return NULL;
     }
     n = ttt__round_up(n ? n : 1);
     bool fits = arena->current && arena->used + n <= arena->current->size;
-    if (!fits && !ttt__arena_grow(c, arena, n)) return NULL;
+    if (!fits && !ttt__arena_grow(ctx, arena, n)) return NULL;
     void *p = ttt__chunk_data(arena->current) + arena->used;
     arena->used += n;
     arena->bytes += n;
-    ttt__count_peak(c);
+    ttt__count_peak(ctx);
     return p;
 }
 
@@ -1950,58 +1957,59 @@ TTT__UNUSED static bool ttt__arena_released(const ttt__arena *arena, const void 
     return false;
 }
 
-static void ttt__arena_free(ttt_ctx *c, ttt__arena *arena) {
+static void ttt__arena_free(ttt_ctx *ctx, ttt__arena *arena) {
     for (ttt__chunk *chunk = arena->first, *next; chunk; chunk = next) {
         next = chunk->next;
-        TTT_FREE(c->desc.user, (char *)chunk - ((char *)chunk)[-1]);
+        TTT_FREE(ctx->desc.user, (char *)chunk - ((char *)chunk)[-1]);
     }
 }
 
-void *ttt_alloc(ttt_ctx *c, size_t n, bool keep) {
-    return c->result ? NULL : ttt__arena_alloc(c, keep ? &c->keep : &c->step, n);
+void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep) {
+    return ctx->result ? NULL : ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, n);
 }
 
-ttt_memory_report ttt_memory(const ttt_ctx *c) {
-    ttt_memory_report report = { c->keep.bytes, c->step.bytes, c->scratch.bytes, c->held, c->peak,
-                                 c->n_nodes };
+ttt_memory_report ttt_memory(const ttt_ctx *ctx) {
+    ttt_memory_report report = { ctx->keep.bytes, ctx->step.bytes, ctx->scratch.bytes,
+                                 ctx->held,       ctx->peak,       ctx->n_nodes };
     return report;
 }
 
-void ttt_memory_reset(ttt_ctx *c) {
-    c->peak = 0;
-    ttt__count_peak(c);
+void ttt_memory_reset(ttt_ctx *ctx) {
+    ctx->peak = 0;
+    ttt__count_peak(ctx);
 }
 
-ttt_mark ttt_mark_get(ttt_ctx *c) {
-    ttt_mark mark = ttt__arena_mark(&c->step);
-    mark.nodes = c->n_nodes;
+ttt_mark ttt_mark_get(ttt_ctx *ctx) {
+    ttt_mark mark = ttt__arena_mark(&ctx->step);
+    mark.nodes = ctx->n_nodes;
     return mark;
 }
 
 // Parameters made since the mark stay on the tape and move down to the places that became free.
-void ttt_mark_release(ttt_ctx *c, ttt_mark mark) {
+void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark) {
     int64_t n = mark.nodes;
-    for (int64_t i = mark.nodes; i < c->n_nodes; i++)
-        if (c->nodes[i]->kept) {
-            c->nodes[n] = c->nodes[i];
-            c->nodes[n]->id = n;
+    for (int64_t i = mark.nodes; i < ctx->n_nodes; i++)
+        if (ctx->nodes[i]->kept) {
+            ctx->nodes[n] = ctx->nodes[i];
+            ctx->nodes[n]->id = n;
             n++;
         }
-    c->n_nodes = n;
-    ttt__arena_release(&c->step, mark);
+    ctx->n_nodes = n;
+    ttt__arena_release(&ctx->step, mark);
 }
 
 // Grows an array of pointers by doubling.
-static bool ttt__reserve(ttt_ctx *c, ttt_tensor ***array, int64_t *cap, int64_t n) {
+static bool ttt__reserve(ttt_ctx *ctx, ttt_tensor ***array, int64_t *cap, int64_t n) {
     if (n <= *cap) return true;
     int64_t bigger = TTT__MAX(256, 2 * n);
     size_t one = sizeof **array;
-    ttt_tensor **moved = (ttt_tensor **)TTT_REALLOC(c->desc.user, *array, (size_t)bigger * one);
+    ttt_tensor **moved = (ttt_tensor **)TTT_REALLOC(ctx->desc.user, *array, (size_t)bigger * one);
     if (!moved) {
-        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a tape of %lld tensors", (long long)bigger);
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: a tape of %lld tensors",
+                 (long long)bigger);
         return false;
     }
-    c->held += (size_t)(bigger - *cap) * one;
+    ctx->held += (size_t)(bigger - *cap) * one;
     *array = moved;
     *cap = bigger;
     return true;
@@ -2065,15 +2073,15 @@ ttt_rng ttt_rng_fold(ttt_rng rng, uint64_t data) {
     return ttt_rng_at((uint64_t)ctr[1] << 32 | ctr[0], 0, 0, 0);
 }
 
-ttt_rng *ttt_ctx_rng(ttt_ctx *c) { return &c->rng; }
+ttt_rng *ttt_ctx_rng(ttt_ctx *ctx) { return &ctx->rng; }
 
 // ---- [10] THREADS, PROFILES ---------------------------------------------------------------------
 // Work is a range 0..n of independent outputs, cut into one share for each thread. No sum ever
 // crosses a share, so the number of threads cannot change a bit of the result.
-typedef void ttt__range_fn(void *arg, int64_t begin, int64_t end, int thread);
+typedef void ttt__share_fn(void *arg, int64_t begin, int64_t end, int thread);
 
 typedef struct ttt__job {
-    ttt__range_fn *run;
+    ttt__share_fn *run;
     void *arg;
     int64_t n;
     int shares;
@@ -2090,8 +2098,8 @@ static void ttt__job_share(void *arg, int i) {
 
 #ifdef TTT_NO_THREADS
 static int ttt__cores(void) { return 1; }
-static ttt__pool *ttt__pool_open(ttt_ctx *c) { (void)c; return NULL; }
-static void ttt__pool_close(ttt_ctx *c) { (void)c; }
+static ttt__pool *ttt__pool_open(ttt_ctx *ctx) { (void)ctx; return NULL; }
+static void ttt__pool_close(ttt_ctx *ctx) { (void)ctx; }
 static void ttt__pool_run(ttt__pool *pool, ttt__job *job) { (void)pool; (void)job; }
 #else
 
@@ -2218,8 +2226,8 @@ static void ttt__pool_run(ttt__pool *pool, ttt__job *job) {
     ttt__unlock(&pool->mutex);
 }
 
-static void ttt__pool_close(ttt_ctx *c) {
-    ttt__pool *pool = c->pool;
+static void ttt__pool_close(ttt_ctx *ctx) {
+    ttt__pool *pool = ctx->pool;
     if (!pool) return;
     ttt__lock(&pool->mutex);
     pool->quit = true;
@@ -2229,25 +2237,25 @@ static void ttt__pool_close(ttt_ctx *c) {
     ttt__condition_free(&pool->start);
     ttt__condition_free(&pool->done);
     ttt__mutex_free(&pool->mutex);
-    TTT_FREE(c->desc.user, pool);
+    TTT_FREE(ctx->desc.user, pool);
 }
 
 // The caller is thread 0. The pool has as many others as can be started.
-static ttt__pool *ttt__pool_open(ttt_ctx *c) {
-    ttt__pool *pool = (ttt__pool *)TTT_MALLOC(c->desc.user, sizeof *pool);
+static ttt__pool *ttt__pool_open(ttt_ctx *ctx) {
+    ttt__pool *pool = (ttt__pool *)TTT_MALLOC(ctx->desc.user, sizeof *pool);
     if (!pool) return NULL;
     memset(pool, 0, sizeof *pool);
     ttt__mutex_init(&pool->mutex);
     ttt__condition_init(&pool->start);
     ttt__condition_init(&pool->done);
-    for (int i = 0; i < c->threads - 1; i++) {
+    for (int i = 0; i < ctx->threads - 1; i++) {
         ttt__worker *worker = &pool->worker[i];
         worker->pool = pool;
         worker->index = i + 1;
         if (!ttt__thread_start(&worker->thread, ttt__worker_run, worker)) break;
         pool->workers++;
     }
-    c->threads = pool->workers + 1;
+    ctx->threads = pool->workers + 1;
     return pool;
 }
 #endif  // TTT_NO_THREADS
@@ -2256,15 +2264,15 @@ static ttt__pool *ttt__pool_open(ttt_ctx *c) {
 // should take some microseconds, or handing it out costs more than it saves: about 16000 numbers
 // that are read and written, 4000 with sums along rows, 100000 multiply-adds of a product. `thread`
 // is -1, or the caller's number if it is inside a share already: the range then runs right here.
-static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt__range_fn *run,
+static void ttt__parallel(ttt_ctx *ctx, int thread, int64_t n, int64_t grain, ttt__share_fn *run,
                           void *arg) {
-    ttt__job job = { run, arg, n, (int)TTT__MIN((int64_t)c->threads, n / TTT__MAX(grain, 1)) };
+    ttt__job job = { run, arg, n, (int)TTT__MIN((int64_t)ctx->threads, n / TTT__MAX(grain, 1)) };
     if (thread >= 0 || job.shares <= 1) {
         if (n > 0) run(arg, 0, n, TTT__MAX(thread, 0));
-    } else if (c->desc.parallel_for) {
-        c->desc.parallel_for(c->desc.user, job.shares, ttt__job_share, &job);
+    } else if (ctx->desc.parallel_for) {
+        ctx->desc.parallel_for(ctx->desc.user, job.shares, ttt__job_share, &job);
     } else {
-        ttt__pool_run(c->pool, &job);
+        ttt__pool_run(ctx->pool, &job);
     }
 }
 
@@ -2274,28 +2282,28 @@ static void ttt__parallel(ttt_ctx *c, int thread, int64_t n, int64_t grain, ttt_
 //        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), flops, bytes);
 // When profiling is off, that is one branch on each side. The time of finding the row and of
 // counting is charged to the caller.
-static bool ttt__profile_grow(ttt_ctx *c, ttt__profile *profile) {
+static bool ttt__profile_grow(ttt_ctx *ctx, ttt__profile *profile) {
     int cap = TTT__MAX(64, 2 * profile->cap);
     size_t bytes = (size_t)cap * sizeof *profile->rows;
-    ttt_profile_row *rows = (ttt_profile_row *)TTT_REALLOC(c->desc.user, profile->rows, bytes);
+    ttt_profile_row *rows = (ttt_profile_row *)TTT_REALLOC(ctx->desc.user, profile->rows, bytes);
     if (!rows) {
-        ttt_fail(c, TTT_ERR_NO_MEMORY, "out of memory: a profile of %d rows", cap);
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: a profile of %d rows", cap);
         return false;
     }
-    c->held += (size_t)(cap - profile->cap) * sizeof *rows;
+    ctx->held += (size_t)(cap - profile->cap) * sizeof *rows;
     profile->rows = rows;
     profile->cap = cap;
     return true;
 }
 
 // The row of a name in the current phase; -1 if there is no memory for a new one.
-static int ttt__profile_row_of(ttt_ctx *c, const char *name, bool rule) {
-    ttt__profile *profile = &c->profile;
+static int ttt__profile_row_of(ttt_ctx *ctx, const char *name, bool rule) {
+    ttt__profile *profile = &ctx->profile;
     for (int i = 0; i < profile->n; i++) {
         const ttt_profile_row *row = &profile->rows[i];
         if (row->name == name && row->phase == profile->phase && row->rule == rule) return i;
     }
-    if (profile->n == profile->cap && !ttt__profile_grow(c, profile)) return -1;
+    if (profile->n == profile->cap && !ttt__profile_grow(ctx, profile)) return -1;
     ttt_profile_row fresh = { name, profile->phase, rule, 0, 0, 0, 0 };
     profile->rows[profile->n] = fresh;
     return profile->n++;
@@ -2311,18 +2319,18 @@ static void ttt__profile_turn(ttt__profile *profile, int row) {
 
 // The row to go back to, or -1 if nothing is counted. `name` must live as long as the context: rows
 // are told apart by its address.
-static TTT__INLINE int ttt__profile_begin(ttt_ctx *c, const char *name, bool rule) {
-    if (!c->profile.on) return -1;
-    int back = c->profile.current, row = ttt__profile_row_of(c, name, rule);
+static TTT__INLINE int ttt__profile_begin(ttt_ctx *ctx, const char *name, bool rule) {
+    if (!ctx->profile.on) return -1;
+    int back = ctx->profile.current, row = ttt__profile_row_of(ctx, name, rule);
     if (row < 0) return -1;
-    ttt__profile_turn(&c->profile, row);
+    ttt__profile_turn(&ctx->profile, row);
     return back;
 }
 
 // Ends the turn that begin began; the row is the caller's to count FLOPs and bytes in.
-static ttt_profile_row *ttt__profile_end(ttt_ctx *c, int back) {
-    ttt_profile_row *row = &c->profile.rows[c->profile.current];
-    ttt__profile_turn(&c->profile, back);
+static ttt_profile_row *ttt__profile_end(ttt_ctx *ctx, int back) {
+    ttt_profile_row *row = &ctx->profile.rows[ctx->profile.current];
+    ttt__profile_turn(&ctx->profile, back);
     row->calls++;
     return row;
 }
@@ -2332,8 +2340,8 @@ static void ttt__profile_count(ttt_profile_row *row, double flops, double bytes)
     row->bytes += bytes;
 }
 
-static double ttt__tensor_bytes(const ttt_tensor *t) {
-    return (double)t->size * (double)ttt__element_bytes(t->dtype);
+static double ttt__tensor_bytes(const ttt_tensor *tensor) {
+    return (double)tensor->size * (double)ttt__element_bytes(tensor->dtype);
 }
 
 // The bytes that an op reads. One without FLOPs moves elements, and reads no more of an input than
@@ -2345,17 +2353,17 @@ static double ttt__input_bytes(const ttt_tensor *y, double flops) {
     return bytes;
 }
 
-static void ttt__profile_end_forward(ttt_ctx *c, int back, const ttt_tensor *y) {
-    ttt_profile_row *row = ttt__profile_end(c, back);
+static void ttt__profile_end_forward(ttt_ctx *ctx, int back, const ttt_tensor *y) {
+    ttt_profile_row *row = ttt__profile_end(ctx, back);
     double flops = y->op->flops ? (double)y->op->flops(y) : 0;
     double bytes = y->shares ? 0 : ttt__input_bytes(y, flops) + ttt__tensor_bytes(y);
     ttt__profile_count(row, flops, bytes);
 }
 
 // A rule made of ops counts its calls only. A fast one wrote to into[], or added to what was there.
-static void ttt__profile_end_rule(ttt_ctx *c, int back, const ttt_tensor *y,
+static void ttt__profile_end_rule(ttt_ctx *ctx, int back, const ttt_tensor *y,
                                   ttt_tensor *const *into, const bool *add) {
-    ttt_profile_row *row = ttt__profile_end(c, back);
+    ttt_profile_row *row = ttt__profile_end(ctx, back);
     int wanted = 0;
     if (!into) return;
     for (int j = 0; j < y->n_in; j++) {
@@ -2367,22 +2375,22 @@ static void ttt__profile_end_rule(ttt_ctx *c, int back, const ttt_tensor *y,
     ttt__profile_count(row, flops * TTT__MIN(wanted, 2), ttt__input_bytes(y, flops) + gradient);
 }
 
-void ttt_profile_start(ttt_ctx *c) {
-    ttt__profile *profile = &c->profile;
-    if (c->result || profile->on) return;
-    if (profile->n == 0 && ttt__profile_row_of(c, "outside ops", false) < 0) return;
+void ttt_profile_start(ttt_ctx *ctx) {
+    ttt__profile *profile = &ctx->profile;
+    if (ctx->result || profile->on) return;
+    if (profile->n == 0 && ttt__profile_row_of(ctx, "outside ops", false) < 0) return;
     profile->current = 0;
     profile->since = ttt_seconds();
     profile->on = true;
 }
 
-void ttt_profile_stop(ttt_ctx *c) {
-    if (c->profile.on) ttt__profile_turn(&c->profile, 0);
-    c->profile.on = false;
+void ttt_profile_stop(ttt_ctx *ctx) {
+    if (ctx->profile.on) ttt__profile_turn(&ctx->profile, 0);
+    ctx->profile.on = false;
 }
 
-void ttt_profile_clear(ttt_ctx *c) {
-    ttt__profile *profile = &c->profile;
+void ttt_profile_clear(ttt_ctx *ctx) {
+    ttt__profile *profile = &ctx->profile;
     for (int i = 0; i < profile->n; i++) {
         profile->rows[i].calls = 0;
         profile->rows[i].seconds = profile->rows[i].flops = profile->rows[i].bytes = 0;
@@ -2390,8 +2398,8 @@ void ttt_profile_clear(ttt_ctx *c) {
     if (profile->on) profile->since = ttt_seconds();
 }
 
-int ttt_profile_rows(const ttt_ctx *c, ttt_profile_row *rows, int most) {
-    const ttt__profile *profile = &c->profile;
+int ttt_profile_rows(const ttt_ctx *ctx, ttt_profile_row *rows, int most) {
+    const ttt__profile *profile = &ctx->profile;
     int n = 0;
     for (int i = 0; i < profile->n; i++) {
         ttt_profile_row row = profile->rows[i];
@@ -2459,14 +2467,15 @@ static void ttt__profile_add(ttt_profile_row *sum, const ttt_profile_row *row) {
     sum->bytes += row->bytes;
 }
 
-const char *ttt_profile_text(ttt_ctx *c, const ttt_limits *peak, int64_t runs, int most) {
-    int n = ttt_profile_rows(c, NULL, 0), shown = TTT__MIN(n, TTT__MAX(most, 0));
+const char *ttt_profile_text(ttt_ctx *ctx, const ttt_limits *peak, int64_t runs, int most) {
+    int n = ttt_profile_rows(ctx, NULL, 0), shown = TTT__MIN(n, TTT__MAX(most, 0));
     ttt_profile_row all = { "total", TTT_PHASE_FORWARD, false, 0, 0, 0, 0 }, rest = all;
     ttt__profile_table table = { NULL, 160 * ((size_t)shown + 4), 0, 0, 1, peak };
-    ttt_profile_row *rows = (ttt_profile_row *)ttt_alloc(c, ((size_t)n + 1) * sizeof *rows, false);
-    table.text = (char *)ttt_alloc(c, table.size, false);
+    ttt_profile_row *rows =
+        (ttt_profile_row *)ttt_alloc(ctx, ((size_t)n + 1) * sizeof *rows, false);
+    table.text = (char *)ttt_alloc(ctx, table.size, false);
     if (!rows || !table.text) return "";
-    n = TTT__MIN(n, ttt_profile_rows(c, rows, n));
+    n = TTT__MIN(n, ttt_profile_rows(ctx, rows, n));
     rest.name = "the rest";
     for (int i = 0; i < n; i++) {
         ttt__profile_add(&all, &rows[i]);
@@ -2556,15 +2565,15 @@ const char *ttt_shape_text(ttt_shape shape, char *text) {
 // reads as.
 #define TTT__SCRATCH INT64_MIN
 
-static bool ttt__alive(const ttt_ctx *c, const ttt_tensor *t) {
-    if (!t || t->id == TTT__SCRATCH) return t != NULL;
-    return t->id >= 0 && t->id < c->n_nodes && c->nodes[t->id] == t;
+static bool ttt__alive(const ttt_ctx *ctx, const ttt_tensor *tensor) {
+    if (!tensor || tensor->id == TTT__SCRATCH) return tensor != NULL;
+    return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
 }
 
 // A block of workspace: the smallest free one that fits well, else a new one.
-static ttt__block *ttt__block_take(ttt_ctx *c, size_t size) {
+static ttt__block *ttt__block_take(ttt_ctx *ctx, size_t size) {
     ttt__block **best = NULL, *block;
-    for (ttt__block **next = &c->free_blocks; *next; next = &(*next)->next) {
+    for (ttt__block **next = &ctx->free_blocks; *next; next = &(*next)->next) {
         size_t its = (*next)->size;
         if (its >= size && its <= 2 * size + 1024 && (!best || its < (*best)->size)) best = next;
     }
@@ -2573,7 +2582,7 @@ static ttt__block *ttt__block_take(ttt_ctx *c, size_t size) {
         *best = block->next;
     } else {
         size_t whole = ttt__round_up(sizeof *block) + size;
-        block = (ttt__block *)ttt__arena_alloc(c, &c->scratch, whole);
+        block = (ttt__block *)ttt__arena_alloc(ctx, &ctx->scratch, whole);
         if (!block) return NULL;
         block->size = size;
     }
@@ -2582,93 +2591,96 @@ static ttt__block *ttt__block_take(ttt_ctx *c, size_t size) {
     return block;
 }
 
-static void ttt__block_drop(ttt_ctx *c, ttt_tensor *t) {
-    ttt__block *block = (ttt__block *)t->block;
+static void ttt__block_drop(ttt_ctx *ctx, ttt_tensor *tensor) {
+    ttt__block *block = (ttt__block *)tensor->block;
     if (!block || --block->uses > 0) return;
-    ttt_tensor *shared = t->shares;
-    block->next = c->free_blocks;
-    c->free_blocks = block;
-    if (shared) ttt__block_drop(c, shared);
+    ttt_tensor *shared = tensor->shares;
+    block->next = ctx->free_blocks;
+    ctx->free_blocks = block;
+    if (shared) ttt__block_drop(ctx, shared);
 }
 
 // A tensor struct with room for `bytes` behind it: workspace in a first-order walk, else a node of
 // the tape.
-static ttt_tensor *ttt__tensor_memory(ttt_ctx *c, size_t bytes, bool keep) {
+static ttt_tensor *ttt__tensor_memory(ttt_ctx *ctx, size_t bytes, bool keep) {
     size_t head = ttt__round_up(sizeof(ttt_tensor));
     ttt__block *block = NULL;
     char *p;
-    if (c->numbers_only) {
-        if (!ttt__reserve(c, &c->made, &c->cap_made, c->n_made + 1)) return NULL;
-        block = ttt__block_take(c, head + bytes);
+    if (ctx->numbers_only) {
+        if (!ttt__reserve(ctx, &ctx->made, &ctx->cap_made, ctx->n_made + 1)) return NULL;
+        block = ttt__block_take(ctx, head + bytes);
         p = block ? (char *)block + ttt__round_up(sizeof *block) : NULL;
     } else {
-        if (!ttt__reserve(c, &c->nodes, &c->cap_nodes, c->n_nodes + 1)) return NULL;
-        p = (char *)ttt__arena_alloc(c, keep ? &c->keep : &c->step, head + bytes);
+        if (!ttt__reserve(ctx, &ctx->nodes, &ctx->cap_nodes, ctx->n_nodes + 1)) return NULL;
+        p = (char *)ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, head + bytes);
     }
     if (!p) return NULL;
-    ttt_tensor *t = (ttt_tensor *)(void *)p;
-    memset(t, 0, sizeof *t);
-    t->block = block;
-    t->kept = keep;
-    t->id = c->numbers_only ? TTT__SCRATCH : c->n_nodes;
-    if (c->numbers_only) c->made[c->n_made++] = t;
-    else c->nodes[c->n_nodes++] = t;
-    return t;
+    ttt_tensor *tensor = (ttt_tensor *)(void *)p;
+    memset(tensor, 0, sizeof *tensor);
+    tensor->block = block;
+    tensor->kept = keep;
+    tensor->id = ctx->numbers_only ? TTT__SCRATCH : ctx->n_nodes;
+    if (ctx->numbers_only) ctx->made[ctx->n_made++] = tensor;
+    else ctx->nodes[ctx->n_nodes++] = tensor;
+    return tensor;
 }
 
 // A new tensor, with the elements of `share` unless that is NULL (a reshape). NULL after an error.
-static ttt_tensor *ttt__tensor(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep,
+static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep,
                                ttt_tensor *share) {
     int64_t size = ttt_shape_size(shape);
-    if (c->result) return NULL;
+    if (ctx->result) return NULL;
     if (size < 0 || size > (int64_t)(PTRDIFF_MAX / 2 / 8)) {
         ttt_text text;
-        ttt_fail(c, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(shape, text));
+        ttt_fail(ctx, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(shape, text));
         return NULL;
     }
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
-    ttt_tensor *t = ttt__tensor_memory(c, bytes, keep);
-    if (!t) return NULL;
-    t->dtype = dtype;
-    t->shape = shape;
-    t->size = size;
-    t->shares = share;
-    if (t->block && share && share->block) ((ttt__block *)share->block)->uses++;
-    void *elements = (char *)t + ttt__round_up(sizeof *t);
-#define X(name, type, member, text) \
-    if (dtype == TTT_DTYPE_##name) t->member = share ? share->member : (type *)elements;
+    ttt_tensor *tensor = ttt__tensor_memory(ctx, bytes, keep);
+    if (!tensor) return NULL;
+    tensor->dtype = dtype;
+    tensor->shape = shape;
+    tensor->size = size;
+    tensor->shares = share;
+    if (tensor->block && share && share->block) ((ttt__block *)share->block)->uses++;
+    void *elements = (char *)tensor + ttt__round_up(sizeof *tensor);
+#define X(name, type, member, text)                                                                \
+    if (dtype == TTT_DTYPE_##name) tensor->member = share ? share->member : (type *)elements;
     TTT_DTYPES(X)
 #undef X
-    return t;
+    return tensor;
 }
 
-static ttt_tensor *ttt__or_empty(ttt_ctx *c, ttt_tensor *t) { return t ? t : &c->empty; }
+static ttt_tensor *ttt__or_empty(ttt_ctx *ctx, ttt_tensor *tensor) {
+    return tensor ? tensor : &ctx->empty;
+}
 
-ttt_tensor *ttt_new_typed(ttt_ctx *c, ttt_shape shape, ttt_dtype dtype, bool keep) {
+ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep) {
     if ((unsigned)dtype >= TTT__N_DTYPES)
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d", (int)dtype);
-    return ttt__or_empty(c, ttt__tensor(c, shape, dtype, keep, NULL));
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d",
+                        (int)dtype);
+    return ttt__or_empty(ctx, ttt__tensor(ctx, shape, dtype, keep, NULL));
 }
-ttt_tensor *ttt_new(ttt_ctx *c, ttt_shape shape) {
-    return ttt_new_typed(c, shape, TTT_DTYPE_REAL, false);
-}
-
-ttt_tensor *ttt_full(ttt_ctx *c, ttt_shape shape, ttt_real v) {
-    ttt_tensor *t = ttt_new(c, shape);
-    int back = ttt__profile_begin(c, "fill", false);
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = v;
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, ttt__tensor_bytes(t));
-    return t;
+ttt_tensor *ttt_new(ttt_ctx *ctx, ttt_shape shape) {
+    return ttt_new_typed(ctx, shape, TTT_DTYPE_REAL, false);
 }
 
-ttt_tensor *ttt_zeros(ttt_ctx *c, ttt_shape shape) { return ttt_full(c, shape, 0); }
-ttt_tensor *ttt_scalar(ttt_ctx *c, ttt_real v) { return ttt_full(c, ttt_scalar_shape(), v); }
+ttt_tensor *ttt_full(ttt_ctx *ctx, ttt_shape shape, ttt_real v) {
+    ttt_tensor *tensor = ttt_new(ctx, shape);
+    int back = ttt__profile_begin(ctx, "fill", false);
+    for (int64_t i = 0; i < tensor->size; i++) tensor->data[i] = v;
+    if (back >= 0) ttt__profile_count(ttt__profile_end(ctx, back), 0, ttt__tensor_bytes(tensor));
+    return tensor;
+}
 
-#define FROM(function, name, type, member)                                                \
-    ttt_tensor *function(ttt_ctx *c, ttt_shape shape, const type *values) {               \
-        ttt_tensor *t = ttt_new_typed(c, shape, TTT_DTYPE_##name, false);                 \
-        if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);         \
-        return t;                                                                         \
+ttt_tensor *ttt_zeros(ttt_ctx *ctx, ttt_shape shape) { return ttt_full(ctx, shape, 0); }
+ttt_tensor *ttt_scalar(ttt_ctx *ctx, ttt_real v) { return ttt_full(ctx, ttt_scalar_shape(), v); }
+
+#define FROM(function, name, type, member)                                                         \
+    ttt_tensor *function(ttt_ctx *ctx, ttt_shape shape, const type *values) {                      \
+        ttt_tensor *t = ttt_new_typed(ctx, shape, TTT_DTYPE_##name, false);                        \
+        if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);                  \
+        return t;                                                                                  \
     }
 FROM(ttt_from, REAL, ttt_real, data)
 FROM(ttt_from_int, INT, int64_t, index)
@@ -2676,27 +2688,28 @@ FROM(ttt_from_u8, U8, uint8_t, u8)
 FROM(ttt_from_bf16, BF16, uint16_t, bf16)
 #undef FROM
 
-ttt_tensor *ttt_randn(ttt_ctx *c, ttt_shape shape) {
-    ttt_tensor *t = ttt_new(c, shape);
-    for (int64_t i = 0; i < t->size; i++) t->data[i] = (ttt_real)ttt_rng_normal(&c->rng);
-    return t;
+ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape) {
+    ttt_tensor *tensor = ttt_new(ctx, shape);
+    for (int64_t i = 0; i < tensor->size; i++)
+        tensor->data[i] = (ttt_real)ttt_rng_normal(&ctx->rng);
+    return tensor;
 }
 
-ttt_tensor *ttt_uniform(ttt_ctx *c, ttt_shape shape, ttt_real lo, ttt_real hi) {
-    ttt_tensor *t = ttt_new(c, shape);
-    for (int64_t i = 0; i < t->size; i++)
-        t->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&c->rng));
-    return t;
+ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi) {
+    ttt_tensor *tensor = ttt_new(ctx, shape);
+    for (int64_t i = 0; i < tensor->size; i++)
+        tensor->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&ctx->rng));
+    return tensor;
 }
 
-ttt_tensor *ttt_zeros_kept(ttt_ctx *c, ttt_shape shape) {
-    ttt_tensor *t = ttt_new_typed(c, shape, TTT_DTYPE_REAL, true);
-    if (t->size) memset(t->data, 0, (size_t)t->size * sizeof(ttt_real));
-    return t;
+ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
+    ttt_tensor *tensor = ttt_new_typed(ctx, shape, TTT_DTYPE_REAL, true);
+    if (tensor->size) memset(tensor->data, 0, (size_t)tensor->size * sizeof(ttt_real));
+    return tensor;
 }
 
-ttt_real ttt_item(const ttt_tensor *t) {
-    return t->size == 1 && t->data ? t->data[0] : (ttt_real)NAN;
+ttt_real ttt_item(const ttt_tensor *tensor) {
+    return tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
 }
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
@@ -2710,24 +2723,24 @@ double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     return max;
 }
 
-bool ttt_set_recording(ttt_ctx *c, bool on) {
-    bool was = c->recording;
-    c->recording = on;
+bool ttt_set_recording(ttt_ctx *ctx, bool on) {
+    bool was = ctx->recording;
+    ctx->recording = on;
     return was;
 }
 
 // Writes into y what made it. If only numbers are wanted, nobody needs `in` and `arg` after
 // forward, so they stay where the caller has them.
-static bool ttt__set_producer(ttt_ctx *c, ttt_tensor *y, const ttt_op *op, ttt_tensor *const *in,
+static bool ttt__set_producer(ttt_ctx *ctx, ttt_tensor *y, const ttt_op *op, ttt_tensor *const *in,
                               int n, const void *arg, size_t arg_bytes) {
     y->op = op;
     y->n_in = n;
-    if (c->numbers_only) {
+    if (ctx->numbers_only) {
         y->arg = arg;
         y->in = (ttt_tensor **)(uintptr_t)in;
         return true;
     }
-    y->in = (ttt_tensor **)ttt__arena_alloc(c, &c->step, (size_t)n * sizeof *in + arg_bytes);
+    y->in = (ttt_tensor **)ttt__arena_alloc(ctx, &ctx->step, (size_t)n * sizeof *in + arg_bytes);
     if (!y->in) return false;
     memcpy(y->in, in, (size_t)n * sizeof *in);
     y->arg = arg_bytes ? memcpy(y->in + n, arg, arg_bytes) : NULL;
@@ -2750,115 +2763,116 @@ static const char *ttt__input_text(int i, char *text) {
 }
 
 // True if t, input i of an op, is alive in this context. Call before reading t->shape.
-static bool ttt__living(ttt_ctx *c, const char *op, const ttt_tensor *t, int i) {
+static bool ttt__living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor, int i) {
     ttt_text input;
-    if (!c->result && !ttt__alive(c, t))
-        ttt_fail(c, TTT_ERR_RELEASED,
+    if (!ctx->result && !ttt__alive(ctx, tensor))
+        ttt_fail(ctx, TTT_ERR_RELEASED,
                  "%s: %s is not a living tensor of this context; was it released?", op,
                  ttt__input_text(i, input));
-    return !c->result;
+    return !ctx->result;
 }
 
 // True if it is, and has one of the element types in the set `types` (TTT__REAL | ...).
-static bool ttt__operand(ttt_ctx *c, const char *op, const ttt_tensor *t, int i, int types) {
+static bool ttt__operand(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor, int i, int types) {
     ttt_text input, expected = "";
     size_t n = 0;
-    if (!ttt__living(c, op, t, i)) return false;
-    if (types >> t->dtype & 1) return true;
+    if (!ttt__living(ctx, op, tensor, i)) return false;
+    if (types >> tensor->dtype & 1) return true;
     for (int dtype = 0; dtype < TTT__N_DTYPES; dtype++)
         if (types >> dtype & 1)
             n += (size_t)snprintf(expected + n, sizeof expected - n, "%s%s", n ? " or " : "",
                                   ttt__dtype_text((ttt_dtype)dtype));
-    ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %s holds %s; %s expected", op, ttt__input_text(i, input),
-             ttt__dtype_text(t->dtype), expected);
+    ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: %s holds %s; %s expected", op, ttt__input_text(i, input),
+             ttt__dtype_text(tensor->dtype), expected);
     return false;
 }
 // True if all of in[0..n) are alive and real.
-static bool ttt__operands(ttt_ctx *c, const char *op, ttt_tensor *const *in, int n) {
+static bool ttt__operands(ttt_ctx *ctx, const char *op, ttt_tensor *const *in, int n) {
     for (int i = 0; i < n; i++)
-        if (!ttt__operand(c, op, in[i], i, TTT__REAL)) return false;
-    return !c->result;
+        if (!ttt__operand(ctx, op, in[i], i, TTT__REAL)) return false;
+    return !ctx->result;
 }
 
-static bool ttt__inputs_good(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n) {
-    if (!c->result && op->n_in >= 0 && n != op->n_in)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
-    if (!c->result && !op->vjp == !op->composite)
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both",
+static bool ttt__inputs_good(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n) {
+    if (!ctx->result && op->n_in >= 0 && n != op->n_in)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
+    if (!ctx->result && !op->vjp == !op->composite)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both",
                  op->name);
-    for (int i = 0; i < n && !c->result; i++) ttt__living(c, op->name, in[i], i);
-    return !c->result;
+    for (int i = 0; i < n && !ctx->result; i++) ttt__living(ctx, op->name, in[i], i);
+    return !ctx->result;
 }
 
-static ttt_tensor *ttt__apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+static ttt_tensor *ttt__apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                               ttt_shape shape, const void *arg, size_t arg_bytes,
                               ttt_tensor *share) {
-    if (!ttt__inputs_good(c, op, in, n)) return &c->empty;
-    ttt_tensor *y = ttt__tensor(c, shape, TTT_DTYPE_REAL, false, share);
-    if (!y || !ttt__set_producer(c, y, op, in, n, arg, arg_bytes)) return &c->empty;
-    int back = ttt__profile_begin(c, op->name, false);
-    op->forward(c, y);
-    if (back >= 0) ttt__profile_end_forward(c, back, y);
-    if (c->result) return &c->empty;
-    if (c->desc.watch_nan && !c->k->finite(y->size, y->data))
-        return ttt_fail(c, TTT_ERR_NOT_FINITE, "%s: the result has a NaN or an infinity", op->name);
-    if (!c->recording || c->numbers_only) ttt__clear_producer(y);
+    if (!ttt__inputs_good(ctx, op, in, n)) return &ctx->empty;
+    ttt_tensor *y = ttt__tensor(ctx, shape, TTT_DTYPE_REAL, false, share);
+    if (!y || !ttt__set_producer(ctx, y, op, in, n, arg, arg_bytes)) return &ctx->empty;
+    int back = ttt__profile_begin(ctx, op->name, false);
+    op->forward(ctx, y);
+    if (back >= 0) ttt__profile_end_forward(ctx, back, y);
+    if (ctx->result) return &ctx->empty;
+    if (ctx->desc.watch_nan && !ctx->k->finite(y->size, y->data))
+        return ttt_fail(ctx, TTT_ERR_NOT_FINITE, "%s: the result has a NaN or an infinity",
+                        op->name);
+    if (!ctx->recording || ctx->numbers_only) ttt__clear_producer(y);
     return y;
 }
 
-ttt_tensor *ttt_apply(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
+ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *arg, size_t arg_bytes) {
-    return ttt__apply(c, op, in, n, shape, arg, arg_bytes, NULL);
+    return ttt__apply(ctx, op, in, n, shape, arg, arg_bytes, NULL);
 }
 
-static ttt_tensor *ttt__apply1(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_shape shape,
+static ttt_tensor *ttt__apply1(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, ttt_shape shape,
                                const void *arg, size_t n) {
-    if (!ttt__operands(c, op->name, &a, 1)) return &c->empty;
-    return ttt__apply(c, op, &a, 1, shape, arg, n, NULL);
+    if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
+    return ttt__apply(ctx, op, &a, 1, shape, arg, n, NULL);
 }
 
-ttt_tensor *ttt_detach(ttt_ctx *c, ttt_tensor *a) {
-    if (c->result) return &c->empty;
-    if (!ttt__alive(c, a))
-        return ttt_fail(c, TTT_ERR_RELEASED,
+ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
+    if (ctx->result) return &ctx->empty;
+    if (!ttt__alive(ctx, a))
+        return ttt_fail(ctx, TTT_ERR_RELEASED,
                         "detach: not a living tensor of this context; was it released?");
-    return ttt__or_empty(c, ttt__tensor(c, a->shape, a->dtype, false, a));
+    return ttt__or_empty(ctx, ttt__tensor(ctx, a->shape, a->dtype, false, a));
 }
 
-static void ttt__convert(ttt_ctx *c, const ttt_tensor *t, ttt_tensor *y) {
-    int64_t n = t->size;
-    if (t->bf16) c->k->widen(n, t->bf16, y->data);
-    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(t->data[i]);
-    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = t->u8[i];
-    else if (t->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)t->index[i];
-    else for (int64_t i = 0; i < n; i++) y->data[i] = t->u8[i];
+static void ttt__convert(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_tensor *y) {
+    int64_t n = tensor->size;
+    if (tensor->bf16) ctx->k->widen(n, tensor->bf16, y->data);
+    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
+    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = tensor->u8[i];
+    else if (tensor->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)tensor->index[i];
+    else for (int64_t i = 0; i < n; i++) y->data[i] = tensor->u8[i];
 }
-static bool ttt__convertible(const ttt_tensor *t, ttt_dtype dtype) {
-    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && t->u8) ||
-           (dtype == TTT_DTYPE_BF16 && t->data);
+static bool ttt__convertible(const ttt_tensor *tensor, ttt_dtype dtype) {
+    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && tensor->u8) ||
+           (dtype == TTT_DTYPE_BF16 && tensor->data);
 }
-ttt_tensor *ttt_cast(ttt_ctx *c, ttt_tensor *t, ttt_dtype dtype) {
+ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
     bool known = (unsigned)dtype < TTT__N_DTYPES;
-    if (!ttt__living(c, "cast", t, 0)) return &c->empty;
-    if (t->dtype == dtype) return ttt_detach(c, t);
-    if (!ttt__convertible(t, dtype))
-        return ttt_fail(c, TTT_ERR_ARGUMENT,
+    if (!ttt__living(ctx, "cast", tensor, 0)) return &ctx->empty;
+    if (tensor->dtype == dtype) return ttt_detach(ctx, tensor);
+    if (!ttt__convertible(tensor, dtype))
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
                         "cast: from %s to %s; any to real numbers, bytes to integers or real "
-                        "numbers to bfloat16 expected", ttt__dtype_text(t->dtype),
+                        "numbers to bfloat16 expected", ttt__dtype_text(tensor->dtype),
                         known ? ttt__dtype_text(dtype) : "no element type");
-    ttt_tensor *y = ttt_new_typed(c, t->shape, dtype, false);
-    int back = ttt__profile_begin(c, "cast", false);
-    if (!c->result) ttt__convert(c, t, y);
-    double bytes = ttt__tensor_bytes(t) + ttt__tensor_bytes(y);
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), 0, bytes);
+    ttt_tensor *y = ttt_new_typed(ctx, tensor->shape, dtype, false);
+    int back = ttt__profile_begin(ctx, "cast", false);
+    if (!ctx->result) ttt__convert(ctx, tensor, y);
+    double bytes = ttt__tensor_bytes(tensor) + ttt__tensor_bytes(y);
+    if (back >= 0) ttt__profile_count(ttt__profile_end(ctx, back), 0, bytes);
     return y;
 }
 
 // ---- [12] OPS: forward and rule, in pairs -------------------------------------------------------
 // FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y.
-#define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *c, ttt_tensor *y)
-#define RULE(name) \
-    static void ttt__##name##_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
+#define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *ctx, ttt_tensor *y)
+#define RULE(name)                                                                                 \
+    static void ttt__##name##_rule(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
 #define A (y->in[0])
 #define B (y->in[1])
 
@@ -2917,83 +2931,88 @@ static void ttt__map_share(void *arg, int64_t begin, int64_t end, int thread) {
     job->map((end - begin) * 64, job->a + begin * 64, job->y + begin * 64, job->scalar);
 }
 
-static void ttt__map(ttt_ctx *c, ttt_tensor *y, int which, ttt_real scalar) {
-    ttt__map_job job = { c->k->map[which], A->data, y->data, scalar };
+static void ttt__map(ttt_ctx *ctx, ttt_tensor *y, int which, ttt_real scalar) {
+    ttt__map_job job = { ctx->k->map[which], A->data, y->data, scalar };
     int64_t units = y->size / 64, rest = y->size % 64;
-    ttt__parallel(c, -1, units, 256, ttt__map_share, &job);
+    ttt__parallel(ctx, -1, units, 256, ttt__map_share, &job);
     job.map(rest, A->data + units * 64, y->data + units * 64, scalar);
 }
 
 #define X(name, formula, lo, hi, flops)                                                            \
-    FORWARD(name) { ttt__map(c, y, TTT__MAP_##name, 0); }                                          \
-    ttt_tensor *ttt_##name(ttt_ctx *c, ttt_tensor *a) {                                            \
-        return ttt__apply1(c, &ttt__op_##name, a, a->shape, NULL, 0);                              \
+    FORWARD(name) { ttt__map(ctx, y, TTT__MAP_##name, 0); }                                        \
+    ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a) {                                          \
+        return ttt__apply1(ctx, &ttt__op_##name, a, a->shape, NULL, 0);                            \
     }
 TTT_UNARY_OPS(X)
 #undef X
 
-FORWARD(scale) { ttt__map(c, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
-FORWARD(add_scalar) { ttt__map(c, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
-ttt_tensor *ttt_scale(ttt_ctx *c, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(c, &ttt__op_scale, a, a->shape, &s, sizeof s);
+FORWARD(scale) { ttt__map(ctx, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
+FORWARD(add_scalar) { ttt__map(ctx, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
+ttt_tensor *ttt_scale(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
+    return ttt__apply1(ctx, &ttt__op_scale, a, a->shape, &s, sizeof s);
 }
-ttt_tensor *ttt_add_scalar(ttt_ctx *c, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(c, &ttt__op_add_scalar, a, a->shape, &s, sizeof s);
+ttt_tensor *ttt_add_scalar(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
+    return ttt__apply1(ctx, &ttt__op_add_scalar, a, a->shape, &s, sizeof s);
 }
 
-RULE(scale) { d[0] = ttt_scale(c, g, *(const ttt_real *)y->arg); }
-RULE(add_scalar) { (void)c; (void)y; d[0] = g; }
-RULE(exp) { d[0] = ttt_mul(c, g, y); }
-RULE(log) { d[0] = ttt_div(c, g, A); }
-RULE(tanh) { d[0] = ttt_sub(c, g, ttt_mul(c, g, ttt_square(c, y))); }     // g (1 - y^2)
-RULE(sigmoid) { d[0] = ttt_mul(c, g, ttt_sub(c, y, ttt_square(c, y))); }  // g y (1 - y)
+RULE(scale) { d[0] = ttt_scale(ctx, g, *(const ttt_real *)y->arg); }
+RULE(add_scalar) { (void)ctx; (void)y; d[0] = g; }
+RULE(exp) { d[0] = ttt_mul(ctx, g, y); }
+RULE(log) { d[0] = ttt_div(ctx, g, A); }
+RULE(tanh) { d[0] = ttt_sub(ctx, g, ttt_mul(ctx, g, ttt_square(ctx, y))); }     // g (1 - y^2)
+RULE(sigmoid) { d[0] = ttt_mul(ctx, g, ttt_sub(ctx, y, ttt_square(ctx, y))); }  // g y (1 - y)
 RULE(erf) {                                                               // g 2/sqrt(pi) e^-a^2
-    ttt_tensor *fall = ttt_exp(c, ttt_scale(c, ttt_square(c, A), -1));
-    d[0] = ttt_mul(c, g, ttt_scale(c, fall, (ttt_real)1.1283791670955126));
+    ttt_tensor *fall = ttt_exp(ctx, ttt_scale(ctx, ttt_square(ctx, A), -1));
+    d[0] = ttt_mul(ctx, g, ttt_scale(ctx, fall, (ttt_real)1.1283791670955126));
 }
-RULE(abs) { d[0] = ttt_mul(c, g, ttt_sign(c, A)); }
-RULE(sign) { (void)c; (void)y; (void)g; d[0] = NULL; }
-RULE(relu) { d[0] = ttt_mul(c, g, ttt_heaviside(c, A)); }
-RULE(heaviside) { (void)c; (void)y; (void)g; d[0] = NULL; }
-RULE(square) { d[0] = ttt_scale(c, ttt_mul(c, g, A), 2); }
-RULE(sqrt) { d[0] = ttt_scale(c, ttt_div(c, g, y), (ttt_real)0.5); }
-RULE(rsqrt) { d[0] = ttt_scale(c, ttt_mul(c, g, ttt_mul(c, y, ttt_square(c, y))), (ttt_real)-0.5); }
-RULE(reciprocal) { d[0] = ttt_scale(c, ttt_mul(c, g, ttt_square(c, y)), -1); }
-RULE(gelu) { d[0] = ttt_mul(c, g, ttt_gelu_d1(c, A)); }
-RULE(gelu_d1) { d[0] = ttt_mul(c, g, ttt_gelu_d2(c, A)); }
+RULE(abs) { d[0] = ttt_mul(ctx, g, ttt_sign(ctx, A)); }
+RULE(sign) { (void)ctx; (void)y; (void)g; d[0] = NULL; }
+RULE(relu) { d[0] = ttt_mul(ctx, g, ttt_heaviside(ctx, A)); }
+RULE(heaviside) { (void)ctx; (void)y; (void)g; d[0] = NULL; }
+RULE(square) { d[0] = ttt_scale(ctx, ttt_mul(ctx, g, A), 2); }
+RULE(sqrt) { d[0] = ttt_scale(ctx, ttt_div(ctx, g, y), (ttt_real)0.5); }
+RULE(rsqrt) {
+    d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_mul(ctx, y, ttt_square(ctx, y))), (ttt_real)-0.5);
+}
+RULE(reciprocal) { d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_square(ctx, y)), -1); }
+RULE(gelu) { d[0] = ttt_mul(ctx, g, ttt_gelu_d1(ctx, A)); }
+RULE(gelu_d1) { d[0] = ttt_mul(ctx, g, ttt_gelu_d2(ctx, A)); }
 // a sigmoid(u), u = k (a + 0.044715 a^3): with p = sigmoid'(u) = s - s^2, q = p' = p (1 - 2 s) and
 // r = q' = p (1 - 6 p), the third derivative is
 //   3 (q u'^2 + p u'') + a (r u'^3 + 3 q u' u'' + p u''').
 RULE(gelu_d2) {
     const ttt_real k = (ttt_real)1.5957691216057308;
     const ttt_real k3 = (ttt_real)0.42812889763560147;  // u''' = 6 k 0.044715
-    ttt_tensor *a2 = ttt_square(c, A);
-    ttt_tensor *u = ttt_mul(c, A, ttt_add_scalar(c, ttt_scale(c, a2, k3 / 6), k));
-    ttt_tensor *u1 = ttt_add_scalar(c, ttt_scale(c, a2, k3 / 2), k), *u2 = ttt_scale(c, A, k3);
-    ttt_tensor *s = ttt_sigmoid(c, u), *p = ttt_sub(c, s, ttt_square(c, s));
-    ttt_tensor *q = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, s, -2), 1));
-    ttt_tensor *r = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, p, -6), 1));
-    ttt_tensor *u1_2 = ttt_square(c, u1);
-    ttt_tensor *first = ttt_add(c, ttt_mul(c, q, u1_2), ttt_mul(c, p, u2));
-    ttt_tensor *cubic = ttt_mul(c, r, ttt_mul(c, u1, u1_2));
-    ttt_tensor *mixed = ttt_scale(c, ttt_mul(c, q, ttt_mul(c, u1, u2)), 3);
-    ttt_tensor *second = ttt_add(c, cubic, ttt_add(c, mixed, ttt_scale(c, p, k3)));
-    d[0] = ttt_mul(c, g, ttt_add(c, ttt_scale(c, first, 3), ttt_mul(c, A, second)));
+    ttt_tensor *a2 = ttt_square(ctx, A);
+    ttt_tensor *u = ttt_mul(ctx, A, ttt_add_scalar(ctx, ttt_scale(ctx, a2, k3 / 6), k));
+    ttt_tensor *u1 = ttt_add_scalar(ctx, ttt_scale(ctx, a2, k3 / 2), k),
+               *u2 = ttt_scale(ctx, A, k3);
+    ttt_tensor *s = ttt_sigmoid(ctx, u), *p = ttt_sub(ctx, s, ttt_square(ctx, s));
+    ttt_tensor *q = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, s, -2), 1));
+    ttt_tensor *r = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, p, -6), 1));
+    ttt_tensor *u1_2 = ttt_square(ctx, u1);
+    ttt_tensor *first = ttt_add(ctx, ttt_mul(ctx, q, u1_2), ttt_mul(ctx, p, u2));
+    ttt_tensor *cubic = ttt_mul(ctx, r, ttt_mul(ctx, u1, u1_2));
+    ttt_tensor *mixed = ttt_scale(ctx, ttt_mul(ctx, q, ttt_mul(ctx, u1, u2)), 3);
+    ttt_tensor *second = ttt_add(ctx, cubic, ttt_add(ctx, mixed, ttt_scale(ctx, p, k3)));
+    d[0] = ttt_mul(ctx, g, ttt_add(ctx, ttt_scale(ctx, first, 3), ttt_mul(ctx, A, second)));
 }
-RULE(gelu_erf) { d[0] = ttt_mul(c, g, ttt_gelu_erf_d1(c, A)); }
-RULE(gelu_erf_d1) { d[0] = ttt_mul(c, g, ttt_gelu_erf_d2(c, A)); }
+RULE(gelu_erf) { d[0] = ttt_mul(ctx, g, ttt_gelu_erf_d1(ctx, A)); }
+RULE(gelu_erf_d1) { d[0] = ttt_mul(ctx, g, ttt_gelu_erf_d2(ctx, A)); }
 RULE(gelu_erf_d2) {  // ((2 - a^2) phi(a))' = (a^3 - 4 a) phi(a)
-    ttt_tensor *a2 = ttt_square(c, A), *density = ttt_exp(c, ttt_scale(c, a2, (ttt_real)-0.5));
-    ttt_tensor *cubic = ttt_mul(c, A, ttt_add_scalar(c, a2, -4));
-    d[0] = ttt_mul(c, g, ttt_scale(c, ttt_mul(c, cubic, density), (ttt_real)0.3989422804014327));
+    ttt_tensor *a2 = ttt_square(ctx, A),
+               *density = ttt_exp(ctx, ttt_scale(ctx, a2, (ttt_real)-0.5));
+    ttt_tensor *cubic = ttt_mul(ctx, A, ttt_add_scalar(ctx, a2, -4));
+    d[0] =
+        ttt_mul(ctx, g, ttt_scale(ctx, ttt_mul(ctx, cubic, density), (ttt_real)0.3989422804014327));
 }
-RULE(silu) { d[0] = ttt_mul(c, g, ttt_silu_d1(c, A)); }
-RULE(silu_d1) { d[0] = ttt_mul(c, g, ttt_silu_d2(c, A)); }
+RULE(silu) { d[0] = ttt_mul(ctx, g, ttt_silu_d1(ctx, A)); }
+RULE(silu_d1) { d[0] = ttt_mul(ctx, g, ttt_silu_d2(ctx, A)); }
 RULE(silu_d2) {  // 3 q + a r, with p, q, r as for gelu_d2
-    ttt_tensor *s = ttt_sigmoid(c, A), *p = ttt_sub(c, s, ttt_square(c, s));
-    ttt_tensor *q = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, s, -2), 1));
-    ttt_tensor *r = ttt_mul(c, p, ttt_add_scalar(c, ttt_scale(c, p, -6), 1));
-    d[0] = ttt_mul(c, g, ttt_add(c, ttt_scale(c, q, 3), ttt_mul(c, A, r)));
+    ttt_tensor *s = ttt_sigmoid(ctx, A), *p = ttt_sub(ctx, s, ttt_square(ctx, s));
+    ttt_tensor *q = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, s, -2), 1));
+    ttt_tensor *r = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, p, -6), 1));
+    d[0] = ttt_mul(ctx, g, ttt_add(ctx, ttt_scale(ctx, q, 3), ttt_mul(ctx, A, r)));
 }
 
 // -- two operands, broadcast
@@ -3096,9 +3115,9 @@ static void ttt__zip_share(void *arg, int64_t begin, int64_t end, int thread) {
                  job->y + row * n);
 }
 
-static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt_real *b,
+static void ttt__zip(ttt_ctx *ctx, const ttt_real *a, ttt_shape a_shape, const ttt_real *b,
                      ttt_shape b_shape, ttt_tensor *y, int which) {
-    ttt__zip_job job = { c->k->zip[which], a, b, y->data, { y->shape.rank, { 0 }, { { 0 } } } };
+    ttt__zip_job job = { ctx->k->zip[which], a, b, y->data, { y->shape.rank, { 0 }, { { 0 } } } };
     ttt__loops *loops = &job.loops;
     if (y->size == 0) return;
     memcpy(loops->size, y->shape.dim, sizeof loops->size);
@@ -3107,50 +3126,50 @@ static void ttt__zip(ttt_ctx *c, const ttt_real *a, ttt_shape a_shape, const ttt
     ttt__loops_join(loops, 2);
     ttt__loops_cut(loops, 2);
     int64_t rows = ttt__loops_count(loops, loops->n - 1);
-    ttt__parallel(c, -1, rows, 16384 / loops->size[loops->n - 1] + 1, ttt__zip_share, &job);
+    ttt__parallel(ctx, -1, rows, 16384 / loops->size[loops->n - 1] + 1, ttt__zip_share, &job);
 }
 
-static ttt_tensor *ttt__binary(ttt_ctx *c, const ttt_op *op, ttt_tensor *a, ttt_tensor *b) {
+static ttt_tensor *ttt__binary(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[2] = { a, b };
     ttt_shape shape;
-    if (!ttt__operands(c, op->name, in, 2)) return &c->empty;
+    if (!ttt__operands(ctx, op->name, in, 2)) return &ctx->empty;
     if (!ttt__broadcast_shape(a->shape, b->shape, &shape)) {
         ttt_text ta, tb;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together",
                         op->name, ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     }
-    return ttt_apply(c, op, in, 2, shape, NULL, 0);
+    return ttt_apply(ctx, op, in, 2, shape, NULL, 0);
 }
 
 #define X(name, formula, lo, hi, flops)                                                            \
-    FORWARD(name) { ttt__zip(c, A->data, A->shape, B->data, B->shape, y, TTT__ZIP_##name); }       \
-    ttt_tensor *ttt_##name(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {                             \
-        return ttt__binary(c, &ttt__op_##name, a, b);                                              \
+    FORWARD(name) { ttt__zip(ctx, A->data, A->shape, B->data, B->shape, y, TTT__ZIP_##name); }     \
+    ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {                           \
+        return ttt__binary(ctx, &ttt__op_##name, a, b);                                            \
     }
 TTT_BINARY_OPS(X)
 #undef X
 
 // The gradient of a repeated operand is the sum over its copies.
-static ttt_tensor *ttt__fit(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *to) {
-    return ttt_shape_equal(g->shape, to->shape) ? g : ttt_sum_to(c, g, to->shape);
+static ttt_tensor *ttt__fit(ttt_ctx *ctx, ttt_tensor *g, const ttt_tensor *to) {
+    return ttt_shape_equal(g->shape, to->shape) ? g : ttt_sum_to(ctx, g, to->shape);
 }
 
 RULE(add) {
-    if (d[0]) d[0] = ttt__fit(c, g, A);
-    if (d[1]) d[1] = ttt__fit(c, g, B);
+    if (d[0]) d[0] = ttt__fit(ctx, g, A);
+    if (d[1]) d[1] = ttt__fit(ctx, g, B);
 }
 RULE(sub) {
-    if (d[0]) d[0] = ttt__fit(c, g, A);
-    if (d[1]) d[1] = ttt_scale(c, ttt__fit(c, g, B), -1);
+    if (d[0]) d[0] = ttt__fit(ctx, g, A);
+    if (d[1]) d[1] = ttt_scale(ctx, ttt__fit(ctx, g, B), -1);
 }
 RULE(mul) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_mul(c, g, B), A);
-    if (d[1]) d[1] = ttt__fit(c, ttt_mul(c, g, A), B);
+    if (d[0]) d[0] = ttt__fit(ctx, ttt_mul(ctx, g, B), A);
+    if (d[1]) d[1] = ttt__fit(ctx, ttt_mul(ctx, g, A), B);
 }
 RULE(div) {
-    ttt_tensor *q = ttt_div(c, g, B);
-    if (d[0]) d[0] = ttt__fit(c, q, A);
-    if (d[1]) d[1] = ttt_scale(c, ttt__fit(c, ttt_mul(c, q, y), B), -1);
+    ttt_tensor *q = ttt_div(ctx, g, B);
+    if (d[0]) d[0] = ttt__fit(ctx, q, A);
+    if (d[1]) d[1] = ttt_scale(ctx, ttt__fit(ctx, ttt_mul(ctx, q, y), B), -1);
 }
 
 // -- one of two, by a third
@@ -3174,10 +3193,10 @@ static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) 
         const ttt_real *from[2] = { job->b + ttt__loops_at(loops, inner, 2, row),
                                     job->a + ttt__loops_at(loops, inner, 1, row) };
         ttt_real *y = job->y + row * n;
-#define PICK(condition)                                \
-    for (int64_t i = 0; i < n; i++) {                  \
-        int which = (condition)[at + i * step] != 0;   \
-        y[i] = from[which][i * steps[which]];          \
+#define PICK(condition)                                                                            \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        int which = (condition)[at + i * step] != 0;                                               \
+        y[i] = from[which][i * steps[which]];                                                      \
     }
         if (job->condition->u8) PICK(job->condition->u8)
         else if (job->condition->index) PICK(job->condition->index)
@@ -3195,29 +3214,29 @@ FORWARD(where) {
     ttt__loops_join(loops, 3);
     ttt__loops_cut(loops, 3);
     int64_t n = loops->size[loops->n - 1];
-    ttt__parallel(c, -1, y->size / n, 1 + 16384 / n, ttt__where_share, &job);
+    ttt__parallel(ctx, -1, y->size / n, 1 + 16384 / n, ttt__where_share, &job);
 }
 // Products of g with zeros and ones would be NaN where g is infinite.
 RULE(where) {
-    ttt_tensor *zero = ttt_scalar(c, 0);
+    ttt_tensor *zero = ttt_scalar(ctx, 0);
     d[0] = NULL;
-    if (d[1]) d[1] = ttt__fit(c, ttt_where(c, A, g, zero), B);
-    if (d[2]) d[2] = ttt__fit(c, ttt_where(c, A, zero, g), y->in[2]);
+    if (d[1]) d[1] = ttt__fit(ctx, ttt_where(ctx, A, g, zero), B);
+    if (d[2]) d[2] = ttt__fit(ctx, ttt_where(ctx, A, zero, g), y->in[2]);
 }
-ttt_tensor *ttt_where(ttt_ctx *c, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b) {
+ttt_tensor *ttt_where(ttt_ctx *ctx, ttt_tensor *condition, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *in[3] = { condition, a, b };
     ttt_shape shape;
     for (int i = 0; i < 3; i++)
-        if (!ttt__operand(c, "where", in[i], i, i ? TTT__REAL : TTT__REAL | TTT__INT | TTT__U8))
-            return &c->empty;
+        if (!ttt__operand(ctx, "where", in[i], i, i ? TTT__REAL : TTT__REAL | TTT__INT | TTT__U8))
+            return &ctx->empty;
     if (!ttt__broadcast_shape(a->shape, b->shape, &shape) ||
         !ttt__broadcast_shape(condition->shape, shape, &shape)) {
         ttt_text t0, t1, t2;
-        return ttt_fail(c, TTT_ERR_SHAPE, "where: %s, %s and %s cannot be broadcast together",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "where: %s, %s and %s cannot be broadcast together",
                         ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
                         ttt_shape_text(b->shape, t2));
     }
-    return ttt_apply(c, &ttt__op_where, in, 3, shape, NULL, 0);
+    return ttt_apply(ctx, &ttt__op_where, in, 3, shape, NULL, 0);
 }
 
 // -- one number in, one out, by a plain loop over a share of the elements
@@ -3230,20 +3249,20 @@ static void ttt__clamp_share(void *arg, int64_t begin, int64_t end, int thread) 
         y->data[i] = v > hi ? hi : v;
     }
 }
-FORWARD(clamp) { ttt__parallel(c, -1, y->size, 16384, ttt__clamp_share, y); }
+FORWARD(clamp) { ttt__parallel(ctx, -1, y->size, 16384, ttt__clamp_share, y); }
 RULE(clamp) {
     const ttt_real *limit = (const ttt_real *)y->arg, *a = A->data;
-    ttt_tensor *inside = ttt_new_typed(c, A->shape, TTT_DTYPE_U8, false);
+    ttt_tensor *inside = ttt_new_typed(ctx, A->shape, TTT_DTYPE_U8, false);
     for (int64_t i = 0; i < inside->size; i++) inside->u8[i] = a[i] >= limit[0] && a[i] <= limit[1];
-    d[0] = ttt_where(c, inside, g, ttt_scalar(c, 0));
+    d[0] = ttt_where(ctx, inside, g, ttt_scalar(ctx, 0));
 }
-ttt_tensor *ttt_clamp(ttt_ctx *c, ttt_tensor *a, ttt_real lo, ttt_real hi) {
+ttt_tensor *ttt_clamp(ttt_ctx *ctx, ttt_tensor *a, ttt_real lo, ttt_real hi) {
     ttt_real limit[2] = { lo, hi };
-    if (!ttt__operands(c, "clamp", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "clamp", &a, 1)) return &ctx->empty;
     if (!(lo <= hi))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
                         (double)lo, (double)hi);
-    return ttt__apply1(c, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
+    return ttt__apply1(ctx, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
 }
 
 static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -3252,16 +3271,17 @@ static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
     (void)thread;
     for (int64_t i = begin; i < end; i++) y->data[i] = TTT__MATH(pow)(A->data[i], p);
 }
-FORWARD(pow) { ttt__parallel(c, -1, y->size, 1024, ttt__pow_share, y); }
+FORWARD(pow) { ttt__parallel(ctx, -1, y->size, 1024, ttt__pow_share, y); }
 RULE(pow) {  // g p a^(p-1), which for p = 0 would be 0 times infinity at a = 0
     ttt_real p = *(const ttt_real *)y->arg;
-    d[0] = p == 0 ? NULL : ttt_scale(c, ttt_mul(c, g, ttt_pow(c, A, p - 1)), p);
+    d[0] = p == 0 ? NULL : ttt_scale(ctx, ttt_mul(ctx, g, ttt_pow(ctx, A, p - 1)), p);
 }
-ttt_tensor *ttt_pow(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
-    if (!ttt__operands(c, "pow", &a, 1)) return &c->empty;
+ttt_tensor *ttt_pow(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
+    if (!ttt__operands(ctx, "pow", &a, 1)) return &ctx->empty;
     if (!(p - p == 0))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected", (double)p);
-    return ttt__apply1(c, &ttt__op_pow, a, a->shape, &p, sizeof p);
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected",
+                        (double)p);
+    return ttt__apply1(ctx, &ttt__op_pow, a, a->shape, &p, sizeof p);
 }
 
 typedef struct ttt__dropout {
@@ -3283,25 +3303,25 @@ static void ttt__dropout_share(void *arg, int64_t begin, int64_t end, int thread
         for (int64_t i = from; i < to; i++) y->data[i] = A->data[i] * scale[ctr[i - from] >= least];
     }
 }
-FORWARD(dropout) { ttt__parallel(c, -1, (y->size + 3) / 4, 512, ttt__dropout_share, y); }
+FORWARD(dropout) { ttt__parallel(ctx, -1, (y->size + 3) / 4, 512, ttt__dropout_share, y); }
 RULE(dropout) {
     const ttt__dropout *drop = (const ttt__dropout *)y->arg;
-    d[0] = ttt_dropout_seeded(c, g, drop->p, drop->seed);
+    d[0] = ttt_dropout_seeded(ctx, g, drop->p, drop->seed);
 }
-ttt_tensor *ttt_dropout_seeded(ttt_ctx *c, ttt_tensor *a, ttt_real p, uint64_t seed) {
+ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, uint64_t seed) {
     ttt__dropout drop = { seed, p };
-    if (!ttt__operands(c, "dropout", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "dropout", &a, 1)) return &ctx->empty;
     if (!(p >= 0 && p < 1))
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
-    return p == 0 ? a : ttt__apply1(c, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
+    return p == 0 ? a : ttt__apply1(ctx, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
 }
-ttt_tensor *ttt_dropout(ttt_ctx *c, ttt_tensor *a, ttt_real p) {
+ttt_tensor *ttt_dropout(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
     uint64_t seed = 0;
-    if (!c->result && p > 0 && p < 1) {
-        seed = ttt_rng_u32(&c->rng);
-        seed |= (uint64_t)ttt_rng_u32(&c->rng) << 32;
+    if (!ctx->result && p > 0 && p < 1) {
+        seed = ttt_rng_u32(&ctx->rng);
+        seed |= (uint64_t)ttt_rng_u32(&ctx->rng) << 32;
     }
-    return ttt_dropout_seeded(c, a, p, seed);
+    return ttt_dropout_seeded(ctx, a, p, seed);
 }
 
 // -- sums and repeats: (outer, n, inner) <-> (outer, 1, inner), one group of axes at a time
@@ -3331,17 +3351,18 @@ static void ttt__sum_share_columns(void *arg, int64_t begin, int64_t end, int th
     job->kernels->sum_rows(job->n, to - from, job->inner, job->a + from, job->y + from);
 }
 
-static void ttt__sum_middle(ttt_ctx *c, const ttt_real *a, ttt_real *y, int64_t outer, int64_t n,
+static void ttt__sum_middle(ttt_ctx *ctx, const ttt_real *a, ttt_real *y, int64_t outer, int64_t n,
                             int64_t inner) {
-    ttt__sum_job job = { c->k, a, y, n, inner };
+    ttt__sum_job job = { ctx->k, a, y, n, inner };
     if (outer == 1 && inner > 1)
-        ttt__parallel(c, -1, (inner + 63) / 64, 1 + 16384 / (64 * n), ttt__sum_share_columns, &job);
-    else ttt__parallel(c, -1, outer, 1 + 16384 / (n * inner), ttt__sum_share, &job);
+        ttt__parallel(ctx, -1, (inner + 63) / 64, 1 + 16384 / (64 * n), ttt__sum_share_columns,
+                      &job);
+    else ttt__parallel(ctx, -1, outer, 1 + 16384 / (n * inner), ttt__sum_share, &job);
 }
 
 // Sums a into y, whose shape has 1 where axes are summed. Of several groups of such axes the last
 // is summed first, and the results between lie in the scratch arena.
-static void ttt__sum_into(ttt_ctx *c, const ttt_tensor *a, ttt_tensor *y) {
+static void ttt__sum_into(ttt_ctx *ctx, const ttt_tensor *a, ttt_tensor *y) {
     ttt__loops loops = { a->shape.rank, { 0 }, { { 0 } } };
     if (a->size == 0) {
         for (int64_t i = 0; i < y->size; i++) y->data[i] = 0;
@@ -3354,7 +3375,7 @@ static void ttt__sum_into(ttt_ctx *c, const ttt_tensor *a, ttt_tensor *y) {
     int groups = 0;
     for (int i = 0; i < loops.n; i++) groups += loops.stride[0][i] == 0 && loops.size[i] > 1;
     if (groups == 0) memcpy(y->data, a->data, (size_t)a->size * sizeof *a->data);
-    ttt_mark mark = ttt__arena_mark(&c->scratch);
+    ttt_mark mark = ttt__arena_mark(&ctx->scratch);
     const ttt_real *from = a->data;
     int64_t inner = 1, left = a->size;
     for (int i = loops.n - 1; i >= 0; i--) {
@@ -3362,90 +3383,90 @@ static void ttt__sum_into(ttt_ctx *c, const ttt_tensor *a, ttt_tensor *y) {
             left /= loops.size[i];
             size_t bytes = (size_t)left * sizeof *from;
             bool last = --groups == 0;
-            ttt_real *to = last ? y->data : (ttt_real *)ttt__arena_alloc(c, &c->scratch, bytes);
+            ttt_real *to = last ? y->data : (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
             if (!to) break;
-            ttt__sum_middle(c, from, to, left / inner, loops.size[i], inner);
+            ttt__sum_middle(ctx, from, to, left / inner, loops.size[i], inner);
             from = to;
         } else {
             inner *= loops.size[i];
         }
     }
-    ttt__arena_release(&c->scratch, mark);
+    ttt__arena_release(&ctx->scratch, mark);
 }
 
-FORWARD(sum_to) { ttt__sum_into(c, A, y); }
-RULE(sum_to) { d[0] = ttt_broadcast(c, g, A->shape); }
-ttt_tensor *ttt_sum_to(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
+FORWARD(sum_to) { ttt__sum_into(ctx, A, y); }
+RULE(sum_to) { d[0] = ttt_broadcast(ctx, g, A->shape); }
+ttt_tensor *ttt_sum_to(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     ttt_shape all;
-    if (!ttt__operands(c, "sum_to", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "sum_to", &a, 1)) return &ctx->empty;
     if (!ttt__broadcast_shape(a->shape, shape, &all) || !ttt_shape_equal(all, a->shape)) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "sum_to: %s cannot be summed to %s",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "sum_to: %s cannot be summed to %s",
                         ttt_shape_text(a->shape, ta), ttt_shape_text(shape, ts));
     }
-    return ttt__apply1(c, &ttt__op_sum_to, a, shape, NULL, 0);
+    return ttt__apply1(ctx, &ttt__op_sum_to, a, shape, NULL, 0);
 }
 
 // A repeated a is a plus a zero that is repeated along every axis.
 FORWARD(broadcast) {
     const ttt_real zero = 0;
-    ttt__zip(c, A->data, A->shape, &zero, ttt_scalar_shape(), y, TTT__ZIP_add);
+    ttt__zip(ctx, A->data, A->shape, &zero, ttt_scalar_shape(), y, TTT__ZIP_add);
 }
-RULE(broadcast) { d[0] = ttt_sum_to(c, g, A->shape); }
-ttt_tensor *ttt_broadcast(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
+RULE(broadcast) { d[0] = ttt_sum_to(ctx, g, A->shape); }
+ttt_tensor *ttt_broadcast(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     ttt_shape all;
-    if (!ttt__operands(c, "broadcast", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "broadcast", &a, 1)) return &ctx->empty;
     if (!ttt__broadcast_shape(a->shape, shape, &all) || !ttt_shape_equal(all, shape)) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "broadcast: %s cannot be repeated to %s",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "broadcast: %s cannot be repeated to %s",
                         ttt_shape_text(a->shape, ta), ttt_shape_text(shape, ts));
     }
-    return ttt__apply1(c, &ttt__op_broadcast, a, shape, NULL, 0);
+    return ttt__apply1(ctx, &ttt__op_broadcast, a, shape, NULL, 0);
 }
 
 // An axis counted from either end; -1 after an error.
-static int ttt__axis(ttt_ctx *c, const char *op, const ttt_tensor *a, int axis) {
-    if (!ttt__living(c, op, a, 0)) return -1;
+static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis) {
+    if (!ttt__living(ctx, op, a, 0)) return -1;
     int i = axis < 0 ? axis + a->shape.rank : axis;
     if (i < 0 || i >= a->shape.rank) {
-        ttt_text t;
-        ttt_fail(c, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis,
-                 ttt_shape_text(a->shape, t));
+        ttt_text text;
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis,
+                 ttt_shape_text(a->shape, text));
     }
-    return c->result ? -1 : i;
+    return ctx->result ? -1 : i;
 }
 
-ttt_tensor *ttt_sum(ttt_ctx *c, ttt_tensor *a) { return ttt_sum_to(c, a, ttt_scalar_shape()); }
-ttt_tensor *ttt_mean(ttt_ctx *c, ttt_tensor *a) {
-    return ttt_scale(c, ttt_sum(c, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
+ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
+ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
+    return ttt_scale(ctx, ttt_sum(ctx, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
 }
-ttt_tensor *ttt_sum_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
-    int i = ttt__axis(c, "sum_axis", a, axis);
+ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
+    int i = ttt__axis(ctx, "sum_axis", a, axis);
     ttt_shape shape = a->shape;
     if (i >= 0) shape.dim[i] = 1;
-    return ttt_sum_to(c, a, shape);
+    return ttt_sum_to(ctx, a, shape);
 }
-ttt_tensor *ttt_mean_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
-    int i = ttt__axis(c, "mean_axis", a, axis);
+ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
+    int i = ttt__axis(ctx, "mean_axis", a, axis);
     int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
-    return ttt_scale(c, ttt_sum_axis(c, a, axis), 1 / (ttt_real)n);
+    return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
 }
-ttt_tensor *ttt_mse(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
-    return ttt_mean(c, ttt_square(c, ttt_sub(c, a, b)));
+ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {
+    return ttt_mean(ctx, ttt_square(ctx, ttt_sub(ctx, a, b)));
 }
 
 // -- moving elements about
-FORWARD(reshape) { (void)c; (void)y; }  // the data is shared
-RULE(reshape) { d[0] = ttt_reshape(c, g, A->shape); }
-ttt_tensor *ttt_reshape(ttt_ctx *c, ttt_tensor *a, ttt_shape shape) {
-    if (!ttt__operands(c, "reshape", &a, 1)) return &c->empty;
+FORWARD(reshape) { (void)ctx; (void)y; }  // the data is shared
+RULE(reshape) { d[0] = ttt_reshape(ctx, g, A->shape); }
+ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
+    if (!ttt__operands(ctx, "reshape", &a, 1)) return &ctx->empty;
     if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
-        return ttt_fail(c, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld",
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
                         (long long)ttt_shape_size(shape));
     }
-    return ttt__apply(c, &ttt__op_reshape, &a, 1, shape, NULL, 0, a);
+    return ttt__apply(ctx, &ttt__op_reshape, &a, 1, shape, NULL, 0, a);
 }
 
 typedef struct ttt__permute_job {
@@ -3485,7 +3506,7 @@ static void ttt__loops_swap(ttt__loops *loops, int i, int j) {
 
 FORWARD(permute) {
     const int *order = (const int *)y->arg;
-    ttt__permute_job job = { c->k, A->data, y->data, { y->shape.rank, { 0 }, { { 0 } } }, true };
+    ttt__permute_job job = { ctx->k, A->data, y->data, { y->shape.rank, { 0 }, { { 0 } } }, true };
     ttt__loops *loops = &job.loops;
     int64_t a_stride[TTT_MAX_RANK];
     if (y->size == 0) return;
@@ -3501,38 +3522,39 @@ FORWARD(permute) {
             if (loops->stride[0][i] == 1) ttt__loops_swap(loops, i, last - 1);
     }
     int64_t rows = ttt__loops_count(loops, loops->n - (job.whole_rows ? 1 : 2));
-    ttt__parallel(c, -1, rows, 1 + 16384 * rows / y->size, ttt__permute_share, &job);
+    ttt__parallel(ctx, -1, rows, 1 + 16384 * rows / y->size, ttt__permute_share, &job);
 }
 RULE(permute) {
     const int *order = (const int *)y->arg;
     int back[TTT_MAX_RANK];
     for (int i = 0; i < y->shape.rank; i++) back[order[i]] = i;
-    d[0] = ttt_permute(c, g, back);
+    d[0] = ttt_permute(ctx, g, back);
 }
-ttt_tensor *ttt_permute(ttt_ctx *c, ttt_tensor *a, const int *order) {
+ttt_tensor *ttt_permute(ttt_ctx *ctx, ttt_tensor *a, const int *order) {
     ttt_shape shape;
     int seen = 0;
-    if (!ttt__operands(c, "permute", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "permute", &a, 1)) return &ctx->empty;
     shape = a->shape;
     for (int i = 0; i < shape.rank; i++) {
         if (order[i] < 0 || order[i] >= shape.rank || (seen >> order[i] & 1))
-            return ttt_fail(c, TTT_ERR_ARGUMENT,
+            return ttt_fail(ctx, TTT_ERR_ARGUMENT,
                             "permute: order[%d] is %d; each axis 0..%d once expected", i, order[i],
                             shape.rank - 1);
         seen |= 1 << order[i];
         shape.dim[i] = a->shape.dim[order[i]];
     }
-    return ttt__apply1(c, &ttt__op_permute, a, shape, order, (size_t)shape.rank * sizeof *order);
+    return ttt__apply1(ctx, &ttt__op_permute, a, shape, order, (size_t)shape.rank * sizeof *order);
 }
-ttt_tensor *ttt_transpose(ttt_ctx *c, ttt_tensor *a) {
+ttt_tensor *ttt_transpose(ttt_ctx *ctx, ttt_tensor *a) {
     int order[TTT_MAX_RANK] = { 0, 1, 2, 3, 4, 5, 6, 7 }, r;
-    if (!ttt__operands(c, "transpose", &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, "transpose", &a, 1)) return &ctx->empty;
     r = a->shape.rank;
     if (r < 2)
-        return ttt_fail(c, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes", r);
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "transpose: a tensor of rank %d has no two last axes",
+                        r);
     order[r - 2] = r - 1;
     order[r - 1] = r - 2;
-    return ttt_permute(c, a, order);
+    return ttt_permute(ctx, a, order);
 }
 
 typedef struct ttt__span {
@@ -3554,55 +3576,55 @@ static void ttt__copy_span(const ttt_tensor *a, int64_t a_begin, ttt_tensor *y, 
 
 FORWARD(slice) {
     const ttt__span *span = (const ttt__span *)y->arg;
-    (void)c;
+    (void)ctx;
     ttt__copy_span(A, span->begin, y, 0, span->axis, span->length);
 }
 RULE(slice) {
     const ttt__span *span = (const ttt__span *)y->arg;
-    d[0] = ttt_pad(c, g, span->axis, span->begin, A->shape.dim[span->axis]);
+    d[0] = ttt_pad(ctx, g, span->axis, span->begin, A->shape.dim[span->axis]);
 }
-ttt_tensor *ttt_slice(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t count) {
-    ttt__span span = { ttt__axis(c, "slice", a, axis), begin, count };
-    if (span.axis < 0) return &c->empty;
+ttt_tensor *ttt_slice(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_t count) {
+    ttt__span span = { ttt__axis(ctx, "slice", a, axis), begin, count };
+    if (span.axis < 0) return &ctx->empty;
     ttt_shape shape = a->shape;
     if (begin < 0 || count < 0 || begin > shape.dim[span.axis] - count) {
-        ttt_text t;
-        return ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_text text;
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
                         "slice: %lld places from %lld on go beyond axis %d of %s",
-                        (long long)count, (long long)begin, axis, ttt_shape_text(shape, t));
+                        (long long)count, (long long)begin, axis, ttt_shape_text(shape, text));
     }
     shape.dim[span.axis] = count;
-    return ttt__apply1(c, &ttt__op_slice, a, shape, &span, sizeof span);
+    return ttt__apply1(ctx, &ttt__op_slice, a, shape, &span, sizeof span);
 }
 
 FORWARD(pad) {
     const ttt__span *span = (const ttt__span *)y->arg;
-    (void)c;
+    (void)ctx;
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
     ttt__copy_span(A, 0, y, span->begin, span->axis, A->shape.dim[span->axis]);
 }
 RULE(pad) {
     const ttt__span *span = (const ttt__span *)y->arg;
-    d[0] = ttt_slice(c, g, span->axis, span->begin, A->shape.dim[span->axis]);
+    d[0] = ttt_slice(ctx, g, span->axis, span->begin, A->shape.dim[span->axis]);
 }
-ttt_tensor *ttt_pad(ttt_ctx *c, ttt_tensor *a, int axis, int64_t begin, int64_t length) {
-    ttt__span span = { ttt__axis(c, "pad", a, axis), begin, length };
-    if (span.axis < 0) return &c->empty;
+ttt_tensor *ttt_pad(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_t length) {
+    ttt__span span = { ttt__axis(ctx, "pad", a, axis), begin, length };
+    if (span.axis < 0) return &ctx->empty;
     ttt_shape shape = a->shape;
     if (begin < 0 || length < 0 || begin > length - shape.dim[span.axis]) {
-        ttt_text t;
-        return ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_text text;
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
                         "pad: axis %d of %s does not fit at %lld into %lld places", axis,
-                        ttt_shape_text(shape, t), (long long)begin, (long long)length);
+                        ttt_shape_text(shape, text), (long long)begin, (long long)length);
     }
     shape.dim[span.axis] = length;
-    return ttt__apply1(c, &ttt__op_pad, a, shape, &span, sizeof span);
+    return ttt__apply1(ctx, &ttt__op_pad, a, shape, &span, sizeof span);
 }
 
 FORWARD(concat) {
     const ttt__span *span = (const ttt__span *)y->arg;
     int64_t at = 0;
-    (void)c;
+    (void)ctx;
     for (int i = 0; i < y->n_in; i++) {
         ttt__copy_span(y->in[i], 0, y, at, span->axis, y->in[i]->shape.dim[span->axis]);
         at += y->in[i]->shape.dim[span->axis];
@@ -3613,16 +3635,17 @@ RULE(concat) {
     int64_t at = 0;
     for (int i = 0; i < y->n_in; i++) {
         int64_t count = y->in[i]->shape.dim[span->axis];
-        if (d[i]) d[i] = ttt_slice(c, g, span->axis, at, count);
+        if (d[i]) d[i] = ttt_slice(ctx, g, span->axis, at, count);
         at += count;
     }
 }
-ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis) {
-    if (!ttt__operands(c, "concat", a, n)) return &c->empty;
+ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
+    if (!ttt__operands(ctx, "concat", a, n)) return &ctx->empty;
     if (n < 1)
-        return ttt_fail(c, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected", n);
-    ttt__span span = { ttt__axis(c, "concat", a[0], axis), 0, 0 };
-    if (span.axis < 0) return &c->empty;
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected",
+                        n);
+    ttt__span span = { ttt__axis(ctx, "concat", a[0], axis), 0, 0 };
+    if (span.axis < 0) return &ctx->empty;
     ttt_shape shape = a[0]->shape;
     for (int i = 0; i < n; i++) {
         ttt_shape one = a[i]->shape;
@@ -3630,12 +3653,12 @@ ttt_tensor *ttt_concat(ttt_ctx *c, ttt_tensor *const *a, int n, int axis) {
         one.dim[span.axis] = shape.dim[span.axis];
         if (!ttt_shape_equal(one, shape)) {
             ttt_text t0, ti;
-            return ttt_fail(c, TTT_ERR_SHAPE, "concat: %s and %s differ in more than axis %d",
+            return ttt_fail(ctx, TTT_ERR_SHAPE, "concat: %s and %s differ in more than axis %d",
                             ttt_shape_text(shape, t0), ttt_shape_text(a[i]->shape, ti), axis);
         }
     }
     shape.dim[span.axis] = span.length;
-    return ttt_apply(c, &ttt__op_concat, a, n, shape, &span, sizeof span);
+    return ttt_apply(ctx, &ttt__op_concat, a, n, shape, &span, sizeof span);
 }
 
 // The leading sizes of a shape, without its last ones.
@@ -3679,8 +3702,8 @@ static void ttt__index_add_share(void *arg, int64_t begin, int64_t end, int thre
     }
 }
 // Threads share the leading places, each of which has rows of y to itself.
-static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
-    ttt__rows_job job = { c->k, y, { 0, { 0 }, { { 0 } } } };
+static void ttt__each_lead(ttt_ctx *ctx, ttt_tensor *y, ttt__share_fn *share) {
+    ttt__rows_job job = { ctx->k, y, { 0, { 0 }, { { 0 } } } };
     ttt_shape a_lead = ttt__lead(A->shape, 2), index_lead = ttt__lead(B->shape, 1), all;
     ttt__broadcast_shape(a_lead, index_lead, &all);
     job.lead.n = all.rank;
@@ -3689,41 +3712,41 @@ static void ttt__each_lead(ttt_ctx *c, ttt_tensor *y, ttt__range_fn *share) {
     ttt__strides(index_lead, all, job.lead.stride[1]);
     int64_t one = ttt__dim(B->shape, -1) * ttt__dim(y->shape, -1);
     int64_t count = ttt__loops_count(&job.lead, job.lead.n);
-    ttt__parallel(c, -1, count, 1 + 16384 / (one + 1), share, &job);
+    ttt__parallel(ctx, -1, count, 1 + 16384 / (one + 1), share, &job);
 }
 
-FORWARD(index_select) { ttt__each_lead(c, y, ttt__index_select_share); }
+FORWARD(index_select) { ttt__each_lead(ctx, y, ttt__index_select_share); }
 RULE(index_select) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_index_add(c, g, B, ttt__dim(A->shape, -2)), A);
+    if (d[0]) d[0] = ttt__fit(ctx, ttt_index_add(ctx, g, B, ttt__dim(A->shape, -2)), A);
     d[1] = NULL;
 }
 FORWARD(index_add) {
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
-    ttt__each_lead(c, y, ttt__index_add_share);
+    ttt__each_lead(ctx, y, ttt__index_add_share);
 }
 RULE(index_add) {
-    if (d[0]) d[0] = ttt__fit(c, ttt_index_select(c, g, B), A);
+    if (d[0]) d[0] = ttt__fit(ctx, ttt_index_select(ctx, g, B), A);
     d[1] = NULL;
 }
 
 // Checks what index_select and index_add share, and gives the shape of the result, all but the
 // number of rows.
-static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_tensor *index,
+static bool ttt__rows_good(ttt_ctx *ctx, const char *op, ttt_tensor *a, const ttt_tensor *index,
                            int64_t N, ttt_shape *shape) {
     ttt_text ta, ti;
-    if (!ttt__operands(c, op, &a, 1) || !ttt__living(c, op, index, 1)) return false;
+    if (!ttt__operands(ctx, op, &a, 1) || !ttt__living(ctx, op, index, 1)) return false;
     if (a->shape.rank < 2 || index->shape.rank < 1 || index->dtype != TTT_DTYPE_INT ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(index->shape, 1), shape) ||
         shape->rank + 2 > TTT_MAX_RANK) {
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "%s: rows of %s by an index of shape %s (integers, (...,n), expected)", op,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(index->shape, ti));
         return false;
     }
     for (int64_t i = 0; i < index->size; i++)
         if (index->index[i] < 0 || index->index[i] >= N) {
-            ttt_fail(c, TTT_ERR_ARGUMENT, "%s: index %lld at place %lld, but rows are 0..%lld", op,
-                     (long long)index->index[i], (long long)i, (long long)(N - 1));
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: index %lld at place %lld, but rows are 0..%lld",
+                     op, (long long)index->index[i], (long long)i, (long long)(N - 1));
             return false;
         }
     shape->dim[shape->rank] = shape->dim[shape->rank + 1] = 0;
@@ -3731,53 +3754,56 @@ static bool ttt__rows_good(ttt_ctx *c, const char *op, ttt_tensor *a, const ttt_
     shape->dim[shape->rank - 1] = ttt__dim(a->shape, -1);
     return true;
 }
-static ttt_tensor *ttt__select(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *index) {
+static ttt_tensor *ttt__select(ttt_ctx *ctx, const char *call, ttt_tensor *a, ttt_tensor *index) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape shape;
-    if (!ttt__operands(c, call, &a, 1)) return &c->empty;
+    if (!ttt__operands(ctx, call, &a, 1)) return &ctx->empty;
     int64_t N = a->shape.rank < 2 ? 0 : ttt__dim(a->shape, -2);
-    if (!ttt__rows_good(c, call, a, index, N, &shape)) return &c->empty;
+    if (!ttt__rows_good(ctx, call, a, index, N, &shape)) return &ctx->empty;
     shape.dim[shape.rank - 2] = ttt__dim(index->shape, -1);
-    return ttt_apply(c, &ttt__op_index_select, in, 2, shape, NULL, 0);
+    return ttt_apply(ctx, &ttt__op_index_select, in, 2, shape, NULL, 0);
 }
-ttt_tensor *ttt_index_select(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index) {
-    return ttt__select(c, "index_select", a, index);
+ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index) {
+    return ttt__select(ctx, "index_select", a, index);
 }
-ttt_tensor *ttt_index_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *index, int64_t N) {
+ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N) {
     ttt_tensor *in[2] = { a, index };
     ttt_shape shape;
-    if (!ttt__rows_good(c, "index_add", a, index, N, &shape)) return &c->empty;
+    if (!ttt__rows_good(ctx, "index_add", a, index, N, &shape)) return &ctx->empty;
     if (ttt__dim(a->shape, -2) != ttt__dim(index->shape, -1))
-        return ttt_fail(c, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows",
                         (long long)ttt__dim(a->shape, -2), (long long)ttt__dim(index->shape, -1));
     shape.dim[shape.rank - 2] = N;
-    return ttt_apply(c, &ttt__op_index_add, in, 2, shape, NULL, 0);
+    return ttt_apply(ctx, &ttt__op_index_add, in, 2, shape, NULL, 0);
 }
 
 // The same integers as one long row.
-static ttt_tensor *ttt__flat_index(ttt_ctx *c, ttt_tensor *index) {
-    return ttt__or_empty(c, ttt__tensor(c, TTT_SHAPE(index->size), TTT_DTYPE_INT, false, index));
+static ttt_tensor *ttt__flat_index(ttt_ctx *ctx, ttt_tensor *index) {
+    return ttt__or_empty(ctx,
+                         ttt__tensor(ctx, TTT_SHAPE(index->size), TTT_DTYPE_INT, false, index));
 }
 
 // The index is flat, so that a gradient's rows are added to one table at once; leading sizes would
 // each get a table of their own, to be summed.
-ttt_tensor *ttt_embedding(ttt_ctx *c, ttt_tensor *table, ttt_tensor *index) {
-    if (!ttt__operands(c, "embedding", &table, 1)) return &c->empty;
-    if (!ttt__operand(c, "embedding", index, 1, TTT__INT)) return &c->empty;
+ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index) {
+    if (!ttt__operands(ctx, "embedding", &table, 1)) return &ctx->empty;
+    if (!ttt__operand(ctx, "embedding", index, 1, TTT__INT)) return &ctx->empty;
     ttt_shape shape = index->shape;
     if (table->shape.rank != 2 || shape.rank == TTT_MAX_RANK) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "embedding: table %s, index %s; (V,D) and (...) expected",
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "embedding: table %s, index %s; (V,D) and (...) expected",
                         ttt_shape_text(table->shape, t0), ttt_shape_text(shape, t1));
     }
     shape.dim[shape.rank++] = table->shape.dim[1];
-    return ttt_reshape(c, ttt__select(c, "embedding", table, ttt__flat_index(c, index)), shape);
+    return ttt_reshape(ctx, ttt__select(ctx, "embedding", table, ttt__flat_index(ctx, index)),
+                       shape);
 }
 
 // Elements of a by their places in memory, as a tensor of the given shape.
-static ttt_tensor *ttt__pick(ttt_ctx *c, ttt_tensor *a, ttt_tensor *places, ttt_shape shape) {
-    ttt_tensor *column = ttt_reshape(c, a, TTT_SHAPE(a->size, 1));
-    return ttt_reshape(c, ttt_index_select(c, column, ttt__flat_index(c, places)), shape);
+static ttt_tensor *ttt__pick(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *places, ttt_shape shape) {
+    ttt_tensor *column = ttt_reshape(ctx, a, TTT_SHAPE(a->size, 1));
+    return ttt_reshape(ctx, ttt_index_select(ctx, column, ttt__flat_index(ctx, places)), shape);
 }
 
 // -- the largest along an axis: (outer, n, inner) -> (outer, inner)
@@ -3807,38 +3833,38 @@ static void ttt__largest_share(void *arg, int64_t begin, int64_t end, int thread
         job->place[i] = job->in_memory ? from + at * job->inner : at;
     }
 }
-static ttt_tensor *ttt__places_of_largest(ttt_ctx *c, const char *op, ttt_tensor *a, int axis,
+static ttt_tensor *ttt__places_of_largest(ttt_ctx *ctx, const char *op, ttt_tensor *a, int axis,
                                           bool in_memory) {
-    int at = ttt__operands(c, op, &a, 1) ? ttt__axis(c, op, a, axis) : -1;
-    if (at < 0) return &c->empty;
+    int at = ttt__operands(ctx, op, &a, 1) ? ttt__axis(ctx, op, a, axis) : -1;
+    if (at < 0) return &ctx->empty;
     ttt_shape shape = a->shape;
     if (shape.dim[at] == 0) {
-        ttt_text t;
-        return ttt_fail(c, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; size 1 or more expected", op,
-                        axis, ttt_shape_text(shape, t));
+        ttt_text text;
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: axis %d of %s is empty; size 1 or more expected",
+                        op, axis, ttt_shape_text(shape, text));
     }
     ttt__largest_job job = { a->data, shape.dim[at], 1, in_memory, NULL };
     for (int i = at + 1; i < shape.rank; i++) {
         job.inner *= shape.dim[i];
         shape.dim[i - 1] = shape.dim[i];
     }
-    ttt_tensor *y = ttt_new_typed(c, ttt__lead(shape, 1), TTT_DTYPE_INT, false);
-    int back = ttt__profile_begin(c, op, false);
+    ttt_tensor *y = ttt_new_typed(ctx, ttt__lead(shape, 1), TTT_DTYPE_INT, false);
+    int back = ttt__profile_begin(ctx, op, false);
     double bytes = ttt__tensor_bytes(a) + ttt__tensor_bytes(y);
     job.place = y->index;
-    ttt__parallel(c, -1, y->size, 1 + 4096 / job.n, ttt__largest_share, &job);
-    if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), (double)a->size, bytes);
+    ttt__parallel(ctx, -1, y->size, 1 + 4096 / job.n, ttt__largest_share, &job);
+    if (back >= 0) ttt__profile_count(ttt__profile_end(ctx, back), (double)a->size, bytes);
     return y;
 }
-ttt_tensor *ttt_argmax(ttt_ctx *c, ttt_tensor *a, int axis) {
-    return ttt__places_of_largest(c, "argmax", a, axis, false);
+ttt_tensor *ttt_argmax(ttt_ctx *ctx, ttt_tensor *a, int axis) {
+    return ttt__places_of_largest(ctx, "argmax", a, axis, false);
 }
-ttt_tensor *ttt_max_axis(ttt_ctx *c, ttt_tensor *a, int axis) {
-    ttt_tensor *places = ttt__places_of_largest(c, "max_axis", a, axis, true);
-    if (c->result) return &c->empty;
+ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
+    ttt_tensor *places = ttt__places_of_largest(ctx, "max_axis", a, axis, true);
+    if (ctx->result) return &ctx->empty;
     ttt_shape shape = a->shape;
     shape.dim[axis < 0 ? axis + shape.rank : axis] = 1;
-    return ttt__pick(c, a, places, shape);
+    return ttt__pick(ctx, a, places, shape);
 }
 
 // -- a triangular system. The diagonal of ones is not stored, and nothing above it is read.
@@ -3874,37 +3900,37 @@ FORWARD(solve_lower) {
     ttt__solve_job job = { A->data, y->data, n, d, *(const bool *)y->arg };
     if (y->size == 0) return;
     memcpy(y->data, B->data, (size_t)y->size * sizeof *y->data);
-    ttt__parallel(c, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &job);
+    ttt__parallel(ctx, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &job);
 }
 // With S = 1 + L: db = S^-T g, dS = -db y^T, and dL is the part of dS below the diagonal. With S^T
 // in place of S, dS is transposed.
 RULE(solve_lower) {
     bool transposed = *(const bool *)y->arg;
-    ttt_tensor *db = ttt_solve_lower(c, A, g, !transposed);
+    ttt_tensor *db = ttt_solve_lower(ctx, A, g, !transposed);
     if (d[0]) {
         int64_t n = ttt__dim(A->shape, -1);
-        ttt_tensor *below = ttt_zeros(c, TTT_SHAPE(n, n));
-        for (int64_t i = 0; ttt_ok(c) && i < n; i++)
+        ttt_tensor *below = ttt_zeros(ctx, TTT_SHAPE(n, n));
+        for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
             for (int64_t k = 0; k < i; k++) below->data[i * n + k] = -1;
         ttt_tensor *left = transposed ? y : db, *right = transposed ? db : y;
-        d[0] = ttt_mul(c, ttt_matmul_t(c, left, right, false, true), below);
+        d[0] = ttt_mul(ctx, ttt_matmul_t(ctx, left, right, false, true), below);
     }
     if (d[1]) d[1] = db;
 }
-ttt_tensor *ttt_solve_lower(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool transposed) {
+ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed) {
     ttt_tensor *in[2] = { a, b };
-    if (!ttt__operands(c, "solve_lower", in, 2)) return &c->empty;
+    if (!ttt__operands(ctx, "solve_lower", in, 2)) return &ctx->empty;
     bool ranks = a->shape.rank >= 2 && b->shape.rank == a->shape.rank;
     if (!ranks || ttt__dim(a->shape, -1) != ttt__dim(a->shape, -2) ||
         ttt__dim(b->shape, -2) != ttt__dim(a->shape, -1) ||
         !ttt_shape_equal(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2))) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE,
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading "
                         "sizes expected",
                         ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
     }
-    return ttt_apply(c, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed);
+    return ttt_apply(ctx, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed);
 }
 
 // -- along the last axis
@@ -3938,61 +3964,63 @@ static void ttt__rows_share(void *arg, int64_t begin, int64_t end, int thread) {
         job->run(&row);
     }
 }
-static void ttt__each_row(ttt_ctx *c, ttt_tensor *y, ttt__row_fn *run) {
+static void ttt__each_row(ttt_ctx *ctx, ttt_tensor *y, ttt__row_fn *run) {
     const ttt_real *b = y->n_in > 1 ? B->data : NULL;
     int64_t D = ttt__dim(A->shape, -1);
-    ttt__row first = { c->k, (const ttt__norm *)y->arg, D, A->data, b, y->data };
+    ttt__row first = { ctx->k, (const ttt__norm *)y->arg, D, A->data, b, y->data };
     ttt__row_job job = { first, ttt__dim(y->shape, -1), run };
-    if (A->size > 0) ttt__parallel(c, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
+    if (A->size > 0) ttt__parallel(ctx, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
-static ttt_tensor *ttt__row_op(ttt_ctx *c, const ttt_op *op, ttt_tensor *const *in, int n,
+static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                                ttt_shape shape, const void *arg, size_t bytes) {
-    if (!ttt__operands(c, op->name, in, n)) return &c->empty;
+    if (!ttt__operands(ctx, op->name, in, n)) return &ctx->empty;
     if (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape))) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE,
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "%s: shapes %s and %s; rank 1 or more, and equal shapes, expected",
                         op->name, ttt_shape_text(in[0]->shape, t0),
                         ttt_shape_text(in[n - 1]->shape, t1));
     }
-    return ttt_apply(c, op, in, n, shape, arg, bytes);
+    return ttt_apply(ctx, op, in, n, shape, arg, bytes);
 }
 #define ROW(name) static void ttt__##name##_row(const ttt__row *row)
 
 ROW(softmax) { row->kernels->softmax(row->D, row->a, row->y); }
-FORWARD(softmax) { ttt__each_row(c, y, ttt__softmax_row); }
+FORWARD(softmax) { ttt__each_row(ctx, y, ttt__softmax_row); }
 RULE(softmax) {  // y (g - sum g y)
-    ttt_tensor *gy = ttt_mul(c, g, y);
-    d[0] = ttt_sub(c, gy, ttt_mul(c, y, ttt_sum_axis(c, gy, -1)));
+    ttt_tensor *gy = ttt_mul(ctx, g, y);
+    d[0] = ttt_sub(ctx, gy, ttt_mul(ctx, y, ttt_sum_axis(ctx, gy, -1)));
 }
-ttt_tensor *ttt_softmax(ttt_ctx *c, ttt_tensor *a) {
-    return ttt__row_op(c, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
+ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a) {
+    return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
 }
 
 ROW(log_softmax) { row->kernels->log_softmax(row->D, row->a, row->y); }
-FORWARD(log_softmax) { ttt__each_row(c, y, ttt__log_softmax_row); }
-RULE(log_softmax) { d[0] = ttt_sub(c, g, ttt_mul(c, ttt_exp(c, y), ttt_sum_axis(c, g, -1))); }
-ttt_tensor *ttt_log_softmax(ttt_ctx *c, ttt_tensor *a) {
-    return ttt__row_op(c, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0);
+FORWARD(log_softmax) { ttt__each_row(ctx, y, ttt__log_softmax_row); }
+RULE(log_softmax) {
+    d[0] = ttt_sub(ctx, g, ttt_mul(ctx, ttt_exp(ctx, y), ttt_sum_axis(ctx, g, -1)));
+}
+ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a) {
+    return ttt__row_op(ctx, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0);
 }
 
 ROW(normalize) {
     row->kernels->normalize(row->D, row->a, row->y, row->norm->eps, row->norm->centered);
 }
-FORWARD(normalize) { ttt__each_row(c, y, ttt__normalize_row); }
+FORWARD(normalize) { ttt__each_row(ctx, y, ttt__normalize_row); }
 RULE(normalize) {
     const ttt__norm *norm = (const ttt__norm *)y->arg;
-    d[0] = ttt_normalize_d1(c, A, g, (ttt_real)norm->eps, norm->centered);
+    d[0] = ttt_normalize_d1(ctx, A, g, (ttt_real)norm->eps, norm->centered);
 }
-static ttt_tensor *ttt__normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
+static ttt_tensor *ttt__normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
-    return ttt__row_op(c, &ttt__op_normalize, &a, 1, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, a->shape, &norm, sizeof norm);
 }
-ttt_tensor *ttt_layer_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) {
-    return ttt__normalize(c, a, eps, true);
+ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
+    return ttt__normalize(ctx, a, eps, true);
 }
-ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) {
-    return ttt__normalize(c, a, eps, false);
+ttt_tensor *ttt_rms_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
+    return ttt__normalize(ctx, a, eps, false);
 }
 
 // With x = x^(a), r = rstd(a), J v = normalize_d1(a, v), D the length of a row, sums over a row:
@@ -4003,46 +4031,46 @@ ttt_tensor *ttt_rms_normalize(ttt_ctx *c, ttt_tensor *a, ttt_real eps) {
 ROW(normalize_d1) {
     row->kernels->normalize_d1(row->D, row->a, row->b, row->y, row->norm->eps, row->norm->centered);
 }
-FORWARD(normalize_d1) { ttt__each_row(c, y, ttt__normalize_d1_row); }
+FORWARD(normalize_d1) { ttt__each_row(ctx, y, ttt__normalize_d1_row); }
 RULE(normalize_d1) {
     const ttt__norm *norm = (const ttt__norm *)y->arg;
     ttt_real eps = (ttt_real)norm->eps;
-    ttt_tensor *u = g, *Ju = ttt_normalize_d1(c, A, u, eps, norm->centered);
+    ttt_tensor *u = g, *Ju = ttt_normalize_d1(ctx, A, u, eps, norm->centered);
     if (d[0]) {
-        ttt_tensor *x = ttt__normalize(c, A, eps, norm->centered);
-        ttt_tensor *r = ttt_rstd(c, A, eps, norm->centered);
-        ttt_tensor *inner = ttt_sum_axis(c, ttt_mul(c, u, y), -1);
-        ttt_tensor *gx = ttt_sum_axis(c, ttt_mul(c, B, x), -1);
-        ttt_tensor *ux = ttt_sum_axis(c, ttt_mul(c, u, x), -1);
-        ttt_tensor *sum =
-            ttt_add(c, ttt_mul(c, x, inner), ttt_add(c, ttt_mul(c, Ju, gx), ttt_mul(c, y, ux)));
-        d[0] = ttt_mul(c, sum, ttt_scale(c, r, -1 / (ttt_real)ttt__dim(A->shape, -1)));
+        ttt_tensor *x = ttt__normalize(ctx, A, eps, norm->centered);
+        ttt_tensor *r = ttt_rstd(ctx, A, eps, norm->centered);
+        ttt_tensor *inner = ttt_sum_axis(ctx, ttt_mul(ctx, u, y), -1);
+        ttt_tensor *gx = ttt_sum_axis(ctx, ttt_mul(ctx, B, x), -1);
+        ttt_tensor *ux = ttt_sum_axis(ctx, ttt_mul(ctx, u, x), -1);
+        ttt_tensor *sum = ttt_add(ctx, ttt_mul(ctx, x, inner),
+                                  ttt_add(ctx, ttt_mul(ctx, Ju, gx), ttt_mul(ctx, y, ux)));
+        d[0] = ttt_mul(ctx, sum, ttt_scale(ctx, r, -1 / (ttt_real)ttt__dim(A->shape, -1)));
     }
     if (d[1]) d[1] = Ju;
 }
-ttt_tensor *ttt_normalize_d1(ttt_ctx *c, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
+ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
                              bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
-    return ttt__row_op(c, &ttt__op_normalize_d1, in, 2, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, a->shape, &norm, sizeof norm);
 }
 
 ROW(rstd) {
     ttt_real mean;
     row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered, &mean, row->y);
 }
-FORWARD(rstd) { ttt__each_row(c, y, ttt__rstd_row); }
+FORWARD(rstd) { ttt__each_row(ctx, y, ttt__rstd_row); }
 RULE(rstd) {  // -g r^2 x / D
     const ttt__norm *norm = (const ttt__norm *)y->arg;
-    ttt_tensor *x = ttt__normalize(c, A, (ttt_real)norm->eps, norm->centered);
-    ttt_tensor *gr2 = ttt_mul(c, g, ttt_square(c, y));
-    d[0] = ttt_mul(c, x, ttt_scale(c, gr2, -1 / (ttt_real)ttt__dim(A->shape, -1)));
+    ttt_tensor *x = ttt__normalize(ctx, A, (ttt_real)norm->eps, norm->centered);
+    ttt_tensor *gr2 = ttt_mul(ctx, g, ttt_square(ctx, y));
+    d[0] = ttt_mul(ctx, x, ttt_scale(ctx, gr2, -1 / (ttt_real)ttt__dim(A->shape, -1)));
 }
-ttt_tensor *ttt_rstd(ttt_ctx *c, ttt_tensor *a, ttt_real eps, bool centered) {
+ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_shape shape = a->shape;
     if (shape.rank > 0) shape.dim[shape.rank - 1] = 1;
-    return ttt__row_op(c, &ttt__op_rstd, &a, 1, shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, shape, &norm, sizeof norm);
 }
 #undef ROW
 
@@ -4248,7 +4276,7 @@ static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, tt
 // Every iteration of `kept` is one product of the result; each is the sum over the iterations of
 // `summed`. Strides: 0 of a, 1 of b, 2 of init, in elements.
 typedef struct ttt__product {
-    ttt_ctx *c;
+    ttt_ctx *ctx;
     ttt__gemm one;
     int64_t c_step;  // from one result to the next
     ttt__loops kept, summed;
@@ -4294,16 +4322,16 @@ static void ttt__product_share(void *arg, int64_t begin, int64_t end, int thread
             gemm.n = j_end - j;
             ttt__gemm_rows(&gemm, i);
             ttt__gemm_columns(&gemm, j);
-            ttt__gemm_run(product->c->k, &gemm, product->c->pack[thread]);
+            ttt__gemm_run(product->ctx->k, &gemm, product->ctx->pack[thread]);
         }
     }
 }
 
 // Threads share many products whole, few by their rows, and rows too few for that by their columns.
 static void ttt__product_start(ttt__product *product) {
-    ttt_ctx *c = product->c;
+    ttt_ctx *ctx = product->ctx;
     const ttt__gemm *one = &product->one;
-    int64_t kept = ttt__loops_count(&product->kept, product->kept.n), threads = c->threads;
+    int64_t kept = ttt__loops_count(&product->kept, product->kept.n), threads = ctx->threads;
     int64_t tiles = TTT__MIN(threads, (one->m + TTT__TILE_ROWS - 1) / TTT__TILE_ROWS);
     int64_t panels = TTT__MIN(threads, (one->n + TTT__NR_MAX - 1) / TTT__NR_MAX);
     product->n_summed = ttt__loops_count(&product->summed, product->summed.n);
@@ -4311,11 +4339,11 @@ static void ttt__product_start(ttt__product *product) {
     product->column_blocks = kept * product->row_blocks >= threads ? 1 : panels;
     int64_t parts = product->row_blocks * product->column_blocks;
     if (kept * parts * product->n_summed == 1) {  // a single small one: no time for anything else
-        ttt__gemm_run(c->k, one, c->pack[0]);
+        ttt__gemm_run(ctx->k, one, ctx->pack[0]);
         return;
     }
     int64_t work = one->m * one->n * one->k * product->n_summed / parts + 1;
-    ttt__parallel(c, -1, kept * parts, 1 + 100000 / work, ttt__product_share, product);
+    ttt__parallel(ctx, -1, kept * parts, 1 + 100000 / work, ttt__product_share, product);
 }
 
 // Leading sizes of a, b, init and y become loops. Those that y lacks are summed over.
@@ -4380,7 +4408,7 @@ static void ttt__gemm_strides(ttt__gemm *gemm, ttt__transposed transposed, int64
 
 // y = init + op(a) op(b) for whole tensors. init: NULL (zero), a row or a matrix that is broadcast,
 // or y itself (adds to it).
-static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *b,
+static void ttt__product_run(ttt_ctx *ctx, const ttt_tensor *a, const ttt_tensor *b,
                              ttt__transposed transposed, const ttt_tensor *init, ttt_tensor *y) {
     int64_t a_rows = ttt__dim(a->shape, -2), a_cols = ttt__dim(a->shape, -1);
     int64_t b_rows = ttt__dim(b->shape, -2), b_cols = ttt__dim(b->shape, -1);
@@ -4388,7 +4416,7 @@ static void ttt__product_run(ttt_ctx *c, const ttt_tensor *a, const ttt_tensor *
     ttt__gemm *one = &product.one;
     if (y->size == 0) return;
     memset(&product, 0, sizeof product);
-    product.c = c;
+    product.ctx = ctx;
     one->m = transposed.a ? a_cols : a_rows;
     one->n = transposed.b ? b_rows : b_cols;
     one->k = transposed.a ? a_rows : a_cols;
@@ -4481,7 +4509,7 @@ static const char *ttt__gemm_map(const ttt_gemm_desc *desc) {
     return NULL;
 }
 
-static ttt__gemm ttt__gemm_of(const ttt_ctx *c, const ttt_gemm_desc *desc) {
+static ttt__gemm ttt__gemm_of(const ttt_ctx *ctx, const ttt_gemm_desc *desc) {
     ttt__transposed transposed = { desc->ta, desc->tb };
     ttt__gemm gemm;
     memset(&gemm, 0, sizeof gemm);
@@ -4497,7 +4525,7 @@ static ttt__gemm ttt__gemm_of(const ttt_ctx *c, const ttt_gemm_desc *desc) {
     gemm.init = desc->bias;
     gemm.finish.add = desc->add;
     gemm.finish.add_row = desc->y_row;
-    if (desc->map) gemm.finish.map = c->k->map[ttt__map_find(desc->map)];
+    if (desc->map) gemm.finish.map = ctx->k->map[ttt__map_find(desc->map)];
     if (desc->add == desc->y) {  // then the sums begin with y, and the bias comes last
         gemm.init = desc->y;
         gemm.init_row = desc->y_row;
@@ -4507,24 +4535,24 @@ static ttt__gemm ttt__gemm_of(const ttt_ctx *c, const ttt_gemm_desc *desc) {
     return gemm;
 }
 
-ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc) {
-    if (c->result) return c->result;
+ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc) {
+    if (ctx->result) return ctx->result;
     ttt_gemm_desc d = *desc;
     const char *wrong = ttt__gemm_sizes(&d);
     bool empty = d.m == 0 || d.n == 0;
     if (!wrong && !empty) wrong = ttt__gemm_arrays(&d);
     if (!wrong && !empty) wrong = ttt__gemm_map(&d);
     if (wrong) {
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)",
                  wrong, (long long)d.m, (long long)d.n, (long long)d.k, (long long)d.a_row,
                  (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
-        return c->result;
+        return ctx->result;
     }
     if (empty) return TTT_OK;
     ttt__product product;
-    product.c = c;
-    product.one = ttt__gemm_of(c, &d);
+    product.ctx = ctx;
+    product.one = ttt__gemm_of(ctx, &d);
     product.c_step = d.y_step;
     product.summed.n = 0;
     product.kept.n = 1;
@@ -4533,7 +4561,7 @@ ttt_result ttt_gemm(ttt_ctx *c, const ttt_gemm_desc *desc) {
     product.kept.stride[1][0] = d.b_step;
     product.kept.stride[2][0] = 0;
     ttt__product_start(&product);
-    return c->result;
+    return ctx->result;
 }
 
 // -- the ops
@@ -4546,9 +4574,10 @@ static int64_t ttt__matmul_flops(const ttt_tensor *y) {
     return 2 * m * n * k * ttt_shape_size(all);
 }
 
-FORWARD(matmul) { ttt__product_run(c, A, B, *(const ttt__transposed *)y->arg, NULL, y); }
+FORWARD(matmul) { ttt__product_run(ctx, A, B, *(const ttt__transposed *)y->arg, NULL, y); }
 // g repeated over leading sizes that y was summed over and that a and b do not both have.
-static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, const ttt_tensor *b) {
+static ttt_tensor *ttt__unsum(ttt_ctx *ctx, ttt_tensor *g, const ttt_tensor *a,
+                              const ttt_tensor *b) {
     ttt_shape a_lead = ttt__lead(a->shape, 2), b_lead = ttt__lead(b->shape, 2);
     ttt_shape g_lead = ttt__lead(g->shape, 2), with_a, with_b, all;
     ttt__broadcast_shape(g_lead, a_lead, &with_a);
@@ -4557,33 +4586,33 @@ static ttt_tensor *ttt__unsum(ttt_ctx *c, ttt_tensor *g, const ttt_tensor *a, co
     if (ttt_shape_equal(with_a, all) && ttt_shape_equal(with_b, all)) return g;
     all.dim[all.rank++] = ttt__dim(g->shape, -2);
     all.dim[all.rank++] = ttt__dim(g->shape, -1);
-    return ttt_broadcast(c, g, all);
+    return ttt_broadcast(ctx, g, all);
 }
 // y = a b: da = g b^T, db = a^T g, and likewise for transposed operands. If a is transposed, b is
 // the left factor of da, which cannot be bfloat16.
 RULE(matmul) {
     ttt__transposed transposed = *(const ttt__transposed *)y->arg;
-    g = ttt__unsum(c, g, A, B);
-    ttt_tensor *b = B->bf16 && transposed.a ? ttt_cast(c, B, TTT_DTYPE_REAL) : B;
+    g = ttt__unsum(ctx, g, A, B);
+    ttt_tensor *b = B->bf16 && transposed.a ? ttt_cast(ctx, B, TTT_DTYPE_REAL) : B;
     if (d[0])
-        d[0] = transposed.a ? ttt_matmul_to(c, b, g, transposed.b, true, A->shape)
-                            : ttt_matmul_to(c, g, b, false, !transposed.b, A->shape);
+        d[0] = transposed.a ? ttt_matmul_to(ctx, b, g, transposed.b, true, A->shape)
+                            : ttt_matmul_to(ctx, g, b, false, !transposed.b, A->shape);
     if (d[1])
-        d[1] = transposed.b ? ttt_matmul_to(c, g, A, true, transposed.a, B->shape)
-                            : ttt_matmul_to(c, A, g, !transposed.a, false, B->shape);
+        d[1] = transposed.b ? ttt_matmul_to(ctx, g, A, true, transposed.a, B->shape)
+                            : ttt_matmul_to(ctx, A, g, !transposed.a, false, B->shape);
 }
 
 // Checks the operands and gives the shape of their product, all leading sizes broadcast.
-static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_tensor *b,
+static bool ttt__product_shape(ttt_ctx *ctx, const char *op, ttt_tensor *a, ttt_tensor *b,
                                ttt__transposed transposed, ttt_shape *shape) {
-    if (!ttt__operand(c, op, a, 0, TTT__REAL)) return false;
-    if (!ttt__operand(c, op, b, 1, TTT__REAL | TTT__BF16)) return false;
+    if (!ttt__operand(ctx, op, a, 0, TTT__REAL)) return false;
+    if (!ttt__operand(ctx, op, b, 1, TTT__REAL | TTT__BF16)) return false;
     bool ranks = a->shape.rank >= 2 && b->shape.rank >= 2;
     int a_inner = transposed.a ? -2 : -1, b_inner = transposed.b ? -1 : -2;
     if (!ranks || ttt__dim(a->shape, a_inner) != ttt__dim(b->shape, b_inner) ||
         !ttt__broadcast_shape(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2), shape)) {
         ttt_text ta, tb;
-        ttt_fail(c, TTT_ERR_SHAPE, "%s: %s%s times %s%s; (...,m,k) times (...,k,n) expected", op,
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %s%s times %s%s; (...,m,k) times (...,k,n) expected", op,
                  ttt_shape_text(a->shape, ta), transposed.a ? "^T" : "",
                  ttt_shape_text(b->shape, tb), transposed.b ? "^T" : "");
         return false;
@@ -4594,71 +4623,71 @@ static bool ttt__product_shape(ttt_ctx *c, const char *op, ttt_tensor *a, ttt_te
     return true;
 }
 
-ttt_tensor *ttt_matmul_to(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+ttt_tensor *ttt_matmul_to(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
                           ttt_shape shape) {
     ttt__transposed transposed = { ta, tb };
     ttt_tensor *in[2] = { a, b };
     ttt_shape whole, all;
-    if (!ttt__product_shape(c, "matmul", a, b, transposed, &whole)) return &c->empty;
+    if (!ttt__product_shape(ctx, "matmul", a, b, transposed, &whole)) return &ctx->empty;
     bool fits = shape.rank >= 2 && ttt__dim(shape, -2) == ttt__dim(whole, -2) &&
                 ttt__dim(shape, -1) == ttt__dim(whole, -1);
     if (!fits || !ttt__broadcast_shape(whole, shape, &all) || !ttt_shape_equal(whole, all)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE, "matmul: a product of shape %s cannot be summed to %s",
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "matmul: a product of shape %s cannot be summed to %s",
                         ttt_shape_text(whole, t0), ttt_shape_text(shape, t1));
     }
-    return ttt_apply(c, &ttt__op_matmul, in, 2, shape, &transposed, sizeof transposed);
+    return ttt_apply(ctx, &ttt__op_matmul, in, 2, shape, &transposed, sizeof transposed);
 }
-ttt_tensor *ttt_matmul_t(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb) {
+ttt_tensor *ttt_matmul_t(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb) {
     ttt__transposed transposed = { ta, tb };
     ttt_shape shape;
-    if (!ttt__product_shape(c, "matmul", a, b, transposed, &shape)) return &c->empty;
-    return ttt_matmul_to(c, a, b, ta, tb, shape);
+    if (!ttt__product_shape(ctx, "matmul", a, b, transposed, &shape)) return &ctx->empty;
+    return ttt_matmul_to(ctx, a, b, ta, tb, shape);
 }
-ttt_tensor *ttt_matmul(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
-    return ttt_matmul_t(c, a, b, false, false);
+ttt_tensor *ttt_matmul(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {
+    return ttt_matmul_t(ctx, a, b, false, false);
 }
 
-FORWARD(matmul_add) { ttt__product_run(c, A, B, *(const ttt__transposed *)y->arg, y->in[2], y); }
+FORWARD(matmul_add) { ttt__product_run(ctx, A, B, *(const ttt__transposed *)y->arg, y->in[2], y); }
 RULE(matmul_add) {
-    ttt__matmul_rule(c, y, g, d);
-    if (d[2]) d[2] = ttt__fit(c, g, y->in[2]);
+    ttt__matmul_rule(ctx, y, g, d);
+    if (d[2]) d[2] = ttt__fit(ctx, g, y->in[2]);
 }
-static ttt_tensor *ttt__product_add(ttt_ctx *c, const char *call, ttt_tensor *a, ttt_tensor *b,
+static ttt_tensor *ttt__product_add(ttt_ctx *ctx, const char *call, ttt_tensor *a, ttt_tensor *b,
                                     ttt__transposed transposed, ttt_tensor *add) {
     ttt_tensor *in[3] = { a, b, add };
     ttt_shape shape, all;
-    if (!ttt__product_shape(c, call, a, b, transposed, &shape)) return &c->empty;
-    if (!ttt__operand(c, call, add, 2, TTT__REAL)) return &c->empty;
+    if (!ttt__product_shape(ctx, call, a, b, transposed, &shape)) return &ctx->empty;
+    if (!ttt__operand(ctx, call, add, 2, TTT__REAL)) return &ctx->empty;
     bool wide = add->shape.rank > 0 && ttt__dim(add->shape, -1) == ttt__dim(shape, -1);
     if (!wide || !ttt__broadcast_shape(shape, add->shape, &all) || !ttt_shape_equal(shape, all)) {
         ttt_text t0, t1;
-        return ttt_fail(c, TTT_ERR_SHAPE,
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or "
                         "(...,m,n) expected",
                         call, ttt_shape_text(add->shape, t0), ttt_shape_text(shape, t1));
     }
-    return ttt_apply(c, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed);
+    return ttt_apply(ctx, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed);
 }
-ttt_tensor *ttt_matmul_add(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
+ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
                            ttt_tensor *add) {
     ttt__transposed transposed = { ta, tb };
-    return ttt__product_add(c, "matmul_add", a, b, transposed, add);
+    return ttt__product_add(ctx, "matmul_add", a, b, transposed, add);
 }
-ttt_tensor *ttt_affine(ttt_ctx *c, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
+ttt_tensor *ttt_affine(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
     ttt__transposed neither = { false, false };
-    return ttt__product_add(c, "affine", x, w, neither, b);
+    return ttt__product_add(ctx, "affine", x, w, neither, b);
 }
 
 // ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------
 // The op of a gradient that was taken without TTT_GRAD_RECORD. It came from y, but its way back was
 // not kept; its rule makes meeting it an error instead of a missing term.
-FORWARD(unrecorded) { (void)c; (void)y; }
+FORWARD(unrecorded) { (void)ctx; (void)y; }
 RULE(unrecorded) {
     (void)y;
     (void)g;
     (void)d;
-    ttt_fail(c, TTT_ERR_FIRST_ORDER,
+    ttt_fail(ctx, TTT_ERR_FIRST_ORDER,
              "grad: this would differentiate through a gradient that was taken without "
              "TTT_GRAD_RECORD, and miss its second-order terms. Take it with TTT_GRAD_RECORD, or "
              "ttt_detach it to mean a constant");
@@ -4671,7 +4700,7 @@ static const ttt_op ttt__op_unrecorded = {
 // One walk. Slot i belongs to tape place base + i: it holds the gradient gathered so far, and says
 // whether anything asked for lies below it.
 typedef struct ttt__walk {
-    ttt_ctx *c;
+    ttt_ctx *ctx;
     bool record;
     ttt_tensor *y, *seed;
     ttt_tensor *const *wrt;
@@ -4693,8 +4722,8 @@ enum {
     TTT__TWICE = 16   // it is a wrt more than once
 };
 
-static int64_t ttt__slot(const ttt__walk *walk, const ttt_tensor *t) {
-    int64_t i = t->id - walk->base;
+static int64_t ttt__slot(const ttt__walk *walk, const ttt_tensor *tensor) {
+    int64_t i = tensor->id - walk->base;
     return i >= 0 && i < walk->n && (walk->flags[i] & TTT__NEEDED) ? i : -1;
 }
 
@@ -4707,16 +4736,16 @@ static int ttt__walk_mark(ttt__walk *walk) {
         *flags = (unsigned char)(TTT__NEEDED | TTT__WANTED | (*flags ? TTT__TWICE : 0));
     }
     for (int64_t i = 0; i < walk->n; i++) {
-        const ttt_tensor *t = walk->c->nodes[walk->base + i];
-        most = TTT__MAX(most, t->n_in);
-        for (int j = 0; j < t->n_in && !(walk->flags[i] & TTT__NEEDED); j++)
-            if (ttt__slot(walk, t->in[j]) >= 0) walk->flags[i] |= TTT__NEEDED;
+        const ttt_tensor *tensor = walk->ctx->nodes[walk->base + i];
+        most = TTT__MAX(most, tensor->n_in);
+        for (int j = 0; j < tensor->n_in && !(walk->flags[i] & TTT__NEEDED); j++)
+            if (ttt__slot(walk, tensor->in[j]) >= 0) walk->flags[i] |= TTT__NEEDED;
     }
     return most;
 }
 
 static void *ttt__walk_memory(ttt__walk *walk, int64_t n, size_t size) {
-    return ttt__arena_alloc(walk->c, &walk->c->scratch, (size_t)n * size);
+    return ttt__arena_alloc(walk->ctx, &walk->ctx->scratch, (size_t)n * size);
 }
 static bool ttt__walk_begin(ttt__walk *walk) {
     walk->base = walk->y->id;
@@ -4735,55 +4764,55 @@ static bool ttt__walk_begin(ttt__walk *walk) {
 }
 
 // True if t's numbers belong to its slot alone, so that they may be added to in place.
-static bool ttt__own(const ttt_tensor *t) {
-    const ttt__block *block = (const ttt__block *)t->block;
-    return block && block->uses == 1 && !t->shares;
+static bool ttt__own(const ttt_tensor *tensor) {
+    const ttt__block *block = (const ttt__block *)tensor->block;
+    return block && block->uses == 1 && !tensor->shares;
 }
 
-static void ttt__add_to(ttt_ctx *c, ttt_tensor *sum, const ttt_tensor *t) {
-    ttt__zip(c, sum->data, sum->shape, t->data, t->shape, sum, TTT__ZIP_add);
+static void ttt__add_to(ttt_ctx *ctx, ttt_tensor *sum, const ttt_tensor *tensor) {
+    ttt__zip(ctx, sum->data, sum->shape, tensor->data, tensor->shape, sum, TTT__ZIP_add);
 }
 
 // A buffer that belongs to slot i alone, for a fast rule to write to; *filled says whether to add.
 static ttt_tensor *ttt__slot_buffer(ttt__walk *walk, int64_t i, bool *filled) {
-    ttt_ctx *c = walk->c;
-    ttt_tensor *t = walk->grad[i];
-    *filled = t != NULL;
+    ttt_ctx *ctx = walk->ctx;
+    ttt_tensor *tensor = walk->grad[i];
+    *filled = tensor != NULL;
     if (walk->flags[i] & TTT__FIXED) {
         *filled = (walk->flags[i] & TTT__FILLED) != 0;
         walk->flags[i] |= TTT__FILLED;
-        return t;
+        return tensor;
     }
-    if (t && ttt__own(t)) return t;
-    ttt_shape shape = c->nodes[walk->base + i]->shape;
-    ttt_tensor *buffer = ttt__tensor(c, shape, TTT_DTYPE_REAL, false, NULL);
+    if (tensor && ttt__own(tensor)) return tensor;
+    ttt_shape shape = ctx->nodes[walk->base + i]->shape;
+    ttt_tensor *buffer = ttt__tensor(ctx, shape, TTT_DTYPE_REAL, false, NULL);
     if (!buffer) return NULL;
-    c->n_made--;  // it outlives this node, however often the node's inputs ask for it
-    if (t) {
-        memcpy(buffer->data, t->data, (size_t)t->size * sizeof *t->data);
-        ttt__block_drop(c, t);
+    ctx->n_made--;  // it outlives this node, however often the node's inputs ask for it
+    if (tensor) {
+        memcpy(buffer->data, tensor->data, (size_t)tensor->size * sizeof *tensor->data);
+        ttt__block_drop(ctx, tensor);
     }
     return walk->grad[i] = buffer;
 }
 
 // Adds d to slot i's gradient: as a tensor if the walk records, else in place, or by keeping d.
 static void ttt__gather_gradient(ttt__walk *walk, int64_t i, ttt_tensor *d) {
-    ttt_ctx *c = walk->c;
-    ttt_tensor *t = walk->grad[i];
+    ttt_ctx *ctx = walk->ctx;
+    ttt_tensor *tensor = walk->grad[i];
     if (walk->record) {
-        walk->grad[i] = t ? ttt_add(c, t, d) : d;
-    } else if (!t) {
+        walk->grad[i] = tensor ? ttt_add(ctx, tensor, d) : d;
+    } else if (!tensor) {
         if (d->block) ((ttt__block *)d->block)->uses++;
         walk->grad[i] = d;
     } else {
-        int back = ttt__profile_begin(c, "gather gradients", false);
+        int back = ttt__profile_begin(ctx, "gather gradients", false);
         bool filled;
-        t = ttt__slot_buffer(walk, i, &filled);
-        if (t && filled) ttt__add_to(c, t, d);
-        else if (t) memcpy(t->data, d->data, (size_t)d->size * sizeof *d->data);
+        tensor = ttt__slot_buffer(walk, i, &filled);
+        if (tensor && filled) ttt__add_to(ctx, tensor, d);
+        else if (tensor) memcpy(tensor->data, d->data, (size_t)d->size * sizeof *d->data);
         double flops = filled ? (double)d->size : 0, bytes = ttt__tensor_bytes(d);
         if (back >= 0)
-            ttt__profile_count(ttt__profile_end(c, back), flops, bytes * (filled ? 3 : 2));
+            ttt__profile_count(ttt__profile_end(ctx, back), flops, bytes * (filled ? 3 : 2));
     }
 }
 
@@ -4791,105 +4820,106 @@ static void ttt__gather_gradient(ttt__walk *walk, int64_t i, ttt_tensor *d) {
 // there. The new nodes begin at stand-ins for the inputs, where the walk ends: an input may be made
 // from another, or be the same. If numbers are enough, the stand-ins are detached, and all is
 // forgotten at once.
-static void ttt__composite_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d,
+static void ttt__composite_rule(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d,
                                 bool record) {
-    ttt_mark mark = ttt_mark_get(c);
+    ttt_mark mark = ttt_mark_get(ctx);
     size_t n_in = (size_t)y->n_in;
-    int n = 0, *place = (int *)ttt_alloc(c, n_in * sizeof *place, false);
-    ttt_tensor **in = (ttt_tensor **)ttt_alloc(c, 3 * n_in * sizeof *in, false);
+    int n = 0, *place = (int *)ttt_alloc(ctx, n_in * sizeof *place, false);
+    ttt_tensor **in = (ttt_tensor **)ttt_alloc(ctx, 3 * n_in * sizeof *in, false);
     if (!place || !in) return;
     ttt_tensor **wrt = in + n_in, **out = wrt + n_in;
     ttt_grad_mode mode = record ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER;
-    bool numbers_only = c->numbers_only, recording = ttt_set_recording(c, true);
-    c->numbers_only = false;
+    bool numbers_only = ctx->numbers_only, recording = ttt_set_recording(ctx, true);
+    ctx->numbers_only = false;
     for (int j = 0; j < y->n_in; j++) {
         ttt_tensor *input = y->in[j];
         if (input->dtype != TTT_DTYPE_REAL) in[j] = input;
-        else in[j] = record ? ttt_reshape(c, input, input->shape) : ttt_detach(c, input);
+        else in[j] = record ? ttt_reshape(ctx, input, input->shape) : ttt_detach(ctx, input);
         if (!d[j]) continue;
         place[n] = j;
         wrt[n++] = in[j];
     }
-    ttt_vjp(c, y->op->composite(c, in, y), g, wrt, n, out, mode);
-    c->numbers_only = numbers_only;
-    ttt_set_recording(c, recording);
-    for (int i = 0; i < n && !c->result; i++) {
+    ttt_vjp(ctx, y->op->composite(ctx, in, y), g, wrt, n, out, mode);
+    ctx->numbers_only = numbers_only;
+    ttt_set_recording(ctx, recording);
+    for (int i = 0; i < n && !ctx->result; i++) {
         ttt_tensor *gradient = out[i];
         size_t bytes = (size_t)gradient->size * sizeof *gradient->data;
-        if (!record) gradient = ttt_new(c, gradient->shape);  // workspace again
-        if (!record && !c->result) memcpy(gradient->data, out[i]->data, bytes);
+        if (!record) gradient = ttt_new(ctx, gradient->shape);  // workspace again
+        if (!record && !ctx->result) memcpy(gradient->data, out[i]->data, bytes);
         d[place[i]] = gradient;
     }
-    if (!record) ttt_mark_release(c, mark);
+    if (!record) ttt_mark_release(ctx, mark);
 }
 
 // One node with a fast rule, which writes into the slots of its inputs.
 static void ttt__walk_fast(ttt__walk *walk, ttt_tensor *y, ttt_tensor *g) {
-    ttt_ctx *c = walk->c;
+    ttt_ctx *ctx = walk->ctx;
     for (int j = 0; j < y->n_in; j++) {
         int64_t slot = walk->slot[j];
         walk->d[j] = slot < 0 ? NULL : ttt__slot_buffer(walk, slot, &walk->add[j]);
     }
-    int back = ttt__profile_begin(c, y->op->name, true);
-    if (!c->result) y->op->fast(c, y, g, walk->d, walk->add);
-    if (back >= 0) ttt__profile_end_rule(c, back, y, walk->d, walk->add);
+    int back = ttt__profile_begin(ctx, y->op->name, true);
+    if (!ctx->result) y->op->fast(ctx, y, g, walk->d, walk->add);
+    if (back >= 0) ttt__profile_end_rule(ctx, back, y, walk->d, walk->add);
 }
 
 // One node with a rule made of ops, whose results are gathered in the slots of its inputs.
 static void ttt__walk_rule(ttt__walk *walk, ttt_tensor *y, ttt_tensor *g) {
-    ttt_ctx *c = walk->c;
+    ttt_ctx *ctx = walk->ctx;
     ttt_tensor **d = walk->d;
     for (int j = 0; j < y->n_in; j++) d[j] = walk->slot[j] < 0 ? NULL : y->in[j];
-    int back = ttt__profile_begin(c, y->op->name, true);
-    if (y->op->vjp) y->op->vjp(c, y, g, d);
-    else ttt__composite_rule(c, y, g, d, walk->record);
-    if (back >= 0) ttt__profile_end_rule(c, back, y, NULL, NULL);
-    for (int j = 0; j < y->n_in && !c->result; j++) {
+    int back = ttt__profile_begin(ctx, y->op->name, true);
+    if (y->op->vjp) y->op->vjp(ctx, y, g, d);
+    else ttt__composite_rule(ctx, y, g, d, walk->record);
+    if (back >= 0) ttt__profile_end_rule(ctx, back, y, NULL, NULL);
+    for (int j = 0; j < y->n_in && !ctx->result; j++) {
         if (walk->slot[j] < 0 || !d[j] || ttt_shape_equal(d[j]->shape, y->in[j]->shape)) continue;
         ttt_text its, input, expected;
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "grad: the rule of %s gives a gradient of shape %s for %s, which has shape %s",
                  y->op->name, ttt_shape_text(d[j]->shape, its), ttt__input_text(j, input),
                  ttt_shape_text(y->in[j]->shape, expected));
     }
-    for (int j = 0; j < y->n_in && !c->result; j++)
+    for (int j = 0; j < y->n_in && !ctx->result; j++)
         if (walk->slot[j] >= 0 && d[j]) ttt__gather_gradient(walk, walk->slot[j], d[j]);
 }
 
 // From y down to the lowest wrt. A node's gradient is complete when the walk reaches it, since all
 // that was made from it comes later on the tape.
 static void ttt__walk_down(ttt__walk *walk) {
-    ttt_ctx *c = walk->c;
+    ttt_ctx *ctx = walk->ctx;
     walk->grad[walk->n - 1] = walk->seed;
-    for (int64_t i = walk->n - 1; i >= 0 && !c->result; i--) {
-        ttt_tensor *y = c->nodes[walk->base + i], *g = walk->grad[i];
-        int64_t n_made = c->n_made;
+    for (int64_t i = walk->n - 1; i >= 0 && !ctx->result; i--) {
+        ttt_tensor *y = ctx->nodes[walk->base + i], *g = walk->grad[i];
+        int64_t n_made = ctx->n_made;
         bool below = false;
         for (int j = 0; j < y->n_in; j++) below = below || ttt__slot(walk, y->in[j]) >= 0;
         if (!g || !below) continue;
         for (int j = 0; j < y->n_in; j++) walk->slot[j] = ttt__slot(walk, y->in[j]);
         if (!walk->record && y->op->fast) ttt__walk_fast(walk, y, g);
         else ttt__walk_rule(walk, y, g);
-        while (c->n_made > n_made) ttt__block_drop(c, c->made[--c->n_made]);
-        if (!walk->record && !(walk->flags[i] & (TTT__WANTED | TTT__FIXED))) ttt__block_drop(c, g);
+        while (ctx->n_made > n_made) ttt__block_drop(ctx, ctx->made[--ctx->n_made]);
+        if (!walk->record && !(walk->flags[i] & (TTT__WANTED | TTT__FIXED)))
+            ttt__block_drop(ctx, g);
     }
 }
 
 // Recorded: the gradients are the tensors in the slots.
 static void ttt__walk_recorded(ttt__walk *walk) {
-    ttt_ctx *c = walk->c;
+    ttt_ctx *ctx = walk->ctx;
     ttt__walk_down(walk);
-    for (int i = 0; i < walk->n_wrt && !c->result; i++) {
+    for (int i = 0; i < walk->n_wrt && !ctx->result; i++) {
         int64_t slot = ttt__slot(walk, walk->wrt[i]);
         ttt_tensor *g = slot >= 0 ? walk->grad[slot] : NULL;
-        walk->out[i] = g ? g : ttt_zeros(c, walk->wrt[i]->shape);
+        walk->out[i] = g ? g : ttt_zeros(ctx, walk->wrt[i]->shape);
     }
 }
 
 // Numbers only: out[] are buffers of the caller. Leaves gather straight into them; the gradients of
 // inner nodes are copied, or added, at the end.
 static void ttt__walk_numbers(ttt__walk *walk, bool add) {
-    ttt_ctx *c = walk->c;
+    ttt_ctx *ctx = walk->ctx;
     for (int i = 0; i < walk->n_wrt; i++) {
         ttt_tensor *wrt = walk->wrt[i];
         int64_t slot = ttt__slot(walk, wrt);
@@ -4899,10 +4929,10 @@ static void ttt__walk_numbers(ttt__walk *walk, bool add) {
     }
     // The walk drops the seed, but an outer walk may still hold it.
     if (walk->seed->block) ((ttt__block *)walk->seed->block)->uses++;
-    c->numbers_only = true;
+    ctx->numbers_only = true;
     ttt__walk_down(walk);
-    c->numbers_only = false;
-    for (int i = 0; i < walk->n_wrt && !c->result; i++) {
+    ctx->numbers_only = false;
+    for (int i = 0; i < walk->n_wrt && !ctx->result; i++) {
         int64_t slot = ttt__slot(walk, walk->wrt[i]);
         ttt_tensor *g = slot >= 0 ? walk->grad[slot] : NULL, *out = walk->out[i];
         size_t bytes = (size_t)out->size * sizeof *out->data;
@@ -4910,96 +4940,96 @@ static void ttt__walk_numbers(ttt__walk *walk, bool add) {
         bool written = g && !empty;
         if (g == out && written) continue;
         if (!written && !add) memset(out->data, 0, bytes);
-        else if (written && add) ttt__add_to(c, out, g);
+        else if (written && add) ttt__add_to(ctx, out, g);
         else if (written) memcpy(out->data, g->data, bytes);
     }
 }
 
 // True if a tensor that ttt_grad was given is alive and real, and on the tape unless numbers are
 // enough. It is element i of an array, or i is -1.
-static bool ttt__grad_operand(ttt_ctx *c, const char *name, int i, const ttt_tensor *t,
+static bool ttt__grad_operand(ttt_ctx *ctx, const char *name, int i, const ttt_tensor *tensor,
                               bool on_tape) {
-    bool alive = ttt__alive(c, t) && !(on_tape && t->id == TTT__SCRATCH);
+    bool alive = ttt__alive(ctx, tensor) && !(on_tape && tensor->id == TTT__SCRATCH);
     ttt_text element;
-    if (c->result || (alive && t->dtype == TTT_DTYPE_REAL)) return !c->result;
+    if (ctx->result || (alive && tensor->dtype == TTT_DTYPE_REAL)) return !ctx->result;
     if (i < 0) snprintf(element, sizeof element, "%s", name);
     else snprintf(element, sizeof element, "%s[%d]", name, i);
     if (!alive)
-        ttt_fail(c, TTT_ERR_RELEASED,
+        ttt_fail(ctx, TTT_ERR_RELEASED,
                  "grad: %s is not a living tensor of this context; was it released?", element);
     else
-        ttt_fail(c, TTT_ERR_ARGUMENT, "grad: %s holds %s; real numbers expected", element,
-                 ttt__dtype_text(t->dtype));
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "grad: %s holds %s; real numbers expected", element,
+                 ttt__dtype_text(tensor->dtype));
     return false;
 }
 
-static bool ttt__vjp_good(ttt_ctx *c, const ttt__walk *walk, ttt_grad_mode mode) {
+static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mode) {
     ttt_text t0, t1;
-    if (!ttt__grad_operand(c, "y", -1, walk->y, true)) return false;
-    if (!ttt__grad_operand(c, "seed", -1, walk->seed, false)) return false;
+    if (!ttt__grad_operand(ctx, "y", -1, walk->y, true)) return false;
+    if (!ttt__grad_operand(ctx, "seed", -1, walk->seed, false)) return false;
     if (walk->n_wrt > 0 && walk->wrt == walk->out)
-        ttt_fail(c, TTT_ERR_ARGUMENT,
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: wrt and out are the same array; out is written to before wrt is read");
     if (!ttt_shape_equal(walk->seed->shape, walk->y->shape))
-        ttt_fail(c, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s",
+        ttt_fail(ctx, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s",
                  ttt_shape_text(walk->seed->shape, t0), ttt_shape_text(walk->y->shape, t1));
     for (int i = 0; i < walk->n_wrt; i++) {
         const ttt_tensor *wrt = walk->wrt[i], *out = mode == TTT_GRAD_ADD ? walk->out[i] : NULL;
-        if (!ttt__grad_operand(c, "wrt", i, wrt, true)) return false;
-        if (mode != TTT_GRAD_ADD || !ttt__grad_operand(c, "out", i, out, false)) continue;
+        if (!ttt__grad_operand(ctx, "wrt", i, wrt, true)) return false;
+        if (mode != TTT_GRAD_ADD || !ttt__grad_operand(ctx, "out", i, out, false)) continue;
         if (!ttt_shape_equal(out->shape, wrt->shape))
-            ttt_fail(c, TTT_ERR_SHAPE, "grad: out[%d] has shape %s, but wrt[%d] has %s", i,
+            ttt_fail(ctx, TTT_ERR_SHAPE, "grad: out[%d] has shape %s, but wrt[%d] has %s", i,
                      ttt_shape_text(out->shape, t0), i, ttt_shape_text(wrt->shape, t1));
     }
-    return !c->result;
+    return !ctx->result;
 }
 
 // The walk, with its time in the row "walk" of the profile and its workspace released at the end.
 static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
-    ttt_ctx *c = walk->c;
-    ttt_mark workspace = ttt__arena_mark(&c->scratch);
-    ttt__block *free_blocks = c->free_blocks;
-    ttt_phase phase = c->profile.phase;
-    c->free_blocks = NULL;
-    c->profile.phase = TTT__MAX(phase, walk->record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
-    int back = ttt__profile_begin(c, "walk", false);
+    ttt_ctx *ctx = walk->ctx;
+    ttt_mark workspace = ttt__arena_mark(&ctx->scratch);
+    ttt__block *free_blocks = ctx->free_blocks;
+    ttt_phase phase = ctx->profile.phase;
+    ctx->free_blocks = NULL;
+    ctx->profile.phase = TTT__MAX(phase, walk->record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
+    int back = ttt__profile_begin(ctx, "walk", false);
     if (ttt__walk_begin(walk)) {
         if (walk->record) ttt__walk_recorded(walk);
         else ttt__walk_numbers(walk, mode == TTT_GRAD_ADD);
     }
-    if (back >= 0) ttt__profile_end(c, back);
-    c->profile.phase = phase;
-    c->free_blocks = free_blocks;
-    ttt__arena_release(&c->scratch, workspace);
+    if (back >= 0) ttt__profile_end(ctx, back);
+    ctx->profile.phase = phase;
+    ctx->free_blocks = free_blocks;
+    ttt__arena_release(&ctx->scratch, workspace);
 }
 
-ttt_result ttt_vjp(ttt_ctx *c, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
+ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
                    ttt_tensor **out, ttt_grad_mode mode) {
-    bool record = mode == TTT_GRAD_RECORD, recording = ttt_set_recording(c, record);
-    ttt__walk walk = { c, record, y, seed, wrt, out, n, 0, 0, NULL, NULL, NULL, NULL, NULL };
-    bool good = ttt__vjp_good(c, &walk, mode);
+    bool record = mode == TTT_GRAD_RECORD, recording = ttt_set_recording(ctx, record);
+    ttt__walk walk = { ctx, record, y, seed, wrt, out, n, 0, 0, NULL, NULL, NULL, NULL, NULL };
+    bool good = ttt__vjp_good(ctx, &walk, mode);
     for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++)
-        out[i] = ttt_new(c, wrt[i]->shape);
-    if (good && !c->result) ttt__walk_run(&walk, mode);
-    ttt_set_recording(c, recording);
+        out[i] = ttt_new(ctx, wrt[i]->shape);
+    if (good && !ctx->result) ttt__walk_run(&walk, mode);
+    ttt_set_recording(ctx, recording);
     ttt_tensor *from[2] = { y, seed };
-    for (int i = 0; i < n && !c->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
-        ttt__set_producer(c, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
-    for (int i = 0; i < n && c->result && mode != TTT_GRAD_ADD; i++) out[i] = &c->empty;
-    return c->result;
+    for (int i = 0; i < n && !ctx->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
+        ttt__set_producer(ctx, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
+    for (int i = 0; i < n && ctx->result && mode != TTT_GRAD_ADD; i++) out[i] = &ctx->empty;
+    return ctx->result;
 }
 
-ttt_result ttt_grad(ttt_ctx *c, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
+ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
                     ttt_grad_mode mode) {
-    if (!ttt__grad_operand(c, "y", -1, y, true)) {
-        y = &c->empty;
+    if (!ttt__grad_operand(ctx, "y", -1, y, true)) {
+        y = &ctx->empty;
     } else if (y->size != 1) {
         ttt_text text;
-        ttt_fail(c, TTT_ERR_SHAPE,
+        ttt_fail(ctx, TTT_ERR_SHAPE,
                  "grad: y has shape %s; one number expected (ttt_vjp takes any shape)",
                  ttt_shape_text(y->shape, text));
     }
-    return ttt_vjp(c, y, ttt_full(c, y->shape, 1), wrt, n, out, mode);
+    return ttt_vjp(ctx, y, ttt_full(ctx, y->shape, 1), wrt, n, out, mode);
 }
 
 // -- rematerialization: an op that is defined by the caller's function
@@ -5011,40 +5041,40 @@ typedef struct ttt__remat {
 
 FORWARD(remat) {
     ttt__remat *remat = (ttt__remat *)(uintptr_t)y->arg;
-    ttt_mark mark = ttt_mark_get(c);
-    bool recording = ttt_set_recording(c, false);
-    remat->rng = c->rng;
-    ttt_tensor *t = remat->f(c, y->in, y->n_in, remat->user);
-    if (!c->result && !ttt_shape_equal(t->shape, y->shape)) {
+    ttt_mark mark = ttt_mark_get(ctx);
+    bool recording = ttt_set_recording(ctx, false);
+    remat->rng = ctx->rng;
+    ttt_tensor *tensor = remat->f(ctx, y->in, y->n_in, remat->user);
+    if (!ctx->result && !ttt_shape_equal(tensor->shape, y->shape)) {
         ttt_text its, expected;
-        ttt_fail(c, TTT_ERR_SHAPE, "remat: the function gave shape %s; %s was announced",
-                 ttt_shape_text(t->shape, its), ttt_shape_text(y->shape, expected));
+        ttt_fail(ctx, TTT_ERR_SHAPE, "remat: the function gave shape %s; %s was announced",
+                 ttt_shape_text(tensor->shape, its), ttt_shape_text(y->shape, expected));
     }
-    if (!c->result) memcpy(y->data, t->data, (size_t)y->size * sizeof *y->data);
-    ttt_set_recording(c, recording);
-    ttt_mark_release(c, mark);
+    if (!ctx->result) memcpy(y->data, tensor->data, (size_t)y->size * sizeof *y->data);
+    ttt_set_recording(ctx, recording);
+    ttt_mark_release(ctx, mark);
 }
-static ttt_tensor *ttt__remat_composite(ttt_ctx *c, ttt_tensor *const *in, const ttt_tensor *y) {
+static ttt_tensor *ttt__remat_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
     const ttt__remat *remat = (const ttt__remat *)y->arg;
-    ttt_rng now = c->rng;
-    c->rng = remat->rng;
-    ttt_tensor *t = remat->f(c, in, y->n_in, remat->user);
-    c->rng = now;
-    return t;
+    ttt_rng now = ctx->rng;
+    ctx->rng = remat->rng;
+    ttt_tensor *tensor = remat->f(ctx, in, y->n_in, remat->user);
+    ctx->rng = now;
+    return tensor;
 }
 static const ttt_op ttt__op_remat = {
     "remat", "y = f(in), forgotten and made again", -1, 0, 0,
     ttt__remat_forward, NULL, ttt__remat_composite, NULL, NULL
 };
 
-ttt_tensor *ttt_remat(ttt_ctx *c, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape shape,
+ttt_tensor *ttt_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *user, size_t user_bytes) {
     size_t bytes = offsetof(ttt__remat, user) + (user_bytes ? user_bytes : 1);
-    ttt__remat *remat = (ttt__remat *)ttt_alloc(c, bytes, false);
-    if (!remat) return &c->empty;
+    ttt__remat *remat = (ttt__remat *)ttt_alloc(ctx, bytes, false);
+    if (!remat) return &ctx->empty;
     remat->f = f;
     if (user_bytes) memcpy(remat->user, user, user_bytes);
-    return ttt_apply(c, &ttt__op_remat, in, n, shape, remat, bytes);
+    return ttt_apply(ctx, &ttt__op_remat, in, n, shape, remat, bytes);
 }
 
 // -- the gradient checker
@@ -5058,18 +5088,19 @@ typedef struct ttt__check {
 } ttt__check;
 
 // The derivative of the given order, analytic; order 0 is f itself.
-static double ttt__directional(ttt_ctx *c, const ttt__check *check, int order) {
-    ttt_mark mark = ttt_mark_get(c);
+static double ttt__directional(ttt_ctx *ctx, const ttt__check *check, int order) {
+    ttt_mark mark = ttt_mark_get(ctx);
     int n = check->n;
-    ttt_tensor *y = check->f(c, check->x, n, check->user);
-    ttt_tensor **g = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *g, false);
+    ttt_tensor *y = check->f(ctx, check->x, n, check->user);
+    ttt_tensor **g = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *g, false);
     for (int k = 1; k <= order && g; k++) {
-        ttt_grad(c, y, check->x, n, g, k < order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
-        y = ttt_scalar(c, 0);
-        for (int i = 0; i < n; i++) y = ttt_add(c, y, ttt_sum(c, ttt_mul(c, g[i], check->u[i])));
+        ttt_grad(ctx, y, check->x, n, g, k < order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
+        y = ttt_scalar(ctx, 0);
+        for (int i = 0; i < n; i++)
+            y = ttt_add(ctx, y, ttt_sum(ctx, ttt_mul(ctx, g[i], check->u[i])));
     }
-    double value = c->result ? (double)NAN : (double)ttt_item(y);
-    ttt_mark_release(c, mark);
+    double value = ctx->result ? (double)NAN : (double)ttt_item(y);
+    ttt_mark_release(ctx, mark);
     return value;
 }
 
@@ -5083,34 +5114,34 @@ static void ttt__check_move(const ttt__check *check, double step) {
     }
 }
 
-double ttt_check_gradient(ttt_ctx *c, ttt_function *f, ttt_tensor *const *x, int n, void *user,
+double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, int n, void *user,
                           int order, double h) {
     static const double steps[4] = { 1, -1, 2, -2 }, weight[4] = { 8, -8, -1, 1 };
     double numeric = 0;
-    if (!c->result && (n < 1 || order < 1))
-        ttt_fail(c, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
-    if (c->result || !ttt__operands(c, "check_gradient", x, n)) return (double)NAN;
-    ttt_mark mark = ttt_mark_get(c);
+    if (!ctx->result && (n < 1 || order < 1))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
+    if (ctx->result || !ttt__operands(ctx, "check_gradient", x, n)) return (double)NAN;
+    ttt_mark mark = ttt_mark_get(ctx);
     ttt__check check = { f, x, n, user, NULL, NULL };
-    check.u = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *check.u, false);
-    check.from = (ttt_tensor **)ttt_alloc(c, (size_t)n * sizeof *check.from, false);
+    check.u = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *check.u, false);
+    check.from = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *check.from, false);
     if (!check.u || !check.from) return (double)NAN;
     for (int i = 0; i < n; i++) {
-        check.u[i] = ttt_uniform(c, x[i]->shape, -1, 1);
-        check.from[i] = ttt_from(c, x[i]->shape, x[i]->data);
+        check.u[i] = ttt_uniform(ctx, x[i]->shape, -1, 1);
+        check.from[i] = ttt_from(ctx, x[i]->shape, x[i]->data);
     }
-    double analytic = ttt__directional(c, &check, order);
-    for (int k = 0; k < 4 && !c->result; k++) {
+    double analytic = ttt__directional(ctx, &check, order);
+    for (int k = 0; k < 4 && !ctx->result; k++) {
         ttt__check_move(&check, steps[k] * h);
-        numeric += weight[k] * ttt__directional(c, &check, order - 1) / (12 * h);
+        numeric += weight[k] * ttt__directional(ctx, &check, order - 1) / (12 * h);
     }
     for (int i = 0; i < n; i++) {
         const ttt_tensor *from = check.from[i];
         if (from->size == x[i]->size)
             memcpy(x[i]->data, from->data, (size_t)from->size * sizeof *from->data);
     }
-    ttt_mark_release(c, mark);
-    return c->result ? (double)NAN : fabs(analytic - numeric) / TTT__MAX(fabs(numeric), 1e-3);
+    ttt_mark_release(ctx, mark);
+    return ctx->result ? (double)NAN : fabs(analytic - numeric) / TTT__MAX(fabs(numeric), 1e-3);
 }
 #undef FORWARD
 #undef RULE
@@ -5130,46 +5161,47 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     memset(&zero, 0, sizeof zero);
     if (!desc) desc = &zero;
     const ttt__kernels *kernels = ttt__kernels_named(desc->isa);
-    ttt_ctx *c = kernels ? (ttt_ctx *)TTT_MALLOC(desc->user, sizeof *c) : NULL;
-    if (!c) return NULL;
-    memset(c, 0, sizeof *c);
-    c->desc = *desc;
-    c->k = kernels;
-    c->recording = true;
-    c->rng.seed = desc->seed;
-    c->empty.data = c->nothing;
-    c->empty.index = NULL;
-    c->empty.id = c->empty.size = 0;
+    ttt_ctx *ctx = kernels ? (ttt_ctx *)TTT_MALLOC(desc->user, sizeof *ctx) : NULL;
+    if (!ctx) return NULL;
+    memset(ctx, 0, sizeof *ctx);
+    ctx->desc = *desc;
+    ctx->k = kernels;
+    ctx->recording = true;
+    ctx->rng.seed = desc->seed;
+    ctx->empty.data = ctx->nothing;
+    ctx->empty.index = NULL;
+    ctx->empty.id = ctx->empty.size = 0;
     int wanted = desc->threads < 0 ? ttt__cores() : TTT__MAX(1, desc->threads);
-    c->threads = TTT__MIN(wanted, TTT_MAX_THREADS);
-    if (c->threads > 1 && !desc->parallel_for && !(c->pool = ttt__pool_open(c))) c->threads = 1;
-    for (int i = 0; i < c->threads; i++) {
-        c->pack[i] = (ttt_real *)TTT_MALLOC(desc->user, TTT__PACK_REALS * sizeof(ttt_real));
-        if (!c->pack[i]) {
-            ttt_close(c);
+    ctx->threads = TTT__MIN(wanted, TTT_MAX_THREADS);
+    if (ctx->threads > 1 && !desc->parallel_for && !(ctx->pool = ttt__pool_open(ctx)))
+        ctx->threads = 1;
+    for (int i = 0; i < ctx->threads; i++) {
+        ctx->pack[i] = (ttt_real *)TTT_MALLOC(desc->user, TTT__PACK_REALS * sizeof(ttt_real));
+        if (!ctx->pack[i]) {
+            ttt_close(ctx);
             return NULL;
         }
-        c->held += TTT__PACK_REALS * sizeof(ttt_real);
+        ctx->held += TTT__PACK_REALS * sizeof(ttt_real);
     }
-    return c;
+    return ctx;
 }
 
-void ttt_close(ttt_ctx *c) {
-    if (!c) return;
-    ttt__pool_close(c);
-    ttt__arena_free(c, &c->keep);
-    ttt__arena_free(c, &c->step);
-    ttt__arena_free(c, &c->scratch);
+void ttt_close(ttt_ctx *ctx) {
+    if (!ctx) return;
+    ttt__pool_close(ctx);
+    ttt__arena_free(ctx, &ctx->keep);
+    ttt__arena_free(ctx, &ctx->step);
+    ttt__arena_free(ctx, &ctx->scratch);
     for (int i = 0; i < TTT_MAX_THREADS; i++)
-        if (c->pack[i]) TTT_FREE(c->desc.user, c->pack[i]);
-    if (c->nodes) TTT_FREE(c->desc.user, c->nodes);
-    if (c->made) TTT_FREE(c->desc.user, c->made);
-    if (c->profile.rows) TTT_FREE(c->desc.user, c->profile.rows);
-    TTT_FREE(c->desc.user, c);
+        if (ctx->pack[i]) TTT_FREE(ctx->desc.user, ctx->pack[i]);
+    if (ctx->nodes) TTT_FREE(ctx->desc.user, ctx->nodes);
+    if (ctx->made) TTT_FREE(ctx->desc.user, ctx->made);
+    if (ctx->profile.rows) TTT_FREE(ctx->desc.user, ctx->profile.rows);
+    TTT_FREE(ctx->desc.user, ctx);
 }
 
-const char *ttt_isa(const ttt_ctx *c) { return c->k->name; }
-int ttt_threads(const ttt_ctx *c) { return c->threads; }
+const char *ttt_isa(const ttt_ctx *ctx) { return ctx->k->name; }
+int ttt_threads(const ttt_ctx *ctx) { return ctx->threads; }
 
 double ttt_seconds(void) {
 #ifdef _WIN32
@@ -5185,30 +5217,30 @@ double ttt_seconds(void) {
 }
 
 // The best of several short runs: other programs on the machine can only make a run slower.
-ttt_limits ttt_measure_limits(ttt_ctx *c) {
+ttt_limits ttt_measure_limits(ttt_ctx *ctx) {
     const int64_t rounds = 500000, reals = ((int64_t)64 << 20) / (int64_t)sizeof(ttt_real);
     ttt_limits best = { 0, 0 };
     double seen = 0;
-    ttt_real *memory = (ttt_real *)TTT_MALLOC(c->desc.user, (size_t)reals * sizeof *memory);
+    ttt_real *memory = (ttt_real *)TTT_MALLOC(ctx->desc.user, (size_t)reals * sizeof *memory);
     if (!memory) {
-        ttt_fail(c, TTT_ERR_NO_MEMORY, "measure_limits: no memory for 64 MB to read");
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "measure_limits: no memory for 64 MB to read");
         return best;
     }
     for (int64_t i = 0; i < reals; i++) memory[i] = 1;
     for (int run = 0; run < 5; run++) {
         double begin = ttt_seconds();
-        seen += c->k->multiply_adds(rounds);
+        seen += ctx->k->multiply_adds(rounds);
         double middle = ttt_seconds();
-        seen += c->k->sum(reals, memory);
+        seen += ctx->k->sum(reals, memory);
         double end = ttt_seconds();
-        double flops = 2.0 * TTT__TILE_ROWS * c->k->tile_cols * c->k->lanes * (double)rounds /
+        double flops = 2.0 * TTT__TILE_ROWS * ctx->k->tile_cols * ctx->k->lanes * (double)rounds /
                        (middle - begin);
         double bytes = (double)reals * sizeof *memory / (end - middle);
         best.flops = TTT__MAX(best.flops, flops);
         // Depends on `seen`, so that the compiler leaves no run out.
         best.bytes = TTT__MAX(best.bytes, seen < 0 ? 0 : bytes);
     }
-    TTT_FREE(c->desc.user, memory);
+    TTT_FREE(ctx->desc.user, memory);
     return best;
 }
 

@@ -152,6 +152,9 @@ check_headers() {
         for h in tensor layers model data; do
             for real in float double; do check_header "$try" $h -DTTT_REAL=$real; done
         done
+        name="ttt_model.h with $try, -DTTT_NO_FUSED"
+        if $try $warnings -DTTT_NO_FUSED -fsyntax-only "$tmp/model.$ext" 2>"$tmp/err"; then ok "$name"
+        else head -n 5 "$tmp/err"; bad "$name"; fi
         for h in data model; do
             for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
                 check_header "$try" $h "$parts"

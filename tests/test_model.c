@@ -337,6 +337,7 @@ static void wrong_models_name_the_field(void) {
         { VIT(8, 2, 13, .mlp = 24), "13" },
         { VIT(6, 2, 12, .mixer = { .inner_sgd = true, .inner_steps = 2 }), "mini-batches" },
         { VIT(8, 2, 12, .mixer = { .heads = 5, .inner_lr = 1 }), ".heads 5" },
+        { VIT(8, 2, 12, .mixer = { .heads = 3, .inner_lr = 1, .globals = 1 }), ".globals" },
     };
 #undef VIT
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
