@@ -65,7 +65,8 @@ typedef enum ttt_init {
     TTT_INIT_TINY,           // normal of deviation 1e-6
     TTT_INIT_SMALL,          // normal of deviation 0.02
     TTT_INIT_LOG_RATE,       // ln of uniform (0,16): how fast a head of gated DeltaNet forgets
-    TTT_INIT_LOG_TIME        // softplus^-1 of a number log-uniform in [0.001,0.1], in its units
+    TTT_INIT_LOG_TIME,       // softplus^-1 of a number log-uniform in [0.001,0.1], in its units
+    TTT_INIT_LOG_RATE_1      // ln of uniform (1,16): how fast a head of KDA forgets
 } ttt_init;
 
 enum {                     // flags of a row
@@ -112,9 +113,9 @@ typedef struct ttt_weights {
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each from
-// the context's seed and its own name (so that adding a layer changes no other). Returns them as
-// weights, in the order of the rows without the absent ones; as all functions named _new do. No
+// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each
+// from the context's seed and its own name (so that adding a layer changes no other). Returns them
+// as weights, in the order of the rows without the absent ones; as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
 // already.
 TTT_API ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows,
@@ -129,8 +130,8 @@ TTT_API int64_t ttt_params_count(const ttt_params *params, unsigned flags);
 TTT_API bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part,
                                 unsigned flags);
 
-// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one after
-// another. TTT_ERR_SHAPE naming `who` if there are fewer.
+// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one
+// after another. TTT_ERR_SHAPE naming `who` if there are fewer.
 TTT_API ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n);
 // The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
 // average's beginning. No weights after an error.
@@ -312,11 +313,11 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     /* who sees whom, and how many at once */                                                      \
     X(bool, causal, NULL,                                                                          \
       "ttt-*, lact, linear-attention, self-attention, nadaraya-watson, longformer: a token sees "  \
-      "itself and those before it; titans and *delta-net always do")                               \
+      "itself and those before it; titans, *delta-net and kda always do")                          \
     X(int64_t, chunk, "causal",                                                                    \
-      "ttt-*, titans, lact, *delta-net, linear-attention: tokens taken at once. *delta-net, "      \
-      "linear-attention: only speed, 1 is the recurrence, N the parallel form; 0: 64. Others: "    \
-      "gradients are taken at the weights before the chunk; 0: 16, lact 2048")                     \
+      "ttt-*, titans, lact, *delta-net, kda, linear-attention: tokens taken at once. *delta-net, " \
+      "kda, linear-attention: only speed, 1 is the recurrence, N the parallel form; 0: 64. "       \
+      "Others: gradients are taken at the weights before the chunk; 0: 16, lact 2048")             \
     X(int64_t, window, NULL,                                                                       \
       "longformer: tokens to each side; 0: 256, on a grid 7 or a third of its side")               \
     X(int64_t, globals, NULL, "longformer: the first tokens, which see and are seen by all")       \
@@ -334,7 +335,7 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     X(int64_t, neighbors, "kernel", "nadaraya-watson: how many keys are the nearest; 0: 8")        \
     X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed")  \
     X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
-    X(bool, no_short_conv, NULL, "titans, *delta-net: no convolutions before q, k, v")             \
+    X(bool, no_short_conv, NULL, "titans, *delta-net, kda: no convolutions before q, k, v")        \
     X(bool, muon, NULL, "lact: orthogonalize each update")
 
 // One description for all mixers.
@@ -387,8 +388,8 @@ struct ttt_mixer {
 // neither ttt_mixer_at nor ttt_mixer_find, links no other.
 #define TTT_MIXERS(X)                                                                              \
     X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
-    X(gated_delta_net) X(linear_attention) X(focused_linear) X(self_attention) X(nadaraya_watson)  \
-    X(linformer) X(longformer) X(none)
+    X(gated_delta_net) X(kda) X(linear_attention) X(focused_linear) X(self_attention)              \
+    X(nadaraya_watson) X(linformer) X(longformer) X(none)
 #define X(id) extern const ttt_mixer ttt_mixer_##id;
 TTT_MIXERS(X)
 #undef X
@@ -819,6 +820,10 @@ static void ttt__initialize(ttt_tensor *tensor, const ttt_param_row *row, const 
     case TTT_INIT_LOG_RATE:
         for (int64_t i = 0; i < tensor->size; i++)
             tensor->data[i] = (ttt_real)log(16 * (1 - ttt_rng_uniform(&rng)));
+        break;
+    case TTT_INIT_LOG_RATE_1:
+        for (int64_t i = 0; i < tensor->size; i++)
+            tensor->data[i] = (ttt_real)log(1 + 15 * ttt_rng_uniform(&rng));
         break;
     case TTT_INIT_LOG_TIME:
         for (int64_t i = 0; i < tensor->size; i++)
@@ -2381,52 +2386,123 @@ const ttt_mixer ttt_mixer_focused_linear = {
 // S_t = e^g_t S_t-1 + k_t^T u_t, o_t = q_t S_t, S_0 = 0. Linear attention: u = v, g = 0. The delta
 // rule does not add v to what k finds in S but replaces it: u_t = beta_t (v_t - k_t e^g_t S_t-1),
 // which is a step of gradient descent on |k S - v|^2 / 2 [arXiv 2406.06484]; the gated one forgets
-// first [arXiv 2412.06464]. All at once for n tokens, with G = g_0 + .. , D_ij = e^(G_i - G_j),
-// i >= j [2406.06484, §3; 2412.06464]:
+// first [2412.06464], and KDA forgets each row of S, a channel of the keys, by itself [2510.26692].
+// All at once for n tokens, with the decays D_ij = e^(g_j+1 + .. + g_i), i >= j, of what came in at
+// j, and e^G_i = e^(g_0 + .. + g_i) of what was there before  [2406.06484, §3; 2412.06464]:
 //     (1 + L) U = beta (V - e^G (K S)),  L = beta (K K^T) D below the diagonal
-//     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (e^(G_n - G) K)^T U
-// n = 1 is the recurrence, n = N the parallel form. beta, g: (B,H,N,1) or NULL. u_all, if not NULL,
+//     O = e^G (Q S) + ((Q K^T) D) U,     S <- e^G_n S + (D_n K)^T U
+// where each channel c has its own D and G, e^G goes to its row of S, and (K K^T) D becomes
+// sum over c of k_ic D_ijc k_jc. n = 1 is the recurrence, n = N the parallel form.
+//
+// For that sum D_ijc has to be a factor at i times a factor at j. But e^-G_j would overflow, and
+// G_i - G_j, a difference of large numbers, would lose a weak decay. So cut the tokens into blocks
+// of 1, 2, 4 .. : any two lie, for just one of these lengths, in the left and the right block of a
+// pair. What fades from j to the border of the two is one factor, from there to i is the other.
+enum { TTT__BLOCK_LENGTHS = 63 };
+typedef struct ttt__decays {
+    ttt_tensor *g;        // (B,H,n,1), or (B,H,n,h) of each channel, at most 0; NULL: nothing fades
+    ttt_tensor *since;    // e^G, of g's shape; NULL: 1
+    ttt_tensor *between;  // D (B,H,n,n), 0 above the diagonal; NULL: each channel has its own, as
+    ttt_tensor *at_i[TTT__BLOCK_LENGTHS], *at_j[TTT__BLOCK_LENGTHS];  // factors (B,H,n,h)
+} ttt__decays;
+
+// (n,n), 1 where tokens i and j are so related in blocks of some length, else 0: i is in the block
+// of j and not before j, in it and before j, or in the right block of a pair and j in the left.
+typedef enum { TTT__NOT_BEFORE, TTT__BEFORE, TTT__RIGHT_OF } ttt__relation;
+static ttt_tensor *ttt__related(ttt_ctx *ctx, int64_t n, int64_t block, ttt__relation relation) {
+    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
+    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
+        for (int64_t j = 0; j < n; j++) {
+            int64_t of_i = i / block, of_j = j / block;
+            bool yes = relation == TTT__RIGHT_OF ? of_i == of_j + 1 && of_j % 2 == 0
+                       : relation == TTT__BEFORE ? of_i == of_j && i < j
+                                                 : of_i == of_j && i >= j;
+            tensor->data[i * n + j] = yes;
+        }
+    return tensor;
+}
+// e^(the sum of g over the tokens that are so related to each)
+static ttt_tensor *ttt__faded(ttt_ctx *ctx, ttt_tensor *g, int64_t block, ttt__relation relation) {
+    if (!ttt_ok(ctx)) return g;
+    return ttt_exp(ctx, ttt_matmul(ctx, ttt__related(ctx, g->shape.dim[2], block, relation), g));
+}
+static void ttt__decays_of(ttt_ctx *ctx, ttt_tensor *g, int64_t n, ttt__decays *d) {
+    memset(d, 0, sizeof *d);
+    d->g = g;
+    if (!ttt_ok(ctx)) return;
+    if (!g) d->between = ttt__lower(ctx, n);
+    else if (g->shape.dim[3] == 1) ttt__decay(ctx, g, &d->since, &d->between);
+    else {
+        d->since = ttt__faded(ctx, g, n, TTT__NOT_BEFORE);
+        for (int64_t i = 0, block = 1; block < n; i++, block *= 2) {
+            d->at_i[i] = ttt__faded(ctx, g, block, TTT__NOT_BEFORE);
+            d->at_j[i] = ttt__faded(ctx, g, block, TTT__BEFORE);
+        }
+    }
+}
+
+// (A B^T) D, a and b (B,H,n,h) -> (B,H,n,n)
+static ttt_tensor *ttt__decayed_product(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *a,
+                                        ttt_tensor *b) {
+    ttt_tensor *all = ttt_matmul_t(ctx, a, b, false, true);
+    if (d->between || !ttt_ok(ctx)) return ttt_mul(ctx, all, d->between);
+    int64_t n = a->shape.dim[2];
+    ttt_tensor *y = ttt_mul(ctx, all, ttt__related(ctx, n, 1, TTT__NOT_BEFORE));  // i = j
+    for (int64_t i = 0, block = 1; block < n; i++, block *= 2) {
+        ttt_tensor *to_border = ttt_mul(ctx, b, d->at_j[i]), *from = ttt_mul(ctx, a, d->at_i[i]);
+        ttt_tensor *pairs = ttt_matmul_t(ctx, from, to_border, false, true);
+        y = ttt_add(ctx, y, ttt_mul(ctx, pairs, ttt__related(ctx, n, block, TTT__RIGHT_OF)));
+    }
+    return y;
+}
+// e^G (X S), x (B,H,n,h): what is read of the state from before the chunk
+static ttt_tensor *ttt__decayed_read(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *x,
+                                     ttt_tensor *S) {
+    if (!d->between) return ttt_matmul(ctx, ttt_mul(ctx, x, d->since), S);
+    ttt_tensor *read = ttt_matmul(ctx, x, S);
+    return d->since ? ttt_mul(ctx, d->since, read) : read;
+}
+// D_n K: what is left of the keys k (B,H,n,h) at the chunk's last token
+static ttt_tensor *ttt__decayed_keys(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *k, int64_t n) {
+    if (!d->since) return k;
+    return ttt_mul(ctx, k, d->between ? ttt_transpose(ctx, ttt_slice(ctx, d->between, 2, n - 1, 1))
+                                    : ttt__faded(ctx, d->g, n, TTT__BEFORE));
+}
+
+// O (B,H,N,h), `chunk` tokens at a time. beta: (B,H,N,1) or NULL; g as above. u_all, if not NULL,
 // receives U.
 static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
                              ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(ctx) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, 2 * (size_t)(n_chunks + 1) * sizeof *o, false),
-               *S = NULL;
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, 2 * (size_t)(n_chunks + 1) * sizeof *o, false);
+    ttt_tensor *S = NULL;
     if (!o || N == 0) return v;
     for (int64_t i = 0, begin = 0; begin < N && ttt_ok(ctx); i++, begin += chunk) {
         int64_t n = TTT__MIN(chunk, N - begin);
         ttt_tensor *qc = ttt__tokens(ctx, q, begin, n), *kc = ttt__tokens(ctx, k, begin, n),
                    *u = ttt__tokens(ctx, v, begin, n), *b = ttt__tokens(ctx, beta, begin, n);
-        ttt_tensor *since = NULL, *between = NULL;
-        if (g)
-            ttt__decay(ctx, ttt__tokens(ctx, g, begin, n), &since, &between);
-        else
-            between = ttt__lower(ctx, n);
+        ttt__decays d;
+        ttt__decays_of(ctx, ttt__tokens(ctx, g, begin, n), n, &d);
         if (b) {
-            ttt_tensor *found = S ? ttt_matmul(ctx, kc, S) : NULL;
-            if (found) u = ttt_sub(ctx, u, since ? ttt_mul(ctx, since, found) : found);
-            u = ttt_solve_lower(
-                ctx, ttt_mul(ctx, ttt_mul(ctx, ttt_matmul_t(ctx, kc, kc, false, true), between), b),
-                ttt_mul(ctx, u, b), false);
+            if (S) u = ttt_sub(ctx, u, ttt__decayed_read(ctx, &d, kc, S));
+            ttt_tensor *news = ttt_mul(ctx, u, b),
+                       *known = ttt_mul(ctx, ttt__decayed_product(ctx, &d, kc, kc), b);
+            u = ttt_solve_lower(ctx, known, news, false);
         }
-        o[i] = ttt_matmul(ctx, ttt_mul(ctx, ttt_matmul_t(ctx, qc, kc, false, true), between), u);
-        if (S) {
-            ttt_tensor *read = ttt_matmul(ctx, qc, S);
-            o[i] = ttt_add(ctx, o[i], since ? ttt_mul(ctx, since, read) : read);
-        }
+        o[i] = ttt_matmul(ctx, ttt__decayed_product(ctx, &d, qc, kc), u);
+        if (S) o[i] = ttt_add(ctx, o[i], ttt__decayed_read(ctx, &d, qc, S));
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *left = since ? ttt_mul(ctx, kc,
-                                           ttt_transpose(ctx, ttt_slice(ctx, between, 2, n - 1, 1)))
-                                 : kc,
-                   *add = ttt_matmul_t(ctx, left, u, true, false);
-        if (S && since) S = ttt_mul(ctx, S, ttt_slice(ctx, since, 2, n - 1, 1));
+        ttt_tensor *add = ttt_matmul_t(ctx, ttt__decayed_keys(ctx, &d, kc, n), u, true, false);
+        if (S && d.since)
+            S = ttt_mul(ctx, S, ttt_transpose(ctx, ttt_slice(ctx, d.since, 2, n - 1, 1)));
         S = S ? ttt_add(ctx, S, add) : add;
     }
     if (u_all)
         *u_all = n_chunks > 1 ? ttt_concat(ctx, o + n_chunks, (int)n_chunks, 2) : o[n_chunks];
     return n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
 }
+
 // Causal linear attention on mapped q, k: (B,H,N,h).
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                       ttt_tensor *k, ttt_tensor *v) {
@@ -2493,19 +2569,19 @@ static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
     in[0] = ttt_scale(ctx, in[0], (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
     in[3] = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__DELTA_BETA], NULL));
 }
-// What the memory answers, normed (B,H,N,h). g: logarithms of what each token keeps; NULL: all.
+// What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token, one for
+// all or one for each channel; NULL: it keeps everything.
 static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                    ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
-    ttt_tensor *u = NULL, *since = NULL, *between = NULL;
-    ttt_tensor *o = ttt__scan(ctx, in[0], in[1], in[2], in[3], g, ttt__chunk_or(desc, 64),
-                              desc->unmask ? &u : NULL);
+    ttt_tensor *u = NULL, *q = in[0], *k = in[1];
+    ttt_tensor *o =
+        ttt__scan(ctx, q, k, in[2], in[3], g, ttt__chunk_or(desc, 64), desc->unmask ? &u : NULL);
     if (desc->unmask && ttt_ok(ctx)) {
-        if (g)
-            ttt__decay(ctx, g, &since, &between);
-        else
-            between = ttt__lower(ctx, o->shape.dim[2]);
+        ttt__decays left;
+        ttt__decays_of(ctx, g, o->shape.dim[2], &left);
         desc->unmask->equals = equals;
-        ttt__unmask_weighted(ctx, desc->unmask, in[0], in[1], u, between, false, o);
+        if (left.between) ttt__unmask_weighted(ctx, desc->unmask, q, k, u, left.between, false, o);
+        else ttt__unmask_matrix(ctx, desc->unmask, ttt__decayed_product(ctx, &left, q, k), u, o);
     }
     return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
 }
@@ -2519,16 +2595,20 @@ static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                     "the memory did not yet know");
     return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
 }
+// -e^A softplus(z), A (H): the logarithm of what a head keeps
+static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *A,
+                                 ttt_tensor *z) {
+    ttt_tensor *rate = ttt_exp(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)));
+    return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt__softplus(ctx, z));
+}
 static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
                                             ttt_tensor **losses) {
     ttt_tensor *in[4];
     (void)losses;
     ttt__delta_views(ctx, desc, w, x, in);
-    ttt_tensor *rate = ttt_scale(
-        ctx, ttt_exp(ctx, ttt_reshape(ctx, w[TTT__DELTA_A_LOG], TTT_SHAPE(desc->heads, 1, 1))), -1);
-    ttt_tensor *g = ttt_mul(
-        ctx, rate, ttt__softplus(ctx, ttt__gate(ctx, x, w[TTT__DELTA_A], w[TTT__DELTA_DT])));
+    ttt_tensor *z = ttt__gate(ctx, x, w[TTT__DELTA_A], w[TTT__DELTA_DT]);
+    ttt_tensor *g = ttt__log_kept(ctx, desc, w[TTT__DELTA_A_LOG], z);
     ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, g,
                                     "the gated delta rule: causal linear attention with decay, "
                                     "whose values are what the memory did not yet know");
@@ -2546,6 +2626,53 @@ static double ttt__gated_delta_flops(const ttt_mixer_desc *desc, int64_t N) {
     return ttt__delta_flops(desc, N) + 2 * (double)N * (double)desc->dim * (double)desc->dim;
 }
 
+// KDA: forgets by g = -e^A softplus(x F_0 F_1 + b), one for each channel of the keys; the norm is
+// gated by sigmoid(x G_0 G_1 + b).           [arXiv 2510.26692; fla-org/flash-linear-attention]
+enum {
+    TTT__KDA_F_0 = TTT__DELTA_O + 1, TTT__KDA_F_1, TTT__KDA_A_LOG, TTT__KDA_DT,
+    TTT__KDA_G_0, TTT__KDA_G_1, TTT__KDA_G_BIAS
+};
+static const ttt_param_row ttt__kda_rows[] = {
+    TTT__DELTA_ROWS
+    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
+    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "A_log", "H", TTT_INIT_LOG_RATE_1, NULL, NULL, 0, 0 },
+    { "dt_bias", "D", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
+    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+};
+// x first second + bias, heads apart: a number for each channel (B,H,N,h), by way of h numbers
+static ttt_tensor *ttt__low_rank(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
+                                 ttt_tensor *first, ttt_tensor *second, ttt_tensor *bias) {
+    ttt_tensor *z = ttt__affine_maybe(ctx, ttt_matmul(ctx, x, first), second, bias);
+    return ttt_split_heads(ctx, z, desc->heads);
+}
+static ttt_tensor *ttt__kda_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[4];
+    (void)losses;
+    ttt__delta_views(ctx, desc, w, x, in);
+    ttt_tensor *z = ttt__low_rank(ctx, desc, x, w[TTT__KDA_F_0], w[TTT__KDA_F_1], w[TTT__KDA_DT]);
+    ttt_tensor *g = ttt__log_kept(ctx, desc, w[TTT__KDA_A_LOG], z);
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, g,
+                                    "the delta rule with a decay for each channel of the keys: "
+                                    "causal attention whose weights are sums over decayed "
+                                    "channels, and whose values are what the memory did not yet "
+                                    "know");
+    ttt_tensor *gate =
+        ttt__low_rank(ctx, desc, x, w[TTT__KDA_G_0], w[TTT__KDA_G_1], w[TTT__KDA_G_BIAS]);
+    o = ttt_mul(ctx, o, ttt_sigmoid(ctx, gate));
+    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
+}
+// For each length of block K K^T and Q K^T again, and sums of g before and after.
+static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads, lengths = 0;
+    int64_t chunk = TTT__MIN(N, ttt__chunk_or(desc, 64));
+    for (int64_t block = 1; block < chunk; block *= 2) lengths++;
+    return ttt__delta_flops(desc, N) + 2 * n * (4 * D * h + 4 * lengths * (double)chunk * D);
+}
+
 const ttt_mixer ttt_mixer_delta_net = {
     "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
     "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
@@ -2555,6 +2682,11 @@ const ttt_mixer ttt_mixer_gated_delta_net = {
     "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
     TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
     ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
+};
+const ttt_mixer ttt_mixer_kda = {
+    "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
+    "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    ttt__kda_forward, NULL, ttt__kda_flops, ttt__matrix_state, ttt__check_chunk,
 };
 
 // -- a learner of dense layers that is written token by token
@@ -6095,11 +6227,15 @@ static bool ttt__option_set(const ttt_mixer_desc *desc, const ttt__option *o) {
     return false;
 }
 
-bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
-    size_t n = strlen(option);
-    for (const char *at = mixer->takes; at && (at = strstr(at, option)) != NULL; at++)
-        if ((at == mixer->takes || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+// Whether a word stands in a text, which may be NULL, with blanks between its words.
+static bool ttt__has_word(const char *text, const char *word) {
+    size_t n = strlen(word);
+    for (const char *at = text; at && (at = strstr(at, word)) != NULL; at++)
+        if ((at == text || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
     return false;
+}
+bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
+    return ttt__has_word(mixer->takes, option);
 }
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
@@ -6459,6 +6595,7 @@ ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weig
     right. arXiv 2505.23884. Han et al.: ViT^3, unlocking test-time training in vision. arXiv
     2512.01643. Wang et al.: KVT, k-NN attention. arXiv 2106.00515. Nadaraya: On estimating
     regression. 1964. Watson: Smooth regression analysis. 1964. Jordan et al.: Muon. 2024.
+    Kimi Team: Kimi Linear. arXiv 2510.26692.
 
     LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */

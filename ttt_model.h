@@ -136,12 +136,12 @@ typedef struct ttt_update {
     const ttt_optimizer_desc *desc;  // with its defaults filled in
     int64_t k;                       // number of the update from 0
     double s;                        // s(k) of the schedule
-    ttt_real scale;
+    ttt_real scale;                  // of the gathered gradient
     ttt_real decay;                  // wd; 0 for a parameter that does not decay
     int64_t n;                       // numbers in the parameter
-    ttt_real *p;                     // its values, which the update changes
-    const ttt_real *gathered;        // its gathered gradient
-    ttt_tensor *const *state;        // the row's state tensors, changed too; they start at 0
+    ttt_real *p;                     // these numbers, which the update changes
+    const ttt_real *gathered;        // their gathered gradient
+    ttt_tensor *const *state;        // the row's state tensors, which it changes too; 0 at first
 } ttt_update;
 
 // A program may write a row of its own and put it into a description. To add one to the library,
@@ -650,13 +650,6 @@ static int ttt__count_words(const char *text) {
     int n = 0, length;
     while (ttt__word(text, n, &length)) n++;
     return n;
-}
-static bool ttt__has_word(const char *text, const char *word) {
-    int length;
-    const char *at;
-    for (int i = 0; (at = ttt__word(text, i, &length)) != NULL; i++)
-        if (length == (int)strlen(word) && strncmp(at, word, strlen(word)) == 0) return true;
-    return false;
 }
 
 static bool ttt__rule_options_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {

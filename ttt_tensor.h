@@ -1187,12 +1187,13 @@ KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {
 INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     VEC acc[TTT__MAX_ROWS][COLS];
     const ttt_real *a = gemm->a, *b = gemm->b, *init = gemm->init;
-    int64_t a_row = gemm->a_row, c_row = gemm->c_row;
+    int64_t a_row = gemm->a_row, a_col = gemm->a_col, b_row = gemm->b_row;
+    int64_t init_row = gemm->init_row, c_row = gemm->c_row;
     ttt_real *c = gemm->c;
     TTT__UNROLL for (int i = 0; i < rows; i++) {
         TTT__UNROLL for (int j = 0; j < cols; j++)
             acc[i][j] = init ? KN(load)(init + j * LANES) : KN(splat)(0);
-        if (init) init += gemm->init_row;
+        if (init) init += init_row;
     }
     // Sixteen rows need more addresses than there are registers; twice eight do not.
     const ttt_real *a8 = a + 8 * a_row;
@@ -1201,7 +1202,7 @@ INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     if (gemm->k >= 128)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
-    for (int64_t k = gemm->k; k > 0; k--, a += gemm->a_col, a8 += gemm->a_col, b += gemm->b_row) {
+    for (int64_t k = gemm->k; k > 0; k--, a += a_col, a8 += a_col, b += b_row) {
         VEC b_vec[COLS];
         TTT__UNROLL for (int j = 0; j < cols; j++) b_vec[j] = KN(load)(b + j * LANES);
         TTT__UNROLL for (int i = 0; i < rows; i++) {

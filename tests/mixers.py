@@ -13,7 +13,8 @@ as param/NAME, and the gradients of <cotangent, y> as grad.x and grad/NAME.
 
 Sources, by arXiv number and, where the paper leaves something open, by the official code:
     2407.04620 TTT   2501.00663 Titans   2505.23884 LaCT (a1600012888/LaCT)   2512.01643 ViTTT
-    2406.06484, 2412.06464 delta rule (fla-org/flash-linear-attention)   2006.16236 linear attention
+    2406.06484, 2412.06464, 2510.26692 delta rule, KDA (fla-org/flash-linear-attention)
+    2006.16236 linear attention
     2308.00442 FLatten (LeapLabTHU/FLatten-Transformer)   2006.04768 Linformer
     2004.05150 Longformer   2103.15358 ViL
 """
@@ -262,29 +263,44 @@ def views(p, d, x):
 def delta_shapes(d):
     D, H = d["dim"], d["heads"]
     rows = {**view_shapes(d), "b_proj/kernel": (D, H), "o_norm/scale": (D // H,), "o_proj/kernel": (D, D)}
+    h = D // H
     if d["mixer"] == "gated-delta-net":
         rows.update({"a_proj/kernel": (D, H), "A_log": (H,), "dt_bias": (H,), "g_proj/kernel": (D, D)})
+    if d["mixer"] == "kda":
+        rows.update({f"{n}_proj/{i}/kernel": s for n in "fg" for i, s in ((0, (D, h)), (1, (h, D)))})
+        rows.update({"g_proj/1/bias": (D,), "A_log": (H,), "dt_bias": (D,)})
     return rows
 
 
+def log_kept(p, d, x):
+    """The logarithm of what a token keeps: one number for the state, or one for each of its rows."""
+    H = d["heads"]
+    if d["mixer"] == "delta-net":
+        return torch.zeros(x.shape[0], H, x.shape[1], 1)
+    if d["mixer"] == "gated-delta-net":
+        return heads(-torch.exp(p["A_log"]) * softplus(x @ p["a_proj/kernel"] + p["dt_bias"]), H)
+    z = heads(dense(p, "f_proj/1", dense(p, "f_proj/0", x)) + p["dt_bias"], H)
+    return -torch.exp(p["A_log"])[:, None, None] * softplus(z)
+
+
 def delta_net(p, d, x):
-    H, N, gated = d["heads"], x.shape[1], d["mixer"] == "gated-delta-net"
+    H, N = d["heads"], x.shape[1]
     h = d["dim"] // H
     q, k, v = views(p, d, x)
     q = q / math.sqrt(h)
     beta = sigmoid(x @ p["b_proj/kernel"]).transpose(1, 2)  # (B,H,N)
-    decay = torch.zeros_like(beta)
-    if gated:
-        decay = (-torch.exp(p["A_log"]) * softplus(x @ p["a_proj/kernel"] + p["dt_bias"])).transpose(1, 2)
+    kept = torch.exp(log_kept(p, d, x))  # (B,H,N,1) or (B,H,N,h)
     S, out = torch.zeros(x.shape[0], H, h, h), []
     for t in range(N):
-        S = torch.exp(decay[:, :, t])[..., None, None] * S
+        S = kept[:, :, t, :, None] * S
         found = torch.einsum("bhi,bhij->bhj", k[:, :, t], S)
         S = S + torch.einsum("bhi,bhj->bhij", k[:, :, t], beta[:, :, t, None] * (v[:, :, t] - found))
         out.append(torch.einsum("bhi,bhij->bhj", q[:, :, t], S))
     o = rms_norm(torch.stack(out, 2), p["o_norm/scale"])
-    if gated:
+    if d["mixer"] == "gated-delta-net":
         o = o * silu(heads(x @ p["g_proj/kernel"], H))
+    if d["mixer"] == "kda":
+        o = o * sigmoid(heads(dense(p, "g_proj/1", dense(p, "g_proj/0", x)), H))
     return joined(o) @ p["o_proj/kernel"]
 
 
@@ -500,7 +516,8 @@ def vittt(p, d, x):
 # ---- the cases -----------------------------------------------------------------------------------
 MIXERS = {
     "ttt-linear": (ttt_shapes, ttt), "ttt-mlp": (ttt_shapes, ttt), "titans": (titans_shapes, titans), "lact": (lact_shapes, lact), "vittt": (vittt_shapes, vittt),
-    "delta-net": (delta_shapes, delta_net), "gated-delta-net": (delta_shapes, delta_net), "focused-linear": (focused_shapes, focused_linear),
+    "delta-net": (delta_shapes, delta_net), "gated-delta-net": (delta_shapes, delta_net),
+    "kda": (delta_shapes, delta_net), "focused-linear": (focused_shapes, focused_linear),
     "linear-attention": (lambda d: qkv_shapes(d["dim"]), linear_attention), "self-attention": (self_attention_shapes, self_attention),
     "nadaraya-watson": (lambda d: qkv_shapes(d["dim"]), nadaraya_watson), "linformer": (linformer_shapes, linformer), "longformer": (longformer_shapes, longformer),
 }
@@ -530,6 +547,8 @@ CASES = [  # name, mixer, N, description
     ("delta_net_no_conv", "delta-net", 7, dict(NARROW, no_short_conv=True)),
     ("gated_delta_net", "gated-delta-net", 10, dict(WIDE, chunk=4)),
     ("gated_delta_net_no_conv", "gated-delta-net", 7, dict(NARROW, chunk=3, no_short_conv=True)),
+    ("kda", "kda", 13, dict(WIDE, chunk=6)),
+    ("kda_no_conv", "kda", 7, dict(NARROW, no_short_conv=True)),
     ("linear_causal_adaptive", "linear-attention", 10, dict(NARROW, causal=True, chunk=4)),
     ("linear_causal_constant", "linear-attention", 7, dict(TINY, causal=True, chunk=3, normalizer="constant")),
     ("linear_causal_none", "linear-attention", 5, dict(TINY, causal=True, normalizer="none")),

@@ -217,22 +217,23 @@ static void causal_linear_learner_is_causal_linear_attention(void) {
 static ttt_tensor *beta_of(ttt_ctx *c, ttt_tensor *const *x) { return ttt_sigmoid(c, x[3]); }
 static ttt_tensor *kept(ttt_ctx *c, ttt_tensor *const *x) { return ttt__log_sigmoid(c, x[4]); }
 // Token by token as the papers print it: S <- e^g S;  S <- S + beta k^T (v - k S);  o = q S
-static ttt_tensor *delta_by_hand(ttt_ctx *c, ttt_tensor *const *x, bool gated, bool replaces) {
+// g: one for all of S (B,H,N,1), or one for each of its rows (B,H,N,h); NULL: 0
+static ttt_tensor *delta_by_hand(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *g, bool replaces) {
     ttt_tensor *S = ttt_zeros(c, TTT_SHAPE(B, H, h, h)), *o[N];
-    ttt_tensor *beta = beta_of(c, x), *keep = ttt_exp(c, kept(c, x));
+    ttt_tensor *beta = beta_of(c, x), *keep = g ? ttt_exp(c, g) : NULL;
     for (int t = 0; t < N; t++) {
         ttt_tensor *q = ttt_slice(c, x[0], 2, t, 1), *k = ttt_slice(c, x[1], 2, t, 1);
         ttt_tensor *v = ttt_slice(c, x[2], 2, t, 1), *rate = ttt_slice(c, beta, 2, t, 1);
-        if (gated) S = ttt_mul(c, S, ttt_slice(c, keep, 2, t, 1));
+        if (g) S = ttt_mul(c, S, ttt_transpose(c, ttt_slice(c, keep, 2, t, 1)));
         ttt_tensor *news = replaces ? ttt_sub(c, v, ttt_matmul(c, k, S)) : v;
         S = ttt_add(c, S, ttt_matmul_t(c, k, ttt_mul(c, news, rate), true, false));
         o[t] = ttt_matmul(c, q, S);
     }
     return ttt_concat(c, o, N, 2);
 }
-SIDE(delta_loop, delta_by_hand(c, x, false, true))
-SIDE(delta_adds, delta_by_hand(c, x, false, false))
-SIDE(gated_loop, delta_by_hand(c, x, true, true))
+SIDE(delta_loop, delta_by_hand(c, x, NULL, true))
+SIDE(delta_adds, delta_by_hand(c, x, NULL, false))
+SIDE(gated_loop, delta_by_hand(c, x, kept(c, x), true))
 SIDE(delta_whole, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, N, NULL))
 SIDE(delta_chunks, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), NULL, 3, NULL))
 SIDE(gated_whole, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept(c, x), N, NULL))
@@ -252,6 +253,95 @@ static void delta_rule_is_ttt_linear_with_mini_batches_of_one(void) {
     check_same("chunks", leaf, 5, delta_chunks, delta_loop, gated_loop);
     check_same("gated, whole", leaf, 5, gated_whole, gated_loop, delta_loop);
     check_same("gated, chunks", leaf, 5, gated_chunks, gated_loop, delta_loop);
+}
+
+// KDA: each channel of the keys fades by itself.
+static ttt_tensor *kept_each(ttt_ctx *c, ttt_tensor *const *x) { return ttt__log_sigmoid(c, x[5]); }
+SIDE(kda_loop, delta_by_hand(c, x, kept_each(c, x), true))
+SIDE(kda_whole, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept_each(c, x), N, NULL))
+SIDE(kda_chunks, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept_each(c, x), 3, NULL))
+SIDE(kda_tokens, ttt__scan(c, x[0], x[1], x[2], beta_of(c, x), kept_each(c, x), 1, NULL))
+static void kda_is_its_recurrence(void) {
+    const ttt_shape one = TTT_SHAPE(B, H, N, 1), all = TTT_SHAPE(B, H, N, h),
+                    leaf[] = { all, all, all, one, one, all };
+    check_same("whole", leaf, 6, kda_whole, kda_loop, gated_loop);
+    check_same("chunks", leaf, 6, kda_chunks, kda_loop, gated_loop);
+    check_same("tokens", leaf, 6, kda_tokens, kda_loop, gated_loop);
+}
+
+// Leaves: x; the nine weights that both layers have; A_log and dt_bias of a head; and the factors,
+// of rank h, of the kernel that gives a head's decay.
+enum { SHARED = 9 };
+#define DECAY_LEAVES                                                            \
+    { TTT_SHAPE(B, N, D), TTT_SHAPE(D, D), TTT_SHAPE(D, D), TTT_SHAPE(D, D),    \
+      TTT_SHAPE(4, D),    TTT_SHAPE(4, D), TTT_SHAPE(4, D), TTT_SHAPE(D, H),    \
+      TTT_SHAPE(h),       TTT_SHAPE(D, D), TTT_SHAPE(H),    TTT_SHAPE(H),       \
+      TTT_SHAPE(D, h),    TTT_SHAPE(h, H) }
+// What the memory answers, before the norm's gate: there the two layers differ.
+static ttt_tensor *answer(ttt_ctx *c, const char *mixer, ttt_tensor *const *x,
+                          ttt_tensor *const *own, int n_own) {
+    ttt_mixer_desc d = describe(mixer);
+    ttt_unmasked u = { 0 };
+    ttt_tensor *w[SHARED + 8];
+    for (int i = 0; i < SHARED; i++) w[i] = x[1 + i];
+    for (int i = 0; i < n_own; i++) w[SHARED + i] = own[i];
+    d.unmask = &u;
+    ttt_mixer_forward(c, &d, weights(w, SHARED + n_own), x[0], NULL);
+    return u.read;
+}
+static ttt_tensor *gated_answer(ttt_ctx *c, ttt_tensor *const *x) {
+    ttt_tensor *own[4] = { ttt_matmul(c, x[12], x[13]), x[10], x[11],
+                           ttt_zeros(c, TTT_SHAPE(D, D)) };
+    return answer(c, "gated-delta-net", x, own, 4);
+}
+static ttt_tensor *of_each_channel(ttt_ctx *c, ttt_tensor *a, int64_t rows) {  // (rows,D)
+    ttt_tensor *apart = ttt_reshape(c, a, TTT_SHAPE(rows, H, 1));
+    return ttt_reshape(c, ttt_broadcast(c, apart, TTT_SHAPE(rows, H, h)), TTT_SHAPE(rows, D));
+}
+static ttt_tensor *kda_answer(ttt_ctx *c, ttt_tensor *const *x, bool alike) {
+    ttt_tensor *dt = alike ? of_each_channel(c, x[11], 1) : ttt_sum_axis(c, x[1], 0);
+    ttt_tensor *own[7] = { x[12], of_each_channel(c, x[13], h), x[10],
+                           ttt_reshape(c, dt, TTT_SHAPE(D)), ttt_zeros(c, TTT_SHAPE(D, h)),
+                           ttt_zeros(c, TTT_SHAPE(h, D)), ttt_zeros(c, TTT_SHAPE(D)) };
+    return answer(c, "kda", x, own, 7);
+}
+SIDE(kda_alike, kda_answer(c, x, true))
+SIDE(kda_unlike, kda_answer(c, x, false))
+static void kda_with_equal_gates_is_gated_delta_net(void) {
+    const ttt_shape leaf[] = DECAY_LEAVES;
+    check_same("gates", leaf, 14, kda_alike, gated_answer, kda_unlike);
+}
+
+// S and o of one head after token t, in double: the recurrence from above.
+static void kda_token(double S[h][h], const ttt_real *q, const ttt_real *k, const ttt_real *v,
+                      const ttt_real *g, double beta, double *o) {
+    for (int j = 0; j < h; j++) {
+        double news = (double)v[j];
+        o[j] = 0;
+        for (int i = 0; i < h; i++) S[i][j] *= exp((double)g[i]);
+        for (int i = 0; i < h; i++) news -= (double)k[i] * S[i][j];
+        for (int i = 0; i < h; i++) S[i][j] += beta * news * (double)k[i];
+        for (int i = 0; i < h; i++) o[j] += (double)q[i] * S[i][j];
+    }
+}
+// Decays from none to e^-400 a token: what fades at once takes nothing from what fades slowly.
+static void strong_decays_leave_weak_ones_exact(void) {
+    enum { LONG = 50 };
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 4 });
+    ttt_shape shape = TTT_SHAPE(1, 1, LONG, h);
+    ttt_tensor *q = ttt_randn(c, shape), *k = ttt_scale(c, ttt_randn(c, shape), REAL(0.3));
+    ttt_tensor *v = ttt_randn(c, shape), *g = ttt_new(c, shape);
+    ttt_tensor *beta = ttt_full(c, TTT_SHAPE(1, 1, LONG, 1), REAL(0.5));
+    double S[h][h] = { { 0 } }, o[LONG * h];
+    for (int i = 0; i < LONG * h; i++) g->data[i] = i % 7 == 3 ? -400 : REAL(-0.01 * (i % 5));
+    for (int t = 0; t < LONG * h; t += h)
+        kda_token(S, q->data + t, k->data + t, v->data + t, g->data + t, 0.5, o + t);
+    for (int64_t chunk = 1; chunk <= 64; chunk *= 8) {
+        ttt_tensor *y = ttt__scan(c, q, k, v, beta, g, chunk, NULL);
+        CHECK_CLOSE(y->data, o, LONG * h, 0, DOUBLE ? 2e-15 : 1e-6);
+    }
+    CHECK(ttt_ok(c));
+    ttt_close(c);
 }
 
 // ---- 5. dual and primal -------------------------------------------------------------------------
@@ -469,6 +559,9 @@ int main(int argc, char **argv) {
         T(kernel_learner_is_self_attention),
         T(causal_linear_learner_is_causal_linear_attention),
         T(delta_rule_is_ttt_linear_with_mini_batches_of_one),
+        T(kda_is_its_recurrence),
+        T(kda_with_equal_gates_is_gated_delta_net),
+        T(strong_decays_leave_weak_ones_exact),
         T(dual_form_is_primal_form),
         T(a_linear_last_layer_is_attention),
         T(absolute_error_gives_the_value_view_no_gradient),
