@@ -53,7 +53,7 @@
 typedef struct {
     const char *label;
     ttt_mixer_desc d;
-    double most;      // accuracy that it must not exceed, lacking what this takes; 0: it must recall
+    double most;      // accuracy that it must not exceed, as it lacks memory; 0: it must recall
     double patience;  // its steps, as a multiple of the others'
 } variant;
 
