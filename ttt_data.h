@@ -1,4 +1,4 @@
-/*  ttt_data.h - v0.2.0 - what comes from files and goes to them: tensors, image sets, batches.
+/*  ttt_data.h - v0.3.0 - what comes from files and goes to them: tensors, image sets, batches.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -37,12 +37,12 @@
     CONCEPTS
         Shapes: images are (N,height,width,channels), a batch is (B,height,width,channels).
         Row-major, channels last, the first row is the top one.
-        Files are not believed: a length is compared with the bytes that are there before it sizes
-        anything, every product and sum is checked, and what is not understood is refused, with the
-        file's name, what was found and what was expected.
-        Errors are recorded in the context, as everywhere in ttt: functions return what ttt_status
-        says, and have then zeroed what they should have filled. The comments name the errors that
-        are possible, beside TTT_ERR_NO_MEMORY.
+        Nothing in a file is believed. A length is compared with the bytes that are there before
+        anything is made of that size; every product and sum is checked. What is not understood is
+        refused, and the error names the file, what was found and what was expected.
+        Errors are recorded in the context, as everywhere in ttt. Functions return what ttt_status
+        says; after an error they have zeroed what they should have filled. The comments name the
+        possible errors other than TTT_ERR_NO_MEMORY.
         Memory: tensors, names and file texts live in the step arena. An image set and the order of
         its batches live in the keep arena; or fill a ttt_images with memory of your own.
 */
@@ -68,13 +68,13 @@ extern "C" {
 
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
-// A whole file in the step arena, with a 0 behind it. NULL and TTT_ERR_FILE if it cannot be read.
+// A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read.
 TTT_API char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
-// flushed to the disk, then renamed. begin refuses a path at which something other than a regular
-// file is. Write with put (or to `stream`), then finish: good = false, a put that failed or an
-// error in the context make it remove the temporary file, leave the old one as it was, and record
+// flushed to the disk, then renamed. begin refuses a path that holds anything but a regular file.
+// Write with put (or to `stream`), then finish. If `good` is false, a put has failed or the context
+// has an error, finish removes the temporary file, leaves the old one as it was, and records
 // TTT_ERR_FILE. A crash leaves the temporary file behind.
 typedef struct ttt_file_writer {
     void *stream;  // FILE *
@@ -102,20 +102,20 @@ typedef struct ttt_bundle {
     int64_t n_notes;
 } ttt_bundle;
 
-// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes stay what they are,
-// and so do the bits of bfloat16, until ttt_cast makes numbers of them:
+// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes and bfloat16 keep
+// their bits, until ttt_cast makes real numbers of them:
 //   F64, F32, F16          REAL
 //   BF16                   BF16
 //   I8..I64, U16..U64      INT; a U64 tensor with a value above 2^63 - 1 becomes REAL
-//   U8, BOOL               U8; of a BOOL tensor 0, and 1 for every other byte
+//   U8, BOOL               U8; a byte of a BOOL tensor that is not 0 becomes 1
 // Every length, offset and product is checked before anything is allocated. Errors: TTT_ERR_FILE,
 // TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
-// even; INT as I64, BF16 as BF16, U8 as U8: read again, a tensor has its type and its bits. The
-// header has them in the given order; of the data, INT comes first, then REAL, BF16 and U8, so that
-// every element lies at a multiple of its size. Errors, before a file is touched:
-// TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or there twice, the name __metadata__, a
+// even; INT as I64, BF16 as BF16, U8 as U8: a tensor that is read again has its type and its bits.
+// The header lists tensors in the given order. In the data INT comes first, then REAL, BF16 and U8,
+// so every element lies at a multiple of its size. Errors, before a file is touched:
+// TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or occur twice, the name __metadata__, a
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
                                          bool bf16);
@@ -126,10 +126,10 @@ TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 // ---- [4] NPY ------------------------------------------------------------------------------------
 // NumPy's .npy, versions 1 to 3, C and Fortran order, both byte orders, bool, integers, f2, f4, f8.
 // They become the types that ttt_safetensors_read gives them. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT
-// (bytes behind the data are one); *out is then the empty tensor.
+// (for bytes after the data too); *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out);
 // Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1. Errors: TTT_ERR_ARGUMENT for
-// BF16, which .npy has not; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
+// BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor);
 #endif  // TTT_NO_STDIO
 
@@ -137,7 +137,7 @@ TTT_API ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tenso
 // ---- [5] GZIP -----------------------------------------------------------------------------------
 // Inflates a whole gzip file (RFC 1952) of n bytes into out (capacity); *size = bytes written.
 // Several members in a row are joined, as gzip does. Checksums and lengths are verified, bytes
-// after the last member are refused. After an error *size is 0 and what stands in `out` is of no
+// after the last member are refused. After an error *size is 0 and the bytes in `out` are of no
 // use. `name` is what errors call the file (NULL: "gzip in memory"). Errors: TTT_ERR_FORMAT with
 // the byte where it went wrong, TTT_ERR_TOO_BIG if more than `capacity` comes out,
 // TTT_ERR_ARGUMENT.
@@ -146,8 +146,7 @@ TTT_API ttt_result ttt_gzip_inflate(ttt_ctx *ctx, const char *name, const void *
 
 // ---- [6] IDX ------------------------------------------------------------------------------------
 // An IDX file is: two zero bytes, a type, a rank, that many 32-bit sizes, the elements; all
-// big-endian. Here the elements are in the byte order of the machine.
-// [LeCun, MNIST]
+// big-endian. Here the elements are in the byte order of the machine.            [LeCun, MNIST]
 enum {
     TTT_IDX_U8 = 0x08,
     TTT_IDX_I8 = 0x09,
@@ -203,7 +202,7 @@ TTT_API ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, co
 TTT_API ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split,
                                        int classes, ttt_images *out);
 // Are the four files of the MNIST family in `dir`, plain or with .gz? NULL if so, else the path of
-// the first that is missing (step arena). Loads nothing, and a missing file is no error: for
+// the first that is missing (step arena). Loads nothing, and a missing file is not an error: for
 // programs that look in several places. "" after an error.
 TTT_API const char *ttt_images_missing_idx(ttt_ctx *ctx, const char *dir);
 #endif
@@ -229,7 +228,7 @@ TTT_API ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, tt
 // the image. Where ink is 1 and paper 0, each pixel gets Gaussian noise of standard deviation 0.15,
 // is clamped to 0..1 and rounded to 0..255.
 //
-// Labels: images 10k..10k+9 are the ten digits in random order, so any whole tens are balanced.
+// Labels: images 10k..10k+9 are the ten digits in random order, so whole tens are balanced.
 //
 // Made to be hard for a linear classifier: ridge regression on the pixels (lambda 1, pixels/255 and
 // a bias, 20,000 images) gets 60 % of 5,000 others right. Errors: TTT_ERR_ARGUMENT (first < 0,
@@ -272,7 +271,7 @@ TTT_API ttt_batches *ttt_batches_new(ttt_ctx *ctx, const ttt_batches_desc *desc)
 
 // The next n <= B samples as tensors of the step arena: *x real (n,height,width,channels), *y
 // integers (n); either may be NULL. Returns n. Returns 0, with empty tensors, once at the end of
-// each epoch, and is then at the start of the next one; and after an error, when it does not move.
+// each epoch, and then stands at the start of the next; also after an error, without moving.
 TTT_API int64_t ttt_batches_next(ttt_ctx *ctx, ttt_batches *batches, ttt_tensor **x,
                                  ttt_tensor **y);
 
@@ -309,8 +308,8 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 extern "C" {
 #endif
 
-// Records an error of a file: "file: text", or "file: tensor 'part': text". Names are cut, so that
-// the reason behind them is always there.
+// Records an error of a file: "file: text", or "file: tensor 'part': text". Long names
+// are cut, so that the reason always follows.
 TTT__UNUSED static void ttt__refuse_part(ttt_ctx *ctx, ttt_result r, const char *file,
                                          const char *part, const char *format, va_list args) {
     char text[256];
@@ -367,7 +366,7 @@ static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_W
 #else
 #define TTT__SEEK fseek
 #define TTT__TELL ftell
-// "x", the file must be new, is C11's, and was in the libraries long before.
+// "x" (the file must be new) is in C11, and was in the libraries long before.
 static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
 static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
 
@@ -387,7 +386,7 @@ static bool ttt__replaceable(const char *path) {
 }
 static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
 // A new name is safe once its folder is on the disk. Not every system lets one open a folder, and
-// the file is complete under either name: a failure here is none of the write.
+// the file is complete under either name: a failure here does not fail the write.
 static void ttt__folder_to_disk(const char *path) {
     char folder[1024];
     const char *slash = strrchr(path, '/');
@@ -428,7 +427,7 @@ static bool ttt__bad(const ttt__file *f, const char *name, const char *format, .
     return false;
 }
 
-// Opens and measures. POSIX opens folders too, and only reading from one tells.
+// Opens a file and measures it. POSIX opens folders too; only reading from one fails.
 static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
     f->ctx = ctx;
@@ -455,7 +454,7 @@ static bool ttt__read(ttt__file *f, void *to, size_t n) {
     return false;
 }
 
-// All bytes of a file, and a 0 behind them.
+// All bytes of a file, and a 0 after them.
 static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, int64_t limit,
                              size_t *size) {
     ttt__file f;
@@ -483,8 +482,8 @@ char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size) {
     return text;
 }
 
-// -- writing a file: under a name that nobody else uses (a crash leaves it behind, and no more than
-// that), then renamed over the old one
+// -- writing a file under a name that nobody else uses, then renaming it over the old one; a crash
+// leaves at most the new one behind
 static bool ttt__create_temporary(ttt_file_writer *w) {
     for (int i = 0; i < 1000; i++) {
         snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
@@ -519,7 +518,7 @@ bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
     return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
 }
 
-// A full disk shows in fwrite only, in fflush only, or in fclose only: all of them are looked at.
+// A full disk may show in fwrite alone, in fflush alone or in fclose alone: all three are checked.
 ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
     FILE *f = (FILE *)w->stream;
     if (!f) ttt_fail(ctx, TTT_ERR_FILE, "file_finish: no file was begun");
@@ -540,20 +539,20 @@ ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
 }
 
 // ---- SAFETENSORS --------------------------------------------------------------------------------
-// -- JSON (RFC 8259), strict, read by asking for what is expected, in the order of the text:
+// -- JSON (RFC 8259), strict. The caller asks for what it expects, in the order of the text:
 //     ttt__json j = ttt__json_of(text, size);
 //     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
 //     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
 //     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
-// Strings are decoded where they stand: the text is written to, and must outlive them. The first
-// thing that is wrong is kept in `why`; every function returns false from then on. A copy of the
-// struct looks ahead. Whether a key came twice is for the caller to see.
+// Strings are decoded in place: the text is overwritten, and must outlive them. `why` keeps the
+// first thing that is wrong; from then on every function returns false. To look ahead, copy the
+// struct. A key that occurs twice is for the caller to notice.
 #define TTT__JSON_DEPTH 64
 typedef struct ttt__json {
     char *text, *at, *end;
     const char *why;  // NULL: nothing wrong so far
     int depth;
-    bool first;  // just behind the bracket that opened the innermost object or array
+    bool first;  // just after the bracket that opened the innermost object or array
 } ttt__json;
 
 static ttt__json ttt__json_of(char *text, size_t size) {
@@ -587,7 +586,7 @@ static bool ttt__json_enter(ttt__json *json, char bracket) {
     return json->first = true;
 }
 
-// True in front of each value; false behind the last, with the closing bracket read.
+// True before each value; false after the last, when the closing bracket has been read.
 static bool ttt__json_more(ttt__json *json, char close) {
     char next = ttt__json_kind(json);
     bool first = json->first;
@@ -628,7 +627,7 @@ static int ttt__utf8_put(int32_t code, char *to) {
     return n;
 }
 
-// The four digits of \uXXXX; -1 if they are none.
+// The four digits of \uXXXX; -1 if they are not hexadecimal.
 static int32_t ttt__json_hex(ttt__json *json) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     int32_t value = 0;
@@ -716,7 +715,7 @@ static const char *ttt__json_number(ttt__json *json) {
     return NULL;
 }
 
-// Counted below zero, where there is one number more.
+// Counts below zero, where int64_t has one number more.
 static bool ttt__json_int(ttt__json *json, int64_t *out) {
     const char *end = ttt__json_number(json), *p = json->at;
     int64_t value = 0;
@@ -780,19 +779,18 @@ static bool ttt__json_skip(ttt__json *json) {
 static bool ttt__json_end(ttt__json *json) {
     ttt__json_kind(json);
     return !json->why &&
-           (json->at == json->end || ttt__json_fail(json, "something follows behind the end"));
+           (json->at == json->end || ttt__json_fail(json, "something follows the end"));
 }
 
-// How many members the object has that comes next. The reader is a copy: the caller's does not
-// move.
+// How many members the next object has. The reader is a copy: the caller's does not move.
 static int64_t ttt__json_count(ttt__json json) {
     int64_t n = 0;
     for (ttt__json_enter(&json, '{'); ttt__json_key(&json, NULL); n++) ttt__json_skip(&json);
     return n;
 }
 
-// -- elements as bytes, in either order whatever the machine's own; IEEE 754 formats, and bfloat16,
-// which is the upper half of a binary32
+// -- elements as bytes in either order, whatever the machine's own; IEEE 754 formats, and bfloat16,
+// the upper half of a binary32
 typedef struct ttt__type {
     char kind;  // f IEEE, h bfloat16, i signed, u unsigned, b bool
     unsigned char bytes;
@@ -864,7 +862,7 @@ static ttt_dtype ttt__dtype_of(ttt__type type) {
     return type.bytes == 1 && type.kind != 'i' ? TTT_DTYPE_U8 : TTT_DTYPE_INT;
 }
 
-// Elements i .. i+n-1 of t; n of them stand at p.
+// Reads elements i .. i+n-1 of t from p.
 static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *tensor,
                         int64_t i) {
     if (tensor->data) ttt__decode_reals(type, p, n, tensor->data + i);
@@ -884,14 +882,13 @@ static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
         }
 }
 
-// U64 numbers above 2^63 - 1 have no place in an int64_t: a tensor with one becomes real, in its
-// place.
+// An int64_t cannot hold U64 numbers above 2^63 - 1: a tensor with one becomes real, in place.
 static void ttt__wide_to_real(ttt_tensor *tensor) {
     unsigned char *p = (unsigned char *)tensor->index;
     bool wide = false;
     for (int64_t i = 0; i < tensor->size; i++) wide = wide || tensor->index[i] < 0;
     if (!wide) return;
-    for (int64_t i = 0; i < tensor->size; i++) {  // real i never ends behind number i
+    for (int64_t i = 0; i < tensor->size; i++) {  // real i never ends after integer i
         uint64_t bits;
         memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
         ttt_real value = (ttt_real)bits;
@@ -902,14 +899,14 @@ static void ttt__wide_to_real(ttt_tensor *tensor) {
     tensor->dtype = TTT_DTYPE_REAL;
 }
 
-// Element k of Fortran order, the first index fastest, stands at this place of row-major order.
+// The place in row-major order of element k of Fortran order, in which the first index is fastest.
 static int64_t ttt__row_major(ttt_shape shape, int64_t k) {
     int64_t at = 0;
     for (int d = 0; d < shape.rank; k /= shape.dim[d++]) at = at * shape.dim[d] + k % shape.dim[d];
     return at;
 }
 
-// The next tensor of the file, through a small chunk: no second copy of it is ever in memory.
+// Reads the next tensor of the file by small chunks: no second copy of it is ever in memory.
 #define TTT__CHUNK ((int64_t)1 << 16)
 static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape shape, bool fortran) {
     ttt_mark scratch = ttt__arena_mark(&f->ctx->scratch);
@@ -1002,7 +999,7 @@ static void **ttt__sorted(ttt_ctx *ctx, void *structs, int64_t n, size_t size,
     return p;
 }
 
-// Of structs that begin with a name.
+// For structs that begin with a name.
 static const char *ttt__name_of(const void *a) { return *(const char *const *)a; }
 static int ttt__by_name(const void *a, const void *b) {
     return strcmp(ttt__name_of(a), ttt__name_of(b));
@@ -1013,7 +1010,7 @@ static bool ttt__all_different(ttt_ctx *ctx, const char *path, void *structs, in
     void **p = ttt__sorted(ctx, structs, n, size, ttt__by_name);
     for (int64_t i = 1; i < n && p; i++)
         if (ttt__by_name(p[i - 1], p[i]) == 0) {
-            ttt_fail(ctx, otherwise, "%.200s: '%.80s' is there twice", path, ttt__name_of(p[i]));
+            ttt_fail(ctx, otherwise, "%.200s: '%.80s' occurs twice", path, ttt__name_of(p[i]));
             return false;
         }
     return p != NULL;
@@ -1036,7 +1033,7 @@ typedef struct ttt__entry {
 typedef struct ttt__safetensors {
     ttt__file f;
     ttt__json j;
-    int64_t data;  // bytes behind the header
+    int64_t data;  // bytes after the header
     ttt__entry *entries;
     int64_t n;
     ttt_bundle *out;
@@ -1093,8 +1090,8 @@ static bool ttt__read_offsets(ttt__json *json, ttt__entry *e) {
     return !json->why;
 }
 
-// The shape's bytes are those between the offsets, and those are in the file. No product wraps
-// round.
+// The shape needs just the bytes between the offsets, and the file has them. No product wraps
+// around.
 static bool ttt__entry_good(const ttt__safetensors *file, const ttt__entry *e) {
     ttt_text shape;
     int64_t size = ttt_shape_size(e->shape);
@@ -1119,7 +1116,7 @@ static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
     while (ttt__json_key(&file->j, &key)) {
         int k = 0;
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k < 3 && seen[k]) return ttt__bad(&file->f, e->name, "%s is there twice", key);
+        if (k < 3 && seen[k]) return ttt__bad(&file->f, e->name, "%s occurs twice", key);
         if (k < 3) seen[k] = true;
         if (!(k == 0   ? ttt__read_dtype(file, e)
               : k == 1 ? ttt__read_shape(file, e)
@@ -1135,7 +1132,7 @@ static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
 
 static bool ttt__read_notes(ttt__safetensors *file) {
     ttt_bundle *out = file->out;
-    if (out->notes) return ttt__bad(&file->f, NULL, "__metadata__ is there twice");
+    if (out->notes) return ttt__bad(&file->f, NULL, "__metadata__ occurs twice");
     size_t room = (size_t)ttt__json_count(file->j) * sizeof(ttt_note);
     out->notes = (ttt_note *)ttt_alloc(file->f.ctx, room, false);
     if (!out->notes || !ttt__json_enter(&file->j, '{')) return false;
@@ -1149,7 +1146,7 @@ static bool ttt__read_notes(ttt__safetensors *file) {
                               TTT_ERR_FORMAT);
 }
 
-// The header's text. It stays in the step arena: names and notes are decoded in their places.
+// The header's text. It stays in the step arena, because names and notes are decoded in place.
 static bool ttt__read_header(ttt__safetensors *file) {
     unsigned char length[8];
     if (file->f.size < 8)
@@ -1169,8 +1166,8 @@ static bool ttt__read_header(ttt__safetensors *file) {
     return true;
 }
 
-// `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, the shortest entry, has 49 bytes: so many of
-// them the header can have, and no more room do they get.
+// The shortest entry, `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, has 49 bytes. So the
+// header's size limits their number, and the room that they get.
 static bool ttt__read_entries(ttt__safetensors *file, const char **name) {
     size_t most = (size_t)(file->j.end - file->j.text) / 49 + 1,
            room = most * sizeof *file->entries;
@@ -1196,8 +1193,8 @@ static int ttt__by_offset(const void *a, const void *b) {
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-// Entries in the order of their data, which no byte escapes and none is in twice. NULL after an
-// error.
+// Entries in the order of their data, which they cover without a hole and without an overlap. NULL
+// after an error.
 static void **ttt__in_file_order(ttt__safetensors *file) {
     void **p =
         ttt__sorted(file->f.ctx, file->entries, file->n, sizeof *file->entries, ttt__by_offset);
@@ -1213,7 +1210,7 @@ static void **ttt__in_file_order(ttt__safetensors *file) {
         at = e->end;
     }
     int64_t rest = file->data - at;
-    if (p && rest) ttt__bad(&file->f, NULL, "%lld bytes behind the last tensor", (long long)rest);
+    if (p && rest) ttt__bad(&file->f, NULL, "%lld bytes after the last tensor", (long long)rest);
     return file->f.ctx->result ? NULL : p;
 }
 
@@ -1270,7 +1267,7 @@ const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key) {
     return NULL;
 }
 
-// Text that is made twice by the same calls: to count it (`to` is NULL), then to have it.
+// Text that the same calls make twice: first to count it (`to` is NULL), then to write it.
 typedef struct ttt__sink {
     char *to;
     size_t n;
@@ -1342,8 +1339,8 @@ static int64_t ttt__written_bytes(const ttt_tensor *tensor, bool bf16) {
     return tensor->size * ttt__written_type(tensor, bf16).bytes;
 }
 
-// The order of the data, from wide elements to narrow ones: with the header padded to a multiple of
-// 8 bytes, every tensor then lies at a multiple of its element's, which views need.
+// The order of the data, from wide elements to narrow ones. The header is padded to a multiple of 8
+// bytes, so every tensor lies at a multiple of its element's size, which views need.
 static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = { TTT_DTYPE_INT, TTT_DTYPE_REAL,
                                                           TTT_DTYPE_BF16, TTT_DTYPE_U8 };
 
@@ -1388,8 +1385,8 @@ static bool ttt__bundle_good(ttt_ctx *ctx, const char *path, const ttt_bundle *b
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
                      path);
         if (!ttt__alive(ctx, x->tensor))
-            ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: '%.80s' is no living tensor of the context",
-                     path, x->name);
+            ttt_fail(ctx, TTT_ERR_RELEASED,
+                     "%.200s: '%.80s' is not a living tensor of this context", path, x->name);
         if (ctx->result) return false;
     }
     for (int64_t i = 0; i < bundle->n_notes; i++)
@@ -1446,7 +1443,7 @@ ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundl
 // The file is "\x93NUMPY", version (2 bytes), the length of the header (2 bytes, or 4 from version
 // 2 on), the header, the data. The header is a Python dictionary of exactly three entries,
 //     {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }
-// of which this form is read and no other: nothing of Python is evaluated.
+// No other form is read, and nothing is evaluated as Python.
 // https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 #define TTT__NPY_HEADER 65536
 typedef struct ttt__npy {
@@ -1455,7 +1452,7 @@ typedef struct ttt__npy {
     ttt__type type;
     bool fortran;
     ttt_shape shape;
-    int64_t data;  // bytes behind the header
+    int64_t data;  // bytes after the header
 } ttt__npy;
 
 static bool ttt__npy_bad(ttt__npy *npy, const char *what) {
@@ -1506,7 +1503,7 @@ static bool ttt__npy_descr(ttt__npy *npy) {
     return true;
 }
 
-// A tuple of sizes: () (3,) (2, 3). (3) is none.
+// A tuple of sizes: () (3,) (2, 3). (3) is not one.
 static bool ttt__npy_shape(ttt__npy *npy) {
     bool comma = true;
     npy->shape = ttt_scalar_shape();
@@ -1526,7 +1523,7 @@ static bool ttt__npy_shape(ttt__npy *npy) {
         npy->shape.dim[npy->shape.rank++] = size;
         comma = ttt__npy_take(npy, ",");
     }
-    return npy->shape.rank != 1 || comma || ttt__npy_bad(npy, "one size in brackets is no tuple");
+    return npy->shape.rank != 1 || comma || ttt__npy_bad(npy, "one size in () is not a tuple");
 }
 
 static bool ttt__npy_order(ttt__npy *npy) {
@@ -1546,7 +1543,7 @@ static bool ttt__npy_header(ttt__npy *npy) {
             return ttt__npy_bad(npy, "a comma or 'key': was expected");
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
         if (k == 3) return ttt__bad(&npy->f, NULL, "the header's key '%s' is not known", key);
-        if (seen[k]) return ttt__bad(&npy->f, NULL, "the header's key '%s' is there twice", key);
+        if (seen[k]) return ttt__bad(&npy->f, NULL, "the header's key '%s' occurs twice", key);
         seen[k] = true;
         ttt__npy_take(npy, "");  // blanks
         if (!(k == 0 ? ttt__npy_descr(npy) : k == 1 ? ttt__npy_order(npy) : ttt__npy_shape(npy)))
@@ -1556,10 +1553,10 @@ static bool ttt__npy_header(ttt__npy *npy) {
     for (int k = 0; k < 3; k++)
         if (!seen[k]) return ttt__bad(&npy->f, NULL, "the header lacks '%s'", keys[k]);
     ttt__npy_take(npy, "");
-    return npy->at == npy->end || ttt__npy_bad(npy, "something follows behind }");
+    return npy->at == npy->end || ttt__npy_bad(npy, "something follows }");
 }
 
-// Everything in front of the data.
+// Everything before the data.
 static bool ttt__npy_start(ttt__npy *npy) {
     unsigned char start[12];
     int wide;
@@ -1567,12 +1564,13 @@ static bool ttt__npy_start(ttt__npy *npy) {
         return ttt__bad(&npy->f, NULL, "%d bytes: too short for an .npy file", (int)npy->f.size);
     if (!ttt__read(&npy->f, start, 10)) return false;
     if (memcmp(start, "\x93NUMPY", 6) != 0)
-        return ttt__bad(&npy->f, NULL, "it begins as no .npy file does");
+        return ttt__bad(&npy->f, NULL, "does not begin like an .npy file");
     if (start[6] < 1 || start[6] > 3 || start[7] != 0)
         return ttt__bad(&npy->f, NULL, "version %d.%d of the format is not known", start[6],
                         start[7]);
     wide = start[6] == 1 ? 2 : 4;
-    if (wide == 4 && npy->f.size < 12) return ttt__bad(&npy->f, NULL, "cut in its header's length");
+    if (wide == 4 && npy->f.size < 12)
+        return ttt__bad(&npy->f, NULL, "ends in the length of its header");
     if (wide == 4 && !ttt__read(&npy->f, start + 10, 2)) return false;
     int64_t length = (int64_t)ttt__bytes(start + 8, wide), follow = npy->f.size - 8 - wide;
     if (length > follow || length > TTT__NPY_HEADER)
@@ -1613,7 +1611,7 @@ ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
 }
 
 ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor) {
-    char text[512] = "\x93NUMPY\1";  // the minor version, 0, is the byte behind
+    char text[512] = "\x93NUMPY\1";  // the next byte, 0, is the minor version
     size_t n = 10;
     ttt_file_writer w;
     if (!ctx->result && !ttt__alive(ctx, tensor))
@@ -1662,7 +1660,7 @@ typedef struct {
     uint64_t bits;  // taken from `in` but not used, the next one lowest
     int bit_count;
     uint8_t *out;
-    size_t limit, size;  // bytes that may be, and that were written
+    size_t limit, size;  // bytes that may be written, and that were
     size_t start;        // where the output of the current member begins
     ttt__huffman literal, distance;
     bool fixed;          // the two codes are those of block type 1
@@ -1670,7 +1668,7 @@ typedef struct {
     ttt_result result;
 } ttt__inflate;
 
-// Inner functions return false, or those that give a number -1, after recording what stopped them.
+// Inner functions record what stopped them, and return false, or -1 in the place of a number.
 static bool ttt__inflate_stop(ttt__inflate *stream, ttt_result result, const char *problem) {
     stream->result = result;
     stream->problem = problem;
@@ -1784,7 +1782,7 @@ static int ttt__huffman_decode_long(ttt__inflate *stream, const ttt__huffman *h)
         place += h->count[length];
         first = (first + h->count[length]) * 2;
     }
-    return ttt__inflate_bad(stream, "bits that are no Huffman code"), -1;
+    return ttt__inflate_bad(stream, "bits that are not a Huffman code"), -1;
 }
 
 static int ttt__huffman_decode(ttt__inflate *stream, const ttt__huffman *h) {
@@ -1905,7 +1903,7 @@ static bool ttt__inflate_lengths(ttt__inflate *stream, const ttt__huffman *h, ui
     return true;
 }
 
-// An incomplete code leaves bit patterns without meaning. As in zlib only one is let pass, which
+// An incomplete code leaves bit patterns without meaning. Like zlib we accept only the one that
 // real compressors write: at most one distance (or only the end-of-block symbol), of length 1.
 static bool ttt__inflate_code(ttt__inflate *stream, ttt__huffman *code, const uint8_t *lengths,
                               int n) {
@@ -2388,8 +2386,8 @@ static void ttt__shuffle(ttt_rng *rng, int32_t *order, int32_t n) {
 }
 
 // A stream from its first number on, read in blocks: Philox makes four numbers at once, and an
-// image takes 1,600 of them. Other numbers are made from these in other ways than in ttt_tensor.h.
-// That stays, for the bytes of the drawn set are fixed.
+// image takes 1,600 of them. Real numbers are made of these in another way than in ttt_tensor.h,
+// and that stays, because the bytes of the drawn set are fixed.
 typedef struct ttt__draw_rng {
     ttt_rng r;
     uint32_t block[4];

@@ -1,4 +1,4 @@
-/*  ttt_layers.h - v0.2.0 - layers that learn at test time, and the attention they generalize.
+/*  ttt_layers.h - v0.3.0 - layers that learn at test time, and the attention they generalize.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -50,6 +50,10 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+// Options beside those of ttt_tensor.h, to define before the include in every file of a program:
+//   TTT_LAYERS_IMPLEMENTATION   in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
+//   TTT_NO_FUSED                leave out [7] and [8]: a smaller program whose layers are slower
 
 // ---- [1] PARAMETERS -----------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
@@ -104,10 +108,10 @@ typedef struct ttt_params {
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
 // its list of parameters. They may be the parameters themselves, or any other tensors of those
 // shapes: made from them by a step of descent, averaged, read from a file. So a model is a function
-// of its weights, and a gradient can pass through whatever made them. The array is borrowed, and as
-// old as the tensors in it: one that a step of descent made goes with the mark it was made after.
-// To use it later is an error, TTT_ERR_RELEASED, as long as its memory holds nothing else; then
-// anything may happen. A list that grows leaves its arrays valid.
+// of its weights, and a gradient can pass through whatever made them. The array is borrowed, and
+// lives as long as the tensors in it: one that a step of descent made is gone when a mark before it
+// is released. Using it then is an error, TTT_ERR_RELEASED, until its memory is used again; after
+// that anything may happen. When a list grows, its arrays stay valid.
 typedef struct ttt_weights {
     ttt_tensor *const *at;
     int n;
@@ -115,7 +119,7 @@ typedef struct ttt_weights {
 
 // Makes the parameters of a table, appends them to params under "prefix/name" and initializes each
 // from the context's seed and its own name (so that adding a layer changes no other). Returns them
-// as weights, in the order of the rows without the absent ones; as all functions named _new do. No
+// as weights, in the order of the rows that are present, as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
 // already.
 TTT_API ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows,
@@ -130,15 +134,15 @@ TTT_API int64_t ttt_params_count(const ttt_params *params, unsigned flags);
 TTT_API bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part,
                                 unsigned flags);
 
-// The first n weights, which *weights then lacks: a model hands its sub-layers their parts, one
+// Takes the first n weights off *w and returns them: a model hands its sub-layers their parts, one
 // after another. TTT_ERR_SHAPE naming `who` if there are fewer.
 TTT_API ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n);
-// The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, an
-// average's beginning. No weights after an error.
+// The same numbers as leaves of their own, in the keep arena or in the step arena: a snapshot, or
+// the start of an average. No weights after an error.
 TTT_API ttt_weights ttt_weights_copy(ttt_ctx *ctx, ttt_weights weights, bool keep);
 // into += share (from - into), number by number and in place: 1 copies (puts weights back, loads
-// them), 1/k keeps the mean of k, 1 - decay an exponential moving average. What was computed from
-// `into` before has wrong gradients from then on, and no error says so. TTT_ERR_SHAPE if the shapes
+// them), 1/k keeps the mean of k, 1 - decay an exponential moving average. Results that were
+// computed from `into` then have wrong gradients, and no error says so. TTT_ERR_SHAPE if the shapes
 // differ; nothing is changed then.
 TTT_API ttt_result ttt_weights_blend(ttt_ctx *ctx, ttt_weights into, ttt_weights from,
                                      ttt_real share);
@@ -178,13 +182,13 @@ typedef struct ttt_descent_state {
 // those that do not move are the same tensors. state: NULL for the plain rule. No weights after an
 // error: TTT_ERR_SHAPE for a rate or a state that does not fit the weights, TTT_ERR_UNSET for a
 // rule that lacks its state, TTT_ERR_ARGUMENT for a loss without a tape, an unknown rule, a state
-// of another one or an option that the rule has not.
+// of another one or an option that the rule lacks.
 TTT_API ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
                                 ttt_tensor *loss, ttt_descent_state *state);
 
 // ---- [2] PLAIN LAYERS ---------------------------------------------------------------------------
-// Each is a table of parameters and a function of weights in the order of its rows; how many
-// weights it was given is checked (TTT_ERR_SHAPE).
+// Each is a table of parameters and a function of weights in the order of its rows. Another number
+// of weights is TTT_ERR_SHAPE.
 TTT_API ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
                                   ttt_params *params, const char *prefix);
 // y = x kernel + bias, x (...,in)
@@ -232,14 +236,13 @@ typedef struct ttt_learner {
     // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
     ttt_tensor *(*predict)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
-    // Where the last layer is linear, the last weights are its kernel and (with biases) its bias,
-    // and this gives what it reads: predict = features W (+ b). NULL if there is no such layer.
-    // ttt_unmask lives by it.
+    // If the last layer is linear, its kernel and (with biases) its bias are the last weights, and
+    // this gives what it reads: predict = features W (+ b). Else NULL. ttt_unmask needs it.
     ttt_tensor *(*features)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
-    const void *desc;  // handed to the two
+    const void *desc;  // handed to predict and features
     bool one_set;
-    int dense_layers;  // of how many dense layers it is made, with GELU between; 0: it is not. Only
-                       // such learners have fused forms
+    int dense_layers;  // how many dense layers with GELU between it consists of; 0: it is another
+                       // kind of model, which has no fused form
 } ttt_learner;
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
@@ -261,18 +264,18 @@ typedef struct ttt_inner {
     ttt_tensor *(*loss)(ttt_ctx *ctx, const void *arg, ttt_tensor *prediction, ttt_tensor *label);
     const void *loss_arg;
     int steps;                // T
-    const ttt_real *rates;    // eta_t, constants; unless there are
-    ttt_tensor *learned_rates;  // (T), a tensor that takes gradients
+    const ttt_real *rates;    // eta_t as T constants, or
+    ttt_tensor *learned_rates;  // as a tensor (T) that takes gradients
     ttt_tensor *order;        // NULL: full batches. Else integers (H,L), L <= N: the tokens of each
                               // head's T parts
     bool first_order;         // treat the inner gradients as constants (for comparison)
     struct ttt_unmasked *unmask;  // NULL, or receives what the steps wrote: key and value, see [6]
 } ttt_inner;
 
-// The weights w0 as the learner's table has them -> those after T steps, ready for predict. losses,
-// if not NULL, receives (T+1): l before each step on that step's part, then with the final weights
-// on all tokens; sum over heads, mean over sequences. No weights after an error: TTT_ERR_SHAPE if T
-// parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
+// Takes the weights w0, in the order of the learner's table, and returns those after T steps, ready
+// for predict. losses, unless NULL, receives (T+1): l before each step on that step's part, then
+// with the final weights on all tokens; sum over heads, mean over sequences. No weights after an
+// error: TTT_ERR_SHAPE if T parts do not divide L, or L is 0; TTT_ERR_UNSET without rates.
 TTT_API ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0,
                                    ttt_tensor **losses);
 
@@ -322,7 +325,7 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
       "longformer: tokens to each side; 0: 256, on a grid 7 or a third of its side")               \
     X(int64_t, globals, NULL, "longformer: the first tokens, which see and are seen by all")       \
     X(int64_t, grid_rows, NULL,                                                                    \
-      "vittt, focused-linear, longformer: the tokens behind the globals are a grid, row by row; "  \
+      "vittt, focused-linear, longformer: the tokens after the globals are a grid, row by row; "   \
       "0: longformer has a line, the others need it")                                              \
     X(int64_t, grid_cols, "grid_rows", "vittt, focused-linear, longformer: its other side")        \
     /* features and tables */                                                                      \
@@ -345,15 +348,15 @@ typedef struct ttt_mixer_desc {
 #define X(type, field, with, meaning) type field;
     TTT_MIXER_OPTIONS(X)
 #undef X
-    // For all mixers: op by op on the tape, which is slower, and losses take gradients. Otherwise
-    // asking for losses may choose another form of a layer, and change the last bits of y.
+    // Any mixer: op by op on the tape, which is slower; losses then take gradients. Without this
+    // flag, asking for losses may choose another form of the layer and change the last bits of y.
     bool no_fused;
     struct ttt_unmasked *unmask;  // set by ttt_unmask; a forward that knows its matrix fills it in
 } ttt_mixer_desc;
 
-// x (B,N,D) -> (B,N,D), with one tensor a row of the table and then of the learner's in w, checked,
-// and NULL for absent ones. losses: NULL, or receives (T+1). It is NULL before, and mixers that do
-// not learn leave it so.
+// x (B,N,D) -> (B,N,D). w has a tensor for each row of the table and then of the learner's table,
+// checked; NULL for a row that is absent. *losses, unless losses is NULL, receives (T+1); it is
+// NULL before, and mixers that do not learn leave it so.
 typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                  ttt_tensor *x, ttt_tensor **losses);
 
@@ -411,14 +414,13 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
                                       ttt_tensor *x, ttt_tensor **losses);
 
 // ---- [6] UNMASKING ------------------------------------------------------------------------------
-// A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If what is written
-// to, and read from, is a linear last layer, then it is attention, whatever lies before it
-// [arXiv 2602.21204]:
+// A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If these weights
+// are a linear last layer, the layer is attention, whatever lies before it [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
-// q^, k^: features that the last layer reads; v^: what it was told, minus the rate times the
-// gradient of the loss in its output; S_0: its kernel before (biases count as a feature that is
-// 1). For a learner that takes T steps there are P = T N pairs, in the order in which they were
-// written; else P = N.
+// q^, k^: features that the last layer reads; v^: what it was told, which is minus the rate times
+// the gradient of the loss in its output; S_0: its kernel at the start (a bias counts as a feature
+// that is 1). For a learner that takes T steps there are P = T N pairs, in the order in which they
+// were written; else P = N.
 typedef struct ttt_unmasked {
     ttt_tensor *query, *key;  // (B,H,N,m), (B,H,P,m); NULL if no features make the matrix
     ttt_tensor *value;        // (B,H,P,h)
@@ -430,11 +432,11 @@ typedef struct ttt_unmasked {
     bool exact;               // y = M v^ + carry q^ S_0 holds
     double error;             // exact: max|y - (M v^ + carry q^ S_0)| / max|y|
 } ttt_unmasked;
-// Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. Where no exact
-// form exists (exact false), equals says why, and matrix (1,1,N,N) is the local linearization of
-// the whole layer at the first sequence: the size of dy_i / dx_j (Frobenius norm), value, read and
-// the rest NULL, and error how far that linear map is off for a small random move of x, in units of
-// the largest change of y. It costs N D gradients. Errors: those of ttt_mixer_forward.
+// Takes the layer apart for the input x (B,N,D); its numbers live in the step arena. If no exact
+// form exists, exact is false and equals says why. Then matrix (1,1,N,N) is the local linearization
+// of the whole layer at the first sequence, the size of dy_i / dx_j (Frobenius norm); value, read
+// and the rest are NULL; error says how far this linear map is off for a small random move of x,
+// relative to the largest change of y. It costs N D gradients. Errors: those of ttt_mixer_forward.
 TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_unmasked *out);
 

@@ -1,4 +1,4 @@
-/*  ttt_model.h - v0.2.0 - models made of layers that learn at test time, and their training.
+/*  ttt_model.h - v0.3.0 - models made of layers that learn at test time, and their training.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -48,11 +48,11 @@ TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classe
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
 // labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
-// of none is 0. Logits of an ignored label may be anything, NaN too, and their gradient is 0. Costs
-// what log_softmax of the others costs. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
+// of none is 0. Logits of an ignored label may be anything, NaN too, and their gradient is 0; they
+// cost nothing. TTT_ERR_ARGUMENT for any other label outside 0..C-1.
 TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *labels,
                                              int64_t ignored);
-// the same with C separate yes/no questions:
+// logits (B,C), target (B,C) -> (), for C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // How many rows of logits (B,C) are largest at their label. Of several equal logits the first
@@ -79,10 +79,10 @@ typedef struct ttt_vit_desc {
     bool remat;                      // blocks keep only their input; gradients compute them again
 } ttt_vit_desc;
 
-// What one forward pass may be given or asked for beside its images; NULL for nothing.
+// What a forward pass takes and gives beside images and logits. Zero, or NULL, is nothing.
 typedef struct ttt_vit_call {
     ttt_tensor *order;    // integers (depth,H,N): token order of every layer's mini-batches
-    bool want_losses;     // asks for the inner losses. Blocks are kept then, even with .remat
+    bool want_losses;     // asks for the inner losses; .remat has no effect then
     ttt_tensor **losses;  // receives them: depth tensors (T+1), NULL where nothing learns inside
 } ttt_vit_call;
 
@@ -130,12 +130,12 @@ typedef struct ttt_optimizer_desc {
     ttt_real momentum;             // 0: plain gradient descent
 } ttt_optimizer_desc;
 
-// What a rule is told about the parameter that it updates. The gradient is `scale` times the one
-// that was gathered: clipping and the mean over the gathered steps are in it.
+// What a rule is told about the parameter that it updates. The gradient is `scale` times the
+// gathered one; the scale includes clipping and the mean over the gathered steps.
 typedef struct ttt_update {
-    const ttt_optimizer_desc *desc;  // no default left open
+    const ttt_optimizer_desc *desc;  // with its defaults filled in
     int64_t k;                       // number of the update from 0
-    double s;                        // of the schedule
+    double s;                        // s(k) of the schedule
     ttt_real scale;                  // of the gathered gradient
     ttt_real decay;                  // wd; 0 for a parameter that does not decay
     int64_t n;                       // numbers in the parameter
@@ -155,11 +155,11 @@ struct ttt_rule {
 };
 
 typedef struct ttt_optimizer {
-    ttt_optimizer_desc desc;   // no default left open
+    ttt_optimizer_desc desc;   // with its defaults filled in
     ttt_params *params;
     int n;                     // parameters that are trained
     int *row;                  // their places in the list
-    ttt_tensor **grad;         // what was gathered for each
+    ttt_tensor **grad;         // the gathered gradient of each
     int n_state;               // state tensors of each
     ttt_tensor **state;        // (n,n_state): in the order of the parameters, then of the row
     int64_t updates;           // done
@@ -168,31 +168,31 @@ typedef struct ttt_optimizer {
     double grad_norm;          // of the last update, before clipping
 } ttt_optimizer;
 
-// Trains the parameters that are in p now. NULL after an error: TTT_ERR_UNSET without a rate,
+// Trains the parameters in the list now. NULL after an error: TTT_ERR_UNSET without a rate,
 // TTT_ERR_ARGUMENT for an option that is out of range or that the rule does not take.
 TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *desc,
                                          ttt_params *params);
-// Adds d loss / d parameters to what was gathered; every `accumulate` steps, one update. A gradient
-// that is not finite is no error: the update is left out and counted as skipped. TTT_ERR_ARGUMENT:
-// the loss has no tape.
+// Adds d loss / d parameters to the gathered gradients; every `accumulate` steps makes one update.
+// A gradient that is not finite is not an error: the update is left out and counted as skipped.
+// TTT_ERR_ARGUMENT: the loss has no tape.
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k);  // s(k)
 
 // ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
-// The weights of the list p that a file holds, by name and in the order of the list: to run a model
-// with, or to load by ttt_weights_blend(c, ttt_params_weights(p), w, 1). They are the file's own
-// tensors, those of another type than REAL cast to it. `name` is what errors call the file. No
-// weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
+// The weights that a file holds for the parameters, found by name, in the order of the list: to run
+// a model with, or to load by ttt_weights_blend(ctx, ttt_params_weights(params), weights, 1). They
+// are the file's own tensors, cast to REAL if of another type. `name` is what errors call the file.
+// No weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
 TTT_API ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char *name,
                                      const ttt_bundle *file);
-// Writes parameters by name, the optimizer's state and counts if o is not NULL, the context's
+// Writes parameters by name, the optimizer's state and counts unless it is NULL, the context's
 // random state, and the caller's notes (epoch, position in the data, ...).
 TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params *params,
                                        const ttt_optimizer *optimizer, const ttt_note *notes,
                                        int64_t n_notes);
-// Reads them back into p, o (if not NULL) and the context; everything must be there in the right
-// shape, of any type that ttt_weights_find takes, and nothing is changed otherwise. The file stays
+// Reads them back into parameters, optimizer (unless NULL) and context. Everything must be there in
+// the right shape, of any type that ttt_weights_find takes; else nothing is changed. The file stays
 // in *file (step arena), for its notes.
 TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
                                        ttt_optimizer *optimizer, ttt_bundle *file);
@@ -223,7 +223,7 @@ INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, 
 }
 KERNEL void KN(adam)(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,
                      const ttt__pass *pass) {
-    const ttt__pass own = *pass;  // no store can change it
+    const ttt__pass own = *pass;  // a copy that no store can change
 #define TERM(i, n) KN(adam_part)(i, n, p, g, m, v, &own)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -310,15 +310,15 @@ static bool ttt__labels_good(ttt_ctx *ctx, const ttt_tensor *labels, int64_t C, 
         int64_t label = labels->index[i];
         if (label != ignored && (label < 0 || label >= C))
             ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                     "cross_entropy_labels: label %lld at place %lld; 0..%lld "
-                     "or %lld to be ignored, expected",
+                     "cross_entropy_labels: label %lld at place %lld; 0..%lld expected, or "
+                     "%lld to be ignored",
                      (long long)label, (long long)i, (long long)(C - 1), (long long)ignored);
     }
     return ttt_ok(ctx);
 }
 
-// Rows with an ignored label are left out first: they cost nothing then, and NaN in them spreads
-// nowhere.
+// Rows with an ignored label are left out first: they then cost nothing, and a NaN in them does not
+// spread.
 ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *labels,
                                      int64_t ignored) {
     const char *name = "cross_entropy_labels";
@@ -332,8 +332,8 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
     int64_t n = 0, C = logits->shape.dim[logits->shape.rank - 1];
     if (!ttt__labels_good(ctx, labels, C, ignored)) return ttt_detach(ctx, logits);
     for (int64_t i = 0; i < labels->size; i++) n += labels->index[i] != ignored;
-    ttt_tensor *rows = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);    // that count,
-    // and labels there
+    // The rows that count, and the places of their labels in these rows, joined.
+    ttt_tensor *rows = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);
     ttt_tensor *places = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);
     for (int64_t i = 0, k = 0; i < labels->size && ttt_ok(ctx); i++) {
         if (labels->index[i] == ignored) continue;
@@ -348,7 +348,7 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 }
 
 // log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z
-// - 2 max(z, 0), whose slope at 0 is 1: the sum's is then 1/2, as it should be. A head that starts
+// - 2 max(z, 0), whose slope at 0 is 1, so the sum's is 1/2, as it should be: a head that starts
 // at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target))
@@ -370,14 +370,14 @@ int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
         bool best = label >= 0 && label < C;
-        for (int64_t i = 0; i < C && best; i++)  // NaN is neither
+        for (int64_t i = 0; i < C && best; i++)  // false for NaN
             best = i < label ? row[i] < row[label] : row[i] <= row[label];
         right += best;
     }
     return right;
 }
 
-// Dirichlet(p,p) of two is Beta(p,p), drawn as Joehnk 1964 does: u^(1/p) and v^(1/p) until their
+// A Dirichlet(p,p) pair is Beta(p,p). As in Joehnk 1964, u^(1/p) and v^(1/p) are drawn until their
 // sum is at most 1; in logarithms, since both underflow for small p.
 static double ttt__beta(ttt_rng *rng, double p) {
     for (;;) {
@@ -581,7 +581,7 @@ static bool ttt__vit_inputs_good(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_wei
     return ttt_ok(ctx);
 }
 
-// Patches with their positions, behind the global tokens if there are any.
+// Patches with their positions, after the global tokens if there are any.
 static ttt_tensor *ttt__vit_embedded(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights *w,
                                      ttt_tensor *images) {
     int64_t side = desc->image / desc->patch, D = desc->width;
@@ -785,7 +785,7 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
     }
 }
 
-// What all rules have in common; where weight decay goes is what tells Adam's kin apart.
+// What all rules have in common. Adam and its kin differ in where weight decay goes.
 static ttt__pass ttt__pass_of(const ttt_update *u) {
     ttt__pass pass;
     memset(&pass, 0, sizeof pass);
@@ -949,9 +949,8 @@ static void ttt__list_add(ttt_ctx *ctx, ttt_params *list, const char *name, ttt_
     list->value[list->n++] = value;
 }
 
-// Everything that a file holds as one list, in the step arena, to write it and to read it: the
-// parameters by their names, and the optimizer's state of each as if it were a parameter too:
-// optimizer/m/NAME.
+// Everything in a checkpoint as one list, in the step arena, for writing and for reading: the
+// parameters by name, and the optimizer's state of each as a parameter named optimizer/m/NAME.
 static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
                                        const ttt_optimizer *optimizer) {
     int most = params->n + (optimizer ? optimizer->n_state * optimizer->n : 0), length = 0;
@@ -974,7 +973,7 @@ static void ttt__note_add(ttt_bundle *bundle, const char *key, const char *text)
     bundle->notes[bundle->n_notes].key = key;
     bundle->notes[bundle->n_notes++].text = text;
 }
-enum { TTT__OWN_NOTES = 5 };  // as many at most:
+enum { TTT__OWN_NOTES = 5 };  // at most
 static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt_bundle *bundle) {
     const ttt_rng *rng = ttt_ctx_rng(ctx);
     const unsigned s[3] = { rng->stream[0], rng->stream[1], rng->stream[2] };

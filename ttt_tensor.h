@@ -1,4 +1,4 @@
-/*  ttt_tensor.h - v0.2.0 - tensors whose gradients are tensors, in one C header.
+/*  ttt_tensor.h - v0.3.0 - tensors whose gradients are tensors, in one C header.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -77,7 +77,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TTT_VERSION "0.2.0"
+#define TTT_VERSION "0.3.0"
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
@@ -473,7 +473,7 @@ TTT_API ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 // as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
 // the axis stays, of size 1
 TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
-// Its place along the axis, which goes: (B,C) gives INT (B), good as labels. A constant.
+// The place of the largest; the axis is dropped: (B,C) gives INT (B), good as labels. A constant.
 TTT_API ttt_tensor *ttt_argmax(ttt_ctx *ctx, ttt_tensor *a, int axis);
 
 // Moving elements about. reshape shares the elements; the others copy them.
@@ -506,7 +506,7 @@ TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln
 // else 0 (RMS norm).
 TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);  // centered
 TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);    // not centered
-// J g, where J is the Jacobian of this at a, a symmetric matrix, and x^ the normalized row:
+// J g, where J is the Jacobian of these at a, a symmetric matrix, and x^ the normalized row:
 // J g = r (g - mean g - x^ mean(g x^)), with the middle term only if centered.
 TTT_API ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_real eps,
                                      bool centered);

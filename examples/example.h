@@ -97,7 +97,7 @@ static inline ttt_ctx *open_or_die(const ttt_desc *desc) {
 }
 
 // ---- [2] COMMAND LINE ---------------------------------------------------------------------------
-// A row is made by one of the macros below. It holds all that is to be known about an option.
+// A row is made by one of the macros below. It holds all facts about an option.
 typedef enum option_kind { KIND_TEXT, KIND_CHOICE, KIND_WHOLE, KIND_REAL, KIND_FLAG } option_kind;
 struct option {
     const char *name;             // with its dashes
@@ -138,7 +138,7 @@ static inline bool listed(const char *list, const char *name) {
     return false;
 }
 
-// What options that several programs have need.
+// What the options that several programs share need.
 static inline const char *mixer_name(int i) {
     return ttt_mixer_at(i) ? ttt_mixer_at(i)->name : NULL;
 }
@@ -385,7 +385,7 @@ static inline void svg_text(svg *s, double x, double y, const char *anchor, int 
     svg_put(s, "</text>\n");
 }
 
-// On a white ground, so that it can be read on a dark page too.
+// On a white background, so that it can be read on a dark page too.
 static inline svg svg_begin(ttt_ctx *c, const char *path, int width, int height) {
     svg s;
     s.c = c;
@@ -599,7 +599,7 @@ static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const li
 
 // ---- [6] BAR CHARTS -----------------------------------------------------------------------------
 typedef struct chart_bar {
-    const char *name, *note;  // before it and behind it
+    const char *name, *note;  // before the bar and after it
     const double *value;      // of each part; what is not above 0 is left out
     double meter;             // at the right, from 0 to 1; drawn full above 1; none below 0
     const char *meter_note;   // behind the meter's per cent

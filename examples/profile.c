@@ -6,10 +6,10 @@
 // Runs some training steps (or forward passes) on random images and prints a row for each op and
 // phase: forward; backward; and with --no-fused, where a mixer is many ops and not one: recorded,
 // the gradients of the inner steps, which a layer that learns takes on its way forward. (With
-// --infer nobody differentiates inner steps again, so theirs are "backward".) What bounds an op is
-// told by the "roofline": it cannot need less time than its FLOPs at the machine's best rate, nor
-// than its bytes at the memory's. Bytes that are still in a cache come faster, so that shares may
-// exceed 100 %. ./profile --help has the options.
+// --infer nobody differentiates inner steps again, so theirs are "backward".) The
+// "roofline" tells what bounds an op: it needs at least the time that its FLOPs take at the
+// machine's best rate, and its bytes at the memory's. Bytes that are still in a cache come faster,
+// so shares may exceed 100 %. ./profile --help has the options.
 //
 //     ./profile --study --svg cost.svg
 //

@@ -11,9 +11,9 @@
 // Keys and values are paired anew in every sequence, so no trained weight knows an answer. It has
 // to be carried from a pair to a question by the mixer, the only thing here that lets tokens see
 // each other. A token is the sum of two learned embeddings: its key's, and its value's ("none" is
-// the ninth value). There are no positions, as the pairs are a set; a mixer that minds the order
-// gets it as it is. Several questions a sequence (8) are for speed: more to learn from a memory
-// that is filled once.
+// the ninth value). There are no positions, as the pairs are a set; a mixer that depends on the
+// order sees the one that was drawn. Several questions a sequence (8) are for speed: more to learn
+// from a memory that is filled once.
 //
 // Each mixer of the registry is trained in the same small model and tested on 2,000 new sequences.
 // --grow goes on with more and more pairs, and draws how many are held. See ./recall --help.
@@ -53,8 +53,8 @@
 typedef struct {
     const char *label;
     ttt_mixer_desc d;
-    double most;      // accuracy that it must not exceed, lacking what it takes; 0: it must recall
-    double patience;  // steps, in those of the others
+    double most;      // accuracy that it must not exceed, as it lacks memory; 0: it must recall
+    double patience;  // its steps, as a multiple of the others'
 } variant;
 
 // Inner losses are means over tokens and features: small gradients, large rate. Neighbors have
@@ -281,9 +281,9 @@ static void test(trial *t) {
     t->accuracy = (double)right / (double)(TESTS * t->questions);
 }
 
-// Trains the model further, with n pairs, and tests it. --grow calls this again and again: who can
-// look up one of 16 pairs need not find out from 32 what the task is, which takes a memory that
-// overflows very long.
+// Trains the model further, with n pairs, and tests it. --grow calls this again and again: a model
+// that can look up one of 16 pairs need not find out from 32 what the task is. With a memory that
+// overflows, that takes very long.
 static void train_and_test(trial *t, int64_t n) {
     ttt_rng stream = ttt_rng_at((uint64_t)t->o->seed, 0, 0, 0);
     double start = ttt_seconds();
@@ -302,7 +302,7 @@ static void train_and_test(trial *t, int64_t n) {
 
 // ---- one length, all mixers ---------------------------------------------------------------------
 // Answers of one sequence come from one memory, so the deviation counts them as one: it is an upper
-// bound. Returns how many were not as their variants say, which speak of 16 pairs after 500 steps.
+// bound. Returns how many contradict their variants, which speak of 16 pairs after 500 steps.
 static int compare(const options *o, const variant *runs, int n_runs) {
     int surprises = 0;
     printf("%lld pairs, keys out of %lld, %lld questions, width %lld, %lld heads, %lld steps; "
@@ -341,7 +341,7 @@ static void draw(const options *o, const chart_series *share, const chart_series
     ttt_close(c);
 }
 
-// Who guesses is right once in eight times: held are n (p - 1/8) / (1 - 1/8) pairs. A matrix (h,h)
+// A guess is right once in eight times, so n (p - 1/8) / (1 - 1/8) pairs are held. A matrix (h,h)
 // has room for h pairs that do not disturb each other, since no more keys can be orthogonal to each
 // other. H of them, asked only which of eight values is nearest, do better, up to a point.
 static void grow(const options *o, const variant *runs, int n_runs) {
@@ -359,7 +359,7 @@ static void grow(const options *o, const variant *runs, int n_runs) {
     }
     printf("   seconds\n");
     for (int i = 0; i < n_runs; i++) {
-        draw(o, shares, helds, i);  // what there is so far; the first tells early if --out is bad
+        draw(o, shares, helds, i);  // what there is so far; the first shows early if --out is bad
         trial t = begin(o, &runs[i], N_LEAST << (lengths - 1));
         for (int k = 0; k < lengths; k++) {
             train_and_test(&t, N_LEAST << k);

@@ -131,7 +131,8 @@ static void draw_images(ttt_ctx *c, dataset *d) {
     d->batch = 64;
 }
 
-// A place that was named must have the files; one that was only guessed is passed over with a word.
+// A folder that was named must have the files; a guessed one without them is passed over, and the
+// program says so.
 static void find_data(ttt_ctx *c, dataset *d, const char *named) {
     static const char *const guesses[] = { "data", "/usr/share/datasets/fashion-mnist" };
     const char *variable = getenv("TTT_DATA");

@@ -498,7 +498,7 @@ static void inflate_bad_streams(void) {
         { "1/1 2/2 0/5 0/5 " ZERO_TWO_HEADER ZEROS_256_OF_TWO "b11 b10", "incomplete Huffman" },
         { "1/1 2/2 0/5 0/5 " TWOS_HEADER ZEROS_256 "b0 b0", "incomplete Huffman" },
         // Distance 1 of a code that has only 0.
-        { "1/1 2/2 1/5 0/5 " ONES_HEADER ZEROS_256 "b0 b0 b0 b1 b1", "no Huffman code" },
+        { "1/1 2/2 1/5 0/5 " ONES_HEADER ZEROS_256 "b0 b0 b0 b1 b1", "not a Huffman code" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bytes b = gzip_of(cases[i].deflate, "", 0);

@@ -33,6 +33,25 @@ if $CC -fopenmp "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
 fi
 [ $failed -eq 0 ] || done_
 
+# -- README.md: its first program prints what it shows, its table of the family is complete, what it
+# names is there, and only rows of tables are long
+awk '/^```c$/ && !n++ { on = 1; next } /^```$/ { on = 0 } on' README.md >"$tmp/first.c"
+awk '/^```c$/ { c = 1 } c && /^```$/ { n++; next } n == 2' README.md >"$tmp/first.txt"
+check "README: the first program compiles" $CC -O2 -I. -o "$tmp/first" "$tmp/first.c" -lm
+check "README: the first program prints what it shows" sh -c '"$1" | cmp - "$1.txt"' sh "$tmp/first"
+sed -n '/^## The family/,/^## /s/^| \(`[^|]*\) |.*/\1/p' README.md | tr -d '`,' | tr ' ' '\n' |
+    sort >"$tmp/family"
+check "README: the family has every mixer" sh -c '"$1"/train --list | grep -vx none | sort |
+    cmp - "$1"/family' sh "$tmp"
+grep -o -e 'examples/[a-z0-9_/]*\.[a-z]*' -e 'tests/[a-z_]*\.[a-z]*' -e 'ttt_[a-z]*\.h' README.md |
+    sort -u | while read -r path; do [ -f "$path" ] || echo "$path"; done >"$tmp/missing"
+sed -n 's/.*](#\([^)]*\)).*/\1/p' README.md | while read -r place; do
+    sed -n 's/^##* //p' README.md | tr 'A-Z ' 'a-z-' | grep -qx -e "$place" || echo "#$place"
+done >>"$tmp/missing"
+check "README: files and sections that it names are there" cmp /dev/null "$tmp/missing"
+check "README: lines of text within 100 columns" sh -c 'export LC_ALL=C
+    ! grep -v "^[|!]" README.md | tr -d "\200-\277" | grep ".\{101\}"'
+
 # -- lessons: their claims hold, and those in the opening comment are those the program makes
 for lesson in examples/0*.c; do
     run=$tmp/$(basename "$lesson" .c)

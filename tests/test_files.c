@@ -520,7 +520,7 @@ static const struct {
     { "{", 0, "a string was expected", "byte 9" },
     { "{}x", 0, "something follows", "byte 10" },
     { "{},", 0, "something follows", "byte 10" },
-    { "{}", 3, "3 bytes behind the last tensor", "" },
+    { "{}", 3, "3 bytes after the last tensor", "" },
     { "{\"w\":1}", 0, "an object was expected", "'w'" },
     { "{\"w\":[]}", 0, "an object was expected", "'w'" },
     { "{\"w\" 1}", 0, "a colon was expected", "'w'" },
@@ -563,22 +563,22 @@ static const struct {
     { F32("[1]", "[4,0]"), 4, "[4,0]", "'w'" },
     { F32("[1]", "[0,1e400]"), 4, "a whole number was expected", "'w'" },
     { F32("[1]", "[4,8]"), 8, "begin at 4, the tensor before ends at 0: a hole", "'w'" },
-    { F32("[1]", "[0,4]"), 8, "4 bytes behind the last tensor", "" },
+    { F32("[1]", "[0,4]"), 8, "4 bytes after the last tensor", "" },
     { "{\"w\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype is missing", "'w'" },
     { "{\"w\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "shape is missing", "'w'" },
     { "{\"w\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "data_offsets is missing", "'w'" },
-    { ONE("\"F32\",\"dtype\":\"F32\"", "[1]", "[0,4]"), 4, "dtype is there twice", "'w'" },
+    { ONE("\"F32\",\"dtype\":\"F32\"", "[1]", "[0,4]"), 4, "dtype occurs twice", "'w'" },
     { ONE("\"U8\"", "[1]", "[0,1],\"x\":nul"), 1, "a value was expected", "'w'" },
     { "{" ENTRY("a", "\"U8\"", "[2]", "[0,2]") "," ENTRY("b", "\"U8\"", "[2]", "[1,3]") "}",
       3, "an overlap", "'b'" },
     { "{" ENTRY("a", "\"U8\"", "[1]", "[0,1]") ","
       ENTRY("\\u0061", "\"U8\"", "[1]", "[1,2]") "}",
-      2, "is there twice", "'a'" },
+      2, "occurs twice", "'a'" },
     { "{\"__metadata__\":[]}", 0, "an object was expected", "__metadata__" },
     { "{\"__metadata__\":{\"a\":1}}", 0, "a string was expected", "__metadata__" },
     { "{\"__metadata__\":{\"a\":null}}", 0, "a string was expected", "__metadata__" },
-    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "is there twice", "'a'" },
-    { "{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ is there twice", "" },
+    { "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "occurs twice", "'a'" },
+    { "{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ occurs twice", "" },
     { "{\"w\\u0000\":{}}", 0, "wrong escape", "byte" },
     { "{\"\\ud800\":{}}", 0, "wrong escape", "byte" },
     { "{\"\\ud800\\u0041\":{}}", 0, "wrong escape", "byte" },
@@ -711,7 +711,7 @@ static void many_tensors_open_in_no_time(void) {
               back.tensors[i].tensor->data[0] == (ttt_real)i);
     snprintf(name[N - 1], sizeof name[0], "%s", name[3]);
     CHECK(ttt_safetensors_write(c, path, &b, false) == TTT_ERR_ARGUMENT);
-    CHECK(says(c, TTT_ERR_ARGUMENT, name[3], "is there twice"));
+    CHECK(says(c, TTT_ERR_ARGUMENT, name[3], "occurs twice"));
     ttt_close(c);
 }
 
@@ -728,13 +728,13 @@ static void the_writer_refuses_what_it_could_not_read(void) {
     CHECK(ttt_safetensors_write(c, path, &b, false) == (result));  \
     CHECK(says(c, result, text, path));                            \
     undo
-    REFUSES(named[1].name = "a", named[1].name = "b", TTT_ERR_ARGUMENT, "'a' is there twice");
+    REFUSES(named[1].name = "a", named[1].name = "b", TTT_ERR_ARGUMENT, "'a' occurs twice");
     REFUSES(named[1].name = "x\xff", named[1].name = "b", TTT_ERR_ARGUMENT, "not UTF-8");
     REFUSES(named[1].name = NULL, named[1].name = "b", TTT_ERR_ARGUMENT, "the name");
     REFUSES(named[1].name = "__metadata__", named[1].name = "b", TTT_ERR_ARGUMENT, "__metadata__");
     REFUSES(named[1].tensor = NULL, named[1].tensor = t, TTT_ERR_RELEASED, "'b'");
     REFUSES(named[1].tensor = stranger, named[1].tensor = t, TTT_ERR_RELEASED, "'b'");
-    REFUSES(note[1].key = "k", note[1].key = "l", TTT_ERR_ARGUMENT, "'k' is there twice");
+    REFUSES(note[1].key = "k", note[1].key = "l", TTT_ERR_ARGUMENT, "'k' occurs twice");
     REFUSES(note[1].key = NULL, note[1].key = "l", TTT_ERR_ARGUMENT, "the key of a note");
     REFUSES(note[1].text = NULL, note[1].text = "v", TTT_ERR_ARGUMENT, "the text of a note");
     REFUSES(note[1].text = "\xc3", note[1].text = "v", TTT_ERR_ARGUMENT, "the text of a note");
@@ -851,7 +851,7 @@ static const struct {
     { "{}", 0, "lacks 'descr'" },
     { "{'descr': '<f4', 'shape': (1,), }", 4, "lacks 'fortran_order'" },
     { "{'descr': '<f4', 'fortran_order': False, }", 4, "lacks 'shape'" },
-    { NPY("'<f4', 'descr': '<f4'", "False", "(1,)"), 4, "'descr' is there twice" },
+    { NPY("'<f4', 'descr': '<f4'", "False", "(1,)"), 4, "'descr' occurs twice" },
     { NPY("'<f4', 'extra': 1", "False", "(1,)"), 4, "'extra' is not known" },
     { "{'descr': '<f4' 'fortran_order': False, 'shape': (1,), }", 4, "a comma" },
     { NPY("'<f4'", "False", "(1,)") "x", 4, "something follows" },
@@ -874,7 +874,7 @@ static const struct {
     { NPY("'float32 in words'", "False", "(1,)"), 4, "no structure" },
     { NPY("'<f4'", "0", "(1,)"), 4, "True or False" },
     { NPY("'<f4'", "False", "1"), 4, "a tuple was expected" },
-    { NPY("'<f4'", "False", "(1)"), 4, "no tuple" },
+    { NPY("'<f4'", "False", "(1)"), 4, "not a tuple" },
     { NPY("'<f4'", "False", "(1 1)"), 4, "a comma or )" },
     { NPY("'<f4'", "False", "(-1,)"), 4, "a size was expected" },
     { NPY("'<f4'", "False", "(1.0,)"), 4, "a comma or )" },

@@ -180,7 +180,7 @@ static void labels_leave_out_what_is_ignored(void) {
     }
     CHECK(ttt_ok(c));
     const char *const words[][3] = {
-        { "cross_entropy_labels: label -7 at place 0", "0..2 or -1 to be ignored", "expected" },
+        { "cross_entropy_labels: label -7 at place 0", "0..2 expected", "or -1 to be ignored" },
         { "cross_entropy_labels: logits (3,3), labels (3,1)", "(...,C)", "expected" },
         { "cross_entropy_labels: the second input holds real numbers", "integers", "expected" },
         { "cross_entropy_labels: the first input holds integers", "real numbers", "expected" },
