@@ -2428,47 +2428,51 @@ static ttt_tensor *ttt__faded(ttt_ctx *ctx, ttt_tensor *g, int64_t block, ttt__r
     if (!ttt_ok(ctx)) return g;
     return ttt_exp(ctx, ttt_matmul(ctx, ttt__related(ctx, g->shape.dim[2], block, relation), g));
 }
-static void ttt__decays_of(ttt_ctx *ctx, ttt_tensor *g, int64_t n, ttt__decays *d) {
-    memset(d, 0, sizeof *d);
-    d->g = g;
+static void ttt__decays_of(ttt_ctx *ctx, ttt_tensor *g, int64_t n, ttt__decays *decays) {
+    memset(decays, 0, sizeof *decays);
+    decays->g = g;
     if (!ttt_ok(ctx)) return;
-    if (!g) d->between = ttt__lower(ctx, n);
-    else if (g->shape.dim[3] == 1) ttt__decay(ctx, g, &d->since, &d->between);
+    if (!g) decays->between = ttt__lower(ctx, n);
+    else if (g->shape.dim[3] == 1) ttt__decay(ctx, g, &decays->since, &decays->between);
     else {
-        d->since = ttt__faded(ctx, g, n, TTT__NOT_BEFORE);
+        decays->since = ttt__faded(ctx, g, n, TTT__NOT_BEFORE);
         for (int64_t i = 0, block = 1; block < n; i++, block *= 2) {
-            d->at_i[i] = ttt__faded(ctx, g, block, TTT__NOT_BEFORE);
-            d->at_j[i] = ttt__faded(ctx, g, block, TTT__BEFORE);
+            decays->at_i[i] = ttt__faded(ctx, g, block, TTT__NOT_BEFORE);
+            decays->at_j[i] = ttt__faded(ctx, g, block, TTT__BEFORE);
         }
     }
 }
 
 // (A B^T) D, a and b (B,H,n,h) -> (B,H,n,n)
-static ttt_tensor *ttt__decayed_product(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *a,
+static ttt_tensor *ttt__decayed_product(ttt_ctx *ctx, const ttt__decays *decays, ttt_tensor *a,
                                         ttt_tensor *b) {
     ttt_tensor *all = ttt_matmul_t(ctx, a, b, false, true);
-    if (d->between || !ttt_ok(ctx)) return ttt_mul(ctx, all, d->between);
+    if (decays->between || !ttt_ok(ctx)) return ttt_mul(ctx, all, decays->between);
     int64_t n = a->shape.dim[2];
     ttt_tensor *y = ttt_mul(ctx, all, ttt__related(ctx, n, 1, TTT__NOT_BEFORE));  // i = j
     for (int64_t i = 0, block = 1; block < n; i++, block *= 2) {
-        ttt_tensor *to_border = ttt_mul(ctx, b, d->at_j[i]), *from = ttt_mul(ctx, a, d->at_i[i]);
+        ttt_tensor *to_border = ttt_mul(ctx, b, decays->at_j[i]),
+                   *from = ttt_mul(ctx, a, decays->at_i[i]);
         ttt_tensor *pairs = ttt_matmul_t(ctx, from, to_border, false, true);
         y = ttt_add(ctx, y, ttt_mul(ctx, pairs, ttt__related(ctx, n, block, TTT__RIGHT_OF)));
     }
     return y;
 }
 // e^G (X S), x (B,H,n,h): what is read of the state from before the chunk
-static ttt_tensor *ttt__decayed_read(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *x,
+static ttt_tensor *ttt__decayed_read(ttt_ctx *ctx, const ttt__decays *decays, ttt_tensor *x,
                                      ttt_tensor *S) {
-    if (!d->between) return ttt_matmul(ctx, ttt_mul(ctx, x, d->since), S);
+    if (!decays->between) return ttt_matmul(ctx, ttt_mul(ctx, x, decays->since), S);
     ttt_tensor *read = ttt_matmul(ctx, x, S);
-    return d->since ? ttt_mul(ctx, d->since, read) : read;
+    return decays->since ? ttt_mul(ctx, decays->since, read) : read;
 }
 // D_n K: what is left of the keys k (B,H,n,h) at the chunk's last token
-static ttt_tensor *ttt__decayed_keys(ttt_ctx *ctx, const ttt__decays *d, ttt_tensor *k, int64_t n) {
-    if (!d->since) return k;
-    return ttt_mul(ctx, k, d->between ? ttt_transpose(ctx, ttt_slice(ctx, d->between, 2, n - 1, 1))
-                                    : ttt__faded(ctx, d->g, n, TTT__BEFORE));
+static ttt_tensor *ttt__decayed_keys(ttt_ctx *ctx, const ttt__decays *decays, ttt_tensor *k,
+                                     int64_t n) {
+    if (!decays->since) return k;
+    return ttt_mul(ctx, k,
+                   decays->between
+                       ? ttt_transpose(ctx, ttt_slice(ctx, decays->between, 2, n - 1, 1))
+                       : ttt__faded(ctx, decays->g, n, TTT__BEFORE));
 }
 
 // O (B,H,N,h), `chunk` tokens at a time. beta: (B,H,N,1) or NULL; g as above. u_all, if not NULL,
@@ -2483,21 +2487,21 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
         int64_t n = TTT__MIN(chunk, N - begin);
         ttt_tensor *qc = ttt__tokens(ctx, q, begin, n), *kc = ttt__tokens(ctx, k, begin, n),
                    *u = ttt__tokens(ctx, v, begin, n), *b = ttt__tokens(ctx, beta, begin, n);
-        ttt__decays d;
-        ttt__decays_of(ctx, ttt__tokens(ctx, g, begin, n), n, &d);
+        ttt__decays decays;
+        ttt__decays_of(ctx, ttt__tokens(ctx, g, begin, n), n, &decays);
         if (b) {
-            if (S) u = ttt_sub(ctx, u, ttt__decayed_read(ctx, &d, kc, S));
+            if (S) u = ttt_sub(ctx, u, ttt__decayed_read(ctx, &decays, kc, S));
             ttt_tensor *news = ttt_mul(ctx, u, b),
-                       *known = ttt_mul(ctx, ttt__decayed_product(ctx, &d, kc, kc), b);
+                       *known = ttt_mul(ctx, ttt__decayed_product(ctx, &decays, kc, kc), b);
             u = ttt_solve_lower(ctx, known, news, false);
         }
-        o[i] = ttt_matmul(ctx, ttt__decayed_product(ctx, &d, qc, kc), u);
-        if (S) o[i] = ttt_add(ctx, o[i], ttt__decayed_read(ctx, &d, qc, S));
+        o[i] = ttt_matmul(ctx, ttt__decayed_product(ctx, &decays, qc, kc), u);
+        if (S) o[i] = ttt_add(ctx, o[i], ttt__decayed_read(ctx, &decays, qc, S));
         o[n_chunks + i] = u;
         if (begin + n == N) break;
-        ttt_tensor *add = ttt_matmul_t(ctx, ttt__decayed_keys(ctx, &d, kc, n), u, true, false);
-        if (S && d.since)
-            S = ttt_mul(ctx, S, ttt_transpose(ctx, ttt_slice(ctx, d.since, 2, n - 1, 1)));
+        ttt_tensor *add = ttt_matmul_t(ctx, ttt__decayed_keys(ctx, &decays, kc, n), u, true, false);
+        if (S && decays.since)
+            S = ttt_mul(ctx, S, ttt_transpose(ctx, ttt_slice(ctx, decays.since, 2, n - 1, 1)));
         S = S ? ttt_add(ctx, S, add) : add;
     }
     if (u_all)
@@ -6228,9 +6232,9 @@ static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
 
-static bool ttt__option_set(const ttt_mixer_desc *desc, const ttt__option *o) {
-    const char *value = (const char *)desc + o->at;
-    for (size_t i = 0; i < o->size; i++)
+static bool ttt__option_set(const ttt_mixer_desc *desc, const ttt__option *option) {
+    const char *value = (const char *)desc + option->at;
+    for (size_t i = 0; i < option->size; i++)
         if (value[i]) return true;
     return false;
 }
@@ -6248,9 +6252,9 @@ bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
 static const ttt__option *ttt__option_lacks(const ttt_mixer *mixer, const ttt_mixer_desc *desc,
-                                            const ttt__option *o) {
-    for (int i = 0; i < TTT__N_OPTIONS && o->with && ttt_mixer_takes(mixer, o->with); i++)
-        if (strcmp(ttt__options[i].name, o->with) == 0)
+                                            const ttt__option *option) {
+    for (int i = 0; i < TTT__N_OPTIONS && option->with && ttt_mixer_takes(mixer, option->with); i++)
+        if (strcmp(ttt__options[i].name, option->with) == 0)
             return ttt__option_set(desc, &ttt__options[i]) ? NULL : &ttt__options[i];
     return NULL;
 }
@@ -6259,9 +6263,9 @@ ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *des
     ttt_mixer_desc taken = *desc;
     taken.mixer = mixer;
     for (int i = 0; i < TTT__N_OPTIONS; i++) {
-        const ttt__option *o = &ttt__options[i];
-        if (!ttt_mixer_takes(mixer, o->name) || ttt__option_lacks(mixer, desc, o))
-            memset((char *)&taken + o->at, 0, o->size);
+        const ttt__option *option = &ttt__options[i];
+        if (!ttt_mixer_takes(mixer, option->name) || ttt__option_lacks(mixer, desc, option))
+            memset((char *)&taken + option->at, 0, option->size);
     }
     return taken;
 }
@@ -6269,15 +6273,15 @@ ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *des
 static bool ttt__options_good(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
     const ttt_mixer *mixer = desc->mixer;
     for (int i = 0; i < TTT__N_OPTIONS && ttt_ok(ctx); i++) {
-        const ttt__option *o = &ttt__options[i], *lacks;
-        if (!ttt__option_set(desc, o)) continue;
-        if (!ttt_mixer_takes(mixer, o->name))
+        const ttt__option *option = &ttt__options[i], *lacks;
+        if (!ttt__option_set(desc, option)) continue;
+        if (!ttt_mixer_takes(mixer, option->name))
             ttt_fail(ctx, TTT_ERR_ARGUMENT,
                      "%s: .%s is set, which it does not take; it takes: %s. For %s", mixer->name,
-                     o->name, mixer->takes ? mixer->takes : "no option", o->meaning);
-        else if ((lacks = ttt__option_lacks(mixer, desc, o)) != NULL)
+                     option->name, mixer->takes ? mixer->takes : "no option", option->meaning);
+        else if ((lacks = ttt__option_lacks(mixer, desc, option)) != NULL)
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .%s has no effect without .%s", mixer->name,
-                     o->name, lacks->name);
+                     option->name, lacks->name);
     }
     return ttt_ok(ctx);
 }

@@ -786,45 +786,46 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
 }
 
 // What all rules have in common. Adam and its kin differ in where weight decay goes.
-static ttt__pass ttt__pass_of(const ttt_update *u) {
+static ttt__pass ttt__pass_of(const ttt_update *update) {
     ttt__pass pass;
     memset(&pass, 0, sizeof pass);
-    pass.scale = u->scale;
-    pass.rate = (ttt_real)(u->s * (double)u->desc->lr);
+    pass.scale = update->scale;
+    pass.rate = (ttt_real)(update->s * (double)update->desc->lr);
     return pass;
 }
-static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *u, ttt__pass pass) {
-    const ttt_optimizer_desc *desc = u->desc;
-    double t = (double)(u->k + 1);
+static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *update, ttt__pass pass) {
+    const ttt_optimizer_desc *desc = update->desc;
+    double t = (double)(update->k + 1);
     pass.b1 = desc->beta1;
     pass.b2 = desc->beta2;
     pass.c1 = (ttt_real)(1 / (1 - pow((double)desc->beta1, t)));
     pass.c2 = (ttt_real)(1 / (1 - pow((double)desc->beta2, t)));
     pass.eps = desc->eps;
-    ttt_real *m = u->state[0]->data, *v = u->state[1]->data;
-    if (desc->bf16_moment) ttt__adam_bf16(u->n, u->p, u->gathered, m, v, &pass);
-    else ttt__rule_kernels_of(ctx)->adam(u->n, u->p, u->gathered, m, v, &pass);
+    ttt_real *m = update->state[0]->data, *v = update->state[1]->data;
+    if (desc->bf16_moment) ttt__adam_bf16(update->n, update->p, update->gathered, m, v, &pass);
+    else ttt__rule_kernels_of(ctx)->adam(update->n, update->p, update->gathered, m, v, &pass);
 }
-static void ttt__adamw(ttt_ctx *ctx, const ttt_update *u) {
-    ttt__pass pass = ttt__pass_of(u);
-    pass.decay = pass.rate * u->decay;
-    ttt__adam_step(ctx, u, pass);
+static void ttt__adamw(ttt_ctx *ctx, const ttt_update *update) {
+    ttt__pass pass = ttt__pass_of(update);
+    pass.decay = pass.rate * update->decay;
+    ttt__adam_step(ctx, update, pass);
 }
-static void ttt__adam(ttt_ctx *ctx, const ttt_update *u) {
-    ttt__pass pass = ttt__pass_of(u);
-    pass.l2 = u->decay;
-    ttt__adam_step(ctx, u, pass);
+static void ttt__adam(ttt_ctx *ctx, const ttt_update *update) {
+    ttt__pass pass = ttt__pass_of(update);
+    pass.l2 = update->decay;
+    ttt__adam_step(ctx, update, pass);
 }
-static void ttt__mttt_chain(ttt_ctx *ctx, const ttt_update *u) {
-    ttt__pass pass = ttt__pass_of(u);
-    pass.decay = (ttt_real)u->s * u->decay;
-    ttt__adam_step(ctx, u, pass);
+static void ttt__mttt_chain(ttt_ctx *ctx, const ttt_update *update) {
+    ttt__pass pass = ttt__pass_of(update);
+    pass.decay = (ttt_real)update->s * update->decay;
+    ttt__adam_step(ctx, update, pass);
 }
-static void ttt__momentum(ttt_ctx *ctx, const ttt_update *u) {
-    ttt__pass pass = ttt__pass_of(u);
-    pass.b1 = u->desc->momentum;
-    pass.l2 = u->decay;
-    ttt__rule_kernels_of(ctx)->momentum(u->n, u->p, u->gathered, u->state[0]->data, &pass);
+static void ttt__momentum(ttt_ctx *ctx, const ttt_update *update) {
+    ttt__pass pass = ttt__pass_of(update);
+    pass.b1 = update->desc->momentum;
+    pass.l2 = update->decay;
+    ttt__rule_kernels_of(ctx)->momentum(update->n, update->p, update->gathered,
+                                        update->state[0]->data, &pass);
 }
 
 #define TTT__OF_ADAM "m v", "beta1 beta2 eps bf16_moment", 19
