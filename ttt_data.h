@@ -266,7 +266,7 @@ typedef struct ttt_batches {
 } ttt_batches;
 
 // New batches at (0, 0). They and the order, 4 bytes for each image, live in the keep arena.
-// NULL after an error: TTT_ERR_ARGUMENT (a field of d or of its images is out of range).
+// NULL after an error: TTT_ERR_ARGUMENT (a field of desc or of its images is out of range).
 TTT_API ttt_batches *ttt_batches_new(ttt_ctx *ctx, const ttt_batches_desc *desc);
 
 // The next n <= B samples as tensors of the step arena: *x real (n,height,width,channels), *y
@@ -285,7 +285,6 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 }
 #endif
 #endif  // TTT_DATA_H
-
 
 // =================================================================================================
 #if defined(TTT_DATA_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -671,7 +670,7 @@ static bool ttt__json_string(ttt__json *json, const char **out) {
         else if ((unsigned char)*from >= 0x20) json->at += n = ttt__utf8(from, json->end);
         if (n == 0)
             return ttt__json_fail(json, "a string has a wrong escape, a control character, or is "
-                                     "not UTF-8");
+                                  "not UTF-8");
         if (out) memmove(to, from, (size_t)n);
         to += n;
     }
@@ -1121,7 +1120,7 @@ static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
         if (!(k == 0   ? ttt__read_dtype(file, e)
               : k == 1 ? ttt__read_shape(file, e)
               : k == 2 ? ttt__read_offsets(&file->j, e)
-                       : ttt__json_skip(&file->j)))
+              : ttt__json_skip(&file->j)))
             return false;
     }
     if (file->j.why) return false;
@@ -2016,7 +2015,7 @@ static bool ttt__gzip_trailer(ttt__inflate *stream) {
 
 // Inflates a whole gzip file. With TOO_BIG the first `limit` bytes are in `out`.
 static ttt_result ttt__gzip_run(ttt__inflate *stream, const void *bytes, size_t n, uint8_t *out,
-                                     size_t limit) {
+                                size_t limit) {
     memset(stream, 0, sizeof *stream);
     stream->in = (const uint8_t *)bytes;
     stream->in_size = n;

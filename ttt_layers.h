@@ -241,8 +241,6 @@ typedef struct ttt_learner {
     ttt_tensor *(*features)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to predict and features
     bool one_set;
-    int dense_layers;  // how many dense layers with GELU between it consists of; 0: it is another
-                       // kind of model, which has no fused form
 } ttt_learner;
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
@@ -379,12 +377,12 @@ struct ttt_mixer {
     ttt_mixer_fn *forward;       // its definition, op by op
     // May be NULL. The same as one op; the result is NULL where these options have no such form.
     ttt_mixer_fn *fused;
-    double (*flops)(const ttt_mixer_desc *d, int64_t N);  // forward, of one sequence
+    double (*flops)(const ttt_mixer_desc *desc, int64_t N);  // forward, of one sequence
     // May be NULL. How many numbers must be remembered of N tokens to mix one more.
-    double (*state)(const ttt_mixer_desc *d, int64_t N);
+    double (*state)(const ttt_mixer_desc *desc, int64_t N);
     // May be NULL. Says by ttt_fail which option has a wrong value, for N tokens or (N < 0) before
     // they are known.
-    void (*check)(ttt_ctx *ctx, const ttt_mixer_desc *d, int64_t N);
+    void (*check)(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N);
 };
 
 // The rows of the library: ttt_mixer_mttt_linear, ... A program that names them so, and calls
@@ -866,7 +864,7 @@ static const char *ttt__path(ttt_ctx *ctx, const char *prefix, const char *forma
     return path;
 }
 
-// One row's parameter at the end of p, where there is room for it.
+// One row's parameter at the end of params, where there is room for it.
 static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const ttt_sizes *sizes,
                                 ttt_params *params, const char *prefix) {
     ttt_shape shape = ttt_scalar_shape();
@@ -1014,7 +1012,7 @@ static bool ttt__weights_alike(ttt_ctx *ctx, const char *who, ttt_weights a, ttt
     ttt_text t0, t1;
     if (!ttt__weights_alive(ctx, who, a) || !ttt__weights_expected(ctx, who, b, a.n)) return false;
     for (int i = 0; i < a.n && ttt__operand(ctx, who, a.at[i], i, TTT__REAL) &&
-                    ttt__operand(ctx, who, b.at[i], i, TTT__REAL);
+         ttt__operand(ctx, who, b.at[i], i, TTT__REAL);
          i++)
         if (!ttt_shape_equal(a.at[i]->shape, b.at[i]->shape))
             ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %d is %s in one array and %s in the other",
@@ -1085,7 +1083,7 @@ static bool ttt__descent_state_good(ttt_ctx *ctx, const ttt_descent *descent,
     const ttt_weights *moment[2] = { &s->m, &s->v };
     for (int k = 0; k <= (descent->rule == TTT_DESCENT_ADAM); k++)
         for (int i = 0; i < n && ttt_ok(ctx) &&
-                        ttt__operand(ctx, "descend: the state", moment[k]->at[i], i, TTT__REAL);
+             ttt__operand(ctx, "descend: the state", moment[k]->at[i], i, TTT__REAL);
              i++)
             if (!ttt_shape_equal(moment[k]->at[i]->shape, now[i]->shape))
                 ttt_fail(ctx, TTT_ERR_SHAPE,
@@ -1097,14 +1095,19 @@ static bool ttt__descent_state_good(ttt_ctx *ctx, const ttt_descent *descent,
 
 // An option that the rule does not have is a mistake.
 static bool ttt__descent_options_good(ttt_ctx *ctx, const ttt_descent *descent) {
+    static const char *const rules[] = { "plain", "momentum", "adam" };
     if (!ttt_ok(ctx)) return false;
-    if ((unsigned)descent->rule > TTT_DESCENT_ADAM)
+    bool known = (unsigned)descent->rule <= TTT_DESCENT_ADAM;
+    const char *name = known ? rules[descent->rule] : "";
+    if (!known)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .rule %d is none", (int)descent->rule);
     else if (descent->rule != TTT_DESCENT_MOMENTUM && descent->momentum != 0)
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .momentum is set, which this rule has not");
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "descend: .momentum is set, which the rule %s does not take", name);
     else if (descent->rule != TTT_DESCENT_ADAM &&
              (descent->beta1 != 0 || descent->beta2 != 0 || descent->eps != 0))
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .beta1, .beta2 or .eps is set, which are Adam's");
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .%s is set, which the rule %s does not take",
+                 descent->beta1 != 0 ? "beta1" : descent->beta2 != 0 ? "beta2" : "eps", name);
     else if (descent->rates && descent->rate != 0)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "descend: .rate and .rates are both set");
     return ttt_ok(ctx);
@@ -1381,7 +1384,7 @@ static const ttt_param_row ttt__linear_rows[] = {
 };
 const ttt_learner ttt_learner_linear = {
     "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL,
-    false, 1,
+    false,
 };
 
 // Two kernels, or four weights with the biases.
@@ -1403,8 +1406,16 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
 const ttt_learner ttt_learner_mlp = {
-    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false, 2,
+    "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false,
 };
+
+// How many dense layers, with GELU between, a learner consists of; 0: it is another kind of model,
+// and has no fused form.
+static int ttt__dense_layers(const ttt_learner *learner) {
+    if (learner->rows == ttt__linear_rows && learner->predict == ttt__linear_predict) return 1;
+    if (learner->rows == ttt__mlp_rows && learner->predict == ttt__mlp_predict) return 2;
+    return 0;
+}
 
 // ---- INNER LOOP ---------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
@@ -1499,7 +1510,7 @@ static ttt_tensor *ttt__inner_losses(ttt_ctx *ctx, const ttt_inner *in, ttt_tens
 
 ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
     if (!ttt_ok(ctx) || !ttt__inner_good(ctx, in->steps, in->rates || in->learned_rates, in->order,
-                                       in->train->shape.dim[1]))
+                                         in->train->shape.dim[1]))
         return ttt__no_weights();
     int T = in->steps;
     size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
@@ -1668,7 +1679,7 @@ static double ttt__mttt_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads, T = ttt__steps(desc);
     double f = (double)desc->mixer->learner->flops * n * D * h;  // one prediction of all heads
     double steps = desc->inner_sgd ? 1 : T;  // mini-batches: each token is seen once
-    bool linear = desc->mixer->learner->dense_layers == 1;
+    bool linear = ttt__dense_layers(desc->mixer->learner) == 1;
     double backward = linear ? 1 : 1.5;  // nobody needs the gradient of the first layer's input
     return 2 * (3 * n * D * D + steps * (f + backward * f + 2 * n * D * D) + f);
 }
@@ -2081,7 +2092,7 @@ static ttt_tensor *ttt__linformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *de
     if (N < desc->max_tokens) E = ttt_slice(ctx, E, 0, 0, N), F = ttt_slice(ctx, F, 0, 0, N);
     ttt_tensor *a = ttt_softmax(
         ctx, ttt_scale(ctx, ttt_matmul_t(ctx, q, ttt_matmul_t(ctx, E, k, true, false), false, true),
-                     (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)))));
+                       (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)))));
     ttt_tensor *y = ttt_matmul(ctx, a, ttt_matmul_t(ctx, F, v, true, false));
     (void)losses;
     if (desc->unmask) {
@@ -2349,7 +2360,7 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc
     ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
     ttt_tensor *z = ttt_reciprocal(
         ctx, ttt_add_scalar(ctx, ttt_matmul_t(ctx, q, ttt_mean_axis(ctx, k, -2), false, true),
-                          (ttt_real)1e-6));
+                            (ttt_real)1e-6));
     ttt_tensor *y = ttt_mul(
         ctx, ttt_scale(ctx, ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false)), over_n), z);
     if (desc->unmask) {
@@ -2471,8 +2482,8 @@ static ttt_tensor *ttt__decayed_keys(ttt_ctx *ctx, const ttt__decays *decays, tt
     if (!decays->since) return k;
     return ttt_mul(ctx, k,
                    decays->between
-                       ? ttt_transpose(ctx, ttt_slice(ctx, decays->between, 2, n - 1, 1))
-                       : ttt__faded(ctx, decays->g, n, TTT__BEFORE));
+                   ? ttt_transpose(ctx, ttt_slice(ctx, decays->between, 2, n - 1, 1))
+                   : ttt__faded(ctx, decays->g, n, TTT__BEFORE));
 }
 
 // O (B,H,N,h), `chunk` tokens at a time. beta: (B,H,N,1) or NULL; g as above. u_all, if not NULL,
@@ -2734,7 +2745,7 @@ static void ttt__memory_gradients(ttt_ctx *ctx, const ttt__memory *memory, ttt_t
     ttt_tensor *z = ttt__affine_maybe(ctx, x[last], memory->w[last], memory->b[last]),
                *error = ttt_sub(ctx, ttt__memory_norm(ctx, memory, z), label);
     g[last] = memory->scale ? ttt_normalize_d1(ctx, z, ttt_mul(ctx, error, memory->scale),
-                                          (ttt_real)TTT_LAYER_NORM_EPS, true)
+                                               (ttt_real)TTT_LAYER_NORM_EPS, true)
                        : error;
     if (z0)
         g[0] =
@@ -2907,7 +2918,7 @@ static ttt__memory ttt__memory_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
                                   int64_t B, ttt_tensor *scale, ttt_tensor *shift) {
     ttt__memory memory;
     memset(&memory, 0, sizeof memory);
-    memory.layers = desc->mixer->learner->dense_layers;
+    memory.layers = ttt__dense_layers(desc->mixer->learner);
     for (int l = 0; l < memory.layers && ttt_ok(ctx); l++) {
         memory.w[l] = ttt__lift_weight(ctx, w0[2 * l], B);
         memory.b[l] = w0[2 * l + 1] ? ttt__lift_weight(ctx, w0[2 * l + 1], B) : NULL;
@@ -2982,10 +2993,18 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 static double ttt__memory_flops_in(const ttt_mixer_desc *desc, int64_t N, bool chunks) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
     double f = (double)desc->mixer->learner->flops * D * h, chunk = 0;
-    int layers = desc->mixer->learner->dense_layers;
+    int layers = ttt__dense_layers(desc->mixer->learner);
     if (chunks)
         chunk = layers * (layers > 1 ? 5 : 2) * (double)TTT__MIN(N, ttt__chunk_or(desc, 16));
     return 2 * n * (4 * D * D + (layers > 1 ? 3.5 : 3) * f + chunk * D);
+}
+static void ttt__memory_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    const ttt_learner *learner = desc->mixer->learner;
+    if (!learner || !ttt__dense_layers(learner))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "%s: the learner %s; ttt_learner_linear or ttt_learner_mlp expected",
+                 desc->mixer->name, learner ? learner->name : "is missing");
+    else ttt__check_chunk(ctx, desc, N);
 }
 static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
     return ttt__memory_flops_in(desc, N, desc->causal);
@@ -2995,12 +3014,12 @@ static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
 const ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
 };
 const ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__check_chunk,
+    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
 };
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
@@ -3063,7 +3082,7 @@ const ttt_mixer ttt_mixer_titans = {
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
     TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
-    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__check_chunk,
+    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__memory_check,
 };
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1. A chunk
@@ -3549,7 +3568,7 @@ static TTT__NOINLINE void ttt__product_from(const ttt__kit *kit, ttt__mat y, ttt
     TTT__FITS(y.rows == a.rows && y.cols == b.cols && a.cols == b.rows && y.across == 1);
     TTT__FITS(!init.at || (init.cols == y.cols && (init.rows == y.rows || init.down == 0)));
     ttt__gemm gemm = { y.rows, y.cols, a.cols, a.at, a.down, a.across, b.at, b.down, b.across,
-                    init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
+                       init.at, init.down, y.at, y.down, NULL, { NULL, NULL, 0 } };
     ttt__gemm_run(kit->k, &gemm, kit->pack);
 }
 static void ttt__set_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
@@ -3807,7 +3826,6 @@ static int ttt__list_inputs(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *const *w, i
     }
     return n;
 }
-
 
 // -- a learner, on a tile of n tokens of one head
 //
@@ -4201,7 +4219,7 @@ static void ttt__work_room(ttt__work *work, const ttt__mttt *job, ttt__room *roo
     work->f = ttt__take(room, job->frame.range_rows, job->frame.D);
 }
 static void ttt__work_begin(ttt__work *work, const ttt__mttt *job, int64_t share, int thread,
-                              int64_t tokens) {
+                            int64_t tokens) {
     ttt__room room = ttt__room_of(&job->frame, thread);
     ttt__work_room(work, job, &room);
     work->range = ttt__range_of(&job->frame, share, tokens);
@@ -4319,7 +4337,7 @@ static void ttt__step_share(void *arg, int64_t begin, int64_t end, int thread) {
             double loss = 0;
             for (int64_t i = 0; i < rows; i += tile, from = sum) {  // tiles go on from the last
                 loss += ttt__tile_loss_gradient(job, &work, &decoder, head, work.range.from + i,
-                                       TTT__MIN(tile, rows - i), 1);
+                                                TTT__MIN(tile, rows - i), 1);
                 if (descends) ttt__scaled(&work.kit, work.g_e, work.g_e, -job->arg->rates[job->t]);
                 ttt__tile_gradient(&work.tile, work.g_e, &from, &sum);
             }
@@ -4764,7 +4782,7 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *ctx, const ttt_tensor *node
     job->order = arg->order;
     job->step_tokens = arg->order ? arg->L / arg->T : frame->N;
     job->layout =
-        ttt__layout_of(h, arg->d.mixer->learner == &ttt_learner_mlp, !arg->d.no_inner_bias);
+        ttt__layout_of(h, ttt__dense_layers(arg->d.mixer->learner) == 2, !arg->d.no_inner_bias);
     job->phi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PHI_KERNEL), D, h);
     job->phi.bias = ttt__param_row(frame, TTT__MTTT_PHI_BIAS, D);
     job->psi.kernel = ttt__stacked(ttt__param(frame, TTT__MTTT_PSI_KERNEL), D, h);
@@ -4852,8 +4870,8 @@ static bool ttt__mttt_begin_back(ttt__mttt *job) {
     for (int i = 0; i < 4; i++) *room[i] = ttt__scratch(ctx, tokens, D);
     job->d_xm = ttt__scratch(ctx, tokens, H);
     job->d_W = ttt__stacked(ttt__alloc_numbers(ctx, frame->chunk * H, size, false), 1, size);
-    ttt__mat *turned[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
-    for (int i = 0; i < 3; i++) *turned[i] = ttt__scratch(ctx, D, D);
+    ttt__mat *transposed[] = { &job->phi_tr, &job->psi_tr, &job->out_tr };
+    for (int i = 0; i < 3; i++) *transposed[i] = ttt__scratch(ctx, D, D);
     job->d_sums = ttt__alloc_numbers(ctx, frame->chunk * frame->ranges * H, block, false);
     job->d_decoder = ttt__alloc_numbers(ctx, H, block, false);
     ttt__mat d_M_tr = ttt__scratch(ctx, D, D);
@@ -5988,7 +6006,7 @@ static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat
 static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
                                  ttt__mat w, ttt__mat bias) {
     ttt__gemm gemm = { y.rows, y.cols, x.cols, x.at, x.down, x.across, w.at, w.down, w.across,
-                    bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
+                       bias.at, 0, y.at, y.down, NULL, { NULL, residual.at, residual.down } };
     ttt__gemm_run(kit->k, &gemm, kit->pack);
 }
 static void ttt__normed_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -6187,7 +6205,7 @@ static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, 
 // -- the mixers that have a form of one op: NULL where these options have none
 static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                    ttt_tensor *x, ttt_tensor **losses) {
-    int layers = desc->mixer->learner->dense_layers;
+    int layers = ttt__dense_layers(desc->mixer->learner);
     bool sums_suffice = layers == 1 && desc->no_decoder_norm && !desc->inner_sgd && !losses;
     if (!layers || desc->first_order) return NULL;
     return sums_suffice ? ttt__qkv_fused(ctx, desc, w, x, false)
@@ -6373,7 +6391,7 @@ ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *
 }
 
 // Takes the weights of a table off *w, into one tensor a row with NULL for absent ones, and checks
-// that they are what d asks for: a fused layer reads them by d alone.
+// that they are what desc asks for: a fused layer reads them by desc alone.
 static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_param_row *rows,
                         int n_rows, ttt_weights *w, ttt_tensor **row) {
     ttt_sizes sizes = ttt__mixer_sizes(desc);
@@ -6473,7 +6491,7 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
     ttt_unmasked *unmasked = desc->unmask;
     const ttt_learner *learner = desc->mixer->learner;
     ttt_tensor *const *last = w + TTT__MTTT_W0 + learner->n_rows - 2;
-    bool linear = learner->dense_layers == 1, zero = true;
+    bool linear = ttt__dense_layers(learner) == 1, zero = true;
     if (!query) {
         unmasked->equals = "none: the last layer of its learner is not linear";
         return;

@@ -204,10 +204,11 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [5] KERNELS --------------------------------------------------------------------------------
-// The loops of the optimizers: one text for every instruction set, in the words that [8] of
-// ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
-// makes a direction u of g' = k.scale g + k.l2 p, and steps: p = p - k.rate u - k.decay p.
+// ---- [5] KERNELS
+// -------------------------------------------------------------------------------- The loops of
+// the optimizers: one text for every instruction set, in the words that [8] of ttt_tensor.h
+// explains. A loop passes once over a parameter p (n) and its gathered gradient g, makes a
+// direction u of g' = pass.scale g + pass.l2 p, and steps: p = p - pass.rate u - pass.decay p.
 #ifdef TTT__KERNELS
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
@@ -549,8 +550,8 @@ static ttt_tensor *ttt__vit_block_remat(ttt_ctx *ctx, const ttt__block_call *b, 
 static ttt_tensor *ttt__vit_block_run(ttt_ctx *ctx, const ttt_vit_desc *desc, int64_t i,
                                       ttt_weights weights, ttt_tensor *x, ttt_vit_call *call) {
     ttt__block_call b = { desc, call && call->order
-                                 ? call->order->index + i * desc->mixer.heads * ttt_vit_tokens(desc)
-                                 : NULL };
+                          ? call->order->index + i * desc->mixer.heads * ttt_vit_tokens(desc)
+                          : NULL };
     if (call && call->want_losses) {
         call->losses[i] = NULL;
         return ttt__vit_block_forward(ctx, &b, weights, x, &call->losses[i]);
@@ -1047,7 +1048,7 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
         !ttt__note_stream(ctx, path, file, &rng))
         return ttt_status(ctx);
     if (optimizer && (!ttt__note_number(ctx, path, file, "optimizer.updates", &updates) ||
-              !ttt__note_number(ctx, path, file, "optimizer.skipped", &skipped)))
+                      !ttt__note_number(ctx, path, file, "optimizer.skipped", &skipped)))
         return ttt_status(ctx);
     if (ttt_weights_blend(ctx, ttt_params_weights(&list), saved, 1) != TTT_OK)
         return ttt_status(ctx);

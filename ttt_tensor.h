@@ -2278,7 +2278,7 @@ static void ttt__parallel(ttt_ctx *ctx, int thread, int64_t n, int64_t grain, tt
 }
 
 // -- profiles. What is to be counted goes between begin and end:
-//        int back = ttt__profile_begin(c, "name", false);
+//        int back = ttt__profile_begin(ctx, "name", false);
 //        ...
 //        if (back >= 0) ttt__profile_count(ttt__profile_end(c, back), flops, bytes);
 // When profiling is off, that is one branch on each side. The time of finding the row and of

@@ -271,7 +271,7 @@ static inline void check_mixer_options(const ttt_mixer *m, const mixer_option *o
     for (int i = 0; i < n; i++)
         if (!ttt_mixer_takes(m, of[i].field) && option_given(of[i].option, argc, argv))
             die("%s has no effect on --mixer %s, which takes%s", of[i].option, m->name,
-                *taken ? taken : " no option");
+                *taken ? taken : " none of this program's options of mixers");
 }
 
 // Reads the command line over the defaults in *options: `--name value` or `--name=value`; given

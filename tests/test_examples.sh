@@ -143,7 +143,7 @@ refuses "\-\-width is '1.5'" --width 1.5
 refuses "\-\-svg is ''; it must be some text" --svg ""
 refuses "not divisible by .heads 5" --heads 5
 refuses "not divisible by .patch 5" --patch 5
-refuses "\-\-inner-steps has no effect on --mixer none, which takes no option" --inner-steps 2 --mixer none
+refuses "\-\-inner-steps has no effect on --mixer none, which takes none of this" --inner-steps 2 --mixer none
 refuses "no/such" $quick --svg no/such.svg
 for mixer in $(./profile --help | sed -n 's/^values of --mixer://p'); do
     check "profiles $mixer" sh -c "./profile $quick --mixer $mixer --svg $mixer.svg >$mixer.txt && grep -q -e '^matmul_add  *forward .*%' -e '^matmul  *forward .*%' $mixer.txt && grep -q '</svg>' $mixer.svg"

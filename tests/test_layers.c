@@ -918,6 +918,35 @@ static void more_than_64_steps(void) {
         ttt_close(c);
     }
 }
+// A copy of a learner runs as the learner does; one that is changed runs op by op, and the layers
+// that are written for dense learners refuse it.
+static ttt_tensor *doubled_predict(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_scale(c, ttt_learner_mlp.predict(c, desc, w, x), 2);
+}
+static void copied_and_changed_learners(void) {
+    static const char *const mixers[] = { "mttt-linear", "mttt-mlp" };
+    for (int i = 0; i < 4; i++) {
+        ttt_ctx *c = open_ctx();
+        layer l = make_layer(c, mixers[i % 2], (ttt_mixer_desc){ .inner_steps = 2 }, 2, 5);
+        ttt_mixer copy = *l.d.mixer;
+        ttt_learner learner = *copy.learner;
+        if (i == 3) learner.predict = doubled_predict;
+        copy.learner = &learner;
+        l.d.mixer = &copy;
+        ttt_tensor *fused = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        l.d.no_fused = true;
+        CHECK(ttt_max_abs_diff(fused, ttt_mixer_forward(c, &l.d, l.w, l.x, NULL)) <= 1e-5);
+        CHECK(ttt_ok(c));
+        copy = *ttt_mixer_find("ttt-mlp");
+        copy.learner = i == 2 ? NULL : &learner;
+        l.d = (ttt_mixer_desc){ .mixer = &copy, .dim = 6, .heads = 2, .inner_lr = 1 };
+        ttt_params p = { 0 };
+        ttt_mixer_new(c, &l.d, &p, "x");
+        CHECK(i < 2 ? ttt_ok(c) : strstr(ttt_error(c), "ttt_learner_mlp expected") != NULL);
+        ttt_close(c);
+    }
+}
+
 static void more_steps_than_memory_holds(void) {
     for (int options = 0; options < 4; options++) {
         ttt_ctx *c = open_ctx();
@@ -1342,6 +1371,7 @@ int main(int argc, char **argv) {
         T(inner_steps_lower_the_inner_loss),
         T(more_than_64_steps),
         T(more_steps_than_memory_holds),
+        T(copied_and_changed_learners),
         T(rates_per_step_and_learned_agree),
         T(mttt_linear_is_linear_attention),
         T(attention_equals_loops_by_hand),
