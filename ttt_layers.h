@@ -3634,6 +3634,7 @@ static void ttt__transpose(const ttt__kit *kit, ttt__mat y, ttt__mat a) {  // y 
     kit->k->transpose(a.rows, a.cols, a.at, a.down, y.at, y.down);
 }
 static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
+    TTT__FITS(y.rows == y.cols && y.rows == a.rows && y.cols == a.cols);
     for (int64_t i = 0; i < y.rows; i++)
         for (int64_t j = 0; j < y.cols; j++)
             y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
@@ -4294,7 +4295,7 @@ static double ttt__tile_loss_gradient(const ttt__mttt *job, ttt__work *work,
         loss +=
             work->kit.lk->decode(decoder, tile->e.at + at, work->rowS.at + at, work->rowP.at + at,
                                  xM, arg->xm.at[token * frame->H + head], work->g_e.at + at);
-        if (arg->want_losses)
+        if (arg->want_losses && !job->back)
             loss += ttt__loss_rest(job, decoder, head, ttt__rows_at(frame->x, token, 1));
     }
     return loss;
@@ -4979,22 +4980,23 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 //
 //   ttt__...              one share is     reads                  writes
 //   forwards
-//     linear_gather       a range          x                      K, V, C, s, A
-//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T
+//     linear_gather       a range          x                      K, V, C, s, K^T K
+//     linear_learn        sequence, head   C, A, S, W_0           W_1 .. W_T, or unit C
 //     linear_read         a range          x, W_T, s              Q, F, y
 //   backwards
-//     linear_read_back    a range          d_y, Q, F, W_T, s       d_F, d_Q, d_W_T, d_s
+//     linear_read_back    a range          d_y, Q, F, W_T, s      d_F, d_Q, d_W_T, d_s
 //     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
-//     linear_gather_back  a range          d_C, d_s, d_A, K, V    d_V, d_K, d_x
+//     linear_gather_back  a range          d_C, d_s, d_A, K, V,   d_V, d_K, d_x
+//                                          d_Q
 //   forwards
 //     softmax_gather      a range          x                      K, V
 //     softmax_read        sequence, head   x, K, V                Q, F, lse
 //     softmax_output      a range          F                      y
 //   backwards
-//     softmax_output_back a range          d_y                     d_F
+//     softmax_output_back a range          d_y                    d_F
 //     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
 //     softmax_gather_back a range          d_Q, d_K, d_V          d_x
-//   both, at last
+//   both, at last; then the calling thread adds to the gradients of biases, W_0 and eta
 //     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
 //                                          F, d_y
 
@@ -5559,7 +5561,7 @@ static void ttt__linear_steps_back(const ttt__qkv *job, const ttt__qkv_work *wor
     ttt__assign(sums.C, work->d_C);
     if (!job->needs_A) return;
     ttt__clear(sums.KK);
-    ttt__add_both(sums.KK, d_A);
+    ttt__add_both(sums.KK, ttt__rows_at(ttt__cols_at(d_A, 0, h), 0, h));
     for (int64_t i = 0; i < h && job->biased; i++)
         sums.s.at[i] = d_A.at[i * d_A.down + h] + d_A.at[h * d_A.down + i];
 }

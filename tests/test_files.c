@@ -1295,9 +1295,9 @@ static void a_writer_that_cannot_begin_says_why(void) {
     CHECK(!ttt_file_begin(c, &w, folder) && !w.stream &&
           says(c, TTT_ERR_FILE, folder, "cannot be written"));
     CHECK(!ttt_file_begin(c, &w, NULL) && says(c, TTT_ERR_FILE, "no path", ""));
-    memset(path, 'x', sizeof path - 1);
+    memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = 0;
-    CHECK(!ttt_file_begin(c, &w, path) && says(c, TTT_ERR_FILE, "xxx", "at most 1023 bytes"));
+    CHECK(!ttt_file_begin(c, &w, path) && says(c, TTT_ERR_FILE, "ppp", "at most 1023 bytes"));
     put(at("plain"), "x", 1);
     snprintf(path, sizeof path, "%s/plain/file", folder);
     CHECK(save(c, path, "w", ttt_scalar(c, 1), false) == TTT_ERR_FILE &&
