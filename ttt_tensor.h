@@ -432,6 +432,10 @@ TTT_API ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, b
                                    ttt_tensor *add);
 // y = x w + b, which is ttt_matmul_add(c, x, w, false, false, b).
 TTT_API ttt_tensor *ttt_affine(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b);
+// y = a b + add (NULL: 0), where a zero of a takes nothing of b, even of what is infinite or NaN:
+// 0 b = 0. So a token that a mask hides changes no bit of the others. Where b is finite, this is
+// the product as above, bit for bit.
+TTT_API ttt_tensor *ttt_mix(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, ttt_tensor *add);
 
 // Products of plain arrays, without a tape: for each of `batch` matrices
 //     y (m,n) = map(op(a) op(b) + bias) + add
@@ -466,6 +470,9 @@ TTT_API ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a);
 // Along an axis, which stays, with size 1. Negative axes count from the end.
 TTT_API ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
+// Sums so far: y_i = a_0 + .. + a_i along an axis, or a_i + .. + a_n-1 if reverse; each is the
+// other's rule. They are kept in double, so that a long one loses no more than a short one.
+TTT_API ttt_tensor *ttt_cumsum(ttt_ctx *ctx, ttt_tensor *a, int axis, bool reverse);
 // mean (a - b)^2, shape ()
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 
@@ -499,9 +506,13 @@ TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same number
 // b (...,n,d) has the same leading sizes. Substitution does it, at the cost of the product L b.
 TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed);
 
-// Along the last axis, of length D.
+// Along the last axis, of length D. NaN and infinity make their row NaN. -infinity is a place that
+// is not seen: its y is 0, and a row that sees nothing is all 0, with gradient 0 (log_softmax: NaN).
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln sum e^a
+// The softmax of the places where `seen` is not 0; y is 0 elsewhere, whatever a has there, NaN too.
+// seen has the last axes of a's shape, as (n,N) for a (B,H,n,N), and no gradient.
+TTT_API ttt_tensor *ttt_softmax_seen(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *seen);
 // y = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
 // else 0 (RMS norm).
 TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);  // centered
@@ -538,9 +549,15 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
     X(matmul_add, 3, "y = a b + c", -1, 1, ttt__matmul_flops(y),                                   \
       TTT_SHAPE(2, 3, 4), TTT_SHAPE(4, 4),                                                         \
       ttt_matmul_add(c, in[0], in[1], false, true, in[0]))                                         \
+    X(mix, -1, "y = a b + c, 0 b = 0", -1, 1, ttt__matmul_flops(y),                                \
+      TTT_SHAPE(2, 1, 3, 4), TTT_SHAPE(3, 3, 4),                                                   \
+      ttt_mix(c, in[0], in[1], true, ttt_slice(c, in[1], 1, 0, 1)))                                \
     X(sum_to, 1, "y = sum of a over axes", -2, 2, y->in[0]->size,                                  \
       TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),                                                            \
       ttt_sum_to(c, in[0], TTT_SHAPE(2, 1, 2)))                                                    \
+    X(cumsum, 1, "y = sums of a so far along an axis", -2, 2, y->size,                             \
+      TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),                                                            \
+      ttt_cumsum(c, in[0], 1, true))                                                               \
     X(broadcast, 1, "y = a repeated", -2, 2, 0, TTT_SHAPE(2, 1, 2), TTT_SHAPE(1),                  \
       ttt_broadcast(c, in[0], TTT_SHAPE(3, 2, 4, 2)))                                              \
     X(reshape, 1, "y = a", -2, 2, 0, TTT_SHAPE(2, 3), TTT_SHAPE(1),                                \
@@ -563,6 +580,9 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
       ttt_solve_lower(c, in[0], in[1], false))                                                     \
     X(softmax, 1, "y = e^a / sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),         \
       ttt_softmax(c, in[0]))                                                                       \
+    X(softmax_seen, 2, "y = e^a / sum e^a where b is not 0, else 0", -2, 2, 15 * y->size,          \
+      TTT_SHAPE(2, 2, 4), TTT_SHAPE(2, 4),                                                         \
+      ttt_softmax_seen(c, in[0], ttt_heaviside(c, in[1])))                                         \
     X(log_softmax, 1, "y = a - ln sum e^a", -2, 2, 15 * y->size, TTT_SHAPE(2, 4), TTT_SHAPE(1),    \
       ttt_log_softmax(c, in[0]))                                                                   \
     X(normalize, 1, "y = (a - mean) rstd", -2, 2, 6 * y->size, TTT_SHAPE(2, 5), TTT_SHAPE(1),      \
@@ -1111,9 +1131,27 @@ KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real sc
     }
     return sum;
 }
+// A row of -infinity, which sees nothing, gives 0.
 KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
-    double sum = KN(exp_sum)(n, a, y, 1, KN(row_max)(n, a));
-    KN(map_scale)(n, y, y, NUM(1 / sum));
+    ttt_real max = KN(row_max)(n, a);
+    double sum = KN(exp_sum)(n, a, y, 1, max == -HUGE_VAL ? 0 : max);
+    KN(map_scale)(n, y, y, NUM(sum == 0 ? 0 : 1 / sum));
+}
+// y[i] = a[i] where c[i] is not 0, else b[i]; a step of 0 repeats the first element.
+INLINE VEC KN(picked)(VEC c, VEC a, VEC b) { return KN(select)(c != NUM(0), a, b); }
+KERNEL void KN(pick)(int64_t n, const ttt_real *c, const ttt_real *a, int a_step,
+                     const ttt_real *b, int b_step, ttt_real *y) {
+    VEC a0 = KN(splat)(n ? *a : 0), b0 = KN(splat)(n ? *b : 0);
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, KN(picked)(KN(part)(c, i, n), a_step ? KN(part)(a, i, n) : a0,                \
+                                b_step ? KN(part)(b, i, n) : b0))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+KERNEL void KN(softmax_seen)(int64_t n, const ttt_real *a, const ttt_real *seen, ttt_real *y) {
+    const ttt_real hidden = -(ttt_real)HUGE_VAL;
+    KN(pick)(n, seen, a, 1, &hidden, 0, y);
+    KN(softmax)(n, y, y);
 }
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
@@ -1597,6 +1635,11 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(void, sum_rows,                                                                              \
       (int64_t rows, int64_t n, int64_t stride, const ttt_real *a, ttt_real *y))                   \
     X(void, softmax, (int64_t n, const ttt_real *a, ttt_real *y))                                  \
+    X(void, pick,                                                                                  \
+      (int64_t n, const ttt_real *c, const ttt_real *a, int a_step, const ttt_real *b, int b_step, \
+       ttt_real *y))                                                                               \
+    X(void, softmax_seen,                                                                          \
+      (int64_t n, const ttt_real *a, const ttt_real *seen, ttt_real *y))                           \
     X(void, log_softmax, (int64_t n, const ttt_real *a, ttt_real *y))                              \
     X(void, moments,                                                                               \
       (int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *rstd))   \
@@ -3175,6 +3218,7 @@ RULE(div) {
 
 // -- one of two, by a third
 typedef struct ttt__where_job {
+    const ttt__kernels *kernels;
     const ttt_tensor *condition;
     const ttt_real *a, *b;
     ttt_real *y;
@@ -3201,12 +3245,14 @@ static void ttt__where_share(void *arg, int64_t begin, int64_t end, int thread) 
     }
         if (job->condition->u8) PICK(job->condition->u8)
         else if (job->condition->index) PICK(job->condition->index)
-        else PICK(job->condition->data)
+        else if (step == 0) PICK(job->condition->data)
+        else job->kernels->pick(n, job->condition->data + at, from[1], steps[1] != 0, from[0],
+                                steps[0] != 0, y);
 #undef PICK
     }
 }
 FORWARD(where) {
-    ttt__where_job job = { A, B->data, y->in[2]->data, y->data,
+    ttt__where_job job = { ctx->k, A, B->data, y->in[2]->data, y->data,
                            { y->shape.rank, { 0 }, { { 0 } } } };
     ttt__loops *loops = &job.loops;
     if (y->size == 0) return;
@@ -3452,6 +3498,52 @@ ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
     return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
 }
+// Sums so far, of columns side by side: (outer, n, inner).
+typedef struct ttt__cumsum {
+    int axis;
+    bool reverse;
+} ttt__cumsum;
+enum { TTT__CUMSUM_COLUMNS = 16 };  // that go down together: one alone would wait for each addition
+static void ttt__cumsum_columns(int64_t n, int64_t columns, int64_t step, const ttt_real *a,
+                                ttt_real *y) {
+    double sum[TTT__CUMSUM_COLUMNS] = { 0 };
+    for (int64_t i = 0; i < n; i++, a += step, y += step)
+        for (int64_t j = 0; j < columns; j++) {
+            sum[j] += (double)a[j];
+            y[j] = (ttt_real)sum[j];
+        }
+}
+static void ttt__cumsum_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt_tensor *y = (const ttt_tensor *)arg;
+    const ttt__cumsum *along = (const ttt__cumsum *)y->arg;
+    int64_t n = y->shape.dim[along->axis], inner = 1;
+    (void)thread;
+    for (int i = along->axis + 1; i < y->shape.rank; i++) inner *= y->shape.dim[i];
+    int64_t first = along->reverse ? (n - 1) * inner : 0, step = along->reverse ? -inner : inner;
+    for (int64_t outer = begin; outer < end; outer++)
+        for (int64_t j = 0; j < inner; j += TTT__CUMSUM_COLUMNS) {
+            int64_t at = outer * n * inner + first + j, columns = inner - j;
+            if (columns < TTT__CUMSUM_COLUMNS)
+                ttt__cumsum_columns(n, columns, step, A->data + at, y->data + at);
+            else
+                ttt__cumsum_columns(n, TTT__CUMSUM_COLUMNS, step, A->data + at, y->data + at);
+        }
+}
+FORWARD(cumsum) {
+    int64_t outer = 1, n = y->size;
+    for (int i = 0; i < ((const ttt__cumsum *)y->arg)->axis; i++) outer *= y->shape.dim[i];
+    if (n > 0) ttt__parallel(ctx, -1, outer, 1 + 16384 / (n / outer), ttt__cumsum_share, y);
+}
+RULE(cumsum) {
+    const ttt__cumsum *along = (const ttt__cumsum *)y->arg;
+    d[0] = ttt_cumsum(ctx, g, along->axis, !along->reverse);
+}
+ttt_tensor *ttt_cumsum(ttt_ctx *ctx, ttt_tensor *a, int axis, bool reverse) {
+    ttt__cumsum along = { ttt__axis(ctx, "cumsum", a, axis), reverse };
+    if (along.axis < 0) return &ctx->empty;
+    return ttt__apply1(ctx, &ttt__op_cumsum, a, a->shape, &along, sizeof along);
+}
+
 ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {
     return ttt_mean(ctx, ttt_square(ctx, ttt_sub(ctx, a, b)));
 }
@@ -3910,11 +4002,12 @@ RULE(solve_lower) {
     ttt_tensor *db = ttt_solve_lower(ctx, A, g, !transposed);
     if (d[0]) {
         int64_t n = ttt__dim(A->shape, -1);
-        ttt_tensor *below = ttt_zeros(ctx, TTT_SHAPE(n, n));
+        ttt_tensor *below = ttt_zeros(ctx, TTT_SHAPE(n, n)), *less = ttt_scale(ctx, db, -1);
         for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
-            for (int64_t k = 0; k < i; k++) below->data[i * n + k] = -1;
-        ttt_tensor *left = transposed ? y : db, *right = transposed ? db : y;
-        d[0] = ttt_mul(ctx, ttt_matmul_t(ctx, left, right, false, true), below);
+            for (int64_t k = 0; k < i; k++) below->data[i * n + k] = 1;
+        ttt_tensor *left = transposed ? y : less, *right = transposed ? less : y;
+        d[0] = ttt_where(ctx, below, ttt_matmul_t(ctx, left, right, false, true),
+                         ttt_scalar(ctx, 0));
     }
     if (d[1]) d[1] = db;
 }
@@ -3946,6 +4039,7 @@ typedef struct ttt__row {
     int64_t D;              // length of the inputs' rows
     const ttt_real *a, *b;
     ttt_real *y;
+    int64_t b_rows;         // softmax_seen: how many b has
 } ttt__row;
 typedef void ttt__row_fn(const ttt__row *row);
 typedef struct ttt__row_job {
@@ -3968,7 +4062,7 @@ static void ttt__rows_share(void *arg, int64_t begin, int64_t end, int thread) {
 static void ttt__each_row(ttt_ctx *ctx, ttt_tensor *y, ttt__row_fn *run) {
     const ttt_real *b = y->n_in > 1 ? B->data : NULL;
     int64_t D = ttt__dim(A->shape, -1);
-    ttt__row first = { ctx->k, (const ttt__norm *)y->arg, D, A->data, b, y->data };
+    ttt__row first = { ctx->k, (const ttt__norm *)y->arg, D, A->data, b, y->data, 0 };
     ttt__row_job job = { first, ttt__dim(y->shape, -1), run };
     if (A->size > 0) ttt__parallel(ctx, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
@@ -3988,12 +4082,49 @@ static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const
 
 ROW(softmax) { row->kernels->softmax(row->D, row->a, row->y); }
 FORWARD(softmax) { ttt__each_row(ctx, y, ttt__softmax_row); }
-RULE(softmax) {  // y (g - sum g y)
-    ttt_tensor *gy = ttt_mul(ctx, g, y);
-    d[0] = ttt_sub(ctx, gy, ttt_mul(ctx, y, ttt_sum_axis(ctx, gy, -1)));
+static ttt_tensor *ttt__softmax_back(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g) {
+    ttt_tensor *gy = ttt_mul(ctx, g, y);  // y (g - sum g y)
+    return ttt_sub(ctx, gy, ttt_mul(ctx, y, ttt_sum_axis(ctx, gy, -1)));
 }
+RULE(softmax) { d[0] = ttt__softmax_back(ctx, y, g); }
 ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a) {
     return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
+}
+
+// Rows of `seen` repeat with those of a.
+static void ttt__softmax_seen_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__row *first = (const ttt__row *)arg;
+    int64_t D = first->D;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        first->kernels->softmax_seen(D, first->a + i * D, first->b + i % first->b_rows * D,
+                                     first->y + i * D);
+}
+FORWARD(softmax_seen) {
+    int64_t D = ttt__dim(y->shape, -1);
+    if (y->size == 0) return;
+    ttt__row first = { ctx->k, NULL, D, A->data, B->data, y->data, B->size / D };
+    ttt__parallel(ctx, -1, y->size / D, 1 + 4096 / D, ttt__softmax_seen_share, &first);
+}
+// What is not seen has y = 0, and may have any g.
+RULE(softmax_seen) {
+    if (d[0])
+        d[0] = ttt__softmax_back(ctx, y, ttt_where(ctx, B, g, ttt_scalar(ctx, 0)));
+    d[1] = NULL;
+}
+ttt_tensor *ttt_softmax_seen(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *seen) {
+    ttt_tensor *in[2] = { a, seen };
+    if (!ttt__operands(ctx, "softmax_seen", in, 2)) return &ctx->empty;
+    bool fits = a->shape.rank >= 1 && seen->shape.rank >= 1 && seen->shape.rank <= a->shape.rank;
+    for (int i = 1; fits && i <= seen->shape.rank; i++)
+        fits = ttt__dim(seen->shape, -i) == ttt__dim(a->shape, -i);
+    if (!fits) {
+        ttt_text t0, t1;
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "softmax_seen: a %s, seen %s; the last axes of a expected",
+                        ttt_shape_text(a->shape, t0), ttt_shape_text(seen->shape, t1));
+    }
+    return ttt_apply(ctx, &ttt__op_softmax_seen, in, 2, a->shape, NULL, 0);
 }
 
 ROW(log_softmax) { row->kernels->log_softmax(row->D, row->a, row->y); }
@@ -4654,20 +4785,27 @@ RULE(matmul_add) {
     ttt__matmul_rule(ctx, y, g, d);
     if (d[2]) d[2] = ttt__fit(ctx, g, y->in[2]);
 }
-static ttt_tensor *ttt__product_add(ttt_ctx *ctx, const char *call, ttt_tensor *a, ttt_tensor *b,
-                                    ttt__transposed transposed, ttt_tensor *add) {
-    ttt_tensor *in[3] = { a, b, add };
-    ttt_shape shape, all;
-    if (!ttt__product_shape(ctx, call, a, b, transposed, &shape)) return &ctx->empty;
-    if (!ttt__operand(ctx, call, add, 2, TTT__REAL)) return &ctx->empty;
+// Whether `add` can be added to a product of this shape.
+static bool ttt__addend_good(ttt_ctx *ctx, const char *call, const ttt_tensor *add,
+                             ttt_shape shape) {
+    ttt_shape all;
+    if (!ttt__operand(ctx, call, add, 2, TTT__REAL)) return false;
     bool wide = add->shape.rank > 0 && ttt__dim(add->shape, -1) == ttt__dim(shape, -1);
     if (!wide || !ttt__broadcast_shape(shape, add->shape, &all) || !ttt_shape_equal(shape, all)) {
         ttt_text t0, t1;
-        return ttt_fail(ctx, TTT_ERR_SHAPE,
-                        "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or "
-                        "(...,m,n) expected",
-                        call, ttt_shape_text(add->shape, t0), ttt_shape_text(shape, t1));
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "%s: %s cannot be added to a product of shape %s; (n), (...,1,n) or "
+                 "(...,m,n) expected",
+                 call, ttt_shape_text(add->shape, t0), ttt_shape_text(shape, t1));
     }
+    return !ctx->result;
+}
+static ttt_tensor *ttt__product_add(ttt_ctx *ctx, const char *call, ttt_tensor *a, ttt_tensor *b,
+                                    ttt__transposed transposed, ttt_tensor *add) {
+    ttt_tensor *in[3] = { a, b, add };
+    ttt_shape shape;
+    if (!ttt__product_shape(ctx, call, a, b, transposed, &shape)) return &ctx->empty;
+    if (!ttt__addend_good(ctx, call, add, shape)) return &ctx->empty;
     return ttt_apply(ctx, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed);
 }
 ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
@@ -4678,6 +4816,66 @@ ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, 
 ttt_tensor *ttt_affine(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *w, ttt_tensor *b) {
     ttt__transposed neither = { false, false };
     return ttt__product_add(ctx, "affine", x, w, neither, b);
+}
+
+// Adds to y what y = a b lacks if the elements of b that are NaN or infinite were taken for 0: all
+// products with them, but those with a zero of a.
+static void ttt__mix_rest(const ttt_tensor *a, const ttt_tensor *b, bool ta, ttt_tensor *y) {
+    ttt_shape y_lead = ttt__lead(y->shape, 2);
+    int64_t m = ttt__dim(y->shape, -2), n = ttt__dim(y->shape, -1), k = ttt__dim(b->shape, -2);
+    int64_t row = ta ? 1 : k, col = ta ? m : 1;
+    ttt__loops loops = { y_lead.rank, { 0 }, { { 0 } } };
+    memcpy(loops.size, y_lead.dim, sizeof loops.size);
+    ttt__strides(ttt__lead(a->shape, 2), y_lead, loops.stride[0]);
+    ttt__strides(ttt__lead(b->shape, 2), y_lead, loops.stride[1]);
+    for (int64_t matrix = 0; matrix < y->size / (m * n); matrix++) {
+        const ttt_real *a_at = a->data + ttt__loops_at(&loops, loops.n, 0, matrix) * m * k;
+        const ttt_real *b_at = b->data + ttt__loops_at(&loops, loops.n, 1, matrix) * k * n;
+        ttt_real *y_at = y->data + matrix * m * n;
+        for (int64_t i = 0; i < k * n; i++) {
+            if (b_at[i] - b_at[i] == 0) continue;
+            for (int64_t j = 0; j < m; j++) {
+                ttt_real factor = a_at[j * row + i / n * col];
+                if (factor != 0) y_at[j * n + i % n] += factor * b_at[i];
+            }
+        }
+    }
+}
+// Whatever is finite goes through the product, so that it has the same bits beside what is not.
+FORWARD(mix) {
+    ttt__transposed transposed = *(const ttt__transposed *)y->arg;
+    const ttt_tensor *add = y->n_in > 2 ? y->in[2] : NULL;
+    if (y->size == 0) return;
+    ttt_tensor finite = *B;
+    ttt_mark mark = ttt__arena_mark(&ctx->scratch);
+    bool all = ctx->k->finite(B->size, B->data);
+    if (!all) {
+        size_t bytes = (size_t)B->size * sizeof *finite.data;
+        finite.data = (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
+        for (int64_t i = 0; finite.data && i < B->size; i++)
+            finite.data[i] = B->data[i] - B->data[i] == 0 ? B->data[i] : 0;
+    }
+    if (finite.data) ttt__product_run(ctx, A, &finite, transposed, add, y);
+    if (finite.data && !all) ttt__mix_rest(A, B, transposed.a, y);
+    ttt__arena_release(&ctx->scratch, mark);
+}
+// As matmul_add's; but what a zero of a did not take of b gets nothing of g.
+RULE(mix) {
+    bool ta = ((const ttt__transposed *)y->arg)->a;
+    if (d[0])
+        d[0] = ta ? ttt_matmul_to(ctx, B, g, false, true, A->shape)
+                  : ttt_matmul_to(ctx, g, B, false, true, A->shape);
+    if (d[1]) d[1] = ttt__fit(ctx, ttt_mix(ctx, A, g, !ta, NULL), B);
+    if (y->n_in > 2 && d[2]) d[2] = ttt__fit(ctx, g, y->in[2]);
+}
+ttt_tensor *ttt_mix(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, ttt_tensor *add) {
+    ttt__transposed transposed = { ta, false };
+    ttt_tensor *in[3] = { a, b, add };
+    ttt_shape shape;
+    if (!ttt__operands(ctx, "mix", in, add ? 3 : 2)) return &ctx->empty;
+    if (!ttt__product_shape(ctx, "mix", a, b, transposed, &shape)) return &ctx->empty;
+    if (add && !ttt__addend_good(ctx, "mix", add, shape)) return &ctx->empty;
+    return ttt_apply(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed);
 }
 
 // ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------

@@ -989,7 +989,8 @@ static void softmax_of_large_and_infinite_numbers(void) {
     sets_close(&s);
 }
 
-// NaN anywhere in a row, and a row without any finite number, make the whole row NaN.
+// NaN anywhere in a row makes the whole row NaN. -infinity everywhere is a row that sees nothing:
+// zeros, whose logarithms do not exist.
 static void softmax_does_not_hide_nan(void) {
     sets s = sets_open();
     for (int n = 1; n < 40; n++)
@@ -997,11 +998,109 @@ static void softmax_does_not_hide_nan(void) {
             for (int op = SOFTMAX; op <= LOG_SOFTMAX; op++) {
                 ttt_tensor *x = ttt_full(s.c[0], TTT_SHAPE(n), at == n ? -(ttt_real)INFINITY : 1);
                 if (at < n) x->data[at] = (ttt_real)NAN;
-                for (int i = 0; i < n; i++) want[i] = (double)NAN;
+                for (int i = 0; i < n; i++) want[i] = at == n && op == SOFTMAX ? 0 : (double)NAN;
                 check_sets(&s, row_name[op], x->shape, call_row, &x, 1,
                            &(row_arg){ (row_op)op, 0, false });
             }
     sets_close(&s);
+}
+
+// ---- what is hidden -----------------------------------------------------------------------------
+static const double any_number[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, 1e34, 3e38 };
+typedef void hidden_test(ttt_ctx *c, ttt_real value);
+static void each_hidden(hidden_test *test) {
+    for (int i = 0; ttt_isa_name(i); i++)
+        for (int v = 0; v < COUNT(any_number); v++) {
+            ttt_ctx *c = ttt_open(&(ttt_desc){ .isa = ttt_isa_name(i), .seed = 4 });
+            test(c, REAL(any_number[v]));
+            CHECK(ttt_ok(c));
+            ttt_close(c);
+        }
+}
+
+// Weights of which each row knows the rows of b up to its own, and of the last none.
+static void hidden_rows_of_a_product(ttt_ctx *c, ttt_real value) {
+    enum { N = 21, D = 9 };
+    for (int ta = 0; ta < 2; ta++) {
+        ttt_tensor *a = ttt_randn(c, TTT_SHAPE(2, 1, N, N)), *b = ttt_randn(c, TTT_SHAPE(3, N, D));
+        ttt_tensor *add = ttt_randn(c, TTT_SHAPE(D)), *g[2];
+        for (int64_t i = 0; i < a->size; i++)
+            if (i % (N * N) / N < i % N || i % N == N - 1) a->data[i] = 0;
+        if (ta) a = ttt_detach(c, ttt_transpose(c, a));
+        ttt_tensor *y = ttt_mix(c, a, b, ta, add);
+        CHECK(same_bits(y, ttt_matmul_add(c, a, b, ta, false, add)));
+        ttt_tensor *other = ttt_from(c, b->shape, b->data);
+        for (int64_t i = 0; i < D; i++) other->data[(2 * N - 1) * D + i] = value;  // last of b[1]
+        CHECK(same_bits(y, ttt_mix(c, a, other, ta, add)));
+        other->data[7 * D + 3] = value;  // row 7 of b[0]: seen by row 7 and those behind it
+        ttt_tensor *z = ttt_mix(c, a, other, ta, add);
+        for (int64_t i = 0; i < z->size; i++) {
+            bool sees = i / (N * D) % 3 == 0 && i % (N * D) / D >= 7 && i % D == 3;
+            CHECK(sees ? y->data[i] != z->data[i] : y->data[i] == z->data[i]);
+            if (sees && value - value != 0) CHECK(z->data[i] - z->data[i] != 0);
+        }
+        // Backwards the same holds, with the rows of g in the place of those of b.
+        ttt_tensor *seed = ttt_full(c, y->shape, 1);
+        ttt_vjp(c, y, seed, (ttt_tensor *[]){ a, b }, 2, g, TTT_GRAD_FIRST_ORDER);
+        ttt_tensor *whole = ttt_detach(c, g[1]);
+        for (int64_t i = 0; i < D; i++) seed->data[i] = value;  // row 0 saw row 0 alone
+        ttt_vjp(c, y, seed, (ttt_tensor *[]){ a, b }, 2, g, TTT_GRAD_FIRST_ORDER);
+        for (int64_t i = D; i < N * D; i++) CHECK(g[1]->data[i] == whole->data[i]);
+    }
+}
+static void a_zero_weight_takes_nothing(void) { each_hidden(hidden_rows_of_a_product); }
+
+static void hidden_places_of_a_softmax(ttt_ctx *c, ttt_real value) {
+    enum { N = 19 };
+    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(2, 3, N, N)), *seen = ttt_zeros(c, TTT_SHAPE(N, N));
+    for (int i = 1; i < N; i++)  // row 0 sees nothing
+        for (int k = 0; k <= i; k++) seen->data[i * N + k] = 1;
+    ttt_tensor *y = ttt_softmax_seen(c, a, seen), *w = ttt_randn(c, a->shape), *g;
+    ttt_vjp(c, y, w, &a, 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_tensor *other = ttt_from(c, a->shape, a->data), *other_w = ttt_from(c, w->shape, w->data);
+    for (int64_t i = 0; i < a->size; i++) {
+        bool hidden = seen->data[i % (N * N)] == 0;
+        if (hidden) CHECK(y->data[i] == 0 && g->data[i] == 0);
+        if (hidden) other->data[i] = other_w->data[i] = value;
+    }
+    ttt_tensor *z = ttt_softmax_seen(c, other, seen), *other_g;
+    ttt_vjp(c, z, other_w, &other, 1, &other_g, TTT_GRAD_FIRST_ORDER);
+    CHECK(same_bits(y, z) && same_bits(g, other_g));
+    ttt_tensor *all = ttt_full(c, TTT_SHAPE(N), 1);
+    CHECK(same_bits(ttt_softmax_seen(c, a, all), ttt_softmax(c, a)));
+}
+static void a_softmax_hides_what_is_not_seen(void) { each_hidden(hidden_places_of_a_softmax); }
+
+static void a_row_that_sees_nothing_has_gradient_zero(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = ttt_full(c, TTT_SHAPE(2, 5), -(ttt_real)INFINITY), *g;
+    ttt_tensor *y = ttt_softmax(c, a), *w = ttt_randn(c, a->shape);
+    ttt_vjp(c, y, w, &a, 1, &g, TTT_GRAD_FIRST_ORDER);
+    for (int i = 0; i < 10; i++) CHECK(y->data[i] == 0 && g->data[i] == 0);
+    ttt_close(c);
+}
+
+static void sums_so_far_lose_nothing(void) {
+    enum { N = 3000, D = 19 };
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(2, N, D), REAL(-1.01e-4), REAL(-1e-4)), *y[2];
+    a->data[(N - 1) * D + 2] = (ttt_real)NAN;  // nothing before it notices
+    for (int r = 0; r < 2; r++) y[r] = ttt_cumsum(c, r ? a : ttt_detach(c, a), 1, r);
+    double worst = 0;
+    for (int64_t j = 0; j < 2 * D; j++) {
+        double sum[2] = { 0, 0 };
+        for (int64_t i = 0; i < N; i++)
+            for (int r = 0; r < 2; r++) {
+                int64_t at = (j / D * N + (r ? N - 1 - i : i)) * D + j % D;
+                sum[r] += (double)a->data[at];
+                if (j == 2 && (r || i == N - 1)) CHECK(isnan(y[r]->data[at]));
+                else worst = ttt_test_worse(worst, fabs((double)y[r]->data[at] / sum[r] - 1));
+            }
+    }
+    CHECK(worst <= (DOUBLE ? 1e-14 : 6e-8));
+    CHECK(same_bits(ttt_cumsum(c, ttt_reshape(c, a, TTT_SHAPE(2 * N, D)), -1, false),
+                    ttt_reshape(c, ttt_cumsum(c, a, 2, false), TTT_SHAPE(2 * N, D))));
+    ttt_close(c);
 }
 
 static void max_abs_diff_does_not_hide_nan(void) {
@@ -1237,6 +1336,10 @@ int main(int argc, char **argv) {
         T(norms_of_rows_with_a_large_mean),
         T(softmax_of_large_and_infinite_numbers),
         T(softmax_does_not_hide_nan),
+        T(a_zero_weight_takes_nothing),
+        T(a_softmax_hides_what_is_not_seen),
+        T(a_row_that_sees_nothing_has_gradient_zero),
+        T(sums_so_far_lose_nothing),
         T(max_abs_diff_does_not_hide_nan),
         T(casts_keep_every_number),
         T(bfloat16_is_rounded_to_nearest_even),

@@ -51,8 +51,10 @@ static ttt_tensor *large_solution(ttt_ctx *c, const large *l) {
     X(dropout, ttt_dropout(c, x, REAL(0.3)))                                                \
     X(matmul, large_products(c, l))                                                         \
     X(matmul_add, large_sums(c, l))                                                         \
+    X(mix, ttt_mix(c, l->batch, l->batch, true, l->row))                                    \
     X(sum_to, ttt_add(c, ttt_sum_to(c, x, TTT_SHAPE(700, 1)),                               \
                       ttt_add(c, ttt_sum_to(c, x, TTT_SHAPE(192)), ttt_sum(c, x))))         \
+    X(cumsum, ttt_add(c, ttt_cumsum(c, x, 0, false), ttt_cumsum(c, x, 1, true)))            \
     X(broadcast, ttt_broadcast(c, x, TTT_SHAPE(3, 700, 192)))                               \
     X(reshape, ttt_reshape(c, x, TTT_SHAPE(192, 700)))                                      \
     X(permute, ttt_permute(c, l->batch, (int[]){ 1, 2, 0 }))                                \
@@ -63,6 +65,7 @@ static ttt_tensor *large_solution(ttt_ctx *c, const large *l) {
     X(index_add, ttt_index_add(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                  \
     X(solve_lower, large_solution(c, l))                                                    \
     X(softmax, ttt_softmax(c, x))                                                           \
+    X(softmax_seen, ttt_softmax_seen(c, x, ttt_heaviside(c, ttt_sub(c, x, l->row))))        \
     X(log_softmax, ttt_log_softmax(c, x))                                                   \
     X(normalize, ttt_layer_normalize(c, x, REAL(1e-5)))                                     \
     X(normalize_d1, ttt_normalize_d1(c, x, l->positive, REAL(1e-5), true))                  \
