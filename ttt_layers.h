@@ -1751,24 +1751,33 @@ static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale)
     return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
 }
 
-// (n,n): 1 at k <= i, 0 above
-static ttt_tensor *ttt__lower(ttt_ctx *ctx, int64_t n) {
-    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
+// Who sees whom. By definition a token changes nothing before it, whatever it holds; so what a mask
+// hides is not multiplied by 0, which would leave NaN of NaN, but left out: by ttt__only here, and
+// by ttt_mix and ttt_softmax_seen.
+//     (n,N): 1 at k <= i + more, 0 above
+static ttt_tensor *ttt__lower(ttt_ctx *ctx, int64_t n, int64_t N, int64_t more) {
+    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, N));
     for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
-        for (int64_t k = 0; k <= i; k++) tensor->data[i * n + k] = 1;
+        for (int64_t k = 0; k <= i + more && k < N; k++) tensor->data[i * N + k] = 1;
     return tensor;
+}
+// x where seen is not 0, else 0
+static ttt_tensor *ttt__only(ttt_ctx *ctx, ttt_tensor *seen, ttt_tensor *x) {
+    return ttt_where(ctx, seen, x, ttt_scalar(ctx, 0));
 }
 
 // From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at
 // token i of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is
-// left at i of what came in at k <= i, e^(g_k+1 + .. + g_i); 0 above.
+// left at i of what came in at k <= i, e^(g_k+1 + .. + g_i); 0 above. Every exponent is a sum of
+// its own: as a difference of two sums from the first token on, it would lose a weak decay behind
+// strong ones.                                                         [arXiv 2405.21060, listing 1]
 static void ttt__decay(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(ctx)) return;
-    ttt_tensor *lower = ttt__lower(ctx, g->shape.dim[2]), *sum = ttt_matmul(ctx, lower, g);
-    ttt_tensor *gap = ttt_sub(ctx, sum, ttt_transpose(ctx, sum));
-    gap = ttt_mul(ctx, gap, lower);  // 0 above: e^gap cannot overflow
-    *since = ttt_exp(ctx, sum);
-    *between = ttt_mul(ctx, ttt_exp(ctx, gap), lower);
+    int64_t n = g->shape.dim[2];
+    ttt_tensor *steps = ttt__only(ctx, ttt__lower(ctx, n, n, -1), g);  // g_i at k < i
+    *since = ttt_exp(ctx, ttt_cumsum(ctx, g, 2, false));
+    *between = ttt__only(ctx, ttt__lower(ctx, n, n, 0),
+                         ttt_exp(ctx, ttt_cumsum(ctx, steps, 2, false)));
 }
 
 // A depthwise convolution with zeros beyond the border: y_i = sum over taps t of
@@ -1843,22 +1852,11 @@ static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N
 }
 
 // -- attention
-// Y = softmax(scores + what may not be seen) V. With ttt_unmask, the matrix is the softmax itself.
-static ttt_tensor *ttt__attend(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *scores,
-                               ttt_tensor *hidden, ttt_tensor *v) {
-    ttt_tensor *a = ttt_softmax(ctx, hidden ? ttt_add(ctx, scores, hidden) : scores),
-               *y = ttt_matmul(ctx, a, v);
-    if (desc->unmask) ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
-    return y;
-}
-// Added to a score whose key is not seen: e^x is exactly 0, and so is its gradient.
-#define TTT__HIDDEN ((ttt_real)-1e30)
-// (n,N): hides from each of the first n tokens all that come later.
-static ttt_tensor *ttt__future(ttt_ctx *ctx, int64_t n, int64_t N) {
-    ttt_tensor *hidden = ttt_zeros(ctx, TTT_SHAPE(n, N));
-    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
-        for (int64_t k = i + 1; k < N; k++) hidden->data[i * N + k] = TTT__HIDDEN;
-    return hidden;
+// Y = A V, A the softmax of the scores that are seen (NULL: all).
+static ttt_tensor *ttt__attend(ttt_ctx *ctx, ttt_tensor *scores, ttt_tensor *seen, ttt_tensor *v,
+                               ttt_tensor **a) {
+    *a = seen ? ttt_softmax_seen(ctx, scores, seen) : ttt_softmax(ctx, scores);
+    return seen ? ttt_mix(ctx, *a, v, false, NULL) : ttt_matmul(ctx, *a, v);
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
@@ -1909,11 +1907,15 @@ static ttt_tensor *ttt__self_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *
     ttt_tensor *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_real scale = (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)));
-    if (desc->unmask) desc->unmask->equals = "softmax self-attention";
-    ttt_tensor *y =
-        ttt__attend(ctx, desc, ttt_scale(ctx, ttt_matmul_t(ctx, q, k, false, true), scale),
-                    desc->causal ? ttt__future(ctx, x->shape.dim[1], x->shape.dim[1]) : NULL, v);
+    int64_t N = x->shape.dim[1];
+    ttt_tensor *seen = desc->causal ? ttt__lower(ctx, N, N, 0) : NULL, *a;
+    ttt_tensor *y = ttt__attend(ctx, ttt_scale(ctx, ttt_matmul_t(ctx, q, k, false, true), scale),
+                                seen, v, &a);
     (void)losses;
+    if (desc->unmask) {
+        desc->unmask->equals = "softmax self-attention";
+        ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
+    }
     return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
 static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
@@ -1992,21 +1994,25 @@ const ttt_mixer ttt_mixer_linear_attention = {
 static int64_t ttt__neighbors(const ttt_mixer_desc *desc) {
     return desc->neighbors ? desc->neighbors : 8;
 }
-// 0 where a score is among the k largest of its row, HIDDEN elsewhere; of equal ones the first.
-static ttt_tensor *ttt__all_but_nearest(ttt_ctx *ctx, const ttt_tensor *scores, int64_t k) {
-    ttt_tensor *tensor = ttt_full(ctx, scores->shape, TTT__HIDDEN);
+// 1 where a score is among the k largest of those in its row that are seen (N,N), else 0; of equal
+// ones the first. NaN counts as the largest.
+static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const ttt_tensor *seen,
+                                int64_t k) {
+    ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
     int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
     for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
-        const ttt_real *s = scores->data + r * N;
-        ttt_real *seen = tensor->data + r * N;
-        for (int64_t n = 0; n < TTT__MIN(k, N); n++) {
+        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
+        ttt_real *taken = near_ones->data + r * N;
+        for (int64_t n = 0; n < k; n++) {
             int64_t best = -1;
             for (int64_t i = 0; i < N; i++)
-                if (seen[i] != 0 && (best < 0 || s[i] > s[best])) best = i;
-            seen[best] = 0;
+                if (taken[i] == 0 && (!row || row[i] != 0) && (best < 0 || !(s[i] <= s[best])))
+                    best = i;
+            if (best < 0) break;
+            taken[best] = 1;
         }
     }
-    return tensor;
+    return near_ones;
 }
 static ttt_tensor *ttt__kernel_scores(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
                                       ttt_tensor *k) {
@@ -2027,19 +2033,18 @@ static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *ctx, const ttt_mixer_de
     ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
                *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x),
-               *scores = ttt__kernel_scores(ctx, desc, q, k), *hidden = NULL;
-    if (desc->causal) hidden = ttt__future(ctx, x->shape.dim[1], x->shape.dim[1]);
-    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST) {
-        ttt_tensor *seen = hidden ? ttt_add(ctx, scores, hidden) : scores;
-        ttt_tensor *others = ttt__all_but_nearest(ctx, seen, ttt__neighbors(desc));
-        hidden = hidden ? ttt_add(ctx, hidden, others) : others;
-    }
+               *scores = ttt__kernel_scores(ctx, desc, q, k), *seen = NULL, *a;
+    if (desc->causal) seen = ttt__lower(ctx, x->shape.dim[1], x->shape.dim[1], 0);
+    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST)
+        seen = ttt__nearest(ctx, scores, seen, ttt__neighbors(desc));
+    ttt_tensor *y = ttt__attend(ctx, scores, seen, v, &a);
     (void)losses;
-    if (desc->unmask)
+    if (desc->unmask) {
         desc->unmask->equals = desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
                                 ? "softmax self-attention: the estimate with the exponential kernel"
                                 : "a kernel estimate (Nadaraya-Watson)";
-    ttt_tensor *y = ttt__attend(ctx, desc, scores, hidden, v);
+        ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
+    }
     return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
@@ -2131,7 +2136,8 @@ const ttt_mixer ttt_mixer_linformer = {
 // With .causal no token sees a later one, nor does a global one.                [arXiv 2004.05150]
 // On a grid the window is a square, as in the "exact" mode of ViL               [arXiv 2103.15358].
 // Never N x N: the line or grid is cut into tiles as long as the window, and a tile's queries are
-// compared with the tiles around it, of which a mask hides what is too far.
+// compared with the tiles around it, of which a mask hides what is too far: what that holds changes
+// nothing.
 enum {
     TTT__LONGFORMER_Q = TTT__ATTENTION_N,
     TTT__LONGFORMER_K = TTT__LONGFORMER_Q + 2,
@@ -2166,8 +2172,8 @@ static ttt__tiles ttt__tiles_of(int64_t size, int64_t window) {
 static int64_t ttt__tile_around(const ttt__tiles *a, int64_t tile, int64_t i) {
     return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->around)) + i;
 }
-// What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), what is hidden
-// (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the border
+// What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), which of these they
+// see (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the border
 // hold token `globals`.
 typedef struct ttt__tiling {
     ttt__tiles row, col;
@@ -2175,7 +2181,7 @@ typedef struct ttt__tiling {
     bool causal;                 // and nothing that comes later
     int64_t tiles, q, k;
     int64_t *query, *key, *place;
-    ttt_tensor *hidden;
+    ttt_tensor *seen;
 } ttt__tiling;
 // Token i of tile (tr,tc), or -1 beyond the border.
 static int64_t ttt__in_tile(const ttt__tiling *tiling, int64_t tr, int64_t tc, int64_t i,
@@ -2188,12 +2194,13 @@ static void ttt__tiling_fill(ttt__tiling *tiling, int64_t tile) {
     int64_t tr = tile / tiling->col.tiles, tc = tile % tiling->col.tiles, kr, kc, qr, qc,
             g = tiling->globals;
     int64_t *key = tiling->key + tile * tiling->k;
-    ttt_real *hidden = tiling->hidden->data + tile * tiling->q * tiling->k;
+    ttt_real *seen = tiling->seen->data + tile * tiling->q * tiling->k;
     for (int64_t i = 0; i < g; i++) key[i] = i;
     for (int64_t i = 0; i < tiling->q; i++) {
         int64_t token = ttt__in_tile(tiling, tr, tc, i, &qr, &qc);
         tiling->query[tile * tiling->q + i] = token < 0 ? g : g + token;
         if (token >= 0) tiling->place[token] = tile * tiling->q + i;
+        for (int64_t j = 0; j < g; j++) seen[i * tiling->k + j] = 1;
         for (int64_t j = 0; j < tiling->k - g; j++) {
             int64_t neighbor = j / tiling->q, across = tiling->col.around;
             int64_t nr = ttt__tile_around(&tiling->row, tr, neighbor / across);
@@ -2202,8 +2209,8 @@ static void ttt__tiling_fill(ttt__tiling *tiling, int64_t tile) {
             bool close = qr - kr <= tiling->window && kr - qr <= tiling->window &&
                          qc - kc <= tiling->window && kc - qc <= tiling->window;
             key[g + j] = other < 0 ? g : g + other;
-            hidden[i * tiling->k + g + j] =
-                other >= 0 && close && !(tiling->causal && other > token) ? 0 : TTT__HIDDEN;
+            seen[i * tiling->k + g + j] =
+                other >= 0 && close && !(tiling->causal && other > token);
         }
     }
 }
@@ -2224,7 +2231,7 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *ctx, int64_t rows, int64_t cols, int6
     tiling.key =
         (int64_t *)ttt_alloc(ctx, (size_t)(tiling.tiles * tiling.k) * sizeof *tiling.key, false);
     tiling.place = (int64_t *)ttt_alloc(ctx, (size_t)(rows * cols) * sizeof *tiling.place, false);
-    tiling.hidden = ttt_zeros(ctx, TTT_SHAPE(tiling.tiles, tiling.q, tiling.k));
+    tiling.seen = ttt_zeros(ctx, TTT_SHAPE(tiling.tiles, tiling.q, tiling.k));
     for (int64_t i = 0; ttt_ok(ctx) && i < tiling.tiles; i++) ttt__tiling_fill(&tiling, i);
     return tiling;
 }
@@ -2237,11 +2244,10 @@ static ttt_tensor *ttt__windowed(ttt_ctx *ctx, const ttt__tiling *tiling, ttt_te
     ttt_tensor *keys = ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->k), tiling->key);
     q = ttt_index_select(ctx, ttt_scale(ctx, q, (ttt_real)(1 / sqrt((double)h))),
                          ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->q), tiling->query));
-    *a = ttt_softmax(ctx,
-                     ttt_add(ctx, ttt_matmul_t(ctx, q, ttt_index_select(ctx, k, keys), false, true),
-                             tiling->hidden));
-    ttt_tensor *y = ttt_reshape(ctx, ttt_matmul(ctx, *a, ttt_index_select(ctx, v, keys)),
-                                TTT_SHAPE(n, 1, tiling->tiles * tiling->q, h));
+    k = ttt_index_select(ctx, k, keys);
+    v = ttt_index_select(ctx, v, keys);
+    ttt_tensor *y = ttt__attend(ctx, ttt_matmul_t(ctx, q, k, false, true), tiling->seen, v, a);
+    y = ttt_reshape(ctx, y, TTT_SHAPE(n, 1, tiling->tiles * tiling->q, h));
     return ttt_index_select(
         ctx, y,
         ttt_from_int(ctx, TTT_SHAPE(1, tiling->row.size * tiling->col.size), tiling->place));
@@ -2271,12 +2277,9 @@ static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *d
         ttt_tensor *asks =
             ttt_scale(ctx, ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_Q, first),
                       (ttt_real)(1 / sqrt((double)h)));
-        ttt_tensor *scores = ttt_matmul_t(ctx, asks, all_k, false, true);
-        top_a =
-            ttt_softmax(ctx, desc->causal ? ttt_add(ctx, scores, ttt__future(ctx, g, N)) : scores);
-        ttt_tensor *both[2] = {
-            ttt_reshape(ctx, ttt_matmul(ctx, top_a, top_v), TTT_SHAPE(BH, 1, g, h)), y
-        };
+        ttt_tensor *top = ttt__attend(ctx, ttt_matmul_t(ctx, asks, all_k, false, true),
+                                      desc->causal ? ttt__lower(ctx, g, N, 0) : NULL, top_v, &top_a);
+        ttt_tensor *both[2] = { ttt_reshape(ctx, top, TTT_SHAPE(BH, 1, g, h)), y };
         y = ttt_concat(ctx, both, 2, 2);
     }
     y = ttt_reshape(ctx, y, TTT_SHAPE(B, H, N, h));
@@ -2415,6 +2418,7 @@ enum { TTT__BLOCK_LENGTHS = 63 };
 typedef struct ttt__decays {
     ttt_tensor *g;        // (B,H,n,1), or (B,H,n,h) of each channel, at most 0; NULL: nothing fades
     ttt_tensor *since;    // e^G, of g's shape; NULL: 1
+    ttt_tensor *seen;     // (n,n), 1 where i >= j
     ttt_tensor *between;  // D (B,H,n,n), 0 above the diagonal; NULL: each channel has its own, as
     ttt_tensor *at_i[TTT__BLOCK_LENGTHS], *at_j[TTT__BLOCK_LENGTHS];  // factors (B,H,n,h)
 } ttt__decays;
@@ -2437,13 +2441,15 @@ static ttt_tensor *ttt__related(ttt_ctx *ctx, int64_t n, int64_t block, ttt__rel
 // e^(the sum of g over the tokens that are so related to each)
 static ttt_tensor *ttt__faded(ttt_ctx *ctx, ttt_tensor *g, int64_t block, ttt__relation relation) {
     if (!ttt_ok(ctx)) return g;
-    return ttt_exp(ctx, ttt_matmul(ctx, ttt__related(ctx, g->shape.dim[2], block, relation), g));
+    ttt_tensor *related = ttt__related(ctx, g->shape.dim[2], block, relation);
+    return ttt_exp(ctx, ttt_mix(ctx, related, g, false, NULL));
 }
 static void ttt__decays_of(ttt_ctx *ctx, ttt_tensor *g, int64_t n, ttt__decays *decays) {
     memset(decays, 0, sizeof *decays);
     decays->g = g;
+    decays->seen = ttt__lower(ctx, n, n, 0);
     if (!ttt_ok(ctx)) return;
-    if (!g) decays->between = ttt__lower(ctx, n);
+    if (!g) decays->between = decays->seen;
     else if (g->shape.dim[3] == 1) ttt__decay(ctx, g, &decays->since, &decays->between);
     else {
         decays->since = ttt__faded(ctx, g, n, TTT__NOT_BEFORE);
@@ -2458,14 +2464,16 @@ static void ttt__decays_of(ttt_ctx *ctx, ttt_tensor *g, int64_t n, ttt__decays *
 static ttt_tensor *ttt__decayed_product(ttt_ctx *ctx, const ttt__decays *decays, ttt_tensor *a,
                                         ttt_tensor *b) {
     ttt_tensor *all = ttt_matmul_t(ctx, a, b, false, true);
-    if (decays->between || !ttt_ok(ctx)) return ttt_mul(ctx, all, decays->between);
+    if (!decays->g) return ttt__only(ctx, decays->seen, all);
+    if (decays->between || !ttt_ok(ctx))
+        return ttt__only(ctx, decays->seen, ttt_mul(ctx, all, decays->between));
     int64_t n = a->shape.dim[2];
-    ttt_tensor *y = ttt_mul(ctx, all, ttt__related(ctx, n, 1, TTT__NOT_BEFORE));  // i = j
+    ttt_tensor *y = ttt__only(ctx, ttt__related(ctx, n, 1, TTT__NOT_BEFORE), all);  // i = j
     for (int64_t i = 0, block = 1; block < n; i++, block *= 2) {
         ttt_tensor *to_border = ttt_mul(ctx, b, decays->at_j[i]),
                    *from = ttt_mul(ctx, a, decays->at_i[i]);
         ttt_tensor *pairs = ttt_matmul_t(ctx, from, to_border, false, true);
-        y = ttt_add(ctx, y, ttt_mul(ctx, pairs, ttt__related(ctx, n, block, TTT__RIGHT_OF)));
+        y = ttt_add(ctx, y, ttt__only(ctx, ttt__related(ctx, n, block, TTT__RIGHT_OF), pairs));
     }
     return y;
 }
@@ -2506,7 +2514,7 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
                        *known = ttt_mul(ctx, ttt__decayed_product(ctx, &decays, kc, kc), b);
             u = ttt_solve_lower(ctx, known, news, false);
         }
-        o[i] = ttt_matmul(ctx, ttt__decayed_product(ctx, &decays, qc, kc), u);
+        o[i] = ttt_mix(ctx, ttt__decayed_product(ctx, &decays, qc, kc), u, false, NULL);
         if (S) o[i] = ttt_add(ctx, o[i], ttt__decayed_read(ctx, &decays, qc, S));
         o[n_chunks + i] = u;
         if (begin + n == N) break;
@@ -2753,7 +2761,8 @@ static void ttt__memory_gradients(ttt_ctx *ctx, const ttt__memory *memory, ttt_t
 }
 // How the gradients of a chunk of n tokens are weighted.
 typedef struct ttt__chunk_weights {
-    ttt_tensor *A;                  // (..,n,n)
+    ttt_tensor *A;                  // (..,n,n), of which only
+    ttt_tensor *seen;               // (n,n) counts, s <= t; NULL: all
     ttt_tensor *carry, *momentum;   // (B,H,n,1), NULL: 1 and 0
     // After the chunk  W = end_carry W + end_momentum V - sum end x^T g,
     //                  V = end_keep V - sum end_velocity x^T g
@@ -2773,7 +2782,8 @@ static ttt_tensor *ttt__memory_read(ttt_ctx *ctx, const ttt__memory *memory,
                 ctx, z,
                 ttt_mul(ctx, ttt__affine_maybe(ctx, q, memory->vw[l], memory->vb[l]), a->momentum));
         if (memory->b[l]) alike = ttt_add_scalar(ctx, alike, 1);
-        z = ttt_affine(ctx, ttt_mul(ctx, ttt_scale(ctx, a->A, -1), alike), g[l], z);
+        alike = ttt_mul(ctx, ttt_scale(ctx, a->A, -1), alike);
+        z = ttt_mix(ctx, ttt__only(ctx, a->seen, alike), g[l], false, z);
         if (l == memory->layers - 1) {
             if (last) *last = q;
             return z;
@@ -2850,6 +2860,7 @@ static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t b
     ttt_tensor *rate = ttt_transpose(ctx, ttt__tokens(ctx, r->rate, begin, n));
     ttt_tensor *e, *between_e, *v, *between_v;
     memset(a, 0, sizeof *a);
+    if (r->causal) a->seen = ttt__lower(ctx, n, n, 0);
     if (!r->keep) {
         a->A = ttt_mul(ctx, ttt__mean_weights(ctx, r, begin, n), rate);
         a->end = ttt__last_row(ctx, a->A);
@@ -2858,9 +2869,9 @@ static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t b
     ttt__decay(ctx, ttt__tokens(ctx, r->keep, begin, n), &e, &between_e);
     ttt__decay(ctx, ttt__tokens(ctx, r->momentum, begin, n), &v, &between_v);
     if (!ttt_ok(ctx)) return;
-    a->A = ttt_mul(ctx, ttt_matmul(ctx, between_e, between_v), rate);
+    a->A = ttt_mul(ctx, ttt_mix(ctx, between_e, between_v, false, NULL), rate);
     a->carry = e;
-    a->momentum = ttt_matmul(ctx, between_e, v);
+    a->momentum = ttt_mix(ctx, between_e, v, false, NULL);
     a->end = ttt__last_row(ctx, a->A);
     a->end_velocity = ttt_mul(ctx, ttt__last_row(ctx, between_v), rate);
     a->end_carry = ttt__last_row(ctx, a->carry);
@@ -6479,7 +6490,8 @@ static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *des
     unmasked->equals = desc->causal ? "causal linear attention" : "linear attention";
     if (!ttt_ok(ctx)) return;
     if (desc->causal)
-        ttt__unmask_weighted(ctx, unmasked, q, k, v, ttt__lower(ctx, q->shape.dim[2]), false, y);
+        ttt__unmask_weighted(ctx, unmasked, q, k, v, ttt__lower(ctx, q->shape.dim[2], q->shape.dim[2], 0),
+                             false, y);
     else ttt__unmask_features(ctx, unmasked, q, k, v, NULL, y);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT)
         unmasked->matrix =

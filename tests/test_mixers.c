@@ -559,6 +559,130 @@ static void flags_tell_who_sees_whom(void) {
     }
 }
 
+// ---- what may stand in a token ------------------------------------------------------------------
+// Layers in all their causal forms: X(mixer, options). Then some that hide without being causal.
+#define CAUSAL_FORMS(X)                                                                           \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .chunk = 4)                                    \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .no_decoder_norm = true)                       \
+    X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 1)                                       \
+    X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 7, .no_inner_bias = true)                \
+    X("titans", .inner_lr = 1) X("titans", .inner_lr = 1, .chunk = 1)                             \
+    X("titans", .inner_lr = 1, .chunk = 5, .no_short_conv = true)                                 \
+    X("lact", .causal = true) X("lact", .causal = true, .chunk = 4)                               \
+    X("lact", .causal = true, .chunk = 6, .muon = true)                                           \
+    X("delta-net", .chunk = 0) X("delta-net", .chunk = 1) X("delta-net", .chunk = 4)              \
+    X("gated-delta-net", .chunk = 0) X("gated-delta-net", .chunk = 1)                             \
+    X("gated-delta-net", .chunk = 5, .no_short_conv = true)                                       \
+    X("kda", .chunk = 0) X("kda", .chunk = 1) X("kda", .chunk = 7)                                \
+    X("linear-attention", .causal = true) X("linear-attention", .causal = true, .chunk = 1)       \
+    X("linear-attention", .causal = true, .chunk = 4, .identity_map = true)                       \
+    X("linear-attention", .causal = true, .normalizer = TTT_NORMALIZER_NONE)                      \
+    X("linear-attention", .causal = true, .normalizer = TTT_NORMALIZER_CONSTANT)                  \
+    X("self-attention", .causal = true) X("nadaraya-watson", .causal = true)                      \
+    X("nadaraya-watson", .causal = true, .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN)                 \
+    X("nadaraya-watson", .causal = true, .kernel = TTT_ATTENTION_KERNEL_NEAREST, .neighbors = 3)  \
+    X("longformer", .causal = true) X("longformer", .causal = true, .window = 2)                  \
+    X("longformer", .causal = true, .window = 3, .globals = 2)                                    \
+    X("longformer", .causal = true, .window = 1, .grid_rows = 4, .grid_cols = 5)
+typedef struct {
+    const char *mixer;
+    ttt_mixer_desc d;
+} form;
+static const form causal_forms[] = {
+#define X(name, ...) { name, { .dim = 8, .heads = 2, __VA_ARGS__ } },
+    CAUSAL_FORMS(X)
+#undef X
+};
+
+// The layer of a form with parameters of its own, and an input of B sequences.
+typedef struct {
+    ttt_mixer_desc d;
+    ttt_params p;
+    ttt_weights w;
+    ttt_tensor *x;
+} layer;
+static layer layer_of(ttt_ctx *c, const form *f, int64_t B, int64_t N) {
+    layer l = { .d = f->d };
+    l.d.mixer = ttt_mixer_find(f->mixer);
+    l.w = ttt_mixer_new(c, &l.d, &l.p, "");
+    for (int i = 0; i < l.w.n; i++)
+        for (int64_t j = 0; j < l.w.at[i]->size; j++)
+            l.w.at[i]->data[j] += REAL(0.2 * ttt_rng_normal(ttt_ctx_rng(c)));
+    l.x = ttt_randn(c, TTT_SHAPE(B, N, l.d.dim));
+    CHECK(ttt_ok(c));
+    return l;
+}
+static const double any_number[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, 1e34, 1e38 };
+
+// Puts a value into token `at` of the second sequence, into all its numbers or one. Whom may it
+// reach? No other sequence, none before it. And it does not vanish.
+static void put_into_a_token(ttt_ctx *c, const layer *l, const char *name, ttt_tensor *y, double v,
+                             int64_t at, bool all) {
+    int64_t N = l->x->shape.dim[1], D = l->d.dim, first = (N + at) * D;
+    ttt_mark mark = ttt_mark_get(c);
+    ttt_tensor *x = ttt_from(c, l->x->shape, l->x->data);
+    for (int64_t i = 0; i < (all ? D : 1); i++) x->data[first + i] = REAL(v);
+    ttt_tensor *z = ttt_mixer_forward(c, &l->d, l->w, x, NULL);
+    bool same = memcmp(y->data, z->data, (size_t)first * sizeof *y->data) == 0;
+    if (!same) printf("  %s, chunk %d: %g at token %d\n", name, (int)l->d.chunk, v, (int)at);
+    CHECK(ttt_ok(c) && same);
+    CHECK(!isnan(v) || isnan(z->data[first]));
+    ttt_mark_release(c, mark);
+}
+static void a_token_changes_nothing_before_it(void) {
+    enum { N = 20 };
+    for (int i = 0; i < 2 * COUNT(causal_forms); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+        const form *f = &causal_forms[i / 2];
+        layer l = layer_of(c, f, 2, N);
+        l.d.no_fused = i % 2;
+        ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        for (int v = 0; v < COUNT(any_number); v++)
+            for (int at = 2; at < N; at += 17) {
+                put_into_a_token(c, &l, f->mixer, y, any_number[v], at, true);
+                put_into_a_token(c, &l, f->mixer, y, any_number[v], at + 1 > N - 1 ? at : at + 1,
+                                 false);
+            }
+        ttt_close(c);
+    }
+}
+static void every_mixer_has_its_causal_forms(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        bool causal = m->flags & TTT_MIXER_CAUSAL || ttt_mixer_takes(m, "causal"), found = false;
+        for (int j = 0; j < COUNT(causal_forms); j++)
+            found = found || strcmp(causal_forms[j].mixer, m->name) == 0;
+        CHECK(found == causal);
+    }
+}
+
+// A window hides too: a token reaches those within it, and those that see all.
+static void a_token_changes_nothing_beyond_its_window(void) {
+    static const form forms[] = {
+        { "longformer", { .dim = 8, .heads = 2, .window = 3 } },
+        { "longformer", { .dim = 8, .heads = 2, .window = 2, .grid_rows = 4, .grid_cols = 5 } },
+        { "longformer", { .dim = 8, .heads = 2, .window = 1, .grid_rows = 3, .grid_cols = 6,
+                          .globals = 2 } },
+    };
+    for (int i = 0; i < COUNT(forms) * COUNT(any_number); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+        layer l = layer_of(c, &forms[i / COUNT(any_number)], 1, 20);
+        int64_t at = i % 2 ? 19 : l.d.globals, cols = l.d.grid_cols ? l.d.grid_cols : 20, g;
+        ttt_tensor *x = ttt_from(c, l.x->shape, l.x->data);
+        for (int j = 0; j < 8; j++) x->data[at * 8 + j] = REAL(any_number[i % COUNT(any_number)]);
+        ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, x, NULL);
+        g = l.d.globals;
+        for (int64_t t = g; t < 20; t++) {
+            int64_t down = (t - g) / cols - (at - g) / cols, right = (t - g) % cols - (at - g) % cols;
+            bool far = down * down > l.d.window * l.d.window || right * right > l.d.window * l.d.window;
+            if (far) CHECK(memcmp(y->data + t * 8, z->data + t * 8, 8 * sizeof *y->data) == 0);
+        }
+        CHECK(ttt_ok(c));
+        ttt_close(c);
+    }
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = { T(every_mixer_has_a_case),
                                     T(mixers_equal_their_plain_form),
@@ -570,6 +694,9 @@ int main(int argc, char **argv) {
                                     T(options_without_what_they_need_are_refused),
                                     T(rows_and_options_agree),
                                     T(flags_tell_who_sees_whom),
+                                    T(every_mixer_has_its_causal_forms),
+                                    T(a_token_changes_nothing_before_it),
+                                    T(a_token_changes_nothing_beyond_its_window),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
