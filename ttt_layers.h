@@ -1713,9 +1713,6 @@ static void ttt__unmask_weighted(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tenso
                                  ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
 static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *kernel,
                               ttt_tensor *bias, ttt_tensor *carry);
-static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y);
-
 // Rows begin .. begin+n of the tokens of x (B,H,N,d): x itself if that is all, NULL if x is.
 static ttt_tensor *ttt__tokens(ttt_ctx *ctx, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(ctx) || n == x->shape.dim[2] ? x : ttt_slice(ctx, x, 2, begin, n);
@@ -1769,8 +1766,8 @@ static ttt_tensor *ttt__only(ttt_ctx *ctx, ttt_tensor *seen, ttt_tensor *x) {
 // From the logarithms g (B,H,n,1) of what is kept at each token: since (B,H,n,1), what is left at
 // token i of what was there before the first, e^(g_0 + .. + g_i), and between (B,H,n,n), what is
 // left at i of what came in at k <= i, e^(g_k+1 + .. + g_i); 0 above. Every exponent is a sum of
-// its own: as a difference of two sums from the first token on, it would lose a weak decay behind
-// strong ones.                                                         [arXiv 2405.21060, listing 1]
+// its own, as in listing 1 of arXiv 2405.21060: a difference of two sums that begin at the first
+// token would lose a weak decay behind strong ones.
 static void ttt__decay(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor **since, ttt_tensor **between) {
     if (!ttt_ok(ctx)) return;
     int64_t n = g->shape.dim[2];
@@ -1933,34 +1930,110 @@ const ttt_mixer ttt_mixer_self_attention = {
     ttt__list_state, NULL,
 };
 
-// y = q (k^T v) / normalizer, q and k mapped by elu + 1 or as they are         [Katharopoulos 2020]
-// Never N x N: k^T v is h x h, which is why its cost is linear in N.
-static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                      ttt_tensor *k, ttt_tensor *v);
-static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                   ttt_tensor *k, ttt_tensor *v) {
-    ttt_tensor *y = ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false));
+// y = phi(q) (phi(k)^T v) / normalizer, phi = elu + 1 or the identity          [Katharopoulos 2020]
+// Never N x N: phi(k)^T v is h x h, which is why its cost is linear in N.
+//
+// The adaptive normalizer makes y a ratio of two sums of phi(q_ic) phi(k_jc). These products may
+// all be too small for a number, as e^-1000 is, where the ratio is an ordinary one. But a factor
+// of a query cancels, and one of a channel c may pass from the keys to the queries:
+//     phi(q_ic) phi(k_jc) = (phi(q_ic) e^(R_ic - M_i)) e^(R_jc - R_ic) (phi(k_jc) e^-R_jc) e^M_i
+// R_ic is the logarithm of the channel's largest key up to token i (of all keys, unless causal), and
+// M_i that of the query's largest phi(q_ic) e^R_ic; both are whole numbers, whose sums are exact,
+// and 0 where they are above -20: usual numbers keep all their bits. Causal, R may grow from token
+// to token, and e^(R_jc - R_ic) is a decay, the g of a scan. All of them are constants, for y does
+// not depend on them.
+typedef struct ttt__features {
+    ttt_tensor *q, *k;  // phi of queries and keys, (B,H,N,h)
+    ttt_tensor *g;      // logarithms of decays, likewise; NULL: none
+} ttt__features;
+typedef struct ttt__shifts {
+    ttt_tensor *q, *k, *g;  // R_ic - M_i, -R_ic and R_i-1c - R_ic, for i = 0 0
+    bool any, any_g;        // whether some, some of g, are not 0
+} ttt__shifts;
+
+// ln phi(x) as a whole number if it is below -20; else, and if x is NaN, 0.
+static ttt_real ttt__log_small(const ttt_mixer_desc *desc, ttt_real x) {
+    const double least = sizeof(ttt_real) == 8 ? -700 : -80;  // e^-least is a number
+    double log_phi = (double)x;
+    if (desc->identity_map) log_phi = x == 0 ? -HUGE_VAL : log(fabs((double)x));
+    if (!(log_phi < -20)) return 0;
+    return (ttt_real)TTT__MAX(floor(log_phi), desc->identity_map ? least : -1e30);
+}
+// The shifts of one sequence and head; its rows begin at `at`.
+static void ttt__shift_head(const ttt_mixer_desc *desc, const ttt_tensor *q, const ttt_tensor *k,
+                            int64_t at, ttt__shifts *to) {
+    int64_t N = q->shape.dim[2], h = q->shape.dim[3];
+    for (int64_t i = 0; i < N * h; i++) {  // -R so far
+        ttt_real less = -ttt__log_small(desc, k->data[at + i]);
+        to->k->data[at + i] = i < h ? less : TTT__MIN(less, to->k->data[at + i - h]);
+    }
+    for (int64_t i = 0; i < N * h && !desc->causal; i++)
+        to->k->data[at + i] = to->k->data[at + (N - 1) * h + i % h];
+    for (int64_t i = 0; i < N; i++) {
+        ttt_real *less = to->k->data + at + i * h, *own = to->q->data + at + i * h, top = less[0];
+        ttt_real *decay = to->g->data + at + i * h, most = -(ttt_real)HUGE_VAL;
+        for (int64_t c = 1; c < h; c++) top = TTT__MIN(top, less[c]);
+        for (int64_t c = 0; c < h; c++) {
+            own[c] = top - less[c];  // R_ic, but for a number that is the query's
+            ttt_real of_query = ttt__log_small(desc, q->data[at + i * h + c]);
+            most = TTT__MAX(most, of_query + own[c]);
+            decay[c] = i > 0 ? less[c] - less[c - h] : 0;
+            to->any_g = to->any_g || decay[c] != 0;
+        }
+        for (int64_t c = 0; c < h; c++) {
+            own[c] -= most;
+            to->any = to->any || own[c] != 0 || less[c] != 0;
+        }
+    }
+}
+// phi(x) e^shift
+static ttt_tensor *ttt__phi(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
+                            ttt_tensor *shift) {
+    if (!shift) return desc->identity_map ? x : ttt__elu1(ctx, x);
+    if (desc->identity_map) return ttt_mul(ctx, x, ttt_exp(ctx, shift));
+    ttt_tensor *above = ttt_relu(ctx, x), *below = ttt_sub(ctx, x, above);
+    return ttt_mul(ctx, ttt_add_scalar(ctx, above, 1), ttt_exp(ctx, ttt_add(ctx, below, shift)));
+}
+static ttt__features ttt__features_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
+                                      ttt_tensor *k) {
+    ttt__shifts by;
+    memset(&by, 0, sizeof by);
+    if (desc->normalizer == TTT_NORMALIZER_ADAPTIVE && ttt_ok(ctx)) {
+        by.q = ttt_zeros(ctx, q->shape);
+        by.k = ttt_zeros(ctx, q->shape);
+        by.g = ttt_zeros(ctx, q->shape);
+        int64_t head = q->shape.dim[2] * q->shape.dim[3];
+        for (int64_t at = 0; ttt_ok(ctx) && at < q->size; at += head)
+            ttt__shift_head(desc, q, k, at, &by);
+    }
+    ttt__features of = { ttt__phi(ctx, desc, q, by.any ? by.q : NULL),
+                         ttt__phi(ctx, desc, k, by.any ? by.k : NULL), by.any_g ? by.g : NULL };
+    return of;
+}
+static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      const ttt__features *of, ttt_tensor *v);
+static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                   const ttt__features *of, ttt_tensor *v) {
+    ttt_tensor *y = ttt_matmul(ctx, of->q, ttt_matmul_t(ctx, of->k, v, true, false));
     if (desc->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(ctx)) return y;
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT)
         return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
-    return ttt_div(ctx, y, ttt_matmul_t(ctx, q, ttt_sum_axis(ctx, k, -2), false, true));
+    return ttt_div(ctx, y,
+                   ttt_matmul_t(ctx, of->q, ttt_sum_axis(ctx, of->k, -2), false, true));
 }
+static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                         const ttt__features *of, ttt_tensor *v, ttt_tensor *y);
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                               ttt_tensor *const *w, ttt_tensor *x,
                                               ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
-    if (!desc->identity_map) {
-        q = ttt__elu1(ctx, q);
-        k = ttt__elu1(ctx, k);
-    }
-    q = ttt_split_heads(ctx, q, desc->heads);
-    k = ttt_split_heads(ctx, k, desc->heads);
-    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x),
+               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt__features of = ttt__features_of(ctx, desc, q, k);
     ttt_tensor *y =
-        desc->causal ? ttt__causal_linear(ctx, desc, q, k, v) : ttt__all_linear(ctx, desc, q, k, v);
+        desc->causal ? ttt__causal_linear(ctx, desc, &of, v) : ttt__all_linear(ctx, desc, &of, v);
     (void)losses;
-    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, q, k, v, y);
+    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
     return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
 }
 static double ttt__linear_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
@@ -2173,8 +2246,8 @@ static int64_t ttt__tile_around(const ttt__tiles *a, int64_t tile, int64_t i) {
     return TTT__MAX(0, TTT__MIN(tile - 1, a->tiles - a->around)) + i;
 }
 // What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), which of these they
-// see (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the border
-// hold token `globals`.
+// see (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the
+// border hold token `globals`, unseen.
 typedef struct ttt__tiling {
     ttt__tiles row, col;
     int64_t window, globals;
@@ -2277,8 +2350,9 @@ static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *d
         ttt_tensor *asks =
             ttt_scale(ctx, ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_Q, first),
                       (ttt_real)(1 / sqrt((double)h)));
-        ttt_tensor *top = ttt__attend(ctx, ttt_matmul_t(ctx, asks, all_k, false, true),
-                                      desc->causal ? ttt__lower(ctx, g, N, 0) : NULL, top_v, &top_a);
+        ttt_tensor *seen = desc->causal ? ttt__lower(ctx, g, N, 0) : NULL;
+        ttt_tensor *top = ttt__attend(ctx, ttt_matmul_t(ctx, asks, all_k, false, true), seen, top_v,
+                                      &top_a);
         ttt_tensor *both[2] = { ttt_reshape(ctx, top, TTT_SHAPE(BH, 1, g, h)), y };
         y = ttt_concat(ctx, both, 2, 2);
     }
@@ -2528,18 +2602,18 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
     return n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
 }
 
-// Causal linear attention on mapped q, k: (B,H,N,h).
-static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                      ttt_tensor *k, ttt_tensor *v) {
+// Causal linear attention: (B,H,N,h).
+static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      const ttt__features *of, ttt_tensor *v) {
     int64_t chunk = ttt__chunk_or(desc, 64);
-    ttt_tensor *y = ttt__scan(ctx, q, k, v, NULL, NULL, chunk, NULL);
+    ttt_tensor *y = ttt__scan(ctx, of->q, of->k, v, NULL, of->g, chunk, NULL);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(ctx))
         return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
     if (desc->normalizer == TTT_NORMALIZER_NONE || !ttt_ok(ctx)) return y;
     ttt_tensor *ones =
         ttt_full(ctx, TTT_SHAPE(v->shape.dim[0], v->shape.dim[1], v->shape.dim[2], 1),
                  1); // the sum of keys: values of one
-    return ttt_div(ctx, y, ttt__scan(ctx, q, k, ones, NULL, NULL, chunk, NULL));
+    return ttt_div(ctx, y, ttt__scan(ctx, of->q, of->k, ones, NULL, of->g, chunk, NULL));
 }
 
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
@@ -5051,6 +5125,7 @@ struct ttt__qkv {
     bool mapped;                            // Q and K go through elu + 1
     bool divides;                           // F is divided by Q s
     bool needs_A, needs_s, wants_W0;
+    ttt__mat lost;                          // of each range of the chunk: a divisor was lost
     ttt_real unit;                          // 1 where F is divided
     int64_t W_rows;
     ttt__view see_Q, see_K, see_V;
@@ -5215,6 +5290,12 @@ static void ttt__qkv_chunk(ttt__qkv *job) {
         ttt__qkv_run(job, ttt__linear_read, ranges, 1);
     }
 }
+static bool ttt__qkv_lost(const ttt__qkv *job) {
+    for (int64_t range = 0; range < job->frame.count * job->frame.ranges; range++)
+        if (job->lost.at && job->lost.at[range] != 0) return true;
+    return false;
+}
+static void ttt__qkv_by_definition(ttt_ctx *ctx, ttt_tensor *y);
 static void ttt__qkv_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__qkv_arg *arg = (ttt__qkv_arg *)(uintptr_t)y->arg;
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
@@ -5224,9 +5305,14 @@ static void ttt__qkv_forward(ttt_ctx *ctx, ttt_tensor *y) {
                (size_t)arg->steps * sizeof *arg->rates);
     if (y->size == 0) return;
     arg->from_zero = arg->steps > 0 && ttt__starts_at_zero(y);
+    bool lost = false;
     if (ttt__qkv_begin(&job, ctx, y, false) && ttt__qkv_keep(&job, arg))
-        while (ttt__next_chunk(&job.frame)) ttt__qkv_chunk(&job);
+        while (!lost && ttt__next_chunk(&job.frame)) {
+            ttt__qkv_chunk(&job);
+            lost = ttt__qkv_lost(&job);
+        }
     ttt__arena_release(&ctx->scratch, scratch);
+    if (lost) ttt__qkv_by_definition(ctx, y);
 }
 
 // y = x~ w: x w, plus the last row of w if it has one for the 1 of [x 1].
@@ -5328,12 +5414,17 @@ static void ttt__linear_learn(const ttt__qkv *job, const ttt__qkv_work *work, in
     else ttt__scaled(&work->kit, ttt__linear_weights(job, 0, pair), sums.C, job->unit);
 }
 
-// The rows of F divided by Q s.
-static void ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s) {
+// The rows of F divided by Q s. False if that is so small that it may have lost digits, see
+// ttt__features: the definition knows how to keep them.
+static bool ttt__divide_rows(const ttt__kit *kit, ttt__mat F, ttt__mat Q, ttt__mat s) {
+    bool good = true;
     for (int64_t i = 0; i < F.rows; i++) {
         ttt__mat row = ttt__rows_at(F, i, 1);
-        ttt__scaled(kit, row, row, (ttt_real)(1 / ttt__dot(kit, ttt__rows_at(Q, i, 1), s)));
+        double divisor = ttt__dot(kit, ttt__rows_at(Q, i, 1), s);
+        good = good && !(fabs(divisor) < 1e-17);
+        ttt__scaled(kit, row, row, (ttt_real)(1 / divisor));
     }
+    return good;
 }
 // Q and F of a range, with W_T; and the output.
 static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
@@ -5343,13 +5434,16 @@ static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int
     ttt__mat x = ttt__rows_at(frame->x, range.at, range.rows);
     ttt__mat y = ttt__rows_at(frame->y, range.at, range.rows);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
+    bool good = true;
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
+        ttt__mat s = ttt__joined_sums(job, share, head).s;
         ttt__see(kit, one.Q, x, &job->see_Q, head);                 // Q = x W_q + b_q
         ttt__map_rows(job, kit, one.Q);
         ttt__tilde_product(kit, one.F, one.Q, ttt__last_weights(job, range.b, head));  // F = Q~ W_T
-        if (job->divides) ttt__divide_rows(kit, one.F, one.Q, ttt__joined_sums(job, share, head).s);
+        if (job->divides && !ttt__divide_rows(kit, one.F, one.Q, s)) good = false;
     }
+    job->lost.at[share] = !good;
     ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
 }
 
@@ -5372,6 +5466,7 @@ typedef struct ttt__softmax_state {
 static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
                              ttt__mat scores, ttt_real scale, ttt__mat F) {
     ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
+    if (max == -HUGE_VAL) max = -(ttt_real)3e38;  // then e^(score - max) is 0, not NaN
     if (!first && max <= state->max) max = state->max;
     double shrink = first ? 0 : exp((double)state->max - (double)max);
     double sum = kit->lk->exp_sum(scores.cols, scores.at, scores.at, scale, max);
@@ -5400,9 +5495,10 @@ static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
     }
     for (int64_t i = 0; i < Q.rows; i++) {
         ttt__mat row = ttt__rows_at(F, i, 1);
-        ttt__scaled(kit, row, row, (ttt_real)(1 / state[i].sum));
+        bool nothing = state[i].sum == 0;  // is seen: F and all weights are 0
+        ttt__scaled(kit, row, row, nothing ? 0 : (ttt_real)(1 / state[i].sum));
         ttt__rows_at(queries->lse, i, 1).at[0] =
-            (ttt_real)((double)state[i].max + log(state[i].sum));
+            nothing ? 0 : (ttt_real)((double)state[i].max + log(state[i].sum));
     }
 }
 // All tokens of a sequence.
@@ -5809,10 +5905,11 @@ static bool ttt__qkv_room(ttt__qkv *job) {
     (void)ttt__qkv_work_in(job, &measure, 0);
     frame->room_size = measure.used;
     frame->room = ttt__alloc_numbers(frame->ctx, frame->ctx->threads, frame->room_size, false);
-    if (!job->arg->softmax)
-        job->range_sums =
-            ttt__scratch(frame->ctx, frame->chunk * frame->ranges * frame->H,
-                         ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    int64_t ranges = frame->chunk * frame->ranges;
+    if (job->arg->softmax) return !frame->ctx->result;
+    job->range_sums = ttt__scratch(frame->ctx, ranges * frame->H,
+                                   ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
+    job->lost = ttt__scratch(frame->ctx, ranges, 1);
     return !frame->ctx->result;
 }
 static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *ctx, const ttt_tensor *y, bool wants_W0) {
@@ -5901,6 +5998,22 @@ static int64_t ttt__qkv_count(const ttt_tensor *y) {
     const ttt__qkv_arg *arg = (const ttt__qkv_arg *)y->arg;
     double of_sequence = arg->d.mixer->flops(&arg->d, y->shape.dim[1]);
     return (int64_t)(of_sequence * (double)y->shape.dim[0]);
+}
+// An op that does not know more than its definition.
+static const ttt_op ttt__op_qkv_by_definition = {
+    "linear mixer, by its definition", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
+    ttt__qkv_by_definition, NULL, ttt__qkv_composite, NULL, ttt__qkv_count,
+};
+static void ttt__qkv_by_definition(ttt_ctx *ctx, ttt_tensor *y) {
+    ttt_mark mark = ttt_mark_get(ctx);
+    bool numbers_only = ctx->numbers_only, recording = ttt_set_recording(ctx, false);
+    ctx->numbers_only = false;
+    ttt_tensor *value = ttt__qkv_composite(ctx, y->in, y);
+    if (ttt_ok(ctx)) memcpy(y->data, value->data, (size_t)y->size * sizeof *y->data);
+    ctx->numbers_only = numbers_only;
+    ttt_set_recording(ctx, recording);
+    ttt_mark_release(ctx, mark);
+    y->op = &ttt__op_qkv_by_definition;  // and so is its gradient
 }
 static const ttt_op ttt__op_fused_qkv = {
     "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
@@ -6484,15 +6597,18 @@ static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *
     unmasked->carry = carry;
 }
 
-static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                         ttt_tensor *k, ttt_tensor *v, ttt_tensor *y) {
+static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                         const ttt__features *of, ttt_tensor *v, ttt_tensor *y) {
     ttt_unmasked *unmasked = desc->unmask;
     unmasked->equals = desc->causal ? "causal linear attention" : "linear attention";
     if (!ttt_ok(ctx)) return;
-    if (desc->causal)
-        ttt__unmask_weighted(ctx, unmasked, q, k, v, ttt__lower(ctx, q->shape.dim[2], q->shape.dim[2], 0),
-                             false, y);
-    else ttt__unmask_features(ctx, unmasked, q, k, v, NULL, y);
+    ttt__decays left;
+    ttt__decays_of(ctx, of->g, y->shape.dim[2], &left);
+    if (of->g)
+        ttt__unmask_matrix(ctx, unmasked, ttt__decayed_product(ctx, &left, of->q, of->k), v, y);
+    else if (desc->causal)
+        ttt__unmask_weighted(ctx, unmasked, of->q, of->k, v, left.between, false, y);
+    else ttt__unmask_features(ctx, unmasked, of->q, of->k, v, NULL, y);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT)
         unmasked->matrix =
             ttt_scale(ctx, unmasked->matrix, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));

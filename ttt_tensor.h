@@ -507,7 +507,8 @@ TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same number
 TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed);
 
 // Along the last axis, of length D. NaN and infinity make their row NaN. -infinity is a place that
-// is not seen: its y is 0, and a row that sees nothing is all 0, with gradient 0 (log_softmax: NaN).
+// is not seen: its e^a is 0, and a row that sees nothing is all 0, with gradient 0 (log_softmax has
+// NaN there).
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln sum e^a
 // The softmax of the places where `seen` is not 0; y is 0 elsewhere, whatever a has there, NaN too.

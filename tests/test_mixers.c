@@ -674,13 +674,112 @@ static void a_token_changes_nothing_beyond_its_window(void) {
         ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, x, NULL);
         g = l.d.globals;
         for (int64_t t = g; t < 20; t++) {
-            int64_t down = (t - g) / cols - (at - g) / cols, right = (t - g) % cols - (at - g) % cols;
-            bool far = down * down > l.d.window * l.d.window || right * right > l.d.window * l.d.window;
-            if (far) CHECK(memcmp(y->data + t * 8, z->data + t * 8, 8 * sizeof *y->data) == 0);
+            int64_t down = (t - g) / cols - (at - g) / cols;
+            int64_t right = (t - g) % cols - (at - g) % cols;
+            bool close = llabs(down) <= l.d.window && llabs(right) <= l.d.window;
+            CHECK(close || memcmp(y->data + t * 8, z->data + t * 8, 8 * sizeof *y->data) == 0);
         }
         CHECK(ttt_ok(c));
         ttt_close(c);
     }
+}
+
+// ---- ratios of sums that are too small for a number ---------------------------------------------
+// Linear attention of one head whose projections are 1: q = k = v = x. In long double, with a power
+// of e taken out of every ratio.
+enum { RATIO_N = 18, RATIO_D = 3 };
+static long double log_phi(const ttt_mixer_desc *d, long double x) {
+    return d->identity_map ? logl(fabsl(x)) : x < 0 ? x : log1pl(x);
+}
+// sum of cotangent y, and y (N,D) if it is not NULL
+static long double ratio_of(const ttt_mixer_desc *d, const long double *x, const ttt_tensor *w,
+                            double *y) {
+    long double sum = 0;
+    for (int i = 0; i < RATIO_N; i++) {
+        int last = d->causal ? i : RATIO_N - 1;
+        long double most = -HUGE_VALL, below = 0, above[RATIO_D] = { 0 };
+        for (int pass = 0; pass < 2; pass++)
+            for (int j = 0; j <= last; j++)
+                for (int c = 0; c < RATIO_D; c++) {
+                    long double q = x[i * RATIO_D + c], k = x[j * RATIO_D + c];
+                    long double both = log_phi(d, q) + log_phi(d, k), part;
+                    if (pass == 0) most = fmaxl(most, both);
+                    if (pass == 0) continue;
+                    part = expl(both - most) * (d->identity_map && q * k < 0 ? -1 : 1);
+                    below += part;
+                    for (int a = 0; a < RATIO_D; a++) above[a] += part * x[j * RATIO_D + a];
+                }
+        for (int a = 0; a < RATIO_D; a++) {
+            if (y) y[i * RATIO_D + a] = (double)(above[a] / below);
+            sum += above[a] / below * (long double)w->data[i * RATIO_D + a];
+        }
+    }
+    return sum;
+}
+// Tokens of a size, some of which have no channel above 0; the first ones are the smallest.
+static ttt_tensor *small_tokens(ttt_ctx *c, double size, bool identity) {
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(1, RATIO_N, RATIO_D));
+    for (int64_t i = 0; i < x->size; i++) {
+        double v = size * (double)x->data[i];
+        if (identity) v = fabs(v);
+        else if (i / RATIO_D % 3 == 0 || i / RATIO_D < 9) v = -fabs(v);
+        x->data[i] = REAL(v * (i / RATIO_D < 5 ? 4 : 1));
+    }
+    return x;
+}
+static void one_small_ratio(double size, ttt_mixer_desc d) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 2 });
+    ttt_params p = { 0 };
+    static double want[RATIO_N * RATIO_D], want_g[RATIO_N * RATIO_D];
+    static long double at[RATIO_N * RATIO_D];
+    ttt_tensor *x = small_tokens(c, size, d.identity_map), *w = ttt_randn(c, x->shape), *g;
+    d.mixer = ttt_mixer_find("linear-attention");
+    d.dim = RATIO_D;
+    d.heads = 1;
+    ttt_weights parameters = ttt_mixer_new(c, &d, &p, "");
+    for (int i = 0; i < parameters.n; i += 2)
+        for (int j = 0; j < RATIO_D * RATIO_D; j++)
+            parameters.at[i]->data[j] = j / RATIO_D == j % RATIO_D;
+    for (int i = 0; i < x->size; i++) at[i] = (long double)x->data[i];
+    ratio_of(&d, at, w, want);
+    for (int i = 0; i < x->size; i += 4) {
+        long double old = at[i], step = d.identity_map ? 1e-4L * old : 1e-4L;
+        at[i] = old + step;
+        long double up = ratio_of(&d, at, w, NULL);
+        at[i] = old - step;
+        want_g[i] = (double)((up - ratio_of(&d, at, w, NULL)) / (2 * step));
+        at[i] = old;
+    }
+    ttt_tensor *y = ttt_mixer_forward(c, &d, parameters, x, NULL);
+    ttt_vjp(c, y, w, &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+    double off[2] = { 0, 0 }, most[2] = { 0, 0 };
+    for (int i = 0; i < x->size && ttt_ok(c); i++) {
+        most[0] = fmax(most[0], fabs(want[i]));
+        most[1] = fmax(most[1], fabs(want_g[i]));
+        off[0] = ttt_test_worse(off[0], fabs((double)y->data[i] - want[i]));
+        if (i % 4 == 0) off[1] = ttt_test_worse(off[1], fabs((double)g->data[i] - want_g[i]));
+    }
+    // The differences know 8 digits. Values of a size lose digits as they go out of y again.
+    double unit = DOUBLE ? 1e-15 : 2.4e-7, limit = 1e-6 * most[1] + unit * most[0];
+    bool good = off[0] <= 5 * unit * most[0] && off[1] <= (d.identity_map ? 2e-5 * most[1] : limit);
+    CHECK(ttt_ok(c) && good);
+    if (!good)
+        printf("  tokens of %g, causal %d, chunk %d, identity %d, no_fused %d: y off by %.1e, "
+               "gradient by %.1e %s\n", size, d.causal, (int)d.chunk, d.identity_map, d.no_fused,
+               off[0] / most[0], off[1] / most[1], ttt_error(c));
+    ttt_close(c);
+}
+static void ratios_of_vanishing_sums_are_right(void) {
+    static const double sizes[2][3] = { { 30, 1000, 1e5 }, { 1e-12, 1e-22, 1e-30 } };
+    for (int identity = 0; identity < 2; identity++)
+        for (int i = 0; i < 3; i++)
+            for (int form = 0; form < 6; form++) {
+                static const int64_t chunk[4] = { 1, 7, 0, RATIO_N };
+                ttt_mixer_desc d = { .identity_map = identity };
+                if (form < 2) d.no_fused = form;
+                else d.causal = true, d.chunk = chunk[form - 2];
+                one_small_ratio(sizes[identity][i], d);
+            }
 }
 
 int main(int argc, char **argv) {
@@ -697,6 +796,7 @@ int main(int argc, char **argv) {
                                     T(every_mixer_has_its_causal_forms),
                                     T(a_token_changes_nothing_before_it),
                                     T(a_token_changes_nothing_beyond_its_window),
+                                    T(ratios_of_vanishing_sums_are_right),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
