@@ -1033,11 +1033,6 @@ ttt_result ttt_weights_blend(ttt_ctx *ctx, ttt_weights into, ttt_weights from, t
 }
 
 // -- a step of descent
-// sqrt v with a finite slope where v is 0, as it is for a weight that no gradient has reached yet.
-static ttt_tensor *ttt__root(ttt_ctx *ctx, ttt_tensor *v) {
-    return ttt_mul(ctx, v, ttt_rsqrt(ctx, ttt_add_scalar(ctx, v, (ttt_real)1e-30)));
-}
-
 // m = keep m + add g; m NULL: zero
 static ttt_tensor *ttt__moment(ttt_ctx *ctx, ttt_tensor *m, double keep, ttt_tensor *g,
                                double add) {
@@ -1060,7 +1055,7 @@ static ttt_tensor *ttt__direction(ttt_ctx *ctx, const ttt_descent *descent, ttt_
     v[i] = ttt__moment(ctx, v0, b2, ttt_square(ctx, g), 1 - b2);
     ttt_tensor *mean = ttt_scale(ctx, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
     ttt_tensor *size =
-        ttt__root(ctx, ttt_scale(ctx, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
+        ttt_sqrt(ctx, ttt_scale(ctx, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
     return ttt_div(ctx, mean, ttt_add_scalar(ctx, size, (ttt_real)eps));
 }
 
@@ -1937,7 +1932,7 @@ const ttt_mixer ttt_mixer_self_attention = {
 // all be too small for a number, as e^-1000 is, where the ratio is an ordinary one. But a factor
 // of a query cancels, and one of a channel c may pass from the keys to the queries:
 //     phi(q_ic) phi(k_jc) = (phi(q_ic) e^(R_ic - M_i)) e^(R_jc - R_ic) (phi(k_jc) e^-R_jc) e^M_i
-// R_ic is the logarithm of the channel's largest key up to token i (of all keys, unless causal), and
+// R_ic is the logarithm of the channel's largest key up to token i (of all keys, unless causal),
 // M_i that of the query's largest phi(q_ic) e^R_ic; both are whole numbers, whose sums are exact,
 // and 0 where they are above -20: usual numbers keep all their bits. Causal, R may grow from token
 // to token, and e^(R_jc - R_ic) is a decay, the g of a scan. All of them are constants, for y does
@@ -2414,13 +2409,27 @@ static const ttt_param_row ttt__focused_rows[] = {
     { "dwc/kernel", "25 h", TTT_INIT_UNIFORM_IN, "75", NULL, TTT_PARAM_DECAYS, 0 },
     { "dwc/bias", "h", TTT_INIT_UNIFORM_IN, "75", NULL, 0, 0 },
 };
+// (...,1): 1, or the largest of a row where its p-th power is too large or too small for a number,
+// or nearly so. A constant, since f(x) = size f(x / size).
+static ttt_tensor *ttt__row_sizes(ttt_ctx *ctx, ttt_tensor *x, int p) {
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *size = ttt_max_axis(ctx, x, -1);
+    for (int64_t i = 0; ttt_ok(ctx) && i < size->size; i++) {
+        double power = pow((double)size->data[i], p);
+        if (!(power < 1e-18 || power > 1e17)) size->data[i] = 1;
+    }
+    ttt_set_recording(ctx, recording);
+    return size;
+}
 static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
     x = ttt_div(ctx, ttt_add_scalar(ctx, ttt_relu(ctx, x), (ttt_real)1e-6), unit);
+    if (!ttt_ok(ctx) || x->size == 0) return x;
+    ttt_tensor *size = ttt__row_sizes(ctx, x, p);
+    x = ttt_div(ctx, x, size);
     ttt_tensor *power = x;
     for (int i = 1; i < p; i++) power = ttt_mul(ctx, power, x);
-    ttt_tensor *norm = ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, x), -1)),
-               *other = ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, power), -1));
-    return ttt_mul(ctx, power, ttt_div(ctx, norm, other));
+    ttt_tensor *norm = ttt_norm_axis(ctx, x, -1), *other = ttt_norm_axis(ctx, power, -1);
+    return ttt_mul(ctx, ttt_mul(ctx, power, ttt_div(ctx, norm, other)), size);
 }
 static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                         ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -3193,9 +3202,6 @@ static const ttt_param_row ttt__lact_rows[] = {
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },
 };
-static ttt_tensor *ttt__column_norm(ttt_ctx *ctx, ttt_tensor *w) {
-    return ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_square(ctx, w), -2));
-}
 // Nearly the nearest orthogonal matrix: X <- a X + (b A + c A^2) X, A = X X^T, a polynomial that
 // brings all singular values close to 1. Coefficients of the official code (You Jiacheng's, 2025).
 //                                                                               [Jordan 2024, Muon]
@@ -3205,8 +3211,12 @@ static ttt_tensor *ttt__orthogonal(ttt_ctx *ctx, ttt_tensor *g) {
                                        { 3.7418, -5.5913, 2.3037 },
                                        { 2.8769, -3.1427, 1.2046 },
                                        { 2.8366, -3.0525, 1.2012 } };
-    ttt_tensor *norm =
-                   ttt_sqrt(ctx, ttt_sum_axis(ctx, ttt_sum_axis(ctx, ttt_square(ctx, g), -1), -2)),
+    if (!ttt_ok(ctx)) return g;
+    ttt_shape flat = g->shape;
+    flat.dim[flat.rank - 1] *= flat.dim[flat.rank - 2];
+    flat.dim[flat.rank - 2] = 1;
+    // One length of all: a length of lengths would have the wrong curvature where a row is 0.
+    ttt_tensor *norm = ttt_norm_axis(ctx, ttt_reshape(ctx, g, flat), -1),
                *x = ttt_div(ctx, g, ttt_add_scalar(ctx, norm, (ttt_real)1e-7));
     for (int i = 0; i < 5; i++) {
         ttt_tensor *a = ttt_matmul_t(ctx, x, x, false, true),
@@ -3238,7 +3248,7 @@ static void ttt__swiglu_push(ttt_ctx *ctx, const ttt__swiglu *m, ttt_tensor *k, 
     push[2] = ttt_matmul_t(ctx, ttt_mul(ctx, k, lr[2]), ttt_mul(ctx, back, a), true, false);
 }
 static ttt_tensor *ttt__as_long_as(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *length) {
-    return ttt_div(ctx, length, ttt_add_scalar(ctx, ttt__column_norm(ctx, w), (ttt_real)1e-5));
+    return ttt_div(ctx, length, ttt_add_scalar(ctx, ttt_norm_axis(ctx, w, -2), (ttt_real)1e-5));
 }
 static void ttt__swiglu_write(ttt_ctx *ctx, ttt__swiglu *m, ttt_tensor *k, ttt_tensor *v,
                               ttt_tensor *const *lr, ttt_tensor *momentum, bool muon) {
@@ -3280,7 +3290,7 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
     memset(&m, 0, sizeof m);
     for (int i = 0; i < 3; i++) {
         m.w[i] = ttt__lift_weight(ctx, w[TTT__LACT_W + i], B);
-        m.length[i] = ttt__column_norm(ctx, m.w[i]);
+        m.length[i] = ttt_norm_axis(ctx, m.w[i], -2);
     }
     before = m;
     for (int64_t i = 0; o && i < n_chunks; i++) {
@@ -3376,7 +3386,7 @@ static const ttt_param_row ttt__vittt_rows[] = {
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
-    return ttt_sub(ctx, w, ttt_div(ctx, g, ttt_add_scalar(ctx, ttt__column_norm(ctx, g), 1)));
+    return ttt_sub(ctx, w, ttt_div(ctx, g, ttt_add_scalar(ctx, ttt_norm_axis(ctx, g, -2), 1)));
 }
 static ttt_tensor *ttt__glu_read(ttt_ctx *ctx, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
     return ttt_mul(ctx, ttt_matmul(ctx, x, w1), ttt_silu(ctx, ttt_matmul(ctx, x, w2)));

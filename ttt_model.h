@@ -846,17 +846,31 @@ const ttt_rule *ttt_rule_at(int i) {
 
 // -- a step
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
+// Where its square has no number, the lengths of the parameters are made one by one.
 static double ttt__gradient_norm(ttt_ctx *ctx, const ttt_optimizer *optimizer) {
-    double sum = 0, size = 0;
+    double sum = 0, size = 0, scale = 1;
     int back = ttt__profile_begin(ctx, "gradient norm", false);
     for (int i = 0; i < optimizer->n; i++) {
-        sum += ctx->k->dot(optimizer->grad[i]->size, optimizer->grad[i]->data,
-                           optimizer->grad[i]->data);
-        size += (double)optimizer->grad[i]->size;
+        const ttt_tensor *grad = optimizer->grad[i];
+        sum += ctx->k->dot(grad->size, grad->data, grad->data);
+        size += (double)grad->size;
+    }
+    if (!ttt__ordinary(sum)) {
+        double most = 0;
+        for (int i = 0; i < optimizer->n && most >= 0; i++) {
+            const ttt_tensor *grad = optimizer->grad[i];
+            double largest = ttt__largest_size(grad->size, grad->data, 1);
+            if (!(largest <= most)) most = largest;
+        }
+        scale = ttt__scale_for(most);
+        sum = 0;
+        for (int i = 0; i < optimizer->n; i++)
+            sum += ttt__scaled_squares(optimizer->grad[i]->size, optimizer->grad[i]->data, 1, 0,
+                                       scale);
     }
     if (back >= 0)
         ttt__profile_count(ttt__profile_end(ctx, back), 2 * size, size * sizeof(ttt_real));
-    return sqrt(sum) / optimizer->desc.accumulate;
+    return sqrt(sum) / scale / optimizer->desc.accumulate;
 }
 
 // Gives every trained parameter to the rule. It reads p, g and its state, and writes p and state.

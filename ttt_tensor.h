@@ -357,7 +357,8 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *ctx, ttt_tensor *a).  *_d1 and *_d2 are first and second
 // derivatives, which the rules of [12] need. sign and heaviside have derivative zero, and are 0 at
-// NaN.
+// NaN. The gradient of sqrt at 0 is 0 (all but), so that the root of a sum of squares has that of a
+// length; ttt_pow(c, a, 0.5) has the infinite one.
 #define TTT_UNARY_OPS(X)                                                                           \
     X(exp, "y = e^a", -2, 2, 12)                                                                   \
     X(log, "y = ln a", 0.2, 3, 16)                                                                 \
@@ -473,6 +474,9 @@ TTT_API ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 // Sums so far: y_i = a_0 + .. + a_i along an axis, or a_i + .. + a_n-1 if reverse; each is the
 // other's rule. They are kept in double, so that a long one loses no more than a short one.
 TTT_API ttt_tensor *ttt_cumsum(ttt_ctx *ctx, ttt_tensor *a, int axis, bool reverse);
+// The length along an axis, which stays, with size 1: y = (sum a^2)^(1/2), wherever y has a number,
+// though a^2 may have none. The gradient is a / y, and 0 where y is 0, as that of |a|.
+TTT_API ttt_tensor *ttt_norm_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 // mean (a - b)^2, shape ()
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 
@@ -559,6 +563,9 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
     X(cumsum, 1, "y = sums of a so far along an axis", -2, 2, y->size,                             \
       TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),                                                            \
       ttt_cumsum(c, in[0], 1, true))                                                               \
+    X(norm, 1, "y = (sum of a^2 along an axis)^(1/2)", -2, 2, 2 * y->in[0]->size,                  \
+      TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),                                                            \
+      ttt_norm_axis(c, in[0], 1))                                                                  \
     X(broadcast, 1, "y = a repeated", -2, 2, 0, TTT_SHAPE(2, 1, 2), TTT_SHAPE(1),                  \
       ttt_broadcast(c, in[0], TTT_SHAPE(3, 2, 4, 2)))                                              \
     X(reshape, 1, "y = a", -2, 2, 0, TTT_SHAPE(2, 3), TTT_SHAPE(1),                                \
@@ -1179,7 +1186,9 @@ KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered,
 #define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, means))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
-    *rstd = NUM(1 / sqrt(sum * share + eps));
+    double variance = sum * share + eps;
+    *rstd = NUM(1 / sqrt(variance));
+    if (!ttt__ordinary(variance)) ttt__moments_scaled(n, a, eps, centered, mean, rstd);
 }
 // Elements i .. i+n-1 of x^ = (a - mean) rstd.
 INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, VEC mean, VEC rstd) {
@@ -1500,6 +1509,7 @@ static const ttt__kernels KN(table) = {
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1578,6 +1588,53 @@ extern "C" {
 
 #define TTT__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define TTT__MAX(a, b) ((a) > (b) ? (a) : (b))
+
+// -- sums of squares beyond the range of ttt_real
+// Kernels sum squares as they are. Where the sum is so large or so small that squares may have
+// overflowed, or lost digits, these slow loops take over; they divide the numbers by a power of two
+// near the largest first.
+static bool ttt__ordinary(double squares) { return squares > 1e-25 && squares < 1e37; }
+// The largest |a[i * step]|; NaN if there is one.
+static double ttt__largest_size(int64_t n, const ttt_real *a, int64_t step) {
+    double most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double size = fabs((double)a[i * step]);
+        if (!(size <= most)) most = size;
+        if (!(most >= 0)) break;
+    }
+    return most;
+}
+// The power of two that brings `most` into [1/2, 1); 1 if there is none.
+static double ttt__scale_for(double most) {
+    int e = 0;
+    if (most > 0 && most <= DBL_MAX) (void)frexp(most, &e);
+    return ldexp(1, TTT__MIN(-e, 1000));
+}
+static double ttt__scaled_squares(int64_t n, const ttt_real *a, int64_t step, double mean,
+                                  double scale) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)a[i * step] * scale - mean * scale;
+        sum += d * d;
+    }
+    return sum;
+}
+static double ttt__length(int64_t n, const ttt_real *a, int64_t step) {
+    double scale = ttt__scale_for(ttt__largest_size(n, a, step));
+    return sqrt(ttt__scaled_squares(n, a, step, 0, scale)) / scale;
+}
+// See KN(moments).
+static void ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered,
+                                ttt_real *mean, ttt_real *rstd) {
+    double scale = ttt__scale_for(ttt__largest_size(n, a, 1)), sum = 0;
+    for (int64_t i = 0; i < n && centered; i++) sum += (double)a[i] * scale;
+    *mean = (ttt_real)(sum / (double)n / scale);
+    double squares = ttt__scaled_squares(n, a, 1, (double)*mean, scale);
+    double dev = sqrt(squares / (double)n) / scale, root = sqrt(eps);
+    double large = TTT__MAX(dev, root), ratio = large > 0 ? TTT__MIN(dev, root) / large : 0;
+    *rstd = (ttt_real)(1 / (large * sqrt(1 + ratio * ratio)));
+    if (!(dev >= 0)) *rstd = (ttt_real)dev;
+}
 
 // -- the table of kernels, which each instruction set fills
 // The kernels of one operand are those of the ops of one number, and two with a scalar argument.
@@ -2976,11 +3033,15 @@ static void ttt__map_share(void *arg, int64_t begin, int64_t end, int thread) {
     job->map((end - begin) * 64, job->a + begin * 64, job->y + begin * 64, job->scalar);
 }
 
-static void ttt__map(ttt_ctx *ctx, ttt_tensor *y, int which, ttt_real scalar) {
-    ttt__map_job job = { ctx->k->map[which], A->data, y->data, scalar };
-    int64_t units = y->size / 64, rest = y->size % 64;
+static void ttt__map_numbers(ttt_ctx *ctx, int64_t n, const ttt_real *a, ttt_real *y, int which,
+                             ttt_real scalar) {
+    ttt__map_job job = { ctx->k->map[which], a, y, scalar };
+    int64_t units = n / 64, rest = n % 64;
     ttt__parallel(ctx, -1, units, 256, ttt__map_share, &job);
-    job.map(rest, A->data + units * 64, y->data + units * 64, scalar);
+    job.map(rest, a + units * 64, y + units * 64, scalar);
+}
+static void ttt__map(ttt_ctx *ctx, ttt_tensor *y, int which, ttt_real scalar) {
+    ttt__map_numbers(ctx, y->size, A->data, y->data, which, scalar);
 }
 
 #define X(name, formula, lo, hi, flops)                                                            \
@@ -3015,7 +3076,11 @@ RULE(sign) { (void)ctx; (void)y; (void)g; d[0] = NULL; }
 RULE(relu) { d[0] = ttt_mul(ctx, g, ttt_heaviside(ctx, A)); }
 RULE(heaviside) { (void)ctx; (void)y; (void)g; d[0] = NULL; }
 RULE(square) { d[0] = ttt_scale(ctx, ttt_mul(ctx, g, A), 2); }
-RULE(sqrt) { d[0] = ttt_scale(ctx, ttt_div(ctx, g, y), (ttt_real)0.5); }
+// y to divide by, and where it is 0 so large a number that nothing is left.
+static ttt_tensor *ttt__divisor(ttt_ctx *ctx, ttt_tensor *y) {
+    return ttt_where(ctx, y, y, ttt_scalar(ctx, (ttt_real)(TTT__DOUBLE ? DBL_MAX : FLT_MAX)));
+}
+RULE(sqrt) { d[0] = ttt_scale(ctx, ttt_div(ctx, g, ttt__divisor(ctx, y)), (ttt_real)0.5); }
 RULE(rsqrt) {
     d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_mul(ctx, y, ttt_square(ctx, y))), (ttt_real)-0.5);
 }
@@ -3499,6 +3564,7 @@ ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
     return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
 }
+
 // Sums so far, of columns side by side: (outer, n, inner).
 typedef struct ttt__cumsum {
     int axis;
@@ -3523,11 +3589,9 @@ static void ttt__cumsum_share(void *arg, int64_t begin, int64_t end, int thread)
     int64_t first = along->reverse ? (n - 1) * inner : 0, step = along->reverse ? -inner : inner;
     for (int64_t outer = begin; outer < end; outer++)
         for (int64_t j = 0; j < inner; j += TTT__CUMSUM_COLUMNS) {
-            int64_t at = outer * n * inner + first + j, columns = inner - j;
-            if (columns < TTT__CUMSUM_COLUMNS)
-                ttt__cumsum_columns(n, columns, step, A->data + at, y->data + at);
-            else
-                ttt__cumsum_columns(n, TTT__CUMSUM_COLUMNS, step, A->data + at, y->data + at);
+            int64_t at = outer * n * inner + first + j;
+            int64_t columns = TTT__MIN(inner - j, (int64_t)TTT__CUMSUM_COLUMNS);
+            ttt__cumsum_columns(n, columns, step, A->data + at, y->data + at);
         }
 }
 FORWARD(cumsum) {
@@ -3543,6 +3607,34 @@ ttt_tensor *ttt_cumsum(ttt_ctx *ctx, ttt_tensor *a, int axis, bool reverse) {
     ttt__cumsum along = { ttt__axis(ctx, "cumsum", a, axis), reverse };
     if (along.axis < 0) return &ctx->empty;
     return ttt__apply1(ctx, &ttt__op_cumsum, a, a->shape, &along, sizeof along);
+}
+
+// Plain squares first; lengths for which these are not good are made again, one by one.
+FORWARD(norm) {
+    int axis = *(const int *)y->arg;
+    int64_t n = A->shape.dim[axis], inner = 1;
+    for (int i = axis + 1; i < A->shape.rank; i++) inner *= A->shape.dim[i];
+    ttt_mark mark = ttt__arena_mark(&ctx->scratch);
+    size_t bytes = (size_t)A->size * sizeof *A->data;
+    ttt_real *squares = (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
+    if (squares && A->size > 0) {
+        ttt__map_numbers(ctx, A->size, A->data, squares, TTT__MAP_square, 0);
+        ttt__sum_middle(ctx, squares, y->data, y->size / inner, n, inner);
+    }
+    for (int64_t i = 0; i < y->size && squares; i++) {
+        double sum = n ? (double)y->data[i] : 0;
+        const ttt_real *from = A->data + i / inner * n * inner + i % inner;
+        y->data[i] = (ttt_real)(ttt__ordinary(sum) ? sqrt(sum) : ttt__length(n, from, inner));
+    }
+    ttt__arena_release(&ctx->scratch, mark);
+}
+RULE(norm) { d[0] = ttt_mul(ctx, ttt_div(ctx, A, ttt__divisor(ctx, y)), g); }
+ttt_tensor *ttt_norm_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
+    int i = ttt__axis(ctx, "norm_axis", a, axis);
+    if (i < 0) return &ctx->empty;
+    ttt_shape shape = a->shape;
+    shape.dim[i] = 1;
+    return ttt__apply1(ctx, &ttt__op_norm, a, shape, &i, sizeof i);
 }
 
 ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {

@@ -620,6 +620,21 @@ static void a_gradient_that_is_not_finite_changes_nothing(void) {
     ttt_close(m.c);
 }
 
+// Whatever size gradients have, their norm is right and no update is left out.
+static void finite_gradients_of_every_size_are_used(void) {
+    const int power[] = { -140, -80, -60, 0, 60, 64, 100, 120 };
+    for (int i = 0; i < COUNT(power); i++) {
+        double size = ldexp(1, DOUBLE ? 7 * power[i] : power[i]);
+        model m = make_model(with_mixer("none"), (ttt_optimizer_desc){ .clip = 1 }, 1);
+        ttt_tensor *bias = ttt_params_find(&m.p, "head/bias");
+        ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, bias, REAL(size))));
+        double norm = size * sqrt((double)bias->size);
+        CHECK(ttt_ok(m.c) && m.opt->skipped == 0 && m.opt->updates == 1);
+        CHECK(fabs(m.opt->grad_norm - norm) <= 1e-6 * norm);
+        ttt_close(m.c);
+    }
+}
+
 static void training_lowers_the_loss_of_every_mixer(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
@@ -912,6 +927,7 @@ int main(int argc, char **argv) {
         T(accumulated_gradients_are_the_mean),
         T(frozen_starts_stay),
         T(a_gradient_that_is_not_finite_changes_nothing),
+        T(finite_gradients_of_every_size_are_used),
         T(training_lowers_the_loss_of_every_mixer),
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),

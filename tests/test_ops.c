@@ -386,6 +386,104 @@ static void sums_and_means_by_other_names(void) {
     CLOSE(c);
 }
 
+// ---- lengths ------------------------------------------------------------------------------------
+// |w| and what is divided by it, in which w is 0 or has rows and columns of zeros.
+typedef ttt_tensor *length_fn(ttt_ctx *c, ttt_tensor *w);
+static ttt_tensor *root_of_squares(ttt_ctx *c, ttt_tensor *w) {
+    return ttt_sqrt(c, ttt_sum_axis(c, ttt_square(c, w), -1));
+}
+static ttt_tensor *length_of_rows(ttt_ctx *c, ttt_tensor *w) { return ttt_norm_axis(c, w, -1); }
+static ttt_tensor *length_of_columns(ttt_ctx *c, ttt_tensor *w) { return ttt_norm_axis(c, w, 0); }
+static ttt_tensor *length_of_all(ttt_ctx *c, ttt_tensor *w) {
+    return ttt_norm_axis(c, ttt_reshape(c, w, TTT_SHAPE(1, w->size)), -1);
+}
+static ttt_tensor *distance_by_deviation(ttt_ctx *c, ttt_tensor *w) {  // a standard deviation
+    return ttt_sqrt(c, ttt_mean_axis(c, ttt_square(c, ttt_sub(c, w, ttt_mean_axis(c, w, -1))), -1));
+}
+static length_fn *const lengths[] = { root_of_squares, length_of_rows, length_of_columns,
+                                      length_of_all, distance_by_deviation };
+static ttt_tensor *shortened(ttt_ctx *c, ttt_tensor *const *x, int n, void *length) {
+    (void)n;
+    length_fn *const *f = length;
+    return weigh(c, ttt_div(c, x[0], ttt_add_scalar(c, (*f)(c, x[0]), 1)));
+}
+static void lengths_of_zero_have_the_gradients_of_a_length(void) {
+    ttt_ctx *c = open_ctx();
+    for (int zeros = 0; zeros < 3; zeros++)
+        for (int i = 0; i < COUNT(lengths); i++) {
+            length_fn *f = lengths[i];
+            ttt_tensor *w = ttt_zeros(c, TTT_SHAPE(3, 4)), *g, *second;
+            if (zeros) w->data[5] = REAL(0.7), w->data[6] = REAL(-0.3);
+            if (zeros > 1) w->data[1] = REAL(0.2);
+            ttt_grad(c, ttt_sum(c, f(c, w)), &w, 1, &g, TTT_GRAD_RECORD);
+            ttt_grad(c, weigh(c, g), &w, 1, &second, TTT_GRAD_FIRST_ORDER);
+            for (int k = 0; k < 12; k++) {
+                CHECK(isfinite(g->data[k]) && isfinite(second->data[k]));
+                double largest = fmax(fabs((double)g->data[k]), fabs((double)second->data[k]));
+                CHECK(zeros || largest < 1e-30);
+            }
+            for (int order = 1; order <= 2 && DOUBLE; order++) {
+                double e = ttt_check_gradient(c, shortened, &w, 1, &f, order, 1e-7);
+                if (!(e <= 1e-5)) printf("  length %d, order %d: off by %.1e\n", i, order, e);
+                CHECK(e <= 1e-5);
+            }
+        }
+    CLOSE(c);
+}
+
+// Numbers of every size: multiplied by 2^k, lengths and gradients are what they were, times a power
+// of 2^k, as far as these have a number.
+static void check_sizes(const char *what, ttt_tensor *y, const double *value, double factor) {
+    for (int64_t i = 0; i < y->size; i++) {
+        want[i] = (double)(ttt_real)(value[i] * factor);
+        room[i] = 8 * EPS * fabs(value[i] * factor) + (DOUBLE ? 0 : ldexp(1, -148));
+    }
+    check_within(what, y);
+}
+static ttt_tensor *norm_at(ttt_ctx *c, int which, ttt_tensor *x) {
+    switch (which) {
+    case 0: return ttt_norm_axis(c, x, 1);
+    case 1: return ttt_norm_axis(c, x, 0);
+    case 2: return ttt_rstd(c, x, 0, false);
+    case 3: return ttt_rstd(c, x, 0, true);
+    case 4: return ttt_rms_normalize(c, x, 0);
+    default: return ttt_layer_normalize(c, x, 0);
+    }
+}
+static void norms_of_every_size(void) {
+    static const int power[6] = { 1, 1, -1, -1, 0, 0 };
+    enum { N = 3, D = 37 };
+    double value[6][N * D], slope[6][N * D];
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int n = 0; n <= 2 * 8; n++) {
+            int k = n ? (n % 2 ? 1 : -1) * (n + 1) / 2 * (DOUBLE ? 110 : 14) : 0;  // 0 first
+            ttt_mark mark = ttt_mark_get(s.c[i]);
+            ttt_tensor *x = ttt_new(s.c[i], TTT_SHAPE(N, D)), *g;
+            for (int j = 0; j < N * D; j++)
+                x->data[j] = REAL(ldexp(sin(3.0 * j) + (j == 7), k));
+            for (int which = 0; which < 6; which++) {
+                ttt_tensor *y = norm_at(s.c[i], which, x);
+                char what[60];
+                snprintf(what, sizeof what, "norm %d of numbers near 2^%d", which, k);
+                for (int64_t j = 0; j < y->size && !n; j++) value[which][j] = (double)y->data[j];
+                check_sizes(what, y, value[which], ldexp(1, power[which] * k));
+                int p = power[which] - 1;
+                if (abs(p * k) > (DOUBLE ? 1000 : 120)) continue;
+                y = ttt_scale(s.c[i], y, REAL(ldexp(1, -power[which] * k)));
+                ttt_grad(s.c[i], weigh(s.c[i], y), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+                for (int64_t j = 0; j < g->size && !n; j++) slope[which][j] = (double)g->data[j];
+                for (int64_t j = 0; j < g->size; j++) {
+                    want[j] = ldexp(slope[which][j], -k);
+                    room[j] = 64 * EPS * ldexp(1, -k) + (DOUBLE ? 0 : ldexp(1, -148));
+                }
+                check_within(what, g);
+            }
+            ttt_mark_release(s.c[i], mark);
+        }
+    sets_close(&s);
+}
+
 // ---- moving elements ----------------------------------------------------------------------------
 static ttt_tensor *call_permute(ttt_ctx *c, ttt_tensor *const *in, const void *order) {
     return ttt_permute(c, in[0], order);
@@ -1317,6 +1415,8 @@ int main(int argc, char **argv) {
         T(long_sums_are_accurate),
         T(broadcast_repeats),
         T(sums_and_means_by_other_names),
+        T(lengths_of_zero_have_the_gradients_of_a_length),
+        T(norms_of_every_size),
         T(permute_puts_axes_in_every_order),
         T(transpose_of_all_sizes),
         T(slice_place_and_concat_undo_each_other),
