@@ -712,6 +712,143 @@ static void a_token_changes_nothing_beyond_its_window(void) {
     }
 }
 
+// ---- decays of any strength ---------------------------------------------------------------------
+// The logarithm of what token i keeps, of a kind: weak, strong, both, nothing at all.
+static double log_kept(int kind, int i, ttt_rng *rng) {
+    double u = ttt_rng_uniform(rng);
+    switch (kind) {
+    case 0: return 0;
+    case 1: return -1e-8;
+    case 2: return -1e-4 * (1 + u);
+    case 3: return -exp(log(1e-4) + u * log(1e6));
+    case 4: return i % 3 == 1 ? -300 : -1e-3 * u;
+    case 5: return i % 5 == 2 ? -1e30 : i % 2 ? -1e-8 : -1;
+    case 6: return -exp(log(1e-8) + u * log(1e38));
+    case 7: return i % 7 == 5 ? -HUGE_VAL : -0.05 * u;
+    default: return i == 0 || i > 140 ? -HUGE_VAL : -1e-3;
+    }
+}
+enum { DECAY_KINDS = 9, DECAY_N = 150, DECAY_h = 4 };
+static ttt_tensor *decays_of_kind(ttt_ctx *c, int kind, int64_t width) {
+    ttt_rng rng = ttt_rng_at(3, (uint32_t)kind, 0, 0);
+    ttt_tensor *g = ttt_zeros(c, TTT_SHAPE(1, 1, DECAY_N, width));
+    for (int64_t i = 0; i < g->size; i++)
+        g->data[i] = REAL(log_kept(kind, (int)(i / width), &rng));
+    return g;
+}
+// The gated delta rule token by token, in double. in: q, k, v, beta, g; y (N,h)
+static void written_by_token(ttt_tensor *const *in, double *y) {
+    double S[DECAY_h][DECAY_h] = { { 0 } };
+    int64_t wide = in[4]->shape.dim[3];
+    for (int t = 0; t < DECAY_N; t++) {
+        const ttt_real *q = in[0]->data + t * DECAY_h, *k = in[1]->data + t * DECAY_h;
+        for (int b = 0; b < DECAY_h; b++) {
+            double known = 0;
+            for (int a = 0; a < DECAY_h; a++)
+                known += (double)k[a] * (S[a][b] *= exp((double)in[4]->data[t * wide + a % wide]));
+            double u = (double)in[3]->data[t] * ((double)in[2]->data[t * DECAY_h + b] - known);
+            y[t * DECAY_h + b] = 0;
+            for (int a = 0; a < DECAY_h; a++)
+                y[t * DECAY_h + b] += (double)q[a] * (S[a][b] += (double)k[a] * u);
+        }
+    }
+}
+// A chunk changes nothing but speed: all are right, and their gradients those of the recurrence.
+static void one_kind_of_decay(int kind, bool wide) {
+    static const int64_t chunk[] = { 1, 2, 7, 16, 64, DECAY_N };
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 9 });
+    ttt_shape shape = TTT_SHAPE(1, 1, DECAY_N, DECAY_h);
+    ttt_tensor *in[5] = { ttt_randn(c, shape), ttt__unit(c, ttt_randn(c, shape), 1e-6),
+                          ttt_randn(c, shape), ttt_uniform(c, TTT_SHAPE(1, 1, DECAY_N, 1), 0, 1),
+                          decays_of_kind(c, kind, wide ? DECAY_h : 1) };
+    ttt_tensor *w = ttt_randn(c, shape), *g[2][5];
+    static double want[DECAY_N * DECAY_h];
+    double unit = DOUBLE ? 1e-14 : 1e-6;
+    written_by_token(in, want);
+    for (int i = 0; i < COUNT(chunk); i++) {
+        ttt_tensor *y = ttt__scan(c, in[0], in[1], in[2], in[3], in[4], chunk[i], NULL);
+        ttt_vjp(c, y, w, in, 5, g[i > 0], TTT_GRAD_FIRST_ORDER);
+        double off = 0, off_g = 0, most = 0;
+        for (int j = 0; j < DECAY_N * DECAY_h; j++) most = fmax(most, fabs(want[j]));
+        for (int j = 0; j < DECAY_N * DECAY_h; j++)
+            off = ttt_test_worse(off, fabs((double)y->data[j] - want[j]) / most);
+        for (int j = 0; j < 5; j++)
+            off_g = ttt_test_worse(off_g,
+                                   ttt_max_abs_diff(g[i > 0][j], g[0][j]) / largest(g[0][j]));
+        CHECK(ttt_ok(c) && off <= unit && off_g <= 5 * unit);
+        if (!(off <= unit && off_g <= 5 * unit))
+            printf("  decays of kind %d, %s, chunk %d: y off by %.1e, gradients by %.1e %s\n", kind,
+                   wide ? "each channel" : "each token", (int)chunk[i], off, off_g, ttt_error(c));
+    }
+    ttt_close(c);
+}
+static void a_chunk_changes_only_speed_for_any_decay(void) {
+    for (int kind = 0; kind < DECAY_KINDS; kind++)
+        for (int wide = 0; wide < 2; wide++) one_kind_of_decay(kind, wide);
+}
+
+// Titans: what a gradient at s does to the weights at t, by the rule itself, in double.
+static void decays_with_momentum_are_their_rule(void) {
+    for (int kind = 0; kind < DECAY_KINDS * DECAY_KINDS; kind++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt__update_rule r = { ttt_uniform(c, TTT_SHAPE(1, 1, DECAY_N, 1), 0, 1),
+                               decays_of_kind(c, kind % DECAY_KINDS, 1),
+                               decays_of_kind(c, kind / DECAY_KINDS, 1), true, DECAY_N, false };
+        ttt__chunk_weights a;
+        ttt__rule_weights(c, &r, 0, DECAY_N, &a);
+        double unit = DOUBLE ? 1e-14 : 1e-6, off = 0;
+        for (int s = -1; s < DECAY_N; s++) {  // -1: the weights; -2 would be the velocity
+            double W = s < 0, V = 0, W_of_V = 0, V_of_V = 1, most = 1e-30;
+            double off_s = 0;
+            for (int t = 0; t < DECAY_N && ttt_ok(c); t++) {
+                double keep = exp((double)r.keep->data[t]), go_on = exp((double)r.momentum->data[t]);
+                V = go_on * V + (s == t ? (double)r.rate->data[t] : 0);
+                W = keep * W + V;
+                V_of_V = go_on * V_of_V;
+                W_of_V = keep * W_of_V + V_of_V;
+                double got = (double)(s < 0 ? a.carry->data[t] : a.A->data[t * DECAY_N + s]);
+                double other = fabs((double)a.momentum->data[t] - W_of_V) / fmax(W_of_V, 1);
+                off_s = ttt_test_worse(off_s, fabs(got - W));
+                off = ttt_test_worse(off, other);
+                most = fmax(most, W);
+            }
+            off = ttt_test_worse(off, off_s / most);
+        }
+        CHECK(ttt_ok(c) && off <= 3 * unit);
+        if (!(off <= 3 * unit))
+            printf("  decays of kind %d, momenta of kind %d: off by %.1e %s\n", kind % DECAY_KINDS,
+                   kind / DECAY_KINDS, off, ttt_error(c));
+        ttt_close(c);
+    }
+}
+
+// What ttt_unmask says of itself, and of many tokens.
+static void unmasking_many_tokens_is_exact(void) {
+    enum { N = 1024, D = 6 };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        ttt_mixer_desc d = { .inner_lr = REAL(0.5), .max_tokens = N };
+        if (m == &ttt_mixer_vittt || m == &ttt_mixer_none) continue;  // have no exact form
+        d = ttt_mixer_offer(m, &d);
+        d.dim = D;
+        d.heads = 1;
+        if (m->flags & TTT_MIXER_GRID) d.grid_rows = d.grid_cols = 32;
+        for (int causal = 0; causal <= ttt_mixer_takes(m, "causal"); causal++) {
+            d.causal = causal;
+            if (m == &ttt_mixer_lact && causal) continue;
+            ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+            form f = { m->name, d };
+            layer l = layer_of(c, &f, 1, N);
+            ttt_unmasked u;
+            ttt_unmask(c, &l.d, l.w, l.x, &u);
+            CHECK(ttt_ok(c) && u.exact && u.error <= (DOUBLE ? 1e-14 : 3e-6));
+            if (!(u.error <= (DOUBLE ? 1e-14 : 3e-6)))
+                printf("  %s, causal %d: %.1e\n", m->name, causal, u.error);
+            ttt_close(c);
+        }
+    }
+}
+
 // ---- ratios of sums that are too small for a number ---------------------------------------------
 // Linear attention of one head whose projections are 1: q = k = v = x. In long double, with a power
 // of e taken out of every ratio.
@@ -810,6 +947,38 @@ static void ratios_of_vanishing_sums_are_right(void) {
             }
 }
 
+// f(x) = x^p |x| / |x^p| has a number for every p, though x^p may have none.
+static void powers_of_any_size_focus(void) {
+    enum { D = 6 };
+    static const double sizes[] = { 1e-8, 1e-3, 1, 1e3, 1e12 };
+    for (int i = 0; i < COUNT(sizes) * 64; i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int p = 1 + i % 64;
+        ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(1, D), REAL(0.2), 1), *w = ttt_randn(c, x->shape);
+        ttt_tensor *g;
+        for (int k = 0; k < D; k++) x->data[k] *= REAL(sizes[i / 64]);
+        ttt_tensor *y = ttt__focus(c, x, ttt_scalar(c, 1), p);
+        ttt_vjp(c, y, w, &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        // In units of the largest: with u = x / size, |u| and |u^p| are at least 1.
+        double size = 0, length = 0, power = 0, along_w = 0, f[D], u[D];
+        for (int k = 0; k < D; k++) size = fmax(size, (double)x->data[k] + 1e-6);
+        for (int k = 0; k < D; k++) u[k] = ((double)x->data[k] + (double)REAL(1e-6)) / size;
+        for (int k = 0; k < D; k++) length += u[k] * u[k], power += pow(u[k], 2 * p);
+        for (int k = 0; k < D; k++) {
+            f[k] = pow(u[k], p) * sqrt(length / power);
+            along_w += f[k] * (double)w->data[k];
+        }
+        double unit = DOUBLE ? 1e-13 : 1e-6 * p;
+        for (int k = 0; k < D; k++) {
+            double slope = p * f[k] / u[k] * (double)w->data[k] +
+                           along_w * (u[k] / length - p * pow(u[k], 2 * p - 1) / power);
+            CHECK(fabs((double)y->data[k] / size - f[k]) <= unit * sqrt(length));
+            CHECK(fabs((double)g->data[k] - slope) <= 10 * unit * p);
+        }
+        ttt_close(c);
+    }
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = { T(every_mixer_has_a_case),
                                     T(mixers_equal_their_plain_form),
@@ -825,7 +994,11 @@ int main(int argc, char **argv) {
                                     T(every_mixer_has_its_causal_forms),
                                     T(a_token_changes_nothing_before_it),
                                     T(a_token_changes_nothing_beyond_its_window),
+                                    T(a_chunk_changes_only_speed_for_any_decay),
+                                    T(decays_with_momentum_are_their_rule),
+                                    T(unmasking_many_tokens_is_exact),
                                     T(ratios_of_vanishing_sums_are_right),
+                                    T(powers_of_any_size_focus),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
