@@ -1750,7 +1750,9 @@ const char *ttt_isa_name(int i) {
 
 // ---- [9] ARENAS, ERRORS -------------------------------------------------------------------------
 // An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing
-// moves it back; chunks stay, so the same work a second time takes no memory from outside.
+// moves it back; chunks stay, so the same work a second time takes no memory from outside. Those
+// behind the place are given back only where a new one would make all of them together more than
+// twice the largest need so far.
 typedef struct ttt__chunk {
     struct ttt__chunk *next;
     size_t size;
@@ -1759,10 +1761,20 @@ typedef struct ttt__chunk {
 typedef struct ttt__arena {
     ttt__chunk *first, *current;
     size_t used;   // in the current chunk
-    size_t bytes;  // in use, all chunks
+    size_t bytes;  // in use, all chunks, and the tensors whose elements lie here
 } ttt__arena;
 
 #define TTT__ALIGN 64
+
+// The structs of the tape's tensors lie apart from their elements, in places that are taken in
+// turn, round and round. Where in its place a struct begins changes from turn to turn, so that a
+// released tensor's address is long not that of another. So it can be noticed: no living tensor has
+// its address. Places are never given back, so looking there is always allowed.
+enum { TTT__PLACE_ROOM = 248, TTT__FIRST_PLACES = 1024 };
+typedef struct ttt__place {
+    uint64_t turn;
+    char room[TTT__PLACE_ROOM];
+} ttt__place;
 
 typedef struct ttt__pool ttt__pool;
 
@@ -1787,11 +1799,16 @@ struct ttt_ctx {
     const ttt__kernels *k;
     ttt__arena keep, step, scratch;
     size_t held, peak;
+    size_t most;         // the highest peak since the opening
     ttt_tensor **nodes;  // the tape: every living tensor, oldest first
     int64_t n_nodes, cap_nodes;
+    ttt__chunk *places;  // of the tape's tensors
+    ttt__chunk *place_chunk;  // the chunk whose turn it is, and the next place in it
+    size_t next_place;
+    int64_t n_places;
     bool recording;
     bool numbers_only;   // inside a first-order walk: tensors are scratch, and not on the tape
-    ttt__block *free_blocks;
+    ttt__block **free_blocks;  // lists of the innermost walk
     ttt_tensor **made;   // tensors made by the rule that runs now, if numbers_only
     int64_t n_made, cap_made;
     ttt_rng rng;
@@ -1870,15 +1887,22 @@ static char *ttt__chunk_data(ttt__chunk *chunk) {
     return (char *)chunk + ttt__round_up(sizeof *chunk);
 }
 
+static size_t ttt__in_use(const ttt_ctx *ctx) {
+    return ctx->keep.bytes + ctx->step.bytes + ctx->scratch.bytes;
+}
 static void ttt__count_peak(ttt_ctx *ctx) {
-    size_t now = ctx->keep.bytes + ctx->step.bytes + ctx->scratch.bytes;
-    if (now > ctx->peak) ctx->peak = now;
+    ctx->peak = TTT__MAX(ctx->peak, ttt__in_use(ctx));
+    ctx->most = TTT__MAX(ctx->most, ctx->peak);
+}
+
+static size_t ttt__chunk_whole(size_t size) {
+    return size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
 }
 
 // A new chunk for `size` bytes, or NULL. It begins at an aligned address; the byte before it says
 // how far behind the address to free.
 static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
-    size_t whole = size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
+    size_t whole = ttt__chunk_whole(size);
     bool possible = size <= (size_t)PTRDIFF_MAX / 2;
     char *memory = possible ? (char *)TTT_MALLOC(ctx->desc.user, whole) : NULL;
     if (!memory) {
@@ -1894,20 +1918,57 @@ static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
     return chunk;
 }
 
-// Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
-// one, as large as all that is in use, so that there are few.
-static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
-    ttt__chunk *next = arena->current ? arena->current->next : arena->first;
-    if (!next || next->size < n) {
-        size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, arena->bytes));
-        ttt__chunk *chunk = ttt__chunk_new(ctx, size);
-        if (!chunk) return false;
-        chunk->next = next;
-        if (arena->current) arena->current->next = chunk;
-        else arena->first = chunk;
-        next = chunk;
+// Gives back a chunk and all that follow it.
+static void ttt__chunks_free(ttt_ctx *ctx, ttt__chunk **first) {
+    for (ttt__chunk *chunk = *first, *next; chunk; chunk = next) {
+        next = chunk->next;
+        ctx->held -= ttt__chunk_whole(chunk->size);
+        TTT_FREE(ctx->desc.user, (char *)chunk - ((char *)chunk)[-1]);
     }
-    arena->current = next;
+    *first = NULL;
+}
+static size_t ttt__chunks_size(const ttt__chunk *chunk) {
+    size_t size = 0;
+    for (; chunk; chunk = chunk->next) size += ttt__chunk_whole(chunk->size);
+    return size;
+}
+
+// Where the chunks that an arena has in reserve begin.
+static ttt__chunk **ttt__spare(ttt__arena *arena) {
+    return arena->current ? &arena->current->next : &arena->first;
+}
+
+// The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
+// but no more than keeps all chunks within twice the largest need, without those in reserve if it
+// cannot be done with them. (What is left over at the end of a chunk is less than the first thing in
+// the next one, so n alone is always within it.)
+static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
+    ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
+    size_t limit = 2 * TTT__MAX(ctx->most, ttt__in_use(ctx) + n), least = (size_t)1 << 16;
+    size_t size = TTT__MAX(n, TTT__MAX(least, arena->bytes)), held = 0;
+    for (int trim = 0; trim < 2; trim++) {
+        held = ttt__chunks_size(ctx->places);
+        for (int i = 0; i < 3; i++) {
+            if (trim) ttt__chunks_free(ctx, ttt__spare(all[i]));
+            held += ttt__chunks_size(all[i]->first);
+        }
+        if (held + ttt__chunk_whole(size) <= limit) return size;
+    }
+    size_t left = limit > held ? limit - held : 0;
+    return TTT__MAX(n, TTT__MIN(size, TTT__MAX(least, left)));
+}
+
+// Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
+// one.
+static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
+    ttt__chunk **next = ttt__spare(arena);
+    if (!*next || (*next)->size < n) {
+        ttt__chunk *chunk = ttt__chunk_new(ctx, ttt__chunk_size(ctx, arena, n));
+        if (!chunk) return false;
+        chunk->next = *next;
+        *next = chunk;
+    }
+    arena->current = *next;
     arena->used = 0;
     return true;
 }
@@ -1925,6 +1986,54 @@ static void *ttt__arena_alloc(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     arena->bytes += n;
     ttt__count_peak(ctx);
     return p;
+}
+
+// -- places of structs
+// More places, half as many again, whose turn it is next.
+static bool ttt__places_grow(ttt_ctx *ctx) {
+    int64_t n = TTT__MAX(ctx->n_places / 2, (int64_t)TTT__FIRST_PLACES);
+    ttt__chunk *chunk = ttt__chunk_new(ctx, (size_t)n * sizeof(ttt__place));
+    if (!chunk) return false;
+    memset(ttt__chunk_data(chunk), 0, chunk->size);
+    chunk->next = ctx->places;
+    ctx->places = ctx->place_chunk = chunk;
+    ctx->next_place = 0;
+    ctx->n_places += n;
+    return true;
+}
+
+// Where the place's struct is in this turn.
+static ttt_tensor *ttt__place_struct(ttt__place *place) {
+    const size_t turns = (TTT__PLACE_ROOM - sizeof(ttt_tensor)) / sizeof place->turn + 1;
+    return (ttt_tensor *)(void *)(place->room + place->turn % turns * sizeof place->turn);
+}
+
+// Whether memory that was a tensor's struct at some time, or is zero, is that of a living one.
+static bool ttt__on_tape(const ttt_ctx *ctx, const ttt_tensor *tensor) {
+    return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
+}
+
+// The next place whose struct is not alive: there are more than those of the tape.
+static ttt__place *ttt__place_next(ttt_ctx *ctx) {
+    for (;;) {
+        ttt__chunk *chunk = ctx->place_chunk;
+        if (ctx->next_place == chunk->size / sizeof(ttt__place)) {
+            ctx->place_chunk = chunk->next ? chunk->next : ctx->places;
+            ctx->next_place = 0;
+            continue;
+        }
+        ttt__place *place = (ttt__place *)(void *)ttt__chunk_data(chunk) + ctx->next_place++;
+        if (!ttt__on_tape(ctx, ttt__place_struct(place))) return place;
+    }
+}
+
+// Whether p points to where a struct of this context may begin.
+static bool ttt__in_places(const ttt_ctx *ctx, const void *p) {
+    for (ttt__chunk *chunk = ctx->places; chunk; chunk = chunk->next) {
+        uintptr_t at = (uintptr_t)p - (uintptr_t)ttt__chunk_data(chunk);
+        if (at < chunk->size) return at % sizeof(ttt__place) % sizeof(uint64_t) == 0;
+    }
+    return false;
 }
 
 static ttt_mark ttt__arena_mark(const ttt__arena *arena) {
@@ -1958,13 +2067,6 @@ TTT__UNUSED static bool ttt__arena_released(const ttt__arena *arena, const void 
     return false;
 }
 
-static void ttt__arena_free(ttt_ctx *ctx, ttt__arena *arena) {
-    for (ttt__chunk *chunk = arena->first, *next; chunk; chunk = next) {
-        next = chunk->next;
-        TTT_FREE(ctx->desc.user, (char *)chunk - ((char *)chunk)[-1]);
-    }
-}
-
 void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep) {
     return ctx->result ? NULL : ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, n);
 }
@@ -1989,12 +2091,16 @@ ttt_mark ttt_mark_get(ttt_ctx *ctx) {
 // Parameters made since the mark stay on the tape and move down to the places that became free.
 void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark) {
     int64_t n = mark.nodes;
-    for (int64_t i = mark.nodes; i < ctx->n_nodes; i++)
-        if (ctx->nodes[i]->kept) {
-            ctx->nodes[n] = ctx->nodes[i];
-            ctx->nodes[n]->id = n;
-            n++;
+    for (int64_t i = mark.nodes; i < ctx->n_nodes; i++) {
+        ttt_tensor *tensor = ctx->nodes[i];
+        if (tensor->kept) {
+            ctx->nodes[n] = tensor;
+            tensor->id = n++;
         }
+#if defined(TTT_POISON)
+        else memset(tensor, 0xff, sizeof *tensor);
+#endif
+    }
     ctx->n_nodes = n;
     ttt__arena_release(&ctx->step, mark);
 }
@@ -2566,24 +2672,41 @@ const char *ttt_shape_text(ttt_shape shape, char *text) {
 // reads as.
 #define TTT__SCRATCH INT64_MIN
 
+// Whether it is a tensor of this context and not released. Only a walk has tensors off the tape.
 static bool ttt__alive(const ttt_ctx *ctx, const ttt_tensor *tensor) {
-    if (!tensor || tensor->id == TTT__SCRATCH) return tensor != NULL;
-    return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
+    if (ttt__in_places(ctx, tensor)) return ttt__on_tape(ctx, tensor);
+    return tensor && ctx->scratch.bytes > 0 && tensor->id == TTT__SCRATCH;
 }
 
-// A block of workspace: the smallest free one that fits well, else a new one.
+// The list of free blocks that is for `size` bytes, and the size of all blocks of this list: up to
+// fifteen units of 64 bytes, or of as many as it takes, doubled. So a free block is found without a
+// search, and is at most an eighth too large.
+enum { TTT__BLOCK_LISTS = 440 };  // for sizes below 2^62
+static int ttt__block_list(size_t *size) {
+    int shift = 6;
+    size_t last = *size ? *size - 1 : 0;
+    while (last >> shift >= 15) shift++;
+    size_t units = (last >> shift) + 1;
+    *size = units << shift;
+    return (int)units + 8 * (shift - 6);
+}
+
+// A scratch tensor's block and struct stand before its elements.
+static size_t ttt__block_head(void) {
+    return ttt__round_up(sizeof(ttt__block)) + ttt__round_up(sizeof(ttt_tensor));
+}
+
+// A block of workspace for `size` bytes of elements: a free one up to twice as large, else a new
+// one.
 static ttt__block *ttt__block_take(ttt_ctx *ctx, size_t size) {
-    ttt__block **best = NULL, *block;
-    for (ttt__block **next = &ctx->free_blocks; *next; next = &(*next)->next) {
-        size_t its = (*next)->size;
-        if (its >= size && its <= 2 * size + 1024 && (!best || its < (*best)->size)) best = next;
+    ttt__block *block = NULL;
+    int list = ttt__block_list(&size), end = TTT__MIN(list + 9, (int)TTT__BLOCK_LISTS);
+    for (int i = list; i < end && !block; i++) {
+        block = ctx->free_blocks[i];
+        if (block) ctx->free_blocks[i] = block->next;
     }
-    if (best) {
-        block = *best;
-        *best = block->next;
-    } else {
-        size_t whole = ttt__round_up(sizeof *block) + size;
-        block = (ttt__block *)ttt__arena_alloc(ctx, &ctx->scratch, whole);
+    if (!block) {
+        block = (ttt__block *)ttt__arena_alloc(ctx, &ctx->scratch, ttt__block_head() + size);
         if (!block) return NULL;
         block->size = size;
     }
@@ -2596,34 +2719,44 @@ static void ttt__block_drop(ttt_ctx *ctx, ttt_tensor *tensor) {
     ttt__block *block = (ttt__block *)tensor->block;
     if (!block || --block->uses > 0) return;
     ttt_tensor *shared = tensor->shares;
-    block->next = ctx->free_blocks;
-    ctx->free_blocks = block;
+    size_t size = block->size;
+    ttt__block **list = &ctx->free_blocks[ttt__block_list(&size)];
+    block->next = *list;
+    *list = block;
     if (shared) ttt__block_drop(ctx, shared);
 }
 
-// A tensor struct with room for `bytes` behind it: workspace in a first-order walk, else a node of
-// the tape.
-static ttt_tensor *ttt__tensor_memory(ttt_ctx *ctx, size_t bytes, bool keep) {
-    size_t head = ttt__round_up(sizeof(ttt_tensor));
-    ttt__block *block = NULL;
-    char *p;
-    if (ctx->numbers_only) {
-        if (!ttt__reserve(ctx, &ctx->made, &ctx->cap_made, ctx->n_made + 1)) return NULL;
-        block = ttt__block_take(ctx, head + bytes);
-        p = block ? (char *)block + ttt__round_up(sizeof *block) : NULL;
-    } else {
-        if (!ttt__reserve(ctx, &ctx->nodes, &ctx->cap_nodes, ctx->n_nodes + 1)) return NULL;
-        p = (char *)ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, head + bytes);
-    }
-    if (!p) return NULL;
+// A tensor of a first-order walk, in workspace, with room for `bytes` of elements.
+static ttt_tensor *ttt__scratch_tensor(ttt_ctx *ctx, size_t bytes, void **elements) {
+    if (!ttt__reserve(ctx, &ctx->made, &ctx->cap_made, ctx->n_made + 1)) return NULL;
+    ttt__block *block = ttt__block_take(ctx, bytes);
+    if (!block) return NULL;
+    char *p = (char *)block + ttt__round_up(sizeof *block);
     ttt_tensor *tensor = (ttt_tensor *)(void *)p;
+    *elements = (char *)block + ttt__block_head();
     memset(tensor, 0, sizeof *tensor);
     tensor->block = block;
+    tensor->id = TTT__SCRATCH;
+    return ctx->made[ctx->n_made++] = tensor;
+}
+
+// A tensor at the end of the tape. Beside its elements it takes a place, which counts as well.
+static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void **elements) {
+    ttt__arena *arena = keep ? &ctx->keep : &ctx->step;
+    bool crowded = 4 * (ctx->n_nodes + 1) > 3 * ctx->n_places;
+    if (!ttt__reserve(ctx, &ctx->nodes, &ctx->cap_nodes, ctx->n_nodes + 1)) return NULL;
+    if (crowded && !ttt__places_grow(ctx)) return NULL;
+    *elements = ttt__arena_alloc(ctx, arena, bytes);
+    if (!*elements) return NULL;
+    ttt__place *place = ttt__place_next(ctx);
+    place->turn++;
+    ttt_tensor *tensor = ttt__place_struct(place);
+    memset(tensor, 0, sizeof *tensor);
     tensor->kept = keep;
-    tensor->id = ctx->numbers_only ? TTT__SCRATCH : ctx->n_nodes;
-    if (ctx->numbers_only) ctx->made[ctx->n_made++] = tensor;
-    else ctx->nodes[ctx->n_nodes++] = tensor;
-    return tensor;
+    tensor->id = ctx->n_nodes;
+    arena->bytes += sizeof *place + sizeof *ctx->nodes;
+    ttt__count_peak(ctx);
+    return ctx->nodes[ctx->n_nodes++] = tensor;
 }
 
 // A new tensor, with the elements of `share` unless that is NULL (a reshape). NULL after an error.
@@ -2637,14 +2770,15 @@ static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, b
         return NULL;
     }
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
-    ttt_tensor *tensor = ttt__tensor_memory(ctx, bytes, keep);
+    void *elements;
+    ttt_tensor *tensor = ctx->numbers_only ? ttt__scratch_tensor(ctx, bytes, &elements)
+                                           : ttt__tape_tensor(ctx, bytes, keep, &elements);
     if (!tensor) return NULL;
     tensor->dtype = dtype;
     tensor->shape = shape;
     tensor->size = size;
     tensor->shares = share;
     if (tensor->block && share && share->block) ((ttt__block *)share->block)->uses++;
-    void *elements = (char *)tensor + ttt__round_up(sizeof *tensor);
 #define X(name, type, member, text)                                                                \
     if (dtype == TTT_DTYPE_##name) tensor->member = share ? share->member : (type *)elements;
     TTT_DTYPES(X)
@@ -4989,9 +5123,10 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
 static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
     ttt_ctx *ctx = walk->ctx;
     ttt_mark workspace = ttt__arena_mark(&ctx->scratch);
-    ttt__block *free_blocks = ctx->free_blocks;
+    ttt__block *lists[TTT__BLOCK_LISTS], **outer = ctx->free_blocks;
     ttt_phase phase = ctx->profile.phase;
-    ctx->free_blocks = NULL;
+    memset(lists, 0, sizeof lists);
+    ctx->free_blocks = lists;
     ctx->profile.phase = TTT__MAX(phase, walk->record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
     int back = ttt__profile_begin(ctx, "walk", false);
     if (ttt__walk_begin(walk)) {
@@ -5000,7 +5135,7 @@ static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
     }
     if (back >= 0) ttt__profile_end(ctx, back);
     ctx->profile.phase = phase;
-    ctx->free_blocks = free_blocks;
+    ctx->free_blocks = outer;
     ttt__arena_release(&ctx->scratch, workspace);
 }
 
@@ -5176,23 +5311,23 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->threads = TTT__MIN(wanted, TTT_MAX_THREADS);
     if (ctx->threads > 1 && !desc->parallel_for && !(ctx->pool = ttt__pool_open(ctx)))
         ctx->threads = 1;
-    for (int i = 0; i < ctx->threads; i++) {
+    bool good = ttt__places_grow(ctx);
+    for (int i = 0; i < ctx->threads && good; i++) {
         ctx->pack[i] = (ttt_real *)TTT_MALLOC(desc->user, TTT__PACK_REALS * sizeof(ttt_real));
-        if (!ctx->pack[i]) {
-            ttt_close(ctx);
-            return NULL;
-        }
-        ctx->held += TTT__PACK_REALS * sizeof(ttt_real);
+        good = ctx->pack[i] != NULL;
+        ctx->held += good ? TTT__PACK_REALS * sizeof(ttt_real) : 0;
     }
-    return ctx;
+    if (good) return ctx;
+    ttt_close(ctx);
+    return NULL;
 }
 
 void ttt_close(ttt_ctx *ctx) {
     if (!ctx) return;
     ttt__pool_close(ctx);
-    ttt__arena_free(ctx, &ctx->keep);
-    ttt__arena_free(ctx, &ctx->step);
-    ttt__arena_free(ctx, &ctx->scratch);
+    ttt__chunk **chains[4] = { &ctx->keep.first, &ctx->step.first, &ctx->scratch.first,
+                               &ctx->places };
+    for (int i = 0; i < 4; i++) ttt__chunks_free(ctx, chains[i]);
     for (int i = 0; i < TTT_MAX_THREADS; i++)
         if (ctx->pack[i]) TTT_FREE(ctx->desc.user, ctx->pack[i]);
     if (ctx->nodes) TTT_FREE(ctx->desc.user, ctx->nodes);
