@@ -294,14 +294,15 @@ ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
 static bool ttt__same_shape(ttt_ctx *ctx, const char *what, const ttt_tensor *a,
                             const ttt_tensor *b) {
     ttt_text ta, tb;
-    if (ttt_ok(ctx) && (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
+    if (!ttt__living(ctx, what, a, 0) || !ttt__living(ctx, what, b, 1)) return false;
+    if ((a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     return ttt_ok(ctx);
 }
 
 ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return ttt_detach(ctx, logits);
+    if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return &ctx->empty;
     ttt_tensor *sum = ttt_sum(ctx, ttt_mul(ctx, target, ttt_log_softmax(ctx, logits)));
     return ttt_scale(ctx, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
@@ -352,8 +353,7 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 // - 2 max(z, 0), whose slope at 0 is 1, so the sum's is 1/2, as it should be: a head that starts
 // at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target))
-        return ttt_detach(ctx, logits);
+    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target)) return &ctx->empty;
     ttt_tensor *above = ttt_relu(ctx, logits);
     ttt_tensor *tail = ttt_log(
         ctx, ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, logits, ttt_scale(ctx, above, 2))), 1));
@@ -364,9 +364,9 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
-    bool good = logits->shape.rank == 2 && logits->data && labels->index;
+    bool good = logits && labels && logits->shape.rank == 2 && logits->data && labels->index;
     int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0,
-            C = logits->shape.dim[1];
+            C = good ? logits->shape.dim[1] : 0;
     for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
@@ -567,8 +567,11 @@ static bool ttt__vit_inputs_good(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_wei
     int64_t N = ttt_vit_tokens(desc);
     ttt_text text;
     if (!ttt__vit_good(ctx, desc) ||
-        !ttt__weights_expected(ctx, "vit", weights, ttt_vit_count(desc)))
+        !ttt__weights_expected(ctx, "vit", weights, ttt_vit_count(desc)) ||
+        !ttt__living(ctx, "vit", images, 0))
         return false;
+    if (order && !ttt__alive(ctx, order)) ttt__not_living(ctx, "vit", order, "order");
+    if (!ttt_ok(ctx)) return false;
     if (images->shape.rank != 4 || images->shape.dim[1] != desc->image ||
         images->shape.dim[2] != desc->image)
         ttt_fail(ctx, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected",

@@ -2009,7 +2009,7 @@ static ttt_tensor *ttt__place_struct(ttt__place *place) {
 }
 
 // Whether memory that was a tensor's struct at some time, or is zero, is that of a living one.
-static bool ttt__on_tape(const ttt_ctx *ctx, const ttt_tensor *tensor) {
+static bool ttt__has_node(const ttt_ctx *ctx, const ttt_tensor *tensor) {
     return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
 }
 
@@ -2023,7 +2023,7 @@ static ttt__place *ttt__place_next(ttt_ctx *ctx) {
             continue;
         }
         ttt__place *place = (ttt__place *)(void *)ttt__chunk_data(chunk) + ctx->next_place++;
-        if (!ttt__on_tape(ctx, ttt__place_struct(place))) return place;
+        if (!ttt__has_node(ctx, ttt__place_struct(place))) return place;
     }
 }
 
@@ -2674,7 +2674,7 @@ const char *ttt_shape_text(ttt_shape shape, char *text) {
 
 // Whether it is a tensor of this context and not released. Only a walk has tensors off the tape.
 static bool ttt__alive(const ttt_ctx *ctx, const ttt_tensor *tensor) {
-    if (ttt__in_places(ctx, tensor)) return ttt__on_tape(ctx, tensor);
+    if (ttt__in_places(ctx, tensor)) return ttt__has_node(ctx, tensor);
     return tensor && ctx->scratch.bytes > 0 && tensor->id == TTT__SCRATCH;
 }
 
@@ -2844,12 +2844,13 @@ ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_real ttt_item(const ttt_tensor *tensor) {
-    return tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
+    return tensor && tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
 }
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     double max = 0;
-    if (!ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data) return (double)NAN;
+    if (!a || !b || !ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data)
+        return (double)NAN;
     for (int64_t i = 0; i < a->size; i++) {
         double d = fabs((double)a->data[i] - (double)b->data[i]);
         if (d != d) return d;
@@ -2897,13 +2898,19 @@ static const char *ttt__input_text(int i, char *text) {
     return text;
 }
 
-// True if t, input i of an op, is alive in this context. Call before reading t->shape.
+static void ttt__not_living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor,
+                            const char *input) {
+    if (!tensor) ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %.100s is NULL", op, input);
+    else
+        ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: %.100s is not a living tensor of this context; "
+                 "was it released?", op, input);
+}
+
+// True if a tensor, input i of an op, is alive in this context. Nothing of it is read before.
 static bool ttt__living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor, int i) {
     ttt_text input;
     if (!ctx->result && !ttt__alive(ctx, tensor))
-        ttt_fail(ctx, TTT_ERR_RELEASED,
-                 "%s: %s is not a living tensor of this context; was it released?", op,
-                 ttt__input_text(i, input));
+        ttt__not_living(ctx, op, tensor, ttt__input_text(i, input));
     return !ctx->result;
 }
 
@@ -2965,12 +2972,15 @@ static ttt_tensor *ttt__apply1(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, tt
     if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
     return ttt__apply(ctx, op, &a, 1, shape, arg, n, NULL);
 }
+// The result has the shape of a.
+static ttt_tensor *ttt__apply_alike(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, const void *arg,
+                                    size_t n) {
+    if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
+    return ttt__apply(ctx, op, &a, 1, a->shape, arg, n, NULL);
+}
 
 ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
-    if (ctx->result) return &ctx->empty;
-    if (!ttt__alive(ctx, a))
-        return ttt_fail(ctx, TTT_ERR_RELEASED,
-                        "detach: not a living tensor of this context; was it released?");
+    if (!ttt__living(ctx, "detach", a, 0)) return &ctx->empty;
     return ttt__or_empty(ctx, ttt__tensor(ctx, a->shape, a->dtype, false, a));
 }
 
@@ -3076,7 +3086,7 @@ static void ttt__map(ttt_ctx *ctx, ttt_tensor *y, int which, ttt_real scalar) {
 #define X(name, formula, lo, hi, flops)                                                            \
     FORWARD(name) { ttt__map(ctx, y, TTT__MAP_##name, 0); }                                        \
     ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a) {                                          \
-        return ttt__apply1(ctx, &ttt__op_##name, a, a->shape, NULL, 0);                            \
+        return ttt__apply_alike(ctx, &ttt__op_##name, a, NULL, 0);                                 \
     }
 TTT_UNARY_OPS(X)
 #undef X
@@ -3084,10 +3094,10 @@ TTT_UNARY_OPS(X)
 FORWARD(scale) { ttt__map(ctx, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
 FORWARD(add_scalar) { ttt__map(ctx, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
 ttt_tensor *ttt_scale(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(ctx, &ttt__op_scale, a, a->shape, &s, sizeof s);
+    return ttt__apply_alike(ctx, &ttt__op_scale, a, &s, sizeof s);
 }
 ttt_tensor *ttt_add_scalar(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(ctx, &ttt__op_add_scalar, a, a->shape, &s, sizeof s);
+    return ttt__apply_alike(ctx, &ttt__op_add_scalar, a, &s, sizeof s);
 }
 
 RULE(scale) { d[0] = ttt_scale(ctx, g, *(const ttt_real *)y->arg); }
@@ -3397,7 +3407,7 @@ ttt_tensor *ttt_clamp(ttt_ctx *ctx, ttt_tensor *a, ttt_real lo, ttt_real hi) {
     if (!(lo <= hi))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
                         (double)lo, (double)hi);
-    return ttt__apply1(ctx, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
+    return ttt__apply_alike(ctx, &ttt__op_clamp, a, limit, sizeof limit);
 }
 
 static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -3416,7 +3426,7 @@ ttt_tensor *ttt_pow(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
     if (!(p - p == 0))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected",
                         (double)p);
-    return ttt__apply1(ctx, &ttt__op_pow, a, a->shape, &p, sizeof p);
+    return ttt__apply_alike(ctx, &ttt__op_pow, a, &p, sizeof p);
 }
 
 typedef struct ttt__dropout {
@@ -3448,7 +3458,7 @@ ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, uint64_t
     if (!ttt__operands(ctx, "dropout", &a, 1)) return &ctx->empty;
     if (!(p >= 0 && p < 1))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
-    return p == 0 ? a : ttt__apply1(ctx, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
+    return p == 0 ? a : ttt__apply_alike(ctx, &ttt__op_dropout, a, &drop, sizeof drop);
 }
 ttt_tensor *ttt_dropout(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
     uint64_t seed = 0;
@@ -3573,20 +3583,25 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
 
 ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
 ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
+    if (!ttt__operands(ctx, "mean", &a, 1)) return &ctx->empty;
     return ttt_scale(ctx, ttt_sum(ctx, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
 }
 ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "sum_axis", a, axis);
+    if (i < 0) return &ctx->empty;
     ttt_shape shape = a->shape;
-    if (i >= 0) shape.dim[i] = 1;
+    shape.dim[i] = 1;
     return ttt_sum_to(ctx, a, shape);
 }
 ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "mean_axis", a, axis);
-    int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
+    if (i < 0) return &ctx->empty;
+    int64_t n = TTT__MAX(a->shape.dim[i], 1);
     return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
 }
 ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {
+    ttt_tensor *in[2] = { a, b };
+    if (!ttt__operands(ctx, "mse", in, 2)) return &ctx->empty;
     return ttt_mean(ctx, ttt_square(ctx, ttt_sub(ctx, a, b)));
 }
 
@@ -4106,8 +4121,9 @@ static void ttt__each_row(ttt_ctx *ctx, ttt_tensor *y, ttt__row_fn *run) {
     ttt__row_job job = { first, ttt__dim(y->shape, -1), run };
     if (A->size > 0) ttt__parallel(ctx, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
+// A row of the result is as long as one of the inputs, or has one number.
 static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
-                               ttt_shape shape, const void *arg, size_t bytes) {
+                               bool one, const void *arg, size_t bytes) {
     if (!ttt__operands(ctx, op->name, in, n)) return &ctx->empty;
     if (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape))) {
         ttt_text t0, t1;
@@ -4116,6 +4132,8 @@ static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const
                         op->name, ttt_shape_text(in[0]->shape, t0),
                         ttt_shape_text(in[n - 1]->shape, t1));
     }
+    ttt_shape shape = in[0]->shape;
+    if (one) shape.dim[shape.rank - 1] = 1;
     return ttt_apply(ctx, op, in, n, shape, arg, bytes);
 }
 #define ROW(name) static void ttt__##name##_row(const ttt__row *row)
@@ -4127,7 +4145,7 @@ RULE(softmax) {  // y (g - sum g y)
     d[0] = ttt_sub(ctx, gy, ttt_mul(ctx, y, ttt_sum_axis(ctx, gy, -1)));
 }
 ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a) {
-    return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
+    return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, false, NULL, 0);
 }
 
 ROW(log_softmax) { row->kernels->log_softmax(row->D, row->a, row->y); }
@@ -4136,7 +4154,7 @@ RULE(log_softmax) {
     d[0] = ttt_sub(ctx, g, ttt_mul(ctx, ttt_exp(ctx, y), ttt_sum_axis(ctx, g, -1)));
 }
 ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a) {
-    return ttt__row_op(ctx, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0);
+    return ttt__row_op(ctx, &ttt__op_log_softmax, &a, 1, false, NULL, 0);
 }
 
 ROW(normalize) {
@@ -4149,7 +4167,7 @@ RULE(normalize) {
 }
 static ttt_tensor *ttt__normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
-    return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, false, &norm, sizeof norm);
 }
 ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
     return ttt__normalize(ctx, a, eps, true);
@@ -4187,7 +4205,7 @@ ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_rea
                              bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
-    return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, false, &norm, sizeof norm);
 }
 
 ROW(rstd) {
@@ -4203,9 +4221,7 @@ RULE(rstd) {  // -g r^2 x / D
 }
 ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
-    ttt_shape shape = a->shape;
-    if (shape.rank > 0) shape.dim[shape.rank - 1] = 1;
-    return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, true, &norm, sizeof norm);
 }
 #undef ROW
 
@@ -5089,9 +5105,7 @@ static bool ttt__grad_operand(ttt_ctx *ctx, const char *name, int i, const ttt_t
     if (ctx->result || (alive && tensor->dtype == TTT_DTYPE_REAL)) return !ctx->result;
     if (i < 0) snprintf(element, sizeof element, "%s", name);
     else snprintf(element, sizeof element, "%s[%d]", name, i);
-    if (!alive)
-        ttt_fail(ctx, TTT_ERR_RELEASED,
-                 "grad: %s is not a living tensor of this context; was it released?", element);
+    if (!alive) ttt__not_living(ctx, "grad", tensor, element);
     else
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "grad: %s holds %s; real numbers expected", element,
                  ttt__dtype_text(tensor->dtype));
