@@ -605,16 +605,17 @@ TTT_API const ttt_op *ttt_op_table(int i);
 typedef enum ttt_grad_mode {
     TTT_GRAD_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
     TTT_GRAD_RECORD,       // the gradient is on the tape, like any other tensor
-    // Like FIRST_ORDER, but adds to the numbers of the tensors that out[] holds. These are not
-    // marked: differentiating through them misses a term and is no error.
+    // Like FIRST_ORDER, but adds to the numbers of the tensors that out[] holds, at the end, when
+    // nothing can fail any more. These are not marked: differentiating through them misses a term
+    // and is no error.
     TTT_GRAD_ADD
 } ttt_grad_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
 // TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
-// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays, and
-// something may have been added.
+// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as it
+// was.
 TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
@@ -2414,6 +2415,11 @@ static int ttt__profile_row_of(ttt_ctx *ctx, const char *name, bool rule) {
     ttt_profile_row fresh = { name, profile->phase, rule, 0, 0, 0, 0 };
     profile->rows[profile->n] = fresh;
     return profile->n++;
+}
+
+// Makes the row of a name, so that begin with the same address cannot fail.
+TTT__UNUSED static bool ttt__profile_ready(ttt_ctx *ctx, const char *name) {
+    return !ctx->profile.on || ttt__profile_row_of(ctx, name, false) >= 0;
 }
 
 // Ends the current row's turn, and begins that of `row`.
@@ -4868,7 +4874,7 @@ typedef struct ttt__walk {
 enum {
     TTT__NEEDED = 1,  // some wrt is this or an ancestor of it
     TTT__WANTED = 2,  // it is a wrt
-    TTT__FILLED = 4,  // grad[] is the caller's buffer (a leaf's) and holds numbers already
+    TTT__FILLED = 4,  // grad[] is the caller's buffer (a leaf's) and was written to
     TTT__FIXED = 8,   // grad[] is the caller's buffer
     TTT__TWICE = 16   // it is a wrt more than once
 };
@@ -5067,16 +5073,17 @@ static void ttt__walk_recorded(ttt__walk *walk) {
     }
 }
 
-// Numbers only: out[] are buffers of the caller. Leaves gather straight into them; the gradients of
-// inner nodes are copied, or added, at the end.
+// Numbers only: out[] are buffers of the caller. If they are written over, leaves gather straight
+// into them. All else is copied, or added, at the end.
 static void ttt__walk_numbers(ttt__walk *walk, bool add) {
     ttt_ctx *ctx = walk->ctx;
     for (int i = 0; i < walk->n_wrt; i++) {
         ttt_tensor *wrt = walk->wrt[i];
         int64_t slot = ttt__slot(walk, wrt);
-        if (slot < 0 || wrt->op || wrt == walk->y || (walk->flags[slot] & TTT__TWICE)) continue;
+        if (slot < 0 || add || wrt->op || wrt == walk->y || (walk->flags[slot] & TTT__TWICE))
+            continue;
         walk->grad[slot] = walk->out[i];
-        walk->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
+        walk->flags[slot] |= TTT__FIXED;
     }
     // The walk drops the seed, but an outer walk may still hold it.
     if (walk->seed->block) ((ttt__block *)walk->seed->block)->uses++;
@@ -5134,7 +5141,7 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
 }
 
 // The walk, with its time in the row "walk" of the profile and its workspace released at the end.
-static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
+static void ttt__walk_run(ttt__walk *walk, bool add) {
     ttt_ctx *ctx = walk->ctx;
     ttt_mark workspace = ttt__arena_mark(&ctx->scratch);
     ttt__block *lists[TTT__BLOCK_LISTS], **outer = ctx->free_blocks;
@@ -5145,7 +5152,7 @@ static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
     int back = ttt__profile_begin(ctx, "walk", false);
     if (ttt__walk_begin(walk)) {
         if (walk->record) ttt__walk_recorded(walk);
-        else ttt__walk_numbers(walk, mode == TTT_GRAD_ADD);
+        else ttt__walk_numbers(walk, add);
     }
     if (back >= 0) ttt__profile_end(ctx, back);
     ctx->profile.phase = phase;
@@ -5153,14 +5160,15 @@ static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
     ttt__arena_release(&ctx->scratch, workspace);
 }
 
-ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
-                   ttt_tensor **out, ttt_grad_mode mode) {
+// ttt_vjp, where TTT_GRAD_ADD may write over what out[] holds. After an error that may be anything.
+static ttt_result ttt__vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt,
+                           int n, ttt_tensor **out, ttt_grad_mode mode, bool over) {
     bool record = mode == TTT_GRAD_RECORD, recording = ttt_set_recording(ctx, record);
     ttt__walk walk = { ctx, record, y, seed, wrt, out, n, 0, 0, NULL, NULL, NULL, NULL, NULL };
     bool good = ttt__vjp_good(ctx, &walk, mode);
     for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++)
         out[i] = ttt_new(ctx, wrt[i]->shape);
-    if (good && !ctx->result) ttt__walk_run(&walk, mode);
+    if (good && !ctx->result) ttt__walk_run(&walk, mode == TTT_GRAD_ADD && !over);
     ttt_set_recording(ctx, recording);
     ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !ctx->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
@@ -5169,8 +5177,13 @@ ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *co
     return ctx->result;
 }
 
-ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
-                    ttt_grad_mode mode) {
+ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
+                   ttt_tensor **out, ttt_grad_mode mode) {
+    return ttt__vjp(ctx, y, seed, wrt, n, out, mode, false);
+}
+
+static ttt_result ttt__grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
+                            ttt_tensor **out, ttt_grad_mode mode, bool over) {
     if (!ttt__grad_operand(ctx, "y", -1, y, true)) {
         y = &ctx->empty;
     } else if (y->size != 1) {
@@ -5179,7 +5192,11 @@ ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, 
                  "grad: y has shape %s; one number expected (ttt_vjp takes any shape)",
                  ttt_shape_text(y->shape, text));
     }
-    return ttt_vjp(ctx, y, ttt_full(ctx, y->shape, 1), wrt, n, out, mode);
+    return ttt__vjp(ctx, y, ttt_full(ctx, y->shape, 1), wrt, n, out, mode, over);
+}
+ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
+                    ttt_grad_mode mode) {
+    return ttt__grad(ctx, y, wrt, n, out, mode, false);
 }
 
 // -- rematerialization: an op that is defined by the caller's function
