@@ -1383,9 +1383,8 @@ static bool ttt__bundle_good(ttt_ctx *ctx, const char *path, const ttt_bundle *b
         if (strcmp(x->name, "__metadata__") == 0)
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
                      path);
-        if (!ttt__alive(ctx, x->tensor))
-            ttt_fail(ctx, TTT_ERR_RELEASED,
-                     "%.200s: '%.80s' is not a living tensor of this context", path, x->name);
+        if (!ctx->result && !ttt__alive(ctx, x->tensor))
+            ttt__not_living(ctx, path, x->tensor, x->name);
         if (ctx->result) return false;
     }
     for (int64_t i = 0; i < bundle->n_notes; i++)
@@ -1614,7 +1613,7 @@ ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tenso
     size_t n = 10;
     ttt_file_writer w;
     if (!ctx->result && !ttt__alive(ctx, tensor))
-        ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: not a living tensor of this context", path);
+        ttt__not_living(ctx, path, tensor, "the tensor");
     if (!ctx->result && tensor->bf16)
         ttt__refuse(ctx, TTT_ERR_ARGUMENT, path, ".npy has no bfloat16; ttt_cast makes it real");
     if (ctx->result) return ctx->result;

@@ -949,10 +949,22 @@ static bool ttt__weights_alive(ttt_ctx *ctx, const char *who, ttt_weights weight
         ttt_fail(ctx, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
     return ttt_ok(ctx);
 }
+// The same of each of the weights, too.
+static bool ttt__weights_living(ttt_ctx *ctx, const char *who, ttt_weights weights) {
+    bool good = ttt__weights_alive(ctx, who, weights);
+    for (int i = 0; i < weights.n && good; i++) {
+        ttt_text text;
+        good = ttt__alive(ctx, weights.at[i]);
+        if (good) continue;
+        snprintf(text, sizeof text, "weight %d", i);
+        ttt__not_living(ctx, who, weights.at[i], text);
+    }
+    return good;
+}
 static bool ttt__weights_expected(ttt_ctx *ctx, const char *who, ttt_weights weights, int n) {
-    if (ttt__weights_alive(ctx, who, weights) && weights.n != n)
+    if (ttt_ok(ctx) && weights.n != n)
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %d weights; %d expected", who, weights.n, n);
-    return ttt_ok(ctx);
+    return ttt__weights_living(ctx, who, weights);
 }
 
 ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n) {
@@ -1137,9 +1149,9 @@ static bool ttt__on_tape(ttt_ctx *ctx, const char *who, ttt_tensor *loss, ttt_te
 
 ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
                         ttt_tensor *loss, ttt_descent_state *state) {
-    if (!ttt__weights_alive(ctx, "descend", weights)) return ttt__no_weights();
-    if (state && !(ttt__weights_alive(ctx, "descend: the state", state->m) &&
-                   ttt__weights_alive(ctx, "descend: the state", state->v)))
+    if (!ttt__weights_living(ctx, "descend", weights)) return ttt__no_weights();
+    if (state && !(ttt__weights_living(ctx, "descend: the state", state->m) &&
+                   ttt__weights_living(ctx, "descend: the state", state->v)))
         return ttt__no_weights();
     ttt_tensor **after = ttt__weights_room(ctx, weights.n, false),
                **now = ttt__weights_room(ctx, weights.n, false);
@@ -1197,9 +1209,8 @@ ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel
     return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
 }
 ttt_tensor *ttt_dense(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
-    return ttt__weights_expected(ctx, "dense", weights, 2)
-               ? ttt_affine(ctx, x, weights.at[0], weights.at[1])
-               : &ctx->empty;
+    bool good = ttt__weights_expected(ctx, "dense", weights, 2) && ttt__living(ctx, "dense", x, 0);
+    return good ? ttt_affine(ctx, x, weights.at[0], weights.at[1]) : &ctx->empty;
 }
 
 ttt_weights ttt_layer_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
@@ -1263,14 +1274,16 @@ static ttt_tensor *ttt__mlp_tape(ttt_ctx *ctx, ttt_tensor *const *w, ttt_tensor 
     return ttt_affine(ctx, ttt_gelu(ctx, ttt_affine(ctx, x, w[0], w[1])), w[2], w[3]);
 }
 ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
-    return ttt__weights_expected(ctx, "mlp", weights, 4) ? ttt__mlp_tape(ctx, weights.at, x)
-                                                         : &ctx->empty;
+    bool good = ttt__weights_expected(ctx, "mlp", weights, 4) && ttt__living(ctx, "mlp", x, 0);
+    return good ? ttt__mlp_tape(ctx, weights.at, x) : &ctx->empty;
 }
 static ttt_tensor *ttt__residual_mlp_tape(ttt_ctx *ctx, ttt_tensor *const *w, ttt_tensor *x) {
     return ttt_add(ctx, x, ttt__mlp_tape(ctx, w + 2, ttt__layer_norm_tape(ctx, w[0], w[1], x)));
 }
 ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
-    if (!ttt__weights_expected(ctx, "residual_mlp", weights, 6)) return &ctx->empty;
+    if (!ttt__weights_expected(ctx, "residual_mlp", weights, 6) ||
+        !ttt__living(ctx, "residual_mlp", x, 0))
+        return &ctx->empty;
     ttt_tensor *y = ttt__normed_fused(ctx, weights.at, 6, x);
     return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
 }
@@ -1287,7 +1300,8 @@ ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, i
 ttt_tensor *ttt_patch_embed(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *images) {
     static const int order[6] = { 0, 1, 3, 2, 4, 5 };  // (B,rows,P,cols,P,C) -> (B,rows,cols,P,P,C)
     if (!ttt__weights_expected(ctx, "patch_embed", weights, 2) ||
-        !ttt__operands(ctx, "patch_embed", weights.at, 2))
+        !ttt__operands(ctx, "patch_embed", weights.at, 2) ||
+        !ttt__operands(ctx, "patch_embed", &images, 1))
         return &ctx->empty;
     ttt_shape k = weights.at[0]->shape, s = images->shape;
     ttt_text text;
@@ -1346,14 +1360,14 @@ static ttt_tensor *ttt__elu1(ttt_ctx *ctx, ttt_tensor *x) {
 
 ttt_tensor *ttt_split_heads(ttt_ctx *ctx, ttt_tensor *x, int64_t H) {
     static const int order[4] = { 0, 2, 1, 3 };
+    if (!ttt__operands(ctx, "split_heads", &x, 1)) return &ctx->empty;
     const int64_t *s = x->shape.dim;
-    if (!ttt_ok(ctx)) return ttt_detach(ctx, x);
     return ttt_permute(ctx, ttt_reshape(ctx, x, TTT_SHAPE(s[0], s[1], H, s[2] / H)), order);
 }
 ttt_tensor *ttt_join_heads(ttt_ctx *ctx, ttt_tensor *x) {
     static const int order[4] = { 0, 2, 1, 3 };
+    if (!ttt__operands(ctx, "join_heads", &x, 1)) return &ctx->empty;
     const int64_t *s = x->shape.dim;
-    if (!ttt_ok(ctx)) return ttt_detach(ctx, x);
     return ttt_reshape(ctx, ttt_permute(ctx, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
 }
 
@@ -1473,6 +1487,16 @@ static bool ttt__inner_good(ttt_ctx *ctx, int steps, bool has_rates, const ttt_t
     return ttt_ok(ctx);
 }
 
+// Whether the tensors that a description names are there. Only the first must be given.
+static bool ttt__inner_tensors_good(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0) {
+    static const char *const names[4] = { "train", "label", "learned_rates", "order" };
+    const ttt_tensor *const tensors[4] = { in->train, in->label, in->learned_rates, in->order };
+    for (int i = 0; i < 4 && ttt_ok(ctx); i++)
+        if ((i == 0 || tensors[i]) && !ttt__alive(ctx, tensors[i]))
+            ttt__not_living(ctx, "inner_loop", tensors[i], names[i]);
+    return ttt_ok(ctx) && ttt__weights_living(ctx, "inner_loop", w0);
+}
+
 // The weights before the first step: of each sequence and head, unless they are one set.
 static ttt_weights ttt__inner_start(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0) {
     if (in->learner->one_set) return w0;
@@ -1504,8 +1528,9 @@ static ttt_tensor *ttt__inner_losses(ttt_ctx *ctx, const ttt_inner *in, ttt_tens
 }
 
 ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0, ttt_tensor **losses) {
-    if (!ttt_ok(ctx) || !ttt__inner_good(ctx, in->steps, in->rates || in->learned_rates, in->order,
-                                         in->train->shape.dim[1]))
+    if (!ttt__inner_tensors_good(ctx, in, w0) ||
+        !ttt__inner_good(ctx, in->steps, in->rates || in->learned_rates, in->order,
+                         in->train->shape.dim[1]))
         return ttt__no_weights();
     int T = in->steps;
     size_t size = ((size_t)T + 1) * sizeof(ttt_tensor *);
@@ -6549,6 +6574,9 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
     if (!ttt_ok(ctx) || !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
         return &ctx->empty;
     if (!ttt__mixer_good(ctx, desc, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &ctx->empty;
+    if (desc->order && !ttt__alive(ctx, desc->order))
+        ttt__not_living(ctx, desc->mixer->name, desc->order, "order");
+    if (!ttt_ok(ctx)) return &ctx->empty;
     if (x->shape.rank != 3 || x->shape.dim[2] != desc->dim) {
         ttt_text text;
         return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected",

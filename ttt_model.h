@@ -174,7 +174,8 @@ TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc 
                                          ttt_params *params);
 // Adds d loss / d parameters to the gathered gradients; every `accumulate` steps makes one update.
 // A gradient that is not finite is not an error: the update is left out and counted as skipped.
-// TTT_ERR_ARGUMENT: the loss has no tape.
+// TTT_ERR_ARGUMENT: the loss has no tape. After any error all is as it was: once there is memory
+// again, say, ttt_clear and the same step give the same bits.
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k);  // s(k)
 
@@ -186,8 +187,9 @@ TTT_API double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k);  // s(k)
 // No weights after an error: TTT_ERR_FORMAT if one is missing or has another shape.
 TTT_API ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char *name,
                                      const ttt_bundle *file);
-// Writes parameters by name, the optimizer's state and counts unless it is NULL, the context's
-// random state, and the caller's notes (epoch, position in the data, ...).
+// Writes parameters by name, the optimizer's state and counts unless it is NULL, with its gathered
+// gradients if there are any, the context's random state, and the caller's notes (epoch, position
+// in the data, ...).
 TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params *params,
                                        const ttt_optimizer *optimizer, const ttt_note *notes,
                                        int64_t n_notes);
@@ -294,14 +296,15 @@ ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
 static bool ttt__same_shape(ttt_ctx *ctx, const char *what, const ttt_tensor *a,
                             const ttt_tensor *b) {
     ttt_text ta, tb;
-    if (ttt_ok(ctx) && (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
+    if (!ttt__living(ctx, what, a, 0) || !ttt__living(ctx, what, b, 1)) return false;
+    if ((a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     return ttt_ok(ctx);
 }
 
 ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return ttt_detach(ctx, logits);
+    if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return &ctx->empty;
     ttt_tensor *sum = ttt_sum(ctx, ttt_mul(ctx, target, ttt_log_softmax(ctx, logits)));
     return ttt_scale(ctx, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
@@ -352,8 +355,7 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 // - 2 max(z, 0), whose slope at 0 is 1, so the sum's is 1/2, as it should be: a head that starts
 // at zero has all its logits there.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target))
-        return ttt_detach(ctx, logits);
+    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target)) return &ctx->empty;
     ttt_tensor *above = ttt_relu(ctx, logits);
     ttt_tensor *tail = ttt_log(
         ctx, ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, logits, ttt_scale(ctx, above, 2))), 1));
@@ -364,9 +366,9 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
-    bool good = logits->shape.rank == 2 && logits->data && labels->index;
+    bool good = logits && labels && logits->shape.rank == 2 && logits->data && labels->index;
     int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0,
-            C = logits->shape.dim[1];
+            C = good ? logits->shape.dim[1] : 0;
     for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
@@ -567,8 +569,11 @@ static bool ttt__vit_inputs_good(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_wei
     int64_t N = ttt_vit_tokens(desc);
     ttt_text text;
     if (!ttt__vit_good(ctx, desc) ||
-        !ttt__weights_expected(ctx, "vit", weights, ttt_vit_count(desc)))
+        !ttt__weights_expected(ctx, "vit", weights, ttt_vit_count(desc)) ||
+        !ttt__living(ctx, "vit", images, 0))
         return false;
+    if (order && !ttt__alive(ctx, order)) ttt__not_living(ctx, "vit", order, "order");
+    if (!ttt_ok(ctx)) return false;
     if (images->shape.rank != 4 || images->shape.dim[1] != desc->image ||
         images->shape.dim[2] != desc->image)
         ttt_fail(ctx, TTT_ERR_SHAPE, "vit: images of shape %s; (B,%lld,%lld,%lld) expected",
@@ -845,11 +850,13 @@ const ttt_rule *ttt_rule_at(int i) {
 }
 
 // -- a step
+static const char ttt__norm_row[] = "gradient norm", ttt__update_row[] = "optimizer";  // of profiles
+
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
 // Where its square has no number, the lengths of the parameters are made one by one.
 static double ttt__gradient_norm(ttt_ctx *ctx, const ttt_optimizer *optimizer) {
     double sum = 0, size = 0, scale = 1;
-    int back = ttt__profile_begin(ctx, "gradient norm", false);
+    int back = ttt__profile_begin(ctx, ttt__norm_row, false);
     for (int i = 0; i < optimizer->n; i++) {
         const ttt_tensor *grad = optimizer->grad[i];
         sum += ctx->k->dot(grad->size, grad->data, grad->data);
@@ -876,7 +883,7 @@ static double ttt__gradient_norm(ttt_ctx *ctx, const ttt_optimizer *optimizer) {
 // Gives every trained parameter to the rule. It reads p, g and its state, and writes p and state.
 static void ttt__update_all(ttt_ctx *ctx, ttt_optimizer *optimizer, double clip_scale) {
     const ttt_rule *rule = optimizer->desc.rule;
-    int back = ttt__profile_begin(ctx, "optimizer", false);
+    int back = ttt__profile_begin(ctx, ttt__update_row, false);
     double size = 0, moved = 3 + 2 * optimizer->n_state;
     ttt_update u;
     memset(&u, 0, sizeof u);
@@ -900,16 +907,19 @@ static void ttt__update_all(ttt_ctx *ctx, ttt_optimizer *optimizer, double clip_
     optimizer->updates++;
 }
 
+// Nothing has changed until nothing can fail any more: a step that failed can be made again. The
+// first gradient is written over what is there, later ones are added when they are complete.
 ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss) {
-    if (!ttt_ok(ctx)) return ttt_status(ctx);
-    for (int i = 0; i < optimizer->n && optimizer->gathered == 0; i++)
-        memset(optimizer->grad[i]->data, 0, (size_t)optimizer->grad[i]->size * sizeof(ttt_real));
+    if (!ttt_ok(ctx) || !ttt__profile_ready(ctx, ttt__norm_row) ||
+        !ttt__profile_ready(ctx, ttt__update_row))
+        return ttt_status(ctx);
+    bool first = optimizer->gathered == 0;
     ttt_tensor **trained = ttt__weights_room(ctx, optimizer->n, false);
     for (int i = 0; trained && i < optimizer->n; i++)
         trained[i] = optimizer->params->value[optimizer->row[i]];
     if (!trained || !ttt__on_tape(ctx, "optimizer_step", loss, trained, optimizer->n))
         return ttt_status(ctx);
-    if (ttt_grad(ctx, loss, trained, optimizer->n, optimizer->grad, TTT_GRAD_ADD) != TTT_OK ||
+    if (ttt__grad(ctx, loss, trained, optimizer->n, optimizer->grad, TTT_GRAD_ADD, first) ||
         ++optimizer->gathered < optimizer->desc.accumulate)
         return ttt_status(ctx);
     optimizer->gathered = 0;
@@ -966,10 +976,12 @@ static void ttt__list_add(ttt_ctx *ctx, ttt_params *list, const char *name, ttt_
 }
 
 // Everything in a checkpoint as one list, in the step arena, for writing and for reading: the
-// parameters by name, and the optimizer's state of each as a parameter named optimizer/m/NAME.
+// parameters by name, the optimizer's state of each as a parameter named optimizer/m/NAME, and,
+// between two updates, its gathered gradient as optimizer/gathered/NAME.
 static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
-                                       const ttt_optimizer *optimizer) {
-    int most = params->n + (optimizer ? optimizer->n_state * optimizer->n : 0), length = 0;
+                                       const ttt_optimizer *optimizer, bool gathered) {
+    int most = params->n + (optimizer ? (optimizer->n_state + gathered) * optimizer->n : 0);
+    int length = 0;
     ttt_params list = { NULL, NULL, 0, most };
     list.item = (ttt_param *)ttt_alloc(ctx, (size_t)most * sizeof *list.item, false);
     list.value = ttt__weights_room(ctx, most, false);
@@ -982,6 +994,10 @@ static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
                                             params->item[optimizer->row[i]].name);
             ttt__list_add(ctx, &list, name, optimizer->state[i * optimizer->n_state + k]);
         }
+    for (int i = 0; optimizer && gathered && i < optimizer->n; i++)
+        ttt__list_add(ctx, &list, ttt__text_of(ctx, "optimizer/gathered/%s",
+                                               params->item[optimizer->row[i]].name),
+                      optimizer->grad[i]);
     return list;
 }
 
@@ -989,7 +1005,8 @@ static void ttt__note_add(ttt_bundle *bundle, const char *key, const char *text)
     bundle->notes[bundle->n_notes].key = key;
     bundle->notes[bundle->n_notes++].text = text;
 }
-enum { TTT__OWN_NOTES = 5 };  // at most
+enum { TTT__OWN_NOTES = 6 };  // at most
+#define TTT__NOTE_GATHERED "optimizer.gathered"
 static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt_bundle *bundle) {
     const ttt_rng *rng = ttt_ctx_rng(ctx);
     const unsigned s[3] = { rng->stream[0], rng->stream[1], rng->stream[2] };
@@ -1001,6 +1018,8 @@ static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt
         ttt__note_add(bundle, "optimizer.skipped",
                       ttt__text_of(ctx, "%lld", (long long)optimizer->skipped));
     }
+    if (optimizer && optimizer->gathered)
+        ttt__note_add(bundle, TTT__NOTE_GATHERED, ttt__text_of(ctx, "%d", optimizer->gathered));
     if (s[0] || s[1] || s[2])
         ttt__note_add(bundle, "rng.stream", ttt__text_of(ctx, "%u %u %u", s[0], s[1], s[2]));
 }
@@ -1009,7 +1028,8 @@ ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params 
                                const ttt_optimizer *optimizer, const ttt_note *notes,
                                int64_t n_notes) {
     ttt_mark mark = ttt_mark_get(ctx);
-    ttt_params list = ttt__checkpoint_list(ctx, params, optimizer);
+    ttt_params list =
+        ttt__checkpoint_list(ctx, params, optimizer, optimizer && optimizer->gathered > 0);
     size_t most = (size_t)n_notes + TTT__OWN_NOTES;
     ttt_bundle b = { NULL, list.n, NULL, 0 };
     b.tensors = (ttt_named *)ttt_alloc(ctx, (size_t)list.n * sizeof *b.tensors, false);
@@ -1026,15 +1046,21 @@ ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params 
     return ttt_status(ctx);
 }
 
+// A whole number from 0 to `most`, in digits alone.
 static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
-                             const char *key, uint64_t *out) {
+                             const char *key, uint64_t most, uint64_t *out) {
     const char *text = ttt_bundle_note(file, key);
-    char *end = NULL;
-    *out = text ? (uint64_t)strtoull(text, &end, 10) : 0;
-    if (text && *text && *end == 0) return true;
-    ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
-             "missing or is not a number", path, key);
-    return false;
+    bool good = text && *text;
+    *out = 0;
+    for (; good && *text; text++) {
+        uint64_t digit = (uint64_t)(*text - '0');
+        good = *text >= '0' && *text <= '9' && *out <= (most - digit) / 10;
+        *out = 10 * *out + digit;
+    }
+    if (!good)
+        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
+                 "missing or is not a number from 0 to %llu", path, key, (unsigned long long)most);
+    return good;
 }
 
 // "rng.stream" is there only where the context drew from a stream with a name.
@@ -1049,28 +1075,44 @@ static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *f
     return true;
 }
 
+// What a checkpoint says of an optimizer beside its tensors. Only one taken between two updates has
+// gathered steps.
+typedef struct ttt__counts {
+    uint64_t updates, skipped, gathered;
+} ttt__counts;
+static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
+                             const ttt_optimizer *optimizer, ttt__counts *counts) {
+    memset(counts, 0, sizeof *counts);
+    if (!optimizer) return true;
+    if (!ttt__note_number(ctx, path, file, "optimizer.updates", INT64_MAX, &counts->updates) ||
+        !ttt__note_number(ctx, path, file, "optimizer.skipped", INT64_MAX, &counts->skipped))
+        return false;
+    return !ttt_bundle_note(file, TTT__NOTE_GATHERED) ||
+           ttt__note_number(ctx, path, file, TTT__NOTE_GATHERED,
+                            (uint64_t)(optimizer->desc.accumulate - 1), &counts->gathered);
+}
+
 ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
                                ttt_optimizer *optimizer, ttt_bundle *file) {
     ttt_rng rng;
-    uint64_t updates = 0, skipped = 0;
+    ttt__counts counts;
     memset(file, 0, sizeof *file);
     if (ttt_safetensors_read(ctx, path, file) != TTT_OK) return ttt_status(ctx);
-    ttt_params list = ttt__checkpoint_list(ctx, params, optimizer);
+    bool gathered = ttt_bundle_note(file, TTT__NOTE_GATHERED) != NULL;
+    ttt_params list = ttt__checkpoint_list(ctx, params, optimizer, gathered);
     ttt_weights saved = ttt_weights_find(ctx, &list, path, file);
-    if (!ttt_ok(ctx) || !ttt__note_number(ctx, path, file, "rng.seed", &rng.seed) ||
-        !ttt__note_number(ctx, path, file, "rng.next", &rng.next) ||
-        !ttt__note_stream(ctx, path, file, &rng))
-        return ttt_status(ctx);
-    if (optimizer && (!ttt__note_number(ctx, path, file, "optimizer.updates", &updates) ||
-                      !ttt__note_number(ctx, path, file, "optimizer.skipped", &skipped)))
+    if (!ttt_ok(ctx) || !ttt__note_number(ctx, path, file, "rng.seed", UINT64_MAX, &rng.seed) ||
+        !ttt__note_number(ctx, path, file, "rng.next", UINT64_MAX, &rng.next) ||
+        !ttt__note_stream(ctx, path, file, &rng) ||
+        !ttt__note_counts(ctx, path, file, optimizer, &counts))
         return ttt_status(ctx);
     if (ttt_weights_blend(ctx, ttt_params_weights(&list), saved, 1) != TTT_OK)
         return ttt_status(ctx);
     *ttt_ctx_rng(ctx) = rng;
     if (optimizer) {
-        optimizer->updates = (int64_t)updates;
-        optimizer->skipped = (int64_t)skipped;
-        optimizer->gathered = 0;
+        optimizer->updates = (int64_t)counts.updates;
+        optimizer->skipped = (int64_t)counts.skipped;
+        optimizer->gathered = (int)counts.gathered;
     }
     return TTT_OK;
 }

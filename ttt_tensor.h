@@ -633,16 +633,17 @@ TTT_API const ttt_op *ttt_op_table(int i);
 typedef enum ttt_grad_mode {
     TTT_GRAD_FIRST_ORDER,  // numbers only: fast; cannot be differentiated again
     TTT_GRAD_RECORD,       // the gradient is on the tape, like any other tensor
-    // Like FIRST_ORDER, but adds to the numbers of the tensors that out[] holds. These are not
-    // marked: differentiating through them misses a term and is no error.
+    // Like FIRST_ORDER, but adds to the numbers of the tensors that out[] holds, at the end, when
+    // nothing can fail any more. These are not marked: differentiating through them misses a term
+    // and is no error.
     TTT_GRAD_ADD
 } ttt_grad_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
 // TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
-// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays, and
-// something may have been added.
+// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as it
+// was.
 TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
@@ -1851,7 +1852,9 @@ const char *ttt_isa_name(int i) {
 
 // ---- [9] ARENAS, ERRORS -------------------------------------------------------------------------
 // An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing
-// moves it back; chunks stay, so the same work a second time takes no memory from outside.
+// moves it back; chunks stay, so the same work a second time takes no memory from outside. Those
+// behind the place are given back only where a new one would make all of them together more than
+// twice the largest need so far.
 typedef struct ttt__chunk {
     struct ttt__chunk *next;
     size_t size;
@@ -1860,10 +1863,20 @@ typedef struct ttt__chunk {
 typedef struct ttt__arena {
     ttt__chunk *first, *current;
     size_t used;   // in the current chunk
-    size_t bytes;  // in use, all chunks
+    size_t bytes;  // in use, all chunks, and the tensors whose elements lie here
 } ttt__arena;
 
 #define TTT__ALIGN 64
+
+// The structs of the tape's tensors lie apart from their elements, in places that are taken in
+// turn, round and round. Where in its place a struct begins changes from turn to turn, so that a
+// released tensor's address is long not that of another. So it can be noticed: no living tensor has
+// its address. Places are never given back, so looking there is always allowed.
+enum { TTT__PLACE_ROOM = 248, TTT__FIRST_PLACES = 1024 };
+typedef struct ttt__place {
+    uint64_t turn;
+    char room[TTT__PLACE_ROOM];
+} ttt__place;
 
 typedef struct ttt__pool ttt__pool;
 
@@ -1888,11 +1901,16 @@ struct ttt_ctx {
     const ttt__kernels *k;
     ttt__arena keep, step, scratch;
     size_t held, peak;
+    size_t most;         // the highest peak since the opening
     ttt_tensor **nodes;  // the tape: every living tensor, oldest first
     int64_t n_nodes, cap_nodes;
+    ttt__chunk *places;  // of the tape's tensors
+    ttt__chunk *place_chunk;  // the chunk whose turn it is, and the next place in it
+    size_t next_place;
+    int64_t n_places;
     bool recording;
     bool numbers_only;   // inside a first-order walk: tensors are scratch, and not on the tape
-    ttt__block *free_blocks;
+    ttt__block **free_blocks;  // lists of the innermost walk
     ttt_tensor **made;   // tensors made by the rule that runs now, if numbers_only
     int64_t n_made, cap_made;
     ttt_rng rng;
@@ -1971,15 +1989,22 @@ static char *ttt__chunk_data(ttt__chunk *chunk) {
     return (char *)chunk + ttt__round_up(sizeof *chunk);
 }
 
+static size_t ttt__in_use(const ttt_ctx *ctx) {
+    return ctx->keep.bytes + ctx->step.bytes + ctx->scratch.bytes;
+}
 static void ttt__count_peak(ttt_ctx *ctx) {
-    size_t now = ctx->keep.bytes + ctx->step.bytes + ctx->scratch.bytes;
-    if (now > ctx->peak) ctx->peak = now;
+    ctx->peak = TTT__MAX(ctx->peak, ttt__in_use(ctx));
+    ctx->most = TTT__MAX(ctx->most, ctx->peak);
+}
+
+static size_t ttt__chunk_whole(size_t size) {
+    return size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
 }
 
 // A new chunk for `size` bytes, or NULL. It begins at an aligned address; the byte before it says
 // how far behind the address to free.
 static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
-    size_t whole = size + ttt__round_up(sizeof(ttt__chunk)) + TTT__ALIGN;
+    size_t whole = ttt__chunk_whole(size);
     bool possible = size <= (size_t)PTRDIFF_MAX / 2;
     char *memory = possible ? (char *)TTT_MALLOC(ctx->desc.user, whole) : NULL;
     if (!memory) {
@@ -1995,20 +2020,57 @@ static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
     return chunk;
 }
 
-// Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
-// one, as large as all that is in use, so that there are few.
-static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
-    ttt__chunk *next = arena->current ? arena->current->next : arena->first;
-    if (!next || next->size < n) {
-        size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, arena->bytes));
-        ttt__chunk *chunk = ttt__chunk_new(ctx, size);
-        if (!chunk) return false;
-        chunk->next = next;
-        if (arena->current) arena->current->next = chunk;
-        else arena->first = chunk;
-        next = chunk;
+// Gives back a chunk and all that follow it.
+static void ttt__chunks_free(ttt_ctx *ctx, ttt__chunk **first) {
+    for (ttt__chunk *chunk = *first, *next; chunk; chunk = next) {
+        next = chunk->next;
+        ctx->held -= ttt__chunk_whole(chunk->size);
+        TTT_FREE(ctx->desc.user, (char *)chunk - ((char *)chunk)[-1]);
     }
-    arena->current = next;
+    *first = NULL;
+}
+static size_t ttt__chunks_size(const ttt__chunk *chunk) {
+    size_t size = 0;
+    for (; chunk; chunk = chunk->next) size += ttt__chunk_whole(chunk->size);
+    return size;
+}
+
+// Where the chunks that an arena has in reserve begin.
+static ttt__chunk **ttt__spare(ttt__arena *arena) {
+    return arena->current ? &arena->current->next : &arena->first;
+}
+
+// The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
+// but no more than keeps all chunks within twice the largest need, without those in reserve if it
+// cannot be done with them. (What is left over at the end of a chunk is less than the first thing in
+// the next one, so n alone is always within it.)
+static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
+    ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
+    size_t limit = 2 * TTT__MAX(ctx->most, ttt__in_use(ctx) + n), least = (size_t)1 << 16;
+    size_t size = TTT__MAX(n, TTT__MAX(least, arena->bytes)), held = 0;
+    for (int trim = 0; trim < 2; trim++) {
+        held = ttt__chunks_size(ctx->places);
+        for (int i = 0; i < 3; i++) {
+            if (trim) ttt__chunks_free(ctx, ttt__spare(all[i]));
+            held += ttt__chunks_size(all[i]->first);
+        }
+        if (held + ttt__chunk_whole(size) <= limit) return size;
+    }
+    size_t left = limit > held ? limit - held : 0;
+    return TTT__MAX(n, TTT__MIN(size, TTT__MAX(least, left)));
+}
+
+// Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
+// one.
+static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
+    ttt__chunk **next = ttt__spare(arena);
+    if (!*next || (*next)->size < n) {
+        ttt__chunk *chunk = ttt__chunk_new(ctx, ttt__chunk_size(ctx, arena, n));
+        if (!chunk) return false;
+        chunk->next = *next;
+        *next = chunk;
+    }
+    arena->current = *next;
     arena->used = 0;
     return true;
 }
@@ -2026,6 +2088,54 @@ static void *ttt__arena_alloc(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     arena->bytes += n;
     ttt__count_peak(ctx);
     return p;
+}
+
+// -- places of structs
+// More places, half as many again, whose turn it is next.
+static bool ttt__places_grow(ttt_ctx *ctx) {
+    int64_t n = TTT__MAX(ctx->n_places / 2, (int64_t)TTT__FIRST_PLACES);
+    ttt__chunk *chunk = ttt__chunk_new(ctx, (size_t)n * sizeof(ttt__place));
+    if (!chunk) return false;
+    memset(ttt__chunk_data(chunk), 0, chunk->size);
+    chunk->next = ctx->places;
+    ctx->places = ctx->place_chunk = chunk;
+    ctx->next_place = 0;
+    ctx->n_places += n;
+    return true;
+}
+
+// Where the place's struct is in this turn.
+static ttt_tensor *ttt__place_struct(ttt__place *place) {
+    const size_t turns = (TTT__PLACE_ROOM - sizeof(ttt_tensor)) / sizeof place->turn + 1;
+    return (ttt_tensor *)(void *)(place->room + place->turn % turns * sizeof place->turn);
+}
+
+// Whether memory that was a tensor's struct at some time, or is zero, is that of a living one.
+static bool ttt__has_node(const ttt_ctx *ctx, const ttt_tensor *tensor) {
+    return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
+}
+
+// The next place whose struct is not alive: there are more than those of the tape.
+static ttt__place *ttt__place_next(ttt_ctx *ctx) {
+    for (;;) {
+        ttt__chunk *chunk = ctx->place_chunk;
+        if (ctx->next_place == chunk->size / sizeof(ttt__place)) {
+            ctx->place_chunk = chunk->next ? chunk->next : ctx->places;
+            ctx->next_place = 0;
+            continue;
+        }
+        ttt__place *place = (ttt__place *)(void *)ttt__chunk_data(chunk) + ctx->next_place++;
+        if (!ttt__has_node(ctx, ttt__place_struct(place))) return place;
+    }
+}
+
+// Whether p points to where a struct of this context may begin.
+static bool ttt__in_places(const ttt_ctx *ctx, const void *p) {
+    for (ttt__chunk *chunk = ctx->places; chunk; chunk = chunk->next) {
+        uintptr_t at = (uintptr_t)p - (uintptr_t)ttt__chunk_data(chunk);
+        if (at < chunk->size) return at % sizeof(ttt__place) % sizeof(uint64_t) == 0;
+    }
+    return false;
 }
 
 static ttt_mark ttt__arena_mark(const ttt__arena *arena) {
@@ -2059,13 +2169,6 @@ TTT__UNUSED static bool ttt__arena_released(const ttt__arena *arena, const void 
     return false;
 }
 
-static void ttt__arena_free(ttt_ctx *ctx, ttt__arena *arena) {
-    for (ttt__chunk *chunk = arena->first, *next; chunk; chunk = next) {
-        next = chunk->next;
-        TTT_FREE(ctx->desc.user, (char *)chunk - ((char *)chunk)[-1]);
-    }
-}
-
 void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep) {
     return ctx->result ? NULL : ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, n);
 }
@@ -2090,12 +2193,16 @@ ttt_mark ttt_mark_get(ttt_ctx *ctx) {
 // Parameters made since the mark stay on the tape and move down to the places that became free.
 void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark) {
     int64_t n = mark.nodes;
-    for (int64_t i = mark.nodes; i < ctx->n_nodes; i++)
-        if (ctx->nodes[i]->kept) {
-            ctx->nodes[n] = ctx->nodes[i];
-            ctx->nodes[n]->id = n;
-            n++;
+    for (int64_t i = mark.nodes; i < ctx->n_nodes; i++) {
+        ttt_tensor *tensor = ctx->nodes[i];
+        if (tensor->kept) {
+            ctx->nodes[n] = tensor;
+            tensor->id = n++;
         }
+#if defined(TTT_POISON)
+        else memset(tensor, 0xff, sizeof *tensor);
+#endif
+    }
     ctx->n_nodes = n;
     ttt__arena_release(&ctx->step, mark);
 }
@@ -2411,6 +2518,11 @@ static int ttt__profile_row_of(ttt_ctx *ctx, const char *name, bool rule) {
     return profile->n++;
 }
 
+// Makes the row of a name, so that begin with the same address cannot fail.
+TTT__UNUSED static bool ttt__profile_ready(ttt_ctx *ctx, const char *name) {
+    return !ctx->profile.on || ttt__profile_row_of(ctx, name, false) >= 0;
+}
+
 // Ends the current row's turn, and begins that of `row`.
 static void ttt__profile_turn(ttt__profile *profile, int row) {
     double now = profile->on ? ttt_seconds() : profile->since;
@@ -2667,24 +2779,41 @@ const char *ttt_shape_text(ttt_shape shape, char *text) {
 // reads as.
 #define TTT__SCRATCH INT64_MIN
 
+// Whether it is a tensor of this context and not released. Only a walk has tensors off the tape.
 static bool ttt__alive(const ttt_ctx *ctx, const ttt_tensor *tensor) {
-    if (!tensor || tensor->id == TTT__SCRATCH) return tensor != NULL;
-    return tensor->id >= 0 && tensor->id < ctx->n_nodes && ctx->nodes[tensor->id] == tensor;
+    if (ttt__in_places(ctx, tensor)) return ttt__has_node(ctx, tensor);
+    return tensor && ctx->scratch.bytes > 0 && tensor->id == TTT__SCRATCH;
 }
 
-// A block of workspace: the smallest free one that fits well, else a new one.
+// The list of free blocks that is for `size` bytes, and the size of all blocks of this list: up to
+// fifteen units of 64 bytes, or of as many as it takes, doubled. So a free block is found without a
+// search, and is at most an eighth too large.
+enum { TTT__BLOCK_LISTS = 440 };  // for sizes below 2^62
+static int ttt__block_list(size_t *size) {
+    int shift = 6;
+    size_t last = *size ? *size - 1 : 0;
+    while (last >> shift >= 15) shift++;
+    size_t units = (last >> shift) + 1;
+    *size = units << shift;
+    return (int)units + 8 * (shift - 6);
+}
+
+// A scratch tensor's block and struct stand before its elements.
+static size_t ttt__block_head(void) {
+    return ttt__round_up(sizeof(ttt__block)) + ttt__round_up(sizeof(ttt_tensor));
+}
+
+// A block of workspace for `size` bytes of elements: a free one up to twice as large, else a new
+// one.
 static ttt__block *ttt__block_take(ttt_ctx *ctx, size_t size) {
-    ttt__block **best = NULL, *block;
-    for (ttt__block **next = &ctx->free_blocks; *next; next = &(*next)->next) {
-        size_t its = (*next)->size;
-        if (its >= size && its <= 2 * size + 1024 && (!best || its < (*best)->size)) best = next;
+    ttt__block *block = NULL;
+    int list = ttt__block_list(&size), end = TTT__MIN(list + 9, (int)TTT__BLOCK_LISTS);
+    for (int i = list; i < end && !block; i++) {
+        block = ctx->free_blocks[i];
+        if (block) ctx->free_blocks[i] = block->next;
     }
-    if (best) {
-        block = *best;
-        *best = block->next;
-    } else {
-        size_t whole = ttt__round_up(sizeof *block) + size;
-        block = (ttt__block *)ttt__arena_alloc(ctx, &ctx->scratch, whole);
+    if (!block) {
+        block = (ttt__block *)ttt__arena_alloc(ctx, &ctx->scratch, ttt__block_head() + size);
         if (!block) return NULL;
         block->size = size;
     }
@@ -2697,34 +2826,44 @@ static void ttt__block_drop(ttt_ctx *ctx, ttt_tensor *tensor) {
     ttt__block *block = (ttt__block *)tensor->block;
     if (!block || --block->uses > 0) return;
     ttt_tensor *shared = tensor->shares;
-    block->next = ctx->free_blocks;
-    ctx->free_blocks = block;
+    size_t size = block->size;
+    ttt__block **list = &ctx->free_blocks[ttt__block_list(&size)];
+    block->next = *list;
+    *list = block;
     if (shared) ttt__block_drop(ctx, shared);
 }
 
-// A tensor struct with room for `bytes` behind it: workspace in a first-order walk, else a node of
-// the tape.
-static ttt_tensor *ttt__tensor_memory(ttt_ctx *ctx, size_t bytes, bool keep) {
-    size_t head = ttt__round_up(sizeof(ttt_tensor));
-    ttt__block *block = NULL;
-    char *p;
-    if (ctx->numbers_only) {
-        if (!ttt__reserve(ctx, &ctx->made, &ctx->cap_made, ctx->n_made + 1)) return NULL;
-        block = ttt__block_take(ctx, head + bytes);
-        p = block ? (char *)block + ttt__round_up(sizeof *block) : NULL;
-    } else {
-        if (!ttt__reserve(ctx, &ctx->nodes, &ctx->cap_nodes, ctx->n_nodes + 1)) return NULL;
-        p = (char *)ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, head + bytes);
-    }
-    if (!p) return NULL;
+// A tensor of a first-order walk, in workspace, with room for `bytes` of elements.
+static ttt_tensor *ttt__scratch_tensor(ttt_ctx *ctx, size_t bytes, void **elements) {
+    if (!ttt__reserve(ctx, &ctx->made, &ctx->cap_made, ctx->n_made + 1)) return NULL;
+    ttt__block *block = ttt__block_take(ctx, bytes);
+    if (!block) return NULL;
+    char *p = (char *)block + ttt__round_up(sizeof *block);
     ttt_tensor *tensor = (ttt_tensor *)(void *)p;
+    *elements = (char *)block + ttt__block_head();
     memset(tensor, 0, sizeof *tensor);
     tensor->block = block;
+    tensor->id = TTT__SCRATCH;
+    return ctx->made[ctx->n_made++] = tensor;
+}
+
+// A tensor at the end of the tape. Beside its elements it takes a place, which counts as well.
+static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void **elements) {
+    ttt__arena *arena = keep ? &ctx->keep : &ctx->step;
+    bool crowded = 4 * (ctx->n_nodes + 1) > 3 * ctx->n_places;
+    if (!ttt__reserve(ctx, &ctx->nodes, &ctx->cap_nodes, ctx->n_nodes + 1)) return NULL;
+    if (crowded && !ttt__places_grow(ctx)) return NULL;
+    *elements = ttt__arena_alloc(ctx, arena, bytes);
+    if (!*elements) return NULL;
+    ttt__place *place = ttt__place_next(ctx);
+    place->turn++;
+    ttt_tensor *tensor = ttt__place_struct(place);
+    memset(tensor, 0, sizeof *tensor);
     tensor->kept = keep;
-    tensor->id = ctx->numbers_only ? TTT__SCRATCH : ctx->n_nodes;
-    if (ctx->numbers_only) ctx->made[ctx->n_made++] = tensor;
-    else ctx->nodes[ctx->n_nodes++] = tensor;
-    return tensor;
+    tensor->id = ctx->n_nodes;
+    arena->bytes += sizeof *place + sizeof *ctx->nodes;
+    ttt__count_peak(ctx);
+    return ctx->nodes[ctx->n_nodes++] = tensor;
 }
 
 // A new tensor, with the elements of `share` unless that is NULL (a reshape). NULL after an error.
@@ -2738,14 +2877,15 @@ static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, b
         return NULL;
     }
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
-    ttt_tensor *tensor = ttt__tensor_memory(ctx, bytes, keep);
+    void *elements;
+    ttt_tensor *tensor = ctx->numbers_only ? ttt__scratch_tensor(ctx, bytes, &elements)
+                                           : ttt__tape_tensor(ctx, bytes, keep, &elements);
     if (!tensor) return NULL;
     tensor->dtype = dtype;
     tensor->shape = shape;
     tensor->size = size;
     tensor->shares = share;
     if (tensor->block && share && share->block) ((ttt__block *)share->block)->uses++;
-    void *elements = (char *)tensor + ttt__round_up(sizeof *tensor);
 #define X(name, type, member, text)                                                                \
     if (dtype == TTT_DTYPE_##name) tensor->member = share ? share->member : (type *)elements;
     TTT_DTYPES(X)
@@ -2811,12 +2951,13 @@ ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_real ttt_item(const ttt_tensor *tensor) {
-    return tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
+    return tensor && tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
 }
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     double max = 0;
-    if (!ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data) return (double)NAN;
+    if (!a || !b || !ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data)
+        return (double)NAN;
     for (int64_t i = 0; i < a->size; i++) {
         double d = fabs((double)a->data[i] - (double)b->data[i]);
         if (d != d) return d;
@@ -2864,13 +3005,19 @@ static const char *ttt__input_text(int i, char *text) {
     return text;
 }
 
-// True if t, input i of an op, is alive in this context. Call before reading t->shape.
+static void ttt__not_living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor,
+                            const char *input) {
+    if (!tensor) ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %.100s is NULL", op, input);
+    else
+        ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: %.100s is not a living tensor of this context; "
+                 "was it released?", op, input);
+}
+
+// True if a tensor, input i of an op, is alive in this context. Nothing of it is read before.
 static bool ttt__living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor, int i) {
     ttt_text input;
     if (!ctx->result && !ttt__alive(ctx, tensor))
-        ttt_fail(ctx, TTT_ERR_RELEASED,
-                 "%s: %s is not a living tensor of this context; was it released?", op,
-                 ttt__input_text(i, input));
+        ttt__not_living(ctx, op, tensor, ttt__input_text(i, input));
     return !ctx->result;
 }
 
@@ -2932,12 +3079,15 @@ static ttt_tensor *ttt__apply1(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, tt
     if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
     return ttt__apply(ctx, op, &a, 1, shape, arg, n, NULL);
 }
+// The result has the shape of a.
+static ttt_tensor *ttt__apply_alike(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, const void *arg,
+                                    size_t n) {
+    if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
+    return ttt__apply(ctx, op, &a, 1, a->shape, arg, n, NULL);
+}
 
 ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
-    if (ctx->result) return &ctx->empty;
-    if (!ttt__alive(ctx, a))
-        return ttt_fail(ctx, TTT_ERR_RELEASED,
-                        "detach: not a living tensor of this context; was it released?");
+    if (!ttt__living(ctx, "detach", a, 0)) return &ctx->empty;
     return ttt__or_empty(ctx, ttt__tensor(ctx, a->shape, a->dtype, false, a));
 }
 
@@ -3047,7 +3197,7 @@ static void ttt__map(ttt_ctx *ctx, ttt_tensor *y, int which, ttt_real scalar) {
 #define X(name, formula, lo, hi, flops)                                                            \
     FORWARD(name) { ttt__map(ctx, y, TTT__MAP_##name, 0); }                                        \
     ttt_tensor *ttt_##name(ttt_ctx *ctx, ttt_tensor *a) {                                          \
-        return ttt__apply1(ctx, &ttt__op_##name, a, a->shape, NULL, 0);                            \
+        return ttt__apply_alike(ctx, &ttt__op_##name, a, NULL, 0);                                 \
     }
 TTT_UNARY_OPS(X)
 #undef X
@@ -3055,10 +3205,10 @@ TTT_UNARY_OPS(X)
 FORWARD(scale) { ttt__map(ctx, y, TTT__MAP_scale, *(const ttt_real *)y->arg); }
 FORWARD(add_scalar) { ttt__map(ctx, y, TTT__MAP_add_scalar, *(const ttt_real *)y->arg); }
 ttt_tensor *ttt_scale(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(ctx, &ttt__op_scale, a, a->shape, &s, sizeof s);
+    return ttt__apply_alike(ctx, &ttt__op_scale, a, &s, sizeof s);
 }
 ttt_tensor *ttt_add_scalar(ttt_ctx *ctx, ttt_tensor *a, ttt_real s) {
-    return ttt__apply1(ctx, &ttt__op_add_scalar, a, a->shape, &s, sizeof s);
+    return ttt__apply_alike(ctx, &ttt__op_add_scalar, a, &s, sizeof s);
 }
 
 RULE(scale) { d[0] = ttt_scale(ctx, g, *(const ttt_real *)y->arg); }
@@ -3375,7 +3525,7 @@ ttt_tensor *ttt_clamp(ttt_ctx *ctx, ttt_tensor *a, ttt_real lo, ttt_real hi) {
     if (!(lo <= hi))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "clamp: lo is %g, hi %g; lo <= hi expected",
                         (double)lo, (double)hi);
-    return ttt__apply1(ctx, &ttt__op_clamp, a, a->shape, limit, sizeof limit);
+    return ttt__apply_alike(ctx, &ttt__op_clamp, a, limit, sizeof limit);
 }
 
 static void ttt__pow_share(void *arg, int64_t begin, int64_t end, int thread) {
@@ -3394,7 +3544,7 @@ ttt_tensor *ttt_pow(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
     if (!(p - p == 0))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "pow: exponent %g; a finite one expected",
                         (double)p);
-    return ttt__apply1(ctx, &ttt__op_pow, a, a->shape, &p, sizeof p);
+    return ttt__apply_alike(ctx, &ttt__op_pow, a, &p, sizeof p);
 }
 
 typedef struct ttt__dropout {
@@ -3426,7 +3576,7 @@ ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, uint64_t
     if (!ttt__operands(ctx, "dropout", &a, 1)) return &ctx->empty;
     if (!(p >= 0 && p < 1))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "dropout: p is %g; 0 <= p < 1 expected", (double)p);
-    return p == 0 ? a : ttt__apply1(ctx, &ttt__op_dropout, a, a->shape, &drop, sizeof drop);
+    return p == 0 ? a : ttt__apply_alike(ctx, &ttt__op_dropout, a, &drop, sizeof drop);
 }
 ttt_tensor *ttt_dropout(ttt_ctx *ctx, ttt_tensor *a, ttt_real p) {
     uint64_t seed = 0;
@@ -3551,17 +3701,20 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
 
 ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
 ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
+    if (!ttt__operands(ctx, "mean", &a, 1)) return &ctx->empty;
     return ttt_scale(ctx, ttt_sum(ctx, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
 }
 ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "sum_axis", a, axis);
+    if (i < 0) return &ctx->empty;
     ttt_shape shape = a->shape;
-    if (i >= 0) shape.dim[i] = 1;
+    shape.dim[i] = 1;
     return ttt_sum_to(ctx, a, shape);
 }
 ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "mean_axis", a, axis);
-    int64_t n = i >= 0 ? TTT__MAX(a->shape.dim[i], 1) : 1;
+    if (i < 0) return &ctx->empty;
+    int64_t n = TTT__MAX(a->shape.dim[i], 1);
     return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
 }
 
@@ -3638,6 +3791,8 @@ ttt_tensor *ttt_norm_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
 }
 
 ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b) {
+    ttt_tensor *in[2] = { a, b };
+    if (!ttt__operands(ctx, "mse", in, 2)) return &ctx->empty;
     return ttt_mean(ctx, ttt_square(ctx, ttt_sub(ctx, a, b)));
 }
 
@@ -4159,8 +4314,9 @@ static void ttt__each_row(ttt_ctx *ctx, ttt_tensor *y, ttt__row_fn *run) {
     ttt__row_job job = { first, ttt__dim(y->shape, -1), run };
     if (A->size > 0) ttt__parallel(ctx, -1, A->size / D, 1 + 4096 / D, ttt__rows_share, &job);
 }
+// A row of the result is as long as one of the inputs, or has one number.
 static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
-                               ttt_shape shape, const void *arg, size_t bytes) {
+                               bool one, const void *arg, size_t bytes) {
     if (!ttt__operands(ctx, op->name, in, n)) return &ctx->empty;
     if (in[0]->shape.rank < 1 || (n > 1 && !ttt_shape_equal(in[0]->shape, in[1]->shape))) {
         ttt_text t0, t1;
@@ -4169,6 +4325,8 @@ static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const
                         op->name, ttt_shape_text(in[0]->shape, t0),
                         ttt_shape_text(in[n - 1]->shape, t1));
     }
+    ttt_shape shape = in[0]->shape;
+    if (one) shape.dim[shape.rank - 1] = 1;
     return ttt_apply(ctx, op, in, n, shape, arg, bytes);
 }
 #define ROW(name) static void ttt__##name##_row(const ttt__row *row)
@@ -4181,7 +4339,7 @@ static ttt_tensor *ttt__softmax_back(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g)
 }
 RULE(softmax) { d[0] = ttt__softmax_back(ctx, y, g); }
 ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a) {
-    return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, a->shape, NULL, 0);
+    return ttt__row_op(ctx, &ttt__op_softmax, &a, 1, false, NULL, 0);
 }
 
 // Rows of `seen` repeat with those of a.
@@ -4226,7 +4384,7 @@ RULE(log_softmax) {
     d[0] = ttt_sub(ctx, g, ttt_mul(ctx, ttt_exp(ctx, y), ttt_sum_axis(ctx, g, -1)));
 }
 ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a) {
-    return ttt__row_op(ctx, &ttt__op_log_softmax, &a, 1, a->shape, NULL, 0);
+    return ttt__row_op(ctx, &ttt__op_log_softmax, &a, 1, false, NULL, 0);
 }
 
 ROW(normalize) {
@@ -4239,7 +4397,7 @@ RULE(normalize) {
 }
 static ttt_tensor *ttt__normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
-    return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, false, &norm, sizeof norm);
 }
 ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
     return ttt__normalize(ctx, a, eps, true);
@@ -4277,7 +4435,7 @@ ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_rea
                              bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
-    return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, a->shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, false, &norm, sizeof norm);
 }
 
 ROW(rstd) {
@@ -4293,9 +4451,7 @@ RULE(rstd) {  // -g r^2 x / D
 }
 ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
-    ttt_shape shape = a->shape;
-    if (shape.rank > 0) shape.dim[shape.rank - 1] = 1;
-    return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, shape, &norm, sizeof norm);
+    return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, true, &norm, sizeof norm);
 }
 #undef ROW
 
@@ -5009,7 +5165,7 @@ typedef struct ttt__walk {
 enum {
     TTT__NEEDED = 1,  // some wrt is this or an ancestor of it
     TTT__WANTED = 2,  // it is a wrt
-    TTT__FILLED = 4,  // grad[] is the caller's buffer (a leaf's) and holds numbers already
+    TTT__FILLED = 4,  // grad[] is the caller's buffer (a leaf's) and was written to
     TTT__FIXED = 8,   // grad[] is the caller's buffer
     TTT__TWICE = 16   // it is a wrt more than once
 };
@@ -5208,16 +5364,17 @@ static void ttt__walk_recorded(ttt__walk *walk) {
     }
 }
 
-// Numbers only: out[] are buffers of the caller. Leaves gather straight into them; the gradients of
-// inner nodes are copied, or added, at the end.
+// Numbers only: out[] are buffers of the caller. If they are written over, leaves gather straight
+// into them. All else is copied, or added, at the end.
 static void ttt__walk_numbers(ttt__walk *walk, bool add) {
     ttt_ctx *ctx = walk->ctx;
     for (int i = 0; i < walk->n_wrt; i++) {
         ttt_tensor *wrt = walk->wrt[i];
         int64_t slot = ttt__slot(walk, wrt);
-        if (slot < 0 || wrt->op || wrt == walk->y || (walk->flags[slot] & TTT__TWICE)) continue;
+        if (slot < 0 || add || wrt->op || wrt == walk->y || (walk->flags[slot] & TTT__TWICE))
+            continue;
         walk->grad[slot] = walk->out[i];
-        walk->flags[slot] |= (unsigned char)(TTT__FIXED | (add ? TTT__FILLED : 0));
+        walk->flags[slot] |= TTT__FIXED;
     }
     // The walk drops the seed, but an outer walk may still hold it.
     if (walk->seed->block) ((ttt__block *)walk->seed->block)->uses++;
@@ -5246,9 +5403,7 @@ static bool ttt__grad_operand(ttt_ctx *ctx, const char *name, int i, const ttt_t
     if (ctx->result || (alive && tensor->dtype == TTT_DTYPE_REAL)) return !ctx->result;
     if (i < 0) snprintf(element, sizeof element, "%s", name);
     else snprintf(element, sizeof element, "%s[%d]", name, i);
-    if (!alive)
-        ttt_fail(ctx, TTT_ERR_RELEASED,
-                 "grad: %s is not a living tensor of this context; was it released?", element);
+    if (!alive) ttt__not_living(ctx, "grad", tensor, element);
     else
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "grad: %s holds %s; real numbers expected", element,
                  ttt__dtype_text(tensor->dtype));
@@ -5277,32 +5432,34 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
 }
 
 // The walk, with its time in the row "walk" of the profile and its workspace released at the end.
-static void ttt__walk_run(ttt__walk *walk, ttt_grad_mode mode) {
+static void ttt__walk_run(ttt__walk *walk, bool add) {
     ttt_ctx *ctx = walk->ctx;
     ttt_mark workspace = ttt__arena_mark(&ctx->scratch);
-    ttt__block *free_blocks = ctx->free_blocks;
+    ttt__block *lists[TTT__BLOCK_LISTS], **outer = ctx->free_blocks;
     ttt_phase phase = ctx->profile.phase;
-    ctx->free_blocks = NULL;
+    memset(lists, 0, sizeof lists);
+    ctx->free_blocks = lists;
     ctx->profile.phase = TTT__MAX(phase, walk->record ? TTT_PHASE_RECORDED : TTT_PHASE_BACKWARD);
     int back = ttt__profile_begin(ctx, "walk", false);
     if (ttt__walk_begin(walk)) {
         if (walk->record) ttt__walk_recorded(walk);
-        else ttt__walk_numbers(walk, mode == TTT_GRAD_ADD);
+        else ttt__walk_numbers(walk, add);
     }
     if (back >= 0) ttt__profile_end(ctx, back);
     ctx->profile.phase = phase;
-    ctx->free_blocks = free_blocks;
+    ctx->free_blocks = outer;
     ttt__arena_release(&ctx->scratch, workspace);
 }
 
-ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
-                   ttt_tensor **out, ttt_grad_mode mode) {
+// ttt_vjp, where TTT_GRAD_ADD may write over what out[] holds. After an error that may be anything.
+static ttt_result ttt__vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt,
+                           int n, ttt_tensor **out, ttt_grad_mode mode, bool over) {
     bool record = mode == TTT_GRAD_RECORD, recording = ttt_set_recording(ctx, record);
     ttt__walk walk = { ctx, record, y, seed, wrt, out, n, 0, 0, NULL, NULL, NULL, NULL, NULL };
     bool good = ttt__vjp_good(ctx, &walk, mode);
     for (int i = 0; i < n && good && mode == TTT_GRAD_FIRST_ORDER; i++)
         out[i] = ttt_new(ctx, wrt[i]->shape);
-    if (good && !ctx->result) ttt__walk_run(&walk, mode);
+    if (good && !ctx->result) ttt__walk_run(&walk, mode == TTT_GRAD_ADD && !over);
     ttt_set_recording(ctx, recording);
     ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !ctx->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
@@ -5311,8 +5468,13 @@ ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *co
     return ctx->result;
 }
 
-ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
-                    ttt_grad_mode mode) {
+ttt_result ttt_vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_tensor *const *wrt, int n,
+                   ttt_tensor **out, ttt_grad_mode mode) {
+    return ttt__vjp(ctx, y, seed, wrt, n, out, mode, false);
+}
+
+static ttt_result ttt__grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
+                            ttt_tensor **out, ttt_grad_mode mode, bool over) {
     if (!ttt__grad_operand(ctx, "y", -1, y, true)) {
         y = &ctx->empty;
     } else if (y->size != 1) {
@@ -5321,7 +5483,11 @@ ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, 
                  "grad: y has shape %s; one number expected (ttt_vjp takes any shape)",
                  ttt_shape_text(y->shape, text));
     }
-    return ttt_vjp(ctx, y, ttt_full(ctx, y->shape, 1), wrt, n, out, mode);
+    return ttt__vjp(ctx, y, ttt_full(ctx, y->shape, 1), wrt, n, out, mode, over);
+}
+ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n, ttt_tensor **out,
+                    ttt_grad_mode mode) {
+    return ttt__grad(ctx, y, wrt, n, out, mode, false);
 }
 
 // -- rematerialization: an op that is defined by the caller's function
@@ -5467,23 +5633,23 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->threads = TTT__MIN(wanted, TTT_MAX_THREADS);
     if (ctx->threads > 1 && !desc->parallel_for && !(ctx->pool = ttt__pool_open(ctx)))
         ctx->threads = 1;
-    for (int i = 0; i < ctx->threads; i++) {
+    bool good = ttt__places_grow(ctx);
+    for (int i = 0; i < ctx->threads && good; i++) {
         ctx->pack[i] = (ttt_real *)TTT_MALLOC(desc->user, TTT__PACK_REALS * sizeof(ttt_real));
-        if (!ctx->pack[i]) {
-            ttt_close(ctx);
-            return NULL;
-        }
-        ctx->held += TTT__PACK_REALS * sizeof(ttt_real);
+        good = ctx->pack[i] != NULL;
+        ctx->held += good ? TTT__PACK_REALS * sizeof(ttt_real) : 0;
     }
-    return ctx;
+    if (good) return ctx;
+    ttt_close(ctx);
+    return NULL;
 }
 
 void ttt_close(ttt_ctx *ctx) {
     if (!ctx) return;
     ttt__pool_close(ctx);
-    ttt__arena_free(ctx, &ctx->keep);
-    ttt__arena_free(ctx, &ctx->step);
-    ttt__arena_free(ctx, &ctx->scratch);
+    ttt__chunk **chains[4] = { &ctx->keep.first, &ctx->step.first, &ctx->scratch.first,
+                               &ctx->places };
+    for (int i = 0; i < 4; i++) ttt__chunks_free(ctx, chains[i]);
     for (int i = 0; i < TTT_MAX_THREADS; i++)
         if (ctx->pack[i]) TTT_FREE(ctx->desc.user, ctx->pack[i]);
     if (ctx->nodes) TTT_FREE(ctx->desc.user, ctx->nodes);

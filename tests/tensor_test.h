@@ -18,6 +18,7 @@
 // nothing is zero by luck.
 typedef struct {
     long calls, living;      // of the allocator; blocks not freed
+    size_t bytes;            // in these blocks
     long fail_at, refused;   // the call that gets no memory, from 1; 0: none
     int fail_on;             // all later ones get none either
     int errors, error;       // calls of on_error, and its last result
@@ -31,20 +32,28 @@ static inline int host_refuses(host *h, size_t n) {
     h->refused += fails;
     return fails;
 }
-static inline void *host_get(host *h, size_t n) {
-    if (h && host_refuses(h, n)) return NULL;
-    if (h) h->living++;
-    void *p = malloc(n);
-    return p ? memset(p, 0xff, n) : NULL;
-}
+// A block's size stands before it, in room that keeps it aligned.
+enum { HOST_HEAD = 32 };
 static inline void *host_resize(host *h, void *p, size_t n) {
     if (h && host_refuses(h, n)) return NULL;
+    char *old = p ? (char *)p - HOST_HEAD : NULL;
+    size_t was = old ? *(size_t *)(void *)old : 0;
     if (h) h->living += p == NULL;
-    return realloc(p, n);
+    if (h) h->bytes += n - was;
+    char *block = realloc(old, n + HOST_HEAD);
+    if (!block) return NULL;
+    *(size_t *)(void *)block = n;
+    return block + HOST_HEAD;
+}
+static inline void *host_get(host *h, size_t n) {
+    void *p = host_resize(h, NULL, n);
+    return p ? memset(p, 0xff, n) : NULL;
 }
 static inline void host_free(host *h, void *p) {
+    char *block = (char *)p - HOST_HEAD;
     if (h) h->living--;
-    free(p);
+    if (h) h->bytes -= *(size_t *)(void *)block;
+    free(block);
 }
 #define TTT_MALLOC(user, n) host_get((host *)(user), n)
 #define TTT_REALLOC(user, p, n) host_resize((host *)(user), p, n)

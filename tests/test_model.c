@@ -707,6 +707,341 @@ static void warm_steps_allocate_nothing(void) {
     }
 }
 
+// ---- tensors that are not there -----------------------------------------------------------------
+// What calls are given beside the tensor `no`, which is not there: NULL, or released.
+typedef struct {
+    ttt_ctx *c;
+    ttt_tensor *no;
+    ttt_tensor *x, *s, *rows;  // (6,6), one number, integers (6)
+    ttt_tensor *heads;         // (1,2,6,3)
+    ttt_params params;         // of two numbers (6,6)
+    ttt_tensor *out[2], *pair[2], *six[6], *learned[2];
+} given;
+
+// Weights of n tensors, of which number i is not there.
+static ttt_weights lacking(given *g, int n, int i) {
+    for (int k = 0; k < n; k++) g->six[k] = k == i ? g->no : g->x;
+    return (ttt_weights){ g->six, n };
+}
+static ttt_tensor *const *pair(given *g, ttt_tensor *a, ttt_tensor *b) {
+    g->pair[0] = a, g->pair[1] = b;
+    return g->pair;
+}
+static ttt_tensor *first_of(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)n, (void)user;
+    return ttt_scale(c, in[0], 2);
+}
+static ttt_tensor *sum_of(ttt_ctx *c, ttt_tensor *const *in, int n, void *user) {
+    (void)n, (void)user;
+    return ttt_sum(c, in[0]);
+}
+static ttt_tensor *squares(ttt_ctx *c, const void *arg, ttt_tensor *a, ttt_tensor *b) {
+    (void)arg;
+    return ttt_mse(c, a, b);
+}
+static ttt_weights learn(given *g, int which) {
+    static const ttt_real rate = 1;
+    ttt_inner in = { .learner = &ttt_learner_linear, .train = g->heads, .label = g->heads,
+                     .loss = squares, .steps = 1, .rates = &rate };
+    ttt_tensor *w0[2] = { ttt_zeros(g->c, TTT_SHAPE(2, 3, 3)), ttt_zeros(g->c, TTT_SHAPE(2, 3)) };
+    if (which == 0) in.train = g->no;
+    if (which == 1) in.label = g->no;
+    if (which == 2) in.learned_rates = g->no, in.rates = NULL;
+    if (which == 3) in.order = g->no;
+    if (which == 4) w0[0] = g->no;
+    if (which == 5) w0[1] = g->no;
+    return ttt_inner_loop(g->c, &in, (ttt_weights){ w0, 2 }, NULL);
+}
+// A step of descent that lacks its loss, a weight, a rate, a first or a second moment.
+static ttt_weights descend(given *g, int which) {
+    ttt_tensor *w = g->x, *loss = ttt_sum(g->c, ttt_square(g->c, w)), *no = g->no;
+    ttt_descent d = { .rule = TTT_DESCENT_ADAM, .rate = 1 };
+    ttt_descent_state s = { TTT_DESCENT_ADAM, { &g->x, 1 }, { &g->x, 1 }, 1 };
+    if (which == 0) loss = no;
+    if (which == 1) w = no;
+    if (which == 2) d.rates = &no, d.rate = 0;
+    if (which == 3) s.m.at = &no;
+    if (which == 4) s.v.at = &no;
+    return ttt_descend(g->c, &d, (ttt_weights){ &w, 1 }, loss, &s);
+}
+static void mixup(given *g, ttt_tensor *x, ttt_tensor *y) {
+    ttt_mixup(g->c, ttt_ctx_rng(g->c), 0.2, &x, &y);
+}
+static ttt_result npy_of(given *g) {
+    return ttt_npy_write(g->c, "npy_write", g->no);
+}
+static ttt_result bundle_of(given *g) {
+    ttt_named named = { "safetensors_write", g->no };
+    ttt_bundle bundle = { &named, 1, NULL, 0 };
+    return ttt_safetensors_write(g->c, "never", &bundle, false);
+}
+
+// X(function, name in the message, call) for every place of every function that takes a tensor or
+// weights, but for the ops of one and two numbers, which come from their rows.
+#define LACKING_TENSOR(X)                                                                          \
+    X(ttt_cast, "cast", ttt_cast(c, no, TTT_DTYPE_BF16))                                           \
+    X(ttt_scale, "scale", ttt_scale(c, no, 2))                                                     \
+    X(ttt_add_scalar, "add_scalar", ttt_add_scalar(c, no, 2))                                      \
+    X(ttt_clamp, "clamp", ttt_clamp(c, no, 0, 1))                                                  \
+    X(ttt_pow, "pow", ttt_pow(c, no, 2))                                                           \
+    X(ttt_where, "where", ttt_where(c, no, x, x))                                                  \
+    X(ttt_where, "where", ttt_where(c, x, no, x))                                                  \
+    X(ttt_where, "where", ttt_where(c, x, x, no))                                                  \
+    X(ttt_dropout, "dropout", ttt_dropout(c, no, 0))                                               \
+    X(ttt_dropout_seeded, "dropout", ttt_dropout_seeded(c, no, REAL(0.5), 1))                      \
+    X(ttt_matmul, "matmul", ttt_matmul(c, no, x))                                                  \
+    X(ttt_matmul, "matmul", ttt_matmul(c, x, no))                                                  \
+    X(ttt_matmul_t, "matmul", ttt_matmul_t(c, no, x, true, false))                                 \
+    X(ttt_matmul_t, "matmul", ttt_matmul_t(c, x, no, false, true))                                 \
+    X(ttt_matmul_to, "matmul", ttt_matmul_to(c, no, x, false, false, x->shape))                    \
+    X(ttt_matmul_to, "matmul", ttt_matmul_to(c, x, no, false, false, x->shape))                    \
+    X(ttt_matmul_add, "matmul_add", ttt_matmul_add(c, no, x, false, false, x))                     \
+    X(ttt_matmul_add, "matmul_add", ttt_matmul_add(c, x, no, false, false, x))                     \
+    X(ttt_matmul_add, "matmul_add", ttt_matmul_add(c, x, x, false, false, no))                     \
+    X(ttt_affine, "affine", ttt_affine(c, no, x, x))                                               \
+    X(ttt_affine, "affine", ttt_affine(c, x, no, x))                                               \
+    X(ttt_affine, "affine", ttt_affine(c, x, x, no))                                               \
+    X(ttt_sum_to, "sum_to", ttt_sum_to(c, no, x->shape))                                           \
+    X(ttt_broadcast, "broadcast", ttt_broadcast(c, no, x->shape))                                  \
+    X(ttt_sum, "sum", ttt_sum(c, no))                                                              \
+    X(ttt_mean, "mean", ttt_mean(c, no))                                                           \
+    X(ttt_sum_axis, "sum_axis", ttt_sum_axis(c, no, 0))                                            \
+    X(ttt_mean_axis, "mean_axis", ttt_mean_axis(c, no, 0))                                         \
+    X(ttt_mse, "mse", ttt_mse(c, no, x))                                                           \
+    X(ttt_mse, "mse", ttt_mse(c, x, no))                                                           \
+    X(ttt_max_axis, "max_axis", ttt_max_axis(c, no, 0))                                            \
+    X(ttt_argmax, "argmax", ttt_argmax(c, no, 0))                                                  \
+    X(ttt_reshape, "reshape", ttt_reshape(c, no, x->shape))                                        \
+    X(ttt_permute, "permute", ttt_permute(c, no, (int[]){ 1, 0 }))                                 \
+    X(ttt_transpose, "transpose", ttt_transpose(c, no))                                            \
+    X(ttt_slice, "slice", ttt_slice(c, no, 0, 0, 1))                                               \
+    X(ttt_pad, "pad", ttt_pad(c, no, 0, 0, 9))                                                     \
+    X(ttt_concat, "concat", ttt_concat(c, pair(g, no, x), 2, 0))                                   \
+    X(ttt_concat, "concat", ttt_concat(c, pair(g, x, no), 2, 0))                                   \
+    X(ttt_index_select, "index_select", ttt_index_select(c, no, g->rows))                          \
+    X(ttt_index_select, "index_select", ttt_index_select(c, x, no))                                \
+    X(ttt_index_add, "index_add", ttt_index_add(c, no, g->rows, 6))                                \
+    X(ttt_index_add, "index_add", ttt_index_add(c, x, no, 6))                                      \
+    X(ttt_embedding, "embedding", ttt_embedding(c, no, g->rows))                                   \
+    X(ttt_embedding, "embedding", ttt_embedding(c, x, no))                                         \
+    X(ttt_detach, "detach", ttt_detach(c, no))                                                     \
+    X(ttt_solve_lower, "solve_lower", ttt_solve_lower(c, no, x, false))                            \
+    X(ttt_solve_lower, "solve_lower", ttt_solve_lower(c, x, no, false))                            \
+    X(ttt_softmax, "softmax", ttt_softmax(c, no))                                                  \
+    X(ttt_log_softmax, "log_softmax", ttt_log_softmax(c, no))                                      \
+    X(ttt_layer_normalize, "normalize", ttt_layer_normalize(c, no, 1))                             \
+    X(ttt_rms_normalize, "normalize", ttt_rms_normalize(c, no, 1))                                 \
+    X(ttt_normalize_d1, "normalize_d1", ttt_normalize_d1(c, no, x, 1, true))                       \
+    X(ttt_normalize_d1, "normalize_d1", ttt_normalize_d1(c, x, no, 1, true))                       \
+    X(ttt_rstd, "rstd", ttt_rstd(c, no, 1, true))                                                  \
+    X(ttt_apply, "exp", ttt_apply(c, ttt_op_table(0), &g->no, 1, x->shape, NULL, 0))               \
+    X(ttt_grad, "y", ttt_grad(c, no, &g->x, 1, g->out, TTT_GRAD_FIRST_ORDER))                      \
+    X(ttt_grad, "wrt[0]", ttt_grad(c, g->s, &g->no, 1, g->out, TTT_GRAD_RECORD))                   \
+    X(ttt_grad, "out[0]", ttt_grad(c, g->s, &g->s, 1, &g->no, TTT_GRAD_ADD))                       \
+    X(ttt_vjp, "y", ttt_vjp(c, no, x, &g->x, 1, g->out, TTT_GRAD_FIRST_ORDER))                     \
+    X(ttt_vjp, "seed", ttt_vjp(c, x, no, &g->x, 1, g->out, TTT_GRAD_RECORD))                       \
+    X(ttt_vjp, "wrt[1]", ttt_vjp(c, x, x, pair(g, x, no), 2, g->out, TTT_GRAD_RECORD))             \
+    X(ttt_vjp, "out[0]", ttt_vjp(c, x, x, &g->x, 1, &g->no, TTT_GRAD_ADD))                         \
+    X(ttt_remat, "remat", ttt_remat(c, first_of, &g->no, 1, x->shape, NULL, 0))                    \
+    X(ttt_check_gradient, "check_gradient", ttt_check_gradient(c, sum_of, &g->no, 1, NULL, 1, 1))
+
+#define LACKING_WEIGHT(X)                                                                          \
+    X(ttt_weights_copy, "weights_copy", ttt_weights_copy(c, lacking(g, 2, 1), false))              \
+    X(ttt_weights_blend, "weights_blend",                                                          \
+      ttt_weights_blend(c, ttt_params_weights(&g->params), lacking(g, 2, 1), 1))                   \
+    X(ttt_weights_blend, "weights_blend",                                                          \
+      ttt_weights_blend(c, lacking(g, 2, 0), ttt_params_weights(&g->params), 1))                   \
+    X(ttt_descend, "descend", descend(g, 0))                                                       \
+    X(ttt_descend, "descend", descend(g, 1))                                                       \
+    X(ttt_descend, "descend", descend(g, 2))                                                       \
+    X(ttt_descend, "descend", descend(g, 3))                                                       \
+    X(ttt_descend, "descend", descend(g, 4))                                                       \
+    X(ttt_dense, "dense", ttt_dense(c, lacking(g, 2, 0), x))                                       \
+    X(ttt_dense, "dense", ttt_dense(c, lacking(g, 2, 1), x))                                       \
+    X(ttt_dense, "dense", ttt_dense(c, lacking(g, 2, 2), no))                                      \
+    X(ttt_layer_norm, "layer_norm", ttt_layer_norm(c, lacking(g, 2, 0), x))                        \
+    X(ttt_layer_norm, "layer_norm", ttt_layer_norm(c, lacking(g, 2, 1), x))                        \
+    X(ttt_layer_norm, "layer_norm", ttt_layer_norm(c, lacking(g, 2, 2), no))                       \
+    X(ttt_mlp, "mlp", ttt_mlp(c, lacking(g, 4, 0), x))                                             \
+    X(ttt_mlp, "mlp", ttt_mlp(c, lacking(g, 4, 3), x))                                             \
+    X(ttt_mlp, "mlp", ttt_mlp(c, lacking(g, 4, 4), no))                                            \
+    X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 0), x))                  \
+    X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 5), x))                  \
+    X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 6), no))                 \
+    X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 0), x))                     \
+    X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 1), x))                     \
+    X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 2), no))                    \
+    X(ttt_split_heads, "split_heads", ttt_split_heads(c, no, 2))                                   \
+    X(ttt_join_heads, "join_heads", ttt_join_heads(c, no))                                         \
+    X(ttt_inner_loop, "inner_loop", learn(g, 0))                                                   \
+    X(ttt_inner_loop, "", learn(g, 1))                                                             \
+    X(ttt_inner_loop, "inner", learn(g, no ? 2 : 0))                                               \
+    X(ttt_inner_loop, "inner_loop", learn(g, no ? 3 : 0))                                          \
+    X(ttt_inner_loop, "inner_loop", learn(g, 4))                                                   \
+    X(ttt_inner_loop, "inner_loop", learn(g, 5))                                                   \
+    X(ttt_npy_write, "npy_write", npy_of(g))                                                       \
+    X(ttt_safetensors_write, "safetensors_write", bundle_of(g))                                    \
+    X(ttt_one_hot, "one_hot", ttt_one_hot(c, no, 3))                                               \
+    X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, no, x))                             \
+    X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, x, no))                             \
+    X(ttt_cross_entropy_labels, "cross_entropy_labels",                                            \
+      ttt_cross_entropy_labels(c, no, g->rows, -1))                                                \
+    X(ttt_cross_entropy_labels, "cross_entropy_labels", ttt_cross_entropy_labels(c, x, no, -1))    \
+    X(ttt_binary_cross_entropy, "binary_cross_entropy", ttt_binary_cross_entropy(c, no, x))        \
+    X(ttt_binary_cross_entropy, "binary_cross_entropy", ttt_binary_cross_entropy(c, x, no))        \
+    X(ttt_mixup, "mixup", mixup(g, no, x))                                                         \
+    X(ttt_mixup, "mixup", mixup(g, x, no))
+
+// These have tests of their own below, give NaN or 0 since they have no context, give tensors and
+// take none, or look at no tensor.
+static const char *const lacking_elsewhere[] = {
+    "ttt_mixer_forward", "ttt_unmask", "ttt_vit_forward", "ttt_optimizer_step", "ttt_item",
+    "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
+};
+
+static void refuses(given *g, const char *function, const char *name) {
+    const char *why = g->no ? "released" : "NULL", *text = ttt_error(g->c);
+    bool good = !ttt_ok(g->c) && strstr(text, name) &&
+                (strstr(text, why) || (!g->no && strstr(text, "is absent")));
+    if (!good) printf("  %s, %s: \"%s\"\n", function, why, ttt_error(g->c));
+    CHECK(good);
+    ttt_clear(g->c);
+}
+static void refuse_tensors(given *g) {
+    ttt_ctx *c = g->c;
+    ttt_tensor *no = g->no, *x = g->x;
+#define X(op, formula, lo, hi, flops) ttt_##op(c, no), refuses(g, "ttt_" #op, #op);
+    TTT_UNARY_OPS(X)
+#undef X
+#define X(op, formula, lo, hi, flops)                   \
+    ttt_##op(c, no, x), refuses(g, "ttt_" #op, #op);    \
+    ttt_##op(c, x, no), refuses(g, "ttt_" #op, #op);
+    TTT_BINARY_OPS(X)
+#undef X
+#define X(function, name, call) (void)(call), refuses(g, #function, name);
+    LACKING_TENSOR(X)
+    LACKING_WEIGHT(X)
+#undef X
+}
+
+static ttt_mixer_desc any_mixer(int i) {
+    ttt_mixer_desc d = { .inner_lr = 1, .grid_rows = 2, .grid_cols = 3, .max_tokens = 6 };
+    d = ttt_mixer_offer(ttt_mixer_at(i), &d);
+    d.dim = 6;
+    d.heads = 2;
+    return d;
+}
+// Every mixer with every weight, its input and its order of tokens.
+static void refuse_mixers(given *g) {
+    ttt_tensor *x = ttt_zeros(g->c, TTT_SHAPE(1, 6, 6)), *w[64], **losses = NULL;
+    ttt_unmasked unmasked;
+    for (int i = 0; ttt_mixer_at(i); i++)
+        for (int fused = 0; fused < 2; fused++) {
+            ttt_mixer_desc d = any_mixer(i);
+            ttt_params p = { 0 };
+            ttt_weights weights = ttt_mixer_new(g->c, &d, &p, "");
+            d.no_fused = !fused;
+            ttt_mixer_forward(g->c, &d, weights, g->no, losses);
+            refuses(g, d.mixer->name, d.mixer->name);
+            ttt_unmask(g->c, &d, weights, g->no, &unmasked);
+            refuses(g, "ttt_unmask", d.mixer->name);
+            for (int k = 0; k < weights.n; k++) {
+                memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
+                w[k] = g->no;
+                ttt_mixer_forward(g->c, &d, (ttt_weights){ w, weights.n }, x, losses);
+                refuses(g, d.mixer->name, g->no ? p.item[k].name : d.mixer->name);
+            }
+            if (!ttt_mixer_takes(d.mixer, "order") || !g->no) continue;
+            d.inner_sgd = true;
+            d.order = g->no;
+            ttt_mixer_forward(g->c, &d, weights, x, losses);
+            refuses(g, d.mixer->name, d.mixer->name);
+        }
+}
+static void refuse_models(given *g) {
+    ttt_vit_desc d = with_mixer("mttt-linear");
+    ttt_params p = { 0 };
+    ttt_weights weights = ttt_vit_new(g->c, &d, &p, "");
+    ttt_optimizer *optimizer =
+        ttt_optimizer_new(g->c, &(ttt_optimizer_desc){ .lr = 1 }, &p);
+    ttt_tensor *w[64], *x = ttt_zeros(g->c, TTT_SHAPE(1, 8, 8, 2));
+    ttt_vit_forward(g->c, &d, weights, g->no, NULL);
+    refuses(g, "ttt_vit_forward", "vit");
+    for (int k = 0; k < weights.n; k++) {
+        memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
+        w[k] = g->no;
+        ttt_vit_forward(g->c, &d, (ttt_weights){ w, weights.n }, x, NULL);
+        refuses(g, p.item[k].name, "");
+    }
+    ttt_vit_call call = { .order = g->no };
+    if (g->no) ttt_vit_forward(g->c, &d, weights, x, &call), refuses(g, "order", "vit");
+    ttt_optimizer_step(g->c, optimizer, g->no);
+    refuses(g, "ttt_optimizer_step", "optimizer_step");
+}
+
+static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
+    for (int released = 0; released < 2; released++) {
+        given g = { .c = ttt_open(NULL) };
+        ttt_mark m = ttt_mark_get(g.c);
+        g.no = released ? ttt_zeros(g.c, TTT_SHAPE(6, 6)) : NULL;
+        ttt_mark_release(g.c, m);
+        const int64_t rows[6] = { 0, 1, 2, 3, 4, 5 };
+        ttt_real values[36] = { 0 };
+        g.x = ttt_from(g.c, TTT_SHAPE(6, 6), values);
+        g.s = ttt_scalar(g.c, 1);
+        g.rows = ttt_from_int(g.c, TTT_SHAPE(6), rows);
+        g.heads = ttt_zeros(g.c, TTT_SHAPE(1, 2, 6, 3));
+        g.params = (ttt_params){ NULL, g.learned, 2, 2 };
+        g.learned[0] = g.learned[1] = g.x;
+        refuse_tensors(&g);
+        refuse_mixers(&g);
+        refuse_models(&g);
+        CHECK(ttt_ok(g.c));
+        ttt_close(g.c);
+    }
+    CHECK(isnan(ttt_item(NULL)) && isnan(ttt_max_abs_diff(NULL, NULL)));
+    CHECK(ttt_count_correct(NULL, NULL) == 0);
+}
+
+// The list above is complete: it has every function of the four headers whose parameters name a
+// tensor or weights.
+static bool listed(const char *function) {
+#define X(name, message, call) if (!strcmp(function, #name)) return true;
+    LACKING_TENSOR(X)
+    LACKING_WEIGHT(X)
+#undef X
+    for (int i = 0; i < COUNT(lacking_elsewhere); i++)
+        if (!strcmp(function, lacking_elsewhere[i])) return true;
+    return false;
+}
+static void all_are_listed(char *text) {
+    for (char *at = text, *end; (at = strstr(at, "\nTTT_API ")) != NULL; at = end) {
+        char *open = strchr(at, '('), *name = open;
+        end = strchr(at, ';');
+        if (!open || !end) break;
+        *end = *open = 0;
+        while (name > at && name[-1] != ' ' && name[-1] != '*') name--;
+        bool takes = strstr(open + 1, "ttt_tensor *") || strstr(open + 1, "ttt_weights ");
+        if (takes && !listed(name)) printf("  %s is not listed\n", name);
+        CHECK(!takes || listed(name));
+        *open = '(';
+        *end = ';';
+    }
+}
+static void the_list_of_calls_is_complete(void) {
+    static const char *const headers[] = { "ttt_tensor.h", "ttt_layers.h", "ttt_data.h",
+                                           "ttt_model.h" };
+    for (int i = 0; i < COUNT(headers); i++) {
+        FILE *f = fopen(headers[i], "rb");
+        if (!f) SKIP("the headers are not in this folder");
+        char *text = calloc(1, 1 << 20);
+        CHECK(fread(text, 1, (1 << 20) - 1, f) > 10000 && feof(f));
+        fclose(f);
+        all_are_listed(text);
+        free(text);
+    }
+}
+
 // ---- checkpoints --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 static const char *temporary(const char *name) {
@@ -932,6 +1267,8 @@ int main(int argc, char **argv) {
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),
         T(warm_steps_allocate_nothing),
+        T(a_tensor_that_is_not_there_is_an_error_of_every_call),
+        T(the_list_of_calls_is_complete),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),
         T(a_checkpoint_holds_the_states_of_the_rule),

@@ -249,6 +249,52 @@ static void memory_may_run_out_anywhere(void) {
     }
 }
 
+// Steps of a length: ops and a second-order gradient, a large tensor now and then, a parameter, and
+// a step inside the step, whose gradient needs more workspace than all else.
+static void step_of_length(ttt_ctx *c, ttt_tensor *w, int64_t length) {
+    ttt_mark outer = ttt_mark_get(c);
+    ttt_tensor *x = ttt_full(c, TTT_SHAPE(length, 8), 1), *y = x, *g;
+    if (length % 7 == 0) ttt_zeros(c, TTT_SHAPE(length, 100));
+    if (length % 50 == 0) ttt_zeros_kept(c, TTT_SHAPE(length, 8));
+    for (int i = 0; i < 10; i++) {
+        ttt_mark inner = ttt_mark_get(c);
+        ttt_vjp(c, ttt_add(c, x, ttt_square(c, x)), x, &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        if (i % 2) ttt_mark_release(c, inner);
+        y = ttt_tanh(c, ttt_matmul(c, y, w));
+    }
+    ttt_grad(c, ttt_sum(c, y), &w, 1, &g, TTT_GRAD_RECORD);
+    ttt_grad(c, ttt_sum(c, ttt_square(c, g)), &w, 1, &g, TTT_GRAD_FIRST_ORDER);
+    ttt_mark_release(c, outer);
+}
+static int64_t random_length(ttt_rng *rng) { return 1 + ttt_rng_below(rng, 300); }
+
+// What a context holds is at most twice what was needed at once so far, whatever the lengths of its
+// steps were, beside a first chunk for each arena.
+static void memory_held_is_at_most_twice_the_need(void) {
+    enum { GROWING, SHRINKING, RANDOM, DOUBLING, LENGTHS };
+    const size_t first_chunks = (size_t)3 << 16;
+    for (int lengths = 0; lengths < LENGTHS; lengths++) {
+        host h = { 0 };
+        ttt_ctx *c = open_host(&h);
+        size_t opened = h.bytes;
+        ttt_rng rng = ttt_rng_at(1, 0, 0, 0);
+        ttt_tensor *w = normal_param(c, TTT_SHAPE(8, 8), 1);
+        double worst = 0;
+        for (int64_t i = 1; i <= 300; i++) {
+            const int64_t length[] = { i, 301 - i, random_length(&rng), (int64_t)1 << i % 11 };
+            step_of_length(c, w, length[lengths]);
+            ttt_memory_report now = ttt_memory(c);
+            CHECK(now.held == h.bytes - sizeof *c);
+            double held = (double)(h.bytes - opened) - (double)first_chunks;
+            worst = fmax(worst, held / (double)now.peak);
+        }
+        if (worst > 2) printf("  lengths %d: %.2f times the need is held\n", lengths, worst);
+        CHECK(worst <= 2);
+        CLOSE(c);
+        CHECK(h.living == 0 && h.bytes == 0);
+    }
+}
+
 static void memory_may_run_out_at_the_opening(void) {
     for (int n = 1; n < 12; n++) {
         host h = { .fail_at = n, .fail_on = 1 };
@@ -286,7 +332,7 @@ static void parameters_survive_a_release(void) {
 }
 
 // A tensor whose place on the tape is empty, or belongs to another now, is noticed before its shape
-// is read. (If its very memory holds a new tensor, it is that tensor, and nobody can notice.)
+// is read.
 #define RELEASED(call)                                                                          \
     do {                                                                                        \
         call;                                                                                   \
@@ -345,6 +391,32 @@ static void released_tensors_are_not_used(void) {
     for (int i = 0; i < 70; i++) numbers(c, SCALAR);
     use_released(c, w, y, gone, rows);
     CLOSE(c);
+}
+
+// The same after others took its place, on the tape and in memory: one or many, of its shape or of
+// another, once or again and again.
+static void released_tensors_are_not_those_that_took_their_place(void) {
+    static const int made[] = { 1, 3, 1500 };  // tensors of a step: the last need more places
+    for (int k = 0; k < COUNT(made); k++)
+        for (int64_t size = 3; size < 5; size++) {
+            ttt_ctx *c = open_ctx();
+            ttt_tensor *w = normal_param(c, TTT_SHAPE(3, 3), 1), *y = ttt_sum(c, ttt_square(c, w)),
+                       *rows = ttt_from_int(c, TTT_SHAPE(3), (int64_t[]){ 0, 1, 2 });
+            ttt_mark m = ttt_mark_get(c);
+            ttt_tensor *gone = numbers(c, TTT_SHAPE(3, 3));
+            for (int step = 0; step < (made[k] > 3 ? 3 : 1000); step++) {
+                ttt_mark_release(c, m);
+                for (int i = 0; i < made[k]; i++) ttt_full(c, TTT_SHAPE(3, size), 7);
+                ttt_tensor *mine = ttt_zeros(c, TTT_SHAPE(3, 3));
+                FAILS(ttt_add(c, gone, mine), TTT_ERR_RELEASED, "add", "the first input");
+                if (step < 2) use_released(c, w, y, gone, rows);
+            }
+            ttt_tensor *kept = ttt_zeros_kept(c, TTT_SHAPE(3, 3));  // moves to gone's place
+            ttt_mark_release(c, m);
+            CHECK(ttt_ok(c) && kept->id == m.nodes && ttt_add(c, kept, kept)->size == 9);
+            FAILS(ttt_exp(c, gone), TTT_ERR_RELEASED, "exp");
+            CLOSE(c);
+        }
 }
 
 static void released_memory_is_poisoned(void) {
@@ -650,6 +722,7 @@ static void tensors_of_another_context(void) {
     FAILS(ttt_add(c, mine, theirs), TTT_ERR_RELEASED, "add", "the second input");
     FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "the first input");
     CLOSE(other);
+    FAILS(ttt_exp(c, theirs), TTT_ERR_RELEASED, "exp", "the first input");
     CLOSE(c);
 }
 
@@ -1032,9 +1105,11 @@ int main(int argc, char **argv) {
         T(two_contexts_in_two_threads),
         T(a_warm_step_takes_no_memory),
         T(memory_may_run_out_anywhere),
+        T(memory_held_is_at_most_twice_the_need),
         T(memory_may_run_out_at_the_opening),
         T(parameters_survive_a_release),
         T(released_tensors_are_not_used),
+        T(released_tensors_are_not_those_that_took_their_place),
         T(released_memory_is_poisoned),
         T(alloc_is_aligned_and_bounded),
         T(shapes_that_cannot_be),
