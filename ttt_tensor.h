@@ -273,11 +273,18 @@ TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *ctx);                // the context's own
 //   INT   labels, token numbers, positions
 //   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
 //   BF16  weights as they are stored, each the upper half of a float: a product's right factor
+//   F16 to U32  numbers as they are stored in files, for ttt_cast
 #define TTT_DTYPES(X)                                                                              \
     X(REAL, ttt_real, data, "real numbers")                                                        \
     X(INT, int64_t, index, "integers")                                                             \
     X(U8, uint8_t, u8, "bytes")                                                                    \
-    X(BF16, uint16_t, bf16, "bfloat16")
+    X(BF16, uint16_t, bf16, "bfloat16")                                                            \
+    X(F16, uint16_t, stored, "numbers of half precision")                                          \
+    X(I8, int8_t, stored, "integers of 8 bits")                                                    \
+    X(I16, int16_t, stored, "integers of 16 bits")                                                 \
+    X(I32, int32_t, stored, "integers of 32 bits")                                                 \
+    X(U16, uint16_t, stored, "integers of 16 bits without sign")                                   \
+    X(U32, uint32_t, stored, "integers of 32 bits without sign")
 
 typedef enum ttt_dtype {
 #define X(name, type, member, text) TTT_DTYPE_##name,
@@ -310,7 +317,8 @@ struct ttt_tensor {
     int64_t *index;      // the elements (dtype TTT_DTYPE_INT)
     uint8_t *u8;         // the elements (dtype TTT_DTYPE_U8)
     uint16_t *bf16;      // the elements (dtype TTT_DTYPE_BF16)
-    ttt_dtype dtype;     // says which of the four holds the elements; the others are NULL
+    void *stored;        // the elements (any other dtype)
+    ttt_dtype dtype;     // says which of the five holds the elements; the others are NULL
     ttt_shape shape;
     int64_t size;        // number of elements
     const ttt_op *op;    // the op that made it; NULL for a leaf
@@ -343,9 +351,9 @@ TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
-// becomes REAL, U8 becomes INT, and REAL becomes BF16, rounded to nearest even; NaN stays NaN. A
-// cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the numbers
-// might not fit.
+// becomes REAL, integers and bytes become INT, and REAL becomes BF16, rounded to nearest even; NaN
+// stays NaN. A cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the
+// numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS -----------------------------------------------------------------------------
@@ -1865,6 +1873,26 @@ static const char *ttt__dtype_text(ttt_dtype dtype) {
     return texts[dtype];
 }
 
+static void *ttt__elements(const ttt_tensor *tensor) {
+#define X(name, type, member, text)                                                                \
+    if (tensor->dtype == TTT_DTYPE_##name) return tensor->member;
+    TTT_DTYPES(X)
+#undef X
+    return NULL;
+}
+static void ttt__set_elements(ttt_tensor *tensor, ttt_dtype dtype, void *elements) {
+    tensor->data = NULL;
+    tensor->index = NULL;
+    tensor->u8 = NULL;
+    tensor->bf16 = NULL;
+    tensor->stored = NULL;
+    tensor->dtype = dtype;
+#define X(name, type, member, text)                                                                \
+    if (dtype == TTT_DTYPE_##name) tensor->member = (type *)elements;
+    TTT_DTYPES(X)
+#undef X
+}
+
 static size_t ttt__round_up(size_t n) { return (n + TTT__ALIGN - 1) / TTT__ALIGN * TTT__ALIGN; }
 static char *ttt__chunk_data(ttt__chunk *chunk) {
     return (char *)chunk + ttt__round_up(sizeof *chunk);
@@ -1895,11 +1923,13 @@ static ttt__chunk *ttt__chunk_new(ttt_ctx *ctx, size_t size) {
 }
 
 // Goes on to a chunk of at least n bytes: the next in the chain if it is large enough, else a new
-// one, as large as all that is in use, so that there are few.
+// one, as large as all that is in use, so that there are few; but 8 MB at most, since a small thing
+// behind a large file should not take as much again.
 static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     ttt__chunk *next = arena->current ? arena->current->next : arena->first;
     if (!next || next->size < n) {
-        size_t size = TTT__MAX(n, TTT__MAX((size_t)1 << 16, arena->bytes));
+        size_t usual = TTT__MAX((size_t)1 << 16, TTT__MIN(arena->bytes, (size_t)1 << 23));
+        size_t size = TTT__MAX(n, usual);
         ttt__chunk *chunk = ttt__chunk_new(ctx, size);
         if (!chunk) return false;
         chunk->next = next;
@@ -2507,6 +2537,17 @@ static uint16_t ttt__bf16_of(ttt_real v) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// A binary16 number: 1 sign, 5 exponent, 10 fraction bits. A binary32 holds every one of them.
+static float ttt__half(uint16_t half) {
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
+    uint32_t bits = (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
+    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
+    if (exponent == 0) memcpy(&bits, &f, sizeof bits);
+    bits |= sign;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g,
                        int64_t h, int64_t more) {
     ttt_shape shape = { 0, { a, b, c, d, e, f, g, h } };
@@ -2639,16 +2680,12 @@ static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, b
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
     ttt_tensor *tensor = ttt__tensor_memory(ctx, bytes, keep);
     if (!tensor) return NULL;
-    tensor->dtype = dtype;
     tensor->shape = shape;
     tensor->size = size;
     tensor->shares = share;
     if (tensor->block && share && share->block) ((ttt__block *)share->block)->uses++;
-    void *elements = (char *)tensor + ttt__round_up(sizeof *tensor);
-#define X(name, type, member, text)                                                                \
-    if (dtype == TTT_DTYPE_##name) tensor->member = share ? share->member : (type *)elements;
-    TTT_DTYPES(X)
-#undef X
+    void *own = (char *)tensor + ttt__round_up(sizeof *tensor);
+    ttt__set_elements(tensor, dtype, share ? ttt__elements(share) : own);
     return tensor;
 }
 
@@ -2842,14 +2879,27 @@ ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
 
 static void ttt__convert(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_tensor *y) {
     int64_t n = tensor->size;
-    if (tensor->bf16) ctx->k->widen(n, tensor->bf16, y->data);
-    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
-    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = tensor->u8[i];
-    else if (tensor->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)tensor->index[i];
-    else for (int64_t i = 0; i < n; i++) y->data[i] = tensor->u8[i];
+    if (tensor->bf16) {
+        ctx->k->widen(n, tensor->bf16, y->data);
+    } else if (y->bf16) {
+        for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
+    } else if (tensor->dtype == TTT_DTYPE_F16) {
+        const uint16_t *half = (const uint16_t *)tensor->stored;
+        for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)ttt__half(half[i]);
+    } else {
+#define X(name, type, member, text)                                                                \
+    if (tensor->dtype == TTT_DTYPE_##name) {                                                       \
+        const type *from = (const type *)tensor->member;                                           \
+        if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = (int64_t)from[i];              \
+        else for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)from[i];                       \
+    }
+        TTT_DTYPES(X)
+#undef X
+    }
 }
 static bool ttt__convertible(const ttt_tensor *tensor, ttt_dtype dtype) {
-    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && tensor->u8) ||
+    const int integers = TTT__U8 | TTT__I8 | TTT__I16 | TTT__I32 | TTT__U16 | TTT__U32;
+    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && integers >> tensor->dtype & 1) ||
            (dtype == TTT_DTYPE_BF16 && tensor->data);
 }
 ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
@@ -2858,8 +2908,8 @@ ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
     if (tensor->dtype == dtype) return ttt_detach(ctx, tensor);
     if (!ttt__convertible(tensor, dtype))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "cast: from %s to %s; any to real numbers, bytes to integers or real "
-                        "numbers to bfloat16 expected", ttt__dtype_text(tensor->dtype),
+                        "cast: from %s to %s; any to real numbers, bytes and integers to integers "
+                        "or real numbers to bfloat16 expected", ttt__dtype_text(tensor->dtype),
                         known ? ttt__dtype_text(dtype) : "no element type");
     ttt_tensor *y = ttt_new_typed(ctx, tensor->shape, dtype, false);
     int back = ttt__profile_begin(ctx, "cast", false);
