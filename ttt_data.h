@@ -86,10 +86,10 @@ TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
 TTT_API ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good);
 
 // ---- [3] SAFETENSORS ----------------------------------------------------------------------------
-// A list of named tensors with text notes, as a safetensors file holds it. What a file gave lives in
-// the step arena: its header, its elements, and a few words for each name. A tensor is made of them
-// when it is asked for, by ttt_bundle_at or ttt_bundle_find, so that a file with many names costs
-// little more memory than it has bytes.
+// A list of named tensors with text notes, as a safetensors file holds it. What a file gave lives
+// in the step arena: its header, its elements, and a few words for each name. A tensor is made of
+// them when it is asked for, by ttt_bundle_at or ttt_bundle_find, so that a file with many names
+// costs little more memory than it has bytes.
 typedef struct ttt_named {
     const char *name;
     ttt_tensor *tensor;  // in a bundle that was read: NULL, see ttt_bundle_at
@@ -125,8 +125,9 @@ TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bund
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
                                          bool bf16);
-// Tensor i, 0..n_tensors-1, and the tensor of that name. One of a file is new each time, in the step
-// arena, but its elements are those that were read. NULL if it is not there, or after an error.
+// Tensor i, 0..n_tensors-1, and the tensor of that name. One of a file is new each time, in the
+// step arena, but its elements are those that were read. NULL if it is not there, or after an
+// error.
 TTT_API ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i);
 TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name);
 // The text of a note; NULL if it is not there.
@@ -138,7 +139,8 @@ TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 // (for bytes after the data too); *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out);
 // Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1, and so on. Errors:
-// TTT_ERR_ARGUMENT for BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
+// TTT_ERR_ARGUMENT for BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and
+// ttt_file_finish.
 TTT_API ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor);
 #endif  // TTT_NO_STDIO
 
@@ -1435,7 +1437,8 @@ static void ttt__say_header(ttt__sink *sink, const ttt_bundle *bundle, bool bf16
     if (bundle->n_notes) ttt__say_notes(sink, bundle);
     for (int64_t i = 0; i < bundle->n_tensors; i++) {
         const ttt_tensor *x = bundle->tensors[i].tensor;
-        int64_t *begin = &at[ttt__written_dtype(x, bf16)], end = *begin + ttt__written_bytes(x, bf16);
+        int64_t *begin = &at[ttt__written_dtype(x, bf16)];
+        int64_t end = *begin + ttt__written_bytes(x, bf16);
         ttt__say(sink, i || bundle->n_notes ? "," : "");
         ttt__say_entry(sink, &bundle->tensors[i], bf16, *begin, end);
         *begin = end;

@@ -351,9 +351,9 @@ TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
-// becomes REAL, integers and bytes become INT, and REAL becomes BF16, rounded to nearest even; NaN
-// stays NaN. A cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the
-// numbers might not fit.
+// becomes REAL, bytes and stored integers become INT, and REAL becomes BF16, rounded to nearest
+// even; NaN stays NaN. A cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any
+// other pair: the numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS -----------------------------------------------------------------------------

@@ -6,8 +6,8 @@
 //     mutate limit SECONDS PROGRAM...    runs the program, killed after so long
 //
 // The places of all files are one row, cut into COUNT groups of the same length, so that the
-// mutations spread over the text as evenly as the code does. The candidates of a group are in random
-// order: the first that compiles to another program is the mutation.
+// mutations spread over the text as evenly as the code does. The candidates of a group are in
+// random order: the first that compiles to another program is the mutation.
 #define _POSIX_C_SOURCE 200112L
 #include <ctype.h>
 #include <stdbool.h>

@@ -25,24 +25,46 @@
 // so do all later ones if fail_for_good. Negative: none fails.
 static long allocations_left = -1, blocks_alive;
 static bool fail_for_good, allocation_failed;
+// Bytes that are taken, and the most that ever were. Each block begins with its size.
+static size_t bytes_alive, bytes_most;
+enum { BLOCK_HEAD = 16 };
 static void *test_realloc(void *p, size_t n) {
+    size_t was = 0;
     if (allocations_left == 0) {
         if (!fail_for_good) allocations_left = -1;
         allocation_failed = true;
         return NULL;
     }
     if (allocations_left > 0) allocations_left--;
-    void *q = realloc(p, n);
-    blocks_alive += !p && q;
-    return q;
+    char *old = p ? (char *)p - BLOCK_HEAD : NULL;
+    if (old) memcpy(&was, old, sizeof was);
+    char *q = (char *)realloc(old, n + BLOCK_HEAD);
+    if (!q) return NULL;
+    memcpy(q, &n, sizeof n);
+    blocks_alive += !p;
+    bytes_alive += n - was;
+    if (bytes_alive > bytes_most) bytes_most = bytes_alive;
+    return q + BLOCK_HEAD;
 }
 static void test_free(void *p) {
-    blocks_alive -= p != NULL;
-    free(p);
+    size_t n;
+    if (!p) return;
+    memcpy(&n, (char *)p - BLOCK_HEAD, sizeof n);
+    bytes_alive -= n;
+    blocks_alive--;
+    free((char *)p - BLOCK_HEAD);
 }
 #define TTT_MALLOC(user, n) ((void)(user), test_realloc(NULL, n))
 #define TTT_REALLOC(user, p, n) ((void)(user), test_realloc(p, n))
 #define TTT_FREE(user, p) ((void)(user), test_free(p))
+// How often two names were compared.
+static long comparisons;
+static int counted_strcmp(const char *a, const char *b) {
+    comparisons++;
+    return strcmp(a, b);
+}
+#undef strcmp
+#define strcmp counted_strcmp
 #define TTT_IMPLEMENTATION
 #include "../ttt_data.h"
 #include "ttt_test.h"
@@ -721,6 +743,177 @@ static void many_tensors_open_in_no_time(void) {
     ttt_close(c);
 }
 
+static void a_name_is_found_without_asking_all(void) {
+    enum { N = 4096 };
+    static char name[N][16];
+    static ttt_named named[N];
+    static ttt_note note[N];
+    ttt_bundle b = { named, N, note, N }, back;
+    ttt_ctx *c = ttt_open(NULL);
+    for (int i = 0; i < N; i++) {
+        snprintf(name[i], sizeof name[i], "w.%d", (i * 1237) % N);
+        named[i].name = note[i].key = note[i].text = name[i];
+        named[i].tensor = ttt_full(c, TTT_SHAPE(1), (ttt_real)i);
+    }
+    const char *path = at("names.safetensors");
+    CHECK(ttt_safetensors_write(c, path, &b, false) == TTT_OK);
+    CHECK(ttt_safetensors_read(c, path, &back) == TTT_OK && back.n_tensors == N);
+    for (int i = 0; i < N && back.n_tensors == N; i++) {
+        comparisons = 0;
+        ttt_tensor *t = ttt_bundle_find(&back, name[i]);
+        const char *text = ttt_bundle_note(&back, name[i]);
+        CHECK(comparisons <= 2 * 13 && t && t->data[0] == (ttt_real)i);
+        CHECK(text && strcmp(text, name[i]) == 0);
+    }
+    comparisons = 0;
+    CHECK(!ttt_bundle_find(&back, "w.") && !ttt_bundle_find(&back, "x"));
+    CHECK(!ttt_bundle_note(&back, "") && comparisons <= 3 * 13);
+    ttt_close(c);
+}
+
+// ---- what is read takes little more than the file has -------------------------------------------
+static const struct {
+    const char *name, *descr;  // in safetensors, in .npy
+    int bytes;
+} file_types[] = {
+    { "F64", "<f8", 8 }, { "F32", "<f4", 4 }, { "F16", "<f2", 2 }, { "BF16", NULL, 2 },
+    { "I64", "<i8", 8 }, { "I32", "<i4", 4 }, { "I16", "<i2", 2 }, { "I8", "|i1", 1 },
+    { "U64", "<u8", 8 }, { "U32", "<u4", 4 }, { "U16", ">u2", 2 }, { "U8", "|u1", 1 },
+    { "BOOL", "|b1", 1 },
+};
+
+// Makes a file that begins with n bytes and goes on with zeros.
+static void put_sparse(const char *path, const void *begin, size_t n, long zeros) {
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(begin, 1, n, f) == n && fseek(f, zeros - 1, SEEK_CUR) == 0);
+    CHECK(f && fputc(0, f) == 0 && fclose(f) == 0);
+}
+
+// A chunk of memory may be as large as what the context has already, but not larger than 8 MB.
+enum { SLACK = (1 << 23) + 300000 };
+
+// The most bytes that reading a file takes at any time; and then, what asking for all tensors does.
+static size_t bytes_to_read(const char *path, ttt_result expected, size_t *to_ask) {
+    ttt_ctx *c = ttt_open(NULL);
+    size_t before = bytes_alive, n = strlen(path);
+    ttt_bundle b = { NULL, 0, NULL, 0 };
+    ttt_tensor *t;
+    bytes_most = bytes_alive;
+    ttt_result r = strcmp(path + n - 4, ".npy") == 0 ? ttt_npy_read(c, path, &t)
+                                                     : ttt_safetensors_read(c, path, &b);
+    CHECK(r == expected);
+    size_t most = bytes_most - before;
+    for (int64_t i = 0; i < b.n_tensors; i++) CHECK(ttt_bundle_at(&b, i) != NULL);
+    *to_ask = bytes_most - before - most;
+    ttt_close(c);
+    return most;
+}
+
+// One tensor of each type, then many: elements are as wide as in the file, and lie there once.
+static void numbers_take_the_bytes_they_have_in_the_file(void) {
+    enum { N = 1 << 22, PARTS = 64 };
+    const char *path = at("width.safetensors"), *array = at("width.npy");
+    static char header[PARTS * 100];
+    for (int i = 0; i < 2 * COUNT(file_types); i++) {
+        const char *name = file_types[i / 2].name, *descr = file_types[i / 2].descr;
+        int bytes = file_types[i / 2].bytes, parts = i % 2 ? PARTS : 1, one = N / parts;
+        size_t wide = DOUBLE && strcmp(name, "F32") == 0 ? 2 : 1, n = 8, to_ask;
+        for (int k = 0; k < parts; k++)
+            n += (size_t)snprintf(header + n, sizeof header - n,
+                                  "%c\"%d\":{\"dtype\":\"%s\",\"shape\":[%d],"
+                                  "\"data_offsets\":[%d,%d]}", k ? ',' : '{', k, name, one / bytes,
+                                  k * one, (k + 1) * one);
+        header[n++] = '}';
+        for (int k = 0; k < 8; k++) header[k] = (char)((n - 8) >> 8 * k);
+        put_sparse(path, header, n, N);
+        CHECK(bytes_to_read(path, TTT_OK, &to_ask) <= wide * N + 300000 && to_ask <= SLACK);
+        if (!descr) continue;
+        n = (size_t)snprintf(header, sizeof header, "\x93NUMPY\1%c%c%c%-117s\n", 0, 118, 0, "");
+        snprintf(header + 10, 118, "{'descr': '%s', 'fortran_order': False, 'shape': (%d,), }",
+                 descr, N / bytes);
+        for (size_t k = strlen(header + 10) + 10; k < n - 1; k++) header[k] = ' ';
+        put_sparse(array, header, n, N);
+        CHECK(bytes_to_read(array, TTT_OK, &to_ask) <= wide * N + 300000);
+    }
+}
+
+// A file of names and hardly anything else: 112 bytes for each, so that the most there may be,
+// 2^19, take 59 MB. (Twice as much is allowed here, since these files are smaller than a chunk.)
+static void names_take_little_and_have_a_limit(void) {
+    enum { N = 20000, TOO_MANY = (1 << 19) + 1 };
+    const char *path = at("empty.safetensors");
+    char *header = (char *)malloc(100 * N);
+    for (int size = 0; size < 2; size++) {
+        size_t n = 0, to_ask;
+        for (int k = 0; k < N; k++)
+            n += (size_t)snprintf(header + n, 100 * N - n,
+                                  "%c\"%x\":{\"dtype\":\"U8\",\"shape\":[%d],"
+                                  "\"data_offsets\":[%d,%d]}", k ? ',' : '{', k, size, k * size,
+                                  (k + 1) * size);
+        snprintf(header + n, 100 * N - n, "}");
+        safetensors("empty.safetensors", header, header, (size_t)(N * size));
+        CHECK(bytes_to_read(path, TTT_OK, &to_ask) <=
+              2 * (n + N * (size_t)(112 + size)) + 600000);
+    }
+    free(header);
+    for (int notes = 0; notes < 2; notes++) {
+        const char *begin = notes ? "{\"__metadata__\":{\"\":0" : "{\"\":0";
+        size_t n = strlen(begin), to_ask;
+        header = (char *)malloc(5 * TOO_MANY + 100);
+        memcpy(header, begin, n);
+        for (int k = 1; k < TOO_MANY; k++) memcpy(header + n, ",\"\":0", 5), n += 5;
+        memcpy(header + n, "}}", 3);
+        header[n + 1 + (size_t)notes] = 0;
+        safetensors("empty.safetensors", header, NULL, 0);
+        CHECK(bytes_to_read(path, TTT_ERR_TOO_BIG, &to_ask) <= 2 * n + 300000);
+        free(header);
+    }
+}
+
+// Devices that never end or have no size.
+static void devices_are_no_files(void) {
+    static const char *const devices[] = { "/dev/zero", "/dev/random", "/dev/full", "/dev/tty" };
+    for (int i = 0; i < 3 * COUNT(devices); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_bundle b;
+        ttt_tensor *t;
+        ttt_idx idx;
+        const char *path = devices[i / 3];
+        size_t before = bytes_alive;
+        bytes_most = bytes_alive;
+        if (i % 3 == 0) ttt_safetensors_read(c, path, &b);
+        if (i % 3 == 1) ttt_npy_read(c, path, &t);
+        if (i % 3 == 2) ttt_idx_read(c, path, &idx);
+        CHECK(!ttt_ok(c) && strstr(ttt_error(c), path) && bytes_most - before < 300000);
+        ttt_close(c);
+    }
+}
+
+// What was read can be written again, though no tensor was asked for; and one may be put in its
+// place.
+static void a_file_that_was_read_can_be_written(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_tensor *t = numbers(c, TTT_SHAPE(5), TTT_DTYPE_I16), *other = ttt_scalar(c, 7);
+    ttt_named named[2] = { { "a", t }, { "b", ttt_scalar(c, 3) } };
+    ttt_bundle b = { named, 2, NULL, 0 }, read, again;
+    const char *path = at("first.safetensors"), *second = at("second.safetensors");
+    CHECK(ttt_safetensors_write(c, path, &b, false) == TTT_OK);
+    CHECK(ttt_safetensors_read(c, path, &read) == TTT_OK);
+    CHECK(!ttt_bundle_at(&read, -1) && !ttt_bundle_at(&read, 2) && !ttt_bundle_at(&b, 2));
+    CHECK(ttt_bundle_at(&b, 0) == t && ttt_bundle_find(&b, "a") == t);
+    read.tensors[1].tensor = other;
+    CHECK(ttt_bundle_find(&read, "b") == other);
+    CHECK(ttt_safetensors_write(c, second, &read, false) == TTT_OK);
+    CHECK(ttt_safetensors_read(c, second, &again) == TTT_OK && again.n_tensors == 2);
+    CHECK(same(ttt_bundle_find(&again, "a"), t) && same(ttt_bundle_find(&again, "b"), other));
+    ttt_mark m = ttt_mark_get(c);
+    CHECK(same(ttt_bundle_find(&again, "a"), t));
+    ttt_mark_release(c, m);  // that tensor, not what it shows
+    ttt_full(c, TTT_SHAPE(100), 1);
+    CHECK(same(ttt_bundle_find(&again, "a"), t));
+    ttt_close(c);
+}
+
 static void the_writer_refuses_what_it_could_not_read(void) {
     ttt_ctx *c = ttt_open(NULL), *other = ttt_open(NULL);
     ttt_tensor *t = ttt_full(c, TTT_SHAPE(2), 1), *stranger = ttt_full(other, TTT_SHAPE(2), 1);
@@ -813,7 +1006,8 @@ static void every_npy_type_is_read(void) {
         const char *path = npy("type.npy", i % 3 + 1, header, rows[i / 3].bytes, n);
         CHECK(ttt_npy_read(c, path, &t) == TTT_OK);
         CHECK(t->size == 2 && t->shape.rank == 1 && (int)t->dtype == rows[i / 3].dtype);
-        if (t->stored) t = ttt_cast(c, t, t->dtype == halves ? TTT_DTYPE_REAL : TTT_DTYPE_INT);
+        if (t->stored)
+            t = ttt_cast(c, t, t->dtype == TTT_DTYPE_F16 ? TTT_DTYPE_REAL : TTT_DTYPE_INT);
         for (int k = 0; k < 2 && t->size == 2; k++) {
             double v = t->data ? (double)t->data[k] : t->u8 ? t->u8[k] : (double)t->index[k];
             CHECK(v == (k ? rows[i / 3].b : rows[i / 3].a));
@@ -1611,6 +1805,11 @@ int main(int argc, char **argv) {
                                     T(every_fault_of_a_length_is_named),
                                     T(cut_and_damaged_files_never_crash),
                                     T(many_tensors_open_in_no_time),
+                                    T(a_name_is_found_without_asking_all),
+                                    T(numbers_take_the_bytes_they_have_in_the_file),
+                                    T(names_take_little_and_have_a_limit),
+                                    T(devices_are_no_files),
+                                    T(a_file_that_was_read_can_be_written),
                                     T(the_writer_refuses_what_it_could_not_read),
                                     T(every_npy_type_is_read),
                                     T(fortran_order_is_turned),
