@@ -837,6 +837,17 @@ static void numbers_take_the_bytes_they_have_in_the_file(void) {
     }
 }
 
+// The first small thing behind a large file does not take as much again.
+static void a_tensor_of_a_large_file_takes_little(void) {
+    enum { N = 3 << 23 };
+    const char *path = at("large.safetensors");
+    const char *header = ONE("\"U8\"", "[25165824]", "[0,25165824]");
+    unsigned char begin[200];
+    size_t to_ask;
+    put_sparse(path, begin, safetensors_bytes(begin, header, NULL, 0), N);
+    CHECK(bytes_to_read(path, TTT_OK, &to_ask) <= N + 300000 && to_ask <= SLACK);
+}
+
 // A file of names and hardly anything else: 112 bytes for each, so that the most there may be,
 // 2^19, take 59 MB. (Twice as much is allowed here, since these files are smaller than a chunk.)
 static void names_take_little_and_have_a_limit(void) {
@@ -1807,6 +1818,7 @@ int main(int argc, char **argv) {
                                     T(many_tensors_open_in_no_time),
                                     T(a_name_is_found_without_asking_all),
                                     T(numbers_take_the_bytes_they_have_in_the_file),
+                                    T(a_tensor_of_a_large_file_takes_little),
                                     T(names_take_little_and_have_a_limit),
                                     T(devices_are_no_files),
                                     T(a_file_that_was_read_can_be_written),
