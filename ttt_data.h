@@ -86,11 +86,13 @@ TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
 TTT_API ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good);
 
 // ---- [3] SAFETENSORS ----------------------------------------------------------------------------
-// A list of named tensors with text notes, as a safetensors file holds it. All of it lives in the
-// step arena.
+// A list of named tensors with text notes, as a safetensors file holds it. What a file gave lives
+// in the step arena: its header, its elements, and a few words for each name. A tensor is made of
+// them when it is asked for, by ttt_bundle_at or ttt_bundle_find, so that a file with many names
+// costs little more memory than it has bytes.
 typedef struct ttt_named {
     const char *name;
-    ttt_tensor *tensor;
+    ttt_tensor *tensor;  // in a bundle that was read: NULL, see ttt_bundle_at
 } ttt_named;
 typedef struct ttt_note {
     const char *key, *text;
@@ -100,27 +102,35 @@ typedef struct ttt_bundle {
     int64_t n_tensors;
     ttt_note *notes;  // the file's __metadata__
     int64_t n_notes;
+    const struct ttt__stored *stored;  // what is behind the names; NULL in a bundle of your own
 } ttt_bundle;
 
-// Reads a safetensors file (https://github.com/huggingface/safetensors). Bytes and bfloat16 keep
-// their bits, until ttt_cast makes real numbers of them:
-//   F64, F32, F16          REAL
-//   BF16                   BF16
-//   I8..I64, U16..U64      INT; a U64 tensor with a value above 2^63 - 1 becomes REAL
-//   U8, BOOL               U8; a byte of a BOOL tensor that is not 0 becomes 1
-// Every length, offset and product is checked before anything is allocated. Errors: TTT_ERR_FILE,
-// TTT_ERR_FORMAT (says what was wrong and where). *out then has no tensors and no notes.
+// Reads a safetensors file (https://github.com/huggingface/safetensors). Real numbers become the
+// build's; everything else keeps its bits, until ttt_cast makes real numbers or INT of it:
+//   F64, F32               REAL
+//   BF16, F16              of that type
+//   I64, U64               INT; a U64 tensor with a value above 2^63 - 1 becomes REAL
+//   I8..I32, U8..U32       of that type
+//   BOOL                   U8; a byte that is not 0 becomes 1
+// Every length, offset and product is checked before memory is taken, which is never more than the
+// file has bytes and 64 MB (in the double build twice the bytes). Errors: TTT_ERR_FILE,
+// TTT_ERR_FORMAT (says what was wrong and where), TTT_ERR_TOO_BIG for more than 2^19 tensors or
+// notes. *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
-// even; INT as I64, BF16 as BF16, U8 as U8: a tensor that is read again has its type and its bits.
-// The header lists tensors in the given order. In the data INT comes first, then REAL, BF16 and U8,
-// so every element lies at a multiple of its size. Errors, before a file is touched:
+// even; INT as I64, the others by their own names: a tensor that is read again has its type and its
+// bits. The header lists tensors in the given order. In the data wide elements come first, so every
+// element lies at a multiple of its size. Errors, before a file is touched:
 // TTT_ERR_ARGUMENT (names and notes that are not UTF-8 or occur twice, the name __metadata__, a
 // header above 100 MB), TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
 TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
                                          bool bf16);
-// NULL if it is not there:
+// Tensor i, 0..n_tensors-1, and the tensor of that name. One of a file is new each time, in the
+// step arena, but its elements are those that were read. NULL if it is not there, or after an
+// error.
+TTT_API ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i);
 TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name);
+// The text of a note; NULL if it is not there.
 TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 
 // ---- [4] NPY ------------------------------------------------------------------------------------
@@ -128,8 +138,9 @@ TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 // They become the types that ttt_safetensors_read gives them. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT
 // (for bytes after the data too); *out is then the empty tensor.
 TTT_API ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out);
-// Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1. Errors: TTT_ERR_ARGUMENT for
-// BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and ttt_file_finish.
+// Writes REAL as <f4 (<f8 in the double build), INT as <i8, U8 as |u1, and so on. Errors:
+// TTT_ERR_ARGUMENT for BF16, which .npy lacks; TTT_ERR_RELEASED; then those of ttt_file_begin and
+// ttt_file_finish.
 TTT_API ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tensor);
 #endif  // TTT_NO_STDIO
 
@@ -332,6 +343,16 @@ TTT__UNUSED static bool ttt__can_begin(ttt_ctx *ctx, const char *who, bool given
     return !ctx->result;
 }
 
+// Turns the bytes of each of n elements around.
+TTT__UNUSED static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
+    for (int64_t i = 0; i < n; i++, p += bytes)
+        for (int a = 0, b = bytes - 1; a < b; a++, b--) {
+            unsigned char swap = p[a];
+            p[a] = p[b];
+            p[b] = swap;
+        }
+}
+
 #ifndef TTT_NO_STDIO
 // ---- WHOLE FILES --------------------------------------------------------------------------------
 
@@ -453,6 +474,12 @@ static bool ttt__read(ttt__file *f, void *to, size_t n) {
     return false;
 }
 
+static bool ttt__file_within(const ttt__file *f, int64_t limit) {
+    return f->size <= limit || ttt__refuse(f->ctx, TTT_ERR_TOO_BIG, f->path,
+                                           "%lld bytes, larger than the limit of %lld",
+                                           (long long)f->size, (long long)limit);
+}
+
 // All bytes of a file, and a 0 after them.
 static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, int64_t limit,
                              size_t *size) {
@@ -460,10 +487,8 @@ static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, 
     char *text = NULL;
     *size = 0;
     if (!ttt__file_open(ctx, path, &f)) return NULL;
-    if (f.size <= limit) text = (char *)ttt__arena_alloc(ctx, arena, (size_t)f.size + 1);
-    else
-        ttt__refuse(ctx, TTT_ERR_TOO_BIG, path, "%lld bytes, larger than the limit of %lld",
-                    (long long)f.size, (long long)limit);
+    if (ttt__file_within(&f, limit))
+        text = (char *)ttt__arena_alloc(ctx, arena, (size_t)f.size + 1);
     if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
     fclose(f.stream);
     if (!text) return NULL;
@@ -824,78 +849,66 @@ static void ttt__real_of_64(float *y, uint64_t bits) {
 }
 #endif
 
-// binary16 (1 sign, 5 exponent, 10 fraction bits) as binary32, which holds every one of them.
-static uint32_t ttt__half_to_32(uint32_t h) {
-    uint32_t sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
-    if (exponent == 31) return sign | 0x7f800000 | fraction << 13;
-    if (exponent > 0) return sign | (exponent + 112) << 23 | fraction << 13;
-    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
-    memcpy(&bits, &f, sizeof bits);
-    return sign | bits;
-}
-
-static void ttt__decode_reals(ttt__type type, const unsigned char *p, int64_t n, ttt_real *y) {
-    if (type.bytes == 8) {
-        for (int64_t i = 0; i < n; i++) ttt__real_of_64(y + i, ttt__bytes(p + 8 * i, 8));
-    } else if (type.bytes == 4) {
-        for (int64_t i = 0; i < n; i++) ttt__real_of_32(y + i, (uint32_t)ttt__bytes(p + 4 * i, 4));
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            ttt__real_of_32(y + i, ttt__half_to_32((uint32_t)ttt__bytes(p + 2 * i, 2)));
+// Element i of an array of elements of 1, 2, 4 or 8 bytes, as a number that has its bits.
+static uint64_t ttt__bits_at(const void *elements, int bytes, int64_t i) {
+    const uint8_t *p = (const uint8_t *)elements + i * bytes;
+    uint16_t two;
+    uint32_t four;
+    uint64_t eight;
+    switch (bytes) {
+    case 1: return *p;
+    case 2: return memcpy(&two, p, sizeof two), two;
+    case 4: return memcpy(&four, p, sizeof four), four;
+    default: return memcpy(&eight, p, sizeof eight), eight;
     }
 }
 
-static void ttt__decode_ints(ttt__type type, const unsigned char *p, int64_t n, int64_t *y) {
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t bits = ttt__bytes(p + i * type.bytes, type.bytes);
-        bool minus = type.kind == 'i' && bits >> (8 * type.bytes - 1);
-        if (minus && type.bytes < 8) bits |= ~(UINT64_MAX >> (64 - 8 * type.bytes));
-        memcpy(y + i, &bits, sizeof bits);
+static void ttt__set_bits(void *elements, int bytes, int64_t i, uint64_t bits) {
+    uint8_t *p = (uint8_t *)elements + i * bytes;
+    uint16_t two = (uint16_t)bits;
+    uint32_t four = (uint32_t)bits;
+    switch (bytes) {
+    case 1: *p = (uint8_t)bits; break;
+    case 2: memcpy(p, &two, sizeof two); break;
+    case 4: memcpy(p, &four, sizeof four); break;
+    default: memcpy(p, &bits, sizeof bits);
     }
 }
 
-// What a file's type becomes.
+// The kinds of the rows of TTT_DTYPES. Their widths are those of the elements.
+static const char ttt__kinds[TTT__N_DTYPES + 1] = "fiuhfiiiuu";
+
+// What a file's type becomes: the row that is the same, or one that holds its numbers.
 static ttt_dtype ttt__dtype_of(ttt__type type) {
-    if (type.kind == 'f') return TTT_DTYPE_REAL;
-    if (type.kind == 'h') return TTT_DTYPE_BF16;
-    return type.bytes == 1 && type.kind != 'i' ? TTT_DTYPE_U8 : TTT_DTYPE_INT;
+    for (int dtype = 0; dtype < TTT__N_DTYPES; dtype++)
+        if (ttt__kinds[dtype] == type.kind && ttt__element_bytes((ttt_dtype)dtype) == type.bytes)
+            return (ttt_dtype)dtype;
+    return type.kind == 'f' ? TTT_DTYPE_REAL : type.kind == 'b' ? TTT_DTYPE_U8 : TTT_DTYPE_INT;
 }
 
-// Reads elements i .. i+n-1 of t from p.
-static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_tensor *tensor,
-                        int64_t i) {
-    if (tensor->data) ttt__decode_reals(type, p, n, tensor->data + i);
-    if (tensor->index) ttt__decode_ints(type, p, n, tensor->index + i);
-    for (int64_t k = 0; k < n && tensor->bf16; k++)
-        tensor->bf16[i + k] = (uint16_t)ttt__bytes(p + 2 * k, 2);
-    for (int64_t k = 0; k < n && tensor->u8; k++)
-        tensor->u8[i + k] = type.kind == 'b' ? p[k] != 0 : p[k];
-}
-
-static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
-    for (int64_t i = 0; i < n; i++, p += bytes)
-        for (int a = 0, b = bytes - 1; a < b; a++, b--) {
-            unsigned char swap = p[a];
-            p[a] = p[b];
-            p[b] = swap;
-        }
-}
-
-// An int64_t cannot hold U64 numbers above 2^63 - 1: a tensor with one becomes real, in place.
-static void ttt__wide_to_real(ttt_tensor *tensor) {
-    unsigned char *p = (unsigned char *)tensor->index;
-    bool wide = false;
-    for (int64_t i = 0; i < tensor->size; i++) wide = wide || tensor->index[i] < 0;
-    if (!wide) return;
-    for (int64_t i = 0; i < tensor->size; i++) {  // real i never ends after integer i
-        uint64_t bits;
-        memcpy(&bits, p + i * (int64_t)sizeof bits, sizeof bits);
-        ttt_real value = (ttt_real)bits;
-        memcpy(p + i * (int64_t)sizeof value, &value, sizeof value);
+// Reads n elements at p into elements i .. i+n-1. Only reals have another width than in the file.
+static void ttt__decode(ttt__type type, const unsigned char *p, int64_t n, ttt_dtype dtype,
+                        void *elements, int64_t i) {
+    ttt_real *y = (ttt_real *)elements + (dtype == TTT_DTYPE_REAL ? i : 0);
+    for (int64_t k = 0; k < n; k++, p += type.bytes) {
+        uint64_t bits = ttt__bytes(p, type.bytes);
+        if (dtype != TTT_DTYPE_REAL)
+            ttt__set_bits(elements, type.bytes, i + k, type.kind == 'b' ? bits != 0 : bits);
+        else if (type.bytes == 8) ttt__real_of_64(y + k, bits);
+        else ttt__real_of_32(y + k, (uint32_t)bits);
     }
-    tensor->data = (ttt_real *)(void *)p;
-    tensor->index = NULL;
-    tensor->dtype = TTT_DTYPE_REAL;
+}
+
+// An int64_t cannot hold U64 numbers above 2^63 - 1: elements among which there is one become real,
+// in place. Returns their type.
+static ttt_dtype ttt__wide_to_real(void *elements, int64_t size) {
+    bool wide = false;
+    for (int64_t i = 0; i < size; i++) wide = wide || ttt__bits_at(elements, 8, i) > INT64_MAX;
+    for (int64_t i = 0; i < size && wide; i++) {  // real i never ends after integer i
+        ttt_real value = (ttt_real)ttt__bits_at(elements, 8, i);
+        memcpy((ttt_real *)elements + i, &value, sizeof value);
+    }
+    return wide ? TTT_DTYPE_REAL : TTT_DTYPE_INT;
 }
 
 // The place in row-major order of element k of Fortran order, in which the first index is fastest.
@@ -905,46 +918,43 @@ static int64_t ttt__row_major(ttt_shape shape, int64_t k) {
     return at;
 }
 
-// Reads the next tensor of the file by small chunks: no second copy of it is ever in memory.
+// Reads the next `size` elements of the file by small chunks: no second copy of them is ever in
+// memory. Returns what they became.
 #define TTT__CHUNK ((int64_t)1 << 16)
-static ttt_tensor *ttt__read_tensor(ttt__file *f, ttt__type type, ttt_shape shape, bool fortran) {
+static ttt_dtype ttt__read_elements(ttt__file *f, ttt__type type, ttt_shape shape, bool fortran,
+                                    void *elements) {
     ttt_mark scratch = ttt__arena_mark(&f->ctx->scratch);
-    ttt_tensor *tensor = ttt__tensor(f->ctx, shape, ttt__dtype_of(type), false, NULL);
-    void *room = ttt__arena_alloc(f->ctx, &f->ctx->scratch, (size_t)TTT__CHUNK);
-    unsigned char *chunk = (unsigned char *)room;
-    bool good = tensor && chunk;
-    for (int64_t i = 0, n; good && i < tensor->size; i += n) {
-        n = TTT__MIN(tensor->size - i, TTT__CHUNK / type.bytes);
-        good = ttt__read(f, chunk, (size_t)(n * type.bytes));
-        if (good && type.big) ttt__reverse_each(chunk, n, type.bytes);
-        if (good && !fortran) ttt__decode(type, chunk, n, tensor, i);
-        for (int64_t k = 0; k < n && good && fortran; k++)
-            ttt__decode(type, chunk + k * type.bytes, 1, tensor, ttt__row_major(shape, i + k));
+    unsigned char *chunk =
+        (unsigned char *)ttt__arena_alloc(f->ctx, &f->ctx->scratch, (size_t)TTT__CHUNK);
+    int64_t size = ttt_shape_size(shape);
+    ttt_dtype dtype = ttt__dtype_of(type);
+    for (int64_t i = 0, n; chunk && i < size; i += n) {
+        n = TTT__MIN(size - i, TTT__CHUNK / type.bytes);
+        if (!ttt__read(f, chunk, (size_t)(n * type.bytes))) break;
+        if (type.big) ttt__reverse_each(chunk, n, type.bytes);
+        if (!fortran) ttt__decode(type, chunk, n, dtype, elements, i);
+        for (int64_t k = 0; k < n && fortran; k++)
+            ttt__decode(type, chunk + k * type.bytes, 1, dtype, elements,
+                        ttt__row_major(shape, i + k));
     }
-    if (good && type.kind == 'u' && type.bytes == 8) ttt__wide_to_real(tensor);
     ttt__arena_release(&f->ctx->scratch, scratch);
-    return good ? tensor : NULL;
+    bool unsigned_64 = type.kind == 'u' && type.bytes == 8 && !f->ctx->result;
+    return unsigned_64 ? ttt__wide_to_real(elements, size) : dtype;
 }
 
-// How a tensor is written: as F32, F64, BF16, I64 or U8.
+// How a tensor is written: as what it is, or reals as bfloat16.
+static ttt_dtype ttt__written_dtype(const ttt_tensor *tensor, bool bf16) {
+    return tensor->data && bf16 ? TTT_DTYPE_BF16 : tensor->dtype;
+}
 static ttt__type ttt__written_type(const ttt_tensor *tensor, bool bf16) {
-    ttt__type type = { 'f', sizeof(ttt_real), false };
-    if (tensor->index) type.kind = 'i', type.bytes = 8;
-    else if (tensor->u8) type.kind = 'u', type.bytes = 1;
-    else if (tensor->bf16 || bf16) type.kind = 'h', type.bytes = 2;
+    ttt_dtype dtype = ttt__written_dtype(tensor, bf16);
+    ttt__type type = { ttt__kinds[dtype], (unsigned char)ttt__element_bytes(dtype), false };
     return type;
 }
 
 static uint64_t ttt__element_bits(const ttt_tensor *tensor, ttt__type type, int64_t i) {
-    uint64_t wide = 0;
-    uint32_t narrow = 0;
-    if (tensor->u8) return tensor->u8[i];
-    if (tensor->bf16) return tensor->bf16[i];
-    if (type.kind == 'h') return ttt__bf16_of(tensor->data[i]);
-    if (tensor->index) memcpy(&wide, tensor->index + i, sizeof wide);
-    else if (TTT__DOUBLE) memcpy(&wide, tensor->data + i, sizeof(ttt_real));
-    else memcpy(&narrow, tensor->data + i, sizeof narrow);
-    return wide | narrow;
+    return tensor->data && type.kind == 'h' ? ttt__bf16_of(tensor->data[i])
+                                            : ttt__bits_at(ttt__elements(tensor), type.bytes, i);
 }
 
 static bool ttt__write_tensor(ttt_ctx *ctx, ttt_file_writer *w, const ttt_tensor *tensor,
@@ -988,14 +998,11 @@ static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
     }
 }
 
-// Pointers in the scratch arena to n structs, sorted. NULL without memory.
-static void **ttt__sorted(ttt_ctx *ctx, void *structs, int64_t n, size_t size,
-                          ttt__compare_fn *compare) {
-    void **p = (void **)ttt__arena_alloc(ctx, &ctx->scratch, (size_t)n * sizeof *p);
-    if (!p) return NULL;
+// Writes pointers to n structs into p, sorted.
+static void ttt__sort_structs(void **p, void *structs, int64_t n, size_t size,
+                              ttt__compare_fn *compare) {
     for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
     ttt__sort(p, n, compare);
-    return p;
 }
 
 // For structs that begin with a name.
@@ -1004,15 +1011,29 @@ static int ttt__by_name(const void *a, const void *b) {
     return strcmp(ttt__name_of(a), ttt__name_of(b));
 }
 
-static bool ttt__all_different(ttt_ctx *ctx, const char *path, void *structs, int64_t n,
-                               size_t size, ttt_result otherwise) {
-    void **p = ttt__sorted(ctx, structs, n, size, ttt__by_name);
-    for (int64_t i = 1; i < n && p; i++)
+// The same by name, and an error if one occurs twice. p is NULL where memory ran out.
+static bool ttt__sort_names(ttt_ctx *ctx, const char *path, void **p, void *structs, int64_t n,
+                            size_t size, ttt_result otherwise) {
+    if (!p) return false;
+    ttt__sort_structs(p, structs, n, size, ttt__by_name);
+    for (int64_t i = 1; i < n; i++)
         if (ttt__by_name(p[i - 1], p[i]) == 0) {
             ttt_fail(ctx, otherwise, "%.200s: '%.80s' occurs twice", path, ttt__name_of(p[i]));
             return false;
         }
-    return p != NULL;
+    return true;
+}
+
+// The one with that name among n sorted pointers; NULL if there is none.
+static void *ttt__named(void *const *sorted, int64_t n, const char *name) {
+    while (n > 0) {
+        int64_t half = n / 2;
+        int order = strcmp(name, ttt__name_of(sorted[half]));
+        if (order == 0) return sorted[half];
+        if (order > 0) sorted += half + 1;
+        n = order > 0 ? n - half - 1 : half;
+    }
+    return NULL;
 }
 
 // -- safetensors: the length of the header (8 bytes, little-endian); the header, JSON, padded by
@@ -1022,19 +1043,27 @@ static bool ttt__all_different(ttt_ctx *ctx, const char *path, void *structs, in
 // and the data, which the tensors cover without a hole and without overlap.
 // https://github.com/huggingface/safetensors, "Format"
 #define TTT__SAFETENSORS_HEADER 100000000
+#define TTT__SAFETENSORS_NAMES ((int64_t)1 << 19)
 typedef struct ttt__entry {
-    const char *name;  // first: see ttt__by_name
-    ttt__type type;
     ttt_shape shape;
-    int64_t begin, end;
+    int64_t begin, end;  // bytes of the file's data, and once they are read, of `elements`
+    ttt__type type;
+    ttt_dtype dtype;     // what the type became
 } ttt__entry;
+
+// What is behind the names of a bundle that was read.
+struct ttt__stored {
+    ttt_ctx *ctx;
+    ttt__entry *entries;       // in the order of the names
+    ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file
+    void **by_name, **by_key;  // pointers to the tensors and to the notes, sorted
+};
 
 typedef struct ttt__safetensors {
     ttt__file f;
     ttt__json j;
     int64_t data;  // bytes after the header
-    ttt__entry *entries;
-    int64_t n;
+    struct ttt__stored *stored;
     ttt_bundle *out;
 } ttt__safetensors;
 
@@ -1049,7 +1078,7 @@ static const struct {
     { "BOOL", { 'b', 1, false } },
 };
 
-static bool ttt__read_dtype(ttt__safetensors *file, ttt__entry *e) {
+static bool ttt__read_dtype(ttt__safetensors *file, const char *name, ttt__entry *e) {
     const char *dtype;
     if (!ttt__json_string(&file->j, &dtype)) return false;
     for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
@@ -1057,21 +1086,21 @@ static bool ttt__read_dtype(ttt__safetensors *file, ttt__entry *e) {
             e->type = ttt__safetensors_types[i].type;
             return true;
         }
-    return ttt__bad(&file->f, e->name,
+    return ttt__bad(&file->f, name,
                     "dtype %.20s: F64, F32, F16, BF16, I8..I64, U8..U64, BOOL expected", dtype);
 }
 
-static bool ttt__read_shape(ttt__safetensors *file, ttt__entry *e) {
+static bool ttt__read_shape(ttt__safetensors *file, const char *name, ttt__entry *e) {
     e->shape = ttt_scalar_shape();
     if (!ttt__json_enter(&file->j, '[')) return false;
     while (ttt__json_item(&file->j)) {
         int64_t size;
         if (e->shape.rank == TTT_MAX_RANK)
-            return ttt__bad(&file->f, e->name, "a shape of more than %d sizes is not supported",
+            return ttt__bad(&file->f, name, "a shape of more than %d sizes is not supported",
                             TTT_MAX_RANK);
         if (!ttt__json_int(&file->j, &size)) return false;
         if (size < 0)
-            return ttt__bad(&file->f, e->name, "the shape has the size %lld", (long long)size);
+            return ttt__bad(&file->f, name, "the shape has the size %lld", (long long)size);
         e->shape.dim[e->shape.rank++] = size;
     }
     return !file->j.why;
@@ -1091,15 +1120,16 @@ static bool ttt__read_offsets(ttt__json *json, ttt__entry *e) {
 
 // The shape needs just the bytes between the offsets, and the file has them. No product wraps
 // around.
-static bool ttt__entry_good(const ttt__safetensors *file, const ttt__entry *e) {
+static bool ttt__entry_good(const ttt__safetensors *file, const char *name,
+                            const ttt__entry *e) {
     ttt_text shape;
     int64_t size = ttt_shape_size(e->shape);
     if (e->begin < 0 || e->end < e->begin || e->end > file->data)
-        return ttt__bad(&file->f, e->name,
+        return ttt__bad(&file->f, name,
                         "data_offsets [%lld,%lld] are not within the %lld bytes of data",
                         (long long)e->begin, (long long)e->end, (long long)file->data);
     if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != e->end - e->begin)
-        return ttt__bad(&file->f, e->name,
+        return ttt__bad(&file->f, name,
                         "shape %s of elements of %d bytes, but data_offsets span %lld bytes",
                         ttt_shape_text(e->shape, shape), e->type.bytes,
                         (long long)(e->end - e->begin));
@@ -1107,7 +1137,7 @@ static bool ttt__entry_good(const ttt__safetensors *file, const ttt__entry *e) {
 }
 
 // Keys besides these three are left alone, as the reference reader does.
-static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
+static bool ttt__read_entry(ttt__safetensors *file, const char *name, ttt__entry *e) {
     static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
     bool seen[3] = { false, false, false };
     const char *key;
@@ -1115,34 +1145,44 @@ static bool ttt__read_entry(ttt__safetensors *file, ttt__entry *e) {
     while (ttt__json_key(&file->j, &key)) {
         int k = 0;
         while (k < 3 && strcmp(key, keys[k]) != 0) k++;
-        if (k < 3 && seen[k]) return ttt__bad(&file->f, e->name, "%s occurs twice", key);
+        if (k < 3 && seen[k]) return ttt__bad(&file->f, name, "%s occurs twice", key);
         if (k < 3) seen[k] = true;
-        if (!(k == 0   ? ttt__read_dtype(file, e)
-              : k == 1 ? ttt__read_shape(file, e)
+        if (!(k == 0   ? ttt__read_dtype(file, name, e)
+              : k == 1 ? ttt__read_shape(file, name, e)
               : k == 2 ? ttt__read_offsets(&file->j, e)
               : ttt__json_skip(&file->j)))
             return false;
     }
     if (file->j.why) return false;
     for (int k = 0; k < 3; k++)
-        if (!seen[k]) return ttt__bad(&file->f, e->name, "%s is missing", keys[k]);
-    return ttt__entry_good(file, e);
+        if (!seen[k]) return ttt__bad(&file->f, name, "%s is missing", keys[k]);
+    return ttt__entry_good(file, name, e);
+}
+
+// Room for `each` bytes for every name in the next object of the header; *n is their number.
+static void *ttt__names_room(ttt__safetensors *file, size_t each, int64_t *n) {
+    *n = ttt__json_count(file->j);
+    if (*n <= TTT__SAFETENSORS_NAMES) return ttt_alloc(file->f.ctx, (size_t)*n * each, false);
+    ttt__refuse(file->f.ctx, TTT_ERR_TOO_BIG, file->f.path, "%lld names; %lld is the limit",
+                (long long)*n, (long long)TTT__SAFETENSORS_NAMES);
+    return NULL;
 }
 
 static bool ttt__read_notes(ttt__safetensors *file) {
     ttt_bundle *out = file->out;
-    if (out->notes) return ttt__bad(&file->f, NULL, "__metadata__ occurs twice");
-    size_t room = (size_t)ttt__json_count(file->j) * sizeof(ttt_note);
-    out->notes = (ttt_note *)ttt_alloc(file->f.ctx, room, false);
-    if (!out->notes || !ttt__json_enter(&file->j, '{')) return false;
     ttt_note note;
+    int64_t n;
+    if (out->notes) return ttt__bad(&file->f, NULL, "__metadata__ occurs twice");
+    out->notes = (ttt_note *)ttt__names_room(file, sizeof note + sizeof(void *), &n);
+    if (!out->notes || !ttt__json_enter(&file->j, '{')) return false;
+    file->stored->by_key = (void **)(void *)(out->notes + n);
     while (ttt__json_key(&file->j, &note.key)) {
         if (!ttt__json_string(&file->j, &note.text)) return false;
         out->notes[out->n_notes++] = note;
     }
-    if (file->j.why) return false;
-    return ttt__all_different(file->f.ctx, file->f.path, out->notes, out->n_notes, sizeof note,
-                              TTT_ERR_FORMAT);
+    return !file->j.why &&
+           ttt__sort_names(file->f.ctx, file->f.path, file->stored->by_key, out->notes,
+                           out->n_notes, sizeof note, TTT_ERR_FORMAT);
 }
 
 // The header's text. It stays in the step arena, because names and notes are decoded in place.
@@ -1165,23 +1205,26 @@ static bool ttt__read_header(ttt__safetensors *file) {
     return true;
 }
 
-// The shortest entry, `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`, has 49 bytes. So the
-// header's size limits their number, and the room that they get.
+// *name is the one that an error is about.
 static bool ttt__read_entries(ttt__safetensors *file, const char **name) {
-    size_t most = (size_t)(file->j.end - file->j.text) / 49 + 1,
-           room = most * sizeof *file->entries;
-    file->entries = (ttt__entry *)ttt__arena_alloc(file->f.ctx, &file->f.ctx->scratch, room);
-    if (!file->entries) return false;
+    struct ttt__stored *stored = file->stored;
+    ttt_bundle *out = file->out;
+    size_t each = sizeof *stored->entries + sizeof *out->tensors + sizeof *stored->by_name;
+    int64_t n;
+    stored->entries = (ttt__entry *)ttt__names_room(file, each, &n);
+    if (!stored->entries) return false;
+    out->tensors = (ttt_named *)(void *)(stored->entries + n);
+    stored->by_name = (void **)(void *)(out->tensors + n);
     ttt__json_enter(&file->j, '{');
     while (ttt__json_key(&file->j, name)) {
         if (strcmp(*name, "__metadata__") == 0) {
             if (!ttt__read_notes(file)) return false;
             continue;
         }
-        ttt__entry *e = file->entries + file->n++;
-        memset(e, 0, sizeof *e);
-        e->name = *name;
-        if (!ttt__read_entry(file, e)) return false;
+        ttt_named *to = out->tensors + out->n_tensors;
+        to->name = *name;
+        to->tensor = NULL;
+        if (!ttt__read_entry(file, *name, stored->entries + out->n_tensors++)) return false;
     }
     return ttt__json_end(&file->j);
 }
@@ -1193,15 +1236,17 @@ static int ttt__by_offset(const void *a, const void *b) {
 }
 
 // Entries in the order of their data, which they cover without a hole and without an overlap. NULL
-// after an error.
+// after an error. They stand where the sorted names will.
 static void **ttt__in_file_order(ttt__safetensors *file) {
-    void **p =
-        ttt__sorted(file->f.ctx, file->entries, file->n, sizeof *file->entries, ttt__by_offset);
+    const ttt_bundle *out = file->out;
+    void **p = file->stored->by_name;
     int64_t at = 0;
-    for (int64_t i = 0; i < file->n && p; i++) {
+    ttt__sort_structs(p, file->stored->entries, out->n_tensors, sizeof *file->stored->entries,
+                      ttt__by_offset);
+    for (int64_t i = 0; i < out->n_tensors; i++) {
         const ttt__entry *e = (const ttt__entry *)p[i];
         if (e->begin != at) {
-            ttt__bad(&file->f, e->name,
+            ttt__bad(&file->f, out->tensors[e - file->stored->entries].name,
                      "data_offsets begin at %lld, the tensor before ends at %lld: %s",
                      (long long)e->begin, (long long)at, e->begin < at ? "an overlap" : "a hole");
             return NULL;
@@ -1209,28 +1254,39 @@ static void **ttt__in_file_order(ttt__safetensors *file) {
         at = e->end;
     }
     int64_t rest = file->data - at;
-    if (p && rest) ttt__bad(&file->f, NULL, "%lld bytes after the last tensor", (long long)rest);
-    return file->f.ctx->result ? NULL : p;
+    if (rest) ttt__bad(&file->f, NULL, "%lld bytes after the last tensor", (long long)rest);
+    return rest ? NULL : p;
+}
+
+// Where the elements of each will lie: in the same order, at multiples of 8 bytes. Returns how many
+// bytes they take.
+static int64_t ttt__place_elements(void *const *entries, int64_t n) {
+    int64_t at = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ttt__entry *e = (ttt__entry *)entries[i];
+        e->dtype = ttt__dtype_of(e->type);
+        e->begin = (at + 7) / 8 * 8;
+        at = e->end =
+            e->begin + ttt_shape_size(e->shape) * (int64_t)ttt__element_bytes(e->dtype);
+    }
+    return at;
 }
 
 static bool ttt__read_tensors(ttt__safetensors *file) {
     ttt_ctx *ctx = file->f.ctx;
-    if (!ttt__all_different(ctx, file->f.path, file->entries, file->n, sizeof *file->entries,
-                            TTT_ERR_FORMAT))
-        return false;
+    struct ttt__stored *stored = file->stored;
+    int64_t n = file->out->n_tensors;
     void **p = ttt__in_file_order(file);
-    ttt_named *named =
-        p ? (ttt_named *)ttt_alloc(ctx, (size_t)file->n * sizeof *named, false) : NULL;
-    for (int64_t i = 0; i < file->n && named; i++) {
-        const ttt__entry *e = (const ttt__entry *)p[i];
-        ttt_named *to = named + (e - file->entries);
-        to->name = e->name;
-        to->tensor = ttt__read_tensor(&file->f, e->type, e->shape, false);
-        if (!to->tensor) return false;
+    if (!p) return false;
+    ttt_shape all = TTT_SHAPE(ttt__place_elements(p, n));
+    stored->elements = ttt__tensor(ctx, all, TTT_DTYPE_U8, false, NULL);
+    for (int64_t i = 0; i < n && !ctx->result; i++) {
+        ttt__entry *e = (ttt__entry *)p[i];
+        e->dtype = ttt__read_elements(&file->f, e->type, e->shape, false,
+                                      stored->elements->u8 + e->begin);
     }
-    file->out->tensors = named;
-    file->out->n_tensors = file->n;
-    return named != NULL;
+    return !ctx->result && ttt__sort_names(ctx, file->f.path, p, file->out->tensors, n,
+                                           sizeof *file->out->tensors, TTT_ERR_FORMAT);
 }
 
 ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
@@ -1241,7 +1297,9 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     memset(out, 0, sizeof *out);
     file.out = out;
     if (!ttt__file_open(ctx, path, &file.f)) return ctx->result;
-    if (ttt__read_header(&file) && ttt__read_entries(&file, &name)) ttt__read_tensors(&file);
+    file.stored = (struct ttt__stored *)ttt_alloc(ctx, sizeof *file.stored, false);
+    if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
+        ttt__read_tensors(&file);
     if (file.j.why)
         ttt__bad(&file.f, name, "byte %lld: %s", (long long)(file.j.at - file.j.text) + 8,
                  file.j.why);
@@ -1250,17 +1308,38 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     if (ctx->result) {
         memset(out, 0, sizeof *out);
         ttt_mark_release(ctx, step);
+        return ctx->result;
     }
-    return ctx->result;
+    file.stored->ctx = ctx;
+    out->stored = file.stored;
+    return TTT_OK;
+}
+
+ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i) {
+    const struct ttt__stored *stored = bundle->stored;
+    if (i < 0 || i >= bundle->n_tensors) return NULL;
+    if (bundle->tensors[i].tensor || !stored) return bundle->tensors[i].tensor;
+    const ttt__entry *e = &stored->entries[i];
+    ttt_tensor *tensor = ttt__tensor(stored->ctx, e->shape, e->dtype, false, stored->elements);
+    if (tensor) ttt__set_elements(tensor, e->dtype, stored->elements->u8 + e->begin);
+    return tensor;
 }
 
 ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
+    if (bundle->stored) {
+        void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
+        return named ? ttt_bundle_at(bundle, (ttt_named *)named - bundle->tensors) : NULL;
+    }
     for (int64_t i = 0; i < bundle->n_tensors; i++)
         if (strcmp(bundle->tensors[i].name, name) == 0) return bundle->tensors[i].tensor;
     return NULL;
 }
 
 const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key) {
+    if (bundle->stored) {
+        void *note = ttt__named(bundle->stored->by_key, bundle->n_notes, key);
+        return note ? ((ttt_note *)note)->text : NULL;
+    }
     for (int64_t i = 0; i < bundle->n_notes; i++)
         if (strcmp(bundle->notes[i].key, key) == 0) return bundle->notes[i].text;
     return NULL;
@@ -1340,8 +1419,10 @@ static int64_t ttt__written_bytes(const ttt_tensor *tensor, bool bf16) {
 
 // The order of the data, from wide elements to narrow ones. The header is padded to a multiple of 8
 // bytes, so every tensor lies at a multiple of its element's size, which views need.
-static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = { TTT_DTYPE_INT, TTT_DTYPE_REAL,
-                                                          TTT_DTYPE_BF16, TTT_DTYPE_U8 };
+static const ttt_dtype ttt__data_order[TTT__N_DTYPES] = {
+    TTT_DTYPE_INT, TTT_DTYPE_REAL, TTT_DTYPE_I32, TTT_DTYPE_U32, TTT_DTYPE_BF16,
+    TTT_DTYPE_F16, TTT_DTYPE_I16,  TTT_DTYPE_U16, TTT_DTYPE_U8,  TTT_DTYPE_I8,
+};
 
 // Entries in the given order.
 static void ttt__say_header(ttt__sink *sink, const ttt_bundle *bundle, bool bf16) {
@@ -1349,14 +1430,15 @@ static void ttt__say_header(ttt__sink *sink, const ttt_bundle *bundle, bool bf16
     for (int k = 0; k < TTT__N_DTYPES; k++) {
         at[ttt__data_order[k]] = all;
         for (int64_t i = 0; i < bundle->n_tensors; i++)
-            if (bundle->tensors[i].tensor->dtype == ttt__data_order[k])
+            if (ttt__written_dtype(bundle->tensors[i].tensor, bf16) == ttt__data_order[k])
                 all += ttt__written_bytes(bundle->tensors[i].tensor, bf16);
     }
     ttt__say(sink, "{");
     if (bundle->n_notes) ttt__say_notes(sink, bundle);
     for (int64_t i = 0; i < bundle->n_tensors; i++) {
         const ttt_tensor *x = bundle->tensors[i].tensor;
-        int64_t *begin = &at[x->dtype], end = *begin + ttt__written_bytes(x, bf16);
+        int64_t *begin = &at[ttt__written_dtype(x, bf16)];
+        int64_t end = *begin + ttt__written_bytes(x, bf16);
         ttt__say(sink, i || bundle->n_notes ? "," : "");
         ttt__say_entry(sink, &bundle->tensors[i], bf16, *begin, end);
         *begin = end;
@@ -1391,10 +1473,12 @@ static bool ttt__bundle_good(ttt_ctx *ctx, const char *path, const ttt_bundle *b
         if (!ttt__text_good(ctx, path, "the key of a note", bundle->notes[i].key) ||
             !ttt__text_good(ctx, path, "the text of a note", bundle->notes[i].text))
             return false;
-    return ttt__all_different(ctx, path, bundle->tensors, bundle->n_tensors,
-                              sizeof *bundle->tensors, TTT_ERR_ARGUMENT) &&
-           ttt__all_different(ctx, path, bundle->notes, bundle->n_notes, sizeof *bundle->notes,
-                              TTT_ERR_ARGUMENT);
+    size_t tensors = (size_t)bundle->n_tensors, notes = (size_t)bundle->n_notes;
+    void **p = (void **)ttt__arena_alloc(ctx, &ctx->scratch, (tensors + notes) * sizeof *p);
+    return ttt__sort_names(ctx, path, p, bundle->tensors, bundle->n_tensors,
+                           sizeof *bundle->tensors, TTT_ERR_ARGUMENT) &&
+           ttt__sort_names(ctx, path, p, bundle->notes, bundle->n_notes, sizeof *bundle->notes,
+                           TTT_ERR_ARGUMENT);
 }
 
 // The length and the header, in the scratch arena.
@@ -1417,23 +1501,43 @@ static char *ttt__header_text(ttt_ctx *ctx, const char *path, const ttt_bundle *
     return text;
 }
 
-ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
-                                 bool bf16) {
-    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+// The bundle with all its tensors; one that was read has them only for the asking.
+static bool ttt__bundle_whole(ttt_ctx *ctx, const ttt_bundle *bundle, ttt_bundle *whole) {
+    *whole = *bundle;
+    if (!bundle->stored) return true;
+    whole->stored = NULL;
+    whole->tensors = (ttt_named *)ttt_alloc(
+        ctx, (size_t)bundle->n_tensors * sizeof *whole->tensors, false);
+    for (int64_t i = 0; i < bundle->n_tensors && !ctx->result; i++) {
+        whole->tensors[i].name = bundle->tensors[i].name;
+        whole->tensors[i].tensor = ttt_bundle_at(bundle, i);
+    }
+    return !ctx->result;
+}
+
+static void ttt__write_bundle(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
+                              bool bf16) {
     ttt_file_writer w;
     size_t n = 0;
-    if (ctx->result) return ctx->result;
     char *header =
         ttt__bundle_good(ctx, path, bundle) ? ttt__header_text(ctx, path, bundle, bf16, &n) : NULL;
-    if (header && ttt_file_begin(ctx, &w, path)) {
-        bool good = ttt_file_put(&w, header, n);
-        for (int k = 0; k < TTT__N_DTYPES; k++)
-            for (int64_t i = 0; i < bundle->n_tensors && good; i++)
-                if (bundle->tensors[i].tensor->dtype == ttt__data_order[k])
-                    good = ttt__write_tensor(ctx, &w, bundle->tensors[i].tensor, bf16);
-        ttt_file_finish(ctx, &w, good);
-    }
+    if (!header || !ttt_file_begin(ctx, &w, path)) return;
+    bool good = ttt_file_put(&w, header, n);
+    for (int k = 0; k < TTT__N_DTYPES; k++)
+        for (int64_t i = 0; i < bundle->n_tensors && good; i++)
+            if (ttt__written_dtype(bundle->tensors[i].tensor, bf16) == ttt__data_order[k])
+                good = ttt__write_tensor(ctx, &w, bundle->tensors[i].tensor, bf16);
+    ttt_file_finish(ctx, &w, good);
+}
+
+ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundle *bundle,
+                                 bool bf16) {
+    ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_bundle whole;
+    if (ctx->result) return ctx->result;
+    if (ttt__bundle_whole(ctx, bundle, &whole)) ttt__write_bundle(ctx, path, &whole, bf16);
     ttt__arena_release(&ctx->scratch, scratch);
+    ttt_mark_release(ctx, step);
     return ctx->result;
 }
 
@@ -1591,7 +1695,14 @@ static ttt_tensor *ttt__npy_read(ttt__npy *npy) {
                  ttt_shape_text(npy->shape, text), npy->type.bytes, (long long)npy->data);
         return NULL;
     }
-    return ttt__read_tensor(&npy->f, npy->type, npy->shape, npy->fortran);
+    ttt_tensor *tensor =
+        ttt__tensor(npy->f.ctx, npy->shape, ttt__dtype_of(npy->type), false, NULL);
+    if (!tensor) return NULL;
+    void *elements = ttt__elements(tensor);
+    ttt_dtype dtype =
+        ttt__read_elements(&npy->f, npy->type, npy->shape, npy->fortran, elements);
+    ttt__set_elements(tensor, dtype, elements);
+    return npy->f.ctx->result ? NULL : tensor;
 }
 
 ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
@@ -2115,51 +2226,66 @@ static bool ttt__idx_size_fail(ttt_ctx *ctx, const char *name, const ttt_idx *id
                        (long long)found);
 }
 
-// Copies `count` big-endian elements into the order of the machine.
-static void ttt__idx_to_host(uint8_t *to, const uint8_t *from, size_t count, size_t width) {
-    const uint16_t one = 1;
-    bool little = *(const uint8_t *)&one == 1;
-    if (width == 1 || !little) {
-        memcpy(to, from, count * width);
-        return;
-    }
-    for (size_t i = 0; i < count * width; i += width)
-        for (size_t k = 0; k < width; k++) to[i + k] = from[i + width - 1 - k];
+static size_t ttt__idx_bytes(const ttt_idx *idx) {
+    return (size_t)idx->count * ttt__idx_width(idx->type);
 }
 
-static bool ttt__idx_from_plain(ttt_ctx *ctx, const char *name, const uint8_t *bytes, size_t n,
-                                ttt_idx *out) {
+// From the order of the file, big-endian, to that of the machine.
+static void ttt__idx_to_host(ttt_idx *idx) {
+    const uint16_t one = 1;
+    bool little = *(const uint8_t *)&one == 1;
+    if (little)
+        ttt__reverse_each((uint8_t *)idx->data, idx->count, (int)ttt__idx_width(idx->type));
+}
+
+static bool ttt__idx_from_plain(ttt_ctx *ctx, ttt__arena *arena, const char *name,
+                                const uint8_t *bytes, size_t n, ttt_idx *out) {
     size_t total;
     if (!ttt__idx_header(ctx, name, bytes, n, out, &total)) return false;
     if (n != total) return ttt__idx_size_fail(ctx, name, out, total, "file has", n);
-    size_t width = ttt__idx_width(out->type), size = (size_t)out->count * width;
-    out->data = ttt_alloc(ctx, size, false);
+    size_t size = ttt__idx_bytes(out);
+    out->data = ttt__arena_alloc(ctx, arena, size);
     if (!out->data) return false;
-    ttt__idx_to_host((uint8_t *)out->data, bytes + (n - size), (size_t)out->count, width);
+    memcpy(out->data, bytes + (n - size), size);
+    ttt__idx_to_host(out);
     return true;
 }
 
-// Inflates the header alone to learn the size, then exactly that much: a small file that declares
-// or holds far too much (a "bomb") costs neither time nor memory.
-static bool ttt__idx_from_gzip(ttt_ctx *ctx, const char *name, const uint8_t *bytes, size_t n,
-                               ttt_idx *out) {
-    uint8_t header[TTT__IDX_HEADER_MAX];
+// Inflates the header alone to learn the size, then exactly that much: a small file that holds far
+// too much (a "bomb") costs neither time nor memory. One that declares far too much gets no more
+// than TTT__IDX_TRIAL bytes before it has filled them.
+#define TTT__IDX_TRIAL ((size_t)48 << 20)
+static bool ttt__idx_from_gzip(ttt_ctx *ctx, ttt__arena *arena, const char *name,
+                               const uint8_t *bytes, size_t n, ttt_idx *out) {
+    uint8_t header[TTT__IDX_HEADER_MAX], *plain = NULL;
     ttt__inflate stream;
-    size_t total;
+    size_t total, room = 0;
     ttt_result r = ttt__gzip_run(&stream, bytes, n, header, sizeof header);
     if (r != TTT_OK && r != TTT_ERR_TOO_BIG) return ttt__gzip_fail(ctx, &stream, name);
     if (!ttt__idx_header(ctx, name, header, stream.size, out, &total)) return false;
     if (total / 1032 > n)  // two bits of deflate give 258 bytes at most
         return ttt__idx_size_fail(ctx, name, out, total, "gzip holds at most", n * 1032);
-    uint8_t *plain = (uint8_t *)ttt__arena_alloc(ctx, &ctx->scratch, total);
-    if (!plain) return false;
-    r = ttt__gzip_run(&stream, bytes, n, plain, total);
+    for (r = TTT_ERR_TOO_BIG; r == TTT_ERR_TOO_BIG && room < total;) {
+        ttt_mark mark = ttt__arena_mark(arena);
+        room = room || total < TTT__IDX_TRIAL ? total : TTT__IDX_TRIAL;
+        plain = (uint8_t *)ttt__arena_alloc(ctx, arena, room);
+        if (!plain) return false;
+        r = ttt__gzip_run(&stream, bytes, n, plain, room);
+        if (r == TTT_ERR_TOO_BIG) ttt__arena_release(arena, mark);
+    }
     if (r == TTT_ERR_TOO_BIG)
         return ttt__idx_size_fail(ctx, name, out, total, "gzip holds at least", total + 1);
     if (r != TTT_OK) return ttt__gzip_fail(ctx, &stream, name);
     if (stream.size < total)
         return ttt__idx_size_fail(ctx, name, out, total, "gzip holds", stream.size);
-    return ttt__idx_from_plain(ctx, name, plain, total, out);
+    size_t size = ttt__idx_bytes(out);
+    out->data = memmove(plain, plain + (total - size), size);
+    ttt__idx_to_host(out);
+    return true;
+}
+
+static bool ttt__idx_is_gzip(const uint8_t *p, size_t n) {  // an IDX file begins with 00 00
+    return n >= 2 && p[0] == 0x1F && p[1] == 0x8B;
 }
 
 ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size_t n,
@@ -2168,32 +2294,67 @@ ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size
     if (out) memset(out, 0, sizeof *out);
     if (!ttt__can_begin(ctx, "ttt_idx_parse", p && out)) return ctx->result;
     if (!name) name = "IDX in memory";
-    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
-    bool gzip = n >= 2 && p[0] == 0x1F && p[1] == 0x8B;  // an IDX file begins with 00 00
-    bool good = gzip ? ttt__idx_from_gzip(ctx, name, p, n, out)
-                     : ttt__idx_from_plain(ctx, name, p, n, out);
-    ttt__arena_release(&ctx->scratch, scratch);
-    if (!good) memset(out, 0, sizeof *out);
+    ttt_mark step = ttt__arena_mark(&ctx->step);
+    bool good = ttt__idx_is_gzip(p, n) ? ttt__idx_from_gzip(ctx, &ctx->step, name, p, n, out)
+                                       : ttt__idx_from_plain(ctx, &ctx->step, name, p, n, out);
+    if (good) return TTT_OK;
+    ttt__arena_release(&ctx->step, step);
+    memset(out, 0, sizeof *out);
     return ctx->result;
 }
 
 #ifndef TTT_NO_STDIO
-ttt_result ttt_idx_read(ttt_ctx *ctx, const char *path, ttt_idx *out) {
-    size_t size;
-    if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(ctx, "ttt_idx_read", path && out)) return ctx->result;
-    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
-    char *bytes = ttt__file_bytes(ctx, &ctx->scratch, path, TTT_IMAGES_MAX_BYTES, &size);
-    if (bytes) ttt_idx_parse(ctx, path, bytes, size, out);
+// A plain file, of which the first n bytes were read: the elements are read to where they stay.
+static bool ttt__idx_from_file(ttt__file *f, ttt__arena *arena, const uint8_t *start, size_t n,
+                               ttt_idx *out) {
+    size_t total;
+    if (!ttt__idx_header(f->ctx, f->path, start, n, out, &total)) return false;
+    if (f->size != (int64_t)total)
+        return ttt__idx_size_fail(f->ctx, f->path, out, total, "file has", (size_t)f->size);
+    size_t size = ttt__idx_bytes(out), begin = total - size;
+    out->data = ttt__arena_alloc(f->ctx, arena, size);
+    if (!out->data) return false;
+    if (TTT__SEEK(f->stream, (long)begin, SEEK_SET) != 0)
+        return ttt__file_fail(f->ctx, f->path, "cannot be read", errno);
+    if (!ttt__read(f, out->data, size)) return false;
+    ttt__idx_to_host(out);
+    return true;
+}
+
+// Reads a file, with the elements in the given arena; what else it takes is released.
+static bool ttt__idx_read(ttt_ctx *ctx, ttt__arena *arena, const char *path, ttt_idx *out) {
+    uint8_t start[TTT__IDX_HEADER_MAX];
+    ttt_mark mark = ttt__arena_mark(arena), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__file f;
+    if (!ttt__file_open(ctx, path, &f)) return false;
+    size_t n = (size_t)TTT__MIN(f.size, (int64_t)sizeof start);
+    bool good = ttt__file_within(&f, TTT_IMAGES_MAX_BYTES) && ttt__read(&f, start, n);
+    bool gzip = good && ttt__idx_is_gzip(start, n);
+    if (good && !gzip) good = ttt__idx_from_file(&f, arena, start, n, out);
+    fclose(f.stream);
+    if (gzip) {
+        char *bytes = ttt__file_bytes(ctx, &ctx->scratch, path, TTT_IMAGES_MAX_BYTES, &n);
+        good = bytes && ttt__idx_from_gzip(ctx, arena, path, (const uint8_t *)bytes, n, out);
+    }
     ttt__arena_release(&ctx->scratch, scratch);
+    if (good) return true;
+    ttt__arena_release(arena, mark);
+    memset(out, 0, sizeof *out);
+    return false;
+}
+
+ttt_result ttt_idx_read(ttt_ctx *ctx, const char *path, ttt_idx *out) {
+    if (out) memset(out, 0, sizeof *out);
+    if (ttt__can_begin(ctx, "ttt_idx_read", path && out))
+        ttt__idx_read(ctx, &ctx->step, path, out);
     return ctx->result;
 }
 #endif
 
 // ---- IMAGE SETS ---------------------------------------------------------------------------------
-// Fills the sizes, with room for the pixels and labels.
+// Fills the sizes, with room for the labels and, unless they are given, for the pixels.
 static bool ttt__images_alloc(ttt_ctx *ctx, int64_t count, int height, int width, int channels,
-                              int classes, ttt_images *out) {
+                              int classes, uint8_t *given, ttt_images *out) {
     uint64_t pixels = (uint64_t)count * (uint64_t)height * (uint64_t)width * (uint64_t)channels;
     uint64_t labels = (uint64_t)count * sizeof *out->labels;
     if (pixels > TTT_IMAGES_MAX_BYTES || labels > TTT_IMAGES_MAX_BYTES) {
@@ -2203,7 +2364,7 @@ static bool ttt__images_alloc(ttt_ctx *ctx, int64_t count, int height, int width
                  (long long)count, height, width, channels, (long long)TTT_IMAGES_MAX_BYTES);
         return false;
     }
-    uint8_t *p = (uint8_t *)ttt_alloc(ctx, (size_t)pixels, true);
+    uint8_t *p = given ? given : (uint8_t *)ttt_alloc(ctx, (size_t)pixels, true);
     int32_t *l = (int32_t *)ttt_alloc(ctx, (size_t)labels, true);
     if (!p || !l) return false;
     ttt_images made = { count, height, width, channels, classes, p, l };
@@ -2242,27 +2403,35 @@ static bool ttt__images_check_labels(ttt_ctx *ctx, const char *name, const ttt_i
     return true;
 }
 
+// The set of two arrays: with `own`, the pixels stay where they are, else they are copied.
+static bool ttt__images_of_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
+                               const char *labels_name, const ttt_idx *labels, int classes,
+                               bool own, ttt_images *out) {
+    const int64_t *size = pixels->shape.dim;
+    if (classes < 1) {
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_images_from_idx: %d classes, expected 1 or more",
+                 classes);
+        return false;
+    }
+    if (!ttt__images_check_idx(ctx, pixels_name, pixels, labels_name, labels) ||
+        !ttt__images_check_labels(ctx, labels_name, labels, classes) ||
+        !ttt__images_alloc(ctx, size[0], (int)size[1], (int)size[2], 1, classes,
+                           own ? (uint8_t *)pixels->data : NULL, out))
+        return false;
+    if (!own) memcpy(out->pixels, pixels->data, (size_t)pixels->count);
+    for (int64_t i = 0; i < out->count; i++) out->labels[i] = ((const uint8_t *)labels->data)[i];
+    return true;
+}
+
 ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
                                const char *labels_name, const ttt_idx *labels, int classes,
                                ttt_images *out) {
     bool given = pixels && pixels->data && labels && labels->data && out;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(ctx, "ttt_images_from_idx", given)) return ctx->result;
-    if (classes < 1) {
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_images_from_idx: %d classes, expected 1 or more",
-                 classes);
-        return ctx->result;
-    }
-    if (!pixels_name) pixels_name = "images";
-    if (!labels_name) labels_name = "labels";
-    const int64_t *size = pixels->shape.dim;
-    if (!ttt__images_check_idx(ctx, pixels_name, pixels, labels_name, labels) ||
-        !ttt__images_check_labels(ctx, labels_name, labels, classes) ||
-        !ttt__images_alloc(ctx, size[0], (int)size[1], (int)size[2], 1, classes, out))
-        return ctx->result;
-    memcpy(out->pixels, pixels->data, (size_t)pixels->count);
-    for (int64_t i = 0; i < out->count; i++) out->labels[i] = ((const uint8_t *)labels->data)[i];
-    return TTT_OK;
+    if (ttt__can_begin(ctx, "ttt_images_from_idx", given))
+        ttt__images_of_idx(ctx, pixels_name ? pixels_name : "images", pixels,
+                           labels_name ? labels_name : "labels", labels, classes, false, out);
+    return ctx->result;
 }
 
 #ifndef TTT_NO_STDIO
@@ -2297,16 +2466,19 @@ ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split,
     ttt_idx idx[2];
     if (out) memset(out, 0, sizeof *out);
     if (!ttt__can_begin(ctx, "ttt_images_load_idx", dir && split && out)) return ctx->result;
-    ttt_mark mark = ttt_mark_get(ctx);
+    ttt_mark mark = ttt_mark_get(ctx), keep = ttt__arena_mark(&ctx->keep);
     for (int i = 0; i < 2 && !ctx->result; i++) {
         bool found;
         path[i] = ttt__idx_path(ctx, dir, split, ttt__idx_endings[i], &found);
         if (path[i] && !found)
             ttt__refuse(ctx, TTT_ERR_FILE, path[i], "not there, and not with .gz either");
     }
-    for (int i = 0; i < 2 && !ctx->result; i++) ttt_idx_read(ctx, path[i], &idx[i]);
-    if (!ctx->result) ttt_images_from_idx(ctx, path[0], &idx[0], path[1], &idx[1], classes, out);
+    for (int i = 0; i < 2 && !ctx->result; i++)  // the pixels are read to where they stay
+        ttt__idx_read(ctx, i ? &ctx->step : &ctx->keep, path[i], &idx[i]);
+    if (!ctx->result)
+        ttt__images_of_idx(ctx, path[0], &idx[0], path[1], &idx[1], classes, true, out);
     ttt_mark_release(ctx, mark);
+    if (ctx->result) ttt__arena_release(&ctx->keep, keep);
     return ctx->result;
 }
 
@@ -2550,7 +2722,7 @@ ttt_result ttt_images_draw(ttt_ctx *ctx, uint64_t seed, int64_t first, int64_t c
                  (long long)first, (long long)count);
         return ctx->result;
     }
-    if (!ttt__images_alloc(ctx, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, out))
+    if (!ttt__images_alloc(ctx, count, TTT__DRAW_SIDE, TTT__DRAW_SIDE, 1, 10, NULL, out))
         return ctx->result;
     for (int64_t i = 0; i < count; i++) {
         uint32_t number = (uint32_t)(first + i);
@@ -2562,6 +2734,16 @@ ttt_result ttt_images_draw(ttt_ctx *ctx, uint64_t seed, int64_t first, int64_t c
 
 // ---- BATCHES ------------------------------------------------------------------------------------
 #define TTT__CROP_MAX 32767  // keeps 2p+1 and the moved rows and columns well inside int
+
+// Here, and not in the middle of an epoch. Sets from files were checked when they were read.
+static bool ttt__labels_check(ttt_ctx *ctx, const ttt_images *m) {
+    for (int64_t i = 0; i < m->count && !ctx->result; i++)
+        if (m->labels[i] < 0 || m->labels[i] >= m->classes)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                     "ttt_batches_new: label %ld of image %lld, expected 0..%d",
+                     (long)m->labels[i], (long long)i, m->classes - 1);
+    return !ctx->result;
+}
 
 static bool ttt__batches_check(ttt_ctx *ctx, const ttt_batches_desc *desc) {
     if (!ttt__can_begin(ctx, "ttt_batches_new", desc != NULL)) return false;
@@ -2582,7 +2764,7 @@ static bool ttt__batches_check(ttt_ctx *ctx, const ttt_batches_desc *desc) {
                      "std >= 0",
                      mean, std, k);
     }
-    return !ctx->result;
+    return !ctx->result && ttt__labels_check(ctx, desc->images);
 }
 
 static void ttt__batches_set_values(ttt_batches *batches) {

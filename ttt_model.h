@@ -55,8 +55,10 @@ TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, t
 // logits (B,C), target (B,C) -> (), for C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
-// How many rows of logits (B,C) are largest at their label. Of several equal logits the first
-// counts as the largest. A row with NaN is wrong, and so is one whose label is outside 0..C-1.
+// How many rows of logits (B,C) are largest at their label, of labels (B) of dtype INT. Of several
+// equal logits the first counts as the largest. A row with NaN is wrong, and so is one whose label
+// is outside 0..C-1 or not there; labels without a row do not count. -1 for anything else than a
+// matrix of real numbers and integers.
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: *x (B,...) becomes a new tensor, a x + (1 - a) x rolled by one along
 // B, and so does *target; a, one for the batch, is the larger of a Dirichlet(p,p) pair. Both are
@@ -366,9 +368,8 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
-    bool good = logits && labels && logits->shape.rank == 2 && logits->data && labels->index;
-    int64_t right = 0, B = good ? TTT__MIN(logits->shape.dim[0], labels->size) : 0,
-            C = good ? logits->shape.dim[1] : 0;
+    if (!logits || !labels || logits->shape.rank != 2 || !logits->data || !labels->index) return -1;
+    int64_t right = 0, B = TTT__MIN(logits->shape.dim[0], labels->size), C = logits->shape.dim[1];
     for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];
         const ttt_real *row = logits->data + b * C;
@@ -1031,7 +1032,7 @@ ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params 
     ttt_params list =
         ttt__checkpoint_list(ctx, params, optimizer, optimizer && optimizer->gathered > 0);
     size_t most = (size_t)n_notes + TTT__OWN_NOTES;
-    ttt_bundle b = { NULL, list.n, NULL, 0 };
+    ttt_bundle b = { NULL, list.n, NULL, 0, NULL };
     b.tensors = (ttt_named *)ttt_alloc(ctx, (size_t)list.n * sizeof *b.tensors, false);
     b.notes = (ttt_note *)ttt_alloc(ctx, most * sizeof *b.notes, false);
     for (int i = 0; i < list.n && ttt_ok(ctx); i++) {

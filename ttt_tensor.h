@@ -273,11 +273,18 @@ TTT_API ttt_rng *ttt_ctx_rng(ttt_ctx *ctx);                // the context's own
 //   INT   labels, token numbers, positions
 //   U8    pixels as they are stored, for ttt_cast; a condition of ttt_where
 //   BF16  weights as they are stored, each the upper half of a float: a product's right factor
+//   F16 to U32  numbers as they are stored in files, for ttt_cast
 #define TTT_DTYPES(X)                                                                              \
     X(REAL, ttt_real, data, "real numbers")                                                        \
     X(INT, int64_t, index, "integers")                                                             \
     X(U8, uint8_t, u8, "bytes")                                                                    \
-    X(BF16, uint16_t, bf16, "bfloat16")
+    X(BF16, uint16_t, bf16, "bfloat16")                                                            \
+    X(F16, uint16_t, stored, "numbers of half precision")                                          \
+    X(I8, int8_t, stored, "integers of 8 bits")                                                    \
+    X(I16, int16_t, stored, "integers of 16 bits")                                                 \
+    X(I32, int32_t, stored, "integers of 32 bits")                                                 \
+    X(U16, uint16_t, stored, "integers of 16 bits without sign")                                   \
+    X(U32, uint32_t, stored, "integers of 32 bits without sign")
 
 typedef enum ttt_dtype {
 #define X(name, type, member, text) TTT_DTYPE_##name,
@@ -310,7 +317,8 @@ struct ttt_tensor {
     int64_t *index;      // the elements (dtype TTT_DTYPE_INT)
     uint8_t *u8;         // the elements (dtype TTT_DTYPE_U8)
     uint16_t *bf16;      // the elements (dtype TTT_DTYPE_BF16)
-    ttt_dtype dtype;     // says which of the four holds the elements; the others are NULL
+    void *stored;        // the elements (any other dtype)
+    ttt_dtype dtype;     // says which of the five holds the elements; the others are NULL
     ttt_shape shape;
     int64_t size;        // number of elements
     const ttt_op *op;    // the op that made it; NULL for a leaf
@@ -343,9 +351,9 @@ TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
-// becomes REAL, U8 becomes INT, and REAL becomes BF16, rounded to nearest even; NaN stays NaN. A
-// cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any other pair: the numbers
-// might not fit.
+// becomes REAL, bytes and stored integers become INT, and REAL becomes BF16, rounded to nearest
+// even; NaN stays NaN. A cast to the tensor's own type is ttt_detach. TTT_ERR_ARGUMENT for any
+// other pair: the numbers might not fit.
 TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 
 // ---- [5] OPERATIONS -----------------------------------------------------------------------------
@@ -1984,6 +1992,26 @@ static const char *ttt__dtype_text(ttt_dtype dtype) {
     return texts[dtype];
 }
 
+static void *ttt__elements(const ttt_tensor *tensor) {
+#define X(name, type, member, text)                                                                \
+    if (tensor->dtype == TTT_DTYPE_##name) return tensor->member;
+    TTT_DTYPES(X)
+#undef X
+    return NULL;
+}
+static void ttt__set_elements(ttt_tensor *tensor, ttt_dtype dtype, void *elements) {
+    tensor->data = NULL;
+    tensor->index = NULL;
+    tensor->u8 = NULL;
+    tensor->bf16 = NULL;
+    tensor->stored = NULL;
+    tensor->dtype = dtype;
+#define X(name, type, member, text)                                                                \
+    if (dtype == TTT_DTYPE_##name) tensor->member = (type *)elements;
+    TTT_DTYPES(X)
+#undef X
+}
+
 static size_t ttt__round_up(size_t n) { return (n + TTT__ALIGN - 1) / TTT__ALIGN * TTT__ALIGN; }
 static char *ttt__chunk_data(ttt__chunk *chunk) {
     return (char *)chunk + ttt__round_up(sizeof *chunk);
@@ -2041,13 +2069,15 @@ static ttt__chunk **ttt__spare(ttt__arena *arena) {
 }
 
 // The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
-// but no more than keeps all chunks within twice the largest need, without those in reserve if it
+// but 8 MB at most, since a small thing behind a large file should not take as much again, and no
+// more than keeps all chunks within twice the largest need, without those in reserve if it
 // cannot be done with them. (What is left over at the end of a chunk is less than the first thing in
 // the next one, so n alone is always within it.)
 static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
     ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
     size_t limit = 2 * TTT__MAX(ctx->most, ttt__in_use(ctx) + n), least = (size_t)1 << 16;
-    size_t size = TTT__MAX(n, TTT__MAX(least, arena->bytes)), held = 0;
+    size_t usual = TTT__MAX(least, TTT__MIN(arena->bytes, (size_t)1 << 23));
+    size_t size = TTT__MAX(n, usual), held = 0;
     for (int trim = 0; trim < 2; trim++) {
         held = ttt__chunks_size(ctx->places);
         for (int i = 0; i < 3; i++) {
@@ -2720,6 +2750,17 @@ static uint16_t ttt__bf16_of(ttt_real v) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// A binary16 number: 1 sign, 5 exponent, 10 fraction bits. A binary32 holds every one of them.
+static float ttt__half(uint16_t half) {
+    uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu;
+    uint32_t bits = (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13;
+    float f = (float)fraction * 5.9604644775390625e-8f;  // subnormal: units of 2^-24
+    if (exponent == 0) memcpy(&bits, &f, sizeof bits);
+    bits |= sign;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
 ttt_shape ttt_shape_of(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f, int64_t g,
                        int64_t h, int64_t more) {
     ttt_shape shape = { 0, { a, b, c, d, e, f, g, h } };
@@ -2881,15 +2922,11 @@ static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, b
     ttt_tensor *tensor = ctx->numbers_only ? ttt__scratch_tensor(ctx, bytes, &elements)
                                            : ttt__tape_tensor(ctx, bytes, keep, &elements);
     if (!tensor) return NULL;
-    tensor->dtype = dtype;
     tensor->shape = shape;
     tensor->size = size;
     tensor->shares = share;
     if (tensor->block && share && share->block) ((ttt__block *)share->block)->uses++;
-#define X(name, type, member, text)                                                                \
-    if (dtype == TTT_DTYPE_##name) tensor->member = share ? share->member : (type *)elements;
-    TTT_DTYPES(X)
-#undef X
+    ttt__set_elements(tensor, dtype, share ? ttt__elements(share) : elements);
     return tensor;
 }
 
@@ -3093,14 +3130,27 @@ ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
 
 static void ttt__convert(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_tensor *y) {
     int64_t n = tensor->size;
-    if (tensor->bf16) ctx->k->widen(n, tensor->bf16, y->data);
-    else if (y->bf16) for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
-    else if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = tensor->u8[i];
-    else if (tensor->index) for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)tensor->index[i];
-    else for (int64_t i = 0; i < n; i++) y->data[i] = tensor->u8[i];
+    if (tensor->bf16) {
+        ctx->k->widen(n, tensor->bf16, y->data);
+    } else if (y->bf16) {
+        for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
+    } else if (tensor->dtype == TTT_DTYPE_F16) {
+        const uint16_t *half = (const uint16_t *)tensor->stored;
+        for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)ttt__half(half[i]);
+    } else {
+#define X(name, type, member, text)                                                                \
+    if (tensor->dtype == TTT_DTYPE_##name) {                                                       \
+        const type *from = (const type *)tensor->member;                                           \
+        if (y->index) for (int64_t i = 0; i < n; i++) y->index[i] = (int64_t)from[i];              \
+        else for (int64_t i = 0; i < n; i++) y->data[i] = (ttt_real)from[i];                       \
+    }
+        TTT_DTYPES(X)
+#undef X
+    }
 }
 static bool ttt__convertible(const ttt_tensor *tensor, ttt_dtype dtype) {
-    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && tensor->u8) ||
+    const int integers = TTT__U8 | TTT__I8 | TTT__I16 | TTT__I32 | TTT__U16 | TTT__U32;
+    return dtype == TTT_DTYPE_REAL || (dtype == TTT_DTYPE_INT && integers >> tensor->dtype & 1) ||
            (dtype == TTT_DTYPE_BF16 && tensor->data);
 }
 ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
@@ -3109,8 +3159,8 @@ ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
     if (tensor->dtype == dtype) return ttt_detach(ctx, tensor);
     if (!ttt__convertible(tensor, dtype))
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "cast: from %s to %s; any to real numbers, bytes to integers or real "
-                        "numbers to bfloat16 expected", ttt__dtype_text(tensor->dtype),
+                        "cast: from %s to %s; any to real numbers, bytes and integers to integers "
+                        "or real numbers to bfloat16 expected", ttt__dtype_text(tensor->dtype),
                         known ? ttt__dtype_text(dtype) : "no element type");
     ttt_tensor *y = ttt_new_typed(ctx, tensor->shape, dtype, false);
     int back = ttt__profile_begin(ctx, "cast", false);

@@ -103,7 +103,8 @@ static ttt_tensor *maybe(replay *r, const char *name) {
     for (int64_t i = 0; i < r->file.n_tensors; i++)
         if (strcmp(r->file.tensors[i].name, name) == 0) {
             r->used[i] = true;
-            return r->file.tensors[i].tensor;
+            ttt_tensor *t = ttt_bundle_at(&r->file, i);
+            return t && t->stored ? ttt_cast(r->c, t, TTT_DTYPE_INT) : t;
         }
     return NULL;
 }
@@ -184,9 +185,11 @@ static bool is_key_bias(const char *name) {
 }
 
 static void find_largest_gradient(replay *r) {
-    for (int64_t i = 0; i < r->file.n_tensors; i++)
-        if (strncmp(r->file.tensors[i].name, "grad.", 5) == 0 && r->file.tensors[i].tensor->data)
-            r->largest_gradient = fmax(r->largest_gradient, largest(r->file.tensors[i].tensor));
+    for (int64_t i = 0; i < r->file.n_tensors; i++) {
+        if (strncmp(r->file.tensors[i].name, "grad.", 5) != 0) continue;
+        const ttt_tensor *t = ttt_bundle_at(&r->file, i);
+        if (t && t->data) r->largest_gradient = fmax(r->largest_gradient, largest(t));
+    }
 }
 
 static void compare_gradient(replay *r, const char *name, const char *parameter,

@@ -411,6 +411,77 @@ static void inflate_fixed_by_hand(void) {
 }
 
 // Raw deflate of 199 bytes by zlib 1.2.13, level 9: one fixed block.
+// A number of so many bits, the highest first.
+static void put_code(bytes *b, unsigned code, int width) {
+    while (width-- > 0) put_bit(b, code >> width & 1);
+}
+
+// What stands for v in the tables of RFC 1951, 3.2.5, where each power of two has `parts` symbols:
+// *symbol, and what is left in as many extra bits as it returns.
+static int extra_bits(unsigned v, unsigned parts, unsigned *symbol, unsigned *extra) {
+    int bits = 0;
+    while (v >> bits >= 2 * parts) bits++;
+    *symbol = v < 2 * parts ? v : (unsigned)bits * parts + (v >> bits);
+    *extra = v & ((1u << bits) - 1);
+    return bits;
+}
+
+// "Copy length bytes from distance back" in the fixed code.
+static void put_match(bytes *b, unsigned length, unsigned distance) {
+    unsigned symbol, extra;
+    int bits = extra_bits(length - 3, 4, &symbol, &extra);
+    if (length == 258) symbol = 28, bits = 0;
+    if (symbol + 1 < 24) put_code(b, symbol + 1, 7);
+    else put_code(b, 192 + symbol + 1 - 24, 8);
+    for (int i = 0; i < bits; i++) put_bit(b, extra >> i & 1);
+    bits = extra_bits(distance - 1, 2, &symbol, &extra);
+    put_code(b, symbol, 5);
+    for (int i = 0; i < bits; i++) put_bit(b, extra >> i & 1);
+}
+
+static void inflate_every_length(void) {
+    uint8_t expected[259];
+    memset(expected, 'a', sizeof expected);
+    for (unsigned length = 3; length <= 258; length++) {
+        bytes b = { .n = 0 };
+        put_hex(&b, plain_header);
+        put_deflate(&b, "1/1 1/2 b10010001");
+        put_match(&b, length, 1);
+        put_deflate(&b, "b0000000");
+        put_gzip_end(&b, expected, length + 1);
+        CHECK(inflates_to(&b, expected, length + 1));
+    }
+}
+
+// 32 kB as they are, then three bytes from the least and from the most of each distance symbol.
+static void inflate_every_distance(void) {
+    enum { WINDOW = 32768, MATCHES = 60, ALL = WINDOW + 3 * MATCHES };
+    static uint8_t expected[ALL], file[WINDOW + 1000], out[ALL];
+    bytes start = { .n = 0 }, end = { .n = 0 };
+    size_t n = WINDOW;
+    for (size_t i = 0; i < n; i++) expected[i] = (uint8_t)(i * i / 3 + i / 256);
+    put_hex(&start, plain_header);
+    put_byte(&start, 0), put_little(&start, WINDOW, 2), put_little(&start, WINDOW ^ 0xFFFF, 2);
+    put_deflate(&end, "1/1 1/2");
+    for (unsigned first = 1, next, k = 0; first < WINDOW; first = next, k++) {
+        next = first + (k < 4 ? 1u : 1u << (k / 2 - 1));
+        for (int last = 0; last < 2; last++) {
+            unsigned distance = last ? next - 1 : first;
+            put_match(&end, 3, distance);
+            for (int i = 0; i < 3; i++, n++) expected[n] = expected[n - distance];
+        }
+    }
+    CHECK(n == ALL);
+    put_deflate(&end, "b0000000");
+    put_gzip_end(&end, expected, n);
+    memcpy(file, start.at, start.n);
+    memcpy(file + start.n, expected, WINDOW);
+    memcpy(file + start.n + WINDOW, end.at, end.n);
+    size_t size = start.n + WINDOW + end.n, got;
+    CHECK(told(ttt_gzip_inflate(ctx, "t.gz", file, size, out, ALL, &got)) == TTT_OK);
+    CHECK(got == ALL && !memcmp(out, expected, ALL));
+}
+
 static void inflate_fixed_by_zlib(void) {
     static const char text[] = "she sells sea shells by the sea shore; the shells she sells are "
                                "sea shells, she is sure. she sells no seaside shells; sure she "
@@ -783,6 +854,88 @@ static void idx_files(void) {
     CHECK(told(ttt_idx_read(ctx, path_of(set_files[0]), &idx)) == TTT_ERR_FILE);
     CHECK(err_has(path_of(set_files[0])) && err_has("cannot be opened"));
     CHECK(told(ttt_idx_read(ctx, folder, &idx)) == TTT_ERR_FILE && err_has(folder));
+}
+
+// What the context of one reading holds, beyond what any has. The error's text begins with the
+// path and has `says`; NULL: there is none.
+static size_t held_by_reading(const char *name, const char *says) {
+    ttt_ctx *own = ttt_open(NULL);
+    size_t before = ttt_memory(own).held;
+    ttt_idx idx;
+    CHECK((ttt_idx_read(own, path_of(name), &idx) == TTT_ERR_FORMAT) == (says != NULL));
+    CHECK(!says || (strstr(ttt_error(own), path_of(name)) && strstr(ttt_error(own), says)));
+    size_t held = ttt_memory(own).held - before;
+    ttt_close(own);
+    return held;
+}
+
+// An IDX file of n zeros, 3 MB say, that declares as many elements of one row.
+static void idx_write_zeros(const char *name, unsigned type, uint32_t declared, size_t n) {
+    uint8_t *zeros = (uint8_t *)calloc(n, 1);
+    const uint8_t start[8] = { 0, 0, (uint8_t)type, 1, (uint8_t)(declared >> 24),
+                               (uint8_t)(declared >> 16), (uint8_t)(declared >> 8),
+                               (uint8_t)declared };
+    FILE *f = fopen(path_of(name), "wb");
+    CHECK(f && fwrite(start, 1, 8, f) == 8 && fwrite(zeros, 1, n, f) == n);
+    if (f) fclose(f);
+    free(zeros);
+}
+
+// The elements are read to where they stay: there is never a copy of the file beside them.
+static void idx_takes_the_bytes_of_its_elements(void) {
+    enum { N = 3000000 };
+    static const struct {
+        unsigned type;
+        int bytes;
+    } rows[] = { { 0x08, 1 }, { 0x09, 1 }, { 0x0b, 2 }, { 0x0c, 4 }, { 0x0d, 4 }, { 0x0e, 8 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        idx_write_zeros(set_files[0], rows[i].type, (uint32_t)(N / rows[i].bytes), N);
+        CHECK(held_by_reading(set_files[0], NULL) < N + 200000);
+        idx_write_zeros(set_files[0], rows[i].type, (uint32_t)(40000000 / rows[i].bytes), N);
+        CHECK(held_by_reading(set_files[0], "file has 3000008") < 200000);
+    }
+    set_remove();
+}
+
+// A set takes its pixels and four bytes for each label, and a chunk may be as large as all before.
+static void an_image_set_is_read_to_where_it_stays(void) {
+    enum { N = 3000 };
+    bytes pixels = { .n = 0 };
+    put_hex(&pixels, "00000803"), put_big(&pixels, N), put_big(&pixels, 28), put_big(&pixels, 28);
+    FILE *f = fopen(path_of(set_files[0]), "wb");
+    CHECK(f && fwrite(pixels.at, 1, pixels.n, f) == pixels.n);
+    for (int i = 0; i < N * 784 && f; i++) fputc(i % 251, f);
+    if (f) fclose(f);
+    idx_write_zeros(set_files[2], 8, N, N);
+    ttt_ctx *own = ttt_open(NULL);
+    size_t before = ttt_memory(own).held;
+    ttt_images set;
+    CHECK(ttt_images_load_idx(own, folder, "train", 10, &set) == TTT_OK);
+    CHECK(set.count == N && set.pixels[0] == 0 && set.pixels[N * 784 - 1] == (N * 784 - 1) % 251);
+    CHECK(ttt_memory(own).peak < N * 784 + 5 * N + 200000);
+    CHECK(ttt_memory(own).held - before < 2 * N * 784 + 200000);
+    idx_write_zeros(set_files[2], 8, N - 1, N - 1);  // a failure gives the pixels back
+    size_t kept = ttt_memory(own).keep;
+    CHECK(ttt_images_load_idx(own, folder, "train", 10, &set) == TTT_ERR_FORMAT);
+    CHECK(ttt_memory(own).keep == kept && !set.pixels);
+    ttt_close(own);
+    set_remove();
+}
+
+// Within the 1032 times that deflate can do, but not what it holds: refused before there is room
+// for all that is declared.
+static void idx_gzip_that_declares_too_much(void) {
+    enum { N = 60000 };
+    static uint8_t plain[N] = { 0, 0, 8, 1, 3, 0x90 };  // 59.8 million
+    bytes start = { .n = 0 }, end = { .n = 0 };
+    put_hex(&start, plain_header), put_byte(&start, 1);
+    put_little(&start, N, 2), put_little(&start, N ^ 0xFFFF, 2);
+    put_gzip_end(&end, plain, N);
+    FILE *f = fopen(path_of(set_files[0]), "wb");
+    CHECK(f && fwrite(start.at, 1, start.n, f) == start.n && fwrite(plain, 1, N, f) == N);
+    CHECK(f && fwrite(end.at, 1, end.n, f) == end.n && fclose(f) == 0);
+    CHECK(held_by_reading(set_files[0], "(59768832), gzip holds 60000") < 52000000);
+    set_remove();
 }
 
 // Longer than one step of the growing buffer.
@@ -1484,6 +1637,8 @@ static const ttt_test all[] = {
     T(permutation_is_even),
     T(inflate_stored),
     T(inflate_fixed_by_hand),
+    T(inflate_every_length),
+    T(inflate_every_distance),
     T(inflate_fixed_by_zlib),
     T(inflate_dynamic_by_zlib),
     T(inflate_every_code_length),
@@ -1504,6 +1659,9 @@ static const ttt_test all[] = {
     T(idx_gzipped),
     T(idx_bombs),
     T(idx_files),
+        T(idx_takes_the_bytes_of_its_elements),
+    T(an_image_set_is_read_to_where_it_stays),
+    T(idx_gzip_that_declares_too_much),
     T(idx_large_file),
     T(idx_file_above_the_limit),
     T(idx_arguments),

@@ -220,6 +220,65 @@ static void right_answers_are_counted_and_nan_is_wrong(void) {
     ttt_close(c);
 }
 
+static void a_bad_label_costs_its_own_row_and_no_other(void) {
+    enum { B = 5, C = 3 };
+    static const int64_t bad[] = { -1, C, -100, INT64_MIN, INT64_MAX, (int64_t)1 << 32 };
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_real logit[B * C] = { 9, 1, 2, 1, 9, 2, 1, 2, 9, 9, 1, 1, 1, 9, 1 };
+    const int64_t label[B + 2] = { 0, 1, 2, 0, 1, 0, 0 };
+    ttt_tensor *z = ttt_from(c, TTT_SHAPE(B, C), logit);
+    for (int i = 0; i < B * COUNT(bad); i++) {
+        ttt_tensor *l = ttt_from_int(c, TTT_SHAPE(B), label);
+        l->index[i % B] = bad[i / B];
+        CHECK(ttt_count_correct(z, l) == B - 1);
+    }
+    for (int n = 0; n <= B + 2; n++)  // a row without a label is wrong
+        CHECK(ttt_count_correct(z, ttt_from_int(c, TTT_SHAPE(n), label)) == (n < B ? n : B));
+    ttt_tensor *l = ttt_from_int(c, TTT_SHAPE(B), label);
+    for (int i = 0; i < B; i++) z->data[i * C + (i + 1) % C] = (ttt_real)(i % 2 ? NAN : INFINITY);
+    CHECK(ttt_count_correct(z, l) == 0);
+    CHECK(ttt_count_correct(ttt_zeros(c, TTT_SHAPE(0, C)), l) == 0);
+    CHECK(ttt_count_correct(ttt_zeros(c, TTT_SHAPE(B, 0)), l) == 0);
+    CHECK(ttt_count_correct(z, z) == -1 && ttt_count_correct(l, l) == -1);
+    CHECK(ttt_count_correct(ttt_zeros(c, TTT_SHAPE(C)), l) == -1);
+    CHECK(ttt_count_correct(NULL, l) == -1 && ttt_count_correct(z, NULL) == -1);
+    CHECK(ttt_ok(c));
+    ttt_close(c);
+}
+
+// All that takes labels or numbers of rows: the error says which value stands where, and what may.
+static void bad_labels_and_numbers_of_rows_are_named(void) {
+    static const int64_t bad[] = { -1, 4, INT64_MIN, INT64_MAX };
+    ttt_ctx *c = ttt_open(NULL);
+    int64_t value[3] = { 0, 3, 1 };
+    uint8_t pixels[3] = { 0 };
+    int32_t own[3] = { 0, 3, 1 };
+    ttt_images set = { 3, 1, 1, 1, 4, pixels, own };
+    ttt_batches_desc desc = { .images = &set, .batch = 1 };
+    for (int i = 0; i < 6 * 3 * COUNT(bad); i++) {
+        int what = i % 6, place = i / 6 % 3;
+        int64_t wrong = bad[i / 18];
+        char text[32], where[32];
+        ttt_tensor *index = ttt_from_int(c, TTT_SHAPE(3), value);
+        ttt_tensor *rows = ttt_zeros(c, TTT_SHAPE(4, 2));
+        if (what == 5) wrong = wrong > 4 ? INT32_MAX : wrong < -1 ? INT32_MIN : wrong;
+        index->index[place] = wrong;
+        for (int k = 0; k < 3; k++) own[k] = (int32_t)index->index[k];
+        snprintf(text, sizeof text, " %lld ", (long long)wrong);
+        snprintf(where, sizeof where, "%s %d", what == 5 ? "image" : "place", place);
+        if (what == 0) ttt_one_hot(c, index, 4);
+        if (what == 1) ttt_cross_entropy_labels(c, ttt_zeros(c, TTT_SHAPE(3, 4)), index, -100);
+        if (what == 2) ttt_index_select(c, rows, index);
+        if (what == 3) ttt_index_add(c, ttt_zeros(c, TTT_SHAPE(3, 2)), index, 4);
+        if (what == 4) ttt_embedding(c, rows, index);
+        if (what == 5) CHECK(!ttt_batches_new(c, &desc));
+        CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), text));
+        CHECK(strstr(ttt_error(c), where) && strstr(ttt_error(c), "0..3"));
+        ttt_clear(c);
+    }
+    ttt_close(c);
+}
+
 static void mixup_blends_with_the_neighbor(void) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_rng r = ttt_rng_at(5, 0, 0, 0);
@@ -1188,7 +1247,7 @@ static void the_weights_of_a_file_run_and_load(void) {
             ttt_tensor *rounded = ttt_cast(m.c, own.at[i], dtype);
             CHECK(same_bits(w.at[i], ttt_cast(m.c, rounded, TTT_DTYPE_REAL)));
             // only what has another type is copied
-            CHECK((w.at[i] == ttt_bundle_find(&file, m.p.item[i].name)) == !bf16);
+            CHECK((w.at[i]->data == ttt_bundle_find(&file, m.p.item[i].name)->data) == !bf16);
         }
         step(&m, 8, 9);
         uint64_t before = bits_of(&m);
@@ -1246,6 +1305,8 @@ int main(int argc, char **argv) {
         T(labels_give_the_loss_of_their_one_hot_rows),
         T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
+        T(a_bad_label_costs_its_own_row_and_no_other),
+        T(bad_labels_and_numbers_of_rows_are_named),
         T(mixup_blends_with_the_neighbor),
         T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
