@@ -46,14 +46,15 @@
         Memory: tensors, names and file texts live in the step arena. An image set and the order of
         its batches live in the keep arena; or fill a ttt_images with memory of your own.
 */
-#ifndef TTT_DATA_H
+#if !defined(TTT_DATA_H) && !defined(TTT__PART)
 #define TTT_DATA_H
 
+#ifndef TTT_TENSOR_H
 #include "ttt_tensor.h"
-
-#ifdef __cplusplus
-extern "C" {
 #endif
+
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Those of ttt_tensor.h hold here, too. Define before the include, the same in every file of a
@@ -292,20 +293,21 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
                                     int64_t position);
 #endif  // TTT_NO_IMAGES
 
-#ifdef __cplusplus
-}
-#endif
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 #endif  // TTT_DATA_H
 
 // =================================================================================================
-#if defined(TTT_DATA_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
+#if !defined(TTT__PART) && (defined(TTT_DATA_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION))
 #ifndef TTT_DATA_IMPLEMENTED
 #define TTT_DATA_IMPLEMENTED
 
 #ifndef TTT_TENSOR_IMPLEMENTATION
 #define TTT_TENSOR_IMPLEMENTATION  // a header's macro implies those of the headers below it
 #endif
+#ifndef TTT_TENSOR_IMPLEMENTED
 #include "ttt_tensor.h"
+#endif
 
 #include <errno.h>
 #include <math.h>
@@ -313,10 +315,18 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#ifdef __cplusplus
-extern "C" {
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#include <sys/stat.h>
+#elif defined(__unix__) || defined(__APPLE__)
+#include <sys/stat.h>
+#include <unistd.h>
 #endif
+
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
+TTT__PRECISE
 
 // Records an error of a file: "file: text", or "file: tensor 'part': text". Long names
 // are cut, so that the reason always follows.
@@ -359,9 +369,6 @@ TTT__UNUSED static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes
 // -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
 // pointer), flushing to the disk, replacing a file in one step.
 #if defined(_WIN32)
-#include <fcntl.h>
-#include <io.h>
-#include <sys/stat.h>
 #define TTT__SEEK _fseeki64
 #define TTT__TELL _ftelli64
 
@@ -391,8 +398,6 @@ static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
 static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <sys/stat.h>
-#include <unistd.h>
 #ifndef __cplusplus  // -std=c99 and the like hide these two; in brackets, since they may be macros
 extern int(fileno)(FILE *);
 extern int(fsync)(int);
@@ -2864,9 +2869,9 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
 }
 #endif  // TTT_NO_IMAGES
 
-#ifdef __cplusplus
-}
-#endif
+TTT__PRECISE_END
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 
 /*  REFERENCES
     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.

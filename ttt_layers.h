@@ -42,14 +42,15 @@
         Letters: B sequences, N tokens, D width, H heads, h = D/H head width, T inner steps,
         eta rates.
 */
-#ifndef TTT_LAYERS_H
+#if !defined(TTT_LAYERS_H) && !defined(TTT__PART)
 #define TTT_LAYERS_H
 
+#ifndef TTT_TENSOR_H
 #include "ttt_tensor.h"
-
-#ifdef __cplusplus
-extern "C" {
 #endif
+
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
 
 // Options beside those of ttt_tensor.h, to define before the include in every file of a program:
 //   TTT_LAYERS_IMPLEMENTATION   in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
@@ -244,8 +245,8 @@ typedef struct ttt_learner {
 } ttt_learner;
 
 enum { TTT_LEARNER_BIAS = 1 };  // bit for only_if: the learner has biases
-extern const ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
-extern const ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ b2), 4h hidden
+TTT_CONSTANT ttt_learner ttt_learner_linear;  // f(z) = z W (+ b)
+TTT_CONSTANT ttt_learner ttt_learner_mlp;     // f(z) = GELU(z W1 (+ b1)) W2 (+ b2), 4h hidden
 
 // ---- [4] INNER LOOP -----------------------------------------------------------------------------
 // What a layer of the family does with a sequence:
@@ -391,7 +392,7 @@ struct ttt_mixer {
     X(mttt_linear) X(mttt_mlp) X(ttt_linear) X(ttt_mlp) X(titans) X(lact) X(vittt) X(delta_net)    \
     X(gated_delta_net) X(kda) X(linear_attention) X(focused_linear) X(self_attention)              \
     X(nadaraya_watson) X(linformer) X(longformer) X(none)
-#define X(id) extern const ttt_mixer ttt_mixer_##id;
+#define X(id) TTT_CONSTANT ttt_mixer ttt_mixer_##id;
 TTT_MIXERS(X)
 #undef X
 TTT_API const ttt_mixer *ttt_mixer_at(int i);               // by number; NULL past the end
@@ -438,16 +439,20 @@ typedef struct ttt_unmasked {
 TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_unmasked *out);
 
-#ifdef __cplusplus
-}
-#endif
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 #endif  // TTT_LAYERS_H
 
 // =================================================================================================
 // ---- [7] KERNELS --------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, in the words of [8] of
 // ttt_tensor.h.
-#ifdef TTT__KERNELS
+#if defined(TTT__PART)
+#if TTT__PART == TTT__LAYERS_KERNELS
+#undef TTT__PART
+#define TTT__PART TTT__NEXT_SET
+#include TTT__TENSOR_FILE
+#ifdef TTT__SET
 
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
 // loss compares it with the token x. With the norm's scale and shift:
@@ -729,6 +734,11 @@ static const ttt__layer_kernels KN(layer_table) = {
 #undef X
 };
 
+#define TTT__PART TTT__LAYERS_KERNELS
+#include TTT__THIS_FILE("ttt_layers.h")
+#endif
+#endif
+
 // =================================================================================================
 #elif defined(TTT_LAYERS_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_LAYERS_IMPLEMENTED
@@ -737,7 +747,9 @@ static const ttt__layer_kernels KN(layer_table) = {
 #ifndef TTT_TENSOR_IMPLEMENTATION
 #define TTT_TENSOR_IMPLEMENTATION  // a header's macro implies those of the headers below it
 #endif
+#ifndef TTT_TENSOR_IMPLEMENTED
 #include "ttt_tensor.h"
+#endif
 
 #include <assert.h>
 #include <math.h>
@@ -745,9 +757,9 @@ static const ttt__layer_kernels KN(layer_table) = {
 #include <stdio.h>
 #include <string.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
+TTT__PRECISE
 
 // ---- PARAMETERS ---------------------------------------------------------------------------------
 // Reads "H 4h" as sizes; returns how many, or -1 if a letter has none.
@@ -1391,7 +1403,7 @@ static const ttt_param_row ttt__linear_rows[] = {
     { "inner_Dense_0/kernel", "H h h", TTT_INIT_XAVIER, "h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_0/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_linear = {
+TTT__CONSTANT ttt_learner ttt_learner_linear = {
     "linear", TTT__ROWS(ttt__linear_rows), ttt__linear_predict, 1, ttt__linear_features, NULL,
     false,
 };
@@ -1414,7 +1426,7 @@ static const ttt_param_row ttt__mlp_rows[] = {
     { "inner_Dense_1/kernel", "H 4h h", TTT_INIT_XAVIER, "4h", "h", TTT__INNER_KERNEL, 0 },
     { "inner_Dense_1/bias", "H h", TTT_INIT_ZERO, NULL, NULL, TTT_PARAM_INNER, TTT_LEARNER_BIAS },
 };
-const ttt_learner ttt_learner_mlp = {
+TTT__CONSTANT ttt_learner ttt_learner_mlp = {
     "mlp", TTT__ROWS(ttt__mlp_rows), ttt__mlp_predict, 8, ttt__mlp_features, NULL, false,
 };
 
@@ -1712,12 +1724,12 @@ static double ttt__memory_state(const ttt_mixer_desc *desc, int64_t N) {  // the
 #define TTT__MTTT_TAKES                                                                            \
     "inner_steps inner_lr inner_lrs inner_sgd order learn_rates no_inner_bias no_decoder_norm "    \
     "zero_w0 first_order"
-const ttt_mixer ttt_mixer_mttt_linear = {
+TTT__CONSTANT ttt_mixer ttt_mixer_mttt_linear = {
     "mttt-linear", "TTTLayer_0", "a linear map that learns on the sequence", "arXiv 2310.13807",
     TTT__ROWS(ttt__mttt_rows), &ttt_learner_linear, TTT__MTTT_TAKES, 0,
     ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
 };
-const ttt_mixer ttt_mixer_mttt_mlp = {
+TTT__CONSTANT ttt_mixer ttt_mixer_mttt_mlp = {
     "mttt-mlp", "TTTLayer_0", "an MLP that learns on the sequence", "arXiv 2310.13807",
     TTT__ROWS(ttt__mttt_rows), &ttt_learner_mlp, TTT__MTTT_TAKES, 0,
     ttt__mttt_tape, TTT__FUSED(ttt__mttt_as_op), ttt__mttt_flops, ttt__memory_state, NULL,
@@ -1943,7 +1955,7 @@ static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all k
     return 2 * (double)N * (double)desc->dim;
 }
 
-const ttt_mixer ttt_mixer_self_attention = {
+TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
     "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
     "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
     ttt__self_attention_tape, TTT__FUSED(ttt__self_attention_as_op), ttt__self_attention_flops,
@@ -2072,7 +2084,7 @@ static void ttt__linear_attention_check(ttt_ctx *ctx, const ttt_mixer_desc *desc
         ttt__check_chunk(ctx, desc, N);
 }
 
-const ttt_mixer ttt_mixer_linear_attention = {
+TTT__CONSTANT ttt_mixer ttt_mixer_linear_attention = {
     "linear-attention", "LinearAttention_0", "phi(q) (phi(k)^T v) / normalizer", "arXiv 2006.16236",
     TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer", 0,
     ttt__linear_attention_tape, TTT__FUSED(ttt__linear_attention_as_op),
@@ -2158,7 +2170,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc,
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .bandwidth is %g; above 0 expected", desc->mixer->name,
                  (double)desc->bandwidth);
 }
-const ttt_mixer ttt_mixer_nadaraya_watson = {
+TTT__CONSTANT ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
     "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
     "causal kernel bandwidth neighbors", 0,
@@ -2218,7 +2230,7 @@ static double ttt__linformer_state(const ttt_mixer_desc *desc, int64_t N) {
     return 2 * (double)ttt__compressed(desc) * (double)desc->dim;
 }
 
-const ttt_mixer ttt_mixer_linformer = {
+TTT__CONSTANT ttt_mixer ttt_mixer_linformer = {
     "linformer", "Linformer_0", "attention to keys and values compressed along the sequence",
     "arXiv 2006.04768", TTT__ROWS(ttt__linformer_rows), NULL, "max_tokens compressed", 0,
     ttt__linformer_forward, NULL, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check,
@@ -2411,7 +2423,7 @@ static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
     return 2 * ((seen < n ? seen : n) + (double)desc->globals) * (double)desc->dim;
 }
 
-const ttt_mixer ttt_mixer_longformer = {
+TTT__CONSTANT ttt_mixer ttt_mixer_longformer = {
     "longformer", "Longformer_0", "attention in a window, and tokens that see all",
     "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
     "causal window globals grid_rows grid_cols", 0,
@@ -2499,7 +2511,7 @@ static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
     return ttt__linear_attention_flops(desc, N) + 2 * 25 * (double)N * (double)desc->dim;
 }
 
-const ttt_mixer ttt_mixer_focused_linear = {
+TTT__CONSTANT ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
     "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
     TTT_MIXER_GRID, ttt__focused_forward, NULL, ttt__focused_flops, ttt__matrix_state,
@@ -2806,17 +2818,17 @@ static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
     return ttt__delta_flops(desc, N) + 2 * n * (4 * D * h + 4 * lengths * (double)chunk * D);
 }
 
-const ttt_mixer ttt_mixer_delta_net = {
+TTT__CONSTANT ttt_mixer ttt_mixer_delta_net = {
     "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
     "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
     ttt__delta_forward, NULL, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk,
 };
-const ttt_mixer ttt_mixer_gated_delta_net = {
+TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
     "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
     TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
     ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
 };
-const ttt_mixer ttt_mixer_kda = {
+TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
     "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
     ttt__kda_forward, NULL, ttt__kda_flops, ttt__matrix_state, ttt__check_chunk,
@@ -3130,12 +3142,12 @@ static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
 }
 
 #define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
-const ttt_mixer ttt_mixer_ttt_linear = {
+TTT__CONSTANT ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
     ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
 };
-const ttt_mixer ttt_mixer_ttt_mlp = {
+TTT__CONSTANT ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
     ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
@@ -3196,7 +3208,7 @@ static double ttt__titans_state(const ttt_mixer_desc *desc, int64_t N) {  // and
     return 2 * ttt__memory_state(desc, N);
 }
 
-const ttt_mixer ttt_mixer_titans = {
+TTT__CONSTANT ttt_mixer ttt_mixer_titans = {
     "titans", "NeuralMemory_0", "an MLP written with momentum and forgetting", "arXiv 2501.00663",
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
@@ -3385,7 +3397,7 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
            (desc->causal ? 2 * (double)TTT__MIN(N, ttt__chunk_or(desc, 2048)) * D : 0);
 }
 
-const ttt_mixer ttt_mixer_lact = {
+TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
     TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
     ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
@@ -3459,7 +3471,7 @@ static double ttt__vittt_state(const ttt_mixer_desc *desc, int64_t N) {
     return 2 * D * h + 9 * h;
 }
 
-const ttt_mixer ttt_mixer_vittt = {
+TTT__CONSTANT ttt_mixer ttt_mixer_vittt = {
     "vittt", "TTT_0", "a GLU and a 3x3 convolution, one step on the image", "arXiv 2512.01643",
     TTT__ROWS(ttt__vittt_rows), NULL, "grid_rows grid_cols", TTT_MIXER_GRID,
     ttt__vittt_forward, NULL, ttt__vittt_flops, ttt__vittt_state, NULL,
@@ -3479,7 +3491,7 @@ static double ttt__none_flops(const ttt_mixer_desc *desc, int64_t N) {
     return 0;
 }
 
-const ttt_mixer ttt_mixer_none = {
+TTT__CONSTANT ttt_mixer ttt_mixer_none = {
     "none", "none", "tokens do not see each other", "a baseline",
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
@@ -3584,9 +3596,8 @@ typedef struct ttt__layer_kernels {
     TTT__LAYER_KERNEL_LIST(X)
 #undef X
 } ttt__layer_kernels;
-#define TTT__FOR_EACH_SET
-#define TTT__KERNEL_FILE "ttt_layers.h"
-#include "ttt_tensor.h"
+#define TTT__PART TTT__LAYERS_KERNELS
+#include TTT__THIS_FILE("ttt_layers.h")
 
 static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *ctx) {
     static const ttt__layer_kernels *const all[] = {
@@ -6772,9 +6783,9 @@ ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weig
     return ttt_status(ctx);
 }
 
-#ifdef __cplusplus
-}
-#endif
+TTT__PRECISE_END
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.

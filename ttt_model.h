@@ -30,15 +30,18 @@
         [5] KERNELS       the loops of the optimizers, one text for every instruction set
         and below TTT_MODEL_IMPLEMENTATION the first four again, implemented.
 */
-#ifndef TTT_MODEL_H
+#if !defined(TTT_MODEL_H) && !defined(TTT__PART)
 #define TTT_MODEL_H
 
+#ifndef TTT_DATA_H
 #include "ttt_data.h"
-#include "ttt_layers.h"
-
-#ifdef __cplusplus
-extern "C" {
 #endif
+#ifndef TTT_LAYERS_H
+#include "ttt_layers.h"
+#endif
+
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
 
 // ---- [1] LOSSES ---------------------------------------------------------------------------------
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
@@ -112,7 +115,7 @@ TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);    // forward pass of on
 // Decay reaches only parameters whose table says so. Note s(0) = 0 when there is warm-up.
 #define TTT_RULES(X) X(adamw) X(adam) X(momentum) X(mttt)
 typedef struct ttt_rule ttt_rule;
-#define X(name) extern const ttt_rule ttt_rule_##name;
+#define X(name) TTT_CONSTANT ttt_rule ttt_rule_##name;
 TTT_RULES(X)
 #undef X
 TTT_API const ttt_rule *ttt_rule_at(int i);  // these by number from 0; NULL past the last
@@ -202,9 +205,8 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
                                        ttt_optimizer *optimizer, ttt_bundle *file);
 #endif
 
-#ifdef __cplusplus
-}
-#endif
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
@@ -213,7 +215,12 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 // the optimizers: one text for every instruction set, in the words that [8] of ttt_tensor.h
 // explains. A loop passes once over a parameter p (n) and its gathered gradient g, makes a
 // direction u of g' = pass.scale g + pass.l2 p, and steps: p = p - pass.rate u - pass.decay p.
-#ifdef TTT__KERNELS
+#if defined(TTT__PART)
+#if TTT__PART == TTT__MODEL_KERNELS
+#undef TTT__PART
+#define TTT__PART TTT__NEXT_SET
+#include TTT__TENSOR_FILE
+#ifdef TTT__SET
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
 INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
@@ -256,6 +263,11 @@ static const ttt__rule_kernels KN(rule_table) = {
 #undef X
 };
 
+#define TTT__PART TTT__MODEL_KERNELS
+#include TTT__THIS_FILE("ttt_model.h")
+#endif
+#endif
+
 // =================================================================================================
 #elif defined(TTT_MODEL_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_MODEL_IMPLEMENTED
@@ -267,8 +279,12 @@ static const ttt__rule_kernels KN(rule_table) = {
 #ifndef TTT_LAYERS_IMPLEMENTATION
 #define TTT_LAYERS_IMPLEMENTATION
 #endif
+#ifndef TTT_DATA_IMPLEMENTED
 #include "ttt_data.h"
+#endif
+#ifndef TTT_LAYERS_IMPLEMENTED
 #include "ttt_layers.h"
+#endif
 
 #include <math.h>
 #include <stdarg.h>
@@ -276,9 +292,9 @@ static const ttt__rule_kernels KN(rule_table) = {
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
+TTT__PRECISE
 
 // ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
@@ -756,9 +772,8 @@ typedef struct ttt__rule_kernels {
     TTT__RULE_KERNEL_LIST(X)
 #undef X
 } ttt__rule_kernels;
-#define TTT__FOR_EACH_SET
-#define TTT__KERNEL_FILE "ttt_model.h"
-#include "ttt_tensor.h"
+#define TTT__PART TTT__MODEL_KERNELS
+#include TTT__THIS_FILE("ttt_model.h")
 
 static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *ctx) {
     static const ttt__rule_kernels *const all[] = {
@@ -836,10 +851,10 @@ static void ttt__momentum(ttt_ctx *ctx, const ttt_update *update) {
 }
 
 #define TTT__OF_ADAM "m v", "beta1 beta2 eps bf16_moment", 19
-const ttt_rule ttt_rule_adamw = { "adamw", TTT__OF_ADAM, ttt__adamw };
-const ttt_rule ttt_rule_adam = { "adam", TTT__OF_ADAM, ttt__adam };
-const ttt_rule ttt_rule_momentum = { "momentum", "m", "momentum", 9, ttt__momentum };
-const ttt_rule ttt_rule_mttt = { "mttt", TTT__OF_ADAM, ttt__mttt_chain };
+TTT__CONSTANT ttt_rule ttt_rule_adamw = { "adamw", TTT__OF_ADAM, ttt__adamw };
+TTT__CONSTANT ttt_rule ttt_rule_adam = { "adam", TTT__OF_ADAM, ttt__adam };
+TTT__CONSTANT ttt_rule ttt_rule_momentum = { "momentum", "m", "momentum", 9, ttt__momentum };
+TTT__CONSTANT ttt_rule ttt_rule_mttt = { "mttt", TTT__OF_ADAM, ttt__mttt_chain };
 
 const ttt_rule *ttt_rule_at(int i) {
     static const ttt_rule *const all[] = {
@@ -1119,9 +1134,9 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
 }
 #endif  // TTT_NO_STDIO
 
-#ifdef __cplusplus
-}
-#endif
+TTT__PRECISE_END
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.

@@ -50,6 +50,7 @@
         [9] ARENAS, ERRORS          [10] THREADS, PROFILES      [11] TENSORS, APPLY
         [12] OPS: forward and rule, in pairs                    [13] MATRIX PRODUCT
         [14] THE WALK BACKWARDS     [15] OPENING, CLOSING, REFERENCES
+        [16] NAMES            that a program may have as macros
         More than 4,000 lines: an op stands beside its rule and the kernel that makes it fast.
 
     CONCEPTS
@@ -70,7 +71,7 @@
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
         One context belongs to one thread at a time; two contexts share nothing.
 */
-#ifndef TTT_TENSOR_H
+#if !defined(TTT_TENSOR_H) && !defined(TTT__PART)
 #define TTT_TENSOR_H
 
 #include <stdbool.h>
@@ -92,7 +93,6 @@
 #ifndef TTT_REAL
 #define TTT_REAL float
 #endif
-typedef TTT_REAL ttt_real;
 
 #define TTT_MAX_RANK 8
 #define TTT_MAX_THREADS 64
@@ -110,9 +110,108 @@ typedef TTT_REAL ttt_real;
 #endif
 #endif
 
-#ifdef __cplusplus
-extern "C" {
+// -- the words around a part of a header: its text stands between
+//        #define TTT__PART TTT__OPEN             #define TTT__PART TTT__CLOSE
+//        #include TTT__TENSOR_FILE       and     #include TTT__TENSOR_FILE
+// which put a program's own macros out of the way and back again: see [16]. A header finds its own
+// parts in the same way, under whatever name it was opened.
+#define TTT__OPEN 1
+#define TTT__CLOSE 2
+#define TTT__NEXT_SET 3
+#define TTT__TENSOR_KERNELS 4
+#define TTT__LAYERS_KERNELS 5
+#define TTT__MODEL_KERNELS 6
+#if defined(__has_include)
+#if !__has_include("ttt_tensor.h")
+#define TTT__RENAMED
 #endif
+#endif
+#if defined(__FILE_NAME__)
+#define TTT__THIS_FILE(name) __FILE_NAME__
+#elif defined(TTT__RENAMED)
+#define TTT__THIS_FILE(name) __FILE__
+#else
+#define TTT__THIS_FILE(name) name
+#endif
+#if defined(TTT__RENAMED)
+#define TTT__TENSOR_FILE TTT__THIS_FILE("ttt_tensor.h")
+#else
+#define TTT__TENSOR_FILE "ttt_tensor.h"
+#endif
+
+// Without external names each file of a program has its own constants, too. In C++ only an unnamed
+// namespace can say so before they are defined.
+#if defined(TTT_STATIC) && defined(__cplusplus)
+#define TTT__BEGIN namespace {
+#define TTT__END }
+#elif defined(__cplusplus)
+#define TTT__BEGIN extern "C" {
+#define TTT__END }
+#else
+#define TTT__BEGIN
+#define TTT__END
+#endif
+#if defined(TTT_STATIC) && !defined(__cplusplus)
+#define TTT_CONSTANT static const  // declares
+#define TTT__CONSTANT static const TTT__UNUSED  // defines
+#else
+#define TTT_CONSTANT extern const
+#define TTT__CONSTANT const
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define TTT__PRAGMA(words) __pragma(words)
+#elif defined(__GNUC__)
+#define TTT__PRAGMA(words) _Pragma(#words)
+#else
+#define TTT__PRAGMA(words)
+#endif
+
+// The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signs of
+// zero. Between these two words -ffast-math and its parts (/fp:fast) change nothing. GCC on x86
+// forgets NaN in comparisons for another reason, the target's option ieee-fp.
+#if defined(__clang__) || defined(_MSC_VER)
+#define TTT__PRECISE TTT__PRAGMA(float_control(precise, on, push))
+#define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
+#elif defined(__GNUC__)
+#if defined(__x86_64__) || defined(__i386__)
+#define TTT__IEEE_FP
+#define TTT__TARGET_PRECISE TTT__PRAGMA(GCC target("ieee-fp"))
+#else
+#define TTT__TARGET_PRECISE
+#endif
+#define TTT__PRECISE                                                                               \
+    TTT__PRAGMA(GCC push_options)                                                                  \
+    TTT__PRAGMA(GCC optimize("no-fast-math", "no-unsafe-math-optimizations",                       \
+                             "no-associative-math", "no-reciprocal-math", "no-finite-math-only",   \
+                             "signed-zeros", "trapping-math"))                                     \
+    TTT__TARGET_PRECISE
+#define TTT__PRECISE_END TTT__PRAGMA(GCC pop_options)
+#elif defined(__FAST_MATH__)
+#error "this compiler has no word for precise arithmetic: leave out -ffast-math"
+#else
+#define TTT__PRECISE
+#define TTT__PRECISE_END
+#endif
+
+// A prefix pasted to TTT_REAL gives a macro to look at: TTT__DOUBLE is 1 in the double build.
+#define TTT__IS_float 1
+#define TTT__IS_double 2
+#define TTT__PASTE2(a, b) a##b
+#define TTT__PASTE(a, b) TTT__PASTE2(a, b)
+#define TTT__DOUBLE (TTT__PASTE(TTT__IS_, TTT_REAL) == 2)
+#if TTT__PASTE(TTT__IS_, TTT_REAL) == 0
+#error "TTT_REAL is float or double"
+#elif TTT__DOUBLE
+#define TTT__FIRST_REAL 2
+#else
+#define TTT__FIRST_REAL 1
+#endif
+
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
+
+typedef TTT_REAL ttt_real;
 
 // ---- [2] RESULTS --------------------------------------------------------------------------------
 #define TTT_RESULTS(X)                                                                             \
@@ -157,7 +256,10 @@ typedef struct ttt_desc {
 } ttt_desc;
 
 // A new context, or NULL if there is no memory for one (or desc names an unknown isa). ttt_ok,
-// ttt_status and ttt_error take NULL too, so one test at the end covers this as well.
+// ttt_status and ttt_error take NULL too, so one test at the end covers this as well. Subnormal
+// numbers count from here on: a calling thread that flushes them to zero no longer does so.
+// TTT_ERR_ARGUMENT if arithmetic is not that of IEEE 754, which flags like -ffast-math may cause
+// where the compiler has no way to take them back.
 TTT_API ttt_ctx *ttt_open(const ttt_desc *desc);
 TTT_API void ttt_close(ttt_ctx *ctx);  // frees everything made in it; NULL is fine
 
@@ -679,9 +781,8 @@ typedef ttt_tensor *ttt_function(ttt_ctx *ctx, ttt_tensor *const *x, int n, void
 TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, int n,
                                   void *user, int order, double h);
 
-#ifdef __cplusplus
-}
-#endif
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 #endif  // TTT_TENSOR_H
 
 // =================================================================================================
@@ -700,7 +801,12 @@ TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *con
 //   RARE            before one that runs once a row: it stays a call, and is compiled once
 //   NUM(x)          a constant as a ttt_real
 //   SQRT, ZIP_LOW, ZIP_HIGH, EVEN_PARTS, ODD_PARTS    see "the words of a set" below
-#ifdef TTT__KERNELS
+#if defined(TTT__PART)
+#if TTT__PART == TTT__TENSOR_KERNELS
+#undef TTT__PART
+#define TTT__PART TTT__NEXT_SET
+#include TTT__TENSOR_FILE
+#ifdef TTT__SET
 #if LANES == 1
 typedef ttt_real VEC;
 typedef int MASK;
@@ -1456,10 +1562,16 @@ static const ttt__kernels KN(table) = {
 #undef TILES_12
 #undef TILES_16
 
-// -- the list: TTT__KERNEL_FILE, once for every row of TTT__SETS
-#elif defined(TTT__FOR_EACH_SET)
-#undef TTT__FOR_EACH_SET
-#define TTT__KERNELS
+// Once more for the next set.
+#define TTT__PART TTT__TENSOR_KERNELS
+#include TTT__THIS_FILE("ttt_tensor.h")
+#endif
+
+// -- the words of the first set, and then of the one after TTT__SET, worst first; after the last,
+// of none
+#elif TTT__PART == TTT__NEXT_SET
+#undef TTT__PART
+#if !defined(TTT__SET)
 #define KN(name) TTT__JOIN(name, TTT__SET)
 #define VEC KN(v)
 #define MASK KN(m)
@@ -1475,29 +1587,23 @@ static const ttt__kernels KN(table) = {
 #define INLINE static TTT__INLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
 #define RARE static TTT__NOINLINE TTT__PASTE(TTT__TARGET_, TTT__SET)
 #define TTT__SET scalar
-#include TTT__KERNEL_FILE
+#elif defined(TTT__X86) && LANES == 1
 #undef TTT__SET
-#if defined(TTT__X86)
 #define TTT__SET sse2
-#include TTT__KERNEL_FILE
+#elif defined(TTT__X86) && LANES == 4
 #undef TTT__SET
 #define TTT__SET avx2
-#include TTT__KERNEL_FILE
+#elif defined(TTT__X86) && LANES == 8
 #undef TTT__SET
 #define TTT__SET avx512
-#include TTT__KERNEL_FILE
+#elif defined(TTT__NEON) && LANES == 1
 #undef TTT__SET
-#elif defined(TTT__NEON)
 #define TTT__SET neon
-#include TTT__KERNEL_FILE
+#elif defined(TTT__WASM) && LANES == 1
 #undef TTT__SET
-#elif defined(TTT__WASM)
 #define TTT__SET simd128
-#include TTT__KERNEL_FILE
+#else
 #undef TTT__SET
-#endif
-#undef TTT__KERNEL_FILE
-#undef TTT__KERNELS
 #undef KN
 #undef VEC
 #undef MASK
@@ -1512,6 +1618,8 @@ static const ttt__kernels KN(table) = {
 #undef KERNEL
 #undef INLINE
 #undef RARE
+#endif
+#endif  // TTT__PART == ...
 
 // =================================================================================================
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
@@ -1536,24 +1644,33 @@ static const ttt__kernels KN(table) = {
 #else
 #include <sys/time.h>
 #endif
+// Threads are left out where there are none.
+#if defined(__has_include) && !defined(_WIN32)
+#if !__has_include(<pthread.h>) && !defined(TTT_NO_THREADS)
+#define TTT_NO_THREADS
+#endif
+#endif
+#if !defined(TTT_NO_THREADS) && (defined(__wasm__) || defined(__TINYC__) && defined(_WIN32))
+#define TTT_NO_THREADS
+#endif
+#if !defined(TTT_NO_THREADS) && !defined(_WIN32)
+#include <pthread.h>
+#include <unistd.h>
+#endif
 
-#ifndef TTT_MALLOC
+#define TTT__PART TTT__OPEN
+#include TTT__TENSOR_FILE
+TTT__PRECISE
+
+#if defined(TTT_MALLOC) + defined(TTT_REALLOC) + defined(TTT_FREE) == 0
 #define TTT_MALLOC(user, n) ((void)(user), malloc(n))
 #define TTT_REALLOC(user, p, n) ((void)(user), realloc(p, n))
 #define TTT_FREE(user, p) ((void)(user), free(p))
-#endif
-
-#ifdef __cplusplus
-extern "C" {
+#elif defined(TTT_MALLOC) + defined(TTT_REALLOC) + defined(TTT_FREE) < 3
+#error "TTT_MALLOC, TTT_REALLOC and TTT_FREE belong together: define all three or none"
 #endif
 
 // -- words for compilers
-// TTT__DOUBLE is 1 in the double build: a prefix pasted to TTT_REAL gives a macro to look at.
-#define TTT__IS_float 0
-#define TTT__IS_double 1
-#define TTT__PASTE2(a, b) a##b
-#define TTT__PASTE(a, b) TTT__PASTE2(a, b)
-#define TTT__DOUBLE TTT__PASTE(TTT__IS_, TTT_REAL)
 #if TTT__DOUBLE
 #define TTT__MATH(name) name
 #else
@@ -1789,7 +1906,11 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
+#if defined(TTT__IEEE_FP)  // once more, for functions that others are compiled into
+#define TTT__TARGET_scalar __attribute__((target("ieee-fp")))
+#else
 #define TTT__TARGET_scalar
+#endif
 
 #define TTT__LANES_sse2 4
 #define TTT__COLS_sse2 2
@@ -1839,9 +1960,8 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__ODD_avx512(a, b)                                                                      \
     TTT__SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
 
-#define TTT__FOR_EACH_SET
-#define TTT__KERNEL_FILE "ttt_tensor.h"
-#include "ttt_tensor.h"
+#define TTT__PART TTT__TENSOR_KERNELS
+#include TTT__THIS_FILE("ttt_tensor.h")
 
 // The i-th set that this machine can run, worst first; NULL past the end.
 static const ttt__kernels *ttt__kernels_get(int i) {
@@ -2326,14 +2446,27 @@ typedef struct ttt__job {
     int shares;
 } ttt__job;
 
+// Linking with -ffast-math makes a program flush subnormal numbers to zero. That is a state of each
+// thread: this one and those that run shares go back to IEEE 754.
+static void ttt__keep_subnormals(void) {
+#if defined(__GNUC__) && defined(__SSE__)
+    unsigned state;
+    __asm__ __volatile__("stmxcsr %0" : "=m"(state));
+    state &= ~0x8040u;  // FTZ and DAZ
+    __asm__ __volatile__("ldmxcsr %0" : : "m"(state));
+#elif defined(__GNUC__) && defined(__aarch64__)
+    uint64_t state;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(state));
+    state &= ~((uint64_t)1 << 24);  // FZ
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(state));
+#endif
+}
+
 static void ttt__job_share(void *arg, int i) {
+    ttt__keep_subnormals();
     const ttt__job *job = (const ttt__job *)arg;
     job->run(job->arg, job->n * i / job->shares, job->n * (i + 1) / job->shares, i);
 }
-
-#if !defined(TTT_NO_THREADS) && (defined(__wasm__) || defined(__TINYC__) && defined(_WIN32))
-#define TTT_NO_THREADS
-#endif
 
 #ifdef TTT_NO_THREADS
 static int ttt__cores(void) { return 1; }
@@ -2373,8 +2506,6 @@ static int ttt__cores(void) {
     return (int)info.dwNumberOfProcessors;
 }
 #else
-#include <pthread.h>
-#include <unistd.h>
 typedef pthread_mutex_t ttt__mutex;
 typedef pthread_cond_t ttt__condition;
 typedef pthread_t ttt__thread;
@@ -5664,6 +5795,18 @@ static const ttt__kernels *ttt__kernels_named(const char *name) {
     return kernels;
 }
 
+// What is wrong with the kernels' arithmetic; NULL if nothing is.
+static const char *ttt__arithmetic_flaw(const ttt__kernels *kernels) {
+    const ttt_real one = 1, none = (ttt_real)NAN;
+    const ttt_real tiny = (ttt_real)(TTT__DOUBLE ? 2.3e-308 : 1.2e-38);
+    ttt_real y;
+    kernels->map[TTT__MAP_exp](1, &one, &y, 0);
+    if (!(fabs((double)y - 2.718281828) < 1e-5)) return "sums are not taken in their order";
+    if (kernels->finite(1, &none)) return "NaN is not noticed";
+    kernels->map[TTT__MAP_scale](1, &tiny, &y, (ttt_real)0.25);
+    return y > 0 ? NULL : "subnormal numbers are flushed to zero";
+}
+
 ttt_ctx *ttt_open(const ttt_desc *desc) {
     ttt_desc zero;
     memset(&zero, 0, sizeof zero);
@@ -5679,6 +5822,7 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->empty.data = ctx->nothing;
     ctx->empty.index = NULL;
     ctx->empty.id = ctx->empty.size = 0;
+    ttt__keep_subnormals();
     int wanted = desc->threads < 0 ? ttt__cores() : TTT__MAX(1, desc->threads);
     ctx->threads = TTT__MIN(wanted, TTT_MAX_THREADS);
     if (ctx->threads > 1 && !desc->parallel_for && !(ctx->pool = ttt__pool_open(ctx)))
@@ -5689,6 +5833,10 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
         good = ctx->pack[i] != NULL;
         ctx->held += good ? TTT__PACK_REALS * sizeof(ttt_real) : 0;
     }
+    const char *flaw = ttt__arithmetic_flaw(kernels);
+    if (flaw)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "open: this program computes inexactly: %s; compile and "
+                 "link it without -ffast-math, -Ofast and the like (/fp:fast)", flaw);
     if (good) return ctx;
     ttt_close(ctx);
     return NULL;
@@ -5752,9 +5900,9 @@ ttt_limits ttt_measure_limits(ttt_ctx *ctx) {
     return best;
 }
 
-#ifdef __cplusplus
-}
-#endif
+TTT__PRECISE_END
+#define TTT__PART TTT__CLOSE
+#include TTT__TENSOR_FILE
 
 /*  REFERENCES
     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
@@ -5773,4 +5921,385 @@ ttt_limits ttt_measure_limits(ttt_ctx *ctx) {
     Software is furnished to do so. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.
 */
 #endif  // TTT_TENSOR_IMPLEMENTED
-#endif  // TTT__KERNELS, TTT_TENSOR_IMPLEMENTATION
+#endif  // TTT__PART, TTT_TENSOR_IMPLEMENTATION
+
+// ---- [16] NAMES ---------------------------------------------------------------------------------
+// Words that the headers have as names, or as macros of their own, and that a program may have as
+// macros. While a part of a header is open they mean nothing else; when it closes, the program's
+// macros are as they were. tcc has no _Pragma, so there they are lost.
+#if defined(TTT__PART)
+#ifndef TTT__NAMES
+#define TTT__NAMES(TTT__DO)                                                                        \
+    TTT__DO(A) TTT__DO(B) TTT__DO(C) TTT__DO(D) TTT__DO(E) TTT__DO(F) TTT__DO(G) TTT__DO(H)        \
+    TTT__DO(I) TTT__DO(J) TTT__DO(K) TTT__DO(L) TTT__DO(M) TTT__DO(N) TTT__DO(O) TTT__DO(P)        \
+    TTT__DO(Q) TTT__DO(R) TTT__DO(S) TTT__DO(T) TTT__DO(U) TTT__DO(V) TTT__DO(W) TTT__DO(X)        \
+    TTT__DO(Y) TTT__DO(Z) TTT__DO(a) TTT__DO(b) TTT__DO(c) TTT__DO(d) TTT__DO(e) TTT__DO(f)        \
+    TTT__DO(g) TTT__DO(h) TTT__DO(i) TTT__DO(j) TTT__DO(k) TTT__DO(l) TTT__DO(m) TTT__DO(n)        \
+    TTT__DO(o) TTT__DO(p) TTT__DO(q) TTT__DO(r) TTT__DO(s) TTT__DO(t) TTT__DO(u) TTT__DO(v)        \
+    TTT__DO(w) TTT__DO(x) TTT__DO(y) TTT__DO(z) TTT__DO(COLS) TTT__DO(EVEN_PARTS)                  \
+    TTT__DO(FORWARD) TTT__DO(FROM) TTT__DO(INLINE) TTT__DO(KERNEL) TTT__DO(KN) TTT__DO(LANES)      \
+    TTT__DO(MASK) TTT__DO(NUM) TTT__DO(ODD_PARTS) TTT__DO(PICK) TTT__DO(RARE) TTT__DO(ROW)         \
+    TTT__DO(RULE) TTT__DO(SQRT) TTT__DO(TERM) TTT__DO(TILE) TTT__DO(TILES_12) TTT__DO(TILES_16)    \
+    TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC) TTT__DO(ZIP_HIGH)          \
+    TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT) TTT__DO(NAME)       \
+    TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add)               \
+    TTT__DO(all) TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base)    \
+    TTT__DO(batch) TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits)        \
+    TTT__DO(block) TTT__DO(blocks) TTT__DO(bound) TTT__DO(bytes) TTT__DO(call) TTT__DO(cap)        \
+    TTT__DO(ceil) TTT__DO(center) TTT__DO(chunk) TTT__DO(clamp) TTT__DO(clip) TTT__DO(cols)        \
+    TTT__DO(column) TTT__DO(columns) TTT__DO(concat) TTT__DO(copy) TTT__DO(cos) TTT__DO(count)     \
+    TTT__DO(current) TTT__DO(data) TTT__DO(decay) TTT__DO(depth) TTT__DO(dim) TTT__DO(div)         \
+    TTT__DO(dot) TTT__DO(drop) TTT__DO(edge) TTT__DO(end) TTT__DO(epoch) TTT__DO(eps)              \
+    TTT__DO(erf) TTT__DO(error) TTT__DO(exp) TTT__DO(factor) TTT__DO(far) TTT__DO(fast)            \
+    TTT__DO(file) TTT__DO(fill) TTT__DO(fine) TTT__DO(first) TTT__DO(flags) TTT__DO(floor)         \
+    TTT__DO(format) TTT__DO(frame) TTT__DO(from) TTT__DO(gap) TTT__DO(gate) TTT__DO(gradient)      \
+    TTT__DO(grain) TTT__DO(half) TTT__DO(head) TTT__DO(heads) TTT__DO(height) TTT__DO(hi)          \
+    TTT__DO(hidden) TTT__DO(high) TTT__DO(image) TTT__DO(images) TTT__DO(in) TTT__DO(index)        \
+    TTT__DO(inner) TTT__DO(input) TTT__DO(item) TTT__DO(job) TTT__DO(key) TTT__DO(keep)            \
+    TTT__DO(kernel) TTT__DO(kind) TTT__DO(label) TTT__DO(labels) TTT__DO(large) TTT__DO(last)      \
+    TTT__DO(layers) TTT__DO(least) TTT__DO(left) TTT__DO(length) TTT__DO(limit) TTT__DO(line)      \
+    TTT__DO(lo) TTT__DO(local) TTT__DO(log) TTT__DO(loss) TTT__DO(low) TTT__DO(map)                \
+    TTT__DO(mark) TTT__DO(mask) TTT__DO(max) TTT__DO(mean) TTT__DO(merge) TTT__DO(min)             \
+    TTT__DO(mode) TTT__DO(model) TTT__DO(module) TTT__DO(momentum) TTT__DO(move) TTT__DO(mul)      \
+    TTT__DO(name) TTT__DO(near) TTT__DO(next) TTT__DO(node) TTT__DO(norm) TTT__DO(now)             \
+    TTT__DO(number) TTT__DO(offset) TTT__DO(op) TTT__DO(order) TTT__DO(out) TTT__DO(outer)         \
+    TTT__DO(output) TTT__DO(pad) TTT__DO(pair) TTT__DO(part) TTT__DO(pass) TTT__DO(patch)          \
+    TTT__DO(path) TTT__DO(phase) TTT__DO(phi) TTT__DO(pi) TTT__DO(pixels) TTT__DO(place)           \
+    TTT__DO(pool) TTT__DO(pos) TTT__DO(position) TTT__DO(pow) TTT__DO(power) TTT__DO(prefix)       \
+    TTT__DO(probe) TTT__DO(product) TTT__DO(range) TTT__DO(rank) TTT__DO(rate) TTT__DO(ready)      \
+    TTT__DO(real) TTT__DO(record) TTT__DO(repeat) TTT__DO(result) TTT__DO(rho) TTT__DO(right)      \
+    TTT__DO(room) TTT__DO(round) TTT__DO(row) TTT__DO(rows) TTT__DO(rule) TTT__DO(scale)           \
+    TTT__DO(seed) TTT__DO(select) TTT__DO(set) TTT__DO(shape) TTT__DO(share) TTT__DO(shift)        \
+    TTT__DO(side) TTT__DO(sigma) TTT__DO(sign) TTT__DO(sin) TTT__DO(size) TTT__DO(skip)            \
+    TTT__DO(slice) TTT__DO(small) TTT__DO(softmax) TTT__DO(source) TTT__DO(span) TTT__DO(sqrt)     \
+    TTT__DO(square) TTT__DO(start) TTT__DO(state) TTT__DO(step) TTT__DO(store) TTT__DO(stride)     \
+    TTT__DO(string) TTT__DO(sub) TTT__DO(sum) TTT__DO(swap) TTT__DO(table) TTT__DO(tag)            \
+    TTT__DO(tail) TTT__DO(take) TTT__DO(tanh) TTT__DO(target) TTT__DO(tau) TTT__DO(tensor)         \
+    TTT__DO(term) TTT__DO(test) TTT__DO(text) TTT__DO(tile) TTT__DO(time) TTT__DO(token)           \
+    TTT__DO(tokens) TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update)        \
+    TTT__DO(user) TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk)         \
+    TTT__DO(weight) TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word)   \
+    TTT__DO(zero)
+#define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
+#define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
+#endif
+#if TTT__PART == TTT__OPEN
+#undef TTT__PART
+#if TTT__PASTE(TTT__IS_, TTT_REAL) != TTT__FIRST_REAL
+#error "TTT_REAL is not what it was when ttt_tensor.h was included first"
+#endif
+TTT__NAMES(TTT__PUSH)
+#undef A
+#undef B
+#undef C
+#undef D
+#undef E
+#undef F
+#undef G
+#undef H
+#undef I
+#undef J
+#undef K
+#undef L
+#undef M
+#undef N
+#undef O
+#undef P
+#undef Q
+#undef R
+#undef S
+#undef T
+#undef U
+#undef V
+#undef W
+#undef X
+#undef Y
+#undef Z
+#undef a
+#undef b
+#undef c
+#undef d
+#undef e
+#undef f
+#undef g
+#undef h
+#undef i
+#undef j
+#undef k
+#undef l
+#undef m
+#undef n
+#undef o
+#undef p
+#undef q
+#undef r
+#undef s
+#undef t
+#undef u
+#undef v
+#undef w
+#undef x
+#undef y
+#undef z
+#undef COLS
+#undef EVEN_PARTS
+#undef FORWARD
+#undef FROM
+#undef INLINE
+#undef KERNEL
+#undef KN
+#undef LANES
+#undef MASK
+#undef NUM
+#undef ODD_PARTS
+#undef PICK
+#undef RARE
+#undef ROW
+#undef RULE
+#undef SQRT
+#undef TERM
+#undef TILE
+#undef TILES_12
+#undef TILES_16
+#undef TILES_6
+#undef TILES_8
+#undef TILE_WIDTHS
+#undef VEC
+#undef ZIP_HIGH
+#undef ZIP_LOW
+#undef BF16
+#undef BLOCK
+#undef FORMAT
+#undef INT
+#undef NAME
+#undef PASS
+#undef REAL
+#undef SHAPE
+#undef U8
+#undef abs
+#undef add
+#undef all
+#undef any
+#undef axis
+#undef b1
+#undef b2
+#undef back
+#undef base
+#undef batch
+#undef batches
+#undef begin
+#undef bias
+#undef bit
+#undef bits
+#undef block
+#undef blocks
+#undef bound
+#undef bytes
+#undef call
+#undef cap
+#undef ceil
+#undef center
+#undef chunk
+#undef clamp
+#undef clip
+#undef cols
+#undef column
+#undef columns
+#undef concat
+#undef copy
+#undef cos
+#undef count
+#undef current
+#undef data
+#undef decay
+#undef depth
+#undef dim
+#undef div
+#undef dot
+#undef drop
+#undef edge
+#undef end
+#undef epoch
+#undef eps
+#undef erf
+#undef error
+#undef exp
+#undef factor
+#undef far
+#undef fast
+#undef file
+#undef fill
+#undef fine
+#undef first
+#undef flags
+#undef floor
+#undef format
+#undef frame
+#undef from
+#undef gap
+#undef gate
+#undef gradient
+#undef grain
+#undef half
+#undef head
+#undef heads
+#undef height
+#undef hi
+#undef hidden
+#undef high
+#undef image
+#undef images
+#undef in
+#undef index
+#undef inner
+#undef input
+#undef item
+#undef job
+#undef key
+#undef keep
+#undef kernel
+#undef kind
+#undef label
+#undef labels
+#undef large
+#undef last
+#undef layers
+#undef least
+#undef left
+#undef length
+#undef limit
+#undef line
+#undef lo
+#undef local
+#undef log
+#undef loss
+#undef low
+#undef map
+#undef mark
+#undef mask
+#undef max
+#undef mean
+#undef merge
+#undef min
+#undef mode
+#undef model
+#undef module
+#undef momentum
+#undef move
+#undef mul
+#undef name
+#undef near
+#undef next
+#undef node
+#undef norm
+#undef now
+#undef number
+#undef offset
+#undef op
+#undef order
+#undef out
+#undef outer
+#undef output
+#undef pad
+#undef pair
+#undef part
+#undef pass
+#undef patch
+#undef path
+#undef phase
+#undef phi
+#undef pi
+#undef pixels
+#undef place
+#undef pool
+#undef pos
+#undef position
+#undef pow
+#undef power
+#undef prefix
+#undef probe
+#undef product
+#undef range
+#undef rank
+#undef rate
+#undef ready
+#undef real
+#undef record
+#undef repeat
+#undef result
+#undef rho
+#undef right
+#undef room
+#undef round
+#undef row
+#undef rows
+#undef rule
+#undef scale
+#undef seed
+#undef select
+#undef set
+#undef shape
+#undef share
+#undef shift
+#undef side
+#undef sigma
+#undef sign
+#undef sin
+#undef size
+#undef skip
+#undef slice
+#undef small
+#undef softmax
+#undef source
+#undef span
+#undef sqrt
+#undef square
+#undef start
+#undef state
+#undef step
+#undef store
+#undef stride
+#undef string
+#undef sub
+#undef sum
+#undef swap
+#undef table
+#undef tag
+#undef tail
+#undef take
+#undef tanh
+#undef target
+#undef tau
+#undef tensor
+#undef term
+#undef test
+#undef text
+#undef tile
+#undef time
+#undef token
+#undef tokens
+#undef top
+#undef total
+#undef type
+#undef unit
+#undef update
+#undef user
+#undef value
+#undef vector
+#undef view
+#undef wait
+#undef walk
+#undef weight
+#undef weights
+#undef where
+#undef width
+#undef window
+#undef word
+#undef zero
+TTT__BEGIN
+#elif TTT__PART == TTT__CLOSE
+#undef TTT__PART
+TTT__END
+TTT__NAMES(TTT__POP)
+#endif
+#endif  // TTT__PART

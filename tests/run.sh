@@ -6,6 +6,7 @@
 #   sh tests/run.sh golden DIR      replay the official codes' cases below DIR, a line for each
 #   sh tests/run.sh hostile DIR     feed the malformed and boundary files of DIR/expected.tsv
 # Tests that need the large test data look for it in $TTT_TEST_DATA. The last line counts the tests.
+# As many jobs run at a time as there are CPUs to use; what they say comes in the jobs' order.
 #
 # The groups, in the order they run:
 #   layout       columns, lengths of functions, section marks (test_layout.sh)
@@ -31,15 +32,45 @@ suites="$tensor_suites files data layers mixers identities weights model example
 groups="layout headers programs golden sanitizers train examples web"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-trap 'exit 1' INT TERM
+trap 'kill $lanes 2>/dev/null; exit 1' INT TERM
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 lanes=
 
 have() { command -v "$1" >/dev/null 2>&1; }
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
 ok() { echo "ok   $1"; count 1 0 0; }
 bad() { echo "FAIL $1"; count 0 1 0; }
 skip() { echo "skip $1: $2"; count 0 0 1; }
+
+# A piece of work with its own $tmp and counts is a job: a function and its arguments. The script
+# goes over the list of jobs several times at once, by `role`: each lane takes the jobs that no
+# other has taken before it, and the main shell shows them one after the other.
+job() {
+    number=$((number + 1))
+    $role "$@"
+}
+take() {
+    mkdir "$tmp/$number" 2>/dev/null || return 0  # only one lane can make it
+    (
+        tmp=$tmp/$number passed=0 failed=0 skipped=0
+        "$@"
+        echo "$passed $failed $skipped" >"$tmp/counts"
+    ) >"$tmp/$number.shown" 2>&1
+    mv "$tmp/$number.shown" "$tmp/$number/shown"
+}
+show() {
+    until [ -e "$tmp/$number/shown" ]; do sleep 1; done
+    cat "$tmp/$number/shown"
+    if [ -e "$tmp/$number/counts" ]; then count $(cat "$tmp/$number/counts")
+    else bad "$*: ended without a count"; fi
+    rm -r "$tmp/$number"/*  # the folder stays, or a slow lane would take the job again
+}
+all_jobs() {
+    number=0
+    for group in $groups; do
+        case $group in *"$wanted"*) check_$group ;; esac
+    done
+}
 
 # Runs the suite named $1: a program $2 with its arguments, whose output ends in "N passed, N
 # failed, N skipped". Shows what is not ok. (A golden case has its verdict at the end of its line.)
@@ -73,24 +104,25 @@ compiled() {
     fi
 }
 
-check_layout() { suite layout sh tests/test_layout.sh; }
+check_layout() { job suite layout sh tests/test_layout.sh; }
 
 check_programs() {
     for part in $suites; do
-        compiled $part "" $CC -O2
-        compiled $part _double $CC -O2 -DTTT_REAL=double
+        job compiled $part "" $CC -O2
+        job compiled $part _double $CC -O2 -DTTT_REAL=double
     done
 }
 
-check_sanitizers() {
+sanitized() {
     echo 'int main(void) { return 0; }' >"$tmp/empty.c"
     sanitize="$CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all"
-    if ! $sanitize "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null || ! "$tmp/empty"; then
-        skip sanitizers "$CC has none"
-        return
+    if $sanitize "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
+        compiled $1 _sanitized $sanitize
+    else
+        skip $1_sanitized "$CC has no sanitizers"
     fi
-    for part in $suites; do compiled $part _sanitized $sanitize; done
 }
+check_sanitizers() { for part in $suites; do job sanitized $part; done; }
 
 # The macro of header $1, TTT_$2_IMPLEMENTATION, implies those of the headers below it, whether it
 # is defined before the first include or after a plain one. $3 is C code that uses all of them.
@@ -136,50 +168,55 @@ check_linking() {
     fi
 }
 
-# Headers give no diagnostics, included twice and in parts; the suites of ttt_tensor.h run with
-# other compilers and libraries.
-check_headers() {
+# The compiler $1 has nothing to say about any header, included twice, with each option.
+headers_with() {
+    if ! have "${1%% *}"; then skip "headers with $1" "not installed"; return; fi
     for h in tensor layers model data; do
         {
             echo '#define TTT_IMPLEMENTATION'
             printf '#include "%s/ttt_%s.h"\n' "$PWD" $h "$PWD" $h
         } >"$tmp/$h.c"
         cp "$tmp/$h.c" "$tmp/$h.cc"
+        for real in float double; do check_header "$1" $h -DTTT_REAL=$real; done
     done
+    check_header "$1" model -DTTT_NO_FUSED
+    for h in data model; do
+        for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
+            check_header "$1" $h "$parts"
+        done
+    done
+}
+
+# Headers give no diagnostics, included twice and in parts; the suites of ttt_tensor.h run with
+# other compilers and libraries.
+check_headers() {
     for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
         "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
-        if ! have "${try%% *}"; then skip "headers with $try" "not installed"; continue; fi
-        for h in tensor layers model data; do
-            for real in float double; do check_header "$try" $h -DTTT_REAL=$real; done
-        done
-        name="ttt_model.h with $try, -DTTT_NO_FUSED"
-        if $try $warnings -DTTT_NO_FUSED -fsyntax-only "$tmp/model.$ext" 2>"$tmp/err"; then ok "$name"
-        else head -n 5 "$tmp/err"; bad "$name"; fi
-        for h in data model; do
-            for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
-                check_header "$try" $h "$parts"
-            done
-        done
+        job headers_with "$try"
     done
-    check_linking
+    job check_linking
     image='ttt_images_draw(c, 1, 0, 1, &(ttt_images){ 0 }) == TTT_OK'
-    check_macro tensor TENSOR 'ttt_isa(c)'
-    check_macro layers LAYERS 'ttt_mixer_at(0)'
-    check_macro data DATA "$image"
+    job check_macro tensor TENSOR 'ttt_isa(c)'
+    job check_macro layers LAYERS 'ttt_mixer_at(0)'
+    job check_macro data DATA "$image"
     model='ttt_schedule(&(ttt_optimizer_desc){ 0 }, 0) > 0'
-    check_macro model MODEL "ttt_mixer_at(0) && $image && $model"
+    job check_macro model MODEL "ttt_mixer_at(0) && $image && $model"
     for part in $tensor_suites; do
-        if have tcc; then compiled $part _tcc tcc
-        else skip ${part}_tcc "tcc is not installed"; fi
-        if have musl-gcc; then compiled $part _musl musl-gcc -O2 -static
-        else skip ${part}_musl "musl-gcc is not installed"; fi
+        job compiled_by tcc $part _tcc tcc
+        job compiled_by musl-gcc $part _musl musl-gcc -O2 -static
     done
+}
+# The same as compiled where the program $1 is installed.
+compiled_by() {
+    if have $1; then shift; compiled "$@"
+    else skip $2$3 "$1 is not installed"; fi
 }
 
 # The few cases in tests/golden (golden.c says where they come from), and the whole set where it is.
 files_below() { find -H "$1" -type f -name '*.safetensors' | LC_ALL=C sort; }
 replay() { files_below "$1" | "$tmp/golden"; }
-check_golden() {
+check_golden() { job golden; }
+golden() {
     large=${TTT_TEST_DATA:+$TTT_TEST_DATA/golden}
     if ! $CC -O2 tests/golden.c -o "$tmp/golden" -lm 2>"$tmp/err"; then
         head -n 5 "$tmp/err"
@@ -191,11 +228,11 @@ check_golden() {
     else skip golden_large "its cases lie in \$TTT_TEST_DATA/golden, which is not there"; fi
 }
 
-check_train() { suite train sh tests/test_train.sh "$CC"; }
+check_train() { job suite train sh tests/test_train.sh "$CC"; }
 
-check_examples() { suite examples sh tests/test_examples.sh "$CC"; }
+check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 
-check_web() { suite web sh tests/test_web.sh; }
+check_web() { job suite web sh tests/test_web.sh; }
 
 case "${1:-} $#" in
 "golden 2" | hostile\ *)
@@ -208,8 +245,14 @@ esac
 for part in $suites; do
     if [ "${1:-}" = $part ]; then suites=$part groups="programs sanitizers"; set --; fi
 done
-for group in $groups; do
-    case $group in *"${1:-}"*) check_$group ;; esac
+wanted=${1:-}
+cpus=$(nproc 2>/dev/null || echo 1)
+while [ "$cpus" -gt 0 ]; do
+    (role=take; all_jobs) &
+    lanes="$lanes $!"
+    cpus=$((cpus - 1))
 done
+role=show
+all_jobs
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
