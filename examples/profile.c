@@ -47,7 +47,8 @@ static const option option_rows[] = {
     OPTION_WHOLE("--steps", steps, 1, 1e6,
                  "steps that are measured, after two that are not (10)"),
     OPTION_WHOLE("--rows", rows, 1, 1000, "rows of the table; the rest is added up (24)"),
-    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: all the machine has (1)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
+                 "0: one for each CPU it may use (1)"),
     OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
     OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
                               "or the study's lines"),

@@ -102,7 +102,7 @@ static const option option_rows[] = {
                  "heads of a mixer (3; with --grow 4, for small memories)"),
     OPTION_WHOLE("--seed", seed, 0, 9e15, "of weights and sequences (1)"),
     OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
-                 "0: all the machine has; the result is the same (0)"),
+                 "0: one for each CPU it may use; the result is the same (0)"),
     OPTION_MODE("--grow", grow, "--out", NULL,
                 "train with 8 pairs, then 16, 32, ..., and draw how many are held"),
     OPTION_TEXT("--out", out, "file for that chart (recall.svg)"),

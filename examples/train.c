@@ -77,7 +77,7 @@ static const option option_rows[] = {
     OPTION_REAL("--clip", clip, 0, 1e9, "largest norm of the gradient, 0 for any (1)"),
     OPTION_WHOLE("--seed", seed, 0, 9e15, "of everything random (1)"),
     OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
-                 "0: all the machine has; the result is the same (0)"),
+                 "0: one for each CPU it may use; the result is the same (0)"),
     OPTION_TEXT("--out", out, "folder for what the run leaves (out)"),
     OPTION_FLAG("--resume", resume, "go on where the run in --out was interrupted"),
     OPTION_MODE("--list", list, "", "", "print the mixers and stop"),
