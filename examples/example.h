@@ -723,7 +723,7 @@ static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const li
 typedef struct chart_bar {
     const char *name, *note;  // before the bar and after it
     const double *value;      // of each part; one that is not above 0 and finite is left out
-    double meter;             // at the right, drawn full above 1; none if below 0 or not finite
+    double meter;             // at the right, drawn full above 1; none if below 0 or beyond 1e300
     const char *meter_note;   // behind the meter's per cent
 } chart_bar;
 typedef struct bar_chart {
@@ -754,10 +754,10 @@ static inline void draw_bar(svg *s, const bar_chart *b, const chart_bar *bar, do
     }
     svg_text(s, x + 6, y + 12, "start", 11, "", bar->note);
     if (!(bar->meter >= 0 && bar->meter < 1e300)) return;
+    double meter = fabs(bar->meter);  // without the sign of -0
     svg_rect(s, METER_LEFT, y + 3, BAR_METER, 10, "#dddddd", "");
-    svg_rect(s, METER_LEFT, y + 3, BAR_METER * fmin(bar->meter, 1), 10, COLOR_GRAY,
-             "");
-    snprintf(text, sizeof text, "%.*g %% %.40s", bar->meter < 1e4 ? 6 : 1, round(100 * bar->meter),
+    svg_rect(s, METER_LEFT, y + 3, BAR_METER * fmin(meter, 1), 10, COLOR_GRAY, "");
+    snprintf(text, sizeof text, "%.*g %% %.40s", meter < 1e4 ? 6 : 1, round(100 * meter),
              bar->meter_note ? bar->meter_note : "");
     svg_text(s, METER_LEFT + BAR_METER + 6, y + 12, "start", 11, "", text);
 }
