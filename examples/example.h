@@ -366,7 +366,7 @@ static inline const char *color_at(int i) {
     static const char *const colors[] = { "#0072b2", "#d55e00", "#56b4e9", "#e69f00",
                                           "#8c6d31", "#7f3c8d", "#b8a800", "#cc79a7",
                                           "#e7298a", "#3f2a86", "#009e73", "#66c2a5",
-                                          "#000000", "#5f6b75", "#8c2d04", "#a6761d" };
+                                          "#000000", "#5f6b75", "#8c2d04", "#4b5d16" };
     return colors[i % COUNT(colors)];
 }
 
