@@ -65,7 +65,8 @@
         which live as long as the context, and `step` for everything else. ttt_mark_release rolls
         `step` back to a mark, so a training loop allocates nothing after its first step:
             for (;;) { ttt_mark m = ttt_mark_get(c);  ...one step...  ttt_mark_release(c, m); }
-        This header opens no file: ttt_data.h reads and writes them.
+        This header opens no file but those in which Linux says how many CPUs a process may use:
+        ttt_data.h reads and writes files.
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
@@ -245,7 +246,8 @@ typedef struct ttt_op ttt_op;
 // Zero is a good default for every field; ttt_open(NULL) takes all of them.
 typedef struct ttt_desc {
     uint64_t seed;    // of the context's random numbers
-    int threads;      // 0: one; TTT_ALL_THREADS: all that the machine has. Any count, same bits.
+    int threads;      // 0: one; TTT_ALL_THREADS: as many as the process may use CPUs, which its
+                      // affinity and its control groups' quotas say. Any count, same bits.
     const char *isa;  // NULL: the best that this machine has. Else one of ttt_isa_name's.
     bool watch_nan;   // check every result; fail naming the op that first makes a NaN or infinity
     void *user;       // handed to the hooks below and to TTT_MALLOC
@@ -2501,9 +2503,13 @@ static void ttt__thread_join(ttt__thread thread) {
     CloseHandle(thread);
 }
 static int ttt__cores(void) {
+    DWORD_PTR mine, all;
     SYSTEM_INFO info;
+    int n = 0;
     GetSystemInfo(&info);
-    return (int)info.dwNumberOfProcessors;
+    if (!GetProcessAffinityMask(GetCurrentProcess(), &mine, &all)) mine = 0;
+    for (; mine; mine &= mine - 1) n++;
+    return n > 0 ? n : (int)info.dwNumberOfProcessors;  // no mask: more than 64, in groups
 }
 #else
 typedef pthread_mutex_t ttt__mutex;
@@ -2524,19 +2530,100 @@ static bool ttt__thread_start(ttt__thread *thread, void *(*run)(void *), void *a
     return pthread_create(thread, NULL, run, arg) == 0;
 }
 static void ttt__thread_join(ttt__thread thread) { pthread_join(thread, NULL); }
-static int ttt__cores(void) {
-#ifdef _SC_NPROCESSORS_ONLN
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
-#else
-    return 1;
+
+#ifdef __linux__
+// -- how many CPUs Linux lets this thread use at once. Its files say it: sched_getaffinity would
+// need a feature-test macro before a program's first include, and knows no quotas.
+
+// CPUs in the hexadecimal mask behind "Cpus_allowed:" in a status file; 0 if there is none.
+static int ttt__cpus_allowed(const char *status) {
+    char line[1024];
+    bool in_mask = false;
+    int n = 0;
+    FILE *f = fopen(status, "rb");
+    while (f && fgets(line, sizeof line, f)) {  // the mask of a large machine comes in pieces
+        const char *at = line;
+        if (!in_mask && strncmp(line, "Cpus_allowed:", 13) == 0) in_mask = true, at += 13;
+        for (; in_mask && *at; at++) {
+            int digit = *at >= '0' && *at <= '9' ? *at - '0' : *at >= 'a' ? *at - 'a' + 10 : 0;
+            for (; digit; digit &= digit - 1) n++;
+        }
+        if (in_mask && strchr(line, '\n')) break;
+    }
+    if (f) fclose(f);
+    return n;
+}
+
+// The whole numbers that begin a file, two at most; returns how many there are.
+static int ttt__file_numbers(const char *folder, const char *name, long long *a, long long *b) {
+    char path[1100];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "rb");
+    int n = f ? fscanf(f, "%lld %lld", a, b) : 0;
+    if (f) fclose(f);
+    return n;
+}
+
+// The CPUs that the quota of a control group comes to, rounded up, TTT_MAX_THREADS at most. Those
+// of the groups above it count too: root/a/b, root/a, root. A quota is microseconds of CPU time in
+// each period. Version 2 has both numbers in one file ("max" if there is no quota), version 1 in
+// two (-1).
+static int ttt__cpu_quota(const char *root, const char *group) {
+    char folder[1024];
+    long long quota = 0, period = 0, least = TTT_MAX_THREADS;
+    snprintf(folder, sizeof folder, "%.500s%.500s", root, group);
+    for (size_t end = strlen(folder); end >= strlen(root); end--) {
+        if (folder[end] && folder[end] != '/') continue;
+        folder[end] = 0;
+        if (ttt__file_numbers(folder, "cpu.max", &quota, &period) != 2 &&
+            (ttt__file_numbers(folder, "cpu.cfs_quota_us", &quota, &quota) != 1 ||
+             ttt__file_numbers(folder, "cpu.cfs_period_us", &period, &period) != 1))
+            continue;
+        if (quota > 0 && period > 0) least = TTT__MIN(least, (quota - 1) / period + 1);
+    }
+    return (int)least;
+}
+
+// The same for all groups of a process. `groups` is a file with a line for each,
+// "number:controllers:group"; `root` has a folder for each list of controllers, and the groups of
+// version 2, whose list is empty.
+static int ttt__cpu_quotas(const char *groups, const char *root) {
+    char line[1024], folder[1024];
+    int least = TTT_MAX_THREADS;
+    FILE *f = fopen(groups, "rb");
+    while (f && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        char *controllers = strchr(line, ':');
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = 0;
+        snprintf(folder, sizeof folder, "%.200s/%.200s", root, controllers + 1);
+        least = TTT__MIN(least, ttt__cpu_quota(folder, group));
+    }
+    if (f) fclose(f);
+    return least;
+}
 #endif
+
+static int ttt__cores(void) {
+    int n = 0;
+#ifdef __linux__
+    n = ttt__cpus_allowed("/proc/thread-self/status");
+#endif
+#ifdef _SC_NPROCESSORS_ONLN
+    if (n == 0) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+#ifdef __linux__
+    n = TTT__MIN(n, ttt__cpu_quotas("/proc/self/cgroup", "/sys/fs/cgroup"));
+#endif
+    return TTT__MAX(n, 1);
 }
 #endif
 
 // Worker i waits for a job number that it has not seen, runs share i, and says so. A wait begins
 // with a few thousand looks at the mutex, since the next job of a training step comes within
-// microseconds, while waking a sleeping thread takes tens of them.
+// microseconds, while waking a sleeping thread takes tens of them. With more threads than CPUs, who
+// looks keeps others from working: then nobody does.
 #define TTT__LOOKS 4000
 typedef struct ttt__worker {
     ttt__pool *pool;
@@ -2551,6 +2638,7 @@ struct ttt__pool {
     uint64_t number;  // of the job
     int pending;      // shares not finished
     int workers;
+    int looks;        // before a wait
     bool quit;
     ttt__worker worker[TTT_MAX_THREADS];
 };
@@ -2561,7 +2649,7 @@ TTT__THREAD_FN(ttt__worker_run, arg) {
     uint64_t seen = 0;
     ttt__lock(&pool->mutex);
     for (;;) {
-        for (int look = 0; pool->number == seen && !pool->quit && look < TTT__LOOKS; look++) {
+        for (int look = 0; pool->number == seen && !pool->quit && look < pool->looks; look++) {
             ttt__unlock(&pool->mutex);
             ttt__lock(&pool->mutex);
         }
@@ -2588,7 +2676,7 @@ static void ttt__pool_run(ttt__pool *pool, ttt__job *job) {
     ttt__unlock(&pool->mutex);
     ttt__job_share(job, 0);
     ttt__lock(&pool->mutex);
-    for (int look = 0; pool->pending > 0 && look < TTT__LOOKS; look++) {
+    for (int look = 0; pool->pending > 0 && look < pool->looks; look++) {
         ttt__unlock(&pool->mutex);
         ttt__lock(&pool->mutex);
     }
@@ -2618,6 +2706,7 @@ static ttt__pool *ttt__pool_open(ttt_ctx *ctx) {
     ttt__mutex_init(&pool->mutex);
     ttt__condition_init(&pool->start);
     ttt__condition_init(&pool->done);
+    pool->looks = ctx->threads <= ttt__cores() ? TTT__LOOKS : 0;
     for (int i = 0; i < ctx->threads - 1; i++) {
         ttt__worker *worker = &pool->worker[i];
         worker->pool = pool;

@@ -32,7 +32,8 @@ static struct {
 } peak;
 
 static const option option_rows[] = {
-    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: as many as the machine has (1)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
+                 "0: one for each CPU it may use (1)"),
     OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
     OPTION_TEXT("--filter", filter, "only the cases that match, as 'gemm.*,layer.*.fwd' (*)"),
     OPTION_REAL("--budget", budget, 0, 3600, "seconds of timing for each case (0.5)"),

@@ -47,7 +47,8 @@ static const option option_rows[] = {
     OPTION_WHOLE("--steps", steps, 1, 1e6,
                  "steps that are measured, after two that are not (10)"),
     OPTION_WHOLE("--rows", rows, 1, 1000, "rows of the table; the rest is added up (24)"),
-    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS, "0: all the machine has (1)"),
+    OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
+                 "0: one for each CPU it may use (1)"),
     OPTION_CHOICE("--isa", isa, ttt_isa_name, "instruction set (the best there is)"),
     OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
                               "or the study's lines"),
@@ -121,6 +122,7 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
     static char notes[MOST_BARS + 1][64];
     static chart_bar bars[MOST_BARS + 1];
     const char *parts[PHASES] = { "forward", "recorded: gradients of inner steps", "backward" };
+    const char *colors[PHASES] = { COLOR_GRAY, COLOR_INNER, COLOR_OUTER };
     int n_rows = ttt_profile_rows(r->c, row, MOST_ROWS), n = 0;
     double whole = 0, steps = (double)r->o.steps;
     for (int i = 0; i < n_rows && i < MOST_ROWS; i++) {
@@ -149,7 +151,8 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
     }
     bar_chart chart = { .title = title, .x_label = "milliseconds of a step",
                         .meter_label = "share of the peak, and what bounds it",
-                        .parts = parts, .n_parts = PHASES, .bars = bars, .n = n };
+                        .parts = parts, .colors = colors, .n_parts = PHASES,
+                        .bars = bars, .n = n };
     bar_chart_write(r->c, r->o.svg, &chart);
     need_ok(r->c, "--svg");
 }
@@ -308,7 +311,10 @@ static void draw_study(study_of *s) {
                 l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
                 l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
             }
-            lines[g][k] = (chart_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
+            lines[g][k] = (chart_series){ .name = l->name, .x = l->tokens, .y = l->y[g],
+                                          .n = s->lengths, .limit = l->limit[g],
+                                          .color = color_of(l->d.mixer->name),
+                                          .broad = l->d.zero_w0 || l->d.identity_map };
         }
         panels[g] = (chart_panel){ g ? "training: forward and gradients" : "inference: forward",
                                    "tokens", "microseconds a token", lines[g], s->n, true };

@@ -77,7 +77,7 @@ static const option option_rows[] = {
     OPTION_REAL("--clip", clip, 0, 1e9, "largest norm of the gradient, 0 for any (1)"),
     OPTION_WHOLE("--seed", seed, 0, 9e15, "of everything random (1)"),
     OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
-                 "0: all the machine has; the result is the same (0)"),
+                 "0: one for each CPU it may use; the result is the same (0)"),
     OPTION_TEXT("--out", out, "folder for what the run leaves (out)"),
     OPTION_FLAG("--resume", resume, "go on where the run in --out was interrupted"),
     OPTION_MODE("--list", list, "", "", "print the mixers and stop"),
@@ -343,7 +343,12 @@ static void write_record(FILE *f, const history *h, int i, int layers) {
         fprintf(f, "]");
     }
     fprintf(f, "]}\n");
-    fflush(f);
+}
+
+// What was written to the log must be there, for a run that is interrupted now.
+static void check_log(run *r) {
+    if (fflush(r->log) != 0 || ferror(r->log))
+        die("%s cannot be written: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
 }
 
 // Records where the run is: in the history, as a line of log.jsonl, and as a line of the output if
@@ -358,6 +363,7 @@ static void record(run *r) {
     probe_inner(r, i);
     r->loss_sum = r->right = r->seen = r->weight = 0;
     write_record(r->log, h, i, (int)r->o.depth);
+    check_log(r);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
            steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
@@ -378,9 +384,11 @@ static void show_progress(const run *r, progress *p) {
 
 static void draw_curves(run *r) {
     const history *h = &r->h;
-    chart_series loss = { "training batches", h->step, h->loss, h->n, NULL };
-    chart_series accuracy[2] = { { "training batches", h->step, h->accuracy, h->n, NULL },
-                                 { "500 test images", h->step, h->test_accuracy, h->n, NULL } };
+    chart_series loss = { .name = "training batches", .x = h->step, .y = h->loss, .n = h->n };
+    chart_series accuracy[2] = { loss, loss };
+    accuracy[0].y = h->accuracy;
+    accuracy[1].y = h->test_accuracy;
+    accuracy[1].name = "500 test images";
     chart_panel panels[2] = { { "loss", "step", "cross-entropy", &loss, 1, false },
                               { "accuracy", "step", "share right", accuracy, 2, false } };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
@@ -540,6 +548,7 @@ static void open_output(run *r) {
     if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
     for (int i = 0; i < r->h.n; i++)
         write_record(r->log, &r->h, i, (int)r->o.depth);
+    check_log(r);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
@@ -593,6 +602,7 @@ static void finish(run *r) {
         fprintf(r->log, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
     fprintf(r->log, "\",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu}\n", accuracy,
             seconds(r), ttt_memory(r->c).peak);
+    check_log(r);
     if (fclose(r->log) != 0) die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
     remove(path_in(&r->o, "checkpoint.safetensors"));
     printf("  written             %s/{model.safetensors, log.jsonl, curves.svg%s}\n", r->o.out,

@@ -128,6 +128,14 @@ profile --study with --heads=3 --batch=4 --infer --no-fused --steps=2 --rows=3
 profile --study without --tokens-max=512 --budget=0
 recall --grow without --out=x.svg
 END
+# With one CPU allowed, 0 means one thread.
+cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status 2>/dev/null)
+if taskset -c "${cpu:-0}" true 2>/dev/null; then
+    check "bench has as many threads as it may use" sh -c "taskset -c $cpu ./bench --threads 0 --budget 0 --filter peak.fma | grep -q '^ttt[.]t1[.]'"
+    check "train has as many threads as it may use" sh -c "taskset -c $cpu ./train --data embedded --steps 1 --batch 16 --width 12 | grep -q ' s on 1 thread,'"
+else
+    skipped=$((skipped + 1)); echo "skip threads on one CPU: taskset cannot be had"
+fi
 check "the last of two values counts" [ "$(./bench --list --filter gemv.nn --filter=kern.adam)" = kern.adam ]
 program=./compare
 refuses "no log is named"

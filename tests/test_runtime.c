@@ -1,6 +1,10 @@
 // Tests of what a context of ttt_tensor.h gives its ops: threads, memory, errors, random numbers
 // and profiles.
 #include "tensor_test.h"
+#ifdef __linux__
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 // ---- threads ------------------------------------------------------------------------------------
 // A tensor x (700,192), so large that each of eight threads gets a share, and what else ops need.
@@ -171,6 +175,61 @@ static void two_contexts_in_two_threads(void) {
     for (int i = 0; i < 2; i++) CHECK(pthread_create(&thread[i], NULL, other_thread, &h[i]) == 0);
     for (int i = 0; i < 2; i++) pthread_join(thread[i], NULL);
     CHECK(h[0] == seeded_steps(11, 1) && h[1] == seeded_steps(12, 1) && h[0] != h[1] && h[0] != 0);
+}
+#endif
+
+// What Linux says in its files about the CPUs that a process may use.
+#if defined(TTT_NO_THREADS) || !defined(__linux__)
+static void threads_are_as_many_as_the_process_may_use(void) { SKIP("no Linux, or no threads"); }
+#else
+static const char *written(const char *folder, const char *name, const char *text) {
+    static char path[300];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+    return path;
+}
+static int cpus_of_mask(const char *folder, const char *text) {
+    return ttt__cpus_allowed(written(folder, "status", text));
+}
+// With a quota above the process's group, in it, and for other things than CPUs; all of two kinds.
+static int quota(const char *folder, const char *groups, const char *above, const char *own,
+                 const char *own_period) {
+    char unified[300], group[300];
+    snprintf(unified, sizeof unified, "%s/cpu", folder);
+    snprintf(group, sizeof group, "%s/cpu/mine", folder);
+    written(unified, "cpu.max", above);
+    written(group, own_period ? "cpu.cfs_quota_us" : "cpu.max", own);
+    if (own_period) written(group, "cpu.cfs_period_us", own_period);
+    int cpus = ttt__cpu_quotas(written(folder, "cgroup", groups), folder);
+    static const char *const names[] = { "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us" };
+    for (int i = 0; i < 3; i++) remove(written(group, names[i], ""));
+    return cpus;
+}
+static void threads_are_as_many_as_the_process_may_use(void) {
+    char folder[100], unified[120], group[120], tail[3000] = "Name:\tx\nCpus_allowed:\t";
+    snprintf(folder, sizeof folder, "/tmp/ttt_test_cpus_%ld", (long)getpid());
+    snprintf(unified, sizeof unified, "%s/cpu", folder);
+    snprintf(group, sizeof group, "%s/cpu/mine", folder);
+    CHECK(mkdir(folder, 0777) == 0 && mkdir(unified, 0777) == 0 && mkdir(group, 0777) == 0);
+    CHECK(cpus_of_mask(folder, "Name:\tff\nCpus_allowed:\t1\nCpus_allowed_list:\t0-7\n") == 1);
+    CHECK(cpus_of_mask(folder, "Cpus_allowed:\tf0,0000000a\nMems_allowed:\tff\n") == 6);
+    for (int i = 0; i < 256; i++) strcat(tail, "80000001,");
+    CHECK(cpus_of_mask(folder, strcat(tail, "3\nMems_allowed:\tff\n")) == 514);
+    CHECK(cpus_of_mask(folder, "Name:\tx\n") == 0);
+    CHECK(quota(folder, "0::/cpu/mine\n", "max 100000\n", "150000 100000\n", NULL) == 2);
+    CHECK(quota(folder, "0::/cpu/mine\n", "100000 100000\n", "max 100000\n", NULL) == 1);
+    CHECK(quota(folder, "0::/cpu\n", "max 100000\n", "1000 100000\n", NULL) == TTT_MAX_THREADS);
+    CHECK(quota(folder, "7:pids:/\n1:cpu:/mine\n0::/\n", "", "50000\n", "100000\n") == 1);
+    CHECK(quota(folder, "1:cpu:/mine\n", "", "-1\n", "100000\n") == TTT_MAX_THREADS);
+    CHECK(quota(folder, "1:cpu:/gone/from/here\n", "300000 100000", "-1", "100000") == 3);
+    remove(written(folder, "status", ""));
+    remove(written(folder, "cgroup", ""));
+    remove(written(unified, "cpu.max", ""));
+    CHECK(rmdir(group) == 0 && rmdir(unified) == 0 && rmdir(folder) == 0);
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .threads = TTT_ALL_THREADS });
+    CHECK(ttt_threads(c) == TTT__MIN(ttt__cores(), TTT_MAX_THREADS));
+    CLOSE(c);
 }
 #endif
 
@@ -1103,6 +1162,7 @@ int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(the_number_of_threads_changes_no_bit),
         T(two_contexts_in_two_threads),
+        T(threads_are_as_many_as_the_process_may_use),
         T(a_warm_step_takes_no_memory),
         T(memory_may_run_out_anywhere),
         T(memory_held_is_at_most_twice_the_need),
