@@ -236,8 +236,9 @@ typedef struct ttt_learner {
     // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
     ttt_tensor *(*predict)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
-    // If the last layer is linear, its kernel and (with biases) its bias are the last weights, and
-    // this gives what it reads: predict = features W (+ b). Else NULL. ttt_unmask needs it.
+    // If the last layer is linear, its kernel (H,m,h) and, if it has one, its bias (H,h) are the
+    // last weights, and this gives what it reads, (B,H,n,m): predict = features W (+ b). Else NULL.
+    // Only ttt_unmask calls it, and says so by an error if it is not that.
     ttt_tensor *(*features)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to predict and features
     bool one_set;
@@ -1412,6 +1413,46 @@ static int ttt__dense_layers(const ttt_learner *learner) {
     return 0;
 }
 
+static double ttt__max_abs(const ttt_tensor *tensor) {
+    double most = 0;
+    for (int64_t i = 0; i < tensor->size; i++)
+        most = fabs((double)tensor->data[i]) > most ? fabs((double)tensor->data[i]) : most;
+    return most;
+}
+// Whether the last of a learner's n weights is a bias.
+static bool ttt__ends_in_bias(const ttt_learner *learner, int n) {
+    int last = learner->n_rows - 1;
+    while (n < learner->n_rows && last > 0 && learner->rows[last].only_if) last--;
+    const char *second = last < 0 ? NULL : strchr(learner->rows[last].shape, ' ');
+    return second && !strchr(second + 1, ' ');
+}
+// What the last layer reads where the learner predicts e for x, (B,H,n,m). A program may have
+// written it: checks that e is made from it.
+static ttt_tensor *ttt__features_for(ttt_ctx *ctx, const ttt_learner *learner, ttt_weights weights,
+                                     ttt_tensor *x, ttt_tensor *e) {
+    ttt_tensor *f = learner->features(ctx, learner->desc, weights, x);
+    bool biased = ttt__ends_in_bias(learner, weights.n);
+    int at = weights.n - 1 - biased;
+    if (!ttt_ok(ctx)) return f;
+    const ttt_tensor *kernel = at < 0 ? NULL : weights.at[at];
+    ttt_shape shape = x->shape;
+    if (kernel) shape.dim[3] = kernel->shape.dim[2];
+    ttt_text its, expected;
+    if (!kernel || !ttt_shape_equal(f->shape, shape))
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "unmask: the features of learner %s have shape %s; %s, which its last "
+                        "kernel reads, expected",
+                        learner->name, ttt_shape_text(f->shape, its),
+                        ttt_shape_text(shape, expected));
+    ttt_tensor *p = ttt__affine_maybe(ctx, f, weights.at[at], biased ? weights.at[at + 1] : NULL);
+    double off = ttt_ok(ctx) ? ttt_max_abs_diff(p, e) : 0, size = ttt__max_abs(e);
+    if (off > 1e-3 * size)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "unmask: the features of learner %s times its last kernel are off its "
+                        "predictions by %g of %g; equal ones expected", learner->name, off, size);
+    return f;
+}
+
 // ---- INNER LOOP ---------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
 // a tensor of its own before the first step, so that the gradient in it is each sequence's own and
@@ -1447,7 +1488,7 @@ static void ttt__inner_pairs(ttt_ctx *ctx, const ttt_inner *in, ttt_weights weig
     ttt_grad(ctx, in->loss(ctx, in->loss_arg, e, ttt__part(ctx, in, in->label, t)), &e, 1, &g,
              TTT_GRAD_FIRST_ORDER);
     g = ttt_detach(ctx, g);
-    *key = in->learner->features(ctx, in->learner->desc, weights, train);
+    *key = ttt__features_for(ctx, in->learner, weights, train, e);
     *value = ttt_scale(ctx, rate ? ttt_mul(ctx, g, rate) : ttt_scale(ctx, g, in->rates[t]), -1);
 }
 
@@ -1660,9 +1701,9 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
         ttt_affine(ctx, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(ctx, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(ctx, in.learner->desc, after, test);
     if (desc->unmask)
-        ttt__mttt_unmask(
-            ctx, desc, w,
-            in.unmask ? in.learner->features(ctx, in.learner->desc, after, test) : NULL, read);
+        ttt__mttt_unmask(ctx, desc, w,
+                         in.unmask ? ttt__features_for(ctx, in.learner, after, test, read) : NULL,
+                         read);
     ttt_tensor *y =
         ttt_matmul_to(ctx, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(ctx, ttt_reshape(ctx, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
@@ -2703,10 +2744,20 @@ static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                     "the memory did not yet know");
     return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
 }
-// -e^A softplus(z), A (H): the logarithm of what a head keeps
+// -e^A softplus(z), A (H): the logarithm of what a head keeps. e^A may be too large for a number,
+// and the softplus too small, where their product is not. So below `low`, where softplus(z) is
+// softplus(low) e^(z - low), z goes into the exponent. And e^60 is enough of it: already times
+// softplus(low) that leaves nothing of the memory, and a gradient of 0 stays one.
 static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *A,
                                  ttt_tensor *z) {
-    ttt_tensor *rate = ttt_exp(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)));
+    const ttt_real low = sizeof(ttt_real) == 8 ? -37 : -17, least = -(ttt_real)HUGE_VAL;
+    z = ttt_clamp(ctx, z, least, (ttt_real)3e38);
+    ttt_tensor *beyond = ttt_add_scalar(ctx, z, -low), *none = ttt_scalar(ctx, 0);
+    ttt_tensor *is_low = ttt_heaviside(ctx, ttt_scale(ctx, beyond, -1));
+    ttt_tensor *exponent = ttt_add(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)),
+                                   ttt_where(ctx, is_low, beyond, none));
+    ttt_tensor *rate = ttt_exp(ctx, ttt_clamp(ctx, exponent, least, 60));
+    z = ttt_where(ctx, is_low, ttt_scalar(ctx, low), z);
     return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt__softplus(ctx, z));
 }
 static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
@@ -6630,15 +6681,17 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
                              ttt_tensor *query, ttt_tensor *read) {
     ttt_unmasked *unmasked = desc->unmask;
     const ttt_learner *learner = desc->mixer->learner;
-    ttt_tensor *const *last = w + TTT__MTTT_W0 + learner->n_rows - 2;
+    ttt_weights w0 = ttt__present(ctx, w + TTT__MTTT_W0, learner->n_rows);
     bool linear = ttt__dense_layers(learner) == 1, zero = true;
     if (!query) {
         unmasked->equals = "none: the last layer of its learner is not linear";
         return;
     }
     if (!ttt_ok(ctx)) return;
-    for (int i = 0; i < 2; i++)
-        for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
+    bool biased = ttt__ends_in_bias(learner, w0.n);
+    ttt_tensor *const *last = w0.at + w0.n - 1 - biased;  // kernel and bias
+    for (int i = 0; i <= biased; i++)
+        for (int64_t j = 0; j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
     if (linear && zero && desc->inner_steps <= 1 && desc->no_decoder_norm)
         unmasked->equals =
             "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
@@ -6649,7 +6702,7 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
                              "whose values are its errors";
     int64_t B = read->shape.dim[0];
     ttt_tensor *k = unmasked->key, *v = unmasked->value,
-               *bias = last[1] ? ttt__lift_weight(ctx, last[1], B) : NULL;
+               *bias = biased ? ttt__lift_weight(ctx, last[1], B) : NULL;
     if (bias) query = ttt__with_one(ctx, query), k = ttt__with_one(ctx, k);
     ttt__unmask_features(ctx, unmasked, query, k, v, NULL, read);
     ttt__unmask_start(ctx, unmasked, ttt__lift_weight(ctx, last[0], B), bias, NULL);
@@ -6676,12 +6729,6 @@ static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                        g ? ttt_concat(ctx, values, 2, 2) : v, y);
 }
 
-static double ttt__max_abs(const ttt_tensor *tensor) {
-    double most = 0;
-    for (int64_t i = 0; i < tensor->size; i++)
-        most = fabs((double)tensor->data[i]) > most ? fabs((double)tensor->data[i]) : most;
-    return most;
-}
 static void ttt__unmask_certify(ttt_ctx *ctx, ttt_unmasked *unmasked) {
     ttt_tensor *y = ttt_matmul(ctx, unmasked->matrix, unmasked->value);
     if (unmasked->start) {
