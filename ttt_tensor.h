@@ -356,12 +356,14 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *ctx, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [12] need. Results and gradients are good to a few ulps of the
-// result itself (9 at most, 15 for gelu_d2), in the tails and for subnormals too; near a root, and
-// in the tails of gelu, whose exponent is rounded, as if the argument had been off by 3 ulps (gelu'
-// 4, gelu'' 8). What tends to a limit has it at infinity: silu(-inf) = 0. sign and heaviside have derivative zero, and are 0 at
-// NaN. The gradient of sqrt at 0 is 0 (all but), so that the root of a sum of squares has that of a
-// length; ttt_pow(c, a, 0.5) has the infinite one.
+// derivatives, which the rules of [12] need.
+// Results and two derivatives are good to a few ulps of themselves (9 at most, 15 for gelu_d2), in
+// the tails and for subnormals too. Near a root, and in the tails of gelu, whose exponent is
+// rounded, it is as if the argument had been off by 3 ulps (gelu_d1 4, gelu_d2 8). What tends to a
+// limit has it at infinity: silu(-infinity) = 0.
+// sign and heaviside have derivative zero, and are 0 at NaN. The gradient of sqrt at 0 is 0 (all
+// but), so that the root of a sum of squares has that of a length; ttt_pow(c, a, 0.5) has the
+// infinite one.
 #define TTT_UNARY_OPS(X)                                                                           \
     X(exp, "y = e^a", -2, 2, 12)                                                                   \
     X(log, "y = ln a", 0.2, 3, 16)                                                                 \

@@ -284,6 +284,37 @@ static void functions_and_derivatives_equal_60_digits(void) {
     sets_close(&s);
 }
 
+// The limits of the derivatives, where these have one.
+static void derivatives_at_infinity_are_limits(void) {
+    static const struct {
+        const char *name;
+        double slope[2];  // at -infinity and at +infinity; all second derivatives tend to 0
+    } limits[] = { { "tanh", { 0, 0 } }, { "sigmoid", { 0, 0 } },  { "sigmoid_d1", { 0, 0 } },
+                   { "gauss", { 0, 0 } }, { "erf", { 0, 0 } },     { "softplus", { 0, 1 } },
+                   { "gelu", { 0, 1 } },  { "gelu_d1", { 0, 0 } }, { "gelu_d2", { 0, 0 } },
+                   { "silu", { 0, 1 } },  { "silu_d1", { 0, 0 } }, { "silu_d2", { 0, 0 } },
+                   { "gelu_erf", { 0, 1 } }, { "gelu_erf_d1", { 0, 0 } },
+                   { "gelu_erf_d2", { 0, 0 } } };
+    const double at[] = { -(double)INFINITY, -3e38, -1e19, -2000, 2000, 1e19, 3e38,
+                          (double)INFINITY };
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < COUNT(limits); k++) {
+            ttt_tensor *x = row_of(s.c[i], 8, at), *g, *second;
+            int u = 0;
+            while (strcmp(unaries[u]->name, limits[k].name)) u++;
+            ttt_grad(s.c[i], ttt_sum(s.c[i], unaries[u]->op(s.c[i], x)), &x, 1, &g,
+                     TTT_GRAD_RECORD);
+            ttt_grad(s.c[i], ttt_sum(s.c[i], g), &x, 1, &second, TTT_GRAD_FIRST_ORDER);
+            for (int j = 0; j < 8; j++) {
+                bool good = (double)g->data[j] == limits[k].slope[j > 3] && second->data[j] == 0;
+                if (!good) printf("  %s at %g\n", limits[k].name, at[j]);
+                CHECK(good);
+            }
+        }
+    sets_close(&s);
+}
+
 // The result of an element does not depend on its place: the end of a row, which fills no vector,
 // has the same bits.
 static void functions_of_short_rows(void) {
@@ -1360,6 +1391,7 @@ int main(int argc, char **argv) {
         T(functions_are_accurate_over_the_whole_range),
         T(functions_of_special_values),
         T(functions_and_derivatives_equal_60_digits),
+        T(derivatives_at_infinity_are_limits),
         T(functions_of_short_rows),
         T(scale_and_shift),
         T(sums_over_every_group_of_axes),
