@@ -607,21 +607,20 @@ KERNEL void KN(decode_back)(const ttt__decoder *decoder, const ttt_real *e, ttt_
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
-// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the
+// passes, the first leaving 2^64 e^-|u| in a: as one chain of operations it is so long that the
 // processor cannot hold enough of them to be busy.
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
                           int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
-    VEC du = KN(gelu_du)(v), bend = p * v * NUM(0.42812889763560147);
-    KN(put)(a, i, n, v * g);
-    if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
-    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + bend), p));
+    VEC v = KN(part)(z, i, n), E = KN(part)(a, i, n), x = KN(gelu_size)(v), du = KN(gelu_du)(x);
+    KN(put)(a, i, n, KN(sigmoid_gate)(v, x, E));
+    if (a1) KN(put)(a1, i, n, KN(sigmoid_gate_d1)(v, x, E, du));
+    if (a2) KN(put)(a2, i, n, KN(sigmoid_gate_d2)(x, E, du, KN(gelu_ddu)(x)));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
     enum { PASS = 1024 };
     for (int64_t from = 0; from < n; from += PASS) {
         int64_t to = TTT__MIN(from + PASS, n);
-#define TERM(i, n) KN(put)(a, i, n, KN(gelu_fall)(KN(part)(z, i, n)))
+#define TERM(i, n) KN(put)(a, i, n, KN(gelu_fall)(KN(gelu_size)(KN(part)(z, i, n))))
         TTT__ROW_FROM(from, to, TERM)
 #undef TERM
 #define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)
@@ -1763,17 +1762,8 @@ static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, tt
     ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
     return ttt_ok(ctx) ? ttt_split_heads(ctx, z, kernel->shape.dim[1]) : z;
 }
-// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's
-// is then 1/2, as it should be.
-static ttt_tensor *ttt__softplus(ttt_ctx *ctx, ttt_tensor *x) {
-    ttt_tensor *above = ttt_relu(ctx, x);
-    return ttt_add(
-        ctx, above,
-        ttt_log(ctx,
-                ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, x, ttt_scale(ctx, above, 2))), 1)));
-}
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *ctx, ttt_tensor *x) {
-    return ttt_scale(ctx, ttt__softplus(ctx, ttt_scale(ctx, x, -1)), -1);
+    return ttt_scale(ctx, ttt_softplus(ctx, ttt_scale(ctx, x, -1)), -1);
 }
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
@@ -2475,7 +2465,7 @@ static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int
 static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                         ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int p = desc->power ? desc->power : 3;
-    ttt_tensor *unit = ttt__softplus(ctx, w[TTT__FOCUSED_S]),
+    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
                *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
     ttt_tensor *k = ttt__focus(
@@ -2758,7 +2748,7 @@ static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
                                    ttt_where(ctx, is_low, beyond, none));
     ttt_tensor *rate = ttt_exp(ctx, ttt_clamp(ctx, exponent, least, 60));
     z = ttt_where(ctx, is_low, ttt_scalar(ctx, low), z);
-    return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt__softplus(ctx, z));
+    return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt_softplus(ctx, z));
 }
 static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
@@ -3385,7 +3375,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
         in[i] = i < 2 ? ttt__unit(ctx, ttt_silu(ctx, raw[i]), 1e-10) : ttt_silu(ctx, raw[i]);
     }
     ttt_tensor *rates = ttt_matmul(ctx, x, w[TTT__LACT_LR]);
-    rates = ttt__softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
+    rates = ttt_softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
     rates = ttt_split_heads(ctx, rates, H);  // (B,H,N,3)
     ttt_tensor *momentum =
         desc->causal ? ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
