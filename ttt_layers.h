@@ -237,8 +237,9 @@ typedef struct ttt_learner {
     // x (B,H,n,h) -> (B,H,n,h), with the weights of the rows that are present
     ttt_tensor *(*predict)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     int64_t flops;  // multiply-adds of one prediction of one head, in units of h^2 a token
-    // If the last layer is linear, its kernel and (with biases) its bias are the last weights, and
-    // this gives what it reads: predict = features W (+ b). Else NULL. ttt_unmask needs it.
+    // If the last layer is linear, its kernel (H,m,h) and, if it has one, its bias (H,h) are the
+    // last weights, and this gives what it reads, (B,H,n,m): predict = features W (+ b). Else NULL.
+    // Only ttt_unmask calls it, and says so by an error if it is not that.
     ttt_tensor *(*features)(ttt_ctx *ctx, const void *desc, ttt_weights w, ttt_tensor *x);
     const void *desc;  // handed to predict and features
     bool one_set;
@@ -611,21 +612,20 @@ KERNEL void KN(decode_back)(const ttt__decoder *decoder, const ttt_real *e, ttt_
 }
 
 // GELU with its derivatives: a = gelu(z), a1 = gelu'(z), a2 = gelu''(z) (NULL: not wanted). In two
-// passes, the first leaving e^-|u| in a: as one chain of operations it is so long that the
+// passes, the first leaving 2^64 e^-|u| in a: as one chain of operations it is so long that the
 // processor cannot hold enough of them to be busy.
 INLINE void KN(gelu_part)(const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2, int64_t i,
                           int64_t n) {
-    VEC v = KN(part)(z, i, n), p, q, g = KN(sigmoids_from)(KN(part)(a, i, n), v, &p, &q);
-    VEC du = KN(gelu_du)(v), bend = p * v * NUM(0.42812889763560147);
-    KN(put)(a, i, n, v * g);
-    if (a1) KN(put)(a1, i, n, KN(alive)(p, g + v * p * du, g));
-    if (a2) KN(put)(a2, i, n, KN(alive)(p, NUM(2) * p * du + v * (q * du * du + bend), p));
+    VEC v = KN(part)(z, i, n), E = KN(part)(a, i, n), x = KN(gelu_size)(v), du = KN(gelu_du)(x);
+    KN(put)(a, i, n, KN(sigmoid_gate)(v, x, E));
+    if (a1) KN(put)(a1, i, n, KN(sigmoid_gate_d1)(v, x, E, du));
+    if (a2) KN(put)(a2, i, n, KN(sigmoid_gate_d2)(x, E, du, KN(gelu_ddu)(x)));
 }
 KERNEL void KN(gelu_all)(int64_t n, const ttt_real *z, ttt_real *a, ttt_real *a1, ttt_real *a2) {
     enum { PASS = 1024 };
     for (int64_t from = 0; from < n; from += PASS) {
         int64_t to = TTT__MIN(from + PASS, n);
-#define TERM(i, n) KN(put)(a, i, n, KN(gelu_fall)(KN(part)(z, i, n)))
+#define TERM(i, n) KN(put)(a, i, n, KN(gelu_fall)(KN(gelu_size)(KN(part)(z, i, n))))
         TTT__ROW_FROM(from, to, TERM)
 #undef TERM
 #define TERM(i, n) KN(gelu_part)(z, a, a1, a2, i, n)
@@ -1438,6 +1438,46 @@ static int ttt__dense_layers(const ttt_learner *learner) {
     return 0;
 }
 
+static double ttt__max_abs(const ttt_tensor *tensor) {
+    double most = 0;
+    for (int64_t i = 0; i < tensor->size; i++)
+        most = fabs((double)tensor->data[i]) > most ? fabs((double)tensor->data[i]) : most;
+    return most;
+}
+// Whether the last of a learner's n weights is a bias.
+static bool ttt__ends_in_bias(const ttt_learner *learner, int n) {
+    int last = learner->n_rows - 1;
+    while (n < learner->n_rows && last > 0 && learner->rows[last].only_if) last--;
+    const char *second = last < 0 ? NULL : strchr(learner->rows[last].shape, ' ');
+    return second && !strchr(second + 1, ' ');
+}
+// What the last layer reads where the learner predicts e for x, (B,H,n,m). A program may have
+// written it: checks that e is made from it.
+static ttt_tensor *ttt__features_for(ttt_ctx *ctx, const ttt_learner *learner, ttt_weights weights,
+                                     ttt_tensor *x, ttt_tensor *e) {
+    ttt_tensor *f = learner->features(ctx, learner->desc, weights, x);
+    bool biased = ttt__ends_in_bias(learner, weights.n);
+    int at = weights.n - 1 - biased;
+    if (!ttt_ok(ctx)) return f;
+    const ttt_tensor *kernel = at < 0 ? NULL : weights.at[at];
+    ttt_shape shape = x->shape;
+    if (kernel) shape.dim[3] = kernel->shape.dim[2];
+    ttt_text its, expected;
+    if (!kernel || !ttt_shape_equal(f->shape, shape))
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "unmask: the features of learner %s have shape %s; %s, which its last "
+                        "kernel reads, expected",
+                        learner->name, ttt_shape_text(f->shape, its),
+                        ttt_shape_text(shape, expected));
+    ttt_tensor *p = ttt__affine_maybe(ctx, f, weights.at[at], biased ? weights.at[at + 1] : NULL);
+    double off = ttt_ok(ctx) ? ttt_max_abs_diff(p, e) : 0, size = ttt__max_abs(e);
+    if (off > 1e-3 * size)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "unmask: the features of learner %s times its last kernel are off its "
+                        "predictions by %g of %g; equal ones expected", learner->name, off, size);
+    return f;
+}
+
 // ---- INNER LOOP ---------------------------------------------------------------------------------
 // A weight of every head becomes one of every sequence and head: (H,a,b) -> (B,H,a,b). It must be
 // a tensor of its own before the first step, so that the gradient in it is each sequence's own and
@@ -1473,7 +1513,7 @@ static void ttt__inner_pairs(ttt_ctx *ctx, const ttt_inner *in, ttt_weights weig
     ttt_grad(ctx, in->loss(ctx, in->loss_arg, e, ttt__part(ctx, in, in->label, t)), &e, 1, &g,
              TTT_GRAD_FIRST_ORDER);
     g = ttt_detach(ctx, g);
-    *key = in->learner->features(ctx, in->learner->desc, weights, train);
+    *key = ttt__features_for(ctx, in->learner, weights, train, e);
     *value = ttt_scale(ctx, rate ? ttt_mul(ctx, g, rate) : ttt_scale(ctx, g, in->rates[t]), -1);
 }
 
@@ -1697,9 +1737,9 @@ static ttt_tensor *ttt__mttt_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
         ttt_affine(ctx, tokens, w[TTT__MTTT_PSI_KERNEL], ttt__head_row(ctx, w[TTT__MTTT_PSI_BIAS]));
     ttt_tensor *read = in.learner->predict(ctx, in.learner->desc, after, test);
     if (desc->unmask)
-        ttt__mttt_unmask(
-            ctx, desc, w,
-            in.unmask ? in.learner->features(ctx, in.learner->desc, after, test) : NULL, read);
+        ttt__mttt_unmask(ctx, desc, w,
+                         in.unmask ? ttt__features_for(ctx, in.learner, after, test, read) : NULL,
+                         read);
     ttt_tensor *y =
         ttt_matmul_to(ctx, read, w[TTT__MTTT_H_KERNEL], false, false, TTT_SHAPE(B, 1, N, D));
     return ttt_add(ctx, ttt_reshape(ctx, y, TTT_SHAPE(B, N, D)), w[TTT__MTTT_H_BIAS]);
@@ -1759,17 +1799,8 @@ static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, tt
     ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
     return ttt_ok(ctx) ? ttt_split_heads(ctx, z, kernel->shape.dim[1]) : z;
 }
-// ln(1 + e^x) = max(x,0) + ln(1 + e^-|x|). -|x| is x - 2 max(x,0), whose slope at 0 is 1: the sum's
-// is then 1/2, as it should be.
-static ttt_tensor *ttt__softplus(ttt_ctx *ctx, ttt_tensor *x) {
-    ttt_tensor *above = ttt_relu(ctx, x);
-    return ttt_add(
-        ctx, above,
-        ttt_log(ctx,
-                ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, x, ttt_scale(ctx, above, 2))), 1)));
-}
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *ctx, ttt_tensor *x) {
-    return ttt_scale(ctx, ttt__softplus(ctx, ttt_scale(ctx, x, -1)), -1);
+    return ttt_scale(ctx, ttt_softplus(ctx, ttt_scale(ctx, x, -1)), -1);
 }
 // x / (|x|^2 + eps)^(1/2) over the last axis
 static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
@@ -2471,7 +2502,7 @@ static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int
 static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                         ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int p = desc->power ? desc->power : 3;
-    ttt_tensor *unit = ttt__softplus(ctx, w[TTT__FOCUSED_S]),
+    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
                *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
     ttt_tensor *k = ttt__focus(
@@ -2740,11 +2771,21 @@ static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                     "the memory did not yet know");
     return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
 }
-// -e^A softplus(z), A (H): the logarithm of what a head keeps
+// -e^A softplus(z), A (H): the logarithm of what a head keeps. e^A may be too large for a number,
+// and the softplus too small, where their product is not. So below `low`, where softplus(z) is
+// softplus(low) e^(z - low), z goes into the exponent. And e^60 is enough of it: already times
+// softplus(low) that leaves nothing of the memory, and a gradient of 0 stays one.
 static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *A,
                                  ttt_tensor *z) {
-    ttt_tensor *rate = ttt_exp(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)));
-    return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt__softplus(ctx, z));
+    const ttt_real low = sizeof(ttt_real) == 8 ? -37 : -17, least = -(ttt_real)HUGE_VAL;
+    z = ttt_clamp(ctx, z, least, (ttt_real)3e38);
+    ttt_tensor *beyond = ttt_add_scalar(ctx, z, -low), *none = ttt_scalar(ctx, 0);
+    ttt_tensor *is_low = ttt_heaviside(ctx, ttt_scale(ctx, beyond, -1));
+    ttt_tensor *exponent = ttt_add(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)),
+                                   ttt_where(ctx, is_low, beyond, none));
+    ttt_tensor *rate = ttt_exp(ctx, ttt_clamp(ctx, exponent, least, 60));
+    z = ttt_where(ctx, is_low, ttt_scalar(ctx, low), z);
+    return ttt_mul(ctx, ttt_scale(ctx, rate, -1), ttt_softplus(ctx, z));
 }
 static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
@@ -3371,7 +3412,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
         in[i] = i < 2 ? ttt__unit(ctx, ttt_silu(ctx, raw[i]), 1e-10) : ttt_silu(ctx, raw[i]);
     }
     ttt_tensor *rates = ttt_matmul(ctx, x, w[TTT__LACT_LR]);
-    rates = ttt__softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
+    rates = ttt_softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
     rates = ttt_split_heads(ctx, rates, H);  // (B,H,N,3)
     ttt_tensor *momentum =
         desc->causal ? ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
@@ -6669,15 +6710,17 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
                              ttt_tensor *query, ttt_tensor *read) {
     ttt_unmasked *unmasked = desc->unmask;
     const ttt_learner *learner = desc->mixer->learner;
-    ttt_tensor *const *last = w + TTT__MTTT_W0 + learner->n_rows - 2;
+    ttt_weights w0 = ttt__present(ctx, w + TTT__MTTT_W0, learner->n_rows);
     bool linear = ttt__dense_layers(learner) == 1, zero = true;
     if (!query) {
         unmasked->equals = "none: the last layer of its learner is not linear";
         return;
     }
     if (!ttt_ok(ctx)) return;
-    for (int i = 0; i < 2; i++)
-        for (int64_t j = 0; last[i] && j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
+    bool biased = ttt__ends_in_bias(learner, w0.n);
+    ttt_tensor *const *last = w0.at + w0.n - 1 - biased;  // kernel and bias
+    for (int i = 0; i <= biased; i++)
+        for (int64_t j = 0; j < last[i]->size; j++) zero = zero && last[i]->data[j] == 0;
     if (linear && zero && desc->inner_steps <= 1 && desc->no_decoder_norm)
         unmasked->equals =
             "linear attention (identity map, constant normalizer) with q = psi x, k = phi "
@@ -6688,7 +6731,7 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
                              "whose values are its errors";
     int64_t B = read->shape.dim[0];
     ttt_tensor *k = unmasked->key, *v = unmasked->value,
-               *bias = last[1] ? ttt__lift_weight(ctx, last[1], B) : NULL;
+               *bias = biased ? ttt__lift_weight(ctx, last[1], B) : NULL;
     if (bias) query = ttt__with_one(ctx, query), k = ttt__with_one(ctx, k);
     ttt__unmask_features(ctx, unmasked, query, k, v, NULL, read);
     ttt__unmask_start(ctx, unmasked, ttt__lift_weight(ctx, last[0], B), bias, NULL);
@@ -6715,12 +6758,6 @@ static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                        g ? ttt_concat(ctx, values, 2, 2) : v, y);
 }
 
-static double ttt__max_abs(const ttt_tensor *tensor) {
-    double most = 0;
-    for (int64_t i = 0; i < tensor->size; i++)
-        most = fabs((double)tensor->data[i]) > most ? fabs((double)tensor->data[i]) : most;
-    return most;
-}
 static void ttt__unmask_certify(ttt_ctx *ctx, ttt_unmasked *unmasked) {
     ttt_tensor *y = ttt_matmul(ctx, unmasked->matrix, unmasked->value);
     if (unmasked->start) {

@@ -48,6 +48,7 @@
 TTT_API ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes);
 // logits (B,C), target (B,C), soft or one-hot -> ():
 //   mean over B of - sum_c target log softmax(logits)
+// An answer whose target is 0 adds 0, even if its logit is -infinity.
 TTT_API ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // logits (...,C), labels (...) of dtype INT -> ():  mean of - log softmax(logits)[label] over the
 // labels other than `ignored` (PyTorch's ignore_index; -1 if there is nothing to ignore); the mean
@@ -57,6 +58,7 @@ TTT_API ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, t
                                              int64_t ignored);
 // logits (B,C), target (B,C) -> (), for C separate yes/no questions:
 //   mean over B of - sum_c target log sigmoid(logits) + (1 - target) log sigmoid(-logits)
+// A term whose factor is 0 is 0, even if the logit is infinite.
 TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target);
 // How many rows of logits (B,C) are largest at their label, of labels (B) of dtype INT. Of several
 // equal logits the first counts as the largest. A row with NaN is wrong, and so is one whose label
@@ -322,9 +324,13 @@ static bool ttt__same_shape(ttt_ctx *ctx, const char *what, const ttt_tensor *a,
     return ttt_ok(ctx);
 }
 
+// weight * value, and 0 where the weight is, though the value be infinite.
+static ttt_tensor *ttt__weighted(ttt_ctx *ctx, ttt_tensor *weight, ttt_tensor *value) {
+    return ttt_mul(ctx, weight, ttt_where(ctx, weight, value, ttt_scalar(ctx, 0)));
+}
 ttt_tensor *ttt_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
     if (!ttt__same_shape(ctx, "cross_entropy", logits, target)) return &ctx->empty;
-    ttt_tensor *sum = ttt_sum(ctx, ttt_mul(ctx, target, ttt_log_softmax(ctx, logits)));
+    ttt_tensor *sum = ttt_sum(ctx, ttt__weighted(ctx, target, ttt_log_softmax(ctx, logits)));
     return ttt_scale(ctx, sum, -1 / (ttt_real)logits->shape.dim[0]);
 }
 
@@ -370,17 +376,16 @@ ttt_tensor *ttt_cross_entropy_labels(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
     return ttt_mean(ctx, ttt_scale(ctx, picked, -1));  // a negated mean of nothing would be -0
 }
 
-// log sigmoid(z) = min(z, 0) - log(1 + e^-|z|), and log sigmoid(-z) = log sigmoid(z) - z. -|z| is z
-// - 2 max(z, 0), whose slope at 0 is 1, so the sum's is 1/2, as it should be: a head that starts
-// at zero has all its logits there.
+// - log sigmoid(z) = softplus(-z). The two answers apart: a difference of what they have in common
+// would lose the small loss of a good answer, and be NaN for an infinite logit.
 ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *target) {
-    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target)) return &ctx->empty;
-    ttt_tensor *above = ttt_relu(ctx, logits);
-    ttt_tensor *tail = ttt_log(
-        ctx, ttt_add_scalar(ctx, ttt_exp(ctx, ttt_sub(ctx, logits, ttt_scale(ctx, above, 2))), 1));
-    // - log sigmoid(-z)
-    ttt_tensor *no = ttt_add(ctx, above, tail);
-    ttt_tensor *sum = ttt_sum(ctx, ttt_sub(ctx, no, ttt_mul(ctx, target, logits)));
+    if (!ttt__same_shape(ctx, "binary_cross_entropy", logits, target))
+        return &ctx->empty;
+    ttt_tensor *no = ttt_add_scalar(ctx, ttt_scale(ctx, target, -1), 1);
+    ttt_tensor *loss_of_yes = ttt_softplus(ctx, ttt_scale(ctx, logits, -1));
+    ttt_tensor *loss_of_no = ttt_softplus(ctx, logits);
+    ttt_tensor *sum = ttt_sum(ctx, ttt_add(ctx, ttt__weighted(ctx, target, loss_of_yes),
+                                           ttt__weighted(ctx, no, loss_of_no)));
     return ttt_scale(ctx, sum, 1 / (ttt_real)logits->shape.dim[0]);
 }
 

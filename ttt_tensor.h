@@ -468,14 +468,22 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 // One number in, one number out. A row is the whole declaration:
 //   X(name, formula, lowest and highest argument of the gradient test, FLOPs an element)
 // gives  ttt_tensor *ttt_<name>(ttt_ctx *ctx, ttt_tensor *a).  *_d1 and *_d2 are first and second
-// derivatives, which the rules of [12] need. sign and heaviside have derivative zero, and are 0 at
-// NaN. The gradient of sqrt at 0 is 0 (all but), so that the root of a sum of squares has that of a
-// length; ttt_pow(c, a, 0.5) has the infinite one.
+// derivatives, which the rules of [12] need.
+// Results and two derivatives are good to a few ulps of themselves (9 at most, 15 for gelu_d2), in
+// the tails and for subnormals too. Near a root, and in the tails of gelu, whose exponent is
+// rounded, it is as if the argument had been off by 3 ulps (gelu_d1 4, gelu_d2 8). What tends to a
+// limit has it at infinity: silu(-infinity) = 0.
+// sign and heaviside have derivative zero, and are 0 at NaN. The gradient of sqrt at 0 is 0 (all
+// but), so that the root of a sum of squares has that of a length; ttt_pow(c, a, 0.5) has the
+// infinite one.
 #define TTT_UNARY_OPS(X)                                                                           \
     X(exp, "y = e^a", -2, 2, 12)                                                                   \
     X(log, "y = ln a", 0.2, 3, 16)                                                                 \
     X(tanh, "y = tanh a", -2, 2, 20)                                                               \
     X(sigmoid, "y = 1 / (1 + e^-a)", -3, 3, 16)                                                    \
+    X(sigmoid_d1, "y = sigmoid'(a)", -3, 3, 18)                                                    \
+    X(softplus, "y = ln(1 + e^a)", -3, 3, 30)                                                      \
+    X(gauss, "y = e^(-a^2)", -2, 2, 18)                                                            \
     X(erf, "y = 2/sqrt(pi) integral of e^-t^2 from 0 to a", -2, 2, 24)                             \
     X(abs, "y = |a|", -2, 2, 1)                                                                    \
     X(sign, "y = -1, 0 or 1", -2, 2, 1)                                                            \
@@ -622,9 +630,9 @@ TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same number
 // b (...,n,d) has the same leading sizes. Substitution does it, at the cost of the product L b.
 TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed);
 
-// Along the last axis, of length D. NaN and infinity make their row NaN. -infinity is a place that
-// is not seen: its e^a is 0, and a row that sees nothing is all 0, with gradient 0 (log_softmax has
-// NaN there).
+// Along the last axis, of length D. A NaN makes its row NaN. -infinity is a place that is not seen:
+// its e^a is 0, and a row that sees nothing is all 0, with gradient 0 (log_softmax has NaN there).
+// A single +infinity takes all; of two nobody knows which is larger: NaN.
 TTT_API ttt_tensor *ttt_softmax(ttt_ctx *ctx, ttt_tensor *a);      // y = e^a / sum e^a
 TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln sum e^a
 // The softmax of the places where `seen` is not 0; y is 0 elsewhere, whatever a has there, NaN too.
@@ -821,8 +829,20 @@ INLINE double KN(total)(VEC v) { return (double)v; }
 INLINE ttt_real KN(largest)(VEC v) { return v; }
 INLINE VEC KN(exp)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
 INLINE VEC KN(exp_down)(VEC a, VEC s) { (void)s; return TTT__MATH(exp)(a); }
-INLINE VEC KN(exp2_down)(VEC a) { return TTT__MATH(exp2)(a); }
 INLINE VEC KN(log)(VEC a, VEC s) { (void)s; return TTT__MATH(log)(a); }
+INLINE VEC KN(log_1_plus)(VEC e) { return TTT__MATH(log1p)(e); }
+// The root of a small power has digits where the power has lost them.
+INLINE VEC KN(squared)(VEC root) { return root * root; }
+INLINE VEC KN(exp_fall)(VEC x) {
+    return KN(squared)(TTT__MATH(exp)(x * NUM(-0.5)) * NUM(4294967296));
+}
+INLINE VEC KN(exp2_fall)(VEC x) {
+    return KN(squared)(TTT__MATH(exp2)(x * NUM(-0.5)) * NUM(4294967296));
+}
+INLINE VEC KN(gauss_fall)(VEC x, ttt_real s) {
+    VEC square = x * x, root = TTT__MATH(exp)(square * s * NUM(-0.5)) * NUM(4294967296);
+    return KN(squared)(root) * (1 - NUM(ttt__lost_of_square((double)x, (double)square)) * s);
+}
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
 INLINE VEC KN(erf)(VEC a, VEC s) { (void)s; return TTT__MATH(erf)(a); }
 INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__MATH(sqrt)(a); }
@@ -878,9 +898,11 @@ INLINE VEC KN(ldexp)(VEC v, MASK n) {
 // e^a = 2^n e^r with n = round(a / ln 2), |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r), P a minimax
 // polynomial (relative error 3e-9). Adding 1.5 2^23 rounds to a whole number and leaves it in the
 // low bits; subtracting gives it back as a float. Below 1.5 ulp.
-INLINE VEC KN(exp_rest)(VEC a, VEC n) {  // e^r
+INLINE VEC KN(exp_reduced)(VEC a, VEC n) {  // r
     VEC r = a - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
+    return r - n * -2.12194440e-4f;
+}
+INLINE VEC KN(exp_near)(VEC r) {  // e^r
     VEC p = r * 1.39504892e-3f + 8.36888956e-3f;
     p = p * r + 4.16662058e-2f;
     p = p * r + 1.66665188e-1f;
@@ -893,7 +915,7 @@ INLINE VEC KN(exp)(VEC a, VEC s) {
     VEC x = KN(select)(a > 89.0f, KN(splat)(89.0f), a);  // NaN stays
     x = KN(select)(x < -105.0f, KN(splat)(-105.0f), x);
     VEC shifted = x * 1.44269504f + magic;
-    return KN(ldexp)(KN(exp_rest)(x, shifted - magic),
+    return KN(ldexp)(KN(exp_near)(KN(exp_reduced)(x, shifted - magic)),
                      KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
 }
 // The same for a < 60, most often e^-|a|. The power is 2^(n + 32) 2^-32: rounding leaves the
@@ -902,15 +924,28 @@ INLINE VEC KN(exp_down)(VEC a, VEC s) {
     (void)s;
     const float magic = 12582912.0f + 159.0f;
     VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
-    return KN(exp_rest)(x, shifted - magic) * KN(from_bits)(KN(bits)(shifted) << 23) *
-           2.3283064e-10f;
+    return KN(exp_near)(KN(exp_reduced)(x, shifted - magic)) *
+           KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
 }
-// 2^a for a <= 0, with 0 for subnormals. a - n is exact, and rounding leaves the exponent n + 127
-// in the low bits; the exponent 0 is that of 0.
-INLINE VEC KN(exp2_down)(VEC a) {
-    const float magic = 12582912.0f + 127.0f;
-    VEC x = KN(select)(a < -127.0f, KN(splat)(-127.0f), a);
-    VEC shifted = x + magic, r = x - (shifted - magic);
+// 2^64 e^-x, 2^64 2^-x and 2^64 e^(-s x^2) for x >= 0 where that is above 2^-126. The exponent is
+// n + 64 + 127.
+INLINE VEC KN(exp_fall)(VEC x) {
+    const float magic = 12582912.0f + 191.0f;
+    VEC shifted = magic - x * 1.44269504f;
+    return KN(exp_near)(KN(exp_reduced)(-x, shifted - magic)) *
+           KN(from_bits)(KN(bits)(shifted) << 23);
+}
+// x^2 is the square of its upper half, which is exact, and a rest.
+INLINE VEC KN(gauss_fall)(VEC x, float s) {
+    const float magic = 12582912.0f + 191.0f;
+    VEC upper = KN(from_bits)(KN(bits)(x) & ~0xfff), rest = (x - upper) * (x + upper);
+    VEC a = upper * upper * -s, shifted = a * 1.44269504f + magic;
+    return KN(exp_near)(KN(exp_reduced)(a, shifted - magic) - rest * s) *
+           KN(from_bits)(KN(bits)(shifted) << 23);
+}
+INLINE VEC KN(exp2_fall)(VEC x) {
+    const float magic = 12582912.0f + 191.0f;
+    VEC shifted = magic - x, r = (magic - shifted) - x;
     // 2^r = 1 + r P(r), |r| <= 1/2 (relative error 3e-9)
     VEC p = r * 1.55946782e-4f + 1.34066439e-3f;
     p = p * r + 9.61769297e-3f;
@@ -920,17 +955,8 @@ INLINE VEC KN(exp2_down)(VEC a) {
     return (p * r + 1.0f) * KN(from_bits)(KN(bits)(shifted) << 23);
 }
 
-// ln a = k ln 2 + ln(1 + f), a = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt 2);
-// ln(1 + f) = f - f^2/2 + f^3 P(f). Subnormals are scaled up first. Below 1.5 ulp.
-INLINE VEC KN(log)(VEC a, VEC s) {
-    (void)s;
-    MASK tiny = a < 1.17549435e-38f;
-    VEC x = KN(select)(tiny, a * 8388608.0f, a);
-    // 0x3f3504f3 is sqrt(1/2)
-    MASK bits = KN(bits)(x) & 0x7fffffff, k = ((bits - 0x3f3504f3) >> 23);
-    VEC f = KN(from_bits)(bits - (k << 23)) - 1.0f;
-    k = k - (tiny & 23);
-    VEC n = KN(from_bits)(k + 0x4b400000) - 12582912.0f;  // the whole number k as a float
+// ln(1 + f) + n ln 2, 1 + f in [sqrt(1/2), sqrt 2); ln(1 + f) = f - f^2/2 + f^3 P(f).
+INLINE VEC KN(log_near)(VEC f, VEC n) {
     VEC p = f * 0.0674660133f - 0.116756413f;
     p = p * f + 0.118881746f;
     p = p * f - 0.124055914f;
@@ -940,10 +966,28 @@ INLINE VEC KN(log)(VEC a, VEC s) {
     p = p * f - 0.250000096f;
     p = p * f + 0.333333126f;
     VEC f2 = f * f, y = p * f * f2 + n * -2.12194440e-4f - f2 * 0.5f;
-    y = y + f + n * 0.693359375f;
+    return y + f + n * 0.693359375f;
+}
+// a = 2^k (1 + f). Subnormals are scaled up first. Below 1.5 ulp.
+INLINE VEC KN(log)(VEC a, VEC s) {
+    (void)s;
+    MASK tiny = a < 1.17549435e-38f;
+    VEC x = KN(select)(tiny, a * 8388608.0f, a);
+    // 0x3f3504f3 is sqrt(1/2)
+    MASK bits = KN(bits)(x) & 0x7fffffff, k = ((bits - 0x3f3504f3) >> 23);
+    VEC f = KN(from_bits)(bits - (k << 23)) - 1.0f;
+    k = k - (tiny & 23);
+    VEC n = KN(from_bits)(k + 0x4b400000) - 12582912.0f;  // the whole number k as a float
+    VEC y = KN(log_near)(f, n);
     y = KN(select)(a <= 3.4028235e38f, y, a);                      // infinity and NaN stay
     y = KN(select)(a > 0.0f, y, KN(splat)(0.0f) / (a * 0.0f));     // ln of a negative number: NaN
     return KN(select)(a == 0.0f, KN(splat)(-1.0f) / KN(splat)(0.0f), y);
+}
+// ln(1 + e) for e in [0,1], with the digits of a small e.
+INLINE VEC KN(log_1_plus)(VEC e) {
+    MASK large = e > 0.414213562f;
+    return KN(log_near)(KN(select)(large, e * 0.5f - 0.5f, e),
+                        KN(select)(large, KN(splat)(1.0f), KN(splat)(0.0f)));
 }
 
 INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return KN(from_bits)(KN(bits)(a) & 0x7fffffff); }
@@ -1016,67 +1060,137 @@ INLINE VEC KN(sigmoid)(VEC a, VEC s) {
     return KN(sigmoid_from)(KN(exp_down)(KN(below_zero)(a), s), a);
 }
 
-// The same s, and its derivatives p = s (1 - s) and q = p (1 - 2 s). Taken from e, as 1 - s would
-// lose the digits of the upper tail.
-INLINE VEC KN(sigmoids_from)(VEC e, VEC a, VEC *p, VEC *q) {
-    VEC one = KN(splat)(1), r = one / (one + e);
-    *p = e * r * r;
-    *q = *p * r * KN(select)(a < NUM(0), one - e, e - one);
-    return KN(select)(a < NUM(0), e, one) * r;
+// ln(1 + e^a) = max(a, 0) + ln(1 + e^-|a|)
+INLINE VEC KN(softplus)(VEC a, VEC s) {
+    return KN(relu)(a, s) + KN(log_1_plus)(KN(exp_down)(KN(below_zero)(a), s));
 }
-INLINE VEC KN(sigmoids)(VEC a, VEC s, VEC *p, VEC *q) {
-    return KN(sigmoids_from)(KN(exp_down)(KN(below_zero)(a), s), a, p, q);
-}
-// y where the factor p has not underflowed, else y's limit: 0 times a huge a would be NaN.
-INLINE VEC KN(alive)(VEC p, VEC y, VEC limit) { return KN(select)(p == NUM(0), limit, y); }
 
-// gelu(a) = a sigmoid(u), u = 2 sqrt(2/pi) (a + 0.044715 a^3), since (1 + tanh(u/2)) / 2 is
-// sigmoid(u); u has a's sign. gelu_fall is e^-|u| = 2^-|u log2 e|, with the constants
-// 2 sqrt(2/pi) log2 e and 0.044715 of that; gelu_du is du/da.
-INLINE VEC KN(gelu_fall)(VEC a) {
-    VEC power = a * (a * a * NUM(0.1029432395800235) + NUM(2.302208198144325));
-    return KN(exp2_down)(KN(below_zero)(power));
+// Gates: y = a S(a), where S rises from 0 to 1 and S(-a) = 1 - S(a). All is made from the tail
+// T = S(-x), x = |a|, so that no digits are lost where T is small:
+//   y = max(a, 0) - x T          y' = -t below 0, else 1 + t;  t = -(x T)'          y'' = t'
+// T comes multiplied by 2^64: as a float it would lose its last digits before x T does. Where all
+// three are 0 in any case, |a| is cut off, and nothing overflows.
+#define TTT__LOWER NUM(1 / 18446744073709551616.0)
+INLINE VEC KN(size_up_to)(VEC a, ttt_real most) {
+    VEC x = KN(abs)(a, a);
+    return KN(select)(x > most, KN(splat)(most), x);  // NaN stays
 }
-INLINE VEC KN(gelu_du)(VEC a) { return a * a * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
-INLINE VEC KN(gelu)(VEC a, VEC s) { (void)s; return a * KN(sigmoid_from)(KN(gelu_fall)(a), a); }
-INLINE VEC KN(gelu_d1)(VEC a, VEC s) {
-    VEC p, q, g = KN(sigmoids_from)(KN(gelu_fall)(a), a, &p, &q);
+INLINE VEC KN(gate)(VEC a, VEC x, VEC T) { return KN(relu)(a, a) - x * T * TTT__LOWER; }
+INLINE VEC KN(gate_d1)(VEC a, VEC t) {
+    t = t * TTT__LOWER;
+    return KN(select)(a < NUM(0), -t, NUM(1) + t);
+}
+
+// silu and gelu: S(a) = sigmoid(u(a)), u odd. T = e r with e = e^-u(x), r = 1 / (1 + e); hence
+//   T' = -u' e r^2     t = e r (x u' r - 1)     y'' = e r^2 (2 u' + x (u'' - u'^2 (1 - e) r))
+// E = 2^64 e.
+INLINE VEC KN(tail_r)(VEC E) { return NUM(1) / (NUM(1) + E * TTT__LOWER); }
+INLINE VEC KN(sigmoid_gate)(VEC a, VEC x, VEC E) { return KN(gate)(a, x, E * KN(tail_r)(E)); }
+INLINE VEC KN(sigmoid_gate_d1)(VEC a, VEC x, VEC E, VEC du) {
+    VEC r = KN(tail_r)(E);
+    return KN(gate_d1)(a, E * r * (x * du * r - NUM(1)));
+}
+INLINE VEC KN(sigmoid_gate_d2)(VEC x, VEC E, VEC du, VEC ddu) {
+    VEC r = KN(tail_r)(E), bend = ddu - du * du * (r - E * r * TTT__LOWER);
+    return E * r * r * (NUM(2) * du + x * bend) * TTT__LOWER;
+}
+
+// silu: u = x. Its cut serves sigmoid's derivative e r^2, too.
+#define TTT__SILU_CUT NUM(TTT__DOUBLE ? 753 : 109)
+INLINE VEC KN(sigmoid_d1)(VEC a, VEC s) {
+    VEC E = KN(exp_fall)(KN(size_up_to)(a, TTT__SILU_CUT)), r = KN(tail_r)(E);
     (void)s;
-    return KN(alive)(p, g + a * p * KN(gelu_du)(a), g);
+    return E * r * r * TTT__LOWER;
 }
-INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
-    VEC p, q, du = KN(gelu_du)(a);
+INLINE VEC KN(silu)(VEC a, VEC s) {
+    VEC x = KN(size_up_to)(a, TTT__SILU_CUT);
     (void)s;
-    (void)KN(sigmoids_from)(KN(gelu_fall)(a), a, &p, &q);
-    return KN(alive)(p, NUM(2) * p * du + a * (q * du * du + p * a * NUM(0.42812889763560147)), p);
+    return KN(sigmoid_gate)(a, x, KN(exp_fall)(x));
 }
-
-// gelu_erf(a) = a Phi(a), Phi the normal distribution, phi its density.
-INLINE VEC KN(phi)(VEC a, VEC s) {
-    return KN(exp_down)(a * a * NUM(-0.5), s) * NUM(0.3989422804014327);
-}
-INLINE VEC KN(Phi)(VEC a, VEC s) {
-    return KN(erf)(a * NUM(0.7071067811865476), s) * NUM(0.5) + NUM(0.5);
-}
-INLINE VEC KN(gelu_erf)(VEC a, VEC s) { return a * KN(Phi)(a, s); }
-INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) {
-    VEC p = KN(phi)(a, s), P = KN(Phi)(a, s);
-    return KN(alive)(p, P + a * p, P);
-}
-INLINE VEC KN(gelu_erf_d2)(VEC a, VEC s) {
-    VEC p = KN(phi)(a, s);
-    return KN(alive)(p, (NUM(2) - a * a) * p, p);
-}
-
-INLINE VEC KN(silu)(VEC a, VEC s) { return a * KN(sigmoid)(a, s); }
 INLINE VEC KN(silu_d1)(VEC a, VEC s) {
-    VEC p, q, g = KN(sigmoids)(a, s, &p, &q);
-    return KN(alive)(p, g + a * p, g);
+    VEC x = KN(size_up_to)(a, TTT__SILU_CUT);
+    (void)s;
+    return KN(sigmoid_gate_d1)(a, x, KN(exp_fall)(x), KN(splat)(1));
 }
 INLINE VEC KN(silu_d2)(VEC a, VEC s) {
-    VEC p, q;
-    (void)KN(sigmoids)(a, s, &p, &q);
-    return KN(alive)(p, NUM(2) * p + a * q, p);
+    VEC x = KN(size_up_to)(a, TTT__SILU_CUT);
+    (void)s;
+    return KN(sigmoid_gate_d2)(x, KN(exp_fall)(x), KN(splat)(1), KN(splat)(0));
+}
+
+// gelu: u = 2 sqrt(2/pi) (x + 0.044715 x^3), since (1 + tanh(u/2)) / 2 is sigmoid(u). gelu_fall is
+// 2^64 e^-u = 2^64 2^-(u log2 e), with the constants 2 sqrt(2/pi) log2 e and 0.044715 of that.
+INLINE VEC KN(gelu_size)(VEC a) { return KN(size_up_to)(a, NUM(TTT__DOUBLE ? 21.7 : 11.3)); }
+INLINE VEC KN(gelu_fall)(VEC x) {
+    return KN(exp2_fall)(x * (x * x * NUM(0.1029432395800235) + NUM(2.302208198144325)));
+}
+INLINE VEC KN(gelu_du)(VEC x) { return x * x * NUM(0.21406444881780073) + NUM(1.5957691216057308); }
+INLINE VEC KN(gelu_ddu)(VEC x) { return x * NUM(0.42812889763560147); }
+INLINE VEC KN(gelu)(VEC a, VEC s) {
+    VEC x = KN(gelu_size)(a);
+    (void)s;
+    return KN(sigmoid_gate)(a, x, KN(gelu_fall)(x));
+}
+INLINE VEC KN(gelu_d1)(VEC a, VEC s) {
+    VEC x = KN(gelu_size)(a);
+    (void)s;
+    return KN(sigmoid_gate_d1)(a, x, KN(gelu_fall)(x), KN(gelu_du)(x));
+}
+INLINE VEC KN(gelu_d2)(VEC a, VEC s) {
+    VEC x = KN(gelu_size)(a);
+    (void)s;
+    return KN(sigmoid_gate_d2)(x, KN(gelu_fall)(x), KN(gelu_du)(x), KN(gelu_ddu)(x));
+}
+
+// gelu_erf: S is the normal distribution, T = e R with e = e^(-x^2/2) and Mills' ratio R, here
+// divided by sqrt(2 pi); a quotient of polynomials with positive terms, which cancel nothing
+// (relative error 6e-9 up to 14.85; in double 1e-18 up to 38.95). The density is
+// f = e / sqrt(2 pi):
+//   t = x f - T     y'' = (2 - x^2) f
+#if TTT__DOUBLE
+#define TTT__MILLS_P                                                                               \
+    2.242241806791889e-07, 6.9770252251846411e-06, 0.00010658616188883181,                         \
+    0.0010398239087726553, 0.0071234758492845487, 0.035670147798872232, 0.1320526613083792,        \
+    0.35735719401447247, 0.67962376631142729, 0.82793337538715439, 0.5
+#define TTT__MILLS_Q                                                                               \
+    5.6204667114629622e-07, 1.7488808702291459e-05, 0.00026773393374291803,                        \
+    0.0026239408192737174, 0.018121953762156823, 0.091983275718508548, 0.34833411001195203,        \
+    0.98013557254357742, 2.0014871941187344, 2.8170578201800556, 2.4537513115771743, 1
+#else
+#define TTT__MILLS_P 4.14213816e-3f, 4.08070158e-2f, 0.183750254f, 0.438989554f, 0.5f
+#define TTT__MILLS_Q 1.03826867e-2f, 0.102294231f, 0.470830594f, 1.20464164f, 1.6758641f, 1.0f
+#endif
+INLINE VEC KN(mills)(VEC x) {
+    static const ttt_real P[] = { TTT__MILLS_P }, Q[] = { TTT__MILLS_Q };
+    VEC p = KN(splat)(P[0]), q = KN(splat)(Q[0]);
+    TTT__UNROLL for (int i = 1; i < (int)(sizeof P / sizeof *P); i++) p = p * x + P[i];
+    TTT__UNROLL for (int i = 1; i < (int)(sizeof Q / sizeof *Q); i++) q = q * x + Q[i];
+    return p / q;
+}
+INLINE VEC KN(normal_size)(VEC a) { return KN(size_up_to)(a, NUM(TTT__DOUBLE ? 38.9 : 14.8)); }
+INLINE VEC KN(gelu_erf)(VEC a, VEC s) {
+    VEC x = KN(normal_size)(a);
+    (void)s;
+    return KN(gate)(a, x, KN(gauss_fall)(x, NUM(0.5)) * KN(mills)(x));
+}
+INLINE VEC KN(gelu_erf_d1)(VEC a, VEC s) {
+    VEC x = KN(normal_size)(a);
+    (void)s;
+    return KN(gate_d1)(a, KN(gauss_fall)(x, NUM(0.5)) *
+                              (x * NUM(0.3989422804014327) - KN(mills)(x)));
+}
+// 2 - x^2 as a product, with the rest of sqrt 2, has its digits at the root, too.
+INLINE VEC KN(gelu_erf_d2)(VEC a, VEC s) {
+    const ttt_real root = NUM(1.4142135623730951);
+    const ttt_real rest = TTT__DOUBLE ? NUM(-9.667293313452913e-17) : NUM(2.42032343e-8);
+    VEC x = KN(normal_size)(a), parabola = (root - x + rest) * (root + x);
+    (void)s;
+    return KN(gauss_fall)(x, NUM(0.5)) * NUM(0.3989422804014327) * parabola * TTT__LOWER;
+}
+// e^(-a^2), of which erf is the integral.
+INLINE VEC KN(gauss)(VEC a, VEC s) {
+    (void)s;
+    return KN(gauss_fall)(KN(size_up_to)(a, NUM(TTT__DOUBLE ? 27.4 : 10.4)), 1) * TTT__LOWER;
 }
 
 INLINE VEC KN(add)(VEC a, VEC b) { return a + b; }
@@ -1259,6 +1373,7 @@ KERNEL double KN(exp_sum)(int64_t n, const ttt_real *a, ttt_real *y, ttt_real sc
 // A row of -infinity, which sees nothing, gives 0.
 KERNEL void KN(softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
+    if (ttt__certain(n, a, max, y, 0, 1)) return;
     double sum = KN(exp_sum)(n, a, y, 1, max == -HUGE_VAL ? 0 : max);
     KN(map_scale)(n, y, y, NUM(sum == 0 ? 0 : 1 / sum));
 }
@@ -1280,6 +1395,7 @@ KERNEL void KN(softmax_seen)(int64_t n, const ttt_real *a, const ttt_real *seen,
 }
 KERNEL void KN(log_softmax)(int64_t n, const ttt_real *a, ttt_real *y) {
     ttt_real max = KN(row_max)(n, a);
+    if (ttt__certain(n, a, max, y, -HUGE_VAL, 0)) return;
     VEC top = KN(splat)(max), log_sum = KN(splat)(NUM(log(KN(exp_sum)(n, a, y, 1, max))));
 // One after the other: top + log_sum would round at the size of top.
 #define TERM(i, n) KN(put)(y, i, n, KN(part)(a, i, n) - top - log_sum)
@@ -1750,6 +1866,28 @@ static double ttt__scaled_squares(int64_t n, const ttt_real *a, int64_t step, do
 static double ttt__length(int64_t n, const ttt_real *a, int64_t step) {
     double scale = ttt__scale_for(ttt__largest_size(n, a, step));
     return sqrt(ttt__scaled_squares(n, a, step, 0, scale)) / scale;
+}
+// What rounding took from the square of x.
+static double ttt__lost_of_square(double x, double square) {
+    uint64_t bits;
+    double upper;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= ~(uint64_t)0x7ffffff;
+    memcpy(&upper, &bits, sizeof upper);
+    return upper * upper - square + (x - upper) * (x + upper);
+}
+// A row with a single +infinity: what the softmax tends to is `one` there and `none` elsewhere.
+static bool ttt__certain(int64_t n, const ttt_real *a, ttt_real max, ttt_real *y, double none,
+                         double one) {
+    int64_t at = -1;
+    if (!((double)max > DBL_MAX)) return false;
+    for (int64_t i = 0; i < n; i++) {
+        if (!((double)a[i] > DBL_MAX)) continue;
+        if (at >= 0) return false;  // the answer would depend on which is larger: NaN
+        at = i;
+    }
+    for (int64_t i = 0; i < n; i++) y[i] = (ttt_real)(i == at ? one : none);
+    return true;
 }
 // See KN(moments).
 static void ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered,
@@ -3485,11 +3623,25 @@ RULE(scale) { d[0] = ttt_scale(ctx, g, *(const ttt_real *)y->arg); }
 RULE(add_scalar) { (void)ctx; (void)y; d[0] = g; }
 RULE(exp) { d[0] = ttt_mul(ctx, g, y); }
 RULE(log) { d[0] = ttt_div(ctx, g, A); }
-RULE(tanh) { d[0] = ttt_sub(ctx, g, ttt_mul(ctx, g, ttt_square(ctx, y))); }     // g (1 - y^2)
-RULE(sigmoid) { d[0] = ttt_mul(ctx, g, ttt_sub(ctx, y, ttt_square(ctx, y))); }  // g y (1 - y)
-RULE(erf) {                                                               // g 2/sqrt(pi) e^-a^2
-    ttt_tensor *fall = ttt_exp(ctx, ttt_scale(ctx, ttt_square(ctx, A), -1));
-    d[0] = ttt_mul(ctx, g, ttt_scale(ctx, fall, (ttt_real)1.1283791670955126));
+// tanh a = 2 sigmoid(2 a) - 1; 1 - y^2 would lose the digits of the tails.
+RULE(tanh) {
+    d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_sigmoid_d1(ctx, ttt_scale(ctx, A, 2))), 4);
+}
+RULE(sigmoid) { d[0] = ttt_mul(ctx, g, ttt_sigmoid_d1(ctx, A)); }
+RULE(sigmoid_d1) {  // -y tanh(a/2)
+    ttt_tensor *slope = ttt_mul(ctx, y, ttt_tanh(ctx, ttt_scale(ctx, A, (ttt_real)0.5)));
+    d[0] = ttt_scale(ctx, ttt_mul(ctx, g, slope), -1);
+}
+RULE(softplus) { d[0] = ttt_mul(ctx, g, ttt_sigmoid(ctx, A)); }
+RULE(erf) {  // g 2/sqrt(pi) e^(-a^2)
+    d[0] = ttt_mul(ctx, g, ttt_scale(ctx, ttt_gauss(ctx, A), (ttt_real)1.1283791670955126));
+}
+// A cut off where factors beside it are 0: infinity times 0 would be NaN.
+static ttt_tensor *ttt__cut_off(ttt_ctx *ctx, ttt_tensor *a) {
+    return ttt_clamp(ctx, a, -1000, 1000);
+}
+RULE(gauss) {  // -2 a y
+    d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_mul(ctx, ttt__cut_off(ctx, A), y)), -2);
 }
 RULE(abs) { d[0] = ttt_mul(ctx, g, ttt_sign(ctx, A)); }
 RULE(sign) { (void)ctx; (void)y; (void)g; d[0] = NULL; }
@@ -3507,42 +3659,46 @@ RULE(rsqrt) {
 RULE(reciprocal) { d[0] = ttt_scale(ctx, ttt_mul(ctx, g, ttt_square(ctx, y)), -1); }
 RULE(gelu) { d[0] = ttt_mul(ctx, g, ttt_gelu_d1(ctx, A)); }
 RULE(gelu_d1) { d[0] = ttt_mul(ctx, g, ttt_gelu_d2(ctx, A)); }
-// a sigmoid(u), u = k (a + 0.044715 a^3): with p = sigmoid'(u) = s - s^2, q = p' = p (1 - 2 s) and
+// a sigmoid(u), u = k (a + 0.044715 a^3): with p = sigmoid'(u), q = p' = -p tanh(u/2) and
 // r = q' = p (1 - 6 p), the third derivative is
 //   3 (q u'^2 + p u'') + a (r u'^3 + 3 q u' u'' + p u''').
+static void ttt__sigmoid_slopes(ttt_ctx *ctx, ttt_tensor *u, ttt_tensor **slope) {
+    ttt_tensor *p = slope[0] = ttt_sigmoid_d1(ctx, u);
+    ttt_tensor *bend = ttt_tanh(ctx, ttt_scale(ctx, u, (ttt_real)0.5));
+    slope[1] = ttt_scale(ctx, ttt_mul(ctx, p, bend), -1);
+    slope[2] = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, p, -6), 1));
+}
 RULE(gelu_d2) {
     const ttt_real k = (ttt_real)1.5957691216057308;
     const ttt_real k3 = (ttt_real)0.42812889763560147;  // u''' = 6 k 0.044715
-    ttt_tensor *a2 = ttt_square(ctx, A);
-    ttt_tensor *u = ttt_mul(ctx, A, ttt_add_scalar(ctx, ttt_scale(ctx, a2, k3 / 6), k));
+    ttt_tensor *a = ttt__cut_off(ctx, A), *a2 = ttt_square(ctx, a), *slope[3];
+    ttt_tensor *u = ttt_mul(ctx, a, ttt_add_scalar(ctx, ttt_scale(ctx, a2, k3 / 6), k));
     ttt_tensor *u1 = ttt_add_scalar(ctx, ttt_scale(ctx, a2, k3 / 2), k),
-               *u2 = ttt_scale(ctx, A, k3);
-    ttt_tensor *s = ttt_sigmoid(ctx, u), *p = ttt_sub(ctx, s, ttt_square(ctx, s));
-    ttt_tensor *q = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, s, -2), 1));
-    ttt_tensor *r = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, p, -6), 1));
-    ttt_tensor *u1_2 = ttt_square(ctx, u1);
+               *u2 = ttt_scale(ctx, a, k3), *u1_2 = ttt_square(ctx, u1);
+    ttt__sigmoid_slopes(ctx, u, slope);
+    ttt_tensor *p = slope[0], *q = slope[1], *r = slope[2];
     ttt_tensor *first = ttt_add(ctx, ttt_mul(ctx, q, u1_2), ttt_mul(ctx, p, u2));
     ttt_tensor *cubic = ttt_mul(ctx, r, ttt_mul(ctx, u1, u1_2));
     ttt_tensor *mixed = ttt_scale(ctx, ttt_mul(ctx, q, ttt_mul(ctx, u1, u2)), 3);
     ttt_tensor *second = ttt_add(ctx, cubic, ttt_add(ctx, mixed, ttt_scale(ctx, p, k3)));
-    d[0] = ttt_mul(ctx, g, ttt_add(ctx, ttt_scale(ctx, first, 3), ttt_mul(ctx, A, second)));
+    d[0] = ttt_mul(ctx, g, ttt_add(ctx, ttt_scale(ctx, first, 3), ttt_mul(ctx, a, second)));
 }
 RULE(gelu_erf) { d[0] = ttt_mul(ctx, g, ttt_gelu_erf_d1(ctx, A)); }
 RULE(gelu_erf_d1) { d[0] = ttt_mul(ctx, g, ttt_gelu_erf_d2(ctx, A)); }
 RULE(gelu_erf_d2) {  // ((2 - a^2) phi(a))' = (a^3 - 4 a) phi(a)
-    ttt_tensor *a2 = ttt_square(ctx, A),
+    ttt_tensor *a = ttt__cut_off(ctx, A), *a2 = ttt_square(ctx, a),
                *density = ttt_exp(ctx, ttt_scale(ctx, a2, (ttt_real)-0.5));
-    ttt_tensor *cubic = ttt_mul(ctx, A, ttt_add_scalar(ctx, a2, -4));
+    ttt_tensor *cubic = ttt_mul(ctx, a, ttt_add_scalar(ctx, a2, -4));
     d[0] =
         ttt_mul(ctx, g, ttt_scale(ctx, ttt_mul(ctx, cubic, density), (ttt_real)0.3989422804014327));
 }
 RULE(silu) { d[0] = ttt_mul(ctx, g, ttt_silu_d1(ctx, A)); }
 RULE(silu_d1) { d[0] = ttt_mul(ctx, g, ttt_silu_d2(ctx, A)); }
-RULE(silu_d2) {  // 3 q + a r, with p, q, r as for gelu_d2
-    ttt_tensor *s = ttt_sigmoid(ctx, A), *p = ttt_sub(ctx, s, ttt_square(ctx, s));
-    ttt_tensor *q = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, s, -2), 1));
-    ttt_tensor *r = ttt_mul(ctx, p, ttt_add_scalar(ctx, ttt_scale(ctx, p, -6), 1));
-    d[0] = ttt_mul(ctx, g, ttt_add(ctx, ttt_scale(ctx, q, 3), ttt_mul(ctx, A, r)));
+RULE(silu_d2) {  // 3 q + a r, with q and r as for gelu_d2
+    ttt_tensor *a = ttt__cut_off(ctx, A), *slope[3];
+    ttt__sigmoid_slopes(ctx, a, slope);
+    ttt_tensor *sum = ttt_add(ctx, ttt_scale(ctx, slope[1], 3), ttt_mul(ctx, a, slope[2]));
+    d[0] = ttt_mul(ctx, g, sum);
 }
 
 // -- two operands, broadcast

@@ -787,6 +787,99 @@ static void a_chunk_changes_only_speed_for_any_decay(void) {
         for (int wide = 0; wide < 2; wide++) one_kind_of_decay(kind, wide);
 }
 
+// -e^A softplus(z) wherever it has a number, relative to it, and its slopes; where it is so large
+// that nothing is kept, it may be any such number, and leaves a gradient of 0 alone.
+static void forgetting_has_a_number_where_its_factors_have_none(void) {
+    static const double As[] = { -(double)INFINITY, -1e30, -95, -3, 0, 2.7, 60, 88, 95, 100,
+                                 200,   1e30, (double)INFINITY };
+    static const double zs[] = { -(double)INFINITY, -1e30, -1e4, -200, -150, -103, -88, -60, -37,
+                                 -17, -16.9, -5, 0, 3, 40, 3e3, 1e30, (double)INFINITY };
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_mixer_desc d = { .heads = 1 };
+    double eps = DOUBLE ? 2.3e-16 : 1.2e-7, tiny = DOUBLE ? 5e-324 : 1.5e-45;
+    for (int i = 0; i < COUNT(As) * COUNT(zs); i++) {
+        double A = (double)REAL(As[i / COUNT(zs)]), z = (double)REAL(zs[i % COUNT(zs)]);
+        ttt_tensor *in[2] = { ttt_full(c, TTT_SHAPE(1), REAL(A)),
+                              ttt_full(c, TTT_SHAPE(1, 1, 1, 1), REAL(z)) }, *g[2];
+        ttt_tensor *y = ttt__log_kept(c, &d, in[0], in[1]);
+        if (A * z < -1e20) continue;  // all digits of their sum cancel, or 0 times infinity
+        long double right = -expl(z < -40 ? (long double)A + z : A + logl(log1pl(expl(z))));
+        if (z > 1e3) right = -expl((long double)A + (isinf(z) ? z : logl(z)));
+        bool gone = right < -1e4L;
+        ttt_vjp(c, y, ttt_full(c, y->shape, gone ? 0 : 1), in, 2, g, TTT_GRAD_FIRST_ORDER);
+        double got[3] = { (double)y->data[0], (double)g[0]->data[0], (double)g[1]->data[0] };
+        double slope = z < -40 ? 1 : 1 / (1 + exp(-z)) / log1p(exp(z < 700 ? z : 700));
+        double size = fabs((double)right), terms = 8 + fmin(fabs(A), 1e3) + fmin(fabs(z), 1e3);
+        double near_it = terms * eps * size + tiny;  // terms: of an exponent, which is rounded
+        bool good = gone ? got[0] < -1e4 && got[1] == 0 && got[2] == 0
+                         : fabs(got[0] - (double)right) <= near_it &&
+                               fabs(got[1] - (double)right) <= near_it;
+        if (!gone && z < 700)
+            good = good && fabs(got[2] - (double)right * slope) <= near_it * fmax(1, slope);
+        if (!good)
+            printf("  A %g, z %g: %g, not %g; slopes %g, %g\n", A, z, got[0], (double)right, got[1],
+                   got[2]);
+        CHECK(ttt_ok(c) && good);
+    }
+    ttt_close(c);
+}
+
+// Whole layers: whatever their gates say, outputs and gradients are numbers, and a chunk of gated
+// delta rules changes only speed.
+static void set_all(const layer *l, const char *parameter, double value) {
+    bool found = false;
+    for (int i = 0; i < l->p.n; i++)
+        for (int64_t j = 0; strcmp(l->p.item[i].name, parameter) == 0 && j < l->w.at[i]->size; j++)
+            l->w.at[i]->data[j] = REAL(value), found = true;
+    CHECK(found);
+}
+static void layer_at_its_gates(const form *f, const char *const *parameter, const double *value) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+    layer l = layer_of(c, f, 1, 20);
+    ttt_tensor *wrt[64] = { l.x }, *g[2][64], *y[2];
+    for (int i = 0; i < 2; i++) set_all(&l, parameter[i], value[i]);
+    for (int i = 0; i < l.p.n; i++) wrt[i + 1] = l.w.at[i];
+    bool finite = true, same = true;
+    for (int k = 0; k < 2; k++) {
+        if (k == 1 && l.d.inner_lr == 0) l.d.chunk = 1;
+        y[k] = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        ttt_vjp(c, y[k], ttt_full(c, y[k]->shape, 1), wrt, l.p.n + 1, g[k], TTT_GRAD_FIRST_ORDER);
+        for (int i = 0; i <= l.p.n && ttt_ok(c); i++)
+            for (int64_t j = 0; j < g[k][i]->size; j++) finite &= isfinite(g[k][i]->data[j]) != 0;
+    }
+    double most = 0, off = ttt_max_abs_diff(y[0], y[1]) / largest(y[1]);
+    for (int i = 0; i <= l.p.n && ttt_ok(c); i++) most = fmax(most, largest(g[1][i]));
+    for (int i = 0; i <= l.p.n && ttt_ok(c); i++)
+        off = ttt_test_worse(off, ttt_max_abs_diff(g[0][i], g[1][i]) / most);
+    same = off <= (DOUBLE ? 1e-12 : 1e-5);
+    CHECK(ttt_ok(c) && finite && same);
+    if (!finite || !same)
+        printf("  %s, chunk %d, %s %g, %s %g: off by %.1e%s\n", f->mixer, (int)f->d.chunk,
+               parameter[0], value[0], parameter[1], value[1], off, finite ? "" : ", not finite");
+    ttt_close(c);
+}
+static void layers_stand_any_gate(void) {
+    static const char *const delta[] = { "A_log", "dt_bias" };
+    static const char *const titans[] = { "decay/bias", "momentum/bias" };
+    static const double gates[] = { -(double)INFINITY, -1e30, -200, -30, -8, 0,
+                                    8, 30, 100, 1e4, 1e30 };
+    static const form forms[] = {
+        { "gated-delta-net", { .dim = 8, .heads = 2, .chunk = 0 } },
+        { "gated-delta-net", { .dim = 8, .heads = 2, .chunk = 3 } },
+        { "kda", { .dim = 8, .heads = 2, .chunk = 0 } },
+        { "kda", { .dim = 8, .heads = 2, .chunk = 6 } },
+        { "titans", { .dim = 8, .heads = 2, .chunk = 0, .inner_lr = REAL(0.1) } },
+        { "titans", { .dim = 8, .heads = 2, .chunk = 1, .inner_lr = REAL(0.1) } },
+    };
+    for (int f = 0; f < COUNT(forms); f++)
+        for (int i = 0; i < COUNT(gates); i++)
+            for (int j = 0; j < COUNT(gates); j++) {
+                double value[2] = { gates[i], gates[j] };
+                if (f >= 4 && gates[j] > 8) continue;  // a velocity that grows without end
+                layer_at_its_gates(&forms[f], f < 4 ? delta : titans, value);
+            }
+}
+
 // Titans: what a gradient at s does to the weights at t, by the rule itself, in double.
 static void decays_with_momentum_are_their_rule(void) {
     for (int kind = 0; kind < DECAY_KINDS * DECAY_KINDS; kind++) {
@@ -801,10 +894,10 @@ static void decays_with_momentum_are_their_rule(void) {
             double W = s < 0, V = 0, W_of_V = 0, V_of_V = 1, most = 1e-30;
             double off_s = 0;
             for (int t = 0; t < DECAY_N && ttt_ok(c); t++) {
-                double keep = exp((double)r.keep->data[t]), go_on = exp((double)r.momentum->data[t]);
-                V = go_on * V + (s == t ? (double)r.rate->data[t] : 0);
+                double keep = exp((double)r.keep->data[t]), m = exp((double)r.momentum->data[t]);
+                V = m * V + (s == t ? (double)r.rate->data[t] : 0);
                 W = keep * W + V;
-                V_of_V = go_on * V_of_V;
+                V_of_V = m * V_of_V;
                 W_of_V = keep * W_of_V + V_of_V;
                 double got = (double)(s < 0 ? a.carry->data[t] : a.A->data[t * DECAY_N + s]);
                 double other = fabs((double)a.momentum->data[t] - W_of_V) / fmax(W_of_V, 1);
@@ -846,6 +939,61 @@ static void unmasking_many_tokens_is_exact(void) {
                 printf("  %s, causal %d: %.1e\n", m->name, causal, u.error);
             ttt_close(c);
         }
+    }
+}
+
+// ---- a program's learner under ttt_unmask -------------------------------------------------------
+// One kernel without a bias that reads x^2; and features that are not what it reads.
+static ttt_tensor *squares(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc, (void)w;
+    return ttt_square(c, x);
+}
+static ttt_tensor *of_squares(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_matmul(c, squares(c, desc, w, x), w.at[0]);
+}
+static ttt_tensor *half_of_the_squares(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_slice(c, squares(c, desc, w, x), 3, 0, 2);
+}
+static ttt_tensor *half_of_the_tokens(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_slice(c, squares(c, desc, w, x), 2, 0, 3);
+}
+static ttt_tensor *two_axes(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    return ttt_reshape(c, squares(c, desc, w, x), TTT_SHAPE(2 * 2 * 6, 4));
+}
+static ttt_tensor *other_numbers(ttt_ctx *c, const void *desc, ttt_weights w, ttt_tensor *x) {
+    (void)desc, (void)w;
+    return ttt_gelu(c, x);
+}
+static void features_that_do_not_fit_are_named(void) {
+    static const ttt_param_row rows[] = { { "kernel", "H h h", TTT_INIT_XAVIER, "h", "h",
+                                            TTT_PARAM_INNER, 0 } };
+    static const struct {
+        ttt_tensor *(*features)(ttt_ctx *, const void *, ttt_weights, ttt_tensor *);
+        const char *says[2];
+    } all[] = {
+        { squares, { NULL } },
+        { half_of_the_squares, { "(2,2,6,2)", "(2,2,6,4)" } },
+        { half_of_the_tokens, { "(2,2,3,4)", "(2,2,6,4)" } },
+        { two_axes, { "(24,4)", "(2,2,6,4)" } },
+        { other_numbers, { "predictions", "equal" } },
+    };
+    for (int i = 0; i < COUNT(all); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 3 });
+        ttt_learner learner = { "squares", rows, 1, of_squares, 1, all[i].features, NULL, false };
+        ttt_mixer m = ttt_mixer_mttt_linear;
+        m.learner = &learner;
+        ttt_mixer_desc d = { .mixer = &m, .dim = 8, .heads = 2, .inner_lr = 1, .inner_steps = 2 };
+        ttt_params p = { 0 };
+        ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+        ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, 6, 8));
+        ttt_unmasked u;
+        ttt_unmask(c, &d, w, x, &u);
+        const char *e = ttt_error(c);
+        if (i == 0) CHECK(ttt_ok(c) && u.exact && u.error < 1e-5);
+        else CHECK(strstr(e, "squares") && strstr(e, all[i].says[0]) && strstr(e, all[i].says[1]));
+        ttt_clear(c);
+        CHECK(ttt_mixer_forward(c, &d, w, x, NULL)->size == x->size && ttt_ok(c));
+        ttt_close(c);
     }
 }
 
@@ -996,7 +1144,10 @@ int main(int argc, char **argv) {
                                     T(a_token_changes_nothing_beyond_its_window),
                                     T(a_chunk_changes_only_speed_for_any_decay),
                                     T(decays_with_momentum_are_their_rule),
+                                    T(forgetting_has_a_number_where_its_factors_have_none),
+                                    T(layers_stand_any_gate),
                                     T(unmasking_many_tokens_is_exact),
+                                    T(features_that_do_not_fit_are_named),
                                     T(ratios_of_vanishing_sums_are_right),
                                     T(powers_of_any_size_focus),
                                     { 0 } };

@@ -114,6 +114,59 @@ static void losses_equal_their_formulas(void) {
     ttt_close(c);
 }
 
+// Where an answer is certain, what it adds or how it grows is 0 times infinity in the formula.
+#define INF ((double)INFINITY)
+typedef struct {
+    bool sigmoid;
+    double logit[3], target[3], loss, slope[3];
+} certain;
+static const certain certain_losses[] = {
+    { false, { -INF, 1, 2 }, { 0, 0, 1 }, 0.31326168751822286, { 0, 0.2689414213699951,
+                                                                 -0.2689414213699951 } },
+    { false, { -INF, 1, 1 }, { 0, 0.25, 0.75 }, 0.6931471805599453, { 0, 0.25, -0.25 } },
+    { false, { 3e38, -3e38, 0 }, { 1, 0, 0 }, 0, { 0, 0, 0 } },
+    { false, { -3e38, 5, -INF }, { 0, 1, 0 }, 0, { 0, 0, 0 } },
+    { false, { 0, -3e38, -INF }, { 1, 0, 0 }, 0, { 0, 0, 0 } },
+    { false, { INF, 1, -INF }, { 1, 0, 0 }, 0, { 0, 0, 0 } },
+    { false, { INF, 1, -3e38 }, { 0.5, 0.5, 0 }, INF, { 0.5, -0.5, 0 } },
+    { false, { -INF, 1, 1 }, { 0.5, 0.5, 0 }, INF, { -0.5, 0, 0.5 } },
+    { true, { INF, -INF, 0 }, { 1, 0, 0.5 }, 0.6931471805599453, { 0, 0, 0 } },
+    { true, { 3e38, -3e38, 30 }, { 1, 0, 1 }, 9.3576229688397368e-14,
+      { 0, 0, -9.357622968839299e-14 } },
+    { true, { 100, -20, 0 }, { 1, 0, 1 }, 0.69314718262109893, { -3.720075976020836e-44,
+                                                            2.0611536181902037e-09, -0.5 } },
+    { true, { INF, 0, -INF }, { 0, 1, 0.25 }, INF, { 1, -0.5, -0.25 } },
+};
+static void losses_of_certain_answers(void) {
+    for (int isa = 0; ttt_isa_name(isa); isa++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .isa = ttt_isa_name(isa) });
+        for (int k = 0; k < COUNT(certain_losses); k++) {
+            const certain *one = &certain_losses[k];
+            ttt_tensor *z = ttt_zeros(c, TTT_SHAPE(1, 3)), *t = ttt_zeros(c, TTT_SHAPE(1, 3));
+            for (int i = 0; i < 3; i++)
+                z->data[i] = REAL(one->logit[i]), t->data[i] = REAL(one->target[i]);
+            ttt_tensor *both[2] = { z, t }, *g[2];
+            ttt_tensor *loss = one->sigmoid ? ttt_binary_cross_entropy(c, z, t)
+                                            : ttt_cross_entropy(c, z, t);
+            double value = (double)ttt_item(loss), e = 4 * EPS;
+            ttt_grad(c, loss, both, 2, g, TTT_GRAD_RECORD);
+            bool good = value == one->loss || fabs(value - one->loss) <= e * one->loss;
+            for (int i = 0; i < 3; i++) {
+                double slope = (double)g[0]->data[i];
+                good = good && fabs(slope - one->slope[i]) <= e * fabs(one->slope[i]) + 1e-44;
+                good = good && !isnan(g[1]->data[i]);
+            }
+            ttt_grad(c, ttt_sum(c, ttt_square(c, g[0])), both, 1, g + 1, TTT_GRAD_FIRST_ORDER);
+            for (int i = 0; i < 3; i++) good = good && isfinite(g[1]->data[i]);
+            if (!good)
+                printf("  case %d, %s: %g %g %g %g\n", k, ttt_isa(c), value,
+                       (double)g[0]->data[0], (double)g[0]->data[1], (double)g[0]->data[2]);
+            CHECK(good && ttt_ok(c));
+        }
+        ttt_close(c);
+    }
+}
+
 // Rows of logits and labels, some of them to be ignored.
 static const ttt_real label_logits[12] = { 1, -2, 3, 0, 40, -40, 5, 5, 5, -1, 0, 2 };
 static ttt_tensor *labels_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *labels) {
@@ -1328,6 +1381,7 @@ static void weights_that_a_file_lacks_are_named(void) {
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(losses_equal_their_formulas),
+        T(losses_of_certain_answers),
         T(labels_give_the_loss_of_their_one_hot_rows),
         T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
