@@ -1039,8 +1039,8 @@ static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *f
     bool good = text && *text;
     *out = 0;
     for (; good && *text; text++) {
-        uint64_t digit = (uint64_t)(*text - '0');
-        good = *text >= '0' && *text <= '9' && *out <= (most - digit) / 10;
+        uint64_t digit = (uint64_t)((unsigned char)*text - '0');
+        good = digit <= 9 && digit <= most && *out <= (most - digit) / 10;
         *out = 10 * *out + digit;
     }
     if (!good)

@@ -164,7 +164,9 @@ TTT_API void ttt_close(ttt_ctx *ctx);  // frees everything made in it; NULL is f
 TTT_API bool ttt_ok(const ttt_ctx *ctx);            // no error so far
 TTT_API ttt_result ttt_status(const ttt_ctx *ctx);  // the first error's kind, TTT_OK if none
 TTT_API const char *ttt_error(const ttt_ctx *ctx);  // its text: op, shapes, expectation; "" if none
-TTT_API void ttt_clear(ttt_ctx *ctx);               // forget it and go on
+// Forgets it, to go on. What failed changed nothing that lives longer than the step, and can be made
+// again with the same bits; but put *ttt_ctx_rng back to where it was if it draws random numbers.
+TTT_API void ttt_clear(ttt_ctx *ctx);
 // Records an error of your own (printf format); returns the context's empty tensor.
 TTT_API ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...);
 
