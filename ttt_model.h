@@ -411,10 +411,17 @@ void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor 
                  ttt_shape_text((*x)->shape, t0), ttt_shape_text((*target)->shape, t1));
         return;
     }
+    ttt_rng before = *rng;
     double a = ttt__beta(rng, p);
     a = a > 0.5 ? a : 1 - a;
-    *x = ttt__blend_rolled(ctx, *x, (ttt_real)a);
-    *target = ttt__blend_rolled(ctx, *target, (ttt_real)a);
+    ttt_tensor *examples = ttt__blend_rolled(ctx, *x, (ttt_real)a),
+               *targets = ttt__blend_rolled(ctx, *target, (ttt_real)a);
+    if (!ttt_ok(ctx)) {
+        *rng = before;
+        return;
+    }
+    *x = examples;
+    *target = targets;
 }
 
 // ---- VIT ----------------------------------------------------------------------------------------

@@ -249,6 +249,20 @@ static void mixup_blends_with_the_neighbor(void) {
     ttt_close(c);
 }
 
+// Without memory the two stay as they are, and so do the random numbers.
+static void mixup_without_memory_changes_nothing(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0), start = r;
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(2, 9000)), *y = ttt_zeros(c, TTT_SHAPE(2, 90000));
+    ttt_tensor *old_x = x, *old_y = y;
+    out_of_memory = true;
+    ttt_mixup(c, &r, 0.2, &x, &y);
+    out_of_memory = false;
+    CHECK(ttt_status(c) == TTT_ERR_NO_MEMORY && x == old_x && y == old_y);
+    CHECK(memcmp(&r, &start, sizeof r) == 0);
+    ttt_close(c);
+}
+
 static void mixup_refuses_what_it_cannot_blend(void) {
     for (int i = 0; i < 3; i++) {
         ttt_ctx *c = ttt_open(NULL);
@@ -1032,20 +1046,45 @@ static void the_list_of_calls_is_complete(void) {
     }
 }
 
+// Mixers go through 150 chunks or 75 inner steps, each of which gives one input of a concatenation.
+static void mixers_learn_through_any_number_of_chunks(void) {
+    enum { N = 150 };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!ttt_mixer_takes(mixer, "chunk") && !ttt_mixer_takes(mixer, "inner_steps")) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_mixer_desc d = { .inner_lr = REAL(0.01), .chunk = 1, .causal = true, .inner_steps = 75,
+                             .inner_sgd = true };
+        d = ttt_mixer_offer(mixer, &d);
+        d.dim = 4;
+        d.heads = 2;
+        d.no_fused = true;
+        ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+        ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(1, N, 4), -1, 1), *g;
+        ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, NULL);
+        ttt_grad(c, ttt_sum(c, ttt_square(c, y)), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        if (!ttt_ok(c)) printf("  %s: %s\n", mixer->name, ttt_error(c));
+        CHECK(ttt_ok(c) && g->size == 4 * N);
+        for (int64_t k = 0; k < g->size; k++) CHECK(isfinite(g->data[k]));
+        ttt_close(c);
+    }
+}
+
 // ---- memory that runs out -----------------------------------------------------------------------
 static long errors_seen;
 // Whether a call must be made again: the context had no memory for it, and has some now. Where it
 // is scarce, one more allocation is granted each time, so that each fails once.
 static bool again(ttt_ctx *c) {
     static long tries;
-    tries = ttt_ok(c) ? 0 : tries + 1;
+    bool lacks = ttt_status(c) == TTT_ERR_NO_MEMORY;
+    CHECK(lacks || ttt_ok(c));
+    tries = lacks ? tries + 1 : 0;
     grants = tries;
-    if (ttt_ok(c)) return false;
-    CHECK(ttt_status(c) == TTT_ERR_NO_MEMORY);
-    if (c) ttt_clear(c);
-    errors_seen++;
-    fails_at = 0;
-    return true;
+    errors_seen += lacks;
+    if (lacks) fails_at = 0;
+    if (lacks && c) ttt_clear(c);
+    return lacks;
 }
 
 // Steps of growing batches, so that each needs more memory than those before.
@@ -1402,6 +1441,7 @@ int main(int argc, char **argv) {
         T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
         T(mixup_blends_with_the_neighbor),
+        T(mixup_without_memory_changes_nothing),
         T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
@@ -1421,6 +1461,7 @@ int main(int argc, char **argv) {
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),
         T(warm_steps_allocate_nothing),
+        T(mixers_learn_through_any_number_of_chunks),
         T(runs_short_of_memory_everywhere_end_with_the_same_bits),
         T(a_step_that_had_no_memory_is_made_again_with_the_same_bits),
         T(a_tensor_that_is_not_there_is_an_error_of_every_call),
