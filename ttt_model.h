@@ -857,7 +857,8 @@ const ttt_rule *ttt_rule_at(int i) {
 }
 
 // -- a step
-static const char ttt__norm_row[] = "gradient norm", ttt__update_row[] = "optimizer";  // of profiles
+// Rows of a profile, which are told apart by address.
+static const char ttt__norm_row[] = "gradient norm", ttt__update_row[] = "optimizer";
 
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
 static double ttt__gradient_norm(ttt_ctx *ctx, const ttt_optimizer *optimizer) {
@@ -1051,8 +1052,9 @@ static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *f
         *out = 10 * *out + digit;
     }
     if (!good)
-        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
-                 "missing or is not a number from 0 to %llu", path, key, (unsigned long long)most);
+        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" "
+                 "is missing or is not a number from 0 to %llu", path, key,
+                 (unsigned long long)most);
     return good;
 }
 

@@ -164,8 +164,8 @@ TTT_API void ttt_close(ttt_ctx *ctx);  // frees everything made in it; NULL is f
 TTT_API bool ttt_ok(const ttt_ctx *ctx);            // no error so far
 TTT_API ttt_result ttt_status(const ttt_ctx *ctx);  // the first error's kind, TTT_OK if none
 TTT_API const char *ttt_error(const ttt_ctx *ctx);  // its text: op, shapes, expectation; "" if none
-// Forgets it, to go on. What failed changed nothing that lives longer than the step, and can be made
-// again with the same bits; but put *ttt_ctx_rng back to where it was if it draws random numbers.
+// Forgets it, to go on. What failed changed nothing that lives longer than the step, and can be
+// made again with the same bits; but put *ttt_ctx_rng back if it draws random numbers.
 TTT_API void ttt_clear(ttt_ctx *ctx);
 // Records an error of your own (printf format); returns the context's empty tensor.
 TTT_API ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...);
@@ -236,12 +236,13 @@ typedef struct ttt_mark {
 TTT_API ttt_mark ttt_mark_get(ttt_ctx *ctx);
 TTT_API void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark);
 
-// Bytes of a context.
+// Bytes of a context. Beside workspace for products (3.4 MB a thread) and half a megabyte to begin
+// with, it holds at most twice the highest keep + step + scratch that it ever had.
 typedef struct ttt_memory_report {
     size_t keep;     // parameters and moments
     size_t step;     // tensors of the current step
     size_t scratch;  // workspace of gradients and sums
-    size_t held;     // taken by TTT_MALLOC: also spare room, and 3.4 MB a thread for products
+    size_t held;     // taken by TTT_MALLOC: also spare room, and that for products
     size_t peak;     // the highest keep + step + scratch since ttt_memory_reset
     int64_t nodes;   // tensors on the tape
 } ttt_memory_report;
@@ -616,8 +617,8 @@ typedef enum ttt_grad_mode {
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
 // TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
-// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as it
-// was.
+// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as
+// it was.
 TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
@@ -1942,8 +1943,8 @@ static ttt__chunk **ttt__spare(ttt__arena *arena) {
 }
 
 // The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
-// but no more than keeps all chunks within twice the largest need, without those in reserve if it
-// cannot be done with them. (What is left over at the end of a chunk is less than the first thing in
+// but no more than keeps all chunks within twice the largest need, for which those in reserve are
+// given back if they must. (What is left over at the end of a chunk is less than the first thing in
 // the next one, so n alone is always within it.)
 static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
     ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
