@@ -442,10 +442,17 @@ void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor 
                  ttt_shape_text((*x)->shape, t0), ttt_shape_text((*target)->shape, t1));
         return;
     }
+    ttt_rng before = *rng;
     double a = ttt__beta(rng, p);
     a = a > 0.5 ? a : 1 - a;
-    *x = ttt__blend_rolled(ctx, *x, (ttt_real)a);
-    *target = ttt__blend_rolled(ctx, *target, (ttt_real)a);
+    ttt_tensor *examples = ttt__blend_rolled(ctx, *x, (ttt_real)a),
+               *targets = ttt__blend_rolled(ctx, *target, (ttt_real)a);
+    if (!ttt_ok(ctx)) {
+        *rng = before;
+        return;
+    }
+    *x = examples;
+    *target = targets;
 }
 
 // ---- VIT ----------------------------------------------------------------------------------------
@@ -880,7 +887,8 @@ const ttt_rule *ttt_rule_at(int i) {
 }
 
 // -- a step
-static const char ttt__norm_row[] = "gradient norm", ttt__update_row[] = "optimizer";  // of profiles
+// Rows of a profile, which are told apart by address.
+static const char ttt__norm_row[] = "gradient norm", ttt__update_row[] = "optimizer";
 
 // The gathered gradient's norm over all trained parameters, as the mean over the gathered steps.
 // Where its square has no number, the lengths of the parameters are made one by one.
@@ -1083,13 +1091,14 @@ static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *f
     bool good = text && *text;
     *out = 0;
     for (; good && *text; text++) {
-        uint64_t digit = (uint64_t)(*text - '0');
-        good = *text >= '0' && *text <= '9' && *out <= (most - digit) / 10;
+        uint64_t digit = (uint64_t)((unsigned char)*text - '0');
+        good = digit <= 9 && digit <= most && *out <= (most - digit) / 10;
         *out = 10 * *out + digit;
     }
     if (!good)
-        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
-                 "missing or is not a number from 0 to %llu", path, key, (unsigned long long)most);
+        ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" "
+                 "is missing or is not a number from 0 to %llu", path, key,
+                 (unsigned long long)most);
     return good;
 }
 

@@ -268,7 +268,9 @@ TTT_API void ttt_close(ttt_ctx *ctx);  // frees everything made in it; NULL is f
 TTT_API bool ttt_ok(const ttt_ctx *ctx);            // no error so far
 TTT_API ttt_result ttt_status(const ttt_ctx *ctx);  // the first error's kind, TTT_OK if none
 TTT_API const char *ttt_error(const ttt_ctx *ctx);  // its text: op, shapes, expectation; "" if none
-TTT_API void ttt_clear(ttt_ctx *ctx);               // forget it and go on
+// Forgets it, to go on. What failed changed nothing that lives longer than the step, and can be
+// made again with the same bits; but put *ttt_ctx_rng back if it draws random numbers.
+TTT_API void ttt_clear(ttt_ctx *ctx);
 // Records an error of your own (printf format); returns the context's empty tensor.
 TTT_API ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...);
 
@@ -338,12 +340,13 @@ typedef struct ttt_mark {
 TTT_API ttt_mark ttt_mark_get(ttt_ctx *ctx);
 TTT_API void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark);
 
-// Bytes of a context.
+// Bytes of a context. Beside workspace for products (3.4 MB a thread) and half a megabyte to begin
+// with, it holds at most twice the highest keep + step + scratch that it ever had.
 typedef struct ttt_memory_report {
     size_t keep;     // parameters and moments
     size_t step;     // tensors of the current step
     size_t scratch;  // workspace of gradients and sums
-    size_t held;     // taken by TTT_MALLOC: also spare room, and 3.4 MB a thread for products
+    size_t held;     // taken by TTT_MALLOC: also spare room, and that for products
     size_t peak;     // the highest keep + step + scratch since ttt_memory_reset
     int64_t nodes;   // tensors on the tape
 } ttt_memory_report;
@@ -762,8 +765,8 @@ typedef enum ttt_grad_mode {
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
 // TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
-// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as it
-// was.
+// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as
+// it was.
 TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
@@ -2140,7 +2143,7 @@ typedef struct ttt__arena {
 // turn, round and round. Where in its place a struct begins changes from turn to turn, so that a
 // released tensor's address is long not that of another. So it can be noticed: no living tensor has
 // its address. Places are never given back, so looking there is always allowed.
-enum { TTT__PLACE_ROOM = 248, TTT__FIRST_PLACES = 1024 };
+enum { TTT__PLACE_ROOM = 216, TTT__FIRST_PLACES = 1024 };
 typedef struct ttt__place {
     uint64_t turn;
     char room[TTT__PLACE_ROOM];
@@ -2330,8 +2333,8 @@ static ttt__chunk **ttt__spare(ttt__arena *arena) {
 
 // The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
 // but 8 MB at most, since a small thing behind a large file should not take as much again, and no
-// more than keeps all chunks within twice the largest need, without those in reserve if it
-// cannot be done with them. (What is left over at the end of a chunk is less than the first thing in
+// more than keeps all chunks within twice the largest need, for which those in reserve are given
+// back if they must. (What is left over at the end of a chunk is less than the first thing in
 // the next one, so n alone is always within it.)
 static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
     ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
@@ -2421,10 +2424,12 @@ static ttt__place *ttt__place_next(ttt_ctx *ctx) {
 
 // Whether p points to where a struct of this context may begin.
 static bool ttt__in_places(const ttt_ctx *ctx, const void *p) {
-    for (ttt__chunk *chunk = ctx->places; chunk; chunk = chunk->next) {
+    ttt__chunk *chunk = ctx->place_chunk;  // where the newest are
+    do {
         uintptr_t at = (uintptr_t)p - (uintptr_t)ttt__chunk_data(chunk);
-        if (at < chunk->size) return at % sizeof(ttt__place) % sizeof(uint64_t) == 0;
-    }
+        if (at < chunk->size) return at % sizeof(uint64_t) == 0;
+        chunk = chunk->next ? chunk->next : ctx->places;
+    } while (chunk != ctx->place_chunk);
     return false;
 }
 
@@ -3447,10 +3452,10 @@ static bool ttt__inputs_good(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *
     return !ctx->result;
 }
 
-static ttt_tensor *ttt__apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
-                              ttt_shape shape, const void *arg, size_t arg_bytes,
-                              ttt_tensor *share) {
-    if (!ttt__inputs_good(ctx, op, in, n)) return &ctx->empty;
+// Runs an op on inputs that were found good; the result has the elements of `share` unless that is
+// NULL.
+static ttt_tensor *ttt__run(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
+                            ttt_shape shape, const void *arg, size_t arg_bytes, ttt_tensor *share) {
     ttt_tensor *y = ttt__tensor(ctx, shape, TTT_DTYPE_REAL, false, share);
     if (!y || !ttt__set_producer(ctx, y, op, in, n, arg, arg_bytes)) return &ctx->empty;
     int back = ttt__profile_begin(ctx, op->name, false);
@@ -3466,19 +3471,20 @@ static ttt_tensor *ttt__apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const 
 
 ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *arg, size_t arg_bytes) {
-    return ttt__apply(ctx, op, in, n, shape, arg, arg_bytes, NULL);
+    if (!ttt__inputs_good(ctx, op, in, n)) return &ctx->empty;
+    return ttt__run(ctx, op, in, n, shape, arg, arg_bytes, NULL);
 }
 
 static ttt_tensor *ttt__apply1(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, ttt_shape shape,
                                const void *arg, size_t n) {
     if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
-    return ttt__apply(ctx, op, &a, 1, shape, arg, n, NULL);
+    return ttt__run(ctx, op, &a, 1, shape, arg, n, NULL);
 }
 // The result has the shape of a.
 static ttt_tensor *ttt__apply_alike(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, const void *arg,
                                     size_t n) {
     if (!ttt__operands(ctx, op->name, &a, 1)) return &ctx->empty;
-    return ttt__apply(ctx, op, &a, 1, a->shape, arg, n, NULL);
+    return ttt__run(ctx, op, &a, 1, a->shape, arg, n, NULL);
 }
 
 ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
@@ -3824,7 +3830,7 @@ static ttt_tensor *ttt__binary(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *a, tt
         return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: shapes %s and %s cannot be broadcast together",
                         op->name, ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     }
-    return ttt_apply(ctx, op, in, 2, shape, NULL, 0);
+    return ttt__run(ctx, op, in, 2, shape, NULL, 0, NULL);
 }
 
 #define X(name, formula, lo, hi, flops)                                                            \
@@ -3925,7 +3931,7 @@ ttt_tensor *ttt_where(ttt_ctx *ctx, ttt_tensor *condition, ttt_tensor *a, ttt_te
                         ttt_shape_text(condition->shape, t0), ttt_shape_text(a->shape, t1),
                         ttt_shape_text(b->shape, t2));
     }
-    return ttt_apply(ctx, &ttt__op_where, in, 3, shape, NULL, 0);
+    return ttt__run(ctx, &ttt__op_where, in, 3, shape, NULL, 0, NULL);
 }
 
 // -- one number in, one out, by a plain loop over a share of the elements
@@ -4233,7 +4239,7 @@ ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
                         (long long)ttt_shape_size(shape));
     }
-    return ttt__apply(ctx, &ttt__op_reshape, &a, 1, shape, NULL, 0, a);
+    return ttt__run(ctx, &ttt__op_reshape, &a, 1, shape, NULL, 0, a);
 }
 
 typedef struct ttt__permute_job {
@@ -4425,7 +4431,7 @@ ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
         }
     }
     shape.dim[span.axis] = span.length;
-    return ttt_apply(ctx, &ttt__op_concat, a, n, shape, &span, sizeof span);
+    return ttt__run(ctx, &ttt__op_concat, a, n, shape, &span, sizeof span, NULL);
 }
 
 // The leading sizes of a shape, without its last ones.
@@ -4528,7 +4534,7 @@ static ttt_tensor *ttt__select(ttt_ctx *ctx, const char *call, ttt_tensor *a, tt
     int64_t N = a->shape.rank < 2 ? 0 : ttt__dim(a->shape, -2);
     if (!ttt__rows_good(ctx, call, a, index, N, &shape)) return &ctx->empty;
     shape.dim[shape.rank - 2] = ttt__dim(index->shape, -1);
-    return ttt_apply(ctx, &ttt__op_index_select, in, 2, shape, NULL, 0);
+    return ttt__run(ctx, &ttt__op_index_select, in, 2, shape, NULL, 0, NULL);
 }
 ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index) {
     return ttt__select(ctx, "index_select", a, index);
@@ -4541,7 +4547,7 @@ ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_
         return ttt_fail(ctx, TTT_ERR_SHAPE, "index_add: %lld rows, but %lld numbers of rows",
                         (long long)ttt__dim(a->shape, -2), (long long)ttt__dim(index->shape, -1));
     shape.dim[shape.rank - 2] = N;
-    return ttt_apply(ctx, &ttt__op_index_add, in, 2, shape, NULL, 0);
+    return ttt__run(ctx, &ttt__op_index_add, in, 2, shape, NULL, 0, NULL);
 }
 
 // The same integers as one long row.
@@ -4698,7 +4704,8 @@ ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool tra
                         "sizes expected",
                         ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
     }
-    return ttt_apply(ctx, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed);
+    return ttt__run(ctx, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed,
+                    NULL);
 }
 
 // -- along the last axis
@@ -4753,7 +4760,7 @@ static ttt_tensor *ttt__row_op(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const
     }
     ttt_shape shape = in[0]->shape;
     if (one) shape.dim[shape.rank - 1] = 1;
-    return ttt_apply(ctx, op, in, n, shape, arg, bytes);
+    return ttt__run(ctx, op, in, n, shape, arg, bytes, NULL);
 }
 #define ROW(name) static void ttt__##name##_row(const ttt__row *row)
 
@@ -5443,7 +5450,7 @@ ttt_tensor *ttt_matmul_to(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, b
         return ttt_fail(ctx, TTT_ERR_SHAPE, "matmul: a product of shape %s cannot be summed to %s",
                         ttt_shape_text(whole, t0), ttt_shape_text(shape, t1));
     }
-    return ttt_apply(ctx, &ttt__op_matmul, in, 2, shape, &transposed, sizeof transposed);
+    return ttt__run(ctx, &ttt__op_matmul, in, 2, shape, &transposed, sizeof transposed, NULL);
 }
 ttt_tensor *ttt_matmul_t(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb) {
     ttt__transposed transposed = { ta, tb };
@@ -5481,7 +5488,7 @@ static ttt_tensor *ttt__product_add(ttt_ctx *ctx, const char *call, ttt_tensor *
     ttt_shape shape;
     if (!ttt__product_shape(ctx, call, a, b, transposed, &shape)) return &ctx->empty;
     if (!ttt__addend_good(ctx, call, add, shape)) return &ctx->empty;
-    return ttt_apply(ctx, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed);
+    return ttt__run(ctx, &ttt__op_matmul_add, in, 3, shape, &transposed, sizeof transposed, NULL);
 }
 ttt_tensor *ttt_matmul_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb,
                            ttt_tensor *add) {

@@ -271,6 +271,96 @@ static void add_gathers_over_several_calls(void) {
     CLOSE(c);
 }
 
+// A gradient that fails on its way adds nothing: here at another input of the same sum, whose
+// gradient was not recorded.
+static void add_changes_nothing_after_an_error(void) {
+    unrecorded u = unrecorded_new();
+    ttt_tensor *x = ttt_full(u.c, TTT_SHAPE(3), 3), *sum = ttt_full(u.c, TTT_SHAPE(3), 7);
+    ttt_tensor *wrt[2] = { x, u.w }, *out[2] = { sum, ttt_zeros(u.c, u.w->shape) };
+    ttt_tensor *y = ttt_add(u.c, ttt_sum(u.c, ttt_square(u.c, u.g)), ttt_sum(u.c, x));
+    CHECK(ttt_grad(u.c, y, wrt, 2, out, TTT_GRAD_ADD) == TTT_ERR_FIRST_ORDER);
+    for (int i = 0; i < 3; i++) CHECK(sum->data[i] == 7);
+    ttt_close(u.c);
+}
+
+// The same where each allocation fails in turn.
+static void add_changes_nothing_without_memory(void) {
+    bool failed = true;
+    for (long n = 1; failed && n < 100; n++) {
+        host h = { 0 };
+        ttt_ctx *c = open_host(&h);
+        ttt_tensor *x = ttt_full(c, TTT_SHAPE(50000), 1), *y = x;
+        ttt_tensor *wrt[2] = { x, ttt_full(c, TTT_SHAPE(50000), 2) }, *out[2];
+        for (int i = 0; i < 2; i++) out[i] = ttt_full(c, TTT_SHAPE(50000), 7);
+        for (int i = 0; i < 5; i++) y = ttt_tanh(c, ttt_mul(c, y, wrt[1]));
+        y = ttt_sum(c, ttt_add(c, y, wrt[1]));
+        h.fail_at = h.calls + n;
+        ttt_grad(c, y, wrt, 2, out, TTT_GRAD_ADD);
+        failed = h.refused > 0;
+        CHECK(ttt_status(c) == (failed ? TTT_ERR_NO_MEMORY : TTT_OK));
+        for (int i = 0; i < 2; i++)
+            for (int k = 0; k < 50000 && failed; k++) CHECK(out[i]->data[k] == 7);
+        CHECK(failed || out[1]->data[0] != 7);
+        ttt_close(c);
+    }
+    CHECK(!failed);
+}
+
+// Nodes with many inputs, in gradients of both orders and where they are made again.
+static ttt_tensor *joined(ttt_ctx *c, ttt_tensor *const *in, int n, const void *user) {
+    (void)user;
+    return ttt_concat(c, in, n, 0);
+}
+static void an_op_has_any_number_of_inputs(void) {
+    static const int inputs[] = { 64, 65, 128, 1000 };
+    for (int k = 0; k < COUNT(inputs); k++)
+        for (int again = 0; again < 2; again++) {
+            ttt_ctx *c = open_ctx();
+            int n = inputs[k];
+            ttt_tensor *part[1000], *g[1000], *second[1000];
+            for (int i = 0; i < n; i++) part[i] = ttt_full(c, TTT_SHAPE(2), REAL(i % 9 + 1));
+            ttt_tensor *y = again ? ttt_remat(c, joined, part, n, TTT_SHAPE(2 * n), NULL, 0)
+                                  : joined(c, part, n, NULL);
+            y = ttt_sum(c, ttt_mul(c, y, ttt_square(c, y)));
+            ttt_grad(c, y, part, n, g, TTT_GRAD_RECORD);
+            ttt_grad(c, ttt_sum(c, ttt_concat(c, g, n, 0)), part, n, second,
+                     TTT_GRAD_FIRST_ORDER);
+            for (int i = 0; i < n && ttt_ok(c); i++) {
+                CHECK(g[i]->data[1] == 3 * REAL((i % 9 + 1) * (i % 9 + 1)));
+                CHECK(second[i]->data[1] == 6 * REAL(i % 9 + 1));
+            }
+            CLOSE(c);
+        }
+}
+
+// Taking a free block looks at the first of a few lists, not at all blocks: one that would fit
+// better but lies behind others stays where it is. So a walk's time is linear in the tape.
+static void a_free_block_is_taken_without_a_search(void) {
+    ttt_ctx *c = open_ctx();
+    ttt__block *lists[TTT__BLOCK_LISTS] = { NULL }, *block[100];
+    c->free_blocks = lists;
+    for (int i = 0; i < 100; i++) block[i] = ttt__block_take(c, 5000);
+    for (int i = 0; i < 100; i++) {
+        ttt_tensor holds = { .block = block[i] };
+        block[i]->uses = 1;
+        ttt__block_drop(c, &holds);
+    }
+    for (int i = 0; i < 99; i++) block[i]->next = i % 2 ? block[98] : NULL;  // none is followed
+    CHECK(ttt__block_take(c, 4999) == block[99]);
+    size_t most = 0;
+    for (size_t size = 1; size < (size_t)1 << 22; size += size / 50 + 1) {
+        size_t whole = size;
+        int list = ttt__block_list(&whole);
+        CHECK(list >= 0 && list < TTT__BLOCK_LISTS && (size_t)list >= most && whole >= size);
+        CHECK(whole % 64 == 0 && (whole - size < 64 || whole - size <= size / 7));
+        most = (size_t)list;
+    }
+    size_t largest = ((size_t)1 << 62) - 1;
+    CHECK(sizeof largest < 8 || ttt__block_list(&largest) < TTT__BLOCK_LISTS);
+    c->free_blocks = NULL;
+    CLOSE(c);
+}
+
 static void a_vjp_takes_any_shape(void) {
     ttt_ctx *c = open_ctx();
     ttt_tensor *x = numbers(c, TTT_SHAPE(2, 3)), *seed = numbers(c, TTT_SHAPE(2, 3)), *g, *by_sum;
@@ -434,6 +524,10 @@ int main(int argc, char **argv) {
         T(gradients_are_shared_with_what_is_computed_again),
         T(a_chain_of_two_thousand_ops),
         T(add_gathers_over_several_calls),
+        T(add_changes_nothing_after_an_error),
+        T(add_changes_nothing_without_memory),
+        T(an_op_has_any_number_of_inputs),
+        T(a_free_block_is_taken_without_a_search),
         T(a_vjp_takes_any_shape),
         T(nothing_is_taped_while_recording_is_off),
         T(a_graph_of_all_ops_has_one_gradient),

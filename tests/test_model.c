@@ -1,11 +1,16 @@
 // Tests of ttt_model.h.
 #include <stdbool.h>
 #include <stdlib.h>
-static long mallocs;          // how often the library asked for memory
-static bool out_of_memory;    // and whether it gets none
+static long mallocs;        // how often the library asked for memory
+static bool out_of_memory;  // whether it gets none,
+static long fails_at;       // or none at this call, from 1, 0: at none,
+static bool fails_on;       // and at all later ones
+static bool scarce;         // or only as much as `grants` says
+static long grants;
 static bool served(void) {
     mallocs++;
-    return !out_of_memory;
+    bool fails = fails_at && (mallocs == fails_at || (fails_on && mallocs > fails_at));
+    return !out_of_memory && !fails && !(scarce && grants-- <= 0);
 }
 #define TTT_MALLOC(user, n) ((void)(user), served() ? malloc(n) : NULL)
 #define TTT_REALLOC(user, p, n) ((void)(user), served() ? realloc(p, n) : NULL)
@@ -379,6 +384,20 @@ static void mixup_draws_from_its_distribution_for_any_parameter(void) {
         CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "mixup: p is"));
         ttt_clear(c);
     }
+    ttt_close(c);
+}
+
+// Without memory the two stay as they are, and so do the random numbers.
+static void mixup_without_memory_changes_nothing(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0), start = r;
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(2, 9000)), *y = ttt_zeros(c, TTT_SHAPE(2, 90000));
+    ttt_tensor *old_x = x, *old_y = y;
+    out_of_memory = true;
+    ttt_mixup(c, &r, 0.2, &x, &y);
+    out_of_memory = false;
+    CHECK(ttt_status(c) == TTT_ERR_NO_MEMORY && x == old_x && y == old_y);
+    CHECK(memcmp(&r, &start, sizeof r) == 0);
     ttt_close(c);
 }
 
@@ -1180,6 +1199,137 @@ static void the_list_of_calls_is_complete(void) {
     }
 }
 
+// Mixers go through 150 chunks or 75 inner steps, each of which gives one input of a concatenation.
+static void mixers_learn_through_any_number_of_chunks(void) {
+    enum { N = 150 };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!ttt_mixer_takes(mixer, "chunk") && !ttt_mixer_takes(mixer, "inner_steps")) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_mixer_desc d = { .inner_lr = REAL(0.01), .chunk = 1, .causal = true, .inner_steps = 75,
+                             .inner_sgd = true };
+        d = ttt_mixer_offer(mixer, &d);
+        d.dim = 4;
+        d.heads = 2;
+        d.no_fused = true;
+        ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+        ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(1, N, 4), -1, 1), *g;
+        ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, NULL);
+        ttt_grad(c, ttt_sum(c, ttt_square(c, y)), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        if (!ttt_ok(c)) printf("  %s: %s\n", mixer->name, ttt_error(c));
+        CHECK(ttt_ok(c) && g->size == 4 * N);
+        for (int64_t k = 0; k < g->size; k++) CHECK(isfinite(g->data[k]));
+        ttt_close(c);
+    }
+}
+
+// ---- memory that runs out -----------------------------------------------------------------------
+static long errors_seen;
+// Whether a call must be made again: the context had no memory for it, and has some now. Where it
+// is scarce, one more allocation is granted each time, so that each fails once.
+static bool again(ttt_ctx *c) {
+    static long tries;
+    bool lacks = ttt_status(c) == TTT_ERR_NO_MEMORY;
+    CHECK(lacks || ttt_ok(c));
+    tries = lacks ? tries + 1 : 0;
+    grants = tries;
+    errors_seen += lacks;
+    if (lacks) fails_at = 0;
+    if (lacks && c) ttt_clear(c);
+    return lacks;
+}
+
+// Steps of growing batches, so that each needs more memory than those before.
+static void growing_step(model *m, int k) {
+    ttt_rng rng = *ttt_ctx_rng(m->c);
+    do {
+        *ttt_ctx_rng(m->c) = rng;
+        step(m, 1 + 6 * k, (uint64_t)k);
+    } while (again(m->c));
+}
+
+// All that a model has trained, its states and counts.
+static uint64_t training_bits(const model *m) {
+    uint64_t h = bits_of(m);
+    for (int i = 0; i < m->opt->n * m->opt->n_state; i++)
+        for (int64_t j = 0; j < m->opt->state[i]->size; j++)
+            h = (h ^ (uint64_t)(1e9 * (double)m->opt->state[i]->data[j] + 1e12)) * 1099511628211u;
+    return h ^ (uint64_t)(m->opt->updates * 1000 + m->opt->gathered * 100 + m->opt->skipped);
+}
+
+// A whole run that makes again what had no memory.
+static uint64_t stubborn_run(ttt_vit_desc d, ttt_optimizer_desc o, bool profiled) {
+    model m = { .vit = d };
+    mallocs = errors_seen = grants = 0;
+    do m.c = ttt_open(&(ttt_desc){ .seed = 3 });
+    while (again(m.c));
+    do ttt_vit_new(m.c, &d, &m.p, "");
+    while (again(m.c));
+    do m.opt = ttt_optimizer_new(m.c, &o, &m.p);
+    while (again(m.c));
+    if (profiled) {
+        do ttt_profile_start(m.c);
+        while (again(m.c));
+    }
+    for (int k = 0; k < 4; k++) growing_step(&m, k);
+    scarce = false;
+    fails_at = 0;
+    uint64_t h = training_bits(&m);
+    ttt_close(m.c);
+    return h;
+}
+
+// A model with little to compute, whose mixer draws random numbers if it can.
+static ttt_vit_desc little_with(const ttt_mixer *mixer) {
+    ttt_vit_desc d = small;
+    d.patch = 4;
+    d.depth = 1;
+    d.mixer = (ttt_mixer_desc){ .heads = 3, .inner_lr = 1, .inner_steps = 2, .inner_sgd = true };
+    d.mixer = ttt_mixer_offer(mixer, &d.mixer);
+    return d;
+}
+static ttt_optimizer_desc clipped(int rule, int accumulate) {
+    return (ttt_optimizer_desc){ .rule = ttt_rule_at(rule), .lr = REAL(0.01), .clip = 1,
+                                 .weight_decay = REAL(0.1), .accumulate = accumulate };
+}
+
+// Every allocation of a run fails once, one after another: all mixers, rules, with and without
+// gathered gradients. What is made again gives the same bits.
+static void runs_short_of_memory_everywhere_end_with_the_same_bits(void) {
+    for (int i = 0; ttt_mixer_at(i); i++)
+        for (int k = 0; ttt_rule_at(k / 2); k++) {
+            ttt_vit_desc d = little_with(ttt_mixer_at(i));
+            ttt_optimizer_desc o = clipped(k / 2, 1 + k % 2 * 2);
+            uint64_t right = stubborn_run(d, o, false);
+            scarce = true;
+            uint64_t got = stubborn_run(d, o, (i + k / 2) % 2);
+            if (got != right)
+                printf("  %s, %s, accumulate %d\n", d.mixer.mixer->name, o.rule->name,
+                       o.accumulate);
+            CHECK(got == right && errors_seen > 5);
+        }
+}
+
+// Each allocation fails in turn, alone or with all later ones until the error is seen.
+static void a_step_that_had_no_memory_is_made_again_with_the_same_bits(void) {
+    for (int k = 0; ttt_rule_at(k); k++)
+        for (int kind = 0; kind < 4; kind++) {
+            ttt_vit_desc d = little_with(&ttt_mixer_mttt_linear);
+            ttt_optimizer_desc o = clipped(k, 1 + kind / 2);
+            uint64_t right = stubborn_run(d, o, false);
+            bool failed = true;
+            for (long n = 1; failed && n < 1000; n++) {
+                fails_at = n;
+                fails_on = kind % 2;
+                CHECK(stubborn_run(d, o, n % 2) == right);
+                failed = errors_seen > 0;
+                CHECK(errors_seen <= 1);
+            }
+            CHECK(!failed);
+        }
+}
+
 // ---- checkpoints --------------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 static const char *temporary(const char *name) {
@@ -1220,6 +1370,65 @@ static void resume(const ttt_rule *rule) {
 }
 static void resuming_gives_the_same_bits(void) {
     for (int i = 0; ttt_rule_at(i); i++) resume(ttt_rule_at(i));
+}
+
+// A run that stops after any of its steps, between two updates too, goes on with the same bits,
+// also where memory runs out while it saves and loads.
+static void stop_after(int stop, const ttt_rule *rule, bool short_of_memory) {
+    const char *path = temporary("between.safetensors");
+    ttt_optimizer_desc o = { .rule = rule, .clip = 1, .accumulate = 3 };
+    model a = make_model(little_with(&ttt_mixer_mttt_mlp), o, 1),
+          b = make_model(little_with(&ttt_mixer_mttt_mlp), o, 1);
+    ttt_bundle file;
+    for (int k = 0; k < stop; k++) step(&a, 4, (uint64_t)k);
+    step(&b, 4, 99);  // something else before
+    ttt_mark mark = ttt_mark_get(b.c);
+    scarce = short_of_memory;
+    grants = 0;
+    do ttt_checkpoint_save(a.c, path, &a.p, a.opt, NULL, 0);
+    while (again(a.c));
+    do {
+        ttt_mark_release(b.c, mark);
+        ttt_checkpoint_load(b.c, path, &b.p, b.opt, &file);
+    } while (again(b.c));
+    scarce = false;
+    CHECK(b.opt->gathered == stop % 3 && training_bits(&a) == training_bits(&b));
+    CHECK((ttt_bundle_find(&file, "optimizer/gathered/head/bias") != NULL) == (stop % 3 > 0));
+    for (int k = stop; k < 7; k++) step(&a, 4, (uint64_t)k), step(&b, 4, (uint64_t)k);
+    CHECK(training_bits(&a) == training_bits(&b));
+    remove(path);
+    ttt_close(a.c);
+    ttt_close(b.c);
+}
+static void resuming_between_gathered_steps_gives_the_same_bits(void) {
+    for (int i = 0; ttt_rule_at(i); i++)
+        for (int stop = 0; stop < 7; stop++) stop_after(stop, ttt_rule_at(i), (stop + i) % 2);
+}
+
+// Gathered steps that do not fit, and counts that are none, change nothing.
+static void a_checkpoint_with_impossible_counts_is_refused(void) {
+    static const struct { const char *key, *text; } bad[] = {
+        { "optimizer.gathered", "2" }, { "optimizer.gathered", "-1" },
+        { "optimizer.gathered", "18446744073709551617" }, { "optimizer.updates", "-3" },
+        { "optimizer.updates", "9223372036854775808" }, { "optimizer.updates", " 3" },
+        { "optimizer.skipped", "1e3" }, { "rng.next", "18446744073709551616" }
+    };
+    const char *path = temporary("counts.safetensors");
+    for (int i = 0; i < COUNT(bad); i++) {
+        model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ .accumulate = 2 }, 1);
+        ttt_bundle file;
+        step(&a, 4, 1);
+        uint64_t before = training_bits(&a);
+        CHECK(ttt_checkpoint_save(a.c, path, &a.p, a.opt, NULL, 0) == TTT_OK);
+        CHECK(ttt_safetensors_read(a.c, path, &file) == TTT_OK);
+        for (int64_t k = 0; k < file.n_notes; k++)
+            if (!strcmp(file.notes[k].key, bad[i].key)) file.notes[k].text = bad[i].text;
+        CHECK(ttt_safetensors_write(a.c, path, &file, false) == TTT_OK);
+        CHECK(ttt_checkpoint_load(a.c, path, &a.p, a.opt, &file) == TTT_ERR_FORMAT);
+        CHECK(strstr(ttt_error(a.c), bad[i].key) && training_bits(&a) == before);
+        remove(path);
+        ttt_close(a.c);
+    }
 }
 
 // Names of tensors in a checkpoint are a format: files of earlier versions have them.
@@ -1389,6 +1598,7 @@ int main(int argc, char **argv) {
         T(bad_labels_and_numbers_of_rows_are_named),
         T(mixup_blends_with_the_neighbor),
         T(mixup_draws_from_its_distribution_for_any_parameter),
+        T(mixup_without_memory_changes_nothing),
         T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
@@ -1409,10 +1619,15 @@ int main(int argc, char **argv) {
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),
         T(warm_steps_allocate_nothing),
+        T(mixers_learn_through_any_number_of_chunks),
+        T(runs_short_of_memory_everywhere_end_with_the_same_bits),
+        T(a_step_that_had_no_memory_is_made_again_with_the_same_bits),
         T(a_tensor_that_is_not_there_is_an_error_of_every_call),
         T(the_list_of_calls_is_complete),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),
+        T(resuming_between_gathered_steps_gives_the_same_bits),
+        T(a_checkpoint_with_impossible_counts_is_refused),
         T(a_checkpoint_holds_the_states_of_the_rule),
         T(saving_without_memory_leaves_nothing_behind),
         T(the_random_stream_is_in_the_checkpoint),
