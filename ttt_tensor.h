@@ -4808,7 +4808,7 @@ ttt_tensor *ttt_softmax_seen(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *seen) {
                         "softmax_seen: a %s, seen %s; the last axes of a expected",
                         ttt_shape_text(a->shape, t0), ttt_shape_text(seen->shape, t1));
     }
-    return ttt_apply(ctx, &ttt__op_softmax_seen, in, 2, a->shape, NULL, 0);
+    return ttt__run(ctx, &ttt__op_softmax_seen, in, 2, a->shape, NULL, 0, NULL);
 }
 
 ROW(log_softmax) { row->kernels->log_softmax(row->D, row->a, row->y); }
@@ -5557,7 +5557,7 @@ ttt_tensor *ttt_mix(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, ttt_ten
     if (!ttt__operands(ctx, "mix", in, add ? 3 : 2)) return &ctx->empty;
     if (!ttt__product_shape(ctx, "mix", a, b, transposed, &shape)) return &ctx->empty;
     if (add && !ttt__addend_good(ctx, "mix", add, shape)) return &ctx->empty;
-    return ttt_apply(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed);
+    return ttt__run(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed, NULL);
 }
 
 // ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------
