@@ -877,7 +877,8 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
     else if (name && ttt_params_find(params, name))
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
     else if (name && (unsigned)row->init > TTT_INIT_LOG_RATE_1)
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d", name, (int)row->init);
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
+                 (int)row->init);
     if (!ttt__shape_good(ctx, name, shape)) return;
     ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
     if (!ttt_ok(ctx)) return;

@@ -2863,8 +2863,9 @@ static ttt_tensor *ttt__or_empty(ttt_ctx *ctx, ttt_tensor *tensor) {
 
 ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep) {
     if ((unsigned)dtype >= TTT__N_DTYPES)
-        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d",
-                        (int)dtype);
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "new_typed: there is no element type %d; a ttt_dtype, 0..%d, expected",
+                        (int)dtype, TTT__N_DTYPES - 1);
     return ttt__or_empty(ctx, ttt__tensor(ctx, shape, dtype, keep, NULL));
 }
 ttt_tensor *ttt_new(ttt_ctx *ctx, ttt_shape shape) {
@@ -3725,7 +3726,8 @@ ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     if (!ttt__operands(ctx, "reshape", &a, 1)) return &ctx->empty;
     if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
-        return ttt_fail(ctx, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld",
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "reshape: %s has %lld elements, %s has %lld; as many expected",
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
                         (long long)ttt_shape_size(shape));
     }
@@ -3853,7 +3855,8 @@ ttt_tensor *ttt_slice(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int6
     if (begin < 0 || count < 0 || begin > shape.dim[span.axis] - count) {
         ttt_text text;
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "slice: %lld places from %lld on go beyond axis %d of %s",
+                        "slice: %lld places from %lld on go beyond axis %d of %s; places of it "
+                        "expected",
                         (long long)count, (long long)begin, axis, ttt_shape_text(shape, text));
     }
     shape.dim[span.axis] = count;
@@ -3877,7 +3880,8 @@ ttt_tensor *ttt_pad(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_
     if (begin < 0 || length < 0 || begin > length - shape.dim[span.axis]) {
         ttt_text text;
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "pad: axis %d of %s does not fit at %lld into %lld places", axis,
+                        "pad: axis %d of %s does not fit at %lld into %lld places; room for it "
+                        "expected", axis,
                         ttt_shape_text(shape, text), (long long)begin, (long long)length);
     }
     shape.dim[span.axis] = length;
@@ -3915,8 +3919,8 @@ ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
         ttt_shape one = a[i]->shape;
         int64_t length = one.rank > span.axis ? one.dim[span.axis] : 0;
         if (length > INT64_MAX - span.length)
-            return ttt_fail(ctx, TTT_ERR_SHAPE, "concat: the sum of sizes along axis %d of %s and "
-                            "the others is no number", axis, ttt_shape_text(one, ti));
+            return ttt_fail(ctx, TTT_ERR_SHAPE, "concat: sizes along axis %d, of %s and before, "
+                            "add up beyond 2^63; less expected", axis, ttt_shape_text(one, ti));
         span.length += length;
         one.dim[span.axis] = shape.dim[span.axis];
         if (!ttt_shape_equal(one, shape)) {
@@ -4768,7 +4772,7 @@ static const char *ttt__gemm_arrays(const ttt_gemm_desc *desc) {
     int64_t b_size = ttt__extent(b_rows, b_cols, desc->b_row, batch, desc->b_step);
     int64_t y_size = ttt__extent(m, n, desc->y_row, batch, desc->y_step);
     if (a_size >= TTT__TOO_MANY || b_size >= TTT__TOO_MANY || y_size >= TTT__TOO_MANY)
-        return "sizes and steps lead to more than 2^59 elements";
+        return "sizes and steps lead beyond 2^59 elements; less expected";
     const int64_t real = (int64_t)sizeof(ttt_real);
     if (ttt__overlap(desc->y, real * y_size, desc->a, real * a_size) ||
         ttt__overlap(desc->y, real * y_size, desc->b, real * b_size) ||
@@ -4821,9 +4825,11 @@ ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc) {
     if (!wrong && !empty) wrong = ttt__gemm_map(&d);
     if (wrong) {
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                 "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)",
+                 "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld "
+                 "a_step=%lld b_step=%lld y_step=%lld)",
                  wrong, (long long)d.m, (long long)d.n, (long long)d.k, (long long)d.a_row,
-                 (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
+                 (long long)d.b_row, (long long)d.y_row, (long long)d.batch, (long long)d.a_step,
+                 (long long)d.b_step, (long long)d.y_step);
         return ctx->result;
     }
     if (empty) return TTT_OK;
