@@ -775,7 +775,8 @@ static int ttt__read_sizes(const char *text, const ttt_sizes *sizes, int64_t *ou
         if (*text && *text != ' ') {
             int64_t size = sizes->of[*text++ & 127];
             if (size <= 0) return -1;
-            value = (value ? value : 1) * size;
+            value = TTT__MAX(value, 1);
+            value = value > INT64_MAX / size ? INT64_MAX : value * size;  // no tensor is so large
         }
         if (n == TTT_MAX_RANK) return -1;
         out[n++] = value;
@@ -888,7 +889,11 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
                  row->shape);
     else if (name && ttt_params_find(params, name))
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is a parameter of this name already", name);
-    ttt_tensor *tensor = ttt_ok(ctx) ? ttt_zeros_kept(ctx, shape) : NULL;
+    else if (name && (unsigned)row->init > TTT_INIT_LOG_RATE_1)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
+                 (int)row->init);
+    if (!ttt__shape_good(ctx, name, shape)) return;
+    ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
     if (!ttt_ok(ctx)) return;
     ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
     params->item[params->n].name = name;
@@ -1349,9 +1354,12 @@ static ttt_tensor *ttt__sincos(ttt_ctx *ctx, int64_t n, int64_t quarter) {
 }
 ttt_tensor *ttt_sincos2d(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t D) {
     int64_t half = D / 2;
-    if (ttt_ok(ctx) && (D % 4 != 0 || D < 4))
-        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "sincos2d: width %lld; a multiple of 4 expected",
-                        (long long)D);
+    if (ttt_ok(ctx) && (D % 4 != 0 || D < 4 || rows < 1 || cols < 1))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "sincos2d: a grid of %lld rows and %lld columns, width %lld; sizes above 0, and a "
+                 "width that is a multiple of 4 expected",
+                 (long long)rows, (long long)cols, (long long)D);
+    if (!ttt__shape_good(ctx, "sincos2d", TTT_SHAPE(rows, cols, D))) return &ctx->empty;
     ttt_tensor *tensor = ttt_new(ctx, TTT_SHAPE(1, rows * cols, D)),
                *x = ttt__sincos(ctx, cols, half / 2), *y = ttt__sincos(ctx, rows, half / 2);
     for (int64_t i = 0; ttt_ok(ctx) && i < rows * cols; i++) {
@@ -1372,15 +1380,25 @@ static ttt_tensor *ttt__elu1(ttt_ctx *ctx, ttt_tensor *x) {
 
 ttt_tensor *ttt_split_heads(ttt_ctx *ctx, ttt_tensor *x, int64_t H) {
     static const int order[4] = { 0, 2, 1, 3 };
+    ttt_text text;
     if (!ttt__operands(ctx, "split_heads", &x, 1)) return &ctx->empty;
     const int64_t *s = x->shape.dim;
+    if (x->shape.rank != 3 || H < 1 || s[2] % H)
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "split_heads: %s into %lld heads; (B,N,D) and a divisor of D expected",
+                        ttt_shape_text(x->shape, text), (long long)H);
     return ttt_permute(ctx, ttt_reshape(ctx, x, TTT_SHAPE(s[0], s[1], H, s[2] / H)), order);
 }
 ttt_tensor *ttt_join_heads(ttt_ctx *ctx, ttt_tensor *x) {
     static const int order[4] = { 0, 2, 1, 3 };
+    ttt_text text;
     if (!ttt__operands(ctx, "join_heads", &x, 1)) return &ctx->empty;
     const int64_t *s = x->shape.dim;
-    return ttt_reshape(ctx, ttt_permute(ctx, x, order), TTT_SHAPE(s[0], s[2], s[1] * s[3]));
+    if (x->shape.rank != 4)
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "join_heads: %s; (B,H,N,h) expected",
+                        ttt_shape_text(x->shape, text));
+    int64_t D = ttt_shape_size(TTT_SHAPE(s[1], s[3]));
+    return ttt_reshape(ctx, ttt_permute(ctx, x, order), TTT_SHAPE(s[0], s[2], D));
 }
 
 // ---- LEARNERS -----------------------------------------------------------------------------------
@@ -1891,7 +1909,7 @@ static bool ttt__need(ttt_ctx *ctx, bool good, const ttt_mixer_desc *desc, const
     return ttt_ok(ctx);
 }
 static void ttt__check_grid(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
-    int64_t size = desc->grid_rows * desc->grid_cols;
+    int64_t size = ttt_shape_size(TTT_SHAPE(desc->grid_rows, desc->grid_cols));
     if (!ttt__need(ctx, desc->grid_rows > 0, desc, "grid_rows", desc->grid_rows,
                    "this layer sees tokens as a grid and needs its sides"))
         return;
@@ -1899,12 +1917,13 @@ static void ttt__check_grid(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N)
                    "this layer sees tokens as a grid and needs its sides"))
         return;
     if (N >= 0)
-        ttt__need(ctx, desc->globals + size == N, desc, "grid_rows", desc->grid_rows,
+        ttt__need(ctx, size == N - TTT__MAX(desc->globals, 0), desc, "grid_rows", desc->grid_rows,
                   "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
 static int64_t ttt__chunk_or(const ttt_mixer_desc *desc, int64_t usual) {
-    return desc->chunk ? desc->chunk : usual;
+    const int64_t longest = (int64_t)1 << 40;  // no sequence is longer, and sums with it are numbers
+    return desc->chunk ? TTT__MIN(desc->chunk, longest) : usual;
 }
 static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2534,8 +2553,8 @@ static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t
     if (!ttt__need(ctx, desc->power >= 0 && desc->power <= 64, desc, "power", desc->power,
                    "1 to 64 expected"))
         return;
-    ttt__need(ctx, desc->max_tokens == desc->grid_rows * desc->grid_cols, desc, "max_tokens",
-              desc->max_tokens,
+    int64_t size = ttt_shape_size(TTT_SHAPE(desc->grid_rows, desc->grid_cols));
+    ttt__need(ctx, desc->max_tokens == size, desc, "max_tokens", desc->max_tokens,
               "its positions are those of the grid: grid_rows x grid_cols expected");
 }
 static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
@@ -6562,7 +6581,8 @@ static unsigned ttt__mixer_bits(const ttt_mixer_desc *desc) {
     return bits;
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
-    int64_t D = desc->dim, h = D / desc->heads;
+    // No tensor is so wide; from here on sums of widths are numbers.
+    int64_t D = TTT__MIN(desc->dim, INT64_MAX / 8), h = D / desc->heads;
     ttt_sizes sizes = ttt__sizes("DHhT", D, desc->heads, h, ttt__steps(desc));
     sizes.of[(int)'E'] = 3 * D + 3 * h;  // vittt's views, and what its branches give
     sizes.of[(int)'P'] = D + h;

@@ -102,7 +102,8 @@ TTT_API int ttt_vit_count(const ttt_vit_desc *desc);  // how many these are
 // Errors: TTT_ERR_SHAPE if weights or images are not what desc asks for.
 TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_weights weights,
                                     ttt_tensor *images, ttt_vit_call *call);
-TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);  // N: patches and global tokens
+// N: patches and global tokens; -1 if that is no number
+TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);
 TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);    // forward pass of one image
 
 // ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
@@ -302,6 +303,7 @@ TTT__PRECISE
 // ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
     if (!ttt__operand(ctx, "one_hot", labels, 0, TTT__INT)) return &ctx->empty;
+    if (!ttt__shape_good(ctx, "one_hot", TTT_SHAPE(labels->size, classes))) return &ctx->empty;
     ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(labels->size, classes));
     for (int64_t i = 0; ttt_ok(ctx) && i < labels->size; i++) {
         int64_t label = labels->index ? labels->index[i] : -1;
@@ -469,11 +471,12 @@ static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
 }
 
 int64_t ttt_vit_tokens(const ttt_vit_desc *desc) {
-    return desc->patch > 0
-               ? (desc->image / desc->patch) * (desc->image / desc->patch) + desc->mixer.globals
-               : 0;
+    int64_t side = desc->patch > 0 ? desc->image / desc->patch : 0;
+    int64_t patches = ttt_shape_size(TTT_SHAPE(side, side)), globals = desc->mixer.globals;
+    return patches < 0 || globals > INT64_MAX - patches ? -1 : patches + globals;
 }
 
+#define TTT__MOST_BLOCKS 1000000  // so that parameters are counted by an int
 static bool ttt__vit_good(ttt_ctx *ctx, const ttt_vit_desc *desc) {
     if (!ttt_ok(ctx)) return false;
     if (desc->image < 1 || desc->channels < 1 || desc->patch < 1 || desc->width < 1 ||
@@ -494,6 +497,12 @@ static bool ttt__vit_good(ttt_ctx *ctx, const ttt_vit_desc *desc) {
     else if (desc->mixer.globals < 0)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "vit: .mixer.globals is %lld; 0 or more expected",
                  (long long)desc->mixer.globals);
+    else if (ttt_vit_tokens(desc) < 0 || desc->depth > TTT__MOST_BLOCKS)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "vit: .image %lld, .patch %lld, .mixer.globals %lld, .depth %lld; a countable "
+                 "number of tokens, and %d blocks at most expected",
+                 (long long)desc->image, (long long)desc->patch, (long long)desc->mixer.globals,
+                 (long long)desc->depth, TTT__MOST_BLOCKS);
     if (!ttt_ok(ctx)) return false;
     int64_t N = ttt_vit_tokens(desc), parts = desc->mixer.inner_sgd ? desc->mixer.inner_steps : 1;
     if (parts > 1 && N % parts)

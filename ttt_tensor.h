@@ -578,8 +578,8 @@ typedef struct ttt_gemm_desc {
     const char *map;                 // an op of one number by its name, as "gelu"; NULL: none
     const ttt_real *add;             // (m,n), stored as y is; y itself for y += a b; NULL: none
 } ttt_gemm_desc;
-// TTT_ERR_ARGUMENT for negative sizes, a row step shorter than a row, a missing array, both b and
-// b_bf16, results that overlap an operand or each other, a map with add = y (the sums begin with y,
+// TTT_ERR_ARGUMENT for negative sizes, a row step shorter than a row, sizes or steps that lead beyond
+// 2^59 elements, a missing array, both b and b_bf16, results that overlap an operand or each other, a map with add = y (the sums begin with y,
 // so it would be mapped too). C cannot check that the arrays are large enough. This is no op:
 // profiles do not count it.
 TTT_API ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc);
@@ -763,7 +763,8 @@ typedef enum ttt_grad_mode {
 } ttt_grad_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
-// TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array;
+// TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array, or mode is no
+// ttt_grad_mode;
 // TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
 // and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as
 // it was.
@@ -3270,16 +3271,24 @@ static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void 
     return ctx->nodes[ctx->n_nodes++] = tensor;
 }
 
+// True if a tensor may have this shape: its bytes, of any type, can be counted.
+static bool ttt__shape_good(ttt_ctx *ctx, const char *who, ttt_shape shape) {
+    const int64_t most = (int64_t)(PTRDIFF_MAX / 2 / 8);
+    int64_t size = ttt_shape_size(shape);
+    ttt_text text;
+    if (!ctx->result && (size < 0 || size > most))
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "%s: a tensor cannot have shape %s; rank 8 at most, no negative size and no more "
+                 "than %lld elements expected",
+                 who, ttt_shape_text(shape, text), (long long)most);
+    return !ctx->result;
+}
+
 // A new tensor, with the elements of `share` unless that is NULL (a reshape). NULL after an error.
 static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep,
                                ttt_tensor *share) {
     int64_t size = ttt_shape_size(shape);
-    if (ctx->result) return NULL;
-    if (size < 0 || size > (int64_t)(PTRDIFF_MAX / 2 / 8)) {
-        ttt_text text;
-        ttt_fail(ctx, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(shape, text));
-        return NULL;
-    }
+    if (!ttt__shape_good(ctx, "new", shape)) return NULL;
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
     void *elements;
     ttt_tensor *tensor = ctx->numbers_only ? ttt__scratch_tensor(ctx, bytes, &elements)
@@ -3299,8 +3308,9 @@ static ttt_tensor *ttt__or_empty(ttt_ctx *ctx, ttt_tensor *tensor) {
 
 ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep) {
     if ((unsigned)dtype >= TTT__N_DTYPES)
-        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "new_typed: there is no element type %d",
-                        (int)dtype);
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "new_typed: there is no element type %d; a ttt_dtype, 0..%d, expected",
+                        (int)dtype, TTT__N_DTYPES - 1);
     return ttt__or_empty(ctx, ttt__tensor(ctx, shape, dtype, keep, NULL));
 }
 ttt_tensor *ttt_new(ttt_ctx *ctx, ttt_shape shape) {
@@ -3443,8 +3453,9 @@ static bool ttt__operands(ttt_ctx *ctx, const char *op, ttt_tensor *const *in, i
 }
 
 static bool ttt__inputs_good(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n) {
-    if (!ctx->result && op->n_in >= 0 && n != op->n_in)
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d expected", op->name, n, op->n_in);
+    if (!ctx->result && (op->n_in >= 0 ? n != op->n_in : n < 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: %d inputs given, %d%s expected", op->name, n,
+                 TTT__MAX(op->n_in, 0), op->n_in < 0 ? " or more" : "");
     if (!ctx->result && !op->vjp == !op->composite)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: an op needs a vjp or a composite, and not both",
                  op->name);
@@ -3456,6 +3467,7 @@ static bool ttt__inputs_good(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *
 // NULL.
 static ttt_tensor *ttt__run(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                             ttt_shape shape, const void *arg, size_t arg_bytes, ttt_tensor *share) {
+    if (!ttt__shape_good(ctx, op->name, shape)) return &ctx->empty;
     ttt_tensor *y = ttt__tensor(ctx, shape, TTT_DTYPE_REAL, false, share);
     if (!y || !ttt__set_producer(ctx, y, op, in, n, arg, arg_bytes)) return &ctx->empty;
     int back = ttt__profile_begin(ctx, op->name, false);
@@ -4125,8 +4137,8 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
     int i = axis < 0 ? axis + a->shape.rank : axis;
     if (i < 0 || i >= a->shape.rank) {
         ttt_text text;
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s", op, axis,
-                 ttt_shape_text(a->shape, text));
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: axis %d of a tensor of shape %s; %d..%d expected", op,
+                 axis, ttt_shape_text(a->shape, text), -a->shape.rank, a->shape.rank - 1);
     }
     return ctx->result ? -1 : i;
 }
@@ -4235,7 +4247,8 @@ ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     if (!ttt__operands(ctx, "reshape", &a, 1)) return &ctx->empty;
     if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
-        return ttt_fail(ctx, TTT_ERR_SHAPE, "reshape: %s has %lld elements, %s has %lld",
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "reshape: %s has %lld elements, %s has %lld; as many expected",
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
                         (long long)ttt_shape_size(shape));
     }
@@ -4363,7 +4376,8 @@ ttt_tensor *ttt_slice(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int6
     if (begin < 0 || count < 0 || begin > shape.dim[span.axis] - count) {
         ttt_text text;
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "slice: %lld places from %lld on go beyond axis %d of %s",
+                        "slice: %lld places from %lld on go beyond axis %d of %s; places of it "
+                        "expected",
                         (long long)count, (long long)begin, axis, ttt_shape_text(shape, text));
     }
     shape.dim[span.axis] = count;
@@ -4387,7 +4401,8 @@ ttt_tensor *ttt_pad(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_
     if (begin < 0 || length < 0 || begin > length - shape.dim[span.axis]) {
         ttt_text text;
         return ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                        "pad: axis %d of %s does not fit at %lld into %lld places", axis,
+                        "pad: axis %d of %s does not fit at %lld into %lld places; room for it "
+                        "expected", axis,
                         ttt_shape_text(shape, text), (long long)begin, (long long)length);
     }
     shape.dim[span.axis] = length;
@@ -4421,11 +4436,15 @@ ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
     if (span.axis < 0) return &ctx->empty;
     ttt_shape shape = a[0]->shape;
     for (int i = 0; i < n; i++) {
+        ttt_text t0, ti;
         ttt_shape one = a[i]->shape;
-        span.length += one.rank > span.axis ? one.dim[span.axis] : 0;
+        int64_t length = one.rank > span.axis ? one.dim[span.axis] : 0;
+        if (length > INT64_MAX - span.length)
+            return ttt_fail(ctx, TTT_ERR_SHAPE, "concat: sizes along axis %d, of %s and before, "
+                            "add up beyond 2^63; less expected", axis, ttt_shape_text(one, ti));
+        span.length += length;
         one.dim[span.axis] = shape.dim[span.axis];
         if (!ttt_shape_equal(one, shape)) {
-            ttt_text t0, ti;
             return ttt_fail(ctx, TTT_ERR_SHAPE, "concat: %s and %s differ in more than axis %d",
                             ttt_shape_text(shape, t0), ttt_shape_text(a[i]->shape, ti), axis);
         }
@@ -4516,12 +4535,14 @@ static bool ttt__rows_good(ttt_ctx *ctx, const char *op, ttt_tensor *a, const tt
                  ttt_shape_text(a->shape, ta), ttt_shape_text(index->shape, ti));
         return false;
     }
-    for (int64_t i = 0; i < index->size; i++)
+    if (N < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: %lld rows; 0 or more expected", op, (long long)N);
+    for (int64_t i = 0; i < index->size && !ctx->result; i++)
         if (index->index[i] < 0 || index->index[i] >= N) {
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: index %lld at place %lld, but rows are 0..%lld",
                      op, (long long)index->index[i], (long long)i, (long long)(N - 1));
-            return false;
         }
+    if (ctx->result) return false;
     shape->dim[shape->rank] = shape->dim[shape->rank + 1] = 0;
     shape->rank += 2;
     shape->dim[shape->rank - 1] = ttt__dim(a->shape, -1);
@@ -5259,9 +5280,15 @@ static bool ttt__overlap(const void *a, int64_t a_bytes, const void *b, int64_t 
     return a && b && a_bytes > 0 && b_bytes > 0 && a_at < b_at + (uintptr_t)b_bytes &&
            b_at < a_at + (uintptr_t)a_bytes;
 }
+// No array has so many elements. Products stop there, so that sums of them are numbers, too.
+#define TTT__TOO_MANY ((int64_t)1 << 59)
+static int64_t ttt__times_at_most(int64_t a, int64_t b) {
+    return b > 0 && a > TTT__TOO_MANY / b ? TTT__TOO_MANY : a * b;
+}
 // From the first to the last of the elements that (rows, n) matrices take.
 static int64_t ttt__extent(int64_t rows, int64_t n, int64_t row, int64_t batch, int64_t step) {
-    return rows == 0 || n == 0 ? 0 : (batch - 1) * step + (rows - 1) * row + n;
+    int64_t last = ttt__times_at_most(rows - 1, row) + ttt__times_at_most(n, 1);
+    return rows == 0 || n == 0 ? 0 : ttt__times_at_most(batch - 1, step) + last;
 }
 
 static int ttt__map_find(const char *name) {
@@ -5289,8 +5316,8 @@ static const char *ttt__gemm_sizes(ttt_gemm_desc *desc) {
     if (desc->y_row < n) return "y_row is less than n";
     if (desc->a_step < 0 || desc->b_step < 0 || desc->y_step < 0) return "steps cannot be negative";
     // Results may lie one after the other, or row by row beside each other.
-    bool after = desc->y_step >= (m - 1) * desc->y_row + n;
-    bool beside = desc->y_step >= n && desc->y_row >= (desc->batch - 1) * desc->y_step + n;
+    bool after = desc->y_step >= ttt__extent(m, n, desc->y_row, 1, 0);
+    bool beside = desc->y_step >= n && desc->y_row >= ttt__extent(desc->batch, n, desc->y_step, 1, 0);
     bool empty = m == 0 || n == 0;
     return empty || desc->batch == 1 || after || beside ? NULL : "y_step makes results overlap";
 }
@@ -5306,6 +5333,8 @@ static const char *ttt__gemm_arrays(const ttt_gemm_desc *desc) {
     int64_t a_size = ttt__extent(a_rows, a_cols, desc->a_row, batch, desc->a_step);
     int64_t b_size = ttt__extent(b_rows, b_cols, desc->b_row, batch, desc->b_step);
     int64_t y_size = ttt__extent(m, n, desc->y_row, batch, desc->y_step);
+    if (a_size >= TTT__TOO_MANY || b_size >= TTT__TOO_MANY || y_size >= TTT__TOO_MANY)
+        return "sizes and steps lead beyond 2^59 elements; less expected";
     const int64_t real = (int64_t)sizeof(ttt_real);
     if (ttt__overlap(desc->y, real * y_size, desc->a, real * a_size) ||
         ttt__overlap(desc->y, real * y_size, desc->b, real * b_size) ||
@@ -5358,9 +5387,11 @@ ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc) {
     if (!wrong && !empty) wrong = ttt__gemm_map(&d);
     if (wrong) {
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                 "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld)",
+                 "gemm: %s (m=%lld n=%lld k=%lld a_row=%lld b_row=%lld y_row=%lld batch=%lld "
+                 "a_step=%lld b_step=%lld y_step=%lld)",
                  wrong, (long long)d.m, (long long)d.n, (long long)d.k, (long long)d.a_row,
-                 (long long)d.b_row, (long long)d.y_row, (long long)d.batch);
+                 (long long)d.b_row, (long long)d.y_row, (long long)d.batch, (long long)d.a_step,
+                 (long long)d.b_step, (long long)d.y_step);
         return ctx->result;
     }
     if (empty) return TTT_OK;
@@ -5385,7 +5416,7 @@ static int64_t ttt__matmul_flops(const ttt_tensor *y) {
     int64_t m = ttt__dim(A->shape, transposed->a ? -1 : -2), n = ttt__dim(y->shape, -1);
     ttt_shape all;
     ttt__broadcast_shape(ttt__lead(A->shape, 2), ttt__lead(B->shape, 2), &all);
-    return 2 * m * n * k * ttt_shape_size(all);
+    return 2 * ttt_shape_size(all) * m * n * k;
 }
 
 FORWARD(matmul) { ttt__product_run(ctx, A, B, *(const ttt__transposed *)y->arg, NULL, y); }
@@ -5557,7 +5588,8 @@ ttt_tensor *ttt_mix(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, ttt_ten
     if (!ttt__operands(ctx, "mix", in, add ? 3 : 2)) return &ctx->empty;
     if (!ttt__product_shape(ctx, "mix", a, b, transposed, &shape)) return &ctx->empty;
     if (add && !ttt__addend_good(ctx, "mix", add, shape)) return &ctx->empty;
-    return ttt__run(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed, NULL);
+    return ttt__run(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed,
+                    NULL);
 }
 
 // ---- [14] THE WALK BACKWARDS --------------------------------------------------------------------
@@ -5847,13 +5879,17 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
     ttt_text t0, t1;
     if (!ttt__grad_operand(ctx, "y", -1, walk->y, true)) return false;
     if (!ttt__grad_operand(ctx, "seed", -1, walk->seed, false)) return false;
+    if ((unsigned)mode > TTT_GRAD_ADD || walk->n_wrt < 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "grad: mode %d, %d tensors; a ttt_grad_mode, 0..%d, and 0 or more expected",
+                 (int)mode, walk->n_wrt, (int)TTT_GRAD_ADD);
     if (walk->n_wrt > 0 && walk->wrt == walk->out)
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: wrt and out are the same array; out is written to before wrt is read");
     if (!ttt_shape_equal(walk->seed->shape, walk->y->shape))
         ttt_fail(ctx, TTT_ERR_SHAPE, "grad: a seed of shape %s for a y of shape %s",
                  ttt_shape_text(walk->seed->shape, t0), ttt_shape_text(walk->y->shape, t1));
-    for (int i = 0; i < walk->n_wrt; i++) {
+    for (int i = 0; i < walk->n_wrt && !ctx->result; i++) {
         const ttt_tensor *wrt = walk->wrt[i], *out = mode == TTT_GRAD_ADD ? walk->out[i] : NULL;
         if (!ttt__grad_operand(ctx, "wrt", i, wrt, true)) return false;
         if (mode != TTT_GRAD_ADD || !ttt__grad_operand(ctx, "out", i, out, false)) continue;
@@ -5960,7 +5996,10 @@ static const ttt_op ttt__op_remat = {
 
 ttt_tensor *ttt_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *user, size_t user_bytes) {
-    size_t bytes = offsetof(ttt__remat, user) + (user_bytes ? user_bytes : 1);
+    size_t head = offsetof(ttt__remat, user), bytes = head + (user_bytes ? user_bytes : 1);
+    if (bytes < head)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "remat: %llu bytes of the caller's; fewer expected",
+                        (unsigned long long)user_bytes);
     ttt__remat *remat = (ttt__remat *)ttt_alloc(ctx, bytes, false);
     if (!remat) return &ctx->empty;
     remat->f = f;

@@ -1324,6 +1324,52 @@ static void parameters_that_do_not_fit_are_refused(void) {
     }
 }
 
+// Sizes that no tensor has and numbers that name nothing: an error that says what was expected, and
+// never an empty tensor, or a small one, without an error.
+#define SIZES_OUT_OF_RANGE(X)                                                                      \
+    X("sincos2d", ttt_sincos2d(c, WIDE, WIDE, 8)->size)                                            \
+    X("sincos2d", ttt_sincos2d(c, HUGE_SIZE, 4, 8)->size)                                          \
+    X("sincos2d", ttt_sincos2d(c, HUGE_SIZE, 1, 8)->size)                                          \
+    X("sincos2d", ttt_sincos2d(c, INT64_MAX, INT64_MAX, INT64_MAX - 3)->size)                      \
+    X("sincos2d", ttt_sincos2d(c, -1, -1, 8)->size)                                                \
+    X("sincos2d", ttt_sincos2d(c, 0, 2, 8)->size)                                                  \
+    X("sincos2d", ttt_sincos2d(c, 2, 2, 0)->size)                                                  \
+    X("sincos2d", ttt_sincos2d(c, 2, 2, INT64_MIN)->size)                                          \
+    X("sincos2d", ttt_sincos2d(c, 2, 2, 6)->size)                                                  \
+    X("split_heads", ttt_split_heads(c, x, 0)->size)                                               \
+    X("split_heads", ttt_split_heads(c, x, -2)->size)                                              \
+    X("split_heads", ttt_split_heads(c, x, 3)->size)                                               \
+    X("split_heads", ttt_split_heads(c, x, INT64_MAX)->size)                                       \
+    X("split_heads", ttt_split_heads(c, x, INT64_MIN)->size)                                       \
+    X("split_heads", ttt_split_heads(c, ttt_reshape(c, x, TTT_SHAPE(24)), 2)->size)                \
+    X("join_heads", ttt_join_heads(c, x)->size)                                                    \
+    X("a/kernel", ttt_dense_new(c, WIDE, WIDE, TTT_INIT_XAVIER, &p, "a").n)                        \
+    X("a/kernel", ttt_dense_new(c, 2, 2, (ttt_init)99, &p, "a").n)                                 \
+    X("a/kernel", ttt_dense_new(c, 2, 2, (ttt_init)-1, &p, "a").n)                                 \
+    X("a/scale", ttt_layer_norm_new(c, HUGE_SIZE, &p, "a").n)                                      \
+    X("a/Dense_0/kernel", ttt_mlp_new(c, INT64_MAX, INT64_MAX, &p, "a").n)                         \
+    X("a/kernel", ttt_patch_embed_new(c, WIDE, WIDE, WIDE, &p, "a").n)                             \
+    X("a/kernel", ttt_patch_embed_new(c, HUGE_SIZE, 4, 1, &p, "a").n)
+static void sizes_and_names_out_of_range_are_errors(void) {
+    const int64_t HUGE_SIZE = (int64_t)1 << 62, WIDE = (int64_t)1 << 32;
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, 3, 4));
+    ttt_params p = { 0 };
+#define X(name, call)                                                              \
+    {                                                                              \
+        int64_t size = (int64_t)(call);                                            \
+        size_t n = strlen(name);                                                   \
+        bool named = !strncmp(ttt_error(c), name, n) && ttt_error(c)[n] == ':' &&  \
+                     strstr(ttt_error(c), "expected");                             \
+        if (!named) printf("  %s: \"%s\"\n", #call, ttt_error(c));                 \
+        CHECK(named && size == 0 && p.n == 0);                                     \
+        ttt_clear(c);                                                              \
+    }
+    SIZES_OUT_OF_RANGE(X)
+#undef X
+    ttt_close(c);
+}
+
 static void only_living_real_tensors_are_mixed(void) {
     for (int m = 0; ttt_mixer_at(m); m++) {
         ttt_ctx *c = open_ctx();
@@ -1380,6 +1426,7 @@ int main(int argc, char **argv) {
         T(a_learner_of_ones_own_learns),
         T(wrong_descriptions_name_the_field),
         T(parameters_that_do_not_fit_are_refused),
+        T(sizes_and_names_out_of_range_are_errors),
         T(only_living_real_tensors_are_mixed),
         { 0 },
     };

@@ -1,6 +1,7 @@
 // Tests of the ops of ttt_tensor.h: their values on every instruction set, their derivatives, and
 // the types that are stored. Products have their own file, test_products.c.
 #include "tensor_test.h"
+#include <limits.h>
 
 // ---- every row of the op table ------------------------------------------------------------------
 static void every_op_has_right_derivatives(void) {
@@ -1292,6 +1293,81 @@ static void max_abs_diff_does_not_hide_nan(void) {
     CLOSE(c);
 }
 
+// ---- sizes that no tensor can have, and numbers that name nothing --------------------------------
+// Each call gives an error that begins with the function's name and says what was expected; none
+// wraps to a small size, and none gives an empty tensor without an error.
+enum { NO_ENUM = 7 };
+#define HUGE_SIZE ((int64_t)1 << 62)
+#define WIDE ((int64_t)1 << 32)
+#define OUT_OF_RANGE(X)                                                                            \
+    X("new", ttt_zeros(c, TTT_SHAPE(WIDE, WIDE, WIDE)))                                            \
+    X("new", ttt_new(c, TTT_SHAPE(-1)))                                                            \
+    X("new", ttt_full(c, TTT_SHAPE(HUGE_SIZE), 1))                                                 \
+    X("new", ttt_randn(c, TTT_SHAPE(WIDE, WIDE)))                                                  \
+    X("new", ttt_uniform(c, TTT_SHAPE(3, -3), 0, 1))                                               \
+    X("new", ttt_zeros_kept(c, TTT_SHAPE(HUGE_SIZE, 8)))                                           \
+    X("new", ttt_from(c, TTT_SHAPE(WIDE, WIDE, 0 - 1), NULL))                                      \
+    X("new", ttt_from_int(c, TTT_SHAPE(1, 1, 1, 1, 1, 1, 1, 1, 1), NULL))                          \
+    X("pad", ttt_pad(c, x, 0, 0, INT64_MAX))                                                       \
+    X("pad", ttt_pad(c, x, 0, INT64_MAX, INT64_MAX))                                               \
+    X("pad", ttt_pad(c, x, 0, INT64_MIN, INT64_MIN))                                               \
+    X("pad", ttt_pad(c, x, INT_MIN, 0, 3))                                                         \
+    X("slice", ttt_slice(c, x, 0, INT64_MAX, INT64_MAX))                                           \
+    X("slice", ttt_slice(c, x, 0, INT64_MIN, INT64_MIN))                                           \
+    X("slice", ttt_slice(c, x, INT_MAX, 0, 1))                                                     \
+    X("concat", ttt_concat(c, (ttt_tensor *[]){ none, none, none }, 3, 0))                         \
+    X("concat", ttt_concat(c, &x, 0, 0))                                                           \
+    X("concat", ttt_concat(c, &x, -3, 0))                                                          \
+    X("concat", ttt_concat(c, &x, 1, 7))                                                           \
+    X("index_add", ttt_index_add(c, pair, rows, -1))                                               \
+    X("index_add", ttt_index_add(c, pair, rows, INT64_MAX))                                        \
+    X("index_add", ttt_index_add(c, ttt_slice(c, pair, 0, 0, 0), ttt_from_int(c, TTT_SHAPE(0),     \
+                                                                             NULL), -5))           \
+    X("broadcast", ttt_broadcast(c, x, TTT_SHAPE(WIDE, WIDE, 2, 3, 4)))                            \
+    X("broadcast", ttt_broadcast(c, x, TTT_SHAPE(-1, 2, 3, 4)))                                    \
+    X("reshape", ttt_reshape(c, x, TTT_SHAPE(WIDE, WIDE, WIDE)))                                   \
+    X("reshape", ttt_reshape(c, x, TTT_SHAPE(-1, 24)))                                             \
+    X("matmul", ttt_matmul(c, ttt_new(c, TTT_SHAPE(WIDE, 0)), ttt_new(c, TTT_SHAPE(0, WIDE))))     \
+    X("sum_axis", ttt_sum_axis(c, x, 9))                                                           \
+    X("mean_axis", ttt_mean_axis(c, x, -9))                                                        \
+    X("max_axis", ttt_max_axis(c, x, 3))                                                           \
+    X("argmax", ttt_argmax(c, x, INT_MIN))                                                         \
+    X("norm_axis", ttt_norm_axis(c, x, 3))                                                         \
+    X("permute", ttt_permute(c, x, (int[]){ 0, 40, 1 }))                                           \
+    X("new_typed", ttt_new_typed(c, TTT_SHAPE(1), (ttt_dtype)NO_ENUM, false))                      \
+    X("cast", ttt_cast(c, x, (ttt_dtype)NO_ENUM))                                                  \
+    X("grad", (ttt_grad(c, ttt_sum(c, x), &x, 1, g, (ttt_grad_mode)NO_ENUM), g[0]))                \
+    X("grad", (ttt_vjp(c, x, x, &x, 1, g, (ttt_grad_mode)-1), g[0]))                               \
+    X("grad", (ttt_grad(c, ttt_sum(c, x), &x, -1, g, TTT_GRAD_RECORD), NULL))                      \
+    X("concat", ttt_apply(c, op_of_many(), &x, -1, TTT_SHAPE(1), NULL, 0))                     \
+    X("remat", ttt_remat(c, NULL, &x, 1, TTT_SHAPE(1), "", SIZE_MAX - 3))
+// An op of any number of inputs.
+static const ttt_op *op_of_many(void) {
+    int i = 0;
+    while (strcmp(ttt_op_table(i)->name, "concat")) i++;
+    return ttt_op_table(i);
+}
+static void sizes_and_names_out_of_range_are_errors(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = numbers(c, TTT_SHAPE(2, 3, 4)), *pair = numbers(c, TTT_SHAPE(2, 4)), *g[1];
+    ttt_tensor *rows = ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 1 });
+    ttt_tensor *none = ttt_new(c, TTT_SHAPE(HUGE_SIZE, 0));
+#define X(name, call)                                                           \
+    {                                                                           \
+        const ttt_tensor *y = call;                                             \
+        size_t n = strlen(name);                                                \
+        bool named = !strncmp(ttt_error(c), name, n) && ttt_error(c)[n] == ':';  \
+        named = named && strstr(ttt_error(c), "expected");                      \
+        if (!named) printf("  %s: \"%s\"\n", #call, ttt_error(c));              \
+        CHECK(named);                                                           \
+        CHECK(!y || y == &c->empty);                                            \
+        ttt_clear(c);                                                           \
+    }
+    OUT_OF_RANGE(X)
+#undef X
+    CLOSE(c);
+}
+
 // ---- stored types -------------------------------------------------------------------------------
 static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
     ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
@@ -1524,6 +1600,7 @@ int main(int argc, char **argv) {
         T(a_row_that_sees_nothing_has_gradient_zero),
         T(sums_so_far_lose_nothing),
         T(max_abs_diff_does_not_hide_nan),
+        T(sizes_and_names_out_of_range_are_errors),
         T(casts_keep_every_number),
         T(bfloat16_is_rounded_to_nearest_even),
         T(tensors_of_every_type),

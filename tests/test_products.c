@@ -316,6 +316,22 @@ static void products_of_plain_arrays_refuse(void) {
     REFUSED(d.batch = 2, d.y_step = 15);
     REFUSED(d.batch = 2, d.m = 2, d.n = 1, d.k = 1, d.y_row = 2, d.y_step = 2);
     REFUSED(d.a_step = -1);
+    // what no array can have, in every product of sizes and steps
+    const int64_t huge = (int64_t)1 << 62, most = INT64_MAX;
+    REFUSED(d.m = huge);
+    REFUSED(d.n = huge);
+    REFUSED(d.k = huge);
+    REFUSED(d.m = d.n = d.k = most);
+    REFUSED(d.m = d.n = (int64_t)1 << 32, d.k = 1);
+    REFUSED(d.batch = most);
+    REFUSED(d.batch = most, d.y_step = most);
+    REFUSED(d.batch = huge, d.k = 0, d.y_step = 16);
+    REFUSED(d.a_row = most);
+    REFUSED(d.b_row = most);
+    REFUSED(d.y_row = most);
+    REFUSED(d.batch = 3, d.y_step = 16, d.a_step = most);
+    REFUSED(d.batch = 3, d.y_step = 16, d.b_step = huge);
+    REFUSED(d.batch = 2, d.y_step = most);
 #undef REFUSED
     ttt_gemm_desc none = good;
     none.m = 0;
