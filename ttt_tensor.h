@@ -2672,7 +2672,7 @@ static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, b
                                ttt_tensor *share) {
     int64_t size = ttt_shape_size(shape);
     if (ctx->result) return NULL;
-    if (size < 0 || size > (int64_t)(PTRDIFF_MAX / 2 / 8)) {
+    if (size < 0 || size > (int64_t)((size_t)PTRDIFF_MAX / 2 / ttt__element_bytes(dtype))) {
         ttt_text text;
         ttt_fail(ctx, TTT_ERR_SHAPE, "a tensor cannot have shape %s", ttt_shape_text(shape, text));
         return NULL;
