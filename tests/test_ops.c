@@ -1014,6 +1014,29 @@ static void max_abs_diff_does_not_hide_nan(void) {
     CLOSE(c);
 }
 
+// Rows are summed in blocks of 1024.
+static void softmax_of_long_rows(void) {
+    static const int64_t length[] = { 1023, 1024, 1025, 2500, 5000 };
+    sets s = sets_open();
+    for (int i = 0; i < s.n * COUNT(length); i++) {
+        ttt_ctx *c = s.c[i / COUNT(length)];
+        int64_t n = length[i % COUNT(length)];
+        ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(2, n), -4, 4), *y = ttt_softmax(c, a),
+                   *log_y = ttt_log_softmax(c, a);
+        for (int64_t row = 0; row < 2 && ttt_ok(c); row++) {
+            double sum = 0, off = 0, log_off = 0;
+            for (int64_t k = 0; k < n; k++) sum += exp((double)a->data[row * n + k]);
+            for (int64_t k = row * n; k < (row + 1) * n; k++) {
+                double right = exp((double)a->data[k]) / sum;
+                off = fmax(off, fabs((double)y->data[k] / right - 1));
+                log_off = fmax(log_off, fabs((double)log_y->data[k] - log(right)));
+            }
+            CHECK(off < (DOUBLE ? 1e-14 : 2e-6) && log_off < (DOUBLE ? 1e-13 : 1e-5));
+        }
+    }
+    sets_close(&s);
+}
+
 // ---- stored types -------------------------------------------------------------------------------
 static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
     ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
@@ -1258,6 +1281,7 @@ int main(int argc, char **argv) {
         T(softmax_of_large_and_infinite_numbers),
         T(softmax_does_not_hide_nan),
         T(max_abs_diff_does_not_hide_nan),
+        T(softmax_of_long_rows),
         T(casts_keep_every_number),
         T(bfloat16_is_rounded_to_nearest_even),
         T(tensors_of_every_type),
