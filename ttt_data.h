@@ -1303,6 +1303,7 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     file.out = out;
     if (!ttt__file_open(ctx, path, &file.f)) return ctx->result;
     file.stored = (struct ttt__stored *)ttt_alloc(ctx, sizeof *file.stored, false);
+    if (file.stored) memset(file.stored, 0, sizeof *file.stored);
     if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
         ttt__read_tensors(&file);
     if (file.j.why)

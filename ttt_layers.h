@@ -892,7 +892,7 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
     else if (name && (unsigned)row->init > TTT_INIT_LOG_RATE_1)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
                  (int)row->init);
-    if (!ttt__shape_good(ctx, name, shape)) return;
+    if (!ttt__shape_good(ctx, name, shape, TTT_DTYPE_REAL)) return;
     ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
     if (!ttt_ok(ctx)) return;
     ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
@@ -1359,7 +1359,8 @@ ttt_tensor *ttt_sincos2d(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t D) {
                  "sincos2d: a grid of %lld rows and %lld columns, width %lld; sizes above 0, and a "
                  "width that is a multiple of 4 expected",
                  (long long)rows, (long long)cols, (long long)D);
-    if (!ttt__shape_good(ctx, "sincos2d", TTT_SHAPE(rows, cols, D))) return &ctx->empty;
+    if (!ttt__shape_good(ctx, "sincos2d", TTT_SHAPE(rows, cols, D), TTT_DTYPE_REAL))
+        return &ctx->empty;
     ttt_tensor *tensor = ttt_new(ctx, TTT_SHAPE(1, rows * cols, D)),
                *x = ttt__sincos(ctx, cols, half / 2), *y = ttt__sincos(ctx, rows, half / 2);
     for (int64_t i = 0; ttt_ok(ctx) && i < rows * cols; i++) {

@@ -303,8 +303,9 @@ TTT__PRECISE
 // ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
     if (!ttt__operand(ctx, "one_hot", labels, 0, TTT__INT)) return &ctx->empty;
-    if (!ttt__shape_good(ctx, "one_hot", TTT_SHAPE(labels->size, classes))) return &ctx->empty;
-    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(labels->size, classes));
+    ttt_shape shape = TTT_SHAPE(labels->size, classes);
+    if (!ttt__shape_good(ctx, "one_hot", shape, TTT_DTYPE_REAL)) return &ctx->empty;
+    ttt_tensor *tensor = ttt_zeros(ctx, shape);
     for (int64_t i = 0; ttt_ok(ctx) && i < labels->size; i++) {
         int64_t label = labels->index ? labels->index[i] : -1;
         if (label < 0 || label >= classes)

@@ -2335,11 +2335,13 @@ static ttt__chunk **ttt__spare(ttt__arena *arena) {
 // The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
 // but 8 MB at most, since a small thing behind a large file should not take as much again, and no
 // more than keeps all chunks within twice the largest need, for which those in reserve are given
-// back if they must. (What is left over at the end of a chunk is less than the first thing in
+// back if they must, and a megabyte, so that a small context does not give back in each step what it
+// will take again in the next. (What is left over at the end of a chunk is less than the first thing in
 // the next one, so n alone is always within it.)
 static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
     ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
-    size_t limit = 2 * TTT__MAX(ctx->most, ttt__in_use(ctx) + n), least = (size_t)1 << 16;
+    size_t least = (size_t)1 << 16, slack = (size_t)1 << 20;
+    size_t limit = 2 * TTT__MAX(ctx->most, ttt__in_use(ctx) + n) + slack;
     size_t usual = TTT__MAX(least, TTT__MIN(arena->bytes, (size_t)1 << 23));
     size_t size = TTT__MAX(n, usual), held = 0;
     for (int trim = 0; trim < 2; trim++) {
@@ -3271,9 +3273,9 @@ static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void 
     return ctx->nodes[ctx->n_nodes++] = tensor;
 }
 
-// True if a tensor may have this shape: its bytes, of any type, can be counted.
-static bool ttt__shape_good(ttt_ctx *ctx, const char *who, ttt_shape shape) {
-    const int64_t most = (int64_t)(PTRDIFF_MAX / 2 / 8);
+// True if a tensor of this type may have this shape: its bytes can be counted.
+static bool ttt__shape_good(ttt_ctx *ctx, const char *who, ttt_shape shape, ttt_dtype dtype) {
+    const int64_t most = (int64_t)((size_t)PTRDIFF_MAX / 2 / ttt__element_bytes(dtype));
     int64_t size = ttt_shape_size(shape);
     ttt_text text;
     if (!ctx->result && (size < 0 || size > most))
@@ -3288,7 +3290,7 @@ static bool ttt__shape_good(ttt_ctx *ctx, const char *who, ttt_shape shape) {
 static ttt_tensor *ttt__tensor(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep,
                                ttt_tensor *share) {
     int64_t size = ttt_shape_size(shape);
-    if (!ttt__shape_good(ctx, "new", shape)) return NULL;
+    if (!ttt__shape_good(ctx, "new", shape, dtype)) return NULL;
     size_t bytes = share ? 0 : (size_t)size * ttt__element_bytes(dtype);
     void *elements;
     ttt_tensor *tensor = ctx->numbers_only ? ttt__scratch_tensor(ctx, bytes, &elements)
@@ -3467,7 +3469,7 @@ static bool ttt__inputs_good(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *
 // NULL.
 static ttt_tensor *ttt__run(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                             ttt_shape shape, const void *arg, size_t arg_bytes, ttt_tensor *share) {
-    if (!ttt__shape_good(ctx, op->name, shape)) return &ctx->empty;
+    if (!ttt__shape_good(ctx, op->name, shape, TTT_DTYPE_REAL)) return &ctx->empty;
     ttt_tensor *y = ttt__tensor(ctx, shape, TTT_DTYPE_REAL, false, share);
     if (!y || !ttt__set_producer(ctx, y, op, in, n, arg, arg_bytes)) return &ctx->empty;
     int back = ttt__profile_begin(ctx, op->name, false);

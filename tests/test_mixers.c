@@ -490,6 +490,26 @@ static void every_option_works_or_is_refused(void) {
 }
 
 // Without .no_fused a layer is fewer ops where it has such a form, and the same ones elsewhere.
+// The formula of a layer's cost is about that of the matrix products of its definition.
+static void compare_flops(mixer_case *m, const char *name) {
+    ttt_profile_row rows[100];
+    double counted = 0;
+    int64_t B = m->x->shape.dim[0], N = m->x->shape.dim[1];
+    m->d.no_fused = true;
+    ttt_profile_start(m->c);
+    ttt_mixer_forward(m->c, &m->d, m->w, m->x, NULL);
+    ttt_profile_stop(m->c);
+    int n = ttt_profile_rows(m->c, rows, COUNT(rows));
+    for (int i = 0; i < n; i++)
+        if (!strncmp(rows[i].name, "matmul", 6) || !strncmp(rows[i].name, "affine", 6))
+            counted += rows[i].flops;
+    double share = m->d.mixer->flops(&m->d, N) * (double)B / counted;
+    bool good = share > 0.4 && share < 2.2;
+    if (!good) printf("  %s: the formula gives %.2f times what its products count\n", name, share);
+    CHECK(good);
+}
+static void flops_are_about_those_of_the_products(void) { each_case(NULL, compare_flops); }
+
 static void no_fused_is_for_all(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         const ttt_mixer *m = ttt_mixer_at(i);
@@ -1136,6 +1156,7 @@ int main(int argc, char **argv) {
                                     T(errors_name_the_field),
                                     T(every_option_works_or_is_refused),
                                     T(no_fused_is_for_all),
+                                    T(flops_are_about_those_of_the_products),
                                     T(options_without_what_they_need_are_refused),
                                     T(rows_and_options_agree),
                                     T(flags_tell_who_sees_whom),

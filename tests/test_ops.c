@@ -1296,7 +1296,7 @@ static void max_abs_diff_does_not_hide_nan(void) {
 // ---- sizes that no tensor can have, and numbers that name nothing --------------------------------
 // Each call gives an error that begins with the function's name and says what was expected; none
 // wraps to a small size, and none gives an empty tensor without an error.
-enum { NO_ENUM = 7 };
+enum { NO_ENUM = 99 };
 #define HUGE_SIZE ((int64_t)1 << 62)
 #define WIDE ((int64_t)1 << 32)
 #define OUT_OF_RANGE(X)                                                                            \
@@ -1368,6 +1368,29 @@ static void sizes_and_names_out_of_range_are_errors(void) {
     CLOSE(c);
 }
 
+// Rows are summed in blocks of 1024.
+static void softmax_of_long_rows(void) {
+    static const int64_t length[] = { 1023, 1024, 1025, 2500, 5000 };
+    sets s = sets_open();
+    for (int i = 0; i < s.n * COUNT(length); i++) {
+        ttt_ctx *c = s.c[i / COUNT(length)];
+        int64_t n = length[i % COUNT(length)];
+        ttt_tensor *a = ttt_uniform(c, TTT_SHAPE(2, n), -4, 4), *y = ttt_softmax(c, a),
+                   *log_y = ttt_log_softmax(c, a);
+        for (int64_t row = 0; row < 2 && ttt_ok(c); row++) {
+            double sum = 0, off = 0, log_off = 0;
+            for (int64_t k = 0; k < n; k++) sum += exp((double)a->data[row * n + k]);
+            for (int64_t k = row * n; k < (row + 1) * n; k++) {
+                double right = exp((double)a->data[k]) / sum;
+                off = fmax(off, fabs((double)y->data[k] / right - 1));
+                log_off = fmax(log_off, fabs((double)log_y->data[k] - log(right)));
+            }
+            CHECK(off < (DOUBLE ? 1e-14 : 2e-6) && log_off < (DOUBLE ? 1e-13 : 1e-5));
+        }
+    }
+    sets_close(&s);
+}
+
 // ---- stored types -------------------------------------------------------------------------------
 static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small numbers, in any type
     ttt_tensor *t = ttt_new_typed(c, s, dtype, false);
@@ -1376,10 +1399,19 @@ static ttt_tensor *stored(ttt_ctx *c, ttt_shape s, ttt_dtype dtype) {  // small 
         if (t->index) t->index[i] = i % 3;
         if (t->u8) t->u8[i] = (uint8_t)(i % 3);
         if (t->bf16) t->bf16[i] = ttt__bf16_of(REAL(i % 3));
+        static const uint16_t half[3] = { 0, 0x3c00, 0x4000 };
+        size_t bytes = t->stored ? ttt__element_bytes(dtype) : 0;
+        if (bytes == 1) ((int8_t *)t->stored)[i] = (int8_t)(i % 3);
+        if (bytes == 4) ((int32_t *)t->stored)[i] = (int32_t)(i % 3);
+        if (bytes == 2)
+            ((uint16_t *)t->stored)[i] = dtype == TTT_DTYPE_F16 ? half[i % 3] : (uint16_t)(i % 3);
     }
     return t;
 }
-static const char *const type_words[] = { "real numbers", "integers", "bytes", "bfloat16" };
+static const char *const type_words[TTT__N_DTYPES] = {
+    "real numbers", "integers", "bytes", "bfloat16", "half precision", "integers of 8 bits",
+    "integers of 16 bits", "integers of 32 bits", "16 bits without sign", "32 bits without sign",
+};
 
 static void casts_keep_every_number(void) {
     sets s = sets_open();
@@ -1415,6 +1447,14 @@ static void casts_keep_every_number(void) {
             ttt_tensor *t = stored(c, TTT_SHAPE(2, 3), (ttt_dtype)type),
                        *same = ttt_cast(c, t, (ttt_dtype)type);
             CHECK(same != t && same->dtype == t->dtype && same->shares == t);
+            ttt_tensor *number = ttt_cast(c, t, TTT_DTYPE_REAL);
+            for (int k = 0; k < 6; k++) CHECK(number->data[k] == k % 3);
+            bool integers = strstr(type_words[type], "without") || type == TTT_DTYPE_U8 ||
+                            strstr(type_words[type], "integers");
+            ttt_tensor *place = ttt_cast(c, t, TTT_DTYPE_INT);
+            for (int k = 0; k < 6 && integers; k++) CHECK(place->index[k] == k % 3);
+            CHECK(ttt_ok(c) == integers);
+            ttt_clear(c);
             ttt_tensor *none = ttt_new_typed(c, TTT_SHAPE(0), (ttt_dtype)type, false);
             CHECK(ttt_cast(c, none, TTT_DTYPE_REAL)->size == 0);
         }
@@ -1435,7 +1475,7 @@ static void bfloat16_is_rounded_to_nearest_even(void) {
 static void tensors_of_every_type(void) {
     host h = { 0 };
     ttt_ctx *c = open_host(&h);
-    const size_t bytes[] = { sizeof(ttt_real), 8, 1, 2 };
+    const size_t bytes[TTT__N_DTYPES] = { sizeof(ttt_real), 8, 1, 2, 2, 1, 2, 4, 2, 4 };
     for (int type = 0; type < TTT__N_DTYPES; type++)
         for (int keep = 0; keep < 2; keep++) {
             ttt_mark m = ttt_mark_get(c);
@@ -1443,10 +1483,12 @@ static void tensors_of_every_type(void) {
             ttt_tensor *t = ttt_new_typed(c, TTT_SHAPE(64, 3), (ttt_dtype)type, keep),
                        *again = ttt_detach(c, t);
             after = ttt_memory(c);
-            const void *elements[] = { t->data, t->index, t->u8, t->bf16 },
-                       *shared[] = { again->data, again->index, again->u8, again->bf16 };
-            for (int k = 0; k < 4; k++)
-                CHECK((elements[k] != NULL) == (k == type) && shared[k] == elements[k]);
+            const void *elements[] = { t->data, t->index, t->u8, t->bf16, t->stored },
+                       *shared[] = { again->data, again->index, again->u8, again->bf16,
+                                     again->stored };
+            for (int k = 0; k < 5; k++)
+                CHECK((elements[k] != NULL) == (k == (type < 4 ? type : 4)) &&
+                      shared[k] == elements[k]);
             CHECK(t->dtype == (ttt_dtype)type && t->size == 192 && t->kept == (keep != 0) &&
                   again->dtype == t->dtype && again->shares == t);
             size_t used = keep ? after.keep - before.keep : after.step - before.step;
@@ -1513,10 +1555,11 @@ static void stored_types_are_refused_by_name(void) {
           "expected");
     FAILS(ttt_cast(c, b, TTT_DTYPE_INT), TTT_ERR_ARGUMENT, "cast: from bfloat16 to integers",
           "expected");
-    FAILS(ttt_cast(c, a, (ttt_dtype)9), TTT_ERR_ARGUMENT,
+    FAILS(ttt_cast(c, a, (ttt_dtype)TTT__N_DTYPES), TTT_ERR_ARGUMENT,
           "cast: from real numbers to no element type");
-    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_RELEASED, "cast");
-    FAILS(ttt_new_typed(c, TTT_SHAPE(2), (ttt_dtype)9, false), TTT_ERR_ARGUMENT, "new_typed", "9");
+    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_ARGUMENT, "cast");
+    FAILS(ttt_new_typed(c, TTT_SHAPE(2), (ttt_dtype)99, false), TTT_ERR_ARGUMENT, "new_typed",
+          "99");
     FAILS(ttt_new_typed(c, TTT_SHAPE(-2), TTT_DTYPE_U8, false), TTT_ERR_SHAPE, "(-2)");
     FAILS(ttt_from_bf16(c, TTT_SHAPE(-2), b->bf16), TTT_ERR_SHAPE, "(-2)");
     for (int k = 0; k < 2; k++) {
@@ -1601,6 +1644,7 @@ int main(int argc, char **argv) {
         T(sums_so_far_lose_nothing),
         T(max_abs_diff_does_not_hide_nan),
         T(sizes_and_names_out_of_range_are_errors),
+        T(softmax_of_long_rows),
         T(casts_keep_every_number),
         T(bfloat16_is_rounded_to_nearest_even),
         T(tensors_of_every_type),

@@ -953,6 +953,14 @@ static void random_numbers_have_their_moments(void) {
     }
     for (int k = 0; k < 7; k++) CHECK(abs(below[k] - N / 7) < 5 * 157);
     CHECK(ttt_rng_below(&r, 0) == 0 && ttt_rng_below(&r, 1) == 0);
+    int64_t ones = 0, zeros = 0, limit = (int64_t)1 << 40;
+    for (int i = 0; i < 200; i++) {  // every bit of a number beyond 32 bits is drawn
+        int64_t k = ttt_rng_below(&r, limit);
+        CHECK(k >= 0 && k < limit);
+        ones |= k;
+        zeros |= ~k;
+    }
+    CHECK(ones == limit - 1 && (zeros & (limit - 1)) == limit - 1);
 }
 
 // Streams folded from one stream, with neighboring numbers or seeds, or from each other are not
