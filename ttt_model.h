@@ -796,7 +796,7 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
         ttt_real moment = (1 - pass->b1) * gi + b1 * m[i];
         v[i] = (1 - pass->b2) * (gi * gi) + pass->b2 * v[i];
         m[i] = ttt__rounded_to_bf16(moment);
-        ttt_real u = moment * pass->c1 / (TTT__MATH(sqrt)(v[i] * pass->c2) + pass->eps);
+        ttt_real u = moment * pass->c1 / (TTT__ROOT(v[i] * pass->c2) + pass->eps);
         p[i] -= pass->rate * u + pass->decay * p[i];
     }
 }

@@ -168,24 +168,38 @@
 #endif
 
 // The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signs of
-// zero. Between these two words -ffast-math and its parts (/fp:fast) change nothing. GCC on x86
-// forgets NaN in comparisons for another reason, the target's option ieee-fp.
-#if defined(__clang__) || defined(_MSC_VER)
+// zero. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
+// nothing. What their pragmas leave out:
+//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf (see [8])
+//   GCC    forgets NaN where comparisons are compiled for x86 (ieee-fp); takes glibc's vectors of
+//          exp, which are less exact, where it makes vectors of a loop
+#if defined(__clang__)
+#define TTT__PRECISE                                                                               \
+    TTT__PRAGMA(float_control(precise, on, push)) TTT__PRAGMA(clang fp contract(fast))
+#define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
+#elif defined(_MSC_VER)
 #define TTT__PRECISE TTT__PRAGMA(float_control(precise, on, push))
 #define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
 #elif defined(__GNUC__)
 #if defined(__x86_64__) || defined(__i386__)
-#define TTT__IEEE_FP
-#define TTT__TARGET_PRECISE TTT__PRAGMA(GCC target("ieee-fp"))
+#define TTT__IEEE_TARGET __attribute__((target("ieee-fp")))
+#define TTT__PRECISE_TARGET TTT__PRAGMA(GCC target("ieee-fp"))
 #else
-#define TTT__TARGET_PRECISE
+#define TTT__PRECISE_TARGET
 #endif
+#if defined(__FAST_MATH__)
+#define TTT__PRECISE_LOOPS , "no-tree-loop-vectorize", "no-tree-slp-vectorize"
+#else
+#define TTT__PRECISE_LOOPS
+#endif
+#define TTT__PRAGMA_OF(words) TTT__PRAGMA(words)  // with macros in them
 #define TTT__PRECISE                                                                               \
     TTT__PRAGMA(GCC push_options)                                                                  \
-    TTT__PRAGMA(GCC optimize("no-fast-math", "no-unsafe-math-optimizations",                       \
-                             "no-associative-math", "no-reciprocal-math", "no-finite-math-only",   \
-                             "signed-zeros", "trapping-math"))                                     \
-    TTT__TARGET_PRECISE
+    TTT__PRAGMA_OF(GCC optimize("no-fast-math", "no-unsafe-math-optimizations",                    \
+                                "no-associative-math", "no-reciprocal-math",                       \
+                                "no-finite-math-only", "signed-zeros", "trapping-math"             \
+                                TTT__PRECISE_LOOPS))                                               \
+    TTT__PRECISE_TARGET
 #define TTT__PRECISE_END TTT__PRAGMA(GCC pop_options)
 #elif defined(__FAST_MATH__)
 #error "this compiler has no word for precise arithmetic: leave out -ffast-math"
@@ -786,8 +800,8 @@ INLINE VEC KN(exp2_down)(VEC a) { return TTT__MATH(exp2)(a); }
 INLINE VEC KN(log)(VEC a, VEC s) { (void)s; return TTT__MATH(log)(a); }
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
 INLINE VEC KN(erf)(VEC a, VEC s) { (void)s; return TTT__MATH(erf)(a); }
-INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__MATH(sqrt)(a); }
-INLINE VEC KN(rsqrt)(VEC a, VEC s) { (void)s; return 1 / TTT__MATH(sqrt)(a); }
+INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__ROOT(a); }
+INLINE VEC KN(rsqrt)(VEC a, VEC s) { (void)s; return 1 / TTT__ROOT(a); }
 INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return TTT__MATH(fabs)(a); }
 INLINE VEC KN(below_zero)(VEC a) { return -TTT__MATH(fabs)(a); }
 #else
@@ -1619,6 +1633,18 @@ TTT__PRECISE
 #define TTT__MATH(name) name##f
 #endif
 
+// Under -ffast-math Clang makes an estimate of sqrtf, but not of its own instruction.
+#if defined(__clang__) && defined(__SSE__) && !TTT__DOUBLE
+static inline float ttt__sqrtss(float a) {
+    float y;
+    __asm__("sqrtss %1, %0" : "=x"(y) : "x"(a));
+    return y;
+}
+#define TTT__ROOT(a) ttt__sqrtss(a)
+#else
+#define TTT__ROOT(a) TTT__MATH(sqrt)(a)
+#endif
+
 #define TTT__TEXT2(x) #x
 #define TTT__TEXT(x) TTT__TEXT2(x)
 #define TTT__JOIN2(name, set) ttt__##name##_##set
@@ -1796,8 +1822,8 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
-#if defined(TTT__IEEE_FP)  // once more, for functions that others are compiled into
-#define TTT__TARGET_scalar __attribute__((target("ieee-fp")))
+#if defined(TTT__IEEE_TARGET)  // the pragma is lost where one function is compiled into another
+#define TTT__TARGET_scalar TTT__IEEE_TARGET
 #else
 #define TTT__TARGET_scalar
 #endif
