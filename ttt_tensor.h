@@ -113,6 +113,7 @@
 // -- the words around a part of a header: its text stands between
 //        #define TTT__PART TTT__OPEN             #define TTT__PART TTT__CLOSE
 //        #include TTT__TENSOR_FILE       and     #include TTT__TENSOR_FILE
+//        #undef TTT__PART                        #undef TTT__PART
 // which put a program's own macros out of the way and back again: see [16]. A header finds its own
 // parts in the same way, under whatever name it was opened.
 #define TTT__OPEN 1
@@ -224,8 +225,21 @@
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 typedef TTT_REAL ttt_real;
+
+// Files of one program that differ in TTT_REAL do not link: each refers to a constant that the
+// implementation has in one of two names.
+#if TTT__DOUBLE
+#define ttt__real_is ttt_real_is_double
+#else
+#define ttt__real_is ttt_real_is_float
+#endif
+TTT_CONSTANT char ttt__real_is;
+#if defined(__GNUC__) && !defined(TTT_STATIC)
+static const char *const ttt__same_real __attribute__((used)) = &ttt__real_is;
+#endif
 
 // ---- [2] RESULTS --------------------------------------------------------------------------------
 #define TTT_RESULTS(X)                                                                             \
@@ -760,6 +774,7 @@ TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *con
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 #endif  // TTT_TENSOR_H
 
 // =================================================================================================
@@ -783,6 +798,8 @@ TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *con
 #undef TTT__PART
 #define TTT__PART TTT__NEXT_SET
 #include TTT__TENSOR_FILE
+#undef TTT__PART
+#define TTT__PART TTT__TENSOR_KERNELS
 #ifdef TTT__SET
 #if LANES == 1
 typedef ttt_real VEC;
@@ -1459,7 +1476,7 @@ INLINE VEC KN(load_parts)(const float *p, int64_t step) {
                         0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
     typedef double pair __attribute__((aligned(4), may_alias));
-    double x __attribute__((vector_size(4 * LANES)));
+    double x __attribute__((vector_size(4 * LANES))) = { 0 };
     TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
         x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
     return (VEC)x;
@@ -1519,15 +1536,12 @@ static const ttt__kernels KN(table) = {
 #undef TILES_12
 #undef TILES_16
 
-// Once more for the next set.
-#define TTT__PART TTT__TENSOR_KERNELS
-#include TTT__THIS_FILE("ttt_tensor.h")
+#include TTT__THIS_FILE("ttt_tensor.h")  // once more, for the next set
 #endif
 
 // -- the words of the first set, and then of the one after TTT__SET, worst first; after the last,
 // of none
 #elif TTT__PART == TTT__NEXT_SET
-#undef TTT__PART
 #if !defined(TTT__SET)
 #define KN(name) TTT__JOIN(name, TTT__SET)
 #define VEC KN(v)
@@ -1616,6 +1630,7 @@ static const ttt__kernels KN(table) = {
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 TTT__PRECISE
 
 #if defined(TTT_MALLOC) + defined(TTT_REALLOC) + defined(TTT_FREE) == 0
@@ -1679,6 +1694,8 @@ static inline float ttt__sqrtss(float a) {
 #define TTT__UNRELATED(p) ((void)(p))
 #define TTT__FMA
 #endif
+
+TTT__CONSTANT char ttt__real_is = 0;
 
 #define TTT__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define TTT__MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -1817,7 +1834,7 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__FOUR(p) (*(const ttt__four *)(p))
 #define TTT__JOIN_8(p, q) TTT__SHUFFLE(TTT__FOUR(p), TTT__FOUR(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
-#define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (MASK){ __VA_ARGS__ })
+#define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, __extension__(MASK){ __VA_ARGS__ })
 #endif
 
 #define TTT__LANES_scalar 1
@@ -1878,6 +1895,7 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__PART TTT__TENSOR_KERNELS
 #include TTT__THIS_FILE("ttt_tensor.h")
+#undef TTT__PART
 
 // The i-th set that this machine can run, worst first; NULL past the end.
 static const ttt__kernels *ttt__kernels_get(int i) {
@@ -5422,6 +5440,7 @@ ttt_limits ttt_measure_limits(ttt_ctx *ctx) {
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 /*  REFERENCES
     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
@@ -5503,7 +5522,6 @@ TTT__PRECISE_END
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
 #if TTT__PART == TTT__OPEN
-#undef TTT__PART
 #if TTT__PASTE(TTT__IS_, TTT_REAL) != TTT__FIRST_REAL
 #error "TTT_REAL is not what it was when ttt_tensor.h was included first"
 #endif
@@ -5817,7 +5835,6 @@ TTT__NAMES(TTT__PUSH)
 #undef zero
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
-#undef TTT__PART
 TTT__END
 TTT__NAMES(TTT__POP)
 #endif
