@@ -55,6 +55,7 @@
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Those of ttt_tensor.h hold here, too. Define before the include, the same in every file of a
@@ -295,6 +296,7 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 #endif  // TTT_DATA_H
 
 // =================================================================================================
@@ -326,6 +328,7 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 TTT__PRECISE
 
 // Records an error of a file: "file: text", or "file: tensor 'part': text". Long names
@@ -2873,6 +2876,7 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 /*  REFERENCES
     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.

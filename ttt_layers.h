@@ -51,6 +51,7 @@
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 // Options beside those of ttt_tensor.h, to define before the include in every file of a program:
 //   TTT_LAYERS_IMPLEMENTATION   in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
@@ -442,6 +443,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 #endif  // TTT_LAYERS_H
 
 // =================================================================================================
@@ -453,6 +455,8 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 #undef TTT__PART
 #define TTT__PART TTT__NEXT_SET
 #include TTT__TENSOR_FILE
+#undef TTT__PART
+#define TTT__PART TTT__LAYERS_KERNELS
 #ifdef TTT__SET
 
 // The decoder of MTTT at one token. From the prediction e, h numbers, it makes a row of D, and the
@@ -734,8 +738,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 #undef X
 };
 
-#define TTT__PART TTT__LAYERS_KERNELS
-#include TTT__THIS_FILE("ttt_layers.h")
+#include TTT__THIS_FILE("ttt_layers.h")  // once more, for the next set
 #endif
 #endif
 
@@ -759,6 +762,7 @@ static const ttt__layer_kernels KN(layer_table) = {
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 TTT__PRECISE
 
 // ---- PARAMETERS ---------------------------------------------------------------------------------
@@ -3659,6 +3663,7 @@ typedef struct ttt__layer_kernels {
 } ttt__layer_kernels;
 #define TTT__PART TTT__LAYERS_KERNELS
 #include TTT__THIS_FILE("ttt_layers.h")
+#undef TTT__PART
 
 static const ttt__layer_kernels *ttt__layer_kernels_of(const ttt_ctx *ctx) {
     static const ttt__layer_kernels *const all[] = {
@@ -6844,6 +6849,7 @@ ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weig
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.

@@ -42,6 +42,7 @@
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 // ---- [1] LOSSES ---------------------------------------------------------------------------------
 // labels: integers (B) in 0..classes-1 -> (B,classes), 1 at the label. TTT_ERR_ARGUMENT outside.
@@ -211,6 +212,7 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
@@ -224,6 +226,8 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #undef TTT__PART
 #define TTT__PART TTT__NEXT_SET
 #include TTT__TENSOR_FILE
+#undef TTT__PART
+#define TTT__PART TTT__MODEL_KERNELS
 #ifdef TTT__SET
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
@@ -267,8 +271,7 @@ static const ttt__rule_kernels KN(rule_table) = {
 #undef X
 };
 
-#define TTT__PART TTT__MODEL_KERNELS
-#include TTT__THIS_FILE("ttt_model.h")
+#include TTT__THIS_FILE("ttt_model.h")  // once more, for the next set
 #endif
 #endif
 
@@ -298,6 +301,7 @@ static const ttt__rule_kernels KN(rule_table) = {
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 TTT__PRECISE
 
 // ---- LOSSES -------------------------------------------------------------------------------------
@@ -805,6 +809,7 @@ typedef struct ttt__rule_kernels {
 } ttt__rule_kernels;
 #define TTT__PART TTT__MODEL_KERNELS
 #include TTT__THIS_FILE("ttt_model.h")
+#undef TTT__PART
 
 static const ttt__rule_kernels *ttt__rule_kernels_of(const ttt_ctx *ctx) {
     static const ttt__rule_kernels *const all[] = {
@@ -833,7 +838,7 @@ static void ttt__adam_bf16(int64_t n, ttt_real *p, const ttt_real *g, ttt_real *
         ttt_real moment = (1 - pass->b1) * gi + b1 * m[i];
         v[i] = (1 - pass->b2) * (gi * gi) + pass->b2 * v[i];
         m[i] = ttt__rounded_to_bf16(moment);
-        ttt_real u = moment * pass->c1 / (TTT__MATH(sqrt)(v[i] * pass->c2) + pass->eps);
+        ttt_real u = moment * pass->c1 / (TTT__ROOT(v[i] * pass->c2) + pass->eps);
         p[i] -= pass->rate * u + pass->decay * p[i];
     }
 }
@@ -1170,6 +1175,7 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 /*  REFERENCES
     Sun et al.: Learning to (learn at test time). arXiv 2310.13807; code: test-time-training/mttt.

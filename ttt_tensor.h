@@ -114,6 +114,7 @@
 // -- the words around a part of a header: its text stands between
 //        #define TTT__PART TTT__OPEN             #define TTT__PART TTT__CLOSE
 //        #include TTT__TENSOR_FILE       and     #include TTT__TENSOR_FILE
+//        #undef TTT__PART                        #undef TTT__PART
 // which put a program's own macros out of the way and back again: see [16]. A header finds its own
 // parts in the same way, under whatever name it was opened.
 #define TTT__OPEN 1
@@ -169,24 +170,38 @@
 #endif
 
 // The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signs of
-// zero. Between these two words -ffast-math and its parts (/fp:fast) change nothing. GCC on x86
-// forgets NaN in comparisons for another reason, the target's option ieee-fp.
-#if defined(__clang__) || defined(_MSC_VER)
+// zero. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
+// nothing. What their pragmas leave out:
+//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf (see [8])
+//   GCC    forgets NaN where comparisons are compiled for x86 (ieee-fp); takes glibc's vectors of
+//          exp, which are less exact, where it makes vectors of a loop
+#if defined(__clang__)
+#define TTT__PRECISE                                                                               \
+    TTT__PRAGMA(float_control(precise, on, push)) TTT__PRAGMA(clang fp contract(fast))
+#define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
+#elif defined(_MSC_VER)
 #define TTT__PRECISE TTT__PRAGMA(float_control(precise, on, push))
 #define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
 #elif defined(__GNUC__)
 #if defined(__x86_64__) || defined(__i386__)
-#define TTT__IEEE_FP
-#define TTT__TARGET_PRECISE TTT__PRAGMA(GCC target("ieee-fp"))
+#define TTT__IEEE_TARGET __attribute__((target("ieee-fp")))
+#define TTT__PRECISE_TARGET TTT__PRAGMA(GCC target("ieee-fp"))
 #else
-#define TTT__TARGET_PRECISE
+#define TTT__PRECISE_TARGET
 #endif
+#if defined(__FAST_MATH__)
+#define TTT__PRECISE_LOOPS , "no-tree-loop-vectorize", "no-tree-slp-vectorize"
+#else
+#define TTT__PRECISE_LOOPS
+#endif
+#define TTT__PRAGMA_OF(words) TTT__PRAGMA(words)  // with macros in them
 #define TTT__PRECISE                                                                               \
     TTT__PRAGMA(GCC push_options)                                                                  \
-    TTT__PRAGMA(GCC optimize("no-fast-math", "no-unsafe-math-optimizations",                       \
-                             "no-associative-math", "no-reciprocal-math", "no-finite-math-only",   \
-                             "signed-zeros", "trapping-math"))                                     \
-    TTT__TARGET_PRECISE
+    TTT__PRAGMA_OF(GCC optimize("no-fast-math", "no-unsafe-math-optimizations",                    \
+                                "no-associative-math", "no-reciprocal-math",                       \
+                                "no-finite-math-only", "signed-zeros", "trapping-math"             \
+                                TTT__PRECISE_LOOPS))                                               \
+    TTT__PRECISE_TARGET
 #define TTT__PRECISE_END TTT__PRAGMA(GCC pop_options)
 #elif defined(__FAST_MATH__)
 #error "this compiler has no word for precise arithmetic: leave out -ffast-math"
@@ -211,8 +226,21 @@
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 typedef TTT_REAL ttt_real;
+
+// Files of one program that differ in TTT_REAL do not link: each refers to a constant that the
+// implementation has in one of two names.
+#if TTT__DOUBLE
+#define ttt__real_is ttt_real_is_double
+#else
+#define ttt__real_is ttt_real_is_float
+#endif
+TTT_CONSTANT char ttt__real_is;
+#if defined(__GNUC__) && !defined(TTT_STATIC)
+static const char *const ttt__same_real __attribute__((used)) = &ttt__real_is;
+#endif
 
 // ---- [2] RESULTS --------------------------------------------------------------------------------
 #define TTT_RESULTS(X)                                                                             \
@@ -797,6 +825,7 @@ TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *con
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 #endif  // TTT_TENSOR_H
 
 // =================================================================================================
@@ -820,6 +849,8 @@ TTT_API double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *con
 #undef TTT__PART
 #define TTT__PART TTT__NEXT_SET
 #include TTT__TENSOR_FILE
+#undef TTT__PART
+#define TTT__PART TTT__TENSOR_KERNELS
 #ifdef TTT__SET
 #if LANES == 1
 typedef ttt_real VEC;
@@ -849,8 +880,8 @@ INLINE VEC KN(gauss_fall)(VEC x, ttt_real s) {
 }
 INLINE VEC KN(tanh)(VEC a, VEC s) { (void)s; return TTT__MATH(tanh)(a); }
 INLINE VEC KN(erf)(VEC a, VEC s) { (void)s; return TTT__MATH(erf)(a); }
-INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__MATH(sqrt)(a); }
-INLINE VEC KN(rsqrt)(VEC a, VEC s) { (void)s; return 1 / TTT__MATH(sqrt)(a); }
+INLINE VEC KN(sqrt)(VEC a, VEC s) { (void)s; return TTT__ROOT(a); }
+INLINE VEC KN(rsqrt)(VEC a, VEC s) { (void)s; return 1 / TTT__ROOT(a); }
 INLINE VEC KN(abs)(VEC a, VEC s) { (void)s; return TTT__MATH(fabs)(a); }
 INLINE VEC KN(below_zero)(VEC a) { return -TTT__MATH(fabs)(a); }
 #else
@@ -1624,7 +1655,7 @@ INLINE VEC KN(load_parts)(const float *p, int64_t step) {
                         0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
     typedef double pair __attribute__((aligned(4), may_alias));
-    double x __attribute__((vector_size(4 * LANES)));
+    double x __attribute__((vector_size(4 * LANES))) = { 0 };
     TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
         x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
     return (VEC)x;
@@ -1684,15 +1715,12 @@ static const ttt__kernels KN(table) = {
 #undef TILES_12
 #undef TILES_16
 
-// Once more for the next set.
-#define TTT__PART TTT__TENSOR_KERNELS
-#include TTT__THIS_FILE("ttt_tensor.h")
+#include TTT__THIS_FILE("ttt_tensor.h")  // once more, for the next set
 #endif
 
 // -- the words of the first set, and then of the one after TTT__SET, worst first; after the last,
 // of none
 #elif TTT__PART == TTT__NEXT_SET
-#undef TTT__PART
 #if !defined(TTT__SET)
 #define KN(name) TTT__JOIN(name, TTT__SET)
 #define VEC KN(v)
@@ -1782,6 +1810,7 @@ static const ttt__kernels KN(table) = {
 
 #define TTT__PART TTT__OPEN
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 TTT__PRECISE
 
 #if defined(TTT_MALLOC) + defined(TTT_REALLOC) + defined(TTT_FREE) == 0
@@ -1797,6 +1826,18 @@ TTT__PRECISE
 #define TTT__MATH(name) name
 #else
 #define TTT__MATH(name) name##f
+#endif
+
+// Under -ffast-math Clang makes an estimate of sqrtf, but not of its own instruction.
+#if defined(__clang__) && defined(__SSE__) && !TTT__DOUBLE
+static inline float ttt__sqrtss(float a) {
+    float y;
+    __asm__("sqrtss %1, %0" : "=x"(y) : "x"(a));
+    return y;
+}
+#define TTT__ROOT(a) ttt__sqrtss(a)
+#else
+#define TTT__ROOT(a) TTT__MATH(sqrt)(a)
 #endif
 
 #define TTT__TEXT2(x) #x
@@ -1833,6 +1874,8 @@ TTT__PRECISE
 #define TTT__UNRELATED(p) ((void)(p))
 #define TTT__FMA
 #endif
+
+TTT__CONSTANT char ttt__real_is = 0;
 
 #define TTT__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define TTT__MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -2045,13 +2088,13 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__FOUR(p) (*(const ttt__four *)(p))
 #define TTT__JOIN_8(p, q) TTT__SHUFFLE(TTT__FOUR(p), TTT__FOUR(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
-#define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (MASK){ __VA_ARGS__ })
+#define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, __extension__(MASK){ __VA_ARGS__ })
 #endif
 
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
-#if defined(TTT__IEEE_FP)  // once more, for functions that others are compiled into
-#define TTT__TARGET_scalar __attribute__((target("ieee-fp")))
+#if defined(TTT__IEEE_TARGET)  // the pragma is lost where one function is compiled into another
+#define TTT__TARGET_scalar TTT__IEEE_TARGET
 #else
 #define TTT__TARGET_scalar
 #endif
@@ -2106,6 +2149,7 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define TTT__PART TTT__TENSOR_KERNELS
 #include TTT__THIS_FILE("ttt_tensor.h")
+#undef TTT__PART
 
 // The i-th set that this machine can run, worst first; NULL past the end.
 static const ttt__kernels *ttt__kernels_get(int i) {
@@ -2125,8 +2169,8 @@ const char *ttt_isa_name(int i) {
 // ---- [9] ARENAS, ERRORS -------------------------------------------------------------------------
 // An arena is a chain of chunks and a place in it. Allocating moves the place forward, releasing
 // moves it back; chunks stay, so the same work a second time takes no memory from outside. Those
-// behind the place are given back only where a new one would make all of them together more than
-// twice the largest need so far.
+// behind the place are given back only where a new one would make all of them together much more
+// than twice the largest need so far.
 typedef struct ttt__chunk {
     struct ttt__chunk *next;
     size_t size;
@@ -2334,10 +2378,10 @@ static ttt__chunk **ttt__spare(ttt__arena *arena) {
 
 // The size of a new chunk for n bytes: all that the arena has in use, so that there are few chunks;
 // but 8 MB at most, since a small thing behind a large file should not take as much again, and no
-// more than keeps all chunks within twice the largest need, for which those in reserve are given
-// back if they must, and a megabyte, so that a small context does not give back in each step what it
-// will take again in the next. (What is left over at the end of a chunk is less than the first thing in
-// the next one, so n alone is always within it.)
+// more than keeps all chunks within twice the largest need and a megabyte, for which those in
+// reserve are given back if they must. (With the megabyte, a small context does not give back in
+// each step what the next one takes again. What is left over at the end of a chunk is less than the
+// first thing in the next one, so n alone is always within it.)
 static size_t ttt__chunk_size(ttt_ctx *ctx, const ttt__arena *arena, size_t n) {
     ttt__arena *all[3] = { &ctx->keep, &ctx->step, &ctx->scratch };
     size_t least = (size_t)1 << 16, slack = (size_t)1 << 20;
@@ -6196,6 +6240,7 @@ ttt_limits ttt_measure_limits(ttt_ctx *ctx) {
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
+#undef TTT__PART
 
 /*  REFERENCES
     Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011.
@@ -6277,7 +6322,6 @@ TTT__PRECISE_END
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
 #if TTT__PART == TTT__OPEN
-#undef TTT__PART
 #if TTT__PASTE(TTT__IS_, TTT_REAL) != TTT__FIRST_REAL
 #error "TTT_REAL is not what it was when ttt_tensor.h was included first"
 #endif
@@ -6591,7 +6635,6 @@ TTT__NAMES(TTT__PUSH)
 #undef zero
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
-#undef TTT__PART
 TTT__END
 TTT__NAMES(TTT__POP)
 #endif

@@ -36,7 +36,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HIDDEN = 40, POINTS = 10, TASKS = 10, OUTER_STEPS = 2000 };
+enum { HIDDEN = 40, PLACES = 10, TASKS = 10, OUTER_STEPS = 2000 };
 
 static void claim(bool holds, const char *text) {
     fprintf(holds ? stdout : stderr, "%s %s\n", holds ? "ok:" : "FAILED:", text);
@@ -72,8 +72,8 @@ static ttt_tensor *wave(ttt_ctx *c, const ttt_tensor *x, double height, double p
 static task draw(ttt_ctx *c) {
     double height = 0.5 + 2 * ttt_rng_uniform(ttt_ctx_rng(c)),
            phase = 3.14159265358979 * ttt_rng_uniform(ttt_ctx_rng(c));
-    task t = { .x = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3),
-               .asked = ttt_uniform(c, TTT_SHAPE(POINTS, 1), -3, 3) };
+    task t = { .x = ttt_uniform(c, TTT_SHAPE(PLACES, 1), -3, 3),
+               .asked = ttt_uniform(c, TTT_SHAPE(PLACES, 1), -3, 3) };
     t.y = wave(c, t.x, height, phase);
     t.answer = wave(c, t.asked, height, phase);
     return t;

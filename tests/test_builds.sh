@@ -1,0 +1,171 @@
+#!/bin/sh
+# Tests that the headers build in every way that a program may ask for, and say so where they cannot.
+#   sh tests/test_builds.sh PART [CC]
+# PART is names (macros of the program), forms (renamed, one file, static, options that contradict
+# each other) or arithmetic (flags like -ffast-math change no bit).
+cd "$(dirname "$0")/.." || exit 1
+CC=${2:-cc}
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0 failed=0 skipped=0
+
+report() {  # report STATUS NAME
+    if [ "$1" -eq 0 ]; then passed=$((passed + 1)); echo "ok   $2"
+    else head -n 5 "$tmp/err"; failed=$((failed + 1)); echo "FAIL $2"; fi
+}
+skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+# builds NAME COMMAND...: the compiler has nothing to say, and the program ends with 0.
+builds() {
+    name=$1
+    shift
+    "$@" -o "$tmp/program" -lm >"$tmp/err" 2>&1 && [ ! -s "$tmp/err" ] && "$tmp/program"
+    report $? "$name"
+}
+# refused NAME WORDS COMMAND...: no program, and one of the messages has the words.
+refused() {
+    name=$1 words=$2
+    shift 2
+    ! "$@" -o "$tmp/program" -lm >"$tmp/err" 2>&1 && grep -q -e "$words" "$tmp/err"
+    report $? "$name"
+}
+# A program that opens and closes a context; the arguments are the lines before.
+program() {
+    printf '%s\n' "$@" "int main(void) {" "    ttt_ctx *ctx = ttt_open(NULL);" \
+        "    bool good = ttt_ok(ctx);" "    ttt_close(ctx);" "    return !good;" "}"
+}
+quick="-O1 -DTTT_NO_SIMD"
+
+# -- every word may be a macro of the program, of either kind: the headers compile, and it is still
+# there behind them
+words="A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t
+u v w x y z ROW MASK KERNEL VEC LANES COLS NUM TILE TERM INLINE RARE RULE FORWARD FROM PICK KN SQRT
+step add sub mul div min max abs near far small high low hi lo in out size length count len index
+data name key kind label item row rows col cols column rank shape scale shift norm sum mean dot rate
+loss log exp pow sqrt floor ceil round sin cos tanh erf clamp sign square swap copy map select state
+stride token tokens total update value weight width window word zero batch bias bits block bound
+chunk depth epoch eps error head heads height hidden image input inner layers limit local mode move
+next node number offset order outer output pad pair part path pi pixels pool pos pred rho sigma seed
+slice source start store string table tail target tau tensor term text tile time top unit user
+vector view walk where IN OUT OPTIONAL CONST VOID interface PI EPS LEN SIZE DIM NAME TYPE"
+check_names() {
+    for kind in object function; do
+        for at in headers implementation; do
+            {
+                echo '#include <math.h>'  # which wants log and its like for itself
+                [ $at = headers ] || printf '#include "%s/ttt_model.h"\n' "$PWD"
+                [ $kind = object ] && args= || args='(first)'
+                for word in $words; do echo "#define $word$args 0x7ab5"; done
+                printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_model.h"\n' "$PWD"
+                [ $kind = object ] || args='(1)'
+                for word in $words; do
+                    echo "#if !defined($word) || $word$args != 0x7ab5"
+                    printf '#error "the macro %s is lost"\n#endif\n#undef %s\n' $word $word
+                done
+                program
+            } >"$tmp/names.c"
+            cp "$tmp/names.c" "$tmp/names.cc"
+            builds "macros like $kind before the $at, C" $CC $quick "$tmp/names.c"
+            have c++ && builds "macros like $kind before the $at, C++" c++ $quick "$tmp/names.cc"
+        done
+    done
+    program '#include <complex.h>' '#include <tgmath.h>' '#define TTT_IMPLEMENTATION' \
+        "#include \"$PWD/ttt_model.h\"" >"$tmp/complex.c"
+    builds "after complex.h and tgmath.h" $CC $quick "$tmp/complex.c"
+    for word in $(sed -n 's/^ *# *define \([A-Za-z0-9_]*\).*/\1/p' ttt_*.h | sort -u); do
+        case $word in TTT_* | WIN32_LEAN_AND_MEAN | NOMINMAX) continue ;; esac
+        grep -q "^#undef $word\$" ttt_tensor.h && grep -q "TTT__DO($word)" ttt_tensor.h && continue
+        echo "$word"
+    done >"$tmp/err"
+    [ ! -s "$tmp/err" ]
+    report $? "macros of the headers' own are all among the names of [16]"
+    sed -n 's/.*/&/; s/TTT__DO(\([A-Za-z0-9_]*\))/\n\1\n/gp' ttt_tensor.h |
+        grep -x '[A-Za-z0-9_]*' | sort >"$tmp/hidden"
+    for word in $(cat "$tmp/hidden"); do grep -qx "#undef $word" ttt_tensor.h || echo "$word"
+    done >"$tmp/err"
+    [ -s "$tmp/hidden" ] && [ ! -s "$tmp/err" ]
+    report $? "what [16] pushes it also takes away"
+}
+
+# -- names of files, parts, and two files of one program
+check_forms() {
+    mkdir "$tmp/sub"
+    sh tests/one_file.sh "$tmp/sub/mine.h"
+    cat ttt_tensor.h ttt_layers.h ttt_data.h ttt_model.h >"$tmp/sub/pasted.h"
+    cp ttt_tensor.h "$tmp/sub/renamed.h"
+    for header in mine pasted renamed; do
+        program "#include \"sub/$header.h\"" '#define TTT_IMPLEMENTATION' \
+            "#include \"sub/$header.h\"" >"$tmp/form.c"
+        builds "$header.h, in a folder" sh -c 'cd "$1" && shift && "$@"' sh "$tmp" $CC -O1 form.c
+    done
+    program '#define TTT_MODEL_IMPLEMENTATION' '#include "sub/mine.h"' >"$tmp/form.c"
+    builds "mine.h, TTT_MODEL_IMPLEMENTATION" $CC $quick "$tmp/form.c"
+    if have tcc; then builds "mine.h, tcc" tcc "$tmp/form.c"
+    else skip "mine.h, tcc" "not installed"; fi
+    cp ttt_layers.h "$tmp/sub/above.h"
+    cp ttt_tensor.h "$tmp/sub"
+    program '#define TTT_IMPLEMENTATION' '#include "sub/above.h"' >"$tmp/form.c"
+    builds "ttt_layers.h under another name" $CC -O1 "$tmp/form.c"
+
+    printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_model.h"\n' "$PWD" >"$tmp/lib.h"
+    program '#include "lib.h"' 'const void *other(void);' \
+        'const void *mine(void) { return &ttt_rule_adam; }' |
+        sed 's/!good/!(good \&\& other() != mine())/' >"$tmp/one.c"
+    printf '#include "lib.h"\nconst void *other(void);\nconst void *other(void) {
+        return ttt_mixer_at(0) ? &ttt_rule_adam : 0;\n}\n' >"$tmp/two.c"
+    sed 's/^const void \*other(void);$/extern &/' "$tmp/one.c" >"$tmp/one.cc"
+    cp "$tmp/two.c" "$tmp/two.cc"
+    builds "TTT_STATIC in two files" $CC $quick -Wall -Wextra -DTTT_STATIC "$tmp/one.c" "$tmp/two.c"
+    have c++ && builds "TTT_STATIC in two files, C++" \
+        c++ $quick -Wall -Wextra -DTTT_STATIC "$tmp/one.cc" "$tmp/two.cc"
+
+    program '#include "lib.h"' >"$tmp/one.c"
+    all="-DTTT_MALLOC(user,n)=malloc(n) -DTTT_REALLOC(user,p,n)=realloc(p,n) -DTTT_FREE(user,p)=free(p)"
+    builds "all of the allocator" $CC $quick "-include" stdlib.h $all "$tmp/one.c"
+    for left in MALLOC REALLOC FREE; do
+        refused "the allocator without TTT_$left" "belong together" $CC $quick -include stdlib.h \
+            $(printf '%s\n' $all | grep -v "TTT_$left") "$tmp/one.c"
+    done
+    refused "TTT_REAL is neither float nor double" "float or double" $CC -DTTT_REAL=int "$tmp/one.c"
+    program "#include \"$PWD/ttt_tensor.h\"" '#undef TTT_REAL' '#define TTT_REAL double' \
+        "#include \"$PWD/ttt_layers.h\"" >"$tmp/mixed.c"
+    refused "headers with different TTT_REAL" "TTT_REAL is not what it was" $CC -c "$tmp/mixed.c"
+    printf '#include "%s/ttt_tensor.h"\nint two(void);\nint two(void) { return 0; }\n' "$PWD" \
+        >"$tmp/two.c"
+    for real in float double; do
+        $CC -O2 -DTTT_REAL=$real -c "$tmp/two.c" -o "$tmp/two_$real.o"
+    done
+    builds "files with one TTT_REAL" $CC $quick -DTTT_REAL=double "$tmp/one.c" "$tmp/two_double.o"
+    refused "files with different TTT_REAL" ttt_real_is_float $CC $quick -DTTT_REAL=double \
+        "$tmp/one.c" "$tmp/two_float.o"
+    mkdir "$tmp/none"
+    echo '#error "no threads here"' >"$tmp/none/pthread.h"
+    program '#define __has_include(name) 0' '#define TTT_IMPLEMENTATION' '#include <stdio.h>' \
+        "#include \"$PWD/ttt_tensor.h\"" >"$tmp/alone.c"
+    builds "no pthread.h" $CC $quick -I"$tmp/none" "$tmp/alone.c"
+}
+
+# -- the same bits with flags that let a compiler change arithmetic
+same_bits() {  # same_bits COMPILER FLAGS...
+    if ! have $1; then skip "the same bits with $*" "not installed"; return; fi
+    for real in "-DTTT_REAL=float" "-DTTT_NO_SIMD" "-DTTT_REAL=double"; do
+        expected="$tmp/$1$real"
+        [ -e "$expected" ] || { $1 -O2 $real tests/bits.c -o "$tmp/bits" -lm &&
+            "$tmp/bits" >"$expected"; } || continue
+        "$@" -O2 $real tests/bits.c -o "$tmp/bits" -lm 2>"$tmp/err" &&
+            "$tmp/bits" | diff - "$expected" >"$tmp/err"
+        report $? "the same bits with $*, $real"
+    done
+}
+check_arithmetic() {
+    for compiler in $compilers; do
+        for flags in -ffast-math -Ofast -ffinite-math-only -funsafe-math-optimizations \
+            "-fassociative-math -fno-signed-zeros -fno-trapping-math"; do
+            same_bits $compiler $flags
+        done
+    done
+}
+
+check_$1
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
