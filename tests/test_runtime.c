@@ -640,7 +640,9 @@ static void arguments_out_of_range(void) {
         CHECK(ttt_ok(c) && out->size == 6 && out->data[0] == 65 && out->data[5] == 65);
     }
     CHECK(ttt_open(&(ttt_desc){ .isa = "abacus" }) == NULL);
-    CHECK(isnan(ttt_item(a)));
+    CHECK(isnan(ttt_item(a)) && ttt_status(c) == TTT_ERR_SHAPE);
+    CHECK(strstr(ttt_error(c), "item: a tensor of shape (2,3); one number expected"));
+    ttt_clear(c);
     ttt_close(NULL);
     CLOSE(c);
 }
@@ -696,7 +698,9 @@ static void integers_are_no_operands(void) {
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
     ttt_grad(c, one, &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
-    CHECK(isnan(ttt_item(one)));
+    CHECK(isnan(ttt_item(one)) && ttt_status(c) == TTT_ERR_ARGUMENT);
+    CHECK(strstr(ttt_error(c), "item: a tensor of integers"));
+    ttt_clear(c);
     CLOSE(c);
 }
 
