@@ -509,7 +509,9 @@ bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
     }
     snprintf(w->path, sizeof w->path, "%s", path);
     if (!ttt__replaceable(path)) return ttt__file_fail(ctx, path, "cannot be written", EEXIST);
-    return ttt__create_temporary(w) || ttt__file_fail(ctx, path, "cannot be written", errno);
+    if (!ttt__create_temporary(w)) return ttt__file_fail(ctx, path, "cannot be written", errno);
+    ctx->file = w->path;
+    return true;
 }
 
 static bool ttt__writer_fail(ttt_file_writer *w) {
@@ -540,6 +542,7 @@ ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
         ttt__file_fail(ctx, w->path, "was not written", w->error);
     }
     w->stream = NULL;
+    ctx->file = NULL;
     return ctx->result;
 }
 
