@@ -195,5 +195,5 @@ int main(void) {
     printf("On the same other keys its error is %.3f; it was %.3f.\n", trained, error);
     claim(trained < error / 20, "with the same number of steps the error is less than a twentieth");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

@@ -194,5 +194,5 @@ int main(void) {
     claim(ttt_max_abs_diff(again, y) == 0,
           "W was forgotten: the same sequences give the same output again");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

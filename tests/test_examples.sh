@@ -58,6 +58,9 @@ for lesson in examples/0*.c; do
     check "$lesson compiles without a warning" $CC -O1 $warnings -o "$run" "$lesson" -lm
     check "$lesson is right in what it claims" sh -c 'cd "$2" && "$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run" "$tmp"
     check "$lesson shows the claims it makes" sh -c 'grep "^ok: " "$1.txt" >"$1.ok"; sed -n "s|^//     \(ok: .*\)|\1|p" "$2" | cmp - "$1.ok"' sh "$run" "$lesson"
+    if [ -c /dev/full ]; then
+        check "$lesson notices that what it says is lost" sh -c 'cd "$2" && ! "$1" >/dev/full' sh "$run" "$tmp"
+    fi
     check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
 done
 cd "$tmp" || exit 1
@@ -87,6 +90,9 @@ for try in train bench profile recall compare figure openmp; do
     for option in $(sed -n 's/^only with .*: //p; s/^also with .*: //p' help.txt | tr , ' '); do
         check "$try has $option, which a mode names" grep -qx -e "$option" $try.options
     done
+    if [ -c /dev/full ]; then
+        check "$try notices that its output is lost" sh -c "! ./$try --help >/dev/full 2>err.txt && grep -q 'could not be written' err.txt"
+    fi
     refuses "unknown option '--nonsense'" --nonsense
     refuses "unknown option '--nonsense'" --nonsense=3
     refuses "unknown option '-h'" -h

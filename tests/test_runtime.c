@@ -1022,9 +1022,11 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
     ttt_limits peak = { 1e9, 1e9 };
     double sum = 0, begin = ttt_seconds();
     ttt_profile_start(c);
+    double inside = ttt_seconds();
     ttt_grad(c, ttt_sum(c, ttt_apply(c, &outer_op, &x, 1, x->shape, NULL, 0)), &x, 1, &g,
              TTT_GRAD_FIRST_ORDER);
     wait_for(0.01);
+    inside = ttt_seconds() - inside;
     ttt_profile_stop(c);
     double whole = ttt_seconds() - begin;
     // A busy machine can make anything longer, but the sum would show a time that counts twice.
@@ -1039,7 +1041,7 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
         sum += rows[i].seconds;
         CHECK(i == 0 || rows[i].seconds <= rows[i - 1].seconds);
     }
-    CHECK(sum <= whole + 1e-4 && sum > 0.9 * whole);
+    CHECK(sum <= whole + 1e-4 && sum > inside - 1e-4);
     ttt_profile_row two[2];
     CHECK(ttt_profile_rows(c, two, 2) == n && two[0].name == rows[0].name &&
           two[1].name == rows[1].name);
