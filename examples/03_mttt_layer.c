@@ -35,10 +35,10 @@
 //         layer/inner_Dense_0/kernel  (2,4,4)
 //         layer/inner_Dense_0/bias    (2,4)
 //     The lives of the inner weights:
-//       sequence 0, head 0: loss 2.639 -> 1.411 -> 1.224 (r = 0: 1.317); W moves by 1.38, |W0| = 1.78
-//       sequence 0, head 1: loss 3.117 -> 2.352 -> 2.002 (r = 0: 1.317); W moves by 1.35, |W0| = 2.09
-//       sequence 1, head 0: loss 2.278 -> 1.541 -> 1.106 (r = 0: 0.664); W moves by 1.23, |W0| = 1.78
-//       sequence 1, head 1: loss 2.209 -> 2.001 -> 1.778 (r = 0: 0.664); W moves by 0.77, |W0| = 2.09
+//       sequence 0, head 0: loss 2.639 -> 1.411 -> 1.224 (r = 0: 1.317); W moves by 1.38, |W0| 1.78
+//       sequence 0, head 1: loss 3.117 -> 2.352 -> 2.002 (r = 0: 1.317); W moves by 1.35, |W0| 2.09
+//       sequence 1, head 0: loss 2.278 -> 1.541 -> 1.106 (r = 0: 0.664); W moves by 1.23, |W0| 1.78
+//       sequence 1, head 1: loss 2.209 -> 2.001 -> 1.778 (r = 0: 0.664); W moves by 0.77, |W0| 2.09
 //     Hand and library differ by 1e-15 in the output, by 9e-14 in all outer gradients.
 //     ok: ttt_mixer_forward gives the same output
 //     ok: and its outer gradients are the same
@@ -109,7 +109,7 @@ static ttt_tensor *head_by_hand(ttt_ctx *c, const ttt_params *p, int64_t head, t
         for (int i = 0; i < 2; i++) W[i] = ttt_sub(c, W[i], ttt_scale(c, slope[i], rate));
     }
     double silent = H / 2. * ttt_item(ttt_mean(c, ttt_square(c, x)));  // of r = 0
-    printf(" (r = 0: %.3f); W moves by %.2f, |W0| = %.2f\n", silent, distance(W[0], W0),
+    printf(" (r = 0: %.3f); W moves by %.2f, |W0| %.2f\n", silent, distance(W[0], W0),
            distance(W0, ttt_zeros(c, W0->shape)));
     // W answers, and is forgotten.
     ttt_tensor *answers = ttt_affine(c, q, W[0], W[1]);

@@ -49,6 +49,19 @@ sed -n 's/.*](#\([^)]*\)).*/\1/p' README.md | while read -r place; do
     sed -n 's/^##* //p' README.md | tr 'A-Z ' 'a-z-' | grep -qx -e "$place" || echo "#$place"
 done >>"$tmp/missing"
 check "README: files and sections that it names are there" cmp /dev/null "$tmp/missing"
+# What its commands, and those in the programs' comments, build or write is no change of the repository.
+{ echo "a.out out data x.o x.exe m.safetensors.tmp-7-0" | tr ' ' '\n'
+  sed -n 's/^.*cc -O2.* -o \([a-z_]*\) .*/\1/p' README.md examples/*.c
+  grep -h -o -e '--svg [a-z_/]*[.]svg' -e '--out [a-z]*/[a-z_.]*' README.md examples/*.c | sed 's/^--[a-z]* //'
+  echo "curves.svg attention.svg mttt_layer.svg compare.svg recall.svg" | tr ' ' '\n'
+} | sort -u >"$tmp/made"
+if git rev-parse --git-dir >"$tmp/git" 2>&1; then
+    check "README: git ignores or has what its commands make" sh -c 'while read -r path; do
+        git check-ignore -q --no-index "$path" || git ls-files --error-unmatch "$path" >"$1/git" 2>&1 || { echo "  $path"; exit 1; }
+    done <"$1/made"' sh "$tmp"
+else
+    skipped=$((skipped + 1)); echo "skip what git ignores: no repository"
+fi
 check "README: lines of text within 100 columns" sh -c 'export LC_ALL=C
     ! grep -v "^[|!]" README.md | tr -d "\200-\277" | grep ".\{101\}"'
 
