@@ -455,6 +455,12 @@ static bool ttt__bad(const ttt__file *f, const char *name, const char *format, .
     return false;
 }
 
+static void ttt__file_close(ttt__file *f) {
+    fclose(f->stream);
+    f->stream = NULL;
+    f->ctx->file = NULL;
+}
+
 // Opens a file and measures it. POSIX opens folders too; only reading from one fails.
 static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
@@ -467,10 +473,10 @@ static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
     good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
     f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
+    ctx->file = f->path;
     if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
     ttt__file_fail(ctx, f->path, "cannot be read", errno);
-    fclose(f->stream);
-    f->stream = NULL;
+    ttt__file_close(f);
     return false;
 }
 
@@ -498,7 +504,7 @@ static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, 
     if (ttt__file_within(&f, limit))
         text = (char *)ttt__arena_alloc(ctx, arena, (size_t)f.size + 1);
     if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
-    fclose(f.stream);
+    ttt__file_close(&f);
     if (!text) return NULL;
     text[f.size] = 0;
     *size = (size_t)f.size;
@@ -536,7 +542,9 @@ bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
     }
     snprintf(w->path, sizeof w->path, "%s", path);
     if (!ttt__replaceable(path)) return ttt__file_fail(ctx, path, "cannot be written", EEXIST);
-    return ttt__create_temporary(w) || ttt__file_fail(ctx, path, "cannot be written", errno);
+    if (!ttt__create_temporary(w)) return ttt__file_fail(ctx, path, "cannot be written", errno);
+    ctx->file = w->path;
+    return true;
 }
 
 static bool ttt__writer_fail(ttt_file_writer *w) {
@@ -567,6 +575,7 @@ ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
         ttt__file_fail(ctx, w->path, "was not written", w->error);
     }
     w->stream = NULL;
+    ctx->file = NULL;
     return ctx->result;
 }
 
@@ -1312,7 +1321,7 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     if (file.j.why)
         ttt__bad(&file.f, name, "byte %lld: %s", (long long)(file.j.at - file.j.text) + 8,
                  file.j.why);
-    fclose(file.f.stream);
+    ttt__file_close(&file.f);
     ttt__arena_release(&ctx->scratch, scratch);
     if (ctx->result) {
         memset(out, 0, sizeof *out);
@@ -1528,8 +1537,10 @@ static void ttt__write_bundle(ttt_ctx *ctx, const char *path, const ttt_bundle *
                               bool bf16) {
     ttt_file_writer w;
     size_t n = 0;
+    ctx->file = path;
     char *header =
         ttt__bundle_good(ctx, path, bundle) ? ttt__header_text(ctx, path, bundle, bf16, &n) : NULL;
+    ctx->file = NULL;
     if (!header || !ttt_file_begin(ctx, &w, path)) return;
     bool good = ttt_file_put(&w, header, n);
     for (int k = 0; k < TTT__N_DTYPES; k++)
@@ -1721,7 +1732,7 @@ ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
     *out = &ctx->empty;
     if (!ttt__file_open(ctx, path, &npy.f)) return ctx->result;
     ttt_tensor *tensor = ttt__npy_read(&npy);
-    fclose(npy.f.stream);
+    ttt__file_close(&npy.f);
     ttt__arena_release(&ctx->scratch, scratch);
     if (tensor) *out = tensor;
     else ttt_mark_release(ctx, step);
@@ -2304,8 +2315,10 @@ ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size
     if (!ttt__can_begin(ctx, "ttt_idx_parse", p && out)) return ctx->result;
     if (!name) name = "IDX in memory";
     ttt_mark step = ttt__arena_mark(&ctx->step);
+    ctx->file = name;
     bool good = ttt__idx_is_gzip(p, n) ? ttt__idx_from_gzip(ctx, &ctx->step, name, p, n, out)
                                        : ttt__idx_from_plain(ctx, &ctx->step, name, p, n, out);
+    ctx->file = NULL;
     if (good) return TTT_OK;
     ttt__arena_release(&ctx->step, step);
     memset(out, 0, sizeof *out);
@@ -2446,14 +2459,16 @@ ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_
 #ifndef TTT_NO_STDIO
 static const char *const ttt__idx_endings[2] = { "images-idx3-ubyte", "labels-idx1-ubyte" };
 
-static bool ttt__can_open(const char *path) {
+// A file that is there and cannot be opened counts: who reads it learns the reason.
+static bool ttt__is_there(const char *path) {
+    errno = 0;
     FILE *f = fopen(path, "rb");
     if (f) fclose(f);
-    return f != NULL;
+    return f != NULL || (errno != ENOENT && errno != ENOTDIR);
 }
 
-// The path <dir>/<split>-<ending>, or the same with .gz if only that can be opened, in the step
-// arena. *found = whether one of them can be.
+// The path <dir>/<split>-<ending>, or the same with .gz if only that is there, in the step arena.
+// *found = whether one of them is.
 static const char *ttt__idx_path(ttt_ctx *ctx, const char *dir, const char *split,
                                  const char *ending, bool *found) {
     size_t room = strlen(dir) + strlen(split) + strlen(ending) + sizeof "/-.gz";
@@ -2461,10 +2476,10 @@ static const char *ttt__idx_path(ttt_ctx *ctx, const char *dir, const char *spli
     *found = false;
     if (!path) return NULL;
     int plain = snprintf(path, room, "%s/%s-%s", dir, split, ending);
-    *found = ttt__can_open(path);
+    *found = ttt__is_there(path);
     if (*found) return path;
     memcpy(path + plain, ".gz", sizeof ".gz");
-    *found = ttt__can_open(path);
+    *found = ttt__is_there(path);
     if (!*found) path[plain] = 0;
     return path;
 }

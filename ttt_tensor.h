@@ -457,6 +457,7 @@ struct ttt_tensor {
     ttt_shape shape;
     int64_t size;        // number of elements
     const ttt_op *op;    // the op that made it; NULL for a leaf
+    ttt_ctx *ctx;        // the context that owns it
     ttt_tensor **in;     // the op's inputs
     int n_in;
     const void *arg;     // the op's other arguments
@@ -482,7 +483,8 @@ TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
-// the number in a real tensor of one, else NaN
+// The number in a real tensor of one. Any other gives NaN, and TTT_ERR_SHAPE or TTT_ERR_ARGUMENT in
+// its context.
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
@@ -2234,6 +2236,7 @@ struct ttt_ctx {
     ttt__pool *pool;
     ttt_real *pack[TTT_MAX_THREADS];  // workspace of matrix products, one for each thread
     ttt__profile profile;
+    const char *file;  // that is being read or written: out of memory then names it
     ttt_result result;
     char text[512];
     ttt_tensor empty;
@@ -2263,8 +2266,11 @@ void ttt_clear(ttt_ctx *ctx) {
 ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     if (ctx->result == TTT_OK) {
         va_list args;
+        int n = 0;
+        if (result == TTT_ERR_NO_MEMORY && ctx->file)
+            n = snprintf(ctx->text, sizeof ctx->text, "%.200s: ", ctx->file);
         va_start(args, format);
-        vsnprintf(ctx->text, sizeof ctx->text, format, args);
+        vsnprintf(ctx->text + n, sizeof ctx->text - (size_t)n, format, args);
         va_end(args);
         ctx->result = result;
         if (ctx->desc.on_error) ctx->desc.on_error(ctx->desc.user, result, ctx->text);
@@ -3293,6 +3299,7 @@ static ttt_tensor *ttt__scratch_tensor(ttt_ctx *ctx, size_t bytes, void **elemen
     ttt_tensor *tensor = (ttt_tensor *)(void *)p;
     *elements = (char *)block + ttt__block_head();
     memset(tensor, 0, sizeof *tensor);
+    tensor->ctx = ctx;
     tensor->block = block;
     tensor->id = TTT__SCRATCH;
     return ctx->made[ctx->n_made++] = tensor;
@@ -3310,6 +3317,7 @@ static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void 
     place->turn++;
     ttt_tensor *tensor = ttt__place_struct(place);
     memset(tensor, 0, sizeof *tensor);
+    tensor->ctx = ctx;
     tensor->kept = keep;
     tensor->id = ctx->n_nodes;
     arena->bytes += sizeof *place + sizeof *ctx->nodes;
@@ -3407,7 +3415,16 @@ ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_real ttt_item(const ttt_tensor *tensor) {
-    return tensor && tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
+    ttt_text shape;
+    if (!tensor) return (ttt_real)NAN;
+    if (tensor->size == 1 && tensor->data) return tensor->data[0];
+    if (tensor->size == 1)
+        ttt_fail(tensor->ctx, TTT_ERR_ARGUMENT, "item: a tensor of %s; real numbers expected",
+                 ttt__dtype_text(tensor->dtype));
+    else
+        ttt_fail(tensor->ctx, TTT_ERR_SHAPE, "item: a tensor of shape %s; one number expected",
+                 ttt_shape_text(tensor->shape, shape));
+    return (ttt_real)NAN;
 }
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
@@ -6156,6 +6173,7 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->k = kernels;
     ctx->recording = true;
     ctx->rng.seed = desc->seed;
+    ctx->empty.ctx = ctx;
     ctx->empty.data = ctx->nothing;
     ctx->empty.index = NULL;
     ctx->empty.id = ctx->empty.size = 0;

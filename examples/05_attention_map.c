@@ -157,5 +157,5 @@ int main(void) {
            u.equals, u.error);
     claim(!u.exact, "a learner whose last layer is not linear is not attention");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

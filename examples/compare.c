@@ -10,6 +10,8 @@
 #define TTT_IMPLEMENTATION
 #include "example.h"
 
+#include <errno.h>
+
 static const program this_program = {
     .name = "compare",
     .purpose = "a table and a chart, compare.svg, of the test accuracy of several runs of train.c",
@@ -47,9 +49,11 @@ static void read_log(const char *path) {
     double accuracy, seconds;
     bool found = false;
     FILE *f = fopen(path, "rb");
-    if (!f) die("%s: cannot be read; log.jsonl of a run of train.c expected", path);
+    if (!f) die("%s: cannot be read: %s; log.jsonl of a run of train.c expected", path,
+                strerror(errno));
     while (fgets(line, sizeof line, f))
         if (sscanf(line, format, mixer, data, &accuracy, &seconds) == 4) found = true;
+    if (ferror(f)) die("%s: cannot be read: %s", path, strerror(errno));
     fclose(f);
     if (!found) die("%s: no record of a finished run in it", path);
     row *r = row_of(mixer, strrchr(data, '/') ? strrchr(data, '/') + 1 : data);

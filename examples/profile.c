@@ -80,8 +80,9 @@ typedef struct {
 
 static void make_model(run *r) {
     const options *o = &r->o;
-    static ttt_real rates[64];
-    for (int i = 0; i < 64; i++) rates[i] = 1;
+    ttt_real *rates = ttt_alloc(r->c, (size_t)o->inner_steps * sizeof *rates, true);
+    need_ok(r->c, "--inner-steps");
+    for (int i = 0; i < o->inner_steps; i++) rates[i] = 1;
     ttt_vit_desc d = { .image = o->image, .channels = 1, .patch = o->patch, .width = o->width,
                        .depth = o->depth, .classes = 10 };
     d.mixer = (ttt_mixer_desc){ .heads = o->heads, .inner_steps = (int)o->inner_steps,
