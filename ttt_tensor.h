@@ -247,7 +247,7 @@ static const char *const ttt__same_real __attribute__((used)) = &ttt__real_is;
     X(SHAPE, "shapes do not fit")                                                                  \
     X(ARGUMENT, "an argument is out of range")                                                     \
     X(UNSET, "an option that has no default was not set")                                          \
-    X(RELEASED, "a tensor was used after its memory was released")                                 \
+    X(RELEASED, "a tensor is NULL, or its memory was released before")                             \
     X(FIRST_ORDER, "a gradient that was not recorded would be differentiated")                     \
     X(NOT_FINITE, "NaN or infinity appeared where it was being watched for")                       \
     X(NO_MEMORY, "out of memory")                                                                  \
@@ -3480,7 +3480,7 @@ static const char *ttt__input_text(int i, char *text) {
 
 static void ttt__not_living(ttt_ctx *ctx, const char *op, const ttt_tensor *tensor,
                             const char *input) {
-    if (!tensor) ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %.100s is NULL", op, input);
+    if (!tensor) ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: %.100s is NULL", op, input);
     else
         ttt_fail(ctx, TTT_ERR_RELEASED, "%.200s: %.100s is not a living tensor of this context; "
                  "was it released?", op, input);
