@@ -1927,7 +1927,7 @@ static void ttt__check_grid(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N)
 }
 
 static int64_t ttt__chunk_or(const ttt_mixer_desc *desc, int64_t usual) {
-    const int64_t longest = (int64_t)1 << 40;  // no sequence is longer, and sums with it are numbers
+    const int64_t longest = (int64_t)1 << 40;  // than any sequence; sums with it are numbers
     return desc->chunk ? TTT__MIN(desc->chunk, longest) : usual;
 }
 static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {

@@ -608,10 +608,10 @@ typedef struct ttt_gemm_desc {
     const char *map;                 // an op of one number by its name, as "gelu"; NULL: none
     const ttt_real *add;             // (m,n), stored as y is; y itself for y += a b; NULL: none
 } ttt_gemm_desc;
-// TTT_ERR_ARGUMENT for negative sizes, a row step shorter than a row, sizes or steps that lead beyond
-// 2^59 elements, a missing array, both b and b_bf16, results that overlap an operand or each other, a map with add = y (the sums begin with y,
-// so it would be mapped too). C cannot check that the arrays are large enough. This is no op:
-// profiles do not count it.
+// TTT_ERR_ARGUMENT for negative sizes, a row step shorter than a row, sizes or steps that lead
+// beyond 2^59 elements, a missing array, both b and b_bf16, results that overlap an operand or each
+// other, a map with add = y (the sums begin with y, so it would be mapped too). C cannot check that
+// the arrays are large enough. This is no op: profiles do not count it.
 TTT_API ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc);
 
 // Sums. sum_to adds along every axis that is 1 in the given shape (or that it lacks). broadcast
@@ -793,11 +793,10 @@ typedef enum ttt_grad_mode {
 } ttt_grad_mode;
 
 // out[i] = dy / d wrt[i], for y of one element; zeros where y does not depend on wrt[i].
-// TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array, or mode is no
-// ttt_grad_mode;
-// TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken without TTT_GRAD_RECORD
-// and not detached. After an error all of out is the empty tensor; with TTT_GRAD_ADD out stays as
-// it was.
+// TTT_ERR_SHAPE if y has more elements; TTT_ERR_ARGUMENT if wrt and out are one array, or mode is
+// no ttt_grad_mode; TTT_ERR_FIRST_ORDER if y depends on wrt through a gradient that was taken
+// without TTT_GRAD_RECORD and not detached. After an error all of out is the empty tensor; with
+// TTT_GRAD_ADD out stays as it was.
 TTT_API ttt_result ttt_grad(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *const *wrt, int n,
                             ttt_tensor **out, ttt_grad_mode mode);
 // The same for any y, with a seed of y's shape: out[i] = d <seed, y> / d wrt[i], a vector-Jacobian
@@ -2190,7 +2189,7 @@ typedef struct ttt__arena {
 // turn, round and round. Where in its place a struct begins changes from turn to turn, so that a
 // released tensor's address is long not that of another. So it can be noticed: no living tensor has
 // its address. Places are never given back, so looking there is always allowed.
-enum { TTT__PLACE_ROOM = 216, TTT__FIRST_PLACES = 1024 };
+enum { TTT__PLACE_ROOM = 224, TTT__FIRST_PLACES = 1024 };
 typedef struct ttt__place {
     uint64_t turn;
     char room[TTT__PLACE_ROOM];
@@ -5380,7 +5379,8 @@ static const char *ttt__gemm_sizes(ttt_gemm_desc *desc) {
     if (desc->a_step < 0 || desc->b_step < 0 || desc->y_step < 0) return "steps cannot be negative";
     // Results may lie one after the other, or row by row beside each other.
     bool after = desc->y_step >= ttt__extent(m, n, desc->y_row, 1, 0);
-    bool beside = desc->y_step >= n && desc->y_row >= ttt__extent(desc->batch, n, desc->y_step, 1, 0);
+    bool beside = desc->y_step >= n &&
+                  desc->y_row >= ttt__extent(desc->batch, n, desc->y_step, 1, 0);
     bool empty = m == 0 || n == 0;
     return empty || desc->batch == 1 || after || beside ? NULL : "y_step makes results overlap";
 }

@@ -489,7 +489,6 @@ static void every_option_works_or_is_refused(void) {
     ttt_close(c);
 }
 
-// Without .no_fused a layer is fewer ops where it has such a form, and the same ones elsewhere.
 // The formula of a layer's cost is about that of the matrix products of its definition.
 static void compare_flops(mixer_case *m, const char *name) {
     ttt_profile_row rows[100];
@@ -510,6 +509,46 @@ static void compare_flops(mixer_case *m, const char *name) {
 }
 static void flops_are_about_those_of_the_products(void) { each_case(NULL, compare_flops); }
 
+// Sizes beyond every sequence and every tensor: the layer works as with the largest that means
+// anything, or an error says why not. No sum or product of them wraps.
+#define SIZE_FIELDS(X)                                                                             \
+    X(dim, 0) X(heads, 0) X(chunk, 1) X(window, 1) X(globals, 1) X(grid_rows, 1) X(grid_cols, 1)   \
+    X(max_tokens, 1) X(compressed, 1) X(neighbors, 1)
+static void run_with_size(ttt_mixer_desc d, const char *field, int64_t value) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    ttt_tensor *y = ttt_ok(c) ? ttt_mixer_forward(c, &d, w, ttt_randn(c, TTT_SHAPE(1, TOKENS, 8)),
+                                                  NULL) : NULL;
+    bool whole = y && y->size == TOKENS * 8, said = strlen(ttt_error(c)) > 20;
+    if (ttt_ok(c) ? !whole : !said)
+        printf("  %s: .%s = %lld\n", d.mixer->name, field, (long long)value);
+    CHECK(ttt_ok(c) ? whole : said);
+    ttt_close(c);
+}
+static void sizes_beyond_every_tensor_are_no_surprise(void) {
+    const int64_t sizes[] = { INT64_MAX, (int64_t)1 << 62, INT64_MIN };
+    for (int i = 0; ttt_mixer_at(i); i++)
+        for (int k = 0; k < COUNT(sizes); k++)
+            for (int causal = 0; causal < 2; causal++) {
+                const ttt_mixer *m = ttt_mixer_at(i);
+                ttt_mixer_desc plain = needed(m);
+                plain.mixer = m;
+                if (causal && !ttt_mixer_takes(m, "causal")) continue;
+                plain.causal = causal;
+                if (ttt_mixer_takes(m, "kernel")) plain.kernel = TTT_ATTENTION_KERNEL_NEAREST;
+#define X(field, option)                                             \
+    if (!option || ttt_mixer_takes(m, #field)) {                     \
+        ttt_mixer_desc d = plain;                                    \
+        d.field = sizes[k];                                          \
+        run_with_size(d, #field, sizes[k]);                          \
+    }
+                SIZE_FIELDS(X)
+#undef X
+            }
+}
+
+// Without .no_fused a layer is fewer ops where it has such a form, and the same ones elsewhere.
 static void no_fused_is_for_all(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         const ttt_mixer *m = ttt_mixer_at(i);
@@ -1155,6 +1194,7 @@ int main(int argc, char **argv) {
                                     T(unmasked_matrices_reproduce_the_layer),
                                     T(errors_name_the_field),
                                     T(every_option_works_or_is_refused),
+                                    T(sizes_beyond_every_tensor_are_no_surprise),
                                     T(no_fused_is_for_all),
                                     T(flops_are_about_those_of_the_products),
                                     T(options_without_what_they_need_are_refused),

@@ -116,6 +116,13 @@ static void losses_equal_their_formulas(void) {
         CHECK(fabs((double)g->data[i] - (0.5 - (double)target[i]) / 2) < 1e-6);
     ttt_cross_entropy(c, z, ttt_zeros(c, TTT_SHAPE(2, 4)));
     CHECK(ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(2,4)"));
+    ttt_clear(c);
+    const int64_t classes[] = { -1, 0, INT64_MAX, (int64_t)1 << 62 };
+    for (int i = 0; i < COUNT(classes); i++) {
+        ttt_one_hot(c, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 0, 0 }), classes[i]);
+        CHECK(!ttt_ok(c) && strstr(ttt_error(c), "one_hot: ") && strstr(ttt_error(c), "expected"));
+        ttt_clear(c);
+    }
     ttt_close(c);
 }
 
@@ -490,6 +497,13 @@ static void wrong_models_name_the_field(void) {
         const char *word;
     } wrong[] = {
         { VIT(8, 3, 12, .mlp = 24), ".patch 3" },
+        { VIT(INT64_MAX, 1, 12, .mlp = 24), ".image 9223372036854775807" },
+        { VIT((int64_t)1 << 33, 1, 12, .mixer = { .heads = 2, .globals = INT64_MAX }), ".globals" },
+        { VIT(8, 2, 12, .depth = (int64_t)1 << 40), ".depth 1099511627776" },
+        { VIT(8, 2, (int64_t)1 << 60, .mixer = { .heads = 2, .inner_lr = 1 }),
+          "1152921504606846976" },
+        { VIT(8, 2, 12, .mlp = (int64_t)1 << 60, .mixer = { .heads = 2, .inner_lr = 1 }),
+          "MlpBlock" },
         { VIT(0, 2, 12, .mlp = 24), ".image 0" },
         { VIT(8, 2, 13, .mlp = 24), "13" },
         { VIT(6, 2, 12, .mixer = { .inner_sgd = true, .inner_steps = 2 }), "mini-batches" },

@@ -1293,7 +1293,7 @@ static void max_abs_diff_does_not_hide_nan(void) {
     CLOSE(c);
 }
 
-// ---- sizes that no tensor can have, and numbers that name nothing --------------------------------
+// ---- sizes that no tensor can have, and numbers that name nothing -------------------------------
 // Each call gives an error that begins with the function's name and says what was expected; none
 // wraps to a small size, and none gives an empty tensor without an error.
 enum { NO_ENUM = 99 };
