@@ -771,6 +771,32 @@ static void a_token_changes_nothing_beyond_its_window(void) {
     }
 }
 
+// A query all of whose scores are -infinity sees nothing: it reads zeros, with gradient 0, as one
+// op and op by op. Queries are tokens, keys the same with another sign; more keys than a tile has.
+static void a_query_that_sees_nothing_reads_zeros(void) {
+    enum { N = 600, D = 4 };
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+    form f = { "self-attention", { .dim = D, .heads = 1 } };
+    layer l = layer_of(c, &f, 1, N);
+    ttt_tensor *y[2], *w = ttt_randn(c, l.x->shape), *g[2];
+    const double huge = DOUBLE ? 1e200 : 1e30, large = DOUBLE ? 1e120 : 1e10;
+    for (int i = 0; i < l.w.n; i++)
+        for (int64_t j = 0; j < l.w.at[i]->size; j++)
+            l.w.at[i]->data[j] = REAL(i % 2 || j / D != j % D ? 0 : i == 2 ? -1 : 1);
+    for (int64_t i = 0; i < l.x->size; i++)
+        l.x->data[i] = i % D ? 0 : REAL(large * (1 + 0.01 * (double)(i / D)));
+    l.x->data[7 * D] = REAL(huge);
+    for (int k = 0; k < 2; k++) {
+        l.d.no_fused = k;
+        y[k] = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        ttt_vjp(c, y[k], w, &l.x, 1, &g[k], TTT_GRAD_FIRST_ORDER);
+        for (int i = 0; i < D; i++) CHECK(y[k]->data[7 * D + i] == 0);
+    }
+    CHECK(ttt_ok(c) && ttt_max_abs_diff(y[0], y[1]) <= 1e-5 * largest(y[1]));
+    CHECK(ttt_max_abs_diff(g[0], g[1]) <= 1e-5 * largest(g[1]));
+    ttt_close(c);
+}
+
 // ---- decays of any strength ---------------------------------------------------------------------
 // The logarithm of what token i keeps, of a kind: weak, strong, both, nothing at all.
 static double log_kept(int kind, int i, ttt_rng *rng) {
@@ -1203,6 +1229,7 @@ int main(int argc, char **argv) {
                                     T(every_mixer_has_its_causal_forms),
                                     T(a_token_changes_nothing_before_it),
                                     T(a_token_changes_nothing_beyond_its_window),
+                                    T(a_query_that_sees_nothing_reads_zeros),
                                     T(a_chunk_changes_only_speed_for_any_decay),
                                     T(decays_with_momentum_are_their_rule),
                                     T(forgetting_has_a_number_where_its_factors_have_none),
