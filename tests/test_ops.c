@@ -1028,11 +1028,16 @@ static void the_largest_along_every_axis(void) {
 // ---- a triangular system ------------------------------------------------------------------------
 // The solution, put back into the system, gives b. Nothing on or above the diagonal is read.
 static void solve_lower_solves(void) {
+    static const int64_t sizes[][2] = { { 5, 2 }, { 1, 1 }, { 1, 9 },
+                                        { 2, 40 }, { 0, 3 }, { 3, 0 } };
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
-    ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, 5, 5)), *b = ttt_randn(c, TTT_SHAPE(3, 5, 2)),
-               *S = ttt_zeros(c, a->shape);
-    for (int i = 0; i < 75; i++) S->data[i] = i % 5 < i / 5 % 5 ? a->data[i] : i % 5 == i / 5 % 5;
-    for (int t = 0; t < 2; t++) {
+    for (int i = 0; i < 2 * COUNT(sizes); i++) {
+        int64_t n = sizes[i / 2][0], d = sizes[i / 2][1];
+        bool t = i % 2;
+        ttt_tensor *a = ttt_randn(c, TTT_SHAPE(3, n, n)), *b = ttt_randn(c, TTT_SHAPE(3, n, d)),
+                   *S = ttt_zeros(c, a->shape);
+        for (int64_t k = 0; k < S->size; k++)
+            S->data[k] = k % n < k / n % n ? a->data[k] : k % n == k / n % n;
         ttt_tensor *y = ttt_solve_lower(c, a, b, t);
         CHECK(ttt_max_abs_diff(ttt_matmul_t(c, S, y, t, false), b) <= (DOUBLE ? 1e-13 : 1e-4));
         CHECK(ttt_max_abs_diff(y, ttt_solve_lower(c, S, b, t)) == 0);
