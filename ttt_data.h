@@ -2353,10 +2353,12 @@ static bool ttt__idx_read(ttt_ctx *ctx, ttt__arena *arena, const char *path, ttt
     bool good = ttt__file_within(&f, TTT_IMAGES_MAX_BYTES) && ttt__read(&f, start, n);
     bool gzip = good && ttt__idx_is_gzip(start, n);
     if (good && !gzip) good = ttt__idx_from_file(&f, arena, start, n, out);
-    fclose(f.stream);
+    ttt__file_close(&f);
     if (gzip) {
         char *bytes = ttt__file_bytes(ctx, &ctx->scratch, path, TTT_IMAGES_MAX_BYTES, &n);
+        ctx->file = path;
         good = bytes && ttt__idx_from_gzip(ctx, arena, path, (const uint8_t *)bytes, n, out);
+        ctx->file = NULL;
     }
     ttt__arena_release(&ctx->scratch, scratch);
     if (good) return true;

@@ -1564,7 +1564,7 @@ static void stored_types_are_refused_by_name(void) {
           "expected");
     FAILS(ttt_cast(c, a, (ttt_dtype)TTT__N_DTYPES), TTT_ERR_ARGUMENT,
           "cast: from real numbers to no element type");
-    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_ARGUMENT, "cast");
+    FAILS(ttt_cast(c, NULL, TTT_DTYPE_REAL), TTT_ERR_RELEASED, "cast");
     FAILS(ttt_new_typed(c, TTT_SHAPE(2), (ttt_dtype)99, false), TTT_ERR_ARGUMENT, "new_typed",
           "99");
     FAILS(ttt_new_typed(c, TTT_SHAPE(-2), TTT_DTYPE_U8, false), TTT_ERR_SHAPE, "(-2)");
