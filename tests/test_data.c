@@ -1463,7 +1463,7 @@ static void every_allocation_may_fail(void) {
         CHECK(memory_live == live);
     }
     memory_fails_at = -1;
-    CHECK(n == 7); // the context 2, a chunk of each arena 3, the tape 1; all well 1
+    CHECK(n == 8); // the context 3, a chunk of each arena 3, the tape 1; all well 1
     set_remove();
 }
 
