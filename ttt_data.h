@@ -1483,8 +1483,11 @@ static bool ttt__bundle_good(ttt_ctx *ctx, const char *path, const ttt_bundle *b
         if (strcmp(x->name, "__metadata__") == 0)
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: the name __metadata__ is taken by the notes",
                      path);
-        if (!ctx->result && !ttt__alive(ctx, x->tensor))
-            ttt__not_living(ctx, path, x->tensor, x->name);
+        if (!ctx->result && !ttt__alive(ctx, x->tensor)) {
+            ttt_text name;
+            snprintf(name, sizeof name, "'%.80s'", x->name);
+            ttt__not_living(ctx, path, x->tensor, name);
+        }
         if (ctx->result) return false;
     }
     for (int64_t i = 0; i < bundle->n_notes; i++)
