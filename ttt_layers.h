@@ -2035,7 +2035,7 @@ typedef struct ttt__features {
 } ttt__features;
 typedef struct ttt__shifts {
     ttt_tensor *q, *k, *g;  // R_ic - M_i, -R_ic and R_i-1c - R_ic, for i = 0 0
-    bool any, any_g;        // whether some, some of g, are not 0
+    bool any_g;             // whether some of g are not 0
 } ttt__shifts;
 
 // ln phi(x) as a whole number if it is below -20; else, and if x is NaN, 0.
@@ -2046,7 +2046,22 @@ static ttt_real ttt__log_small(const ttt_mixer_desc *desc, ttt_real x) {
     if (!(log_phi < -20)) return 0;
     return (ttt_real)TTT__MAX(floor(log_phi), desc->identity_map ? least : -1e30);
 }
-// The shifts of one sequence and head; its rows begin at `at`.
+static bool ttt__all_small(const ttt_mixer_desc *desc, const ttt_real *x, int64_t n, int64_t step) {
+    for (int64_t i = 0; i < n; i++)
+        if (ttt__log_small(desc, x[i * step]) == 0) return false;
+    return true;
+}
+// Whether some R or M of one sequence and head, whose rows begin at `at`, is not 0. R never falls.
+static bool ttt__shifts_head(const ttt_mixer_desc *desc, const ttt_tensor *q, const ttt_tensor *k,
+                             int64_t at) {
+    int64_t N = q->shape.dim[2], h = q->shape.dim[3];
+    for (int64_t c = 0; c < h; c++)
+        if (ttt__all_small(desc, k->data + at + c, desc->causal ? 1 : N, h)) return true;
+    for (int64_t i = 0; i < N; i++)
+        if (ttt__all_small(desc, q->data + at + i * h, h, 1)) return true;
+    return false;
+}
+// The shifts of that head.
 static void ttt__shift_head(const ttt_mixer_desc *desc, const ttt_tensor *q, const ttt_tensor *k,
                             int64_t at, ttt__shifts *to) {
     int64_t N = q->shape.dim[2], h = q->shape.dim[3];
@@ -2067,10 +2082,7 @@ static void ttt__shift_head(const ttt_mixer_desc *desc, const ttt_tensor *q, con
             decay[c] = i > 0 ? less[c] - less[c - h] : 0;
             to->any_g = to->any_g || decay[c] != 0;
         }
-        for (int64_t c = 0; c < h; c++) {
-            own[c] -= most;
-            to->any = to->any || own[c] != 0 || less[c] != 0;
-        }
+        for (int64_t c = 0; c < h; c++) own[c] -= most;
     }
 }
 // phi(x) e^shift
@@ -2085,16 +2097,19 @@ static ttt__features ttt__features_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
                                       ttt_tensor *k) {
     ttt__shifts by;
     memset(&by, 0, sizeof by);
-    if (desc->normalizer == TTT_NORMALIZER_ADAPTIVE && ttt_ok(ctx)) {
+    bool shifts = false, ratio = desc->normalizer == TTT_NORMALIZER_ADAPTIVE && ttt_ok(ctx);
+    int64_t head = ratio ? q->shape.dim[2] * q->shape.dim[3] : 1;
+    for (int64_t at = 0; ratio && !shifts && at < q->size; at += head)
+        shifts = ttt__shifts_head(desc, q, k, at);
+    if (shifts) {
         by.q = ttt_zeros(ctx, q->shape);
         by.k = ttt_zeros(ctx, q->shape);
         by.g = ttt_zeros(ctx, q->shape);
-        int64_t head = q->shape.dim[2] * q->shape.dim[3];
         for (int64_t at = 0; ttt_ok(ctx) && at < q->size; at += head)
             ttt__shift_head(desc, q, k, at, &by);
     }
-    ttt__features of = { ttt__phi(ctx, desc, q, by.any ? by.q : NULL),
-                         ttt__phi(ctx, desc, k, by.any ? by.k : NULL), by.any_g ? by.g : NULL };
+    ttt__features of = { ttt__phi(ctx, desc, q, by.q), ttt__phi(ctx, desc, k, by.k),
+                         by.any_g ? by.g : NULL };
     return of;
 }
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
