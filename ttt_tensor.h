@@ -168,10 +168,10 @@
 #define TTT__PRAGMA(words)
 #endif
 
-// The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signs of
-// zero. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
+// The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signed
+// zeros. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
 // nothing. What their pragmas leave out:
-//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf (see [8])
+//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf, see [8]
 //   GCC    forgets NaN where comparisons are compiled for x86 (ieee-fp); takes glibc's vectors of
 //          exp, which are less exact, where it makes vectors of a loop
 #if defined(__clang__)
