@@ -48,11 +48,13 @@ chunk depth epoch eps error head heads height hidden image input inner layers li
 next node number offset order outer output pad pair part path pi pixels pool pos pred rho sigma seed
 slice source start store string table tail target tau tensor term text tile time top unit user
 vector view walk where IN OUT OPTIONAL CONST VOID interface PI EPS LEN SIZE DIM NAME TYPE"
+system="assert errno math pthread stdarg stdio stdlib string sys/stat sys/time unistd"
 check_names() {
     for kind in object function; do
         for at in headers implementation; do
             {
-                echo '#include <math.h>'  # which wants log and its like for itself
+                # the system's headers want log, index, select and the like for themselves
+                for header in $system; do echo "#include <$header.h>"; done
                 [ $at = headers ] || printf '#include "%s/ttt_model.h"\n' "$PWD"
                 [ $kind = object ] && args= || args='(first)'
                 for word in $words; do echo "#define $word$args 0x7ab5"; done
