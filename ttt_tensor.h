@@ -5517,7 +5517,7 @@ TTT__PRECISE_END
     TTT__DO(tokens) TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update)        \
     TTT__DO(user) TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk)         \
     TTT__DO(weight) TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word)   \
-    TTT__DO(zero)
+    TTT__DO(zero) TTT__DO(col) TTT__DO(len)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -5833,6 +5833,8 @@ TTT__NAMES(TTT__PUSH)
 #undef window
 #undef word
 #undef zero
+#undef len
+#undef col
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END
