@@ -169,10 +169,10 @@
 #define TTT__PRAGMA(words)
 #endif
 
-// The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signs of
-// zero. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
+// The implementation needs the arithmetic that it says: sums in its order, NaN, infinities, signed
+// zeros. Between TTT__PRECISE and TTT__PRECISE_END -ffast-math and its parts (/fp:fast) change
 // nothing. What their pragmas leave out:
-//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf (see [8])
+//   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf, see [8]
 //   GCC    forgets NaN where comparisons are compiled for x86 (ieee-fp); takes glibc's vectors of
 //          exp, which are less exact, where it makes vectors of a loop
 #if defined(__clang__)
@@ -6335,7 +6335,7 @@ TTT__PRECISE_END
     TTT__DO(tokens) TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update)        \
     TTT__DO(user) TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk)         \
     TTT__DO(weight) TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word)   \
-    TTT__DO(zero)
+    TTT__DO(zero) TTT__DO(col) TTT__DO(len)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -6651,6 +6651,8 @@ TTT__NAMES(TTT__PUSH)
 #undef window
 #undef word
 #undef zero
+#undef len
+#undef col
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END

@@ -11,12 +11,15 @@
 # The groups, in the order they run:
 #   layout       columns, lengths of functions, section marks (test_layout.sh)
 #   headers      no diagnostics from any compiler, in C and C++, alone, together and in parts
+#   builds       names of the program's own, files renamed and in one, flags that change arithmetic
+#                (test_builds.sh)
 #   programs     the suites below, with float and with double
 #   golden       cases that the official codes computed (golden.c)
 #   sanitizers   the suites once more, with memory and undefined behavior checked
 #   train        what examples/train.c promises (test_train.sh)
 #   examples     lessons and programs, from outside (test_examples.sh)
 #   web          the page in examples/web (test_web.sh)
+#   windows      everything compiled by mingw, and the suites run by wine
 # A suite NAME is one file, test_NAME.c, and follows the sections of a header:
 #   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
 #   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches)
@@ -29,7 +32,7 @@ cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
 suites="$tensor_suites files data layers mixers identities weights model example"
-groups="layout headers programs golden sanitizers train examples web"
+groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'kill $lanes 2>/dev/null; exit 1' INT TERM
@@ -233,6 +236,44 @@ check_train() { job suite train sh tests/test_train.sh "$CC"; }
 check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 
 check_web() { job suite web sh tests/test_web.sh; }
+
+check_builds() {
+    for part in names forms arithmetic; do
+        job suite builds_$part sh tests/test_builds.sh $part "$CC"
+    done
+}
+
+# Wine keeps its registry in a folder that all jobs share: making one takes ten seconds.
+mingw=x86_64-w64-mingw32-gcc wine=/usr/lib/wine/wine64
+check_windows() {
+    for part in $suites; do job on_windows $part; done
+    for file in tests/golden.c tests/hostile.c tests/bits.c examples/*.c; do
+        job mingw_compiles $file
+    done
+}
+on_windows() {
+    if ! have $mingw || ! have $wine; then skip $1_windows "no mingw or no wine"; return; fi
+    WINEDEBUG=-all WINEPREFIX=${tmp%/*}/wine
+    export WINEDEBUG WINEPREFIX
+    if $mingw -O1 -static tests/test_$1.c -o "$tmp/$1.exe" -lm 2>"$tmp/err"; then
+        suite $1_windows wine_run "$tmp/$1.exe"
+    else
+        head -n 5 "$tmp/err"
+        bad "$1_windows does not compile"
+    fi
+}
+# Text that a program writes on Windows has a carriage return at the end of each line.
+wine_run() {
+    $wine "$1" >"$1.txt" 2>/dev/null
+    code=$?
+    tr -d '\r' <"$1.txt"
+    return $code
+}
+mingw_compiles() {
+    if ! have $mingw; then skip "$1 with mingw" "not installed"; return; fi
+    if $mingw -O1 -DTTT_NO_SIMD "$1" -o "$tmp/a.exe" -lm 2>"$tmp/err"; then ok "$1 with mingw"
+    else head -n 5 "$tmp/err"; bad "$1 with mingw"; fi
+}
 
 case "${1:-} $#" in
 "golden 2" | hostile\ *)

@@ -48,11 +48,13 @@ chunk depth epoch eps error head heads height hidden image input inner layers li
 next node number offset order outer output pad pair part path pi pixels pool pos pred rho sigma seed
 slice source start store string table tail target tau tensor term text tile time top unit user
 vector view walk where IN OUT OPTIONAL CONST VOID interface PI EPS LEN SIZE DIM NAME TYPE"
+system="assert errno math pthread stdarg stdio stdlib string sys/stat sys/time unistd"
 check_names() {
     for kind in object function; do
         for at in headers implementation; do
             {
-                echo '#include <math.h>'  # which wants log and its like for itself
+                # the system's headers want log, index, select and the like for themselves
+                for header in $system; do echo "#include <$header.h>"; done
                 [ $at = headers ] || printf '#include "%s/ttt_model.h"\n' "$PWD"
                 [ $kind = object ] && args= || args='(first)'
                 for word in $words; do echo "#define $word$args 0x7ab5"; done
@@ -138,11 +140,18 @@ check_forms() {
     builds "files with one TTT_REAL" $CC $quick -DTTT_REAL=double "$tmp/one.c" "$tmp/two_double.o"
     refused "files with different TTT_REAL" ttt_real_is_float $CC $quick -DTTT_REAL=double \
         "$tmp/one.c" "$tmp/two_float.o"
-    mkdir "$tmp/none"
-    echo '#error "no threads here"' >"$tmp/none/pthread.h"
-    program '#define __has_include(name) 0' '#define TTT_IMPLEMENTATION' '#include <stdio.h>' \
-        "#include \"$PWD/ttt_tensor.h\"" >"$tmp/alone.c"
-    builds "no pthread.h" $CC $quick -I"$tmp/none" "$tmp/alone.c"
+    # a system without pthread.h: all other headers of this one
+    mkdir "$tmp/system"
+    for header in /usr/include/*; do
+        case $header in */pthread.h) ;; *) ln -s "$header" "$tmp/system" ;; esac
+    done
+    own=$($CC -print-file-name=include) near=/usr/include/$($CC -print-multiarch 2>/dev/null)
+    if [ -d "$own" ] && [ -d "$near" ]; then
+        builds "no pthread.h" $CC $quick -nostdinc -isystem "$own" -isystem "$tmp/system" \
+            -isystem "$near" "$tmp/one.c"
+    else
+        skip "no pthread.h" "the compiler does not tell where its headers lie"
+    fi
 }
 
 # -- the same bits with flags that let a compiler change arithmetic
@@ -158,7 +167,7 @@ same_bits() {  # same_bits COMPILER FLAGS...
     done
 }
 check_arithmetic() {
-    for compiler in $compilers; do
+    for compiler in $CC gcc-11 clang; do
         for flags in -ffast-math -Ofast -ffinite-math-only -funsafe-math-optimizations \
             "-fassociative-math -fno-signed-zeros -fno-trapping-math"; do
             same_bits $compiler $flags
