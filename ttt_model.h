@@ -60,7 +60,8 @@ TTT_API ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, t
 TTT_API int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels);
 // Mixup as in MTTT's recipe: *x (B,...) becomes a new tensor, a x + (1 - a) x rolled by one along
 // B, and so does *target; a, one for the batch, is the larger of a Dirichlet(p,p) pair. Both are
-// leaves, because no gradient goes into data. p = 0 leaves the two as they are.       [Zhang 2018]
+// leaves, because no gradient goes into data. p = 0 leaves the two as they are; TTT_ERR_ARGUMENT
+// for a p below 0 or NaN.                                                              [Zhang 2018]
 TTT_API void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor **target);
 
 // ---- [2] VIT ------------------------------------------------------------------------------------
@@ -378,12 +379,19 @@ int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
     return right;
 }
 
-// A Dirichlet(p,p) pair is Beta(p,p). As in Joehnk 1964, u^(1/p) and v^(1/p) are drawn until their
-// sum is at most 1; in logarithms, since both underflow for small p.
+// A Dirichlet(p,p) pair is Beta(p,p). Up to p = 1 as in Joehnk 1964: u^(1/p) and v^(1/p) are drawn
+// until their sum is at most 1; in logarithms, since both underflow for small p. Above, that would
+// take 4^p draws, and the place of one coordinate on a sphere is drawn, as in Ulrich 1984.
 static double ttt__beta(ttt_rng *rng, double p) {
+    if (p > 1) {
+        double radius = -expm1(2 * log(1 - ttt_rng_uniform(rng)) / (2 * p - 1));
+        return 0.5 + 0.5 * sqrt(radius) * cos(2 * 3.14159265358979323846 * ttt_rng_uniform(rng));
+    }
     for (;;) {
-        double x = log(1 - ttt_rng_uniform(rng)) / p, y = log(1 - ttt_rng_uniform(rng)) / p;
-        double top = x > y ? x : y, sum = top + log(exp(x - top) + exp(y - top));
+        double u = log(1 - ttt_rng_uniform(rng)), v = log(1 - ttt_rng_uniform(rng));
+        double x = u / p, y = v / p, top = x > y ? x : y;
+        if (!(top > -HUGE_VAL)) return u > v;  // p is so small that one of the pair is 1
+        double sum = top + log(exp(x - top) + exp(y - top));
         if (sum <= 0) return exp(x - sum);
     }
 }
@@ -398,7 +406,8 @@ static ttt_tensor *ttt__blend_rolled(ttt_ctx *ctx, const ttt_tensor *tensor, ttt
 }
 
 void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor **target) {
-    if (p <= 0 || !ttt__operands(ctx, "mixup", x, 1) || !ttt__operands(ctx, "mixup", target, 1) ||
+    if (!(p >= 0)) ttt_fail(ctx, TTT_ERR_ARGUMENT, "mixup: p is %g; 0 or more expected", p);
+    if (p == 0 || !ttt__operands(ctx, "mixup", x, 1) || !ttt__operands(ctx, "mixup", target, 1) ||
         (*x)->size == 0)
         return;
     ttt_text t0, t1;
@@ -1071,6 +1080,7 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
     Beyer et al.: Better plain ViT baselines for ImageNet-1k. arXiv 2205.01580. Kingma, Ba: Adam.
     ICLR 2015. Loshchilov, Hutter: Decoupled weight decay regularization. ICLR 2019. Zhang et al.:
     mixup. ICLR 2018. Joehnk: Erzeugung von betaverteilten Zufallszahlen. Metrika 1964.
+    Ulrich: Computer generation of distributions on the m-sphere. Applied Statistics 1984.
 
     LICENSE: MIT No Attribution (MIT-0), see the end of ttt_tensor.h.
 */

@@ -244,6 +244,32 @@ static void mixup_blends_with_the_neighbor(void) {
     ttt_close(c);
 }
 
+// The variance of Beta(p,p) is 1 / (4 (2p + 1)), whatever p is; a draw always ends.
+static void mixup_draws_from_its_distribution_for_any_parameter(void) {
+    static const double p[] = { 1e-320, 1e-300, 1e-5, 0.01, 0.5, 1, 1.0001, 3, 30, 100, 1e300 };
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_rng r = ttt_rng_at(5, 0, 0, 0);
+    for (int i = 0; i < COUNT(p); i++) {
+        double square = 0, variance = 1 / (4 * (2 * p[i] + 1));
+        for (int k = 0; k < 2000; k++) {
+            ttt_mark m = ttt_mark_get(c);
+            ttt_real v[2] = { -1, 1 };
+            ttt_tensor *x = ttt_from(c, TTT_SHAPE(2), v), *y = x;
+            ttt_mixup(c, &r, p[i], &x, &y);  // 1 - 2 a, 2 a - 1
+            square += pow((double)x->data[0] / 2, 2) / 2000;
+            ttt_mark_release(c, m);
+        }
+        CHECK(fabs(square - variance) <= 0.1 * variance + 1e-12);
+    }
+    for (int i = 0; i < 2; i++) {
+        ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(2, 3)), *y = x;
+        ttt_mixup(c, &r, i ? (double)NAN : -1, &x, &y);
+        CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "mixup: p is"));
+        ttt_clear(c);
+    }
+    ttt_close(c);
+}
+
 static void mixup_refuses_what_it_cannot_blend(void) {
     for (int i = 0; i < 3; i++) {
         ttt_ctx *c = ttt_open(NULL);
@@ -897,6 +923,7 @@ int main(int argc, char **argv) {
         T(labels_leave_out_what_is_ignored),
         T(right_answers_are_counted_and_nan_is_wrong),
         T(mixup_blends_with_the_neighbor),
+        T(mixup_draws_from_its_distribution_for_any_parameter),
         T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
