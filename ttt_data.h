@@ -426,6 +426,12 @@ static bool ttt__bad(const ttt__file *f, const char *name, const char *format, .
     return false;
 }
 
+static void ttt__file_close(ttt__file *f) {
+    fclose(f->stream);
+    f->stream = NULL;
+    f->ctx->file = NULL;
+}
+
 // Opens a file and measures it. POSIX opens folders too; only reading from one fails.
 static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
@@ -438,10 +444,10 @@ static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
     good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
     f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
+    ctx->file = f->path;
     if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
     ttt__file_fail(ctx, f->path, "cannot be read", errno);
-    fclose(f->stream);
-    f->stream = NULL;
+    ttt__file_close(f);
     return false;
 }
 
@@ -465,7 +471,7 @@ static char *ttt__file_bytes(ttt_ctx *ctx, ttt__arena *arena, const char *path, 
         ttt__refuse(ctx, TTT_ERR_TOO_BIG, path, "%lld bytes, larger than the limit of %lld",
                     (long long)f.size, (long long)limit);
     if (text && !ttt__read(&f, text, (size_t)f.size)) text = NULL;
-    fclose(f.stream);
+    ttt__file_close(&f);
     if (!text) return NULL;
     text[f.size] = 0;
     *size = (size_t)f.size;
@@ -503,7 +509,9 @@ bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
     }
     snprintf(w->path, sizeof w->path, "%s", path);
     if (!ttt__replaceable(path)) return ttt__file_fail(ctx, path, "cannot be written", EEXIST);
-    return ttt__create_temporary(w) || ttt__file_fail(ctx, path, "cannot be written", errno);
+    if (!ttt__create_temporary(w)) return ttt__file_fail(ctx, path, "cannot be written", errno);
+    ctx->file = w->path;
+    return true;
 }
 
 static bool ttt__writer_fail(ttt_file_writer *w) {
@@ -534,6 +542,7 @@ ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
         ttt__file_fail(ctx, w->path, "was not written", w->error);
     }
     w->stream = NULL;
+    ctx->file = NULL;
     return ctx->result;
 }
 
@@ -1245,7 +1254,7 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     if (file.j.why)
         ttt__bad(&file.f, name, "byte %lld: %s", (long long)(file.j.at - file.j.text) + 8,
                  file.j.why);
-    fclose(file.f.stream);
+    ttt__file_close(&file.f);
     ttt__arena_release(&ctx->scratch, scratch);
     if (ctx->result) {
         memset(out, 0, sizeof *out);
@@ -1424,8 +1433,10 @@ ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundl
     ttt_file_writer w;
     size_t n = 0;
     if (ctx->result) return ctx->result;
+    ctx->file = path;
     char *header =
         ttt__bundle_good(ctx, path, bundle) ? ttt__header_text(ctx, path, bundle, bf16, &n) : NULL;
+    ctx->file = NULL;
     if (header && ttt_file_begin(ctx, &w, path)) {
         bool good = ttt_file_put(&w, header, n);
         for (int k = 0; k < TTT__N_DTYPES; k++)
@@ -1602,7 +1613,7 @@ ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
     *out = &ctx->empty;
     if (!ttt__file_open(ctx, path, &npy.f)) return ctx->result;
     ttt_tensor *tensor = ttt__npy_read(&npy);
-    fclose(npy.f.stream);
+    ttt__file_close(&npy.f);
     ttt__arena_release(&ctx->scratch, scratch);
     if (tensor) *out = tensor;
     else ttt_mark_release(ctx, step);
@@ -2170,9 +2181,11 @@ ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size
     if (!ttt__can_begin(ctx, "ttt_idx_parse", p && out)) return ctx->result;
     if (!name) name = "IDX in memory";
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ctx->file = name;
     bool gzip = n >= 2 && p[0] == 0x1F && p[1] == 0x8B;  // an IDX file begins with 00 00
     bool good = gzip ? ttt__idx_from_gzip(ctx, name, p, n, out)
                      : ttt__idx_from_plain(ctx, name, p, n, out);
+    ctx->file = NULL;
     ttt__arena_release(&ctx->scratch, scratch);
     if (!good) memset(out, 0, sizeof *out);
     return ctx->result;
@@ -2269,14 +2282,16 @@ ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_
 #ifndef TTT_NO_STDIO
 static const char *const ttt__idx_endings[2] = { "images-idx3-ubyte", "labels-idx1-ubyte" };
 
-static bool ttt__can_open(const char *path) {
+// A file that is there and cannot be opened counts: who reads it learns the reason.
+static bool ttt__is_there(const char *path) {
+    errno = 0;
     FILE *f = fopen(path, "rb");
     if (f) fclose(f);
-    return f != NULL;
+    return f != NULL || (errno != ENOENT && errno != ENOTDIR);
 }
 
-// The path <dir>/<split>-<ending>, or the same with .gz if only that can be opened, in the step
-// arena. *found = whether one of them can be.
+// The path <dir>/<split>-<ending>, or the same with .gz if only that is there, in the step arena.
+// *found = whether one of them is.
 static const char *ttt__idx_path(ttt_ctx *ctx, const char *dir, const char *split,
                                  const char *ending, bool *found) {
     size_t room = strlen(dir) + strlen(split) + strlen(ending) + sizeof "/-.gz";
@@ -2284,10 +2299,10 @@ static const char *ttt__idx_path(ttt_ctx *ctx, const char *dir, const char *spli
     *found = false;
     if (!path) return NULL;
     int plain = snprintf(path, room, "%s/%s-%s", dir, split, ending);
-    *found = ttt__can_open(path);
+    *found = ttt__is_there(path);
     if (*found) return path;
     memcpy(path + plain, ".gz", sizeof ".gz");
-    *found = ttt__can_open(path);
+    *found = ttt__is_there(path);
     if (!*found) path[plain] = 0;
     return path;
 }

@@ -316,6 +316,7 @@ struct ttt_tensor {
     ttt_shape shape;
     int64_t size;        // number of elements
     const ttt_op *op;    // the op that made it; NULL for a leaf
+    ttt_ctx *ctx;        // the context that owns it
     ttt_tensor **in;     // the op's inputs
     int n_in;
     const void *arg;     // the op's other arguments
@@ -341,7 +342,8 @@ TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
-// the number in a real tensor of one, else NaN
+// The number in a real tensor of one. Any other gives NaN, and TTT_ERR_SHAPE or TTT_ERR_ARGUMENT in
+// its context.
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
@@ -1801,6 +1803,7 @@ struct ttt_ctx {
     ttt__pool *pool;
     ttt_real *pack[TTT_MAX_THREADS];  // workspace of matrix products, one for each thread
     ttt__profile profile;
+    const char *file;  // that is being read or written: out of memory then names it
     ttt_result result;
     char text[512];
     ttt_tensor empty;
@@ -1830,8 +1833,11 @@ void ttt_clear(ttt_ctx *ctx) {
 ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     if (ctx->result == TTT_OK) {
         va_list args;
+        int n = 0;
+        if (result == TTT_ERR_NO_MEMORY && ctx->file)
+            n = snprintf(ctx->text, sizeof ctx->text, "%.200s: ", ctx->file);
         va_start(args, format);
-        vsnprintf(ctx->text, sizeof ctx->text, format, args);
+        vsnprintf(ctx->text + n, sizeof ctx->text - (size_t)n, format, args);
         va_end(args);
         ctx->result = result;
         if (ctx->desc.on_error) ctx->desc.on_error(ctx->desc.user, result, ctx->text);
@@ -2707,6 +2713,7 @@ static ttt_tensor *ttt__tensor_memory(ttt_ctx *ctx, size_t bytes, bool keep) {
     if (!p) return NULL;
     ttt_tensor *tensor = (ttt_tensor *)(void *)p;
     memset(tensor, 0, sizeof *tensor);
+    tensor->ctx = ctx;
     tensor->block = block;
     tensor->kept = keep;
     tensor->id = ctx->numbers_only ? TTT__SCRATCH : ctx->n_nodes;
@@ -2799,7 +2806,15 @@ ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_real ttt_item(const ttt_tensor *tensor) {
-    return tensor->size == 1 && tensor->data ? tensor->data[0] : (ttt_real)NAN;
+    ttt_text shape;
+    if (tensor->size == 1 && tensor->data) return tensor->data[0];
+    if (tensor->size == 1)
+        ttt_fail(tensor->ctx, TTT_ERR_ARGUMENT, "item: a tensor of %s; real numbers expected",
+                 ttt__dtype_text(tensor->dtype));
+    else
+        ttt_fail(tensor->ctx, TTT_ERR_SHAPE, "item: a tensor of shape %s; one number expected",
+                 ttt_shape_text(tensor->shape, shape));
+    return (ttt_real)NAN;
 }
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
@@ -5258,6 +5273,7 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->k = kernels;
     ctx->recording = true;
     ctx->rng.seed = desc->seed;
+    ctx->empty.ctx = ctx;
     ctx->empty.data = ctx->nothing;
     ctx->empty.index = NULL;
     ctx->empty.id = ctx->empty.size = 0;

@@ -10,6 +10,7 @@
 #define make_dir(path) _mkdir(path)
 #define remove_dir(path) _rmdir(path)
 #else
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #define make_dir(path) mkdir(path, 0700)
@@ -228,7 +229,7 @@ static void long_names_are_cut(void) {
     CHECK(told(ttt_idx_read(ctx, path, &idx)) == TTT_ERR_FILE && err_has("a: cannot be opened: "));
     CHECK(strlen(err_text) < 300);
     CHECK(told(ttt_images_load_idx(ctx, path, "train", 10, &set)) == TTT_ERR_FILE &&
-          err_has("not there"));
+          err_has("cannot be opened"));
 }
 
 static void nothing_happens_after_an_error(void) {
@@ -917,6 +918,34 @@ static void images_missing_files(void) {
     set_remove();
 }
 
+// Why a file cannot be read, in the system's words, and which one: too many open files are not a
+// file that is not there.
+#ifdef _WIN32
+static void reasons_are_told_apart(void) { SKIP("no limit of open files can be set"); }
+#else
+static void reasons_are_told_apart(void) {
+    bytes images = idx_images();
+    ttt_images set;
+    struct rlimit limit, none;
+    set_remove();
+    file_write(set_files[0], &images);
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    none = limit;
+    none.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK(set_load(&set) == TTT_ERR_FILE && err_has(path_of(set_files[0])));
+    CHECK(err_has(strerror(EMFILE)) && !err_has("not there"));
+    CHECK(ttt_images_missing_idx(ctx, folder) == NULL);  // as far as one can see
+    CHECK(!ttt_file_read(ctx, path_of(set_files[0]), NULL) && told(TTT_ERR_FILE) &&
+          err_has(path_of(set_files[0])) && err_has(strerror(EMFILE)));
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK(!ttt_file_read(ctx, folder, NULL) && told(TTT_ERR_FILE) && err_has(strerror(EISDIR)));
+    set_remove();
+    CHECK(!ttt_file_read(ctx, path_of(set_files[0]), NULL) && told(TTT_ERR_FILE) &&
+          err_has(path_of(set_files[0])) && err_has(strerror(ENOENT)));
+}
+#endif
+
 static void images_arguments(void) {
     ttt_images set;
     ttt_idx idx = { .type = 0 };
@@ -1511,6 +1540,7 @@ static const ttt_test all[] = {
     T(images_from_files),
     T(images_bad_sets),
     T(images_missing_files),
+    T(reasons_are_told_apart),
     T(images_arguments),
     T(images_above_the_limit),
     T(fashion_mnist),

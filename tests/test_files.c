@@ -1410,6 +1410,42 @@ static ttt_result everything(ttt_ctx *c) {
     return ttt_status(c);
 }
 
+// Whatever allocation fails while a file is read or written, the text names the file.
+static void out_of_memory_names_the_file(void) {
+    const char *path[2] = { at("named.safetensors"), at("named.npy") };
+    int failures[4] = { 0 };
+    for (int call = 0; call < 4; call++)
+        for (long n = 0, failed = 1; failed && n < 100; n++) {
+            ttt_ctx *c = ttt_open(NULL);
+            ttt_tensor *w = ttt_full(c, TTT_SHAPE(200, 300), 2), *back;
+            ttt_named named[1] = { { "w", w } };
+            ttt_bundle b = { named, 1, NULL, 0 }, read;
+            size_t size;
+            if (call == 0) ttt_npy_write(c, path[1], w);
+            allocations_left = n;
+            if (call == 0) ttt_safetensors_write(c, path[0], &b, false);
+            if (call == 1) ttt_safetensors_read(c, path[0], &read);
+            if (call == 2) ttt_npy_read(c, path[1], &back);
+            if (call == 3) ttt_file_read(c, path[0], &size);
+            failed = allocation_failed;
+            allocations_left = -1;
+            allocation_failed = false;
+            CHECK(ttt_ok(c) == !failed);
+            if (failed) CHECK(strstr(ttt_error(c), path[call == 2]) == ttt_error(c));
+            if (failed) CHECK(strstr(ttt_error(c), ": out of memory"));
+            failures[call] += failed != 0;
+            ttt_clear(c);
+            ttt_new(c, TTT_SHAPE(1));  // the file is done with
+            allocations_left = 0;
+            ttt_alloc(c, (size_t)1 << 26, false);
+            allocations_left = -1;
+            allocation_failed = false;
+            CHECK(!strncmp(ttt_error(c), "out of memory", 13));
+            ttt_close(c);
+        }
+    for (int call = 0; call < 4; call++) CHECK(failures[call] > 0);
+}
+
 static void memory_may_run_out_at_any_moment(void) {
     int failures[2] = { 0, 0 };
     for (int mode = 0; mode < 2; mode++)
@@ -1620,6 +1656,7 @@ int main(int argc, char **argv) {
                                     T(a_full_disk_leaves_the_old_file),
                                     T(a_size_limit_leaves_the_old_file),
                                     T(a_read_only_folder_leaves_the_old_file),
+                                    T(out_of_memory_names_the_file),
                                     T(memory_may_run_out_at_any_moment),
                                     T(python_reads_ours_and_we_read_pythons),
                                     T(files_beyond_four_gigabytes),

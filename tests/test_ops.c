@@ -1100,6 +1100,8 @@ static void tensors_of_every_type(void) {
                   used <= 192 * bytes[type] + (keep ? 1 : 2) * (sizeof *t + 128));
             CHECK(type == TTT_DTYPE_REAL || (isnan(ttt_max_abs_diff(t, t)) &&
                                              isnan(ttt_item(stored(c, SCALAR, (ttt_dtype)type)))));
+            CHECK(ttt_ok(c) == (type == TTT_DTYPE_REAL));
+            ttt_clear(c);
             ttt_mark_release(c, m);
         }
     ttt_close(c);

@@ -640,7 +640,9 @@ static void arguments_out_of_range(void) {
         CHECK(ttt_ok(c) && out->size == 6 && out->data[0] == 65 && out->data[5] == 65);
     }
     CHECK(ttt_open(&(ttt_desc){ .isa = "abacus" }) == NULL);
-    CHECK(isnan(ttt_item(a)));
+    CHECK(isnan(ttt_item(a)) && ttt_status(c) == TTT_ERR_SHAPE);
+    CHECK(strstr(ttt_error(c), "item: a tensor of shape (2,3); one number expected"));
+    ttt_clear(c);
     ttt_close(NULL);
     CLOSE(c);
 }
@@ -696,7 +698,9 @@ static void integers_are_no_operands(void) {
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
     ttt_grad(c, one, &a, 1, &out, TTT_GRAD_FIRST_ORDER);
     FAILS(out, TTT_ERR_ARGUMENT, "grad", "integers");
-    CHECK(isnan(ttt_item(one)));
+    CHECK(isnan(ttt_item(one)) && ttt_status(c) == TTT_ERR_ARGUMENT);
+    CHECK(strstr(ttt_error(c), "item: a tensor of integers"));
+    ttt_clear(c);
     CLOSE(c);
 }
 
@@ -1018,9 +1022,11 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
     ttt_limits peak = { 1e9, 1e9 };
     double sum = 0, begin = ttt_seconds();
     ttt_profile_start(c);
+    double inside = ttt_seconds();
     ttt_grad(c, ttt_sum(c, ttt_apply(c, &outer_op, &x, 1, x->shape, NULL, 0)), &x, 1, &g,
              TTT_GRAD_FIRST_ORDER);
     wait_for(0.01);
+    inside = ttt_seconds() - inside;
     ttt_profile_stop(c);
     double whole = ttt_seconds() - begin;
     // A busy machine can make anything longer, but the sum would show a time that counts twice.
@@ -1035,7 +1041,7 @@ static void times_of_a_profile_add_up_to_the_whole(void) {
         sum += rows[i].seconds;
         CHECK(i == 0 || rows[i].seconds <= rows[i - 1].seconds);
     }
-    CHECK(sum <= whole + 1e-4 && sum > 0.9 * whole);
+    CHECK(sum <= whole + 1e-4 && sum > inside - 1e-4);
     ttt_profile_row two[2];
     CHECK(ttt_profile_rows(c, two, 2) == n && two[0].name == rows[0].name &&
           two[1].name == rows[1].name);
