@@ -10,6 +10,8 @@
 #define TTT_IMPLEMENTATION
 #include "example.h"
 
+#include <errno.h>
+
 static const program this_program = {
     .name = "compare",
     .purpose = "a table and a chart, compare.svg, of the test accuracy of several runs of train.c",
@@ -47,9 +49,11 @@ static void read_log(const char *path) {
     double accuracy, seconds;
     bool found = false;
     FILE *f = fopen(path, "rb");
-    if (!f) die("%s: cannot be read; log.jsonl of a run of train.c expected", path);
+    if (!f) die("%s: cannot be read: %s; log.jsonl of a run of train.c expected", path,
+                strerror(errno));
     while (fgets(line, sizeof line, f))
         if (sscanf(line, format, mixer, data, &accuracy, &seconds) == 4) found = true;
+    if (ferror(f)) die("%s: cannot be read: %s", path, strerror(errno));
     fclose(f);
     if (!found) die("%s: no record of a finished run in it", path);
     row *r = row_of(mixer, strrchr(data, '/') ? strrchr(data, '/') + 1 : data);
@@ -89,37 +93,47 @@ static bool begins_set(int i) { return i == 0 || strcmp(rows[i].data, rows[i - 1
 
 enum { LEFT = 170, WIDTH = 520, PITCH = 24 };
 
-static void draw_row(svg *s, const row *r, double y, double low, double scale) {
+// Where a number of per cent is in the chart, which begins and ends at two of them.
+typedef struct {
+    double low, high;
+} scale;
+static double place(scale s, double percent) {
+    return LEFT + WIDTH * (fmin(fmax(percent, s.low), s.high) - s.low) / (s.high - s.low);
+}
+
+static void draw_row(svg *s, const row *r, double y, scale of) {
     char text[32];
     double average = mean(r);
-    const char *color = ttt_mixer_find(r->mixer) == &ttt_mixer_none ? "#cccccc" : "#9bbbe0";
     svg_text(s, LEFT - 8, y, "end", 13, "", r->mixer);
-    svg_rect(s, LEFT, y - 11, scale * (average - low), 12, color, "");
+    svg_rect(s, LEFT, y - 11, place(of, average) - LEFT, 12, color_of(r->mixer),
+             "fill-opacity='0.45'");
     for (int k = 0; k < r->n; k++)
         svg_put(s, "<circle cx='%.1f' cy='%.1f' r='3' fill='#223344'/>\n",
-                LEFT + scale * (r->accuracy[k] - low), y - 5);
+                place(of, r->accuracy[k]), y - 5);
     snprintf(text, sizeof text, "%.1f", average);
     svg_text(s, LEFT + WIDTH + 10, y, "start", 13, "fill='#333333'", text);
 }
 
 static ttt_result draw_chart(ttt_ctx *c, const char *path) {
     char text[600];
-    double low = 100, high = 0, y = 34;
+    scale of = { 100, 0 };
+    double y = 34;
     int lines = n_rows;
     for (int i = 0; i < n_rows; i++) {
         lines += begins_set(i);
         for (int k = 0; k < rows[i].n; k++) {
-            low = fmin(low, rows[i].accuracy[k]);
-            high = fmax(high, rows[i].accuracy[k]);
+            of.low = fmin(of.low, rows[i].accuracy[k]);
+            of.high = fmax(of.high, rows[i].accuracy[k]);
         }
     }
-    low = 5 * floor((low - 0.5) / 5);
-    high = fmin(100, 5 * ceil((high + 0.5) / 5));
+    of.low = fmax(0, 5 * floor((of.low - 0.5) / 5));
+    of.high = fmin(100, 5 * ceil((of.high + 0.5) / 5));
+    if (!(of.high > of.low)) of = (scale){ 0, 100 };  // nothing that is a share
     int height = 60 + PITCH * lines;
-    double scale = WIDTH / (high - low), step = high - low > 30 ? 10 : 5;
+    double step = of.high - of.low > 30 ? 10 : 5;
     svg s = svg_begin(c, path, LEFT + WIDTH + 90, height);
-    for (double tick = low; tick <= high; tick += step) {
-        double x = LEFT + scale * (tick - low);
+    for (double tick = of.low; tick <= of.high; tick += step) {
+        double x = place(of, tick);
         snprintf(text, sizeof text, "%g %%", tick);
         svg_line(&s, x, 24, x, height - 30, "#dddddd", "");
         svg_text(&s, x, height - 12, "middle", 13, "fill='#555555'", text);
@@ -130,7 +144,7 @@ static ttt_result draw_chart(ttt_ctx *c, const char *path) {
             svg_text(&s, 10, y, "start", 13, "font-weight='bold'", text);
             y += PITCH;
         }
-        draw_row(&s, &rows[i], y, low, scale);
+        draw_row(&s, &rows[i], y, of);
     }
     return svg_end(&s);
 }

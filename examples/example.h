@@ -1,5 +1,6 @@
 /*  example.h - what the programs in this folder share: a command line described by rows, an end
-    with a message, a line of progress, charts. No part of the library; lessons do without it.
+    with a message, a line of progress, charts. No part of the library; the lessons do without it,
+    but for the one that draws.
 
         #define TTT_IMPLEMENTATION
         #include "../ttt_model.h"
@@ -28,7 +29,8 @@
         [1] ERRORS          an end with a message
         [2] COMMAND LINE    options as rows
         [3] PROGRESS        one line of a terminal, written over and over
-        [4] SVG             shapes and words in a file that appears whole or not at all
+        [4] SVG             what colors mean; shapes, words and matrices in a file that appears
+                            whole or not at all
         [5] LINE CHARTS     panels of curves
         [6] BAR CHARTS      bars made of parts, each with a meter
 
@@ -40,6 +42,7 @@
 
 #include "../ttt_model.h"
 
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -94,6 +97,14 @@ static inline ttt_ctx *open_or_die(const ttt_desc *desc) {
     ttt_ctx *c = ttt_open(desc);
     if (!c) die("out of memory");
     return c;
+}
+
+// What was printed must have arrived, or the program has failed: on a full disk a table would be
+// missing, or half of it. Runs at the end of each program that reads options.
+static inline void check_output(void) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    fprintf(stderr, "%s: what it printed could not be written\n", this_program.name);
+    _Exit(1);
 }
 
 // ---- [2] COMMAND LINE ---------------------------------------------------------------------------
@@ -274,10 +285,17 @@ static inline void check_mixer_options(const ttt_mixer *m, const mixer_option *o
                 *taken ? taken : " none of this program's options of mixers");
 }
 
+// Numbers have a point in all that programs read and write, whatever the machine's language.
+static inline void begin_program(void) {
+    setlocale(LC_NUMERIC, "C");
+    atexit(check_output);
+}
+
 // Reads the command line over the defaults in *options: `--name value` or `--name=value`; given
 // twice, the last counts. Returns the place in argv of the first argument that is no option.
 static inline int read_options(int argc, char **argv, void *options) {
     int i = 1;
+    begin_program();
     for (; i < argc && argv[i][0] == '-'; i++) {
         int length = (int)strcspn(argv[i], "=");
         const char *value = argv[i][length] ? argv[i] + length + 1 : NULL;
@@ -336,11 +354,36 @@ static inline void progress_show(progress *p, long long step, const char *what) 
 }
 
 // ---- [4] SVG ------------------------------------------------------------------------------------
-// Colors that people with any color vision can tell apart [Okabe, Ito 2008].
+// What a color means, the same in all pictures and on the page in examples/web. People with any
+// color vision can tell them apart [Okabe, Ito 2008].
+#define COLOR_INNER "#2360b8"  // the inner loop: what lives for one sequence
+#define COLOR_OUTER "#c8701a"  // the outer loop, and what it trains
+#define COLOR_GRAY "#777777"   // neither; what others are compared with
+enum { COLOR_BELOW = 0x762a83, COLOR_ABOVE = 0x1b7837 };  // numbers below zero, and above; 0: white
+
+// Colors of things that are only to be told apart.
 static inline const char *color_at(int i) {
-    static const char *const colors[] = { "#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                          "#e69f00", "#56b4e9", "#000000", "#999999" };
+    static const char *const colors[] = { "#0072b2", "#d55e00", "#56b4e9", "#e69f00",
+                                          "#8c6d31", "#7f3c8d", "#b8a800", "#cc79a7",
+                                          "#e7298a", "#3f2a86", "#009e73", "#66c2a5",
+                                          "#000000", "#5f6b75", "#8c2d04", "#4b5d16" };
     return colors[i % COUNT(colors)];
+}
+
+// A mixer's color: that of its place in the registry.
+static inline const char *color_of(const char *mixer) {
+    for (int i = 0; ttt_mixer_at(i) && ttt_mixer_at(i) != &ttt_mixer_none; i++)
+        if (strcmp(ttt_mixer_at(i)->name, mixer) == 0) return color_at(i);
+    return COLOR_GRAY;
+}
+
+// The color of a number from -1 to 1; NaN is black.
+static inline void color_of_number(double v, char text[8]) {
+    int end = v < 0 ? COLOR_BELOW : COLOR_ABOVE, mixed = 0;
+    double share = v >= -1 && v <= 1 ? fabs(v) : 1;
+    for (int shift = 16; shift >= 0; shift -= 8)
+        mixed |= (int)(255 + share * ((end >> shift & 255) - 255) + 0.5) << shift;
+    snprintf(text, 8, "#%06x", v == v ? mixed : 0);
 }
 
 // A picture that is being written. Errors are the context's, and svg_end returns them. Lengths are
@@ -349,6 +392,7 @@ typedef struct svg {
     ttt_ctx *c;
     ttt_file_writer file;
     bool good;
+    char locale[64];  // of numbers, as it was: those of a picture have points
 } svg;
 
 static inline void svg_put(svg *s, const char *format, ...) {
@@ -372,17 +416,66 @@ static inline void svg_rect(svg *s, double x, double y, double width, double hei
             height, fill, style);
 }
 
+// Bytes of the UTF-8 character that begins here; 0 if XML cannot hold it: control characters, and
+// bytes that are no UTF-8.
+static inline int character_length(const char *words) {
+    const unsigned char *p = (const unsigned char *)words;
+    static const long least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+    int n = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    long code = p[0] & (0xff >> (n + 1));
+    if (n == 1) return p[0] >= ' ';
+    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
+    for (int i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    bool none = (code >= 0xd800 && code < 0xe000) || (code & 0xfffe) == 0xfffe || code > 0x10ffff;
+    return none || code < least[n] ? 0 : n;
+}
+
 // anchor: which part of the words is at x: "start", "middle" or "end"
 static inline void svg_text(svg *s, double x, double y, const char *anchor, int size,
                             const char *style, const char *words) {
     svg_put(s, "<text x='%.1f' y='%.1f' text-anchor='%s' font-size='%d' %s>", x, y, anchor, size,
             style);
-    for (; words && *words; words++) {
+    for (int n; words && *words; words += n > 0 ? n : 1) {
+        n = character_length(words);
         if (*words == '<') svg_put(s, "&lt;");
         else if (*words == '&') svg_put(s, "&amp;");
-        else svg_put(s, "%c", *words);
+        else svg_put(s, "%.*s", n > 0 ? n : 1, n > 0 ? words : "?");
     }
     svg_put(s, "</text>\n");
+}
+
+// The numbers of m (...,cols) as colored squares of `cell` pixels, white at zero; the largest has
+// the full color. Returns its size.
+static inline double svg_matrix(svg *s, double left, double top, double cell, const ttt_tensor *m) {
+    int64_t cols = m->shape.dim[m->shape.rank - 1];
+    double most = 0;
+    char color[8];
+    for (int64_t i = 0; i < m->size; i++) most = fmax(most, fabs((double)m->data[i]));
+    for (int64_t i = 0; i < m->size; i++) {
+        color_of_number(most > 0 ? (double)m->data[i] / most : 0, color);
+        svg_rect(s, left + (double)(i % cols) * cell, top + (double)(i / cols) * cell, cell, cell,
+                 color, "");
+    }
+    return most;
+}
+
+// The colors of svg_matrix, from the largest number below zero to the largest above.
+static inline void svg_scale(svg *s, double left, double top, double width, double most) {
+    enum { STEPS = 41 };
+    char text[32], color[8];
+    for (int i = 0; i < STEPS; i++) {
+        color_of_number(2.0 * i / (STEPS - 1) - 1, color);
+        svg_rect(s, left + i * width / STEPS, top, width / STEPS, 10, color,
+                 "shape-rendering='crispEdges'");
+    }
+    svg_rect(s, left, top, width, 10, "none", "stroke='" COLOR_GRAY "'");
+    for (int i = -1; i <= 1; i++) {
+        snprintf(text, sizeof text, "%.2g", i * most);
+        svg_text(s, left + (i + 1) * width / 2, top + 24, "middle", 11, "", text);
+    }
 }
 
 // On a white background, so that it can be read on a dark page too.
@@ -390,6 +483,8 @@ static inline svg svg_begin(ttt_ctx *c, const char *path, int width, int height)
     svg s;
     s.c = c;
     s.good = ttt_file_begin(c, &s.file, path);
+    snprintf(s.locale, sizeof s.locale, "%s", setlocale(LC_NUMERIC, NULL));
+    setlocale(LC_NUMERIC, "C");
     svg_put(&s, "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' ", width, height);
     svg_put(&s, "viewBox='0 0 %d %d' font-family='sans-serif' fill='#222222'>\n", width, height);
     svg_rect(&s, 0, 0, width, height, "#ffffff", "");
@@ -398,22 +493,25 @@ static inline svg svg_begin(ttt_ctx *c, const char *path, int width, int height)
 
 static inline ttt_result svg_end(svg *s) {
     svg_put(s, "</svg>\n");
+    setlocale(LC_NUMERIC, s->locale);
     return ttt_file_finish(s->c, &s->file, s->good);
 }
 
 // ---- [5] LINE CHARTS ----------------------------------------------------------------------------
 typedef struct chart_series {
     const char *name;     // NULL: not in the legend
-    const double *x, *y;  // points that are not finite are left out
+    const double *x, *y;  // points that are not finite, or beyond 1e300, are left out
     int n;
     const double *limit;  // NULL, or what y could be at best: a dashed line of the same color
+    const char *color;    // NULL: that of its place
+    bool broad;           // a broad pale line, to be seen below one that is as high
 } chart_series;
 typedef struct chart_panel {
     const char *title, *x_label, *y_label;
     const chart_series *series;
     int n;
-    bool logarithmic;  // both axes; x has ticks at powers of 2, y at 1, 2 and 5 times powers of 10;
-                       // points that are not above zero are left out
+    bool logarithmic;  // both axes; x has ticks at powers of 2, y at 1, 2 and 5 times powers of 10,
+                       // fewer where these are many; points that are not above zero are left out
 } chart_panel;
 typedef struct line_chart {
     const char *title;
@@ -426,13 +524,26 @@ typedef struct chart_axis {
     bool log;                // low and high are logarithms
 } chart_axis;
 
+static inline double axis_value(const chart_axis *a, double v) { return a->log ? log(v) : v; }
+// Differences of what is not left out are finite.
+static inline bool axis_takes(const chart_axis *a, double v) {
+    return fabs(axis_value(a, v)) < 1e300;
+}
+
 static inline void axis_hold(chart_axis *a, const double *v, int n) {
     for (int i = 0; v && i < n; i++) {
-        double at = a->log ? log(v[i]) : v[i];
-        if (!(fabs(at) < HUGE_VAL)) continue;
-        a->low = fmin(a->low, at);
-        a->high = fmax(a->high, at);
+        if (!axis_takes(a, v[i])) continue;
+        a->low = fmin(a->low, axis_value(a, v[i]));
+        a->high = fmax(a->high, axis_value(a, v[i]));
     }
+}
+
+// A millionth of its numbers is the least that an axis shows, so that its ticks are different
+// numbers, and so are their labels; of one number, a tenth.
+static inline void axis_widen(chart_axis *a) {
+    double size = fmax(fabs(a->low), fabs(a->high));
+    double least = size == 0 ? 1 : a->low == a->high ? 0.1 * size : 1e-6 * size;
+    if (!(a->high - a->low >= fmax(least, 1e-290))) a->high = a->low + fmax(least, 1e-290);
 }
 
 // About five steps from low to high, each 1, 2 or 5 times a power of ten.
@@ -450,12 +561,12 @@ static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
     }
     if (a.low > a.high) a.low = a.high = 0;
     if (a.log) {
-        double room = vertical || a.low == a.high ? 0.1 + 0.05 * (a.high - a.low) : 0;
+        double room = vertical || a.high - a.low < 1e-6 ? 0.1 + 0.05 * (a.high - a.low) : 0;
         a.low -= room;
         a.high += room;
         return a;
     }
-    if (a.low == a.high) a.high = a.low + (a.low != 0 ? fabs(a.low) * 0.1 : 1);
+    axis_widen(&a);
     a.step = tick_step(a.low, a.high);
     if (vertical) {
         a.low = a.step * floor(a.low / a.step);
@@ -465,7 +576,7 @@ static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
 }
 
 static inline double axis_share(const chart_axis *a, double v) {
-    return ((a->log ? log(v) : v) - a->low) / (a->high - a->low);
+    return (axis_value(a, v) - a->low) / (a->high - a->low);
 }
 
 // Where the values of a panel are in the picture.
@@ -481,10 +592,14 @@ static inline double frame_y(const chart_frame *f, double v) {
     return f->top + f->height * (1 - axis_share(&f->y, v));
 }
 
+// In as many digits as tell it from its neighbors.
 static inline void draw_tick(svg *s, const chart_frame *f, bool vertical, double v) {
+    const chart_axis *a = vertical ? &f->y : &f->x;
     char text[32];
     double x = frame_x(f, v), y = frame_y(f, v), bottom = f->top + f->height;
-    snprintf(text, sizeof text, vertical ? "%.4g" : "%.5g", v);
+    double most = fmax(fabs(a->low), fabs(a->high));
+    int digits = a->log ? 4 : (int)fmax(4, ceil(log10(most / a->step)) + 1);
+    snprintf(text, sizeof text, "%.*g", digits + !vertical, v);
     if (vertical) {
         svg_line(s, f->left, y, f->left + f->width, y, "#dddddd", "");
         svg_text(s, f->left - 6, y + 4, "end", 11, "", text);
@@ -498,14 +613,15 @@ static inline void draw_ticks(svg *s, const chart_frame *f, bool vertical) {
     static const double part[3] = { 1, 2, 5 };
     const chart_axis *a = vertical ? &f->y : &f->x;
     if (!a->log) {
-        double little = 1e-9 * a->step, first = a->step * ceil(a->low / a->step - 1e-9);
-        for (double v = first; v <= a->high + little; v += a->step)
-            draw_tick(s, f, vertical, fabs(v) < little ? 0 : v);
+        double first = ceil(a->low / a->step - 1e-9), last = floor(a->high / a->step + 1e-9);
+        for (double k = first; k <= last; k++) draw_tick(s, f, vertical, k * a->step + 0);
         return;
     }
-    double base = vertical ? log(10.0) : log(2.0);
-    for (double e = floor(a->low / base); e <= a->high / base + 1e-9; e++)
-        for (int i = 0; i < (vertical ? 3 : 1); i++) {
+    double base = vertical ? log(10.0) : log(2.0), powers = (a->high - a->low) / base;
+    double every = ceil(powers / 12), first = every * floor(a->low / base / every);
+    int parts = vertical && powers < 5 ? 3 : 1;
+    for (double e = first; e <= a->high / base + 1e-9; e += every)
+        for (int i = 0; i < parts; i++) {
             double v = part[i] * pow(vertical ? 10 : 2, e), share = axis_share(a, v);
             if (share > -1e-9 && share < 1 + 1e-9) draw_tick(s, f, vertical, v);
         }
@@ -527,8 +643,8 @@ static inline void draw_curve(svg *s, const chart_frame *f, const chart_series *
                               const double *v, const char *color, const char *style) {
     svg_put(s, "<polyline fill='none' stroke='%s' %s points='", color, style);
     for (int i = 0; v && i < line->n; i++) {
-        double x = frame_x(f, line->x[i]), y = frame_y(f, v[i]);
-        if (fabs(x) < HUGE_VAL && fabs(y) < HUGE_VAL) svg_put(s, "%.1f,%.1f ", x, y);
+        if (!axis_takes(&f->x, line->x[i]) || !axis_takes(&f->y, v[i])) continue;
+        svg_put(s, "%.1f,%.1f ", frame_x(f, line->x[i]), frame_y(f, v[i]));
     }
     svg_put(s, "'/>\n");
 }
@@ -542,6 +658,11 @@ static inline void count_hidden(int hidden[4], const chart_frame *f, const chart
             hidden[k] += (k & 1 ? x < width : x > f->width - width) &&
                          (k & 2 ? y > f->height - height : y < height);
     }
+}
+
+#define BROAD "stroke-width='6' stroke-opacity='0.35'"
+static inline const char *series_color(const chart_panel *p, int i) {
+    return p->series[i].color ? p->series[i].color : color_at(i);
 }
 
 // In the corner where it hides the fewest points.
@@ -565,7 +686,8 @@ static inline void draw_legend(svg *s, const chart_frame *f, const chart_panel *
     for (int i = 0; i < p->n; i++) {
         double x = edge + 8 * side, y = top + 14 + 15 * i;
         if (!p->series[i].name) continue;
-        svg_line(s, x, y - 4, x + 16 * side, y - 4, color_at(i), "stroke-width='3'");
+        svg_line(s, x, y - 4, x + 16 * side, y - 4, series_color(p, i),
+                 p->series[i].broad ? BROAD : "stroke-width='3'");
         svg_text(s, x + 22 * side, y, left ? "start" : "end", 11, "", p->series[i].name);
     }
 }
@@ -578,9 +700,9 @@ static inline void draw_panel(svg *s, const chart_panel *p, double left, double 
     draw_axes(s, &f, p);
     for (int i = 0; i < p->n; i++) {
         const chart_series *line = &p->series[i];
-        if (line->limit)
-            draw_curve(s, &f, line, line->limit, color_at(i), "stroke-dasharray='4 3'");
-        draw_curve(s, &f, line, line->y, color_at(i), "stroke-width='1.6'");
+        const char *color = series_color(p, i);
+        if (line->limit) draw_curve(s, &f, line, line->limit, color, "stroke-dasharray='4 3'");
+        draw_curve(s, &f, line, line->y, color, line->broad ? BROAD : "stroke-width='1.6'");
     }
     draw_legend(s, &f, p);
 }
@@ -600,13 +722,13 @@ static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const li
 // ---- [6] BAR CHARTS -----------------------------------------------------------------------------
 typedef struct chart_bar {
     const char *name, *note;  // before the bar and after it
-    const double *value;      // of each part; what is not above 0 is left out
-    double meter;             // at the right, from 0 to 1; drawn full above 1; none below 0
+    const double *value;      // of each part; one that is not above 0 and finite is left out
+    double meter;             // at the right, drawn full above 1; none if below 0 or beyond 1e300
     const char *meter_note;   // behind the meter's per cent
 } chart_bar;
 typedef struct bar_chart {
     const char *title, *x_label, *meter_label;
-    const char *const *parts;  // their names
+    const char *const *parts, *const *colors;  // names and colors of the parts
     int n_parts;
     const chart_bar *bars;
     int n;
@@ -615,21 +737,27 @@ typedef struct bar_chart {
 enum { BAR_LEFT = 150, BAR_PLOT = 400, BAR_NOTE = 110, BAR_METER = 110, BAR_RIGHT = 130 };
 enum { BAR_TOP = 86, BAR_PITCH = 24, METER_LEFT = BAR_LEFT + BAR_PLOT + BAR_NOTE };
 
+// Of a part, or 0 if it is left out; sums of them are finite.
+static inline double bar_length(double value) { return value > 0 && value < 1e300 ? value : 0; }
+
 static inline void draw_bar(svg *s, const bar_chart *b, const chart_bar *bar, double y,
-                            double scale) {
+                            double longest) {
     char text[64];
     double x = BAR_LEFT;
     svg_text(s, x - 8, y + 12, "end", 12, "", bar->name);
     for (int k = 0; k < b->n_parts; k++) {
-        if (!(bar->value[k] > 0)) continue;
-        svg_rect(s, x, y, bar->value[k] * scale, 16, color_at(k), "");
-        x += bar->value[k] * scale;
+        double width = bar_length(bar->value[k]);
+        if (width == 0) continue;
+        width = width / longest * BAR_PLOT;
+        svg_rect(s, x, y, width, 16, b->colors[k], "");
+        x += width;
     }
     svg_text(s, x + 6, y + 12, "start", 11, "", bar->note);
-    if (!(bar->meter >= 0)) return;
+    if (!(bar->meter >= 0 && bar->meter < 1e300)) return;
+    double meter = fabs(bar->meter);  // without the sign of -0
     svg_rect(s, METER_LEFT, y + 3, BAR_METER, 10, "#dddddd", "");
-    svg_rect(s, METER_LEFT, y + 3, BAR_METER * fmin(bar->meter, 1), 10, "#666666", "");
-    snprintf(text, sizeof text, "%.0f %% %.40s", 100 * bar->meter,
+    svg_rect(s, METER_LEFT, y + 3, BAR_METER * fmin(meter, 1), 10, COLOR_GRAY, "");
+    snprintf(text, sizeof text, "%.*g %% %.40s", meter < 1e4 ? 6 : 1, round(100 * meter),
              bar->meter_note ? bar->meter_note : "");
     svg_text(s, METER_LEFT + BAR_METER + 6, y + 12, "start", 11, "", text);
 }
@@ -639,9 +767,9 @@ static inline void draw_parts(svg *s, const bar_chart *b) {
     double x = BAR_LEFT;
     for (int k = 0; k < b->n_parts; k++) {
         bool used = false;
-        for (int i = 0; i < b->n; i++) used = used || b->bars[i].value[k] > 0;
+        for (int i = 0; i < b->n; i++) used = used || bar_length(b->bars[i].value[k]) > 0;
         if (!used) continue;
-        svg_rect(s, x, 40, 12, 12, color_at(k), "");
+        svg_rect(s, x, 40, 12, 12, b->colors[k], "");
         svg_text(s, x + 18, 50, "start", 12, "", b->parts[k]);
         x += 40 + 6.5 * (double)strlen(b->parts[k]);
     }
@@ -652,7 +780,7 @@ static inline ttt_result bar_chart_write(ttt_ctx *c, const char *path, const bar
     int height = b->n * BAR_PITCH, width = METER_LEFT + BAR_METER + BAR_RIGHT;
     for (int i = 0; i < b->n; i++) {
         double sum = 0;
-        for (int k = 0; k < b->n_parts; k++) sum += fmax(b->bars[i].value[k], 0);  // 0 for NaN
+        for (int k = 0; k < b->n_parts; k++) sum += bar_length(b->bars[i].value[k]);
         longest = fmax(longest, sum);
     }
     svg s = svg_begin(c, path, width, BAR_TOP + height + 20);
@@ -662,7 +790,7 @@ static inline ttt_result bar_chart_write(ttt_ctx *c, const char *path, const bar
     draw_parts(&s, b);
     svg_rect(&s, BAR_LEFT - 1, BAR_TOP - 4, 1, height, "#888888", "");
     for (int i = 0; i < b->n; i++)
-        draw_bar(&s, b, &b->bars[i], BAR_TOP + i * BAR_PITCH, longest > 0 ? BAR_PLOT / longest : 0);
+        draw_bar(&s, b, &b->bars[i], BAR_TOP + i * BAR_PITCH, longest);
     return svg_end(&s);
 }
 

@@ -2,9 +2,9 @@
 //
 //     cc -O2 -o figure examples/figure.c -lm && ./figure        # writes mttt_layer.svg
 //
-// The colored squares are numbers (blue below zero, red above): a sequence of 8 tokens, 8 wide, and
-// what one head of an MTTT layer makes of it in 4 inner steps, of which the picture of the inner
-// loop shows the second. The steps are those of lesson 3, without biases and layer norm.
+// The colored squares are numbers (purple below zero, green above): a sequence of 8 tokens, 8 wide,
+// and what one head of an MTTT layer makes of it in 4 inner steps, of which the picture of the
+// inner loop shows the second. The steps are those of lesson 3, without biases and layer norm.
 #define TTT_IMPLEMENTATION
 #include "example.h"
 
@@ -14,14 +14,14 @@ static const program this_program = {
 };
 
 enum { N = 8, D = 8, H = 2, T = 4, CELL = 9 };
-#define OUTER "#c8701a"  // what the outer loop trains
-#define INNER "#2360b8"  // what lives for one sequence
+#define OUTER COLOR_OUTER
+#define INNER COLOR_INNER
 
 // ---- the layer ----------------------------------------------------------------------------------
 typedef struct {
     ttt_tensor *x, *k, *r, *q, *y;  // (N,D) (N,h) (N,D) (N,h) (N,D)
     ttt_tensor *W0, *W1, *W;        // the model (h,h) after 0, 1 and T steps
-    double loss[T + 1];
+    double loss[T + 1], silent;     // silent: the loss of r = 0, which knows nothing
 } layer;
 
 static ttt_tensor *outer(ttt_ctx *c, int64_t rows, int64_t cols) {
@@ -47,12 +47,13 @@ static layer run(ttt_ctx *c) {
         ttt_grad(c, loss, &l.W, 1, &slope, TTT_GRAD_FIRST_ORDER);
         l.W = ttt_sub(c, l.W, ttt_scale(c, slope, (ttt_real)0.4));
     }
+    l.silent = H / 2. * (double)ttt_item(ttt_mean(c, ttt_square(c, l.x)));
     l.y = ttt_matmul(c, ttt_matmul(c, l.q, l.W), output);
     return l;
 }
 
 // ---- the picture --------------------------------------------------------------------------------
-#define GRAY "#666666"
+#define GRAY COLOR_GRAY
 #define STROKE "stroke-width='1.8' "
 
 static void word(svg *s, double x, double y, const char *words) {
@@ -91,26 +92,19 @@ static void function(svg *s, double x, double y, const char *name, const char *w
 static void numbers(svg *s, double x, double y, const ttt_tensor *m, const char *color) {
     int64_t rows = m->shape.dim[0], cols = m->shape.dim[1];
     double width = (double)cols * CELL, height = (double)rows * CELL;
-    double left = x - width / 2, top = y - height / 2, most = 0;
+    double left = x - width / 2, top = y - height / 2;
     char text[80];
-    for (int64_t i = 0; i < m->size; i++) most = fmax(most, fabs((double)m->data[i]));
-    for (int64_t i = 0; i < m->size; i++) {
-        double a = (double)m->data[i] / most;
-        int pale = (int)(255 - 190 * fabs(a)), full = (int)(255 - 20 * fabs(a));
-        snprintf(text, sizeof text, "rgb(%d,%d,%d)", a > 0 ? full : pale, pale,
-                 a < 0 ? full : pale);
-        svg_rect(s, left + (double)(i % cols) * CELL, top + (double)(i / cols) * CELL, CELL, CELL,
-                 text, "");
-    }
+    svg_matrix(s, left, top, CELL, m);
     snprintf(text, sizeof text, STROKE "stroke='%s'", color);
     svg_rect(s, left, top, width, height, "none", text);
 }
 
-// The inner loss, one bar for each number of steps taken.
-static void loss_bars(svg *s, double left, double bottom, const double *loss) {
+// The inner loss, one bar for each number of steps taken, and a line at that of r = 0.
+static void loss_bars(svg *s, double left, double bottom, const layer *l) {
+    const double *loss = l->loss, scale = 48 / loss[0];
     char text[32];
     for (int t = 0; t <= T; t++) {
-        double x = left + 17 * t, height = 48 * loss[t] / loss[0];
+        double x = left + 17 * t, height = scale * loss[t];
         svg_rect(s, x, bottom - height, 13, height, INNER, "");
         snprintf(text, sizeof text, "%d", t);
         svg_text(s, x + 6.5, bottom + 13, "middle", 11, "fill='#555555'", text);
@@ -118,6 +112,10 @@ static void loss_bars(svg *s, double left, double bottom, const double *loss) {
         if (t == 0 || t == T)
             svg_text(s, x + 6.5, bottom - height - 4, "middle", 11, "fill='#333333'", text);
     }
+    double level = bottom - scale * l->silent;
+    svg_line(s, left - 6, level, left + 17 * T + 17, level, GRAY, "stroke-dasharray='4 3'");
+    snprintf(text, sizeof text, "r = 0: %.2f", l->silent);
+    svg_text(s, left + 17 * T + 20, level + 4, "start", 11, "fill='#333333'", text);
 }
 
 enum { X = 70, K = 262, MODEL = 375, R = 590, LEARN = 150, USE = 395 };  // columns, two rows
@@ -155,7 +153,7 @@ static void draw_learning(svg *s, const layer *l) {
     svg_text(s, 100, 85, "start", 13, "fill='#333333'", "x");
     svg_rect(s, 684, 108, 186, 112, "#ffffff", "rx='6' stroke='" GRAY "' stroke-width='1.4'");
     word(s, 777, 126, "loss: mean of |r − x|²/2h");
-    loss_bars(s, 735, 196, l->loss);
+    loss_bars(s, 706, 196, l);
     arrow(s, INNER, "M777 220V243H384V176");
     svg_put(s, "<text x='580' y='262' text-anchor='middle' font-size='15' " IN_INNER ">W ← W − "
                "<tspan " IN_OUTER ">η</tspan> ∂loss/∂W</text>\n");
@@ -206,8 +204,8 @@ int main(int argc, char **argv) {
     draw_outer_gradient(&s);
     svg_end(&s);
     need_ok(c, "the picture");
-    printf("mttt_layer.svg: inner loss %.2f before the inner steps, %.2f after %d\n", l.loss[0],
-           l.loss[T], T);
+    printf("mttt_layer.svg: inner loss %.2f before the inner steps, %.2f after %d; %.2f if r = 0\n",
+           l.loss[0], l.loss[T], T, l.silent);
     ttt_close(c);
     return 0;
 }

@@ -80,8 +80,9 @@ typedef struct {
 
 static void make_model(run *r) {
     const options *o = &r->o;
-    static ttt_real rates[64];
-    for (int i = 0; i < 64; i++) rates[i] = 1;
+    ttt_real *rates = ttt_alloc(r->c, (size_t)o->inner_steps * sizeof *rates, true);
+    need_ok(r->c, "--inner-steps");
+    for (int i = 0; i < o->inner_steps; i++) rates[i] = 1;
     ttt_vit_desc d = { .image = o->image, .channels = 1, .patch = o->patch, .width = o->width,
                        .depth = o->depth, .classes = 10 };
     d.mixer = (ttt_mixer_desc){ .heads = o->heads, .inner_steps = (int)o->inner_steps,
@@ -122,6 +123,7 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
     static char notes[MOST_BARS + 1][64];
     static chart_bar bars[MOST_BARS + 1];
     const char *parts[PHASES] = { "forward", "recorded: gradients of inner steps", "backward" };
+    const char *colors[PHASES] = { COLOR_GRAY, COLOR_INNER, COLOR_OUTER };
     int n_rows = ttt_profile_rows(r->c, row, MOST_ROWS), n = 0;
     double whole = 0, steps = (double)r->o.steps;
     for (int i = 0; i < n_rows && i < MOST_ROWS; i++) {
@@ -150,7 +152,8 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
     }
     bar_chart chart = { .title = title, .x_label = "milliseconds of a step",
                         .meter_label = "share of the peak, and what bounds it",
-                        .parts = parts, .n_parts = PHASES, .bars = bars, .n = n };
+                        .parts = parts, .colors = colors, .n_parts = PHASES,
+                        .bars = bars, .n = n };
     bar_chart_write(r->c, r->o.svg, &chart);
     need_ok(r->c, "--svg");
 }
@@ -309,7 +312,10 @@ static void draw_study(study_of *s) {
                 l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
                 l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
             }
-            lines[g][k] = (chart_series){ l->name, l->tokens, l->y[g], s->lengths, l->limit[g] };
+            lines[g][k] = (chart_series){ .name = l->name, .x = l->tokens, .y = l->y[g],
+                                          .n = s->lengths, .limit = l->limit[g],
+                                          .color = color_of(l->d.mixer->name),
+                                          .broad = l->d.zero_w0 || l->d.identity_map };
         }
         panels[g] = (chart_panel){ g ? "training: forward and gradients" : "inference: forward",
                                    "tokens", "microseconds a token", lines[g], s->n, true };

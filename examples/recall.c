@@ -371,8 +371,14 @@ static void grow(const options *o, const variant *runs, int n_runs) {
         for (int k = 0; k < lengths; k++) printf(" %7.1f", held[i][k]);
         printf(" %9.1f\n", t.seconds);
         fflush(stdout);
-        shares[i] = (chart_series){ runs[i].label, log_pairs, share[i], lengths, NULL };
-        helds[i] = (chart_series){ NULL, pairs, held[i], lengths, i == 0 ? pairs : NULL };
+        shares[i] = (chart_series){ .name = runs[i].label, .x = log_pairs, .y = share[i],
+                                    .n = lengths, .color = color_of(runs[i].d.mixer->name),
+                                    .broad = i > 0 && runs[i].d.mixer == runs[i - 1].d.mixer };
+        helds[i] = shares[i];
+        helds[i].name = NULL;
+        helds[i].x = pairs;
+        helds[i].y = held[i];
+        helds[i].limit = i == 0 ? pairs : NULL;
     }
     draw(o, shares, helds, n_runs);
     printf("\nwritten: %s\n", o->out);

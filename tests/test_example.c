@@ -3,6 +3,7 @@
 #define TTT_IMPLEMENTATION
 #include "../examples/example.h"
 #include "ttt_test.h"
+#include <float.h>
 
 static const program this_program = { .name = "test_example" };
 typedef struct { double rate; } options;
@@ -18,6 +19,7 @@ static const char *temporary(const char *name) {
 
 // What is in a file, without a look at its end.
 static bool has(const char *text, const char *words) { return text && strstr(text, words); }
+// What an XML parser would refuse is looked at here as far as charts could write it.
 static bool is_svg(const char *text) {
     return text && strncmp(text, "<svg ", 5) == 0 && has(text, "</svg>") && !has(text, "nan") &&
            !has(text, "inf");
@@ -47,7 +49,7 @@ static void lists_have_whole_names(void) {
 static void line_charts_are_svg(void) {
     ttt_ctx *c = ttt_open(NULL);
     double x[4] = { 0, 10, 20, 30 }, y[4] = { 2.5, NAN, 0.7, 0.1 }, limit[4] = { 3, 2, 1, 0.5 };
-    chart_series s = { "loss <&>", x, y, 4, limit };
+    chart_series s = { .name = "loss <&>", .x = x, .y = y, .n = 4, .limit = limit };
     chart_panel p[3] = { { "loss", "step", "nats", &s, 1, false },
                          { "logarithms", "step", "nats", &s, 1, true },
                          { "nothing", "", "", &s, 0, false } };
@@ -69,7 +71,7 @@ static void axes_have_ticks_at_round_numbers(void) {
         ttt_ctx *c = ttt_open(NULL);
         double x[2] = { 0, 1 }, y[2] = { 0.1 * k, 0.1 * k + 0.5 };
         char low[32], high[32];
-        chart_series s = { NULL, x, y, 2, NULL };
+        chart_series s = { .x = x, .y = y, .n = 2 };
         chart_panel p = { "", "", "", &s, 1, false };
         line_chart chart = { "", &p, 1, 1 };
         const char *path = temporary("ticks.svg");
@@ -86,11 +88,11 @@ static void axes_have_ticks_at_round_numbers(void) {
 static void bar_charts_are_svg(void) {
     ttt_ctx *c = ttt_open(NULL);
     double v[3][2] = { { 1, 2 }, { 0, NAN }, { 4, -1 } };
-    const char *parts[2] = { "first part", "second part" };
+    const char *parts[2] = { "first part", "second part" }, *colors[2] = { "#123456", "#654321" };
     chart_bar bar[3] = { { "a<b", "note a", v[0], 0.5, "half" },
                          { "nothing", "", v[1], -1, NULL },
                          { "c", "", v[2], 7, NULL } };
-    bar_chart b = { "title", "seconds", "share", parts, 2, bar, 3 };
+    bar_chart b = { "title", "seconds", "share", parts, colors, 2, bar, 3 };
     const char *path = temporary("bars.svg");
     CHECK(bar_chart_write(c, path, &b) == TTT_OK);
     char *text = ttt_file_read(c, path, NULL);
@@ -105,6 +107,112 @@ static void bar_charts_are_svg(void) {
     ttt_close(c);
 }
 
+// Every pair of these as values of panels, plain and logarithmic, and of bars. A chart must
+// end, and be small.
+static void charts_of_extreme_numbers_end(void) {
+    const double e[] = { 0, -0.0, 1, 1 + DBL_EPSILON, -1, 5e-324, -5e-324, 1e-310, DBL_MIN, 1e-300,
+                         1e-150, 1e15, 1e15 + 0.125, 1e299, 9e299, 1e300, DBL_MAX, -DBL_MAX,
+                         HUGE_VAL, -HUGE_VAL, NAN };
+    const char *path = temporary("extreme.svg"), *color[2] = { color_at(0), color_at(1) };
+    for (int i = 0; i < COUNT(e) * COUNT(e) + 1; i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        double v[2] = { e[i % COUNT(e)], e[i / COUNT(e) % COUNT(e)] }, w[2] = { 1, 2 };
+        chart_series s[3] = { { .name = "a", .x = v, .y = w, .n = i < COUNT(e) ? 1 : 2 },
+                              { .name = "b", .x = w, .y = v, .n = 2, .limit = v } };
+        if (i == COUNT(e) * COUNT(e)) s[0].n = s[1].n = 0;
+        chart_panel p[4] = { { "", "", "", s, 2, false }, { "", "", "", s, 2, true },
+                             { "", "", "", s + 1, 1, false }, { "", "", "", s, 1, true } };
+        line_chart chart = { "", p, 4, 2 };
+        size_t size = 0;
+        CHECK(line_chart_write(c, path, &chart) == TTT_OK);
+        char *text = ttt_file_read(c, path, &size);
+        CHECK(is_svg(text) && size < 30000);
+        const char *parts[2] = { "", "" };
+        chart_bar bar[2] = { { "", "", v, v[0], NULL }, { "", "", v, v[1], NULL } };
+        bar_chart bars = { "", "", "", parts, color, 2, bar, 2 };
+        CHECK(bar_chart_write(c, path, &bars) == TTT_OK);
+        text = ttt_file_read(c, path, &size);
+        CHECK(is_svg(text) && size < 5000 && !has(text, "width='-"));
+        ttt_close(c);
+    }
+    remove(path);
+}
+
+// Ticks are different numbers, and their labels too.
+static void ticks_have_labels_of_their_own(void) {
+    const double low[] = { 0, 1, 1e6, 1e15, 123456.7, -1e300 };
+    for (int i = 0; i < COUNT(low); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        double x[2] = { 0, 1 }, y[2] = { low[i], nextafter(low[i], HUGE_VAL) };
+        chart_series s = { .x = x, .y = y, .n = 2 };
+        chart_panel p = { "", "", "", &s, 1, false };
+        line_chart chart = { "", &p, 1, 1 };
+        char label[2][64] = { "", "" };
+        int ticks = 0;
+        CHECK(line_chart_write(c, temporary("labels.svg"), &chart) == TTT_OK);
+        char *text = ttt_file_read(c, temporary("labels.svg"), NULL);
+        for (char *at = text; (at = strstr(at, "text-anchor='end' font-size='11' >")); ticks++) {
+            at = strchr(at, '>');
+            snprintf(label[ticks % 2], 64, "%.*s", (int)strcspn(at, "<"), at);
+            CHECK(strcmp(label[0], label[1]) != 0);
+        }
+        CHECK(ticks >= 2 && ticks <= 12);
+        remove(temporary("labels.svg"));
+        ttt_close(c);
+    }
+}
+
+// Names come from folders and files.
+static void names_of_any_bytes_are_in_well_formed_xml(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    static const char title[] = "a\001\033<b>&\xff\xc3 \xc3\xa4 \xc0\xaf \xed\xa0\x80 "
+                                "\xef\xbf\xbf \xf0\x9f\x98\x80 \xf4\x90\x80\x80 \xe2\x82";
+    line_chart chart = { title, NULL, 0, 1 };
+    CHECK(line_chart_write(c, temporary("bytes.svg"), &chart) == TTT_OK);
+    CHECK(has(ttt_file_read(c, temporary("bytes.svg"), NULL),
+              ">a??&lt;b>&amp;?? \xc3\xa4 ?? ??? ??? \xf0\x9f\x98\x80 ???? ?" "?</text>"));
+    remove(temporary("bytes.svg"));
+    ttt_close(c);
+}
+
+// A locale whose numbers have a comma, if this machine has one, or can make one.
+static bool comma_locale(void) {
+    static const char *const names[] = { "de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "de_DE",
+                                         "nl_NL.UTF-8", "pt_BR.UTF-8", "es_ES.UTF-8" };
+    for (int i = 0; i < COUNT(names); i++)
+        if (setlocale(LC_ALL, names[i]) && *localeconv()->decimal_point == ',') return true;
+    return false;
+}
+static void numbers_have_points_in_any_locale(void) {
+    if (!comma_locale()) SKIP("no locale whose numbers have a comma");
+    char room[32], *argv[] = { "test", NULL };
+    snprintf(room, sizeof room, "%.1f", 0.5);
+    CHECK(strcmp(room, "0,5") == 0);
+    line_charts_are_svg();
+    bar_charts_are_svg();
+    snprintf(room, sizeof room, "%.1f", 0.5);
+    CHECK(strcmp(room, "0,5") == 0);  // the host's locale is as it was
+    read_options(1, argv, NULL);
+    numbers_are_short_texts_that_read_back();
+    setlocale(LC_ALL, "C");
+}
+
+static void colors_mean_one_thing(void) {
+    char text[8];
+    for (int i = 0; ttt_mixer_at(i); i++)
+        for (int k = 0; k < i; k++)
+            CHECK(strcmp(color_of(ttt_mixer_at(i)->name), color_of(ttt_mixer_at(k)->name)) != 0);
+    CHECK(strcmp(color_of("mttt-linear"), color_at(0)) == 0);
+    color_of_number(0, text);
+    CHECK(strcmp(text, "#ffffff") == 0);
+    color_of_number(-1, text);
+    CHECK(strcmp(text, "#762a83") == 0);
+    color_of_number(1, text);
+    CHECK(strcmp(text, "#1b7837") == 0);
+    color_of_number(NAN, text);
+    CHECK(strcmp(text, "#000000") == 0);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(numbers_are_short_texts_that_read_back),
@@ -112,6 +220,11 @@ int main(int argc, char **argv) {
         T(line_charts_are_svg),
         T(axes_have_ticks_at_round_numbers),
         T(bar_charts_are_svg),
+        T(charts_of_extreme_numbers_end),
+        T(ticks_have_labels_of_their_own),
+        T(names_of_any_bytes_are_in_well_formed_xml),
+        T(numbers_have_points_in_any_locale),
+        T(colors_mean_one_thing),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);
