@@ -191,5 +191,5 @@ int main(void) {
           "the gradient through three steps is the derivative that differences measure");
     claim(off_first >= 0.1 * all, "the first-order gradient is not");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

@@ -16,7 +16,7 @@
 //
 // Output:
 //
-//     A sequence, learned from W0 = 0 at rates 0.2:
+//     A sequence, learned at rates 0.2 from W0 = 0 (which answers 0):
 //         loss after 0 steps  2.7307 #######################################################
 //         loss after 1 steps  1.6342 #################################
 //         loss after 2 steps  1.0270 #####################
@@ -127,7 +127,7 @@ static double compare(ttt_ctx *c, sequences one, ttt_tensor *const *outer) {
     ttt_grad(c, hand, outer, 2, hand_g, TTT_GRAD_FIRST_ORDER);
     ttt_grad(c, library, outer, 2, library_g, TTT_GRAD_FIRST_ORDER);
     if (!ttt_ok(c)) claim(false, ttt_error(c));
-    print_losses("A sequence, learned from W0 = 0 at rates 0.2:", losses);
+    print_losses("A sequence, learned at rates 0.2 from W0 = 0 (which answers 0):", losses);
     for (int t = 0; t < T; t++) falls += losses[t + 1] < losses[t];
     for (int t = 0; t <= T; t++) apart += fabs(losses[t] - reported->data[t]);
     claim(falls == T, "every step lowers the loss");
@@ -195,5 +195,5 @@ int main(void) {
     printf("On the same other keys its error is %.3f; it was %.3f.\n", trained, error);
     claim(trained < error / 20, "with the same number of steps the error is less than a twentieth");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

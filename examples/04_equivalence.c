@@ -195,5 +195,5 @@ int main(void) {
     }
     claim(good == 9 + 4, "any of these makes it another layer");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

@@ -10,7 +10,8 @@
 //     y_t = sum over s of <q^_t, k^_s> v^_s + q^_t S_0
 // That is attention, with M = q^ k^T in the place of the softmax. It is exact, because the last
 // layer of the network is linear. attention.svg shows M beside the map of softmax attention,
-// trained for the same task.
+// trained for the same task: a row is a token that asks, a column one that it looks at, green adds
+// what that one has to say and purple takes it away.
 //
 // Output:
 //
@@ -28,8 +29,9 @@
 //       its linearization, |dy_i / dx_j|, is off by 0.005 of the change for a move of 1 %
 //     ok: a learner whose last layer is not linear is not attention
 #define TTT_IMPLEMENTATION
-#include "../ttt_model.h"
+#include "example.h"
 
+static const program this_program = { .name = "lesson", .purpose = "the map of a learner" };
 enum { D = 16, N = 24, KINDS = 3, B = 16, STEPS = 1200 };
 
 static void claim(bool holds, const char *text) {
@@ -95,33 +97,36 @@ static double on_its_kind(const ttt_tensor *M) {
     return own / all;
 }
 
-// One map: blue below zero, red above, white at zero.
-static void draw(FILE *f, int left, const char *title, const ttt_tensor *M) {
-    double most = 0;
-    for (int i = 0; i < N * N; i++) most = fmax(most, fabs((double)M->data[i]));
-    fprintf(f, "<text x='%d' y='26' font-size='15' font-family='sans-serif'>%s</text>\n", left,
-            title);
-    for (int i = 0; i < N * N; i++) {
-        double a = (double)M->data[i] / most;
-        int pale = (int)(255 * (1 - fabs(a)));
-        fprintf(f, "<rect x='%d' y='%d' width='14' height='14' fill='rgb(%d,%d,%d)'/>\n",
-                left + i % N * 14, 40 + i / N * 14, a > 0 ? 255 : pale, pale, a < 0 ? 255 : pale);
+// ---- the picture --------------------------------------------------------------------------------
+enum { CELL = 14, SIDE = N * CELL, KIND = SIDE / KINDS, TOP = 62, LEFT = 96, PITCH = 460 };
+
+// A row is a token that asks, a column one that it looks at. Kinds have letters and lines between.
+static void draw(svg *s, int i, const char *title, const ttt_tensor *M) {
+    double left = LEFT + PITCH * i, most = svg_matrix(s, left, TOP, CELL, M);
+    svg_text(s, left, 24, "start", 15, "font-weight='bold'", title);
+    svg_rect(s, left, TOP, SIDE, SIDE, "none", "stroke='" COLOR_GRAY "'");
+    for (int kind = 0; kind < KINDS; kind++) {
+        const char name[] = { 'k', 'i', 'n', 'd', ' ', (char)('A' + kind), 0 };
+        double at = KIND * (kind + 0.5);
+        svg_text(s, left + at, TOP - 6, "middle", 12, "", name);
+        svg_text(s, left - 8, TOP + at + 4, "end", 12, "", name);
+        if (kind == 0) continue;
+        svg_line(s, left + KIND * kind, TOP, left + KIND * kind, TOP + SIDE, COLOR_GRAY, "");
+        svg_line(s, left, TOP + KIND * kind, left + SIDE, TOP + KIND * kind, COLOR_GRAY, "");
     }
-    fprintf(f, "<rect x='%d' y='40' width='%d' height='%d' fill='none' stroke='#888'/>\n", left,
-            N * 14, N * 14);
-    fprintf(f, "<text x='%d' y='%d' font-size='12' font-family='sans-serif'>"
-               "columns: the token seen (8 of each of 3 kinds)</text>\n", left, 60 + N * 14);
+    svg_text(s, left + SIDE / 2, TOP - 22, "middle", 12, "", "column: token looked at");
+    svg_put(s, "<g transform='rotate(-90 %.0f %d)'>", left - 62, TOP + SIDE / 2);
+    svg_text(s, left - 62, TOP + SIDE / 2, "middle", 12, "", "row: token that asks");
+    svg_put(s, "</g>\n");
+    svg_scale(s, left, TOP + SIDE + 16, SIDE, most);
 }
 
 int main(void) {
-    ttt_ctx *c = ttt_open(NULL);
+    ttt_ctx *c = open_or_die(NULL);
     // All tokens would share a bias of the learner: the map would turn gray.
     layer l[] = { { .name = "mttt-mlp", .d = { .inner_lr = 1, .no_inner_bias = true } },
                   { .name = "self-attention" } };
-    FILE *f = fopen("attention.svg", "w");
-    need(c != NULL && f != NULL, "attention.svg can be written here");
-    fprintf(f, "<svg xmlns='http://www.w3.org/2000/svg' width='780' height='420'>"
-               "<rect width='780' height='420' fill='white'/>\n");
+    svg s = svg_begin(c, "attention.svg", 2 * PITCH, TOP + SIDE + 52);
     for (int i = 0; i < 2; i++) {
         double error = train(c, &l[i]);
         ttt_tensor *clean, *x = sequences(c, 1, &clean);
@@ -134,10 +139,9 @@ int main(void) {
                u.error, 100 * on_its_kind(u.matrix));
         claim(u.exact && u.error <= 1e-5, "the matrix gives back what the layer computed");
         claim(error < 0.4 && on_its_kind(u.matrix) > 0.45, "tokens look at their own kind");
-        draw(f, 20 + 390 * i, l[i].name, u.matrix);
+        draw(&s, i, l[i].name, u.matrix);
     }
-    fprintf(f, "</svg>\n");
-    need(fclose(f) == 0, "attention.svg can be written here");
+    need(svg_end(&s) == TTT_OK, ttt_error(c));
 
     // Where the last layer is not linear there is no such matrix, and ttt_unmask says so.
     layer gated = { .name = "vittt" };
@@ -153,5 +157,5 @@ int main(void) {
            u.equals, u.error);
     claim(!u.exact, "a learner whose last layer is not linear is not attention");
     ttt_close(c);
-    return 0;
+    return fflush(stdout) || ferror(stdout);
 }

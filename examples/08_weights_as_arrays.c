@@ -189,7 +189,7 @@ int main(void) {
     claim(trained[0] > 4 * trained[1],
           "they do not know the waves beforehand: they have learned to learn");
     if (!ttt_ok(c)) fprintf(stderr, "%s\n", ttt_error(c));
-    int failed = !ttt_ok(c);
+    int failed = !ttt_ok(c) || fflush(stdout) || ferror(stdout);
     ttt_close(c);
     return failed;
 }

@@ -164,6 +164,7 @@ typedef struct {
     int n;
     double step[N_RECORDS + 2], loss[N_RECORDS + 2];
     double accuracy[N_RECORDS + 2], test_accuracy[N_RECORDS + 2];
+    double silent[MAX_LAYERS];  // the inner loss of a learner that answers nothing
     int inner_losses;  // of each layer: inner steps + 1; 0 if its mixer does not learn
     double *inner;     // of each layer and step, see inner_loss
 } history;
@@ -331,6 +332,39 @@ static void probe_inner(run *r, int at) {
     *ttt_ctx_rng(r->c) = rng;
 }
 
+// Whether a parameter of the block stands in the way of an answer that is zero: the weights of the
+// learner, and the norm of its answer, which would give zeros the size of anything else.
+static bool speaks(const ttt_param *p, const char *block) {
+    bool norm = strstr(p->name, "decoder_LN/") || strstr(p->name, "ttt_norm/");
+    return strstr(p->name, block) && (norm || (p->flags & TTT_PARAM_INNER));
+}
+
+// To compare with: each layer's inner loss if its learner answers nothing.
+static void probe_silent(run *r) {
+    ttt_rng rng = *ttt_ctx_rng(r->c);
+    ttt_mark m = ttt_mark_get(r->c);
+    ttt_weights w = ttt_params_weights(&r->params), zero = w;
+    ttt_tensor *x, **at = ttt_alloc(r->c, (size_t)w.n * sizeof *at, false);
+    ttt_batches_seek(r->c, r->probe, 0, 0);
+    ttt_batches_next(r->c, r->probe, &x, NULL);
+    need_ok(r->c, "looking at inner losses");
+    bool recording = ttt_set_recording(r->c, false);
+    for (int l = 0; l < (int)r->o.depth && r->h.inner_losses; l++) {
+        char block[40];
+        snprintf(block, sizeof block, "encoderblock_%d/", l);
+        for (int i = 0; i < w.n; i++)
+            at[i] = speaks(&r->params.item[i], block) ? ttt_zeros(r->c, w.at[i]->shape) : w.at[i];
+        zero.at = at;
+        ttt_vit_call call = { .want_losses = true };
+        ttt_vit_forward(r->c, &r->vit, zero, x, &call);
+        need_ok(r->c, "looking at inner losses");
+        r->h.silent[l] = (double)call.losses[l]->data[0];
+    }
+    ttt_set_recording(r->c, recording);
+    ttt_mark_release(r->c, m);
+    *ttt_ctx_rng(r->c) = rng;
+}
+
 // ---- showing and keeping ------------------------------------------------------------------------
 static void write_record(FILE *f, const history *h, int i, int layers) {
     fprintf(f, "{\"event\":\"step\",\"step\":%.0f,\"loss\":%.6g,\"accuracy\":%.6g,", h->step[i],
@@ -343,7 +377,12 @@ static void write_record(FILE *f, const history *h, int i, int layers) {
         fprintf(f, "]");
     }
     fprintf(f, "]}\n");
-    fflush(f);
+}
+
+// What was written to the log must be there, for a run that is interrupted now.
+static void check_log(run *r) {
+    if (fflush(r->log) != 0 || ferror(r->log))
+        die("%s cannot be written: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
 }
 
 // Records where the run is: in the history, as a line of log.jsonl, and as a line of the output if
@@ -358,6 +397,7 @@ static void record(run *r) {
     probe_inner(r, i);
     r->loss_sum = r->right = r->seen = r->weight = 0;
     write_record(r->log, h, i, (int)r->o.depth);
+    check_log(r);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
            steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
@@ -378,36 +418,44 @@ static void show_progress(const run *r, progress *p) {
 
 static void draw_curves(run *r) {
     const history *h = &r->h;
-    chart_series loss = { "training batches", h->step, h->loss, h->n, NULL };
-    chart_series accuracy[2] = { { "training batches", h->step, h->accuracy, h->n, NULL },
-                                 { "500 test images", h->step, h->test_accuracy, h->n, NULL } };
+    chart_series loss = { .name = "training batches", .x = h->step, .y = h->loss, .n = h->n };
+    chart_series accuracy[2] = { loss, loss };
+    accuracy[0].y = h->accuracy;
+    accuracy[1].y = h->test_accuracy;
+    accuracy[1].name = "500 test images";
     chart_panel panels[2] = { { "loss", "step", "cross-entropy", &loss, 1, false },
                               { "accuracy", "step", "share right", accuracy, 2, false } };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
     line_chart_write(r->c, path_in(&r->o, "curves.svg"), &chart);
 }
 
-// A panel for each layer, and in it a curve for the loss after each number of inner steps.
+// A panel for each layer, and in it a curve for the loss after each number of inner steps; in gray
+// that of a learner that answers nothing, at the end.
 static void draw_inner_losses(run *r) {
     enum { NAMED = 9 };  // curves of a legend, at most
     static char names[NAMED][32], titles[MAX_LAYERS][32];
     static chart_panel panels[MAX_LAYERS];
     const history *h = &r->h;
     int T = h->inner_losses - 1, depth = (int)r->o.depth;
-    int64_t n = (int64_t)h->inner_losses * depth;
+    int64_t n = (int64_t)(h->inner_losses + 1) * depth;
     chart_series *curves = (chart_series *)kept(r, n, sizeof *curves);
+    double *level = (double *)kept(r, (int64_t)depth * h->n, sizeof *level);
     for (int t = 1; t < T && T < NAMED; t++)
         snprintf(names[t], sizeof names[t], "after step %d", t);
     if (T < NAMED) strcpy(names[T], "after the last step");
     strcpy(names[0], "before step 1");
     for (int l = 0; l < depth; l++) {
-        chart_series *of_layer = curves + (int64_t)l * h->inner_losses;
+        chart_series *of_layer = curves + (int64_t)l * (h->inner_losses + 1);
+        double *silent = level + (int64_t)l * h->n;
+        for (int i = 0; i < h->n; i++) silent[i] = h->silent[l];
         for (int t = 0; t <= T; t++)
             of_layer[t] = (chart_series){ .name = T < NAMED - 1 ? names[t] : NULL, .x = h->step,
                                           .y = inner_loss(h, l, t), .n = h->n };
+        of_layer[T + 1] = (chart_series){ .name = "silent", .x = h->step,
+                                          .y = silent, .n = h->n, .color = COLOR_GRAY };
         snprintf(titles[l], sizeof titles[l], "layer %d", l + 1);
         panels[l] = (chart_panel){ titles[l], "step of the outer loop", "inner loss", of_layer,
-                                   T + 1, false };
+                                   T + 2, false };
     }
     line_chart chart = { "Inner loss while the outer loop trains", panels, depth, 3 };
     line_chart_write(r->c, path_in(&r->o, "inner_loss.svg"), &chart);
@@ -540,6 +588,7 @@ static void open_output(run *r) {
     if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
     for (int i = 0; i < r->h.n; i++)
         write_record(r->log, &r->h, i, (int)r->o.depth);
+    check_log(r);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
@@ -568,8 +617,9 @@ static void print_results(run *r, double accuracy) {
     printf("  test accuracy       %.2f %% +- %.2f (binomial, %.0f images)\n", 100 * accuracy,
            100 * deviation, n);
     for (int l = 0; l < (int)r->o.depth && h->inner_losses && h->n; l++)
-        printf("  inner loss layer %-2d %.4f before the inner steps, %.4f after\n", l + 1,
-               inner_loss(h, l, 0)[h->n - 1], inner_loss(h, l, h->inner_losses - 1)[h->n - 1]);
+        printf("  inner loss layer %-2d %.4f before the inner steps, %.4f after; silent: %.4f\n",
+               l + 1, inner_loss(h, l, 0)[h->n - 1],
+               inner_loss(h, l, h->inner_losses - 1)[h->n - 1], h->silent[l]);
     printf("  parameters          %lld outer, %lld inner (starting weights of the learners)\n",
            (long long)(all - inner), (long long)inner);
     printf("  FLOPs per image     %.2f M forward\n", ttt_vit_flops(&r->vit) / 1e6);
@@ -585,7 +635,10 @@ static void finish(run *r) {
     double accuracy = test_accuracy(r, r->data.test.count);
     save_checkpoint(r, "model.safetensors", false);
     draw_curves(r);
-    if (r->h.inner_losses) draw_inner_losses(r);
+    if (r->h.inner_losses) {
+        probe_silent(r);
+        draw_inner_losses(r);
+    }
     need_ok(r->c, "charts");
     print_results(r, accuracy);
     fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":\"", r->o.mixer);
@@ -593,6 +646,7 @@ static void finish(run *r) {
         fprintf(r->log, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
     fprintf(r->log, "\",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu}\n", accuracy,
             seconds(r), ttt_memory(r->c).peak);
+    check_log(r);
     if (fclose(r->log) != 0) die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
     remove(path_in(&r->o, "checkpoint.safetensors"));
     printf("  written             %s/{model.safetensors, log.jsonl, curves.svg%s}\n", r->o.out,

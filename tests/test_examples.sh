@@ -49,6 +49,19 @@ sed -n 's/.*](#\([^)]*\)).*/\1/p' README.md | while read -r place; do
     sed -n 's/^##* //p' README.md | tr 'A-Z ' 'a-z-' | grep -qx -e "$place" || echo "#$place"
 done >>"$tmp/missing"
 check "README: files and sections that it names are there" cmp /dev/null "$tmp/missing"
+# What its commands, and those in the programs' comments, build or write is no change of the repository.
+{ echo "a.out out data x.o x.exe m.safetensors.tmp-7-0" | tr ' ' '\n'
+  sed -n 's/^.*cc -O2.* -o \([a-z_]*\) .*/\1/p' README.md examples/*.c
+  grep -h -o -e '--svg [a-z_/]*[.]svg' -e '--out [a-z]*/[a-z_.]*' README.md examples/*.c | sed 's/^--[a-z]* //'
+  echo "curves.svg attention.svg mttt_layer.svg compare.svg recall.svg" | tr ' ' '\n'
+} | sort -u >"$tmp/made"
+if git rev-parse --git-dir >"$tmp/git" 2>&1; then
+    check "README: git ignores or has what its commands make" sh -c 'while read -r path; do
+        git check-ignore -q --no-index "$path" || git ls-files --error-unmatch "$path" >"$1/git" 2>&1 || { echo "  $path"; exit 1; }
+    done <"$1/made"' sh "$tmp"
+else
+    skipped=$((skipped + 1)); echo "skip what git ignores: no repository"
+fi
 check "README: lines of text within 100 columns" sh -c 'export LC_ALL=C
     ! grep -v "^[|!]" README.md | tr -d "\200-\277" | grep ".\{101\}"'
 
@@ -58,6 +71,9 @@ for lesson in examples/0*.c; do
     check "$lesson compiles without a warning" $CC -O1 $warnings -o "$run" "$lesson" -lm
     check "$lesson is right in what it claims" sh -c 'cd "$2" && "$1" >"$1.txt" && grep -q "^ok: " "$1.txt"' sh "$run" "$tmp"
     check "$lesson shows the claims it makes" sh -c 'grep "^ok: " "$1.txt" >"$1.ok"; sed -n "s|^//     \(ok: .*\)|\1|p" "$2" | cmp - "$1.ok"' sh "$run" "$lesson"
+    if [ -c /dev/full ]; then
+        check "$lesson notices that what it says is lost" sh -c 'cd "$2" && ! "$1" >/dev/full' sh "$run" "$tmp"
+    fi
     check "$lesson has less than 200 lines" [ "$(wc -l <"$lesson")" -lt 200 ]
 done
 cd "$tmp" || exit 1
@@ -87,6 +103,9 @@ for try in train bench profile recall compare figure openmp; do
     for option in $(sed -n 's/^only with .*: //p; s/^also with .*: //p' help.txt | tr , ' '); do
         check "$try has $option, which a mode names" grep -qx -e "$option" $try.options
     done
+    if [ -c /dev/full ]; then
+        check "$try notices that its output is lost" sh -c "! ./$try --help >/dev/full 2>err.txt && grep -q 'could not be written' err.txt"
+    fi
     refuses "unknown option '--nonsense'" --nonsense
     refuses "unknown option '--nonsense'" --nonsense=3
     refuses "unknown option '-h'" -h

@@ -146,6 +146,9 @@ static ttt_weights as_learner(const ttt_params *p, bool norm, ttt_real start, tt
     return (ttt_weights){ w, n };
 }
 
+// How many numbers a token has.
+EXPORT(width) int width(void) { return D; }
+
 // Computes everything anew for n tokens; false if the library reports an error.
 EXPORT(update) bool update(int n, int drawing, ttt_real eta, int steps, int mlp, int norm,
                            ttt_real start) {
