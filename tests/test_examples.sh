@@ -50,7 +50,7 @@ sed -n 's/.*](#\([^)]*\)).*/\1/p' README.md | while read -r place; do
 done >>"$tmp/missing"
 check "README: files and sections that it names are there" cmp /dev/null "$tmp/missing"
 # What its commands, and those in the programs' comments, build or write is no change of the repository.
-{ echo "a.out out data x.o x.exe m.safetensors.tmp-7-0" | tr ' ' '\n'
+{ echo "a.out out/log.jsonl data/x x.o x.exe m.safetensors.tmp-7-0" | tr ' ' '\n'
   sed -n 's/^.*cc -O2.* -o \([a-z_]*\) .*/\1/p' README.md examples/*.c
   grep -h -o -e '--svg [a-z_/]*[.]svg' -e '--out [a-z]*/[a-z_.]*' README.md examples/*.c | sed 's/^--[a-z]* //'
   echo "curves.svg attention.svg mttt_layer.svg compare.svg recall.svg" | tr ' ' '\n'
