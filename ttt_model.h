@@ -266,6 +266,7 @@ static const ttt__rule_kernels KN(rule_table) = {
 #include "ttt_data.h"
 #include "ttt_layers.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1013,13 +1014,14 @@ ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params 
 }
 
 static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
-                             const char *key, uint64_t *out) {
+                             const char *key, uint64_t most, uint64_t *out) {
     const char *text = ttt_bundle_note(file, key);
     char *end = NULL;
+    errno = 0;
     *out = text ? (uint64_t)strtoull(text, &end, 10) : 0;
-    if (text && *text && *end == 0) return true;
+    if (text && *text >= '0' && *text <= '9' && !*end && !errno && *out <= most) return true;
     ttt_fail(ctx, TTT_ERR_FORMAT, "%s: training cannot go on from this file: its note \"%s\" is "
-             "missing or is not a number", path, key);
+             "missing or is not a number from 0 to %llu", path, key, (unsigned long long)most);
     return false;
 }
 
@@ -1027,7 +1029,8 @@ static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *f
 static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *file, ttt_rng *rng) {
     const char *text = ttt_bundle_note(file, "rng.stream");
     unsigned s[3] = { 0, 0, 0 };
-    if (text && sscanf(text, "%u %u %u", &s[0], &s[1], &s[2]) != 3) {
+    if (text && (text[strspn(text, "0123456789 ")] ||
+                 sscanf(text, "%10u %10u %10u", &s[0], &s[1], &s[2]) != 3)) {
         ttt_fail(ctx, TTT_ERR_FORMAT, "%s: its note \"rng.stream\" is not three numbers", path);
         return false;
     }
@@ -1043,12 +1046,13 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
     if (ttt_safetensors_read(ctx, path, file) != TTT_OK) return ttt_status(ctx);
     ttt_params list = ttt__checkpoint_list(ctx, params, optimizer);
     ttt_weights saved = ttt_weights_find(ctx, &list, path, file);
-    if (!ttt_ok(ctx) || !ttt__note_number(ctx, path, file, "rng.seed", &rng.seed) ||
-        !ttt__note_number(ctx, path, file, "rng.next", &rng.next) ||
+    if (!ttt_ok(ctx) || !ttt__note_number(ctx, path, file, "rng.seed", UINT64_MAX, &rng.seed) ||
+        !ttt__note_number(ctx, path, file, "rng.next", UINT64_MAX, &rng.next) ||
         !ttt__note_stream(ctx, path, file, &rng))
         return ttt_status(ctx);
-    if (optimizer && (!ttt__note_number(ctx, path, file, "optimizer.updates", &updates) ||
-                      !ttt__note_number(ctx, path, file, "optimizer.skipped", &skipped)))
+    const uint64_t most = INT64_MAX / 2;  // so that their sum is a number, too
+    if (optimizer && (!ttt__note_number(ctx, path, file, "optimizer.updates", most, &updates) ||
+                      !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &skipped)))
         return ttt_status(ctx);
     if (ttt_weights_blend(ctx, ttt_params_weights(&list), saved, 1) != TTT_OK)
         return ttt_status(ctx);
