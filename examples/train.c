@@ -272,6 +272,10 @@ static void *kept(run *r, int64_t n, size_t size) {
 
 static void make_model(run *r) {
     const options *o = &r->o;
+    history *h = &r->h;
+    h->inner_losses = ttt_mixer_find(o->mixer)->learner ? (int)o->inner_steps + 1 : 0;
+    int64_t rows = (int64_t)h->inner_losses * o->depth;
+    h->inner = (double *)kept(r, rows * (N_RECORDS + 2), sizeof *h->inner);
     ttt_real *rates = (ttt_real *)kept(r, o->inner_steps, sizeof *rates);
     for (int i = 0; i < o->inner_steps; i++) rates[i] = (ttt_real)o->inner_lr;
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
@@ -296,10 +300,6 @@ static void make_model(run *r) {
     ttt_vit_new(r->c, &r->vit, &r->params, "");
     r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
     need_ok(r->c, "the model cannot be built");
-    history *h = &r->h;
-    h->inner_losses = d.mixer->learner ? (int)o->inner_steps + 1 : 0;
-    int64_t rows = (int64_t)h->inner_losses * o->depth;
-    h->inner = (double *)kept(r, rows * (N_RECORDS + 2), sizeof *h->inner);
 }
 
 static void open_batches(run *r) {
@@ -606,6 +606,16 @@ static void take_values(const ttt_bundle *b, const char *where, const option *ro
     }
 }
 
+// A model has more numbers than its MLPs: 4 width hidden units, two matrices. Asked before memory
+// for a model is, which the file may not have.
+static void check_sizes(const ttt_bundle *b, const char *where, const options *o) {
+    double numbers = 0, width = (double)o->width;
+    for (int64_t i = 0; i < b->n_tensors; i++) numbers += (double)b->tensors[i].tensor->size;
+    if (numbers < 8 * width * width * (double)o->depth)
+        die("%s--width %lld and --depth %lld are of a model larger than its tensors", where,
+            o->width, o->depth);
+}
+
 static bool same_value(const option *row, const options *a, const options *b) {
     char room[2][32];
     return strcmp(option_get(row, a, room[0]), option_get(row, b, room[1])) == 0;
@@ -638,6 +648,7 @@ static void restore_options(options *o, int argc, char **argv) {
     for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
     check_keys(&b, where);
     take_values(&b, where, option_rows, defining_rows(), o);
+    check_sizes(&b, where, o);
     const ttt_mixer *m = ttt_mixer_find(o->mixer);
     for (int i = 0; i < COUNT(of_mixer); i++) {
         const option *row = find_option(of_mixer[i].option);
@@ -663,8 +674,9 @@ static bool restore_record(run *r, char *line, size_t length) {
     history *h = &r->h;
     ttt_bundle b;
     bool good = json_read(r->c, line, length, &b) && strcmp(note_text(&b, "event"), "step") == 0;
-    double step = note_number(&b, "step");
-    if (!good || !(step <= (double)steps_done(r))) return false;
+    double step = note_number(&b, "step"), last = h->n ? h->step[h->n - 1] : 0;
+    if (!good || !(step > last && step <= (double)steps_done(r))) return false;
+    if ((long long)step % record_every(&r->o) != 0 && step != (double)r->o.steps) return false;
     if (strcmp(note_text(&b, "settings"), r->json) != 0)
         die("--resume: %s: its record of step %.0f is of another run; take the file away to go on "
             "without it", path_in(&r->o, "log.jsonl"), step);
@@ -757,7 +769,11 @@ static void begin_folder(run *r) {
         printf("replacing the %s run in %s\n", unfinished ? "unfinished" : "earlier", r->o.out);
     save_checkpoint(r, "checkpoint.safetensors", true);
     begin_log(r);
-    for (int i = 0; i < COUNT(results); i++) remove(path_in(&r->o, results[i]));
+    for (int i = 0; i < COUNT(results); i++) {
+        const char *path = path_in(&r->o, results[i]);
+        if (file_exists(path) && remove(path) != 0)
+            die("--out '%s': cannot replace %s: %s", r->o.out, path, strerror(errno));
+    }
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
