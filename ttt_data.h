@@ -428,7 +428,17 @@ extern int(kill)(pid_t, int);
 #endif
 
 static long ttt__process(void) { return (long)getpid(); }
-static bool ttt__process_ended(long id) { return kill((pid_t)id, 0) != 0 && errno == ESRCH; }
+// Linux: a process that has ended is there, in state Z, until its parent asks how it ended. Not
+// every parent does.
+static bool ttt__process_ended(long id) {
+    char text[512];
+    if (kill((pid_t)id, 0) != 0) return errno == ESRCH;
+    snprintf(text, sizeof text, "/proc/%ld/stat", id);  // number (name) state ...
+    FILE *f = fopen(text, "rb");
+    const char *name_end = f && fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
+    if (f) fclose(f);
+    return name_end && strncmp(name_end, ") Z", 3) == 0;
+}
 static void ttt__machine(char name[TTT__MACHINE]) {
     struct utsname is;
     snprintf(name, TTT__MACHINE, "%s", uname(&is) >= 0 ? is.nodename : "");

@@ -3,8 +3,9 @@
 //     cc -O2 -o train examples/train.c -lm && ./train
 //
 // It finds images by itself (Fashion-MNIST if it is installed, else a set it draws), trains, tests,
-// and leaves model.safetensors, log.jsonl, curves.svg and inner_loss.svg in out/. The options are
-// listed by ./train --help.
+// and leaves model.safetensors, log.jsonl, curves.svg and inner_loss.svg in out/. Until it has
+// finished, checkpoint.safetensors there says where ./train --resume goes on, and the file lock
+// keeps other runs away. The options are listed by ./train --help.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
