@@ -1417,6 +1417,13 @@ static void a_lock_is_taken_over_once(void) {
         CHECK(winners == 1 && !exists(at("lock.break")));
         remove(path);
     }
+    char text[600];  // while another process does that, nobody else may
+    ttt__machine(text + snprintf(text, 64, "process %ld on ", ended_process()));
+    put(path, text, strlen(text));
+    ttt__machine(text + snprintf(text, 64, "process %ld on ", (long)getppid()));
+    put(at("lock.break"), text, strlen(text));
+    CHECK(ttt_file_lock(c, path) == TTT_ERR_FILE && says(c, TTT_ERR_FILE, "lock.break", "holds"));
+    CHECK(exists(path));
     ttt_close(c);
 }
 
