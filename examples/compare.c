@@ -264,13 +264,12 @@ int main(int argc, char **argv) {
         run r;
         if (read_log(c, argv[i], &r)) add_run(&r);
     }
-    if (n_runs == 0) return 1;
     make_rows();
     for (int i = 0; i < n_rows; i++) name_row(&rows[i]);
     qsort(rows, (size_t)n_rows, sizeof *rows, by_data_and_mean);
-    print_table();
-    draw_chart(c, "compare.svg");
+    if (n_rows > 0) print_table();
+    if (n_rows > 0) draw_chart(c, "compare.svg");
     need_ok(c, "the chart");
     ttt_close(c);
-    return 0;
+    return n_rows == 0;
 }

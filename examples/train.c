@@ -264,10 +264,10 @@ static void open_context(run *r) {
     r->c = open_or_die(&machine);
 }
 
-// Room for `n` things that lives as long as the run.
-static void *kept(run *r, int64_t n, size_t size) {
+// Room for `n` things that lives as long as the run, for what `why` says.
+static void *kept(run *r, const char *why, int64_t n, size_t size) {
     void *room = ttt_alloc(r->c, (size_t)n * size, true);
-    need_ok(r->c, "--inner-steps");
+    need_ok(r->c, why);
     return room;
 }
 
@@ -276,8 +276,8 @@ static void make_model(run *r) {
     history *h = &r->h;
     h->inner_losses = ttt_mixer_find(o->mixer)->learner ? (int)o->inner_steps + 1 : 0;
     int64_t rows = (int64_t)h->inner_losses * o->depth;
-    h->inner = (double *)kept(r, rows * (N_RECORDS + 2), sizeof *h->inner);
-    ttt_real *rates = (ttt_real *)kept(r, o->inner_steps, sizeof *rates);
+    h->inner = (double *)kept(r, "--inner-steps", rows * (N_RECORDS + 2), sizeof *h->inner);
+    ttt_real *rates = (ttt_real *)kept(r, "--inner-steps", o->inner_steps, sizeof *rates);
     for (int i = 0; i < o->inner_steps; i++) rates[i] = (ttt_real)o->inner_lr;
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
                        .classes = r->data.train.classes, .patch = o->patch, .width = o->width,
@@ -423,7 +423,7 @@ static void describe_run(run *r) {
     r->n_settings = n;
     for (int i = 0; i < n; i++)
         size += strlen(r->settings[i].key) + 6 * strlen(r->settings[i].text) + 8;
-    char *to = r->json = (char *)kept(r, (int64_t)size, 1);
+    char *to = r->json = (char *)kept(r, "the settings", (int64_t)size, 1);
     for (int i = 0; i < n; i++) {
         bool number = i < defining_rows() && !option_is_text(&option_rows[i]);
         *to++ = i ? ',' : '{';
@@ -520,7 +520,7 @@ static void draw_inner_losses(run *r) {
     const history *h = &r->h;
     int T = h->inner_losses - 1, depth = (int)r->o.depth;
     int64_t n = (int64_t)h->inner_losses * depth;
-    chart_series *curves = (chart_series *)kept(r, n, sizeof *curves);
+    chart_series *curves = (chart_series *)kept(r, "the chart", n, sizeof *curves);
     for (int t = 1; t < T && T < NAMED; t++)
         snprintf(names[t], sizeof names[t], "after step %d", t);
     if (T < NAMED) strcpy(names[T], "after the last step");
@@ -598,12 +598,14 @@ static void need_same(const ttt_bundle *b, const ttt_note *mine, const char *whe
 }
 
 // Stores what the notes have for the rows, after the checks that the command line has.
-static void take_values(const ttt_bundle *b, const char *where, const option *rows, int n,
+static void take_values(run *r, const ttt_bundle *b, const char *where, const option *rows, int n,
                         void *values) {
     for (int i = 0; i < n; i++) {
         const char *text = need_note(b, key_of(&rows[i]), where);
         check_value(&rows[i], text, where);
-        option_put(&rows[i], values, strcpy(malloc(strlen(text) + 1), text));
+        if (option_is_text(&rows[i]))
+            text = strcpy(kept(r, "--resume", (int64_t)strlen(text) + 1, 1), text);
+        option_put(&rows[i], values, text);
     }
 }
 
@@ -635,8 +637,9 @@ static void read_again(options *o, int argc, char **argv) {
     }
 }
 
-static void restore_options(options *o, int argc, char **argv) {
-    ttt_ctx *c = open_or_die(NULL);
+static void restore_options(run *r, int argc, char **argv) {
+    options *o = &r->o;
+    ttt_mark mark = ttt_mark_get(r->c);
     char path[1200], where[1216];
     ttt_bundle b;
     strcpy(path, path_in(o, "checkpoint.safetensors"));
@@ -644,11 +647,11 @@ static void restore_options(options *o, int argc, char **argv) {
     if (!file_exists(path))
         die("--resume: there is no %s: a run leaves one if it ends too early", path);
     claim(path_in(o, "lock"));
-    ttt_safetensors_read(c, path, &b);
-    need_ok(c, "--resume");
+    ttt_safetensors_read(r->c, path, &b);
+    need_ok(r->c, "--resume");
     for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
     check_keys(&b, where);
-    take_values(&b, where, option_rows, defining_rows(), o);
+    take_values(r, &b, where, option_rows, defining_rows(), o);
     check_sizes(&b, where, o);
     const ttt_mixer *m = ttt_mixer_find(o->mixer);
     for (int i = 0; i < COUNT(of_mixer); i++) {
@@ -656,8 +659,8 @@ static void restore_options(options *o, int argc, char **argv) {
         if (!ttt_mixer_takes(m, of_mixer[i].field) && !same_value(row, o, &defaults))
             die("%s%s has no effect on --mixer %s", where, row->name, o->mixer);
     }
+    ttt_mark_release(r->c, mark);
     read_again(o, argc, argv);
-    ttt_close(c);
 }
 
 // The numbers of JSON lists, one after the other; NaN for null.
@@ -719,7 +722,7 @@ static void resume(run *r) {
     ttt_checkpoint_load(r->c, path, &r->params, r->opt, &b);
     need_ok(r->c, "--resume");
     need_same(&b, &images, where);
-    take_values(&b, where, place_rows, COUNT(place_rows), &r->at);
+    take_values(r, &b, where, place_rows, COUNT(place_rows), &r->at);
     if (r->opt->updates > r->o.steps || r->opt->skipped > r->o.steps - r->opt->updates)
         die("%soptimizer.updates and optimizer.skipped are %lld and %lld, of --steps %lld", where,
             (long long)r->opt->updates, (long long)r->opt->skipped, r->o.steps);
@@ -823,7 +826,7 @@ static void finish(run *r) {
     if (r->h.inner_losses) draw_inner_losses(r);
     need_ok(r->c, "charts");
     print_results(r, accuracy);
-    char *data = (char *)kept(r, 6 * (int64_t)strlen(r->data.name) + 3, 1);
+    char *data = (char *)kept(r, "--data", 6 * (int64_t)strlen(r->data.name) + 3, 1);
     *put_json_text(data, r->data.name) = 0;
     fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":%s", r->o.mixer, data);
     fprintf(r->log, ",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu", accuracy,
@@ -869,9 +872,9 @@ int main(int argc, char **argv) {
     }
     if (r.o.resume && r.o.overwrite)
         die("--resume goes on with the run in --out, --overwrite discards it; give one");
-    if (r.o.resume) restore_options(&r.o, argc, argv);
-    check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
     open_context(&r);
+    if (r.o.resume) restore_options(&r, argc, argv);  // and later the random numbers
+    check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
     find_data(r.c, &r.data, r.o.data);
     fill_defaults(&r.o, &r.data, argc, argv);
     describe_run(&r);
