@@ -175,7 +175,22 @@ check "bad logs do not hide the others" sh -c "[ $? = 0 ] && [ \$(grep -c ' | 1 
 for name in $left; do
     check "compare names $name, which it leaves out" [ "$(grep -c "^compare: left out: $name: ." err.txt)" = 1 ]
 done
-check "the same seed twice is told" grep -q '^compare: left out: copy: the same settings and seed as t1.1$' err.txt
+while read -r name why; do
+    check "and says why: $name: $why" grep -q "^compare: left out: $name: .*$why" err.txt
+done <<END
+empty empty
+unfinished the run is not finished
+cut its last line is cut
+foreign not a log of train.c
+words not a log of train.c
+hollow a last record that is not one of train.c
+beyond a last record that is not one of train.c
+two records of several runs
+twice records of several runs
+mixed records of several runs
+copy the same settings and seed as t1.1$
+t4.1 the same settings and seed as t4.1$
+END
 refuses "left out: empty: empty" empty
 
 # -- profile.c
