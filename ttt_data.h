@@ -70,14 +70,17 @@
 
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
-// A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read.
+// A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read, or
+// is not a regular file: a pipe would wait for its writer, a device may have no end. This holds for
+// every file that this header reads.
 TTT_API char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
 // flushed to the disk, then renamed. begin refuses a path that holds anything but a regular file.
 // Write with put (or to `stream`), then finish. If `good` is false, a put has failed or the context
 // has an error, finish removes the temporary file, leaves the old one as it was, and records
-// TTT_ERR_FILE. A crash leaves the temporary file behind.
+// TTT_ERR_FILE. A process that is killed leaves its temporary file behind; the next begin for the
+// same path on the same machine removes it.
 typedef struct ttt_file_writer {
     void *stream;  // FILE *
     int error;     // errno of the first write that failed
@@ -86,6 +89,13 @@ typedef struct ttt_file_writer {
 TTT_API bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path);
 TTT_API bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n);
 TTT_API ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good);
+
+// Takes a lock, so that of several processes only one works on something: makes the file `path`,
+// which must be new, and writes into it which process of which machine holds the lock. Remove the
+// file to give the lock back. A lock whose process has ended is taken over if it was a process of
+// this machine (or has this process's own number; a process takes a lock once). Otherwise
+// TTT_ERR_FILE says who holds it, and which file to delete if nobody does.
+TTT_API ttt_result ttt_file_lock(ttt_ctx *ctx, const char *path);
 
 // ---- [3] SAFETENSORS ----------------------------------------------------------------------------
 // A list of named tensors with text notes, as a safetensors file holds it. What a file gave lives
@@ -369,18 +379,53 @@ TTT__UNUSED static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes
 #ifndef TTT_NO_STDIO
 // ---- WHOLE FILES --------------------------------------------------------------------------------
 
+enum { TTT__PATH = 1024, TTT__MACHINE = 256 };  // bytes of a path, of a machine's name
+
+// How much of a path names the folder, with the separator behind it.
+static int ttt__folder_length(const char *path) {
+    int n = (int)strlen(path);
+#ifdef _WIN32
+    while (n > 0 && !strchr("/\\:", path[n - 1])) n--;
+#else
+    while (n > 0 && path[n - 1] != '/') n--;
+#endif
+    return n;
+}
+
 // -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
-// pointer), flushing to the disk, replacing a file in one step.
+// pointer), flushing to the disk, replacing a file in one step, what kind of file a path names, the
+// files of a folder, other processes.
 #if defined(_WIN32)
 #define TTT__SEEK _fseeki64
 #define TTT__TELL _ftelli64
 
 static long ttt__process(void) { return (long)GetCurrentProcessId(); }
+static bool ttt__process_ended(long id) {
+    HANDLE process = OpenProcess(SYNCHRONIZE, FALSE, (DWORD)id);
+    if (!process) return GetLastError() == ERROR_INVALID_PARAMETER;
+    bool ended = WaitForSingleObject(process, 0) == WAIT_OBJECT_0;
+    CloseHandle(process);
+    return ended;
+}
+static void ttt__machine(char name[TTT__MACHINE]) {
+    DWORD room = TTT__MACHINE;
+    if (!GetComputerNameA(name, &room)) *name = 0;
+}
+static void ttt__visit_folder(const char *path, void (*visit)(const char *path, const char *name)) {
+    char pattern[TTT__PATH + 1];
+    WIN32_FIND_DATAA found;
+    snprintf(pattern, sizeof pattern, "%.*s*", ttt__folder_length(path), path);
+    HANDLE list = FindFirstFileA(pattern, &found);
+    if (list == INVALID_HANDLE_VALUE) return;
+    do visit(path, found.cFileName);
+    while (FindNextFileA(list, &found));
+    FindClose(list);
+}
 static FILE *ttt__create_new(const char *path) {
     int file = _open(path, _O_CREAT | _O_EXCL | _O_WRONLY | _O_BINARY, _S_IREAD | _S_IWRITE);
     return file < 0 ? NULL : _fdopen(file, "wb");
 }
-static bool ttt__replaceable(const char *path) {
+static bool ttt__regular_or_none(const char *path) {
     DWORD is = GetFileAttributesA(path);
     return is == INVALID_FILE_ATTRIBUTES ||
            !(is & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_DEVICE));
@@ -401,14 +446,46 @@ static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
 static bool ttt__replace(const char *from, const char *to) { return rename(from, to) == 0; }
 
 #if defined(__unix__) || defined(__APPLE__)
-#ifndef __cplusplus  // -std=c99 and the like hide these two; in brackets, since they may be macros
+#include <dirent.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#ifndef __cplusplus  // -std=c99 and the like hide these; in brackets, since they may be macros
 extern int(fileno)(FILE *);
 extern int(fsync)(int);
+extern int(kill)(pid_t, int);
 #endif
 
 static long ttt__process(void) { return (long)getpid(); }
-// Renaming over /dev/null would replace the device itself.
-static bool ttt__replaceable(const char *path) {
+// Linux: a process that has ended is there, in state Z, until its parent asks how it ended. Not
+// every parent does.
+static bool ttt__process_ended(long id) {
+    char text[512];
+    if (kill((pid_t)id, 0) != 0) return errno == ESRCH;
+    snprintf(text, sizeof text, "/proc/%ld/stat", id);  // number (name) state ...
+    FILE *f = fopen(text, "rb");
+    const char *name_end = f && fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
+    if (f) fclose(f);
+    return name_end && strncmp(name_end, ") Z", 3) == 0;
+}
+static void ttt__machine(char name[TTT__MACHINE]) {
+    struct utsname is;
+    snprintf(name, TTT__MACHINE, "%s", uname(&is) >= 0 ? is.nodename : "");
+}
+static void ttt__visit_folder(const char *path, void (*visit)(const char *path, const char *name)) {
+    char folder[TTT__PATH];
+    int n = ttt__folder_length(path);
+    snprintf(folder, sizeof folder, "%.*s", n ? n : 1, n ? path : ".");
+    DIR *list = opendir(folder);
+    struct dirent *entry;
+    if (!list) return;
+    while ((entry = readdir(list)) != NULL) visit(path, entry->d_name);
+    closedir(list);
+}
+// Whether a file can be there, or is. (Renaming over /dev/null would replace the device itself.)
+static bool ttt__regular_or_none(const char *path) {
     struct stat is;
     return stat(path, &is) != 0 || S_ISREG(is.st_mode);
 }
@@ -416,10 +493,9 @@ static bool ttt__to_disk(FILE *f) { return fsync(fileno(f)) == 0; }
 // A new name is safe once its folder is on the disk. Not every system lets one open a folder, and
 // the file is complete under either name: a failure here does not fail the write.
 static void ttt__folder_to_disk(const char *path) {
-    char folder[1024];
-    const char *slash = strrchr(path, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1,
-             slash ? path : ".");
+    char folder[TTT__PATH];
+    int n = ttt__folder_length(path);
+    snprintf(folder, sizeof folder, "%.*s", n ? n : 1, n ? path : ".");
     FILE *f = fopen(folder, "rb");
     if (!f) return;
     ttt__to_disk(f);
@@ -427,7 +503,12 @@ static void ttt__folder_to_disk(const char *path) {
 }
 #else
 static long ttt__process(void) { return 0; }
-static bool ttt__replaceable(const char *path) { return path != NULL; }
+static bool ttt__process_ended(long id) { return id < 0; }
+static void ttt__machine(char name[TTT__MACHINE]) { *name = 0; }
+static void ttt__visit_folder(const char *path, void (*visit)(const char *path, const char *name)) {
+    (void)path, (void)visit;
+}
+static bool ttt__regular_or_none(const char *path) { return path != NULL; }
 static bool ttt__to_disk(FILE *f) { return f != NULL; }
 static void ttt__folder_to_disk(const char *path) { (void)path; }
 #endif
@@ -461,17 +542,22 @@ static void ttt__file_close(ttt__file *f) {
     f->ctx->file = NULL;
 }
 
-// Opens a file and measures it. POSIX opens folders too; only reading from one fails.
+static bool ttt__regular_or_fail(ttt_ctx *ctx, const char *path, const char *what) {
+    return ttt__regular_or_none(path) ||
+           ttt__refuse(ctx, TTT_ERR_FILE, path, "%s: it is not a regular file", what);
+}
+
+// Opens a file to read it, and measures it.
 static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
     f->ctx = ctx;
     f->path = path ? path : "(no path)";
     if (ctx->result) return false;
+    if (!ttt__regular_or_fail(ctx, f->path, "cannot be opened")) return false;
     errno = 0;
     f->stream = path ? fopen(path, "rb") : NULL;
     if (!f->stream) return ttt__file_fail(ctx, f->path, "cannot be opened", path ? errno : EINVAL);
-    bool good = fgetc(f->stream) != EOF || !ferror(f->stream);
-    good = good && TTT__SEEK(f->stream, 0, SEEK_END) == 0;
+    bool good = TTT__SEEK(f->stream, 0, SEEK_END) == 0;
     f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
     ctx->file = f->path;
     if (f->size >= 0 && TTT__SEEK(f->stream, 0, SEEK_SET) == 0) return true;
@@ -521,10 +607,39 @@ char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size) {
 }
 
 // -- writing a file under a name that nobody else uses, then renaming it over the old one; a crash
-// leaves at most the new one behind
+// leaves at most the new one behind. The name says whose it is: file.tmp-MACHINE-PROCESS-NUMBER.
+static unsigned ttt__machine_number(const char *name) {
+    uint32_t hash = 2166136261u;  // FNV-1a
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 16777619u;
+    return (unsigned)hash;
+}
+static unsigned ttt__this_machine(void) {
+    char name[TTT__MACHINE];
+    ttt__machine(name);
+    return ttt__machine_number(name);
+}
+
+// Removes `name`, a file in the folder of `path`, if it is a temporary one of `path` that an ended
+// process of this machine has left. (Of other machines' processes nothing is known.)
+static void ttt__sweep(const char *path, const char *name) {
+    char left[TTT__PATH + 64];
+    int folder = ttt__folder_length(path), number, end = 0;
+    unsigned machine;
+    long process;
+    size_t n = strlen(path + folder);
+    if (strncmp(name, path + folder, n) != 0 ||
+        sscanf(name + n, ".tmp-%8x-%9ld-%3d%n", &machine, &process, &number, &end) != 3 ||
+        name[n + (size_t)end] || machine != ttt__this_machine() || !ttt__process_ended(process))
+        return;
+    snprintf(left, sizeof left, "%.*s%s", folder, path, name);
+    remove(left);
+}
+
 static bool ttt__create_temporary(ttt_file_writer *w) {
+    ttt__visit_folder(w->path, ttt__sweep);
     for (int i = 0; i < 1000; i++) {
-        snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%ld-%d", w->path, ttt__process(), i);
+        snprintf(w->temporary, sizeof w->temporary, "%s.tmp-%08x-%ld-%d", w->path,
+                 ttt__this_machine(), ttt__process(), i);
         errno = 0;
         w->stream = ttt__create_new(w->temporary);
         if (w->stream || errno != EEXIST) break;
@@ -541,7 +656,7 @@ bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
         return false;
     }
     snprintf(w->path, sizeof w->path, "%s", path);
-    if (!ttt__replaceable(path)) return ttt__file_fail(ctx, path, "cannot be written", EEXIST);
+    if (!ttt__regular_or_fail(ctx, path, "cannot be written")) return false;
     if (!ttt__create_temporary(w)) return ttt__file_fail(ctx, path, "cannot be written", errno);
     ctx->file = w->path;
     return true;
@@ -576,6 +691,76 @@ ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
     }
     w->stream = NULL;
     ctx->file = NULL;
+    return ctx->result;
+}
+
+// -- locks
+typedef struct ttt__holder {
+    long process;  // 0: not known
+    char machine[TTT__MACHINE];
+} ttt__holder;
+
+static ttt__holder ttt__lock_holder(const char *path) {
+    ttt__holder holder;
+    memset(&holder, 0, sizeof holder);
+    FILE *f = ttt__regular_or_none(path) ? fopen(path, "rb") : NULL;
+    if (f && fscanf(f, "process %9ld on %255[^\n]", &holder.process, holder.machine) < 1)
+        holder.process = 0;
+    if (f) fclose(f);
+    return holder;
+}
+
+static bool ttt__holder_ended(const ttt__holder *holder) {
+    char here[TTT__MACHINE];
+    ttt__machine(here);
+    return holder->process > 0 && strcmp(holder->machine, here) == 0 &&
+           (holder->process == ttt__process() || ttt__process_ended(holder->process));
+}
+
+// Makes the lock, which must be new. Returns 0, or the errno that says why it could not.
+static int ttt__lock_make(const char *path) {
+    char here[TTT__MACHINE];
+    ttt__machine(here);
+    errno = 0;
+    FILE *f = ttt__create_new(path);
+    if (!f) return errno ? errno : EIO;
+    bool good = fprintf(f, "process %ld on %s\n", ttt__process(), here) > 0;
+    good = fclose(f) == 0 && good;
+    if (good) return 0;
+    int error = errno ? errno : EIO;
+    remove(path);
+    return error;
+}
+
+// Removes a lock whose process has ended. Of several that see it only one may at a time, or the
+// second would remove the lock that the first has just taken: so this takes a lock of its own.
+static void ttt__lock_break(ttt_ctx *ctx, const char *path) {
+    char guard[TTT__PATH];
+    if (snprintf(guard, sizeof guard, "%s.break", path) >= (int)sizeof guard)
+        ttt__file_fail(ctx, path, "cannot be taken over", ENAMETOOLONG);
+    if (ttt_file_lock(ctx, guard) != TTT_OK) return;
+    ttt__holder holder = ttt__lock_holder(path);
+    if (ttt__holder_ended(&holder)) remove(path);
+    remove(guard);
+}
+
+ttt_result ttt_file_lock(ttt_ctx *ctx, const char *path) {
+    if (!ttt__can_begin(ctx, "ttt_file_lock", path != NULL)) return ctx->result;
+    int error = ttt__lock_make(path);
+    ttt__holder holder = ttt__lock_holder(path);
+    if (error == EEXIST && ttt__holder_ended(&holder)) {
+        ttt__lock_break(ctx, path);
+        if (ctx->result) return ctx->result;
+        error = ttt__lock_make(path);
+        holder = ttt__lock_holder(path);
+    }
+    if (error && error != EEXIST) ttt__file_fail(ctx, path, "cannot be made", error);
+    else if (error && holder.process)
+        ttt__refuse(ctx, TTT_ERR_FILE, path, "process %ld on %.100s holds this lock; if it has "
+                    "ended, delete this file", holder.process, holder.machine);
+    else if (error)
+        ttt__refuse(ctx, TTT_ERR_FILE, path, "a lock that does not say whose; if no process uses "
+                    "it, delete this file");
     return ctx->result;
 }
 
@@ -2467,7 +2652,7 @@ static const char *const ttt__idx_endings[2] = { "images-idx3-ubyte", "labels-id
 // A file that is there and cannot be opened counts: who reads it learns the reason.
 static bool ttt__is_there(const char *path) {
     errno = 0;
-    FILE *f = fopen(path, "rb");
+    FILE *f = ttt__regular_or_none(path) ? fopen(path, "rb") : NULL;
     if (f) fclose(f);
     return f != NULL || (errno != ENOENT && errno != ENOTDIR);
 }

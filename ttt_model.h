@@ -293,6 +293,7 @@ static const ttt__rule_kernels KN(rule_table) = {
 #include "ttt_layers.h"
 #endif
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1121,7 +1122,8 @@ static bool ttt__note_number(ttt_ctx *ctx, const char *path, const ttt_bundle *f
 static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *file, ttt_rng *rng) {
     const char *text = ttt_bundle_note(file, "rng.stream");
     unsigned s[3] = { 0, 0, 0 };
-    if (text && sscanf(text, "%u %u %u", &s[0], &s[1], &s[2]) != 3) {
+    if (text && (text[strspn(text, "0123456789 ")] ||
+                 sscanf(text, "%10u %10u %10u", &s[0], &s[1], &s[2]) != 3)) {
         ttt_fail(ctx, TTT_ERR_FORMAT, "%s: its note \"rng.stream\" is not three numbers", path);
         return false;
     }

@@ -33,6 +33,7 @@
                             whole or not at all
         [5] LINE CHARTS     panels of curves
         [6] BAR CHARTS      bars made of parts, each with a meter
+        [7] RUNS            one process at a time writes to a place; a line of a log, read back
 
     Functions are inline because no program uses them all, and compilers report others that are not
     used.
@@ -53,6 +54,7 @@
 #include <direct.h>
 #include <io.h>
 #define isatty _isatty
+#define access _access
 #define make_folder(path) _mkdir(path)
 #else
 #include <sys/stat.h>
@@ -193,22 +195,24 @@ static inline bool text_is_good(const option *row, const char *text) {
     return false;
 }
 
+// A number from -HUGE_VAL on may be anything that strtod reads, NaN too.
 static inline bool number_is_good(const option *row, const char *text) {
     char *end;
     double v = strtod(text, &end);
     if (end == text || *end || (row->kind == KIND_WHOLE && v != floor(v))) return false;
-    return v >= row->least && v <= row->most;
+    return row->least == -HUGE_VAL || (v >= row->least && v <= row->most);
 }
 
-static inline void check_value(const option *row, const char *text) {
+// `where` is what a message begins with: "" for the command line, "FILE: " for a value from a file.
+static inline void check_value(const option *row, const char *text, const char *where) {
     bool is_text = option_is_text(row);
     char must[80];
     if (is_text) strcpy(must, row->kind == KIND_TEXT ? "some text" : "one of the names in --help");
     else snprintf(must, sizeof must, "a %snumber from %g to %g",
                   row->kind == KIND_WHOLE ? "whole " : "", row->least, row->most);
-    if (!text) die("%s needs a value: %s", row->name, must);
+    if (!text) die("%s%s needs a value: %s", where, row->name, must);
     if (!(is_text ? text_is_good(row, text) : number_is_good(row, text)))
-        die("%s is '%s'; it must be %s", row->name, text, must);
+        die("%s%s is '%s'; it must be %s", where, row->name, text, must);
 }
 
 static inline void print_help(void) {
@@ -308,7 +312,7 @@ static inline int read_options(int argc, char **argv, void *options) {
         if (row->kind == KIND_FLAG && value) die("%s takes no value, not '%s'", row->name, value);
         if (row->kind == KIND_FLAG) value = "1";
         else if (!value && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0) value = argv[++i];
-        check_value(row, value);
+        check_value(row, value, "");
         option_put(row, options, value);
     }
     for (int m = 0; m < this_program.n_rows; m++) {
@@ -792,6 +796,54 @@ static inline ttt_result bar_chart_write(ttt_ctx *c, const char *path, const bar
     for (int i = 0; i < b->n; i++)
         draw_bar(&s, b, &b->bars[i], BAR_TOP + i * BAR_PITCH, longest);
     return svg_end(&s);
+}
+
+// ---- [7] RUNS -----------------------------------------------------------------------------------
+static inline bool file_exists(const char *path) { return access(path, 0) == 0; }
+
+// Keeps other processes away from what this one writes, by the lock file `path`, until it ends.
+static char claimed[1200];
+static inline void end_claim(void) { remove(claimed); }
+static inline void claim(const char *path) {
+    ttt_ctx *c = open_or_die(NULL);
+    if (snprintf(claimed, sizeof claimed, "%s", path) >= (int)sizeof claimed)
+        die("%.60s...: a shorter path expected", path);
+    ttt_file_lock(c, path);
+    need_ok(c, "another process may write there");
+    atexit(end_claim);
+    ttt_close(c);
+}
+
+// Reads the JSON object that `text` is into the notes of *out: what a string says, and of any other
+// value its JSON. They live in `text`, which is overwritten. False if it is not an object.
+static inline bool json_read(ttt_ctx *c, char *text, size_t length, ttt_bundle *out) {
+    ttt__json json = ttt__json_of(text, length);  // the reader of ttt_data.h for its own files
+    char nothing, *end = &nothing;                // of a value that is no string
+    memset(out, 0, sizeof *out);
+    out->notes = (ttt_note *)ttt_alloc(c, (size_t)ttt__json_count(json) * sizeof(ttt_note), false);
+    need_ok(c, "a log");
+    ttt__json_enter(&json, '{');
+    for (ttt_note *note = out->notes; ttt__json_key(&json, &note->key); note++, out->n_notes++) {
+        *end = 0;  // the comma behind it has been read
+        bool string = ttt__json_kind(&json) == '"';
+        note->text = json.at;
+        if (string ? ttt__json_string(&json, &note->text) : ttt__json_skip(&json))
+            end = string ? &nothing : json.at;
+    }
+    bool good = ttt__json_end(&json);
+    if (good) *end = 0;
+    return good;
+}
+
+// The text of a note, "" where there is none; the number that it is, NaN if none.
+static inline const char *note_text(const ttt_bundle *b, const char *key) {
+    const char *text = ttt_bundle_note(b, key);
+    return text ? text : "";
+}
+static inline double note_number(const ttt_bundle *b, const char *key) {
+    char *end;
+    double v = strtod(note_text(b, key), &end);
+    return end == note_text(b, key) || *end ? NAN : v;
 }
 
 /*  REFERENCES: Okabe, Ito: Color universal design. 2008.

@@ -20,7 +20,7 @@
 //
 // Output, on two loaded cores:
 //
-//     16 pairs, keys out of 32, 8 questions, width 48, 3 heads, 500 steps; chance is 12.5 %
+//     16 pairs, keys out of 32, 8 questions, width 48, 3 heads, 500 steps, seed 1; chance is 12.5 %
 //
 //     mixer                   right, %         FLOPs a token   memory   seconds
 //     mttt-linear              99.71 +- 0.12          27648      768       5.0
@@ -39,6 +39,7 @@
 //     nadaraya-watson         100.00 +- 0.00          23040     2304      10.4
 //     linformer 4 sums         26.16 +- 0.98          19968      384       8.9  cannot
 //     linformer 24 sums       100.00 +- 0.00          27648     2304      80.0
+//                             4000 steps
 //     longformer window 4      16.50 +- 0.83          20160      864      11.3  cannot
 //     longformer window 24    100.00 +- 0.00          23040     2304      10.2
 //     none                     12.47 +- 0.74              0        0       3.3  cannot
@@ -246,8 +247,12 @@ static trial begin(const options *o, const variant *v, int64_t most) {
     return t;
 }
 
+static int64_t steps_of(const options *o, const variant *v) {
+    return (int64_t)((double)o->steps * v->patience);
+}
+
 static void train(trial *t) {
-    int64_t steps = (int64_t)((double)t->o->steps * t->v->patience);
+    int64_t steps = steps_of(t->o, t->v);
     ttt_optimizer_desc d = { .lr = (ttt_real)1e-2, .weight_decay = (ttt_real)0.01, .clip = 1,
                              .warmup = steps / 10, .total = steps };
     ttt_optimizer *opt = ttt_optimizer_new(t->c, &d, &t->params);
@@ -305,9 +310,9 @@ static void train_and_test(trial *t, int64_t n) {
 // bound. Returns how many contradict their variants, which speak of 16 pairs after 500 steps.
 static int compare(const options *o, const variant *runs, int n_runs) {
     int surprises = 0;
-    printf("%lld pairs, keys out of %lld, %lld questions, width %lld, %lld heads, %lld steps; "
-           "chance is %.1f %%\n\n", o->n, 2 * o->n, o->questions, o->width, o->heads, o->steps,
-           100.0 / VALUES);
+    printf("%lld pairs, keys out of %lld, %lld questions, width %lld, %lld heads, %lld steps, "
+           "seed %lld; chance is %.1f %%\n\n", o->n, 2 * o->n, o->questions, o->width, o->heads,
+           o->steps, o->seed, 100.0 / VALUES);
     printf("%-22s  right, %%         FLOPs a token   memory   seconds\n", "mixer");
     for (int i = 0; i < n_runs; i++) {
         trial t = begin(o, &runs[i], o->n);
@@ -318,6 +323,8 @@ static int compare(const options *o, const variant *runs, int n_runs) {
         printf("%-22s  %6.2f +- %.2f  %13.0f  %7.0f  %8.1f%s%s\n", runs[i].label, 100 * p,
                100 * sqrt(p * (1 - p) / TESTS), t.flops, t.memory, t.seconds,
                most > 0 ? "  cannot" : "", surprise ? "  NOT AS EXPECTED" : "");
+        if (runs[i].patience != 1)
+            printf("%-22s  %lld steps\n", "", (long long)steps_of(o, &runs[i]));
         if (t.skipped) printf("%-22s  %lld updates left out\n", "", (long long)t.skipped);
         fflush(stdout);
         surprises += surprise;
@@ -349,8 +356,12 @@ static void grow(const options *o, const variant *runs, int n_runs) {
     static double share[MOST_RUNS][LENGTHS], held[MOST_RUNS][LENGTHS];
     static chart_series shares[MOST_RUNS], helds[MOST_RUNS];
     int lengths = 0;
+    char lock[1200];
+    snprintf(lock, sizeof lock, "%s.lock", o->out);
+    claim(lock);  // the chart is drawn again and again
     printf("pairs held, of those shown; width %lld, %lld heads of %lld, %lld questions, "
-           "%lld steps\n\n", o->width, o->heads, o->width / o->heads, o->questions, o->steps);
+           "%lld steps, seed %lld\n\n", o->width, o->heads, o->width / o->heads, o->questions,
+           o->steps, o->seed);
     printf("%-22s   memory", "mixer");
     for (int64_t n = N_LEAST; n <= o->n; n *= 2) {
         pairs[lengths] = (double)n;

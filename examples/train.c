@@ -3,8 +3,9 @@
 //     cc -O2 -o train examples/train.c -lm && ./train
 //
 // It finds images by itself (Fashion-MNIST if it is installed, else a set it draws), trains, tests,
-// and leaves model.safetensors, log.jsonl, curves.svg and inner_loss.svg in out/. The options are
-// listed by ./train --help.
+// and leaves model.safetensors, log.jsonl, curves.svg and inner_loss.svg in out/. Until it has
+// finished, checkpoint.safetensors there says where ./train --resume goes on, and the file lock
+// keeps other runs away. The options are listed by ./train --help.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -22,13 +23,21 @@ typedef struct {
     bool inner_sgd, causal, muon;
     long long chunk, window, globals, compressed, kernel, neighbors;
     long long width, depth, heads, patch;
-    long long steps, epochs, batch, warmup, accum, seed;
+    long long steps, batch, warmup, accum, seed;
     double lr, wd, mixup, clip;
     // The rest.
-    long long threads;
+    long long threads, epochs;
+    double save_every;
     const char *out;
-    bool resume, list;
+    bool resume, overwrite, list;
 } options;
+
+static const options defaults = {
+    .mixer = "mttt-mlp", .inner_steps = 1, .inner_lr = 1, .decoder_ln = 1, .train_w0 = 1,
+    .kernel = 1, .width = 48, .depth = 2, .heads = 3, .patch = 4, .steps = -1, .epochs = -1,
+    .batch = -1, .warmup = -1, .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.05, .clip = 1,
+    .save_every = 5, .out = "out",
+};
 
 static const option option_rows[] = {
     OPTION_TEXT("--data", data, "folder with the four IDX files, or 'embedded' for the drawn set"),
@@ -64,8 +73,6 @@ static const option option_rows[] = {
     OPTION_WHOLE("--patch", patch, 1, 1024,
                  "side of the square that makes a token; divides the image (4)"),
     OPTION_WHOLE("--steps", steps, 1, 1e9, "updates (7000; 3000 with the drawn set)"),
-    OPTION_WHOLE("--epochs", epochs, 1, 1e6,
-                 "instead of --steps: passes over the training images"),
     OPTION_WHOLE("--batch", batch, 1, 65536, "images a gradient (128; 64 with the drawn set)"),
     OPTION_REAL("--lr", lr, 1e-9, 100, "peak rate of AdamW (0.003)"),
     OPTION_REAL("--wd", wd, 0, 100, "weight decay (0.05)"),
@@ -76,10 +83,15 @@ static const option option_rows[] = {
                  "batches whose gradients are averaged for one update (1)"),
     OPTION_REAL("--clip", clip, 0, 1e9, "largest norm of the gradient, 0 for any (1)"),
     OPTION_WHOLE("--seed", seed, 0, 9e15, "of everything random (1)"),
+    OPTION_WHOLE("--epochs", epochs, 1, 1e6,
+                 "instead of --steps: passes over the training images"),
     OPTION_WHOLE("--threads", threads, 0, TTT_MAX_THREADS,
                  "0: one for each CPU it may use; the result is the same (0)"),
     OPTION_TEXT("--out", out, "folder for what the run leaves (out)"),
+    OPTION_REAL("--save-every", save_every, 0, 1e6,
+                "minutes from checkpoint to checkpoint, 0: one after each update (5)"),
     OPTION_FLAG("--resume", resume, "go on where the run in --out was interrupted"),
+    OPTION_FLAG("--overwrite", overwrite, "begin anew, though --out has an unfinished run"),
     OPTION_MODE("--list", list, "", "", "print the mixers and stop"),
 };
 static const program this_program = {
@@ -90,7 +102,9 @@ static const program this_program = {
     .notes =
         "Without --data it looks into $TTT_DATA, ./data and /usr/share/datasets/fashion-mnist for\n"
         "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and\n"
-        "t10k-labels-idx1-ubyte, plain or .gz, and takes the drawn set if none has them.",
+        "t10k-labels-idx1-ubyte, plain or .gz, and takes the drawn set if none has them.\n\n"
+        "A run that ends early, by Ctrl-C, SIGTERM or SIGHUP, saves where it is; a second signal\n"
+        "ends it at once. A run that is killed goes on from its last checkpoint.",
 };
 
 // Those of them that set an option of the mixer.
@@ -102,14 +116,36 @@ static const mixer_option of_mixer[] = {
     { "--neighbors", "neighbors" }, { "--muon", "muon" },
 };
 
-static bool defines_run(const option *row) { return row->at < offsetof(options, threads); }
+// How many rows define a run. They are the first.
+static int defining_rows(void) {
+    int n = 0;
+    while (option_rows[n].at < offsetof(options, threads)) n++;
+    return n;
+}
 
 // ---- data ---------------------------------------------------------------------------------------
 typedef struct {
     const char *name;
     ttt_images train, test;
     long long steps, batch;  // what suits it
+    char fingerprint[20];    // of all pixels and labels
 } dataset;
+
+// FNV-1a: folders of one name need not hold the same images.
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n) {
+    for (const unsigned char *p = (const unsigned char *)bytes; n--; p++)
+        hash = (hash ^ *p) * 1099511628211u;
+    return hash;
+}
+static uint64_t hash_images(uint64_t hash, const ttt_images *set) {
+    size_t pixels = (size_t)set->count * (size_t)(set->height * set->width * set->channels);
+    hash = hash_bytes(hash, set->pixels, pixels);
+    for (int64_t i = 0; i < set->count; i++) {
+        unsigned char label = (unsigned char)set->labels[i];
+        hash = hash_bytes(hash, &label, 1);
+    }
+    return hash;
+}
 
 static void load_folder(ttt_ctx *c, dataset *d, const char *dir) {
     ttt_images_load_idx(c, dir, "train", 10, &d->train);
@@ -149,6 +185,9 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
         }
         if (!d->name) draw_images(c, d);
     }
+    uint64_t hash = hash_images(hash_images(14695981039346656037u, &d->train), &d->test);
+    snprintf(d->fingerprint, sizeof d->fingerprint, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
     bool drawn = strcmp(d->name, "embedded") == 0;
     printf("data: %s, %lld training and %lld test images of %d x %d\n",
            drawn ? "embedded (drawn from a seed)" : d->name, (long long)d->train.count,
@@ -174,34 +213,50 @@ static double *inner_loss(const history *h, int layer, int t) {
     return h->inner + ((size_t)layer * (size_t)h->inner_losses + (size_t)t) * (N_RECORDS + 2);
 }
 
+// Where a run is, beside its weights: the batches, sums since the last record, and its age.
+typedef struct {
+    long long epoch, position;
+    double loss_sum, right, seen, weight;  // weight: batches
+    double seconds;                        // until this process began
+} place;
+#define PLACE(kind, field, least, most) \
+    { #field, kind, offsetof(place, field), least, most, NULL, "", NULL, NULL }
+static const option place_rows[] = {
+    PLACE(KIND_WHOLE, epoch, 0, 4294967295.), PLACE(KIND_WHOLE, position, 0, 9e15),
+    PLACE(KIND_REAL, loss_sum, -HUGE_VAL, HUGE_VAL),  // NaN after a step that went wrong
+    PLACE(KIND_REAL, right, 0, 9e15), PLACE(KIND_REAL, seen, 0, 9e15),
+    PLACE(KIND_REAL, weight, 0, 9e15), PLACE(KIND_REAL, seconds, 0, 9e15),
+};
+
+enum { N_SETTINGS = COUNT(option_rows) + 3 };
+
 typedef struct {
     options o;
     dataset data;
+    ttt_note settings[N_SETTINGS];  // what defines the run
+    char text[N_SETTINGS][32];      // their numbers
+    int n_settings;
+    char *json;                     // the same as an object
     ttt_ctx *c;
     ttt_params params;
     ttt_vit_desc vit;
     ttt_optimizer *opt;
     ttt_batches *train, *test, *probe;  // probe: test images at which inner losses are measured
     history h;
-    double loss_sum, right, seen, weight;  // since the last record; weight: batches
-    double start, seconds_before;          // when this run began; what it took until interrupted
+    double start, saved;                   // when this process began, and last saved the run
+    place at;
     FILE *log;
 } run;
 
-static volatile sig_atomic_t interrupted;
-static void on_interrupt(int signal) {
-    (void)signal;
-    interrupted = 1;
-}
-
-static double seconds(const run *r) { return r->seconds_before + ttt_seconds() - r->start; }
+static double seconds(const run *r) { return r->at.seconds + ttt_seconds() - r->start; }
 
 static long long steps_done(const run *r) { return r->opt->updates + r->opt->skipped; }
 
 // The path of a file in --out, until the next call.
 static const char *path_in(const options *o, const char *name) {
     static char path[1200];
-    snprintf(path, sizeof path, "%s/%s", o->out, name);
+    if (snprintf(path, sizeof path, "%s/%s", o->out, name) >= (int)sizeof path)
+        die("--out '%.60s...': a shorter path expected", o->out);
     return path;
 }
 
@@ -210,16 +265,20 @@ static void open_context(run *r) {
     r->c = open_or_die(&machine);
 }
 
-// Room for `n` things that lives as long as the run.
-static void *kept(run *r, int64_t n, size_t size) {
+// Room for `n` things that lives as long as the run, for what `why` says.
+static void *kept(run *r, const char *why, int64_t n, size_t size) {
     void *room = ttt_alloc(r->c, (size_t)n * size, true);
-    need_ok(r->c, "--inner-steps");
+    need_ok(r->c, why);
     return room;
 }
 
 static void make_model(run *r) {
     const options *o = &r->o;
-    ttt_real *rates = (ttt_real *)kept(r, o->inner_steps, sizeof *rates);
+    history *h = &r->h;
+    h->inner_losses = ttt_mixer_find(o->mixer)->learner ? (int)o->inner_steps + 1 : 0;
+    int64_t rows = (int64_t)h->inner_losses * o->depth;
+    h->inner = (double *)kept(r, "--inner-steps", rows * (N_RECORDS + 2), sizeof *h->inner);
+    ttt_real *rates = (ttt_real *)kept(r, "--inner-steps", o->inner_steps, sizeof *rates);
     for (int i = 0; i < o->inner_steps; i++) rates[i] = (ttt_real)o->inner_lr;
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
                        .classes = r->data.train.classes, .patch = o->patch, .width = o->width,
@@ -243,10 +302,6 @@ static void make_model(run *r) {
     ttt_vit_new(r->c, &r->vit, &r->params, "");
     r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
     need_ok(r->c, "the model cannot be built");
-    history *h = &r->h;
-    h->inner_losses = d.mixer->learner ? (int)o->inner_steps + 1 : 0;
-    int64_t rows = (int64_t)h->inner_losses * o->depth;
-    h->inner = (double *)kept(r, rows * (N_RECORDS + 2), sizeof *h->inner);
 }
 
 static void open_batches(run *r) {
@@ -282,10 +337,10 @@ static void train_step(run *r) {
         ttt_tensor *logits = forward(r, x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
         ttt_optimizer_step(r->c, r->opt, loss);
         need_ok(r->c, "training");
-        r->loss_sum += (double)ttt_item(loss);
-        r->right += (double)ttt_count_correct(logits, y);
-        r->seen += (double)n;
-        r->weight += 1;
+        r->at.loss_sum += (double)ttt_item(loss);
+        r->at.right += (double)ttt_count_correct(logits, y);
+        r->at.seen += (double)n;
+        r->at.weight += 1;
         ttt_mark_release(r->c, m);
     }
 }
@@ -297,7 +352,7 @@ static double test_accuracy(run *r, int64_t limit) {
     int64_t right = 0, seen = 0;
     ttt_batches_seek(r->c, r->test, 0, 0);
     bool recording = ttt_set_recording(r->c, false);
-    while (seen < limit && !(interrupted > 1)) {
+    while (seen < limit) {
         ttt_mark m = ttt_mark_get(r->c);
         ttt_tensor *x, *y;
         int64_t n = ttt_batches_next(r->c, r->test, &x, &y);
@@ -365,24 +420,88 @@ static void probe_silent(run *r) {
     *ttt_ctx_rng(r->c) = rng;
 }
 
-// ---- showing and keeping ------------------------------------------------------------------------
-static void write_record(FILE *f, const history *h, int i, int layers) {
-    fprintf(f, "{\"event\":\"step\",\"step\":%.0f,\"loss\":%.6g,\"accuracy\":%.6g,", h->step[i],
-            h->loss[i], h->accuracy[i]);
-    fprintf(f, "\"test_accuracy\":%.6g,\"inner_loss\":[", h->test_accuracy[i]);
-    for (int l = 0; l < layers && h->inner_losses; l++) {
-        fprintf(f, l ? ",[" : "[");
-        for (int t = 0; t < h->inner_losses; t++)
-            fprintf(f, t ? ",%.6g" : "%.6g", inner_loss(h, l, t)[i]);
-        fprintf(f, "]");
-    }
-    fprintf(f, "]}\n");
+// ---- what defines a run -------------------------------------------------------------------------
+// Checkpoints hold it as notes, and every record of the log as an object: the options, what this
+// program is, and the images. Runs that differ in nothing but the seed may be compared.
+static const ttt_note this_build[] = {
+    { "version", TTT_VERSION }, { "real", sizeof(ttt_real) == sizeof(double) ? "double" : "float" },
+};
+
+static const char *key_of(const option *row) { return row->name + strspn(row->name, "-"); }
+
+// The values that the rows have in `values` as notes. Numbers are written to `room`.
+static int list_values(const option *rows, int n, const void *values, ttt_note *notes,
+                       char (*room)[32]) {
+    for (int i = 0; i < n; i++)
+        notes[i] = (ttt_note){ key_of(&rows[i]), option_get(&rows[i], values, room[i]) };
+    return n;
 }
 
-// What was written to the log must be there, for a run that is interrupted now.
-static void check_log(run *r) {
+static char *put_json_text(char *to, const char *text) {
+    *to++ = '"';
+    for (; *text; text++) {
+        unsigned char letter = (unsigned char)*text;
+        if (letter < 0x20) to += sprintf(to, "\\u%04x", letter);
+        else if (letter == '"' || letter == '\\') to += sprintf(to, "\\%c", letter);
+        else *to++ = *text;
+    }
+    *to++ = '"';
+    return to;
+}
+
+static void describe_run(run *r) {
+    size_t size = 8;
+    int n = list_values(option_rows, defining_rows(), &r->o, r->settings, r->text);
+    for (int i = 0; i < COUNT(this_build); i++) r->settings[n++] = this_build[i];
+    r->settings[n++] = (ttt_note){ "images", r->data.fingerprint };
+    r->n_settings = n;
+    for (int i = 0; i < n; i++)
+        size += strlen(r->settings[i].key) + 6 * strlen(r->settings[i].text) + 8;
+    char *to = r->json = (char *)kept(r, "the settings", (int64_t)size, 1);
+    for (int i = 0; i < n; i++) {
+        bool number = i < defining_rows() && !option_is_text(&option_rows[i]);
+        *to++ = i ? ',' : '{';
+        to = put_json_text(to, r->settings[i].key);
+        *to++ = ':';
+        to = number ? to + sprintf(to, "%s", r->settings[i].text)
+                    : put_json_text(to, r->settings[i].text);
+    }
+    strcpy(to, "}");
+}
+
+// ---- showing and keeping ------------------------------------------------------------------------
+// JSON has no NaN and no infinity.
+static void write_number(FILE *f, const char *before, double v) {
+    bool finite = fabs(v) < HUGE_VAL;
+    fprintf(f, finite ? "%s%.6g" : "%snull", before, v);
+}
+
+static void write_record(FILE *f, const run *r, int i) {
+    const history *h = &r->h;
+    fprintf(f, "{\"event\":\"step\",\"step\":%.0f", h->step[i]);
+    write_number(f, ",\"loss\":", h->loss[i]);
+    write_number(f, ",\"accuracy\":", h->accuracy[i]);
+    write_number(f, ",\"test_accuracy\":", h->test_accuracy[i]);
+    fprintf(f, ",\"inner_loss\":[");
+    for (int l = 0; l < (int)r->o.depth && h->inner_losses; l++) {
+        fprintf(f, l ? ",[" : "[");
+        for (int t = 0; t < h->inner_losses; t++)
+            write_number(f, t ? "," : "", inner_loss(h, l, t)[i]);
+        fprintf(f, "]");
+    }
+    fprintf(f, "],\"settings\":%s}\n", r->json);
+}
+
+static void flush_log(run *r) {
+    errno = 0;
     if (fflush(r->log) != 0 || ferror(r->log))
-        die("%s cannot be written: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
+        die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno ? errno : EIO));
+}
+
+// Steps from record to record: at least a twentieth of the run, however short the run.
+static long long record_every(const options *o) {
+    long long every = (o->steps + N_RECORDS - 1) / N_RECORDS;
+    return every < o->steps / 20 ? o->steps / 20 : every;
 }
 
 // Records where the run is: in the history, as a line of log.jsonl, and as a line of the output if
@@ -391,13 +510,13 @@ static void record(run *r) {
     history *h = &r->h;
     int i = h->n++;
     h->step[i] = (double)steps_done(r);
-    h->loss[i] = r->loss_sum / r->weight;
-    h->accuracy[i] = r->right / r->seen;
+    h->loss[i] = r->at.loss_sum / r->at.weight;
+    h->accuracy[i] = r->at.right / r->at.seen;
     h->test_accuracy[i] = test_accuracy(r, 500);
     probe_inner(r, i);
-    r->loss_sum = r->right = r->seen = r->weight = 0;
-    write_record(r->log, h, i, (int)r->o.depth);
-    check_log(r);
+    r->at.loss_sum = r->at.right = r->at.seen = r->at.weight = 0;
+    write_record(r->log, r, i);
+    flush_log(r);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
            steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
@@ -409,8 +528,8 @@ static void record(run *r) {
 static void show_progress(const run *r, progress *p) {
     const history *h = &r->h;
     char what[80];
-    double loss = r->weight > 0 ? r->loss_sum / r->weight : h->loss[h->n - 1];
-    double accuracy = r->seen > 0 ? r->right / r->seen : h->accuracy[h->n - 1];
+    double loss = r->at.weight > 0 ? r->at.loss_sum / r->at.weight : h->loss[h->n - 1];
+    double accuracy = r->at.seen > 0 ? r->at.right / r->at.seen : h->accuracy[h->n - 1];
     snprintf(what, sizeof what, "epoch %lld  loss %.4f  accuracy %5.1f %%",
              (long long)r->train->epoch, loss, 100 * accuracy);
     progress_show(p, steps_done(r), what);
@@ -438,8 +557,8 @@ static void draw_inner_losses(run *r) {
     const history *h = &r->h;
     int T = h->inner_losses - 1, depth = (int)r->o.depth;
     int64_t n = (int64_t)(h->inner_losses + 1) * depth;
-    chart_series *curves = (chart_series *)kept(r, n, sizeof *curves);
-    double *level = (double *)kept(r, (int64_t)depth * h->n, sizeof *level);
+    chart_series *curves = (chart_series *)kept(r, "the chart", n, sizeof *curves);
+    double *level = (double *)kept(r, "the chart", (int64_t)depth * h->n, sizeof *level);
     for (int t = 1; t < T && T < NAMED; t++)
         snprintf(names[t], sizeof names[t], "after step %d", t);
     if (T < NAMED) strcpy(names[T], "after the last step");
@@ -462,113 +581,201 @@ static void draw_inner_losses(run *r) {
 }
 
 // ---- interrupting and resuming ------------------------------------------------------------------
-// The model remembers the options that made it; a whole checkpoint also the moments and where the
-// run is.
+// While a run is not finished, checkpoint.safetensors in its folder says where it goes on.
+static volatile sig_atomic_t interrupted;
+
+static void heed_signals(void (*heed)(int)) {
+    signal(SIGINT, heed);
+    signal(SIGTERM, heed);
+#ifdef SIGHUP
+    if (signal(SIGHUP, heed) == SIG_IGN) signal(SIGHUP, SIG_IGN);  // as nohup wants it
+#endif
+}
+static void on_signal(int signal) {
+    (void)signal;
+    interrupted = 1;
+    heed_signals(SIG_DFL);  // a second one ends the program at once
+}
+
+// The model remembers what defines the run; a whole checkpoint also the moments and the place.
 static void save_checkpoint(run *r, const char *name, bool whole) {
-    const struct { const char *key; double value; } where[] = {
-        { "epoch", (double)r->train->epoch }, { "position", (double)r->train->position },
-        { "loss_sum", r->loss_sum }, { "right", r->right }, { "seen", r->seen },
-        { "weight", r->weight }, { "seconds", seconds(r) } };
-    char text[COUNT(option_rows) + COUNT(where)][32];
-    ttt_note notes[COUNT(option_rows) + COUNT(where)];
-    int64_t n = 0;
-    for (int i = 0; i < COUNT(option_rows); i++) {
-        const option *row = &option_rows[i];
-        if (!defines_run(row)) continue;
-        notes[n] = (ttt_note){ row->name + 2, option_get(row, &r->o, text[n]) };
-        n++;
-    }
-    for (int i = 0; whole && i < COUNT(where); i++, n++) {
-        snprintf(text[n], sizeof text[n], "%.17g", where[i].value);
-        notes[n] = (ttt_note){ where[i].key, text[n] };
-    }
+    ttt_note notes[N_SETTINGS + COUNT(place_rows)];
+    char text[COUNT(place_rows)][32];
+    int n = r->n_settings;
+    place now = r->at;
+    now.epoch = r->train->epoch;
+    now.position = r->train->position;
+    now.seconds = seconds(r);
+    memcpy(notes, r->settings, (size_t)n * sizeof *notes);
+    if (whole) n += list_values(place_rows, COUNT(place_rows), &now, notes + n, text);
     ttt_checkpoint_save(r->c, path_in(&r->o, name), &r->params, whole ? r->opt : NULL, notes, n);
     need_ok(r->c, "saving");
+    r->saved = ttt_seconds();
 }
 
-static double note_number(const ttt_bundle *b, const char *key) {
+// Notes with a point in their names are the library's.
+static void check_keys(const ttt_bundle *b, const char *where) {
+    for (int64_t i = 0; i < b->n_notes; i++) {
+        const char *key = b->notes[i].key;
+        bool known = strchr(key, '.') || strcmp(key, "images") == 0;
+        for (int k = 0; k < defining_rows(); k++)
+            known = known || strcmp(key, key_of(&option_rows[k])) == 0;
+        for (int k = 0; k < COUNT(place_rows); k++)
+            known = known || strcmp(key, place_rows[k].name) == 0;
+        for (int k = 0; k < COUNT(this_build); k++)
+            known = known || strcmp(key, this_build[k].key) == 0;
+        if (!known) die("%snote '%s' is not known", where, key);
+    }
+}
+
+static const char *need_note(const ttt_bundle *b, const char *key, const char *where) {
     const char *text = ttt_bundle_note(b, key);
-    if (!text) die("the checkpoint has no note '%s'; was it written by this program?", key);
-    return strtod(text, NULL);
+    if (!text) die("%sthere is no note '%s'; was it written by this program?", where, key);
+    return text;
+}
+static void need_same(const ttt_bundle *b, const ttt_note *mine, const char *where) {
+    const char *text = need_note(b, mine->key, where);
+    if (strcmp(text, mine->text) != 0)
+        die("%sits %s is '%s', but here it is '%s'", where, mine->key, text, mine->text);
 }
 
-// Takes the options from the checkpoint's notes, and reads the command line again over them: what
-// then differs from a note is an error.
-static void restore_options(options *o, int argc, char **argv) {
-    ttt_ctx *c = open_or_die(NULL);
-    const char *path = path_in(o, "checkpoint.safetensors");
+// Stores what the notes have for the rows, after the checks that the command line has.
+static void take_values(run *r, const ttt_bundle *b, const char *where, const option *rows, int n,
+                        void *values) {
+    for (int i = 0; i < n; i++) {
+        const char *text = need_note(b, key_of(&rows[i]), where);
+        check_value(&rows[i], text, where);
+        if (option_is_text(&rows[i]))
+            text = strcpy(kept(r, "--resume", (int64_t)strlen(text) + 1, 1), text);
+        option_put(&rows[i], values, text);
+    }
+}
+
+// A model has more numbers than its MLPs: 4 width hidden units, two matrices. Asked before memory
+// for a model is, which the file may not have.
+static void check_sizes(const ttt_bundle *b, const char *where, const options *o) {
+    double numbers = 0, width = (double)o->width;
+    for (int64_t i = 0; i < b->n_tensors; i++) numbers += (double)b->tensors[i].tensor->size;
+    if (numbers < 8 * width * width * (double)o->depth)
+        die("%s--width %lld and --depth %lld are of a model larger than its tensors", where,
+            o->width, o->depth);
+}
+
+static bool same_value(const option *row, const options *a, const options *b) {
     char room[2][32];
-    ttt_bundle b;
-    FILE *there = fopen(path, "rb");
-    if (!there && errno == ENOENT)
-        die("--resume: there is no %s: a run leaves one if it is interrupted and removes it when "
-            "it has finished", path);
-    if (there) fclose(there);
-    ttt_safetensors_read(c, path, &b);
-    need_ok(c, "--resume");
-    for (int i = 0; i < COUNT(option_rows); i++) {
-        const option *row = &option_rows[i];
-        if (!defines_run(row)) continue;
-        const char *note = ttt_bundle_note(&b, row->name + 2);
-        if (!note)
-            die("--resume: %s was not written by this program: it has no note '%s'", path,
-                row->name + 2);
-        option_put(row, o, strcpy(malloc(strlen(note) + 1), note));
-    }
+    return strcmp(option_get(row, a, room[0]), option_get(row, b, room[1])) == 0;
+}
+
+// Reads the command line again, over the options of a checkpoint: what then differs is an error.
+static void read_again(options *o, int argc, char **argv) {
     const options saved = *o;
+    char room[2][32];
     read_options(argc, argv, o);
-    for (int i = 0; i < COUNT(option_rows); i++) {
+    for (int i = 0; i < defining_rows(); i++) {
         const option *row = &option_rows[i];
-        const char *then = option_get(row, &saved, room[0]), *now = option_get(row, o, room[1]);
-        if (defines_run(row) && strcmp(now, then) != 0)
-            die("--resume: the run in %s has %s %s", o->out, row->name, then);
+        if (!same_value(row, o, &saved))
+            die("--resume: %s is %s, but the run in %s has %s %s", row->name,
+                option_get(row, o, room[0]), o->out, row->name, option_get(row, &saved, room[1]));
     }
-    ttt_close(c);
+}
+
+static void restore_options(run *r, int argc, char **argv) {
+    options *o = &r->o;
+    ttt_mark mark = ttt_mark_get(r->c);
+    char path[1200], where[1216];
+    ttt_bundle b;
+    strcpy(path, path_in(o, "checkpoint.safetensors"));
+    snprintf(where, sizeof where, "--resume: %s: ", path);
+    if (!file_exists(path))
+        die("--resume: there is no %s: a run leaves one if it ends too early", path);
+    claim(path_in(o, "lock"));
+    ttt_safetensors_read(r->c, path, &b);
+    need_ok(r->c, "--resume");
+    for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
+    check_keys(&b, where);
+    take_values(r, &b, where, option_rows, defining_rows(), o);
+    check_sizes(&b, where, o);
+    const ttt_mixer *m = ttt_mixer_find(o->mixer);
+    for (int i = 0; i < COUNT(of_mixer); i++) {
+        const option *row = find_option(of_mixer[i].option);
+        if (!ttt_mixer_takes(m, of_mixer[i].field) && !same_value(row, o, &defaults))
+            die("%s%s has no effect on --mixer %s", where, row->name, o->mixer);
+    }
+    ttt_mark_release(r->c, mark);
+    read_again(o, argc, argv);
+}
+
+// The numbers of JSON lists, one after the other; NaN for null.
+static double next_number(const char **at) {
+    *at += strspn(*at, "[], ");
+    if (**at == 'n') return *at += strlen("null"), NAN;
+    char *end;
+    double v = strtod(*at, &end);
+    *at = end;
+    return v;
+}
+
+// False if this line of the log is not of the time before the checkpoint.
+static bool restore_record(run *r, char *line, size_t length) {
+    history *h = &r->h;
+    ttt_bundle b;
+    bool good = json_read(r->c, line, length, &b) && strcmp(note_text(&b, "event"), "step") == 0;
+    double step = note_number(&b, "step"), last = h->n ? h->step[h->n - 1] : 0;
+    if (!good || !(step > last && step <= (double)steps_done(r))) return false;
+    if ((long long)step % record_every(&r->o) != 0 && step != (double)r->o.steps) return false;
+    if (strcmp(note_text(&b, "settings"), r->json) != 0)
+        die("--resume: %s: its record of step %.0f is of another run; take the file away to go on "
+            "without it", path_in(&r->o, "log.jsonl"), step);
+    const char *inner = note_text(&b, "inner_loss");
+    h->step[h->n] = step;
+    h->loss[h->n] = note_number(&b, "loss");
+    h->accuracy[h->n] = note_number(&b, "accuracy");
+    h->test_accuracy[h->n] = note_number(&b, "test_accuracy");
+    for (int l = 0; l < (int)r->o.depth; l++)
+        for (int t = 0; t < h->inner_losses; t++) inner_loss(h, l, t)[h->n] = next_number(&inner);
+    h->n++;
+    return true;
 }
 
 // The log's records up to the checkpoint become the history again; those after it are done again.
 static void restore_log(run *r) {
-    static const char format[] = "{\"event\":\"step\",\"step\":%lf,\"loss\":%lf,\"accuracy\":%lf,"
-                                 "\"test_accuracy\":%lf,\"inner_loss\":[%n";
-    history *h = &r->h;
-    size_t size = 256 + 32 * (size_t)h->inner_losses * (size_t)r->o.depth;
-    char *line = (char *)kept(r, (int64_t)size, 1);
-    FILE *f = fopen(path_in(&r->o, "log.jsonl"), "rb");
-    for (int i = 0; f && i < N_RECORDS + 1 && fgets(line, (int)size, f); i++) {
-        int length = 0;
-        int n = sscanf(line, format, &h->step[i], &h->loss[i], &h->accuracy[i],
-                       &h->test_accuracy[i], &length);
-        if (n != 4 || h->step[i] > (double)steps_done(r)) break;
-        char *p = line + length;
-        for (int l = 0; l < (int)r->o.depth; l++)
-            for (int t = 0; t < h->inner_losses; t++) {
-                p += strspn(p, "[],");
-                inner_loss(h, l, t)[i] = strtod(p, &p);
-            }
-        h->n = i + 1;
+    const char *path = path_in(&r->o, "log.jsonl");
+    ttt_mark m = ttt_mark_get(r->c);
+    size_t size = 0;
+    char *line = file_exists(path) ? ttt_file_read(r->c, path, &size) : NULL, *end;
+    need_ok(r->c, "--resume");
+    for (char *stop = line + size; line && r->h.n < N_RECORDS + 1; line = end + 1) {
+        end = (char *)memchr(line, '\n', (size_t)(stop - line));
+        if (!end || !restore_record(r, line, (size_t)(end - line))) break;
     }
-    if (f) fclose(f);
+    ttt_mark_release(r->c, m);
+    long long missing = steps_done(r) / record_every(&r->o) - r->h.n;
+    if (missing > 0)
+        printf("%s lacks %lld of its records: so will the curves\n", path, missing);
 }
 
 static void resume(run *r) {
+    const ttt_note images = { "images", r->data.fingerprint };
     ttt_mark m = ttt_mark_get(r->c);
+    char where[1216];
     ttt_bundle b;
-    ttt_checkpoint_load(r->c, path_in(&r->o, "checkpoint.safetensors"), &r->params, r->opt, &b);
+    const char *path = path_in(&r->o, "checkpoint.safetensors");
+    snprintf(where, sizeof where, "--resume: %s: ", path);
+    ttt_checkpoint_load(r->c, path, &r->params, r->opt, &b);
     need_ok(r->c, "--resume");
-    r->loss_sum = note_number(&b, "loss_sum");
-    r->right = note_number(&b, "right");
-    r->seen = note_number(&b, "seen");
-    r->weight = note_number(&b, "weight");
-    r->seconds_before = note_number(&b, "seconds");
-    int64_t epoch = (int64_t)note_number(&b, "epoch");
-    int64_t position = (int64_t)note_number(&b, "position");
-    ttt_batches_seek(r->c, r->train, epoch, position);
+    need_same(&b, &images, where);
+    take_values(r, &b, where, place_rows, COUNT(place_rows), &r->at);
+    if (r->opt->updates > r->o.steps || r->opt->skipped > r->o.steps - r->opt->updates)
+        die("%soptimizer.updates and optimizer.skipped are %lld and %lld, of --steps %lld", where,
+            (long long)r->opt->updates, (long long)r->opt->skipped, r->o.steps);
+    ttt_batches_seek(r->c, r->train, r->at.epoch, r->at.position);
     need_ok(r->c, "--resume");
     ttt_mark_release(r->c, m);
     restore_log(r);
     printf("resuming at step %lld of %lld\n", steps_done(r), r->o.steps);
 }
 
+// ---- the folder ---------------------------------------------------------------------------------
 // Makes the folder, after those above it that are missing. What prevents one shows in the last.
 static int make_folders(const char *path) {
     char above[1200];
@@ -580,31 +787,54 @@ static int make_folders(const char *path) {
     return make_folder(path);
 }
 
-static void open_output(run *r) {
+// Writes the log as it is so far, whole or not at all, and leaves it open for more.
+static void begin_log(run *r) {
     const char *path = path_in(&r->o, "log.jsonl");
+    ttt_file_writer w;
+    if (ttt_file_begin(r->c, &w, path)) {
+        for (int i = 0; i < r->h.n; i++) write_record((FILE *)w.stream, r, i);
+        ttt_file_finish(r->c, &w, true);
+    }
+    need_ok(r->c, "--out");
+    r->log = fopen(path, "ab");
+    if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
+}
+
+// Makes the folder the place of this run alone. The checkpoint is first: whatever happens from now
+// on, --resume goes on with this run, and what cannot be written is known before the work.
+static void begin_folder(run *r) {
+    static const char *const results[] = { "model.safetensors", "curves.svg", "inner_loss.svg" };
     if (make_folders(r->o.out) != 0 && errno != EEXIST)
         die("--out '%s': cannot make this folder: %s", r->o.out, strerror(errno));
-    r->log = fopen(path, "wb");
-    if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
-    for (int i = 0; i < r->h.n; i++)
-        write_record(r->log, &r->h, i, (int)r->o.depth);
-    check_log(r);
+    claim(path_in(&r->o, "lock"));
+    bool unfinished = file_exists(path_in(&r->o, "checkpoint.safetensors"));
+    if (unfinished && !r->o.overwrite)
+        die("--out '%s' has a run that is not finished: --resume goes on with it, --overwrite "
+            "begins anew, --out can be another folder", r->o.out);
+    if (unfinished || file_exists(path_in(&r->o, "log.jsonl")))
+        printf("replacing the %s run in %s\n", unfinished ? "unfinished" : "earlier", r->o.out);
+    save_checkpoint(r, "checkpoint.safetensors", true);
+    begin_log(r);
+    for (int i = 0; i < COUNT(results); i++) {
+        const char *path = path_in(&r->o, results[i]);
+        if (file_exists(path) && remove(path) != 0)
+            die("--out '%s': cannot replace %s: %s", r->o.out, path, strerror(errno));
+    }
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
 static void train(run *r) {
-    long long steps = r->o.steps, first = steps_done(r);
-    long long every = (steps + N_RECORDS - 1) / N_RECORDS;  // from record to record
+    long long steps = r->o.steps, first = steps_done(r), every = record_every(&r->o);
     progress p = { first, steps, (double)(r->o.batch * r->o.accum), "images", 0, 0 };
-    if (every < 1) every = 1;
-    if (steps >= 20 && every < steps / 20) every = steps / 20;
-    r->start = ttt_seconds();
     for (long long step = first; step < steps && !interrupted; step++) {
         train_step(r);
         if ((step + 1) % every == 0 || step + 1 == steps) record(r);
         show_progress(r, &p);
+        if (ttt_seconds() - r->saved >= 60 * r->o.save_every)
+            save_checkpoint(r, "checkpoint.safetensors", true);
     }
     status_clear();
+    save_checkpoint(r, "checkpoint.safetensors", true);
 }
 
 static void print_results(run *r, double accuracy) {
@@ -632,6 +862,7 @@ static void print_results(run *r, double accuracy) {
 }
 
 static void finish(run *r) {
+    heed_signals(SIG_DFL);  // the checkpoint is of the end
     double accuracy = test_accuracy(r, r->data.test.count);
     save_checkpoint(r, "model.safetensors", false);
     draw_curves(r);
@@ -641,27 +872,36 @@ static void finish(run *r) {
     }
     need_ok(r->c, "charts");
     print_results(r, accuracy);
-    fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":\"", r->o.mixer);
-    for (const char *p = r->data.name; *p; p++)
-        fprintf(r->log, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
-    fprintf(r->log, "\",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu}\n", accuracy,
+    char *data = (char *)kept(r, "--data", 6 * (int64_t)strlen(r->data.name) + 3, 1);
+    *put_json_text(data, r->data.name) = 0;
+    fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":%s", r->o.mixer, data);
+    fprintf(r->log, ",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu", accuracy,
             seconds(r), ttt_memory(r->c).peak);
-    check_log(r);
+    fprintf(r->log, ",\"settings\":%s}\n", r->json);
+    flush_log(r);
     if (fclose(r->log) != 0) die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
     remove(path_in(&r->o, "checkpoint.safetensors"));
     printf("  written             %s/{model.safetensors, log.jsonl, curves.svg%s}\n", r->o.out,
            r->h.inner_losses ? ", inner_loss.svg" : "");
 }
 
-static void fill_defaults(options *o, const dataset *d) {
-    if (o->epochs > 0 && o->steps > 0)
+// Of a resumed run only --epochs can be left to fill in.
+static void fill_defaults(options *o, const dataset *d, int argc, char **argv) {
+    if (o->epochs > 0 && option_given("--steps", argc, argv))
         die("--steps and --epochs both say how long to train; give one");
     if (o->batch < 0) o->batch = d->batch;
-    long long batches = o->epochs * (d->train.count / o->batch);
-    if (o->epochs > 0) o->steps = (batches + o->accum - 1) / o->accum;
+    if (o->epochs > 0) {
+        long long batches = o->epochs * (d->train.count / o->batch);
+        long long steps = (batches + o->accum - 1) / o->accum;
+        if (o->resume && steps != o->steps)
+            die("--resume: --epochs %lld is --steps %lld, but the run in %s has --steps %lld",
+                o->epochs, steps, o->out, o->steps);
+        o->steps = steps;
+    }
     if (o->steps < 0) o->steps = d->steps;
     if (o->steps < 1) o->steps = 1;
-    if (o->globals < 0) o->globals = ttt_mixer_takes(ttt_mixer_find(o->mixer), "globals");
+    if (!o->resume && !option_given("--globals", argc, argv))
+        o->globals = ttt_mixer_takes(ttt_mixer_find(o->mixer), "globals");
     if (o->warmup < 0) o->warmup = o->steps / 20;
     if (o->warmup >= o->steps)
         die("--warmup %lld must be below the number of steps, %lld", o->warmup, o->steps);
@@ -670,32 +910,36 @@ static void fill_defaults(options *o, const dataset *d) {
 
 int main(int argc, char **argv) {
     static run r;
-    r.o = (options){ .mixer = "mttt-mlp", .inner_steps = 1, .inner_lr = 1, .decoder_ln = 1,
-                     .train_w0 = 1, .globals = -1, .kernel = 1, .width = 48, .depth = 2, .heads = 3,
-                     .patch = 4, .steps = -1, .epochs = -1, .batch = -1, .warmup = -1, .accum = 1,
-                     .seed = 1, .lr = 3e-3, .wd = 0.05, .clip = 1, .out = "out" };
+    r.o = defaults;
     read_options(argc, argv, &r.o);
     if (r.o.list) {
         for (int i = 0; mixer_name(i); i++) puts(mixer_name(i));
         return 0;
     }
-    if (r.o.resume) restore_options(&r.o, argc, argv);
-    check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
+    if (r.o.resume && r.o.overwrite)
+        die("--resume goes on with the run in --out, --overwrite discards it; give one");
     open_context(&r);
+    if (r.o.resume) restore_options(&r, argc, argv);  // and later the random numbers
+    check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
     find_data(r.c, &r.data, r.o.data);
-    if (!r.o.resume) fill_defaults(&r.o, &r.data);
+    fill_defaults(&r.o, &r.data, argc, argv);
+    describe_run(&r);
     make_model(&r);
-    if (option_given("--train-w0", argc, argv) && !ttt_params_count(&r.params, TTT_PARAM_INNER))
+    bool has_w0 = ttt_params_count(&r.params, TTT_PARAM_INNER) > 0;
+    if (!has_w0 && (r.o.train_w0 == 0 || option_given("--train-w0", argc, argv)))
         die("--train-w0 has no effect: --mixer %s has no starting weights", r.o.mixer);
     open_batches(&r);
-    if (r.o.resume) resume(&r);
-    open_output(&r);
-    signal(SIGINT, on_interrupt);
-    signal(SIGTERM, on_interrupt);
+    r.start = ttt_seconds();
+    heed_signals(on_signal);
+    if (r.o.resume) {
+        resume(&r);
+        begin_log(&r);
+    } else {
+        begin_folder(&r);
+    }
     train(&r);
     if (interrupted) {
         bool named = strcmp(r.o.out, "out") != 0;
-        save_checkpoint(&r, "checkpoint.safetensors", true);
         printf("interrupted at step %lld; to go on: ./train --resume%s%s\n", steps_done(&r),
                named ? " --out " : "", named ? r.o.out : "");
         return 130;

@@ -40,6 +40,38 @@ static void numbers_are_short_texts_that_read_back(void) {
     }
 }
 
+static void a_number_is_in_its_range(void) {
+    static const option whole = { "--n", KIND_WHOLE, 0, 1, 100, NULL, "", NULL, NULL };
+    static const option real = { "--x", KIND_REAL, 0, 0, 1e9, NULL, "", NULL, NULL };
+    static const option any = { "x", KIND_REAL, 0, -HUGE_VAL, HUGE_VAL, NULL, "", NULL, NULL };
+    static const char *const bad[] = { "", "0", "101", "1.5", "x", "1x", "nan", "inf", "1e999" };
+    for (int i = 0; i < COUNT(bad); i++) CHECK(!number_is_good(&whole, bad[i]));
+    CHECK(number_is_good(&whole, "1") && number_is_good(&whole, "1e2"));
+    CHECK(number_is_good(&real, "0.5") && number_is_good(&real, "0"));
+    CHECK(!number_is_good(&real, "-1e-9") && !number_is_good(&real, "nan"));
+    CHECK(number_is_good(&any, "nan") && number_is_good(&any, "-inf"));
+    CHECK(!number_is_good(&any, "x") && !number_is_good(&any, ""));
+}
+
+static void lines_of_a_log_are_read(void) {
+    char good[] = "{\"a\":\"x\\\"y\",\"b\" : 1.5 ,\"c\":null,\"d\":[[1,null],2],\"e\":{\"f\":0}}";
+    static const char *const bad[] = { "", "1", "[1]", "{\"a\":1", "{\"a\":1}}", "{\"a\"}",
+                                       "{\"a\":nan}", "{\"a\":1} {\"a\":2}", "{\"a\":1,}" };
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_bundle b;
+    CHECK(json_read(c, good, strlen(good), &b) && b.n_notes == 5);
+    CHECK(strcmp(note_text(&b, "a"), "x\"y") == 0 && note_number(&b, "b") == 1.5);
+    CHECK(strcmp(note_text(&b, "c"), "null") == 0 && !(note_number(&b, "c") == 0));
+    CHECK(strncmp(note_text(&b, "d"), "[[1,null],2]", 12) == 0 && *note_text(&b, "z") == 0);
+    CHECK(strcmp(note_text(&b, "e"), "{\"f\":0}") == 0 && b.notes[4].key[0] == 'e');
+    for (int i = 0; i < COUNT(bad); i++) {
+        char text[64];
+        strcpy(text, bad[i]);
+        CHECK(!json_read(c, text, strlen(text), &b));
+    }
+    ttt_close(c);
+}
+
 static void lists_have_whole_names(void) {
     CHECK(listed("--a,--bc,--d", "--a") && listed("--a,--bc,--d", "--bc"));
     CHECK(listed("--a,--bc,--d", "--d") && listed("--ab,--a", "--a"));
@@ -216,6 +248,8 @@ static void colors_mean_one_thing(void) {
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(numbers_are_short_texts_that_read_back),
+        T(a_number_is_in_its_range),
+        T(lines_of_a_log_are_read),
         T(lists_have_whole_names),
         T(line_charts_are_svg),
         T(axes_have_ticks_at_round_numbers),

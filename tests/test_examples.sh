@@ -160,6 +160,65 @@ program=./compare
 refuses "no log is named"
 refuses "no/such.jsonl" no/such.jsonl
 check "compare makes a table and a chart" sh -c "./compare out/log.jsonl | grep -q 'embedded . .mttt-mlp. ' && grep -q '</svg>' compare.svg"
+# Logs as train.c writes them: FILE, settings, accuracy; the first record has the same settings.
+log() {
+    {
+        printf '{"event":"step","step":1,"loss":null,"accuracy":0.1,"test_accuracy":0.1,"inner_loss":[],"settings":{"data":"x/set","mixer":"mttt-mlp",%s}}\n' "$2"
+        printf '{"event":"done","mixer":"mttt-mlp","dataset":"x/set","test_accuracy":%s,"seconds":2,"peak_bytes":1,"settings":{"data":"x/set","mixer":"mttt-mlp",%s}}\n' "$3" "$2"
+    } >"$1"
+}
+old='{"event":"done","mixer":"none","dataset":"x/set","test_accuracy":0.5,"seconds":2,"peak_bytes":1}'
+log t1.1 '"inner-steps":1,"seed":1,"version":"0.3.0"' 0.50
+log t1.2 '"inner-steps":1,"seed":2,"version":"0.3.0"' 0.52
+log t4.1 '"inner-steps":4,"seed":1,"version":"0.3.0"' 0.60
+log newer '"inner-steps":1,"seed":3,"version":"0.4.0"' 0.70
+log more '"inner-steps":1,"lr":0.1,"seed":3,"version":"0.3.0"' 0.80
+log order '"version":"0.3.0","seed":3,"inner-steps":1' 0.54
+echo "$old" >old.1
+echo "$old" >old.2
+: >empty
+head -n 1 t1.1 >unfinished
+head -c 300 t1.1 >cut
+echo '{"a":[1,2]}' >foreign
+echo 'no JSON' >words
+echo '{"event":"done","settings":{}}' >hollow
+sed 's/0.50,"sec/1e9,"sec/' t1.1 >beyond
+cat t1.1 t4.1 >two
+cat t1.1 t1.1 >twice
+{ head -n 1 t4.1; tail -n 1 t1.1; } >mixed
+cp t1.1 copy
+./compare t1.1 t1.2 t4.1 >out.txt
+check "compare pools what agrees in all but the seed" grep -q '`, inner-steps 1 | 51.0 ± 1.4 | 2 |' out.txt
+check "and says in what the rows differ" grep -q '`, inner-steps 4 | 60.0 | 1 |' out.txt
+./compare t1.1 t1.2 t4.1 newer more order old.1 old.2 >out.txt
+check "settings in any order are the same" grep -q '`mttt-mlp` | 52.0 ± 2.0 | 3 |' out.txt
+check "another version is another row" grep -q 'version 0.4.0 | 70.0 | 1 |' out.txt
+check "so is a setting that others lack" grep -q 'lr 0.1 | 80.0 | 1 |' out.txt
+check "what is not known is never pooled" [ "$(grep -c 'none., settings unknown: old.[12] | 50.0 | 1 |' out.txt)" = 2 ]
+mkfifo pipe 2>/dev/null
+left="empty unfinished cut foreign words hollow beyond two twice mixed copy . no/such t4.1 old.1 $(ls pipe 2>/dev/null)"
+./compare t4.1 old.1 t1.1 $left >out.txt 2>err.txt
+check "bad logs do not hide the others" sh -c "[ $? = 0 ] && [ \$(grep -c ' | 1 | ' out.txt) = 3 ]"
+for name in $left; do
+    check "compare names $name, which it leaves out" [ "$(grep -c "^compare: left out: $name: ." err.txt)" = 1 ]
+done
+while read -r name why; do
+    check "and says why: $name: $why" grep -q "^compare: left out: $name: .*$why" err.txt
+done <<END
+empty empty
+unfinished the run is not finished
+cut its last line is cut
+foreign not a log of train.c
+words not a log of train.c
+hollow a last record that is not one of train.c
+beyond a last record that is not one of train.c
+two records of several runs
+twice records of several runs
+mixed records of several runs
+copy the same settings and seed as t1.1$
+t4.1 the same settings and seed as t4.1$
+END
+refuses "left out: empty: empty" empty
 
 # -- profile.c
 program=./profile
@@ -234,6 +293,10 @@ refuses "\-\-mixer is ''" --mixer ""
 refuses "\-\-steps is '2.5'" --steps 2.5
 refuses "not divisible by .heads 5" --heads 5
 refuses "no/such" --grow --out no/such.svg
+echo "process 1 on another.machine" >held.svg.lock
+refuses "held.svg.lock: process 1 on another.machine holds this lock" --grow --out held.svg
+check "recall says with which seed" grep -q "20 steps, seed 1; chance" recall.txt
+check "recall says which rows have more steps" sh -c 'grep -A 1 "^linformer 24" recall.txt | grep -q "^  *160 steps$"'
 
 # -- openmp.c
 check "without OpenMP it says so and runs" sh -c './openmp >out.txt && grep -q "one thread" out.txt && grep -q "the same to the last bit" out.txt'

@@ -17,6 +17,8 @@
 #define fileno _fileno
 #define NULL_DEVICE "NUL"
 #else
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #define NULL_DEVICE "/dev/null"
 #endif
@@ -1496,6 +1498,181 @@ static void a_file_appears_whole_or_not_at_all(void) {
     ttt_close(c);
 }
 
+#if defined(__unix__) || defined(__APPLE__)
+// The number of a process that has ended.
+static long ended_process(void) {
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    while (waitpid(child, NULL, 0) != child) {}
+    return (long)child;
+}
+
+// A file `atomic.tmp-MACHINE-PROCESS-...`, as a process that was killed leaves it.
+static const char *leftover(unsigned machine, long process, const char *end) {
+    char name[64];
+    snprintf(name, sizeof name, "atomic.tmp-%08x-%ld%s", machine, process, end);
+    const char *path = at(name);
+    put(path, "x", 1);
+    return path;
+}
+
+static void what_a_killed_process_leaves_is_removed(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_file_writer w;
+    long ended = ended_process();
+    unsigned here = ttt__this_machine();
+    const char *path = at("atomic");
+    const char *left = leftover(here, ended, "-0"), *second = leftover(here, ended, "-7");
+    const char *living = leftover(here, (long)getppid(), "-0");
+    const char *elsewhere = leftover(here + 1, ended, "-0");
+    const char *user = leftover(here, ended, "-0.old");
+    put(at("other.tmp"), "x", 1);
+    CHECK(ttt_file_begin(c, &w, path) && ttt_file_finish(c, &w, true) == TTT_OK);
+    CHECK(!exists(left) && !exists(second));
+    CHECK(exists(living) && exists(elsewhere) && exists(user) && exists(at("other.tmp")));
+    ttt_close(c);
+}
+
+// The child is killed in the middle of one save after the other; what is there is whole, and the
+// next save leaves nothing beside it.
+static void a_kill_leaves_a_whole_file(void) {
+    static char text[200000];
+    const char *path = at("killed");
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_file_writer w;
+    size_t n;
+    for (int round = 0; round < 10; round++) {
+        pid_t child = fork();
+        for (int i = 0; child == 0; i++) {
+            memset(text, 'a' + i % 26, sizeof text);
+            if (!ttt_file_begin(c, &w, path)) _exit(1);
+            for (size_t k = 0; k < sizeof text; k += 1000) ttt_file_put(&w, text + k, 1000);
+            ttt_file_finish(c, &w, true);
+        }
+        struct timespec pause = { 0, 3000000L + 700000L * round };
+        nanosleep(&pause, NULL);
+        kill(child, SIGKILL);
+        CHECK(waitpid(child, NULL, 0) == child);
+        unsigned char *p = get(path, &n);
+        CHECK(!p || n == 5 || (n == sizeof text && memcmp(p, p + 1, n - 1) == 0));
+        free(p);
+        CHECK(ttt_file_begin(c, &w, path) && ttt_file_put(&w, "whole", 5));
+        CHECK(ttt_file_finish(c, &w, true) == TTT_OK && holds(path, "whole"));
+    }
+    ttt_close(c);  // that nothing lies beside it is checked by remove_folder
+}
+
+static void a_lock_is_held_by_one_process(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const char *path = at("lock");
+    char text[600], number[32];
+    CHECK(ttt_file_lock(c, path) == TTT_OK && exists(path));
+    pid_t child = fork();  // another process is refused
+    if (child == 0) {
+        snprintf(number, sizeof number, "process %ld", (long)getppid());
+        ttt_file_lock(c, path);
+        _exit(!strstr(ttt_error(c), "delete this file") || !says(c, TTT_ERR_FILE, path, number));
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    remove(path);
+    child = fork();  // one that ends without giving it back has lost it
+    if (child == 0) _exit(ttt_file_lock(c, path) != TTT_OK);
+    CHECK(waitpid(child, &status, 0) == child && status == 0 && exists(path));
+    CHECK(ttt_file_lock(c, path) == TTT_OK);
+#ifdef __linux__
+    remove(path);
+    child = fork();  // so has one that nobody has waited for
+    if (child == 0) _exit(ttt_file_lock(c, path) != TTT_OK);
+    CHECK(waitid(P_PID, (id_t)child, &(siginfo_t){ 0 }, WEXITED | WNOWAIT) == 0);
+    CHECK(ttt_file_lock(c, path) == TTT_OK);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+#endif
+    snprintf(text, sizeof text, "process %ld on a.n.other", ended_process());
+    static const char *const kept[] = { NULL, "", "junk", "process -1 on x", "process 0 on x" };
+    for (int i = 0; i < COUNT(kept); i++) {  // another machine's, and what is none
+        put(path, kept[i] ? kept[i] : text, strlen(kept[i] ? kept[i] : text));
+        CHECK(ttt_file_lock(c, path) == TTT_ERR_FILE && says(c, TTT_ERR_FILE, path, "delete"));
+        CHECK(exists(path));
+    }
+    remove(path);
+    CHECK(ttt_file_lock(c, at("none/lock")) == TTT_ERR_FILE &&
+          says(c, TTT_ERR_FILE, "none/lock", strerror(ENOENT)));
+    CHECK(ttt_file_lock(c, NULL) == TTT_ERR_ARGUMENT);
+    ttt_clear(c);
+    ttt_close(c);
+}
+
+// Many find the lock of an ended process at once: one takes it over.
+static void a_lock_is_taken_over_once(void) {
+    enum { PROCESSES = 8, ROUNDS = 5 };
+    ttt_ctx *c = ttt_open(NULL);
+    const char *path = at("lock"), *won = at("won");
+    struct timespec pause = { 0, 1000000 };
+    for (int round = 0; round < ROUNDS; round++) {
+        int winners = 0, status = -1;
+        pid_t child = fork();
+        if (child == 0) _exit(ttt_file_lock(c, path) != TTT_OK);
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        remove(won);
+        for (int i = 0; i < PROCESSES; i++)
+            if (fork() == 0) {
+                bool mine = ttt_file_lock(c, path) == TTT_OK;
+                for (int k = 0; mine && k < 5000 && !exists(won); k++)
+                    nanosleep(&pause, NULL);  // keeps it until all have tried
+                _exit(mine);
+            }
+        for (int i = 0; i < PROCESSES; i++) {
+            if (i == PROCESSES - 1) put(won, "", 0);
+            CHECK(waitpid(-1, &status, 0) > 0);
+            winners += WEXITSTATUS(status);
+        }
+        CHECK(winners == 1 && !exists(at("lock.break")));
+        remove(path);
+    }
+    char text[600];  // while another process does that, nobody else may
+    ttt__machine(text + snprintf(text, 64, "process %ld on ", ended_process()));
+    put(path, text, strlen(text));
+    ttt__machine(text + snprintf(text, 64, "process %ld on ", (long)getppid()));
+    put(at("lock.break"), text, strlen(text));
+    CHECK(ttt_file_lock(c, path) == TTT_ERR_FILE && says(c, TTT_ERR_FILE, "lock.break", "holds"));
+    CHECK(exists(path));
+    ttt_close(c);
+}
+
+static void what_is_no_regular_file_is_refused(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const char *pipe = at("pipe");
+    alarm(60);  // ends a program that waits for the pipe's other end
+    CHECK(mkfifo(pipe, 0600) == 0);
+    const char *const path[] = { pipe, "/dev/zero", "/dev/tty", folder };
+    for (int i = 0; i < COUNT(path); i++) {
+        ttt_file_writer w;
+        ttt_bundle b;
+        ttt_tensor *t;
+        CHECK(!ttt_file_read(c, path[i], NULL) &&
+              says(c, TTT_ERR_FILE, path[i], "not a regular file"));
+        CHECK(ttt_safetensors_read(c, path[i], &b) == TTT_ERR_FILE && b.n_tensors == 0);
+        CHECK(says(c, TTT_ERR_FILE, path[i], "not a regular file"));
+        CHECK(ttt_npy_read(c, path[i], &t) == TTT_ERR_FILE);
+        CHECK(says(c, TTT_ERR_FILE, path[i], "not a regular file"));
+        ttt_idx idx;
+        CHECK(ttt_idx_read(c, path[i], &idx) == TTT_ERR_FILE);
+        CHECK(says(c, TTT_ERR_FILE, path[i], "not a regular file"));
+        CHECK(!ttt_file_begin(c, &w, path[i]) &&
+              says(c, TTT_ERR_FILE, path[i], "not a regular file"));
+    }
+    ttt_images set;  // looked for, and not waited for
+    put(at("train-images-idx3-ubyte"), "", 0);
+    CHECK(mkfifo(at("train-labels-idx1-ubyte"), 0600) == 0);
+    CHECK(strstr(ttt_images_missing_idx(c, folder), "train-labels-idx1-ubyte"));
+    CHECK(ttt_images_load_idx(c, folder, "train", 10, &set) != TTT_OK);
+    alarm(0);
+    ttt_clear(c);
+    ttt_close(c);
+}
+#endif
+
 static void a_writer_that_cannot_begin_says_why(void) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_file_writer w;
@@ -1873,6 +2050,13 @@ int main(int argc, char **argv) {
                                     T(json_walks_what_it_is_asked_for),
                                     T(whole_files_are_read),
                                     T(a_file_appears_whole_or_not_at_all),
+#if defined(__unix__) || defined(__APPLE__)
+                                    T(what_a_killed_process_leaves_is_removed),
+                                    T(a_kill_leaves_a_whole_file),
+                                    T(a_lock_is_held_by_one_process),
+                                    T(a_lock_is_taken_over_once),
+                                    T(what_is_no_regular_file_is_refused),
+#endif
                                     T(a_writer_that_cannot_begin_says_why),
                                     T(a_full_disk_leaves_the_old_file),
                                     T(a_size_limit_leaves_the_old_file),

@@ -1529,6 +1529,34 @@ static void a_checkpoint_of_another_model_is_refused(void) {
     ttt_close(b.c);
 }
 
+static void forged_numbers_of_a_checkpoint_are_refused(void) {
+    static const struct { const char *key, *text; } forged[] = {
+        { "optimizer.updates", "-1" }, { "optimizer.updates", " 1" }, { "optimizer.updates", "+1" },
+        { "optimizer.updates", "" }, { "optimizer.updates", "nan" }, { "optimizer.updates", "1e3" },
+        { "optimizer.updates", "9223372036854775807" }, { "optimizer.skipped", "-1" },
+        { "optimizer.skipped", "0x10" }, { "rng.seed", "-1" }, { "rng.next", "2.5" },
+        { "rng.seed", "18446744073709551616" }, { "rng.stream", "1 2" }, { "rng.stream", "-1 2 3" },
+        { "rng.stream", "1 2 3 x" } };
+    const char *path = temporary("forged.safetensors");
+    for (int i = 0; i < COUNT(forged); i++) {
+        model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
+        ttt_bundle file;
+        step(&a, 4, 1);
+        *ttt_ctx_rng(a.c) = ttt_rng_at(7, 1, 2, 3);  // so that there is a stream
+        CHECK(ttt_checkpoint_save(a.c, path, &a.p, a.opt, NULL, 0) == TTT_OK);
+        CHECK(ttt_safetensors_read(a.c, path, &file) == TTT_OK);
+        for (int64_t k = 0; k < file.n_notes; k++)
+            if (strcmp(file.notes[k].key, forged[i].key) == 0) file.notes[k].text = forged[i].text;
+        CHECK(ttt_safetensors_write(a.c, path, &file, false) == TTT_OK);
+        uint64_t before = bits_of(&a);
+        CHECK(ttt_checkpoint_load(a.c, path, &a.p, a.opt, &file) == TTT_ERR_FORMAT);
+        CHECK(strstr(ttt_error(a.c), forged[i].key) && bits_of(&a) == before);
+        CHECK(a.opt->updates == 1 && a.opt->skipped == 0);
+        remove(path);
+        ttt_close(a.c);
+    }
+}
+
 // A model's parameters in a file of their own, and the file read again.
 static ttt_bundle through_a_file(const model *m, const char *path, bool bf16) {
     ttt_named named[100];
@@ -1657,6 +1685,7 @@ int main(int argc, char **argv) {
         T(saving_without_memory_leaves_nothing_behind),
         T(the_random_stream_is_in_the_checkpoint),
         T(a_checkpoint_of_another_model_is_refused),
+        T(forged_numbers_of_a_checkpoint_are_refused),
         T(the_weights_of_a_file_run_and_load),
         T(a_checkpoint_may_hold_other_types),
         T(weights_that_a_file_lacks_are_named),
