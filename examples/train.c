@@ -495,7 +495,8 @@ static void write_record(FILE *f, const run *r, int i) {
 static void flush_log(run *r) {
     errno = 0;
     if (fflush(r->log) != 0 || ferror(r->log))
-        die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno ? errno : EIO));
+        die("%s cannot be written: %s", path_in(&r->o, "log.jsonl"),
+            strerror(errno ? errno : EIO));
 }
 
 // Steps from record to record: at least a twentieth of the run, however short the run.
