@@ -175,7 +175,10 @@
 //   Clang  fuses any a*b + c under -ffast-math, so it may always do so; it estimates sqrtf, see [8]
 //   GCC    forgets NaN where comparisons are compiled for x86 (ieee-fp); takes glibc's vectors of
 //          exp, which are less exact, where it makes vectors of a loop
-#if defined(__clang__)
+#if defined(__wasm__)  // Clang has neither for it
+#define TTT__PRECISE
+#define TTT__PRECISE_END
+#elif defined(__clang__)
 #define TTT__PRECISE                                                                               \
     TTT__PRAGMA(float_control(precise, on, push)) TTT__PRAGMA(clang fp contract(fast))
 #define TTT__PRECISE_END TTT__PRAGMA(float_control(pop))
