@@ -2651,8 +2651,9 @@ static const char *const ttt__idx_endings[2] = { "images-idx3-ubyte", "labels-id
 
 // A file that is there and cannot be opened counts: who reads it learns the reason.
 static bool ttt__is_there(const char *path) {
+    if (!ttt__regular_or_none(path)) return false;
     errno = 0;
-    FILE *f = ttt__regular_or_none(path) ? fopen(path, "rb") : NULL;
+    FILE *f = fopen(path, "rb");
     if (f) fclose(f);
     return f != NULL || (errno != ENOENT && errno != ENOTDIR);
 }

@@ -944,8 +944,8 @@ static void the_writer_refuses_what_it_could_not_read(void) {
     REFUSES(named[1].name = "x\xff", named[1].name = "b", TTT_ERR_ARGUMENT, "not UTF-8");
     REFUSES(named[1].name = NULL, named[1].name = "b", TTT_ERR_ARGUMENT, "the name");
     REFUSES(named[1].name = "__metadata__", named[1].name = "b", TTT_ERR_ARGUMENT, "__metadata__");
-    REFUSES(named[1].tensor = NULL, named[1].tensor = t, TTT_ERR_RELEASED, ": b is");
-    REFUSES(named[1].tensor = stranger, named[1].tensor = t, TTT_ERR_RELEASED, ": b is");
+    REFUSES(named[1].tensor = NULL, named[1].tensor = t, TTT_ERR_RELEASED, "'b'");
+    REFUSES(named[1].tensor = stranger, named[1].tensor = t, TTT_ERR_RELEASED, "'b'");
     REFUSES(note[1].key = "k", note[1].key = "l", TTT_ERR_ARGUMENT, "'k' occurs twice");
     REFUSES(note[1].key = NULL, note[1].key = "l", TTT_ERR_ARGUMENT, "the key of a note");
     REFUSES(note[1].text = NULL, note[1].text = "v", TTT_ERR_ARGUMENT, "the text of a note");

@@ -7,7 +7,7 @@ out=${1:-index.html}
 case $out in /*) ;; *) [ $# -eq 0 ] || out=$OLDPWD/$out ;; esac
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-${CLANG:-clang} --target=wasm32-wasi -mexec-model=reactor -msimd128 -O2 -Wall -Wextra -fno-builtin-printf \
+${CLANG:-clang} --target=wasm32-wasi -mexec-model=reactor -msimd128 -Os -Wall -Wextra -fno-builtin-printf \
     -Wl,--gc-sections,--strip-all page.c -o "$tmp/page.wasm" -lm || exit 1
 gzip -9 -n -c "$tmp/page.wasm" | base64 | tr -d '\n' >"$tmp/page.txt" || exit 1
 {
