@@ -1191,9 +1191,9 @@ static void softmax_does_not_hide_nan(void) {
 }
 
 // ---- what is hidden -----------------------------------------------------------------------------
-static const double any_number[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, 1e34, 3e38 };
 typedef void hidden_test(ttt_ctx *c, ttt_real value);
 static void each_hidden(hidden_test *test) {
+    const double any_number[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, 1e34, 3e38 };
     for (int i = 0; ttt_isa_name(i); i++)
         for (int v = 0; v < COUNT(any_number); v++) {
             ttt_ctx *c = ttt_open(&(ttt_desc){ .isa = ttt_isa_name(i), .seed = 4 });
