@@ -111,6 +111,8 @@
 #endif
 #endif
 
+// The rest of this section is about compilers. A reader goes on at [2].
+
 // -- the words around a part of a header: its text stands between
 //        #define TTT__PART TTT__OPEN             #define TTT__PART TTT__CLOSE
 //        #include TTT__TENSOR_FILE       and     #include TTT__TENSOR_FILE
