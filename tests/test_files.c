@@ -826,7 +826,7 @@ static void numbers_take_the_bytes_they_have_in_the_file(void) {
                                   "\"data_offsets\":[%d,%d]}", k ? ',' : '{', k, name, one / bytes,
                                   k * one, (k + 1) * one);
         header[n++] = '}';
-        for (int k = 0; k < 8; k++) header[k] = (char)((n - 8) >> 8 * k);
+        for (int k = 0; k < 8; k++) header[k] = (char)((uint64_t)(n - 8) >> 8 * k);
         put_sparse(path, header, n, N);
         CHECK(bytes_to_read(path, TTT_OK, &to_ask) <= wide * N + 300000 && to_ask <= SLACK);
         if (!descr) continue;
