@@ -523,7 +523,7 @@ typedef struct ttt__file {
 } ttt__file;
 
 static bool ttt__file_fail(ttt_ctx *ctx, const char *path, const char *what, int error) {
-#ifdef EOVERFLOW  // where positions have 32 bits, a file beyond 2 GiB is not opened, or not measured
+#ifdef EOVERFLOW  // positions of 32 bits: a file beyond 2 GiB is not opened, or not measured
     if (error == EOVERFLOW)
         return ttt__refuse(ctx, TTT_ERR_TOO_BIG, path, "%s: larger than this system's limit of "
                            "2 GiB", what);
