@@ -71,8 +71,9 @@
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
 // A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read, or
-// is not a regular file: a pipe would wait for its writer, a device may have no end. Where positions
-// have 32 bits, TTT_ERR_TOO_BIG beyond 2 GiB. This holds for every file that is read here.
+// is not a regular file: a pipe would wait for its writer, a device may have no end.
+// TTT_ERR_TOO_BIG beyond 2 GiB where positions have 32 bits. This holds for every file that this
+// header reads.
 TTT_API char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
