@@ -71,8 +71,9 @@
 #ifndef TTT_NO_STDIO
 // ---- [2] WHOLE FILES ----------------------------------------------------------------------------
 // A whole file in the step arena, and a 0 after it. NULL and TTT_ERR_FILE if it cannot be read, or
-// is not a regular file: a pipe would wait for its writer, a device may have no end. This holds for
-// every file that this header reads.
+// is not a regular file: a pipe would wait for its writer, a device may have no end.
+// TTT_ERR_TOO_BIG beyond 2 GiB where positions have 32 bits. This holds for every file that this
+// header reads.
 TTT_API char *ttt_file_read(ttt_ctx *ctx, const char *path, size_t *size /* may be NULL */);
 
 // A file that appears whole or not at all: it is written beside `path` under the name path.tmp-*,
@@ -392,9 +393,9 @@ static int ttt__folder_length(const char *path) {
     return n;
 }
 
-// -- what the C standard lacks: positions beyond 2 GB (Windows; elsewhere `long` is as wide as a
-// pointer), flushing to the disk, replacing a file in one step, what kind of file a path names, the
-// files of a folder, other processes.
+// -- what the C standard lacks: positions beyond 2 GiB (Windows; elsewhere `long` is as wide as a
+// pointer, and a file that it cannot count is larger than memory), flushing to the disk, replacing
+// a file in one step, what kind of file a path names, the files of a folder, other processes.
 #if defined(_WIN32)
 #define TTT__SEEK _fseeki64
 #define TTT__TELL _ftelli64
@@ -523,6 +524,11 @@ typedef struct ttt__file {
 } ttt__file;
 
 static bool ttt__file_fail(ttt_ctx *ctx, const char *path, const char *what, int error) {
+#ifdef EOVERFLOW  // positions of 32 bits: a file beyond 2 GiB is not opened, or not measured
+    if (error == EOVERFLOW)
+        return ttt__refuse(ctx, TTT_ERR_TOO_BIG, path, "%s: larger than this system's limit of "
+                           "2 GiB", what);
+#endif
     return ttt__refuse(ctx, TTT_ERR_FILE, path, "%s: %s", what,
                        error ? strerror(error) : "no reason known");
 }
@@ -1364,7 +1370,7 @@ static bool ttt__read_entry(ttt__safetensors *file, const char *name, ttt__entry
 // Room for `each` bytes for every name in the next object of the header; *n is their number.
 static void *ttt__names_room(ttt__safetensors *file, size_t each, int64_t *n) {
     *n = ttt__json_count(file->j);
-    if (*n <= TTT__SAFETENSORS_NAMES) return ttt_alloc(file->f.ctx, (size_t)*n * each, false);
+    if (*n <= TTT__SAFETENSORS_NAMES) return ttt_alloc(file->f.ctx, (uint64_t)*n * each, false);
     ttt__refuse(file->f.ctx, TTT_ERR_TOO_BIG, file->f.path, "%lld names; %lld is the limit",
                 (long long)*n, (long long)TTT__SAFETENSORS_NAMES);
     return NULL;
@@ -1713,7 +1719,7 @@ static bool ttt__bundle_whole(ttt_ctx *ctx, const ttt_bundle *bundle, ttt_bundle
     if (!bundle->stored) return true;
     whole->stored = NULL;
     whole->tensors = (ttt_named *)ttt_alloc(
-        ctx, (size_t)bundle->n_tensors * sizeof *whole->tensors, false);
+        ctx, (uint64_t)bundle->n_tensors * sizeof *whole->tensors, false);
     for (int64_t i = 0; i < bundle->n_tensors && !ctx->result; i++) {
         whole->tensors[i].name = bundle->tensors[i].name;
         whole->tensors[i].tensor = ttt_bundle_at(bundle, i);
@@ -2576,8 +2582,8 @@ static bool ttt__images_alloc(ttt_ctx *ctx, int64_t count, int height, int width
                  (long long)count, height, width, channels, (long long)TTT_IMAGES_MAX_BYTES);
         return false;
     }
-    uint8_t *p = given ? given : (uint8_t *)ttt_alloc(ctx, (size_t)pixels, true);
-    int32_t *l = (int32_t *)ttt_alloc(ctx, (size_t)labels, true);
+    uint8_t *p = given ? given : (uint8_t *)ttt_alloc(ctx, pixels, true);
+    int32_t *l = (int32_t *)ttt_alloc(ctx, labels, true);
     if (!p || !l) return false;
     ttt_images made = { count, height, width, channels, classes, p, l };
     *out = made;

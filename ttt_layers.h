@@ -854,8 +854,8 @@ static void ttt__initialize(ttt_tensor *tensor, const ttt_param_row *row, const 
 static bool ttt__params_room(ttt_ctx *ctx, ttt_params *params, int n) {
     if (params->n + n <= params->capacity) return true;
     int capacity = TTT__MAX(2 * params->capacity, TTT__MAX(64, params->n + n));
-    ttt_param *item = (ttt_param *)ttt_alloc(ctx, (size_t)capacity * sizeof *item, true);
-    ttt_tensor **value = (ttt_tensor **)ttt_alloc(ctx, (size_t)capacity * sizeof *value, true);
+    ttt_param *item = (ttt_param *)ttt_alloc(ctx, (uint64_t)capacity * sizeof *item, true);
+    ttt_tensor **value = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)capacity * sizeof *value, true);
     if (!item || !value) return false;
     if (params->n) memcpy(item, params->item, (size_t)params->n * sizeof *item);
     if (params->n) memcpy(value, params->value, (size_t)params->n * sizeof *value);
@@ -957,7 +957,7 @@ int64_t ttt_params_count(const ttt_params *params, unsigned flags) {
 }
 
 bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part, unsigned flags) {
-    bool *chosen = (bool *)ttt_alloc(ctx, (size_t)params->n * sizeof *chosen, false);
+    bool *chosen = (bool *)ttt_alloc(ctx, (uint64_t)params->n * sizeof *chosen, false);
     for (int i = 0; chosen && i < params->n; i++)
         chosen[i] = (!part || strstr(params->item[i].name, part)) &&
                     (params->item[i].flags & flags) == flags;
@@ -1018,7 +1018,7 @@ static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, tt
 }
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
-    return (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof(ttt_tensor *), keep);
+    return (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof(ttt_tensor *), keep);
 }
 
 static ttt_tensor *ttt__copy(ttt_ctx *ctx, const ttt_tensor *tensor, bool keep) {
@@ -1516,7 +1516,7 @@ static ttt_tensor *ttt__lift_weight(ttt_ctx *ctx, ttt_tensor *w0, int64_t B) {
 static ttt_tensor *ttt__part(ttt_ctx *ctx, const ttt_inner *in, ttt_tensor *x, int t) {
     if (!in->order || !ttt_ok(ctx)) return x;
     int64_t H = in->order->shape.dim[0], L = in->order->shape.dim[1], n = L / in->steps;
-    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(H * n) * sizeof *index, false);
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (uint64_t)(H * n) * sizeof *index, false);
     for (int64_t h = 0; index && h < H; h++)
         memcpy(index + h * n, in->order->index + h * L + t * n, (size_t)n * sizeof *index);
     return ttt_index_select(ctx, x, ttt_from_int(ctx, TTT_SHAPE(H, index ? n : 0), index));
@@ -1709,7 +1709,7 @@ static ttt_weights ttt__present(ttt_ctx *ctx, ttt_tensor *const *w, int n) {
 
 // A random order of N tokens for each of H heads, the same for all sequences of the batch.
 static ttt_tensor *ttt__draw_order(ttt_ctx *ctx, int64_t H, int64_t N) {
-    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(H * N) * sizeof *index, false);
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (uint64_t)(H * N) * sizeof *index, false);
     for (int64_t h = 0; index && h < H; h++)
         for (int64_t i = 0; i < N; i++) {  // Fisher and Yates, inside out
             int64_t j = ttt_rng_below(ttt_ctx_rng(ctx), i + 1);
@@ -1725,7 +1725,7 @@ static int ttt__steps(const ttt_mixer_desc *desc) {
 }
 static ttt_real *ttt__rates(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
     int T = ttt__steps(desc);
-    ttt_real *rates = (ttt_real *)ttt_alloc(ctx, (size_t)T * sizeof *rates, false);
+    ttt_real *rates = (ttt_real *)ttt_alloc(ctx, (uint64_t)T * sizeof *rates, false);
     for (int t = 0; rates && t < T; t++)
         rates[t] = desc->inner_lrs ? desc->inner_lrs[t] : desc->inner_lr;
     return rates;
@@ -1871,7 +1871,7 @@ static ttt_tensor *ttt__taps(ttt_ctx *ctx, ttt_tensor *x, const int64_t *at, int
     ttt_shape shape = x->shape;
     int axis = shape.rank - 2;
     int64_t N = shape.dim[axis];
-    int64_t *index = (int64_t *)ttt_alloc(ctx, (size_t)(N * taps) * sizeof *index, false);
+    int64_t *index = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *index, false);
     for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
     ttt_tensor *padded = ttt_pad(ctx, x, axis, 0, N + 1),
                *rows = ttt_index_select(ctx, padded,
@@ -1891,7 +1891,7 @@ static ttt_tensor *ttt__depthwise(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kerne
 // of a line.
 static int64_t *ttt__grid_taps(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t side) {
     int64_t *at =
-        (int64_t *)ttt_alloc(ctx, (size_t)(rows * cols * side * side) * sizeof *at, false);
+        (int64_t *)ttt_alloc(ctx, (uint64_t)(rows * cols * side * side) * sizeof *at, false);
     int64_t *p = at, reach = side / 2;
     for (int64_t i = 0; at && i < rows * cols; i++)
         for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
@@ -1900,7 +1900,7 @@ static int64_t *ttt__grid_taps(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t
     return at;
 }
 static int64_t *ttt__causal_taps(ttt_ctx *ctx, int64_t N, int64_t taps) {
-    int64_t *at = (int64_t *)ttt_alloc(ctx, (size_t)(N * taps) * sizeof *at, false);
+    int64_t *at = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *at, false);
     for (int64_t i = 0; at && i < N * taps; i++)
         at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
     return at;
@@ -2401,11 +2401,11 @@ static ttt__tiling ttt__tiling_of(ttt_ctx *ctx, int64_t rows, int64_t cols, int6
     tiling.tiles = tiling.row.tiles * tiling.col.tiles;
     tiling.q = tiling.row.side * tiling.col.side;
     tiling.k = globals + tiling.row.around * tiling.col.around * tiling.q;
-    tiling.query =
-        (int64_t *)ttt_alloc(ctx, (size_t)(tiling.tiles * tiling.q) * sizeof *tiling.query, false);
-    tiling.key =
-        (int64_t *)ttt_alloc(ctx, (size_t)(tiling.tiles * tiling.k) * sizeof *tiling.key, false);
-    tiling.place = (int64_t *)ttt_alloc(ctx, (size_t)(rows * cols) * sizeof *tiling.place, false);
+    tiling.query = (int64_t *)ttt_alloc(
+        ctx, (uint64_t)(tiling.tiles * tiling.q) * sizeof *tiling.query, false);
+    tiling.key = (int64_t *)ttt_alloc(
+        ctx, (uint64_t)(tiling.tiles * tiling.k) * sizeof *tiling.key, false);
+    tiling.place = (int64_t *)ttt_alloc(ctx, (uint64_t)(rows * cols) * sizeof *tiling.place, false);
     tiling.seen = ttt_zeros(ctx, TTT_SHAPE(tiling.tiles, tiling.q, tiling.k));
     for (int64_t i = 0; ttt_ok(ctx) && i < tiling.tiles; i++) ttt__tiling_fill(&tiling, i);
     return tiling;
@@ -2689,7 +2689,7 @@ static ttt_tensor *ttt__decayed_keys(ttt_ctx *ctx, const ttt__decays *decays, tt
 static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_tensor *v,
                              ttt_tensor *beta, ttt_tensor *g, int64_t chunk, ttt_tensor **u_all) {
     int64_t N = ttt_ok(ctx) ? q->shape.dim[2] : 0, n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, 2 * (size_t)(n_chunks + 1) * sizeof *o, false);
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, 2 * (uint64_t)(n_chunks + 1) * sizeof *o, false);
     ttt_tensor *S = NULL;
     if (!o || N == 0) return v;
     for (int64_t i = 0, begin = 0; begin < N && ttt_ok(ctx); i++, begin += chunk) {
@@ -3089,7 +3089,7 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *ctx, ttt__memory *memory, const ttt_
     int64_t N = ttt_ok(ctx) ? k->shape.dim[2] : 0, chunk = r->causal ? r->chunk : TTT__MAX(N, 1);
     int64_t n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **part =
-        (ttt_tensor **)ttt_alloc(ctx, KINDS * (size_t)(n_chunks + 1) * sizeof *part, false);
+        (ttt_tensor **)ttt_alloc(ctx, KINDS * (uint64_t)(n_chunks + 1) * sizeof *part, false);
     if (!part || N == 0) return label;
     ttt_tensor *whole[KINDS], *w0 = memory->w[memory->layers - 1],
                               *b0 = memory->b[memory->layers - 1];
@@ -3402,7 +3402,7 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
     int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
             chunk = desc->causal ? ttt__chunk_or(desc, 2048) : N,
             n_chunks = (N + chunk - 1) / chunk;
-    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, (size_t)n_chunks * sizeof *o, false);
+    ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n_chunks * sizeof *o, false);
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
     for (int i = 0; i < 3; i++) {
@@ -3884,7 +3884,7 @@ static ttt_real *ttt__alloc_numbers(ttt_ctx *ctx, int64_t rows, int64_t cols, bo
     double bytes = (double)rows * (double)cols * sizeof(ttt_real);
     if (bytes < 1e18)
         return (ttt_real *)ttt__arena_alloc(ctx, keep ? &ctx->step : &ctx->scratch,
-                                            (size_t)(rows * cols) * sizeof(ttt_real));
+                                            (uint64_t)(rows * cols) * sizeof(ttt_real));
     ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", bytes / 1e6);
     return NULL;
 }
@@ -5013,7 +5013,8 @@ static bool ttt__mttt_begin(ttt__mttt *job, ttt_ctx *ctx, const ttt_tensor *node
     int64_t size = job->layout.size, blocks = frame->chunk * frame->ranges * H;
     job->W0_tr = ttt__stacked(ttt__alloc_numbers(ctx, H, size, false), 1, size);
     job->sums = ttt__stacked(ttt__alloc_numbers(ctx, blocks, size, false), 1, size);
-    job->loss = (double *)ttt__arena_alloc(ctx, &ctx->scratch, (size_t)blocks * sizeof *job->loss);
+    job->loss =
+        (double *)ttt__arena_alloc(ctx, &ctx->scratch, (uint64_t)blocks * sizeof *job->loss);
     return !ctx->result;
 }
 

@@ -669,7 +669,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_weights
     *d = ttt__vit_resolved(given);
     if (call && call->want_losses)
         call->losses =
-            (ttt_tensor **)ttt_alloc(ctx, (size_t)d->depth * sizeof *call->losses, false);
+            (ttt_tensor **)ttt_alloc(ctx, (uint64_t)d->depth * sizeof *call->losses, false);
     ttt_tensor *x = ttt__vit_embedded(ctx, d, &weights, images);
     for (int64_t i = 0; i < d->depth && ttt_ok(ctx); i++)
         x = ttt__vit_block_run(
@@ -764,7 +764,7 @@ ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *given,
     int n_state = ttt__count_words(desc.rule->state);
     ttt_optimizer *optimizer = (ttt_optimizer *)ttt_alloc(ctx, sizeof *optimizer, true);
     ttt_tensor **list = ttt__weights_room(ctx, (1 + n_state) * params->n, true);
-    int *row = (int *)ttt_alloc(ctx, (size_t)params->n * sizeof *row, true);
+    int *row = (int *)ttt_alloc(ctx, (uint64_t)params->n * sizeof *row, true);
     if (!optimizer || !list || !row) return NULL;
     memset(optimizer, 0, sizeof *optimizer);
     optimizer->desc = ttt__optimizer_resolved(&desc);
@@ -1037,7 +1037,7 @@ static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
     int most = params->n + (optimizer ? (optimizer->n_state + gathered) * optimizer->n : 0);
     int length = 0;
     ttt_params list = { NULL, NULL, 0, most };
-    list.item = (ttt_param *)ttt_alloc(ctx, (size_t)most * sizeof *list.item, false);
+    list.item = (ttt_param *)ttt_alloc(ctx, (uint64_t)most * sizeof *list.item, false);
     list.value = ttt__weights_room(ctx, most, false);
     for (int i = 0; i < params->n; i++)
         ttt__list_add(ctx, &list, params->item[i].name, params->value[i]);
@@ -1086,7 +1086,7 @@ ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params 
         ttt__checkpoint_list(ctx, params, optimizer, optimizer && optimizer->gathered > 0);
     size_t most = (size_t)n_notes + TTT__OWN_NOTES;
     ttt_bundle b = { NULL, list.n, NULL, 0, NULL };
-    b.tensors = (ttt_named *)ttt_alloc(ctx, (size_t)list.n * sizeof *b.tensors, false);
+    b.tensors = (ttt_named *)ttt_alloc(ctx, (uint64_t)list.n * sizeof *b.tensors, false);
     b.notes = (ttt_note *)ttt_alloc(ctx, most * sizeof *b.notes, false);
     for (int i = 0; i < list.n && ttt_ok(ctx); i++) {
         b.tensors[i].name = list.item[i].name;
@@ -1138,10 +1138,11 @@ typedef struct ttt__counts {
 } ttt__counts;
 static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
                              const ttt_optimizer *optimizer, ttt__counts *counts) {
+    const uint64_t most = INT64_MAX / 2;  // so that their sum is a number, too
     memset(counts, 0, sizeof *counts);
     if (!optimizer) return true;
-    if (!ttt__note_number(ctx, path, file, "optimizer.updates", INT64_MAX, &counts->updates) ||
-        !ttt__note_number(ctx, path, file, "optimizer.skipped", INT64_MAX, &counts->skipped))
+    if (!ttt__note_number(ctx, path, file, "optimizer.updates", most, &counts->updates) ||
+        !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &counts->skipped))
         return false;
     return !ttt_bundle_note(file, TTT__NOTE_GATHERED) ||
            ttt__note_number(ctx, path, file, TTT__NOTE_GATHERED,

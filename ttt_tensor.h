@@ -385,8 +385,9 @@ typedef struct ttt_memory_report {
 } ttt_memory_report;
 TTT_API ttt_memory_report ttt_memory(const ttt_ctx *ctx);
 TTT_API void ttt_memory_reset(ttt_ctx *ctx);
-// n bytes, aligned to 64, from the step arena, or from keep. NULL after an error.
-TTT_API void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep);
+// n bytes, aligned to 64, from the step arena, or from keep. NULL after an error. (A product of
+// sizes in 64 bits does not wrap where size_t has 32.)
+TTT_API void *ttt_alloc(ttt_ctx *ctx, uint64_t n, bool keep);
 
 // Random numbers: Philox4x32-10, a counter-based generator [Salmon 2011]. Number `next` of a stream
 // is a function of (seed, stream, next), equal on every platform. The struct is the whole state:
@@ -2425,12 +2426,12 @@ static bool ttt__arena_grow(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
     return true;
 }
 
-static void *ttt__arena_alloc(ttt_ctx *ctx, ttt__arena *arena, size_t n) {
-    if (n > (size_t)PTRDIFF_MAX / 2) {
-        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)n / 1e6);
+static void *ttt__arena_alloc(ttt_ctx *ctx, ttt__arena *arena, uint64_t bytes) {
+    if (bytes > (uint64_t)PTRDIFF_MAX / 2) {
+        ttt_fail(ctx, TTT_ERR_NO_MEMORY, "out of memory: %.1f MB asked for", (double)bytes / 1e6);
         return NULL;
     }
-    n = ttt__round_up(n ? n : 1);
+    size_t n = ttt__round_up(bytes ? (size_t)bytes : 1);
     bool fits = arena->current && arena->used + n <= arena->current->size;
     if (!fits && !ttt__arena_grow(ctx, arena, n)) return NULL;
     void *p = ttt__chunk_data(arena->current) + arena->used;
@@ -2521,7 +2522,7 @@ TTT__UNUSED static bool ttt__arena_released(const ttt__arena *arena, const void 
     return false;
 }
 
-void *ttt_alloc(ttt_ctx *ctx, size_t n, bool keep) {
+void *ttt_alloc(ttt_ctx *ctx, uint64_t n, bool keep) {
     return ctx->result ? NULL : ttt__arena_alloc(ctx, keep ? &ctx->keep : &ctx->step, n);
 }
 
@@ -3136,7 +3137,7 @@ const char *ttt_profile_text(ttt_ctx *ctx, const ttt_limits *peak, int64_t runs,
     ttt_profile_row all = { "total", TTT_PHASE_FORWARD, false, 0, 0, 0, 0 }, rest = all;
     ttt__profile_table table = { NULL, 160 * ((size_t)shown + 4), 0, 0, 1, peak };
     ttt_profile_row *rows =
-        (ttt_profile_row *)ttt_alloc(ctx, ((size_t)n + 1) * sizeof *rows, false);
+        (ttt_profile_row *)ttt_alloc(ctx, ((uint64_t)n + 1) * sizeof *rows, false);
     table.text = (char *)ttt_alloc(ctx, table.size, false);
     if (!rows || !table.text) return "";
     n = TTT__MIN(n, ttt_profile_rows(ctx, rows, n));
@@ -3460,7 +3461,7 @@ static bool ttt__set_producer(ttt_ctx *ctx, ttt_tensor *y, const ttt_op *op, ttt
         y->in = (ttt_tensor **)(uintptr_t)in;
         return true;
     }
-    y->in = (ttt_tensor **)ttt__arena_alloc(ctx, &ctx->step, (size_t)n * sizeof *in + arg_bytes);
+    y->in = (ttt_tensor **)ttt__arena_alloc(ctx, &ctx->step, (uint64_t)n * sizeof *in + arg_bytes);
     if (!y->in) return false;
     memcpy(y->in, in, (size_t)n * sizeof *in);
     y->arg = arg_bytes ? memcpy(y->in + n, arg, arg_bytes) : NULL;
@@ -5726,7 +5727,7 @@ static int ttt__walk_mark(ttt__walk *walk) {
 }
 
 static void *ttt__walk_memory(ttt__walk *walk, int64_t n, size_t size) {
-    return ttt__arena_alloc(walk->ctx, &walk->ctx->scratch, (size_t)n * size);
+    return ttt__arena_alloc(walk->ctx, &walk->ctx->scratch, (uint64_t)n * size);
 }
 static bool ttt__walk_begin(ttt__walk *walk) {
     walk->base = walk->y->id;
@@ -6090,7 +6091,7 @@ static double ttt__directional(ttt_ctx *ctx, const ttt__check *check, int order)
     ttt_mark mark = ttt_mark_get(ctx);
     int n = check->n;
     ttt_tensor *y = check->f(ctx, check->x, n, check->user);
-    ttt_tensor **g = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *g, false);
+    ttt_tensor **g = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof *g, false);
     for (int k = 1; k <= order && g; k++) {
         ttt_grad(ctx, y, check->x, n, g, k < order ? TTT_GRAD_RECORD : TTT_GRAD_FIRST_ORDER);
         y = ttt_scalar(ctx, 0);
@@ -6121,8 +6122,8 @@ double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, i
     if (ctx->result || !ttt__operands(ctx, "check_gradient", x, n)) return (double)NAN;
     ttt_mark mark = ttt_mark_get(ctx);
     ttt__check check = { f, x, n, user, NULL, NULL };
-    check.u = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *check.u, false);
-    check.from = (ttt_tensor **)ttt_alloc(ctx, (size_t)n * sizeof *check.from, false);
+    check.u = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof *check.u, false);
+    check.from = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof *check.from, false);
     if (!check.u || !check.from) return (double)NAN;
     for (int i = 0; i < n; i++) {
         check.u[i] = ttt_uniform(ctx, x[i]->shape, -1, 1);

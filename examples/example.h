@@ -802,15 +802,15 @@ static inline ttt_result bar_chart_write(ttt_ctx *c, const char *path, const bar
 static inline bool file_exists(const char *path) { return access(path, 0) == 0; }
 
 // Keeps other processes away from what this one writes, by the lock file `path`, until it ends.
-static char claimed[1200];
-static inline void end_claim(void) { remove(claimed); }
-static inline void claim(const char *path) {
+static char locked[1200];
+static inline void unlock(void) { remove(locked); }
+static inline void lock_or_die(const char *path) {
     ttt_ctx *c = open_or_die(NULL);
-    if (snprintf(claimed, sizeof claimed, "%s", path) >= (int)sizeof claimed)
+    if (snprintf(locked, sizeof locked, "%s", path) >= (int)sizeof locked)
         die("%.60s...: a shorter path expected", path);
     ttt_file_lock(c, path);
     need_ok(c, "another process may write there");
-    atexit(end_claim);
+    atexit(unlock);
     ttt_close(c);
 }
 

@@ -358,7 +358,7 @@ static void grow(const options *o, const variant *runs, int n_runs) {
     int lengths = 0;
     char lock[1200];
     snprintf(lock, sizeof lock, "%s.lock", o->out);
-    claim(lock);  // the chart is drawn again and again
+    lock_or_die(lock);  // the chart is drawn again and again
     printf("pairs held, of those shown; width %lld, %lld heads of %lld, %lld questions, "
            "%lld steps, seed %lld\n\n", o->width, o->heads, o->width / o->heads, o->questions,
            o->steps, o->seed);

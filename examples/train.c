@@ -689,7 +689,7 @@ static void restore_options(run *r, int argc, char **argv) {
     snprintf(where, sizeof where, "--resume: %s: ", path);
     if (!file_exists(path))
         die("--resume: there is no %s: a run leaves one if it ends too early", path);
-    claim(path_in(o, "lock"));
+    lock_or_die(path_in(o, "lock"));
     ttt_safetensors_read(r->c, path, &b);
     need_ok(r->c, "--resume");
     for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
@@ -807,7 +807,7 @@ static void begin_folder(run *r) {
     static const char *const results[] = { "model.safetensors", "curves.svg", "inner_loss.svg" };
     if (make_folders(r->o.out) != 0 && errno != EEXIST)
         die("--out '%s': cannot make this folder: %s", r->o.out, strerror(errno));
-    claim(path_in(&r->o, "lock"));
+    lock_or_die(path_in(&r->o, "lock"));
     bool unfinished = file_exists(path_in(&r->o, "checkpoint.safetensors"));
     if (unfinished && !r->o.overwrite)
         die("--out '%s' has a run that is not finished: --resume goes on with it, --overwrite "

@@ -12,7 +12,7 @@
 #   layout       columns, lengths of functions, section marks (test_layout.sh)
 #   headers      no diagnostics from any compiler, in C and C++, alone, together and in parts
 #   builds       names of the program's own, files renamed and in one, flags that change arithmetic
-#                (test_builds.sh)
+#                (test_builds.sh); the suites with 32 bits
 #   programs     the suites below, with float and with double
 #   golden       cases that the official codes computed (golden.c)
 #   sanitizers   the suites once more, with memory and undefined behavior checked
@@ -238,9 +238,21 @@ check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 check_web() { job suite web sh tests/test_web.sh; }
 
 check_builds() {
-    for part in names forms arithmetic; do
-        job suite builds_$part sh tests/test_builds.sh $part "$CC"
+    for part in names forms; do job suite builds_$part sh tests/test_builds.sh $part "$CC"; done
+    for try in "$CC" gcc-11 clang; do
+        job suite "arithmetic of $try" sh tests/test_builds.sh arithmetic "$try"
     done
+    for part in $suites; do job on_32_bits $part; done
+}
+# Pointers of 32 bits, and x87, which computes with more digits than a variable has.
+on_32_bits() {
+    narrow="$CC -m32 -O1 -DTTT_NO_SIMD -idirafter /usr/include/$($CC -print-multiarch 2>/dev/null)"
+    echo 'int main(void) { return sizeof(void *) != 4; }' >"$tmp/empty.c"
+    if $narrow "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
+        compiled $1 _32_bits $narrow
+    else
+        skip $1_32_bits "$CC does not compile for 32 bits"
+    fi
 }
 
 # Wine keeps its registry in a folder that all jobs share: making one takes ten seconds.

@@ -228,8 +228,13 @@ static void long_names_are_cut(void) {
     path[sizeof path - 1] = 0;
     CHECK(told(ttt_idx_read(ctx, path, &idx)) == TTT_ERR_FILE && err_has("a: cannot be opened: "));
     CHECK(strlen(err_text) < 300);
+#ifdef _WIN32
+    const char *reason = "not there";  // so it says of a name too long
+#else
+    const char *reason = "cannot be opened";
+#endif
     CHECK(told(ttt_images_load_idx(ctx, path, "train", 10, &set)) == TTT_ERR_FILE &&
-          err_has("cannot be opened"));
+          err_has(reason));
 }
 
 static void nothing_happens_after_an_error(void) {

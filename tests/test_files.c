@@ -826,7 +826,7 @@ static void numbers_take_the_bytes_they_have_in_the_file(void) {
                                   "\"data_offsets\":[%d,%d]}", k ? ',' : '{', k, name, one / bytes,
                                   k * one, (k + 1) * one);
         header[n++] = '}';
-        for (int k = 0; k < 8; k++) header[k] = (char)((n - 8) >> 8 * k);
+        for (int k = 0; k < 8; k++) header[k] = (char)((uint64_t)(n - 8) >> 8 * k);
         put_sparse(path, header, n, N);
         CHECK(bytes_to_read(path, TTT_OK, &to_ask) <= wide * N + 300000 && to_ask <= SLACK);
         if (!descr) continue;
@@ -1997,6 +1997,26 @@ static void files_beyond_four_gigabytes(void) {
     remove(path);
 }
 
+// Where positions have 32 bits, that is an error which says so, in every reader.
+static void files_beyond_two_gibibytes_are_too_large_for_32_bits(void) {
+    if (sizeof(TTT__TELL(stdin)) == sizeof(int64_t)) SKIP("positions have 64 bits");
+    char command[600];
+    const char *path = at("two.gigabytes");
+    snprintf(command, sizeof command, "dd if=%s of=%s bs=1 seek=3221225472 2>%s", NULL_DEVICE, path,
+             NULL_DEVICE);
+    if (system(command) != 0) SKIP("no dd that makes a sparse file");
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_bundle b;
+    ttt_tensor *t;
+    ttt_idx idx;
+    CHECK(!ttt_file_read(c, path, NULL) && says(c, TTT_ERR_TOO_BIG, path, "2 GiB"));
+    CHECK(ttt_safetensors_read(c, path, &b) && says(c, TTT_ERR_TOO_BIG, path, "2 GiB"));
+    CHECK(ttt_npy_read(c, path, &t) && says(c, TTT_ERR_TOO_BIG, path, "2 GiB"));
+    CHECK(ttt_idx_read(c, path, &idx) && says(c, TTT_ERR_TOO_BIG, path, "2 GiB"));
+    ttt_close(c);
+    remove(path);
+}
+
 // The number that the system gives the next file: it grows with every one that stays open.
 static int next_descriptor(void) {
     FILE *f = fopen(at("descriptor"), "wb");
@@ -2065,6 +2085,7 @@ static const ttt_test all[] = {
     T(memory_may_run_out_at_any_moment),
     T(python_reads_ours_and_we_read_pythons),
     T(files_beyond_four_gigabytes),
+    T(files_beyond_two_gibibytes_are_too_large_for_32_bits),
     T(no_file_is_left_over_or_open),
     { 0 }
 };

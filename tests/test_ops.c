@@ -1447,7 +1447,10 @@ static void casts_keep_every_number(void) {
             -5, 0, 1 << 24, (1 << 24) + 1, (1 << 24) + 3, INT64_MAX, INT64_MIN
         };
         ttt_tensor *r = ttt_cast(c, ttt_from_int(c, TTT_SHAPE(7), large), TTT_DTYPE_REAL);
-        for (int k = 0; k < 7; k++) CHECK(r->data[k] == (ttt_real)large[k]);
+        for (int k = 0; k < 7; k++) {
+            volatile ttt_real rounded = (ttt_real)large[k];  // x87 rounds where it stores
+            CHECK(r->data[k] == rounded);
+        }
         for (int type = 0; type < TTT__N_DTYPES; type++) {
             ttt_tensor *t = stored(c, TTT_SHAPE(2, 3), (ttt_dtype)type),
                        *same = ttt_cast(c, t, (ttt_dtype)type);

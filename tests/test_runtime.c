@@ -1143,7 +1143,8 @@ static void shares_of_the_peak(void) {
     r.bytes = 8;
     CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "compute") == 0);
     r.seconds = 10;
-    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.1 && strcmp(bound, "neither") == 0);
+    CHECK(fabs(ttt_profile_share(&r, &peak, &bound) - 0.1) < 1e-15);  // 0.1 has more digits on x87
+    CHECK(strcmp(bound, "neither") == 0);
     r.flops = r.bytes = 0;
     CHECK(ttt_profile_share(&r, &peak, NULL) == 0);
 }
