@@ -30,7 +30,7 @@
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        More than 4,000 lines: a layer's fused form stands beside its definition, its oracle.
+        More than 6,000 lines: a layer's fused form stands beside its definition, its oracle.
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in

@@ -216,11 +216,11 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [5] KERNELS
-// -------------------------------------------------------------------------------- The loops of
-// the optimizers: one text for every instruction set, in the words that [8] of ttt_tensor.h
-// explains. A loop passes once over a parameter p (n) and its gathered gradient g, makes a
-// direction u of g' = pass.scale g + pass.l2 p, and steps: p = p - pass.rate u - pass.decay p.
+// ---- [5] KERNELS --------------------------------------------------------------------------------
+// The loops of the optimizers: one text for every instruction set, in the words that [8] of
+// ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
+// makes a direction u of g' = pass.scale g + pass.l2 p, and steps:
+//     p = p - pass.rate u - pass.decay p
 #if defined(TTT__PART)
 #if TTT__PART == TTT__MODEL_KERNELS
 #undef TTT__PART
@@ -398,7 +398,8 @@ ttt_tensor *ttt_binary_cross_entropy(ttt_ctx *ctx, ttt_tensor *logits, ttt_tenso
 }
 
 int64_t ttt_count_correct(const ttt_tensor *logits, const ttt_tensor *labels) {
-    if (!logits || !labels || logits->shape.rank != 2 || !logits->data || !labels->index) return -1;
+    if (!ttt__lives(logits) || !ttt__lives(labels)) return -1;
+    if (logits->shape.rank != 2 || !logits->data || !labels->index) return -1;
     int64_t right = 0, B = TTT__MIN(logits->shape.dim[0], labels->size), C = logits->shape.dim[1];
     for (int64_t b = 0; b < B; b++) {
         const int64_t label = labels->index[b];

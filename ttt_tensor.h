@@ -51,7 +51,7 @@
         [12] OPS: forward and rule, in pairs                    [13] MATRIX PRODUCT
         [14] THE WALK BACKWARDS     [15] OPENING, CLOSING, REFERENCES
         [16] NAMES            that a program may have as macros
-        More than 4,000 lines: an op stands beside its rule and the kernel that makes it fast.
+        More than 6,000 lines: an op stands beside its rule and the kernel that makes it fast.
 
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H the
@@ -364,7 +364,8 @@ TTT_API const char *ttt_profile_text(ttt_ctx *ctx, const ttt_limits *peak, int64
 
 // Everything made after a mark is gone after its release, and the tape with it; parameters stay.
 // Release marks in the reverse order of their taking, or the outer one alone: an inner one released
-// after it would bring places back to life that hold something else by then.
+// after it would bring places back to life that hold something else by then. A released tensor is
+// noticed until thousands of later ones were made: its address then may be that of another.
 typedef struct ttt_mark {
     void *chunk;
     size_t used, bytes;
@@ -373,8 +374,8 @@ typedef struct ttt_mark {
 TTT_API ttt_mark ttt_mark_get(ttt_ctx *ctx);
 TTT_API void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark);
 
-// Bytes of a context. Beside workspace for products (3.4 MB a thread) and half a megabyte to begin
-// with, it holds at most twice the highest keep + step + scratch that it ever had.
+// Bytes of a context. Beside workspace for products (3.4 MB a thread) and a megabyte and a half, it
+// holds at most twice the highest keep + step + scratch that it ever had.
 typedef struct ttt_memory_report {
     size_t keep;     // parameters and moments
     size_t step;     // tensors of the current step
@@ -464,6 +465,7 @@ struct ttt_tensor {
     int64_t size;        // number of elements
     const ttt_op *op;    // the op that made it; NULL for a leaf
     ttt_ctx *ctx;        // the context that owns it
+    const ttt_tensor *self;  // its own address while it lives, for functions without a context
     ttt_tensor **in;     // the op's inputs
     int n_in;
     const void *arg;     // the op's other arguments
@@ -490,7 +492,7 @@ TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
 // The number in a real tensor of one. Any other gives NaN, and TTT_ERR_SHAPE or TTT_ERR_ARGUMENT in
-// its context.
+// its context; NULL and a released one give NaN alone, since they have none.
 TTT_API ttt_real ttt_item(const ttt_tensor *tensor);
 TTT_API double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b);  // NaN if shapes differ
 // The same numbers in another element type, as a constant: no gradient goes through. Any type
@@ -512,9 +514,9 @@ TTT_API ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype);
 // the tails and for subnormals too. Near a root, and in the tails of gelu, whose exponent is
 // rounded, it is as if the argument had been off by 3 ulps (gelu_d1 4, gelu_d2 8). What tends to a
 // limit has it at infinity: silu(-infinity) = 0.
-// sign and heaviside have derivative zero, and are 0 at NaN. The gradient of sqrt at 0 is 0 (all
-// but), so that the root of a sum of squares has that of a length; ttt_pow(c, a, 0.5) has the
-// infinite one.
+// sign and heaviside have derivative zero, and are 0 at NaN. The gradient of sqrt at 0 is as
+// good as 0, g divided by twice the largest number, so that the root of a sum of squares has that
+// of a length; ttt_pow(c, a, 0.5) has the infinite one.
 #define TTT_UNARY_OPS(X)                                                                           \
     X(exp, "y = e^a", -2, 2, 12)                                                                   \
     X(log, "y = ln a", 0.2, 3, 16)                                                                 \
@@ -640,8 +642,8 @@ TTT_API ttt_tensor *ttt_norm_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 TTT_API ttt_tensor *ttt_mse(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 
 // The largest along an axis. Of several equal ones it is the first, which has all of the gradient,
-// as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty.
-// the axis stays, of size 1
+// as in PyTorch; NaN counts as the largest. TTT_ERR_SHAPE if the axis is empty. The axis
+// stays, with size 1:
 TTT_API ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis);
 // The place of the largest; the axis is dropped: (B,C) gives INT (B), good as labels. A constant.
 TTT_API ttt_tensor *ttt_argmax(ttt_ctx *ctx, ttt_tensor *a, int axis);
@@ -2195,7 +2197,7 @@ typedef struct ttt__arena {
 // turn, round and round. Where in its place a struct begins changes from turn to turn, so that a
 // released tensor's address is long not that of another. So it can be noticed: no living tensor has
 // its address. Places are never given back, so looking there is always allowed.
-enum { TTT__PLACE_ROOM = 224, TTT__FIRST_PLACES = 1024 };
+enum { TTT__PLACE_ROOM = 232, TTT__FIRST_PLACES = 1024 };
 typedef struct ttt__place {
     uint64_t turn;
     char room[TTT__PLACE_ROOM];
@@ -2551,9 +2553,11 @@ void ttt_mark_release(ttt_ctx *ctx, ttt_mark mark) {
         if (tensor->kept) {
             ctx->nodes[n] = tensor;
             tensor->id = n++;
+            continue;
         }
+        tensor->self = NULL;
 #if defined(TTT_POISON)
-        else memset(tensor, 0xff, sizeof *tensor);
+        memset(tensor, 0xff, sizeof *tensor);
 #endif
     }
     ctx->n_nodes = n;
@@ -3305,6 +3309,7 @@ static ttt_tensor *ttt__scratch_tensor(ttt_ctx *ctx, size_t bytes, void **elemen
     *elements = (char *)block + ttt__block_head();
     memset(tensor, 0, sizeof *tensor);
     tensor->ctx = ctx;
+    tensor->self = tensor;
     tensor->block = block;
     tensor->id = TTT__SCRATCH;
     return ctx->made[ctx->n_made++] = tensor;
@@ -3323,6 +3328,7 @@ static ttt_tensor *ttt__tape_tensor(ttt_ctx *ctx, size_t bytes, bool keep, void 
     ttt_tensor *tensor = ttt__place_struct(place);
     memset(tensor, 0, sizeof *tensor);
     tensor->ctx = ctx;
+    tensor->self = tensor;
     tensor->kept = keep;
     tensor->id = ctx->n_nodes;
     arena->bytes += sizeof *place + sizeof *ctx->nodes;
@@ -3419,9 +3425,11 @@ ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape) {
     return tensor;
 }
 
+// Whether it is a tensor and was not released, for a function that has no context to ask.
+static bool ttt__lives(const ttt_tensor *tensor) { return tensor && tensor->self == tensor; }
 ttt_real ttt_item(const ttt_tensor *tensor) {
     ttt_text shape;
-    if (!tensor) return (ttt_real)NAN;
+    if (!ttt__lives(tensor)) return (ttt_real)NAN;
     if (tensor->size == 1 && tensor->data) return tensor->data[0];
     if (tensor->size == 1)
         ttt_fail(tensor->ctx, TTT_ERR_ARGUMENT, "item: a tensor of %s; real numbers expected",
@@ -3434,8 +3442,8 @@ ttt_real ttt_item(const ttt_tensor *tensor) {
 
 double ttt_max_abs_diff(const ttt_tensor *a, const ttt_tensor *b) {
     double max = 0;
-    if (!a || !b || !ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data)
-        return (double)NAN;
+    if (!ttt__lives(a) || !ttt__lives(b)) return (double)NAN;
+    if (!ttt_shape_equal(a->shape, b->shape) || !a->data || !b->data) return (double)NAN;
     for (int64_t i = 0; i < a->size; i++) {
         double d = fabs((double)a->data[i] - (double)b->data[i]);
         if (d != d) return d;
@@ -5543,7 +5551,8 @@ ttt_tensor *ttt_matmul_to(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, b
     ttt_tensor *in[2] = { a, b };
     ttt_shape whole, all;
     if (!ttt__product_shape(ctx, "matmul", a, b, transposed, &whole)) return &ctx->empty;
-    bool fits = shape.rank >= 2 && ttt__dim(shape, -2) == ttt__dim(whole, -2) &&
+    bool fits = ttt__rank_good(shape) && shape.rank >= 2 &&
+                ttt__dim(shape, -2) == ttt__dim(whole, -2) &&
                 ttt__dim(shape, -1) == ttt__dim(whole, -1);
     if (!fits || !ttt__broadcast_shape(whole, shape, &all) || !ttt_shape_equal(whole, all)) {
         ttt_text t0, t1;
@@ -6180,6 +6189,7 @@ ttt_ctx *ttt_open(const ttt_desc *desc) {
     ctx->recording = true;
     ctx->rng.seed = desc->seed;
     ctx->empty.ctx = ctx;
+    ctx->empty.self = &ctx->empty;
     ctx->empty.data = ctx->nothing;
     ctx->empty.index = NULL;
     ctx->empty.id = ctx->empty.size = 0;

@@ -654,9 +654,13 @@ static void take_values(run *r, const ttt_bundle *b, const char *where, const op
 
 // A model has more numbers than its MLPs: 4 width hidden units, two matrices. Asked before memory
 // for a model is, which the file may not have.
-static void check_sizes(const ttt_bundle *b, const char *where, const options *o) {
+static void check_sizes(ttt_ctx *c, const ttt_bundle *b, const char *where, const options *o) {
     double numbers = 0, width = (double)o->width;
-    for (int64_t i = 0; i < b->n_tensors; i++) numbers += (double)b->tensors[i].tensor->size;
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_tensor *tensor = ttt_bundle_at(b, i);
+        need_ok(c, "--resume");
+        numbers += (double)tensor->size;
+    }
     if (numbers < 8 * width * width * (double)o->depth)
         die("%s--width %lld and --depth %lld are of a model larger than its tensors", where,
             o->width, o->depth);
@@ -695,7 +699,7 @@ static void restore_options(run *r, int argc, char **argv) {
     for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
     check_keys(&b, where);
     take_values(r, &b, where, option_rows, defining_rows(), o);
-    check_sizes(&b, where, o);
+    check_sizes(r->c, &b, where, o);
     const ttt_mixer *m = ttt_mixer_find(o->mixer);
     for (int i = 0; i < COUNT(of_mixer); i++) {
         const option *row = find_option(of_mixer[i].option);
