@@ -242,16 +242,20 @@ check_builds() {
     for try in "$CC" gcc-11 clang; do
         job suite "arithmetic of $try" sh tests/test_builds.sh arithmetic "$try"
     done
-    for part in $suites; do job on_32_bits $part; done
+    for part in $suites; do job on_32_bits $part "" -msse2 -mfpmath=sse; done
+    for part in runtime ops gradients; do job on_32_bits $part _x87 -mfpmath=387; done
 }
-# Pointers of 32 bits, and x87, which computes with more digits than a variable has.
+# Runs the suite $1 with pointers of 32 bits; $2 is added to its name, $3... are options. (x87 has
+# more digits than a variable, so the same formula need not have the same bits everywhere.)
 on_32_bits() {
     narrow="$CC -m32 -O1 -DTTT_NO_SIMD -idirafter /usr/include/$($CC -print-multiarch 2>/dev/null)"
     echo 'int main(void) { return sizeof(void *) != 4; }' >"$tmp/empty.c"
     if $narrow "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
-        compiled $1 _32_bits $narrow
+        part=$1 also=$2
+        shift 2
+        compiled $part _32_bits$also $narrow "$@"
     else
-        skip $1_32_bits "$CC does not compile for 32 bits"
+        skip $1_32_bits$2 "$CC does not compile for 32 bits"
     fi
 }
 
