@@ -171,6 +171,17 @@ check_linking() {
     fi
 }
 
+# Some warnings need the optimizer.
+check_optimized() {
+    printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_model.h"\n' "$PWD" >"$tmp/model.c"
+    if $CC $warnings -O3 -c "$tmp/model.c" -o "$tmp/model.o" 2>"$tmp/err"; then
+        ok "nothing to say at -O3"
+    else
+        head -n 5 "$tmp/err"
+        bad "nothing to say at -O3"
+    fi
+}
+
 # The compiler $1 has nothing to say about any header, included twice, with each option.
 headers_with() {
     if ! have "${1%% *}"; then skip "headers with $1" "not installed"; return; fi
@@ -194,10 +205,11 @@ headers_with() {
 # other compilers and libraries.
 check_headers() {
     for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
-        "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
+        "g++ -std=c++11" "g++ -std=c++17" "gcc-11 -std=c99" "g++-11 -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
         job headers_with "$try"
     done
     job check_linking
+    job check_optimized
     image='ttt_images_draw(c, 1, 0, 1, &(ttt_images){ 0 }) == TTT_OK'
     job check_macro tensor TENSOR 'ttt_isa(c)'
     job check_macro layers LAYERS 'ttt_mixer_at(0)'
