@@ -205,7 +205,8 @@ headers_with() {
 # other compilers and libraries.
 check_headers() {
     for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
-        "g++ -std=c++11" "g++ -std=c++17" "gcc-11 -std=c99" "g++-11 -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
+        "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17" \
+        "gcc-11 -std=c99" "g++-11 -std=c++17"; do
         job headers_with "$try"
     done
     job check_linking
