@@ -171,6 +171,17 @@ check_linking() {
     fi
 }
 
+# Some warnings need the optimizer.
+check_optimized() {
+    printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_model.h"\n' "$PWD" >"$tmp/model.c"
+    if $CC $warnings -O3 -c "$tmp/model.c" -o "$tmp/model.o" 2>"$tmp/err"; then
+        ok "nothing to say at -O3"
+    else
+        head -n 5 "$tmp/err"
+        bad "nothing to say at -O3"
+    fi
+}
+
 # The compiler $1 has nothing to say about any header, included twice, with each option.
 headers_with() {
     if ! have "${1%% *}"; then skip "headers with $1" "not installed"; return; fi
@@ -194,10 +205,12 @@ headers_with() {
 # other compilers and libraries.
 check_headers() {
     for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
-        "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17"; do
+        "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17" \
+        "gcc-11 -std=c99" "g++-11 -std=c++17"; do
         job headers_with "$try"
     done
     job check_linking
+    job check_optimized
     image='ttt_images_draw(c, 1, 0, 1, &(ttt_images){ 0 }) == TTT_OK'
     job check_macro tensor TENSOR 'ttt_isa(c)'
     job check_macro layers LAYERS 'ttt_mixer_at(0)'
@@ -242,16 +255,20 @@ check_builds() {
     for try in "$CC" gcc-11 clang; do
         job suite "arithmetic of $try" sh tests/test_builds.sh arithmetic "$try"
     done
-    for part in $suites; do job on_32_bits $part; done
+    for part in $suites; do job on_32_bits $part "" -msse2 -mfpmath=sse; done
+    for part in runtime ops gradients; do job on_32_bits $part _x87 -mfpmath=387; done
 }
-# Pointers of 32 bits, and x87, which computes with more digits than a variable has.
+# Runs the suite $1 with pointers of 32 bits; $2 is added to its name, $3... are options. (x87 has
+# more digits than a variable, so the same formula need not have the same bits everywhere.)
 on_32_bits() {
     narrow="$CC -m32 -O1 -DTTT_NO_SIMD -idirafter /usr/include/$($CC -print-multiarch 2>/dev/null)"
     echo 'int main(void) { return sizeof(void *) != 4; }' >"$tmp/empty.c"
     if $narrow "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
-        compiled $1 _32_bits $narrow
+        part=$1 also=$2
+        shift 2
+        compiled $part _32_bits$also $narrow "$@"
     else
-        skip $1_32_bits "$CC does not compile for 32 bits"
+        skip $1_32_bits$2 "$CC does not compile for 32 bits"
     fi
 }
 
