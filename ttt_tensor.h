@@ -6297,8 +6297,9 @@ TTT__PRECISE_END
 
 // ---- [16] NAMES ---------------------------------------------------------------------------------
 // Words that the headers have as names, or as macros of their own, and that a program may have as
-// macros. While a part of a header is open they mean nothing else; when it closes, the program's
-// macros are as they were. tcc has no _Pragma, so there they are lost.
+// macros: the short ones, the capitals and the common ones. While a part of a header is open they
+// mean nothing else; when it closes, the program's macros are as they were. tcc has no _Pragma, so
+// there they are lost. They stand twice since no macro can #undef; tests/test_builds.sh compares.
 #if defined(TTT__PART)
 #ifndef TTT__NAMES
 #define TTT__NAMES(TTT__DO)                                                                        \
@@ -6314,44 +6315,77 @@ TTT__PRECISE_END
     TTT__DO(RULE) TTT__DO(SQRT) TTT__DO(TERM) TTT__DO(TILE) TTT__DO(TILES_12) TTT__DO(TILES_16)    \
     TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC) TTT__DO(ZIP_HIGH)          \
     TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT) TTT__DO(NAME)       \
-    TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add)               \
-    TTT__DO(all) TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base)    \
-    TTT__DO(batch) TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits)        \
-    TTT__DO(block) TTT__DO(blocks) TTT__DO(bound) TTT__DO(bytes) TTT__DO(call) TTT__DO(cap)        \
-    TTT__DO(ceil) TTT__DO(center) TTT__DO(chunk) TTT__DO(clamp) TTT__DO(clip) TTT__DO(cols)        \
-    TTT__DO(column) TTT__DO(columns) TTT__DO(concat) TTT__DO(copy) TTT__DO(cos) TTT__DO(count)     \
-    TTT__DO(current) TTT__DO(data) TTT__DO(decay) TTT__DO(depth) TTT__DO(dim) TTT__DO(div)         \
-    TTT__DO(dot) TTT__DO(drop) TTT__DO(edge) TTT__DO(end) TTT__DO(epoch) TTT__DO(eps)              \
-    TTT__DO(erf) TTT__DO(error) TTT__DO(exp) TTT__DO(factor) TTT__DO(far) TTT__DO(fast)            \
-    TTT__DO(file) TTT__DO(fill) TTT__DO(fine) TTT__DO(first) TTT__DO(flags) TTT__DO(floor)         \
-    TTT__DO(format) TTT__DO(frame) TTT__DO(from) TTT__DO(gap) TTT__DO(gate) TTT__DO(gradient)      \
-    TTT__DO(grain) TTT__DO(half) TTT__DO(head) TTT__DO(heads) TTT__DO(height) TTT__DO(hi)          \
-    TTT__DO(hidden) TTT__DO(high) TTT__DO(image) TTT__DO(images) TTT__DO(in) TTT__DO(index)        \
-    TTT__DO(inner) TTT__DO(input) TTT__DO(item) TTT__DO(job) TTT__DO(key) TTT__DO(keep)            \
-    TTT__DO(kernel) TTT__DO(kind) TTT__DO(label) TTT__DO(labels) TTT__DO(large) TTT__DO(last)      \
-    TTT__DO(layers) TTT__DO(least) TTT__DO(left) TTT__DO(length) TTT__DO(limit) TTT__DO(line)      \
-    TTT__DO(lo) TTT__DO(local) TTT__DO(log) TTT__DO(loss) TTT__DO(low) TTT__DO(map)                \
-    TTT__DO(mark) TTT__DO(mask) TTT__DO(max) TTT__DO(mean) TTT__DO(merge) TTT__DO(min)             \
-    TTT__DO(mode) TTT__DO(model) TTT__DO(module) TTT__DO(momentum) TTT__DO(move) TTT__DO(mul)      \
-    TTT__DO(name) TTT__DO(near) TTT__DO(next) TTT__DO(node) TTT__DO(norm) TTT__DO(now)             \
-    TTT__DO(number) TTT__DO(offset) TTT__DO(op) TTT__DO(order) TTT__DO(out) TTT__DO(outer)         \
-    TTT__DO(output) TTT__DO(pad) TTT__DO(pair) TTT__DO(part) TTT__DO(pass) TTT__DO(patch)          \
-    TTT__DO(path) TTT__DO(phase) TTT__DO(phi) TTT__DO(pi) TTT__DO(pixels) TTT__DO(place)           \
-    TTT__DO(pool) TTT__DO(pos) TTT__DO(position) TTT__DO(pow) TTT__DO(power) TTT__DO(prefix)       \
-    TTT__DO(probe) TTT__DO(product) TTT__DO(range) TTT__DO(rank) TTT__DO(rate) TTT__DO(ready)      \
-    TTT__DO(real) TTT__DO(record) TTT__DO(repeat) TTT__DO(result) TTT__DO(rho) TTT__DO(right)      \
-    TTT__DO(room) TTT__DO(round) TTT__DO(row) TTT__DO(rows) TTT__DO(rule) TTT__DO(scale)           \
-    TTT__DO(seed) TTT__DO(select) TTT__DO(set) TTT__DO(shape) TTT__DO(share) TTT__DO(shift)        \
-    TTT__DO(side) TTT__DO(sigma) TTT__DO(sign) TTT__DO(sin) TTT__DO(size) TTT__DO(skip)            \
-    TTT__DO(slice) TTT__DO(small) TTT__DO(softmax) TTT__DO(source) TTT__DO(span) TTT__DO(sqrt)     \
-    TTT__DO(square) TTT__DO(start) TTT__DO(state) TTT__DO(step) TTT__DO(store) TTT__DO(stride)     \
-    TTT__DO(string) TTT__DO(sub) TTT__DO(sum) TTT__DO(swap) TTT__DO(table) TTT__DO(tag)            \
-    TTT__DO(tail) TTT__DO(take) TTT__DO(tanh) TTT__DO(target) TTT__DO(tau) TTT__DO(tensor)         \
-    TTT__DO(term) TTT__DO(test) TTT__DO(text) TTT__DO(tile) TTT__DO(time) TTT__DO(token)           \
-    TTT__DO(tokens) TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update)        \
-    TTT__DO(user) TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk)         \
-    TTT__DO(weight) TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word)   \
-    TTT__DO(zero) TTT__DO(col) TTT__DO(len)
+    TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
+    TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
+    TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
+    TTT__DO(blocks) TTT__DO(bound) TTT__DO(bytes) TTT__DO(call) TTT__DO(cap) TTT__DO(ceil)         \
+    TTT__DO(center) TTT__DO(chunk) TTT__DO(clamp) TTT__DO(clip) TTT__DO(cols) TTT__DO(column)      \
+    TTT__DO(columns) TTT__DO(concat) TTT__DO(copy) TTT__DO(cos) TTT__DO(count) TTT__DO(current)    \
+    TTT__DO(data) TTT__DO(decay) TTT__DO(depth) TTT__DO(dim) TTT__DO(div) TTT__DO(dot)             \
+    TTT__DO(drop) TTT__DO(edge) TTT__DO(end) TTT__DO(epoch) TTT__DO(eps) TTT__DO(erf)              \
+    TTT__DO(error) TTT__DO(exp) TTT__DO(factor) TTT__DO(far) TTT__DO(fast) TTT__DO(file)           \
+    TTT__DO(fill) TTT__DO(fine) TTT__DO(first) TTT__DO(flags) TTT__DO(floor) TTT__DO(format)       \
+    TTT__DO(frame) TTT__DO(from) TTT__DO(gap) TTT__DO(gate) TTT__DO(gradient) TTT__DO(grain)       \
+    TTT__DO(half) TTT__DO(head) TTT__DO(heads) TTT__DO(height) TTT__DO(hi) TTT__DO(hidden)         \
+    TTT__DO(high) TTT__DO(image) TTT__DO(images) TTT__DO(in) TTT__DO(index) TTT__DO(inner)         \
+    TTT__DO(input) TTT__DO(item) TTT__DO(job) TTT__DO(key) TTT__DO(keep) TTT__DO(kernel)           \
+    TTT__DO(kind) TTT__DO(label) TTT__DO(labels) TTT__DO(large) TTT__DO(last) TTT__DO(layers)      \
+    TTT__DO(least) TTT__DO(left) TTT__DO(length) TTT__DO(limit) TTT__DO(line) TTT__DO(lo)          \
+    TTT__DO(local) TTT__DO(log) TTT__DO(loss) TTT__DO(low) TTT__DO(map) TTT__DO(mark)              \
+    TTT__DO(mask) TTT__DO(max) TTT__DO(mean) TTT__DO(merge) TTT__DO(min) TTT__DO(mode)             \
+    TTT__DO(model) TTT__DO(module) TTT__DO(momentum) TTT__DO(move) TTT__DO(mul) TTT__DO(name)      \
+    TTT__DO(near) TTT__DO(next) TTT__DO(node) TTT__DO(norm) TTT__DO(now) TTT__DO(number)           \
+    TTT__DO(offset) TTT__DO(op) TTT__DO(order) TTT__DO(out) TTT__DO(outer) TTT__DO(output)         \
+    TTT__DO(pad) TTT__DO(pair) TTT__DO(part) TTT__DO(pass) TTT__DO(patch) TTT__DO(path)            \
+    TTT__DO(phase) TTT__DO(phi) TTT__DO(pi) TTT__DO(pixels) TTT__DO(place) TTT__DO(pool)           \
+    TTT__DO(pos) TTT__DO(position) TTT__DO(pow) TTT__DO(power) TTT__DO(prefix) TTT__DO(probe)      \
+    TTT__DO(product) TTT__DO(range) TTT__DO(rank) TTT__DO(rate) TTT__DO(ready) TTT__DO(real)       \
+    TTT__DO(record) TTT__DO(repeat) TTT__DO(result) TTT__DO(rho) TTT__DO(right) TTT__DO(room)      \
+    TTT__DO(round) TTT__DO(row) TTT__DO(rows) TTT__DO(rule) TTT__DO(scale) TTT__DO(seed)           \
+    TTT__DO(select) TTT__DO(set) TTT__DO(shape) TTT__DO(share) TTT__DO(shift) TTT__DO(side)        \
+    TTT__DO(sigma) TTT__DO(sign) TTT__DO(sin) TTT__DO(size) TTT__DO(skip) TTT__DO(slice)           \
+    TTT__DO(small) TTT__DO(softmax) TTT__DO(source) TTT__DO(span) TTT__DO(sqrt) TTT__DO(square)    \
+    TTT__DO(start) TTT__DO(state) TTT__DO(step) TTT__DO(store) TTT__DO(stride) TTT__DO(string)     \
+    TTT__DO(sub) TTT__DO(sum) TTT__DO(swap) TTT__DO(table) TTT__DO(tag) TTT__DO(tail)              \
+    TTT__DO(take) TTT__DO(tanh) TTT__DO(target) TTT__DO(tau) TTT__DO(tensor) TTT__DO(term)         \
+    TTT__DO(test) TTT__DO(text) TTT__DO(tile) TTT__DO(time) TTT__DO(token) TTT__DO(tokens)         \
+    TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
+    TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
+    TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
+    TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
+    TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
+    TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
+    TTT__DO(K_BIAS) TTT__DO(K_KERNEL) TTT__DO(K_tr) TTT__DO(LN_BIAS) TTT__DO(LN_SCALE)             \
+    TTT__DO(M_tr) TTT__DO(NOT_FINITE) TTT__DO(NO_MEMORY) TTT__DO(O_BIAS) TTT__DO(O_KERNEL)         \
+    TTT__DO(O_tr) TTT__DO(PHI_BIAS) TTT__DO(PHI_KERNEL) TTT__DO(PSI_BIAS) TTT__DO(PSI_KERNEL)      \
+    TTT__DO(QX) TTT__DO(Q_BIAS) TTT__DO(Q_KERNEL) TTT__DO(RATES) TTT__DO(RELEASED)                 \
+    TTT__DO(TOO_BIG) TTT__DO(U16) TTT__DO(U32) TTT__DO(UNSET) TTT__DO(V_BIAS) TTT__DO(V_KERNEL)    \
+    TTT__DO(V_tr) TTT__DO(W0) TTT__DO(W1) TTT__DO(W2) TTT__DO(W_tr) TTT__DO(a0) TTT__DO(a1)        \
+    TTT__DO(a2) TTT__DO(acc) TTT__DO(arg) TTT__DO(args) TTT__DO(at) TTT__DO(avx2) TTT__DO(b0)      \
+    TTT__DO(best) TTT__DO(beta) TTT__DO(bf16) TTT__DO(bh) TTT__DO(both) TTT__DO(byte) TTT__DO(c1)  \
+    TTT__DO(c2) TTT__DO(c3) TTT__DO(check) TTT__DO(code) TTT__DO(crop) TTT__DO(ctx) TTT__DO(cut)   \
+    TTT__DO(db) TTT__DO(desc) TTT__DO(dev) TTT__DO(dir) TTT__DO(done) TTT__DO(dots) TTT__DO(down)  \
+    TTT__DO(du) TTT__DO(dx) TTT__DO(each) TTT__DO(ends) TTT__DO(f2) TTT__DO(fits) TTT__DO(flag)    \
+    TTT__DO(flat) TTT__DO(flip) TTT__DO(fold) TTT__DO(form) TTT__DO(g1) TTT__DO(g2) TTT__DO(g3)    \
+    TTT__DO(gelu) TTT__DO(gemm) TTT__DO(good) TTT__DO(grad) TTT__DO(group) TTT__DO(grow)           \
+    TTT__DO(gx) TTT__DO(gy) TTT__DO(gz) TTT__DO(gzip) TTT__DO(hash) TTT__DO(held) TTT__DO(id)      \
+    TTT__DO(info) TTT__DO(init) TTT__DO(into) TTT__DO(is) TTT__DO(isa) TTT__DO(its) TTT__DO(join)  \
+    TTT__DO(json) TTT__DO(k0) TTT__DO(k1) TTT__DO(k3) TTT__DO(keys) TTT__DO(kit) TTT__DO(kr)       \
+    TTT__DO(l2) TTT__DO(lanes) TTT__DO(lead) TTT__DO(learner) TTT__DO(less) TTT__DO(list)          \
+    TTT__DO(look) TTT__DO(loops) TTT__DO(losses) TTT__DO(lr) TTT__DO(m0) TTT__DO(made)             \
+    TTT__DO(mix) TTT__DO(mixer) TTT__DO(mlp) TTT__DO(more) TTT__DO(most) TTT__DO(neon)             \
+    TTT__DO(none) TTT__DO(npy) TTT__DO(of) TTT__DO(off) TTT__DO(on) TTT__DO(one) TTT__DO(ones)     \
+    TTT__DO(over) TTT__DO(own) TTT__DO(p0) TTT__DO(p1) TTT__DO(params) TTT__DO(peak)               \
+    TTT__DO(pick) TTT__DO(plus) TTT__DO(pop) TTT__DO(psi) TTT__DO(push) TTT__DO(put)               \
+    TTT__DO(quit) TTT__DO(raw) TTT__DO(relu) TTT__DO(rest) TTT__DO(rng) TTT__DO(root)              \
+    TTT__DO(rules) TTT__DO(run) TTT__DO(runs) TTT__DO(s0) TTT__DO(same) TTT__DO(schedule)          \
+    TTT__DO(seen) TTT__DO(self) TTT__DO(silu) TTT__DO(slot) TTT__DO(steps) TTT__DO(sums)           \
+    TTT__DO(t0) TTT__DO(t1) TTT__DO(t2) TTT__DO(ta) TTT__DO(taps) TTT__DO(task) TTT__DO(tb)        \
+    TTT__DO(thread) TTT__DO(threads) TTT__DO(tiny) TTT__DO(to) TTT__DO(trim) TTT__DO(turn)         \
+    TTT__DO(u1) TTT__DO(u2) TTT__DO(u8) TTT__DO(up) TTT__DO(v0) TTT__DO(w0) TTT__DO(w1)            \
+    TTT__DO(w2) TTT__DO(w3) TTT__DO(want) TTT__DO(who) TTT__DO(why) TTT__DO(wide) TTT__DO(work)    \
+    TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
+    TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -6667,8 +6701,221 @@ TTT__NAMES(TTT__PUSH)
 #undef window
 #undef word
 #undef zero
-#undef len
 #undef col
+#undef len
+#undef ARGUMENT
+#undef AW
+#undef BH
+#undef CRC
+#undef F16
+#undef FIRST_ORDER
+#undef G_BIAS
+#undef G_KERNEL
+#undef H_BIAS
+#undef H_KERNEL
+#undef I16
+#undef I32
+#undef I8
+#undef IDX
+#undef KINDS
+#undef KK
+#undef KX
+#undef K_BIAS
+#undef K_KERNEL
+#undef K_tr
+#undef LN_BIAS
+#undef LN_SCALE
+#undef M_tr
+#undef NOT_FINITE
+#undef NO_MEMORY
+#undef O_BIAS
+#undef O_KERNEL
+#undef O_tr
+#undef PHI_BIAS
+#undef PHI_KERNEL
+#undef PSI_BIAS
+#undef PSI_KERNEL
+#undef QX
+#undef Q_BIAS
+#undef Q_KERNEL
+#undef RATES
+#undef RELEASED
+#undef TOO_BIG
+#undef U16
+#undef U32
+#undef UNSET
+#undef V_BIAS
+#undef V_KERNEL
+#undef V_tr
+#undef W0
+#undef W1
+#undef W2
+#undef W_tr
+#undef a0
+#undef a1
+#undef a2
+#undef acc
+#undef arg
+#undef args
+#undef at
+#undef avx2
+#undef b0
+#undef best
+#undef beta
+#undef bf16
+#undef bh
+#undef both
+#undef byte
+#undef c1
+#undef c2
+#undef c3
+#undef check
+#undef code
+#undef crop
+#undef ctx
+#undef cut
+#undef db
+#undef desc
+#undef dev
+#undef dir
+#undef done
+#undef dots
+#undef down
+#undef du
+#undef dx
+#undef each
+#undef ends
+#undef f2
+#undef fits
+#undef flag
+#undef flat
+#undef flip
+#undef fold
+#undef form
+#undef g1
+#undef g2
+#undef g3
+#undef gelu
+#undef gemm
+#undef good
+#undef grad
+#undef group
+#undef grow
+#undef gx
+#undef gy
+#undef gz
+#undef gzip
+#undef hash
+#undef held
+#undef id
+#undef info
+#undef init
+#undef into
+#undef is
+#undef isa
+#undef its
+#undef join
+#undef json
+#undef k0
+#undef k1
+#undef k3
+#undef keys
+#undef kit
+#undef kr
+#undef l2
+#undef lanes
+#undef lead
+#undef learner
+#undef less
+#undef list
+#undef look
+#undef loops
+#undef losses
+#undef lr
+#undef m0
+#undef made
+#undef mix
+#undef mixer
+#undef mlp
+#undef more
+#undef most
+#undef neon
+#undef none
+#undef npy
+#undef of
+#undef off
+#undef on
+#undef one
+#undef ones
+#undef over
+#undef own
+#undef p0
+#undef p1
+#undef params
+#undef peak
+#undef pick
+#undef plus
+#undef pop
+#undef psi
+#undef push
+#undef put
+#undef quit
+#undef raw
+#undef relu
+#undef rest
+#undef rng
+#undef root
+#undef rules
+#undef run
+#undef runs
+#undef s0
+#undef same
+#undef schedule
+#undef seen
+#undef self
+#undef silu
+#undef slot
+#undef steps
+#undef sums
+#undef t0
+#undef t1
+#undef t2
+#undef ta
+#undef taps
+#undef task
+#undef tb
+#undef thread
+#undef threads
+#undef tiny
+#undef to
+#undef trim
+#undef turn
+#undef u1
+#undef u2
+#undef u8
+#undef up
+#undef v0
+#undef w0
+#undef w1
+#undef w2
+#undef w3
+#undef want
+#undef who
+#undef why
+#undef wide
+#undef work
+#undef worker
+#undef wrt
+#undef x0
+#undef x1
+#undef x2
+#undef x3
+#undef xm
+#undef yes
+#undef z0
+#undef z1
+#undef z2
+#undef zip
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END
