@@ -410,7 +410,9 @@ TTT_API ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_d
 TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
-// Errors: as ttt_mixer_new, and TTT_ERR_SHAPE for other weights than desc asks for.
+// In a causal layer a token changes no bit before it, NaN and infinity neither; but gradients are
+// sums over all tokens, so one that is not finite spoils theirs. Errors: as ttt_mixer_new, and
+// TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
 

@@ -322,11 +322,11 @@ ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
     return tensor;
 }
 
-static bool ttt__same_shape(ttt_ctx *ctx, const char *what, const ttt_tensor *a,
-                            const ttt_tensor *b) {
+static bool ttt__same_shape(ttt_ctx *ctx, const char *what, ttt_tensor *a, ttt_tensor *b) {
     ttt_text ta, tb;
-    if (!ttt__living(ctx, what, a, 0) || !ttt__living(ctx, what, b, 1)) return false;
-    if ((a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape)))
+    ttt_tensor *both[2] = { a, b };
+    if (!ttt__operands(ctx, what, both, 2)) return false;
+    if (a->shape.rank != 2 || !ttt_shape_equal(a->shape, b->shape))
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: logits %s, target %s; (B,C) both expected", what,
                  ttt_shape_text(a->shape, ta), ttt_shape_text(b->shape, tb));
     return ttt_ok(ctx);
