@@ -1784,6 +1784,9 @@ static const ttt__kernels KN(table) = {
 #elif defined(TTT_TENSOR_IMPLEMENTATION) || defined(TTT_IMPLEMENTATION)
 #ifndef TTT_TENSOR_IMPLEMENTED
 #define TTT_TENSOR_IMPLEMENTED
+#if defined(__clang__) && defined(__FAST_MATH__) && TTT__DOUBLE
+#error "no pragma makes Clang's doubles precise again: leave out -ffast-math (-Ofast)"
+#endif
 
 #include <float.h>
 #include <math.h>

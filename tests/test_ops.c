@@ -1501,7 +1501,7 @@ static void tensors_of_every_type(void) {
                   again->dtype == t->dtype && again->shares == t);
             size_t used = keep ? after.keep - before.keep : after.step - before.step;
             CHECK(used >= 192 * bytes[type] + sizeof *t &&
-                  used <= 192 * bytes[type] + (keep ? 1 : 2) * (sizeof *t + 128));
+                  used <= 192 * bytes[type] + (keep ? 1 : 2) * (sizeof(ttt__place) + 128));
             CHECK(type == TTT_DTYPE_REAL || (isnan(ttt_max_abs_diff(t, t)) &&
                                              isnan(ttt_item(stored(c, SCALAR, (ttt_dtype)type)))));
             CHECK(ttt_ok(c) == (type == TTT_DTYPE_REAL));
