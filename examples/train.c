@@ -603,12 +603,12 @@ static void save_checkpoint(run *r, const char *name, bool whole) {
     ttt_note notes[N_SETTINGS + COUNT(place_rows)];
     char text[COUNT(place_rows)][32];
     int n = r->n_settings;
-    place now = r->at;
-    now.epoch = r->train->epoch;
-    now.position = r->train->position;
-    now.seconds = seconds(r);
+    r->at.epoch = r->train->epoch;
+    r->at.position = r->train->position;
+    r->at.seconds = seconds(r);
+    r->start = ttt_seconds();  // and from here they go on
     memcpy(notes, r->settings, (size_t)n * sizeof *notes);
-    if (whole) n += list_values(place_rows, COUNT(place_rows), &now, notes + n, text);
+    if (whole) n += list_values(place_rows, COUNT(place_rows), &r->at, notes + n, text);
     ttt_checkpoint_save(r->c, path_in(&r->o, name), &r->params, whole ? r->opt : NULL, notes, n);
     need_ok(r->c, "saving");
     r->saved = ttt_seconds();
