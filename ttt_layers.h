@@ -1810,6 +1810,7 @@ static void ttt__unmask_weighted(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tenso
                                  ttt_tensor *v, ttt_tensor *weights, bool bias, ttt_tensor *read);
 static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *kernel,
                               ttt_tensor *bias, ttt_tensor *carry);
+
 // Rows begin .. begin+n of the tokens of x (B,H,N,d): x itself if that is all, NULL if x is.
 static ttt_tensor *ttt__tokens(ttt_ctx *ctx, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(ctx) || n == x->shape.dim[2] ? x : ttt_slice(ctx, x, 2, begin, n);
