@@ -3,6 +3,7 @@
 //
 //     mutate draw COUNT SEED FILE...     COUNT groups of candidates, a line for each:
 //         group <tab> file <tab> section <tab> line <tab> column <tab> bytes <tab> replacement
+//       from the lines that a patch on standard input adds to these files; from all if it is empty
 //     mutate limit SECONDS PROGRAM...    runs the program, killed after so long
 //
 // The places of all files are one row, cut into COUNT groups of the same length, so that the
@@ -28,6 +29,37 @@ typedef struct {
 
 static place *places;
 static int n_places;
+
+// Lines of a file that a patch adds, first .. first + count.
+typedef struct {
+    char file[64];
+    int first, count;
+} added;
+
+static added patch[10000];
+static int n_added;
+
+// Reads a patch without context: "+++ b/FILE", and for each change "@@ -.. +FIRST[,COUNT] @@".
+static void read_patch(void) {
+    char line[1000], file[64] = "";
+    while (fgets(line, sizeof line, stdin) && n_added < 10000) {
+        added *a = &patch[n_added];
+        const char *plus = strstr(line, " +");
+        if (sscanf(line, "+++ b/%63s", file) == 1 || strncmp(line, "@@", 2) != 0 || !plus) continue;
+        a->count = 1;
+        sscanf(plus, " +%d,%d", &a->first, &a->count);
+        strcpy(a->file, file);
+        n_added++;
+    }
+}
+
+static bool is_drawn_from(const char *file, int line) {
+    for (int i = 0; i < n_added; i++)
+        if (strcmp(patch[i].file, file) == 0 && line >= patch[i].first &&
+            line < patch[i].first + patch[i].count)
+            return true;
+    return n_added == 0;
+}
 
 // Where the reader of a file stands.
 typedef struct {
@@ -187,10 +219,11 @@ static void find_places(const char *file) {
     while (*r.begin) {
         r.line++;
         take_section(&r, original + (r.begin - text));
-        add_removed_call(&r, r.begin);
+        bool drawn_from = is_drawn_from(file, r.line);
+        if (drawn_from) add_removed_call(&r, r.begin);
         const char *p = r.begin;
         for (; *p && *p != '\n'; p++) {
-            if (p - r.begin < 2) continue;  // what is looked at behind p is in the line
+            if (!drawn_from || p - r.begin < 2) continue;  // add_ look behind p, within the line
             add_operator(&r, p);
             add_value(&r, p);
             add_exchange(&r, p);
@@ -226,6 +259,7 @@ static void draw(int count, uint64_t seed) {
 int main(int argc, char **argv) {
     if (argc > 4 && strcmp(argv[1], "draw") == 0) {
         places = malloc(400000 * sizeof *places);
+        read_patch();
         for (int i = 4; i < argc && places; i++) find_places(argv[i]);
         draw(atoi(argv[2]), strtoull(argv[3], NULL, 10));
         return 0;

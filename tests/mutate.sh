@@ -1,7 +1,8 @@
 #!/bin/sh
 # Tests the tests: changes one token of the headers at a time, and sees whether a suite of that
 # section notices. Needs a C compiler (cc, or $CC), sh and awk.
-#   sh tests/mutate.sh [COUNT [SEED]]      COUNT mutations, 40 unless given; seed 19
+#   sh tests/mutate.sh [COUNT [SEED [COMMIT]]]
+# COUNT mutations, 40 unless given; seed 19; with COMMIT only of lines that are new since then.
 # A line for each: the file and its line, the text before, the text after, and the test that caught
 # it, or SURVIVED. The last line counts. mutate.c says which changes there are and how they are
 # drawn. All of it happens in a copy below $TMPDIR; as many run at once as there are processors, or
@@ -11,7 +12,7 @@
 # program (other platforms' code, say), and the lines in tests/mutate.equivalent, which do the same
 # as the original by other means. A suite that has not ended after five minutes has caught it.
 cd "$(dirname "$0")/.." || exit 1
-count=${1:-40} seed=${2:-19}
+count=${1:-40} seed=${2:-19} since=${3:-}
 CC=${CC:-cc}
 quick="-O1 -DTTT_NO_SIMD -Werror=int-conversion -Werror=incompatible-pointer-types ${CFLAGS:-}"
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}
@@ -129,7 +130,10 @@ plain() {
 }
 
 $CC -O1 tests/mutate.c -o "$tmp/mutate" || exit 1
-"$tmp/mutate" draw "$count" "$seed" $headers >"$tmp/drawn" || exit 1
+[ -z "$since" ] || git diff -U0 "$since" -- $headers >"$tmp/patch" || exit 1
+[ -z "$since" ] || [ -s "$tmp/patch" ] || { echo "mutate: nothing is new since $since"; exit 1; }
+touch "$tmp/patch"
+"$tmp/mutate" draw "$count" "$seed" $headers <"$tmp/patch" >"$tmp/drawn" || exit 1
 plain $(cut -f 2,3 "$tmp/drawn" | sort -u |
     while IFS=$tab read -r file section; do suites_of "$file" "$section"; done |
     tr ' ' '\n' | sort -u)
