@@ -932,9 +932,11 @@ static ttt_weights ttt__params_since(ttt_ctx *ctx, ttt_params *params, int first
 
 ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows, unsigned options,
                            const ttt_sizes *sizes, ttt_params *params, const char *prefix) {
-    int first = params->n;
-    if (!ttt_ok(ctx) || !ttt__params_room(ctx, params, ttt__rows_present(rows, n_rows, options)))
+    if ((n_rows > 0 && !TTT__GIVEN("params_add", rows)) || !TTT__GIVEN("params_add", sizes) ||
+        !TTT__GIVEN("params_add", params) ||
+        !ttt__params_room(ctx, params, ttt__rows_present(rows, n_rows, options)))
         return ttt__no_weights();
+    int first = params->n;
     for (int i = 0; i < n_rows && ttt_ok(ctx); i++)
         if (ttt__row_present(&rows[i], options))
             ttt__params_add_row(ctx, &rows[i], sizes, params, prefix);
@@ -942,23 +944,24 @@ ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows, 
 }
 
 ttt_weights ttt_params_weights(const ttt_params *params) {
-    return ttt__weights(params->value, params->n);
+    return params ? ttt__weights(params->value, params->n) : ttt__no_weights();
 }
 
 ttt_tensor *ttt_params_find(const ttt_params *params, const char *name) {
-    for (int i = 0; i < params->n; i++)
+    for (int i = 0; params && name && i < params->n; i++)
         if (strcmp(params->item[i].name, name) == 0) return params->value[i];
     return NULL;
 }
 
 int64_t ttt_params_count(const ttt_params *params, unsigned flags) {
     int64_t n = 0;
-    for (int i = 0; i < params->n; i++)
+    for (int i = 0; params && i < params->n; i++)
         if ((params->item[i].flags & flags) == flags) n += params->value[i]->size;
     return n;
 }
 
 bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part, unsigned flags) {
+    if (!TTT__GIVEN("params_choose", params)) return NULL;
     bool *chosen = (bool *)ttt_alloc(ctx, (uint64_t)params->n * sizeof *chosen, false);
     for (int i = 0; chosen && i < params->n; i++)
         chosen[i] = (!part || strstr(params->item[i].name, part)) &&
@@ -968,6 +971,7 @@ bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part
 
 // -- weights as arrays
 static bool ttt__weights_alive(ttt_ctx *ctx, const char *who, ttt_weights weights) {
+    if (weights.n > 0) ttt__given(ctx, who, "the array of its weights", weights.at != NULL);
     if (ttt_ok(ctx) && ttt__arena_released(&ctx->step, weights.at))
         ttt_fail(ctx, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
     return ttt_ok(ctx);
@@ -991,7 +995,8 @@ static bool ttt__weights_expected(ttt_ctx *ctx, const char *who, ttt_weights wei
 }
 
 ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n) {
-    if (ttt__weights_alive(ctx, who, *w) && (n < 0 || n > w->n))
+    if (!who) who = "weights_take";
+    if (TTT__GIVEN(who, w) && ttt__weights_alive(ctx, who, *w) && (n < 0 || n > w->n))
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
     if (!ttt_ok(ctx)) return ttt__no_weights();
     ttt_weights part = ttt__weights(w->at, n);
@@ -1172,7 +1177,8 @@ static bool ttt__on_tape(ttt_ctx *ctx, const char *who, ttt_tensor *loss, ttt_te
 
 ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
                         ttt_tensor *loss, ttt_descent_state *state) {
-    if (!ttt__weights_living(ctx, "descend", weights)) return ttt__no_weights();
+    if (!TTT__GIVEN("descend", descent) || !ttt__weights_living(ctx, "descend", weights))
+        return ttt__no_weights();
     if (state && !(ttt__weights_living(ctx, "descend: the state", state->m) &&
                    ttt__weights_living(ctx, "descend: the state", state->v)))
         return ttt__no_weights();
@@ -1566,6 +1572,9 @@ static bool ttt__inner_good(ttt_ctx *ctx, int steps, bool has_rates, const ttt_t
 
 // Whether the tensors that a description names are there. Only the first must be given.
 static bool ttt__inner_tensors_good(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0) {
+    if (!TTT__GIVEN("inner_loop", in) || !TTT__GIVEN("inner_loop", in->learner) ||
+        !TTT__GIVEN("inner_loop", in->loss))
+        return false;
     static const char *const names[4] = { "train", "label", "learned_rates", "order" };
     const ttt_tensor *const tensors[4] = { in->train, in->label, in->learned_rates, in->order };
     for (int i = 0; i < 4 && ttt_ok(ctx); i++)
@@ -6491,7 +6500,7 @@ const ttt_mixer *ttt_mixer_at(int i) {
     return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
 }
 const ttt_mixer *ttt_mixer_find(const char *name) {
-    for (int i = 0; ttt_mixer_at(i); i++)
+    for (int i = 0; name && ttt_mixer_at(i); i++)
         if (strcmp(ttt_mixer_at(i)->name, name) == 0) return ttt_mixer_at(i);
     return NULL;
 }
@@ -6522,7 +6531,7 @@ static bool ttt__has_word(const char *text, const char *word) {
     return false;
 }
 bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
-    return ttt__has_word(mixer->takes, option);
+    return mixer && option && ttt__has_word(mixer->takes, option);
 }
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
@@ -6535,9 +6544,11 @@ static const ttt__option *ttt__option_lacks(const ttt_mixer *mixer, const ttt_mi
 }
 
 ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc) {
-    ttt_mixer_desc taken = *desc;
+    ttt_mixer_desc taken;
+    memset(&taken, 0, sizeof taken);
+    if (desc) taken = *desc;
     taken.mixer = mixer;
-    for (int i = 0; i < TTT__N_OPTIONS; i++) {
+    for (int i = 0; i < TTT__N_OPTIONS && mixer && desc; i++) {
         const ttt__option *option = &ttt__options[i];
         if (!ttt_mixer_takes(mixer, option->name) || ttt__option_lacks(mixer, desc, option))
             memset((char *)&taken + option->at, 0, option->size);
@@ -6576,8 +6587,8 @@ static void ttt__check_steps(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
 }
 // N < 0: not known yet.
 static bool ttt__mixer_good(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    if (!TTT__GIVEN("mixer", desc)) return false;
     const ttt_mixer *mixer = desc->mixer;
-    if (!ttt_ok(ctx)) return false;
     if (!mixer)
         ttt_fail(ctx, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (desc->dim < 1 || desc->heads < 1)
@@ -6617,7 +6628,7 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
 }
 
 int ttt_mixer_count(const ttt_mixer_desc *desc) {
-    const ttt_mixer *mixer = desc->mixer;
+    const ttt_mixer *mixer = desc ? desc->mixer : NULL;
     if (!mixer) return 0;
     unsigned bits = ttt__mixer_bits(desc);
     return ttt__rows_present(mixer->rows, mixer->n_rows, bits) +
@@ -6627,7 +6638,8 @@ int ttt_mixer_count(const ttt_mixer_desc *desc) {
 
 ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
                           const char *prefix) {
-    if (!ttt__mixer_good(ctx, desc, -1)) return ttt__no_weights();
+    if (!ttt__mixer_good(ctx, desc, -1) || !TTT__GIVEN(desc->mixer->name, params))
+        return ttt__no_weights();
     const ttt_mixer *mixer = desc->mixer;
     unsigned bits = ttt__mixer_bits(desc);
     ttt_sizes sizes = ttt__mixer_sizes(desc);
@@ -6668,7 +6680,8 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
 ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(ctx) || !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
+    if (!TTT__GIVEN("mixer", desc) ||
+        !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
         return &ctx->empty;
     if (!ttt__mixer_good(ctx, desc, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &ctx->empty;
     if (desc->order && !ttt__alive(ctx, desc->order))
@@ -6847,6 +6860,7 @@ static void ttt__unmask_linearize(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 }
 ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights, ttt_tensor *x,
                       ttt_unmasked *out) {
+    if (!TTT__GIVEN("unmask", desc) || !TTT__GIVEN("unmask", out)) return ttt_status(ctx);
     ttt_mixer_desc open = *desc, closed = *desc;
     bool recording = ttt_set_recording(ctx, true);
     memset(out, 0, sizeof *out);

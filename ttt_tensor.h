@@ -70,6 +70,9 @@
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
+        An argument that is NULL where an array, a struct, a text or a function must be is such an
+        error, which names it; functions without a context then say "nothing": 0, NULL, false, or
+        NaN. Where NULL means something, a comment says what.
         One context belongs to one thread at a time; two contexts share nothing.
 */
 #if !defined(TTT_TENSOR_H) && !defined(TTT__PART)
@@ -2277,6 +2280,7 @@ ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     if (ctx->result == TTT_OK) {
         va_list args;
         int n = 0;
+        if (!format) format = ttt_result_text(result);
         if (result == TTT_ERR_NO_MEMORY && ctx->file)
             n = snprintf(ctx->text, sizeof ctx->text, "%.200s: ", ctx->file);
         va_start(args, format);
@@ -2287,6 +2291,14 @@ ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     }
     return &ctx->empty;
 }
+
+// True if an argument that must be there, an array, a struct, a text or a function, is not NULL.
+static bool ttt__given(ttt_ctx *ctx, const char *who, const char *argument, bool given) {
+    if (!ctx->result && !given)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %.100s is NULL", who, argument);
+    return !ctx->result;
+}
+#define TTT__GIVEN(who, argument) ttt__given(ctx, who, #argument, (argument) != NULL)
 
 // Element types: how many there are, and a bit for each, to make sets of them.
 #define X(name, type, member, text) + 1
@@ -2618,6 +2630,7 @@ static void ttt__rng_block(const ttt_rng *rng, uint32_t block[4]) {
 
 uint32_t ttt_rng_u32(ttt_rng *rng) {
     uint32_t block[4];
+    if (!rng) return 0;
     ttt__rng_block(rng, block);
     return block[rng->next++ % 4];
 }
@@ -3073,6 +3086,7 @@ void ttt_profile_clear(ttt_ctx *ctx) {
 int ttt_profile_rows(const ttt_ctx *ctx, ttt_profile_row *rows, int most) {
     const ttt__profile *profile = &ctx->profile;
     int n = 0;
+    if (!rows) most = 0;
     for (int i = 0; i < profile->n; i++) {
         ttt_profile_row row = profile->rows[i];
         if (profile->on && i == profile->current)
@@ -3094,7 +3108,7 @@ const char *ttt_phase_name(ttt_phase phase) {
 }
 
 double ttt_profile_share(const ttt_profile_row *row, const ttt_limits *peak, const char **bound) {
-    bool known = row->seconds > 0 && peak->flops > 0 && peak->bytes > 0 &&
+    bool known = row && peak && row->seconds > 0 && peak->flops > 0 && peak->bytes > 0 &&
                  (row->flops > 0 || row->bytes > 0);
     double compute = known ? row->flops / row->seconds / peak->flops : 0;
     double memory = known ? row->bytes / row->seconds / peak->bytes : 0;
@@ -3233,6 +3247,7 @@ int64_t ttt_shape_size(ttt_shape shape) {
 
 const char *ttt_shape_text(ttt_shape shape, char *text) {
     size_t n = 0, size = sizeof(ttt_text);
+    if (!text) return "";
     if (!ttt__rank_good(shape)) {
         snprintf(text, size, "(rank %d)", shape.rank);
         return text;
@@ -3399,6 +3414,7 @@ ttt_tensor *ttt_scalar(ttt_ctx *ctx, ttt_real v) { return ttt_full(ctx, ttt_scal
 #define FROM(function, name, type, member)                                                         \
     ttt_tensor *function(ttt_ctx *ctx, ttt_shape shape, const type *values) {                      \
         ttt_tensor *t = ttt_new_typed(ctx, shape, TTT_DTYPE_##name, false);                        \
+        if (t->size && !TTT__GIVEN(#function, values)) return &ctx->empty;                         \
         if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);                  \
         return t;                                                                                  \
     }
@@ -3562,7 +3578,9 @@ static ttt_tensor *ttt__run(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *i
 
 ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *arg, size_t arg_bytes) {
-    if (!ttt__inputs_good(ctx, op, in, n)) return &ctx->empty;
+    if (!TTT__GIVEN("apply", op) || (n > 0 && !TTT__GIVEN(op->name, in)) ||
+        (arg_bytes && !TTT__GIVEN(op->name, arg)) || !ttt__inputs_good(ctx, op, in, n))
+        return &ctx->empty;
     return ttt__run(ctx, op, in, n, shape, arg, arg_bytes, NULL);
 }
 
@@ -4398,7 +4416,7 @@ RULE(permute) {
 ttt_tensor *ttt_permute(ttt_ctx *ctx, ttt_tensor *a, const int *order) {
     ttt_shape shape;
     int seen = 0;
-    if (!ttt__operands(ctx, "permute", &a, 1)) return &ctx->empty;
+    if (!ttt__operands(ctx, "permute", &a, 1) || !TTT__GIVEN("permute", order)) return &ctx->empty;
     shape = a->shape;
     for (int i = 0; i < shape.rank; i++) {
         if (order[i] < 0 || order[i] >= shape.rank || (seen >> order[i] & 1))
@@ -4507,7 +4525,7 @@ RULE(concat) {
     }
 }
 ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
-    if (!ttt__operands(ctx, "concat", a, n)) return &ctx->empty;
+    if (!TTT__GIVEN("concat", a) || !ttt__operands(ctx, "concat", a, n)) return &ctx->empty;
     if (n < 1)
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected",
                         n);
@@ -5459,7 +5477,7 @@ static ttt__gemm ttt__gemm_of(const ttt_ctx *ctx, const ttt_gemm_desc *desc) {
 }
 
 ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc) {
-    if (ctx->result) return ctx->result;
+    if (!TTT__GIVEN("gemm", desc)) return ctx->result;
     ttt_gemm_desc d = *desc;
     const char *wrong = ttt__gemm_sizes(&d);
     bool empty = d.m == 0 || d.n == 0;
@@ -5964,6 +5982,9 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: mode %d, %d tensors; a ttt_grad_mode, 0..%d, and 0 or more expected",
                  (int)mode, walk->n_wrt, (int)TTT_GRAD_ADD);
+    if (walk->n_wrt > 0 && !(ttt__given(ctx, "grad", "wrt", walk->wrt != NULL) &&
+                             ttt__given(ctx, "grad", "out", walk->out != NULL)))
+        return false;
     if (walk->n_wrt > 0 && walk->wrt == walk->out)
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: wrt and out are the same array; out is written to before wrt is read");
@@ -6014,7 +6035,8 @@ static ttt_result ttt__vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_te
     ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !ctx->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
         ttt__set_producer(ctx, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
-    for (int i = 0; i < n && ctx->result && mode != TTT_GRAD_ADD; i++) out[i] = &ctx->empty;
+    for (int i = 0; i < n && out && ctx->result && mode != TTT_GRAD_ADD; i++)
+        out[i] = &ctx->empty;
     return ctx->result;
 }
 
@@ -6081,6 +6103,7 @@ ttt_tensor *ttt_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_tensor *const *in, int 
     if (bytes < head)
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "remat: %llu bytes of the caller's; fewer expected",
                         (unsigned long long)user_bytes);
+    if (!TTT__GIVEN("remat", f) || (user_bytes && !TTT__GIVEN("remat", user))) return &ctx->empty;
     ttt__remat *remat = (ttt__remat *)ttt_alloc(ctx, bytes, false);
     if (!remat) return &ctx->empty;
     remat->f = f;
@@ -6131,7 +6154,9 @@ double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, i
     double numeric = 0;
     if (!ctx->result && (n < 1 || order < 1))
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
-    if (ctx->result || !ttt__operands(ctx, "check_gradient", x, n)) return (double)NAN;
+    if (!TTT__GIVEN("check_gradient", f) || !TTT__GIVEN("check_gradient", x) ||
+        !ttt__operands(ctx, "check_gradient", x, n))
+        return (double)NAN;
     ttt_mark mark = ttt_mark_get(ctx);
     ttt__check check = { f, x, n, user, NULL, NULL };
     check.u = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof *check.u, false);

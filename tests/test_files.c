@@ -1449,7 +1449,7 @@ static void whole_files_are_read(void) {
     CHECK(!ttt_file_read(c, at("missing"), &n) && n == 0 &&
           says(c, TTT_ERR_FILE, "missing", strerror(ENOENT)));
     CHECK(!ttt_file_read(c, folder, &n) && n == 0 && says(c, TTT_ERR_FILE, folder, ":"));
-    CHECK(!ttt_file_read(c, NULL, &n) && says(c, TTT_ERR_FILE, "no path", strerror(EINVAL)));
+    CHECK(!ttt_file_read(c, NULL, &n) && says(c, TTT_ERR_ARGUMENT, "path is NULL", ""));
     CHECK(ttt_memory(c).step == before);
     ttt_bundle b;
     ttt_tensor *t;
@@ -1684,7 +1684,7 @@ static void a_writer_that_cannot_begin_says_why(void) {
     ttt_clear(c);
     CHECK(!ttt_file_begin(c, &w, folder) && !w.stream &&
           says(c, TTT_ERR_FILE, folder, "cannot be written"));
-    CHECK(!ttt_file_begin(c, &w, NULL) && says(c, TTT_ERR_FILE, "no path", ""));
+    CHECK(!ttt_file_begin(c, &w, NULL) && says(c, TTT_ERR_ARGUMENT, "path is NULL", ""));
     memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = 0;
     CHECK(!ttt_file_begin(c, &w, path) && says(c, TTT_ERR_FILE, "ppp", "at most 1023 bytes"));
