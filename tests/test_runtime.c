@@ -1147,6 +1147,55 @@ static void shares_of_the_peak(void) {
     CHECK(strcmp(bound, "neither") == 0);
     r.flops = r.bytes = 0;
     CHECK(ttt_profile_share(&r, &peak, NULL) == 0);
+    r.seconds = 1;  // one of the two is enough
+    r.flops = 50;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "compute") == 0);
+    r.flops = 0;
+    r.bytes = 5;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "memory") == 0);
+}
+
+// The numbers of a line of the table: share of the time, ms, calls, GFLOP/s, GB/s.
+static bool line_says(const char *text, const char *name, const ttt_profile_row *row,
+                      double seconds) {
+    double got[5], want[5] = { 100 * row->seconds / seconds, 1e3 * row->seconds,
+                               (double)row->calls, row->flops / row->seconds * 1e-9,
+                               row->bytes / row->seconds * 1e-9 };
+    const char *line = strstr(text, name);
+    if (!line || sscanf(line + strlen(name), "%lf %% %lf %lf %lf %lf", &got[0], &got[1], &got[2],
+                        &got[3], &got[4]) != 5)
+        return false;
+    for (int i = 0; i < 5; i++)
+        if (!(fabs(got[i] - want[i]) < 0.06)) return false;
+    return true;
+}
+static void totals_are_the_sums_of_the_rows(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(3, 4));
+    ttt_profile_start(c);
+    ttt_softmax(c, ttt_exp(c, ttt_scale(c, a, 2)));
+    ttt_profile_stop(c);
+    ttt_profile_row sum = { 0 }, rest = { 0 }, rows[9];
+    for (int i = 0; i < c->profile.n; i++) {  // numbers with digits to compare
+        c->profile.rows[i].calls = 2 + i;
+        c->profile.rows[i].seconds = 10 - i;
+        c->profile.rows[i].flops = 1e11 * (i + 3);
+        c->profile.rows[i].bytes = 1e12 * (7 - i);
+    }
+    int n = ttt_profile_rows(c, rows, 9);
+    CHECK(n == 4);
+    for (int i = 0; i < n; i++)
+        for (int two = 0; two < 1 + (i > 0); two++) {
+            ttt_profile_row *to = two ? &rest : &sum;
+            to->calls += rows[i].calls;
+            to->seconds += rows[i].seconds;
+            to->flops += rows[i].flops;
+            to->bytes += rows[i].bytes;
+        }
+    const char *text = ttt_profile_text(c, NULL, 1, 1);
+    CHECK(line_says(text, "the rest", &rest, sum.seconds));
+    CHECK(line_says(text, "total", &sum, sum.seconds));
+    CLOSE(c);
 }
 
 static void a_profile_changes_no_bit_and_may_run_out_of_memory(void) {
@@ -1207,6 +1256,7 @@ int main(int argc, char **argv) {
         T(a_fast_rule_counts_once_or_twice),
         T(times_of_a_profile_add_up_to_the_whole),
         T(shares_of_the_peak),
+        T(totals_are_the_sums_of_the_rows),
         T(a_profile_changes_no_bit_and_may_run_out_of_memory),
         { 0 },
     };
