@@ -697,19 +697,17 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 //   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_shift += d_y
 KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
                            const ttt_real *shift, ttt_real *y) {
-    ttt_real mean, inv_std;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+    const ttt__moments row = KN(moments)(n, x, TTT_LAYER_NORM_EPS, true);
 #define TERM(i, n)                                                                                 \
-    KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
-                         KN(part)(shift, i, n))
+    KN(put)(y, i, n, KN(normal)(x, i, n, &row) * KN(part)(scale, i, n) + KN(part)(shift, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // Beyond the row d_y is zero, and adds nothing.
 INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
-                                ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
-                                ttt_real *d_shift, int64_t i, int64_t n, VEC *sum) {
-    VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
+                                const ttt__moments *row, ttt_real *d_scale, ttt_real *d_shift,
+                                int64_t i, int64_t n, VEC *sum) {
+    VEC d = KN(part)(d_y, i, n), dx = d * KN(normal)(x, i, n, row);
     VEC by = KN(part)(scale, i, n);
     sum[0] += d * by;
     sum[1] += dx * by;
@@ -720,16 +718,15 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *sc
                                 const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
                                 ttt_real *d_shift) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
-    ttt_real mean, inv_std;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
-#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_shift, i, n, sum)
+    const ttt__moments row = KN(moments)(n, x, TTT_LAYER_NORM_EPS, true);
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, &row, d_scale, d_shift, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
     VEC mean_gx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
 #define TERM(i, n)                                                                                 \
     KN(grow)(d_x, i, n, (KN(part)(d_y, i, n) * KN(part)(scale, i, n) - mean_g -                    \
-                         (KN(part)(x, i, n) - mean) * inv_std * mean_gx) * inv_std)
+                         KN(normal)(x, i, n, &row) * mean_gx) * row.rstd)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -1091,8 +1088,13 @@ static ttt_tensor *ttt__direction(ttt_ctx *ctx, const ttt_descent *descent, ttt_
     if (descent->rule == TTT_DESCENT_PLAIN) return g;
     if (descent->rule == TTT_DESCENT_MOMENTUM)
         return m[i] = ttt__moment(ctx, m0, (double)descent->momentum, g, 1);
+    ttt_tensor *square = ttt_square(ctx, g);
+    if (ttt_ok(ctx) && !ctx->k->finite(square->size, square->data)) {  // as the optimizer's rule
+        const ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE;
+        square = ttt_square(ctx, g = ttt_clamp(ctx, g, -most, most));
+    }
     m[i] = ttt__moment(ctx, m0, b1, g, 1 - b1);
-    v[i] = ttt__moment(ctx, v0, b2, ttt_square(ctx, g), 1 - b2);
+    v[i] = ttt__moment(ctx, v0, b2, square, 1 - b2);
     ttt_tensor *mean = ttt_scale(ctx, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
     ttt_tensor *size =
         ttt_sqrt(ctx, ttt_scale(ctx, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));

@@ -111,7 +111,8 @@ TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);
 // ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
 // A rule is a row of facts: its name, what it keeps beside each parameter p, the options it takes,
 // its update. With the gradient g clipped to global norm `clip`, k the number of the update from 0,
-// u = m^ / (sqrt v^ + eps) Adam's direction, and the schedule
+// u = m^ / (sqrt v^ + eps) Adam's direction (where a |g| above 1e19, whose square no float holds,
+// counts as 1e19), and the schedule
 //   s(k) = min(1, k / warmup) (1 + cos(pi clamp((k - warmup) / (total - warmup), 0, 1))) / 2 :
 //   ttt_rule_adamw     p -= s lr (u + wd p)                                     [Loshchilov 2019]
 //   ttt_rule_adam      p -= s lr u           with g + wd p in place of g        [Kingma 2015]
@@ -232,9 +233,15 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #ifdef TTT__SET
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
+// A g' whose square has no number counts as one whose square has: |u| stays near 1.
+INLINE VEC KN(squarable)(VEC g) {
+    VEC most = KN(splat)(NUM(TTT__LARGEST_TO_SQUARE));
+    return KN(select)(g > most, most, KN(select)(g < -most, -most, g));
+}
 INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
                           ttt_real *v, const ttt__pass *pass) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * pass->scale + pv * pass->l2;
+    VEC pv = KN(part)(p, i, n);
+    VEC gv = KN(squarable)(KN(part)(g, i, n) * pass->scale + pv * pass->l2);
     VEC mv = KN(part)(m, i, n) * pass->b1 + gv * (1 - pass->b1);
     VEC vv = KN(part)(v, i, n) * pass->b2 + gv * gv * (1 - pass->b2);
     VEC u = mv * pass->c1 / (KN(sqrt)(vv * pass->c2, pv) + pass->eps);
@@ -725,19 +732,23 @@ static int ttt__count_words(const char *text) {
 static bool ttt__rule_options_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
     const struct {
         const char *name;
-        bool set;
-    } option[] = { { "beta1", desc->beta1 != 0 },
-                   { "beta2", desc->beta2 != 0 },
-                   { "eps", desc->eps != 0 },
-                   { "bf16_moment", desc->bf16_moment },
-                   { "momentum", desc->momentum != 0 } };
-    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(ctx); i++)
-        if (option[i].set && !ttt__has_word(desc->rule->takes, option[i].name))
+        double value, limit;  // it is 0 or more, and below this
+    } option[] = { { "beta1", (double)desc->beta1, 1 },
+                   { "beta2", (double)desc->beta2, 1 },
+                   { "eps", (double)desc->eps, HUGE_VAL },
+                   { "bf16_moment", (double)desc->bf16_moment, HUGE_VAL },
+                   { "momentum", (double)desc->momentum, HUGE_VAL } };
+    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(ctx); i++) {
+        if (!(option[i].value >= 0 && option[i].value < option[i].limit))
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .%s is %g; 0 or more, and below %g "
+                     "expected", option[i].name, option[i].value, option[i].limit);
+        if (option[i].value != 0 && !ttt__has_word(desc->rule->takes, option[i].name))
             ttt_fail(ctx, TTT_ERR_ARGUMENT,
                      "optimizer: .%s is set, which the rule %s does not take; "
                      "its own options are: %s",
                      option[i].name, desc->rule->name,
                      desc->rule->takes ? desc->rule->takes : "none");
+    }
     return ttt_ok(ctx);
 }
 
@@ -763,7 +774,7 @@ static bool ttt__optimizer_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
     else if (desc->warmup < 0 || desc->accumulate < 0 || !(desc->clip >= 0) ||
              !(desc->weight_decay >= 0))
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
-                 "optimizer: .warmup %lld, .accumulate %d, .clip %g, .weight_decay %g; none below 0 "
+                 "optimizer: .warmup %lld, .accumulate %d, .clip %g, .weight_decay %g; 0 or more "
                  "expected", (long long)desc->warmup, desc->accumulate, (double)desc->clip,
                  (double)desc->weight_decay);
     return ttt__rule_options_good(ctx, desc);
@@ -1078,11 +1089,18 @@ static void ttt__note_add(ttt_bundle *bundle, const char *key, const char *text)
     bundle->notes[bundle->n_notes].key = key;
     bundle->notes[bundle->n_notes++].text = text;
 }
-enum { TTT__OWN_NOTES = 6 };  // at most
+enum { TTT__OWN_NOTES = 7 };  // at most
 #define TTT__NOTE_GATHERED "optimizer.gathered"
+#define TTT__NOTE_NORM "optimizer.grad_norm"  // the 64 bits of the double, which may be infinite
+static uint64_t ttt__bits_of(double number) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
 static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt_bundle *bundle) {
     const ttt_rng *rng = ttt_ctx_rng(ctx);
     const unsigned s[3] = { rng->stream[0], rng->stream[1], rng->stream[2] };
+    double norm = optimizer ? optimizer->grad_norm : 0;
     ttt__note_add(bundle, "rng.seed", ttt__text_of(ctx, "%llu", (unsigned long long)rng->seed));
     ttt__note_add(bundle, "rng.next", ttt__text_of(ctx, "%llu", (unsigned long long)rng->next));
     if (optimizer) {
@@ -1090,6 +1108,8 @@ static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt
                       ttt__text_of(ctx, "%lld", (long long)optimizer->updates));
         ttt__note_add(bundle, "optimizer.skipped",
                       ttt__text_of(ctx, "%lld", (long long)optimizer->skipped));
+        ttt__note_add(bundle, TTT__NOTE_NORM,
+                      ttt__text_of(ctx, "%llu", (unsigned long long)ttt__bits_of(norm)));
     }
     if (optimizer && optimizer->gathered)
         ttt__note_add(bundle, TTT__NOTE_GATHERED, ttt__text_of(ctx, "%d", optimizer->gathered));
@@ -1156,7 +1176,7 @@ static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *f
 // What a checkpoint says of an optimizer beside its tensors. Only one taken between two updates has
 // gathered steps.
 typedef struct ttt__counts {
-    uint64_t updates, skipped, gathered;
+    uint64_t updates, skipped, gathered, norm;
 } ttt__counts;
 static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
                              const ttt_optimizer *optimizer, ttt__counts *counts) {
@@ -1164,7 +1184,9 @@ static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *f
     memset(counts, 0, sizeof *counts);
     if (!optimizer) return true;
     if (!ttt__note_number(ctx, path, file, "optimizer.updates", most, &counts->updates) ||
-        !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &counts->skipped))
+        !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &counts->skipped) ||
+        (ttt_bundle_note(file, TTT__NOTE_NORM) &&
+         !ttt__note_number(ctx, path, file, TTT__NOTE_NORM, UINT64_MAX, &counts->norm)))
         return false;
     return !ttt_bundle_note(file, TTT__NOTE_GATHERED) ||
            ttt__note_number(ctx, path, file, TTT__NOTE_GATHERED,
@@ -1193,6 +1215,7 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
         optimizer->updates = (int64_t)counts.updates;
         optimizer->skipped = (int64_t)counts.skipped;
         optimizer->gathered = (int)counts.gathered;
+        memcpy(&optimizer->grad_norm, &counts.norm, sizeof optimizer->grad_norm);
     }
     return TTT_OK;
 }

@@ -491,6 +491,7 @@ TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *ctx, ttt_shape shape, const uint16_t 
 // Of any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
 TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep);
 // The context's random numbers: normal with mean 0 and variance 1; uniform in [lo, hi).
+// TTT_ERR_ARGUMENT unless lo <= hi and hi - lo is finite.
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
@@ -683,7 +684,7 @@ TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln
 // seen has the last axes of a's shape, as (n,N) for a (B,H,n,N), and no gradient.
 TTT_API ttt_tensor *ttt_softmax_seen(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *seen);
 // y = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
-// else 0 (RMS norm).
+// else 0 (RMS norm). TTT_ERR_ARGUMENT unless eps >= 0.
 TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);  // centered
 TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);    // not centered
 // J g, where J is the Jacobian of these at a, a symmetric matrix, and x^ the normalized row:
@@ -1455,47 +1456,42 @@ INLINE VEC KN(deviation2)(const ttt_real *a, int64_t i, int64_t n, VEC mean) {
     VEC d = KN(first)(KN(part)(a, i, n) - mean, n);
     return d * d;
 }
-KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean,
-                        ttt_real *rstd) {
+KERNEL ttt__moments KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered) {
     // Divided beforehand: the end of the sum would have to wait for a division.
     double share = 1 / (double)n;
-    *mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
-    VEC means = KN(splat)(*mean);
+    ttt_real mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
+    VEC means = KN(splat)(mean);
     // The second pass finds the row in a cache, and has time to ask for the next row.
     const ttt_real *next = centered ? a + n : a;
 #define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, means))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
     double variance = sum * share + eps;
-    *rstd = NUM(1 / sqrt(variance));
-    if (!ttt__ordinary(variance)) ttt__moments_scaled(n, a, eps, centered, mean, rstd);
+    ttt_real rstd = NUM(1 / sqrt(variance));
+    ttt__moments moments = { 1, mean, rstd, rstd };
+    return ttt__ordinary(variance) ? moments : ttt__moments_scaled(n, a, eps, centered);
 }
 // Elements i .. i+n-1 of x^ = (a - mean) rstd.
-INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, VEC mean, VEC rstd) {
-    return (KN(part)(a, i, n) - mean) * rstd;
+INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, const ttt__moments *row) {
+    return (KN(part)(a, i, n) * row->factor - row->mean) * row->scale;
 }
 KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered) {
-    ttt_real mean, rstd;
-    KN(moments)(n, a, eps, centered, &mean, &rstd);
-    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
-#define TERM(i, n) KN(put)(y, i, n, KN(normal)(a, i, n, means, rstds))
+    const ttt__moments row = KN(moments)(n, a, eps, centered);
+#define TERM(i, n) KN(put)(y, i, n, KN(normal)(a, i, n, &row))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // y = rstd (g - mean g - x^ mean(g x^)).
 KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y,
                              double eps, bool centered) {
-    ttt_real mean, rstd;
-    KN(moments)(n, a, eps, centered, &mean, &rstd);
-    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
-#define TERM(i, n) KN(part)(g, i, n) * KN(first)(KN(normal)(a, i, n, means, rstds), n)
+    const ttt__moments row = KN(moments)(n, a, eps, centered);
+#define TERM(i, n) KN(part)(g, i, n) * KN(first)(KN(normal)(a, i, n, &row), n)
     TTT__ROW_SUM(gx, n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0);
     VEC mean_gx = KN(splat)(NUM(gx / (double)n));
 #define TERM(i, n)                                                                                 \
-    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g -                                                 \
-                      KN(normal)(a, i, n, means, rstds) * mean_gx) * rstds)
+    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g - KN(normal)(a, i, n, &row) * mean_gx) * row.rstd)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -1899,6 +1895,7 @@ TTT__CONSTANT char ttt__real_is = 0;
 // Kernels sum squares as they are. Where the sum is so large or so small that squares may have
 // overflowed, or lost digits, these slow loops take over; they divide the numbers by a power of two
 // near the largest first.
+#define TTT__LARGEST_TO_SQUARE (TTT__DOUBLE ? 1e154 : 1e19)  // about: its square has a number
 static bool ttt__ordinary(double squares) { return squares > 1e-25 && squares < 1e37; }
 // The largest |a[i * step]|; NaN if there is one.
 static double ttt__largest_size(int64_t n, const ttt_real *a, int64_t step) {
@@ -1951,17 +1948,24 @@ static bool ttt__certain(int64_t n, const ttt_real *a, ttt_real max, ttt_real *y
     for (int64_t i = 0; i < n; i++) y[i] = (ttt_real)(i == at ? one : none);
     return true;
 }
+// The moments of a row: x^ = (factor a - mean) scale. The factor is 1, or 1/2 where a - mean may
+// exceed the largest number; the mean is multiplied by it, and scale is rstd divided by it.
+typedef struct ttt__moments {
+    ttt_real factor, mean, scale, rstd;
+} ttt__moments;
 // See KN(moments).
-static void ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered,
-                                ttt_real *mean, ttt_real *rstd) {
-    double scale = ttt__scale_for(ttt__largest_size(n, a, 1)), sum = 0;
+static ttt__moments ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered) {
+    double most = ttt__largest_size(n, a, 1), scale = ttt__scale_for(most), sum = 0;
+    double factor = most > (TTT__DOUBLE ? DBL_MAX : FLT_MAX) / 4 ? 0.5 : 1;
     for (int64_t i = 0; i < n && centered; i++) sum += (double)a[i] * scale;
-    *mean = (ttt_real)(sum / (double)n / scale);
-    double squares = ttt__scaled_squares(n, a, 1, (double)*mean, scale);
+    double mean = sum / (double)n / scale;
+    double squares = ttt__scaled_squares(n, a, 1, (double)(ttt_real)mean, scale);
     double dev = sqrt(squares / (double)n) / scale, root = sqrt(eps);
     double large = TTT__MAX(dev, root), ratio = large > 0 ? TTT__MIN(dev, root) / large : 0;
-    *rstd = (ttt_real)(1 / (large * sqrt(1 + ratio * ratio)));
-    if (!(dev >= 0)) *rstd = (ttt_real)dev;
+    double rstd = dev >= 0 ? 1 / (large * sqrt(1 + ratio * ratio)) : dev;
+    ttt__moments moments = { (ttt_real)factor, (ttt_real)(mean * factor), (ttt_real)(rstd / factor),
+                             (ttt_real)rstd };
+    return moments;
 }
 
 // -- the table of kernels, which each instruction set fills
@@ -2027,8 +2031,7 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(void, softmax_seen,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *seen, ttt_real *y))                           \
     X(void, log_softmax, (int64_t n, const ttt_real *a, ttt_real *y))                              \
-    X(void, moments,                                                                               \
-      (int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *rstd))   \
+    X(ttt__moments, moments, (int64_t n, const ttt_real *a, double eps, bool centered))            \
     X(void, normalize, (int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered))     \
     X(void, normalize_d1,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered))   \
@@ -3432,6 +3435,9 @@ ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi) {
+    if (!(hi - lo >= 0 && (double)(hi - lo) < HUGE_VAL))
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "uniform: from %g to %g; lo <= hi, and a distance "
+                        "that is a number expected", (double)lo, (double)hi);
     ttt_tensor *tensor = ttt_new(ctx, shape);
     for (int64_t i = 0; i < tensor->size; i++)
         tensor->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&ctx->rng));
@@ -4241,9 +4247,17 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
 }
 
 ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
+// The mean of n elements each, summed to a shape. If their sum has no number, they are divided
+// first.
+static ttt_tensor *ttt__mean_to(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape, int64_t n) {
+    ttt_real share = 1 / (ttt_real)TTT__MAX(n, 1);
+    ttt_tensor *y = ttt_scale(ctx, ttt_sum_to(ctx, a, shape), share);
+    if (ctx->result || ctx->k->finite(y->size, y->data)) return y;
+    return ttt_sum_to(ctx, ttt_scale(ctx, a, share), shape);
+}
 ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
     if (!ttt__operands(ctx, "mean", &a, 1)) return &ctx->empty;
-    return ttt_scale(ctx, ttt_sum(ctx, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
+    return ttt__mean_to(ctx, a, ttt_scalar_shape(), a->size);
 }
 ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "sum_axis", a, axis);
@@ -4255,8 +4269,9 @@ ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
 ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "mean_axis", a, axis);
     if (i < 0) return &ctx->empty;
-    int64_t n = TTT__MAX(a->shape.dim[i], 1);
-    return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
+    ttt_shape shape = a->shape;
+    shape.dim[i] = 1;
+    return ttt__mean_to(ctx, a, shape, a->shape.dim[i]);
 }
 
 // Sums so far, of columns side by side: (outer, n, inner).
@@ -4344,6 +4359,7 @@ ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     if (!ttt__operands(ctx, "reshape", &a, 1)) return &ctx->empty;
     if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
+        if (!ttt__shape_good(ctx, "reshape", shape, TTT_DTYPE_REAL)) return &ctx->empty;
         return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "reshape: %s has %lld elements, %s has %lld; as many expected",
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
@@ -4946,8 +4962,14 @@ RULE(normalize) {
     const ttt__norm *norm = (const ttt__norm *)y->arg;
     d[0] = ttt_normalize_d1(ctx, A, g, (ttt_real)norm->eps, norm->centered);
 }
+static bool ttt__eps_good(ttt_ctx *ctx, const char *who, ttt_real eps) {
+    if (!ctx->result && !(eps >= 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: eps is %g; 0 or more expected", who, (double)eps);
+    return !ctx->result;
+}
 static ttt_tensor *ttt__normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
+    if (!ttt__eps_good(ctx, "normalize", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, false, &norm, sizeof norm);
 }
 ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
@@ -4986,12 +5008,12 @@ ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_rea
                              bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
+    if (!ttt__eps_good(ctx, "normalize_d1", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, false, &norm, sizeof norm);
 }
 
 ROW(rstd) {
-    ttt_real mean;
-    row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered, &mean, row->y);
+    *row->y = row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered).rstd;
 }
 FORWARD(rstd) { ttt__each_row(ctx, y, ttt__rstd_row); }
 RULE(rstd) {  // -g r^2 x / D
@@ -5002,6 +5024,7 @@ RULE(rstd) {  // -g r^2 x / D
 }
 ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
+    if (!ttt__eps_good(ctx, "rstd", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, true, &norm, sizeof norm);
 }
 #undef ROW

@@ -436,6 +436,16 @@ static void vit_has_shapes_names_and_counts(void) {
         CHECK(!ttt_params_find(&m.p, "pos_embedding") && ttt_params_find(&m.p, "head/bias"));
         CHECK(ttt_vit_flops(&m.vit) > 0);
         ttt_close(m.c);
+        const int64_t none[] = { 0, -8, INT64_MIN };  // sizes of no model
+        for (int k = 0; k < 18; k++) {
+            ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
+            int64_t *size[6] = { &d.image, &d.channels, &d.patch, &d.width, &d.depth, &d.classes };
+            *size[k / 3] = none[k % 3];
+            CHECK(isnan(ttt_vit_flops(&d)));
+        }
+        ttt_vit_desc huge = with_mixer(ttt_mixer_at(i)->name);
+        huge.image = (int64_t)1 << 40;
+        CHECK(!(ttt_vit_flops(&huge) <= 0));
     }
 }
 
@@ -747,6 +757,10 @@ static void wrong_optimizers_name_the_field(void) {
                   { { .lr = 1, .warmup = -1 }, ".warmup -1" },
                   { { .lr = 1, .accumulate = -1 }, ".accumulate -1" },
                   { { .lr = 1, .weight_decay = -1 }, ".weight_decay -1" },
+                  { { .lr = 1, .beta1 = 1 }, ".beta1 is 1" },
+                  { { .lr = 1, .beta2 = -1 }, ".beta2 is -1" },
+                  { { .lr = 1, .eps = REAL(NAN) }, ".eps is nan" },
+                  { { .lr = 1, .rule = &ttt_rule_momentum, .momentum = -1 }, ".momentum is -1" },
                   { { .lr = 1, .weight_decay = REAL(NAN) }, ".weight_decay nan" },
                   { { .lr = 1, .momentum = 1 }, "adamw" } };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -833,6 +847,26 @@ static void finite_gradients_of_every_size_are_used(void) {
         double norm = size * sqrt((double)bias->size);
         CHECK(ttt_ok(m.c) && m.opt->skipped == 0 && m.opt->updates == 1);
         CHECK(fabs(m.opt->grad_norm - norm) <= 1e-6 * norm);
+        ttt_close(m.c);
+    }
+}
+
+// Unclipped gradients whose squares have no number: Adam's steps are of the rate's size, the moments
+// finite, and small gradients move the weights again, as soon as the moments have forgotten.
+static void adam_steps_by_its_rate_whatever_the_gradient(void) {
+    const double sizes[] = { 1e18, 1e20, 3e25, 1e37 };
+    for (int i = 0; i < COUNT(sizes); i++) {
+        double size = DOUBLE ? pow(sizes[i], 8.1) : sizes[i];
+        ttt_optimizer_desc o = { .rule = &ttt_rule_adam, .beta2 = REAL(0.9) };
+        model m = make_model(with_mixer("none"), o, 1);
+        ttt_tensor *bias = ttt_params_find(&m.p, "head/bias");
+        for (int k = 0; k < 4; k++)
+            ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, bias, REAL(-size))));
+        for (int64_t j = 0; j < bias->size; j++)
+            CHECK(fabs((double)bias->data[j] - 4 * 0.01) < 1e-3 * 0.01);
+        for (int j = 0; j < 2 * m.opt->n; j++)
+            CHECK(m.c->k->finite(m.opt->state[j]->size, m.opt->state[j]->data));
+        CHECK(ttt_ok(m.c) && m.opt->skipped == 0);
         ttt_close(m.c);
     }
 }
@@ -1692,6 +1726,7 @@ static void resume(const ttt_rule *rule) {
     ttt_bundle file;
     step(&b, 8, 77);  // something else before
     CHECK(ttt_checkpoint_load(b.c, path, &b.p, b.opt, &file) == TTT_OK);
+    CHECK(b.opt->grad_norm > 0 && b.opt->updates == 3 && a.opt->updates == 6);
     CHECK(ttt_bundle_note(&file, "position") &&
           strcmp(ttt_bundle_note(&file, "position"), "3") == 0);
     for (int k = 3; k < 6; k++) step(&b, 8, (uint64_t)k);
@@ -1725,6 +1760,7 @@ static void stop_after(int stop, const ttt_rule *rule, bool short_of_memory) {
     } while (again(b.c));
     scarce = false;
     CHECK(b.opt->gathered == stop % 3 && training_bits(&a) == training_bits(&b));
+    CHECK(b.opt->grad_norm == a.opt->grad_norm);
     CHECK((ttt_bundle_find(&file, "optimizer/gathered/head/bias") != NULL) == (stop % 3 > 0));
     for (int k = stop; k < 7; k++) step(&a, 4, (uint64_t)k), step(&b, 4, (uint64_t)k);
     CHECK(training_bits(&a) == training_bits(&b));
@@ -1955,6 +1991,7 @@ int main(int argc, char **argv) {
         T(frozen_starts_stay),
         T(a_gradient_that_is_not_finite_changes_nothing),
         T(finite_gradients_of_every_size_are_used),
+        T(adam_steps_by_its_rate_whatever_the_gradient),
         T(training_lowers_the_loss_of_every_mixer),
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),

@@ -605,7 +605,7 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_broadcast(c, a, TTT_SHAPE(3)), TTT_ERR_SHAPE, "broadcast", "(2,3)", "(3)");
     FAILS(ttt_broadcast(c, ttt_zeros(c, TTT_SHAPE(1)), TTT_SHAPE(-1)), TTT_ERR_SHAPE, "(-1)");
     FAILS(ttt_reshape(c, a, TTT_SHAPE(7)), TTT_ERR_SHAPE, "reshape", "(2,3)", "(7)");
-    FAILS(ttt_reshape(c, a, TTT_SHAPE(-2, -3)), TTT_ERR_SHAPE, "reshape", "(2,3)", "(-2,-3)");
+    FAILS(ttt_reshape(c, a, TTT_SHAPE(-2, -3)), TTT_ERR_SHAPE, "reshape", "cannot", "(-2,-3)");
     FAILS(ttt_transpose(c, b), TTT_ERR_SHAPE, "transpose");
     FAILS(ttt_concat(c, (ttt_tensor *[]){ a, x }, 2, 0), TTT_ERR_SHAPE, "concat", "(2,3)",
           "(2,3,4)");
@@ -652,6 +652,19 @@ static void numbers_out_of_range(ttt_ctx *c, ttt_tensor *a) {
     FAILS(ttt_clamp(c, a, 1, REAL(0.5)), TTT_ERR_ARGUMENT, "clamp", "1", "0.5",
           "lo <= hi expected");
     FAILS(ttt_clamp(c, a, REAL(NAN), 1), TTT_ERR_ARGUMENT, "clamp", "nan", "expected");
+    const double span[][2] = { { 2, 1 }, { (double)NAN, 1 }, { 0, (double)NAN },
+                               { 0, (double)INFINITY }, { -(double)INFINITY, 0 } };
+    for (int i = 0; i < COUNT(span); i++)
+        FAILS(ttt_uniform(c, a->shape, REAL(span[i][0]), REAL(span[i][1])), TTT_ERR_ARGUMENT,
+              "uniform", "expected");
+    const double eps[] = { -1e-6, (double)NAN };
+    for (int i = 0; i < COUNT(eps); i++) {
+        FAILS(ttt_layer_normalize(c, a, REAL(eps[i])), TTT_ERR_ARGUMENT, "normalize", "eps");
+        FAILS(ttt_rms_normalize(c, a, REAL(eps[i])), TTT_ERR_ARGUMENT, "normalize", "eps");
+        FAILS(ttt_rstd(c, a, REAL(eps[i]), true), TTT_ERR_ARGUMENT, "rstd", "eps");
+        FAILS(ttt_normalize_d1(c, a, a, REAL(eps[i]), true), TTT_ERR_ARGUMENT, "normalize_d1",
+              "eps");
+    }
     FAILS(ttt_pow(c, a, REAL(INFINITY)), TTT_ERR_ARGUMENT, "pow", "inf", "expected");
     FAILS(ttt_pow(c, a, REAL(NAN)), TTT_ERR_ARGUMENT, "pow", "nan", "expected");
     const double share[] = { 1, -0.1, 2, (double)NAN };
