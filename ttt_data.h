@@ -361,12 +361,6 @@ TTT__UNUSED static bool ttt__refuse(ttt_ctx *ctx, ttt_result r, const char *file
     return false;
 }
 
-// True if the context is well and all pointers that `who` needs were given.
-TTT__UNUSED static bool ttt__can_begin(ttt_ctx *ctx, const char *who, bool given) {
-    if (!ctx->result && !given) ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: a pointer is NULL", who);
-    return !ctx->result;
-}
-
 // Turns the bytes of each of n elements around.
 TTT__UNUSED static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes) {
     for (int64_t i = 0; i < n; i++, p += bytes)
@@ -557,12 +551,12 @@ static bool ttt__regular_or_fail(ttt_ctx *ctx, const char *path, const char *wha
 static bool ttt__file_open(ttt_ctx *ctx, const char *path, ttt__file *f) {
     memset(f, 0, sizeof *f);
     f->ctx = ctx;
-    f->path = path ? path : "(no path)";
-    if (ctx->result) return false;
+    f->path = path;
+    if (!TTT__GIVEN("file", path)) return false;
     if (!ttt__regular_or_fail(ctx, f->path, "cannot be opened")) return false;
     errno = 0;
-    f->stream = path ? fopen(path, "rb") : NULL;
-    if (!f->stream) return ttt__file_fail(ctx, f->path, "cannot be opened", path ? errno : EINVAL);
+    f->stream = fopen(path, "rb");
+    if (!f->stream) return ttt__file_fail(ctx, path, "cannot be opened", errno);
     bool good = TTT__SEEK(f->stream, 0, SEEK_END) == 0;
     f->size = good ? (int64_t)TTT__TELL(f->stream) : -1;
     ctx->file = f->path;
@@ -654,11 +648,11 @@ static bool ttt__create_temporary(ttt_file_writer *w) {
 }
 
 bool ttt_file_begin(ttt_ctx *ctx, ttt_file_writer *w, const char *path) {
-    memset(w, 0, sizeof *w);
-    if (ctx->result) return false;
-    if (!path || strlen(path) >= sizeof w->path) {
-        ttt_fail(ctx, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected",
-                 path ? path : "(no path)", (int)sizeof w->path - 1);
+    if (w) memset(w, 0, sizeof *w);
+    if (!TTT__GIVEN("file_begin", w) || !TTT__GIVEN("file_begin", path)) return false;
+    if (strlen(path) >= sizeof w->path) {
+        ttt_fail(ctx, TTT_ERR_FILE, "%.200s: a path of at most %d bytes expected", path,
+                 (int)sizeof w->path - 1);
         return false;
     }
     snprintf(w->path, sizeof w->path, "%s", path);
@@ -675,12 +669,14 @@ static bool ttt__writer_fail(ttt_file_writer *w) {
 
 bool ttt_file_put(ttt_file_writer *w, const void *bytes, size_t n) {
     errno = 0;
-    if (!w->stream || w->error) return false;
+    if (!w || !w->stream || w->error || (n && !bytes)) return false;
     return n == 0 || fwrite(bytes, 1, n, (FILE *)w->stream) == n || ttt__writer_fail(w);
 }
 
 // A full disk may show in fwrite alone, in fflush alone or in fclose alone: all three are checked.
 ttt_result ttt_file_finish(ttt_ctx *ctx, ttt_file_writer *w, bool good) {
+    if (!w) ttt__given(ctx, "file_finish", "w", false);
+    if (!w) return ctx->result;
     FILE *f = (FILE *)w->stream;
     if (!f) ttt_fail(ctx, TTT_ERR_FILE, "file_finish: no file was begun");
     if (!f) return ctx->result;
@@ -751,7 +747,7 @@ static void ttt__lock_break(ttt_ctx *ctx, const char *path) {
 }
 
 ttt_result ttt_file_lock(ttt_ctx *ctx, const char *path) {
-    if (!ttt__can_begin(ctx, "ttt_file_lock", path != NULL)) return ctx->result;
+    if (!TTT__GIVEN("ttt_file_lock", path)) return ctx->result;
     int error = ttt__lock_make(path);
     ttt__holder holder = ttt__lock_holder(path);
     if (error == EEXIST && ttt__holder_ended(&holder)) {
@@ -1502,9 +1498,10 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
     ttt__safetensors file;
     const char *name = NULL;
     memset(&file, 0, sizeof file);
-    memset(out, 0, sizeof *out);
+    if (out) memset(out, 0, sizeof *out);
     file.out = out;
-    if (!ttt__file_open(ctx, path, &file.f)) return ctx->result;
+    if (!TTT__GIVEN("safetensors_read", out) || !ttt__file_open(ctx, path, &file.f))
+        return ctx->result;
     file.stored = (struct ttt__stored *)ttt_alloc(ctx, sizeof *file.stored, false);
     if (file.stored) memset(file.stored, 0, sizeof *file.stored);
     if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
@@ -1525,8 +1522,8 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
 }
 
 ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i) {
+    if (!bundle || i < 0 || i >= bundle->n_tensors) return NULL;
     const struct ttt__stored *stored = bundle->stored;
-    if (i < 0 || i >= bundle->n_tensors) return NULL;
     if (bundle->tensors[i].tensor || !stored) return bundle->tensors[i].tensor;
     const ttt__entry *e = &stored->entries[i];
     ttt_tensor *tensor = ttt__tensor(stored->ctx, e->shape, e->dtype, false, stored->elements);
@@ -1535,6 +1532,7 @@ ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i) {
 }
 
 ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
+    if (!bundle || !name) return NULL;
     if (bundle->stored) {
         void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
         return named ? ttt_bundle_at(bundle, (ttt_named *)named - bundle->tensors) : NULL;
@@ -1545,6 +1543,7 @@ ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
 }
 
 const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key) {
+    if (!bundle || !key) return NULL;
     if (bundle->stored) {
         void *note = ttt__named(bundle->stored->by_key, bundle->n_notes, key);
         return note ? ((ttt_note *)note)->text : NULL;
@@ -1748,7 +1747,8 @@ ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const ttt_bundl
                                  bool bf16) {
     ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
     ttt_bundle whole;
-    if (ctx->result) return ctx->result;
+    if (!TTT__GIVEN("safetensors_write", path) || !TTT__GIVEN("safetensors_write", bundle))
+        return ctx->result;
     if (ttt__bundle_whole(ctx, bundle, &whole)) ttt__write_bundle(ctx, path, &whole, bf16);
     ttt__arena_release(&ctx->scratch, scratch);
     ttt_mark_release(ctx, step);
@@ -1923,8 +1923,8 @@ ttt_result ttt_npy_read(ttt_ctx *ctx, const char *path, ttt_tensor **out) {
     ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
     ttt__npy npy;
     memset(&npy, 0, sizeof npy);
-    *out = &ctx->empty;
-    if (!ttt__file_open(ctx, path, &npy.f)) return ctx->result;
+    if (out) *out = &ctx->empty;
+    if (!TTT__GIVEN("npy_read", out) || !ttt__file_open(ctx, path, &npy.f)) return ctx->result;
     ttt_tensor *tensor = ttt__npy_read(&npy);
     ttt__file_close(&npy.f);
     ttt__arena_release(&ctx->scratch, scratch);
@@ -1937,7 +1937,7 @@ ttt_result ttt_npy_write(ttt_ctx *ctx, const char *path, const ttt_tensor *tenso
     char text[512] = "\x93NUMPY\1";  // the next byte, 0, is the minor version
     size_t n = 10;
     ttt_file_writer w;
-    if (!ctx->result && !ttt__alive(ctx, tensor))
+    if (TTT__GIVEN("npy_write", path) && !ttt__alive(ctx, tensor))
         ttt__not_living(ctx, path, tensor, "the tensor");
     if (!ctx->result && tensor->bf16)
         ttt__refuse(ctx, TTT_ERR_ARGUMENT, path, ".npy has no bfloat16; ttt_cast makes it real");
@@ -2362,7 +2362,9 @@ ttt_result ttt_gzip_inflate(ttt_ctx *ctx, const char *name, const void *bytes, s
                             uint8_t *out, size_t capacity, size_t *size) {
     ttt__inflate stream;
     if (size) *size = 0;
-    if (!ttt__can_begin(ctx, "ttt_gzip_inflate", bytes && out && size)) return ctx->result;
+    if (!TTT__GIVEN("ttt_gzip_inflate", bytes) || !TTT__GIVEN("ttt_gzip_inflate", out) ||
+        !TTT__GIVEN("ttt_gzip_inflate", size))
+        return ctx->result;
     if (ttt__gzip_run(&stream, bytes, n, out, capacity) == TTT_OK) *size = stream.size;
     else ttt__gzip_fail(ctx, &stream, name ? name : "gzip in memory");
     return ctx->result;
@@ -2506,7 +2508,8 @@ ttt_result ttt_idx_parse(ttt_ctx *ctx, const char *name, const void *bytes, size
                          ttt_idx *out) {
     const uint8_t *p = (const uint8_t *)bytes;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(ctx, "ttt_idx_parse", p && out)) return ctx->result;
+    if (!TTT__GIVEN("ttt_idx_parse", bytes) || !TTT__GIVEN("ttt_idx_parse", out))
+        return ctx->result;
     if (!name) name = "IDX in memory";
     ttt_mark step = ttt__arena_mark(&ctx->step);
     ctx->file = name;
@@ -2563,7 +2566,7 @@ static bool ttt__idx_read(ttt_ctx *ctx, ttt__arena *arena, const char *path, ttt
 
 ttt_result ttt_idx_read(ttt_ctx *ctx, const char *path, ttt_idx *out) {
     if (out) memset(out, 0, sizeof *out);
-    if (ttt__can_begin(ctx, "ttt_idx_read", path && out))
+    if (TTT__GIVEN("ttt_idx_read", path) && TTT__GIVEN("ttt_idx_read", out))
         ttt__idx_read(ctx, &ctx->step, path, out);
     return ctx->result;
 }
@@ -2644,9 +2647,10 @@ static bool ttt__images_of_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_
 ttt_result ttt_images_from_idx(ttt_ctx *ctx, const char *pixels_name, const ttt_idx *pixels,
                                const char *labels_name, const ttt_idx *labels, int classes,
                                ttt_images *out) {
-    bool given = pixels && pixels->data && labels && labels->data && out;
+    const char *who = "ttt_images_from_idx";
     if (out) memset(out, 0, sizeof *out);
-    if (ttt__can_begin(ctx, "ttt_images_from_idx", given))
+    if (TTT__GIVEN(who, pixels) && TTT__GIVEN(who, pixels->data) && TTT__GIVEN(who, labels) &&
+        TTT__GIVEN(who, labels->data) && TTT__GIVEN(who, out))
         ttt__images_of_idx(ctx, pixels_name ? pixels_name : "images", pixels,
                            labels_name ? labels_name : "labels", labels, classes, false, out);
     return ctx->result;
@@ -2686,7 +2690,9 @@ ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split,
     const char *path[2];
     ttt_idx idx[2];
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(ctx, "ttt_images_load_idx", dir && split && out)) return ctx->result;
+    if (!TTT__GIVEN("ttt_images_load_idx", dir) || !TTT__GIVEN("ttt_images_load_idx", split) ||
+        !TTT__GIVEN("ttt_images_load_idx", out))
+        return ctx->result;
     ttt_mark mark = ttt_mark_get(ctx), keep = ttt__arena_mark(&ctx->keep);
     for (int i = 0; i < 2 && !ctx->result; i++) {
         bool found;
@@ -2705,7 +2711,7 @@ ttt_result ttt_images_load_idx(ttt_ctx *ctx, const char *dir, const char *split,
 
 const char *ttt_images_missing_idx(ttt_ctx *ctx, const char *dir) {
     static const char *const splits[2] = { "train", "t10k" };
-    if (!ttt__can_begin(ctx, "ttt_images_missing_idx", dir != NULL)) return "";
+    if (!TTT__GIVEN("ttt_images_missing_idx", dir)) return "";
     for (int i = 0; i < 4; i++) {
         ttt_mark mark = ttt_mark_get(ctx);
         bool found;
@@ -2734,8 +2740,8 @@ static bool ttt__images_check(ttt_ctx *ctx, const char *who, const ttt_images *m
 
 ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, ttt_pixel_norm *out) {
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__images_check(ctx, "ttt_images_measure", images) ||
-        !ttt__can_begin(ctx, "ttt_images_measure", out != NULL))
+    if (!TTT__GIVEN("ttt_images_measure", images) || !TTT__GIVEN("ttt_images_measure", out) ||
+        !ttt__images_check(ctx, "ttt_images_measure", images))
         return ctx->result;
     int64_t n = images->count * images->height * images->width;
     for (int k = 0; k < images->channels; k++) {
@@ -2935,7 +2941,7 @@ ttt_result ttt_images_draw(ttt_ctx *ctx, uint64_t seed, int64_t first, int64_t c
                            ttt_images *out) {
     const int64_t numbers = (int64_t)1 << 32;
     if (out) memset(out, 0, sizeof *out);
-    if (!ttt__can_begin(ctx, "ttt_images_draw", out != NULL)) return ctx->result;
+    if (!TTT__GIVEN("ttt_images_draw", out)) return ctx->result;
     if (first < 0 || first >= numbers || count < 1 || count > numbers - first) {
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "ttt_images_draw: first %lld, count %lld; expected first >= 0, count >= 1, "
@@ -2967,7 +2973,7 @@ static bool ttt__labels_check(ttt_ctx *ctx, const ttt_images *m) {
 }
 
 static bool ttt__batches_check(ttt_ctx *ctx, const ttt_batches_desc *desc) {
-    if (!ttt__can_begin(ctx, "ttt_batches_new", desc != NULL)) return false;
+    if (!TTT__GIVEN("ttt_batches_new", desc)) return false;
     if (!ttt__images_check(ctx, "ttt_batches_new", desc->images)) return false;
     if (desc->batch < 1 || (desc->drop_last && desc->batch > desc->images->count))
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
@@ -3048,7 +3054,7 @@ static void ttt__batches_write(const ttt_batches *batches, int32_t index, ttt_re
 int64_t ttt_batches_next(ttt_ctx *ctx, ttt_batches *batches, ttt_tensor **x, ttt_tensor **y) {
     if (x) *x = &ctx->empty;
     if (y) *y = &ctx->empty;
-    if (ctx->result || !batches) return 0;
+    if (!TTT__GIVEN("ttt_batches_next", batches)) return 0;
     const ttt_images *m = batches->desc.images;
     int64_t left = m->count - batches->position, n = TTT__MIN(left, batches->desc.batch);
     if (n == 0 || (n < batches->desc.batch && batches->desc.drop_last)) {
@@ -3071,7 +3077,7 @@ int64_t ttt_batches_next(ttt_ctx *ctx, ttt_batches *batches, ttt_tensor **x, ttt
 }
 
 ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, int64_t position) {
-    if (!ttt__can_begin(ctx, "ttt_batches_seek", batches != NULL)) return ctx->result;
+    if (!TTT__GIVEN("ttt_batches_seek", batches)) return ctx->result;
     if (epoch < 0 || epoch > (int64_t)UINT32_MAX || position < 0 ||
         position > batches->desc.images->count) {
         ttt_fail(ctx, TTT_ERR_ARGUMENT,

@@ -697,19 +697,17 @@ KERNEL void KN(softmax_back)(int64_t n, const ttt_real *p, ttt_real *d, ttt_real
 //   d_x += inv_std (g - mean g - x^ mean(g o x^))     d_scale += d_y o x^     d_shift += d_y
 KERNEL void KN(layer_norm)(int64_t n, const ttt_real *x, const ttt_real *scale,
                            const ttt_real *shift, ttt_real *y) {
-    ttt_real mean, inv_std;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
+    const ttt__moments row = KN(moments)(n, x, TTT_LAYER_NORM_EPS, true);
 #define TERM(i, n)                                                                                 \
-    KN(put)(y, i, n, (KN(part)(x, i, n) - mean) * inv_std * KN(part)(scale, i, n) +                \
-                         KN(part)(shift, i, n))
+    KN(put)(y, i, n, KN(normal)(x, i, n, &row) * KN(part)(scale, i, n) + KN(part)(shift, i, n))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // Beyond the row d_y is zero, and adds nothing.
 INLINE void KN(layer_norm_sums)(const ttt_real *x, const ttt_real *scale, const ttt_real *d_y,
-                                ttt_real mean, ttt_real inv_std, ttt_real *d_scale,
-                                ttt_real *d_shift, int64_t i, int64_t n, VEC *sum) {
-    VEC d = KN(part)(d_y, i, n), dx = d * ((KN(part)(x, i, n) - mean) * inv_std);
+                                const ttt__moments *row, ttt_real *d_scale, ttt_real *d_shift,
+                                int64_t i, int64_t n, VEC *sum) {
+    VEC d = KN(part)(d_y, i, n), dx = d * KN(normal)(x, i, n, row);
     VEC by = KN(part)(scale, i, n);
     sum[0] += d * by;
     sum[1] += dx * by;
@@ -720,16 +718,15 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *sc
                                 const ttt_real *d_y, ttt_real *d_x, ttt_real *d_scale,
                                 ttt_real *d_shift) {
     VEC sum[2] = { KN(splat)(0), KN(splat)(0) };
-    ttt_real mean, inv_std;
-    KN(moments)(n, x, TTT_LAYER_NORM_EPS, true, &mean, &inv_std);
-#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, mean, inv_std, d_scale, d_shift, i, n, sum)
+    const ttt__moments row = KN(moments)(n, x, TTT_LAYER_NORM_EPS, true);
+#define TERM(i, n) KN(layer_norm_sums)(x, scale, d_y, &row, d_scale, d_shift, i, n, sum)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(NUM(KN(total)(sum[0]) / (double)n));
     VEC mean_gx = KN(splat)(NUM(KN(total)(sum[1]) / (double)n));
 #define TERM(i, n)                                                                                 \
     KN(grow)(d_x, i, n, (KN(part)(d_y, i, n) * KN(part)(scale, i, n) - mean_g -                    \
-                         (KN(part)(x, i, n) - mean) * inv_std * mean_gx) * inv_std)
+                         KN(normal)(x, i, n, &row) * mean_gx) * row.rstd)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -932,9 +929,11 @@ static ttt_weights ttt__params_since(ttt_ctx *ctx, ttt_params *params, int first
 
 ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows, unsigned options,
                            const ttt_sizes *sizes, ttt_params *params, const char *prefix) {
-    int first = params->n;
-    if (!ttt_ok(ctx) || !ttt__params_room(ctx, params, ttt__rows_present(rows, n_rows, options)))
+    if ((n_rows > 0 && !TTT__GIVEN("params_add", rows)) || !TTT__GIVEN("params_add", sizes) ||
+        !TTT__GIVEN("params_add", params) ||
+        !ttt__params_room(ctx, params, ttt__rows_present(rows, n_rows, options)))
         return ttt__no_weights();
+    int first = params->n;
     for (int i = 0; i < n_rows && ttt_ok(ctx); i++)
         if (ttt__row_present(&rows[i], options))
             ttt__params_add_row(ctx, &rows[i], sizes, params, prefix);
@@ -942,23 +941,24 @@ ttt_weights ttt_params_add(ttt_ctx *ctx, const ttt_param_row *rows, int n_rows, 
 }
 
 ttt_weights ttt_params_weights(const ttt_params *params) {
-    return ttt__weights(params->value, params->n);
+    return params ? ttt__weights(params->value, params->n) : ttt__no_weights();
 }
 
 ttt_tensor *ttt_params_find(const ttt_params *params, const char *name) {
-    for (int i = 0; i < params->n; i++)
+    for (int i = 0; params && name && i < params->n; i++)
         if (strcmp(params->item[i].name, name) == 0) return params->value[i];
     return NULL;
 }
 
 int64_t ttt_params_count(const ttt_params *params, unsigned flags) {
     int64_t n = 0;
-    for (int i = 0; i < params->n; i++)
+    for (int i = 0; params && i < params->n; i++)
         if ((params->item[i].flags & flags) == flags) n += params->value[i]->size;
     return n;
 }
 
 bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part, unsigned flags) {
+    if (!TTT__GIVEN("params_choose", params)) return NULL;
     bool *chosen = (bool *)ttt_alloc(ctx, (uint64_t)params->n * sizeof *chosen, false);
     for (int i = 0; chosen && i < params->n; i++)
         chosen[i] = (!part || strstr(params->item[i].name, part)) &&
@@ -968,6 +968,7 @@ bool *ttt_params_choose(ttt_ctx *ctx, const ttt_params *params, const char *part
 
 // -- weights as arrays
 static bool ttt__weights_alive(ttt_ctx *ctx, const char *who, ttt_weights weights) {
+    if (weights.n > 0) ttt__given(ctx, who, "the array of its weights", weights.at != NULL);
     if (ttt_ok(ctx) && ttt__arena_released(&ctx->step, weights.at))
         ttt_fail(ctx, TTT_ERR_RELEASED, "%s: the array of its weights was released", who);
     return ttt_ok(ctx);
@@ -991,7 +992,8 @@ static bool ttt__weights_expected(ttt_ctx *ctx, const char *who, ttt_weights wei
 }
 
 ttt_weights ttt_weights_take(ttt_ctx *ctx, const char *who, ttt_weights *w, int n) {
-    if (ttt__weights_alive(ctx, who, *w) && (n < 0 || n > w->n))
+    if (!who) who = "weights_take";
+    if (TTT__GIVEN(who, w) && ttt__weights_alive(ctx, who, *w) && (n < 0 || n > w->n))
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %d weights expected, but only %d are left", who, n, w->n);
     if (!ttt_ok(ctx)) return ttt__no_weights();
     ttt_weights part = ttt__weights(w->at, n);
@@ -1086,8 +1088,13 @@ static ttt_tensor *ttt__direction(ttt_ctx *ctx, const ttt_descent *descent, ttt_
     if (descent->rule == TTT_DESCENT_PLAIN) return g;
     if (descent->rule == TTT_DESCENT_MOMENTUM)
         return m[i] = ttt__moment(ctx, m0, (double)descent->momentum, g, 1);
+    ttt_tensor *square = ttt_square(ctx, g);
+    if (ttt_ok(ctx) && !ctx->k->finite(square->size, square->data)) {  // as the optimizer's rule
+        const ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE;
+        square = ttt_square(ctx, g = ttt_clamp(ctx, g, -most, most));
+    }
     m[i] = ttt__moment(ctx, m0, b1, g, 1 - b1);
-    v[i] = ttt__moment(ctx, v0, b2, ttt_square(ctx, g), 1 - b2);
+    v[i] = ttt__moment(ctx, v0, b2, square, 1 - b2);
     ttt_tensor *mean = ttt_scale(ctx, m[i], (ttt_real)(1 / (1 - pow(b1, s->steps + 1))));
     ttt_tensor *size =
         ttt_sqrt(ctx, ttt_scale(ctx, v[i], (ttt_real)(1 / (1 - pow(b2, s->steps + 1)))));
@@ -1172,7 +1179,8 @@ static bool ttt__on_tape(ttt_ctx *ctx, const char *who, ttt_tensor *loss, ttt_te
 
 ttt_weights ttt_descend(ttt_ctx *ctx, const ttt_descent *descent, ttt_weights weights,
                         ttt_tensor *loss, ttt_descent_state *state) {
-    if (!ttt__weights_living(ctx, "descend", weights)) return ttt__no_weights();
+    if (!TTT__GIVEN("descend", descent) || !ttt__weights_living(ctx, "descend", weights))
+        return ttt__no_weights();
     if (state && !(ttt__weights_living(ctx, "descend: the state", state->m) &&
                    ttt__weights_living(ctx, "descend: the state", state->v)))
         return ttt__no_weights();
@@ -1566,6 +1574,9 @@ static bool ttt__inner_good(ttt_ctx *ctx, int steps, bool has_rates, const ttt_t
 
 // Whether the tensors that a description names are there. Only the first must be given.
 static bool ttt__inner_tensors_good(ttt_ctx *ctx, const ttt_inner *in, ttt_weights w0) {
+    if (!TTT__GIVEN("inner_loop", in) || !TTT__GIVEN("inner_loop", in->learner) ||
+        !TTT__GIVEN("inner_loop", in->loss))
+        return false;
     static const char *const names[4] = { "train", "label", "learned_rates", "order" };
     const ttt_tensor *const tensors[4] = { in->train, in->label, in->learned_rates, in->order };
     for (int i = 0; i < 4 && ttt_ok(ctx); i++)
@@ -6491,7 +6502,7 @@ const ttt_mixer *ttt_mixer_at(int i) {
     return i >= 0 && i < (int)(sizeof all / sizeof *all) ? all[i] : NULL;
 }
 const ttt_mixer *ttt_mixer_find(const char *name) {
-    for (int i = 0; ttt_mixer_at(i); i++)
+    for (int i = 0; name && ttt_mixer_at(i); i++)
         if (strcmp(ttt_mixer_at(i)->name, name) == 0) return ttt_mixer_at(i);
     return NULL;
 }
@@ -6522,7 +6533,7 @@ static bool ttt__has_word(const char *text, const char *word) {
     return false;
 }
 bool ttt_mixer_takes(const ttt_mixer *mixer, const char *option) {
-    return ttt__has_word(mixer->takes, option);
+    return mixer && option && ttt__has_word(mixer->takes, option);
 }
 
 // The option without which o has no effect on this mixer and which is not set, or NULL.
@@ -6535,9 +6546,11 @@ static const ttt__option *ttt__option_lacks(const ttt_mixer *mixer, const ttt_mi
 }
 
 ttt_mixer_desc ttt_mixer_offer(const ttt_mixer *mixer, const ttt_mixer_desc *desc) {
-    ttt_mixer_desc taken = *desc;
+    ttt_mixer_desc taken;
+    memset(&taken, 0, sizeof taken);
+    if (desc) taken = *desc;
     taken.mixer = mixer;
-    for (int i = 0; i < TTT__N_OPTIONS; i++) {
+    for (int i = 0; i < TTT__N_OPTIONS && mixer && desc; i++) {
         const ttt__option *option = &ttt__options[i];
         if (!ttt_mixer_takes(mixer, option->name) || ttt__option_lacks(mixer, desc, option))
             memset((char *)&taken + option->at, 0, option->size);
@@ -6576,8 +6589,8 @@ static void ttt__check_steps(ttt_ctx *ctx, const ttt_mixer_desc *desc) {
 }
 // N < 0: not known yet.
 static bool ttt__mixer_good(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    if (!TTT__GIVEN("mixer", desc)) return false;
     const ttt_mixer *mixer = desc->mixer;
-    if (!ttt_ok(ctx)) return false;
     if (!mixer)
         ttt_fail(ctx, TTT_ERR_UNSET, "mixer: .mixer is not set; ttt_mixer_find gives one by name");
     else if (desc->dim < 1 || desc->heads < 1)
@@ -6617,7 +6630,7 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
 }
 
 int ttt_mixer_count(const ttt_mixer_desc *desc) {
-    const ttt_mixer *mixer = desc->mixer;
+    const ttt_mixer *mixer = desc ? desc->mixer : NULL;
     if (!mixer) return 0;
     unsigned bits = ttt__mixer_bits(desc);
     return ttt__rows_present(mixer->rows, mixer->n_rows, bits) +
@@ -6627,7 +6640,8 @@ int ttt_mixer_count(const ttt_mixer_desc *desc) {
 
 ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_params *params,
                           const char *prefix) {
-    if (!ttt__mixer_good(ctx, desc, -1)) return ttt__no_weights();
+    if (!ttt__mixer_good(ctx, desc, -1) || !TTT__GIVEN(desc->mixer->name, params))
+        return ttt__no_weights();
     const ttt_mixer *mixer = desc->mixer;
     unsigned bits = ttt__mixer_bits(desc);
     ttt_sizes sizes = ttt__mixer_sizes(desc);
@@ -6668,7 +6682,8 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
 ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_tensor **losses) {
     if (losses) *losses = NULL;
-    if (!ttt_ok(ctx) || !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
+    if (!TTT__GIVEN("mixer", desc) ||
+        !ttt__operands(ctx, desc->mixer ? desc->mixer->name : "mixer", &x, 1))
         return &ctx->empty;
     if (!ttt__mixer_good(ctx, desc, x->shape.rank == 3 ? x->shape.dim[1] : -1)) return &ctx->empty;
     if (desc->order && !ttt__alive(ctx, desc->order))
@@ -6847,6 +6862,7 @@ static void ttt__unmask_linearize(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 }
 ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights, ttt_tensor *x,
                       ttt_unmasked *out) {
+    if (!TTT__GIVEN("unmask", desc) || !TTT__GIVEN("unmask", out)) return ttt_status(ctx);
     ttt_mixer_desc open = *desc, closed = *desc;
     bool recording = ttt_set_recording(ctx, true);
     memset(out, 0, sizeof *out);

@@ -105,12 +105,14 @@ TTT_API ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt_
                                     ttt_tensor *images, ttt_vit_call *call);
 // N: patches and global tokens; -1 if that is no number
 TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);
-TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);    // forward pass of one image
+// Forward pass of one image; NaN if sizes are missing, below 0 or beyond counting.
+TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);
 
 // ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
 // A rule is a row of facts: its name, what it keeps beside each parameter p, the options it takes,
 // its update. With the gradient g clipped to global norm `clip`, k the number of the update from 0,
-// u = m^ / (sqrt v^ + eps) Adam's direction, and the schedule
+// u = m^ / (sqrt v^ + eps) Adam's direction (where a |g| above 1e19, whose square no float holds,
+// counts as 1e19), and the schedule
 //   s(k) = min(1, k / warmup) (1 + cos(pi clamp((k - warmup) / (total - warmup), 0, 1))) / 2 :
 //   ttt_rule_adamw     p -= s lr (u + wd p)                                     [Loshchilov 2019]
 //   ttt_rule_adam      p -= s lr u           with g + wd p in place of g        [Kingma 2015]
@@ -231,9 +233,15 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #ifdef TTT__SET
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
+// A g' whose square has no number counts as one whose square has: |u| stays near 1.
+INLINE VEC KN(squarable)(VEC g) {
+    VEC most = KN(splat)(NUM(TTT__LARGEST_TO_SQUARE));
+    return KN(select)(g > most, most, KN(select)(g < -most, -most, g));
+}
 INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
                           ttt_real *v, const ttt__pass *pass) {
-    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * pass->scale + pv * pass->l2;
+    VEC pv = KN(part)(p, i, n);
+    VEC gv = KN(squarable)(KN(part)(g, i, n) * pass->scale + pv * pass->l2);
     VEC mv = KN(part)(m, i, n) * pass->b1 + gv * (1 - pass->b1);
     VEC vv = KN(part)(v, i, n) * pass->b2 + gv * gv * (1 - pass->b2);
     VEC u = mv * pass->c1 / (KN(sqrt)(vv * pass->c2, pv) + pass->eps);
@@ -439,6 +447,8 @@ static ttt_tensor *ttt__blend_rolled(ttt_ctx *ctx, const ttt_tensor *tensor, ttt
 }
 
 void ttt_mixup(ttt_ctx *ctx, ttt_rng *rng, double p, ttt_tensor **x, ttt_tensor **target) {
+    if (!TTT__GIVEN("mixup", rng) || !TTT__GIVEN("mixup", x) || !TTT__GIVEN("mixup", target))
+        return;
     if (!(p >= 0)) ttt_fail(ctx, TTT_ERR_ARGUMENT, "mixup: p is %g; 0 or more expected", p);
     if (p == 0 || !ttt__operands(ctx, "mixup", x, 1) || !ttt__operands(ctx, "mixup", target, 1) ||
         (*x)->size == 0)
@@ -478,16 +488,20 @@ static ttt_vit_desc ttt__vit_resolved(const ttt_vit_desc *given) {
 }
 
 int64_t ttt_vit_tokens(const ttt_vit_desc *desc) {
+    if (!desc) return -1;
     int64_t side = desc->patch > 0 ? desc->image / desc->patch : 0;
     int64_t patches = ttt_shape_size(TTT_SHAPE(side, side)), globals = desc->mixer.globals;
     return patches < 0 || globals > INT64_MAX - patches ? -1 : patches + globals;
 }
 
 #define TTT__MOST_BLOCKS 1000000  // so that parameters are counted by an int
+static bool ttt__vit_sizes_set(const ttt_vit_desc *desc) {
+    return desc->image > 0 && desc->channels > 0 && desc->patch > 0 && desc->width > 0 &&
+           desc->depth > 0 && desc->classes > 0;
+}
 static bool ttt__vit_good(ttt_ctx *ctx, const ttt_vit_desc *desc) {
-    if (!ttt_ok(ctx)) return false;
-    if (desc->image < 1 || desc->channels < 1 || desc->patch < 1 || desc->width < 1 ||
-        desc->depth < 1 || desc->classes < 1)
+    if (!TTT__GIVEN("vit", desc)) return false;
+    if (!ttt__vit_sizes_set(desc))
         ttt_fail(ctx, TTT_ERR_UNSET, "vit: .image %lld, .channels %lld, .patch %lld, .width %lld, "
                  ".depth %lld, .classes %lld; all must be set", (long long)desc->image,
                  (long long)desc->channels, (long long)desc->patch, (long long)desc->width,
@@ -545,7 +559,7 @@ static int ttt__vit_block_count(const ttt_vit_desc *desc) {
 
 ttt_weights ttt_vit_new(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_params *params,
                         const char *prefix) {
-    if (!ttt__vit_good(ctx, given)) return ttt__no_weights();
+    if (!ttt__vit_good(ctx, given) || !TTT__GIVEN("vit", params)) return ttt__no_weights();
     ttt_vit_desc desc = ttt__vit_resolved(given);
     int64_t side = desc.image / desc.patch;
     ttt_sizes sizes = ttt__sizes("NDG", side * side, desc.width, desc.mixer.globals, 0);
@@ -567,6 +581,7 @@ ttt_weights ttt_vit_new(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_params *par
     return ttt__params_since(ctx, params, first);
 }
 int ttt_vit_count(const ttt_vit_desc *desc) {
+    if (!desc) return 0;
     int64_t blocks = desc->depth * ttt__vit_block_count(desc);
     return TTT__DENSE_N + desc->learned_positions + (desc->mixer.globals > 0) + (int)blocks +
            TTT__NORM_N + 2 * TTT__DENSE_N;
@@ -687,10 +702,12 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_weights
 }
 
 double ttt_vit_flops(const ttt_vit_desc *given) {
+    if (!given || !ttt__vit_sizes_set(given) || !given->mixer.mixer || ttt_vit_tokens(given) < 0)
+        return (double)NAN;
     ttt_vit_desc desc = ttt__vit_resolved(given);
     int64_t N = ttt_vit_tokens(&desc);
     double n = (double)N, D = (double)desc.width,
-           pixels = (double)(desc.image * desc.image * desc.channels);
+           pixels = (double)desc.image * (double)desc.image * (double)desc.channels;
     double block = desc.mixer.mixer->flops(&desc.mixer, N) + 4 * n * D * (double)desc.mlp;
     return 2 * pixels * D + (double)desc.depth * block + 2 * D * (D + (double)desc.classes);
 }
@@ -715,19 +732,23 @@ static int ttt__count_words(const char *text) {
 static bool ttt__rule_options_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
     const struct {
         const char *name;
-        bool set;
-    } option[] = { { "beta1", desc->beta1 != 0 },
-                   { "beta2", desc->beta2 != 0 },
-                   { "eps", desc->eps != 0 },
-                   { "bf16_moment", desc->bf16_moment },
-                   { "momentum", desc->momentum != 0 } };
-    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(ctx); i++)
-        if (option[i].set && !ttt__has_word(desc->rule->takes, option[i].name))
+        double value, limit;  // it is 0 or more, and below this
+    } option[] = { { "beta1", (double)desc->beta1, 1 },
+                   { "beta2", (double)desc->beta2, 1 },
+                   { "eps", (double)desc->eps, HUGE_VAL },
+                   { "bf16_moment", (double)desc->bf16_moment, HUGE_VAL },
+                   { "momentum", (double)desc->momentum, HUGE_VAL } };
+    for (size_t i = 0; i < sizeof option / sizeof *option && ttt_ok(ctx); i++) {
+        if (!(option[i].value >= 0 && option[i].value < option[i].limit))
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .%s is %g; 0 or more, and below %g "
+                     "expected", option[i].name, option[i].value, option[i].limit);
+        if (option[i].value != 0 && !ttt__has_word(desc->rule->takes, option[i].name))
             ttt_fail(ctx, TTT_ERR_ARGUMENT,
                      "optimizer: .%s is set, which the rule %s does not take; "
                      "its own options are: %s",
                      option[i].name, desc->rule->name,
                      desc->rule->takes ? desc->rule->takes : "none");
+    }
     return ttt_ok(ctx);
 }
 
@@ -744,21 +765,25 @@ static ttt_optimizer_desc ttt__optimizer_resolved(const ttt_optimizer_desc *give
 }
 
 static bool ttt__optimizer_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc) {
-    if (!ttt_ok(ctx)) return false;
     if (!(desc->lr > 0))
         ttt_fail(ctx, TTT_ERR_UNSET, "optimizer: .lr is %g; a rate above 0 must be set",
                  (double)desc->lr);
     else if (desc->total && desc->total <= desc->warmup)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .total %lld must be above .warmup %lld",
                  (long long)desc->total, (long long)desc->warmup);
-    else if (desc->warmup < 0 || desc->accumulate < 0 || desc->clip < 0 || desc->weight_decay < 0)
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "optimizer: .warmup, .accumulate, .clip and .weight_decay "
-                 "cannot be negative");
+    else if (desc->warmup < 0 || desc->accumulate < 0 || !(desc->clip >= 0) ||
+             !(desc->weight_decay >= 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                 "optimizer: .warmup %lld, .accumulate %d, .clip %g, .weight_decay %g; 0 or more "
+                 "expected", (long long)desc->warmup, desc->accumulate, (double)desc->clip,
+                 (double)desc->weight_decay);
     return ttt__rule_options_good(ctx, desc);
 }
 
 ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *given,
                                  ttt_params *params) {
+    if (!ttt__given(ctx, "optimizer", "desc", given != NULL) || !TTT__GIVEN("optimizer", params))
+        return NULL;
     ttt_optimizer_desc desc = *given;
     if (!desc.rule) desc.rule = &ttt_rule_adamw;
     if (!ttt__optimizer_good(ctx, &desc)) return NULL;
@@ -787,6 +812,7 @@ ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *given,
 }
 
 double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
+    if (!desc) return (double)NAN;
     double rise = desc->warmup > 0 && k < desc->warmup ? (double)k / (double)desc->warmup : 1;
     if (!desc->total) return rise;
     double done = (double)(k - desc->warmup) / (double)(desc->total - desc->warmup);
@@ -965,7 +991,7 @@ static void ttt__update_all(ttt_ctx *ctx, ttt_optimizer *optimizer, double clip_
 // Nothing has changed until nothing can fail any more: a step that failed can be made again. The
 // first gradient is written over what is there, later ones are added when they are complete.
 ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss) {
-    if (!ttt_ok(ctx) || !ttt__profile_ready(ctx, ttt__norm_row) ||
+    if (!TTT__GIVEN("optimizer_step", optimizer) || !ttt__profile_ready(ctx, ttt__norm_row) ||
         !ttt__profile_ready(ctx, ttt__update_row))
         return ttt_status(ctx);
     bool first = optimizer->gathered == 0;
@@ -995,6 +1021,9 @@ ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor
 ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char *name,
                              const ttt_bundle *file) {
     ttt_text t0, t1;
+    if (!TTT__GIVEN("weights_find", params) || !TTT__GIVEN("weights_find", name) ||
+        !TTT__GIVEN("weights_find", file))
+        return ttt__no_weights();
     ttt_tensor **found = ttt__weights_room(ctx, params->n, false);
     for (int i = 0; found && i < params->n && ttt_ok(ctx); i++) {
         const char *weight = params->item[i].name;
@@ -1060,11 +1089,18 @@ static void ttt__note_add(ttt_bundle *bundle, const char *key, const char *text)
     bundle->notes[bundle->n_notes].key = key;
     bundle->notes[bundle->n_notes++].text = text;
 }
-enum { TTT__OWN_NOTES = 6 };  // at most
+enum { TTT__OWN_NOTES = 7 };  // at most
 #define TTT__NOTE_GATHERED "optimizer.gathered"
+#define TTT__NOTE_NORM "optimizer.grad_norm"  // the 64 bits of the double, which may be infinite
+static uint64_t ttt__bits_of(double number) {
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
+}
 static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt_bundle *bundle) {
     const ttt_rng *rng = ttt_ctx_rng(ctx);
     const unsigned s[3] = { rng->stream[0], rng->stream[1], rng->stream[2] };
+    double norm = optimizer ? optimizer->grad_norm : 0;
     ttt__note_add(bundle, "rng.seed", ttt__text_of(ctx, "%llu", (unsigned long long)rng->seed));
     ttt__note_add(bundle, "rng.next", ttt__text_of(ctx, "%llu", (unsigned long long)rng->next));
     if (optimizer) {
@@ -1072,6 +1108,8 @@ static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt
                       ttt__text_of(ctx, "%lld", (long long)optimizer->updates));
         ttt__note_add(bundle, "optimizer.skipped",
                       ttt__text_of(ctx, "%lld", (long long)optimizer->skipped));
+        ttt__note_add(bundle, TTT__NOTE_NORM,
+                      ttt__text_of(ctx, "%llu", (unsigned long long)ttt__bits_of(norm)));
     }
     if (optimizer && optimizer->gathered)
         ttt__note_add(bundle, TTT__NOTE_GATHERED, ttt__text_of(ctx, "%d", optimizer->gathered));
@@ -1082,6 +1120,9 @@ static void ttt__own_notes_add(ttt_ctx *ctx, const ttt_optimizer *optimizer, ttt
 ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt_params *params,
                                const ttt_optimizer *optimizer, const ttt_note *notes,
                                int64_t n_notes) {
+    if (!TTT__GIVEN("checkpoint_save", params) ||
+        (n_notes > 0 && !TTT__GIVEN("checkpoint_save", notes)))
+        return ttt_status(ctx);
     ttt_mark mark = ttt_mark_get(ctx);
     ttt_params list =
         ttt__checkpoint_list(ctx, params, optimizer, optimizer && optimizer->gathered > 0);
@@ -1135,7 +1176,7 @@ static bool ttt__note_stream(ttt_ctx *ctx, const char *path, const ttt_bundle *f
 // What a checkpoint says of an optimizer beside its tensors. Only one taken between two updates has
 // gathered steps.
 typedef struct ttt__counts {
-    uint64_t updates, skipped, gathered;
+    uint64_t updates, skipped, gathered, norm;
 } ttt__counts;
 static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
                              const ttt_optimizer *optimizer, ttt__counts *counts) {
@@ -1143,7 +1184,9 @@ static bool ttt__note_counts(ttt_ctx *ctx, const char *path, const ttt_bundle *f
     memset(counts, 0, sizeof *counts);
     if (!optimizer) return true;
     if (!ttt__note_number(ctx, path, file, "optimizer.updates", most, &counts->updates) ||
-        !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &counts->skipped))
+        !ttt__note_number(ctx, path, file, "optimizer.skipped", most, &counts->skipped) ||
+        (ttt_bundle_note(file, TTT__NOTE_NORM) &&
+         !ttt__note_number(ctx, path, file, TTT__NOTE_NORM, UINT64_MAX, &counts->norm)))
         return false;
     return !ttt_bundle_note(file, TTT__NOTE_GATHERED) ||
            ttt__note_number(ctx, path, file, TTT__NOTE_GATHERED,
@@ -1154,8 +1197,9 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
                                ttt_optimizer *optimizer, ttt_bundle *file) {
     ttt_rng rng;
     ttt__counts counts;
-    memset(file, 0, sizeof *file);
-    if (ttt_safetensors_read(ctx, path, file) != TTT_OK) return ttt_status(ctx);
+    if (file) memset(file, 0, sizeof *file);
+    if (!TTT__GIVEN("checkpoint_load", params) || !TTT__GIVEN("checkpoint_load", file) ||
+        ttt_safetensors_read(ctx, path, file) != TTT_OK) return ttt_status(ctx);
     bool gathered = ttt_bundle_note(file, TTT__NOTE_GATHERED) != NULL;
     ttt_params list = ttt__checkpoint_list(ctx, params, optimizer, gathered);
     ttt_weights saved = ttt_weights_find(ctx, &list, path, file);
@@ -1171,6 +1215,7 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
         optimizer->updates = (int64_t)counts.updates;
         optimizer->skipped = (int64_t)counts.skipped;
         optimizer->gathered = (int)counts.gathered;
+        memcpy(&optimizer->grad_norm, &counts.norm, sizeof optimizer->grad_norm);
     }
     return TTT_OK;
 }

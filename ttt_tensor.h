@@ -70,6 +70,9 @@
         The first error in a context is recorded and stays: later calls do nothing and return the
         context's empty tensor, until ttt_clear. So a whole computation needs one test at its end,
         if (!ttt_ok(c)) puts(ttt_error(c)). The library never prints and never exits.
+        An argument that is NULL where an array, a struct, a text or a function must be is such an
+        error, which names it; functions without a context then say "nothing": 0, NULL, false, or
+        NaN. Where NULL means something, a comment says what.
         One context belongs to one thread at a time; two contexts share nothing.
 */
 #if !defined(TTT_TENSOR_H) && !defined(TTT__PART)
@@ -488,6 +491,7 @@ TTT_API ttt_tensor *ttt_from_bf16(ttt_ctx *ctx, ttt_shape shape, const uint16_t 
 // Of any type, not initialized, to be filled by the caller; in the keep arena if `keep`.
 TTT_API ttt_tensor *ttt_new_typed(ttt_ctx *ctx, ttt_shape shape, ttt_dtype dtype, bool keep);
 // The context's random numbers: normal with mean 0 and variance 1; uniform in [lo, hi).
+// TTT_ERR_ARGUMENT unless lo <= hi and hi - lo is finite.
 TTT_API ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape);
 TTT_API ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi);
 TTT_API ttt_tensor *ttt_zeros_kept(ttt_ctx *ctx, ttt_shape shape);  // zeros, in the keep arena
@@ -680,7 +684,7 @@ TTT_API ttt_tensor *ttt_log_softmax(ttt_ctx *ctx, ttt_tensor *a);  // y = a - ln
 // seen has the last axes of a's shape, as (n,N) for a (B,H,n,N), and no gradient.
 TTT_API ttt_tensor *ttt_softmax_seen(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *seen);
 // y = (a - mu) r with r = (mean (a - mu)^2 + eps)^(-1/2); mu = mean a if centered (layer norm),
-// else 0 (RMS norm).
+// else 0 (RMS norm). TTT_ERR_ARGUMENT unless eps >= 0.
 TTT_API ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);  // centered
 TTT_API ttt_tensor *ttt_rms_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps);    // not centered
 // J g, where J is the Jacobian of these at a, a symmetric matrix, and x^ the normalized row:
@@ -1452,47 +1456,42 @@ INLINE VEC KN(deviation2)(const ttt_real *a, int64_t i, int64_t n, VEC mean) {
     VEC d = KN(first)(KN(part)(a, i, n) - mean, n);
     return d * d;
 }
-KERNEL void KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean,
-                        ttt_real *rstd) {
+KERNEL ttt__moments KN(moments)(int64_t n, const ttt_real *a, double eps, bool centered) {
     // Divided beforehand: the end of the sum would have to wait for a division.
     double share = 1 / (double)n;
-    *mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
-    VEC means = KN(splat)(*mean);
+    ttt_real mean = centered ? NUM(KN(sum)(n, a) * share) : 0;
+    VEC means = KN(splat)(mean);
     // The second pass finds the row in a cache, and has time to ask for the next row.
     const ttt_real *next = centered ? a + n : a;
 #define TERM(i, n) (TTT__PREFETCH(next + (i)), KN(deviation2)(a, i, n, means))
     TTT__ROW_SUM(sum, n, TERM)
 #undef TERM
     double variance = sum * share + eps;
-    *rstd = NUM(1 / sqrt(variance));
-    if (!ttt__ordinary(variance)) ttt__moments_scaled(n, a, eps, centered, mean, rstd);
+    ttt_real rstd = NUM(1 / sqrt(variance));
+    ttt__moments moments = { 1, mean, rstd, rstd };
+    return ttt__ordinary(variance) ? moments : ttt__moments_scaled(n, a, eps, centered);
 }
 // Elements i .. i+n-1 of x^ = (a - mean) rstd.
-INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, VEC mean, VEC rstd) {
-    return (KN(part)(a, i, n) - mean) * rstd;
+INLINE VEC KN(normal)(const ttt_real *a, int64_t i, int64_t n, const ttt__moments *row) {
+    return (KN(part)(a, i, n) * row->factor - row->mean) * row->scale;
 }
 KERNEL void KN(normalize)(int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered) {
-    ttt_real mean, rstd;
-    KN(moments)(n, a, eps, centered, &mean, &rstd);
-    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
-#define TERM(i, n) KN(put)(y, i, n, KN(normal)(a, i, n, means, rstds))
+    const ttt__moments row = KN(moments)(n, a, eps, centered);
+#define TERM(i, n) KN(put)(y, i, n, KN(normal)(a, i, n, &row))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
 // y = rstd (g - mean g - x^ mean(g x^)).
 KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y,
                              double eps, bool centered) {
-    ttt_real mean, rstd;
-    KN(moments)(n, a, eps, centered, &mean, &rstd);
-    VEC means = KN(splat)(mean), rstds = KN(splat)(rstd);
-#define TERM(i, n) KN(part)(g, i, n) * KN(first)(KN(normal)(a, i, n, means, rstds), n)
+    const ttt__moments row = KN(moments)(n, a, eps, centered);
+#define TERM(i, n) KN(part)(g, i, n) * KN(first)(KN(normal)(a, i, n, &row), n)
     TTT__ROW_SUM(gx, n, TERM)
 #undef TERM
     VEC mean_g = KN(splat)(centered ? NUM(KN(sum)(n, g) / (double)n) : 0);
     VEC mean_gx = KN(splat)(NUM(gx / (double)n));
 #define TERM(i, n)                                                                                 \
-    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g -                                                 \
-                      KN(normal)(a, i, n, means, rstds) * mean_gx) * rstds)
+    KN(put)(y, i, n, (KN(part)(g, i, n) - mean_g - KN(normal)(a, i, n, &row) * mean_gx) * row.rstd)
     TTT__ROW_EACH(n, TERM)
 #undef TERM
 }
@@ -1896,6 +1895,7 @@ TTT__CONSTANT char ttt__real_is = 0;
 // Kernels sum squares as they are. Where the sum is so large or so small that squares may have
 // overflowed, or lost digits, these slow loops take over; they divide the numbers by a power of two
 // near the largest first.
+#define TTT__LARGEST_TO_SQUARE (TTT__DOUBLE ? 1e154 : 1e19)  // about: its square has a number
 static bool ttt__ordinary(double squares) { return squares > 1e-25 && squares < 1e37; }
 // The largest |a[i * step]|; NaN if there is one.
 static double ttt__largest_size(int64_t n, const ttt_real *a, int64_t step) {
@@ -1948,17 +1948,24 @@ static bool ttt__certain(int64_t n, const ttt_real *a, ttt_real max, ttt_real *y
     for (int64_t i = 0; i < n; i++) y[i] = (ttt_real)(i == at ? one : none);
     return true;
 }
+// The moments of a row: x^ = (factor a - mean) scale. The factor is 1, or 1/2 where a - mean may
+// exceed the largest number; the mean is multiplied by it, and scale is rstd divided by it.
+typedef struct ttt__moments {
+    ttt_real factor, mean, scale, rstd;
+} ttt__moments;
 // See KN(moments).
-static void ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered,
-                                ttt_real *mean, ttt_real *rstd) {
-    double scale = ttt__scale_for(ttt__largest_size(n, a, 1)), sum = 0;
+static ttt__moments ttt__moments_scaled(int64_t n, const ttt_real *a, double eps, bool centered) {
+    double most = ttt__largest_size(n, a, 1), scale = ttt__scale_for(most), sum = 0;
+    double factor = most > (TTT__DOUBLE ? DBL_MAX : FLT_MAX) / 4 ? 0.5 : 1;
     for (int64_t i = 0; i < n && centered; i++) sum += (double)a[i] * scale;
-    *mean = (ttt_real)(sum / (double)n / scale);
-    double squares = ttt__scaled_squares(n, a, 1, (double)*mean, scale);
+    double mean = sum / (double)n / scale;
+    double squares = ttt__scaled_squares(n, a, 1, (double)(ttt_real)mean, scale);
     double dev = sqrt(squares / (double)n) / scale, root = sqrt(eps);
     double large = TTT__MAX(dev, root), ratio = large > 0 ? TTT__MIN(dev, root) / large : 0;
-    *rstd = (ttt_real)(1 / (large * sqrt(1 + ratio * ratio)));
-    if (!(dev >= 0)) *rstd = (ttt_real)dev;
+    double rstd = dev >= 0 ? 1 / (large * sqrt(1 + ratio * ratio)) : dev;
+    ttt__moments moments = { (ttt_real)factor, (ttt_real)(mean * factor), (ttt_real)(rstd / factor),
+                             (ttt_real)rstd };
+    return moments;
 }
 
 // -- the table of kernels, which each instruction set fills
@@ -2024,8 +2031,7 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(void, softmax_seen,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *seen, ttt_real *y))                           \
     X(void, log_softmax, (int64_t n, const ttt_real *a, ttt_real *y))                              \
-    X(void, moments,                                                                               \
-      (int64_t n, const ttt_real *a, double eps, bool centered, ttt_real *mean, ttt_real *rstd))   \
+    X(ttt__moments, moments, (int64_t n, const ttt_real *a, double eps, bool centered))            \
     X(void, normalize, (int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered))     \
     X(void, normalize_d1,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered))   \
@@ -2277,6 +2283,7 @@ ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     if (ctx->result == TTT_OK) {
         va_list args;
         int n = 0;
+        if (!format) format = ttt_result_text(result);
         if (result == TTT_ERR_NO_MEMORY && ctx->file)
             n = snprintf(ctx->text, sizeof ctx->text, "%.200s: ", ctx->file);
         va_start(args, format);
@@ -2287,6 +2294,14 @@ ttt_tensor *ttt_fail(ttt_ctx *ctx, ttt_result result, const char *format, ...) {
     }
     return &ctx->empty;
 }
+
+// True if an argument that must be there, an array, a struct, a text or a function, is not NULL.
+static bool ttt__given(ttt_ctx *ctx, const char *who, const char *argument, bool given) {
+    if (!ctx->result && !given)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%.200s: %.100s is NULL", who, argument);
+    return !ctx->result;
+}
+#define TTT__GIVEN(who, argument) ttt__given(ctx, who, #argument, (argument) != NULL)
 
 // Element types: how many there are, and a bit for each, to make sets of them.
 #define X(name, type, member, text) + 1
@@ -2618,6 +2633,7 @@ static void ttt__rng_block(const ttt_rng *rng, uint32_t block[4]) {
 
 uint32_t ttt_rng_u32(ttt_rng *rng) {
     uint32_t block[4];
+    if (!rng) return 0;
     ttt__rng_block(rng, block);
     return block[rng->next++ % 4];
 }
@@ -3073,6 +3089,7 @@ void ttt_profile_clear(ttt_ctx *ctx) {
 int ttt_profile_rows(const ttt_ctx *ctx, ttt_profile_row *rows, int most) {
     const ttt__profile *profile = &ctx->profile;
     int n = 0;
+    if (!rows) most = 0;
     for (int i = 0; i < profile->n; i++) {
         ttt_profile_row row = profile->rows[i];
         if (profile->on && i == profile->current)
@@ -3094,7 +3111,7 @@ const char *ttt_phase_name(ttt_phase phase) {
 }
 
 double ttt_profile_share(const ttt_profile_row *row, const ttt_limits *peak, const char **bound) {
-    bool known = row->seconds > 0 && peak->flops > 0 && peak->bytes > 0 &&
+    bool known = row && peak && row->seconds > 0 && peak->flops > 0 && peak->bytes > 0 &&
                  (row->flops > 0 || row->bytes > 0);
     double compute = known ? row->flops / row->seconds / peak->flops : 0;
     double memory = known ? row->bytes / row->seconds / peak->bytes : 0;
@@ -3233,6 +3250,7 @@ int64_t ttt_shape_size(ttt_shape shape) {
 
 const char *ttt_shape_text(ttt_shape shape, char *text) {
     size_t n = 0, size = sizeof(ttt_text);
+    if (!text) return "";
     if (!ttt__rank_good(shape)) {
         snprintf(text, size, "(rank %d)", shape.rank);
         return text;
@@ -3399,6 +3417,7 @@ ttt_tensor *ttt_scalar(ttt_ctx *ctx, ttt_real v) { return ttt_full(ctx, ttt_scal
 #define FROM(function, name, type, member)                                                         \
     ttt_tensor *function(ttt_ctx *ctx, ttt_shape shape, const type *values) {                      \
         ttt_tensor *t = ttt_new_typed(ctx, shape, TTT_DTYPE_##name, false);                        \
+        if (t->size && !TTT__GIVEN(#function, values)) return &ctx->empty;                         \
         if (t->size) memcpy(t->member, values, (size_t)t->size * sizeof *values);                  \
         return t;                                                                                  \
     }
@@ -3416,6 +3435,9 @@ ttt_tensor *ttt_randn(ttt_ctx *ctx, ttt_shape shape) {
 }
 
 ttt_tensor *ttt_uniform(ttt_ctx *ctx, ttt_shape shape, ttt_real lo, ttt_real hi) {
+    if (!(hi - lo >= 0 && (double)(hi - lo) < HUGE_VAL))
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "uniform: from %g to %g; lo <= hi, and a distance "
+                        "that is a number expected", (double)lo, (double)hi);
     ttt_tensor *tensor = ttt_new(ctx, shape);
     for (int64_t i = 0; i < tensor->size; i++)
         tensor->data[i] = (ttt_real)((double)lo + (double)(hi - lo) * ttt_rng_uniform(&ctx->rng));
@@ -3562,7 +3584,9 @@ static ttt_tensor *ttt__run(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *i
 
 ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n, ttt_shape shape,
                       const void *arg, size_t arg_bytes) {
-    if (!ttt__inputs_good(ctx, op, in, n)) return &ctx->empty;
+    if (!TTT__GIVEN("apply", op) || (n > 0 && !TTT__GIVEN(op->name, in)) ||
+        (arg_bytes && !TTT__GIVEN(op->name, arg)) || !ttt__inputs_good(ctx, op, in, n))
+        return &ctx->empty;
     return ttt__run(ctx, op, in, n, shape, arg, arg_bytes, NULL);
 }
 
@@ -4223,9 +4247,17 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
 }
 
 ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
+// The mean of n elements each, summed to a shape. If their sum has no number, they are divided
+// first.
+static ttt_tensor *ttt__mean_to(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape, int64_t n) {
+    ttt_real share = 1 / (ttt_real)TTT__MAX(n, 1);
+    ttt_tensor *y = ttt_scale(ctx, ttt_sum_to(ctx, a, shape), share);
+    if (ctx->result || ctx->k->finite(y->size, y->data)) return y;
+    return ttt_sum_to(ctx, ttt_scale(ctx, a, share), shape);
+}
 ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
     if (!ttt__operands(ctx, "mean", &a, 1)) return &ctx->empty;
-    return ttt_scale(ctx, ttt_sum(ctx, a), 1 / (ttt_real)TTT__MAX(a->size, 1));
+    return ttt__mean_to(ctx, a, ttt_scalar_shape(), a->size);
 }
 ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "sum_axis", a, axis);
@@ -4237,8 +4269,9 @@ ttt_tensor *ttt_sum_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
 ttt_tensor *ttt_mean_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     int i = ttt__axis(ctx, "mean_axis", a, axis);
     if (i < 0) return &ctx->empty;
-    int64_t n = TTT__MAX(a->shape.dim[i], 1);
-    return ttt_scale(ctx, ttt_sum_axis(ctx, a, axis), 1 / (ttt_real)n);
+    ttt_shape shape = a->shape;
+    shape.dim[i] = 1;
+    return ttt__mean_to(ctx, a, shape, a->shape.dim[i]);
 }
 
 // Sums so far, of columns side by side: (outer, n, inner).
@@ -4326,6 +4359,7 @@ ttt_tensor *ttt_reshape(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape) {
     if (!ttt__operands(ctx, "reshape", &a, 1)) return &ctx->empty;
     if (ttt_shape_size(shape) != a->size) {
         ttt_text ta, ts;
+        if (!ttt__shape_good(ctx, "reshape", shape, TTT_DTYPE_REAL)) return &ctx->empty;
         return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "reshape: %s has %lld elements, %s has %lld; as many expected",
                         ttt_shape_text(a->shape, ta), (long long)a->size, ttt_shape_text(shape, ts),
@@ -4398,7 +4432,7 @@ RULE(permute) {
 ttt_tensor *ttt_permute(ttt_ctx *ctx, ttt_tensor *a, const int *order) {
     ttt_shape shape;
     int seen = 0;
-    if (!ttt__operands(ctx, "permute", &a, 1)) return &ctx->empty;
+    if (!ttt__operands(ctx, "permute", &a, 1) || !TTT__GIVEN("permute", order)) return &ctx->empty;
     shape = a->shape;
     for (int i = 0; i < shape.rank; i++) {
         if (order[i] < 0 || order[i] >= shape.rank || (seen >> order[i] & 1))
@@ -4507,7 +4541,7 @@ RULE(concat) {
     }
 }
 ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int axis) {
-    if (!ttt__operands(ctx, "concat", a, n)) return &ctx->empty;
+    if (!TTT__GIVEN("concat", a) || !ttt__operands(ctx, "concat", a, n)) return &ctx->empty;
     if (n < 1)
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "concat: %d tensors given, at least one expected",
                         n);
@@ -4928,8 +4962,14 @@ RULE(normalize) {
     const ttt__norm *norm = (const ttt__norm *)y->arg;
     d[0] = ttt_normalize_d1(ctx, A, g, (ttt_real)norm->eps, norm->centered);
 }
+static bool ttt__eps_good(ttt_ctx *ctx, const char *who, ttt_real eps) {
+    if (!ctx->result && !(eps >= 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: eps is %g; 0 or more expected", who, (double)eps);
+    return !ctx->result;
+}
 static ttt_tensor *ttt__normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
+    if (!ttt__eps_good(ctx, "normalize", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_normalize, &a, 1, false, &norm, sizeof norm);
 }
 ttt_tensor *ttt_layer_normalize(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps) {
@@ -4968,12 +5008,12 @@ ttt_tensor *ttt_normalize_d1(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *g, ttt_rea
                              bool centered) {
     ttt__norm norm = { (double)eps, centered };
     ttt_tensor *in[2] = { a, g };
+    if (!ttt__eps_good(ctx, "normalize_d1", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_normalize_d1, in, 2, false, &norm, sizeof norm);
 }
 
 ROW(rstd) {
-    ttt_real mean;
-    row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered, &mean, row->y);
+    *row->y = row->kernels->moments(row->D, row->a, row->norm->eps, row->norm->centered).rstd;
 }
 FORWARD(rstd) { ttt__each_row(ctx, y, ttt__rstd_row); }
 RULE(rstd) {  // -g r^2 x / D
@@ -4984,6 +5024,7 @@ RULE(rstd) {  // -g r^2 x / D
 }
 ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
     ttt__norm norm = { (double)eps, centered };
+    if (!ttt__eps_good(ctx, "rstd", eps)) return &ctx->empty;
     return ttt__row_op(ctx, &ttt__op_rstd, &a, 1, true, &norm, sizeof norm);
 }
 #undef ROW
@@ -5459,7 +5500,7 @@ static ttt__gemm ttt__gemm_of(const ttt_ctx *ctx, const ttt_gemm_desc *desc) {
 }
 
 ttt_result ttt_gemm(ttt_ctx *ctx, const ttt_gemm_desc *desc) {
-    if (ctx->result) return ctx->result;
+    if (!TTT__GIVEN("gemm", desc)) return ctx->result;
     ttt_gemm_desc d = *desc;
     const char *wrong = ttt__gemm_sizes(&d);
     bool empty = d.m == 0 || d.n == 0;
@@ -5964,6 +6005,9 @@ static bool ttt__vjp_good(ttt_ctx *ctx, const ttt__walk *walk, ttt_grad_mode mod
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: mode %d, %d tensors; a ttt_grad_mode, 0..%d, and 0 or more expected",
                  (int)mode, walk->n_wrt, (int)TTT_GRAD_ADD);
+    if (walk->n_wrt > 0 && !(ttt__given(ctx, "grad", "wrt", walk->wrt != NULL) &&
+                             ttt__given(ctx, "grad", "out", walk->out != NULL)))
+        return false;
     if (walk->n_wrt > 0 && walk->wrt == walk->out)
         ttt_fail(ctx, TTT_ERR_ARGUMENT,
                  "grad: wrt and out are the same array; out is written to before wrt is read");
@@ -6014,7 +6058,8 @@ static ttt_result ttt__vjp(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *seed, ttt_te
     ttt_tensor *from[2] = { y, seed };
     for (int i = 0; i < n && !ctx->result && mode == TTT_GRAD_FIRST_ORDER && recording; i++)
         ttt__set_producer(ctx, out[i], &ttt__op_unrecorded, from, 2, NULL, 0);
-    for (int i = 0; i < n && ctx->result && mode != TTT_GRAD_ADD; i++) out[i] = &ctx->empty;
+    for (int i = 0; i < n && out && ctx->result && mode != TTT_GRAD_ADD; i++)
+        out[i] = &ctx->empty;
     return ctx->result;
 }
 
@@ -6081,6 +6126,7 @@ ttt_tensor *ttt_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_tensor *const *in, int 
     if (bytes < head)
         return ttt_fail(ctx, TTT_ERR_ARGUMENT, "remat: %llu bytes of the caller's; fewer expected",
                         (unsigned long long)user_bytes);
+    if (!TTT__GIVEN("remat", f) || (user_bytes && !TTT__GIVEN("remat", user))) return &ctx->empty;
     ttt__remat *remat = (ttt__remat *)ttt_alloc(ctx, bytes, false);
     if (!remat) return &ctx->empty;
     remat->f = f;
@@ -6131,7 +6177,9 @@ double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, i
     double numeric = 0;
     if (!ctx->result && (n < 1 || order < 1))
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "check_gradient: inputs and an order above 0 expected");
-    if (ctx->result || !ttt__operands(ctx, "check_gradient", x, n)) return (double)NAN;
+    if (!TTT__GIVEN("check_gradient", f) || !TTT__GIVEN("check_gradient", x) ||
+        !ttt__operands(ctx, "check_gradient", x, n))
+        return (double)NAN;
     ttt_mark mark = ttt_mark_get(ctx);
     ttt__check check = { f, x, n, user, NULL, NULL };
     check.u = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n * sizeof *check.u, false);

@@ -1329,7 +1329,7 @@ static void batches_in_order(void) {
     }
     CHECK(it->epoch == 2 && it->position == 0);
     CHECK(memory_calls == calls);
-    CHECK(next_batch(NULL, x, y) == 0);
+    CHECK(next_batch(NULL, x, y) == 0 && told(ttt_status(ctx)) == TTT_ERR_ARGUMENT);
 }
 
 static void batches_shuffled(void) {

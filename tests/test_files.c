@@ -731,10 +731,10 @@ static void many_tensors_open_in_no_time(void) {
         named[i].name = name[i];
         named[i].tensor = ttt_full(c, TTT_SHAPE(1), (ttt_real)i);
     }
-    clock_t start = clock();
+    comparisons = 0;
     CHECK(ttt_safetensors_write(c, path, &b, false) == TTT_OK &&
           ttt_safetensors_read(c, path, &back) == TTT_OK);
-    CHECK((double)(clock() - start) / CLOCKS_PER_SEC < 2);
+    CHECK(comparisons > 0 && comparisons < 8 * 15 * (long)N);  // sorted, not searched: 2^15 > N
     CHECK(back.n_tensors == N);
     for (int i = 0; i < N && back.n_tensors == N; i++)
         CHECK(strcmp(back.tensors[i].name, name[i]) == 0 &&
@@ -1189,14 +1189,13 @@ static void the_hostile_corpus_is_judged_right(void) {
         *verdict++ = 0;
         ttt_ctx *c = ttt_open(NULL);
         snprintf(path, sizeof path, "%.480s/hostile/%s", ttt_test_data(), line);
-        clock_t start = clock();
+        comparisons = 0;
         bool loads = read_any(c, path, &b, &one);
         bool good = strncmp(verdict, "accept", 6) == 0
                         ? loads
                         : !loads && ttt_status(c) == TTT_ERR_FORMAT && strstr(ttt_error(c), path);
         if (!good) printf("  %s: %s, but \"%s\"\n", line, verdict, ttt_error(c));
-        CHECK(good && (double)(clock() - start) / CLOCKS_PER_SEC < 1 &&
-              ttt_memory(c).held < 64000000);
+        CHECK(good && comparisons < 1 << 20 && ttt_memory(c).held < 64000000);
         ttt_close(c);
         seen++;
     }
@@ -1449,7 +1448,7 @@ static void whole_files_are_read(void) {
     CHECK(!ttt_file_read(c, at("missing"), &n) && n == 0 &&
           says(c, TTT_ERR_FILE, "missing", strerror(ENOENT)));
     CHECK(!ttt_file_read(c, folder, &n) && n == 0 && says(c, TTT_ERR_FILE, folder, ":"));
-    CHECK(!ttt_file_read(c, NULL, &n) && says(c, TTT_ERR_FILE, "no path", strerror(EINVAL)));
+    CHECK(!ttt_file_read(c, NULL, &n) && says(c, TTT_ERR_ARGUMENT, "path is NULL", ""));
     CHECK(ttt_memory(c).step == before);
     ttt_bundle b;
     ttt_tensor *t;
@@ -1530,6 +1529,35 @@ static void what_a_killed_process_leaves_is_removed(void) {
     CHECK(ttt_file_begin(c, &w, path) && ttt_file_finish(c, &w, true) == TTT_OK);
     CHECK(!exists(left) && !exists(second));
     CHECK(exists(living) && exists(elsewhere) && exists(user) && exists(at("other.tmp")));
+    ttt_close(c);
+}
+
+// In a folder whose path has almost as many bytes as a path may have, too.
+static void long_paths_are_swept_like_short_ones(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_file_writer w;
+    char deep[1024], left[1100];
+    size_t ends[9], n = strlen(folder), n_ends = 0;
+    memcpy(deep, folder, n + 1);
+    while (n < 1010) {
+        size_t more = 1010 - n < 200 ? 1010 - n : 200;
+        memset(deep + n, 'd', more + 1);
+        deep[n] = '/';
+        deep[n += more + 1] = 0;
+        ends[n_ends++] = n;
+        CHECK(mkdir(deep, 0777) == 0);
+    }
+    snprintf(left, sizeof left, "%s/f.tmp-%08x-%ld-0", deep, ttt__this_machine(), ended_process());
+    put(left, "x", 1);
+    snprintf(deep + n, sizeof deep - n, "/f");
+    CHECK(ttt_file_begin(c, &w, deep) && ttt_file_finish(c, &w, true) == TTT_OK);
+    CHECK(ttt_ok(c) && exists(deep) && !exists(left));
+    remove(left);
+    remove(deep);
+    while (n_ends > 0) {
+        deep[ends[--n_ends]] = 0;
+        CHECK(rmdir(deep) == 0);
+    }
     ttt_close(c);
 }
 
@@ -1684,7 +1712,7 @@ static void a_writer_that_cannot_begin_says_why(void) {
     ttt_clear(c);
     CHECK(!ttt_file_begin(c, &w, folder) && !w.stream &&
           says(c, TTT_ERR_FILE, folder, "cannot be written"));
-    CHECK(!ttt_file_begin(c, &w, NULL) && says(c, TTT_ERR_FILE, "no path", ""));
+    CHECK(!ttt_file_begin(c, &w, NULL) && says(c, TTT_ERR_ARGUMENT, "path is NULL", ""));
     memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = 0;
     CHECK(!ttt_file_begin(c, &w, path) && says(c, TTT_ERR_FILE, "ppp", "at most 1023 bytes"));
@@ -2072,6 +2100,7 @@ static const ttt_test all[] = {
     T(a_file_appears_whole_or_not_at_all),
 #if defined(__unix__) || defined(__APPLE__)
     T(what_a_killed_process_leaves_is_removed),
+        T(long_paths_are_swept_like_short_ones),
     T(a_kill_leaves_a_whole_file),
     T(a_lock_is_held_by_one_process),
     T(a_lock_is_taken_over_once),

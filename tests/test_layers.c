@@ -583,6 +583,29 @@ static void fused_norms_and_mlps_equal_their_definition(void) {
                              size[s].x, mlp ? size[s].M : 0);
 }
 
+// Rows of the largest numbers: norms as of rows a thousandth as large.
+static void fused_norms_reach_the_largest_numbers(void) {
+    for (int isa = 0; ttt_isa_name(isa); isa++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .isa = ttt_isa_name(isa) });
+        ttt_params p = { 0 };
+        ttt_weights norm = ttt_layer_norm_new(c, 21, &p, "norm");
+        ttt_mlp_new(c, 21, 8, &p, "mlp");
+        const double large = DOUBLE ? 1.7e308 : 3.4e38;
+        ttt_tensor *x = ttt_new(c, TTT_SHAPE(1, 3, 21)), *g[2][2];
+        for (int64_t i = 0; i < x->size; i++) x->data[i] = REAL(i % 4 ? -large : large);
+        ttt_tensor *less = ttt_scale(c, x, REAL(1.0 / 1024));
+        ttt_tensor *y = ttt_layer_norm(c, norm, x), *z = ttt_layer_norm(c, norm, less);
+        CHECK(difference(y, z) <= 32 * (DOUBLE ? 2.3e-16 : 1.2e-7));
+        for (int i = 0; i < 2; i++)
+            ttt_grad(c, weigh(c, i ? z : y), norm.at, 2, g[i], TTT_GRAD_FIRST_ORDER);
+        for (int i = 0; i < 2; i++) CHECK(difference(g[0][i], g[1][i]) <= 1e-5);
+        y = ttt_sub(c, ttt_residual_mlp(c, ttt_params_weights(&p), ttt_scale(c, x, 0.5)),
+                    ttt_scale(c, x, 0.5));
+        CHECK(ttt_ok(c) && c->k->finite(y->size, y->data));
+        ttt_close(c);
+    }
+}
+
 static void fused_norms_and_mlps_keep_what_others_promise(void) {
     for (int mlp = 0; mlp < 2; mlp++) {
         const ttt_shape shape = TTT_SHAPE(2, 640, 20);
@@ -1401,6 +1424,7 @@ int main(int argc, char **argv) {
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
         T(fused_norms_and_mlps_equal_their_definition),
+        T(fused_norms_reach_the_largest_numbers),
         T(fused_norms_and_mlps_keep_what_others_promise),
         T(the_number_of_threads_changes_no_bit),
         T(memory_may_run_out_anywhere),

@@ -867,6 +867,32 @@ static void one_kind_of_decay(int kind, bool wide) {
     }
     ttt_close(c);
 }
+// Without .chunk, the tokens at once are as many as the option's meaning says, to the bit.
+static void no_chunk_is_the_documented_chunk(void) {
+    enum { D = 4, N = 131 };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        if (!ttt_mixer_takes(m, "chunk")) continue;
+        bool large = strcmp(m->name, "lact") == 0;
+        bool small = strncmp(m->name, "ttt-", 4) == 0 || strcmp(m->name, "titans") == 0;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_mixer_desc d = { .inner_lr = REAL(0.1), .causal = true, .no_fused = true };
+        d = ttt_mixer_offer(m, &d);
+        d.dim = D, d.heads = 2;
+        ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+        ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(1, N, D), -1, 1), *y[2];
+        for (int said = 0; said < 2; said++) {
+            d.chunk = !said ? 0 : large ? 2048 : small ? 16 : 64;
+            y[said] = ttt_mixer_forward(c, &d, w, x, NULL);
+        }
+        bool same = ttt_ok(c) && memcmp(y[0]->data, y[1]->data, N * D * sizeof(ttt_real)) == 0;
+        if (!same) printf("  %s %s\n", m->name, ttt_error(c));
+        CHECK(same);
+        ttt_close(c);
+    }
+}
+
 static void a_chunk_changes_only_speed_for_any_decay(void) {
     for (int kind = 0; kind < DECAY_KINDS; kind++)
         for (int wide = 0; wide < 2; wide++) one_kind_of_decay(kind, wide);
@@ -1230,6 +1256,7 @@ int main(int argc, char **argv) {
                                     T(a_token_changes_nothing_before_it),
                                     T(a_token_changes_nothing_beyond_its_window),
                                     T(a_query_that_sees_nothing_reads_zeros),
+                                    T(no_chunk_is_the_documented_chunk),
                                     T(a_chunk_changes_only_speed_for_any_decay),
                                     T(decays_with_momentum_are_their_rule),
                                     T(forgetting_has_a_number_where_its_factors_have_none),

@@ -436,6 +436,16 @@ static void vit_has_shapes_names_and_counts(void) {
         CHECK(!ttt_params_find(&m.p, "pos_embedding") && ttt_params_find(&m.p, "head/bias"));
         CHECK(ttt_vit_flops(&m.vit) > 0);
         ttt_close(m.c);
+        const int64_t none[] = { 0, -8, INT64_MIN };  // sizes of no model
+        for (int k = 0; k < 18; k++) {
+            ttt_vit_desc d = with_mixer(ttt_mixer_at(i)->name);
+            int64_t *size[6] = { &d.image, &d.channels, &d.patch, &d.width, &d.depth, &d.classes };
+            *size[k / 3] = none[k % 3];
+            CHECK(isnan(ttt_vit_flops(&d)));
+        }
+        ttt_vit_desc huge = with_mixer(ttt_mixer_at(i)->name);
+        huge.image = (int64_t)1 << 40;
+        CHECK(!(ttt_vit_flops(&huge) <= 0));
     }
 }
 
@@ -446,6 +456,32 @@ static void learned_positions_are_a_parameter(void) {
     ttt_tensor *t = ttt_params_find(&m.p, "pos_embedding");
     CHECK(t && t->size == 16 * 12);
     ttt_close(m.c);
+}
+
+// Global tokens stand before the patches, which have the code of their places added.
+static void tokens_are_globals_and_then_patches(void) {
+    for (int learned = 0; learned < 2; learned++) {
+        ttt_vit_desc d = with_mixer("longformer");
+        d.learned_positions = learned;
+        d.mixer.globals = 3;
+        model m = make_model(d, (ttt_optimizer_desc){ 0 }, 1);
+        ttt_ctx *c = m.c;
+        ttt_weights w = ttt_params_weights(&m.p);
+        ttt_tensor *x = images(c, 2, 1), *globals = ttt_params_find(&m.p, "global_tokens");
+        CHECK(globals && globals->size == 3 * 12);
+        ttt_tensor *y = ttt__vit_embedded(c, &d, &w, x);
+        ttt_tensor *patches = ttt_patch_embed(c, (ttt_weights){ m.p.value, 2 }, x);
+        ttt_tensor *code = learned ? ttt_params_find(&m.p, "pos_embedding")
+                                   : ttt_sincos2d(c, 4, 4, 12);
+        CHECK(ttt_ok(c) && y->size == 2 * 19 * 12);
+        for (int64_t i = 0; ttt_ok(c) && i < y->size; i++) {
+            int64_t b = i / (19 * 12), at = i % (19 * 12) - 3 * 12;
+            double want = at < 0 ? (double)globals->data[at + 3 * 12]
+                                 : (double)patches->data[b * 16 * 12 + at] + (double)code->data[at];
+            CHECK(fabs((double)y->data[i] - want) < 1e-6);
+        }
+        ttt_close(c);
+    }
 }
 
 static void inner_losses_of_every_layer_are_reported(void) {
@@ -716,7 +752,16 @@ static void wrong_optimizers_name_the_field(void) {
         const char *word;
     } wrong[] = { { { .clip = 1 }, ".lr is 0" },
                   { { .lr = 1, .warmup = 5, .total = 5 }, ".total 5" },
-                  { { .lr = 1, .clip = -1 }, ".clip" },
+                  { { .lr = 1, .clip = -1 }, ".clip -1" },
+                  { { .lr = 1, .clip = REAL(NAN) }, ".clip nan" },
+                  { { .lr = 1, .warmup = -1 }, ".warmup -1" },
+                  { { .lr = 1, .accumulate = -1 }, ".accumulate -1" },
+                  { { .lr = 1, .weight_decay = -1 }, ".weight_decay -1" },
+                  { { .lr = 1, .beta1 = 1 }, ".beta1 is 1" },
+                  { { .lr = 1, .beta2 = -1 }, ".beta2 is -1" },
+                  { { .lr = 1, .eps = REAL(NAN) }, ".eps is nan" },
+                  { { .lr = 1, .rule = &ttt_rule_momentum, .momentum = -1 }, ".momentum is -1" },
+                  { { .lr = 1, .weight_decay = REAL(NAN) }, ".weight_decay nan" },
                   { { .lr = 1, .momentum = 1 }, "adamw" } };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         ttt_ctx *c = ttt_open(NULL);
@@ -802,6 +847,26 @@ static void finite_gradients_of_every_size_are_used(void) {
         double norm = size * sqrt((double)bias->size);
         CHECK(ttt_ok(m.c) && m.opt->skipped == 0 && m.opt->updates == 1);
         CHECK(fabs(m.opt->grad_norm - norm) <= 1e-6 * norm);
+        ttt_close(m.c);
+    }
+}
+
+// Unclipped gradients whose squares have no number: Adam's steps are of the rate's size, the moments
+// finite, and small gradients move the weights again, as soon as the moments have forgotten.
+static void adam_steps_by_its_rate_whatever_the_gradient(void) {
+    const double sizes[] = { 1e18, 1e20, 3e25, 1e37 };
+    for (int i = 0; i < COUNT(sizes); i++) {
+        double size = DOUBLE ? pow(sizes[i], 8.1) : sizes[i];
+        ttt_optimizer_desc o = { .rule = &ttt_rule_adam, .beta2 = REAL(0.9) };
+        model m = make_model(with_mixer("none"), o, 1);
+        ttt_tensor *bias = ttt_params_find(&m.p, "head/bias");
+        for (int k = 0; k < 4; k++)
+            ttt_optimizer_step(m.c, m.opt, ttt_sum(m.c, ttt_scale(m.c, bias, REAL(-size))));
+        for (int64_t j = 0; j < bias->size; j++)
+            CHECK(fabs((double)bias->data[j] - 4 * 0.01) < 1e-3 * 0.01);
+        for (int j = 0; j < 2 * m.opt->n; j++)
+            CHECK(m.c->k->finite(m.opt->state[j]->size, m.opt->state[j]->data));
+        CHECK(ttt_ok(m.c) && m.opt->skipped == 0);
         ttt_close(m.c);
     }
 }
@@ -1185,7 +1250,265 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     CHECK(ttt_count_correct(NULL, NULL) == -1);
 }
 
-// The list above is complete: it has every function of the four headers whose parameters name a
+// ---- arguments that are NULL --------------------------------------------------------------------
+// X(function, argument, call) for every argument of a function that is an array, a struct, a text
+// or a function and must be there: the error names it. (Tensors have their own lists above.)
+#define LACKING_ARGUMENT(X)                                                                        \
+    X(ttt_from, values, ttt_from(c, x->shape, NULL))                                               \
+    X(ttt_from_int, values, ttt_from_int(c, x->shape, NULL))                                       \
+    X(ttt_from_u8, values, ttt_from_u8(c, x->shape, NULL))                                         \
+    X(ttt_from_bf16, values, ttt_from_bf16(c, x->shape, NULL))                                     \
+    X(ttt_gemm, desc, ttt_gemm(c, NULL))                                                           \
+    X(ttt_permute, order, ttt_permute(c, x, NULL))                                                 \
+    X(ttt_concat, a, ttt_concat(c, NULL, 2, 0))                                                    \
+    X(ttt_apply, op, ttt_apply(c, NULL, &x, 1, x->shape, NULL, 0))                                 \
+    X(ttt_apply, in, ttt_apply(c, ttt_op_table(0), NULL, 1, x->shape, NULL, 0))                    \
+    X(ttt_apply, arg, ttt_apply(c, ttt_op_table(0), &x, 1, x->shape, NULL, 8))                     \
+    X(ttt_grad, wrt, ttt_grad(c, g->s, NULL, 1, g->out, TTT_GRAD_RECORD))                          \
+    X(ttt_grad, out, ttt_grad(c, g->s, &x, 1, NULL, TTT_GRAD_FIRST_ORDER))                         \
+    X(ttt_vjp, wrt, ttt_vjp(c, x, x, NULL, 1, g->out, TTT_GRAD_FIRST_ORDER))                       \
+    X(ttt_vjp, out, ttt_vjp(c, x, x, &x, 1, NULL, TTT_GRAD_ADD))                                   \
+    X(ttt_remat, f, ttt_remat(c, NULL, &x, 1, x->shape, NULL, 0))                                  \
+    X(ttt_remat, in, ttt_remat(c, first_of, NULL, 1, x->shape, NULL, 0))                           \
+    X(ttt_remat, user, ttt_remat(c, first_of, &x, 1, x->shape, NULL, 8))                           \
+    X(ttt_check_gradient, f, ttt_check_gradient(c, NULL, &x, 1, NULL, 1, 1))                       \
+    X(ttt_check_gradient, x, ttt_check_gradient(c, sum_of, NULL, 1, NULL, 1, 1))                   \
+    X(ttt_params_add, rows, ttt_params_add(c, NULL, 1, 0, &sizes, p, ""))                          \
+    X(ttt_params_add, sizes, ttt_params_add(c, rows, 1, 0, NULL, p, ""))                           \
+    X(ttt_params_add, params, ttt_params_add(c, rows, 1, 0, &sizes, NULL, ""))                     \
+    X(ttt_params_choose, params, ttt_params_choose(c, NULL, NULL, 0))                              \
+    X(ttt_weights_take, w, ttt_weights_take(c, "who", NULL, 1))                                    \
+    X(ttt_descend, descent, ttt_descend(c, NULL, lacking(g, 2, 2), x, NULL))                       \
+    X(ttt_dense_new, params, ttt_dense_new(c, 2, 2, TTT_INIT_ZERO, NULL, ""))                      \
+    X(ttt_layer_norm_new, params, ttt_layer_norm_new(c, 2, NULL, ""))                              \
+    X(ttt_mlp_new, params, ttt_mlp_new(c, 2, 2, NULL, ""))                                         \
+    X(ttt_patch_embed_new, params, ttt_patch_embed_new(c, 2, 2, 2, NULL, ""))                      \
+    X(ttt_inner_loop, in, ttt_inner_loop(c, NULL, lacking(g, 2, 2), NULL))                         \
+    X(ttt_mixer_new, desc, ttt_mixer_new(c, NULL, p, ""))                                          \
+    X(ttt_mixer_new, params, ttt_mixer_new(c, &mixer, NULL, ""))                                   \
+    X(ttt_mixer_forward, desc, ttt_mixer_forward(c, NULL, lacking(g, 2, 2), x, NULL))              \
+    X(ttt_unmask, desc, ttt_unmask(c, NULL, lacking(g, 2, 2), x, &unmasked))                       \
+    X(ttt_unmask, out, ttt_unmask(c, &mixer, lacking(g, 2, 2), x, NULL))                           \
+    X(ttt_file_read, path, ttt_file_read(c, NULL, NULL))                                           \
+    X(ttt_file_begin, w, ttt_file_begin(c, NULL, "never"))                                         \
+    X(ttt_file_begin, path, ttt_file_begin(c, &writer, NULL))                                      \
+    X(ttt_file_finish, w, ttt_file_finish(c, NULL, true))                                          \
+    X(ttt_file_lock, path, ttt_file_lock(c, NULL))                                                 \
+    X(ttt_safetensors_read, path, ttt_safetensors_read(c, NULL, &bundle))                          \
+    X(ttt_safetensors_read, out, ttt_safetensors_read(c, "never", NULL))                           \
+    X(ttt_safetensors_write, path, ttt_safetensors_write(c, NULL, &bundle, false))                 \
+    X(ttt_safetensors_write, bundle, ttt_safetensors_write(c, "never", NULL, false))               \
+    X(ttt_npy_read, path, ttt_npy_read(c, NULL, g->out))                                           \
+    X(ttt_npy_read, out, ttt_npy_read(c, "never", NULL))                                           \
+    X(ttt_npy_write, path, ttt_npy_write(c, NULL, x))                                              \
+    X(ttt_gzip_inflate, bytes, ttt_gzip_inflate(c, NULL, NULL, 9, byte, 9, &size))                 \
+    X(ttt_gzip_inflate, out, ttt_gzip_inflate(c, NULL, byte, 9, NULL, 9, &size))                   \
+    X(ttt_gzip_inflate, size, ttt_gzip_inflate(c, NULL, byte, 9, byte, 9, NULL))                   \
+    X(ttt_idx_parse, bytes, ttt_idx_parse(c, NULL, NULL, 9, &idx))                                 \
+    X(ttt_idx_parse, out, ttt_idx_parse(c, NULL, byte, 9, NULL))                                   \
+    X(ttt_idx_read, path, ttt_idx_read(c, NULL, &idx))                                             \
+    X(ttt_idx_read, out, ttt_idx_read(c, "never", NULL))                                           \
+    X(ttt_images_from_idx, pixels, ttt_images_from_idx(c, NULL, NULL, NULL, &full, 9, &set))       \
+    X(ttt_images_from_idx, labels, ttt_images_from_idx(c, NULL, &full, NULL, NULL, 9, &set))       \
+    X(ttt_images_from_idx, out, ttt_images_from_idx(c, NULL, &full, NULL, &full, 9, NULL))         \
+    X(ttt_images_load_idx, dir, ttt_images_load_idx(c, NULL, "train", 9, &set))                    \
+    X(ttt_images_load_idx, split, ttt_images_load_idx(c, "never", NULL, 9, &set))                  \
+    X(ttt_images_load_idx, out, ttt_images_load_idx(c, "never", "train", 9, NULL))                 \
+    X(ttt_images_missing_idx, dir, ttt_images_missing_idx(c, NULL))                                \
+    X(ttt_images_measure, images, ttt_images_measure(c, NULL, &norm))                              \
+    X(ttt_images_measure, out, ttt_images_measure(c, &set, NULL))                                  \
+    X(ttt_images_draw, out, ttt_images_draw(c, 1, 0, 1, NULL))                                     \
+    X(ttt_batches_new, desc, ttt_batches_new(c, NULL))                                             \
+    X(ttt_batches_next, batches, ttt_batches_next(c, NULL, NULL, NULL))                            \
+    X(ttt_batches_seek, batches, ttt_batches_seek(c, NULL, 0, 0))                                  \
+    X(ttt_mixup, rng, ttt_mixup(c, NULL, 1, &x, &x))                                               \
+    X(ttt_mixup, x, ttt_mixup(c, ttt_ctx_rng(c), 1, NULL, &x))                                     \
+    X(ttt_mixup, target, ttt_mixup(c, ttt_ctx_rng(c), 1, &x, NULL))                                \
+    X(ttt_vit_new, desc, ttt_vit_new(c, NULL, p, ""))                                              \
+    X(ttt_vit_new, params, ttt_vit_new(c, &vit, NULL, ""))                                         \
+    X(ttt_vit_forward, desc, ttt_vit_forward(c, NULL, lacking(g, 2, 2), x, NULL))                  \
+    X(ttt_optimizer_new, desc, ttt_optimizer_new(c, NULL, p))                                      \
+    X(ttt_optimizer_new, params, ttt_optimizer_new(c, &recipe, NULL))                              \
+    X(ttt_optimizer_step, optimizer, ttt_optimizer_step(c, NULL, g->s))                            \
+    X(ttt_weights_find, params, ttt_weights_find(c, NULL, "name", &bundle))                        \
+    X(ttt_weights_find, name, ttt_weights_find(c, p, NULL, &bundle))                               \
+    X(ttt_weights_find, file, ttt_weights_find(c, p, "name", NULL))                                \
+    X(ttt_checkpoint_save, path, ttt_checkpoint_save(c, NULL, p, NULL, NULL, 0))                   \
+    X(ttt_checkpoint_save, params, ttt_checkpoint_save(c, "never", NULL, NULL, NULL, 0))           \
+    X(ttt_checkpoint_save, notes, ttt_checkpoint_save(c, "never", p, NULL, NULL, 1))               \
+    X(ttt_checkpoint_load, path, ttt_checkpoint_load(c, NULL, p, NULL, &bundle))                   \
+    X(ttt_checkpoint_load, params, ttt_checkpoint_load(c, "never", NULL, NULL, &bundle))           \
+    X(ttt_checkpoint_load, file, ttt_checkpoint_load(c, "never", p, NULL, NULL))
+
+// What calls with NULL where it has a meaning need.
+static bool is_open(const ttt_desc *desc) {
+    ttt_ctx *c = ttt_open(desc);
+    bool good = ttt_ok(c);
+    ttt_close(c);
+    return good;
+}
+// Whether the call before failed with a text that has `part` in it; forgets the error.
+static bool told(ttt_ctx *c, const char *part) {
+    bool good = !ttt_ok(c) && strstr(ttt_error(c), part);
+    ttt_clear(c);
+    return good;
+}
+static bool steps_without_state(given *g) {
+    ttt_descent d = { .rate = 1 };
+    return ttt_descend(g->c, &d, (ttt_weights){ &g->x, 1 },
+                       ttt_sum(g->c, ttt_square(g->c, g->x)), NULL).n == 1;
+}
+static bool mixes_without_losses(ttt_ctx *c, const ttt_mixer_desc *d) {
+    ttt_params p = { 0 };
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 2, 4));
+    return ttt_mixer_forward(c, d, ttt_mixer_new(c, d, &p, ""), x, NULL)->size == 8;
+}
+static bool classifies_without_call(ttt_ctx *c, const ttt_vit_desc *d) {
+    ttt_params p = { 0 };
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 8, 8, 2));
+    return ttt_vit_forward(c, d, ttt_vit_new(c, d, &p, ""), x, NULL)->size == 5;
+}
+static bool images_without_names(ttt_ctx *c, const ttt_idx *idx) {
+    ttt_images set;
+    ttt_images_from_idx(c, NULL, idx, NULL, idx, 9, &set);
+    return told(c, "images: ");
+}
+static bool next_without_tensors(ttt_ctx *c) {
+    ttt_images set;
+    ttt_images_draw(c, 1, 0, 2, &set);
+    ttt_batches_desc d = { .images = &set, .batch = 2 };
+    return ttt_batches_next(c, ttt_batches_new(c, &d), NULL, NULL) == 2;
+}
+static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
+    const char *path = "test_model.null";
+    ttt_bundle file;
+    size_t size;
+    bool good = ttt_checkpoint_save(c, path, p, NULL, NULL, 0) == TTT_OK &&
+                ttt_checkpoint_load(c, path, p, NULL, &file) == TTT_OK &&
+                ttt_file_read(c, path, NULL) && ttt_file_read(c, path, &size);
+    remove(path);
+    return good;
+}
+
+// X(function, argument, what is true then) for the others, where NULL has a meaning.
+#define ABSENT_ARGUMENT(X)                                                                         \
+    X(ttt_open, desc, is_open(NULL))                                                               \
+    X(ttt_fail, format, (ttt_fail(c, TTT_ERR_UNSET, NULL), told(c, "was not set")))                \
+    X(ttt_profile_rows, rows, ttt_profile_rows(c, NULL, 9) == 0)                                   \
+    X(ttt_profile_share, row, ttt_profile_share(NULL, &peak, &text) == 0 && !*text)                \
+    X(ttt_profile_share, peak, ttt_profile_share(&row, NULL, &text) == 0 && !*text)                \
+    X(ttt_profile_share, bound, ttt_profile_share(&row, &peak, NULL) == 0)                         \
+    X(ttt_profile_text, peak, *ttt_profile_text(c, NULL, 1, 9))                                    \
+    X(ttt_rng_u32, rng, ttt_rng_u32(NULL) == 0)                                                    \
+    X(ttt_rng_uniform, rng, ttt_rng_uniform(NULL) == 0)                                            \
+    X(ttt_rng_normal, rng, ttt_rng_normal(NULL) == 0)                                              \
+    X(ttt_rng_below, rng, ttt_rng_below(NULL, 9) == 0)                                             \
+    X(ttt_shape_text, text, !*ttt_shape_text(x->shape, NULL))                                      \
+    X(ttt_check_gradient, user, ttt_check_gradient(c, sum_of, &x, 1, NULL, 1, 1) >= 0)             \
+    X(ttt_params_add, prefix, ttt_params_add(c, rows, 1, 0, &sizes, p, NULL).n == 1)               \
+    X(ttt_dense_new, prefix, ttt_dense_new(c, 2, 2, TTT_INIT_ZERO, p, NULL).n == 2)                \
+    X(ttt_layer_norm_new, prefix, ttt_layer_norm_new(c, 2, p, NULL).n == 2)                        \
+    X(ttt_mlp_new, prefix, ttt_mlp_new(c, 2, 2, p, NULL).n == 4)                                   \
+    X(ttt_patch_embed_new, prefix, ttt_patch_embed_new(c, 2, 2, 2, p, NULL).n == 2)                \
+    X(ttt_mixer_new, prefix, ttt_mixer_new(c, &mixer, p, NULL).n > 0)                              \
+    X(ttt_vit_new, prefix, ttt_vit_new(c, &vit, p, NULL).n > 0)                                    \
+    X(ttt_params_weights, params, ttt_params_weights(NULL).n == 0)                                 \
+    X(ttt_params_find, params, !ttt_params_find(NULL, "name"))                                     \
+    X(ttt_params_find, name, !ttt_params_find(p, NULL))                                            \
+    X(ttt_params_count, params, ttt_params_count(NULL, 0) == 0)                                    \
+    X(ttt_params_choose, part, ttt_params_choose(c, &g->params, NULL, 0)[1])                       \
+    X(ttt_weights_take, who, ttt_weights_take(c, NULL, &none, 0).n == 0)                           \
+    X(ttt_descend, state, steps_without_state(g))                                                  \
+    X(ttt_inner_loop, losses, learn(g, -1).n == 2)                                                 \
+    X(ttt_mixer_find, name, !ttt_mixer_find(NULL))                                                 \
+    X(ttt_mixer_takes, mixer, !ttt_mixer_takes(NULL, "causal"))                                    \
+    X(ttt_mixer_takes, option, !ttt_mixer_takes(mixer.mixer, NULL))                                \
+    X(ttt_mixer_offer, mixer, !ttt_mixer_offer(NULL, &mixer).mixer)                                \
+    X(ttt_mixer_offer, desc, ttt_mixer_offer(mixer.mixer, NULL).mixer == mixer.mixer)              \
+    X(ttt_mixer_count, desc, ttt_mixer_count(NULL) == 0)                                           \
+    X(ttt_mixer_forward, losses, mixes_without_losses(c, &mixer))                                  \
+    X(ttt_file_read, size, saves_without_optimizer(c, p))                                          \
+    X(ttt_file_put, w, !ttt_file_put(NULL, "", 1))                                                 \
+    X(ttt_file_put, bytes, !ttt_file_put(&writer, NULL, 1))                                        \
+    X(ttt_bundle_at, bundle, !ttt_bundle_at(NULL, 0))                                              \
+    X(ttt_bundle_find, bundle, !ttt_bundle_find(NULL, "name"))                                     \
+    X(ttt_bundle_find, name, !ttt_bundle_find(&bundle, NULL))                                      \
+    X(ttt_bundle_note, bundle, !ttt_bundle_note(NULL, "key"))                                      \
+    X(ttt_bundle_note, key, !ttt_bundle_note(&bundle, NULL))                                       \
+    X(ttt_gzip_inflate, name, (ttt_gzip_inflate(c, NULL, "", 0, byte, 9, &size), told(c, "gzip"))) \
+    X(ttt_idx_parse, name, (ttt_idx_parse(c, NULL, "", 0, &idx), told(c, "IDX")))                  \
+    X(ttt_images_from_idx, pixels_name, images_without_names(c, &full))                            \
+    X(ttt_images_from_idx, labels_name, images_without_names(c, &full))                            \
+    X(ttt_batches_next, x, next_without_tensors(c))                                                \
+    X(ttt_batches_next, y, next_without_tensors(c))                                                \
+    X(ttt_vit_count, desc, ttt_vit_count(NULL) == 0)                                               \
+    X(ttt_vit_forward, call, classifies_without_call(c, &vit))                                     \
+    X(ttt_vit_tokens, desc, ttt_vit_tokens(NULL) == -1)                                            \
+    X(ttt_vit_flops, desc, isnan(ttt_vit_flops(NULL)))                                             \
+    X(ttt_schedule, desc, isnan(ttt_schedule(NULL, 0)))                                            \
+    X(ttt_checkpoint_save, optimizer, saves_without_optimizer(c, p))                               \
+    X(ttt_checkpoint_load, optimizer, saves_without_optimizer(c, p))
+
+static void without(given *g, const char *function, const char *argument) {
+    ttt_text text;
+    snprintf(text, sizeof text, ": %s is NULL", argument);
+    bool good = ttt_status(g->c) == TTT_ERR_ARGUMENT && strstr(ttt_error(g->c), text);
+    if (!good) printf("  %s without %s: \"%s\"\n", function, argument, ttt_error(g->c));
+    CHECK(good);
+    ttt_clear(g->c);
+}
+static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
+    given given_here = { .c = ttt_open(NULL) }, *g = &given_here;
+    ttt_ctx *c = g->c;
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(2, 2));
+    ttt_vit_desc vit = with_mixer("linear-attention");
+    ttt_mixer_desc mixer = vit.mixer;
+    mixer.dim = 4, mixer.heads = 2;
+    ttt_params params = { 0 }, *p = &params;
+    ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
+    ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);
+    ttt_optimizer_desc recipe = { .lr = 1 };
+    ttt_weights none = { NULL, 0 };
+    ttt_unmasked unmasked;
+    ttt_file_writer writer = { 0 };
+    ttt_bundle bundle = { 0 };
+    ttt_idx idx, full = { .data = &idx };
+    ttt_images set = { 0 };
+    ttt_pixel_norm norm;
+    ttt_profile_row row = { 0 };
+    ttt_limits peak = { 1, 1 };
+    uint8_t byte[9] = { 0 };
+    size_t size;
+    const char *text;
+    g->s = ttt_scalar(c, 1);
+    g->x = x;
+    g->heads = ttt_zeros(c, TTT_SHAPE(1, 2, 6, 3));
+    g->params = (ttt_params){ (ttt_param[2]){ { "a", 0 }, { "b", 0 } }, g->learned, 2, 2 };
+    g->learned[0] = g->learned[1] = x;
+#define X(function, argument, call) (void)(call), without(g, #function, #argument);
+    LACKING_ARGUMENT(X)
+#undef X
+#define X(function, argument, truth)                                                               \
+    params.n = 0;                                                                                  \
+    CHECK(truth);                                                                                  \
+    if (!ttt_ok(c)) printf("  %s without %s: %s\n", #function, #argument, ttt_error(c));           \
+    CHECK(ttt_ok(c));
+    ABSENT_ARGUMENT(X)
+#undef X
+    ttt_close(c);
+}
+
+// The two lists are complete: they have every argument of the four headers' functions that is a
+// pointer to anything but a tensor or the context, or a function.
+static bool argument_listed(const char *function, const char *argument) {
+#define X(name, its, call) if (!strcmp(function, #name) && !strcmp(argument, #its)) return true;
+    LACKING_ARGUMENT(X)
+    ABSENT_ARGUMENT(X)
+#undef X
+    return false;
+}
+
+// The list of calls is complete: it has every function of the four headers whose parameters name a
 // tensor or weights.
 static bool listed(const char *function) {
 #define X(name, message, call) if (!strcmp(function, #name)) return true;
@@ -1195,6 +1518,22 @@ static bool listed(const char *function) {
     for (int i = 0; i < COUNT(lacking_elsewhere); i++)
         if (!strcmp(function, lacking_elsewhere[i])) return true;
     return false;
+}
+static void arguments_are_listed(const char *function, char *arguments) {
+    for (char *one = strtok(arguments, ","); one; one = strtok(NULL, ",")) {
+        char *comment = strstr(one, "/*"), *name;
+        if (comment) *comment = 0;
+        for (size_t n = strlen(one); n && (one[n - 1] == ' ' || one[n - 1] == '\n'); n--)
+            one[n - 1] = 0;
+        bool pointer = strchr(one, '*') || strstr(one, "_fn ") || strstr(one, "ttt_function ");
+        if (!pointer || strstr(one, "ttt_ctx *")) continue;
+        name = one + strlen(one);
+        while (name > one && name[-1] != ' ' && name[-1] != '*') name--;
+        bool tensor = strstr(one, "ttt_tensor *") && !strstr(one, "*const *") && !strstr(one, "**");
+        if (tensor || argument_listed(function, name)) continue;
+        printf("  %s without %s is not listed\n", function, name);
+        CHECK(false);
+    }
 }
 static void all_are_listed(char *text) {
     for (char *at = text, *end; (at = strstr(at, "\nTTT_API ")) != NULL; at = end) {
@@ -1206,6 +1545,8 @@ static void all_are_listed(char *text) {
         bool takes = strstr(open + 1, "ttt_tensor *") || strstr(open + 1, "ttt_weights ");
         if (takes && !listed(name)) printf("  %s is not listed\n", name);
         CHECK(!takes || listed(name));
+        if (end[-1] == ')') end[-1] = 0;
+        arguments_are_listed(name, open + 1);
         *open = '(';
         *end = ';';
     }
@@ -1385,6 +1726,7 @@ static void resume(const ttt_rule *rule) {
     ttt_bundle file;
     step(&b, 8, 77);  // something else before
     CHECK(ttt_checkpoint_load(b.c, path, &b.p, b.opt, &file) == TTT_OK);
+    CHECK(b.opt->grad_norm > 0 && b.opt->updates == 3 && a.opt->updates == 6);
     CHECK(ttt_bundle_note(&file, "position") &&
           strcmp(ttt_bundle_note(&file, "position"), "3") == 0);
     for (int k = 3; k < 6; k++) step(&b, 8, (uint64_t)k);
@@ -1418,6 +1760,7 @@ static void stop_after(int stop, const ttt_rule *rule, bool short_of_memory) {
     } while (again(b.c));
     scarce = false;
     CHECK(b.opt->gathered == stop % 3 && training_bits(&a) == training_bits(&b));
+    CHECK(b.opt->grad_norm == a.opt->grad_norm);
     CHECK((ttt_bundle_find(&file, "optimizer/gathered/head/bias") != NULL) == (stop % 3 > 0));
     for (int k = stop; k < 7; k++) step(&a, 4, (uint64_t)k), step(&b, 4, (uint64_t)k);
     CHECK(training_bits(&a) == training_bits(&b));
@@ -1457,7 +1800,8 @@ static void saving_without_memory_leaves_nothing_behind(void) {
     model a = make_model(with_mixer("none"), (ttt_optimizer_desc){ 0 }, 1);
     size_t before = ttt_memory(a.c).step;
     out_of_memory = true;
-    ttt_result result = ttt_checkpoint_save(a.c, temporary("never"), &a.p, a.opt, NULL, 1 << 20);
+    ttt_note first = { "of many", "that are not looked at" };
+    ttt_result result = ttt_checkpoint_save(a.c, temporary("never"), &a.p, a.opt, &first, 1 << 20);
     out_of_memory = false;
     CHECK(result == TTT_ERR_NO_MEMORY && ttt_memory(a.c).step == before);
     ttt_close(a.c);
@@ -1633,6 +1977,7 @@ int main(int argc, char **argv) {
         T(mixup_refuses_what_it_cannot_blend),
         T(vit_has_shapes_names_and_counts),
         T(learned_positions_are_a_parameter),
+        T(tokens_are_globals_and_then_patches),
         T(inner_losses_of_every_layer_are_reported),
         T(gradients_of_the_whole_model),
         T(wrong_models_name_the_field),
@@ -1646,6 +1991,7 @@ int main(int argc, char **argv) {
         T(frozen_starts_stay),
         T(a_gradient_that_is_not_finite_changes_nothing),
         T(finite_gradients_of_every_size_are_used),
+        T(adam_steps_by_its_rate_whatever_the_gradient),
         T(training_lowers_the_loss_of_every_mixer),
         T(the_same_bits_for_any_number_of_threads),
         T(recomputed_blocks_give_the_same_bits),
@@ -1654,6 +2000,7 @@ int main(int argc, char **argv) {
         T(runs_short_of_memory_everywhere_end_with_the_same_bits),
         T(a_step_that_had_no_memory_is_made_again_with_the_same_bits),
         T(a_tensor_that_is_not_there_is_an_error_of_every_call),
+        T(an_argument_that_is_NULL_is_named_or_has_a_meaning),
         T(the_list_of_calls_is_complete),
 #ifndef TTT_NO_STDIO
         T(resuming_gives_the_same_bits),

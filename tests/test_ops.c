@@ -566,6 +566,44 @@ static void norms_of_every_size(void) {
     sets_close(&s);
 }
 
+// Rows whose numbers are near the largest, and differ from their mean by more than it: normalized,
+// and their gradients times a thousand, they are what they are a thousandth as large. Means, too.
+static void the_largest_numbers_have_norms_and_means(void) {
+    enum { N = 3, D = 37 };
+    const double large = DOUBLE ? 1.7e308 : 3.4e38;
+    sets s = sets_open();
+    for (int i = 0; i < s.n; i++) {
+        ttt_ctx *c = s.c[i];
+        ttt_tensor *x = ttt_new(c, TTT_SHAPE(N, D)), *g[2];
+        for (int j = 0; j < N * D; j++) x->data[j] = REAL(j % 5 ? -large : large * (j % 3 - 1.0));
+        ttt_tensor *less = ttt_scale(c, x, REAL(1.0 / 1024));
+        for (int which = 4; which < 6; which++) {
+            ttt_tensor *y = norm_at(c, which, less);
+            for (int64_t j = 0; j < y->size; j++) {
+                want[j] = (double)y->data[j];
+                room[j] = 32 * EPS;  // rstd is subnormal
+            }
+            check_within("normalized", norm_at(c, which, x));
+            ttt_grad(c, weigh(c, norm_at(c, which, x)), &x, 1, &g[0], TTT_GRAD_FIRST_ORDER);
+            ttt_grad(c, weigh(c, y), &less, 1, &g[1], TTT_GRAD_FIRST_ORDER);
+            for (int64_t j = 0; j < y->size; j++) {
+                want[j] = (double)g[1]->data[j] / 1024;
+                room[j] = 1e-4 / large;
+            }
+            check_within("its gradient", g[0]);
+        }
+        for (int axis = 0; axis < 3; axis++) {
+            ttt_tensor *a = axis == 2 ? ttt_mean(c, less) : ttt_mean_axis(c, less, axis);
+            for (int64_t j = 0; j < a->size; j++) {
+                want[j] = 1024 * (double)a->data[j];
+                room[j] = 64 * EPS * large;
+            }
+            check_within("mean", axis == 2 ? ttt_mean(c, x) : ttt_mean_axis(c, x, axis));
+        }
+    }
+    sets_close(&s);
+}
+
 // ---- moving elements ----------------------------------------------------------------------------
 static ttt_tensor *call_permute(ttt_ctx *c, ttt_tensor *const *in, const void *order) {
     return ttt_permute(c, in[0], order);
@@ -1629,6 +1667,7 @@ int main(int argc, char **argv) {
         T(sums_and_means_by_other_names),
         T(lengths_of_zero_have_the_gradients_of_a_length),
         T(norms_of_every_size),
+        T(the_largest_numbers_have_norms_and_means),
         T(permute_puts_axes_in_every_order),
         T(transpose_of_all_sizes),
         T(slice_place_and_concat_undo_each_other),

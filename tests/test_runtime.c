@@ -605,7 +605,7 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_broadcast(c, a, TTT_SHAPE(3)), TTT_ERR_SHAPE, "broadcast", "(2,3)", "(3)");
     FAILS(ttt_broadcast(c, ttt_zeros(c, TTT_SHAPE(1)), TTT_SHAPE(-1)), TTT_ERR_SHAPE, "(-1)");
     FAILS(ttt_reshape(c, a, TTT_SHAPE(7)), TTT_ERR_SHAPE, "reshape", "(2,3)", "(7)");
-    FAILS(ttt_reshape(c, a, TTT_SHAPE(-2, -3)), TTT_ERR_SHAPE, "reshape", "(2,3)", "(-2,-3)");
+    FAILS(ttt_reshape(c, a, TTT_SHAPE(-2, -3)), TTT_ERR_SHAPE, "reshape", "cannot", "(-2,-3)");
     FAILS(ttt_transpose(c, b), TTT_ERR_SHAPE, "transpose");
     FAILS(ttt_concat(c, (ttt_tensor *[]){ a, x }, 2, 0), TTT_ERR_SHAPE, "concat", "(2,3)",
           "(2,3,4)");
@@ -652,6 +652,19 @@ static void numbers_out_of_range(ttt_ctx *c, ttt_tensor *a) {
     FAILS(ttt_clamp(c, a, 1, REAL(0.5)), TTT_ERR_ARGUMENT, "clamp", "1", "0.5",
           "lo <= hi expected");
     FAILS(ttt_clamp(c, a, REAL(NAN), 1), TTT_ERR_ARGUMENT, "clamp", "nan", "expected");
+    const double span[][2] = { { 2, 1 }, { (double)NAN, 1 }, { 0, (double)NAN },
+                               { 0, (double)INFINITY }, { -(double)INFINITY, 0 } };
+    for (int i = 0; i < COUNT(span); i++)
+        FAILS(ttt_uniform(c, a->shape, REAL(span[i][0]), REAL(span[i][1])), TTT_ERR_ARGUMENT,
+              "uniform", "expected");
+    const double eps[] = { -1e-6, (double)NAN };
+    for (int i = 0; i < COUNT(eps); i++) {
+        FAILS(ttt_layer_normalize(c, a, REAL(eps[i])), TTT_ERR_ARGUMENT, "normalize", "eps");
+        FAILS(ttt_rms_normalize(c, a, REAL(eps[i])), TTT_ERR_ARGUMENT, "normalize", "eps");
+        FAILS(ttt_rstd(c, a, REAL(eps[i]), true), TTT_ERR_ARGUMENT, "rstd", "eps");
+        FAILS(ttt_normalize_d1(c, a, a, REAL(eps[i]), true), TTT_ERR_ARGUMENT, "normalize_d1",
+              "eps");
+    }
     FAILS(ttt_pow(c, a, REAL(INFINITY)), TTT_ERR_ARGUMENT, "pow", "inf", "expected");
     FAILS(ttt_pow(c, a, REAL(NAN)), TTT_ERR_ARGUMENT, "pow", "nan", "expected");
     const double share[] = { 1, -0.1, 2, (double)NAN };
@@ -1147,6 +1160,55 @@ static void shares_of_the_peak(void) {
     CHECK(strcmp(bound, "neither") == 0);
     r.flops = r.bytes = 0;
     CHECK(ttt_profile_share(&r, &peak, NULL) == 0);
+    r.seconds = 1;  // one of the two is enough
+    r.flops = 50;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "compute") == 0);
+    r.flops = 0;
+    r.bytes = 5;
+    CHECK(ttt_profile_share(&r, &peak, &bound) == 0.5 && strcmp(bound, "memory") == 0);
+}
+
+// The numbers of a line of the table: share of the time, ms, calls, GFLOP/s, GB/s.
+static bool line_says(const char *text, const char *name, const ttt_profile_row *row,
+                      double seconds) {
+    double got[5], want[5] = { 100 * row->seconds / seconds, 1e3 * row->seconds,
+                               (double)row->calls, row->flops / row->seconds * 1e-9,
+                               row->bytes / row->seconds * 1e-9 };
+    const char *line = strstr(text, name);
+    if (!line || sscanf(line + strlen(name), "%lf %% %lf %lf %lf %lf", &got[0], &got[1], &got[2],
+                        &got[3], &got[4]) != 5)
+        return false;
+    for (int i = 0; i < 5; i++)
+        if (!(fabs(got[i] - want[i]) < 0.06)) return false;
+    return true;
+}
+static void totals_are_the_sums_of_the_rows(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *a = numbers(c, TTT_SHAPE(3, 4));
+    ttt_profile_start(c);
+    ttt_softmax(c, ttt_exp(c, ttt_scale(c, a, 2)));
+    ttt_profile_stop(c);
+    ttt_profile_row sum = { 0 }, rest = { 0 }, rows[9];
+    for (int i = 0; i < c->profile.n; i++) {  // numbers with digits to compare
+        c->profile.rows[i].calls = 2 + i;
+        c->profile.rows[i].seconds = 10 - i;
+        c->profile.rows[i].flops = 1e11 * (i + 3);
+        c->profile.rows[i].bytes = 1e12 * (7 - i);
+    }
+    int n = ttt_profile_rows(c, rows, 9);
+    CHECK(n == 4);
+    for (int i = 0; i < n; i++)
+        for (int two = 0; two < 1 + (i > 0); two++) {
+            ttt_profile_row *to = two ? &rest : &sum;
+            to->calls += rows[i].calls;
+            to->seconds += rows[i].seconds;
+            to->flops += rows[i].flops;
+            to->bytes += rows[i].bytes;
+        }
+    const char *text = ttt_profile_text(c, NULL, 1, 1);
+    CHECK(line_says(text, "the rest", &rest, sum.seconds));
+    CHECK(line_says(text, "total", &sum, sum.seconds));
+    CLOSE(c);
 }
 
 static void a_profile_changes_no_bit_and_may_run_out_of_memory(void) {
@@ -1207,6 +1269,7 @@ int main(int argc, char **argv) {
         T(a_fast_rule_counts_once_or_twice),
         T(times_of_a_profile_add_up_to_the_whole),
         T(shares_of_the_peak),
+        T(totals_are_the_sums_of_the_rows),
         T(a_profile_changes_no_bit_and_may_run_out_of_memory),
         { 0 },
     };

@@ -337,6 +337,26 @@ static void steps_equal_the_optimizers(void) {
     }
 }
 
+// Gradients whose squares have no number: Adam's steps are of the rate's size, and stay so.
+static void adam_descends_by_its_rate_whatever_the_gradient(void) {
+    const double sizes[] = { 1, 1e20, 1e37 };
+    for (int i = 0; i < COUNT(sizes); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_real size = REAL(DOUBLE ? pow(sizes[i], 8.1) : sizes[i]);
+        ttt_tensor *at = ttt_zeros(c, TTT_SHAPE(3)), *start = at, *g;
+        ttt_weights w = { &at, 1 };
+        ttt_descent d = { .rule = TTT_DESCENT_ADAM, .rate = REAL(0.01) };
+        ttt_descent_state state = { 0 };
+        for (int k = 0; k < 3; k++)
+            w = ttt_descend(c, &d, w, ttt_sum(c, ttt_scale(c, w.at[0], -size)), &state);
+        for (int j = 0; j < 3 && ttt_ok(c); j++)
+            CHECK(fabs((double)w.at[0]->data[j] - 0.03) < 1e-4);
+        ttt_grad(c, ttt_sum(c, w.at[0]), &start, 1, &g, TTT_GRAD_FIRST_ORDER);
+        CHECK(ttt_ok(c) && g->data[0] == 1);
+        ttt_close(c);
+    }
+}
+
 // A weight that no gradient has reached: Adam moves it nowhere, and the outer gradient is finite.
 static void adam_passes_a_gradient_where_there_was_none(void) {
     task t = make_task();
@@ -572,6 +592,7 @@ int main(int argc, char **argv) {
         T(only_the_chosen_weights_move),
         T(gradients_pass_through_every_rule_and_rate),
         T(steps_equal_the_optimizers),
+        T(adam_descends_by_its_rate_whatever_the_gradient),
         T(adam_passes_a_gradient_where_there_was_none),
         T(wrong_steps_are_refused),
         T(options_that_a_rule_lacks_are_refused),
