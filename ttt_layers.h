@@ -1820,6 +1820,11 @@ static ttt_tensor *ttt__heads_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
                                  ttt_tensor *kernel) {
     return ttt_split_heads(ctx, ttt_matmul(ctx, x, kernel), desc->heads);
 }
+// From heads side by side, (B,N,H,h), to heads apart, (B,H,N,h)
+static ttt_tensor *ttt__heads_first(ttt_ctx *ctx, ttt_tensor *x) {
+    static const int order[4] = { 0, 2, 1, 3 };
+    return ttt_permute(ctx, x, order);
+}
 // A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
 static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
     ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
@@ -1864,49 +1869,6 @@ static void ttt__decay(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor **since, ttt_tens
     *since = ttt_exp(ctx, ttt_cumsum(ctx, g, 2, false));
     *between = ttt__only(ctx, ttt__lower(ctx, n, n, 0),
                          ttt_exp(ctx, ttt_cumsum(ctx, steps, 2, false)));
-}
-
-// A depthwise convolution with zeros beyond the border: y_i = sum over taps t of
-// kernel_t x_at(i,t), x (...,N,d), kernel (taps,d) or with the same leading sizes as x;
-// at[i * taps + t] is a token or -1. First the tokens themselves, (...,N,taps,d):
-static ttt_tensor *ttt__taps(ttt_ctx *ctx, ttt_tensor *x, const int64_t *at, int64_t taps) {
-    if (!ttt_ok(ctx) || !at) return x;
-    ttt_shape shape = x->shape;
-    int axis = shape.rank - 2;
-    int64_t N = shape.dim[axis];
-    int64_t *index = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *index, false);
-    for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
-    ttt_tensor *padded = ttt_pad(ctx, x, axis, 0, N + 1),
-               *rows = ttt_index_select(ctx, padded,
-                                        ttt_from_int(ctx, TTT_SHAPE(index ? N * taps : 0), index));
-    shape.dim[shape.rank] = shape.dim[shape.rank - 1];
-    shape.dim[shape.rank - 1] = taps;
-    shape.rank++;
-    return ttt_reshape(ctx, rows, shape);
-}
-static ttt_tensor *ttt__depthwise(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel,
-                                  const int64_t *at, int64_t taps) {
-    if (!ttt_ok(ctx)) return x;
-    return ttt_reshape(
-        ctx, ttt_sum_axis(ctx, ttt_mul(ctx, ttt__taps(ctx, x, at, taps), kernel), -2), x->shape);
-}
-// The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens
-// of a line.
-static int64_t *ttt__grid_taps(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at =
-        (int64_t *)ttt_alloc(ctx, (uint64_t)(rows * cols * side * side) * sizeof *at, false);
-    int64_t *p = at, reach = side / 2;
-    for (int64_t i = 0; at && i < rows * cols; i++)
-        for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
-            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
-                *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
-    return at;
-}
-static int64_t *ttt__causal_taps(ttt_ctx *ctx, int64_t N, int64_t taps) {
-    int64_t *at = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *at, false);
-    for (int64_t i = 0; at && i < N * taps; i++)
-        at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
-    return at;
 }
 
 static bool ttt__need(ttt_ctx *ctx, bool good, const ttt_mixer_desc *desc, const char *field,
@@ -2541,11 +2503,25 @@ static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int
     ttt_tensor *norm = ttt_norm_axis(ctx, x, -1), *other = ttt_norm_axis(ctx, power, -1);
     return ttt_mul(ctx, ttt_mul(ctx, power, ttt_div(ctx, norm, other)), size);
 }
+// The convolution of v (B,N,D), its kernel repeated for each head.
+static ttt_tensor *ttt__focused_conv(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                     ttt_tensor *v) {
+    int64_t D = desc->dim, H = desc->heads, h = D / H;
+    if (!ttt_ok(ctx)) return v;
+    ttt_tensor *kernel = ttt_reshape(ctx, w[TTT__FOCUSED_CONV], TTT_SHAPE(25, 1, h));
+    kernel = ttt_reshape(ctx, ttt_broadcast(ctx, kernel, TTT_SHAPE(25, H, h)), TTT_SHAPE(5, 5, D));
+    ttt_tensor *bias = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(H, h)), *grid;
+    grid = ttt_reshape(ctx, v, TTT_SHAPE(v->shape.dim[0], desc->grid_rows, desc->grid_cols, D));
+    ttt_tensor *local = ttt_add(ctx, ttt_depthwise_conv2d(ctx, grid, kernel),
+                                ttt_reshape(ctx, bias, TTT_SHAPE(D)));
+    return ttt_reshape(ctx, local, v->shape);
+}
 static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                         ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int p = desc->power ? desc->power : 3;
     ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
-               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
+               *all_v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x),
+               *v = ttt_split_heads(ctx, all_v, desc->heads);
     ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
     ttt_tensor *k = ttt__focus(
         ctx, ttt_add(ctx, ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]),
@@ -2565,11 +2541,9 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc
         ttt__unmask_features(ctx, desc->unmask, ttt_mul(ctx, q, z), ttt_scale(ctx, k, over_n), v,
                              NULL, y);
     }
-    const int64_t *taps = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 5);
-    ttt_tensor *local = ttt__depthwise(ctx, v, w[TTT__FOCUSED_CONV], taps, 25);
-    y = ttt_add(ctx, y, ttt_add(ctx, local, w[TTT__FOCUSED_BIAS]));
+    y = ttt_add(ctx, ttt_join_heads(ctx, y), ttt__focused_conv(ctx, desc, w, all_v));
     (void)losses;
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
 }
 static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2736,7 +2710,8 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 }
 
 // q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
-// DeltaNet and Titans. w: three kernels, then those of the convolutions, of bound 1/2 as PyTorch's.
+// DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of the
+// convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
@@ -2751,11 +2726,12 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
       TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                             ttt_tensor *x, ttt_tensor **in) {
-    const int64_t *at = desc->no_short_conv ? NULL : ttt__causal_taps(ctx, x->shape.dim[1], 4);
+    int64_t H = desc->heads;
+    ttt_shape heads = TTT_SHAPE(x->shape.dim[0], x->shape.dim[1], H, desc->dim / H);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
-        if (at) in[i] = ttt__depthwise(ctx, in[i], w[3 + i], at, 4);
-        in[i] = ttt_split_heads(ctx, ttt_silu(ctx, in[i]), desc->heads);
+        if (!desc->no_short_conv) in[i] = ttt_depthwise_conv1d(ctx, in[i], w[3 + i]);
+        in[i] = ttt_reshape(ctx, ttt_silu(ctx, in[i]), heads);
         if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-6);
     }
 }
@@ -2784,6 +2760,7 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, x, in);
+    for (int i = 0; i < 3; i++) in[i] = ttt__heads_first(ctx, in[i]);
     in[0] = ttt_scale(ctx, in[0], (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
     in[3] = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__DELTA_BETA], NULL));
 }
@@ -3263,6 +3240,7 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
     ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, x, in);
+    for (int i = 0; i < 3; i++) in[i] = ttt__heads_first(ctx, in[i]);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gate(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     // 2/h: from the gradient of the mean to that of half the sum
@@ -3515,12 +3493,12 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = desc->dim, h = D / desc->heads;
     ttt_tensor *all = ttt_affine(ctx, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
-    const int64_t *at = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 3);
+    ttt_shape grid = TTT_SHAPE(B, desc->grid_rows, desc->grid_cols, h);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_split_heads(ctx, ttt_slice(ctx, all, 2, i * D, D), desc->heads);
-        local[i] = ttt_slice(ctx, all, 2, 3 * D + i * h, h);
+        local[i] = ttt_reshape(ctx, ttt_slice(ctx, all, 2, 3 * D + i * h, h), grid);
     }
-    if (!ttt_ok(ctx) || !at) return x;
+    if (!ttt_ok(ctx)) return x;
     ttt_tensor *w1 = ttt__lift_weight(ctx, w[TTT__VITTT_W1], B),
                *w2 = ttt__lift_weight(ctx, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
@@ -3532,12 +3510,14 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     ttt_tensor *y =
         ttt__glu_read(ctx, ttt__clipped_step(ctx, w1, g1), ttt__clipped_step(ctx, w2, g2), in[0]);
 
-    ttt_tensor *taps = ttt__taps(ctx, local[1], at, 9);
-    ttt_tensor *e3 = ttt_reshape(ctx, ttt_scale(ctx, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_sum_axis(ctx, ttt_mul(ctx, taps, e3), 1);
-    g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *e3 = ttt_scale(ctx, local[2], over),
+               *g3 = ttt_depthwise_kernel(ctx, local[1], e3, TTT_SHAPE(3, 3));
+    g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(ctx, w[TTT__VITTT_W3], g3);
-    ttt_tensor *both[2] = { ttt_join_heads(ctx, y), ttt__depthwise(ctx, local[0], w3, at, 9) };
+    ttt_tensor *read =
+        ttt_depthwise_conv2d(ctx, local[0], ttt_reshape(ctx, w3, TTT_SHAPE(B, 3, 3, h)));
+    ttt_tensor *both[2] = { ttt_join_heads(ctx, y),
+                            ttt_reshape(ctx, read, TTT_SHAPE(B, N, h)) };
     (void)losses;
     if (desc->unmask)
         desc->unmask->equals =
