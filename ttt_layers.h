@@ -734,6 +734,79 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *sc
 #undef TERM
 }
 
+// A row of focused linear attention, see ttt__focus: with u = (relu(x) + 1e-6) / (unit size) and
+// w = u^p, y = size w |u| / |w|. The size is 1, or the row's largest where squares would not be
+// ordinary numbers. Backwards, with u' = p u^(p-1) and sums over the row:
+//   d_u = (d_y |u|/|w| - w <d_y, w> |u|/|w|^3) u' + u <d_y, w> / (|u| |w|)
+//   d_x += d_u / unit where x > 0           d_unit -= d_u u size / unit
+INLINE VEC KN(focus_base)(const ttt_real *x, const ttt_real *unit, ttt_real size, int64_t i,
+                          int64_t n) {
+    VEC u = (KN(relu)(KN(part)(x, i, n), KN(splat)(0)) + NUM(1e-6)) / KN(part)(unit, i, n);
+    return KN(first)(size == 1 ? u : u / size, n);
+}
+INLINE VEC KN(whole_power)(VEC u, int p) {
+    VEC w = KN(splat)(1);
+    for (int k = 0; k < p; k++) w = w * u;
+    return w;
+}
+INLINE void KN(focus_terms)(const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                            const ttt_real *g, int64_t i, int64_t n, VEC *sum) {
+    VEC u = KN(focus_base)(x, unit, size, i, n), w = KN(whole_power)(u, p);
+    sum[0] += u * u;
+    sum[1] += w * w;
+    if (g) sum[2] += w * KN(part)(g, i, n);
+}
+// |u|^2, |w|^2 and, if there is a g, <g, w>
+RARE void KN(focus_sums)(int64_t n, const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                         const ttt_real *g, double *sums) {
+    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(focus_terms)(x, unit, size, p, g, i, n, sum)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    for (int k = 0; k < 3; k++) sums[k] = KN(total)(sum[k]);
+}
+// The size; and the sums with it.
+RARE ttt_real KN(focus_size)(int64_t n, const ttt_real *x, const ttt_real *unit, int p,
+                             const ttt_real *g, double *sums) {
+    KN(focus_sums)(n, x, unit, 1, p, g, sums);
+    if (ttt__ordinary(sums[0]) && ttt__ordinary(sums[1])) return 1;
+    VEC most = KN(splat)(0);
+#define TERM(i, n) most = KN(larger)(KN(focus_base)(x, unit, 1, i, n), most)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    ttt_real size = KN(largest)(most);
+    KN(focus_sums)(n, x, unit, size, p, g, sums);
+    return size;
+}
+KERNEL void KN(focus)(int64_t n, const ttt_real *x, const ttt_real *unit, int p, ttt_real *y) {
+    double sums[3];
+    ttt_real size = KN(focus_size)(n, x, unit, p, NULL, sums);
+    ttt_real length = NUM((double)size * sqrt(sums[0] / sums[1]));
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, KN(whole_power)(KN(focus_base)(x, unit, size, i, n), p) * length)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+INLINE void KN(focus_back_part)(const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                                const ttt_real *d_y, const ttt_real *factor, ttt_real *d_x,
+                                ttt_real *d_unit, int64_t i, int64_t n) {
+    VEC u = KN(focus_base)(x, unit, size, i, n), power = KN(whole_power)(u, p - 1);
+    VEC d = (KN(part)(d_y, i, n) * factor[0] - power * u * factor[1]) * power * NUM(p);
+    d = (d + u * factor[2]) / KN(part)(unit, i, n);
+    KN(grow)(d_x, i, n, KN(select)(KN(part)(x, i, n) > NUM(0), d, KN(splat)(0)));
+    KN(grow)(d_unit, i, n, d * u * -size);
+}
+KERNEL void KN(focus_back)(int64_t n, const ttt_real *x, const ttt_real *unit, int p,
+                           const ttt_real *d_y, ttt_real *d_x, ttt_real *d_unit) {
+    double sums[3];
+    ttt_real size = KN(focus_size)(n, x, unit, p, d_y, sums);
+    double uu = sqrt(sums[0]), ww = sqrt(sums[1]), gw = sums[2];
+    const ttt_real factor[3] = { NUM(uu / ww), NUM(gw * uu / (ww * ww * ww)), NUM(gw / (uu * ww)) };
+#define TERM(i, n) KN(focus_back_part)(x, unit, size, p, d_y, factor, d_x, d_unit, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
 static const ttt__layer_kernels KN(layer_table) = {
 #define X(result, name, parameters) KN(name),
     TTT__LAYER_KERNEL_LIST(X)
@@ -1654,6 +1727,7 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 #else
 #define TTT__FUSED(form) form
 static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
+static ttt_mixer_fn ttt__focused_as_op;
 #endif
 
 // -- MTTT: a learner that reconstructs the sequence from a view of itself.  [arXiv 2310.13807, §3]
@@ -2516,16 +2590,18 @@ static ttt_tensor *ttt__focused_conv(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
                                 ttt_reshape(ctx, bias, TTT_SHAPE(D)));
     return ttt_reshape(ctx, local, v->shape);
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+// The layer, with features that are made as a whole or op by op.
+typedef ttt_tensor *ttt__focus_fn(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p);
+static ttt_tensor *ttt__focused_with(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                     ttt_tensor *x, ttt__focus_fn *focus) {
     int p = desc->power ? desc->power : 3;
     ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
                *all_v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x),
                *v = ttt_split_heads(ctx, all_v, desc->heads);
-    ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
-    ttt_tensor *k = ttt__focus(
-        ctx, ttt_add(ctx, ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]),
-        unit, p);
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    q = focus(ctx, q, unit, p);
+    k = focus(ctx, ttt_add(ctx, k, w[TTT__FOCUSED_P]), unit, p);
     if (!ttt_ok(ctx)) return x;
     q = ttt_split_heads(ctx, q, desc->heads);
     k = ttt_split_heads(ctx, k, desc->heads);
@@ -2542,8 +2618,12 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc
                              NULL, y);
     }
     y = ttt_add(ctx, ttt_join_heads(ctx, y), ttt__focused_conv(ctx, desc, w, all_v));
-    (void)losses;
     return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+}
+static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    (void)losses;
+    return ttt__focused_with(ctx, desc, w, x, ttt__focus);
 }
 static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2561,8 +2641,8 @@ static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
     "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
-    TTT_MIXER_GRID, ttt__focused_forward, NULL, ttt__focused_flops, ttt__matrix_state,
-    ttt__focused_check,
+    TTT_MIXER_GRID, ttt__focused_forward, TTT__FUSED(ttt__focused_as_op), ttt__focused_flops,
+    ttt__matrix_state, ttt__focused_check,
 };
 
 // -- a matrix that is written token by token
@@ -3653,7 +3733,11 @@ typedef struct ttt__decoder {
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *shift, ttt_real *y))   \
     X(void, layer_norm_back,                                                                       \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
-       ttt_real *d_scale, ttt_real *d_shift))
+       ttt_real *d_scale, ttt_real *d_shift))                                                      \
+    X(void, focus, (int64_t n, const ttt_real *x, const ttt_real *unit, int p, ttt_real *y))       \
+    X(void, focus_back,                                                                            \
+      (int64_t n, const ttt_real *x, const ttt_real *unit, int p, const ttt_real *d_y,             \
+       ttt_real *d_x, ttt_real *d_unit))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -6157,7 +6241,9 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 // -- layer norm, and with it the MLP of a block
 //     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
 //                                                       y = x + a W_2 + b_2 ]
-// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. The features of
+// focused linear attention are made row by row, too: y = focus(x), with scale the unit of x and no
+// shift. A matrix has a row
 // for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
 // their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
 // again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
@@ -6177,10 +6263,12 @@ enum {  // inputs behind x
 };
 typedef struct ttt__normed_arg {
     ttt_real *z;                            // (rows,M), if a gradient may be asked for
+    int power;                              // of the features; 0: a norm
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *ctx;
-    int64_t rows, D, M;          // M = 0: layer norm alone
+    int64_t rows, D, M;          // M = 0: layer norm or features alone
+    int power;
     ttt__mat x, y, z, d_y, d_x;  // of all rows; d_y and d_x are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
     ttt_real *room;                         // of each thread
@@ -6235,9 +6323,22 @@ static void ttt__normed_forward(ttt_ctx *ctx, ttt_tensor *y) {
 
 static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
                            ttt__mat x) {
-    for (int64_t i = 0; i < x.rows; i++)
-        kit->lk->layer_norm(job->D, ttt__rows_at(x, i, 1).at, job->scale.at, job->shift.at,
-                            ttt__rows_at(normed, i, 1).at);
+    for (int64_t i = 0; i < x.rows; i++) {
+        ttt_real *from = ttt__rows_at(x, i, 1).at, *to = ttt__rows_at(normed, i, 1).at;
+        if (job->power) kit->lk->focus(job->D, from, job->scale.at, job->power, to);
+        else kit->lk->layer_norm(job->D, from, job->scale.at, job->shift.at, to);
+    }
+}
+static void ttt__norm_rows_back(const ttt__normed *job, const ttt__kit *kit, ttt__mat x,
+                                ttt__mat d_normed, ttt__mat d_x, ttt__mat d_norm) {
+    ttt_real *d_scale = d_norm.at, *d_shift = d_norm.at + job->D;
+    for (int64_t i = 0; i < x.rows; i++) {
+        ttt_real *from = ttt__rows_at(x, i, 1).at, *d_row = ttt__rows_at(d_normed, i, 1).at;
+        ttt_real *to = ttt__rows_at(d_x, i, 1).at;
+        if (job->power)
+            kit->lk->focus_back(job->D, from, job->scale.at, job->power, d_row, to, d_scale);
+        else kit->lk->layer_norm_back(job->D, from, job->scale.at, d_row, to, d_scale, d_shift);
+    }
 }
 // y = residual + (x w + bias)
 static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
@@ -6278,7 +6379,7 @@ static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) 
     for (int64_t i = 0; i < ranges; i++) {
         ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
         ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
-        ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
+        if (!job->power) ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
     }
     if (!job->M) return;
     ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
@@ -6324,17 +6425,14 @@ static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int th
     const ttt__normed *job = (const ttt__normed *)arg;
     ttt__normed_work work = ttt__normed_work_of(job, thread);
     for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
+        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
         ttt__mat x = ttt__rows_at(job->x, from, rows), d_x = ttt__rows_at(job->d_x, from, rows);
         ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
                                    : ttt__rows_at(job->d_y, from, rows);
         ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
         ttt__clear(d_norm);
-        for (int64_t i = 0; i < rows; i++)
-            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
-                                         ttt__rows_at(d_normed, i, 1).at,
-                                         ttt__rows_at(d_x, i, 1).at, d_norm.at, d_norm.at + D);
+        ttt__norm_rows_back(job, &work.kit, x, d_normed, d_x, d_norm);
     }
 }
 // d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
@@ -6360,8 +6458,9 @@ static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *ctx, const ttt_tensor *
     job->rows = rows;
     job->x = ttt__matrix(y->in[0]->data, rows, D);
     job->y = ttt__matrix(y->data, rows, D);
+    job->power = ((const ttt__normed_arg *)y->arg)->power;
     job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
-    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (!job->power) job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
     if (y->n_in < TTT__NORMED_N) return true;
     int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
     job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
@@ -6424,7 +6523,7 @@ static const ttt_op ttt__op_residual_mlp = {
 static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
     signed char input[TTT__NORMED_N - 1];
-    ttt__normed_arg arg = { NULL };
+    ttt__normed_arg arg = { NULL, 0 };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
     bool fits = ttt__operands(ctx, op->name, &x, 1) && ttt__operands(ctx, op->name, w, n) &&
@@ -6437,6 +6536,22 @@ static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, 
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
     n = ttt__list_inputs(ctx, x, w, n, in, input);
     return ttt_apply(ctx, op, in, n, x->shape, &arg, sizeof arg);
+}
+
+static ttt_tensor *ttt__focus_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
+    return ttt__focus(ctx, in[0], in[TTT__NORMED_SCALE], ((const ttt__normed_arg *)y->arg)->power);
+}
+static int64_t ttt__focus_count(const ttt_tensor *y) {
+    return y->size * (8 + 2 * ((const ttt__normed_arg *)y->arg)->power);
+}
+static const ttt_op ttt__op_focus = {
+    "focused features", "y = u^p |u| / |u^p|, u = (relu(x) + 1e-6) / unit", 2, 0, 0,
+    ttt__normed_forward, NULL, ttt__focus_composite, ttt__normed_back, ttt__focus_count,
+};
+static ttt_tensor *ttt__focus_fused(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
+    ttt_tensor *in[2] = { x, unit };
+    ttt__normed_arg arg = { NULL, p };
+    return ttt_apply(ctx, &ttt__op_focus, in, 2, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none
@@ -6454,6 +6569,11 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
     (void)losses;
     if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x, false);
+}
+static ttt_tensor *ttt__focused_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    (void)losses;
+    return ttt__focused_with(ctx, desc, w, x, ttt__focus_fused);
 }
 static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                              ttt_tensor *const *w, ttt_tensor *x,
