@@ -1727,14 +1727,13 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 #else
 #define TTT__FUSED(form) form
 static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
-static ttt_mixer_fn ttt__focused_as_op;
 #endif
 // A memory that is written token by token or chunk by chunk: from queries (B,N,H,h) and what else
 // it reads, tokens as (B,N,H,width), to its answers (B,N,H,h).
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -1942,6 +1941,19 @@ static ttt_tensor *ttt__log_sigmoid(ttt_ctx *ctx, ttt_tensor *x) {
 static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
     double h = ttt_ok(ctx) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
     return ttt_scale(ctx, ttt_rms_normalize(ctx, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
+}
+// A view of given length: length s / (|s|^2 + eps)^(1/2) over the last axis, with s = SiLU(x)
+typedef ttt_tensor *ttt__view_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
+#ifndef TTT_NO_FUSED
+static ttt__view_fn ttt__sized_as_op;
+#endif
+static ttt_tensor *ttt__sized_tape(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
+    return ttt_scale(ctx, ttt__unit(ctx, ttt_silu(ctx, x), eps), (ttt_real)length);
+}
+static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, double eps,
+                             double length) {
+    ttt__view_fn *as_op = TTT__FUSED(ttt__sized_as_op);
+    return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
 }
 static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
     return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
@@ -2598,6 +2610,10 @@ static ttt_tensor *ttt__row_sizes(ttt_ctx *ctx, ttt_tensor *x, int p) {
     ttt_set_recording(ctx, recording);
     return size;
 }
+typedef ttt_tensor *ttt__focus_fn(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p);
+#ifndef TTT_NO_FUSED
+static ttt__focus_fn ttt__focus_as_op;
+#endif
 static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
     x = ttt_div(ctx, ttt_add_scalar(ctx, ttt_relu(ctx, x), (ttt_real)1e-6), unit);
     if (!ttt_ok(ctx) || x->size == 0) return x;
@@ -2621,40 +2637,47 @@ static ttt_tensor *ttt__focused_conv(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
                                 ttt_reshape(ctx, bias, TTT_SHAPE(D)));
     return ttt_reshape(ctx, local, v->shape);
 }
-// The layer, with features that are made as a whole or op by op.
-typedef ttt_tensor *ttt__focus_fn(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p);
-static ttt_tensor *ttt__focused_with(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                     ttt_tensor *x, ttt__focus_fn *focus) {
-    int p = desc->power ? desc->power : 3;
-    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
-               *all_v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x),
-               *v = ttt_split_heads(ctx, all_v, desc->heads);
-    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
-    q = focus(ctx, q, unit, p);
-    k = focus(ctx, ttt_add(ctx, k, w[TTT__FOCUSED_P]), unit, p);
-    if (!ttt_ok(ctx)) return x;
-    q = ttt_split_heads(ctx, q, desc->heads);
-    k = ttt_split_heads(ctx, k, desc->heads);
-    ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
+// y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
+enum { TTT__MEANS_Q, TTT__MEANS_K, TTT__MEANS_V, TTT__MEANS_INPUTS };
+static ttt_tensor *ttt__means_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__MEANS_Q]),
+               *k = ttt__swap_heads(ctx, in[TTT__MEANS_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__MEANS_V]);
+    ttt_real over_n = 1 / (ttt_real)chunk;
     ttt_tensor *z = ttt_reciprocal(
         ctx, ttt_add_scalar(ctx, ttt_matmul_t(ctx, q, ttt_mean_axis(ctx, k, -2), false, true),
                             (ttt_real)1e-6));
-    ttt_tensor *y = ttt_mul(
-        ctx, ttt_scale(ctx, ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false)), over_n), z);
+    ttt_tensor *means = ttt_scale(ctx, ttt_matmul_t(ctx, k, v, true, false), over_n);
+    ttt_tensor *y = ttt_mul(ctx, ttt_matmul(ctx, q, means), z);
     if (desc->unmask) {
         desc->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
-                            "depthwise convolution of v";
+                               "depthwise convolution of v";
         ttt__unmask_features(ctx, desc->unmask, ttt_mul(ctx, q, z), ttt_scale(ctx, k, over_n), v,
                              NULL, y);
     }
-    y = ttt_add(ctx, ttt_join_heads(ctx, y), ttt__focused_conv(ctx, desc, w, all_v));
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+    return ttt__swap_heads(ctx, y);
 }
 static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                         ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt__focus_fn *as_op = TTT__FUSED(ttt__focus_as_op);
+    ttt__focus_fn *focus = as_op && !desc->no_fused ? as_op : ttt__focus;
+    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]), *in[TTT__MEANS_INPUTS];
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x),
+               *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    int p = desc->power ? desc->power : 3;
+    q = focus(ctx, q, unit, p);
+    k = focus(ctx, ttt_add(ctx, k, w[TTT__FOCUSED_P]), unit, p);
+    if (!ttt_ok(ctx)) return x;
+    in[TTT__MEANS_Q] = ttt__beside(ctx, q, desc->heads);
+    in[TTT__MEANS_K] = ttt__beside(ctx, k, desc->heads);
+    in[TTT__MEANS_V] = ttt__beside(ctx, v, desc->heads);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__means_as_op), ttt__means_tape, in,
+                                 x->shape.dim[1]);
+    y = ttt_add(ctx, ttt__whole(ctx, y), ttt__focused_conv(ctx, desc, w, v));
     (void)losses;
-    return ttt__focused_with(ctx, desc, w, x, ttt__focus);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
 }
 static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2672,7 +2695,7 @@ static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
     "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
-    TTT_MIXER_GRID, ttt__focused_forward, TTT__FUSED(ttt__focused_as_op), ttt__focused_flops,
+    TTT_MIXER_GRID, ttt__focused_forward, TTT__FUSED(ttt__focused_forward), ttt__focused_flops,
     ttt__matrix_state, ttt__focused_check,
 };
 
@@ -2841,9 +2864,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt_div(ctx, y, ttt__scan(ctx, of->q, of->k, ones, NULL, of->g, chunk, NULL));
 }
 
-// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
-// DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of the
-// convolutions, of bound 1/2 as PyTorch's.
+// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), k of length 1 and q of `q_length`:
+// the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
+// the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
@@ -2857,12 +2880,13 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
       TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                            ttt_tensor *x, ttt_tensor **in) {
+                            double q_length, ttt_tensor *x, ttt_tensor **in) {
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
         if (!desc->no_short_conv) in[i] = ttt_depthwise_conv1d(ctx, in[i], w[3 + i]);
-        in[i] = ttt__beside(ctx, ttt_silu(ctx, in[i]), desc->heads);
-        if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-6);
+        in[i] = ttt__beside(ctx, in[i], desc->heads);
+        in[i] = i < 2 ? ttt__sized(ctx, desc, in[i], 1e-6, i == 0 ? q_length : 1)
+                      : ttt_silu(ctx, in[i]);
     }
 }
 
@@ -2889,9 +2913,8 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *x, ttt_tensor **in) {
-    ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, x, in);
-    in[TTT__SCAN_Q] = ttt_scale(ctx, in[TTT__SCAN_Q],
-                                (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
+    double q_length = 1 / sqrt((double)(desc->dim / desc->heads));
+    ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, q_length, x, in);
     in[TTT__SCAN_BETA] = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__DELTA_BETA], NULL));
     in[TTT__SCAN_G] = NULL;
 }
@@ -3365,7 +3388,7 @@ static const ttt_param_row ttt__titans_rows[] = {
 static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
-    ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, x, in);
+    ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, 1, x, in);
     for (int i = 0; i < 3; i++) in[i] = ttt__swap_heads(ctx, in[i]);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gate(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
@@ -6893,6 +6916,125 @@ static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     return ttt__chunked_as_op(ctx, desc, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
 }
 
+// -- chunks: focused linear attention, see ttt__means_tape. All tokens are one chunk: the state is
+// what it begins with, the means of all keys and values. Tokens go through in tiles.
+//   start        C = 1/N K^T V,  s = 1/N 1^T K
+//   forward      y = (Q C) / norm, row by row, norm = Q s + 1e-6
+//   backward     d_U = d_y / norm               R = d_U C^T        d_norm = -<R, Q> / norm
+//                d_Q += R + d_norm s            d_C += Q^T d_U     d_s += d_norm^T Q
+//   start_back   d_K += 1/N (V d_C^T + 1 d_s)   d_V += 1/N K d_C
+enum { TTT__MEANS_TILE = 64 };
+typedef struct ttt__means_work {
+    ttt__mat C, s, d_C, d_s;       // the state and its gradient: (h,h), (1,h)
+    ttt__mat norm, d_norm;         // of a tile: (rows,1)
+    ttt__mat d_U, R;               // (rows,h)
+} ttt__means_work;
+static int64_t ttt__means_state(const ttt__chunk_work *chunk) {
+    int64_t h = chunk->in[TTT__MEANS_K].cols;
+    return h * h + h;
+}
+static ttt__means_work ttt__means_work_in(ttt__chunk_work *chunk) {
+    int64_t h = chunk->in[TTT__MEANS_K].cols;
+    ttt__room *room = &chunk->room, state = { chunk->state, 0 }, d_state = { chunk->d_state, 0 };
+    ttt__means_work work;
+    work.C = ttt__take(&state, h, h);
+    work.s = ttt__take(&state, 1, h);
+    work.d_C = ttt__take(&d_state, h, h);
+    work.d_s = ttt__take(&d_state, 1, h);
+    work.norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.d_norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.d_U = ttt__take(room, TTT__MEANS_TILE, h);
+    work.R = ttt__take(room, TTT__MEANS_TILE, h);
+    return work;
+}
+static void ttt__means_take(ttt__chunk_work *chunk) { (void)ttt__means_work_in(chunk); }
+
+static void ttt__means_start(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    ttt_real over_n = 1 / (ttt_real)chunk->rows;
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat K = ttt__rows_at(chunk->in[TTT__MEANS_K], from, rows);
+        ttt__mat V = ttt__rows_at(chunk->in[TTT__MEANS_V], from, rows);
+        ttt__add_product(kit, work.C, ttt__transpose_of(K), V);
+        ttt__add_row_sum(kit, work.s, K);
+    }
+    ttt__scaled(kit, work.C, work.C, over_n);                           // C = 1/N K^T V
+    ttt__scaled(kit, work.s, work.s, over_n);                           // s = 1/N 1^T K
+}
+// 1 / (Q s + 1e-6) of each row
+static ttt__mat ttt__means_norm(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
+    ttt__mat norm = ttt__rows_at(work->norm, 0, Q.rows);
+    for (int64_t i = 0; i < Q.rows; i++)
+        norm.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
+    return norm;
+}
+static void ttt__means_forward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
+        ttt__mat y = ttt__rows_at(chunk->y, from, rows);
+        ttt__set_product(kit, y, Q, work.C);
+        ttt__scale_rows(kit, y, y, ttt__means_norm(kit, &work, Q));     // y = (Q C) / norm
+    }
+}
+static void ttt__means_backward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
+        ttt__mat d_Q = ttt__rows_at(chunk->d_in[TTT__MEANS_Q], from, rows);
+        ttt__mat d_U = ttt__rows_at(work.d_U, 0, rows), R = ttt__rows_at(work.R, 0, rows);
+        ttt__mat norm = ttt__means_norm(kit, &work, Q);
+        ttt__mat d_norm = ttt__rows_at(work.d_norm, 0, rows);
+        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), norm);
+        ttt__set_product(kit, R, d_U, ttt__transpose_of(work.C));       // R = d_U C^T
+        ttt__clear(d_norm);
+        ttt__add_row_dots(kit, d_norm, R, Q);
+        ttt__times(kit, d_norm, d_norm, norm);
+        ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
+        ttt__zip_rows(kit, TTT__ZIP_add, d_Q, d_Q, R);
+        ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
+        ttt__add_product(kit, work.d_C, ttt__transpose_of(Q), d_U);
+        ttt__add_product(kit, work.d_s, ttt__transpose_of(d_norm), Q);
+    }
+}
+static void ttt__means_start_back(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    ttt_real over_n = 1 / (ttt_real)chunk->rows;
+    int64_t from, rows;
+    ttt__scaled(kit, work.d_C, work.d_C, over_n);
+    ttt__scaled(kit, work.d_s, work.d_s, over_n);
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat K = ttt__rows_at(chunk->in[TTT__MEANS_K], from, rows);
+        ttt__mat V = ttt__rows_at(chunk->in[TTT__MEANS_V], from, rows);
+        ttt__mat d_K = ttt__rows_at(chunk->d_in[TTT__MEANS_K], from, rows);
+        ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
+        R = ttt__rows_at(work.R, 0, rows);
+        ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
+        ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, R);                  // d_K += V d_C^T + 1 d_s
+        ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
+    }
+}
+static double ttt__means_flops(const ttt__chunk_work *chunk) {
+    double n = (double)chunk->rows, h = (double)chunk->in[TTT__MEANS_K].cols;
+    return 2 * n * h * (2 * h + 2);
+}
+static const ttt__chunked_kind ttt__means_kind = {
+    TTT__CHUNKED_OP("means", "y = q (mean k^T v) / (q mean k + 1e-6)"),
+    TTT__MEANS_INPUTS, ttt__means_state, ttt__means_take, ttt__means_start, ttt__means_start_back,
+    ttt__means_forward, ttt__means_backward, ttt__means_flops, ttt__means_tape,
+};
+static ttt_tensor *ttt__means_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    return ttt__chunked_as_op(ctx, desc, &ttt__means_kind, in, TTT__MEANS_INPUTS, chunk);
+}
+
 // -- layer norm, and with it the MLP of a block
 //     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
 //                                                       y = x + a W_2 + b_2 ]
@@ -7203,10 +7345,100 @@ static const ttt_op ttt__op_focus = {
     "focused features", "y = u^p |u| / |u^p|, u = (relu(x) + 1e-6) / unit", 2, 0, 0,
     ttt__normed_forward, NULL, ttt__focus_composite, ttt__normed_back, ttt__focus_count,
 };
-static ttt_tensor *ttt__focus_fused(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
+static ttt_tensor *ttt__focus_as_op(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
     ttt_tensor *in[2] = { x, unit };
     ttt__normed_arg arg = { NULL, p };
     return ttt_apply(ctx, &ttt__op_focus, in, 2, x->shape, &arg, sizeof arg);
+}
+
+// -- views of a given length, see ttt__sized. Three ops on the tape; here a range of rows goes
+// through all of them while it is in the cache. With r = length / (|s|^2 + eps)^(1/2),
+//   y = r s, s = SiLU(x)          d_x += SiLU'(x) o J d_y, J as that of ttt_normalize_d1
+typedef struct ttt__sized_arg {
+    double eps, length;
+} ttt__sized_arg;
+typedef struct ttt__sized_job {
+    ttt_ctx *ctx;
+    ttt__sized_arg of;
+    ttt__mat x, y, d_y, d_x;   // of all rows; d_y and d_x are absent forwards
+    ttt_real *room;            // backwards, of each thread: two ranges
+} ttt__sized_job;
+static ttt__sized_job ttt__sized_job_of(ttt_ctx *ctx, const ttt_tensor *y) {
+    int64_t h = ttt__last(y), rows = y->size / h;
+    ttt__sized_job job;
+    memset(&job, 0, sizeof job);
+    job.ctx = ctx;
+    job.of = *(const ttt__sized_arg *)y->arg;
+    job.of.eps /= (double)h;  // from sums to means, and back
+    job.of.length /= sqrt((double)h);
+    job.x = ttt__matrix(y->in[0]->data, rows, h);
+    job.y = ttt__matrix(y->data, rows, h);
+    return job;
+}
+static void ttt__sized_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__sized_job *job = (const ttt__sized_job *)arg;
+    ttt__kit kit = ttt__kit_of(job->ctx, thread);
+    int64_t h = job->x.cols, from, rows;
+    for (int64_t share = begin; share < end; share++) {
+        rows = ttt__piece(job->x.rows, TTT__RANGE_ROWS, share, &from);
+        ttt_real *y = ttt__rows_at(job->y, from, rows).at;
+        kit.k->map[TTT__MAP_silu](rows * h, ttt__rows_at(job->x, from, rows).at, y, 0);
+        for (int64_t i = 0; i < rows; i++)
+            kit.k->normalize(h, y + i * h, y + i * h, job->of.eps, false);
+        kit.k->map[TTT__MAP_scale](rows * h, y, y, (ttt_real)job->of.length);
+    }
+}
+static void ttt__sized_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__sized_job *job = (const ttt__sized_job *)arg;
+    ttt__kit kit = ttt__kit_of(job->ctx, thread);
+    int64_t h = job->x.cols, from, rows;
+    ttt_real *s = job->room + 2 * thread * TTT__RANGE_ROWS * h, *d_s = s + TTT__RANGE_ROWS * h;
+    for (int64_t share = begin; share < end; share++) {
+        rows = ttt__piece(job->x.rows, TTT__RANGE_ROWS, share, &from);
+        const ttt_real *x = ttt__rows_at(job->x, from, rows).at;
+        const ttt_real *d_y = ttt__rows_at(job->d_y, from, rows).at;
+        kit.k->map[TTT__MAP_silu](rows * h, x, s, 0);
+        for (int64_t i = 0; i < rows; i++)
+            kit.k->normalize_d1(h, s + i * h, d_y + i * h, d_s + i * h, job->of.eps, false);
+        kit.k->map[TTT__MAP_scale](rows * h, d_s, d_s, (ttt_real)job->of.length);
+        kit.k->map[TTT__MAP_silu_d1](rows * h, x, s, 0);
+        kit.lk->add_times(rows * h, s, d_s, ttt__rows_at(job->d_x, from, rows).at);
+    }
+}
+static void ttt__sized_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    if (y->size == 0) return;
+    ttt__sized_job job = ttt__sized_job_of(ctx, y);
+    int64_t grain = 1 + 4096 / (TTT__RANGE_ROWS * job.x.cols);
+    ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_share, &job);
+}
+static void ttt__sized_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
+                           const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
+    if (y->size > 0) {
+        ttt__sized_job job = ttt__sized_job_of(ctx, y);
+        int64_t h = job.x.cols, grain = 1 + 4096 / (TTT__RANGE_ROWS * h);
+        job.d_y = ttt__matrix(d_y->data, job.x.rows, h);
+        job.d_x = ttt__matrix(d_x, job.x.rows, h);
+        job.room = ttt__alloc_numbers(ctx, 2 * ctx->threads * TTT__RANGE_ROWS, h, false);
+        if (!ctx->result)
+            ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_back_share, &job);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__sized_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__sized_arg *of = (const ttt__sized_arg *)y->arg;
+    return ttt__sized_tape(ctx, in[0], of->eps, of->length);
+}
+static int64_t ttt__sized_count(const ttt_tensor *y) { return 23 * y->size; }
+static const ttt_op ttt__op_sized = {
+    "view of a length", "y = length s / (|s|^2 + eps)^(1/2), s = silu(x)", 1, 0, 0,
+    ttt__sized_forward, NULL, ttt__sized_composite, ttt__sized_back, ttt__sized_count,
+};
+static ttt_tensor *ttt__sized_as_op(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
+    ttt__sized_arg arg = { eps, length };
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    return ttt_apply(ctx, &ttt__op_sized, &x, 1, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none
@@ -7224,11 +7456,6 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
     (void)losses;
     if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x, false);
-}
-static ttt_tensor *ttt__focused_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    (void)losses;
-    return ttt__focused_with(ctx, desc, w, x, ttt__focus_fused);
 }
 static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                              ttt_tensor *const *w, ttt_tensor *x,
