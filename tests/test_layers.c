@@ -422,6 +422,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     if (!d.dim) d.dim = 24;
     if (!d.heads) d.heads = 3;
     if (d.mixer->learner && !d.inner_lr) d.inner_lr = REAL(0.7);
+    if (ttt_mixer_takes(d.mixer, "max_tokens") && !d.max_tokens) d.max_tokens = N;
     ttt_weights w = ttt_mixer_new(c, &d, &p, "l");
     ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
     int n = 0;
@@ -515,6 +516,58 @@ static void fused_layers_of_unusual_sizes(void) {
                 d = ttt_mixer_offer(d.mixer, &d);
                 check_fused(&(ttt_desc){ .threads = 3 }, d, size[s].B, size[s].N, size[s].L);
             }
+}
+
+// Softmax attention in all its forms: X(mixer, tokens, options). Windows narrower and wider than a
+// tile and than the sequence, grids with rows shorter and longer than a tile, globals more than a
+// tile of keys has; sizes beside multiples.
+#define ATTENTION_FORMS(X)                                                                        \
+    X("self-attention", 1, .heads = 3) X("self-attention", 65, .heads = 3) X("self-attention", 601, .heads = 3)                       \
+    X("self-attention", 1, .causal = true) X("self-attention", 65, .causal = true)                \
+    X("self-attention", 64, .causal = true) X("self-attention", 601, .causal = true)              \
+    X("nadaraya-watson", 601, .heads = 3) X("nadaraya-watson", 130, .causal = true)                           \
+    X("nadaraya-watson", 601, .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN)                            \
+    X("nadaraya-watson", 130, .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .causal = true,            \
+      .bandwidth = REAL(0.8))                                                                     \
+    X("nadaraya-watson", 30, .kernel = TTT_ATTENTION_KERNEL_NEAREST, .neighbors = 3)              \
+    X("linformer", 130, .heads = 3) X("linformer", 40, .max_tokens = 70, .compressed = 9)                     \
+    X("longformer", 1, .heads = 3) X("longformer", 9, .window = 1, .causal = true)                            \
+    X("longformer", 300, .window = 1) X("longformer", 300, .window = 70)                          \
+    X("longformer", 601, .window = 290) X("longformer", 100, .window = 900)                       \
+    X("longformer", 601, .window = 33, .causal = true)                                            \
+    X("longformer", 601, .window = 300, .causal = true, .globals = 3)                             \
+    X("longformer", 140, .window = 5, .globals = 130)                                             \
+    X("longformer", 600, .window = 20, .globals = 520)                                            \
+    X("longformer", 12, .window = 2, .grid_rows = 3, .grid_cols = 4)                              \
+    X("longformer", 150, .window = 2, .grid_rows = 15, .grid_cols = 10)                           \
+    X("longformer", 153, .window = 3, .grid_rows = 15, .grid_cols = 10, .globals = 3)             \
+    X("longformer", 153, .window = 3, .grid_rows = 15, .grid_cols = 10, .globals = 3,             \
+      .causal = true)                                                                             \
+    X("longformer", 700, .window = 2, .grid_rows = 7, .grid_cols = 100)                           \
+    X("longformer", 702, .window = 4, .grid_rows = 7, .grid_cols = 100, .globals = 2,             \
+      .causal = true)                                                                             \
+    X("longformer", 1200, .window = 550, .grid_rows = 2, .grid_cols = 600)                        \
+    X("lact", 100, .causal = true) X("lact", 90, .causal = true, .chunk = 1)                      \
+    X("lact", 150, .causal = true, .chunk = 37)
+static void fused_attention_equals_its_definition(void) {
+    static const struct {
+        const char *mixer;
+        int64_t N;
+        ttt_mixer_desc d;
+    } forms[] = {
+#define X(name, tokens, ...) { name, tokens, { __VA_ARGS__ } },
+        ATTENTION_FORMS(X)
+#undef X
+    };
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+            ttt_mixer_desc d = forms[i].d;
+            d.mixer = ttt_mixer_find(forms[i].mixer);
+            d.dim = i % 2 ? 15 : 48;
+            d.heads = 3;
+            check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)i % 3 }, d,
+                        1 + forms[i].N % 2, forms[i].N, 0);
+        }
 }
 
 // Layer norm (M = 0), or with it the MLP of a block: fused and as defined.
@@ -1423,6 +1476,7 @@ int main(int argc, char **argv) {
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
+        T(fused_attention_equals_its_definition),
         T(fused_norms_and_mlps_equal_their_definition),
         T(fused_norms_reach_the_largest_numbers),
         T(fused_norms_and_mlps_keep_what_others_promise),
