@@ -3468,11 +3468,15 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     (void)losses;
     return ttt_matmul(ctx, ttt_join_heads(ctx, y), w[TTT__LACT_O]);
 }
-// For k 4 products backwards and forwards, for q 3, of D h.
+// Of D h, 3 products for q, and for k of a chunk that is written 3 forwards and 3 for the gradients;
+// Newton and Schulz take 5 steps of 3 products on each of a written chunk's 3 H updates (h,h).
 static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
     double chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 2048));
-    return 2 * n * (4 * D * D + 9 * D * h + (desc->causal ? 2 * chunk * D : 0));
+    double writes = desc->causal ? ceil(n / TTT__MAX(chunk, 1)) - 1 : 1;
+    double written = desc->causal ? chunk * writes : n, muon = desc->muon ? 45 * writes : 0;
+    return 2 * n * (4 * D * D + 3 * D * h + (desc->causal ? 2 * chunk * D : 0)) +
+           2 * D * h * (6 * written + muon * h);
 }
 static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
     double D = (double)desc->dim, h = D / (double)desc->heads;
