@@ -3468,8 +3468,8 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     (void)losses;
     return ttt_matmul(ctx, ttt_join_heads(ctx, y), w[TTT__LACT_O]);
 }
-// Of D h, 3 products for q, and for k of a chunk that is written 3 forwards and 3 for the gradients;
-// Newton and Schulz take 5 steps of 3 products on each of a written chunk's 3 H updates (h,h).
+// Of D h, 3 products for q, and for k of a written chunk 3 forwards and 3 for the gradients; Newton
+// and Schulz take 5 steps of 3 products on each of the 3 H updates (h,h) of such a chunk.
 static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
     double chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 2048));

@@ -705,7 +705,8 @@ static inline void draw_legend(svg *s, const chart_frame *f, const chart_panel *
 enum { PANEL_WIDTH = 420, PANEL_HEIGHT = 300, PANEL_LEFT = 62, PANEL_TOP = 34, CHART_HEADING = 40 };
 enum { CORNER_NAMES = 10, NAMES_WIDTH = 190 };
 
-static inline void draw_panel(svg *s, const chart_panel *p, double left, double top, bool legend) {
+static inline void draw_panel(svg *s, const chart_panel *p, double left, double top,
+                              bool legend) {
     chart_frame f = { left + PANEL_LEFT, top + PANEL_TOP, PANEL_WIDTH - PANEL_LEFT - 20,
                       PANEL_HEIGHT - PANEL_TOP - 44, axis_of(p, false), axis_of(p, true) };
     draw_axes(s, &f, p);
@@ -718,7 +719,7 @@ static inline void draw_panel(svg *s, const chart_panel *p, double left, double 
     if (legend) draw_legend(s, &f, p);
 }
 
-// Where a panel has more names than a corner holds, legends stand right of their rows, and are those
+// Where a panel has more names than a corner holds, legends stand right of the rows, and are those
 // of the last panels.
 static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const line_chart *chart) {
     int columns = chart->columns < chart->n ? chart->columns : chart->n;
