@@ -805,6 +805,104 @@ KERNEL void KN(focus_back)(int64_t n, const ttt_real *x, const ttt_real *unit, i
 #undef TERM
 }
 
+// Gated units, see ttt__glu_work: of rows of z and u side by side, s = a o u with a = SiLU(z), and
+// with a1, a2 = SiLU's slope and bend.
+INLINE void KN(silu_parts)(VEC z, VEC *a, VEC *a1, VEC *a2) {
+    VEC one = KN(splat)(1), x = KN(size_up_to)(z, TTT__SILU_CUT), E = KN(exp_fall)(x);
+    *a = KN(sigmoid_gate)(z, x, E);
+    *a1 = KN(sigmoid_gate_d1)(z, x, E, one);
+    *a2 = KN(sigmoid_gate_d2)(x, E, one, KN(splat)(0));
+}
+KERNEL void KN(glu_read)(const ttt__glu_rows *of) {
+    for (int64_t row = 0; row < of->rows; row++) {
+        const ttt_real *z = of->zu + row * 2 * of->h, *u = z + of->h;
+        ttt_real *s = of->s + row * of->s_down;
+#define TERM(i, n) KN(put)(s, i, n, KN(silu)(KN(part)(z, i, n), KN(splat)(0)) * KN(part)(u, i, n))
+        TTT__ROW_EACH(of->h, TERM)
+#undef TERM
+    }
+}
+// Into the places of z and u go d_z = d_s o u o a1 and d_u = d_s o a.
+INLINE void KN(glu_read_back_part)(ttt_real *z, ttt_real *u, const ttt_real *d_s, ttt_real *s,
+                                   int64_t i, int64_t n) {
+    VEC a, a1, a2, here = KN(part)(u, i, n), d = KN(part)(d_s, i, n);
+    KN(silu_parts)(KN(part)(z, i, n), &a, &a1, &a2);
+    KN(put)(s, i, n, a * here);
+    KN(put)(z, i, n, d * here * a1);
+    KN(put)(u, i, n, d * a);
+}
+KERNEL void KN(glu_read_back)(const ttt__glu_rows *of) {
+    for (int64_t row = 0; row < of->rows; row++) {
+        ttt_real *z = of->zu + row * 2 * of->h, *s = of->s + row * of->s_down;
+        const ttt_real *d_s = of->d_s + row * of->d_s_down;
+#define TERM(i, n) KN(glu_read_back_part)(z, z + of->h, d_s, s, i, n)
+        TTT__ROW_EACH(of->h, TERM)
+#undef TERM
+    }
+}
+// What a token pushes: into the places of z and u go P_0 = r_0 back o u o a1 and P_2 = r_2 back o
+// a, into s P_1 = r_1 a o u.
+INLINE void KN(glu_push_part)(ttt_real *z, ttt_real *u, const ttt_real *back, ttt_real *s,
+                              const VEC *r, int64_t i, int64_t n) {
+    VEC a, a1, a2, here = KN(part)(u, i, n), b = KN(part)(back, i, n);
+    KN(silu_parts)(KN(part)(z, i, n), &a, &a1, &a2);
+    KN(put)(s, i, n, r[1] * a * here);
+    KN(put)(z, i, n, r[0] * b * here * a1);
+    KN(put)(u, i, n, r[2] * b * a);
+}
+INLINE void KN(glu_rates)(const ttt__glu_rows *of, int64_t row, VEC *r) {
+    for (int j = 0; j < 3; j++) r[j] = KN(splat)(of->rates[row * of->rates_down + j]);
+}
+KERNEL void KN(glu_push)(const ttt__glu_rows *of) {
+    for (int64_t row = 0; row < of->rows; row++) {
+        ttt_real *z = of->zu + row * 2 * of->h, *s = of->s + row * of->s_down;
+        const ttt_real *back = of->back + row * of->back_down;
+        VEC r[3];
+        KN(glu_rates)(of, row, r);
+#define TERM(i, n) KN(glu_push_part)(z, z + of->h, back, s, r, i, n)
+        TTT__ROW_EACH(of->h, TERM)
+#undef TERM
+    }
+}
+// And backwards, from the gradients in P_0, P_2 (side by side in d_zu) and P_1 (in d_s):
+//   d_r_0 = <d_P_0, back o u o a1>    d_r_1 = <d_P_1, a o u>    d_r_2 = <d_P_2, back o a>
+//   d_back = r_0 d_P_0 o u o a1 + r_2 d_P_2 o a
+//   d_u = r_0 d_P_0 o back o a1 + r_1 d_P_1 o a
+//   d_z = (r_1 d_P_1 o u + r_2 d_P_2 o back) o a1 + r_0 d_P_0 o back o u o a2
+// d_z and d_u take the places of d_P_0 and d_P_2, d_back that of d_P_1; P those of before.
+INLINE void KN(glu_push_back_part)(ttt_real *z, const ttt_real *back, ttt_real *s, ttt_real *d_z,
+                                   ttt_real *d_s, int64_t h, const VEC *r, VEC *d_r, int64_t i,
+                                   int64_t n) {
+    VEC a, a1, a2, u = KN(part)(z + h, i, n), b = KN(part)(back, i, n);
+    VEC d0 = KN(part)(d_z, i, n), d1 = KN(part)(d_s, i, n), d2 = KN(part)(d_z + h, i, n);
+    KN(silu_parts)(KN(part)(z, i, n), &a, &a1, &a2);
+    VEC ua1 = u * a1, au = a * u, ba = b * a;
+    d_r[0] += d0 * b * ua1;
+    d_r[1] += d1 * au;
+    d_r[2] += d2 * ba;
+    KN(put)(s, i, n, r[1] * au);
+    KN(put)(z, i, n, r[0] * b * ua1);
+    KN(put)(z + h, i, n, r[2] * ba);
+    d0 *= r[0], d1 *= r[1], d2 *= r[2];
+    KN(put)(d_s, i, n, d0 * ua1 + d2 * a);
+    KN(put)(d_z + h, i, n, d0 * b * a1 + d1 * a);
+    KN(put)(d_z, i, n, (d1 * u + d2 * b) * a1 + d0 * b * u * a2);
+}
+KERNEL void KN(glu_push_back)(const ttt__glu_rows *of) {
+    for (int64_t row = 0; row < of->rows; row++) {
+        ttt_real *z = of->zu + row * 2 * of->h, *s = of->s + row * of->s_down;
+        ttt_real *d_z = of->d_zu + row * 2 * of->h, *d_s = of->d_s + row * of->d_s_down;
+        const ttt_real *back = of->back + row * of->back_down;
+        VEC zero = KN(splat)(0), r[3], d_r[3] = { zero, zero, zero };
+        KN(glu_rates)(of, row, r);
+#define TERM(i, n) KN(glu_push_back_part)(z, back, s, d_z, d_s, of->h, r, d_r, i, n)
+        TTT__ROW_EACH(of->h, TERM)
+#undef TERM
+        for (int j = 0; j < 3; j++)
+            of->d_rates[row * of->d_rates_down + j] += NUM(KN(total)(d_r[j]));
+    }
+}
+
 static const ttt__layer_kernels KN(layer_table) = {
 #define X(result, name, parameters) KN(name),
     TTT__LAYER_KERNEL_LIST(X)
@@ -1745,7 +1843,7 @@ static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op;
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op, ttt__lact_as_op, ttt__vittt_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -3609,19 +3707,24 @@ static void ttt__lact_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt
     ttt__unmask_features(ctx, desc->unmask, ttt__swiglu_hidden(ctx, after, in[0]), key,
                          ttt_mul(ctx, in[2], shorter), ttt_mul(ctx, before->w[1], shorter), read);
 }
-// The memory's part of the layer, (B,H,N,h) before its norm.
-static ttt_tensor *ttt__lact_memory(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                    ttt_tensor *const *in, ttt_tensor *const *lr,
-                                    ttt_tensor *momentum) {
-    int64_t B = in[0]->shape.dim[0], N = in[0]->shape.dim[2],
-            chunk = desc->causal ? ttt__chunk_or(desc, 2048) : N,
-            n_chunks = (N + chunk - 1) / chunk;
+// What the memory reads: views (B,N,H,h), rates (B,N,H,3) and, in causal layers, momentum (B,N,H,1)
+// of tokens; weights (H,h,h). ViTTT's reads neither rates nor W_1.
+enum {
+    TTT__GLU_Q, TTT__GLU_K, TTT__GLU_V, TTT__GLU_RATES, TTT__GLU_MOMENTUM,
+    TTT__GLU_W0, TTT__GLU_W1, TTT__GLU_W2, TTT__GLU_INPUTS
+};
+static ttt_tensor *ttt__lact_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *all,
+                                  int64_t chunk) {
+    int64_t B = all[0]->shape.dim[0], N = all[0]->shape.dim[1], n_chunks = (N + chunk - 1) / chunk;
     ttt_tensor **o = (ttt_tensor **)ttt_alloc(ctx, (uint64_t)n_chunks * sizeof *o, false);
+    ttt_tensor *in[TTT__GLU_W0], *lr[3];
     ttt__swiglu m, before;
     memset(&m, 0, sizeof m);
+    for (int i = 0; i < TTT__GLU_W0; i++) in[i] = all[i] ? ttt__swap_heads(ctx, all[i]) : NULL;
     for (int i = 0; i < 3; i++) {
-        m.w[i] = ttt__lift_weight(ctx, w[TTT__LACT_W + i], B);
+        m.w[i] = ttt__lift_weight(ctx, all[TTT__GLU_W0 + i], B);
         m.length[i] = ttt_norm_axis(ctx, m.w[i], -2);
+        lr[i] = ttt_slice(ctx, in[TTT__GLU_RATES], 3, i, 1);
     }
     before = m;
     for (int64_t i = 0; o && i < n_chunks; i++) {
@@ -3630,18 +3733,17 @@ static ttt_tensor *ttt__lact_memory(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
         for (int j = 0; j < 3; j++)
             part[j] = ttt__tokens(ctx, in[j], begin, n),
             rate[j] = ttt__tokens(ctx, lr[j], begin, n);
+        ttt_tensor *momentum = ttt__tokens(ctx, in[TTT__GLU_MOMENTUM], begin, n);
         if (desc->causal) o[i] = ttt__swiglu_read(ctx, &m, part[0]);
         if (!desc->causal || i < n_chunks - 1)
-            ttt__swiglu_write(
-                ctx, &m, part[1], part[2], rate,
-                desc->causal ? ttt_mean_axis(ctx, ttt__tokens(ctx, momentum, begin, n), 2) : NULL,
-                desc->muon);
+            ttt__swiglu_write(ctx, &m, part[1], part[2], rate,
+                              momentum ? ttt_mean_axis(ctx, momentum, 2) : NULL, desc->muon);
         if (!desc->causal) o[i] = ttt__swiglu_read(ctx, &m, part[0]);
     }
-    if (!o || !ttt_ok(ctx)) return in[0];
+    if (!o || !ttt_ok(ctx)) return all[0];
     ttt_tensor *y = n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
     if (desc->unmask) ttt__lact_unmask(ctx, desc, &before, &m, in, lr, y);
-    return y;
+    return ttt__swap_heads(ctx, y);
 }
 // Softmax attention to the last `chunk` tokens, on the views as they were before SiLU.
 static ttt__attention ttt__lact_window(const ttt_mixer_desc *desc) {
@@ -3651,37 +3753,39 @@ static ttt__attention ttt__lact_window(const ttt_mixer_desc *desc) {
 }
 static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                      ttt_tensor *x, ttt_tensor **losses) {
-    static const int order[4] = { 2, 0, 1, 3 };
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads;
-    ttt_tensor *in[3], *raw[3], *lr[3], *a;
+    int64_t N = x->shape.dim[1], H = desc->heads;
+    ttt_tensor *in[TTT__GLU_INPUTS] = { NULL }, *raw[3], *a;
     for (int i = 0; i < 3; i++) {
         raw[i] = ttt_matmul(ctx, x, w[TTT__LACT_Q + i]);
-        in[i] = ttt_silu(ctx, ttt_split_heads(ctx, raw[i], H));
+        in[i] = ttt__beside(ctx, ttt_silu(ctx, raw[i]), H);
         if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-10);
+        in[TTT__GLU_W0 + i] = w[TTT__LACT_W + i];
     }
     ttt_tensor *rates = ttt_matmul(ctx, x, w[TTT__LACT_LR]);
     rates = ttt_softplus(ctx, ttt_add_scalar(ctx, rates, (ttt_real)log(expm1(0.01))));
-    rates = ttt_split_heads(ctx, rates, H);  // (B,H,N,3)
-    ttt_tensor *momentum =
-        desc->causal ? ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__LACT_MOMENTUM], NULL)) : NULL;
+    in[TTT__GLU_RATES] = ttt__beside(ctx, rates, H);  // (B,N,H,3)
+    if (desc->causal)
+        in[TTT__GLU_MOMENTUM] =
+            ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__LACT_MOMENTUM], NULL));
+    (void)losses;
     if (!ttt_ok(ctx) || N == 0) return x;
-    rates = ttt_permute(ctx, ttt_reshape(ctx, rates, TTT_SHAPE(B * H, N, 3, 1)), order);
-    for (int i = 0; i < 3; i++)
-        lr[i] = ttt_reshape(ctx, ttt_slice(ctx, rates, 0, i, 1), TTT_SHAPE(B, H, N, 1));
-    ttt_tensor *y =
-        ttt__rms_norm(ctx, ttt__lact_memory(ctx, desc, w, in, lr, momentum), w[TTT__LACT_NORM]);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
+                                 desc->causal ? ttt__chunk_or(desc, 2048) : N);
+    y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
     ttt__attention window = ttt__lact_window(desc);
-    y = ttt_join_heads(ctx, y);
     if (desc->causal)
         y = ttt_add(ctx, y, ttt__attention_of(ctx, desc, &window, raw[0], raw[1], raw[2], NULL, &a));
-    (void)losses;
     return ttt_matmul(ctx, y, w[TTT__LACT_O]);
 }
-// For k 4 products backwards and forwards, for q 3, of D h.
+// Of D h, 3 products for q, and for k of a written chunk 3 forwards and 3 for the gradients; Newton
+// and Schulz take 5 steps of 3 products on each of the 3 H updates (h,h) of such a chunk.
 static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
+    double chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 2048));
+    double writes = desc->causal ? ceil(n / TTT__MAX(chunk, 1)) - 1 : 1;
+    double written = desc->causal ? chunk * writes : n, muon = desc->muon ? 45 * writes : 0;
     ttt__attention window = ttt__lact_window(desc);
-    return 2 * (n * (4 * D * D + 9 * D * h) +
+    return 2 * (n * (4 * D * D + 3 * D * h) + D * h * (6 * written + muon * h) +
                 (desc->causal ? 2 * ttt__pairs(&window.sight, N, N) * D : 0));
 }
 static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
@@ -3693,7 +3797,8 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
     TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
-    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
+    ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
+    ttt__check_chunk,
 };
 
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the
@@ -3718,37 +3823,48 @@ static const ttt_param_row ttt__vittt_rows[] = {
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
     return ttt_sub(ctx, w, ttt_div(ctx, g, ttt_add_scalar(ctx, ttt_norm_axis(ctx, g, -2), 1)));
 }
-static ttt_tensor *ttt__glu_read(ttt_ctx *ctx, ttt_tensor *w1, ttt_tensor *w2, ttt_tensor *x) {
-    return ttt_mul(ctx, ttt_matmul(ctx, x, w1), ttt_silu(ctx, ttt_matmul(ctx, x, w2)));
+static ttt_real ttt__vittt_rate(int64_t N) { return -1 / (ttt_real)(3 * TTT__MAX(N, 1)); }
+static ttt_tensor *ttt__vittt_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__GLU_Q]), *k = ttt__swap_heads(ctx, in[TTT__GLU_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__GLU_V]);
+    if (!ttt_ok(ctx)) return in[0];
+    ttt_tensor *w1 = ttt__lift_weight(ctx, in[TTT__GLU_W2], q->shape.dim[0]),
+               *w2 = ttt__lift_weight(ctx, in[TTT__GLU_W0], q->shape.dim[0]);
+    ttt_tensor *e = ttt_scale(ctx, v, ttt__vittt_rate(chunk)), *z1 = ttt_matmul(ctx, k, w1),
+               *z2 = ttt_matmul(ctx, k, w2);
+    ttt_tensor *g1 = ttt_matmul_t(ctx, k, ttt_mul(ctx, e, ttt_silu(ctx, z2)), true, false);
+    ttt_tensor *g2 = ttt_matmul_t(
+        ctx, k, ttt_mul(ctx, ttt_mul(ctx, e, z1), ttt_silu_d1(ctx, z2)), true, false);
+    (void)desc;
+    w1 = ttt__clipped_step(ctx, w1, g1);
+    w2 = ttt__clipped_step(ctx, w2, g2);
+    return ttt__swap_heads(ctx, ttt_mul(ctx, ttt_matmul(ctx, q, w1),
+                                        ttt_silu(ctx, ttt_matmul(ctx, q, w2))));
 }
 static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = desc->dim, h = D / desc->heads;
-    ttt_tensor *all = ttt_affine(ctx, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
+    ttt_tensor *all = ttt_affine(ctx, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]);
+    ttt_tensor *in[TTT__GLU_INPUTS] = { NULL }, *local[3];
     ttt_shape grid = TTT_SHAPE(B, desc->grid_rows, desc->grid_cols, h);
     for (int i = 0; i < 3; i++) {
-        in[i] = ttt_split_heads(ctx, ttt_slice(ctx, all, 2, i * D, D), desc->heads);
+        in[i] = ttt__beside(ctx, ttt_slice(ctx, all, 2, i * D, D), desc->heads);
         local[i] = ttt_reshape(ctx, ttt_slice(ctx, all, 2, 3 * D + i * h, h), grid);
     }
     if (!ttt_ok(ctx)) return x;
-    ttt_tensor *w1 = ttt__lift_weight(ctx, w[TTT__VITTT_W1], B),
-               *w2 = ttt__lift_weight(ctx, w[TTT__VITTT_W2], B);
-    ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
-    ttt_tensor *e = ttt_scale(ctx, in[2], over), *z1 = ttt_matmul(ctx, in[1], w1),
-               *z2 = ttt_matmul(ctx, in[1], w2);
-    ttt_tensor *g1 = ttt_matmul_t(ctx, in[1], ttt_mul(ctx, e, ttt_silu(ctx, z2)), true, false);
-    ttt_tensor *g2 = ttt_matmul_t(
-        ctx, in[1], ttt_mul(ctx, ttt_mul(ctx, e, z1), ttt_silu_d1(ctx, z2)), true, false);
+    in[TTT__GLU_W0] = w[TTT__VITTT_W2];  // through SiLU, as there
+    in[TTT__GLU_W2] = w[TTT__VITTT_W1];
     ttt_tensor *y =
-        ttt__glu_read(ctx, ttt__clipped_step(ctx, w1, g1), ttt__clipped_step(ctx, w2, g2), in[0]);
+        ttt__answers(ctx, desc, TTT__FUSED(ttt__vittt_as_op), ttt__vittt_tape, in, N);
 
-    ttt_tensor *e3 = ttt_scale(ctx, local[2], over),
+    ttt_tensor *e3 = ttt_scale(ctx, local[2], ttt__vittt_rate(N)),
                *g3 = ttt_depthwise_kernel(ctx, local[1], e3, TTT_SHAPE(3, 3));
     g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(ctx, w[TTT__VITTT_W3], g3);
     ttt_tensor *read =
         ttt_depthwise_conv2d(ctx, local[0], ttt_reshape(ctx, w3, TTT_SHAPE(B, 3, 3, h)));
-    ttt_tensor *both[2] = { ttt_join_heads(ctx, y),
+    ttt_tensor *both[2] = { ttt__whole(ctx, y),
                             ttt_reshape(ctx, read, TTT_SHAPE(B, N, h)) };
     (void)losses;
     if (desc->unmask)
@@ -3769,7 +3885,8 @@ static double ttt__vittt_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_vittt = {
     "vittt", "TTT_0", "a GLU and a 3x3 convolution, one step on the image", "arXiv 2512.01643",
     TTT__ROWS(ttt__vittt_rows), NULL, "grid_rows grid_cols", TTT_MIXER_GRID,
-    ttt__vittt_forward, NULL, ttt__vittt_flops, ttt__vittt_state, NULL,
+    ttt__vittt_forward, TTT__FUSED(ttt__vittt_forward), ttt__vittt_flops, ttt__vittt_state,
+    NULL,
 };
 
 // -- nothing: the block's MLP alone
@@ -3863,6 +3980,15 @@ typedef struct ttt__decoder {
     double sigma0, pi0, tau0;
     ttt_real *d_sigma, *d_pi, *d_tau, *d_scalars;  // their outer gradients, which it adds to
 } ttt__decoder;
+// What the routines of gated units are told of some tokens; how far from a row to the next.
+typedef struct ttt__glu_rows {
+    int64_t rows, h;
+    ttt_real *zu, *d_zu;                     // rows of 2 h
+    ttt_real *s, *d_s;                       // of h
+    const ttt_real *back, *rates;            // of h; of 3
+    ttt_real *d_rates;
+    int64_t s_down, d_s_down, back_down, rates_down, d_rates_down;
+} ttt__glu_rows;
 // X(result, name, parameters); what each does is written at its text in [7].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
@@ -3882,6 +4008,10 @@ typedef struct ttt__decoder {
       (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
     X(void, softmax_back,                                                                          \
       (int64_t n, const ttt_real *p, ttt_real *d, ttt_real scale, ttt_real sum))                   \
+    X(void, glu_read, (const ttt__glu_rows *of))                                                   \
+    X(void, glu_read_back, (const ttt__glu_rows *of))                                              \
+    X(void, glu_push, (const ttt__glu_rows *of))                                                   \
+    X(void, glu_push_back, (const ttt__glu_rows *of))                                              \
     X(void, layer_norm,                                                                            \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *shift, ttt_real *y))   \
     X(void, layer_norm_back,                                                                       \
@@ -7334,6 +7464,384 @@ static const ttt__chunked_kind ttt__means_kind = {
 static ttt_tensor *ttt__means_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                     int64_t chunk) {
     return ttt__chunked_as_op(ctx, desc, &ttt__means_kind, in, TTT__MEANS_INPUTS, chunk);
+}
+
+// -- chunks: a gated unit that is written a large chunk at a time, see LaCT and ViTTT
+// LaCT's learner is f(x) = s W_1 with s = a o u, a = SiLU(z), z = x W_0, u = x W_2. ViTTT's has no
+// last layer, f(x) = s: where W_1 is absent, so is all it takes part in. A chunk writes sums over
+// its tokens, with a rate for each weight and token (ViTTT: one for all, -1/(3N)):
+//   G_0 = K^T P_0    G_2 = K^T P_2    G_1 = P_1^T V
+//   P_0 = r_0 back o u o SiLU'(z)     P_2 = r_2 back o a      P_1 = r_1 a o u      back = V W_1^T
+// (ViTTT: back = V). A causal chunk is read with the weights that it finds, and then written; else
+// all tokens are written into the first state, by `start`. Each column x of X gets a length:
+//   LaCT   M' = mean(m) M + G    X = W + M'    W' = X by,      by = L / (|x| + 1e-5)
+//   ViTTT                        X = G         W' = W + X by,  by = -1 / (|x| + 1)
+// L: how long the columns of W were at first. W_0 and W_2 lie side by side, "gates", as z and u do;
+// W_1 is "last". A chunk goes through in tiles, so its length is no matter of memory; what a tile
+// makes on the way forwards it makes again on the way back.
+typedef struct ttt__glu_weights {
+    ttt__mat gates, last;              // (h,2h), (h,h)
+    ttt__mat all;                      // both as one row
+} ttt__glu_weights;
+typedef struct ttt__glu_state {
+    ttt__glu_weights W, X, M;          // X: of the last write; it is no input of the next
+    ttt__glu_weights L;                // (1,2h), (1,h)
+} ttt__glu_state;
+static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *chunk, int64_t rows) {
+    bool has_last = chunk->in[TTT__GLU_W1].at != NULL;
+    int64_t h = chunk->y.cols;
+    ttt__glu_weights weights;
+    weights.gates = ttt__take(room, rows, 2 * h);
+    weights.last = ttt__take_if(has_last, room, rows, h);
+    weights.all = ttt__matrix(weights.gates.at, 1, rows * (has_last ? 3 * h : 2 * h));
+    return weights;
+}
+static ttt__glu_state ttt__glu_state_in(const ttt__chunk_work *chunk, ttt__room *room) {
+    ttt__glu_state state;
+    state.W = ttt__glu_take(room, chunk, chunk->y.cols);
+    state.X = ttt__glu_take(room, chunk, chunk->y.cols);
+    state.M = ttt__glu_take(room, chunk, chunk->y.cols);
+    state.L = ttt__glu_take(room, chunk, 1);
+    return state;
+}
+static int64_t ttt__glu_state_size(const ttt__chunk_work *chunk) {
+    ttt__room measure = { NULL, 0 };
+    (void)ttt__glu_state_in(chunk, &measure);
+    return measure.used;
+}
+
+typedef struct ttt__glu_work {
+    ttt__glu_state S, d_S;
+    ttt__glu_weights G;                // and d_G
+    ttt__mat gates_tr, last_tr;        // of the weights at work
+    ttt__mat G_gates_tr, G_last_tr;    // of d_G
+    ttt__mat by, dots;                 // (1,2h)
+    ttt__mat zu, s, back, d_zu, d_s;   // of a tile
+    ttt__mat rate, lost;               // ViTTT's rates of a token, and where their gradients go
+    ttt__glu_state other;              // backwards: before the write or after it
+} ttt__glu_work;
+static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
+    int64_t n = TTT__TILE_TOKENS, h = chunk->y.cols;
+    bool back = chunk->back, has_last = chunk->in[TTT__GLU_W1].at != NULL;
+    ttt__room state = { chunk->state, 0 }, d_state = { chunk->d_state, 0 }, *room = &chunk->room;
+    ttt__glu_work work;
+    memset(&work, 0, sizeof work);
+    work.S = ttt__glu_state_in(chunk, &state);
+    work.d_S = ttt__glu_state_in(chunk, &d_state);
+    work.G = ttt__glu_take(room, chunk, h);
+    work.gates_tr = ttt__take(room, 2 * h, h);
+    work.last_tr = ttt__take_if(has_last, room, h, h);
+    work.by = ttt__take(room, 1, 2 * h);
+    work.zu = ttt__take(room, n, 2 * h);
+    work.s = ttt__take(room, n, h);
+    work.back = ttt__take_if(has_last, room, n, h);
+    work.rate = ttt__take(room, 1, 3);
+    if (work.rate.at)
+        for (int i = 0; i < 3; i++) work.rate.at[i] = ttt__vittt_rate(chunk->arg->N);
+    if (!back) return work;
+    work.G_gates_tr = ttt__take(room, 2 * h, h);
+    work.G_last_tr = ttt__take_if(has_last, room, h, h);
+    work.dots = ttt__take(room, 1, 2 * h);
+    work.d_zu = ttt__take(room, n, 2 * h);
+    work.d_s = ttt__take(room, n, h);
+    work.lost = ttt__take(room, 1, 3);
+    work.other = ttt__glu_state_in(chunk, room);
+    return work;
+}
+static void ttt__glu_take_all(ttt__chunk_work *chunk) { (void)ttt__glu_work_in(chunk); }
+static void ttt__glu_transpose(const ttt__kit *kit, ttt__mat gates_tr, ttt__mat last_tr,
+                               const ttt__glu_weights *W) {
+    ttt__transpose(kit, gates_tr, W->gates);
+    if (W->last.at) ttt__transpose(kit, last_tr, W->last);
+}
+
+// A tile's views and answers, and what the routines are told of it.
+typedef struct ttt__glu_tile {
+    ttt__mat q, k, v, y, d_q, d_k, d_v, d_y, zu, s, back, d_zu, d_s;
+    ttt__glu_rows of;
+} ttt__glu_tile;
+static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__glu_work *work,
+                                      int64_t from, int64_t rows) {
+    const ttt__mat *in = chunk->in, *d_in = chunk->d_in;
+    ttt__mat rates = in[TTT__GLU_RATES], d_rates = d_in[TTT__GLU_RATES];
+    ttt__glu_tile tile;
+    tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
+    tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
+    tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
+    tile.y = ttt__rows_at(chunk->y, from, rows);
+    tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
+    tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
+    tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
+    tile.d_y = ttt__rows_at(chunk->d_y, from, rows);
+    tile.zu = ttt__rows_at(work->zu, 0, rows);
+    tile.s = ttt__rows_at(work->s, 0, rows);
+    tile.back = work->back.at ? ttt__rows_at(work->back, 0, rows) : tile.v;
+    tile.d_zu = chunk->back ? ttt__rows_at(work->d_zu, 0, rows) : ttt__absent();
+    tile.d_s = chunk->back ? ttt__rows_at(work->d_s, 0, rows) : ttt__absent();
+    rates = rates.at ? ttt__rows_at(rates, from, rows) : work->rate;
+    d_rates = d_rates.at ? ttt__rows_at(d_rates, from, rows) : work->lost;
+    ttt__glu_rows of = { rows, tile.q.cols, tile.zu.at, tile.d_zu.at, tile.s.at, tile.d_s.at,
+                         tile.back.at, rates.at, d_rates.at, tile.s.down, tile.d_s.down,
+                         tile.back.down, rates.rows > 1 || rows == 1 ? rates.down : 0,
+                         d_rates.rows > 1 || rows == 1 ? d_rates.down : 0 };
+    tile.of = of;
+    return tile;
+}
+
+// y = f(q)
+static void ttt__glu_read_tile(const ttt__kit *kit, const ttt__glu_work *work,
+                               ttt__glu_tile *tile) {
+    const ttt__glu_weights *W = &work->S.W;
+    ttt__set_product(kit, tile->zu, tile->q, W->gates);
+    if (!W->last.at) tile->of.s = tile->y.at, tile->of.s_down = tile->y.down;
+    kit->lk->glu_read(&tile->of);
+    if (W->last.at) ttt__set_product(kit, tile->y, tile->s, W->last);
+}
+// d_s = d_y W_1^T, d_W_1 += s^T d_y, d_q += [d_z d_u] [W_0 W_2]^T, d_[W_0 W_2] += q^T [d_z d_u]
+static void ttt__glu_read_back_tile(const ttt__kit *kit, const ttt__glu_work *work,
+                                    ttt__glu_tile *tile) {
+    const ttt__glu_weights *W = &work->S.W, *d_W = &work->d_S.W;
+    ttt__set_product(kit, tile->zu, tile->q, W->gates);
+    if (W->last.at) ttt__set_product(kit, tile->d_s, tile->d_y, work->last_tr);
+    else tile->of.d_s = tile->d_y.at, tile->of.d_s_down = tile->d_y.down;
+    kit->lk->glu_read_back(&tile->of);
+    ttt__mat d_zu = tile->zu;
+    if (W->last.at) ttt__add_product(kit, d_W->last, ttt__transpose_of(tile->s), tile->d_y);
+    ttt__add_product(kit, tile->d_q, d_zu, work->gates_tr);
+    ttt__add_product(kit, d_W->gates, ttt__transpose_of(tile->q), d_zu);
+}
+// What the weights W push: G += .
+static void ttt__glu_push_tile(const ttt__kit *kit, const ttt__glu_work *work,
+                               const ttt__glu_weights *W, ttt__glu_tile *tile) {
+    ttt__set_product(kit, tile->zu, tile->k, W->gates);
+    if (W->last.at) ttt__set_product(kit, tile->back, tile->v, work->last_tr);
+    kit->lk->glu_push(&tile->of);
+    ttt__mat P = tile->zu, P_1 = tile->s;
+    ttt__add_product(kit, work->G.gates, ttt__transpose_of(tile->k), P);
+    if (W->last.at) ttt__add_product(kit, work->G.last, ttt__transpose_of(P_1), tile->v);
+}
+// d_P_0, d_P_2 = K d_G_0, K d_G_2;  d_P_1 = V d_G_1^T;  then, with the routine's d_z, d_u, d_back,
+//   d_K += P d_G^T + [d_z d_u] [W_0 W_2]^T     d_[W_0 W_2] += K^T [d_z d_u]
+//   d_V += P_1 d_G_1 + d_back W_1              d_W_1 += d_back^T V
+static void ttt__glu_push_back_tile(const ttt__kit *kit, const ttt__glu_work *work,
+                                    const ttt__glu_weights *W, ttt__glu_tile *tile) {
+    const ttt__glu_weights *d_W = &work->d_S.W, *d_G = &work->G;
+    ttt__set_product(kit, tile->zu, tile->k, W->gates);
+    ttt__set_product(kit, tile->d_zu, tile->k, d_G->gates);
+    if (W->last.at) {
+        ttt__set_product(kit, tile->back, tile->v, work->last_tr);
+        ttt__set_product(kit, tile->d_s, tile->v, work->G_last_tr);
+    } else ttt__clear(tile->d_s);
+    kit->lk->glu_push_back(&tile->of);
+    ttt__mat P = tile->zu, P_1 = tile->s, d_back = tile->d_s;
+    ttt__add_product(kit, tile->d_k, P, work->G_gates_tr);
+    ttt__add_product(kit, tile->d_k, tile->d_zu, work->gates_tr);
+    ttt__add_product(kit, d_W->gates, ttt__transpose_of(tile->k), tile->d_zu);
+    if (!W->last.at) {
+        ttt__zip_rows(kit, TTT__ZIP_add, tile->d_v, tile->d_v, d_back);
+        return;
+    }
+    ttt__add_product(kit, tile->d_v, P_1, d_G->last);
+    ttt__add_product(kit, tile->d_v, d_back, W->last);
+    ttt__add_product(kit, d_W->last, ttt__transpose_of(d_back), tile->v);
+}
+
+// Lengths of columns, (1,cols).
+static void ttt__column_lengths(const ttt__kit *kit, ttt__mat length, ttt__mat x) {
+    ttt__clear(length);
+    for (int64_t i = 0; i < x.rows; i++)
+        ttt__add_times(kit, length, ttt__rows_at(x, i, 1), ttt__rows_at(x, i, 1));
+    for (int64_t j = 0; j < x.cols; j++) {
+        double sum = (double)length.at[j];
+        length.at[j] = (ttt_real)(ttt__ordinary(sum) ? sqrt(sum)
+                                                     : ttt__length(x.rows, x.at + j, x.down));
+    }
+}
+// W' from X, columns of one matrix, and back: in the place of d_W' d_X, and d_L added to.
+//   d_x = by d_w' - x <d_w', x> by / ((|x| + eps) |x|)      d_L = <d_w', x> / (|x| + eps)
+static void ttt__glu_columns(const ttt__kit *kit, const ttt__glu_work *work, ttt__mat W,
+                             ttt__mat X, ttt__mat L, bool rescaled) {
+    ttt__mat by = ttt__cols_at(work->by, 0, X.cols);
+    ttt__column_lengths(kit, by, X);
+    for (int64_t j = 0; j < X.cols; j++)
+        by.at[j] = rescaled ? L.at[j] / (by.at[j] + (ttt_real)1e-5) : -1 / (by.at[j] + 1);
+    if (rescaled) ttt__clear(W);
+    for (int64_t i = 0; i < X.rows; i++)
+        ttt__add_times(kit, ttt__rows_at(W, i, 1), ttt__rows_at(X, i, 1), by);
+}
+static void ttt__glu_columns_back(const ttt__kit *kit, const ttt__glu_work *work, ttt__mat d_W,
+                                  ttt__mat X, ttt__mat L, ttt__mat d_L, bool rescaled) {
+    ttt__mat by = ttt__cols_at(work->by, 0, X.cols), dots = ttt__cols_at(work->dots, 0, X.cols);
+    ttt__column_lengths(kit, by, X);
+    ttt__clear(dots);
+    for (int64_t i = 0; i < X.rows; i++)
+        ttt__add_times(kit, dots, ttt__rows_at(d_W, i, 1), ttt__rows_at(X, i, 1));
+    for (int64_t j = 0; j < X.cols; j++) {
+        ttt_real length = by.at[j], longer = length + (rescaled ? (ttt_real)1e-5 : 1);
+        by.at[j] = (rescaled ? L.at[j] : -1) / longer;
+        dots.at[j] /= longer;
+        if (rescaled) d_L.at[j] += dots.at[j];
+        dots.at[j] *= length > 0 || length != length ? -by.at[j] / length : 0;
+    }
+    for (int64_t i = 0; i < X.rows; i++) {
+        ttt__mat d = ttt__rows_at(d_W, i, 1);
+        ttt__times(kit, d, d, by);
+        ttt__add_times(kit, d, ttt__rows_at(X, i, 1), dots);
+    }
+}
+static ttt_real ttt__glu_momentum(const ttt__chunk_work *chunk) {
+    ttt__mat m = chunk->in[TTT__GLU_MOMENTUM];
+    double sum = 0;
+    for (int64_t i = 0; i < m.rows; i++) sum += (double)m.at[i * m.down];
+    return (ttt_real)(sum / (double)m.rows);
+}
+// The state after the chunk is written into it.
+static void ttt__glu_write(const ttt__chunk_work *chunk, const ttt__glu_work *work,
+                           const ttt__glu_state *S) {
+    const ttt__kit *kit = chunk->kit;
+    bool rescaled = S->W.last.at != NULL;
+    ttt__clear(work->G.all);
+    ttt__glu_transpose(kit, work->gates_tr, work->last_tr, &S->W);
+    for (int64_t i = 0, from, n; (n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from)) > 0;
+         i++) {
+        ttt__glu_tile tile = ttt__glu_tile_of(chunk, work, from, n);
+        ttt__glu_push_tile(kit, work, &S->W, &tile);
+    }
+    ttt__assign(S->X.all, work->G.all);
+    if (chunk->in[TTT__GLU_MOMENTUM].at) {
+        ttt__scaled(kit, S->M.all, S->M.all, ttt__glu_momentum(chunk));
+        ttt__plus(kit, S->M.all, work->G.all);
+        ttt__assign(S->X.all, S->M.all);
+    }
+    if (rescaled) ttt__plus(kit, S->X.all, S->W.all);
+    ttt__glu_columns(kit, work, S->W.gates, S->X.gates, S->L.gates, rescaled);
+    if (rescaled) ttt__glu_columns(kit, work, S->W.last, S->X.last, S->L.last, true);
+}
+// From the gradient in the state after the write to that in the state before it.
+static void ttt__glu_write_back(const ttt__chunk_work *chunk, const ttt__glu_work *work,
+                                const ttt__glu_state *before, const ttt__glu_state *after) {
+    const ttt__kit *kit = chunk->kit;
+    const ttt__glu_state *d_S = &work->d_S;
+    const ttt__glu_weights *d_G = &work->G, *X = &after->X, *L = &after->L;
+    ttt__mat m = chunk->in[TTT__GLU_MOMENTUM], d_m = chunk->d_in[TTT__GLU_MOMENTUM];
+    bool rescaled = before->W.last.at != NULL;
+    ttt__assign(d_G->all, d_S->W.all);
+    ttt__glu_columns_back(kit, work, d_G->gates, X->gates, L->gates, d_S->L.gates, rescaled);
+    if (rescaled) {
+        ttt__glu_columns_back(kit, work, d_G->last, X->last, L->last, d_S->L.last, true);
+        ttt__assign(d_S->W.all, d_G->all);
+    }
+    if (m.at) {
+        ttt__plus(kit, d_G->all, d_S->M.all);
+        double d_mean = ttt__dot(kit, d_G->all, before->M.all) / (double)m.rows;
+        for (int64_t i = 0; i < m.rows; i++) d_m.at[i * d_m.down] += (ttt_real)d_mean;
+        ttt__scaled(kit, d_S->M.all, d_G->all, ttt__glu_momentum(chunk));
+    }
+    ttt__glu_transpose(kit, work->gates_tr, work->last_tr, &before->W);
+    ttt__glu_transpose(kit, work->G_gates_tr, work->G_last_tr, d_G);
+    for (int64_t i = 0, from, n; (n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from)) > 0;
+         i++) {
+        ttt__glu_tile tile = ttt__glu_tile_of(chunk, work, from, n);
+        ttt__glu_push_back_tile(kit, work, &before->W, &tile);
+    }
+}
+
+// The first state: the parameters, and how long their columns are; written, unless causal.
+static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_state *S) {
+    const ttt__kit *kit = chunk->kit;
+    const ttt__mat *in = chunk->in, gates = S->W.gates;
+    int64_t h = gates.rows;
+    ttt__scale_rows(kit, ttt__cols_at(gates, 0, h), in[TTT__GLU_W0], ttt__absent());
+    ttt__scale_rows(kit, ttt__cols_at(gates, h, h), in[TTT__GLU_W2], ttt__absent());
+    ttt__column_lengths(kit, S->L.gates, gates);
+    if (!S->W.last.at) return;
+    ttt__assign(S->W.last, in[TTT__GLU_W1]);
+    ttt__column_lengths(kit, S->L.last, S->W.last);
+}
+static bool ttt__glu_writes(const ttt__chunk_work *chunk) {
+    return !chunk->arg->d.causal || chunk->from + chunk->rows < chunk->arg->N;
+}
+static void ttt__glu_start(ttt__chunk_work *chunk) {
+    ttt__glu_work work = ttt__glu_work_in(chunk);
+    ttt__glu_parameters(chunk, &work.S);
+    if (!chunk->arg->d.causal) ttt__glu_write(chunk, &work, &work.S);
+}
+// d_into += d_W + W d_L / L, of one matrix
+static void ttt__glu_parameter_back(const ttt__kit *kit, ttt__mat d_into, ttt__mat W, ttt__mat L,
+                                    ttt__mat d_W, ttt__mat d_L) {
+    for (int64_t j = 0; j < L.cols; j++) d_L.at[j] = L.at[j] == 0 ? 0 : d_L.at[j] / L.at[j];
+    for (int64_t i = 0; i < W.rows; i++) {
+        ttt__plus(kit, ttt__rows_at(d_into, i, 1), ttt__rows_at(d_W, i, 1));
+        ttt__add_times(kit, ttt__rows_at(d_into, i, 1), ttt__rows_at(W, i, 1), d_L);
+    }
+}
+static void ttt__glu_start_back(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__glu_work work = ttt__glu_work_in(chunk);
+    const ttt__glu_state *first = &work.other, *d_S = &work.d_S;
+    const ttt__mat *d_in = chunk->d_in;
+    int64_t h = chunk->y.cols;
+    ttt__glu_parameters(chunk, first);
+    if (!chunk->arg->d.causal) ttt__glu_write_back(chunk, &work, first, &work.S);
+    for (int i = 0; i < 2; i++)
+        ttt__glu_parameter_back(kit, d_in[i ? TTT__GLU_W2 : TTT__GLU_W0],
+                                ttt__cols_at(first->W.gates, i * h, h),
+                                ttt__cols_at(first->L.gates, i * h, h),
+                                ttt__cols_at(d_S->W.gates, i * h, h),
+                                ttt__cols_at(d_S->L.gates, i * h, h));
+    if (first->W.last.at)
+        ttt__glu_parameter_back(kit, d_in[TTT__GLU_W1], first->W.last, first->L.last, d_S->W.last,
+                                d_S->L.last);
+}
+
+static void ttt__glu_forward(ttt__chunk_work *chunk) {
+    ttt__glu_work work = ttt__glu_work_in(chunk);
+    for (int64_t i = 0, from, n;
+         chunk->y.at && (n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from)) > 0; i++) {
+        ttt__glu_tile tile = ttt__glu_tile_of(chunk, &work, from, n);
+        ttt__glu_read_tile(chunk->kit, &work, &tile);
+    }
+    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) ttt__glu_write(chunk, &work, &work.S);
+}
+static void ttt__glu_backward(ttt__chunk_work *chunk) {
+    ttt__glu_work work = ttt__glu_work_in(chunk);
+    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) {
+        memcpy(work.other.W.all.at, chunk->state,
+               (size_t)ttt__glu_state_size(chunk) * sizeof(ttt_real));
+        ttt__glu_write(chunk, &work, &work.other);
+        ttt__glu_write_back(chunk, &work, &work.S, &work.other);
+    }
+    ttt__glu_transpose(chunk->kit, work.gates_tr, work.last_tr, &work.S.W);
+    for (int64_t i = 0, from, n; (n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from)) > 0;
+         i++) {
+        ttt__glu_tile tile = ttt__glu_tile_of(chunk, &work, from, n);
+        ttt__glu_read_back_tile(chunk->kit, &work, &tile);
+    }
+}
+// For q, and twice for k of what is written: two gates, and the last layer.
+static double ttt__glu_flops(const ttt__chunk_work *chunk) {
+    double layers = chunk->in[TTT__GLU_W1].at ? 3 : 2, h = (double)chunk->y.cols;
+    return 2 * (double)chunk->rows * h * h * layers * (ttt__glu_writes(chunk) ? 3 : 1);
+}
+static const ttt__chunked_kind ttt__lact_kind = {
+    TTT__CHUNKED_OP("gated unit, written in chunks", "y = (SiLU(q W_0) o q W_2) W_1"),
+    TTT__GLU_W0, ttt__glu_state_size, ttt__glu_take_all, ttt__glu_start, ttt__glu_start_back,
+    ttt__glu_forward, ttt__glu_backward, ttt__glu_flops, ttt__lact_tape,
+};
+static const ttt__chunked_kind ttt__vittt_kind = {
+    TTT__CHUNKED_OP("gated unit, written once", "y = SiLU(q W_0) o q W_2"),
+    TTT__GLU_W0, ttt__glu_state_size, ttt__glu_take_all, ttt__glu_start, ttt__glu_start_back,
+    ttt__glu_forward, ttt__glu_backward, ttt__glu_flops, ttt__vittt_tape,
+};
+// The orthogonal update has no such form.
+static ttt_tensor *ttt__lact_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk) {
+    if (desc->muon) return NULL;
+    return ttt__chunked_as_op(ctx, desc, &ttt__lact_kind, in, TTT__GLU_INPUTS, chunk);
+}
+static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    return ttt__chunked_as_op(ctx, desc, &ttt__vittt_kind, in, TTT__GLU_INPUTS, chunk);
 }
 
 // -- layer norm, and with it the MLP of a block

@@ -7,8 +7,10 @@
 // VALUE is a median, iqr the quartiles around it; F the arithmetic of one run (products and
 // functions, counted as if done naively); SHARE what it reached of the machine's limit, measured at
 // the start: of multiply-adds, or for rows in GB/s of reading the second-level cache; B the bytes
-// the case holds at its peak. With one thread the program is pinned to a core and time is processor
-// time, so that other programs disturb little; with more it is the clock on the wall.
+// the case holds at its peak. Cases above 5e11 FLOPs, which softmax reaches in long sequences, are
+// left out: they would take minutes, and gigabytes. With one thread the program is pinned to a core
+// and time is processor time, so that other programs disturb little; with more it is the clock on
+// the wall.
 #ifdef __linux__
 #define _GNU_SOURCE
 #include <sched.h>
@@ -335,7 +337,7 @@ static void kernels(void) {
     bench_adam();
 }
 
-// ---- layer.*, grow.*: one token mixer, D = 384, H = 6 -------------------------------------------
+// ---- layer.*, mixer.*, grow.*: one token mixer, D = 384, H = 6 ----------------------------------
 static const struct layer {
     const char *name;
     const ttt_mixer *mixer;
@@ -363,49 +365,30 @@ static ttt_mixer_desc mixer_of(const struct layer *l) {
     return ttt_mixer_offer(l->mixer, &d);
 }
 
-typedef struct {
-    ttt_ctx *c;
-    ttt_mixer_desc d;
-    ttt_weights w;
-    ttt_tensor *x, *seed, *wrt[64];
-    int n;
-    bool backward;
-} layer_run;
-static void run_layer(void *arg) {
-    layer_run *r = arg;
-    ttt_tensor *g[64];
-    ttt_mark m = ttt_mark_get(r->c);
-    ttt_set_recording(r->c, r->backward);
-    ttt_tensor *y = ttt_mixer_forward(r->c, &r->d, r->w, r->x, NULL);
-    if (r->backward) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_GRAD_FIRST_ORDER);
-    ttt_mark_release(r->c, m);
+static void run_forward(void *arg) { layer_step(arg, false); }
+static void run_gradients(void *arg) { layer_step(arg, true); }
+static void bench_layer(const char *family, const char *layer, const ttt_mixer_desc *d, int64_t N,
+                        int64_t B) {
+    for (int backward = 0; backward < 2; backward++) {
+        char name[120];
+        layer_run r;
+        run_fn *run = backward ? run_gradients : run_forward;
+        snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, layer, (long long)N,
+                 (long long)B, backward ? "fwdbwd" : "fwd");
+        if (layer_flops(d, N, B, backward) > LAYER_FLOPS_MOST || !wanted(name)) continue;
+        ttt_ctx *c = open_context();
+        layer_open(&r, c, d, N, B);
+        run(&r);
+        ttt_memory_reset(c);
+        timing t = measure(run, &r);
+        report(name, t, 0, "ms", layer_flops(d, N, B, backward), (double)ttt_memory(c).peak);
+        ttt_close(c);
+    }
 }
-static void bench_layer(const char *family, const struct layer *l, int64_t N, int64_t B,
-                        bool backward) {
-    char name[80];
-    snprintf(name, sizeof name, "%s.%s.N%lld.B%lld.%s", family, l->name, (long long)N, (long long)B,
-             backward ? "fwdbwd" : "fwd");
-    if (!wanted(name)) return;
-    ttt_ctx *c = open_context();
-    ttt_params p = { 0 };
-    layer_run r = { .c = c, .d = mixer_of(l), .backward = backward };
-    r.d.dim = 384;
-    r.d.heads = 6;
-    r.w = ttt_mixer_new(c, &r.d, &p, "layer");
-    need_ok(c, name);
-    r.x = ttt_randn(c, TTT_SHAPE(B, N, 384));
-    r.seed = ttt_randn(c, TTT_SHAPE(B, N, 384));
-    for (int i = 0; i < p.n; i++)  // W0 = 0 is declared in the plain case: a constant
-        if (!l->plain || !(p.item[i].flags & TTT_PARAM_INNER)) r.wrt[r.n++] = p.value[i];
-    r.wrt[r.n++] = r.x;
-    run_layer(&r);
-    need_ok(c, name);
-    ttt_memory_reset(c);
-    timing t = measure(run_layer, &r);
-    need_ok(c, name);
-    report(name, t, 0, "ms", r.d.mixer->flops(&r.d, N) * (double)B * (backward ? 3 : 1),
-           (double)ttt_memory(c).peak);
-    ttt_close(c);
+static void bench_family(const char *family, int64_t N) {
+    char layer[64];
+    ttt_mixer_desc d;
+    for (int i = 0; family_at(i, N, layer, &d); i++) bench_layer(family, layer, &d, N, 1);
 }
 
 // ---- vit.*: inference and training of a whole model, 32 images ----------------------------------
@@ -460,16 +443,16 @@ static void bench_vit(const struct layer *l, bool large, int what) {
 }
 
 static void layers_and_models(void) {
-    static const int64_t length[] = { 256, 512, 1024, 2048, 4096 };
     for (int long_ = 0; long_ < 2; long_++)
         for (int B = 1; B <= 8; B += 7)
-            for (int l = 0; l < N_LAYERS; l++)
-                for (int backward = 0; backward < 2; backward++)
-                    bench_layer("layer", &layers[l], long_ ? 1024 : 196, B, backward);
-    for (int l = 0; l < N_LAYERS; l++)
-        for (int n = 0; n < 5; n++)
-            for (int backward = 0; backward < 2; backward++)
-                bench_layer("grow", &layers[l], length[n], 1, backward);
+            for (int l = 0; l < N_LAYERS; l++) {
+                ttt_mixer_desc d = mixer_of(&layers[l]);
+                d.dim = LAYER_WIDTH;
+                d.heads = LAYER_HEADS;
+                bench_layer("layer", layers[l].name, &d, long_ ? 1024 : 196, B);
+            }
+    bench_family("mixer", 1024);
+    for (int64_t N = 256; N <= 16384; N *= 2) bench_family("grow", N);
     for (int large = 0; large < 2; large++)
         for (int l = 0; l < N_MODEL_LAYERS; l++)
             for (int what = 0; what < 3 && layers[l].steps == 1; what++)

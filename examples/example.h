@@ -34,6 +34,7 @@
         [5] LINE CHARTS     panels of curves
         [6] BAR CHARTS      bars made of parts, each with a meter
         [7] RUNS            one process at a time writes to a place; a line of a log, read back
+        [8] LAYERS          every layer of the family, alone: what benchmarks run
 
     Functions are inline because no program uses them all, and compilers report others that are not
     used.
@@ -669,6 +670,17 @@ static inline const char *series_color(const chart_panel *p, int i) {
     return p->series[i].color ? p->series[i].color : color_at(i);
 }
 
+// The names of a panel's curves, from an edge to the right (side 1) or to the left (-1) of it.
+static inline void draw_names(svg *s, const chart_panel *p, double edge, double side, double top) {
+    for (int i = 0; i < p->n; i++) {
+        double x = edge + 8 * side, y = top + 14 + 15 * i;
+        if (!p->series[i].name) continue;
+        svg_line(s, x, y - 4, x + 16 * side, y - 4, series_color(p, i),
+                 p->series[i].broad ? BROAD : "stroke-width='3'");
+        svg_text(s, x + 22 * side, y, side > 0 ? "start" : "end", 11, "", p->series[i].name);
+    }
+}
+
 // In the corner where it hides the fewest points.
 static inline void draw_legend(svg *s, const chart_frame *f, const chart_panel *p) {
     double width = 0, height = 15.0 * p->n + 4;
@@ -683,22 +695,18 @@ static inline void draw_legend(svg *s, const chart_frame *f, const chart_panel *
     for (int k = 1; k < 4; k++)
         if (hidden[k] < hidden[best]) best = k;
     bool left = best & 1;
-    double side = left ? 1 : -1, edge = left ? f->left : f->left + f->width;
+    double edge = left ? f->left : f->left + f->width;
     double top = best & 2 ? f->top + f->height - height : f->top;
     svg_rect(s, left ? edge + 1 : edge - width - 1, top + 1, width, height - 2, "#ffffff",
              "fill-opacity='0.8'");
-    for (int i = 0; i < p->n; i++) {
-        double x = edge + 8 * side, y = top + 14 + 15 * i;
-        if (!p->series[i].name) continue;
-        svg_line(s, x, y - 4, x + 16 * side, y - 4, series_color(p, i),
-                 p->series[i].broad ? BROAD : "stroke-width='3'");
-        svg_text(s, x + 22 * side, y, left ? "start" : "end", 11, "", p->series[i].name);
-    }
+    draw_names(s, p, edge, left ? 1 : -1, top);
 }
 
 enum { PANEL_WIDTH = 420, PANEL_HEIGHT = 300, PANEL_LEFT = 62, PANEL_TOP = 34, CHART_HEADING = 40 };
+enum { CORNER_NAMES = 10, NAMES_WIDTH = 190 };
 
-static inline void draw_panel(svg *s, const chart_panel *p, double left, double top) {
+static inline void draw_panel(svg *s, const chart_panel *p, double left, double top,
+                              bool legend) {
     chart_frame f = { left + PANEL_LEFT, top + PANEL_TOP, PANEL_WIDTH - PANEL_LEFT - 20,
                       PANEL_HEIGHT - PANEL_TOP - 44, axis_of(p, false), axis_of(p, true) };
     draw_axes(s, &f, p);
@@ -708,18 +716,26 @@ static inline void draw_panel(svg *s, const chart_panel *p, double left, double 
         if (line->limit) draw_curve(s, &f, line, line->limit, color, "stroke-dasharray='4 3'");
         draw_curve(s, &f, line, line->y, color, line->broad ? BROAD : "stroke-width='1.6'");
     }
-    draw_legend(s, &f, p);
+    if (legend) draw_legend(s, &f, p);
 }
 
+// Where a panel has more names than a corner holds, legends stand right of the rows, and are those
+// of the last panels.
 static inline ttt_result line_chart_write(ttt_ctx *c, const char *path, const line_chart *chart) {
     int columns = chart->columns < chart->n ? chart->columns : chart->n;
+    bool beside = false;
+    for (int i = 0; i < chart->n; i++) beside = beside || chart->panels[i].n > CORNER_NAMES;
     if (columns < 1) columns = 1;
     int rows = (chart->n + columns - 1) / columns;
-    svg s = svg_begin(c, path, columns * PANEL_WIDTH, CHART_HEADING + rows * PANEL_HEIGHT);
+    int width = columns * PANEL_WIDTH, height = CHART_HEADING + rows * PANEL_HEIGHT;
+    svg s = svg_begin(c, path, width + (beside ? NAMES_WIDTH : 0), height);
     svg_text(&s, PANEL_LEFT, 26, "start", 16, "font-weight='bold'", chart->title);
-    for (int i = 0; i < chart->n; i++)
-        draw_panel(&s, &chart->panels[i], i % columns * PANEL_WIDTH,
-                   CHART_HEADING + i / columns * PANEL_HEIGHT);
+    for (int i = 0; i < chart->n; i++) {
+        double left = i % columns * PANEL_WIDTH, top = CHART_HEADING + i / columns * PANEL_HEIGHT;
+        bool last = i % columns == columns - 1 || i == chart->n - 1;
+        draw_panel(&s, &chart->panels[i], left, top, !beside);
+        if (beside && last) draw_names(&s, &chart->panels[i], width - 16, 1, top + 22);
+    }
     return svg_end(&s);
 }
 
@@ -844,6 +860,84 @@ static inline double note_number(const ttt_bundle *b, const char *key) {
     char *end;
     double v = strtod(note_text(b, key), &end);
     return end == note_text(b, key) || *end ? NAN : v;
+}
+
+// ---- [8] LAYERS ---------------------------------------------------------------------------------
+enum { LAYER_WIDTH = 384, LAYER_HEADS = 6 };
+
+// Layer number i of the family, for sequences of N tokens, and its name: every mixer as it is, and
+// again with each option that makes another layer of it, as "lact:causal". Grids are as square as N
+// allows. False past the end.
+static inline bool family_at(int i, int64_t N, char name[64], ttt_mixer_desc *d) {
+    static const struct {
+        const char *option, *suffix;
+        ttt_mixer_desc with;
+    } variants[] = {
+        { "", "", { .inner_lr = 1 } },
+        { "causal", ":causal", { .inner_lr = 1, .causal = true } },
+        { "grid_rows", ":grid", { .inner_lr = 1 } },
+        { "kernel", ":gaussian", { .inner_lr = 1, .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN } },
+        { "muon", ":muon", { .inner_lr = 1, .muon = true } },
+    };
+    int64_t rows = (int64_t)sqrt((double)N);
+    while (N % rows) rows--;
+    for (int k = 0; ttt_mixer_at(k); k++)
+        for (int v = 0; v < COUNT(variants); v++) {
+            const ttt_mixer *m = ttt_mixer_at(k);
+            bool needs_grid = m->flags & TTT_MIXER_GRID;
+            bool grid = strcmp(variants[v].option, "grid_rows") == 0;
+            if (v > 0 && (!ttt_mixer_takes(m, variants[v].option) || (grid && needs_grid)))
+                continue;
+            if (!m->n_rows || i-- > 0) continue;  // "none" has nothing to measure
+            *d = variants[v].with;
+            d->dim = LAYER_WIDTH;
+            d->heads = LAYER_HEADS;
+            d->max_tokens = N;
+            if (grid || needs_grid) d->grid_rows = rows, d->grid_cols = N / rows;
+            *d = ttt_mixer_offer(m, d);
+            snprintf(name, 64, "%.40s%s", m->name, variants[v].suffix);
+            return true;
+        }
+    return false;
+}
+
+// One layer on random tokens, without or with gradients in all that is trained and in the tokens.
+typedef struct layer_run {
+    ttt_ctx *c;
+    ttt_mixer_desc d;
+    ttt_weights w;
+    ttt_tensor *x, *seed, *wrt[64];
+    int n;
+} layer_run;
+#define LAYER_FLOPS_MOST 5e11  // beyond, softmax takes minutes, and gigabytes
+
+// As the definition counts them.
+static inline double layer_flops(const ttt_mixer_desc *d, int64_t N, int64_t B, bool gradients) {
+    return d->mixer->flops(d, N) * (double)B * (gradients ? 3 : 1);
+}
+static inline void layer_open(layer_run *r, ttt_ctx *c, const ttt_mixer_desc *d, int64_t N,
+                              int64_t B) {
+    ttt_params p = { 0 };
+    *r = (layer_run){ .c = c, .d = *d };
+    r->w = ttt_mixer_new(c, &r->d, &p, "layer");
+    r->x = ttt_randn(c, TTT_SHAPE(B, N, LAYER_WIDTH));
+    r->seed = ttt_randn(c, TTT_SHAPE(B, N, LAYER_WIDTH));
+    need_ok(c, r->d.mixer->name);
+    if (p.n >= COUNT(r->wrt))
+        die("%s has %d parameters, more than this program holds", r->d.mixer->name, p.n);
+    for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
+        if (!d->zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) r->wrt[r->n++] = p.value[i];
+    r->wrt[r->n++] = r->x;
+}
+static inline void layer_step(const layer_run *r, bool gradients) {
+    ttt_tensor *g[64];
+    ttt_mark m = ttt_mark_get(r->c);
+    bool recording = ttt_set_recording(r->c, gradients);
+    ttt_tensor *y = ttt_mixer_forward(r->c, &r->d, r->w, r->x, NULL);
+    if (gradients) ttt_vjp(r->c, y, r->seed, r->wrt, r->n, g, TTT_GRAD_FIRST_ORDER);
+    ttt_set_recording(r->c, recording);
+    ttt_mark_release(r->c, m);
+    need_ok(r->c, r->d.mixer->name);
 }
 
 /*  REFERENCES: Okabe, Ito: Color universal design. 2008.

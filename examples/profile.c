@@ -14,7 +14,7 @@
 //     ./profile --study --svg cost.svg
 //
 // measures something else: every mixer alone, as one layer, from 256 to 16384 tokens, time beside
-// FLOPs (about four minutes).
+// FLOPs (about a quarter of an hour). What softmax would need more than 5e11 FLOPs for is left out.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -53,8 +53,8 @@ static const option option_rows[] = {
     OPTION_TEXT("--svg", svg, "file for a chart: bars of time by op, share of the peak beside; "
                               "or the study's lines"),
     OPTION_MODE("--study", study, "--tokens-max,--budget", "--threads,--isa,--svg",
-                "every mixer that has a fused form, as one layer, 384 wide, 6 heads, one "
-                "sequence: a table of time and FLOPs"),
+                "every mixer, as one layer, 384 wide, 6 heads, one sequence: a table of time and "
+                "FLOPs"),
     OPTION_WHOLE("--tokens-max", tokens_max, 256, 65536,
                  "the study's longest sequence; it begins with 256 and doubles (16384)"),
     OPTION_REAL("--budget", budget, 0, 3600,
@@ -162,39 +162,47 @@ static void draw(run *r, const ttt_limits *peak, const char *title) {
 // One layer alone: its time without and with gradients against the number of tokens, and which
 // share of it the machine would need at its best: for its FLOPs, as its definition counts them (a
 // fused form may make fewer), and for the bytes that go into and out of its ops.
-enum { STUDY_D = 384, STUDY_H = 6, LENGTHS = 9, LAYERS = 64, PASSES = 2, SAMPLES = 100 };
+enum { LENGTHS = 9, LAYERS = 64, PASSES = 2, SAMPLES = 100 };
 
 typedef struct {
-    double seconds, flops, bytes;  // of one run
+    double seconds, flops, bytes;  // of one run; 0: not measured
     int samples;
 } cost;
 typedef struct {
     char name[64];
-    ttt_mixer_desc d;
+    ttt_mixer_desc d;  // for the longest sequence
+    bool special, causal;
     cost at[LENGTHS][PASSES];
     double tokens[LENGTHS], y[PASSES][LENGTHS], limit[PASSES][LENGTHS];
 } layer;
 typedef struct {
     run *r;
+    const ttt_desc *machine;
     layer item[LAYERS];
     int n, lengths;
     ttt_limits peak;  // of all threads
 } study_of;
 
-// special: the case in which both are the same layer. One step from W0 = 0 without norm and bias
-// leaves nothing of the learner but sums over the tokens: linear attention without its map, and
-// that is what is run.
-static void add_layer(study_of *s, const ttt_mixer *m, bool special) {
-    if (s->n == LAYERS || !m->fused) return;  // else one would measure the tape
+// The case in which both are the same layer: one step from W0 = 0 without norm and bias leaves
+// nothing of the learner but sums over the tokens, linear attention without its map.
+static void add_special(study_of *s, const ttt_mixer *m, const char *name) {
     layer *l = &s->item[s->n++];
-    l->d = (ttt_mixer_desc){ .dim = STUDY_D, .heads = STUDY_H, .inner_lr = 1, .zero_w0 = special,
-                             .no_decoder_norm = special, .no_inner_bias = special,
-                             .identity_map = special,
-                             .normalizer = special ? TTT_NORMALIZER_CONSTANT
-                                                   : TTT_NORMALIZER_ADAPTIVE };
-    l->d = ttt_mixer_offer(m, &l->d);
-    const char *which = !special ? "" : m->learner ? ", W0 = 0" : ", identity";
-    snprintf(l->name, sizeof l->name, "%.40s%s", m->name, which);
+    ttt_mixer_desc d = { .dim = LAYER_WIDTH, .heads = LAYER_HEADS, .inner_lr = 1, .zero_w0 = true,
+                         .no_decoder_norm = true, .no_inner_bias = true, .identity_map = true,
+                         .normalizer = TTT_NORMALIZER_CONSTANT };
+    l->d = ttt_mixer_offer(m, &d);
+    l->special = true;
+    snprintf(l->name, sizeof l->name, "%s", name);
+}
+static void add_layers(study_of *s) {
+    int64_t longest = (int64_t)256 << (s->lengths - 1);
+    while (s->n < LAYERS - 2 &&
+           family_at(s->n, longest, s->item[s->n].name, &s->item[s->n].d)) {
+        layer *l = &s->item[s->n++];
+        l->causal = l->d.causal || l->d.mixer->flags & TTT_MIXER_CAUSAL;
+    }
+    add_special(s, &ttt_mixer_mttt_linear, "mttt-linear, W0 = 0");
+    add_special(s, &ttt_mixer_linear_attention, "linear-attention, identity");
 }
 
 static void measure_peak(study_of *s) {
@@ -203,71 +211,61 @@ static void measure_peak(study_of *s) {
     s->peak.bytes = fmax(s->peak.bytes, now.bytes * ttt_threads(s->r->c));
 }
 
-typedef struct {
-    ttt_weights w;
-    ttt_tensor *x, *dy, *wrt[64];
-    int n;
-} inputs;
-
-static double one_run(study_of *s, const layer *l, const inputs *in, bool gradients) {
-    ttt_ctx *c = s->r->c;
-    ttt_tensor *g[64];
+static double one_run(const layer_run *r, bool gradients) {
     double begin = ttt_seconds();
-    ttt_mark m = ttt_mark_get(c);
-    bool recording = ttt_set_recording(c, gradients);
-    ttt_tensor *y = ttt_mixer_forward(c, &l->d, in->w, in->x, NULL);
-    if (gradients) ttt_vjp(c, y, in->dy, in->wrt, in->n, g, TTT_GRAD_FIRST_ORDER);
-    ttt_set_recording(c, recording);
-    ttt_mark_release(c, m);
-    need_ok(s->r->c, l->name);
+    layer_step(r, gradients);
     return ttt_seconds() - begin;
 }
 
 // The median of as many runs as the budget allows, three at least if that is within ten budgets.
 // One run goes before, to warm up, and one comes after, under the profiler, for the bytes.
-static cost measure(study_of *s, const layer *l, const inputs *in, int64_t N, bool gradients) {
+static cost measure(const layer_run *r, double budget, double flops, bool gradients) {
     static ttt_profile_row row[MOST_ROWS];
     double sample[SAMPLES], spent = 0;
-    cost m = { .flops = l->d.mixer->flops(&l->d, N) * (gradients ? 3 : 1) };
-    one_run(s, l, in, gradients);
-    while (m.samples < 1 ||
-           (m.samples < SAMPLES && spent < s->r->o.budget * (m.samples < 3 ? 10 : 1)))
-        spent += sample[m.samples++] = one_run(s, l, in, gradients);
+    cost m = { .flops = flops };
+    one_run(r, gradients);
+    while (m.samples < 1 || (m.samples < SAMPLES && spent < budget * (m.samples < 3 ? 10 : 1)))
+        spent += sample[m.samples++] = one_run(r, gradients);
     qsort(sample, (size_t)m.samples, sizeof *sample, by_value);
     m.seconds = sample[m.samples / 2];
-    ttt_profile_clear(s->r->c);
-    ttt_profile_start(s->r->c);
-    one_run(s, l, in, gradients);
-    ttt_profile_stop(s->r->c);
-    int rows = ttt_profile_rows(s->r->c, row, MOST_ROWS);
+    ttt_profile_clear(r->c);
+    ttt_profile_start(r->c);
+    one_run(r, gradients);
+    ttt_profile_stop(r->c);
+    int rows = ttt_profile_rows(r->c, row, MOST_ROWS);
     for (int i = 0; i < rows && i < MOST_ROWS; i++) m.bytes += row[i].bytes;
     return m;
 }
 
-static void measure_layer(study_of *s, layer *l) {
-    ttt_ctx *c = s->r->c;
-    ttt_params p = { 0 };
-    inputs in = { .w = ttt_mixer_new(c, &l->d, &p, l->name) };
-    need_ok(s->r->c, l->name);
-    if (p.n >= COUNT(in.wrt))
-        die("%s has %d parameters, more than this program holds", l->name, p.n);
-    for (int i = 0; i < p.n; i++)  // W0 = 0 is declared: a constant
-        if (!l->d.zero_w0 || !(p.item[i].flags & TTT_PARAM_INNER)) in.wrt[in.n++] = p.value[i];
-    int last = in.n++;  // x comes last
-    for (int i = 0; i < s->lengths; i++) {
-        int64_t N = (int64_t)256 << i;
-        ttt_mark m = ttt_mark_get(c);
-        in.wrt[last] = in.x = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
-        l->tokens[i] = (double)N;
-        in.dy = ttt_randn(c, TTT_SHAPE(1, N, STUDY_D));
-        for (int gradients = 0; gradients < PASSES; gradients++) {
-            status_line("%-24s %6lld tokens, %s", l->name, (long long)N,
-                        gradients ? "with gradients" : "forward");
-            l->at[i][gradients] = measure(s, l, &in, N, gradients);
-        }
-        ttt_mark_release(c, m);
-        measure_peak(s);
+static void measure_layer(study_of *s, int k, int i) {
+    layer *l = &s->item[k];
+    char name[64];
+    ttt_mixer_desc d = l->d;
+    int64_t N = (int64_t)256 << i;
+    l->tokens[i] = (double)N;
+    if (!l->special) family_at(k, N, name, &d);
+    for (int gradients = 0; gradients < PASSES; gradients++) {
+        double flops = layer_flops(&d, N, 1, gradients);
+        if (flops > LAYER_FLOPS_MOST) continue;
+        status_line("%-26s %6lld tokens, %s", l->name, (long long)N,
+                    gradients ? "with gradients" : "forward");
+        layer_run r;
+        ttt_ctx *c = open_or_die(s->machine);
+        layer_open(&r, c, &d, N, 1);
+        l->at[i][gradients] = measure(&r, s->r->o.budget, flops, gradients);
+        ttt_close(c);
     }
+}
+
+static void print_cost(const cost *m, double tokens, const ttt_limits *peak) {
+    if (m->samples == 0) {
+        printf(" - | - | - | - |");
+        return;
+    }
+    int digits = m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0;
+    printf(" %.*f | %.1f | %.0f %% | %.0f %% |", digits, 1e3 * m->seconds,
+           1e6 * m->seconds / tokens, 100 * m->flops / m->seconds / peak->flops,
+           100 * m->bytes / m->seconds / peak->bytes);
 }
 
 static void print_study(const study_of *s) {
@@ -278,22 +276,19 @@ static void print_study(const study_of *s) {
     for (int k = 0; k < s->n; k++)
         for (int i = 0; i < s->lengths; i += 2) {  // the figure has them all
             const layer *l = &s->item[k];
+            if (l->at[i][0].samples == 0) continue;
             printf("| %s | %.0f | %.3g |", l->name, l->tokens[i], 1e-9 * l->at[i][0].flops);
             for (int g = 0; g < PASSES; g++) {
-                const cost *m = &l->at[i][g];
-                int digits = m->seconds < 0.1 ? 2 : m->seconds < 1 ? 1 : 0;
-                printf(" %.*f | %.1f | %.0f %% | %.0f %% |", digits, 1e3 * m->seconds,
-                       1e6 * m->seconds / l->tokens[i],
-                       100 * m->flops / m->seconds / s->peak.flops,
-                       100 * m->bytes / m->seconds / s->peak.bytes);
-                if (m->samples < least) least = m->samples;
-                if (m->samples > most) most = m->samples;
+                int samples = l->at[i][g].samples;
+                print_cost(&l->at[i][g], l->tokens[i], &s->peak);
+                if (samples && samples < least) least = samples;
+                if (samples > most) most = samples;
             }
             puts("");
         }
     int threads = ttt_threads(s->r->c);
     printf("\nOne layer, %d wide, %d heads, one sequence, one inner step; medians of %d to %d "
-           "runs. ", STUDY_D, STUDY_H, least, most);
+           "runs. ", LAYER_WIDTH, LAYER_HEADS, least, most);
     printf("Peak: %.1f GFLOP/s on %d thread%s (%s); memory: %.1f GB/s.\n", 1e-9 * s->peak.flops,
            threads, threads > 1 ? "s" : "", ttt_isa(s->r->c), 1e-9 * s->peak.bytes);
     puts("GFLOP: of the forward pass, as the definition counts them; three times that with "
@@ -301,42 +296,54 @@ static void print_study(const study_of *s) {
          "into and out of the ops, take at the machine's best.");
 }
 
-static void draw_study(study_of *s) {
-    static chart_series lines[PASSES][LAYERS];
-    chart_panel panels[PASSES];
-    char title[120];
-    for (int g = 0; g < PASSES; g++) {
-        for (int k = 0; k < s->n; k++) {
-            layer *l = &s->item[k];
-            for (int i = 0; i < s->lengths; i++) {
-                l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
-                l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
-            }
-            lines[g][k] = (chart_series){ .name = l->name, .x = l->tokens, .y = l->y[g],
-                                          .n = s->lengths, .limit = l->limit[g],
-                                          .color = color_of(l->d.mixer->name),
-                                          .broad = l->d.zero_w0 || l->d.identity_map };
+// The lines of the layers that are causal, or of the others, in pass g; what was not measured is 0,
+// which logarithmic axes leave out. Variants of a mixer share its color.
+static int study_lines(study_of *s, bool causal, int g, chart_series *lines) {
+    int n = 0;
+    for (int k = 0; k < s->n; k++) {
+        layer *l = &s->item[k];
+        if (l->causal != causal) continue;
+        for (int i = 0; i < s->lengths; i++) {
+            l->y[g][i] = 1e6 * l->at[i][g].seconds / l->tokens[i];
+            l->limit[g][i] = 1e6 * l->at[i][g].flops / s->peak.flops / l->tokens[i];
         }
-        panels[g] = (chart_panel){ g ? "training: forward and gradients" : "inference: forward",
-                                   "tokens", "microseconds a token", lines[g], s->n, true };
+        lines[n++] = (chart_series){ .name = l->name, .x = l->tokens, .y = l->y[g],
+                                     .n = s->lengths, .limit = l->limit[g],
+                                     .color = color_of(l->d.mixer->name),
+                                     .broad = strcmp(l->name, l->d.mixer->name) && !l->d.causal };
     }
+    return n;
+}
+static void draw_study(study_of *s) {
+    static chart_series lines[2 * PASSES][LAYERS];
+    static const char *const titles[] = {
+        "inference: forward", "training: forward and gradients",
+        "inference, causal", "training, causal",
+    };
+    chart_panel panels[2 * PASSES];
+    char title[120];
+    for (int i = 0; i < 2 * PASSES; i++)
+        panels[i] = (chart_panel){ titles[i], "tokens", "microseconds a token", lines[i],
+                                   study_lines(s, i / PASSES, i % PASSES, lines[i]), true };
     snprintf(title, sizeof title, "Time (solid), and FLOPs at the peak of %.0f GFLOP/s (dashed)",
              1e-9 * s->peak.flops);
-    line_chart chart = { title, panels, PASSES, PASSES };
+    line_chart chart = { title, panels, 2 * PASSES, PASSES };
     line_chart_write(s->r->c, s->r->o.svg, &chart);
     need_ok(s->r->c, "--svg");
     printf("\nwritten: %s\n", s->r->o.svg);
 }
 
-static void study(run *r) {
+static void study(run *r, const ttt_desc *machine) {
     static study_of s;
     s.r = r;
+    s.machine = machine;
     while (s.lengths < LENGTHS && 256 << s.lengths <= r->o.tokens_max) s.lengths++;
-    for (int i = 0; ttt_mixer_at(i); i++) add_layer(&s, ttt_mixer_at(i), false);
-    add_layer(&s, &ttt_mixer_mttt_linear, true);
-    add_layer(&s, &ttt_mixer_linear_attention, true);
+    add_layers(&s);
     for (int i = 0; i < 3; i++) measure_peak(&s);
-    for (int k = 0; k < s.n; k++) measure_layer(&s, &s.item[k]);
+    for (int k = 0; k < s.n; k++) {
+        for (int i = 0; i < s.lengths; i++) measure_layer(&s, k, i);
+        measure_peak(&s);
+    }
     status_clear();
     print_study(&s);
     if (r->o.svg) draw_study(&s);
@@ -353,7 +360,7 @@ int main(int argc, char **argv) {
     read_options(argc, argv, &r.o);
     ttt_desc machine = { .seed = 1, .isa = o->isa, .threads = thread_count(o->threads) };
     r.c = open_or_die(&machine);
-    if (o->study) return study(&r), 0;
+    if (o->study) return study(&r, &machine), 0;
     check_mixer_options(ttt_mixer_find(o->mixer), of_mixer, COUNT(of_mixer), argc, argv);
     make_model(&r);
     for (int i = 0; i < 2; i++) step(&r);

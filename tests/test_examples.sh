@@ -243,8 +243,8 @@ check "the rows add up to the total" awk '/ %/ { for (i = 1; $i != "%"; i++); if
 check "--isa scalar" sh -c "./profile $quick --isa scalar | grep -q '^machine: scalar'"
 check "--threads 2" sh -c "./profile $quick --threads 2 >out.txt"
 ./profile --study --tokens-max 1100 --budget 0 --svg study.svg >study.txt
-check "the study leaves out what has no fused form" sh -c '! grep -q -e "^| none " -e "^| titans " study.txt'
-for mixer in mttt-linear mttt-mlp self-attention linear-attention "mttt-linear, W0 = 0" "linear-attention, identity"; do
+check "the study leaves out what mixes nothing" sh -c '! grep -q -e "^| none " study.txt'
+for mixer in $(./profile --help | sed -n 's/^values of --mixer:\(.*\) none$/\1/p') lact:causal lact:muon longformer:grid nadaraya-watson:gaussian "mttt-linear, W0 = 0" "linear-attention, identity"; do
     check "the study has a row for 256 and 1024 tokens of $mixer" awk -F ' *[|] *' -v name="$mixer" '$2 == name { if (NF != 13 || $3 != 256 * 4 ^ rows++) exit 1
         for (i = 4; i <= 11; i++) if (i != 8 && !($i > 0)) exit 1; if ($8 !~ /^[0-9]+ %$/ || $12 !~ /^[0-9]+ %$/) exit 1 } END { exit rows != 2 }' study.txt
 done
@@ -259,11 +259,12 @@ refuses "no/such" --study --tokens-max 256 --budget 0 --svg no/such.svg
 program=./bench
 ./bench --list >list.txt
 for case in peak.fma gemm.nn.1024x1024x1024 gemm.b6h.tn.64x64x196 gemv.nt.1x32000x768 kern.gelu kern.gelu.libm kern.adam layer.ttt_linT4.N1024.B8.fwdbwd \
-    layer.mttt_linGD4.N196.B1.fwd grow.softattn.N4096.B1.fwd vit.ttt_mlp.tiny224.train \
+    layer.mttt_linGD4.N196.B1.fwd mixer.lact:causal.N1024.B1.fwdbwd grow.self-attention.N16384.B1.fwd vit.ttt_mlp.tiny224.train \
     vit.softattn.small32.train_again; do
     check "bench has $case" grep -qx "$case" list.txt
 done
-cases='peak.fma,gemm.nn.16x64x64,gemm.b6h.*,kern.exp*,kern.adam,layer.*.N196.B1.*'
+check "bench leaves out what would take minutes" sh -c '! grep -q grow.self-attention.N16384.B1.fwdbwd list.txt'
+cases='peak.fma,gemm.nn.16x64x64,gemm.b6h.*,kern.exp*,kern.adam,layer.*.N196.B1.*,grow.vittt.N256.*'
 for options in "" "--threads 2" "--isa scalar"; do
     check "bench runs what --list names, a line each, $options" sh -c "
         ./bench --list --filter '$cases' >want.txt &&
