@@ -805,6 +805,109 @@ KERNEL void KN(focus_back)(int64_t n, const ttt_real *x, const ttt_real *unit, i
 #undef TERM
 }
 
+// y = by a + keep y
+KERNEL void KN(blend)(int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, ttt_real *y) {
+#define TERM(i, n) KN(put)(y, i, n, by * KN(part)(a, i, n) + keep * KN(part)(y, i, n))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
+// The gradient g of a memory's loss |LN(e) - label|^2 / 2 in its prediction e, a row of h numbers.
+// x^ is e normalized, r = rstd, J the derivative of x^ in e, which is symmetric:
+//   error = x^ o scale + shift - label    u = error o scale    g = J u = r (u - mean u - x^ mean(u x^))
+// And back from v, the outer gradient in g; how J depends on e, the rule of normalize_d1 says:
+//   d_u = J v    d_error = d_u o scale = -d_label    d_scale += d_u o error + d_error o x^
+//   d_shift += d_error
+//   d_e = J (d_error o scale) - r (x^ mean(v g) + d_u mean(u x^) + g mean(v x^))
+// Beyond the row scale is zero, and so are u and d_error.
+typedef struct KN(error_row) {
+    const ttt_real *e, *label, *scale, *shift;
+    ttt__moments moments;
+} KN(error_row);
+INLINE KN(error_row) KN(error_row_of)(int64_t n, const ttt_real *e, const ttt_real *label,
+                                      const ttt_real *scale, const ttt_real *shift) {
+    KN(error_row) row = { e, label, scale, shift, KN(moments)(n, e, TTT_LAYER_NORM_EPS, true) };
+    return row;
+}
+INLINE VEC KN(error_at)(const KN(error_row) *row, VEC x, int64_t i, int64_t n) {
+    return x * KN(part)(row->scale, i, n) + KN(part)(row->shift, i, n) - KN(part)(row->label, i, n);
+}
+// u into g, and the sums of u and u x^
+INLINE void KN(error_sums)(const KN(error_row) *row, ttt_real *g, int64_t i, int64_t n, VEC *sum) {
+    VEC x = KN(normal)(row->e, i, n, &row->moments);
+    VEC u = KN(error_at)(row, x, i, n) * KN(part)(row->scale, i, n);
+    sum[0] += u;
+    sum[1] += u * x;
+    if (g) KN(put)(g, i, n, u);
+}
+// J of y in place, from the means of y and y x^
+INLINE VEC KN(normal_d1)(const KN(error_row) *row, VEC x, VEC y, const VEC *mean) {
+    return (y - mean[0] - x * mean[1]) * row->moments.rstd;
+}
+INLINE void KN(mean_of_each)(int sums, int64_t n, VEC *sum) {
+    for (int i = 0; i < sums; i++) sum[i] = KN(splat)(NUM(KN(total)(sum[i]) / (double)n));
+}
+KERNEL void KN(norm_error)(int64_t n, const ttt_real *e, const ttt_real *label,
+                           const ttt_real *scale, const ttt_real *shift, ttt_real *g) {
+    KN(error_row) row = KN(error_row_of)(n, e, label, scale, shift);
+    VEC of_u[2] = { KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(error_sums)(&row, g, i, n, of_u)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    KN(mean_of_each)(2, n, of_u);
+#define TERM(i, n)                                                                                 \
+    KN(put)(g, i, n, KN(normal_d1)(&row, KN(normal)(e, i, n, &row.moments),                  \
+                                   KN(part)(g, i, n), of_u))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+// d_error, with its sign changed, into d_label; more to d_scale and d_shift; and the sums of
+// t = d_error o scale, t x^ and v g.
+INLINE void KN(error_back_sums)(const KN(error_row) *row, const VEC *of_u, const VEC *of_v,
+                                const ttt_real *v, ttt_real *d_label, ttt_real *d_scale,
+                                ttt_real *d_shift, int64_t i, int64_t n, VEC *sum) {
+    VEC x = KN(normal)(row->e, i, n, &row->moments), scale = KN(part)(row->scale, i, n);
+    VEC error = KN(error_at)(row, x, i, n), v_i = KN(part)(v, i, n);
+    VEC d_u = KN(normal_d1)(row, x, v_i, of_v), d_error = d_u * scale;
+    sum[0] += d_error * scale;
+    sum[1] += d_error * scale * x;
+    sum[2] += v_i * KN(normal_d1)(row, x, error * scale, of_u);
+    KN(put)(d_label, i, n, -d_error);
+    KN(grow)(d_scale, i, n, d_u * error + d_error * x);
+    KN(grow)(d_shift, i, n, d_error);
+}
+INLINE VEC KN(error_back_at)(const KN(error_row) *row, const VEC *of_u, const VEC *of_v,
+                             const VEC *of_t, const ttt_real *v, int64_t i, int64_t n) {
+    VEC x = KN(normal)(row->e, i, n, &row->moments), scale = KN(part)(row->scale, i, n);
+    VEC g = KN(normal_d1)(row, x, KN(error_at)(row, x, i, n) * scale, of_u);
+    VEC d_u = KN(normal_d1)(row, x, KN(part)(v, i, n), of_v);
+    return KN(normal_d1)(row, x, d_u * scale * scale, of_t) -
+           (x * of_t[2] + d_u * of_u[1] + g * of_v[1]) * row->moments.rstd;
+}
+// v becomes d_e.
+KERNEL void KN(norm_error_back)(int64_t n, const ttt_real *e, const ttt_real *label,
+                                const ttt_real *scale, const ttt_real *shift, ttt_real *v,
+                                ttt_real *d_label, ttt_real *d_scale, ttt_real *d_shift) {
+    KN(error_row) row = KN(error_row_of)(n, e, label, scale, shift);
+    VEC zero = KN(splat)(0), of_u[2] = { zero, zero }, of_v[2] = { zero, zero },
+        of_t[3] = { zero, zero, zero };
+#define TERM(i, n)                                                                                 \
+    (KN(error_sums)(&row, NULL, i, n, of_u), of_v[0] += KN(part)(v, i, n),                         \
+     of_v[1] += KN(part)(v, i, n) * KN(normal)(e, i, n, &row.moments))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    KN(mean_of_each)(2, n, of_u);
+    KN(mean_of_each)(2, n, of_v);
+#define TERM(i, n)                                                                                 \
+    KN(error_back_sums)(&row, of_u, of_v, v, d_label, d_scale, d_shift, i, n, of_t)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    KN(mean_of_each)(3, n, of_t);
+#define TERM(i, n) KN(put)(v, i, n, KN(error_back_at)(&row, of_u, of_v, of_t, v, i, n))
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
 // Gated units, see ttt__glu_work: of rows of z and u side by side, s = a o u with a = SiLU(z), and
 // with a1, a2 = SiLU's slope and bend.
 INLINE void KN(silu_parts)(VEC z, VEC *a, VEC *a1, VEC *a2) {
@@ -1843,7 +1946,8 @@ static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op;
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op, ttt__lact_as_op, ttt__vittt_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op, ttt__lact_as_op, ttt__vittt_as_op,
+    ttt__memory_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -3354,8 +3458,7 @@ static ttt_tensor *ttt__mean_weights(ttt_ctx *ctx, const ttt__update_rule *r, in
             int64_t start = (begin + k) / r->chunk * r->chunk;
             int64_t length = TTT__MIN(r->chunk, N - start);
             int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
-            if (!r->causal) seen = N;
-            tensor->data[i * n + k] = r->causal && k > i ? 0 : 1 / (ttt_real)seen;
+            tensor->data[i * n + k] = k > i ? 0 : 1 / (ttt_real)seen;
         }
     return tensor;
 }
@@ -3371,7 +3474,11 @@ static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t b
     ttt_tensor *rate = ttt_transpose(ctx, ttt__tokens(ctx, r->rate, begin, n));
     ttt_tensor *e, *between_e, *v, *between_v;
     memset(a, 0, sizeof *a);
-    if (r->causal) a->seen = ttt__lower(ctx, n, n, 0);
+    if (!r->causal) {
+        a->end = ttt_ok(ctx) ? ttt_scale(ctx, rate, 1 / (ttt_real)n) : rate;
+        return;
+    }
+    a->seen = ttt__lower(ctx, n, n, 0);
     if (!r->keep) {
         a->A = ttt_mul(ctx, ttt__mean_weights(ctx, r, begin, n), rate);
         a->end = ttt__last_row(ctx, a->A);
@@ -3427,6 +3534,8 @@ static ttt_tensor *ttt__memory_run(ttt_ctx *ctx, ttt__memory *memory, const ttt_
     if (unmask) {
         ttt__chunk_weights a;
         ttt__rule_weights(ctx, r, 0, N, &a);
+        if (!a.A && ttt_ok(ctx))  // every token reads the last weights
+            a.A = ttt_broadcast(ctx, a.end, TTT_SHAPE(q->shape.dim[0], q->shape.dim[1], N, N));
         ttt__unmask_weighted(ctx, unmask, whole[QX], whole[KX], ttt_scale(ctx, whole[G], -1), a.A,
                              b0 != NULL, whole[Z]);
         ttt__unmask_start(ctx, unmask, w0, b0, a.carry);
@@ -3464,6 +3573,51 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *ctx, const ttt__memory *before,
                      (ttt_real)0.5 / (ttt_real)(k->shape.dim[0] * k->shape.dim[2]));
 }
 
+// The memory between the views and what it answers: f or, with a norm, q + LN(f). Tokens (B,N,H,.);
+// scale and shift (H,h), and the learner's weights.
+enum {
+    TTT__MEMORY_Q, TTT__MEMORY_K, TTT__MEMORY_V, TTT__MEMORY_RATE, TTT__MEMORY_KEEP,
+    TTT__MEMORY_MOMENTUM, TTT__MEMORY_SCALE, TTT__MEMORY_SHIFT, TTT__MEMORY_W0,
+    TTT__MEMORY_INPUTS = TTT__MEMORY_W0 + 4
+};
+static bool ttt__memory_causal(const ttt_mixer_desc *desc) {
+    return desc->causal || (desc->mixer->flags & TTT_MIXER_CAUSAL);
+}
+static ttt_tensor *ttt__memory_op_by_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                        ttt_tensor *const *in, int64_t chunk,
+                                        ttt_tensor **losses) {
+    ttt_tensor *first[TTT__MEMORY_SCALE];
+    for (int i = 0; i < TTT__MEMORY_SCALE; i++)
+        first[i] = in[i] ? ttt__swap_heads(ctx, in[i]) : NULL;
+    ttt_tensor *q = first[TTT__MEMORY_Q], *k = first[TTT__MEMORY_K], *label = first[TTT__MEMORY_V];
+    ttt__update_rule rule = { first[TTT__MEMORY_RATE],     first[TTT__MEMORY_KEEP],
+                              first[TTT__MEMORY_MOMENTUM], ttt__memory_causal(desc),
+                              chunk,                       losses != NULL };
+    if (!ttt_ok(ctx)) return label;
+    ttt__memory memory = ttt__memory_of(ctx, desc, in + TTT__MEMORY_W0, q->shape.dim[0],
+                                        in[TTT__MEMORY_SCALE], in[TTT__MEMORY_SHIFT]),
+                before = memory;
+    if (memory.scale) label = ttt_sub(ctx, label, k);
+    ttt_tensor *y = ttt__memory_run(ctx, &memory, &rule, q, k, label, desc->unmask);
+    if (losses) *losses = ttt__memory_losses(ctx, &before, &memory, k, label);
+    if (memory.scale) y = ttt_add(ctx, q, ttt__memory_norm(ctx, &memory, y));
+    return ttt__swap_heads(ctx, y);
+}
+static ttt_tensor *ttt__memory_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    return ttt__memory_op_by_op(ctx, desc, in, chunk, NULL);
+}
+// Losses are of the weights before and after all tokens, which one op does not show.
+static ttt_tensor *ttt__memory_answers(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *const *in, const char *equals,
+                                       ttt_tensor **losses) {
+    int64_t N = ttt_ok(ctx) ? in[0]->shape.dim[1] : 0;
+    int64_t chunk = ttt__memory_causal(desc) ? ttt__chunk_or(desc, 16) : TTT__MAX(N, 1);
+    if (desc->unmask) desc->unmask->equals = equals;
+    if (losses) return ttt__memory_op_by_op(ctx, desc, in, chunk, losses);
+    return ttt__answers(ctx, desc, TTT__FUSED(ttt__memory_as_op), ttt__memory_tape, in, chunk);
+}
+
 // TTT-Linear and TTT-MLP: the learner's task is to give v - k for k, so that with the residual it
 // gives v. Each token has a learned rate, inner_lr sigmoid(x w + b) / h. One step is taken on all
 // tokens, then every token reads; with .causal there are mini-batches of `chunk`, of which a token
@@ -3486,29 +3640,25 @@ static const ttt_param_row ttt__ttt_rows[] = {
 };
 static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                     ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[TTT__MEMORY_INPUTS] = { NULL };
     int64_t h = desc->dim / desc->heads;
-    ttt_tensor *q = ttt__heads_of(ctx, desc, x, w[TTT__TTT_Q]),
-               *k = ttt__heads_of(ctx, desc, x, w[TTT__TTT_K]),
-               *v = ttt__heads_of(ctx, desc, x, w[TTT__TTT_V]);
-    ttt_tensor *gate = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS])),
-               *label = w[TTT__TTT_SCALE] ? ttt_sub(ctx, v, k) : v;
-    ttt_tensor *rate = ttt_scale(ctx, gate, ttt__rate(desc) / (ttt_real)h);
-    ttt__update_rule rule = { rate,          NULL, NULL, desc->causal, ttt__chunk_or(desc, 16),
-                              losses != NULL };
-    ttt__memory memory = ttt__memory_of(ctx, desc, w + TTT__TTT_W0, x->shape.dim[0],
-                                        w[TTT__TTT_SCALE], w[TTT__TTT_SHIFT]),
-                before = memory;
-    if (desc->unmask)
-        desc->unmask->equals = memory.layers == 1
-                                   ? "linear attention whose values are the learner's errors"
-                                   : "linear attention on the features of the learner's "
-                                     "hidden layer, whose values are its errors";
-    ttt_tensor *y = ttt__memory_run(ctx, &memory, &rule, q, k, label, desc->unmask);
-    if (losses) *losses = ttt__memory_losses(ctx, &before, &memory, k, label);
-    if (memory.scale) y = ttt_add(ctx, q, ttt__memory_norm(ctx, &memory, y));
-    return ttt_matmul(
-        ctx, ttt_layer_norm(ctx, ttt__weights(w + TTT__TTT_POST, 2), ttt_join_heads(ctx, y)),
-        w[TTT__TTT_O]);
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt__beside(ctx, ttt_matmul(ctx, x, w[TTT__TTT_Q + i]), desc->heads);
+    ttt_tensor *gate = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS]));
+    in[TTT__MEMORY_RATE] = ttt_scale(ctx, gate, ttt__rate(desc) / (ttt_real)h);
+    in[TTT__MEMORY_SCALE] = w[TTT__TTT_SCALE];
+    in[TTT__MEMORY_SHIFT] = w[TTT__TTT_SHIFT];
+    for (int i = 0; i < desc->mixer->learner->n_rows; i++)
+        in[TTT__MEMORY_W0 + i] = w[TTT__TTT_W0 + i];
+    ttt_tensor *y = ttt__memory_answers(
+        ctx, desc, in,
+        ttt__dense_layers(desc->mixer->learner) == 1
+            ? "linear attention whose values are the learner's errors"
+            : "linear attention on the features of the learner's hidden layer, whose values are "
+              "its errors",
+        losses);
+    ttt_weights post = ttt__weights(w + TTT__TTT_POST, 2);
+    return ttt_matmul(ctx, ttt_layer_norm(ctx, post, ttt__whole(ctx, y)), w[TTT__TTT_O]);
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form
 // also the products of a chunk.
@@ -3569,29 +3719,24 @@ static const ttt_param_row ttt__titans_rows[] = {
 };
 static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *in[3], *gate[3];
+    ttt_tensor *in[TTT__MEMORY_INPUTS] = { NULL }, *gate[3];
     ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, 1, x, in);
-    for (int i = 0; i < 3; i++) in[i] = ttt__swap_heads(ctx, in[i]);
     for (int i = 0; i < 3; i++)
-        gate[i] = ttt__gate(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
+        gate[i] = ttt__gates(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     // 2/h: from the gradient of the mean to that of half the sum
     double step = 2 / (double)(desc->dim / desc->heads) * (double)ttt__rate(desc);
-    ttt_tensor *rate = ttt_scale(ctx, ttt_sigmoid(ctx, gate[0]), (ttt_real)step);
-    ttt_tensor *keep = ttt__log_sigmoid(ctx, ttt_scale(ctx, gate[2], -1));
-    ttt_tensor *momentum = ttt__log_sigmoid(ctx, gate[1]);
-    ttt__update_rule rule = { rate, keep, momentum, true, ttt__chunk_or(desc, 16), losses != NULL };
-    ttt__memory memory = ttt__memory_of(ctx, desc, w + TTT__TITANS_W0, x->shape.dim[0],
-                                        w[TTT__TITANS_SCALE], w[TTT__TITANS_SHIFT]),
-                before = memory;
-    ttt_tensor *label = memory.scale ? ttt_sub(ctx, in[2], in[1]) : in[2];
-    if (desc->unmask)
-        desc->unmask->equals =
-            "linear attention on the features of the learner's hidden layer, with "
-            "momentum and decay as weights of past pairs";
-    ttt_tensor *y = ttt__memory_run(ctx, &memory, &rule, in[0], in[1], label, desc->unmask);
-    if (losses) *losses = ttt__memory_losses(ctx, &before, &memory, in[1], label);
-    if (memory.scale) y = ttt_add(ctx, in[0], ttt__memory_norm(ctx, &memory, y));
-    return ttt_matmul(ctx, ttt_join_heads(ctx, y), w[TTT__TITANS_O]);
+    in[TTT__MEMORY_RATE] = ttt_scale(ctx, ttt_sigmoid(ctx, gate[0]), (ttt_real)step);
+    in[TTT__MEMORY_KEEP] = ttt__log_sigmoid(ctx, ttt_scale(ctx, gate[2], -1));
+    in[TTT__MEMORY_MOMENTUM] = ttt__log_sigmoid(ctx, gate[1]);
+    in[TTT__MEMORY_SCALE] = w[TTT__TITANS_SCALE];
+    in[TTT__MEMORY_SHIFT] = w[TTT__TITANS_SHIFT];
+    for (int i = 0; i < desc->mixer->learner->n_rows; i++)
+        in[TTT__MEMORY_W0 + i] = w[TTT__TITANS_W0 + i];
+    ttt_tensor *y = ttt__memory_answers(ctx, desc, in,
+                                        "linear attention on the features of the learner's hidden "
+                                        "layer, with momentum and decay as weights of past pairs",
+                                        losses);
+    return ttt_matmul(ctx, ttt__whole(ctx, y), w[TTT__TITANS_O]);
 }
 static double ttt__titans_flops(const ttt_mixer_desc *desc, int64_t N) {
     return ttt__memory_flops_in(desc, N, true);
@@ -4014,6 +4159,14 @@ typedef struct ttt__glu_rows {
     X(void, glu_push_back, (const ttt__glu_rows *of))                                              \
     X(void, layer_norm,                                                                            \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *shift, ttt_real *y))   \
+    X(void, blend, (int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, ttt_real *y))        \
+    X(void, norm_error,                                                                            \
+      (int64_t n, const ttt_real *e, const ttt_real *label, const ttt_real *scale,                 \
+       const ttt_real *shift, ttt_real *g))                                                        \
+    X(void, norm_error_back,                                                                       \
+      (int64_t n, const ttt_real *e, const ttt_real *label, const ttt_real *scale,                 \
+       const ttt_real *shift, ttt_real *v, ttt_real *d_label, ttt_real *d_scale,                   \
+       ttt_real *d_shift))                                                                         \
     X(void, layer_norm_back,                                                                       \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
        ttt_real *d_scale, ttt_real *d_shift))                                                      \
@@ -7842,6 +7995,580 @@ static ttt_tensor *ttt__lact_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                     int64_t chunk) {
     return ttt__chunked_as_op(ctx, desc, &ttt__vittt_kind, in, TTT__GLU_INPUTS, chunk);
+}
+
+// -- chunks: a learner of dense layers, see ttt__memory
+// The letters, of the n tokens of a chunk:
+//   q, k, v (n,h)   the views; the label is v or, with a norm, v - k; y is f or, with it, q + LN(f)
+//   W, V            the learner's weights and (titans) their velocity, before the chunk
+//   e, g_e          the prediction for k, and the gradient of the inner loss in it
+//   x, g            of a layer: what it reads for k, and the gradient in what it gives, times the
+//                   token's rate: in the last layer rate g_e, before it g_z = (g w2^T) o gelu'(z)
+//   u, o            of a layer: what it reads for q, and what it gives
+//   P, S (n,n)      of a layer: u x^T + 1 (the 1 is a bias's), and C o P; both lower
+//   c, m, C         token t reads at the weights c_t W + m_t V + sum of C_ts x_s^T g_s, s <= t
+//   c_n, m_n, C_n   those of the last token, which are what is left by the chunk; and m', C' of the
+//                   velocity: V' = m' V + sum of C'_s x_s^T g_s
+// A layer forwards, which is the dual form [arXiv 2407.04620, §2.5]:
+//   read   o = (c o u) w + (m o u) v + b + S g
+//   write  w' = c_n w + m_n v + (C_n o x)^T g,  v' = m' v + (C' o x)^T g,  b' = b + C_n g
+// Backwards the write, from d_w', d_v' and d_b', and then the read, from d_o:
+//   d_g = (C_n o x) d_w' + (C' o x) d_v' + C_n^T d_b'      d_w = c_n d_w', d_v = m_n d_w' + m' d_v'
+//   d_x = C_n o (g d_w'^T) + C' o (g d_v'^T)               d_C_n = <x, g d_w'^T>, d_C' = ..
+//   d_u = c o (d_o w^T) + m o (d_o v^T) + d_P x            d_w += (c o u)^T d_o, d_v += ..
+//   d_x += d_P^T u,  d_g += S^T d_o,  d_P = C o d_S        d_c = <u, d_o w^T>, d_m = ..
+//   where d_S = d_o g^T, of which only s <= t counts       d_C += P o d_S
+// Only titans has V and gates, and it has no biases.
+typedef struct ttt__dense_weights {
+    ttt__mat w, b, v;
+} ttt__dense_weights;
+typedef struct ttt__dense_layer {
+    ttt__dense_weights at, d;        // before the chunk, then after it; d: their outer gradients
+    ttt__mat w_tr;
+    ttt__mat x, g, u, o, P, S;
+    ttt__mat d_x, d_g, d_u, d_o;
+} ttt__dense_layer;
+typedef struct ttt__dense {
+    const ttt__kit *kit;
+    int64_t n;
+    int last;                        // the last layer: 0 or 1
+    bool norm, gated, back;
+    ttt__layout layout;
+    ttt__mat in[TTT__MEMORY_W0], d_in[TTT__MEMORY_W0], y, d_y;  // of tokens: of these n
+    ttt__tile tile;                  // the keys
+    ttt__dense_layer layer[2];
+    ttt__mat label, g_e, d_label;
+    ttt__mat slope;                  // gelu' of what the first layer gives for q
+    ttt__mat C, H, d_C, d_H, gates;  // see ttt__dense_shares
+    ttt__mat d_S;                    // (n,n)
+    ttt_real *spare, *d_spare;       // see ttt__dense_spare
+} ttt__dense;
+
+// What n tokens are worked on with. The first of two layers gives wide rows, which the second reads.
+static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
+    int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide, most = TTT__MAX(h, wide);
+    bool back = dense->back;
+    ttt__tile *tile = &dense->tile;
+    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
+    ttt__mat *narrow[] = { &dense->label,   &dense->g_e, &tile->e,    &last->g,    &last->o,
+                           &dense->d_label, &last->d_g,  &last->d_o,  &first->d_x, &first->d_u };
+    ttt__mat *hidden[] = { &tile->z,       &tile->a,       &tile->a1,   &tile->room[0],
+                           &first->g,      &first->o,      &last->u,    &tile->a2,
+                           &tile->room[1], &dense->slope,  &last->d_x,  &last->d_u };
+    ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
+    ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
+    for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
+    for (int i = 0; i < (back ? 12 : 7) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
+    for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, n);
+    for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, n + 1, n + 2);
+    dense->gates = ttt__take_if(dense->gated, room, 2, n);
+    dense->spare = ttt__take(room, n, most).at;
+    dense->d_spare = ttt__take_if(back, room, n, most).at;
+    tile->W_tr = ttt__transposed_at(&dense->layout, ttt__take(room, 1, dense->layout.size).at);
+    last->w_tr = tile->W_tr.w2;
+    first->w_tr = tile->W_tr.w1;
+    if (dense->last) first->d_g = tile->room[1];
+}
+// The weights of a layer in a state, which is W and behind it V; or the gradients in them.
+static ttt__dense_weights ttt__dense_weights_in(const ttt__dense *dense, ttt_real *state, int l) {
+    ttt__parts W = ttt__parts_at(&dense->layout, state), V = ttt__no_parts();
+    if (dense->gated && state) V = ttt__parts_at(&dense->layout, state + dense->layout.size);
+    ttt__dense_weights first = { W.w1, W.b1, V.w1 }, last = { W.w2, W.b2, V.w2 };
+    return l ? last : first;
+}
+static ttt__layout ttt__dense_layout(const ttt__chunk_work *chunk) {
+    const ttt__mat *w = chunk->in + TTT__MEMORY_W0;
+    return ttt__layout_of(w[0].rows, w[2].at != NULL, w[1].at != NULL);
+}
+// Room for rows that are needed for a moment, as wide as those a layer reads or gives.
+static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t cols) {
+    return ttt__matrix(dense->spare, dense->n, cols);
+}
+// Points at n tokens of the chunk, from number `from` on, and at the weights.
+static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from, int64_t n) {
+    ttt__dense dense;
+    memset(&dense, 0, sizeof dense);
+    dense.kit = dense.tile.kit = chunk->kit;
+    dense.n = n;
+    dense.back = chunk->back;
+    dense.layout = ttt__dense_layout(chunk);
+    dense.last = dense.tile.mlp = dense.layout.wide > 0;
+    dense.norm = chunk->in[TTT__MEMORY_SCALE].at != NULL;
+    dense.gated = chunk->in[TTT__MEMORY_KEEP].at != NULL;
+    for (int i = 0; i < TTT__MEMORY_W0; i++) {
+        bool tokens = i < TTT__MEMORY_SCALE;
+        dense.in[i] = tokens ? ttt__rows_or(chunk->in[i], from, n, ttt__absent()) : chunk->in[i];
+        dense.d_in[i] = tokens ? ttt__rows_or(chunk->d_in[i], from, n, ttt__absent())
+                               : chunk->d_in[i];
+    }
+    dense.y = ttt__rows_or(chunk->y, from, n, ttt__absent());
+    dense.d_y = ttt__rows_or(chunk->d_y, from, n, ttt__absent());
+    ttt__dense_room(&dense, room);
+    dense.tile.k = dense.layer[0].x = dense.in[TTT__MEMORY_K];
+    dense.tile.W = ttt__parts_at(&dense.layout, chunk->state);
+    dense.layer[0].u = dense.in[TTT__MEMORY_Q];
+    dense.layer[1].x = dense.tile.a;
+    for (int l = 0; l <= dense.last; l++) {
+        dense.layer[l].at = ttt__dense_weights_in(&dense, chunk->state, l);
+        dense.layer[l].d = ttt__dense_weights_in(&dense, chunk->d_state, l);
+    }
+    return dense;
+}
+static void ttt__dense_take(ttt__chunk_work *chunk) {
+    (void)ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+}
+static int64_t ttt__dense_state(const ttt__chunk_work *chunk) {
+    return ttt__dense_layout(chunk).size * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
+}
+
+// The learner's parameters are the first W, or get the gradient in it.
+static void ttt__dense_start(ttt__chunk_work *chunk) {
+    ttt__layout layout = ttt__dense_layout(chunk);
+    ttt__parts W = ttt__parts_at(&layout, chunk->state);
+    const ttt__mat part[4] = { W.w1, W.b1, W.w2, W.b2 };
+    for (int i = 0; i < 4; i++) ttt__assign(part[i], chunk->in[TTT__MEMORY_W0 + i]);
+}
+static void ttt__dense_start_back(ttt__chunk_work *chunk) {
+    ttt__layout layout = ttt__dense_layout(chunk);
+    ttt__parts d_W = ttt__parts_at(&layout, chunk->d_state);
+    const ttt__mat part[4] = { d_W.w1, d_W.b1, d_W.w2, d_W.b2 };
+    for (int i = 0; i < 4; i++)
+        if (part[i].at) ttt__plus(chunk->kit, chunk->d_in[TTT__MEMORY_W0 + i], part[i]);
+}
+
+// -- chunks of a learner of dense layers, forwards
+//
+// The prediction for the keys, the error, and g of the last layer. times: of the rate.
+static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
+    const ttt__kit *kit = dense->kit;
+    const ttt__mat *in = dense->in;
+    ttt__mat g = dense->layer[dense->last].g;
+    ttt__tile_predict(&dense->tile, slopes);
+    if (!dense->norm)
+        ttt__zip_rows(kit, TTT__ZIP_sub, dense->g_e, dense->tile.e, in[TTT__MEMORY_V]);
+    else {
+        ttt__zip_rows(kit, TTT__ZIP_sub, dense->label, in[TTT__MEMORY_V], in[TTT__MEMORY_K]);
+        for (int64_t at = 0; at < ttt__numbers(g); at += g.cols)
+            kit->lk->norm_error(g.cols, dense->tile.e.at + at, dense->label.at + at,
+                                in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at,
+                                dense->g_e.at + at);
+    }
+    ttt__scale_rows(kit, g, dense->g_e, in[TTT__MEMORY_RATE]);
+    if (times != 1) ttt__scaled(kit, g, g, times);
+}
+// g_z; what it is before the slope, g w2^T, stays in room[0].
+static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
+    ttt__mat g_a = dense->tile.room[0];
+    ttt__transpose_parts(dense->kit, &dense->tile.W_tr, &dense->tile.W, dense->back);
+    if (!dense->last) return;
+    ttt__set_product(dense->kit, g_a, dense->layer[1].g, dense->tile.W_tr.w2);
+    ttt__times(dense->kit, dense->layer[0].g, g_a, dense->tile.a1);
+}
+
+// How much of a gradient is in the weights after each token, C, and in the velocity, H. Row 0 is
+// before the chunk; columns are the gradients of its n tokens, then V, then W. By definition
+//   ttt     C_ts = -1 / (t + 1), s <= t: the mean of the gradients so far
+//   titans  V_t = momentum_t V_t-1 - g_t,  W_t = keep_t W_t-1 + V_t. So
+//           H_t = momentum_t H_t-1 - 1 at t,  C_t = keep_t C_t-1 + H_t
+// in which nothing is divided, and nothing taken away that was added: weak gates are exact behind
+// strong ones.
+static void ttt__dense_shares(const ttt__dense *dense) {
+    const ttt__kit *kit = dense->kit;
+    int64_t n = dense->n, width = n + 2;
+    ttt_real *keep = dense->gates.at, *momentum = keep + n;
+    ttt__clear(dense->C);
+    dense->C.at[n + 1] = 1;
+    if (!dense->gated) {
+        for (int64_t t = 0; t < n; t++)
+            for (int64_t s = 0; s <= t; s++)
+                dense->C.at[(t + 1) * width + s] = -1 / (ttt_real)(t + 1);
+        return;
+    }
+    ttt__clear(dense->H);
+    dense->H.at[n] = 1;
+    ttt__transpose(kit, ttt__matrix(keep, 1, n), dense->in[TTT__MEMORY_KEEP]);
+    ttt__transpose(kit, ttt__matrix(momentum, 1, n), dense->in[TTT__MEMORY_MOMENTUM]);
+    kit->k->map[TTT__MAP_exp](2 * n, keep, keep, 0);
+    for (int64_t t = 0; t < n; t++) {
+        ttt_real *C_t = dense->C.at + (t + 1) * width, *H_t = dense->H.at + (t + 1) * width;
+        kit->lk->blend(width, momentum[t], H_t - width, 1, H_t);
+        H_t[t] = -1;
+        kit->lk->blend(width, keep[t], C_t - width, 1, C_t);
+        kit->lk->blend(width, 1, H_t, 1, C_t);
+    }
+}
+// A column of C: of W or V in each token's weights. And its last row, as a column: of each token's
+// gradient in what is left.
+static ttt__mat ttt__share_in_each(const ttt__dense *dense, ttt__mat C, int64_t i) {
+    return ttt__cols_at(ttt__rows_at(C, 1, dense->n), i, 1);
+}
+static ttt__mat ttt__share_of_each(const ttt__dense *dense, ttt__mat C) {
+    return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->n, 1), 0, dense->n));
+}
+// And what each token has of each of the chunk: (n,n), lower.
+static ttt__mat ttt__shares_in_chunk(const ttt__dense *dense, ttt__mat C) {
+    return ttt__rows_at(ttt__cols_at(C, 0, dense->n), 1, dense->n);
+}
+
+static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
+    const ttt__kit *kit = dense->kit;
+    int64_t n = dense->n;
+    ttt__mat P = layer->P, scaled = ttt__dense_spare(dense, layer->u.cols);
+    if (!dense->gated) ttt__affine(kit, layer->o, layer->u, layer->at.w, layer->at.b);
+    else {
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n + 1));
+        ttt__set_product(kit, layer->o, scaled, layer->at.w);
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n));
+        ttt__add_product(kit, layer->o, scaled, layer->at.v);
+    }
+    ttt__lower_outer(kit, P, layer->u, layer->x, 1);
+    for (int64_t t = 0; t < n && layer->at.b.at; t++)
+        for (int64_t s = 0; s <= t; s++) P.at[t * n + s] += 1;
+    ttt__zip_rows(kit, TTT__ZIP_mul, layer->S, ttt__shares_in_chunk(dense, dense->C), P);
+    ttt__add_lower_product(kit, layer->o, layer->S, layer->g, false,
+                           ttt__dense_spare(dense, layer->g.cols));
+}
+// f, the last layer's o: each token's answer at its own weights.
+static void ttt__dense_read(const ttt__dense *dense) {
+    const ttt__dense_layer *first = &dense->layer[0];
+    ttt__dense_read_layer(dense, first);
+    if (!dense->last) return;
+    dense->kit->lk->gelu_all(ttt__numbers(first->o), first->o.at, dense->layer[1].u.at,
+                             dense->slope.at, NULL);
+    ttt__dense_read_layer(dense, &dense->layer[1]);
+}
+// y = q + LN(f), or f
+static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
+    const ttt__kit *kit = dense->kit;
+    ttt__mat y = dense->y;
+    for (int64_t t = 0; t < f.rows; t++)
+        if (dense->norm)
+            kit->lk->layer_norm(f.cols, f.at + t * f.cols, dense->in[TTT__MEMORY_SCALE].at,
+                                dense->in[TTT__MEMORY_SHIFT].at, y.at + t * y.down);
+        else memcpy(y.at + t * y.down, f.at + t * f.cols, (size_t)f.cols * sizeof *f.at);
+    if (dense->norm) ttt__zip_rows(kit, TTT__ZIP_add, y, y, dense->in[TTT__MEMORY_Q]);
+}
+
+static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
+    const ttt__kit *kit = dense->kit;
+    int64_t n = dense->n;
+    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols);
+    ttt__mat w = layer->at.w, v = layer->at.v, C_n = ttt__share_of_each(dense, dense->C);
+    if (dense->gated) kit->lk->blend(ttt__numbers(w), C_n.at[n], v.at, C_n.at[n + 1], w.at);
+    ttt__scale_rows(kit, scaled, layer->x, C_n);
+    ttt__add_product(kit, w, ttt__transpose_of(scaled), layer->g);
+    if (layer->at.b.at) ttt__add_product(kit, layer->at.b, ttt__transpose_of(C_n), layer->g);
+    if (!dense->gated) return;
+    ttt__mat H_n = ttt__share_of_each(dense, dense->H);
+    ttt__scaled(kit, v, v, H_n.at[n]);
+    ttt__scale_rows(kit, scaled, layer->x, H_n);
+    ttt__add_product(kit, v, ttt__transpose_of(scaled), layer->g);
+}
+static void ttt__dense_forward(ttt__chunk_work *chunk) {
+    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense_learn(&dense, 1, 1);
+    ttt__dense_hidden_gradient(&dense);
+    ttt__dense_shares(&dense);
+    if (chunk->y.at) {
+        ttt__dense_read(&dense);
+        ttt__dense_answer(&dense, dense.layer[dense.last].o);
+    }
+    for (int l = 0; l <= dense.last; l++) ttt__dense_write_layer(&dense, &dense.layer[l]);
+}
+
+// -- chunks of a learner of dense layers, backwards
+static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer) {
+    const ttt__kit *kit = dense->kit;
+    int64_t n = dense->n;
+    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols),
+             d_scaled = ttt__matrix(dense->d_spare, n, layer->x.cols);
+    ttt__mat w = layer->at.w, v = layer->at.v, d_w = layer->d.w, d_v = layer->d.v;
+    ttt__mat C_n = ttt__share_of_each(dense, dense->C), d_C_n = ttt__share_of_each(dense, dense->d_C);
+    ttt__scale_rows(kit, scaled, layer->x, C_n);
+    ttt__set_product(kit, layer->d_g, scaled, d_w);
+    if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
+    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_w));
+    ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
+    if (!dense->gated) return;
+    ttt__mat H_n = ttt__share_of_each(dense, dense->H), d_H_n = ttt__share_of_each(dense, dense->d_H);
+    ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
+    ttt__scale_rows(kit, scaled, layer->x, H_n);
+    ttt__add_product(kit, layer->d_g, scaled, d_v);
+    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_v));
+    ttt__add_row_dots(kit, d_H_n, layer->x, d_scaled);
+    ttt__scale_rows(kit, d_scaled, d_scaled, H_n);
+    ttt__plus(kit, layer->d_x, d_scaled);
+    d_C_n.at[n] += (ttt_real)ttt__dot(kit, v, d_w);
+    d_C_n.at[n + 1] += (ttt_real)ttt__dot(kit, w, d_w);
+    d_H_n.at[n] += (ttt_real)ttt__dot(kit, v, d_v);
+    kit->lk->blend(ttt__numbers(d_v), C_n.at[n], d_w.at, H_n.at[n], d_v.at);
+    ttt__scaled(kit, d_w, d_w, C_n.at[n + 1]);
+}
+
+// What was read of w, or v, from before the chunk, by way of its transpose; `share` is its column
+// of C.
+static void ttt__dense_carried_back(const ttt__dense *dense, const ttt__dense_layer *layer,
+                                    int64_t share, ttt__mat w_tr, ttt__mat d_w) {
+    const ttt__kit *kit = dense->kit;
+    ttt__mat scaled = ttt__dense_spare(dense, layer->u.cols),
+             d_scaled = ttt__matrix(dense->d_spare, dense->n, layer->u.cols);
+    ttt__mat c = ttt__share_in_each(dense, dense->C, share);
+    ttt__set_product(kit, d_scaled, layer->d_o, w_tr);
+    ttt__add_row_dots(kit, ttt__share_in_each(dense, dense->d_C, share), layer->u, d_scaled);
+    ttt__scale_rows(kit, d_scaled, d_scaled, c);
+    ttt__plus(kit, layer->d_u, d_scaled);
+    ttt__scale_rows(kit, scaled, layer->u, c);
+    ttt__add_product(kit, d_w, ttt__transpose_of(scaled), layer->d_o);
+}
+static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer) {
+    const ttt__kit *kit = dense->kit;
+    int64_t n = dense->n;
+    ttt__mat d_S = dense->d_S, d_P = d_S;
+    if (dense->gated) {
+        ttt__clear(layer->d_u);
+        ttt__dense_carried_back(dense, layer, n + 1, layer->w_tr, layer->d.w);
+        ttt__dense_carried_back(dense, layer, n, ttt__transpose_of(layer->at.v), layer->d.v);
+    } else {
+        ttt__set_product(kit, layer->d_u, layer->d_o, layer->w_tr);
+        ttt__add_product(kit, layer->d.w, ttt__transpose_of(layer->u), layer->d_o);
+        ttt__add_row_sum(kit, layer->d.b, layer->d_o);
+    }
+    ttt__lower_outer(kit, d_S, layer->d_o, layer->g, 1);
+    for (int64_t t = 0; t < n && dense->gated; t++)
+        kit->lk->add_times(n, layer->P.at + t * n, d_S.at + t * n,
+                           dense->d_C.at + (t + 1) * (n + 2));
+    ttt__zip_rows(kit, TTT__ZIP_mul, d_P, ttt__shares_in_chunk(dense, dense->C), d_S);
+    ttt__mat spare = ttt__dense_spare(dense, layer->x.cols);
+    ttt__add_lower_product(kit, layer->d_u, d_P, layer->x, false, spare);
+    ttt__add_lower_product(kit, layer->d_x, d_P, layer->u, true, spare);
+    ttt__add_lower_product(kit, layer->d_g, layer->S, layer->d_o, true,
+                           ttt__dense_spare(dense, layer->d_o.cols));
+}
+static void ttt__dense_read_back(ttt__dense *dense) {
+    ttt__dense_layer *first = &dense->layer[0];
+    if (dense->last) {
+        ttt__dense_read_layer_back(dense, &dense->layer[1]);
+        first->d_o = dense->layer[1].d_u;
+        ttt__times(dense->kit, first->d_o, first->d_o, dense->slope);
+    }
+    ttt__dense_read_layer_back(dense, first);
+    ttt__mat d_q = dense->d_in[TTT__MEMORY_Q];
+    ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, first->d_u);
+}
+// d_f, and the residual's part of d_q
+static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat d_f) {
+    ttt__mat d_y = dense->d_y, d_q = dense->d_in[TTT__MEMORY_Q];
+    ttt__clear(d_f);
+    for (int64_t t = 0; t < f.rows; t++)
+        if (dense->norm)
+            dense->kit->lk->layer_norm_back(
+                f.cols, f.at + t * f.cols, dense->in[TTT__MEMORY_SCALE].at, d_y.at + t * d_y.down,
+                d_f.at + t * f.cols, dense->d_in[TTT__MEMORY_SCALE].at,
+                dense->d_in[TTT__MEMORY_SHIFT].at);
+        else memcpy(d_f.at + t * f.cols, d_y.at + t * d_y.down, (size_t)f.cols * sizeof *d_f.at);
+    if (dense->norm) ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, d_y);
+}
+
+// The gates' gradients, from those in the shares: through the recurrence from the last token to the
+// first. That in a logarithm is that in the gate times the gate.
+static void ttt__dense_shares_back(const ttt__dense *dense) {
+    const ttt__kit *kit = dense->kit;
+    int64_t width = dense->n + 2;
+    ttt__mat d_keep = dense->d_in[TTT__MEMORY_KEEP], d_momentum = dense->d_in[TTT__MEMORY_MOMENTUM];
+    for (int64_t t = dense->n - 1; t >= 0 && dense->gated; t--) {
+        int64_t row = (t + 1) * width, before = t * width;
+        ttt_real keep = dense->gates.at[t], momentum = dense->gates.at[dense->n + t];
+        ttt_real *d_C_t = dense->d_C.at + row, *d_H_t = dense->d_H.at + row;
+        kit->lk->blend(width, 1, d_C_t, 1, d_H_t);
+        d_keep.at[t * d_keep.down] +=
+            keep * (ttt_real)kit->k->dot(width, dense->C.at + before, d_C_t);
+        kit->lk->blend(width, keep, d_C_t, 1, d_C_t - width);
+        d_momentum.at[t * d_momentum.down] +=
+            momentum * (ttt_real)kit->k->dot(width, dense->H.at + before, d_H_t);
+        kit->lk->blend(width, momentum, d_H_t, 1, d_H_t - width);
+    }
+}
+
+// Through g_z, from d_g of the first layer; what ttt__tile_back_predict needs goes to its places,
+// as in ttt__tile_back_gradient.
+static void ttt__dense_hidden_gradient_back(ttt__dense *dense) {
+    ttt__tile *tile = &dense->tile;
+    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[1];
+    if (!dense->last) return;
+    dense->kit->lk->gelu_step(ttt__numbers(first->g), tile->a1.at, tile->a2.at, tile->room[0].at,
+                              first->d_g.at);
+    ttt__add_product(dense->kit, last->d_g, first->d_g, tile->W.w2);
+    ttt__add_product(dense->kit, last->d.w, ttt__transpose_of(first->d_g), last->g);
+    tile->room[0] = last->d_x;
+    tile->room[1] = tile->a2;
+}
+// From d_g of the last layer to d_e, in the same place; and to the rate, the label and the norm.
+static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
+    const ttt__kit *kit = dense->kit;
+    const ttt__mat *in = dense->in, *d_in = dense->d_in;
+    ttt__mat d_e = dense->layer[dense->last].d_g, d_label = dense->d_label;
+    ttt__mat d_v = d_in[TTT__MEMORY_V], d_k = d_in[TTT__MEMORY_K];
+    if (times != 1) ttt__scaled(kit, d_e, d_e, times);
+    ttt__add_row_dots(kit, d_in[TTT__MEMORY_RATE], d_e, dense->g_e);
+    ttt__scale_rows(kit, d_e, d_e, in[TTT__MEMORY_RATE]);
+    if (!dense->norm) {
+        ttt__zip_rows(kit, TTT__ZIP_sub, d_v, d_v, d_e);
+        return;
+    }
+    for (int64_t at = 0; at < ttt__numbers(d_e); at += d_e.cols)
+        kit->lk->norm_error_back(d_e.cols, dense->tile.e.at + at, dense->label.at + at,
+                                 in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at, d_e.at + at,
+                                 d_label.at + at, d_in[TTT__MEMORY_SCALE].at,
+                                 d_in[TTT__MEMORY_SHIFT].at);
+    ttt__zip_rows(kit, TTT__ZIP_add, d_v, d_v, d_label);
+    ttt__zip_rows(kit, TTT__ZIP_sub, d_k, d_k, d_label);
+}
+
+static void ttt__dense_backward(ttt__chunk_work *chunk) {
+    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense_layer *first = &dense.layer[0], *last = &dense.layer[dense.last];
+    ttt__parts d_W = ttt__parts_at(&dense.layout, chunk->d_state);
+    ttt__mat d_k = chunk->d_in[TTT__MEMORY_K];
+    ttt__dense_learn(&dense, 2, 1);
+    ttt__dense_hidden_gradient(&dense);
+    ttt__dense_shares(&dense);
+    ttt__dense_read(&dense);
+    ttt__clear(dense.d_C);
+    ttt__clear(dense.d_H);
+    for (int l = 0; l <= dense.last; l++) ttt__dense_write_layer_back(&dense, &dense.layer[l]);
+    ttt__dense_answer_back(&dense, last->o, last->d_o);
+    ttt__dense_read_back(&dense);
+    ttt__dense_shares_back(&dense);
+    ttt__dense_hidden_gradient_back(&dense);
+    ttt__dense_error_back(&dense, 1);
+    ttt__tile_back_predict(&dense.tile, last->d_g, true, first->d_x, &d_W);
+    ttt__zip_rows(dense.kit, TTT__ZIP_add, d_k, d_k, first->d_x);
+}
+
+// -- chunks of a learner of dense layers: all at once
+// One chunk, all N tokens: every token is written, and then every token reads. A tile of it is one as
+// MTTT has them, but that the rate, a token's own times -1/N, is in g; so nothing is N x N.
+typedef struct ttt__at_once {
+    ttt__layout layout;
+    ttt__parts W, W_tr;          // before the chunk, and the kernels transposed: first W'
+    ttt__parts next;             // W', after the chunk
+    ttt__parts d_next, d_next_tr, d_W;
+} ttt__at_once;
+static ttt__at_once ttt__at_once_in(ttt__chunk_work *chunk) {
+    ttt__at_once all;
+    ttt__room *room = &chunk->room;
+    all.layout = ttt__dense_layout(chunk);
+    int64_t size = all.layout.size;
+    ttt__parts state = ttt__parts_at(&all.layout, chunk->state),
+               other = ttt__parts_at(&all.layout, ttt__take(room, 1, size).at);
+    all.W = chunk->back ? state : other;
+    all.next = chunk->back ? other : state;
+    all.W_tr = ttt__transposed_at(&all.layout, ttt__take(room, 1, size).at);
+    all.d_W = ttt__parts_at(&all.layout, chunk->d_state);
+    all.d_next = ttt__parts_at(&all.layout, ttt__take_if(chunk->back, room, 1, size).at);
+    all.d_next_tr = ttt__transposed_at(&all.layout, ttt__take_if(chunk->back, room, 1, size).at);
+    return all;
+}
+// Tile number i; without tokens behind the last.
+static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all, int64_t i) {
+    ttt__room room = chunk->room;
+    int64_t from, n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from);
+    ttt__dense dense = ttt__dense_in(chunk, &room, n > 0 ? from : 0, n);
+    dense.tile.W = all->W;
+    dense.tile.W_tr = all->W_tr;
+    return dense;
+}
+static void ttt__at_once_take(ttt__chunk_work *chunk) {
+    (void)ttt__at_once_in(chunk);
+    (void)ttt__dense_in(chunk, &chunk->room, 0, TTT__MIN(chunk->rows, TTT__TILE_TOKENS));
+}
+// next = W and what all tokens write
+static void ttt__at_once_write(const ttt__chunk_work *chunk, const ttt__at_once *all) {
+    ttt__transpose_parts(chunk->kit, &all->W_tr, &all->W, chunk->back);
+    ttt__dense dense;
+    for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, all, i)).n > 0; i++) {
+        ttt__dense_learn(&dense, 1, -1 / (ttt_real)chunk->rows);
+        ttt__tile_gradient(&dense.tile, dense.layer[dense.last].g, i > 0 ? &all->next : &all->W,
+                           &all->next);
+    }
+}
+static void ttt__at_once_forward(ttt__chunk_work *chunk) {
+    ttt__at_once all = ttt__at_once_in(chunk);
+    ttt__dense dense;
+    ttt__assign(all.W.all, all.next.all);
+    ttt__at_once_write(chunk, &all);
+    for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, &all, i)).n > 0; i++) {
+        dense.tile.W = all.next;
+        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        ttt__tile_predict(&dense.tile, 0);
+        ttt__dense_answer(&dense, dense.tile.e);
+    }
+}
+// Through the answers, at W', to the queries and W'.
+static void ttt__at_once_read_back(const ttt__chunk_work *chunk, const ttt__at_once *all) {
+    ttt__dense dense;
+    ttt__transpose_parts(chunk->kit, &all->W_tr, &all->next, true);
+    for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, all, i)).n > 0; i++) {
+        ttt__mat d_f = dense.layer[dense.last].d_o, d_q = dense.layer[0].d_u;
+        dense.tile.W = all->next;
+        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        ttt__tile_predict(&dense.tile, 1);
+        ttt__dense_answer_back(&dense, dense.tile.e, d_f);
+        ttt__clear(d_q);
+        ttt__tile_back_predict(&dense.tile, d_f, false, d_q, &all->d_W);
+        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_Q],
+                      dense.d_in[TTT__MEMORY_Q], d_q);
+    }
+}
+static void ttt__at_once_backward(ttt__chunk_work *chunk) {
+    ttt__at_once all = ttt__at_once_in(chunk);
+    ttt__dense dense;
+    ttt__at_once_write(chunk, &all);
+    ttt__at_once_read_back(chunk, &all);
+    ttt__assign(all.d_next.all, all.d_W.all);
+    ttt__transpose_parts(chunk->kit, &all.d_next_tr, &all.d_next, true);
+    ttt__transpose_parts(chunk->kit, &all.W_tr, &all.W, true);
+    for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, &all, i)).n > 0; i++) {
+        ttt__dense_layer *last = &dense.layer[dense.last];
+        ttt__mat d_k = dense.layer[0].d_x;
+        ttt__dense_learn(&dense, 2, -1 / (ttt_real)chunk->rows);
+        ttt__clear(d_k);
+        ttt__tile_back_gradient(&dense.tile, last->g, &all.d_next, &all.d_next_tr, last->d_g, d_k,
+                                &all.d_W);
+        ttt__dense_error_back(&dense, -1 / (ttt_real)chunk->rows);
+        ttt__tile_back_predict(&dense.tile, last->d_g, true, d_k, &all.d_W);
+        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_K],
+                      dense.d_in[TTT__MEMORY_K], d_k);
+    }
+}
+
+// The kernels meet a token forwards, backwards, when it is read and when it is written, w1 once
+// less; those of the velocity when it is read and written. And, unless all at once, what the tokens
+// of a chunk are to each other.
+static double ttt__dense_flops(const ttt__chunk_work *chunk) {
+    const ttt__mat *w = chunk->in + TTT__MEMORY_W0;
+    double n = (double)chunk->rows, first = (double)(w[0].rows * w[0].cols), wide = 0;
+    double h = (double)w[0].rows, weights = first * (w[2].at ? 7 : 3);
+    if (w[2].at) wide = (double)w[0].cols;
+    if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
+    return 2 * n * weights + (chunk->arg->chunks > 1 ? 2 * n * n * (2 * h + 2 * wide) : 0);
+}
+static const ttt__chunked_kind ttt__dense_kind = {
+    TTT__CHUNKED_OP("learner, in chunks", "y_t = f(q_t), W_t = c_t W + m_t V + sum C_ts x_s^T g_s"),
+    TTT__MEMORY_SCALE, ttt__dense_state, ttt__dense_take, ttt__dense_start, ttt__dense_start_back,
+    ttt__dense_forward, ttt__dense_backward, ttt__dense_flops, ttt__memory_tape,
+};
+static const ttt__chunked_kind ttt__at_once_kind = {
+    TTT__CHUNKED_OP("learner, all at once", "y = f_W'(q), W' = W - sum rate_s / N x_s^T g_s"),
+    TTT__MEMORY_SCALE, ttt__dense_state, ttt__at_once_take, ttt__dense_start,
+    ttt__dense_start_back, ttt__at_once_forward, ttt__at_once_backward, ttt__dense_flops,
+    ttt__memory_tape,
+};
+static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                     ttt_tensor *const *in, int64_t chunk) {
+    const ttt__chunked_kind *kind =
+        ttt__memory_causal(desc) ? &ttt__dense_kind : &ttt__at_once_kind;
+    return ttt__chunked_as_op(ctx, desc, kind, in, TTT__MEMORY_INPUTS, chunk);
 }
 
 // -- layer norm, and with it the MLP of a block
