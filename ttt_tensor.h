@@ -6727,9 +6727,10 @@ TTT__PRECISE_END
 
 // ---- [16] NAMES ---------------------------------------------------------------------------------
 // Words that the headers have as names, or as macros of their own, and that a program may have as
-// macros: the short ones, the capitals and the common ones. While a part of a header is open they
-// mean nothing else; when it closes, the program's macros are as they were. tcc has no _Pragma, so
-// there they are lost. They stand twice since no macro can #undef; tests/test_builds.sh compares.
+// macros: all of up to four letters, all in capitals, and the common ones. While a part of a header
+// is open they mean nothing else; when it closes, the program's macros are as they were. tcc has no
+// _Pragma, so there they are lost. They stand twice since no macro can #undef;
+// tests/test_builds.sh compares, and says which word is missing.
 #if defined(TTT__PART)
 #ifndef TTT__NAMES
 #define TTT__NAMES(TTT__DO)                                                                        \
@@ -6816,7 +6817,19 @@ TTT__PRECISE_END
     TTT__DO(u1) TTT__DO(u2) TTT__DO(u8) TTT__DO(up) TTT__DO(v0) TTT__DO(w0) TTT__DO(w1)            \
     TTT__DO(w2) TTT__DO(w3) TTT__DO(want) TTT__DO(who) TTT__DO(why) TTT__DO(wide) TTT__DO(work)    \
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
-    TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip)
+    TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
+    TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc) TTT__DO(ctr) TTT__DO(cv)       \
+    TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
+    TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
+    TTT__DO(kc) TTT__DO(kept) TTT__DO(lk) TTT__DO(lost) TTT__DO(lse) TTT__DO(muon) TTT__DO(mv)     \
+    TTT__DO(nc) TTT__DO(news) TTT__DO(no) TTT__DO(note) TTT__DO(nr) TTT__DO(open) TTT__DO(pack)    \
+    TTT__DO(pi0) TTT__DO(pose) TTT__DO(pv) TTT__DO(qc) TTT__DO(qk) TTT__DO(qr) TTT__DO(rise)       \
+    TTT__DO(rowP) TTT__DO(rowS) TTT__DO(rr) TTT__DO(rstd) TTT__DO(sink) TTT__DO(std)               \
+    TTT__DO(tau0) TTT__DO(tc) TTT__DO(ti) TTT__DO(tr) TTT__DO(ts) TTT__DO(two) TTT__DO(used)       \
+    TTT__DO(uses) TTT__DO(ux) TTT__DO(vb) TTT__DO(vjp) TTT__DO(vv) TTT__DO(vw) TTT__DO(was)        \
+    TTT__DO(what) TTT__DO(with) TTT__DO(ww) TTT__DO(xM) TTT__DO(xx) TTT__DO(xy) TTT__DO(yx)        \
+    TTT__DO(yy)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -7348,6 +7361,84 @@ TTT__NAMES(TTT__PUSH)
 #undef z1
 #undef z2
 #undef zip
+#undef COMMENT
+#undef EXTRA
+#undef HCRC
+#undef RESERVED
+#undef Ju
+#undef a8
+#undef adam
+#undef asks
+#undef bend
+#undef big
+#undef by
+#undef cl
+#undef crc
+#undef ctr
+#undef cv
+#undef ddu
+#undef dy
+#undef e3
+#undef elu1
+#undef flaw
+#undef four
+#undef gi
+#undef got
+#undef gr2
+#undef gv
+#undef here
+#undef hex
+#undef idx
+#undef ink
+#undef kc
+#undef kept
+#undef lk
+#undef lost
+#undef lse
+#undef muon
+#undef mv
+#undef nc
+#undef news
+#undef no
+#undef note
+#undef nr
+#undef open
+#undef pack
+#undef pi0
+#undef pose
+#undef pv
+#undef qc
+#undef qk
+#undef qr
+#undef rise
+#undef rowP
+#undef rowS
+#undef rr
+#undef rstd
+#undef sink
+#undef std
+#undef tau0
+#undef tc
+#undef ti
+#undef tr
+#undef ts
+#undef two
+#undef used
+#undef uses
+#undef ux
+#undef vb
+#undef vjp
+#undef vv
+#undef vw
+#undef was
+#undef what
+#undef with
+#undef ww
+#undef xM
+#undef xx
+#undef xy
+#undef yx
+#undef yy
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END

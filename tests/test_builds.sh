@@ -40,6 +40,7 @@ quick="-O1 -DTTT_NO_SIMD"
 # the headers compile, and it is still there behind them
 words="$(sed 's/TTT__DO(/\n&/g' ttt_tensor.h | sed -n 's/^TTT__DO(\([A-Za-z0-9_]*\)).*/\1/p')
 interface OPTIONAL CONST VOID PI EPS LEN SIZE DIM TYPE"
+keywords="auto case char do else enum for goto if int long void bool true asm new this try"
 system="assert errno math pthread stdarg stdio stdlib string sys/stat sys/time unistd"
 check_names() {
     for kind in object function; do
@@ -73,6 +74,23 @@ check_names() {
     done >"$tmp/err"
     [ ! -s "$tmp/err" ]
     report $? "macros of the headers' own are all among the names of [16]"
+    # what the preprocessor leaves of the headers' own lines, less what the system's lines have too
+    printf '#define TTT_IMPLEMENTATION\n#include "%s/ttt_model.h"\n' "$PWD" >"$tmp/own.c"
+    $CC -E -DTTT_NO_SIMD "$tmp/own.c" | awk -v tmp="$tmp" -v keywords="$keywords" '
+        BEGIN { print "\n" >tmp "/its"; n = split(keywords, word, " ")
+                for (i = 1; i <= n; i++) print word[i] >tmp "/its" }
+        /^#pragma/ { next }
+        /^# [0-9]+ "/ { to = $3 ~ /ttt_[a-z]*[.]h"/ ? tmp "/own" : tmp "/its"; next }
+        { gsub(/\047\\?"\047/, ""); gsub(/"([^"\\]|\\.)*"/, "")
+          gsub(/[^A-Za-z0-9_]+/, "\n"); print >to }'
+    for set in own its; do grep -x '[A-Za-z_][A-Za-z0-9_]*' "$tmp/$set" | sort -u >"$tmp/$set.u"; done
+    comm -23 "$tmp/own.u" "$tmp/its.u" | grep -x -e '[A-Za-z0-9]\{1,4\}' -e '[A-Z0-9_]*' |
+        while read -r word; do
+            case $word in TTT_*) continue ;; esac
+            grep -q "TTT__DO($word)" ttt_tensor.h || echo "$word"
+        done >"$tmp/err"
+    [ -s "$tmp/own.u" ] && [ ! -s "$tmp/err" ]
+    report $? "the headers' short names and those in capitals are all among the names of [16]"
     sed -n 's/.*/&/; s/TTT__DO(\([A-Za-z0-9_]*\))/\n\1\n/gp' ttt_tensor.h |
         grep -x '[A-Za-z0-9_]*' | sort >"$tmp/hidden"
     for word in $(cat "$tmp/hidden"); do grep -qx "#undef $word" ttt_tensor.h || echo "$word"

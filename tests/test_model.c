@@ -851,8 +851,8 @@ static void finite_gradients_of_every_size_are_used(void) {
     }
 }
 
-// Unclipped gradients whose squares have no number: Adam's steps are of the rate's size, the moments
-// finite, and small gradients move the weights again, as soon as the moments have forgotten.
+// Unclipped gradients whose squares have no number: Adam's steps are of the rate's size, and its
+// moments are finite.
 static void adam_steps_by_its_rate_whatever_the_gradient(void) {
     const double sizes[] = { 1e18, 1e20, 3e25, 1e37 };
     for (int i = 0; i < COUNT(sizes); i++) {
