@@ -3914,8 +3914,8 @@ static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
             y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
 }
 
-// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i (by a column; absent: 1), and
-// y_i = a_i op b_i for an op of two numbers.
+// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i, by a column (absent: 1);
+// y_i = a_i; y_i += a_i.
 static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat by) {
     TTT__FITS(y.rows == a.rows && y.cols == a.cols && (!by.at || by.rows == a.rows));
     if (!by.at && y.at == a.at) return;
@@ -3923,10 +3923,14 @@ static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__ma
         kit->k->map[TTT__MAP_scale](a.cols, a.at + i * a.down, y.at + i * y.down,
                                     by.at ? by.at[i * by.down] : 1);
 }
-static void ttt__zip_rows(const ttt__kit *kit, int op, ttt__mat y, ttt__mat a, ttt__mat b) {
-    TTT__FITS(y.rows == a.rows && y.cols == a.cols && a.rows == b.rows && a.cols == b.cols);
+static void ttt__gather(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__scale_rows(kit, y, a, ttt__absent());
+}
+static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols);
     for (int64_t i = 0; i < a.rows; i++)
-        kit->k->zip[op](a.cols, a.at + i * a.down, 1, b.at + i * b.down, 1, y.at + i * y.down);
+        kit->k->zip[TTT__ZIP_add](a.cols, y.at + i * y.down, 1, a.at + i * a.down, 1,
+                                  y.at + i * y.down);
 }
 // x_i += <a_i, b_i>; an absent x wants nothing
 static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__mat b) {
@@ -3938,27 +3942,27 @@ static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__
 // Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
 // zeros of the blocks on the diagonal.
 enum { TTT__LOWER_BLOCK = 16 };
-// y = a b^T below the diagonal and, if diagonal is 1, on it
-static void ttt__lower_outer(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
-                             int diagonal) {
+static void ttt__clear_above(ttt__mat y, int diagonal) {
+    for (int64_t i = 0; i + diagonal < y.cols; i++)
+        memset(y.at + i * y.down + i + diagonal, 0,
+               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+}
+// y = a b below the diagonal and, if diagonal is 1, on it
+static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
+                                   int diagonal) {
     for (int64_t i = 0, end; i < y.rows; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
         ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
-                         ttt__rows_at(a, i, end - i), ttt__transpose_of(ttt__rows_at(b, 0, end)));
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
     }
-    for (int64_t i = 0; i < y.rows; i++)
-        for (int64_t j = i + diagonal; j < y.cols; j++) y.at[i * y.down + j] = 0;
+    ttt__clear_above(y, diagonal);
 }
 // y = a where that is finite, else 0; whether that is everywhere.
 static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    bool all = true;
-    for (int64_t i = 0; i < a.rows && all; i++)
-        all = kit->k->finite(a.cols, a.at + i * a.down);
-    for (int64_t i = 0; i < a.rows && !all; i++)
-        for (int64_t j = 0; j < a.cols; j++) {
-            ttt_real number = a.at[i * a.down + j];
-            y.at[i * y.down + j] = number - number == 0 ? number : 0;
-        }
+    int64_t n = ttt__numbers(a);
+    bool all = kit->k->finite(n, a.at);
+    for (int64_t i = 0; i < n && !all; i++)
+        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
     return all;
 }
 // y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
@@ -6637,12 +6641,14 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 //
 typedef struct ttt__scan_work {
     ttt__mat S, d_S;               // the state and its gradient, (h,h)
-    ttt__mat D, since, kept;       // (n,n), e^G (n,1), the last row of D as a column (n,1)
+    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
+    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
     ttt__mat P, A, L;              // (n,n)
-    ttt__mat E, U, K_D, spare;     // (n,h)
-    ttt__mat X, x, d_P;            // backwards: (n,n), (n,1), (n,n); d_L takes the place of d_P
-    ttt__mat d_U;                  // (n,h), and in its place d_R and d_KS
-    ttt__mat d_keys, d_values;     // (n,h), for this and that
+    ttt__mat E, U, spare;          // (n,h)
+    // backwards
+    ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
+    ttt__mat U_tr, S_tr, rows;     // (h,n), (h,h); for this and that (n,h)
+    ttt__mat X, x, d_P;            // (n,n), (n,1); d_L and M take the place of d_P
 } ttt__scan_work;
 static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
     return chunk->in[TTT__SCAN_K].cols * chunk->in[TTT__SCAN_V].cols;
@@ -6652,78 +6658,84 @@ static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
     ttt__room *room = &chunk->room;
     ttt__scan_work work;
-    work.S = ttt__matrix(chunk->state, chunk->in[TTT__SCAN_K].cols, h);
-    work.d_S = ttt__matrix(chunk->d_state, work.S.rows, h);
+    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
+    ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
+    for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.S = ttt__matrix(chunk->state, h, h);
+    work.d_S = ttt__matrix(chunk->d_state, h, h);
+    work.K_tr = ttt__take(room, h, n);
     work.D = ttt__take_if(fades, room, n, n);
     work.since = ttt__take_if(fades, room, n, 1);
     work.kept = ttt__take_if(fades, room, n, 1);
-    work.K_D = ttt__take_if(fades, room, n, work.S.rows);
-    work.spare = ttt__take(room, n, h);
+    work.K_D = fades ? ttt__take(room, n, h) : work.K;
     work.P = ttt__take(room, n, n);
     work.A = ttt__take_if(rule, room, n, n);
     work.L = ttt__take_if(rule, room, n, n);
     work.E = ttt__take_if(rule, room, n, h);
-    work.U = ttt__take_if(rule, room, n, h);
+    work.U = rule ? ttt__take(room, n, h) : work.V;
+    work.U_tr = ttt__take_if(chunk->back, room, h, n);
+    work.S_tr = ttt__take_if(chunk->back, room, h, h);
     work.X = ttt__take_if(chunk->back && fades, room, n, n);
     work.x = ttt__take_if(chunk->back && fades, room, n, 1);
     work.d_P = ttt__take_if(chunk->back, room, n, n);
-    work.d_U = ttt__take_if(chunk->back, room, n, h);
-    work.d_keys = ttt__take_if(chunk->back, room, n, work.S.rows);
-    work.d_values = ttt__take_if(chunk->back, room, n, h);
     return work;
 }
 static void ttt__scan_take(ttt__chunk_work *chunk) { (void)ttt__scan_work_in(chunk); }
 
+static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    ttt__gather(chunk->kit, work->Q, chunk->in[TTT__SCAN_Q]);
+    ttt__gather(chunk->kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(chunk->kit, work->V, chunk->in[TTT__SCAN_V]);
+    ttt__transpose(chunk->kit, work->K_tr, work->K);
+}
 // D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
 // row of K at the end.
 static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D;
+    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
     int64_t n = chunk->rows;
     if (!g.at) return;
     for (int64_t i = 0; i < n; i++) {
         ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
         if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
         row[i] = 0;
-        for (int64_t j = i + 1; j < n; j++) row[j] = -(ttt_real)HUGE_VAL;
-        work->since.at[i] = i > 0 ? work->since.at[i - 1] + g_i : g_i;
+        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
     }
-    kit->k->map[TTT__MAP_exp](n * n, D.at, D.at, 0);
-    kit->k->map[TTT__MAP_exp](n, work->since.at, work->since.at, 0);
-    memcpy(work->kept.at, D.at + (n - 1) * n, (size_t)n * sizeof *D.at);
-    ttt__scale_rows(kit, work->K_D, chunk->in[TTT__SCAN_K], work->kept);
+    for (int64_t i = 0; i < n; i++)
+        kit->k->map[TTT__MAP_exp](i + 1, D.at + i * n, D.at + i * n, 0);
+    ttt__clear_above(D, 1);
+    kit->k->map[TTT__MAP_exp](n, since.at, since.at, 0);
+    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    ttt__scale_rows(kit, work->K_D, work->K, work->kept);
 }
 // U, and what it is made of.
-static void ttt__scan_values(const ttt__chunk_work *chunk, ttt__scan_work *work) {
+static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], V = chunk->in[TTT__SCAN_V];
     ttt__mat beta = chunk->in[TTT__SCAN_BETA];
-    if (!work->D.at) work->K_D = K;
-    if (!beta.at) {
-        work->U = V;
-        return;
-    }
-    ttt__set_product(kit, work->E, K, work->S);
+    if (!beta.at) return;                                           // U = V
+    ttt__set_product(kit, work->E, work->K, work->S);
     ttt__scale_rows(kit, work->E, work->E, work->since);
-    ttt__zip_rows(kit, TTT__ZIP_sub, work->E, V, work->E);          // E = V - e^G o (K S)
-    ttt__lower_outer(kit, work->A, K, K, 0);
+    ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
+    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
     if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
     ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
     ttt__scale_rows(kit, work->U, work->E, beta);
     ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
 }
 static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
-    ttt__lower_outer(chunk->kit, work->P, chunk->in[TTT__SCAN_Q], chunk->in[TTT__SCAN_K], 1);
+    ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
     if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
 }
 static void ttt__scan_forward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
         ttt__scan_scores(chunk, &work);
-        ttt__set_product(kit, chunk->y, chunk->in[TTT__SCAN_Q], work.S);
+        ttt__set_product(kit, chunk->y, work.Q, work.S);
         ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
     }
@@ -6731,70 +6743,62 @@ static void ttt__scan_forward(ttt__chunk_work *chunk) {
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
 }
 
-// What tokens X, queries or keys, read of S: d_X += d_read S^T, d_S += X^T d_read
-static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
-                                ttt__mat d_read, ttt__mat d_X) {
-    ttt__mat rows = work->d_keys;
-    ttt__set_product(kit, rows, d_read, ttt__transpose_of(work->S));
-    ttt__add_row_dots(kit, work->x, X, rows);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_X, d_X, rows);
-    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
-}
 // What tokens write into S', and what is left of S in it.
 static void ttt__scan_write_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], rows = work->d_keys;
     int64_t last = chunk->rows - 1;
-    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);            // d_U = K_D d_S'
-    ttt__set_product(kit, rows, work->U, ttt__transpose_of(work->d_S));
-    if (work->D.at) {
-        ttt__clear(work->X);
-        ttt__clear(work->x);
-        ttt__mat of_last = ttt__transpose_of(ttt__rows_at(work->X, last, 1));
-        ttt__add_row_dots(kit, of_last, work->K_D, rows);
-        ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);
-        work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
-    }
-    ttt__scale_rows(kit, rows, rows, work->kept);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, rows);                  // d_K += left o (U d_S'^T)
+    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);         // d_U = K_D d_S'
+    ttt__set_product(kit, work->d_K, work->U, ttt__transpose_of(work->d_S));
+    if (!work->D.at) return;
+    ttt__clear(work->X);
+    ttt__clear(work->x);
+    ttt__add_row_dots(kit, ttt__transpose_of(ttt__rows_at(work->X, last, 1)), work->K_D, work->d_K);
+    ttt__scale_rows(kit, work->d_K, work->d_K, work->kept);         // d_K = kept o (U d_S'^T)
+    ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);   // d_S = e^G_n d_S'
+    work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
 }
-// d_Q += (d_P o D) K,  d_K += (d_P o D)^T Q;  d_U += P^T d_O
+// What tokens X, queries or keys, read of S: d_X = d_read S^T, d_S += X^T d_read
+static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
+                                ttt__mat d_read, ttt__mat d_X) {
+    ttt__set_product(kit, d_X, d_read, work->S_tr);
+    ttt__add_row_dots(kit, work->x, X, d_X);
+    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
+}
+// d_U += P^T d_O;  d_Q = (e^G o d_O) S^T + (d_P o D) K;  d_K += (d_P o D)^T Q
 static void ttt__scan_scores_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_O = chunk->d_y, Q = chunk->in[TTT__SCAN_Q], K = chunk->in[TTT__SCAN_K];
-    ttt__add_lower_product(kit, work->d_U, work->P, d_O, true, work->spare);
-    ttt__lower_outer(kit, work->d_P, d_O, work->U, 1);
+    ttt__add_lower_product(kit, work->d_U, work->P, work->d_O, true, work->spare);
+    ttt__set_lower_product(kit, work->d_P, work->d_O, work->U_tr, 1);
     if (work->D.at) {
         ttt__add_times(kit, work->X, work->d_P, work->P);
         ttt__times(kit, work->d_P, work->d_P, work->D);
     }
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_Q], work->d_P, K, false, work->spare);
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_K], work->d_P, Q, true, work->spare);
+    ttt__scale_rows(kit, work->d_O, work->d_O, work->since);
+    ttt__scan_read_back(kit, work, work->Q, work->d_O, work->d_Q);
+    ttt__add_lower_product(kit, work->d_Q, work->d_P, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, work->d_P, work->Q, true, work->spare);
 }
-// From d_U to what U is made of.
+// From d_U to what U is made of, d_V excepted.
 static void ttt__scan_values_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], beta = chunk->in[TTT__SCAN_BETA];
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], d_V = chunk->d_in[TTT__SCAN_V];
-    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_beta = chunk->d_in[TTT__SCAN_BETA];
-    if (beta.at) {
-        ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
-        ttt__add_row_dots(kit, d_beta, d_R, work->E);
-        ttt__lower_outer(kit, d_L, d_R, work->U, 0);
-        ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
-        ttt__add_row_dots(kit, d_beta, d_L, work->A);
-        if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
-        ttt__scale_rows(kit, M, d_L, beta);
-        if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
-        ttt__add_lower_product(kit, d_K, M, K, false, work->spare);     // d_K += (M + M^T) K
-        ttt__add_lower_product(kit, d_K, M, K, true, work->spare);
-        ttt__scale_rows(kit, d_R, d_R, beta);
-    }
-    ttt__zip_rows(kit, TTT__ZIP_add, d_V, d_V, d_R);                    // d_V += beta o d_R
+    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_KS = work->rows;
+    ttt__mat beta = chunk->in[TTT__SCAN_BETA], d_beta = chunk->d_in[TTT__SCAN_BETA];
     if (!beta.at) return;
-    ttt__scale_rows(kit, d_R, d_R, work->since);
-    ttt__scaled(kit, d_R, d_R, -1);                                     // d_KS
-    ttt__scan_read_back(kit, work, K, d_R, d_K);
+    ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
+    ttt__add_row_dots(kit, d_beta, d_R, work->E);
+    ttt__set_lower_product(kit, d_L, d_R, work->U_tr, 0);
+    ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
+    ttt__add_row_dots(kit, d_beta, d_L, work->A);
+    if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
+    ttt__scale_rows(kit, M, d_L, beta);
+    if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
+    ttt__add_lower_product(kit, work->d_K, M, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, M, work->K, true, work->spare);
+    ttt__scale_rows(kit, d_R, d_R, beta);
+    ttt__scaled(kit, d_KS, d_R, -1);
+    ttt__scale_rows(kit, d_KS, d_KS, work->since);
+    ttt__scan_read_back(kit, work, work->K, d_KS, work->spare);
+    ttt__plus(kit, work->d_K, work->spare);
 }
 // d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij); x gathers the inner sums.
 static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
@@ -6810,16 +6814,20 @@ static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_
 static void ttt__scan_backward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
-    ttt__mat d_O = work.d_values;
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     ttt__scan_scores(chunk, &work);
+    ttt__gather(kit, work.d_O, chunk->d_y);
+    ttt__transpose(kit, work.U_tr, work.U);
+    ttt__transpose(kit, work.S_tr, work.S);
     ttt__scan_write_back(chunk, &work);
     ttt__scan_scores_back(chunk, &work);
-    ttt__scale_rows(kit, d_O, chunk->d_y, work.since);                  // e^G o d_O
-    ttt__scan_read_back(kit, &work, chunk->in[TTT__SCAN_Q], d_O, chunk->d_in[TTT__SCAN_Q]);
     ttt__scan_values_back(chunk, &work);
     ttt__scan_decays_back(chunk, &work);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_Q], work.d_Q);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_K], work.d_K);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_V], work.d_U);         // d_V = beta o d_R
 }
 // K K^T, Q K^T, U twice; three products with S. Linear attention has half of that.
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
