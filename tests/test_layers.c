@@ -603,8 +603,8 @@ static void what_is_fused_row_by_row_equals_its_definition(void) {
 
 static void what_is_fused_row_by_row_keeps_what_others_promise(void) {
     for (int i = 0; i < ROW_KINDS; i++) {
-        const row_kind kind = (row_kind)i;
-        const ttt_shape shape = TTT_SHAPE(2, 640, 20);
+        row_kind kind = (row_kind)i;
+        ttt_shape shape = TTT_SHAPE(2, 640, 20);
         ttt_tensor *g[7], *alone, *first;
         ttt_real *kept[8] = { NULL };
         // The same bits with one thread and eight; gradients alone and added.
@@ -644,9 +644,8 @@ static void what_is_fused_row_by_row_keeps_what_others_promise(void) {
         CHECK(ttt_grad(c, sum, l.in, l.n, g, TTT_GRAD_FIRST_ORDER) == TTT_OK);
         CHECK(kind == VIEW || g[1]->data[0] == 0);
         l.in[1] = ttt_randn(c, TTT_SHAPE(4));
-        if (kind == NORM || kind == MLP) normed_forward(c, &l, true);
-        CHECK(kind == FEATURES || kind == VIEW ||
-              (ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(4)")));
+        if (l.n >= 3) normed_forward(c, &l, true);
+        CHECK(l.n < 3 || (ttt_status(c) == TTT_ERR_SHAPE && strstr(ttt_error(c), "(4)")));
         ttt_close(c);
         for (int n = 1, refused = 1; refused && n < 100; n++) {
             c = open_ctx();
