@@ -2923,18 +2923,26 @@ static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int
     ttt_tensor *norm = ttt_norm_axis(ctx, x, -1), *other = ttt_norm_axis(ctx, power, -1);
     return ttt_mul(ctx, ttt_mul(ctx, power, ttt_div(ctx, norm, other)), size);
 }
-// The convolution of v (B,N,D), its kernel repeated for each head.
+// The convolution of v (B,N,D), its kernel repeated for each head, without bias.
 static ttt_tensor *ttt__focused_conv(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                      ttt_tensor *v) {
     int64_t D = desc->dim, H = desc->heads, h = D / H;
     if (!ttt_ok(ctx)) return v;
     ttt_tensor *kernel = ttt_reshape(ctx, w[TTT__FOCUSED_CONV], TTT_SHAPE(25, 1, h));
     kernel = ttt_reshape(ctx, ttt_broadcast(ctx, kernel, TTT_SHAPE(25, H, h)), TTT_SHAPE(5, 5, D));
-    ttt_tensor *bias = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(H, h)), *grid;
-    grid = ttt_reshape(ctx, v, TTT_SHAPE(v->shape.dim[0], desc->grid_rows, desc->grid_cols, D));
-    ttt_tensor *local = ttt_add(ctx, ttt_depthwise_conv2d(ctx, grid, kernel),
-                                ttt_reshape(ctx, bias, TTT_SHAPE(D)));
+    ttt_shape grid = TTT_SHAPE(v->shape.dim[0], desc->grid_rows, desc->grid_cols, D);
+    ttt_tensor *local = ttt_depthwise_conv2d(ctx, ttt_reshape(ctx, v, grid), kernel);
     return ttt_reshape(ctx, local, v->shape);
+}
+// y W_o + b_o, where y still lacks the bias b of the convolution, which is that of all tokens: so
+// b W_o + b_o takes the place of b_o.
+static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *const *w, ttt_tensor *y) {
+    int64_t D = desc->dim, H = desc->heads;
+    ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
+    b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
+    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+                      ttt_reshape(ctx, b, TTT_SHAPE(D)));
 }
 // y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
 enum { TTT__MEANS_Q, TTT__MEANS_K, TTT__MEANS_V, TTT__MEANS_INPUTS };
@@ -2976,7 +2984,7 @@ static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc
                                  x->shape.dim[1]);
     y = ttt_add(ctx, ttt__whole(ctx, y), ttt__focused_conv(ctx, desc, w, v));
     (void)losses;
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+    return ttt__focused_output(ctx, desc, w, y);
 }
 static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -3337,7 +3345,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
 TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
     "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
-    ttt__kda_forward, NULL, ttt__kda_flops, ttt__matrix_state, ttt__check_chunk,
+    ttt__kda_forward, TTT__FUSED(ttt__kda_forward), ttt__kda_flops, ttt__matrix_state,
+    ttt__check_chunk,
 };
 
 // -- a learner of dense layers that is written token by token
@@ -3761,7 +3770,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_titans = {
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
     TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
-    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__memory_check,
+    ttt__titans_forward, TTT__FUSED(ttt__titans_forward), ttt__titans_flops, ttt__titans_state,
+    ttt__memory_check,
 };
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1. A chunk
