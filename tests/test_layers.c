@@ -422,6 +422,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     if (!d.dim) d.dim = 24;
     if (!d.heads) d.heads = 3;
     if (d.mixer->learner && !d.inner_lr) d.inner_lr = REAL(0.7);
+    if (d.mixer->flags & TTT_MIXER_GRID && !d.grid_rows) d.grid_rows = 1, d.grid_cols = N;
     ttt_weights w = ttt_mixer_new(c, &d, &p, "l");
     ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
     int n = 0;
@@ -515,6 +516,28 @@ static void fused_layers_of_unusual_sizes(void) {
                 d = ttt_mixer_offer(d.mixer, &d);
                 check_fused(&(ttt_desc){ .threads = 3 }, d, size[s].B, size[s].N, size[s].L);
             }
+}
+
+// Gated units, all at once and in chunks: of one token, shorter and longer than a tile, dividing the
+// sequence and not, more than one kept state; widths beside those of vectors.
+static void fused_gated_units_equal_their_definition(void) {
+    static const struct {
+        const char *mixer;
+        int64_t B, N, dim, chunk;
+    } forms[] = {
+        { "lact", 2, 130, 51, 0 },   { "lact", 1, 65, 192, 0 },  { "lact", 2, 1, 6, 1 },
+        { "lact", 2, 40, 51, 1 },    { "lact", 1, 150, 24, 37 }, { "lact", 2, 150, 6, 50 },
+        { "lact", 1, 270, 51, 130 }, { "lact", 1, 70, 24, 100 }, { "vittt", 2, 130, 51, 0 },
+        { "vittt", 1, 64, 192, 0 },  { "vittt", 3, 7, 6, 0 },
+    };
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+            ttt_mixer_desc d = { .mixer = ttt_mixer_find(forms[i].mixer), .dim = forms[i].dim,
+                                 .heads = 3, .causal = forms[i].chunk > 0,
+                                 .chunk = forms[i].chunk };
+            check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)i % 3 }, d,
+                        forms[i].B, forms[i].N, 0);
+        }
 }
 
 // Layer norm (M = 0), or with it the MLP of a block: fused and as defined.
@@ -1400,6 +1423,7 @@ int main(int argc, char **argv) {
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
+        T(fused_gated_units_equal_their_definition),
         T(fused_norms_and_mlps_equal_their_definition),
         T(fused_norms_and_mlps_keep_what_others_promise),
         T(the_number_of_threads_changes_no_bit),
