@@ -422,6 +422,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     if (!d.dim) d.dim = 24;
     if (!d.heads) d.heads = 3;
     if (d.mixer->learner && !d.inner_lr) d.inner_lr = REAL(0.7);
+    if (ttt_mixer_takes(d.mixer, "max_tokens") && !d.max_tokens) d.max_tokens = N;
     if (d.mixer->flags & TTT_MIXER_GRID && !d.grid_rows) d.grid_rows = 1, d.grid_cols = N;
     ttt_weights w = ttt_mixer_new(c, &d, &p, "l");
     ttt_tensor *x = ttt_randn(c, TTT_SHAPE(B, N, d.dim)), *seed = ttt_randn(c, x->shape);
