@@ -519,8 +519,8 @@ static void fused_layers_of_unusual_sizes(void) {
             }
 }
 
-// Gated units, all at once and in chunks: of one token, shorter and longer than a tile, dividing the
-// sequence and not, more than one kept state; widths beside those of vectors.
+// Gated units, all at once and in chunks: of one token, shorter and longer than a tile, that divide
+// the sequence or do not, in segments of several; widths beside those of vectors.
 static void fused_gated_units_equal_their_definition(void) {
     static const struct {
         const char *mixer;
