@@ -3923,8 +3923,8 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     ttt_tensor *in[TTT__GLU_INPUTS] = { NULL }, *raw[3], *a;
     for (int i = 0; i < 3; i++) {
         raw[i] = ttt_matmul(ctx, x, w[TTT__LACT_Q + i]);
-        in[i] = ttt__beside(ctx, ttt_silu(ctx, raw[i]), H);
-        if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-10);
+        ttt_tensor *heads = ttt__beside(ctx, raw[i], H);
+        in[i] = i < 2 ? ttt__sized(ctx, desc, heads, 1e-10, 1) : ttt_silu(ctx, heads);
         in[TTT__GLU_W0 + i] = w[TTT__LACT_W + i];
     }
     ttt_tensor *rates = ttt_matmul(ctx, x, w[TTT__LACT_LR]);
@@ -4030,8 +4030,7 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     ttt_tensor *w3 = ttt__clipped_step(ctx, w[TTT__VITTT_W3], g3);
     ttt_tensor *read =
         ttt_depthwise_conv2d(ctx, local[0], ttt_reshape(ctx, w3, TTT_SHAPE(B, 3, 3, h)));
-    ttt_tensor *both[2] = { ttt__whole(ctx, y),
-                            ttt_reshape(ctx, read, TTT_SHAPE(B, N, h)) };
+    ttt_tensor *both[2] = { ttt__whole(ctx, y), ttt_reshape(ctx, read, TTT_SHAPE(B, N, h)) };
     (void)losses;
     if (desc->unmask)
         desc->unmask->equals =
@@ -4392,11 +4391,14 @@ static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__ma
 static void ttt__gather(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
     ttt__scale_rows(kit, y, a, ttt__absent());
 }
-static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    TTT__FITS(y.rows == a.rows && y.cols == a.cols);
+// y_i = a_i op b_i, TTT__ZIP_add and the like
+static void ttt__zip_rows(const ttt__kit *kit, int op, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols && b.rows == a.rows && b.cols == a.cols);
     for (int64_t i = 0; i < a.rows; i++)
-        kit->k->zip[TTT__ZIP_add](a.cols, y.at + i * y.down, 1, a.at + i * a.down, 1,
-                                  y.at + i * y.down);
+        kit->k->zip[op](a.cols, a.at + i * a.down, 1, b.at + i * b.down, 1, y.at + i * y.down);
+}
+static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__zip_rows(kit, TTT__ZIP_add, y, y, a);
 }
 // x_i += <a_i, b_i>; an absent x wants nothing
 static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__mat b) {
@@ -7737,7 +7739,7 @@ static void ttt__means_backward(ttt__chunk_work *chunk) {
         ttt__add_row_dots(kit, d_norm, R, Q);
         ttt__times(kit, d_norm, d_norm, norm);
         ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
-        ttt__zip_rows(kit, TTT__ZIP_add, d_Q, d_Q, R);
+        ttt__add_rows(kit, d_Q, R);
         ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
         ttt__add_product(kit, work.d_C, ttt__transpose_of(Q), d_U);
         ttt__add_product(kit, work.d_s, ttt__transpose_of(d_norm), Q);
@@ -7757,7 +7759,7 @@ static void ttt__means_start_back(ttt__chunk_work *chunk) {
         ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
         R = ttt__rows_at(work.R, 0, rows);
         ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
-        ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, R);                  // d_K += V d_C^T + 1 d_s
+        ttt__add_rows(kit, d_K, R);                  // d_K += V d_C^T + 1 d_s
         ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
     }
 }
@@ -7947,7 +7949,7 @@ static void ttt__glu_push_back_tile(const ttt__kit *kit, const ttt__glu_work *wo
     ttt__add_product(kit, tile->d_k, tile->d_zu, work->gates_tr);
     ttt__add_product(kit, d_W->gates, ttt__transpose_of(tile->k), tile->d_zu);
     if (!W->last.at) {
-        ttt__zip_rows(kit, TTT__ZIP_add, tile->d_v, tile->d_v, d_back);
+        ttt__add_rows(kit, tile->d_v, d_back);
         return;
     }
     ttt__add_product(kit, tile->d_v, P_1, d_G->last);
@@ -8060,8 +8062,8 @@ static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_sta
     const ttt__kit *kit = chunk->kit;
     const ttt__mat *in = chunk->in, gates = S->W.gates;
     int64_t h = gates.rows;
-    ttt__scale_rows(kit, ttt__cols_at(gates, 0, h), in[TTT__GLU_W0], ttt__absent());
-    ttt__scale_rows(kit, ttt__cols_at(gates, h, h), in[TTT__GLU_W2], ttt__absent());
+    ttt__gather(kit, ttt__cols_at(gates, 0, h), in[TTT__GLU_W0]);
+    ttt__gather(kit, ttt__cols_at(gates, h, h), in[TTT__GLU_W2]);
     ttt__column_lengths(kit, S->L.gates, gates);
     if (!S->W.last.at) return;
     ttt__assign(S->W.last, in[TTT__GLU_W1]);
@@ -8377,7 +8379,7 @@ static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_laye
         ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n));
         ttt__add_product(kit, layer->o, scaled, layer->at.v);
     }
-    ttt__lower_outer(kit, P, layer->u, layer->x, 1);
+    ttt__set_lower_product(kit, P, layer->u, ttt__transpose_of(layer->x), 1);
     for (int64_t t = 0; t < n && layer->at.b.at; t++)
         for (int64_t s = 0; s <= t; s++) P.at[t * n + s] += 1;
     ttt__zip_rows(kit, TTT__ZIP_mul, layer->S, ttt__shares_in_chunk(dense, dense->C), P);
@@ -8402,7 +8404,7 @@ static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
             kit->lk->layer_norm(f.cols, f.at + t * f.cols, dense->in[TTT__MEMORY_SCALE].at,
                                 dense->in[TTT__MEMORY_SHIFT].at, y.at + t * y.down);
         else memcpy(y.at + t * y.down, f.at + t * f.cols, (size_t)f.cols * sizeof *f.at);
-    if (dense->norm) ttt__zip_rows(kit, TTT__ZIP_add, y, y, dense->in[TTT__MEMORY_Q]);
+    if (dense->norm) ttt__add_rows(kit, y, dense->in[TTT__MEMORY_Q]);
 }
 
 static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
@@ -8489,7 +8491,7 @@ static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense
         ttt__add_product(kit, layer->d.w, ttt__transpose_of(layer->u), layer->d_o);
         ttt__add_row_sum(kit, layer->d.b, layer->d_o);
     }
-    ttt__lower_outer(kit, d_S, layer->d_o, layer->g, 1);
+    ttt__set_lower_product(kit, d_S, layer->d_o, ttt__transpose_of(layer->g), 1);
     for (int64_t t = 0; t < n && dense->gated; t++)
         kit->lk->add_times(n, layer->P.at + t * n, d_S.at + t * n,
                            dense->d_C.at + (t + 1) * (n + 2));
@@ -8509,7 +8511,7 @@ static void ttt__dense_read_back(ttt__dense *dense) {
     }
     ttt__dense_read_layer_back(dense, first);
     ttt__mat d_q = dense->d_in[TTT__MEMORY_Q];
-    ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, first->d_u);
+    ttt__add_rows(dense->kit, d_q, first->d_u);
 }
 // d_f, and the residual's part of d_q
 static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat d_f) {
@@ -8522,7 +8524,7 @@ static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat
                 d_f.at + t * f.cols, dense->d_in[TTT__MEMORY_SCALE].at,
                 dense->d_in[TTT__MEMORY_SHIFT].at);
         else memcpy(d_f.at + t * f.cols, d_y.at + t * d_y.down, (size_t)f.cols * sizeof *d_f.at);
-    if (dense->norm) ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, d_y);
+    if (dense->norm) ttt__add_rows(dense->kit, d_q, d_y);
 }
 
 // The gates' gradients, from those in the shares: through the recurrence from the last token to the
@@ -8576,7 +8578,7 @@ static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
                                  in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at, d_e.at + at,
                                  d_label.at + at, d_in[TTT__MEMORY_SCALE].at,
                                  d_in[TTT__MEMORY_SHIFT].at);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_v, d_v, d_label);
+    ttt__add_rows(kit, d_v, d_label);
     ttt__zip_rows(kit, TTT__ZIP_sub, d_k, d_k, d_label);
 }
 
@@ -8598,7 +8600,7 @@ static void ttt__dense_backward(ttt__chunk_work *chunk) {
     ttt__dense_hidden_gradient_back(&dense);
     ttt__dense_error_back(&dense, 1);
     ttt__tile_back_predict(&dense.tile, last->d_g, true, first->d_x, &d_W);
-    ttt__zip_rows(dense.kit, TTT__ZIP_add, d_k, d_k, first->d_x);
+    ttt__add_rows(dense.kit, d_k, first->d_x);
 }
 
 // -- chunks of a learner of dense layers: all at once

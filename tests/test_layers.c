@@ -525,6 +525,28 @@ static void fused_layers_of_unusual_sizes(void) {
             }
 }
 
+// Gated units, all at once and in chunks: of one token, shorter and longer than a tile, that divide
+// the sequence or do not, in segments of several; widths beside those of vectors.
+static void fused_gated_units_equal_their_definition(void) {
+    static const struct {
+        const char *mixer;
+        int64_t B, N, dim, chunk;
+    } forms[] = {
+        { "lact", 2, 130, 51, 0 },   { "lact", 1, 65, 192, 0 },  { "lact", 2, 1, 6, 1 },
+        { "lact", 2, 40, 51, 1 },    { "lact", 1, 150, 24, 37 }, { "lact", 2, 150, 6, 50 },
+        { "lact", 1, 270, 51, 130 }, { "lact", 1, 70, 24, 100 }, { "vittt", 2, 130, 51, 0 },
+        { "vittt", 1, 64, 192, 0 },  { "vittt", 3, 7, 6, 0 },
+    };
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+            ttt_mixer_desc d = { .mixer = ttt_mixer_find(forms[i].mixer), .dim = forms[i].dim,
+                                 .heads = 3, .causal = forms[i].chunk > 0,
+                                 .chunk = forms[i].chunk };
+            check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)i % 3 }, d,
+                        forms[i].B, forms[i].N, 0);
+        }
+}
+
 // Softmax attention in all its forms: X(mixer, tokens, options). Windows narrower and wider than a
 // tile and than the sequence, grids with rows shorter and longer than a tile, globals more than a
 // tile of keys has; sizes beside multiples.
@@ -1496,6 +1518,7 @@ int main(int argc, char **argv) {
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
+        T(fused_gated_units_equal_their_definition),
         T(fused_attention_equals_its_definition),
         T(what_is_fused_row_by_row_equals_its_definition),
         T(what_is_fused_row_by_row_keeps_what_others_promise),
