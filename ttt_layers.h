@@ -1656,6 +1656,21 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 #define TTT__FUSED(form) form
 static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op;
 #endif
+// A memory that is written token by token or chunk by chunk: from queries (B,N,H,h) and what else
+// it reads, tokens as (B,N,H,width), to its answers (B,N,H,h).
+typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk);
+#ifndef TTT_NO_FUSED
+static ttt__memory_fn ttt__scan_as_op, ttt__causal_linear_as_op;
+#endif
+// As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
+// the tape; op by op if not.
+static ttt_tensor *ttt__answers(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt__memory_fn *as_op,
+                                ttt__memory_fn *tape, ttt_tensor *const *in, int64_t chunk) {
+    bool whole = as_op && !desc->no_fused && !desc->unmask;
+    ttt_tensor *y = whole ? as_op(ctx, desc, in, chunk) : NULL;
+    return y ? y : tape(ctx, desc, in, chunk);
+}
 
 // -- MTTT: a learner that reconstructs the sequence from a view of itself.  [arXiv 2310.13807, §3]
 // Heads do not split the features: each sees the whole token x (D) and maps it down to h.
@@ -1816,6 +1831,22 @@ static void ttt__unmask_start(ttt_ctx *ctx, ttt_unmasked *unmasked, ttt_tensor *
 static ttt_tensor *ttt__tokens(ttt_ctx *ctx, ttt_tensor *x, int64_t begin, int64_t n) {
     return !x || !ttt_ok(ctx) || n == x->shape.dim[2] ? x : ttt_slice(ctx, x, 2, begin, n);
 }
+// Heads beside each other: (B,N,D) -> (B,N,H,D/H), which moves nothing, and back.
+static ttt_tensor *ttt__beside(ttt_ctx *ctx, ttt_tensor *x, int64_t H) {
+    if (!ttt_ok(ctx)) return x;
+    const int64_t *s = x->shape.dim;
+    return ttt_reshape(ctx, x, TTT_SHAPE(s[0], s[1], H, s[2] / H));
+}
+static ttt_tensor *ttt__whole(ttt_ctx *ctx, ttt_tensor *x) {
+    if (!ttt_ok(ctx)) return x;
+    const int64_t *s = x->shape.dim;
+    return ttt_reshape(ctx, x, TTT_SHAPE(s[0], s[1], s[2] * s[3]));
+}
+// (B,N,H,d) <-> (B,H,N,d)
+static ttt_tensor *ttt__swap_heads(ttt_ctx *ctx, ttt_tensor *x) {
+    static const int order[4] = { 0, 2, 1, 3 };
+    return ttt_permute(ctx, x, order);
+}
 // x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
 static ttt_tensor *ttt__heads_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
                                  ttt_tensor *kernel) {
@@ -1825,6 +1856,11 @@ static ttt_tensor *ttt__heads_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
 static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
     ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
     return ttt_ok(ctx) ? ttt_split_heads(ctx, z, kernel->shape.dim[1]) : z;
+}
+// The same where heads lie beside each other: (B,N,H,1)
+static ttt_tensor *ttt__gates(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
+    ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
+    return ttt_ok(ctx) ? ttt__beside(ctx, z, kernel->shape.dim[1]) : z;
 }
 static ttt_tensor *ttt__log_sigmoid(ttt_ctx *ctx, ttt_tensor *x) {
     return ttt_scale(ctx, ttt_softplus(ctx, ttt_scale(ctx, x, -1)), -1);
@@ -2218,7 +2254,7 @@ static ttt__features ttt__features_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
     return of;
 }
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk);
 static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                    const ttt__features *of, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(ctx, of->q, ttt_matmul_t(ctx, of->k, v, true, false));
@@ -2230,18 +2266,31 @@ static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 }
 static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                          const ttt__features *of, ttt_tensor *v, ttt_tensor *y);
+enum { TTT__SCAN_Q, TTT__SCAN_K, TTT__SCAN_V, TTT__SCAN_BETA, TTT__SCAN_G, TTT__SCAN_INPUTS };
+// y from queries, keys and values, as a memory
+static ttt_tensor *ttt__linear_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__SCAN_Q]),
+               *k = ttt__swap_heads(ctx, in[TTT__SCAN_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__SCAN_V]);
+    ttt__features of = ttt__features_of(ctx, desc, q, k);
+    ttt_tensor *y = desc->causal ? ttt__causal_linear(ctx, desc, &of, v, chunk)
+                                 : ttt__all_linear(ctx, desc, &of, v);
+    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
+    return ttt__swap_heads(ctx, y);
+}
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                               ttt_tensor *const *w, ttt_tensor *x,
                                               ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x),
-               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt__features of = ttt__features_of(ctx, desc, q, k);
-    ttt_tensor *y =
-        desc->causal ? ttt__causal_linear(ctx, desc, &of, v) : ttt__all_linear(ctx, desc, &of, v);
+    static const int rows[] = { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+                                TTT__ATTENTION_V_KERNEL };
+    ttt_tensor *in[TTT__SCAN_INPUTS] = { NULL };
     (void)losses;
-    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt__beside(ctx, ttt__project(ctx, w, rows[i], x), desc->heads);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__causal_linear_as_op), ttt__linear_tape,
+                                 in, ttt__chunk_or(desc, 64));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt__whole(ctx, y));
 }
 static double ttt__linear_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
@@ -2794,10 +2843,29 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
     return n_chunks > 1 ? ttt_concat(ctx, o, (int)n_chunks, 2) : o[0];
 }
 
+// The same of tokens (B,N,H,.), as a memory.
+static void ttt__scan_unmask(ttt_ctx *ctx, ttt_unmasked *unmask, ttt_tensor *const *in,
+                             ttt_tensor *u, ttt_tensor *o) {
+    ttt_tensor *q = in[TTT__SCAN_Q], *k = in[TTT__SCAN_K];
+    ttt__decays left;
+    if (!ttt_ok(ctx)) return;
+    ttt__decays_of(ctx, in[TTT__SCAN_G], o->shape.dim[2], &left);
+    if (left.between) ttt__unmask_weighted(ctx, unmask, q, k, u, left.between, false, o);
+    else ttt__unmask_matrix(ctx, unmask, ttt__decayed_product(ctx, &left, q, k), u, o);
+}
+static ttt_tensor *ttt__scan_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                  int64_t chunk) {
+    ttt_tensor *a[TTT__SCAN_INPUTS], *u = NULL;
+    for (int i = 0; i < TTT__SCAN_INPUTS; i++) a[i] = in[i] ? ttt__swap_heads(ctx, in[i]) : NULL;
+    ttt_tensor *o = ttt__scan(ctx, a[TTT__SCAN_Q], a[TTT__SCAN_K], a[TTT__SCAN_V],
+                              a[TTT__SCAN_BETA], a[TTT__SCAN_G], chunk, desc->unmask ? &u : NULL);
+    if (desc->unmask) ttt__scan_unmask(ctx, desc->unmask, a, u, o);
+    return ttt__swap_heads(ctx, o);
+}
+
 // Causal linear attention: (B,H,N,h).
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v) {
-    int64_t chunk = ttt__chunk_or(desc, 64);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk) {
     ttt_tensor *y = ttt__scan(ctx, of->q, of->k, v, NULL, of->g, chunk, NULL);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(ctx))
         return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
@@ -2828,7 +2896,7 @@ static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
         if (at) in[i] = ttt__depthwise(ctx, in[i], w[3 + i], at, 4);
-        in[i] = ttt_split_heads(ctx, ttt_silu(ctx, in[i]), desc->heads);
+        in[i] = ttt__beside(ctx, ttt_silu(ctx, in[i]), desc->heads);
         if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-6);
     }
 }
@@ -2853,38 +2921,33 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
     { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
 };
-// q / sqrt h, k, v (B,H,N,h), and beta (B,H,N,1)
+// q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *x, ttt_tensor **in) {
     ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, x, in);
-    in[0] = ttt_scale(ctx, in[0], (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
-    in[3] = ttt_sigmoid(ctx, ttt__gate(ctx, x, w[TTT__DELTA_BETA], NULL));
+    in[TTT__SCAN_Q] = ttt_scale(ctx, in[TTT__SCAN_Q],
+                                (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
+    in[TTT__SCAN_BETA] = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__DELTA_BETA], NULL));
+    in[TTT__SCAN_G] = NULL;
 }
-// What the memory answers, normed (B,H,N,h). g: logarithms of what it keeps at each token, one for
-// all or one for each channel; NULL: it keeps everything.
+// What the memory answers, normed (B,N,H,h). in[TTT__SCAN_G]: logarithms of what it keeps at each
+// token, one for all or one for each channel; NULL: it keeps everything.
 static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                   ttt_tensor *const *in, ttt_tensor *g, const char *equals) {
-    ttt_tensor *u = NULL, *q = in[0], *k = in[1];
-    ttt_tensor *o =
-        ttt__scan(ctx, q, k, in[2], in[3], g, ttt__chunk_or(desc, 64), desc->unmask ? &u : NULL);
-    if (desc->unmask && ttt_ok(ctx)) {
-        ttt__decays left;
-        ttt__decays_of(ctx, g, o->shape.dim[2], &left);
-        desc->unmask->equals = equals;
-        if (left.between) ttt__unmask_weighted(ctx, desc->unmask, q, k, u, left.between, false, o);
-        else ttt__unmask_matrix(ctx, desc->unmask, ttt__decayed_product(ctx, &left, q, k), u, o);
-    }
+                                   ttt_tensor *const *in, const char *equals) {
+    if (desc->unmask) desc->unmask->equals = equals;
+    ttt_tensor *o = ttt__answers(ctx, desc, TTT__FUSED(ttt__scan_as_op), ttt__scan_tape, in,
+                                 ttt__chunk_or(desc, 64));
     return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
 }
 static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *in[4];
+    ttt_tensor *in[TTT__SCAN_INPUTS];
     (void)losses;
     ttt__delta_views(ctx, desc, w, x, in);
-    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, NULL,
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in,
                                     "the delta rule: causal linear attention whose values are what "
                                     "the memory did not yet know");
-    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
+    return ttt_matmul(ctx, ttt__whole(ctx, o), w[TTT__DELTA_O]);
 }
 // -e^A softplus(z), A (H): the logarithm of what a head keeps. e^A may be too large for a number,
 // and the softplus too small, where their product is not. So below `low`, where softplus(z) is
@@ -2896,7 +2959,7 @@ static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
     z = ttt_clamp(ctx, z, least, (ttt_real)3e38);
     ttt_tensor *beyond = ttt_add_scalar(ctx, z, -low), *none = ttt_scalar(ctx, 0);
     ttt_tensor *is_low = ttt_heaviside(ctx, ttt_scale(ctx, beyond, -1));
-    ttt_tensor *exponent = ttt_add(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1, 1)),
+    ttt_tensor *exponent = ttt_add(ctx, ttt_reshape(ctx, A, TTT_SHAPE(desc->heads, 1)),
                                    ttt_where(ctx, is_low, beyond, none));
     ttt_tensor *rate = ttt_exp(ctx, ttt_clamp(ctx, exponent, least, 60));
     z = ttt_where(ctx, is_low, ttt_scalar(ctx, low), z);
@@ -2905,16 +2968,16 @@ static ttt_tensor *ttt__log_kept(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
 static ttt_tensor *ttt__gated_delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *w, ttt_tensor *x,
                                             ttt_tensor **losses) {
-    ttt_tensor *in[4];
+    ttt_tensor *in[TTT__SCAN_INPUTS];
     (void)losses;
     ttt__delta_views(ctx, desc, w, x, in);
-    ttt_tensor *z = ttt__gate(ctx, x, w[TTT__DELTA_A], w[TTT__DELTA_DT]);
-    ttt_tensor *g = ttt__log_kept(ctx, desc, w[TTT__DELTA_A_LOG], z);
-    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, g,
+    ttt_tensor *z = ttt__gates(ctx, x, w[TTT__DELTA_A], w[TTT__DELTA_DT]);
+    in[TTT__SCAN_G] = ttt__log_kept(ctx, desc, w[TTT__DELTA_A_LOG], z);
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in,
                                     "the gated delta rule: causal linear attention with decay, "
                                     "whose values are what the memory did not yet know");
-    o = ttt_mul(ctx, o, ttt_silu(ctx, ttt__heads_of(ctx, desc, x, w[TTT__DELTA_GATE])));
-    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
+    ttt_tensor *gate = ttt_silu(ctx, ttt_matmul(ctx, x, w[TTT__DELTA_GATE]));
+    return ttt_matmul(ctx, ttt_mul(ctx, ttt__whole(ctx, o), gate), w[TTT__DELTA_O]);
 }
 // In chunks of n: 4 products of D^2, then K K^T, Q K^T and U n D each (U twice), three of D h.
 static double ttt__delta_flops(const ttt_mixer_desc *desc, int64_t N) {
@@ -2943,20 +3006,20 @@ static const ttt_param_row ttt__kda_rows[] = {
     { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
     { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
-// x first second + bias, heads apart: a number for each channel (B,H,N,h), by way of h numbers
+// x first second + bias: a number for each channel (B,N,H,h), by way of h numbers
 static ttt_tensor *ttt__low_rank(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
                                  ttt_tensor *first, ttt_tensor *second, ttt_tensor *bias) {
     ttt_tensor *z = ttt__affine_maybe(ctx, ttt_matmul(ctx, x, first), second, bias);
-    return ttt_split_heads(ctx, z, desc->heads);
+    return ttt__beside(ctx, z, desc->heads);
 }
 static ttt_tensor *ttt__kda_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                     ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *in[4];
+    ttt_tensor *in[TTT__SCAN_INPUTS];
     (void)losses;
     ttt__delta_views(ctx, desc, w, x, in);
     ttt_tensor *z = ttt__low_rank(ctx, desc, x, w[TTT__KDA_F_0], w[TTT__KDA_F_1], w[TTT__KDA_DT]);
-    ttt_tensor *g = ttt__log_kept(ctx, desc, w[TTT__KDA_A_LOG], z);
-    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in, g,
+    in[TTT__SCAN_G] = ttt__log_kept(ctx, desc, w[TTT__KDA_A_LOG], z);
+    ttt_tensor *o = ttt__delta_read(ctx, desc, w, in,
                                     "the delta rule with a decay for each channel of the keys: "
                                     "causal attention whose weights are sums over decayed "
                                     "channels, and whose values are what the memory did not yet "
@@ -2964,7 +3027,7 @@ static ttt_tensor *ttt__kda_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
     ttt_tensor *gate =
         ttt__low_rank(ctx, desc, x, w[TTT__KDA_G_0], w[TTT__KDA_G_1], w[TTT__KDA_G_BIAS]);
     o = ttt_mul(ctx, o, ttt_sigmoid(ctx, gate));
-    return ttt_matmul(ctx, ttt_join_heads(ctx, o), w[TTT__DELTA_O]);
+    return ttt_matmul(ctx, ttt__whole(ctx, o), w[TTT__DELTA_O]);
 }
 // For each length of block K K^T and Q K^T again, and sums of g before and after.
 static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
@@ -2977,12 +3040,14 @@ static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_delta_net = {
     "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
     "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
-    ttt__delta_forward, NULL, ttt__delta_flops, ttt__matrix_state, ttt__check_chunk,
+    ttt__delta_forward, TTT__FUSED(ttt__delta_forward), ttt__delta_flops, ttt__matrix_state,
+    ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
     "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
     TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
-    ttt__gated_delta_forward, NULL, ttt__gated_delta_flops, ttt__matrix_state, ttt__check_chunk,
+    ttt__gated_delta_forward, TTT__FUSED(ttt__gated_delta_forward), ttt__gated_delta_flops,
+    ttt__matrix_state, ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
@@ -3336,6 +3401,7 @@ static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[3], *gate[3];
     ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, x, in);
+    for (int i = 0; i < 3; i++) in[i] = ttt__swap_heads(ctx, in[i]);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gate(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     // 2/h: from the gradient of the mean to that of half the sum
@@ -3556,7 +3622,8 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
     TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
-    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
+    ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
+    ttt__check_chunk,
 };
 
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the
@@ -3897,7 +3964,7 @@ static void ttt__assign(ttt__mat y, ttt__mat a) {
     TTT__FITS(!y.at || ttt__numbers(y) == ttt__numbers(a));
     if (y.at) memcpy(y.at, a.at, (size_t)ttt__numbers(y) * sizeof *y.at);
 }
-// y = scale a;  y += a;  y = a - b;  y = a o b
+// y = scale a;  y += a;  y = a - b;  y = a o b;  y += a o b
 static void ttt__scaled(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt_real scale) {
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a));
     kit->k->map[TTT__MAP_scale](ttt__numbers(y), a.at, y.at, scale);
@@ -3914,6 +3981,10 @@ static void ttt__times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) 
     TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
     kit->k->zip[TTT__ZIP_mul](ttt__numbers(y), a.at, 1, b.at, 1, y.at);
 }
+static void ttt__add_times(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b) {
+    TTT__FITS(ttt__numbers(y) == ttt__numbers(a) && ttt__numbers(a) == ttt__numbers(b));
+    kit->lk->add_times(ttt__numbers(y), a.at, b.at, y.at);
+}
 static double ttt__dot(const ttt__kit *kit, ttt__mat a, ttt__mat b) {
     TTT__FITS(ttt__numbers(a) == ttt__numbers(b));
     return kit->k->dot(ttt__numbers(a), a.at, b.at);
@@ -3927,6 +3998,86 @@ static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
     for (int64_t i = 0; i < y.rows; i++)
         for (int64_t j = 0; j < y.cols; j++)
             y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
+}
+
+// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i, by a column (absent: 1);
+// y_i = a_i; y_i += a_i.
+static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat by) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols && (!by.at || by.rows == a.rows));
+    if (!by.at && y.at == a.at) return;
+    for (int64_t i = 0; i < a.rows; i++)
+        kit->k->map[TTT__MAP_scale](a.cols, a.at + i * a.down, y.at + i * y.down,
+                                    by.at ? by.at[i * by.down] : 1);
+}
+static void ttt__gather(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__scale_rows(kit, y, a, ttt__absent());
+}
+static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols);
+    for (int64_t i = 0; i < a.rows; i++)
+        kit->k->zip[TTT__ZIP_add](a.cols, y.at + i * y.down, 1, a.at + i * a.down, 1,
+                                  y.at + i * y.down);
+}
+// x_i += <a_i, b_i>; an absent x wants nothing
+static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__mat b) {
+    TTT__FITS(!x.at || (x.rows == a.rows && a.rows == b.rows && a.cols == b.cols));
+    for (int64_t i = 0; x.at && i < a.rows; i++)
+        x.at[i * x.down] += (ttt_real)kit->k->dot(a.cols, a.at + i * a.down, b.at + i * b.down);
+}
+
+// Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
+// zeros of the blocks on the diagonal.
+enum { TTT__LOWER_BLOCK = 16 };
+static void ttt__clear_above(ttt__mat y, int diagonal) {
+    for (int64_t i = 0; i + diagonal < y.cols; i++)
+        memset(y.at + i * y.down + i + diagonal, 0,
+               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+}
+// y = a b below the diagonal and, if diagonal is 1, on it
+static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
+                                   int diagonal) {
+    for (int64_t i = 0, end; i < y.rows; i = end) {
+        end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
+        ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
+    }
+    ttt__clear_above(y, diagonal);
+}
+// y = a where that is finite, else 0; whether that is everywhere.
+static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    int64_t n = ttt__numbers(a);
+    bool all = kit->k->finite(n, a.at);
+    for (int64_t i = 0; i < n && !all; i++)
+        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
+    return all;
+}
+// y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
+// that is: see ttt_mix. `spare` has b's size.
+static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
+                                   bool transposed, ttt__mat spare) {
+    bool all = ttt__finite_part(kit, spare, b);
+    int64_t n = a.rows;
+    if (transposed) a = ttt__transpose_of(a);
+    for (int64_t i = 0, end; i < n; i = end) {
+        end = TTT__MIN(i + TTT__LOWER_BLOCK, n);
+        int64_t from = transposed ? i : 0, terms = transposed ? n - i : end;
+        ttt__add_product(kit, ttt__rows_at(y, i, end - i),
+                         ttt__cols_at(ttt__rows_at(a, i, end - i), from, terms),
+                         ttt__rows_at(all ? b : spare, from, terms));
+    }
+    for (int64_t i = 0; i < n * n && !all; i++) {
+        ttt_real factor = a.at[i / n * a.down + i % n * a.across];
+        const ttt_real *row = b.at + i % n * b.down;
+        for (int64_t j = 0; j < b.cols && factor != 0; j++)
+            if (row[j] - row[j] != 0) y.at[i / n * y.down + j] += factor * row[j];
+    }
+}
+// y = (1 + L)^-1 y or, if transposed, (1 + L)^-T y; L is what lies below the diagonal of a
+static void ttt__solve(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool transposed) {
+    TTT__FITS(a.rows == a.cols && a.rows == y.rows && y.across == 1);
+    ttt__triangle triangle = { a.rows, a.at, transposed ? 1 : a.down, transposed ? a.down : 1,
+                               transposed };
+    ttt__solve_triangle(kit->k, &triangle, y.at, y.down, y.cols, kit->pack);
 }
 
 // y = init + the sum of a's rows; an absent init is zero, and an absent y wants nothing.
@@ -3955,6 +4106,9 @@ static ttt__mat ttt__take(ttt__room *room, int64_t rows, int64_t cols) {
     ttt__mat m = ttt__matrix(room->at ? room->at + room->used : NULL, rows, cols);
     room->used += rows * cols;
     return m;
+}
+static ttt__mat ttt__take_if(bool wanted, ttt__room *room, int64_t rows, int64_t cols) {
+    return wanted ? ttt__take(room, rows, cols) : ttt__absent();
 }
 // rows x cols numbers that live as long as the op's node, or only as long as it computes.
 static ttt_real *ttt__alloc_numbers(ttt_ctx *ctx, int64_t rows, int64_t cols, bool keep) {
@@ -6466,6 +6620,663 @@ static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
     return ttt_apply(ctx, &ttt__op_attention, listed, n, in[0]->shape, &arg, sizeof arg);
 }
 
+// -- memories written in chunks: what tokens read of a state that they write, chunk after chunk
+// One op from the views of all heads and their gates to what the memory answers; products with
+// kernels, convolutions and norms around it are ops of the tape. Tokens lie as (B,N,H,width), heads
+// side by side: cutting a token into heads moves nothing. A sequence of a head is one share of the
+// work, and goes through its chunks in order, each a few matrices that stay in the cache:
+//     (y, state) <- forward(inputs of the chunk, state)
+// Its gradients go through the same chunks from the last to the first, and need the state before
+// each. Forward keeps that of every k-th chunk (none where no way back may come); the states of
+// such a segment are made again from it, by the same `forward`, which then writes no y.
+//
+// What differs is a kind: a row of functions that know one chunk. They find its rows of each input
+// as matrices, and a state as a block of numbers which is theirs to divide.
+//
+// LETTERS
+//   sizes    B sequences of N tokens; H heads; n tokens of a chunk, the last may be shorter
+//   in, y    inputs, by the kind's own numbers, and the answers: rows of the chunk, of the head
+//   state    S before the chunk, S' after it;  d_state  from the gradient in S' to that in S
+//   pair     a sequence and head, number b H + head
+//
+//   phase     a share is         reads                   writes                  ttt__...
+//   read      a pair             in                      y, every k-th S         chunked_read
+//     and backwards
+//   read      a pair             in, d_y, the kept S     d_in; of parameters     chunked_read_back
+//                                                        each pair's own
+//   join      (calling thread)   the pairs' gradients    d_in of parameters      chunked_join
+enum { TTT__CHUNKED_INPUTS = 12 };
+typedef struct ttt__chunk_work ttt__chunk_work;
+typedef struct ttt__chunked_kind ttt__chunked_kind;
+typedef void ttt__chunk_fn(ttt__chunk_work *chunk);
+
+// What the tape keeps.
+typedef struct ttt__chunked_arg {
+    const ttt__chunked_kind *kind;
+    ttt_mixer_desc d;            // the layer's options
+    int64_t B, N, H;
+    int64_t chunk, chunks;       // tokens of a chunk, chunks of a sequence
+    int64_t every;               // of so many chunks the first one's state is kept,
+    ttt__mat states;             // a row each, pair after pair; absent: no way back may come
+    signed char input[TTT__CHUNKED_INPUTS];  // which input of the node; -1: absent
+} ttt__chunked_arg;
+
+// Some tokens of a pair, at work.
+struct ttt__chunk_work {
+    const ttt__kit *kit;
+    const ttt__chunked_arg *arg;
+    int64_t from, rows;                   // its first token, and how many
+    ttt__mat in[TTT__CHUNKED_INPUTS];     // of tokens: their rows; of a parameter: the head's part
+    ttt__mat d_in[TTT__CHUNKED_INPUTS];   // backwards, to be added to; all that are there
+    ttt__mat y, d_y;                      // backwards y is there to be read; it is absent where
+                                          // forward is called for the state alone
+    ttt_real *state, *d_state;            // forwards S becomes S'; backwards it stays as it is
+    bool back;
+    ttt__room room;                       // scratch memory, anew for each chunk
+};
+
+struct ttt__chunked_kind {
+    ttt_op op;                            // its name and formula; the functions are the frame's
+    int of_tokens;                        // so many inputs are of tokens, those behind parameters
+    int64_t (*state_size)(const ttt__chunk_work *chunk);
+    // Takes from chunk->room what forward, or if chunk->back also backward, works with: their first
+    // step, and alone, from a room without memory, the measure of it.
+    ttt__chunk_fn *take;
+    ttt__chunk_fn *start, *start_back;    // parameters <-> the first state; NULL: that is zero
+    ttt__chunk_fn *forward, *backward;
+    double (*flops)(const ttt__chunk_work *chunk);  // of a chunk of so many rows, forwards
+    ttt__memory_fn *tape;                 // the same on the tape: for higher orders, and the oracle
+};
+
+typedef struct ttt__chunked {
+    ttt_ctx *ctx;
+    const ttt_tensor *node;
+    const ttt__chunked_arg *arg;
+    const ttt_tensor *d_y;                       // NULL forwards
+    ttt_real *gradient[TTT__CHUNKED_INPUTS];     // backwards; of parameters: a part for each pair
+    ttt_real *room;                              // of each thread
+    int64_t room_size, state_size;
+} ttt__chunked;
+
+// -- chunks of a pair
+// Rows `from` .. `from + rows` of the tokens (B,N,H,width) at `at`, of one pair.
+static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_t width,
+                               int64_t pair, const ttt__chunk_work *chunk) {
+    int64_t token = pair / arg->H * arg->N + chunk->from, head = pair % arg->H;
+    if (at) at += (token * arg->H + head) * width;
+    return ttt__strided(at, chunk->rows, width, arg->H * width);
+}
+// Chunk number i of a pair: its inputs, its answers, and the gradients in both.
+static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
+                                int64_t i) {
+    const ttt__chunked_arg *arg = job->arg;
+    ttt__chunk_work chunk;
+    memset(&chunk, 0, sizeof chunk);
+    chunk.kit = kit;
+    chunk.arg = arg;
+    chunk.back = job->d_y != NULL;
+    chunk.from = i * arg->chunk;
+    chunk.rows = TTT__MIN(arg->chunk, arg->N - chunk.from);
+    for (int j = 0; j < TTT__CHUNKED_INPUTS; j++) {
+        if (arg->input[j] < 0) continue;
+        const ttt_tensor *input = job->node->in[(int)arg->input[j]];
+        int64_t width = ttt__last(input), part = input->size / arg->H;
+        ttt_real *at = input->data, *d_at = job->gradient[j];
+        if (j < arg->kind->of_tokens) {
+            chunk.in[j] = ttt__pair_rows(arg, at, width, pair, &chunk);
+            chunk.d_in[j] = ttt__pair_rows(arg, d_at, width, pair, &chunk);
+        } else {
+            chunk.in[j] = ttt__matrix(at + pair % arg->H * part, part / width, width);
+            chunk.d_in[j] = ttt__matrix(d_at ? d_at + pair * part : NULL, part / width, width);
+        }
+    }
+    int64_t width = ttt__last(job->node);
+    chunk.y = ttt__pair_rows(arg, job->node->data, width, pair, &chunk);
+    chunk.d_y = ttt__pair_rows(arg, chunk.back ? job->d_y->data : NULL, width, pair, &chunk);
+    return chunk;
+}
+// Asks the memory for the rows of a chunk while another one is computed: they lie apart, where no
+// processor expects them.
+static void ttt__ask_for(ttt__mat m) {
+    enum { LINE = 64 / sizeof(ttt_real) };
+    for (int64_t i = 0; m.at && i < m.rows; i++)
+        for (int64_t j = 0; j < m.cols; j += LINE) TTT__PREFETCH(m.at + i * m.down + j);
+}
+static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
+    if (i < 0 || i >= job->arg->chunks || job->arg->chunk > TTT__TILE_TOKENS) return;
+    ttt__chunk_work chunk = ttt__chunk_of(job, NULL, pair, i);
+    for (int j = 0; j < job->arg->kind->of_tokens; j++) {
+        ttt__ask_for(chunk.in[j]);
+        ttt__ask_for(chunk.d_in[j]);
+    }
+    ttt__ask_for(chunk.d_y);
+}
+static int64_t ttt__segments(const ttt__chunked_arg *arg) {
+    return (arg->chunks + arg->every - 1) / arg->every;
+}
+static ttt__mat ttt__kept_state(const ttt__chunked_arg *arg, int64_t pair, int64_t segment) {
+    return ttt__rows_at(arg->states, pair * ttt__segments(arg) + segment, 1);
+}
+
+// All chunks of a pair, forwards.
+static void ttt__chunked_read(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
+                              int64_t pair) {
+    const ttt__chunked_arg *arg = job->arg;
+    ttt__mat state = ttt__take(&room, 1, job->state_size);
+    for (int64_t i = 0; i < arg->chunks; i++) {
+        ttt__chunk_work chunk = ttt__chunk_of(job, kit, pair, i);
+        chunk.state = state.at;
+        chunk.room = room;
+        if (i == 0) ttt__clear(state);
+        if (i == 0 && arg->kind->start) arg->kind->start(&chunk);
+        if (arg->states.at && i % arg->every == 0)
+            ttt__assign(ttt__kept_state(arg, pair, i / arg->every), state);
+        chunk.room = room;
+        ttt__chunk_ahead(job, pair, i + 1);
+        arg->kind->forward(&chunk);
+    }
+}
+// And backwards, a segment at a time. Its first state was kept; row i of `states` is that before
+// its chunk i + 1.
+static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
+                                   int64_t pair) {
+    const ttt__chunked_arg *arg = job->arg;
+    ttt__mat states = ttt__take(&room, arg->every - 1, job->state_size);
+    ttt__mat d_state = ttt__take(&room, 1, job->state_size);
+    ttt__clear(d_state);
+    for (int64_t segment = ttt__segments(arg) - 1; segment >= 0; segment--) {
+        int64_t first = segment * arg->every, count = TTT__MIN(arg->every, arg->chunks - first);
+        ttt__mat state = ttt__kept_state(arg, pair, segment);
+        for (int64_t i = 0; i + 1 < count; i++) {
+            ttt__chunk_work chunk = ttt__chunk_of(job, kit, pair, first + i);
+            ttt__assign(ttt__rows_at(states, i, 1), state);
+            state = ttt__rows_at(states, i, 1);
+            chunk.state = state.at;
+            chunk.y = ttt__absent();
+            chunk.room = room;
+            arg->kind->forward(&chunk);
+        }
+        for (int64_t i = count - 1; i >= 0; i--) {
+            ttt__chunk_work chunk = ttt__chunk_of(job, kit, pair, first + i);
+            state = i > 0 ? ttt__rows_at(states, i - 1, 1) : ttt__kept_state(arg, pair, segment);
+            chunk.state = state.at;
+            chunk.d_state = d_state.at;
+            chunk.room = room;
+            ttt__chunk_ahead(job, pair, first + i - 1);
+            arg->kind->backward(&chunk);
+            chunk.room = room;
+            if (first + i == 0 && arg->kind->start_back) arg->kind->start_back(&chunk);
+        }
+    }
+}
+static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__chunked *job = (const ttt__chunked *)arg;
+    ttt__kit kit = ttt__kit_of(job->ctx, thread);
+    ttt__room room = { job->room + thread * job->room_size, 0 };
+    for (int64_t pair = begin; pair < end; pair++)
+        if (job->d_y) ttt__chunked_read_back(job, &kit, room, pair);
+        else ttt__chunked_read(job, &kit, room, pair);
+}
+
+// -- chunks: room, and the op
+// Room for each thread: of the longest chunk, and the states that go with it.
+static bool ttt__chunked_begin(ttt__chunked *job, ttt_ctx *ctx, const ttt_tensor *node,
+                               const ttt_tensor *d_y) {
+    memset(job, 0, sizeof *job);
+    job->ctx = ctx;
+    job->node = node;
+    job->arg = (const ttt__chunked_arg *)node->arg;
+    job->d_y = d_y;
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__chunk_work chunk = ttt__chunk_of(job, &kit, 0, 0);
+    job->arg->kind->take(&chunk);
+    job->state_size = job->arg->kind->state_size(&chunk);
+    job->room_size = chunk.room.used + (d_y ? job->arg->every : 1) * job->state_size;
+    job->room = ttt__alloc_numbers(ctx, ctx->threads, job->room_size, false);
+    return !ctx->result;
+}
+// States are kept for each chunk where that adds little to the inputs, else for so many that those
+// of a segment and the kept ones are as few as may be.
+static bool ttt__chunked_keep(ttt__chunked_arg *arg, const ttt__chunked *job) {
+    ttt_ctx *ctx = job->ctx;
+    int64_t size = job->state_size, numbers = 0, pairs = arg->B * arg->H;
+    for (int i = 0; i < job->node->n_in; i++) numbers += job->node->in[i]->size;
+    arg->every = 1;
+    while (arg->every * arg->every < arg->chunks &&
+           pairs * ttt__segments(arg) * size > numbers)
+        arg->every++;
+    int64_t rows = pairs * ttt__segments(arg);
+    if (ctx->recording && !ctx->numbers_only)
+        arg->states = ttt__matrix(ttt__alloc_numbers(ctx, rows, size, true), rows, size);
+    return !ctx->result;
+}
+static void ttt__chunked_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    ttt__chunked_arg *arg = (ttt__chunked_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__chunked job;
+    if (y->size > 0 && ttt__chunked_begin(&job, ctx, y, NULL) && ttt__chunked_keep(arg, &job))
+        ttt__parallel(ctx, -1, arg->B * arg->H, 1, ttt__chunked_share, &job);
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+
+// Where the pairs put gradients: those of tokens where they belong, those of parameters each pair
+// into a part of its own.
+static bool ttt__chunked_sums(ttt__chunked *job, ttt_real *const *sum) {
+    const ttt__chunked_arg *arg = job->arg;
+    for (int i = 0; i < TTT__CHUNKED_INPUTS; i++) {
+        job->gradient[i] = sum[i];
+        if (!sum[i] || i < arg->kind->of_tokens) continue;
+        ttt__mat own = ttt__scratch(job->ctx, arg->B, job->node->in[(int)arg->input[i]]->size);
+        ttt__clear(own);
+        job->gradient[i] = own.at;
+    }
+    return !job->ctx->result;
+}
+// The gradient in a parameter is the sum over the sequences of those that the pairs found.
+static void ttt__chunked_join(const ttt__chunked *job, int input, ttt_real *into) {
+    int64_t size = job->node->in[(int)job->arg->input[input]]->size;
+    ttt__kit kit = ttt__kit_of(job->ctx, 0);
+    for (int64_t b = 0; b < job->arg->B; b++)
+        ttt__plus(&kit, ttt__matrix(into, 1, size),
+                  ttt__matrix(job->gradient[input] + b * size, 1, size));
+}
+static void ttt__chunked_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y,
+                              ttt_tensor **into, const bool *add) {
+    const ttt__chunked_arg *arg = (const ttt__chunked_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_real *sum[TTT__CHUNKED_INPUTS] = { NULL };
+    ttt__chunked job;
+    for (int i = 0; i < TTT__CHUNKED_INPUTS; i++)
+        if (arg->input[i] >= 0) sum[i] = ttt__gradient_room(ctx, y, into, add, arg->input[i]);
+    if (y->size > 0 && ttt__chunked_begin(&job, ctx, y, d_y) && ttt__chunked_sums(&job, sum)) {
+        ttt__parallel(ctx, -1, arg->B * arg->H, 1, ttt__chunked_share, &job);
+        for (int i = arg->kind->of_tokens; i < TTT__CHUNKED_INPUTS; i++)
+            if (sum[i]) ttt__chunked_join(&job, i, sum[i]);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__chunked_composite(ttt_ctx *ctx, ttt_tensor *const *in,
+                                          const ttt_tensor *y) {
+    const ttt__chunked_arg *arg = (const ttt__chunked_arg *)y->arg;
+    ttt_tensor *by_number[TTT__CHUNKED_INPUTS];
+    for (int i = 0; i < TTT__CHUNKED_INPUTS; i++)
+        by_number[i] = arg->input[i] < 0 ? NULL : in[(int)arg->input[i]];
+    return arg->kind->tape(ctx, &arg->d, by_number, arg->chunk);
+}
+static int64_t ttt__chunked_count(const ttt_tensor *y) {
+    const ttt__chunked_arg *arg = (const ttt__chunked_arg *)y->arg;
+    ttt__chunked job;
+    if (y->size == 0) return 0;
+    memset(&job, 0, sizeof job);
+    job.node = y;
+    job.arg = arg;
+    ttt__chunk_work first = ttt__chunk_of(&job, NULL, 0, 0);
+    ttt__chunk_work last = ttt__chunk_of(&job, NULL, 0, arg->chunks - 1);
+    double of_pair = (double)(arg->chunks - 1) * arg->kind->flops(&first) +
+                     arg->kind->flops(&last);
+    return (int64_t)(of_pair * (double)(arg->B * arg->H));
+}
+#define TTT__CHUNKED_OP(name, formula)                                                             \
+    { name, formula, -1, 0, 0, ttt__chunked_forward, NULL, ttt__chunked_composite,                 \
+      ttt__chunked_back, ttt__chunked_count }
+
+static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                      const ttt__chunked_kind *kind, ttt_tensor *const *in,
+                                      int n, int64_t chunk) {
+    ttt__chunked_arg arg;
+    ttt_tensor *given[TTT__CHUNKED_INPUTS];
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    memset(&arg, 0, sizeof arg);
+    memset(arg.input, -1, sizeof arg.input);
+    arg.input[0] = 0;
+    int n_in = ttt__list_inputs(ctx, in[0], in + 1, n - 1, given, arg.input + 1);
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    const int64_t *size = in[0]->shape.dim;
+    arg.kind = kind;
+    arg.d = *desc;
+    arg.B = size[0];
+    arg.N = size[1];
+    arg.H = size[2];
+    arg.chunk = TTT__MAX(1, TTT__MIN(chunk, arg.N));
+    arg.chunks = (arg.N + arg.chunk - 1) / arg.chunk;
+    return ttt_apply(ctx, &kind->op, given, n_in, in[0]->shape, &arg, sizeof arg);
+}
+
+// -- chunks: a matrix that is written token by token, see ttt__scan
+// In the letters of ttt__scan, of one head, rows of matrices being the n tokens of a chunk; A o B
+// is their product number by number, b o A that of each row with its number, < the part below the
+// diagonal, <= that and the diagonal. D and G are absent, and 1, where nothing fades; beta is
+// absent in linear attention: then U = V.
+//   forward      A = (K K^T) o D <     L = beta o A      E = V - e^G o (K S)     P = (Q K^T) o D <=
+//                (1 + L) U = beta o E                    K_D: what is left of K at the end
+//                O = e^G o (Q S) + P U                   S' = e^G_n S + K_D^T U
+//   backward     d_U = P^T d_O + K_D d_S'                d_R = (1 + L)^-T d_U
+//     in P       d_P = d_O U^T <=                        d_Q += (d_P o D) K,  d_K += (d_P o D)^T Q
+//     in L       d_L = -d_R U^T <                        M = beta o d_L o D
+//                d_K += (M + M^T) K                      d_beta = <d_R, E> + <d_L, A>, row by row
+//     in E       d_V += beta o d_R                       d_KS = -e^G o beta o d_R
+//     reads      d_Q += (e^G o d_O) S^T                  d_K += d_KS S^T
+//     writes     d_K += kept o (U d_S'^T)
+//     in S       d_S = e^G_n d_S' + Q^T (e^G o d_O) + K^T d_KS
+// Linear attention maps its queries and keys first, Q = elu(Q) + 1, and what is read is O / norm,
+//                norm = Q s + P 1, row by row            s' = s + 1^T K
+//   backward     d_O becomes d_O / norm                  d_norm = -<d_O, y> / norm
+//                d_P += d_norm 1^T <=                    d_Q += d_norm s
+//                d_K += 1 d_s'                           d_s = d_s' + d_norm^T Q
+// or O / (N h), or O itself. A query all of whose features would vanish is shifted, see
+// ttt__features; what shifts of keys would need is the tape's.
+// The gradient in an exponent is that in the power times the power, X_ij for D_ij and x_i for
+// e^G_i; since these exponents are the sums of g over tokens j + 1 .. i and 0 .. i,
+//                d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij)
+// a sum over what really reaches across m, and no difference of large ones.
+//
+typedef struct ttt__scan_work {
+    bool maps, divides;            // linear attention's
+    ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
+    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
+    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
+    ttt__mat P, A, L;              // (n,n)
+    ttt__mat E, U, spare, norm;    // (n,h), norm (n,1)
+    // backwards
+    ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
+    ttt__mat U_tr, S_tr, d_norm;   // (h,n), (h,h), (n,1)
+    ttt__mat rows;                 // for this and that (n,h)
+    ttt__mat X, x, d_P;            // (n,n), (n,1); d_L and M take the place of d_P
+} ttt__scan_work;
+static bool ttt__scan_divides(const ttt__chunk_work *chunk) {
+    return chunk->arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+}
+static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
+    int64_t h = chunk->in[TTT__SCAN_V].cols;
+    return h * h + (ttt__scan_divides(chunk) ? h : 0);
+}
+static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
+    int64_t n = chunk->rows, h = chunk->in[TTT__SCAN_V].cols;
+    bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
+    ttt__room *room = &chunk->room;
+    ttt__scan_work work;
+    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
+    ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
+    for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.maps = !chunk->arg->d.identity_map;
+    work.divides = ttt__scan_divides(chunk);
+    work.S = ttt__matrix(chunk->state, h, h);
+    work.s = ttt__matrix(work.divides && chunk->state ? chunk->state + h * h : NULL, 1, h);
+    work.d_S = ttt__matrix(chunk->d_state, h, h);
+    work.d_s = ttt__matrix(work.divides && chunk->d_state ? chunk->d_state + h * h : NULL, 1, h);
+    work.K_tr = ttt__take(room, h, n);
+    work.D = ttt__take_if(fades, room, n, n);
+    work.since = ttt__take_if(fades, room, n, 1);
+    work.kept = ttt__take_if(fades, room, n, 1);
+    work.K_D = fades ? ttt__take(room, n, h) : work.K;
+    work.P = ttt__take(room, n, n);
+    work.A = ttt__take_if(rule, room, n, n);
+    work.L = ttt__take_if(rule, room, n, n);
+    work.E = ttt__take_if(rule, room, n, h);
+    work.U = rule ? ttt__take(room, n, h) : work.V;
+    work.norm = ttt__take_if(work.divides, room, n, 1);
+    work.d_norm = ttt__take_if(chunk->back && work.divides, room, n, 1);
+    work.U_tr = ttt__take_if(chunk->back, room, h, n);
+    work.S_tr = ttt__take_if(chunk->back, room, h, h);
+    work.X = ttt__take_if(chunk->back && fades, room, n, n);
+    work.x = ttt__take_if(chunk->back && fades, room, n, 1);
+    work.d_P = ttt__take_if(chunk->back, room, n, n);
+    return work;
+}
+static void ttt__scan_take(ttt__chunk_work *chunk) { (void)ttt__scan_work_in(chunk); }
+
+// The logarithm by which row i of the queries is shifted: 0 unless all of its features are small.
+static ttt_real ttt__query_shift(const ttt__chunk_work *chunk, int64_t i) {
+    ttt__mat row = ttt__rows_at(chunk->in[TTT__SCAN_Q], i, 1);
+    if (!ttt__all_small(&chunk->arg->d, row.at, row.cols, 1)) return 0;
+    ttt_real most = ttt__log_small(&chunk->arg->d, row.at[0]);
+    for (int64_t c = 1; c < row.cols; c++)
+        most = TTT__MAX(most, ttt__log_small(&chunk->arg->d, row.at[c]));
+    return most + 1;
+}
+// Shifts the queries before they are mapped; unmapped, their gradients like themselves.
+static void ttt__shift_queries(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                               ttt__mat Q) {
+    for (int64_t i = 0; i < Q.rows && work->divides; i++) {
+        ttt_real shift = ttt__query_shift(chunk, i), *row = Q.at + i * Q.down;
+        int op = work->maps ? TTT__MAP_add_scalar : TTT__MAP_scale;
+        if (shift != 0)
+            chunk->kit->k->map[op](Q.cols, row, row,
+                                   work->maps ? -shift : (ttt_real)exp(-(double)shift));
+    }
+}
+static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__gather(kit, work->Q, chunk->in[TTT__SCAN_Q]);
+    ttt__gather(kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(kit, work->V, chunk->in[TTT__SCAN_V]);
+    ttt__shift_queries(chunk, work, work->Q);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->Q), work->Q.at);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->K), work->K.at);
+    ttt__transpose(kit, work->K_tr, work->K);
+}
+// D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
+// row of K at the end.
+static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
+    int64_t n = chunk->rows;
+    if (!g.at) return;
+    for (int64_t i = 0; i < n; i++) {
+        ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
+        if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
+        row[i] = 0;
+        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
+    }
+    for (int64_t i = 0; i < n; i++)
+        kit->k->map[TTT__MAP_exp](i + 1, D.at + i * n, D.at + i * n, 0);
+    ttt__clear_above(D, 1);
+    kit->k->map[TTT__MAP_exp](n, since.at, since.at, 0);
+    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    ttt__scale_rows(kit, work->K_D, work->K, work->kept);
+}
+// U, and what it is made of.
+static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__mat beta = chunk->in[TTT__SCAN_BETA];
+    if (!beta.at) return;                                           // U = V
+    ttt__set_product(kit, work->E, work->K, work->S);
+    ttt__scale_rows(kit, work->E, work->E, work->since);
+    ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
+    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
+    if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
+    ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
+    ttt__scale_rows(kit, work->U, work->E, beta);
+    ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
+}
+static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
+    if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
+    if (!work->divides) return;
+    ttt__set_product(chunk->kit, work->norm, work->Q, ttt__transpose_of(work->s));
+    for (int64_t i = 0; i < chunk->rows; i++)                           // norm = Q s + P 1
+        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(i + 1, work->P.at + i * work->P.down);
+}
+// From rows of O to those of y, and from the gradients in these to those in O.
+static void ttt__scan_normalize(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                                ttt__mat rows) {
+    double numbers = (double)chunk->arg->N * (double)rows.cols;
+    bool constant = chunk->arg->d.normalizer == TTT_NORMALIZER_CONSTANT;
+    for (int64_t i = 0; i < rows.rows && (constant || work->divides); i++) {
+        ttt__mat row = ttt__rows_at(rows, i, 1);
+        double norm = constant ? numbers : (double)work->norm.at[i];
+        ttt__scaled(chunk->kit, row, row, (ttt_real)(1 / norm));
+    }
+}
+static void ttt__scan_forward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__scan_work work = ttt__scan_work_in(chunk);
+    ttt__scan_gather(chunk, &work);
+    ttt__scan_decays(chunk, &work);
+    ttt__scan_values(chunk, &work);
+    if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
+        ttt__scan_scores(chunk, &work);
+        ttt__set_product(kit, chunk->y, work.Q, work.S);
+        ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
+        ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
+        ttt__scan_normalize(chunk, &work, chunk->y);
+    }
+    if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
+    ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
+    ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
+}
+
+// What tokens write into S', and what is left of S in it.
+static void ttt__scan_write_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    int64_t last = chunk->rows - 1;
+    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);         // d_U = K_D d_S'
+    ttt__set_product(kit, work->d_K, work->U, ttt__transpose_of(work->d_S));
+    for (int64_t i = 0; i < chunk->rows && work->divides; i++)      // d_K += 1 d_s'
+        ttt__plus(kit, ttt__rows_at(work->d_K, i, 1), work->d_s);
+    if (!work->D.at) return;
+    ttt__clear(work->X);
+    ttt__clear(work->x);
+    ttt__add_row_dots(kit, ttt__transpose_of(ttt__rows_at(work->X, last, 1)), work->K_D, work->d_K);
+    ttt__scale_rows(kit, work->d_K, work->d_K, work->kept);         // d_K = kept o (U d_S'^T)
+    ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);   // d_S = e^G_n d_S'
+    work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
+}
+// From d_y to d_O, and what y = O / norm does to the norm.
+static void ttt__scan_normalize_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    ttt__gather(chunk->kit, work->d_O, chunk->d_y);
+    ttt__scan_normalize(chunk, work, work->d_O);
+    if (!work->divides) return;
+    ttt__clear(work->d_norm);
+    ttt__add_row_dots(chunk->kit, work->d_norm, work->d_O, chunk->y);
+    ttt__scaled(chunk->kit, work->d_norm, work->d_norm, -1);            // d_norm = -<d_y, y> / norm
+}
+// norm = Q s + P 1 backwards
+static void ttt__scan_norm_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    if (!work->divides) return;
+    for (int64_t i = 0; i < chunk->rows; i++) {                         // d_P += d_norm 1^T <=
+        ttt_real *row = work->d_P.at + i * work->d_P.down;
+        kit->k->map[TTT__MAP_add_scalar](i + 1, row, row, work->d_norm.at[i]);
+    }
+    ttt__add_product(kit, work->d_Q, work->d_norm, work->s);            // d_Q += d_norm s
+    ttt__add_product(kit, work->d_s, ttt__transpose_of(work->d_norm), work->Q);
+}
+// What tokens X, queries or keys, read of S: d_X = d_read S^T, d_S += X^T d_read
+static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
+                                ttt__mat d_read, ttt__mat d_X) {
+    ttt__set_product(kit, d_X, d_read, work->S_tr);
+    ttt__add_row_dots(kit, work->x, X, d_X);
+    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
+}
+// d_U += P^T d_O;  d_Q = (e^G o d_O) S^T + (d_P o D) K;  d_K += (d_P o D)^T Q
+static void ttt__scan_scores_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__add_lower_product(kit, work->d_U, work->P, work->d_O, true, work->spare);
+    ttt__set_lower_product(kit, work->d_P, work->d_O, work->U_tr, 1);
+    if (work->D.at) {
+        ttt__add_times(kit, work->X, work->d_P, work->P);
+        ttt__times(kit, work->d_P, work->d_P, work->D);
+    }
+    ttt__scale_rows(kit, work->d_O, work->d_O, work->since);
+    ttt__scan_read_back(kit, work, work->Q, work->d_O, work->d_Q);
+    ttt__scan_norm_back(chunk, work);
+    ttt__add_lower_product(kit, work->d_Q, work->d_P, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, work->d_P, work->Q, true, work->spare);
+}
+// From d_U to what U is made of, d_V excepted.
+static void ttt__scan_values_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_KS = work->rows;
+    ttt__mat beta = chunk->in[TTT__SCAN_BETA], d_beta = chunk->d_in[TTT__SCAN_BETA];
+    if (!beta.at) return;
+    ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
+    ttt__add_row_dots(kit, d_beta, d_R, work->E);
+    ttt__set_lower_product(kit, d_L, d_R, work->U_tr, 0);
+    ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
+    ttt__add_row_dots(kit, d_beta, d_L, work->A);
+    if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
+    ttt__scale_rows(kit, M, d_L, beta);
+    if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
+    ttt__add_lower_product(kit, work->d_K, M, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, M, work->K, true, work->spare);
+    ttt__scale_rows(kit, d_R, d_R, beta);
+    ttt__scaled(kit, d_KS, d_R, -1);
+    ttt__scale_rows(kit, d_KS, d_KS, work->since);
+    ttt__scan_read_back(kit, work, work->K, d_KS, work->spare);
+    ttt__plus(kit, work->d_K, work->spare);
+}
+// d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij); x gathers the inner sums.
+static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__mat d_g = chunk->d_in[TTT__SCAN_G], X_tr = work->P;
+    if (!d_g.at) return;
+    ttt__transpose(kit, X_tr, work->X);
+    for (int64_t m = 0, n = chunk->rows; m < n; m++) {
+        d_g.at[m * d_g.down] += (ttt_real)kit->k->sum(n - m, work->x.at + m);
+        ttt__plus(kit, ttt__transpose_of(work->x), ttt__rows_at(X_tr, m, 1));
+    }
+}
+static void ttt__scan_backward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__scan_work work = ttt__scan_work_in(chunk);
+    ttt__scan_gather(chunk, &work);
+    ttt__scan_decays(chunk, &work);
+    ttt__scan_values(chunk, &work);
+    ttt__scan_scores(chunk, &work);
+    ttt__scan_normalize_back(chunk, &work);
+    ttt__transpose(kit, work.U_tr, work.U);
+    ttt__transpose(kit, work.S_tr, work.S);
+    ttt__scan_write_back(chunk, &work);
+    ttt__scan_scores_back(chunk, &work);
+    ttt__scan_values_back(chunk, &work);
+    ttt__scan_decays_back(chunk, &work);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.Q), work.Q.at, work.d_Q.at);
+    else ttt__shift_queries(chunk, &work, work.d_Q);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.K), work.K.at, work.d_K.at);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_Q], work.d_Q);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_K], work.d_K);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_V], work.d_U);         // d_V = beta o d_R
+}
+// K K^T, Q K^T, U twice; three products with S. Linear attention has half of that.
+static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
+    bool rule = chunk->in[TTT__SCAN_BETA].at != NULL;
+    double n = (double)chunk->rows, h = (double)chunk->in[TTT__SCAN_V].cols;
+    return 2 * n * h * ((rule ? 4 : 2) * n + (rule ? 3 : 2) * h);
+}
+static const ttt__chunked_kind ttt__scan_kind = {
+    TTT__CHUNKED_OP("token by token", "S_t = e^g_t S_t-1 + k_t^T u_t, y_t = q_t S_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
+    ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
+};
+// The delta rule's queries and keys are mapped before, and O is its answer.
+static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk) {
+    ttt_mixer_desc plain = *desc;
+    plain.identity_map = true;
+    plain.normalizer = TTT_NORMALIZER_NONE;
+    if (in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1) return NULL;
+    return ttt__chunked_as_op(ctx, &plain, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+}
+static const ttt__chunked_kind ttt__causal_linear_kind = {
+    TTT__CHUNKED_OP("causal linear attention", "y_t = q_t S_t / q_t s_t, S_t = S_t-1 + k_t^T v_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
+    ttt__scan_backward, ttt__scan_chunk_flops, ttt__linear_tape,
+};
+// Where keys have to be shifted is known from their first token: R is 0 from there on, or not.
+static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                            ttt_tensor *const *in, int64_t chunk) {
+    const ttt_tensor *k = in[TTT__SCAN_K];
+    if (!desc->causal) return NULL;
+    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE
+                        ? k->shape.dim[2] * k->shape.dim[3] : 0;
+    for (int64_t i = 0; i < first * k->shape.dim[0] && k->size > 0; i++)
+        if (ttt__log_small(desc, k->data[i / first * first * k->shape.dim[1] + i % first]) != 0)
+            return NULL;
+    return ttt__chunked_as_op(ctx, desc, &ttt__causal_linear_kind, in, TTT__SCAN_INPUTS, chunk);
+}
+
 // -- layer norm, and with it the MLP of a block
 //     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
 //                                                       y = x + a W_2 + b_2 ]
@@ -6763,8 +7574,8 @@ static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
-    (void)losses;
-    if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
+    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED

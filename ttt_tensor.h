@@ -1510,6 +1510,33 @@ KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {
     return sum == 0;
 }
 
+// The rows of a triangular system, in place and each with its sign changed, so that those above it
+// are added: y_i = -(y_i + sum over k < i of a_ik y_k), y (n,d). `columns` vectors at a time, the
+// last of which may not be whole: `whole` is how many numbers it has.
+INLINE void KN(substitute_columns)(int columns, int64_t whole, int64_t n, const ttt_real *a,
+                                   int64_t a_row, int64_t a_col, ttt_real *y, int64_t y_row) {
+    for (int64_t i = 0; i < n; i++) {
+        VEC sum[4];
+        TTT__UNROLL for (int u = 0; u < columns; u++)
+            sum[u] = KN(part)(y + i * y_row, u * LANES, whole);
+        for (int64_t k = 0; k < i; k++) {
+            VEC factor = KN(splat)(a[i * a_row + k * a_col]);
+            TTT__UNROLL for (int u = 0; u < columns; u++)
+                sum[u] += factor * KN(part)(y + k * y_row, u * LANES, whole);
+        }
+        TTT__UNROLL for (int u = 0; u < columns; u++)
+            KN(put)(y + i * y_row, u * LANES, whole, -sum[u]);
+    }
+}
+KERNEL void KN(substitute)(int64_t n, int64_t d, const ttt_real *a, int64_t a_row, int64_t a_col,
+                           ttt_real *y, int64_t y_row) {
+    int64_t j = 0;
+    for (; j + 4 * LANES <= d; j += 4 * LANES)
+        KN(substitute_columns)(4, LANES, n, a, a_row, a_col, y + j, y_row);
+    for (; j < d; j += LANES)
+        KN(substitute_columns)(1, d - j, n, a, a_row, a_col, y + j, y_row);
+}
+
 // One tile of a product, c = init + a b of `rows` x `cols` vectors, with its sums kept in registers
 // while k runs. a is read where it lies, one number at a time, at any pair of strides (so its
 // transpose costs nothing); b's rows must be contiguous. init may be NULL (zero), c itself
@@ -2037,6 +2064,9 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
+    X(void, substitute,                                                                            \
+      (int64_t n, int64_t d, const ttt_real *a, int64_t a_row, int64_t a_col, ttt_real *y,         \
+       int64_t y_row))                                                                             \
     X(double, multiply_adds, (int64_t n))                                                          \
     X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
     X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \
@@ -4788,74 +4818,6 @@ ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     return ttt__pick(ctx, a, places, shape);
 }
 
-// -- a triangular system. The diagonal of ones is not stored, and nothing above it is read.
-typedef struct ttt__solve_job {
-    const ttt_real *a;
-    ttt_real *y;
-    int64_t n, d;
-    bool transposed;
-} ttt__solve_job;
-// Row i of y begins as b[i]; subtracts what the rows solved before contribute: those above it, or
-// those below it if transposed.
-static void ttt__solve_row(const ttt__solve_job *job, const ttt_real *a, ttt_real *y, int64_t i) {
-    int64_t n = job->n, d = job->d;
-    int64_t from = job->transposed ? i + 1 : 0, to = job->transposed ? n : i;
-    for (int64_t k = from; k < to; k++) {
-        ttt_real factor = job->transposed ? a[k * n + i] : a[i * n + k];
-        for (int64_t j = 0; j < d; j++) y[i * d + j] -= factor * y[k * d + j];
-    }
-}
-static void ttt__solve_share(void *arg, int64_t begin, int64_t end, int thread) {
-    const ttt__solve_job *job = (const ttt__solve_job *)arg;
-    int64_t n = job->n;
-    (void)thread;
-    for (int64_t m = begin; m < end; m++) {
-        const ttt_real *a = job->a + m * n * n;
-        ttt_real *y = job->y + m * n * job->d;
-        for (int64_t i = 0; i < n; i++)
-            ttt__solve_row(job, a, y, job->transposed ? n - 1 - i : i);
-    }
-}
-FORWARD(solve_lower) {
-    int64_t n = ttt__dim(y->shape, -2), d = ttt__dim(y->shape, -1);
-    ttt__solve_job job = { A->data, y->data, n, d, *(const bool *)y->arg };
-    if (y->size == 0) return;
-    memcpy(y->data, B->data, (size_t)y->size * sizeof *y->data);
-    ttt__parallel(ctx, -1, y->size / (n * d), 1 + 8192 / (n * n * d), ttt__solve_share, &job);
-}
-// With S = 1 + L: db = S^-T g, dS = -db y^T, and dL is the part of dS below the diagonal. With S^T
-// in place of S, dS is transposed.
-RULE(solve_lower) {
-    bool transposed = *(const bool *)y->arg;
-    ttt_tensor *db = ttt_solve_lower(ctx, A, g, !transposed);
-    if (d[0]) {
-        int64_t n = ttt__dim(A->shape, -1);
-        ttt_tensor *below = ttt_zeros(ctx, TTT_SHAPE(n, n)), *less = ttt_scale(ctx, db, -1);
-        for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
-            for (int64_t k = 0; k < i; k++) below->data[i * n + k] = 1;
-        ttt_tensor *left = transposed ? y : less, *right = transposed ? less : y;
-        d[0] = ttt_where(ctx, below, ttt_matmul_t(ctx, left, right, false, true),
-                         ttt_scalar(ctx, 0));
-    }
-    if (d[1]) d[1] = db;
-}
-ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed) {
-    ttt_tensor *in[2] = { a, b };
-    if (!ttt__operands(ctx, "solve_lower", in, 2)) return &ctx->empty;
-    bool ranks = a->shape.rank >= 2 && b->shape.rank == a->shape.rank;
-    if (!ranks || ttt__dim(a->shape, -1) != ttt__dim(a->shape, -2) ||
-        ttt__dim(b->shape, -2) != ttt__dim(a->shape, -1) ||
-        !ttt_shape_equal(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2))) {
-        ttt_text t0, t1;
-        return ttt_fail(ctx, TTT_ERR_SHAPE,
-                        "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading "
-                        "sizes expected",
-                        ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
-    }
-    return ttt__run(ctx, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed,
-                    NULL);
-}
-
 // -- along the last axis
 typedef struct ttt__norm {
     double eps;
@@ -5718,6 +5680,92 @@ ttt_tensor *ttt_mix(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, ttt_ten
     if (!ttt__product_shape(ctx, "mix", a, b, transposed, &shape)) return &ctx->empty;
     if (add && !ttt__addend_good(ctx, "mix", add, shape)) return &ctx->empty;
     return ttt__run(ctx, &ttt__op_mix, in, add ? 3 : 2, shape, &transposed, sizeof transposed,
+                    NULL);
+}
+
+// -- a triangular system. The diagonal of ones is not stored, and nothing above it is read. Solved
+// in blocks: what the rows solved before contribute is a product, and the rows of a block follow
+// one after the other. Solved rows have their signs changed until all are there: products add.
+typedef struct ttt__triangle {
+    int64_t n;
+    const ttt_real *a;
+    int64_t a_row, a_col;   // steps from row to row and from column to column
+    bool from_below;        // the last row is solved first: transposed
+} ttt__triangle;
+static void ttt__solve_triangle(const ttt__kernels *kernels, const ttt__triangle *triangle,
+                                ttt_real *y, int64_t y_row, int64_t d, ttt_real *workspace) {
+    enum { BLOCK = 16 };
+    int64_t n = triangle->n, a_row = triangle->a_row, a_col = triangle->a_col;
+    for (int64_t solved = 0, rows; solved < n; solved += rows) {
+        rows = TTT__MIN((int64_t)BLOCK, n - solved);
+        int64_t at = triangle->from_below ? n - solved - rows : solved;
+        int64_t from = triangle->from_below ? at + rows : 0, sign = triangle->from_below ? -1 : 1;
+        const ttt_real *a = triangle->a + at * a_row;
+        ttt_real *block = y + at * y_row;
+        ttt__gemm gemm = { rows, d, solved, a + from * a_col, a_row, a_col, y + from * y_row, y_row,
+                           1, block, y_row, block, y_row, NULL, { NULL, NULL, 0 } };
+        if (solved > 0) ttt__gemm_run(kernels, &gemm, workspace);
+        int64_t first = triangle->from_below ? rows - 1 : 0;
+        kernels->substitute(rows, d, a + at * a_col + first * (a_row + a_col), sign * a_row,
+                            sign * a_col, block + first * y_row, sign * y_row);
+    }
+    for (int64_t i = 0; i < n; i++)
+        kernels->map[TTT__MAP_scale](d, y + i * y_row, y + i * y_row, -1);
+}
+typedef struct ttt__solve_job {
+    ttt_ctx *ctx;
+    const ttt_tensor *a;
+    ttt_tensor *y;
+    bool transposed;
+} ttt__solve_job;
+static void ttt__solve_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__solve_job *job = (const ttt__solve_job *)arg;
+    int64_t n = ttt__dim(job->y->shape, -2), d = ttt__dim(job->y->shape, -1);
+    ttt__triangle triangle = { n, NULL, job->transposed ? 1 : n, job->transposed ? n : 1,
+                               job->transposed };
+    for (int64_t m = begin; m < end; m++) {
+        triangle.a = job->a->data + m * n * n;
+        ttt__solve_triangle(job->ctx->k, &triangle, job->y->data + m * n * d, d, d,
+                            job->ctx->pack[thread]);
+    }
+}
+FORWARD(solve_lower) {
+    int64_t n = ttt__dim(y->shape, -2), d = ttt__dim(y->shape, -1);
+    ttt__solve_job job = { ctx, A, y, *(const bool *)y->arg };
+    if (y->size == 0) return;
+    memcpy(y->data, B->data, (size_t)y->size * sizeof *y->data);
+    ttt__parallel(ctx, -1, y->size / (n * d), 1 + 65536 / (n * n * d), ttt__solve_share, &job);
+}
+// With S = 1 + L: db = S^-T g, dS = -db y^T, and dL is the part of dS below the diagonal. With S^T
+// in place of S, dS is transposed.
+RULE(solve_lower) {
+    bool transposed = *(const bool *)y->arg;
+    ttt_tensor *db = ttt_solve_lower(ctx, A, g, !transposed);
+    if (d[0]) {
+        int64_t n = ttt__dim(A->shape, -1);
+        ttt_tensor *below = ttt_zeros(ctx, TTT_SHAPE(n, n)), *less = ttt_scale(ctx, db, -1);
+        for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
+            for (int64_t k = 0; k < i; k++) below->data[i * n + k] = 1;
+        ttt_tensor *left = transposed ? y : less, *right = transposed ? less : y;
+        d[0] = ttt_where(ctx, below, ttt_matmul_t(ctx, left, right, false, true),
+                         ttt_scalar(ctx, 0));
+    }
+    if (d[1]) d[1] = db;
+}
+ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed) {
+    ttt_tensor *in[2] = { a, b };
+    if (!ttt__operands(ctx, "solve_lower", in, 2)) return &ctx->empty;
+    bool ranks = a->shape.rank >= 2 && b->shape.rank == a->shape.rank;
+    if (!ranks || ttt__dim(a->shape, -1) != ttt__dim(a->shape, -2) ||
+        ttt__dim(b->shape, -2) != ttt__dim(a->shape, -1) ||
+        !ttt_shape_equal(ttt__lead(a->shape, 2), ttt__lead(b->shape, 2))) {
+        ttt_text t0, t1;
+        return ttt_fail(ctx, TTT_ERR_SHAPE,
+                        "solve_lower: a %s, b %s; (...,n,n) and (...,n,d) with the same leading "
+                        "sizes expected",
+                        ttt_shape_text(a->shape, t0), ttt_shape_text(b->shape, t1));
+    }
+    return ttt__run(ctx, &ttt__op_solve_lower, in, 2, b->shape, &transposed, sizeof transposed,
                     NULL);
 }
 

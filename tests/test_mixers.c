@@ -460,11 +460,12 @@ static bool names(const char *e, const char *mixer, const char *option) {
     return strncmp(e, head, strlen(head)) == 0 && strstr(e, dotted);
 }
 
-// A chunk may change nothing but how a sum is cut. The tables of a grid have its size, no other.
+// A chunk may change nothing but how a sum is cut, which the ops of the tape show. The tables of a
+// grid have its size, no other.
 static void check_option(const ttt_mixer *m, int o) {
-    outcome a = evaluate(m, o, false, false), b = evaluate(m, o, true, false);
     bool takes = ttt_mixer_takes(m, options[o]), works = false;
     bool cut = strcmp(options[o], "chunk") == 0;
+    outcome a = evaluate(m, o, false, cut), b = evaluate(m, o, true, cut);
     bool fixed = strcmp(options[o], "max_tokens") == 0 && m->flags & TTT_MIXER_GRID;
     if (ttt_ok(b.c)) works = takes && (change(&a, &b) > 1e-3 || (cut && a.ops != b.ops));
     else works = (!takes || fixed) && names(ttt_error(b.c), m->name, options[o]);
