@@ -2133,17 +2133,7 @@ static ttt_tensor *ttt__swap_heads(ttt_ctx *ctx, ttt_tensor *x) {
     static const int order[4] = { 0, 2, 1, 3 };
     return ttt_permute(ctx, x, order);
 }
-// x times a kernel (D,.) without bias, heads apart: (B,H,N,./H)
-static ttt_tensor *ttt__heads_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x,
-                                 ttt_tensor *kernel) {
-    return ttt_split_heads(ctx, ttt_matmul(ctx, x, kernel), desc->heads);
-}
-// A number for each head and token, x kernel (D,H) + bias: (B,H,N,1)
-static ttt_tensor *ttt__gate(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
-    ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
-    return ttt_ok(ctx) ? ttt_split_heads(ctx, z, kernel->shape.dim[1]) : z;
-}
-// The same where heads lie beside each other: (B,N,H,1)
+// A number for each token and head, x kernel (D,H) + bias: (B,N,H,1)
 static ttt_tensor *ttt__gates(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel, ttt_tensor *bias) {
     ttt_tensor *z = ttt__affine_maybe(ctx, x, kernel, bias);
     return ttt_ok(ctx) ? ttt__beside(ctx, z, kernel->shape.dim[1]) : z;
@@ -2375,10 +2365,6 @@ static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, t
     int64_t D = x->shape.dim[2];
     return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
-}
-static ttt_tensor *ttt__project_heads(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      ttt_tensor *const *w, int which, ttt_tensor *x) {
-    return ttt_split_heads(ctx, ttt__project(ctx, w, which, x), desc->heads);
 }
 
 static ttt_tensor *ttt__self_attention_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
@@ -3940,7 +3926,8 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
     ttt__attention window = ttt__lact_window(desc);
     if (desc->causal)
-        y = ttt_add(ctx, y, ttt__attention_of(ctx, desc, &window, raw[0], raw[1], raw[2], NULL, &a));
+        y = ttt_add(ctx, y,
+                    ttt__attention_of(ctx, desc, &window, raw[0], raw[1], raw[2], NULL, &a));
     return ttt_matmul(ctx, y, w[TTT__LACT_O]);
 }
 // Of D h, 3 products for q, and for k of a written chunk 3 forwards and 3 for the gradients; Newton
@@ -4080,9 +4067,9 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or
 //     mini-batches): a tile of tokens goes through learner, decoder, loss gradient and back while
 //     it is in the cache, and all that is left of a step is the gradient in a head's few weights;
-//   - what reads sums over all tokens, y = Q W(K^T V) W_o: linear attention, and the MTTT layer that
-//     is linear attention;
-//   - softmax attention, of all that it is the middle of: to all, to what came before, in a window;
+//   - what reads sums over all tokens, y = Q W(K^T V) W_o: linear attention, and the MTTT layer
+//     that is linear attention;
+//   - softmax attention, from views to what they read: of all, of what came before, in a window;
 //   - row by row: layer norm, and with it the MLP of a block.
 //
 // LETTERS of the first frame; the others have pages of their own.
@@ -6588,8 +6575,8 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   P (n,N)          the softmax; 0 where a query does not see a key
 //   lse (n,1)        ln sum e^score of every query: all that stays of the scores
 //   d_X, X_tr        the outer gradient in X; X transposed, a copy
-// Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: some neighboring queries, a
-// piece of a line or whole rows of a grid, and a run of the keys that any of them sees. Keys that
+// Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: some neighboring queries,
+// a piece of a line or whole rows of a grid, and a run of the keys that any of them sees. Keys that
 // none of them sees are never looked at; of the others, each query hides what it does not see.
 //
 //   ttt__...             one share is     reads                    writes
@@ -6610,6 +6597,7 @@ typedef struct ttt__softmax {
     int64_t B, n, N, H, h;
     ttt__mat Q, K, V, c, F, lse;        // of all sequences and heads: (B n,D), (B N,D), (B N,H)
     ttt__mat d_Q, d_K, d_V, d_c, d_F;   // absent forwards
+    bool mixes;                         // not all is seen, nor finite: see ttt__add_seen
     ttt_real *room;
     int64_t room_size;
 } ttt__softmax;
@@ -6619,10 +6607,10 @@ typedef struct ttt__reading {
     ttt__kit kit;
     const ttt__attention *how;
     ttt__mat Q, K, V, c, F, lse, d_Q, d_K, d_V, d_c, d_F;
-    ttt__mat K_tr, V_tr, c_tr;          // (h,N), (1,N)
+    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N)
     ttt__mat scores, d_scores;          // of a tile
     ttt__mat finite;                    // room for what is finite of a factor
-    bool mixes;                         // see ttt__add_seen
+    bool mixes;
 } ttt__reading;
 static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) {
     ttt__reading work;
@@ -6633,14 +6621,9 @@ static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) 
     work.finite = ttt__take(room, TTT__KEYS, job->h);
     if (!job->d_F.at) return work;
     work.V_tr = ttt__take(room, job->h, job->N);
+    if (job->d_c.at) work.d_c_tr = ttt__take(room, 1, job->N);
     work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
     return work;
-}
-static bool ttt__all_finite(const ttt__kit *kit, ttt__mat m) {
-    bool all = true;
-    for (int64_t i = 0; i < m.rows && m.at && all; i++)
-        all = kit->k->finite(m.cols, ttt__rows_at(m, i, 1).at);
-    return all;
 }
 static ttt__mat ttt__head_rows(ttt__mat all, int64_t b, int64_t rows, int64_t head, int64_t cols) {
     return all.at ? ttt__cols_at(ttt__rows_at(all, b * rows, rows), head * cols, cols) : all;
@@ -6649,9 +6632,9 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
     ttt__room room = { job->room + thread * job->room_size, 0 };
     ttt__reading work = ttt__reading_room(job, &room);
     int64_t b = share / job->H, head = share % job->H, n = job->n, N = job->N, h = job->h;
-    bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
     work.kit = ttt__kit_of(job->ctx, thread);
     work.how = job->how;
+    work.mixes = job->mixes;
     work.Q = ttt__head_rows(job->Q, b, n, head, h);
     work.F = ttt__head_rows(job->F, b, n, head, h);
     work.lse = ttt__head_rows(job->lse, b, n, head, 1);
@@ -6666,10 +6649,7 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
     ttt__transpose(&work.kit, work.K_tr, work.K);
     if (work.V_tr.at) ttt__transpose(&work.kit, work.V_tr, work.V);
     for (int64_t i = 0; i < N && work.c.at; i++) work.c_tr.at[i] = work.c.at[i * work.c.down];
-    work.mixes = !all_seen && !(ttt__all_finite(&work.kit, work.V) &&
-                                ttt__all_finite(&work.kit, work.d_F) &&
-                                (!work.d_F.at || (ttt__all_finite(&work.kit, work.Q) &&
-                                                  ttt__all_finite(&work.kit, work.K))));
+    if (work.d_c_tr.at) ttt__clear(work.d_c_tr);
     return work;
 }
 
@@ -6692,8 +6672,9 @@ static int64_t ttt__query_tile(const ttt__sight *sight, int64_t n, int64_t tile,
 // come the globals, then the rows of the grid; these at once if there is one, or all are whole.
 static int64_t ttt__key_run(const ttt__sight *sight, int64_t N, int64_t query, int64_t queries,
                             int64_t run, int64_t *from) {
-    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS, window = sight->window;
-    int64_t n = N - g, cols = TTT__MIN(sight->cols, n), last = query + queries - 1;
+    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS;
+    int64_t window = sight->window, n = N - g, cols = TTT__MIN(sight->cols, n);
+    int64_t last = query + queries - 1;
     if (run < of_globals) return ttt__piece(g, TTT__KEYS, run, from);
     bool one_row = query / sight->cols == last / sight->cols;
     int64_t top = TTT__MAX(query / sight->cols - window, 0);
@@ -6853,7 +6834,8 @@ static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread)
 // -- softmax attention, backwards
 // One tile: some queries, and the keys from the `from`-th on; sums[i] = <d_F, F> of query i.
 //   P = e^(scale (Q K^T + 1 c^T) - lse):  d_V += P^T d_F;  d_P = d_F V^T
-//   d_scores = scale P o (d_P - sums):  d_K += d_scores^T Q;  d_Q += d_scores K;  d_c += d_scores^T 1
+//   d_scores = scale P o (d_P - sums)
+//   d_K += d_scores^T Q;  d_Q += d_scores K;  d_c += d_scores^T 1
 static void ttt__softmax_run_back(const ttt__reading *work, int64_t first, int64_t queries,
                                   int64_t from, int64_t keys, const double *sums) {
     const ttt__kit *kit = &work->kit;
@@ -6867,8 +6849,9 @@ static void ttt__softmax_run_back(const ttt__reading *work, int64_t first, int64
         ttt__mat row = ttt__rows_at(P, i, 1);
         seen[i] = ttt__hide(&work->how->sight, first + i, from, row);
         ttt__clear_unseen(row, seen[i]);
-        (void)ttt__exp_row(kit, ttt__only_seen(row, seen[i]), scale,
-                           *ttt__rows_at(work->lse, first + i, 1).at);
+        ttt_real lse = *ttt__rows_at(work->lse, first + i, 1).at;
+        (void)ttt__exp_row(kit, ttt__only_seen(row, seen[i]), scale, lse);
+        if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
     ttt__add_seen(work, ttt__rows_at(work->d_V, from, keys), ttt__transpose_of(P), d_F);
     ttt__set_product(kit, d_P, d_F, ttt__cols_at(work->V_tr, from, keys));
@@ -6883,8 +6866,7 @@ static void ttt__softmax_run_back(const ttt__reading *work, int64_t first, int64
     ttt__add_seen(work, ttt__rows_at(work->d_K, from, keys), ttt__transpose_of(d_scores), Q);
     ttt__add_seen(work, ttt__rows_at(work->d_Q, first, queries), d_scores,
                   ttt__rows_at(work->K, from, keys));
-    for (int64_t i = 0; i < queries * keys && work->d_c.at; i++)
-        work->d_c.at[(from + i % keys) * work->d_c.down] += d_scores.at[i];
+    if (work->d_c.at) ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, from, keys), d_scores);
 }
 static void ttt__softmax_read_back(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
@@ -6901,6 +6883,8 @@ static void ttt__softmax_read_back(void *arg, int64_t begin, int64_t end, int th
                  (keys = ttt__key_run(sight, job->N, first, queries, run, &from)) > 0; run++)
                 ttt__softmax_run_back(&work, first, queries, from, keys, sums);
         }
+        for (int64_t i = 0; i < job->N && work.d_c.at; i++)
+            work.d_c.at[i * work.d_c.down] += work.d_c_tr.at[i];
     }
 }
 
@@ -6936,6 +6920,10 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
 }
 static void ttt__softmax_run(ttt__softmax *job, ttt__share_fn *share) {
     ttt__room measure = { NULL, 0 };
+    ttt__mat factors[] = { job->V, job->d_F, job->Q, job->K };  // forwards only the first
+    bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
+    for (int i = 0; i < (job->d_F.at ? 4 : 1) && !all_seen; i++)
+        if (!job->ctx->k->finite(ttt__numbers(factors[i]), factors[i].at)) job->mixes = true;
     (void)ttt__reading_room(job, &measure);
     job->room_size = measure.used;
     job->room = ttt__alloc_numbers(job->ctx, job->ctx->threads, measure.used, false);

@@ -781,8 +781,8 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
     X(rstd, 1, "y = (var a + eps)^(-1/2)", -2, 2, 4 * y->in[0]->size,                              \
       TTT_SHAPE(2, 5), TTT_SHAPE(1),                                                               \
       ttt_rstd(c, in[0], (ttt_real)0.1, true))
-// Likewise, where y is a part of a. These have a fast rule, too: what is cut into many parts has one
-// gradient, to which each adds its part.
+// Likewise, where y is a part of a. These have a fast rule, too: what is cut into many parts has
+// one gradient, to which each adds its part.
 #define TTT_PART_OPS(X)                                                                            \
     X(slice, 1, "y = a[begin .. begin+count)", -2, 2, 0, TTT_SHAPE(2, 5, 2), TTT_SHAPE(1),         \
       ttt_slice(c, in[0], 1, 1, 3))                                                                \
@@ -990,13 +990,15 @@ INLINE VEC KN(exp)(VEC a, VEC s) {
                      KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
 }
 // The same for a < 60, most often e^-|a|. The power is 2^(n + 32) 2^-32: rounding leaves the
-// exponent of the first factor, n + 32 + 127, in the low bits.
+// exponent of the first factor, n + 32 + 127, in the low bits. Below -105 the last factor is 0, as
+// the result is, since a product that underflows takes a hundred times as long.
 INLINE VEC KN(exp_down)(VEC a, VEC s) {
     (void)s;
     const float magic = 12582912.0f + 159.0f;
     VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
+    VEC last = KN(select)(a < -105.0f, KN(splat)(0), KN(splat)(2.3283064e-10f));
     return KN(exp_near)(KN(exp_reduced)(x, shifted - magic)) *
-           KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
+           KN(from_bits)(KN(bits)(shifted) << 23) * last;
 }
 // 2^64 e^-x, 2^64 2^-x and 2^64 e^(-s x^2) for x >= 0 where that is above 2^-126. The exponent is
 // n + 64 + 127.
@@ -4743,7 +4745,8 @@ static ttt_shape ttt__lead(ttt_shape shape, int last) {
     for (int i = TTT__MAX(shape.rank, 0); i < TTT_MAX_RANK; i++) shape.dim[i] = 0;
     return shape;
 }
-// Rows by number, for each of the leading sizes that table, rows and index share after broadcasting.
+// Rows by number, for each of the leading sizes that table, rows and index share after
+// broadcasting.
 typedef struct ttt__rows_job {
     const ttt__kernels *kernels;
     ttt_real *table, *rows;  // (...,N,D), (...,n,D)

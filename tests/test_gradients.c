@@ -447,7 +447,8 @@ static void fast_rules_add_to_what_is_there(void) {
 static ttt_tensor *in_chunks(ttt_ctx *c, ttt_tensor *x) {
     enum { CHUNK = 16, MOST = 256 };
     int64_t N = x->shape.dim[0], n = N / CHUNK;
-    ttt_tensor *part[MOST], *index = ttt_new_typed(c, TTT_SHAPE(n, 3 * CHUNK), TTT_DTYPE_INT, false);
+    ttt_shape near_ones_of = TTT_SHAPE(n, 3 * CHUNK);
+    ttt_tensor *part[MOST], *index = ttt_new_typed(c, near_ones_of, TTT_DTYPE_INT, false);
     for (int64_t i = 0; i < n; i++) part[i] = ttt_tanh(c, ttt_slice(c, x, 0, i * CHUNK, CHUNK));
     for (int64_t i = 0; i < index->size; i++)
         index->index[i] = (i / (3 * CHUNK) * CHUNK + i % (3 * CHUNK) + N - CHUNK) % N;
