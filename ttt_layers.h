@@ -378,7 +378,8 @@ struct ttt_mixer {
     const char *takes;           // the options that its functions read, "causal chunk"; NULL: none
     unsigned flags;
     ttt_mixer_fn *forward;       // its definition, op by op
-    // May be NULL. The same as one op; the result is NULL where these options have no such form.
+    // May be NULL. The same as one op, or from parts that are one op each; the result is NULL where
+    // these options have no such form. It may be `forward` itself, which then heeds .no_fused.
     ttt_mixer_fn *fused;
     double (*flops)(const ttt_mixer_desc *desc, int64_t N);  // forward, of one sequence
     // May be NULL. How many numbers must be remembered of N tokens to mix one more.
@@ -1824,7 +1825,7 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 #define TTT__FUSED(form) NULL
 #else
 #define TTT__FUSED(form) form
-static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_attention_as_op;
+static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op;
 #endif
 // A memory that is written token by token or chunk by chunk: from queries (B,N,H,h) and what else
 // it reads, tokens as (B,N,H,width), to its answers (B,N,H,h).
@@ -2107,9 +2108,10 @@ static void ttt__check_grid(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N)
                   "globals + grid_rows x grid_cols must be the number of tokens");
 }
 
+// More tokens than any sequence has; sums with it are numbers.
+#define TTT__FAR ((int64_t)1 << 40)
 static int64_t ttt__chunk_or(const ttt_mixer_desc *desc, int64_t usual) {
-    const int64_t longest = (int64_t)1 << 40;  // than any sequence; sums with it are numbers
-    return desc->chunk ? TTT__MIN(desc->chunk, longest) : usual;
+    return desc->chunk ? TTT__MIN(desc->chunk, TTT__FAR) : usual;
 }
 static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2117,11 +2119,112 @@ static void ttt__check_chunk(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N
 }
 
 // -- attention
+// Which keys a query sees. Tokens are first the `globals`, whom all see, then a grid with rows of
+// `cols`; a query sees those at most `window` rows and columns away. A line is a grid of one row.
+// Query i is token globals + i.
+typedef struct ttt__sight {
+    int64_t globals, cols, window;
+    bool causal;  // and none that comes after the query
+} ttt__sight;
+// The sum over i < n of min(i, most)
+static double ttt__sum_of_least(int64_t n, int64_t most) {
+    double m = (double)TTT__MIN(n - 1, most);
+    return m * (m + 1) / 2 + ((double)n - 1 - m) * m;
+}
+// How many pairs of n queries and N keys see each other.
+static double ttt__pairs(const ttt__sight *sight, int64_t n, int64_t N) {
+    int64_t cols = TTT__MIN(sight->cols, n), rows = cols > 0 ? n / cols : 0;
+    if (n <= 0 || (!sight->causal && sight->window >= N)) return (double)n * (double)N;
+    double above = ttt__sum_of_least(rows, sight->window), r = (double)rows;
+    double left = ttt__sum_of_least(cols, sight->window), c = (double)cols;
+    return (double)n * (double)sight->globals +
+           (sight->causal ? above * (c + 2 * left) + r * (c + left)
+                          : (r + 2 * above) * (c + 2 * left));
+}
+
+// What is common to all layers that are softmax attention: each head reads
+//     F = softmax(scale (Q K^T + 1 c^T)) V
+// from Q, of n queries, and K and V, of N keys; c has a number for each key.
+typedef struct ttt__attention {
+    ttt__sight sight;
+    int64_t heads;
+    double scale;
+    int64_t nearest;  // if not 0, only so many keys count, those with the largest scores
+} ttt__attention;
+// The usual one: softmax(Q K^T / sqrt h) V                                          [Vaswani 2017]
+static ttt__attention ttt__usual_attention(const ttt_mixer_desc *desc) {
+    ttt__attention how = { { 0, TTT__FAR, TTT__FAR, desc->causal }, desc->heads,
+                           1 / sqrt((double)(desc->dim / desc->heads)), 0 };
+    return how;
+}
+// 1 where a score is among the k largest of those in its row that are seen (n,N), else 0; of equal
+// ones the first. NaN counts as the largest.
+static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const ttt_tensor *seen,
+                                int64_t k) {
+    ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
+    int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
+    for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
+        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
+        ttt_real *taken = near_ones->data + r * N;
+        for (int64_t n = 0; n < k; n++) {
+            int64_t best = -1;
+            for (int64_t i = 0; i < N; i++)
+                if (taken[i] == 0 && (!row || row[i] != 0) && (best < 0 || !(s[i] <= s[best])))
+                    best = i;
+            if (best < 0) break;
+            taken[best] = 1;
+        }
+    }
+    return near_ones;
+}
 // Y = A V, A the softmax of the scores that are seen (NULL: all).
 static ttt_tensor *ttt__attend(ttt_ctx *ctx, ttt_tensor *scores, ttt_tensor *seen, ttt_tensor *v,
                                ttt_tensor **a) {
     *a = seen ? ttt_softmax_seen(ctx, scores, seen) : ttt_softmax(ctx, scores);
     return seen ? ttt_mix(ctx, *a, v, false, NULL) : ttt_matmul(ctx, *a, v);
+}
+static ttt_tensor *ttt__windowed(ttt_ctx *ctx, const ttt__attention *how, ttt_tensor *q,
+                                 ttt_tensor *k, ttt_tensor *v, ttt_tensor **a);
+// From in, which is q (B,n,D), k and v (B,N,D), heads side by side, and c (B,N,H), or NULL where it
+// is 0 or there is a window; *a becomes the softmax, heads apart. By definition:
+static ttt_tensor *ttt__attention_tape(ttt_ctx *ctx, const ttt__attention *how,
+                                       ttt_tensor *const *in, ttt_tensor **a) {
+    ttt_tensor *apart[4] = { NULL }, *seen = NULL;
+    for (int i = 0; i < 4; i++)
+        if (in[i]) apart[i] = ttt_split_heads(ctx, in[i], how->heads);
+    if (!ttt_ok(ctx)) return in[0];
+    int64_t n = in[0]->shape.dim[1], N = in[1]->shape.dim[1];
+    if (how->sight.window < TTT__FAR)
+        return ttt_join_heads(ctx, ttt__windowed(ctx, how, apart[0], apart[1], apart[2], a));
+    ttt_tensor *scores = ttt_matmul_t(ctx, apart[0], apart[1], false, true);
+    if (apart[3]) scores = ttt_add(ctx, scores, ttt_transpose(ctx, apart[3]));
+    scores = ttt_scale(ctx, scores, (ttt_real)how->scale);
+    if (how->sight.causal) seen = ttt__lower(ctx, n, N, 0);
+    if (how->nearest) seen = ttt__nearest(ctx, scores, seen, how->nearest);
+    return ttt_join_heads(ctx, ttt__attend(ctx, scores, seen, apart[2], a));
+}
+#ifndef TTT_NO_FUSED
+static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
+                                        ttt_tensor *const *in);
+#endif
+// As one op, unless the description or `nearest` asks for more than that has.
+static ttt_tensor *ttt__attention_of(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                     const ttt__attention *how, ttt_tensor *q, ttt_tensor *k,
+                                     ttt_tensor *v, ttt_tensor *c, ttt_tensor **a) {
+    ttt_tensor *in[4] = { q, k, v, c };
+#ifndef TTT_NO_FUSED
+    if (!desc->no_fused && !desc->unmask && !how->nearest)
+        return ttt__attention_as_op(ctx, how, in);
+#endif
+    (void)desc;
+    return ttt__attention_tape(ctx, how, in, a);
+}
+static void ttt__unmask_attention(ttt_ctx *ctx, const ttt_mixer_desc *desc, const char *equals,
+                                  ttt_tensor *a, ttt_tensor *v, ttt_tensor *y) {
+    if (!desc->unmask) return;
+    desc->unmask->equals = equals;
+    ttt__unmask_matrix(ctx, desc->unmask, a, ttt_split_heads(ctx, v, desc->heads),
+                       ttt_split_heads(ctx, y, desc->heads));
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
@@ -2164,28 +2267,27 @@ static ttt_tensor *ttt__project_heads(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt_split_heads(ctx, ttt__project(ctx, w, which, x), desc->heads);
 }
 
-// y = softmax(q k^T / sqrt h) v, heads apart                                         [Vaswani 2017]
-static ttt_tensor *ttt__self_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                            ttt_tensor *const *w, ttt_tensor *x,
-                                            ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x);
-    ttt_tensor *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_real scale = (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)));
-    int64_t N = x->shape.dim[1];
-    ttt_tensor *seen = desc->causal ? ttt__lower(ctx, N, N, 0) : NULL, *a;
-    ttt_tensor *y = ttt__attend(ctx, ttt_scale(ctx, ttt_matmul_t(ctx, q, k, false, true), scale),
-                                seen, v, &a);
+static ttt_tensor *ttt__self_attention_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                               ttt_tensor *const *w, ttt_tensor *x,
+                                               ttt_tensor **losses) {
+    ttt__attention how = ttt__usual_attention(desc);
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), *a = NULL;
+    ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *y = ttt__attention_of(ctx, desc, &how, q, k, v, NULL, &a);
     (void)losses;
-    if (desc->unmask) {
-        desc->unmask->equals = "softmax self-attention";
-        ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
-    }
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    ttt__unmask_attention(ctx, desc, "softmax self-attention", a, v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+}
+// Four products by D D numbers, and two for each pair, of D.
+static double ttt__attention_flops(const ttt_mixer_desc *desc, const ttt__sight *sight,
+                                   int64_t N) {
+    double n = (double)N, D = (double)desc->dim;
+    return 2 * (4 * n * D * D + 2 * ttt__pairs(sight, N - sight->globals, N) * D);
 }
 static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
-    double n = (double)N, D = (double)desc->dim;
-    return 2 * (4 * n * D * D + 2 * n * n * D);
+    ttt__attention how = ttt__usual_attention(desc);
+    return ttt__attention_flops(desc, &how.sight, N);
 }
 static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all keys and values
     return 2 * (double)N * (double)desc->dim;
@@ -2194,8 +2296,8 @@ static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all k
 TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
     "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
     "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
-    ttt__self_attention_tape, TTT__FUSED(ttt__self_attention_as_op), ttt__self_attention_flops,
-    ttt__list_state, NULL,
+    ttt__self_attention_forward, TTT__FUSED(ttt__self_attention_forward),
+    ttt__self_attention_flops, ttt__list_state, NULL,
 };
 
 // y = phi(q) (phi(k)^T v) / normalizer, phi = elu + 1 or the identity          [Katharopoulos 2020]
@@ -2363,58 +2465,33 @@ TTT__CONSTANT ttt_mixer ttt_mixer_linear_attention = {
 static int64_t ttt__neighbors(const ttt_mixer_desc *desc) {
     return desc->neighbors ? desc->neighbors : 8;
 }
-// 1 where a score is among the k largest of those in its row that are seen (N,N), else 0; of equal
-// ones the first. NaN counts as the largest.
-static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const ttt_tensor *seen,
-                                int64_t k) {
-    ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
-    int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
-    for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
-        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
-        ttt_real *taken = near_ones->data + r * N;
-        for (int64_t n = 0; n < k; n++) {
-            int64_t best = -1;
-            for (int64_t i = 0; i < N; i++)
-                if (taken[i] == 0 && (!row || row[i] != 0) && (best < 0 || !(s[i] <= s[best])))
-                    best = i;
-            if (best < 0) break;
-            taken[best] = 1;
-        }
-    }
-    return near_ones;
-}
-static ttt_tensor *ttt__kernel_scores(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
-                                      ttt_tensor *k) {
-    double root = sqrt((double)(desc->dim / desc->heads)),
-           b = desc->bandwidth > 0 ? (double)desc->bandwidth : sqrt(root);
-    ttt_tensor *qk = ttt_matmul_t(ctx, q, k, false, true);
-    if (desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL)
-        return ttt_scale(ctx, qk, (ttt_real)(1 / root));
-    ttt_tensor *norms =
-        // |q|^2 is the same for a row
-        ttt_transpose(ctx, ttt_sum_axis(ctx, ttt_square(ctx, k), -1));
-    return ttt_scale(ctx, ttt_sub(ctx, qk, ttt_scale(ctx, norms, (ttt_real)0.5)),
-                     (ttt_real)(1 / (b * b)));
-}
+// Scores are q k, or, but for what is the same for all keys of a query, -|q - k|^2 / 2.
 static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                 ttt_tensor *const *w, ttt_tensor *x,
                                                 ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x),
-               *scores = ttt__kernel_scores(ctx, desc, q, k), *seen = NULL, *a;
-    if (desc->causal) seen = ttt__lower(ctx, x->shape.dim[1], x->shape.dim[1], 0);
-    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST)
-        seen = ttt__nearest(ctx, scores, seen, ttt__neighbors(desc));
-    ttt_tensor *y = ttt__attend(ctx, scores, seen, v, &a);
-    (void)losses;
-    if (desc->unmask) {
-        desc->unmask->equals = desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
-                                ? "softmax self-attention: the estimate with the exponential kernel"
-                                : "a kernel estimate (Nadaraya-Watson)";
-        ttt__unmask_matrix(ctx, desc->unmask, a, v, y);
+    ttt__attention how = ttt__usual_attention(desc);
+    bool exponential = desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL;
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), *norms = NULL, *a = NULL;
+    ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    if (!ttt_ok(ctx)) return x;
+    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads, h = desc->dim / H;
+    if (!exponential) {
+        double b = (double)desc->bandwidth;
+        if (b > 0) how.scale = 1 / (b * b);
+        norms = ttt_square(ctx, ttt_reshape(ctx, k, TTT_SHAPE(B, N, H, h)));
+        norms = ttt_reshape(ctx, ttt_sum_axis(ctx, norms, -1), TTT_SHAPE(B, N, H));
+        norms = ttt_scale(ctx, norms, (ttt_real)-0.5);
     }
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST) how.nearest = ttt__neighbors(desc);
+    ttt_tensor *y = ttt__attention_of(ctx, desc, &how, q, k, v, norms, &a);
+    (void)losses;
+    ttt__unmask_attention(ctx, desc,
+                          exponential
+                              ? "softmax self-attention: the estimate with the exponential kernel"
+                              : "a kernel estimate (Nadaraya-Watson)",
+                          a, v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
 }
 static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     bool nearest = desc->kernel == TTT_ATTENTION_KERNEL_NEAREST;
@@ -2438,8 +2515,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
     "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
     "causal kernel bandwidth neighbors", 0,
-    ttt__nadaraya_watson_forward, NULL, ttt__self_attention_flops, ttt__list_state,
-    ttt__nadaraya_watson_check,
+    ttt__nadaraya_watson_forward, TTT__FUSED(ttt__nadaraya_watson_forward),
+    ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check,
 };
 
 // Linformer: the N keys and values become K by two tables along the sequence, k~ = E^T k,
@@ -2459,21 +2536,20 @@ static ttt_tensor *ttt__linformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *de
                                           ttt_tensor *const *w, ttt_tensor *x,
                                           ttt_tensor **losses) {
     int64_t N = x->shape.dim[1];
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x);
-    ttt_tensor *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x),
-               *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F];
+    ttt__attention how = ttt__usual_attention(desc);
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x);
+    ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *E = w[TTT__LINFORMER_E], *F = w[TTT__LINFORMER_F], *a = NULL;
     if (N < desc->max_tokens) E = ttt_slice(ctx, E, 0, 0, N), F = ttt_slice(ctx, F, 0, 0, N);
-    ttt_tensor *a = ttt_softmax(
-        ctx, ttt_scale(ctx, ttt_matmul_t(ctx, q, ttt_matmul_t(ctx, E, k, true, false), false, true),
-                       (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads)))));
-    ttt_tensor *y = ttt_matmul(ctx, a, ttt_matmul_t(ctx, F, v, true, false));
+    ttt_tensor *few_k = ttt_matmul_t(ctx, E, k, true, false);  // (B,K,D)
+    ttt_tensor *few_v = ttt_matmul_t(ctx, F, v, true, false);
+    ttt_tensor *y = ttt__attention_of(ctx, desc, &how, q, few_k, few_v, NULL, &a);
     (void)losses;
-    if (desc->unmask) {
-        desc->unmask->equals = "softmax attention to a fixed number of sums over the tokens";
-        ttt__unmask_matrix(ctx, desc->unmask, ttt_matmul_t(ctx, a, F, false, true), v, y);
-    }
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    if (desc->unmask)
+        ttt__unmask_attention(ctx, desc, "softmax attention to a fixed number of sums over the "
+                              "tokens", ttt_matmul_t(ctx, a, F, false, true), v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
 }
 static void ttt__linformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     if (!ttt__need(ctx, desc->max_tokens > 0, desc, "max_tokens", desc->max_tokens,
@@ -2497,7 +2573,8 @@ static double ttt__linformer_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_linformer = {
     "linformer", "Linformer_0", "attention to keys and values compressed along the sequence",
     "arXiv 2006.04768", TTT__ROWS(ttt__linformer_rows), NULL, "max_tokens compressed", 0,
-    ttt__linformer_forward, NULL, ttt__linformer_flops, ttt__linformer_state, ttt__linformer_check,
+    ttt__linformer_forward, TTT__FUSED(ttt__linformer_forward), ttt__linformer_flops,
+    ttt__linformer_state, ttt__linformer_check,
 };
 
 // -- Longformer: a token sees those at most `window` away, and all see and are seen by the first
@@ -2543,11 +2620,10 @@ static int64_t ttt__tile_around(const ttt__tiles *a, int64_t tile, int64_t i) {
 }
 // What the tiles hold, as numbers of tokens: queries (tiles,q), keys (tiles,k), which of these they
 // see (tiles,q,k), and for each token of the grid its place among the queries. Places beyond the
-// border hold token `globals`, unseen.
+// border hold query 0 and key `globals`, unseen.
 typedef struct ttt__tiling {
+    ttt__sight sight;
     ttt__tiles row, col;
-    int64_t window, globals;
-    bool causal;                 // and nothing that comes later
     int64_t tiles, q, k;
     int64_t *query, *key, *place;
     ttt_tensor *seen;
@@ -2561,13 +2637,13 @@ static int64_t ttt__in_tile(const ttt__tiling *tiling, int64_t tr, int64_t tc, i
 }
 static void ttt__tiling_fill(ttt__tiling *tiling, int64_t tile) {
     int64_t tr = tile / tiling->col.tiles, tc = tile % tiling->col.tiles, kr, kc, qr, qc,
-            g = tiling->globals;
+            g = tiling->sight.globals, window = tiling->sight.window;
     int64_t *key = tiling->key + tile * tiling->k;
     ttt_real *seen = tiling->seen->data + tile * tiling->q * tiling->k;
     for (int64_t i = 0; i < g; i++) key[i] = i;
     for (int64_t i = 0; i < tiling->q; i++) {
         int64_t token = ttt__in_tile(tiling, tr, tc, i, &qr, &qc);
-        tiling->query[tile * tiling->q + i] = token < 0 ? g : g + token;
+        tiling->query[tile * tiling->q + i] = TTT__MAX(token, 0);
         if (token >= 0) tiling->place[token] = tile * tiling->q + i;
         for (int64_t j = 0; j < g; j++) seen[i * tiling->k + j] = 1;
         for (int64_t j = 0; j < tiling->k - g; j++) {
@@ -2575,89 +2651,86 @@ static void ttt__tiling_fill(ttt__tiling *tiling, int64_t tile) {
             int64_t nr = ttt__tile_around(&tiling->row, tr, neighbor / across);
             int64_t nc = ttt__tile_around(&tiling->col, tc, neighbor % across);
             int64_t other = ttt__in_tile(tiling, nr, nc, j % tiling->q, &kr, &kc);
-            bool close = qr - kr <= tiling->window && kr - qr <= tiling->window &&
-                         qc - kc <= tiling->window && kc - qc <= tiling->window;
+            bool close = qr - kr <= window && kr - qr <= window && qc - kc <= window &&
+                         kc - qc <= window;
             key[g + j] = other < 0 ? g : g + other;
             seen[i * tiling->k + g + j] =
-                other >= 0 && close && !(tiling->causal && other > token);
+                other >= 0 && close && !(tiling->sight.causal && other > token);
         }
     }
 }
-static ttt__tiling ttt__tiling_of(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t window,
-                                  int64_t globals, bool causal) {
+// Of n queries.
+static ttt__tiling ttt__tiling_of(ttt_ctx *ctx, const ttt__sight *sight, int64_t n) {
     ttt__tiling tiling;
+    int64_t cols = TTT__MAX(TTT__MIN(sight->cols, n), 1);
     memset(&tiling, 0, sizeof tiling);
-    tiling.row = ttt__tiles_of(rows, window);
-    tiling.col = ttt__tiles_of(cols, window);
-    tiling.window = window;
-    tiling.globals = globals;
-    tiling.causal = causal;
+    tiling.sight = *sight;
+    tiling.row = ttt__tiles_of(n / cols, sight->window);
+    tiling.col = ttt__tiles_of(cols, sight->window);
     tiling.tiles = tiling.row.tiles * tiling.col.tiles;
     tiling.q = tiling.row.side * tiling.col.side;
-    tiling.k = globals + tiling.row.around * tiling.col.around * tiling.q;
+    tiling.k = sight->globals + tiling.row.around * tiling.col.around * tiling.q;
     tiling.query = (int64_t *)ttt_alloc(
         ctx, (uint64_t)(tiling.tiles * tiling.q) * sizeof *tiling.query, false);
     tiling.key = (int64_t *)ttt_alloc(
         ctx, (uint64_t)(tiling.tiles * tiling.k) * sizeof *tiling.key, false);
-    tiling.place = (int64_t *)ttt_alloc(ctx, (uint64_t)(rows * cols) * sizeof *tiling.place, false);
+    tiling.place = (int64_t *)ttt_alloc(ctx, (uint64_t)n * sizeof *tiling.place, false);
     tiling.seen = ttt_zeros(ctx, TTT_SHAPE(tiling.tiles, tiling.q, tiling.k));
     for (int64_t i = 0; ttt_ok(ctx) && i < tiling.tiles; i++) ttt__tiling_fill(&tiling, i);
     return tiling;
 }
-// q, k, v (.,1,N,h) -> what the tokens behind the globals see (.,1,N-globals,h); a: the softmax of
-// the tiles.
-static ttt_tensor *ttt__windowed(ttt_ctx *ctx, const ttt__tiling *tiling, ttt_tensor *q,
+// Heads apart: q (B,H,n,h), k and v (B,H,N,h); a: the softmax of the tiles.
+static ttt_tensor *ttt__windowed(ttt_ctx *ctx, const ttt__attention *how, ttt_tensor *q,
                                  ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+    ttt_shape shape = q->shape;
+    int64_t BH = shape.dim[0] * shape.dim[1], n = shape.dim[2], N = k->shape.dim[2],
+            h = shape.dim[3];
+    if (q->size == 0) return q;
+    ttt__tiling tiling = ttt__tiling_of(ctx, &how->sight, n);
     if (!ttt_ok(ctx)) return q;
-    int64_t n = q->shape.dim[0], h = q->shape.dim[3];
-    ttt_tensor *keys = ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->k), tiling->key);
-    q = ttt_index_select(ctx, ttt_scale(ctx, q, (ttt_real)(1 / sqrt((double)h))),
-                         ttt_from_int(ctx, TTT_SHAPE(tiling->tiles, tiling->q), tiling->query));
-    k = ttt_index_select(ctx, k, keys);
-    v = ttt_index_select(ctx, v, keys);
-    ttt_tensor *y = ttt__attend(ctx, ttt_matmul_t(ctx, q, k, false, true), tiling->seen, v, a);
-    y = ttt_reshape(ctx, y, TTT_SHAPE(n, 1, tiling->tiles * tiling->q, h));
-    return ttt_index_select(
-        ctx, y,
-        ttt_from_int(ctx, TTT_SHAPE(1, tiling->row.size * tiling->col.size), tiling->place));
+    ttt_tensor *keys = ttt_from_int(ctx, TTT_SHAPE(tiling.tiles, tiling.k), tiling.key);
+    ttt_tensor *queries = ttt_from_int(ctx, TTT_SHAPE(tiling.tiles, tiling.q), tiling.query);
+    q = ttt_reshape(ctx, ttt_scale(ctx, q, (ttt_real)how->scale), TTT_SHAPE(BH, 1, n, h));
+    q = ttt_index_select(ctx, q, queries);
+    k = ttt_index_select(ctx, ttt_reshape(ctx, k, TTT_SHAPE(BH, 1, N, h)), keys);
+    v = ttt_index_select(ctx, ttt_reshape(ctx, v, TTT_SHAPE(BH, 1, N, h)), keys);
+    ttt_tensor *y = ttt__attend(ctx, ttt_matmul_t(ctx, q, k, false, true), tiling.seen, v, a);
+    y = ttt_reshape(ctx, y, TTT_SHAPE(BH, 1, tiling.tiles * tiling.q, h));
+    y = ttt_index_select(ctx, y, ttt_from_int(ctx, TTT_SHAPE(1, n), tiling.place));
+    return ttt_reshape(ctx, y, shape);
 }
-static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                   const ttt__tiling *tiling, const ttt_tensor *a, ttt_tensor *top,
-                                   ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y);
+static ttt__attention ttt__in_window(const ttt_mixer_desc *desc) {
+    ttt__attention how = ttt__usual_attention(desc);
+    how.sight.globals = desc->globals;
+    how.sight.window = TTT__MIN(ttt__window(desc), TTT__FAR - 1);
+    if (desc->grid_rows) how.sight.cols = desc->grid_cols;
+    return how;
+}
+static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_tensor *a,
+                                   ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v,
+                                   ttt_tensor *y);
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                            ttt_tensor *const *w, ttt_tensor *x,
                                            ttt_tensor **losses) {
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads, h = desc->dim / H,
-            g = desc->globals, BH = B * H;
-    ttt_tensor *in[3], *a, *top_a = NULL, *top_v = NULL;
-    for (int i = 0; i < 3; i++)
-        in[i] =
-            ttt_reshape(ctx, ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL + 2 * i, x),
-                        TTT_SHAPE(BH, 1, N, h));
-    ttt__tiling tiling = ttt__tiling_of(ctx, desc->grid_rows ? desc->grid_rows : 1,
-                                        desc->grid_rows ? desc->grid_cols : N - g,
-                                        ttt__window(desc), g, desc->causal);
-    ttt_tensor *y = ttt__windowed(ctx, &tiling, in[0], in[1], in[2], &a);
+    int64_t N = x->shape.dim[1], g = desc->globals;
+    ttt__attention near_ones = ttt__in_window(desc), all = ttt__usual_attention(desc);
+    ttt_tensor *rest = g ? ttt_slice(ctx, x, 1, g, N - g) : x, *a = NULL, *top_a = NULL;
     if (!ttt_ok(ctx)) return x;
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, rest), *top_v = NULL;
+    ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
+    ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    ttt_tensor *y = ttt__attention_of(ctx, desc, &near_ones, q, k, v, NULL, &a);
     if (g) {
-        ttt_tensor *first = ttt_slice(ctx, x, 1, 0, g),
-                   *all_k = ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_K, x);
-        top_v = ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_V, x);
-        ttt_tensor *asks =
-            ttt_scale(ctx, ttt__project_heads(ctx, desc, w, TTT__LONGFORMER_Q, first),
-                      (ttt_real)(1 / sqrt((double)h)));
-        ttt_tensor *seen = desc->causal ? ttt__lower(ctx, g, N, 0) : NULL;
-        ttt_tensor *top = ttt__attend(ctx, ttt_matmul_t(ctx, asks, all_k, false, true), seen, top_v,
-                                      &top_a);
-        ttt_tensor *both[2] = { ttt_reshape(ctx, top, TTT_SHAPE(BH, 1, g, h)), y };
-        y = ttt_concat(ctx, both, 2, 2);
+        ttt_tensor *top_q = ttt__project(ctx, w, TTT__LONGFORMER_Q, ttt_slice(ctx, x, 1, 0, g));
+        ttt_tensor *top_k = ttt__project(ctx, w, TTT__LONGFORMER_K, x);
+        top_v = ttt__project(ctx, w, TTT__LONGFORMER_V, x);
+        ttt_tensor *both[2] = { NULL, y };
+        both[0] = ttt__attention_of(ctx, desc, &all, top_q, top_k, top_v, NULL, &top_a);
+        y = ttt_concat(ctx, both, 2, 1);
     }
-    y = ttt_reshape(ctx, y, TTT_SHAPE(B, H, N, h));
     (void)losses;
-    if (desc->unmask && ttt_ok(ctx))
-        ttt__longformer_unmask(ctx, desc, &tiling, a, top_a,
-                               ttt_reshape(ctx, in[2], TTT_SHAPE(B, H, N, h)), top_v, y);
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    if (desc->unmask && ttt_ok(ctx)) ttt__longformer_unmask(ctx, desc, a, top_a, v, top_v, y);
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
 }
 static void ttt__longformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     int64_t side = TTT__MAX(desc->grid_rows, desc->grid_cols);
@@ -2673,12 +2746,12 @@ static void ttt__longformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int6
         ttt__need(ctx, desc->window <= side, desc, "window", desc->window,
                   "the window is larger than the grid");
 }
+// The globals have three projections of their own, and see all.
 static double ttt__longformer_flops(const ttt_mixer_desc *desc, int64_t N) {
-    double n = (double)N, D = (double)desc->dim, side = 2 * (double)ttt__window(desc) + 1,
-           seen = desc->grid_rows ? side * side : side;
-    seen = (seen < n ? seen : n) + (double)desc->globals;
-    return 2 * (4 * n * D * D + 2 * n * seen * D +
-                (desc->globals ? 2 * n * D * D + 2 * n * (double)desc->globals * D : 0));
+    ttt__attention near_ones = ttt__in_window(desc), all = ttt__usual_attention(desc);
+    double n = (double)N, D = (double)desc->dim;
+    return ttt__attention_flops(desc, &near_ones.sight, N) +
+           (desc->globals ? 4 * n * D * D + 4 * ttt__pairs(&all.sight, desc->globals, N) * D : 0);
 }
 static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, seen = (double)(desc->grid_rows ? (2 * ttt__window(desc) + 1) *
@@ -2691,8 +2764,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_longformer = {
     "longformer", "Longformer_0", "attention in a window, and tokens that see all",
     "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
     "causal window globals grid_rows grid_cols", 0,
-    ttt__longformer_forward, NULL, ttt__longformer_flops, ttt__longformer_state,
-    ttt__longformer_check,
+    ttt__longformer_forward, TTT__FUSED(ttt__longformer_forward), ttt__longformer_flops,
+    ttt__longformer_state, ttt__longformer_check,
 };
 
 // -- Focused linear attention: the features of q and k are sharpened, f(x) = x^p |x| / |x^p|, which
@@ -3674,21 +3747,15 @@ static ttt_tensor *ttt__lact_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
     return ttt__swap_heads(ctx, y);
 }
 // Softmax attention to the last `chunk` tokens, on the views as they were before SiLU.
-static ttt_tensor *ttt__lact_window(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                    ttt_tensor *const *raw) {
-    int64_t B = raw[0]->shape.dim[0], N = raw[0]->shape.dim[1], H = desc->heads,
-            h = desc->dim / H, window = TTT__MIN(ttt__chunk_or(desc, 2048), N);
-    ttt_tensor *flat[3], *a;
-    for (int i = 0; i < 3; i++)
-        flat[i] = ttt_reshape(ctx, ttt_split_heads(ctx, raw[i], H), TTT_SHAPE(B * H, 1, N, h));
-    ttt__tiling tiling = ttt__tiling_of(ctx, 1, N, window - 1, 0, true);
-    ttt_tensor *y = ttt__windowed(ctx, &tiling, flat[0], flat[1], flat[2], &a);
-    return ttt_join_heads(ctx, ttt_reshape(ctx, y, TTT_SHAPE(B, H, N, h)));
+static ttt__attention ttt__lact_window(const ttt_mixer_desc *desc) {
+    ttt__attention how = ttt__usual_attention(desc);
+    how.sight.window = ttt__chunk_or(desc, 2048) - 1;
+    return how;
 }
 static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                                      ttt_tensor *x, ttt_tensor **losses) {
     int64_t N = x->shape.dim[1], H = desc->heads;
-    ttt_tensor *in[TTT__GLU_INPUTS] = { NULL }, *raw[3];
+    ttt_tensor *in[TTT__GLU_INPUTS] = { NULL }, *raw[3], *a;
     for (int i = 0; i < 3; i++) {
         raw[i] = ttt_matmul(ctx, x, w[TTT__LACT_Q + i]);
         ttt_tensor *heads = ttt__beside(ctx, raw[i], H);
@@ -3706,7 +3773,10 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
     y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
-    if (desc->causal) y = ttt_add(ctx, y, ttt__lact_window(ctx, desc, raw));
+    ttt__attention how = ttt__lact_window(desc);
+    if (desc->causal)
+        y = ttt_add(ctx, y,
+                    ttt__attention_of(ctx, desc, &how, raw[0], raw[1], raw[2], NULL, &a));
     return ttt_matmul(ctx, y, w[TTT__LACT_O]);
 }
 // Of D h, 3 products for q, and for k of a written chunk 3 forwards and 3 for the gradients; Newton
@@ -3716,8 +3786,9 @@ static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
     double chunk = (double)TTT__MIN(N, ttt__chunk_or(desc, 2048));
     double writes = desc->causal ? ceil(n / TTT__MAX(chunk, 1)) - 1 : 1;
     double written = desc->causal ? chunk * writes : n, muon = desc->muon ? 45 * writes : 0;
-    return 2 * n * (4 * D * D + 3 * D * h + (desc->causal ? 2 * chunk * D : 0)) +
-           2 * D * h * (6 * written + muon * h);
+    ttt__attention window = ttt__lact_window(desc);
+    double pairs = desc->causal ? ttt__pairs(&window.sight, N, N) : 0;
+    return 2 * (n * (4 * D * D + 3 * D * h) + 2 * pairs * D + D * h * (6 * written + muon * h));
 }
 static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
     double D = (double)desc->dim, h = D / (double)desc->heads;
@@ -3841,15 +3912,16 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 // ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
-// composite, for higher orders and as its oracle. Three frames:
+// composite, for higher orders and as its oracle. Four frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or
 //     mini-batches): a tile of tokens goes through learner, decoder, loss gradient and back while
 //     it is in the cache, and all that is left of a step is the gradient in a head's few weights;
-//   - whatever has the form  y = f(Q, K, V) W_o: softmax attention, linear attention, and the MTTT
-//     layer that is linear attention;
+//   - what reads sums over all tokens, y = Q W(K^T V) W_o: linear attention, and the MTTT layer
+//     that is linear attention;
+//   - softmax attention, from views to what they read: of all, of what came before, in a window;
 //   - row by row: layer norm, and with it the MLP of a block.
 //
-// LETTERS of the first frame; the second and third have pages of their own.
+// LETTERS of the first frame; the others have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
 //            numbers of an MLP, T inner steps, n tokens of a tile. Each step reads all N tokens, or
 //            one of T equal parts of L shuffled ones; before step t the weights are W_t
@@ -5537,7 +5609,7 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     return y;
 }
 
-// -- attention, linear or softmax: y = F O + b_o, where each head reads F from its Q, K and V
+// -- attention through sums: y = F O + b_o, where each head reads F from its Q, K and V
 // What the letters are, in formulas and in code. Q to G are those of one sequence and head:
 //   B, N, D, H, h    sequences, tokens, width, heads, width of a head: D = H h
 //   Q, K, V (N,h)    views of the tokens x (N,D): Q = x W_q + b_q, and so on
@@ -5554,8 +5626,6 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 //     W_t+1 = W_t - eta_t G_t = W_t - eta_t unit (A W_t S - C):
 // after one pass over the tokens they see them no more. From W_0 = 0 the first is W_1 = eta unit C:
 // linear attention again, at the same cost; A is then not even looked at.
-// Softmax attention is F = softmax(Q K^T / sqrt h) V [Vaswani 2017]. Its scores are made, used and
-// forgotten in tiles; all that stays of them is lse, ln sum e^score of every query.
 //
 //   ttt__...              one share is     reads                  writes
 //   forwards
@@ -5567,14 +5637,6 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 //     linear_learn_back   sequence, head   d_W_T, W, C, A, S      d_C, d_s, d_A, d_S, d_W_0, d_eta
 //     linear_gather_back  a range          d_C, d_s, d_A, K, V,   d_V, d_K, d_x
 //                                          d_Q
-//   forwards
-//     softmax_gather      a range          x                      K, V
-//     softmax_read        sequence, head   x, K, V                Q, F, lse
-//     softmax_output      a range          F                      y
-//   backwards
-//     softmax_output_back a range          d_y                    d_F
-//     softmax_read_back   sequence, head   d_F, Q, K, V, F, lse   d_Q, d_K, d_V
-//     softmax_gather_back a range          d_Q, d_K, d_V          d_x
 //   both, at last; then the calling thread adds to the gradients of biases, W_0 and eta
 //     kernel_sums_share   kernel, head     x, d_Q, d_K, d_V,      d_W_q, d_W_k, d_W_v (or d_g), d_O
 //                                          F, d_y
@@ -5583,13 +5645,11 @@ static ttt_tensor *ttt__mttt_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 // matrix for each sequence and head.
 typedef struct ttt__qkv_arg {
     ttt_mixer_desc d;
-    bool softmax;
     bool from_zero;                         // as W_0 was when the layer ran
     int steps;                              // 0: the layer does not learn
     ttt_real *rates;                        // eta of each step
     signed char input[TTT__MTTT_W0 + 2];    // which input a parameter row is; -1: absent
     ttt__mat Q, K, V, F;
-    ttt__mat lse;                           // (B N,H)
     ttt__mat sums;                          // (B H) rows: C, s, and A if it is needed
     ttt__stack W;                           // (T+1) times (B H): before each step, and at last
 } ttt__qkv_arg;
@@ -5681,29 +5741,19 @@ static ttt__stack ttt__head_kernels(const ttt__qkv *job, ttt_real *at) {
     return job->learns ? ttt__stacked(at, D, h) : ttt__side_by_side(ttt__matrix(at, D, D), h);
 }
 
-// What a thread works with. Linear phases go through the heads of a range one after the other, and
-// put into `spare`, (range,D), the views of all heads that the node does not keep.
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+// What a thread works with. Phases go through the heads of a range one after the other, and put
+// into `spare`, (range,D), the views of all heads that the node does not keep.
 struct ttt__qkv_work {
     ttt__kit kit;
     ttt__mat spare[2];
     ttt__mat A, AW, G, d_RS, d_A, d_C;  // AW = A W, d_RS = d_R S
     ttt__mat d_norm;                    // one number a token
-    ttt__mat K_tr, V_tr;                // softmax: (h,N)
-    ttt__mat scores, d_scores;          // of a tile
 };
 static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int thread) {
     const ttt__frame *frame = &job->frame;
     ttt__qkv_work work;
     memset(&work, 0, sizeof work);
     work.kit = ttt__kit_of(frame->ctx, thread);
-    if (job->arg->softmax) {
-        work.K_tr = ttt__take(room, frame->h, frame->N);
-        work.V_tr = ttt__take(room, frame->h, frame->N);
-        work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
-        work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
-        return work;
-    }
     for (int i = 0; i < 2; i++) work.spare[i] = ttt__take(room, frame->range_rows, frame->D);
     work.A = ttt__take(room, job->W_rows, job->W_rows);
     work.AW = ttt__take(room, job->W_rows, frame->h);
@@ -5717,7 +5767,7 @@ static ttt__qkv_work ttt__qkv_work_in(const ttt__qkv *job, ttt__room *room, int 
 
 // Rows of some tokens, of all heads or of one. Matrices that nobody keeps are absent.
 typedef struct ttt__qkv_views {
-    ttt__mat Q, K, V, F, lse;
+    ttt__mat Q, K, V, F;
     ttt__mat d_Q, d_K, d_V, d_F;
 } ttt__qkv_views;
 static ttt__mat ttt__rows_or(ttt__mat all, int64_t from, int64_t rows, ttt__mat spare) {
@@ -5733,30 +5783,22 @@ static ttt__qkv_views ttt__qkv_views_of(const ttt__qkv *job, const ttt__qkv_work
     of.K = ttt__rows_or(arg->K, at, rows, work->spare[0]);
     of.V = ttt__rows_or(arg->V, at, rows, work->spare[1]);
     of.F = ttt__rows_or(arg->F, at, rows, work->spare[1]);
-    of.lse = ttt__rows_or(arg->lse, at, rows, ttt__absent());
     of.d_Q = ttt__rows_or(job->d_Q, local, rows, ttt__absent());
     of.d_K = ttt__rows_or(job->d_K, local, rows, ttt__absent());
     of.d_V = ttt__rows_or(job->d_V, local, rows, ttt__absent());
     of.d_F = ttt__rows_or(job->d_F, local, rows, ttt__absent());
     return of;
 }
-// Some of these rows; and of one head.
-static ttt__qkv_views ttt__some_rows(ttt__qkv_views of, int64_t from, int64_t rows) {
-    ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.lse, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
-    for (int i = 0; i < 9; i++) *each[i] = ttt__rows_or(*each[i], from, rows, ttt__absent());
-    return of;
-}
+// These rows of one head.
 static ttt__qkv_views ttt__one_head(ttt__qkv_views of, int64_t head, int64_t h) {
     ttt__mat *each[] = { &of.Q, &of.K, &of.V, &of.F, &of.d_Q, &of.d_K, &of.d_V, &of.d_F };
     for (int i = 0; i < 8; i++)
         if (each[i]->at) *each[i] = ttt__cols_at(*each[i], head * h, h);
-    if (of.lse.at) of.lse = ttt__cols_at(of.lse, head, 1);
     return of;
 }
 
 // -- attention, forwards
 static ttt__qkv_phase ttt__linear_gather, ttt__linear_learn, ttt__linear_read;
-static ttt__qkv_phase ttt__softmax_gather, ttt__softmax_read, ttt__softmax_output;
 static bool ttt__qkv_begin(ttt__qkv *job, ttt_ctx *ctx, const ttt_tensor *y, bool wants_W0);
 static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg);
 static bool ttt__starts_at_zero(const ttt_tensor *y);
@@ -5774,19 +5816,13 @@ static void ttt__qkv_run(ttt__qkv *job, ttt__qkv_phase *phase, int64_t shares, i
 
 static void ttt__qkv_chunk(ttt__qkv *job) {
     int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
-    if (job->arg->softmax) {
-        ttt__qkv_run(job, ttt__softmax_gather, ranges, 1);
-        ttt__qkv_run(job, ttt__softmax_read, pairs, 1);
-        ttt__qkv_run(job, ttt__softmax_output, ranges, 1);
-    } else {
-        ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
-        ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
-        ttt__qkv_run(job, ttt__linear_read, ranges, 1);
-    }
+    ttt__qkv_run(job, ttt__linear_gather, ranges, 1);
+    ttt__qkv_run(job, ttt__linear_learn, pairs, 4);
+    ttt__qkv_run(job, ttt__linear_read, ranges, 1);
 }
 static bool ttt__qkv_lost(const ttt__qkv *job) {
     for (int64_t range = 0; range < job->frame.count * job->frame.ranges; range++)
-        if (job->lost.at && job->lost.at[range] != 0) return true;
+        if (job->lost.at[range] != 0) return true;
     return false;
 }
 static void ttt__qkv_by_definition(ttt_ctx *ctx, ttt_tensor *y);
@@ -5941,90 +5977,8 @@ static void ttt__linear_read(const ttt__qkv *job, const ttt__qkv_work *work, int
     ttt__affine(kit, y, all.F, job->O, job->O_bias);              // y = F O + b_o
 }
 
-// K and V of a range
-static void ttt__softmax_gather(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
-    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
-    ttt__mat x = ttt__rows_at(job->frame.x, range.at, range.rows);
-    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
-    ttt__see_all(&work->kit, all.K, x, &job->see_K, job->frame.H);
-    ttt__see_all(&work->kit, all.V, x, &job->see_V, job->frame.H);
-}
-
-// The softmax of a query after some tiles of keys. Its F is the sum of e^(score - max) v so far; it
-// is scaled down when a tile brings a larger maximum [Milakov 2018, Dao 2022].
-typedef struct ttt__softmax_state {
-    ttt_real max;
-    double sum;                             // of e^(score - max)
-} ttt__softmax_state;
-// Adds a tile of keys. scores (1,keys) become e^(score - max).
-static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, bool first,
-                             ttt__mat scores, ttt_real scale, ttt__mat F) {
-    ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
-    if (max == -HUGE_VAL) max = -(ttt_real)3e38;  // then e^(score - max) is 0, not NaN
-    if (!first && max <= state->max) max = state->max;
-    double shrink = first ? 0 : exp((double)state->max - (double)max);
-    double sum = kit->lk->exp_sum(scores.cols, scores.at, scores.at, scale, max);
-    if (!first && shrink != 1) ttt__scaled(kit, F, F, (ttt_real)shrink);
-    state->sum = first ? sum : state->sum * shrink + sum;
-    state->max = max;
-}
-static ttt_real ttt__score_scale(const ttt__qkv *job) {
-    return (ttt_real)(1 / sqrt((double)job->frame.h));
-}
-// F = softmax(Q K^T / sqrt h) V and lse of one tile of queries, over all keys.
-static void ttt__softmax_tile(const ttt__qkv *job, const ttt__qkv_work *work,
-                              const ttt__qkv_views *queries, ttt__mat V) {
-    const ttt__kit *kit = &work->kit;
-    ttt__mat Q = queries->Q, F = queries->F;
-    ttt__softmax_state state[TTT__QUERIES];
-    int64_t from, keys;
-    for (int64_t tile = 0; (keys = ttt__piece(V.rows, TTT__KEYS, tile, &from)) > 0; tile++) {
-        ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys);
-        ttt__set_product(kit, scores, Q, ttt__cols_at(work->K_tr, from, keys));  // Q K^T
-        for (int64_t i = 0; i < Q.rows; i++)
-            ttt__softmax_add(kit, &state[i], tile == 0, ttt__rows_at(scores, i, 1),
-                             ttt__score_scale(job), ttt__rows_at(F, i, 1));
-        ttt__product_from(kit, F, tile == 0 ? ttt__absent() : F, scores,
-                          ttt__rows_at(V, from, keys));           // F += e^(scores - max) V
-    }
-    for (int64_t i = 0; i < Q.rows; i++) {
-        ttt__mat row = ttt__rows_at(F, i, 1);
-        bool nothing = state[i].sum == 0;  // is seen: F and all weights are 0
-        ttt__scaled(kit, row, row, nothing ? 0 : (ttt_real)(1 / state[i].sum));
-        ttt__rows_at(queries->lse, i, 1).at[0] =
-            nothing ? 0 : (ttt_real)((double)state[i].max + log(state[i].sum));
-    }
-}
-// All tokens of a sequence.
-static ttt__range ttt__sequence_of(const ttt__frame *frame, int64_t local) {
-    int64_t b = frame->first + local, N = frame->N;
-    ttt__range range = { b, 0, N, b * N, local * N };
-    return range;
-}
-// Q and F of a sequence and head.
-static void ttt__softmax_read(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
-    const ttt__frame *frame = &job->frame;
-    int64_t head = share % frame->H, from, rows;
-    ttt__range sequence = ttt__sequence_of(frame, share / frame->H);
-    ttt__mat x = ttt__rows_at(frame->x, sequence.at, sequence.rows);
-    ttt__qkv_views all = ttt__one_head(ttt__qkv_views_of(job, work, &sequence), head, frame->h);
-    ttt__transpose(&work->kit, work->K_tr, all.K);
-    for (int64_t tile = 0; (rows = ttt__piece(frame->N, TTT__QUERIES, tile, &from)) > 0; tile++) {
-        ttt__qkv_views queries = ttt__some_rows(all, from, rows);
-        ttt__see(&work->kit, queries.Q, ttt__rows_at(x, from, rows), &job->see_Q, head);
-        ttt__softmax_tile(job, work, &queries, all.V);
-    }
-}
-// y = F O + b_o of a range.
-static void ttt__softmax_output(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
-    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
-    ttt__affine(&work->kit, ttt__rows_at(job->frame.y, range.at, range.rows),
-                ttt__rows_at(job->arg->F, range.at, range.rows), job->O, job->O_bias);
-}
-
 // -- attention, backwards
 static ttt__qkv_phase ttt__linear_read_back, ttt__linear_learn_back, ttt__linear_gather_back;
-static ttt__qkv_phase ttt__softmax_output_back, ttt__softmax_read_back, ttt__softmax_gather_back;
 static bool ttt__qkv_back_begin(ttt__qkv *job, const ttt_tensor *d_y, ttt_real *d_x);
 static void ttt__qkv_kernels_back(const ttt__qkv *job);
 static void ttt__qkv_biases_back(const ttt__qkv *job);
@@ -6033,15 +5987,9 @@ static void ttt__qkv_start_back(const ttt__qkv *job);
 
 static void ttt__qkv_chunk_back(ttt__qkv *job) {
     int64_t ranges = job->frame.count * job->frame.ranges, pairs = job->frame.count * job->frame.H;
-    if (job->arg->softmax) {
-        ttt__qkv_run(job, ttt__softmax_output_back, ranges, 1);
-        ttt__qkv_run(job, ttt__softmax_read_back, pairs, 1);
-        ttt__qkv_run(job, ttt__softmax_gather_back, ranges, 1);
-    } else {
-        ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
-        ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
-        ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
-    }
+    ttt__qkv_run(job, ttt__linear_read_back, ranges, 1);
+    ttt__qkv_run(job, ttt__linear_learn_back, pairs, 4);
+    ttt__qkv_run(job, ttt__linear_gather_back, ranges, 1);
     ttt__qkv_kernels_back(job);
     ttt__qkv_biases_back(job);
     if (!job->learns) return;
@@ -6069,12 +6017,6 @@ static void ttt__qkv_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, tt
     ttt__arena_release(&ctx->scratch, scratch);
 }
 
-// From the output of a range: d_F = d_y O^T
-static void ttt__qkv_output_back(const ttt__qkv *job, const ttt__kit *kit,
-                                 const ttt__range *range) {
-    ttt__mat d_y = ttt__rows_at(job->frame.d_y, range->at, range->rows);
-    ttt__set_product(kit, ttt__rows_at(job->d_F, range->local, range->rows), d_y, job->O_tr);
-}
 // From the views of a range to its tokens: d_x += d_Q W_q^T + d_K W_k^T + d_V W_v^T
 static void ttt__qkv_views_back(const ttt__qkv *job, const ttt__kit *kit,
                                 const ttt__qkv_views *all, const ttt__range *range) {
@@ -6104,7 +6046,8 @@ static void ttt__linear_read_back(const ttt__qkv *job, const ttt__qkv_work *work
     ttt__range range = ttt__range_of(frame, share, frame->N);
     ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
     ttt__mat d_norm = ttt__rows_at(work->d_norm, 0, range.rows);
-    ttt__qkv_output_back(job, kit, &range);                       // d_F = d_y O^T
+    ttt__mat d_y = ttt__rows_at(frame->d_y, range.at, range.rows);
+    ttt__set_product(kit, all.d_F, d_y, job->O_tr);               // d_F = d_y O^T
     for (int64_t head = 0; head < frame->H; head++) {
         ttt__qkv_views one = ttt__one_head(all, head, frame->h);
         ttt__mat W = ttt__rows_at(ttt__last_weights(job, range.b, head), 0, frame->h);
@@ -6190,69 +6133,6 @@ static void ttt__linear_gather_back(const ttt__qkv *job, const ttt__qkv_work *wo
         ttt__map_rows_back(job, kit, one.K, one.d_K);
     }
     ttt__qkv_views_back(job, kit, &all, &range);
-}
-
-// d_F of a range
-static void ttt__softmax_output_back(const ttt__qkv *job, const ttt__qkv_work *work,
-                                     int64_t share) {
-    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
-    ttt__qkv_output_back(job, &work->kit, &range);
-}
-
-// One tile: some queries, and the keys from the `from`-th on. With scale = 1 / sqrt h,
-//   P = softmax(scale Q K^T) = e^(scale Q K^T - lse):  d_V += P^T d_F;  d_P = d_F V^T
-//   d_scores = scale P o (d_P - <d_F, F>), the last one number for each query
-//   d_K += d_scores^T Q;  d_Q += d_scores K
-static void ttt__softmax_tile_back(const ttt__qkv *job, const ttt__qkv_work *work,
-                                   const ttt__qkv_views *queries, const ttt__qkv_views *keys,
-                                   int64_t from) {
-    const ttt__kit *kit = &work->kit;
-    int64_t rows = queries->Q.rows, cols = keys->K.rows;
-    ttt_real scale = ttt__score_scale(job);
-    ttt__mat P = ttt__matrix(work->scores.at, rows, cols);
-    ttt__mat d_P = ttt__matrix(work->d_scores.at, rows, cols), d_scores = d_P;  // in its place
-    ttt__set_product(kit, P, queries->Q, ttt__cols_at(work->K_tr, from, cols));
-    for (int64_t i = 0; i < rows; i++) {
-        ttt_real *row = ttt__rows_at(P, i, 1).at;
-        (void)kit->lk->exp_sum(cols, row, row, scale, ttt__rows_at(queries->lse, i, 1).at[0]);
-    }
-    ttt__add_product(kit, keys->d_V, ttt__transpose_of(P), queries->d_F);
-    ttt__set_product(kit, d_P, queries->d_F, ttt__cols_at(work->V_tr, from, cols));
-    for (int64_t i = 0; i < rows; i++) {
-        ttt__mat d_row = ttt__rows_at(queries->d_F, i, 1), row = ttt__rows_at(queries->F, i, 1);
-        kit->lk->softmax_back(cols, ttt__rows_at(P, i, 1).at, ttt__rows_at(d_P, i, 1).at, scale,
-                              (ttt_real)ttt__dot(kit, d_row, row));
-    }
-    ttt__add_product(kit, keys->d_K, ttt__transpose_of(d_scores), queries->Q);
-    ttt__add_product(kit, queries->d_Q, d_scores, keys->K);
-}
-// d_Q, d_K and d_V of a sequence and head
-static void ttt__softmax_read_back(const ttt__qkv *job, const ttt__qkv_work *work, int64_t share) {
-    int64_t N = job->frame.N, from, rows, first, asking;
-    ttt__range sequence = ttt__sequence_of(&job->frame, share / job->frame.H);
-    ttt__qkv_views all = ttt__qkv_views_of(job, work, &sequence);
-    all = ttt__one_head(all, share % job->frame.H, job->frame.h);
-    for (int64_t i = 0; i < N; i++) {
-        ttt__clear(ttt__rows_at(all.d_Q, i, 1));
-        ttt__clear(ttt__rows_at(all.d_K, i, 1));
-        ttt__clear(ttt__rows_at(all.d_V, i, 1));
-    }
-    ttt__transpose(&work->kit, work->K_tr, all.K);
-    ttt__transpose(&work->kit, work->V_tr, all.V);
-    for (int64_t i = 0; (rows = ttt__piece(N, TTT__KEYS, i, &from)) > 0; i++) {
-        ttt__qkv_views keys = ttt__some_rows(all, from, rows);
-        for (int64_t j = 0; (asking = ttt__piece(N, TTT__QUERIES, j, &first)) > 0; j++) {
-            ttt__qkv_views queries = ttt__some_rows(all, first, asking);
-            ttt__softmax_tile_back(job, work, &queries, &keys, from);
-        }
-    }
-}
-// d_x of a range
-static void ttt__softmax_gather_back(const ttt__qkv *job, const ttt__qkv_work *work,
-                                     int64_t share) {
-    ttt__range range = ttt__range_of(&job->frame, share, job->frame.N);
-    ttt__qkv_views all = ttt__qkv_views_of(job, work, &range);
-    ttt__qkv_views_back(job, &work->kit, &all, &range);
 }
 
 static ttt__mat ttt__of_chunk(const ttt__frame *frame, ttt__mat all) {
@@ -6341,7 +6221,7 @@ static bool ttt__starts_at_zero(const ttt_tensor *y) {
 }
 static void ttt__qkv_options(ttt__qkv *job) {
     const ttt__qkv_arg *arg = job->arg;
-    bool linear = !arg->softmax && arg->steps == 0;
+    bool linear = arg->steps == 0;
     job->learns = arg->steps > 0;
     job->biased = job->learns && !arg->d.no_inner_bias;
     job->mapped = linear && !arg->d.identity_map;
@@ -6400,7 +6280,6 @@ static bool ttt__qkv_room(ttt__qkv *job) {
     frame->room_size = measure.used;
     frame->room = ttt__alloc_numbers(frame->ctx, frame->ctx->threads, frame->room_size, false);
     int64_t ranges = frame->chunk * frame->ranges;
-    if (job->arg->softmax) return !frame->ctx->result;
     job->range_sums = ttt__scratch(frame->ctx, ranges * frame->H,
                                    ttt__linear_sums_in(job, NULL, ttt__range_has_KK(job)).all.cols);
     job->lost = ttt__scratch(frame->ctx, ranges, 1);
@@ -6428,12 +6307,8 @@ static bool ttt__qkv_keep(ttt__qkv *job, ttt__qkv_arg *arg) {
     bool keep = ctx->recording && !ctx->numbers_only;
     int64_t tokens = frame->B * frame->N, pairs = frame->B * frame->H, D = frame->D, h = frame->h;
     ttt__mat *views[] = { &arg->Q, &arg->K, &arg->V, &arg->F };
-    for (int i = 0; i < 4 && (keep || arg->softmax); i++)
+    for (int i = 0; i < 4 && keep; i++)
         *views[i] = ttt__matrix(ttt__alloc_numbers(ctx, tokens, D, keep), tokens, D);
-    if (arg->softmax) {
-        arg->lse = ttt__matrix(ttt__alloc_numbers(ctx, tokens, frame->H, keep), tokens, frame->H);
-        return !ctx->result;
-    }
     int64_t size = ttt__linear_sums_in(job, NULL, job->needs_A).all.cols;
     if (keep) arg->sums = ttt__matrix(ttt__alloc_numbers(ctx, pairs, size, true), pairs, size);
     int64_t weights = (arg->steps + 1) * pairs;
@@ -6485,7 +6360,6 @@ static ttt_tensor *ttt__qkv_composite(ttt_ctx *ctx, ttt_tensor *const *in, const
         if (arg->input[row] >= 0) w[row] = in[(int)arg->input[row]];
     desc.inner_lrs = arg->rates;
     if (arg->steps > 0) return ttt__mttt_tape(ctx, &desc, w, in[0], NULL);
-    if (arg->softmax) return ttt__self_attention_tape(ctx, &desc, w, in[0], NULL);
     return ttt__linear_attention_tape(ctx, &desc, w, in[0], NULL);
 }
 static int64_t ttt__qkv_count(const ttt_tensor *y) {
@@ -6513,13 +6387,9 @@ static const ttt_op ttt__op_fused_qkv = {
     "linear mixer", "y = (x W_q) W(K^T V) W_o", -1, 0, 0,
     ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
 };
-static const ttt_op ttt__op_fused_softmax = {
-    "softmax attention", "y = softmax(x W_q (x W_k)^T / sqrt h) x W_v W_o", -1, 0, 0,
-    ttt__qkv_forward, NULL, ttt__qkv_composite, ttt__qkv_back, ttt__qkv_count,
-};
 
 static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                  ttt_tensor *x, bool softmax) {
+                                  ttt_tensor *x) {
     ttt__qkv_arg arg;
     ttt_tensor *in[TTT__MTTT_W0 + 3];
     bool learns = desc->mixer->learner != NULL;
@@ -6528,13 +6398,432 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
     memset(arg.input, -1, sizeof arg.input);
     int n = ttt__list_inputs(ctx, x, w, rows, in, arg.input);
     arg.d = *desc;
-    arg.softmax = softmax;
     if (learns) {
         arg.steps = ttt__steps(desc);
         arg.rates = ttt__rates(ctx, desc);
     }
-    const ttt_op *op = softmax ? &ttt__op_fused_softmax : &ttt__op_fused_qkv;
-    return ttt_apply(ctx, op, in, n, x->shape, &arg, sizeof arg);
+    return ttt_apply(ctx, &ttt__op_fused_qkv, in, n, x->shape, &arg, sizeof arg);
+}
+
+// -- softmax attention: F = softmax(scale (Q K^T + 1 c^T)) V, see ttt__attention
+// What the letters are, in formulas and in code; all but the sizes are of one sequence and head:
+//   n, N, D, H, h    queries, keys, width, heads, width of a head: D = H h
+//   Q, F (n,h)       what the queries ask, and what they read
+//   K, V (N,h)       keys and values; c (N,1), what is added to the scores of a key
+//   P (n,N)          the softmax; 0 where a query does not see a key
+//   lse (n,1)        ln sum e^score of every query: all that stays of the scores
+//   d_X, X_tr        the outer gradient in X; X transposed, a copy
+// Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: some neighboring queries,
+// a piece of a line or whole rows of a grid, and a run of the keys that any of them sees. Keys that
+// none of them sees are never looked at; of the others, each query hides what it does not see.
+//
+//   ttt__...             one share is     reads                    writes
+//     softmax_read       sequence, head   Q, K, V, c               F, lse
+//     softmax_read_back  sequence, head   d_F, Q, K, V, c, F, lse  d_Q, d_K, d_V, d_c
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+
+enum { TTT__SOFTMAX_K, TTT__SOFTMAX_V, TTT__SOFTMAX_C, TTT__SOFTMAX_N };  // inputs behind q
+typedef struct ttt__softmax_arg {
+    ttt__attention how;
+    signed char input[TTT__SOFTMAX_N];  // which input k, v and c are; -1: absent
+    ttt__mat lse;                       // (B n,H), if there may be a way back
+} ttt__softmax_arg;
+
+typedef struct ttt__softmax {
+    ttt_ctx *ctx;
+    const ttt__attention *how;
+    int64_t B, n, N, H, h;
+    ttt__mat Q, K, V, c, F, lse;        // of all sequences and heads: (B n,D), (B N,D), (B N,H)
+    ttt__mat d_Q, d_K, d_V, d_c, d_F;   // absent forwards
+    bool mixes;                         // not all is seen, nor finite: see ttt__add_seen
+    ttt_real *room;
+    int64_t room_size;
+} ttt__softmax;
+
+// One sequence and head at work.
+typedef struct ttt__reading {
+    ttt__kit kit;
+    const ttt__attention *how;
+    ttt__mat Q, K, V, c, F, lse, d_Q, d_K, d_V, d_c, d_F;
+    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N)
+    ttt__mat scores, d_scores;          // of a tile
+    ttt__mat finite;                    // room for what is finite of a factor
+    bool mixes;
+} ttt__reading;
+static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) {
+    ttt__reading work;
+    memset(&work, 0, sizeof work);
+    work.K_tr = ttt__take(room, job->h, job->N);
+    if (job->c.at) work.c_tr = ttt__take(room, 1, job->N);
+    work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+    work.finite = ttt__take(room, TTT__KEYS, job->h);
+    if (!job->d_F.at) return work;
+    work.V_tr = ttt__take(room, job->h, job->N);
+    if (job->d_c.at) work.d_c_tr = ttt__take(room, 1, job->N);
+    work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+    return work;
+}
+static ttt__mat ttt__head_rows(ttt__mat all, int64_t b, int64_t rows, int64_t head, int64_t cols) {
+    return all.at ? ttt__cols_at(ttt__rows_at(all, b * rows, rows), head * cols, cols) : all;
+}
+static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int thread) {
+    ttt__room room = { job->room + thread * job->room_size, 0 };
+    ttt__reading work = ttt__reading_room(job, &room);
+    int64_t b = share / job->H, head = share % job->H, n = job->n, N = job->N, h = job->h;
+    work.kit = ttt__kit_of(job->ctx, thread);
+    work.how = job->how;
+    work.mixes = job->mixes;
+    work.Q = ttt__head_rows(job->Q, b, n, head, h);
+    work.F = ttt__head_rows(job->F, b, n, head, h);
+    work.lse = ttt__head_rows(job->lse, b, n, head, 1);
+    work.K = ttt__head_rows(job->K, b, N, head, h);
+    work.V = ttt__head_rows(job->V, b, N, head, h);
+    work.c = ttt__head_rows(job->c, b, N, head, 1);
+    work.d_Q = ttt__head_rows(job->d_Q, b, n, head, h);
+    work.d_F = ttt__head_rows(job->d_F, b, n, head, h);
+    work.d_K = ttt__head_rows(job->d_K, b, N, head, h);
+    work.d_V = ttt__head_rows(job->d_V, b, N, head, h);
+    work.d_c = ttt__head_rows(job->d_c, b, N, head, 1);
+    ttt__transpose(&work.kit, work.K_tr, work.K);
+    if (work.V_tr.at) ttt__transpose(&work.kit, work.V_tr, work.V);
+    for (int64_t i = 0; i < N && work.c.at; i++) work.c_tr.at[i] = work.c.at[i * work.c.down];
+    if (work.d_c_tr.at) ttt__clear(work.d_c_tr);
+    return work;
+}
+
+// -- softmax attention: tiles
+// Tile number `tile` of n queries: how many, and the first. 0 behind the last.
+static int64_t ttt__query_tile(const ttt__sight *sight, int64_t n, int64_t tile, int64_t *from) {
+    int64_t cols = TTT__MIN(sight->cols, n), rows = n / cols;
+    if (cols < TTT__QUERIES) {  // whole rows
+        int64_t count = ttt__piece(rows, TTT__QUERIES / cols, tile, from);
+        *from *= cols;
+        return count * cols;
+    }
+    int64_t pieces = (cols + TTT__QUERIES - 1) / TTT__QUERIES, row = tile / pieces;
+    if (row >= rows) return 0;
+    int64_t count = ttt__piece(cols, TTT__QUERIES, tile % pieces, from);
+    *from += row * cols;
+    return count;
+}
+// Run number `run` of the N keys that some query of a tile sees: how many, and the first. First
+// come the globals, then the rows of the grid; these at once if there is one, or all are whole.
+static int64_t ttt__key_run(const ttt__sight *sight, int64_t N, int64_t query, int64_t queries,
+                            int64_t run, int64_t *from) {
+    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS;
+    int64_t window = sight->window, n = N - g, cols = TTT__MIN(sight->cols, n), last = query + queries - 1;
+    if (run < of_globals) return ttt__piece(g, TTT__KEYS, run, from);
+    bool one_row = query / sight->cols == last / sight->cols;
+    int64_t top = TTT__MAX(query / sight->cols - window, 0);
+    int64_t bottom = sight->causal ? last / sight->cols : last / sight->cols + window;
+    int64_t left = one_row ? TTT__MAX(query % sight->cols - window, 0) : 0;
+    int64_t right = one_row ? last % sight->cols + window : cols - 1;
+    bottom = TTT__MIN(bottom, (n - 1) / cols);
+    if (sight->causal && top == bottom) right = last % sight->cols;
+    right = TTT__MIN(right, cols - 1);
+    int64_t begin = top * cols + left, keys = right - left + 1, rows = bottom - top + 1;
+    if (keys == cols) keys *= rows, rows = 1;
+    int64_t pieces = (keys + TTT__KEYS - 1) / TTT__KEYS, row = (run - of_globals) / pieces;
+    if (row >= rows) return 0;
+    int64_t count = ttt__piece(keys, TTT__KEYS, (run - of_globals) % pieces, from);
+    *from += g + begin + row * cols;
+    return count;
+}
+// What a query sees of a run of keys that begins with key `first`: places from .. end of its row of
+// scores, in which the others become -infinity.
+typedef struct ttt__seen {
+    int64_t from, end;
+} ttt__seen;
+static ttt__seen ttt__hide(const ttt__sight *sight, int64_t query, int64_t first, ttt__mat row) {
+    ttt__seen seen = { 0, row.cols };
+    int64_t begin = first - sight->globals, end = begin + row.cols, window = sight->window;
+    if (begin < 0) return seen;  // globals
+    int64_t cols = sight->cols, r = query / cols, c = query % cols;
+    int64_t top = TTT__MAX(r - window, begin / cols), bottom = TTT__MIN(r + window, end / cols);
+    seen.end = 0;
+    for (int64_t i = top; i <= bottom; i++) {
+        int64_t low = TTT__MAX(i * cols + TTT__MAX(c - window, 0), begin);
+        int64_t high = TTT__MIN(i * cols + TTT__MIN(c + window + 1, cols), end);
+        if (sight->causal) high = TTT__MIN(high, query + 1);
+        if (low >= high) continue;
+        if (seen.end == 0) seen.from = seen.end = low - begin;
+        while (seen.end < low - begin) row.at[seen.end++] = -(ttt_real)HUGE_VAL;
+        seen.end = high - begin;
+    }
+    return seen;
+}
+static ttt__mat ttt__only_seen(ttt__mat row, ttt__seen seen) {
+    return ttt__cols_at(row, seen.from, seen.end - seen.from);
+}
+static void ttt__clear_unseen(ttt__mat row, ttt__seen seen) {
+    ttt__clear(ttt__cols_at(row, 0, seen.from));
+    ttt__clear(ttt__cols_at(row, seen.end, row.cols - seen.end));
+}
+// y += a b, where a 0 of a takes nothing of b, whatever b has there, as in ttt_mix: so what a query
+// does not see changes no bit of it. All that is finite goes through the product first.
+static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt__mat b) {
+    ttt__mat finite = ttt__rows_at(work->finite, 0, b.rows);
+    if (!work->mixes) {
+        ttt__add_product(&work->kit, y, a, b);
+        return;
+    }
+    for (int64_t i = 0; i < b.rows * b.cols; i++) {
+        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
+        finite.at[i] = number - number == 0 ? number : 0;
+    }
+    ttt__add_product(&work->kit, y, a, finite);
+    for (int64_t i = 0; i < b.rows * b.cols; i++) {
+        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
+        for (int64_t j = 0; j < y.rows && number - number != 0; j++) {
+            ttt_real factor = a.at[j * a.down + i / b.cols * a.across];
+            if (factor != 0) y.at[j * y.down + i % b.cols] += factor * number;
+        }
+    }
+}
+
+// Q K^T + 1 c^T of a tile
+static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, int64_t from,
+                                 int64_t keys) {
+    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys), c = work->c_tr;
+    if (c.at) c = ttt__cols_at(c, from, keys);
+    c.down = 0;
+    ttt__product_from(&work->kit, scores, c, Q, ttt__cols_at(work->K_tr, from, keys));
+    return scores;
+}
+// Scores become e^(scale score - shift); returns their sum. A shift of +infinity is a score's: what
+// is as large counts as 1, and all else is nothing beside it.
+static double ttt__exp_row(const ttt__kit *kit, ttt__mat row, ttt_real scale, ttt_real shift) {
+    double sum = 0;
+    if (shift != HUGE_VAL) return kit->lk->exp_sum(row.cols, row.at, row.at, scale, shift);
+    for (int64_t i = 0; i < row.cols; i++) {
+        ttt_real score = scale * row.at[i];
+        row.at[i] = score == HUGE_VAL ? 1 : score == score ? 0 : score;
+        sum += (double)row.at[i];
+    }
+    return sum;
+}
+
+// -- softmax attention, forwards
+// The softmax of a query after some runs of keys. Its F is the sum of e^(score - max) v so far; it
+// is scaled down when a run brings a larger maximum.
+typedef struct ttt__softmax_state {
+    ttt_real max;
+    double sum;                         // of e^(score - max)
+} ttt__softmax_state;
+// Adds what is seen of a run. scores (1,keys) become e^(score - max).
+static void ttt__softmax_add(const ttt__kit *kit, ttt__softmax_state *state, ttt__mat scores,
+                             ttt_real scale, ttt__mat F) {
+    ttt_real max = scale * kit->lk->row_max(scores.cols, scores.at);
+    if (max == -HUGE_VAL) max = -(ttt_real)3e38;  // then e^(score - max) is 0, not NaN
+    if (max <= state->max) max = state->max;
+    double shrink = max == state->max ? 1 : exp((double)state->max - (double)max);
+    if (shrink != 1 && state->sum != 0) ttt__scaled(kit, F, F, (ttt_real)shrink);
+    state->sum = state->sum * shrink + ttt__exp_row(kit, scores, scale, max);
+    state->max = max;
+}
+// Divides by the sum. Two scores of +infinity: nobody knows which is larger.
+static void ttt__softmax_finish(const ttt__kit *kit, const ttt__softmax_state *state, ttt__mat F,
+                                ttt__mat lse) {
+    double sum = state->max == HUGE_VAL && state->sum != 1 ? (double)NAN : state->sum;
+    bool nothing = sum == 0;            // is seen: F and all weights are 0
+    ttt__scaled(kit, F, F, nothing ? 0 : (ttt_real)(1 / sum));
+    if (lse.at) *lse.at = nothing ? 0 : (ttt_real)((double)state->max + log(sum));
+}
+static void ttt__softmax_tile(const ttt__reading *work, int64_t first, int64_t queries) {
+    const ttt__kit *kit = &work->kit;
+    ttt__mat Q = ttt__rows_at(work->Q, first, queries), F = ttt__rows_at(work->F, first, queries);
+    ttt__softmax_state state[TTT__QUERIES];
+    const ttt__sight *sight = &work->how->sight;
+    int64_t from, keys;
+    for (int64_t i = 0; i < queries; i++) {
+        state[i].max = -(ttt_real)HUGE_VAL;
+        state[i].sum = 0;
+        ttt__clear(ttt__rows_at(F, i, 1));
+    }
+    for (int64_t run = 0;
+         (keys = ttt__key_run(sight, work->K.rows, first, queries, run, &from)) > 0; run++) {
+        ttt__mat P = ttt__tile_scores(work, Q, from, keys);
+        for (int64_t i = 0; i < queries; i++) {
+            ttt__mat row = ttt__rows_at(P, i, 1);
+            ttt__seen seen = ttt__hide(sight, first + i, from, row);
+            ttt__clear_unseen(row, seen);
+            if (seen.end > seen.from)
+                ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
+                                 (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
+        }
+        ttt__add_seen(work, F, P, ttt__rows_at(work->V, from, keys));  // F += e^(scores - max) V
+    }
+    for (int64_t i = 0; i < queries; i++)
+        ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
+                            ttt__rows_at(work->lse, first + i, work->lse.at != NULL));
+}
+static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__softmax *job = (const ttt__softmax *)arg;
+    int64_t first, queries;
+    for (int64_t share = begin; share < end; share++) {
+        ttt__reading work = ttt__reading_of(job, share, thread);
+        for (int64_t i = 0;
+             (queries = ttt__query_tile(&job->how->sight, job->n, i, &first)) > 0; i++)
+            ttt__softmax_tile(&work, first, queries);
+    }
+}
+
+// -- softmax attention, backwards
+// One tile: some queries, and the keys from the `from`-th on; sums[i] = <d_F, F> of query i.
+//   P = e^(scale (Q K^T + 1 c^T) - lse):  d_V += P^T d_F;  d_P = d_F V^T
+//   d_scores = scale P o (d_P - sums)
+//   d_K += d_scores^T Q;  d_Q += d_scores K;  d_c += d_scores^T 1
+static void ttt__softmax_run_back(const ttt__reading *work, int64_t first, int64_t queries,
+                                  int64_t from, int64_t keys, const double *sums) {
+    const ttt__kit *kit = &work->kit;
+    ttt_real scale = (ttt_real)work->how->scale;
+    ttt__mat Q = ttt__rows_at(work->Q, first, queries);
+    ttt__mat d_F = ttt__rows_at(work->d_F, first, queries);
+    ttt__mat P = ttt__tile_scores(work, Q, from, keys);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, queries, keys), d_scores = d_P;  // in its place
+    ttt__seen seen[TTT__QUERIES];
+    for (int64_t i = 0; i < queries; i++) {
+        ttt__mat row = ttt__rows_at(P, i, 1);
+        seen[i] = ttt__hide(&work->how->sight, first + i, from, row);
+        ttt__clear_unseen(row, seen[i]);
+        ttt_real lse = *ttt__rows_at(work->lse, first + i, 1).at;
+        (void)ttt__exp_row(kit, ttt__only_seen(row, seen[i]), scale, lse);
+        if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
+    }
+    ttt__add_seen(work, ttt__rows_at(work->d_V, from, keys), ttt__transpose_of(P), d_F);
+    ttt__set_product(kit, d_P, d_F, ttt__cols_at(work->V_tr, from, keys));
+    for (int64_t i = 0; i < queries; i++) {
+        ttt__mat row = ttt__rows_at(P, i, 1), d_row = ttt__rows_at(d_P, i, 1);
+        ttt__clear_unseen(d_row, seen[i]);
+        for (int64_t j = seen[i].from; j < seen[i].end && work->mixes; j++)
+            if (row.at[j] == 0) d_row.at[j] = 0;
+        kit->lk->softmax_back(seen[i].end - seen[i].from, row.at + seen[i].from,
+                              d_row.at + seen[i].from, scale, (ttt_real)sums[i]);
+    }
+    ttt__add_seen(work, ttt__rows_at(work->d_K, from, keys), ttt__transpose_of(d_scores), Q);
+    ttt__add_seen(work, ttt__rows_at(work->d_Q, first, queries), d_scores,
+                  ttt__rows_at(work->K, from, keys));
+    if (work->d_c.at) ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, from, keys), d_scores);
+}
+static void ttt__softmax_read_back(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__softmax *job = (const ttt__softmax *)arg;
+    const ttt__sight *sight = &job->how->sight;
+    int64_t first, queries, from, keys;
+    double sums[TTT__QUERIES];
+    for (int64_t share = begin; share < end; share++) {
+        ttt__reading work = ttt__reading_of(job, share, thread);
+        for (int64_t i = 0; (queries = ttt__query_tile(sight, job->n, i, &first)) > 0; i++) {
+            for (int64_t q = 0; q < queries; q++)
+                sums[q] = ttt__dot(&work.kit, ttt__rows_at(work.d_F, first + q, 1),
+                                   ttt__rows_at(work.F, first + q, 1));
+            for (int64_t run = 0;
+                 (keys = ttt__key_run(sight, job->N, first, queries, run, &from)) > 0; run++)
+                ttt__softmax_run_back(&work, first, queries, from, keys, sums);
+        }
+        for (int64_t i = 0; i < job->N && work.d_c.at; i++)
+            work.d_c.at[i * work.d_c.down] += work.d_c_tr.at[i];
+    }
+}
+
+// -- softmax attention: the op
+static ttt_tensor *ttt__softmax_input(const ttt_tensor *y, int which) {
+    const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
+    return arg->input[which] < 0 ? NULL : y->in[(int)arg->input[which]];
+}
+static ttt__mat ttt__tokens_of(const ttt_tensor *tensor) {
+    if (!tensor) return ttt__absent();
+    int64_t width = tensor->shape.dim[2];
+    return ttt__matrix(tensor->data, tensor->shape.dim[0] * tensor->shape.dim[1], width);
+}
+static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
+    const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
+    const ttt_tensor *k = ttt__softmax_input(y, TTT__SOFTMAX_K);
+    ttt__softmax job;
+    memset(&job, 0, sizeof job);
+    job.ctx = ctx;
+    job.how = &arg->how;
+    job.B = y->shape.dim[0];
+    job.n = y->shape.dim[1];
+    job.N = k->shape.dim[1];
+    job.H = arg->how.heads;
+    job.h = y->shape.dim[2] / job.H;
+    job.Q = ttt__tokens_of(y->in[0]);
+    job.K = ttt__tokens_of(k);
+    job.V = ttt__tokens_of(ttt__softmax_input(y, TTT__SOFTMAX_V));
+    job.c = ttt__tokens_of(ttt__softmax_input(y, TTT__SOFTMAX_C));
+    job.F = ttt__tokens_of(y);
+    job.lse = arg->lse;
+    return job;
+}
+static void ttt__softmax_run(ttt__softmax *job, ttt__share_fn *share) {
+    ttt__room measure = { NULL, 0 };
+    ttt__mat factors[] = { job->V, job->d_F, job->Q, job->K };  // forwards only the first
+    bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
+    for (int i = 0; i < (job->d_F.at ? 4 : 1) && !all_seen; i++)
+        if (!job->ctx->k->finite(ttt__numbers(factors[i]), factors[i].at)) job->mixes = true;
+    (void)ttt__reading_room(job, &measure);
+    job->room_size = measure.used;
+    job->room = ttt__alloc_numbers(job->ctx, job->ctx->threads, measure.used, false);
+    if (job->room) ttt__parallel(job->ctx, -1, job->B * job->H, 1, share, job);
+}
+static void ttt__attention_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    ttt__softmax_arg *arg = (ttt__softmax_arg *)(uintptr_t)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    if (y->size == 0) return;
+    ttt__softmax job = ttt__softmax_of(ctx, y);
+    int64_t rows = job.B * job.n;
+    if (ctx->recording && !ctx->numbers_only)
+        arg->lse = job.lse = ttt__matrix(ttt__alloc_numbers(ctx, rows, job.H, true), rows, job.H);
+    if (!ctx->result) ttt__softmax_run(&job, ttt__softmax_read);
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static void ttt__attention_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y,
+                                ttt_tensor **into, const bool *add) {
+    const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    if (y->size == 0) return;
+    ttt__softmax job = ttt__softmax_of(ctx, y);
+    ttt__mat *of_inputs[] = { &job.d_K, &job.d_V, &job.d_c };
+    job.d_F = ttt__matrix(d_y->data, job.F.rows, job.F.cols);
+    job.d_Q = job.Q;
+    job.d_Q.at = ttt__gradient_room(ctx, y, into, add, 0);
+    for (int i = 0; i < TTT__SOFTMAX_N; i++) {
+        if (arg->input[i] < 0) continue;
+        *of_inputs[i] = ttt__tokens_of(ttt__softmax_input(y, i));
+        of_inputs[i]->at = ttt__gradient_room(ctx, y, into, add, arg->input[i]);
+    }
+    if (!ctx->result) ttt__softmax_run(&job, ttt__softmax_read_back);
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__attention_composite(ttt_ctx *ctx, ttt_tensor *const *in,
+                                            const ttt_tensor *y) {
+    const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
+    ttt_tensor *given[1 + TTT__SOFTMAX_N] = { in[0], NULL, NULL, NULL }, *a;
+    for (int i = 0; i < TTT__SOFTMAX_N; i++)
+        if (arg->input[i] >= 0) given[1 + i] = in[(int)arg->input[i]];
+    return ttt__attention_tape(ctx, &arg->how, given, &a);
+}
+static int64_t ttt__attention_count(const ttt_tensor *y) {
+    const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
+    int64_t N = ttt__softmax_input(y, TTT__SOFTMAX_K)->shape.dim[1];
+    double pairs = ttt__pairs(&arg->how.sight, y->shape.dim[1], N);
+    return (int64_t)(4 * pairs * (double)(y->shape.dim[0] * y->shape.dim[2]));
+}
+static const ttt_op ttt__op_attention = {
+    "softmax attention", "y = softmax(s (q k^T + c)) v of each head", -1, 0, 0,
+    ttt__attention_forward, NULL, ttt__attention_composite, ttt__attention_back,
+    ttt__attention_count,
+};
+static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
+                                        ttt_tensor *const *in) {
+    ttt__softmax_arg arg;
+    ttt_tensor *listed[1 + TTT__SOFTMAX_N];
+    if (!ttt_ok(ctx)) return in[0];
+    memset(&arg, 0, sizeof arg);
+    memset(arg.input, -1, sizeof arg.input);
+    arg.how = *how;
+    int n = ttt__list_inputs(ctx, in[0], in + 1, TTT__SOFTMAX_N, listed, arg.input);
+    return ttt_apply(ctx, &ttt__op_attention, listed, n, in[0]->shape, &arg, sizeof arg);
 }
 
 // -- memories written in chunks: what tokens read of a state that they write, chunk after chunk
@@ -7217,7 +7506,7 @@ typedef struct ttt__glu_state {
 } ttt__glu_state;
 static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *chunk, int64_t rows) {
     bool has_last = chunk->in[TTT__GLU_W1].at != NULL;
-    int64_t h = chunk->y.cols;
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
     ttt__glu_weights weights;
     weights.gates = ttt__take(room, rows, 2 * h);
     weights.last = ttt__take_if(has_last, room, rows, h);
@@ -7226,9 +7515,10 @@ static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *ch
 }
 static ttt__glu_state ttt__glu_state_in(const ttt__chunk_work *chunk, ttt__room *room) {
     ttt__glu_state state;
-    state.W = ttt__glu_take(room, chunk, chunk->y.cols);
-    state.X = ttt__glu_take(room, chunk, chunk->y.cols);
-    state.M = ttt__glu_take(room, chunk, chunk->y.cols);
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
+    state.W = ttt__glu_take(room, chunk, h);
+    state.X = ttt__glu_take(room, chunk, h);
+    state.M = ttt__glu_take(room, chunk, h);
     state.L = ttt__glu_take(room, chunk, 1);
     return state;
 }
@@ -7249,7 +7539,7 @@ typedef struct ttt__glu_work {
     ttt__glu_state other;              // backwards: before the write or after it
 } ttt__glu_work;
 static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
-    int64_t n = TTT__TILE_TOKENS, h = chunk->y.cols;
+    int64_t n = TTT__TILE_TOKENS, h = chunk->in[TTT__GLU_Q].cols;
     bool back = chunk->back, has_last = chunk->in[TTT__GLU_W1].at != NULL;
     ttt__room state = { chunk->state, 0 }, d_state = { chunk->d_state, 0 }, *room = &chunk->room;
     ttt__glu_work work;
@@ -7296,7 +7586,7 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = ttt__rows_at(chunk->y, from, rows);
+    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
     tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
     tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
     tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
@@ -7508,7 +7798,7 @@ static void ttt__glu_start_back(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
     const ttt__glu_state *first = &work.other, *d_S = &work.d_S;
     const ttt__mat *d_in = chunk->d_in;
-    int64_t h = chunk->y.cols;
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
     ttt__glu_parameters(chunk, first);
     if (!chunk->arg->d.causal) ttt__glu_write_back(chunk, &work, first, &work.S);
     for (int i = 0; i < 2; i++)
@@ -7548,7 +7838,7 @@ static void ttt__glu_backward(ttt__chunk_work *chunk) {
 }
 // For q, and twice for k of what is written: two gates, and the last layer.
 static double ttt__glu_flops(const ttt__chunk_work *chunk) {
-    double layers = chunk->in[TTT__GLU_W1].at ? 3 : 2, h = (double)chunk->y.cols;
+    double layers = chunk->in[TTT__GLU_W1].at ? 3 : 2, h = (double)chunk->in[TTT__GLU_Q].cols;
     return 2 * (double)chunk->rows * h * h * layers * (ttt__glu_writes(chunk) ? 3 : 1);
 }
 static const ttt__chunked_kind ttt__lact_kind = {
@@ -7653,7 +7943,7 @@ static void ttt__means_backward(ttt__chunk_work *chunk) {
         ttt__add_row_dots(kit, d_norm, R, Q);
         ttt__times(kit, d_norm, d_norm, norm);
         ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
-        ttt__zip_rows(kit, TTT__ZIP_add, d_Q, d_Q, R);
+        ttt__add_rows(kit, d_Q, R);
         ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
         ttt__add_product(kit, work.d_C, ttt__transpose_of(Q), d_U);
         ttt__add_product(kit, work.d_s, ttt__transpose_of(d_norm), Q);
@@ -7673,7 +7963,7 @@ static void ttt__means_start_back(ttt__chunk_work *chunk) {
         ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
         R = ttt__rows_at(work.R, 0, rows);
         ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
-        ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, R);                  // d_K += V d_C^T + 1 d_s
+        ttt__add_rows(kit, d_K, R);                                     // d_K += V d_C^T + 1 d_s
         ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
     }
 }
@@ -8103,7 +8393,7 @@ static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     int layers = ttt__dense_layers(desc->mixer->learner);
     bool sums_suffice = layers == 1 && desc->no_decoder_norm && !desc->inner_sgd && !losses;
     if (!layers || desc->first_order) return NULL;
-    return sums_suffice ? ttt__qkv_fused(ctx, desc, w, x, false)
+    return sums_suffice ? ttt__qkv_fused(ctx, desc, w, x)
                         : ttt__mttt_fused(ctx, desc, w, x, losses);
 }
 static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
@@ -8111,13 +8401,7 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
                                                ttt_tensor **losses) {
     if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
     if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
-    return ttt__qkv_fused(ctx, desc, w, x, false);
-}
-static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                             ttt_tensor *const *w, ttt_tensor *x,
-                                             ttt_tensor **losses) {
-    (void)losses;
-    return desc->causal ? NULL : ttt__qkv_fused(ctx, desc, w, x, true);
+    return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED
 
@@ -8420,25 +8704,28 @@ static void ttt__mttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tenso
     ttt__unmask_start(ctx, unmasked, ttt__lift_weight(ctx, last[0], B), bias, NULL);
 }
 
-static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                   const ttt__tiling *tiling, const ttt_tensor *a, ttt_tensor *top,
-                                   ttt_tensor *v, ttt_tensor *top_v, ttt_tensor *y) {
-    int64_t B = v->shape.dim[0], H = v->shape.dim[1], N = v->shape.dim[2], g = desc->globals;
+static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_tensor *a,
+                                   ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v,
+                                   ttt_tensor *y) {
+    int64_t B = v->shape.dim[0], H = desc->heads, N = v->shape.dim[1], g = desc->globals;
+    ttt__attention near_ones = ttt__in_window(desc);
+    ttt__tiling tiling = ttt__tiling_of(ctx, &near_ones.sight, N - g);
     ttt_tensor *local = ttt_zeros(ctx, TTT_SHAPE(B, H, N, N)), *both[2] = { local, NULL },
                *values[2] = { v, top_v };
     for (int64_t r = 0; ttt_ok(ctx) && r < B * H * (N - g); r++) {
-        int64_t bh = r / (N - g), place = tiling->place[r % (N - g)];
-        const ttt_real *row = a->data + (bh * tiling->tiles * tiling->q + place) * tiling->k;
+        int64_t bh = r / (N - g), place = tiling.place[r % (N - g)];
+        const ttt_real *row = a->data + (bh * tiling.tiles * tiling.q + place) * tiling.k;
         ttt_real *to = local->data + (bh * N + g + r % (N - g)) * N;
-        for (int64_t j = 0; j < tiling->k; j++)
-            to[tiling->key[place / tiling->q * tiling->k + j]] += row[j];
+        for (int64_t j = 0; j < tiling.k; j++)
+            to[tiling.key[place / tiling.q * tiling.k + j]] += row[j];
     }
     if (g) both[1] = ttt_pad(ctx, top, 2, 0, N);
-    desc->unmask->equals = g ? "softmax attention in a window, with tokens that see all (the pairs "
-                            "are twice N: these have values of their own)"
-                          : "softmax attention in a window";
-    ttt__unmask_matrix(ctx, desc->unmask, g ? ttt_concat(ctx, both, 2, 3) : local,
-                       g ? ttt_concat(ctx, values, 2, 2) : v, y);
+    ttt__unmask_attention(ctx, desc,
+                          g ? "softmax attention in a window, with tokens that see all (the pairs "
+                              "are twice N: these have values of their own)"
+                            : "softmax attention in a window",
+                          g ? ttt_concat(ctx, both, 2, 3) : local,
+                          g ? ttt_concat(ctx, values, 2, 1) : v, y);
 }
 
 static void ttt__unmask_certify(ttt_ctx *ctx, ttt_unmasked *unmasked) {

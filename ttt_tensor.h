@@ -707,7 +707,7 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
 // ---- [6] OP TABLE -------------------------------------------------------------------------------
 // The other ops, one row each: X(name, inputs, formula, lowest and highest argument of the gradient
 // test, FLOPs as a function of the result y, shapes of the test's inputs in[0] and in[1], an
-// example call; the test supplies ttt_test_index). The three lists generate the names, the table
+// example call; the test supplies ttt_test_index). The four lists generate the names, the table
 // ttt_op_table, and a gradient test of orders 1 and 2 for every row. To add an op, write its row,
 // and in [12] its forward, its rule and the function that calls it.
 #define TTT_OTHER_OPS(X)                                                                           \
@@ -747,14 +747,10 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
       ttt_reshape(c, in[0], TTT_SHAPE(3, 2)))                                                      \
     X(permute, 1, "y = a, axes in another order", -2, 2, 0, TTT_SHAPE(2, 3, 4), TTT_SHAPE(1),      \
       ttt_transpose(c, in[0]))                                                                     \
-    X(slice, 1, "y = a[begin .. begin+count)", -2, 2, 0, TTT_SHAPE(2, 5, 2), TTT_SHAPE(1),         \
-      ttt_slice(c, in[0], 1, 1, 3))                                                                \
     X(pad, 1, "y[begin .. ) = a, else 0", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(1),              \
       ttt_pad(c, in[0], 1, 1, 5))                                                                  \
     X(concat, -1, "y = a, b, ... along an axis", -2, 2, 0, TTT_SHAPE(2, 3, 2), TTT_SHAPE(2, 1, 2), \
       ttt_concat(c, in, 2, 1))                                                                     \
-    X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),        \
-      ttt_index_select(c, in[0], ttt_test_index(c)))                                               \
     X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size,                                  \
       TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1),                                                         \
       ttt_index_add(c, in[0], ttt_test_index(c), 4))                                               \
@@ -781,6 +777,13 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
     X(rstd, 1, "y = (var a + eps)^(-1/2)", -2, 2, 4 * y->in[0]->size,                              \
       TTT_SHAPE(2, 5), TTT_SHAPE(1),                                                               \
       ttt_rstd(c, in[0], (ttt_real)0.1, true))
+// Likewise, where y is a part of a. These have a fast rule, too: what is cut into many parts has
+// one gradient, to which each adds its part.
+#define TTT_PART_OPS(X)                                                                            \
+    X(slice, 1, "y = a[begin .. begin+count)", -2, 2, 0, TTT_SHAPE(2, 5, 2), TTT_SHAPE(1),         \
+      ttt_slice(c, in[0], 1, 1, 3))                                                                \
+    X(index_select, 2, "y[i] = a[index[i]]", -2, 2, 0, TTT_SHAPE(2, 1, 4, 3), TTT_SHAPE(1),        \
+      ttt_index_select(c, in[0], ttt_test_index(c)))
 
 // An op: what the tape knows about a kind of node. Your own look like the library's; ttt_apply runs
 // them. Give one of vjp and composite, and not both.
@@ -807,7 +810,7 @@ struct ttt_op {
 // Runs op on in[0..n): makes y of the given shape, with a copy of arg's bytes at y->arg.
 TTT_API ttt_tensor *ttt_apply(ttt_ctx *ctx, const ttt_op *op, ttt_tensor *const *in, int n,
                               ttt_shape shape, const void *arg, size_t arg_bytes);
-// The library's ops in the order of the three lists; NULL past the end.
+// The library's ops in the order of the four lists; NULL past the end.
 TTT_API const ttt_op *ttt_op_table(int i);
 
 // ---- [7] GRADIENTS ------------------------------------------------------------------------------
@@ -983,13 +986,15 @@ INLINE VEC KN(exp)(VEC a, VEC s) {
                      KN(bits)(shifted) - KN(bits)(KN(splat)(magic)));
 }
 // The same for a < 60, most often e^-|a|. The power is 2^(n + 32) 2^-32: rounding leaves the
-// exponent of the first factor, n + 32 + 127, in the low bits.
+// exponent of the first factor, n + 32 + 127, in the low bits. Below -105 the last factor is 0, as
+// the result is, since a product that underflows takes a hundred times as long.
 INLINE VEC KN(exp_down)(VEC a, VEC s) {
     (void)s;
     const float magic = 12582912.0f + 159.0f;
     VEC x = KN(select)(a < -105.0f, KN(splat)(-105.0f), a), shifted = x * 1.44269504f + magic;
+    VEC last = KN(select)(a < -105.0f, KN(splat)(0), KN(splat)(2.3283064e-10f));
     return KN(exp_near)(KN(exp_reduced)(x, shifted - magic)) *
-           KN(from_bits)(KN(bits)(shifted) << 23) * 2.3283064e-10f;
+           KN(from_bits)(KN(bits)(shifted) << 23) * last;
 }
 // 2^64 e^-x, 2^64 2^-x and 2^64 e^(-s x^2) for x >= 0 where that is above 2^-126. The exponent is
 // n + 64 + 127.
@@ -3170,18 +3175,20 @@ static void ttt__profile_end_forward(ttt_ctx *ctx, int back, const ttt_tensor *y
     ttt__profile_count(row, flops, bytes);
 }
 
-// A rule made of ops counts its calls only. A fast one wrote to into[], or added to what was there.
+// A rule made of ops counts its calls only. A fast one wrote to into[], or added to what was there;
+// one without FLOPs only moves numbers, and adds to no more of them than y has.
 static void ttt__profile_end_rule(ttt_ctx *ctx, int back, const ttt_tensor *y,
                                   ttt_tensor *const *into, const bool *add) {
     ttt_profile_row *row = ttt__profile_end(ctx, back);
+    double flops = y->op->flops ? (double)y->op->flops(y) : 0, gradient = ttt__tensor_bytes(y);
     int wanted = 0;
     if (!into) return;
     for (int j = 0; j < y->n_in; j++) {
         if (!into[j]) continue;
         wanted++;
-        row->bytes += ttt__tensor_bytes(into[j]) * (add[j] ? 2 : 1);
+        double whole = ttt__tensor_bytes(into[j]);
+        row->bytes += !add[j] ? whole : 2 * (flops > 0 ? whole : TTT__MIN(whole, gradient));
     }
-    double flops = y->op->flops ? (double)y->op->flops(y) : 0, gradient = ttt__tensor_bytes(y);
     ttt__profile_count(row, flops * TTT__MIN(wanted, 2), ttt__input_bytes(y, flops) + gradient);
 }
 
@@ -3764,10 +3771,14 @@ ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
 }
 
 // ---- [12] OPS: forward and rule, in pairs -------------------------------------------------------
-// FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y.
+// FORWARD(name) writes y->data; RULE(name) gives d[j], the gradient of input j, from g, that of y;
+// FAST(name) writes it to into[j], or adds it.
 #define FORWARD(name) static void ttt__##name##_forward(ttt_ctx *ctx, ttt_tensor *y)
 #define RULE(name)                                                                                 \
     static void ttt__##name##_rule(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d)
+#define FAST(name)                                                                                 \
+    static void ttt__##name##_fast(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *g,               \
+                                   ttt_tensor **into, const bool *add)
 #define A (y->in[0])
 #define B (y->in[1])
 
@@ -3799,6 +3810,16 @@ TTT_BINARY_OPS(X)
                                            ttt__##name##_rule, NULL, NULL, ttt__count_##name };
 TTT_OTHER_OPS(X)
 #undef X
+#define X(name, n_in, formula, lo, hi, flops, shape0, shape1, example)                             \
+    FORWARD(name);                                                                                 \
+    RULE(name);                                                                                    \
+    FAST(name);                                                                                    \
+    static int64_t ttt__count_##name(const ttt_tensor *y) { (void)y; return flops; }               \
+    static const ttt_op ttt__op_##name = { #name, formula, n_in, lo, hi, ttt__##name##_forward,    \
+                                           ttt__##name##_rule, NULL, ttt__##name##_fast,           \
+                                           ttt__count_##name };
+TTT_PART_OPS(X)
+#undef X
 
 const ttt_op *ttt_op_table(int i) {
     static const ttt_op *const all[] = {
@@ -3806,7 +3827,7 @@ const ttt_op *ttt_op_table(int i) {
         TTT_UNARY_OPS(X) TTT_BINARY_OPS(X)
 #undef X
 #define X(name, n_in, formula, lo, hi, flops, shape0, shape1, example) &ttt__op_##name,
-        TTT_OTHER_OPS(X)
+        TTT_OTHER_OPS(X) TTT_PART_OPS(X)
 #undef X
         NULL
     };
@@ -4587,6 +4608,19 @@ RULE(slice) {
     const ttt__span *span = (const ttt__span *)y->arg;
     d[0] = ttt_pad(ctx, g, span->axis, span->begin, A->shape.dim[span->axis]);
 }
+FAST(slice) {
+    const ttt__span *span = (const ttt__span *)y->arg;
+    ttt_tensor *to = into[0];
+    int64_t outer = 1, inner = 1, length = to->shape.dim[span->axis];
+    for (int i = 0; i < span->axis; i++) outer *= to->shape.dim[i];
+    for (int i = span->axis + 1; i < to->shape.rank; i++) inner *= to->shape.dim[i];
+    int64_t n = span->length * inner;
+    if (!add[0]) memset(to->data, 0, (size_t)to->size * sizeof *to->data);
+    for (int64_t i = 0; i < outer && n > 0; i++) {
+        ttt_real *at = to->data + (i * length + span->begin) * inner;
+        ctx->k->zip[TTT__ZIP_add](n, at, 1, g->data + i * n, 1, at);
+    }
+}
 ttt_tensor *ttt_slice(ttt_ctx *ctx, ttt_tensor *a, int axis, int64_t begin, int64_t count) {
     ttt__span span = { ttt__axis(ctx, "slice", a, axis), begin, count };
     if (span.axis < 0) return &ctx->empty;
@@ -4677,62 +4711,76 @@ static ttt_shape ttt__lead(ttt_shape shape, int last) {
     for (int i = TTT__MAX(shape.rank, 0); i < TTT_MAX_RANK; i++) shape.dim[i] = 0;
     return shape;
 }
-// Rows by number, for each of the leading sizes that a, index and y share after broadcasting.
+// Rows by number, for each of the leading sizes that table, rows and index share after
+// broadcasting.
 typedef struct ttt__rows_job {
     const ttt__kernels *kernels;
-    const ttt_tensor *y;
-    ttt__loops lead;  // strides: 0 of a, 1 of index, in units of one whole (N,D) and (n)
+    ttt_real *table, *rows;  // (...,N,D), (...,n,D)
+    const int64_t *index;    // (...,n)
+    int64_t N, n, D;
+    ttt__loops lead;  // strides: 0 of table, 1 of rows, 2 of index, in units of one whole of each
 } ttt__rows_job;
 static void ttt__index_select_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__rows_job *job = (const ttt__rows_job *)arg;
-    const ttt_tensor *y = job->y;
     const ttt__loops *lead = &job->lead;
-    int64_t D = ttt__dim(y->shape, -1), N = ttt__dim(A->shape, -2), n = ttt__dim(B->shape, -1);
+    int64_t D = job->D, n = job->n;
     (void)thread;
     for (int64_t l = begin; l < end; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(lead, lead->n, 0, l) * N * D;
-        const int64_t *index = B->index + ttt__loops_at(lead, lead->n, 1, l) * n;
+        const ttt_real *table = job->table + ttt__loops_at(lead, lead->n, 0, l) * job->N * D;
+        ttt_real *rows = job->rows + ttt__loops_at(lead, lead->n, 1, l) * n * D;
+        const int64_t *index = job->index + ttt__loops_at(lead, lead->n, 2, l) * n;
         for (int64_t i = 0; i < n; i++)
-            memcpy(y->data + (l * n + i) * D, a + index[i] * D, (size_t)D * sizeof *a);
+            memcpy(rows + i * D, table + index[i] * D, (size_t)D * sizeof *rows);
     }
 }
 static void ttt__index_add_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__rows_job *job = (const ttt__rows_job *)arg;
-    const ttt_tensor *y = job->y;
     const ttt__loops *lead = &job->lead;
-    int64_t D = ttt__dim(y->shape, -1), N = ttt__dim(y->shape, -2), n = ttt__dim(B->shape, -1);
+    int64_t D = job->D, n = job->n;
     (void)thread;
     for (int64_t l = begin; l < end; l++) {
-        const ttt_real *a = A->data + ttt__loops_at(lead, lead->n, 0, l) * n * D;
-        const int64_t *index = B->index + ttt__loops_at(lead, lead->n, 1, l) * n;
+        ttt_real *table = job->table + ttt__loops_at(lead, lead->n, 0, l) * job->N * D;
+        const ttt_real *rows = job->rows + ttt__loops_at(lead, lead->n, 1, l) * n * D;
+        const int64_t *index = job->index + ttt__loops_at(lead, lead->n, 2, l) * n;
         for (int64_t i = 0; i < n; i++) {
-            ttt_real *row = y->data + (l * N + index[i]) * D;
-            job->kernels->zip[TTT__ZIP_add](D, row, 1, a + i * D, 1, row);
+            ttt_real *row = table + index[i] * D;
+            job->kernels->zip[TTT__ZIP_add](D, row, 1, rows + i * D, 1, row);
         }
     }
 }
-// Threads share the leading places, each of which has rows of y to itself.
-static void ttt__each_lead(ttt_ctx *ctx, ttt_tensor *y, ttt__share_fn *share) {
-    ttt__rows_job job = { ctx->k, y, { 0, { 0 }, { { 0 } } } };
-    ttt_shape a_lead = ttt__lead(A->shape, 2), index_lead = ttt__lead(B->shape, 1), all;
-    ttt__broadcast_shape(a_lead, index_lead, &all);
+// Threads share the leading places, unless several of them add to one table.
+static void ttt__each_lead(ttt_ctx *ctx, const ttt_tensor *table, const ttt_tensor *rows,
+                           const ttt_tensor *index, ttt__share_fn *share) {
+    ttt__rows_job job = { ctx->k, table->data, rows->data, index->index, ttt__dim(table->shape, -2),
+                          ttt__dim(index->shape, -1), ttt__dim(table->shape, -1),
+                          { 0, { 0 }, { { 0 } } } };
+    ttt_shape of_table = ttt__lead(table->shape, 2), of_rows = ttt__lead(rows->shape, 2);
+    ttt_shape of_index = ttt__lead(index->shape, 1), all;
+    ttt__broadcast_shape(of_table, of_index, &all);
+    ttt__broadcast_shape(all, of_rows, &all);
     job.lead.n = all.rank;
     memcpy(job.lead.size, all.dim, sizeof all.dim);
-    ttt__strides(a_lead, all, job.lead.stride[0]);
-    ttt__strides(index_lead, all, job.lead.stride[1]);
-    int64_t one = ttt__dim(B->shape, -1) * ttt__dim(y->shape, -1);
-    int64_t count = ttt__loops_count(&job.lead, job.lead.n);
-    ttt__parallel(ctx, -1, count, 1 + 16384 / (one + 1), share, &job);
+    ttt__strides(of_table, all, job.lead.stride[0]);
+    ttt__strides(of_rows, all, job.lead.stride[1]);
+    ttt__strides(of_index, all, job.lead.stride[2]);
+    int64_t one = job.n * job.D, count = ttt__loops_count(&job.lead, job.lead.n);
+    bool shared = share == ttt__index_add_share && ttt_shape_size(of_table) < count;
+    if (shared) share(&job, 0, count, 0);
+    else ttt__parallel(ctx, -1, count, 1 + 16384 / (one + 1), share, &job);
 }
 
-FORWARD(index_select) { ttt__each_lead(ctx, y, ttt__index_select_share); }
+FORWARD(index_select) { ttt__each_lead(ctx, A, y, B, ttt__index_select_share); }
 RULE(index_select) {
     if (d[0]) d[0] = ttt__fit(ctx, ttt_index_add(ctx, g, B, ttt__dim(A->shape, -2)), A);
     d[1] = NULL;
 }
+FAST(index_select) {
+    if (!add[0]) memset(into[0]->data, 0, (size_t)into[0]->size * sizeof *into[0]->data);
+    ttt__each_lead(ctx, into[0], g, B, ttt__index_add_share);
+}
 FORWARD(index_add) {
     memset(y->data, 0, (size_t)y->size * sizeof *y->data);
-    ttt__each_lead(ctx, y, ttt__index_add_share);
+    ttt__each_lead(ctx, y, A, B, ttt__index_add_share);
 }
 RULE(index_add) {
     if (d[0]) d[0] = ttt__fit(ctx, ttt_index_select(ctx, g, B), A);
@@ -6489,6 +6537,7 @@ double ttt_check_gradient(ttt_ctx *ctx, ttt_function *f, ttt_tensor *const *x, i
 }
 #undef FORWARD
 #undef RULE
+#undef FAST
 #undef A
 #undef B
 
@@ -6646,11 +6695,12 @@ TTT__PRECISE_END
     TTT__DO(g) TTT__DO(h) TTT__DO(i) TTT__DO(j) TTT__DO(k) TTT__DO(l) TTT__DO(m) TTT__DO(n)        \
     TTT__DO(o) TTT__DO(p) TTT__DO(q) TTT__DO(r) TTT__DO(s) TTT__DO(t) TTT__DO(u) TTT__DO(v)        \
     TTT__DO(w) TTT__DO(x) TTT__DO(y) TTT__DO(z) TTT__DO(COLS) TTT__DO(EVEN_PARTS)                  \
-    TTT__DO(FORWARD) TTT__DO(FROM) TTT__DO(INLINE) TTT__DO(KERNEL) TTT__DO(KN) TTT__DO(LANES)      \
-    TTT__DO(MASK) TTT__DO(NUM) TTT__DO(ODD_PARTS) TTT__DO(PICK) TTT__DO(RARE) TTT__DO(ROW)         \
-    TTT__DO(RULE) TTT__DO(SQRT) TTT__DO(TERM) TTT__DO(TILE) TTT__DO(TILES_12) TTT__DO(TILES_16)    \
-    TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC) TTT__DO(ZIP_HIGH)          \
-    TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT) TTT__DO(NAME)       \
+    TTT__DO(FAST) TTT__DO(FORWARD) TTT__DO(FROM) TTT__DO(INLINE) TTT__DO(KERNEL) TTT__DO(KN)       \
+    TTT__DO(LANES) TTT__DO(MASK) TTT__DO(NUM) TTT__DO(ODD_PARTS) TTT__DO(PICK) TTT__DO(RARE)       \
+    TTT__DO(ROW) TTT__DO(RULE) TTT__DO(SQRT) TTT__DO(TERM) TTT__DO(TILE) TTT__DO(TILES_12)         \
+    TTT__DO(TILES_16) TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC)          \
+    TTT__DO(ZIP_HIGH) TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT)   \
+    TTT__DO(NAME)                                                                                  \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6784,6 +6834,7 @@ TTT__NAMES(TTT__PUSH)
 #undef z
 #undef COLS
 #undef EVEN_PARTS
+#undef FAST
 #undef FORWARD
 #undef FROM
 #undef INLINE

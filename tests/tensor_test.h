@@ -240,7 +240,7 @@ static inline ttt_tensor *op_example(ttt_ctx *c, int which, ttt_tensor *const *i
         *inputs = (op_inputs){ ttt_shape_size(shape1) == 1 ? 1 : 2, { shape0, shape1 } };  \
         return in ? example : NULL;                                                   \
     }
-    TTT_OTHER_OPS(X)
+    TTT_OTHER_OPS(X) TTT_PART_OPS(X)
 #undef X
     inputs->n = 0;
     return NULL;

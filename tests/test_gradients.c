@@ -442,6 +442,43 @@ static void fast_rules_add_to_what_is_there(void) {
     CLOSE(c);
 }
 
+// What is cut into chunks, of which each is looked at with its neighbors, and put together again:
+// with the gradient, the bytes that are moved and those that are held grow as its length does.
+static ttt_tensor *in_chunks(ttt_ctx *c, ttt_tensor *x) {
+    enum { CHUNK = 16, MOST = 256 };
+    int64_t N = x->shape.dim[0], n = N / CHUNK;
+    ttt_shape near_ones_of = TTT_SHAPE(n, 3 * CHUNK);
+    ttt_tensor *part[MOST], *index = ttt_new_typed(c, near_ones_of, TTT_DTYPE_INT, false);
+    for (int64_t i = 0; i < n; i++) part[i] = ttt_tanh(c, ttt_slice(c, x, 0, i * CHUNK, CHUNK));
+    for (int64_t i = 0; i < index->size; i++)
+        index->index[i] = (i / (3 * CHUNK) * CHUNK + i % (3 * CHUNK) + N - CHUNK) % N;
+    ttt_tensor *near_ones = ttt_square(c, ttt_index_select(c, x, index));
+    ttt_tensor *whole = ttt_concat(c, part, (int)n, 0);
+    return ttt_add(c, weigh(c, near_ones), weigh(c, ttt_mul(c, whole, x)));
+}
+static void parts_of_a_tensor_cost_what_they_hold(void) {
+    double moved[2] = { 0 }, held[2] = { 0 };
+    for (int k = 0; k < 2; k++) {
+        ttt_ctx *c = open_ctx();
+        int64_t N = k ? 4096 : 256;
+        ttt_tensor *x = numbers(c, TTT_SHAPE(N, 8)), *g, *recorded;
+        ttt_profile_row rows[32];
+        ttt_profile_start(c);
+        ttt_grad(c, in_chunks(c, x), &x, 1, &g, TTT_GRAD_FIRST_ORDER);
+        ttt_profile_stop(c);
+        int n = ttt_profile_rows(c, rows, COUNT(rows));
+        CHECK(n <= COUNT(rows));
+        for (int i = 0; i < n; i++) moved[k] += rows[i].bytes / (double)N;
+        held[k] = (double)ttt_memory(c).peak / (double)N;
+        if (k == 0) {
+            ttt_grad(c, in_chunks(c, x), &x, 1, &recorded, TTT_GRAD_RECORD);
+            CHECK(difference(g, recorded) <= 50 * EPS);
+        }
+        CLOSE(c);
+    }
+    CHECK(moved[1] <= 1.02 * moved[0] && held[1] <= 1.02 * held[0]);
+}
+
 // A rule that forgets a factor, one that forgets a term of the second order only, and one of
 // another shape.
 static void wrong_rule(ttt_ctx *c, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
@@ -533,6 +570,7 @@ int main(int argc, char **argv) {
         T(a_graph_of_all_ops_has_one_gradient),
         T(ops_of_the_user_agree_however_they_are_made),
         T(fast_rules_add_to_what_is_there),
+        T(parts_of_a_tensor_cost_what_they_hold),
         T(the_checker_notices_a_wrong_rule),
         T(the_checker_puts_its_inputs_back_after_an_error),
         T(a_rule_of_the_wrong_shape_is_an_error),

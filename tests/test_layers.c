@@ -541,6 +541,99 @@ static void fused_gated_units_equal_their_definition(void) {
         }
 }
 
+// Softmax attention in all its forms. Windows narrower and wider than a tile and than the sequence,
+// grids with rows shorter and longer than a tile, globals more than a tile of keys has; sizes beside
+// multiples.
+typedef struct {
+    const char *mixer;
+    int64_t N;
+    ttt_mixer_desc d;
+} attention_form;
+static const attention_form attention_forms[] = {
+    { "self-attention", 1, { .heads = 3 } },
+    { "self-attention", 65, { .heads = 3 } },
+    { "self-attention", 601, { .heads = 3 } },
+    { "self-attention", 1, { .causal = true } },
+    { "self-attention", 64, { .causal = true } },
+    { "self-attention", 65, { .causal = true } },
+    { "self-attention", 601, { .causal = true } },
+    { "nadaraya-watson", 601, { .heads = 3 } },
+    { "nadaraya-watson", 130, { .causal = true } },
+    { "nadaraya-watson", 601, { .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN } },
+    { "nadaraya-watson", 130, { .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN, .causal = true,
+                                .bandwidth = REAL(0.8) } },
+    { "nadaraya-watson", 30, { .kernel = TTT_ATTENTION_KERNEL_NEAREST, .neighbors = 3 } },
+    { "linformer", 130, { .heads = 3 } },
+    { "linformer", 40, { .max_tokens = 70, .compressed = 9 } },
+    { "longformer", 1, { .heads = 3 } },
+    { "longformer", 9, { .window = 1, .causal = true } },
+    { "longformer", 300, { .window = 1 } },
+    { "longformer", 300, { .window = 70 } },
+    { "longformer", 601, { .window = 290 } },
+    { "longformer", 100, { .window = 900 } },
+    { "longformer", 601, { .window = 33, .causal = true } },
+    { "longformer", 601, { .window = 300, .causal = true, .globals = 3 } },
+    { "longformer", 140, { .window = 5, .globals = 130 } },
+    { "longformer", 600, { .window = 20, .globals = 520 } },
+    { "longformer", 12, { .window = 2, .grid_rows = 3, .grid_cols = 4 } },
+    { "longformer", 150, { .window = 2, .grid_rows = 15, .grid_cols = 10 } },
+    { "longformer", 153, { .window = 3, .grid_rows = 15, .grid_cols = 10, .globals = 3 } },
+    { "longformer", 153, { .window = 3, .grid_rows = 15, .grid_cols = 10, .globals = 3,
+                           .causal = true } },
+    { "longformer", 702, { .window = 4, .grid_rows = 7, .grid_cols = 100, .globals = 2,
+                           .causal = true } },
+    { "longformer", 700, { .window = 2, .grid_rows = 7, .grid_cols = 100 } },
+    { "longformer", 1200, { .window = 550, .grid_rows = 2, .grid_cols = 600 } },
+    { "lact", 100, { .causal = true } },
+    { "lact", 90, { .causal = true, .chunk = 1 } },
+    { "lact", 150, { .causal = true, .chunk = 37 } },
+};
+enum { ATTENTION_FORMS = sizeof attention_forms / sizeof *attention_forms };
+// Each on the machine's best instruction set and, in turn, on another.
+static void fused_attention_equals_its_definition(void) {
+    int sets = 0;
+    while (ttt_isa_name(sets)) sets++;
+    for (int i = 0; i < 2 * ATTENTION_FORMS; i++) {
+        const attention_form *f = &attention_forms[i / 2];
+        ttt_mixer_desc d = f->d;
+        ttt_desc o = { .isa = i % 2 ? ttt_isa_name(i / 2 % sets) : NULL, .threads = 1 + i / 2 % 3 };
+        d.mixer = ttt_mixer_find(f->mixer);
+        d.dim = i / 2 % 2 ? 15 : 48;
+        d.heads = 3;
+        check_fused(&o, d, f->N < 500 ? 1 + f->N % 2 : 1, f->N, 0);
+    }
+}
+
+// FLOPs of softmax attention: those of its products, and of every pair that sees each other.
+static bool sees(const ttt_mixer_desc *d, int64_t window, int64_t N, int64_t query, int64_t key) {
+    int64_t g = d->globals, cols = d->grid_cols ? d->grid_cols : N;
+    int64_t down = llabs((query - g) / cols - (key - g) / cols);
+    int64_t right = llabs((query - g) % cols - (key - g) % cols);
+    if (d->causal && key > query) return false;
+    return query < g || key < g || (down <= window && right <= window);
+}
+static void flops_count_the_pairs_that_see_each_other(void) {
+    enum { D = 12, H = 3 };
+    for (int i = 0; i < ATTENTION_FORMS; i++) {
+        ttt_mixer_desc d = attention_forms[i].d;
+        int64_t N = attention_forms[i].N, window = N;
+        double pairs = 0, products = 4 * D * D;
+        d.mixer = ttt_mixer_find(attention_forms[i].mixer);
+        d.dim = D;
+        d.heads = H;
+        if (d.mixer == &ttt_mixer_linformer) continue;
+        if (d.mixer == &ttt_mixer_longformer) window = d.window ? d.window : 256;
+        if (d.mixer == &ttt_mixer_lact) {
+            window = (d.chunk ? d.chunk : 2048) - 1;
+            products += 9 * D * D / H;
+        }
+        if (d.globals) products += 2 * D * D;
+        for (int64_t q = 0; q < N; q++)
+            for (int64_t k = 0; k < N; k++) pairs += sees(&d, window, N, q, k);
+        CHECK(d.mixer->flops(&d, N) == 2 * (products * (double)N + 2 * pairs * D));
+    }
+}
+
 // Layer norm (M = 0), or with it the MLP of a block: fused and as defined.
 typedef struct {
     ttt_tensor *in[7];  // x, the norm's scale and bias, and the MLP's four
@@ -678,7 +771,8 @@ static bool variant(int i, ttt_mixer_desc *d) {
         d->identity_map = d->no_decoder_norm = options >> 1 & 1;
         d->inner_sgd = options >> 2 & 1;
         d->learn_rates = d->zero_w0 = options & 1;
-    } else {
+    }
+    if (!m->fused || !m->learner) {
         d->inner_lr = REAL(0.05);
         d->causal = options & 1;
         d->chunk = options >> 1 & 1 ? 5 : 0;
@@ -1425,6 +1519,8 @@ int main(int argc, char **argv) {
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
         T(fused_gated_units_equal_their_definition),
+        T(fused_attention_equals_its_definition),
+        T(flops_count_the_pairs_that_see_each_other),
         T(fused_norms_and_mlps_equal_their_definition),
         T(fused_norms_and_mlps_keep_what_others_promise),
         T(the_number_of_threads_changes_no_bit),

@@ -744,6 +744,29 @@ static void every_mixer_has_its_causal_forms(void) {
     }
 }
 
+// The same where a sequence is several tiles of queries and of keys.
+static void a_token_changes_nothing_before_it_in_other_tiles(void) {
+    enum { N = 600 };
+    static const form forms[] = {
+        { "self-attention", { .dim = 8, .heads = 2, .causal = true } },
+        { "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true,
+                               .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN } },
+        { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 70 } },
+        { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .grid_rows = 6,
+                          .grid_cols = 100 } },
+        { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 90 } },
+    };
+    for (int i = 0; i < COUNT(forms); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+        layer l = layer_of(c, &forms[i], 2, N);
+        ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        for (int v = 0; v < COUNT(any_number); v++)
+            for (int64_t at = 63; at < N; at += 178)
+                put_into_a_token(c, &l, forms[i].mixer, y, any_number[v], at, v % 2);
+        ttt_close(c);
+    }
+}
+
 // A window hides too: a token reaches those within it, and those that see all.
 static void a_token_changes_nothing_beyond_its_window(void) {
     static const form forms[] = {
@@ -796,6 +819,45 @@ static void a_query_that_sees_nothing_reads_zeros(void) {
     CHECK(ttt_ok(c) && ttt_max_abs_diff(y[0], y[1]) <= 1e-5 * largest(y[1]));
     CHECK(ttt_max_abs_diff(g[0], g[1]) <= 1e-5 * largest(g[1]));
     ttt_close(c);
+}
+
+// A token whose score with itself is +infinity reads its own value, as one op and op by op, and
+// moves no score. Of two such tokens nobody knows which is larger. Values do not have the number
+// that makes the score so large.
+static void a_score_of_infinity_takes_all(void) {
+    enum { N = 600, D = 4 };
+    for (int i = 0; i < 12; i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
+        form f = { i % 3 == 2 ? "nadaraya-watson" : "self-attention", { .dim = D, .heads = 1 } };
+        f.d.causal = i % 3 == 1;
+        layer l = layer_of(c, &f, 1, N);
+        ttt_tensor *y[2], *w = ttt_randn(c, l.x->shape), *g[2];
+        bool two = i / 3 % 2;
+        int64_t at = i / 6 ? 570 : 7;
+        for (int j = 0; j < l.w.n; j++)
+            for (int64_t k = 0; k < l.w.at[j]->size; k++)
+                l.w.at[j]->data[k] = REAL(j % 2 || k / D != k % D || (j == 4 && k == 0) ? 0 : 1);
+        for (int64_t j = 0; j < N; j++) l.x->data[j * D] = 0;
+        l.x->data[at * D] = REAL(DOUBLE ? 1e200 : 1e30);
+        if (two) l.x->data[(at - 1) * D] = l.x->data[at * D];
+        for (int k = 0; k < 2; k++) {
+            l.d.no_fused = k;
+            y[k] = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+            ttt_vjp(c, y[k], w, &l.x, 1, &g[k], TTT_GRAD_FIRST_ORDER);
+            for (int j = 0; j < D; j++)
+                CHECK(two ? isnan(y[k]->data[at * D + j])
+                          : y[k]->data[at * D + j] == (j ? l.x->data[at * D + j] : 0));
+        }
+        for (int64_t j = 0; j < N * D; j++) {
+            double fused = (double)y[0]->data[j], tape = (double)y[1]->data[j];
+            CHECK(fabs(fused - tape) <= 1e-5 * (1 + fabs(tape)) || (isnan(fused) && isnan(tape)));
+            fused = (double)g[0]->data[j], tape = (double)g[1]->data[j];
+            double size = j % D ? fabs(tape) : largest(g[1]);  // a sum with the large number
+            CHECK(two || fabs(fused - tape) <= 1e-5 * (largest(w) + size));
+        }
+        CHECK(ttt_ok(c));
+        ttt_close(c);
+    }
 }
 
 // ---- decays of any strength ---------------------------------------------------------------------
@@ -1229,7 +1291,9 @@ int main(int argc, char **argv) {
                                     T(flags_tell_who_sees_whom),
                                     T(every_mixer_has_its_causal_forms),
                                     T(a_token_changes_nothing_before_it),
+                                    T(a_token_changes_nothing_before_it_in_other_tiles),
                                     T(a_token_changes_nothing_beyond_its_window),
+                                    T(a_score_of_infinity_takes_all),
                                     T(a_query_that_sees_nothing_reads_zeros),
                                     T(a_chunk_changes_only_speed_for_any_decay),
                                     T(decays_with_momentum_are_their_rule),

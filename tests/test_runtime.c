@@ -50,7 +50,7 @@ static ttt_tensor *large_convolutions(ttt_ctx *c, const large *l) {
     ttt_tensor *grid = ttt_depthwise_conv2d(c, l->batch, kernel);
     return ttt_depthwise_conv1d(c, grid, ttt_slice(c, l->x, 0, 0, 4));
 }
-// The rows of TTT_OTHER_OPS, in their order.
+// The rows of TTT_OTHER_OPS and TTT_PART_OPS, in their order.
 #define LARGE_OPS(X)                                                                        \
     X(scale, ttt_scale(c, x, 3))                                                            \
     X(add_scalar, ttt_add_scalar(c, x, 3))                                                  \
@@ -68,10 +68,8 @@ static ttt_tensor *large_convolutions(ttt_ctx *c, const large *l) {
     X(broadcast, ttt_broadcast(c, x, TTT_SHAPE(3, 700, 192)))                               \
     X(reshape, ttt_reshape(c, x, TTT_SHAPE(192, 700)))                                      \
     X(permute, ttt_permute(c, l->batch, (int[]){ 1, 2, 0 }))                                \
-    X(slice, ttt_slice(c, x, 0, 3, 600))                                                    \
     X(pad, ttt_pad(c, x, 1, 3, 200))                                                        \
     X(concat, ttt_concat(c, (ttt_tensor *[]){ x, x }, 2, 1))                                \
-    X(index_select, ttt_mul(c, ttt_index_select(c, x, l->rows), ttt_max_axis(c, x, 0)))     \
     X(index_add, ttt_index_add(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                  \
     X(depthwise_conv, large_convolutions(c, l))                                             \
     X(depthwise_kernel, ttt_depthwise_kernel(c, l->batch, l->batch, TTT_SHAPE(3, 5)))       \
@@ -81,7 +79,9 @@ static ttt_tensor *large_convolutions(ttt_ctx *c, const large *l) {
     X(log_softmax, ttt_log_softmax(c, x))                                                   \
     X(normalize, ttt_layer_normalize(c, x, REAL(1e-5)))                                     \
     X(normalize_d1, ttt_normalize_d1(c, x, l->positive, REAL(1e-5), true))                  \
-    X(rstd, ttt_rstd(c, x, REAL(1e-5), true))
+    X(rstd, ttt_rstd(c, x, REAL(1e-5), true))                                               \
+    X(slice, ttt_slice(c, x, 0, 3, 600))                                                    \
+    X(index_select, ttt_mul(c, ttt_index_select(c, x, l->rows), ttt_max_axis(c, x, 0)))
 
 // The result of op number `which`, and its name; NULL past the end.
 static ttt_tensor *large_op(ttt_ctx *c, const large *l, int which, const char **name) {
