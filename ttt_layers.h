@@ -3924,10 +3924,10 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
     y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
-    ttt__attention window = ttt__lact_window(desc);
+    ttt__attention how = ttt__lact_window(desc);
     if (desc->causal)
         y = ttt_add(ctx, y,
-                    ttt__attention_of(ctx, desc, &window, raw[0], raw[1], raw[2], NULL, &a));
+                    ttt__attention_of(ctx, desc, &how, raw[0], raw[1], raw[2], NULL, &a));
     return ttt_matmul(ctx, y, w[TTT__LACT_O]);
 }
 // Of D h, 3 products for q, and for k of a written chunk 3 forwards and 3 for the gradients; Newton
@@ -3938,8 +3938,8 @@ static double ttt__lact_flops(const ttt_mixer_desc *desc, int64_t N) {
     double writes = desc->causal ? ceil(n / TTT__MAX(chunk, 1)) - 1 : 1;
     double written = desc->causal ? chunk * writes : n, muon = desc->muon ? 45 * writes : 0;
     ttt__attention window = ttt__lact_window(desc);
-    return 2 * (n * (4 * D * D + 3 * D * h) + D * h * (6 * written + muon * h) +
-                (desc->causal ? 2 * ttt__pairs(&window.sight, N, N) * D : 0));
+    double pairs = desc->causal ? ttt__pairs(&window.sight, N, N) : 0;
+    return 2 * (n * (4 * D * D + 3 * D * h) + 2 * pairs * D + D * h * (6 * written + muon * h));
 }
 static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
     double D = (double)desc->dim, h = D / (double)desc->heads;
@@ -7788,7 +7788,7 @@ typedef struct ttt__glu_state {
 } ttt__glu_state;
 static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *chunk, int64_t rows) {
     bool has_last = chunk->in[TTT__GLU_W1].at != NULL;
-    int64_t h = chunk->y.cols;
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
     ttt__glu_weights weights;
     weights.gates = ttt__take(room, rows, 2 * h);
     weights.last = ttt__take_if(has_last, room, rows, h);
@@ -7797,9 +7797,10 @@ static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *ch
 }
 static ttt__glu_state ttt__glu_state_in(const ttt__chunk_work *chunk, ttt__room *room) {
     ttt__glu_state state;
-    state.W = ttt__glu_take(room, chunk, chunk->y.cols);
-    state.X = ttt__glu_take(room, chunk, chunk->y.cols);
-    state.M = ttt__glu_take(room, chunk, chunk->y.cols);
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
+    state.W = ttt__glu_take(room, chunk, h);
+    state.X = ttt__glu_take(room, chunk, h);
+    state.M = ttt__glu_take(room, chunk, h);
     state.L = ttt__glu_take(room, chunk, 1);
     return state;
 }
@@ -7820,7 +7821,7 @@ typedef struct ttt__glu_work {
     ttt__glu_state other;              // backwards: before the write or after it
 } ttt__glu_work;
 static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
-    int64_t n = TTT__TILE_TOKENS, h = chunk->y.cols;
+    int64_t n = TTT__TILE_TOKENS, h = chunk->in[TTT__GLU_Q].cols;
     bool back = chunk->back, has_last = chunk->in[TTT__GLU_W1].at != NULL;
     ttt__room state = { chunk->state, 0 }, d_state = { chunk->d_state, 0 }, *room = &chunk->room;
     ttt__glu_work work;
@@ -7867,7 +7868,7 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = ttt__rows_at(chunk->y, from, rows);
+    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
     tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
     tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
     tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
@@ -8079,7 +8080,7 @@ static void ttt__glu_start_back(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
     const ttt__glu_state *first = &work.other, *d_S = &work.d_S;
     const ttt__mat *d_in = chunk->d_in;
-    int64_t h = chunk->y.cols;
+    int64_t h = chunk->in[TTT__GLU_Q].cols;
     ttt__glu_parameters(chunk, first);
     if (!chunk->arg->d.causal) ttt__glu_write_back(chunk, &work, first, &work.S);
     for (int i = 0; i < 2; i++)
@@ -8119,7 +8120,7 @@ static void ttt__glu_backward(ttt__chunk_work *chunk) {
 }
 // For q, and twice for k of what is written: two gates, and the last layer.
 static double ttt__glu_flops(const ttt__chunk_work *chunk) {
-    double layers = chunk->in[TTT__GLU_W1].at ? 3 : 2, h = (double)chunk->y.cols;
+    double layers = chunk->in[TTT__GLU_W1].at ? 3 : 2, h = (double)chunk->in[TTT__GLU_Q].cols;
     return 2 * (double)chunk->rows * h * h * layers * (ttt__glu_writes(chunk) ? 3 : 1);
 }
 static const ttt__chunked_kind ttt__lact_kind = {
