@@ -2565,29 +2565,32 @@ TTT__CONSTANT ttt_mixer ttt_mixer_linear_attention = {
 static int64_t ttt__neighbors(const ttt_mixer_desc *desc) {
     return desc->neighbors ? desc->neighbors : 8;
 }
-// Scores are q k, or, but for what is the same for all keys of a query, -|q - k|^2 / 2.
+// f(q) of q, k, v (B,N,D); a: what unmasks it. Scores are q k, or, but for what is the same for all
+// keys of a query, -|q - k|^2 / 2.
+static ttt_tensor *ttt__kernel_estimate(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *q,
+                                        ttt_tensor *k, ttt_tensor *v, ttt_tensor **a) {
+    ttt__attention how = ttt__usual_attention(desc);
+    ttt_tensor *norms = NULL;
+    if (desc->kernel != TTT_ATTENTION_KERNEL_EXPONENTIAL) {
+        double b = (double)desc->bandwidth;
+        if (b > 0) how.scale = 1 / (b * b);
+        norms = ttt_square(ctx, ttt__beside(ctx, k, desc->heads));
+        norms = ttt_scale(ctx, ttt__whole(ctx, ttt_sum_axis(ctx, norms, -1)), (ttt_real)-0.5);
+    }
+    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST) how.nearest = ttt__neighbors(desc);
+    return ttt__attention_of(ctx, desc, &how, q, k, v, norms, a);
+}
 static ttt_tensor *ttt__nadaraya_watson_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                 ttt_tensor *const *w, ttt_tensor *x,
                                                 ttt_tensor **losses) {
-    ttt__attention how = ttt__usual_attention(desc);
-    bool exponential = desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL;
-    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), *norms = NULL, *a = NULL;
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), *a = NULL;
     ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
     if (!ttt_ok(ctx)) return x;
-    int64_t B = x->shape.dim[0], N = x->shape.dim[1], H = desc->heads, h = desc->dim / H;
-    if (!exponential) {
-        double b = (double)desc->bandwidth;
-        if (b > 0) how.scale = 1 / (b * b);
-        norms = ttt_square(ctx, ttt_reshape(ctx, k, TTT_SHAPE(B, N, H, h)));
-        norms = ttt_reshape(ctx, ttt_sum_axis(ctx, norms, -1), TTT_SHAPE(B, N, H));
-        norms = ttt_scale(ctx, norms, (ttt_real)-0.5);
-    }
-    if (desc->kernel == TTT_ATTENTION_KERNEL_NEAREST) how.nearest = ttt__neighbors(desc);
-    ttt_tensor *y = ttt__attention_of(ctx, desc, &how, q, k, v, norms, &a);
+    ttt_tensor *y = ttt__kernel_estimate(ctx, desc, q, k, v, &a);
     (void)losses;
     ttt__unmask_attention(ctx, desc,
-                          exponential
+                          desc->kernel == TTT_ATTENTION_KERNEL_EXPONENTIAL
                               ? "softmax self-attention: the estimate with the exponential kernel"
                               : "a kernel estimate (Nadaraya-Watson)",
                           a, v, y);

@@ -131,18 +131,20 @@ static ttt_tensor *estimate(ttt_ctx *c, ttt_tensor *const *x, ttt_attention_kern
 }
 SIDE(exponential, estimate(c, x, TTT_ATTENTION_KERNEL_EXPONENTIAL))
 SIDE(gaussian, estimate(c, x, TTT_ATTENTION_KERNEL_GAUSSIAN))
-// q, k, v (B,H,N,h), the keys brought to one length; b^2 = sqrt h
-static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, ttt_tensor *k,
+// q, k, v (B,N,D), the keys of each head brought to one length or not; b^2 = sqrt h
+static ttt_tensor *gauss_of(ttt_ctx *c, ttt_tensor *const *x, bool equal,
                             ttt_attention_kernel kernel) {
     ttt_mixer_desc d = describe("nadaraya-watson");
+    ttt_tensor *k = x[1], *a;
     d.kernel = kernel;
-    return ttt_matmul(c, ttt_softmax(c, ttt__kernel_scores(c, &d, x[0], k)), x[2]);
+    if (equal) k = ttt__whole(c, ttt__unit(c, ttt__beside(c, k, H), 0));
+    return ttt__kernel_estimate(c, &d, x[0], k, x[2], &a);
 }
-SIDE(equal_gauss, gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_GAUSSIAN))
-SIDE(equal_softmax, gauss_of(c, x, ttt__unit(c, x[1], 0), TTT_ATTENTION_KERNEL_EXPONENTIAL))
-SIDE(unequal_gauss, gauss_of(c, x, x[1], TTT_ATTENTION_KERNEL_GAUSSIAN))
+SIDE(equal_gauss, gauss_of(c, x, true, TTT_ATTENTION_KERNEL_GAUSSIAN))
+SIDE(equal_softmax, gauss_of(c, x, true, TTT_ATTENTION_KERNEL_EXPONENTIAL))
+SIDE(unequal_gauss, gauss_of(c, x, false, TTT_ATTENTION_KERNEL_GAUSSIAN))
 static void kernel_learner_is_self_attention(void) {
-    const ttt_shape leaf[] = ATTENTION_LEAVES, tokens = TTT_SHAPE(B, H, N, h);
+    const ttt_shape leaf[] = ATTENTION_LEAVES, tokens = TTT_SHAPE(B, N, D);
     const ttt_shape qkv[] = { tokens, tokens, tokens };
     check_same("exponential", leaf, 9, exponential, self_attention, gaussian);
     check_same("gaussian", qkv, 3, equal_gauss, equal_softmax, unequal_gauss);
