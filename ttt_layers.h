@@ -1733,7 +1733,7 @@ static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_atte
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op, ttt__means_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__causal_linear_as_op, ttt__means_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -2195,7 +2195,7 @@ static ttt__features ttt__features_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
     return of;
 }
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk);
 static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                    const ttt__features *of, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(ctx, of->q, ttt_matmul_t(ctx, of->k, v, true, false));
@@ -2207,18 +2207,31 @@ static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 }
 static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                          const ttt__features *of, ttt_tensor *v, ttt_tensor *y);
+enum { TTT__SCAN_Q, TTT__SCAN_K, TTT__SCAN_V, TTT__SCAN_BETA, TTT__SCAN_G, TTT__SCAN_INPUTS };
+// y from queries, keys and values, as a memory
+static ttt_tensor *ttt__linear_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__SCAN_Q]),
+               *k = ttt__swap_heads(ctx, in[TTT__SCAN_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__SCAN_V]);
+    ttt__features of = ttt__features_of(ctx, desc, q, k);
+    ttt_tensor *y = desc->causal ? ttt__causal_linear(ctx, desc, &of, v, chunk)
+                                 : ttt__all_linear(ctx, desc, &of, v);
+    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
+    return ttt__swap_heads(ctx, y);
+}
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                               ttt_tensor *const *w, ttt_tensor *x,
                                               ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x),
-               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt__features of = ttt__features_of(ctx, desc, q, k);
-    ttt_tensor *y =
-        desc->causal ? ttt__causal_linear(ctx, desc, &of, v) : ttt__all_linear(ctx, desc, &of, v);
+    static const int rows[] = { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+                                TTT__ATTENTION_V_KERNEL };
+    ttt_tensor *in[TTT__SCAN_INPUTS] = { NULL };
     (void)losses;
-    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt__beside(ctx, ttt__project(ctx, w, rows[i], x), desc->heads);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__causal_linear_as_op), ttt__linear_tape,
+                                 in, ttt__chunk_or(desc, 64));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt__whole(ctx, y));
 }
 static double ttt__linear_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
@@ -2838,7 +2851,6 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
 }
 
 // The same of tokens (B,N,H,.), as a memory.
-enum { TTT__SCAN_Q, TTT__SCAN_K, TTT__SCAN_V, TTT__SCAN_BETA, TTT__SCAN_G, TTT__SCAN_INPUTS };
 static void ttt__scan_unmask(ttt_ctx *ctx, ttt_unmasked *unmask, ttt_tensor *const *in,
                              ttt_tensor *u, ttt_tensor *o) {
     ttt_tensor *q = in[TTT__SCAN_Q], *k = in[TTT__SCAN_K];
@@ -2860,8 +2872,7 @@ static ttt_tensor *ttt__scan_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 
 // Causal linear attention: (B,H,N,h).
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v) {
-    int64_t chunk = ttt__chunk_or(desc, 64);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk) {
     ttt_tensor *y = ttt__scan(ctx, of->q, of->k, v, NULL, of->g, chunk, NULL);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(ctx))
         return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
@@ -4002,8 +4013,8 @@ static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
             y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
 }
 
-// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i (by a column; absent: 1), and
-// y_i = a_i op b_i for an op of two numbers.
+// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i, by a column (absent: 1);
+// y_i = a_i; y_i += a_i.
 static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat by) {
     TTT__FITS(y.rows == a.rows && y.cols == a.cols && (!by.at || by.rows == a.rows));
     if (!by.at && y.at == a.at) return;
@@ -4011,10 +4022,14 @@ static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__ma
         kit->k->map[TTT__MAP_scale](a.cols, a.at + i * a.down, y.at + i * y.down,
                                     by.at ? by.at[i * by.down] : 1);
 }
-static void ttt__zip_rows(const ttt__kit *kit, int op, ttt__mat y, ttt__mat a, ttt__mat b) {
-    TTT__FITS(y.rows == a.rows && y.cols == a.cols && a.rows == b.rows && a.cols == b.cols);
+static void ttt__gather(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__scale_rows(kit, y, a, ttt__absent());
+}
+static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols);
     for (int64_t i = 0; i < a.rows; i++)
-        kit->k->zip[op](a.cols, a.at + i * a.down, 1, b.at + i * b.down, 1, y.at + i * y.down);
+        kit->k->zip[TTT__ZIP_add](a.cols, y.at + i * y.down, 1, a.at + i * a.down, 1,
+                                  y.at + i * y.down);
 }
 // x_i += <a_i, b_i>; an absent x wants nothing
 static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__mat b) {
@@ -4026,27 +4041,27 @@ static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__
 // Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
 // zeros of the blocks on the diagonal.
 enum { TTT__LOWER_BLOCK = 16 };
-// y = a b^T below the diagonal and, if diagonal is 1, on it
-static void ttt__lower_outer(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
-                             int diagonal) {
+static void ttt__clear_above(ttt__mat y, int diagonal) {
+    for (int64_t i = 0; i + diagonal < y.cols; i++)
+        memset(y.at + i * y.down + i + diagonal, 0,
+               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+}
+// y = a b below the diagonal and, if diagonal is 1, on it
+static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
+                                   int diagonal) {
     for (int64_t i = 0, end; i < y.rows; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
         ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
-                         ttt__rows_at(a, i, end - i), ttt__transpose_of(ttt__rows_at(b, 0, end)));
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
     }
-    for (int64_t i = 0; i < y.rows; i++)
-        for (int64_t j = i + diagonal; j < y.cols; j++) y.at[i * y.down + j] = 0;
+    ttt__clear_above(y, diagonal);
 }
 // y = a where that is finite, else 0; whether that is everywhere.
 static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    bool all = true;
-    for (int64_t i = 0; i < a.rows && all; i++)
-        all = kit->k->finite(a.cols, a.at + i * a.down);
-    for (int64_t i = 0; i < a.rows && !all; i++)
-        for (int64_t j = 0; j < a.cols; j++) {
-            ttt_real number = a.at[i * a.down + j];
-            y.at[i * y.down + j] = number - number == 0 ? number : 0;
-        }
+    int64_t n = ttt__numbers(a);
+    bool all = kit->k->finite(n, a.at);
+    for (int64_t i = 0; i < n && !all; i++)
+        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
     return all;
 }
 // y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
@@ -6448,7 +6463,8 @@ struct ttt__chunk_work {
     int64_t from, rows;                   // its first token, and how many
     ttt__mat in[TTT__CHUNKED_INPUTS];     // of tokens: their rows; of a parameter: the head's part
     ttt__mat d_in[TTT__CHUNKED_INPUTS];   // backwards, to be added to; all that are there
-    ttt__mat y, d_y;                      // y is absent where the state alone is wanted
+    ttt__mat y, d_y;                      // backwards y is there to be read; it is absent where
+                                          // forward is called for the state alone
     ttt_real *state, *d_state;            // forwards S becomes S'; backwards it stays as it is
     bool back;
     ttt__room room;                       // scratch memory, anew for each chunk
@@ -6510,9 +6526,25 @@ static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *ki
         }
     }
     int64_t width = ttt__last(job->node);
-    chunk.y = ttt__pair_rows(arg, chunk.back ? NULL : job->node->data, width, pair, &chunk);
+    chunk.y = ttt__pair_rows(arg, job->node->data, width, pair, &chunk);
     chunk.d_y = ttt__pair_rows(arg, chunk.back ? job->d_y->data : NULL, width, pair, &chunk);
     return chunk;
+}
+// Asks the memory for the rows of a chunk while another one is computed: they lie apart, where no
+// processor expects them.
+static void ttt__ask_for(ttt__mat m) {
+    enum { LINE = 64 / sizeof(ttt_real) };
+    for (int64_t i = 0; m.at && i < m.rows; i++)
+        for (int64_t j = 0; j < m.cols; j += LINE) TTT__PREFETCH(m.at + i * m.down + j);
+}
+static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
+    if (i < 0 || i >= job->arg->chunks || job->arg->chunk > TTT__TILE_TOKENS) return;
+    ttt__chunk_work chunk = ttt__chunk_of(job, NULL, pair, i);
+    for (int j = 0; j < job->arg->kind->of_tokens; j++) {
+        ttt__ask_for(chunk.in[j]);
+        ttt__ask_for(chunk.d_in[j]);
+    }
+    ttt__ask_for(chunk.d_y);
 }
 static int64_t ttt__segments(const ttt__chunked_arg *arg) {
     return (arg->chunks + arg->every - 1) / arg->every;
@@ -6535,6 +6567,7 @@ static void ttt__chunked_read(const ttt__chunked *job, const ttt__kit *kit, ttt_
         if (arg->states.at && i % arg->every == 0)
             ttt__assign(ttt__kept_state(arg, pair, i / arg->every), state);
         chunk.room = room;
+        ttt__chunk_ahead(job, pair, i + 1);
         arg->kind->forward(&chunk);
     }
 }
@@ -6554,6 +6587,7 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             ttt__assign(ttt__rows_at(states, i, 1), state);
             state = ttt__rows_at(states, i, 1);
             chunk.state = state.at;
+            chunk.y = ttt__absent();
             chunk.room = room;
             arg->kind->forward(&chunk);
         }
@@ -6563,6 +6597,7 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             chunk.state = state.at;
             chunk.d_state = d_state.at;
             chunk.room = room;
+            ttt__chunk_ahead(job, pair, first + i - 1);
             arg->kind->backward(&chunk);
             chunk.room = room;
             if (first + i == 0 && arg->kind->start_back) arg->kind->start_back(&chunk);
@@ -6716,173 +6751,256 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 //                d_K += (M + M^T) K                      d_beta = <d_R, E> + <d_L, A>, row by row
 //     in E       d_V += beta o d_R                       d_KS = -e^G o beta o d_R
 //     reads      d_Q += (e^G o d_O) S^T                  d_K += d_KS S^T
-//     writes     d_K += left o (U d_S'^T)
+//     writes     d_K += kept o (U d_S'^T)
 //     in S       d_S = e^G_n d_S' + Q^T (e^G o d_O) + K^T d_KS
+// Linear attention maps its queries and keys first, Q = elu(Q) + 1, and what is read is O / norm,
+//                norm = Q s + P 1, row by row            s' = s + 1^T K
+//   backward     d_O becomes d_O / norm                  d_norm = -<d_O, y> / norm
+//                d_P += d_norm 1^T <=                    d_Q += d_norm s
+//                d_K += 1 d_s'                           d_s = d_s' + d_norm^T Q
+// or O / (N h), or O itself. A query all of whose features would vanish is shifted, see
+// ttt__features; what shifts of keys would need is the tape's.
 // The gradient in an exponent is that in the power times the power, X_ij for D_ij and x_i for
 // e^G_i; since these exponents are the sums of g over tokens j + 1 .. i and 0 .. i,
 //                d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij)
 // a sum over what really reaches across m, and no difference of large ones.
 //
 typedef struct ttt__scan_work {
-    ttt__mat S, d_S;               // the state and its gradient, (h,h)
-    ttt__mat D, since, kept;       // (n,n), e^G (n,1), the last row of D as a column (n,1)
+    bool maps, divides;            // linear attention's
+    ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
+    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
+    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
     ttt__mat P, A, L;              // (n,n)
-    ttt__mat E, U, K_D, spare;     // (n,h)
-    ttt__mat X, x, d_P;            // backwards: (n,n), (n,1), (n,n); d_L takes the place of d_P
-    ttt__mat d_U;                  // (n,h), and in its place d_R and d_KS
-    ttt__mat d_keys, d_values;     // (n,h), for this and that
+    ttt__mat E, U, spare, norm;    // (n,h), norm (n,1)
+    // backwards
+    ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
+    ttt__mat U_tr, S_tr, d_norm;   // (h,n), (h,h), (n,1)
+    ttt__mat rows;                 // for this and that (n,h)
+    ttt__mat X, x, d_P;            // (n,n), (n,1); d_L and M take the place of d_P
 } ttt__scan_work;
+static bool ttt__scan_divides(const ttt__chunk_work *chunk) {
+    return chunk->arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+}
 static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
-    return chunk->in[TTT__SCAN_K].cols * chunk->in[TTT__SCAN_V].cols;
+    int64_t h = chunk->in[TTT__SCAN_V].cols;
+    return h * h + (ttt__scan_divides(chunk) ? h : 0);
 }
 static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
     int64_t n = chunk->rows, h = chunk->in[TTT__SCAN_V].cols;
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
     ttt__room *room = &chunk->room;
     ttt__scan_work work;
-    work.S = ttt__matrix(chunk->state, chunk->in[TTT__SCAN_K].cols, h);
-    work.d_S = ttt__matrix(chunk->d_state, work.S.rows, h);
+    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
+    ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
+    for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.maps = !chunk->arg->d.identity_map;
+    work.divides = ttt__scan_divides(chunk);
+    work.S = ttt__matrix(chunk->state, h, h);
+    work.s = ttt__matrix(work.divides && chunk->state ? chunk->state + h * h : NULL, 1, h);
+    work.d_S = ttt__matrix(chunk->d_state, h, h);
+    work.d_s = ttt__matrix(work.divides && chunk->d_state ? chunk->d_state + h * h : NULL, 1, h);
+    work.K_tr = ttt__take(room, h, n);
     work.D = ttt__take_if(fades, room, n, n);
     work.since = ttt__take_if(fades, room, n, 1);
     work.kept = ttt__take_if(fades, room, n, 1);
-    work.K_D = ttt__take_if(fades, room, n, work.S.rows);
-    work.spare = ttt__take(room, n, h);
+    work.K_D = fades ? ttt__take(room, n, h) : work.K;
     work.P = ttt__take(room, n, n);
     work.A = ttt__take_if(rule, room, n, n);
     work.L = ttt__take_if(rule, room, n, n);
     work.E = ttt__take_if(rule, room, n, h);
-    work.U = ttt__take_if(rule, room, n, h);
+    work.U = rule ? ttt__take(room, n, h) : work.V;
+    work.norm = ttt__take_if(work.divides, room, n, 1);
+    work.d_norm = ttt__take_if(chunk->back && work.divides, room, n, 1);
+    work.U_tr = ttt__take_if(chunk->back, room, h, n);
+    work.S_tr = ttt__take_if(chunk->back, room, h, h);
     work.X = ttt__take_if(chunk->back && fades, room, n, n);
     work.x = ttt__take_if(chunk->back && fades, room, n, 1);
     work.d_P = ttt__take_if(chunk->back, room, n, n);
-    work.d_U = ttt__take_if(chunk->back, room, n, h);
-    work.d_keys = ttt__take_if(chunk->back, room, n, work.S.rows);
-    work.d_values = ttt__take_if(chunk->back, room, n, h);
     return work;
 }
 static void ttt__scan_take(ttt__chunk_work *chunk) { (void)ttt__scan_work_in(chunk); }
 
+// The logarithm by which row i of the queries is shifted: 0 unless all of its features are small.
+static ttt_real ttt__query_shift(const ttt__chunk_work *chunk, int64_t i) {
+    ttt__mat row = ttt__rows_at(chunk->in[TTT__SCAN_Q], i, 1);
+    if (!ttt__all_small(&chunk->arg->d, row.at, row.cols, 1)) return 0;
+    ttt_real most = ttt__log_small(&chunk->arg->d, row.at[0]);
+    for (int64_t c = 1; c < row.cols; c++)
+        most = TTT__MAX(most, ttt__log_small(&chunk->arg->d, row.at[c]));
+    return most + 1;
+}
+// Shifts the queries before they are mapped; unmapped, their gradients like themselves.
+static void ttt__shift_queries(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                               ttt__mat Q) {
+    for (int64_t i = 0; i < Q.rows && work->divides; i++) {
+        ttt_real shift = ttt__query_shift(chunk, i), *row = Q.at + i * Q.down;
+        int op = work->maps ? TTT__MAP_add_scalar : TTT__MAP_scale;
+        if (shift != 0)
+            chunk->kit->k->map[op](Q.cols, row, row,
+                                   work->maps ? -shift : (ttt_real)exp(-(double)shift));
+    }
+}
+static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__gather(kit, work->Q, chunk->in[TTT__SCAN_Q]);
+    ttt__gather(kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(kit, work->V, chunk->in[TTT__SCAN_V]);
+    ttt__shift_queries(chunk, work, work->Q);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->Q), work->Q.at);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->K), work->K.at);
+    ttt__transpose(kit, work->K_tr, work->K);
+}
 // D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
 // row of K at the end.
 static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D;
+    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
     int64_t n = chunk->rows;
     if (!g.at) return;
     for (int64_t i = 0; i < n; i++) {
         ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
         if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
         row[i] = 0;
-        for (int64_t j = i + 1; j < n; j++) row[j] = -(ttt_real)HUGE_VAL;
-        work->since.at[i] = i > 0 ? work->since.at[i - 1] + g_i : g_i;
+        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
     }
-    kit->k->map[TTT__MAP_exp](n * n, D.at, D.at, 0);
-    kit->k->map[TTT__MAP_exp](n, work->since.at, work->since.at, 0);
-    memcpy(work->kept.at, D.at + (n - 1) * n, (size_t)n * sizeof *D.at);
-    ttt__scale_rows(kit, work->K_D, chunk->in[TTT__SCAN_K], work->kept);
+    for (int64_t i = 0; i < n; i++)
+        kit->k->map[TTT__MAP_exp](i + 1, D.at + i * n, D.at + i * n, 0);
+    ttt__clear_above(D, 1);
+    kit->k->map[TTT__MAP_exp](n, since.at, since.at, 0);
+    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    ttt__scale_rows(kit, work->K_D, work->K, work->kept);
 }
 // U, and what it is made of.
-static void ttt__scan_values(const ttt__chunk_work *chunk, ttt__scan_work *work) {
+static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], V = chunk->in[TTT__SCAN_V];
     ttt__mat beta = chunk->in[TTT__SCAN_BETA];
-    if (!work->D.at) work->K_D = K;
-    if (!beta.at) {
-        work->U = V;
-        return;
-    }
-    ttt__set_product(kit, work->E, K, work->S);
+    if (!beta.at) return;                                           // U = V
+    ttt__set_product(kit, work->E, work->K, work->S);
     ttt__scale_rows(kit, work->E, work->E, work->since);
-    ttt__zip_rows(kit, TTT__ZIP_sub, work->E, V, work->E);          // E = V - e^G o (K S)
-    ttt__lower_outer(kit, work->A, K, K, 0);
+    ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
+    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
     if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
     ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
     ttt__scale_rows(kit, work->U, work->E, beta);
     ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
 }
 static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
-    ttt__lower_outer(chunk->kit, work->P, chunk->in[TTT__SCAN_Q], chunk->in[TTT__SCAN_K], 1);
+    ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
     if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
+    if (!work->divides) return;
+    ttt__set_product(chunk->kit, work->norm, work->Q, ttt__transpose_of(work->s));
+    for (int64_t i = 0; i < chunk->rows; i++)                           // norm = Q s + P 1
+        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(i + 1, work->P.at + i * work->P.down);
+}
+// From rows of O to those of y, and from the gradients in these to those in O.
+static void ttt__scan_normalize(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                                ttt__mat rows) {
+    double numbers = (double)chunk->arg->N * (double)rows.cols;
+    bool constant = chunk->arg->d.normalizer == TTT_NORMALIZER_CONSTANT;
+    for (int64_t i = 0; i < rows.rows && (constant || work->divides); i++) {
+        ttt__mat row = ttt__rows_at(rows, i, 1);
+        double norm = constant ? numbers : (double)work->norm.at[i];
+        ttt__scaled(chunk->kit, row, row, (ttt_real)(1 / norm));
+    }
 }
 static void ttt__scan_forward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
         ttt__scan_scores(chunk, &work);
-        ttt__set_product(kit, chunk->y, chunk->in[TTT__SCAN_Q], work.S);
+        ttt__set_product(kit, chunk->y, work.Q, work.S);
         ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
+        ttt__scan_normalize(chunk, &work, chunk->y);
     }
     if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
+    ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
 }
 
-// What tokens X, queries or keys, read of S: d_X += d_read S^T, d_S += X^T d_read
-static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
-                                ttt__mat d_read, ttt__mat d_X) {
-    ttt__mat rows = work->d_keys;
-    ttt__set_product(kit, rows, d_read, ttt__transpose_of(work->S));
-    ttt__add_row_dots(kit, work->x, X, rows);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_X, d_X, rows);
-    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
-}
 // What tokens write into S', and what is left of S in it.
 static void ttt__scan_write_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], rows = work->d_keys;
     int64_t last = chunk->rows - 1;
-    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);            // d_U = K_D d_S'
-    ttt__set_product(kit, rows, work->U, ttt__transpose_of(work->d_S));
-    if (work->D.at) {
-        ttt__clear(work->X);
-        ttt__clear(work->x);
-        ttt__mat of_last = ttt__transpose_of(ttt__rows_at(work->X, last, 1));
-        ttt__add_row_dots(kit, of_last, work->K_D, rows);
-        ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);
-        work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
-    }
-    ttt__scale_rows(kit, rows, rows, work->kept);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, rows);                  // d_K += left o (U d_S'^T)
+    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);         // d_U = K_D d_S'
+    ttt__set_product(kit, work->d_K, work->U, ttt__transpose_of(work->d_S));
+    for (int64_t i = 0; i < chunk->rows && work->divides; i++)      // d_K += 1 d_s'
+        ttt__plus(kit, ttt__rows_at(work->d_K, i, 1), work->d_s);
+    if (!work->D.at) return;
+    ttt__clear(work->X);
+    ttt__clear(work->x);
+    ttt__add_row_dots(kit, ttt__transpose_of(ttt__rows_at(work->X, last, 1)), work->K_D, work->d_K);
+    ttt__scale_rows(kit, work->d_K, work->d_K, work->kept);         // d_K = kept o (U d_S'^T)
+    ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);   // d_S = e^G_n d_S'
+    work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
 }
-// d_Q += (d_P o D) K,  d_K += (d_P o D)^T Q;  d_U += P^T d_O
+// From d_y to d_O, and what y = O / norm does to the norm.
+static void ttt__scan_normalize_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    ttt__gather(chunk->kit, work->d_O, chunk->d_y);
+    ttt__scan_normalize(chunk, work, work->d_O);
+    if (!work->divides) return;
+    ttt__clear(work->d_norm);
+    ttt__add_row_dots(chunk->kit, work->d_norm, work->d_O, chunk->y);
+    ttt__scaled(chunk->kit, work->d_norm, work->d_norm, -1);            // d_norm = -<d_y, y> / norm
+}
+// norm = Q s + P 1 backwards
+static void ttt__scan_norm_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    if (!work->divides) return;
+    for (int64_t i = 0; i < chunk->rows; i++) {                         // d_P += d_norm 1^T <=
+        ttt_real *row = work->d_P.at + i * work->d_P.down;
+        kit->k->map[TTT__MAP_add_scalar](i + 1, row, row, work->d_norm.at[i]);
+    }
+    ttt__add_product(kit, work->d_Q, work->d_norm, work->s);            // d_Q += d_norm s
+    ttt__add_product(kit, work->d_s, ttt__transpose_of(work->d_norm), work->Q);
+}
+// What tokens X, queries or keys, read of S: d_X = d_read S^T, d_S += X^T d_read
+static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
+                                ttt__mat d_read, ttt__mat d_X) {
+    ttt__set_product(kit, d_X, d_read, work->S_tr);
+    ttt__add_row_dots(kit, work->x, X, d_X);
+    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
+}
+// d_U += P^T d_O;  d_Q = (e^G o d_O) S^T + (d_P o D) K;  d_K += (d_P o D)^T Q
 static void ttt__scan_scores_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_O = chunk->d_y, Q = chunk->in[TTT__SCAN_Q], K = chunk->in[TTT__SCAN_K];
-    ttt__add_lower_product(kit, work->d_U, work->P, d_O, true, work->spare);
-    ttt__lower_outer(kit, work->d_P, d_O, work->U, 1);
+    ttt__add_lower_product(kit, work->d_U, work->P, work->d_O, true, work->spare);
+    ttt__set_lower_product(kit, work->d_P, work->d_O, work->U_tr, 1);
     if (work->D.at) {
         ttt__add_times(kit, work->X, work->d_P, work->P);
         ttt__times(kit, work->d_P, work->d_P, work->D);
     }
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_Q], work->d_P, K, false, work->spare);
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_K], work->d_P, Q, true, work->spare);
+    ttt__scale_rows(kit, work->d_O, work->d_O, work->since);
+    ttt__scan_read_back(kit, work, work->Q, work->d_O, work->d_Q);
+    ttt__scan_norm_back(chunk, work);
+    ttt__add_lower_product(kit, work->d_Q, work->d_P, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, work->d_P, work->Q, true, work->spare);
 }
-// From d_U to what U is made of.
+// From d_U to what U is made of, d_V excepted.
 static void ttt__scan_values_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], beta = chunk->in[TTT__SCAN_BETA];
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], d_V = chunk->d_in[TTT__SCAN_V];
-    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_beta = chunk->d_in[TTT__SCAN_BETA];
-    if (beta.at) {
-        ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
-        ttt__add_row_dots(kit, d_beta, d_R, work->E);
-        ttt__lower_outer(kit, d_L, d_R, work->U, 0);
-        ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
-        ttt__add_row_dots(kit, d_beta, d_L, work->A);
-        if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
-        ttt__scale_rows(kit, M, d_L, beta);
-        if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
-        ttt__add_lower_product(kit, d_K, M, K, false, work->spare);     // d_K += (M + M^T) K
-        ttt__add_lower_product(kit, d_K, M, K, true, work->spare);
-        ttt__scale_rows(kit, d_R, d_R, beta);
-    }
-    ttt__zip_rows(kit, TTT__ZIP_add, d_V, d_V, d_R);                    // d_V += beta o d_R
+    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_KS = work->rows;
+    ttt__mat beta = chunk->in[TTT__SCAN_BETA], d_beta = chunk->d_in[TTT__SCAN_BETA];
     if (!beta.at) return;
-    ttt__scale_rows(kit, d_R, d_R, work->since);
-    ttt__scaled(kit, d_R, d_R, -1);                                     // d_KS
-    ttt__scan_read_back(kit, work, K, d_R, d_K);
+    ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
+    ttt__add_row_dots(kit, d_beta, d_R, work->E);
+    ttt__set_lower_product(kit, d_L, d_R, work->U_tr, 0);
+    ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
+    ttt__add_row_dots(kit, d_beta, d_L, work->A);
+    if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
+    ttt__scale_rows(kit, M, d_L, beta);
+    if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
+    ttt__add_lower_product(kit, work->d_K, M, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, M, work->K, true, work->spare);
+    ttt__scale_rows(kit, d_R, d_R, beta);
+    ttt__scaled(kit, d_KS, d_R, -1);
+    ttt__scale_rows(kit, d_KS, d_KS, work->since);
+    ttt__scan_read_back(kit, work, work->K, d_KS, work->spare);
+    ttt__plus(kit, work->d_K, work->spare);
 }
 // d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij); x gathers the inner sums.
 static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
@@ -6898,16 +7016,23 @@ static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_
 static void ttt__scan_backward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
-    ttt__mat d_O = work.d_values;
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     ttt__scan_scores(chunk, &work);
+    ttt__scan_normalize_back(chunk, &work);
+    ttt__transpose(kit, work.U_tr, work.U);
+    ttt__transpose(kit, work.S_tr, work.S);
     ttt__scan_write_back(chunk, &work);
     ttt__scan_scores_back(chunk, &work);
-    ttt__scale_rows(kit, d_O, chunk->d_y, work.since);                  // e^G o d_O
-    ttt__scan_read_back(kit, &work, chunk->in[TTT__SCAN_Q], d_O, chunk->d_in[TTT__SCAN_Q]);
     ttt__scan_values_back(chunk, &work);
     ttt__scan_decays_back(chunk, &work);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.Q), work.Q.at, work.d_Q.at);
+    else ttt__shift_queries(chunk, &work, work.d_Q);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.K), work.K.at, work.d_K.at);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_Q], work.d_Q);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_K], work.d_K);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_V], work.d_U);         // d_V = beta o d_R
 }
 // K K^T, Q K^T, U twice; three products with S. Linear attention has half of that.
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
@@ -6920,10 +7045,31 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
+// The delta rule's queries and keys are mapped before, and O is its answer.
 static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk) {
+    ttt_mixer_desc plain = *desc;
+    plain.identity_map = true;
+    plain.normalizer = TTT_NORMALIZER_NONE;
     if (in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1) return NULL;
-    return ttt__chunked_as_op(ctx, desc, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+    return ttt__chunked_as_op(ctx, &plain, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+}
+static const ttt__chunked_kind ttt__causal_linear_kind = {
+    TTT__CHUNKED_OP("causal linear attention", "y_t = q_t S_t / q_t s_t, S_t = S_t-1 + k_t^T v_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
+    ttt__scan_backward, ttt__scan_chunk_flops, ttt__linear_tape,
+};
+// Where keys have to be shifted is known from their first token: R is 0 from there on, or not.
+static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                            ttt_tensor *const *in, int64_t chunk) {
+    const ttt_tensor *k = in[TTT__SCAN_K];
+    if (!desc->causal) return NULL;
+    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE
+                        ? k->shape.dim[2] * k->shape.dim[3] : 0;
+    for (int64_t i = 0; i < first * k->shape.dim[0] && k->size > 0; i++)
+        if (ttt__log_small(desc, k->data[i / first * first * k->shape.dim[1] + i % first]) != 0)
+            return NULL;
+    return ttt__chunked_as_op(ctx, desc, &ttt__causal_linear_kind, in, TTT__SCAN_INPUTS, chunk);
 }
 
 // -- chunks: focused linear attention, see ttt__means_tape. All tokens are one chunk: the state is
@@ -6936,7 +7082,7 @@ static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 enum { TTT__MEANS_TILE = 64 };
 typedef struct ttt__means_work {
     ttt__mat C, s, d_C, d_s;       // the state and its gradient: (h,h), (1,h)
-    ttt__mat norm, d_norm;         // of a tile: (rows,1)
+    ttt__mat inverse, d_norm;      // of a tile: 1 / norm; (rows,1)
     ttt__mat d_U, R;               // (rows,h)
 } ttt__means_work;
 static int64_t ttt__means_state(const ttt__chunk_work *chunk) {
@@ -6951,7 +7097,7 @@ static ttt__means_work ttt__means_work_in(ttt__chunk_work *chunk) {
     work.s = ttt__take(&state, 1, h);
     work.d_C = ttt__take(&d_state, h, h);
     work.d_s = ttt__take(&d_state, 1, h);
-    work.norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.inverse = ttt__take(room, TTT__MEANS_TILE, 1);
     work.d_norm = ttt__take(room, TTT__MEANS_TILE, 1);
     work.d_U = ttt__take(room, TTT__MEANS_TILE, h);
     work.R = ttt__take(room, TTT__MEANS_TILE, h);
@@ -6973,12 +7119,12 @@ static void ttt__means_start(ttt__chunk_work *chunk) {
     ttt__scaled(kit, work.C, work.C, over_n);                           // C = 1/N K^T V
     ttt__scaled(kit, work.s, work.s, over_n);                           // s = 1/N 1^T K
 }
-// 1 / (Q s + 1e-6) of each row
-static ttt__mat ttt__means_norm(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
-    ttt__mat norm = ttt__rows_at(work->norm, 0, Q.rows);
+// 1 / norm of each row
+static ttt__mat ttt__means_inverse(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
+    ttt__mat inverse = ttt__rows_at(work->inverse, 0, Q.rows);
     for (int64_t i = 0; i < Q.rows; i++)
-        norm.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
-    return norm;
+        inverse.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
+    return inverse;
 }
 static void ttt__means_forward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
@@ -6988,7 +7134,7 @@ static void ttt__means_forward(ttt__chunk_work *chunk) {
         ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
         ttt__mat y = ttt__rows_at(chunk->y, from, rows);
         ttt__set_product(kit, y, Q, work.C);
-        ttt__scale_rows(kit, y, y, ttt__means_norm(kit, &work, Q));     // y = (Q C) / norm
+        ttt__scale_rows(kit, y, y, ttt__means_inverse(kit, &work, Q));  // y = (Q C) / norm
     }
 }
 static void ttt__means_backward(ttt__chunk_work *chunk) {
@@ -6999,15 +7145,15 @@ static void ttt__means_backward(ttt__chunk_work *chunk) {
         ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
         ttt__mat d_Q = ttt__rows_at(chunk->d_in[TTT__MEANS_Q], from, rows);
         ttt__mat d_U = ttt__rows_at(work.d_U, 0, rows), R = ttt__rows_at(work.R, 0, rows);
-        ttt__mat norm = ttt__means_norm(kit, &work, Q);
+        ttt__mat inverse = ttt__means_inverse(kit, &work, Q);
         ttt__mat d_norm = ttt__rows_at(work.d_norm, 0, rows);
-        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), norm);
+        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), inverse);
         ttt__set_product(kit, R, d_U, ttt__transpose_of(work.C));       // R = d_U C^T
         ttt__clear(d_norm);
         ttt__add_row_dots(kit, d_norm, R, Q);
-        ttt__times(kit, d_norm, d_norm, norm);
+        ttt__times(kit, d_norm, d_norm, inverse);
         ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
-        ttt__zip_rows(kit, TTT__ZIP_add, d_Q, d_Q, R);
+        ttt__add_rows(kit, d_Q, R);
         ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
         ttt__add_product(kit, work.d_C, ttt__transpose_of(Q), d_U);
         ttt__add_product(kit, work.d_s, ttt__transpose_of(d_norm), Q);
@@ -7027,7 +7173,7 @@ static void ttt__means_start_back(ttt__chunk_work *chunk) {
         ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
         R = ttt__rows_at(work.R, 0, rows);
         ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
-        ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, R);                  // d_K += V d_C^T + 1 d_s
+        ttt__add_rows(kit, d_K, R);                                     // d_K += V d_C^T + 1 d_s
         ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
     }
 }
@@ -7463,8 +7609,8 @@ static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
-    (void)losses;
-    if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
+    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x, false);
 }
 static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
