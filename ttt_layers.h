@@ -7659,7 +7659,7 @@ static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *
 enum { TTT__MEANS_TILE = 64 };
 typedef struct ttt__means_work {
     ttt__mat C, s, d_C, d_s;       // the state and its gradient: (h,h), (1,h)
-    ttt__mat norm, d_norm;         // of a tile: (rows,1)
+    ttt__mat inverse, d_norm;      // of a tile: 1 / norm; (rows,1)
     ttt__mat d_U, R;               // (rows,h)
 } ttt__means_work;
 static int64_t ttt__means_state(const ttt__chunk_work *chunk) {
@@ -7674,7 +7674,7 @@ static ttt__means_work ttt__means_work_in(ttt__chunk_work *chunk) {
     work.s = ttt__take(&state, 1, h);
     work.d_C = ttt__take(&d_state, h, h);
     work.d_s = ttt__take(&d_state, 1, h);
-    work.norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.inverse = ttt__take(room, TTT__MEANS_TILE, 1);
     work.d_norm = ttt__take(room, TTT__MEANS_TILE, 1);
     work.d_U = ttt__take(room, TTT__MEANS_TILE, h);
     work.R = ttt__take(room, TTT__MEANS_TILE, h);
@@ -7696,12 +7696,12 @@ static void ttt__means_start(ttt__chunk_work *chunk) {
     ttt__scaled(kit, work.C, work.C, over_n);                           // C = 1/N K^T V
     ttt__scaled(kit, work.s, work.s, over_n);                           // s = 1/N 1^T K
 }
-// 1 / (Q s + 1e-6) of each row
-static ttt__mat ttt__means_norm(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
-    ttt__mat norm = ttt__rows_at(work->norm, 0, Q.rows);
+// 1 / norm of each row
+static ttt__mat ttt__means_inverse(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
+    ttt__mat inverse = ttt__rows_at(work->inverse, 0, Q.rows);
     for (int64_t i = 0; i < Q.rows; i++)
-        norm.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
-    return norm;
+        inverse.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
+    return inverse;
 }
 static void ttt__means_forward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
@@ -7711,7 +7711,7 @@ static void ttt__means_forward(ttt__chunk_work *chunk) {
         ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
         ttt__mat y = ttt__rows_at(chunk->y, from, rows);
         ttt__set_product(kit, y, Q, work.C);
-        ttt__scale_rows(kit, y, y, ttt__means_norm(kit, &work, Q));     // y = (Q C) / norm
+        ttt__scale_rows(kit, y, y, ttt__means_inverse(kit, &work, Q));  // y = (Q C) / norm
     }
 }
 static void ttt__means_backward(ttt__chunk_work *chunk) {
@@ -7722,13 +7722,13 @@ static void ttt__means_backward(ttt__chunk_work *chunk) {
         ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
         ttt__mat d_Q = ttt__rows_at(chunk->d_in[TTT__MEANS_Q], from, rows);
         ttt__mat d_U = ttt__rows_at(work.d_U, 0, rows), R = ttt__rows_at(work.R, 0, rows);
-        ttt__mat norm = ttt__means_norm(kit, &work, Q);
+        ttt__mat inverse = ttt__means_inverse(kit, &work, Q);
         ttt__mat d_norm = ttt__rows_at(work.d_norm, 0, rows);
-        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), norm);
+        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), inverse);
         ttt__set_product(kit, R, d_U, ttt__transpose_of(work.C));       // R = d_U C^T
         ttt__clear(d_norm);
         ttt__add_row_dots(kit, d_norm, R, Q);
-        ttt__times(kit, d_norm, d_norm, norm);
+        ttt__times(kit, d_norm, d_norm, inverse);
         ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
         ttt__add_rows(kit, d_Q, R);
         ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
@@ -7750,7 +7750,7 @@ static void ttt__means_start_back(ttt__chunk_work *chunk) {
         ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
         R = ttt__rows_at(work.R, 0, rows);
         ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
-        ttt__add_rows(kit, d_K, R);                  // d_K += V d_C^T + 1 d_s
+        ttt__add_rows(kit, d_K, R);                                     // d_K += V d_C^T + 1 d_s
         ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
     }
 }

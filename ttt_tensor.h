@@ -672,16 +672,17 @@ TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *i
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
 // Depthwise convolutions: each of C channels has a kernel of its own; beyond the border are zeros.
-// The kernel is one for all sequences, or has x's leading sizes: one for each.
+// The kernel is one for all sequences, or has x's leading sizes: one for each. y has x's shape.
 // 1-D, causal: x (...,N,C), kernel (taps,C):  y_i = sum over t of kernel_t x_(i-taps+1+t)
 // 2-D: x (...,rows,cols,C), kernel (S,T,C), S and T odd so that it has a middle:
 //     y_ij = sum over s, t of kernel_st x_(i+s-S/2, j+t-T/2)
-// PyTorch: F.conv1d and F.conv2d with groups = C, where the kernel is stored as (C,1,..).
+// PyTorch's conv1d and conv2d with groups = C have the same order of taps, and store the kernel as
+// (C,1,taps) and (C,1,S,T). TTT_ERR_SHAPE for anything else.
 TTT_API ttt_tensor *ttt_depthwise_conv1d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel);
 TTT_API ttt_tensor *ttt_depthwise_conv2d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel);
-// The gradient of <g, y> in a kernel of each sequence, for g of x's shape. `taps` is (taps) for
-// that of conv1d, and (S,T) for that of conv2d: kernel_st = sum over i, j of
-// g_ij x_(i+s-S/2, j+t-T/2), (...,S,T,C).
+// The gradient of <g, y> in a kernel for each sequence, g of x's shape. With `taps` (taps) it is
+// that of conv1d, (...,taps,C); with (S,T) that of conv2d, (...,S,T,C):
+//     k_st = sum over i, j of g_ij x_(i+s-S/2, j+t-T/2)
 TTT_API ttt_tensor *ttt_depthwise_kernel(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *g,
                                          ttt_shape taps);
 
@@ -4974,7 +4975,7 @@ typedef struct ttt__depthwise_job {
     const ttt__kernels *kernels;
     ttt__depthwise of;
     int64_t rows, cols, C, s0, t0;
-    bool each;                  // sequence has a kernel of its own
+    bool each;                  // each sequence has a kernel of its own
     const ttt_real *x, *other;  // the kernel, or g
     ttt_real *y;
 } ttt__depthwise_job;
