@@ -119,8 +119,9 @@ typedef struct ttt_weights {
     int n;
 } ttt_weights;
 
-// Makes the parameters of a table, appends them to params under "prefix/name" and initializes each
-// from the context's seed and its own name (so that adding a layer changes no other). Returns them
+// Makes the parameters of a table, appends them to params under "prefix/name" ("name" alone where
+// the prefix is NULL or empty, here and in all functions named _new) and initializes each from the
+// context's seed and its own name (so that adding a layer changes no other). Returns them
 // as weights, in the order of the rows that are present, as all functions named _new do. No
 // weights after an error, TTT_ERR_ARGUMENT: a letter without a size, or a name that the list has
 // already.

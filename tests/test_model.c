@@ -1494,6 +1494,14 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
 #define X(function, argument, call) (void)(call), without(g, #function, #argument);
     LACKING_ARGUMENT(X)
 #undef X
+    ttt_inner inner = { .learner = &ttt_learner_linear, .train = g->heads, .label = g->heads };
+    ttt_inner_loop(c, &inner, none, NULL), without(g, "ttt_inner_loop", "in->loss");
+    inner.learner = NULL;
+    ttt_inner_loop(c, &inner, none, NULL), without(g, "ttt_inner_loop", "in->learner");
+    none.n = 2;
+    ttt_dense(c, none, x), without(g, "ttt_dense", "the array of its weights");
+    ttt_mixer_forward(c, &mixer, none, g->heads, NULL), ttt_clear(c);
+    none.n = 0;
 #define X(function, argument, truth)                                                               \
     params.n = 0;                                                                                  \
     CHECK(truth);                                                                                  \
