@@ -6512,7 +6512,8 @@ static int64_t ttt__query_tile(const ttt__sight *sight, int64_t n, int64_t tile,
 static int64_t ttt__key_run(const ttt__sight *sight, int64_t N, int64_t query, int64_t queries,
                             int64_t run, int64_t *from) {
     int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS;
-    int64_t window = sight->window, n = N - g, cols = TTT__MIN(sight->cols, n), last = query + queries - 1;
+    int64_t window = sight->window, n = N - g, cols = TTT__MIN(sight->cols, n);
+    int64_t last = query + queries - 1;
     if (run < of_globals) return ttt__piece(g, TTT__KEYS, run, from);
     bool one_row = query / sight->cols == last / sight->cols;
     int64_t top = TTT__MAX(query / sight->cols - window, 0);

@@ -544,8 +544,8 @@ static void fused_gated_units_equal_their_definition(void) {
 }
 
 // Softmax attention in all its forms. Windows narrower and wider than a tile and than the sequence,
-// grids with rows shorter and longer than a tile, globals more than a tile of keys has; sizes beside
-// multiples.
+// grids with rows shorter and longer than a tile, globals more than a tile of keys has; sizes
+// beside multiples.
 typedef struct {
     const char *mixer;
     int64_t N;
