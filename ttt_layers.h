@@ -7496,14 +7496,14 @@ static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *
 //   LaCT   M' = mean(m) M + G    X = W + O     W' = X by,      by = L / (|x| + 1e-5)
 //   ViTTT                        X = G         W' = W + X by,  by = -1 / (|x| + 1)
 // O is M' or, with .muon, M' made orthogonal. L: how long the columns of W were at first. W_0 and
-// W_2 lie side by side, "gates", as z and u do; W_1 is "last". A chunk goes through in tiles, so its
-// length is no matter of memory; what a tile makes on the way forwards it makes again on the way
-// back.
+// W_2 lie side by side, "gates", as z and u do; W_1 is "last". A chunk goes through in tiles, so
+// its length is no matter of memory; what a tile makes on the way forwards it makes again on the
+// way back.
 //
 //   ttt__glu_...   one call is   reads                       writes
 //     start        a pair        the parameters [Q .. r]     W, L [and M, X]
 //     forward      a chunk       Q, W [K, V, r, m]           y [W, M, X]
-//     backward     a chunk       d_y, Q, W, d_W' ..          d_Q, d_W [d_K, d_V, d_r, d_m, d_M, d_L]
+//     backward     a chunk       d_y, Q, W, d_W' ..          d_Q, d_W [d_K, d_V, d_r, d_m ..]
 //     start_back   a pair        d_W, d_L                    d_W_0 .. [d_K, d_V, d_r]
 // [written: in forward if causal, in start if not]
 typedef struct ttt__glu_weights {

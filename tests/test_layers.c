@@ -447,7 +447,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     CHECK(ttt_ok(c) && memcmp(untaped->data, y[1]->data, (size_t)x->size * sizeof *x->data) == 0);
     double out = ttt_test_worse(difference(y[1], y[0]), difference(y[2], y[0]));
     double grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
-    // Rounding grows with the steps, and Muon's by what it makes of singular values that are next to
+    // Rounding grows with the steps, and by what Muon makes of singular values that are next to
     // nothing; so may be the loss of one number.
     if (d.inner_steps > 3 || d.dim == 1 || (d.muon && !DOUBLE)) bound *= 1000;
     if (losses[0]) out = ttt_test_worse(out, difference(losses[2], losses[0]));
