@@ -3804,12 +3804,13 @@ static const ttt_param_row ttt__lact_rows[] = {
 // Nearly the nearest orthogonal matrix: X <- a X + (b A + c A^2) X, A = X X^T, a polynomial that
 // brings all singular values close to 1. Coefficients of the official code (You Jiacheng's, 2025).
 //                                                                               [Jordan 2024, Muon]
+enum { TTT__MUON_STEPS = 5 };
+static const double ttt__muon[TTT__MUON_STEPS][3] = { { 4.0848, -6.8946, 2.9270 },
+                                                      { 3.9505, -6.3029, 2.6377 },
+                                                      { 3.7418, -5.5913, 2.3037 },
+                                                      { 2.8769, -3.1427, 1.2046 },
+                                                      { 2.8366, -3.0525, 1.2012 } };
 static ttt_tensor *ttt__orthogonal(ttt_ctx *ctx, ttt_tensor *g) {
-    static const double step[5][3] = { { 4.0848, -6.8946, 2.9270 },
-                                       { 3.9505, -6.3029, 2.6377 },
-                                       { 3.7418, -5.5913, 2.3037 },
-                                       { 2.8769, -3.1427, 1.2046 },
-                                       { 2.8366, -3.0525, 1.2012 } };
     if (!ttt_ok(ctx)) return g;
     ttt_shape flat = g->shape;
     flat.dim[flat.rank - 1] *= flat.dim[flat.rank - 2];
@@ -3817,11 +3818,11 @@ static ttt_tensor *ttt__orthogonal(ttt_ctx *ctx, ttt_tensor *g) {
     // One length of all: a length of lengths would have the wrong curvature where a row is 0.
     ttt_tensor *norm = ttt_norm_axis(ctx, ttt_reshape(ctx, g, flat), -1),
                *x = ttt_div(ctx, g, ttt_add_scalar(ctx, norm, (ttt_real)1e-7));
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < TTT__MUON_STEPS; i++) {
         ttt_tensor *a = ttt_matmul_t(ctx, x, x, false, true),
-                   *b = ttt_add(ctx, ttt_scale(ctx, a, (ttt_real)step[i][1]),
-                                ttt_scale(ctx, ttt_matmul(ctx, a, a), (ttt_real)step[i][2]));
-        x = ttt_add(ctx, ttt_scale(ctx, x, (ttt_real)step[i][0]), ttt_matmul(ctx, b, x));
+                   *b = ttt_add(ctx, ttt_scale(ctx, a, (ttt_real)ttt__muon[i][1]),
+                                ttt_scale(ctx, ttt_matmul(ctx, a, a), (ttt_real)ttt__muon[i][2]));
+        x = ttt_add(ctx, ttt_scale(ctx, x, (ttt_real)ttt__muon[i][0]), ttt_matmul(ctx, b, x));
     }
     return x;
 }
@@ -6837,7 +6838,7 @@ static void ttt__softmax_tile(const ttt__reading *work, int64_t first, int64_t q
     }
     for (int64_t i = 0; i < queries; i++)
         ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
-                            ttt__rows_at(work->lse, first + i, work->lse.at != NULL));
+                            work->lse.at ? ttt__rows_at(work->lse, first + i, 1) : work->lse);
 }
 static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
@@ -7791,17 +7792,26 @@ static ttt_tensor *ttt__means_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 //   P_0 = r_0 back o u o SiLU'(z)     P_2 = r_2 back o a      P_1 = r_1 a o u      back = V W_1^T
 // (ViTTT: back = V). A causal chunk is read with the weights that it finds, and then written; else
 // all tokens are written into the first state, by `start`. Each column x of X gets a length:
-//   LaCT   M' = mean(m) M + G    X = W + M'    W' = X by,      by = L / (|x| + 1e-5)
+//   LaCT   M' = mean(m) M + G    X = W + O     W' = X by,      by = L / (|x| + 1e-5)
 //   ViTTT                        X = G         W' = W + X by,  by = -1 / (|x| + 1)
-// L: how long the columns of W were at first. W_0 and W_2 lie side by side, "gates", as z and u do;
-// W_1 is "last". A chunk goes through in tiles, so its length is no matter of memory; what a tile
-// makes on the way forwards it makes again on the way back.
+// O is M' or, with .muon, M' made orthogonal. L: how long the columns of W were at first. W_0 and
+// W_2 lie side by side, "gates", as z and u do; W_1 is "last". A chunk goes through in tiles, so
+// its length is no matter of memory; what a tile makes on the way forwards it makes again on the
+// way back.
+//
+//   ttt__glu_...   one call is   reads                       writes
+//     start        a pair        the parameters [Q .. r]     W, L [and M, X]
+//     forward      a chunk       Q, W [K, V, r, m]           y [W, M, X]
+//     backward     a chunk       d_y, Q, W, d_W' ..          d_Q, d_W [d_K, d_V, d_r, d_m ..]
+//     start_back   a pair        d_W, d_L                    d_W_0 .. [d_K, d_V, d_r]
+// [written: in forward if causal, in start if not]
 typedef struct ttt__glu_weights {
     ttt__mat gates, last;              // (h,2h), (h,h)
     ttt__mat all;                      // both as one row
 } ttt__glu_weights;
 typedef struct ttt__glu_state {
-    ttt__glu_weights W, X, M;          // X: of the last write; it is no input of the next
+    ttt__glu_weights W, M;
+    ttt__glu_weights X;                // of the last write; no input of the next
     ttt__glu_weights L;                // (1,2h), (1,h)
 } ttt__glu_state;
 static ttt__glu_weights ttt__glu_take(ttt__room *room, const ttt__chunk_work *chunk, int64_t rows) {
@@ -7817,11 +7827,22 @@ static ttt__glu_state ttt__glu_state_in(const ttt__chunk_work *chunk, ttt__room 
     ttt__glu_state state;
     int64_t h = chunk->in[TTT__GLU_Q].cols;
     state.W = ttt__glu_take(room, chunk, h);
-    state.X = ttt__glu_take(room, chunk, h);
     state.M = ttt__glu_take(room, chunk, h);
+    state.X = ttt__glu_take(room, chunk, h);
     state.L = ttt__glu_take(room, chunk, 1);
     return state;
 }
+// Its matrices one by one: W_0, W_2 and, if there is one, W_1, or what lies in their places; and
+// those of the parameters.
+static ttt__mat ttt__glu_matrix(const ttt__glu_weights *weights, int i) {
+    int64_t h = weights->gates.cols / 2;
+    return i < 2 ? ttt__cols_at(weights->gates, i * h, h) : weights->last;
+}
+static ttt__mat ttt__glu_parameter(const ttt__mat *in, int i) {
+    static const int number[3] = { TTT__GLU_W0, TTT__GLU_W2, TTT__GLU_W1 };
+    return in[number[i]];
+}
+static int ttt__glu_matrices(const ttt__glu_weights *weights) { return weights->last.at ? 3 : 2; }
 static int64_t ttt__glu_state_size(const ttt__chunk_work *chunk) {
     ttt__room measure = { NULL, 0 };
     (void)ttt__glu_state_in(chunk, &measure);
@@ -7836,6 +7857,8 @@ typedef struct ttt__glu_work {
     ttt__mat by, dots;                 // (1,2h)
     ttt__mat zu, s, back, d_zu, d_s;   // of a tile
     ttt__mat rate, lost;               // ViTTT's rates of a token, and where their gradients go
+    ttt__mat Z[TTT__MUON_STEPS + 1];   // .muon: (h,h), before each step and at last
+    ttt__mat A, T, B, d_A, d_B, Z_tr;  // (h,h)
     ttt__glu_state other;              // backwards: before the write or after it
 } ttt__glu_work;
 static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
@@ -7856,6 +7879,10 @@ static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
     work.rate = ttt__take(room, 1, 3);
     if (work.rate.at)
         for (int i = 0; i < 3; i++) work.rate.at[i] = ttt__vittt_rate(chunk->arg->N);
+    ttt__mat *of_muon[] = { &work.A, &work.T, &work.B, &work.d_A, &work.d_B, &work.Z_tr };
+    for (int i = 0; i < 6; i++) *of_muon[i] = ttt__take_if(chunk->arg->d.muon, room, h, h);
+    for (int i = 0; i <= TTT__MUON_STEPS; i++)
+        work.Z[i] = ttt__take_if(chunk->arg->d.muon, room, h, h);
     if (!back) return work;
     work.G_gates_tr = ttt__take(room, 2 * h, h);
     work.G_last_tr = ttt__take_if(has_last, room, h, h);
@@ -8007,11 +8034,63 @@ static void ttt__glu_columns_back(const ttt__kit *kit, const ttt__glu_work *work
         ttt__add_times(kit, d, ttt__rows_at(X, i, 1), dots);
     }
 }
+// A matrix m made nearly orthogonal, Z_5 of steps Z, see ttt__orthogonal; gives |m|.
+//   Z_0 = m / (|m| + 1e-7)      A = Z Z^T     T = b 1 + c A     B = a 1 + A T     Z' = B Z
+static void ttt__add_diagonal(ttt__mat y, double number) {
+    for (int64_t i = 0; i < y.rows; i++) y.at[i * y.down + i] += (ttt_real)number;
+}
+static void ttt__muon_factors(const ttt__kit *kit, const ttt__glu_work *work, int step) {
+    ttt__transpose(kit, work->Z_tr, work->Z[step]);
+    ttt__set_product(kit, work->A, work->Z[step], work->Z_tr);
+    ttt__scaled(kit, work->T, work->A, (ttt_real)ttt__muon[step][2]);
+    ttt__add_diagonal(work->T, ttt__muon[step][1]);
+    ttt__set_product(kit, work->B, work->A, work->T);
+    ttt__add_diagonal(work->B, ttt__muon[step][0]);
+}
+static ttt_real ttt__muon_run(const ttt__kit *kit, const ttt__glu_work *work, ttt__mat m) {
+    ttt__mat Z = work->Z[0];
+    ttt__gather(kit, Z, m);
+    double sum = ttt__dot(kit, Z, Z);
+    ttt_real length =
+        (ttt_real)(ttt__ordinary(sum) ? sqrt(sum) : ttt__length(ttt__numbers(Z), Z.at, 1));
+    ttt__scaled(kit, Z, Z, 1 / (length + (ttt_real)1e-7));
+    for (int step = 0; step < TTT__MUON_STEPS; step++) {
+        ttt__muon_factors(kit, work, step);
+        ttt__set_product(kit, work->Z[step + 1], work->B, work->Z[step]);
+    }
+    return length;
+}
+// And back, from the gradient in Z_5 to that in m, in the same place. A, T and B are symmetric:
+//   d_B = d_Z' Z^T    d_A = d_B T + c A d_B    d_Z = B d_Z' + (d_A + d_A^T) Z
+//   d_m = d_Z_0 / (|m| + 1e-7) - Z_0 <d_Z_0, Z_0> / |m|
+static void ttt__muon_back(const ttt__kit *kit, const ttt__glu_work *work, ttt__mat m,
+                           ttt__mat d) {
+    ttt_real length = ttt__muon_run(kit, work, m);
+    ttt__mat d_Z = work->Z[TTT__MUON_STEPS], next = work->Z_tr, both = work->B;
+    ttt__gather(kit, d_Z, d);
+    for (int step = TTT__MUON_STEPS - 1; step >= 0; step--) {
+        ttt__muon_factors(kit, work, step);
+        ttt__set_product(kit, work->d_B, d_Z, work->Z_tr);
+        ttt__set_product(kit, work->d_A, work->d_B, work->T);
+        ttt__scaled(kit, work->d_B, work->d_B, (ttt_real)ttt__muon[step][2]);
+        ttt__add_product(kit, work->d_A, work->A, work->d_B);
+        ttt__set_product(kit, next, work->B, d_Z);
+        ttt__clear(both);
+        ttt__add_both(both, work->d_A);
+        ttt__add_product(kit, next, both, work->Z[step]);
+        ttt__assign(d_Z, next);
+    }
+    ttt_real along = (ttt_real)ttt__dot(kit, d_Z, work->Z[0]);
+    ttt__scaled(kit, d_Z, d_Z, 1 / (length + (ttt_real)1e-7));
+    ttt__scaled(kit, next, work->Z[0], length == 0 ? 0 : -along / length);
+    ttt__plus(kit, d_Z, next);
+    ttt__gather(kit, d, d_Z);
+}
 static ttt_real ttt__glu_momentum(const ttt__chunk_work *chunk) {
     ttt__mat m = chunk->in[TTT__GLU_MOMENTUM];
     double sum = 0;
-    for (int64_t i = 0; i < m.rows; i++) sum += (double)m.at[i * m.down];
-    return (ttt_real)(sum / (double)m.rows);
+    for (int64_t i = 0; m.at && i < m.rows; i++) sum += (double)m.at[i * m.down];
+    return m.at ? (ttt_real)(sum / (double)m.rows) : 0;
 }
 // The state after the chunk is written into it.
 static void ttt__glu_write(const ttt__chunk_work *chunk, const ttt__glu_work *work,
@@ -8025,11 +8104,12 @@ static void ttt__glu_write(const ttt__chunk_work *chunk, const ttt__glu_work *wo
         ttt__glu_tile tile = ttt__glu_tile_of(chunk, work, from, n);
         ttt__glu_push_tile(kit, work, &S->W, &tile);
     }
-    ttt__assign(S->X.all, work->G.all);
-    if (chunk->in[TTT__GLU_MOMENTUM].at) {
-        ttt__scaled(kit, S->M.all, S->M.all, ttt__glu_momentum(chunk));
-        ttt__plus(kit, S->M.all, work->G.all);
-        ttt__assign(S->X.all, S->M.all);
+    ttt__scaled(kit, S->M.all, S->M.all, ttt__glu_momentum(chunk));
+    ttt__plus(kit, S->M.all, work->G.all);
+    ttt__assign(S->X.all, S->M.all);
+    for (int i = 0; i < ttt__glu_matrices(&S->X) && chunk->arg->d.muon; i++) {
+        (void)ttt__muon_run(kit, work, ttt__glu_matrix(&S->M, i));
+        ttt__gather(kit, ttt__glu_matrix(&S->X, i), work->Z[TTT__MUON_STEPS]);
     }
     if (rescaled) ttt__plus(kit, S->X.all, S->W.all);
     ttt__glu_columns(kit, work, S->W.gates, S->X.gates, S->L.gates, rescaled);
@@ -8049,6 +8129,8 @@ static void ttt__glu_write_back(const ttt__chunk_work *chunk, const ttt__glu_wor
         ttt__glu_columns_back(kit, work, d_G->last, X->last, L->last, d_S->L.last, true);
         ttt__assign(d_S->W.all, d_G->all);
     }
+    for (int i = 0; i < ttt__glu_matrices(d_G) && chunk->arg->d.muon; i++)
+        ttt__muon_back(kit, work, ttt__glu_matrix(&after->M, i), ttt__glu_matrix(d_G, i));
     if (m.at) {
         ttt__plus(kit, d_G->all, d_S->M.all);
         double d_mean = ttt__dot(kit, d_G->all, before->M.all) / (double)m.rows;
@@ -8067,14 +8149,10 @@ static void ttt__glu_write_back(const ttt__chunk_work *chunk, const ttt__glu_wor
 // The first state: the parameters, and how long their columns are; written, unless causal.
 static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_state *S) {
     const ttt__kit *kit = chunk->kit;
-    const ttt__mat *in = chunk->in, gates = S->W.gates;
-    int64_t h = gates.rows;
-    ttt__gather(kit, ttt__cols_at(gates, 0, h), in[TTT__GLU_W0]);
-    ttt__gather(kit, ttt__cols_at(gates, h, h), in[TTT__GLU_W2]);
-    ttt__column_lengths(kit, S->L.gates, gates);
-    if (!S->W.last.at) return;
-    ttt__assign(S->W.last, in[TTT__GLU_W1]);
-    ttt__column_lengths(kit, S->L.last, S->W.last);
+    for (int i = 0; i < ttt__glu_matrices(&S->W); i++) {
+        ttt__gather(kit, ttt__glu_matrix(&S->W, i), ttt__glu_parameter(chunk->in, i));
+        ttt__column_lengths(kit, ttt__glu_matrix(&S->L, i), ttt__glu_matrix(&S->W, i));
+    }
 }
 static bool ttt__glu_writes(const ttt__chunk_work *chunk) {
     return !chunk->arg->d.causal || chunk->from + chunk->rows < chunk->arg->N;
@@ -8097,19 +8175,12 @@ static void ttt__glu_start_back(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__glu_work work = ttt__glu_work_in(chunk);
     const ttt__glu_state *first = &work.other, *d_S = &work.d_S;
-    const ttt__mat *d_in = chunk->d_in;
-    int64_t h = chunk->in[TTT__GLU_Q].cols;
     ttt__glu_parameters(chunk, first);
     if (!chunk->arg->d.causal) ttt__glu_write_back(chunk, &work, first, &work.S);
-    for (int i = 0; i < 2; i++)
-        ttt__glu_parameter_back(kit, d_in[i ? TTT__GLU_W2 : TTT__GLU_W0],
-                                ttt__cols_at(first->W.gates, i * h, h),
-                                ttt__cols_at(first->L.gates, i * h, h),
-                                ttt__cols_at(d_S->W.gates, i * h, h),
-                                ttt__cols_at(d_S->L.gates, i * h, h));
-    if (first->W.last.at)
-        ttt__glu_parameter_back(kit, d_in[TTT__GLU_W1], first->W.last, first->L.last, d_S->W.last,
-                                d_S->L.last);
+    for (int i = 0; i < ttt__glu_matrices(&first->W); i++)
+        ttt__glu_parameter_back(kit, ttt__glu_parameter(chunk->d_in, i),
+                                ttt__glu_matrix(&first->W, i), ttt__glu_matrix(&first->L, i),
+                                ttt__glu_matrix(&d_S->W, i), ttt__glu_matrix(&d_S->L, i));
 }
 
 static void ttt__glu_forward(ttt__chunk_work *chunk) {
@@ -8151,10 +8222,8 @@ static const ttt__chunked_kind ttt__vittt_kind = {
     TTT__GLU_W0, ttt__glu_state_size, ttt__glu_take_all, ttt__glu_start, ttt__glu_start_back,
     ttt__glu_forward, ttt__glu_backward, ttt__glu_flops, ttt__vittt_tape,
 };
-// The orthogonal update has no such form.
 static ttt_tensor *ttt__lact_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk) {
-    if (desc->muon) return NULL;
     return ttt__chunked_as_op(ctx, desc, &ttt__lact_kind, in, TTT__GLU_INPUTS, chunk);
 }
 static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,

@@ -453,8 +453,9 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     CHECK(ttt_ok(c) && memcmp(untaped->data, y[1]->data, (size_t)x->size * sizeof *x->data) == 0);
     double out = ttt_test_worse(difference(y[1], y[0]), difference(y[2], y[0]));
     double grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
-    // Rounding grows with the steps; the loss of one number may be next to nothing.
-    if (d.inner_steps > 3 || d.dim == 1) bound *= 1000;
+    // Rounding grows with the steps, and by what Muon makes of singular values that are next to
+    // nothing; so may be the loss of one number.
+    if (d.inner_steps > 3 || d.dim == 1 || (d.muon && !DOUBLE)) bound *= 1000;
     if (losses[0]) out = ttt_test_worse(out, difference(losses[2], losses[0]));
     for (int i = 0; i < n; i++) most = fmax(most, largest(g[0][i]));
     // Some are zero but for rounding: a softmax does not see the bias of its keys.
@@ -531,17 +532,19 @@ static void fused_gated_units_equal_their_definition(void) {
     static const struct {
         const char *mixer;
         int64_t B, N, dim, chunk;
+        bool muon;
     } forms[] = {
         { "lact", 2, 130, 51, 0 },   { "lact", 1, 65, 192, 0 },  { "lact", 2, 1, 6, 1 },
         { "lact", 2, 40, 51, 1 },    { "lact", 1, 150, 24, 37 }, { "lact", 2, 150, 6, 50 },
         { "lact", 1, 270, 51, 130 }, { "lact", 1, 70, 24, 100 }, { "vittt", 2, 130, 51, 0 },
         { "vittt", 1, 64, 192, 0 },  { "vittt", 3, 7, 6, 0 },
+        { "lact", 2, 70, 51, 0, true }, { "lact", 1, 150, 24, 37, true },
     };
     for (int isa = 0; ttt_isa_name(isa); isa++)
         for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
             ttt_mixer_desc d = { .mixer = ttt_mixer_find(forms[i].mixer), .dim = forms[i].dim,
                                  .heads = 3, .causal = forms[i].chunk > 0,
-                                 .chunk = forms[i].chunk };
+                                 .chunk = forms[i].chunk, .muon = forms[i].muon };
             check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + (int)i % 3 }, d,
                         forms[i].B, forms[i].N, 0);
         }
