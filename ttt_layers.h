@@ -3622,8 +3622,7 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
     TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
-    ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
-    ttt__check_chunk,
+    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
 };
 
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the
@@ -6449,7 +6448,7 @@ static void ttt__softmax_tile(const ttt__reading *work, int64_t first, int64_t q
     }
     for (int64_t i = 0; i < queries; i++)
         ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
-                            ttt__rows_at(work->lse, first + i, work->lse.at != NULL));
+                            work->lse.at ? ttt__rows_at(work->lse, first + i, 1) : work->lse);
 }
 static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
