@@ -3969,7 +3969,8 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
     TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
-    ttt__lact_forward, NULL, ttt__lact_flops, ttt__lact_state, ttt__check_chunk,
+    ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
+    ttt__check_chunk,
 };
 
 // -- ViTTT: the learner is a gated linear unit, f(k) = k W_1 o SiLU(k W_2), a head, and beside the
