@@ -1767,7 +1767,7 @@ static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_atte
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op, ttt__memory_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__causal_linear_as_op, ttt__memory_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -2259,7 +2259,7 @@ static ttt__features ttt__features_of(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
     return of;
 }
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk);
 static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                    const ttt__features *of, ttt_tensor *v) {
     ttt_tensor *y = ttt_matmul(ctx, of->q, ttt_matmul_t(ctx, of->k, v, true, false));
@@ -2271,18 +2271,31 @@ static ttt_tensor *ttt__all_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 }
 static void ttt__linear_attention_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                          const ttt__features *of, ttt_tensor *v, ttt_tensor *y);
+enum { TTT__SCAN_Q, TTT__SCAN_K, TTT__SCAN_V, TTT__SCAN_BETA, TTT__SCAN_G, TTT__SCAN_INPUTS };
+// y from queries, keys and values, as a memory
+static ttt_tensor *ttt__linear_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__SCAN_Q]),
+               *k = ttt__swap_heads(ctx, in[TTT__SCAN_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__SCAN_V]);
+    ttt__features of = ttt__features_of(ctx, desc, q, k);
+    ttt_tensor *y = desc->causal ? ttt__causal_linear(ctx, desc, &of, v, chunk)
+                                 : ttt__all_linear(ctx, desc, &of, v);
+    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
+    return ttt__swap_heads(ctx, y);
+}
 static ttt_tensor *ttt__linear_attention_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                               ttt_tensor *const *w, ttt_tensor *x,
                                               ttt_tensor **losses) {
-    ttt_tensor *q = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_Q_KERNEL, x),
-               *k = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_K_KERNEL, x),
-               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt__features of = ttt__features_of(ctx, desc, q, k);
-    ttt_tensor *y =
-        desc->causal ? ttt__causal_linear(ctx, desc, &of, v) : ttt__all_linear(ctx, desc, &of, v);
+    static const int rows[] = { TTT__ATTENTION_Q_KERNEL, TTT__ATTENTION_K_KERNEL,
+                                TTT__ATTENTION_V_KERNEL };
+    ttt_tensor *in[TTT__SCAN_INPUTS] = { NULL };
     (void)losses;
-    if (desc->unmask) ttt__linear_attention_unmask(ctx, desc, &of, v, y);
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    for (int i = 0; i < 3; i++)
+        in[i] = ttt__beside(ctx, ttt__project(ctx, w, rows[i], x), desc->heads);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__causal_linear_as_op), ttt__linear_tape,
+                                 in, ttt__chunk_or(desc, 64));
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt__whole(ctx, y));
 }
 static double ttt__linear_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     double n = (double)N, D = (double)desc->dim, h = D / (double)desc->heads;
@@ -2865,7 +2878,6 @@ static ttt_tensor *ttt__scan(ttt_ctx *ctx, ttt_tensor *q, ttt_tensor *k, ttt_ten
 }
 
 // The same of tokens (B,N,H,.), as a memory.
-enum { TTT__SCAN_Q, TTT__SCAN_K, TTT__SCAN_V, TTT__SCAN_BETA, TTT__SCAN_G, TTT__SCAN_INPUTS };
 static void ttt__scan_unmask(ttt_ctx *ctx, ttt_unmasked *unmask, ttt_tensor *const *in,
                              ttt_tensor *u, ttt_tensor *o) {
     ttt_tensor *q = in[TTT__SCAN_Q], *k = in[TTT__SCAN_K];
@@ -2887,8 +2899,7 @@ static ttt_tensor *ttt__scan_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 
 // Causal linear attention: (B,H,N,h).
 static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      const ttt__features *of, ttt_tensor *v) {
-    int64_t chunk = ttt__chunk_or(desc, 64);
+                                      const ttt__features *of, ttt_tensor *v, int64_t chunk) {
     ttt_tensor *y = ttt__scan(ctx, of->q, of->k, v, NULL, of->g, chunk, NULL);
     if (desc->normalizer == TTT_NORMALIZER_CONSTANT && ttt_ok(ctx))
         return ttt_scale(ctx, y, 1 / (ttt_real)(v->shape.dim[2] * v->shape.dim[3]));
@@ -4070,8 +4081,8 @@ static void ttt__add_both(ttt__mat y, ttt__mat a) {  // y += a + a^T
             y.at[i * y.down + j] += a.at[i * a.down + j] + a.at[j * a.down + i];
 }
 
-// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i (by a column; absent: 1), and
-// y_i = a_i op b_i for an op of two numbers.
+// Row by row, of matrices whose rows may lie apart: y_i = by_i a_i, by a column (absent: 1);
+// y_i = a_i; y_i += a_i.
 static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat by) {
     TTT__FITS(y.rows == a.rows && y.cols == a.cols && (!by.at || by.rows == a.rows));
     if (!by.at && y.at == a.at) return;
@@ -4079,10 +4090,14 @@ static void ttt__scale_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__ma
         kit->k->map[TTT__MAP_scale](a.cols, a.at + i * a.down, y.at + i * y.down,
                                     by.at ? by.at[i * by.down] : 1);
 }
-static void ttt__zip_rows(const ttt__kit *kit, int op, ttt__mat y, ttt__mat a, ttt__mat b) {
-    TTT__FITS(y.rows == a.rows && y.cols == a.cols && a.rows == b.rows && a.cols == b.cols);
+static void ttt__gather(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    ttt__scale_rows(kit, y, a, ttt__absent());
+}
+static void ttt__add_rows(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    TTT__FITS(y.rows == a.rows && y.cols == a.cols);
     for (int64_t i = 0; i < a.rows; i++)
-        kit->k->zip[op](a.cols, a.at + i * a.down, 1, b.at + i * b.down, 1, y.at + i * y.down);
+        kit->k->zip[TTT__ZIP_add](a.cols, y.at + i * y.down, 1, a.at + i * a.down, 1,
+                                  y.at + i * y.down);
 }
 // x_i += <a_i, b_i>; an absent x wants nothing
 static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__mat b) {
@@ -4094,27 +4109,27 @@ static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__
 // Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
 // zeros of the blocks on the diagonal.
 enum { TTT__LOWER_BLOCK = 16 };
-// y = a b^T below the diagonal and, if diagonal is 1, on it
-static void ttt__lower_outer(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
-                             int diagonal) {
+static void ttt__clear_above(ttt__mat y, int diagonal) {
+    for (int64_t i = 0; i + diagonal < y.cols; i++)
+        memset(y.at + i * y.down + i + diagonal, 0,
+               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+}
+// y = a b below the diagonal and, if diagonal is 1, on it
+static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
+                                   int diagonal) {
     for (int64_t i = 0, end; i < y.rows; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
         ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
-                         ttt__rows_at(a, i, end - i), ttt__transpose_of(ttt__rows_at(b, 0, end)));
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
     }
-    for (int64_t i = 0; i < y.rows; i++)
-        for (int64_t j = i + diagonal; j < y.cols; j++) y.at[i * y.down + j] = 0;
+    ttt__clear_above(y, diagonal);
 }
 // y = a where that is finite, else 0; whether that is everywhere.
 static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    bool all = true;
-    for (int64_t i = 0; i < a.rows && all; i++)
-        all = kit->k->finite(a.cols, a.at + i * a.down);
-    for (int64_t i = 0; i < a.rows && !all; i++)
-        for (int64_t j = 0; j < a.cols; j++) {
-            ttt_real number = a.at[i * a.down + j];
-            y.at[i * y.down + j] = number - number == 0 ? number : 0;
-        }
+    int64_t n = ttt__numbers(a);
+    bool all = kit->k->finite(n, a.at);
+    for (int64_t i = 0; i < n && !all; i++)
+        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
     return all;
 }
 // y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
@@ -6516,7 +6531,8 @@ struct ttt__chunk_work {
     int64_t from, rows;                   // its first token, and how many
     ttt__mat in[TTT__CHUNKED_INPUTS];     // of tokens: their rows; of a parameter: the head's part
     ttt__mat d_in[TTT__CHUNKED_INPUTS];   // backwards, to be added to; all that are there
-    ttt__mat y, d_y;                      // y is absent where the state alone is wanted
+    ttt__mat y, d_y;                      // backwards y is there to be read; it is absent where
+                                          // forward is called for the state alone
     ttt_real *state, *d_state;            // forwards S becomes S'; backwards it stays as it is
     bool back;
     ttt__room room;                       // scratch memory, anew for each chunk
@@ -6578,9 +6594,25 @@ static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *ki
         }
     }
     int64_t width = ttt__last(job->node);
-    chunk.y = ttt__pair_rows(arg, chunk.back ? NULL : job->node->data, width, pair, &chunk);
+    chunk.y = ttt__pair_rows(arg, job->node->data, width, pair, &chunk);
     chunk.d_y = ttt__pair_rows(arg, chunk.back ? job->d_y->data : NULL, width, pair, &chunk);
     return chunk;
+}
+// Asks the memory for the rows of a chunk while another one is computed: they lie apart, where no
+// processor expects them.
+static void ttt__ask_for(ttt__mat m) {
+    enum { LINE = 64 / sizeof(ttt_real) };
+    for (int64_t i = 0; m.at && i < m.rows; i++)
+        for (int64_t j = 0; j < m.cols; j += LINE) TTT__PREFETCH(m.at + i * m.down + j);
+}
+static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
+    if (i < 0 || i >= job->arg->chunks || job->arg->chunk > TTT__TILE_TOKENS) return;
+    ttt__chunk_work chunk = ttt__chunk_of(job, NULL, pair, i);
+    for (int j = 0; j < job->arg->kind->of_tokens; j++) {
+        ttt__ask_for(chunk.in[j]);
+        ttt__ask_for(chunk.d_in[j]);
+    }
+    ttt__ask_for(chunk.d_y);
 }
 static int64_t ttt__segments(const ttt__chunked_arg *arg) {
     return (arg->chunks + arg->every - 1) / arg->every;
@@ -6603,6 +6635,7 @@ static void ttt__chunked_read(const ttt__chunked *job, const ttt__kit *kit, ttt_
         if (arg->states.at && i % arg->every == 0)
             ttt__assign(ttt__kept_state(arg, pair, i / arg->every), state);
         chunk.room = room;
+        ttt__chunk_ahead(job, pair, i + 1);
         arg->kind->forward(&chunk);
     }
 }
@@ -6622,6 +6655,7 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             ttt__assign(ttt__rows_at(states, i, 1), state);
             state = ttt__rows_at(states, i, 1);
             chunk.state = state.at;
+            chunk.y = ttt__absent();
             chunk.room = room;
             arg->kind->forward(&chunk);
         }
@@ -6631,6 +6665,7 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             chunk.state = state.at;
             chunk.d_state = d_state.at;
             chunk.room = room;
+            ttt__chunk_ahead(job, pair, first + i - 1);
             arg->kind->backward(&chunk);
             chunk.room = room;
             if (first + i == 0 && arg->kind->start_back) arg->kind->start_back(&chunk);
@@ -6784,173 +6819,256 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 //                d_K += (M + M^T) K                      d_beta = <d_R, E> + <d_L, A>, row by row
 //     in E       d_V += beta o d_R                       d_KS = -e^G o beta o d_R
 //     reads      d_Q += (e^G o d_O) S^T                  d_K += d_KS S^T
-//     writes     d_K += left o (U d_S'^T)
+//     writes     d_K += kept o (U d_S'^T)
 //     in S       d_S = e^G_n d_S' + Q^T (e^G o d_O) + K^T d_KS
+// Linear attention maps its queries and keys first, Q = elu(Q) + 1, and what is read is O / norm,
+//                norm = Q s + P 1, row by row            s' = s + 1^T K
+//   backward     d_O becomes d_O / norm                  d_norm = -<d_O, y> / norm
+//                d_P += d_norm 1^T <=                    d_Q += d_norm s
+//                d_K += 1 d_s'                           d_s = d_s' + d_norm^T Q
+// or O / (N h), or O itself. A query all of whose features would vanish is shifted, see
+// ttt__features; what shifts of keys would need is the tape's.
 // The gradient in an exponent is that in the power times the power, X_ij for D_ij and x_i for
 // e^G_i; since these exponents are the sums of g over tokens j + 1 .. i and 0 .. i,
 //                d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij)
 // a sum over what really reaches across m, and no difference of large ones.
 //
 typedef struct ttt__scan_work {
-    ttt__mat S, d_S;               // the state and its gradient, (h,h)
-    ttt__mat D, since, kept;       // (n,n), e^G (n,1), the last row of D as a column (n,1)
+    bool maps, divides;            // linear attention's
+    ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
+    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
+    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
     ttt__mat P, A, L;              // (n,n)
-    ttt__mat E, U, K_D, spare;     // (n,h)
-    ttt__mat X, x, d_P;            // backwards: (n,n), (n,1), (n,n); d_L takes the place of d_P
-    ttt__mat d_U;                  // (n,h), and in its place d_R and d_KS
-    ttt__mat d_keys, d_values;     // (n,h), for this and that
+    ttt__mat E, U, spare, norm;    // (n,h), norm (n,1)
+    // backwards
+    ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
+    ttt__mat U_tr, S_tr, d_norm;   // (h,n), (h,h), (n,1)
+    ttt__mat rows;                 // for this and that (n,h)
+    ttt__mat X, x, d_P;            // (n,n), (n,1); d_L and M take the place of d_P
 } ttt__scan_work;
+static bool ttt__scan_divides(const ttt__chunk_work *chunk) {
+    return chunk->arg->d.normalizer == TTT_NORMALIZER_ADAPTIVE;
+}
 static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
-    return chunk->in[TTT__SCAN_K].cols * chunk->in[TTT__SCAN_V].cols;
+    int64_t h = chunk->in[TTT__SCAN_V].cols;
+    return h * h + (ttt__scan_divides(chunk) ? h : 0);
 }
 static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
     int64_t n = chunk->rows, h = chunk->in[TTT__SCAN_V].cols;
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
     ttt__room *room = &chunk->room;
     ttt__scan_work work;
-    work.S = ttt__matrix(chunk->state, chunk->in[TTT__SCAN_K].cols, h);
-    work.d_S = ttt__matrix(chunk->d_state, work.S.rows, h);
+    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
+    ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
+    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
+    for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.maps = !chunk->arg->d.identity_map;
+    work.divides = ttt__scan_divides(chunk);
+    work.S = ttt__matrix(chunk->state, h, h);
+    work.s = ttt__matrix(work.divides && chunk->state ? chunk->state + h * h : NULL, 1, h);
+    work.d_S = ttt__matrix(chunk->d_state, h, h);
+    work.d_s = ttt__matrix(work.divides && chunk->d_state ? chunk->d_state + h * h : NULL, 1, h);
+    work.K_tr = ttt__take(room, h, n);
     work.D = ttt__take_if(fades, room, n, n);
     work.since = ttt__take_if(fades, room, n, 1);
     work.kept = ttt__take_if(fades, room, n, 1);
-    work.K_D = ttt__take_if(fades, room, n, work.S.rows);
-    work.spare = ttt__take(room, n, h);
+    work.K_D = fades ? ttt__take(room, n, h) : work.K;
     work.P = ttt__take(room, n, n);
     work.A = ttt__take_if(rule, room, n, n);
     work.L = ttt__take_if(rule, room, n, n);
     work.E = ttt__take_if(rule, room, n, h);
-    work.U = ttt__take_if(rule, room, n, h);
+    work.U = rule ? ttt__take(room, n, h) : work.V;
+    work.norm = ttt__take_if(work.divides, room, n, 1);
+    work.d_norm = ttt__take_if(chunk->back && work.divides, room, n, 1);
+    work.U_tr = ttt__take_if(chunk->back, room, h, n);
+    work.S_tr = ttt__take_if(chunk->back, room, h, h);
     work.X = ttt__take_if(chunk->back && fades, room, n, n);
     work.x = ttt__take_if(chunk->back && fades, room, n, 1);
     work.d_P = ttt__take_if(chunk->back, room, n, n);
-    work.d_U = ttt__take_if(chunk->back, room, n, h);
-    work.d_keys = ttt__take_if(chunk->back, room, n, work.S.rows);
-    work.d_values = ttt__take_if(chunk->back, room, n, h);
     return work;
 }
 static void ttt__scan_take(ttt__chunk_work *chunk) { (void)ttt__scan_work_in(chunk); }
 
+// The logarithm by which row i of the queries is shifted: 0 unless all of its features are small.
+static ttt_real ttt__query_shift(const ttt__chunk_work *chunk, int64_t i) {
+    ttt__mat row = ttt__rows_at(chunk->in[TTT__SCAN_Q], i, 1);
+    if (!ttt__all_small(&chunk->arg->d, row.at, row.cols, 1)) return 0;
+    ttt_real most = ttt__log_small(&chunk->arg->d, row.at[0]);
+    for (int64_t c = 1; c < row.cols; c++)
+        most = TTT__MAX(most, ttt__log_small(&chunk->arg->d, row.at[c]));
+    return most + 1;
+}
+// Shifts the queries before they are mapped; unmapped, their gradients like themselves.
+static void ttt__shift_queries(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                               ttt__mat Q) {
+    for (int64_t i = 0; i < Q.rows && work->divides; i++) {
+        ttt_real shift = ttt__query_shift(chunk, i), *row = Q.at + i * Q.down;
+        int op = work->maps ? TTT__MAP_add_scalar : TTT__MAP_scale;
+        if (shift != 0)
+            chunk->kit->k->map[op](Q.cols, row, row,
+                                   work->maps ? -shift : (ttt_real)exp(-(double)shift));
+    }
+}
+static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__gather(kit, work->Q, chunk->in[TTT__SCAN_Q]);
+    ttt__gather(kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(kit, work->V, chunk->in[TTT__SCAN_V]);
+    ttt__shift_queries(chunk, work, work->Q);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->Q), work->Q.at);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->K), work->K.at);
+    ttt__transpose(kit, work->K_tr, work->K);
+}
 // D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
 // row of K at the end.
 static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D;
+    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
     int64_t n = chunk->rows;
     if (!g.at) return;
     for (int64_t i = 0; i < n; i++) {
         ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
         if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
         row[i] = 0;
-        for (int64_t j = i + 1; j < n; j++) row[j] = -(ttt_real)HUGE_VAL;
-        work->since.at[i] = i > 0 ? work->since.at[i - 1] + g_i : g_i;
+        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
     }
-    kit->k->map[TTT__MAP_exp](n * n, D.at, D.at, 0);
-    kit->k->map[TTT__MAP_exp](n, work->since.at, work->since.at, 0);
-    memcpy(work->kept.at, D.at + (n - 1) * n, (size_t)n * sizeof *D.at);
-    ttt__scale_rows(kit, work->K_D, chunk->in[TTT__SCAN_K], work->kept);
+    for (int64_t i = 0; i < n; i++)
+        kit->k->map[TTT__MAP_exp](i + 1, D.at + i * n, D.at + i * n, 0);
+    ttt__clear_above(D, 1);
+    kit->k->map[TTT__MAP_exp](n, since.at, since.at, 0);
+    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    ttt__scale_rows(kit, work->K_D, work->K, work->kept);
 }
 // U, and what it is made of.
-static void ttt__scan_values(const ttt__chunk_work *chunk, ttt__scan_work *work) {
+static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], V = chunk->in[TTT__SCAN_V];
     ttt__mat beta = chunk->in[TTT__SCAN_BETA];
-    if (!work->D.at) work->K_D = K;
-    if (!beta.at) {
-        work->U = V;
-        return;
-    }
-    ttt__set_product(kit, work->E, K, work->S);
+    if (!beta.at) return;                                           // U = V
+    ttt__set_product(kit, work->E, work->K, work->S);
     ttt__scale_rows(kit, work->E, work->E, work->since);
-    ttt__zip_rows(kit, TTT__ZIP_sub, work->E, V, work->E);          // E = V - e^G o (K S)
-    ttt__lower_outer(kit, work->A, K, K, 0);
+    ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
+    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
     if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
     ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
     ttt__scale_rows(kit, work->U, work->E, beta);
     ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
 }
 static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
-    ttt__lower_outer(chunk->kit, work->P, chunk->in[TTT__SCAN_Q], chunk->in[TTT__SCAN_K], 1);
+    ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
     if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
+    if (!work->divides) return;
+    ttt__set_product(chunk->kit, work->norm, work->Q, ttt__transpose_of(work->s));
+    for (int64_t i = 0; i < chunk->rows; i++)                           // norm = Q s + P 1
+        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(i + 1, work->P.at + i * work->P.down);
+}
+// From rows of O to those of y, and from the gradients in these to those in O.
+static void ttt__scan_normalize(const ttt__chunk_work *chunk, const ttt__scan_work *work,
+                                ttt__mat rows) {
+    double numbers = (double)chunk->arg->N * (double)rows.cols;
+    bool constant = chunk->arg->d.normalizer == TTT_NORMALIZER_CONSTANT;
+    for (int64_t i = 0; i < rows.rows && (constant || work->divides); i++) {
+        ttt__mat row = ttt__rows_at(rows, i, 1);
+        double norm = constant ? numbers : (double)work->norm.at[i];
+        ttt__scaled(chunk->kit, row, row, (ttt_real)(1 / norm));
+    }
 }
 static void ttt__scan_forward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
         ttt__scan_scores(chunk, &work);
-        ttt__set_product(kit, chunk->y, chunk->in[TTT__SCAN_Q], work.S);
+        ttt__set_product(kit, chunk->y, work.Q, work.S);
         ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
+        ttt__scan_normalize(chunk, &work, chunk->y);
     }
     if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
+    ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
 }
 
-// What tokens X, queries or keys, read of S: d_X += d_read S^T, d_S += X^T d_read
-static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
-                                ttt__mat d_read, ttt__mat d_X) {
-    ttt__mat rows = work->d_keys;
-    ttt__set_product(kit, rows, d_read, ttt__transpose_of(work->S));
-    ttt__add_row_dots(kit, work->x, X, rows);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_X, d_X, rows);
-    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
-}
 // What tokens write into S', and what is left of S in it.
 static void ttt__scan_write_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], rows = work->d_keys;
     int64_t last = chunk->rows - 1;
-    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);            // d_U = K_D d_S'
-    ttt__set_product(kit, rows, work->U, ttt__transpose_of(work->d_S));
-    if (work->D.at) {
-        ttt__clear(work->X);
-        ttt__clear(work->x);
-        ttt__mat of_last = ttt__transpose_of(ttt__rows_at(work->X, last, 1));
-        ttt__add_row_dots(kit, of_last, work->K_D, rows);
-        ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);
-        work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
-    }
-    ttt__scale_rows(kit, rows, rows, work->kept);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_K, d_K, rows);                  // d_K += left o (U d_S'^T)
+    ttt__set_product(kit, work->d_U, work->K_D, work->d_S);         // d_U = K_D d_S'
+    ttt__set_product(kit, work->d_K, work->U, ttt__transpose_of(work->d_S));
+    for (int64_t i = 0; i < chunk->rows && work->divides; i++)      // d_K += 1 d_s'
+        ttt__plus(kit, ttt__rows_at(work->d_K, i, 1), work->d_s);
+    if (!work->D.at) return;
+    ttt__clear(work->X);
+    ttt__clear(work->x);
+    ttt__add_row_dots(kit, ttt__transpose_of(ttt__rows_at(work->X, last, 1)), work->K_D, work->d_K);
+    ttt__scale_rows(kit, work->d_K, work->d_K, work->kept);         // d_K = kept o (U d_S'^T)
+    ttt__scaled(kit, work->d_S, work->d_S, work->since.at[last]);   // d_S = e^G_n d_S'
+    work->x.at[last] = (ttt_real)ttt__dot(kit, work->S, work->d_S);
 }
-// d_Q += (d_P o D) K,  d_K += (d_P o D)^T Q;  d_U += P^T d_O
+// From d_y to d_O, and what y = O / norm does to the norm.
+static void ttt__scan_normalize_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    ttt__gather(chunk->kit, work->d_O, chunk->d_y);
+    ttt__scan_normalize(chunk, work, work->d_O);
+    if (!work->divides) return;
+    ttt__clear(work->d_norm);
+    ttt__add_row_dots(chunk->kit, work->d_norm, work->d_O, chunk->y);
+    ttt__scaled(chunk->kit, work->d_norm, work->d_norm, -1);            // d_norm = -<d_y, y> / norm
+}
+// norm = Q s + P 1 backwards
+static void ttt__scan_norm_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    if (!work->divides) return;
+    for (int64_t i = 0; i < chunk->rows; i++) {                         // d_P += d_norm 1^T <=
+        ttt_real *row = work->d_P.at + i * work->d_P.down;
+        kit->k->map[TTT__MAP_add_scalar](i + 1, row, row, work->d_norm.at[i]);
+    }
+    ttt__add_product(kit, work->d_Q, work->d_norm, work->s);            // d_Q += d_norm s
+    ttt__add_product(kit, work->d_s, ttt__transpose_of(work->d_norm), work->Q);
+}
+// What tokens X, queries or keys, read of S: d_X = d_read S^T, d_S += X^T d_read
+static void ttt__scan_read_back(const ttt__kit *kit, const ttt__scan_work *work, ttt__mat X,
+                                ttt__mat d_read, ttt__mat d_X) {
+    ttt__set_product(kit, d_X, d_read, work->S_tr);
+    ttt__add_row_dots(kit, work->x, X, d_X);
+    ttt__add_product(kit, work->d_S, ttt__transpose_of(X), d_read);
+}
+// d_U += P^T d_O;  d_Q = (e^G o d_O) S^T + (d_P o D) K;  d_K += (d_P o D)^T Q
 static void ttt__scan_scores_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat d_O = chunk->d_y, Q = chunk->in[TTT__SCAN_Q], K = chunk->in[TTT__SCAN_K];
-    ttt__add_lower_product(kit, work->d_U, work->P, d_O, true, work->spare);
-    ttt__lower_outer(kit, work->d_P, d_O, work->U, 1);
+    ttt__add_lower_product(kit, work->d_U, work->P, work->d_O, true, work->spare);
+    ttt__set_lower_product(kit, work->d_P, work->d_O, work->U_tr, 1);
     if (work->D.at) {
         ttt__add_times(kit, work->X, work->d_P, work->P);
         ttt__times(kit, work->d_P, work->d_P, work->D);
     }
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_Q], work->d_P, K, false, work->spare);
-    ttt__add_lower_product(kit, chunk->d_in[TTT__SCAN_K], work->d_P, Q, true, work->spare);
+    ttt__scale_rows(kit, work->d_O, work->d_O, work->since);
+    ttt__scan_read_back(kit, work, work->Q, work->d_O, work->d_Q);
+    ttt__scan_norm_back(chunk, work);
+    ttt__add_lower_product(kit, work->d_Q, work->d_P, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, work->d_P, work->Q, true, work->spare);
 }
-// From d_U to what U is made of.
+// From d_U to what U is made of, d_V excepted.
 static void ttt__scan_values_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat K = chunk->in[TTT__SCAN_K], beta = chunk->in[TTT__SCAN_BETA];
-    ttt__mat d_K = chunk->d_in[TTT__SCAN_K], d_V = chunk->d_in[TTT__SCAN_V];
-    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_beta = chunk->d_in[TTT__SCAN_BETA];
-    if (beta.at) {
-        ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
-        ttt__add_row_dots(kit, d_beta, d_R, work->E);
-        ttt__lower_outer(kit, d_L, d_R, work->U, 0);
-        ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
-        ttt__add_row_dots(kit, d_beta, d_L, work->A);
-        if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
-        ttt__scale_rows(kit, M, d_L, beta);
-        if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
-        ttt__add_lower_product(kit, d_K, M, K, false, work->spare);     // d_K += (M + M^T) K
-        ttt__add_lower_product(kit, d_K, M, K, true, work->spare);
-        ttt__scale_rows(kit, d_R, d_R, beta);
-    }
-    ttt__zip_rows(kit, TTT__ZIP_add, d_V, d_V, d_R);                    // d_V += beta o d_R
+    ttt__mat d_R = work->d_U, d_L = work->d_P, M = d_L, d_KS = work->rows;
+    ttt__mat beta = chunk->in[TTT__SCAN_BETA], d_beta = chunk->d_in[TTT__SCAN_BETA];
     if (!beta.at) return;
-    ttt__scale_rows(kit, d_R, d_R, work->since);
-    ttt__scaled(kit, d_R, d_R, -1);                                     // d_KS
-    ttt__scan_read_back(kit, work, K, d_R, d_K);
+    ttt__solve(kit, d_R, work->L, true);                            // d_R = (1 + L)^-T d_U
+    ttt__add_row_dots(kit, d_beta, d_R, work->E);
+    ttt__set_lower_product(kit, d_L, d_R, work->U_tr, 0);
+    ttt__scaled(kit, d_L, d_L, -1);                                 // d_L = -d_R U^T <
+    ttt__add_row_dots(kit, d_beta, d_L, work->A);
+    if (work->D.at) ttt__add_times(kit, work->X, d_L, work->L);
+    ttt__scale_rows(kit, M, d_L, beta);
+    if (work->D.at) ttt__times(kit, M, M, work->D);                 // M = beta o d_L o D
+    ttt__add_lower_product(kit, work->d_K, M, work->K, false, work->spare);
+    ttt__add_lower_product(kit, work->d_K, M, work->K, true, work->spare);
+    ttt__scale_rows(kit, d_R, d_R, beta);
+    ttt__scaled(kit, d_KS, d_R, -1);
+    ttt__scale_rows(kit, d_KS, d_KS, work->since);
+    ttt__scan_read_back(kit, work, work->K, d_KS, work->spare);
+    ttt__plus(kit, work->d_K, work->spare);
 }
 // d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij); x gathers the inner sums.
 static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
@@ -6966,16 +7084,23 @@ static void ttt__scan_decays_back(const ttt__chunk_work *chunk, const ttt__scan_
 static void ttt__scan_backward(ttt__chunk_work *chunk) {
     const ttt__kit *kit = chunk->kit;
     ttt__scan_work work = ttt__scan_work_in(chunk);
-    ttt__mat d_O = work.d_values;
+    ttt__scan_gather(chunk, &work);
     ttt__scan_decays(chunk, &work);
     ttt__scan_values(chunk, &work);
     ttt__scan_scores(chunk, &work);
+    ttt__scan_normalize_back(chunk, &work);
+    ttt__transpose(kit, work.U_tr, work.U);
+    ttt__transpose(kit, work.S_tr, work.S);
     ttt__scan_write_back(chunk, &work);
     ttt__scan_scores_back(chunk, &work);
-    ttt__scale_rows(kit, d_O, chunk->d_y, work.since);                  // e^G o d_O
-    ttt__scan_read_back(kit, &work, chunk->in[TTT__SCAN_Q], d_O, chunk->d_in[TTT__SCAN_Q]);
     ttt__scan_values_back(chunk, &work);
     ttt__scan_decays_back(chunk, &work);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.Q), work.Q.at, work.d_Q.at);
+    else ttt__shift_queries(chunk, &work, work.d_Q);
+    if (work.maps) kit->lk->elu1_back(ttt__numbers(work.K), work.K.at, work.d_K.at);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_Q], work.d_Q);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_K], work.d_K);
+    ttt__add_rows(kit, chunk->d_in[TTT__SCAN_V], work.d_U);         // d_V = beta o d_R
 }
 // K K^T, Q K^T, U twice; three products with S. Linear attention has half of that.
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
@@ -6988,10 +7113,31 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
+// The delta rule's queries and keys are mapped before, and O is its answer.
 static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk) {
+    ttt_mixer_desc plain = *desc;
+    plain.identity_map = true;
+    plain.normalizer = TTT_NORMALIZER_NONE;
     if (in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1) return NULL;
-    return ttt__chunked_as_op(ctx, desc, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+    return ttt__chunked_as_op(ctx, &plain, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+}
+static const ttt__chunked_kind ttt__causal_linear_kind = {
+    TTT__CHUNKED_OP("causal linear attention", "y_t = q_t S_t / q_t s_t, S_t = S_t-1 + k_t^T v_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
+    ttt__scan_backward, ttt__scan_chunk_flops, ttt__linear_tape,
+};
+// Where keys have to be shifted is known from their first token: R is 0 from there on, or not.
+static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                            ttt_tensor *const *in, int64_t chunk) {
+    const ttt_tensor *k = in[TTT__SCAN_K];
+    if (!desc->causal) return NULL;
+    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE
+                        ? k->shape.dim[2] * k->shape.dim[3] : 0;
+    for (int64_t i = 0; i < first * k->shape.dim[0] && k->size > 0; i++)
+        if (ttt__log_small(desc, k->data[i / first * first * k->shape.dim[1] + i % first]) != 0)
+            return NULL;
+    return ttt__chunked_as_op(ctx, desc, &ttt__causal_linear_kind, in, TTT__SCAN_INPUTS, chunk);
 }
 
 // -- chunks: a learner of dense layers, see ttt__memory
@@ -7021,7 +7167,6 @@ typedef struct ttt__dense_weights {
 } ttt__dense_weights;
 typedef struct ttt__dense_layer {
     ttt__dense_weights at, d;        // before the chunk, then after it; d: their outer gradients
-    ttt__mat w_tr;
     ttt__mat x, g, u, o, P, S;
     ttt__mat d_x, d_g, d_u, d_o;
 } ttt__dense_layer;
@@ -7039,6 +7184,7 @@ typedef struct ttt__dense {
     ttt__mat C, H, d_C, d_H, gates;  // see ttt__dense_shares
     ttt__mat d_S;                    // (n,n)
     ttt_real *spare, *d_spare;       // see ttt__dense_spare
+    ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
 // What n tokens are worked on with. The first of two layers gives wide rows, which the second reads.
@@ -7047,23 +7193,22 @@ static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
     bool back = dense->back;
     ttt__tile *tile = &dense->tile;
     ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
-    ttt__mat *narrow[] = { &dense->label,   &dense->g_e, &tile->e,    &last->g,    &last->o,
-                           &dense->d_label, &last->d_g,  &last->d_o,  &first->d_x, &first->d_u };
+    ttt__mat *narrow[] = { &tile->k,      &first->u,        &dense->label, &dense->g_e,
+                           &tile->e,      &last->g,         &last->o,      &dense->d_label,
+                           &last->d_g,    &last->d_o,       &first->d_x,   &first->d_u };
     ttt__mat *hidden[] = { &tile->z,       &tile->a,       &tile->a1,   &tile->room[0],
                            &first->g,      &first->o,      &last->u,    &tile->a2,
                            &tile->room[1], &dense->slope,  &last->d_x,  &last->d_u };
     ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
     ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
-    for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
+    for (int i = 0; i < (back ? 12 : 7); i++) *narrow[i] = ttt__take(room, n, h);
     for (int i = 0; i < (back ? 12 : 7) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
     for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, n);
     for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, n + 1, n + 2);
     dense->gates = ttt__take_if(dense->gated, room, 2, n);
     dense->spare = ttt__take(room, n, most).at;
     dense->d_spare = ttt__take_if(back, room, n, most).at;
-    tile->W_tr = ttt__transposed_at(&dense->layout, ttt__take(room, 1, dense->layout.size).at);
-    last->w_tr = tile->W_tr.w2;
-    first->w_tr = tile->W_tr.w1;
+    dense->turned = ttt__take(room, n, most).at;
     if (dense->last) first->d_g = tile->room[1];
 }
 // The weights of a layer in a state, which is W and behind it V; or the gradients in them.
@@ -7080,6 +7225,12 @@ static ttt__layout ttt__dense_layout(const ttt__chunk_work *chunk) {
 // Room for rows that are needed for a moment, as wide as those a layer reads or gives.
 static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t cols) {
     return ttt__matrix(dense->spare, dense->n, cols);
+}
+// y = a w^T, by way of w a^T: a has few rows, and w, which has many numbers, is read as it lies.
+static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, ttt__mat w) {
+    ttt__mat turned = ttt__matrix(dense->turned, w.rows, a.rows);
+    ttt__set_product(dense->kit, turned, w, ttt__transpose_of(a));
+    ttt__transpose(dense->kit, y, turned);
 }
 // Points at n tokens of the chunk, from number `from` on, and at the weights.
 static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from, int64_t n) {
@@ -7101,9 +7252,8 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     dense.y = ttt__rows_or(chunk->y, from, n, ttt__absent());
     dense.d_y = ttt__rows_or(chunk->d_y, from, n, ttt__absent());
     ttt__dense_room(&dense, room);
-    dense.tile.k = dense.layer[0].x = dense.in[TTT__MEMORY_K];
+    dense.layer[0].x = dense.tile.k;
     dense.tile.W = ttt__parts_at(&dense.layout, chunk->state);
-    dense.layer[0].u = dense.in[TTT__MEMORY_Q];
     dense.layer[1].x = dense.tile.a;
     for (int l = 0; l <= dense.last; l++) {
         dense.layer[l].at = ttt__dense_weights_in(&dense, chunk->state, l);
@@ -7139,26 +7289,23 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in;
-    ttt__mat g = dense->layer[dense->last].g;
+    ttt__mat g = dense->layer[dense->last].g, label = dense->label, e = dense->tile.e;
+    ttt__gather(kit, dense->tile.k, in[TTT__MEMORY_K]);
+    ttt__gather(kit, label, in[TTT__MEMORY_V]);
+    if (dense->norm) ttt__minus(kit, label, label, dense->tile.k);
     ttt__tile_predict(&dense->tile, slopes);
-    if (!dense->norm)
-        ttt__zip_rows(kit, TTT__ZIP_sub, dense->g_e, dense->tile.e, in[TTT__MEMORY_V]);
-    else {
-        ttt__zip_rows(kit, TTT__ZIP_sub, dense->label, in[TTT__MEMORY_V], in[TTT__MEMORY_K]);
-        for (int64_t at = 0; at < ttt__numbers(g); at += g.cols)
-            kit->lk->norm_error(g.cols, dense->tile.e.at + at, dense->label.at + at,
-                                in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at,
-                                dense->g_e.at + at);
-    }
+    if (!dense->norm) ttt__minus(kit, dense->g_e, e, label);
+    for (int64_t at = 0; at < ttt__numbers(g) && dense->norm; at += g.cols)
+        kit->lk->norm_error(g.cols, e.at + at, label.at + at, in[TTT__MEMORY_SCALE].at,
+                            in[TTT__MEMORY_SHIFT].at, dense->g_e.at + at);
     ttt__scale_rows(kit, g, dense->g_e, in[TTT__MEMORY_RATE]);
     if (times != 1) ttt__scaled(kit, g, g, times);
 }
 // g_z; what it is before the slope, g w2^T, stays in room[0].
 static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
     ttt__mat g_a = dense->tile.room[0];
-    ttt__transpose_parts(dense->kit, &dense->tile.W_tr, &dense->tile.W, dense->back);
     if (!dense->last) return;
-    ttt__set_product(dense->kit, g_a, dense->layer[1].g, dense->tile.W_tr.w2);
+    ttt__dense_turned(dense, g_a, dense->layer[1].g, dense->tile.W.w2);
     ttt__times(dense->kit, dense->layer[0].g, g_a, dense->tile.a1);
 }
 
@@ -7202,10 +7349,6 @@ static ttt__mat ttt__share_in_each(const ttt__dense *dense, ttt__mat C, int64_t 
 static ttt__mat ttt__share_of_each(const ttt__dense *dense, ttt__mat C) {
     return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->n, 1), 0, dense->n));
 }
-// And what each token has of each of the chunk: (n,n), lower.
-static ttt__mat ttt__shares_in_chunk(const ttt__dense *dense, ttt__mat C) {
-    return ttt__rows_at(ttt__cols_at(C, 0, dense->n), 1, dense->n);
-}
 
 static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
@@ -7218,16 +7361,20 @@ static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_laye
         ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n));
         ttt__add_product(kit, layer->o, scaled, layer->at.v);
     }
-    ttt__lower_outer(kit, P, layer->u, layer->x, 1);
-    for (int64_t t = 0; t < n && layer->at.b.at; t++)
-        for (int64_t s = 0; s <= t; s++) P.at[t * n + s] += 1;
-    ttt__zip_rows(kit, TTT__ZIP_mul, layer->S, ttt__shares_in_chunk(dense, dense->C), P);
+    ttt__set_lower_product(kit, P, layer->u, ttt__transpose_of(layer->x), 1);
+    ttt__clear(layer->S);
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t s = 0; s <= t; s++) {
+            if (layer->at.b.at) P.at[t * n + s] += 1;
+            layer->S.at[t * n + s] = dense->C.at[(t + 1) * (n + 2) + s] * P.at[t * n + s];
+        }
     ttt__add_lower_product(kit, layer->o, layer->S, layer->g, false,
                            ttt__dense_spare(dense, layer->g.cols));
 }
 // f, the last layer's o: each token's answer at its own weights.
 static void ttt__dense_read(const ttt__dense *dense) {
     const ttt__dense_layer *first = &dense->layer[0];
+    ttt__gather(dense->kit, first->u, dense->in[TTT__MEMORY_Q]);
     ttt__dense_read_layer(dense, first);
     if (!dense->last) return;
     dense->kit->lk->gelu_all(ttt__numbers(first->o), first->o.at, dense->layer[1].u.at,
@@ -7243,7 +7390,7 @@ static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
             kit->lk->layer_norm(f.cols, f.at + t * f.cols, dense->in[TTT__MEMORY_SCALE].at,
                                 dense->in[TTT__MEMORY_SHIFT].at, y.at + t * y.down);
         else memcpy(y.at + t * y.down, f.at + t * f.cols, (size_t)f.cols * sizeof *f.at);
-    if (dense->norm) ttt__zip_rows(kit, TTT__ZIP_add, y, y, dense->in[TTT__MEMORY_Q]);
+    if (dense->norm) ttt__add_rows(kit, y, dense->layer[0].u);
 }
 
 static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
@@ -7284,14 +7431,14 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     ttt__scale_rows(kit, scaled, layer->x, C_n);
     ttt__set_product(kit, layer->d_g, scaled, d_w);
     if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
-    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_w));
+    ttt__dense_turned(dense, d_scaled, layer->g, d_w);
     ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
     if (!dense->gated) return;
     ttt__mat H_n = ttt__share_of_each(dense, dense->H), d_H_n = ttt__share_of_each(dense, dense->d_H);
     ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, layer->d_g, scaled, d_v);
-    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_v));
+    ttt__dense_turned(dense, d_scaled, layer->g, d_v);
     ttt__add_row_dots(kit, d_H_n, layer->x, d_scaled);
     ttt__scale_rows(kit, d_scaled, d_scaled, H_n);
     ttt__plus(kit, layer->d_x, d_scaled);
@@ -7302,15 +7449,14 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     ttt__scaled(kit, d_w, d_w, C_n.at[n + 1]);
 }
 
-// What was read of w, or v, from before the chunk, by way of its transpose; `share` is its column
-// of C.
+// What was read of w, or v, from before the chunk; `share` is its column of C.
 static void ttt__dense_carried_back(const ttt__dense *dense, const ttt__dense_layer *layer,
-                                    int64_t share, ttt__mat w_tr, ttt__mat d_w) {
+                                    int64_t share, ttt__mat w, ttt__mat d_w) {
     const ttt__kit *kit = dense->kit;
     ttt__mat scaled = ttt__dense_spare(dense, layer->u.cols),
              d_scaled = ttt__matrix(dense->d_spare, dense->n, layer->u.cols);
     ttt__mat c = ttt__share_in_each(dense, dense->C, share);
-    ttt__set_product(kit, d_scaled, layer->d_o, w_tr);
+    ttt__dense_turned(dense, d_scaled, layer->d_o, w);
     ttt__add_row_dots(kit, ttt__share_in_each(dense, dense->d_C, share), layer->u, d_scaled);
     ttt__scale_rows(kit, d_scaled, d_scaled, c);
     ttt__plus(kit, layer->d_u, d_scaled);
@@ -7323,18 +7469,20 @@ static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense
     ttt__mat d_S = dense->d_S, d_P = d_S;
     if (dense->gated) {
         ttt__clear(layer->d_u);
-        ttt__dense_carried_back(dense, layer, n + 1, layer->w_tr, layer->d.w);
-        ttt__dense_carried_back(dense, layer, n, ttt__transpose_of(layer->at.v), layer->d.v);
+        ttt__dense_carried_back(dense, layer, n + 1, layer->at.w, layer->d.w);
+        ttt__dense_carried_back(dense, layer, n, layer->at.v, layer->d.v);
     } else {
-        ttt__set_product(kit, layer->d_u, layer->d_o, layer->w_tr);
+        ttt__dense_turned(dense, layer->d_u, layer->d_o, layer->at.w);
         ttt__add_product(kit, layer->d.w, ttt__transpose_of(layer->u), layer->d_o);
         ttt__add_row_sum(kit, layer->d.b, layer->d_o);
     }
-    ttt__lower_outer(kit, d_S, layer->d_o, layer->g, 1);
-    for (int64_t t = 0; t < n && dense->gated; t++)
-        kit->lk->add_times(n, layer->P.at + t * n, d_S.at + t * n,
-                           dense->d_C.at + (t + 1) * (n + 2));
-    ttt__zip_rows(kit, TTT__ZIP_mul, d_P, ttt__shares_in_chunk(dense, dense->C), d_S);
+    ttt__set_lower_product(kit, d_S, layer->d_o, ttt__transpose_of(layer->g), 1);
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t s = 0; s <= t; s++) {
+            int64_t at = t * n + s, share = (t + 1) * (n + 2) + s;
+            dense->d_C.at[share] += layer->P.at[at] * d_S.at[at];
+            d_P.at[at] *= dense->C.at[share];
+        }
     ttt__mat spare = ttt__dense_spare(dense, layer->x.cols);
     ttt__add_lower_product(kit, layer->d_u, d_P, layer->x, false, spare);
     ttt__add_lower_product(kit, layer->d_x, d_P, layer->u, true, spare);
@@ -7349,12 +7497,11 @@ static void ttt__dense_read_back(ttt__dense *dense) {
         ttt__times(dense->kit, first->d_o, first->d_o, dense->slope);
     }
     ttt__dense_read_layer_back(dense, first);
-    ttt__mat d_q = dense->d_in[TTT__MEMORY_Q];
-    ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, first->d_u);
+    ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], first->d_u);
 }
 // d_f, and the residual's part of d_q
 static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat d_f) {
-    ttt__mat d_y = dense->d_y, d_q = dense->d_in[TTT__MEMORY_Q];
+    ttt__mat d_y = dense->d_y;
     ttt__clear(d_f);
     for (int64_t t = 0; t < f.rows; t++)
         if (dense->norm)
@@ -7363,7 +7510,7 @@ static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat
                 d_f.at + t * f.cols, dense->d_in[TTT__MEMORY_SCALE].at,
                 dense->d_in[TTT__MEMORY_SHIFT].at);
         else memcpy(d_f.at + t * f.cols, d_y.at + t * d_y.down, (size_t)f.cols * sizeof *d_f.at);
-    if (dense->norm) ttt__zip_rows(dense->kit, TTT__ZIP_add, d_q, d_q, d_y);
+    if (dense->norm) ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], d_y);
 }
 
 // The gates' gradients, from those in the shares: through the recurrence from the last token to the
@@ -7386,46 +7533,58 @@ static void ttt__dense_shares_back(const ttt__dense *dense) {
     }
 }
 
-// Through g_z, from d_g of the first layer; what ttt__tile_back_predict needs goes to its places,
-// as in ttt__tile_back_gradient.
-static void ttt__dense_hidden_gradient_back(ttt__dense *dense) {
-    ttt__tile *tile = &dense->tile;
-    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[1];
+// Through g_z = (g w2^T) o gelu'(z), from d_g_z. As in ttt__tile_back_gradient, a part of d_z is left
+// in the place of gelu''(z).
+static void ttt__dense_hidden_gradient_back(const ttt__dense *dense) {
+    const ttt__tile *tile = &dense->tile;
+    const ttt__dense_layer *last = &dense->layer[1];
+    ttt__mat d_g_z = dense->layer[0].d_g, d_g_a = d_g_z;
     if (!dense->last) return;
-    dense->kit->lk->gelu_step(ttt__numbers(first->g), tile->a1.at, tile->a2.at, tile->room[0].at,
-                              first->d_g.at);
-    ttt__add_product(dense->kit, last->d_g, first->d_g, tile->W.w2);
-    ttt__add_product(dense->kit, last->d.w, ttt__transpose_of(first->d_g), last->g);
-    tile->room[0] = last->d_x;
-    tile->room[1] = tile->a2;
+    dense->kit->lk->gelu_step(ttt__numbers(d_g_z), tile->a1.at, tile->a2.at, tile->room[0].at,
+                              d_g_z.at);
+    ttt__add_product(dense->kit, last->d_g, d_g_a, tile->W.w2);
+    ttt__add_product(dense->kit, last->d.w, ttt__transpose_of(d_g_a), last->g);
 }
 // From d_g of the last layer to d_e, in the same place; and to the rate, the label and the norm.
 static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in, *d_in = dense->d_in;
     ttt__mat d_e = dense->layer[dense->last].d_g, d_label = dense->d_label;
-    ttt__mat d_v = d_in[TTT__MEMORY_V], d_k = d_in[TTT__MEMORY_K];
+    ttt__mat d_k = dense->layer[0].d_x;
     if (times != 1) ttt__scaled(kit, d_e, d_e, times);
     ttt__add_row_dots(kit, d_in[TTT__MEMORY_RATE], d_e, dense->g_e);
     ttt__scale_rows(kit, d_e, d_e, in[TTT__MEMORY_RATE]);
-    if (!dense->norm) {
-        ttt__zip_rows(kit, TTT__ZIP_sub, d_v, d_v, d_e);
-        return;
-    }
-    for (int64_t at = 0; at < ttt__numbers(d_e); at += d_e.cols)
+    if (!dense->norm) ttt__scaled(kit, d_label, d_e, -1);
+    for (int64_t at = 0; at < ttt__numbers(d_e) && dense->norm; at += d_e.cols)
         kit->lk->norm_error_back(d_e.cols, dense->tile.e.at + at, dense->label.at + at,
                                  in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at, d_e.at + at,
                                  d_label.at + at, d_in[TTT__MEMORY_SCALE].at,
                                  d_in[TTT__MEMORY_SHIFT].at);
-    ttt__zip_rows(kit, TTT__ZIP_add, d_v, d_v, d_label);
-    ttt__zip_rows(kit, TTT__ZIP_sub, d_k, d_k, d_label);
+    ttt__add_rows(kit, d_in[TTT__MEMORY_V], d_label);
+    if (dense->norm) ttt__minus(kit, d_k, d_k, d_label);
 }
 
+// Through what a layer gives for the keys, from the gradient d in it.
+static void ttt__dense_predict_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer,
+                                          ttt__mat d) {
+    ttt__mat d_x = ttt__dense_spare(dense, layer->x.cols);
+    ttt__dense_turned(dense, d_x, d, layer->at.w);
+    ttt__plus(dense->kit, layer->d_x, d_x);
+    ttt__add_product(dense->kit, layer->d.w, ttt__transpose_of(layer->x), d);
+    ttt__add_row_sum(dense->kit, layer->d.b, d);
+}
+static void ttt__dense_predict_back(const ttt__dense *dense) {
+    const ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
+    ttt__mat d_z = dense->last ? dense->tile.a2 : first->d_g;
+    if (dense->last) {
+        ttt__dense_predict_layer_back(dense, last, last->d_g);
+        ttt__add_times(dense->kit, d_z, last->d_x, dense->tile.a1);
+    }
+    ttt__dense_predict_layer_back(dense, first, d_z);
+}
 static void ttt__dense_backward(ttt__chunk_work *chunk) {
     ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
     ttt__dense_layer *first = &dense.layer[0], *last = &dense.layer[dense.last];
-    ttt__parts d_W = ttt__parts_at(&dense.layout, chunk->d_state);
-    ttt__mat d_k = chunk->d_in[TTT__MEMORY_K];
     ttt__dense_learn(&dense, 2, 1);
     ttt__dense_hidden_gradient(&dense);
     ttt__dense_shares(&dense);
@@ -7438,8 +7597,8 @@ static void ttt__dense_backward(ttt__chunk_work *chunk) {
     ttt__dense_shares_back(&dense);
     ttt__dense_hidden_gradient_back(&dense);
     ttt__dense_error_back(&dense, 1);
-    ttt__tile_back_predict(&dense.tile, last->d_g, true, first->d_x, &d_W);
-    ttt__zip_rows(dense.kit, TTT__ZIP_add, d_k, d_k, first->d_x);
+    ttt__dense_predict_back(&dense);
+    ttt__add_rows(dense.kit, chunk->d_in[TTT__MEMORY_K], first->d_x);
 }
 
 // -- chunks of a learner of dense layers: all at once
@@ -7496,7 +7655,8 @@ static void ttt__at_once_forward(ttt__chunk_work *chunk) {
     ttt__at_once_write(chunk, &all);
     for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, &all, i)).n > 0; i++) {
         dense.tile.W = all.next;
-        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        dense.tile.k = dense.layer[0].u;
+        ttt__gather(chunk->kit, dense.tile.k, dense.in[TTT__MEMORY_Q]);
         ttt__tile_predict(&dense.tile, 0);
         ttt__dense_answer(&dense, dense.tile.e);
     }
@@ -7508,13 +7668,13 @@ static void ttt__at_once_read_back(const ttt__chunk_work *chunk, const ttt__at_o
     for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, all, i)).n > 0; i++) {
         ttt__mat d_f = dense.layer[dense.last].d_o, d_q = dense.layer[0].d_u;
         dense.tile.W = all->next;
-        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        dense.tile.k = dense.layer[0].u;
+        ttt__gather(chunk->kit, dense.tile.k, dense.in[TTT__MEMORY_Q]);
         ttt__tile_predict(&dense.tile, 1);
         ttt__dense_answer_back(&dense, dense.tile.e, d_f);
         ttt__clear(d_q);
         ttt__tile_back_predict(&dense.tile, d_f, false, d_q, &all->d_W);
-        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_Q],
-                      dense.d_in[TTT__MEMORY_Q], d_q);
+        ttt__add_rows(chunk->kit, dense.d_in[TTT__MEMORY_Q], d_q);
     }
 }
 static void ttt__at_once_backward(ttt__chunk_work *chunk) {
@@ -7534,8 +7694,7 @@ static void ttt__at_once_backward(ttt__chunk_work *chunk) {
                                 &all.d_W);
         ttt__dense_error_back(&dense, -1 / (ttt_real)chunk->rows);
         ttt__tile_back_predict(&dense.tile, last->d_g, true, d_k, &all.d_W);
-        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_K],
-                      dense.d_in[TTT__MEMORY_K], d_k);
+        ttt__add_rows(chunk->kit, dense.d_in[TTT__MEMORY_K], d_k);
     }
 }
 
@@ -7865,8 +8024,8 @@ static ttt_tensor *ttt__mttt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
 static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
-    (void)losses;
-    if (desc->causal || desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
+    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x, false);
 }
 static ttt_tensor *ttt__self_attention_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
