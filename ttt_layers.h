@@ -743,7 +743,8 @@ KERNEL void KN(blend)(int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, 
 
 // The gradient g of a memory's loss |LN(e) - label|^2 / 2 in its prediction e, a row of h numbers.
 // x^ is e normalized, r = rstd, J the derivative of x^ in e, which is symmetric:
-//   error = x^ o scale + shift - label    u = error o scale    g = J u = r (u - mean u - x^ mean(u x^))
+//   error = x^ o scale + shift - label    u = error o scale
+//   g = J u = r (u - mean u - x^ mean(u x^))
 // And back from v, the outer gradient in g; how J depends on e, the rule of normalize_d1 says:
 //   d_u = J v    d_error = d_u o scale = -d_label    d_scale += d_u o error + d_error o x^
 //   d_shift += d_error
@@ -7187,7 +7188,7 @@ typedef struct ttt__dense {
     ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
-// What n tokens are worked on with. The first of two layers gives wide rows, which the second reads.
+// What n tokens are worked on with. The first of two layers gives wide rows, the second reads them.
 static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
     int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide, most = TTT__MAX(h, wide);
     bool back = dense->back;
@@ -7233,7 +7234,8 @@ static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, t
     ttt__transpose(dense->kit, y, turned);
 }
 // Points at n tokens of the chunk, from number `from` on, and at the weights.
-static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from, int64_t n) {
+static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from,
+                                int64_t n) {
     ttt__dense dense;
     memset(&dense, 0, sizeof dense);
     dense.kit = dense.tile.kit = chunk->kit;
@@ -7427,14 +7429,16 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols),
              d_scaled = ttt__matrix(dense->d_spare, n, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, d_w = layer->d.w, d_v = layer->d.v;
-    ttt__mat C_n = ttt__share_of_each(dense, dense->C), d_C_n = ttt__share_of_each(dense, dense->d_C);
+    ttt__mat C_n = ttt__share_of_each(dense, dense->C),
+             d_C_n = ttt__share_of_each(dense, dense->d_C);
     ttt__scale_rows(kit, scaled, layer->x, C_n);
     ttt__set_product(kit, layer->d_g, scaled, d_w);
     if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
     ttt__dense_turned(dense, d_scaled, layer->g, d_w);
     ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
     if (!dense->gated) return;
-    ttt__mat H_n = ttt__share_of_each(dense, dense->H), d_H_n = ttt__share_of_each(dense, dense->d_H);
+    ttt__mat H_n = ttt__share_of_each(dense, dense->H),
+             d_H_n = ttt__share_of_each(dense, dense->d_H);
     ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, layer->d_g, scaled, d_v);
@@ -7533,8 +7537,8 @@ static void ttt__dense_shares_back(const ttt__dense *dense) {
     }
 }
 
-// Through g_z = (g w2^T) o gelu'(z), from d_g_z. As in ttt__tile_back_gradient, a part of d_z is left
-// in the place of gelu''(z).
+// Through g_z = (g w2^T) o gelu'(z), from d_g_z. As in ttt__tile_back_gradient, a part of d_z is
+// left in the place of gelu''(z).
 static void ttt__dense_hidden_gradient_back(const ttt__dense *dense) {
     const ttt__tile *tile = &dense->tile;
     const ttt__dense_layer *last = &dense->layer[1];
@@ -7602,8 +7606,8 @@ static void ttt__dense_backward(ttt__chunk_work *chunk) {
 }
 
 // -- chunks of a learner of dense layers: all at once
-// One chunk, all N tokens: every token is written, and then every token reads. A tile of it is one as
-// MTTT has them, but that the rate, a token's own times -1/N, is in g; so nothing is N x N.
+// One chunk, all N tokens: every token is written, and then every token reads. A tile of it is one
+// as MTTT has them, but that the rate, a token's own times -1/N, is in g; so nothing is N x N.
 typedef struct ttt__at_once {
     ttt__layout layout;
     ttt__parts W, W_tr;          // before the chunk, and the kernels transposed: first W'
@@ -7626,7 +7630,8 @@ static ttt__at_once ttt__at_once_in(ttt__chunk_work *chunk) {
     return all;
 }
 // Tile number i; without tokens behind the last.
-static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all, int64_t i) {
+static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all,
+                                    int64_t i) {
     ttt__room room = chunk->room;
     int64_t from, n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from);
     ttt__dense dense = ttt__dense_in(chunk, &room, n > 0 ? from : 0, n);
