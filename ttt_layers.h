@@ -842,6 +842,79 @@ KERNEL void KN(norm_error_back)(int64_t n, const ttt_real *e, const ttt_real *la
 #undef TERM
 }
 
+// A row of focused linear attention, see ttt__focus: with u = (relu(x) + 1e-6) / (unit size) and
+// w = u^p, y = size w |u| / |w|. The size is 1, or the row's largest where squares would not be
+// ordinary numbers. Backwards, with u' = p u^(p-1) and sums over the row:
+//   d_u = (d_y |u|/|w| - w <d_y, w> |u|/|w|^3) u' + u <d_y, w> / (|u| |w|)
+//   d_x += d_u / unit where x > 0           d_unit -= d_u u size / unit
+INLINE VEC KN(focus_base)(const ttt_real *x, const ttt_real *unit, ttt_real size, int64_t i,
+                          int64_t n) {
+    VEC u = (KN(relu)(KN(part)(x, i, n), KN(splat)(0)) + NUM(1e-6)) / KN(part)(unit, i, n);
+    return KN(first)(size == 1 ? u : u / size, n);
+}
+INLINE VEC KN(whole_power)(VEC u, int p) {
+    VEC w = KN(splat)(1);
+    for (int k = 0; k < p; k++) w = w * u;
+    return w;
+}
+INLINE void KN(focus_terms)(const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                            const ttt_real *g, int64_t i, int64_t n, VEC *sum) {
+    VEC u = KN(focus_base)(x, unit, size, i, n), w = KN(whole_power)(u, p);
+    sum[0] += u * u;
+    sum[1] += w * w;
+    if (g) sum[2] += w * KN(part)(g, i, n);
+}
+// |u|^2, |w|^2 and, if there is a g, <g, w>
+RARE void KN(focus_sums)(int64_t n, const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                         const ttt_real *g, double *sums) {
+    VEC sum[3] = { KN(splat)(0), KN(splat)(0), KN(splat)(0) };
+#define TERM(i, n) KN(focus_terms)(x, unit, size, p, g, i, n, sum)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    for (int k = 0; k < 3; k++) sums[k] = KN(total)(sum[k]);
+}
+// The size; and the sums with it.
+RARE ttt_real KN(focus_size)(int64_t n, const ttt_real *x, const ttt_real *unit, int p,
+                             const ttt_real *g, double *sums) {
+    KN(focus_sums)(n, x, unit, 1, p, g, sums);
+    if (ttt__ordinary(sums[0]) && ttt__ordinary(sums[1])) return 1;
+    VEC most = KN(splat)(0);
+#define TERM(i, n) most = KN(larger)(KN(focus_base)(x, unit, 1, i, n), most)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+    ttt_real size = KN(largest)(most);
+    KN(focus_sums)(n, x, unit, size, p, g, sums);
+    return size;
+}
+KERNEL void KN(focus)(int64_t n, const ttt_real *x, const ttt_real *unit, int p, ttt_real *y) {
+    double sums[3];
+    ttt_real size = KN(focus_size)(n, x, unit, p, NULL, sums);
+    ttt_real length = NUM((double)size * sqrt(sums[0] / sums[1]));
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, KN(whole_power)(KN(focus_base)(x, unit, size, i, n), p) * length)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+INLINE void KN(focus_back_part)(const ttt_real *x, const ttt_real *unit, ttt_real size, int p,
+                                const ttt_real *d_y, const ttt_real *factor, ttt_real *d_x,
+                                ttt_real *d_unit, int64_t i, int64_t n) {
+    VEC u = KN(focus_base)(x, unit, size, i, n), power = KN(whole_power)(u, p - 1);
+    VEC d = (KN(part)(d_y, i, n) * factor[0] - power * u * factor[1]) * power * NUM(p);
+    d = (d + u * factor[2]) / KN(part)(unit, i, n);
+    KN(grow)(d_x, i, n, KN(select)(KN(part)(x, i, n) > NUM(0), d, KN(splat)(0)));
+    KN(grow)(d_unit, i, n, d * u * -size);
+}
+KERNEL void KN(focus_back)(int64_t n, const ttt_real *x, const ttt_real *unit, int p,
+                           const ttt_real *d_y, ttt_real *d_x, ttt_real *d_unit) {
+    double sums[3];
+    ttt_real size = KN(focus_size)(n, x, unit, p, d_y, sums);
+    double uu = sqrt(sums[0]), ww = sqrt(sums[1]), gw = sums[2];
+    const ttt_real factor[3] = { NUM(uu / ww), NUM(gw * uu / (ww * ww * ww)), NUM(gw / (uu * ww)) };
+#define TERM(i, n) KN(focus_back_part)(x, unit, size, p, d_y, factor, d_x, d_unit, i, n)
+    TTT__ROW_EACH(n, TERM)
+#undef TERM
+}
+
 static const ttt__layer_kernels KN(layer_table) = {
 #define X(result, name, parameters) KN(name),
     TTT__LAYER_KERNEL_LIST(X)
@@ -1768,7 +1841,8 @@ static ttt_mixer_fn ttt__mttt_as_op, ttt__linear_attention_as_op, ttt__self_atte
 typedef ttt_tensor *ttt__memory_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk);
 #ifndef TTT_NO_FUSED
-static ttt__memory_fn ttt__scan_as_op, ttt__causal_linear_as_op, ttt__memory_as_op;
+static ttt__memory_fn ttt__scan_as_op, ttt__causal_linear_as_op, ttt__means_as_op,
+    ttt__memory_as_op;
 #endif
 // As one op if there is such a form, it has these options (else it gives NULL), and nobody wants
 // the tape; op by op if not.
@@ -1977,6 +2051,19 @@ static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
     double h = ttt_ok(ctx) ? (double)x->shape.dim[x->shape.rank - 1] : 1;
     return ttt_scale(ctx, ttt_rms_normalize(ctx, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
+// A view of given length: length s / (|s|^2 + eps)^(1/2) over the last axis, with s = SiLU(x)
+typedef ttt_tensor *ttt__view_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
+#ifndef TTT_NO_FUSED
+static ttt__view_fn ttt__sized_as_op;
+#endif
+static ttt_tensor *ttt__sized_tape(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
+    return ttt_scale(ctx, ttt__unit(ctx, ttt_silu(ctx, x), eps), (ttt_real)length);
+}
+static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, double eps,
+                             double length) {
+    ttt__view_fn *as_op = TTT__FUSED(ttt__sized_as_op);
+    return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
+}
 static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
     return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
 }
@@ -2008,49 +2095,6 @@ static void ttt__decay(ttt_ctx *ctx, ttt_tensor *g, ttt_tensor **since, ttt_tens
     *since = ttt_exp(ctx, ttt_cumsum(ctx, g, 2, false));
     *between = ttt__only(ctx, ttt__lower(ctx, n, n, 0),
                          ttt_exp(ctx, ttt_cumsum(ctx, steps, 2, false)));
-}
-
-// A depthwise convolution with zeros beyond the border: y_i = sum over taps t of
-// kernel_t x_at(i,t), x (...,N,d), kernel (taps,d) or with the same leading sizes as x;
-// at[i * taps + t] is a token or -1. First the tokens themselves, (...,N,taps,d):
-static ttt_tensor *ttt__taps(ttt_ctx *ctx, ttt_tensor *x, const int64_t *at, int64_t taps) {
-    if (!ttt_ok(ctx) || !at) return x;
-    ttt_shape shape = x->shape;
-    int axis = shape.rank - 2;
-    int64_t N = shape.dim[axis];
-    int64_t *index = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *index, false);
-    for (int64_t i = 0; index && i < N * taps; i++) index[i] = at[i] < 0 ? N : at[i];
-    ttt_tensor *padded = ttt_pad(ctx, x, axis, 0, N + 1),
-               *rows = ttt_index_select(ctx, padded,
-                                        ttt_from_int(ctx, TTT_SHAPE(index ? N * taps : 0), index));
-    shape.dim[shape.rank] = shape.dim[shape.rank - 1];
-    shape.dim[shape.rank - 1] = taps;
-    shape.rank++;
-    return ttt_reshape(ctx, rows, shape);
-}
-static ttt_tensor *ttt__depthwise(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel,
-                                  const int64_t *at, int64_t taps) {
-    if (!ttt_ok(ctx)) return x;
-    return ttt_reshape(
-        ctx, ttt_sum_axis(ctx, ttt_mul(ctx, ttt__taps(ctx, x, at, taps), kernel), -2), x->shape);
-}
-// The taps of a square of `side` tokens around each token of a grid, and of the last `taps` tokens
-// of a line.
-static int64_t *ttt__grid_taps(ttt_ctx *ctx, int64_t rows, int64_t cols, int64_t side) {
-    int64_t *at =
-        (int64_t *)ttt_alloc(ctx, (uint64_t)(rows * cols * side * side) * sizeof *at, false);
-    int64_t *p = at, reach = side / 2;
-    for (int64_t i = 0; at && i < rows * cols; i++)
-        for (int64_t y = i / cols - reach; y <= i / cols + reach; y++)
-            for (int64_t x = i % cols - reach; x <= i % cols + reach; x++)
-                *p++ = y < 0 || y >= rows || x < 0 || x >= cols ? -1 : y * cols + x;
-    return at;
-}
-static int64_t *ttt__causal_taps(ttt_ctx *ctx, int64_t N, int64_t taps) {
-    int64_t *at = (int64_t *)ttt_alloc(ctx, (uint64_t)(N * taps) * sizeof *at, false);
-    for (int64_t i = 0; at && i < N * taps; i++)
-        at[i] = i / taps - (taps - 1) + i % taps < 0 ? -1 : i / taps - (taps - 1) + i % taps;
-    return at;
 }
 
 static bool ttt__need(ttt_ctx *ctx, bool good, const ttt_mixer_desc *desc, const char *field,
@@ -2688,6 +2732,10 @@ static ttt_tensor *ttt__row_sizes(ttt_ctx *ctx, ttt_tensor *x, int p) {
     ttt_set_recording(ctx, recording);
     return size;
 }
+typedef ttt_tensor *ttt__focus_fn(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p);
+#ifndef TTT_NO_FUSED
+static ttt__focus_fn ttt__focus_as_op;
+#endif
 static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
     x = ttt_div(ctx, ttt_add_scalar(ctx, ttt_relu(ctx, x), (ttt_real)1e-6), unit);
     if (!ttt_ok(ctx) || x->size == 0) return x;
@@ -2698,35 +2746,68 @@ static ttt_tensor *ttt__focus(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int
     ttt_tensor *norm = ttt_norm_axis(ctx, x, -1), *other = ttt_norm_axis(ctx, power, -1);
     return ttt_mul(ctx, ttt_mul(ctx, power, ttt_div(ctx, norm, other)), size);
 }
-static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
-    int p = desc->power ? desc->power : 3;
-    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]),
-               *v = ttt__project_heads(ctx, desc, w, TTT__ATTENTION_V_KERNEL, x);
-    ttt_tensor *q = ttt__focus(ctx, ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x), unit, p);
-    ttt_tensor *k = ttt__focus(
-        ctx, ttt_add(ctx, ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x), w[TTT__FOCUSED_P]),
-        unit, p);
-    if (!ttt_ok(ctx)) return x;
-    q = ttt_split_heads(ctx, q, desc->heads);
-    k = ttt_split_heads(ctx, k, desc->heads);
-    ttt_real over_n = 1 / (ttt_real)x->shape.dim[1];
+// The convolution of v (B,N,D), its kernel repeated for each head, without bias.
+static ttt_tensor *ttt__focused_conv(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                     ttt_tensor *v) {
+    int64_t D = desc->dim, H = desc->heads, h = D / H;
+    if (!ttt_ok(ctx)) return v;
+    ttt_tensor *kernel = ttt_reshape(ctx, w[TTT__FOCUSED_CONV], TTT_SHAPE(25, 1, h));
+    kernel = ttt_reshape(ctx, ttt_broadcast(ctx, kernel, TTT_SHAPE(25, H, h)), TTT_SHAPE(5, 5, D));
+    ttt_shape grid = TTT_SHAPE(v->shape.dim[0], desc->grid_rows, desc->grid_cols, D);
+    ttt_tensor *local = ttt_depthwise_conv2d(ctx, ttt_reshape(ctx, v, grid), kernel);
+    return ttt_reshape(ctx, local, v->shape);
+}
+// y W_o + b_o, where y still lacks the bias b of the convolution, which is that of all tokens: so
+// b W_o + b_o takes the place of b_o.
+static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *const *w, ttt_tensor *y) {
+    int64_t D = desc->dim, H = desc->heads;
+    ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
+    b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
+    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+                      ttt_reshape(ctx, b, TTT_SHAPE(D)));
+}
+// y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
+enum { TTT__MEANS_Q, TTT__MEANS_K, TTT__MEANS_V, TTT__MEANS_INPUTS };
+static ttt_tensor *ttt__means_tape(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                   int64_t chunk) {
+    ttt_tensor *q = ttt__swap_heads(ctx, in[TTT__MEANS_Q]),
+               *k = ttt__swap_heads(ctx, in[TTT__MEANS_K]),
+               *v = ttt__swap_heads(ctx, in[TTT__MEANS_V]);
+    ttt_real over_n = 1 / (ttt_real)chunk;
     ttt_tensor *z = ttt_reciprocal(
         ctx, ttt_add_scalar(ctx, ttt_matmul_t(ctx, q, ttt_mean_axis(ctx, k, -2), false, true),
                             (ttt_real)1e-6));
-    ttt_tensor *y = ttt_mul(
-        ctx, ttt_scale(ctx, ttt_matmul(ctx, q, ttt_matmul_t(ctx, k, v, true, false)), over_n), z);
+    ttt_tensor *means = ttt_scale(ctx, ttt_matmul_t(ctx, k, v, true, false), over_n);
+    ttt_tensor *y = ttt_mul(ctx, ttt_matmul(ctx, q, means), z);
     if (desc->unmask) {
         desc->unmask->equals = "linear attention with focused features; behind it stands a 5x5 "
-                            "depthwise convolution of v";
+                               "depthwise convolution of v";
         ttt__unmask_features(ctx, desc->unmask, ttt_mul(ctx, q, z), ttt_scale(ctx, k, over_n), v,
                              NULL, y);
     }
-    const int64_t *taps = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 5);
-    ttt_tensor *local = ttt__depthwise(ctx, v, w[TTT__FOCUSED_CONV], taps, 25);
-    y = ttt_add(ctx, y, ttt_add(ctx, local, w[TTT__FOCUSED_BIAS]));
+    return ttt__swap_heads(ctx, y);
+}
+static ttt_tensor *ttt__focused_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
+    ttt__focus_fn *as_op = TTT__FUSED(ttt__focus_as_op);
+    ttt__focus_fn *focus = as_op && !desc->no_fused ? as_op : ttt__focus;
+    ttt_tensor *unit = ttt_softplus(ctx, w[TTT__FOCUSED_S]), *in[TTT__MEANS_INPUTS];
+    ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, x),
+               *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x),
+               *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
+    int p = desc->power ? desc->power : 3;
+    q = focus(ctx, q, unit, p);
+    k = focus(ctx, ttt_add(ctx, k, w[TTT__FOCUSED_P]), unit, p);
+    if (!ttt_ok(ctx)) return x;
+    in[TTT__MEANS_Q] = ttt__beside(ctx, q, desc->heads);
+    in[TTT__MEANS_K] = ttt__beside(ctx, k, desc->heads);
+    in[TTT__MEANS_V] = ttt__beside(ctx, v, desc->heads);
+    ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__means_as_op), ttt__means_tape, in,
+                                 x->shape.dim[1]);
+    y = ttt_add(ctx, ttt__whole(ctx, y), ttt__focused_conv(ctx, desc, w, v));
     (void)losses;
-    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_join_heads(ctx, y));
+    return ttt__focused_output(ctx, desc, w, y);
 }
 static void ttt__focused_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     (void)N;
@@ -2744,8 +2825,8 @@ static double ttt__focused_flops(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_focused_linear = {
     "focused-linear", "FocusedLinearAttention_0", "linear attention with sharper features",
     "arXiv 2308.00442", TTT__ROWS(ttt__focused_rows), NULL, "max_tokens grid_rows grid_cols power",
-    TTT_MIXER_GRID, ttt__focused_forward, NULL, ttt__focused_flops, ttt__matrix_state,
-    ttt__focused_check,
+    TTT_MIXER_GRID, ttt__focused_forward, TTT__FUSED(ttt__focused_forward), ttt__focused_flops,
+    ttt__matrix_state, ttt__focused_check,
 };
 
 // -- a matrix that is written token by token
@@ -2911,8 +2992,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt_div(ctx, y, ttt__scan(ctx, of->q, of->k, ones, NULL, of->g, chunk, NULL));
 }
 
-// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), q and k of length 1: the views of
-// DeltaNet and Titans. w: three kernels, then those of the convolutions, of bound 1/2 as PyTorch's.
+// q, k, v = SiLU(causal depthwise convolution of 4 taps (x W)), k of length 1 and q of `q_length`:
+// the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
+// the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
     { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
     { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
@@ -2926,13 +3008,13 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     { "v_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
       TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                            ttt_tensor *x, ttt_tensor **in) {
-    const int64_t *at = desc->no_short_conv ? NULL : ttt__causal_taps(ctx, x->shape.dim[1], 4);
+                            double q_length, ttt_tensor *x, ttt_tensor **in) {
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
-        if (at) in[i] = ttt__depthwise(ctx, in[i], w[3 + i], at, 4);
-        in[i] = ttt__beside(ctx, ttt_silu(ctx, in[i]), desc->heads);
-        if (i < 2) in[i] = ttt__unit(ctx, in[i], 1e-6);
+        if (!desc->no_short_conv) in[i] = ttt_depthwise_conv1d(ctx, in[i], w[3 + i]);
+        in[i] = ttt__beside(ctx, in[i], desc->heads);
+        in[i] = i < 2 ? ttt__sized(ctx, desc, in[i], 1e-6, i == 0 ? q_length : 1)
+                      : ttt_silu(ctx, in[i]);
     }
 }
 
@@ -2959,9 +3041,8 @@ static const ttt_param_row ttt__gated_delta_rows[] = {
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                              ttt_tensor *x, ttt_tensor **in) {
-    ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, x, in);
-    in[TTT__SCAN_Q] = ttt_scale(ctx, in[TTT__SCAN_Q],
-                                (ttt_real)(1 / sqrt((double)(desc->dim / desc->heads))));
+    double q_length = 1 / sqrt((double)(desc->dim / desc->heads));
+    ttt__conv_views(ctx, desc, w + TTT__DELTA_VIEWS, q_length, x, in);
     in[TTT__SCAN_BETA] = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__DELTA_BETA], NULL));
     in[TTT__SCAN_G] = NULL;
 }
@@ -3087,7 +3168,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
 TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
     "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
-    ttt__kda_forward, NULL, ttt__kda_flops, ttt__matrix_state, ttt__check_chunk,
+    ttt__kda_forward, TTT__FUSED(ttt__kda_forward), ttt__kda_flops, ttt__matrix_state,
+    ttt__check_chunk,
 };
 
 // -- a learner of dense layers that is written token by token
@@ -3481,7 +3563,7 @@ static const ttt_param_row ttt__titans_rows[] = {
 static ttt_tensor *ttt__titans_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                        ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     ttt_tensor *in[TTT__MEMORY_INPUTS] = { NULL }, *gate[3];
-    ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, x, in);
+    ttt__conv_views(ctx, desc, w + TTT__TITANS_VIEWS, 1, x, in);
     for (int i = 0; i < 3; i++)
         gate[i] = ttt__gates(ctx, x, w[TTT__TITANS_RATE + 2 * i], w[TTT__TITANS_RATE + 2 * i + 1]);
     // 2/h: from the gradient of the mean to that of half the sum
@@ -3511,7 +3593,8 @@ TTT__CONSTANT ttt_mixer ttt_mixer_titans = {
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
     TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
-    ttt__titans_forward, NULL, ttt__titans_flops, ttt__titans_state, ttt__memory_check,
+    ttt__titans_forward, TTT__FUSED(ttt__titans_forward), ttt__titans_flops, ttt__titans_state,
+    ttt__memory_check,
 };
 
 // -- LaCT: few, large updates. The learner is a SwiGLU, f(x) = (SiLU(x W_0) o x W_2) W_1. A chunk
@@ -3730,12 +3813,12 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
     int64_t B = x->shape.dim[0], N = x->shape.dim[1], D = desc->dim, h = D / desc->heads;
     ttt_tensor *all = ttt_affine(ctx, x, w[TTT__VITTT_QKV], w[TTT__VITTT_BIAS]), *in[3], *local[3];
-    const int64_t *at = ttt__grid_taps(ctx, desc->grid_rows, desc->grid_cols, 3);
+    ttt_shape grid = TTT_SHAPE(B, desc->grid_rows, desc->grid_cols, h);
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_split_heads(ctx, ttt_slice(ctx, all, 2, i * D, D), desc->heads);
-        local[i] = ttt_slice(ctx, all, 2, 3 * D + i * h, h);
+        local[i] = ttt_reshape(ctx, ttt_slice(ctx, all, 2, 3 * D + i * h, h), grid);
     }
-    if (!ttt_ok(ctx) || !at) return x;
+    if (!ttt_ok(ctx)) return x;
     ttt_tensor *w1 = ttt__lift_weight(ctx, w[TTT__VITTT_W1], B),
                *w2 = ttt__lift_weight(ctx, w[TTT__VITTT_W2], B);
     ttt_real over = -1 / (ttt_real)(3 * TTT__MAX(N, 1));
@@ -3747,12 +3830,14 @@ static ttt_tensor *ttt__vittt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     ttt_tensor *y =
         ttt__glu_read(ctx, ttt__clipped_step(ctx, w1, g1), ttt__clipped_step(ctx, w2, g2), in[0]);
 
-    ttt_tensor *taps = ttt__taps(ctx, local[1], at, 9);
-    ttt_tensor *e3 = ttt_reshape(ctx, ttt_scale(ctx, local[2], over), TTT_SHAPE(B, N, 1, h));
-    ttt_tensor *g3 = ttt_sum_axis(ctx, ttt_mul(ctx, taps, e3), 1);
-    g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 1, 9, h));  // a kernel of 9 is a column
+    ttt_tensor *e3 = ttt_scale(ctx, local[2], over),
+               *g3 = ttt_depthwise_kernel(ctx, local[1], e3, TTT_SHAPE(3, 3));
+    g3 = ttt_reshape(ctx, g3, TTT_SHAPE(B, 9, h));  // a kernel of 9 is a column
     ttt_tensor *w3 = ttt__clipped_step(ctx, w[TTT__VITTT_W3], g3);
-    ttt_tensor *both[2] = { ttt_join_heads(ctx, y), ttt__depthwise(ctx, local[0], w3, at, 9) };
+    ttt_tensor *read =
+        ttt_depthwise_conv2d(ctx, local[0], ttt_reshape(ctx, w3, TTT_SHAPE(B, 3, 3, h)));
+    ttt_tensor *both[2] = { ttt_join_heads(ctx, y),
+                            ttt_reshape(ctx, read, TTT_SHAPE(B, N, h)) };
     (void)losses;
     if (desc->unmask)
         desc->unmask->equals =
@@ -3896,7 +3981,11 @@ typedef struct ttt__decoder {
        ttt_real *d_shift))                                                                         \
     X(void, layer_norm_back,                                                                       \
       (int64_t n, const ttt_real *x, const ttt_real *scale, const ttt_real *d_y, ttt_real *d_x,    \
-       ttt_real *d_scale, ttt_real *d_shift))
+       ttt_real *d_scale, ttt_real *d_shift))                                                      \
+    X(void, focus, (int64_t n, const ttt_real *x, const ttt_real *unit, int p, ttt_real *y))       \
+    X(void, focus_back,                                                                            \
+      (int64_t n, const ttt_real *x, const ttt_real *unit, int p, const ttt_real *d_y,             \
+       ttt_real *d_x, ttt_real *d_unit))
 typedef struct ttt__layer_kernels {
 #define X(result, name, parameters) result(*name) parameters;
     TTT__LAYER_KERNEL_LIST(X)
@@ -7732,10 +7821,131 @@ static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt__chunked_as_op(ctx, desc, kind, in, TTT__MEMORY_INPUTS, chunk);
 }
 
+// -- chunks: focused linear attention, see ttt__means_tape. All tokens are one chunk: the state is
+// what it begins with, the means of all keys and values. Tokens go through in tiles.
+//   start        C = 1/N K^T V,  s = 1/N 1^T K
+//   forward      y = (Q C) / norm, row by row, norm = Q s + 1e-6
+//   backward     d_U = d_y / norm               R = d_U C^T        d_norm = -<R, Q> / norm
+//                d_Q += R + d_norm s            d_C += Q^T d_U     d_s += d_norm^T Q
+//   start_back   d_K += 1/N (V d_C^T + 1 d_s)   d_V += 1/N K d_C
+enum { TTT__MEANS_TILE = 64 };
+typedef struct ttt__means_work {
+    ttt__mat C, s, d_C, d_s;       // the state and its gradient: (h,h), (1,h)
+    ttt__mat norm, d_norm;         // of a tile: (rows,1)
+    ttt__mat d_U, R;               // (rows,h)
+} ttt__means_work;
+static int64_t ttt__means_state(const ttt__chunk_work *chunk) {
+    int64_t h = chunk->in[TTT__MEANS_K].cols;
+    return h * h + h;
+}
+static ttt__means_work ttt__means_work_in(ttt__chunk_work *chunk) {
+    int64_t h = chunk->in[TTT__MEANS_K].cols;
+    ttt__room *room = &chunk->room, state = { chunk->state, 0 }, d_state = { chunk->d_state, 0 };
+    ttt__means_work work;
+    work.C = ttt__take(&state, h, h);
+    work.s = ttt__take(&state, 1, h);
+    work.d_C = ttt__take(&d_state, h, h);
+    work.d_s = ttt__take(&d_state, 1, h);
+    work.norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.d_norm = ttt__take(room, TTT__MEANS_TILE, 1);
+    work.d_U = ttt__take(room, TTT__MEANS_TILE, h);
+    work.R = ttt__take(room, TTT__MEANS_TILE, h);
+    return work;
+}
+static void ttt__means_take(ttt__chunk_work *chunk) { (void)ttt__means_work_in(chunk); }
+
+static void ttt__means_start(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    ttt_real over_n = 1 / (ttt_real)chunk->rows;
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat K = ttt__rows_at(chunk->in[TTT__MEANS_K], from, rows);
+        ttt__mat V = ttt__rows_at(chunk->in[TTT__MEANS_V], from, rows);
+        ttt__add_product(kit, work.C, ttt__transpose_of(K), V);
+        ttt__add_row_sum(kit, work.s, K);
+    }
+    ttt__scaled(kit, work.C, work.C, over_n);                           // C = 1/N K^T V
+    ttt__scaled(kit, work.s, work.s, over_n);                           // s = 1/N 1^T K
+}
+// 1 / (Q s + 1e-6) of each row
+static ttt__mat ttt__means_norm(const ttt__kit *kit, const ttt__means_work *work, ttt__mat Q) {
+    ttt__mat norm = ttt__rows_at(work->norm, 0, Q.rows);
+    for (int64_t i = 0; i < Q.rows; i++)
+        norm.at[i] = (ttt_real)(1 / (ttt__dot(kit, ttt__rows_at(Q, i, 1), work->s) + 1e-6));
+    return norm;
+}
+static void ttt__means_forward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
+        ttt__mat y = ttt__rows_at(chunk->y, from, rows);
+        ttt__set_product(kit, y, Q, work.C);
+        ttt__scale_rows(kit, y, y, ttt__means_norm(kit, &work, Q));     // y = (Q C) / norm
+    }
+}
+static void ttt__means_backward(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    int64_t from, rows;
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat Q = ttt__rows_at(chunk->in[TTT__MEANS_Q], from, rows);
+        ttt__mat d_Q = ttt__rows_at(chunk->d_in[TTT__MEANS_Q], from, rows);
+        ttt__mat d_U = ttt__rows_at(work.d_U, 0, rows), R = ttt__rows_at(work.R, 0, rows);
+        ttt__mat norm = ttt__means_norm(kit, &work, Q);
+        ttt__mat d_norm = ttt__rows_at(work.d_norm, 0, rows);
+        ttt__scale_rows(kit, d_U, ttt__rows_at(chunk->d_y, from, rows), norm);
+        ttt__set_product(kit, R, d_U, ttt__transpose_of(work.C));       // R = d_U C^T
+        ttt__clear(d_norm);
+        ttt__add_row_dots(kit, d_norm, R, Q);
+        ttt__times(kit, d_norm, d_norm, norm);
+        ttt__scaled(kit, d_norm, d_norm, -1);                           // d_norm = -<R, Q> / norm
+        ttt__add_rows(kit, d_Q, R);
+        ttt__add_product(kit, d_Q, d_norm, work.s);                     // d_Q += R + d_norm s
+        ttt__add_product(kit, work.d_C, ttt__transpose_of(Q), d_U);
+        ttt__add_product(kit, work.d_s, ttt__transpose_of(d_norm), Q);
+    }
+}
+static void ttt__means_start_back(ttt__chunk_work *chunk) {
+    const ttt__kit *kit = chunk->kit;
+    ttt__means_work work = ttt__means_work_in(chunk);
+    ttt_real over_n = 1 / (ttt_real)chunk->rows;
+    int64_t from, rows;
+    ttt__scaled(kit, work.d_C, work.d_C, over_n);
+    ttt__scaled(kit, work.d_s, work.d_s, over_n);
+    for (int64_t i = 0; (rows = ttt__piece(chunk->rows, TTT__MEANS_TILE, i, &from)) > 0; i++) {
+        ttt__mat K = ttt__rows_at(chunk->in[TTT__MEANS_K], from, rows);
+        ttt__mat V = ttt__rows_at(chunk->in[TTT__MEANS_V], from, rows);
+        ttt__mat d_K = ttt__rows_at(chunk->d_in[TTT__MEANS_K], from, rows);
+        ttt__mat d_V = ttt__rows_at(chunk->d_in[TTT__MEANS_V], from, rows), R;
+        R = ttt__rows_at(work.R, 0, rows);
+        ttt__affine(kit, R, V, ttt__transpose_of(work.d_C), work.d_s);
+        ttt__add_rows(kit, d_K, R);                                    // d_K += V d_C^T + 1 d_s
+        ttt__add_product(kit, d_V, K, work.d_C);                        // d_V += K d_C
+    }
+}
+static double ttt__means_flops(const ttt__chunk_work *chunk) {
+    double n = (double)chunk->rows, h = (double)chunk->in[TTT__MEANS_K].cols;
+    return 2 * n * h * (2 * h + 2);
+}
+static const ttt__chunked_kind ttt__means_kind = {
+    TTT__CHUNKED_OP("means", "y = q (mean k^T v) / (q mean k + 1e-6)"),
+    TTT__MEANS_INPUTS, ttt__means_state, ttt__means_take, ttt__means_start, ttt__means_start_back,
+    ttt__means_forward, ttt__means_backward, ttt__means_flops, ttt__means_tape,
+};
+static ttt_tensor *ttt__means_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
+                                    int64_t chunk) {
+    return ttt__chunked_as_op(ctx, desc, &ttt__means_kind, in, TTT__MEANS_INPUTS, chunk);
+}
+
 // -- layer norm, and with it the MLP of a block
 //     normed = x^ scale + shift, x^ = norm(x)         [ z = normed W_1 + b_1     a = gelu(z)
 //                                                       y = x + a W_2 + b_2 ]
-// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. A matrix has a row
+// The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. The features of
+// focused linear attention are made row by row, too: y = focus(x), with scale the unit of x and no
+// shift. A matrix has a row
 // for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
 // their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
 // again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
@@ -7755,10 +7965,12 @@ enum {  // inputs behind x
 };
 typedef struct ttt__normed_arg {
     ttt_real *z;                            // (rows,M), if a gradient may be asked for
+    int power;                              // of the features; 0: a norm
 } ttt__normed_arg;
 typedef struct ttt__normed {
     ttt_ctx *ctx;
-    int64_t rows, D, M;          // M = 0: layer norm alone
+    int64_t rows, D, M;          // M = 0: layer norm or features alone
+    int power;
     ttt__mat x, y, z, d_y, d_x;  // of all rows; d_y and d_x are absent forwards
     ttt__mat scale, shift, W1, b1, W2, b2;
     ttt_real *room;                         // of each thread
@@ -7813,9 +8025,22 @@ static void ttt__normed_forward(ttt_ctx *ctx, ttt_tensor *y) {
 
 static void ttt__norm_rows(const ttt__normed *job, const ttt__kit *kit, ttt__mat normed,
                            ttt__mat x) {
-    for (int64_t i = 0; i < x.rows; i++)
-        kit->lk->layer_norm(job->D, ttt__rows_at(x, i, 1).at, job->scale.at, job->shift.at,
-                            ttt__rows_at(normed, i, 1).at);
+    for (int64_t i = 0; i < x.rows; i++) {
+        ttt_real *from = ttt__rows_at(x, i, 1).at, *to = ttt__rows_at(normed, i, 1).at;
+        if (job->power) kit->lk->focus(job->D, from, job->scale.at, job->power, to);
+        else kit->lk->layer_norm(job->D, from, job->scale.at, job->shift.at, to);
+    }
+}
+static void ttt__norm_rows_back(const ttt__normed *job, const ttt__kit *kit, ttt__mat x,
+                                ttt__mat d_normed, ttt__mat d_x, ttt__mat d_norm) {
+    ttt_real *d_scale = d_norm.at, *d_shift = d_norm.at + job->D;
+    for (int64_t i = 0; i < x.rows; i++) {
+        ttt_real *from = ttt__rows_at(x, i, 1).at, *d_row = ttt__rows_at(d_normed, i, 1).at;
+        ttt_real *to = ttt__rows_at(d_x, i, 1).at;
+        if (job->power)
+            kit->lk->focus_back(job->D, from, job->scale.at, job->power, d_row, to, d_scale);
+        else kit->lk->layer_norm_back(job->D, from, job->scale.at, d_row, to, d_scale, d_shift);
+    }
 }
 // y = residual + (x w + bias)
 static void ttt__residual_affine(const ttt__kit *kit, ttt__mat y, ttt__mat residual, ttt__mat x,
@@ -7856,7 +8081,7 @@ static void ttt__normed_chunk_back(ttt__normed *job, ttt_real *const *gradient) 
     for (int64_t i = 0; i < ranges; i++) {
         ttt__mat of_range = ttt__rows_at(job->d_norm, i, 1);
         ttt__plus(&kit, d_scale, ttt__cols_at(of_range, 0, D));
-        ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
+        if (!job->power) ttt__plus(&kit, d_shift, ttt__cols_at(of_range, D, D));
     }
     if (!job->M) return;
     ttt__normed_weights(job, ttt__rows_at(job->normed, 0, rows), ttt__rows_at(job->d_z, 0, rows),
@@ -7902,17 +8127,14 @@ static void ttt__normed_back_share(void *arg, int64_t begin, int64_t end, int th
     const ttt__normed *job = (const ttt__normed *)arg;
     ttt__normed_work work = ttt__normed_work_of(job, thread);
     for (int64_t share = begin; share < end; share++) {
-        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local, D = job->D;
+        int64_t local = share * TTT__RANGE_ROWS, from = job->first + local;
         int64_t rows = TTT__MIN((int64_t)TTT__RANGE_ROWS, job->rows - from);
         ttt__mat x = ttt__rows_at(job->x, from, rows), d_x = ttt__rows_at(job->d_x, from, rows);
         ttt__mat d_normed = job->M ? ttt__mlp_rows_back(job, &work, local, rows)
                                    : ttt__rows_at(job->d_y, from, rows);
         ttt__mat d_norm = ttt__rows_at(job->d_norm, share, 1);
         ttt__clear(d_norm);
-        for (int64_t i = 0; i < rows; i++)
-            work.kit.lk->layer_norm_back(D, ttt__rows_at(x, i, 1).at, job->scale.at,
-                                         ttt__rows_at(d_normed, i, 1).at,
-                                         ttt__rows_at(d_x, i, 1).at, d_norm.at, d_norm.at + D);
+        ttt__norm_rows_back(job, &work.kit, x, d_normed, d_x, d_norm);
     }
 }
 // d_kernel += x^T d_rows over the rows of a chunk, by all threads; d_bias += their sum.
@@ -7938,8 +8160,9 @@ static bool ttt__normed_begin(ttt__normed *job, ttt_ctx *ctx, const ttt_tensor *
     job->rows = rows;
     job->x = ttt__matrix(y->in[0]->data, rows, D);
     job->y = ttt__matrix(y->data, rows, D);
+    job->power = ((const ttt__normed_arg *)y->arg)->power;
     job->scale = ttt__matrix(y->in[TTT__NORMED_SCALE]->data, 1, D);
-    job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
+    if (!job->power) job->shift = ttt__matrix(y->in[TTT__NORMED_SHIFT]->data, 1, D);
     if (y->n_in < TTT__NORMED_N) return true;
     int64_t M = job->M = y->in[TTT__NORMED_B1]->size;
     job->z = ttt__matrix(((const ttt__normed_arg *)y->arg)->z, rows, M);
@@ -8002,7 +8225,7 @@ static const ttt_op ttt__op_residual_mlp = {
 static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, ttt_tensor *x) {
     ttt_tensor *in[TTT__NORMED_N];
     signed char input[TTT__NORMED_N - 1];
-    ttt__normed_arg arg = { NULL };
+    ttt__normed_arg arg = { NULL, 0 };
     bool mlp = n > 2;
     const ttt_op *op = mlp ? &ttt__op_residual_mlp : &ttt__op_layer_norm;
     bool fits = ttt__operands(ctx, op->name, &x, 1) && ttt__operands(ctx, op->name, w, n) &&
@@ -8015,6 +8238,112 @@ static ttt_tensor *ttt__normed_fused(ttt_ctx *ctx, ttt_tensor *const *w, int n, 
     if (!fits || D == 0 || (mlp && M == 0)) return NULL;
     n = ttt__list_inputs(ctx, x, w, n, in, input);
     return ttt_apply(ctx, op, in, n, x->shape, &arg, sizeof arg);
+}
+
+static ttt_tensor *ttt__focus_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
+    return ttt__focus(ctx, in[0], in[TTT__NORMED_SCALE], ((const ttt__normed_arg *)y->arg)->power);
+}
+static int64_t ttt__focus_count(const ttt_tensor *y) {
+    return y->size * (8 + 2 * ((const ttt__normed_arg *)y->arg)->power);
+}
+static const ttt_op ttt__op_focus = {
+    "focused features", "y = u^p |u| / |u^p|, u = (relu(x) + 1e-6) / unit", 2, 0, 0,
+    ttt__normed_forward, NULL, ttt__focus_composite, ttt__normed_back, ttt__focus_count,
+};
+static ttt_tensor *ttt__focus_as_op(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *unit, int p) {
+    ttt_tensor *in[2] = { x, unit };
+    ttt__normed_arg arg = { NULL, p };
+    return ttt_apply(ctx, &ttt__op_focus, in, 2, x->shape, &arg, sizeof arg);
+}
+
+// -- views of a given length, see ttt__sized. Three ops on the tape; here a range of rows goes
+// through all of them while it is in the cache. With r = length / (|s|^2 + eps)^(1/2),
+//   y = r s, s = SiLU(x)          d_x += SiLU'(x) o J d_y, J as that of ttt_normalize_d1
+typedef struct ttt__sized_arg {
+    double eps, length;
+} ttt__sized_arg;
+typedef struct ttt__sized_job {
+    ttt_ctx *ctx;
+    ttt__sized_arg of;
+    ttt__mat x, y, d_y, d_x;   // of all rows; d_y and d_x are absent forwards
+    ttt_real *room;            // backwards, of each thread: two ranges
+} ttt__sized_job;
+static ttt__sized_job ttt__sized_job_of(ttt_ctx *ctx, const ttt_tensor *y) {
+    int64_t h = ttt__last(y), rows = y->size / h;
+    ttt__sized_job job;
+    memset(&job, 0, sizeof job);
+    job.ctx = ctx;
+    job.of = *(const ttt__sized_arg *)y->arg;
+    job.of.eps /= (double)h;  // from sums to means, and back
+    job.of.length /= sqrt((double)h);
+    job.x = ttt__matrix(y->in[0]->data, rows, h);
+    job.y = ttt__matrix(y->data, rows, h);
+    return job;
+}
+static void ttt__sized_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__sized_job *job = (const ttt__sized_job *)arg;
+    ttt__kit kit = ttt__kit_of(job->ctx, thread);
+    int64_t h = job->x.cols, from, rows;
+    for (int64_t share = begin; share < end; share++) {
+        rows = ttt__piece(job->x.rows, TTT__RANGE_ROWS, share, &from);
+        ttt_real *y = ttt__rows_at(job->y, from, rows).at;
+        kit.k->map[TTT__MAP_silu](rows * h, ttt__rows_at(job->x, from, rows).at, y, 0);
+        for (int64_t i = 0; i < rows; i++)
+            kit.k->normalize(h, y + i * h, y + i * h, job->of.eps, false);
+        kit.k->map[TTT__MAP_scale](rows * h, y, y, (ttt_real)job->of.length);
+    }
+}
+static void ttt__sized_back_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__sized_job *job = (const ttt__sized_job *)arg;
+    ttt__kit kit = ttt__kit_of(job->ctx, thread);
+    int64_t h = job->x.cols, from, rows;
+    ttt_real *s = job->room + 2 * thread * TTT__RANGE_ROWS * h, *d_s = s + TTT__RANGE_ROWS * h;
+    for (int64_t share = begin; share < end; share++) {
+        rows = ttt__piece(job->x.rows, TTT__RANGE_ROWS, share, &from);
+        const ttt_real *x = ttt__rows_at(job->x, from, rows).at;
+        const ttt_real *d_y = ttt__rows_at(job->d_y, from, rows).at;
+        kit.k->map[TTT__MAP_silu](rows * h, x, s, 0);
+        for (int64_t i = 0; i < rows; i++)
+            kit.k->normalize_d1(h, s + i * h, d_y + i * h, d_s + i * h, job->of.eps, false);
+        kit.k->map[TTT__MAP_scale](rows * h, d_s, d_s, (ttt_real)job->of.length);
+        kit.k->map[TTT__MAP_silu_d1](rows * h, x, s, 0);
+        kit.lk->add_times(rows * h, s, d_s, ttt__rows_at(job->d_x, from, rows).at);
+    }
+}
+static void ttt__sized_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    if (y->size == 0) return;
+    ttt__sized_job job = ttt__sized_job_of(ctx, y);
+    int64_t grain = 1 + 4096 / (TTT__RANGE_ROWS * job.x.cols);
+    ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_share, &job);
+}
+static void ttt__sized_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
+                           const bool *add) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
+    if (y->size > 0) {
+        ttt__sized_job job = ttt__sized_job_of(ctx, y);
+        int64_t h = job.x.cols, grain = 1 + 4096 / (TTT__RANGE_ROWS * h);
+        job.d_y = ttt__matrix(d_y->data, job.x.rows, h);
+        job.d_x = ttt__matrix(d_x, job.x.rows, h);
+        job.room = ttt__alloc_numbers(ctx, 2 * ctx->threads * TTT__RANGE_ROWS, h, false);
+        if (!ctx->result)
+            ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_back_share, &job);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__sized_composite(ttt_ctx *ctx, ttt_tensor *const *in, const ttt_tensor *y) {
+    const ttt__sized_arg *of = (const ttt__sized_arg *)y->arg;
+    return ttt__sized_tape(ctx, in[0], of->eps, of->length);
+}
+static int64_t ttt__sized_count(const ttt_tensor *y) { return 23 * y->size; }
+static const ttt_op ttt__op_sized = {
+    "view of a length", "y = length s / (|s|^2 + eps)^(1/2), s = silu(x)", 1, 0, 0,
+    ttt__sized_forward, NULL, ttt__sized_composite, ttt__sized_back, ttt__sized_count,
+};
+static ttt_tensor *ttt__sized_as_op(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
+    ttt__sized_arg arg = { eps, length };
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    return ttt_apply(ctx, &ttt__op_sized, &x, 1, x->shape, &arg, sizeof arg);
 }
 
 // -- the mixers that have a form of one op: NULL where these options have none

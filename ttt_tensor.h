@@ -667,6 +667,20 @@ TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
+// Depthwise convolutions: each of C channels has a kernel of its own; beyond the border are zeros.
+// The kernel is one for all sequences, or has x's leading sizes: one for each.
+// 1-D, causal: x (...,N,C), kernel (taps,C):  y_i = sum over t of kernel_t x_(i-taps+1+t)
+// 2-D: x (...,rows,cols,C), kernel (S,T,C), S and T odd so that it has a middle:
+//     y_ij = sum over s, t of kernel_st x_(i+s-S/2, j+t-T/2)
+// PyTorch: F.conv1d and F.conv2d with groups = C, where the kernel is stored as (C,1,..).
+TTT_API ttt_tensor *ttt_depthwise_conv1d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel);
+TTT_API ttt_tensor *ttt_depthwise_conv2d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel);
+// The gradient of <g, y> in a kernel of each sequence, for g of x's shape. `taps` is (taps) for
+// that of conv1d, and (S,T) for that of conv2d: kernel_st = sum over i, j of
+// g_ij x_(i+s-S/2, j+t-T/2), (...,S,T,C).
+TTT_API ttt_tensor *ttt_depthwise_kernel(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *g,
+                                         ttt_shape taps);
+
 // y = (1 + L)^-1 b, or (1 + L)^-T b if transposed. L is the part of a (...,n,n) below its diagonal;
 // b (...,n,d) has the same leading sizes. Substitution does it, at the cost of the product L b.
 TTT_API ttt_tensor *ttt_solve_lower(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool transposed);
@@ -744,6 +758,12 @@ TTT_API ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool cen
     X(index_add, 2, "y[index[i]] += a[i]", -2, 2, y->in[0]->size,                                  \
       TTT_SHAPE(2, 3, 5, 3), TTT_SHAPE(1),                                                         \
       ttt_index_add(c, in[0], ttt_test_index(c), 4))                                               \
+    X(depthwise_conv, 2, "y_i = sum over t of b_t a_(i+t)", -1, 1, ttt__depthwise_flops(y),        \
+      TTT_SHAPE(2, 3, 4, 2), TTT_SHAPE(3, 3, 2),                                                   \
+      ttt_depthwise_conv2d(c, in[0], in[1]))                                                       \
+    X(depthwise_kernel, 2, "y_t = sum over i of b_i a_(i+t)", -1, 1, ttt__depthwise_flops(y),      \
+      TTT_SHAPE(2, 5, 2), TTT_SHAPE(2, 5, 2),                                                      \
+      ttt_depthwise_kernel(c, in[0], in[1], TTT_SHAPE(3)))                                         \
     X(solve_lower, 2, "y = (1 + L)^-1 b, L below the diagonal of a", -1, 1,                        \
       y->size * y->shape.dim[y->shape.rank - 2], TTT_SHAPE(2, 4, 4), TTT_SHAPE(2, 4, 3),           \
       ttt_solve_lower(c, in[0], in[1], false))                                                     \
@@ -1676,6 +1696,82 @@ KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
     for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
 }
 
+// A part of a depthwise convolution: `tokens` outputs from token j on, `vecs` vectors of channels
+// from c on, of which the last has n numbers. All sums are in registers; tokens and vecs are
+// constants at every call.
+INLINE void KN(convolve_part)(int tokens, int vecs, const ttt__taps *of, const ttt_real *kernel,
+                              ttt_real *y, int64_t j, int64_t c, int64_t n) {
+    VEC sum[4 * 2];
+    TTT__UNROLL for (int u = 0; u < tokens * vecs; u++) sum[u] = KN(splat)(0);
+    for (int64_t s = 0; s < of->rows; s++) {
+        const ttt_real *x = of->x + s * of->x_row + j * of->step + c;
+        const ttt_real *tap = kernel + of->tap + s * of->tap_row + c;
+        for (int64_t t = 0; t < of->cols; t++, x += of->step, tap += of->tap_col)
+            TTT__UNROLL for (int v = 0; v < vecs; v++) {
+                VEC weight = KN(part)(tap, v * LANES, n);
+                TTT__UNROLL for (int u = 0; u < tokens; u++)
+                    sum[u * vecs + v] += weight * KN(part)(x + u * of->step, v * LANES, n);
+            }
+    }
+    TTT__UNROLL for (int u = 0; u < tokens; u++)
+        TTT__UNROLL for (int v = 0; v < vecs; v++)
+            KN(put)(y + (j + u) * of->step + c, v * LANES, n, sum[u * vecs + v]);
+}
+INLINE void KN(convolve_tokens)(int tokens, int vecs, const ttt__taps *of, const ttt_real *kernel,
+                                ttt_real *y, int64_t j) {
+    int64_t c = 0, width = vecs * LANES;
+    for (; c + width <= of->channels; c += width)
+        KN(convolve_part)(tokens, vecs, of, kernel, y, j, c, LANES);
+    for (; c < of->channels; c += LANES)
+        KN(convolve_part)(tokens, 1, of, kernel, y, j, c, of->channels - c);
+}
+// y_j = sum over the taps s, t of kernel_st x_(s,j+t)
+KERNEL void KN(convolve)(const ttt__taps *taps, const ttt_real *kernel, ttt_real *y) {
+    const ttt__taps own = *taps;  // a copy, which no store can change
+    int64_t j = 0;
+    for (; j + 4 <= own.tokens; j += 4) KN(convolve_tokens)(4, 2, &own, kernel, y, j);
+    for (; j < own.tokens; j++) KN(convolve_tokens)(1, 4, &own, kernel, y, j);
+}
+// The same for what taps get: `cols` of them from tap t of a row on. In blocks of 32 tokens, as in
+// sum_rows.
+INLINE void KN(correlate_part)(int cols, int vecs, const ttt__taps *of, const ttt_real *g,
+                               ttt_real *kernel, int64_t t, int64_t c, int64_t n) {
+    VEC sum[4 * 2], block[4 * 2];
+    const ttt_real *x = of->x + t * of->step + c;
+    TTT__UNROLL for (int u = 0; u < cols * vecs; u++) sum[u] = KN(splat)(0);
+    for (int64_t begin = 0; begin < of->tokens; begin += 32) {
+        int64_t end = begin + 32 < of->tokens ? begin + 32 : of->tokens;
+        TTT__UNROLL for (int u = 0; u < cols * vecs; u++) block[u] = KN(splat)(0);
+        for (int64_t j = begin; j < end; j++, x += of->step)
+            TTT__UNROLL for (int v = 0; v < vecs; v++) {
+                VEC weight = KN(part)(g + j * of->step + c, v * LANES, n);
+                TTT__UNROLL for (int u = 0; u < cols; u++)
+                    block[u * vecs + v] += weight * KN(part)(x + u * of->step, v * LANES, n);
+            }
+        TTT__UNROLL for (int u = 0; u < cols * vecs; u++) sum[u] += block[u];
+    }
+    TTT__UNROLL for (int u = 0; u < cols; u++)
+        TTT__UNROLL for (int v = 0; v < vecs; v++) {
+            ttt_real *tap = kernel + of->tap + (t + u) * of->tap_col + c;
+            KN(put)(tap, v * LANES, n, KN(part)(tap, v * LANES, n) + sum[u * vecs + v]);
+        }
+}
+INLINE void KN(correlate_cols)(int cols, int vecs, const ttt__taps *of, const ttt_real *g,
+                               ttt_real *kernel, int64_t t) {
+    int64_t c = 0, width = vecs * LANES;
+    for (; c + width <= of->channels; c += width)
+        KN(correlate_part)(cols, vecs, of, g, kernel, t, c, LANES);
+    for (; c < of->channels; c += LANES)
+        KN(correlate_part)(cols, 1, of, g, kernel, t, c, of->channels - c);
+}
+// kernel_t += sum over j of g_j x_(j+t), for one row of taps
+KERNEL void KN(correlate)(const ttt__taps *taps, const ttt_real *g, ttt_real *kernel) {
+    const ttt__taps own = *taps;
+    int64_t t = 0;
+    for (; t + 4 <= own.cols; t += 4) KN(correlate_cols)(4, 2, &own, g, kernel, t);
+    for (; t < own.cols; t++) KN(correlate_cols)(1, 4, &own, g, kernel, t);
+}
+
 // LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] is
 // a[i * a_row + j]. A vector takes its parts of four numbers from rows four apart; what is left are
 // transposes of four by four, one inside each part.
@@ -2037,6 +2133,16 @@ typedef struct ttt__gemm {
 // A tile of one: c = init + a b for as many rows and columns as the kernel's name says.
 typedef void ttt__tile_fn(const ttt__gemm *gemm);
 
+// A run of tokens that see the same taps of a depthwise convolution, all of them inside the border.
+// Tap (s,t) of token j reads the channels at x + s x_row + (j + t) step.
+typedef struct ttt__taps {
+    int64_t tokens, channels, rows, cols;  // rows and columns of taps
+    int64_t step;                          // from one token to the next
+    const ttt_real *x;
+    int64_t x_row;
+    int64_t tap, tap_row, tap_col;         // of the kernel: its first tap, and to the next ones
+} ttt__taps;
+
 // The other kernels: X(result, name, parameters). Their text in [8] says what they do. To add one,
 // write its row and that text.
 #define TTT__KERNEL_LIST(X)                                                                        \
@@ -2065,7 +2171,9 @@ typedef void ttt__tile_fn(const ttt__gemm *gemm);
     X(double, multiply_adds, (int64_t n))                                                          \
     X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
     X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \
-    X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))
+    X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))                                    \
+    X(void, convolve, (const ttt__taps *taps, const ttt_real *kernel, ttt_real *y))                \
+    X(void, correlate, (const ttt__taps *taps, const ttt_real *g, ttt_real *kernel))
 
 // One instruction set's kernels.
 typedef struct ttt__kernels {
@@ -3664,6 +3772,7 @@ ttt_tensor *ttt_cast(ttt_ctx *ctx, ttt_tensor *tensor, ttt_dtype dtype) {
 #define B (y->in[1])
 
 static int64_t ttt__matmul_flops(const ttt_tensor *y);
+static int64_t ttt__depthwise_flops(const ttt_tensor *y);
 
 // The table. Ops stand in the order of the lists; their functions are defined below.
 #define X(name, formula, lo, hi, flops)                                                            \
@@ -4768,6 +4877,182 @@ ttt_tensor *ttt_max_axis(ttt_ctx *ctx, ttt_tensor *a, int axis) {
     ttt_shape shape = a->shape;
     shape.dim[axis < 0 ? axis + shape.rank : axis] = 1;
     return ttt__pick(ctx, a, places, shape);
+}
+
+// -- depthwise convolutions. Through tap (s,t) of a kernel (S,T,C), token (i,j) of a sequence
+// (rows,cols,C) sees token (i + s - s0, j + t - t0), if there is one. A line is a single row. The
+// gradient in x is the same with the kernel turned around; that in the kernel is the other op, and
+// its gradients are convolutions again: so the two have derivatives of every order.
+typedef struct ttt__depthwise {
+    int axes;      // 1: of tokens in a line, which see those before them; 2: in rows and columns
+    int64_t S, T;  // taps; S = 1 in a line
+    bool turned;   // the last tap comes first
+} ttt__depthwise;
+typedef struct ttt__depthwise_job {
+    const ttt__kernels *kernels;
+    ttt__depthwise of;
+    int64_t rows, cols, C, s0, t0;
+    bool each;                  // sequence has a kernel of its own
+    const ttt_real *x, *other;  // the kernel, or g
+    ttt_real *y;
+} ttt__depthwise_job;
+static ttt__depthwise_job ttt__depthwise_job_of(ttt_ctx *ctx, const ttt_tensor *y) {
+    ttt__depthwise of = *(const ttt__depthwise *)y->arg;
+    int64_t t0 = of.axes == 2 ? of.T / 2 : of.turned ? 0 : of.T - 1;
+    ttt__depthwise_job job = { ctx->k, of, of.axes == 2 ? ttt__dim(A->shape, -3) : 1,
+                               ttt__dim(A->shape, -2), ttt__dim(A->shape, -1), of.S / 2, t0,
+                               B->shape.rank == A->shape.rank, A->data, B->data, y->data };
+    return job;
+}
+static int64_t ttt__depthwise_flops(const ttt_tensor *y) {
+    const ttt__depthwise *of = (const ttt__depthwise *)y->arg;
+    return 2 * A->size * of->S * of->T;
+}
+// Token j of a row, which is counted over all sequences, and those before token `end` that see the
+// same columns of taps; of taps rows s .. s_end.
+static ttt__taps ttt__taps_of(const ttt__depthwise_job *job, int64_t row, int64_t j, int64_t end,
+                              int64_t s, int64_t s_end) {
+    int64_t C = job->C, T = job->of.T, step = job->of.turned ? -C : C;
+    int64_t t = TTT__MAX(0, job->t0 - j), t_end = TTT__MIN(T, job->cols + job->t0 - j);
+    int64_t alike = t_end - t == T ? job->cols + job->t0 - T + 1 - j : 1;
+    int64_t tap = (s * T + t) * C, last = (job->of.S * T - 1) * C;
+    int64_t seen = (row + s - job->s0) * job->cols + j + t - job->t0;
+    ttt__taps taps = { TTT__MIN(alike, end - j), C, s_end - s, t_end - t, C,
+                       job->x + seen * C, job->cols * C, job->of.turned ? last - tap : tap,
+                       T * step, step };
+    return taps;
+}
+
+// A share is 32 tokens of a row.
+static void ttt__depthwise_conv_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__depthwise_job *job = (const ttt__depthwise_job *)arg;
+    int64_t pieces = (job->cols + 31) / 32, kernel_size = job->of.S * job->of.T * job->C;
+    (void)thread;
+    for (int64_t share = begin; share < end; share++) {
+        int64_t row = share / pieces, i = row % job->rows;
+        int64_t j = share % pieces * 32, to = TTT__MIN(j + 32, job->cols);
+        int64_t s = TTT__MAX(0, job->s0 - i), s_end = TTT__MIN(job->of.S, job->rows + job->s0 - i);
+        const ttt_real *kernel = job->other + (job->each ? row / job->rows * kernel_size : 0);
+        while (j < to) {
+            ttt__taps taps = ttt__taps_of(job, row, j, to, s, s_end);
+            job->kernels->convolve(&taps, kernel, job->y + (row * job->cols + j) * job->C);
+            j += taps.tokens;
+        }
+    }
+}
+FORWARD(depthwise_conv) {
+    ttt__depthwise_job job = ttt__depthwise_job_of(ctx, y);
+    if (y->size == 0) return;
+    int64_t shares = y->size / (job.cols * job.C) * ((job.cols + 31) / 32);
+    int64_t work = 32 * job.C * job.of.S * job.of.T;
+    ttt__parallel(ctx, -1, shares, 1 + 32768 / work, ttt__depthwise_conv_share, &job);
+}
+static ttt_tensor *ttt__depthwise_conv(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel,
+                                       ttt__depthwise of) {
+    ttt_tensor *in[2] = { x, kernel };
+    return ttt__run(ctx, &ttt__op_depthwise_conv, in, 2, x->shape, &of, sizeof of, NULL);
+}
+
+// A share is 64 channels of a row of taps. A sum over 1024 tokens is complete before it is added to
+// others.
+static void ttt__depthwise_kernel_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__depthwise_job *job = (const ttt__depthwise_job *)arg;
+    int64_t C = job->C, S = job->of.S, blocks = (C + 63) / 64;
+    (void)thread;
+    for (int64_t share = begin; share < end; share++) {
+        int64_t c = share % blocks * 64, s = share / blocks % S, sequence = share / blocks / S;
+        int64_t width = TTT__MIN(64, C - c), row = sequence * job->rows, last = row + job->rows;
+        ttt_real *kernel = job->y + sequence * S * job->of.T * C + c;
+        for (int64_t t = 0; t < job->of.T; t++)
+            memset(kernel + (s * job->of.T + t) * C, 0, (size_t)width * sizeof *kernel);
+        if (s < job->s0) row += job->s0 - s;
+        else last -= s - job->s0;
+        for (; row < last; row++)
+            for (int64_t j = 0; j < job->cols;) {
+                int64_t to = TTT__MIN(j + 1024, job->cols);
+                ttt__taps taps = ttt__taps_of(job, row, j, to, s, s + 1);
+                taps.channels = width;
+                taps.x += c;
+                job->kernels->correlate(&taps, job->other + (row * job->cols + j) * C + c, kernel);
+                j += taps.tokens;
+            }
+    }
+}
+FORWARD(depthwise_kernel) {
+    ttt__depthwise_job job = ttt__depthwise_job_of(ctx, y);
+    if (y->size == 0) return;
+    int64_t shares = y->size / (job.of.T * job.C) * ((job.C + 63) / 64);
+    int64_t work = 64 * job.rows * job.cols * job.of.T;
+    ttt__parallel(ctx, -1, shares, 1 + 32768 / (1 + work), ttt__depthwise_kernel_share, &job);
+}
+// The kernel of each sequence of x.
+static ttt_tensor *ttt__depthwise_kernel(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *g,
+                                         ttt__depthwise of) {
+    ttt_tensor *in[2] = { x, g };
+    ttt_shape shape = x->shape;
+    shape.dim[shape.rank - 2] = of.T;
+    if (of.axes == 2) shape.dim[shape.rank - 3] = of.S;
+    return ttt__run(ctx, &ttt__op_depthwise_kernel, in, 2, shape, &of, sizeof of, NULL);
+}
+
+RULE(depthwise_conv) {
+    ttt__depthwise of = *(const ttt__depthwise *)y->arg, back = of, straight = of;
+    back.turned = !of.turned;
+    straight.turned = false;
+    if (d[0]) d[0] = ttt__depthwise_conv(ctx, g, B, back);
+    ttt_tensor *seen = of.turned ? g : A, *seeing = of.turned ? A : g;
+    if (d[1]) d[1] = ttt__fit(ctx, ttt__depthwise_kernel(ctx, seen, seeing, straight), B);
+}
+RULE(depthwise_kernel) {
+    ttt__depthwise of = *(const ttt__depthwise *)y->arg, back = of;
+    back.turned = true;
+    if (d[0]) d[0] = ttt__depthwise_conv(ctx, B, g, back);
+    if (d[1]) d[1] = ttt__depthwise_conv(ctx, A, g, of);
+}
+
+static bool ttt__taps_good(ttt__depthwise of) {  // a kernel in two axes has a middle
+    return of.S > 0 && of.T > 0 && (of.axes == 1 || (of.S % 2 == 1 && of.T % 2 == 1));
+}
+static ttt_tensor *ttt__depthwise_call(ttt_ctx *ctx, const char *call, ttt_tensor *x,
+                                       ttt_tensor *kernel, int axes, const char *expected) {
+    ttt_tensor *in[2] = { x, kernel };
+    if (!ttt__operands(ctx, call, in, 2)) return &ctx->empty;
+    if (x->shape.rank > axes && kernel->shape.rank > axes) {
+        ttt__depthwise of = { axes, axes == 2 ? ttt__dim(kernel->shape, -3) : 1,
+                              ttt__dim(kernel->shape, -2), false };
+        ttt_shape lead = ttt__lead(kernel->shape, axes + 1);
+        bool lead_fits = lead.rank == 0 || ttt_shape_equal(lead, ttt__lead(x->shape, axes + 1));
+        bool channels_fit = ttt__dim(kernel->shape, -1) == ttt__dim(x->shape, -1);
+        if (ttt__taps_good(of) && lead_fits && channels_fit)
+            return ttt__depthwise_conv(ctx, x, kernel, of);
+    }
+    ttt_text tx, tk;
+    return ttt_fail(ctx, TTT_ERR_SHAPE,
+                    "%s: x %s, kernel %s; %s expected, the kernel with x's leading sizes or none",
+                    call, ttt_shape_text(x->shape, tx), ttt_shape_text(kernel->shape, tk),
+                    expected);
+}
+ttt_tensor *ttt_depthwise_conv1d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel) {
+    return ttt__depthwise_call(ctx, "depthwise_conv1d", x, kernel, 1, "(...,N,C) and (taps,C)");
+}
+ttt_tensor *ttt_depthwise_conv2d(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *kernel) {
+    return ttt__depthwise_call(ctx, "depthwise_conv2d", x, kernel, 2,
+                               "(...,rows,cols,C) and (odd,odd,C)");
+}
+ttt_tensor *ttt_depthwise_kernel(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *g, ttt_shape taps) {
+    ttt_tensor *in[2] = { x, g };
+    if (!ttt__operands(ctx, "depthwise_kernel", in, 2)) return &ctx->empty;
+    ttt__depthwise of = { taps.rank, taps.rank == 2 ? taps.dim[0] : 1,
+                          taps.dim[taps.rank == 2 ? 1 : 0], false };
+    bool axes_good = (of.axes == 1 || of.axes == 2) && x->shape.rank > of.axes;
+    if (axes_good && ttt__taps_good(of) && ttt_shape_equal(x->shape, g->shape))
+        return ttt__depthwise_kernel(ctx, x, g, of);
+    ttt_text tx, tg, tt;
+    return ttt_fail(ctx, TTT_ERR_SHAPE,
+                    "depthwise_kernel: x %s, g %s, taps %s; equal shapes (...,N,C) with (taps), or "
+                    "(...,rows,cols,C) with (odd,odd), expected",
+                    ttt_shape_text(x->shape, tx), ttt_shape_text(g->shape, tg),
+                    ttt_shape_text(taps, tt));
 }
 
 // -- along the last axis

@@ -1185,13 +1185,14 @@ static void ratios_of_vanishing_sums_are_right(void) {
 static void powers_of_any_size_focus(void) {
     enum { D = 6 };
     static const double sizes[] = { 1e-8, 1e-3, 1, 1e3, 1e12 };
-    for (int i = 0; i < COUNT(sizes) * 64; i++) {
+    for (int i = 0; i < 2 * COUNT(sizes) * 64; i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
-        int p = 1 + i % 64;
+        int p = 1 + i / 2 % 64;
         ttt_tensor *x = ttt_uniform(c, TTT_SHAPE(1, D), REAL(0.2), 1), *w = ttt_randn(c, x->shape);
         ttt_tensor *g;
-        for (int k = 0; k < D; k++) x->data[k] *= REAL(sizes[i / 64]);
-        ttt_tensor *y = ttt__focus(c, x, ttt_scalar(c, 1), p);
+        for (int k = 0; k < D; k++) x->data[k] *= REAL(sizes[i / 128]);
+        ttt_tensor *one = ttt_full(c, TTT_SHAPE(D), 1);
+        ttt_tensor *y = (i % 2 ? ttt__focus_as_op : ttt__focus)(c, x, one, p);
         ttt_vjp(c, y, w, &x, 1, &g, TTT_GRAD_FIRST_ORDER);
         // In units of the largest: with u = x / size, |u| and |u^p| are at least 1.
         double size = 0, length = 0, power = 0, along_w = 0, f[D], u[D];

@@ -1001,6 +1001,12 @@ static ttt_result bundle_of(given *g) {
     X(ttt_embedding, "embedding", ttt_embedding(c, no, g->rows))                                   \
     X(ttt_embedding, "embedding", ttt_embedding(c, x, no))                                         \
     X(ttt_detach, "detach", ttt_detach(c, no))                                                     \
+    X(ttt_depthwise_conv1d, "depthwise_conv1d", ttt_depthwise_conv1d(c, no, x))                    \
+    X(ttt_depthwise_conv1d, "depthwise_conv1d", ttt_depthwise_conv1d(c, x, no))                    \
+    X(ttt_depthwise_conv2d, "depthwise_conv2d", ttt_depthwise_conv2d(c, no, x))                    \
+    X(ttt_depthwise_conv2d, "depthwise_conv2d", ttt_depthwise_conv2d(c, x, no))                    \
+    X(ttt_depthwise_kernel, "depthwise_kernel", ttt_depthwise_kernel(c, no, x, TTT_SHAPE(1)))      \
+    X(ttt_depthwise_kernel, "depthwise_kernel", ttt_depthwise_kernel(c, x, no, TTT_SHAPE(1)))      \
     X(ttt_solve_lower, "solve_lower", ttt_solve_lower(c, no, x, false))                            \
     X(ttt_solve_lower, "solve_lower", ttt_solve_lower(c, x, no, false))                            \
     X(ttt_softmax, "softmax", ttt_softmax(c, no))                                                  \

@@ -1025,6 +1025,140 @@ static void the_largest_along_every_axis(void) {
     sets_close(&s);
 }
 
+// ---- depthwise convolutions ---------------------------------------------------------------------
+// Sequences, rows and columns of tokens, channels, rows and columns of taps; axes as in conv1d and
+// conv2d; whether each sequence has its own kernel.
+typedef struct {
+    int64_t B, rows, cols, C, S, T;
+    int axes;
+    bool each;
+} conv_case;
+static const conv_case convs[] = {
+    { 2, 1, 70, 5, 1, 4, 1, false },  { 1, 1, 35, 16, 1, 3, 1, true },
+    { 3, 1, 33, 33, 1, 1, 1, false }, { 2, 1, 2, 3, 1, 4, 1, true },  // fewer tokens than taps
+    { 2, 1, 1, 64, 1, 9, 1, false },  { 2, 1, 0, 3, 1, 4, 1, false },
+    { 2, 6, 7, 19, 3, 3, 2, true },   { 1, 4, 37, 40, 5, 5, 2, false },
+    { 2, 1, 3, 4, 5, 5, 2, false },   { 2, 3, 1, 4, 1, 7, 2, true },   // smaller than the kernel
+    { 1, 33, 2, 66, 3, 1, 2, false }, { 2, 2, 2, 0, 3, 3, 2, false },
+    { 0, 2, 2, 3, 3, 3, 2, false },   { 2, 0, 4, 3, 3, 3, 2, true },
+    { 1, 8, 33, 130, 3, 9, 2, false },
+};
+static ttt_shape conv_shape(const conv_case *k, bool sequences, int64_t rows, int64_t cols) {
+    ttt_shape shape = { 0 };
+    if (sequences) shape.dim[shape.rank++] = k->B;
+    if (k->axes == 2) shape.dim[shape.rank++] = rows;
+    shape.dim[shape.rank++] = cols;
+    shape.dim[shape.rank++] = k->C;
+    return shape;
+}
+static ttt_tensor *call_conv(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    bool line = ((const conv_case *)arg)->axes == 1;
+    return (line ? ttt_depthwise_conv1d : ttt_depthwise_conv2d)(c, in[0], in[1]);
+}
+static ttt_tensor *call_conv_kernel(ttt_ctx *c, ttt_tensor *const *in, const void *arg) {
+    const conv_case *k = arg;
+    ttt_shape taps = k->axes == 1 ? TTT_SHAPE(k->T) : TTT_SHAPE(k->S, k->T);
+    return ttt_depthwise_kernel(c, in[0], in[1], taps);
+}
+// The definition as it stands: goes over all tokens and taps, and visits the token that is seen.
+typedef void conv_visit(const conv_case *k, int64_t token, int64_t tap, int64_t seen, int64_t c);
+static const ttt_tensor *conv_x, *conv_other;
+static void visit_conv(const conv_case *k, int64_t token, int64_t tap, int64_t seen, int64_t c) {
+    int64_t sequence = k->each ? token / (k->rows * k->cols) : 0;
+    double weight = (double)conv_other->data[(sequence * k->S * k->T + tap) * k->C + c];
+    double term = weight * (double)conv_x->data[seen * k->C + c];
+    want[token * k->C + c] += term;
+    room[token * k->C + c] += 8 * EPS * fabs(term);
+}
+static void visit_kernel(const conv_case *k, int64_t token, int64_t tap, int64_t seen, int64_t c) {
+    int64_t at = (token / (k->rows * k->cols) * k->S * k->T + tap) * k->C + c;
+    double g = (double)conv_other->data[token * k->C + c];
+    double term = g * (double)conv_x->data[seen * k->C + c];
+    want[at] += term;
+    room[at] += 8 * EPS * fabs(term);
+}
+static void conv_reference(const conv_case *k, ttt_tensor *const *in, int64_t size,
+                           conv_visit *visit) {
+    int64_t s0 = k->S / 2, t0 = k->axes == 1 ? k->T - 1 : k->T / 2, tokens = k->rows * k->cols;
+    for (int64_t i = 0; i < size; i++) want[i] = room[i] = 0;
+    conv_x = in[0];
+    conv_other = in[1];
+    for (int64_t token = 0; token < k->B * tokens; token++)
+        for (int64_t tap = 0; tap < k->S * k->T; tap++) {
+            int64_t row = token % tokens / k->cols + tap / k->T - s0;
+            int64_t col = token % k->cols + tap % k->T - t0;
+            if (row < 0 || row >= k->rows || col < 0 || col >= k->cols) continue;
+            int64_t seen = token / tokens * tokens + row * k->cols + col;
+            for (int64_t c = 0; c < k->C; c++) visit(k, token, tap, seen, c);
+        }
+}
+static void depthwise_convolutions_are_their_sums(void) {
+    sets s = sets_open();
+    for (int i = 0; i < COUNT(convs); i++) {
+        const conv_case *k = &convs[i];
+        ttt_shape shape = conv_shape(k, true, k->rows, k->cols);
+        ttt_shape each = conv_shape(k, true, k->S, k->T);
+        ttt_tensor *x = numbers(s.c[0], shape), *g = numbers(s.c[0], shape);
+        ttt_tensor *kernel = numbers(s.c[0], conv_shape(k, k->each, k->S, k->T));
+        ttt_tensor *conv[2] = { x, kernel }, *gradient[2] = { x, g };
+        conv_reference(k, conv, x->size, visit_conv);
+        check_sets(&s, "depthwise_conv", shape, call_conv, conv, 2, k);
+        conv_reference(k, gradient, ttt_shape_size(each), visit_kernel);
+        check_sets(&s, "depthwise_kernel", each, call_conv_kernel, gradient, 2, k);
+    }
+    sets_close(&s);
+}
+static ttt_tensor *conv_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *arg) {
+    (void)n;
+    return weigh(c, call_conv(c, x, arg));
+}
+static ttt_tensor *conv_kernel_value(ttt_ctx *c, ttt_tensor *const *x, int n, void *arg) {
+    (void)n;
+    return weigh(c, call_conv_kernel(c, x, arg));
+}
+static void depthwise_convolutions_have_derivatives_of_every_order(void) {
+    static const conv_case cases[] = {
+        { 2, 1, 6, 3, 1, 4, 1, false }, { 2, 1, 3, 2, 1, 4, 1, true },
+        { 2, 3, 4, 2, 3, 3, 2, false }, { 2, 2, 3, 2, 3, 5, 2, true },
+    };
+    for (int i = 0; i < COUNT(cases); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 4 });
+        conv_case k = cases[i];
+        ttt_shape shape = conv_shape(&k, true, k.rows, k.cols);
+        ttt_tensor *x = ttt_uniform(c, shape, -1, 1), *g = ttt_uniform(c, shape, -1, 1);
+        ttt_tensor *kernel = ttt_uniform(c, conv_shape(&k, k.each, k.S, k.T), -1, 1);
+        check_orders(c, "depthwise_conv", conv_value, (ttt_tensor *[]){ x, kernel }, 2, &k, 3);
+        check_orders(c, "depthwise_kernel", conv_kernel_value, (ttt_tensor *[]){ x, g }, 2, &k, 3);
+        CLOSE(c);
+    }
+}
+// A NaN reaches the tokens that see it, though a weight be 0, and no others.
+static void depthwise_convolutions_pass_on_what_is_seen(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = numbers(c, TTT_SHAPE(40, 20)), *zero = ttt_zeros(c, TTT_SHAPE(4, 20));
+    x->data[17 * 20 + 3] = REAL(NAN);
+    ttt_tensor *y = ttt_depthwise_conv1d(c, x, zero);
+    for (int64_t i = 0; i < y->size; i++)
+        CHECK(!isnan(y->data[i]) == !(i % 20 == 3 && i / 20 >= 17 && i / 20 < 21));
+    ttt_tensor *grid = ttt_reshape(c, x, TTT_SHAPE(5, 8, 20));  // token 17 is (2,1)
+    y = ttt_depthwise_conv2d(c, grid, ttt_zeros(c, TTT_SHAPE(3, 3, 20)));
+    for (int64_t i = 0; i < y->size; i++) {
+        int64_t row = i / 160, col = i / 20 % 8;
+        CHECK(!isnan(y->data[i]) == !(i % 20 == 3 && row >= 1 && row <= 3 && col <= 2));
+    }
+    CLOSE(c);
+}
+// A long line: the error of a tap's sum does not grow with it.
+static void taps_of_long_lines_are_accurate(void) {
+    ttt_ctx *c = open_ctx();
+    ttt_tensor *x = ttt_full(c, TTT_SHAPE(20000, 3), REAL(0.1));
+    ttt_tensor *k = ttt_depthwise_kernel(c, x, x, TTT_SHAPE(2));
+    double term = (double)x->data[0] * (double)x->data[0];
+    CHECK(fabs((double)k->data[0] - 19999 * term) <= 20000 * term * 16 * EPS);
+    CHECK(fabs((double)k->data[3] - 20000 * term) <= 20000 * term * 16 * EPS);
+    CLOSE(c);
+}
+
 // ---- a triangular system ------------------------------------------------------------------------
 // The solution, put back into the system, gives b. Nothing on or above the diagonal is read.
 static void solve_lower_solves(void) {
@@ -1643,6 +1777,10 @@ int main(int argc, char **argv) {
         T(dropout_draws_from_the_context),
         T(what_is_computed_again_drops_the_same),
         T(the_largest_along_every_axis),
+        T(depthwise_convolutions_are_their_sums),
+        T(depthwise_convolutions_have_derivatives_of_every_order),
+        T(depthwise_convolutions_pass_on_what_is_seen),
+        T(taps_of_long_lines_are_accurate),
         T(solve_lower_solves),
         T(row_ops_of_all_lengths),
         T(norms_of_rows_with_a_large_mean),

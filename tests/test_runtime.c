@@ -45,6 +45,11 @@ static ttt_tensor *large_solution(ttt_ctx *c, const large *l) {
     ttt_tensor *system = ttt_scale(c, ttt_slice(c, l->batch, 2, 0, 35), REAL(0.1));
     return ttt_solve_lower(c, system, l->batch, false);
 }
+static ttt_tensor *large_convolutions(ttt_ctx *c, const large *l) {
+    ttt_tensor *kernel = ttt_reshape(c, ttt_slice(c, l->x, 0, 0, 25), TTT_SHAPE(5, 5, 192));
+    ttt_tensor *grid = ttt_depthwise_conv2d(c, l->batch, kernel);
+    return ttt_depthwise_conv1d(c, grid, ttt_slice(c, l->x, 0, 0, 4));
+}
 // The rows of TTT_OTHER_OPS, in their order.
 #define LARGE_OPS(X)                                                                        \
     X(scale, ttt_scale(c, x, 3))                                                            \
@@ -68,6 +73,8 @@ static ttt_tensor *large_solution(ttt_ctx *c, const large *l) {
     X(concat, ttt_concat(c, (ttt_tensor *[]){ x, x }, 2, 1))                                \
     X(index_select, ttt_mul(c, ttt_index_select(c, x, l->rows), ttt_max_axis(c, x, 0)))     \
     X(index_add, ttt_index_add(c, ttt_slice(c, x, 0, 0, 5), l->rows, 700))                  \
+    X(depthwise_conv, large_convolutions(c, l))                                             \
+    X(depthwise_kernel, ttt_depthwise_kernel(c, l->batch, l->batch, TTT_SHAPE(3, 5)))       \
     X(solve_lower, large_solution(c, l))                                                    \
     X(softmax, ttt_softmax(c, x))                                                           \
     X(softmax_seen, ttt_softmax_seen(c, x, ttt_heaviside(c, ttt_sub(c, x, l->row))))        \
@@ -428,6 +435,8 @@ static void use_released(ttt_ctx *c, ttt_tensor *w, ttt_tensor *y, ttt_tensor *g
     RELEASED(ttt_softmax(c, gone));
     RELEASED(ttt_normalize_d1(c, w, gone, 1, true));
     RELEASED(ttt_rstd(c, gone, 1, true));
+    RELEASED(ttt_depthwise_conv1d(c, w, gone));
+    RELEASED(ttt_depthwise_kernel(c, gone, w, TTT_SHAPE(3)));
     RELEASED(ttt_solve_lower(c, gone, gone, false));
     RELEASED(ttt_grad(c, gone, &w, 1, &out, TTT_GRAD_FIRST_ORDER));
     RELEASED(ttt_grad(c, y, &gone, 1, &out, TTT_GRAD_RECORD));
@@ -578,6 +587,26 @@ static void products_do_not_fit(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
           "(2,3,5)");
     FAILS(ttt_affine(c, x, w, ttt_scalar(c, 1)), TTT_ERR_SHAPE, "affine", "()", "(2,3,5)");
 }
+static void convolutions_do_not_fit(ttt_ctx *c, ttt_tensor *a, ttt_tensor *x) {
+    ttt_tensor *grid = numbers(c, TTT_SHAPE(2, 3, 3, 4));
+    FAILS(ttt_depthwise_conv1d(c, a, numbers(c, TTT_SHAPE(2, 4))), TTT_ERR_SHAPE,
+          "depthwise_conv1d", "(2,3)", "(2,4)", "(taps,C)");
+    FAILS(ttt_depthwise_conv1d(c, x, numbers(c, TTT_SHAPE(3, 2, 4))), TTT_ERR_SHAPE, "(3,2,4)");
+    FAILS(ttt_depthwise_conv1d(c, x, ttt_zeros(c, TTT_SHAPE(0, 4))), TTT_ERR_SHAPE, "(0,4)");
+    FAILS(ttt_depthwise_conv1d(c, x, numbers(c, TTT_SHAPE(4))), TTT_ERR_SHAPE, "(4)");
+    FAILS(ttt_depthwise_conv1d(c, numbers(c, TTT_SHAPE(4)), x), TTT_ERR_SHAPE, "(4)");
+    FAILS(ttt_depthwise_conv2d(c, grid, numbers(c, TTT_SHAPE(3, 2, 4))), TTT_ERR_SHAPE,
+          "depthwise_conv2d", "(2,3,3,4)", "(3,2,4)", "(odd,odd,C)");
+    FAILS(ttt_depthwise_conv2d(c, grid, numbers(c, TTT_SHAPE(2, 3, 4))), TTT_ERR_SHAPE, "(2,3,4)");
+    FAILS(ttt_depthwise_conv2d(c, grid, numbers(c, TTT_SHAPE(3, 4))), TTT_ERR_SHAPE, "(3,4)");
+    FAILS(ttt_depthwise_conv2d(c, a, grid), TTT_ERR_SHAPE, "(2,3)");
+    FAILS(ttt_depthwise_kernel(c, x, a, TTT_SHAPE(3)), TTT_ERR_SHAPE, "depthwise_kernel", "(2,3,4)",
+          "(2,3)", "(3)");
+    FAILS(ttt_depthwise_kernel(c, grid, grid, TTT_SHAPE(3, 2)), TTT_ERR_SHAPE, "(3,2)");
+    FAILS(ttt_depthwise_kernel(c, grid, grid, TTT_SHAPE(0)), TTT_ERR_SHAPE, "(0)");
+    FAILS(ttt_depthwise_kernel(c, grid, grid, TTT_SHAPE(1, 1, 1)), TTT_ERR_SHAPE, "(1,1,1)");
+    FAILS(ttt_depthwise_kernel(c, a, a, TTT_SHAPE(1, 1)), TTT_ERR_SHAPE, "(1,1)");
+}
 static void gradients_do_not_fit(ttt_ctx *c, ttt_tensor *a, ttt_tensor *b) {
     ttt_tensor *out[1];
     ttt_grad(c, a, &a, 1, out, TTT_GRAD_FIRST_ORDER);
@@ -625,6 +654,7 @@ static void shapes_that_do_not_fit(void) {
     FAILS(ttt_embedding(c, x, rows), TTT_ERR_SHAPE, "embedding", "(2,3,4)", "(3)", "expected");
     FAILS(ttt_embedding(c, a, ttt_from_int(c, TTT_SHAPE(1, 1, 1, 1, 1, 1, 1, 1), (int64_t[]){ 0 })),
           TTT_ERR_SHAPE, "embedding", "(1,1,1,1,1,1,1,1)", "expected");
+    convolutions_do_not_fit(c, a, x);
     FAILS(ttt_solve_lower(c, a, a, false), TTT_ERR_SHAPE, "solve_lower", "(2,3)", "(...,n,n)");
     FAILS(ttt_softmax(c, s), TTT_ERR_SHAPE, "softmax", "()");
     FAILS(ttt_log_softmax(c, s), TTT_ERR_SHAPE, "log_softmax", "()");
