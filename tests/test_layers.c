@@ -536,7 +536,8 @@ static void learners_in_chunks_equal_their_definition(void) {
         for (int options = 0; options < 8; options++)
             for (int i = 0; i < 5; i++) {
                 ttt_mixer_desc d = { .causal = options & 1, .no_decoder_norm = options >> 1 & 1,
-                                     .no_inner_bias = options >> 2 & 1, .chunk = chunk[(i + options) % 5] };
+                                     .no_inner_bias = options >> 2 & 1,
+                                     .chunk = chunk[(i + options) % 5] };
                 if (m < 2 && !d.causal) d.chunk = 0;
                 d = ttt_mixer_offer(ttt_mixer_find(name[m]), &d);
                 check_fused(&(ttt_desc){ .threads = 1 + i % 2, .isa = i % 3 ? NULL : "scalar" }, d,
