@@ -30,7 +30,8 @@
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        More than 6,000 lines: a layer's fused form stands beside its definition, its oracle.
+        Nearly 10,000 lines, half of them [7] and [8]: a layer's fused form stands beside its
+        definition on the tape, which is its oracle.
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in
@@ -686,9 +687,9 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-// y = e^y in place, y <= 0, what is left of something; and 0 where that is below 1e-30 (with double,
-// 1e-290). So little is lost beside anything else, but products with it would be denormal, and those
-// take processors ten times as long.
+// y = e^y in place, y <= 0, what is left of something; and 0 where that is below 1e-30 (with
+// double, 1e-290). So little is lost beside anything else, but products with it would be denormal,
+// and those take processors ten times as long.
 INLINE void KN(fade_part)(ttt_real *y, int64_t i, int64_t n) {
     VEC v = KN(part)(y, i, n), least = KN(splat)(sizeof(ttt_real) == 8 ? NUM(-667) : NUM(-69));
     VEC left = KN(select)(v < least, least, v);
@@ -829,7 +830,8 @@ KERNEL void KN(blend)(int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, 
 
 // The gradient g of a memory's loss |LN(e) - label|^2 / 2 in its prediction e, a row of h numbers.
 // x^ is e normalized, r = rstd, J the derivative of x^ in e, which is symmetric:
-//   error = x^ o scale + shift - label    u = error o scale    g = J u = r (u - mean u - x^ mean(u x^))
+//   error = x^ o scale + shift - label    u = error o scale
+//   g = J u = r (u - mean u - x^ mean(u x^))
 // And back from v, the outer gradient in g; how J depends on e, the rule of normalize_d1 says:
 //   d_u = J v    d_error = d_u o scale = -d_label    d_scale += d_u o error + d_error o x^
 //   d_shift += d_error
@@ -3710,12 +3712,14 @@ static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
+    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
+    ttt__memory_check,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, NULL, ttt__memory_flops, ttt__memory_state, ttt__memory_check,
+    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
+    ttt__memory_check,
 };
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
@@ -8258,7 +8262,6 @@ typedef struct ttt__dense_weights {
 } ttt__dense_weights;
 typedef struct ttt__dense_layer {
     ttt__dense_weights at, d;        // before the chunk, then after it; d: their outer gradients
-    ttt__mat w_tr;
     ttt__mat x, g, u, o, P, S;
     ttt__mat d_x, d_g, d_u, d_o;
 } ttt__dense_layer;
@@ -8276,31 +8279,31 @@ typedef struct ttt__dense {
     ttt__mat C, H, d_C, d_H, gates;  // see ttt__dense_shares
     ttt__mat d_S;                    // (n,n)
     ttt_real *spare, *d_spare;       // see ttt__dense_spare
+    ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
-// What n tokens are worked on with. The first of two layers gives wide rows, which the second reads.
+// What n tokens are worked on with. The first of two layers gives wide rows, the second reads them.
 static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
     int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide, most = TTT__MAX(h, wide);
     bool back = dense->back;
     ttt__tile *tile = &dense->tile;
     ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
-    ttt__mat *narrow[] = { &dense->label,   &dense->g_e, &tile->e,    &last->g,    &last->o,
-                           &dense->d_label, &last->d_g,  &last->d_o,  &first->d_x, &first->d_u };
+    ttt__mat *narrow[] = { &tile->k,      &first->u,        &dense->label, &dense->g_e,
+                           &tile->e,      &last->g,         &last->o,      &dense->d_label,
+                           &last->d_g,    &last->d_o,       &first->d_x,   &first->d_u };
     ttt__mat *hidden[] = { &tile->z,       &tile->a,       &tile->a1,   &tile->room[0],
                            &first->g,      &first->o,      &last->u,    &tile->a2,
                            &tile->room[1], &dense->slope,  &last->d_x,  &last->d_u };
     ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
     ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
-    for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
+    for (int i = 0; i < (back ? 12 : 7); i++) *narrow[i] = ttt__take(room, n, h);
     for (int i = 0; i < (back ? 12 : 7) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
     for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, n);
     for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, n + 1, n + 2);
     dense->gates = ttt__take_if(dense->gated, room, 2, n);
     dense->spare = ttt__take(room, n, most).at;
     dense->d_spare = ttt__take_if(back, room, n, most).at;
-    tile->W_tr = ttt__transposed_at(&dense->layout, ttt__take(room, 1, dense->layout.size).at);
-    last->w_tr = tile->W_tr.w2;
-    first->w_tr = tile->W_tr.w1;
+    dense->turned = ttt__take(room, n, most).at;
     if (dense->last) first->d_g = tile->room[1];
 }
 // The weights of a layer in a state, which is W and behind it V; or the gradients in them.
@@ -8318,8 +8321,15 @@ static ttt__layout ttt__dense_layout(const ttt__chunk_work *chunk) {
 static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t cols) {
     return ttt__matrix(dense->spare, dense->n, cols);
 }
+// y = a w^T, by way of w a^T: a has few rows, and w, which has many numbers, is read as it lies.
+static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, ttt__mat w) {
+    ttt__mat turned = ttt__matrix(dense->turned, w.rows, a.rows);
+    ttt__set_product(dense->kit, turned, w, ttt__transpose_of(a));
+    ttt__transpose(dense->kit, y, turned);
+}
 // Points at n tokens of the chunk, from number `from` on, and at the weights.
-static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from, int64_t n) {
+static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from,
+                                int64_t n) {
     ttt__dense dense;
     memset(&dense, 0, sizeof dense);
     dense.kit = dense.tile.kit = chunk->kit;
@@ -8338,9 +8348,8 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     dense.y = ttt__rows_or(chunk->y, from, n, ttt__absent());
     dense.d_y = ttt__rows_or(chunk->d_y, from, n, ttt__absent());
     ttt__dense_room(&dense, room);
-    dense.tile.k = dense.layer[0].x = dense.in[TTT__MEMORY_K];
+    dense.layer[0].x = dense.tile.k;
     dense.tile.W = ttt__parts_at(&dense.layout, chunk->state);
-    dense.layer[0].u = dense.in[TTT__MEMORY_Q];
     dense.layer[1].x = dense.tile.a;
     for (int l = 0; l <= dense.last; l++) {
         dense.layer[l].at = ttt__dense_weights_in(&dense, chunk->state, l);
@@ -8376,26 +8385,23 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in;
-    ttt__mat g = dense->layer[dense->last].g;
+    ttt__mat g = dense->layer[dense->last].g, label = dense->label, e = dense->tile.e;
+    ttt__gather(kit, dense->tile.k, in[TTT__MEMORY_K]);
+    ttt__gather(kit, label, in[TTT__MEMORY_V]);
+    if (dense->norm) ttt__minus(kit, label, label, dense->tile.k);
     ttt__tile_predict(&dense->tile, slopes);
-    if (!dense->norm)
-        ttt__zip_rows(kit, TTT__ZIP_sub, dense->g_e, dense->tile.e, in[TTT__MEMORY_V]);
-    else {
-        ttt__zip_rows(kit, TTT__ZIP_sub, dense->label, in[TTT__MEMORY_V], in[TTT__MEMORY_K]);
-        for (int64_t at = 0; at < ttt__numbers(g); at += g.cols)
-            kit->lk->norm_error(g.cols, dense->tile.e.at + at, dense->label.at + at,
-                                in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at,
-                                dense->g_e.at + at);
-    }
+    if (!dense->norm) ttt__minus(kit, dense->g_e, e, label);
+    for (int64_t at = 0; at < ttt__numbers(g) && dense->norm; at += g.cols)
+        kit->lk->norm_error(g.cols, e.at + at, label.at + at, in[TTT__MEMORY_SCALE].at,
+                            in[TTT__MEMORY_SHIFT].at, dense->g_e.at + at);
     ttt__scale_rows(kit, g, dense->g_e, in[TTT__MEMORY_RATE]);
     if (times != 1) ttt__scaled(kit, g, g, times);
 }
 // g_z; what it is before the slope, g w2^T, stays in room[0].
 static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
     ttt__mat g_a = dense->tile.room[0];
-    ttt__transpose_parts(dense->kit, &dense->tile.W_tr, &dense->tile.W, dense->back);
     if (!dense->last) return;
-    ttt__set_product(dense->kit, g_a, dense->layer[1].g, dense->tile.W_tr.w2);
+    ttt__dense_turned(dense, g_a, dense->layer[1].g, dense->tile.W.w2);
     ttt__times(dense->kit, dense->layer[0].g, g_a, dense->tile.a1);
 }
 
@@ -8439,10 +8445,6 @@ static ttt__mat ttt__share_in_each(const ttt__dense *dense, ttt__mat C, int64_t 
 static ttt__mat ttt__share_of_each(const ttt__dense *dense, ttt__mat C) {
     return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->n, 1), 0, dense->n));
 }
-// And what each token has of each of the chunk: (n,n), lower.
-static ttt__mat ttt__shares_in_chunk(const ttt__dense *dense, ttt__mat C) {
-    return ttt__rows_at(ttt__cols_at(C, 0, dense->n), 1, dense->n);
-}
 
 static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
@@ -8456,15 +8458,19 @@ static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_laye
         ttt__add_product(kit, layer->o, scaled, layer->at.v);
     }
     ttt__set_lower_product(kit, P, layer->u, ttt__transpose_of(layer->x), 1);
-    for (int64_t t = 0; t < n && layer->at.b.at; t++)
-        for (int64_t s = 0; s <= t; s++) P.at[t * n + s] += 1;
-    ttt__zip_rows(kit, TTT__ZIP_mul, layer->S, ttt__shares_in_chunk(dense, dense->C), P);
+    ttt__clear(layer->S);
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t s = 0; s <= t; s++) {
+            if (layer->at.b.at) P.at[t * n + s] += 1;
+            layer->S.at[t * n + s] = dense->C.at[(t + 1) * (n + 2) + s] * P.at[t * n + s];
+        }
     ttt__add_lower_product(kit, layer->o, layer->S, layer->g, false,
                            ttt__dense_spare(dense, layer->g.cols));
 }
 // f, the last layer's o: each token's answer at its own weights.
 static void ttt__dense_read(const ttt__dense *dense) {
     const ttt__dense_layer *first = &dense->layer[0];
+    ttt__gather(dense->kit, first->u, dense->in[TTT__MEMORY_Q]);
     ttt__dense_read_layer(dense, first);
     if (!dense->last) return;
     dense->kit->lk->gelu_all(ttt__numbers(first->o), first->o.at, dense->layer[1].u.at,
@@ -8480,7 +8486,7 @@ static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
             kit->lk->layer_norm(f.cols, f.at + t * f.cols, dense->in[TTT__MEMORY_SCALE].at,
                                 dense->in[TTT__MEMORY_SHIFT].at, y.at + t * y.down);
         else memcpy(y.at + t * y.down, f.at + t * f.cols, (size_t)f.cols * sizeof *f.at);
-    if (dense->norm) ttt__add_rows(kit, y, dense->in[TTT__MEMORY_Q]);
+    if (dense->norm) ttt__add_rows(kit, y, dense->layer[0].u);
 }
 
 static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
@@ -8517,18 +8523,20 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols),
              d_scaled = ttt__matrix(dense->d_spare, n, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, d_w = layer->d.w, d_v = layer->d.v;
-    ttt__mat C_n = ttt__share_of_each(dense, dense->C), d_C_n = ttt__share_of_each(dense, dense->d_C);
+    ttt__mat C_n = ttt__share_of_each(dense, dense->C),
+             d_C_n = ttt__share_of_each(dense, dense->d_C);
     ttt__scale_rows(kit, scaled, layer->x, C_n);
     ttt__set_product(kit, layer->d_g, scaled, d_w);
     if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
-    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_w));
+    ttt__dense_turned(dense, d_scaled, layer->g, d_w);
     ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
     if (!dense->gated) return;
-    ttt__mat H_n = ttt__share_of_each(dense, dense->H), d_H_n = ttt__share_of_each(dense, dense->d_H);
+    ttt__mat H_n = ttt__share_of_each(dense, dense->H),
+             d_H_n = ttt__share_of_each(dense, dense->d_H);
     ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, layer->d_g, scaled, d_v);
-    ttt__set_product(kit, d_scaled, layer->g, ttt__transpose_of(d_v));
+    ttt__dense_turned(dense, d_scaled, layer->g, d_v);
     ttt__add_row_dots(kit, d_H_n, layer->x, d_scaled);
     ttt__scale_rows(kit, d_scaled, d_scaled, H_n);
     ttt__plus(kit, layer->d_x, d_scaled);
@@ -8539,15 +8547,14 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     ttt__scaled(kit, d_w, d_w, C_n.at[n + 1]);
 }
 
-// What was read of w, or v, from before the chunk, by way of its transpose; `share` is its column
-// of C.
+// What was read of w, or v, from before the chunk; `share` is its column of C.
 static void ttt__dense_carried_back(const ttt__dense *dense, const ttt__dense_layer *layer,
-                                    int64_t share, ttt__mat w_tr, ttt__mat d_w) {
+                                    int64_t share, ttt__mat w, ttt__mat d_w) {
     const ttt__kit *kit = dense->kit;
     ttt__mat scaled = ttt__dense_spare(dense, layer->u.cols),
              d_scaled = ttt__matrix(dense->d_spare, dense->n, layer->u.cols);
     ttt__mat c = ttt__share_in_each(dense, dense->C, share);
-    ttt__set_product(kit, d_scaled, layer->d_o, w_tr);
+    ttt__dense_turned(dense, d_scaled, layer->d_o, w);
     ttt__add_row_dots(kit, ttt__share_in_each(dense, dense->d_C, share), layer->u, d_scaled);
     ttt__scale_rows(kit, d_scaled, d_scaled, c);
     ttt__plus(kit, layer->d_u, d_scaled);
@@ -8560,18 +8567,20 @@ static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense
     ttt__mat d_S = dense->d_S, d_P = d_S;
     if (dense->gated) {
         ttt__clear(layer->d_u);
-        ttt__dense_carried_back(dense, layer, n + 1, layer->w_tr, layer->d.w);
-        ttt__dense_carried_back(dense, layer, n, ttt__transpose_of(layer->at.v), layer->d.v);
+        ttt__dense_carried_back(dense, layer, n + 1, layer->at.w, layer->d.w);
+        ttt__dense_carried_back(dense, layer, n, layer->at.v, layer->d.v);
     } else {
-        ttt__set_product(kit, layer->d_u, layer->d_o, layer->w_tr);
+        ttt__dense_turned(dense, layer->d_u, layer->d_o, layer->at.w);
         ttt__add_product(kit, layer->d.w, ttt__transpose_of(layer->u), layer->d_o);
         ttt__add_row_sum(kit, layer->d.b, layer->d_o);
     }
     ttt__set_lower_product(kit, d_S, layer->d_o, ttt__transpose_of(layer->g), 1);
-    for (int64_t t = 0; t < n && dense->gated; t++)
-        kit->lk->add_times(n, layer->P.at + t * n, d_S.at + t * n,
-                           dense->d_C.at + (t + 1) * (n + 2));
-    ttt__zip_rows(kit, TTT__ZIP_mul, d_P, ttt__shares_in_chunk(dense, dense->C), d_S);
+    for (int64_t t = 0; t < n; t++)
+        for (int64_t s = 0; s <= t; s++) {
+            int64_t at = t * n + s, share = (t + 1) * (n + 2) + s;
+            dense->d_C.at[share] += layer->P.at[at] * d_S.at[at];
+            d_P.at[at] *= dense->C.at[share];
+        }
     ttt__mat spare = ttt__dense_spare(dense, layer->x.cols);
     ttt__add_lower_product(kit, layer->d_u, d_P, layer->x, false, spare);
     ttt__add_lower_product(kit, layer->d_x, d_P, layer->u, true, spare);
@@ -8586,12 +8595,11 @@ static void ttt__dense_read_back(ttt__dense *dense) {
         ttt__times(dense->kit, first->d_o, first->d_o, dense->slope);
     }
     ttt__dense_read_layer_back(dense, first);
-    ttt__mat d_q = dense->d_in[TTT__MEMORY_Q];
-    ttt__add_rows(dense->kit, d_q, first->d_u);
+    ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], first->d_u);
 }
 // d_f, and the residual's part of d_q
 static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat d_f) {
-    ttt__mat d_y = dense->d_y, d_q = dense->d_in[TTT__MEMORY_Q];
+    ttt__mat d_y = dense->d_y;
     ttt__clear(d_f);
     for (int64_t t = 0; t < f.rows; t++)
         if (dense->norm)
@@ -8600,7 +8608,7 @@ static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat
                 d_f.at + t * f.cols, dense->d_in[TTT__MEMORY_SCALE].at,
                 dense->d_in[TTT__MEMORY_SHIFT].at);
         else memcpy(d_f.at + t * f.cols, d_y.at + t * d_y.down, (size_t)f.cols * sizeof *d_f.at);
-    if (dense->norm) ttt__add_rows(dense->kit, d_q, d_y);
+    if (dense->norm) ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], d_y);
 }
 
 // The gates' gradients, from those in the shares: through the recurrence from the last token to the
@@ -8623,46 +8631,58 @@ static void ttt__dense_shares_back(const ttt__dense *dense) {
     }
 }
 
-// Through g_z, from d_g of the first layer; what ttt__tile_back_predict needs goes to its places,
-// as in ttt__tile_back_gradient.
-static void ttt__dense_hidden_gradient_back(ttt__dense *dense) {
-    ttt__tile *tile = &dense->tile;
-    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[1];
+// Through g_z = (g w2^T) o gelu'(z), from d_g_z. As in ttt__tile_back_gradient, a part of d_z is
+// left in the place of gelu''(z).
+static void ttt__dense_hidden_gradient_back(const ttt__dense *dense) {
+    const ttt__tile *tile = &dense->tile;
+    const ttt__dense_layer *last = &dense->layer[1];
+    ttt__mat d_g_z = dense->layer[0].d_g, d_g_a = d_g_z;
     if (!dense->last) return;
-    dense->kit->lk->gelu_step(ttt__numbers(first->g), tile->a1.at, tile->a2.at, tile->room[0].at,
-                              first->d_g.at);
-    ttt__add_product(dense->kit, last->d_g, first->d_g, tile->W.w2);
-    ttt__add_product(dense->kit, last->d.w, ttt__transpose_of(first->d_g), last->g);
-    tile->room[0] = last->d_x;
-    tile->room[1] = tile->a2;
+    dense->kit->lk->gelu_step(ttt__numbers(d_g_z), tile->a1.at, tile->a2.at, tile->room[0].at,
+                              d_g_z.at);
+    ttt__add_product(dense->kit, last->d_g, d_g_a, tile->W.w2);
+    ttt__add_product(dense->kit, last->d.w, ttt__transpose_of(d_g_a), last->g);
 }
 // From d_g of the last layer to d_e, in the same place; and to the rate, the label and the norm.
 static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in, *d_in = dense->d_in;
     ttt__mat d_e = dense->layer[dense->last].d_g, d_label = dense->d_label;
-    ttt__mat d_v = d_in[TTT__MEMORY_V], d_k = d_in[TTT__MEMORY_K];
+    ttt__mat d_k = dense->layer[0].d_x;
     if (times != 1) ttt__scaled(kit, d_e, d_e, times);
     ttt__add_row_dots(kit, d_in[TTT__MEMORY_RATE], d_e, dense->g_e);
     ttt__scale_rows(kit, d_e, d_e, in[TTT__MEMORY_RATE]);
-    if (!dense->norm) {
-        ttt__zip_rows(kit, TTT__ZIP_sub, d_v, d_v, d_e);
-        return;
-    }
-    for (int64_t at = 0; at < ttt__numbers(d_e); at += d_e.cols)
+    if (!dense->norm) ttt__scaled(kit, d_label, d_e, -1);
+    for (int64_t at = 0; at < ttt__numbers(d_e) && dense->norm; at += d_e.cols)
         kit->lk->norm_error_back(d_e.cols, dense->tile.e.at + at, dense->label.at + at,
                                  in[TTT__MEMORY_SCALE].at, in[TTT__MEMORY_SHIFT].at, d_e.at + at,
                                  d_label.at + at, d_in[TTT__MEMORY_SCALE].at,
                                  d_in[TTT__MEMORY_SHIFT].at);
-    ttt__add_rows(kit, d_v, d_label);
-    ttt__zip_rows(kit, TTT__ZIP_sub, d_k, d_k, d_label);
+    ttt__add_rows(kit, d_in[TTT__MEMORY_V], d_label);
+    if (dense->norm) ttt__minus(kit, d_k, d_k, d_label);
 }
 
+// Through what a layer gives for the keys, from the gradient d in it.
+static void ttt__dense_predict_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer,
+                                          ttt__mat d) {
+    ttt__mat d_x = ttt__dense_spare(dense, layer->x.cols);
+    ttt__dense_turned(dense, d_x, d, layer->at.w);
+    ttt__plus(dense->kit, layer->d_x, d_x);
+    ttt__add_product(dense->kit, layer->d.w, ttt__transpose_of(layer->x), d);
+    ttt__add_row_sum(dense->kit, layer->d.b, d);
+}
+static void ttt__dense_predict_back(const ttt__dense *dense) {
+    const ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
+    ttt__mat d_z = dense->last ? dense->tile.a2 : first->d_g;
+    if (dense->last) {
+        ttt__dense_predict_layer_back(dense, last, last->d_g);
+        ttt__add_times(dense->kit, d_z, last->d_x, dense->tile.a1);
+    }
+    ttt__dense_predict_layer_back(dense, first, d_z);
+}
 static void ttt__dense_backward(ttt__chunk_work *chunk) {
     ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
     ttt__dense_layer *first = &dense.layer[0], *last = &dense.layer[dense.last];
-    ttt__parts d_W = ttt__parts_at(&dense.layout, chunk->d_state);
-    ttt__mat d_k = chunk->d_in[TTT__MEMORY_K];
     ttt__dense_learn(&dense, 2, 1);
     ttt__dense_hidden_gradient(&dense);
     ttt__dense_shares(&dense);
@@ -8675,13 +8695,13 @@ static void ttt__dense_backward(ttt__chunk_work *chunk) {
     ttt__dense_shares_back(&dense);
     ttt__dense_hidden_gradient_back(&dense);
     ttt__dense_error_back(&dense, 1);
-    ttt__tile_back_predict(&dense.tile, last->d_g, true, first->d_x, &d_W);
-    ttt__add_rows(dense.kit, d_k, first->d_x);
+    ttt__dense_predict_back(&dense);
+    ttt__add_rows(dense.kit, chunk->d_in[TTT__MEMORY_K], first->d_x);
 }
 
 // -- chunks of a learner of dense layers: all at once
-// One chunk, all N tokens: every token is written, and then every token reads. A tile of it is one as
-// MTTT has them, but that the rate, a token's own times -1/N, is in g; so nothing is N x N.
+// One chunk, all N tokens: every token is written, and then every token reads. A tile of it is one
+// as MTTT has them, but that the rate, a token's own times -1/N, is in g; so nothing is N x N.
 typedef struct ttt__at_once {
     ttt__layout layout;
     ttt__parts W, W_tr;          // before the chunk, and the kernels transposed: first W'
@@ -8704,7 +8724,8 @@ static ttt__at_once ttt__at_once_in(ttt__chunk_work *chunk) {
     return all;
 }
 // Tile number i; without tokens behind the last.
-static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all, int64_t i) {
+static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all,
+                                    int64_t i) {
     ttt__room room = chunk->room;
     int64_t from, n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from);
     ttt__dense dense = ttt__dense_in(chunk, &room, n > 0 ? from : 0, n);
@@ -8733,7 +8754,8 @@ static void ttt__at_once_forward(ttt__chunk_work *chunk) {
     ttt__at_once_write(chunk, &all);
     for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, &all, i)).n > 0; i++) {
         dense.tile.W = all.next;
-        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        dense.tile.k = dense.layer[0].u;
+        ttt__gather(chunk->kit, dense.tile.k, dense.in[TTT__MEMORY_Q]);
         ttt__tile_predict(&dense.tile, 0);
         ttt__dense_answer(&dense, dense.tile.e);
     }
@@ -8745,13 +8767,13 @@ static void ttt__at_once_read_back(const ttt__chunk_work *chunk, const ttt__at_o
     for (int64_t i = 0; (dense = ttt__at_once_tile(chunk, all, i)).n > 0; i++) {
         ttt__mat d_f = dense.layer[dense.last].d_o, d_q = dense.layer[0].d_u;
         dense.tile.W = all->next;
-        dense.tile.k = dense.in[TTT__MEMORY_Q];
+        dense.tile.k = dense.layer[0].u;
+        ttt__gather(chunk->kit, dense.tile.k, dense.in[TTT__MEMORY_Q]);
         ttt__tile_predict(&dense.tile, 1);
         ttt__dense_answer_back(&dense, dense.tile.e, d_f);
         ttt__clear(d_q);
         ttt__tile_back_predict(&dense.tile, d_f, false, d_q, &all->d_W);
-        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_Q],
-                      dense.d_in[TTT__MEMORY_Q], d_q);
+        ttt__add_rows(chunk->kit, dense.d_in[TTT__MEMORY_Q], d_q);
     }
 }
 static void ttt__at_once_backward(ttt__chunk_work *chunk) {
@@ -8771,8 +8793,7 @@ static void ttt__at_once_backward(ttt__chunk_work *chunk) {
                                 &all.d_W);
         ttt__dense_error_back(&dense, -1 / (ttt_real)chunk->rows);
         ttt__tile_back_predict(&dense.tile, last->d_g, true, d_k, &all.d_W);
-        ttt__zip_rows(chunk->kit, TTT__ZIP_add, dense.d_in[TTT__MEMORY_K],
-                      dense.d_in[TTT__MEMORY_K], d_k);
+        ttt__add_rows(chunk->kit, dense.d_in[TTT__MEMORY_K], d_k);
     }
 }
 

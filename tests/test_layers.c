@@ -38,6 +38,7 @@ static void fit_tokens(ttt_mixer_desc *d, int64_t N) {
 }
 // A rate with which a learner of all tokens, or one that goes on and on, stays within bounds.
 static ttt_real rate_for(const ttt_mixer *m) {
+    if (m == &ttt_mixer_titans) return REAL(0.002);
     return ttt_mixer_takes(m, "inner_steps") ? REAL(0.7) : REAL(0.05);
 }
 static layer make_layer(ttt_ctx *c, const char *mixer, ttt_mixer_desc d, int64_t B, int64_t N) {
@@ -514,7 +515,8 @@ static void fused_layers_of_unusual_sizes(void) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
                                      .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                if (!d.mixer->fused) continue;
+                // A norm of two numbers is a sign, and titans chaos: it has sizes of its own below.
+                if (!d.mixer->fused || d.mixer == &ttt_mixer_titans) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
                 d.identity_map = d.no_inner_bias = options & 1;
                 d.no_decoder_norm = options >> 1 & 1;
@@ -523,6 +525,24 @@ static void fused_layers_of_unusual_sizes(void) {
                 d.normalizer = d.identity_map ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
                 d = ttt_mixer_offer(d.mixer, &d);
                 check_fused(&(ttt_desc){ .threads = 3 }, d, size[s].B, size[s].N, size[s].L);
+            }
+}
+
+// Learners that are written in chunks: chunks and tiles that do not divide the sequence, are longer
+// or hold one token; all at once.
+static void learners_in_chunks_equal_their_definition(void) {
+    static const char *const name[] = { "ttt-linear", "ttt-mlp", "titans" };
+    static const int64_t tokens[] = { 1, 15, 17, 70, 150 }, chunk[] = { 0, 1, 5, 64, 300 };
+    for (int m = 0; m < 3; m++)
+        for (int options = 0; options < 8; options++)
+            for (int i = 0; i < 5; i++) {
+                ttt_mixer_desc d = { .causal = options & 1, .no_decoder_norm = options >> 1 & 1,
+                                     .no_inner_bias = options >> 2 & 1,
+                                     .chunk = chunk[(i + options) % 5] };
+                if (m < 2 && !d.causal) d.chunk = 0;
+                d = ttt_mixer_offer(ttt_mixer_find(name[m]), &d);
+                check_fused(&(ttt_desc){ .threads = 1 + i % 2, .isa = i % 3 ? NULL : "scalar" }, d,
+                            1 + i % 2, tokens[i], 0);
             }
 }
 
@@ -1563,6 +1583,7 @@ int main(int argc, char **argv) {
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
+        T(learners_in_chunks_equal_their_definition),
         T(fused_gated_units_equal_their_definition),
         T(fused_attention_equals_its_definition),
         T(flops_count_the_pairs_that_see_each_other),

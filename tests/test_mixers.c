@@ -430,7 +430,7 @@ static outcome evaluate(const ttt_mixer *m, int o, bool varied, bool no_fused) {
             w.at[i]->data[j] += REAL(0.2 * ttt_rng_normal(&rng));
     }
     ttt_profile_start(r.c);
-    r.made[r.n++] = ttt_mixer_forward(r.c, &d, w, x, m->learner ? losses : NULL);
+    r.made[r.n++] = ttt_mixer_forward(r.c, &d, w, x, m->learner && o >= 0 ? losses : NULL);
     if (r.made[1]) r.n++;
     ttt_vjp(r.c, r.made[0], cotangent, wrt, r.p.n + 1, r.made + r.n, TTT_GRAD_FIRST_ORDER);
     ttt_profile_stop(r.c);
@@ -550,6 +550,7 @@ static void sizes_beyond_every_tensor_are_no_surprise(void) {
 }
 
 // Without .no_fused a layer is fewer ops where it has such a form, and the same ones elsewhere.
+// (The losses of some learners are taken on the tape: here nobody asks for them.)
 static void no_fused_is_for_all(void) {
     for (int i = 0; ttt_mixer_at(i); i++) {
         const ttt_mixer *m = ttt_mixer_at(i);
