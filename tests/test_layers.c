@@ -457,6 +457,9 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     // Rounding grows with the steps, and by what Muon makes of singular values that are next to
     // nothing; so may be the loss of one number.
     if (d.inner_steps > 3 || d.dim == 1 || (d.muon && !DOUBLE)) bound *= 1000;
+    // Two numbers that LaCT reads may both be next to nothing, and its norm makes them 300 times
+    // as large; in double that is within the bound.
+    if (d.mixer == &ttt_mixer_lact && d.dim == 2 * d.heads && !DOUBLE) bound *= 10;
     if (losses[0]) out = ttt_test_worse(out, difference(losses[2], losses[0]));
     for (int i = 0; i < n; i++) most = fmax(most, largest(g[0][i]));
     // Some are zero but for rounding: a softmax does not see the bias of its keys.
@@ -646,7 +649,7 @@ static void flops_count_the_pairs_that_see_each_other(void) {
     for (int i = 0; i < ATTENTION_FORMS; i++) {
         ttt_mixer_desc d = attention_forms[i].d;
         int64_t N = attention_forms[i].N, window = N;
-        double pairs = 0, products = 4 * D * D;
+        double pairs = 0, products = 4 * D * D, written = 0;
         d.mixer = ttt_mixer_find(attention_forms[i].mixer);
         d.dim = D;
         d.heads = H;
@@ -654,12 +657,13 @@ static void flops_count_the_pairs_that_see_each_other(void) {
         if (d.mixer == &ttt_mixer_longformer) window = d.window ? d.window : 256;
         if (d.mixer == &ttt_mixer_lact) {
             window = (d.chunk ? d.chunk : 2048) - 1;
-            products += 9 * D * D / H;
+            products += 3 * D * D / H;
+            written = 6.0 * D * D / H * (double)((N - 1) / (window + 1) * (window + 1));
         }
         if (d.globals) products += 2 * D * D;
         for (int64_t q = 0; q < N; q++)
             for (int64_t k = 0; k < N; k++) pairs += sees(&d, window, N, q, k);
-        CHECK(d.mixer->flops(&d, N) == 2 * (products * (double)N + 2 * pairs * D));
+        CHECK(d.mixer->flops(&d, N) == 2 * (products * (double)N + written + 2 * pairs * D));
     }
 }
 
