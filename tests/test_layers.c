@@ -518,8 +518,9 @@ static void fused_layers_of_unusual_sizes(void) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
                                      .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                // A norm of two numbers is a sign, and titans chaos: it has sizes of its own below.
-                if (!d.mixer->fused || d.mixer == &ttt_mixer_titans) continue;
+                // A norm of two numbers is a sign: learners in chunks have sizes of their own below.
+                bool in_chunks = d.mixer->learner && d.mixer->fused == d.mixer->forward;
+                if (!d.mixer->fused || in_chunks) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
                 d.identity_map = d.no_inner_bias = options & 1;
                 d.no_decoder_norm = options >> 1 & 1;
