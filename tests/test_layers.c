@@ -518,7 +518,7 @@ static void fused_layers_of_unusual_sizes(void) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
                                      .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                // A norm of two numbers is a sign: learners in chunks have sizes of their own below.
+                // A norm of two numbers is a sign: learners in chunks have their own sizes below.
                 bool in_chunks = d.mixer->learner && d.mixer->fused == d.mixer->forward;
                 if (!d.mixer->fused || in_chunks) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
