@@ -684,8 +684,8 @@ KERNEL void KN(elu1_back)(int64_t n, const ttt_real *y, ttt_real *d) {
 #undef TERM
 }
 
-// y = e^y in place, y <= 0, what is left of something; and 0 where that is below 1e-30 (with double,
-// 1e-290). So little is lost beside anything else, but products with it would be denormal, and those
+// y = e^y in place, y <= 0: what is left of something; and 0 where that is below 1e-30 (in double,
+// 1e-290). So little is lost beside anything else, but products with it would be denormal, which
 // take processors ten times as long.
 INLINE void KN(fade_part)(ttt_real *y, int64_t i, int64_t n) {
     VEC v = KN(part)(y, i, n), least = KN(splat)(sizeof(ttt_real) == 8 ? NUM(-667) : NUM(-69));
