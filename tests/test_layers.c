@@ -668,6 +668,63 @@ static void flops_count_the_pairs_that_see_each_other(void) {
     }
 }
 
+// Memories that are written token by token, as one op and on the tape: chunks that do not divide
+// the sequence, of one token, longer than all; gates of any strength, a token's own or all alike.
+static double gate_of(int kind, ttt_rng *rng) {
+    static const double strong[] = { -1e-8, -0.1, -3, -60, -300, -1e30, -HUGE_VAL, 0 };
+    if (kind < 8) return strong[kind] * (kind < 5 ? ttt_rng_uniform(rng) : 1);
+    return strong[ttt_rng_below(rng, 8)];
+}
+static void check_memory(const char *isa, bool rule, int gates, int64_t N, int64_t chunk,
+                         ttt_mixer_desc d) {
+    enum { B = 2, H = 3, WIDTH = 20 };
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .isa = isa, .seed = 3, .threads = 2 });
+    ttt_tensor *in[TTT__SCAN_INPUTS] = { NULL }, *wrt[TTT__SCAN_INPUTS], *y[2], *g[2][8];
+    ttt__memory_fn *one_op = rule ? ttt__scan_as_op : ttt__causal_linear_as_op;
+    ttt__memory_fn *tape = rule ? ttt__scan_tape : ttt__linear_tape;
+    int n = 0;
+    for (int i = 0; i < 3; i++) in[i] = ttt_randn(c, TTT_SHAPE(B, N, H, WIDTH));
+    for (int i = 0; i < 2 && rule; i++) in[i] = ttt__unit(c, in[i], 1e-6);
+    if (rule) in[TTT__SCAN_BETA] = ttt_sigmoid(c, ttt_randn(c, TTT_SHAPE(B, N, H, 1)));
+    if (rule && gates >= 0) in[TTT__SCAN_G] = ttt_zeros(c, TTT_SHAPE(B, N, H, 1));
+    for (int64_t i = 0; rule && gates >= 0 && i < B * N * H; i++)
+        in[TTT__SCAN_G]->data[i] = REAL(gate_of(gates, ttt_ctx_rng(c)));
+    for (int i = 0; i < TTT__SCAN_INPUTS; i++)
+        if (in[i]) wrt[n++] = in[i];
+    ttt_tensor *seed = ttt_randn(c, in[0]->shape);
+    for (int way = 0; way < 2; way++) {
+        y[way] = (way ? one_op : tape)(c, &d, in, chunk);
+        ttt_vjp(c, y[way], seed, wrt, n, g[way], TTT_GRAD_FIRST_ORDER);
+    }
+    double out = difference(y[1], y[0]), grad = 0, most = 0, bound = DOUBLE ? 1e-12 : 2e-5;
+    for (int i = 0; i < n; i++) most = fmax(most, largest(g[0][i]));
+    for (int i = 0; i < n; i++)
+        grad = ttt_test_worse(grad, ttt_max_abs_diff(g[1][i], g[0][i]) /
+                                        fmax(largest(g[0][i]), most / 100));
+    if (!(out <= bound && grad <= 10 * bound))
+        printf("  %s, rule %d, gates %d, N %d, chunk %d, normalizer %d: out %.1e grad %.1e %s\n",
+               isa, rule, gates, (int)N, (int)chunk, (int)d.normalizer, out, grad, ttt_error(c));
+    CHECK(ttt_ok(c) && out <= bound && grad <= 10 * bound);
+    ttt_close(c);
+}
+static void memories_of_tokens_equal_their_tape(void) {
+    static const int64_t size[][2] = { { 1, 64 }, { 7, 1 }, { 15, 5 }, { 17, 16 }, { 33, 17 },
+                                       { 66, 64 }, { 70, 1000 } };
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (int s = 0; s < 7; s++) {
+            int64_t N = size[s][0], chunk = size[s][1];
+            ttt_mixer_desc d = { .mixer = &ttt_mixer_linear_attention, .causal = true };
+            for (int gates = -1; gates < 9; gates += isa ? 9 : 1)
+                check_memory(ttt_isa_name(isa), true, gates, N, chunk, d);
+            for (int i = 0; i < 6; i++) {
+                d.identity_map = i / 3;
+                d.normalizer = (ttt_normalizer)(i % 3);
+                if (!d.identity_map || d.normalizer != TTT_NORMALIZER_ADAPTIVE)  // sums of any sign
+                    check_memory(ttt_isa_name(isa), false, -1, N, chunk, d);
+            }
+        }
+}
+
 // What goes row by row: layer norm, with it the MLP of a block, the features of focused linear
 // attention, views of a given length; fused and as defined.
 typedef enum { NORM, MLP, FEATURES, VIEW, ROW_KINDS } row_kind;
@@ -1588,6 +1645,7 @@ int main(int argc, char **argv) {
         T(mttt_linear_equals_loops_by_hand),
         T(fused_layers_equal_their_definition),
         T(fused_layers_of_unusual_sizes),
+        T(memories_of_tokens_equal_their_tape),
         T(learners_in_chunks_equal_their_definition),
         T(fused_gated_units_equal_their_definition),
         T(fused_attention_equals_its_definition),
