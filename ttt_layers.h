@@ -2262,10 +2262,6 @@ static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, t
     return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
-static ttt_tensor *ttt__project_heads(ttt_ctx *ctx, const ttt_mixer_desc *desc,
-                                      ttt_tensor *const *w, int which, ttt_tensor *x) {
-    return ttt_split_heads(ctx, ttt__project(ctx, w, which, x), desc->heads);
-}
 
 static ttt_tensor *ttt__self_attention_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                                ttt_tensor *const *w, ttt_tensor *x,
