@@ -8735,7 +8735,8 @@ static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_
 }
 static void ttt__at_once_take(ttt__chunk_work *chunk) {
     (void)ttt__at_once_in(chunk);
-    (void)ttt__dense_in(chunk, &chunk->room, 0, TTT__MIN(chunk->rows, TTT__TILE_TOKENS));
+    const int64_t tile = TTT__TILE_TOKENS;
+    (void)ttt__dense_in(chunk, &chunk->room, 0, TTT__MIN(chunk->rows, tile));
 }
 // next = W and what all tokens write
 static void ttt__at_once_write(const ttt__chunk_work *chunk, const ttt__at_once *all) {
