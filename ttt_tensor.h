@@ -82,7 +82,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TTT_VERSION "0.4.0"
+#define TTT_VERSION "0.5.0"
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
@@ -6750,7 +6750,7 @@ TTT__PRECISE_END
     TTT__DO(ROW) TTT__DO(RULE) TTT__DO(SQRT) TTT__DO(TERM) TTT__DO(TILE) TTT__DO(TILES_12)         \
     TTT__DO(TILES_16) TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC)          \
     TTT__DO(ZIP_HIGH) TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT)   \
-    TTT__DO(NAME)                                                                                  \
+    TTT__DO(NAME) TTT__DO(K_D) TTT__DO(LINE) TTT__DO(P_1) TTT__DO(au) TTT__DO(axes)                \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6926,6 +6926,11 @@ TTT__NAMES(TTT__PUSH)
 #undef FORMAT
 #undef INT
 #undef NAME
+#undef K_D
+#undef LINE
+#undef P_1
+#undef au
+#undef axes
 #undef PASS
 #undef REAL
 #undef SHAPE
