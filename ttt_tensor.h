@@ -1,4 +1,4 @@
-/*  ttt_tensor.h - v0.4.0 - tensors whose gradients are tensors, in one C header.
+/*  ttt_tensor.h - v0.5.0 - tensors whose gradients are tensors, in one C header.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -6751,6 +6751,7 @@ TTT__PRECISE_END
     TTT__DO(TILES_16) TTT__DO(TILES_6) TTT__DO(TILES_8) TTT__DO(TILE_WIDTHS) TTT__DO(VEC)          \
     TTT__DO(ZIP_HIGH) TTT__DO(ZIP_LOW) TTT__DO(BF16) TTT__DO(BLOCK) TTT__DO(FORMAT) TTT__DO(INT)   \
     TTT__DO(NAME) TTT__DO(K_D) TTT__DO(LINE) TTT__DO(P_1) TTT__DO(au) TTT__DO(axes)                \
+    TTT__DO(ba) TTT__DO(d0) TTT__DO(d1) TTT__DO(d2) TTT__DO(fade)                                  \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6931,6 +6932,11 @@ TTT__NAMES(TTT__PUSH)
 #undef P_1
 #undef au
 #undef axes
+#undef ba
+#undef d0
+#undef d1
+#undef d2
+#undef fade
 #undef PASS
 #undef REAL
 #undef SHAPE
