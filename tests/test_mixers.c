@@ -754,6 +754,8 @@ static void a_token_changes_nothing_before_it_in_other_tiles(void) {
         { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 70 } },
         { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .grid_rows = 6,
                           .grid_cols = 100 } },
+        { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 9, .grid_rows = 30,
+                          .grid_cols = 20 } },
         { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 90 } },
     };
     for (int i = 0; i < COUNT(forms); i++) {
@@ -774,17 +776,21 @@ static void a_token_changes_nothing_beyond_its_window(void) {
         { "longformer", { .dim = 8, .heads = 2, .window = 2, .grid_rows = 4, .grid_cols = 5 } },
         { "longformer", { .dim = 8, .heads = 2, .window = 1, .grid_rows = 3, .grid_cols = 6,
                           .globals = 2 } },
+        { "longformer", { .dim = 8, .heads = 2, .window = 5, .grid_rows = 20, .grid_cols = 19,
+                          .globals = 1 } },
     };
     for (int i = 0; i < COUNT(forms) * COUNT(any_number); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
-        layer l = layer_of(c, &forms[i / COUNT(any_number)], 1, 20);
-        int64_t at = i % 2 ? 19 : l.d.globals, cols = l.d.grid_cols ? l.d.grid_cols : 20, g;
+        const form *f = &forms[i / COUNT(any_number)];
+        int64_t N = f->d.grid_rows ? f->d.grid_rows * f->d.grid_cols + f->d.globals : 20, g;
+        layer l = layer_of(c, f, 1, N);
+        int64_t at = i % 2 ? N - 1 : l.d.globals, cols = l.d.grid_cols ? l.d.grid_cols : N;
         ttt_tensor *x = ttt_from(c, l.x->shape, l.x->data);
         for (int j = 0; j < 8; j++) x->data[at * 8 + j] = REAL(any_number[i % COUNT(any_number)]);
         ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, x, NULL);
         g = l.d.globals;
-        for (int64_t t = g; t < 20; t++) {
+        for (int64_t t = g; t < N; t++) {
             int64_t down = (t - g) / cols - (at - g) / cols;
             int64_t right = (t - g) % cols - (at - g) % cols;
             bool close = llabs(down) <= l.d.window && llabs(right) <= l.d.window;
