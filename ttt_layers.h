@@ -6596,9 +6596,10 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   lse (n,1)        ln sum e^score of every query: all that stays of the scores
 //   d_X, X_tr        the outer gradient in X; X transposed, a copy
 // Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: a patch of neighboring
-// queries, which is a piece of a line or a square of a grid, and a patch of the keys that any of them
-// sees. Keys that none of them sees are never looked at; of the others, each query hides what it does
-// not see. What is no run of tokens is gathered into the thread's room first, and put back after.
+// queries, a piece of a line or a square of a grid, and a patch of the keys that any of them sees.
+// Keys that none of them sees are never looked at; of the others, each query hides what it does not
+// see. A patch that is no run of tokens is gathered into the thread's room, and results from there
+// are put back.
 //
 //   ttt__...             one share is     reads                    writes
 //     softmax_read       sequence, head   Q, K, V, c               F, lse
@@ -6630,7 +6631,8 @@ typedef struct ttt__patch {
 static int64_t ttt__in_patch(const ttt__patch *patch, int64_t i) {
     return patch->first + i / patch->cols * patch->step + i % patch->cols;
 }
-// How many columns a patch of n queries has at most: as many as rows, if the grid has so many.
+// How many columns a patch of n queries has at most: 8 x 8 make it full. Where the grid has fewer
+// rows or columns, it has more of the other.
 static int64_t ttt__patch_cols(const ttt__sight *sight, int64_t n) {
     enum { SIDE = 8 };  // SIDE^2 = TTT__QUERIES
     int64_t cols = TTT__MIN(sight->cols, n), rows = n / cols;
@@ -6646,7 +6648,7 @@ typedef struct ttt__reading {
     ttt__kit kit;
     const ttt__attention *how;
     ttt__mat Q, K, V, c, F, lse, d_Q, d_K, d_V, d_c, d_F;
-    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N); the first two where patches are runs
+    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N); K_tr and V_tr if nothing is gathered
     ttt__mat scores, d_scores;          // of a tile
     ttt__mat some_Q, some_F, some_K, some_V, some_d_Q, some_d_F, some_d_K, some_d_V;  // gathered
     ttt__mat finite;                    // room for what is finite of a factor
@@ -6701,8 +6703,8 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
 }
 
 // -- softmax attention: tiles
-// Patch number `number` of n queries; its rows are 0 behind the last. Square, so that it has few
-// neighbors: they are what its queries see together and one by one do not.
+// Patch number `number` of n queries; its rows are 0 behind the last. A square has few neighbors:
+// keys that its queries meet together, and one by one do not see.
 static ttt__patch ttt__query_patch(const ttt__sight *sight, int64_t n, int64_t number) {
     ttt__patch patch = { 0, 0, 0, TTT__MIN(sight->cols, n) };
     int64_t most = ttt__patch_cols(sight, n), across = (patch.step + most - 1) / most, left;
@@ -6711,9 +6713,9 @@ static ttt__patch ttt__query_patch(const ttt__sight *sight, int64_t n, int64_t n
     patch.first = patch.first * patch.step + left;
     return patch;
 }
-// Patch number `number` of the N keys that some of these queries see, at most TTT__KEYS of them; its
-// rows are 0 behind the last. First come the globals, then pieces of the grid's rectangle: some of
-// its rows, or a part of one.
+// Patch number `number` of the N keys that some of these queries see, at most TTT__KEYS of them;
+// its rows are 0 behind the last. First come the globals, then pieces of a rectangle of the grid:
+// some of its rows, or a part of one.
 static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__patch *query,
                                  int64_t number) {
     int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS, n = N - g;
@@ -6722,14 +6724,13 @@ static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__
         patch.cols = ttt__piece(g, TTT__KEYS, number, &patch.first);
         return patch;
     }
-    int64_t window = sight->window, row = query->first / sight->cols, top = row - window;
-    int64_t col = query->first % sight->cols, left = TTT__MAX(col - window, 0), from_row, from_col;
+    int64_t window = sight->window, from_row, from_col;
+    int64_t row = query->first / sight->cols, col = query->first % sight->cols;
+    int64_t top = TTT__MAX(row - window, 0), left = TTT__MAX(col - window, 0);
     int64_t bottom = row + query->rows + (sight->causal ? 0 : window);
-    int64_t right = col + query->cols + window;
-    top = TTT__MAX(top, 0);
     bottom = TTT__MIN(bottom, n / patch.step);
-    if (sight->causal && bottom - top == 1) right = col + query->cols;
-    right = TTT__MIN(right, patch.step);
+    bool above = !sight->causal || bottom - top > 1;  // some see what is right of all of them
+    int64_t right = TTT__MIN(col + query->cols + (above ? window : 0), patch.step);
     int64_t most = TTT__MAX(1, TTT__KEYS / (right - left));  // rows
     int64_t across = (right - left + TTT__KEYS - 1) / TTT__KEYS;
     number -= of_globals;
@@ -6756,17 +6757,17 @@ static void ttt__put_patch(const ttt__kit *kit, ttt__mat all, const ttt__patch *
         ttt__gather(kit, ttt__rows_at(all, patch->first + i * patch->step, patch->cols),
                     ttt__rows_at(some, i * patch->cols, patch->cols));
 }
-// What a query sees of a patch of keys: places from .. end of its row of scores, in which the others
-// become -infinity.
+// What a query sees of a patch of keys: places from .. end of its row of scores, in which the
+// others become `hidden`.
 typedef struct ttt__seen {
     int64_t from, end;
 } ttt__seen;
 static ttt__seen ttt__hide(const ttt__sight *sight, int64_t query, const ttt__patch *keys,
-                           ttt__mat row) {
+                           ttt__mat row, ttt_real hidden) {
     ttt__seen seen = { 0, row.cols };
     int64_t first = keys->first - sight->globals, cols = sight->cols, window = sight->window;
     if (first < 0) return seen;  // globals
-    int64_t down = query / cols - first / cols, right = query % cols - first % cols;  // of the first
+    int64_t down = query / cols - first / cols, right = query % cols - first % cols;
     int64_t top = TTT__MAX(down - window, 0), bottom = TTT__MIN(down + window, keys->rows - 1);
     int64_t begin = TTT__MAX(right - window, 0), end = TTT__MIN(right + window + 1, keys->cols);
     seen.end = 0;
@@ -6776,7 +6777,7 @@ static ttt__seen ttt__hide(const ttt__sight *sight, int64_t query, const ttt__pa
         if (sight->causal && i == down) high = TTT__MIN(high, i * keys->cols + right + 1);
         if (low >= high) continue;
         if (seen.end == 0) seen.from = seen.end = low;
-        while (seen.end < low) row.at[seen.end++] = -(ttt_real)HUGE_VAL;
+        while (seen.end < low) row.at[seen.end++] = hidden;
         seen.end = high;
     }
     return seen;
@@ -6810,8 +6811,8 @@ static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt_
     }
 }
 
-// Keys or values of a patch, transposed: columns of a copy if there is one. A product copies its
-// right factor if that is transposed, so that one of gathered tokens would bring nothing.
+// Keys or values of a patch, transposed: columns of the copy, if there is one. A product copies a
+// transposed right factor itself, so for gathered ones there is none.
 static ttt__mat ttt__patch_tr(ttt__mat all_tr, ttt__mat some, const ttt__patch *patch) {
     return all_tr.at ? ttt__cols_at(all_tr, patch->first, some.rows) : ttt__transpose_of(some);
 }
@@ -6880,14 +6881,15 @@ static void ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queri
         ttt__mat P = ttt__tile_scores(work, Q, K, &keys);
         for (int64_t i = 0; i < Q.rows; i++) {
             ttt__mat row = ttt__rows_at(P, i, 1);
-            ttt__seen seen = ttt__hide(sight, ttt__in_patch(queries, i), &keys, row);
+            ttt__seen seen = ttt__hide(sight, ttt__in_patch(queries, i), &keys, row,
+                                       -(ttt_real)HUGE_VAL);
             ttt__clear_unseen(row, seen);
             if (seen.end > seen.from)
                 ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
                                  (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
         }
         ttt__mat V = ttt__patch_of(kit, work->V, &keys, work->some_V);
-        ttt__add_seen(work, F, P, V);   // F += e^(scores - max) V
+        ttt__add_seen(work, F, P, V);  // F += e^(scores - max) V
     }
     for (int64_t i = 0; i < Q.rows; i++)
         ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
@@ -6912,6 +6914,10 @@ typedef struct ttt__asked {
     ttt__mat Q, d_Q, d_F;
     double sums[TTT__QUERIES];  // <d_F, F> of each
 } ttt__asked;
+// What is not finite in a query must not reach the keys that it does not see: 0 NaN is not 0.
+static bool ttt__is_lost(const ttt__asked *asked, int64_t i) {
+    return !(asked->sums[i] - asked->sums[i] == 0);
+}
 // One tile: these queries, and a patch of keys.
 //   P = e^(scale (Q K^T + 1 c^T) - lse):  d_V += P^T d_F;  d_P = d_F V^T
 //   d_scores = scale P o (d_P - sums)
@@ -6919,6 +6925,7 @@ typedef struct ttt__asked {
 static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *asked,
                                    const ttt__patch *keys) {
     const ttt__kit *kit = &work->kit;
+    const ttt__sight *sight = &work->how->sight;
     ttt_real scale = (ttt_real)work->how->scale;
     ttt__mat K = ttt__patch_of(kit, work->K, keys, work->some_K);
     ttt__mat V = ttt__patch_of(kit, work->V, keys, work->some_V);
@@ -6930,10 +6937,11 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
     for (int64_t i = 0; i < P.rows; i++) {
         int64_t query = ttt__in_patch(&asked->patch, i);
         ttt__mat row = ttt__rows_at(P, i, 1);
-        seen[i] = ttt__hide(&work->how->sight, query, keys, row);
+        seen[i] = ttt__hide(sight, query, keys, row, -(ttt_real)HUGE_VAL);
         ttt__clear_unseen(row, seen[i]);
         ttt_real lse = *ttt__rows_at(work->lse, query, 1).at;
         (void)ttt__exp_row(kit, ttt__only_seen(row, seen[i]), scale, lse);
+        if (ttt__is_lost(asked, i)) (void)ttt__hide(sight, query, keys, row, 0);
         if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
     ttt__add_seen(work, d_V, ttt__transpose_of(P), asked->d_F);
@@ -6945,6 +6953,8 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
             if (row.at[j] == 0) d_row.at[j] = 0;
         kit->lk->softmax_back(seen[i].end - seen[i].from, row.at + seen[i].from,
                               d_row.at + seen[i].from, scale, (ttt_real)asked->sums[i]);
+        if (ttt__is_lost(asked, i))
+            (void)ttt__hide(sight, ttt__in_patch(&asked->patch, i), keys, d_row, 0);
     }
     ttt__add_seen(work, d_K, ttt__transpose_of(d_scores), asked->Q);
     ttt__add_seen(work, asked->d_Q, d_scores, K);
@@ -6955,6 +6965,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
 }
 static void ttt__softmax_patch_back(const ttt__reading *work, const ttt__patch *queries) {
     const ttt__kit *kit = &work->kit;
+    const ttt__sight *sight = &work->how->sight;
     ttt__asked asked;
     ttt__patch keys;
     asked.patch = *queries;
@@ -6964,8 +6975,7 @@ static void ttt__softmax_patch_back(const ttt__reading *work, const ttt__patch *
     for (int64_t i = 0; i < asked.Q.rows; i++)
         asked.sums[i] = ttt__dot(kit, ttt__rows_at(asked.d_F, i, 1),
                                  ttt__rows_at(work->F, ttt__in_patch(queries, i), 1));
-    for (int64_t j = 0; (keys = ttt__key_patch(&work->how->sight, work->K.rows, queries, j)).rows > 0;
-         j++)
+    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->K.rows, queries, j)).rows > 0; j++)
         ttt__softmax_tile_back(work, &asked, &keys);
     ttt__put_patch(kit, work->d_Q, queries, asked.d_Q);
 }

@@ -618,8 +618,8 @@ static void fused_attention_equals_its_definition(void) {
     }
 }
 
-// On any grid the patches of queries are all queries, each once, and a query meets no more keys than
-// there are in a square around 8 x 8 of them: what a token costs does not grow with the grid.
+// On any grid the patches of queries are all queries, each once, and a query meets no more keys
+// than there are around 8 x 8 of them: what a token costs does not grow with the grid.
 static void a_query_meets_few_keys_on_any_grid(void) {
     enum { MOST = 128 };
     static char met[MOST * MOST];
