@@ -6599,9 +6599,11 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   P (n,N)          the softmax; 0 where a query does not see a key
 //   lse (n,1)        ln sum e^score of every query: all that stays of the scores
 //   d_X, X_tr        the outer gradient in X; X transposed, a copy
-// Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: some neighboring queries,
-// a piece of a line or whole rows of a grid, and a run of the keys that any of them sees. Keys that
-// none of them sees are never looked at; of the others, each query hides what it does not see.
+// Scores are made, used and forgotten in tiles [Milakov 2018, Dao 2022]: a patch of neighboring
+// queries, a piece of a line or a square of a grid, and a patch of the keys that any of them sees.
+// Keys that none of them sees are never looked at; of the others, each query hides what it does not
+// see. A patch that is no run of tokens is gathered into the thread's room, and results from there
+// are put back.
 //
 //   ttt__...             one share is     reads                    writes
 //     softmax_read       sequence, head   Q, K, V, c               F, lse
@@ -6626,27 +6628,54 @@ typedef struct ttt__softmax {
     int64_t room_size;
 } ttt__softmax;
 
+// A rectangle of tokens: `rows` times `cols` neighbors, from one row to the next `step` tokens.
+typedef struct ttt__patch {
+    int64_t first, rows, cols, step;
+} ttt__patch;
+static int64_t ttt__in_patch(const ttt__patch *patch, int64_t i) {
+    return patch->first + i / patch->cols * patch->step + i % patch->cols;
+}
+// How many columns a patch of n queries has at most: 8 x 8 make it full. Where the grid has fewer
+// rows or columns, it has more of the other.
+static int64_t ttt__patch_cols(const ttt__sight *sight, int64_t n) {
+    enum { SIDE = 8 };  // SIDE^2 = TTT__QUERIES
+    int64_t cols = TTT__MIN(sight->cols, n), rows = n / cols;
+    return TTT__MIN(cols, TTT__QUERIES / TTT__MIN(rows, TTT__MAX(SIDE, TTT__QUERIES / cols)));
+}
+// Whether patches are pieces of several rows.
+static bool ttt__cuts_rows(const ttt__sight *sight, int64_t n) {
+    return n > sight->cols && ttt__patch_cols(sight, n) < sight->cols;
+}
+
 // One sequence and head at work.
 typedef struct ttt__reading {
     ttt__kit kit;
     const ttt__attention *how;
     ttt__mat Q, K, V, c, F, lse, d_Q, d_K, d_V, d_c, d_F;
-    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N)
+    ttt__mat K_tr, V_tr, c_tr, d_c_tr;  // (h,N), (1,N); K_tr and V_tr if nothing is gathered
     ttt__mat scores, d_scores;          // of a tile
+    ttt__mat some_Q, some_F, some_K, some_V, some_d_Q, some_d_F, some_d_K, some_d_V;  // gathered
     ttt__mat finite;                    // room for what is finite of a factor
     bool mixes;
 } ttt__reading;
 static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) {
     ttt__reading work;
+    bool back = job->d_F.at != NULL, gathers = ttt__cuts_rows(&job->how->sight, job->n);
     memset(&work, 0, sizeof work);
-    work.K_tr = ttt__take(room, job->h, job->N);
-    if (job->c.at) work.c_tr = ttt__take(room, 1, job->N);
+    work.K_tr = ttt__take_if(!gathers, room, job->h, job->N);
+    work.V_tr = ttt__take_if(!gathers && back, room, job->h, job->N);
+    work.c_tr = ttt__take_if(job->c.at, room, 1, job->N);
+    work.d_c_tr = ttt__take_if(job->d_c.at, room, 1, job->N);
     work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+    work.d_scores = ttt__take_if(back, room, TTT__QUERIES, TTT__KEYS);
     work.finite = ttt__take(room, TTT__KEYS, job->h);
-    if (!job->d_F.at) return work;
-    work.V_tr = ttt__take(room, job->h, job->N);
-    if (job->d_c.at) work.d_c_tr = ttt__take(room, 1, job->N);
-    work.d_scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
+    ttt__mat *forwards[] = { &work.some_Q, &work.some_F, &work.some_K, &work.some_V };
+    ttt__mat *backwards[] = { &work.some_d_Q, &work.some_d_F, &work.some_d_K, &work.some_d_V };
+    for (int i = 0; i < 4 && gathers; i++) {
+        int64_t most = i < 2 ? TTT__QUERIES : TTT__KEYS;
+        *forwards[i] = ttt__take(room, most, job->h);
+        *backwards[i] = ttt__take_if(back, room, most, job->h);
+    }
     return work;
 }
 static ttt__mat ttt__head_rows(ttt__mat all, int64_t b, int64_t rows, int64_t head, int64_t cols) {
@@ -6670,7 +6699,7 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
     work.d_K = ttt__head_rows(job->d_K, b, N, head, h);
     work.d_V = ttt__head_rows(job->d_V, b, N, head, h);
     work.d_c = ttt__head_rows(job->d_c, b, N, head, 1);
-    ttt__transpose(&work.kit, work.K_tr, work.K);
+    if (work.K_tr.at) ttt__transpose(&work.kit, work.K_tr, work.K);
     if (work.V_tr.at) ttt__transpose(&work.kit, work.V_tr, work.V);
     for (int64_t i = 0; i < N && work.c.at; i++) work.c_tr.at[i] = work.c.at[i * work.c.down];
     if (work.d_c_tr.at) ttt__clear(work.d_c_tr);
@@ -6678,64 +6707,82 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
 }
 
 // -- softmax attention: tiles
-// Tile number `tile` of n queries: how many, and the first. 0 behind the last.
-static int64_t ttt__query_tile(const ttt__sight *sight, int64_t n, int64_t tile, int64_t *from) {
-    int64_t cols = TTT__MIN(sight->cols, n), rows = n / cols;
-    if (cols < TTT__QUERIES) {  // whole rows
-        int64_t count = ttt__piece(rows, TTT__QUERIES / cols, tile, from);
-        *from *= cols;
-        return count * cols;
+// Patch number `number` of n queries; its rows are 0 behind the last. A square has few neighbors:
+// keys that its queries meet together, and one by one do not see.
+static ttt__patch ttt__query_patch(const ttt__sight *sight, int64_t n, int64_t number) {
+    ttt__patch patch = { 0, 0, 0, TTT__MIN(sight->cols, n) };
+    int64_t most = ttt__patch_cols(sight, n), across = (patch.step + most - 1) / most, left;
+    patch.cols = ttt__piece(patch.step, most, number % across, &left);
+    patch.rows = ttt__piece(n / patch.step, TTT__QUERIES / most, number / across, &patch.first);
+    patch.first = patch.first * patch.step + left;
+    return patch;
+}
+// Patch number `number` of the N keys that some of these queries see, at most TTT__KEYS of them;
+// its rows are 0 behind the last. First come the globals, then pieces of a rectangle of the grid:
+// some of its rows, or a part of one.
+static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__patch *query,
+                                 int64_t number) {
+    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS, n = N - g;
+    ttt__patch patch = { 0, 1, 0, TTT__MIN(sight->cols, n) };
+    if (number < of_globals) {
+        patch.cols = ttt__piece(g, TTT__KEYS, number, &patch.first);
+        return patch;
     }
-    int64_t pieces = (cols + TTT__QUERIES - 1) / TTT__QUERIES, row = tile / pieces;
-    if (row >= rows) return 0;
-    int64_t count = ttt__piece(cols, TTT__QUERIES, tile % pieces, from);
-    *from += row * cols;
-    return count;
+    int64_t window = sight->window, from_row, from_col;
+    int64_t row = query->first / sight->cols, col = query->first % sight->cols;
+    int64_t top = TTT__MAX(row - window, 0), left = TTT__MAX(col - window, 0);
+    int64_t bottom = row + query->rows + (sight->causal ? 0 : window);
+    bottom = TTT__MIN(bottom, n / patch.step);
+    bool above = !sight->causal || bottom - top > 1;  // some see what is right of all of them
+    int64_t right = TTT__MIN(col + query->cols + (above ? window : 0), patch.step);
+    int64_t most = TTT__MAX(1, TTT__KEYS / (right - left));  // rows
+    int64_t across = (right - left + TTT__KEYS - 1) / TTT__KEYS;
+    number -= of_globals;
+    patch.rows = ttt__piece(bottom - top, most, number / across, &from_row);
+    patch.cols = ttt__piece(right - left, TTT__KEYS, number % across, &from_col);
+    patch.first = g + (top + from_row) * patch.step + left + from_col;
+    return patch;
 }
-// Run number `run` of the N keys that some query of a tile sees: how many, and the first. First
-// come the globals, then the rows of the grid; these at once if there is one, or all are whole.
-static int64_t ttt__key_run(const ttt__sight *sight, int64_t N, int64_t query, int64_t queries,
-                            int64_t run, int64_t *from) {
-    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS;
-    int64_t window = sight->window, n = N - g, cols = TTT__MIN(sight->cols, n);
-    int64_t last = query + queries - 1;
-    if (run < of_globals) return ttt__piece(g, TTT__KEYS, run, from);
-    bool one_row = query / sight->cols == last / sight->cols;
-    int64_t top = TTT__MAX(query / sight->cols - window, 0);
-    int64_t bottom = sight->causal ? last / sight->cols : last / sight->cols + window;
-    int64_t left = one_row ? TTT__MAX(query % sight->cols - window, 0) : 0;
-    int64_t right = one_row ? last % sight->cols + window : cols - 1;
-    bottom = TTT__MIN(bottom, (n - 1) / cols);
-    if (sight->causal && top == bottom) right = last % sight->cols;
-    right = TTT__MIN(right, cols - 1);
-    int64_t begin = top * cols + left, keys = right - left + 1, rows = bottom - top + 1;
-    if (keys == cols) keys *= rows, rows = 1;
-    int64_t pieces = (keys + TTT__KEYS - 1) / TTT__KEYS, row = (run - of_globals) / pieces;
-    if (row >= rows) return 0;
-    int64_t count = ttt__piece(keys, TTT__KEYS, (run - of_globals) % pieces, from);
-    *from += g + begin + row * cols;
-    return count;
+// Those of all tokens' rows that are a patch: where they are if it is a run, else a copy of them.
+static ttt__mat ttt__patch_of(const ttt__kit *kit, ttt__mat all, const ttt__patch *patch,
+                              ttt__mat room) {
+    if (!room.at || patch->rows == 1)
+        return ttt__rows_at(all, patch->first, patch->rows * patch->cols);
+    for (int64_t i = 0; i < patch->rows; i++)
+        ttt__gather(kit, ttt__rows_at(room, i * patch->cols, patch->cols),
+                    ttt__rows_at(all, patch->first + i * patch->step, patch->cols));
+    return ttt__rows_at(room, 0, patch->rows * patch->cols);
 }
-// What a query sees of a run of keys that begins with key `first`: places from .. end of its row of
-// scores, in which the others become -infinity.
+// Puts what was computed in ttt__patch_of back where it belongs.
+static void ttt__put_patch(const ttt__kit *kit, ttt__mat all, const ttt__patch *patch,
+                           ttt__mat some) {
+    if (some.at == ttt__rows_at(all, patch->first, 1).at) return;
+    for (int64_t i = 0; i < patch->rows; i++)
+        ttt__gather(kit, ttt__rows_at(all, patch->first + i * patch->step, patch->cols),
+                    ttt__rows_at(some, i * patch->cols, patch->cols));
+}
+// What a query sees of a patch of keys: places from .. end of its row of scores, in which the
+// others become `hidden`.
 typedef struct ttt__seen {
     int64_t from, end;
 } ttt__seen;
-static ttt__seen ttt__hide(const ttt__sight *sight, int64_t query, int64_t first, ttt__mat row) {
+static ttt__seen ttt__hide(const ttt__sight *sight, int64_t query, const ttt__patch *keys,
+                           ttt__mat row, ttt_real hidden) {
     ttt__seen seen = { 0, row.cols };
-    int64_t begin = first - sight->globals, end = begin + row.cols, window = sight->window;
-    if (begin < 0) return seen;  // globals
-    int64_t cols = sight->cols, r = query / cols, c = query % cols;
-    int64_t top = TTT__MAX(r - window, begin / cols), bottom = TTT__MIN(r + window, end / cols);
+    int64_t first = keys->first - sight->globals, cols = sight->cols, window = sight->window;
+    if (first < 0) return seen;  // globals
+    int64_t down = query / cols - first / cols, right = query % cols - first % cols;
+    int64_t top = TTT__MAX(down - window, 0), bottom = TTT__MIN(down + window, keys->rows - 1);
+    int64_t begin = TTT__MAX(right - window, 0), end = TTT__MIN(right + window + 1, keys->cols);
     seen.end = 0;
+    if (sight->causal) bottom = TTT__MIN(bottom, down);
     for (int64_t i = top; i <= bottom; i++) {
-        int64_t low = TTT__MAX(i * cols + TTT__MAX(c - window, 0), begin);
-        int64_t high = TTT__MIN(i * cols + TTT__MIN(c + window + 1, cols), end);
-        if (sight->causal) high = TTT__MIN(high, query + 1);
+        int64_t low = i * keys->cols + begin, high = i * keys->cols + end;
+        if (sight->causal && i == down) high = TTT__MIN(high, i * keys->cols + right + 1);
         if (low >= high) continue;
-        if (seen.end == 0) seen.from = seen.end = low - begin;
-        while (seen.end < low - begin) row.at[seen.end++] = -(ttt_real)HUGE_VAL;
-        seen.end = high - begin;
+        if (seen.end == 0) seen.from = seen.end = low;
+        while (seen.end < low) row.at[seen.end++] = hidden;
+        seen.end = high;
     }
     return seen;
 }
@@ -6768,13 +6815,18 @@ static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt_
     }
 }
 
+// Keys or values of a patch, transposed: columns of the copy, if there is one. A product copies a
+// transposed right factor itself, so for gathered ones there is none.
+static ttt__mat ttt__patch_tr(ttt__mat all_tr, ttt__mat some, const ttt__patch *patch) {
+    return all_tr.at ? ttt__cols_at(all_tr, patch->first, some.rows) : ttt__transpose_of(some);
+}
 // Q K^T + 1 c^T of a tile
-static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, int64_t from,
-                                 int64_t keys) {
-    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, keys), c = work->c_tr;
-    if (c.at) c = ttt__cols_at(c, from, keys);
+static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, ttt__mat K,
+                                 const ttt__patch *keys) {
+    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, K.rows), c = work->c_tr;
+    if (c.at) c = ttt__cols_at(c, keys->first, K.rows);
     c.down = 0;
-    ttt__product_from(&work->kit, scores, c, Q, ttt__cols_at(work->K_tr, from, keys));
+    ttt__product_from(&work->kit, scores, c, Q, ttt__patch_tr(work->K_tr, K, keys));
     return scores;
 }
 // Scores become e^(scale score - shift); returns their sum. A shift of +infinity is a score's: what
@@ -6816,97 +6868,128 @@ static void ttt__softmax_finish(const ttt__kit *kit, const ttt__softmax_state *s
     ttt__scaled(kit, F, F, nothing ? 0 : (ttt_real)(1 / sum));
     if (lse.at) *lse.at = nothing ? 0 : (ttt_real)((double)state->max + log(sum));
 }
-static void ttt__softmax_tile(const ttt__reading *work, int64_t first, int64_t queries) {
+static void ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queries) {
     const ttt__kit *kit = &work->kit;
-    ttt__mat Q = ttt__rows_at(work->Q, first, queries), F = ttt__rows_at(work->F, first, queries);
-    ttt__softmax_state state[TTT__QUERIES];
     const ttt__sight *sight = &work->how->sight;
-    int64_t from, keys;
-    for (int64_t i = 0; i < queries; i++) {
+    ttt__mat Q = ttt__patch_of(kit, work->Q, queries, work->some_Q);
+    ttt__mat F = ttt__patch_of(kit, work->F, queries, work->some_F);
+    ttt__softmax_state state[TTT__QUERIES];
+    ttt__patch keys;
+    for (int64_t i = 0; i < Q.rows; i++) {
         state[i].max = -(ttt_real)HUGE_VAL;
         state[i].sum = 0;
         ttt__clear(ttt__rows_at(F, i, 1));
     }
-    for (int64_t run = 0;
-         (keys = ttt__key_run(sight, work->K.rows, first, queries, run, &from)) > 0; run++) {
-        ttt__mat P = ttt__tile_scores(work, Q, from, keys);
-        for (int64_t i = 0; i < queries; i++) {
+    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->K.rows, queries, j)).rows > 0; j++) {
+        ttt__mat K = ttt__patch_of(kit, work->K, &keys, work->some_K);
+        ttt__mat P = ttt__tile_scores(work, Q, K, &keys);
+        for (int64_t i = 0; i < Q.rows; i++) {
             ttt__mat row = ttt__rows_at(P, i, 1);
-            ttt__seen seen = ttt__hide(sight, first + i, from, row);
+            ttt__seen seen = ttt__hide(sight, ttt__in_patch(queries, i), &keys, row,
+                                       -(ttt_real)HUGE_VAL);
             ttt__clear_unseen(row, seen);
             if (seen.end > seen.from)
                 ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
                                  (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
         }
-        ttt__add_seen(work, F, P, ttt__rows_at(work->V, from, keys));  // F += e^(scores - max) V
+        ttt__mat V = ttt__patch_of(kit, work->V, &keys, work->some_V);
+        ttt__add_seen(work, F, P, V);  // F += e^(scores - max) V
     }
-    for (int64_t i = 0; i < queries; i++)
+    for (int64_t i = 0; i < Q.rows; i++)
         ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
-                            work->lse.at ? ttt__rows_at(work->lse, first + i, 1) : work->lse);
+                            work->lse.at ? ttt__rows_at(work->lse, ttt__in_patch(queries, i), 1)
+                                         : work->lse);
+    ttt__put_patch(kit, work->F, queries, F);
 }
 static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
-    int64_t first, queries;
+    ttt__patch queries;
     for (int64_t share = begin; share < end; share++) {
         ttt__reading work = ttt__reading_of(job, share, thread);
-        for (int64_t i = 0;
-             (queries = ttt__query_tile(&job->how->sight, job->n, i, &first)) > 0; i++)
-            ttt__softmax_tile(&work, first, queries);
+        for (int64_t i = 0; (queries = ttt__query_patch(&job->how->sight, job->n, i)).rows > 0; i++)
+            ttt__softmax_patch(&work, &queries);
     }
 }
 
 // -- softmax attention, backwards
-// One tile: some queries, and the keys from the `from`-th on; sums[i] = <d_F, F> of query i.
+// The queries of a patch.
+typedef struct ttt__asked {
+    ttt__patch patch;
+    ttt__mat Q, d_Q, d_F;
+    double sums[TTT__QUERIES];  // <d_F, F> of each
+} ttt__asked;
+// What is not finite in a query must not reach the keys that it does not see: 0 NaN is not 0.
+static bool ttt__is_lost(const ttt__asked *asked, int64_t i) {
+    return !(asked->sums[i] - asked->sums[i] == 0);
+}
+// One tile: these queries, and a patch of keys.
 //   P = e^(scale (Q K^T + 1 c^T) - lse):  d_V += P^T d_F;  d_P = d_F V^T
 //   d_scores = scale P o (d_P - sums)
 //   d_K += d_scores^T Q;  d_Q += d_scores K;  d_c += d_scores^T 1
-static void ttt__softmax_run_back(const ttt__reading *work, int64_t first, int64_t queries,
-                                  int64_t from, int64_t keys, const double *sums) {
+static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *asked,
+                                   const ttt__patch *keys) {
     const ttt__kit *kit = &work->kit;
+    const ttt__sight *sight = &work->how->sight;
     ttt_real scale = (ttt_real)work->how->scale;
-    ttt__mat Q = ttt__rows_at(work->Q, first, queries);
-    ttt__mat d_F = ttt__rows_at(work->d_F, first, queries);
-    ttt__mat P = ttt__tile_scores(work, Q, from, keys);
-    ttt__mat d_P = ttt__matrix(work->d_scores.at, queries, keys), d_scores = d_P;  // in its place
+    ttt__mat K = ttt__patch_of(kit, work->K, keys, work->some_K);
+    ttt__mat V = ttt__patch_of(kit, work->V, keys, work->some_V);
+    ttt__mat d_K = ttt__patch_of(kit, work->d_K, keys, work->some_d_K);
+    ttt__mat d_V = ttt__patch_of(kit, work->d_V, keys, work->some_d_V);
+    ttt__mat P = ttt__tile_scores(work, asked->Q, K, keys);
+    ttt__mat d_P = ttt__matrix(work->d_scores.at, P.rows, P.cols), d_scores = d_P;  // in its place
     ttt__seen seen[TTT__QUERIES];
-    for (int64_t i = 0; i < queries; i++) {
+    for (int64_t i = 0; i < P.rows; i++) {
+        int64_t query = ttt__in_patch(&asked->patch, i);
         ttt__mat row = ttt__rows_at(P, i, 1);
-        seen[i] = ttt__hide(&work->how->sight, first + i, from, row);
+        seen[i] = ttt__hide(sight, query, keys, row, -(ttt_real)HUGE_VAL);
         ttt__clear_unseen(row, seen[i]);
-        ttt_real lse = *ttt__rows_at(work->lse, first + i, 1).at;
+        ttt_real lse = *ttt__rows_at(work->lse, query, 1).at;
         (void)ttt__exp_row(kit, ttt__only_seen(row, seen[i]), scale, lse);
+        if (ttt__is_lost(asked, i)) (void)ttt__hide(sight, query, keys, row, 0);
         if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
-    ttt__add_seen(work, ttt__rows_at(work->d_V, from, keys), ttt__transpose_of(P), d_F);
-    ttt__set_product(kit, d_P, d_F, ttt__cols_at(work->V_tr, from, keys));
-    for (int64_t i = 0; i < queries; i++) {
+    ttt__add_seen(work, d_V, ttt__transpose_of(P), asked->d_F);
+    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, V, keys));
+    for (int64_t i = 0; i < P.rows; i++) {
         ttt__mat row = ttt__rows_at(P, i, 1), d_row = ttt__rows_at(d_P, i, 1);
         ttt__clear_unseen(d_row, seen[i]);
         for (int64_t j = seen[i].from; j < seen[i].end && work->mixes; j++)
             if (row.at[j] == 0) d_row.at[j] = 0;
         kit->lk->softmax_back(seen[i].end - seen[i].from, row.at + seen[i].from,
-                              d_row.at + seen[i].from, scale, (ttt_real)sums[i]);
+                              d_row.at + seen[i].from, scale, (ttt_real)asked->sums[i]);
+        if (ttt__is_lost(asked, i))
+            (void)ttt__hide(sight, ttt__in_patch(&asked->patch, i), keys, d_row, 0);
     }
-    ttt__add_seen(work, ttt__rows_at(work->d_K, from, keys), ttt__transpose_of(d_scores), Q);
-    ttt__add_seen(work, ttt__rows_at(work->d_Q, first, queries), d_scores,
-                  ttt__rows_at(work->K, from, keys));
-    if (work->d_c.at) ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, from, keys), d_scores);
+    ttt__add_seen(work, d_K, ttt__transpose_of(d_scores), asked->Q);
+    ttt__add_seen(work, asked->d_Q, d_scores, K);
+    if (work->d_c.at)
+        ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, keys->first, P.cols), d_scores);
+    ttt__put_patch(kit, work->d_K, keys, d_K);
+    ttt__put_patch(kit, work->d_V, keys, d_V);
+}
+static void ttt__softmax_patch_back(const ttt__reading *work, const ttt__patch *queries) {
+    const ttt__kit *kit = &work->kit;
+    const ttt__sight *sight = &work->how->sight;
+    ttt__asked asked;
+    ttt__patch keys;
+    asked.patch = *queries;
+    asked.Q = ttt__patch_of(kit, work->Q, queries, work->some_Q);
+    asked.d_Q = ttt__patch_of(kit, work->d_Q, queries, work->some_d_Q);
+    asked.d_F = ttt__patch_of(kit, work->d_F, queries, work->some_d_F);
+    for (int64_t i = 0; i < asked.Q.rows; i++)
+        asked.sums[i] = ttt__dot(kit, ttt__rows_at(asked.d_F, i, 1),
+                                 ttt__rows_at(work->F, ttt__in_patch(queries, i), 1));
+    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->K.rows, queries, j)).rows > 0; j++)
+        ttt__softmax_tile_back(work, &asked, &keys);
+    ttt__put_patch(kit, work->d_Q, queries, asked.d_Q);
 }
 static void ttt__softmax_read_back(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
-    const ttt__sight *sight = &job->how->sight;
-    int64_t first, queries, from, keys;
-    double sums[TTT__QUERIES];
+    ttt__patch queries;
     for (int64_t share = begin; share < end; share++) {
         ttt__reading work = ttt__reading_of(job, share, thread);
-        for (int64_t i = 0; (queries = ttt__query_tile(sight, job->n, i, &first)) > 0; i++) {
-            for (int64_t q = 0; q < queries; q++)
-                sums[q] = ttt__dot(&work.kit, ttt__rows_at(work.d_F, first + q, 1),
-                                   ttt__rows_at(work.F, first + q, 1));
-            for (int64_t run = 0;
-                 (keys = ttt__key_run(sight, job->N, first, queries, run, &from)) > 0; run++)
-                ttt__softmax_run_back(&work, first, queries, from, keys, sums);
-        }
+        for (int64_t i = 0; (queries = ttt__query_patch(&job->how->sight, job->n, i)).rows > 0; i++)
+            ttt__softmax_patch_back(&work, &queries);
         for (int64_t i = 0; i < job->N && work.d_c.at; i++)
             work.d_c.at[i * work.d_c.down] += work.d_c_tr.at[i];
     }

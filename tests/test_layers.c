@@ -617,6 +617,11 @@ static const attention_form attention_forms[] = {
                            .causal = true } },
     { "longformer", 700, { .window = 2, .grid_rows = 7, .grid_cols = 100 } },
     { "longformer", 1200, { .window = 550, .grid_rows = 2, .grid_cols = 600 } },
+    { "longformer", 130, { .window = 9, .grid_rows = 1, .grid_cols = 130 } },
+    { "longformer", 132, { .window = 9, .grid_rows = 130, .grid_cols = 1, .globals = 2 } },
+    { "longformer", 437, { .window = 3, .grid_rows = 19, .grid_cols = 23, .causal = true } },
+    { "longformer", 800, { .window = 11, .grid_rows = 25, .grid_cols = 32 } },
+    { "longformer", 803, { .window = 30, .grid_rows = 25, .grid_cols = 32, .globals = 3 } },
     { "lact", 100, { .causal = true } },
     { "lact", 90, { .causal = true, .chunk = 1 } },
     { "lact", 150, { .causal = true, .chunk = 37 } },
@@ -635,6 +640,30 @@ static void fused_attention_equals_its_definition(void) {
         d.heads = 3;
         check_fused(&o, d, f->N < 500 ? 1 + f->N % 2 : 1, f->N, 0);
     }
+}
+
+// On any grid the patches of queries are all queries, each once, and a query meets no more keys
+// than there are around 8 x 8 of them: what a token costs does not grow with the grid.
+static void a_query_meets_few_keys_on_any_grid(void) {
+    enum { MOST = 128 };
+    static char met[MOST * MOST];
+    for (int64_t rows = 1; rows <= MOST; rows += rows < 10 ? 1 : 59)
+        for (int64_t cols = 1; cols <= MOST; cols *= 2)
+            for (int64_t window = 1; window <= 7; window += 3) {
+                ttt__sight sight = { 0, cols, window, false };
+                int64_t n = rows * cols, number = 0, pairs = 0, queries = 0;
+                ttt__patch query, key;
+                memset(met, 0, sizeof met);
+                while ((query = ttt__query_patch(&sight, n, number++)).rows > 0) {
+                    int64_t size = query.rows * query.cols;
+                    for (int64_t i = 0; i < size; i++) met[ttt__in_patch(&query, i)]++;
+                    for (int64_t j = 0; (key = ttt__key_patch(&sight, n, &query, j)).rows > 0; j++)
+                        pairs += size * key.rows * key.cols;
+                    queries += size;
+                }
+                CHECK(queries == n && memchr(met, 0, (size_t)n) == NULL);
+                CHECK(pairs <= n * (8 + 2 * window) * (8 + 2 * window));
+            }
 }
 
 // FLOPs of softmax attention: those of its products, and of every pair that sees each other.
@@ -1649,6 +1678,7 @@ int main(int argc, char **argv) {
         T(learners_in_chunks_equal_their_definition),
         T(fused_gated_units_equal_their_definition),
         T(fused_attention_equals_its_definition),
+        T(a_query_meets_few_keys_on_any_grid),
         T(flops_count_the_pairs_that_see_each_other),
         T(what_is_fused_row_by_row_equals_its_definition),
         T(what_is_fused_row_by_row_keeps_what_others_promise),

@@ -755,6 +755,8 @@ static void a_token_changes_nothing_before_it_in_other_tiles(void) {
         { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 70 } },
         { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .grid_rows = 6,
                           .grid_cols = 100 } },
+        { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 9, .grid_rows = 30,
+                          .grid_cols = 20 } },
         { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 90 } },
     };
     for (int i = 0; i < COUNT(forms); i++) {
@@ -768,28 +770,37 @@ static void a_token_changes_nothing_before_it_in_other_tiles(void) {
     }
 }
 
-// A window hides too: a token reaches those within it, and those that see all.
+// A window hides too: a token reaches those within it, and those that see all; as one op, its
+// gradient reaches those within two, unless there are some that see all.
 static void a_token_changes_nothing_beyond_its_window(void) {
     static const form forms[] = {
         { "longformer", { .dim = 8, .heads = 2, .window = 3 } },
         { "longformer", { .dim = 8, .heads = 2, .window = 2, .grid_rows = 4, .grid_cols = 5 } },
         { "longformer", { .dim = 8, .heads = 2, .window = 1, .grid_rows = 3, .grid_cols = 6,
                           .globals = 2 } },
+        { "longformer", { .dim = 8, .heads = 2, .window = 5, .grid_rows = 20, .grid_cols = 19 } },
     };
     for (int i = 0; i < COUNT(forms) * COUNT(any_number); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
-        layer l = layer_of(c, &forms[i / COUNT(any_number)], 1, 20);
-        int64_t at = i % 2 ? 19 : l.d.globals, cols = l.d.grid_cols ? l.d.grid_cols : 20, g;
+        const form *f = &forms[i / COUNT(any_number)];
+        int64_t N = f->d.grid_rows ? f->d.grid_rows * f->d.grid_cols + f->d.globals : 20, g;
+        layer l = layer_of(c, f, 1, N);
+        int64_t cols = l.d.grid_cols ? l.d.grid_cols : N, W = l.d.window;
+        int64_t at = N > 20 ? N / 2 + 5 : i % 2 ? N - 1 : l.d.globals;
+        ttt_tensor *seed = ttt_randn(c, l.x->shape), *d_x, *d_z;
         ttt_tensor *x = ttt_from(c, l.x->shape, l.x->data);
         for (int j = 0; j < 8; j++) x->data[at * 8 + j] = REAL(any_number[i % COUNT(any_number)]);
         ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, x, NULL);
+        ttt_vjp(c, y, seed, &l.x, 1, &d_x, TTT_GRAD_FIRST_ORDER);
+        ttt_vjp(c, z, seed, &x, 1, &d_z, TTT_GRAD_FIRST_ORDER);
         g = l.d.globals;
-        for (int64_t t = g; t < 20; t++) {
-            int64_t down = (t - g) / cols - (at - g) / cols;
-            int64_t right = (t - g) % cols - (at - g) % cols;
-            bool close = llabs(down) <= l.d.window && llabs(right) <= l.d.window;
-            CHECK(close || memcmp(y->data + t * 8, z->data + t * 8, 8 * sizeof *y->data) == 0);
+        for (int64_t t = g; t < N; t++) {
+            int64_t down = llabs((t - g) / cols - (at - g) / cols);
+            int64_t right = llabs((t - g) % cols - (at - g) % cols), far = TTT__MAX(down, right);
+            size_t bytes = 8 * sizeof *y->data;
+            CHECK(far <= W || memcmp(y->data + t * 8, z->data + t * 8, bytes) == 0);
+            CHECK(far <= 2 * W || g || memcmp(d_x->data + t * 8, d_z->data + t * 8, bytes) == 0);
         }
         CHECK(ttt_ok(c));
         ttt_close(c);
