@@ -6638,9 +6638,9 @@ static int64_t ttt__in_patch(const ttt__patch *patch, int64_t i) {
 // How many columns a patch of n queries has at most: 8 x 8 make it full. Where the grid has fewer
 // rows or columns, it has more of the other.
 static int64_t ttt__patch_cols(const ttt__sight *sight, int64_t n) {
-    enum { SIDE = 8 };  // SIDE^2 = TTT__QUERIES
+    const int64_t side = 8;  // side^2 = TTT__QUERIES
     int64_t cols = TTT__MIN(sight->cols, n), rows = n / cols;
-    return TTT__MIN(cols, TTT__QUERIES / TTT__MIN(rows, TTT__MAX(SIDE, TTT__QUERIES / cols)));
+    return TTT__MIN(cols, TTT__QUERIES / TTT__MIN(rows, TTT__MAX(side, TTT__QUERIES / cols)));
 }
 // Whether patches are pieces of several rows.
 static bool ttt__cuts_rows(const ttt__sight *sight, int64_t n) {
