@@ -7027,10 +7027,10 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
 }
 static void ttt__softmax_run(ttt__softmax *job, ttt__share_fn *share) {
     ttt__room measure = { NULL, 0 };
-    ttt__mat factors[] = { job->V, job->d_F, job->Q, job->K };  // forwards only the first
+    const ttt__mat *factors[] = { &job->V, &job->d_F, &job->Q, &job->K };  // forwards the first
     bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
     for (int i = 0; i < (job->d_F.at ? 4 : 1) && !all_seen; i++)
-        if (!job->ctx->k->finite(ttt__numbers(factors[i]), factors[i].at)) job->mixes = true;
+        if (!job->ctx->k->finite(ttt__numbers(*factors[i]), factors[i]->at)) job->mixes = true;
     (void)ttt__reading_room(job, &measure);
     job->room_size = measure.used;
     job->room = ttt__alloc_numbers(job->ctx, job->ctx->threads, measure.used, false);
