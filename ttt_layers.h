@@ -30,8 +30,8 @@
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        Nearly 10,000 lines, half of them [7] and [8]: a layer's fused form stands beside its
-        definition on the tape, which is its oracle.
+        Nearly 10,000 lines, more than half of them [7] and [8]: the fused forms of layers, each
+        of which has its definition on the tape as its oracle.
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in
@@ -4086,14 +4086,16 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 // ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
-// composite, for higher orders and as its oracle. Four frames:
+// composite, for higher orders and as its oracle. Five frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or
 //     mini-batches): a tile of tokens goes through learner, decoder, loss gradient and back while
 //     it is in the cache, and all that is left of a step is the gradient in a head's few weights;
 //   - what reads sums over all tokens, y = Q W(K^T V) W_o: linear attention, and the MTTT layer
 //     that is linear attention;
 //   - softmax attention, from views to what they read: of all, of what came before, in a window;
-//   - row by row: layer norm, and with it the MLP of a block.
+//   - memories that are written a chunk of tokens after the other: one frame, and for each kind a
+//     few functions that know one chunk; the rest of such a layer are ops of the tape;
+//   - row by row: layer norm, and with it the MLP of a block; focused features; views of a length.
 //
 // LETTERS of the first frame; the others have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
@@ -7445,7 +7447,6 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // e^G_i; since these exponents are the sums of g over tokens j + 1 .. i and 0 .. i,
 //                d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij)
 // a sum over what really reaches across m, and no difference of large ones.
-//
 typedef struct ttt__scan_work {
     bool maps, divides;            // linear attention's
     ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
@@ -8463,7 +8464,6 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 }
 
 // -- chunks of a learner of dense layers, forwards
-//
 // The prediction for the keys, the error, and g of the last layer. times: of the rate.
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
@@ -8915,10 +8915,10 @@ static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 //                                                       y = x + a W_2 + b_2 ]
 // The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. The features of
 // focused linear attention are made row by row, too: y = focus(x), with scale the unit of x and no
-// shift. A matrix has a row
-// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
-// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
-// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
+// shift. A matrix has a row for each row of x: D wide in x, y and normed, M wide in z and a. Rows
+// go through in ranges of 96; their hidden numbers then stay in the cache. For the way back z is
+// kept; normed and a are made again, which takes no product: a comes with gelu'(z), and that is
+// wanted anyway.
 //
 //   ttt__...              one share is     reads                  writes
 //   forwards
