@@ -8890,7 +8890,8 @@ static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     double h = (double)w[0].rows, weights = first * (w[2].at ? 7 : 3);
     if (w[2].at) wide = (double)w[0].cols;
     if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
-    return 2 * n * weights + (chunk->arg->chunks > 1 ? 2 * n * n * (2 * h + 2 * wide) : 0);
+    bool at_once = !ttt__memory_causal(&chunk->arg->d);
+    return 2 * n * weights + (at_once ? 0 : 2 * n * n * (2 * h + 2 * wide));
 }
 static const ttt__chunked_kind ttt__dense_kind = {
     TTT__CHUNKED_OP("learner, in chunks", "y_t = f(q_t), W_t = c_t W + m_t V + sum C_ts x_s^T g_s"),
