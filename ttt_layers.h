@@ -4438,19 +4438,32 @@ static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, 
     }
     ttt__clear_above(y, diagonal);
 }
-// y = a where that is finite, else 0; whether that is everywhere.
-static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    int64_t n = ttt__numbers(a);
-    bool all = kit->k->finite(n, a.at);
-    for (int64_t i = 0; i < n && !all; i++)
-        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
-    return all;
+// True if a lies in one piece and all of it is finite. Else y = a where that is finite, 0 elsewhere.
+static bool ttt__all_finite(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    if (a.down == a.cols && kit->k->finite(ttt__numbers(a), a.at)) return true;
+    for (int64_t i = 0; i < a.rows; i++)
+        for (int64_t j = 0; j < a.cols; j++) {
+            ttt_real number = a.at[i * a.down + j];
+            y.at[i * y.down + j] = number - number == 0 ? number : 0;
+        }
+    return false;
+}
+// y += a b, of what is not finite in b and meets no 0 of a
+static void ttt__add_not_finite(ttt__mat y, ttt__mat a, ttt__mat b) {
+    for (int64_t k = 0; k < b.rows; k++)
+        for (int64_t j = 0; j < b.cols; j++) {
+            ttt_real number = b.at[k * b.down + j];
+            for (int64_t i = 0; i < y.rows && number - number != 0; i++) {
+                ttt_real factor = a.at[i * a.down + k * a.across];
+                if (factor != 0) y.at[i * y.down + j] += factor * number;
+            }
+        }
 }
 // y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
 // that is: see ttt_mix. `spare` has b's size.
 static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    bool transposed, ttt__mat spare) {
-    bool all = ttt__finite_part(kit, spare, b);
+    bool all = ttt__all_finite(kit, spare, b);
     int64_t n = a.rows;
     if (transposed) a = ttt__transpose_of(a);
     for (int64_t i = 0, end; i < n; i = end) {
@@ -4460,12 +4473,7 @@ static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, 
                          ttt__cols_at(ttt__rows_at(a, i, end - i), from, terms),
                          ttt__rows_at(all ? b : spare, from, terms));
     }
-    for (int64_t i = 0; i < n * n && !all; i++) {
-        ttt_real factor = a.at[i / n * a.down + i % n * a.across];
-        const ttt_real *row = b.at + i % n * b.down;
-        for (int64_t j = 0; j < b.cols && factor != 0; j++)
-            if (row[j] - row[j] != 0) y.at[i / n * y.down + j] += factor * row[j];
-    }
+    if (!all) ttt__add_not_finite(y, a, b);
 }
 // y = (1 + L)^-1 y or, if transposed, (1 + L)^-T y; L is what lies below the diagonal of a
 static void ttt__solve(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool transposed) {
@@ -6799,22 +6807,9 @@ static void ttt__clear_unseen(ttt__mat row, ttt__seen seen) {
 // does not see changes no bit of it. All that is finite goes through the product first.
 static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt__mat b) {
     ttt__mat finite = ttt__rows_at(work->finite, 0, b.rows);
-    if (!work->mixes) {
-        ttt__add_product(&work->kit, y, a, b);
-        return;
-    }
-    for (int64_t i = 0; i < b.rows * b.cols; i++) {
-        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
-        finite.at[i] = number - number == 0 ? number : 0;
-    }
-    ttt__add_product(&work->kit, y, a, finite);
-    for (int64_t i = 0; i < b.rows * b.cols; i++) {
-        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
-        for (int64_t j = 0; j < y.rows && number - number != 0; j++) {
-            ttt_real factor = a.at[j * a.down + i / b.cols * a.across];
-            if (factor != 0) y.at[j * y.down + i % b.cols] += factor * number;
-        }
-    }
+    bool all = !work->mixes || ttt__all_finite(&work->kit, finite, b);
+    ttt__add_product(&work->kit, y, a, all ? b : finite);
+    if (!all) ttt__add_not_finite(y, a, b);
 }
 
 // Keys or values of a patch, transposed: columns of the copy, if there is one. A product copies a
