@@ -4438,7 +4438,8 @@ static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, 
     }
     ttt__clear_above(y, diagonal);
 }
-// True if a lies in one piece and all of it is finite. Else y = a where that is finite, 0 elsewhere.
+// True if a lies in one piece and all of it is finite. Else y = a where that is finite, and 0
+// elsewhere.
 static bool ttt__all_finite(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
     if (a.down == a.cols && kit->k->finite(ttt__numbers(a), a.at)) return true;
     for (int64_t i = 0; i < a.rows; i++)

@@ -51,7 +51,7 @@
         [12] OPS: forward and rule, in pairs                    [13] MATRIX PRODUCT
         [14] THE WALK BACKWARDS     [15] OPENING, CLOSING, REFERENCES
         [16] NAMES            that a program may have as macros
-        More than 6,000 lines: an op stands beside its rule and the kernel that makes it fast.
+        More than 7,000 lines: an op stands beside its rule and the kernel that makes it fast.
 
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H the
