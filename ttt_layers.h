@@ -873,7 +873,7 @@ KERNEL void KN(norm_error)(int64_t n, const ttt_real *e, const ttt_real *label,
 #undef TERM
     KN(mean_of_each)(2, n, of_u);
 #define TERM(i, n)                                                                                 \
-    KN(put)(g, i, n, KN(normal_d1)(&row, KN(normal)(e, i, n, &row.moments),                  \
+    KN(put)(g, i, n, KN(normal_d1)(&row, KN(normal)(e, i, n, &row.moments),                        \
                                    KN(part)(g, i, n), of_u))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -2164,16 +2164,16 @@ static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
     return ttt_scale(ctx, ttt_rms_normalize(ctx, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
 // A view of given length: length s / (|s|^2 + eps)^(1/2) over the last axis, with s = SiLU(x)
-typedef ttt_tensor *ttt__view_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
+typedef ttt_tensor *ttt__sized_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
 #ifndef TTT_NO_FUSED
-static ttt__view_fn ttt__sized_as_op;
+static ttt__sized_fn ttt__sized_as_op;
 #endif
 static ttt_tensor *ttt__sized_tape(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
     return ttt_scale(ctx, ttt__unit(ctx, ttt_silu(ctx, x), eps), (ttt_real)length);
 }
 static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, double eps,
-                             double length) {
-    ttt__view_fn *as_op = TTT__FUSED(ttt__sized_as_op);
+                              double length) {
+    ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
 }
 static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
@@ -7182,7 +7182,7 @@ static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_
 }
 // Chunk number i of a pair: its inputs, its answers, and the gradients in both.
 static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
-                                int64_t i) {
+                                     int64_t i) {
     const ttt__chunked_arg *arg = job->arg;
     ttt__chunk_work chunk;
     memset(&chunk, 0, sizeof chunk);
@@ -9284,7 +9284,7 @@ static void ttt__sized_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_share, &job);
 }
 static void ttt__sized_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
-                           const bool *add) {
+                            const bool *add) {
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
     if (y->size > 0) {
