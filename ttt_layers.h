@@ -8325,8 +8325,8 @@ static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 //   u, o            of a layer: what it reads for q, and what it gives
 //   P, S (n,n)      of a layer: u x^T + 1 (the 1 is a bias's), and C o P; both lower
 //   c, m, C         token t reads at the weights c_t W + m_t V + sum of C_ts x_s^T g_s, s <= t
-//   c_n, m_n, C_n   those of the last token, which are what is left by the chunk; and m', C' of the
-//                   velocity: V' = m' V + sum of C'_s x_s^T g_s
+//   c_n, m_n, C_n   those of the last token, which are what is left by the chunk; and m', C' (in
+//                   code, the last row of H) of the velocity: V' = m' V + sum of C'_s x_s^T g_s
 // A layer forwards, which is the dual form [arXiv 2407.04620, §2.5]:
 //   read   o = (c o u) w + (m o u) v + b + S g
 //   write  w' = c_n w + m_n v + (C_n o x)^T g,  v' = m' v + (C' o x)^T g,  b' = b + C_n g
