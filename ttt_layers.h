@@ -30,8 +30,8 @@
         [7] KERNELS       rows of the fused layers, one text for every instruction set
         [8] FUSED LAYERS  some layers as one op each: how they become fast
         [9] THE REGISTRY  mixers by name, their options, what all of them need
-        Nearly 10,000 lines, half of them [7] and [8]: a layer's fused form stands beside its
-        definition on the tape, which is its oracle.
+        Nearly 10,000 lines, more than half of them [7] and [8]: the fused forms of layers, each
+        of which has its definition on the tape as its oracle.
 
     CONCEPTS
         A layer of this kind has two sets of numbers. Its *outer* parameters are trained as in
@@ -873,7 +873,7 @@ KERNEL void KN(norm_error)(int64_t n, const ttt_real *e, const ttt_real *label,
 #undef TERM
     KN(mean_of_each)(2, n, of_u);
 #define TERM(i, n)                                                                                 \
-    KN(put)(g, i, n, KN(normal_d1)(&row, KN(normal)(e, i, n, &row.moments),                  \
+    KN(put)(g, i, n, KN(normal_d1)(&row, KN(normal)(e, i, n, &row.moments),                        \
                                    KN(part)(g, i, n), of_u))
     TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -2164,16 +2164,16 @@ static ttt_tensor *ttt__unit(ttt_ctx *ctx, ttt_tensor *x, double eps) {
     return ttt_scale(ctx, ttt_rms_normalize(ctx, x, (ttt_real)(eps / h)), (ttt_real)(1 / sqrt(h)));
 }
 // A view of given length: length s / (|s|^2 + eps)^(1/2) over the last axis, with s = SiLU(x)
-typedef ttt_tensor *ttt__view_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
+typedef ttt_tensor *ttt__sized_fn(ttt_ctx *ctx, ttt_tensor *x, double eps, double length);
 #ifndef TTT_NO_FUSED
-static ttt__view_fn ttt__sized_as_op;
+static ttt__sized_fn ttt__sized_as_op;
 #endif
 static ttt_tensor *ttt__sized_tape(ttt_ctx *ctx, ttt_tensor *x, double eps, double length) {
     return ttt_scale(ctx, ttt__unit(ctx, ttt_silu(ctx, x), eps), (ttt_real)length);
 }
 static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, double eps,
-                             double length) {
-    ttt__view_fn *as_op = TTT__FUSED(ttt__sized_as_op);
+                              double length) {
+    ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
 }
 static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
@@ -4086,14 +4086,16 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 // ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
-// composite, for higher orders and as its oracle. Four frames:
+// composite, for higher orders and as its oracle. Five frames:
 //   - the inner loop of MTTT (linear or MLP learner, with or without norm, descent or
 //     mini-batches): a tile of tokens goes through learner, decoder, loss gradient and back while
 //     it is in the cache, and all that is left of a step is the gradient in a head's few weights;
 //   - what reads sums over all tokens, y = Q W(K^T V) W_o: linear attention, and the MTTT layer
 //     that is linear attention;
 //   - softmax attention, from views to what they read: of all, of what came before, in a window;
-//   - row by row: layer norm, and with it the MLP of a block.
+//   - memories that are written a chunk of tokens after the other: one frame, and for each kind a
+//     few functions that know one chunk; the rest of such a layer are ops of the tape;
+//   - row by row: layer norm, and with it the MLP of a block; focused features; views of a length.
 //
 // LETTERS of the first frame; the others have pages of their own.
 //   sizes    B sequences, N tokens of each, D width, H heads, h = D/H head width, wide = 4h hidden
@@ -4436,19 +4438,33 @@ static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, 
     }
     ttt__clear_above(y, diagonal);
 }
-// y = a where that is finite, else 0; whether that is everywhere.
-static bool ttt__finite_part(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
-    int64_t n = ttt__numbers(a);
-    bool all = kit->k->finite(n, a.at);
-    for (int64_t i = 0; i < n && !all; i++)
-        y.at[i] = a.at[i] - a.at[i] == 0 ? a.at[i] : 0;
-    return all;
+// True if a lies in one piece and all of it is finite. Else y = a where that is finite, and 0
+// elsewhere.
+static bool ttt__all_finite(const ttt__kit *kit, ttt__mat y, ttt__mat a) {
+    if (a.down == a.cols && kit->k->finite(ttt__numbers(a), a.at)) return true;
+    for (int64_t i = 0; i < a.rows; i++)
+        for (int64_t j = 0; j < a.cols; j++) {
+            ttt_real number = a.at[i * a.down + j];
+            y.at[i * y.down + j] = number - number == 0 ? number : 0;
+        }
+    return false;
+}
+// y += a b, of what is not finite in b and meets no 0 of a
+static void ttt__add_not_finite(ttt__mat y, ttt__mat a, ttt__mat b) {
+    for (int64_t k = 0; k < b.rows; k++)
+        for (int64_t j = 0; j < b.cols; j++) {
+            ttt_real number = b.at[k * b.down + j];
+            for (int64_t i = 0; i < y.rows && number - number != 0; i++) {
+                ttt_real factor = a.at[i * a.down + k * a.across];
+                if (factor != 0) y.at[i * y.down + j] += factor * number;
+            }
+        }
 }
 // y += a b or, if transposed, a^T b, of a lower matrix a. A zero of a takes nothing of b, whatever
 // that is: see ttt_mix. `spare` has b's size.
 static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    bool transposed, ttt__mat spare) {
-    bool all = ttt__finite_part(kit, spare, b);
+    bool all = ttt__all_finite(kit, spare, b);
     int64_t n = a.rows;
     if (transposed) a = ttt__transpose_of(a);
     for (int64_t i = 0, end; i < n; i = end) {
@@ -4458,12 +4474,7 @@ static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, 
                          ttt__cols_at(ttt__rows_at(a, i, end - i), from, terms),
                          ttt__rows_at(all ? b : spare, from, terms));
     }
-    for (int64_t i = 0; i < n * n && !all; i++) {
-        ttt_real factor = a.at[i / n * a.down + i % n * a.across];
-        const ttt_real *row = b.at + i % n * b.down;
-        for (int64_t j = 0; j < b.cols && factor != 0; j++)
-            if (row[j] - row[j] != 0) y.at[i / n * y.down + j] += factor * row[j];
-    }
+    if (!all) ttt__add_not_finite(y, a, b);
 }
 // y = (1 + L)^-1 y or, if transposed, (1 + L)^-T y; L is what lies below the diagonal of a
 static void ttt__solve(const ttt__kit *kit, ttt__mat y, ttt__mat a, bool transposed) {
@@ -6797,22 +6808,9 @@ static void ttt__clear_unseen(ttt__mat row, ttt__seen seen) {
 // does not see changes no bit of it. All that is finite goes through the product first.
 static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt__mat b) {
     ttt__mat finite = ttt__rows_at(work->finite, 0, b.rows);
-    if (!work->mixes) {
-        ttt__add_product(&work->kit, y, a, b);
-        return;
-    }
-    for (int64_t i = 0; i < b.rows * b.cols; i++) {
-        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
-        finite.at[i] = number - number == 0 ? number : 0;
-    }
-    ttt__add_product(&work->kit, y, a, finite);
-    for (int64_t i = 0; i < b.rows * b.cols; i++) {
-        ttt_real number = b.at[i / b.cols * b.down + i % b.cols];
-        for (int64_t j = 0; j < y.rows && number - number != 0; j++) {
-            ttt_real factor = a.at[j * a.down + i / b.cols * a.across];
-            if (factor != 0) y.at[j * y.down + i % b.cols] += factor * number;
-        }
-    }
+    bool all = !work->mixes || ttt__all_finite(&work->kit, finite, b);
+    ttt__add_product(&work->kit, y, a, all ? b : finite);
+    if (!all) ttt__add_not_finite(y, a, b);
 }
 
 // Keys or values of a patch, transposed: columns of the copy, if there is one. A product copies a
@@ -7184,7 +7182,7 @@ static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_
 }
 // Chunk number i of a pair: its inputs, its answers, and the gradients in both.
 static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
-                                int64_t i) {
+                                     int64_t i) {
     const ttt__chunked_arg *arg = job->arg;
     ttt__chunk_work chunk;
     memset(&chunk, 0, sizeof chunk);
@@ -7445,7 +7443,6 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // e^G_i; since these exponents are the sums of g over tokens j + 1 .. i and 0 .. i,
 //                d_g_m = the sum over i >= m of (x_i + the sum over j < m of X_ij)
 // a sum over what really reaches across m, and no difference of large ones.
-//
 typedef struct ttt__scan_work {
     bool maps, divides;            // linear attention's
     ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
@@ -8328,8 +8325,8 @@ static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 //   u, o            of a layer: what it reads for q, and what it gives
 //   P, S (n,n)      of a layer: u x^T + 1 (the 1 is a bias's), and C o P; both lower
 //   c, m, C         token t reads at the weights c_t W + m_t V + sum of C_ts x_s^T g_s, s <= t
-//   c_n, m_n, C_n   those of the last token, which are what is left by the chunk; and m', C' of the
-//                   velocity: V' = m' V + sum of C'_s x_s^T g_s
+//   c_n, m_n, C_n   those of the last token, which are what is left by the chunk; and m', C' (in
+//                   code, the last row of H) of the velocity: V' = m' V + sum of C'_s x_s^T g_s
 // A layer forwards, which is the dual form [arXiv 2407.04620, §2.5]:
 //   read   o = (c o u) w + (m o u) v + b + S g
 //   write  w' = c_n w + m_n v + (C_n o x)^T g,  v' = m' v + (C' o x)^T g,  b' = b + C_n g
@@ -8463,7 +8460,6 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 }
 
 // -- chunks of a learner of dense layers, forwards
-//
 // The prediction for the keys, the error, and g of the last layer. times: of the rate.
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
@@ -8890,7 +8886,8 @@ static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     double h = (double)w[0].rows, weights = first * (w[2].at ? 7 : 3);
     if (w[2].at) wide = (double)w[0].cols;
     if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
-    return 2 * n * weights + (chunk->arg->chunks > 1 ? 2 * n * n * (2 * h + 2 * wide) : 0);
+    bool at_once = !ttt__memory_causal(&chunk->arg->d);
+    return 2 * n * weights + (at_once ? 0 : 2 * n * n * (2 * h + 2 * wide));
 }
 static const ttt__chunked_kind ttt__dense_kind = {
     TTT__CHUNKED_OP("learner, in chunks", "y_t = f(q_t), W_t = c_t W + m_t V + sum C_ts x_s^T g_s"),
@@ -8915,10 +8912,10 @@ static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 //                                                       y = x + a W_2 + b_2 ]
 // The first line alone is the layer norm, y = normed; all are ttt_residual_mlp. The features of
 // focused linear attention are made row by row, too: y = focus(x), with scale the unit of x and no
-// shift. A matrix has a row
-// for each row of x: D wide in x, y and normed, M wide in z and a. Rows go through in ranges of 96;
-// their hidden numbers then stay in the cache. For the way back z is kept; normed and a are made
-// again, which takes no product: a comes with gelu'(z), and that is wanted anyway.
+// shift. A matrix has a row for each row of x: D wide in x, y and normed, M wide in z and a. Rows
+// go through in ranges of 96; their hidden numbers then stay in the cache. For the way back z is
+// kept; normed and a are made again, which takes no product: a comes with gelu'(z), and that is
+// wanted anyway.
 //
 //   ttt__...              one share is     reads                  writes
 //   forwards
@@ -9287,7 +9284,7 @@ static void ttt__sized_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__parallel(ctx, -1, ttt__row_ranges(job.x.rows), grain, ttt__sized_share, &job);
 }
 static void ttt__sized_back(ttt_ctx *ctx, ttt_tensor *y, const ttt_tensor *d_y, ttt_tensor **into,
-                           const bool *add) {
+                            const bool *add) {
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     ttt_real *d_x = ttt__gradient_room(ctx, y, into, add, 0);
     if (y->size > 0) {

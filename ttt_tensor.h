@@ -51,7 +51,7 @@
         [12] OPS: forward and rule, in pairs                    [13] MATRIX PRODUCT
         [14] THE WALK BACKWARDS     [15] OPENING, CLOSING, REFERENCES
         [16] NAMES            that a program may have as macros
-        More than 6,000 lines: an op stands beside its rule and the kernel that makes it fast.
+        More than 7,000 lines: an op stands beside its rule and the kernel that makes it fast.
 
     CONCEPTS
         Shapes are written with letters: (B,N,D) is batch, tokens, width; H heads; h = D/H the
@@ -4408,13 +4408,16 @@ static int ttt__axis(ttt_ctx *ctx, const char *op, const ttt_tensor *a, int axis
 }
 
 ttt_tensor *ttt_sum(ttt_ctx *ctx, ttt_tensor *a) { return ttt_sum_to(ctx, a, ttt_scalar_shape()); }
-// The mean of n elements each, summed to a shape. If their sum has no number, they are divided
-// first.
+// The mean of n elements each, summed to a shape. Those whose sum has no number are divided first;
+// the other means keep their bits.
 static ttt_tensor *ttt__mean_to(ttt_ctx *ctx, ttt_tensor *a, ttt_shape shape, int64_t n) {
     ttt_real share = 1 / (ttt_real)TTT__MAX(n, 1);
     ttt_tensor *y = ttt_scale(ctx, ttt_sum_to(ctx, a, shape), share);
     if (ctx->result || ctx->k->finite(y->size, y->data)) return y;
-    return ttt_sum_to(ctx, ttt_scale(ctx, a, share), shape);
+    ttt_tensor *good = ttt_zeros(ctx, y->shape);
+    for (int64_t i = 0; !ctx->result && i < y->size; i++)
+        good->data[i] = y->data[i] - y->data[i] == 0;
+    return ttt_where(ctx, good, y, ttt_sum_to(ctx, ttt_scale(ctx, a, share), shape));
 }
 ttt_tensor *ttt_mean(ttt_ctx *ctx, ttt_tensor *a) {
     if (!ttt__operands(ctx, "mean", &a, 1)) return &ctx->empty;
