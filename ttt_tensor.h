@@ -1703,7 +1703,8 @@ KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
 
 // A part of a depthwise convolution: `tokens` outputs from token j on, `vecs` vectors of channels
 // from c on, of which the last has n numbers. All sums are in registers; tokens and vecs are
-// constants at every call.
+// constants at every call, and so is whether n is a whole vector: what is loaded in two ways, Clang
+// does not always fuse with what it is added to.
 INLINE void KN(convolve_part)(int tokens, int vecs, const ttt__taps *of, const ttt_real *kernel,
                               ttt_real *y, int64_t j, int64_t c, int64_t n) {
     VEC sum[4 * 2];
@@ -1727,8 +1728,9 @@ INLINE void KN(convolve_tokens)(int tokens, int vecs, const ttt__taps *of, const
     int64_t c = 0, width = vecs * LANES;
     for (; c + width <= of->channels; c += width)
         KN(convolve_part)(tokens, vecs, of, kernel, y, j, c, LANES);
-    for (; c < of->channels; c += LANES)
-        KN(convolve_part)(tokens, 1, of, kernel, y, j, c, of->channels - c);
+    for (; c + LANES <= of->channels; c += LANES)
+        KN(convolve_part)(tokens, 1, of, kernel, y, j, c, LANES);
+    if (c < of->channels) KN(convolve_part)(tokens, 1, of, kernel, y, j, c, of->channels % LANES);
 }
 // y_j = sum over the taps s, t of kernel_st x_(s,j+t)
 KERNEL void KN(convolve)(const ttt__taps *taps, const ttt_real *kernel, ttt_real *y) {
@@ -1766,8 +1768,9 @@ INLINE void KN(correlate_cols)(int cols, int vecs, const ttt__taps *of, const tt
     int64_t c = 0, width = vecs * LANES;
     for (; c + width <= of->channels; c += width)
         KN(correlate_part)(cols, vecs, of, g, kernel, t, c, LANES);
-    for (; c < of->channels; c += LANES)
-        KN(correlate_part)(cols, 1, of, g, kernel, t, c, of->channels - c);
+    for (; c + LANES <= of->channels; c += LANES)
+        KN(correlate_part)(cols, 1, of, g, kernel, t, c, LANES);
+    if (c < of->channels) KN(correlate_part)(cols, 1, of, g, kernel, t, c, of->channels % LANES);
 }
 // kernel_t += sum over j of g_j x_(j+t), for one row of taps
 KERNEL void KN(correlate)(const ttt__taps *taps, const ttt_real *g, ttt_real *kernel) {

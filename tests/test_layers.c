@@ -485,8 +485,9 @@ static void fused_layers_equal_their_definition(void) {
     for (int isa = 0; ttt_isa_name(isa); isa++)
         for (int m = 0; ttt_mixer_at(m); m++)
             for (int options = 0; options < 32; options++) {
-                bool learns = ttt_mixer_at(m)->learner != NULL;
-                if (!ttt_mixer_at(m)->fused || (!learns && options > 3)) continue;
+                const ttt_mixer *mixer = ttt_mixer_at(m);
+                bool learns = mixer->learner && mixer->fused != mixer->forward;  // others: below
+                if (!mixer->fused || (!learns && options > 3)) continue;
                 ttt_mixer_desc d = { .identity_map = options & 1 };
                 d.normalizer = options & 2 ? TTT_NORMALIZER_CONSTANT : TTT_NORMALIZER_ADAPTIVE;
                 ttt_mixer_desc learner = {
@@ -494,7 +495,7 @@ static void fused_layers_equal_their_definition(void) {
                     .no_decoder_norm = options >> 2 & 1, .inner_sgd = options >> 3 & 1,
                     .learn_rates = options >> 4 & 1,
                 };
-                d = ttt_mixer_offer(ttt_mixer_at(m), learns ? &learner : &d);
+                d = ttt_mixer_offer(mixer, learns ? &learner : &d);
                 check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa), .threads = 1 + options % 2 }, d,
                             size[options % 3][0], size[options % 3][1], 0);
             }
@@ -518,9 +519,8 @@ static void fused_layers_of_unusual_sizes(void) {
                 ttt_mixer_desc d = { .mixer = ttt_mixer_at(m), .dim = size[s].dim,
                                      .heads = size[s].heads, .inner_steps = size[s].steps };
                 d.inner_lr = size[s].steps > 3 ? REAL(0.02) : 0;
-                // A norm of two numbers is a sign: learners in chunks have their own sizes below.
-                bool in_chunks = d.mixer->learner && d.mixer->fused == d.mixer->forward;
-                if (!d.mixer->fused || in_chunks) continue;
+                // Those whose form is `forward` have sizes of their own below.
+                if (!d.mixer->fused || d.mixer->fused == d.mixer->forward) continue;
                 if (d.mixer->learner ? options % 2 != (int)s % 2 : options > 1) continue;
                 d.identity_map = d.no_inner_bias = options & 1;
                 d.no_decoder_norm = options >> 1 & 1;
