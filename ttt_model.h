@@ -233,15 +233,9 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 #ifdef TTT__SET
 
 // m = b1 m + (1-b1) g',  v = b2 v + (1-b2) g'^2,  u = (m c1) / (sqrt(v c2) + eps)     [Kingma 2015]
-// A g' whose square has no number counts as one whose square has: |u| stays near 1.
-INLINE VEC KN(squarable)(VEC g) {
-    VEC most = KN(splat)(NUM(TTT__LARGEST_TO_SQUARE));
-    return KN(select)(g > most, most, KN(select)(g < -most, -most, g));
-}
 INLINE void KN(adam_part)(int64_t i, int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m,
                           ttt_real *v, const ttt__pass *pass) {
-    VEC pv = KN(part)(p, i, n);
-    VEC gv = KN(squarable)(KN(part)(g, i, n) * pass->scale + pv * pass->l2);
+    VEC pv = KN(part)(p, i, n), gv = KN(part)(g, i, n) * pass->scale + pv * pass->l2;
     VEC mv = KN(part)(m, i, n) * pass->b1 + gv * (1 - pass->b1);
     VEC vv = KN(part)(v, i, n) * pass->b2 + gv * gv * (1 - pass->b2);
     VEC u = mv * pass->c1 / (KN(sqrt)(vv * pass->c2, pv) + pass->eps);
@@ -879,6 +873,20 @@ static ttt__pass ttt__pass_of(const ttt_update *update) {
     pass.rate = (ttt_real)(update->s * (double)update->desc->lr);
     return pass;
 }
+// A g' whose square has no number counts as one whose square has: |u| stays near 1.
+static void ttt__adam_of_large(ttt_ctx *ctx, const ttt_update *update, ttt_real *m, ttt_real *v,
+                               const ttt__pass *pass) {
+    enum { PIECE = 256 };
+    ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE / TTT__MAX(1, pass->scale), g[PIECE];
+    for (int64_t i = 0; i < update->n; i += PIECE) {
+        int64_t n = update->n - i < PIECE ? update->n - i : PIECE;
+        for (int64_t j = 0; j < n; j++) {
+            ttt_real it = update->gathered[i + j];
+            g[j] = it > most ? most : it < -most ? -most : it;
+        }
+        ttt__rule_kernels_of(ctx)->adam(n, update->p + i, g, m + i, v + i, pass);
+    }
+}
 static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *update, ttt__pass pass) {
     const ttt_optimizer_desc *desc = update->desc;
     double t = (double)(update->k + 1);
@@ -888,8 +896,11 @@ static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *update, ttt__pass pas
     pass.c2 = (ttt_real)(1 / (1 - pow((double)desc->beta2, t)));
     pass.eps = desc->eps;
     ttt_real *m = update->state[0]->data, *v = update->state[1]->data;
-    if (desc->bf16_moment) ttt__adam_bf16(update->n, update->p, update->gathered, m, v, &pass);
-    else ttt__rule_kernels_of(ctx)->adam(update->n, update->p, update->gathered, m, v, &pass);
+    const ttt_real *g = update->gathered;
+    if (desc->bf16_moment) ttt__adam_bf16(update->n, update->p, g, m, v, &pass);
+    else if (isfinite((ttt_real)ctx->k->dot(update->n, g, g)))
+        ttt__rule_kernels_of(ctx)->adam(update->n, update->p, g, m, v, &pass);
+    else ttt__adam_of_large(ctx, update, m, v, &pass);
 }
 static void ttt__adamw(ttt_ctx *ctx, const ttt_update *update) {
     ttt__pass pass = ttt__pass_of(update);
