@@ -879,7 +879,7 @@ static void ttt__adam_of_large(ttt_ctx *ctx, const ttt_update *update, ttt_real 
     enum { PIECE = 256 };
     ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE / TTT__MAX(1, pass->scale), g[PIECE];
     for (int64_t i = 0; i < update->n; i += PIECE) {
-        int64_t n = update->n - i < PIECE ? update->n - i : PIECE;
+        int64_t n = TTT__MIN((int64_t)PIECE, update->n - i);
         for (int64_t j = 0; j < n; j++) {
             ttt_real it = update->gathered[i + j];
             g[j] = it > most ? most : it < -most ? -most : it;
