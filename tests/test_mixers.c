@@ -797,10 +797,10 @@ static void a_token_changes_nothing_beyond_its_window(void) {
         g = l.d.globals;
         for (int64_t t = g; t < N; t++) {
             int64_t down = llabs((t - g) / cols - (at - g) / cols);
-            int64_t right = llabs((t - g) % cols - (at - g) % cols), far = TTT__MAX(down, right);
+            int64_t right = llabs((t - g) % cols - (at - g) % cols), apart = TTT__MAX(down, right);
             size_t bytes = 8 * sizeof *y->data;
-            CHECK(far <= W || memcmp(y->data + t * 8, z->data + t * 8, bytes) == 0);
-            CHECK(far <= 2 * W || g || memcmp(d_x->data + t * 8, d_z->data + t * 8, bytes) == 0);
+            CHECK(apart <= W || memcmp(y->data + t * 8, z->data + t * 8, bytes) == 0);
+            CHECK(apart <= 2 * W || g || memcmp(d_x->data + t * 8, d_z->data + t * 8, bytes) == 0);
         }
         CHECK(ttt_ok(c));
         ttt_close(c);
