@@ -876,13 +876,13 @@ static ttt__pass ttt__pass_of(const ttt_update *update) {
 // A g' whose square has no number counts as one whose square has: |u| stays near 1.
 static void ttt__adam_of_large(ttt_ctx *ctx, const ttt_update *update, ttt_real *m, ttt_real *v,
                                const ttt__pass *pass) {
-    enum { PIECE = 256 };
-    ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE / TTT__MAX(1, pass->scale), g[PIECE];
-    for (int64_t i = 0; i < update->n; i += PIECE) {
-        int64_t n = TTT__MIN((int64_t)PIECE, update->n - i);
+    enum { BLOCK = 256 };
+    ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE / TTT__MAX(1, pass->scale), g[BLOCK];
+    for (int64_t i = 0; i < update->n; i += BLOCK) {
+        int64_t n = TTT__MIN((int64_t)BLOCK, update->n - i);
         for (int64_t j = 0; j < n; j++) {
-            ttt_real it = update->gathered[i + j];
-            g[j] = it > most ? most : it < -most ? -most : it;
+            ttt_real value = update->gathered[i + j];
+            g[j] = value > most ? most : value < -most ? -most : value;
         }
         ttt__rule_kernels_of(ctx)->adam(n, update->p + i, g, m + i, v + i, pass);
     }
