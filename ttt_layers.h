@@ -753,7 +753,8 @@ KERNEL void KN(layer_norm_back)(int64_t n, const ttt_real *x, const ttt_real *sc
 // ordinary numbers. Backwards, with u' = p u^(p-1) and sums over the row:
 //   d_u = (d_y |u|/|w| - w <d_y, w> |u|/|w|^3) u' + u <d_y, w> / (|u| |w|)
 //   d_x += d_u / unit where x > 0           d_unit -= d_u u size / unit
-// (larger, not relu: GCC for Windows reads a vector on the stack, selected by a mask, as if aligned.)
+// (larger, not relu: GCC for Windows reads a vector that a mask selects as if the stack were
+// aligned.)
 INLINE VEC KN(focus_base)(const ttt_real *x, const ttt_real *unit, ttt_real size, int64_t i,
                           int64_t n) {
     VEC u = (KN(larger)(KN(part)(x, i, n), KN(splat)(0)) + NUM(1e-6)) / KN(part)(unit, i, n);
