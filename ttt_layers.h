@@ -7227,6 +7227,10 @@ static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
     }
     ttt__ask_for(chunk.d_y);
 }
+// What this chunk writes nobody reads.
+static bool ttt__is_last(const ttt__chunk_work *chunk) {
+    return chunk->from + chunk->rows == chunk->arg->N;
+}
 static int64_t ttt__segments(const ttt__chunked_arg *arg) {
     return (arg->chunks + arg->every - 1) / arg->every;
 }
@@ -7596,6 +7600,7 @@ static void ttt__scan_forward(ttt__chunk_work *chunk) {
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
         ttt__scan_normalize(chunk, &work, chunk->y);
     }
+    if (ttt__is_last(chunk)) return;
     if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
     ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
@@ -7717,7 +7722,8 @@ static void ttt__scan_backward(ttt__chunk_work *chunk) {
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL;
     double n = (double)chunk->rows, h = (double)chunk->in[TTT__SCAN_V].cols;
-    return 2 * n * h * ((rule ? 4 : 2) * n + (rule ? 3 : 2) * h);
+    double states = (rule ? 2 : 1) + !ttt__is_last(chunk);  // reads, and the write
+    return 2 * n * h * ((rule ? 4 : 2) * n + states * h);
 }
 static const ttt__chunked_kind ttt__scan_kind = {
     TTT__CHUNKED_OP("token by token", "S_t = e^g_t S_t-1 + k_t^T u_t, y_t = q_t S_t"),
@@ -8241,7 +8247,7 @@ static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_sta
     }
 }
 static bool ttt__glu_writes(const ttt__chunk_work *chunk) {
-    return !chunk->arg->d.causal || chunk->from + chunk->rows < chunk->arg->N;
+    return !chunk->arg->d.causal || !ttt__is_last(chunk);
 }
 static void ttt__glu_start(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
@@ -8594,7 +8600,8 @@ static void ttt__dense_forward(ttt__chunk_work *chunk) {
         ttt__dense_read(&dense);
         ttt__dense_answer(&dense, dense.layer[dense.last].o);
     }
-    for (int l = 0; l <= dense.last; l++) ttt__dense_write_layer(&dense, &dense.layer[l]);
+    for (int l = 0; l <= dense.last && !ttt__is_last(chunk); l++)
+        ttt__dense_write_layer(&dense, &dense.layer[l]);
 }
 
 // -- chunks of a learner of dense layers, backwards
@@ -8880,8 +8887,8 @@ static void ttt__at_once_backward(ttt__chunk_work *chunk) {
 }
 
 // The kernels meet a token forwards, backwards, when it is read and when it is written, w1 once
-// less; those of the velocity when it is read and written. And, unless all at once, what the tokens
-// of a chunk are to each other.
+// less; those of the velocity when it is read and written; a last chunk is not written. And, unless
+// all at once, what the tokens of a chunk are to each other.
 static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     const ttt__mat *w = chunk->in + TTT__MEMORY_W0;
     double n = (double)chunk->rows, first = (double)(w[0].rows * w[0].cols), wide = 0;
@@ -8889,6 +8896,8 @@ static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     if (w[2].at) wide = (double)w[0].cols;
     if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
     bool at_once = !ttt__memory_causal(&chunk->arg->d);
+    if (!at_once && ttt__is_last(chunk))
+        weights -= first * (w[2].at ? 2 : 1) * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
     return 2 * n * weights + (at_once ? 0 : 2 * n * n * (2 * h + 2 * wide));
 }
 static const ttt__chunked_kind ttt__dense_kind = {

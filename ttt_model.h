@@ -149,6 +149,7 @@ typedef struct ttt_update {
     int64_t k;                       // number of the update from 0
     double s;                        // s(k) of the schedule
     ttt_real scale;                  // of the gathered gradient
+    double norm;                     // of scale times all parameters' gradients: none is larger
     ttt_real decay;                  // wd; 0 for a parameter that does not decay
     int64_t n;                       // numbers in the parameter
     ttt_real *p;                     // these numbers, which the update changes
@@ -873,18 +874,30 @@ static ttt__pass ttt__pass_of(const ttt_update *update) {
     pass.rate = (ttt_real)(update->s * (double)update->desc->lr);
     return pass;
 }
-// A g' whose square has no number counts as one whose square has: |u| stays near 1.
-static void ttt__adam_of_large(ttt_ctx *ctx, const ttt_update *update, ttt_real *m, ttt_real *v,
-                               const ttt__pass *pass) {
+// n numbers of a parameter from number i on; g, their gathered gradient.
+static void ttt__adam_numbers(ttt_ctx *ctx, const ttt_update *update, int64_t i, int64_t n,
+                              const ttt_real *g, const ttt__pass *pass) {
+    ttt_real *p = update->p + i, *m = update->state[0]->data + i, *v = update->state[1]->data + i;
+    if (update->desc->bf16_moment) ttt__adam_bf16(n, p, g, m, v, pass);
+    else ttt__rule_kernels_of(ctx)->adam(n, p, g, m, v, pass);
+}
+// The largest g' whose square has a number, and which 16 bits can hold where m is in 16 bits.
+static double ttt__largest_for_adam(const ttt_update *update) {
+    return update->desc->bf16_moment ? TTT__MIN(1e38, TTT__LARGEST_TO_SQUARE)
+                                     : TTT__LARGEST_TO_SQUARE;
+}
+// A larger g' counts as that: |u| stays near 1.
+static void ttt__adam_of_large(ttt_ctx *ctx, const ttt_update *update, const ttt__pass *pass) {
     enum { BLOCK = 256 };
-    ttt_real most = (ttt_real)TTT__LARGEST_TO_SQUARE / TTT__MAX(1, pass->scale), g[BLOCK];
+    double most = ttt__largest_for_adam(update) / (double)pass->scale;
+    ttt_real g[BLOCK];
     for (int64_t i = 0; i < update->n; i += BLOCK) {
         int64_t n = TTT__MIN((int64_t)BLOCK, update->n - i);
         for (int64_t j = 0; j < n; j++) {
-            ttt_real value = update->gathered[i + j];
-            g[j] = value > most ? most : value < -most ? -most : value;
+            double value = (double)update->gathered[i + j];
+            g[j] = (ttt_real)(value > most ? most : value < -most ? -most : value);
         }
-        ttt__rule_kernels_of(ctx)->adam(n, update->p + i, g, m + i, v + i, pass);
+        ttt__adam_numbers(ctx, update, i, n, g, pass);
     }
 }
 static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *update, ttt__pass pass) {
@@ -895,12 +908,9 @@ static void ttt__adam_step(ttt_ctx *ctx, const ttt_update *update, ttt__pass pas
     pass.c1 = (ttt_real)(1 / (1 - pow((double)desc->beta1, t)));
     pass.c2 = (ttt_real)(1 / (1 - pow((double)desc->beta2, t)));
     pass.eps = desc->eps;
-    ttt_real *m = update->state[0]->data, *v = update->state[1]->data;
-    const ttt_real *g = update->gathered;
-    if (desc->bf16_moment) ttt__adam_bf16(update->n, update->p, g, m, v, &pass);
-    else if (isfinite((ttt_real)ctx->k->dot(update->n, g, g)))
-        ttt__rule_kernels_of(ctx)->adam(update->n, update->p, g, m, v, &pass);
-    else ttt__adam_of_large(ctx, update, m, v, &pass);
+    if (update->norm <= ttt__largest_for_adam(update))
+        ttt__adam_numbers(ctx, update, 0, update->n, update->gathered, &pass);
+    else ttt__adam_of_large(ctx, update, &pass);
 }
 static void ttt__adamw(ttt_ctx *ctx, const ttt_update *update) {
     ttt__pass pass = ttt__pass_of(update);
@@ -983,6 +993,7 @@ static void ttt__update_all(ttt_ctx *ctx, ttt_optimizer *optimizer, double clip_
     u.k = optimizer->updates;
     u.s = ttt_schedule(&optimizer->desc, optimizer->updates);
     u.scale = (ttt_real)(clip_scale / optimizer->desc.accumulate);
+    u.norm = clip_scale * optimizer->grad_norm;
     for (int i = 0; i < optimizer->n; i++) {
         bool decays = optimizer->params->item[optimizer->row[i]].flags & TTT_PARAM_DECAYS;
         u.decay = decays ? optimizer->desc.weight_decay : 0;

@@ -853,6 +853,26 @@ static void fused_norms_reach_the_largest_numbers(void) {
     }
 }
 
+// The profile counts for it about what it counts for the ops of its definition.
+static void what_is_fused_row_by_row_counts_its_flops(void) {
+    for (int kind = 0; kind < ROW_KINDS; kind++) {
+        double flops[2] = { 0, 0 };
+        for (int fused = 0; fused < 2; fused++) {
+            ttt_ctx *c = ttt_open(NULL);
+            normed l = make_normed(c, TTT_SHAPE(2, 64, 20), (row_kind)kind, 70);
+            ttt_profile_row row[40];
+            ttt_profile_start(c);
+            normed_forward(c, &l, fused);
+            ttt_profile_stop(c);
+            for (int i = 0, n = ttt_profile_rows(c, row, 40); i < n; i++)
+                flops[fused] += row[i].flops;
+            CHECK(ttt_ok(c));
+            ttt_close(c);
+        }
+        CHECK(flops[1] > flops[0] / 2 && flops[1] < 2 * flops[0]);
+    }
+}
+
 static void what_is_fused_row_by_row_keeps_what_others_promise(void) {
     for (int i = 0; i < ROW_KINDS; i++) {
         row_kind kind = (row_kind)i;
@@ -1681,6 +1701,7 @@ int main(int argc, char **argv) {
         T(a_query_meets_few_keys_on_any_grid),
         T(flops_count_the_pairs_that_see_each_other),
         T(what_is_fused_row_by_row_equals_its_definition),
+        T(what_is_fused_row_by_row_counts_its_flops),
         T(what_is_fused_row_by_row_keeps_what_others_promise),
         T(fused_norms_reach_the_largest_numbers),
         T(the_number_of_threads_changes_no_bit),
