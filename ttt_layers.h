@@ -439,20 +439,22 @@ typedef struct ttt_stream {
     int64_t lanes;      // B sequences, each at its own place; 0: none have been read
     ttt_tensor *read;   // integers (B): how many tokens of each
     ttt_params state;   // what these tokens left, by name, (B,...) each
-    struct ttt__stream_put *pending;  // inside a call: what its end will write into the state
+    struct ttt__stream_put *pending;  // inside a call: what its end will write into the state,
+    int n_before;                     // and how many tensors it had, -1 if it was new
 } ttt_stream;
 
-// Reads more of each sequence: x (B,n,D) -> (B,n,D). counts: how many of the n tokens each lane has,
-// the others are not looked at and give zeros; 0: the lane rests. NULL: n each. Nothing is put on
-// the tape. After an error the stream is as it was. Errors: as ttt_mixer_forward; TTT_ERR_ARGUMENT
-// for a description that does not stream; TTT_ERR_SHAPE if the stream has another B, or the state of
-// another layer.
+// Reads more of each sequence: x (B,n,D) -> (B,n,D). counts: how many of the n tokens each lane
+// has, the others are not looked at and give zeros; 0: the lane rests. NULL: n each. Nothing is put
+// on the tape. After an error the stream is as it was. Errors: as ttt_mixer_forward;
+// TTT_ERR_ARGUMENT for a description that does not stream; TTT_ERR_SHAPE if the stream has another
+// B, or the state of another layer.
 TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                      ttt_stream *stream, ttt_tensor *x, const int64_t *counts);
 // Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
 // *from. After an error *into is as it was.
 TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
-// The lane begins again, with a new sequence; -1: all do. Does nothing for a lane that is not there.
+// The lane begins again, with a new sequence; -1: all do. Does nothing for a lane that is not
+// there.
 TTT_API void ttt_stream_restart(ttt_stream *stream, int64_t lane);
 
 // ---- [7] UNMASKING ------------------------------------------------------------------------------
@@ -2059,6 +2061,7 @@ static void ttt__stream_write(ttt_ctx *ctx, const ttt__stream_part *part, ttt_re
 // The first call of a stream says how many lanes it has.
 static bool ttt__stream_begin(ttt_ctx *ctx, const char *who, ttt_stream *stream, int64_t B) {
     stream->pending = NULL;
+    stream->n_before = stream->lanes ? stream->state.n : -1;
     if (stream->lanes && stream->lanes != B)
         ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %lld sequences; the stream has %lld lanes", who,
                  (long long)B, (long long)stream->lanes);
@@ -2078,13 +2081,16 @@ static bool ttt__counts_good(ttt_ctx *ctx, const char *who, int64_t B, int64_t n
                      who, (long long)b, (long long)counts[b], (long long)n);
     return ttt_ok(ctx);
 }
-// Unless there was an error, the state is written, and the lanes have read their new tokens.
+// Unless there was an error, the state is written, and the lanes have read their new tokens. After
+// one, the stream has what it had.
 static void ttt__stream_end(ttt_ctx *ctx, const ttt__stream_part *part) {
     ttt_stream *stream = part->stream;
     for (ttt__stream_put *put = stream->pending; put && ttt_ok(ctx); put = put->next)
         memcpy(put->to, put->from, (size_t)put->n * sizeof *put->to);
     for (int64_t b = 0; b < stream->lanes && ttt_ok(ctx); b++)
         stream->read->index[b] += ttt__lane_new(part, b);
+    if (!ttt_ok(ctx)) stream->state.n = TTT__MAX(0, stream->n_before);
+    if (!ttt_ok(ctx) && stream->n_before < 0) stream->lanes = 0;
     stream->pending = NULL;
 }
 // Zeros for the rows of y (B,n,...) beyond each lane's.
@@ -2102,8 +2108,8 @@ static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
 // the last taps - 1 rows of each lane, which are kept under this name.
 static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
                                    ttt_tensor *x, ttt_tensor *kernel) {
-    if (!part) return ttt_depthwise_conv1d(ctx, x, kernel);
     if (!ttt_ok(ctx)) return &ctx->empty;
+    if (!part || kernel->shape.dim[0] == 1) return ttt_depthwise_conv1d(ctx, x, kernel);
     int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
     int64_t before = kernel->shape.dim[0] - 1;
     ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
@@ -2181,6 +2187,9 @@ static ttt_tensor *ttt__answers(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt__m
                                 ttt__memory_fn *tape, ttt_tensor *const *in, int64_t chunk) {
     bool whole = as_op && !desc->no_fused && !desc->unmask;
     ttt_tensor *y = whole ? as_op(ctx, desc, in, chunk) : NULL;
+    if (!y && desc->stream)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: no stream reads it with these options",
+                        desc->mixer->name);
     return y ? y : tape(ctx, desc, in, chunk);
 }
 
@@ -2772,13 +2781,17 @@ static double ttt__matrix_state(const ttt_mixer_desc *desc, int64_t N) {
 }
 static void ttt__linear_attention_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     if (ttt__need(ctx, (unsigned)desc->normalizer <= TTT_NORMALIZER_NONE, desc, "normalizer",
-                  (int64_t)desc->normalizer, "one of ttt_normalizer expected"))
+                  (int64_t)desc->normalizer, "one of ttt_normalizer expected") &&
+        ttt__need(ctx, !desc->stream || desc->normalizer != TTT_NORMALIZER_CONSTANT, desc,
+                  "normalizer", (int64_t)desc->normalizer,
+                  "the constant one divides by N, which a stream does not know"))
         ttt__check_chunk(ctx, desc, N);
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_linear_attention = {
     "linear-attention", "LinearAttention_0", "phi(q) (phi(k)^T v) / normalizer", "arXiv 2006.16236",
-    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer", 0,
+    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer",
+    TTT_MIXER_STREAMS,
     ttt__linear_attention_tape, TTT__FUSED(ttt__linear_attention_as_op),
     ttt__linear_attention_flops, ttt__matrix_state, ttt__linear_attention_check,
 };
@@ -3549,19 +3562,22 @@ static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
 
 TTT__CONSTANT ttt_mixer ttt_mixer_delta_net = {
     "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
-    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__delta_forward, TTT__FUSED(ttt__delta_forward), ttt__delta_flops, ttt__matrix_state,
     ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
     "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
-    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__gated_delta_forward, TTT__FUSED(ttt__gated_delta_forward), ttt__gated_delta_flops,
     ttt__matrix_state, ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
-    "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__kda_forward, TTT__FUSED(ttt__kda_forward), ttt__kda_flops, ttt__matrix_state,
     ttt__check_chunk,
 };
@@ -3922,15 +3938,15 @@ static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
 #define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
-    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
-    ttt__memory_check,
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops,
+    ttt__memory_state, ttt__memory_check,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
-    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
-    ttt__memory_check,
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops,
+    ttt__memory_state, ttt__memory_check,
 };
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
@@ -3988,7 +4004,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_titans = {
     "titans", "NeuralMemory_0", "an MLP written with momentum and forgetting", "arXiv 2501.00663",
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
-    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
+    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED | TTT_MIXER_STREAMS,
     ttt__titans_forward, TTT__FUSED(ttt__titans_forward), ttt__titans_flops, ttt__titans_state,
     ttt__memory_check,
 };
@@ -4183,7 +4199,7 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
-    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
+    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", TTT_MIXER_STREAMS,
     ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
     ttt__check_chunk,
 };
@@ -4631,21 +4647,22 @@ static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__
         x.at[i * x.down] += (ttt_real)kit->k->dot(a.cols, a.at + i * a.down, b.at + i * b.down);
 }
 
-// Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
+// Lower matrices are 0 above the diagonal, which ends in the last corner: one that has more columns
+// than rows is the lower part of a square. Products read them in blocks of rows, and there only the
 // zeros of the blocks on the diagonal.
 enum { TTT__LOWER_BLOCK = 16 };
 static void ttt__clear_above(ttt__mat y, int diagonal) {
-    for (int64_t i = 0; i + diagonal < y.cols; i++)
-        memset(y.at + i * y.down + i + diagonal, 0,
-               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+    for (int64_t i = 0, from = y.cols - y.rows + diagonal; i + from < y.cols; i++)
+        memset(y.at + i * y.down + i + from, 0, (size_t)(y.cols - i - from) * sizeof *y.at);
 }
 // y = a b below the diagonal and, if diagonal is 1, on it
 static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    int diagonal) {
-    for (int64_t i = 0, end; i < y.rows; i = end) {
+    for (int64_t i = 0, end, cols; i < y.rows; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
-        ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
-                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
+        cols = y.cols - y.rows + end;
+        ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, cols),
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, cols));
     }
     ttt__clear_above(y, diagonal);
 }
@@ -4676,11 +4693,12 @@ static void ttt__add_not_finite(ttt__mat y, ttt__mat a, ttt__mat b) {
 static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    bool transposed, ttt__mat spare) {
     bool all = ttt__all_finite(kit, spare, b);
-    int64_t n = a.rows;
+    int64_t n = a.rows, before = a.cols - n;
+    TTT__FITS(!transposed || before == 0);
     if (transposed) a = ttt__transpose_of(a);
     for (int64_t i = 0, end; i < n; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, n);
-        int64_t from = transposed ? i : 0, terms = transposed ? n - i : end;
+        int64_t from = transposed ? i : 0, terms = transposed ? n - i : before + end;
         ttt__add_product(kit, ttt__rows_at(y, i, end - i),
                          ttt__cols_at(ttt__rows_at(a, i, end - i), from, terms),
                          ttt__rows_at(all ? b : spare, from, terms));
@@ -7315,17 +7333,24 @@ static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
 // each. Forward keeps that of every k-th chunk (none where no way back may come); the states of
 // such a segment are made again from it, by the same `forward`, which then writes no y.
 //
+// A call of a stream may begin and end within a chunk. So `forward` takes some tokens of a chunk,
+// and has left what it needs of those before them, keys and gradients, in a block, `open`; it writes
+// the state when the chunk is full. Each row of its matrices is made once, from the same numbers in
+// the same order, wherever calls end.
+//
 // What differs is a kind: a row of functions that know one chunk. They find its rows of each input
-// as matrices, and a state as a block of numbers which is theirs to divide.
+// as matrices; a state and `open` are blocks of numbers which are theirs to divide.
 //
 // LETTERS
 //   sizes    B sequences of N tokens; H heads; n tokens of a chunk, the last may be shorter
 //   in, y    inputs, by the kind's own numbers, and the answers: rows of the chunk, of the head
 //   state    S before the chunk, S' after it;  d_state  from the gradient in S' to that in S
+//   before   in a stream: the chunk has so many tokens from earlier calls
 //   pair     a sequence and head, number b H + head
 //
 //   phase     a share is         reads                   writes                  ttt__...
 //   read      a pair             in                      y, every k-th S         chunked_read
+//   stream    a pair             in, S, open             y, S', open             chunked_stream
 //     and backwards
 //   read      a pair             in, d_y, the kept S     d_in; of parameters     chunked_read_back
 //                                                        each pair's own
@@ -7350,7 +7375,10 @@ typedef struct ttt__chunked_arg {
 struct ttt__chunk_work {
     const ttt__kit *kit;
     const ttt__chunked_arg *arg;
-    int64_t from, rows;                   // its first token, and how many
+    int64_t from, rows;                   // its first token here, and how many
+    int64_t before;                       // and how many come before these, see ttt__take_open
+    bool whole;                           // all tokens of the chunk are here
+    bool last;                            // what it writes nobody reads
     ttt__mat in[TTT__CHUNKED_INPUTS];     // of tokens: their rows; of a parameter: the head's part
     ttt__mat d_in[TTT__CHUNKED_INPUTS];   // backwards, to be added to; all that are there
     ttt__mat y, d_y;                      // backwards y is there to be read; it is absent where
@@ -7358,6 +7386,7 @@ struct ttt__chunk_work {
     ttt_real *state, *d_state;            // forwards S becomes S'; backwards it stays as it is
     bool back;
     ttt__room room;                       // scratch memory, anew for each chunk
+    ttt__room open;                       // what is kept of a chunk that is not whole
 };
 
 struct ttt__chunked_kind {
@@ -7381,6 +7410,8 @@ typedef struct ttt__chunked {
     ttt_real *gradient[TTT__CHUNKED_INPUTS];     // backwards; of parameters: a part for each pair
     ttt_real *room;                              // of each thread
     int64_t room_size, state_size;
+    ttt__stack memory, open;                     // a stream's state, of each pair,
+    ttt__stack next_memory, next_open;           // and where its next one is made
 } ttt__chunked;
 
 // -- chunks of a pair
@@ -7391,17 +7422,18 @@ static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_
     if (at) at += (token * arg->H + head) * width;
     return ttt__strided(at, chunk->rows, width, arg->H * width);
 }
-// Chunk number i of a pair: its inputs, its answers, and the gradients in both.
-static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
-                                     int64_t i) {
+// Some tokens of a pair: their inputs, their answers, and the gradients in both.
+static ttt__chunk_work ttt__chunk_at(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
+                                     int64_t from, int64_t rows) {
     const ttt__chunked_arg *arg = job->arg;
     ttt__chunk_work chunk;
     memset(&chunk, 0, sizeof chunk);
     chunk.kit = kit;
     chunk.arg = arg;
     chunk.back = job->d_y != NULL;
-    chunk.from = i * arg->chunk;
-    chunk.rows = TTT__MIN(arg->chunk, arg->N - chunk.from);
+    chunk.from = from;
+    chunk.rows = rows;
+    chunk.whole = true;
     for (int j = 0; j < TTT__CHUNKED_INPUTS; j++) {
         if (arg->input[j] < 0) continue;
         const ttt_tensor *input = job->node->in[(int)arg->input[j]];
@@ -7420,6 +7452,23 @@ static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *ki
     chunk.d_y = ttt__pair_rows(arg, chunk.back ? job->d_y->data : NULL, width, pair, &chunk);
     return chunk;
 }
+// Chunk number i of a pair.
+static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
+                                     int64_t i) {
+    int64_t size = job->arg->chunk, left = job->arg->N - i * size;
+    ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, i * size, TTT__MIN(size, left));
+    chunk.last = left <= size;
+    return chunk;
+}
+// (rows,cols) for these tokens of a chunk, below those of the tokens before them, which an earlier
+// call of the stream has left there. If the chunk is whole they are needed only for the moment.
+static ttt__mat ttt__take_open(ttt__chunk_work *chunk, int64_t rows, int64_t cols) {
+    rows += chunk->before;
+    if (!chunk->whole && chunk->open.at)
+        return ttt__rows_at(ttt__take(&chunk->open, chunk->arg->chunk, cols), 0, rows);
+    chunk->open.used += cols;  // a measure: numbers of a token
+    return ttt__take(&chunk->room, rows, cols);
+}
 // Asks the memory for the rows of a chunk while another one is computed: they lie apart, where no
 // processor expects them.
 static void ttt__ask_for(ttt__mat m) {
@@ -7427,18 +7476,16 @@ static void ttt__ask_for(ttt__mat m) {
     for (int64_t i = 0; m.at && i < m.rows; i++)
         for (int64_t j = 0; j < m.cols; j += LINE) TTT__PREFETCH(m.at + i * m.down + j);
 }
-static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
-    if (i < 0 || i >= job->arg->chunks || job->arg->chunk > TTT__TILE_TOKENS) return;
-    ttt__chunk_work chunk = ttt__chunk_of(job, NULL, pair, i);
+static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t from) {
+    const ttt__chunked_arg *arg = job->arg;
+    if (from < 0 || from >= arg->N || arg->chunk > TTT__TILE_TOKENS) return;
+    ttt__chunk_work chunk =
+        ttt__chunk_at(job, NULL, pair, from, TTT__MIN(arg->chunk, arg->N - from));
     for (int j = 0; j < job->arg->kind->of_tokens; j++) {
         ttt__ask_for(chunk.in[j]);
         ttt__ask_for(chunk.d_in[j]);
     }
     ttt__ask_for(chunk.d_y);
-}
-// What this chunk writes nobody reads.
-static bool ttt__is_last(const ttt__chunk_work *chunk) {
-    return chunk->from + chunk->rows == chunk->arg->N;
 }
 static int64_t ttt__segments(const ttt__chunked_arg *arg) {
     return (arg->chunks + arg->every - 1) / arg->every;
@@ -7461,7 +7508,7 @@ static void ttt__chunked_read(const ttt__chunked *job, const ttt__kit *kit, ttt_
         if (arg->states.at && i % arg->every == 0)
             ttt__assign(ttt__kept_state(arg, pair, i / arg->every), state);
         chunk.room = room;
-        ttt__chunk_ahead(job, pair, i + 1);
+        ttt__chunk_ahead(job, pair, chunk.from + arg->chunk);
         arg->kind->forward(&chunk);
     }
 }
@@ -7491,12 +7538,41 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             chunk.state = state.at;
             chunk.d_state = d_state.at;
             chunk.room = room;
-            ttt__chunk_ahead(job, pair, first + i - 1);
+            ttt__chunk_ahead(job, pair, chunk.from - arg->chunk);
             arg->kind->backward(&chunk);
             chunk.room = room;
             if (first + i == 0 && arg->kind->start_back) arg->kind->start_back(&chunk);
         }
     }
+}
+// The new tokens of a pair. The rows of `open` behind those of the tokens read may be written at
+// once; a chunk that only begins here has rows of its own, since the others may still be needed.
+static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
+                                int64_t pair) {
+    const ttt__chunked_arg *arg = job->arg;
+    int64_t size = arg->chunk, lane = pair / arg->H, read = ttt__lane_read(arg->d.stream, lane);
+    int64_t end = read + ttt__lane_new(arg->d.stream, lane), rows;
+    ttt__mat state = ttt__take(&room, 1, job->state_size);
+    if (read >= size) ttt__assign(state, ttt__of(job->memory, pair));
+    else ttt__clear(state);
+    for (int64_t at = read; at < end; at += rows) {
+        rows = job->open.first.cols ? TTT__MIN(size - at % size, end - at) : end - at;
+        ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, at - read, rows);
+        chunk.before = at % size;
+        chunk.last = (at + rows) % size != 0;
+        chunk.whole = chunk.before == 0 && !chunk.last;
+        chunk.state = state.at;
+        chunk.room = room;
+        if (at == read && read < size && arg->kind->start) arg->kind->start(&chunk);
+        chunk.room = room;
+        chunk.open.used = 0;
+        chunk.open.at = ttt__of(at == read ? job->open : job->next_open, pair).at;
+        ttt__chunk_ahead(job, pair, chunk.from + rows);
+        arg->kind->forward(&chunk);
+    }
+    if (end / size > read / size) ttt__assign(ttt__of(job->next_memory, pair), state);
+    ttt__chunk_work rest = ttt__chunk_at(job, kit, pair, end - read, arg->N - (end - read));
+    for (int64_t i = 0; i < rest.rows; i++) ttt__clear(ttt__rows_at(rest.y, i, 1));
 }
 static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__chunked *job = (const ttt__chunked *)arg;
@@ -7504,10 +7580,54 @@ static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread
     ttt__room room = { job->room + thread * job->room_size, 0 };
     for (int64_t pair = begin; pair < end; pair++)
         if (job->d_y) ttt__chunked_read_back(job, &kit, room, pair);
+        else if (job->arg->d.stream) ttt__chunked_stream(job, &kit, room, pair);
         else ttt__chunked_read(job, &kit, room, pair);
 }
 
 // -- chunks: room, and the op
+// A part of a stream's state, and the room where its next one is made if some lane reads beyond the
+// end of a chunk. `width`: numbers of a token that `open` keeps.
+static ttt__stack ttt__state_stack(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
+                                   ttt_shape shape, bool moves, ttt__stack *next) {
+    int64_t pairs = shape.dim[0] * shape.dim[1], size = 0;
+    ttt_tensor *state = ttt__stream_state(ctx, part, name, shape);
+    if (state && pairs > 0) size = state->size / pairs;
+    *next = ttt__stacked(moves ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
+    if (next->first.at && ttt_ok(ctx)) ttt__clear(ttt__matrix(next->first.at, pairs, size));
+    return ttt__stacked(state ? state->data : NULL, 1, size);
+}
+static bool ttt__chunked_state(ttt__chunked *job, int64_t width) {
+    const ttt__chunked_arg *arg = job->arg;
+    const ttt__stream_part *part = arg->d.stream;
+    bool moves = false;
+    for (int64_t lane = 0; lane < arg->B; lane++) {
+        int64_t in_chunk = ttt__lane_read(part, lane) % arg->chunk;
+        moves = moves || in_chunk + ttt__lane_new(part, lane) >= arg->chunk;
+    }
+    job->memory = ttt__state_stack(job->ctx, part, "memory",
+                                   TTT_SHAPE(arg->B, arg->H, job->state_size), moves,
+                                   &job->next_memory);
+    job->open = job->next_open = ttt__stacked(NULL, 1, 0);
+    if (width > 0)
+        job->open = ttt__state_stack(job->ctx, part, "open",
+                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), moves,
+                                     &job->next_open);
+    return ttt_ok(job->ctx);
+}
+// What the lanes whose chunk has ended have in its place.
+static void ttt__chunked_keep_state(const ttt__chunked *job) {
+    const ttt__chunked_arg *arg = job->arg;
+    const ttt__stream_part *part = arg->d.stream;
+    for (int64_t lane = 0; part && lane < arg->B; lane++) {
+        int64_t read = ttt__lane_read(part, lane), end = read + ttt__lane_new(part, lane);
+        if (end / arg->chunk == read / arg->chunk) continue;
+        const ttt__stack *to[2] = { &job->memory, &job->open },
+                         *from[2] = { &job->next_memory, &job->next_open };
+        for (int i = 0; i < 2; i++)
+            ttt__stream_write(job->ctx, part, ttt__of(*to[i], lane * arg->H).at,
+                              ttt__of(*from[i], lane * arg->H).at, arg->H * to[i]->apart);
+    }
+}
 // Room for each thread: of the longest chunk, and the states that go with it.
 static bool ttt__chunked_begin(ttt__chunked *job, ttt_ctx *ctx, const ttt_tensor *node,
                                const ttt_tensor *d_y) {
@@ -7518,11 +7638,13 @@ static bool ttt__chunked_begin(ttt__chunked *job, ttt_ctx *ctx, const ttt_tensor
     job->d_y = d_y;
     ttt__kit kit = ttt__kit_of(ctx, 0);
     ttt__chunk_work chunk = ttt__chunk_of(job, &kit, 0, 0);
+    chunk.whole = !job->arg->d.stream;
+    if (!chunk.whole) chunk.before = job->arg->chunk - chunk.rows;
     job->arg->kind->take(&chunk);
     job->state_size = job->arg->kind->state_size(&chunk);
     job->room_size = chunk.room.used + (d_y ? job->arg->every : 1) * job->state_size;
     job->room = ttt__alloc_numbers(ctx, ctx->threads, job->room_size, false);
-    return !ctx->result;
+    return !ctx->result && (chunk.whole || ttt__chunked_state(job, chunk.open.used));
 }
 // States are kept for each chunk where that adds little to the inputs, else for so many that those
 // of a segment and the kept ones are as few as may be.
@@ -7545,6 +7667,7 @@ static void ttt__chunked_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__chunked job;
     if (y->size > 0 && ttt__chunked_begin(&job, ctx, y, NULL) && ttt__chunked_keep(arg, &job))
         ttt__parallel(ctx, -1, arg->B * arg->H, 1, ttt__chunked_share, &job);
+    if (y->size > 0 && !ctx->result) ttt__chunked_keep_state(&job);
     ttt__arena_release(&ctx->scratch, scratch);
 }
 
@@ -7621,12 +7744,16 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int n_in = ttt__list_inputs(ctx, in[0], in + 1, n - 1, given, arg.input + 1);
     if (!ttt_ok(ctx)) return &ctx->empty;
     const int64_t *size = in[0]->shape.dim;
+    if (desc->stream && chunk > 1 << 24)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "%s: .chunk = %lld; a stream, which keeps the tokens of a chunk, takes at "
+                        "most %d", desc->mixer->name, (long long)chunk, 1 << 24);
     arg.kind = kind;
     arg.d = *desc;
     arg.B = size[0];
     arg.N = size[1];
     arg.H = size[2];
-    arg.chunk = TTT__MAX(1, TTT__MIN(chunk, arg.N));
+    arg.chunk = TTT__MAX(1, desc->stream ? chunk : TTT__MIN(chunk, arg.N));
     arg.chunks = (arg.N + arg.chunk - 1) / arg.chunk;
     return ttt_apply(ctx, &kind->op, given, n_in, in[0]->shape, &arg, sizeof arg);
 }
@@ -7635,7 +7762,8 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // In the letters of ttt__scan, of one head, rows of matrices being the n tokens of a chunk; A o B
 // is their product number by number, b o A that of each row with its number, < the part below the
 // diagonal, <= that and the diagonal. D and G are absent, and 1, where nothing fades; beta is
-// absent in linear attention: then U = V.
+// absent in linear attention: then U = V. In a stream K and U are those of all tokens of the chunk
+// so far, but only the new ones ask, and get a row of U.
 //   forward      A = (K K^T) o D <     L = beta o A      E = V - e^G o (K S)     P = (Q K^T) o D <=
 //                (1 + L) U = beta o E                    K_D: what is left of K at the end
 //                O = e^G o (Q S) + P U                   S' = e^G_n S + K_D^T U
@@ -7661,10 +7789,13 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 typedef struct ttt__scan_work {
     bool maps, divides;            // linear attention's
     ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
-    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
-    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
-    ttt__mat P, A, L;              // (n,n)
-    ttt__mat E, U, spare, norm;    // (n,h), norm (n,1)
+    ttt__mat Q, V, E, norm;        // of the n new tokens: (n,h), norm (n,1)
+    ttt__mat K, U, K_tr;           // of all tokens of the chunk: (all,h), (h,all)
+    ttt__mat g, D, since;          // (all,1), (all,all), e^G (all,1); of the new ones:
+    ttt__mat D_new, since_new;
+    ttt__mat kept, K_D, spare;     // D's last row as a column; (all,h)
+    ttt__mat P, A, L;              // (n,all)
+    ttt__mat K_new, U_new;         // rows of K and U
     // backwards
     ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
     ttt__mat U_tr, S_tr, d_norm;   // (h,n), (h,h), (n,1)
@@ -7679,30 +7810,38 @@ static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
     return h * h + (ttt__scan_divides(chunk) ? h : 0);
 }
 static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
-    int64_t n = chunk->rows, h = chunk->in[TTT__SCAN_V].cols;
+    int64_t n = chunk->rows, before = chunk->before, all = before + n;
+    int64_t h = chunk->in[TTT__SCAN_V].cols;
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
     ttt__room *room = &chunk->room;
     ttt__scan_work work;
-    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
     ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
-    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
     for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.Q = ttt__take(room, n, h);
+    work.K = ttt__take_open(chunk, n, h);
+    work.U = ttt__take_open(chunk, n, h);
+    work.g = fades ? ttt__take_open(chunk, n, 1) : ttt__absent();
+    work.K_new = ttt__rows_at(work.K, before, n);
+    work.U_new = ttt__rows_at(work.U, before, n);
+    work.V = rule ? ttt__take(room, n, h) : work.U_new;
+    work.spare = ttt__take(room, all, h);
     work.maps = !chunk->arg->d.identity_map;
     work.divides = ttt__scan_divides(chunk);
     work.S = ttt__matrix(chunk->state, h, h);
     work.s = ttt__matrix(work.divides && chunk->state ? chunk->state + h * h : NULL, 1, h);
     work.d_S = ttt__matrix(chunk->d_state, h, h);
     work.d_s = ttt__matrix(work.divides && chunk->d_state ? chunk->d_state + h * h : NULL, 1, h);
-    work.K_tr = ttt__take(room, h, n);
-    work.D = ttt__take_if(fades, room, n, n);
-    work.since = ttt__take_if(fades, room, n, 1);
-    work.kept = ttt__take_if(fades, room, n, 1);
-    work.K_D = fades ? ttt__take(room, n, h) : work.K;
-    work.P = ttt__take(room, n, n);
-    work.A = ttt__take_if(rule, room, n, n);
-    work.L = ttt__take_if(rule, room, n, n);
+    work.K_tr = ttt__take(room, h, all);
+    work.D = ttt__take_if(fades, room, all, all);
+    work.since = ttt__take_if(fades, room, all, 1);
+    work.D_new = fades ? ttt__rows_at(work.D, before, n) : ttt__absent();
+    work.since_new = fades ? ttt__rows_at(work.since, before, n) : ttt__absent();
+    work.kept = ttt__take_if(fades, room, all, 1);
+    work.K_D = fades ? ttt__take(room, all, h) : work.K;
+    work.P = ttt__take(room, n, all);
+    work.A = ttt__take_if(rule, room, n, all);
+    work.L = ttt__take_if(rule, room, n, all);
     work.E = ttt__take_if(rule, room, n, h);
-    work.U = rule ? ttt__take(room, n, h) : work.V;
     work.norm = ttt__take_if(work.divides, room, n, 1);
     work.d_norm = ttt__take_if(chunk->back && work.divides, room, n, 1);
     work.U_tr = ttt__take_if(chunk->back, room, h, n);
@@ -7737,53 +7876,67 @@ static void ttt__shift_queries(const ttt__chunk_work *chunk, const ttt__scan_wor
 static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
     ttt__gather(kit, work->Q, chunk->in[TTT__SCAN_Q]);
-    ttt__gather(kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(kit, work->K_new, chunk->in[TTT__SCAN_K]);
     ttt__gather(kit, work->V, chunk->in[TTT__SCAN_V]);
     ttt__shift_queries(chunk, work, work->Q);
     if (work->maps) kit->lk->elu1(ttt__numbers(work->Q), work->Q.at);
-    if (work->maps) kit->lk->elu1(ttt__numbers(work->K), work->K.at);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->K_new), work->K_new.at);
     ttt__transpose(kit, work->K_tr, work->K);
 }
 // D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
 // row of K at the end.
 static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
-    int64_t n = chunk->rows;
+    ttt__mat g = work->g, D = work->D, since = work->since;
+    int64_t all = D.rows, before = chunk->before;
     if (!g.at) return;
-    for (int64_t i = 0; i < n; i++) {
-        ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
-        if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
+    ttt__gather(kit, ttt__rows_at(g, before, chunk->rows), chunk->in[TTT__SCAN_G]);
+    for (int64_t i = 0; i < all; i++) {
+        ttt_real *row = D.at + i * all;
+        if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - all, row, g.at[i]);
         row[i] = 0;
-        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
+        since.at[i] = i > 0 ? since.at[i - 1] + g.at[i] : g.at[i];
     }
-    for (int64_t i = 0; i < n; i++) kit->lk->fade(i + 1, D.at + i * n);
+    for (int64_t i = before; i < all; i++) kit->lk->fade(i + 1, D.at + i * all);
     ttt__clear_above(D, 1);
-    kit->lk->fade(n, since.at);
-    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    kit->lk->fade(all, since.at);
+    ttt__assign(work->kept, ttt__rows_at(D, all - 1, 1));
     ttt__scale_rows(kit, work->K_D, work->K, work->kept);
+}
+// The new rows of U, from beta o E in their place: what those before contribute is known.
+static void ttt__scan_solve(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    int64_t before = chunk->before;
+    if (before > 0) {
+        ttt__scaled(kit, work->U_new, work->U_new, -1);
+        ttt__add_product(kit, work->U_new, ttt__cols_at(work->L, 0, before),
+                         ttt__rows_at(work->U, 0, before));
+        ttt__scaled(kit, work->U_new, work->U_new, -1);
+    }
+    ttt__solve(kit, work->U_new, ttt__cols_at(work->L, before, chunk->rows), false);
 }
 // U, and what it is made of.
 static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
     ttt__mat beta = chunk->in[TTT__SCAN_BETA];
     if (!beta.at) return;                                           // U = V
-    ttt__set_product(kit, work->E, work->K, work->S);
-    ttt__scale_rows(kit, work->E, work->E, work->since);
+    ttt__set_product(kit, work->E, work->K_new, work->S);
+    ttt__scale_rows(kit, work->E, work->E, work->since_new);
     ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
-    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
-    if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
+    ttt__set_lower_product(kit, work->A, work->K_new, work->K_tr, 0);
+    if (work->D.at) ttt__times(kit, work->A, work->A, work->D_new);  // A = (K K^T) o D <
     ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
-    ttt__scale_rows(kit, work->U, work->E, beta);
-    ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
+    ttt__scale_rows(kit, work->U_new, work->E, beta);
+    ttt__scan_solve(chunk, work);                                   // (1 + L) U = beta o E
 }
 static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
-    if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
+    if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D_new);  // P = (Q K^T) o D <=
     if (!work->divides) return;
     ttt__set_product(chunk->kit, work->norm, work->Q, ttt__transpose_of(work->s));
     for (int64_t i = 0; i < chunk->rows; i++)                           // norm = Q s + P 1
-        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(i + 1, work->P.at + i * work->P.down);
+        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(chunk->before + i + 1,
+                                                         work->P.at + i * work->P.down);
 }
 // From rows of O to those of y, and from the gradients in these to those in O.
 static void ttt__scan_normalize(const ttt__chunk_work *chunk, const ttt__scan_work *work,
@@ -7805,12 +7958,12 @@ static void ttt__scan_forward(ttt__chunk_work *chunk) {
     if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
         ttt__scan_scores(chunk, &work);
         ttt__set_product(kit, chunk->y, work.Q, work.S);
-        ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
+        ttt__scale_rows(kit, chunk->y, chunk->y, work.since_new);
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
         ttt__scan_normalize(chunk, &work, chunk->y);
     }
-    if (ttt__is_last(chunk)) return;
-    if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
+    if (chunk->last) return;
+    if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[work.since.rows - 1]);
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
     ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
 }
@@ -7931,7 +8084,7 @@ static void ttt__scan_backward(ttt__chunk_work *chunk) {
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL;
     double n = (double)chunk->rows, h = (double)chunk->in[TTT__SCAN_V].cols;
-    double states = (rule ? 2 : 1) + !ttt__is_last(chunk);  // reads, and the write
+    double states = (rule ? 2 : 1) + !chunk->last;  // reads, and the write
     return 2 * n * h * ((rule ? 4 : 2) * n + states * h);
 }
 static const ttt__chunked_kind ttt__scan_kind = {
@@ -7958,7 +8111,7 @@ static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *
                                             ttt_tensor *const *in, int64_t chunk) {
     const ttt_tensor *k = in[TTT__SCAN_K];
     if (!desc->causal) return NULL;
-    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE
+    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE && !desc->stream
                         ? k->shape.dim[2] * k->shape.dim[3] : 0;
     for (int64_t i = 0; i < first * k->shape.dim[0] && k->size > 0; i++)
         if (ttt__log_small(desc, k->data[i / first * first * k->shape.dim[1] + i % first]) != 0)
@@ -8194,7 +8347,25 @@ static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
     work.other = ttt__glu_state_in(chunk, room);
     return work;
 }
-static void ttt__glu_take_all(ttt__chunk_work *chunk) { (void)ttt__glu_work_in(chunk); }
+// All tokens of the chunk. In a stream what they write is kept until it is full.
+static ttt__chunk_work ttt__glu_written(ttt__chunk_work *chunk) {
+    ttt__chunk_work all = *chunk;
+    if (chunk->whole) return all;
+    all.rows += chunk->before;
+    all.y = ttt__absent();
+    for (int i = TTT__GLU_K; i <= TTT__GLU_MOMENTUM; i++) {
+        ttt__mat news = chunk->in[i];
+        all.in[i] = ttt__take_open(chunk, chunk->rows, news.cols);
+        if (all.in[i].at)
+            ttt__gather(chunk->kit, ttt__rows_at(all.in[i], chunk->before, news.rows), news);
+    }
+    all.in[TTT__GLU_Q] = all.in[TTT__GLU_K];
+    return all;
+}
+static void ttt__glu_take_all(ttt__chunk_work *chunk) {
+    (void)ttt__glu_work_in(chunk);
+    (void)ttt__glu_written(chunk);
+}
 static void ttt__glu_transpose(const ttt__kit *kit, ttt__mat gates_tr, ttt__mat last_tr,
                                const ttt__glu_weights *W) {
     ttt__transpose(kit, gates_tr, W->gates);
@@ -8456,7 +8627,7 @@ static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_sta
     }
 }
 static bool ttt__glu_writes(const ttt__chunk_work *chunk) {
-    return !chunk->arg->d.causal || !ttt__is_last(chunk);
+    return !chunk->arg->d.causal || !chunk->last;
 }
 static void ttt__glu_start(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
@@ -8491,7 +8662,8 @@ static void ttt__glu_forward(ttt__chunk_work *chunk) {
         ttt__glu_tile tile = ttt__glu_tile_of(chunk, &work, from, n);
         ttt__glu_read_tile(chunk->kit, &work, &tile);
     }
-    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) ttt__glu_write(chunk, &work, &work.S);
+    ttt__chunk_work written = ttt__glu_written(chunk);
+    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) ttt__glu_write(&written, &work, &work.S);
 }
 static void ttt__glu_backward(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
@@ -8553,18 +8725,20 @@ static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 //   d_u = c o (d_o w^T) + m o (d_o v^T) + d_P x            d_w += (c o u)^T d_o, d_v += ..
 //   d_x += d_P^T u,  d_g += S^T d_o,  d_P = C o d_S        d_c = <u, d_o w^T>, d_m = ..
 //   where d_S = d_o g^T, of which only s <= t counts       d_C += P o d_S
-// Only titans has V and gates, and it has no biases.
+// Only titans has V and gates, and it has no biases. In a stream k, v, q and what is made of them
+// are of the n tokens of a call; x, g and the shares are also of those before them in the chunk.
 typedef struct ttt__dense_weights {
     ttt__mat w, b, v;
 } ttt__dense_weights;
 typedef struct ttt__dense_layer {
     ttt__dense_weights at, d;        // before the chunk, then after it; d: their outer gradients
-    ttt__mat x, g, u, o, P, S;
+    ttt__mat x, g;                   // (all,.)
+    ttt__mat u, o, P, S;
     ttt__mat d_x, d_g, d_u, d_o;
 } ttt__dense_layer;
 typedef struct ttt__dense {
     const ttt__kit *kit;
-    int64_t n;
+    int64_t n, before, all;          // tokens; all: with those before them
     int last;                        // the last layer: 0 or 1
     bool norm, gated, back;
     ttt__layout layout;
@@ -8574,34 +8748,42 @@ typedef struct ttt__dense {
     ttt__mat label, g_e, d_label;
     ttt__mat slope;                  // gelu' of what the first layer gives for q
     ttt__mat C, H, d_C, d_H, gates;  // see ttt__dense_shares
-    ttt__mat d_S;                    // (n,n)
+    ttt__mat d_S;                    // (n,all)
     ttt_real *spare, *d_spare;       // see ttt__dense_spare
     ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
-// What n tokens are worked on with. The first of two layers gives wide rows, the second reads them.
-static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
-    int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide, most = TTT__MAX(h, wide);
+// What tokens are worked on with. The first of two layers gives wide rows, the second reads them.
+static void ttt__dense_room(ttt__dense *dense, ttt__chunk_work *chunk) {
+    int64_t n = dense->n, all = dense->all, h = dense->layout.h, wide = dense->layout.wide;
+    int64_t most = TTT__MAX(h, wide);
     bool back = dense->back;
+    ttt__room *room = &chunk->room;
     ttt__tile *tile = &dense->tile;
     ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
-    ttt__mat *narrow[] = { &tile->k,      &first->u,        &dense->label, &dense->g_e,
-                           &tile->e,      &last->g,         &last->o,      &dense->d_label,
-                           &last->d_g,    &last->d_o,       &first->d_x,   &first->d_u };
-    ttt__mat *hidden[] = { &tile->z,       &tile->a,       &tile->a1,   &tile->room[0],
-                           &first->g,      &first->o,      &last->u,    &tile->a2,
-                           &tile->room[1], &dense->slope,  &last->d_x,  &last->d_u };
+    ttt__mat *narrow[] = { &first->u,   &dense->label, &dense->g_e,  &tile->e,    &last->o,
+                           &last->d_g,  &last->d_o,    &first->d_x,  &first->d_u, &dense->d_label };
+    ttt__mat *hidden[] = { &tile->z,    &tile->a1,     &tile->room[0], &first->o, &last->u,
+                           &tile->a2,   &last->d_x,    &tile->room[1], &last->d_u, &dense->slope };
     ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
     ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
-    for (int i = 0; i < (back ? 12 : 7); i++) *narrow[i] = ttt__take(room, n, h);
-    for (int i = 0; i < (back ? 12 : 7) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
-    for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, n);
-    for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, n + 1, n + 2);
-    dense->gates = ttt__take_if(dense->gated, room, 2, n);
-    dense->spare = ttt__take(room, n, most).at;
+    first->x = ttt__take_open(chunk, n, h);
+    last->g = ttt__take_open(chunk, n, h);
+    if (wide > 0) last->x = ttt__take_open(chunk, n, wide);
+    if (wide > 0) first->g = ttt__take_open(chunk, n, wide);
+    if (dense->gated) dense->gates = ttt__take_open(chunk, n, 2);
+    for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
+    for (int i = 0; i < (back ? 10 : 5) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
+    for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, all);
+    for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, all + 1, all + 2);
+    dense->spare = ttt__take(room, all, most).at;
     dense->d_spare = ttt__take_if(back, room, n, most).at;
     dense->turned = ttt__take(room, n, most).at;
     if (dense->last) first->d_g = tile->room[1];
+}
+// Of a matrix of all tokens the rows of the new ones.
+static ttt__mat ttt__dense_new(const ttt__dense *dense, ttt__mat m) {
+    return ttt__rows_at(m, dense->before, dense->n);
 }
 // The weights of a layer in a state, which is W and behind it V; or the gradients in them.
 static ttt__dense_weights ttt__dense_weights_in(const ttt__dense *dense, ttt_real *state, int l) {
@@ -8615,8 +8797,8 @@ static ttt__layout ttt__dense_layout(const ttt__chunk_work *chunk) {
     return ttt__layout_of(w[0].rows, w[2].at != NULL, w[1].at != NULL);
 }
 // Room for rows that are needed for a moment, as wide as those a layer reads or gives.
-static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t cols) {
-    return ttt__matrix(dense->spare, dense->n, cols);
+static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t rows, int64_t cols) {
+    return ttt__matrix(dense->spare, rows, cols);
 }
 // y = a w^T, by way of w a^T: a has few rows, and w, which has many numbers, is read as it lies.
 static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, ttt__mat w) {
@@ -8625,12 +8807,13 @@ static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, t
     ttt__transpose(dense->kit, y, turned);
 }
 // Points at n tokens of the chunk, from number `from` on, and at the weights.
-static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from,
-                                int64_t n) {
+static ttt__dense ttt__dense_in(ttt__chunk_work *chunk, int64_t from, int64_t n) {
     ttt__dense dense;
     memset(&dense, 0, sizeof dense);
     dense.kit = dense.tile.kit = chunk->kit;
     dense.n = n;
+    dense.before = chunk->before;
+    dense.all = chunk->before + n;
     dense.back = chunk->back;
     dense.layout = ttt__dense_layout(chunk);
     dense.last = dense.tile.mlp = dense.layout.wide > 0;
@@ -8644,10 +8827,10 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     }
     dense.y = ttt__rows_or(chunk->y, from, n, ttt__absent());
     dense.d_y = ttt__rows_or(chunk->d_y, from, n, ttt__absent());
-    ttt__dense_room(&dense, room);
-    dense.layer[0].x = dense.tile.k;
+    ttt__dense_room(&dense, chunk);
+    dense.tile.k = ttt__dense_new(&dense, dense.layer[0].x);
+    if (dense.last) dense.tile.a = ttt__dense_new(&dense, dense.layer[1].x);
     dense.tile.W = ttt__parts_at(&dense.layout, chunk->state);
-    dense.layer[1].x = dense.tile.a;
     for (int l = 0; l <= dense.last; l++) {
         dense.layer[l].at = ttt__dense_weights_in(&dense, chunk->state, l);
         dense.layer[l].d = ttt__dense_weights_in(&dense, chunk->d_state, l);
@@ -8655,7 +8838,7 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     return dense;
 }
 static void ttt__dense_take(ttt__chunk_work *chunk) {
-    (void)ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    (void)ttt__dense_in(chunk, 0, chunk->rows);
 }
 static int64_t ttt__dense_state(const ttt__chunk_work *chunk) {
     return ttt__dense_layout(chunk).size * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
@@ -8681,7 +8864,8 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in;
-    ttt__mat g = dense->layer[dense->last].g, label = dense->label, e = dense->tile.e;
+    ttt__mat g = ttt__dense_new(dense, dense->layer[dense->last].g);
+    ttt__mat label = dense->label, e = dense->tile.e;
     ttt__gather(kit, dense->tile.k, in[TTT__MEMORY_K]);
     ttt__gather(kit, label, in[TTT__MEMORY_V]);
     if (dense->norm) ttt__minus(kit, label, label, dense->tile.k);
@@ -8697,8 +8881,8 @@ static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times
 static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
     ttt__mat g_a = dense->tile.room[0];
     if (!dense->last) return;
-    ttt__dense_turned(dense, g_a, dense->layer[1].g, dense->tile.W.w2);
-    ttt__times(dense->kit, dense->layer[0].g, g_a, dense->tile.a1);
+    ttt__dense_turned(dense, g_a, ttt__dense_new(dense, dense->layer[1].g), dense->tile.W.w2);
+    ttt__times(dense->kit, ttt__dense_new(dense, dense->layer[0].g), g_a, dense->tile.a1);
 }
 
 // How much of a gradient is in the weights after each token, C, and in the velocity, H. Row 0 is
@@ -8710,58 +8894,59 @@ static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
 // strong ones.
 static void ttt__dense_shares(const ttt__dense *dense) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n, width = n + 2;
-    ttt_real *keep = dense->gates.at, *momentum = keep + n;
+    int64_t n = dense->n, all = dense->all, width = all + 2;
     ttt__clear(dense->C);
-    dense->C.at[n + 1] = 1;
+    dense->C.at[all + 1] = 1;
     if (!dense->gated) {
-        for (int64_t t = 0; t < n; t++)
+        for (int64_t t = dense->before; t < all; t++)
             for (int64_t s = 0; s <= t; s++)
                 dense->C.at[(t + 1) * width + s] = -1 / (ttt_real)(t + 1);
         return;
     }
     ttt__clear(dense->H);
-    dense->H.at[n] = 1;
-    ttt__transpose(kit, ttt__matrix(keep, 1, n), dense->in[TTT__MEMORY_KEEP]);
-    ttt__transpose(kit, ttt__matrix(momentum, 1, n), dense->in[TTT__MEMORY_MOMENTUM]);
-    kit->k->map[TTT__MAP_exp](2 * n, keep, keep, 0);
-    for (int64_t t = 0; t < n; t++) {
+    dense->H.at[all] = 1;
+    ttt__mat news = ttt__dense_new(dense, dense->gates);
+    ttt__gather(kit, ttt__cols_at(news, 0, 1), dense->in[TTT__MEMORY_KEEP]);
+    ttt__gather(kit, ttt__cols_at(news, 1, 1), dense->in[TTT__MEMORY_MOMENTUM]);
+    kit->k->map[TTT__MAP_exp](2 * n, news.at, news.at, 0);
+    for (int64_t t = 0; t < all; t++) {
         ttt_real *C_t = dense->C.at + (t + 1) * width, *H_t = dense->H.at + (t + 1) * width;
-        kit->lk->blend(width, momentum[t], H_t - width, 1, H_t);
+        const ttt_real *gates = dense->gates.at + 2 * t;
+        kit->lk->blend(width, gates[1], H_t - width, 1, H_t);
         H_t[t] = -1;
-        kit->lk->blend(width, keep[t], C_t - width, 1, C_t);
+        kit->lk->blend(width, gates[0], C_t - width, 1, C_t);
         kit->lk->blend(width, 1, H_t, 1, C_t);
     }
 }
 // A column of C: of W or V in each token's weights. And its last row, as a column: of each token's
 // gradient in what is left.
 static ttt__mat ttt__share_in_each(const ttt__dense *dense, ttt__mat C, int64_t i) {
-    return ttt__cols_at(ttt__rows_at(C, 1, dense->n), i, 1);
+    return ttt__cols_at(ttt__rows_at(C, dense->before + 1, dense->n), i, 1);
 }
 static ttt__mat ttt__share_of_each(const ttt__dense *dense, ttt__mat C) {
-    return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->n, 1), 0, dense->n));
+    return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->all, 1), 0, dense->all));
 }
 
 static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n;
-    ttt__mat P = layer->P, scaled = ttt__dense_spare(dense, layer->u.cols);
+    int64_t n = dense->n, all = dense->all;
+    ttt__mat P = layer->P, scaled = ttt__dense_spare(dense, n, layer->u.cols);
     if (!dense->gated) ttt__affine(kit, layer->o, layer->u, layer->at.w, layer->at.b);
     else {
-        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n + 1));
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, all + 1));
         ttt__set_product(kit, layer->o, scaled, layer->at.w);
-        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n));
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, all));
         ttt__add_product(kit, layer->o, scaled, layer->at.v);
     }
     ttt__set_lower_product(kit, P, layer->u, ttt__transpose_of(layer->x), 1);
     ttt__clear(layer->S);
-    for (int64_t t = 0; t < n; t++)
-        for (int64_t s = 0; s <= t; s++) {
-            if (layer->at.b.at) P.at[t * n + s] += 1;
-            layer->S.at[t * n + s] = dense->C.at[(t + 1) * (n + 2) + s] * P.at[t * n + s];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t s = 0, t = dense->before + i; s <= t; s++) {
+            if (layer->at.b.at) P.at[i * all + s] += 1;
+            layer->S.at[i * all + s] = dense->C.at[(t + 1) * (all + 2) + s] * P.at[i * all + s];
         }
     ttt__add_lower_product(kit, layer->o, layer->S, layer->g, false,
-                           ttt__dense_spare(dense, layer->g.cols));
+                           ttt__dense_spare(dense, all, layer->g.cols));
 }
 // f, the last layer's o: each token's answer at its own weights.
 static void ttt__dense_read(const ttt__dense *dense) {
@@ -8787,21 +8972,21 @@ static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
 
 static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols);
+    int64_t all = dense->all;
+    ttt__mat scaled = ttt__dense_spare(dense, all, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, C_n = ttt__share_of_each(dense, dense->C);
-    if (dense->gated) kit->lk->blend(ttt__numbers(w), C_n.at[n], v.at, C_n.at[n + 1], w.at);
+    if (dense->gated) kit->lk->blend(ttt__numbers(w), C_n.at[all], v.at, C_n.at[all + 1], w.at);
     ttt__scale_rows(kit, scaled, layer->x, C_n);
     ttt__add_product(kit, w, ttt__transpose_of(scaled), layer->g);
     if (layer->at.b.at) ttt__add_product(kit, layer->at.b, ttt__transpose_of(C_n), layer->g);
     if (!dense->gated) return;
     ttt__mat H_n = ttt__share_of_each(dense, dense->H);
-    ttt__scaled(kit, v, v, H_n.at[n]);
+    ttt__scaled(kit, v, v, H_n.at[all]);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, v, ttt__transpose_of(scaled), layer->g);
 }
 static void ttt__dense_forward(ttt__chunk_work *chunk) {
-    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense dense = ttt__dense_in(chunk, 0, chunk->rows);
     ttt__dense_learn(&dense, 1, 1);
     ttt__dense_hidden_gradient(&dense);
     ttt__dense_shares(&dense);
@@ -8809,7 +8994,7 @@ static void ttt__dense_forward(ttt__chunk_work *chunk) {
         ttt__dense_read(&dense);
         ttt__dense_answer(&dense, dense.layer[dense.last].o);
     }
-    for (int l = 0; l <= dense.last && !ttt__is_last(chunk); l++)
+    for (int l = 0; l <= dense.last && !chunk->last; l++)
         ttt__dense_write_layer(&dense, &dense.layer[l]);
 }
 
@@ -8817,7 +9002,7 @@ static void ttt__dense_forward(ttt__chunk_work *chunk) {
 static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
     int64_t n = dense->n;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols),
+    ttt__mat scaled = ttt__dense_spare(dense, dense->n, layer->x.cols),
              d_scaled = ttt__matrix(dense->d_spare, n, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, d_w = layer->d.w, d_v = layer->d.v;
     ttt__mat C_n = ttt__share_of_each(dense, dense->C),
@@ -8848,7 +9033,7 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
 static void ttt__dense_carried_back(const ttt__dense *dense, const ttt__dense_layer *layer,
                                     int64_t share, ttt__mat w, ttt__mat d_w) {
     const ttt__kit *kit = dense->kit;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->u.cols),
+    ttt__mat scaled = ttt__dense_spare(dense, dense->n, layer->u.cols),
              d_scaled = ttt__matrix(dense->d_spare, dense->n, layer->u.cols);
     ttt__mat c = ttt__share_in_each(dense, dense->C, share);
     ttt__dense_turned(dense, d_scaled, layer->d_o, w);
@@ -8878,11 +9063,11 @@ static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense
             dense->d_C.at[share] += layer->P.at[at] * d_S.at[at];
             d_P.at[at] *= dense->C.at[share];
         }
-    ttt__mat spare = ttt__dense_spare(dense, layer->x.cols);
+    ttt__mat spare = ttt__dense_spare(dense, dense->n, layer->x.cols);
     ttt__add_lower_product(kit, layer->d_u, d_P, layer->x, false, spare);
     ttt__add_lower_product(kit, layer->d_x, d_P, layer->u, true, spare);
     ttt__add_lower_product(kit, layer->d_g, layer->S, layer->d_o, true,
-                           ttt__dense_spare(dense, layer->d_o.cols));
+                           ttt__dense_spare(dense, n, layer->d_o.cols));
 }
 static void ttt__dense_read_back(ttt__dense *dense) {
     ttt__dense_layer *first = &dense->layer[0];
@@ -8916,7 +9101,7 @@ static void ttt__dense_shares_back(const ttt__dense *dense) {
     ttt__mat d_keep = dense->d_in[TTT__MEMORY_KEEP], d_momentum = dense->d_in[TTT__MEMORY_MOMENTUM];
     for (int64_t t = dense->n - 1; t >= 0 && dense->gated; t--) {
         int64_t row = (t + 1) * width, before = t * width;
-        ttt_real keep = dense->gates.at[t], momentum = dense->gates.at[dense->n + t];
+        ttt_real keep = dense->gates.at[2 * t], momentum = dense->gates.at[2 * t + 1];
         ttt_real *d_C_t = dense->d_C.at + row, *d_H_t = dense->d_H.at + row;
         kit->lk->blend(width, 1, d_C_t, 1, d_H_t);
         d_keep.at[t * d_keep.down] +=
@@ -8962,7 +9147,7 @@ static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
 // Through what a layer gives for the keys, from the gradient d in it.
 static void ttt__dense_predict_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer,
                                           ttt__mat d) {
-    ttt__mat d_x = ttt__dense_spare(dense, layer->x.cols);
+    ttt__mat d_x = ttt__dense_spare(dense, dense->n, layer->x.cols);
     ttt__dense_turned(dense, d_x, d, layer->at.w);
     ttt__plus(dense->kit, layer->d_x, d_x);
     ttt__add_product(dense->kit, layer->d.w, ttt__transpose_of(layer->x), d);
@@ -8978,7 +9163,7 @@ static void ttt__dense_predict_back(const ttt__dense *dense) {
     ttt__dense_predict_layer_back(dense, first, d_z);
 }
 static void ttt__dense_backward(ttt__chunk_work *chunk) {
-    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense dense = ttt__dense_in(chunk, 0, chunk->rows);
     ttt__dense_layer *first = &dense.layer[0], *last = &dense.layer[dense.last];
     ttt__dense_learn(&dense, 2, 1);
     ttt__dense_hidden_gradient(&dense);
@@ -9023,9 +9208,9 @@ static ttt__at_once ttt__at_once_in(ttt__chunk_work *chunk) {
 // Tile number i; without tokens behind the last.
 static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all,
                                     int64_t i) {
-    ttt__room room = chunk->room;
+    ttt__chunk_work again = *chunk;
     int64_t from, n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from);
-    ttt__dense dense = ttt__dense_in(chunk, &room, n > 0 ? from : 0, n);
+    ttt__dense dense = ttt__dense_in(&again, n > 0 ? from : 0, n);
     dense.tile.W = all->W;
     dense.tile.W_tr = all->W_tr;
     return dense;
@@ -9033,7 +9218,7 @@ static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_
 static void ttt__at_once_take(ttt__chunk_work *chunk) {
     (void)ttt__at_once_in(chunk);
     const int64_t tile = TTT__TILE_TOKENS;
-    (void)ttt__dense_in(chunk, &chunk->room, 0, TTT__MIN(chunk->rows, tile));
+    (void)ttt__dense_in(chunk, 0, TTT__MIN(chunk->rows, tile));
 }
 // next = W and what all tokens write
 static void ttt__at_once_write(const ttt__chunk_work *chunk, const ttt__at_once *all) {
@@ -9105,7 +9290,7 @@ static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     if (w[2].at) wide = (double)w[0].cols;
     if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
     bool at_once = !ttt__memory_causal(&chunk->arg->d);
-    if (!at_once && ttt__is_last(chunk))
+    if (!at_once && chunk->last)
         weights -= first * (w[2].at ? 2 : 1) * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
     return 2 * n * weights + (at_once ? 0 : 2 * n * n * (2 * h + 2 * wide));
 }
@@ -9781,7 +9966,7 @@ static ttt_tensor *ttt__mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     if (desc->mixer && !(desc->mixer->flags & TTT_MIXER_STREAMS))
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: it needs the whole sequence, and reads no stream",
                  name);
-    else if (!causal)
+    else if (desc->mixer && !causal)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: a stream needs .causal", name);
     else if (desc->no_fused)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .no_fused is set; a stream has no form op by op",
@@ -9796,8 +9981,8 @@ ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weigh
         return &ctx->empty;
     int64_t B = x->shape.rank == 3 ? x->shape.dim[0] : 0, n = B ? x->shape.dim[1] : 0;
     ttt__stream_part part = { stream, NULL, counts, n };
-    if (!ttt__stream_begin(ctx, "mixer_stream", stream, B) ||
-        !ttt__counts_good(ctx, "mixer_stream", B, n, counts))
+    if (!ttt__counts_good(ctx, "mixer_stream", B, n, counts) ||
+        !ttt__stream_begin(ctx, "mixer_stream", stream, B))
         return &ctx->empty;
     bool recording = ttt_set_recording(ctx, false);
     ttt_tensor *y = ttt__mixer_stream(ctx, desc, weights, &part, x);
