@@ -7334,8 +7334,8 @@ static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
 // such a segment are made again from it, by the same `forward`, which then writes no y.
 //
 // A call of a stream may begin and end within a chunk. So `forward` takes some tokens of a chunk,
-// and has left what it needs of those before them, keys and gradients, in a block, `open`; it writes
-// the state when the chunk is full. Each row of its matrices is made once, from the same numbers in
+// and has left what it needs of those before them, keys and gradients, in a block, `open`; the
+// state is written when the chunk is full. Each row of its matrices is made once, from the same numbers in
 // the same order, wherever calls end.
 //
 // What differs is a kind: a row of functions that know one chunk. They find its rows of each input
