@@ -453,6 +453,15 @@ TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
 // Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
 // *from. After an error *into is as it was.
 TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
+// What a layer's learner has become; prefix: of the layer's state, NULL for that of
+// ttt_mixer_stream. For each row i of the learner's table value[i], the weight as it was before the
+// chunk that is being read, of each sequence: (B,H,..); and gradient[i], the sum over the tokens of
+// that chunk so far of rate times inner gradient. NULL where a row is absent. In the step arena.
+// Errors: TTT_ERR_ARGUMENT for a mixer without a learner or streams, TTT_ERR_UNSET if the stream
+// has not read with this layer, TTT_ERR_SHAPE if it has with another.
+TTT_API ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                      const ttt_stream *stream, const char *prefix,
+                                      ttt_tensor **value, ttt_tensor **gradient);
 // The lane begins again, with a new sequence; -1: all do. Does nothing for a lane that is not
 // there.
 TTT_API void ttt_stream_restart(ttt_stream *stream, int64_t lane);
@@ -2024,20 +2033,25 @@ static int64_t ttt__lane_read(const ttt__stream_part *part, int64_t lane) {
 static int64_t ttt__lane_new(const ttt__stream_part *part, int64_t lane) {
     return part->counts ? part->counts[lane] : part->n;
 }
-// The state of this name: zeros, if it is new. NULL after an error.
+// The state of this name; NULL if there is none.
+static ttt_tensor *ttt__stream_find(const ttt_stream *stream, const char *prefix,
+                                    const char *name) {
+    for (int i = 0; i < stream->state.n; i++)
+        if (ttt__is_path(stream->state.item[i].name, prefix, name)) return stream->state.value[i];
+    return NULL;
+}
+// The same: zeros, if it is new. NULL after an error.
 static ttt_tensor *ttt__stream_state(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
                                      ttt_shape shape) {
     ttt_params *state = &part->stream->state;
+    ttt_tensor *found = ttt__stream_find(part->stream, part->prefix, name);
     ttt_text text[2];
-    for (int i = 0; i < state->n && ttt_ok(ctx); i++) {
-        if (!ttt__is_path(state->item[i].name, part->prefix, name)) continue;
-        if (!ttt_shape_equal(state->value[i]->shape, shape))
-            ttt_fail(ctx, TTT_ERR_SHAPE,
-                     "stream: its state %s has shape %s; %s expected, so it is of another layer",
-                     state->item[i].name, ttt_shape_text(state->value[i]->shape, text[0]),
-                     ttt_shape_text(shape, text[1]));
-        return ttt_ok(ctx) ? state->value[i] : NULL;
-    }
+    if (found && !ttt_shape_equal(found->shape, shape))
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "stream: its state %s%s%s has shape %s; %s expected, so it is of another layer",
+                 part->prefix ? part->prefix : "", part->prefix ? "/" : "", name,
+                 ttt_shape_text(found->shape, text[0]), ttt_shape_text(shape, text[1]));
+    if (found || !ttt_ok(ctx)) return ttt_ok(ctx) ? found : NULL;
     if (!ttt__params_room(ctx, state, 1)) return NULL;
     const char *path = ttt__path(ctx, part->prefix, "%s", name);
     ttt_tensor *made = ttt_zeros_kept(ctx, shape);
@@ -2088,7 +2102,7 @@ static void ttt__stream_end(ttt_ctx *ctx, const ttt__stream_part *part) {
     for (ttt__stream_put *put = stream->pending; put && ttt_ok(ctx); put = put->next)
         memcpy(put->to, put->from, (size_t)put->n * sizeof *put->to);
     for (int64_t b = 0; b < stream->lanes && ttt_ok(ctx); b++)
-        stream->read->index[b] += ttt__lane_new(part, b);
+        stream->read->index[b] = ttt__lane_read(part, b) + ttt__lane_new(part, b);
     if (!ttt_ok(ctx)) stream->state.n = TTT__MAX(0, stream->n_before);
     if (!ttt_ok(ctx) && stream->n_before < 0) stream->lanes = 0;
     stream->pending = NULL;
@@ -7335,8 +7349,8 @@ static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
 //
 // A call of a stream may begin and end within a chunk. So `forward` takes some tokens of a chunk,
 // and has left what it needs of those before them, keys and gradients, in a block, `open`; the
-// state is written when the chunk is full. Each row of its matrices is made once, from the same numbers in
-// the same order, wherever calls end.
+// state is written when the chunk is full. Each row of its matrices is made once, from the same
+// numbers in the same order, wherever calls end.
 //
 // What differs is a kind: a row of functions that know one chunk. They find its rows of each input
 // as matrices; a state and `open` are blocks of numbers which are theirs to divide.
@@ -7422,6 +7436,11 @@ static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_
     if (at) at += (token * arg->H + head) * width;
     return ttt__strided(at, chunk->rows, width, arg->H * width);
 }
+// The part of a parameter (H,..,width) that is a head's.
+static ttt__mat ttt__parameter_part(const ttt_tensor *parameter, int64_t H, int64_t head) {
+    int64_t width = ttt__last(parameter), part = parameter->size / H;
+    return ttt__matrix(parameter->data + head * part, part / width, width);
+}
 // Some tokens of a pair: their inputs, their answers, and the gradients in both.
 static ttt__chunk_work ttt__chunk_at(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
                                      int64_t from, int64_t rows) {
@@ -7437,14 +7456,15 @@ static ttt__chunk_work ttt__chunk_at(const ttt__chunked *job, const ttt__kit *ki
     for (int j = 0; j < TTT__CHUNKED_INPUTS; j++) {
         if (arg->input[j] < 0) continue;
         const ttt_tensor *input = job->node->in[(int)arg->input[j]];
-        int64_t width = ttt__last(input), part = input->size / arg->H;
-        ttt_real *at = input->data, *d_at = job->gradient[j];
+        int64_t width = ttt__last(input);
+        ttt_real *d_at = job->gradient[j];
         if (j < arg->kind->of_tokens) {
-            chunk.in[j] = ttt__pair_rows(arg, at, width, pair, &chunk);
+            chunk.in[j] = ttt__pair_rows(arg, input->data, width, pair, &chunk);
             chunk.d_in[j] = ttt__pair_rows(arg, d_at, width, pair, &chunk);
         } else {
-            chunk.in[j] = ttt__matrix(at + pair % arg->H * part, part / width, width);
-            chunk.d_in[j] = ttt__matrix(d_at ? d_at + pair * part : NULL, part / width, width);
+            chunk.in[j] = ttt__parameter_part(input, arg->H, pair % arg->H);
+            chunk.d_in[j] = chunk.in[j];
+            chunk.d_in[j].at = d_at ? d_at + pair * ttt__numbers(chunk.in[j]) : NULL;
         }
     }
     int64_t width = ttt__last(job->node);
@@ -8753,6 +8773,16 @@ typedef struct ttt__dense {
     ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
+// What of tokens is needed until their chunk is full.
+static void ttt__dense_kept(ttt__dense *dense, ttt__chunk_work *chunk) {
+    int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide;
+    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
+    first->x = ttt__take_open(chunk, n, h);
+    last->g = ttt__take_open(chunk, n, h);
+    if (wide > 0) last->x = ttt__take_open(chunk, n, wide);
+    if (wide > 0) first->g = ttt__take_open(chunk, n, wide);
+    if (dense->gated) dense->gates = ttt__take_open(chunk, n, 2);
+}
 // What tokens are worked on with. The first of two layers gives wide rows, the second reads them.
 static void ttt__dense_room(ttt__dense *dense, ttt__chunk_work *chunk) {
     int64_t n = dense->n, all = dense->all, h = dense->layout.h, wide = dense->layout.wide;
@@ -8767,11 +8797,7 @@ static void ttt__dense_room(ttt__dense *dense, ttt__chunk_work *chunk) {
                            &tile->a2,   &last->d_x,    &tile->room[1], &last->d_u, &dense->slope };
     ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
     ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
-    first->x = ttt__take_open(chunk, n, h);
-    last->g = ttt__take_open(chunk, n, h);
-    if (wide > 0) last->x = ttt__take_open(chunk, n, wide);
-    if (wide > 0) first->g = ttt__take_open(chunk, n, wide);
-    if (dense->gated) dense->gates = ttt__take_open(chunk, n, 2);
+    ttt__dense_kept(dense, chunk);
     for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
     for (int i = 0; i < (back ? 10 : 5) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
     for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, all);
@@ -9305,6 +9331,54 @@ static const ttt__chunked_kind ttt__at_once_kind = {
     ttt__dense_start_back, ttt__at_once_forward, ttt__at_once_backward, ttt__dense_flops,
     ttt__memory_tape,
 };
+
+// -- chunks of a learner of dense layers: what a stream has learned, see ttt_stream_learner
+// Of one pair: W, and the gradients of the tokens in a chunk that is not full.
+static void ttt__learned_pair(const ttt__kit *kit, ttt__chunk_work *chunk, int64_t pair,
+                              ttt_tensor *const *value, ttt_tensor *const *gradient) {
+    ttt__dense dense;
+    memset(&dense, 0, sizeof dense);
+    dense.layout = ttt__dense_layout(chunk);
+    dense.last = dense.layout.wide > 0;
+    dense.n = chunk->rows;
+    ttt__dense_kept(&dense, chunk);
+    ttt__parts W = ttt__parts_at(&dense.layout, chunk->state);
+    const ttt__mat part[4] = { W.w1, W.b1, W.w2, W.b2 };
+    for (int i = 0; i < 4; i++) {
+        if (!value[i]) continue;
+        const ttt__dense_layer *layer = &dense.layer[i / 2];
+        ttt__mat to = part[i], sum = part[i];
+        to.at = value[i]->data + pair * ttt__numbers(to);
+        sum.at = gradient[i]->data + pair * ttt__numbers(sum);
+        ttt__assign(to, part[i]);
+        if (i % 2 == 0) ttt__set_product(kit, sum, ttt__transpose_of(layer->x), layer->g);
+        else ttt__set_row_sum(kit, sum, layer->g);
+    }
+}
+// `first` has room for the weights before anything was read.
+static void ttt__learned(ttt_ctx *ctx, const ttt_stream *stream, const ttt_tensor *memory,
+                         const ttt_tensor *open, ttt_tensor *const *w0, ttt_real *first,
+                         ttt_tensor *const *value, ttt_tensor *const *gradient) {
+    int64_t H = memory->shape.dim[1], pairs = memory->shape.dim[0] * H;
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__chunked_arg arg;
+    memset(&arg, 0, sizeof arg);
+    arg.chunk = open->shape.dim[2];
+    for (int64_t pair = 0; pair < pairs; pair++) {
+        int64_t read = stream->read->index[pair / H];
+        ttt__chunk_work chunk;
+        memset(&chunk, 0, sizeof chunk);
+        chunk.arg = &arg;
+        chunk.rows = read % arg.chunk;
+        chunk.state = read < arg.chunk ? first : memory->data + pair * memory->shape.dim[2];
+        chunk.open.at = open->data + pair * (open->size / pairs);
+        for (int i = 0; i < 4; i++)
+            if (w0[i])
+                chunk.in[TTT__MEMORY_W0 + i] = ttt__parameter_part(w0[i], H, pair % H);
+        if (read < arg.chunk) ttt__dense_start(&chunk);
+        ttt__learned_pair(&kit, &chunk, pair, value, gradient);
+    }
+}
 static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                      ttt_tensor *const *in, int64_t chunk) {
     const ttt__chunked_kind *kind =
@@ -9921,6 +9995,21 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
     return ttt_ok(ctx);
 }
 
+// The weights of a layer by the rows of its table and its learner's. NULL after an error.
+static ttt_tensor **ttt__mixer_rows(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights) {
+    if (!ttt__weights_alive(ctx, desc->mixer->name, weights)) return NULL;
+    const ttt_learner *learner = desc->mixer->learner;
+    int n_rows = desc->mixer->n_rows, n_inner = learner ? learner->n_rows : 0;
+    ttt_tensor **row = ttt__weights_room(ctx, n_rows + n_inner, false);
+    if (!row || !ttt__by_row(ctx, desc, desc->mixer->rows, n_rows, &weights, row)) return NULL;
+    if (learner && !ttt__by_row(ctx, desc, learner->rows, n_inner, &weights, row + n_rows))
+        return NULL;
+    if (weights.n > 0)
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "%s: %d weights more than the %d that its description asks for",
+                 desc->mixer->name, weights.n, ttt_mixer_count(desc));
+    return ttt_ok(ctx) ? row : NULL;
+}
 ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_tensor **losses) {
     if (losses) *losses = NULL;
@@ -9936,18 +10025,8 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
         return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected",
                         desc->mixer->name, ttt_shape_text(x->shape, text), (long long)desc->dim);
     }
-    if (!ttt__weights_alive(ctx, desc->mixer->name, weights)) return &ctx->empty;
-    const ttt_learner *learner = desc->mixer->learner;
-    int n_rows = desc->mixer->n_rows, n_inner = learner ? learner->n_rows : 0;
-    ttt_tensor **row = ttt__weights_room(ctx, n_rows + n_inner, false);
-    if (!row || !ttt__by_row(ctx, desc, desc->mixer->rows, n_rows, &weights, row))
-        return &ctx->empty;
-    if (learner && !ttt__by_row(ctx, desc, learner->rows, n_inner, &weights, row + n_rows))
-        return &ctx->empty;
-    if (weights.n > 0)
-        return ttt_fail(ctx, TTT_ERR_SHAPE,
-                        "%s: %d weights more than the %d that its description asks for",
-                        desc->mixer->name, weights.n, ttt_mixer_count(desc));
+    ttt_tensor **row = ttt__mixer_rows(ctx, desc, weights);
+    if (!row) return &ctx->empty;
     bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask && !desc->stream;
     ttt_tensor *y = whole ? desc->mixer->fused(ctx, desc, row, x, losses) : NULL;
     return y ? y : desc->mixer->forward(ctx, desc, row, x, losses);
@@ -9990,6 +10069,41 @@ ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weigh
     if (ttt_ok(ctx)) ttt__only_new(&part, y);
     ttt__stream_end(ctx, &part);
     return y;
+}
+
+ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                              const ttt_stream *stream, const char *prefix, ttt_tensor **value,
+                              ttt_tensor **gradient) {
+    if (!TTT__GIVEN("stream_learner", stream) || !TTT__GIVEN("stream_learner", value) ||
+        !TTT__GIVEN("stream_learner", gradient) || !ttt__mixer_good(ctx, desc, -1))
+        return ttt_status(ctx);
+    const ttt_learner *learner = desc->mixer->learner;
+    const ttt_tensor *memory = ttt__stream_find(stream, prefix, "memory"),
+                     *open = ttt__stream_find(stream, prefix, "open");
+    ttt_tensor **row = ttt__mixer_rows(ctx, desc, weights);
+    if (!learner || !(desc->mixer->flags & TTT_MIXER_STREAMS))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: no learner of its streams", desc->mixer->name);
+    else if (!memory || !open)
+        ttt_fail(ctx, TTT_ERR_UNSET, "%s: the stream has no state of it", desc->mixer->name);
+    if (!ttt_ok(ctx)) return ttt_status(ctx);
+    ttt_tensor **w0 = row + desc->mixer->n_rows;
+    int64_t size = 0;
+    for (int i = 0; i < learner->n_rows; i++) size += w0[i] ? w0[i]->size / desc->heads : 0;
+    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
+                        desc->mixer->name), ttt_status(ctx);
+    for (int i = 0; i < learner->n_rows; i++) {
+        ttt_shape shape = TTT_SHAPE(stream->lanes);
+        for (int j = 0; w0[i] && j < w0[i]->shape.rank; j++)
+            shape.dim[shape.rank++] = w0[i]->shape.dim[j];
+        value[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        gradient[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+    }
+#ifndef TTT_NO_FUSED
+    ttt_real *first = ttt_ok(ctx) ? ttt__alloc_numbers(ctx, 1, memory->shape.dim[2], true) : NULL;
+    if (first) ttt__learned(ctx, stream, memory, open, w0, first, value, gradient);
+#endif
+    return ttt_status(ctx);
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------
