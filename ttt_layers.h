@@ -877,6 +877,35 @@ KERNEL void KN(blend)(int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, 
 #undef TERM
 }
 
+// A token of the delta rule with a decay for each channel, in a memory S (h,h), see ttt__scan. A
+// column of S goes its own way: row by row, `columns` vectors at a time of n numbers in all,
+//     S_c = kept_c S_c    u = beta (v - k S)    S_c += k_c u    y = q S
+INLINE void KN(delta_columns)(int columns, int64_t n, const ttt__delta_token *of, int64_t j) {
+    ttt_real *S = of->S + j;
+    VEC asked[4], u[4], answer[4];
+    TTT__UNROLL for (int i = 0; i < columns; i++) asked[i] = answer[i] = KN(splat)(0);
+    for (int64_t c = 0; c < of->h; c++)
+        TTT__UNROLL for (int i = 0; i < columns; i++) {
+            VEC left = of->kept[c] * KN(part)(S + c * of->h, i * LANES, n);
+            KN(put)(S + c * of->h, i * LANES, n, left);
+            asked[i] += of->k[c] * left;
+        }
+    TTT__UNROLL for (int i = 0; i < columns; i++)
+        u[i] = of->beta * (KN(part)(of->v + j, i * LANES, n) - asked[i]);
+    for (int64_t c = 0; c < of->h; c++)
+        TTT__UNROLL for (int i = 0; i < columns; i++) {
+            VEC now = KN(part)(S + c * of->h, i * LANES, n) + of->k[c] * u[i];
+            KN(put)(S + c * of->h, i * LANES, n, now);
+            answer[i] += of->q[c] * now;
+        }
+    TTT__UNROLL for (int i = 0; i < columns; i++) KN(put)(of->y + j, i * LANES, n, answer[i]);
+}
+KERNEL void KN(delta)(const ttt__delta_token *of) {
+    int64_t j = 0;
+    for (; j + 4 * LANES <= of->h; j += 4 * LANES) KN(delta_columns)(4, LANES, of, j);
+    for (; j < of->h; j += LANES) KN(delta_columns)(1, of->h - j, of, j);
+}
+
 // The gradient g of a memory's loss |LN(e) - label|^2 / 2 in its prediction e, a row of h numbers.
 // x^ is e normalized, r = rstd, J the derivative of x^ in e, which is symmetric:
 //   error = x^ o scale + shift - label    u = error o scale
@@ -4407,6 +4436,13 @@ typedef struct ttt__glu_rows {
     ttt_real *d_rates;
     int64_t s_down, d_s_down, back_down, rates_down, d_rates_down;
 } ttt__glu_rows;
+// What delta is told of a token: rows of h numbers.
+typedef struct ttt__delta_token {
+    int64_t h;
+    const ttt_real *kept, *k, *v, *q;
+    ttt_real beta;
+    ttt_real *S, *y;
+} ttt__delta_token;
 // X(result, name, parameters); what each does is written at its text in [8].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
@@ -4422,6 +4458,7 @@ typedef struct ttt__glu_rows {
     X(void, elu1, (int64_t n, ttt_real *y))                                                        \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
     X(void, fade, (int64_t n, ttt_real *y))                                                        \
+    X(void, delta, (const ttt__delta_token *of))                                                   \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
     X(double, exp_sum,                                                                             \
       (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
@@ -8112,14 +8149,42 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
+// With a decay for each channel of the keys, a stream goes token by token: then every token ends a
+// chunk, nothing is kept open, and any number of tokens may be taken at once.
+static void ttt__channels_forward(ttt__chunk_work *chunk) {
+    const ttt__mat *in = chunk->in;
+    int64_t h = in[TTT__SCAN_V].cols;
+    ttt__mat kept = ttt__take(&chunk->room, 1, h);
+    for (int64_t t = 0; t < chunk->rows && kept.at; t++) {
+        ttt__delta_token of = { h, kept.at, ttt__rows_at(in[TTT__SCAN_K], t, 1).at,
+                                ttt__rows_at(in[TTT__SCAN_V], t, 1).at,
+                                ttt__rows_at(in[TTT__SCAN_Q], t, 1).at,
+                                *ttt__rows_at(in[TTT__SCAN_BETA], t, 1).at, chunk->state,
+                                ttt__rows_at(chunk->y, t, 1).at };
+        ttt__assign(kept, ttt__rows_at(in[TTT__SCAN_G], t, 1));
+        chunk->kit->lk->fade(h, kept.at);
+        chunk->kit->lk->delta(&of);
+    }
+}
+static double ttt__channels_flops(const ttt__chunk_work *chunk) {
+    double h = (double)chunk->in[TTT__SCAN_V].cols;
+    return 7 * (double)chunk->rows * h * h;
+}
+static const ttt__chunked_kind ttt__channels_kind = {
+    TTT__CHUNKED_OP("token by token, each channel", "S_t = e^g_t S_t-1 + k_t^T u_t, y_t = q_t S_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__channels_forward, NULL, NULL, ttt__channels_forward,
+    NULL, ttt__channels_flops, ttt__scan_tape,
+};
 // The delta rule's queries and keys are mapped before, and O is its answer.
 static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk) {
     ttt_mixer_desc plain = *desc;
     plain.identity_map = true;
     plain.normalizer = TTT_NORMALIZER_NONE;
-    if (in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1) return NULL;
-    return ttt__chunked_as_op(ctx, &plain, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+    bool channels = in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1;
+    if (channels && !desc->stream) return NULL;
+    return ttt__chunked_as_op(ctx, &plain, channels ? &ttt__channels_kind : &ttt__scan_kind, in,
+                              TTT__SCAN_INPUTS, channels ? 1 : chunk);
 }
 static const ttt__chunked_kind ttt__causal_linear_kind = {
     TTT__CHUNKED_OP("causal linear attention", "y_t = q_t S_t / q_t s_t, S_t = S_t-1 + k_t^T v_t"),
@@ -10050,8 +10115,12 @@ static ttt_tensor *ttt__mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     else if (desc->no_fused)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .no_fused is set; a stream has no form op by op",
                  name);
+    if (!ttt_ok(ctx)) return &ctx->empty;
     open.stream = part;
-    return ttt_ok(ctx) ? ttt_mixer_forward(ctx, &open, weights, x, NULL) : &ctx->empty;
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *y = ttt_mixer_forward(ctx, &open, weights, x, NULL);
+    ttt_set_recording(ctx, recording);
+    return y;
 }
 ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                              ttt_stream *stream, ttt_tensor *x, const int64_t *counts) {
@@ -10063,9 +10132,7 @@ ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weigh
     if (!ttt__counts_good(ctx, "mixer_stream", B, n, counts) ||
         !ttt__stream_begin(ctx, "mixer_stream", stream, B))
         return &ctx->empty;
-    bool recording = ttt_set_recording(ctx, false);
     ttt_tensor *y = ttt__mixer_stream(ctx, desc, weights, &part, x);
-    ttt_set_recording(ctx, recording);
     if (ttt_ok(ctx)) ttt__only_new(&part, y);
     ttt__stream_end(ctx, &part);
     return y;
