@@ -2508,6 +2508,18 @@ typedef struct ttt__sight {
     int64_t globals, cols, window;
     bool causal;  // and none that comes after the query
 } ttt__sight;
+// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what a
+// query reads is summed in one order.
+enum { TTT__KEYS = 512 };
+static int64_t ttt__tile_keys(const ttt__sight *sight) {
+    if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
+    return TTT__MAX(16, (sight->window + 15) / 16 * 16);  // a stream keeps whole ones
+}
+// So many of them are a ring that holds all that the next query sees; 0: there is no window.
+static int64_t ttt__tiles_of_window(const ttt__sight *sight) {
+    int64_t tile = ttt__tile_keys(sight);
+    return sight->window < TTT__FAR ? 1 + (sight->window + tile - 1) / tile : 0;
+}
 // The sum over i < n of min(i, most)
 static double ttt__sum_of_least(int64_t n, int64_t most) {
     double m = (double)TTT__MIN(n - 1, most);
@@ -2531,12 +2543,13 @@ typedef struct ttt__attention {
     ttt__sight sight;
     int64_t heads;
     double scale;
-    int64_t nearest;  // if not 0, only so many keys count, those with the largest scores
+    int64_t nearest;  // if not 0, only so many keys count, those with the largest scores,
+    int64_t before;   // and so many came before the first query
 } ttt__attention;
 // The usual one: softmax(Q K^T / sqrt h) V                                          [Vaswani 2017]
 static ttt__attention ttt__usual_attention(const ttt_mixer_desc *desc) {
     ttt__attention how = { { 0, TTT__FAR, TTT__FAR, desc->causal }, desc->heads,
-                           1 / sqrt((double)(desc->dim / desc->heads)), 0 };
+                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0 };
     return how;
 }
 // 1 where a score is among the k largest of those in its row that are seen (n,N), else 0; of equal
@@ -2581,20 +2594,24 @@ static ttt_tensor *ttt__attention_tape(ttt_ctx *ctx, const ttt__attention *how,
     ttt_tensor *scores = ttt_matmul_t(ctx, apart[0], apart[1], false, true);
     if (apart[3]) scores = ttt_add(ctx, scores, ttt_transpose(ctx, apart[3]));
     scores = ttt_scale(ctx, scores, (ttt_real)how->scale);
-    if (how->sight.causal) seen = ttt__lower(ctx, n, N, 0);
+    if (how->sight.causal) seen = ttt__lower(ctx, n, N, how->before);
     if (how->nearest) seen = ttt__nearest(ctx, scores, seen, how->nearest);
     return ttt_join_heads(ctx, ttt__attend(ctx, scores, seen, apart[2], a));
 }
 #ifndef TTT_NO_FUSED
 static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
                                         ttt_tensor *const *in);
+static ttt_tensor *ttt__attention_in_stream(ttt_ctx *ctx, const ttt__stream_part *part,
+                                            const ttt__attention *how, ttt_tensor *const *in);
 #endif
-// As one op, unless the description or `nearest` asks for more than that has.
+// As one op, unless the description or `nearest` asks for more than that has. In a stream q, k, v
+// and c are of the new tokens.
 static ttt_tensor *ttt__attention_of(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                      const ttt__attention *how, ttt_tensor *q, ttt_tensor *k,
                                      ttt_tensor *v, ttt_tensor *c, ttt_tensor **a) {
     ttt_tensor *in[4] = { q, k, v, c };
 #ifndef TTT_NO_FUSED
+    if (desc->stream) return ttt__attention_in_stream(ctx, desc->stream, how, in);
     if (!desc->no_fused && !desc->unmask && !how->nearest)
         return ttt__attention_as_op(ctx, how, in);
 #endif
@@ -2673,7 +2690,7 @@ static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all k
 
 TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
     "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
-    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
+    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", TTT_MIXER_STREAMS,
     ttt__self_attention_forward, TTT__FUSED(ttt__self_attention_forward),
     ttt__self_attention_flops, ttt__list_state, NULL,
 };
@@ -2889,7 +2906,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     if (!ttt__need(ctx, nearest || !desc->neighbors, desc, "neighbors", desc->neighbors,
                    "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
-    if (nearest && N > 0)
+    if (nearest && N > 0 && !desc->stream)
         ttt__need(ctx, desc->neighbors <= N, desc, "neighbors", desc->neighbors,
                   "no more than the number of tokens expected");
     if (ttt_ok(ctx) && !(desc->bandwidth >= 0))
@@ -2899,7 +2916,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 TTT__CONSTANT ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
     "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
-    "causal kernel bandwidth neighbors", 0,
+    "causal kernel bandwidth neighbors", TTT_MIXER_STREAMS,
     ttt__nadaraya_watson_forward, TTT__FUSED(ttt__nadaraya_watson_forward),
     ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check,
 };
@@ -3094,17 +3111,49 @@ static ttt__attention ttt__in_window(const ttt_mixer_desc *desc) {
 static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_tensor *a,
                                    ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v,
                                    ttt_tensor *y);
+// A stream: y has what the others read; those of the new tokens that are globals read apart, from a
+// list of their own.
+static ttt_tensor *ttt__longformer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                          ttt_tensor *const *w, ttt_tensor *x, ttt_tensor *y) {
+    ttt__stream_part *part = desc->stream, top = *part;
+    int64_t B = x->shape.dim[0], D = desc->dim, any = 0, n = TTT__MIN(part->n, desc->globals);
+    int64_t *counts = (int64_t *)ttt_alloc(ctx, (uint64_t)B * sizeof *counts, false);
+    ttt__attention all = ttt__usual_attention(desc);
+    ttt_mixer_desc apart = *desc;
+    for (int64_t b = 0; counts && b < B; b++) {
+        int64_t left = TTT__MAX(0, desc->globals - ttt__lane_read(part, b));
+        counts[b] = TTT__MIN(ttt__lane_new(part, b), left);
+        any = TTT__MAX(any, counts[b]);
+    }
+    if (any) {
+        top.prefix = ttt__path(ctx, part->prefix, "%s", "globals");
+        top.counts = counts;
+        top.n = n;
+        apart.stream = &top;
+        x = ttt_slice(ctx, x, 1, 0, n);
+        ttt_tensor *q = ttt__project(ctx, w, TTT__LONGFORMER_Q, x), *a;
+        ttt_tensor *k = ttt__project(ctx, w, TTT__LONGFORMER_K, x);
+        ttt_tensor *v = ttt__project(ctx, w, TTT__LONGFORMER_V, x);
+        ttt_tensor *of_top = ttt__attention_of(ctx, &apart, &all, q, k, v, NULL, &a);
+        for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+            memcpy(y->data + b * part->n * D, of_top->data + b * n * D,
+                   (size_t)(counts[b] * D) * sizeof *y->data);
+    }
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+}
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                            ttt_tensor *const *w, ttt_tensor *x,
                                            ttt_tensor **losses) {
     int64_t N = x->shape.dim[1], g = desc->globals;
     ttt__attention near_ones = ttt__in_window(desc), all = ttt__usual_attention(desc);
-    ttt_tensor *rest = g ? ttt_slice(ctx, x, 1, g, N - g) : x, *a = NULL, *top_a = NULL;
+    bool apart = g && !desc->stream;
+    ttt_tensor *rest = apart ? ttt_slice(ctx, x, 1, g, N - g) : x, *a = NULL, *top_a = NULL;
     if (!ttt_ok(ctx)) return x;
     ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, rest), *top_v = NULL;
     ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *y = ttt__attention_of(ctx, desc, &near_ones, q, k, v, NULL, &a);
+    if (desc->stream && g) return ttt__longformer_stream(ctx, desc, w, x, y);
     if (g) {
         ttt_tensor *top_q = ttt__project(ctx, w, TTT__LONGFORMER_Q, ttt_slice(ctx, x, 1, 0, g));
         ttt_tensor *top_k = ttt__project(ctx, w, TTT__LONGFORMER_K, x);
@@ -3122,10 +3171,14 @@ static void ttt__longformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int6
     if (!ttt__need(ctx, desc->window >= 0, desc, "window", desc->window,
                    "at least 1 token to each side expected"))
         return;
-    if (!ttt__need(ctx, desc->globals >= 0 && (N <= 0 || desc->globals < N), desc, "globals",
-                   desc->globals, "0 or more, and fewer than there are tokens, expected"))
+    bool fewer = N <= 0 || desc->globals < N || desc->stream;
+    if (!ttt__need(ctx, desc->globals >= 0 && fewer, desc, "globals", desc->globals,
+                   "0 or more, and fewer than there are tokens, expected"))
         return;
     if (desc->grid_rows == 0 && desc->grid_cols == 0) return;
+    if (!ttt__need(ctx, !desc->stream, desc, "grid_rows", desc->grid_rows,
+                   "a stream is a line; 0 expected"))
+        return;
     ttt__check_grid(ctx, desc, N);
     if (ttt_ok(ctx))
         ttt__need(ctx, desc->window <= side, desc, "window", desc->window,
@@ -3148,7 +3201,7 @@ static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
 TTT__CONSTANT ttt_mixer ttt_mixer_longformer = {
     "longformer", "Longformer_0", "attention in a window, and tokens that see all",
     "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
-    "causal window globals grid_rows grid_cols", 0,
+    "causal window globals grid_rows grid_cols", TTT_MIXER_STREAMS,
     ttt__longformer_forward, TTT__FUSED(ttt__longformer_forward), ttt__longformer_flops,
     ttt__longformer_state, ttt__longformer_check,
 };
@@ -6899,18 +6952,140 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   ttt__...             one share is     reads                    writes
 //     softmax_read       sequence, head   Q, K, V, c               F, lse
 //     softmax_read_back  sequence, head   d_F, Q, K, V, c, F, lse  d_Q, d_K, d_V, d_c
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+enum { TTT__QUERIES = 64 };  // with TTT__KEYS a tile of 128 kB: stays in the second-level cache
+
+// -- softmax attention: the list of a stream
+// Keys and values of the tokens that were read lie in tiles of `side` tokens. Of a head a tile is
+//     K^T (h,side), c (1,side) if there is one, V (side,h)
+// which a query reads as it lies, from the first number to the last. First come the tiles of the
+// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a list
+// that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring of tiles.
+//     New tokens are written behind those that `read` counts. In a ring the place of a new tile may
+// still have tokens that the next query sees. Then it is written apart, and moves as the call ends.
+enum { TTT__BLOCKS = 40 };  // more tokens than any sequence has
+typedef struct ttt__list {
+    const ttt__stream_part *part;
+    ttt__sight sight;
+    int64_t H, h, terms;          // terms: 1 if there is a c
+    int64_t side, globals, ring;  // tokens of a tile; tiles of the globals, and of the ring or 0
+    ttt_real *block[TTT__BLOCKS];
+    int64_t span;                 // a lane looks at so many tiles of the line at most
+    ttt_real **tile;              // (B,globals + span): where they are, t of the line at t mod span
+} ttt__list;
+static int64_t ttt__list_head(const ttt__list *list) {  // numbers of a tile and head
+    return (2 * list->h + list->terms) * list->side;
+}
+// What n tokens from this one on wrote into their tile: K^T (h,n), c (1,n), V (n,h).
+typedef struct ttt__told {
+    ttt__mat K, K_tr, c, V;       // K (n,h) is absent in a list
+} ttt__told;
+static ttt__told ttt__list_at(const ttt__list *list, int64_t lane, int64_t head, int64_t token,
+                              int64_t n) {
+    int64_t side = list->side, h = list->h, line = token - list->sight.globals, at = token % side;
+    int64_t tile = token / side;
+    if (line >= 0) tile = list->globals + line / side % list->span, at = line % side;
+    ttt_real *numbers = list->tile[lane * (list->globals + list->span) + tile] +
+                        head * ttt__list_head(list);
+    ttt_real *c = numbers + h * side, *V = c + list->terms * side;
+    ttt__told told;
+    told.K = ttt__absent();
+    told.K_tr = ttt__cols_at(ttt__matrix(numbers, h, side), at, n);
+    told.c = list->terms ? ttt__cols_at(ttt__matrix(c, 1, side), at, n) : ttt__absent();
+    told.V = ttt__rows_at(ttt__matrix(V, side, h), at, n);
+    return told;
+}
+// Writes what is new in a lane: the first rows of K, V and c.
+static void ttt__list_append(const ttt__kit *kit, const ttt__list *list, int64_t lane,
+                             int64_t head, ttt__mat K, ttt__mat V, ttt__mat c) {
+    int64_t read = ttt__lane_read(list->part, lane), count = ttt__lane_new(list->part, lane);
+    for (int64_t i = 0, n; i < count; i += n) {
+        int64_t g = list->sight.globals, line = read + i - g, at = line < 0 ? read + i : line;
+        n = TTT__MIN(count - i, list->side - at % list->side);
+        if (line < 0) n = TTT__MIN(n, -line);
+        ttt__told told = ttt__list_at(list, lane, head, read + i, n);
+        ttt__transpose(kit, told.K_tr, ttt__rows_at(K, i, n));
+        ttt__gather(kit, told.V, ttt__rows_at(V, i, n));
+        if (c.at) ttt__transpose(kit, told.c, ttt__rows_at(c, i, n));
+    }
+}
+// Where the state keeps a tile of a lane.
+static ttt_real *ttt__list_kept(const ttt__list *list, int64_t lane, int64_t tile) {
+    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    int block = 0;
+    if (list->ring && tile >= list->globals)
+        tile = list->globals + (tile - list->globals) % list->ring;
+    for (; tile >= end; end *= 2, block++) from = end;
+    return list->block[block] +
+           (lane * (end - from) + tile - from) * list->H * ttt__list_head(list);
+}
+// Where tile t of the line is in a call that ends with tile `last`.
+static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t lane, int64_t t,
+                                 int64_t last) {
+    int64_t side = list->side, ring = list->ring, numbers = list->H * ttt__list_head(list);
+    int64_t line = ttt__lane_read(list->part, lane) - list->sight.globals;  // the next token
+    ttt_real *kept = ttt__list_kept(list, lane, list->globals + t), *apart;
+    bool is_new = t * side >= line, in_use = (t - ring + 1) * side > line - list->sight.window;
+    if (!ring || t < ring || !is_new || !in_use) return kept;
+    apart = ttt__alloc_numbers(ctx, 1, numbers, true);
+    if (!apart) return NULL;
+    memset(apart, 0, (size_t)numbers * sizeof *apart);
+    if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
+    return apart;
+}
+// The tiles of the line that this call of a lane looks at.
+typedef struct ttt__tile_span {
+    int64_t first, last;
+} ttt__tile_span;
+static ttt__tile_span ttt__list_span(const ttt__list *list, int64_t lane) {
+    int64_t line = ttt__lane_read(list->part, lane) - list->sight.globals;
+    int64_t end = line + ttt__lane_new(list->part, lane);
+    ttt__tile_span span = { TTT__MAX(0, line - list->sight.window) / list->side, -1 };
+    if (end > 0) span.last = (end - 1) / list->side;
+    return span;
+}
+// Finds the blocks in the state, or makes them.
+static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
+    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    char name[32];
+    for (int block = 0; from < tiles && ttt_ok(ctx); block++, from = end, end *= 2) {
+        snprintf(name, sizeof name, "list/%d", block);
+        ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
+                                    2 * list->h + list->terms, list->side);
+        const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
+        if (kept) list->block[block] = kept->data;
+    }
+}
+static void ttt__list_tiles(ttt_ctx *ctx, ttt__list *list) {
+    int64_t B = list->part->stream->lanes, most = 1;
+    for (int64_t b = 0; b < B; b++) {
+        ttt__tile_span span = ttt__list_span(list, b);
+        list->span = TTT__MAX(list->span, span.last - span.first + 1);
+        most = TTT__MAX(most, span.last + 1);
+    }
+    int64_t width = list->globals + list->span;
+    list->tile = (ttt_real **)ttt_alloc(ctx, (uint64_t)(B * width) * sizeof *list->tile, false);
+    ttt__list_blocks(ctx, list, list->ring ? list->globals + list->ring : most);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        ttt__tile_span span = ttt__list_span(list, b);
+        ttt_real **tile = list->tile + b * width;
+        for (int64_t t = 0; t < list->globals; t++) tile[t] = ttt__list_kept(list, b, t);
+        for (int64_t t = span.first; t <= span.last && ttt_ok(ctx); t++)
+            tile[list->globals + t % list->span] = ttt__list_place(ctx, list, b, t, span.last);
+    }
+}
 
 enum { TTT__SOFTMAX_K, TTT__SOFTMAX_V, TTT__SOFTMAX_C, TTT__SOFTMAX_N };  // inputs behind q
 typedef struct ttt__softmax_arg {
     ttt__attention how;
     signed char input[TTT__SOFTMAX_N];  // which input k, v and c are; -1: absent
     ttt__mat lse;                       // (B n,H), if there may be a way back
+    const ttt__list *list;              // of a stream, which has no way back
 } ttt__softmax_arg;
 
 typedef struct ttt__softmax {
     ttt_ctx *ctx;
     const ttt__attention *how;
+    const ttt__list *list;
     int64_t B, n, N, H, h;
     ttt__mat Q, K, V, c, F, lse;        // of all sequences and heads: (B n,D), (B N,D), (B N,H)
     ttt__mat d_Q, d_K, d_V, d_c, d_F;   // absent forwards
@@ -6948,14 +7123,17 @@ typedef struct ttt__reading {
     ttt__mat some_Q, some_F, some_K, some_V, some_d_Q, some_d_F, some_d_K, some_d_V;  // gathered
     ttt__mat finite;                    // room for what is finite of a factor
     bool mixes;
+    int64_t N, before;                  // all keys; how many tokens come before the first query
+    const ttt__list *list;              // where the keys of a stream are, and whose they are
+    int64_t lane, head;
 } ttt__reading;
 static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) {
     ttt__reading work;
     bool back = job->d_F.at != NULL, gathers = ttt__cuts_rows(&job->how->sight, job->n);
     memset(&work, 0, sizeof work);
-    work.K_tr = ttt__take_if(!gathers, room, job->h, job->N);
+    work.K_tr = ttt__take_if(!gathers && !job->list, room, job->h, job->N);
     work.V_tr = ttt__take_if(!gathers && back, room, job->h, job->N);
-    work.c_tr = ttt__take_if(job->c.at, room, 1, job->N);
+    work.c_tr = ttt__take_if(job->c.at && !job->list, room, 1, job->N);
     work.d_c_tr = ttt__take_if(job->d_c.at, room, 1, job->N);
     work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
     work.d_scores = ttt__take_if(back, room, TTT__QUERIES, TTT__KEYS);
@@ -6971,6 +7149,21 @@ static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) 
 }
 static ttt__mat ttt__head_rows(ttt__mat all, int64_t b, int64_t rows, int64_t head, int64_t cols) {
     return all.at ? ttt__cols_at(ttt__rows_at(all, b * rows, rows), head * cols, cols) : all;
+}
+// In a stream the new tokens, whose rows these are, go behind those of the list. Globals ask
+// elsewhere.
+static void ttt__read_from_list(ttt__reading *work, const ttt__list *list, int64_t lane,
+                                int64_t head) {
+    int64_t read = ttt__lane_read(list->part, lane), count = ttt__lane_new(list->part, lane);
+    int64_t g = list->sight.globals, first = TTT__MAX(0, TTT__MIN(count, g - read));
+    ttt__list_append(&work->kit, list, lane, head, work->K, work->V, work->c);
+    work->Q = ttt__rows_at(work->Q, first, count - first);
+    work->F = ttt__rows_at(work->F, first, count - first);
+    work->before = read + first - g;
+    work->N = read + count;
+    work->list = list;
+    work->lane = lane;
+    work->head = head;
 }
 static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int thread) {
     ttt__room room = { job->room + thread * job->room_size, 0 };
@@ -6992,8 +7185,10 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
     work.d_c = ttt__head_rows(job->d_c, b, N, head, 1);
     if (work.K_tr.at) ttt__transpose(&work.kit, work.K_tr, work.K);
     if (work.V_tr.at) ttt__transpose(&work.kit, work.V_tr, work.V);
-    for (int64_t i = 0; i < N && work.c.at; i++) work.c_tr.at[i] = work.c.at[i * work.c.down];
+    if (work.c_tr.at) ttt__transpose(&work.kit, work.c_tr, work.c);
     if (work.d_c_tr.at) ttt__clear(work.d_c_tr);
+    work.N = N;
+    if (job->list) ttt__read_from_list(&work, job->list, b, head);
     return work;
 }
 
@@ -7008,17 +7203,22 @@ static ttt__patch ttt__query_patch(const ttt__sight *sight, int64_t n, int64_t n
     patch.first = patch.first * patch.step + left;
     return patch;
 }
+// What tile `number` of those that from..end lies in has of it.
+static ttt__patch ttt__part_of_line(int64_t from, int64_t end, int64_t tile, int64_t number) {
+    int64_t first = (from / tile + number) * tile, begin = TTT__MAX(from, first);
+    int64_t n = TTT__MIN(end, first + tile) - begin;
+    ttt__patch patch = { begin, n > 0, n, n };
+    return patch;
+}
 // Patch number `number` of the N keys that some of these queries see, at most TTT__KEYS of them;
-// its rows are 0 behind the last. First come the globals, then pieces of a rectangle of the grid:
-// some of its rows, or a part of one.
+// its rows are 0 behind the last. First come the globals, then tiles of a line, or pieces of a
+// rectangle of the grid: some of its rows, or a part of one.
 static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__patch *query,
                                  int64_t number) {
-    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS, n = N - g;
+    int64_t g = sight->globals, tile = ttt__tile_keys(sight), of_globals = (g + tile - 1) / tile;
+    int64_t n = N - g;
     ttt__patch patch = { 0, 1, 0, TTT__MIN(sight->cols, n) };
-    if (number < of_globals) {
-        patch.cols = ttt__piece(g, TTT__KEYS, number, &patch.first);
-        return patch;
-    }
+    if (number < of_globals) return ttt__part_of_line(0, g, tile, number);
     int64_t window = sight->window, from_row, from_col;
     int64_t row = query->first / sight->cols, col = query->first % sight->cols;
     int64_t top = TTT__MAX(row - window, 0), left = TTT__MAX(col - window, 0);
@@ -7029,6 +7229,11 @@ static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__
     int64_t most = TTT__MAX(1, TTT__KEYS / (right - left));  // rows
     int64_t across = (right - left + TTT__KEYS - 1) / TTT__KEYS;
     number -= of_globals;
+    if (patch.step == n) {
+        patch = ttt__part_of_line(left, right, tile, number);
+        patch.first += g;
+        return patch;
+    }
     patch.rows = ttt__piece(bottom - top, most, number / across, &from_row);
     patch.cols = ttt__piece(right - left, TTT__KEYS, number % across, &from_col);
     patch.first = g + (top + from_row) * patch.step + left + from_col;
@@ -7098,13 +7303,20 @@ static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt_
 static ttt__mat ttt__patch_tr(ttt__mat all_tr, ttt__mat some, const ttt__patch *patch) {
     return all_tr.at ? ttt__cols_at(all_tr, patch->first, some.rows) : ttt__transpose_of(some);
 }
+static ttt__told ttt__told_by(const ttt__reading *work, const ttt__patch *keys) {
+    int64_t n = keys->rows * keys->cols;
+    if (work->list) return ttt__list_at(work->list, work->lane, work->head, keys->first, n);
+    ttt__told told;
+    told.K = ttt__patch_of(&work->kit, work->K, keys, work->some_K);
+    told.K_tr = ttt__patch_tr(work->K_tr, told.K, keys);
+    told.c = work->c_tr.at ? ttt__cols_at(work->c_tr, keys->first, n) : work->c_tr;
+    told.V = ttt__patch_of(&work->kit, work->V, keys, work->some_V);
+    return told;
+}
 // Q K^T + 1 c^T of a tile
-static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, ttt__mat K,
-                                 const ttt__patch *keys) {
-    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, K.rows), c = work->c_tr;
-    if (c.at) c = ttt__cols_at(c, keys->first, K.rows);
-    c.down = 0;
-    ttt__product_from(&work->kit, scores, c, Q, ttt__patch_tr(work->K_tr, K, keys));
+static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, const ttt__told *told) {
+    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, told->K_tr.cols);
+    ttt__affine(&work->kit, scores, Q, told->K_tr, told->c);
     return scores;
 }
 // Scores become e^(scale score - shift); returns their sum. A shift of +infinity is a score's: what
@@ -7146,46 +7358,58 @@ static void ttt__softmax_finish(const ttt__kit *kit, const ttt__softmax_state *s
     ttt__scaled(kit, F, F, nothing ? 0 : (ttt_real)(1 / sum));
     if (lse.at) *lse.at = nothing ? 0 : (ttt_real)((double)state->max + log(sum));
 }
-static void ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queries) {
+// Reads for the queries of a patch. False if not all of it is finite.
+static bool ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queries) {
     const ttt__kit *kit = &work->kit;
     const ttt__sight *sight = &work->how->sight;
     ttt__mat Q = ttt__patch_of(kit, work->Q, queries, work->some_Q);
     ttt__mat F = ttt__patch_of(kit, work->F, queries, work->some_F);
     ttt__softmax_state state[TTT__QUERIES];
-    ttt__patch keys;
+    ttt__patch keys, asked = *queries;
+    bool finite = true;
+    asked.first += work->before;
     for (int64_t i = 0; i < Q.rows; i++) {
         state[i].max = -(ttt_real)HUGE_VAL;
         state[i].sum = 0;
         ttt__clear(ttt__rows_at(F, i, 1));
     }
-    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->K.rows, queries, j)).rows > 0; j++) {
-        ttt__mat K = ttt__patch_of(kit, work->K, &keys, work->some_K);
-        ttt__mat P = ttt__tile_scores(work, Q, K, &keys);
+    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->N, &asked, j)).rows > 0; j++) {
+        ttt__told told = ttt__told_by(work, &keys);
+        ttt__mat P = ttt__tile_scores(work, Q, &told);
         for (int64_t i = 0; i < Q.rows; i++) {
             ttt__mat row = ttt__rows_at(P, i, 1);
-            ttt__seen seen = ttt__hide(sight, ttt__in_patch(queries, i), &keys, row,
+            ttt__seen seen = ttt__hide(sight, ttt__in_patch(&asked, i), &keys, row,
                                        -(ttt_real)HUGE_VAL);
             ttt__clear_unseen(row, seen);
             if (seen.end > seen.from)
                 ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
                                  (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
         }
-        ttt__mat V = ttt__patch_of(kit, work->V, &keys, work->some_V);
-        ttt__add_seen(work, F, P, V);  // F += e^(scores - max) V
+        ttt__add_seen(work, F, P, told.V);  // F += e^(scores - max) V
     }
-    for (int64_t i = 0; i < Q.rows; i++)
-        ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
-                            work->lse.at ? ttt__rows_at(work->lse, ttt__in_patch(queries, i), 1)
-                                         : work->lse);
+    for (int64_t i = 0; i < Q.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1), lse = work->lse;
+        if (lse.at) lse = ttt__rows_at(lse, ttt__in_patch(queries, i), 1);
+        ttt__softmax_finish(kit, &state[i], row, lse);
+        finite = finite && kit->k->finite(row.cols, row.at);
+    }
     ttt__put_patch(kit, work->F, queries, F);
+    return finite;
 }
+// What is not finite in a key's value must reach no query that does not see it. Where that may have
+// happened the answers are not finite, and are read again, with care.
 static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
     ttt__patch queries;
     for (int64_t share = begin; share < end; share++) {
         ttt__reading work = ttt__reading_of(job, share, thread);
-        for (int64_t i = 0; (queries = ttt__query_patch(&job->how->sight, job->n, i)).rows > 0; i++)
-            ttt__softmax_patch(&work, &queries);
+        const ttt__sight *sight = &job->how->sight;
+        int64_t n = work.Q.rows;
+        for (int64_t i = 0; n > 0 && (queries = ttt__query_patch(sight, n, i)).rows > 0; i++) {
+            work.mixes = false;
+            work.mixes = !ttt__softmax_patch(&work, &queries) && job->mixes;
+            if (work.mixes) (void)ttt__softmax_patch(&work, &queries);
+        }
     }
 }
 
@@ -7209,11 +7433,10 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
     const ttt__kit *kit = &work->kit;
     const ttt__sight *sight = &work->how->sight;
     ttt_real scale = (ttt_real)work->how->scale;
-    ttt__mat K = ttt__patch_of(kit, work->K, keys, work->some_K);
-    ttt__mat V = ttt__patch_of(kit, work->V, keys, work->some_V);
+    ttt__told told = ttt__told_by(work, keys);
     ttt__mat d_K = ttt__patch_of(kit, work->d_K, keys, work->some_d_K);
     ttt__mat d_V = ttt__patch_of(kit, work->d_V, keys, work->some_d_V);
-    ttt__mat P = ttt__tile_scores(work, asked->Q, K, keys);
+    ttt__mat P = ttt__tile_scores(work, asked->Q, &told);
     ttt__mat d_P = ttt__matrix(work->d_scores.at, P.rows, P.cols), d_scores = d_P;  // in its place
     ttt__seen seen[TTT__QUERIES];
     for (int64_t i = 0; i < P.rows; i++) {
@@ -7227,7 +7450,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
         if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
     ttt__add_seen(work, d_V, ttt__transpose_of(P), asked->d_F);
-    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, V, keys));
+    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, told.V, keys));
     for (int64_t i = 0; i < P.rows; i++) {
         ttt__mat row = ttt__rows_at(P, i, 1), d_row = ttt__rows_at(d_P, i, 1);
         ttt__clear_unseen(d_row, seen[i]);
@@ -7239,7 +7462,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
             (void)ttt__hide(sight, ttt__in_patch(&asked->patch, i), keys, d_row, 0);
     }
     ttt__add_seen(work, d_K, ttt__transpose_of(d_scores), asked->Q);
-    ttt__add_seen(work, asked->d_Q, d_scores, K);
+    ttt__add_seen(work, asked->d_Q, d_scores, told.K);
     if (work->d_c.at)
         ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, keys->first, P.cols), d_scores);
     ttt__put_patch(kit, work->d_K, keys, d_K);
@@ -7290,6 +7513,7 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
     memset(&job, 0, sizeof job);
     job.ctx = ctx;
     job.how = &arg->how;
+    job.list = arg->list;
     job.B = y->shape.dim[0];
     job.n = y->shape.dim[1];
     job.N = k->shape.dim[1];
@@ -7305,10 +7529,11 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
 }
 static void ttt__softmax_run(ttt__softmax *job, ttt__share_fn *share) {
     ttt__room measure = { NULL, 0 };
-    const ttt__mat *factors[] = { &job->V, &job->d_F, &job->Q, &job->K };  // forwards the first
+    const ttt__mat *factors[] = { &job->V, &job->d_F, &job->Q, &job->K };
     bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
-    for (int i = 0; i < (job->d_F.at ? 4 : 1) && !all_seen; i++)
-        if (!job->ctx->k->finite(ttt__numbers(*factors[i]), factors[i]->at)) job->mixes = true;
+    job->mixes = !all_seen && !job->d_F.at;
+    for (int i = 0; i < 4 && !all_seen && !job->mixes; i++)
+        job->mixes = !job->ctx->k->finite(ttt__numbers(*factors[i]), factors[i]->at);
     (void)ttt__reading_room(job, &measure);
     job->room_size = measure.used;
     job->room = ttt__alloc_numbers(job->ctx, job->ctx->threads, measure.used, false);
@@ -7320,6 +7545,7 @@ static void ttt__attention_forward(ttt_ctx *ctx, ttt_tensor *y) {
     if (y->size == 0) return;
     ttt__softmax job = ttt__softmax_of(ctx, y);
     int64_t rows = job.B * job.n;
+    if (job.list) memset(y->data, 0, (size_t)y->size * sizeof *y->data);
     if (ctx->recording && !ctx->numbers_only)
         arg->lse = job.lse = ttt__matrix(ttt__alloc_numbers(ctx, rows, job.H, true), rows, job.H);
     if (!ctx->result) ttt__softmax_run(&job, ttt__softmax_read);
@@ -7353,25 +7579,105 @@ static ttt_tensor *ttt__attention_composite(ttt_ctx *ctx, ttt_tensor *const *in,
 }
 static int64_t ttt__attention_count(const ttt_tensor *y) {
     const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
-    int64_t N = ttt__softmax_input(y, TTT__SOFTMAX_K)->shape.dim[1];
-    double pairs = ttt__pairs(&arg->how.sight, y->shape.dim[1], N);
-    return (int64_t)(4 * pairs * (double)(y->shape.dim[0] * y->shape.dim[2]));
+    const ttt__sight *sight = &arg->how.sight;
+    int64_t B = y->shape.dim[0], N = ttt__softmax_input(y, TTT__SOFTMAX_K)->shape.dim[1];
+    double pairs = arg->list ? 0 : (double)B * ttt__pairs(sight, y->shape.dim[1], N);
+    for (int64_t b = 0; arg->list && b < B; b++) {
+        int64_t read = ttt__lane_read(arg->list->part, b);
+        int64_t all = read + ttt__lane_new(arg->list->part, b);
+        pairs += ttt__pairs(sight, all, all) - ttt__pairs(sight, read, read);
+    }
+    return (int64_t)(4 * pairs * (double)y->shape.dim[2]);
 }
 static const ttt_op ttt__op_attention = {
     "softmax attention", "y = softmax(s (q k^T + c)) v of each head", -1, 0, 0,
     ttt__attention_forward, NULL, ttt__attention_composite, ttt__attention_back,
     ttt__attention_count,
 };
-static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
-                                        ttt_tensor *const *in) {
+// list: of a stream; else NULL
+static ttt_tensor *ttt__attention_op(ttt_ctx *ctx, const ttt__attention *how, const ttt__list *list,
+                                     ttt_tensor *const *in) {
     ttt__softmax_arg arg;
     ttt_tensor *listed[1 + TTT__SOFTMAX_N];
     if (!ttt_ok(ctx)) return in[0];
     memset(&arg, 0, sizeof arg);
     memset(arg.input, -1, sizeof arg.input);
     arg.how = *how;
+    arg.list = list;
     int n = ttt__list_inputs(ctx, in[0], in + 1, TTT__SOFTMAX_N, listed, arg.input);
     return ttt_apply(ctx, &ttt__op_attention, listed, n, in[0]->shape, &arg, sizeof arg);
+}
+static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
+                                        ttt_tensor *const *in) {
+    return ttt__attention_op(ctx, how, NULL, in);
+}
+// The nearest are chosen on the tape, for which what a lane read is copied from its list, after the
+// new tokens went there: k, v (1,N,D) and c (1,N,H).
+static void ttt__list_copy(const ttt__kit *kit, const ttt__list *list, int64_t lane,
+                           ttt_tensor *const *to) {
+    int64_t N = to[1]->shape.dim[1], h = list->h;
+    for (int64_t token = 0, n; token < N; token += n) {
+        n = TTT__MIN(list->side, N - token);
+        for (int64_t head = 0; head < list->H; head++) {
+            ttt__told told = ttt__list_at(list, lane, head, token, n);
+            ttt__mat rows[3];
+            for (int i = 0; i < 3; i++)
+                rows[i] = ttt__rows_at(ttt__tokens_of(to[1 + i]), token, n);
+            ttt__transpose(kit, ttt__cols_at(rows[0], head * h, h), told.K_tr);
+            ttt__gather(kit, ttt__cols_at(rows[1], head * h, h), told.V);
+            ttt__transpose(kit, ttt__cols_at(rows[2], head, 1), told.c);
+        }
+    }
+}
+static void ttt__nearest_of_lane(ttt_ctx *ctx, const ttt__list *list, const ttt__attention *how,
+                                 ttt_tensor *const *in, int64_t lane, ttt_tensor *y) {
+    int64_t n = y->shape.dim[1], D = y->shape.dim[2], H = list->H, h = list->h;
+    int64_t count = ttt__lane_new(list->part, lane);
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__attention of_lane = *how;
+    ttt_tensor *all[4], *a;
+    of_lane.before = ttt__lane_read(list->part, lane);
+    for (int64_t head = 0; head < H; head++)
+        ttt__list_append(&kit, list, lane, head,
+                         ttt__head_rows(ttt__tokens_of(in[1]), lane, n, head, h),
+                         ttt__head_rows(ttt__tokens_of(in[2]), lane, n, head, h),
+                         ttt__head_rows(ttt__tokens_of(in[3]), lane, n, head, 1));
+    all[0] = ttt_slice(ctx, ttt_slice(ctx, in[0], 0, lane, 1), 1, 0, count);
+    for (int i = 1; i < 4; i++)
+        all[i] = ttt_zeros(ctx, TTT_SHAPE(1, of_lane.before + count, i < 3 ? D : H));
+    if (ttt_ok(ctx)) ttt__list_copy(&kit, list, lane, all);
+    ttt_tensor *answer = ttt__attention_tape(ctx, &of_lane, all, &a);
+    if (ttt_ok(ctx))
+        memcpy(y->data + lane * n * D, answer->data, (size_t)(count * D) * sizeof *y->data);
+}
+static ttt_tensor *ttt__nearest_in_stream(ttt_ctx *ctx, const ttt__list *list,
+                                          const ttt__attention *how, ttt_tensor *const *in) {
+    ttt_tensor *y = ttt_zeros(ctx, in[0]->shape);
+    for (int64_t b = 0; ttt_ok(ctx) && b < y->shape.dim[0]; b++)
+        if (ttt__lane_new(list->part, b) > 0) ttt__nearest_of_lane(ctx, list, how, in, b, y);
+    return y;
+}
+static const ttt__list *ttt__list_of(ttt_ctx *ctx, const ttt__stream_part *part,
+                                     const ttt__attention *how, ttt_tensor *const *in) {
+    ttt__list *list = (ttt__list *)ttt_alloc(ctx, sizeof *list, false);
+    if (!ttt_ok(ctx)) return NULL;
+    memset(list, 0, sizeof *list);
+    list->part = part;
+    list->sight = how->sight;
+    list->H = how->heads;
+    list->h = in[0]->shape.dim[2] / how->heads;
+    list->terms = in[3] != NULL;
+    list->side = ttt__tile_keys(&how->sight);
+    list->globals = (how->sight.globals + list->side - 1) / list->side;
+    list->ring = ttt__tiles_of_window(&how->sight);
+    ttt__list_tiles(ctx, list);
+    return list;
+}
+static ttt_tensor *ttt__attention_in_stream(ttt_ctx *ctx, const ttt__stream_part *part,
+                                            const ttt__attention *how, ttt_tensor *const *in) {
+    const ttt__list *list = ttt__list_of(ctx, part, how, in);
+    if (how->nearest) return ttt__nearest_in_stream(ctx, list, how, in);
+    return ttt__attention_op(ctx, how, list, in);
 }
 
 // -- memories written in chunks: what tokens read of a state that they write, chunk after chunk
