@@ -22,7 +22,7 @@ static bool served(void) { return grants < 0 || (grants > 0 && grants--); }
     X("titans", .inner_lr = 1)                                                                     \
     X("titans", .inner_lr = 1, .chunk = 5, .no_short_conv = true)                                  \
     X("titans", .inner_lr = 1, .chunk = 1, .no_decoder_norm = true)                                \
-    X("lact", .causal = true)                                                                      \
+    X("lact", .causal = true, .chunk = 100)                                                        \
     X("lact", .causal = true, .chunk = 8)                                                          \
     X("lact", .causal = true, .chunk = 5, .muon = true)                                            \
     X("delta-net", .dim = 0) X("delta-net", .chunk = 5) X("delta-net", .chunk = 1)                 \
