@@ -21,7 +21,7 @@
 
     INDEX
         [1] PARAMETERS    tables of names, shapes, initializers; weights; a step of descent
-        [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
+        [2] PLAIN LAYERS  dense, norms, MLP, SwiGLU, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
@@ -212,6 +212,15 @@ TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 // weights: the norm's two, the MLP's four. For first-order gradients it keeps the hidden layer
 // before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
+
+TTT_API ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params,
+                                     const char *prefix);
+// y = x / sqrt(mean x^2 + eps) scale over the last axis                               [Zhang 2019]
+TTT_API ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x);
+TTT_API ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                                   const char *prefix);
+// (silu(x gate) o x up) down, the MLP of Llama: three kernels, no bias                [2002.05202]
+TTT_API ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
                                         ttt_params *params, const char *prefix);
@@ -1613,6 +1622,43 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
     return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
 }
 
+ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
+    static const ttt_param_row rows[] = { { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
+    ttt_sizes sizes = ttt__sizes("D", D, 0, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *scale, double eps, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)eps), scale);
+}
+ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x) {
+    ttt_text t0, t1;
+    if (!ttt__weights_expected(ctx, "rms_norm", weights, 1) ||
+        !ttt__operands(ctx, "rms_norm", weights.at, 1) || !ttt__operands(ctx, "rms_norm", &x, 1))
+        return &ctx->empty;
+    if (ttt__last(weights.at[0]) != ttt__last(x) || weights.at[0]->size != ttt__last(x))
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "rms_norm: scale %s for rows of x %s",
+                        ttt_shape_text(weights.at[0]->shape, t0), ttt_shape_text(x->shape, t1));
+    return ttt__rms_norm(ctx, weights.at[0], (double)eps, x);
+}
+
+ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                           const char *prefix) {
+    static const ttt_param_row rows[] = {
+        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT_PARAM_DECAYS, 0 },
+        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT_PARAM_DECAYS, 0 },
+        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT_PARAM_DECAYS, 0 },
+    };
+    ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    if (!ttt__weights_expected(ctx, "swiglu", weights, 3) || !ttt__living(ctx, "swiglu", x, 0))
+        return &ctx->empty;
+    ttt_tensor *gate = ttt_silu(ctx, ttt_matmul(ctx, x, weights.at[0])),
+               *up = ttt_matmul(ctx, x, weights.at[1]);
+    return ttt_matmul(ctx, ttt_mul(ctx, gate, up), weights.at[2]);
+}
+
 ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
                                 ttt_params *params, const char *prefix) {
     static const ttt_param_row rows[] = {
@@ -2177,9 +2223,6 @@ static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tens
                               double length) {
     ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
-}
-static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
-    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
 }
 
 // Who sees whom. By definition a token changes nothing before it, whatever it holds; so what a mask
@@ -3238,7 +3281,7 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     if (desc->unmask) desc->unmask->equals = equals;
     ttt_tensor *o = ttt__answers(ctx, desc, TTT__FUSED(ttt__scan_as_op), ttt__scan_tape, in,
                                  ttt__chunk_or(desc, 64));
-    return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
+    return ttt__rms_norm(ctx, w[TTT__DELTA_NORM], 1e-5, o);
 }
 static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -3948,7 +3991,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     if (!ttt_ok(ctx) || N == 0) return x;
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
-    y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
+    y = ttt__whole(ctx, ttt__rms_norm(ctx, w[TTT__LACT_NORM], 1e-5, y));
     ttt__attention how = ttt__lact_window(desc);
     if (desc->causal)
         y = ttt_add(ctx, y,
