@@ -80,7 +80,8 @@ typedef enum ttt_init {
 
 enum {                     // flags of a row
     TTT_PARAM_DECAYS = 1,  // weight decay applies
-    TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
+    TTT_PARAM_INNER = 2,   // starting weights of a learner (W0)
+    TTT_PARAM_FACTOR = 4   // only ever the right factor of a product, so it may be BF16
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
@@ -108,6 +109,8 @@ typedef struct ttt_params {
     ttt_param *item;
     ttt_tensor **value;  // of each item
     int n, capacity;
+    bool blank;  // parameters are added without numbers, which are about to be read from a file,
+    bool bf16;   // and those with the flag TTT_PARAM_FACTOR as BF16, to compute with, not to train
 } ttt_params;
 
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
@@ -1249,9 +1252,14 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
                  (int)row->init);
     if (!ttt__shape_good(ctx, name, shape, TTT_DTYPE_REAL)) return;
-    ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
+    bool half = params->blank && params->bf16 && row->flags & TTT_PARAM_FACTOR;
+    ttt_tensor *tensor = !params->blank
+                             ? ttt_zeros_kept(ctx, shape)
+                             : ttt_new_typed(ctx, shape, half ? TTT_DTYPE_BF16 : TTT_DTYPE_REAL,
+                                             true);
     if (!ttt_ok(ctx)) return;
-    ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
+    if (!params->blank)
+        ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
     params->item[params->n].name = name;
     params->item[params->n].flags = row->flags;
     params->value[params->n++] = tensor;
@@ -1361,17 +1369,22 @@ static ttt_tensor *ttt__weight(ttt_ctx *ctx, const char *who, ttt_weights *w) {
     return ttt_ok(ctx) ? one.at[0] : &ctx->empty;
 }
 
-// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
+// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for, with one
+// of the element types (TTT__REAL | ...).
 static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, ttt_tensor *w,
-                             ttt_shape shape) {
+                             ttt_shape shape, int types) {
     ttt_text got, want;
     if (!ttt_ok(ctx) ||
-        (w && (!ttt__operands(ctx, name, &w, 1) || ttt_shape_equal(w->shape, shape))))
+        (w && (!ttt__operand(ctx, name, w, 0, types) || ttt_shape_equal(w->shape, shape))))
         return ttt_ok(ctx);
     ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
              "another when they were made?", who, name,
              w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(shape, want));
     return false;
+}
+
+static int ttt__weight_types(unsigned flags) {
+    return flags & TTT_PARAM_FACTOR ? TTT__REAL | TTT__BF16 : TTT__REAL;
 }
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
@@ -1582,6 +1595,7 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 }
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
+#define TTT__FACTOR (TTT_PARAM_DECAYS | TTT_PARAM_FACTOR)
 
 ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
                           ttt_params *params, const char *prefix) {
@@ -1694,9 +1708,9 @@ ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_te
 ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
                            const char *prefix) {
     static const ttt_param_row rows[] = {
-        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT_PARAM_DECAYS, 0 },
-        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT_PARAM_DECAYS, 0 },
-        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT_PARAM_DECAYS, 0 },
+        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT__FACTOR, 0 },
     };
     ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
     return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
@@ -3442,9 +3456,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
 // the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                        \
     TTT__VIEW_ROWS                                                                                 \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
@@ -4036,10 +4050,10 @@ enum {
     { name "/kernel", "C D", TTT_INIT_UNIFORM_IN, "3C", NULL, TTT_PARAM_DECAYS, TTT__SHARED_QK },  \
     { name "/bias", "D", TTT_INIT_UNIFORM_IN, "3C", NULL, 0, TTT__SHARED_QK },
 static const ttt_param_row ttt__ttt_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__OWN_KEYS },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OWN_KEYS },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
@@ -4049,7 +4063,7 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "token_index", "M", TTT_INIT_ZERO, NULL, NULL, 0, TTT__TOKEN_INDEX },
     TTT__TTT_CONV_ROWS("conv_q")
     TTT__TTT_CONV_ROWS("conv_k")
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__OUTPUT_GATE },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OUTPUT_GATE },
 };
 static int64_t ttt__conv_taps(const ttt_mixer_desc *desc) { return desc->conv ? desc->conv : 4; }
 // q, k, v (B,N,H,h)
@@ -9967,7 +9981,8 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
         if (!ttt__row_present(&rows[i], bits)) continue;
         shape.rank = ttt__read_sizes(rows[i].shape, &sizes, shape.dim);
         row[i] = w->n > 0 ? ttt__weight(ctx, desc->mixer->name, w) : NULL;
-        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape);
+        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape,
+                         ttt__weight_types(rows[i].flags));
     }
     return ttt_ok(ctx);
 }
