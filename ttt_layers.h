@@ -21,7 +21,7 @@
 
     INDEX
         [1] PARAMETERS    tables of names, shapes, initializers; weights; a step of descent
-        [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
+        [2] PLAIN LAYERS  dense, norms, MLP, SwiGLU, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
@@ -80,7 +80,8 @@ typedef enum ttt_init {
 
 enum {                     // flags of a row
     TTT_PARAM_DECAYS = 1,  // weight decay applies
-    TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
+    TTT_PARAM_INNER = 2,   // starting weights of a learner (W0)
+    TTT_PARAM_FACTOR = 4   // only ever the right factor of a product, so it may be BF16
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
@@ -108,6 +109,8 @@ typedef struct ttt_params {
     ttt_param *item;
     ttt_tensor **value;  // of each item
     int n, capacity;
+    bool blank;  // parameters are added without numbers, which are about to be read from a file,
+    bool bf16;   // and those with the flag TTT_PARAM_FACTOR as BF16, to compute with, not to train
 } ttt_params;
 
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
@@ -214,6 +217,15 @@ TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 // weights: the norm's two, the MLP's four. For first-order gradients it keeps the hidden layer
 // before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
+
+TTT_API ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params,
+                                     const char *prefix);
+// y = x / sqrt(mean x^2 + eps) scale over the last axis                               [Zhang 2019]
+TTT_API ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x);
+TTT_API ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                                   const char *prefix);
+// (silu(x gate) o x up) down, the MLP of Llama: three kernels, no bias                [2002.05202]
+TTT_API ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
                                         ttt_params *params, const char *prefix);
@@ -1280,9 +1292,14 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
                  (int)row->init);
     if (!ttt__shape_good(ctx, name, shape, TTT_DTYPE_REAL)) return;
-    ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
+    bool half = params->blank && params->bf16 && row->flags & TTT_PARAM_FACTOR;
+    ttt_tensor *tensor = !params->blank
+                             ? ttt_zeros_kept(ctx, shape)
+                             : ttt_new_typed(ctx, shape, half ? TTT_DTYPE_BF16 : TTT_DTYPE_REAL,
+                                             true);
     if (!ttt_ok(ctx)) return;
-    ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
+    if (!params->blank)
+        ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
     params->item[params->n].name = name;
     params->item[params->n].flags = row->flags;
     params->value[params->n++] = tensor;
@@ -1392,17 +1409,22 @@ static ttt_tensor *ttt__weight(ttt_ctx *ctx, const char *who, ttt_weights *w) {
     return ttt_ok(ctx) ? one.at[0] : &ctx->empty;
 }
 
-// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
+// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for, with one
+// of the element types (TTT__REAL | ...).
 static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, ttt_tensor *w,
-                             ttt_shape shape) {
+                             ttt_shape shape, int types) {
     ttt_text got, want;
     if (!ttt_ok(ctx) ||
-        (w && (!ttt__operands(ctx, name, &w, 1) || ttt_shape_equal(w->shape, shape))))
+        (w && (!ttt__operand(ctx, name, w, 0, types) || ttt_shape_equal(w->shape, shape))))
         return ttt_ok(ctx);
     ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
              "another when they were made?", who, name,
              w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(shape, want));
     return false;
+}
+
+static int ttt__weight_types(unsigned flags) {
+    return flags & TTT_PARAM_FACTOR ? TTT__REAL | TTT__BF16 : TTT__REAL;
 }
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
@@ -1613,6 +1635,7 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 }
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
+#define TTT__FACTOR (TTT_PARAM_DECAYS | TTT_PARAM_FACTOR)
 
 ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
                           ttt_params *params, const char *prefix) {
@@ -1701,6 +1724,43 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
         return &ctx->empty;
     ttt_tensor *y = ttt__normed_fused(ctx, weights.at, 6, x);
     return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
+}
+
+ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
+    static const ttt_param_row rows[] = { { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
+    ttt_sizes sizes = ttt__sizes("D", D, 0, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *scale, double eps, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)eps), scale);
+}
+ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x) {
+    ttt_text t0, t1;
+    if (!ttt__weights_expected(ctx, "rms_norm", weights, 1) ||
+        !ttt__operands(ctx, "rms_norm", weights.at, 1) || !ttt__operands(ctx, "rms_norm", &x, 1))
+        return &ctx->empty;
+    if (ttt__last(weights.at[0]) != ttt__last(x) || weights.at[0]->size != ttt__last(x))
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "rms_norm: scale %s for rows of x %s",
+                        ttt_shape_text(weights.at[0]->shape, t0), ttt_shape_text(x->shape, t1));
+    return ttt__rms_norm(ctx, weights.at[0], (double)eps, x);
+}
+
+ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                           const char *prefix) {
+    static const ttt_param_row rows[] = {
+        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT__FACTOR, 0 },
+    };
+    ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    if (!ttt__weights_expected(ctx, "swiglu", weights, 3) || !ttt__living(ctx, "swiglu", x, 0))
+        return &ctx->empty;
+    ttt_tensor *gate = ttt_silu(ctx, ttt_matmul(ctx, x, weights.at[0])),
+               *up = ttt_matmul(ctx, x, weights.at[1]);
+    return ttt_matmul(ctx, ttt_mul(ctx, gate, up), weights.at[2]);
 }
 
 ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
@@ -2447,9 +2507,6 @@ static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tens
                               double length) {
     ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
-}
-static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
-    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
 }
 
 // Who sees whom. By definition a token changes nothing before it, whatever it holds; so what a mask
@@ -3508,9 +3565,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
 // the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                        \
     TTT__VIEW_ROWS                                                                                 \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
@@ -3567,7 +3624,7 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     if (desc->unmask) desc->unmask->equals = equals;
     ttt_tensor *o = ttt__answers(ctx, desc, TTT__FUSED(ttt__scan_as_op), ttt__scan_tape, in,
                                  ttt__chunk_or(desc, 64));
-    return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
+    return ttt__rms_norm(ctx, w[TTT__DELTA_NORM], 1e-5, o);
 }
 static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -4105,10 +4162,10 @@ enum {
     { name "/kernel", "C D", TTT_INIT_UNIFORM_IN, "3C", NULL, TTT_PARAM_DECAYS, TTT__SHARED_QK },  \
     { name "/bias", "D", TTT_INIT_UNIFORM_IN, "3C", NULL, 0, TTT__SHARED_QK },
 static const ttt_param_row ttt__ttt_rows[] = {
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__OWN_KEYS },
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OWN_KEYS },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
@@ -4118,7 +4175,7 @@ static const ttt_param_row ttt__ttt_rows[] = {
     { "token_index", "M", TTT_INIT_ZERO, NULL, NULL, 0, TTT__TOKEN_INDEX },
     TTT__TTT_CONV_ROWS("conv_q")
     TTT__TTT_CONV_ROWS("conv_k")
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__OUTPUT_GATE },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OUTPUT_GATE },
 };
 static int64_t ttt__conv_taps(const ttt_mixer_desc *desc) { return desc->conv ? desc->conv : 4; }
 // q, k, v (B,N,H,h)
@@ -4451,7 +4508,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     if (!ttt_ok(ctx) || N == 0) return x;
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
-    y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
+    y = ttt__whole(ctx, ttt__rms_norm(ctx, w[TTT__LACT_NORM], 1e-5, y));
     ttt__attention how = ttt__lact_window(desc);
     if (desc->causal)
         y = ttt_add(ctx, y,
@@ -10554,7 +10611,8 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
         if (!ttt__row_present(&rows[i], bits)) continue;
         shape.rank = ttt__read_sizes(rows[i].shape, &sizes, shape.dim);
         row[i] = w->n > 0 ? ttt__weight(ctx, desc->mixer->name, w) : NULL;
-        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape);
+        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape,
+                         ttt__weight_types(rows[i].flags));
     }
     return ttt_ok(ctx);
 }
