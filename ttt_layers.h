@@ -25,12 +25,13 @@
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
-        [6] UNMASKING     the attention map of any of them
+        [6] STREAMS       causal mixers that read a sequence piece by piece
+        [7] UNMASKING     the attention map of any of them
         and in the implementation, which has the code of these sections, op by op on the tape,
-        [7] KERNELS       rows of the fused layers, one text for every instruction set
-        [8] FUSED LAYERS  some layers as one op each: how they become fast
-        [9] THE REGISTRY  mixers by name, their options, what all of them need
-        Nearly 10,000 lines, more than half of them [7] and [8]: the fused forms of layers, each
+        [8] KERNELS       rows of the fused layers, one text for every instruction set
+        [9] FUSED LAYERS  some layers as one op each: how they become fast
+        [10] THE REGISTRY  mixers by name, their options, what all of them need
+        More than 10,000 lines, over half of them [8] and [9]: the fused forms of layers, each
         of which has its definition on the tape as its oracle.
 
     CONCEPTS
@@ -56,7 +57,8 @@
 
 // Options beside those of ttt_tensor.h, to define before the include in every file of a program:
 //   TTT_LAYERS_IMPLEMENTATION   in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
-//   TTT_NO_FUSED                leave out [7] and [8]: a smaller program whose layers are slower
+//   TTT_NO_FUSED                leave out [8] and [9]: a smaller program whose layers are slower,
+//                               and do not stream
 
 // ---- [1] PARAMETERS -----------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
@@ -287,6 +289,7 @@ TTT_API ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weight
 // all facts about it; to add one of your own, fill in another and put it into a description.
 typedef struct ttt_mixer ttt_mixer;
 struct ttt_unmasked;
+struct ttt__stream_part;
 
 typedef enum ttt_normalizer {
     TTT_NORMALIZER_ADAPTIVE,  // q_n . sum_m k_m
@@ -355,6 +358,7 @@ typedef struct ttt_mixer_desc {
     // flag, asking for losses may choose another form of the layer and change the last bits of y.
     bool no_fused;
     struct ttt_unmasked *unmask;  // set by ttt_unmask; a forward that knows its matrix fills it in
+    struct ttt__stream_part *stream;  // set by ttt_mixer_stream; see ttt__stream_part
 } ttt_mixer_desc;
 
 // x (B,N,D) -> (B,N,D). w has a tensor for each row of the table and then of the learner's table,
@@ -366,7 +370,8 @@ typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
 enum {                        // flags of a mixer
     TTT_MIXER_CAUSAL = 1,     // a token never sees a later one; others may take .causal for that
     TTT_MIXER_GRID = 2,       // tokens are a grid: .grid_rows and .grid_cols are required
-    TTT_MIXER_UNBIASED = 4    // its learner has no biases
+    TTT_MIXER_UNBIASED = 4,   // its learner has no biases
+    TTT_MIXER_STREAMS = 8     // can read piece by piece, see [6], when it is causal
 };
 
 struct ttt_mixer {
@@ -419,7 +424,38 @@ TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
 
-// ---- [6] UNMASKING ------------------------------------------------------------------------------
+// ---- [6] STREAMS --------------------------------------------------------------------------------
+// A causal layer can read a sequence in pieces of any length, and gives what it would have given
+// for the whole: y of a token depends on those before it by a state, which is a list of tensors.
+//     ttt_stream stream = { 0 };
+//     y = ttt_mixer_stream(c, &d, w, &stream, prompt, NULL);           // (B,n,D), many tokens
+//     y = ttt_mixer_stream(c, &d, w, &stream, next_token, NULL);       // (B,1,D), one more
+// Mixers with the flag TTT_MIXER_STREAMS do it. For linear and softmax attention, ttt-linear and
+// ttt-mlp every way to cut a sequence gives the same bits, and so does the whole at once. Others
+// give the same bits where cuts are ends of chunks, and else about the same numbers.
+//     The state is of constant size, except that layers which look back at all tokens keep them:
+// these lists grow. Its tensors live in the keep arena.
+typedef struct ttt_stream {
+    int64_t lanes;      // B sequences, each at its own place; 0: none have been read
+    ttt_tensor *read;   // integers (B): how many tokens of each
+    ttt_params state;   // what these tokens left, by name, (B,...) each
+    struct ttt__stream_put *pending;  // inside a call: what its end will write into the state
+} ttt_stream;
+
+// Reads more of each sequence: x (B,n,D) -> (B,n,D). counts: how many of the n tokens each lane has,
+// the others are not looked at and give zeros; 0: the lane rests. NULL: n each. Nothing is put on
+// the tape. After an error the stream is as it was. Errors: as ttt_mixer_forward; TTT_ERR_ARGUMENT
+// for a description that does not stream; TTT_ERR_SHAPE if the stream has another B, or the state of
+// another layer.
+TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                     ttt_stream *stream, ttt_tensor *x, const int64_t *counts);
+// Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
+// *from. After an error *into is as it was.
+TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
+// The lane begins again, with a new sequence; -1: all do. Does nothing for a lane that is not there.
+TTT_API void ttt_stream_restart(ttt_stream *stream, int64_t lane);
+
+// ---- [7] UNMASKING ------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If these weights
 // are a linear last layer, the layer is attention, whatever lies before it [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
@@ -452,7 +488,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 #endif  // TTT_LAYERS_H
 
 // =================================================================================================
-// ---- [7] KERNELS --------------------------------------------------------------------------------
+// ---- [8] KERNELS --------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, in the words of [8] of
 // ttt_tensor.h.
 #if defined(TTT__PART)
@@ -1172,6 +1208,13 @@ static const char *ttt__path(ttt_ctx *ctx, const char *prefix, const char *forma
     vsnprintf(path + head, length - head, format, args);
     va_end(args);
     return path;
+}
+
+// Whether a path is "prefix/name".
+static bool ttt__is_path(const char *path, const char *prefix, const char *name) {
+    size_t head = prefix && *prefix ? strlen(prefix) : 0;
+    if (head && (strncmp(path, prefix, head) != 0 || path[head] != '/')) return false;
+    return strcmp(path + (head ? head + 1 : 0), name) == 0;
 }
 
 // One row's parameter at the end of params, where there is room for it.
@@ -1953,7 +1996,171 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
 #define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if)                        \
     { name, shape, init, fan_in, fan_out, flags, only_if },
 
-// Forms of one op, see [8].
+// -- streams: what a layer remembers of the tokens it has read
+// A forward function serves streams too. It finds desc->stream, and the few helpers in which tokens
+// see other tokens take what is kept of the earlier ones from there: ttt__short_conv, ttt__answers,
+// ttt__attention_of. All else is row by row.
+//     A call first computes, then writes. What lies behind the tokens that `read` counts may be
+// overwritten at once, since nobody reads it; for all else a helper puts down what is to be
+// written, and the end of the call, where nothing can fail, writes it.
+typedef struct ttt__stream_put {
+    struct ttt__stream_put *next;
+    ttt_real *to;
+    const ttt_real *from;
+    int64_t n;
+} ttt__stream_put;
+// A layer's part of a stream, during a call that reads `n` rows in each lane.
+typedef struct ttt__stream_part {
+    ttt_stream *stream;
+    const char *prefix;     // of the names of its state; NULL: none
+    const int64_t *counts;  // NULL: n each
+    int64_t n;
+} ttt__stream_part;
+static int64_t ttt__lane_read(const ttt__stream_part *part, int64_t lane) {
+    return part->stream->read->index[lane];
+}
+static int64_t ttt__lane_new(const ttt__stream_part *part, int64_t lane) {
+    return part->counts ? part->counts[lane] : part->n;
+}
+// The state of this name: zeros, if it is new. NULL after an error.
+static ttt_tensor *ttt__stream_state(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
+                                     ttt_shape shape) {
+    ttt_params *state = &part->stream->state;
+    ttt_text text[2];
+    for (int i = 0; i < state->n && ttt_ok(ctx); i++) {
+        if (!ttt__is_path(state->item[i].name, part->prefix, name)) continue;
+        if (!ttt_shape_equal(state->value[i]->shape, shape))
+            ttt_fail(ctx, TTT_ERR_SHAPE,
+                     "stream: its state %s has shape %s; %s expected, so it is of another layer",
+                     state->item[i].name, ttt_shape_text(state->value[i]->shape, text[0]),
+                     ttt_shape_text(shape, text[1]));
+        return ttt_ok(ctx) ? state->value[i] : NULL;
+    }
+    if (!ttt__params_room(ctx, state, 1)) return NULL;
+    const char *path = ttt__path(ctx, part->prefix, "%s", name);
+    ttt_tensor *made = ttt_zeros_kept(ctx, shape);
+    if (!path || !ttt_ok(ctx)) return NULL;
+    state->item[state->n].name = path;
+    state->item[state->n].flags = 0;
+    state->value[state->n++] = made;
+    return made;
+}
+// When the call ends, n numbers go from a tensor of this call to the state.
+static void ttt__stream_write(ttt_ctx *ctx, const ttt__stream_part *part, ttt_real *to,
+                              const ttt_real *from, int64_t n) {
+    ttt__stream_put *put = (ttt__stream_put *)ttt_alloc(ctx, sizeof *put, false);
+    if (!put) return;
+    put->next = part->stream->pending;
+    put->to = to;
+    put->from = from;
+    put->n = n;
+    part->stream->pending = put;
+}
+// The first call of a stream says how many lanes it has.
+static bool ttt__stream_begin(ttt_ctx *ctx, const char *who, ttt_stream *stream, int64_t B) {
+    stream->pending = NULL;
+    if (stream->lanes && stream->lanes != B)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %lld sequences; the stream has %lld lanes", who,
+                 (long long)B, (long long)stream->lanes);
+    if (!stream->lanes && ttt_ok(ctx)) {
+        stream->read = ttt_new_typed(ctx, TTT_SHAPE(B), TTT_DTYPE_INT, true);
+        if (!ttt_ok(ctx)) return false;
+        memset(stream->read->index, 0, (size_t)B * sizeof *stream->read->index);
+        stream->lanes = B;
+    }
+    return ttt_ok(ctx);
+}
+static bool ttt__counts_good(ttt_ctx *ctx, const char *who, int64_t B, int64_t n,
+                             const int64_t *counts) {
+    for (int64_t b = 0; counts && b < B && ttt_ok(ctx); b++)
+        if (counts[b] < 0 || counts[b] > n)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: lane %lld has %lld new tokens; 0 to %lld expected",
+                     who, (long long)b, (long long)counts[b], (long long)n);
+    return ttt_ok(ctx);
+}
+// Unless there was an error, the state is written, and the lanes have read their new tokens.
+static void ttt__stream_end(ttt_ctx *ctx, const ttt__stream_part *part) {
+    ttt_stream *stream = part->stream;
+    for (ttt__stream_put *put = stream->pending; put && ttt_ok(ctx); put = put->next)
+        memcpy(put->to, put->from, (size_t)put->n * sizeof *put->to);
+    for (int64_t b = 0; b < stream->lanes && ttt_ok(ctx); b++)
+        stream->read->index[b] += ttt__lane_new(part, b);
+    stream->pending = NULL;
+}
+// Zeros for the rows of y (B,n,...) beyond each lane's.
+static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
+    int64_t row = part->n > 0 ? y->size / (part->stream->lanes * part->n) : 0;
+    for (int64_t b = 0; b < part->stream->lanes; b++) {
+        int64_t count = ttt__lane_new(part, b);
+        memset(y->data + (b * part->n + count) * row, 0,
+               (size_t)((part->n - count) * row) * sizeof *y->data);
+    }
+    return y;
+}
+
+// A causal depthwise convolution of x (B,n,C) with kernel (taps,C). In a stream it goes on behind
+// the last taps - 1 rows of each lane, which are kept under this name.
+static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
+                                   ttt_tensor *x, ttt_tensor *kernel) {
+    if (!part) return ttt_depthwise_conv1d(ctx, x, kernel);
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
+    int64_t before = kernel->shape.dim[0] - 1;
+    ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
+    if (!kept) return &ctx->empty;
+    ttt_tensor *both[2] = { kept, x }, *all = ttt_concat(ctx, both, 2, 1);
+    ttt_tensor *y = ttt_slice(ctx, ttt_depthwise_conv1d(ctx, all, kernel), 1, before, n);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+        ttt__stream_write(ctx, part, kept->data + b * before * C,
+                          all->data + (b * (before + n) + ttt__lane_new(part, b)) * C, before * C);
+    return y;
+}
+
+// Whether two streams have the same tensors, so that one takes the numbers of the other.
+static bool ttt__streams_alike(const ttt_stream *a, const ttt_stream *b) {
+    if (a->lanes != b->lanes || a->state.n != b->state.n) return false;
+    for (int i = 0; i < a->state.n; i++)
+        if (strcmp(a->state.item[i].name, b->state.item[i].name) != 0 ||
+            !ttt_shape_equal(a->state.value[i]->shape, b->state.value[i]->shape))
+            return false;
+    return true;
+}
+ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from) {
+    if (!TTT__GIVEN("stream_copy", into) || !TTT__GIVEN("stream_copy", from) || into == from)
+        return ttt_status(ctx);
+    ttt_stream copy = *into;
+    if (!ttt__streams_alike(into, from)) {
+        memset(&copy, 0, sizeof copy);
+        copy.lanes = from->lanes;
+        if (from->lanes) copy.read = ttt__copy(ctx, from->read, true);
+        ttt__params_room(ctx, &copy.state, from->state.n);
+        for (int i = 0; i < from->state.n && ttt_ok(ctx); i++) {
+            copy.state.item[i] = from->state.item[i];
+            copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
+            copy.state.n = i + 1;
+        }
+    }
+    if (!ttt_ok(ctx)) return ttt_status(ctx);
+    for (int64_t b = 0; b < from->lanes; b++) copy.read->index[b] = from->read->index[b];
+    for (int i = 0; i < from->state.n; i++)
+        memcpy(copy.state.value[i]->data, from->state.value[i]->data,
+               (size_t)from->state.value[i]->size * sizeof(ttt_real));
+    *into = copy;
+    return ttt_status(ctx);
+}
+void ttt_stream_restart(ttt_stream *stream, int64_t lane) {
+    for (int64_t b = 0; stream && b < stream->lanes; b++) {
+        if (lane >= 0 && lane != b) continue;
+        stream->read->index[b] = 0;
+        for (int i = 0; i < stream->state.n; i++) {
+            ttt_tensor *state = stream->state.value[i];
+            int64_t part = state->size / stream->lanes;
+            memset(state->data + b * part, 0, (size_t)part * sizeof *state->data);
+        }
+    }
+}
+
+// Forms of one op, see [9].
 #ifdef TTT_NO_FUSED
 #define TTT__FUSED(form) NULL
 #else
@@ -3194,9 +3401,11 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
       TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                             double q_length, ttt_tensor *x, ttt_tensor **in) {
+    static const char *const names[3] = { "q_conv", "k_conv", "v_conv" };
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
-        if (!desc->no_short_conv) in[i] = ttt_depthwise_conv1d(ctx, in[i], w[3 + i]);
+        if (!desc->no_short_conv)
+            in[i] = ttt__short_conv(ctx, desc->stream, names[i], in[i], w[3 + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         in[i] = i < 2 ? ttt__sized(ctx, desc, in[i], 1e-6, i == 0 ? q_length : 1)
                       : ttt_silu(ctx, in[i]);
@@ -4085,7 +4294,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
-// ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
+// ---- [9] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
 // composite, for higher orders and as its oracle. Five frames:
@@ -4109,14 +4318,14 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 //            a1 = gelu'(z) and a2 = gelu''(z); e = f_W(k), the prediction for a view,
 //            and f = f_W(q), the prediction for a query
 //   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
-//            products G, M, m, S, P, sigma, pi, tau are explained in [7]
+//            products G, M, m, S, P, sigma, pi, tau are explained in [8]
 //   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
 //            each step takes eta times away: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
 //   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
 //   _tr      at the end: transposed
-// A kernel is a matrix among the parameters; what [7] holds is called routines.
+// A kernel is a matrix among the parameters; what [8] holds is called routines.
 //
 // WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
 // next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
@@ -4149,7 +4358,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 //   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
 //                                                             d_shift
 
-// What decode and decode_back of [7] are told of one head.
+// What decode and decode_back of [8] are told of one head.
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
@@ -4168,7 +4377,7 @@ typedef struct ttt__glu_rows {
     ttt_real *d_rates;
     int64_t s_down, d_s_down, back_down, rates_down, d_rates_down;
 } ttt__glu_rows;
-// X(result, name, parameters); what each does is written at its text in [7].
+// X(result, name, parameters); what each does is written at its text in [8].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
       (const ttt__decoder *decoder, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP, \
@@ -4848,7 +5057,7 @@ typedef struct ttt__mttt_arg {
     ttt_real *decoder;        // the decoder's products
 } ttt__mttt_arg;
 
-// The decoder's products of every head, see [7].
+// The decoder's products of every head, see [8].
 typedef struct ttt__decoder_products {
     ttt__stack G, M_tr, M;    // (h,D), (h,D), (D,h)
     ttt__mat b, m;            // (1,D): of all heads; (H,D)
@@ -9342,7 +9551,7 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
 }
 #endif  // TTT_NO_FUSED
 
-// ---- [9] THE REGISTRY ---------------------------------------------------------------------------
+// ---- [10] THE REGISTRY --------------------------------------------------------------------------
 const ttt_mixer *ttt_mixer_at(int i) {
 #define X(id) &ttt_mixer_##id,
     static const ttt_mixer *const all[] = { TTT_MIXERS(X) };
@@ -9554,9 +9763,48 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
         return ttt_fail(ctx, TTT_ERR_SHAPE,
                         "%s: %d weights more than the %d that its description asks for",
                         desc->mixer->name, weights.n, ttt_mixer_count(desc));
-    bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask;
+    bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask && !desc->stream;
     ttt_tensor *y = whole ? desc->mixer->fused(ctx, desc, row, x, losses) : NULL;
     return y ? y : desc->mixer->forward(ctx, desc, row, x, losses);
+}
+
+// The same inside a call that begins and ends itself, as a layer of a model.
+static ttt_tensor *ttt__mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                     ttt__stream_part *part, ttt_tensor *x) {
+    ttt_mixer_desc open = *desc;
+    const char *name = desc->mixer ? desc->mixer->name : "mixer";
+    bool causal = desc->causal || (desc->mixer && desc->mixer->flags & TTT_MIXER_CAUSAL);
+#ifdef TTT_NO_FUSED
+    ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: compiled with TTT_NO_FUSED, which leaves streams out",
+             name);
+#endif
+    if (desc->mixer && !(desc->mixer->flags & TTT_MIXER_STREAMS))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: it needs the whole sequence, and reads no stream",
+                 name);
+    else if (!causal)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: a stream needs .causal", name);
+    else if (desc->no_fused)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .no_fused is set; a stream has no form op by op",
+                 name);
+    open.stream = part;
+    return ttt_ok(ctx) ? ttt_mixer_forward(ctx, &open, weights, x, NULL) : &ctx->empty;
+}
+ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                             ttt_stream *stream, ttt_tensor *x, const int64_t *counts) {
+    if (!TTT__GIVEN("mixer_stream", desc) || !TTT__GIVEN("mixer_stream", stream) ||
+        !ttt__operands(ctx, "mixer_stream", &x, 1))
+        return &ctx->empty;
+    int64_t B = x->shape.rank == 3 ? x->shape.dim[0] : 0, n = B ? x->shape.dim[1] : 0;
+    ttt__stream_part part = { stream, NULL, counts, n };
+    if (!ttt__stream_begin(ctx, "mixer_stream", stream, B) ||
+        !ttt__counts_good(ctx, "mixer_stream", B, n, counts))
+        return &ctx->empty;
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *y = ttt__mixer_stream(ctx, desc, weights, &part, x);
+    ttt_set_recording(ctx, recording);
+    if (ttt_ok(ctx)) ttt__only_new(&part, y);
+    ttt__stream_end(ctx, &part);
+    return y;
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------
