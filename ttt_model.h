@@ -25,11 +25,12 @@
     INDEX
         [1] LOSSES        softmax and sigmoid cross-entropy, on labels too; accuracy, mixup
         [2] VIT           the vision transformer of the MTTT paper
-        [3] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
-        [4] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
-        [5] AUDIT         does a model of sequences, anybody's, keep its promises?
-        [6] KERNELS       the loops of the optimizers, one text for every instruction set
-        and below TTT_MODEL_IMPLEMENTATION the first five again, implemented.
+        [3] LANGUAGE MODEL  tokens in, logits of the next out, by layers that learn as they read
+        [4] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
+        [5] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
+        [6] AUDIT         does a model of sequences, anybody's, keep its promises?
+        [7] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first six again, implemented.
 */
 #if !defined(TTT_MODEL_H) && !defined(TTT__PART)
 #define TTT_MODEL_H
@@ -109,7 +110,48 @@ TTT_API int64_t ttt_vit_tokens(const ttt_vit_desc *desc);
 // Forward pass of one image; NaN if sizes are missing, below 0 or beyond counting.
 TTT_API double ttt_vit_flops(const ttt_vit_desc *desc);
 
-// ---- [3] OPTIMIZERS -----------------------------------------------------------------------------
+// ---- [3] LANGUAGE MODEL -------------------------------------------------------------------------
+// x = embedding of the tokens
+// -> depth blocks of  [x += conv(RMSNorm x);]  x += mixer(RMSNorm x);  x += SwiGLU(RMSNorm x)
+// -> RMSNorm -> logits x E^T, E the head or, if it is tied, the embedding
+// With the mixers ttt-linear and ttt-mlp this is TTTForCausalLM; its convolution is causal,
+// depthwise, with bias.                                                        [arXiv 2407.04620]
+typedef struct ttt_lm_desc {
+    int64_t vocab, width, depth;  // required: tokens are 0..vocab-1
+    int64_t mlp;                  // hidden width of SwiGLU; 0: 8/3 width, to a multiple of 16
+    bool pre_conv;                // a convolution before each mixer,
+    int64_t conv;                 // of so many taps; 0: 4
+    ttt_real norm_eps;            // of the RMS norms; 0: 1e-6
+    bool tied;                    // the head is the embedding
+    ttt_mixer_desc mixer;         // a causal one; .dim is set from width
+    bool remat;                   // blocks keep only their input; gradients compute them again
+} ttt_lm_desc;
+
+// What a forward pass gives beside logits. Zero, or NULL, is nothing.
+typedef struct ttt_lm_call {
+    bool want_hidden;     // asks for what the layers say
+    ttt_tensor **hidden;  // receives depth+1 tensors (B,L,D): after each block, after the last norm
+} ttt_lm_call;
+
+// The description of a model of the paper: "125m", "350m", "760m" or "1b", with ttt-linear and a
+// vocabulary of 32,000. Change what you like. All zero for another name.
+TTT_API ttt_lm_desc ttt_lm_preset(const char *name);
+// Checks a description and makes the parameters it asks for; no weights after an error. They have
+// the official code's names (see ttt_lm_write), with slashes: "model/layers/0/seq_norm/scale".
+TTT_API ttt_weights ttt_lm_new(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_params *params,
+                               const char *prefix);
+TTT_API int ttt_lm_count(const ttt_lm_desc *desc);  // how many these are
+// tokens (B,L) of dtype INT -> logits (B,L,vocab), of each token's successor. Errors: TTT_ERR_SHAPE
+// if weights are not what desc asks for, TTT_ERR_ARGUMENT for a token outside the vocabulary.
+TTT_API ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                   ttt_tensor *tokens, ttt_lm_call *call);
+// logits (B,L,V) of ttt_lm_forward, tokens (B,L) -> (): the mean cross-entropy of position t
+// against token t+1, in nats. Tokens below 0 are not looked for; the mean of none is 0.
+TTT_API ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens);
+// Forward pass of one sequence of L tokens; NaN if sizes are missing or below 0.
+TTT_API double ttt_lm_flops(const ttt_lm_desc *desc, int64_t L);
+
+// ---- [4] OPTIMIZERS -----------------------------------------------------------------------------
 // A rule is a row of facts: its name, what it keeps beside each parameter p, the options it takes,
 // its update. With the gradient g clipped to global norm `clip`, k the number of the update from 0,
 // u = m^ / (sqrt v^ + eps) Adam's direction (where a |g| above 1e19, whose square no float holds,
@@ -193,7 +235,7 @@ TTT_API ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc 
 TTT_API ttt_result ttt_optimizer_step(ttt_ctx *ctx, ttt_optimizer *optimizer, ttt_tensor *loss);
 TTT_API double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k);  // s(k)
 
-// ---- [4] CHECKPOINTS ----------------------------------------------------------------------------
+// ---- [5] CHECKPOINTS ----------------------------------------------------------------------------
 #ifndef TTT_NO_STDIO
 // The weights that a file holds for the parameters, found by name, in the order of the list: to run
 // a model with, or to load by ttt_weights_blend(ctx, ttt_params_weights(params), weights, 1). They
@@ -214,7 +256,7 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
                                        ttt_optimizer *optimizer, ttt_bundle *file);
 #endif
 
-// ---- [5] AUDIT ----------------------------------------------------------------------------------
+// ---- [6] AUDIT ----------------------------------------------------------------------------------
 // Does a model of sequences keep its promises? A leak of the future, of a neighbor or of padding
 // makes training look good and use fail. The audit asks any model, through one function of plain
 // arrays, pairs of inputs whose answers must be the same, and reports the smallest pair it finds
@@ -295,7 +337,7 @@ TTT_API const char *ttt_audit_text(ttt_ctx *ctx, const ttt_audit_report *report)
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [6] KERNELS --------------------------------------------------------------------------------
+// ---- [7] KERNELS --------------------------------------------------------------------------------
 // The loops of the optimizers: one text for every instruction set, in the words that [8] of
 // ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
 // makes a direction u of g' = pass.scale g + pass.l2 p, and steps:
@@ -579,6 +621,7 @@ int64_t ttt_vit_tokens(const ttt_vit_desc *desc) {
 }
 
 #define TTT__MOST_BLOCKS 1000000  // so that parameters are counted by an int
+#define TTT__MOST_WIDE (1 << 28)   // so that sums of widths are numbers
 static bool ttt__vit_sizes_set(const ttt_vit_desc *desc) {
     return desc->image > 0 && desc->channels > 0 && desc->patch > 0 && desc->width > 0 &&
            desc->depth > 0 && desc->classes > 0;
@@ -694,13 +737,14 @@ static ttt_tensor *ttt__vit_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int
     return ttt__vit_block_forward(ctx, (const ttt__block_call *)user,
                                   ttt__weights(in + 1, n_in - 1), in[0], NULL);
 }
-static ttt_tensor *ttt__vit_block_remat(ttt_ctx *ctx, const ttt__block_call *b, ttt_weights weights,
-                                        ttt_tensor *x) {
+// A block as one node that keeps its input alone. f gets x, then the weights.
+static ttt_tensor *ttt__block_remat(ttt_ctx *ctx, ttt_remat_fn *f, ttt_weights weights,
+                                    ttt_tensor *x, const void *user, size_t user_bytes) {
     ttt_tensor **in = ttt__weights_room(ctx, 1 + weights.n, false);
     if (!in) return x;
     in[0] = x;
     memcpy(in + 1, weights.at, (size_t)weights.n * sizeof *in);
-    return ttt_remat(ctx, ttt__vit_block_again, in, 1 + weights.n, x->shape, b, sizeof *b);
+    return ttt_remat(ctx, f, in, 1 + weights.n, x->shape, user, user_bytes);
 }
 static ttt_tensor *ttt__vit_block_run(ttt_ctx *ctx, const ttt_vit_desc *desc, int64_t i,
                                       ttt_weights weights, ttt_tensor *x, ttt_vit_call *call) {
@@ -713,7 +757,7 @@ static ttt_tensor *ttt__vit_block_run(ttt_ctx *ctx, const ttt_vit_desc *desc, in
     }
     // without a tape nobody will ask for what is inside
     bool again = desc->remat || !ctx->recording;
-    return again ? ttt__vit_block_remat(ctx, &b, weights, x)
+    return again ? ttt__block_remat(ctx, ttt__vit_block_again, weights, x, &b, sizeof b)
                  : ttt__vit_block_forward(ctx, &b, weights, x, NULL);
 }
 
@@ -796,6 +840,236 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
     return 2 * pixels * D + (double)desc.depth * block + 2 * D * (D + (double)desc.classes);
 }
 
+// ---- LANGUAGE MODEL -----------------------------------------------------------------------------
+static ttt_real ttt__or_default(ttt_real value, double otherwise) {
+    return value != 0 ? value : (ttt_real)otherwise;
+}
+static ttt_lm_desc ttt__lm_resolved(const ttt_lm_desc *given) {
+    ttt_lm_desc desc = *given;
+    desc.mixer.dim = desc.width;
+    if (!desc.mlp) desc.mlp = (8 * desc.width + 47) / 48 * 16;
+    if (!desc.conv) desc.conv = 4;
+    desc.norm_eps = ttt__or_default(desc.norm_eps, 1e-6);
+    return desc;
+}
+
+// The mixer ttt-linear or ttt-mlp as the official code has it.
+static void ttt__lm_official_mixer(ttt_mixer_desc *desc, const ttt_mixer *mixer, int64_t heads) {
+    desc->mixer = mixer;
+    desc->heads = heads;
+    desc->inner_lr = mixer == &ttt_mixer_ttt_mlp ? (ttt_real)0.1 : 1;
+    desc->causal = true;
+    desc->chunk = 16;
+}
+
+ttt_lm_desc ttt_lm_preset(const char *name) {
+    static const struct {
+        const char *name;
+        int64_t width, depth, heads, mlp;
+    } sizes[] = { { "125m", 768, 12, 12, 2048 },
+                  { "350m", 1024, 24, 16, 2736 },
+                  { "760m", 1536, 24, 16, 4096 },
+                  { "1b", 2048, 24, 32, 5504 } };
+    ttt_lm_desc desc;
+    memset(&desc, 0, sizeof desc);
+    for (size_t i = 0; name && i < sizeof sizes / sizeof *sizes; i++) {
+        if (strcmp(sizes[i].name, name) != 0) continue;
+        desc.vocab = 32000;
+        desc.width = sizes[i].width;
+        desc.depth = sizes[i].depth;
+        desc.mlp = sizes[i].mlp;
+        desc.tied = true;
+        ttt__lm_official_mixer(&desc.mixer, &ttt_mixer_ttt_linear, sizes[i].heads);
+    }
+    return desc;
+}
+
+static bool ttt__lm_good(ttt_ctx *ctx, const ttt_lm_desc *desc) {
+    if (!TTT__GIVEN("lm", desc)) return false;
+    const ttt_mixer *mixer = desc->mixer.mixer;
+    if (desc->vocab < 1 || desc->width < 1 || desc->depth < 1)
+        ttt_fail(ctx, TTT_ERR_UNSET, "lm: .vocab %lld, .width %lld, .depth %lld; all must be set",
+                 (long long)desc->vocab, (long long)desc->width, (long long)desc->depth);
+    else if (desc->depth > TTT__MOST_BLOCKS || desc->width > TTT__MOST_WIDE)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm: .depth %lld, .width %lld; at most %d and %d expected",
+                 (long long)desc->depth, (long long)desc->width, TTT__MOST_BLOCKS, TTT__MOST_WIDE);
+    else if (desc->mlp < 0 || desc->conv < 0 || !(desc->norm_eps >= 0))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm: .mlp %lld, .conv %lld, .norm_eps %g; 0 or more "
+                 "expected", (long long)desc->mlp, (long long)desc->conv, (double)desc->norm_eps);
+    else if (desc->conv && !desc->pre_conv)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm: .conv has no effect without .pre_conv");
+    else if (!mixer)
+        ttt_fail(ctx, TTT_ERR_UNSET, "lm: .mixer.mixer is not set; ttt_mixer_find gives one by "
+                 "name");
+    else if (!desc->mixer.causal && !(mixer->flags & TTT_MIXER_CAUSAL))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm: the mixer %s %s, and would see the tokens that are to "
+                 "be foretold", mixer->name,
+                 ttt_mixer_takes(mixer, "causal") ? "needs .causal" : "cannot be causal");
+    return ttt_ok(ctx);
+}
+
+static void ttt__lm_block_new(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_params *params,
+                              const char *prefix) {
+    static const ttt_param_row conv_rows[] = {
+        { "kernel", "K D", TTT_INIT_UNIFORM_IN, "3K", NULL, TTT_PARAM_DECAYS, 0 },
+        { "bias", "D", TTT_INIT_UNIFORM_IN, "3K", NULL, 0, 0 },  // bound 1/sqrt K, as PyTorch's
+    };
+    ttt_sizes sizes = ttt__sizes("KD", desc->conv, desc->width, 0, 0);
+    if (desc->pre_conv) {
+        ttt_rms_norm_new(ctx, desc->width, params, ttt__path(ctx, prefix, "conv/norm"));
+        ttt_params_add(ctx, TTT__ROWS(conv_rows), 0, &sizes, params,
+                       ttt__path(ctx, prefix, "conv/conv"));
+    }
+    ttt_rms_norm_new(ctx, desc->width, params, ttt__path(ctx, prefix, "seq_norm"));
+    ttt_mixer_new(ctx, &desc->mixer, params, ttt__path(ctx, prefix, "seq_modeling_block"));
+    ttt_rms_norm_new(ctx, desc->width, params, ttt__path(ctx, prefix, "ffn_norm"));
+    ttt_swiglu_new(ctx, desc->width, desc->mlp, params, ttt__path(ctx, prefix, "mlp"));
+}
+enum { TTT__RMS_N = 1, TTT__CONV_N = 2, TTT__SWIGLU_N = 3 };  // weights of these layers
+static int ttt__lm_block_count(const ttt_lm_desc *desc) {
+    return (desc->pre_conv ? TTT__RMS_N + TTT__CONV_N : 0) + TTT__RMS_N +
+           ttt_mixer_count(&desc->mixer) + TTT__RMS_N + TTT__SWIGLU_N;
+}
+
+// The embedding and the head have a row of D numbers for each token.
+static const ttt_param_row ttt__lm_table_row = {
+    "embedding", "V D", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0
+};
+ttt_weights ttt_lm_new(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_params *params,
+                       const char *prefix) {
+    if (!ttt__lm_good(ctx, given) || !TTT__GIVEN("lm", params)) return ttt__no_weights();
+    ttt_lm_desc desc = ttt__lm_resolved(given);
+    ttt_sizes sizes = ttt__sizes("VD", desc.vocab, desc.width, 0, 0);
+    int first = params->n;
+    ttt_params_add(ctx, &ttt__lm_table_row, 1, 0, &sizes, params,
+                   ttt__path(ctx, prefix, "model/embed_tokens"));
+    for (int64_t i = 0; i < desc.depth && ttt_ok(ctx); i++)
+        ttt__lm_block_new(ctx, &desc, params,
+                          ttt__path(ctx, prefix, "model/layers/%lld", (long long)i));
+    ttt_rms_norm_new(ctx, desc.width, params, ttt__path(ctx, prefix, "model/norm"));
+    if (!desc.tied)
+        ttt_params_add(ctx, &ttt__lm_table_row, 1, 0, &sizes, params,
+                       ttt__path(ctx, prefix, "lm_head"));
+    return ttt__params_since(ctx, params, first);
+}
+int ttt_lm_count(const ttt_lm_desc *desc) {
+    if (!desc) return 0;
+    return 1 + (int)desc->depth * ttt__lm_block_count(desc) + TTT__RMS_N + !desc->tied;
+}
+
+// The block is a function of its input and its weights, as ttt_remat wants it.
+static ttt_tensor *ttt__lm_block_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                         ttt_tensor *x) {
+    if (desc->pre_conv) {
+        ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
+                    conv = ttt_weights_take(ctx, "lm block", &weights, TTT__CONV_N);
+        ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+        if (!ttt_ok(ctx)) return x;
+        y = ttt_add(ctx, ttt_depthwise_conv1d(ctx, y, conv.at[0]), conv.at[1]);
+        x = ttt_add(ctx, x, y);
+    }
+    ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
+                mixer = ttt_weights_take(ctx, "lm block", &weights, ttt_mixer_count(&desc->mixer));
+    ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+    x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc->mixer, mixer, y, NULL));
+    norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N);
+    return ttt_add(ctx, x, ttt_swiglu(ctx, weights, ttt_rms_norm(ctx, norm, desc->norm_eps, x)));
+}
+static ttt_tensor *ttt__lm_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
+                                       const void *user) {
+    return ttt__lm_block_forward(ctx, (const ttt_lm_desc *)user, ttt__weights(in + 1, n_in - 1),
+                                 in[0]);
+}
+static ttt_tensor *ttt__lm_block_run(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                     ttt_tensor *x) {
+    bool again = desc->remat || !ctx->recording;  // without a tape nobody asks for what is inside
+    return again ? ttt__block_remat(ctx, ttt__lm_block_again, weights, x, desc, sizeof *desc)
+                 : ttt__lm_block_forward(ctx, desc, weights, x);
+}
+
+// Whether all tokens are in the vocabulary.
+static bool ttt__lm_tokens_good(ttt_ctx *ctx, const ttt_lm_desc *desc, const ttt_tensor *tokens) {
+    ttt_text text;
+    if (!ttt__operand(ctx, "lm", tokens, 0, TTT__INT)) return false;
+    int64_t L = tokens->shape.rank == 2 ? tokens->shape.dim[1] : 0, at = 0;
+    while (at < tokens->size && tokens->index[at] >= 0 && tokens->index[at] < desc->vocab) at++;
+    if (tokens->shape.rank != 2)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "lm: tokens of shape %s; (B,L) expected",
+                 ttt_shape_text(tokens->shape, text));
+    else if (L < 1)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "lm: tokens of shape %s; a model cannot foretell from nothing",
+                 ttt_shape_text(tokens->shape, text));
+    else if (at < tokens->size)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm: token %lld at place %lld of sequence %lld; the "
+                 "vocabulary has 0 to %lld", (long long)tokens->index[at], (long long)(at % L),
+                 (long long)(at / L), (long long)desc->vocab - 1);
+    return ttt_ok(ctx);
+}
+
+// x (B,L,D) after the last norm, which is handed over with its weights, and the logits (B,L,V).
+static ttt_tensor *ttt__lm_logits(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_tensor *embedding,
+                                  ttt_weights *weights, ttt_tensor *x) {
+    ttt_tensor *head = desc->tied ? embedding : ttt__weight(ctx, "lm", weights);
+    bool good = ttt__weight_good(ctx, "lm", "lm_head/embedding", head,
+                                 TTT_SHAPE(desc->vocab, desc->width));
+    return good ? ttt_matmul_t(ctx, x, head, false, true) : x;
+}
+
+ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights,
+                           ttt_tensor *tokens, ttt_lm_call *call) {
+    if (!ttt__lm_good(ctx, given) ||
+        !ttt__weights_expected(ctx, "lm", weights, ttt_lm_count(given)) ||
+        !ttt__lm_tokens_good(ctx, given, tokens))
+        return &ctx->empty;
+    ttt_lm_desc d = ttt__lm_resolved(given);
+    ttt_tensor *embedding = ttt__weight(ctx, "lm", &weights), *x = embedding, **hidden = NULL;
+    if (call && call->want_hidden)
+        call->hidden = hidden = ttt__weights_room(ctx, (int)d.depth + 1, false);
+    if (!ttt__weight_good(ctx, "lm", "model/embed_tokens/embedding", embedding,
+                          TTT_SHAPE(d.vocab, d.width)))
+        return &ctx->empty;
+    x = ttt_embedding(ctx, embedding, tokens);
+    for (int64_t i = 0; i < d.depth && ttt_ok(ctx); i++) {
+        ttt_weights block = ttt_weights_take(ctx, "lm", &weights, ttt__lm_block_count(&d));
+        x = ttt__lm_block_run(ctx, &d, block, x);
+        if (hidden) hidden[i] = x;
+    }
+    x = ttt_rms_norm(ctx, ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N), d.norm_eps, x);
+    if (hidden) hidden[d.depth] = x;
+    return ttt__lm_logits(ctx, &d, embedding, &weights, x);
+}
+
+ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens) {
+    ttt_text t0, t1;
+    if (!ttt__operands(ctx, "lm_loss", &logits, 1) ||
+        !ttt__operand(ctx, "lm_loss", tokens, 1, TTT__INT))
+        return &ctx->empty;
+    if (tokens->shape.rank != 2 || logits->shape.rank != 3 ||
+        logits->shape.dim[0] != tokens->shape.dim[0] ||
+        logits->shape.dim[1] != tokens->shape.dim[1])
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "lm_loss: logits %s and tokens %s; (B,L,V) and (B,L) "
+                        "expected", ttt_shape_text(logits->shape, t0),
+                        ttt_shape_text(tokens->shape, t1));
+    int64_t L = tokens->shape.dim[1];
+    ttt_tensor *next = ttt_new_typed(ctx, tokens->shape, TTT_DTYPE_INT, false);
+    for (int64_t i = 0; i < tokens->size && ttt_ok(ctx); i++) {
+        int64_t token = i % L + 1 < L ? tokens->index[i + 1] : -1;
+        next->index[i] = token < 0 ? -1 : token;
+    }
+    return ttt_cross_entropy_labels(ctx, logits, next, -1);
+}
+
+double ttt_lm_flops(const ttt_lm_desc *given, int64_t L) {
+    if (!given || given->vocab < 1 || given->width < 1 || given->depth < 1 || given->mlp < 0 ||
+        !given->mixer.mixer || L < 0)
+        return (double)NAN;
+    ttt_lm_desc desc = ttt__lm_resolved(given);
+    double n = (double)L, D = (double)desc.width;
+    double block = desc.mixer.mixer->flops(&desc.mixer, L) + 6 * n * D * (double)desc.mlp +
+                   (desc.pre_conv ? 2 * n * D * (double)desc.conv : 0);
+    return (double)desc.depth * block + 2 * n * D * (double)desc.vocab;
+}
+
 // ---- OPTIMIZERS ---------------------------------------------------------------------------------
 // The i-th word of a text, and its length; NULL if the text has fewer.
 static const char *ttt__word(const char *text, int i, int *length) {
@@ -836,9 +1110,6 @@ static bool ttt__rule_options_good(ttt_ctx *ctx, const ttt_optimizer_desc *desc)
     return ttt_ok(ctx);
 }
 
-static ttt_real ttt__or_default(ttt_real value, double otherwise) {
-    return value != 0 ? value : (ttt_real)otherwise;
-}
 static ttt_optimizer_desc ttt__optimizer_resolved(const ttt_optimizer_desc *given) {
     ttt_optimizer_desc desc = *given;
     desc.beta1 = ttt__or_default(desc.beta1, 0.9);
@@ -905,11 +1176,11 @@ double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
 }
 
 // -- the rules
-typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [5]
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [6]
     ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__pass;
 
-// X(name, parameters); what each does is written at its text in [5].
+// X(name, parameters); what each does is written at its text in [6].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
     X(adam, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,                  \
              const ttt__pass *pass))                                                               \

@@ -6798,6 +6798,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
+    TTT__DO(conv) TTT__DO(tied)                                                                    \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -6833,7 +6834,8 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc) TTT__DO(ctr) TTT__DO(cv)       \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(conv) TTT__DO(crc)                  \
+    TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
     TTT__DO(kc) TTT__DO(kept) TTT__DO(lk) TTT__DO(lost) TTT__DO(lse) TTT__DO(muon) TTT__DO(mv)     \
@@ -7189,7 +7191,9 @@ TTT__NAMES(TTT__PUSH)
 #undef word
 #undef zero
 #undef col
+#undef conv
 #undef len
+#undef tied
 #undef ARGUMENT
 #undef AW
 #undef BH
@@ -7415,6 +7419,7 @@ TTT__NAMES(TTT__PUSH)
 #undef big
 #undef by
 #undef cl
+#undef conv
 #undef crc
 #undef ctr
 #undef cv
