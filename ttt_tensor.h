@@ -4832,7 +4832,7 @@ static ttt_tensor *ttt__widened_rows(ttt_ctx *ctx, const ttt_tensor *table,
         if (at < 0 || at >= V)
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "embedding: index %lld; 0..%lld expected",
                      (long long)at, (long long)V - 1);
-        else ctx->k->widen(D, table->bf16 + at * D, y->data + i * D);
+        else ctx->k->widen(1, D, table->bf16 + at * D, D, y->data + i * D, D);
     }
     return y;
 }
