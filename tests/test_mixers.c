@@ -371,7 +371,8 @@ static ttt_mixer_desc others(ttt_ctx *c) {
         .causal = true, .chunk = 4, .window = 2, .globals = 2, .grid_rows = 3, .grid_cols = 3,
         .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT, .power = 2,
         .kernel = TTT_ATTENTION_KERNEL_NEAREST, .bandwidth = REAL(0.7), .neighbors = 3,
-        .max_tokens = 12, .compressed = 4, .no_short_conv = true, .muon = true,
+        .max_tokens = 12, .compressed = 4, .no_short_conv = true, .muon = true, .rotary = 100,
+        .token_index = true, .share_qk = true, .conv = 3, .output_gate = true,
     };
 }
 
