@@ -4063,11 +4063,9 @@ typedef struct ttt__rotary_job {
     ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
     int64_t chunk;
 } ttt__rotary_job;
-// Where in its chunk a sequence begins.
+// The place of a sequence's first token, of which only that in its chunk counts.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
-    (void)desc;
-    (void)sequence;
-    return 0;
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) : 0;
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
@@ -4184,8 +4182,10 @@ static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor 
     ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
     for (int i = 0; i < 3; i++) {
         ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
+        const char *name = i == 0 ? "conv_q" : "conv_k";
         if (shared && i < 2)
-            in[i] = ttt_add(ctx, ttt_depthwise_conv1d(ctx, shared, conv[0]), conv[1]);
+            in[i] = ttt_add(ctx, ttt__short_conv(ctx, desc->stream, name, shared, conv[0]),
+                            conv[1]);
         else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
