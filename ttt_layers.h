@@ -2219,20 +2219,28 @@ static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
 }
 
 // A causal depthwise convolution of x (B,n,C) with kernel (taps,C). In a stream it goes on behind
-// the last taps - 1 rows of each lane, which are kept under this name.
+// the last taps - 1 rows of each lane, which are kept under this name: they change the first rows.
 static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
                                    ttt_tensor *x, ttt_tensor *kernel) {
     if (!ttt_ok(ctx)) return &ctx->empty;
-    if (!part || kernel->shape.dim[0] == 1) return ttt_depthwise_conv1d(ctx, x, kernel);
+    ttt_tensor *y = ttt_depthwise_conv1d(ctx, x, kernel);
+    if (!part || kernel->shape.dim[0] == 1) return y;
     int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
-    int64_t before = kernel->shape.dim[0] - 1;
+    int64_t before = kernel->shape.dim[0] - 1, first = TTT__MIN(before, n);
     ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
     if (!kept) return &ctx->empty;
-    ttt_tensor *both[2] = { kept, x }, *all = ttt_concat(ctx, both, 2, 1);
-    ttt_tensor *y = ttt_slice(ctx, ttt_depthwise_conv1d(ctx, all, kernel), 1, before, n);
-    for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+    ttt_tensor *both[2] = { kept, ttt_slice(ctx, x, 1, 0, first) };
+    ttt_tensor *begin = ttt_concat(ctx, both, 2, 1);
+    ttt_tensor *changed = ttt_depthwise_conv1d(ctx, begin, kernel);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t count = ttt__lane_new(part, b), size = before + first;
+        memcpy(y->data + b * n * C, changed->data + (b * size + before) * C,
+               (size_t)(first * C) * sizeof *y->data);
         ttt__stream_write(ctx, part, kept->data + b * before * C,
-                          all->data + (b * (before + n) + ttt__lane_new(part, b)) * C, before * C);
+                          count > first ? x->data + (b * n + count - before) * C
+                                        : begin->data + (b * size + count) * C,
+                          before * C);
+    }
     return y;
 }
 
