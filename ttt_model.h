@@ -597,7 +597,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *ctx, const ttt__block_call *b
                 mixer = ttt_weights_take(ctx, "vit block", &weights, ttt_mixer_count(&desc));
     x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc, mixer, ttt_layer_norm(ctx, norm, x), losses));
     bool good = ttt__weight_good(ctx, "vit", "MlpBlock_0/Dense_0/kernel", weights.at[TTT__NORM_N],
-                                 TTT_SHAPE(b->d->width, b->d->mlp));
+                                 TTT_SHAPE(b->d->width, b->d->mlp), TTT__REAL);
     return good ? ttt_residual_mlp(ctx, weights, x) : x;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
@@ -657,7 +657,8 @@ static ttt_tensor *ttt__vit_embedded(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt
     int64_t side = desc->image / desc->patch, D = desc->width;
     ttt_weights embedding = ttt_weights_take(ctx, "vit", w, TTT__DENSE_N);
     ttt_shape kernel = TTT_SHAPE(desc->patch, desc->patch, desc->channels, D);
-    if (!ttt_ok(ctx) || !ttt__weight_good(ctx, "vit", "embedding/kernel", embedding.at[0], kernel))
+    if (!ttt_ok(ctx) || !ttt__weight_good(ctx, "vit", "embedding/kernel", embedding.at[0], kernel,
+                                          TTT__REAL))
         return images;
     ttt_tensor *x = ttt_patch_embed(ctx, embedding, images);
     ttt_tensor *positions =
@@ -691,7 +692,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_weights
     x = ttt_reshape(ctx, x, TTT_SHAPE(images->shape.dim[0], d->width));
     x = ttt_tanh(ctx, ttt_dense(ctx, ttt_weights_take(ctx, "vit", &weights, TTT__DENSE_N), x));
     return ttt__weight_good(ctx, "vit", "head/kernel", weights.at[0],
-                            TTT_SHAPE(d->width, d->classes))
+                            TTT_SHAPE(d->width, d->classes), TTT__REAL)
                ? ttt_dense(ctx, weights, x)
                : x;
 }
