@@ -3730,6 +3730,7 @@ typedef struct ttt__ids {
 struct ttt_tokenizer {
     int64_t n;            // ids are 0 .. n-1
     ttt__string *tokens;  // .at is NULL in a hole
+    ttt__string *texts;   // what they stand for: the same, but added tokens as they are looked for
     uint8_t *flags;
     ttt__index by_text;
     // the model, where a unit is a byte (ByteLevel) or else a character:
@@ -4042,6 +4043,7 @@ static bool ttt__read_vocabulary(ttt__reading *r, const ttt__value *vocab,
     t->flags = (uint8_t *)ttt_alloc(ctx, (uint64_t)t->n, true);
     r->pool = (char *)ttt_alloc(ctx, bytes, true);
     if (!t->tokens || !t->flags || !r->pool) return false;
+    t->texts = t->tokens;
     memset(t->tokens, 0, (size_t)t->n * sizeof *t->tokens);
     memset(t->flags, 0, (size_t)t->n);
     if (!ttt__index_new(ctx, &ctx->keep, t->tokens, r->n_tokens, &t->by_text))
@@ -4243,6 +4245,18 @@ static void ttt__sort_added(ttt__added_list *list, const ttt__added *from, const
     for (int byte = 0; byte < 256; byte++) list->first[byte + 1] += list->first[byte];
 }
 
+// A token that is looked for behind the normalizer stands for what it became there.
+static bool ttt__set_texts(ttt__reading *r, const ttt__added *all, int64_t n) {
+    ttt_tokenizer *t = r->t;
+    size_t bytes = (size_t)t->n * sizeof *t->texts;
+    if (!t->normal_prepend && !t->normal_replace) return true;
+    t->texts = (ttt__string *)ttt_alloc(r->d.ctx, bytes, true);
+    if (!t->texts) return false;
+    memcpy(t->texts, t->tokens, bytes);
+    for (int64_t i = 0; i < n; i++) t->texts[all[i].id] = all[i].text;
+    return true;
+}
+
 static bool ttt__read_added_tokens(ttt__reading *r) {
     ttt_ctx *ctx = r->d.ctx;
     const ttt__value *list = ttt__member(r->d.root, "added_tokens");
@@ -4267,7 +4281,7 @@ static bool ttt__read_added_tokens(ttt__reading *r) {
         if (!r->t->added[which].at) return false;
         ttt__sort_added(r->t->added + which, all, normalized, which == 1, p, n);
     }
-    return true;
+    return ttt__set_texts(r, all, n);
 }
 
 static bool ttt__read_tokenizer(ttt__reading *r, size_t size) {
@@ -4355,7 +4369,7 @@ const ttt_tokenizer *ttt_tokenizer_bytes(ttt_ctx *ctx) {
         *ttt__index_slot(&t->by_text, tokens[byte]) = byte;
     }
     t->n = 256;
-    t->tokens = tokens;
+    t->tokens = t->texts = tokens;
     t->flags = flags;
     return t;
 }
@@ -4732,8 +4746,7 @@ ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char 
 }
 
 // -- decoding
-// What a token adds to the text, its value if it stands for a byte (else -1), or NULL after an
-// error.
+// Whether a token is written <0x00> .. <0xFF> and stands for that byte.
 static bool ttt__byte_of_token(const ttt_tokenizer *t, ttt__string token, char *byte) {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     const char *high, *low;
@@ -4818,7 +4831,7 @@ static size_t ttt__decode_all(const ttt_tokenizer *t, const ttt_tensor *ids, boo
     bool first = true;
     char byte;
     for (int64_t i = 0; i < ids->size; i++) {
-        ttt__string token = t->tokens[ids->index[i]];
+        ttt__string token = t->texts[ids->index[i]];
         if (skip_special && (t->flags[ids->index[i]] & TTT__SPECIAL)) continue;
         bool in_run = ttt__byte_of_token(t, token, &byte);
         if (!in_run && run) n += ttt__close_run(to + n - run, run) - run;
@@ -4839,7 +4852,7 @@ char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const ttt_tensor 
     if (ids->dtype != TTT_DTYPE_INT)
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_decode: ids of type INT expected");
     for (int64_t i = 0; i < ids->size && !ctx->result; i++)
-        if (ttt__id_good(ctx, t, ids->index[i])) room += 3 * t->tokens[ids->index[i]].n;
+        if (ttt__id_good(ctx, t, ids->index[i])) room += 3 * t->texts[ids->index[i]].n;
     char *text = (char *)ttt_alloc(ctx, room + 1, false);
     if (!text) return NULL;
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
@@ -4885,7 +4898,7 @@ const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t id, siz
         return "";
     const ttt_tokenizer *t = d->tokenizer;
     if (d->skip_special && (t->flags[id] & TTT__SPECIAL)) return "";
-    ttt__string token = t->tokens[id];
+    ttt__string token = t->texts[id];
     uint64_t room = 3 * ((uint64_t)token.n + sizeof d->held) + 1;
     char *to = (char *)ttt_alloc(ctx, 2 * room, false), *raw = to + room;
     if (!to) return "";

@@ -134,7 +134,7 @@ static void compare_case(const char *folder, const char *name, const char *text)
     CHECK(ttt_ok(c));
     if (ttt_ok(c) && strcmp(text, "random") != 0) {
         bytes source = read_case(c, folder, text, "txt", "");
-        for (int add = 0; add < 2; add++) {
+        for (int add = !strcmp(text, "long"); add < 2; add++) {
             ttt_tensor *ids = ttt_encode(c, t, source.at, source.n, add);
             if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
             CHECK(ttt_ok(c));
@@ -149,7 +149,7 @@ static void compare_case(const char *folder, const char *name, const char *text)
 }
 
 static void all_is_as_the_package_has_it(void) {
-    const char *folder = "/tmp/tok21/cases";
+    const char *folder = "/tmp/tok21/c2";
     char path[600], name[100], text[100];
     snprintf(path, sizeof path, "%s/list", folder);
     FILE *f = fopen(path, "r");

@@ -16,7 +16,7 @@ import random
 import struct
 import sys
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -25,6 +25,7 @@ CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{
           r"|\s*[\r\n]|\s+(?!\S)|\s+")
 QWEN2 = LLAMA3.replace("{1,3}", "")
 MARK = "\u2581"
+LONG = "bytes2000", "llama"  # these see the long text, too
 
 
 # ---- texts ---------------------------------------------------------------------------------------
@@ -46,12 +47,10 @@ def hard_text():
     return "".join(parts) + "\n".join(parts) + " ".join(reversed(parts))
 
 
-# Each character before a letter, a digit and a sign: with which of them does it make a word?
+# Characters before a letter, a digit and a sign: with which of them do they make words?
 def classes_text():
-    codes = [c for c in [*range(0x3400), *range(0x4db0, 0x4e10), *range(0x9ff0, 0xac10), *range(0xd790, 0xd800),
-                         *range(0xe000, 0xe010), *range(0xf8f0, 0x17010), *range(0x18700, 0x20010),
-                         *range(0x2a6d0, 0x2a710), *range(0x2b720, 0x2b830), *range(0x2cea0, 0x2cec0),
-                         *range(0x2ebd0, 0x2fb00), *range(0x31340, 0x323c0), *range(0xe0000, 0xe0200)]]
+    others = [c for c in range(0x700, 0x110000) if not 0xd800 <= c < 0xe000]
+    codes = [*range(0x700), *random.Random(2).sample(others[:0x1f000], 2500), *random.Random(3).sample(others, 300)]
     return "".join(f"\n{chr(c)}a\n{chr(c)}1\n{chr(c)}!.{chr(c)}word." for c in codes)
 
 
@@ -72,10 +71,12 @@ def added(content, id, special=False, **flags):
 
 
 def some_added(t, normalized):
-    n = len(t["model"]["vocab"])
-    t["added_tokens"] += [added("<mask>", n, True, lstrip=True, rstrip=True), added("word", n + 1, single_word=True, normalized=normalized),
-                          added("<long>", n + 2), added("<longest>", n + 3, True), added(" x", n + 4, lstrip=True),
-                          added("é", n + 5, normalized=normalized)]
+    t = copy.deepcopy(t)
+    tokens = [added("<mask>", 0, True, lstrip=True, rstrip=True), added("word", 0, single_word=True, normalized=normalized),
+              added("<long>", 0), added("<longest>", 0, True), added(" x", 0, lstrip=True), added("é", 0, normalized=normalized)]
+    vocab = t["model"]["vocab"]
+    free = iter(range(len(vocab), len(vocab) + len(tokens)))
+    t["added_tokens"] += [dict(token, id=vocab[token["content"]] if token["content"] in vocab else next(free)) for token in tokens]
     return t
 
 
@@ -88,6 +89,7 @@ def template(*names_and_ids, behind=()):
 
 
 def as_strings(t):
+    t = copy.deepcopy(t)
     t["model"]["merges"] = [" ".join(m) for m in t["model"]["merges"]]
     return t
 
@@ -120,12 +122,12 @@ def classes(regex):
     return split(t, regex) if regex else t
 
 
-def llama(texts, size, **model):
+def llama(texts, size):
     names = ["<unk>", "<s>", "</s>"]
     special = names + [f"<0x{b:02X}>" for b in range(256)]
     t = trained(pre_tokenizers.Metaspace(prepend_scheme="always"), size, texts, special_tokens=special)
     t["added_tokens"] = [added(name, i, True) for i, name in enumerate(names)]
-    t["model"].update(dict(byte_fallback=True, fuse_unk=True, unk_token="<unk>"), **model)
+    t["model"].update(byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     t["pre_tokenizer"] = None
     t["normalizer"] = dict(type="Sequence", normalizers=[dict(type="Prepend", prepend=MARK), dict(
         type="Replace", pattern=dict(String=" "), content=MARK)])
@@ -143,6 +145,10 @@ def metaspace(t, scheme, cut):
     return t
 
 
+def model(t, **options):
+    return dict(t, model=dict(t["model"], **options))
+
+
 def without(t, *bytes):
     t = copy.deepcopy(t)
     for b in bytes:  # the ids stay: holes
@@ -151,32 +157,31 @@ def without(t, *bytes):
 
 
 def all_tokenizers(texts):
-    small, large = byte_level(texts, 500), byte_level(texts, 4000)
-    yield "bytes300", byte_level(texts, 301)
-    yield "bytes500", as_strings(copy.deepcopy(small))
-    yield "bytes4000", some_added(large, False)
-    yield "prefix", some_added(byte_level(texts, 700, prefix=True), True)
-    yield "whole", byte_level(texts, 600, regex=False)
+    small, large, base = byte_level(texts, 500), byte_level(texts, 2000), llama(texts, 1500)
+    yield "bytes301", byte_level(texts, 301)
+    yield "bytes500", as_strings(small)
+    yield "bytes2000", some_added(large, False)
+    whole, prefix = copy.deepcopy(large), some_added(large, True)
+    whole["pre_tokenizer"]["use_regex"] = False
+    prefix["pre_tokenizer"]["add_prefix_space"] = True
+    yield "whole", whole
+    yield "prefix", prefix
     for name, regex in [("gpt2", GPT2), ("llama3", LLAMA3), ("cl100k", CL100K), ("qwen2", QWEN2)]:
         yield name, split(small, regex, *(("Removed", True) if name == "cl100k" else ()))
-        yield name + "_classes", classes(regex if name != "gpt2" else None)
-    ignores = split(large, LLAMA3)
-    ignores["model"].update(ignore_merges=True, merges=ignores["model"]["merges"][::2])
-    known = set(ignores["model"]["vocab"])
-    yield "ignores", ignores
+    yield "gpt2_classes", classes(None)
+    yield "llama3_classes", classes(LLAMA3)
+    yield "ignores", model(split(large, LLAMA3), ignore_merges=True, merges=large["model"]["merges"][::2])
     no_alphabet = trained(pre_tokenizers.ByteLevel(add_prefix_space=False), 400, texts)
-    no_alphabet["decoder"] = small["decoder"]
-    yield "unknown_bytes", no_alphabet
-    base = llama(texts, 2000)
+    yield "unknown_bytes", dict(no_alphabet, decoder=small["decoder"])
     yield "llama", base
-    yield "llama_added", some_added(copy.deepcopy(base), True)
-    yield "llama_strings", as_strings(llama(texts, 700))
+    yield "llama_strings", as_strings(base)
     yield "holes", without(base, 0xe2, 0x80, 0xf0)
-    yield "no_fuse", llama(texts, 600, fuse_unk=False, byte_fallback=False)
-    yield "fuse", llama(texts, 600, byte_fallback=False)
-    yield "no_unk", llama(texts, 600, unk_token=None, byte_fallback=False)
-    yield "normalized", dict(base, added_tokens=[added("</s>", 2, True, normalized=True), added("<mask>", 2000, normalized=True),
+    yield "no_fuse", model(base, fuse_unk=False, byte_fallback=False)
+    yield "fuse", model(base, byte_fallback=False)
+    yield "no_unk", model(base, unk_token=None, byte_fallback=False)
+    yield "normalized", dict(base, added_tokens=[added("</s>", 2, True, normalized=True), added("<mask>", 1500, normalized=True),
                                                  added("<s>", 1, True, single_word=True, rstrip=True)])
+    yield "some_normalized", some_added(base, True)
     for scheme in "always", "first", "never":
         yield "metaspace_" + scheme, metaspace(base, scheme, True)
         yield "uncut_" + scheme, some_added(metaspace(base, scheme, False), True)
@@ -196,25 +201,31 @@ def main(folder, long_text=None):
         (folder / f"{name}.txt").write_bytes(text.encode())
     lines = []
     rng = random.Random(1)
-    for name, t in all_tokenizers([texts["hard"], texts.get("long", "")[:200000]]):
+    for name, t in all_tokenizers([texts["hard"], texts.get("long", "")[:60000]]):
         source = json.dumps(t, ensure_ascii=len(name) % 2 == 0)
         (folder / f"{name}.json").write_bytes(source.encode())
         t = Tokenizer.from_str(source)
+        added = t.get_added_tokens_decoder()
         ids = sorted(t.get_vocab().values())
         some = [rng.choice(ids[:500] if i % 3 else ids) for i in range(3000)]
         for text in texts:
-            if (text == "classes") != ("classes" in name):
+            if (text == "classes") != ("classes" in name) or (text == "long" and name not in LONG):
                 continue
-            special, bare = (t.encode(texts[text], add_special_tokens=s).ids for s in (True, False))
+            special = t.encode(texts[text]).ids
             write_ids(folder / f"{name}.{text}.special", special)
-            write_ids(folder / f"{name}.{text}.bare", bare)
+            if text != "long":
+                write_ids(folder / f"{name}.{text}.bare", t.encode(texts[text], add_special_tokens=False).ids)
             lines.append((name, text, special))
         write_ids(folder / f"{name}.random.special", some)
         lines.append((name, "random", some))
         for n, text, special in lines:
             if n == name:
-                (folder / f"{name}.{text}.skipped").write_bytes(t.decode(special, skip_special_tokens=True).encode())
-                (folder / f"{name}.{text}.whole").write_bytes(t.decode(special, skip_special_tokens=False).encode())
+                whole, skipped = (t.decode(special, skip_special_tokens=skip) for skip in (False, True))
+                if "normalized" in name:  # the package does not see that these are special
+                    others = [i for i in special if not (i in added and added[i].special)]
+                    skipped = t.decode(others, skip_special_tokens=False)
+                (folder / f"{name}.{text}.whole").write_bytes(whole.encode())
+                (folder / f"{name}.{text}.skipped").write_bytes(skipped.encode())
     (folder / "list").write_text("".join(f"{name} {text}\n" for name, text, _ in lines))
 
 
