@@ -6834,7 +6834,7 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(conv) TTT__DO(crc)                  \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc)                                \
     TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
@@ -7419,7 +7419,6 @@ TTT__NAMES(TTT__PUSH)
 #undef big
 #undef by
 #undef cl
-#undef conv
 #undef crc
 #undef ctr
 #undef cv
