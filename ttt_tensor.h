@@ -403,7 +403,7 @@ typedef struct ttt_rng {
 // A stream at its first number. A seed and three words of your choice name it; take (seed, 0, 0, 0)
 // if one sequence is enough. Streams with different names are independent, so "the crop of image c
 // in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
-// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 5.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *rng);
 TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
