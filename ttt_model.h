@@ -729,7 +729,7 @@ static ttt_tensor *ttt__vit_block_forward(ttt_ctx *ctx, const ttt__block_call *b
                 mixer = ttt_weights_take(ctx, "vit block", &weights, ttt_mixer_count(&desc));
     x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc, mixer, ttt_layer_norm(ctx, norm, x), losses));
     bool good = ttt__weight_good(ctx, "vit", "MlpBlock_0/Dense_0/kernel", weights.at[TTT__NORM_N],
-                                 TTT_SHAPE(b->d->width, b->d->mlp));
+                                 TTT_SHAPE(b->d->width, b->d->mlp), TTT__REAL);
     return good ? ttt_residual_mlp(ctx, weights, x) : x;
 }
 static ttt_tensor *ttt__vit_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
@@ -790,7 +790,8 @@ static ttt_tensor *ttt__vit_embedded(ttt_ctx *ctx, const ttt_vit_desc *desc, ttt
     int64_t side = desc->image / desc->patch, D = desc->width;
     ttt_weights embedding = ttt_weights_take(ctx, "vit", w, TTT__DENSE_N);
     ttt_shape kernel = TTT_SHAPE(desc->patch, desc->patch, desc->channels, D);
-    if (!ttt_ok(ctx) || !ttt__weight_good(ctx, "vit", "embedding/kernel", embedding.at[0], kernel))
+    if (!ttt_ok(ctx) || !ttt__weight_good(ctx, "vit", "embedding/kernel", embedding.at[0], kernel,
+                                          TTT__REAL))
         return images;
     ttt_tensor *x = ttt_patch_embed(ctx, embedding, images);
     ttt_tensor *positions =
@@ -824,7 +825,7 @@ ttt_tensor *ttt_vit_forward(ttt_ctx *ctx, const ttt_vit_desc *given, ttt_weights
     x = ttt_reshape(ctx, x, TTT_SHAPE(images->shape.dim[0], d->width));
     x = ttt_tanh(ctx, ttt_dense(ctx, ttt_weights_take(ctx, "vit", &weights, TTT__DENSE_N), x));
     return ttt__weight_good(ctx, "vit", "head/kernel", weights.at[0],
-                            TTT_SHAPE(d->width, d->classes))
+                            TTT_SHAPE(d->width, d->classes), TTT__REAL)
                ? ttt_dense(ctx, weights, x)
                : x;
 }
@@ -858,8 +859,9 @@ static void ttt__lm_official_mixer(ttt_mixer_desc *desc, const ttt_mixer *mixer,
     desc->mixer = mixer;
     desc->heads = heads;
     desc->inner_lr = mixer == &ttt_mixer_ttt_mlp ? (ttt_real)0.1 : 1;
-    desc->causal = true;
+    desc->causal = desc->token_index = true;
     desc->chunk = 16;
+    desc->rotary = 10000;
 }
 
 ttt_lm_desc ttt_lm_preset(const char *name) {
@@ -933,7 +935,7 @@ static int ttt__lm_block_count(const ttt_lm_desc *desc) {
 
 // The embedding and the head have a row of D numbers for each token.
 static const ttt_param_row ttt__lm_table_row = {
-    "embedding", "V D", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0
+    "embedding", "V D", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, 0
 };
 ttt_weights ttt_lm_new(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_params *params,
                        const char *prefix) {
@@ -1011,7 +1013,7 @@ static ttt_tensor *ttt__lm_logits(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_ten
                                   ttt_weights *weights, ttt_tensor *x) {
     ttt_tensor *head = desc->tied ? embedding : ttt__weight(ctx, "lm", weights);
     bool good = ttt__weight_good(ctx, "lm", "lm_head/embedding", head,
-                                 TTT_SHAPE(desc->vocab, desc->width));
+                                 TTT_SHAPE(desc->vocab, desc->width), TTT__REAL | TTT__BF16);
     return good ? ttt_matmul_t(ctx, x, head, false, true) : x;
 }
 
@@ -1026,7 +1028,7 @@ ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights w
     if (call && call->want_hidden)
         call->hidden = hidden = ttt__weights_room(ctx, (int)d.depth + 1, false);
     if (!ttt__weight_good(ctx, "lm", "model/embed_tokens/embedding", embedding,
-                          TTT_SHAPE(d.vocab, d.width)))
+                          TTT_SHAPE(d.vocab, d.width), TTT__REAL | TTT__BF16))
         return &ctx->empty;
     x = ttt_embedding(ctx, embedding, tokens);
     for (int64_t i = 0; i < d.depth && ttt_ok(ctx); i++) {
@@ -1142,6 +1144,8 @@ ttt_optimizer *ttt_optimizer_new(ttt_ctx *ctx, const ttt_optimizer_desc *given,
     ttt_optimizer_desc desc = *given;
     if (!desc.rule) desc.rule = &ttt_rule_adamw;
     if (!ttt__optimizer_good(ctx, &desc)) return NULL;
+    for (int i = 0; i < params->n; i++)
+        if (!ttt__operand(ctx, params->item[i].name, params->value[i], 0, TTT__REAL)) return NULL;
     int n_state = ttt__count_words(desc.rule->state);
     ttt_optimizer *optimizer = (ttt_optimizer *)ttt_alloc(ctx, sizeof *optimizer, true);
     ttt_tensor **list = ttt__weights_room(ctx, (1 + n_state) * params->n, true);
@@ -1436,7 +1440,9 @@ static ttt_params ttt__checkpoint_list(ttt_ctx *ctx, const ttt_params *params,
                                        const ttt_optimizer *optimizer, bool gathered) {
     int most = params->n + (optimizer ? (optimizer->n_state + gathered) * optimizer->n : 0);
     int length = 0;
-    ttt_params list = { NULL, NULL, 0, most };
+    ttt_params list;
+    memset(&list, 0, sizeof list);
+    list.capacity = most;
     list.item = (ttt_param *)ttt_alloc(ctx, (uint64_t)most * sizeof *list.item, false);
     list.value = ttt__weights_room(ctx, most, false);
     for (int i = 0; i < params->n; i++)
