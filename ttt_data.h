@@ -392,6 +392,12 @@ TTT_API const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t
 // ttt_tokenizer_bytes too comes only UTF-8.
 TTT_API const char *ttt_decoder_end(ttt_ctx *ctx, ttt_decoder *decoder, size_t *n);
 #endif  // TTT_NO_TOKENIZERS
+// Batch number `step` of a seed: B windows of L tokens that begin anywhere in tokens (N), of dtype
+// INT -> (B,L), a leaf. Every window has the same chance, at every step, and which they are depends
+// on nothing else: to go on, save the step. TTT_ERR_ARGUMENT unless 1 <= L <= N and the step is in
+// 0..2^32-1.
+TTT_API ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                                      uint64_t seed, int64_t step);
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
@@ -3150,6 +3156,7 @@ ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, ttt_pixel_
 #define TTT__STREAM_AUGMENT 0x80000002u  // epoch, sample
 #define TTT__STREAM_LABEL 0x80000003u    // 0, image / 10
 #define TTT__STREAM_IMAGE 0x80000004u    // 0, image
+#define TTT__STREAM_WINDOWS 0x80000005u  // step, 0
 
 // floor(u32 n / 2^32): 0 .. n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
 static uint32_t ttt__below(ttt_rng *rng, uint32_t n) {
@@ -3475,6 +3482,23 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
     return TTT_OK;
 }
 #endif  // TTT_NO_IMAGES
+
+ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                              uint64_t seed, int64_t step) {
+    if (!ttt__operand(ctx, "ttt_token_windows", tokens, 0, TTT__INT)) return &ctx->empty;
+    if (B < 0 || L < 1 || L > tokens->size || step < 0 || step > (int64_t)UINT32_MAX)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "ttt_token_windows: %lld windows of %lld tokens, step %lld; of %lld tokens "
+                        "expected, and a step in 0..2^32-1", (long long)B, (long long)L,
+                        (long long)step, (long long)tokens->size);
+    ttt_rng rng = ttt_rng_at(seed, TTT__STREAM_WINDOWS, (uint32_t)step, 0);
+    ttt_tensor *windows = ttt_new_typed(ctx, TTT_SHAPE(B, L), TTT_DTYPE_INT, false);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t from = ttt_rng_below(&rng, tokens->size - L + 1);
+        memcpy(windows->index + b * L, tokens->index + from, (size_t)L * sizeof(int64_t));
+    }
+    return windows;
+}
 
 #ifndef TTT_NO_TOKENIZERS
 // ---- TOKENIZERS ---------------------------------------------------------------------------------
