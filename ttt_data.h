@@ -3156,7 +3156,6 @@ ttt_result ttt_images_measure(ttt_ctx *ctx, const ttt_images *images, ttt_pixel_
 #define TTT__STREAM_AUGMENT 0x80000002u  // epoch, sample
 #define TTT__STREAM_LABEL 0x80000003u    // 0, image / 10
 #define TTT__STREAM_IMAGE 0x80000004u    // 0, image
-#define TTT__STREAM_WINDOWS 0x80000005u  // step, 0
 
 // floor(u32 n / 2^32): 0 .. n-1 (0 if n is 0). No value's probability is off by more than 2^-32.
 static uint32_t ttt__below(ttt_rng *rng, uint32_t n) {
@@ -3483,6 +3482,8 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
 }
 #endif  // TTT_NO_IMAGES
 
+// The first word of the streams that windows are drawn from; the second is the step.
+#define TTT__STREAM_WINDOWS 0x80000005u
 ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
                               uint64_t seed, int64_t step) {
     if (!ttt__operand(ctx, "ttt_token_windows", tokens, 0, TTT__INT)) return &ctx->empty;
@@ -3753,12 +3754,12 @@ static int32_t *ttt__index_slot(const ttt__index *index, ttt__string s) {
 }
 
 // From pairs of numbers to a number.
-typedef struct ttt__pairs {
+typedef struct ttt__pair_map {
     uint64_t *key, mask;
     int32_t *value;  // -1: free
-} ttt__pairs;
+} ttt__pair_map;
 
-static bool ttt__pairs_new(ttt_ctx *ctx, int64_t n, ttt__pairs *pairs) {
+static bool ttt__pair_map_new(ttt_ctx *ctx, int64_t n, ttt__pair_map *pairs) {
     uint64_t size = ttt__table_size(n);
     pairs->mask = size - 1;
     pairs->key = (uint64_t *)ttt_alloc(ctx, size * sizeof *pairs->key, true);
@@ -3768,7 +3769,7 @@ static bool ttt__pairs_new(ttt_ctx *ctx, int64_t n, ttt__pairs *pairs) {
     return true;
 }
 
-static uint64_t ttt__pairs_at(const ttt__pairs *pairs, int32_t a, int32_t b) {
+static uint64_t ttt__pair_map_at(const ttt__pair_map *pairs, int32_t a, int32_t b) {
     uint64_t key = (uint64_t)(uint32_t)a << 32 | (uint32_t)b, at = key * 0x9E3779B97F4A7C15u;
     for (at ^= at >> 32;; at++) {
         at &= pairs->mask;
@@ -3776,12 +3777,12 @@ static uint64_t ttt__pairs_at(const ttt__pairs *pairs, int32_t a, int32_t b) {
     }
 }
 
-static int32_t ttt__pairs_find(const ttt__pairs *pairs, int32_t a, int32_t b) {
-    return pairs->value[ttt__pairs_at(pairs, a, b)];
+static int32_t ttt__pair_map_find(const ttt__pair_map *pairs, int32_t a, int32_t b) {
+    return pairs->value[ttt__pair_map_at(pairs, a, b)];
 }
 
-static void ttt__pairs_put(ttt__pairs *pairs, int32_t a, int32_t b, int32_t value) {
-    uint64_t at = ttt__pairs_at(pairs, a, b);
+static void ttt__pair_map_put(ttt__pair_map *pairs, int32_t a, int32_t b, int32_t value) {
+    uint64_t at = ttt__pair_map_at(pairs, a, b);
     pairs->key[at] = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
     pairs->value[at] = value;
 }
@@ -3821,10 +3822,10 @@ struct ttt_tokenizer {
     uint8_t *flags;
     ttt__index by_text;
     // the model, where a unit is a byte (ByteLevel) or else a character:
-    ttt__pairs units;   // (unit, 0) to its token
-    ttt__pairs merges;  // two tokens to the rank of their merge
+    ttt__pair_map units;   // (unit, 0) to its token
+    ttt__pair_map merges;  // two tokens to the rank of their merge
     int32_t *merged;    // by rank: what the two become
-    ttt__pairs joins;   // two units that are neighbors in some merged token
+    ttt__pair_map joins;   // two units that are neighbors in some merged token
     int32_t byte_token[256];  // of byte_fallback; -1: none
     int32_t unk;
     bool byte_fallback, fuse_unk, ignore_merges;
@@ -3844,16 +3845,16 @@ struct ttt_tokenizer {
 static const ttt__string ttt__nothing = { "", 0 };
 
 // -- reading tokenizer.json
-typedef struct ttt__reading {
+typedef struct ttt__reader {
     ttt__document d;
     ttt_tokenizer *t;
     char *pool;  // where the next token's text goes, in the keep arena
     char *pair;  // room for the texts of two tokens
     int step;    // how far a Sequence has come
     int64_t n_tokens;
-} ttt__reading;
+} ttt__reader;
 
-static bool ttt__wrong(const ttt__reading *r, const char *format, ...) {
+static bool ttt__wrong(const ttt__reader *r, const char *format, ...) {
     va_list args;
     va_start(args, format);
     ttt__refuse_part(r->d.ctx, TTT_ERR_FORMAT, r->d.file, NULL, format, args);
@@ -3863,8 +3864,8 @@ static bool ttt__wrong(const ttt__reading *r, const char *format, ...) {
 
 // A part, which is null or says its type, or each part of a Sequence of them. `take` returns false
 // for a type that it does not know; `known` names those that it does.
-typedef bool ttt__take_fn(ttt__reading *r, const ttt__value *part, ttt__string type);
-static bool ttt__take_part(ttt__reading *r, const char *what, const ttt__value *part,
+typedef bool ttt__take_fn(ttt__reader *r, const ttt__value *part, ttt__string type);
+static bool ttt__take_part(ttt__reader *r, const char *what, const ttt__value *part,
                            ttt__take_fn *take, const char *known) {
     ttt__string type = ttt__nothing;
     if (part->kind != '{')
@@ -3875,7 +3876,7 @@ static bool ttt__take_part(ttt__reading *r, const char *what, const ttt__value *
            ttt__wrong(r, "%s '%.60s' is not understood here; known, in this order: %s", what,
                       type.at, known);
 }
-static bool ttt__take_parts(ttt__reading *r, const char *what, const char *list, ttt__take_fn *take,
+static bool ttt__take_parts(ttt__reader *r, const char *what, const char *list, ttt__take_fn *take,
                             const char *known) {
     const ttt__value *part = ttt__member(r->d.root, what), *type = ttt__member(part, "type");
     r->step = 0;
@@ -3890,14 +3891,14 @@ static bool ttt__take_parts(ttt__reading *r, const char *what, const char *list,
 }
 
 // False, and no error, if the steps of a sequence are not in order.
-static bool ttt__step(ttt__reading *r, int step) {
+static bool ttt__step(ttt__reader *r, int step) {
     bool good = step > r->step;
     r->step = step;
     return good;
 }
 
 // The member has that text.
-static bool ttt__must_be(ttt__reading *r, const ttt__value *part, const char *key,
+static bool ttt__must_be(ttt__reader *r, const ttt__value *part, const char *key,
                          const char *text) {
     ttt__string s = ttt__nothing;
     if (!ttt__member_string(&r->d, part, key, &s)) return false;
@@ -3906,14 +3907,14 @@ static bool ttt__must_be(ttt__reading *r, const ttt__value *part, const char *ke
 }
 
 // {"pattern":{"String":"..."},"content":"..."}
-static bool ttt__replaces(ttt__reading *r, const ttt__value *part, const char *from,
+static bool ttt__replaces(ttt__reader *r, const ttt__value *part, const char *from,
                           const char *to) {
     const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
     return pattern && ttt__must_be(r, pattern, "String", from) &&
            ttt__must_be(r, part, "content", to);
 }
 
-static bool ttt__take_normalizer(ttt__reading *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_normalizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
     ttt_tokenizer *t = r->t;
     if (ttt__string_is(type, "Prepend")) {
         t->normal_prepend = true;
@@ -3923,7 +3924,7 @@ static bool ttt__take_normalizer(ttt__reading *r, const ttt__value *part, ttt__s
     return t->normal_replace && ttt__step(r, 2) && ttt__replaces(r, part, " ", TTT__MARK);
 }
 
-static bool ttt__take_split(ttt__reading *r, const ttt__value *part) {
+static bool ttt__take_split(ttt__reader *r, const ttt__value *part) {
     const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
     ttt__string regex = ttt__nothing, behavior = ttt__nothing;
     bool invert = false;
@@ -3943,7 +3944,7 @@ static bool ttt__take_split(ttt__reading *r, const ttt__value *part) {
                       behavior.at);
 }
 
-static bool ttt__take_byte_level(ttt__reading *r, const ttt__value *part) {
+static bool ttt__take_byte_level(ttt__reader *r, const ttt__value *part) {
     ttt_tokenizer *t = r->t;
     bool split = t->words != TTT__UNCUT, regex = true;
     t->byte_level = t->prefix_space = true;
@@ -3956,7 +3957,7 @@ static bool ttt__take_byte_level(ttt__reading *r, const ttt__value *part) {
                       "false");
 }
 
-static bool ttt__take_metaspace(ttt__reading *r, const ttt__value *part, int *prefix) {
+static bool ttt__take_metaspace(ttt__reader *r, const ttt__value *part, int *prefix) {
     static const char *const schemes[] = { "always", "first", "never" };
     ttt__string scheme = { schemes[0], 6 };
     bool add_prefix = true;
@@ -3972,7 +3973,7 @@ static bool ttt__take_metaspace(ttt__reading *r, const ttt__value *part, int *pr
     return ttt__wrong(r, "'prepend_scheme' is '%.40s'; always, first or never expected", scheme.at);
 }
 
-static bool ttt__take_pre_tokenizer(ttt__reading *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_pre_tokenizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
     ttt_tokenizer *t = r->t;
     if (ttt__string_is(type, "Split")) return ttt__step(r, 1) && ttt__take_split(r, part);
     if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 2) && ttt__take_byte_level(r, part);
@@ -3983,7 +3984,7 @@ static bool ttt__take_pre_tokenizer(ttt__reading *r, const ttt__value *part, ttt
            ttt__member_bool(&r->d, part, "split", &t->metaspace_split);
 }
 
-static bool ttt__take_decoder(ttt__reading *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_decoder(ttt__reader *r, const ttt__value *part, ttt__string type) {
     static const char *const chain[] = { "Replace", "ByteFallback", "Fuse", "Strip" };
     ttt_tokenizer *t = r->t;
     int step = 0, prefix;
@@ -4031,7 +4032,7 @@ static bool ttt__is_token(const ttt_tokenizer *t, int64_t id) {
 }
 
 // The ids of a special token of a template go in front of the text or behind it.
-static bool ttt__take_special(ttt__reading *r, const ttt__value *all, ttt__string name,
+static bool ttt__take_special(ttt__reader *r, const ttt__value *all, ttt__string name,
                               ttt__ids *to) {
     for (const ttt__value *v = ttt__first_value(all); v < all->end; v = v->end) {
         if (ttt__string_order(v->key, name) != 0) continue;
@@ -4049,7 +4050,7 @@ static bool ttt__take_special(ttt__reading *r, const ttt__value *all, ttt__strin
     return ttt__wrong(r, "the template's token '%.60s' is not among its special_tokens", name.at);
 }
 
-static bool ttt__take_template(ttt__reading *r, const ttt__value *part) {
+static bool ttt__take_template(ttt__reader *r, const ttt__value *part) {
     const ttt__value *single = ttt__member_needed(&r->d, part, "single", '[');
     const ttt__value *tokens = single ? ttt__member_needed(&r->d, part, "special_tokens", '{')
                                       : NULL;
@@ -4069,7 +4070,7 @@ static bool ttt__take_template(ttt__reading *r, const ttt__value *part) {
                                     "special tokens");
 }
 
-static bool ttt__take_post_processor(ttt__reading *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_post_processor(ttt__reader *r, const ttt__value *part, ttt__string type) {
     if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 1);
     return ttt__string_is(type, "TemplateProcessing") && ttt__step(r, 2) &&
            ttt__take_template(r, part);
@@ -4077,7 +4078,7 @@ static bool ttt__take_post_processor(ttt__reading *r, const ttt__value *part, tt
 
 // -- the vocabulary. How many ids there are: one more than the largest. Each id may take memory, so
 // none may be larger than the file: a vocabulary can have holes, but not be one.
-static bool ttt__count_ids(ttt__reading *r, const ttt__value *vocab, const ttt__value *added,
+static bool ttt__count_ids(ttt__reader *r, const ttt__value *vocab, const ttt__value *added,
                            int64_t most, size_t *bytes) {
     int64_t id = 0;
     for (const ttt__value *v = ttt__first_value(vocab); v < vocab->end; v = v->end) {
@@ -4100,7 +4101,7 @@ static bool ttt__count_ids(ttt__reading *r, const ttt__value *vocab, const ttt__
     return true;
 }
 
-static bool ttt__add_token(ttt__reading *r, ttt__string text, int64_t id, int flag) {
+static bool ttt__add_token(ttt__reader *r, ttt__string text, int64_t id, int flag) {
     ttt_tokenizer *t = r->t;
     int32_t *slot = ttt__index_slot(&t->by_text, text);
     if (*slot >= 0 && *slot != id)
@@ -4119,7 +4120,7 @@ static bool ttt__add_token(ttt__reading *r, ttt__string text, int64_t id, int fl
 }
 
 // Room for all tokens, and then those of the model.
-static bool ttt__read_vocabulary(ttt__reading *r, const ttt__value *vocab,
+static bool ttt__read_vocabulary(ttt__reader *r, const ttt__value *vocab,
                                  const ttt__value *added, size_t size) {
     ttt_ctx *ctx = r->d.ctx;
     ttt_tokenizer *t = r->t;
@@ -4157,15 +4158,15 @@ static int32_t ttt__unit_of(const ttt_tokenizer *t, const char *p, int *n) {
     return t->byte_level ? ttt__byte_of_char(code) : code;
 }
 
-static bool ttt__read_units(ttt__reading *r) {
+static bool ttt__read_units(ttt__reader *r) {
     ttt_tokenizer *t = r->t;
     int n;
-    if (!ttt__pairs_new(r->d.ctx, r->n_tokens, &t->units)) return false;
+    if (!ttt__pair_map_new(r->d.ctx, r->n_tokens, &t->units)) return false;
     for (int64_t id = 0; id < t->n; id++) {
         if (!(t->flags[id] & TTT__IN_MODEL) || t->tokens[id].n == 0) continue;
         int32_t unit = ttt__unit_of(t, t->tokens[id].at, &n);
         if (unit >= 0 && (size_t)n == t->tokens[id].n)
-            ttt__pairs_put(&t->units, unit, 0, (int32_t)id);
+            ttt__pair_map_put(&t->units, unit, 0, (int32_t)id);
     }
     for (int byte = 0; byte < 256; byte++) {
         char text[8];
@@ -4177,7 +4178,7 @@ static bool ttt__read_units(ttt__reading *r) {
 }
 
 // "a b" or ["a","b"]
-static bool ttt__split_merge(ttt__reading *r, const ttt__value *v, int64_t rank,
+static bool ttt__split_merge(ttt__reader *r, const ttt__value *v, int64_t rank,
                              ttt__string part[2]) {
     const ttt__value *a = v + 1, *b = v + 2;
     const char *blank = v->kind == '"' ? (const char *)memchr(v->text.at, ' ', v->text.n) : NULL;
@@ -4196,7 +4197,7 @@ static bool ttt__split_merge(ttt__reading *r, const ttt__value *v, int64_t rank,
            ttt__wrong(r, "merge %lld is not \"a b\" or [\"a\",\"b\"]", (long long)rank);
 }
 
-static bool ttt__read_merge(ttt__reading *r, const ttt__value *v, int32_t rank) {
+static bool ttt__read_merge(ttt__reader *r, const ttt__value *v, int32_t rank) {
     ttt_tokenizer *t = r->t;
     ttt__string part[2] = { ttt__nothing, ttt__nothing }, both;
     int32_t id[2];
@@ -4216,20 +4217,20 @@ static bool ttt__read_merge(ttt__reading *r, const ttt__value *v, int32_t rank) 
     if (t->merged[rank] < 0)
         return ttt__wrong(r, "merge %ld: the vocabulary lacks '%.*s'", (long)rank,
                           (int)TTT__MIN(both.n, 60), both.at);
-    ttt__pairs_put(&t->merges, id[0], id[1], rank);
+    ttt__pair_map_put(&t->merges, id[0], id[1], rank);
     const char *last = ttt__code_before(part[0].at + part[0].n);
-    ttt__pairs_put(&t->joins, ttt__unit_of(t, last, &n), ttt__unit_of(t, part[1].at, &n), 0);
+    ttt__pair_map_put(&t->joins, ttt__unit_of(t, last, &n), ttt__unit_of(t, part[1].at, &n), 0);
     return true;
 }
 
-static bool ttt__read_merges(ttt__reading *r, const ttt__value *merges) {
+static bool ttt__read_merges(ttt__reader *r, const ttt__value *merges) {
     ttt_tokenizer *t = r->t;
     int64_t n = 0;
     int32_t rank = 0;
     for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) n++;
     t->merged = (int32_t *)ttt_alloc(r->d.ctx, (uint64_t)n * sizeof *t->merged, true);
-    if (!t->merged || !ttt__pairs_new(r->d.ctx, n, &t->merges) ||
-        !ttt__pairs_new(r->d.ctx, n, &t->joins))
+    if (!t->merged || !ttt__pair_map_new(r->d.ctx, n, &t->merges) ||
+        !ttt__pair_map_new(r->d.ctx, n, &t->joins))
         return false;
     for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) {
         bool version = v->kind == '"' && strncmp(v->text.at, "#version", 8) == 0;
@@ -4238,7 +4239,7 @@ static bool ttt__read_merges(ttt__reading *r, const ttt__value *merges) {
     return true;
 }
 
-static bool ttt__read_model(ttt__reading *r, size_t size) {
+static bool ttt__read_model(ttt__reader *r, size_t size) {
     ttt_tokenizer *t = r->t;
     const ttt__document *d = &r->d;
     const ttt__value *model = ttt__member_needed(d, d->root, "model", '{');
@@ -4297,7 +4298,7 @@ static ttt__string ttt__rewritten(ttt_ctx *ctx, ttt__arena *arena, ttt__string t
 }
 
 // A token as it is looked for: if it is `normalized`, in a text that went through the normalizer.
-static bool ttt__read_added(ttt__reading *r, const ttt__value *v, ttt__added *a,
+static bool ttt__read_added(ttt__reader *r, const ttt__value *v, ttt__added *a,
                             bool *normalized) {
     const ttt__document *d = &r->d;
     ttt_tokenizer *t = r->t;
@@ -4333,7 +4334,7 @@ static void ttt__sort_added(ttt__added_list *list, const ttt__added *from, const
 }
 
 // A token that is looked for behind the normalizer stands for what it became there.
-static bool ttt__set_texts(ttt__reading *r, const ttt__added *all, int64_t n) {
+static bool ttt__set_texts(ttt__reader *r, const ttt__added *all, int64_t n) {
     ttt_tokenizer *t = r->t;
     size_t bytes = (size_t)t->n * sizeof *t->texts;
     if (!t->normal_prepend && !t->normal_replace) return true;
@@ -4344,7 +4345,7 @@ static bool ttt__set_texts(ttt__reading *r, const ttt__added *all, int64_t n) {
     return true;
 }
 
-static bool ttt__read_added_tokens(ttt__reading *r) {
+static bool ttt__read_added_tokens(ttt__reader *r) {
     ttt_ctx *ctx = r->d.ctx;
     const ttt__value *list = ttt__member(r->d.root, "added_tokens");
     int64_t n = 0, i = 0;
@@ -4371,7 +4372,7 @@ static bool ttt__read_added_tokens(ttt__reading *r) {
     return ttt__set_texts(r, all, n);
 }
 
-static bool ttt__read_tokenizer(ttt__reading *r, size_t size) {
+static bool ttt__read_tokenizer(ttt__reader *r, size_t size) {
     static const char *const unset[] = { "truncation", "padding" };
     if (r->d.root->kind != '{') return ttt__wrong(r, "not an object");
     for (int i = 0; i < 2; i++)
@@ -4402,7 +4403,7 @@ static ttt_tokenizer *ttt__tokenizer_new(ttt_ctx *ctx) {
 static const ttt_tokenizer *ttt__tokenizer_of(ttt_ctx *ctx, const char *name, char *text,
                                               size_t size) {
     ttt_mark keep = ttt__arena_mark(&ctx->keep);
-    ttt__reading r;
+    ttt__reader r;
     memset(&r, 0, sizeof r);
     if (size > INT32_MAX)
         ttt__refuse(ctx, TTT_ERR_TOO_BIG, name, "%llu bytes; 2 GiB is the limit",
@@ -4564,7 +4565,7 @@ static void ttt__add_units(ttt__encoder *e, ttt__string word) {
     int n;
     e->n_symbols = 0;
     for (const char *p = word.at, *end = p + word.n; p < end; p += n) {
-        int32_t id = ttt__pairs_find(&t->units, ttt__unit_at(t, p, &n), 0);
+        int32_t id = ttt__pair_map_find(&t->units, ttt__unit_at(t, p, &n), 0);
         if (id >= 0) {
             if (pending) ttt__add_symbol(e, t->unk);
             pending = false;
@@ -4585,7 +4586,7 @@ static void ttt__add_units(ttt__encoder *e, ttt__string word) {
 static void ttt__note_merge(ttt__encoder *e, int32_t i) {
     const ttt__symbol *s = e->symbols + i;
     if (i < 0 || s->next < 0) return;
-    int32_t rank = ttt__pairs_find(&e->t->merges, s->id, e->symbols[s->next].id);
+    int32_t rank = ttt__pair_map_find(&e->t->merges, s->id, e->symbols[s->next].id);
     if (rank >= 0) ttt__heap_push(e->heap, &e->n_heap, (uint64_t)rank << 32 | (uint32_t)i);
 }
 
@@ -4598,7 +4599,7 @@ static void ttt__merge_symbols(ttt__encoder *e) {
         int32_t i = (int32_t)(top & 0xffffffff), merged = t->merged[top >> 32];
         ttt__symbol *s = e->symbols + i, *right = s->next < 0 ? NULL : e->symbols + s->next;
         if (s->id < 0 || !right) continue;
-        int32_t rank = ttt__pairs_find(&t->merges, s->id, right->id);
+        int32_t rank = ttt__pair_map_find(&t->merges, s->id, right->id);
         if (rank < 0 || t->merged[rank] != merged) continue;  // one of the two has merged
         s->id = merged;
         right->id = -1;
@@ -4664,8 +4665,8 @@ static void ttt__encode_cut(ttt__encoder *e, ttt__string word) {
     int n;
     for (const char *p = begin; p < end && !e->ctx->result; p += n) {
         int32_t unit = ttt__unit_at(t, p, &n);
-        if (ttt__pairs_find(&t->units, unit, 0) < 0) unit = -1;  // cut at known units only
-        if (before >= 0 && unit >= 0 && ttt__pairs_find(&t->joins, before, unit) < 0) {
+        if (ttt__pair_map_find(&t->units, unit, 0) < 0) unit = -1;  // cut at known units only
+        if (before >= 0 && unit >= 0 && ttt__pair_map_find(&t->joins, before, unit) < 0) {
             ttt__string part = { begin, (size_t)(p - begin) };
             ttt__encode_word(e, part);
             begin = p;
