@@ -8730,8 +8730,8 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
-// With a decay for each channel of the keys, a stream goes token by token: then every token ends a
-// chunk, nothing is kept open, and any number of tokens may be taken at once.
+// With a decay for each channel of the keys a stream goes token by token: every token ends a chunk,
+// so nothing is kept open, and any number of tokens is taken at once.
 static void ttt__channels_forward(ttt__chunk_work *chunk) {
     const ttt__mat *in = chunk->in;
     int64_t h = in[TTT__SCAN_V].cols;
