@@ -40,6 +40,7 @@ typedef struct {
     ttt_ctx *c;
     const family *family;
     int way;
+    const char *path;
     ttt_bundle file, exact;  // the case; its float64 companion, or nothing
     bool *used;              // tensors of the case that were looked at
     bool extract;            // a cut-down case: tensors may be missing
@@ -729,6 +730,42 @@ static void run_byol(replay *r) {
     compare(r, KIND_GRAD, "grad.in.x2", g[start.n + 2]);
 }
 
+// ---- the TTT language model ---------------------------------------------------------------------
+// The weights are the folder of the case.
+static void open_lm(replay *r, ttt_lm_desc *d, ttt_params *p) {
+    char folder[2000];
+    ttt_lm_folder told = { 0 };
+    snprintf(folder, sizeof folder, "%s", r->path);
+    char *end = strrchr(folder, '/');
+    if (end) *end = 0;
+    ttt_lm_read(r->c, end ? folder : ".", d, p, &told);
+    d->mixer.no_fused = r->way == TAPE;
+    for (int i = 0; i < told.n_left; i++) fail(r, "left over: %s", told.left[i]);
+}
+static void replay_lm_gradients(replay *r, const ttt_lm_desc *d, const ttt_params *p) {
+    ttt_ctx *c = r->c;
+    ttt_lm_call call = { .want_hidden = true };
+    ttt_tensor *tokens = need(r, "in.input_ids"), *g[512];
+    ttt_tensor *logits = ttt_lm_forward(c, d, ttt_params_weights(p), tokens, &call);
+    ttt_tensor *loss = ttt_lm_loss(c, logits, tokens);
+    if (!ttt_ok(c)) return;
+    compare(r, KIND_OUT, "out.logits", logits);
+    compare(r, KIND_OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.hidden_states", stack(c, call.hidden, (int)d->depth + 1));
+    ttt_grad(c, loss, p->value, p->n, g, TTT_GRAD_FIRST_ORDER);
+    for (int i = 0; i < p->n && ttt_ok(c); i++) {
+        ttt__filed row;
+        const char *name = ttt__filed_name(c, p->item[i].name, &row);
+        compare(r, KIND_GRAD, join("grad.param.", name), ttt__filed_tensor(c, &row, g[i]));
+    }
+}
+static void run_ttt_lm(replay *r) {
+    ttt_lm_desc d;
+    ttt_params p;
+    open_lm(r, &d, &p);
+    if (ttt_ok(r->c)) replay_lm_gradients(r, &d, &p);
+}
+
 // ---- all cases ----------------------------------------------------------------------------------
 static const family families[] = {  // tolerances: out, grad, traj, final
     { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, true, { 1e-5, 1e-4, 0, 0 } },
@@ -738,7 +775,7 @@ static const family families[] = {  // tolerances: out, grad, traj, final
     { "vit", "mttt.Model", run_vit, true, { 1e-5, 5e-5, 5e-5, 5e-5 } },
     { "meta", "MAML", run_maml, false, { 5e-6, 5e-5, 0, 0 } },
     { "meta", "BYOL", run_byol, false, { 5e-6, 5e-5, 0, 0 } },
-    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, false, { 0, 0, 0, 0 } },
+    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", run_ttt_lm, true, { 1e-5, 5e-5, 0, 0 } },
     { "ttt_lm_layer", "ttt-lm-pytorch TTT", run_lm_layer, true, { 1e-5, 2e-5, 0, 0 } },
 };
 
@@ -773,7 +810,7 @@ static void load_companion(replay *r, const char *path) {
 // One case with one way of computing on one instruction set. Returns whether it passed.
 static bool replay_once(const char *path, const char *isa, int way) {
     ttt_desc desc = { .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS };
-    replay r = { .way = way, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
+    replay r = { .way = way, .path = path, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
     ttt_safetensors_read(r.c, path, &r.file);
     load_companion(&r, path);
     r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);
