@@ -29,8 +29,9 @@
         [4] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [5] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
         [6] MODEL FOLDERS  language models in the layout of Hugging Face
-        [7] KERNELS       the loops of the optimizers, one text for every instruction set
-        and below TTT_MODEL_IMPLEMENTATION the first six again, implemented.
+        [7] AUDIT         does a model of sequences, anybody's, keep its promises?
+        [8] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first seven again, implemented.
 */
 #if !defined(TTT_MODEL_H) && !defined(TTT__PART)
 #define TTT_MODEL_H
@@ -285,13 +286,88 @@ TTT_API ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_des
                                 const ttt_params *params, const ttt_lm_folder *folder);
 #endif
 
+// ---- [7] AUDIT ----------------------------------------------------------------------------------
+// Does a model of sequences keep its promises? A leak of the future, of a neighbor or of padding
+// makes training look good and use fail. The audit asks any model, through one function of plain
+// arrays, pairs of inputs whose answers must be the same, and reports the smallest pair it finds
+// whose answers are not. A check is a row:
+//   determinism  the same answers when asked again, and after other questions
+//   causality    later tokens change nothing, NaN and infinity among them where vectors are taken
+//   stream       a stream that reads all in one piece answers as one pass does
+//   split        so does one that reads in pieces of any length, lanes resting at times
+//   padding      neither the number nor the content of the tokens behind a lane's length matters
+//   packing      segments of one lane answer as if alone
+//   lanes        lanes do not see each other, and may change places
+//   batch        nor does their number matter
+typedef struct ttt_audit_input {
+    int64_t B, L;             // lanes, and tokens of each
+    const int64_t *ids;       // (B,L): the tokens; or
+    const ttt_real *vectors;  // (B,L,D)
+    const int64_t *lengths;   // (B): tokens that count, those behind them are padding. NULL: L each
+    const int64_t *segments;  // (B,L): 1, 2, ...; those of one number are a sequence by itself, and
+                              // share their lane with others. NULL: a lane is one sequence
+} ttt_audit_input;
+
+// Zero is no stream, no lengths, no segments, and a good default where nothing else is said.
+typedef struct ttt_audit_desc {
+    void *user;         // handed to the functions. They return TTT_OK; else the audit ends there
+    // Writes out (B,L,V); what belongs to padding may be anything. Required.
+    ttt_result (*forward)(void *user, const ttt_audit_input *in, ttt_real *out);
+    // A stream: `begin` forgets all, and makes B lanes that have read nothing. `read` reads the
+    // next L tokens of each lane, or as many as in->lengths says, 0 too, and answers as `forward`.
+    ttt_result (*begin)(void *user, int64_t B);
+    ttt_result (*read)(void *user, const ttt_audit_input *in, ttt_real *out);
+    int64_t V;          // numbers of an answer; required
+    int64_t vocab;      // tokens are ids 0 .. vocab - 1, at least two of them; or
+    int64_t width;      // they are vectors of D numbers. Required, one of the two
+    bool lengths;       // the model, and its stream, heed in->lengths; else they are always NULL
+    bool segments;      // the model heeds in->segments
+    bool finite;        // vectors must be finite: NaN and infinity are not tried
+    int64_t B, L;       // of the questions; 0: 3 lanes of 12 tokens. One lane leaves out two checks
+    ttt_real tolerance; // what may differ, as a share of the largest number in all answers to an
+                        // input; 0: no bit
+    uint64_t seed;      // of the tokens
+} ttt_audit_desc;
+
+typedef enum ttt_audit_verdict {
+    TTT_AUDIT_PASSED,
+    TTT_AUDIT_FAILED,
+    TTT_AUDIT_NOT_APPLICABLE  // the model cannot express it, or does not answer twice the same
+} ttt_audit_verdict;
+
+typedef struct ttt_audit_row {
+    const char *check;              // "causality"
+    ttt_audit_verdict verdict;
+    int64_t pairs;                  // of inputs that were compared
+    const char *why;                // failed: what must not matter, but does; passed: ""
+    // Of a check that failed, the shortest pair, of the fewest lanes, that shows it:
+    ttt_audit_input first, second;  // in the step arena
+    int64_t piece, other_piece;     // tokens that the stream read at once of each; 0: no stream
+    int64_t lane, position;         // of `first`: the earliest token whose answers differ
+    double size;                    // by how much, at most; infinite if one is not finite
+} ttt_audit_row;
+
+enum { TTT_AUDIT_CHECKS = 8 };
+typedef struct ttt_audit_report {
+    bool passed;  // no check failed
+    ttt_audit_row row[TTT_AUDIT_CHECKS];
+} ttt_audit_report;
+
+// Asks, compares, and fills in the report; that a check failed is no error. Errors: TTT_ERR_UNSET
+// and TTT_ERR_ARGUMENT for a description that lacks something or contradicts itself; what one of
+// its functions returned.
+TTT_API ttt_result ttt_audit(ttt_ctx *ctx, const ttt_audit_desc *desc, ttt_audit_report *report);
+// The report as a table, with the inputs that prove what failed, in the step arena; "" after an
+// error.
+TTT_API const char *ttt_audit_text(ttt_ctx *ctx, const ttt_audit_report *report);
+
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
 #undef TTT__PART
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [7] KERNELS --------------------------------------------------------------------------------
+// ---- [8] KERNELS --------------------------------------------------------------------------------
 // The loops of the optimizers: one text for every instruction set, in the words that [8] of
 // ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
 // makes a direction u of g' = pass.scale g + pass.l2 p, and steps:
@@ -379,6 +455,19 @@ static const ttt__rule_kernels KN(rule_table) = {
 #include TTT__TENSOR_FILE
 #undef TTT__PART
 TTT__PRECISE
+
+// What printf would print, in the step arena; NULL after an error.
+static const char *ttt__text_of(ttt_ctx *ctx, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    size_t n = (size_t)vsnprintf(NULL, 0, format, args) + 1;
+    va_end(args);
+    char *text = (char *)ttt_alloc(ctx, n, false);
+    va_start(args, format);
+    if (text) vsnprintf(text, n, format, args);
+    va_end(args);
+    return text;
+}
 
 // ---- LOSSES -------------------------------------------------------------------------------------
 ttt_tensor *ttt_one_hot(ttt_ctx *ctx, ttt_tensor *labels, int64_t classes) {
@@ -1121,11 +1210,11 @@ double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
 }
 
 // -- the rules
-typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [7]
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [8]
     ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__pass;
 
-// X(name, parameters); what each does is written at its text in [7].
+// X(name, parameters); what each does is written at its text in [8].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
     X(adam, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,                  \
              const ttt__pass *pass))                                                               \
@@ -1365,18 +1454,6 @@ ttt_weights ttt_weights_find(ttt_ctx *ctx, const ttt_params *params, const char 
         else found[i] = tensor->data ? tensor : ttt_cast(ctx, tensor, TTT_DTYPE_REAL);
     }
     return ttt_ok(ctx) ? ttt__weights(found, params->n) : ttt__no_weights();
-}
-
-static const char *ttt__text_of(ttt_ctx *ctx, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    size_t n = (size_t)vsnprintf(NULL, 0, format, args) + 1;
-    va_end(args);
-    char *text = (char *)ttt_alloc(ctx, n, false);
-    va_start(args, format);
-    if (text) vsnprintf(text, n, format, args);
-    va_end(args);
-    return text;
 }
 
 static void ttt__list_add(ttt_ctx *ctx, ttt_params *list, const char *name, ttt_tensor *value) {
@@ -2134,6 +2211,455 @@ ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
     return ttt_status(ctx);
 }
 #endif  // TTT_NO_STDIO
+
+// ---- AUDIT --------------------------------------------------------------------------------------
+// Two inputs, of which some answers must agree: those to the tokens [begin, end) of each lane of
+// `first` that has a partner. Before a check changes it, `second` is like `first`.
+typedef struct ttt__audit_trial {
+    ttt_audit_input first, second;
+    int64_t *partner;            // (first.B): the lane of `second` that answers alike; -1: none
+    int64_t begin, end, shift;   // token i of `first` is token i - shift of `second`
+    int64_t piece, other_piece;  // tokens that a stream reads at once of each; 0: no stream
+    bool rests;                  // lane b of `second` rests in the first b rounds
+    bool between;                // the model is asked something else before `second`
+    char why[100];
+} ttt__audit_trial;
+
+typedef struct ttt__audit {
+    ttt_ctx *ctx;
+    const ttt_audit_desc *desc;
+    int64_t B, L;        // of the trials now
+    int64_t versions;    // of a token that is changed
+    unsigned expresses;  // what checks may need
+} ttt__audit;
+
+// A token is a function of the seed, its place and its version, so that short inputs are the
+// beginnings of long ones. Version 0 is the usual, 1 another, 2 NaN, 3 infinity.
+static void ttt__audit_write(const ttt__audit *a, const ttt_audit_input *in, int64_t lane,
+                             int64_t position, int64_t version) {
+    int64_t at = lane * in->L + position, vocab = a->desc->vocab, D = a->desc->width;
+    ttt_rng usual = ttt_rng_at(a->desc->seed, (uint32_t)lane, (uint32_t)position, 0);
+    ttt_rng other = ttt_rng_at(a->desc->seed, (uint32_t)lane, (uint32_t)position, 1);
+    if (in->ids) {
+        int64_t id = ttt_rng_below(&usual, vocab);
+        if (version) id = (id + 1 + ttt_rng_below(&other, vocab - 1)) % vocab;
+        ((int64_t *)in->ids)[at] = id;
+    }
+    for (int64_t i = 0; in->vectors && i < D; i++) {
+        double v = version == 0 ? ttt_rng_normal(&usual) : version == 1 ? ttt_rng_normal(&other) :
+                   version == 2 ? (double)NAN : (double)INFINITY;
+        ((ttt_real *)in->vectors)[at * D + i] = (ttt_real)v;
+    }
+}
+static void ttt__audit_change(const ttt__audit *a, const ttt_audit_input *in, int64_t lane,
+                              int64_t from, int64_t to, int64_t version) {
+    for (int64_t i = from; i < to; i++) ttt__audit_write(a, in, lane, i, version);
+}
+static const char *ttt__audit_version(int64_t version) {
+    static const char *const names[] = { "as they were", "others", "NaN", "infinite" };
+    return names[version];
+}
+
+// Room for B lanes of L tokens; no arrays after an error.
+static ttt_audit_input ttt__audit_room(const ttt__audit *a, int64_t B, int64_t L) {
+    const uint64_t tokens = (uint64_t)B * (uint64_t)L, D = (uint64_t)a->desc->width;
+    ttt_audit_input in = { B, L, NULL, NULL, NULL, NULL };
+    if (D) in.vectors = (ttt_real *)ttt_alloc(a->ctx, tokens * D * sizeof(ttt_real), false);
+    else in.ids = (int64_t *)ttt_alloc(a->ctx, tokens * sizeof(int64_t), false);
+    return in;
+}
+static int64_t *ttt__audit_numbers(const ttt__audit *a, int64_t n, int64_t value) {
+    int64_t *number = (int64_t *)ttt_alloc(a->ctx, (uint64_t)n * sizeof *number, false);
+    for (int64_t i = 0; number && i < n; i++) number[i] = value;
+    return number;
+}
+static ttt_audit_input ttt__audit_tokens(const ttt__audit *a, int64_t version) {
+    ttt_audit_input in = ttt__audit_room(a, a->B, a->L);
+    for (int64_t b = 0; b < a->B && ttt_ok(a->ctx); b++)
+        ttt__audit_change(a, &in, b, 0, a->L, version);
+    return in;
+}
+
+// n tokens from one place to another.
+static void ttt__audit_copy(const ttt__audit *a, const ttt_audit_input *to, int64_t lane,
+                            int64_t position, const ttt_audit_input *from, int64_t from_lane,
+                            int64_t from_position, int64_t n) {
+    size_t D = from->ids ? 1 : (size_t)a->desc->width, count = (size_t)n * D;
+    int64_t at = lane * to->L + position, from_at = from_lane * from->L + from_position;
+    if (from->ids) memcpy((int64_t *)to->ids + at, from->ids + from_at, count * sizeof *to->ids);
+    else memcpy((ttt_real *)to->vectors + at * (int64_t)D, from->vectors + from_at * (int64_t)D,
+                count * sizeof *to->vectors);
+}
+// The tokens [from, from + L) of the first B lanes alone.
+static ttt_audit_input ttt__audit_part(const ttt__audit *a, const ttt_audit_input *of, int64_t B,
+                                       int64_t from, int64_t L) {
+    ttt_audit_input in = ttt__audit_room(a, B, L);
+    for (int64_t b = 0; b < B && ttt_ok(a->ctx); b++) ttt__audit_copy(a, &in, b, 0, of, b, from, L);
+    return in;
+}
+
+// -- checks. Each makes its trial number i for the sizes in `a`; false if it has no more.
+static bool ttt__audit_determinism(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    (void)a;
+    t->between = i == 1;
+    snprintf(t->why, sizeof t->why, i ? "when asked again after other tokens" : "when asked again");
+    return i < 2;
+}
+
+// The fewest tokens that are changed come first.
+static bool ttt__audit_causality(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t cut = a->L - 1 - i / a->versions, version = 1 + i % a->versions;
+    if (cut < 1) return false;
+    for (int64_t b = 0; b < a->B; b++) ttt__audit_change(a, &t->second, b, cut, a->L, version);
+    t->end = cut;
+    snprintf(t->why, sizeof t->why, "when tokens from %lld on are %s", (long long)cut,
+             ttt__audit_version(version));
+    return true;
+}
+
+static bool ttt__audit_stream(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    t->other_piece = a->L;
+    snprintf(t->why, sizeof t->why, "when a stream reads it");
+    return i < 1;
+}
+
+static bool ttt__audit_split(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t kinds = a->desc->lengths && a->B > 1 ? 2 : 1;
+    t->piece = a->L;
+    t->other_piece = 1 + i / kinds;
+    t->rests = i % kinds == 1;
+    snprintf(t->why, sizeof t->why, "when a stream reads %lld at once%s", (long long)t->other_piece,
+             t->rests ? ", and lane b begins b rounds later" : "");
+    return t->other_piece < a->L;
+}
+
+static bool ttt__audit_padding(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t kinds = a->versions + 1, padded = 1 + i / kinds, version = (1 + i) % kinds;
+    int64_t *lengths = ttt__audit_numbers(a, a->B, a->L - padded);
+    if (padded >= a->L || !lengths) return false;
+    t->first.lengths = lengths;
+    if (version == 0) {
+        t->second = ttt__audit_part(a, &t->first, a->B, 0, a->L - padded);
+        snprintf(t->why, sizeof t->why, "when the padding behind %lld tokens is left out",
+                 (long long)(a->L - padded));
+        return true;
+    }
+    t->second.lengths = lengths;
+    for (int64_t b = 0; b < a->B; b++) {
+        lengths[b] = a->L - 1 - (padded - 1 + b) % (a->L - 1);
+        ttt__audit_change(a, &t->second, b, lengths[b], a->L, version);
+    }
+    snprintf(t->why, sizeof t->why, "when tokens of padding are %s", ttt__audit_version(version));
+    return true;
+}
+
+// Two segments: one is changed, or left out, and the other must not see it.
+static bool ttt__audit_packing(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t kinds = 2 * (a->versions + 1), border = 1 + i / kinds, version = i % kinds / 2;
+    bool later = i % 2 == 0;  // the later segment is changed
+    int64_t from = later ? 0 : border, to = later ? border : a->L;  // the other
+    if (border >= a->L) return false;
+    int64_t *segments = ttt__audit_numbers(a, a->B * a->L, 1);
+    for (int64_t k = 0; segments && k < a->B * a->L; k++) segments[k] += k % a->L >= border;
+    t->first.segments = t->second.segments = segments;
+    t->begin = from;
+    t->end = to;
+    snprintf(t->why, sizeof t->why, "when the segment of tokens %s %lld is %s",
+             later ? "from" : "before", (long long)border,
+             version ? ttt__audit_version(version) : "left out");
+    if (version == 0) {
+        t->second = ttt__audit_part(a, &t->first, a->B, from, to - from);
+        t->shift = from;
+        return true;
+    }
+    for (int64_t b = 0; b < a->B; b++)
+        ttt__audit_change(a, &t->second, b, later ? to : 0, later ? a->L : from, version);
+    return true;
+}
+
+static bool ttt__audit_lanes(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t lane = i / a->versions, version = 1 + i % a->versions;
+    int64_t turn = i - a->B * a->versions + 1;
+    if (lane < a->B) {
+        ttt__audit_change(a, &t->second, lane, 0, a->L, version);
+        t->partner[lane] = -1;
+        snprintf(t->why, sizeof t->why, "when the tokens of lane %lld are %s", (long long)lane,
+                 ttt__audit_version(version));
+        return a->B > 1;
+    }
+    for (int64_t b = 0; b < a->B; b++) {
+        t->partner[b] = (b + turn) % a->B;
+        ttt__audit_copy(a, &t->second, t->partner[b], 0, &t->first, b, 0, a->L);
+    }
+    snprintf(t->why, sizeof t->why, "when lane b is lane b + %lld of %lld", (long long)turn,
+             (long long)a->B);
+    return turn < a->B;
+}
+
+static bool ttt__audit_batch(const ttt__audit *a, int64_t i, ttt__audit_trial *t) {
+    int64_t B = i + 1;
+    if (B >= a->B) return false;
+    t->second = ttt__audit_part(a, &t->first, B, 0, a->L);
+    for (int64_t b = B; b < a->B; b++) t->partner[b] = -1;
+    snprintf(t->why, sizeof t->why, "when %lld of %lld lanes are there", (long long)B,
+             (long long)a->B);
+    return true;
+}
+
+enum {
+    TTT__AUDIT_STREAM = 1,
+    TTT__AUDIT_LENGTHS = 2,
+    TTT__AUDIT_SEGMENTS = 4,
+    TTT__AUDIT_LANES = 8
+};
+typedef struct ttt__audit_check {
+    const char *name;
+    unsigned needs;
+    bool (*trial)(const ttt__audit *a, int64_t i, ttt__audit_trial *t);
+} ttt__audit_check;
+// In the order of the report. The first decides whether the others can be judged.
+static const ttt__audit_check ttt__audit_checks[TTT_AUDIT_CHECKS] = {
+    { "determinism", 0, ttt__audit_determinism },
+    { "causality", 0, ttt__audit_causality },
+    { "stream", TTT__AUDIT_STREAM, ttt__audit_stream },
+    { "split", TTT__AUDIT_STREAM, ttt__audit_split },
+    { "padding", TTT__AUDIT_LENGTHS, ttt__audit_padding },
+    { "packing", TTT__AUDIT_SEGMENTS, ttt__audit_packing },
+    { "lanes", TTT__AUDIT_LANES, ttt__audit_lanes },
+    { "batch", TTT__AUDIT_LANES, ttt__audit_batch },
+};
+
+// -- asking
+// How many tokens each lane reads in a round of a stream; the most of them.
+static int64_t ttt__audit_counts(const ttt__audit_trial *t, const ttt_audit_input *in,
+                                 int64_t piece, int64_t round, const int64_t *done,
+                                 int64_t *counts) {
+    int64_t most = 0;
+    for (int64_t b = 0; b < in->B; b++) {
+        bool rests = t->rests && in == &t->second && round < b;
+        counts[b] = rests ? 0 : TTT__MIN(piece, in->L - done[b]);
+        most = TTT__MAX(most, counts[b]);
+    }
+    return most;
+}
+static ttt_result ttt__audit_read(const ttt__audit *a, const ttt__audit_trial *t,
+                                  const ttt_audit_input *in, int64_t piece, ttt_real *out) {
+    const int64_t B = in->B, V = a->desc->V;
+    int64_t *done = ttt__audit_numbers(a, B, 0), *counts = ttt__audit_numbers(a, B, 0);
+    ttt_audit_input next = ttt__audit_room(a, B, piece);
+    uint64_t bytes = (uint64_t)(B * piece * V) * sizeof(ttt_real);
+    ttt_real *answers = (ttt_real *)ttt_alloc(a->ctx, bytes, false);
+    if (!ttt_ok(a->ctx)) return ttt_status(a->ctx);
+    ttt_result result = a->desc->begin(a->desc->user, B);
+    for (int64_t round = 0; result == TTT_OK; round++) {
+        next.L = ttt__audit_counts(t, in, piece, round, done, counts);
+        if (next.L == 0) break;
+        next.lengths = a->desc->lengths ? counts : NULL;
+        for (int64_t b = 0; b < B; b++) {
+            ttt__audit_change(a, &next, b, counts[b], next.L, 0);
+            ttt__audit_copy(a, &next, b, 0, in, b, done[b], counts[b]);
+        }
+        memset(answers, 0xff, (size_t)bytes);
+        result = a->desc->read(a->desc->user, &next, answers);
+        for (int64_t b = 0; b < B; done[b] += counts[b], b++)
+            memcpy(out + (b * in->L + done[b]) * V, answers + b * next.L * V,
+                   (size_t)(counts[b] * V) * sizeof *out);
+    }
+    return result;
+}
+
+// The model's answers (B,L,V). What it does not write is not the same twice: `empty` stands there.
+static ttt_real *ttt__audit_ask(const ttt__audit *a, const ttt__audit_trial *t,
+                                const ttt_audit_input *in, int64_t piece, int empty) {
+    uint64_t bytes = (uint64_t)(in->B * in->L * a->desc->V) * sizeof(ttt_real);
+    ttt_real *out = (ttt_real *)ttt_alloc(a->ctx, bytes, false);
+    if (!out || !ttt_ok(a->ctx)) return NULL;
+    memset(out, empty, (size_t)bytes);
+    ttt_result result = piece ? ttt__audit_read(a, t, in, piece, out)
+                              : a->desc->forward(a->desc->user, in, out);
+    if (result != TTT_OK)
+        ttt_fail(a->ctx, result, "audit: the model says '%s' to %lld lanes of %lld tokens",
+                 ttt_result_text(result), (long long)in->B, (long long)in->L);
+    return ttt_ok(a->ctx) ? out : NULL;
+}
+
+// -- comparing
+// How far two answers are apart; 0 if no bit differs, or none by more than `allowed`. One that is
+// not a number is apart from all.
+static double ttt__audit_apart(const ttt_real *x, const ttt_real *y, int64_t V, double allowed) {
+    double most = 0;
+    for (int64_t i = 0; i < V; i++) {
+        double apart = fabs((double)x[i] - (double)y[i]);
+        bool same = x[i] == x[i] && memcmp(&x[i], &y[i], sizeof *x) == 0;
+        if (same || (allowed > 0 && apart <= allowed)) continue;
+        if (!(apart < INFINITY)) return (double)INFINITY;
+        most = fmax(most, apart > 0 ? apart : 1e-300);  // 0 and -0 are apart, too
+    }
+    return most;
+}
+// What of the largest of n numbers that are finite is within the tolerance.
+static double ttt__audit_allowed(const ttt__audit *a, const ttt_real *x, int64_t n) {
+    double most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (fabs((double)x[i]) < INFINITY) most = fmax(most, fabs((double)x[i]));
+    return most * (double)a->desc->tolerance;
+}
+// Whether answers that must agree do not; the first of them goes into the row.
+static bool ttt__audit_differ(const ttt__audit *a, const ttt__audit_trial *t, const ttt_real *x,
+                              const ttt_real *y, ttt_audit_row *row) {
+    const int64_t V = a->desc->V, *lengths = t->first.lengths;
+    const double allowed = ttt__audit_allowed(a, x, t->first.B * t->first.L * V);
+    for (int64_t i = t->begin; i < t->end; i++)
+        for (int64_t b = 0; b < t->first.B; b++) {
+            int64_t at = b * t->first.L + i, to = t->partner[b] * t->second.L + i - t->shift;
+            if (t->partner[b] < 0 || (lengths && i >= lengths[b])) continue;
+            row->size = ttt__audit_apart(x + at * V, y + to * V, V, allowed);
+            row->lane = b;
+            row->position = i;
+            if (row->size > 0) return true;
+        }
+    return false;
+}
+
+static bool ttt__audit_begin(const ttt__audit *a, ttt__audit_trial *t) {
+    memset(t, 0, sizeof *t);
+    t->first = ttt__audit_tokens(a, 0);
+    t->second = ttt__audit_tokens(a, 0);
+    t->partner = ttt__audit_numbers(a, a->B, 0);
+    for (int64_t b = 0; t->partner && b < a->B; b++) t->partner[b] = b;
+    t->end = a->L;
+    return ttt_ok(a->ctx);
+}
+// Tries the check with the sizes in `a`. True if answers differ: the row then has the proof.
+static bool ttt__audit_try(const ttt__audit *a, const ttt__audit_check *check, ttt_audit_row *row) {
+    for (int64_t i = 0;; i++) {
+        ttt_mark mark = ttt_mark_get(a->ctx);
+        ttt__audit_trial *t = (ttt__audit_trial *)ttt_alloc(a->ctx, sizeof *t, false);
+        if (!t || !ttt__audit_begin(a, t) || !check->trial(a, i, t) || !ttt_ok(a->ctx)) {
+            ttt_mark_release(a->ctx, mark);
+            return false;
+        }
+        ttt_real *x = ttt__audit_ask(a, t, &t->first, t->piece, 0);
+        ttt_audit_input other = ttt__audit_tokens(a, 1);
+        if (x && t->between) ttt__audit_ask(a, t, &other, 0, 0);
+        ttt_real *y = x ? ttt__audit_ask(a, t, &t->second, t->other_piece, 0xff) : NULL;
+        row->pairs++;
+        if (y && ttt__audit_differ(a, t, x, y, row)) {
+            row->first = t->first;
+            row->second = t->second;
+            row->piece = t->piece;
+            row->other_piece = t->other_piece;
+            row->why = t->why;
+            return true;
+        }
+        ttt_mark_release(a->ctx, mark);
+    }
+}
+// What fails at full size is looked for in shorter inputs of fewer lanes.
+static void ttt__audit_judge(ttt__audit *a, const ttt__audit_check *check, ttt_audit_row *row) {
+    const int64_t B = a->B, L = a->L;
+    bool found = ttt__audit_try(a, check, row);
+    row->verdict = found ? TTT_AUDIT_FAILED : TTT_AUDIT_PASSED;
+    ttt_audit_row smaller = *row;
+    for (a->L = 1; found && a->L <= L; a->L++)
+        for (a->B = 1; a->B <= B; a->B++)
+            if (ttt__audit_try(a, check, &smaller)) {
+                *row = smaller;
+                found = false;
+                break;
+            }
+    a->B = B;
+    a->L = L;
+}
+
+static const char *ttt__audit_lacks(unsigned what) {
+    return what & TTT__AUDIT_STREAM ? "it has no stream" :
+           what & TTT__AUDIT_LENGTHS ? "it does not heed lengths" :
+           what & TTT__AUDIT_SEGMENTS ? "it does not heed segments" : "it takes one lane";
+}
+static bool ttt__audit_good(ttt_ctx *ctx, const ttt_audit_desc *d) {
+    const char *wrong =
+        !d->forward ? ".forward is not set" : !d->V ? ".V is not set" :
+        !d->vocab && !d->width ? ".vocab or .width must be set" : NULL;
+    if (wrong) {
+        ttt_fail(ctx, TTT_ERR_UNSET, "audit: %s", wrong);
+        return false;
+    }
+    const int64_t most = INT32_MAX;
+    wrong = d->V < 0 || d->V > most ? ".V is no number of numbers" :
+            d->vocab && d->width ? "both .vocab and .width are set; tokens are ids or vectors" :
+            d->vocab && d->vocab < 2 ? ".vocab must be 2 at the least" :
+            d->width < 0 || d->width > most ? ".width is no number of numbers" :
+            d->finite && d->vocab ? ".finite has no effect on ids" :
+            !d->begin != !d->read ? "a stream is .begin and .read, not one of them" :
+            d->B < 0 || d->B > most ? ".B must be 1 at the least, or 0" :
+            d->L < 0 || d->L == 1 || d->L > most ? ".L must be 2 at the least, or 0" :
+            !(d->tolerance >= 0 && d->tolerance < 1) ? ".tolerance must be from 0 to 1" : NULL;
+    if (wrong) ttt_fail(ctx, TTT_ERR_ARGUMENT, "audit: %s", wrong);
+    return !wrong;
+}
+
+ttt_result ttt_audit(ttt_ctx *ctx, const ttt_audit_desc *desc, ttt_audit_report *report) {
+    if (!TTT__GIVEN("audit", desc) || !TTT__GIVEN("audit", report)) return ttt_status(ctx);
+    memset(report, 0, sizeof *report);
+    if (!ttt__audit_good(ctx, desc)) return ttt_status(ctx);
+    ttt__audit a = { ctx, desc, desc->B ? desc->B : 3, desc->L ? desc->L : 12,
+                     desc->vocab || desc->finite ? 1 : 3, 0 };
+    if (desc->begin) a.expresses |= TTT__AUDIT_STREAM;
+    if (desc->lengths) a.expresses |= TTT__AUDIT_LENGTHS;
+    if (desc->segments) a.expresses |= TTT__AUDIT_SEGMENTS;
+    if (a.B > 1) a.expresses |= TTT__AUDIT_LANES;
+    report->passed = true;
+    for (int i = 0; i < TTT_AUDIT_CHECKS && ttt_ok(ctx); i++) {
+        const ttt__audit_check *check = &ttt__audit_checks[i];
+        ttt_audit_row *row = &report->row[i];
+        bool unsteady = report->row[0].verdict == TTT_AUDIT_FAILED;
+        row->check = check->name;
+        row->why = "";
+        if (!unsteady && !(check->needs & ~a.expresses)) {
+            ttt__audit_judge(&a, check, row);
+            report->passed = report->passed && row->verdict == TTT_AUDIT_PASSED;
+        } else {
+            row->verdict = TTT_AUDIT_NOT_APPLICABLE;
+            row->why = unsteady ? "it does not answer twice the same"
+                                : ttt__audit_lacks(check->needs);
+        }
+    }
+    if (!ttt_ok(ctx)) memset(report, 0, sizeof *report);
+    return ttt_status(ctx);
+}
+
+// An input as "name  [1 4 1] [5 9 2]", a lane in each bracket; of vectors and of long lanes how
+// many there are.
+static const char *ttt__audit_input_text(ttt_ctx *ctx, const char *name,
+                                         const ttt_audit_input *in) {
+    const char *text = ttt__text_of(ctx, "    %-7s", name);
+    if (!in->ids || in->B * in->L > 64)
+        return ttt__text_of(ctx, "%s %lld x %lld %s\n", text, (long long)in->B,
+                            (long long)in->L, in->ids ? "ids" : "vectors");
+    for (int64_t k = 0; k < in->B * in->L && text; k++)
+        text = ttt__text_of(ctx, "%s%s%lld", text, k % in->L ? " " : k ? "] [" : " [",
+                            (long long)in->ids[k]);
+    return ttt__text_of(ctx, "%s]\n", text ? text : "");
+}
+static const char *ttt__audit_row_text(ttt_ctx *ctx, const ttt_audit_row *row) {
+    static const char *const verdicts[] = { "passed", "FAILED", "not applicable" };
+    const char *verdict = verdicts[row->verdict];
+    if (row->verdict != TTT_AUDIT_FAILED)
+        return ttt__text_of(ctx, *row->why ? "%-12s %-15s %s\n" : "%-12s %s\n", row->check, verdict,
+                            row->why);
+    return ttt__text_of(ctx, "%-12s %-15s lane %lld, token %lld moves by %.3g %s\n%s%s",
+                        row->check, verdict, (long long)row->lane, (long long)row->position,
+                        row->size, row->why, ttt__audit_input_text(ctx, "first", &row->first),
+                        ttt__audit_input_text(ctx, "second", &row->second));
+}
+const char *ttt_audit_text(ttt_ctx *ctx, const ttt_audit_report *report) {
+    const char *text = "";
+    if (!TTT__GIVEN("audit_text", report)) return "";
+    for (int i = 0; i < TTT_AUDIT_CHECKS && ttt_ok(ctx) && report->row[i].check; i++)
+        text = ttt__text_of(ctx, "%s%s", text, ttt__audit_row_text(ctx, &report->row[i]));
+    return ttt_ok(ctx) ? text : "";
+}
 
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE

@@ -586,6 +586,10 @@ TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
 // (...,k,m); tb: b is stored as (...,n,k). Neither is copied. b may be BF16, and has no gradient
 // then; the product has the same bits as one with ttt_cast(c, b, TTT_DTYPE_REAL).
+// Every number is summed in one order: from what it is added to, or 0, term by term of k, and so on
+// with the next product where leading sizes are summed. So a row has the same bits alone as among
+// any others; for any way to store a and b, and any number of threads; and terms at the end that
+// are 0 change no number. This holds for all products below, on each instruction set by itself.
 TTT_API ttt_tensor *ttt_matmul(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, summed over leading sizes until the result has the given shape, as in
@@ -1625,81 +1629,14 @@ TILE_WIDTHS(X)
 #undef X
 #undef TILE
 
-// The two ways to multiply a single row (m = 1) by a matrix. Reading the matrix takes the time, so
-// both go through it in the order in which it lies. `half`, a constant at every call, says that it
-// is bfloat16. Memory is asked for a page (4 kB) ahead, since the processor's own guess stops where
-// a page ends.
-INLINE VEC KN(b_part)(const ttt__gemm *gemm, bool half, int64_t i, int64_t n) {
-    return half ? KN(part16)(gemm->bf16, i, n) : KN(part)(gemm->b, i, n);
-}
-INLINE void KN(b_prefetch)(const ttt__gemm *gemm, bool half, int64_t i) {
-    if (half) TTT__PREFETCH(gemm->bf16 + i + 2048);
-    else TTT__PREFETCH(gemm->b + i + 1024);
-}
-// b is stored as (n,k): c[j] = init[j] + <a, b[j]>, in eight sums as TTT__ROW_SUM.
-INLINE void KN(dots)(const ttt__gemm *gemm, bool half) {
-    const ttt_real *a = gemm->a;
-    int64_t k = gemm->k;
-    for (int64_t j = 0; j < gemm->n; j++) {
-        VEC acc[8];
-        int64_t i = 0, row = j * gemm->b_col;
-        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);
-        for (; i + 8 * LANES <= k; i += 8 * LANES)
-            TTT__UNROLL for (int u = 0; u < 8; u++) {
-                int64_t at = i + u * LANES;
-                KN(b_prefetch)(gemm, half, row + at);
-                acc[u] += KN(load)(a + at) * KN(b_part)(gemm, half, row + at, LANES);
-            }
-        for (; i < k; i += LANES)
-            acc[0] += KN(part)(a, i, k - i) * KN(b_part)(gemm, half, row + i, k - i);
-        TTT__UNROLL for (int part = 4; part > 0; part /= 2)
-            TTT__UNROLL for (int u = 0; u < part; u++) acc[u] += acc[u + part];
-        gemm->c[j] = NUM(KN(total)(acc[0])) + (gemm->init ? gemm->init[j] : 0);
+// bfloat16 to ttt_real: m rows of n numbers.
+KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
+                      int64_t y_row) {
+    for (int64_t i = 0; i < m; i++, a += a_row, y += y_row) {
+#define TERM(i, n) KN(put)(y, i, n, KN(part16)(a, i, n))
+        TTT__ROW_EACH(n, TERM)
+#undef TERM
     }
-}
-// c += a[i] b[i] + ..., `rows` rows of b from row i on; rows is a constant at every call.
-INLINE void KN(add_rows)(int rows, const ttt__gemm *gemm, bool half, int64_t i) {
-    const ttt_real *a = gemm->a + i * gemm->a_col;
-    int64_t n = gemm->n, row = i * gemm->b_row, j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        VEC sum = KN(load)(gemm->c + j);
-        if (rows == 1) KN(b_prefetch)(gemm, half, row + j);
-        TTT__UNROLL for (int r = 0; r < rows; r++)
-            sum += a[r * gemm->a_col] * KN(b_part)(gemm, half, row + j + r * gemm->b_row, LANES);
-        KN(store)(gemm->c + j, sum);
-    }
-    if (j == n) return;
-    VEC sum = KN(part)(gemm->c, j, n - j);
-    for (int r = 0; r < rows; r++) {
-        VEC b = KN(b_part)(gemm, half, row + j + r * gemm->b_row, n - j);
-        sum += a[r * gemm->a_col] * KN(first)(b, n - j);
-    }
-    KN(put)(gemm->c, j, n - j, sum);
-}
-// b is stored as (k,n): c = init + sum over i of a[i] b[i]. Row by row, b is read in one stream.
-// Eight rows at a time, c is read and written less often, which is better if c is not small (16 kB)
-// or b (16 MB) has to come from memory.
-INLINE void KN(combine)(const ttt__gemm *gemm, bool half) {
-    int64_t n = gemm->n, k = gemm->k, i = 0;
-    for (int64_t j = 0; j < n; j += LANES)
-        KN(put)(gemm->c, j, n - j, gemm->init ? KN(part)(gemm->init, j, n - j) : KN(splat)(0));
-    for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8) KN(add_rows)(8, gemm, half, i);
-    for (; i < k; i++) KN(add_rows)(1, gemm, half, i);
-}
-// Each works on a copy, which no store can change, so that its members stay in registers.
-KERNEL void KN(row_by_columns)(const ttt__gemm *gemm) {
-    const ttt__gemm own = *gemm;
-    if (own.bf16) KN(dots)(&own, true);
-    else KN(dots)(&own, false);
-}
-KERNEL void KN(row_by_rows)(const ttt__gemm *gemm) {
-    const ttt__gemm own = *gemm;
-    if (own.bf16) KN(combine)(&own, true);
-    else KN(combine)(&own, false);
-}
-// bfloat16 to ttt_real.
-KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
-    for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
 }
 
 // A part of a depthwise convolution: `tokens` outputs from token j on, `vecs` vectors of channels
@@ -2185,9 +2122,8 @@ typedef struct ttt__taps {
       (int64_t n, int64_t d, const ttt_real *a, int64_t a_row, int64_t a_col, ttt_real *y,         \
        int64_t y_row))                                                                             \
     X(double, multiply_adds, (int64_t n))                                                          \
-    X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
-    X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \
-    X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))                                    \
+    X(void, widen,                                                                                 \
+      (int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
     X(void, convolve, (const ttt__taps *taps, const ttt_real *kernel, ttt_real *y))                \
     X(void, correlate, (const ttt__taps *taps, const ttt_real *g, ttt_real *kernel))
 
@@ -3760,7 +3696,7 @@ ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
 static void ttt__convert(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_tensor *y) {
     int64_t n = tensor->size;
     if (tensor->bf16) {
-        ctx->k->widen(n, tensor->bf16, y->data);
+        ctx->k->widen(1, n, tensor->bf16, n, y->data, n);
     } else if (y->bf16) {
         for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
     } else if (tensor->dtype == TTT_DTYPE_F16) {
@@ -4896,7 +4832,7 @@ static ttt_tensor *ttt__widened_rows(ttt_ctx *ctx, const ttt_tensor *table,
         if (at < 0 || at >= V)
             ttt_fail(ctx, TTT_ERR_ARGUMENT, "embedding: index %lld; 0..%lld expected",
                      (long long)at, (long long)V - 1);
-        else ctx->k->widen(D, table->bf16 + at * D, y->data + i * D);
+        else ctx->k->widen(1, D, table->bf16 + at * D, D, y->data + i * D, D);
     }
     return y;
 }
@@ -5347,7 +5283,10 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 #undef ROW
 
 // ---- [13] MATRIX PRODUCT ------------------------------------------------------------------------
-// One product C = init + A B of M x K by K x N numbers, see ttt__gemm. The processor multiplies far
+// One product C = init + A B of M x K by K x N numbers, see ttt__gemm. Each number of C begins with
+// init and takes its K terms one after the other, in whatever order the numbers come about; where
+// the sum is cut, it goes on from what was stored. All goes through `tile`, so that all sums are
+// alike; nothing may sum in parts that are added later. The processor multiplies far
 // faster than memory delivers, so the work is cut such that what was fetched is used often before
 // it has to make room again. From the outside in, as [Goto 2008] does and names it:
 //   - into NC = 1536 columns: what is packed of B, KC x NC (3 MB), stays in the last-level cache;
@@ -5417,14 +5356,14 @@ static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_
     int64_t n = gemm->n, k = gemm->k, b_row = gemm->b_row, b_col = gemm->b_col;
     bool transposed = b_col != 1;
     if (gemm->bf16 && transposed) {  // widened first, then like any other
-        for (int64_t j = 0; j < n; j++) kernels->widen(k, gemm->bf16 + j * b_col, wide + j * k);
+        kernels->widen(n, k, gemm->bf16, b_col, wide, k);
         b = wide;
         b_col = k;
     }
     if (transposed) kernels->transpose(n, k, b, b_col, to, width);
-    for (int64_t i = 0; i < k && !transposed; i++)
-        if (gemm->bf16) kernels->widen(n, gemm->bf16 + i * b_row, to + i * width);
-        else memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
+    else if (gemm->bf16) kernels->widen(k, n, gemm->bf16, b_row, to, width);
+    else
+        for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)
         for (int64_t j = n; j < width; j++) to[i * width + j] = 0;
 }
@@ -5432,16 +5371,19 @@ static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_
 // A tile of which only n columns exist: through `edge`, which has room for a whole one.
 static void ttt__tile_at_edge(ttt__tile_fn *tile, const ttt__gemm *gemm, int64_t rows,
                               int64_t width, ttt_real *edge) {
+    size_t bytes = (size_t)gemm->n * sizeof *edge;
     ttt__gemm whole = *gemm;
-    whole.init = NULL;
+    if (gemm->init) {
+        memset(edge, 0, (size_t)(rows * width) * sizeof *edge);
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(edge + i * width, gemm->init + i * gemm->init_row, bytes);
+        whole.init = edge;
+        whole.init_row = width;
+    }
     whole.c = edge;
     whole.c_row = width;
     tile(&whole);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < gemm->n; j++) {
-            ttt_real init = gemm->init ? gemm->init[i * gemm->init_row + j] : 0;
-            gemm->c[i * gemm->c_row + j] = edge[i * width + j] + init;
-        }
+    for (int64_t i = 0; i < rows; i++) memcpy(gemm->c + i * gemm->c_row, edge + i * width, bytes);
 }
 
 // A block of rows times one panel, of `width` columns with what is padded, tile by tile; rows are
@@ -5488,16 +5430,6 @@ static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm, 
     }
 }
 
-// One row: nothing of b is used twice, so nothing is cut into blocks or copied. False unless m is 1
-// and a or the rows of b are contiguous; the caller then takes the general path.
-static bool ttt__gemm_row(const ttt__kernels *kernels, const ttt__gemm *gemm) {
-    if (gemm->m != 1 || (gemm->b_col != 1 && gemm->a_col != 1)) return false;
-    if (gemm->b_col == 1) kernels->row_by_rows(gemm);
-    else kernels->row_by_columns(gemm);
-    ttt__finish_rows(kernels, gemm, 1, gemm->n);
-    return true;
-}
-
 // A product of one block and one panel. Most small ones are, and over in 300 ns, of which the loops
 // of ttt__gemm_blocks would take 20.
 static void ttt__gemm_panel(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
@@ -5533,7 +5465,6 @@ static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
 
 static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
     if (gemm->m == 0 || gemm->n == 0) return;  // a share of fewer rows or columns than threads
-    if (ttt__gemm_row(kernels, gemm)) return;
     int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes, widest = lanes * kernels->tile_cols;
     bool narrow = widest < TTT__NR_MAX && gemm->k * n > 1 << 13, large = gemm->k * n > 1 << 20;
     bool strided = gemm->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
@@ -6775,7 +6706,7 @@ TTT__PRECISE_END
     TTT__DO(ba) TTT__DO(d0) TTT__DO(d1) TTT__DO(d2) TTT__DO(fade)                                  \
     TTT__DO(grid) TTT__DO(gw) TTT__DO(how) TTT__DO(maps) TTT__DO(post) TTT__DO(some) TTT__DO(tap)  \
     TTT__DO(tape) TTT__DO(tg) TTT__DO(tk) TTT__DO(tt) TTT__DO(tx) TTT__DO(ua1) TTT__DO(uu)         \
-    TTT__DO(vecs) TTT__DO(zu)                                                                      \
+    TTT__DO(vecs) TTT__DO(zu) TTT__DO(ids) TTT__DO(lane)                                           \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6974,6 +6905,8 @@ TTT__NAMES(TTT__PUSH)
 #undef uu
 #undef vecs
 #undef zu
+#undef ids
+#undef lane
 #undef ba
 #undef d0
 #undef d1

@@ -1381,6 +1381,9 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_optimizer_new, desc, ttt_optimizer_new(c, NULL, p))                                      \
     X(ttt_optimizer_new, params, ttt_optimizer_new(c, &recipe, NULL))                              \
     X(ttt_optimizer_step, optimizer, ttt_optimizer_step(c, NULL, g->s))                            \
+    X(ttt_audit, desc, ttt_audit(c, NULL, &report))                                                \
+    X(ttt_audit, report, ttt_audit(c, &audit, NULL))                                               \
+    X(ttt_audit_text, report, ttt_audit_text(c, NULL))                                             \
     X(ttt_weights_find, params, ttt_weights_find(c, NULL, "name", &bundle))                        \
     X(ttt_weights_find, name, ttt_weights_find(c, p, NULL, &bundle))                               \
     X(ttt_weights_find, file, ttt_weights_find(c, p, "name", NULL))                                \
@@ -1541,6 +1544,8 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);
     ttt_optimizer_desc recipe = { .lr = 1 };
+    ttt_audit_desc audit = { 0 };
+    ttt_audit_report report;
     ttt_weights none = { NULL, 0 };
     ttt_unmasked unmasked;
     ttt_file_writer writer = { 0 };
