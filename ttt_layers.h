@@ -4063,11 +4063,9 @@ typedef struct ttt__rotary_job {
     ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
     int64_t chunk;
 } ttt__rotary_job;
-// Where in its chunk a sequence begins.
+// The place of a sequence's first token, of which only that in its chunk counts.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
-    (void)desc;
-    (void)sequence;
-    return 0;
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) : 0;
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
@@ -4184,8 +4182,10 @@ static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor 
     ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
     for (int i = 0; i < 3; i++) {
         ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
+        const char *name = i == 0 ? "conv_q" : "conv_k";
         if (shared && i < 2)
-            in[i] = ttt_add(ctx, ttt_depthwise_conv1d(ctx, shared, conv[0]), conv[1]);
+            in[i] = ttt_add(ctx, ttt__short_conv(ctx, desc->stream, name, shared, conv[0]),
+                            conv[1]);
         else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
@@ -8225,7 +8225,7 @@ static void ttt__chunked_keep_state(const ttt__chunked *job) {
         if (end / arg->chunk == read / arg->chunk) continue;
         const ttt__stack *to[2] = { &job->memory, &job->open },
                          *from[2] = { &job->next_memory, &job->next_open };
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2 && to[i]->apart > 0; i++)
             ttt__stream_write(job->ctx, part, ttt__of(*to[i], lane * arg->H).at,
                               ttt__of(*from[i], lane * arg->H).at, arg->H * to[i]->apart);
     }
@@ -9015,11 +9015,11 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
-    tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
-    tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
-    tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
-    tile.d_y = ttt__rows_at(chunk->d_y, from, rows);
+    tile.y = ttt__rows_or(chunk->y, from, rows, ttt__absent());
+    tile.d_q = ttt__rows_or(d_in[TTT__GLU_Q], from, rows, ttt__absent());
+    tile.d_k = ttt__rows_or(d_in[TTT__GLU_K], from, rows, ttt__absent());
+    tile.d_v = ttt__rows_or(d_in[TTT__GLU_V], from, rows, ttt__absent());
+    tile.d_y = ttt__rows_or(chunk->d_y, from, rows, ttt__absent());
     tile.zu = ttt__rows_at(work->zu, 0, rows);
     tile.s = ttt__rows_at(work->s, 0, rows);
     tile.back = work->back.at ? ttt__rows_at(work->back, 0, rows) : tile.v;
@@ -10710,22 +10710,25 @@ ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
     else if (!memory || !open)
         ttt_fail(ctx, TTT_ERR_UNSET, "%s: the stream has no state of it", desc->mixer->name);
     if (!ttt_ok(ctx)) return ttt_status(ctx);
-    ttt_tensor **w0 = row + desc->mixer->n_rows;
+    ttt_tensor *w0[4] = { NULL }, *to[4] = { NULL }, *sum[4] = { NULL };
     int64_t size = 0;
-    for (int i = 0; i < learner->n_rows; i++) size += w0[i] ? w0[i]->size / desc->heads : 0;
-    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
-        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
-                        desc->mixer->name), ttt_status(ctx);
     for (int i = 0; i < learner->n_rows; i++) {
+        w0[i] = row[desc->mixer->n_rows + i];
+        size += w0[i] ? w0[i]->size / desc->heads : 0;
+    }
+    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
+                 desc->mixer->name);
+    for (int i = 0; i < learner->n_rows && ttt_ok(ctx); i++) {
         ttt_shape shape = TTT_SHAPE(stream->lanes);
         for (int j = 0; w0[i] && j < w0[i]->shape.rank; j++)
             shape.dim[shape.rank++] = w0[i]->shape.dim[j];
-        value[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
-        gradient[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        value[i] = to[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        gradient[i] = sum[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
     }
 #ifndef TTT_NO_FUSED
     ttt_real *first = ttt_ok(ctx) ? ttt__alloc_numbers(ctx, 1, memory->shape.dim[2], true) : NULL;
-    if (first) ttt__learned(ctx, stream, memory, open, w0, first, value, gradient);
+    if (first) ttt__learned(ctx, stream, memory, open, w0, first, to, sum);
 #endif
     return ttt_status(ctx);
 }
