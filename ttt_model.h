@@ -146,6 +146,14 @@ TTT_API int ttt_lm_count(const ttt_lm_desc *desc);  // how many these are
 // if weights are not what desc asks for, TTT_ERR_ARGUMENT for a token outside the vocabulary.
 TTT_API ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                    ttt_tensor *tokens, ttt_lm_call *call);
+// Reads more of each sequence: tokens (B,n) -> logits (B,n,vocab) of the successors, or with
+// `last_only` (B,1,vocab) those of each lane's last new token. counts, the state and its errors are
+// as for ttt_mixer_stream, and so is what a way to cut a text changes: nothing, or little. The names
+// of the state begin with those of the layers. Memory grows with n, by what one block takes: read
+// long texts in pieces. Errors: as ttt_lm_forward, for the tokens that are counted.
+TTT_API ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                  ttt_stream *stream, ttt_tensor *tokens, const int64_t *counts,
+                                  bool last_only);
 // logits (B,L,V) of ttt_lm_forward, tokens (B,L) -> (): the mean cross-entropy of position t
 // against token t+1, in nats. Tokens below 0 are not looked for; the mean of none is 0.
 TTT_API ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens);
@@ -872,6 +880,7 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
 }
 
 // ---- LANGUAGE MODEL -----------------------------------------------------------------------------
+#define TTT__LM_MIXER_PATH "model/layers/%lld/seq_modeling_block"
 static ttt_real ttt__or_default(ttt_real value, double otherwise) {
     return value != 0 ? value : (ttt_real)otherwise;
 }
@@ -989,23 +998,41 @@ int ttt_lm_count(const ttt_lm_desc *desc) {
     return 1 + (int)desc->depth * ttt__lm_block_count(desc) + TTT__RMS_N + !desc->tied;
 }
 
+// The first half of a block, in which tokens see each other: the weights it needs are taken. part:
+// NULL, or that of block i in a stream.
+static ttt_tensor *ttt__lm_mixed(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights *weights,
+                                 ttt__stream_part *part, int64_t i, ttt_tensor *x) {
+    ttt__stream_part here;
+    memset(&here, 0, sizeof here);
+    if (part) here = *part;
+    if (desc->pre_conv) {
+        ttt_weights norm = ttt_weights_take(ctx, "lm block", weights, TTT__RMS_N),
+                    conv = ttt_weights_take(ctx, "lm block", weights, TTT__CONV_N);
+        ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+        if (!ttt_ok(ctx)) return x;
+        if (part) here.prefix = ttt__text_of(ctx, "model/layers/%lld", (long long)i);
+        y = ttt__short_conv(ctx, part ? &here : NULL, "conv", y, conv.at[0]);
+        x = ttt_add(ctx, x, ttt_add(ctx, y, conv.at[1]));
+    }
+    ttt_weights norm = ttt_weights_take(ctx, "lm block", weights, TTT__RMS_N),
+                mixer = ttt_weights_take(ctx, "lm block", weights, ttt_mixer_count(&desc->mixer));
+    ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+    if (part) here.prefix = ttt__text_of(ctx, TTT__LM_MIXER_PATH, (long long)i);
+    y = part ? ttt__mixer_stream(ctx, &desc->mixer, mixer, &here, y)
+             : ttt_mixer_forward(ctx, &desc->mixer, mixer, y, NULL);
+    return ttt_add(ctx, x, y);
+}
+// The second half, which is row by row.
+static ttt_tensor *ttt__lm_fed(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                               ttt_tensor *x) {
+    ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N);
+    return ttt_add(ctx, x, ttt_swiglu(ctx, weights, ttt_rms_norm(ctx, norm, desc->norm_eps, x)));
+}
 // The block is a function of its input and its weights, as ttt_remat wants it.
 static ttt_tensor *ttt__lm_block_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                          ttt_tensor *x) {
-    if (desc->pre_conv) {
-        ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
-                    conv = ttt_weights_take(ctx, "lm block", &weights, TTT__CONV_N);
-        ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
-        if (!ttt_ok(ctx)) return x;
-        y = ttt_add(ctx, ttt_depthwise_conv1d(ctx, y, conv.at[0]), conv.at[1]);
-        x = ttt_add(ctx, x, y);
-    }
-    ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
-                mixer = ttt_weights_take(ctx, "lm block", &weights, ttt_mixer_count(&desc->mixer));
-    ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
-    x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc->mixer, mixer, y, NULL));
-    norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N);
-    return ttt_add(ctx, x, ttt_swiglu(ctx, weights, ttt_rms_norm(ctx, norm, desc->norm_eps, x)));
+    x = ttt__lm_mixed(ctx, desc, &weights, NULL, 0, x);
+    return ttt__lm_fed(ctx, desc, weights, x);
 }
 static ttt_tensor *ttt__lm_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
                                        const void *user) {
@@ -1019,12 +1046,16 @@ static ttt_tensor *ttt__lm_block_run(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_
                  : ttt__lm_block_forward(ctx, desc, weights, x);
 }
 
-// Whether all tokens are in the vocabulary.
-static bool ttt__lm_tokens_good(ttt_ctx *ctx, const ttt_lm_desc *desc, const ttt_tensor *tokens) {
+// Whether all tokens, or those that are counted, are in the vocabulary.
+static bool ttt__lm_tokens_good(ttt_ctx *ctx, const ttt_lm_desc *desc, const ttt_tensor *tokens,
+                                const int64_t *counts) {
     ttt_text text;
     if (!ttt__operand(ctx, "lm", tokens, 0, TTT__INT)) return false;
     int64_t L = tokens->shape.rank == 2 ? tokens->shape.dim[1] : 0, at = 0;
-    while (at < tokens->size && tokens->index[at] >= 0 && tokens->index[at] < desc->vocab) at++;
+    while (L > 0 && at < tokens->size &&
+           ((tokens->index[at] >= 0 && tokens->index[at] < desc->vocab) ||
+            (counts && at % L >= counts[at / L])))
+        at++;
     if (tokens->shape.rank != 2)
         ttt_fail(ctx, TTT_ERR_SHAPE, "lm: tokens of shape %s; (B,L) expected",
                  ttt_shape_text(tokens->shape, text));
@@ -1051,7 +1082,7 @@ ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights w
                            ttt_tensor *tokens, ttt_lm_call *call) {
     if (!ttt__lm_good(ctx, given) ||
         !ttt__weights_expected(ctx, "lm", weights, ttt_lm_count(given)) ||
-        !ttt__lm_tokens_good(ctx, given, tokens))
+        !ttt__lm_tokens_good(ctx, given, tokens, NULL))
         return &ctx->empty;
     ttt_lm_desc d = ttt__lm_resolved(given);
     ttt_tensor *embedding = ttt__weight(ctx, "lm", &weights), *x = embedding, **hidden = NULL;
@@ -1069,6 +1100,104 @@ ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights w
     x = ttt_rms_norm(ctx, ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N), d.norm_eps, x);
     if (hidden) hidden[d.depth] = x;
     return ttt__lm_logits(ctx, &d, embedding, &weights, x);
+}
+
+// -- streams
+// What the end of the call will write, of those put down since `until`, goes from the step arena to
+// the scratch arena, so that a block's memory can be given back.
+static void ttt__lm_settle(ttt_ctx *ctx, ttt_stream *stream, const struct ttt__stream_put *until) {
+    struct ttt__stream_put **link = &stream->pending;
+    for (; *link != until && ttt_ok(ctx); link = &(*link)->next) {
+        size_t numbers = (size_t)(*link)->n * sizeof(ttt_real);
+        ttt__stream_put *put =
+            (ttt__stream_put *)ttt__arena_alloc(ctx, &ctx->scratch, sizeof *put + numbers);
+        if (!put) return;
+        *put = **link;
+        put->from = (ttt_real *)memcpy(put + 1, put->from, numbers);
+        *link = put;
+    }
+}
+// Block i of a stream. Its halves, and rows of the second, give their memory back one by one.
+static ttt_tensor *ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                        ttt__stream_part *part, int64_t i, ttt_tensor *x) {
+    enum { ROWS = 256 };
+    int64_t D = desc->width, n = x->size / D;
+    ttt_tensor *y = ttt_new(ctx, TTT_SHAPE(n, D));
+    struct ttt__stream_put *until = part->stream->pending;
+    ttt_mark mark = ttt_mark_get(ctx);
+    x = ttt__lm_mixed(ctx, desc, &weights, part, i, x);
+    if (ttt_ok(ctx)) memcpy(y->data, x->data, (size_t)y->size * sizeof *y->data);
+    ttt__lm_settle(ctx, part->stream, until);
+    ttt_mark_release(ctx, mark);
+    for (int64_t at = 0; at < n && ttt_ok(ctx); at += ROWS) {
+        ttt_tensor *rows = ttt_slice(ctx, y, 0, at, TTT__MIN((int64_t)ROWS, n - at));
+        rows = ttt__lm_fed(ctx, desc, weights, rows);
+        if (ttt_ok(ctx)) memcpy(y->data + at * D, rows->data, (size_t)rows->size * sizeof *y->data);
+        ttt_mark_release(ctx, mark);
+    }
+    return ttt_reshape(ctx, y, TTT_SHAPE(part->stream->lanes, part->n, D));
+}
+// Tokens that are not counted are token 0, whose logits nobody sees.
+static ttt_tensor *ttt__lm_counted(ttt_ctx *ctx, ttt_tensor *tokens, const int64_t *counts) {
+    int64_t n = tokens->shape.dim[1];
+    if (!counts) return tokens;
+    ttt_tensor *y = ttt_new_typed(ctx, tokens->shape, TTT_DTYPE_INT, false);
+    for (int64_t i = 0; i < y->size && ttt_ok(ctx); i++)
+        y->index[i] = i % n < counts[i / n] ? tokens->index[i] : 0;
+    return y;
+}
+// The last new row of each lane: (B,n,D) -> (B,1,D)
+static ttt_tensor *ttt__lm_last(ttt_ctx *ctx, const ttt__stream_part *part, const ttt_tensor *x) {
+    int64_t D = ttt__last(x);
+    ttt_tensor *y = ttt_zeros(ctx, TTT_SHAPE(part->stream->lanes, 1, D));
+    for (int64_t b = 0; b < part->stream->lanes && ttt_ok(ctx); b++)
+        if (ttt__lane_new(part, b) > 0)
+            memcpy(y->data + b * D, x->data + (b * part->n + ttt__lane_new(part, b) - 1) * D,
+                   (size_t)D * sizeof *y->data);
+    return y;
+}
+static ttt_tensor *ttt__lm_streamed(ttt_ctx *ctx, const ttt_lm_desc *d, ttt_weights weights,
+                                    ttt__stream_part *part, ttt_tensor *tokens, bool last_only) {
+    ttt_tensor *embedding = ttt__weight(ctx, "lm", &weights);
+    if (!ttt__weight_good(ctx, "lm", "model/embed_tokens/embedding", embedding,
+                          TTT_SHAPE(d->vocab, d->width), TTT__REAL | TTT__BF16))
+        return &ctx->empty;
+    ttt_tensor *x = ttt_embedding(ctx, embedding, ttt__lm_counted(ctx, tokens, part->counts));
+    for (int64_t i = 0; i < d->depth && ttt_ok(ctx); i++) {
+        ttt_weights block = ttt_weights_take(ctx, "lm", &weights, ttt__lm_block_count(d));
+        x = ttt__lm_block_stream(ctx, d, block, part, i, x);
+    }
+    ttt_weights norm = ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N);
+    if (last_only && ttt_ok(ctx)) x = ttt__lm_last(ctx, part, x);
+    x = ttt__lm_logits(ctx, d, embedding, &weights, ttt_rms_norm(ctx, norm, d->norm_eps, x));
+    if (!ttt_ok(ctx)) return x;
+    if (!last_only) return ttt__only_new(part, x);
+    for (int64_t b = 0; b < part->stream->lanes; b++)
+        if (ttt__lane_new(part, b) == 0)
+            memset(x->data + b * d->vocab, 0, (size_t)d->vocab * sizeof *x->data);
+    return x;
+}
+ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights,
+                          ttt_stream *stream, ttt_tensor *tokens, const int64_t *counts,
+                          bool last_only) {
+    if (!ttt__lm_good(ctx, given) || !TTT__GIVEN("lm", stream) ||
+        !ttt__weights_expected(ctx, "lm", weights, ttt_lm_count(given)) ||
+        !ttt__operand(ctx, "lm", tokens, 0, TTT__INT))
+        return &ctx->empty;
+    int64_t B = tokens->shape.dim[0], n = tokens->shape.rank == 2 ? tokens->shape.dim[1] : 0;
+    if ((tokens->shape.rank == 2 && !ttt__counts_good(ctx, "lm", B, n, counts)) ||
+        !ttt__lm_tokens_good(ctx, given, tokens, counts))
+        return &ctx->empty;
+    ttt_lm_desc d = ttt__lm_resolved(given);
+    ttt__stream_part part = { stream, NULL, counts, n };
+    if (!ttt__stream_begin(ctx, "lm", stream, B)) return &ctx->empty;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *y = ttt__lm_streamed(ctx, &d, weights, &part, tokens, last_only);
+    ttt_set_recording(ctx, recording);
+    ttt__stream_end(ctx, &part);
+    ttt__arena_release(&ctx->scratch, scratch);
+    return y;
 }
 
 ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens) {
