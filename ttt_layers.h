@@ -10480,11 +10480,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
