@@ -22,7 +22,8 @@
 #   windows      everything compiled by mingw, and the suites run by wine
 # A suite NAME is one file, test_NAME.c, and follows the sections of a header:
 #   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
-#   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches)
+#   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches),
+#                        tokenizers
 #   ttt_layers.h         layers, mixers, streams, identities, weights
 #   ttt_model.h          model, language, audit
 #   examples/example.h   example
@@ -31,8 +32,8 @@
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
-suites="$tensor_suites files data layers mixers streams identities weights model language audit
-    example"
+suites="$tensor_suites files data tokenizers layers mixers streams identities weights model language
+    audit example"
 groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -199,8 +200,11 @@ headers_with() {
     [ "$2" = parts ] || return 0
     check_header "$1" model -DTTT_NO_FUSED
     for h in data model; do
-        for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
-            check_header "$1" $h "$parts"
+        for left in "" -DTTT_NO_STDIO; do
+            for out in "" -DTTT_NO_IMAGES; do
+                check_header "$1" $h "$left $out -DTTT_NO_TOKENIZERS"
+                if [ "$left$out" ]; then check_header "$1" $h "$left $out"; fi
+            done
         done
     done
 }
