@@ -408,7 +408,7 @@ static void draw_curves(run *r) {
                              .color = COLOR_INNER };
     chart_panel panels[2] = {
         { "while it trains", "step", "bits a byte", loss, 2, false },
-        { "while it reads", "bytes read before", "bits a byte", &reading, 1, true },
+        { "while it reads", "bytes read before", "bits a byte", &reading, 1, LOG_X },
     };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
     line_chart_write(r->t.c, path_in(&r->t, "curves.svg"), &chart);
