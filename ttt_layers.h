@@ -2236,10 +2236,10 @@ static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const c
     return y;
 }
 
-// Whether two streams have the same tensors, so that one takes the numbers of the other.
+// Whether two streams have the same tensors, as far as both have any: lists grow.
 static bool ttt__streams_alike(const ttt_stream *a, const ttt_stream *b) {
-    if (a->lanes != b->lanes || a->state.n != b->state.n) return false;
-    for (int i = 0; i < a->state.n; i++)
+    if (a->lanes != b->lanes) return false;
+    for (int i = 0; i < TTT__MIN(a->state.n, b->state.n); i++)
         if (strcmp(a->state.item[i].name, b->state.item[i].name) != 0 ||
             !ttt_shape_equal(a->state.value[i]->shape, b->state.value[i]->shape))
             return false;
@@ -2253,18 +2253,21 @@ ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *fro
         memset(&copy, 0, sizeof copy);
         copy.lanes = from->lanes;
         if (from->lanes) copy.read = ttt__copy(ctx, from->read, true);
-        ttt__params_room(ctx, &copy.state, from->state.n);
-        for (int i = 0; i < from->state.n && ttt_ok(ctx); i++) {
-            copy.state.item[i] = from->state.item[i];
-            copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
-            copy.state.n = i + 1;
-        }
+    }
+    ttt__params_room(ctx, &copy.state, TTT__MAX(0, from->state.n - copy.state.n));
+    for (int i = copy.state.n; i < from->state.n && ttt_ok(ctx); i++) {
+        copy.state.item[i] = from->state.item[i];
+        copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
+        copy.state.n = i + 1;
     }
     if (!ttt_ok(ctx)) return ttt_status(ctx);
     for (int64_t b = 0; b < from->lanes; b++) copy.read->index[b] = from->read->index[b];
-    for (int i = 0; i < from->state.n; i++)
-        memcpy(copy.state.value[i]->data, from->state.value[i]->data,
-               (size_t)from->state.value[i]->size * sizeof(ttt_real));
+    for (int i = 0; i < copy.state.n; i++) {  // what `from` does not have yet, it would find zero
+        ttt_tensor *to = copy.state.value[i];
+        size_t bytes = (size_t)to->size * sizeof *to->data;
+        if (i < from->state.n) memcpy(to->data, from->state.value[i]->data, bytes);
+        else memset(to->data, 0, bytes);
+    }
     *into = copy;
     return ttt_status(ctx);
 }
@@ -2576,8 +2579,8 @@ typedef struct ttt__sight {
     int64_t globals, cols, window;
     bool causal;  // and none that comes after the query
 } ttt__sight;
-// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what a
-// query reads is summed in one order.
+// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what
+// a query reads is summed in one order.
 enum { TTT__KEYS = 512 };
 static int64_t ttt__tile_keys(const ttt__sight *sight) {
     if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
@@ -2613,11 +2616,13 @@ typedef struct ttt__attention {
     double scale;
     int64_t nearest;  // if not 0, only so many keys count, those with the largest scores,
     int64_t before;   // and so many came before the first query
+    const char *list; // what a stream calls the list of its keys and values
 } ttt__attention;
 // The usual one: softmax(Q K^T / sqrt h) V                                          [Vaswani 2017]
 static ttt__attention ttt__usual_attention(const ttt_mixer_desc *desc) {
     ttt__attention how = { { 0, TTT__FAR, TTT__FAR, desc->causal }, desc->heads,
-                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0 };
+                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0,
+                           "list" };
     return how;
 }
 // 1 where a score is among the k largest of those in its row that are seen (n,N), else 0; of equal
@@ -2627,7 +2632,8 @@ static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const tt
     ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
     int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
     for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
-        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
+        const ttt_real *s = scores->data + r * N;
+        const ttt_real *row = seen ? seen->data + r * N % seen->size : NULL;
         ttt_real *taken = near_ones->data + r * N;
         for (int64_t n = 0; n < k; n++) {
             int64_t best = -1;
@@ -2752,8 +2758,10 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     ttt__attention how = ttt__usual_attention(desc);
     return ttt__attention_flops(desc, &how.sight, N);
 }
-static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all keys and values
-    return 2 * (double)N * (double)desc->dim;
+// All keys and values, and where a kernel asks for them the lengths of keys.
+static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {
+    bool norms = desc->kernel != TTT_ATTENTION_KERNEL_EXPONENTIAL;
+    return (double)N * (double)(2 * desc->dim + (norms ? desc->heads : 0));
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
@@ -3194,7 +3202,7 @@ static ttt_tensor *ttt__longformer_stream(ttt_ctx *ctx, const ttt_mixer_desc *de
         any = TTT__MAX(any, counts[b]);
     }
     if (any) {
-        top.prefix = ttt__path(ctx, part->prefix, "%s", "globals");
+        all.list = "globals";
         top.counts = counts;
         top.n = n;
         apart.stream = &top;
@@ -3260,9 +3268,8 @@ static double ttt__longformer_flops(const ttt_mixer_desc *desc, int64_t N) {
            (desc->globals ? 4 * n * D * D + 4 * ttt__pairs(&all.sight, desc->globals, N) * D : 0);
 }
 static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
-    double n = (double)N, seen = (double)(desc->grid_rows ? (2 * ttt__window(desc) + 1) *
-                                                                (2 * ttt__window(desc) + 1)
-                                                          : 2 * ttt__window(desc) + 1);
+    double n = (double)N, seen = (double)((desc->causal ? 1 : 2) * ttt__window(desc) + 1);
+    if (desc->grid_rows) seen *= (double)(2 * ttt__window(desc) + 1);
     return 2 * ((seen < n ? seen : n) + (double)desc->globals) * (double)desc->dim;
 }
 
@@ -4063,11 +4070,9 @@ typedef struct ttt__rotary_job {
     ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
     int64_t chunk;
 } ttt__rotary_job;
-// Where in its chunk a sequence begins.
+// The place of a sequence's first token, of which only that in its chunk counts.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
-    (void)desc;
-    (void)sequence;
-    return 0;
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) : 0;
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
@@ -4184,8 +4189,10 @@ static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor 
     ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
     for (int i = 0; i < 3; i++) {
         ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
+        const char *name = i == 0 ? "conv_q" : "conv_k";
         if (shared && i < 2)
-            in[i] = ttt_add(ctx, ttt_depthwise_conv1d(ctx, shared, conv[0]), conv[1]);
+            in[i] = ttt_add(ctx, ttt__short_conv(ctx, desc->stream, name, shared, conv[0]),
+                            conv[1]);
         else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
@@ -7197,13 +7204,14 @@ enum { TTT__QUERIES = 64 };  // with TTT__KEYS a tile of 128 kB: stays in the se
 // Keys and values of the tokens that were read lie in tiles of `side` tokens. Of a head a tile is
 //     K^T (h,side), c (1,side) if there is one, V (side,h)
 // which a query reads as it lies, from the first number to the last. First come the tiles of the
-// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a list
-// that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring of tiles.
+// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a
+// list that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring.
 //     New tokens are written behind those that `read` counts. In a ring the place of a new tile may
 // still have tokens that the next query sees. Then it is written apart, and moves as the call ends.
 enum { TTT__BLOCKS = 40 };  // more tokens than any sequence has
 typedef struct ttt__list {
     const ttt__stream_part *part;
+    const char *name;
     ttt__sight sight;
     int64_t H, h, terms;          // terms: 1 if there is a c
     int64_t side, globals, ring;  // tokens of a tile; tiles of the globals, and of the ring or 0
@@ -7285,9 +7293,9 @@ static ttt__tile_span ttt__list_span(const ttt__list *list, int64_t lane) {
 // Finds the blocks in the state, or makes them.
 static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
     int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
-    char name[32];
+    char name[64];
     for (int block = 0; from < tiles && ttt_ok(ctx); block++, from = end, end *= 2) {
-        snprintf(name, sizeof name, "list/%d", block);
+        snprintf(name, sizeof name, "%s/%d", list->name, block);
         ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
                                     2 * list->h + list->terms, list->side);
         const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
@@ -7902,6 +7910,7 @@ static const ttt__list *ttt__list_of(ttt_ctx *ctx, const ttt__stream_part *part,
     if (!ttt_ok(ctx)) return NULL;
     memset(list, 0, sizeof *list);
     list->part = part;
+    list->name = how->list;
     list->sight = how->sight;
     list->H = how->heads;
     list->h = in[0]->shape.dim[2] / how->heads;
@@ -10441,11 +10450,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };

@@ -1335,6 +1335,8 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_file_lock, path, ttt_file_lock(c, NULL))                                                 \
     X(ttt_safetensors_read, path, ttt_safetensors_read(c, NULL, &bundle))                          \
     X(ttt_safetensors_read, out, ttt_safetensors_read(c, "never", NULL))                           \
+    X(ttt_safetensors_open, path, ttt_safetensors_open(c, NULL, &bundle))                          \
+    X(ttt_safetensors_open, out, ttt_safetensors_open(c, "never", NULL))                           \
     X(ttt_safetensors_write, path, ttt_safetensors_write(c, NULL, &bundle, false))                 \
     X(ttt_safetensors_write, bundle, ttt_safetensors_write(c, "never", NULL, false))               \
     X(ttt_npy_read, path, ttt_npy_read(c, NULL, g->out))                                           \
@@ -1369,6 +1371,14 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_lm_new, desc, ttt_lm_new(c, NULL, p, ""))                                                \
     X(ttt_lm_new, params, ttt_lm_new(c, &lm, NULL, ""))                                            \
     X(ttt_lm_forward, desc, ttt_lm_forward(c, NULL, lacking(g, 2, 2), x, NULL))                    \
+    X(ttt_lm_config_read, path, ttt_lm_config_read(c, NULL, &lm, NULL))                            \
+    X(ttt_lm_config_read, desc, ttt_lm_config_read(c, "never", NULL, NULL))                        \
+    X(ttt_lm_read, path, ttt_lm_read(c, NULL, &other, p, NULL))                                    \
+    X(ttt_lm_read, desc, ttt_lm_read(c, "never", NULL, p, NULL))                                   \
+    X(ttt_lm_read, params, ttt_lm_read(c, "never", &other, NULL, NULL))                            \
+    X(ttt_lm_write, path, ttt_lm_write(c, NULL, &lm, p, NULL))                                     \
+    X(ttt_lm_write, desc, ttt_lm_write(c, "never", NULL, p, NULL))                                 \
+    X(ttt_lm_write, params, ttt_lm_write(c, "never", &lm, NULL, NULL))                             \
     X(ttt_optimizer_new, desc, ttt_optimizer_new(c, NULL, p))                                      \
     X(ttt_optimizer_new, params, ttt_optimizer_new(c, &recipe, NULL))                              \
     X(ttt_optimizer_step, optimizer, ttt_optimizer_step(c, NULL, g->s))                            \
@@ -1486,6 +1496,10 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_bundle_at, bundle, !ttt_bundle_at(NULL, 0))                                              \
     X(ttt_bundle_find, bundle, !ttt_bundle_find(NULL, "name"))                                     \
     X(ttt_bundle_find, name, !ttt_bundle_find(&bundle, NULL))                                      \
+    X(ttt_bundle_place, bundle, ttt_bundle_place(NULL, "name") == -1)                              \
+    X(ttt_bundle_place, name, ttt_bundle_place(&bundle, NULL) == -1)                               \
+    X(ttt_bundle_rows, bundle, !ttt_bundle_rows(NULL, 0, 0, 0))                                    \
+    X(ttt_bundle_shape, bundle, ttt_bundle_shape(NULL, 0).rank == 0)                               \
     X(ttt_bundle_note, bundle, !ttt_bundle_note(NULL, "key"))                                      \
     X(ttt_bundle_note, key, !ttt_bundle_note(&bundle, NULL))                                       \
     X(ttt_gzip_inflate, name, (ttt_gzip_inflate(c, NULL, "", 0, byte, 9, &size), told(c, "gzip"))) \
@@ -1502,6 +1516,9 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_lm_count, desc, ttt_lm_count(NULL) == 0)                                                 \
     X(ttt_lm_forward, call, foretells_without_call(c, &lm))                                        \
     X(ttt_lm_flops, desc, isnan(ttt_lm_flops(NULL, 1)))                                            \
+    X(ttt_lm_config_read, folder, (ttt_lm_config_read(c, "never", &other, NULL), told(c, "never")))\
+    X(ttt_lm_read, folder, (ttt_lm_read(c, "never", &other, p, NULL), told(c, "never")))           \
+    X(ttt_lm_write, folder, (ttt_lm_write(c, "never", &lm, p, NULL), told(c, "lm_write")))         \
     X(ttt_schedule, desc, isnan(ttt_schedule(NULL, 0)))                                            \
     X(ttt_checkpoint_save, optimizer, saves_without_optimizer(c, p))                               \
     X(ttt_checkpoint_load, optimizer, saves_without_optimizer(c, p))
@@ -1523,6 +1540,7 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     mixer.dim = 4, mixer.heads = 2;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
+    ttt_lm_desc other;
     ttt_params params = { 0 }, *p = &params;
     ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);

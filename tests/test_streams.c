@@ -16,7 +16,10 @@ static bool served(void) { return grants < 0 || (grants > 0 && grants--); }
     X("ttt-linear", .causal = true, .inner_lr = 1)                                                 \
     X("ttt-linear", .causal = true, .inner_lr = 1, .chunk = 5, .no_inner_bias = true)              \
     X("ttt-linear", .causal = true, .inner_lr = 1, .chunk = 100, .no_decoder_norm = true)          \
+    X("ttt-linear", .causal = true, .inner_lr = 1, .chunk = 6, .rotary = 10000, .share_qk = true,  \
+      .token_index = true, .output_gate = true)                                                    \
     X("ttt-mlp", .causal = true, .inner_lr = 1)                                                    \
+    X("ttt-mlp", .causal = true, .inner_lr = 1, .rotary = 10, .share_qk = true, .conv = 2)         \
     X("ttt-mlp", .causal = true, .inner_lr = 1, .chunk = 5, .no_inner_bias = true)                 \
     X("ttt-mlp", .causal = true, .inner_lr = REAL(0.01), .chunk = 3, .no_decoder_norm = true)      \
     X("titans", .inner_lr = 1)                                                                     \
@@ -311,13 +314,13 @@ static void foreign_states_are_refused(void) {
     l.d.chunk = 6;
     ttt_mixer_stream(c, &l.d, l.w, &stream, piece, NULL), refused(c, "of another layer");
     l.d.chunk = 5;
-    layer mlp = layer_of(c, 4, 0, 2, 12);
+    layer mlp = layer_of(c, 6, 0, 2, 12);
     ttt_mixer_stream(c, &mlp.d, mlp.w, &stream, piece, NULL), refused(c, "of another layer");
     ttt_tensor *value[4], *gradient[4];
     ttt_stream_learner(c, &mlp.d, mlp.w, &stream, NULL, value, gradient);
     refused(c, "of another layer");
     ttt_stream_learner(c, &l.d, l.w, &stream, "layer 2", value, gradient), refused(c, "no state");
-    layer delta = layer_of(c, 12, 0, 2, 12);
+    layer delta = layer_of(c, COUNT(forms) - 1, 0, 2, 12);
     ttt_stream_learner(c, &delta.d, delta.w, &stream, NULL, value, gradient);
     refused(c, "no learner");
     ttt_mixer_stream(c, &l.d, l.w, &stream, piece, NULL);
@@ -328,7 +331,8 @@ static void foreign_states_are_refused(void) {
 // ---- what a learner has become ------------------------------------------------------------------
 // A chunk that ends takes the mean of the gradients that one which goes on has gathered.
 static void a_learner_moves_by_what_it_gathered(void) {
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 8; i++) {
+        if (forms[i].d.token_index) continue;  // a parameter as long as the chunk
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
         layer l = layer_of(c, i, i % 2, 2, 12);
         ttt_tensor *before[4], *gathered[4], *after[4], *none[4];
