@@ -16,7 +16,7 @@
 #   programs     the suites below, with float and with double
 #   golden       cases that the official codes computed (golden.c)
 #   sanitizers   the suites once more, with memory and undefined behavior checked
-#   train        what examples/train.c promises (test_train.sh)
+#   train        what examples/train.c and train_lm.c promise (test_train.sh, test_train_lm.sh)
 #   examples     lessons and programs, from outside (test_examples.sh)
 #   web          the page in examples/web (test_web.sh)
 #   windows      everything compiled by mingw, and the suites run by wine
@@ -253,7 +253,10 @@ golden() {
     else skip golden_large "its cases lie in \$TTT_TEST_DATA/golden, which is not there"; fi
 }
 
-check_train() { job suite train sh tests/test_train.sh "$CC"; }
+check_train() {
+    job suite train sh tests/test_train.sh "$CC"
+    job suite train_lm sh tests/test_train_lm.sh "$CC"
+}
 
 check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 

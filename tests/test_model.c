@@ -1026,6 +1026,7 @@ static ttt_result bundle_of(given *g) {
 // weights, but for the ops of one and two numbers, which come from their rows.
 #define LACKING_TENSOR(X)                                                                          \
     X(ttt_cast, "cast", ttt_cast(c, no, TTT_DTYPE_BF16))                                           \
+    X(ttt_token_windows, "token_windows", ttt_token_windows(c, no, 1, 2, 1, 0))                    \
     X(ttt_scale, "scale", ttt_scale(c, no, 2))                                                     \
     X(ttt_add_scalar, "add_scalar", ttt_add_scalar(c, no, 2))                                      \
     X(ttt_clamp, "clamp", ttt_clamp(c, no, 0, 1))                                                  \
