@@ -31,8 +31,9 @@
         [7] IMAGE SETS    pixels and labels, from IDX files or from you
         [8] DRAWN DIGITS  an image set that needs no files
         [9] BATCHES       order, augmentation, normalization; resuming anywhere
-        and below TTT_DATA_IMPLEMENTATION the same again, where [3] begins with what safetensors
-        need: JSON, elements as bytes, sorting.
+        and below TTT_DATA_IMPLEMENTATION
+        [10] JSON         strict, for the library's own files
+        and the same again, where [3] begins with what safetensors need: elements as bytes, names.
 
     CONCEPTS
         Shapes: images are (N,height,width,channels), a batch is (B,height,width,channels).
@@ -130,6 +131,9 @@ typedef struct ttt_bundle {
 // TTT_ERR_FORMAT (says what was wrong and where), TTT_ERR_TOO_BIG for more than 2^19 tensors or
 // notes. *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out);
+// The same, but only the header is read. The elements of a tensor are read each time it is asked
+// for, so that a large file takes little memory. The file must stay as it is meanwhile.
+TTT_API ttt_result ttt_safetensors_open(ttt_ctx *ctx, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
 // even; INT as I64, the others by their own names: a tensor that is read again has its type and its
 // bits. The header lists tensors in the given order. In the data wide elements come first, so every
@@ -143,6 +147,13 @@ TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const t
 // error.
 TTT_API ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i);
 TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name);
+// Of a bundle that was read or opened: the place of the tensor of that name, -1 if it is not there;
+// and as a tensor, n rows of tensor i along its first axis, from row `begin` on. NULL if they are
+// not there, or after an error.
+TTT_API int64_t ttt_bundle_place(const ttt_bundle *bundle, const char *name);
+TTT_API ttt_tensor *ttt_bundle_rows(const ttt_bundle *bundle, int64_t i, int64_t begin, int64_t n);
+// The shape of tensor i, without its elements; () if it is not there.
+TTT_API ttt_shape ttt_bundle_shape(const ttt_bundle *bundle, int64_t i);
 // The text of a note; NULL if it is not there.
 TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 
@@ -323,6 +334,7 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
 #endif
 
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -371,6 +383,510 @@ TTT__UNUSED static void ttt__reverse_each(unsigned char *p, int64_t n, int bytes
         }
 }
 
+// -- heap sort: n log n steps for any input, no memory, no recursion
+typedef int ttt__compare_fn(const void *a, const void *b);
+
+static void ttt__sift(void **p, int64_t i, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && compare(p[child], p[child + 1]) < 0) child++;
+        if (compare(p[i], p[child]) >= 0) return;
+        void *swap = p[i];
+        p[i] = p[child];
+        p[child] = swap;
+    }
+}
+
+static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
+    for (int64_t i = n / 2; i-- > 0;) ttt__sift(p, i, n, compare);
+    for (int64_t i = n; --i > 0;) {
+        void *swap = p[0];
+        p[0] = p[i];
+        p[i] = swap;
+        ttt__sift(p, 0, i, compare);
+    }
+}
+
+// ---- [10] JSON ----------------------------------------------------------------------------------
+// RFC 8259, strict, for this library's own files, in two ways: as a cursor, which takes no memory,
+// and as a document, whose values are found by their keys.
+//
+// -- the cursor. The caller asks for what it expects, in the order of the text:
+//     ttt__json j = ttt__json_of(text, size);
+//     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
+//     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
+//     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
+// Strings are decoded in place: the text is overwritten, and must outlive them. `why` keeps the
+// first thing that is wrong; from then on every function returns false. To look ahead, copy the
+// struct. A key that occurs twice is for the caller to notice.
+#define TTT__JSON_DEPTH 64
+typedef struct ttt__json {
+    char *text, *at, *end;
+    const char *why;  // NULL: nothing wrong so far
+    int depth;
+    bool first;      // just after the bracket that opened the innermost object or array
+    bool takes_nul;  // \u0000, which a C string cannot hold: `length` tells where strings end
+    size_t length;   // of the last string
+} ttt__json;
+
+static ttt__json ttt__json_of(char *text, size_t size) {
+    ttt__json json = { text, text, text + size, NULL, 0, false, false, 0 };
+    return json;
+}
+
+static bool ttt__json_fail(ttt__json *json, const char *why) {
+    if (!json->why) json->why = why;
+    return false;
+}
+
+// What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the
+// end.
+static char ttt__json_kind(ttt__json *json) {
+    while (json->at < json->end &&
+           (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
+        json->at++;
+    if (json->why || json->at == json->end) return 0;
+    if (*json->at == '-' || (*json->at >= '0' && *json->at <= '9')) return '0';
+    return (char)(*json->at == 'f' ? 't' : *json->at);
+}
+
+static bool ttt__json_enter(ttt__json *json, char bracket) {
+    if (ttt__json_kind(json) != bracket)
+        return ttt__json_fail(json,
+                              bracket == '{' ? "an object was expected" : "a list was expected");
+    if (json->depth == TTT__JSON_DEPTH) return ttt__json_fail(json, "nested more than 64 deep");
+    json->depth++;
+    json->at++;
+    return json->first = true;
+}
+
+// True before each value; false after the last, when the closing bracket has been read.
+static bool ttt__json_more(ttt__json *json, char close) {
+    char next = ttt__json_kind(json);
+    bool first = json->first;
+    json->first = false;
+    if (json->why) return false;
+    if (next == close) {
+        json->at++;
+        json->depth--;
+        return false;
+    }
+    if (!first && next != ',')
+        return ttt__json_fail(json, "a comma or a closing bracket was expected");
+    if (!first) json->at++;
+    return true;
+}
+
+static bool ttt__json_item(ttt__json *json) { return ttt__json_more(json, ']'); }
+
+// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no
+// surrogates).
+static int ttt__utf8(const char *p, const char *end) {
+    const unsigned char *s = (const unsigned char *)p;
+    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if (s[0] > 0xf4) return 0;
+    if (end - p < n) return 0;
+    for (int i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    return n;
+}
+
+static int ttt__utf8_put(int32_t code, char *to) {
+    static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
+    to[0] = (char)(lead[n] | code);
+    return n;
+}
+
+// The four digits of \uXXXX; -1 if they are not hexadecimal.
+static int32_t ttt__json_hex(ttt__json *json) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    int32_t value = 0;
+    for (int i = 0; i < 4; i++, json->at++) {
+        const char *d = json->at < json->end && *json->at ? strchr(digits, *json->at) : NULL;
+        if (!d && json->at < json->end && *json->at) d = strchr(digits + 16, *json->at);
+        if (!d) return -1;
+        value = value * 16 + (int32_t)((d - digits) % 16);
+    }
+    return value;
+}
+
+// Decodes what follows a backslash into `to`.
+static int ttt__json_escape(ttt__json *json, char *to) {
+    static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
+    char letter = (char)(++json->at < json->end ? *json->at++ : 0);
+    const char *plain = letter ? strchr(from, letter) : NULL;
+    if (plain) {
+        *to = meaning[plain - from];
+        return 1;
+    }
+    int32_t code = letter == 'u' ? ttt__json_hex(json) : -1;
+    if (code >= 0xd800 && code < 0xdc00 && json->end - json->at >= 6 && json->at[0] == '\\' &&
+        json->at[1] == 'u') {
+        json->at += 2;  // two halves of a character beyond U+FFFF
+        int32_t low = ttt__json_hex(json);
+        bool pair = low >= 0xdc00 && low < 0xe000;
+        code = pair ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
+    }
+    bool good = code > 0 || (code == 0 && json->takes_nul);
+    return good && (code < 0xd800 || code >= 0xe000) ? ttt__utf8_put(code, to) : 0;
+}
+
+// out may be NULL: the string is then checked, and left as it is.
+static bool ttt__json_string(ttt__json *json, const char **out) {
+    if (ttt__json_kind(json) != '"') return ttt__json_fail(json, "a string was expected");
+    char *begin = ++json->at, *to = begin, escaped[4];
+    while (json->at < json->end && *json->at != '"') {
+        char *from = json->at;
+        int n = 0;
+        if (*from == '\\') n = ttt__json_escape(json, from = escaped);
+        else if ((unsigned char)*from >= 0x20) json->at += n = ttt__utf8(from, json->end);
+        if (n == 0)
+            return ttt__json_fail(json, "a string has a wrong escape, a control character, or is "
+                                  "not UTF-8");
+        if (out) memmove(to, from, (size_t)n);
+        to += n;
+    }
+    if (json->at == json->end) return ttt__json_fail(json, "a string has no end");
+    json->at++;
+    json->length = (size_t)(to - begin);
+    if (!out) return true;
+    *to = 0;  // on the closing quote or before it
+    *out = begin;
+    return true;
+}
+
+static bool ttt__json_key(ttt__json *json, const char **key) {
+    if (!ttt__json_more(json, '}') || !ttt__json_string(json, key)) return false;
+    if (ttt__json_kind(json) != ':') return ttt__json_fail(json, "a colon was expected");
+    json->at++;
+    return true;
+}
+
+static const char *ttt__digits(const char *p, const char *end) {
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    return p;
+}
+
+// The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
+static const char *ttt__json_number(ttt__json *json) {
+    bool good = ttt__json_kind(json) == '0';
+    const char *p = json->at + (good && *json->at == '-'), *q = ttt__digits(p, json->end);
+    good = good && q > p && (*p != '0' || q == p + 1);
+    if (q < json->end && *q == '.') {
+        q = ttt__digits(p = q + 1, json->end);
+        good = good && q > p;
+    }
+    if (q < json->end && (*q == 'e' || *q == 'E')) {
+        p = q + 1;
+        if (p < json->end && (*p == '+' || *p == '-')) p++;
+        q = ttt__digits(p, json->end);
+        good = good && q > p;
+    }
+    if (good) return q;
+    ttt__json_fail(json, "a number was expected");
+    return NULL;
+}
+
+// Counts below zero, where int64_t has one number more.
+static bool ttt__json_int(ttt__json *json, int64_t *out) {
+    const char *end = ttt__json_number(json), *p = json->at;
+    int64_t value = 0;
+    if (!end) return false;
+    bool minus = *p == '-';
+    for (p += minus; p < end; p++) {
+        int digit = *p - '0';
+        if (digit < 0 || digit > 9) return ttt__json_fail(json, "a whole number was expected");
+        if (value < (INT64_MIN + digit) / 10)
+            return ttt__json_fail(json, "a whole number is beyond 64 bits");
+        value = value * 10 - digit;
+    }
+    if (!minus && value == INT64_MIN)
+        return ttt__json_fail(json, "a whole number is beyond 64 bits");
+    json->at += end - json->at;
+    *out = minus ? value : -value;
+    return true;
+}
+
+static bool ttt__json_word(ttt__json *json, const char *word) {
+    size_t n = strlen(word);
+    ttt__json_kind(json);
+    if (json->why || (size_t)(json->end - json->at) < n || memcmp(json->at, word, n) != 0)
+        return false;
+    json->at += n;
+    return true;
+}
+
+static bool ttt__json_bool(ttt__json *json, bool *out) {
+    *out = ttt__json_word(json, "true");
+    return *out || ttt__json_word(json, "false") ||
+           ttt__json_fail(json, "true or false was expected");
+}
+
+static bool ttt__json_null(ttt__json *json) {
+    return ttt__json_word(json, "null") || ttt__json_fail(json, "a value was expected");
+}
+
+// Any value. Calls itself, as deep as ttt__json_enter lets it.
+static bool ttt__json_skip(ttt__json *json) {
+    bool either;
+    switch (ttt__json_kind(json)) {
+    case '{':
+        for (ttt__json_enter(json, '{'); ttt__json_key(json, NULL);) ttt__json_skip(json);
+        return !json->why;
+    case '[':
+        for (ttt__json_enter(json, '['); ttt__json_item(json);) ttt__json_skip(json);
+        return !json->why;
+    case '"': return ttt__json_string(json, NULL);
+    case 't': return ttt__json_bool(json, &either);
+    case '0': {
+        const char *end = ttt__json_number(json);
+        if (end) json->at += end - json->at;
+        return end != NULL;
+    }
+    default: return ttt__json_null(json);
+    }
+}
+
+// Nothing but blanks is left, and nothing was wrong.
+static bool ttt__json_end(ttt__json *json) {
+    ttt__json_kind(json);
+    return !json->why &&
+           (json->at == json->end || ttt__json_fail(json, "something follows the end"));
+}
+
+// How many members the next object has. The reader is a copy: the caller's does not move.
+TTT__UNUSED static int64_t ttt__json_count(ttt__json json) {
+    int64_t n = 0;
+    for (ttt__json_enter(&json, '{'); ttt__json_key(&json, NULL); n++) ttt__json_skip(&json);
+    return n;
+}
+
+// -- the document: all values of a text in an array of the step arena, each before those inside it.
+//     ttt__document d;
+//     if (!ttt__document_of(ctx, file, text, size, &d)) return ...;      // the error is recorded
+//     if (!ttt__member_int(&d, d.root, "vocab_size", 1, 99999, &vocab)) ...  // wrong: an error;
+//     ...                                                        // absent or null: vocab stays
+//     const ttt__value *list = ttt__member_needed(&d, d.root, "merges", '[');  // NULL: an error
+//     for (const ttt__value *v = ttt__first_value(list); v < list->end; v = v->end) ...
+// Strings are decoded in the text, which must outlive them, and have a 0 behind them. No key of an
+// object occurs twice. A document takes at most 32 times the bytes of its text, usually 6 times.
+typedef struct ttt__string {
+    const char *at;
+    size_t n;
+} ttt__string;
+typedef struct ttt__value {
+    ttt__string key;   // of a member of an object
+    ttt__string text;  // a string, decoded; of anything else the characters that stand there
+    const struct ttt__value *end;  // what follows the last value inside it
+    char kind;                     // what ttt__json_kind says
+} ttt__value;
+typedef struct ttt__document {
+    ttt_ctx *ctx;
+    const char *file;  // what errors call it
+    ttt__value *root;
+} ttt__document;
+
+static bool ttt__string_is(ttt__string s, const char *text) {
+    return s.n == strlen(text) && memcmp(s.at, text, s.n) == 0;
+}
+
+TTT__UNUSED static int ttt__string_order(ttt__string a, ttt__string b) {
+    int order = memcmp(a.at, b.at, a.n < b.n ? a.n : b.n);
+    return order ? order : a.n < b.n ? -1 : a.n > b.n;
+}
+
+static const char *ttt__json_kind_text(char kind) {
+    switch (kind) {
+    case '{': return "an object";
+    case '[': return "a list";
+    case '"': return "a string";
+    case 't': return "true or false";
+    case '0': return "a number";
+    default: return "null";
+    }
+}
+
+// How many values the next one is, with those inside it. The reader is a copy.
+static int64_t ttt__json_values(ttt__json *json) {
+    int64_t n = 1;
+    char kind = ttt__json_kind(json);
+    if (kind == '{') {
+        ttt__json_enter(json, '{');
+        while (ttt__json_key(json, NULL)) n += ttt__json_values(json);
+    } else if (kind == '[') {
+        ttt__json_enter(json, '[');
+        while (ttt__json_item(json)) n += ttt__json_values(json);
+    } else {
+        ttt__json_skip(json);
+    }
+    return n;
+}
+
+// Writes the next value, and then those inside it. Returns what follows them.
+static ttt__value *ttt__json_tree(ttt__json *json, ttt__value *v) {
+    ttt__value *next = v + 1;
+    const char *key;
+    v->kind = ttt__json_kind(json);
+    v->text.at = json->at;
+    if (v->kind == '"') {
+        ttt__json_string(json, &v->text.at);
+    } else if (v->kind == '{') {
+        ttt__json_enter(json, '{');
+        while (ttt__json_key(json, &key)) {
+            next->key.at = key;
+            next->key.n = json->length;
+            next = ttt__json_tree(json, next);
+        }
+    } else if (v->kind == '[') {
+        ttt__json_enter(json, '[');
+        while (ttt__json_item(json)) next = ttt__json_tree(json, next);
+    } else {
+        ttt__json_skip(json);
+    }
+    v->text.n = v->kind == '"' ? json->length : (size_t)(json->at - v->text.at);
+    v->end = next;
+    return next;
+}
+
+static int ttt__by_member_key(const void *a, const void *b) {
+    return ttt__string_order(((const ttt__value *)a)->key, ((const ttt__value *)b)->key);
+}
+
+// A value's first, where it has any: loops end at its `end`.
+static const ttt__value *ttt__first_value(const ttt__value *v) { return v + 1; }
+
+// Refuses a key that occurs twice in an object. `members` has room for all values.
+static bool ttt__keys_once(const ttt__document *d, const ttt__value *object, void **members) {
+    int64_t n = 0;
+    for (const ttt__value *v = ttt__first_value(object); v < object->end; v = v->end)
+        members[n++] = (void *)(uintptr_t)v;
+    ttt__sort(members, n, ttt__by_member_key);
+    for (int64_t i = 1; i < n; i++)
+        if (ttt__by_member_key(members[i - 1], members[i]) == 0)
+            return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file, "the key '%.80s' occurs twice",
+                               ((const ttt__value *)members[i])->key.at);
+    return true;
+}
+
+TTT__UNUSED static bool ttt__document_of(ttt_ctx *ctx, const char *file, char *text, size_t size,
+                                         ttt__document *d) {
+    ttt__json json = ttt__json_of(text, size), ahead = json;
+    ahead.takes_nul = json.takes_nul = true;
+    int64_t n = ttt__json_values(&ahead);
+    d->ctx = ctx;
+    d->file = file;
+    d->root = NULL;
+    if (!ttt__json_end(&ahead))
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, file, "byte %lld: %s",
+                           (long long)(ahead.at - ahead.text), ahead.why);
+    ttt__value *root = (ttt__value *)ttt_alloc(ctx, (uint64_t)n * sizeof *root, false);
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    void **members = root ? (void **)ttt__arena_alloc(ctx, &ctx->scratch,
+                                                      (uint64_t)n * sizeof *members) : NULL;
+    if (!members) return false;
+    memset(root, 0, (size_t)n * sizeof *root);
+    ttt__json_tree(&json, root);
+    bool good = true;
+    for (ttt__value *v = root; v < root->end && good; v++)
+        good = v->kind != '{' || ttt__keys_once(d, v, members);
+    ttt__arena_release(&ctx->scratch, scratch);
+    if (good) d->root = root;
+    return good;
+}
+
+// The member with that key; NULL if there is none, or if its value is null.
+TTT__UNUSED static const ttt__value *ttt__member(const ttt__value *object, const char *key) {
+    if (!object || object->kind != '{') return NULL;
+    for (const ttt__value *v = ttt__first_value(object); v < object->end; v = v->end)
+        if (ttt__string_is(v->key, key)) return v->kind == 'n' ? NULL : v;
+    return NULL;
+}
+
+// The same, of that kind. NULL where it is absent or null, and, with an error, where it is not of
+// that kind: *good becomes false.
+static const ttt__value *ttt__member_kind(const ttt__document *d, const ttt__value *object,
+                                          const char *key, char kind, bool *good) {
+    const ttt__value *v = ttt__member(object, key);
+    *good = !v || v->kind == kind ||
+            ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file, "'%.80s' is %s; %s expected", key,
+                        ttt__json_kind_text(v->kind), ttt__json_kind_text(kind));
+    return *good ? v : NULL;
+}
+
+// The same; NULL and an error where it is absent.
+TTT__UNUSED static const ttt__value *ttt__member_needed(const ttt__document *d,
+                                                        const ttt__value *object,
+                                                        const char *key, char kind) {
+    bool good;
+    const ttt__value *v = ttt__member_kind(d, object, key, kind, &good);
+    if (!v && good)
+        ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file, "'%.80s' is missing; %s expected", key,
+                    ttt__json_kind_text(kind));
+    return v;
+}
+
+// These leave *to as it was where the member is absent or null. False and an error if it is of
+// another kind, or out of range.
+TTT__UNUSED static bool ttt__member_int(const ttt__document *d, const ttt__value *object,
+                                        const char *key, int64_t low, int64_t high, int64_t *to) {
+    bool good;
+    const ttt__value *v = ttt__member_kind(d, object, key, '0', &good);
+    if (!v) return good;
+    ttt__json json = ttt__json_of((char *)(uintptr_t)v->text.at, v->text.n);
+    int64_t value;
+    if (!ttt__json_int(&json, &value) || value < low || value > high)
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'%.80s' is %.*s; a whole number of %lld..%lld expected", key,
+                           (int)TTT__MIN(v->text.n, 40), v->text.at, (long long)low,
+                           (long long)high);
+    *to = value;
+    return true;
+}
+
+TTT__UNUSED static bool ttt__member_bool(const ttt__document *d, const ttt__value *object,
+                                         const char *key, bool *to) {
+    bool good;
+    const ttt__value *v = ttt__member_kind(d, object, key, 't', &good);
+    if (v) *to = v->text.at[0] == 't';
+    return good;
+}
+
+TTT__UNUSED static bool ttt__member_string(const ttt__document *d, const ttt__value *object,
+                                           const char *key, ttt__string *to) {
+    bool good;
+    const ttt__value *v = ttt__member_kind(d, object, key, '"', &good);
+    if (v) *to = v->text;
+    return good;
+}
+
+// The nearest double to a number of a JSON text. What the locale takes for a point, strtod wants.
+static double ttt__real_of_text(ttt__string text) {
+    char copy[64];
+    int64_t n = 0;
+    const char *point = localeconv()->decimal_point;
+    for (size_t i = 0; i < text.n && n < 62; i++)
+        copy[n++] = text.at[i] == '.' ? *point : text.at[i];
+    copy[n] = 0;
+    return text.n < 62 ? strtod(copy, NULL) : HUGE_VAL;
+}
+
+TTT__UNUSED static bool ttt__member_real(const ttt__document *d, const ttt__value *object,
+                                         const char *key, double low, double high, double *to) {
+    bool good;
+    const ttt__value *v = ttt__member_kind(d, object, key, '0', &good);
+    if (!v) return good;
+    double value = ttt__real_of_text(v->text);
+    if (!(value >= low && value <= high))
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'%.80s' is %.*s; a number of %g..%g expected", key,
+                           (int)TTT__MIN(v->text.n, 40), v->text.at, low, high);
+    *to = value;
+    return true;
+}
+
 #ifndef TTT_NO_STDIO
 // ---- WHOLE FILES --------------------------------------------------------------------------------
 
@@ -391,7 +907,7 @@ static int ttt__folder_length(const char *path) {
 // pointer, and a file that it cannot count is larger than memory), flushing to the disk, replacing
 // a file in one step, what kind of file a path names, the files of a folder, other processes.
 #if defined(_WIN32)
-#define TTT__SEEK _fseeki64
+#define TTT__SEEK(stream, at, from) _fseeki64(stream, at, from)
 #define TTT__TELL _ftelli64
 
 static long ttt__process(void) { return (long)GetCurrentProcessId(); }
@@ -434,7 +950,7 @@ static bool ttt__replace(const char *from, const char *to) {
 static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_WRITE_THROUGH did it
 
 #else
-#define TTT__SEEK fseek
+#define TTT__SEEK(stream, at, from) fseek(stream, (long)(at), from)
 #define TTT__TELL ftell
 // "x" (the file must be new) is in C11, and was in the libraries long before.
 static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
@@ -767,256 +1283,6 @@ ttt_result ttt_file_lock(ttt_ctx *ctx, const char *path) {
 }
 
 // ---- SAFETENSORS --------------------------------------------------------------------------------
-// -- JSON (RFC 8259), strict. The caller asks for what it expects, in the order of the text:
-//     ttt__json j = ttt__json_of(text, size);
-//     ttt__json_enter(&j, '{');  while (ttt__json_key(&j, &key)) { ...one value, or json_skip... }
-//     ttt__json_enter(&j, '[');  while (ttt__json_item(&j)) { ...one value... }
-//     if (!ttt__json_end(&j)) ... j.why, at byte j.at - j.text
-// Strings are decoded in place: the text is overwritten, and must outlive them. `why` keeps the
-// first thing that is wrong; from then on every function returns false. To look ahead, copy the
-// struct. A key that occurs twice is for the caller to notice.
-#define TTT__JSON_DEPTH 64
-typedef struct ttt__json {
-    char *text, *at, *end;
-    const char *why;  // NULL: nothing wrong so far
-    int depth;
-    bool first;  // just after the bracket that opened the innermost object or array
-} ttt__json;
-
-static ttt__json ttt__json_of(char *text, size_t size) {
-    ttt__json json = { text, text, text + size, NULL, 0, false };
-    return json;
-}
-
-static bool ttt__json_fail(ttt__json *json, const char *why) {
-    if (!json->why) json->why = why;
-    return false;
-}
-
-// What comes next: { [ " and the like, t for true or false, n for null, 0 for a number. NUL at the
-// end.
-static char ttt__json_kind(ttt__json *json) {
-    while (json->at < json->end &&
-           (*json->at == ' ' || *json->at == '\n' || *json->at == '\r' || *json->at == '\t'))
-        json->at++;
-    if (json->why || json->at == json->end) return 0;
-    if (*json->at == '-' || (*json->at >= '0' && *json->at <= '9')) return '0';
-    return (char)(*json->at == 'f' ? 't' : *json->at);
-}
-
-static bool ttt__json_enter(ttt__json *json, char bracket) {
-    if (ttt__json_kind(json) != bracket)
-        return ttt__json_fail(json,
-                              bracket == '{' ? "an object was expected" : "a list was expected");
-    if (json->depth == TTT__JSON_DEPTH) return ttt__json_fail(json, "nested more than 64 deep");
-    json->depth++;
-    json->at++;
-    return json->first = true;
-}
-
-// True before each value; false after the last, when the closing bracket has been read.
-static bool ttt__json_more(ttt__json *json, char close) {
-    char next = ttt__json_kind(json);
-    bool first = json->first;
-    json->first = false;
-    if (json->why) return false;
-    if (next == close) {
-        json->at++;
-        json->depth--;
-        return false;
-    }
-    if (!first && next != ',')
-        return ttt__json_fail(json, "a comma or a closing bracket was expected");
-    if (!first) json->at++;
-    return true;
-}
-
-static bool ttt__json_item(ttt__json *json) { return ttt__json_more(json, ']'); }
-
-// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no
-// surrogates).
-static int ttt__utf8(const char *p, const char *end) {
-    const unsigned char *s = (const unsigned char *)p;
-    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (s[0] > 0xf4) return 0;
-    if (end - p < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
-    return n;
-}
-
-static int ttt__utf8_put(int32_t code, char *to) {
-    static const int lead[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    int n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (int i = n - 1; i > 0; i--, code >>= 6) to[i] = (char)(0x80 | (code & 0x3f));
-    to[0] = (char)(lead[n] | code);
-    return n;
-}
-
-// The four digits of \uXXXX; -1 if they are not hexadecimal.
-static int32_t ttt__json_hex(ttt__json *json) {
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    int32_t value = 0;
-    for (int i = 0; i < 4; i++, json->at++) {
-        const char *d = json->at < json->end && *json->at ? strchr(digits, *json->at) : NULL;
-        if (!d && json->at < json->end && *json->at) d = strchr(digits + 16, *json->at);
-        if (!d) return -1;
-        value = value * 16 + (int32_t)((d - digits) % 16);
-    }
-    return value;
-}
-
-// Decodes what follows a backslash into `to`. \u0000 is refused: a C string cannot hold it.
-static int ttt__json_escape(ttt__json *json, char *to) {
-    static const char from[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
-    char letter = (char)(++json->at < json->end ? *json->at++ : 0);
-    const char *plain = letter ? strchr(from, letter) : NULL;
-    if (plain) {
-        *to = meaning[plain - from];
-        return 1;
-    }
-    int32_t code = letter == 'u' ? ttt__json_hex(json) : -1;
-    if (code >= 0xd800 && code < 0xdc00 && json->end - json->at >= 6 && json->at[0] == '\\' &&
-        json->at[1] == 'u') {
-        json->at += 2;  // two halves of a character beyond U+FFFF
-        int32_t low = ttt__json_hex(json);
-        bool pair = low >= 0xdc00 && low < 0xe000;
-        code = pair ? 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00) : -1;
-    }
-    return code <= 0 || (code >= 0xd800 && code < 0xe000) ? 0 : ttt__utf8_put(code, to);
-}
-
-// out may be NULL: the string is then checked, and left as it is.
-static bool ttt__json_string(ttt__json *json, const char **out) {
-    if (ttt__json_kind(json) != '"') return ttt__json_fail(json, "a string was expected");
-    char *begin = ++json->at, *to = begin, escaped[4];
-    while (json->at < json->end && *json->at != '"') {
-        char *from = json->at;
-        int n = 0;
-        if (*from == '\\') n = ttt__json_escape(json, from = escaped);
-        else if ((unsigned char)*from >= 0x20) json->at += n = ttt__utf8(from, json->end);
-        if (n == 0)
-            return ttt__json_fail(json, "a string has a wrong escape, a control character, or is "
-                                  "not UTF-8");
-        if (out) memmove(to, from, (size_t)n);
-        to += n;
-    }
-    if (json->at == json->end) return ttt__json_fail(json, "a string has no end");
-    json->at++;
-    if (!out) return true;
-    *to = 0;  // on the closing quote or before it
-    *out = begin;
-    return true;
-}
-
-static bool ttt__json_key(ttt__json *json, const char **key) {
-    if (!ttt__json_more(json, '}') || !ttt__json_string(json, key)) return false;
-    if (ttt__json_kind(json) != ':') return ttt__json_fail(json, "a colon was expected");
-    json->at++;
-    return true;
-}
-
-static const char *ttt__digits(const char *p, const char *end) {
-    while (p < end && *p >= '0' && *p <= '9') p++;
-    return p;
-}
-
-// The end of the number at j->at. JSON takes fewer forms than C: no +, no 01, no .5, no 5., no 0x.
-static const char *ttt__json_number(ttt__json *json) {
-    bool good = ttt__json_kind(json) == '0';
-    const char *p = json->at + (good && *json->at == '-'), *q = ttt__digits(p, json->end);
-    good = good && q > p && (*p != '0' || q == p + 1);
-    if (q < json->end && *q == '.') {
-        q = ttt__digits(p = q + 1, json->end);
-        good = good && q > p;
-    }
-    if (q < json->end && (*q == 'e' || *q == 'E')) {
-        p = q + 1;
-        if (p < json->end && (*p == '+' || *p == '-')) p++;
-        q = ttt__digits(p, json->end);
-        good = good && q > p;
-    }
-    if (good) return q;
-    ttt__json_fail(json, "a number was expected");
-    return NULL;
-}
-
-// Counts below zero, where int64_t has one number more.
-static bool ttt__json_int(ttt__json *json, int64_t *out) {
-    const char *end = ttt__json_number(json), *p = json->at;
-    int64_t value = 0;
-    if (!end) return false;
-    bool minus = *p == '-';
-    for (p += minus; p < end; p++) {
-        int digit = *p - '0';
-        if (digit < 0 || digit > 9) return ttt__json_fail(json, "a whole number was expected");
-        if (value < (INT64_MIN + digit) / 10)
-            return ttt__json_fail(json, "a whole number is beyond 64 bits");
-        value = value * 10 - digit;
-    }
-    if (!minus && value == INT64_MIN)
-        return ttt__json_fail(json, "a whole number is beyond 64 bits");
-    json->at += end - json->at;
-    *out = minus ? value : -value;
-    return true;
-}
-
-static bool ttt__json_word(ttt__json *json, const char *word) {
-    size_t n = strlen(word);
-    ttt__json_kind(json);
-    if (json->why || (size_t)(json->end - json->at) < n || memcmp(json->at, word, n) != 0)
-        return false;
-    json->at += n;
-    return true;
-}
-
-static bool ttt__json_bool(ttt__json *json, bool *out) {
-    *out = ttt__json_word(json, "true");
-    return *out || ttt__json_word(json, "false") ||
-           ttt__json_fail(json, "true or false was expected");
-}
-
-static bool ttt__json_null(ttt__json *json) {
-    return ttt__json_word(json, "null") || ttt__json_fail(json, "a value was expected");
-}
-
-// Any value. Calls itself, as deep as ttt__json_enter lets it.
-static bool ttt__json_skip(ttt__json *json) {
-    bool either;
-    switch (ttt__json_kind(json)) {
-    case '{':
-        for (ttt__json_enter(json, '{'); ttt__json_key(json, NULL);) ttt__json_skip(json);
-        return !json->why;
-    case '[':
-        for (ttt__json_enter(json, '['); ttt__json_item(json);) ttt__json_skip(json);
-        return !json->why;
-    case '"': return ttt__json_string(json, NULL);
-    case 't': return ttt__json_bool(json, &either);
-    case '0': {
-        const char *end = ttt__json_number(json);
-        if (end) json->at += end - json->at;
-        return end != NULL;
-    }
-    default: return ttt__json_null(json);
-    }
-}
-
-// Nothing but blanks is left, and nothing was wrong.
-static bool ttt__json_end(ttt__json *json) {
-    ttt__json_kind(json);
-    return !json->why &&
-           (json->at == json->end || ttt__json_fail(json, "something follows the end"));
-}
-
-// How many members the next object has. The reader is a copy: the caller's does not move.
-static int64_t ttt__json_count(ttt__json json) {
-    int64_t n = 0;
-    for (ttt__json_enter(&json, '{'); ttt__json_key(&json, NULL); n++) ttt__json_skip(&json);
-    return n;
-}
-
 // -- elements as bytes in either order, whatever the machine's own; IEEE 754 formats, and bfloat16,
 // the upper half of a binary32
 typedef struct ttt__type {
@@ -1179,30 +1445,7 @@ static bool ttt__write_tensor(ttt_ctx *ctx, ttt_file_writer *w, const ttt_tensor
     return good;
 }
 
-// -- heap sort: n log n steps for any input, no memory, no recursion
-typedef int ttt__compare_fn(const void *a, const void *b);
-
-static void ttt__sift(void **p, int64_t i, int64_t n, ttt__compare_fn *compare) {
-    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && compare(p[child], p[child + 1]) < 0) child++;
-        if (compare(p[i], p[child]) >= 0) return;
-        void *swap = p[i];
-        p[i] = p[child];
-        p[child] = swap;
-    }
-}
-
-static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
-    for (int64_t i = n / 2; i-- > 0;) ttt__sift(p, i, n, compare);
-    for (int64_t i = n; --i > 0;) {
-        void *swap = p[0];
-        p[0] = p[i];
-        p[i] = swap;
-        ttt__sift(p, 0, i, compare);
-    }
-}
-
-// Writes pointers to n structs into p, sorted.
+// -- names: pointers to n structs into p, sorted.
 static void ttt__sort_structs(void **p, void *structs, int64_t n, size_t size,
                               ttt__compare_fn *compare) {
     for (int64_t i = 0; i < n; i++) p[i] = (char *)structs + (size_t)i * size;
@@ -1250,7 +1493,7 @@ static void *ttt__named(void *const *sorted, int64_t n, const char *name) {
 #define TTT__SAFETENSORS_NAMES ((int64_t)1 << 19)
 typedef struct ttt__entry {
     ttt_shape shape;
-    int64_t begin, end;  // bytes of the file's data, and once they are read, of `elements`
+    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
     ttt__type type;
     ttt_dtype dtype;     // what the type became
 } ttt__entry;
@@ -1259,7 +1502,9 @@ typedef struct ttt__entry {
 struct ttt__stored {
     ttt_ctx *ctx;
     ttt__entry *entries;       // in the order of the names
-    ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file
+    ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file; or
+    const char *path;          // the file that has them,
+    int64_t data;              // from this byte on
     void **by_name, **by_key;  // pointers to the tensors and to the notes, sorted
 };
 
@@ -1468,7 +1713,6 @@ static int64_t ttt__place_elements(void *const *entries, int64_t n) {
     int64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
         ttt__entry *e = (ttt__entry *)entries[i];
-        e->dtype = ttt__dtype_of(e->type);
         e->begin = (at + 7) / 8 * 8;
         at = e->end =
             e->begin + ttt_shape_size(e->shape) * (int64_t)ttt__element_bytes(e->dtype);
@@ -1482,9 +1726,13 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
     int64_t n = file->out->n_tensors;
     void **p = ttt__in_file_order(file);
     if (!p) return false;
-    ttt_shape all = TTT_SHAPE(ttt__place_elements(p, n));
-    stored->elements = ttt__tensor(ctx, all, TTT_DTYPE_U8, false, NULL);
-    for (int64_t i = 0; i < n && !ctx->result; i++) {
+    for (int64_t i = 0; i < n; i++)
+        stored->entries[i].dtype = ttt__dtype_of(stored->entries[i].type);
+    if (!stored->path) {
+        ttt_shape all = TTT_SHAPE(ttt__place_elements(p, n));
+        stored->elements = ttt__tensor(ctx, all, TTT_DTYPE_U8, false, NULL);
+    }
+    for (int64_t i = 0; i < n && !ctx->result && stored->elements; i++) {
         ttt__entry *e = (ttt__entry *)p[i];
         e->dtype = ttt__read_elements(&file->f, e->type, e->shape, false,
                                       stored->elements->u8 + e->begin);
@@ -1493,17 +1741,21 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
                                            sizeof *file->out->tensors, TTT_ERR_FORMAT);
 }
 
-ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+// With its elements or, if `path_kept`, without them.
+static ttt_result ttt__safetensors_load(ttt_ctx *ctx, const char *who, const char *path,
+                                        ttt_bundle *out, bool path_kept) {
     ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
     ttt__safetensors file;
     const char *name = NULL;
     memset(&file, 0, sizeof file);
     if (out) memset(out, 0, sizeof *out);
     file.out = out;
-    if (!TTT__GIVEN("safetensors_read", out) || !ttt__file_open(ctx, path, &file.f))
-        return ctx->result;
-    file.stored = (struct ttt__stored *)ttt_alloc(ctx, sizeof *file.stored, false);
+    if (!TTT__GIVEN(who, out) || !ttt__file_open(ctx, path, &file.f)) return ctx->result;
+    size_t length = strlen(path) + 1, room = sizeof *file.stored + (path_kept ? length : 0);
+    file.stored = (struct ttt__stored *)ttt_alloc(ctx, room, false);
     if (file.stored) memset(file.stored, 0, sizeof *file.stored);
+    if (file.stored && path_kept)
+        file.stored->path = (const char *)memcpy(file.stored + 1, path, length);
     if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
         ttt__read_tensors(&file);
     if (file.j.why)
@@ -1517,26 +1769,70 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
         return ctx->result;
     }
     file.stored->ctx = ctx;
+    file.stored->data = file.f.size - file.data;
     out->stored = file.stored;
     return TTT_OK;
+}
+ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+    return ttt__safetensors_load(ctx, "safetensors_read", path, out, false);
+}
+ttt_result ttt_safetensors_open(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+    return ttt__safetensors_load(ctx, "safetensors_open", path, out, true);
+}
+
+// The elements of a tensor of this shape, which begin `skip` elements behind the entry's first.
+static ttt_tensor *ttt__stored_part(const struct ttt__stored *stored, const ttt__entry *e,
+                                    ttt_shape shape, int64_t skip) {
+    ttt_ctx *ctx = stored->ctx;
+    ttt__file f;
+    ttt_tensor *tensor = ttt__tensor(ctx, shape, e->dtype, false, stored->elements);
+    if (!tensor || ctx->result) return NULL;
+    if (stored->elements) {
+        size_t skipped = (size_t)skip * ttt__element_bytes(e->dtype);
+        ttt__set_elements(tensor, e->dtype, stored->elements->u8 + e->begin + skipped);
+        return tensor;
+    }
+    if (!ttt__file_open(ctx, stored->path, &f)) return NULL;
+    int64_t at = stored->data + e->begin + skip * e->type.bytes;
+    errno = 0;
+    if (TTT__SEEK(f.stream, at, SEEK_SET) != 0)
+        ttt__file_fail(ctx, f.path, "cannot be read", errno);
+    else ttt__read_elements(&f, e->type, shape, false, ttt__elements(tensor));
+    ttt__file_close(&f);
+    return ctx->result ? NULL : tensor;
 }
 
 ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i) {
     if (!bundle || i < 0 || i >= bundle->n_tensors) return NULL;
     const struct ttt__stored *stored = bundle->stored;
     if (bundle->tensors[i].tensor || !stored) return bundle->tensors[i].tensor;
-    const ttt__entry *e = &stored->entries[i];
-    ttt_tensor *tensor = ttt__tensor(stored->ctx, e->shape, e->dtype, false, stored->elements);
-    if (tensor) ttt__set_elements(tensor, e->dtype, stored->elements->u8 + e->begin);
-    return tensor;
+    return ttt__stored_part(stored, &stored->entries[i], stored->entries[i].shape, 0);
+}
+
+ttt_tensor *ttt_bundle_rows(const ttt_bundle *bundle, int64_t i, int64_t begin, int64_t n) {
+    if (!bundle || !bundle->stored || i < 0 || i >= bundle->n_tensors) return NULL;
+    const ttt__entry *e = &bundle->stored->entries[i];
+    ttt_shape shape = e->shape;
+    if (shape.rank < 1 || begin < 0 || n < 0 || begin > shape.dim[0] - n) return NULL;
+    int64_t row = shape.dim[0] ? ttt_shape_size(shape) / shape.dim[0] : 0;
+    shape.dim[0] = n;
+    return ttt__stored_part(bundle->stored, e, shape, begin * row);
+}
+
+int64_t ttt_bundle_place(const ttt_bundle *bundle, const char *name) {
+    if (!bundle || !bundle->stored || !name) return -1;
+    const void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
+    return named ? (const ttt_named *)named - bundle->tensors : -1;
+}
+
+ttt_shape ttt_bundle_shape(const ttt_bundle *bundle, int64_t i) {
+    bool there = bundle && bundle->stored && i >= 0 && i < bundle->n_tensors;
+    return there ? bundle->stored->entries[i].shape : ttt_scalar_shape();
 }
 
 ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
     if (!bundle || !name) return NULL;
-    if (bundle->stored) {
-        void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
-        return named ? ttt_bundle_at(bundle, (ttt_named *)named - bundle->tensors) : NULL;
-    }
+    if (bundle->stored) return ttt_bundle_at(bundle, ttt_bundle_place(bundle, name));
     for (int64_t i = 0; i < bundle->n_tensors; i++)
         if (strcmp(bundle->tensors[i].name, name) == 0) return bundle->tensors[i].tensor;
     return NULL;
@@ -2533,7 +2829,7 @@ static bool ttt__idx_from_file(ttt__file *f, ttt__arena *arena, const uint8_t *s
     size_t size = ttt__idx_bytes(out), begin = total - size;
     out->data = ttt__arena_alloc(f->ctx, arena, size);
     if (!out->data) return false;
-    if (TTT__SEEK(f->stream, (long)begin, SEEK_SET) != 0)
+    if (TTT__SEEK(f->stream, begin, SEEK_SET) != 0)
         return ttt__file_fail(f->ctx, f->path, "cannot be read", errno);
     if (!ttt__read(f, out->data, size)) return false;
     ttt__idx_to_host(out);

@@ -671,7 +671,8 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int ax
 // and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N);
-// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may be
+// BF16, and has no gradient then.
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
@@ -4927,8 +4928,21 @@ static ttt_tensor *ttt__flat_index(ttt_ctx *ctx, ttt_tensor *index) {
 
 // The index is flat, so that a gradient's rows are added to one table at once; leading sizes would
 // each get a table of their own, to be summed.
+static ttt_tensor *ttt__widened_rows(ttt_ctx *ctx, const ttt_tensor *table,
+                                     const ttt_tensor *index, ttt_shape shape) {
+    int64_t V = table->shape.dim[0], D = table->shape.dim[1];
+    ttt_tensor *y = ttt_new(ctx, shape);
+    for (int64_t i = 0; i < index->size && !ctx->result; i++) {
+        int64_t at = index->index[i];
+        if (at < 0 || at >= V)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "embedding: index %lld; 0..%lld expected",
+                     (long long)at, (long long)V - 1);
+        else ctx->k->widen(1, D, table->bf16 + at * D, D, y->data + i * D, D);
+    }
+    return y;
+}
 ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index) {
-    if (!ttt__operands(ctx, "embedding", &table, 1)) return &ctx->empty;
+    if (!ttt__operand(ctx, "embedding", table, 0, TTT__REAL | TTT__BF16)) return &ctx->empty;
     if (!ttt__operand(ctx, "embedding", index, 1, TTT__INT)) return &ctx->empty;
     ttt_shape shape = index->shape;
     if (table->shape.rank != 2 || shape.rank == TTT_MAX_RANK) {
@@ -4938,6 +4952,7 @@ ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index) {
                         ttt_shape_text(table->shape, t0), ttt_shape_text(shape, t1));
     }
     shape.dim[shape.rank++] = table->shape.dim[1];
+    if (table->bf16) return ttt__widened_rows(ctx, table, index, shape);
     return ttt_reshape(ctx, ttt__select(ctx, "embedding", table, ttt__flat_index(ctx, index)),
                        shape);
 }
@@ -6822,7 +6837,7 @@ TTT__PRECISE_END
     TTT__DO(ba) TTT__DO(d0) TTT__DO(d1) TTT__DO(d2) TTT__DO(fade)                                  \
     TTT__DO(grid) TTT__DO(gw) TTT__DO(how) TTT__DO(maps) TTT__DO(post) TTT__DO(some) TTT__DO(tap)  \
     TTT__DO(tape) TTT__DO(tg) TTT__DO(tk) TTT__DO(tt) TTT__DO(tx) TTT__DO(ua1) TTT__DO(uu)         \
-    TTT__DO(vecs) TTT__DO(zu)                                                                      \
+    TTT__DO(vecs) TTT__DO(zu) TTT__DO(ids) TTT__DO(lane)                                           \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6860,6 +6875,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
+    TTT__DO(conv) TTT__DO(tied)                                                                    \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -6895,7 +6911,8 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc) TTT__DO(ctr) TTT__DO(cv)       \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(conv) TTT__DO(crc)                  \
+    TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
     TTT__DO(kc) TTT__DO(kept) TTT__DO(lk) TTT__DO(lost) TTT__DO(lse) TTT__DO(muon) TTT__DO(mv)     \
@@ -7019,6 +7036,8 @@ TTT__NAMES(TTT__PUSH)
 #undef uu
 #undef vecs
 #undef zu
+#undef ids
+#undef lane
 #undef ba
 #undef d0
 #undef d1
@@ -7249,7 +7268,9 @@ TTT__NAMES(TTT__PUSH)
 #undef word
 #undef zero
 #undef col
+#undef conv
 #undef len
+#undef tied
 #undef ARGUMENT
 #undef AW
 #undef BH
@@ -7475,6 +7496,7 @@ TTT__NAMES(TTT__PUSH)
 #undef big
 #undef by
 #undef cl
+#undef conv
 #undef crc
 #undef ctr
 #undef cv

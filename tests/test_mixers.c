@@ -1,6 +1,13 @@
 // test_mixers.c - every mixer against the cases that mixers.py computed from the equations alone:
 // outputs and gradients on every instruction set, derivatives of two orders, what ttt_unmask shows,
 // and refusals; every option of every mixer. Runs in the root of the repository.
+#include <stdbool.h>
+#include <stdlib.h>
+static long grants = -1;  // how often memory is still given; -1: always
+static bool served(void) { return grants < 0 || (grants > 0 && grants--); }
+#define TTT_MALLOC(user, n) ((void)(user), served() ? malloc(n) : NULL)
+#define TTT_REALLOC(user, p, n) ((void)(user), served() ? realloc(p, n) : NULL)
+#define TTT_FREE(user, p) ((void)(user), free(p))
 #define TTT_IMPLEMENTATION
 #include "../ttt_data.h"
 #include "../ttt_layers.h"
@@ -364,7 +371,8 @@ static ttt_mixer_desc others(ttt_ctx *c) {
         .causal = true, .chunk = 4, .window = 2, .globals = 2, .grid_rows = 3, .grid_cols = 3,
         .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT, .power = 2,
         .kernel = TTT_ATTENTION_KERNEL_NEAREST, .bandwidth = REAL(0.7), .neighbors = 3,
-        .max_tokens = 12, .compressed = 4, .no_short_conv = true, .muon = true,
+        .max_tokens = 12, .compressed = 4, .no_short_conv = true, .muon = true, .rotary = 100,
+        .token_index = true, .share_qk = true, .conv = 3, .output_gate = true,
     };
 }
 
@@ -1314,6 +1322,76 @@ static void powers_of_any_size_focus(void) {
     }
 }
 
+// ---- streams of attention -----------------------------------------------------------------------
+// Lists that grow over several blocks, rings of tiles shorter and longer than the pieces, globals of
+// more than one tile, windows longer than a tile.
+static const form lists[] = {
+    { "self-attention", { .dim = 8, .heads = 2, .causal = true } },
+    { "self-attention", { .dim = 6, .heads = 1, .causal = true } },
+    { "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true } },
+    { "nadaraya-watson", { .dim = 8, .heads = 4, .causal = true,
+                           .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 1 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 16 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 70, .globals = 1 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .globals = 37 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 600, .globals = 5 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .globals = 590 } },
+};
+static const form nearest = {
+    "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true, .neighbors = 3,
+                         .kernel = TTT_ATTENTION_KERNEL_NEAREST }
+};
+
+// Reads on in a stream, up to `end` tokens of each lane, in pieces of at most `most` tokens: any
+// number of them in each lane, and NaN behind those. Answers go into y.
+static void read_on(ttt_ctx *c, const layer *l, ttt_stream *stream, int64_t end, int most,
+                    ttt_tensor *y) {
+    int64_t B = l->x->shape.dim[0], N = l->x->shape.dim[1], D = l->d.dim, counts[8];
+    for (bool more = true; more && ttt_ok(c);) {
+        ttt_mark mark = ttt_mark_get(c);
+        int64_t n = 1 + (int64_t)ttt_rng_below(ttt_ctx_rng(c), (uint64_t)most);
+        ttt_tensor *piece = ttt_full(c, TTT_SHAPE(B, n, D), REAL(NAN));
+        more = false;
+        for (int64_t b = 0; b < B && ttt_ok(c); b++) {
+            int64_t at = stream->lanes ? stream->read->index[b] : 0;
+            counts[b] = most > 1 ? (int64_t)ttt_rng_below(ttt_ctx_rng(c), (uint64_t)n + 1) : 1;
+            if (at + counts[b] > end) counts[b] = end - at;
+            memcpy(piece->data + b * n * D, l->x->data + (b * N + at) * D,
+                   (size_t)(counts[b] * D) * sizeof *piece->data);
+        }
+        ttt_tensor *some = ttt_mixer_stream(c, &l->d, l->w, stream, piece, counts);
+        for (int64_t b = 0; b < B && ttt_ok(c); b++) {
+            int64_t at = stream->read->index[b] - counts[b];
+            memcpy(y->data + (b * N + at) * D, some->data + b * n * D,
+                   (size_t)(counts[b] * D) * sizeof *y->data);
+            for (int64_t i = counts[b] * D; i < n * D; i++) CHECK(some->data[b * n * D + i] == 0);
+            more = more || stream->read->index[b] < end;
+        }
+        ttt_mark_release(c, mark);
+    }
+    CHECK(ttt_ok(c));
+}
+static void every_way_to_read_a_list_gives_the_same_bits(void) {
+    enum { N = 1100 };
+    static const int most[] = { 1, 7, 100, 700, 3000 };
+    for (int i = 0; i < COUNT(lists) * COUNT(most); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i, .threads = 1 + i % 2 });
+        layer l = layer_of(c, &lists[i / COUNT(most)], 2, N);
+        int pieces = most[i % COUNT(most)];
+        ttt_stream stream = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N, pieces, y);
+        bool same = memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0;
+        if (!same)
+            printf("  %s, window %d, globals %d, pieces to %d: %g\n", l.d.mixer->name,
+                   (int)l.d.window, (int)l.d.globals, pieces, ttt_max_abs_diff(y, z));
+        CHECK(same);
+        ttt_close(c);
+    }
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = { T(every_mixer_has_a_case),
                                     T(mixers_equal_their_plain_form),
@@ -1343,6 +1421,7 @@ int main(int argc, char **argv) {
                                     T(features_that_do_not_fit_are_named),
                                     T(ratios_of_vanishing_sums_are_right),
                                     T(powers_of_any_size_focus),
+                                    T(every_way_to_read_a_list_gives_the_same_bits),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
