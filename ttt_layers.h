@@ -21,7 +21,7 @@
 
     INDEX
         [1] PARAMETERS    tables of names, shapes, initializers; weights; a step of descent
-        [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
+        [2] PLAIN LAYERS  dense, norms, MLP, SwiGLU, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
@@ -80,7 +80,8 @@ typedef enum ttt_init {
 
 enum {                     // flags of a row
     TTT_PARAM_DECAYS = 1,  // weight decay applies
-    TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
+    TTT_PARAM_INNER = 2,   // starting weights of a learner (W0)
+    TTT_PARAM_FACTOR = 4   // only ever the right factor of a product, so it may be BF16
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
@@ -108,6 +109,8 @@ typedef struct ttt_params {
     ttt_param *item;
     ttt_tensor **value;  // of each item
     int n, capacity;
+    bool blank;  // parameters are added without numbers, which are about to be read from a file,
+    bool bf16;   // and those with the flag TTT_PARAM_FACTOR as BF16, to compute with, not to train
 } ttt_params;
 
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
@@ -214,6 +217,15 @@ TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 // weights: the norm's two, the MLP's four. For first-order gradients it keeps the hidden layer
 // before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
+
+TTT_API ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params,
+                                     const char *prefix);
+// y = x / sqrt(mean x^2 + eps) scale over the last axis                               [Zhang 2019]
+TTT_API ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x);
+TTT_API ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                                   const char *prefix);
+// (silu(x gate) o x up) down, the MLP of Llama: three kernels, no bias                [2002.05202]
+TTT_API ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
 TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
                                         ttt_params *params, const char *prefix);
@@ -345,7 +357,14 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed")  \
     X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
     X(bool, no_short_conv, NULL, "titans, *delta-net, kda: no convolutions before q, k, v")        \
-    X(bool, muon, NULL, "lact: orthogonalize each update")
+    X(bool, muon, NULL, "lact: orthogonalize each update")                                         \
+    /* of the TTT language model */                                                                \
+    X(ttt_real, rotary, "causal",                                                                  \
+      "ttt-*: theta: q and k are turned by their place in the chunk; 0: they are not")             \
+    X(bool, token_index, "causal", "ttt-*: how much a place in the chunk takes is learned")        \
+    X(bool, share_qk, NULL, "ttt-*: q and k are two causal convolutions of one product")           \
+    X(int64_t, conv, "share_qk", "ttt-*: taps of these convolutions; 0: 4")                        \
+    X(bool, output_gate, NULL, "ttt-*: GELU(x W_g) gates the output")
 
 // One description for all mixers.
 typedef struct ttt_mixer_desc {
@@ -419,7 +438,8 @@ TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
 // In a causal layer a token changes no bit before it, NaN and infinity neither; but gradients are
-// sums over all tokens, so one that is not finite spoils theirs. Errors: as ttt_mixer_new, and
+// sums over all tokens, so one that is not finite spoils theirs. Weights of rows with the flag
+// TTT_PARAM_FACTOR may be BF16, and have no gradient then. Errors: as ttt_mixer_new, and
 // TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
@@ -1273,9 +1293,14 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
                  (int)row->init);
     if (!ttt__shape_good(ctx, name, shape, TTT_DTYPE_REAL)) return;
-    ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
+    bool half = params->blank && params->bf16 && row->flags & TTT_PARAM_FACTOR;
+    ttt_tensor *tensor = !params->blank
+                             ? ttt_zeros_kept(ctx, shape)
+                             : ttt_new_typed(ctx, shape, half ? TTT_DTYPE_BF16 : TTT_DTYPE_REAL,
+                                             true);
     if (!ttt_ok(ctx)) return;
-    ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
+    if (!params->blank)
+        ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
     params->item[params->n].name = name;
     params->item[params->n].flags = row->flags;
     params->value[params->n++] = tensor;
@@ -1385,17 +1410,22 @@ static ttt_tensor *ttt__weight(ttt_ctx *ctx, const char *who, ttt_weights *w) {
     return ttt_ok(ctx) ? one.at[0] : &ctx->empty;
 }
 
-// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
+// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for, with one
+// of the element types (TTT__REAL | ...).
 static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, ttt_tensor *w,
-                             ttt_shape shape) {
+                             ttt_shape shape, int types) {
     ttt_text got, want;
     if (!ttt_ok(ctx) ||
-        (w && (!ttt__operands(ctx, name, &w, 1) || ttt_shape_equal(w->shape, shape))))
+        (w && (!ttt__operand(ctx, name, w, 0, types) || ttt_shape_equal(w->shape, shape))))
         return ttt_ok(ctx);
     ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
              "another when they were made?", who, name,
              w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(shape, want));
     return false;
+}
+
+static int ttt__weight_types(unsigned flags) {
+    return flags & TTT_PARAM_FACTOR ? TTT__REAL | TTT__BF16 : TTT__REAL;
 }
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
@@ -1606,6 +1636,7 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 }
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
+#define TTT__FACTOR (TTT_PARAM_DECAYS | TTT_PARAM_FACTOR)
 
 ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
                           ttt_params *params, const char *prefix) {
@@ -1694,6 +1725,43 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
         return &ctx->empty;
     ttt_tensor *y = ttt__normed_fused(ctx, weights.at, 6, x);
     return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
+}
+
+ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
+    static const ttt_param_row rows[] = { { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
+    ttt_sizes sizes = ttt__sizes("D", D, 0, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *scale, double eps, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)eps), scale);
+}
+ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x) {
+    ttt_text t0, t1;
+    if (!ttt__weights_expected(ctx, "rms_norm", weights, 1) ||
+        !ttt__operands(ctx, "rms_norm", weights.at, 1) || !ttt__operands(ctx, "rms_norm", &x, 1))
+        return &ctx->empty;
+    if (ttt__last(weights.at[0]) != ttt__last(x) || weights.at[0]->size != ttt__last(x))
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "rms_norm: scale %s for rows of x %s",
+                        ttt_shape_text(weights.at[0]->shape, t0), ttt_shape_text(x->shape, t1));
+    return ttt__rms_norm(ctx, weights.at[0], (double)eps, x);
+}
+
+ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                           const char *prefix) {
+    static const ttt_param_row rows[] = {
+        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT__FACTOR, 0 },
+    };
+    ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    if (!ttt__weights_expected(ctx, "swiglu", weights, 3) || !ttt__living(ctx, "swiglu", x, 0))
+        return &ctx->empty;
+    ttt_tensor *gate = ttt_silu(ctx, ttt_matmul(ctx, x, weights.at[0])),
+               *up = ttt_matmul(ctx, x, weights.at[1]);
+    return ttt_matmul(ctx, ttt_mul(ctx, gate, up), weights.at[2]);
 }
 
 ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
@@ -2031,7 +2099,11 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
     TTT__LEARNED_RATES = 4,
     TTT__GLOBALS = 8,
     TTT__SHORT_CONV = 16,
-    TTT__CAUSAL = 32
+    TTT__CAUSAL = 32,
+    TTT__TOKEN_INDEX = 64,
+    TTT__OWN_KEYS = 128,
+    TTT__SHARED_QK = 256,
+    TTT__OUTPUT_GATE = 512
 };
 #define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if)                        \
     { name, shape, init, fan_in, fan_out, flags, only_if },
@@ -2148,20 +2220,28 @@ static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
 }
 
 // A causal depthwise convolution of x (B,n,C) with kernel (taps,C). In a stream it goes on behind
-// the last taps - 1 rows of each lane, which are kept under this name.
+// the last taps - 1 rows of each lane, which are kept under this name: they change the first rows.
 static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
                                    ttt_tensor *x, ttt_tensor *kernel) {
     if (!ttt_ok(ctx)) return &ctx->empty;
-    if (!part || kernel->shape.dim[0] == 1) return ttt_depthwise_conv1d(ctx, x, kernel);
+    ttt_tensor *y = ttt_depthwise_conv1d(ctx, x, kernel);
+    if (!part || kernel->shape.dim[0] == 1) return y;
     int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
-    int64_t before = kernel->shape.dim[0] - 1;
+    int64_t before = kernel->shape.dim[0] - 1, first = TTT__MIN(before, n);
     ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
     if (!kept) return &ctx->empty;
-    ttt_tensor *both[2] = { kept, x }, *all = ttt_concat(ctx, both, 2, 1);
-    ttt_tensor *y = ttt_slice(ctx, ttt_depthwise_conv1d(ctx, all, kernel), 1, before, n);
-    for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+    ttt_tensor *both[2] = { kept, ttt_slice(ctx, x, 1, 0, first) };
+    ttt_tensor *begin = ttt_concat(ctx, both, 2, 1);
+    ttt_tensor *changed = ttt_depthwise_conv1d(ctx, begin, kernel);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t count = ttt__lane_new(part, b), size = before + first;
+        memcpy(y->data + b * n * C, changed->data + (b * size + before) * C,
+               (size_t)(first * C) * sizeof *y->data);
         ttt__stream_write(ctx, part, kept->data + b * before * C,
-                          all->data + (b * (before + n) + ttt__lane_new(part, b)) * C, before * C);
+                          count > first ? x->data + (b * n + count - before) * C
+                                        : begin->data + (b * size + count) * C,
+                          before * C);
+    }
     return y;
 }
 
@@ -2440,9 +2520,6 @@ static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tens
     ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
 }
-static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
-    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
-}
 
 // Who sees whom. By definition a token changes nothing before it, whatever it holds; so what a mask
 // hides is not multiplied by 0, which would leave NaN of NaN, but left out: by ttt__only here, and
@@ -2633,22 +2710,22 @@ static void ttt__unmask_attention(ttt_ctx *ctx, const ttt_mixer_desc *desc, cons
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)               \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                    \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)              \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                   \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -2661,10 +2738,17 @@ static const ttt_param_row ttt__linear_attention_rows[] = {
 };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
-// x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
+// A kernel (D,D), whatever heads its shape shows. The tape does not reshape what it cannot make, as
+// bfloat16: that is the same memory once more.
+static ttt_tensor *ttt__square(ttt_ctx *ctx, ttt_tensor *kernel, int64_t D) {
+    const ttt_shape shape = TTT_SHAPE(D, D);
+    if (!ttt_ok(ctx) || kernel->dtype == TTT_DTYPE_REAL) return ttt_reshape(ctx, kernel, shape);
+    return ttt__or_empty(ctx, ttt__tensor(ctx, shape, kernel->dtype, false, kernel));
+}
+// x times the kernel of row `which`, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, x, ttt__square(ctx, w[which], D),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
 
@@ -3001,11 +3085,11 @@ enum {
 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *desc) {
@@ -3272,7 +3356,7 @@ static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int64_t D = desc->dim, H = desc->heads;
     ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
     b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
-    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, y, ttt__square(ctx, w[TTT__ATTENTION_O_KERNEL], D),
                       ttt_reshape(ctx, b, TTT_SHAPE(D)));
 }
 // y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
@@ -3504,9 +3588,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
 // the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                        \
     TTT__VIEW_ROWS                                                                                 \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
@@ -3537,16 +3621,16 @@ enum {
 };
 #define TTT__DELTA_ROWS                                                                            \
     TTT__CONV_VIEW_ROWS                                                                            \
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },                         \
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
 static const ttt_param_row ttt__gated_delta_rows[] = {
     TTT__DELTA_ROWS
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 };
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
@@ -3563,7 +3647,7 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     if (desc->unmask) desc->unmask->equals = equals;
     ttt_tensor *o = ttt__answers(ctx, desc, TTT__FUSED(ttt__scan_as_op), ttt__scan_tape, in,
                                  ttt__chunk_or(desc, 64));
-    return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
+    return ttt__rms_norm(ctx, w[TTT__DELTA_NORM], 1e-5, o);
 }
 static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -3624,12 +3708,12 @@ enum {
 };
 static const ttt_param_row ttt__kda_rows[] = {
     TTT__DELTA_ROWS
-    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE_1, NULL, NULL, 0, 0 },
     { "dt_bias", "D", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 // x first second + bias: a number for each channel (B,N,H,h), by way of h numbers
@@ -3693,7 +3777,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
 // which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
 // *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
-//   ttt, causal       A_ts = rate_s / (t + 1), s <= t, t the place in the chunk
+//   ttt, causal       A_ts = c_t rate_s, s <= t, t the place in the chunk; c_t = 1 / (t + 1)
 //   ttt, all at once  A_ts = rate_s / N, for every t
 //   titans            the chain of decays and momenta, see ttt__rule_weights
 typedef struct ttt__memory {
@@ -3801,22 +3885,34 @@ typedef struct ttt__update_rule {
     ttt_tensor *keep, *momentum;
     bool causal;
     int64_t chunk;
-    bool leaves;       // the weights after the last chunk are wanted
+    bool leaves;        // the weights after the last chunk are wanted
+    ttt_tensor *share;  // without gates: c (H or 1,places of a chunk); NULL: means
 } ttt__update_rule;
-// The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own
-// chunk, 1/(length of the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin,
+// c without an index: 1/(place + 1), the mean of the gradients so far; (1,places)
+static ttt_tensor *ttt__mean_shares(ttt_ctx *ctx, int64_t places) {
+    ttt_tensor *share = ttt_new(ctx, TTT_SHAPE(1, places));
+    for (int64_t i = 0; ttt_ok(ctx) && i < places; i++) share->data[i] = 1 / (ttt_real)(i + 1);
+    return share;
+}
+// What is in c for tokens begin .. begin+n, (H or 1,n,n): that of the reader's place in the chunk
+// that a token is in or, when that chunk is over, of the chunk's last place.
+static ttt_tensor *ttt__place_shares(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin,
                                      int64_t n) {
     int64_t N = r->rate->shape.dim[2];
-    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
-    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
+    int64_t *place = (int64_t *)ttt_alloc(ctx, (uint64_t)(n * n) * sizeof *place, false);
+    for (int64_t i = 0; place && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
             int64_t start = (begin + k) / r->chunk * r->chunk;
-            int64_t length = TTT__MIN(r->chunk, N - start);
-            int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
-            tensor->data[i * n + k] = k > i ? 0 : 1 / (ttt_real)seen;
+            int64_t last = TTT__MIN(start + r->chunk, N) - 1;
+            place[i * n + k] = k > i ? 0 : TTT__MIN(begin + i, last) - start;
         }
-    return tensor;
+    ttt_tensor *c = r->share ? r->share : ttt__mean_shares(ctx, TTT__MIN(r->chunk, N));
+    if (!ttt_ok(ctx)) return c;
+    const int64_t *size = c->shape.dim;
+    c = ttt_reshape(ctx, c, TTT_SHAPE(size[0], size[1], 1));
+    c = ttt_index_select(ctx, c, ttt_from_int(ctx, TTT_SHAPE(n * n), place));
+    c = ttt_reshape(ctx, c, TTT_SHAPE(size[0], n, n));
+    return ttt__only(ctx, ttt__lower(ctx, n, n, 0), c);
 }
 static ttt_tensor *ttt__last_row(ttt_ctx *ctx, ttt_tensor *a) {
     return ttt_ok(ctx) ? ttt_slice(ctx, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
@@ -3836,7 +3932,7 @@ static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t b
     }
     a->seen = ttt__lower(ctx, n, n, 0);
     if (!r->keep) {
-        a->A = ttt_mul(ctx, ttt__mean_weights(ctx, r, begin, n), rate);
+        a->A = ttt_mul(ctx, ttt__place_shares(ctx, r, begin, n), rate);
         a->end = ttt__last_row(ctx, a->A);
         return;
     }
@@ -3930,10 +4026,10 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *ctx, const ttt__memory *before,
 }
 
 // The memory between the views and what it answers: f or, with a norm, q + LN(f). Tokens (B,N,H,.);
-// scale and shift (H,h), and the learner's weights.
+// scale and shift (H,h), c (H,chunk) or NULL where it is 1/(place + 1), and the learner's weights.
 enum {
     TTT__MEMORY_Q, TTT__MEMORY_K, TTT__MEMORY_V, TTT__MEMORY_RATE, TTT__MEMORY_KEEP,
-    TTT__MEMORY_MOMENTUM, TTT__MEMORY_SCALE, TTT__MEMORY_SHIFT, TTT__MEMORY_W0,
+    TTT__MEMORY_MOMENTUM, TTT__MEMORY_SCALE, TTT__MEMORY_SHIFT, TTT__MEMORY_SHARE, TTT__MEMORY_W0,
     TTT__MEMORY_INPUTS = TTT__MEMORY_W0 + 4
 };
 static bool ttt__memory_causal(const ttt_mixer_desc *desc) {
@@ -3948,7 +4044,8 @@ static ttt_tensor *ttt__memory_op_by_op(ttt_ctx *ctx, const ttt_mixer_desc *desc
     ttt_tensor *q = first[TTT__MEMORY_Q], *k = first[TTT__MEMORY_K], *label = first[TTT__MEMORY_V];
     ttt__update_rule rule = { first[TTT__MEMORY_RATE],     first[TTT__MEMORY_KEEP],
                               first[TTT__MEMORY_MOMENTUM], ttt__memory_causal(desc),
-                              chunk,                       losses != NULL };
+                              chunk,                       losses != NULL,
+                              in[TTT__MEMORY_SHARE] };
     if (!ttt_ok(ctx)) return label;
     ttt__memory memory = ttt__memory_of(ctx, desc, in + TTT__MEMORY_W0, q->shape.dim[0],
                                         in[TTT__MEMORY_SCALE], in[TTT__MEMORY_SHIFT]),
@@ -3974,38 +4071,175 @@ static ttt_tensor *ttt__memory_answers(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt__answers(ctx, desc, TTT__FUSED(ttt__memory_as_op), ttt__memory_tape, in, chunk);
 }
 
+// Rotary positions: of the token at place p, features 2i and 2i+1 of q and k are turned together,
+// as a point of the plane, by the angle p theta^(-2i/h); the last of an odd h stays. So products
+// of q and k depend on how far apart two tokens are. Here p counts from the beginning of the chunk,
+// as the official code has it, and a token is turned by the same bits however the sequence was cut.
+//                                                                    [Su 2021, arXiv 2104.09864]
+typedef struct ttt__rotary {
+    ttt_mixer_desc d;
+    bool back;            // by the opposite angle, which is the gradient
+} ttt__rotary;
+typedef struct ttt__rotary_job {
+    const ttt__rotary *of;
+    const ttt_tensor *x;  // (B,N,H,h)
+    ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
+    int64_t chunk;
+} ttt__rotary_job;
+// Where in its chunk a sequence begins, or goes on.
+static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) % ttt__chunk_or(desc, 16) : 0;
+}
+static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
+    int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
+    return job->turns + place * (ttt__last(job->x) / 2 * 2);
+}
+// The rows of places that have tokens; the others stay zero, as no cosine is.
+static void ttt__rotary_turns(const ttt__rotary_job *job) {
+    int64_t B = job->x->shape.dim[0], N = job->x->shape.dim[1], h = ttt__last(job->x);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t t = 0; t < N && t < job->chunk; t++) {
+            ttt_real *turn = ttt__turns_at(job, b, t);
+            double place = (double)((turn - job->turns) / (h / 2 * 2));
+            for (int64_t i = 0; i < h / 2 && turn[2 * i] == 0; i++) {
+                double angle = place * pow((double)job->of->d.rotary, -2 * (double)i / (double)h);
+                turn[2 * i] = (ttt_real)cos(angle);
+                turn[2 * i + 1] = (ttt_real)(job->of->back ? -sin(angle) : sin(angle));
+            }
+        }
+}
+static void ttt__rotary_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__rotary_job *job = (const ttt__rotary_job *)arg;
+    int64_t N = job->x->shape.dim[1], H = job->x->shape.dim[2], h = ttt__last(job->x);
+    (void)thread;
+    for (int64_t row = begin * H; row < end * H; row++) {
+        const ttt_real *x = job->x->data + row * h;
+        const ttt_real *turn = ttt__turns_at(job, row / H / N, row / H % N);
+        ttt_real *y = job->y + row * h;
+        for (int64_t i = 0; i + 1 < h; i += 2) {
+            y[i] = x[i] * turn[i] - x[i + 1] * turn[i + 1];
+            y[i + 1] = x[i] * turn[i + 1] + x[i + 1] * turn[i];
+        }
+        if (h % 2) y[h - 1] = x[h - 1];
+    }
+}
+static void ttt__rotary_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__rotary_job job = { (const ttt__rotary *)y->arg, y->in[0], y->data, NULL, 0 };
+    int64_t B = y->shape.dim[0], N = y->shape.dim[1], rows = 0;
+    job.chunk = ttt__chunk_or(&job.of->d, 16);
+    for (int64_t b = 0; b < B; b++) rows = TTT__MAX(rows, ttt__first_place(&job.of->d, b) + N);
+    uint64_t bytes = (uint64_t)(TTT__MIN(rows, job.chunk) * ttt__last(y)) * sizeof(ttt_real);
+    if (y->size > 0) job.turns = (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
+    if (job.turns) {
+        memset(job.turns, 0, (size_t)bytes);
+        ttt__rotary_turns(&job);
+        ttt__parallel(ctx, -1, B * N, 1 + 16384 * B * N / y->size, ttt__rotary_share, &job);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__rotate(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, bool back);
+static void ttt__rotary_rule(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
+    const ttt__rotary *of = (const ttt__rotary *)y->arg;
+    if (d[0]) d[0] = ttt__rotate(ctx, &of->d, g, !of->back);
+}
+static int64_t ttt__rotary_count(const ttt_tensor *y) { return 3 * y->size; }
+static const ttt_op ttt__op_rotary = {
+    "rotary", "y = x, pairs of features turned by their token's place", 1, 0, 0,
+    ttt__rotary_forward, ttt__rotary_rule, NULL, NULL, ttt__rotary_count,
+};
+// x (B,N,H,h) with each token turned by its place in the chunk, forwards or back.
+static ttt_tensor *ttt__rotate(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, bool back) {
+    ttt__rotary of;
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    memset(&of, 0, sizeof of);
+    of.d = *desc;
+    of.back = back;
+    return ttt_apply(ctx, &ttt__op_rotary, &x, 1, x->shape, &of, sizeof of);
+}
+
 // TTT-Linear and TTT-MLP: the learner's task is to give v - k for k, so that with the residual it
-// gives v. Each token has a learned rate, inner_lr sigmoid(x w + b) / h. One step is taken on all
-// tokens, then every token reads; with .causal there are mini-batches of `chunk`, of which a token
-// sees its past. out = q + LN(f(q)), LayerNorm over all heads, W_o. With .no_decoder_norm the task
-// is v, and the read-out f(q). The rotary code, the convolutions and the gate of the language model
-// are no part of this layer.                                                    [arXiv 2407.04620]
+// gives v. Each token has a learned rate. One step is taken on all tokens, then every token reads;
+// with .causal there are mini-batches of `chunk`, of which a token sees its past:
+//     q, k, v = x W_q, x W_k, x W_v             rate = inner_lr sigmoid(x w + b) / h
+//     l(W; s) = |LN(f_W(k_s)) - (v_s - k_s)|^2 / 2
+//     W_t = W - c_t sum over s <= t of rate_s dl(W; s)/dW    c_t = 1 / (t + 1)
+//     y_t = q_t + LN(f_W_t(q_t)),               out = post_norm(y) W_o, over all heads
+// where W is as the last mini-batch left it, and t the place in this one. c times the whole sum:
+// an early token's part becomes less as the mini-batch fills. The official code of the language
+// model has more, which are options:
+//     .rotary        q and k are turned by t, see ttt__rotate
+//     .token_index   c_t = max(0, 1 / (t + 1) + index_t), index a parameter
+//     .share_qk      q = conv_q(x W_q) + b_q, k = conv_k(x W_q) + b_k, causal and depthwise
+//     .output_gate   out = (GELU(x W_g) o post_norm(y)) W_o
+// With .no_decoder_norm the task is v, and the read-out f(q).
+//                                          [arXiv 2407.04620; test-time-training/ttt-lm-pytorch]
 enum {
     TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE,
-    TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2
+    TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_INDEX = TTT__TTT_POST + 2, TTT__TTT_CONV_Q,
+    TTT__TTT_CONV_K = TTT__TTT_CONV_Q + 2, TTT__TTT_GATE = TTT__TTT_CONV_K + 2, TTT__TTT_W0
 };
+#define TTT__TTT_CONV_ROWS(name)                                                                   \
+    { name "/kernel", "C D", TTT_INIT_UNIFORM_IN, "3C", NULL, TTT_PARAM_DECAYS, TTT__SHARED_QK },  \
+    { name "/bias", "D", TTT_INIT_UNIFORM_IN, "3C", NULL, 0, TTT__SHARED_QK },
 static const ttt_param_row ttt__ttt_rows[] = {
-    TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OWN_KEYS },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "ttt_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "token_index", "M", TTT_INIT_ZERO, NULL, NULL, 0, TTT__TOKEN_INDEX },
+    TTT__TTT_CONV_ROWS("conv_q")
+    TTT__TTT_CONV_ROWS("conv_k")
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OUTPUT_GATE },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                    ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *in[TTT__MEMORY_INPUTS] = { NULL };
-    int64_t h = desc->dim / desc->heads;
-    for (int i = 0; i < 3; i++)
-        in[i] = ttt__beside(ctx, ttt_matmul(ctx, x, w[TTT__TTT_Q + i]), desc->heads);
+static int64_t ttt__conv_taps(const ttt_mixer_desc *desc) { return desc->conv ? desc->conv : 4; }
+// q, k, v (B,N,H,h)
+static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                           ttt_tensor *x, ttt_tensor **in) {
+    ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
+    for (int i = 0; i < 3; i++) {
+        ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
+        if (shared && i < 2)
+            in[i] = ttt_add(
+                ctx, ttt__short_conv(ctx, desc->stream, "conv", shared, conv[0]), conv[1]);
+        else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
+        in[i] = ttt__beside(ctx, in[i], desc->heads);
+        if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
+    }
+}
+// c of each head: its gradient is the sum over heads
+static ttt_tensor *ttt__learned_shares(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *index) {
+    int64_t places = ttt__chunk_or(desc, 16);
+    ttt_tensor *c = ttt_add(ctx, ttt__mean_shares(ctx, places), index);
+    c = ttt_clamp(ctx, c, 0, (ttt_real)HUGE_VAL);
+    return ttt_broadcast(ctx, c, TTT_SHAPE(desc->heads, places));
+}
+// All that the memory reads.
+static void ttt__ttt_inputs(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                            ttt_tensor *x, ttt_tensor **in) {
+    double h = (double)(desc->dim / desc->heads);
+    memset(in, 0, TTT__MEMORY_INPUTS * sizeof *in);
+    ttt__ttt_views(ctx, desc, w, x, in);
     ttt_tensor *gate = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS]));
     in[TTT__MEMORY_RATE] = ttt_scale(ctx, gate, ttt__rate(desc) / (ttt_real)h);
     in[TTT__MEMORY_SCALE] = w[TTT__TTT_SCALE];
     in[TTT__MEMORY_SHIFT] = w[TTT__TTT_SHIFT];
+    if (desc->token_index)
+        in[TTT__MEMORY_SHARE] = ttt__learned_shares(ctx, desc, w[TTT__TTT_INDEX]);
     for (int i = 0; i < desc->mixer->learner->n_rows; i++)
         in[TTT__MEMORY_W0 + i] = w[TTT__TTT_W0 + i];
+}
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[TTT__MEMORY_INPUTS];
+    ttt__ttt_inputs(ctx, desc, w, x, in);
     ttt_tensor *y = ttt__memory_answers(
         ctx, desc, in,
         ttt__dense_layers(desc->mixer->learner) == 1
@@ -4014,7 +4248,10 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
               "its errors",
         losses);
     ttt_weights post = ttt__weights(w + TTT__TTT_POST, 2);
-    return ttt_matmul(ctx, ttt_layer_norm(ctx, post, ttt__whole(ctx, y)), w[TTT__TTT_O]);
+    y = ttt_layer_norm(ctx, post, ttt__whole(ctx, y));
+    if (desc->output_gate)
+        y = ttt_mul(ctx, ttt_gelu(ctx, ttt_matmul(ctx, x, w[TTT__TTT_GATE])), y);
+    return ttt_matmul(ctx, y, w[TTT__TTT_O]);
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form
 // also the products of a chunk.
@@ -4034,22 +4271,39 @@ static void ttt__memory_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t 
                  desc->mixer->name, learner ? learner->name : "is missing");
     else ttt__check_chunk(ctx, desc, N);
 }
-static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
-    return ttt__memory_flops_in(desc, N, desc->causal);
+// A convolution of t taps is t D multiply-adds a token, a rotation 3/2 D.
+static double ttt__ttt_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, taps = (double)ttt__conv_taps(desc), more = 0;
+    if (desc->share_qk) more += 2 * taps * D - D * D;
+    if (desc->rotary != 0) more += 3 * D;
+    if (desc->output_gate) more += D * D;
+    return ttt__memory_flops_in(desc, N, desc->causal) + 2 * n * more;
+}
+static void ttt__ttt_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    double theta = (double)desc->rotary;
+    if (!(theta >= 0 && theta <= DBL_MAX))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .rotary is %g; a positive theta expected",
+                 desc->mixer->name, theta);
+    ttt__need(ctx, theta == 0 || desc->dim > desc->heads, desc, "rotary", (int64_t)theta,
+              "heads of one feature have no pairs to turn");
+    ttt__need(ctx, desc->conv >= 0, desc, "conv", desc->conv, "at least 1 tap expected");
+    if (ttt_ok(ctx)) ttt__memory_check(ctx, desc, N);
 }
 
-#define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
+#define TTT__TTT_TAKES                                                                             \
+    "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk rotary token_index "    \
+    "share_qk conv output_gate"
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES,
-    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops,
-    ttt__memory_state, ttt__memory_check,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__ttt_flops,
+    ttt__memory_state, ttt__ttt_check,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
     "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES,
-    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops,
-    ttt__memory_state, ttt__memory_check,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__ttt_flops,
+    ttt__memory_state, ttt__ttt_check,
 };
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
@@ -4065,7 +4319,7 @@ enum {
 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
@@ -4127,9 +4381,9 @@ enum {
 };
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
-    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, TTT__CAUSAL },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, TTT__CAUSAL },
     { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
@@ -4276,7 +4530,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     if (!ttt_ok(ctx) || N == 0) return x;
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
-    y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
+    y = ttt__whole(ctx, ttt__rms_norm(ctx, w[TTT__LACT_NORM], 1e-5, y));
     ttt__attention how = ttt__lact_window(desc);
     if (desc->causal)
         y = ttt_add(ctx, y,
@@ -4318,12 +4572,12 @@ enum {
     TTT__VITTT_O_BIAS
 };
 static const ttt_param_row ttt__vittt_rows[] = {
-    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
-    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT__FACTOR, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
@@ -7721,7 +7975,7 @@ static ttt_tensor *ttt__attention_in_stream(ttt_ctx *ctx, const ttt__stream_part
 //   read      a pair             in, d_y, the kept S     d_in; of parameters     chunked_read_back
 //                                                        each pair's own
 //   join      (calling thread)   the pairs' gradients    d_in of parameters      chunked_join
-enum { TTT__CHUNKED_INPUTS = 12 };
+enum { TTT__CHUNKED_INPUTS = 13 };
 typedef struct ttt__chunk_work ttt__chunk_work;
 typedef struct ttt__chunked_kind ttt__chunked_kind;
 typedef void ttt__chunk_fn(ttt__chunk_work *chunk);
@@ -7917,16 +8171,30 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
         }
     }
 }
+// What a call does to the state of a lane: the weights are new if it begins or ends a chunk of its
+// own; the open rows are others if it goes on behind that.
+typedef struct ttt__lane {
+    int64_t read, end;
+    bool new_memory, new_open;
+} ttt__lane;
+static ttt__lane ttt__lane_of(const ttt__chunked_arg *arg, int64_t lane) {
+    int64_t read = ttt__lane_read(arg->d.stream, lane);
+    int64_t end = read + ttt__lane_new(arg->d.stream, lane);
+    bool ends = end / arg->chunk > read / arg->chunk;
+    ttt__lane of = { read, end, ends || (read == 0 && end > 0), ends && end % arg->chunk != 0 };
+    return of;
+}
 // The new tokens of a pair. The rows of `open` behind those of the tokens read may be written at
 // once; a chunk that only begins here has rows of its own, since the others may still be needed.
 static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
                                 int64_t pair) {
     const ttt__chunked_arg *arg = job->arg;
-    int64_t size = arg->chunk, lane = pair / arg->H, read = ttt__lane_read(arg->d.stream, lane);
-    int64_t end = read + ttt__lane_new(arg->d.stream, lane), rows;
-    ttt__mat state = ttt__take(&room, 1, job->state_size);
-    if (read >= size) ttt__assign(state, ttt__of(job->memory, pair));
-    else ttt__clear(state);
+    ttt__lane lane = ttt__lane_of(arg, pair / arg->H);
+    int64_t size = arg->chunk, read = lane.read, end = lane.end, rows;
+    ttt__mat state = ttt__of(lane.new_memory ? job->next_memory : job->memory, pair);
+    if (lane.new_memory && read > 0) ttt__assign(state, ttt__of(job->memory, pair));
+    if (lane.new_memory && read == 0) ttt__clear(state);
+    if (lane.new_open) ttt__clear(ttt__of(job->next_open, pair));
     for (int64_t at = read; at < end; at += rows) {
         rows = job->open.first.cols ? TTT__MIN(size - at % size, end - at) : end - at;
         ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, at - read, rows);
@@ -7935,14 +8203,13 @@ static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, tt
         chunk.whole = chunk.before == 0 && !chunk.last;
         chunk.state = state.at;
         chunk.room = room;
-        if (at == read && read < size && arg->kind->start) arg->kind->start(&chunk);
+        if (at == 0 && arg->kind->start) arg->kind->start(&chunk);
         chunk.room = room;
         chunk.open.used = 0;
         chunk.open.at = ttt__of(at == read ? job->open : job->next_open, pair).at;
         ttt__chunk_ahead(job, pair, chunk.from + rows);
         arg->kind->forward(&chunk);
     }
-    if (end / size > read / size) ttt__assign(ttt__of(job->next_memory, pair), state);
     ttt__chunk_work rest = ttt__chunk_at(job, kit, pair, end - read, arg->N - (end - read));
     for (int64_t i = 0; i < rest.rows; i++) ttt__clear(ttt__rows_at(rest.y, i, 1));
 }
@@ -7957,47 +8224,46 @@ static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread
 }
 
 // -- chunks: room, and the op
-// A part of a stream's state, and the room where its next one is made if some lane reads beyond the
-// end of a chunk. `width`: numbers of a token that `open` keeps.
+// A part of a stream's state, and, if some lane needs it, the room where its next one is made.
 static ttt__stack ttt__state_stack(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
-                                   ttt_shape shape, bool moves, ttt__stack *next) {
+                                   ttt_shape shape, bool is_new, ttt__stack *next) {
     int64_t pairs = shape.dim[0] * shape.dim[1], size = 0;
     ttt_tensor *state = ttt__stream_state(ctx, part, name, shape);
     if (state && pairs > 0) size = state->size / pairs;
-    *next = ttt__stacked(moves ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
-    if (next->first.at && ttt_ok(ctx)) ttt__clear(ttt__matrix(next->first.at, pairs, size));
+    *next = ttt__stacked(is_new ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
     return ttt__stacked(state ? state->data : NULL, 1, size);
 }
+// `width`: numbers of a token that `open` keeps.
 static bool ttt__chunked_state(ttt__chunked *job, int64_t width) {
     const ttt__chunked_arg *arg = job->arg;
     const ttt__stream_part *part = arg->d.stream;
-    bool moves = false;
+    bool new_memory = false, new_open = false;
     for (int64_t lane = 0; lane < arg->B; lane++) {
-        int64_t in_chunk = ttt__lane_read(part, lane) % arg->chunk;
-        moves = moves || in_chunk + ttt__lane_new(part, lane) >= arg->chunk;
+        new_memory = new_memory || ttt__lane_of(arg, lane).new_memory;
+        new_open = new_open || ttt__lane_of(arg, lane).new_open;
     }
     job->memory = ttt__state_stack(job->ctx, part, "memory",
-                                   TTT_SHAPE(arg->B, arg->H, job->state_size), moves,
+                                   TTT_SHAPE(arg->B, arg->H, job->state_size), new_memory,
                                    &job->next_memory);
     job->open = job->next_open = ttt__stacked(NULL, 1, 0);
     if (width > 0)
         job->open = ttt__state_stack(job->ctx, part, "open",
-                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), moves,
+                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), new_open,
                                      &job->next_open);
     return ttt_ok(job->ctx);
 }
-// What the lanes whose chunk has ended have in its place.
 static void ttt__chunked_keep_state(const ttt__chunked *job) {
     const ttt__chunked_arg *arg = job->arg;
     const ttt__stream_part *part = arg->d.stream;
-    for (int64_t lane = 0; part && lane < arg->B; lane++) {
-        int64_t read = ttt__lane_read(part, lane), end = read + ttt__lane_new(part, lane);
-        if (end / arg->chunk == read / arg->chunk) continue;
-        const ttt__stack *to[2] = { &job->memory, &job->open },
-                         *from[2] = { &job->next_memory, &job->next_open };
-        for (int i = 0; i < 2; i++)
-            ttt__stream_write(job->ctx, part, ttt__of(*to[i], lane * arg->H).at,
-                              ttt__of(*from[i], lane * arg->H).at, arg->H * to[i]->apart);
+    for (int64_t b = 0; part && b < arg->B; b++) {
+        ttt__lane lane = ttt__lane_of(arg, b);
+        if (lane.new_memory)
+            ttt__stream_write(job->ctx, part, ttt__of(job->memory, b * arg->H).at,
+                              ttt__of(job->next_memory, b * arg->H).at,
+                              arg->H * job->memory.apart);
+        if (lane.new_open && job->open.apart > 0)
+            ttt__stream_write(job->ctx, part, ttt__of(job->open, b * arg->H).at,
+                              ttt__of(job->next_open, b * arg->H).at, arg->H * job->open.apart);
     }
 }
 // Room for each thread: of the longest chunk, and the states that go with it.
@@ -8785,11 +9051,11 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
-    tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
-    tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
-    tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
-    tile.d_y = ttt__rows_at(chunk->d_y, from, rows);
+    tile.y = ttt__rows_or(chunk->y, from, rows, ttt__absent());
+    tile.d_q = ttt__rows_or(d_in[TTT__GLU_Q], from, rows, ttt__absent());
+    tile.d_k = ttt__rows_or(d_in[TTT__GLU_K], from, rows, ttt__absent());
+    tile.d_v = ttt__rows_or(d_in[TTT__GLU_V], from, rows, ttt__absent());
+    tile.d_y = ttt__rows_or(chunk->d_y, from, rows, ttt__absent());
     tile.zu = ttt__rows_at(work->zu, 0, rows);
     tile.s = ttt__rows_at(work->s, 0, rows);
     tile.back = work->back.at ? ttt__rows_at(work->back, 0, rows) : tile.v;
@@ -9293,7 +9559,7 @@ static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
 
 // How much of a gradient is in the weights after each token, C, and in the velocity, H. Row 0 is
 // before the chunk; columns are the gradients of its n tokens, then V, then W. By definition
-//   ttt     C_ts = -1 / (t + 1), s <= t: the mean of the gradients so far
+//   ttt     C_ts = -c_t, s <= t; without an index c_t = 1 / (t + 1)
 //   titans  V_t = momentum_t V_t-1 - g_t,  W_t = keep_t W_t-1 + V_t. So
 //           H_t = momentum_t H_t-1 - 1 at t,  C_t = keep_t C_t-1 + H_t
 // in which nothing is divided, and nothing taken away that was added: weak gates are exact behind
@@ -9304,9 +9570,10 @@ static void ttt__dense_shares(const ttt__dense *dense) {
     ttt__clear(dense->C);
     dense->C.at[all + 1] = 1;
     if (!dense->gated) {
+        const ttt_real *c = dense->in[TTT__MEMORY_SHARE].at;
         for (int64_t t = dense->before; t < all; t++)
             for (int64_t s = 0; s <= t; s++)
-                dense->C.at[(t + 1) * width + s] = -1 / (ttt_real)(t + 1);
+                dense->C.at[(t + 1) * width + s] = c ? -c[t] : -1 / (ttt_real)(t + 1);
         return;
     }
     ttt__clear(dense->H);
@@ -9418,10 +9685,12 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
     ttt__dense_turned(dense, d_scaled, layer->g, d_w);
     ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
+    ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
+    for (int64_t s = 0; s < n && layer->d.b.at; s++)
+        d_C_n.at[s] += (ttt_real)ttt__dot(kit, ttt__rows_at(layer->g, s, 1), layer->d.b);
     if (!dense->gated) return;
     ttt__mat H_n = ttt__share_of_each(dense, dense->H),
              d_H_n = ttt__share_of_each(dense, dense->d_H);
-    ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, layer->d_g, scaled, d_v);
     ttt__dense_turned(dense, d_scaled, layer->g, d_v);
@@ -9499,12 +9768,15 @@ static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat
     if (dense->norm) ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], d_y);
 }
 
-// The gates' gradients, from those in the shares: through the recurrence from the last token to the
-// first. That in a logarithm is that in the gate times the gate.
+// The gradient in c, from those in the shares. And the gates': through the recurrence from the last
+// token to the first. That in a logarithm is that in the gate times the gate.
 static void ttt__dense_shares_back(const ttt__dense *dense) {
     const ttt__kit *kit = dense->kit;
     int64_t width = dense->n + 2;
     ttt__mat d_keep = dense->d_in[TTT__MEMORY_KEEP], d_momentum = dense->d_in[TTT__MEMORY_MOMENTUM];
+    ttt_real *d_c = dense->d_in[TTT__MEMORY_SHARE].at;
+    for (int64_t t = 0; t < dense->n && d_c; t++)
+        for (int64_t s = 0; s <= t; s++) d_c[t] -= dense->d_C.at[(t + 1) * width + s];
     for (int64_t t = dense->n - 1; t >= 0 && dense->gated; t--) {
         int64_t row = (t + 1) * width, before = t * width;
         ttt_real keep = dense->gates.at[2 * t], momentum = dense->gates.at[2 * t + 1];
@@ -9750,12 +10022,12 @@ static void ttt__learned(ttt_ctx *ctx, const ttt_stream *stream, const ttt_tenso
         memset(&chunk, 0, sizeof chunk);
         chunk.arg = &arg;
         chunk.rows = read % arg.chunk;
-        chunk.state = read < arg.chunk ? first : memory->data + pair * memory->shape.dim[2];
+        chunk.state = read == 0 ? first : memory->data + pair * memory->shape.dim[2];
         chunk.open.at = open->data + pair * (open->size / pairs);
         for (int i = 0; i < 4; i++)
             if (w0[i])
                 chunk.in[TTT__MEMORY_W0 + i] = ttt__parameter_part(w0[i], H, pair % H);
-        if (read < arg.chunk) ttt__dense_start(&chunk);
+        if (read == 0) ttt__dense_start(&chunk);
         ttt__learned_pair(&kit, &chunk, pair, value, gradient);
     }
 }
@@ -10185,7 +10457,10 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
     if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
-    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    bool all_real = true;
+    for (int i = 0; i < desc->mixer->n_rows; i++)
+        all_real = all_real && w[i]->dtype == TTT_DTYPE_REAL;
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !all_real) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED
@@ -10312,6 +10587,9 @@ static unsigned ttt__mixer_bits(const ttt_mixer_desc *desc) {
     if (desc->globals) bits |= TTT__GLOBALS;
     if (!desc->no_short_conv) bits |= TTT__SHORT_CONV;
     if (desc->causal) bits |= TTT__CAUSAL;
+    if (desc->token_index) bits |= TTT__TOKEN_INDEX;
+    bits |= desc->share_qk ? TTT__SHARED_QK : TTT__OWN_KEYS;
+    if (desc->output_gate) bits |= TTT__OUTPUT_GATE;
     return bits;
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
@@ -10322,6 +10600,8 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
     sizes.of[(int)'P'] = D + h;
     sizes.of[(int)'N'] = desc->max_tokens;
     sizes.of[(int)'K'] = ttt__compressed(desc);
+    sizes.of[(int)'M'] = ttt__chunk_or(desc, 16);
+    sizes.of[(int)'C'] = ttt__conv_taps(desc);
     return sizes;
 }
 
@@ -10370,7 +10650,8 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
         if (!ttt__row_present(&rows[i], bits)) continue;
         shape.rank = ttt__read_sizes(rows[i].shape, &sizes, shape.dim);
         row[i] = w->n > 0 ? ttt__weight(ctx, desc->mixer->name, w) : NULL;
-        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape);
+        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape,
+                         ttt__weight_types(rows[i].flags));
     }
     return ttt_ok(ctx);
 }
@@ -10468,22 +10749,25 @@ ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
     else if (!memory || !open)
         ttt_fail(ctx, TTT_ERR_UNSET, "%s: the stream has no state of it", desc->mixer->name);
     if (!ttt_ok(ctx)) return ttt_status(ctx);
-    ttt_tensor **w0 = row + desc->mixer->n_rows;
+    ttt_tensor *w0[4] = { NULL }, *to[4] = { NULL }, *sum[4] = { NULL };
     int64_t size = 0;
-    for (int i = 0; i < learner->n_rows; i++) size += w0[i] ? w0[i]->size / desc->heads : 0;
-    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
-        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
-                        desc->mixer->name), ttt_status(ctx);
     for (int i = 0; i < learner->n_rows; i++) {
+        w0[i] = row[desc->mixer->n_rows + i];
+        size += w0[i] ? w0[i]->size / desc->heads : 0;
+    }
+    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
+                 desc->mixer->name);
+    for (int i = 0; i < learner->n_rows && ttt_ok(ctx); i++) {
         ttt_shape shape = TTT_SHAPE(stream->lanes);
         for (int j = 0; w0[i] && j < w0[i]->shape.rank; j++)
             shape.dim[shape.rank++] = w0[i]->shape.dim[j];
-        value[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
-        gradient[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        value[i] = to[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        gradient[i] = sum[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
     }
 #ifndef TTT_NO_FUSED
     ttt_real *first = ttt_ok(ctx) ? ttt__alloc_numbers(ctx, 1, memory->shape.dim[2], true) : NULL;
-    if (first) ttt__learned(ctx, stream, memory, open, w0, first, value, gradient);
+    if (first) ttt__learned(ctx, stream, memory, open, w0, first, to, sum);
 #endif
     return ttt_status(ctx);
 }

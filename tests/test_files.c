@@ -1433,6 +1433,70 @@ static void json_walks_what_it_is_asked_for(void) {
     CHECK(ttt__json_end(&j) && !j.why && j.depth == 0);
 }
 
+static bool document(ttt_ctx *c, char *text, ttt__document *d) {
+    return ttt__document_of(c, "file.json", text, strlen(text), d);
+}
+
+static bool refused_because(ttt_ctx *c, const char *part) {
+    bool good = ttt_status(c) == TTT_ERR_FORMAT && strstr(ttt_error(c), "file.json: ") &&
+                strstr(ttt_error(c), part);
+    if (!good) printf("  \"%s\" lacks \"%s\"\n", ttt_error(c), part);
+    ttt_clear(c);
+    return good;
+}
+
+static void json_documents_are_found_by_key(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    char text[] = "{\"n\":3,\"real\":-2.5e-3,\"yes\":true,\"none\":null,\"s\":\"\\u0000\\u00e9\","
+                  "\"list\":[[1],{\"n\":7},\"x\"]}";
+    ttt__document d;
+    int64_t n = 0;
+    double real = 0;
+    bool yes = false;
+    ttt__string s = { NULL, 0 };
+    CHECK(document(c, text, &d));
+    CHECK(ttt__member_int(&d, d.root, "n", 0, 9, &n) && n == 3);
+    CHECK(ttt__member_real(&d, d.root, "real", -1, 1, &real) && real == -2.5e-3);
+    CHECK(ttt__member_bool(&d, d.root, "yes", &yes) && yes);
+    CHECK(ttt__member_string(&d, d.root, "s", &s) && s.n == 3);
+    CHECK(s.at && memcmp(s.at, "\0\xc3\xa9", 4) == 0);
+    CHECK(!ttt__member(d.root, "none") && !ttt__member(d.root, "other") && !ttt__member(NULL, "n"));
+    CHECK(ttt__member_int(&d, d.root, "none", 0, 9, &n) && n == 3);
+    const ttt__value *list = ttt__member_needed(&d, d.root, "list", '[');
+    const ttt__value *v = ttt__first_value(list);
+    CHECK(v->kind == '[' && v->end[-1].kind == '0' && (v = v->end)->kind == '{');
+    CHECK(ttt__member_int(&d, v, "n", 0, 9, &n) && n == 7);
+    CHECK((v = v->end)->kind == '"' && v->end == list->end && list->end == d.root->end);
+    CHECK(!ttt__member_int(&d, d.root, "n", 4, 9, &n) && n == 7);
+    CHECK(refused_because(c, "'n' is 3; a whole number of 4..9 expected"));
+    CHECK(!ttt__member_int(&d, d.root, "real", 0, 9, &n));
+    CHECK(refused_because(c, "'real' is -2.5e-3"));
+    CHECK(!ttt__member_real(&d, d.root, "n", 0, 1, &real) && refused_because(c, "'n' is 3"));
+    CHECK(!ttt__member_bool(&d, d.root, "list", &yes) &&
+          refused_because(c, "'list' is a list; true or false expected"));
+    CHECK(!ttt__member_needed(&d, d.root, "none", '{') &&
+          refused_because(c, "'none' is missing; an object expected"));
+    ttt_close(c);
+}
+
+static void json_documents_are_checked_whole(void) {
+    static const struct {
+        const char *text, *why;
+    } rows[] = {
+        { "{\"a\":1,", "byte 7: a string was expected" }, { "", "byte 0: a value" },
+        { "{\"a\":{\"b\":1,\"c\":[],\"b\":2}}", "the key 'b' occurs twice" },
+        { "[{\"a\":1},{\"\\u0061\":1,\"a\":2}]", "the key 'a' occurs twice" },
+    };
+    ttt_ctx *c = ttt_open(NULL);
+    for (int i = 0; i < COUNT(rows); i++) {
+        char text[100];
+        ttt__document d;
+        snprintf(text, sizeof text, "%s", rows[i].text);
+        CHECK(!document(c, text, &d) && !d.root && refused_because(c, rows[i].why));
+    }
+    ttt_close(c);
+}
+
 // ---- whole files --------------------------------------------------------------------------------
 static void whole_files_are_read(void) {
     ttt_ctx *c = ttt_open(NULL);
@@ -2096,6 +2160,8 @@ static const ttt_test all[] = {
     T(json_strings_are_decoded),
     T(json_integers_are_whole_and_in_range),
     T(json_walks_what_it_is_asked_for),
+    T(json_documents_are_found_by_key),
+    T(json_documents_are_checked_whole),
     T(whole_files_are_read),
     T(a_file_appears_whole_or_not_at_all),
 #if defined(__unix__) || defined(__APPLE__)
