@@ -438,7 +438,8 @@ TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
 // In a causal layer a token changes no bit before it, NaN and infinity neither; but gradients are
-// sums over all tokens, so one that is not finite spoils theirs. Errors: as ttt_mixer_new, and
+// sums over all tokens, so one that is not finite spoils theirs. Weights of rows with the flag
+// TTT_PARAM_FACTOR may be BF16, and have no gradient then. Errors: as ttt_mixer_new, and
 // TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
@@ -2701,22 +2702,22 @@ static void ttt__unmask_attention(ttt_ctx *ctx, const ttt_mixer_desc *desc, cons
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)               \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                    \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)              \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                   \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -2729,10 +2730,17 @@ static const ttt_param_row ttt__linear_attention_rows[] = {
 };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
-// x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
+// A kernel (D,D), whatever heads its shape shows. The tape does not reshape what it cannot make, as
+// bfloat16: that is the same memory once more.
+static ttt_tensor *ttt__square(ttt_ctx *ctx, ttt_tensor *kernel, int64_t D) {
+    const ttt_shape shape = TTT_SHAPE(D, D);
+    if (!ttt_ok(ctx) || kernel->dtype == TTT_DTYPE_REAL) return ttt_reshape(ctx, kernel, shape);
+    return ttt__or_empty(ctx, ttt__tensor(ctx, shape, kernel->dtype, false, kernel));
+}
+// x times the kernel of row `which`, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, x, ttt__square(ctx, w[which], D),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
 
@@ -3069,11 +3077,11 @@ enum {
 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *desc) {
@@ -3340,7 +3348,7 @@ static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int64_t D = desc->dim, H = desc->heads;
     ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
     b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
-    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, y, ttt__square(ctx, w[TTT__ATTENTION_O_KERNEL], D),
                       ttt_reshape(ctx, b, TTT_SHAPE(D)));
 }
 // y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
@@ -3605,16 +3613,16 @@ enum {
 };
 #define TTT__DELTA_ROWS                                                                            \
     TTT__CONV_VIEW_ROWS                                                                            \
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },                         \
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
 static const ttt_param_row ttt__gated_delta_rows[] = {
     TTT__DELTA_ROWS
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 };
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
@@ -3692,12 +3700,12 @@ enum {
 };
 static const ttt_param_row ttt__kda_rows[] = {
     TTT__DELTA_ROWS
-    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE_1, NULL, NULL, 0, 0 },
     { "dt_bias", "D", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 // x first second + bias: a number for each channel (B,N,H,h), by way of h numbers
@@ -4070,9 +4078,9 @@ typedef struct ttt__rotary_job {
     ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
     int64_t chunk;
 } ttt__rotary_job;
-// The place of a sequence's first token, of which only that in its chunk counts.
+// Where in its chunk a sequence begins, or goes on.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
-    return desc->stream ? ttt__lane_read(desc->stream, sequence) : 0;
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) % ttt__chunk_or(desc, 16) : 0;
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
@@ -4189,10 +4197,9 @@ static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor 
     ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
     for (int i = 0; i < 3; i++) {
         ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
-        const char *name = i == 0 ? "conv_q" : "conv_k";
         if (shared && i < 2)
-            in[i] = ttt_add(ctx, ttt__short_conv(ctx, desc->stream, name, shared, conv[0]),
-                            conv[1]);
+            in[i] = ttt_add(
+                ctx, ttt__short_conv(ctx, desc->stream, "conv", shared, conv[0]), conv[1]);
         else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
@@ -4304,7 +4311,7 @@ enum {
 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
@@ -4366,9 +4373,9 @@ enum {
 };
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
-    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, TTT__CAUSAL },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, TTT__CAUSAL },
     { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
@@ -4557,12 +4564,12 @@ enum {
     TTT__VITTT_O_BIAS
 };
 static const ttt_param_row ttt__vittt_rows[] = {
-    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
-    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT__FACTOR, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
@@ -10430,7 +10437,10 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
     if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
-    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    bool all_real = true;
+    for (int i = 0; i < desc->mixer->n_rows; i++)
+        all_real = all_real && w[i]->dtype == TTT_DTYPE_REAL;
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !all_real) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED

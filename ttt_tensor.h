@@ -403,7 +403,7 @@ typedef struct ttt_rng {
 // A stream at its first number. A seed and three words of your choice name it; take (seed, 0, 0, 0)
 // if one sequence is enough. Streams with different names are independent, so "the crop of image c
 // in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
-// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 5.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *rng);
 TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
@@ -1348,6 +1348,13 @@ INLINE VEC KN(part16)(const uint16_t *p, int64_t i, int64_t n) {
     return KN(from_bits)(bits << 16);
 #endif
 }
+// Of an array that is bfloat16 if `half`, a constant at every call; and where its element i is.
+INLINE VEC KN(any_part)(bool half, const void *p, int64_t i, int64_t n) {
+    return half ? KN(part16)((const uint16_t *)p, i, n) : KN(part)((const ttt_real *)p, i, n);
+}
+INLINE const void *KN(any_at)(bool half, const void *p, int64_t i) {
+    return half ? (const void *)((const uint16_t *)p + i) : (const void *)((const ttt_real *)p + i);
+}
 INLINE void KN(put)(ttt_real *p, int64_t i, int64_t n, VEC v) {
     if (n >= LANES) KN(store)(p + i, v);
     else KN(store_part)(p + i, v, n);
@@ -1562,13 +1569,95 @@ KERNEL void KN(substitute)(int64_t n, int64_t d, const ttt_real *a, int64_t a_ro
         KN(substitute_columns)(1, d - j, n, a, a_row, a_col, y + j, y_row);
 }
 
+// Columns of a matrix that is stored by rows: y[t] is column t of LANES rows. A vector takes its
+// parts of four numbers from rows four apart; what is left are transposes of four by four, one
+// inside each part. Rows lie `row` bytes apart, for a number may also be a pair of bfloat16.
+#if LANES > 1
+INLINE VEC KN(load_parts)(const char *p, int64_t step) {
+#if LANES == 4
+    (void)step;
+    return (VEC)TTT__FOUR(p);
+#elif defined(TTT__JOINS) && LANES == 8
+    return TTT__JOIN_8(p, p + step);
+#elif defined(TTT__JOINS)
+    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step),
+                        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
+    typedef double pair __attribute__((aligned(2), may_alias));
+    double x __attribute__((vector_size(4 * LANES))) = { 0 };
+    TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
+        x[i] = ((const pair *)(const void *)(p + i / 2 * step))[i % 2];
+    return (VEC)x;
+#endif
+}
+INLINE void KN(four_columns)(const void *a, int64_t row, VEC *y) {
+    const char *p = (const char *)a;
+    VEC x0 = KN(load_parts)(p, 4 * row), x1 = KN(load_parts)(p + row, 4 * row);
+    VEC x2 = KN(load_parts)(p + 2 * row, 4 * row), x3 = KN(load_parts)(p + 3 * row, 4 * row);
+    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3);
+    VEC high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
+    y[0] = ZIP_LOW(low02, low13);
+    y[1] = ZIP_HIGH(low02, low13);
+    y[2] = ZIP_LOW(high02, high13);
+    y[3] = ZIP_HIGH(high02, high13);
+}
+#endif
+// The same for eight columns of an array with rows of a_row elements, and for one.
+INLINE void KN(columns)(bool half, const void *a, int64_t a_row, VEC *y) {
+#if LANES == 1
+    for (int t = 0; t < 8; t++) y[t] = KN(any_part)(half, a, t, 1);
+    (void)a_row;
+#else
+    KN(four_columns)(a, (half ? 2 : 4) * a_row, y);
+    if (!half) KN(four_columns)(KN(any_at)(half, a, 4), 4 * a_row, y + 4);
+    else
+        TTT__UNROLL for (int t = 3; t >= 0; t--) {  // the first of a pair is its lower half
+            MASK pairs = KN(bits)(y[t]);
+            y[2 * t + 1] = KN(from_bits)(pairs & ~0xffff);
+            y[2 * t] = KN(from_bits)(pairs << 16);
+        }
+#endif
+}
+INLINE VEC KN(column)(bool half, const void *a, int64_t a_row) {
+    ttt_real x[LANES];
+    for (int l = 0; l < LANES; l++) KN(put)(x, l, 1, KN(any_part)(half, a, l * a_row, 1));
+    return KN(load)(x);
+}
+// y (n,m) = the transpose of a (m,n); y_row >= m.
+INLINE void KN(transposed)(bool half, int64_t m, int64_t n, const void *a, int64_t a_row,
+                           ttt_real *y, int64_t y_row) {
+    int64_t i = 0;
+    for (; i + LANES <= m; i += LANES, a = KN(any_at)(half, a, LANES * a_row)) {
+        int64_t j = 0;
+        for (; j + 8 <= n; j += 8) {
+            VEC x[8];
+            KN(columns)(half, KN(any_at)(half, a, j), a_row, x);
+            TTT__UNROLL for (int t = 0; t < 8; t++) KN(store)(y + (j + t) * y_row + i, x[t]);
+        }
+        for (; j < n; j++)
+            KN(store)(y + j * y_row + i, KN(column)(half, KN(any_at)(half, a, j), a_row));
+    }
+    for (; i < m; i++, a = KN(any_at)(half, a, a_row))
+        for (int64_t j = 0; j < n; j++) KN(put)(y, j * y_row + i, 1, KN(any_part)(half, a, j, 1));
+}
+KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y,
+                          int64_t y_row) {
+    KN(transposed)(false, m, n, a, a_row, y, y_row);
+}
+KERNEL void KN(transpose16)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
+                            int64_t y_row) {
+    KN(transposed)(true, m, n, a, a_row, y, y_row);
+}
+
 // One tile of a product, c = init + a b of `rows` x `cols` vectors, with its sums kept in registers
 // while k runs. a is read where it lies, one number at a time, at any pair of strides (so its
 // transpose costs nothing); b's rows must be contiguous. init may be NULL (zero), c itself
-// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants at every call.
-INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
+// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants at every call. So
+// is `ahead`: if not 0, memory is asked for b so many columns further on.
+INLINE void KN(tile)(int rows, int cols, bool half, int ahead, const ttt__gemm *gemm) {
     VEC acc[TTT__MAX_ROWS][COLS];
-    const ttt_real *a = gemm->a, *b = gemm->b, *init = gemm->init;
+    const void *b = half ? (const void *)gemm->bf16 : (const void *)gemm->b;
+    const ttt_real *a = gemm->a, *init = gemm->init;
     int64_t a_row = gemm->a_row, a_col = gemm->a_col, b_row = gemm->b_row;
     int64_t init_row = gemm->init_row, c_row = gemm->c_row;
     ttt_real *c = gemm->c;
@@ -1584,9 +1673,13 @@ INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     if (gemm->k >= 128)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
-    for (int64_t k = gemm->k; k > 0; k--, a += a_col, a8 += a_col, b += b_row) {
+    for (int64_t k = gemm->k; k > 0; k--, a += a_col, a8 += a_col) {
         VEC b_vec[COLS];
-        TTT__UNROLL for (int j = 0; j < cols; j++) b_vec[j] = KN(load)(b + j * LANES);
+        TTT__UNROLL for (int j = 0; j < cols; j++) {
+            b_vec[j] = KN(any_part)(half, b, j * LANES, LANES);
+            if (ahead) TTT__PREFETCH(KN(any_at)(half, b, ahead + j * LANES));
+        }
+        b = KN(any_at)(half, b, b_row);
         TTT__UNROLL for (int i = 0; i < rows; i++) {
             ttt_real factor = i < 8 ? a[i * a_row] : a8[(i - 8) * a_row];
             TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += factor * b_vec[j];
@@ -1594,6 +1687,30 @@ INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     }
     TTT__UNROLL for (int i = 0; i < rows; i++, c += c_row)
         TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + j * LANES, acc[i][j]);
+}
+// The same for few rows where b is stored as (n,k), and one vector of columns: b is transposed in
+// registers, some terms at a time, while memory is asked for the vector after it.
+INLINE void KN(tile_across)(int rows, bool half, const ttt__gemm *gemm) {
+    const void *b = half ? (const void *)gemm->bf16 : (const void *)gemm->b;
+    const ttt_real *a = gemm->a;
+    int64_t a_row = gemm->a_row, a_col = gemm->a_col, b_col = gemm->b_col, i = 0;
+    int line = half ? 4 : 2;  // so many times as many terms as are read at once
+    VEC acc[TTT__TILE_ROWS], b_vec[8];
+    TTT__UNROLL for (int r = 0; r < rows; r++)
+        acc[r] = gemm->init ? KN(load)(gemm->init + r * gemm->init_row) : KN(splat)(0);
+    for (; i + 8 <= gemm->k; i += 8, a += 8 * a_col) {
+        for (int64_t row = LANES + i / 8 % line; row < 2 * LANES; row += line)
+            TTT__PREFETCH(KN(any_at)(half, b, row * b_col + i));
+        KN(columns)(half, KN(any_at)(half, b, i), b_col, b_vec);
+        TTT__UNROLL for (int t = 0; t < 8; t++)
+            TTT__UNROLL for (int r = 0; r < rows; r++)
+                acc[r] += a[r * a_row + t * a_col] * b_vec[t];
+    }
+    for (; i < gemm->k; i++, a += a_col) {
+        b_vec[0] = KN(column)(half, KN(any_at)(half, b, i), b_col);
+        TTT__UNROLL for (int r = 0; r < rows; r++) acc[r] += a[r * a_row] * b_vec[0];
+    }
+    TTT__UNROLL for (int r = 0; r < rows; r++) KN(store)(gemm->c + r * gemm->c_row, acc[r]);
 }
 // n rounds of multiply-adds, in each as many independent ones as the widest tile has sums: as fast
 // as this machine can do them.
@@ -1610,7 +1727,9 @@ KERNEL double KN(multiply_adds)(int64_t n) {
     return KN(total)(all);
 }
 #define TILE(rows, cols)                                                                           \
-    KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) { KN(tile)(rows, cols, gemm); }
+    KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) {                                  \
+        KN(tile)(rows, cols, false, 0, gemm);                                                      \
+    }
 #define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols)                                    \
     TILE(4, cols) TILE(5, cols) TILE(6, cols)
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
@@ -1629,10 +1748,23 @@ TILE_WIDTHS(X)
 #undef X
 #undef TILE
 
+// For few rows b is read where it lies, and the time is that of reading it.
+#define FEW_TILES(rows)                                                                            \
+    KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
+        KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
+    }                                                                                              \
+    KERNEL void KN(few16_##rows)(const ttt__gemm *gemm) {                                          \
+        KN(tile)(rows, COLS, true, 2 * COLS * LANES, gemm);                                        \
+    }                                                                                              \
+    KERNEL void KN(across_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, false, gemm); }   \
+    KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
+TTT__FEW_ROWS(FEW_TILES)
+#undef FEW_TILES
+
 // bfloat16 to ttt_real: m rows of n numbers.
 KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
                       int64_t y_row) {
-    for (int64_t i = 0; i < m; i++, a += a_row, y += y_row) {
+    for (int64_t row = 0; row < m; row++, a += a_row, y += y_row) {
 #define TERM(i, n) KN(put)(y, i, n, KN(part16)(a, i, n))
         TTT__ROW_EACH(n, TERM)
 #undef TERM
@@ -1718,55 +1850,6 @@ KERNEL void KN(correlate)(const ttt__taps *taps, const ttt_real *g, ttt_real *ke
     for (; t < own.cols; t++) KN(correlate_cols)(1, 4, &own, g, kernel, t);
 }
 
-// LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] is
-// a[i * a_row + j]. A vector takes its parts of four numbers from rows four apart; what is left are
-// transposes of four by four, one inside each part.
-#if LANES > 1
-INLINE VEC KN(load_parts)(const float *p, int64_t step) {
-#if LANES == 4
-    (void)step;
-    return KN(load)(p);
-#elif defined(TTT__JOINS) && LANES == 8
-    return TTT__JOIN_8(p, p + step);
-#elif defined(TTT__JOINS)
-    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step),
-                        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
-    typedef double pair __attribute__((aligned(4), may_alias));
-    double x __attribute__((vector_size(4 * LANES))) = { 0 };
-    TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
-        x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
-    return (VEC)x;
-#endif
-}
-#endif
-INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
-#if LANES == 1
-    for (int j = 0; j < 4; j++) y[j * y_row] = a[j];
-    (void)a_row;
-#else
-    VEC x0 = KN(load_parts)(a, 4 * a_row), x1 = KN(load_parts)(a + a_row, 4 * a_row);
-    VEC x2 = KN(load_parts)(a + 2 * a_row, 4 * a_row);
-    VEC x3 = KN(load_parts)(a + 3 * a_row, 4 * a_row);
-    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3);
-    VEC high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
-    KN(store)(y, ZIP_LOW(low02, low13));
-    KN(store)(y + y_row, ZIP_HIGH(low02, low13));
-    KN(store)(y + 2 * y_row, ZIP_LOW(high02, high13));
-    KN(store)(y + 3 * y_row, ZIP_HIGH(high02, high13));
-#endif
-}
-// y (n,m) = the transpose of a (m,n); y_row >= m.
-KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y,
-                          int64_t y_row) {
-    int64_t m_whole = m - m % LANES, n_whole = n - n % 4;
-    for (int64_t i = 0; i < m_whole; i += LANES)
-        for (int64_t j = 0; j < n_whole; j += 4)
-            KN(transpose_block)(a + i * a_row + j, a_row, y + j * y_row + i, y_row);
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
-}
-
 static const ttt__kernels KN(table) = {
     TTT__TEXT(TTT__SET), TTT__PASTE(TTT__SET_, TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
@@ -1784,8 +1867,18 @@ static const ttt__kernels KN(table) = {
 #undef X
 #undef TILE
 #define X(cols, rows) rows,
-    { TILE_WIDTHS(X) }
+    { TILE_WIDTHS(X) },
 #undef X
+#define TILE(rows) KN(few_##rows),
+#define TILE16(rows) KN(few16_##rows),
+#define ACROSS(rows) KN(across_##rows),
+#define ACROSS16(rows) KN(across16_##rows),
+    { { TTT__FEW_ROWS(TILE) }, { TTT__FEW_ROWS(TILE16) },
+      { TTT__FEW_ROWS(ACROSS) }, { TTT__FEW_ROWS(ACROSS16) } },
+#undef TILE
+#undef TILE16
+#undef ACROSS
+#undef ACROSS16
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -1946,6 +2039,9 @@ static inline float ttt__sqrtss(float a) {
 #else
 #define TTT__FMA
 #endif
+#ifdef __FP_FAST_FMA  // of plain numbers it fuses some and not others, as loops happen to turn out
+#define TTT__NO_FMA __attribute__((optimize("fp-contract=off")))
+#endif
 #else
 #define TTT__UNROLL
 #define TTT__INLINE inline
@@ -1954,6 +2050,9 @@ static inline float ttt__sqrtss(float a) {
 #define TTT__PREFETCH(p) ((void)(p))
 #define TTT__UNRELATED(p) ((void)(p))
 #define TTT__FMA
+#endif
+#ifndef TTT__NO_FMA
+#define TTT__NO_FMA
 #endif
 
 TTT__CONSTANT char ttt__real_is = 0;
@@ -2057,6 +2156,7 @@ enum {
 
 #define TTT__TILE_ROWS 6  // of the widest tile
 #define TTT__MAX_ROWS 16  // of the narrowest
+#define TTT__FEW_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)  // tiles that read b where it lies
 
 // One number to one number, and two to one: a kernel for each op.
 typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
@@ -2118,6 +2218,8 @@ typedef struct ttt__taps {
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
+    X(void, transpose16,                                                                           \
+      (int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
     X(void, substitute,                                                                            \
       (int64_t n, int64_t d, const ttt_real *a, int64_t a_row, int64_t a_col, ttt_real *y,         \
        int64_t y_row))                                                                             \
@@ -2139,6 +2241,7 @@ typedef struct ttt__kernels {
 #undef X
     ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
     int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
+    ttt__tile_fn *few[4][TTT__TILE_ROWS];  // [1 if bfloat16, and 2 if b is (n,k)][rows - 1]
 } ttt__kernels;
 
 // -- the instruction sets that this compiler can make, worst first: X(name, if this machine has it)
@@ -2183,11 +2286,13 @@ enum {
 // several of them; and a multiply-add takes four cycles, of which two can begin in each, so eight
 // have to be in flight. So a narrower tile, at a matrix's right edge, is taller (TILE_WIDTHS in
 // [8]).
+#ifdef __GNUC__
+typedef float ttt__four __attribute__((vector_size(16), aligned(2), may_alias));
+#define TTT__FOUR(p) (*(const ttt__four *)(const void *)(p))
+#endif
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define TTT__JOINS  // two vectors into one that is longer
-typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
-#define TTT__FOUR(p) (*(const ttt__four *)(p))
 #define TTT__JOIN_8(p, q) TTT__SHUFFLE(TTT__FOUR(p), TTT__FOUR(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
 #define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, __extension__(MASK){ __VA_ARGS__ })
@@ -2196,9 +2301,9 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
 #if defined(TTT__IEEE_TARGET)  // the pragma is lost where one function is compiled into another
-#define TTT__TARGET_scalar TTT__IEEE_TARGET
+#define TTT__TARGET_scalar TTT__IEEE_TARGET TTT__NO_FMA
 #else
-#define TTT__TARGET_scalar
+#define TTT__TARGET_scalar TTT__NO_FMA
 #endif
 
 #define TTT__LANES_sse2 4
@@ -5306,16 +5411,20 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 //   - its rows lie a multiple of 4096 bytes apart, and would all fall in the same cache sets, or
 //   - it is too large for the first-level cache (32 kB) and its panels have less than 64 columns: a
 //     cache line or two of each row at a time.
+// Few rows (FEW = 12) use b so little that reading it takes the time. It is then read where it lies
+// and asked for in advance: by blocks of 16 terms, so in long runs, where its rows are contiguous;
+// 16 rows of it at once, which are transposed in registers, where its columns are.
 // The numbers were found by trying, most of them with AVX-512 and float.
 #define TTT__KC ((int64_t)512)
 #define TTT__MC ((int64_t)192)
 #define TTT__NC ((int64_t)1536)
+#define TTT__FEW ((int64_t)12)
+#define TTT__FEW_TERMS ((int64_t)16)
 #define TTT__NR_MAX ((int64_t)64)  // 4 vectors of AVX-512; also where columns are cut for threads
-// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, and a panel
-// of bfloat16 widened.
+// What packing needs: KC x NC numbers of b (the last panel padded), and a tile at the edge.
 #define TTT__PACKED_REALS (TTT__KC * (TTT__NC + TTT__NR_MAX))
 #define TTT__EDGE_REALS (TTT__MAX_ROWS * TTT__NR_MAX)
-#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS + TTT__KC * TTT__NR_MAX))
+#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS))
 
 // Leaves the first `from` columns out; or rows; or terms of the sum.
 static void ttt__gemm_columns(ttt__gemm *gemm, int64_t from) {
@@ -5349,21 +5458,18 @@ static void ttt__finish_rows(const ttt__kernels *kernels, const ttt__gemm *gemm,
     }
 }
 
-// Copies b (k,n), padded with zeros to `width` columns, row after row. `wide` has room for a panel.
+// Copies b (k,n), padded with zeros to `width` columns, row after row.
 static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_t width,
-                      ttt_real *to, ttt_real *wide) {
+                      ttt_real *to) {
     const ttt_real *b = gemm->b;
+    const uint16_t *half = gemm->bf16;
     int64_t n = gemm->n, k = gemm->k, b_row = gemm->b_row, b_col = gemm->b_col;
-    bool transposed = b_col != 1;
-    if (gemm->bf16 && transposed) {  // widened first, then like any other
-        kernels->widen(n, k, gemm->bf16, b_col, wide, k);
-        b = wide;
-        b_col = k;
-    }
-    if (transposed) kernels->transpose(n, k, b, b_col, to, width);
-    else if (gemm->bf16) kernels->widen(k, n, gemm->bf16, b_row, to, width);
+    if (b_col != 1 && half) kernels->transpose16(n, k, half, b_col, to, width);
+    else if (b_col != 1) kernels->transpose(n, k, b, b_col, to, width);
+    else if (half) kernels->widen(k, n, half, b_row, to, width);
     else
-        for (int64_t i = 0; i < k; i++) memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
+        for (int64_t i = 0; i < k; i++)
+            memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)
         for (int64_t j = n; j < width; j++) to[i * width + j] = 0;
 }
@@ -5387,12 +5493,11 @@ static void ttt__tile_at_edge(ttt__tile_fn *tile, const ttt__gemm *gemm, int64_t
 }
 
 // A block of rows times one panel, of `width` columns with what is padded, tile by tile; rows are
-// spread evenly over tiles. gemm is used up: it ends below the last row.
-static void ttt__panel(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t width,
-                       ttt_real *edge) {
-    int64_t cols = width / kernels->lanes, most = kernels->tile_rows[cols - 1];
+// spread evenly over tiles, of which the tallest has `most`. gemm is used up: it ends below the
+// last row.
+static void ttt__panel(const ttt__kernels *kernels, ttt__tile_fn *const *tile, int64_t most,
+                       ttt__gemm *gemm, int64_t width, ttt_real *edge) {
     int64_t m = gemm->m, n = gemm->n, tiles = (m + most - 1) / most;
-    ttt__tile_fn *const *tile = kernels->tile[cols - 1];
     bool finish = gemm->finish.map || gemm->finish.add;
     for (int64_t t = 0; t < tiles; t++) {
         int64_t rows = m / tiles + (t < m % tiles);
@@ -5402,30 +5507,46 @@ static void ttt__panel(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t wid
         ttt__gemm_rows(gemm, rows);
     }
 }
+// The same with b packed or such that tiles can read it in place.
+static void ttt__panel_of_rows(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t width,
+                               ttt_real *edge) {
+    int64_t cols = width / kernels->lanes - 1;
+    ttt__panel(kernels, kernels->tile[cols], kernels->tile_rows[cols], gemm, width, edge);
+}
 
-// A block of at most KC terms and NC columns: all rows, in blocks of about MC, times all panels.
-// The first block of rows packs each panel, the others find it packed.
-static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
-                            ttt_real *workspace) {
-    int64_t lanes = kernels->lanes, panel = lanes * kernels->tile_cols;
-    ttt_real *edge = workspace + TTT__PACKED_REALS, *wide = edge + TTT__EDGE_REALS;
-    int64_t blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+// How b is read.
+typedef struct ttt__way {
+    bool pack;
+    ttt__tile_fn *const *few;  // tiles for few rows, NULL if there are more
+    int64_t panel, terms;      // columns of a panel; most terms of a block
+} ttt__way;
+
+// A block of so many terms and at most NC columns: all rows, in blocks of about MC, times all
+// panels. The first block of rows packs each panel, the others find it packed.
+static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm,
+                            const ttt__way *way, ttt_real *workspace) {
+    int64_t lanes = kernels->lanes, blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+    ttt_real *edge = workspace + TTT__PACKED_REALS;
     for (int64_t block = 0; block < blocks; block++) {
         int64_t i = gemm->m * block / blocks, m = gemm->m * (block + 1) / blocks - i;
-        for (int64_t j = 0; j < gemm->n; j += panel) {
-            int64_t n = TTT__MIN(panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
+        for (int64_t j = 0; j < gemm->n; j += way->panel) {
+            int64_t n = TTT__MIN(way->panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
             ttt__gemm part = *gemm;
             ttt__gemm_rows(&part, i);
             ttt__gemm_columns(&part, j);
             part.m = m;
             part.n = n;
-            if (pack || n < width) {
-                ttt_real *packed = workspace + j * gemm->k;
-                if (i == 0) ttt__pack(kernels, &part, width, packed, wide);
+            if (way->few && n == way->panel) {
+                ttt__panel(kernels, way->few, TTT__TILE_ROWS, &part, n, NULL);
+                continue;
+            }
+            if (way->pack || n < width) {
+                ttt_real *packed = workspace + (blocks > 1 ? j * gemm->k : 0);
+                if (i == 0) ttt__pack(kernels, &part, width, packed);
                 part.b = packed;
                 part.b_row = width;
             }
-            ttt__panel(kernels, &part, width, edge);
+            ttt__panel_of_rows(kernels, &part, width, edge);
         }
     }
 }
@@ -5436,16 +5557,16 @@ static void ttt__gemm_panel(const ttt__kernels *kernels, const ttt__gemm *gemm, 
                             ttt_real *workspace) {
     ttt__gemm part = *gemm;
     if (pack) {
-        ttt__pack(kernels, gemm, gemm->n, workspace, NULL);
+        ttt__pack(kernels, gemm, gemm->n, workspace);
         part.b = workspace;
         part.b_row = gemm->n;
     }
-    ttt__panel(kernels, &part, gemm->n, NULL);
+    ttt__panel_of_rows(kernels, &part, gemm->n, NULL);
 }
 
-static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
-                             ttt_real *workspace) {
-    int64_t blocks = TTT__MAX(1, (gemm->k + TTT__KC - 1) / TTT__KC);
+static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
+                             const ttt__way *way, ttt_real *workspace) {
+    int64_t blocks = TTT__MAX(1, (gemm->k + way->terms - 1) / way->terms);
     for (int64_t j = 0; j < gemm->n; j += TTT__NC)
         for (int64_t block = 0; block < blocks; block++) {
             int64_t from = gemm->k * block / blocks, to = gemm->k * (block + 1) / blocks;
@@ -5459,20 +5580,30 @@ static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
                 part.init_row = part.c_row;
             }
             if (block < blocks - 1) memset(&part.finish, 0, sizeof part.finish);
-            ttt__gemm_block(kernels, &part, pack, workspace);
+            ttt__gemm_block(kernels, &part, way, workspace);
         }
 }
 
-static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
-    if (gemm->m == 0 || gemm->n == 0) return;  // a share of fewer rows or columns than threads
-    int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes, widest = lanes * kernels->tile_cols;
-    bool narrow = widest < TTT__NR_MAX && gemm->k * n > 1 << 13, large = gemm->k * n > 1 << 20;
+static ttt__way ttt__way_of(const ttt__kernels *kernels, const ttt__gemm *gemm) {
+    int64_t m = gemm->m, size = gemm->k * gemm->n, widest = kernels->lanes * kernels->tile_cols;
+    bool half = gemm->bf16 != NULL, across = gemm->b_col != 1;
+    bool narrow = widest < TTT__NR_MAX && size > 1 << 13, large = size > 1 << 20;
     bool strided = gemm->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
-    bool pack = gemm->bf16 || gemm->b_col != 1 || m > 1024 ||
-                (m >= 96 && (narrow || strided || large));
-    bool one_panel = m <= TTT__MC && gemm->k <= TTT__KC && n <= widest && n % lanes == 0;
-    if (one_panel && !gemm->bf16) ttt__gemm_panel(kernels, gemm, pack, workspace);
-    else ttt__gemm_blocks(kernels, gemm, pack, workspace);
+    bool pack = half || across || m > 1024 || (m >= 96 && (narrow || strided || large));
+    ttt__way way = { pack, NULL, widest, TTT__KC };
+    if (m > TTT__FEW || !(half || across || size > 1 << 18)) return way;
+    way.few = kernels->few[2 * across + half];
+    if (across) way.panel = kernels->lanes;
+    else way.terms = TTT__FEW_TERMS;
+    return way;
+}
+static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
+    int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes;
+    if (m == 0 || n == 0) return;  // a share of fewer rows or columns than threads
+    ttt__way way = ttt__way_of(kernels, gemm);
+    bool one_panel = m <= TTT__MC && gemm->k <= TTT__KC && n <= way.panel && n % lanes == 0;
+    if (one_panel && !way.few) ttt__gemm_panel(kernels, gemm, way.pack, workspace);
+    else ttt__gemm_blocks(kernels, gemm, &way, workspace);
 }
 
 // -- batches of products
@@ -6780,7 +6911,7 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(conv) TTT__DO(crc)                  \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc)                                \
     TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
@@ -7366,7 +7497,6 @@ TTT__NAMES(TTT__PUSH)
 #undef big
 #undef by
 #undef cl
-#undef conv
 #undef crc
 #undef ctr
 #undef cv

@@ -50,7 +50,9 @@ static int kernel(const char *text) {
     X(kernel, ttt_attention_kernel, kernel) X(bandwidth, ttt_real, real)                           \
     X(neighbors, int64_t, whole) X(window, int64_t, whole) X(globals, int64_t, whole)              \
     X(compressed, int64_t, whole) X(max_tokens, int64_t, whole) X(grid_rows, int64_t, whole)       \
-    X(grid_cols, int64_t, whole) X(power, int, whole)
+    X(grid_cols, int64_t, whole) X(power, int, whole) X(rotary, ttt_real, real)                    \
+    X(token_index, bool, yes) X(share_qk, bool, yes) X(conv, int64_t, whole)                       \
+    X(output_gate, bool, yes)
 
 static const char *note(const mixer_case *m, const char *key) {
     const char *text = ttt_bundle_note(&m->file, key);
@@ -336,6 +338,12 @@ static void errors_name_the_field(void) {
     REFUSES("nadaraya-watson", 4, "neighbors", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN,
             .neighbors = 2);
     REFUSES("linear-attention", 4, "normalizer is 3", .normalizer = (ttt_normalizer)3);
+    REFUSES("ttt-mlp", 4, "conv", .inner_lr = 1, .share_qk = true, .conv = -1);
+    REFUSES("ttt-linear", 4, "rotary is -1", .inner_lr = 1, .causal = true, .rotary = -1);
+    REFUSES("ttt-linear", 4, "rotary is nan", .inner_lr = 1, .causal = true,
+            .rotary = (ttt_real)NAN);
+    REFUSES("ttt-linear", 4, "rotary", .inner_lr = 1, .causal = true, .rotary = 9, .dim = 3,
+            .heads = 3);
     REFUSES("mttt-mlp", 9, "inner_lrs", .inner_steps = 3, .inner_lr = 1,
             .inner_lrs = other_rates);
     for (int i = 0; ttt_mixer_at(i); i++) {
@@ -623,6 +631,56 @@ static void rows_and_options_agree(void) {
     }
 }
 
+// ---- weights as they are stored -----------------------------------------------------------------
+// Factors of products may be bfloat16: the layer is what it is with the same numbers as reals. Of
+// all else that is refused by name.
+static void check_stored(const ttt_mixer *m, int o, bool no_fused) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
+    ttt_mixer_desc d = o < 0 ? needed(m) : with_option(c, m, o, true);
+    ttt_params p = { 0 };
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, TOKENS, d.dim)), *y[2], *all[64], *other[64] = { x };
+    d.no_fused = no_fused;
+    if (w.n == 0) ttt_clear(c);  // tables of a grid have its size, no other
+    for (int form = 0; form < 2 && w.n > 0; form++) {
+        for (int i = 0; i < w.n; i++) {
+            all[i] = w.at[i];
+            if (!(p.item[i].flags & TTT_PARAM_FACTOR)) continue;
+            ttt_tensor *stored = ttt_cast(c, w.at[i], TTT_DTYPE_BF16);
+            all[i] = form ? stored : ttt_cast(c, stored, TTT_DTYPE_REAL);
+        }
+        y[form] = ttt_mixer_forward(c, &d, (ttt_weights){ all, w.n }, x, NULL);
+        ttt_grad(c, ttt_sum(c, y[form]), &x, 1, &other[form], TTT_GRAD_FIRST_ORDER);
+    }
+    for (int i = 0; i < 2 && w.n > 0; i++) {
+        ttt_tensor *a = i ? other[0] : y[0], *b = i ? other[1] : y[1];
+        bool same = ttt_ok(c) && ttt_max_abs_diff(a, b) <= (DOUBLE ? 1e-12 : 1e-5) * largest(a);
+        if (!same) printf("  %s, option %d: %g\n", m->name, o, ttt_max_abs_diff(a, b));
+        CHECK(same);
+    }
+    for (int i = 0; i < w.n; i++) {
+        if (p.item[i].flags & TTT_PARAM_FACTOR) continue;
+        all[i] = ttt_cast(c, w.at[i], TTT_DTYPE_BF16);
+        ttt_mixer_forward(c, &d, (ttt_weights){ all, w.n }, x, NULL);
+        CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), p.item[i].name));
+        ttt_clear(c);
+        all[i] = w.at[i];
+    }
+    ttt_close(c);
+}
+static void factors_may_be_bfloat16(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        bool has_factors = false;
+        for (int j = 0; j < m->n_rows; j++)
+            has_factors = has_factors || m->rows[j].flags & TTT_PARAM_FACTOR;
+        CHECK(has_factors != (ttt_mixer_takes(m, "inner_steps") || m->n_rows == 0));
+        for (int o = -1; o < N_OPTIONS && has_factors; o++)
+            for (int no_fused = 0; no_fused < 2; no_fused++)
+                if (o < 0 || ttt_mixer_takes(m, options[o])) check_stored(m, o, no_fused);
+    }
+}
+
 // ---- who sees whom ------------------------------------------------------------------------------
 // Changes the last token: which of the others notice?
 static bool sees_later_tokens(const ttt_mixer *m, bool causal) {
@@ -661,6 +719,10 @@ static void flags_tell_who_sees_whom(void) {
 #define CAUSAL_FORMS(X)                                                                           \
     X("ttt-linear", .inner_lr = 1, .causal = true, .chunk = 4)                                    \
     X("ttt-linear", .inner_lr = 1, .causal = true, .no_decoder_norm = true)                       \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .rotary = 100, .token_index = true)            \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .chunk = 3, .share_qk = true, .conv = 2)       \
+    X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 6, .rotary = 10, .token_index = true,    \
+      .share_qk = true, .output_gate = true)                                                      \
     X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 1)                                       \
     X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 7, .no_inner_bias = true)                \
     X("titans", .inner_lr = 1) X("titans", .inner_lr = 1, .chunk = 1)                             \
@@ -1516,6 +1578,7 @@ int main(int argc, char **argv) {
                                     T(sizes_beyond_every_tensor_are_no_surprise),
                                     T(no_fused_is_for_all),
                                     T(flops_are_about_those_of_the_products),
+                                    T(factors_may_be_bfloat16),
                                     T(options_without_what_they_need_are_refused),
                                     T(rows_and_options_agree),
                                     T(flags_tell_who_sees_whom),
