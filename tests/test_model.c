@@ -1160,8 +1160,8 @@ static ttt_result bundle_of(given *g) {
 // These have tests of their own below, give NaN or -1 since they have no context, give tensors and
 // take none, or look at no tensor.
 static const char *const lacking_elsewhere[] = {
-    "ttt_mixer_forward", "ttt_unmask", "ttt_vit_forward", "ttt_lm_forward", "ttt_lm_stream",
-    "ttt_lm_fingerprint", "ttt_optimizer_step",
+    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner", "ttt_unmask", "ttt_vit_forward",
+    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_optimizer_step",
     "ttt_item",
     "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
 };
@@ -1198,6 +1198,24 @@ static ttt_mixer_desc any_mixer(int i) {
     d.heads = 2;
     return d;
 }
+static void refuse_streams(given *g, const ttt_mixer_desc *desc, ttt_weights weights,
+                           ttt_tensor *x) {
+    ttt_stream stream = { 0 };
+    ttt_mixer_desc d = *desc;
+    const char *name = g->no ? desc->mixer->rows[0].name : desc->mixer->name;
+    ttt_tensor *w[64], *value[4], *gradient[4];
+    if (!(d.mixer->flags & TTT_MIXER_STREAMS) || d.no_fused) return;
+    d.causal = !(d.mixer->flags & TTT_MIXER_CAUSAL);
+    d.grid_rows = d.grid_cols = 0;
+    ttt_mixer_stream(g->c, &d, weights, &stream, g->no, NULL);
+    refuses(g, "ttt_mixer_stream", "mixer_stream");
+    memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
+    w[0] = g->no;
+    ttt_mixer_stream(g->c, &d, (ttt_weights){ w, weights.n }, &stream, x, NULL);
+    refuses(g, "ttt_mixer_stream", name);
+    ttt_stream_learner(g->c, &d, (ttt_weights){ w, weights.n }, &stream, "", value, gradient);
+    refuses(g, "ttt_stream_learner", name);
+}
 // Every mixer with every weight, its input and its order of tokens.
 static void refuse_mixers(given *g) {
     ttt_tensor *x = ttt_zeros(g->c, TTT_SHAPE(1, 6, 6)), *w[64], **losses = NULL;
@@ -1212,6 +1230,7 @@ static void refuse_mixers(given *g) {
             refuses(g, d.mixer->name, d.mixer->name);
             ttt_unmask(g->c, &d, weights, g->no, &unmasked);
             refuses(g, "ttt_unmask", d.mixer->name);
+            refuse_streams(g, &d, weights, x);
             for (int k = 0; k < weights.n; k++) {
                 memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
                 w[k] = g->no;
@@ -1333,6 +1352,18 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_mixer_new, desc, ttt_mixer_new(c, NULL, p, ""))                                          \
     X(ttt_mixer_new, params, ttt_mixer_new(c, &mixer, NULL, ""))                                   \
     X(ttt_mixer_forward, desc, ttt_mixer_forward(c, NULL, lacking(g, 2, 2), x, NULL))              \
+    X(ttt_mixer_stream, desc, ttt_mixer_stream(c, NULL, lacking(g, 2, 2), &stream, x, NULL))       \
+    X(ttt_mixer_stream, stream, ttt_mixer_stream(c, &mixer, lacking(g, 2, 2), NULL, x, NULL))      \
+    X(ttt_stream_copy, into, ttt_stream_copy(c, NULL, &stream))                                    \
+    X(ttt_stream_copy, from, ttt_stream_copy(c, &stream, NULL))                                    \
+    X(ttt_stream_learner, desc,                                                                    \
+      ttt_stream_learner(c, NULL, lacking(g, 2, 2), &stream, "", &some, &some))                    \
+    X(ttt_stream_learner, stream,                                                                  \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), NULL, "", &some, &some))                     \
+    X(ttt_stream_learner, value,                                                                   \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), &stream, "", NULL, &some))                   \
+    X(ttt_stream_learner, gradient,                                                                \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), &stream, "", &some, NULL))                   \
     X(ttt_unmask, desc, ttt_unmask(c, NULL, lacking(g, 2, 2), x, &unmasked))                       \
     X(ttt_unmask, out, ttt_unmask(c, &mixer, lacking(g, 2, 2), x, NULL))                           \
     X(ttt_file_read, path, ttt_file_read(c, NULL, NULL))                                           \
@@ -1434,6 +1465,17 @@ static bool mixes_without_losses(ttt_ctx *c, const ttt_mixer_desc *d) {
     ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 2, 4));
     return ttt_mixer_forward(c, d, ttt_mixer_new(c, d, &p, ""), x, NULL)->size == 8;
 }
+// And what its learner, if it had one, would have become: its state has no prefix.
+static bool streams_without_counts(ttt_ctx *c, const ttt_mixer_desc *d) {
+    ttt_params p = { 0 };
+    ttt_stream stream = { 0 };
+    ttt_mixer_desc learns = { .mixer = &ttt_mixer_ttt_linear, .inner_lr = 1, .causal = true };
+    learns.dim = d->dim, learns.heads = d->heads;
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 2, 4)), *value[2], *gradient[2];
+    ttt_weights w = ttt_mixer_new(c, &learns, &p, "");
+    return ttt_mixer_stream(c, &learns, w, &stream, x, NULL)->size == 8 &&
+           ttt_stream_learner(c, &learns, w, &stream, NULL, value, gradient) == TTT_OK;
+}
 static bool classifies_without_call(ttt_ctx *c, const ttt_vit_desc *d) {
     ttt_params p = { 0 };
     ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 8, 8, 2));
@@ -1509,6 +1551,9 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_mixer_offer, desc, ttt_mixer_offer(mixer.mixer, NULL).mixer == mixer.mixer)              \
     X(ttt_mixer_count, desc, ttt_mixer_count(NULL) == 0)                                           \
     X(ttt_mixer_forward, losses, mixes_without_losses(c, &mixer))                                  \
+    X(ttt_mixer_stream, counts, streams_without_counts(c, &mixer))                                 \
+    X(ttt_stream_learner, prefix, streams_without_counts(c, &mixer))                               \
+    X(ttt_stream_restart, stream, (ttt_stream_restart(NULL, 0), true))                             \
     X(ttt_file_read, size, saves_without_optimizer(c, p))                                          \
     X(ttt_file_put, w, !ttt_file_put(NULL, "", 1))                                                 \
     X(ttt_file_put, bytes, !ttt_file_put(&writer, NULL, 1))                                        \
@@ -1558,6 +1603,8 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_vit_desc vit = with_mixer("linear-attention");
     ttt_mixer_desc mixer = vit.mixer;
     mixer.dim = 4, mixer.heads = 2;
+    ttt_stream stream = { 0 };
+    ttt_tensor *some = NULL;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
     ttt_lm_desc other;
