@@ -1603,7 +1603,6 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_vit_desc vit = with_mixer("linear-attention");
     ttt_mixer_desc mixer = vit.mixer;
     mixer.dim = 4, mixer.heads = 2;
-    ttt_stream stream = { 0 };
     ttt_tensor *some = NULL;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
