@@ -147,13 +147,16 @@ TTT_API int ttt_lm_count(const ttt_lm_desc *desc);  // how many these are
 TTT_API ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                    ttt_tensor *tokens, ttt_lm_call *call);
 // Reads more of each sequence: tokens (B,n) -> logits (B,n,vocab) of the successors, or with
-// `last_only` (B,1,vocab) those of each lane's last new token. counts, the state and its errors are
-// as for ttt_mixer_stream, and so is what a way to cut a text changes: nothing, or little. The names
-// of the state begin with those of the layers. Memory grows with n, by what one block takes: read
-// long texts in pieces. Errors: as ttt_lm_forward, for the tokens that are counted.
+// `last_only` (B,1,vocab) those of each lane's last new token. counts, the state and errors are as
+// for ttt_mixer_stream, and so is what a way to cut a text changes: nothing, or little. Names of
+// the state begin with those of the layers. Memory grows with n, by what one block takes: read long
+// texts in pieces. Errors: as ttt_lm_forward, for the tokens that are counted.
 TTT_API ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                   ttt_stream *stream, ttt_tensor *tokens, const int64_t *counts,
                                   bool last_only);
+// 16 hexadecimal digits that name a model: its description and all of its weights. In the step
+// arena; NULL after an error.
+TTT_API const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights);
 // logits (B,L,V) of ttt_lm_forward, tokens (B,L) -> (): the mean cross-entropy of position t
 // against token t+1, in nats. Tokens below 0 are not looked for; the mean of none is 0.
 TTT_API ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens);
@@ -263,6 +266,14 @@ TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt
 // in *file (step arena), for its notes.
 TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
                                        ttt_optimizer *optimizer, ttt_bundle *file);
+// Writes what a stream remembers; `owner` says of what it is, as ttt_lm_fingerprint does.
+TTT_API ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
+                                   const char *owner);
+// Makes *stream what the file remembers. The same calls then give the same bits as if there had
+// been no file. TTT_ERR_FORMAT for a file that is no state, or that of another owner; *stream is
+// as it was then.
+TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream,
+                                   const char *owner);
 
 // ---- [6] MODEL FOLDERS --------------------------------------------------------------------------
 // A language model as a folder in the layout of Hugging Face: config.json, and model.safetensors or
@@ -1120,7 +1131,7 @@ static void ttt__lm_settle(ttt_ctx *ctx, ttt_stream *stream, const struct ttt__s
 // Block i of a stream. Its halves, and rows of the second, give their memory back one by one.
 static ttt_tensor *ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                         ttt__stream_part *part, int64_t i, ttt_tensor *x) {
-    enum { ROWS = 256 };
+    enum { FED = 256 };  // rows at a time
     int64_t D = desc->width, n = x->size / D;
     ttt_tensor *y = ttt_new(ctx, TTT_SHAPE(n, D));
     struct ttt__stream_put *until = part->stream->pending;
@@ -1129,8 +1140,8 @@ static ttt_tensor *ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, t
     if (ttt_ok(ctx)) memcpy(y->data, x->data, (size_t)y->size * sizeof *y->data);
     ttt__lm_settle(ctx, part->stream, until);
     ttt_mark_release(ctx, mark);
-    for (int64_t at = 0; at < n && ttt_ok(ctx); at += ROWS) {
-        ttt_tensor *rows = ttt_slice(ctx, y, 0, at, TTT__MIN((int64_t)ROWS, n - at));
+    for (int64_t at = 0; at < n && ttt_ok(ctx); at += FED) {
+        ttt_tensor *rows = ttt_slice(ctx, y, 0, at, TTT__MIN((int64_t)FED, n - at));
         rows = ttt__lm_fed(ctx, desc, weights, rows);
         if (ttt_ok(ctx)) memcpy(y->data + at * D, rows->data, (size_t)rows->size * sizeof *y->data);
         ttt_mark_release(ctx, mark);
@@ -1198,6 +1209,42 @@ ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights we
     ttt__stream_end(ctx, &part);
     ttt__arena_release(&ctx->scratch, scratch);
     return y;
+}
+
+// FNV-1a, eight bytes at a time
+static uint64_t ttt__hash(uint64_t hash, const void *bytes, size_t n) {
+    const char *p = (const char *)bytes;
+    for (uint64_t word = 0; n > 0; word = 0) {
+        size_t m = TTT__MIN(n, sizeof word);
+        memcpy(&word, p, m);
+        hash = (hash ^ word) * 1099511628211u;
+        hash ^= hash >> 32;
+        p += m;
+        n -= m;
+    }
+    return hash;
+}
+const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights) {
+    if (!ttt__lm_good(ctx, given) ||
+        !ttt__weights_expected(ctx, "lm_fingerprint", weights, ttt_lm_count(given)))
+        return NULL;
+    ttt_lm_desc d = ttt__lm_resolved(given);
+    const int64_t sizes[] = { d.vocab, d.width, d.depth, d.mlp, d.pre_conv, d.conv, d.tied,
+                              d.mixer.heads };
+    uint64_t hash = ttt__hash(14695981039346656037u, sizes, sizeof sizes);
+    hash = ttt__hash(hash, &d.norm_eps, sizeof d.norm_eps);
+    hash = ttt__hash(hash, d.mixer.mixer->name, strlen(d.mixer.mixer->name));
+    for (int i = 0; i < TTT__N_OPTIONS; i++)
+        if (!strchr(ttt__options[i].type, '*'))
+            hash = ttt__hash(hash, (const char *)&d.mixer + ttt__options[i].at,
+                             ttt__options[i].size);
+    for (int i = 0; i < weights.n; i++) {
+        const ttt_tensor *w = weights.at[i];
+        hash = ttt__hash(hash, ttt__elements(w),
+                         (size_t)w->size * ttt__element_bytes(w->dtype));
+    }
+    return ttt__text_of(ctx, "%08lx%08lx", (unsigned long)(hash >> 32),
+                        (unsigned long)(hash & 0xffffffff));
 }
 
 ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens) {
@@ -1753,6 +1800,86 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
         memcpy(&optimizer->grad_norm, &counts.norm, sizeof optimizer->grad_norm);
     }
     return TTT_OK;
+}
+
+// -- a stream's state as a file: its tensors, and "read"; notes say what it is
+#define TTT__STATE_FORMAT "ttt stream 1"
+ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
+                           const char *owner) {
+    if (!TTT__GIVEN("stream_save", path) || !TTT__GIVEN("stream_save", stream) ||
+        !TTT__GIVEN("stream_save", owner))
+        return ttt_status(ctx);
+    if (!stream->lanes)
+        ttt_fail(ctx, TTT_ERR_UNSET, "stream_save: the stream has read nothing yet");
+    ttt_mark mark = ttt_mark_get(ctx);
+    ttt_note notes[2] = { { "format", TTT__STATE_FORMAT }, { "owner", NULL } };
+    ttt_bundle b = { NULL, stream->state.n + 1, notes, 2, NULL };
+    notes[1].text = owner;
+    b.tensors = (ttt_named *)ttt_alloc(ctx, (uint64_t)b.n_tensors * sizeof *b.tensors, false);
+    for (int i = 0; i < stream->state.n && ttt_ok(ctx); i++) {
+        b.tensors[i].name = stream->state.item[i].name;
+        b.tensors[i].tensor = stream->state.value[i];
+    }
+    if (ttt_ok(ctx)) {
+        b.tensors[stream->state.n].name = "read";
+        b.tensors[stream->state.n].tensor = stream->read;
+        ttt_safetensors_write(ctx, path, &b, false);
+    }
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
+
+// Whether a file is a state of this owner, with places that a stream can be at.
+static bool ttt__state_good(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
+                            const char *owner, const ttt_tensor *read) {
+    const char *format = ttt_bundle_note(file, "format"), *of = ttt_bundle_note(file, "owner");
+    if (!format || strcmp(format, TTT__STATE_FORMAT) != 0 || !of)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "it is no state of a stream ('%s')",
+                           TTT__STATE_FORMAT);
+    if (strcmp(of, owner) != 0)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "the state of another model: its owner is "
+                           "%.40s, and this one is %.40s", of, owner);
+    if (!read || read->dtype != TTT_DTYPE_INT || read->shape.rank != 1 || read->size < 1)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'read' is missing, or not whole numbers");
+    for (int64_t b = 0; b < read->size; b++)
+        if (read->index[b] < 0 || read->index[b] > TTT__FAR)
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "lane %lld has read %lld tokens",
+                               (long long)b, (long long)read->index[b]);
+    for (int64_t i = 0; i < file->n_tensors; i++) {
+        ttt_shape shape = ttt_bundle_shape(file, i);
+        if (strcmp(file->tensors[i].name, "read") != 0 &&
+            (shape.rank < 1 || shape.dim[0] != read->size))
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'%.80s' is not of %lld lanes",
+                               file->tensors[i].name, (long long)read->size);
+    }
+    return true;
+}
+ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream, const char *owner) {
+    ttt_bundle file;
+    ttt_stream made;
+    if (!TTT__GIVEN("stream_load", path) || !TTT__GIVEN("stream_load", stream) ||
+        !TTT__GIVEN("stream_load", owner))
+        return ttt_status(ctx);
+    ttt_mark mark = ttt_mark_get(ctx);
+    memset(&made, 0, sizeof made);
+    if (ttt_safetensors_read(ctx, path, &file) != TTT_OK) return ttt_status(ctx);
+    ttt_tensor *read = ttt_bundle_find(&file, "read");
+    if (ttt__state_good(ctx, path, &file, owner, read)) {
+        made.lanes = read->size;
+        made.read = ttt__copy(ctx, read, true);
+        ttt__params_room(ctx, &made.state, (int)file.n_tensors);
+    }
+    for (int64_t i = 0; i < file.n_tensors && ttt_ok(ctx); i++) {
+        ttt_tensor *tensor = ttt_bundle_at(&file, i);
+        if (tensor == NULL || strcmp(file.tensors[i].name, "read") == 0) continue;
+        if (!ttt__operand(ctx, file.tensors[i].name, tensor, 0, TTT__REAL)) break;
+        made.state.item[made.state.n].name = ttt__path(ctx, NULL, "%s", file.tensors[i].name);
+        made.state.item[made.state.n].flags = 0;
+        made.state.value[made.state.n++] = ttt__copy(ctx, tensor, true);
+    }
+    if (ttt_ok(ctx)) *stream = made;
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
 }
 
 // ---- MODEL FOLDERS ------------------------------------------------------------------------------

@@ -466,6 +466,145 @@ static void what_a_folder_has_too_much_is_told(void) {
     remove_folder();
 }
 
+// ---- streams ------------------------------------------------------------------------------------
+// Mixers that read streams, and whether each way to cut gives the same bits.
+static bool streams(const ttt_mixer *mixer) { return mixer->flags & TTT_MIXER_STREAMS; }
+static bool by_bits(const ttt_mixer *mixer) {
+    static const char *const names[] = { "ttt-linear", "ttt-mlp", "linear-attention",
+                                         "self-attention" };
+    for (int i = 0; i < COUNT(names); i++)
+        if (strcmp(mixer->name, names[i]) == 0) return true;
+    return false;
+}
+static bool alike(const ttt_mixer *mixer, const ttt_real *a, const ttt_real *b, int64_t n) {
+    double most = 0, far_off = 0;
+    for (int64_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)b[i]));
+        far_off = ttt_test_worse(far_off, fabs((double)a[i] - (double)b[i]));
+    }
+    return by_bits(mixer) ? !memcmp(a, b, (size_t)n * sizeof *a) : far_off <= 1e-5 * most;
+}
+static ttt_lm_desc streaming(const ttt_mixer *mixer) {
+    ttt_lm_desc d = small(mixer->name);
+    d.pre_conv = true;
+    if (mixer == &ttt_mixer_ttt_linear || mixer == &ttt_mixer_ttt_mlp) {
+        d.mixer.rotary = 100;
+        d.mixer.token_index = d.mixer.share_qk = d.mixer.output_gate = true;
+        d.mixer.inner_lr = REAL(0.3);
+    }
+    return d;
+}
+static void however_a_text_is_cut_the_model_says_the_same(void) {
+    enum { L = 13 };
+    static const int64_t cuts[][6] = { { 13 }, { 1, 1, 1, 1, 1, 8 }, { 5, 7, 1 }, { 4, 4, 4, 1 } };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_tensor *tokens = some_tokens(c, 1, L);
+        ttt_tensor *y = ttt_lm_forward(c, &d, w, tokens, NULL);
+        for (int k = 0; k < COUNT(cuts); k++) {
+            ttt_stream stream = { 0 };
+            int64_t at = 0;
+            for (int j = 0; at < L && ttt_ok(c); j++) {
+                int64_t n = cuts[k][j];
+                ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, n), tokens->index + at);
+                bool last = j % 2;
+                ttt_tensor *z = ttt_lm_stream(c, &d, w, &stream, part, NULL, last);
+                ttt_real *want = y->data + (at + (last ? n - 1 : 0)) * VOCAB;
+                bool good = ttt_ok(c) && z->size == (last ? 1 : n) * VOCAB &&
+                            alike(mixer, z->data, want, z->size);
+                if (!good) printf("  %s, cut %d: %s\n", mixer->name, k, ttt_error(c));
+                CHECK(good);
+                at += n;
+            }
+            CHECK(stream.read && stream.read->index[0] == L);
+        }
+        ttt_close(c);
+    }
+}
+static void lanes_are_as_if_they_were_alone(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_mlp);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_tensor *tokens = some_tokens(c, 3, 6);
+    const int64_t counts[3] = { 6, 0, 3 };
+    ttt_stream all = { 0 }, alone = { 0 };
+    ttt_lm_stream(c, &d, w, &all, tokens, NULL, true);
+    tokens->index[17] = 9999;  // of lane 2, behind what counts
+    ttt_tensor *y = ttt_lm_stream(c, &d, w, &all, tokens, counts, false),
+               *z = ttt_lm_stream(c, &d, w, &all, tokens, (int64_t[]){ 0, 2, 1 }, true);
+    tokens->index[17] = 0;
+    CHECK(ttt_ok(c) && all.read->index[0] == 12 && all.read->index[2] == 10);
+    for (int64_t i = 0; i < 6 * VOCAB; i++) CHECK(y->data[6 * VOCAB + i] == 0);
+    for (int64_t i = 0; i < VOCAB; i++) CHECK(z->data[i] == 0);
+    ttt_tensor *third = ttt_from_int(c, TTT_SHAPE(1, 6), (int64_t[]){ 0, 1, 2, 3, 4, 5 });
+    memcpy(third->index, some_tokens(c, 3, 6)->index + 12, 6 * sizeof(int64_t));
+    ttt_lm_stream(c, &d, w, &alone, third, NULL, true);
+    ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, 3), third->index);
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &alone, part, NULL, false);
+    CHECK(ttt_ok(c) && !memcmp(x->data, y->data + 12 * VOCAB, 3 * VOCAB * sizeof *x->data));
+    part = ttt_from_int(c, TTT_SHAPE(1, 1), third->index);
+    x = ttt_lm_stream(c, &d, w, &alone, part, NULL, true);
+    CHECK(ttt_ok(c) && !memcmp(x->data, z->data + 2 * VOCAB, VOCAB * sizeof *x->data));
+    ttt_close(c);
+}
+static void a_state_is_a_file_of_its_own_model(void) {
+    static const char path[] = "test_language.state";
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_stream stream = { 0 }, again = { 0 }, fork = { 0 };
+        ttt_tensor *tokens = some_tokens(c, 2, 7);
+        ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+        const char *owner = ttt_lm_fingerprint(c, &d, w);
+        ttt_stream_copy(c, &fork, &stream);
+        CHECK(ttt_stream_save(c, path, &stream, owner) == TTT_OK);
+        CHECK(ttt_stream_load(c, path, &again, owner) == TTT_OK);
+        ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, false),
+                   *y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false),
+                   *z = ttt_lm_stream(c, &d, w, &fork, tokens, NULL, false);
+        CHECK(ttt_ok(c) && same_bits(x, y) && same_bits(x, z));
+        w.at[2]->data[0] += 1;
+        const char *other = ttt_lm_fingerprint(c, &d, w);
+        CHECK(ttt_ok(c) && strcmp(other, owner) != 0);
+        ttt_stream_load(c, path, &again, other);
+        CHECK(told(c, "the state of another model") && again.read->index[0] == 14);
+        ttt_close(c);
+    }
+    remove(path);
+}
+static void a_call_that_fails_leaves_the_stream_as_it_was(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_stream stream = { 0 }, other = { 0 };
+    ttt_tensor *tokens = some_tokens(c, 2, 7);
+    ttt_lm_stream(c, &d, w, &stream, ttt_from_int(c, TTT_SHAPE(1, 1), (int64_t[]){ 99 }), NULL, 1);
+    CHECK(told(c, "lm: token 99 at place 0 of sequence 0") && stream.lanes == 0);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 1, 0), NULL, true);
+    CHECK(told(c, "foretell from nothing"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 3, 7), NULL, true);
+    CHECK(told(c, "the stream has 2 lanes"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, (int64_t[]){ 8, 1 }, true);
+    CHECK(told(c, "lane 0 has 8 new tokens"));
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true),
+               *y = ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    CHECK(ttt_ok(c) && same_bits(x, y));
+    ttt_close(c);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(presets_are_those_of_the_paper),
@@ -475,6 +614,10 @@ int main(int argc, char **argv) {
         T(blocks_that_are_made_again_give_the_same_bits),
         T(what_is_wrong_with_a_description_is_named),
         T(what_is_wrong_with_tokens_is_named),
+        T(however_a_text_is_cut_the_model_says_the_same),
+        T(lanes_are_as_if_they_were_alone),
+        T(a_state_is_a_file_of_its_own_model),
+        T(a_call_that_fails_leaves_the_stream_as_it_was),
         T(every_model_comes_back_from_its_folder),
         T(a_folder_in_bfloat16_is_computed_with),
         T(a_model_in_shards_is_read_from_its_own_folder_alone),

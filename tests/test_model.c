@@ -1162,8 +1162,8 @@ static ttt_result bundle_of(given *g) {
 // These have tests of their own below, give NaN or -1 since they have no context, give tensors and
 // take none, or look at no tensor.
 static const char *const lacking_elsewhere[] = {
-    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner",
-    "ttt_unmask", "ttt_vit_forward", "ttt_lm_forward", "ttt_optimizer_step",
+    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner", "ttt_unmask", "ttt_vit_forward",
+    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_optimizer_step",
     "ttt_item",
     "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
 };
@@ -1253,12 +1253,19 @@ static void refuse_language(given *g) {
     d.mixer.mixer = ttt_mixer_find("linear-attention");
     ttt_weights weights = ttt_lm_new(g->c, &d, &p, "");
     ttt_tensor *w[64], *x = ttt_from_int(g->c, TTT_SHAPE(1, 2), (int64_t[]){ 0, 2 });
+    ttt_stream stream = { 0 };
     ttt_lm_forward(g->c, &d, weights, g->no, NULL);
     refuses(g, "ttt_lm_forward", "lm");
+    ttt_lm_stream(g->c, &d, weights, &stream, g->no, NULL, true);
+    refuses(g, "ttt_lm_stream", "lm");
     for (int k = 0; k < weights.n; k++) {
         memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
         w[k] = g->no;
         ttt_lm_forward(g->c, &d, (ttt_weights){ w, weights.n }, x, NULL);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_stream(g->c, &d, (ttt_weights){ w, weights.n }, &stream, x, NULL, true);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_fingerprint(g->c, &d, (ttt_weights){ w, weights.n });
         refuses(g, p.item[k].name, "");
     }
 }
@@ -1412,6 +1419,15 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_lm_new, params, ttt_lm_new(c, &lm, NULL, ""))                                            \
     X(ttt_lm_forward, desc, ttt_lm_forward(c, NULL, lacking(g, 2, 2), x, NULL))                    \
     X(ttt_lm_config_read, path, ttt_lm_config_read(c, NULL, &lm, NULL))                            \
+    X(ttt_lm_stream, desc, ttt_lm_stream(c, NULL, none, &stream, x, NULL, false))                  \
+    X(ttt_lm_stream, stream, ttt_lm_stream(c, &lm, none, NULL, x, NULL, false))                    \
+    X(ttt_lm_fingerprint, desc, ttt_lm_fingerprint(c, NULL, none))                                 \
+    X(ttt_stream_save, path, ttt_stream_save(c, NULL, &stream, ""))                                \
+    X(ttt_stream_save, stream, ttt_stream_save(c, "never", NULL, ""))                              \
+    X(ttt_stream_save, owner, ttt_stream_save(c, "never", &stream, NULL))                          \
+    X(ttt_stream_load, path, ttt_stream_load(c, NULL, &stream, ""))                                \
+    X(ttt_stream_load, stream, ttt_stream_load(c, "never", NULL, ""))                              \
+    X(ttt_stream_load, owner, ttt_stream_load(c, "never", &stream, NULL))                          \
     X(ttt_lm_config_read, desc, ttt_lm_config_read(c, "never", NULL, NULL))                        \
     X(ttt_lm_read, path, ttt_lm_read(c, NULL, &other, p, NULL))                                    \
     X(ttt_lm_read, desc, ttt_lm_read(c, "never", NULL, p, NULL))                                   \
@@ -1477,7 +1493,10 @@ static bool classifies_without_call(ttt_ctx *c, const ttt_vit_desc *d) {
 static bool foretells_without_call(ttt_ctx *c, const ttt_lm_desc *d) {
     ttt_params p = { 0 };
     ttt_tensor *tokens = ttt_from_int(c, TTT_SHAPE(1, 2), (int64_t[]){ 1, 2 });
-    return ttt_lm_forward(c, d, ttt_lm_new(c, d, &p, ""), tokens, NULL)->size == 2 * 3;
+    ttt_weights w = ttt_lm_new(c, d, &p, "");
+    ttt_stream stream = { 0 };
+    return ttt_lm_forward(c, d, w, tokens, NULL)->size == 2 * 3 &&
+           ttt_lm_stream(c, d, w, &stream, tokens, NULL, true)->size == 3;
 }
 static bool images_without_names(ttt_ctx *c, const ttt_idx *idx) {
     ttt_images set;
@@ -1586,6 +1605,7 @@ static bool decodes_without_sizes(ttt_ctx *c) {
     X(ttt_lm_preset, name, ttt_lm_preset(NULL).width == 0)                                         \
     X(ttt_lm_count, desc, ttt_lm_count(NULL) == 0)                                                 \
     X(ttt_lm_forward, call, foretells_without_call(c, &lm))                                        \
+    X(ttt_lm_stream, counts, foretells_without_call(c, &lm))                                       \
     X(ttt_lm_flops, desc, isnan(ttt_lm_flops(NULL, 1)))                                            \
     X(ttt_lm_config_read, folder, (ttt_lm_config_read(c, "never", &other, NULL), told(c, "never")))\
     X(ttt_lm_read, folder, (ttt_lm_read(c, "never", &other, p, NULL), told(c, "never")))           \
@@ -1609,11 +1629,11 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_vit_desc vit = with_mixer("linear-attention");
     ttt_mixer_desc mixer = vit.mixer;
     mixer.dim = 4, mixer.heads = 2;
-    ttt_stream stream = { 0 };
     ttt_tensor *some = NULL;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
     ttt_lm_desc other;
+    ttt_stream stream = { 0 };
     ttt_params params = { 0 }, *p = &params;
     ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);
