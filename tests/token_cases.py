@@ -70,14 +70,17 @@ def added(content, id, special=False, **flags):
     return {**token, **flags}
 
 
-def some_added(t, normalized):
-    t = copy.deepcopy(t)
-    tokens = [added("<mask>", 0, True, lstrip=True, rstrip=True), added("word", 0, single_word=True, normalized=normalized),
-              added("<long>", 0), added("<longest>", 0, True), added(" x", 0, lstrip=True), added("é", 0, normalized=normalized)]
-    vocab = t["model"]["vocab"]
+# A token that the vocabulary has keeps its id.
+def with_added(t, tokens):
+    t, vocab = copy.deepcopy(t), t["model"]["vocab"]
     free = iter(range(len(vocab), len(vocab) + len(tokens)))
     t["added_tokens"] += [dict(token, id=vocab[token["content"]] if token["content"] in vocab else next(free)) for token in tokens]
     return t
+
+
+def some_added(t, normalized):
+    return with_added(t, [added("<mask>", 0, True, lstrip=True, rstrip=True), added("word", 0, single_word=True, normalized=normalized),
+              added("<long>", 0), added("<longest>", 0, True), added(" x", 0, lstrip=True), added("é", 0, normalized=normalized)])
 
 
 def template(*names_and_ids, behind=()):
@@ -179,8 +182,8 @@ def all_tokenizers(texts):
     yield "no_fuse", model(base, fuse_unk=False, byte_fallback=False)
     yield "fuse", model(base, byte_fallback=False)
     yield "no_unk", model(base, unk_token=None, byte_fallback=False)
-    yield "normalized", dict(base, added_tokens=[added("</s>", 2, True, normalized=True), added("<mask>", 1500, normalized=True),
-                                                 added("<s>", 1, True, single_word=True, rstrip=True)])
+    yield "normalized", with_added(dict(base, added_tokens=[]), [
+        added("</s>", 0, True, normalized=True), added("<mask>", 0, normalized=True), added("<s>", 0, True, single_word=True, rstrip=True)])
     yield "some_normalized", some_added(base, True)
     for scheme in "always", "first", "never":
         yield "metaspace_" + scheme, metaspace(base, scheme, True)
@@ -195,7 +198,7 @@ def write_ids(path, ids):
 def main(folder, long_text=None):
     folder = pathlib.Path(folder)
     texts = {"hard": hard_text(), "classes": classes_text(), "empty": "", "blank": " ", "mark": MARK}
-    if long_text:
+    if long_text and pathlib.Path(long_text).exists():
         texts["long"] = pathlib.Path(long_text).read_bytes().decode()
     for name, text in texts.items():
         (folder / f"{name}.txt").write_bytes(text.encode())
