@@ -1,4 +1,4 @@
-// test_tokenizers.c - tests of ttt_data.h, section [10]: tokenizers, by hand-made tokenizer.json and
+// test_tokenizers.c - tests of ttt_data.h, section [10]: tokenizers made by hand, and others
 // against the Python package `tokenizers`, which token_cases.py runs where it is installed.
 #include <stdbool.h>
 #include <stdio.h>
@@ -110,7 +110,7 @@ static void the_lowest_rank_merges_first(void) {
     CHECK(ttt_vocab_size(t) == 14 && ttt_token_id(t, "abc", 3) == 6);
     CHECK(encodes(c, t, "abc", "6 ") && encodes(c, t, "ab", "4 ") && encodes(c, t, "aaa", "8 0 "));
     CHECK(encodes(c, t, "ab abc a", "4 3 6 7 "));  // words: " abc" has b c first, then a bc
-    CHECK(encodes(c, t, "a's 's", "0 13 3 11 12 ") && encodes(c, t, "xaxbx", "0 1 "));
+    CHECK(encodes(c, t, "a's 's", "0 13 3 11 12 ") && encodes(c, t, "xaxbx", "4 "));
     CHECK(encodes(c, t, "\xc3\xa9", "9 10 ") && encodes(c, t, "", ""));
     CHECK(decodes(c, t, "4 3 6 9 10 13", "ab abc\xc3\xa9's"));
     CHECK(decodes(c, t, "9 0 10 9 9 10", "\xef\xbf\xbd" "a\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9"));
@@ -246,7 +246,7 @@ static void what_is_broken_is_named(void) {
     X("{\"model\":{\"vocab\":[],\"merges\":[]}}", "'vocab' is a list; an object expected")
     X("{\"padding\":{},\"model\":1}", "'padding' is set")
     X("{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}}", "'decoder' is missing")
-    X(WITH_MODEL("\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]"), "id 0 is that of two tokens, 'a' and")
+    X(WITH_MODEL("\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]"), "id 0 is that of two tokens")
     X(WITH_MODEL("\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]"), "the key 'a' occurs twice")
     X(WITH_MODEL("\"vocab\":{\"a\":-1},\"merges\":[]"), "'a' is -1; a whole number of 0..")
     X(WITH_MODEL("\"vocab\":{\"a\":4000000000},\"merges\":[]"), "'a' is 4000000000; a whole")
@@ -501,6 +501,12 @@ static void compare_case(const char *folder, const char *name, const char *text)
     CHECK(blocks_alive == 0);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#define FAST false
+#else
+#define FAST (sizeof(void *) == 8)
+#endif
+
 // A folder below $TMPDIR or /tmp, where python3 finds the package; false where it does not.
 static bool package_writes(char *folder, size_t room) {
 #ifdef _WIN32
@@ -512,9 +518,7 @@ static bool package_writes(char *folder, size_t room) {
     if (script) fclose(script);
     snprintf(folder, room, "%.200s/ttt_test_tokenizers_%ld", tmp && *tmp ? tmp : "/tmp",
              (long)getpid());
-#ifdef __SANITIZE_ADDRESS__
-    data = NULL;  // the long text is for the suite at full speed
-#endif
+    if (!FAST) data = NULL;  // it takes python seconds to encode the long text
     snprintf(command, sizeof command, "python3 tests/token_cases.py '%s' '%.500s%s'", folder,
              data ? data : "", data ? "/data/tinyshakespeare/input.txt" : "");
     return script && system("python3 -c 'import tokenizers' >/dev/null 2>&1") == 0 &&
