@@ -565,7 +565,8 @@ static inline double tick_step(double low, double high) {
 
 // Holds all finite values of a panel; a vertical one that is not logarithmic ends at ticks.
 static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
-    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, p->logarithmic == LOG_BOTH || (p->logarithmic == LOG_X && !vertical) };
+    bool powers = p->logarithmic == LOG_BOTH || (p->logarithmic == LOG_X && !vertical);
+    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, powers };
     for (int i = 0; i < p->n; i++) {
         axis_hold(&a, vertical ? p->series[i].y : p->series[i].x, p->series[i].n);
         if (vertical) axis_hold(&a, p->series[i].limit, p->series[i].n);
