@@ -7290,7 +7290,7 @@ static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t la
     if (!ring || t < ring || !is_new || !in_use) return kept;
     apart = ttt__alloc_numbers(ctx, 1, numbers, true);
     if (!apart) return NULL;
-    memset(apart, 0, (size_t)numbers * sizeof *apart);
+    if (t == last) memset(apart, 0, (size_t)numbers * sizeof *apart);  // it may not be full
     if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
     return apart;
 }
@@ -10480,11 +10480,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
