@@ -450,9 +450,9 @@ TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, 
 //     ttt_stream stream = { 0 };
 //     y = ttt_mixer_stream(c, &d, w, &stream, prompt, NULL);           // (B,n,D), many tokens
 //     y = ttt_mixer_stream(c, &d, w, &stream, next_token, NULL);       // (B,1,D), one more
-// Mixers with the flag TTT_MIXER_STREAMS do it. For linear and softmax attention, ttt-linear and
-// ttt-mlp every way to cut a sequence gives the same bits, and so does the whole at once. Others
-// give the same bits where cuts are ends of chunks, and else about the same numbers.
+// Mixers with the flag TTT_MIXER_STREAMS do it. Every way to cut a sequence gives the same bits,
+// whatever the other lanes do, and so does ttt_mixer_forward with the whole; but kda goes token by
+// token only in streams, and differs from the whole by rounding.
 //     The state is of constant size, except that layers which look back at all tokens keep them:
 // these lists grow. Its tensors live in the keep arena.
 typedef struct ttt_stream {
@@ -8772,7 +8772,8 @@ static const ttt__chunked_kind ttt__causal_linear_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__linear_tape,
 };
-// Where keys have to be shifted is known from their first token: R is 0 from there on, or not.
+// Where keys have to be shifted is known from their first token: R is 0 from there on, or not. A
+// stream takes it for 0: it gives 0/0 where all features of all keys so far are too small.
 static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                             ttt_tensor *const *in, int64_t chunk) {
     const ttt_tensor *k = in[TTT__SCAN_K];

@@ -51,7 +51,7 @@ static const form forms[] = {
 #undef X
 };
 // The head width: less than a vector, of parts of one, of several.
-static const int64_t sizes[][2] = { { 12, 3 }, { 40, 2 }, { 64, 1 } };  // D, H
+static const int64_t sizes[][2] = { { 12, 3 }, { 40, 2 }, { 36, 1 } };  // D, H
 
 typedef struct {
     ttt_mixer_desc d;
