@@ -10935,8 +10935,9 @@ TTT__PRECISE_END
     Understanding the difficulty of training deep feedforward neural networks. AISTATS 2010. Ba et
     al.: Layer normalization. arXiv 1607.06450. Beyer et al.: Better plain ViT baselines for
     ImageNet-1k. arXiv 2205.01580. Sun et al.: Learning to (learn at test time): RNNs with
-    expressive hidden states. arXiv 2407.04620. Test-time training with KV binding is secretly
-    linear attention. arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.:
+    expressive hidden states. arXiv 2407.04620; code: test-time-training/ttt-lm-pytorch. Su et al.:
+    RoFormer. arXiv 2104.09864. Test-time training with KV binding is secretly linear attention.
+    arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.:
     Longformer. arXiv 2004.05150. Zhang et al.: Multi-scale vision Longformer. arXiv 2103.15358.
     Han et al.: FLatten transformer. arXiv 2308.00442. Yang et al.: Parallelizing linear
     transformers with the delta rule. arXiv 2406.06484. Yang et al.: Gated delta networks. arXiv

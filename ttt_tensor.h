@@ -1534,7 +1534,7 @@ KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, tt
 #undef TERM
 }
 
-// Pairs of neighbors in rows of n, each turned as a point of the plane: y = a o c + a' o s. In
+// Rows of n: each pair of neighbors is turned as a point of the plane, y = a o c + a' o s, where in
 // a' the two of a pair have changed places. turn: n numbers c, then n numbers s.
 #if LANES == 1
 INLINE VEC KN(partners)(const ttt_real *a, int64_t i, int64_t n, int64_t size) {
