@@ -671,8 +671,8 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int ax
 // and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N);
-// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may be
-// BF16, and has no gradient then.
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may
+// be BF16, and has no gradient then.
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
@@ -1775,7 +1775,7 @@ TILE_WIDTHS(X)
 #undef TILE
 
 // For few rows b is read where it lies, and the time is that of reading it.
-#define FEW_TILES(rows)                                                                            \
+#define X(rows)                                                                                    \
     KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
         KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
     }                                                                                              \
@@ -1784,8 +1784,8 @@ TILE_WIDTHS(X)
     }                                                                                              \
     KERNEL void KN(across_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, false, gemm); }   \
     KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
-TTT__FEW_ROWS(FEW_TILES)
-#undef FEW_TILES
+TTT__FEW_ROWS(X)
+#undef X
 
 // bfloat16 to ttt_real: m rows of n numbers.
 KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
@@ -1895,16 +1895,20 @@ static const ttt__kernels KN(table) = {
 #define X(cols, rows) rows,
     { TILE_WIDTHS(X) },
 #undef X
-#define TILE(rows) KN(few_##rows),
-#define TILE16(rows) KN(few16_##rows),
-#define ACROSS(rows) KN(across_##rows),
-#define ACROSS16(rows) KN(across16_##rows),
-    { { TTT__FEW_ROWS(TILE) }, { TTT__FEW_ROWS(TILE16) },
-      { TTT__FEW_ROWS(ACROSS) }, { TTT__FEW_ROWS(ACROSS16) } },
-#undef TILE
-#undef TILE16
-#undef ACROSS
-#undef ACROSS16
+    {
+#define X(rows) KN(few_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(few16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+    },
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -6903,7 +6907,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
-    TTT__DO(conv) TTT__DO(tied)                                                                    \
+    TTT__DO(bos) TTT__DO(eos) TTT__DO(tied)                                                        \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -6950,7 +6954,7 @@ TTT__PRECISE_END
     TTT__DO(tau0) TTT__DO(tc) TTT__DO(ti) TTT__DO(tr) TTT__DO(ts) TTT__DO(two) TTT__DO(used)       \
     TTT__DO(uses) TTT__DO(ux) TTT__DO(vb) TTT__DO(vjp) TTT__DO(vv) TTT__DO(vw) TTT__DO(was)        \
     TTT__DO(what) TTT__DO(with) TTT__DO(ww) TTT__DO(xM) TTT__DO(xx) TTT__DO(xy) TTT__DO(yx)        \
-    TTT__DO(yy)
+    TTT__DO(yy) TTT__DO(few) TTT__DO(way)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -7296,8 +7300,9 @@ TTT__NAMES(TTT__PUSH)
 #undef word
 #undef zero
 #undef col
-#undef conv
 #undef len
+#undef bos
+#undef eos
 #undef tied
 #undef ARGUMENT
 #undef AW
@@ -7590,6 +7595,8 @@ TTT__NAMES(TTT__PUSH)
 #undef xy
 #undef yx
 #undef yy
+#undef few
+#undef way
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END
