@@ -1534,6 +1534,32 @@ KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, tt
 #undef TERM
 }
 
+// Rows of n: each pair of neighbors is turned as a point of the plane, y = a o c + a' o s, where in
+// a' the two of a pair have changed places. turn: n numbers c, then n numbers s.
+#if LANES == 1
+INLINE VEC KN(partners)(const ttt_real *a, int64_t i, int64_t n, int64_t size) {
+    (void)n;
+    return (i ^ 1) < size ? a[i ^ 1] : 0;
+}
+#else
+INLINE VEC KN(partners)(const ttt_real *a, int64_t i, int64_t n, int64_t size) {
+    VEC v = KN(part)(a, i, n), low = ZIP_LOW(v, v), high = ZIP_HIGH(v, v);
+    (void)size;
+    return ZIP_LOW(ZIP_HIGH(low, high), ZIP_LOW(low, high));
+}
+#endif
+KERNEL void KN(rotate)(int64_t rows, int64_t n, const ttt_real *a, const ttt_real *turn,
+                       ttt_real *y) {
+    const int64_t size = n;
+    for (int64_t row = 0; row < rows; row++, a += size, y += size) {
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, KN(part)(a, i, n) * KN(part)(turn, i, n) +                                    \
+                     KN(partners)(a, i, n, size) * KN(part)(turn + size, i, n))
+        TTT__ROW_EACH(size, TERM)
+#undef TERM
+    }
+}
+
 // True if there is no NaN or infinity: a - a is NaN for them, else 0.
 KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {
 #define TERM(i, n) (KN(part)(a, i, n) - KN(part)(a, i, n))
@@ -2219,6 +2245,8 @@ typedef struct ttt__taps {
     X(void, normalize, (int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered))     \
     X(void, normalize_d1,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered))   \
+    X(void, rotate,                                                                                \
+      (int64_t rows, int64_t n, const ttt_real *a, const ttt_real *turn, ttt_real *y))             \
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
