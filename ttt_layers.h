@@ -7290,7 +7290,7 @@ static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t la
     if (!ring || t < ring || !is_new || !in_use) return kept;
     apart = ttt__alloc_numbers(ctx, 1, numbers, true);
     if (!apart) return NULL;
-    memset(apart, 0, (size_t)numbers * sizeof *apart);
+    if (t == last) memset(apart, 0, (size_t)numbers * sizeof *apart);  // it may not be full
     if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
     return apart;
 }

@@ -1749,7 +1749,7 @@ TILE_WIDTHS(X)
 #undef TILE
 
 // For few rows b is read where it lies, and the time is that of reading it.
-#define FEW_TILES(rows)                                                                            \
+#define X(rows)                                                                                    \
     KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
         KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
     }                                                                                              \
@@ -1758,8 +1758,8 @@ TILE_WIDTHS(X)
     }                                                                                              \
     KERNEL void KN(across_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, false, gemm); }   \
     KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
-TTT__FEW_ROWS(FEW_TILES)
-#undef FEW_TILES
+TTT__FEW_ROWS(X)
+#undef X
 
 // bfloat16 to ttt_real: m rows of n numbers.
 KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
@@ -1869,16 +1869,20 @@ static const ttt__kernels KN(table) = {
 #define X(cols, rows) rows,
     { TILE_WIDTHS(X) },
 #undef X
-#define TILE(rows) KN(few_##rows),
-#define TILE16(rows) KN(few16_##rows),
-#define ACROSS(rows) KN(across_##rows),
-#define ACROSS16(rows) KN(across16_##rows),
-    { { TTT__FEW_ROWS(TILE) }, { TTT__FEW_ROWS(TILE16) },
-      { TTT__FEW_ROWS(ACROSS) }, { TTT__FEW_ROWS(ACROSS16) } },
-#undef TILE
-#undef TILE16
-#undef ACROSS
-#undef ACROSS16
+    {
+#define X(rows) KN(few_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(few16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+    },
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -6922,7 +6926,7 @@ TTT__PRECISE_END
     TTT__DO(tau0) TTT__DO(tc) TTT__DO(ti) TTT__DO(tr) TTT__DO(ts) TTT__DO(two) TTT__DO(used)       \
     TTT__DO(uses) TTT__DO(ux) TTT__DO(vb) TTT__DO(vjp) TTT__DO(vv) TTT__DO(vw) TTT__DO(was)        \
     TTT__DO(what) TTT__DO(with) TTT__DO(ww) TTT__DO(xM) TTT__DO(xx) TTT__DO(xy) TTT__DO(yx)        \
-    TTT__DO(yy)
+    TTT__DO(yy) TTT__DO(few) TTT__DO(way)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -7563,6 +7567,8 @@ TTT__NAMES(TTT__PUSH)
 #undef xy
 #undef yx
 #undef yy
+#undef few
+#undef way
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END

@@ -801,8 +801,8 @@ static void compare_lm_cache(replay *r, const ttt_lm_desc *d, ttt_weights w,
         }
         if (d->pre_conv) compare_lm_conv(r, stream, i, "pre_conv", "conv");
         if (!d->mixer.share_qk) continue;
-        compare_lm_conv(r, stream, i, "ttt_conv_q", "seq_modeling_block/conv_q");
-        compare_lm_conv(r, stream, i, "ttt_conv_k", "seq_modeling_block/conv_k");
+        compare_lm_conv(r, stream, i, "ttt_conv_q", "seq_modeling_block/conv");
+        compare_lm_conv(r, stream, i, "ttt_conv_k", "seq_modeling_block/conv");
     }
 }
 // The prompt, then token by token, each the likeliest.

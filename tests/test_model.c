@@ -1026,6 +1026,7 @@ static ttt_result bundle_of(given *g) {
 // weights, but for the ops of one and two numbers, which come from their rows.
 #define LACKING_TENSOR(X)                                                                          \
     X(ttt_cast, "cast", ttt_cast(c, no, TTT_DTYPE_BF16))                                           \
+    X(ttt_token_windows, "token_windows", ttt_token_windows(c, no, 1, 2, 1, 0))                    \
     X(ttt_scale, "scale", ttt_scale(c, no, 2))                                                     \
     X(ttt_add_scalar, "add_scalar", ttt_add_scalar(c, no, 2))                                      \
     X(ttt_clamp, "clamp", ttt_clamp(c, no, 0, 1))                                                  \
@@ -1144,6 +1145,7 @@ static ttt_result bundle_of(given *g) {
     X(ttt_inner_loop, "inner_loop", learn(g, 5))                                                   \
     X(ttt_npy_write, "npy_write", npy_of(g))                                                       \
     X(ttt_safetensors_write, "safetensors_write", bundle_of(g))                                    \
+    X(ttt_decode, "decode", ttt_decode(c, ttt_tokenizer_bytes(c), no, false, NULL))                \
     X(ttt_one_hot, "one_hot", ttt_one_hot(c, no, 3))                                               \
     X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, no, x))                             \
     X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, x, no))                             \
@@ -1400,6 +1402,13 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_batches_new, desc, ttt_batches_new(c, NULL))                                             \
     X(ttt_batches_next, batches, ttt_batches_next(c, NULL, NULL, NULL))                            \
     X(ttt_batches_seek, batches, ttt_batches_seek(c, NULL, 0, 0))                                  \
+    X(ttt_tokenizer_parse, json, ttt_tokenizer_parse(c, NULL, NULL, 9))                            \
+    X(ttt_tokenizer_read, path, ttt_tokenizer_read(c, NULL))                                       \
+    X(ttt_encode, tokenizer, ttt_encode(c, NULL, "a", 1, false))                                   \
+    X(ttt_encode, text, ttt_encode(c, ttt_tokenizer_bytes(c), NULL, 1, false))                     \
+    X(ttt_decode, tokenizer, ttt_decode(c, NULL, x, false, &size))                                 \
+    X(ttt_decoder_push, decoder, ttt_decoder_push(c, NULL, 0, &size))                              \
+    X(ttt_decoder_end, decoder, ttt_decoder_end(c, NULL, &size))                                   \
     X(ttt_mixup, rng, ttt_mixup(c, NULL, 1, &x, &x))                                               \
     X(ttt_mixup, x, ttt_mixup(c, ttt_ctx_rng(c), 1, NULL, &x))                                     \
     X(ttt_mixup, target, ttt_mixup(c, ttt_ctx_rng(c), 1, &x, NULL))                                \
@@ -1512,6 +1521,14 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
 }
 
 // X(function, argument, what is true then) for the others, where NULL has a meaning.
+static bool decodes_without_sizes(ttt_ctx *c) {
+    ttt_decoder d = { .tokenizer = ttt_tokenizer_bytes(c) };
+    ttt_tensor *ids = ttt_encode(c, d.tokenizer, "A\xc3", 2, false);
+    return strcmp(ttt_decode(c, d.tokenizer, ids, false, NULL), "A\xc3") == 0 &&
+           strcmp(ttt_decoder_push(c, &d, 'A', NULL), "A") == 0 &&
+           strcmp(ttt_decoder_push(c, &d, 0xc3, NULL), "") == 0 &&
+           strcmp(ttt_decoder_end(c, &d, NULL), "\xef\xbf\xbd") == 0;
+}
 #define ABSENT_ARGUMENT(X)                                                                         \
     X(ttt_open, desc, is_open(NULL))                                                               \
     X(ttt_fail, format, (ttt_fail(c, TTT_ERR_UNSET, NULL), told(c, "was not set")))                \
@@ -1572,6 +1589,15 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_images_from_idx, labels_name, images_without_names(c, &full))                            \
     X(ttt_batches_next, x, next_without_tensors(c))                                                \
     X(ttt_batches_next, y, next_without_tensors(c))                                                \
+    X(ttt_tokenizer_parse, name, (ttt_tokenizer_parse(c, NULL, "", 0), told(c, "tokenizer in")))   \
+    X(ttt_vocab_size, tokenizer, ttt_vocab_size(NULL) == 0)                                        \
+    X(ttt_token_id, tokenizer, ttt_token_id(NULL, "a", 1) == -1)                                   \
+    X(ttt_token_id, token, ttt_token_id(ttt_tokenizer_bytes(c), NULL, 1) == -1)                    \
+    X(ttt_token_text, tokenizer, !ttt_token_text(NULL, 0, &size))                                  \
+    X(ttt_token_text, n, ttt_token_text(ttt_tokenizer_bytes(c), 65, NULL)[0] == 'A')               \
+    X(ttt_decode, n, decodes_without_sizes(c))                                                     \
+    X(ttt_decoder_push, n, decodes_without_sizes(c))                                               \
+    X(ttt_decoder_end, n, decodes_without_sizes(c))                                                \
     X(ttt_vit_count, desc, ttt_vit_count(NULL) == 0)                                               \
     X(ttt_vit_forward, call, classifies_without_call(c, &vit))                                     \
     X(ttt_vit_tokens, desc, ttt_vit_tokens(NULL) == -1)                                            \
