@@ -133,6 +133,9 @@ typedef struct ttt_bundle {
 // TTT_ERR_FORMAT (says what was wrong and where), TTT_ERR_TOO_BIG for more than 2^19 tensors or
 // notes. *out then has no tensors and no notes.
 TTT_API ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out);
+// The same, but only the header is read. The elements of a tensor are read each time it is asked
+// for, so that a large file takes little memory. The file must stay as it is meanwhile.
+TTT_API ttt_result ttt_safetensors_open(ttt_ctx *ctx, const char *path, ttt_bundle *out);
 // Writes one: REAL tensors as F32 (F64 in the double build) or, if bf16, as BF16 rounded to nearest
 // even; INT as I64, the others by their own names: a tensor that is read again has its type and its
 // bits. The header lists tensors in the given order. In the data wide elements come first, so every
@@ -146,6 +149,13 @@ TTT_API ttt_result ttt_safetensors_write(ttt_ctx *ctx, const char *path, const t
 // error.
 TTT_API ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i);
 TTT_API ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name);
+// Of a bundle that was read or opened: the place of the tensor of that name, -1 if it is not there;
+// and as a tensor, n rows of tensor i along its first axis, from row `begin` on. NULL if they are
+// not there, or after an error.
+TTT_API int64_t ttt_bundle_place(const ttt_bundle *bundle, const char *name);
+TTT_API ttt_tensor *ttt_bundle_rows(const ttt_bundle *bundle, int64_t i, int64_t begin, int64_t n);
+// The shape of tensor i, without its elements; () if it is not there.
+TTT_API ttt_shape ttt_bundle_shape(const ttt_bundle *bundle, int64_t i);
 // The text of a note; NULL if it is not there.
 TTT_API const char *ttt_bundle_note(const ttt_bundle *bundle, const char *key);
 
@@ -383,6 +393,12 @@ TTT_API const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t
 // ttt_tokenizer_bytes too comes only UTF-8.
 TTT_API const char *ttt_decoder_end(ttt_ctx *ctx, ttt_decoder *decoder, size_t *n);
 #endif  // TTT_NO_TOKENIZERS
+// Batch number `step` of a seed: B windows of L tokens that begin anywhere in tokens (N), of dtype
+// INT -> (B,L), a leaf. Every window has the same chance, at every step, and which they are depends
+// on nothing else: to go on, save the step. TTT_ERR_ARGUMENT unless 1 <= L <= N and the step is in
+// 0..2^32-1.
+TTT_API ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                                      uint64_t seed, int64_t step);
 
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
@@ -987,7 +1003,7 @@ static int ttt__folder_length(const char *path) {
 // pointer, and a file that it cannot count is larger than memory), flushing to the disk, replacing
 // a file in one step, what kind of file a path names, the files of a folder, other processes.
 #if defined(_WIN32)
-#define TTT__SEEK _fseeki64
+#define TTT__SEEK(stream, at, from) _fseeki64(stream, at, from)
 #define TTT__TELL _ftelli64
 
 static long ttt__process(void) { return (long)GetCurrentProcessId(); }
@@ -1030,7 +1046,7 @@ static bool ttt__replace(const char *from, const char *to) {
 static void ttt__folder_to_disk(const char *path) { (void)path; }  // MOVEFILE_WRITE_THROUGH did it
 
 #else
-#define TTT__SEEK fseek
+#define TTT__SEEK(stream, at, from) fseek(stream, (long)(at), from)
 #define TTT__TELL ftell
 // "x" (the file must be new) is in C11, and was in the libraries long before.
 static FILE *ttt__create_new(const char *path) { return fopen(path, "wbx"); }
@@ -1573,7 +1589,7 @@ static void *ttt__named(void *const *sorted, int64_t n, const char *name) {
 #define TTT__SAFETENSORS_NAMES ((int64_t)1 << 19)
 typedef struct ttt__entry {
     ttt_shape shape;
-    int64_t begin, end;  // bytes of the file's data, and once they are read, of `elements`
+    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
     ttt__type type;
     ttt_dtype dtype;     // what the type became
 } ttt__entry;
@@ -1582,7 +1598,9 @@ typedef struct ttt__entry {
 struct ttt__stored {
     ttt_ctx *ctx;
     ttt__entry *entries;       // in the order of the names
-    ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file
+    ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file; or
+    const char *path;          // the file that has them,
+    int64_t data;              // from this byte on
     void **by_name, **by_key;  // pointers to the tensors and to the notes, sorted
 };
 
@@ -1791,7 +1809,6 @@ static int64_t ttt__place_elements(void *const *entries, int64_t n) {
     int64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
         ttt__entry *e = (ttt__entry *)entries[i];
-        e->dtype = ttt__dtype_of(e->type);
         e->begin = (at + 7) / 8 * 8;
         at = e->end =
             e->begin + ttt_shape_size(e->shape) * (int64_t)ttt__element_bytes(e->dtype);
@@ -1805,9 +1822,13 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
     int64_t n = file->out->n_tensors;
     void **p = ttt__in_file_order(file);
     if (!p) return false;
-    ttt_shape all = TTT_SHAPE(ttt__place_elements(p, n));
-    stored->elements = ttt__tensor(ctx, all, TTT_DTYPE_U8, false, NULL);
-    for (int64_t i = 0; i < n && !ctx->result; i++) {
+    for (int64_t i = 0; i < n; i++)
+        stored->entries[i].dtype = ttt__dtype_of(stored->entries[i].type);
+    if (!stored->path) {
+        ttt_shape all = TTT_SHAPE(ttt__place_elements(p, n));
+        stored->elements = ttt__tensor(ctx, all, TTT_DTYPE_U8, false, NULL);
+    }
+    for (int64_t i = 0; i < n && !ctx->result && stored->elements; i++) {
         ttt__entry *e = (ttt__entry *)p[i];
         e->dtype = ttt__read_elements(&file->f, e->type, e->shape, false,
                                       stored->elements->u8 + e->begin);
@@ -1816,17 +1837,21 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
                                            sizeof *file->out->tensors, TTT_ERR_FORMAT);
 }
 
-ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+// With its elements or, if `path_kept`, without them.
+static ttt_result ttt__safetensors_load(ttt_ctx *ctx, const char *who, const char *path,
+                                        ttt_bundle *out, bool path_kept) {
     ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
     ttt__safetensors file;
     const char *name = NULL;
     memset(&file, 0, sizeof file);
     if (out) memset(out, 0, sizeof *out);
     file.out = out;
-    if (!TTT__GIVEN("safetensors_read", out) || !ttt__file_open(ctx, path, &file.f))
-        return ctx->result;
-    file.stored = (struct ttt__stored *)ttt_alloc(ctx, sizeof *file.stored, false);
+    if (!TTT__GIVEN(who, out) || !ttt__file_open(ctx, path, &file.f)) return ctx->result;
+    size_t length = strlen(path) + 1, room = sizeof *file.stored + (path_kept ? length : 0);
+    file.stored = (struct ttt__stored *)ttt_alloc(ctx, room, false);
     if (file.stored) memset(file.stored, 0, sizeof *file.stored);
+    if (file.stored && path_kept)
+        file.stored->path = (const char *)memcpy(file.stored + 1, path, length);
     if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
         ttt__read_tensors(&file);
     if (file.j.why)
@@ -1840,26 +1865,70 @@ ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out)
         return ctx->result;
     }
     file.stored->ctx = ctx;
+    file.stored->data = file.f.size - file.data;
     out->stored = file.stored;
     return TTT_OK;
+}
+ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+    return ttt__safetensors_load(ctx, "safetensors_read", path, out, false);
+}
+ttt_result ttt_safetensors_open(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
+    return ttt__safetensors_load(ctx, "safetensors_open", path, out, true);
+}
+
+// The elements of a tensor of this shape, which begin `skip` elements behind the entry's first.
+static ttt_tensor *ttt__stored_part(const struct ttt__stored *stored, const ttt__entry *e,
+                                    ttt_shape shape, int64_t skip) {
+    ttt_ctx *ctx = stored->ctx;
+    ttt__file f;
+    ttt_tensor *tensor = ttt__tensor(ctx, shape, e->dtype, false, stored->elements);
+    if (!tensor || ctx->result) return NULL;
+    if (stored->elements) {
+        size_t skipped = (size_t)skip * ttt__element_bytes(e->dtype);
+        ttt__set_elements(tensor, e->dtype, stored->elements->u8 + e->begin + skipped);
+        return tensor;
+    }
+    if (!ttt__file_open(ctx, stored->path, &f)) return NULL;
+    int64_t at = stored->data + e->begin + skip * e->type.bytes;
+    errno = 0;
+    if (TTT__SEEK(f.stream, at, SEEK_SET) != 0)
+        ttt__file_fail(ctx, f.path, "cannot be read", errno);
+    else ttt__read_elements(&f, e->type, shape, false, ttt__elements(tensor));
+    ttt__file_close(&f);
+    return ctx->result ? NULL : tensor;
 }
 
 ttt_tensor *ttt_bundle_at(const ttt_bundle *bundle, int64_t i) {
     if (!bundle || i < 0 || i >= bundle->n_tensors) return NULL;
     const struct ttt__stored *stored = bundle->stored;
     if (bundle->tensors[i].tensor || !stored) return bundle->tensors[i].tensor;
-    const ttt__entry *e = &stored->entries[i];
-    ttt_tensor *tensor = ttt__tensor(stored->ctx, e->shape, e->dtype, false, stored->elements);
-    if (tensor) ttt__set_elements(tensor, e->dtype, stored->elements->u8 + e->begin);
-    return tensor;
+    return ttt__stored_part(stored, &stored->entries[i], stored->entries[i].shape, 0);
+}
+
+ttt_tensor *ttt_bundle_rows(const ttt_bundle *bundle, int64_t i, int64_t begin, int64_t n) {
+    if (!bundle || !bundle->stored || i < 0 || i >= bundle->n_tensors) return NULL;
+    const ttt__entry *e = &bundle->stored->entries[i];
+    ttt_shape shape = e->shape;
+    if (shape.rank < 1 || begin < 0 || n < 0 || begin > shape.dim[0] - n) return NULL;
+    int64_t row = shape.dim[0] ? ttt_shape_size(shape) / shape.dim[0] : 0;
+    shape.dim[0] = n;
+    return ttt__stored_part(bundle->stored, e, shape, begin * row);
+}
+
+int64_t ttt_bundle_place(const ttt_bundle *bundle, const char *name) {
+    if (!bundle || !bundle->stored || !name) return -1;
+    const void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
+    return named ? (const ttt_named *)named - bundle->tensors : -1;
+}
+
+ttt_shape ttt_bundle_shape(const ttt_bundle *bundle, int64_t i) {
+    bool there = bundle && bundle->stored && i >= 0 && i < bundle->n_tensors;
+    return there ? bundle->stored->entries[i].shape : ttt_scalar_shape();
 }
 
 ttt_tensor *ttt_bundle_find(const ttt_bundle *bundle, const char *name) {
     if (!bundle || !name) return NULL;
-    if (bundle->stored) {
-        void *named = ttt__named(bundle->stored->by_name, bundle->n_tensors, name);
-        return named ? ttt_bundle_at(bundle, (ttt_named *)named - bundle->tensors) : NULL;
-    }
+    if (bundle->stored) return ttt_bundle_at(bundle, ttt_bundle_place(bundle, name));
     for (int64_t i = 0; i < bundle->n_tensors; i++)
         if (strcmp(bundle->tensors[i].name, name) == 0) return bundle->tensors[i].tensor;
     return NULL;
@@ -2856,7 +2925,7 @@ static bool ttt__idx_from_file(ttt__file *f, ttt__arena *arena, const uint8_t *s
     size_t size = ttt__idx_bytes(out), begin = total - size;
     out->data = ttt__arena_alloc(f->ctx, arena, size);
     if (!out->data) return false;
-    if (TTT__SEEK(f->stream, (long)begin, SEEK_SET) != 0)
+    if (TTT__SEEK(f->stream, begin, SEEK_SET) != 0)
         return ttt__file_fail(f->ctx, f->path, "cannot be read", errno);
     if (!ttt__read(f, out->data, size)) return false;
     ttt__idx_to_host(out);
@@ -3413,6 +3482,25 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
     return TTT_OK;
 }
 #endif  // TTT_NO_IMAGES
+
+// The first word of the streams that windows are drawn from; the second is the step.
+#define TTT__STREAM_WINDOWS 0x80000005u
+ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                              uint64_t seed, int64_t step) {
+    if (!ttt__operand(ctx, "ttt_token_windows", tokens, 0, TTT__INT)) return &ctx->empty;
+    if (B < 0 || L < 1 || L > tokens->size || step < 0 || step > (int64_t)UINT32_MAX)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "ttt_token_windows: %lld windows of %lld tokens, step %lld; of %lld tokens "
+                        "expected, and a step in 0..2^32-1", (long long)B, (long long)L,
+                        (long long)step, (long long)tokens->size);
+    ttt_rng rng = ttt_rng_at(seed, TTT__STREAM_WINDOWS, (uint32_t)step, 0);
+    ttt_tensor *windows = ttt_new_typed(ctx, TTT_SHAPE(B, L), TTT_DTYPE_INT, false);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t from = ttt_rng_below(&rng, tokens->size - L + 1);
+        memcpy(windows->index + b * L, tokens->index + from, (size_t)L * sizeof(int64_t));
+    }
+    return windows;
+}
 
 #ifndef TTT_NO_TOKENIZERS
 // ---- TOKENIZERS ---------------------------------------------------------------------------------

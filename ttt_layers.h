@@ -21,16 +21,17 @@
 
     INDEX
         [1] PARAMETERS    tables of names, shapes, initializers; weights; a step of descent
-        [2] PLAIN LAYERS  dense, layer norm, MLP block, patch embedding, positions
+        [2] PLAIN LAYERS  dense, norms, MLP, SwiGLU, patch embedding, positions
         [3] LEARNERS      the small models that learn inside a layer; your own
         [4] INNER LOOP    gradient steps on a learner, described once for the whole family
         [5] MIXERS        layers that let tokens see each other, by name; your own
-        [6] UNMASKING     the attention map of any of them
+        [6] STREAMS       causal mixers that read a sequence piece by piece
+        [7] UNMASKING     the attention map of any of them
         and in the implementation, which has the code of these sections, op by op on the tape,
-        [7] KERNELS       rows of the fused layers, one text for every instruction set
-        [8] FUSED LAYERS  some layers as one op each: how they become fast
-        [9] THE REGISTRY  mixers by name, their options, what all of them need
-        Nearly 10,000 lines, more than half of them [7] and [8]: the fused forms of layers, each
+        [8] KERNELS       rows of the fused layers, one text for every instruction set
+        [9] FUSED LAYERS  some layers as one op each: how they become fast
+        [10] THE REGISTRY  mixers by name, their options, what all of them need
+        More than 10,000 lines, over half of them [8] and [9]: the fused forms of layers, each
         of which has its definition on the tape as its oracle.
 
     CONCEPTS
@@ -56,7 +57,8 @@
 
 // Options beside those of ttt_tensor.h, to define before the include in every file of a program:
 //   TTT_LAYERS_IMPLEMENTATION   in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
-//   TTT_NO_FUSED                leave out [7] and [8]: a smaller program whose layers are slower
+//   TTT_NO_FUSED                leave out [8] and [9]: a smaller program whose layers are slower,
+//                               and do not stream
 
 // ---- [1] PARAMETERS -----------------------------------------------------------------------------
 // A layer declares its parameters as a table, and everything that deals with parameters goes over
@@ -78,7 +80,8 @@ typedef enum ttt_init {
 
 enum {                     // flags of a row
     TTT_PARAM_DECAYS = 1,  // weight decay applies
-    TTT_PARAM_INNER = 2    // starting weights of a learner (W0)
+    TTT_PARAM_INNER = 2,   // starting weights of a learner (W0)
+    TTT_PARAM_FACTOR = 4   // only ever the right factor of a product, so it may be BF16
 };
 
 // A shape is written with letters, sizes that the layer's maker sets: "H D h" is (H,D,h). A number
@@ -106,6 +109,8 @@ typedef struct ttt_params {
     ttt_param *item;
     ttt_tensor **value;  // of each item
     int n, capacity;
+    bool blank;  // parameters are added without numbers, which are about to be read from a file,
+    bool bf16;   // and those with the flag TTT_PARAM_FACTOR as BF16, to compute with, not to train
 } ttt_params;
 
 // Weights are what a layer, a block or a whole model runs with: an array of tensors in the order of
@@ -213,6 +218,15 @@ TTT_API ttt_tensor *ttt_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 // before GELU and nothing else.
 TTT_API ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
 
+TTT_API ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params,
+                                     const char *prefix);
+// y = x / sqrt(mean x^2 + eps) scale over the last axis                               [Zhang 2019]
+TTT_API ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x);
+TTT_API ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                                   const char *prefix);
+// (silu(x gate) o x up) down, the MLP of Llama: three kernels, no bias                [2002.05202]
+TTT_API ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x);
+
 TTT_API ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
                                         ttt_params *params, const char *prefix);
 // images (B,height,width,channels), sides divisible by the patch -> tokens (B,N,D), row by row:
@@ -287,6 +301,7 @@ TTT_API ttt_weights ttt_inner_loop(ttt_ctx *ctx, const ttt_inner *in, ttt_weight
 // all facts about it; to add one of your own, fill in another and put it into a description.
 typedef struct ttt_mixer ttt_mixer;
 struct ttt_unmasked;
+struct ttt__stream_part;
 
 typedef enum ttt_normalizer {
     TTT_NORMALIZER_ADAPTIVE,  // q_n . sum_m k_m
@@ -342,7 +357,14 @@ typedef enum ttt_attention_kernel {     // what a token looks for in the list of
     X(int64_t, max_tokens, NULL, "linformer, focused-linear: N that tables are made for; needed")  \
     X(int64_t, compressed, NULL, "linformer: keys left; 0: max_tokens / 4")                        \
     X(bool, no_short_conv, NULL, "titans, *delta-net, kda: no convolutions before q, k, v")        \
-    X(bool, muon, NULL, "lact: orthogonalize each update")
+    X(bool, muon, NULL, "lact: orthogonalize each update")                                         \
+    /* of the TTT language model */                                                                \
+    X(ttt_real, rotary, "causal",                                                                  \
+      "ttt-*: theta: q and k are turned by their place in the chunk; 0: they are not")             \
+    X(bool, token_index, "causal", "ttt-*: how much a place in the chunk takes is learned")        \
+    X(bool, share_qk, NULL, "ttt-*: q and k are two causal convolutions of one product")           \
+    X(int64_t, conv, "share_qk", "ttt-*: taps of these convolutions; 0: 4")                        \
+    X(bool, output_gate, NULL, "ttt-*: GELU(x W_g) gates the output")
 
 // One description for all mixers.
 typedef struct ttt_mixer_desc {
@@ -355,6 +377,7 @@ typedef struct ttt_mixer_desc {
     // flag, asking for losses may choose another form of the layer and change the last bits of y.
     bool no_fused;
     struct ttt_unmasked *unmask;  // set by ttt_unmask; a forward that knows its matrix fills it in
+    struct ttt__stream_part *stream;  // set by ttt_mixer_stream; see ttt__stream_part
 } ttt_mixer_desc;
 
 // x (B,N,D) -> (B,N,D). w has a tensor for each row of the table and then of the learner's table,
@@ -366,7 +389,8 @@ typedef ttt_tensor *ttt_mixer_fn(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_t
 enum {                        // flags of a mixer
     TTT_MIXER_CAUSAL = 1,     // a token never sees a later one; others may take .causal for that
     TTT_MIXER_GRID = 2,       // tokens are a grid: .grid_rows and .grid_cols are required
-    TTT_MIXER_UNBIASED = 4    // its learner has no biases
+    TTT_MIXER_UNBIASED = 4,   // its learner has no biases
+    TTT_MIXER_STREAMS = 8     // can read piece by piece, see [6], when it is causal
 };
 
 struct ttt_mixer {
@@ -414,12 +438,55 @@ TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
 // In a causal layer a token changes no bit before it, NaN and infinity neither; but gradients are
-// sums over all tokens, so one that is not finite spoils theirs. Errors: as ttt_mixer_new, and
+// sums over all tokens, so one that is not finite spoils theirs. Weights of rows with the flag
+// TTT_PARAM_FACTOR may be BF16, and have no gradient then. Errors: as ttt_mixer_new, and
 // TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
 
-// ---- [6] UNMASKING ------------------------------------------------------------------------------
+// ---- [6] STREAMS --------------------------------------------------------------------------------
+// A causal layer can read a sequence in pieces of any length, and gives what it would have given
+// for the whole: y of a token depends on those before it by a state, which is a list of tensors.
+//     ttt_stream stream = { 0 };
+//     y = ttt_mixer_stream(c, &d, w, &stream, prompt, NULL);           // (B,n,D), many tokens
+//     y = ttt_mixer_stream(c, &d, w, &stream, next_token, NULL);       // (B,1,D), one more
+// Mixers with the flag TTT_MIXER_STREAMS do it. For linear and softmax attention, ttt-linear and
+// ttt-mlp every way to cut a sequence gives the same bits, and so does the whole at once. Others
+// give the same bits where cuts are ends of chunks, and else about the same numbers.
+//     The state is of constant size, except that layers which look back at all tokens keep them:
+// these lists grow. Its tensors live in the keep arena.
+typedef struct ttt_stream {
+    int64_t lanes;      // B sequences, each at its own place; 0: none have been read
+    ttt_tensor *read;   // integers (B): how many tokens of each
+    ttt_params state;   // what these tokens left, by name, (B,...) each
+    struct ttt__stream_put *pending;  // inside a call: what its end will write into the state,
+    int n_before;                     // and how many tensors it had, -1 if it was new
+} ttt_stream;
+
+// Reads more of each sequence: x (B,n,D) -> (B,n,D). counts: how many of the n tokens each lane
+// has, the others are not looked at and give zeros; 0: the lane rests. NULL: n each. Nothing is put
+// on the tape. After an error the stream is as it was. Errors: as ttt_mixer_forward;
+// TTT_ERR_ARGUMENT for a description that does not stream; TTT_ERR_SHAPE if the stream has another
+// B, or the state of another layer.
+TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                     ttt_stream *stream, ttt_tensor *x, const int64_t *counts);
+// Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
+// *from. After an error *into is as it was.
+TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
+// What a layer's learner has become; prefix: of the layer's state, NULL for that of
+// ttt_mixer_stream. For each row i of the learner's table value[i], the weight as it was before the
+// chunk that is being read, of each sequence: (B,H,..); and gradient[i], the sum over the tokens of
+// that chunk so far of rate times inner gradient. NULL where a row is absent. In the step arena.
+// Errors: TTT_ERR_ARGUMENT for a mixer without a learner or streams, TTT_ERR_UNSET if the stream
+// has not read with this layer, TTT_ERR_SHAPE if it has with another.
+TTT_API ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                      const ttt_stream *stream, const char *prefix,
+                                      ttt_tensor **value, ttt_tensor **gradient);
+// The lane begins again, with a new sequence; -1: all do. Does nothing for a lane that is not
+// there.
+TTT_API void ttt_stream_restart(ttt_stream *stream, int64_t lane);
+
+// ---- [7] UNMASKING ------------------------------------------------------------------------------
 // A layer that learns writes pairs (k^, v^) into weights and reads them with q^. If these weights
 // are a linear last layer, the layer is attention, whatever lies before it [arXiv 2602.21204]:
 //     y = M v^ + carry (q^ S_0),   M_ts = weight_ts <q^_t, k^_s>
@@ -452,7 +519,7 @@ TTT_API ttt_result ttt_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
 #endif  // TTT_LAYERS_H
 
 // =================================================================================================
-// ---- [7] KERNELS --------------------------------------------------------------------------------
+// ---- [8] KERNELS --------------------------------------------------------------------------------
 // Rows of the fused layers: one text for every instruction set, in the words of [8] of
 // ttt_tensor.h.
 #if defined(TTT__PART)
@@ -830,6 +897,35 @@ KERNEL void KN(blend)(int64_t n, ttt_real by, const ttt_real *a, ttt_real keep, 
 #undef TERM
 }
 
+// A token of the delta rule with a decay for each channel, in a memory S (h,h), see ttt__scan. A
+// column of S goes its own way: row by row, `columns` vectors at a time of n numbers in all,
+//     S_c = kept_c S_c    u = beta (v - k S)    S_c += k_c u    y = q S
+INLINE void KN(delta_columns)(int columns, int64_t n, const ttt__delta_token *of, int64_t j) {
+    ttt_real *S = of->S + j;
+    VEC asked[4], u[4], answer[4];
+    TTT__UNROLL for (int i = 0; i < columns; i++) asked[i] = answer[i] = KN(splat)(0);
+    for (int64_t c = 0; c < of->h; c++)
+        TTT__UNROLL for (int i = 0; i < columns; i++) {
+            VEC left = of->kept[c] * KN(part)(S + c * of->h, i * LANES, n);
+            KN(put)(S + c * of->h, i * LANES, n, left);
+            asked[i] += of->k[c] * left;
+        }
+    TTT__UNROLL for (int i = 0; i < columns; i++)
+        u[i] = of->beta * (KN(part)(of->v + j, i * LANES, n) - asked[i]);
+    for (int64_t c = 0; c < of->h; c++)
+        TTT__UNROLL for (int i = 0; i < columns; i++) {
+            VEC now = KN(part)(S + c * of->h, i * LANES, n) + of->k[c] * u[i];
+            KN(put)(S + c * of->h, i * LANES, n, now);
+            answer[i] += of->q[c] * now;
+        }
+    TTT__UNROLL for (int i = 0; i < columns; i++) KN(put)(of->y + j, i * LANES, n, answer[i]);
+}
+KERNEL void KN(delta)(const ttt__delta_token *of) {
+    int64_t j = 0;
+    for (; j + 4 * LANES <= of->h; j += 4 * LANES) KN(delta_columns)(4, LANES, of, j);
+    for (; j < of->h; j += LANES) KN(delta_columns)(1, of->h - j, of, j);
+}
+
 // The gradient g of a memory's loss |LN(e) - label|^2 / 2 in its prediction e, a row of h numbers.
 // x^ is e normalized, r = rstd, J the derivative of x^ in e, which is symmetric:
 //   error = x^ o scale + shift - label    u = error o scale
@@ -1174,6 +1270,13 @@ static const char *ttt__path(ttt_ctx *ctx, const char *prefix, const char *forma
     return path;
 }
 
+// Whether a path is "prefix/name".
+static bool ttt__is_path(const char *path, const char *prefix, const char *name) {
+    size_t head = prefix && *prefix ? strlen(prefix) : 0;
+    if (head && (strncmp(path, prefix, head) != 0 || path[head] != '/')) return false;
+    return strcmp(path + (head ? head + 1 : 0), name) == 0;
+}
+
 // One row's parameter at the end of params, where there is room for it.
 static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const ttt_sizes *sizes,
                                 ttt_params *params, const char *prefix) {
@@ -1190,9 +1293,14 @@ static void ttt__params_add_row(ttt_ctx *ctx, const ttt_param_row *row, const tt
         ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: there is no initializer %d; a ttt_init expected", name,
                  (int)row->init);
     if (!ttt__shape_good(ctx, name, shape, TTT_DTYPE_REAL)) return;
-    ttt_tensor *tensor = ttt_zeros_kept(ctx, shape);
+    bool half = params->blank && params->bf16 && row->flags & TTT_PARAM_FACTOR;
+    ttt_tensor *tensor = !params->blank
+                             ? ttt_zeros_kept(ctx, shape)
+                             : ttt_new_typed(ctx, shape, half ? TTT_DTYPE_BF16 : TTT_DTYPE_REAL,
+                                             true);
     if (!ttt_ok(ctx)) return;
-    ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
+    if (!params->blank)
+        ttt__initialize(tensor, row, sizes, ttt_rng_fold(*ttt_ctx_rng(ctx), ttt__name_hash(name)));
     params->item[params->n].name = name;
     params->item[params->n].flags = row->flags;
     params->value[params->n++] = tensor;
@@ -1302,17 +1410,22 @@ static ttt_tensor *ttt__weight(ttt_ctx *ctx, const char *who, ttt_weights *w) {
     return ttt_ok(ctx) ? one.at[0] : &ctx->empty;
 }
 
-// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for.
+// Whether `who`'s weight `name`, NULL if it is absent, is what the description asks for, with one
+// of the element types (TTT__REAL | ...).
 static bool ttt__weight_good(ttt_ctx *ctx, const char *who, const char *name, ttt_tensor *w,
-                             ttt_shape shape) {
+                             ttt_shape shape, int types) {
     ttt_text got, want;
     if (!ttt_ok(ctx) ||
-        (w && (!ttt__operands(ctx, name, &w, 1) || ttt_shape_equal(w->shape, shape))))
+        (w && (!ttt__operand(ctx, name, w, 0, types) || ttt_shape_equal(w->shape, shape))))
         return ttt_ok(ctx);
     ttt_fail(ctx, TTT_ERR_SHAPE, "%s: weight %s is %s, but the description asks for %s; was it "
              "another when they were made?", who, name,
              w ? ttt_shape_text(w->shape, got) : "absent", ttt_shape_text(shape, want));
     return false;
+}
+
+static int ttt__weight_types(unsigned flags) {
+    return flags & TTT_PARAM_FACTOR ? TTT__REAL | TTT__BF16 : TTT__REAL;
 }
 
 static ttt_tensor **ttt__weights_room(ttt_ctx *ctx, int n, bool keep) {
@@ -1523,6 +1636,7 @@ static ttt_sizes ttt__sizes(const char *letters, int64_t a, int64_t b, int64_t c
 }
 
 #define TTT__ROWS(table) table, (int)(sizeof(table) / sizeof(table)[0])
+#define TTT__FACTOR (TTT_PARAM_DECAYS | TTT_PARAM_FACTOR)
 
 ttt_weights ttt_dense_new(ttt_ctx *ctx, int64_t in, int64_t out, ttt_init kernel,
                           ttt_params *params, const char *prefix) {
@@ -1611,6 +1725,43 @@ ttt_tensor *ttt_residual_mlp(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
         return &ctx->empty;
     ttt_tensor *y = ttt__normed_fused(ctx, weights.at, 6, x);
     return y ? y : ttt__residual_mlp_tape(ctx, weights.at, x);
+}
+
+ttt_weights ttt_rms_norm_new(ttt_ctx *ctx, int64_t D, ttt_params *params, const char *prefix) {
+    static const ttt_param_row rows[] = { { "scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 } };
+    ttt_sizes sizes = ttt__sizes("D", D, 0, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *scale, double eps, ttt_tensor *x) {
+    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)eps), scale);
+}
+ttt_tensor *ttt_rms_norm(ttt_ctx *ctx, ttt_weights weights, ttt_real eps, ttt_tensor *x) {
+    ttt_text t0, t1;
+    if (!ttt__weights_expected(ctx, "rms_norm", weights, 1) ||
+        !ttt__operands(ctx, "rms_norm", weights.at, 1) || !ttt__operands(ctx, "rms_norm", &x, 1))
+        return &ctx->empty;
+    if (ttt__last(weights.at[0]) != ttt__last(x) || weights.at[0]->size != ttt__last(x))
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "rms_norm: scale %s for rows of x %s",
+                        ttt_shape_text(weights.at[0]->shape, t0), ttt_shape_text(x->shape, t1));
+    return ttt__rms_norm(ctx, weights.at[0], (double)eps, x);
+}
+
+ttt_weights ttt_swiglu_new(ttt_ctx *ctx, int64_t D, int64_t hidden, ttt_params *params,
+                           const char *prefix) {
+    static const ttt_param_row rows[] = {
+        { "gate_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "up_proj/kernel", "D M", TTT_INIT_SMALL, "D", "M", TTT__FACTOR, 0 },
+        { "down_proj/kernel", "M D", TTT_INIT_SMALL, "M", "D", TTT__FACTOR, 0 },
+    };
+    ttt_sizes sizes = ttt__sizes("DM", D, hidden, 0, 0);
+    return ttt_params_add(ctx, TTT__ROWS(rows), 0, &sizes, params, prefix);
+}
+ttt_tensor *ttt_swiglu(ttt_ctx *ctx, ttt_weights weights, ttt_tensor *x) {
+    if (!ttt__weights_expected(ctx, "swiglu", weights, 3) || !ttt__living(ctx, "swiglu", x, 0))
+        return &ctx->empty;
+    ttt_tensor *gate = ttt_silu(ctx, ttt_matmul(ctx, x, weights.at[0])),
+               *up = ttt_matmul(ctx, x, weights.at[1]);
+    return ttt_matmul(ctx, ttt_mul(ctx, gate, up), weights.at[2]);
 }
 
 ttt_weights ttt_patch_embed_new(ttt_ctx *ctx, int64_t patch, int64_t channels, int64_t D,
@@ -1948,12 +2099,200 @@ enum {  // bits for only_if, beside TTT_LEARNER_BIAS: see ttt__mixer_bits
     TTT__LEARNED_RATES = 4,
     TTT__GLOBALS = 8,
     TTT__SHORT_CONV = 16,
-    TTT__CAUSAL = 32
+    TTT__CAUSAL = 32,
+    TTT__TOKEN_INDEX = 64,
+    TTT__OWN_KEYS = 128,
+    TTT__SHARED_QK = 256,
+    TTT__OUTPUT_GATE = 512
 };
 #define TTT__AS_ROW(id, name, shape, init, fan_in, fan_out, flags, only_if)                        \
     { name, shape, init, fan_in, fan_out, flags, only_if },
 
-// Forms of one op, see [8].
+// -- streams: what a layer remembers of the tokens it has read
+// A forward function serves streams too. It finds desc->stream, and the few helpers in which tokens
+// see other tokens take what is kept of the earlier ones from there: ttt__short_conv, ttt__answers,
+// ttt__attention_of. All else is row by row.
+//     A call first computes, then writes. What lies behind the tokens that `read` counts may be
+// overwritten at once, since nobody reads it; for all else a helper puts down what is to be
+// written, and the end of the call, where nothing can fail, writes it.
+typedef struct ttt__stream_put {
+    struct ttt__stream_put *next;
+    ttt_real *to;
+    const ttt_real *from;
+    int64_t n;
+} ttt__stream_put;
+// A layer's part of a stream, during a call that reads `n` rows in each lane.
+typedef struct ttt__stream_part {
+    ttt_stream *stream;
+    const char *prefix;     // of the names of its state; NULL: none
+    const int64_t *counts;  // NULL: n each
+    int64_t n;
+} ttt__stream_part;
+static int64_t ttt__lane_read(const ttt__stream_part *part, int64_t lane) {
+    return part->stream->read->index[lane];
+}
+static int64_t ttt__lane_new(const ttt__stream_part *part, int64_t lane) {
+    return part->counts ? part->counts[lane] : part->n;
+}
+// The state of this name; NULL if there is none.
+static ttt_tensor *ttt__stream_find(const ttt_stream *stream, const char *prefix,
+                                    const char *name) {
+    for (int i = 0; i < stream->state.n; i++)
+        if (ttt__is_path(stream->state.item[i].name, prefix, name)) return stream->state.value[i];
+    return NULL;
+}
+// The same: zeros, if it is new. NULL after an error.
+static ttt_tensor *ttt__stream_state(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
+                                     ttt_shape shape) {
+    ttt_params *state = &part->stream->state;
+    ttt_tensor *found = ttt__stream_find(part->stream, part->prefix, name);
+    ttt_text text[2];
+    if (found && !ttt_shape_equal(found->shape, shape))
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "stream: its state %s%s%s has shape %s; %s expected, so it is of another layer",
+                 part->prefix ? part->prefix : "", part->prefix ? "/" : "", name,
+                 ttt_shape_text(found->shape, text[0]), ttt_shape_text(shape, text[1]));
+    if (found || !ttt_ok(ctx)) return ttt_ok(ctx) ? found : NULL;
+    if (!ttt__params_room(ctx, state, 1)) return NULL;
+    const char *path = ttt__path(ctx, part->prefix, "%s", name);
+    ttt_tensor *made = ttt_zeros_kept(ctx, shape);
+    if (!path || !ttt_ok(ctx)) return NULL;
+    state->item[state->n].name = path;
+    state->item[state->n].flags = 0;
+    state->value[state->n++] = made;
+    return made;
+}
+// When the call ends, n numbers go from a tensor of this call to the state.
+static void ttt__stream_write(ttt_ctx *ctx, const ttt__stream_part *part, ttt_real *to,
+                              const ttt_real *from, int64_t n) {
+    ttt__stream_put *put = (ttt__stream_put *)ttt_alloc(ctx, sizeof *put, false);
+    if (!put) return;
+    put->next = part->stream->pending;
+    put->to = to;
+    put->from = from;
+    put->n = n;
+    part->stream->pending = put;
+}
+// The first call of a stream says how many lanes it has.
+static bool ttt__stream_begin(ttt_ctx *ctx, const char *who, ttt_stream *stream, int64_t B) {
+    stream->pending = NULL;
+    stream->n_before = stream->lanes ? stream->state.n : -1;
+    if (stream->lanes && stream->lanes != B)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: %lld sequences; the stream has %lld lanes", who,
+                 (long long)B, (long long)stream->lanes);
+    if (!stream->lanes && ttt_ok(ctx)) {
+        stream->read = ttt_new_typed(ctx, TTT_SHAPE(B), TTT_DTYPE_INT, true);
+        if (!ttt_ok(ctx)) return false;
+        memset(stream->read->index, 0, (size_t)B * sizeof *stream->read->index);
+        stream->lanes = B;
+    }
+    return ttt_ok(ctx);
+}
+static bool ttt__counts_good(ttt_ctx *ctx, const char *who, int64_t B, int64_t n,
+                             const int64_t *counts) {
+    for (int64_t b = 0; counts && b < B && ttt_ok(ctx); b++)
+        if (counts[b] < 0 || counts[b] > n)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: lane %lld has %lld new tokens; 0 to %lld expected",
+                     who, (long long)b, (long long)counts[b], (long long)n);
+    return ttt_ok(ctx);
+}
+// Unless there was an error, the state is written, and the lanes have read their new tokens. After
+// one, the stream has what it had.
+static void ttt__stream_end(ttt_ctx *ctx, const ttt__stream_part *part) {
+    ttt_stream *stream = part->stream;
+    for (ttt__stream_put *put = stream->pending; put && ttt_ok(ctx); put = put->next)
+        memcpy(put->to, put->from, (size_t)put->n * sizeof *put->to);
+    for (int64_t b = 0; b < stream->lanes && ttt_ok(ctx); b++)
+        stream->read->index[b] = ttt__lane_read(part, b) + ttt__lane_new(part, b);
+    if (!ttt_ok(ctx)) stream->state.n = TTT__MAX(0, stream->n_before);
+    if (!ttt_ok(ctx) && stream->n_before < 0) stream->lanes = 0;
+    stream->pending = NULL;
+}
+// Zeros for the rows of y (B,n,...) beyond each lane's.
+static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
+    int64_t row = part->n > 0 ? y->size / (part->stream->lanes * part->n) : 0;
+    for (int64_t b = 0; b < part->stream->lanes; b++) {
+        int64_t count = ttt__lane_new(part, b);
+        memset(y->data + (b * part->n + count) * row, 0,
+               (size_t)((part->n - count) * row) * sizeof *y->data);
+    }
+    return y;
+}
+
+// A causal depthwise convolution of x (B,n,C) with kernel (taps,C). In a stream it goes on behind
+// the last taps - 1 rows of each lane, which are kept under this name: they change the first rows.
+static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
+                                   ttt_tensor *x, ttt_tensor *kernel) {
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    ttt_tensor *y = ttt_depthwise_conv1d(ctx, x, kernel);
+    if (!part || kernel->shape.dim[0] == 1) return y;
+    int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
+    int64_t before = kernel->shape.dim[0] - 1, first = TTT__MIN(before, n);
+    ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
+    if (!kept) return &ctx->empty;
+    ttt_tensor *both[2] = { kept, ttt_slice(ctx, x, 1, 0, first) };
+    ttt_tensor *begin = ttt_concat(ctx, both, 2, 1);
+    ttt_tensor *changed = ttt_depthwise_conv1d(ctx, begin, kernel);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t count = ttt__lane_new(part, b), size = before + first;
+        memcpy(y->data + b * n * C, changed->data + (b * size + before) * C,
+               (size_t)(first * C) * sizeof *y->data);
+        ttt__stream_write(ctx, part, kept->data + b * before * C,
+                          count > first ? x->data + (b * n + count - before) * C
+                                        : begin->data + (b * size + count) * C,
+                          before * C);
+    }
+    return y;
+}
+
+// Whether two streams have the same tensors, as far as both have any: lists grow.
+static bool ttt__streams_alike(const ttt_stream *a, const ttt_stream *b) {
+    if (a->lanes != b->lanes) return false;
+    for (int i = 0; i < TTT__MIN(a->state.n, b->state.n); i++)
+        if (strcmp(a->state.item[i].name, b->state.item[i].name) != 0 ||
+            !ttt_shape_equal(a->state.value[i]->shape, b->state.value[i]->shape))
+            return false;
+    return true;
+}
+ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from) {
+    if (!TTT__GIVEN("stream_copy", into) || !TTT__GIVEN("stream_copy", from) || into == from)
+        return ttt_status(ctx);
+    ttt_stream copy = *into;
+    if (!ttt__streams_alike(into, from)) {
+        memset(&copy, 0, sizeof copy);
+        copy.lanes = from->lanes;
+        if (from->lanes) copy.read = ttt__copy(ctx, from->read, true);
+    }
+    ttt__params_room(ctx, &copy.state, TTT__MAX(0, from->state.n - copy.state.n));
+    for (int i = copy.state.n; i < from->state.n && ttt_ok(ctx); i++) {
+        copy.state.item[i] = from->state.item[i];
+        copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
+        copy.state.n = i + 1;
+    }
+    if (!ttt_ok(ctx)) return ttt_status(ctx);
+    for (int64_t b = 0; b < from->lanes; b++) copy.read->index[b] = from->read->index[b];
+    for (int i = 0; i < copy.state.n; i++) {  // what `from` does not have yet, it would find zero
+        ttt_tensor *to = copy.state.value[i];
+        size_t bytes = (size_t)to->size * sizeof *to->data;
+        if (i < from->state.n) memcpy(to->data, from->state.value[i]->data, bytes);
+        else memset(to->data, 0, bytes);
+    }
+    *into = copy;
+    return ttt_status(ctx);
+}
+void ttt_stream_restart(ttt_stream *stream, int64_t lane) {
+    for (int64_t b = 0; stream && b < stream->lanes; b++) {
+        if (lane >= 0 && lane != b) continue;
+        stream->read->index[b] = 0;
+        for (int i = 0; i < stream->state.n; i++) {
+            ttt_tensor *state = stream->state.value[i];
+            int64_t part = state->size / stream->lanes;
+            memset(state->data + b * part, 0, (size_t)part * sizeof *state->data);
+        }
+    }
+}
+
+// Forms of one op, see [9].
 #ifdef TTT_NO_FUSED
 #define TTT__FUSED(form) NULL
 #else
@@ -1974,6 +2313,9 @@ static ttt_tensor *ttt__answers(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt__m
                                 ttt__memory_fn *tape, ttt_tensor *const *in, int64_t chunk) {
     bool whole = as_op && !desc->no_fused && !desc->unmask;
     ttt_tensor *y = whole ? as_op(ctx, desc, in, chunk) : NULL;
+    if (!y && desc->stream)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: no stream reads it with these options",
+                        desc->mixer->name);
     return y ? y : tape(ctx, desc, in, chunk);
 }
 
@@ -2178,9 +2520,6 @@ static ttt_tensor *ttt__sized(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tens
     ttt__sized_fn *as_op = TTT__FUSED(ttt__sized_as_op);
     return (as_op && !desc->no_fused ? as_op : ttt__sized_tape)(ctx, x, eps, length);
 }
-static ttt_tensor *ttt__rms_norm(ttt_ctx *ctx, ttt_tensor *x, ttt_tensor *scale) {
-    return ttt_mul(ctx, ttt_rms_normalize(ctx, x, (ttt_real)1e-5), scale);
-}
 
 // Who sees whom. By definition a token changes nothing before it, whatever it holds; so what a mask
 // hides is not multiplied by 0, which would leave NaN of NaN, but left out: by ttt__only here, and
@@ -2249,6 +2588,18 @@ typedef struct ttt__sight {
     int64_t globals, cols, window;
     bool causal;  // and none that comes after the query
 } ttt__sight;
+// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what
+// a query reads is summed in one order.
+enum { TTT__KEYS = 512 };
+static int64_t ttt__tile_keys(const ttt__sight *sight) {
+    if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
+    return TTT__MAX(16, (sight->window + 15) / 16 * 16);  // a stream keeps whole ones
+}
+// So many of them are a ring that holds all that the next query sees; 0: there is no window.
+static int64_t ttt__tiles_of_window(const ttt__sight *sight) {
+    int64_t tile = ttt__tile_keys(sight);
+    return sight->window < TTT__FAR ? 1 + (sight->window + tile - 1) / tile : 0;
+}
 // The sum over i < n of min(i, most)
 static double ttt__sum_of_least(int64_t n, int64_t most) {
     double m = (double)TTT__MIN(n - 1, most);
@@ -2272,12 +2623,15 @@ typedef struct ttt__attention {
     ttt__sight sight;
     int64_t heads;
     double scale;
-    int64_t nearest;  // if not 0, only so many keys count, those with the largest scores
+    int64_t nearest;  // if not 0, only so many keys count, those with the largest scores,
+    int64_t before;   // and so many came before the first query
+    const char *list; // what a stream calls the list of its keys and values
 } ttt__attention;
 // The usual one: softmax(Q K^T / sqrt h) V                                          [Vaswani 2017]
 static ttt__attention ttt__usual_attention(const ttt_mixer_desc *desc) {
     ttt__attention how = { { 0, TTT__FAR, TTT__FAR, desc->causal }, desc->heads,
-                           1 / sqrt((double)(desc->dim / desc->heads)), 0 };
+                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0,
+                           "list" };
     return how;
 }
 // 1 where a score is among the k largest of those in its row that are seen (n,N), else 0; of equal
@@ -2287,7 +2641,8 @@ static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const tt
     ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
     int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
     for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
-        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
+        const ttt_real *s = scores->data + r * N;
+        const ttt_real *row = seen ? seen->data + r * N % seen->size : NULL;
         ttt_real *taken = near_ones->data + r * N;
         for (int64_t n = 0; n < k; n++) {
             int64_t best = -1;
@@ -2322,20 +2677,24 @@ static ttt_tensor *ttt__attention_tape(ttt_ctx *ctx, const ttt__attention *how,
     ttt_tensor *scores = ttt_matmul_t(ctx, apart[0], apart[1], false, true);
     if (apart[3]) scores = ttt_add(ctx, scores, ttt_transpose(ctx, apart[3]));
     scores = ttt_scale(ctx, scores, (ttt_real)how->scale);
-    if (how->sight.causal) seen = ttt__lower(ctx, n, N, 0);
+    if (how->sight.causal) seen = ttt__lower(ctx, n, N, how->before);
     if (how->nearest) seen = ttt__nearest(ctx, scores, seen, how->nearest);
     return ttt_join_heads(ctx, ttt__attend(ctx, scores, seen, apart[2], a));
 }
 #ifndef TTT_NO_FUSED
 static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
                                         ttt_tensor *const *in);
+static ttt_tensor *ttt__attention_in_stream(ttt_ctx *ctx, const ttt__stream_part *part,
+                                            const ttt__attention *how, ttt_tensor *const *in);
 #endif
-// As one op, unless the description or `nearest` asks for more than that has.
+// As one op, unless the description or `nearest` asks for more than that has. In a stream q, k, v
+// and c are of the new tokens.
 static ttt_tensor *ttt__attention_of(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                      const ttt__attention *how, ttt_tensor *q, ttt_tensor *k,
                                      ttt_tensor *v, ttt_tensor *c, ttt_tensor **a) {
     ttt_tensor *in[4] = { q, k, v, c };
 #ifndef TTT_NO_FUSED
+    if (desc->stream) return ttt__attention_in_stream(ctx, desc->stream, how, in);
     if (!desc->no_fused && !desc->unmask && !how->nearest)
         return ttt__attention_as_op(ctx, how, in);
 #endif
@@ -2351,22 +2710,22 @@ static void ttt__unmask_attention(ttt_ctx *ctx, const ttt_mixer_desc *desc, cons
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)               \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                    \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)              \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                   \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -2379,10 +2738,17 @@ static const ttt_param_row ttt__linear_attention_rows[] = {
 };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
-// x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
+// A kernel (D,D), whatever heads its shape shows. The tape does not reshape what it cannot make, as
+// bfloat16: that is the same memory once more.
+static ttt_tensor *ttt__square(ttt_ctx *ctx, ttt_tensor *kernel, int64_t D) {
+    const ttt_shape shape = TTT_SHAPE(D, D);
+    if (!ttt_ok(ctx) || kernel->dtype == TTT_DTYPE_REAL) return ttt_reshape(ctx, kernel, shape);
+    return ttt__or_empty(ctx, ttt__tensor(ctx, shape, kernel->dtype, false, kernel));
+}
+// x times the kernel of row `which`, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, x, ttt__square(ctx, w[which], D),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
 
@@ -2408,13 +2774,15 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     ttt__attention how = ttt__usual_attention(desc);
     return ttt__attention_flops(desc, &how.sight, N);
 }
-static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all keys and values
-    return 2 * (double)N * (double)desc->dim;
+// All keys and values, and where a kernel asks for them the lengths of keys.
+static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {
+    bool norms = desc->kernel != TTT_ATTENTION_KERNEL_EXPONENTIAL;
+    return (double)N * (double)(2 * desc->dim + (norms ? desc->heads : 0));
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
     "self-attention", "MultiHeadDotProductAttention_0", "softmax(q k^T / sqrt h) v",
-    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", 0,
+    "arXiv 1706.03762", TTT__ROWS(ttt__self_attention_rows), NULL, "causal", TTT_MIXER_STREAMS,
     ttt__self_attention_forward, TTT__FUSED(ttt__self_attention_forward),
     ttt__self_attention_flops, ttt__list_state, NULL,
 };
@@ -2565,13 +2933,17 @@ static double ttt__matrix_state(const ttt_mixer_desc *desc, int64_t N) {
 }
 static void ttt__linear_attention_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
     if (ttt__need(ctx, (unsigned)desc->normalizer <= TTT_NORMALIZER_NONE, desc, "normalizer",
-                  (int64_t)desc->normalizer, "one of ttt_normalizer expected"))
+                  (int64_t)desc->normalizer, "one of ttt_normalizer expected") &&
+        ttt__need(ctx, !desc->stream || desc->normalizer != TTT_NORMALIZER_CONSTANT, desc,
+                  "normalizer", (int64_t)desc->normalizer,
+                  "the constant one divides by N, which a stream does not know"))
         ttt__check_chunk(ctx, desc, N);
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_linear_attention = {
     "linear-attention", "LinearAttention_0", "phi(q) (phi(k)^T v) / normalizer", "arXiv 2006.16236",
-    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer", 0,
+    TTT__ROWS(ttt__linear_attention_rows), NULL, "causal chunk identity_map normalizer",
+    TTT_MIXER_STREAMS,
     ttt__linear_attention_tape, TTT__FUSED(ttt__linear_attention_as_op),
     ttt__linear_attention_flops, ttt__matrix_state, ttt__linear_attention_check,
 };
@@ -2626,7 +2998,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     if (!ttt__need(ctx, nearest || !desc->neighbors, desc, "neighbors", desc->neighbors,
                    "only TTT_ATTENTION_KERNEL_NEAREST has them"))
         return;
-    if (nearest && N > 0)
+    if (nearest && N > 0 && !desc->stream)
         ttt__need(ctx, desc->neighbors <= N, desc, "neighbors", desc->neighbors,
                   "no more than the number of tokens expected");
     if (ttt_ok(ctx) && !(desc->bandwidth >= 0))
@@ -2636,7 +3008,7 @@ static void ttt__nadaraya_watson_check(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 TTT__CONSTANT ttt_mixer ttt_mixer_nadaraya_watson = {
     "nadaraya-watson", "NadarayaWatson_0", "attention as a kernel estimate, other kernels too",
     "arXiv 2407.04620, Theorem 2", TTT__ROWS(ttt__linear_attention_rows), NULL,
-    "causal kernel bandwidth neighbors", 0,
+    "causal kernel bandwidth neighbors", TTT_MIXER_STREAMS,
     ttt__nadaraya_watson_forward, TTT__FUSED(ttt__nadaraya_watson_forward),
     ttt__self_attention_flops, ttt__list_state, ttt__nadaraya_watson_check,
 };
@@ -2713,11 +3085,11 @@ enum {
 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *desc) {
@@ -2831,17 +3203,49 @@ static ttt__attention ttt__in_window(const ttt_mixer_desc *desc) {
 static void ttt__longformer_unmask(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_tensor *a,
                                    ttt_tensor *top, ttt_tensor *v, ttt_tensor *top_v,
                                    ttt_tensor *y);
+// A stream: y has what the others read; those of the new tokens that are globals read apart, from a
+// list of their own.
+static ttt_tensor *ttt__longformer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                          ttt_tensor *const *w, ttt_tensor *x, ttt_tensor *y) {
+    ttt__stream_part *part = desc->stream, top = *part;
+    int64_t B = x->shape.dim[0], D = desc->dim, any = 0, n = TTT__MIN(part->n, desc->globals);
+    int64_t *counts = (int64_t *)ttt_alloc(ctx, (uint64_t)B * sizeof *counts, false);
+    ttt__attention all = ttt__usual_attention(desc);
+    ttt_mixer_desc apart = *desc;
+    for (int64_t b = 0; counts && b < B; b++) {
+        int64_t left = TTT__MAX(0, desc->globals - ttt__lane_read(part, b));
+        counts[b] = TTT__MIN(ttt__lane_new(part, b), left);
+        any = TTT__MAX(any, counts[b]);
+    }
+    if (any) {
+        all.list = "globals";
+        top.counts = counts;
+        top.n = n;
+        apart.stream = &top;
+        x = ttt_slice(ctx, x, 1, 0, n);
+        ttt_tensor *q = ttt__project(ctx, w, TTT__LONGFORMER_Q, x), *a;
+        ttt_tensor *k = ttt__project(ctx, w, TTT__LONGFORMER_K, x);
+        ttt_tensor *v = ttt__project(ctx, w, TTT__LONGFORMER_V, x);
+        ttt_tensor *of_top = ttt__attention_of(ctx, &apart, &all, q, k, v, NULL, &a);
+        for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+            memcpy(y->data + b * part->n * D, of_top->data + b * n * D,
+                   (size_t)(counts[b] * D) * sizeof *y->data);
+    }
+    return ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, y);
+}
 static ttt_tensor *ttt__longformer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                            ttt_tensor *const *w, ttt_tensor *x,
                                            ttt_tensor **losses) {
     int64_t N = x->shape.dim[1], g = desc->globals;
     ttt__attention near_ones = ttt__in_window(desc), all = ttt__usual_attention(desc);
-    ttt_tensor *rest = g ? ttt_slice(ctx, x, 1, g, N - g) : x, *a = NULL, *top_a = NULL;
+    bool apart = g && !desc->stream;
+    ttt_tensor *rest = apart ? ttt_slice(ctx, x, 1, g, N - g) : x, *a = NULL, *top_a = NULL;
     if (!ttt_ok(ctx)) return x;
     ttt_tensor *q = ttt__project(ctx, w, TTT__ATTENTION_Q_KERNEL, rest), *top_v = NULL;
     ttt_tensor *k = ttt__project(ctx, w, TTT__ATTENTION_K_KERNEL, x);
     ttt_tensor *v = ttt__project(ctx, w, TTT__ATTENTION_V_KERNEL, x);
     ttt_tensor *y = ttt__attention_of(ctx, desc, &near_ones, q, k, v, NULL, &a);
+    if (desc->stream && g) return ttt__longformer_stream(ctx, desc, w, x, y);
     if (g) {
         ttt_tensor *top_q = ttt__project(ctx, w, TTT__LONGFORMER_Q, ttt_slice(ctx, x, 1, 0, g));
         ttt_tensor *top_k = ttt__project(ctx, w, TTT__LONGFORMER_K, x);
@@ -2859,10 +3263,14 @@ static void ttt__longformer_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int6
     if (!ttt__need(ctx, desc->window >= 0, desc, "window", desc->window,
                    "at least 1 token to each side expected"))
         return;
-    if (!ttt__need(ctx, desc->globals >= 0 && (N <= 0 || desc->globals < N), desc, "globals",
-                   desc->globals, "0 or more, and fewer than there are tokens, expected"))
+    bool fewer = N <= 0 || desc->globals < N || desc->stream;
+    if (!ttt__need(ctx, desc->globals >= 0 && fewer, desc, "globals", desc->globals,
+                   "0 or more, and fewer than there are tokens, expected"))
         return;
     if (desc->grid_rows == 0 && desc->grid_cols == 0) return;
+    if (!ttt__need(ctx, !desc->stream, desc, "grid_rows", desc->grid_rows,
+                   "a stream is a line; 0 expected"))
+        return;
     ttt__check_grid(ctx, desc, N);
     if (ttt_ok(ctx))
         ttt__need(ctx, desc->window <= side, desc, "window", desc->window,
@@ -2876,16 +3284,15 @@ static double ttt__longformer_flops(const ttt_mixer_desc *desc, int64_t N) {
            (desc->globals ? 4 * n * D * D + 4 * ttt__pairs(&all.sight, desc->globals, N) * D : 0);
 }
 static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
-    double n = (double)N, seen = (double)(desc->grid_rows ? (2 * ttt__window(desc) + 1) *
-                                                                (2 * ttt__window(desc) + 1)
-                                                          : 2 * ttt__window(desc) + 1);
+    double n = (double)N, seen = (double)((desc->causal ? 1 : 2) * ttt__window(desc) + 1);
+    if (desc->grid_rows) seen *= (double)(2 * ttt__window(desc) + 1);
     return 2 * ((seen < n ? seen : n) + (double)desc->globals) * (double)desc->dim;
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_longformer = {
     "longformer", "Longformer_0", "attention in a window, and tokens that see all",
     "arXiv 2004.05150", TTT__ROWS(ttt__longformer_rows), NULL,
-    "causal window globals grid_rows grid_cols", 0,
+    "causal window globals grid_rows grid_cols", TTT_MIXER_STREAMS,
     ttt__longformer_forward, TTT__FUSED(ttt__longformer_forward), ttt__longformer_flops,
     ttt__longformer_state, ttt__longformer_check,
 };
@@ -2949,7 +3356,7 @@ static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int64_t D = desc->dim, H = desc->heads;
     ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
     b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
-    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, y, ttt__square(ctx, w[TTT__ATTENTION_O_KERNEL], D),
                       ttt_reshape(ctx, b, TTT_SHAPE(D)));
 }
 // y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
@@ -3181,9 +3588,9 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // the views of DeltaNet and Titans, heads side by side: (B,N,H,h). w: three kernels, then those of
 // the convolutions, of bound 1/2 as PyTorch's.
 #define TTT__VIEW_ROWS                                                                             \
-    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },                    \
-    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },                         \
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 #define TTT__CONV_VIEW_ROWS                                                                        \
     TTT__VIEW_ROWS                                                                                 \
     { "q_conv/kernel", "4 D", TTT_INIT_UNIFORM_IN, "12", NULL, TTT_PARAM_DECAYS,                   \
@@ -3194,9 +3601,11 @@ static ttt_tensor *ttt__causal_linear(ttt_ctx *ctx, const ttt_mixer_desc *desc,
       TTT__SHORT_CONV },
 static void ttt__conv_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
                             double q_length, ttt_tensor *x, ttt_tensor **in) {
+    static const char *const names[3] = { "q_conv", "k_conv", "v_conv" };
     for (int i = 0; i < 3; i++) {
         in[i] = ttt_matmul(ctx, x, w[i]);
-        if (!desc->no_short_conv) in[i] = ttt_depthwise_conv1d(ctx, in[i], w[3 + i]);
+        if (!desc->no_short_conv)
+            in[i] = ttt__short_conv(ctx, desc->stream, names[i], in[i], w[3 + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         in[i] = i < 2 ? ttt__sized(ctx, desc, in[i], 1e-6, i == 0 ? q_length : 1)
                       : ttt_silu(ctx, in[i]);
@@ -3212,16 +3621,16 @@ enum {
 };
 #define TTT__DELTA_ROWS                                                                            \
     TTT__CONV_VIEW_ROWS                                                                            \
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },                         \
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
 static const ttt_param_row ttt__gated_delta_rows[] = {
     TTT__DELTA_ROWS
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 };
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
@@ -3238,7 +3647,7 @@ static ttt_tensor *ttt__delta_read(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt
     if (desc->unmask) desc->unmask->equals = equals;
     ttt_tensor *o = ttt__answers(ctx, desc, TTT__FUSED(ttt__scan_as_op), ttt__scan_tape, in,
                                  ttt__chunk_or(desc, 64));
-    return ttt__rms_norm(ctx, o, w[TTT__DELTA_NORM]);
+    return ttt__rms_norm(ctx, w[TTT__DELTA_NORM], 1e-5, o);
 }
 static ttt_tensor *ttt__delta_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                       ttt_tensor *const *w, ttt_tensor *x, ttt_tensor **losses) {
@@ -3299,12 +3708,12 @@ enum {
 };
 static const ttt_param_row ttt__kda_rows[] = {
     TTT__DELTA_ROWS
-    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE_1, NULL, NULL, 0, 0 },
     { "dt_bias", "D", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 // x first second + bias: a number for each channel (B,N,H,h), by way of h numbers
@@ -3340,19 +3749,22 @@ static double ttt__kda_flops(const ttt_mixer_desc *desc, int64_t N) {
 
 TTT__CONSTANT ttt_mixer ttt_mixer_delta_net = {
     "delta-net", "DeltaNet_0", "a matrix in which a new value replaces the old one",
-    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    "arXiv 2406.06484", TTT__ROWS(ttt__delta_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__delta_forward, TTT__FUSED(ttt__delta_forward), ttt__delta_flops, ttt__matrix_state,
     ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_gated_delta_net = {
     "gated-delta-net", "GatedDeltaNet_0", "the same, which also forgets", "arXiv 2412.06464",
-    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    TTT__ROWS(ttt__gated_delta_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__gated_delta_forward, TTT__FUSED(ttt__gated_delta_forward), ttt__gated_delta_flops,
     ttt__matrix_state, ttt__check_chunk,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
     "kda", "KimiDeltaAttention_0", "the same, which forgets each channel by itself",
-    "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv", TTT_MIXER_CAUSAL,
+    "arXiv 2510.26692", TTT__ROWS(ttt__kda_rows), NULL, "chunk no_short_conv",
+    TTT_MIXER_CAUSAL | TTT_MIXER_STREAMS,
     ttt__kda_forward, TTT__FUSED(ttt__kda_forward), ttt__kda_flops, ttt__matrix_state,
     ttt__check_chunk,
 };
@@ -3365,7 +3777,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_kda = {
 //     W_t = carry_t W + momentum_t V - sum over s of A_ts x_s^T g_s,   V the velocity
 // which is never made: z_t = carry_t (x_t W) + momentum_t (x_t V) - (A o x x^T) g is the same, the
 // *dual form* [arXiv 2407.04620, §2.5], and one text serves all whose A differs:
-//   ttt, causal       A_ts = rate_s / (t + 1), s <= t, t the place in the chunk
+//   ttt, causal       A_ts = c_t rate_s, s <= t, t the place in the chunk; c_t = 1 / (t + 1)
 //   ttt, all at once  A_ts = rate_s / N, for every t
 //   titans            the chain of decays and momenta, see ttt__rule_weights
 typedef struct ttt__memory {
@@ -3473,22 +3885,34 @@ typedef struct ttt__update_rule {
     ttt_tensor *keep, *momentum;
     bool causal;
     int64_t chunk;
-    bool leaves;       // the weights after the last chunk are wanted
+    bool leaves;        // the weights after the last chunk are wanted
+    ttt_tensor *share;  // without gates: c (H or 1,places of a chunk); NULL: means
 } ttt__update_rule;
-// The constants of ttt for tokens begin .. begin+n: 1/(place in the chunk + 1) in a token's own
-// chunk, 1/(length of the chunk) after it; all at once 1/N.
-static ttt_tensor *ttt__mean_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin,
+// c without an index: 1/(place + 1), the mean of the gradients so far; (1,places)
+static ttt_tensor *ttt__mean_shares(ttt_ctx *ctx, int64_t places) {
+    ttt_tensor *share = ttt_new(ctx, TTT_SHAPE(1, places));
+    for (int64_t i = 0; ttt_ok(ctx) && i < places; i++) share->data[i] = 1 / (ttt_real)(i + 1);
+    return share;
+}
+// What is in c for tokens begin .. begin+n, (H or 1,n,n): that of the reader's place in the chunk
+// that a token is in or, when that chunk is over, of the chunk's last place.
+static ttt_tensor *ttt__place_shares(ttt_ctx *ctx, const ttt__update_rule *r, int64_t begin,
                                      int64_t n) {
     int64_t N = r->rate->shape.dim[2];
-    ttt_tensor *tensor = ttt_zeros(ctx, TTT_SHAPE(n, n));
-    for (int64_t i = 0; ttt_ok(ctx) && i < n; i++)
+    int64_t *place = (int64_t *)ttt_alloc(ctx, (uint64_t)(n * n) * sizeof *place, false);
+    for (int64_t i = 0; place && i < n; i++)
         for (int64_t k = 0; k < n; k++) {
             int64_t start = (begin + k) / r->chunk * r->chunk;
-            int64_t length = TTT__MIN(r->chunk, N - start);
-            int64_t seen = begin + i < start + length ? begin + i - start + 1 : length;
-            tensor->data[i * n + k] = k > i ? 0 : 1 / (ttt_real)seen;
+            int64_t last = TTT__MIN(start + r->chunk, N) - 1;
+            place[i * n + k] = k > i ? 0 : TTT__MIN(begin + i, last) - start;
         }
-    return tensor;
+    ttt_tensor *c = r->share ? r->share : ttt__mean_shares(ctx, TTT__MIN(r->chunk, N));
+    if (!ttt_ok(ctx)) return c;
+    const int64_t *size = c->shape.dim;
+    c = ttt_reshape(ctx, c, TTT_SHAPE(size[0], size[1], 1));
+    c = ttt_index_select(ctx, c, ttt_from_int(ctx, TTT_SHAPE(n * n), place));
+    c = ttt_reshape(ctx, c, TTT_SHAPE(size[0], n, n));
+    return ttt__only(ctx, ttt__lower(ctx, n, n, 0), c);
 }
 static ttt_tensor *ttt__last_row(ttt_ctx *ctx, ttt_tensor *a) {
     return ttt_ok(ctx) ? ttt_slice(ctx, a, -2, a->shape.dim[a->shape.rank - 2] - 1, 1) : a;
@@ -3508,7 +3932,7 @@ static void ttt__rule_weights(ttt_ctx *ctx, const ttt__update_rule *r, int64_t b
     }
     a->seen = ttt__lower(ctx, n, n, 0);
     if (!r->keep) {
-        a->A = ttt_mul(ctx, ttt__mean_weights(ctx, r, begin, n), rate);
+        a->A = ttt_mul(ctx, ttt__place_shares(ctx, r, begin, n), rate);
         a->end = ttt__last_row(ctx, a->A);
         return;
     }
@@ -3602,10 +4026,10 @@ static ttt_tensor *ttt__memory_losses(ttt_ctx *ctx, const ttt__memory *before,
 }
 
 // The memory between the views and what it answers: f or, with a norm, q + LN(f). Tokens (B,N,H,.);
-// scale and shift (H,h), and the learner's weights.
+// scale and shift (H,h), c (H,chunk) or NULL where it is 1/(place + 1), and the learner's weights.
 enum {
     TTT__MEMORY_Q, TTT__MEMORY_K, TTT__MEMORY_V, TTT__MEMORY_RATE, TTT__MEMORY_KEEP,
-    TTT__MEMORY_MOMENTUM, TTT__MEMORY_SCALE, TTT__MEMORY_SHIFT, TTT__MEMORY_W0,
+    TTT__MEMORY_MOMENTUM, TTT__MEMORY_SCALE, TTT__MEMORY_SHIFT, TTT__MEMORY_SHARE, TTT__MEMORY_W0,
     TTT__MEMORY_INPUTS = TTT__MEMORY_W0 + 4
 };
 static bool ttt__memory_causal(const ttt_mixer_desc *desc) {
@@ -3620,7 +4044,8 @@ static ttt_tensor *ttt__memory_op_by_op(ttt_ctx *ctx, const ttt_mixer_desc *desc
     ttt_tensor *q = first[TTT__MEMORY_Q], *k = first[TTT__MEMORY_K], *label = first[TTT__MEMORY_V];
     ttt__update_rule rule = { first[TTT__MEMORY_RATE],     first[TTT__MEMORY_KEEP],
                               first[TTT__MEMORY_MOMENTUM], ttt__memory_causal(desc),
-                              chunk,                       losses != NULL };
+                              chunk,                       losses != NULL,
+                              in[TTT__MEMORY_SHARE] };
     if (!ttt_ok(ctx)) return label;
     ttt__memory memory = ttt__memory_of(ctx, desc, in + TTT__MEMORY_W0, q->shape.dim[0],
                                         in[TTT__MEMORY_SCALE], in[TTT__MEMORY_SHIFT]),
@@ -3646,38 +4071,175 @@ static ttt_tensor *ttt__memory_answers(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     return ttt__answers(ctx, desc, TTT__FUSED(ttt__memory_as_op), ttt__memory_tape, in, chunk);
 }
 
+// Rotary positions: of the token at place p, features 2i and 2i+1 of q and k are turned together,
+// as a point of the plane, by the angle p theta^(-2i/h); the last of an odd h stays. So products
+// of q and k depend on how far apart two tokens are. Here p counts from the beginning of the chunk,
+// as the official code has it, and a token is turned by the same bits however the sequence was cut.
+//                                                                    [Su 2021, arXiv 2104.09864]
+typedef struct ttt__rotary {
+    ttt_mixer_desc d;
+    bool back;            // by the opposite angle, which is the gradient
+} ttt__rotary;
+typedef struct ttt__rotary_job {
+    const ttt__rotary *of;
+    const ttt_tensor *x;  // (B,N,H,h)
+    ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
+    int64_t chunk;
+} ttt__rotary_job;
+// Where in its chunk a sequence begins, or goes on.
+static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) % ttt__chunk_or(desc, 16) : 0;
+}
+static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
+    int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
+    return job->turns + place * (ttt__last(job->x) / 2 * 2);
+}
+// The rows of places that have tokens; the others stay zero, as no cosine is.
+static void ttt__rotary_turns(const ttt__rotary_job *job) {
+    int64_t B = job->x->shape.dim[0], N = job->x->shape.dim[1], h = ttt__last(job->x);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t t = 0; t < N && t < job->chunk; t++) {
+            ttt_real *turn = ttt__turns_at(job, b, t);
+            double place = (double)((turn - job->turns) / (h / 2 * 2));
+            for (int64_t i = 0; i < h / 2 && turn[2 * i] == 0; i++) {
+                double angle = place * pow((double)job->of->d.rotary, -2 * (double)i / (double)h);
+                turn[2 * i] = (ttt_real)cos(angle);
+                turn[2 * i + 1] = (ttt_real)(job->of->back ? -sin(angle) : sin(angle));
+            }
+        }
+}
+static void ttt__rotary_share(void *arg, int64_t begin, int64_t end, int thread) {
+    const ttt__rotary_job *job = (const ttt__rotary_job *)arg;
+    int64_t N = job->x->shape.dim[1], H = job->x->shape.dim[2], h = ttt__last(job->x);
+    (void)thread;
+    for (int64_t row = begin * H; row < end * H; row++) {
+        const ttt_real *x = job->x->data + row * h;
+        const ttt_real *turn = ttt__turns_at(job, row / H / N, row / H % N);
+        ttt_real *y = job->y + row * h;
+        for (int64_t i = 0; i + 1 < h; i += 2) {
+            y[i] = x[i] * turn[i] - x[i + 1] * turn[i + 1];
+            y[i + 1] = x[i] * turn[i + 1] + x[i + 1] * turn[i];
+        }
+        if (h % 2) y[h - 1] = x[h - 1];
+    }
+}
+static void ttt__rotary_forward(ttt_ctx *ctx, ttt_tensor *y) {
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    ttt__rotary_job job = { (const ttt__rotary *)y->arg, y->in[0], y->data, NULL, 0 };
+    int64_t B = y->shape.dim[0], N = y->shape.dim[1], rows = 0;
+    job.chunk = ttt__chunk_or(&job.of->d, 16);
+    for (int64_t b = 0; b < B; b++) rows = TTT__MAX(rows, ttt__first_place(&job.of->d, b) + N);
+    uint64_t bytes = (uint64_t)(TTT__MIN(rows, job.chunk) * ttt__last(y)) * sizeof(ttt_real);
+    if (y->size > 0) job.turns = (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
+    if (job.turns) {
+        memset(job.turns, 0, (size_t)bytes);
+        ttt__rotary_turns(&job);
+        ttt__parallel(ctx, -1, B * N, 1 + 16384 * B * N / y->size, ttt__rotary_share, &job);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+}
+static ttt_tensor *ttt__rotate(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, bool back);
+static void ttt__rotary_rule(ttt_ctx *ctx, ttt_tensor *y, ttt_tensor *g, ttt_tensor **d) {
+    const ttt__rotary *of = (const ttt__rotary *)y->arg;
+    if (d[0]) d[0] = ttt__rotate(ctx, &of->d, g, !of->back);
+}
+static int64_t ttt__rotary_count(const ttt_tensor *y) { return 3 * y->size; }
+static const ttt_op ttt__op_rotary = {
+    "rotary", "y = x, pairs of features turned by their token's place", 1, 0, 0,
+    ttt__rotary_forward, ttt__rotary_rule, NULL, NULL, ttt__rotary_count,
+};
+// x (B,N,H,h) with each token turned by its place in the chunk, forwards or back.
+static ttt_tensor *ttt__rotate(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *x, bool back) {
+    ttt__rotary of;
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    memset(&of, 0, sizeof of);
+    of.d = *desc;
+    of.back = back;
+    return ttt_apply(ctx, &ttt__op_rotary, &x, 1, x->shape, &of, sizeof of);
+}
+
 // TTT-Linear and TTT-MLP: the learner's task is to give v - k for k, so that with the residual it
-// gives v. Each token has a learned rate, inner_lr sigmoid(x w + b) / h. One step is taken on all
-// tokens, then every token reads; with .causal there are mini-batches of `chunk`, of which a token
-// sees its past. out = q + LN(f(q)), LayerNorm over all heads, W_o. With .no_decoder_norm the task
-// is v, and the read-out f(q). The rotary code, the convolutions and the gate of the language model
-// are no part of this layer.                                                    [arXiv 2407.04620]
+// gives v. Each token has a learned rate. One step is taken on all tokens, then every token reads;
+// with .causal there are mini-batches of `chunk`, of which a token sees its past:
+//     q, k, v = x W_q, x W_k, x W_v             rate = inner_lr sigmoid(x w + b) / h
+//     l(W; s) = |LN(f_W(k_s)) - (v_s - k_s)|^2 / 2
+//     W_t = W - c_t sum over s <= t of rate_s dl(W; s)/dW    c_t = 1 / (t + 1)
+//     y_t = q_t + LN(f_W_t(q_t)),               out = post_norm(y) W_o, over all heads
+// where W is as the last mini-batch left it, and t the place in this one. c times the whole sum:
+// an early token's part becomes less as the mini-batch fills. The official code of the language
+// model has more, which are options:
+//     .rotary        q and k are turned by t, see ttt__rotate
+//     .token_index   c_t = max(0, 1 / (t + 1) + index_t), index a parameter
+//     .share_qk      q = conv_q(x W_q) + b_q, k = conv_k(x W_q) + b_k, causal and depthwise
+//     .output_gate   out = (GELU(x W_g) o post_norm(y)) W_o
+// With .no_decoder_norm the task is v, and the read-out f(q).
+//                                          [arXiv 2407.04620; test-time-training/ttt-lm-pytorch]
 enum {
     TTT__TTT_Q, TTT__TTT_K, TTT__TTT_V, TTT__TTT_O, TTT__TTT_LR, TTT__TTT_LR_BIAS, TTT__TTT_SCALE,
-    TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_W0 = TTT__TTT_POST + 2
+    TTT__TTT_SHIFT, TTT__TTT_POST, TTT__TTT_INDEX = TTT__TTT_POST + 2, TTT__TTT_CONV_Q,
+    TTT__TTT_CONV_K = TTT__TTT_CONV_Q + 2, TTT__TTT_GATE = TTT__TTT_CONV_K + 2, TTT__TTT_W0
 };
+#define TTT__TTT_CONV_ROWS(name)                                                                   \
+    { name "/kernel", "C D", TTT_INIT_UNIFORM_IN, "3C", NULL, TTT_PARAM_DECAYS, TTT__SHARED_QK },  \
+    { name "/bias", "D", TTT_INIT_UNIFORM_IN, "3C", NULL, 0, TTT__SHARED_QK },
 static const ttt_param_row ttt__ttt_rows[] = {
-    TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "q_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "k_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OWN_KEYS },
+    { "v_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "learnable_ttt_lr/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "learnable_ttt_lr/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "ttt_norm/scale", "H h", TTT_INIT_ONE, NULL, NULL, 0, TTT__DECODER_NORM },
     { "ttt_norm/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, TTT__DECODER_NORM },
     { "post_norm/scale", "D", TTT_INIT_ONE, NULL, NULL, 0, 0 },
     { "post_norm/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
+    { "token_index", "M", TTT_INIT_ZERO, NULL, NULL, 0, TTT__TOKEN_INDEX },
+    TTT__TTT_CONV_ROWS("conv_q")
+    TTT__TTT_CONV_ROWS("conv_k")
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__OUTPUT_GATE },
 };
-static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
-                                    ttt_tensor *x, ttt_tensor **losses) {
-    ttt_tensor *in[TTT__MEMORY_INPUTS] = { NULL };
-    int64_t h = desc->dim / desc->heads;
-    for (int i = 0; i < 3; i++)
-        in[i] = ttt__beside(ctx, ttt_matmul(ctx, x, w[TTT__TTT_Q + i]), desc->heads);
+static int64_t ttt__conv_taps(const ttt_mixer_desc *desc) { return desc->conv ? desc->conv : 4; }
+// q, k, v (B,N,H,h)
+static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                           ttt_tensor *x, ttt_tensor **in) {
+    ttt_tensor *shared = desc->share_qk ? ttt_matmul(ctx, x, w[TTT__TTT_Q]) : NULL;
+    for (int i = 0; i < 3; i++) {
+        ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
+        if (shared && i < 2)
+            in[i] = ttt_add(
+                ctx, ttt__short_conv(ctx, desc->stream, "conv", shared, conv[0]), conv[1]);
+        else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
+        in[i] = ttt__beside(ctx, in[i], desc->heads);
+        if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
+    }
+}
+// c of each head: its gradient is the sum over heads
+static ttt_tensor *ttt__learned_shares(ttt_ctx *ctx, const ttt_mixer_desc *desc,
+                                       ttt_tensor *index) {
+    int64_t places = ttt__chunk_or(desc, 16);
+    ttt_tensor *c = ttt_add(ctx, ttt__mean_shares(ctx, places), index);
+    c = ttt_clamp(ctx, c, 0, (ttt_real)HUGE_VAL);
+    return ttt_broadcast(ctx, c, TTT_SHAPE(desc->heads, places));
+}
+// All that the memory reads.
+static void ttt__ttt_inputs(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                            ttt_tensor *x, ttt_tensor **in) {
+    double h = (double)(desc->dim / desc->heads);
+    memset(in, 0, TTT__MEMORY_INPUTS * sizeof *in);
+    ttt__ttt_views(ctx, desc, w, x, in);
     ttt_tensor *gate = ttt_sigmoid(ctx, ttt__gates(ctx, x, w[TTT__TTT_LR], w[TTT__TTT_LR_BIAS]));
     in[TTT__MEMORY_RATE] = ttt_scale(ctx, gate, ttt__rate(desc) / (ttt_real)h);
     in[TTT__MEMORY_SCALE] = w[TTT__TTT_SCALE];
     in[TTT__MEMORY_SHIFT] = w[TTT__TTT_SHIFT];
+    if (desc->token_index)
+        in[TTT__MEMORY_SHARE] = ttt__learned_shares(ctx, desc, w[TTT__TTT_INDEX]);
     for (int i = 0; i < desc->mixer->learner->n_rows; i++)
         in[TTT__MEMORY_W0 + i] = w[TTT__TTT_W0 + i];
+}
+static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
+                                    ttt_tensor *x, ttt_tensor **losses) {
+    ttt_tensor *in[TTT__MEMORY_INPUTS];
+    ttt__ttt_inputs(ctx, desc, w, x, in);
     ttt_tensor *y = ttt__memory_answers(
         ctx, desc, in,
         ttt__dense_layers(desc->mixer->learner) == 1
@@ -3686,7 +4248,10 @@ static ttt_tensor *ttt__ttt_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
               "its errors",
         losses);
     ttt_weights post = ttt__weights(w + TTT__TTT_POST, 2);
-    return ttt_matmul(ctx, ttt_layer_norm(ctx, post, ttt__whole(ctx, y)), w[TTT__TTT_O]);
+    y = ttt_layer_norm(ctx, post, ttt__whole(ctx, y));
+    if (desc->output_gate)
+        y = ttt_mul(ctx, ttt_gelu(ctx, ttt_matmul(ctx, x, w[TTT__TTT_GATE])), y);
+    return ttt_matmul(ctx, y, w[TTT__TTT_O]);
 }
 // Views and output 4 D^2; the learner forwards, backwards and once more to be read; in dual form
 // also the products of a chunk.
@@ -3706,22 +4271,39 @@ static void ttt__memory_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t 
                  desc->mixer->name, learner ? learner->name : "is missing");
     else ttt__check_chunk(ctx, desc, N);
 }
-static double ttt__memory_flops(const ttt_mixer_desc *desc, int64_t N) {
-    return ttt__memory_flops_in(desc, N, desc->causal);
+// A convolution of t taps is t D multiply-adds a token, a rotation 3/2 D.
+static double ttt__ttt_flops(const ttt_mixer_desc *desc, int64_t N) {
+    double n = (double)N, D = (double)desc->dim, taps = (double)ttt__conv_taps(desc), more = 0;
+    if (desc->share_qk) more += 2 * taps * D - D * D;
+    if (desc->rotary != 0) more += 3 * D;
+    if (desc->output_gate) more += D * D;
+    return ttt__memory_flops_in(desc, N, desc->causal) + 2 * n * more;
+}
+static void ttt__ttt_check(ttt_ctx *ctx, const ttt_mixer_desc *desc, int64_t N) {
+    double theta = (double)desc->rotary;
+    if (!(theta >= 0 && theta <= DBL_MAX))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .rotary is %g; a positive theta expected",
+                 desc->mixer->name, theta);
+    ttt__need(ctx, theta == 0 || desc->dim > desc->heads, desc, "rotary", (int64_t)theta,
+              "heads of one feature have no pairs to turn");
+    ttt__need(ctx, desc->conv >= 0, desc, "conv", desc->conv, "at least 1 tap expected");
+    if (ttt_ok(ctx)) ttt__memory_check(ctx, desc, N);
 }
 
-#define TTT__TTT_TAKES "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk"
+#define TTT__TTT_TAKES                                                                             \
+    "inner_lr inner_lrs no_inner_bias no_decoder_norm zero_w0 causal chunk rotary token_index "    \
+    "share_qk conv output_gate"
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_linear = {
     "ttt-linear", "TTTLinear_0", "a linear map that learns, on heads that split the features",
-    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
-    ttt__memory_check,
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_linear, TTT__TTT_TAKES,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__ttt_flops,
+    ttt__memory_state, ttt__ttt_check,
 };
 TTT__CONSTANT ttt_mixer ttt_mixer_ttt_mlp = {
     "ttt-mlp", "TTTMLP_0", "an MLP that learns, on heads that split the features",
-    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES, 0,
-    ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__memory_flops, ttt__memory_state,
-    ttt__memory_check,
+    "arXiv 2407.04620", TTT__ROWS(ttt__ttt_rows), &ttt_learner_mlp, TTT__TTT_TAKES,
+    TTT_MIXER_STREAMS, ttt__ttt_forward, TTT__FUSED(ttt__ttt_forward), ttt__ttt_flops,
+    ttt__memory_state, ttt__ttt_check,
 };
 
 // Titans: the memory's weights have a velocity (what surprised lately) and a decay (what may be
@@ -3737,7 +4319,7 @@ enum {
 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
@@ -3779,7 +4361,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_titans = {
     "titans", "NeuralMemory_0", "an MLP written with momentum and forgetting", "arXiv 2501.00663",
     TTT__ROWS(ttt__titans_rows), &ttt_learner_mlp,
     "inner_lr inner_lrs no_decoder_norm zero_w0 chunk no_short_conv",
-    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED,
+    TTT_MIXER_CAUSAL | TTT_MIXER_UNBIASED | TTT_MIXER_STREAMS,
     ttt__titans_forward, TTT__FUSED(ttt__titans_forward), ttt__titans_flops, ttt__titans_state,
     ttt__memory_check,
 };
@@ -3799,9 +4381,9 @@ enum {
 };
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
-    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, TTT__CAUSAL },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, TTT__CAUSAL },
     { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
@@ -3948,7 +4530,7 @@ static ttt_tensor *ttt__lact_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, t
     if (!ttt_ok(ctx) || N == 0) return x;
     ttt_tensor *y = ttt__answers(ctx, desc, TTT__FUSED(ttt__lact_as_op), ttt__lact_tape, in,
                                  desc->causal ? ttt__chunk_or(desc, 2048) : N);
-    y = ttt__whole(ctx, ttt__rms_norm(ctx, y, w[TTT__LACT_NORM]));
+    y = ttt__whole(ctx, ttt__rms_norm(ctx, w[TTT__LACT_NORM], 1e-5, y));
     ttt__attention how = ttt__lact_window(desc);
     if (desc->causal)
         y = ttt_add(ctx, y,
@@ -3974,7 +4556,7 @@ static double ttt__lact_state(const ttt_mixer_desc *desc, int64_t N) {
 
 TTT__CONSTANT ttt_mixer ttt_mixer_lact = {
     "lact", "LaCT_0", "a SwiGLU written a large chunk at a time", "arXiv 2505.23884",
-    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", 0,
+    TTT__ROWS(ttt__lact_rows), NULL, "causal chunk muon", TTT_MIXER_STREAMS,
     ttt__lact_forward, TTT__FUSED(ttt__lact_forward), ttt__lact_flops, ttt__lact_state,
     ttt__check_chunk,
 };
@@ -3990,12 +4572,12 @@ enum {
     TTT__VITTT_O_BIAS
 };
 static const ttt_param_row ttt__vittt_rows[] = {
-    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
-    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT__FACTOR, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
@@ -4085,7 +4667,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
     NULL, 0, NULL, NULL, 0, ttt__none_forward, NULL, ttt__none_flops, NULL, NULL,
 };
 
-// ---- [8] FUSED LAYERS ---------------------------------------------------------------------------
+// ---- [9] FUSED LAYERS ---------------------------------------------------------------------------
 #ifndef TTT_NO_FUSED
 // A layer as a single op, forwards and first-order backwards; its version on the tape is its
 // composite, for higher orders and as its oracle. Five frames:
@@ -4109,14 +4691,14 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 //            a1 = gelu'(z) and a2 = gelu''(z); e = f_W(k), the prediction for a view,
 //            and f = f_W(q), the prediction for a query
 //   decoder  the kernel g of a head, the bias b_g of all, the norm's scale and shift of a head; its
-//            products G, M, m, S, P, sigma, pi, tau are explained in [7]
+//            products G, M, m, S, P, sigma, pi, tau are explained in [8]
 //   g_e      the inner gradient: of the layer's own loss, in e; so with g_z, g_a, and g_W, of which
 //            each step takes eta times away: W' = W - eta g_W. (g alone is the decoder's kernel.)
 //   d_e      the outer gradient: of what the network is trained for, in e; so with all others, and
 //            d_g_e is the outer gradient in the inner one
 //   V        short for d_g_W, which is -eta times the outer gradient in W'; V1, vb1, V2, vb2
 //   _tr      at the end: transposed
-// A kernel is a matrix among the parameters; what [7] holds is called routines.
+// A kernel is a matrix among the parameters; what [8] holds is called routines.
 //
 // WORK. A chunk is some sequences, about 1,000 tokens, so that what passes from one phase to the
 // next is still in the cache; it is one sequence at least. A range is about 200 tokens of a
@@ -4149,7 +4731,7 @@ TTT__CONSTANT ttt_mixer ttt_mixer_none = {
 //   decoder     a head               d_M, d_m, d_S ... d_tau0 d_g, d_b_g, d_scale,   decoder_back
 //                                                             d_shift
 
-// What decode and decode_back of [7] are told of one head.
+// What decode and decode_back of [8] are told of one head.
 typedef struct ttt__decoder {
     int64_t h, D;
     bool norm;
@@ -4168,7 +4750,14 @@ typedef struct ttt__glu_rows {
     ttt_real *d_rates;
     int64_t s_down, d_s_down, back_down, rates_down, d_rates_down;
 } ttt__glu_rows;
-// X(result, name, parameters); what each does is written at its text in [7].
+// What delta is told of a token: rows of h numbers.
+typedef struct ttt__delta_token {
+    int64_t h;
+    const ttt_real *kept, *k, *v, *q;
+    ttt_real beta;
+    ttt_real *S, *y;
+} ttt__delta_token;
+// X(result, name, parameters); what each does is written at its text in [8].
 #define TTT__LAYER_KERNEL_LIST(X)                                                                  \
     X(double, decode,                                                                              \
       (const ttt__decoder *decoder, const ttt_real *e, const ttt_real *rowS, const ttt_real *rowP, \
@@ -4183,6 +4772,7 @@ typedef struct ttt__glu_rows {
     X(void, elu1, (int64_t n, ttt_real *y))                                                        \
     X(void, elu1_back, (int64_t n, const ttt_real *y, ttt_real *d))                                \
     X(void, fade, (int64_t n, ttt_real *y))                                                        \
+    X(void, delta, (const ttt__delta_token *of))                                                   \
     X(ttt_real, row_max, (int64_t n, const ttt_real *a))                                           \
     X(double, exp_sum,                                                                             \
       (int64_t n, const ttt_real *a, ttt_real *y, ttt_real scale, ttt_real shift))                 \
@@ -4422,21 +5012,22 @@ static void ttt__add_row_dots(const ttt__kit *kit, ttt__mat x, ttt__mat a, ttt__
         x.at[i * x.down] += (ttt_real)kit->k->dot(a.cols, a.at + i * a.down, b.at + i * b.down);
 }
 
-// Lower matrices are 0 above the diagonal. Products read them in blocks of rows, and there only the
+// Lower matrices are 0 above the diagonal, which ends in the last corner: one that has more columns
+// than rows is the lower part of a square. Products read them in blocks of rows, and there only the
 // zeros of the blocks on the diagonal.
 enum { TTT__LOWER_BLOCK = 16 };
 static void ttt__clear_above(ttt__mat y, int diagonal) {
-    for (int64_t i = 0; i + diagonal < y.cols; i++)
-        memset(y.at + i * y.down + i + diagonal, 0,
-               (size_t)(y.cols - i - diagonal) * sizeof *y.at);
+    for (int64_t i = 0, from = y.cols - y.rows + diagonal; i + from < y.cols; i++)
+        memset(y.at + i * y.down + i + from, 0, (size_t)(y.cols - i - from) * sizeof *y.at);
 }
 // y = a b below the diagonal and, if diagonal is 1, on it
 static void ttt__set_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    int diagonal) {
-    for (int64_t i = 0, end; i < y.rows; i = end) {
+    for (int64_t i = 0, end, cols; i < y.rows; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, y.rows);
-        ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, end),
-                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, end));
+        cols = y.cols - y.rows + end;
+        ttt__set_product(kit, ttt__cols_at(ttt__rows_at(y, i, end - i), 0, cols),
+                         ttt__rows_at(a, i, end - i), ttt__cols_at(b, 0, cols));
     }
     ttt__clear_above(y, diagonal);
 }
@@ -4467,11 +5058,12 @@ static void ttt__add_not_finite(ttt__mat y, ttt__mat a, ttt__mat b) {
 static void ttt__add_lower_product(const ttt__kit *kit, ttt__mat y, ttt__mat a, ttt__mat b,
                                    bool transposed, ttt__mat spare) {
     bool all = ttt__all_finite(kit, spare, b);
-    int64_t n = a.rows;
+    int64_t n = a.rows, before = a.cols - n;
+    TTT__FITS(!transposed || before == 0);
     if (transposed) a = ttt__transpose_of(a);
     for (int64_t i = 0, end; i < n; i = end) {
         end = TTT__MIN(i + TTT__LOWER_BLOCK, n);
-        int64_t from = transposed ? i : 0, terms = transposed ? n - i : end;
+        int64_t from = transposed ? i : 0, terms = transposed ? n - i : before + end;
         ttt__add_product(kit, ttt__rows_at(y, i, end - i),
                          ttt__cols_at(ttt__rows_at(a, i, end - i), from, terms),
                          ttt__rows_at(all ? b : spare, from, terms));
@@ -4848,7 +5440,7 @@ typedef struct ttt__mttt_arg {
     ttt_real *decoder;        // the decoder's products
 } ttt__mttt_arg;
 
-// The decoder's products of every head, see [7].
+// The decoder's products of every head, see [8].
 typedef struct ttt__decoder_products {
     ttt__stack G, M_tr, M;    // (h,D), (h,D), (D,h)
     ttt__mat b, m;            // (1,D): of all heads; (H,D)
@@ -6621,18 +7213,141 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   ttt__...             one share is     reads                    writes
 //     softmax_read       sequence, head   Q, K, V, c               F, lse
 //     softmax_read_back  sequence, head   d_F, Q, K, V, c, F, lse  d_Q, d_K, d_V, d_c
-enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+enum { TTT__QUERIES = 64 };  // with TTT__KEYS a tile of 128 kB: stays in the second-level cache
+
+// -- softmax attention: the list of a stream
+// Keys and values of the tokens that were read lie in tiles of `side` tokens. Of a head a tile is
+//     K^T (h,side), c (1,side) if there is one, V (side,h)
+// which a query reads as it lies, from the first number to the last. First come the tiles of the
+// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a
+// list that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring.
+//     New tokens are written behind those that `read` counts. In a ring the place of a new tile may
+// still have tokens that the next query sees. Then it is written apart, and moves as the call ends.
+enum { TTT__BLOCKS = 40 };  // more tokens than any sequence has
+typedef struct ttt__list {
+    const ttt__stream_part *part;
+    const char *name;
+    ttt__sight sight;
+    int64_t H, h, terms;          // terms: 1 if there is a c
+    int64_t side, globals, ring;  // tokens of a tile; tiles of the globals, and of the ring or 0
+    ttt_real *block[TTT__BLOCKS];
+    int64_t span;                 // a lane looks at so many tiles of the line at most
+    ttt_real **tile;              // (B,globals + span): where they are, t of the line at t mod span
+} ttt__list;
+static int64_t ttt__list_head(const ttt__list *list) {  // numbers of a tile and head
+    return (2 * list->h + list->terms) * list->side;
+}
+// What n tokens from this one on wrote into their tile: K^T (h,n), c (1,n), V (n,h).
+typedef struct ttt__told {
+    ttt__mat K, K_tr, c, V;       // K (n,h) is absent in a list
+} ttt__told;
+static ttt__told ttt__list_at(const ttt__list *list, int64_t lane, int64_t head, int64_t token,
+                              int64_t n) {
+    int64_t side = list->side, h = list->h, line = token - list->sight.globals, at = token % side;
+    int64_t tile = token / side;
+    if (line >= 0) tile = list->globals + line / side % list->span, at = line % side;
+    ttt_real *numbers = list->tile[lane * (list->globals + list->span) + tile] +
+                        head * ttt__list_head(list);
+    ttt_real *c = numbers + h * side, *V = c + list->terms * side;
+    ttt__told told;
+    told.K = ttt__absent();
+    told.K_tr = ttt__cols_at(ttt__matrix(numbers, h, side), at, n);
+    told.c = list->terms ? ttt__cols_at(ttt__matrix(c, 1, side), at, n) : ttt__absent();
+    told.V = ttt__rows_at(ttt__matrix(V, side, h), at, n);
+    return told;
+}
+// Writes what is new in a lane: the first rows of K, V and c.
+static void ttt__list_append(const ttt__kit *kit, const ttt__list *list, int64_t lane,
+                             int64_t head, ttt__mat K, ttt__mat V, ttt__mat c) {
+    int64_t read = ttt__lane_read(list->part, lane), count = ttt__lane_new(list->part, lane);
+    for (int64_t i = 0, n; i < count; i += n) {
+        int64_t g = list->sight.globals, line = read + i - g, at = line < 0 ? read + i : line;
+        n = TTT__MIN(count - i, list->side - at % list->side);
+        if (line < 0) n = TTT__MIN(n, -line);
+        ttt__told told = ttt__list_at(list, lane, head, read + i, n);
+        ttt__transpose(kit, told.K_tr, ttt__rows_at(K, i, n));
+        ttt__gather(kit, told.V, ttt__rows_at(V, i, n));
+        if (c.at) ttt__transpose(kit, told.c, ttt__rows_at(c, i, n));
+    }
+}
+// Where the state keeps a tile of a lane.
+static ttt_real *ttt__list_kept(const ttt__list *list, int64_t lane, int64_t tile) {
+    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    int block = 0;
+    if (list->ring && tile >= list->globals)
+        tile = list->globals + (tile - list->globals) % list->ring;
+    for (; tile >= end; end *= 2, block++) from = end;
+    return list->block[block] +
+           (lane * (end - from) + tile - from) * list->H * ttt__list_head(list);
+}
+// Where tile t of the line is in a call that ends with tile `last`.
+static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t lane, int64_t t,
+                                 int64_t last) {
+    int64_t side = list->side, ring = list->ring, numbers = list->H * ttt__list_head(list);
+    int64_t line = ttt__lane_read(list->part, lane) - list->sight.globals;  // the next token
+    ttt_real *kept = ttt__list_kept(list, lane, list->globals + t), *apart;
+    bool is_new = t * side >= line, in_use = (t - ring + 1) * side > line - list->sight.window;
+    if (!ring || t < ring || !is_new || !in_use) return kept;
+    apart = ttt__alloc_numbers(ctx, 1, numbers, true);
+    if (!apart) return NULL;
+    if (t == last) memset(apart, 0, (size_t)numbers * sizeof *apart);  // it may not be full
+    if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
+    return apart;
+}
+// The tiles of the line that this call of a lane looks at.
+typedef struct ttt__tile_span {
+    int64_t first, last;
+} ttt__tile_span;
+static ttt__tile_span ttt__list_span(const ttt__list *list, int64_t lane) {
+    int64_t line = ttt__lane_read(list->part, lane) - list->sight.globals;
+    int64_t end = line + ttt__lane_new(list->part, lane);
+    ttt__tile_span span = { TTT__MAX(0, line - list->sight.window) / list->side, -1 };
+    if (end > 0) span.last = (end - 1) / list->side;
+    return span;
+}
+// Finds the blocks in the state, or makes them.
+static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
+    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    char name[64];
+    for (int block = 0; from < tiles && ttt_ok(ctx); block++, from = end, end *= 2) {
+        snprintf(name, sizeof name, "%s/%d", list->name, block);
+        ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
+                                    2 * list->h + list->terms, list->side);
+        const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
+        if (kept) list->block[block] = kept->data;
+    }
+}
+static void ttt__list_tiles(ttt_ctx *ctx, ttt__list *list) {
+    int64_t B = list->part->stream->lanes, most = 1;
+    for (int64_t b = 0; b < B; b++) {
+        ttt__tile_span span = ttt__list_span(list, b);
+        list->span = TTT__MAX(list->span, span.last - span.first + 1);
+        most = TTT__MAX(most, span.last + 1);
+    }
+    int64_t width = list->globals + list->span;
+    list->tile = (ttt_real **)ttt_alloc(ctx, (uint64_t)(B * width) * sizeof *list->tile, false);
+    ttt__list_blocks(ctx, list, list->ring ? list->globals + list->ring : most);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        ttt__tile_span span = ttt__list_span(list, b);
+        ttt_real **tile = list->tile + b * width;
+        for (int64_t t = 0; t < list->globals; t++) tile[t] = ttt__list_kept(list, b, t);
+        for (int64_t t = span.first; t <= span.last && ttt_ok(ctx); t++)
+            tile[list->globals + t % list->span] = ttt__list_place(ctx, list, b, t, span.last);
+    }
+}
 
 enum { TTT__SOFTMAX_K, TTT__SOFTMAX_V, TTT__SOFTMAX_C, TTT__SOFTMAX_N };  // inputs behind q
 typedef struct ttt__softmax_arg {
     ttt__attention how;
     signed char input[TTT__SOFTMAX_N];  // which input k, v and c are; -1: absent
     ttt__mat lse;                       // (B n,H), if there may be a way back
+    const ttt__list *list;              // of a stream, which has no way back
 } ttt__softmax_arg;
 
 typedef struct ttt__softmax {
     ttt_ctx *ctx;
     const ttt__attention *how;
+    const ttt__list *list;
     int64_t B, n, N, H, h;
     ttt__mat Q, K, V, c, F, lse;        // of all sequences and heads: (B n,D), (B N,D), (B N,H)
     ttt__mat d_Q, d_K, d_V, d_c, d_F;   // absent forwards
@@ -6670,14 +7385,17 @@ typedef struct ttt__reading {
     ttt__mat some_Q, some_F, some_K, some_V, some_d_Q, some_d_F, some_d_K, some_d_V;  // gathered
     ttt__mat finite;                    // room for what is finite of a factor
     bool mixes;
+    int64_t N, before;                  // all keys; how many tokens come before the first query
+    const ttt__list *list;              // where the keys of a stream are, and whose they are
+    int64_t lane, head;
 } ttt__reading;
 static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) {
     ttt__reading work;
     bool back = job->d_F.at != NULL, gathers = ttt__cuts_rows(&job->how->sight, job->n);
     memset(&work, 0, sizeof work);
-    work.K_tr = ttt__take_if(!gathers, room, job->h, job->N);
+    work.K_tr = ttt__take_if(!gathers && !job->list, room, job->h, job->N);
     work.V_tr = ttt__take_if(!gathers && back, room, job->h, job->N);
-    work.c_tr = ttt__take_if(job->c.at, room, 1, job->N);
+    work.c_tr = ttt__take_if(job->c.at && !job->list, room, 1, job->N);
     work.d_c_tr = ttt__take_if(job->d_c.at, room, 1, job->N);
     work.scores = ttt__take(room, TTT__QUERIES, TTT__KEYS);
     work.d_scores = ttt__take_if(back, room, TTT__QUERIES, TTT__KEYS);
@@ -6693,6 +7411,21 @@ static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) 
 }
 static ttt__mat ttt__head_rows(ttt__mat all, int64_t b, int64_t rows, int64_t head, int64_t cols) {
     return all.at ? ttt__cols_at(ttt__rows_at(all, b * rows, rows), head * cols, cols) : all;
+}
+// In a stream the new tokens, whose rows these are, go behind those of the list. Globals ask
+// elsewhere.
+static void ttt__read_from_list(ttt__reading *work, const ttt__list *list, int64_t lane,
+                                int64_t head) {
+    int64_t read = ttt__lane_read(list->part, lane), count = ttt__lane_new(list->part, lane);
+    int64_t g = list->sight.globals, first = TTT__MAX(0, TTT__MIN(count, g - read));
+    ttt__list_append(&work->kit, list, lane, head, work->K, work->V, work->c);
+    work->Q = ttt__rows_at(work->Q, first, count - first);
+    work->F = ttt__rows_at(work->F, first, count - first);
+    work->before = read + first - g;
+    work->N = read + count;
+    work->list = list;
+    work->lane = lane;
+    work->head = head;
 }
 static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int thread) {
     ttt__room room = { job->room + thread * job->room_size, 0 };
@@ -6714,8 +7447,10 @@ static ttt__reading ttt__reading_of(const ttt__softmax *job, int64_t share, int 
     work.d_c = ttt__head_rows(job->d_c, b, N, head, 1);
     if (work.K_tr.at) ttt__transpose(&work.kit, work.K_tr, work.K);
     if (work.V_tr.at) ttt__transpose(&work.kit, work.V_tr, work.V);
-    for (int64_t i = 0; i < N && work.c.at; i++) work.c_tr.at[i] = work.c.at[i * work.c.down];
+    if (work.c_tr.at) ttt__transpose(&work.kit, work.c_tr, work.c);
     if (work.d_c_tr.at) ttt__clear(work.d_c_tr);
+    work.N = N;
+    if (job->list) ttt__read_from_list(&work, job->list, b, head);
     return work;
 }
 
@@ -6730,17 +7465,22 @@ static ttt__patch ttt__query_patch(const ttt__sight *sight, int64_t n, int64_t n
     patch.first = patch.first * patch.step + left;
     return patch;
 }
+// What tile `number` of those that from..end lies in has of it.
+static ttt__patch ttt__part_of_line(int64_t from, int64_t end, int64_t tile, int64_t number) {
+    int64_t first = (from / tile + number) * tile, begin = TTT__MAX(from, first);
+    int64_t n = TTT__MIN(end, first + tile) - begin;
+    ttt__patch patch = { begin, n > 0, n, n };
+    return patch;
+}
 // Patch number `number` of the N keys that some of these queries see, at most TTT__KEYS of them;
-// its rows are 0 behind the last. First come the globals, then pieces of a rectangle of the grid:
-// some of its rows, or a part of one.
+// its rows are 0 behind the last. First come the globals, then tiles of a line, or pieces of a
+// rectangle of the grid: some of its rows, or a part of one.
 static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__patch *query,
                                  int64_t number) {
-    int64_t g = sight->globals, of_globals = (g + TTT__KEYS - 1) / TTT__KEYS, n = N - g;
+    int64_t g = sight->globals, tile = ttt__tile_keys(sight), of_globals = (g + tile - 1) / tile;
+    int64_t n = N - g;
     ttt__patch patch = { 0, 1, 0, TTT__MIN(sight->cols, n) };
-    if (number < of_globals) {
-        patch.cols = ttt__piece(g, TTT__KEYS, number, &patch.first);
-        return patch;
-    }
+    if (number < of_globals) return ttt__part_of_line(0, g, tile, number);
     int64_t window = sight->window, from_row, from_col;
     int64_t row = query->first / sight->cols, col = query->first % sight->cols;
     int64_t top = TTT__MAX(row - window, 0), left = TTT__MAX(col - window, 0);
@@ -6751,6 +7491,11 @@ static ttt__patch ttt__key_patch(const ttt__sight *sight, int64_t N, const ttt__
     int64_t most = TTT__MAX(1, TTT__KEYS / (right - left));  // rows
     int64_t across = (right - left + TTT__KEYS - 1) / TTT__KEYS;
     number -= of_globals;
+    if (patch.step == n) {
+        patch = ttt__part_of_line(left, right, tile, number);
+        patch.first += g;
+        return patch;
+    }
     patch.rows = ttt__piece(bottom - top, most, number / across, &from_row);
     patch.cols = ttt__piece(right - left, TTT__KEYS, number % across, &from_col);
     patch.first = g + (top + from_row) * patch.step + left + from_col;
@@ -6820,13 +7565,20 @@ static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt_
 static ttt__mat ttt__patch_tr(ttt__mat all_tr, ttt__mat some, const ttt__patch *patch) {
     return all_tr.at ? ttt__cols_at(all_tr, patch->first, some.rows) : ttt__transpose_of(some);
 }
+static ttt__told ttt__told_by(const ttt__reading *work, const ttt__patch *keys) {
+    int64_t n = keys->rows * keys->cols;
+    if (work->list) return ttt__list_at(work->list, work->lane, work->head, keys->first, n);
+    ttt__told told;
+    told.K = ttt__patch_of(&work->kit, work->K, keys, work->some_K);
+    told.K_tr = ttt__patch_tr(work->K_tr, told.K, keys);
+    told.c = work->c_tr.at ? ttt__cols_at(work->c_tr, keys->first, n) : work->c_tr;
+    told.V = ttt__patch_of(&work->kit, work->V, keys, work->some_V);
+    return told;
+}
 // Q K^T + 1 c^T of a tile
-static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, ttt__mat K,
-                                 const ttt__patch *keys) {
-    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, K.rows), c = work->c_tr;
-    if (c.at) c = ttt__cols_at(c, keys->first, K.rows);
-    c.down = 0;
-    ttt__product_from(&work->kit, scores, c, Q, ttt__patch_tr(work->K_tr, K, keys));
+static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, const ttt__told *told) {
+    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, told->K_tr.cols);
+    ttt__affine(&work->kit, scores, Q, told->K_tr, told->c);
     return scores;
 }
 // Scores become e^(scale score - shift); returns their sum. A shift of +infinity is a score's: what
@@ -6868,46 +7620,58 @@ static void ttt__softmax_finish(const ttt__kit *kit, const ttt__softmax_state *s
     ttt__scaled(kit, F, F, nothing ? 0 : (ttt_real)(1 / sum));
     if (lse.at) *lse.at = nothing ? 0 : (ttt_real)((double)state->max + log(sum));
 }
-static void ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queries) {
+// Reads for the queries of a patch. False if not all of it is finite.
+static bool ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queries) {
     const ttt__kit *kit = &work->kit;
     const ttt__sight *sight = &work->how->sight;
     ttt__mat Q = ttt__patch_of(kit, work->Q, queries, work->some_Q);
     ttt__mat F = ttt__patch_of(kit, work->F, queries, work->some_F);
     ttt__softmax_state state[TTT__QUERIES];
-    ttt__patch keys;
+    ttt__patch keys, asked = *queries;
+    bool finite = true;
+    asked.first += work->before;
     for (int64_t i = 0; i < Q.rows; i++) {
         state[i].max = -(ttt_real)HUGE_VAL;
         state[i].sum = 0;
         ttt__clear(ttt__rows_at(F, i, 1));
     }
-    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->K.rows, queries, j)).rows > 0; j++) {
-        ttt__mat K = ttt__patch_of(kit, work->K, &keys, work->some_K);
-        ttt__mat P = ttt__tile_scores(work, Q, K, &keys);
+    for (int64_t j = 0; (keys = ttt__key_patch(sight, work->N, &asked, j)).rows > 0; j++) {
+        ttt__told told = ttt__told_by(work, &keys);
+        ttt__mat P = ttt__tile_scores(work, Q, &told);
         for (int64_t i = 0; i < Q.rows; i++) {
             ttt__mat row = ttt__rows_at(P, i, 1);
-            ttt__seen seen = ttt__hide(sight, ttt__in_patch(queries, i), &keys, row,
+            ttt__seen seen = ttt__hide(sight, ttt__in_patch(&asked, i), &keys, row,
                                        -(ttt_real)HUGE_VAL);
             ttt__clear_unseen(row, seen);
             if (seen.end > seen.from)
                 ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
                                  (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
         }
-        ttt__mat V = ttt__patch_of(kit, work->V, &keys, work->some_V);
-        ttt__add_seen(work, F, P, V);  // F += e^(scores - max) V
+        ttt__add_seen(work, F, P, told.V);  // F += e^(scores - max) V
     }
-    for (int64_t i = 0; i < Q.rows; i++)
-        ttt__softmax_finish(kit, &state[i], ttt__rows_at(F, i, 1),
-                            work->lse.at ? ttt__rows_at(work->lse, ttt__in_patch(queries, i), 1)
-                                         : work->lse);
+    for (int64_t i = 0; i < Q.rows; i++) {
+        ttt__mat row = ttt__rows_at(F, i, 1), lse = work->lse;
+        if (lse.at) lse = ttt__rows_at(lse, ttt__in_patch(queries, i), 1);
+        ttt__softmax_finish(kit, &state[i], row, lse);
+        finite = finite && kit->k->finite(row.cols, row.at);
+    }
     ttt__put_patch(kit, work->F, queries, F);
+    return finite;
 }
+// What is not finite in a key's value must reach no query that does not see it. Where that may have
+// happened the answers are not finite, and are read again, with care.
 static void ttt__softmax_read(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__softmax *job = (const ttt__softmax *)arg;
     ttt__patch queries;
     for (int64_t share = begin; share < end; share++) {
         ttt__reading work = ttt__reading_of(job, share, thread);
-        for (int64_t i = 0; (queries = ttt__query_patch(&job->how->sight, job->n, i)).rows > 0; i++)
-            ttt__softmax_patch(&work, &queries);
+        const ttt__sight *sight = &job->how->sight;
+        int64_t n = work.Q.rows;
+        for (int64_t i = 0; n > 0 && (queries = ttt__query_patch(sight, n, i)).rows > 0; i++) {
+            work.mixes = false;
+            work.mixes = !ttt__softmax_patch(&work, &queries) && job->mixes;
+            if (work.mixes) (void)ttt__softmax_patch(&work, &queries);
+        }
     }
 }
 
@@ -6931,11 +7695,10 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
     const ttt__kit *kit = &work->kit;
     const ttt__sight *sight = &work->how->sight;
     ttt_real scale = (ttt_real)work->how->scale;
-    ttt__mat K = ttt__patch_of(kit, work->K, keys, work->some_K);
-    ttt__mat V = ttt__patch_of(kit, work->V, keys, work->some_V);
+    ttt__told told = ttt__told_by(work, keys);
     ttt__mat d_K = ttt__patch_of(kit, work->d_K, keys, work->some_d_K);
     ttt__mat d_V = ttt__patch_of(kit, work->d_V, keys, work->some_d_V);
-    ttt__mat P = ttt__tile_scores(work, asked->Q, K, keys);
+    ttt__mat P = ttt__tile_scores(work, asked->Q, &told);
     ttt__mat d_P = ttt__matrix(work->d_scores.at, P.rows, P.cols), d_scores = d_P;  // in its place
     ttt__seen seen[TTT__QUERIES];
     for (int64_t i = 0; i < P.rows; i++) {
@@ -6949,7 +7712,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
         if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
     ttt__add_seen(work, d_V, ttt__transpose_of(P), asked->d_F);
-    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, V, keys));
+    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, told.V, keys));
     for (int64_t i = 0; i < P.rows; i++) {
         ttt__mat row = ttt__rows_at(P, i, 1), d_row = ttt__rows_at(d_P, i, 1);
         ttt__clear_unseen(d_row, seen[i]);
@@ -6961,7 +7724,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
             (void)ttt__hide(sight, ttt__in_patch(&asked->patch, i), keys, d_row, 0);
     }
     ttt__add_seen(work, d_K, ttt__transpose_of(d_scores), asked->Q);
-    ttt__add_seen(work, asked->d_Q, d_scores, K);
+    ttt__add_seen(work, asked->d_Q, d_scores, told.K);
     if (work->d_c.at)
         ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, keys->first, P.cols), d_scores);
     ttt__put_patch(kit, work->d_K, keys, d_K);
@@ -7012,6 +7775,7 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
     memset(&job, 0, sizeof job);
     job.ctx = ctx;
     job.how = &arg->how;
+    job.list = arg->list;
     job.B = y->shape.dim[0];
     job.n = y->shape.dim[1];
     job.N = k->shape.dim[1];
@@ -7027,10 +7791,11 @@ static ttt__softmax ttt__softmax_of(ttt_ctx *ctx, const ttt_tensor *y) {
 }
 static void ttt__softmax_run(ttt__softmax *job, ttt__share_fn *share) {
     ttt__room measure = { NULL, 0 };
-    const ttt__mat *factors[] = { &job->V, &job->d_F, &job->Q, &job->K };  // forwards the first
+    const ttt__mat *factors[] = { &job->V, &job->d_F, &job->Q, &job->K };
     bool all_seen = job->how->sight.window >= TTT__FAR && !job->how->sight.causal;
-    for (int i = 0; i < (job->d_F.at ? 4 : 1) && !all_seen; i++)
-        if (!job->ctx->k->finite(ttt__numbers(*factors[i]), factors[i]->at)) job->mixes = true;
+    job->mixes = !all_seen && !job->d_F.at;
+    for (int i = 0; i < 4 && !all_seen && !job->mixes; i++)
+        job->mixes = !job->ctx->k->finite(ttt__numbers(*factors[i]), factors[i]->at);
     (void)ttt__reading_room(job, &measure);
     job->room_size = measure.used;
     job->room = ttt__alloc_numbers(job->ctx, job->ctx->threads, measure.used, false);
@@ -7042,6 +7807,7 @@ static void ttt__attention_forward(ttt_ctx *ctx, ttt_tensor *y) {
     if (y->size == 0) return;
     ttt__softmax job = ttt__softmax_of(ctx, y);
     int64_t rows = job.B * job.n;
+    if (job.list) memset(y->data, 0, (size_t)y->size * sizeof *y->data);
     if (ctx->recording && !ctx->numbers_only)
         arg->lse = job.lse = ttt__matrix(ttt__alloc_numbers(ctx, rows, job.H, true), rows, job.H);
     if (!ctx->result) ttt__softmax_run(&job, ttt__softmax_read);
@@ -7075,25 +7841,106 @@ static ttt_tensor *ttt__attention_composite(ttt_ctx *ctx, ttt_tensor *const *in,
 }
 static int64_t ttt__attention_count(const ttt_tensor *y) {
     const ttt__softmax_arg *arg = (const ttt__softmax_arg *)y->arg;
-    int64_t N = ttt__softmax_input(y, TTT__SOFTMAX_K)->shape.dim[1];
-    double pairs = ttt__pairs(&arg->how.sight, y->shape.dim[1], N);
-    return (int64_t)(4 * pairs * (double)(y->shape.dim[0] * y->shape.dim[2]));
+    const ttt__sight *sight = &arg->how.sight;
+    int64_t B = y->shape.dim[0], N = ttt__softmax_input(y, TTT__SOFTMAX_K)->shape.dim[1];
+    double pairs = arg->list ? 0 : (double)B * ttt__pairs(sight, y->shape.dim[1], N);
+    for (int64_t b = 0; arg->list && b < B; b++) {
+        int64_t read = ttt__lane_read(arg->list->part, b);
+        int64_t all = read + ttt__lane_new(arg->list->part, b);
+        pairs += ttt__pairs(sight, all, all) - ttt__pairs(sight, read, read);
+    }
+    return (int64_t)(4 * pairs * (double)y->shape.dim[2]);
 }
 static const ttt_op ttt__op_attention = {
     "softmax attention", "y = softmax(s (q k^T + c)) v of each head", -1, 0, 0,
     ttt__attention_forward, NULL, ttt__attention_composite, ttt__attention_back,
     ttt__attention_count,
 };
-static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
-                                        ttt_tensor *const *in) {
+// list: of a stream; else NULL
+static ttt_tensor *ttt__attention_op(ttt_ctx *ctx, const ttt__attention *how, const ttt__list *list,
+                                     ttt_tensor *const *in) {
     ttt__softmax_arg arg;
     ttt_tensor *listed[1 + TTT__SOFTMAX_N];
     if (!ttt_ok(ctx)) return in[0];
     memset(&arg, 0, sizeof arg);
     memset(arg.input, -1, sizeof arg.input);
     arg.how = *how;
+    arg.list = list;
     int n = ttt__list_inputs(ctx, in[0], in + 1, TTT__SOFTMAX_N, listed, arg.input);
     return ttt_apply(ctx, &ttt__op_attention, listed, n, in[0]->shape, &arg, sizeof arg);
+}
+static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
+                                        ttt_tensor *const *in) {
+    return ttt__attention_op(ctx, how, NULL, in);
+}
+// The nearest are chosen on the tape, for which what a lane read is copied from its list, after the
+// new tokens went there: k, v (1,N,D) and c (1,N,H).
+static void ttt__list_copy(const ttt__kit *kit, const ttt__list *list, int64_t lane,
+                           ttt_tensor *const *to) {
+    int64_t N = to[1]->shape.dim[1], h = list->h;
+    for (int64_t token = 0, n; token < N; token += n) {
+        n = TTT__MIN(list->side, N - token);
+        for (int64_t head = 0; head < list->H; head++) {
+            ttt__told told = ttt__list_at(list, lane, head, token, n);
+            ttt__mat rows[3];
+            for (int i = 0; i < 3; i++)
+                rows[i] = ttt__rows_at(ttt__tokens_of(to[1 + i]), token, n);
+            ttt__transpose(kit, ttt__cols_at(rows[0], head * h, h), told.K_tr);
+            ttt__gather(kit, ttt__cols_at(rows[1], head * h, h), told.V);
+            ttt__transpose(kit, ttt__cols_at(rows[2], head, 1), told.c);
+        }
+    }
+}
+static void ttt__nearest_of_lane(ttt_ctx *ctx, const ttt__list *list, const ttt__attention *how,
+                                 ttt_tensor *const *in, int64_t lane, ttt_tensor *y) {
+    int64_t n = y->shape.dim[1], D = y->shape.dim[2], H = list->H, h = list->h;
+    int64_t count = ttt__lane_new(list->part, lane);
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__attention of_lane = *how;
+    ttt_tensor *all[4], *a;
+    of_lane.before = ttt__lane_read(list->part, lane);
+    for (int64_t head = 0; head < H; head++)
+        ttt__list_append(&kit, list, lane, head,
+                         ttt__head_rows(ttt__tokens_of(in[1]), lane, n, head, h),
+                         ttt__head_rows(ttt__tokens_of(in[2]), lane, n, head, h),
+                         ttt__head_rows(ttt__tokens_of(in[3]), lane, n, head, 1));
+    all[0] = ttt_slice(ctx, ttt_slice(ctx, in[0], 0, lane, 1), 1, 0, count);
+    for (int i = 1; i < 4; i++)
+        all[i] = ttt_zeros(ctx, TTT_SHAPE(1, of_lane.before + count, i < 3 ? D : H));
+    if (ttt_ok(ctx)) ttt__list_copy(&kit, list, lane, all);
+    ttt_tensor *answer = ttt__attention_tape(ctx, &of_lane, all, &a);
+    if (ttt_ok(ctx))
+        memcpy(y->data + lane * n * D, answer->data, (size_t)(count * D) * sizeof *y->data);
+}
+static ttt_tensor *ttt__nearest_in_stream(ttt_ctx *ctx, const ttt__list *list,
+                                          const ttt__attention *how, ttt_tensor *const *in) {
+    ttt_tensor *y = ttt_zeros(ctx, in[0]->shape);
+    for (int64_t b = 0; ttt_ok(ctx) && b < y->shape.dim[0]; b++)
+        if (ttt__lane_new(list->part, b) > 0) ttt__nearest_of_lane(ctx, list, how, in, b, y);
+    return y;
+}
+static const ttt__list *ttt__list_of(ttt_ctx *ctx, const ttt__stream_part *part,
+                                     const ttt__attention *how, ttt_tensor *const *in) {
+    ttt__list *list = (ttt__list *)ttt_alloc(ctx, sizeof *list, false);
+    if (!ttt_ok(ctx)) return NULL;
+    memset(list, 0, sizeof *list);
+    list->part = part;
+    list->name = how->list;
+    list->sight = how->sight;
+    list->H = how->heads;
+    list->h = in[0]->shape.dim[2] / how->heads;
+    list->terms = in[3] != NULL;
+    list->side = ttt__tile_keys(&how->sight);
+    list->globals = (how->sight.globals + list->side - 1) / list->side;
+    list->ring = ttt__tiles_of_window(&how->sight);
+    ttt__list_tiles(ctx, list);
+    return list;
+}
+static ttt_tensor *ttt__attention_in_stream(ttt_ctx *ctx, const ttt__stream_part *part,
+                                            const ttt__attention *how, ttt_tensor *const *in) {
+    const ttt__list *list = ttt__list_of(ctx, part, how, in);
+    if (how->nearest) return ttt__nearest_in_stream(ctx, list, how, in);
+    return ttt__attention_op(ctx, how, list, in);
 }
 
 // -- memories written in chunks: what tokens read of a state that they write, chunk after chunk
@@ -7106,22 +7953,29 @@ static ttt_tensor *ttt__attention_as_op(ttt_ctx *ctx, const ttt__attention *how,
 // each. Forward keeps that of every k-th chunk (none where no way back may come); the states of
 // such a segment are made again from it, by the same `forward`, which then writes no y.
 //
+// A call of a stream may begin and end within a chunk. So `forward` takes some tokens of a chunk,
+// and has left what it needs of those before them, keys and gradients, in a block, `open`; the
+// state is written when the chunk is full. Each row of its matrices is made once, from the same
+// numbers in the same order, wherever calls end.
+//
 // What differs is a kind: a row of functions that know one chunk. They find its rows of each input
-// as matrices, and a state as a block of numbers which is theirs to divide.
+// as matrices; a state and `open` are blocks of numbers which are theirs to divide.
 //
 // LETTERS
 //   sizes    B sequences of N tokens; H heads; n tokens of a chunk, the last may be shorter
 //   in, y    inputs, by the kind's own numbers, and the answers: rows of the chunk, of the head
 //   state    S before the chunk, S' after it;  d_state  from the gradient in S' to that in S
+//   before   in a stream: the chunk has so many tokens from earlier calls
 //   pair     a sequence and head, number b H + head
 //
 //   phase     a share is         reads                   writes                  ttt__...
 //   read      a pair             in                      y, every k-th S         chunked_read
+//   stream    a pair             in, S, open             y, S', open             chunked_stream
 //     and backwards
 //   read      a pair             in, d_y, the kept S     d_in; of parameters     chunked_read_back
 //                                                        each pair's own
 //   join      (calling thread)   the pairs' gradients    d_in of parameters      chunked_join
-enum { TTT__CHUNKED_INPUTS = 12 };
+enum { TTT__CHUNKED_INPUTS = 13 };
 typedef struct ttt__chunk_work ttt__chunk_work;
 typedef struct ttt__chunked_kind ttt__chunked_kind;
 typedef void ttt__chunk_fn(ttt__chunk_work *chunk);
@@ -7141,7 +7995,10 @@ typedef struct ttt__chunked_arg {
 struct ttt__chunk_work {
     const ttt__kit *kit;
     const ttt__chunked_arg *arg;
-    int64_t from, rows;                   // its first token, and how many
+    int64_t from, rows;                   // its first token here, and how many
+    int64_t before;                       // and how many come before these, see ttt__take_open
+    bool whole;                           // all tokens of the chunk are here
+    bool last;                            // what it writes nobody reads
     ttt__mat in[TTT__CHUNKED_INPUTS];     // of tokens: their rows; of a parameter: the head's part
     ttt__mat d_in[TTT__CHUNKED_INPUTS];   // backwards, to be added to; all that are there
     ttt__mat y, d_y;                      // backwards y is there to be read; it is absent where
@@ -7149,6 +8006,7 @@ struct ttt__chunk_work {
     ttt_real *state, *d_state;            // forwards S becomes S'; backwards it stays as it is
     bool back;
     ttt__room room;                       // scratch memory, anew for each chunk
+    ttt__room open;                       // what is kept of a chunk that is not whole
 };
 
 struct ttt__chunked_kind {
@@ -7172,6 +8030,8 @@ typedef struct ttt__chunked {
     ttt_real *gradient[TTT__CHUNKED_INPUTS];     // backwards; of parameters: a part for each pair
     ttt_real *room;                              // of each thread
     int64_t room_size, state_size;
+    ttt__stack memory, open;                     // a stream's state, of each pair,
+    ttt__stack next_memory, next_open;           // and where its next one is made
 } ttt__chunked;
 
 // -- chunks of a pair
@@ -7182,34 +8042,58 @@ static ttt__mat ttt__pair_rows(const ttt__chunked_arg *arg, ttt_real *at, int64_
     if (at) at += (token * arg->H + head) * width;
     return ttt__strided(at, chunk->rows, width, arg->H * width);
 }
-// Chunk number i of a pair: its inputs, its answers, and the gradients in both.
-static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
-                                     int64_t i) {
+// The part of a parameter (H,..,width) that is a head's.
+static ttt__mat ttt__parameter_part(const ttt_tensor *parameter, int64_t H, int64_t head) {
+    int64_t width = ttt__last(parameter), part = parameter->size / H;
+    return ttt__matrix(parameter->data + head * part, part / width, width);
+}
+// Some tokens of a pair: their inputs, their answers, and the gradients in both.
+static ttt__chunk_work ttt__chunk_at(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
+                                     int64_t from, int64_t rows) {
     const ttt__chunked_arg *arg = job->arg;
     ttt__chunk_work chunk;
     memset(&chunk, 0, sizeof chunk);
     chunk.kit = kit;
     chunk.arg = arg;
     chunk.back = job->d_y != NULL;
-    chunk.from = i * arg->chunk;
-    chunk.rows = TTT__MIN(arg->chunk, arg->N - chunk.from);
+    chunk.from = from;
+    chunk.rows = rows;
+    chunk.whole = true;
     for (int j = 0; j < TTT__CHUNKED_INPUTS; j++) {
         if (arg->input[j] < 0) continue;
         const ttt_tensor *input = job->node->in[(int)arg->input[j]];
-        int64_t width = ttt__last(input), part = input->size / arg->H;
-        ttt_real *at = input->data, *d_at = job->gradient[j];
+        int64_t width = ttt__last(input);
+        ttt_real *d_at = job->gradient[j];
         if (j < arg->kind->of_tokens) {
-            chunk.in[j] = ttt__pair_rows(arg, at, width, pair, &chunk);
+            chunk.in[j] = ttt__pair_rows(arg, input->data, width, pair, &chunk);
             chunk.d_in[j] = ttt__pair_rows(arg, d_at, width, pair, &chunk);
         } else {
-            chunk.in[j] = ttt__matrix(at + pair % arg->H * part, part / width, width);
-            chunk.d_in[j] = ttt__matrix(d_at ? d_at + pair * part : NULL, part / width, width);
+            chunk.in[j] = ttt__parameter_part(input, arg->H, pair % arg->H);
+            chunk.d_in[j] = chunk.in[j];
+            chunk.d_in[j].at = d_at ? d_at + pair * ttt__numbers(chunk.in[j]) : NULL;
         }
     }
     int64_t width = ttt__last(job->node);
     chunk.y = ttt__pair_rows(arg, job->node->data, width, pair, &chunk);
     chunk.d_y = ttt__pair_rows(arg, chunk.back ? job->d_y->data : NULL, width, pair, &chunk);
     return chunk;
+}
+// Chunk number i of a pair.
+static ttt__chunk_work ttt__chunk_of(const ttt__chunked *job, const ttt__kit *kit, int64_t pair,
+                                     int64_t i) {
+    int64_t size = job->arg->chunk, left = job->arg->N - i * size;
+    ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, i * size, TTT__MIN(size, left));
+    chunk.last = left <= size;
+    return chunk;
+}
+// (rows,cols) for these tokens of a chunk, below those of the tokens before them, which an earlier
+// call of the stream has left there. If the chunk is whole they are needed only for the moment.
+static ttt__mat ttt__take_open(ttt__chunk_work *chunk, int64_t rows, int64_t cols) {
+    rows += chunk->before;
+    if (!chunk->whole && chunk->open.at)
+        return ttt__rows_at(ttt__take(&chunk->open, chunk->arg->chunk, cols), 0, rows);
+    chunk->open.used += cols;  // a measure: numbers of a token
+    return ttt__take(&chunk->room, rows, cols);
 }
 // Asks the memory for the rows of a chunk while another one is computed: they lie apart, where no
 // processor expects them.
@@ -7218,18 +8102,16 @@ static void ttt__ask_for(ttt__mat m) {
     for (int64_t i = 0; m.at && i < m.rows; i++)
         for (int64_t j = 0; j < m.cols; j += LINE) TTT__PREFETCH(m.at + i * m.down + j);
 }
-static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t i) {
-    if (i < 0 || i >= job->arg->chunks || job->arg->chunk > TTT__TILE_TOKENS) return;
-    ttt__chunk_work chunk = ttt__chunk_of(job, NULL, pair, i);
+static void ttt__chunk_ahead(const ttt__chunked *job, int64_t pair, int64_t from) {
+    const ttt__chunked_arg *arg = job->arg;
+    if (from < 0 || from >= arg->N || arg->chunk > TTT__TILE_TOKENS) return;
+    ttt__chunk_work chunk =
+        ttt__chunk_at(job, NULL, pair, from, TTT__MIN(arg->chunk, arg->N - from));
     for (int j = 0; j < job->arg->kind->of_tokens; j++) {
         ttt__ask_for(chunk.in[j]);
         ttt__ask_for(chunk.d_in[j]);
     }
     ttt__ask_for(chunk.d_y);
-}
-// What this chunk writes nobody reads.
-static bool ttt__is_last(const ttt__chunk_work *chunk) {
-    return chunk->from + chunk->rows == chunk->arg->N;
 }
 static int64_t ttt__segments(const ttt__chunked_arg *arg) {
     return (arg->chunks + arg->every - 1) / arg->every;
@@ -7252,7 +8134,7 @@ static void ttt__chunked_read(const ttt__chunked *job, const ttt__kit *kit, ttt_
         if (arg->states.at && i % arg->every == 0)
             ttt__assign(ttt__kept_state(arg, pair, i / arg->every), state);
         chunk.room = room;
-        ttt__chunk_ahead(job, pair, i + 1);
+        ttt__chunk_ahead(job, pair, chunk.from + arg->chunk);
         arg->kind->forward(&chunk);
     }
 }
@@ -7282,12 +8164,54 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
             chunk.state = state.at;
             chunk.d_state = d_state.at;
             chunk.room = room;
-            ttt__chunk_ahead(job, pair, first + i - 1);
+            ttt__chunk_ahead(job, pair, chunk.from - arg->chunk);
             arg->kind->backward(&chunk);
             chunk.room = room;
             if (first + i == 0 && arg->kind->start_back) arg->kind->start_back(&chunk);
         }
     }
+}
+// What a call does to the state of a lane: the weights are new if it begins or ends a chunk of its
+// own; the open rows are others if it goes on behind that.
+typedef struct ttt__lane {
+    int64_t read, end;
+    bool new_memory, new_open;
+} ttt__lane;
+static ttt__lane ttt__lane_of(const ttt__chunked_arg *arg, int64_t lane) {
+    int64_t read = ttt__lane_read(arg->d.stream, lane);
+    int64_t end = read + ttt__lane_new(arg->d.stream, lane);
+    bool ends = end / arg->chunk > read / arg->chunk;
+    ttt__lane of = { read, end, ends || (read == 0 && end > 0), ends && end % arg->chunk != 0 };
+    return of;
+}
+// The new tokens of a pair. The rows of `open` behind those of the tokens read may be written at
+// once; a chunk that only begins here has rows of its own, since the others may still be needed.
+static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
+                                int64_t pair) {
+    const ttt__chunked_arg *arg = job->arg;
+    ttt__lane lane = ttt__lane_of(arg, pair / arg->H);
+    int64_t size = arg->chunk, read = lane.read, end = lane.end, rows;
+    ttt__mat state = ttt__of(lane.new_memory ? job->next_memory : job->memory, pair);
+    if (lane.new_memory && read > 0) ttt__assign(state, ttt__of(job->memory, pair));
+    if (lane.new_memory && read == 0) ttt__clear(state);
+    if (lane.new_open) ttt__clear(ttt__of(job->next_open, pair));
+    for (int64_t at = read; at < end; at += rows) {
+        rows = job->open.first.cols ? TTT__MIN(size - at % size, end - at) : end - at;
+        ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, at - read, rows);
+        chunk.before = at % size;
+        chunk.last = (at + rows) % size != 0;
+        chunk.whole = chunk.before == 0 && !chunk.last;
+        chunk.state = state.at;
+        chunk.room = room;
+        if (at == 0 && arg->kind->start) arg->kind->start(&chunk);
+        chunk.room = room;
+        chunk.open.used = 0;
+        chunk.open.at = ttt__of(at == read ? job->open : job->next_open, pair).at;
+        ttt__chunk_ahead(job, pair, chunk.from + rows);
+        arg->kind->forward(&chunk);
+    }
+    ttt__chunk_work rest = ttt__chunk_at(job, kit, pair, end - read, arg->N - (end - read));
+    for (int64_t i = 0; i < rest.rows; i++) ttt__clear(ttt__rows_at(rest.y, i, 1));
 }
 static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__chunked *job = (const ttt__chunked *)arg;
@@ -7295,10 +8219,53 @@ static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread
     ttt__room room = { job->room + thread * job->room_size, 0 };
     for (int64_t pair = begin; pair < end; pair++)
         if (job->d_y) ttt__chunked_read_back(job, &kit, room, pair);
+        else if (job->arg->d.stream) ttt__chunked_stream(job, &kit, room, pair);
         else ttt__chunked_read(job, &kit, room, pair);
 }
 
 // -- chunks: room, and the op
+// A part of a stream's state, and, if some lane needs it, the room where its next one is made.
+static ttt__stack ttt__state_stack(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
+                                   ttt_shape shape, bool is_new, ttt__stack *next) {
+    int64_t pairs = shape.dim[0] * shape.dim[1], size = 0;
+    ttt_tensor *state = ttt__stream_state(ctx, part, name, shape);
+    if (state && pairs > 0) size = state->size / pairs;
+    *next = ttt__stacked(is_new ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
+    return ttt__stacked(state ? state->data : NULL, 1, size);
+}
+// `width`: numbers of a token that `open` keeps.
+static bool ttt__chunked_state(ttt__chunked *job, int64_t width) {
+    const ttt__chunked_arg *arg = job->arg;
+    const ttt__stream_part *part = arg->d.stream;
+    bool new_memory = false, new_open = false;
+    for (int64_t lane = 0; lane < arg->B; lane++) {
+        new_memory = new_memory || ttt__lane_of(arg, lane).new_memory;
+        new_open = new_open || ttt__lane_of(arg, lane).new_open;
+    }
+    job->memory = ttt__state_stack(job->ctx, part, "memory",
+                                   TTT_SHAPE(arg->B, arg->H, job->state_size), new_memory,
+                                   &job->next_memory);
+    job->open = job->next_open = ttt__stacked(NULL, 1, 0);
+    if (width > 0)
+        job->open = ttt__state_stack(job->ctx, part, "open",
+                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), new_open,
+                                     &job->next_open);
+    return ttt_ok(job->ctx);
+}
+static void ttt__chunked_keep_state(const ttt__chunked *job) {
+    const ttt__chunked_arg *arg = job->arg;
+    const ttt__stream_part *part = arg->d.stream;
+    for (int64_t b = 0; part && b < arg->B; b++) {
+        ttt__lane lane = ttt__lane_of(arg, b);
+        if (lane.new_memory)
+            ttt__stream_write(job->ctx, part, ttt__of(job->memory, b * arg->H).at,
+                              ttt__of(job->next_memory, b * arg->H).at,
+                              arg->H * job->memory.apart);
+        if (lane.new_open && job->open.apart > 0)
+            ttt__stream_write(job->ctx, part, ttt__of(job->open, b * arg->H).at,
+                              ttt__of(job->next_open, b * arg->H).at, arg->H * job->open.apart);
+    }
+}
 // Room for each thread: of the longest chunk, and the states that go with it.
 static bool ttt__chunked_begin(ttt__chunked *job, ttt_ctx *ctx, const ttt_tensor *node,
                                const ttt_tensor *d_y) {
@@ -7309,11 +8276,13 @@ static bool ttt__chunked_begin(ttt__chunked *job, ttt_ctx *ctx, const ttt_tensor
     job->d_y = d_y;
     ttt__kit kit = ttt__kit_of(ctx, 0);
     ttt__chunk_work chunk = ttt__chunk_of(job, &kit, 0, 0);
+    chunk.whole = !job->arg->d.stream;
+    if (!chunk.whole) chunk.before = job->arg->chunk - chunk.rows;
     job->arg->kind->take(&chunk);
     job->state_size = job->arg->kind->state_size(&chunk);
     job->room_size = chunk.room.used + (d_y ? job->arg->every : 1) * job->state_size;
     job->room = ttt__alloc_numbers(ctx, ctx->threads, job->room_size, false);
-    return !ctx->result;
+    return !ctx->result && (chunk.whole || ttt__chunked_state(job, chunk.open.used));
 }
 // States are kept for each chunk where that adds little to the inputs, else for so many that those
 // of a segment and the kept ones are as few as may be.
@@ -7336,6 +8305,7 @@ static void ttt__chunked_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt__chunked job;
     if (y->size > 0 && ttt__chunked_begin(&job, ctx, y, NULL) && ttt__chunked_keep(arg, &job))
         ttt__parallel(ctx, -1, arg->B * arg->H, 1, ttt__chunked_share, &job);
+    if (y->size > 0 && !ctx->result) ttt__chunked_keep_state(&job);
     ttt__arena_release(&ctx->scratch, scratch);
 }
 
@@ -7412,12 +8382,16 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int n_in = ttt__list_inputs(ctx, in[0], in + 1, n - 1, given, arg.input + 1);
     if (!ttt_ok(ctx)) return &ctx->empty;
     const int64_t *size = in[0]->shape.dim;
+    if (desc->stream && chunk > 1 << 24)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "%s: .chunk = %lld; a stream, which keeps the tokens of a chunk, takes at "
+                        "most %d", desc->mixer->name, (long long)chunk, 1 << 24);
     arg.kind = kind;
     arg.d = *desc;
     arg.B = size[0];
     arg.N = size[1];
     arg.H = size[2];
-    arg.chunk = TTT__MAX(1, TTT__MIN(chunk, arg.N));
+    arg.chunk = TTT__MAX(1, desc->stream ? chunk : TTT__MIN(chunk, arg.N));
     arg.chunks = (arg.N + arg.chunk - 1) / arg.chunk;
     return ttt_apply(ctx, &kind->op, given, n_in, in[0]->shape, &arg, sizeof arg);
 }
@@ -7426,7 +8400,8 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 // In the letters of ttt__scan, of one head, rows of matrices being the n tokens of a chunk; A o B
 // is their product number by number, b o A that of each row with its number, < the part below the
 // diagonal, <= that and the diagonal. D and G are absent, and 1, where nothing fades; beta is
-// absent in linear attention: then U = V.
+// absent in linear attention: then U = V. In a stream K and U are those of all tokens of the chunk
+// so far, but only the new ones ask, and get a row of U.
 //   forward      A = (K K^T) o D <     L = beta o A      E = V - e^G o (K S)     P = (Q K^T) o D <=
 //                (1 + L) U = beta o E                    K_D: what is left of K at the end
 //                O = e^G o (Q S) + P U                   S' = e^G_n S + K_D^T U
@@ -7452,10 +8427,13 @@ static ttt_tensor *ttt__chunked_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
 typedef struct ttt__scan_work {
     bool maps, divides;            // linear attention's
     ttt__mat S, s, d_S, d_s;       // the state and its gradient, (h,h) and (1,h)
-    ttt__mat Q, K, V, K_tr;        // rows of the chunk, gathered: (n,h), (h,n)
-    ttt__mat D, since, kept, K_D;  // (n,n); e^G (n,1); D's last row as a column; (n,h)
-    ttt__mat P, A, L;              // (n,n)
-    ttt__mat E, U, spare, norm;    // (n,h), norm (n,1)
+    ttt__mat Q, V, E, norm;        // of the n new tokens: (n,h), norm (n,1)
+    ttt__mat K, U, K_tr;           // of all tokens of the chunk: (all,h), (h,all)
+    ttt__mat g, D, since;          // (all,1), (all,all), e^G (all,1); of the new ones:
+    ttt__mat D_new, since_new;
+    ttt__mat kept, K_D, spare;     // D's last row as a column; (all,h)
+    ttt__mat P, A, L;              // (n,all)
+    ttt__mat K_new, U_new;         // rows of K and U
     // backwards
     ttt__mat d_Q, d_K, d_U, d_O;   // (n,h); d_R and d_KS take the place of d_U
     ttt__mat U_tr, S_tr, d_norm;   // (h,n), (h,h), (n,1)
@@ -7470,30 +8448,38 @@ static int64_t ttt__scan_state(const ttt__chunk_work *chunk) {
     return h * h + (ttt__scan_divides(chunk) ? h : 0);
 }
 static ttt__scan_work ttt__scan_work_in(ttt__chunk_work *chunk) {
-    int64_t n = chunk->rows, h = chunk->in[TTT__SCAN_V].cols;
+    int64_t n = chunk->rows, before = chunk->before, all = before + n;
+    int64_t h = chunk->in[TTT__SCAN_V].cols;
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL, fades = chunk->in[TTT__SCAN_G].at != NULL;
     ttt__room *room = &chunk->room;
     ttt__scan_work work;
-    ttt__mat *of_tokens[] = { &work.Q, &work.K, &work.V, &work.spare };
     ttt__mat *of_tokens_back[] = { &work.d_Q, &work.d_K, &work.d_U, &work.d_O, &work.rows };
-    for (int i = 0; i < 4; i++) *of_tokens[i] = ttt__take(room, n, h);
     for (int i = 0; i < 5; i++) *of_tokens_back[i] = ttt__take_if(chunk->back, room, n, h);
+    work.Q = ttt__take(room, n, h);
+    work.K = ttt__take_open(chunk, n, h);
+    work.U = ttt__take_open(chunk, n, h);
+    work.g = fades ? ttt__take_open(chunk, n, 1) : ttt__absent();
+    work.K_new = ttt__rows_at(work.K, before, n);
+    work.U_new = ttt__rows_at(work.U, before, n);
+    work.V = rule ? ttt__take(room, n, h) : work.U_new;
+    work.spare = ttt__take(room, all, h);
     work.maps = !chunk->arg->d.identity_map;
     work.divides = ttt__scan_divides(chunk);
     work.S = ttt__matrix(chunk->state, h, h);
     work.s = ttt__matrix(work.divides && chunk->state ? chunk->state + h * h : NULL, 1, h);
     work.d_S = ttt__matrix(chunk->d_state, h, h);
     work.d_s = ttt__matrix(work.divides && chunk->d_state ? chunk->d_state + h * h : NULL, 1, h);
-    work.K_tr = ttt__take(room, h, n);
-    work.D = ttt__take_if(fades, room, n, n);
-    work.since = ttt__take_if(fades, room, n, 1);
-    work.kept = ttt__take_if(fades, room, n, 1);
-    work.K_D = fades ? ttt__take(room, n, h) : work.K;
-    work.P = ttt__take(room, n, n);
-    work.A = ttt__take_if(rule, room, n, n);
-    work.L = ttt__take_if(rule, room, n, n);
+    work.K_tr = ttt__take(room, h, all);
+    work.D = ttt__take_if(fades, room, all, all);
+    work.since = ttt__take_if(fades, room, all, 1);
+    work.D_new = fades ? ttt__rows_at(work.D, before, n) : ttt__absent();
+    work.since_new = fades ? ttt__rows_at(work.since, before, n) : ttt__absent();
+    work.kept = ttt__take_if(fades, room, all, 1);
+    work.K_D = fades ? ttt__take(room, all, h) : work.K;
+    work.P = ttt__take(room, n, all);
+    work.A = ttt__take_if(rule, room, n, all);
+    work.L = ttt__take_if(rule, room, n, all);
     work.E = ttt__take_if(rule, room, n, h);
-    work.U = rule ? ttt__take(room, n, h) : work.V;
     work.norm = ttt__take_if(work.divides, room, n, 1);
     work.d_norm = ttt__take_if(chunk->back && work.divides, room, n, 1);
     work.U_tr = ttt__take_if(chunk->back, room, h, n);
@@ -7528,53 +8514,67 @@ static void ttt__shift_queries(const ttt__chunk_work *chunk, const ttt__scan_wor
 static void ttt__scan_gather(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
     ttt__gather(kit, work->Q, chunk->in[TTT__SCAN_Q]);
-    ttt__gather(kit, work->K, chunk->in[TTT__SCAN_K]);
+    ttt__gather(kit, work->K_new, chunk->in[TTT__SCAN_K]);
     ttt__gather(kit, work->V, chunk->in[TTT__SCAN_V]);
     ttt__shift_queries(chunk, work, work->Q);
     if (work->maps) kit->lk->elu1(ttt__numbers(work->Q), work->Q.at);
-    if (work->maps) kit->lk->elu1(ttt__numbers(work->K), work->K.at);
+    if (work->maps) kit->lk->elu1(ttt__numbers(work->K_new), work->K_new.at);
     ttt__transpose(kit, work->K_tr, work->K);
 }
 // D, whose exponents are sums of their own, row i from the one above it; e^G; what is kept of each
 // row of K at the end.
 static void ttt__scan_decays(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
-    ttt__mat g = chunk->in[TTT__SCAN_G], D = work->D, since = work->since;
-    int64_t n = chunk->rows;
+    ttt__mat g = work->g, D = work->D, since = work->since;
+    int64_t all = D.rows, before = chunk->before;
     if (!g.at) return;
-    for (int64_t i = 0; i < n; i++) {
-        ttt_real *row = D.at + i * n, g_i = g.at[i * g.down];
-        if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - n, row, g_i);
+    ttt__gather(kit, ttt__rows_at(g, before, chunk->rows), chunk->in[TTT__SCAN_G]);
+    for (int64_t i = 0; i < all; i++) {
+        ttt_real *row = D.at + i * all;
+        if (i > 0) kit->k->map[TTT__MAP_add_scalar](i, row - all, row, g.at[i]);
         row[i] = 0;
-        since.at[i] = i > 0 ? since.at[i - 1] + g_i : g_i;
+        since.at[i] = i > 0 ? since.at[i - 1] + g.at[i] : g.at[i];
     }
-    for (int64_t i = 0; i < n; i++) kit->lk->fade(i + 1, D.at + i * n);
+    for (int64_t i = before; i < all; i++) kit->lk->fade(i + 1, D.at + i * all);
     ttt__clear_above(D, 1);
-    kit->lk->fade(n, since.at);
-    ttt__assign(work->kept, ttt__rows_at(D, n - 1, 1));
+    kit->lk->fade(all, since.at);
+    ttt__assign(work->kept, ttt__rows_at(D, all - 1, 1));
     ttt__scale_rows(kit, work->K_D, work->K, work->kept);
+}
+// The new rows of U, from beta o E in their place: what those before contribute is known.
+static void ttt__scan_solve(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
+    const ttt__kit *kit = chunk->kit;
+    int64_t before = chunk->before;
+    if (before > 0) {
+        ttt__scaled(kit, work->U_new, work->U_new, -1);
+        ttt__add_product(kit, work->U_new, ttt__cols_at(work->L, 0, before),
+                         ttt__rows_at(work->U, 0, before));
+        ttt__scaled(kit, work->U_new, work->U_new, -1);
+    }
+    ttt__solve(kit, work->U_new, ttt__cols_at(work->L, before, chunk->rows), false);
 }
 // U, and what it is made of.
 static void ttt__scan_values(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     const ttt__kit *kit = chunk->kit;
     ttt__mat beta = chunk->in[TTT__SCAN_BETA];
     if (!beta.at) return;                                           // U = V
-    ttt__set_product(kit, work->E, work->K, work->S);
-    ttt__scale_rows(kit, work->E, work->E, work->since);
+    ttt__set_product(kit, work->E, work->K_new, work->S);
+    ttt__scale_rows(kit, work->E, work->E, work->since_new);
     ttt__minus(kit, work->E, work->V, work->E);                     // E = V - e^G o (K S)
-    ttt__set_lower_product(kit, work->A, work->K, work->K_tr, 0);
-    if (work->D.at) ttt__times(kit, work->A, work->A, work->D);     // A = (K K^T) o D <
+    ttt__set_lower_product(kit, work->A, work->K_new, work->K_tr, 0);
+    if (work->D.at) ttt__times(kit, work->A, work->A, work->D_new);  // A = (K K^T) o D <
     ttt__scale_rows(kit, work->L, work->A, beta);                   // L = beta o A
-    ttt__scale_rows(kit, work->U, work->E, beta);
-    ttt__solve(kit, work->U, work->L, false);                       // (1 + L) U = beta o E
+    ttt__scale_rows(kit, work->U_new, work->E, beta);
+    ttt__scan_solve(chunk, work);                                   // (1 + L) U = beta o E
 }
 static void ttt__scan_scores(const ttt__chunk_work *chunk, const ttt__scan_work *work) {
     ttt__set_lower_product(chunk->kit, work->P, work->Q, work->K_tr, 1);
-    if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D);  // P = (Q K^T) o D <=
+    if (work->D.at) ttt__times(chunk->kit, work->P, work->P, work->D_new);  // P = (Q K^T) o D <=
     if (!work->divides) return;
     ttt__set_product(chunk->kit, work->norm, work->Q, ttt__transpose_of(work->s));
     for (int64_t i = 0; i < chunk->rows; i++)                           // norm = Q s + P 1
-        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(i + 1, work->P.at + i * work->P.down);
+        work->norm.at[i] += (ttt_real)chunk->kit->k->sum(chunk->before + i + 1,
+                                                         work->P.at + i * work->P.down);
 }
 // From rows of O to those of y, and from the gradients in these to those in O.
 static void ttt__scan_normalize(const ttt__chunk_work *chunk, const ttt__scan_work *work,
@@ -7596,12 +8596,12 @@ static void ttt__scan_forward(ttt__chunk_work *chunk) {
     if (chunk->y.at) {                                              // O = e^G o (Q S) + P U
         ttt__scan_scores(chunk, &work);
         ttt__set_product(kit, chunk->y, work.Q, work.S);
-        ttt__scale_rows(kit, chunk->y, chunk->y, work.since);
+        ttt__scale_rows(kit, chunk->y, chunk->y, work.since_new);
         ttt__add_lower_product(kit, chunk->y, work.P, work.U, false, work.spare);
         ttt__scan_normalize(chunk, &work, chunk->y);
     }
-    if (ttt__is_last(chunk)) return;
-    if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[chunk->rows - 1]);
+    if (chunk->last) return;
+    if (work.D.at) ttt__scaled(kit, work.S, work.S, work.since.at[work.since.rows - 1]);
     ttt__add_product(kit, work.S, ttt__transpose_of(work.K_D), work.U);  // S' = e^G_n S + K_D^T U
     ttt__add_row_sum(kit, work.s, work.K);                               // s' = s + 1^T K
 }
@@ -7722,7 +8722,7 @@ static void ttt__scan_backward(ttt__chunk_work *chunk) {
 static double ttt__scan_chunk_flops(const ttt__chunk_work *chunk) {
     bool rule = chunk->in[TTT__SCAN_BETA].at != NULL;
     double n = (double)chunk->rows, h = (double)chunk->in[TTT__SCAN_V].cols;
-    double states = (rule ? 2 : 1) + !ttt__is_last(chunk);  // reads, and the write
+    double states = (rule ? 2 : 1) + !chunk->last;  // reads, and the write
     return 2 * n * h * ((rule ? 4 : 2) * n + states * h);
 }
 static const ttt__chunked_kind ttt__scan_kind = {
@@ -7730,14 +8730,42 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
+// With a decay for each channel of the keys, a stream goes token by token: then every token ends a
+// chunk, nothing is kept open, and any number of tokens may be taken at once.
+static void ttt__channels_forward(ttt__chunk_work *chunk) {
+    const ttt__mat *in = chunk->in;
+    int64_t h = in[TTT__SCAN_V].cols;
+    ttt__mat kept = ttt__take(&chunk->room, 1, h);
+    for (int64_t t = 0; t < chunk->rows && kept.at; t++) {
+        ttt__delta_token of = { h, kept.at, ttt__rows_at(in[TTT__SCAN_K], t, 1).at,
+                                ttt__rows_at(in[TTT__SCAN_V], t, 1).at,
+                                ttt__rows_at(in[TTT__SCAN_Q], t, 1).at,
+                                *ttt__rows_at(in[TTT__SCAN_BETA], t, 1).at, chunk->state,
+                                ttt__rows_at(chunk->y, t, 1).at };
+        ttt__assign(kept, ttt__rows_at(in[TTT__SCAN_G], t, 1));
+        chunk->kit->lk->fade(h, kept.at);
+        chunk->kit->lk->delta(&of);
+    }
+}
+static double ttt__channels_flops(const ttt__chunk_work *chunk) {
+    double h = (double)chunk->in[TTT__SCAN_V].cols;
+    return 7 * (double)chunk->rows * h * h;
+}
+static const ttt__chunked_kind ttt__channels_kind = {
+    TTT__CHUNKED_OP("token by token, each channel", "S_t = e^g_t S_t-1 + k_t^T u_t, y_t = q_t S_t"),
+    TTT__SCAN_INPUTS, ttt__scan_state, ttt__channels_forward, NULL, NULL, ttt__channels_forward,
+    NULL, ttt__channels_flops, ttt__scan_tape,
+};
 // The delta rule's queries and keys are mapped before, and O is its answer.
 static ttt_tensor *ttt__scan_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *in,
                                    int64_t chunk) {
     ttt_mixer_desc plain = *desc;
     plain.identity_map = true;
     plain.normalizer = TTT_NORMALIZER_NONE;
-    if (in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1) return NULL;
-    return ttt__chunked_as_op(ctx, &plain, &ttt__scan_kind, in, TTT__SCAN_INPUTS, chunk);
+    bool channels = in[TTT__SCAN_G] && ttt_ok(ctx) && in[TTT__SCAN_G]->shape.dim[3] != 1;
+    if (channels && !desc->stream) return NULL;
+    return ttt__chunked_as_op(ctx, &plain, channels ? &ttt__channels_kind : &ttt__scan_kind, in,
+                              TTT__SCAN_INPUTS, channels ? 1 : chunk);
 }
 static const ttt__chunked_kind ttt__causal_linear_kind = {
     TTT__CHUNKED_OP("causal linear attention", "y_t = q_t S_t / q_t s_t, S_t = S_t-1 + k_t^T v_t"),
@@ -7749,7 +8777,7 @@ static ttt_tensor *ttt__causal_linear_as_op(ttt_ctx *ctx, const ttt_mixer_desc *
                                             ttt_tensor *const *in, int64_t chunk) {
     const ttt_tensor *k = in[TTT__SCAN_K];
     if (!desc->causal) return NULL;
-    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE
+    int64_t first = ttt_ok(ctx) && desc->normalizer == TTT_NORMALIZER_ADAPTIVE && !desc->stream
                         ? k->shape.dim[2] * k->shape.dim[3] : 0;
     for (int64_t i = 0; i < first * k->shape.dim[0] && k->size > 0; i++)
         if (ttt__log_small(desc, k->data[i / first * first * k->shape.dim[1] + i % first]) != 0)
@@ -7985,7 +9013,25 @@ static ttt__glu_work ttt__glu_work_in(ttt__chunk_work *chunk) {
     work.other = ttt__glu_state_in(chunk, room);
     return work;
 }
-static void ttt__glu_take_all(ttt__chunk_work *chunk) { (void)ttt__glu_work_in(chunk); }
+// All tokens of the chunk. In a stream what they write is kept until it is full.
+static ttt__chunk_work ttt__glu_written(ttt__chunk_work *chunk) {
+    ttt__chunk_work all = *chunk;
+    if (chunk->whole) return all;
+    all.rows += chunk->before;
+    all.y = ttt__absent();
+    for (int i = TTT__GLU_K; i <= TTT__GLU_MOMENTUM; i++) {
+        ttt__mat news = chunk->in[i];
+        all.in[i] = ttt__take_open(chunk, chunk->rows, news.cols);
+        if (all.in[i].at)
+            ttt__gather(chunk->kit, ttt__rows_at(all.in[i], chunk->before, news.rows), news);
+    }
+    all.in[TTT__GLU_Q] = all.in[TTT__GLU_K];
+    return all;
+}
+static void ttt__glu_take_all(ttt__chunk_work *chunk) {
+    (void)ttt__glu_work_in(chunk);
+    (void)ttt__glu_written(chunk);
+}
 static void ttt__glu_transpose(const ttt__kit *kit, ttt__mat gates_tr, ttt__mat last_tr,
                                const ttt__glu_weights *W) {
     ttt__transpose(kit, gates_tr, W->gates);
@@ -8005,11 +9051,11 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
-    tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
-    tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
-    tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
-    tile.d_y = ttt__rows_at(chunk->d_y, from, rows);
+    tile.y = ttt__rows_or(chunk->y, from, rows, ttt__absent());
+    tile.d_q = ttt__rows_or(d_in[TTT__GLU_Q], from, rows, ttt__absent());
+    tile.d_k = ttt__rows_or(d_in[TTT__GLU_K], from, rows, ttt__absent());
+    tile.d_v = ttt__rows_or(d_in[TTT__GLU_V], from, rows, ttt__absent());
+    tile.d_y = ttt__rows_or(chunk->d_y, from, rows, ttt__absent());
     tile.zu = ttt__rows_at(work->zu, 0, rows);
     tile.s = ttt__rows_at(work->s, 0, rows);
     tile.back = work->back.at ? ttt__rows_at(work->back, 0, rows) : tile.v;
@@ -8247,7 +9293,7 @@ static void ttt__glu_parameters(const ttt__chunk_work *chunk, const ttt__glu_sta
     }
 }
 static bool ttt__glu_writes(const ttt__chunk_work *chunk) {
-    return !chunk->arg->d.causal || !ttt__is_last(chunk);
+    return !chunk->arg->d.causal || !chunk->last;
 }
 static void ttt__glu_start(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
@@ -8282,7 +9328,8 @@ static void ttt__glu_forward(ttt__chunk_work *chunk) {
         ttt__glu_tile tile = ttt__glu_tile_of(chunk, &work, from, n);
         ttt__glu_read_tile(chunk->kit, &work, &tile);
     }
-    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) ttt__glu_write(chunk, &work, &work.S);
+    ttt__chunk_work written = ttt__glu_written(chunk);
+    if (chunk->arg->d.causal && ttt__glu_writes(chunk)) ttt__glu_write(&written, &work, &work.S);
 }
 static void ttt__glu_backward(ttt__chunk_work *chunk) {
     ttt__glu_work work = ttt__glu_work_in(chunk);
@@ -8344,18 +9391,20 @@ static ttt_tensor *ttt__vittt_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc, tt
 //   d_u = c o (d_o w^T) + m o (d_o v^T) + d_P x            d_w += (c o u)^T d_o, d_v += ..
 //   d_x += d_P^T u,  d_g += S^T d_o,  d_P = C o d_S        d_c = <u, d_o w^T>, d_m = ..
 //   where d_S = d_o g^T, of which only s <= t counts       d_C += P o d_S
-// Only titans has V and gates, and it has no biases.
+// Only titans has V and gates, and it has no biases. In a stream k, v, q and what is made of them
+// are of the n tokens of a call; x, g and the shares are also of those before them in the chunk.
 typedef struct ttt__dense_weights {
     ttt__mat w, b, v;
 } ttt__dense_weights;
 typedef struct ttt__dense_layer {
     ttt__dense_weights at, d;        // before the chunk, then after it; d: their outer gradients
-    ttt__mat x, g, u, o, P, S;
+    ttt__mat x, g;                   // (all,.)
+    ttt__mat u, o, P, S;
     ttt__mat d_x, d_g, d_u, d_o;
 } ttt__dense_layer;
 typedef struct ttt__dense {
     const ttt__kit *kit;
-    int64_t n;
+    int64_t n, before, all;          // tokens; all: with those before them
     int last;                        // the last layer: 0 or 1
     bool norm, gated, back;
     ttt__layout layout;
@@ -8365,34 +9414,48 @@ typedef struct ttt__dense {
     ttt__mat label, g_e, d_label;
     ttt__mat slope;                  // gelu' of what the first layer gives for q
     ttt__mat C, H, d_C, d_H, gates;  // see ttt__dense_shares
-    ttt__mat d_S;                    // (n,n)
+    ttt__mat d_S;                    // (n,all)
     ttt_real *spare, *d_spare;       // see ttt__dense_spare
     ttt_real *turned;                // see ttt__dense_turned
 } ttt__dense;
 
-// What n tokens are worked on with. The first of two layers gives wide rows, the second reads them.
-static void ttt__dense_room(ttt__dense *dense, ttt__room *room) {
-    int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide, most = TTT__MAX(h, wide);
+// What of tokens is needed until their chunk is full.
+static void ttt__dense_kept(ttt__dense *dense, ttt__chunk_work *chunk) {
+    int64_t n = dense->n, h = dense->layout.h, wide = dense->layout.wide;
+    ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
+    first->x = ttt__take_open(chunk, n, h);
+    last->g = ttt__take_open(chunk, n, h);
+    if (wide > 0) last->x = ttt__take_open(chunk, n, wide);
+    if (wide > 0) first->g = ttt__take_open(chunk, n, wide);
+    if (dense->gated) dense->gates = ttt__take_open(chunk, n, 2);
+}
+// What tokens are worked on with. The first of two layers gives wide rows, the second reads them.
+static void ttt__dense_room(ttt__dense *dense, ttt__chunk_work *chunk) {
+    int64_t n = dense->n, all = dense->all, h = dense->layout.h, wide = dense->layout.wide;
+    int64_t most = TTT__MAX(h, wide);
     bool back = dense->back;
+    ttt__room *room = &chunk->room;
     ttt__tile *tile = &dense->tile;
     ttt__dense_layer *first = &dense->layer[0], *last = &dense->layer[dense->last];
-    ttt__mat *narrow[] = { &tile->k,      &first->u,        &dense->label, &dense->g_e,
-                           &tile->e,      &last->g,         &last->o,      &dense->d_label,
-                           &last->d_g,    &last->d_o,       &first->d_x,   &first->d_u };
-    ttt__mat *hidden[] = { &tile->z,       &tile->a,       &tile->a1,   &tile->room[0],
-                           &first->g,      &first->o,      &last->u,    &tile->a2,
-                           &tile->room[1], &dense->slope,  &last->d_x,  &last->d_u };
+    ttt__mat *narrow[] = { &first->u,   &dense->label, &dense->g_e,  &tile->e,    &last->o,
+                           &last->d_g,  &last->d_o,    &first->d_x,  &first->d_u, &dense->d_label };
+    ttt__mat *hidden[] = { &tile->z,    &tile->a1,     &tile->room[0], &first->o, &last->u,
+                           &tile->a2,   &last->d_x,    &tile->room[1], &last->d_u, &dense->slope };
     ttt__mat *square[] = { &first->P, &first->S, &last->P, &last->S, &dense->d_S };
     ttt__mat *shares[] = { &dense->C, &dense->H, &dense->d_C, &dense->d_H };
-    for (int i = 0; i < (back ? 12 : 7); i++) *narrow[i] = ttt__take(room, n, h);
-    for (int i = 0; i < (back ? 12 : 7) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
-    for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, n);
-    for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, n + 1, n + 2);
-    dense->gates = ttt__take_if(dense->gated, room, 2, n);
-    dense->spare = ttt__take(room, n, most).at;
+    ttt__dense_kept(dense, chunk);
+    for (int i = 0; i < (back ? 10 : 5); i++) *narrow[i] = ttt__take(room, n, h);
+    for (int i = 0; i < (back ? 10 : 5) && wide > 0; i++) *hidden[i] = ttt__take(room, n, wide);
+    for (int i = 0; i < 5; i++) *square[i] = ttt__take(room, n, all);
+    for (int i = 0; i < (back ? 4 : 2); i++) *shares[i] = ttt__take(room, all + 1, all + 2);
+    dense->spare = ttt__take(room, all, most).at;
     dense->d_spare = ttt__take_if(back, room, n, most).at;
     dense->turned = ttt__take(room, n, most).at;
     if (dense->last) first->d_g = tile->room[1];
+}
+// Of a matrix of all tokens the rows of the new ones.
+static ttt__mat ttt__dense_new(const ttt__dense *dense, ttt__mat m) {
+    return ttt__rows_at(m, dense->before, dense->n);
 }
 // The weights of a layer in a state, which is W and behind it V; or the gradients in them.
 static ttt__dense_weights ttt__dense_weights_in(const ttt__dense *dense, ttt_real *state, int l) {
@@ -8406,8 +9469,8 @@ static ttt__layout ttt__dense_layout(const ttt__chunk_work *chunk) {
     return ttt__layout_of(w[0].rows, w[2].at != NULL, w[1].at != NULL);
 }
 // Room for rows that are needed for a moment, as wide as those a layer reads or gives.
-static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t cols) {
-    return ttt__matrix(dense->spare, dense->n, cols);
+static ttt__mat ttt__dense_spare(const ttt__dense *dense, int64_t rows, int64_t cols) {
+    return ttt__matrix(dense->spare, rows, cols);
 }
 // y = a w^T, by way of w a^T: a has few rows, and w, which has many numbers, is read as it lies.
 static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, ttt__mat w) {
@@ -8416,12 +9479,13 @@ static void ttt__dense_turned(const ttt__dense *dense, ttt__mat y, ttt__mat a, t
     ttt__transpose(dense->kit, y, turned);
 }
 // Points at n tokens of the chunk, from number `from` on, and at the weights.
-static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, int64_t from,
-                                int64_t n) {
+static ttt__dense ttt__dense_in(ttt__chunk_work *chunk, int64_t from, int64_t n) {
     ttt__dense dense;
     memset(&dense, 0, sizeof dense);
     dense.kit = dense.tile.kit = chunk->kit;
     dense.n = n;
+    dense.before = chunk->before;
+    dense.all = chunk->before + n;
     dense.back = chunk->back;
     dense.layout = ttt__dense_layout(chunk);
     dense.last = dense.tile.mlp = dense.layout.wide > 0;
@@ -8435,10 +9499,10 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     }
     dense.y = ttt__rows_or(chunk->y, from, n, ttt__absent());
     dense.d_y = ttt__rows_or(chunk->d_y, from, n, ttt__absent());
-    ttt__dense_room(&dense, room);
-    dense.layer[0].x = dense.tile.k;
+    ttt__dense_room(&dense, chunk);
+    dense.tile.k = ttt__dense_new(&dense, dense.layer[0].x);
+    if (dense.last) dense.tile.a = ttt__dense_new(&dense, dense.layer[1].x);
     dense.tile.W = ttt__parts_at(&dense.layout, chunk->state);
-    dense.layer[1].x = dense.tile.a;
     for (int l = 0; l <= dense.last; l++) {
         dense.layer[l].at = ttt__dense_weights_in(&dense, chunk->state, l);
         dense.layer[l].d = ttt__dense_weights_in(&dense, chunk->d_state, l);
@@ -8446,7 +9510,7 @@ static ttt__dense ttt__dense_in(const ttt__chunk_work *chunk, ttt__room *room, i
     return dense;
 }
 static void ttt__dense_take(ttt__chunk_work *chunk) {
-    (void)ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    (void)ttt__dense_in(chunk, 0, chunk->rows);
 }
 static int64_t ttt__dense_state(const ttt__chunk_work *chunk) {
     return ttt__dense_layout(chunk).size * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
@@ -8472,7 +9536,8 @@ static void ttt__dense_start_back(ttt__chunk_work *chunk) {
 static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times) {
     const ttt__kit *kit = dense->kit;
     const ttt__mat *in = dense->in;
-    ttt__mat g = dense->layer[dense->last].g, label = dense->label, e = dense->tile.e;
+    ttt__mat g = ttt__dense_new(dense, dense->layer[dense->last].g);
+    ttt__mat label = dense->label, e = dense->tile.e;
     ttt__gather(kit, dense->tile.k, in[TTT__MEMORY_K]);
     ttt__gather(kit, label, in[TTT__MEMORY_V]);
     if (dense->norm) ttt__minus(kit, label, label, dense->tile.k);
@@ -8488,71 +9553,73 @@ static void ttt__dense_learn(const ttt__dense *dense, int slopes, ttt_real times
 static void ttt__dense_hidden_gradient(const ttt__dense *dense) {
     ttt__mat g_a = dense->tile.room[0];
     if (!dense->last) return;
-    ttt__dense_turned(dense, g_a, dense->layer[1].g, dense->tile.W.w2);
-    ttt__times(dense->kit, dense->layer[0].g, g_a, dense->tile.a1);
+    ttt__dense_turned(dense, g_a, ttt__dense_new(dense, dense->layer[1].g), dense->tile.W.w2);
+    ttt__times(dense->kit, ttt__dense_new(dense, dense->layer[0].g), g_a, dense->tile.a1);
 }
 
 // How much of a gradient is in the weights after each token, C, and in the velocity, H. Row 0 is
 // before the chunk; columns are the gradients of its n tokens, then V, then W. By definition
-//   ttt     C_ts = -1 / (t + 1), s <= t: the mean of the gradients so far
+//   ttt     C_ts = -c_t, s <= t; without an index c_t = 1 / (t + 1)
 //   titans  V_t = momentum_t V_t-1 - g_t,  W_t = keep_t W_t-1 + V_t. So
 //           H_t = momentum_t H_t-1 - 1 at t,  C_t = keep_t C_t-1 + H_t
 // in which nothing is divided, and nothing taken away that was added: weak gates are exact behind
 // strong ones.
 static void ttt__dense_shares(const ttt__dense *dense) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n, width = n + 2;
-    ttt_real *keep = dense->gates.at, *momentum = keep + n;
+    int64_t n = dense->n, all = dense->all, width = all + 2;
     ttt__clear(dense->C);
-    dense->C.at[n + 1] = 1;
+    dense->C.at[all + 1] = 1;
     if (!dense->gated) {
-        for (int64_t t = 0; t < n; t++)
+        const ttt_real *c = dense->in[TTT__MEMORY_SHARE].at;
+        for (int64_t t = dense->before; t < all; t++)
             for (int64_t s = 0; s <= t; s++)
-                dense->C.at[(t + 1) * width + s] = -1 / (ttt_real)(t + 1);
+                dense->C.at[(t + 1) * width + s] = c ? -c[t] : -1 / (ttt_real)(t + 1);
         return;
     }
     ttt__clear(dense->H);
-    dense->H.at[n] = 1;
-    ttt__transpose(kit, ttt__matrix(keep, 1, n), dense->in[TTT__MEMORY_KEEP]);
-    ttt__transpose(kit, ttt__matrix(momentum, 1, n), dense->in[TTT__MEMORY_MOMENTUM]);
-    kit->k->map[TTT__MAP_exp](2 * n, keep, keep, 0);
-    for (int64_t t = 0; t < n; t++) {
+    dense->H.at[all] = 1;
+    ttt__mat news = ttt__dense_new(dense, dense->gates);
+    ttt__gather(kit, ttt__cols_at(news, 0, 1), dense->in[TTT__MEMORY_KEEP]);
+    ttt__gather(kit, ttt__cols_at(news, 1, 1), dense->in[TTT__MEMORY_MOMENTUM]);
+    kit->k->map[TTT__MAP_exp](2 * n, news.at, news.at, 0);
+    for (int64_t t = 0; t < all; t++) {
         ttt_real *C_t = dense->C.at + (t + 1) * width, *H_t = dense->H.at + (t + 1) * width;
-        kit->lk->blend(width, momentum[t], H_t - width, 1, H_t);
+        const ttt_real *gates = dense->gates.at + 2 * t;
+        kit->lk->blend(width, gates[1], H_t - width, 1, H_t);
         H_t[t] = -1;
-        kit->lk->blend(width, keep[t], C_t - width, 1, C_t);
+        kit->lk->blend(width, gates[0], C_t - width, 1, C_t);
         kit->lk->blend(width, 1, H_t, 1, C_t);
     }
 }
 // A column of C: of W or V in each token's weights. And its last row, as a column: of each token's
 // gradient in what is left.
 static ttt__mat ttt__share_in_each(const ttt__dense *dense, ttt__mat C, int64_t i) {
-    return ttt__cols_at(ttt__rows_at(C, 1, dense->n), i, 1);
+    return ttt__cols_at(ttt__rows_at(C, dense->before + 1, dense->n), i, 1);
 }
 static ttt__mat ttt__share_of_each(const ttt__dense *dense, ttt__mat C) {
-    return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->n, 1), 0, dense->n));
+    return ttt__transpose_of(ttt__cols_at(ttt__rows_at(C, dense->all, 1), 0, dense->all));
 }
 
 static void ttt__dense_read_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n;
-    ttt__mat P = layer->P, scaled = ttt__dense_spare(dense, layer->u.cols);
+    int64_t n = dense->n, all = dense->all;
+    ttt__mat P = layer->P, scaled = ttt__dense_spare(dense, n, layer->u.cols);
     if (!dense->gated) ttt__affine(kit, layer->o, layer->u, layer->at.w, layer->at.b);
     else {
-        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n + 1));
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, all + 1));
         ttt__set_product(kit, layer->o, scaled, layer->at.w);
-        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, n));
+        ttt__scale_rows(kit, scaled, layer->u, ttt__share_in_each(dense, dense->C, all));
         ttt__add_product(kit, layer->o, scaled, layer->at.v);
     }
     ttt__set_lower_product(kit, P, layer->u, ttt__transpose_of(layer->x), 1);
     ttt__clear(layer->S);
-    for (int64_t t = 0; t < n; t++)
-        for (int64_t s = 0; s <= t; s++) {
-            if (layer->at.b.at) P.at[t * n + s] += 1;
-            layer->S.at[t * n + s] = dense->C.at[(t + 1) * (n + 2) + s] * P.at[t * n + s];
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t s = 0, t = dense->before + i; s <= t; s++) {
+            if (layer->at.b.at) P.at[i * all + s] += 1;
+            layer->S.at[i * all + s] = dense->C.at[(t + 1) * (all + 2) + s] * P.at[i * all + s];
         }
     ttt__add_lower_product(kit, layer->o, layer->S, layer->g, false,
-                           ttt__dense_spare(dense, layer->g.cols));
+                           ttt__dense_spare(dense, all, layer->g.cols));
 }
 // f, the last layer's o: each token's answer at its own weights.
 static void ttt__dense_read(const ttt__dense *dense) {
@@ -8578,21 +9645,21 @@ static void ttt__dense_answer(const ttt__dense *dense, ttt__mat f) {
 
 static void ttt__dense_write_layer(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
-    int64_t n = dense->n;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols);
+    int64_t all = dense->all;
+    ttt__mat scaled = ttt__dense_spare(dense, all, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, C_n = ttt__share_of_each(dense, dense->C);
-    if (dense->gated) kit->lk->blend(ttt__numbers(w), C_n.at[n], v.at, C_n.at[n + 1], w.at);
+    if (dense->gated) kit->lk->blend(ttt__numbers(w), C_n.at[all], v.at, C_n.at[all + 1], w.at);
     ttt__scale_rows(kit, scaled, layer->x, C_n);
     ttt__add_product(kit, w, ttt__transpose_of(scaled), layer->g);
     if (layer->at.b.at) ttt__add_product(kit, layer->at.b, ttt__transpose_of(C_n), layer->g);
     if (!dense->gated) return;
     ttt__mat H_n = ttt__share_of_each(dense, dense->H);
-    ttt__scaled(kit, v, v, H_n.at[n]);
+    ttt__scaled(kit, v, v, H_n.at[all]);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, v, ttt__transpose_of(scaled), layer->g);
 }
 static void ttt__dense_forward(ttt__chunk_work *chunk) {
-    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense dense = ttt__dense_in(chunk, 0, chunk->rows);
     ttt__dense_learn(&dense, 1, 1);
     ttt__dense_hidden_gradient(&dense);
     ttt__dense_shares(&dense);
@@ -8600,7 +9667,7 @@ static void ttt__dense_forward(ttt__chunk_work *chunk) {
         ttt__dense_read(&dense);
         ttt__dense_answer(&dense, dense.layer[dense.last].o);
     }
-    for (int l = 0; l <= dense.last && !ttt__is_last(chunk); l++)
+    for (int l = 0; l <= dense.last && !chunk->last; l++)
         ttt__dense_write_layer(&dense, &dense.layer[l]);
 }
 
@@ -8608,7 +9675,7 @@ static void ttt__dense_forward(ttt__chunk_work *chunk) {
 static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer) {
     const ttt__kit *kit = dense->kit;
     int64_t n = dense->n;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->x.cols),
+    ttt__mat scaled = ttt__dense_spare(dense, dense->n, layer->x.cols),
              d_scaled = ttt__matrix(dense->d_spare, n, layer->x.cols);
     ttt__mat w = layer->at.w, v = layer->at.v, d_w = layer->d.w, d_v = layer->d.v;
     ttt__mat C_n = ttt__share_of_each(dense, dense->C),
@@ -8618,10 +9685,12 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
     if (layer->d.b.at) ttt__add_product(kit, layer->d_g, C_n, layer->d.b);
     ttt__dense_turned(dense, d_scaled, layer->g, d_w);
     ttt__scale_rows(kit, layer->d_x, d_scaled, C_n);
+    ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
+    for (int64_t s = 0; s < n && layer->d.b.at; s++)
+        d_C_n.at[s] += (ttt_real)ttt__dot(kit, ttt__rows_at(layer->g, s, 1), layer->d.b);
     if (!dense->gated) return;
     ttt__mat H_n = ttt__share_of_each(dense, dense->H),
              d_H_n = ttt__share_of_each(dense, dense->d_H);
-    ttt__add_row_dots(kit, d_C_n, layer->x, d_scaled);
     ttt__scale_rows(kit, scaled, layer->x, H_n);
     ttt__add_product(kit, layer->d_g, scaled, d_v);
     ttt__dense_turned(dense, d_scaled, layer->g, d_v);
@@ -8639,7 +9708,7 @@ static void ttt__dense_write_layer_back(const ttt__dense *dense, const ttt__dens
 static void ttt__dense_carried_back(const ttt__dense *dense, const ttt__dense_layer *layer,
                                     int64_t share, ttt__mat w, ttt__mat d_w) {
     const ttt__kit *kit = dense->kit;
-    ttt__mat scaled = ttt__dense_spare(dense, layer->u.cols),
+    ttt__mat scaled = ttt__dense_spare(dense, dense->n, layer->u.cols),
              d_scaled = ttt__matrix(dense->d_spare, dense->n, layer->u.cols);
     ttt__mat c = ttt__share_in_each(dense, dense->C, share);
     ttt__dense_turned(dense, d_scaled, layer->d_o, w);
@@ -8669,11 +9738,11 @@ static void ttt__dense_read_layer_back(const ttt__dense *dense, const ttt__dense
             dense->d_C.at[share] += layer->P.at[at] * d_S.at[at];
             d_P.at[at] *= dense->C.at[share];
         }
-    ttt__mat spare = ttt__dense_spare(dense, layer->x.cols);
+    ttt__mat spare = ttt__dense_spare(dense, dense->n, layer->x.cols);
     ttt__add_lower_product(kit, layer->d_u, d_P, layer->x, false, spare);
     ttt__add_lower_product(kit, layer->d_x, d_P, layer->u, true, spare);
     ttt__add_lower_product(kit, layer->d_g, layer->S, layer->d_o, true,
-                           ttt__dense_spare(dense, layer->d_o.cols));
+                           ttt__dense_spare(dense, n, layer->d_o.cols));
 }
 static void ttt__dense_read_back(ttt__dense *dense) {
     ttt__dense_layer *first = &dense->layer[0];
@@ -8699,15 +9768,18 @@ static void ttt__dense_answer_back(const ttt__dense *dense, ttt__mat f, ttt__mat
     if (dense->norm) ttt__add_rows(dense->kit, dense->d_in[TTT__MEMORY_Q], d_y);
 }
 
-// The gates' gradients, from those in the shares: through the recurrence from the last token to the
-// first. That in a logarithm is that in the gate times the gate.
+// The gradient in c, from those in the shares. And the gates': through the recurrence from the last
+// token to the first. That in a logarithm is that in the gate times the gate.
 static void ttt__dense_shares_back(const ttt__dense *dense) {
     const ttt__kit *kit = dense->kit;
     int64_t width = dense->n + 2;
     ttt__mat d_keep = dense->d_in[TTT__MEMORY_KEEP], d_momentum = dense->d_in[TTT__MEMORY_MOMENTUM];
+    ttt_real *d_c = dense->d_in[TTT__MEMORY_SHARE].at;
+    for (int64_t t = 0; t < dense->n && d_c; t++)
+        for (int64_t s = 0; s <= t; s++) d_c[t] -= dense->d_C.at[(t + 1) * width + s];
     for (int64_t t = dense->n - 1; t >= 0 && dense->gated; t--) {
         int64_t row = (t + 1) * width, before = t * width;
-        ttt_real keep = dense->gates.at[t], momentum = dense->gates.at[dense->n + t];
+        ttt_real keep = dense->gates.at[2 * t], momentum = dense->gates.at[2 * t + 1];
         ttt_real *d_C_t = dense->d_C.at + row, *d_H_t = dense->d_H.at + row;
         kit->lk->blend(width, 1, d_C_t, 1, d_H_t);
         d_keep.at[t * d_keep.down] +=
@@ -8753,7 +9825,7 @@ static void ttt__dense_error_back(const ttt__dense *dense, ttt_real times) {
 // Through what a layer gives for the keys, from the gradient d in it.
 static void ttt__dense_predict_layer_back(const ttt__dense *dense, const ttt__dense_layer *layer,
                                           ttt__mat d) {
-    ttt__mat d_x = ttt__dense_spare(dense, layer->x.cols);
+    ttt__mat d_x = ttt__dense_spare(dense, dense->n, layer->x.cols);
     ttt__dense_turned(dense, d_x, d, layer->at.w);
     ttt__plus(dense->kit, layer->d_x, d_x);
     ttt__add_product(dense->kit, layer->d.w, ttt__transpose_of(layer->x), d);
@@ -8769,7 +9841,7 @@ static void ttt__dense_predict_back(const ttt__dense *dense) {
     ttt__dense_predict_layer_back(dense, first, d_z);
 }
 static void ttt__dense_backward(ttt__chunk_work *chunk) {
-    ttt__dense dense = ttt__dense_in(chunk, &chunk->room, 0, chunk->rows);
+    ttt__dense dense = ttt__dense_in(chunk, 0, chunk->rows);
     ttt__dense_layer *first = &dense.layer[0], *last = &dense.layer[dense.last];
     ttt__dense_learn(&dense, 2, 1);
     ttt__dense_hidden_gradient(&dense);
@@ -8814,9 +9886,9 @@ static ttt__at_once ttt__at_once_in(ttt__chunk_work *chunk) {
 // Tile number i; without tokens behind the last.
 static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_once *all,
                                     int64_t i) {
-    ttt__room room = chunk->room;
+    ttt__chunk_work again = *chunk;
     int64_t from, n = ttt__piece(chunk->rows, TTT__TILE_TOKENS, i, &from);
-    ttt__dense dense = ttt__dense_in(chunk, &room, n > 0 ? from : 0, n);
+    ttt__dense dense = ttt__dense_in(&again, n > 0 ? from : 0, n);
     dense.tile.W = all->W;
     dense.tile.W_tr = all->W_tr;
     return dense;
@@ -8824,7 +9896,7 @@ static ttt__dense ttt__at_once_tile(const ttt__chunk_work *chunk, const ttt__at_
 static void ttt__at_once_take(ttt__chunk_work *chunk) {
     (void)ttt__at_once_in(chunk);
     const int64_t tile = TTT__TILE_TOKENS;
-    (void)ttt__dense_in(chunk, &chunk->room, 0, TTT__MIN(chunk->rows, tile));
+    (void)ttt__dense_in(chunk, 0, TTT__MIN(chunk->rows, tile));
 }
 // next = W and what all tokens write
 static void ttt__at_once_write(const ttt__chunk_work *chunk, const ttt__at_once *all) {
@@ -8896,7 +9968,7 @@ static double ttt__dense_flops(const ttt__chunk_work *chunk) {
     if (w[2].at) wide = (double)w[0].cols;
     if (chunk->in[TTT__MEMORY_KEEP].at) weights += first * (w[2].at ? 4 : 2);
     bool at_once = !ttt__memory_causal(&chunk->arg->d);
-    if (!at_once && ttt__is_last(chunk))
+    if (!at_once && chunk->last)
         weights -= first * (w[2].at ? 2 : 1) * (chunk->in[TTT__MEMORY_KEEP].at ? 2 : 1);
     return 2 * n * weights + (at_once ? 0 : 2 * n * n * (2 * h + 2 * wide));
 }
@@ -8911,6 +9983,54 @@ static const ttt__chunked_kind ttt__at_once_kind = {
     ttt__dense_start_back, ttt__at_once_forward, ttt__at_once_backward, ttt__dense_flops,
     ttt__memory_tape,
 };
+
+// -- chunks of a learner of dense layers: what a stream has learned, see ttt_stream_learner
+// Of one pair: W, and the gradients of the tokens in a chunk that is not full.
+static void ttt__learned_pair(const ttt__kit *kit, ttt__chunk_work *chunk, int64_t pair,
+                              ttt_tensor *const *value, ttt_tensor *const *gradient) {
+    ttt__dense dense;
+    memset(&dense, 0, sizeof dense);
+    dense.layout = ttt__dense_layout(chunk);
+    dense.last = dense.layout.wide > 0;
+    dense.n = chunk->rows;
+    ttt__dense_kept(&dense, chunk);
+    ttt__parts W = ttt__parts_at(&dense.layout, chunk->state);
+    const ttt__mat part[4] = { W.w1, W.b1, W.w2, W.b2 };
+    for (int i = 0; i < 4; i++) {
+        if (!value[i]) continue;
+        const ttt__dense_layer *layer = &dense.layer[i / 2];
+        ttt__mat to = part[i], sum = part[i];
+        to.at = value[i]->data + pair * ttt__numbers(to);
+        sum.at = gradient[i]->data + pair * ttt__numbers(sum);
+        ttt__assign(to, part[i]);
+        if (i % 2 == 0) ttt__set_product(kit, sum, ttt__transpose_of(layer->x), layer->g);
+        else ttt__set_row_sum(kit, sum, layer->g);
+    }
+}
+// `first` has room for the weights before anything was read.
+static void ttt__learned(ttt_ctx *ctx, const ttt_stream *stream, const ttt_tensor *memory,
+                         const ttt_tensor *open, ttt_tensor *const *w0, ttt_real *first,
+                         ttt_tensor *const *value, ttt_tensor *const *gradient) {
+    int64_t H = memory->shape.dim[1], pairs = memory->shape.dim[0] * H;
+    ttt__kit kit = ttt__kit_of(ctx, 0);
+    ttt__chunked_arg arg;
+    memset(&arg, 0, sizeof arg);
+    arg.chunk = open->shape.dim[2];
+    for (int64_t pair = 0; pair < pairs; pair++) {
+        int64_t read = stream->read->index[pair / H];
+        ttt__chunk_work chunk;
+        memset(&chunk, 0, sizeof chunk);
+        chunk.arg = &arg;
+        chunk.rows = read % arg.chunk;
+        chunk.state = read == 0 ? first : memory->data + pair * memory->shape.dim[2];
+        chunk.open.at = open->data + pair * (open->size / pairs);
+        for (int i = 0; i < 4; i++)
+            if (w0[i])
+                chunk.in[TTT__MEMORY_W0 + i] = ttt__parameter_part(w0[i], H, pair % H);
+        if (read == 0) ttt__dense_start(&chunk);
+        ttt__learned_pair(&kit, &chunk, pair, value, gradient);
+    }
+}
 static ttt_tensor *ttt__memory_as_op(ttt_ctx *ctx, const ttt_mixer_desc *desc,
                                      ttt_tensor *const *in, int64_t chunk) {
     const ttt__chunked_kind *kind =
@@ -9337,12 +10457,15 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
     if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
-    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    bool all_real = true;
+    for (int i = 0; i < desc->mixer->n_rows; i++)
+        all_real = all_real && w[i]->dtype == TTT_DTYPE_REAL;
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !all_real) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED
 
-// ---- [9] THE REGISTRY ---------------------------------------------------------------------------
+// ---- [10] THE REGISTRY --------------------------------------------------------------------------
 const ttt_mixer *ttt_mixer_at(int i) {
 #define X(id) &ttt_mixer_##id,
     static const ttt_mixer *const all[] = { TTT_MIXERS(X) };
@@ -9357,11 +10480,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
@@ -9464,6 +10587,9 @@ static unsigned ttt__mixer_bits(const ttt_mixer_desc *desc) {
     if (desc->globals) bits |= TTT__GLOBALS;
     if (!desc->no_short_conv) bits |= TTT__SHORT_CONV;
     if (desc->causal) bits |= TTT__CAUSAL;
+    if (desc->token_index) bits |= TTT__TOKEN_INDEX;
+    bits |= desc->share_qk ? TTT__SHARED_QK : TTT__OWN_KEYS;
+    if (desc->output_gate) bits |= TTT__OUTPUT_GATE;
     return bits;
 }
 static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
@@ -9474,6 +10600,8 @@ static ttt_sizes ttt__mixer_sizes(const ttt_mixer_desc *desc) {
     sizes.of[(int)'P'] = D + h;
     sizes.of[(int)'N'] = desc->max_tokens;
     sizes.of[(int)'K'] = ttt__compressed(desc);
+    sizes.of[(int)'M'] = ttt__chunk_or(desc, 16);
+    sizes.of[(int)'C'] = ttt__conv_taps(desc);
     return sizes;
 }
 
@@ -9522,11 +10650,27 @@ static bool ttt__by_row(ttt_ctx *ctx, const ttt_mixer_desc *desc, const ttt_para
         if (!ttt__row_present(&rows[i], bits)) continue;
         shape.rank = ttt__read_sizes(rows[i].shape, &sizes, shape.dim);
         row[i] = w->n > 0 ? ttt__weight(ctx, desc->mixer->name, w) : NULL;
-        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape);
+        ttt__weight_good(ctx, desc->mixer->name, rows[i].name, row[i], shape,
+                         ttt__weight_types(rows[i].flags));
     }
     return ttt_ok(ctx);
 }
 
+// The weights of a layer by the rows of its table and its learner's. NULL after an error.
+static ttt_tensor **ttt__mixer_rows(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights) {
+    if (!ttt__weights_alive(ctx, desc->mixer->name, weights)) return NULL;
+    const ttt_learner *learner = desc->mixer->learner;
+    int n_rows = desc->mixer->n_rows, n_inner = learner ? learner->n_rows : 0;
+    ttt_tensor **row = ttt__weights_room(ctx, n_rows + n_inner, false);
+    if (!row || !ttt__by_row(ctx, desc, desc->mixer->rows, n_rows, &weights, row)) return NULL;
+    if (learner && !ttt__by_row(ctx, desc, learner->rows, n_inner, &weights, row + n_rows))
+        return NULL;
+    if (weights.n > 0)
+        ttt_fail(ctx, TTT_ERR_SHAPE,
+                 "%s: %d weights more than the %d that its description asks for",
+                 desc->mixer->name, weights.n, ttt_mixer_count(desc));
+    return ttt_ok(ctx) ? row : NULL;
+}
 ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                               ttt_tensor *x, ttt_tensor **losses) {
     if (losses) *losses = NULL;
@@ -9542,21 +10686,90 @@ ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
         return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: x has shape %s; (B,N,%lld) expected",
                         desc->mixer->name, ttt_shape_text(x->shape, text), (long long)desc->dim);
     }
-    if (!ttt__weights_alive(ctx, desc->mixer->name, weights)) return &ctx->empty;
-    const ttt_learner *learner = desc->mixer->learner;
-    int n_rows = desc->mixer->n_rows, n_inner = learner ? learner->n_rows : 0;
-    ttt_tensor **row = ttt__weights_room(ctx, n_rows + n_inner, false);
-    if (!row || !ttt__by_row(ctx, desc, desc->mixer->rows, n_rows, &weights, row))
-        return &ctx->empty;
-    if (learner && !ttt__by_row(ctx, desc, learner->rows, n_inner, &weights, row + n_rows))
-        return &ctx->empty;
-    if (weights.n > 0)
-        return ttt_fail(ctx, TTT_ERR_SHAPE,
-                        "%s: %d weights more than the %d that its description asks for",
-                        desc->mixer->name, weights.n, ttt_mixer_count(desc));
-    bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask;
+    ttt_tensor **row = ttt__mixer_rows(ctx, desc, weights);
+    if (!row) return &ctx->empty;
+    bool whole = desc->mixer->fused && !desc->no_fused && !desc->unmask && !desc->stream;
     ttt_tensor *y = whole ? desc->mixer->fused(ctx, desc, row, x, losses) : NULL;
     return y ? y : desc->mixer->forward(ctx, desc, row, x, losses);
+}
+
+// The same inside a call that begins and ends itself, as a layer of a model.
+static ttt_tensor *ttt__mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                                     ttt__stream_part *part, ttt_tensor *x) {
+    ttt_mixer_desc open = *desc;
+    const char *name = desc->mixer ? desc->mixer->name : "mixer";
+    bool causal = desc->causal || (desc->mixer && desc->mixer->flags & TTT_MIXER_CAUSAL);
+#ifdef TTT_NO_FUSED
+    ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: compiled with TTT_NO_FUSED, which leaves streams out",
+             name);
+#endif
+    if (desc->mixer && !(desc->mixer->flags & TTT_MIXER_STREAMS))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: it needs the whole sequence, and reads no stream",
+                 name);
+    else if (desc->mixer && !causal)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: a stream needs .causal", name);
+    else if (desc->no_fused)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: .no_fused is set; a stream has no form op by op",
+                 name);
+    if (!ttt_ok(ctx)) return &ctx->empty;
+    open.stream = part;
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *y = ttt_mixer_forward(ctx, &open, weights, x, NULL);
+    ttt_set_recording(ctx, recording);
+    return y;
+}
+ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                             ttt_stream *stream, ttt_tensor *x, const int64_t *counts) {
+    if (!TTT__GIVEN("mixer_stream", desc) || !TTT__GIVEN("mixer_stream", stream) ||
+        !ttt__operands(ctx, "mixer_stream", &x, 1))
+        return &ctx->empty;
+    int64_t B = x->shape.rank == 3 ? x->shape.dim[0] : 0, n = B ? x->shape.dim[1] : 0;
+    ttt__stream_part part = { stream, NULL, counts, n };
+    if (!ttt__counts_good(ctx, "mixer_stream", B, n, counts) ||
+        !ttt__stream_begin(ctx, "mixer_stream", stream, B))
+        return &ctx->empty;
+    ttt_tensor *y = ttt__mixer_stream(ctx, desc, weights, &part, x);
+    if (ttt_ok(ctx)) ttt__only_new(&part, y);
+    ttt__stream_end(ctx, &part);
+    return y;
+}
+
+ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
+                              const ttt_stream *stream, const char *prefix, ttt_tensor **value,
+                              ttt_tensor **gradient) {
+    if (!TTT__GIVEN("stream_learner", stream) || !TTT__GIVEN("stream_learner", value) ||
+        !TTT__GIVEN("stream_learner", gradient) || !ttt__mixer_good(ctx, desc, -1))
+        return ttt_status(ctx);
+    const ttt_learner *learner = desc->mixer->learner;
+    const ttt_tensor *memory = ttt__stream_find(stream, prefix, "memory"),
+                     *open = ttt__stream_find(stream, prefix, "open");
+    ttt_tensor **row = ttt__mixer_rows(ctx, desc, weights);
+    if (!learner || !(desc->mixer->flags & TTT_MIXER_STREAMS))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "%s: no learner of its streams", desc->mixer->name);
+    else if (!memory || !open)
+        ttt_fail(ctx, TTT_ERR_UNSET, "%s: the stream has no state of it", desc->mixer->name);
+    if (!ttt_ok(ctx)) return ttt_status(ctx);
+    ttt_tensor *w0[4] = { NULL }, *to[4] = { NULL }, *sum[4] = { NULL };
+    int64_t size = 0;
+    for (int i = 0; i < learner->n_rows; i++) {
+        w0[i] = row[desc->mixer->n_rows + i];
+        size += w0[i] ? w0[i]->size / desc->heads : 0;
+    }
+    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
+                 desc->mixer->name);
+    for (int i = 0; i < learner->n_rows && ttt_ok(ctx); i++) {
+        ttt_shape shape = TTT_SHAPE(stream->lanes);
+        for (int j = 0; w0[i] && j < w0[i]->shape.rank; j++)
+            shape.dim[shape.rank++] = w0[i]->shape.dim[j];
+        value[i] = to[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        gradient[i] = sum[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+    }
+#ifndef TTT_NO_FUSED
+    ttt_real *first = ttt_ok(ctx) ? ttt__alloc_numbers(ctx, 1, memory->shape.dim[2], true) : NULL;
+    if (first) ttt__learned(ctx, stream, memory, open, w0, first, to, sum);
+#endif
+    return ttt_status(ctx);
 }
 
 // ---- UNMASKING ----------------------------------------------------------------------------------

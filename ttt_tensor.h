@@ -403,7 +403,7 @@ typedef struct ttt_rng {
 // A stream at its first number. A seed and three words of your choice name it; take (seed, 0, 0, 0)
 // if one sequence is enough. Streams with different names are independent, so "the crop of image c
 // in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
-// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 5.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *rng);
 TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
@@ -586,6 +586,10 @@ TTT_API ttt_tensor *ttt_dropout_seeded(ttt_ctx *ctx, ttt_tensor *a, ttt_real p, 
 // Products. a (...,m,k), b (...,k,n), y (...,m,n); leading sizes are broadcast. ta: a is stored as
 // (...,k,m); tb: b is stored as (...,n,k). Neither is copied. b may be BF16, and has no gradient
 // then; the product has the same bits as one with ttt_cast(c, b, TTT_DTYPE_REAL).
+// Every number is summed in one order: from what it is added to, or 0, term by term of k, and so on
+// with the next product where leading sizes are summed. So a row has the same bits alone as among
+// any others; for any way to store a and b, and any number of threads; and terms at the end that
+// are 0 change no number. This holds for all products below, on each instruction set by itself.
 TTT_API ttt_tensor *ttt_matmul(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b);
 TTT_API ttt_tensor *ttt_matmul_t(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *b, bool ta, bool tb);
 // The same, summed over leading sizes until the result has the given shape, as in
@@ -667,7 +671,8 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int ax
 // and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N);
-// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D).
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may
+// be BF16, and has no gradient then.
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
@@ -1343,6 +1348,13 @@ INLINE VEC KN(part16)(const uint16_t *p, int64_t i, int64_t n) {
     return KN(from_bits)(bits << 16);
 #endif
 }
+// Of an array that is bfloat16 if `half`, a constant at every call; and where its element i is.
+INLINE VEC KN(any_part)(bool half, const void *p, int64_t i, int64_t n) {
+    return half ? KN(part16)((const uint16_t *)p, i, n) : KN(part)((const ttt_real *)p, i, n);
+}
+INLINE const void *KN(any_at)(bool half, const void *p, int64_t i) {
+    return half ? (const void *)((const uint16_t *)p + i) : (const void *)((const ttt_real *)p + i);
+}
 INLINE void KN(put)(ttt_real *p, int64_t i, int64_t n, VEC v) {
     if (n >= LANES) KN(store)(p + i, v);
     else KN(store_part)(p + i, v, n);
@@ -1557,13 +1569,95 @@ KERNEL void KN(substitute)(int64_t n, int64_t d, const ttt_real *a, int64_t a_ro
         KN(substitute_columns)(1, d - j, n, a, a_row, a_col, y + j, y_row);
 }
 
+// Columns of a matrix that is stored by rows: y[t] is column t of LANES rows. A vector takes its
+// parts of four numbers from rows four apart; what is left are transposes of four by four, one
+// inside each part. Rows lie `row` bytes apart, for a number may also be a pair of bfloat16.
+#if LANES > 1
+INLINE VEC KN(load_parts)(const char *p, int64_t step) {
+#if LANES == 4
+    (void)step;
+    return (VEC)TTT__FOUR(p);
+#elif defined(TTT__JOINS) && LANES == 8
+    return TTT__JOIN_8(p, p + step);
+#elif defined(TTT__JOINS)
+    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step),
+                        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
+    typedef double pair __attribute__((aligned(2), may_alias));
+    double x __attribute__((vector_size(4 * LANES))) = { 0 };
+    TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
+        x[i] = ((const pair *)(const void *)(p + i / 2 * step))[i % 2];
+    return (VEC)x;
+#endif
+}
+INLINE void KN(four_columns)(const void *a, int64_t row, VEC *y) {
+    const char *p = (const char *)a;
+    VEC x0 = KN(load_parts)(p, 4 * row), x1 = KN(load_parts)(p + row, 4 * row);
+    VEC x2 = KN(load_parts)(p + 2 * row, 4 * row), x3 = KN(load_parts)(p + 3 * row, 4 * row);
+    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3);
+    VEC high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
+    y[0] = ZIP_LOW(low02, low13);
+    y[1] = ZIP_HIGH(low02, low13);
+    y[2] = ZIP_LOW(high02, high13);
+    y[3] = ZIP_HIGH(high02, high13);
+}
+#endif
+// The same for eight columns of an array with rows of a_row elements, and for one.
+INLINE void KN(columns)(bool half, const void *a, int64_t a_row, VEC *y) {
+#if LANES == 1
+    for (int t = 0; t < 8; t++) y[t] = KN(any_part)(half, a, t, 1);
+    (void)a_row;
+#else
+    KN(four_columns)(a, (half ? 2 : 4) * a_row, y);
+    if (!half) KN(four_columns)(KN(any_at)(half, a, 4), 4 * a_row, y + 4);
+    else
+        TTT__UNROLL for (int t = 3; t >= 0; t--) {  // the first of a pair is its lower half
+            MASK pairs = KN(bits)(y[t]);
+            y[2 * t + 1] = KN(from_bits)(pairs & ~0xffff);
+            y[2 * t] = KN(from_bits)(pairs << 16);
+        }
+#endif
+}
+INLINE VEC KN(column)(bool half, const void *a, int64_t a_row) {
+    ttt_real x[LANES];
+    for (int l = 0; l < LANES; l++) KN(put)(x, l, 1, KN(any_part)(half, a, l * a_row, 1));
+    return KN(load)(x);
+}
+// y (n,m) = the transpose of a (m,n); y_row >= m.
+INLINE void KN(transposed)(bool half, int64_t m, int64_t n, const void *a, int64_t a_row,
+                           ttt_real *y, int64_t y_row) {
+    int64_t i = 0;
+    for (; i + LANES <= m; i += LANES, a = KN(any_at)(half, a, LANES * a_row)) {
+        int64_t j = 0;
+        for (; j + 8 <= n; j += 8) {
+            VEC x[8];
+            KN(columns)(half, KN(any_at)(half, a, j), a_row, x);
+            TTT__UNROLL for (int t = 0; t < 8; t++) KN(store)(y + (j + t) * y_row + i, x[t]);
+        }
+        for (; j < n; j++)
+            KN(store)(y + j * y_row + i, KN(column)(half, KN(any_at)(half, a, j), a_row));
+    }
+    for (; i < m; i++, a = KN(any_at)(half, a, a_row))
+        for (int64_t j = 0; j < n; j++) KN(put)(y, j * y_row + i, 1, KN(any_part)(half, a, j, 1));
+}
+KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y,
+                          int64_t y_row) {
+    KN(transposed)(false, m, n, a, a_row, y, y_row);
+}
+KERNEL void KN(transpose16)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
+                            int64_t y_row) {
+    KN(transposed)(true, m, n, a, a_row, y, y_row);
+}
+
 // One tile of a product, c = init + a b of `rows` x `cols` vectors, with its sums kept in registers
 // while k runs. a is read where it lies, one number at a time, at any pair of strides (so its
 // transpose costs nothing); b's rows must be contiguous. init may be NULL (zero), c itself
-// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants at every call.
-INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
+// (accumulate), or a row repeated (a bias, stride 0). rows and cols are constants at every call. So
+// is `ahead`: if not 0, memory is asked for b so many columns further on.
+INLINE void KN(tile)(int rows, int cols, bool half, int ahead, const ttt__gemm *gemm) {
     VEC acc[TTT__MAX_ROWS][COLS];
-    const ttt_real *a = gemm->a, *b = gemm->b, *init = gemm->init;
+    const void *b = half ? (const void *)gemm->bf16 : (const void *)gemm->b;
+    const ttt_real *a = gemm->a, *init = gemm->init;
     int64_t a_row = gemm->a_row, a_col = gemm->a_col, b_row = gemm->b_row;
     int64_t init_row = gemm->init_row, c_row = gemm->c_row;
     ttt_real *c = gemm->c;
@@ -1579,9 +1673,13 @@ INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     if (gemm->k >= 128)
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) TTT__PREFETCH(c + i * c_row + j * LANES);
-    for (int64_t k = gemm->k; k > 0; k--, a += a_col, a8 += a_col, b += b_row) {
+    for (int64_t k = gemm->k; k > 0; k--, a += a_col, a8 += a_col) {
         VEC b_vec[COLS];
-        TTT__UNROLL for (int j = 0; j < cols; j++) b_vec[j] = KN(load)(b + j * LANES);
+        TTT__UNROLL for (int j = 0; j < cols; j++) {
+            b_vec[j] = KN(any_part)(half, b, j * LANES, LANES);
+            if (ahead) TTT__PREFETCH(KN(any_at)(half, b, ahead + j * LANES));
+        }
+        b = KN(any_at)(half, b, b_row);
         TTT__UNROLL for (int i = 0; i < rows; i++) {
             ttt_real factor = i < 8 ? a[i * a_row] : a8[(i - 8) * a_row];
             TTT__UNROLL for (int j = 0; j < cols; j++) acc[i][j] += factor * b_vec[j];
@@ -1589,6 +1687,30 @@ INLINE void KN(tile)(int rows, int cols, const ttt__gemm *gemm) {
     }
     TTT__UNROLL for (int i = 0; i < rows; i++, c += c_row)
         TTT__UNROLL for (int j = 0; j < cols; j++) KN(store)(c + j * LANES, acc[i][j]);
+}
+// The same for few rows where b is stored as (n,k), and one vector of columns: b is transposed in
+// registers, some terms at a time, while memory is asked for the vector after it.
+INLINE void KN(tile_across)(int rows, bool half, const ttt__gemm *gemm) {
+    const void *b = half ? (const void *)gemm->bf16 : (const void *)gemm->b;
+    const ttt_real *a = gemm->a;
+    int64_t a_row = gemm->a_row, a_col = gemm->a_col, b_col = gemm->b_col, i = 0;
+    int line = half ? 4 : 2;  // so many times as many terms as are read at once
+    VEC acc[TTT__TILE_ROWS], b_vec[8];
+    TTT__UNROLL for (int r = 0; r < rows; r++)
+        acc[r] = gemm->init ? KN(load)(gemm->init + r * gemm->init_row) : KN(splat)(0);
+    for (; i + 8 <= gemm->k; i += 8, a += 8 * a_col) {
+        for (int64_t row = LANES + i / 8 % line; row < 2 * LANES; row += line)
+            TTT__PREFETCH(KN(any_at)(half, b, row * b_col + i));
+        KN(columns)(half, KN(any_at)(half, b, i), b_col, b_vec);
+        TTT__UNROLL for (int t = 0; t < 8; t++)
+            TTT__UNROLL for (int r = 0; r < rows; r++)
+                acc[r] += a[r * a_row + t * a_col] * b_vec[t];
+    }
+    for (; i < gemm->k; i++, a += a_col) {
+        b_vec[0] = KN(column)(half, KN(any_at)(half, b, i), b_col);
+        TTT__UNROLL for (int r = 0; r < rows; r++) acc[r] += a[r * a_row] * b_vec[0];
+    }
+    TTT__UNROLL for (int r = 0; r < rows; r++) KN(store)(gemm->c + r * gemm->c_row, acc[r]);
 }
 // n rounds of multiply-adds, in each as many independent ones as the widest tile has sums: as fast
 // as this machine can do them.
@@ -1605,7 +1727,9 @@ KERNEL double KN(multiply_adds)(int64_t n) {
     return KN(total)(all);
 }
 #define TILE(rows, cols)                                                                           \
-    KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) { KN(tile)(rows, cols, gemm); }
+    KERNEL void KN(tile_##rows##_##cols)(const ttt__gemm *gemm) {                                  \
+        KN(tile)(rows, cols, false, 0, gemm);                                                      \
+    }
 #define TILES_6(cols) TILE(1, cols) TILE(2, cols) TILE(3, cols)                                    \
     TILE(4, cols) TILE(5, cols) TILE(6, cols)
 #define TILES_8(cols) TILES_6(cols) TILE(7, cols) TILE(8, cols)
@@ -1624,81 +1748,27 @@ TILE_WIDTHS(X)
 #undef X
 #undef TILE
 
-// The two ways to multiply a single row (m = 1) by a matrix. Reading the matrix takes the time, so
-// both go through it in the order in which it lies. `half`, a constant at every call, says that it
-// is bfloat16. Memory is asked for a page (4 kB) ahead, since the processor's own guess stops where
-// a page ends.
-INLINE VEC KN(b_part)(const ttt__gemm *gemm, bool half, int64_t i, int64_t n) {
-    return half ? KN(part16)(gemm->bf16, i, n) : KN(part)(gemm->b, i, n);
-}
-INLINE void KN(b_prefetch)(const ttt__gemm *gemm, bool half, int64_t i) {
-    if (half) TTT__PREFETCH(gemm->bf16 + i + 2048);
-    else TTT__PREFETCH(gemm->b + i + 1024);
-}
-// b is stored as (n,k): c[j] = init[j] + <a, b[j]>, in eight sums as TTT__ROW_SUM.
-INLINE void KN(dots)(const ttt__gemm *gemm, bool half) {
-    const ttt_real *a = gemm->a;
-    int64_t k = gemm->k;
-    for (int64_t j = 0; j < gemm->n; j++) {
-        VEC acc[8];
-        int64_t i = 0, row = j * gemm->b_col;
-        TTT__UNROLL for (int u = 0; u < 8; u++) acc[u] = KN(splat)(0);
-        for (; i + 8 * LANES <= k; i += 8 * LANES)
-            TTT__UNROLL for (int u = 0; u < 8; u++) {
-                int64_t at = i + u * LANES;
-                KN(b_prefetch)(gemm, half, row + at);
-                acc[u] += KN(load)(a + at) * KN(b_part)(gemm, half, row + at, LANES);
-            }
-        for (; i < k; i += LANES)
-            acc[0] += KN(part)(a, i, k - i) * KN(b_part)(gemm, half, row + i, k - i);
-        TTT__UNROLL for (int part = 4; part > 0; part /= 2)
-            TTT__UNROLL for (int u = 0; u < part; u++) acc[u] += acc[u + part];
-        gemm->c[j] = NUM(KN(total)(acc[0])) + (gemm->init ? gemm->init[j] : 0);
+// For few rows b is read where it lies, and the time is that of reading it.
+#define X(rows)                                                                                    \
+    KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
+        KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
+    }                                                                                              \
+    KERNEL void KN(few16_##rows)(const ttt__gemm *gemm) {                                          \
+        KN(tile)(rows, COLS, true, 2 * COLS * LANES, gemm);                                        \
+    }                                                                                              \
+    KERNEL void KN(across_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, false, gemm); }   \
+    KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
+TTT__FEW_ROWS(X)
+#undef X
+
+// bfloat16 to ttt_real: m rows of n numbers.
+KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
+                      int64_t y_row) {
+    for (int64_t row = 0; row < m; row++, a += a_row, y += y_row) {
+#define TERM(i, n) KN(put)(y, i, n, KN(part16)(a, i, n))
+        TTT__ROW_EACH(n, TERM)
+#undef TERM
     }
-}
-// c += a[i] b[i] + ..., `rows` rows of b from row i on; rows is a constant at every call.
-INLINE void KN(add_rows)(int rows, const ttt__gemm *gemm, bool half, int64_t i) {
-    const ttt_real *a = gemm->a + i * gemm->a_col;
-    int64_t n = gemm->n, row = i * gemm->b_row, j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        VEC sum = KN(load)(gemm->c + j);
-        if (rows == 1) KN(b_prefetch)(gemm, half, row + j);
-        TTT__UNROLL for (int r = 0; r < rows; r++)
-            sum += a[r * gemm->a_col] * KN(b_part)(gemm, half, row + j + r * gemm->b_row, LANES);
-        KN(store)(gemm->c + j, sum);
-    }
-    if (j == n) return;
-    VEC sum = KN(part)(gemm->c, j, n - j);
-    for (int r = 0; r < rows; r++) {
-        VEC b = KN(b_part)(gemm, half, row + j + r * gemm->b_row, n - j);
-        sum += a[r * gemm->a_col] * KN(first)(b, n - j);
-    }
-    KN(put)(gemm->c, j, n - j, sum);
-}
-// b is stored as (k,n): c = init + sum over i of a[i] b[i]. Row by row, b is read in one stream.
-// Eight rows at a time, c is read and written less often, which is better if c is not small (16 kB)
-// or b (16 MB) has to come from memory.
-INLINE void KN(combine)(const ttt__gemm *gemm, bool half) {
-    int64_t n = gemm->n, k = gemm->k, i = 0;
-    for (int64_t j = 0; j < n; j += LANES)
-        KN(put)(gemm->c, j, n - j, gemm->init ? KN(part)(gemm->init, j, n - j) : KN(splat)(0));
-    for (; (n >= 4096 || n * k > 1 << 22) && i + 8 <= k; i += 8) KN(add_rows)(8, gemm, half, i);
-    for (; i < k; i++) KN(add_rows)(1, gemm, half, i);
-}
-// Each works on a copy, which no store can change, so that its members stay in registers.
-KERNEL void KN(row_by_columns)(const ttt__gemm *gemm) {
-    const ttt__gemm own = *gemm;
-    if (own.bf16) KN(dots)(&own, true);
-    else KN(dots)(&own, false);
-}
-KERNEL void KN(row_by_rows)(const ttt__gemm *gemm) {
-    const ttt__gemm own = *gemm;
-    if (own.bf16) KN(combine)(&own, true);
-    else KN(combine)(&own, false);
-}
-// bfloat16 to ttt_real.
-KERNEL void KN(widen)(int64_t n, const uint16_t *a, ttt_real *y) {
-    for (int64_t i = 0; i < n; i += LANES) KN(put)(y, i, n - i, KN(part16)(a, i, n - i));
 }
 
 // A part of a depthwise convolution: `tokens` outputs from token j on, `vecs` vectors of channels
@@ -1780,55 +1850,6 @@ KERNEL void KN(correlate)(const ttt__taps *taps, const ttt_real *g, ttt_real *ke
     for (; t < own.cols; t++) KN(correlate_cols)(1, 4, &own, g, kernel, t);
 }
 
-// LANES rows of four columns, read by rows and written by columns: y[j * y_row + i] is
-// a[i * a_row + j]. A vector takes its parts of four numbers from rows four apart; what is left are
-// transposes of four by four, one inside each part.
-#if LANES > 1
-INLINE VEC KN(load_parts)(const float *p, int64_t step) {
-#if LANES == 4
-    (void)step;
-    return KN(load)(p);
-#elif defined(TTT__JOINS) && LANES == 8
-    return TTT__JOIN_8(p, p + step);
-#elif defined(TTT__JOINS)
-    return TTT__SHUFFLE(TTT__JOIN_8(p, p + step), TTT__JOIN_8(p + 2 * step, p + 3 * step),
-                        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#else  // An older GCC cannot join vectors, but sets single numbers: the fewest if read as doubles.
-    typedef double pair __attribute__((aligned(4), may_alias));
-    double x __attribute__((vector_size(4 * LANES))) = { 0 };
-    TTT__UNROLL for (int i = 0; i < LANES / 2; i++)
-        x[i] = ((const pair *)(p + i / 2 * step))[i % 2];
-    return (VEC)x;
-#endif
-}
-#endif
-INLINE void KN(transpose_block)(const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row) {
-#if LANES == 1
-    for (int j = 0; j < 4; j++) y[j * y_row] = a[j];
-    (void)a_row;
-#else
-    VEC x0 = KN(load_parts)(a, 4 * a_row), x1 = KN(load_parts)(a + a_row, 4 * a_row);
-    VEC x2 = KN(load_parts)(a + 2 * a_row, 4 * a_row);
-    VEC x3 = KN(load_parts)(a + 3 * a_row, 4 * a_row);
-    VEC low02 = ZIP_LOW(x0, x2), low13 = ZIP_LOW(x1, x3);
-    VEC high02 = ZIP_HIGH(x0, x2), high13 = ZIP_HIGH(x1, x3);
-    KN(store)(y, ZIP_LOW(low02, low13));
-    KN(store)(y + y_row, ZIP_HIGH(low02, low13));
-    KN(store)(y + 2 * y_row, ZIP_LOW(high02, high13));
-    KN(store)(y + 3 * y_row, ZIP_HIGH(high02, high13));
-#endif
-}
-// y (n,m) = the transpose of a (m,n); y_row >= m.
-KERNEL void KN(transpose)(int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y,
-                          int64_t y_row) {
-    int64_t m_whole = m - m % LANES, n_whole = n - n % 4;
-    for (int64_t i = 0; i < m_whole; i += LANES)
-        for (int64_t j = 0; j < n_whole; j += 4)
-            KN(transpose_block)(a + i * a_row + j, a_row, y + j * y_row + i, y_row);
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++) y[j * y_row + i] = a[i * a_row + j];
-}
-
 static const ttt__kernels KN(table) = {
     TTT__TEXT(TTT__SET), TTT__PASTE(TTT__SET_, TTT__SET), LANES, COLS,
 #define X(name, formula, lo, hi, flops) KN(map_##name),
@@ -1846,8 +1867,22 @@ static const ttt__kernels KN(table) = {
 #undef X
 #undef TILE
 #define X(cols, rows) rows,
-    { TILE_WIDTHS(X) }
+    { TILE_WIDTHS(X) },
 #undef X
+    {
+#define X(rows) KN(few_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(few16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+#define X(rows) KN(across16_##rows),
+        { TTT__FEW_ROWS(X) },
+#undef X
+    },
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -2008,6 +2043,9 @@ static inline float ttt__sqrtss(float a) {
 #else
 #define TTT__FMA
 #endif
+#ifdef __FP_FAST_FMA  // of plain numbers it fuses some and not others, as loops happen to turn out
+#define TTT__NO_FMA __attribute__((optimize("fp-contract=off")))
+#endif
 #else
 #define TTT__UNROLL
 #define TTT__INLINE inline
@@ -2016,6 +2054,9 @@ static inline float ttt__sqrtss(float a) {
 #define TTT__PREFETCH(p) ((void)(p))
 #define TTT__UNRELATED(p) ((void)(p))
 #define TTT__FMA
+#endif
+#ifndef TTT__NO_FMA
+#define TTT__NO_FMA
 #endif
 
 TTT__CONSTANT char ttt__real_is = 0;
@@ -2119,6 +2160,7 @@ enum {
 
 #define TTT__TILE_ROWS 6  // of the widest tile
 #define TTT__MAX_ROWS 16  // of the narrowest
+#define TTT__FEW_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)  // tiles that read b where it lies
 
 // One number to one number, and two to one: a kernel for each op.
 typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
@@ -2180,13 +2222,14 @@ typedef struct ttt__taps {
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
+    X(void, transpose16,                                                                           \
+      (int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
     X(void, substitute,                                                                            \
       (int64_t n, int64_t d, const ttt_real *a, int64_t a_row, int64_t a_col, ttt_real *y,         \
        int64_t y_row))                                                                             \
     X(double, multiply_adds, (int64_t n))                                                          \
-    X(void, row_by_columns, (const ttt__gemm *gemm))                                               \
-    X(void, row_by_rows, (const ttt__gemm *gemm))                                                  \
-    X(void, widen, (int64_t n, const uint16_t *a, ttt_real *y))                                    \
+    X(void, widen,                                                                                 \
+      (int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
     X(void, convolve, (const ttt__taps *taps, const ttt_real *kernel, ttt_real *y))                \
     X(void, correlate, (const ttt__taps *taps, const ttt_real *g, ttt_real *kernel))
 
@@ -2202,6 +2245,7 @@ typedef struct ttt__kernels {
 #undef X
     ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
     int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
+    ttt__tile_fn *few[4][TTT__TILE_ROWS];  // [1 if bfloat16, and 2 if b is (n,k)][rows - 1]
 } ttt__kernels;
 
 // -- the instruction sets that this compiler can make, worst first: X(name, if this machine has it)
@@ -2246,11 +2290,13 @@ enum {
 // several of them; and a multiply-add takes four cycles, of which two can begin in each, so eight
 // have to be in flight. So a narrower tile, at a matrix's right edge, is taller (TILE_WIDTHS in
 // [8]).
+#ifdef __GNUC__
+typedef float ttt__four __attribute__((vector_size(16), aligned(2), may_alias));
+#define TTT__FOUR(p) (*(const ttt__four *)(const void *)(p))
+#endif
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define TTT__SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #define TTT__JOINS  // two vectors into one that is longer
-typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
-#define TTT__FOUR(p) (*(const ttt__four *)(p))
 #define TTT__JOIN_8(p, q) TTT__SHUFFLE(TTT__FOUR(p), TTT__FOUR(q), 0, 1, 2, 3, 4, 5, 6, 7)
 #else  // the older word for it
 #define TTT__SHUFFLE(a, b, ...) __builtin_shuffle(a, b, __extension__(MASK){ __VA_ARGS__ })
@@ -2259,9 +2305,9 @@ typedef float ttt__four __attribute__((vector_size(16), aligned(4), may_alias));
 #define TTT__LANES_scalar 1
 #define TTT__COLS_scalar 4
 #if defined(TTT__IEEE_TARGET)  // the pragma is lost where one function is compiled into another
-#define TTT__TARGET_scalar TTT__IEEE_TARGET
+#define TTT__TARGET_scalar TTT__IEEE_TARGET TTT__NO_FMA
 #else
-#define TTT__TARGET_scalar
+#define TTT__TARGET_scalar TTT__NO_FMA
 #endif
 
 #define TTT__LANES_sse2 4
@@ -3759,7 +3805,7 @@ ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a) {
 static void ttt__convert(ttt_ctx *ctx, const ttt_tensor *tensor, ttt_tensor *y) {
     int64_t n = tensor->size;
     if (tensor->bf16) {
-        ctx->k->widen(n, tensor->bf16, y->data);
+        ctx->k->widen(1, n, tensor->bf16, n, y->data, n);
     } else if (y->bf16) {
         for (int64_t i = 0; i < n; i++) y->bf16[i] = ttt__bf16_of(tensor->data[i]);
     } else if (tensor->dtype == TTT_DTYPE_F16) {
@@ -4886,8 +4932,21 @@ static ttt_tensor *ttt__flat_index(ttt_ctx *ctx, ttt_tensor *index) {
 
 // The index is flat, so that a gradient's rows are added to one table at once; leading sizes would
 // each get a table of their own, to be summed.
+static ttt_tensor *ttt__widened_rows(ttt_ctx *ctx, const ttt_tensor *table,
+                                     const ttt_tensor *index, ttt_shape shape) {
+    int64_t V = table->shape.dim[0], D = table->shape.dim[1];
+    ttt_tensor *y = ttt_new(ctx, shape);
+    for (int64_t i = 0; i < index->size && !ctx->result; i++) {
+        int64_t at = index->index[i];
+        if (at < 0 || at >= V)
+            ttt_fail(ctx, TTT_ERR_ARGUMENT, "embedding: index %lld; 0..%lld expected",
+                     (long long)at, (long long)V - 1);
+        else ctx->k->widen(1, D, table->bf16 + at * D, D, y->data + i * D, D);
+    }
+    return y;
+}
 ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index) {
-    if (!ttt__operands(ctx, "embedding", &table, 1)) return &ctx->empty;
+    if (!ttt__operand(ctx, "embedding", table, 0, TTT__REAL | TTT__BF16)) return &ctx->empty;
     if (!ttt__operand(ctx, "embedding", index, 1, TTT__INT)) return &ctx->empty;
     ttt_shape shape = index->shape;
     if (table->shape.rank != 2 || shape.rank == TTT_MAX_RANK) {
@@ -4897,6 +4956,7 @@ ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index) {
                         ttt_shape_text(table->shape, t0), ttt_shape_text(shape, t1));
     }
     shape.dim[shape.rank++] = table->shape.dim[1];
+    if (table->bf16) return ttt__widened_rows(ctx, table, index, shape);
     return ttt_reshape(ctx, ttt__select(ctx, "embedding", table, ttt__flat_index(ctx, index)),
                        shape);
 }
@@ -5332,7 +5392,10 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 #undef ROW
 
 // ---- [13] MATRIX PRODUCT ------------------------------------------------------------------------
-// One product C = init + A B of M x K by K x N numbers, see ttt__gemm. The processor multiplies far
+// One product C = init + A B of M x K by K x N numbers, see ttt__gemm. Each number of C begins with
+// init and takes its K terms one after the other, in whatever order the numbers come about; where
+// the sum is cut, it goes on from what was stored. All goes through `tile`, so that all sums are
+// alike; nothing may sum in parts that are added later. The processor multiplies far
 // faster than memory delivers, so the work is cut such that what was fetched is used often before
 // it has to make room again. From the outside in, as [Goto 2008] does and names it:
 //   - into NC = 1536 columns: what is packed of B, KC x NC (3 MB), stays in the last-level cache;
@@ -5352,16 +5415,20 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 //   - its rows lie a multiple of 4096 bytes apart, and would all fall in the same cache sets, or
 //   - it is too large for the first-level cache (32 kB) and its panels have less than 64 columns: a
 //     cache line or two of each row at a time.
+// Few rows (FEW = 12) use b so little that reading it takes the time. It is then read where it lies
+// and asked for in advance: by blocks of 16 terms, so in long runs, where its rows are contiguous;
+// 16 rows of it at once, which are transposed in registers, where its columns are.
 // The numbers were found by trying, most of them with AVX-512 and float.
 #define TTT__KC ((int64_t)512)
 #define TTT__MC ((int64_t)192)
 #define TTT__NC ((int64_t)1536)
+#define TTT__FEW ((int64_t)12)
+#define TTT__FEW_TERMS ((int64_t)16)
 #define TTT__NR_MAX ((int64_t)64)  // 4 vectors of AVX-512; also where columns are cut for threads
-// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, and a panel
-// of bfloat16 widened.
+// What packing needs: KC x NC numbers of b (the last panel padded), and a tile at the edge.
 #define TTT__PACKED_REALS (TTT__KC * (TTT__NC + TTT__NR_MAX))
 #define TTT__EDGE_REALS (TTT__MAX_ROWS * TTT__NR_MAX)
-#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS + TTT__KC * TTT__NR_MAX))
+#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS))
 
 // Leaves the first `from` columns out; or rows; or terms of the sum.
 static void ttt__gemm_columns(ttt__gemm *gemm, int64_t from) {
@@ -5395,21 +5462,18 @@ static void ttt__finish_rows(const ttt__kernels *kernels, const ttt__gemm *gemm,
     }
 }
 
-// Copies b (k,n), padded with zeros to `width` columns, row after row. `wide` has room for a panel.
+// Copies b (k,n), padded with zeros to `width` columns, row after row.
 static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_t width,
-                      ttt_real *to, ttt_real *wide) {
+                      ttt_real *to) {
     const ttt_real *b = gemm->b;
+    const uint16_t *half = gemm->bf16;
     int64_t n = gemm->n, k = gemm->k, b_row = gemm->b_row, b_col = gemm->b_col;
-    bool transposed = b_col != 1;
-    if (gemm->bf16 && transposed) {  // widened first, then like any other
-        for (int64_t j = 0; j < n; j++) kernels->widen(k, gemm->bf16 + j * b_col, wide + j * k);
-        b = wide;
-        b_col = k;
-    }
-    if (transposed) kernels->transpose(n, k, b, b_col, to, width);
-    for (int64_t i = 0; i < k && !transposed; i++)
-        if (gemm->bf16) kernels->widen(n, gemm->bf16 + i * b_row, to + i * width);
-        else memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
+    if (b_col != 1 && half) kernels->transpose16(n, k, half, b_col, to, width);
+    else if (b_col != 1) kernels->transpose(n, k, b, b_col, to, width);
+    else if (half) kernels->widen(k, n, half, b_row, to, width);
+    else
+        for (int64_t i = 0; i < k; i++)
+            memcpy(to + i * width, b + i * b_row, (size_t)n * sizeof *b);
     for (int64_t i = 0; i < k && n < width; i++)
         for (int64_t j = n; j < width; j++) to[i * width + j] = 0;
 }
@@ -5417,25 +5481,27 @@ static void ttt__pack(const ttt__kernels *kernels, const ttt__gemm *gemm, int64_
 // A tile of which only n columns exist: through `edge`, which has room for a whole one.
 static void ttt__tile_at_edge(ttt__tile_fn *tile, const ttt__gemm *gemm, int64_t rows,
                               int64_t width, ttt_real *edge) {
+    size_t bytes = (size_t)gemm->n * sizeof *edge;
     ttt__gemm whole = *gemm;
-    whole.init = NULL;
+    if (gemm->init) {
+        memset(edge, 0, (size_t)(rows * width) * sizeof *edge);
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(edge + i * width, gemm->init + i * gemm->init_row, bytes);
+        whole.init = edge;
+        whole.init_row = width;
+    }
     whole.c = edge;
     whole.c_row = width;
     tile(&whole);
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < gemm->n; j++) {
-            ttt_real init = gemm->init ? gemm->init[i * gemm->init_row + j] : 0;
-            gemm->c[i * gemm->c_row + j] = edge[i * width + j] + init;
-        }
+    for (int64_t i = 0; i < rows; i++) memcpy(gemm->c + i * gemm->c_row, edge + i * width, bytes);
 }
 
 // A block of rows times one panel, of `width` columns with what is padded, tile by tile; rows are
-// spread evenly over tiles. gemm is used up: it ends below the last row.
-static void ttt__panel(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t width,
-                       ttt_real *edge) {
-    int64_t cols = width / kernels->lanes, most = kernels->tile_rows[cols - 1];
+// spread evenly over tiles, of which the tallest has `most`. gemm is used up: it ends below the
+// last row.
+static void ttt__panel(const ttt__kernels *kernels, ttt__tile_fn *const *tile, int64_t most,
+                       ttt__gemm *gemm, int64_t width, ttt_real *edge) {
     int64_t m = gemm->m, n = gemm->n, tiles = (m + most - 1) / most;
-    ttt__tile_fn *const *tile = kernels->tile[cols - 1];
     bool finish = gemm->finish.map || gemm->finish.add;
     for (int64_t t = 0; t < tiles; t++) {
         int64_t rows = m / tiles + (t < m % tiles);
@@ -5445,42 +5511,48 @@ static void ttt__panel(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t wid
         ttt__gemm_rows(gemm, rows);
     }
 }
+// The same with b packed or such that tiles can read it in place.
+static void ttt__panel_of_rows(const ttt__kernels *kernels, ttt__gemm *gemm, int64_t width,
+                               ttt_real *edge) {
+    int64_t cols = width / kernels->lanes - 1;
+    ttt__panel(kernels, kernels->tile[cols], kernels->tile_rows[cols], gemm, width, edge);
+}
 
-// A block of at most KC terms and NC columns: all rows, in blocks of about MC, times all panels.
-// The first block of rows packs each panel, the others find it packed.
-static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
-                            ttt_real *workspace) {
-    int64_t lanes = kernels->lanes, panel = lanes * kernels->tile_cols;
-    ttt_real *edge = workspace + TTT__PACKED_REALS, *wide = edge + TTT__EDGE_REALS;
-    int64_t blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+// How b is read.
+typedef struct ttt__way {
+    bool pack;
+    ttt__tile_fn *const *few;  // tiles for few rows, NULL if there are more
+    int64_t panel, terms;      // columns of a panel; most terms of a block
+} ttt__way;
+
+// A block of so many terms and at most NC columns: all rows, in blocks of about MC, times all
+// panels. The first block of rows packs each panel, the others find it packed.
+static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm,
+                            const ttt__way *way, ttt_real *workspace) {
+    int64_t lanes = kernels->lanes, blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+    ttt_real *edge = workspace + TTT__PACKED_REALS;
     for (int64_t block = 0; block < blocks; block++) {
         int64_t i = gemm->m * block / blocks, m = gemm->m * (block + 1) / blocks - i;
-        for (int64_t j = 0; j < gemm->n; j += panel) {
-            int64_t n = TTT__MIN(panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
+        for (int64_t j = 0; j < gemm->n; j += way->panel) {
+            int64_t n = TTT__MIN(way->panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
             ttt__gemm part = *gemm;
             ttt__gemm_rows(&part, i);
             ttt__gemm_columns(&part, j);
             part.m = m;
             part.n = n;
-            if (pack || n < width) {
-                ttt_real *packed = workspace + j * gemm->k;
-                if (i == 0) ttt__pack(kernels, &part, width, packed, wide);
+            if (way->few && n == way->panel) {
+                ttt__panel(kernels, way->few, TTT__TILE_ROWS, &part, n, NULL);
+                continue;
+            }
+            if (way->pack || n < width) {
+                ttt_real *packed = workspace + (blocks > 1 ? j * gemm->k : 0);
+                if (i == 0) ttt__pack(kernels, &part, width, packed);
                 part.b = packed;
                 part.b_row = width;
             }
-            ttt__panel(kernels, &part, width, edge);
+            ttt__panel_of_rows(kernels, &part, width, edge);
         }
     }
-}
-
-// One row: nothing of b is used twice, so nothing is cut into blocks or copied. False unless m is 1
-// and a or the rows of b are contiguous; the caller then takes the general path.
-static bool ttt__gemm_row(const ttt__kernels *kernels, const ttt__gemm *gemm) {
-    if (gemm->m != 1 || (gemm->b_col != 1 && gemm->a_col != 1)) return false;
-    if (gemm->b_col == 1) kernels->row_by_rows(gemm);
-    else kernels->row_by_columns(gemm);
-    ttt__finish_rows(kernels, gemm, 1, gemm->n);
-    return true;
 }
 
 // A product of one block and one panel. Most small ones are, and over in 300 ns, of which the loops
@@ -5489,16 +5561,16 @@ static void ttt__gemm_panel(const ttt__kernels *kernels, const ttt__gemm *gemm, 
                             ttt_real *workspace) {
     ttt__gemm part = *gemm;
     if (pack) {
-        ttt__pack(kernels, gemm, gemm->n, workspace, NULL);
+        ttt__pack(kernels, gemm, gemm->n, workspace);
         part.b = workspace;
         part.b_row = gemm->n;
     }
-    ttt__panel(kernels, &part, gemm->n, NULL);
+    ttt__panel_of_rows(kernels, &part, gemm->n, NULL);
 }
 
-static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm, bool pack,
-                             ttt_real *workspace) {
-    int64_t blocks = TTT__MAX(1, (gemm->k + TTT__KC - 1) / TTT__KC);
+static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
+                             const ttt__way *way, ttt_real *workspace) {
+    int64_t blocks = TTT__MAX(1, (gemm->k + way->terms - 1) / way->terms);
     for (int64_t j = 0; j < gemm->n; j += TTT__NC)
         for (int64_t block = 0; block < blocks; block++) {
             int64_t from = gemm->k * block / blocks, to = gemm->k * (block + 1) / blocks;
@@ -5512,21 +5584,30 @@ static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
                 part.init_row = part.c_row;
             }
             if (block < blocks - 1) memset(&part.finish, 0, sizeof part.finish);
-            ttt__gemm_block(kernels, &part, pack, workspace);
+            ttt__gemm_block(kernels, &part, way, workspace);
         }
 }
 
-static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
-    if (gemm->m == 0 || gemm->n == 0) return;  // a share of fewer rows or columns than threads
-    if (ttt__gemm_row(kernels, gemm)) return;
-    int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes, widest = lanes * kernels->tile_cols;
-    bool narrow = widest < TTT__NR_MAX && gemm->k * n > 1 << 13, large = gemm->k * n > 1 << 20;
+static ttt__way ttt__way_of(const ttt__kernels *kernels, const ttt__gemm *gemm) {
+    int64_t m = gemm->m, size = gemm->k * gemm->n, widest = kernels->lanes * kernels->tile_cols;
+    bool half = gemm->bf16 != NULL, across = gemm->b_col != 1;
+    bool narrow = widest < TTT__NR_MAX && size > 1 << 13, large = size > 1 << 20;
     bool strided = gemm->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
-    bool pack = gemm->bf16 || gemm->b_col != 1 || m > 1024 ||
-                (m >= 96 && (narrow || strided || large));
-    bool one_panel = m <= TTT__MC && gemm->k <= TTT__KC && n <= widest && n % lanes == 0;
-    if (one_panel && !gemm->bf16) ttt__gemm_panel(kernels, gemm, pack, workspace);
-    else ttt__gemm_blocks(kernels, gemm, pack, workspace);
+    bool pack = half || across || m > 1024 || (m >= 96 && (narrow || strided || large));
+    ttt__way way = { pack, NULL, widest, TTT__KC };
+    if (m > TTT__FEW || !(half || across || size > 1 << 18)) return way;
+    way.few = kernels->few[2 * across + half];
+    if (across) way.panel = kernels->lanes;
+    else way.terms = TTT__FEW_TERMS;
+    return way;
+}
+static void ttt__gemm_run(const ttt__kernels *kernels, const ttt__gemm *gemm, ttt_real *workspace) {
+    int64_t m = gemm->m, n = gemm->n, lanes = kernels->lanes;
+    if (m == 0 || n == 0) return;  // a share of fewer rows or columns than threads
+    ttt__way way = ttt__way_of(kernels, gemm);
+    bool one_panel = m <= TTT__MC && gemm->k <= TTT__KC && n <= way.panel && n % lanes == 0;
+    if (one_panel && !way.few) ttt__gemm_panel(kernels, gemm, way.pack, workspace);
+    else ttt__gemm_blocks(kernels, gemm, &way, workspace);
 }
 
 // -- batches of products
@@ -6760,7 +6841,7 @@ TTT__PRECISE_END
     TTT__DO(ba) TTT__DO(d0) TTT__DO(d1) TTT__DO(d2) TTT__DO(fade)                                  \
     TTT__DO(grid) TTT__DO(gw) TTT__DO(how) TTT__DO(maps) TTT__DO(post) TTT__DO(some) TTT__DO(tap)  \
     TTT__DO(tape) TTT__DO(tg) TTT__DO(tk) TTT__DO(tt) TTT__DO(tx) TTT__DO(ua1) TTT__DO(uu)         \
-    TTT__DO(vecs) TTT__DO(zu)                                                                      \
+    TTT__DO(vecs) TTT__DO(zu) TTT__DO(ids) TTT__DO(lane)                                           \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -6798,6 +6879,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
+    TTT__DO(bos) TTT__DO(eos) TTT__DO(tied)                                                        \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -6833,7 +6915,8 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc) TTT__DO(ctr) TTT__DO(cv)       \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc)                                \
+    TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
     TTT__DO(kc) TTT__DO(kept) TTT__DO(lk) TTT__DO(lost) TTT__DO(lse) TTT__DO(muon) TTT__DO(mv)     \
@@ -6843,7 +6926,7 @@ TTT__PRECISE_END
     TTT__DO(tau0) TTT__DO(tc) TTT__DO(ti) TTT__DO(tr) TTT__DO(ts) TTT__DO(two) TTT__DO(used)       \
     TTT__DO(uses) TTT__DO(ux) TTT__DO(vb) TTT__DO(vjp) TTT__DO(vv) TTT__DO(vw) TTT__DO(was)        \
     TTT__DO(what) TTT__DO(with) TTT__DO(ww) TTT__DO(xM) TTT__DO(xx) TTT__DO(xy) TTT__DO(yx)        \
-    TTT__DO(yy)
+    TTT__DO(yy) TTT__DO(few) TTT__DO(way)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -6957,6 +7040,8 @@ TTT__NAMES(TTT__PUSH)
 #undef uu
 #undef vecs
 #undef zu
+#undef ids
+#undef lane
 #undef ba
 #undef d0
 #undef d1
@@ -7188,6 +7273,9 @@ TTT__NAMES(TTT__PUSH)
 #undef zero
 #undef col
 #undef len
+#undef bos
+#undef eos
+#undef tied
 #undef ARGUMENT
 #undef AW
 #undef BH
@@ -7479,6 +7567,8 @@ TTT__NAMES(TTT__PUSH)
 #undef xy
 #undef yx
 #undef yy
+#undef few
+#undef way
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END

@@ -14,12 +14,14 @@
 //
 // The cases in tests/golden are a tenth of a larger set. The JAX code of MTTT computed mttt_layer,
 // attn and vit (github.com/test-time-training/mttt; jax 0.10.2, flax 0.12.8, optax 0.2.8); small
-// JAX learners, with stop_gradient where the equations say so, computed meta. All ran in float32,
-// on a CPU, from random numbers. The cases are small; together they notice a layer norm's epsilon
-// of 1e-5, the other GELU, one token order for all heads, a decay multiplied by the rate, a missing
-// inner step and a first-order gradient. The file of the vision transformer was too large and is an
-// extract, as its metadata word `extract` says: it has every in.*, out.* and param.*, of final.*
-// only the head and the inner learners, and no grad.*. What an extract lacks is not compared.
+// JAX learners, with stop_gradient where the equations say so, computed meta; the PyTorch code of
+// TTT-LM (test-time-training/ttt-lm-pytorch; torch 2.5.1, transformers 4.41.2) ttt_lm_layer. All
+// ran in float32, on a CPU, from random numbers. The cases are small; together they notice a layer
+// norm's epsilon of 1e-5, the other GELU, one token order for all heads, a decay multiplied by the
+// rate, a missing inner step and a first-order gradient. The file of the vision transformer was too
+// large and is an extract, as its metadata word `extract` says: it has every in.*, out.* and
+// param.*, of final.* only the head and the inner learners, and no grad.*. What an extract lacks is
+// not compared.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "byol.h"
@@ -38,6 +40,7 @@ typedef struct {
     ttt_ctx *c;
     const family *family;
     int way;
+    const char *path;
     ttt_bundle file, exact;  // the case; its float64 companion, or nothing
     bool *used;              // tensors of the case that were looked at
     bool extract;            // a cut-down case: tensors may be missing
@@ -300,6 +303,150 @@ static void run_equivalence(replay *r) {
     attention_options(r, &d);
     replay_mixer(r, d, "param.linear_attention.", "out.linear_attention.", false);
     replay_mixer(r, learner_options(r, rates), "param.ttt.", "out.ttt.", false);
+}
+
+// ---- layers of the TTT language model -----------------------------------------------------------
+// Parameters by both names. The official code stores matrices as (out,in), and kernels of
+// convolutions as (D,1,taps): those are turned.
+static const struct { const char *official, *ours; bool turned; } lm_names[] = {
+    { "q_proj.weight", "q_proj/kernel", true },
+    { "k_proj.weight", "k_proj/kernel", true },
+    { "v_proj.weight", "v_proj/kernel", true },
+    { "o_proj.weight", "o_proj/kernel", true },
+    { "g_proj.weight", "g_proj/kernel", true },
+    { "conv_q.weight", "conv_q/kernel", true },
+    { "conv_q.bias", "conv_q/bias", false },
+    { "conv_k.weight", "conv_k/kernel", true },
+    { "conv_k.bias", "conv_k/bias", false },
+    { "learnable_ttt_lr_weight", "learnable_ttt_lr/kernel", true },
+    { "learnable_ttt_lr_bias", "learnable_ttt_lr/bias", false },
+    { "learnable_token_idx", "token_index", false },
+    { "ttt_norm_weight", "ttt_norm/scale", false },
+    { "ttt_norm_bias", "ttt_norm/bias", false },
+    { "post_norm.weight", "post_norm/scale", false },
+    { "post_norm.bias", "post_norm/bias", false },
+    { "W1", "inner_Dense_0/kernel", false },
+    { "b1", "inner_Dense_0/bias", false },
+    { "W2", "inner_Dense_1/kernel", false },
+    { "b2", "inner_Dense_1/bias", false },
+};
+static int lm_name(replay *r, const char *ours) {
+    for (int i = 0; i < (int)(sizeof lm_names / sizeof *lm_names); i++)
+        if (strcmp(lm_names[i].ours, ours) == 0) return i;
+    fail(r, "the official code has no parameter '%s'", ours);
+    return 0;
+}
+
+static ttt_mixer_desc lm_layer_options(replay *r) {
+    ttt_mixer_desc d = { .causal = true, .token_index = true, .no_fused = r->way == TAPE };
+    bool mlp = strcmp(word(r, "ttt_layer_type"), "mlp") == 0;
+    d.mixer = ttt_mixer_find(mlp ? "ttt-mlp" : "ttt-linear");
+    d.dim = (int64_t)number(r, "hidden_size");
+    d.heads = (int64_t)number(r, "num_attention_heads");
+    d.chunk = (int64_t)number(r, "mini_batch_size");
+    d.inner_lr = (ttt_real)number(r, "ttt_base_lr");
+    d.rotary = (ttt_real)number(r, "rope_theta");
+    d.share_qk = yes(r, "share_qk");
+    if (d.share_qk) d.conv = (int64_t)number(r, "conv_kernel");
+    d.output_gate = yes(r, "use_gate");
+    return d;
+}
+static void fill_lm_layer(replay *r, const ttt_params *p) {
+    for (int i = 0; i < p->n; i++) {
+        int at = lm_name(r, p->item[i].name);
+        ttt_tensor *to = p->value[i], *from = need(r, join("param.", lm_names[at].official));
+        const int64_t *size = to->shape.dim;
+        if (from->size != to->size) fail(r, "%s has another size", lm_names[at].official);
+        else if (lm_names[at].turned)
+            from = ttt_transpose(r->c, ttt_reshape(r->c, from, TTT_SHAPE(size[1], size[0])));
+        if (ttt_ok(r->c) && from->size == to->size)
+            memcpy(to->data, from->data, (size_t)to->size * sizeof(ttt_real));
+    }
+}
+
+// What the layer's memory read and left of tokens begin .. begin+n: the official code takes all
+// full mini-batches as one part, and the remainder as another.
+typedef struct {
+    ttt_mixer_desc d;
+    ttt_tensor *in[TTT__MEMORY_INPUTS];  // those of tokens as (B,H,N,.)
+    ttt_tensor *y;                       // what the memory answers (B,N,D)
+} lm_memory;
+
+static void compare_in_part(replay *r, int part, const char *name, ttt_tensor *got) {
+    char full[80];
+    snprintf(full, sizeof full, "out.part%d.%s", part, name);
+    compare(r, KIND_OUT, full, got);
+}
+static void compare_lm_weights(replay *r, const lm_memory *m, int part, int64_t end) {
+    ttt_ctx *c = r->c;
+    ttt_tensor *first[3];
+    for (int i = 0; i < 3; i++) first[i] = ttt_slice(c, m->in[i], 2, 0, end);
+    ttt__memory memory = ttt__memory_of(c, &m->d, m->in + TTT__MEMORY_W0, first[0]->shape.dim[0],
+                                        m->in[TTT__MEMORY_SCALE], m->in[TTT__MEMORY_SHIFT]);
+    ttt__update_rule rule = { ttt_slice(c, m->in[TTT__MEMORY_RATE], 2, 0, end), NULL, NULL, true,
+                              m->d.chunk, true, m->in[TTT__MEMORY_SHARE] };
+    ttt__memory_run(c, &memory, &rule, first[TTT__MEMORY_Q], first[TTT__MEMORY_K],
+                    ttt_sub(c, first[TTT__MEMORY_V], first[TTT__MEMORY_K]), NULL);
+    if (!ttt_ok(c)) return;
+    compare_in_part(r, part, "W1_states", memory.w[0]);
+    compare_in_part(r, part, "b1_states", memory.b[0]);
+    if (memory.layers == 1) return;
+    compare_in_part(r, part, "W2_states", memory.w[1]);
+    compare_in_part(r, part, "b2_states", memory.b[1]);
+}
+static void compare_lm_part(replay *r, const lm_memory *m, int part, int64_t begin, int64_t n) {
+    static const char *const names[] = { "XQ", "XK", "XV", "ttt_lr_eta" };
+    ttt_ctx *c = r->c;
+    for (int i = 0; i < 4; i++)
+        compare_in_part(r, part, names[i], ttt_slice(c, m->in[i], 2, begin, n));
+    int64_t B = m->y->shape.dim[0], H = m->d.heads, chunk = n < m->d.chunk ? n : m->d.chunk;
+    ttt_tensor *share = ttt_slice(c, m->in[TTT__MEMORY_SHARE], 1, 0, chunk);
+    share = ttt_broadcast(c, ttt_reshape(c, share, TTT_SHAPE(H, 1, chunk, 1)),
+                          TTT_SHAPE(B, H, n / chunk, chunk, 1));
+    ttt_tensor *rate = ttt_slice(c, m->in[TTT__MEMORY_RATE], 2, begin, n);
+    rate = ttt_reshape(c, rate, TTT_SHAPE(B, H, n / chunk, 1, chunk));
+    compare_in_part(r, part, "token_eta", share);
+    compare_in_part(r, part, "eta", ttt_mul(c, share, rate));
+    compare_in_part(r, part, "inner_y", ttt_slice(c, m->y, 1, begin, n));
+    compare_lm_weights(r, m, part, begin + n);
+}
+static void compare_lm_memory(replay *r, const ttt_mixer_desc *d, ttt_weights w, ttt_tensor *x) {
+    ttt_ctx *c = r->c;
+    const ttt_learner *learner = d->mixer->learner;
+    lm_memory m = { .d = *d };
+    ttt_tensor *row[MOST * 2] = { NULL };
+    if (!ttt__by_row(c, d, d->mixer->rows, d->mixer->n_rows, &w, row) ||
+        !ttt__by_row(c, d, learner->rows, learner->n_rows, &w, row + d->mixer->n_rows))
+        return;
+    ttt__ttt_inputs(c, d, row, x, m.in);
+    m.y = ttt__whole(c, ttt__memory_answers(c, d, m.in, "", NULL));
+    for (int i = 0; i <= TTT__MEMORY_RATE; i++) m.in[i] = ttt__swap_heads(c, m.in[i]);
+    int64_t N = x->shape.dim[1], full = N / d->chunk * d->chunk;
+    if (full > 0) compare_lm_part(r, &m, 0, 0, full);
+    if (full < N) compare_lm_part(r, &m, full > 0, full, N - full);
+}
+
+static void run_lm_layer(replay *r) {
+    ttt_ctx *c = r->c;
+    ttt_params p = { 0 };
+    ttt_mixer_desc d = lm_layer_options(r);
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    ttt_tensor *x = need(r, "in.x"), *wrt[MOST * 2] = { x }, *g[MOST * 2];
+    if (!ttt_ok(c) || r->why[0]) return;
+    fill_lm_layer(r, &p);
+    ttt_tensor *y = ttt_mixer_forward(c, &d, w, x, NULL);
+    compare(r, KIND_OUT, "out.y", y);
+    compare_lm_memory(r, &d, w, x);
+    if (!ttt_ok(c)) return;
+    maybe(r, "out.scalar");  // a canceling sum: y is judged instead
+    for (int i = 0; i < p.n; i++) wrt[i + 1] = p.value[i];
+    ttt_vjp(c, y, need(r, "in.cotangent"), wrt, p.n + 1, g, TTT_GRAD_FIRST_ORDER);
+    compare(r, KIND_GRAD, "grad.in.x", g[0]);
+    for (int i = 0; i < p.n && ttt_ok(c); i++) {
+        int at = lm_name(r, p.item[i].name);
+        compare(r, KIND_GRAD, join("grad.param.", lm_names[at].official),
+                lm_names[at].turned ? ttt_transpose(c, g[i + 1]) : g[i + 1]);
+    }
 }
 
 // ---- the whole model ----------------------------------------------------------------------------
@@ -583,6 +730,120 @@ static void run_byol(replay *r) {
     compare(r, KIND_GRAD, "grad.in.x2", g[start.n + 2]);
 }
 
+// ---- the TTT language model ---------------------------------------------------------------------
+// The weights are the folder of the case.
+static void open_lm(replay *r, ttt_lm_desc *d, ttt_params *p) {
+    char folder[2000];
+    ttt_lm_folder told = { 0 };
+    snprintf(folder, sizeof folder, "%s", r->path);
+    char *end = strrchr(folder, '/');
+    if (end) *end = 0;
+    ttt_lm_read(r->c, end ? folder : ".", d, p, &told);
+    d->mixer.no_fused = r->way == TAPE;
+    for (int i = 0; i < told.n_left; i++) fail(r, "left over: %s", told.left[i]);
+}
+static void replay_lm_gradients(replay *r, const ttt_lm_desc *d, const ttt_params *p) {
+    ttt_ctx *c = r->c;
+    ttt_lm_call call = { .want_hidden = true };
+    ttt_tensor *tokens = need(r, "in.input_ids"), *g[512];
+    ttt_tensor *logits = ttt_lm_forward(c, d, ttt_params_weights(p), tokens, &call);
+    ttt_tensor *loss = ttt_lm_loss(c, logits, tokens);
+    if (!ttt_ok(c)) return;
+    compare(r, KIND_OUT, "out.logits", logits);
+    compare(r, KIND_OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.hidden_states", stack(c, call.hidden, (int)d->depth + 1));
+    ttt_grad(c, loss, p->value, p->n, g, TTT_GRAD_FIRST_ORDER);
+    for (int i = 0; i < p->n && ttt_ok(c); i++) {
+        ttt__filed row;
+        const char *name = ttt__filed_name(c, p->item[i].name, &row);
+        compare(r, KIND_GRAD, join("grad.param.", name), ttt__filed_tensor(c, &row, g[i]));
+    }
+}
+// The official cache of layer i (B,d,taps) has the last `taps` inputs of a convolution; ours the
+// taps - 1 of them (B,taps - 1,d) that it still needs.
+static void compare_lm_conv(replay *r, const ttt_stream *stream, int64_t i, const char *official,
+                            const char *ours) {
+    ttt_tensor *kept = NULL;
+    char name[200];
+    for (int k = 0; k < stream->state.n; k++) {
+        snprintf(name, sizeof name, "model/layers/%d/%s", (int)i, ours);
+        if (strcmp(stream->state.item[k].name, name) == 0) kept = stream->state.value[k];
+    }
+    snprintf(name, sizeof name, "out.cache.%d.conv.%s", (int)i, official);
+    ttt_tensor *want = need(r, name);
+    if (!kept || !ttt_ok(r->c) || want->shape.rank != 3) {
+        fail(r, "%s: the stream has no state %s", name, ours);
+        return;
+    }
+    want = ttt_slice(r->c, want, 2, 1, kept->shape.dim[1]);
+    double e = scaled_error(ttt_transpose(r->c, kept), want, largest(want));
+    r->worst[KIND_OUT] = fmax(r->worst[KIND_OUT], e);
+    judge(r, name, e, r->family->tolerance[KIND_OUT]);
+}
+static void compare_lm_cache(replay *r, const ttt_lm_desc *d, ttt_weights w,
+                             const ttt_stream *stream) {
+    static const char *const names[4] = { "W1", "b1", "W2", "b2" };
+    int rows = d->mixer.mixer->learner->n_rows, mixer_rows = ttt_mixer_count(&d->mixer);
+    int block = (w.n - 2 - !d->tied) / (int)d->depth, skip = d->pre_conv ? 4 : 1;
+    ttt_mixer_desc mixer = d->mixer;
+    mixer.dim = d->width;
+    for (int i = 0; i < (int)d->depth && ttt_ok(r->c); i++) {
+        ttt_weights part = { w.at + 1 + i * block + skip, mixer_rows };
+        ttt_tensor *value[4], *gradient[4];
+        char prefix[100], name[100];
+        snprintf(prefix, sizeof prefix, "model/layers/%d/seq_modeling_block", i);
+        ttt_stream_learner(r->c, &mixer, part, stream, prefix, value, gradient);
+        for (int k = 0; k < rows && ttt_ok(r->c); k++) {
+            snprintf(name, sizeof name, "out.cache.%d.%s_states", i, names[k]);
+            compare(r, KIND_OUT, name, value[k]);
+            snprintf(name, sizeof name, "out.cache.%d.%s_grad", i, names[k]);
+            compare(r, KIND_OUT, name, gradient[k]);
+        }
+        if (d->pre_conv) compare_lm_conv(r, stream, i, "pre_conv", "conv");
+        if (!d->mixer.share_qk) continue;
+        compare_lm_conv(r, stream, i, "ttt_conv_q", "seq_modeling_block/conv");
+        compare_lm_conv(r, stream, i, "ttt_conv_k", "seq_modeling_block/conv");
+    }
+}
+// The prompt, then token by token, each the likeliest.
+static void replay_lm_stream(replay *r, const ttt_lm_desc *d, const ttt_params *p) {
+    enum { NEW = 40 };
+    ttt_ctx *c = r->c;
+    ttt_weights w = ttt_params_weights(p);
+    ttt_stream stream = { 0 };
+    ttt_tensor *prompt = need(r, "in.prompt_ids"), *want = need(r, "out.generated"), *at[NEW];
+    ttt_tensor *y = ttt_lm_stream(c, d, w, &stream, prompt, NULL, false);
+    if (!ttt_ok(c) || want->shape.dim[1] != NEW || r->why[0]) return;
+    int64_t B = prompt->shape.dim[0], P = prompt->shape.dim[1];
+    compare(r, KIND_OUT, "out.prefill_logits", y);
+    at[0] = ttt_reshape(c, ttt_slice(c, y, 1, P - 1, 1), TTT_SHAPE(B, d->vocab));
+    for (int t = 0; t < NEW && ttt_ok(c); t++) {
+        ttt_tensor *token = ttt_argmax(c, at[t], 1);
+        for (int64_t b = 0; b < B; b++)
+            if (token->index[b] != want->index[b * NEW + t])
+                fail(r, "token %d of sequence %d is %d; %d expected", t, (int)b,
+                     (int)token->index[b], (int)want->index[b * NEW + t]);
+        if (t + 1 == NEW) break;
+        token = ttt_from_int(c, TTT_SHAPE(B, 1), token->index);
+        y = ttt_lm_stream(c, d, w, &stream, token, NULL, true);
+        at[t + 1] = ttt_reshape(c, y, TTT_SHAPE(B, d->vocab));
+    }
+    if (!ttt_ok(c)) return;
+    static const int order[3] = { 1, 0, 2 };
+    compare(r, KIND_OUT, "out.decode_logits", ttt_permute(c, stack(c, at, NEW), order));
+    compare_lm_cache(r, d, w, &stream);
+    maybe(r, "out.decode_margin");  // how far ahead each token is: says that no rounding decides
+}
+static void run_ttt_lm(replay *r) {
+    ttt_lm_desc d;
+    ttt_params p;
+    open_lm(r, &d, &p);
+    if (!ttt_ok(r->c)) return;
+    replay_lm_gradients(r, &d, &p);
+    d.mixer.no_fused = false;  // of streams there is one form
+    replay_lm_stream(r, &d, &p);
+}
+
 // ---- all cases ----------------------------------------------------------------------------------
 static const family families[] = {  // tolerances: out, grad, traj, final
     { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, true, { 1e-5, 1e-4, 0, 0 } },
@@ -592,8 +853,8 @@ static const family families[] = {  // tolerances: out, grad, traj, final
     { "vit", "mttt.Model", run_vit, true, { 1e-5, 5e-5, 5e-5, 5e-5 } },
     { "meta", "MAML", run_maml, false, { 5e-6, 5e-5, 0, 0 } },
     { "meta", "BYOL", run_byol, false, { 5e-6, 5e-5, 0, 0 } },
-    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, false, { 0, 0, 0, 0 } },
-    { "ttt_lm_layer", "ttt-lm-pytorch TTT", NULL, false, { 0, 0, 0, 0 } },
+    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", run_ttt_lm, true, { 1e-5, 5e-5, 0, 0 } },
+    { "ttt_lm_layer", "ttt-lm-pytorch TTT", run_lm_layer, true, { 1e-5, 2e-5, 0, 0 } },
 };
 
 static const family *family_of(const char *text) {
@@ -627,7 +888,7 @@ static void load_companion(replay *r, const char *path) {
 // One case with one way of computing on one instruction set. Returns whether it passed.
 static bool replay_once(const char *path, const char *isa, int way) {
     ttt_desc desc = { .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS };
-    replay r = { .way = way, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
+    replay r = { .way = way, .path = path, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
     ttt_safetensors_read(r.c, path, &r.file);
     load_companion(&r, path);
     r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);

@@ -16,7 +16,7 @@
 #   programs     the suites below, with float and with double
 #   golden       cases that the official codes computed (golden.c)
 #   sanitizers   the suites once more, with memory and undefined behavior checked
-#   train        what examples/train.c promises (test_train.sh)
+#   train        what examples/train.c and train_lm.c promise (test_train.sh, test_train_lm.sh)
 #   examples     lessons and programs, from outside (test_examples.sh)
 #   web          the page in examples/web (test_web.sh)
 #   windows      everything compiled by mingw, and the suites run by wine
@@ -24,15 +24,16 @@
 #   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
 #   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches),
 #                        tokenizers
-#   ttt_layers.h         layers, mixers, identities, weights
-#   ttt_model.h          model
+#   ttt_layers.h         layers, mixers, streams, identities, weights
+#   ttt_model.h          model, language, audit
 #   examples/example.h   example
 # A suite is a program of its own, and a word picks the tests that have it in their names:
 #   cc -O2 tests/test_ops.c -o ops -lm && ./ops softmax
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
-suites="$tensor_suites files data tokenizers layers mixers identities weights model example"
+suites="$tensor_suites files data tokenizers layers mixers streams identities weights model language
+    audit example"
 groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -183,7 +184,8 @@ check_optimized() {
     fi
 }
 
-# The compiler $1 has nothing to say about any header, included twice, with each option.
+# The compiler $1 has nothing to say about any header, included twice, nor, if $2 is "parts", about
+# any part that can be left out.
 headers_with() {
     if ! have "${1%% *}"; then skip "headers with $1" "not installed"; return; fi
     for h in tensor layers model data; do
@@ -192,8 +194,10 @@ headers_with() {
             printf '#include "%s/ttt_%s.h"\n' "$PWD" $h "$PWD" $h
         } >"$tmp/$h.c"
         cp "$tmp/$h.c" "$tmp/$h.cc"
-        for real in float double; do check_header "$1" $h -DTTT_REAL=$real; done
+        check_header "$1" $h -DTTT_REAL=float
     done
+    check_header "$1" model -DTTT_REAL=double
+    [ "$2" = parts ] || return 0
     check_header "$1" model -DTTT_NO_FUSED
     for h in data model; do
         for left in "" -DTTT_NO_STDIO; do
@@ -211,7 +215,8 @@ check_headers() {
     for try in "gcc -std=c99" "gcc -std=c11" "clang -std=c99" "clang -std=c11" \
         "g++ -std=c++11" "g++ -std=c++17" "clang++ -std=c++11" "clang++ -std=c++17" \
         "gcc-11 -std=c99" "g++-11 -std=c++17"; do
-        job headers_with "$try"
+        case $try in "gcc -std=c99" | "clang++ -std=c++11") parts=parts ;; *) parts= ;; esac
+        job headers_with "$try" $parts
     done
     job check_linking
     job check_optimized
@@ -248,7 +253,10 @@ golden() {
     else skip golden_large "its cases lie in \$TTT_TEST_DATA/golden, which is not there"; fi
 }
 
-check_train() { job suite train sh tests/test_train.sh "$CC"; }
+check_train() {
+    job suite train sh tests/test_train.sh "$CC"
+    job suite train_lm sh tests/test_train_lm.sh "$CC"
+}
 
 check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 

@@ -1026,6 +1026,7 @@ static ttt_result bundle_of(given *g) {
 // weights, but for the ops of one and two numbers, which come from their rows.
 #define LACKING_TENSOR(X)                                                                          \
     X(ttt_cast, "cast", ttt_cast(c, no, TTT_DTYPE_BF16))                                           \
+    X(ttt_token_windows, "token_windows", ttt_token_windows(c, no, 1, 2, 1, 0))                    \
     X(ttt_scale, "scale", ttt_scale(c, no, 2))                                                     \
     X(ttt_add_scalar, "add_scalar", ttt_add_scalar(c, no, 2))                                      \
     X(ttt_clamp, "clamp", ttt_clamp(c, no, 0, 1))                                                  \
@@ -1126,6 +1127,11 @@ static ttt_result bundle_of(given *g) {
     X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 0), x))                  \
     X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 5), x))                  \
     X(ttt_residual_mlp, "residual_mlp", ttt_residual_mlp(c, lacking(g, 6, 6), no))                 \
+    X(ttt_rms_norm, "rms_norm", ttt_rms_norm(c, lacking(g, 1, 0), 1, x))                           \
+    X(ttt_rms_norm, "rms_norm", ttt_rms_norm(c, lacking(g, 1, 1), 1, no))                          \
+    X(ttt_swiglu, "swiglu", ttt_swiglu(c, lacking(g, 3, 0), x))                                    \
+    X(ttt_swiglu, "swiglu", ttt_swiglu(c, lacking(g, 3, 2), x))                                    \
+    X(ttt_swiglu, "swiglu", ttt_swiglu(c, lacking(g, 3, 3), no))                                   \
     X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 0), x))                     \
     X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 1), x))                     \
     X(ttt_patch_embed, "patch_embed", ttt_patch_embed(c, lacking(g, 2, 2), no))                    \
@@ -1147,6 +1153,8 @@ static ttt_result bundle_of(given *g) {
       ttt_cross_entropy_labels(c, no, g->rows, -1))                                                \
     X(ttt_cross_entropy_labels, "cross_entropy_labels", ttt_cross_entropy_labels(c, x, no, -1))    \
     X(ttt_binary_cross_entropy, "binary_cross_entropy", ttt_binary_cross_entropy(c, no, x))        \
+    X(ttt_lm_loss, "lm_loss", ttt_lm_loss(c, no, g->rows))                                         \
+    X(ttt_lm_loss, "lm_loss", ttt_lm_loss(c, x, no))                                               \
     X(ttt_binary_cross_entropy, "binary_cross_entropy", ttt_binary_cross_entropy(c, x, no))        \
     X(ttt_mixup, "mixup", mixup(g, no, x))                                                         \
     X(ttt_mixup, "mixup", mixup(g, x, no))
@@ -1154,7 +1162,9 @@ static ttt_result bundle_of(given *g) {
 // These have tests of their own below, give NaN or -1 since they have no context, give tensors and
 // take none, or look at no tensor.
 static const char *const lacking_elsewhere[] = {
-    "ttt_mixer_forward", "ttt_unmask", "ttt_vit_forward", "ttt_optimizer_step", "ttt_item",
+    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner", "ttt_unmask", "ttt_vit_forward",
+    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_optimizer_step",
+    "ttt_item",
     "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
 };
 
@@ -1190,6 +1200,24 @@ static ttt_mixer_desc any_mixer(int i) {
     d.heads = 2;
     return d;
 }
+static void refuse_streams(given *g, const ttt_mixer_desc *desc, ttt_weights weights,
+                           ttt_tensor *x) {
+    ttt_stream stream = { 0 };
+    ttt_mixer_desc d = *desc;
+    const char *name = g->no ? desc->mixer->rows[0].name : desc->mixer->name;
+    ttt_tensor *w[64], *value[4], *gradient[4];
+    if (!(d.mixer->flags & TTT_MIXER_STREAMS) || d.no_fused) return;
+    d.causal = !(d.mixer->flags & TTT_MIXER_CAUSAL);
+    d.grid_rows = d.grid_cols = 0;
+    ttt_mixer_stream(g->c, &d, weights, &stream, g->no, NULL);
+    refuses(g, "ttt_mixer_stream", "mixer_stream");
+    memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
+    w[0] = g->no;
+    ttt_mixer_stream(g->c, &d, (ttt_weights){ w, weights.n }, &stream, x, NULL);
+    refuses(g, "ttt_mixer_stream", name);
+    ttt_stream_learner(g->c, &d, (ttt_weights){ w, weights.n }, &stream, "", value, gradient);
+    refuses(g, "ttt_stream_learner", name);
+}
 // Every mixer with every weight, its input and its order of tokens.
 static void refuse_mixers(given *g) {
     ttt_tensor *x = ttt_zeros(g->c, TTT_SHAPE(1, 6, 6)), *w[64], **losses = NULL;
@@ -1204,6 +1232,7 @@ static void refuse_mixers(given *g) {
             refuses(g, d.mixer->name, d.mixer->name);
             ttt_unmask(g->c, &d, weights, g->no, &unmasked);
             refuses(g, "ttt_unmask", d.mixer->name);
+            refuse_streams(g, &d, weights, x);
             for (int k = 0; k < weights.n; k++) {
                 memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
                 w[k] = g->no;
@@ -1216,6 +1245,29 @@ static void refuse_mixers(given *g) {
             ttt_mixer_forward(g->c, &d, weights, x, losses);
             refuses(g, d.mixer->name, d.mixer->name);
         }
+}
+static void refuse_language(given *g) {
+    ttt_lm_desc d = { .vocab = 3, .width = 6, .depth = 1, .pre_conv = true,
+                      .mixer = { .heads = 2, .causal = true } };
+    ttt_params p = { 0 };
+    d.mixer.mixer = ttt_mixer_find("linear-attention");
+    ttt_weights weights = ttt_lm_new(g->c, &d, &p, "");
+    ttt_tensor *w[64], *x = ttt_from_int(g->c, TTT_SHAPE(1, 2), (int64_t[]){ 0, 2 });
+    ttt_stream stream = { 0 };
+    ttt_lm_forward(g->c, &d, weights, g->no, NULL);
+    refuses(g, "ttt_lm_forward", "lm");
+    ttt_lm_stream(g->c, &d, weights, &stream, g->no, NULL, true);
+    refuses(g, "ttt_lm_stream", "lm");
+    for (int k = 0; k < weights.n; k++) {
+        memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
+        w[k] = g->no;
+        ttt_lm_forward(g->c, &d, (ttt_weights){ w, weights.n }, x, NULL);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_stream(g->c, &d, (ttt_weights){ w, weights.n }, &stream, x, NULL, true);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_fingerprint(g->c, &d, (ttt_weights){ w, weights.n });
+        refuses(g, p.item[k].name, "");
+    }
 }
 static void refuse_models(given *g) {
     ttt_vit_desc d = with_mixer("mttt-linear");
@@ -1236,6 +1288,7 @@ static void refuse_models(given *g) {
     if (g->no) ttt_vit_forward(g->c, &d, weights, x, &call), refuses(g, "order", "vit");
     ttt_optimizer_step(g->c, optimizer, g->no);
     refuses(g, "ttt_optimizer_step", "optimizer_step");
+    refuse_language(g);
 }
 
 static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
@@ -1294,11 +1347,25 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_dense_new, params, ttt_dense_new(c, 2, 2, TTT_INIT_ZERO, NULL, ""))                      \
     X(ttt_layer_norm_new, params, ttt_layer_norm_new(c, 2, NULL, ""))                              \
     X(ttt_mlp_new, params, ttt_mlp_new(c, 2, 2, NULL, ""))                                         \
+    X(ttt_rms_norm_new, params, ttt_rms_norm_new(c, 2, NULL, ""))                                  \
+    X(ttt_swiglu_new, params, ttt_swiglu_new(c, 2, 2, NULL, ""))                                   \
     X(ttt_patch_embed_new, params, ttt_patch_embed_new(c, 2, 2, 2, NULL, ""))                      \
     X(ttt_inner_loop, in, ttt_inner_loop(c, NULL, lacking(g, 2, 2), NULL))                         \
     X(ttt_mixer_new, desc, ttt_mixer_new(c, NULL, p, ""))                                          \
     X(ttt_mixer_new, params, ttt_mixer_new(c, &mixer, NULL, ""))                                   \
     X(ttt_mixer_forward, desc, ttt_mixer_forward(c, NULL, lacking(g, 2, 2), x, NULL))              \
+    X(ttt_mixer_stream, desc, ttt_mixer_stream(c, NULL, lacking(g, 2, 2), &stream, x, NULL))       \
+    X(ttt_mixer_stream, stream, ttt_mixer_stream(c, &mixer, lacking(g, 2, 2), NULL, x, NULL))      \
+    X(ttt_stream_copy, into, ttt_stream_copy(c, NULL, &stream))                                    \
+    X(ttt_stream_copy, from, ttt_stream_copy(c, &stream, NULL))                                    \
+    X(ttt_stream_learner, desc,                                                                    \
+      ttt_stream_learner(c, NULL, lacking(g, 2, 2), &stream, "", &some, &some))                    \
+    X(ttt_stream_learner, stream,                                                                  \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), NULL, "", &some, &some))                     \
+    X(ttt_stream_learner, value,                                                                   \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), &stream, "", NULL, &some))                   \
+    X(ttt_stream_learner, gradient,                                                                \
+      ttt_stream_learner(c, &mixer, lacking(g, 2, 2), &stream, "", &some, NULL))                   \
     X(ttt_unmask, desc, ttt_unmask(c, NULL, lacking(g, 2, 2), x, &unmasked))                       \
     X(ttt_unmask, out, ttt_unmask(c, &mixer, lacking(g, 2, 2), x, NULL))                           \
     X(ttt_file_read, path, ttt_file_read(c, NULL, NULL))                                           \
@@ -1308,6 +1375,8 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_file_lock, path, ttt_file_lock(c, NULL))                                                 \
     X(ttt_safetensors_read, path, ttt_safetensors_read(c, NULL, &bundle))                          \
     X(ttt_safetensors_read, out, ttt_safetensors_read(c, "never", NULL))                           \
+    X(ttt_safetensors_open, path, ttt_safetensors_open(c, NULL, &bundle))                          \
+    X(ttt_safetensors_open, out, ttt_safetensors_open(c, "never", NULL))                           \
     X(ttt_safetensors_write, path, ttt_safetensors_write(c, NULL, &bundle, false))                 \
     X(ttt_safetensors_write, bundle, ttt_safetensors_write(c, "never", NULL, false))               \
     X(ttt_npy_read, path, ttt_npy_read(c, NULL, g->out))                                           \
@@ -1346,9 +1415,32 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_vit_new, desc, ttt_vit_new(c, NULL, p, ""))                                              \
     X(ttt_vit_new, params, ttt_vit_new(c, &vit, NULL, ""))                                         \
     X(ttt_vit_forward, desc, ttt_vit_forward(c, NULL, lacking(g, 2, 2), x, NULL))                  \
+    X(ttt_lm_new, desc, ttt_lm_new(c, NULL, p, ""))                                                \
+    X(ttt_lm_new, params, ttt_lm_new(c, &lm, NULL, ""))                                            \
+    X(ttt_lm_forward, desc, ttt_lm_forward(c, NULL, lacking(g, 2, 2), x, NULL))                    \
+    X(ttt_lm_config_read, path, ttt_lm_config_read(c, NULL, &lm, NULL))                            \
+    X(ttt_lm_stream, desc, ttt_lm_stream(c, NULL, none, &stream, x, NULL, false))                  \
+    X(ttt_lm_stream, stream, ttt_lm_stream(c, &lm, none, NULL, x, NULL, false))                    \
+    X(ttt_lm_fingerprint, desc, ttt_lm_fingerprint(c, NULL, none))                                 \
+    X(ttt_stream_save, path, ttt_stream_save(c, NULL, &stream, ""))                                \
+    X(ttt_stream_save, stream, ttt_stream_save(c, "never", NULL, ""))                              \
+    X(ttt_stream_save, owner, ttt_stream_save(c, "never", &stream, NULL))                          \
+    X(ttt_stream_load, path, ttt_stream_load(c, NULL, &stream, ""))                                \
+    X(ttt_stream_load, stream, ttt_stream_load(c, "never", NULL, ""))                              \
+    X(ttt_stream_load, owner, ttt_stream_load(c, "never", &stream, NULL))                          \
+    X(ttt_lm_config_read, desc, ttt_lm_config_read(c, "never", NULL, NULL))                        \
+    X(ttt_lm_read, path, ttt_lm_read(c, NULL, &other, p, NULL))                                    \
+    X(ttt_lm_read, desc, ttt_lm_read(c, "never", NULL, p, NULL))                                   \
+    X(ttt_lm_read, params, ttt_lm_read(c, "never", &other, NULL, NULL))                            \
+    X(ttt_lm_write, path, ttt_lm_write(c, NULL, &lm, p, NULL))                                     \
+    X(ttt_lm_write, desc, ttt_lm_write(c, "never", NULL, p, NULL))                                 \
+    X(ttt_lm_write, params, ttt_lm_write(c, "never", &lm, NULL, NULL))                             \
     X(ttt_optimizer_new, desc, ttt_optimizer_new(c, NULL, p))                                      \
     X(ttt_optimizer_new, params, ttt_optimizer_new(c, &recipe, NULL))                              \
     X(ttt_optimizer_step, optimizer, ttt_optimizer_step(c, NULL, g->s))                            \
+    X(ttt_audit, desc, ttt_audit(c, NULL, &report))                                                \
+    X(ttt_audit, report, ttt_audit(c, &audit, NULL))                                               \
+    X(ttt_audit_text, report, ttt_audit_text(c, NULL))                                             \
     X(ttt_weights_find, params, ttt_weights_find(c, NULL, "name", &bundle))                        \
     X(ttt_weights_find, name, ttt_weights_find(c, p, NULL, &bundle))                               \
     X(ttt_weights_find, file, ttt_weights_find(c, p, "name", NULL))                                \
@@ -1382,10 +1474,29 @@ static bool mixes_without_losses(ttt_ctx *c, const ttt_mixer_desc *d) {
     ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 2, 4));
     return ttt_mixer_forward(c, d, ttt_mixer_new(c, d, &p, ""), x, NULL)->size == 8;
 }
+// And what its learner, if it had one, would have become: its state has no prefix.
+static bool streams_without_counts(ttt_ctx *c, const ttt_mixer_desc *d) {
+    ttt_params p = { 0 };
+    ttt_stream stream = { 0 };
+    ttt_mixer_desc learns = { .mixer = &ttt_mixer_ttt_linear, .inner_lr = 1, .causal = true };
+    learns.dim = d->dim, learns.heads = d->heads;
+    ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 2, 4)), *value[2], *gradient[2];
+    ttt_weights w = ttt_mixer_new(c, &learns, &p, "");
+    return ttt_mixer_stream(c, &learns, w, &stream, x, NULL)->size == 8 &&
+           ttt_stream_learner(c, &learns, w, &stream, NULL, value, gradient) == TTT_OK;
+}
 static bool classifies_without_call(ttt_ctx *c, const ttt_vit_desc *d) {
     ttt_params p = { 0 };
     ttt_tensor *x = ttt_zeros(c, TTT_SHAPE(1, 8, 8, 2));
     return ttt_vit_forward(c, d, ttt_vit_new(c, d, &p, ""), x, NULL)->size == 5;
+}
+static bool foretells_without_call(ttt_ctx *c, const ttt_lm_desc *d) {
+    ttt_params p = { 0 };
+    ttt_tensor *tokens = ttt_from_int(c, TTT_SHAPE(1, 2), (int64_t[]){ 1, 2 });
+    ttt_weights w = ttt_lm_new(c, d, &p, "");
+    ttt_stream stream = { 0 };
+    return ttt_lm_forward(c, d, w, tokens, NULL)->size == 2 * 3 &&
+           ttt_lm_stream(c, d, w, &stream, tokens, NULL, true)->size == 3;
 }
 static bool images_without_names(ttt_ctx *c, const ttt_idx *idx) {
     ttt_images set;
@@ -1436,9 +1547,12 @@ static bool decodes_without_sizes(ttt_ctx *c) {
     X(ttt_dense_new, prefix, ttt_dense_new(c, 2, 2, TTT_INIT_ZERO, p, NULL).n == 2)                \
     X(ttt_layer_norm_new, prefix, ttt_layer_norm_new(c, 2, p, NULL).n == 2)                        \
     X(ttt_mlp_new, prefix, ttt_mlp_new(c, 2, 2, p, NULL).n == 4)                                   \
+    X(ttt_rms_norm_new, prefix, ttt_rms_norm_new(c, 2, p, NULL).n == 1)                            \
+    X(ttt_swiglu_new, prefix, ttt_swiglu_new(c, 2, 2, p, NULL).n == 3)                             \
     X(ttt_patch_embed_new, prefix, ttt_patch_embed_new(c, 2, 2, 2, p, NULL).n == 2)                \
     X(ttt_mixer_new, prefix, ttt_mixer_new(c, &mixer, p, NULL).n > 0)                              \
     X(ttt_vit_new, prefix, ttt_vit_new(c, &vit, p, NULL).n > 0)                                    \
+    X(ttt_lm_new, prefix, ttt_lm_new(c, &lm, p, NULL).n > 0)                                       \
     X(ttt_params_weights, params, ttt_params_weights(NULL).n == 0)                                 \
     X(ttt_params_find, params, !ttt_params_find(NULL, "name"))                                     \
     X(ttt_params_find, name, !ttt_params_find(p, NULL))                                            \
@@ -1454,12 +1568,19 @@ static bool decodes_without_sizes(ttt_ctx *c) {
     X(ttt_mixer_offer, desc, ttt_mixer_offer(mixer.mixer, NULL).mixer == mixer.mixer)              \
     X(ttt_mixer_count, desc, ttt_mixer_count(NULL) == 0)                                           \
     X(ttt_mixer_forward, losses, mixes_without_losses(c, &mixer))                                  \
+    X(ttt_mixer_stream, counts, streams_without_counts(c, &mixer))                                 \
+    X(ttt_stream_learner, prefix, streams_without_counts(c, &mixer))                               \
+    X(ttt_stream_restart, stream, (ttt_stream_restart(NULL, 0), true))                             \
     X(ttt_file_read, size, saves_without_optimizer(c, p))                                          \
     X(ttt_file_put, w, !ttt_file_put(NULL, "", 1))                                                 \
     X(ttt_file_put, bytes, !ttt_file_put(&writer, NULL, 1))                                        \
     X(ttt_bundle_at, bundle, !ttt_bundle_at(NULL, 0))                                              \
     X(ttt_bundle_find, bundle, !ttt_bundle_find(NULL, "name"))                                     \
     X(ttt_bundle_find, name, !ttt_bundle_find(&bundle, NULL))                                      \
+    X(ttt_bundle_place, bundle, ttt_bundle_place(NULL, "name") == -1)                              \
+    X(ttt_bundle_place, name, ttt_bundle_place(&bundle, NULL) == -1)                               \
+    X(ttt_bundle_rows, bundle, !ttt_bundle_rows(NULL, 0, 0, 0))                                    \
+    X(ttt_bundle_shape, bundle, ttt_bundle_shape(NULL, 0).rank == 0)                               \
     X(ttt_bundle_note, bundle, !ttt_bundle_note(NULL, "key"))                                      \
     X(ttt_bundle_note, key, !ttt_bundle_note(&bundle, NULL))                                       \
     X(ttt_gzip_inflate, name, (ttt_gzip_inflate(c, NULL, "", 0, byte, 9, &size), told(c, "gzip"))) \
@@ -1481,6 +1602,14 @@ static bool decodes_without_sizes(ttt_ctx *c) {
     X(ttt_vit_forward, call, classifies_without_call(c, &vit))                                     \
     X(ttt_vit_tokens, desc, ttt_vit_tokens(NULL) == -1)                                            \
     X(ttt_vit_flops, desc, isnan(ttt_vit_flops(NULL)))                                             \
+    X(ttt_lm_preset, name, ttt_lm_preset(NULL).width == 0)                                         \
+    X(ttt_lm_count, desc, ttt_lm_count(NULL) == 0)                                                 \
+    X(ttt_lm_forward, call, foretells_without_call(c, &lm))                                        \
+    X(ttt_lm_stream, counts, foretells_without_call(c, &lm))                                       \
+    X(ttt_lm_flops, desc, isnan(ttt_lm_flops(NULL, 1)))                                            \
+    X(ttt_lm_config_read, folder, (ttt_lm_config_read(c, "never", &other, NULL), told(c, "never")))\
+    X(ttt_lm_read, folder, (ttt_lm_read(c, "never", &other, p, NULL), told(c, "never")))           \
+    X(ttt_lm_write, folder, (ttt_lm_write(c, "never", &lm, p, NULL), told(c, "lm_write")))         \
     X(ttt_schedule, desc, isnan(ttt_schedule(NULL, 0)))                                            \
     X(ttt_checkpoint_save, optimizer, saves_without_optimizer(c, p))                               \
     X(ttt_checkpoint_load, optimizer, saves_without_optimizer(c, p))
@@ -1500,10 +1629,17 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_vit_desc vit = with_mixer("linear-attention");
     ttt_mixer_desc mixer = vit.mixer;
     mixer.dim = 4, mixer.heads = 2;
+    ttt_tensor *some = NULL;
+    ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
+    lm.mixer.causal = true;
+    ttt_lm_desc other;
+    ttt_stream stream = { 0 };
     ttt_params params = { 0 }, *p = &params;
     ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);
     ttt_optimizer_desc recipe = { .lr = 1 };
+    ttt_audit_desc audit = { 0 };
+    ttt_audit_report report;
     ttt_weights none = { NULL, 0 };
     ttt_unmasked unmasked;
     ttt_file_writer writer = { 0 };

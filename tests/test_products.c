@@ -340,6 +340,85 @@ static void products_of_plain_arrays_refuse(void) {
     CLOSE(c);
 }
 
+// Every number is summed in one order: a row has the same bits alone as among others, and neither
+// terms at the end of the sum that are zero change them nor threads.
+static int64_t any_size(ttt_rng *r, int64_t most) {  // as often 1 to 2 as 1000 to 2000
+    double size = exp(ttt_rng_uniform(r) * log((double)most + 1));
+    return TTT__MIN((int64_t)size, most);
+}
+static bool same_rows(const ttt_gemm_desc *d, const ttt_real *want) {
+    for (int64_t i = 0; i < d->m; i++, want += d->n)
+        if (memcmp(d->y + i * d->y_row, want, (size_t)d->n * sizeof *want) != 0) return false;
+    return true;
+}
+static void check_one_order(ttt_ctx *c, ttt_ctx *two, ttt_gemm_desc d, int64_t zeros, ttt_rng *r,
+                            ttt_real *all) {
+    ttt_gemm(c, &d);
+    for (int64_t i = 0; i < d.m; i++)
+        memcpy(all + i * d.n, d.y + i * d.y_row, (size_t)d.n * sizeof *all);
+    ttt_gemm(two, &d);
+    bool threads = same_rows(&d, all);
+    d.k += zeros;
+    ttt_gemm(c, &d);
+    bool ended = same_rows(&d, all);
+    d.k -= zeros;
+    int64_t from = ttt_rng_below(r, d.m);
+    const ttt_real *add = d.add;
+    for (int rows = 1; rows <= 2 && from + rows <= d.m; rows++) {
+        ttt_gemm_desc some = d;
+        some.m = rows;
+        some.a += from * (d.ta ? 1 : d.a_row);
+        if (add) some.add += from * d.y_row;
+        ttt_gemm(c, &some);
+        bool alone = same_rows(&some, all + from * d.n);
+        if (!alone || !threads || !ended)
+            printf("  %s: m=%ld n=%ld k=%ld ta=%d tb=%d half=%d bias=%d add=%d: row %ld%s%s%s\n",
+                   ttt_isa(c), (long)d.m, (long)d.n, (long)d.k, d.ta, d.tb, d.b_bf16 != NULL,
+                   d.bias != NULL, add != NULL, (long)from, alone ? "" : ", alone",
+                   threads ? "" : ", threads", ended ? "" : ", zeros");
+        CHECK(alone && threads && ended);
+    }
+}
+static void products_sum_in_one_order(void) {
+    plain_arrays *x = (plain_arrays *)calloc(1, sizeof *x);
+    sets s = sets_open();
+    ttt_rng *r = ttt_ctx_rng(s.c[0]);
+    for (int64_t i = 0; i < PLAIN_MOST; i++) {
+        x->a[i] = REAL(ttt_rng_uniform(r) * 2 - 1);
+        x->add[i] = REAL(ttt_rng_uniform(r));
+        x->half[i] = (uint16_t)(ttt_rng_below(r, 256) + (0x3e00 | ttt_rng_below(r, 2) << 15));
+        uint32_t bits = (uint32_t)x->half[i] << 16;
+        float f;
+        memcpy(&f, &bits, sizeof f);
+        x->b[i] = REAL(f);
+        if (i < COUNT(x->bias)) x->bias[i] = REAL(ttt_rng_uniform(r));
+    }
+    for (int i = 0; i < s.n; i++) {
+        ttt_ctx *two = ttt_open(&(ttt_desc){ .isa = ttt_isa(s.c[i]), .threads = 2 });
+        for (int round = 0; round < 96; round++) {
+            int64_t m = 1 + ttt_rng_below(r, 40), k = any_size(r, 4000), zeros = any_size(r, 40);
+            int64_t most = TTT__MIN(PLAIN_MOST / (k + zeros), 60000 / m);
+            int64_t n = any_size(r, TTT__MIN(2000, most));
+            ttt_gemm_desc d = { .m = m, .n = n, .k = k, .a = x->a, .y = x->y, .ta = round & 1,
+                                .tb = round >> 1 & 1, .y_row = n };
+            d.a_row = d.ta ? m : k + zeros;
+            d.b_row = d.tb ? k + zeros : n;
+            if (round & 4) d.b_bf16 = x->half;
+            else d.b = x->b;
+            if (round & 8) d.bias = x->bias;
+            if (round & 16) d.add = x->add;
+            for (int64_t at = 0; at < m * zeros; at++)
+                x->a[d.ta ? k * m + at : at / zeros * d.a_row + k + at % zeros] = 0;
+            check_one_order(s.c[i], two, d, zeros, r, x->before);
+            for (int64_t at = 0; at < m * (k + zeros); at++)
+                if (x->a[at] == 0) x->a[at] = REAL(ttt_rng_uniform(r) * 2 - 1);
+        }
+        CLOSE(two);
+    }
+    sets_close(&s);
+    free(x);
+}
+
 // A product by a bfloat16 factor, and its gradients, have the bits of the product by the same
 // numbers as reals.
 static ttt_tensor *weighed_product(ttt_ctx *c, const product *p, ttt_tensor *a, ttt_tensor *b,
@@ -410,6 +489,7 @@ int main(int argc, char **argv) {
         T(products_of_all_small_sizes),
         T(products_of_plain_arrays),
         T(products_of_plain_arrays_refuse),
+        T(products_sum_in_one_order),
         T(products_at_the_edges_of_tiles_and_blocks),
         T(a_sum_over_an_empty_batch_is_zero),
         T(products_by_bfloat16_have_the_bits_of_reals),

@@ -1,0 +1,629 @@
+// Tests of ttt_model.h's language model.
+#define TTT_IMPLEMENTATION
+#include "../ttt_model.h"
+#include "ttt_test.h"
+#ifdef _WIN32
+#include <direct.h>
+#else
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
+// ---- models -------------------------------------------------------------------------------------
+enum { VOCAB = 11, MOST = 64 };
+
+static ttt_lm_desc small(const char *mixer) {
+    ttt_lm_desc d = { .vocab = VOCAB, .width = 12, .depth = 2, .mlp = 20 };
+    d.mixer = (ttt_mixer_desc){ .heads = 3, .inner_lr = 1, .causal = true, .chunk = 4 };
+    d.mixer = ttt_mixer_offer(ttt_mixer_find(mixer), &d.mixer);
+    return d;
+}
+// Weights that all matter: those that begin with zeros do not stay so.
+static ttt_weights make(ttt_ctx *c, const ttt_lm_desc *d, ttt_params *p) {
+    ttt_weights w = ttt_lm_new(c, d, p, "");
+    ttt_rng r = ttt_rng_at(7, 0, 0, 0);
+    for (int i = 0; i < w.n; i++)
+        for (int64_t k = 0; k < w.at[i]->size; k++)
+            w.at[i]->data[k] += REAL(0.1) * (ttt_real)ttt_rng_normal(&r);
+    return w;
+}
+static ttt_tensor *some_tokens(ttt_ctx *c, int64_t B, int64_t L) {
+    ttt_tensor *t = ttt_new_typed(c, TTT_SHAPE(B, L), TTT_DTYPE_INT, true);
+    ttt_rng r = ttt_rng_at(8, 0, 0, 0);
+    for (int64_t i = 0; i < t->size; i++) t->index[i] = ttt_rng_below(&r, VOCAB);
+    return t;
+}
+static bool same_bits(const ttt_tensor *a, const ttt_tensor *b) {
+    return a->size == b->size && a->size > 0 &&
+           !memcmp(a->data, b->data, (size_t)a->size * sizeof *a->data);
+}
+// Whether an error was recorded that has `part` in its text; forgets it.
+static bool told(ttt_ctx *c, const char *part) {
+    bool good = !ttt_ok(c) && strstr(ttt_error(c), part);
+    if (!good) printf("  \"%s\" lacks \"%s\"\n", ttt_error(c), part);
+    ttt_clear(c);
+    return good;
+}
+
+static void presets_are_those_of_the_paper(void) {
+    // numbers of the official models with their tied heads, in millions
+    static const struct { const char *name; double numbers; } all[] = {
+        { "125m", 110.1 }, { "350m", 336.7 }, { "760m", 732.2 }, { "1b", 1282.9 }
+    };
+    for (int i = 0; i < COUNT(all); i++) {
+        ttt_lm_desc d = ttt_lm_preset(all[i].name);
+        double D = (double)d.width, n = (double)d.vocab * D;
+        n += (double)d.depth * (4 * D * D + 3 * D * (double)d.mlp + D * D / (double)d.mixer.heads);
+        CHECK(fabs(n / 1e6 - all[i].numbers) < 0.06);
+        CHECK(d.mixer.chunk == 16 && d.mixer.causal && d.tied && d.mixer.inner_lr == 1);
+    }
+    CHECK(ttt_lm_preset("126m").width == 0);
+}
+
+static void every_causal_mixer_makes_a_model_that_foretells(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!(mixer->flags & TTT_MIXER_CAUSAL) && !ttt_mixer_takes(mixer, "causal")) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = small(mixer->name);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_tensor *tokens = some_tokens(c, 2, 9);
+        CHECK(w.n == ttt_lm_count(&d) && w.n == p.n);
+        ttt_lm_call call = { .want_hidden = true };
+        ttt_tensor *y = ttt_lm_forward(c, &d, w, tokens, &call);
+        CHECK(ttt_shape_equal(y->shape, TTT_SHAPE(2, 9, VOCAB)));
+        CHECK(call.hidden && ttt_shape_equal(call.hidden[2]->shape, TTT_SHAPE(2, 9, 12)));
+        CHECK(ttt_lm_flops(&d, 9) > 0);
+        // a token changes nothing before it
+        int64_t was = tokens->index[5];
+        tokens->index[5] = (was + 1) % VOCAB;
+        ttt_tensor *other = ttt_lm_forward(c, &d, w, tokens, NULL);
+        tokens->index[5] = was;
+        if (!ttt_ok(c)) printf("  %s: %s\n", mixer->name, ttt_error(c));
+        CHECK(ttt_ok(c) && !memcmp(y->data, other->data, 5 * VOCAB * sizeof *y->data));
+        CHECK(memcmp(y->data + 5 * VOCAB, other->data + 5 * VOCAB, VOCAB * sizeof *y->data) != 0);
+        ttt_close(c);
+    }
+}
+
+static void the_loss_is_of_each_next_token(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_tensor *logits = ttt_randn(c, TTT_SHAPE(2, 4, VOCAB)), *tokens = some_tokens(c, 2, 4);
+    double sum = 0;
+    int n = 0;
+    tokens->index[6] = -1;
+    for (int i = 0; i < 8; i++) {
+        if (i % 4 == 3 || tokens->index[i + 1] < 0) continue;
+        double all = 0;
+        for (int v = 0; v < VOCAB; v++) all += exp((double)logits->data[i * VOCAB + v]);
+        sum += log(all) - (double)logits->data[i * VOCAB + tokens->index[i + 1]];
+        n++;
+    }
+    CHECK(n == 5 && fabs((double)ttt_item(ttt_lm_loss(c, logits, tokens)) - sum / n) < 1e-5);
+    CHECK(ttt_item(ttt_lm_loss(c, ttt_zeros(c, TTT_SHAPE(1, 1, 3)), some_tokens(c, 1, 1))) == 0);
+    ttt_lm_loss(c, logits, some_tokens(c, 2, 5));
+    CHECK(told(c, "lm_loss: logits (2,4,11) and tokens (2,5)"));
+    ttt_close(c);
+}
+
+// A model's loss as a function of its weights, for ttt_check_gradient.
+typedef struct {
+    ttt_lm_desc d;
+    ttt_tensor *tokens;
+} of_weights;
+static ttt_tensor *loss_of_weights(ttt_ctx *c, ttt_tensor *const *w, int n, void *user) {
+    const of_weights *m = (const of_weights *)user;
+    ttt_weights weights = { w, n };
+    return ttt_lm_loss(c, ttt_lm_forward(c, &m->d, weights, m->tokens, NULL), m->tokens);
+}
+static void gradients_agree_with_differences(void) {
+    if (!DOUBLE) SKIP("differences need double");
+    static const char *const mixers[] = { "ttt-linear", "ttt-mlp", "gated-delta-net" };
+    for (int i = 0; i < COUNT(mixers); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        of_weights m = { .d = small(mixers[i]), .tokens = some_tokens(c, 2, 7) };
+        m.d.pre_conv = true;
+        m.d.tied = i == 1;
+        make(c, &m.d, &p);
+        CHECK(ttt_check_gradient(c, loss_of_weights, p.value, p.n, &m, 1, 3e-6) < 1e-6);
+        CHECK(ttt_ok(c));
+        ttt_close(c);
+    }
+}
+
+static void blocks_that_are_made_again_give_the_same_bits(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_lm_desc d = small("ttt-mlp");
+    d.pre_conv = d.tied = true;
+    ttt_weights w = make(c, &d, &p);
+    ttt_tensor *tokens = some_tokens(c, 2, 9), *g[2][MOST], *y[3];
+    for (int again = 0; again < 2; again++) {
+        d.remat = again;
+        y[again] = ttt_lm_forward(c, &d, w, tokens, NULL);
+        ttt_grad(c, ttt_lm_loss(c, y[again], tokens), p.value, p.n, g[again],
+                 TTT_GRAD_FIRST_ORDER);
+    }
+    ttt_set_recording(c, false);
+    y[2] = ttt_lm_forward(c, &d, w, tokens, NULL);
+    CHECK(ttt_ok(c) && same_bits(y[0], y[1]) && same_bits(y[0], y[2]));
+    for (int i = 0; i < p.n; i++) CHECK(same_bits(g[0][i], g[1][i]));
+    ttt_close(c);
+}
+
+static void what_is_wrong_with_a_description_is_named(void) {
+    static const char *const parts[] = {
+        "lm: .vocab 0, .width 12, .depth 2", "lm: .vocab 11, .width 0", "lm: .depth 2000000",
+        "lm: .mlp -1", ".norm_eps -1", ".conv has no effect", ".mixer.mixer is not set",
+        "lm: the mixer ttt-linear needs .causal", "lm: the mixer linformer cannot be causal",
+        "not divisible by .heads 5", ".vocab -1"
+    };
+    for (int i = 0; i < COUNT(parts); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_params p = { 0 };
+        ttt_lm_desc d = small("ttt-linear");
+        if (i == 0) d.vocab = 0;
+        if (i == 1) d.width = 0;
+        if (i == 2) d.depth = 2000000;
+        if (i == 3) d.mlp = -1;
+        if (i == 4) d.norm_eps = -1;
+        if (i == 5) d.conv = 3;
+        if (i == 6) d.mixer.mixer = NULL;
+        if (i == 7) d.mixer.causal = false, d.mixer.chunk = 0;
+        if (i == 8) d.mixer = (ttt_mixer_desc){ .mixer = ttt_mixer_find("linformer"), .heads = 3 };
+        if (i == 9) d.mixer.heads = 5;
+        if (i == 10) d.vocab = -1;
+        CHECK(ttt_lm_new(c, &d, &p, "").n == 0);
+        CHECK(told(c, parts[i]));
+        ttt_close(c);
+    }
+}
+
+static void what_is_wrong_with_tokens_is_named(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_lm_desc d = small("linear-attention");
+    ttt_weights w = make(c, &d, &p);
+    ttt_tensor *tokens = some_tokens(c, 2, 4);
+    tokens->index[6] = VOCAB;
+    ttt_lm_forward(c, &d, w, tokens, NULL);
+    CHECK(told(c, "lm: token 11 at place 2 of sequence 1; the vocabulary has 0 to 10"));
+    tokens->index[6] = -1;
+    ttt_lm_forward(c, &d, w, tokens, NULL);
+    CHECK(told(c, "lm: token -1 at place 2 of sequence 1"));
+    ttt_lm_forward(c, &d, w, some_tokens(c, 2, 0), NULL);
+    CHECK(told(c, "(2,0)"));
+    ttt_lm_forward(c, &d, w, ttt_from_int(c, TTT_SHAPE(2), (int64_t[]){ 1, 2 }), NULL);
+    CHECK(told(c, "lm: tokens of shape (2); (B,L) expected"));
+    ttt_lm_forward(c, &d, w, ttt_zeros(c, TTT_SHAPE(2, 2)), NULL);
+    CHECK(told(c, "lm: "));
+    w.n--;
+    ttt_lm_forward(c, &d, w, tokens, NULL);
+    CHECK(told(c, "lm: "));
+    ttt_close(c);
+}
+
+// ---- folders ------------------------------------------------------------------------------------
+static const char folder[] = "test_language.folder";
+static const char *in_folder(const char *name) {
+    static char path[4][300];
+    static int which;
+    char *text = path[which++ % 4];
+    snprintf(text, sizeof path[0], "%s/%s", folder, name);
+    return text;
+}
+static void make_folder(void) {
+#ifdef _WIN32
+    _mkdir(folder);
+#else
+    mkdir(folder, 0777);
+#endif
+}
+static void remove_folder(void) {
+    static const char *const files[] = { "config.json", "model.safetensors", "a.safetensors",
+                                         "model.safetensors.index.json", "b.safetensors" };
+    for (int i = 0; i < COUNT(files); i++) remove(in_folder(files[i]));
+#ifdef _WIN32
+    _rmdir(folder);
+#else
+    rmdir(folder);
+#endif
+}
+static void write_file(const char *path, const char *text, size_t n) {
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(text, 1, n, f) == n);
+    if (f) fclose(f);
+}
+
+static bool same_tensors(const ttt_params *a, const ttt_params *b) {
+    bool same = a->n == b->n;
+    for (int i = 0; i < a->n && same; i++)
+        same = strcmp(a->item[i].name, b->item[i].name) == 0 &&
+               ttt_shape_equal(a->value[i]->shape, b->value[i]->shape) &&
+               same_bits(a->value[i], b->value[i]);
+    return same;
+}
+static bool same_desc(const ttt_lm_desc *a, const ttt_lm_desc *b) {
+    ttt_lm_desc x = ttt__lm_resolved(a), y = ttt__lm_resolved(b);
+    if (!x.pre_conv) x.conv = 0;
+    if (!y.pre_conv) y.conv = 0;
+    for (int i = 0; i < TTT__N_OPTIONS; i++)
+        if (memcmp((char *)&x.mixer + ttt__options[i].at, (char *)&y.mixer + ttt__options[i].at,
+                   ttt__options[i].size) != 0) {
+            printf("  .%s differs\n", ttt__options[i].name);
+            return false;
+        }
+    return x.vocab == y.vocab && x.width == y.width && x.depth == y.depth && x.mlp == y.mlp &&
+           x.pre_conv == y.pre_conv && x.conv == y.conv && x.norm_eps == y.norm_eps &&
+           x.tied == y.tied && x.mixer.mixer == y.mixer.mixer && x.mixer.heads == y.mixer.heads;
+}
+static void comes_back(ttt_ctx *c, const ttt_lm_desc *d) {
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc e;
+    ttt_lm_folder asked = { .bos = 3, .eos = 5 }, told = { 0 };
+    make(c, d, &p);
+    CHECK(ttt_lm_write(c, folder, d, &p, &asked) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &q, &told) == TTT_OK);
+    if (!ttt_ok(c)) printf("  %s: %s\n", d->mixer.mixer->name, ttt_error(c));
+    CHECK(same_desc(d, &e) && same_tensors(&p, &q) && told.n_left == 0);
+    CHECK(told.bos == 3 && told.eos == 5);
+    ttt_clear(c);
+}
+static void every_model_comes_back_from_its_folder(void) {
+    make_folder();
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!(mixer->flags & TTT_MIXER_CAUSAL) && !ttt_mixer_takes(mixer, "causal")) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = small(mixer->name);
+        comes_back(c, &d);
+        ttt_close(c);
+    }
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = small("ttt-mlp");  // the official kind
+    d.mixer.token_index = true;
+    d.mixer.rotary = 500;
+    d.mixer.inner_lr = REAL(0.1);
+    d.norm_eps = REAL(1e-5);
+    comes_back(c, &d);
+    d.tied = d.pre_conv = d.mixer.share_qk = d.mixer.output_gate = true;
+    d.conv = d.mixer.conv = 3;
+    comes_back(c, &d);
+    d.conv = 2;  // which the official config.json cannot say
+    comes_back(c, &d);
+    ttt_close(c);
+    remove_folder();
+}
+
+static void a_folder_in_bfloat16_is_computed_with(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q, r;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    ttt_lm_folder half = { .bf16 = true };
+    ttt_tensor *tokens = some_tokens(c, 2, 9);
+    d.tied = true;
+    make(c, &d, &p);
+    // 16 bits in the file, then floats; floats in the file, then 16 bits where products take them
+    CHECK(ttt_lm_write(c, folder, &d, &p, &half) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK);
+    CHECK(ttt_lm_write(c, folder, &d, &q, NULL) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &r, &half) == TTT_OK);
+    ttt_tensor *y = ttt_lm_forward(c, &d, ttt_params_weights(&q), tokens, NULL),
+               *z = ttt_lm_forward(c, &d, ttt_params_weights(&r), tokens, NULL);
+    CHECK(ttt_ok(c) && same_bits(y, z));
+    CHECK(r.value[0]->bf16 && ttt_params_find(&r, "model/layers/1/mlp/up_proj/kernel")->bf16);
+    CHECK(ttt_params_find(&r, "model/norm/scale")->data);
+    CHECK(ttt_lm_write(c, folder, &d, &r, NULL) == TTT_OK);  // both in one file
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK && same_tensors(&q, &q));
+    z = ttt_lm_forward(c, &d, ttt_params_weights(&q), tokens, NULL);
+    CHECK(ttt_ok(c) && same_bits(y, z));
+    ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = 1 }, &r);
+    CHECK(told(c, "embed_tokens"));
+    ttt_close(c);
+    remove_folder();
+}
+
+// The folder's tensors in two files, every second in each, and their index; the tensor that is
+// missing from it, if any, and what the index says in place of "a.safetensors".
+static void write_shards(ttt_ctx *c, const char *as) {
+    ttt_bundle all, part[2] = { { 0 } };
+    ttt_named tensors[2][MOST];
+    char text[9000];
+    size_t n = 0;
+    remove(in_folder("model.safetensors.index.json"));
+    CHECK(ttt_safetensors_read(c, in_folder("model.safetensors"), &all) == TTT_OK);
+    n += (size_t)snprintf(text, sizeof text, "{\"metadata\":{},\"weight_map\":{");
+    for (int i = 0; i < all.n_tensors; i++) {
+        ttt_bundle *to = &part[i % 2];
+        to->tensors = tensors[i % 2];
+        to->tensors[to->n_tensors].name = all.tensors[i].name;
+        to->tensors[to->n_tensors++].tensor = ttt_bundle_at(&all, i);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\"%s\":\"%s\"", i ? "," : "",
+                              all.tensors[i].name, i % 2 ? "b.safetensors" : as);
+    }
+    n += (size_t)snprintf(text + n, sizeof text - n, "}}");
+    ttt_safetensors_write(c, in_folder("a.safetensors"), &part[0], false);
+    ttt_safetensors_write(c, in_folder("b.safetensors"), &part[1], false);
+    write_file(in_folder("model.safetensors.index.json"), text, n);
+    CHECK(ttt_ok(c));
+}
+static void a_model_in_shards_is_read_from_its_own_folder_alone(void) {
+    static const struct { const char *as, *error; } bad[] = {
+        { "../a.safetensors", "a file of this folder expected" },
+        { "/etc/passwd", "a file of this folder expected" },
+        { "..", "a file of this folder expected" },
+        { "c:a.safetensors", "a file of this folder expected" },
+        { "b\\\\a.safetensors", "a file of this folder expected" },
+        { "", "a file of this folder expected" },
+        { "c.safetensors", "c.safetensors" },
+        { "b.safetensors", "which lacks it" },
+    };
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("linear-attention"), e;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    write_shards(c, "a.safetensors");
+    rename(in_folder("model.safetensors"), in_folder("kept"));
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK && same_tensors(&p, &q));
+    for (int i = 0; i < COUNT(bad); i++) {
+        rename(in_folder("kept"), in_folder("model.safetensors"));
+        write_shards(c, bad[i].as);
+        rename(in_folder("model.safetensors"), in_folder("kept"));
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(told(c, bad[i].error) && q.n == 0 && e.width == 0);
+    }
+    remove(in_folder("kept"));
+    ttt_close(c);
+    remove_folder();
+}
+
+// What a text has in place of `from` is `to`.
+static void replaced(char *text, size_t most, const char *from, const char *to) {
+    char *at = strstr(text, from);
+    CHECK(at && strlen(text) + strlen(to) < most);
+    if (!at) return;
+    memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+    memcpy(at, to, strlen(to));
+}
+static void what_is_wrong_with_a_folder_is_named(void) {
+    static const struct { const char *from, *to, *error; } bad[] = {
+        { "\"hidden_size\": 12,", "", "'hidden_size' is missing" },
+        { "\"hidden_size\": 12", "\"hidden_size\": \"12\"", "'hidden_size' is a string" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 12.5", "'hidden_size' is 12.5" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 13", "'hidden_size' 13 is not divisible" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 15", "has shape (11,12); config.json asks for" },
+        { "\"vocab_size\": 11", "\"vocab_size\": 9999999", "config.json asks for at least" },
+        { "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "model.layers.2." },
+        { "\"vocab_size\": 11", "\"vocab_size\": 11, \"vocab_size\": 12", "occurs twice" },
+        { "\"silu\"", "\"gelu\"", "'hidden_act' is 'gelu'" },
+        { "\"linear\"", "\"cubic\"", "'ttt_layer_type' is 'cubic'" },
+        { "\"ttt\"", "\"llama\"", "'model_type' is 'llama'" },
+        { "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -1", "'rms_norm_eps' is -1" },
+        { "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": 0", "is a number" },
+        { "\"pre_conv\": false", "\"pre_conv\": true", "no tensor 'model.layers.0.conv" },
+        { "\"pre_conv\": false", "\"mixer\": {\"name\": \"none\"}", "'model_type' is 'ttt'" },
+        { "{", "[", "config.json" },
+    };
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    d.mixer.rotary = 100;
+    d.mixer.token_index = true;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    size_t size;
+    const char *config = ttt_file_read(c, in_folder("config.json"), &size);
+    for (int i = 0; i < COUNT(bad); i++) {
+        char text[2000];
+        snprintf(text, sizeof text, "%s", config);
+        replaced(text, sizeof text, bad[i].from, bad[i].to);
+        write_file(in_folder("config.json"), text, strlen(text));
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(told(c, bad[i].error) && q.n == 0 && e.width == 0);
+    }
+    write_file(in_folder("config.json"), config, size);
+    char *weights = ttt_file_read(c, in_folder("model.safetensors"), &size);
+    write_file(in_folder("model.safetensors"), weights, size - 9);
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "model.safetensors") && q.n == 0);
+    remove(in_folder("model.safetensors"));
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "neither model.safetensors nor"));
+    remove(in_folder("config.json"));
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "config.json"));
+    ttt_close(c);
+    remove_folder();
+}
+static void what_a_folder_has_too_much_is_told(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    ttt_lm_folder folder_told = { 0 };
+    d.mixer.rotary = 100;
+    d.mixer.token_index = true;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    char text[2000];
+    snprintf(text, sizeof text, "%s", ttt_file_read(c, in_folder("config.json"), NULL));
+    replaced(text, sizeof text, "\"tie_word_embeddings\": false",
+             "\"zzz\": {\"a\": [1, null]}, \"use_cache\": false");
+    write_file(in_folder("config.json"), text, strlen(text));
+    CHECK(ttt_lm_read(c, folder, &e, &q, &folder_told) == TTT_OK && e.tied);
+    CHECK(folder_told.n_left == 2 && folder_told.bos == -1 && folder_told.eos == -1);
+    if (folder_told.n_left == 2) {
+        CHECK(!strcmp(folder_told.left[0], "config.json: 'zzz'"));
+        CHECK(!strcmp(folder_told.left[1], "model.safetensors: 'lm_head.weight'"));
+    }
+    ttt_close(c);
+    remove_folder();
+}
+
+// ---- streams ------------------------------------------------------------------------------------
+// Mixers that read streams, and whether each way to cut gives the same bits.
+static bool streams(const ttt_mixer *mixer) { return mixer->flags & TTT_MIXER_STREAMS; }
+static bool by_bits(const ttt_mixer *mixer) {
+    static const char *const names[] = { "ttt-linear", "ttt-mlp", "linear-attention",
+                                         "self-attention" };
+    for (int i = 0; i < COUNT(names); i++)
+        if (strcmp(mixer->name, names[i]) == 0) return true;
+    return false;
+}
+static bool alike(const ttt_mixer *mixer, const ttt_real *a, const ttt_real *b, int64_t n) {
+    double most = 0, far_off = 0;
+    for (int64_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)b[i]));
+        far_off = ttt_test_worse(far_off, fabs((double)a[i] - (double)b[i]));
+    }
+    return by_bits(mixer) ? !memcmp(a, b, (size_t)n * sizeof *a) : far_off <= 1e-5 * most;
+}
+static ttt_lm_desc streaming(const ttt_mixer *mixer) {
+    ttt_lm_desc d = small(mixer->name);
+    d.pre_conv = true;
+    if (mixer == &ttt_mixer_ttt_linear || mixer == &ttt_mixer_ttt_mlp) {
+        d.mixer.rotary = 100;
+        d.mixer.token_index = d.mixer.share_qk = d.mixer.output_gate = true;
+        d.mixer.inner_lr = REAL(0.3);
+    }
+    return d;
+}
+static void however_a_text_is_cut_the_model_says_the_same(void) {
+    enum { L = 13 };
+    static const int64_t cuts[][6] = { { 13 }, { 1, 1, 1, 1, 1, 8 }, { 5, 7, 1 }, { 4, 4, 4, 1 } };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_tensor *tokens = some_tokens(c, 1, L);
+        ttt_tensor *y = ttt_lm_forward(c, &d, w, tokens, NULL);
+        for (int k = 0; k < COUNT(cuts); k++) {
+            ttt_stream stream = { 0 };
+            int64_t at = 0;
+            for (int j = 0; at < L && ttt_ok(c); j++) {
+                int64_t n = cuts[k][j];
+                ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, n), tokens->index + at);
+                bool last = j % 2;
+                ttt_tensor *z = ttt_lm_stream(c, &d, w, &stream, part, NULL, last);
+                ttt_real *want = y->data + (at + (last ? n - 1 : 0)) * VOCAB;
+                bool good = ttt_ok(c) && z->size == (last ? 1 : n) * VOCAB &&
+                            alike(mixer, z->data, want, z->size);
+                if (!good) printf("  %s, cut %d: %s\n", mixer->name, k, ttt_error(c));
+                CHECK(good);
+                at += n;
+            }
+            CHECK(stream.read && stream.read->index[0] == L);
+        }
+        ttt_close(c);
+    }
+}
+static void lanes_are_as_if_they_were_alone(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_mlp);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_tensor *tokens = some_tokens(c, 3, 6);
+    const int64_t counts[3] = { 6, 0, 3 };
+    ttt_stream all = { 0 }, alone = { 0 };
+    ttt_lm_stream(c, &d, w, &all, tokens, NULL, true);
+    tokens->index[17] = 9999;  // of lane 2, behind what counts
+    ttt_tensor *y = ttt_lm_stream(c, &d, w, &all, tokens, counts, false),
+               *z = ttt_lm_stream(c, &d, w, &all, tokens, (int64_t[]){ 0, 2, 1 }, true);
+    tokens->index[17] = 0;
+    CHECK(ttt_ok(c) && all.read->index[0] == 12 && all.read->index[2] == 10);
+    for (int64_t i = 0; i < 6 * VOCAB; i++) CHECK(y->data[6 * VOCAB + i] == 0);
+    for (int64_t i = 0; i < VOCAB; i++) CHECK(z->data[i] == 0);
+    ttt_tensor *third = ttt_from_int(c, TTT_SHAPE(1, 6), (int64_t[]){ 0, 1, 2, 3, 4, 5 });
+    memcpy(third->index, some_tokens(c, 3, 6)->index + 12, 6 * sizeof(int64_t));
+    ttt_lm_stream(c, &d, w, &alone, third, NULL, true);
+    ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, 3), third->index);
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &alone, part, NULL, false);
+    CHECK(ttt_ok(c) && !memcmp(x->data, y->data + 12 * VOCAB, 3 * VOCAB * sizeof *x->data));
+    part = ttt_from_int(c, TTT_SHAPE(1, 1), third->index);
+    x = ttt_lm_stream(c, &d, w, &alone, part, NULL, true);
+    CHECK(ttt_ok(c) && !memcmp(x->data, z->data + 2 * VOCAB, VOCAB * sizeof *x->data));
+    ttt_close(c);
+}
+static void a_state_is_a_file_of_its_own_model(void) {
+    static const char path[] = "test_language.state";
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_stream stream = { 0 }, again = { 0 }, fork = { 0 };
+        ttt_tensor *tokens = some_tokens(c, 2, 7);
+        ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+        const char *owner = ttt_lm_fingerprint(c, &d, w);
+        ttt_stream_copy(c, &fork, &stream);
+        CHECK(ttt_stream_save(c, path, &stream, owner) == TTT_OK);
+        CHECK(ttt_stream_load(c, path, &again, owner) == TTT_OK);
+        ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, false),
+                   *y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false),
+                   *z = ttt_lm_stream(c, &d, w, &fork, tokens, NULL, false);
+        CHECK(ttt_ok(c) && same_bits(x, y) && same_bits(x, z));
+        w.at[2]->data[0] += 1;
+        const char *other = ttt_lm_fingerprint(c, &d, w);
+        CHECK(ttt_ok(c) && strcmp(other, owner) != 0);
+        ttt_stream_load(c, path, &again, other);
+        CHECK(told(c, "the state of another model") && again.read->index[0] == 14);
+        ttt_close(c);
+    }
+    remove(path);
+}
+static void a_call_that_fails_leaves_the_stream_as_it_was(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_stream stream = { 0 }, other = { 0 };
+    ttt_tensor *tokens = some_tokens(c, 2, 7);
+    ttt_lm_stream(c, &d, w, &stream, ttt_from_int(c, TTT_SHAPE(1, 1), (int64_t[]){ 99 }), NULL, 1);
+    CHECK(told(c, "lm: token 99 at place 0 of sequence 0") && stream.lanes == 0);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 1, 0), NULL, true);
+    CHECK(told(c, "foretell from nothing"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 3, 7), NULL, true);
+    CHECK(told(c, "the stream has 2 lanes"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, (int64_t[]){ 8, 1 }, true);
+    CHECK(told(c, "lane 0 has 8 new tokens"));
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true),
+               *y = ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    CHECK(ttt_ok(c) && same_bits(x, y));
+    ttt_close(c);
+}
+
+int main(int argc, char **argv) {
+    static const ttt_test all[] = {
+        T(presets_are_those_of_the_paper),
+        T(every_causal_mixer_makes_a_model_that_foretells),
+        T(the_loss_is_of_each_next_token),
+        T(gradients_agree_with_differences),
+        T(blocks_that_are_made_again_give_the_same_bits),
+        T(what_is_wrong_with_a_description_is_named),
+        T(what_is_wrong_with_tokens_is_named),
+        T(however_a_text_is_cut_the_model_says_the_same),
+        T(lanes_are_as_if_they_were_alone),
+        T(a_state_is_a_file_of_its_own_model),
+        T(a_call_that_fails_leaves_the_stream_as_it_was),
+        T(every_model_comes_back_from_its_folder),
+        T(a_folder_in_bfloat16_is_computed_with),
+        T(a_model_in_shards_is_read_from_its_own_folder_alone),
+        T(what_is_wrong_with_a_folder_is_named),
+        T(what_a_folder_has_too_much_is_told),
+        { 0 },
+    };
+    return ttt_test_main(argc, argv, all);
+}
