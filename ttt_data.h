@@ -1,4 +1,4 @@
-/*  ttt_data.h - v0.5.0 - what comes from files and goes to them: tensors, image sets, batches.
+/*  ttt_data.h - v0.5.0 - what comes from files and goes to them: tensors, images, text.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -31,8 +31,9 @@
         [7] IMAGE SETS    pixels and labels, from IDX files or from you
         [8] DRAWN DIGITS  an image set that needs no files
         [9] BATCHES       order, augmentation, normalization; resuming anywhere
+        [10] TOKENIZERS   text to ids and back: bytes, and tokenizer.json
         and below TTT_DATA_IMPLEMENTATION
-        [10] JSON         strict, for the library's own files
+        [11] JSON         strict, for the library's own files
         and the same again, where [3] begins with what safetensors need: elements as bytes, names.
 
     CONCEPTS
@@ -64,6 +65,7 @@
 //   TTT_DATA_IMPLEMENTATION    in place of TTT_IMPLEMENTATION: only this header and ttt_tensor.h
 //   TTT_NO_STDIO            leave out what opens files: [2], [3], [4], and parts of [6] and [7]
 //   TTT_NO_IMAGES           leave out [5] to [9]
+//   TTT_NO_TOKENIZERS       leave out [10]
 //   TTT_IMAGES_MAX_BYTES    larger IDX files and image sets are refused; default 2^31 - 1
 #ifndef TTT_IMAGES_MAX_BYTES
 #define TTT_IMAGES_MAX_BYTES 2147483647
@@ -316,6 +318,87 @@ TTT_API ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t 
                                     int64_t position);
 #endif  // TTT_NO_IMAGES
 
+#ifndef TTT_NO_TOKENIZERS
+// ---- [10] TOKENIZERS ----------------------------------------------------------------------------
+// Text to token ids and back, as the Python package `tokenizers` (Hugging Face) does it: the same
+// ids and the same text. A tokenizer is read once, lives in the keep arena, never changes, and
+// serves any number of contexts and threads.
+//
+// Of a tokenizer.json these parts are understood, alone or as a Sequence in this order; anything
+// else is refused by its name:
+//   model           BPE [Sennrich 2016], of which dropout, continuing_subword_prefix and
+//                   end_of_word_suffix are refused; merges as "a b" and as ["a","b"]
+//   normalizer      null, Prepend and Replace, both of a space by U+2581
+//   pre_tokenizer   null; Split by the regular expressions of GPT-2, cl100k (GPT-4, Llama 3) and
+//                   Qwen 2; ByteLevel; Metaspace by U+2581
+//   post_processor  null, ByteLevel, TemplateProcessing (of one sequence)
+//   decoder         ByteLevel; Metaspace; Replace, ByteFallback, Fuse, Strip
+//   added_tokens    with all their flags
+//   truncation, padding   null
+// Classes of characters are those of Unicode 16.0, as in version 0.23 of that package.
+typedef struct ttt_tokenizer ttt_tokenizer;
+
+// The tokenizer whose 256 ids are the values of bytes. It takes any text and gives it back.
+TTT_API const ttt_tokenizer *ttt_tokenizer_bytes(ttt_ctx *ctx);
+// The tokenizer of a tokenizer.json, n bytes of text. `name` is what errors call it (NULL:
+// "tokenizer in memory"). On the way it takes at most 40 times the bytes of the text. NULL after an
+// error: TTT_ERR_FORMAT (says what is broken, missing, or not understood), TTT_ERR_TOO_BIG for
+// 2 GiB and more, TTT_ERR_ARGUMENT.
+TTT_API const ttt_tokenizer *ttt_tokenizer_parse(ttt_ctx *ctx, const char *name, const char *json,
+                                                 size_t n);
+#ifndef TTT_NO_STDIO
+// Reads the file and parses it. Errors: TTT_ERR_FILE, and those of ttt_tokenizer_parse.
+TTT_API const ttt_tokenizer *ttt_tokenizer_read(ttt_ctx *ctx, const char *path);
+#endif
+
+// Ids are 0 .. ttt_vocab_size-1. A vocabulary may have holes, ids without a token.
+TTT_API int64_t ttt_vocab_size(const ttt_tokenizer *tokenizer);
+// The id of a token as it stands in tokenizer.json, added tokens among them; -1 if there is none.
+TTT_API int64_t ttt_token_id(const ttt_tokenizer *tokenizer, const char *token, size_t n);
+// The token of that id, *n (may be NULL) its bytes, and a 0 after them. NULL if there is none.
+TTT_API const char *ttt_token_text(const ttt_tokenizer *tokenizer, int64_t id, size_t *n);
+
+// The ids, INT (N), of a text of n bytes. With add_special also those that the post-processor puts
+// around it. A character that the vocabulary lacks becomes its bytes (byte_fallback), or else the
+// unk_token, or else nothing. Errors: TTT_ERR_ARGUMENT for text that is not UTF-8, with the byte
+// where it ceases to be (bytes: never), and for a character that needs an unk_token that is not in
+// the vocabulary; TTT_ERR_TOO_BIG for 2^30 bytes and more.
+TTT_API ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char *text,
+                               size_t n, bool add_special);
+// The text of ids, INT of any shape, in the step arena; *n (may be NULL) its bytes, and a 0 after
+// them. Without special tokens if skip_special. It is UTF-8, where U+FFFD stands for bytes that are
+// not: one for each broken part (ByteLevel), or for each byte of a run of byte tokens that is not
+// UTF-8 as a whole (ByteFallback). (The bytes of ttt_tokenizer_bytes come as they are.) NULL after
+// an error: TTT_ERR_ARGUMENT for ids that name no token.
+TTT_API char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const ttt_tensor *ids,
+                         bool skip_special, size_t *n);
+
+// Decodes one id after another. Set the first two, zero the others.
+typedef struct ttt_decoder {
+    const ttt_tokenizer *tokenizer;
+    bool skip_special;
+    bool begun;    // private, like all below: a token was decoded
+    int stripped;  // blanks at the start that the decoder has removed
+    int n_held;
+    char held[4];  // the beginning of a character
+} ttt_decoder;
+// The bytes that id adds to the text (step arena), *n how many, and a 0 after them: whole
+// characters only. What may become one is held back. "" after an error, those of ttt_decode; the
+// decoder is then as it was.
+TTT_API const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t id, size_t *n);
+// The end: U+FFFD for what was held back. The decoder can then begin anew. What push and end have
+// given is together the text of ttt_decode, but for this: of a run of byte tokens that is not UTF-8
+// only the bad bytes become U+FFFD, since the good ones have been given already; and from
+// ttt_tokenizer_bytes too comes only UTF-8.
+TTT_API const char *ttt_decoder_end(ttt_ctx *ctx, ttt_decoder *decoder, size_t *n);
+#endif  // TTT_NO_TOKENIZERS
+// Batch number `step` of a seed: B windows of L tokens that begin anywhere in tokens (N), of dtype
+// INT -> (B,L), a leaf. Every window has the same chance, at every step, and which they are depends
+// on nothing else: to go on, save the step. TTT_ERR_ARGUMENT unless 1 <= L <= N and the step is in
+// 0..2^32-1.
+TTT_API ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                                      uint64_t seed, int64_t step);
+
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
 #undef TTT__PART
@@ -406,7 +489,7 @@ static void ttt__sort(void **p, int64_t n, ttt__compare_fn *compare) {
     }
 }
 
-// ---- [10] JSON ----------------------------------------------------------------------------------
+// ---- [11] JSON ----------------------------------------------------------------------------------
 // RFC 8259, strict, for this library's own files, in two ways: as a cursor, which takes no memory,
 // and as a document, whose values are found by their keys.
 //
@@ -478,18 +561,25 @@ static bool ttt__json_more(ttt__json *json, char close) {
 
 static bool ttt__json_item(ttt__json *json) { return ttt__json_more(json, ']'); }
 
-// The length of the UTF-8 character at p, 0 if there is none (RFC 3629: nothing overlong, no
-// surrogates).
-static int ttt__utf8(const char *p, const char *end) {
+// How many of the bytes at p begin a UTF-8 character, or are one, which then has *whole bytes (RFC
+// 3629: nothing overlong, no surrogates). A byte that begins none: 1, and *whole is 0.
+static int ttt__utf8_part(const char *p, const char *end, int *whole) {
     const unsigned char *s = (const unsigned char *)p;
-    int n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (s[0] > 0xf4) return 0;
-    if (end - p < n) return 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)) return 0;
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
+    *whole = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    if ((s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4) *whole = 0;
+    int low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80, n = 1;
+    int high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
+    for (; n < *whole && n < end - p && s[n] >= low && s[n] <= high; n++) {
+        low = 0x80;
+        high = 0xbf;
+    }
     return n;
+}
+
+// The length of the character at p, 0 if there is none.
+static int ttt__utf8(const char *p, const char *end) {
+    int whole, n = ttt__utf8_part(p, end, &whole);
+    return n == whole ? n : 0;
 }
 
 static int ttt__utf8_put(int32_t code, char *to) {
@@ -828,22 +918,27 @@ TTT__UNUSED static const ttt__value *ttt__member_needed(const ttt__document *d,
     return v;
 }
 
+// A whole number within bounds; `name` is what errors call it.
+static bool ttt__int_of(const ttt__document *d, const ttt__value *v, const char *name, int64_t low,
+                        int64_t high, int64_t *to) {
+    ttt__json json = ttt__json_of((char *)(uintptr_t)v->text.at, v->text.n);
+    int64_t value;
+    if (v->kind != '0' || !ttt__json_int(&json, &value) || value < low || value > high)
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'%.80s' is %.*s; a whole number of %lld..%lld expected", name,
+                           (int)TTT__MIN(v->text.n, 40), v->text.at, (long long)low,
+                           (long long)high);
+    *to = value;
+    return true;
+}
+
 // These leave *to as it was where the member is absent or null. False and an error if it is of
 // another kind, or out of range.
 TTT__UNUSED static bool ttt__member_int(const ttt__document *d, const ttt__value *object,
                                         const char *key, int64_t low, int64_t high, int64_t *to) {
     bool good;
     const ttt__value *v = ttt__member_kind(d, object, key, '0', &good);
-    if (!v) return good;
-    ttt__json json = ttt__json_of((char *)(uintptr_t)v->text.at, v->text.n);
-    int64_t value;
-    if (!ttt__json_int(&json, &value) || value < low || value > high)
-        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
-                           "'%.80s' is %.*s; a whole number of %lld..%lld expected", key,
-                           (int)TTT__MIN(v->text.n, 40), v->text.at, (long long)low,
-                           (long long)high);
-    *to = value;
-    return true;
+    return v ? ttt__int_of(d, v, key, low, high, to) : good;
 }
 
 TTT__UNUSED static bool ttt__member_bool(const ttt__document *d, const ttt__value *object,
@@ -3387,6 +3482,1547 @@ ttt_result ttt_batches_seek(ttt_ctx *ctx, ttt_batches *batches, int64_t epoch, i
 }
 #endif  // TTT_NO_IMAGES
 
+// The first word of the streams that windows are drawn from; the second is the step.
+#define TTT__STREAM_WINDOWS 0x80000005u
+ttt_tensor *ttt_token_windows(ttt_ctx *ctx, ttt_tensor *tokens, int64_t B, int64_t L,
+                              uint64_t seed, int64_t step) {
+    if (!ttt__operand(ctx, "ttt_token_windows", tokens, 0, TTT__INT)) return &ctx->empty;
+    if (B < 0 || L < 1 || L > tokens->size || step < 0 || step > (int64_t)UINT32_MAX)
+        return ttt_fail(ctx, TTT_ERR_ARGUMENT,
+                        "ttt_token_windows: %lld windows of %lld tokens, step %lld; of %lld tokens "
+                        "expected, and a step in 0..2^32-1", (long long)B, (long long)L,
+                        (long long)step, (long long)tokens->size);
+    ttt_rng rng = ttt_rng_at(seed, TTT__STREAM_WINDOWS, (uint32_t)step, 0);
+    ttt_tensor *windows = ttt_new_typed(ctx, TTT_SHAPE(B, L), TTT_DTYPE_INT, false);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t from = ttt_rng_below(&rng, tokens->size - L + 1);
+        memcpy(windows->index + b * L, tokens->index + from, (size_t)L * sizeof(int64_t));
+    }
+    return windows;
+}
+
+#ifndef TTT_NO_TOKENIZERS
+// ---- TOKENIZERS ---------------------------------------------------------------------------------
+// -- classes of characters: runs of code points of one class, from 0 on. Each is the letter of its
+// class and its length, where none means 1:
+//     L   letters, \p{L}                        s   white space, \s
+//     n   numbers, \p{N}, that words have       w   all else that words have
+//     N   the other numbers                     .   everything else
+// Words have L, n and w, \w: Alphabetic, M, Nd, Pc, Join_Control.   [Unicode 16.0; UTS 18, annex C]
+static const char *const ttt__class_runs[] = {
+    ".9s5.18s.15n10.7L26.4w.L26.10s.26s.9L.7N2.L.3NL.N3.L23.L31.L458.4L12.14L5.7L.L.17w112L5.L2.2",
+    "L4.L.6L.L3.L.L20.L83.L139.w7L166.L38.2L.6L41.8w45.w.w2.w2.w.8L27.4L4.29w11.5L43w21n10.4L2wL99",
+    ".Lw7.2w6L2w2.w4L2n10L3.2L.16LwL30w27.2L89w11L.14n10L33w9L2.4L.2w.2L22w4Lw9Lw3Lw5.18L25w3.4L11",
+    ".5L24.L6.8w9L42w24.w33L54w3Lw18Lw7L10w2.2n10.L16w3.L8.2L2.2L22.L7.L.3L4.2wLw7.2w2.2w3L.8w.4L2",
+    ".L3w2.2n10L2.2N6.2L.w.2w3.L6.4L2.2L22.L7.L2.L2.L2.2w.w5.4w2.2w3.3w.7L4.L.7n10w2L3w.11w3.L9.L3",
+    ".L22.L7.L2.L5.2wLw8.w3.w3.2L.15L2w2.2n10.9Lw6.w3.L8.2L2.2L22.L7.L2.L5.2wLw7.2w2.2w3.7w3.4L2.",
+    "L3w2.2n10.LN6.10wL.L6.3L3.L4.3L2.L.L2.3L2.3L3.3L12.4w5.3w3.w4.2L.6w.14n10N3.13w5L8.L3.L23.L16",
+    ".2wLw7.w3.w4.7w2.L3.2L.2L2w2.2n10.8N7.Lw3.L8.L3.L23.L10.L5.2wLw7.w3.w4.7w2.6L2.L2w2.2n10.L2w",
+    ".12w4L9.L3.L41w2Lw7.w3.w4L.5L3wN7L3w2.2n10N9.L6.w3.L18.3L24.L9.L.2L7.3w.4w6.w.w8.6n10.2w2.13",
+    "L48wL2w7.5L7w8.n10.39L2.L.L5.L24.L.L10wL2w9L.2L5.L.w7.n10.2L4.32L.23w2.6n10N10.w.w.w.4w2L8.",
+    "L36.4w20.w2L5w11.w36.9w.57L43w20Ln10.6L6w4L4w3Lw3L2w7L3w4L13w12Lwn10w4.2L38.L.5L.2L43.L333.L4",
+    ".2L7.L.L4.2L41.L4.2L33.L4.2L7.L.L4.2L15.L57.L4.2L67.2w3.9N20.3L16.16L86.2L6.3L620.2L17sL26.5",
+    "L75.3n3L8.7L18w4.9L19w3.11L18w2.12L13.L3.w2.12L52w32.3L.4Lw.2n10.6N10.17w3.wn10.6L89.7L5w2L34",
+    "wL.5L70.10L31.w12.4w12.10n10L30.2L5.11L44.4L26.6n10N.37L23w5.4L53w10.w29.2wn10.6n10.13L.8w31",
+    ".49w5L47w17L8.3n10.17w9.12w3L30w13L2n10L44w14.12L36w20.8n10.3L3n10L36.2L11.5L43.2L3.16w3.w21",
+    "L4wL6wL2w3L.5L192w64L278.2L6.2L38.2L6.2L8.L.L.L.L31.2L53.L7.L.3L3.L7.3L4.2L6.4L13.5L3.L7.3s11",
+    ".w2.26s2.5s.15w2.19w.10s.16NL.2N6.5LN10.6L13.51w33.17L.4L.2L10.L.3L5.6L.L.L.L4.L11.2L4.5L5.4L",
+    ".N16n35L2n4N.726N60.26w52N22.630N30.1132L229.6L4w3L2.9N.2L38.L.5L.2L56.7L.15wL23.9L7.L7.L7.L7",
+    ".L7.L7.L7.L7.w32.47L.464s.4L2n.25n9w6.L5.2n3L2.4L86.2w2.2L3.L90.L4.5L43.L94.3N4.10L32.48L16",
+    ".32N10.30N8.N15.32N10.39N15.320L6592.64L22157.67L46.2L269.3L16n10L2.20L47w4.w10.L31w2L70n10w2",
+    ".37L9.2L103.2L67.2L2.L.L8.21L16wL3wL4wL23w5.4w.3N6.10L52.12w2L50w18.10n10.6w18L6.3L.L2wn10L28",
+    "w8.2L23w13.12L29.3w4L47w14.14Ln10.6L5wL10n10L5.L41w14.9L3wL8w2.2n10.6L23.3Lw3L50wLw3L2w2L5w2L",
+    "wL.24L3.2L11w5.2L3w2.10L6.2L6.2L6.9L7.L7.L43.L14.6L115w8.w2.2n10.6L11172.12L23.4L49.8452L366",
+    ".2L106.38L7.12L5.5LwL10.L13.L5.L.L2.L2.L108.33L363.18L64.2L54.40L12.4w16.16w16.3w2.24w3.32L5.",
+    "L135.19n10.7L26.4w.L26.11L89.3L6.2L6.2L6.2L3.35L12.L26.L19.L2.L15.2L14.34L123.12N45.12n53N4",
+    ".17N2.113w.130L29.3L49.15wN27.4L32N4.9L20nL8n.5L38w5.5L30.2L36.4L8.n5.42L158.2n10.6L36.4L36.4",
+    "L40.8L52.12L11.L15.L7.L2.L11.L15.L7.L2.3L52.12L311.9L22.10L8.24L6.L42.L9.69L6.2L.L44.L2.3L.2",
+    "L23.2N8L23.2N7L31.8N9.48L19.L2.5N5L22N6.4L26.70L56.4N2L2N16.2N46Lw3.w2.5w4L4.L3.L29.2w3.4wN9",
+    ".23L29N2.L29N3.32L8.L28w2.4N5.16L54.10L22.2N8L19.5N8L18.23N7.80L73.55L51.13L51.7N6L36w4.8n10",
+    ".6n10L28.3w5.L23.218N31.L42.w2.3L2.16L3.55w4L29N10L.8L22w11N4.27L18w4.42L21N7.20L23.9w3L53w15",
+    ".11N20n10wL2w2L.9w4L45w11.7w.13L25.7n10.6w3L36w14.n10.4Lw2L.8L35w.2L.9w3L48w14L4.4w4.w2n10L.L",
+    ".4N20.11L18.L25w12.6wL2w.62L7.L.L4.L15.L10.7L47w12.5n10.6w4.L8.2L2.2L22.L7.L2.L5.w2Lw7.2w2.2",
+    "w3.2L.6w.5L5w2.2w7.3w5.11L10.L.2L.L38.Lw9.w.2w.w4.w5LwL.13w2.29L53w18L4.5n10.4wL3.30L48w20L2.",
+    "L.8n10.166L47w7.2w9.23L4w2.34L48w17.3L.11n10.38L43w13L.7n10.6n20.28L27.2w15.4n10N2.4L7.185L44",
+    "w15.101L64n10N9.12L8.2L.2L8.L2.L24w6.w2.2w4LwLw2.12n10.70L8.2L39w7.2w7L.Lw.27Lw10L40w7Lw4.8w",
+    ".8Lw11L46w16.3L.18L73.199L33.15n10.6L9.L37w8.w8L.15n10N19.5L30.2w22.w14.73L7.L2.L38w6.3w.w2.",
+    "w7Lw.8n10.6L6.L2.L32w5.w2.w5L.7n10.310L19w4.9w2LwL13.L34w7.3w5.13n10w.85L.15N21.43L922.102",
+    "n111.17L196.2636L97.15L1072.16wL6w15.10L3995.5L583.6841L30w18n10.1734L569.7L31.n10.6L79.n10.6",
+    "L30.2w5.11L48w7.9L4.12n10.N7.L21.5L19.432L45.3n10.198L64N23.105L75.4wLw55.7w4L13.64L2.Lw.11w2",
+    ".14L6136.8L1238.41L10.8935L4.L7.L2.L291.15L.29L3.2L.14L4.8L396.2308L107.5L13.3L9.7L10.3w2",
+    ".4177n10.518w46.2w23.542w5.3w6.8w8.2w7.30w4.148w3.123N20.12N20.108N25.135L85.L71.L2.2L.2L2.2",
+    "L4.L12.L.L7.L65.L4.2L8.L7.L28.L4.L5.L.3L7.L340.2L25.L25.L31.L25.L31.L25.L31.L25.L31.L25.L8.2",
+    "n50.512w55.4w50.8w.14w.22w5.w15.1104L31.6L6.213w7.w17.2w7.w2.w5.5L62.33w.112L45.3w7L7.2n10.4L",
+    ".321L30w.17L44w4n10.470L28w4n10.214L30w2Ln10.485L7.L4.L2.L15.L197.2N9w7.41L68w7L.4n10.791N59.",
+    "N3.N4.76N45.N15.194L4.L27.L2.L.2L.L10.L4.L.L.6L.4L.L.L.L3.L2.L.2L.L.L.L.L.L2.L.2L4.L7.L4.L4.L",
+    ".L10.L17.5L3.L5.L17.580N13.35w26.6w26.6w26.2662n10.1030L42720.32L4154.6L222.2L5762.14L7473.15",
+    "L622.2466L542.1506L4939.5L4192.712016w240.196112"
+};
+#define TTT__LETTERS "L"
+#define TTT__NUMBERS "nN"
+#define TTT__OTHERS ".w"
+#define TTT__WORDS "Lnw"
+enum { TTT__CLASS_RUNS = 2012 };
+
+typedef struct ttt__classes {
+    uint32_t run[TTT__CLASS_RUNS];  // first code point * 256 + class, ascending
+    char ascii[128];
+} ttt__classes;
+
+static char ttt__class_of(const ttt__classes *classes, int32_t code) {
+    if (code < 128) return classes->ascii[code];
+    int low = 0, high = TTT__CLASS_RUNS;  // the run is among low .. high-1
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (classes->run[middle] >> 8 <= (uint32_t)code) low = middle;
+        else high = middle;
+    }
+    return (char)(classes->run[low] & 255);
+}
+
+static void ttt__classes_set(ttt__classes *classes) {
+    uint32_t first = 0;
+    int n = 0;
+    for (size_t i = 0; i < sizeof ttt__class_runs / sizeof *ttt__class_runs; i++)
+        for (const char *p = ttt__class_runs[i]; *p;) {
+            classes->run[n++] = first << 8 | (unsigned char)*p++;
+            uint32_t length = 0;
+            for (; *p >= '0' && *p <= '9'; p++) length = 10 * length + (uint32_t)(*p - '0');
+            first += length ? length : 1;
+        }
+    for (int code = 0, i = 0; code < 128; code++) {
+        if (i + 1 < n && classes->run[i + 1] >> 8 == (uint32_t)code) i++;
+        classes->ascii[code] = (char)(classes->run[i] & 255);
+    }
+}
+
+// The code point at p, *n its bytes. The text is UTF-8.
+static int32_t ttt__code_at(const char *p, int *n) {
+    const unsigned char *s = (const unsigned char *)p;
+    *n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    int32_t code = *n == 1 ? s[0] : s[0] & (0x7f >> *n);
+    for (int i = 1; i < *n; i++) code = code << 6 | (s[i] & 0x3f);
+    return code;
+}
+
+static const char *ttt__code_before(const char *p) {
+    do p--;
+    while ((*p & 0xc0) == 0x80);
+    return p;
+}
+
+static char ttt__class_at(const ttt__classes *classes, const char *p, int *n) {
+    return ttt__class_of(classes, ttt__code_at(p, n));
+}
+
+// Where the characters of these classes that begin at p end.
+static const char *ttt__skip(const ttt__classes *classes, const char *p, const char *end,
+                             const char *which) {
+    for (int n; p < end && strchr(which, ttt__class_at(classes, p, &n)); p += n) {}
+    return p;
+}
+
+// -- regular expressions that cut a text into words. They take any text whole, so a text is its
+// words in turn; each has a function that says where the word at p ends.
+//     GPT-2's                                          as the others have it
+//     's|'t|'re|'ve|'m|'ll|'d                          (?i:...)
+//      ?\p{L}+                                         [^\r\n\p{L}\p{N}]?\p{L}+
+//      ?\p{N}+                                         \p{N}{1,3} or \p{N}
+//      ?[^\s\p{L}\p{N}]+                                ?[^\s\p{L}\p{N}]+[\r\n]*
+//                                                      \s*[\r\n]+
+//     \s+(?!\S)                                        the same
+//     \s+                                              the same
+enum { TTT__UNCUT = -1, TTT__GPT2 = 0 };  // or, as the others have it, the most digits of a word
+static const struct {
+    const char *regex;
+    int kind;
+} ttt__word_kinds[] = {
+    { "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+      TTT__GPT2 },
+    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|"
+      " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", 3 },
+    { "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}|"
+      " ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+", 3 },
+    { "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"
+      " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+", 1 },
+};
+
+// NULL if there is none at p.
+static const char *ttt__contraction_end(const char *p, const char *end, bool any_case) {
+    static const char *const tails[] = { "s", "t", "re", "ve", "m", "ll", "d" };
+    if (*p++ != '\'') return NULL;
+    if (any_case && end - p >= 2 && memcmp(p, "\xc5\xbf", 2) == 0) return p + 2;  // long s
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        ptrdiff_t n = (ptrdiff_t)strlen(tails[i]), same = 0;
+        while (same < n && p + same < end &&
+               (any_case ? p[same] | 0x20 : p[same]) == tails[i][same])
+            same++;
+        if (same == n) return p + n;
+    }
+    return NULL;
+}
+
+// All blanks at the end of the text; before a word all but the last, which is the word's.
+static const char *ttt__blanks_end(const ttt__classes *classes, const char *p, const char *end) {
+    const char *q = ttt__skip(classes, p, end, "s"), *last = ttt__code_before(q);
+    return q == end || last == p ? q : last;
+}
+
+static const char *ttt__word_end_gpt2(const ttt__classes *classes, const char *p,
+                                      const char *end) {
+    static const char *const kinds[] = { TTT__LETTERS, TTT__NUMBERS, TTT__OTHERS };
+    const char *q = ttt__contraction_end(p, end, false), *from = p + (*p == ' ');
+    for (int i = 0; i < 3 && !q; i++) {
+        q = ttt__skip(classes, from, end, kinds[i]);
+        if (q == from) q = NULL;
+    }
+    return q ? q : ttt__blanks_end(classes, p, end);
+}
+
+static bool ttt__is_newline(char c) { return c == '\r' || c == '\n'; }
+
+static const char *ttt__word_end_gpt4(const ttt__classes *classes, const char *p, const char *end,
+                                      int digits) {
+    const char *q = ttt__contraction_end(p, end, true), *from = p;
+    if (q) return q;
+    int n;
+    char kind = ttt__class_at(classes, p, &n);
+    if (!strchr(TTT__LETTERS TTT__NUMBERS, kind) && !ttt__is_newline(*p)) from = p + n;
+    q = ttt__skip(classes, from, end, TTT__LETTERS);
+    if (q > from) return q;
+    q = p;
+    for (int i = 0; i < digits && q < end; i++, q += n)
+        if (!strchr(TTT__NUMBERS, ttt__class_at(classes, q, &n))) break;
+    if (q > p) return q;
+    from = p + (*p == ' ');
+    q = ttt__skip(classes, from, end, TTT__OTHERS);
+    if (q > from) {
+        while (q < end && ttt__is_newline(*q)) q++;
+        return q;
+    }
+    for (q = ttt__skip(classes, p, end, "s"); q > p; q--)
+        if (ttt__is_newline(q[-1])) return q;
+    return ttt__blanks_end(classes, p, end);
+}
+
+// -- GPT-2 writes the 256 bytes as characters that print: those that do as themselves, the others,
+// in their order, from U+0100 on.
+static int32_t ttt__char_of_byte(int byte) {
+    return byte <= 32 ? 256 + byte : byte >= 127 && byte <= 160 ? 162 + byte : byte == 173 ? 323
+                                                                                           : byte;
+}
+// -1 if the character is none of them
+static int ttt__byte_of_char(int32_t code) {
+    int byte = (int)(code < 256 ? code : code <= 288 ? code - 256 : code <= 322 ? code - 162 : 173);
+    return code <= 323 && ttt__char_of_byte(byte) == code ? byte : -1;
+}
+
+// -- tables: open addressing, at most half full
+static uint64_t ttt__table_size(int64_t n) {
+    uint64_t size = 16;
+    while (size < 2 * (uint64_t)n) size *= 2;
+    return size;
+}
+
+// From strings to their numbers in an array of strings.
+typedef struct ttt__index {
+    const ttt__string *strings;
+    int32_t *slot;  // -1: free
+    uint64_t mask;
+} ttt__index;
+
+static bool ttt__index_new(ttt_ctx *ctx, ttt__arena *arena, const ttt__string *strings, int64_t n,
+                           ttt__index *index) {
+    uint64_t size = ttt__table_size(n);
+    index->strings = strings;
+    index->mask = size - 1;
+    index->slot = (int32_t *)ttt__arena_alloc(ctx, arena, size * sizeof *index->slot);
+    if (index->slot) memset(index->slot, 0xff, (size_t)size * sizeof *index->slot);
+    return index->slot != NULL;
+}
+
+// The slot that has the string, or is free for it.
+static int32_t *ttt__index_slot(const ttt__index *index, ttt__string s) {
+    uint64_t at = 14695981039346656037u;  // FNV-1a
+    for (size_t i = 0; i < s.n; i++) at = (at ^ (unsigned char)s.at[i]) * 1099511628211u;
+    for (at ^= at >> 32;; at++) {
+        int32_t *slot = index->slot + (at & index->mask);
+        if (*slot < 0) return slot;
+        const ttt__string *there = index->strings + *slot;
+        if (there->n == s.n && memcmp(there->at, s.at, s.n) == 0) return slot;
+    }
+}
+
+// From pairs of numbers to a number.
+typedef struct ttt__pair_map {
+    uint64_t *key, mask;
+    int32_t *value;  // -1: free
+} ttt__pair_map;
+
+static bool ttt__pair_map_new(ttt_ctx *ctx, int64_t n, ttt__pair_map *pairs) {
+    uint64_t size = ttt__table_size(n);
+    pairs->mask = size - 1;
+    pairs->key = (uint64_t *)ttt_alloc(ctx, size * sizeof *pairs->key, true);
+    pairs->value = (int32_t *)ttt_alloc(ctx, size * sizeof *pairs->value, true);
+    if (!pairs->key || !pairs->value) return false;
+    memset(pairs->value, 0xff, (size_t)size * sizeof *pairs->value);
+    return true;
+}
+
+static uint64_t ttt__pair_map_at(const ttt__pair_map *pairs, int32_t a, int32_t b) {
+    uint64_t key = (uint64_t)(uint32_t)a << 32 | (uint32_t)b, at = key * 0x9E3779B97F4A7C15u;
+    for (at ^= at >> 32;; at++) {
+        at &= pairs->mask;
+        if (pairs->value[at] < 0 || pairs->key[at] == key) return at;
+    }
+}
+
+static int32_t ttt__pair_map_find(const ttt__pair_map *pairs, int32_t a, int32_t b) {
+    return pairs->value[ttt__pair_map_at(pairs, a, b)];
+}
+
+static void ttt__pair_map_put(ttt__pair_map *pairs, int32_t a, int32_t b, int32_t value) {
+    uint64_t at = ttt__pair_map_at(pairs, a, b);
+    pairs->key[at] = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
+    pairs->value[at] = value;
+}
+
+// -- the tokenizer
+enum {
+    TTT__IN_MODEL = 1,  // flags of tokens
+    TTT__SPECIAL = 2,
+    TTT__NO_UNK = -1,   // unk_token is null
+    TTT__LOST_UNK = -2  // it is not in the vocabulary
+};
+enum { TTT__BYTES, TTT__BYTE_LEVEL, TTT__METASPACE, TTT__REPLACE };
+enum { TTT__ALWAYS, TTT__FIRST, TTT__NEVER };
+#define TTT__MARK "\xe2\x96\x81"  // U+2581, which stands for a blank
+
+typedef struct ttt__added {
+    ttt__string text;
+    int32_t id;
+    bool single_word, lstrip, rstrip;
+} ttt__added;
+
+// Added tokens that are looked for in the same text.
+typedef struct ttt__added_list {
+    ttt__added *at;      // by first byte; of one byte the longest comes first
+    int32_t first[257];  // where those of a byte begin
+} ttt__added_list;
+
+typedef struct ttt__ids {
+    int32_t *at;
+    int64_t n, room;
+} ttt__ids;
+
+struct ttt_tokenizer {
+    int64_t n;            // ids are 0 .. n-1
+    ttt__string *tokens;  // .at is NULL in a hole
+    ttt__string *texts;   // what they stand for: the same, but added tokens as they are looked for
+    uint8_t *flags;
+    ttt__index by_text;
+    // the model, where a unit is a byte (ByteLevel) or else a character:
+    ttt__pair_map units;   // (unit, 0) to its token
+    ttt__pair_map merges;  // two tokens to the rank of their merge
+    int32_t *merged;    // by rank: what the two become
+    ttt__pair_map joins;   // two units that are neighbors in some merged token
+    int32_t byte_token[256];  // of byte_fallback; -1: none
+    int32_t unk;
+    bool byte_fallback, fuse_unk, ignore_merges;
+    // before the model
+    ttt__added_list added[2];  // looked for before and after the normalizer
+    bool normal_prepend, normal_replace;
+    bool byte_level, prefix_space, metaspace, metaspace_split;
+    int metaspace_prefix;  // TTT__ALWAYS ...
+    int words;             // TTT__UNCUT ...
+    ttt__ids before, after;  // what the post-processor adds
+    int decoder;           // TTT__BYTES ...
+    bool decode_marks, decode_bytes;
+    int strip;
+    ttt__classes classes;
+};
+
+static const ttt__string ttt__nothing = { "", 0 };
+
+// -- reading tokenizer.json
+typedef struct ttt__reader {
+    ttt__document d;
+    ttt_tokenizer *t;
+    char *pool;  // where the next token's text goes, in the keep arena
+    char *pair;  // room for the texts of two tokens
+    int step;    // how far a Sequence has come
+    int64_t n_tokens;
+} ttt__reader;
+
+static bool ttt__wrong(const ttt__reader *r, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    ttt__refuse_part(r->d.ctx, TTT_ERR_FORMAT, r->d.file, NULL, format, args);
+    va_end(args);
+    return false;
+}
+
+// A part, which is null or says its type, or each part of a Sequence of them. `take` returns false
+// for a type that it does not know; `known` names those that it does.
+typedef bool ttt__take_fn(ttt__reader *r, const ttt__value *part, ttt__string type);
+static bool ttt__take_part(ttt__reader *r, const char *what, const ttt__value *part,
+                           ttt__take_fn *take, const char *known) {
+    ttt__string type = ttt__nothing;
+    if (part->kind != '{')
+        return ttt__wrong(r, "%s is %s; an object expected", what, ttt__json_kind_text(part->kind));
+    if (!ttt__member_string(&r->d, part, "type", &type)) return false;
+    if (take(r, part, type) && !r->d.ctx->result) return true;
+    return !r->d.ctx->result &&
+           ttt__wrong(r, "%s '%.60s' is not understood here; known, in this order: %s", what,
+                      type.at, known);
+}
+static bool ttt__take_parts(ttt__reader *r, const char *what, const char *list, ttt__take_fn *take,
+                            const char *known) {
+    const ttt__value *part = ttt__member(r->d.root, what), *type = ttt__member(part, "type");
+    r->step = 0;
+    if (!part) return true;
+    if (!type || type->kind != '"' || !ttt__string_is(type->text, "Sequence"))
+        return ttt__take_part(r, what, part, take, known);
+    part = ttt__member_needed(&r->d, part, list, '[');
+    if (!part) return false;
+    for (const ttt__value *v = ttt__first_value(part); v < part->end; v = v->end)
+        if (!ttt__take_part(r, what, v, take, known)) return false;
+    return true;
+}
+
+// False, and no error, if the steps of a sequence are not in order.
+static bool ttt__step(ttt__reader *r, int step) {
+    bool good = step > r->step;
+    r->step = step;
+    return good;
+}
+
+// The member has that text.
+static bool ttt__must_be(ttt__reader *r, const ttt__value *part, const char *key,
+                         const char *text) {
+    ttt__string s = ttt__nothing;
+    if (!ttt__member_string(&r->d, part, key, &s)) return false;
+    return ttt__string_is(s, text) ||
+           ttt__wrong(r, "'%s' is '%.60s'; only '%s' is supported", key, s.at, text);
+}
+
+// {"pattern":{"String":"..."},"content":"..."}
+static bool ttt__replaces(ttt__reader *r, const ttt__value *part, const char *from,
+                          const char *to) {
+    const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
+    return pattern && ttt__must_be(r, pattern, "String", from) &&
+           ttt__must_be(r, part, "content", to);
+}
+
+static bool ttt__take_normalizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
+    ttt_tokenizer *t = r->t;
+    if (ttt__string_is(type, "Prepend")) {
+        t->normal_prepend = true;
+        return ttt__step(r, 1) && ttt__must_be(r, part, "prepend", TTT__MARK);
+    }
+    t->normal_replace = ttt__string_is(type, "Replace");
+    return t->normal_replace && ttt__step(r, 2) && ttt__replaces(r, part, " ", TTT__MARK);
+}
+
+static bool ttt__take_split(ttt__reader *r, const ttt__value *part) {
+    const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
+    ttt__string regex = ttt__nothing, behavior = ttt__nothing;
+    bool invert = false;
+    if (!pattern || !ttt__member_string(&r->d, pattern, "Regex", &regex) ||
+        !ttt__member_string(&r->d, part, "behavior", &behavior) ||
+        !ttt__member_bool(&r->d, part, "invert", &invert))
+        return false;
+    for (size_t i = 0; i < sizeof ttt__word_kinds / sizeof *ttt__word_kinds; i++)
+        if (ttt__string_is(regex, ttt__word_kinds[i].regex)) r->t->words = ttt__word_kinds[i].kind;
+    if (r->t->words == TTT__UNCUT)
+        return ttt__wrong(r, "a Split by '%.120s'; only by the regular expressions of GPT-2, "
+                          "cl100k and Qwen 2", regex.at);
+    // they leave nothing between words: what is removed from there is nothing
+    return ttt__string_is(behavior, invert ? "Removed" : "Isolated") ||
+           ttt__string_is(behavior, "Isolated") ||
+           ttt__wrong(r, "a Split whose behavior is '%.40s'; only Isolated is supported",
+                      behavior.at);
+}
+
+static bool ttt__take_byte_level(ttt__reader *r, const ttt__value *part) {
+    ttt_tokenizer *t = r->t;
+    bool split = t->words != TTT__UNCUT, regex = true;
+    t->byte_level = t->prefix_space = true;
+    if (!ttt__member_bool(&r->d, part, "add_prefix_space", &t->prefix_space) ||
+        !ttt__member_bool(&r->d, part, "use_regex", &regex))
+        return false;
+    if (regex && !split) t->words = TTT__GPT2;
+    return !(split && (regex || t->prefix_space)) ||
+           ttt__wrong(r, "a ByteLevel behind a Split; only with use_regex and add_prefix_space "
+                      "false");
+}
+
+static bool ttt__take_metaspace(ttt__reader *r, const ttt__value *part, int *prefix) {
+    static const char *const schemes[] = { "always", "first", "never" };
+    ttt__string scheme = { schemes[0], 6 };
+    bool add_prefix = true;
+    if (!ttt__must_be(r, part, "replacement", TTT__MARK) ||
+        !ttt__member_string(&r->d, part, "prepend_scheme", &scheme) ||
+        !ttt__member_bool(&r->d, part, "add_prefix_space", &add_prefix))
+        return false;
+    for (*prefix = TTT__ALWAYS; *prefix <= TTT__NEVER; ++*prefix)
+        if (ttt__string_is(scheme, schemes[*prefix]))
+            return add_prefix || *prefix == TTT__NEVER ||
+                   ttt__wrong(r, "a Metaspace whose add_prefix_space contradicts its "
+                              "prepend_scheme");
+    return ttt__wrong(r, "'prepend_scheme' is '%.40s'; always, first or never expected", scheme.at);
+}
+
+static bool ttt__take_pre_tokenizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
+    ttt_tokenizer *t = r->t;
+    if (ttt__string_is(type, "Split")) return ttt__step(r, 1) && ttt__take_split(r, part);
+    if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 2) && ttt__take_byte_level(r, part);
+    t->metaspace = ttt__string_is(type, "Metaspace") && r->step == 0;
+    t->metaspace_split = true;
+    return t->metaspace && ttt__step(r, 3) &&
+           ttt__take_metaspace(r, part, &t->metaspace_prefix) &&
+           ttt__member_bool(&r->d, part, "split", &t->metaspace_split);
+}
+
+static bool ttt__take_decoder(ttt__reader *r, const ttt__value *part, ttt__string type) {
+    static const char *const chain[] = { "Replace", "ByteFallback", "Fuse", "Strip" };
+    ttt_tokenizer *t = r->t;
+    int step = 0, prefix;
+    int64_t start = 0, stop = 0;
+    if (r->step == 0 && ttt__string_is(type, "ByteLevel"))
+        t->decoder = TTT__BYTE_LEVEL;
+    if (t->decoder == TTT__BYTE_LEVEL) return ttt__step(r, 9);
+    if (r->step == 0 && ttt__string_is(type, "Metaspace")) {
+        t->decoder = TTT__METASPACE;
+        if (!ttt__take_metaspace(r, part, &prefix)) return false;
+        t->strip = prefix != TTT__NEVER;
+        return ttt__step(r, 9);
+    }
+    while (step < 4 && !ttt__string_is(type, chain[step])) step++;
+    bool fused = r->step == 3;
+    if (step == 4 || !ttt__step(r, step + 1)) return false;
+    t->decoder = TTT__REPLACE;
+    if (step == 0) t->decode_marks = true;
+    if (step == 1) t->decode_bytes = true;
+    if (step == 0) return ttt__replaces(r, part, TTT__MARK, " ");
+    if (step < 3) return true;
+    if (!fused || !ttt__must_be(r, part, "content", " ") ||
+        !ttt__member_int(&r->d, part, "start", 0, INT32_MAX, &start) ||
+        !ttt__member_int(&r->d, part, "stop", 0, 0, &stop))
+        return false;
+    t->strip = (int)start;
+    return true;
+}
+
+static bool ttt__add_id(ttt_ctx *ctx, ttt__arena *arena, ttt__ids *ids, int32_t id) {
+    if (ids->n == ids->room) {
+        int64_t room = TTT__MAX(64, 2 * ids->room);
+        int32_t *at = (int32_t *)ttt__arena_alloc(ctx, arena, (uint64_t)room * sizeof *at);
+        if (!at) return false;
+        if (ids->n) memcpy(at, ids->at, (size_t)ids->n * sizeof *at);
+        ids->at = at;
+        ids->room = room;
+    }
+    ids->at[ids->n++] = id;
+    return true;
+}
+
+static bool ttt__is_token(const ttt_tokenizer *t, int64_t id) {
+    return id >= 0 && id < t->n && t->tokens[id].at;
+}
+
+// The ids of a special token of a template go in front of the text or behind it.
+static bool ttt__take_special(ttt__reader *r, const ttt__value *all, ttt__string name,
+                              ttt__ids *to) {
+    for (const ttt__value *v = ttt__first_value(all); v < all->end; v = v->end) {
+        if (ttt__string_order(v->key, name) != 0) continue;
+        const ttt__value *ids = ttt__member_needed(&r->d, v, "ids", '[');
+        if (!ids) return false;
+        for (const ttt__value *id = ttt__first_value(ids); id < ids->end; id = id->end) {
+            int64_t value = 0;
+            if (!ttt__int_of(&r->d, id, "ids", 0, r->t->n - 1, &value)) return false;
+            if (!ttt__is_token(r->t, value))
+                return ttt__wrong(r, "a template's id %lld names no token", (long long)value);
+            if (!ttt__add_id(r->d.ctx, &r->d.ctx->keep, to, (int32_t)value)) return false;
+        }
+        return true;
+    }
+    return ttt__wrong(r, "the template's token '%.60s' is not among its special_tokens", name.at);
+}
+
+static bool ttt__take_template(ttt__reader *r, const ttt__value *part) {
+    const ttt__value *single = ttt__member_needed(&r->d, part, "single", '[');
+    const ttt__value *tokens = single ? ttt__member_needed(&r->d, part, "special_tokens", '{')
+                                      : NULL;
+    int texts = 0;
+    if (!tokens) return false;
+    for (const ttt__value *v = ttt__first_value(single); v < single->end; v = v->end) {
+        const ttt__value *text = ttt__member(v, "Sequence");
+        const ttt__value *token = ttt__member(v, "SpecialToken");
+        ttt__string id = ttt__nothing;
+        if (!ttt__member_string(&r->d, text ? text : token, "id", &id)) return false;
+        if (text && ttt__string_is(id, "A")) texts++;
+        else if (text || !token) texts = 2;
+        else if (!ttt__take_special(r, tokens, id, texts ? &r->t->after : &r->t->before))
+            return false;
+    }
+    return texts == 1 || ttt__wrong(r, "a template 'single' of other parts than one text A and "
+                                    "special tokens");
+}
+
+static bool ttt__take_post_processor(ttt__reader *r, const ttt__value *part, ttt__string type) {
+    if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 1);
+    return ttt__string_is(type, "TemplateProcessing") && ttt__step(r, 2) &&
+           ttt__take_template(r, part);
+}
+
+// -- the vocabulary. How many ids there are: one more than the largest. Each id may take memory, so
+// none may be larger than the file: a vocabulary can have holes, but not be one.
+static bool ttt__count_ids(ttt__reader *r, const ttt__value *vocab, const ttt__value *added,
+                           int64_t most, size_t *bytes) {
+    int64_t id = 0;
+    for (const ttt__value *v = ttt__first_value(vocab); v < vocab->end; v = v->end) {
+        if (!ttt__int_of(&r->d, v, v->key.at, 0, most, &id)) return false;
+        r->t->n = TTT__MAX(r->t->n, id + 1);
+        r->n_tokens++;
+        *bytes += v->key.n + 1;
+    }
+    for (const ttt__value *v = added ? ttt__first_value(added) : NULL; v && v < added->end;
+         v = v->end) {
+        const ttt__value *text = ttt__member_needed(&r->d, v, "content", '"');
+        if (!text || !ttt__member_needed(&r->d, v, "id", '0') ||
+            !ttt__member_int(&r->d, v, "id", 0, most, &id))
+            return false;
+        if (text->text.n == 0) return ttt__wrong(r, "an added token without content");
+        r->t->n = TTT__MAX(r->t->n, id + 1);
+        r->n_tokens++;
+        *bytes += text->text.n + 1;
+    }
+    return true;
+}
+
+static bool ttt__add_token(ttt__reader *r, ttt__string text, int64_t id, int flag) {
+    ttt_tokenizer *t = r->t;
+    int32_t *slot = ttt__index_slot(&t->by_text, text);
+    if (*slot >= 0 && *slot != id)
+        return ttt__wrong(r, "the token '%.60s' has two ids, %d and %lld", text.at, (int)*slot,
+                          (long long)id);
+    if (t->tokens[id].at && *slot < 0)
+        return ttt__wrong(r, "the id %lld is that of two tokens, '%.60s' and '%.60s'",
+                          (long long)id, t->tokens[id].at, text.at);
+    t->flags[id] = (uint8_t)(t->flags[id] | flag);
+    if (*slot >= 0) return true;
+    t->tokens[id].at = (const char *)memcpy(r->pool, text.at, text.n + 1);
+    t->tokens[id].n = text.n;
+    r->pool += text.n + 1;
+    *slot = (int32_t)id;
+    return true;
+}
+
+// Room for all tokens, and then those of the model.
+static bool ttt__read_vocabulary(ttt__reader *r, const ttt__value *vocab,
+                                 const ttt__value *added, size_t size) {
+    ttt_ctx *ctx = r->d.ctx;
+    ttt_tokenizer *t = r->t;
+    size_t bytes = 0, longest = 0;
+    int64_t id = 0;
+    if (!ttt__count_ids(r, vocab, added, (int64_t)size, &bytes)) return false;
+    t->tokens = (ttt__string *)ttt_alloc(ctx, (uint64_t)t->n * sizeof *t->tokens, true);
+    t->flags = (uint8_t *)ttt_alloc(ctx, (uint64_t)t->n, true);
+    r->pool = (char *)ttt_alloc(ctx, bytes, true);
+    if (!t->tokens || !t->flags || !r->pool) return false;
+    t->texts = t->tokens;
+    memset(t->tokens, 0, (size_t)t->n * sizeof *t->tokens);
+    memset(t->flags, 0, (size_t)t->n);
+    if (!ttt__index_new(ctx, &ctx->keep, t->tokens, r->n_tokens, &t->by_text))
+        return false;
+    for (const ttt__value *v = ttt__first_value(vocab); v < vocab->end; v = v->end) {
+        longest = TTT__MAX(longest, v->key.n);
+        if (!ttt__int_of(&r->d, v, v->key.at, 0, t->n - 1, &id) ||
+            !ttt__add_token(r, v->key, id, TTT__IN_MODEL))
+            return false;
+    }
+    r->pair = (char *)ttt_alloc(ctx, 2 * longest + 1, false);
+    return r->pair != NULL;
+}
+
+// A model's token; -1 if it has none with that text.
+static int32_t ttt__model_token(const ttt_tokenizer *t, ttt__string text) {
+    int32_t id = *ttt__index_slot(&t->by_text, text);
+    return id >= 0 && (t->flags[id] & TTT__IN_MODEL) ? id : -1;
+}
+
+// The unit of the model that is written as the character at p; -1 if there is none.
+static int32_t ttt__unit_of(const ttt_tokenizer *t, const char *p, int *n) {
+    int32_t code = ttt__code_at(p, n);
+    return t->byte_level ? ttt__byte_of_char(code) : code;
+}
+
+static bool ttt__read_units(ttt__reader *r) {
+    ttt_tokenizer *t = r->t;
+    int n;
+    if (!ttt__pair_map_new(r->d.ctx, r->n_tokens, &t->units)) return false;
+    for (int64_t id = 0; id < t->n; id++) {
+        if (!(t->flags[id] & TTT__IN_MODEL) || t->tokens[id].n == 0) continue;
+        int32_t unit = ttt__unit_of(t, t->tokens[id].at, &n);
+        if (unit >= 0 && (size_t)n == t->tokens[id].n)
+            ttt__pair_map_put(&t->units, unit, 0, (int32_t)id);
+    }
+    for (int byte = 0; byte < 256; byte++) {
+        char text[8];
+        ttt__string s = { text, 6 };
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)byte);
+        t->byte_token[byte] = ttt__model_token(t, s);
+    }
+    return true;
+}
+
+// "a b" or ["a","b"]
+static bool ttt__split_merge(ttt__reader *r, const ttt__value *v, int64_t rank,
+                             ttt__string part[2]) {
+    const ttt__value *a = v + 1, *b = v + 2;
+    const char *blank = v->kind == '"' ? (const char *)memchr(v->text.at, ' ', v->text.n) : NULL;
+    if (v->kind == '[' && v->end - v == 3 && a->kind == '"' && b->kind == '"') {
+        part[0] = a->text;
+        part[1] = b->text;
+    } else if (blank) {
+        part[0].at = v->text.at;
+        part[0].n = (size_t)(blank - v->text.at);
+        part[1].at = blank + 1;
+        part[1].n = v->text.n - part[0].n - 1;
+    } else {
+        part[0] = ttt__nothing;
+    }
+    return (part[0].n && part[1].n && (!blank || !memchr(part[1].at, ' ', part[1].n))) ||
+           ttt__wrong(r, "merge %lld is not \"a b\" or [\"a\",\"b\"]", (long long)rank);
+}
+
+static bool ttt__read_merge(ttt__reader *r, const ttt__value *v, int32_t rank) {
+    ttt_tokenizer *t = r->t;
+    ttt__string part[2] = { ttt__nothing, ttt__nothing }, both;
+    int32_t id[2];
+    int n;
+    if (!ttt__split_merge(r, v, rank, part)) return false;
+    for (int i = 0; i < 2; i++) {
+        id[i] = ttt__model_token(t, part[i]);
+        if (id[i] < 0)
+            return ttt__wrong(r, "merge %ld: the vocabulary lacks '%.*s'", (long)rank,
+                              (int)TTT__MIN(part[i].n, 60), part[i].at);
+    }
+    memcpy(r->pair, part[0].at, part[0].n);
+    memcpy(r->pair + part[0].n, part[1].at, part[1].n);
+    both.at = r->pair;
+    both.n = part[0].n + part[1].n;
+    t->merged[rank] = ttt__model_token(t, both);
+    if (t->merged[rank] < 0)
+        return ttt__wrong(r, "merge %ld: the vocabulary lacks '%.*s'", (long)rank,
+                          (int)TTT__MIN(both.n, 60), both.at);
+    ttt__pair_map_put(&t->merges, id[0], id[1], rank);
+    const char *last = ttt__code_before(part[0].at + part[0].n);
+    ttt__pair_map_put(&t->joins, ttt__unit_of(t, last, &n), ttt__unit_of(t, part[1].at, &n), 0);
+    return true;
+}
+
+static bool ttt__read_merges(ttt__reader *r, const ttt__value *merges) {
+    ttt_tokenizer *t = r->t;
+    int64_t n = 0;
+    int32_t rank = 0;
+    for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) n++;
+    t->merged = (int32_t *)ttt_alloc(r->d.ctx, (uint64_t)n * sizeof *t->merged, true);
+    if (!t->merged || !ttt__pair_map_new(r->d.ctx, n, &t->merges) ||
+        !ttt__pair_map_new(r->d.ctx, n, &t->joins))
+        return false;
+    for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) {
+        bool version = v->kind == '"' && strncmp(v->text.at, "#version", 8) == 0;
+        if (!version && !ttt__read_merge(r, v, rank++)) return false;
+    }
+    return true;
+}
+
+static bool ttt__read_model(ttt__reader *r, size_t size) {
+    ttt_tokenizer *t = r->t;
+    const ttt__document *d = &r->d;
+    const ttt__value *model = ttt__member_needed(d, d->root, "model", '{');
+    ttt__string type = { "BPE", 3 }, unk = ttt__nothing;
+    ttt__string prefix = ttt__nothing, suffix = ttt__nothing;
+    double dropout = 0;
+    if (!model || !ttt__member_string(d, model, "type", &type)) return false;
+    if (!ttt__string_is(type, "BPE"))
+        return ttt__wrong(r, "a model of type '%.60s'; only BPE is supported", type.at);
+    const ttt__value *vocab = ttt__member_needed(d, model, "vocab", '{');
+    const ttt__value *merges = vocab ? ttt__member_needed(d, model, "merges", '[') : NULL;
+    if (!merges || !ttt__member_real(d, model, "dropout", 0, 0, &dropout) ||
+        !ttt__member_string(d, model, "continuing_subword_prefix", &prefix) ||
+        !ttt__member_string(d, model, "end_of_word_suffix", &suffix) ||
+        !ttt__member_string(d, model, "unk_token", &unk) ||
+        !ttt__member_bool(d, model, "fuse_unk", &t->fuse_unk) ||
+        !ttt__member_bool(d, model, "byte_fallback", &t->byte_fallback) ||
+        !ttt__member_bool(d, model, "ignore_merges", &t->ignore_merges))
+        return false;
+    if (prefix.n || suffix.n)
+        return ttt__wrong(r, "continuing_subword_prefix '%.40s', end_of_word_suffix '%.40s': only "
+                          "null is supported", prefix.at, suffix.at);
+    if (!ttt__read_vocabulary(r, vocab, ttt__member(d->root, "added_tokens"), size) ||
+        !ttt__read_units(r) || !ttt__read_merges(r, merges))
+        return false;
+    t->unk = !ttt__member(model, "unk_token") ? TTT__NO_UNK : ttt__model_token(t, unk);
+    if (ttt__member(model, "unk_token") && t->unk < 0) t->unk = TTT__LOST_UNK;
+    return true;
+}
+
+// -- added tokens
+static int ttt__by_first_byte(const void *a, const void *b) {
+    const ttt__added *x = (const ttt__added *)a, *y = (const ttt__added *)b;
+    int first = (unsigned char)*x->text.at - (unsigned char)*y->text.at;
+    return first ? first : x->text.n > y->text.n ? -1 : x->text.n < y->text.n;
+}
+
+// The text with something in front and, with `marks`, U+2581 in place of each blank; or the text
+// itself, if that is the same.
+static ttt__string ttt__rewritten(ttt_ctx *ctx, ttt__arena *arena, ttt__string text,
+                                  const char *prefix, bool marks) {
+    size_t n_prefix = strlen(prefix);
+    ttt__string result = ttt__nothing;
+    if (n_prefix == 0 && !(marks && memchr(text.at, ' ', text.n))) return text;
+    char *to = (char *)ttt__arena_alloc(ctx, arena, n_prefix + (marks ? 3 : 1) * (uint64_t)text.n);
+    if (!to) return result;
+    memcpy(to, prefix, n_prefix);
+    result.at = to;
+    result.n = n_prefix;
+    for (size_t i = 0; i < text.n; i++) {
+        bool mark = marks && text.at[i] == ' ';
+        memcpy(to + result.n, mark ? TTT__MARK : text.at + i, mark ? 3 : 1);
+        result.n += mark ? 3 : 1;
+    }
+    return result;
+}
+
+// A token as it is looked for: if it is `normalized`, in a text that went through the normalizer.
+static bool ttt__read_added(ttt__reader *r, const ttt__value *v, ttt__added *a,
+                            bool *normalized) {
+    const ttt__document *d = &r->d;
+    ttt_tokenizer *t = r->t;
+    bool special = false;
+    int64_t id = 0;
+    a->text = ttt__member(v, "content")->text;
+    if (!ttt__member_int(d, v, "id", 0, t->n - 1, &id) ||
+        !ttt__member_bool(d, v, "single_word", &a->single_word) ||
+        !ttt__member_bool(d, v, "lstrip", &a->lstrip) ||
+        !ttt__member_bool(d, v, "rstrip", &a->rstrip) ||
+        !ttt__member_bool(d, v, "normalized", normalized) ||
+        !ttt__member_bool(d, v, "special", &special) ||
+        !ttt__add_token(r, a->text, id, special ? TTT__SPECIAL : 0))
+        return false;
+    a->id = (int32_t)id;
+    a->text = ttt__rewritten(d->ctx, &d->ctx->keep, t->tokens[id],
+                             *normalized && t->normal_prepend ? TTT__MARK : "",
+                             *normalized && t->normal_replace);
+    return !d->ctx->result;
+}
+
+static void ttt__sort_added(ttt__added_list *list, const ttt__added *from, const bool *normalized,
+                            bool which, void **p, int64_t n) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (normalized[i] == which) p[count++] = (void *)(uintptr_t)(from + i);
+    ttt__sort(p, count, ttt__by_first_byte);
+    for (int64_t i = 0; i < count; i++) {
+        list->at[i] = *(const ttt__added *)p[i];
+        list->first[(unsigned char)*list->at[i].text.at + 1]++;
+    }
+    for (int byte = 0; byte < 256; byte++) list->first[byte + 1] += list->first[byte];
+}
+
+// A token that is looked for behind the normalizer stands for what it became there.
+static bool ttt__set_texts(ttt__reader *r, const ttt__added *all, int64_t n) {
+    ttt_tokenizer *t = r->t;
+    size_t bytes = (size_t)t->n * sizeof *t->texts;
+    if (!t->normal_prepend && !t->normal_replace) return true;
+    t->texts = (ttt__string *)ttt_alloc(r->d.ctx, bytes, true);
+    if (!t->texts) return false;
+    memcpy(t->texts, t->tokens, bytes);
+    for (int64_t i = 0; i < n; i++) t->texts[all[i].id] = all[i].text;
+    return true;
+}
+
+static bool ttt__read_added_tokens(ttt__reader *r) {
+    ttt_ctx *ctx = r->d.ctx;
+    const ttt__value *list = ttt__member(r->d.root, "added_tokens");
+    int64_t n = 0, i = 0;
+    if (!list) return true;
+    if (list->kind != '[')
+        return ttt__wrong(r, "'added_tokens' is %s; a list expected",
+                          ttt__json_kind_text(list->kind));
+    for (const ttt__value *v = ttt__first_value(list); v < list->end; v = v->end) n++;
+    uint64_t bytes = (uint64_t)n * sizeof(ttt__added);
+    ttt__added *all = (ttt__added *)ttt_alloc(ctx, bytes, false);
+    bool *normalized = (bool *)ttt_alloc(ctx, (uint64_t)n * sizeof *normalized, false);
+    void **p = (void **)ttt_alloc(ctx, (uint64_t)n * sizeof *p, false);
+    if (!all || !normalized || !p) return false;
+    memset(all, 0, (size_t)bytes);
+    for (const ttt__value *v = ttt__first_value(list); v < list->end; v = v->end, i++) {
+        normalized[i] = true;
+        if (!ttt__read_added(r, v, all + i, normalized + i)) return false;
+    }
+    for (int which = 0; which < 2; which++) {
+        r->t->added[which].at = (ttt__added *)ttt_alloc(ctx, bytes, true);
+        if (!r->t->added[which].at) return false;
+        ttt__sort_added(r->t->added + which, all, normalized, which == 1, p, n);
+    }
+    return ttt__set_texts(r, all, n);
+}
+
+static bool ttt__read_tokenizer(ttt__reader *r, size_t size) {
+    static const char *const unset[] = { "truncation", "padding" };
+    if (r->d.root->kind != '{') return ttt__wrong(r, "not an object");
+    for (int i = 0; i < 2; i++)
+        if (ttt__member(r->d.root, unset[i]))
+            return ttt__wrong(r, "'%s' is set; only null is supported", unset[i]);
+    return ttt__take_parts(r, "normalizer", "normalizers", ttt__take_normalizer,
+                           "Prepend, Replace") &&
+           ttt__take_parts(r, "pre_tokenizer", "pretokenizers", ttt__take_pre_tokenizer,
+                           "Split, ByteLevel; or Metaspace") &&
+           ttt__read_model(r, size) && ttt__read_added_tokens(r) &&
+           ttt__take_parts(r, "post_processor", "processors", ttt__take_post_processor,
+                           "ByteLevel, TemplateProcessing") &&
+           (ttt__member_needed(&r->d, r->d.root, "decoder", '{') != NULL) &&
+           ttt__take_parts(r, "decoder", "decoders", ttt__take_decoder,
+                           "Replace, ByteFallback, Fuse, Strip; or ByteLevel, or Metaspace");
+}
+
+static ttt_tokenizer *ttt__tokenizer_new(ttt_ctx *ctx) {
+    ttt_tokenizer *t = (ttt_tokenizer *)ttt_alloc(ctx, sizeof *t, true);
+    if (!t) return NULL;
+    memset(t, 0, sizeof *t);
+    t->words = TTT__UNCUT;
+    ttt__classes_set(&t->classes);
+    return t;
+}
+
+// Of a text that is decoded in place. What fails leaves nothing in the keep arena.
+static const ttt_tokenizer *ttt__tokenizer_of(ttt_ctx *ctx, const char *name, char *text,
+                                              size_t size) {
+    ttt_mark keep = ttt__arena_mark(&ctx->keep);
+    ttt__reader r;
+    memset(&r, 0, sizeof r);
+    if (size > INT32_MAX)
+        ttt__refuse(ctx, TTT_ERR_TOO_BIG, name, "%llu bytes; 2 GiB is the limit",
+                    (unsigned long long)size);
+    bool good = !ctx->result && ttt__document_of(ctx, name, text, size, &r.d);
+    r.t = good ? ttt__tokenizer_new(ctx) : NULL;
+    if (r.t && ttt__read_tokenizer(&r, size)) return r.t;
+    ttt__arena_release(&ctx->keep, keep);
+    return NULL;
+}
+
+const ttt_tokenizer *ttt_tokenizer_parse(ttt_ctx *ctx, const char *name, const char *json,
+                                         size_t n) {
+    ttt_mark mark = ttt_mark_get(ctx);
+    if (!TTT__GIVEN("ttt_tokenizer_parse", json)) return NULL;
+    char *text = (char *)ttt_alloc(ctx, (uint64_t)n + 1, false);
+    if (!text) return NULL;
+    memcpy(text, json, n);
+    const ttt_tokenizer *t = ttt__tokenizer_of(ctx, name ? name : "tokenizer in memory", text, n);
+    ttt_mark_release(ctx, mark);
+    return t;
+}
+
+#ifndef TTT_NO_STDIO
+const ttt_tokenizer *ttt_tokenizer_read(ttt_ctx *ctx, const char *path) {
+    ttt_mark mark = ttt_mark_get(ctx);
+    size_t n;
+    char *text = ttt_file_read(ctx, path, &n);
+    const ttt_tokenizer *t = text ? ttt__tokenizer_of(ctx, path, text, n) : NULL;
+    ttt_mark_release(ctx, mark);
+    return t;
+}
+#endif
+
+const ttt_tokenizer *ttt_tokenizer_bytes(ttt_ctx *ctx) {
+    ttt_mark keep = ttt__arena_mark(&ctx->keep);
+    ttt_tokenizer *t = ttt__tokenizer_new(ctx);
+    char *text = (char *)ttt_alloc(ctx, 512, true);
+    ttt__string *tokens = (ttt__string *)ttt_alloc(ctx, 256 * sizeof *tokens, true);
+    uint8_t *flags = (uint8_t *)ttt_alloc(ctx, 256, true);
+    bool good = t && text && tokens && flags &&
+                ttt__index_new(ctx, &ctx->keep, tokens, 256, &t->by_text);
+    if (!good) ttt__arena_release(&ctx->keep, keep);
+    if (!good) return NULL;
+    memset(text, 0, 512);
+    memset(flags, TTT__IN_MODEL, 256);
+    for (int byte = 0; byte < 256; byte++) {
+        text[2 * byte] = (char)byte;
+        tokens[byte].at = text + 2 * byte;
+        tokens[byte].n = 1;
+        *ttt__index_slot(&t->by_text, tokens[byte]) = byte;
+    }
+    t->n = 256;
+    t->tokens = t->texts = tokens;
+    t->flags = flags;
+    return t;
+}
+
+int64_t ttt_vocab_size(const ttt_tokenizer *tokenizer) { return tokenizer ? tokenizer->n : 0; }
+
+int64_t ttt_token_id(const ttt_tokenizer *tokenizer, const char *token, size_t n) {
+    ttt__string s = { token, n };
+    return tokenizer && token ? *ttt__index_slot(&tokenizer->by_text, s) : -1;
+}
+
+const char *ttt_token_text(const ttt_tokenizer *tokenizer, int64_t id, size_t *n) {
+    bool there = tokenizer && ttt__is_token(tokenizer, id);
+    if (n) *n = there ? tokenizer->tokens[id].n : 0;
+    return there ? tokenizer->tokens[id].at : NULL;
+}
+
+// -- encoding. A text is cut at its added tokens; what lies between goes through the normalizer,
+// is cut at added tokens once more, prepared, and cut into words. A word's units become tokens, and
+// of all neighbors that can merge those of lowest rank do, the first of them first, until none can.
+// No merge crosses a place whose two units are neighbors in no merged token: there words are cut
+// smaller, which changes nothing and finds more of them among those that were encoded before.
+typedef struct ttt__symbol {
+    int32_t id, prev, next;  // -1: none; id -1: merged into the one before
+} ttt__symbol;
+
+typedef struct ttt__encoder {
+    ttt_ctx *ctx;
+    const ttt_tokenizer *t;
+    const char *text;  // the whole
+    ttt__ids ids;
+    ttt__symbol *symbols;
+    uint64_t *heap;  // rank * 2^32 + place of the left one
+    int64_t n_symbols, n_heap, room;
+    ttt__index known;  // words that were encoded, and where their ids are among `ids`
+    ttt__string *words;
+    int64_t *word_ids, *word_end;
+    int32_t n_words, most_words;
+    char *token;  // of ignore_merges: a word as a token is written
+    size_t token_room;
+} ttt__encoder;
+enum { TTT__MOST_WORDS = 1 << 15 };
+
+static void ttt__heap_push(uint64_t *heap, int64_t *n, uint64_t key) {
+    int64_t i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2] > key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+    heap[i] = key;
+}
+
+static uint64_t ttt__heap_pop(uint64_t *heap, int64_t *n) {
+    uint64_t least = heap[0], key = heap[--*n];
+    int64_t i = 0;
+    for (int64_t child; (child = 2 * i + 1) < *n; i = child) {
+        if (child + 1 < *n && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= key) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = key;
+    return least;
+}
+
+// Room for the symbols of a word of n bytes and for all merges that they can come to.
+static bool ttt__reserve_symbols(ttt__encoder *e, int64_t n) {
+    if (n <= e->room) return true;
+    e->room = TTT__MAX(64, 2 * n);
+    ttt__arena *scratch = &e->ctx->scratch;
+    e->symbols = (ttt__symbol *)ttt__arena_alloc(e->ctx, scratch,
+                                                 (uint64_t)e->room * sizeof *e->symbols);
+    e->heap = (uint64_t *)ttt__arena_alloc(e->ctx, scratch,
+                                           (uint64_t)e->room * 3 * sizeof *e->heap);
+    return e->symbols && e->heap;
+}
+
+static void ttt__add_symbol(ttt__encoder *e, int32_t id) {
+    ttt__symbol *s = e->symbols + e->n_symbols;
+    s->id = id;
+    s->prev = (int32_t)e->n_symbols - 1;
+    s->next = (int32_t)++e->n_symbols;
+}
+
+// The tokens of the bytes of a unit that has no token of its own. False if one of them has none.
+static bool ttt__add_bytes(ttt__encoder *e, const char *p, int n) {
+    char mapped[4];
+    if (e->t->byte_level) {
+        n = ttt__utf8_put(ttt__char_of_byte((unsigned char)*p), mapped);
+        p = mapped;
+    }
+    for (int i = 0; i < n; i++)
+        if (e->t->byte_token[(unsigned char)p[i]] < 0) return false;
+    for (int i = 0; i < n; i++) ttt__add_symbol(e, e->t->byte_token[(unsigned char)p[i]]);
+    return true;
+}
+
+// The next unit of a text, *n its bytes.
+static int32_t ttt__unit_at(const ttt_tokenizer *t, const char *p, int *n) {
+    *n = 1;
+    return t->byte_level || (unsigned char)*p < 0x80 ? (unsigned char)*p : ttt__code_at(p, n);
+}
+
+// One unk_token for each unknown unit or, with fuse_unk, for all in a row. It is written when what
+// follows is known; tokens of bytes do not count as known, in the package's code as here.
+static void ttt__add_units(ttt__encoder *e, ttt__string word) {
+    const ttt_tokenizer *t = e->t;
+    bool pending = false;
+    int n;
+    e->n_symbols = 0;
+    for (const char *p = word.at, *end = p + word.n; p < end; p += n) {
+        int32_t id = ttt__pair_map_find(&t->units, ttt__unit_at(t, p, &n), 0);
+        if (id >= 0) {
+            if (pending) ttt__add_symbol(e, t->unk);
+            pending = false;
+            ttt__add_symbol(e, id);
+        } else if (!(t->byte_fallback && ttt__add_bytes(e, p, n)) && t->unk != TTT__NO_UNK) {
+            if (t->unk == TTT__LOST_UNK)
+                ttt_fail(e->ctx, TTT_ERR_ARGUMENT, "ttt_encode: '%.*s' is unknown, and the "
+                         "unk_token is not in the vocabulary", n, p);
+            if (pending && !t->fuse_unk) ttt__add_symbol(e, t->unk);
+            pending = true;
+        }
+    }
+    if (pending) ttt__add_symbol(e, t->unk);
+    if (e->n_symbols) e->symbols[e->n_symbols - 1].next = -1;
+}
+
+// Notes that symbol i and the next can merge, if they can.
+static void ttt__note_merge(ttt__encoder *e, int32_t i) {
+    const ttt__symbol *s = e->symbols + i;
+    if (i < 0 || s->next < 0) return;
+    int32_t rank = ttt__pair_map_find(&e->t->merges, s->id, e->symbols[s->next].id);
+    if (rank >= 0) ttt__heap_push(e->heap, &e->n_heap, (uint64_t)rank << 32 | (uint32_t)i);
+}
+
+static void ttt__merge_symbols(ttt__encoder *e) {
+    const ttt_tokenizer *t = e->t;
+    e->n_heap = 0;
+    for (int64_t i = 0; i + 1 < e->n_symbols; i++) ttt__note_merge(e, (int32_t)i);
+    while (e->n_heap > 0) {
+        uint64_t top = ttt__heap_pop(e->heap, &e->n_heap);
+        int32_t i = (int32_t)(top & 0xffffffff), merged = t->merged[top >> 32];
+        ttt__symbol *s = e->symbols + i, *right = s->next < 0 ? NULL : e->symbols + s->next;
+        if (s->id < 0 || !right) continue;
+        int32_t rank = ttt__pair_map_find(&t->merges, s->id, right->id);
+        if (rank < 0 || t->merged[rank] != merged) continue;  // one of the two has merged
+        s->id = merged;
+        right->id = -1;
+        s->next = right->next;
+        if (s->next >= 0) e->symbols[s->next].prev = i;
+        ttt__note_merge(e, s->prev);
+        ttt__note_merge(e, i);
+    }
+}
+
+static void ttt__know_word(ttt__encoder *e, ttt__string word, int64_t begin) {
+    if (e->n_words == e->most_words) return;
+    e->words[e->n_words] = word;
+    e->word_ids[e->n_words] = begin;
+    e->word_end[e->n_words] = e->ids.n;
+    *ttt__index_slot(&e->known, word) = e->n_words;
+    e->n_words++;
+}
+
+// Once a word is known its ids are copied from where they are. The word itself stays where it is.
+static void ttt__encode_word(ttt__encoder *e, ttt__string word) {
+    int32_t known = *ttt__index_slot(&e->known, word);
+    int64_t begin = e->ids.n;
+    ttt__arena *scratch = &e->ctx->scratch;
+    if (known >= 0) {
+        for (int64_t i = e->word_ids[known]; i < e->word_end[known]; i++)
+            if (!ttt__add_id(e->ctx, scratch, &e->ids, e->ids.at[i])) return;
+        return;
+    }
+    if (!ttt__reserve_symbols(e, 2 * (int64_t)word.n)) return;
+    ttt__add_units(e, word);
+    ttt__merge_symbols(e);
+    for (int64_t i = 0; i < e->n_symbols; i++)
+        if (e->symbols[i].id >= 0 && !ttt__add_id(e->ctx, scratch, &e->ids, e->symbols[i].id))
+            return;
+    ttt__know_word(e, word, begin);
+}
+
+// ignore_merges: the id of a word that is a token as it stands; -1 if it is none.
+static int32_t ttt__whole_token(ttt__encoder *e, ttt__string word) {
+    if (!e->t->byte_level) return ttt__model_token(e->t, word);
+    ttt__string token = { NULL, 0 };
+    if (e->token_room < 2 * word.n) {
+        e->token_room = 4 * word.n;
+        e->token = (char *)ttt__arena_alloc(e->ctx, &e->ctx->scratch, e->token_room);
+        if (!e->token) return -1;
+    }
+    for (size_t i = 0; i < word.n; i++)
+        token.n += (size_t)ttt__utf8_put(ttt__char_of_byte((unsigned char)word.at[i]),
+                                         e->token + token.n);
+    token.at = e->token;
+    return ttt__model_token(e->t, token);
+}
+
+static void ttt__encode_cut(ttt__encoder *e, ttt__string word) {
+    const ttt_tokenizer *t = e->t;
+    const char *begin = word.at, *end = word.at + word.n;
+    int32_t whole = t->ignore_merges ? ttt__whole_token(e, word) : -1, before = -1;
+    if (whole >= 0) {
+        ttt__add_id(e->ctx, &e->ctx->scratch, &e->ids, whole);
+        return;
+    }
+    int n;
+    for (const char *p = begin; p < end && !e->ctx->result; p += n) {
+        int32_t unit = ttt__unit_at(t, p, &n);
+        if (ttt__pair_map_find(&t->units, unit, 0) < 0) unit = -1;  // cut at known units only
+        if (before >= 0 && unit >= 0 && ttt__pair_map_find(&t->joins, before, unit) < 0) {
+            ttt__string part = { begin, (size_t)(p - begin) };
+            ttt__encode_word(e, part);
+            begin = p;
+        }
+        before = unit;
+    }
+    ttt__string last = { begin, (size_t)(end - begin) };
+    if (!e->ctx->result) ttt__encode_word(e, last);
+}
+
+static bool ttt__begins(ttt__string text, const char *with) {
+    size_t n = strlen(with);
+    return text.n >= n && memcmp(text.at, with, n) == 0;
+}
+
+// The end of the word at p.
+static const char *ttt__word_end(const ttt_tokenizer *t, const char *p, const char *end) {
+    if (t->words == TTT__GPT2) return ttt__word_end_gpt2(&t->classes, p, end);
+    if (t->words > 0) return ttt__word_end_gpt4(&t->classes, p, end, t->words);
+    if (!t->metaspace || !t->metaspace_split) return end;
+    for (p++; p < end; p++)  // each mark begins a word
+        if (*p == TTT__MARK[0] && end - p >= 3 && memcmp(p, TTT__MARK, 3) == 0) return p;
+    return end;
+}
+
+// A text without added tokens.
+static void ttt__encode_plain(ttt__encoder *e, ttt__string text, bool first) {
+    const ttt_tokenizer *t = e->t;
+    const char *prefix = "";
+    if (text.n == 0) return;
+    if (t->prefix_space && *text.at != ' ') prefix = " ";
+    if (t->metaspace && *text.at != ' ' && !ttt__begins(text, TTT__MARK) &&
+        (t->metaspace_prefix == TTT__ALWAYS || (t->metaspace_prefix == TTT__FIRST && first)))
+        prefix = TTT__MARK;
+    text = ttt__rewritten(e->ctx, &e->ctx->scratch, text, prefix, t->metaspace);
+    for (const char *p = text.at, *end = p + text.n; p < end && !e->ctx->result;) {
+        const char *q = ttt__word_end(t, p, end);
+        ttt__string word = { p, (size_t)(q - p) };
+        ttt__encode_cut(e, word);
+        p = q;
+    }
+}
+
+// The added token that begins soonest at or after p, and of those the longest; NULL if none does.
+static const ttt__added *ttt__find_added(const ttt__added_list *list, const char **p,
+                                         const char *end) {
+    if (!list->first[256]) return NULL;
+    for (; *p < end; ++*p) {
+        unsigned char byte = (unsigned char)**p;
+        for (int32_t i = list->first[byte]; i < list->first[byte + 1]; i++) {
+            const ttt__added *a = list->at + i;
+            if (a->text.n <= (size_t)(end - *p) && memcmp(*p, a->text.at, a->text.n) == 0) return a;
+        }
+    }
+    return NULL;
+}
+
+// Whether the character before or after the place p belongs to a word.
+static bool ttt__in_word(const ttt__classes *classes, const char *p, const char *begin,
+                         const char *end) {
+    int n;
+    const char *q = begin < p ? ttt__code_before(p) : p;
+    return begin != end && q < end && strchr(TTT__WORDS, ttt__class_at(classes, q, &n));
+}
+
+static void ttt__encode_between(ttt__encoder *e, ttt__string text, bool normalized, bool first);
+
+// Cuts the text at its added tokens. A token that would have to be a word of its own and is none
+// counts as found all the same: no other is looked for inside it.
+static void ttt__encode_split(ttt__encoder *e, ttt__string text, bool normalized, bool first) {
+    const ttt_tokenizer *t = e->t;
+    const char *done = text.at, *end = text.at + text.n, *p = text.at, *from;
+    const ttt__added *a;
+    for (; (a = ttt__find_added(&t->added[normalized], &p, end)) && !e->ctx->result;) {
+        from = p;
+        p += a->text.n;
+        if (a->single_word && (ttt__in_word(&t->classes, from, text.at, from) ||
+                               ttt__in_word(&t->classes, p, p, end)))
+            continue;
+        const char *to = a->rstrip ? ttt__skip(&t->classes, p, end, "s") : p;
+        for (int n; a->lstrip && from > done; from = ttt__code_before(from))
+            if (ttt__class_at(&t->classes, ttt__code_before(from), &n) != 's') break;
+        if (done < from) {
+            ttt__string part = { done, (size_t)(from - done) };
+            ttt__encode_between(e, part, normalized, first && done == text.at);
+        }
+        ttt__add_id(e->ctx, &e->ctx->scratch, &e->ids, a->id);
+        done = to;
+    }
+    ttt__string rest = { done, (size_t)(end - done) };
+    ttt__encode_between(e, rest, normalized, first && done == text.at);
+}
+
+// What lies between added tokens. `first`: at the beginning of the whole text.
+static void ttt__encode_between(ttt__encoder *e, ttt__string text, bool normalized, bool first) {
+    const ttt_tokenizer *t = e->t;
+    if (text.n == 0 || e->ctx->result) return;
+    if (normalized) {
+        ttt__encode_plain(e, text, first);
+        return;
+    }
+    text = ttt__rewritten(e->ctx, &e->ctx->scratch, text, t->normal_prepend ? TTT__MARK : "",
+                          t->normal_replace);
+    ttt__encode_split(e, text, true, first);
+}
+
+static bool ttt__encoder_new(ttt__encoder *e, size_t n) {
+    ttt__arena *scratch = &e->ctx->scratch;
+    e->most_words = n < TTT__MOST_WORDS ? (int32_t)n : TTT__MOST_WORDS;
+    uint64_t most = (uint64_t)e->most_words;
+    e->words = (ttt__string *)ttt__arena_alloc(e->ctx, scratch, most * sizeof *e->words);
+    e->word_ids = (int64_t *)ttt__arena_alloc(e->ctx, scratch, most * sizeof *e->word_ids);
+    e->word_end = (int64_t *)ttt__arena_alloc(e->ctx, scratch, most * sizeof *e->word_end);
+    return e->words && e->word_ids && e->word_end &&
+           ttt__index_new(e->ctx, scratch, e->words, e->most_words, &e->known);
+}
+
+static bool ttt__can_encode(ttt_ctx *ctx, const ttt_tokenizer *t, const char *text, size_t n) {
+    if (n >= (size_t)1 << 30) {
+        ttt_fail(ctx, TTT_ERR_TOO_BIG, "ttt_encode: a text of %llu bytes; less than 2^30 expected",
+                 (unsigned long long)n);
+        return false;
+    }
+    const char *p = text, *end = text + n;
+    for (int length; t->decoder != TTT__BYTES && p < end; p += length) {
+        length = ttt__utf8(p, end);
+        if (length) continue;
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_encode: the text is not UTF-8 at byte %lld",
+                 (long long)(p - text));
+        return false;
+    }
+    return true;
+}
+
+static void ttt__copy_ids(int64_t **to, const ttt__ids *ids) {
+    for (int64_t i = 0; i < ids->n; i++) *(*to)++ = ids->at[i];
+}
+
+ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char *text, size_t n,
+                       bool add_special) {
+    if (!TTT__GIVEN("ttt_encode", tokenizer) || !TTT__GIVEN("ttt_encode", text) ||
+        !ttt__can_encode(ctx, tokenizer, text, n))
+        return &ctx->empty;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    bool bytes = tokenizer->decoder == TTT__BYTES;
+    ttt__string whole = { text, n };
+    ttt__encoder e;
+    memset(&e, 0, sizeof e);
+    e.ctx = ctx;
+    e.t = tokenizer;
+    if (!bytes && n && ttt__encoder_new(&e, n)) ttt__encode_split(&e, whole, false, true);
+    int64_t size = bytes ? (int64_t)n : e.ids.n;
+    if (add_special) size += tokenizer->before.n + tokenizer->after.n;
+    ttt_tensor *ids = ctx->result ? NULL : ttt__tensor(ctx, TTT_SHAPE(size), TTT_DTYPE_INT, false,
+                                                       NULL);
+    if (ids) {
+        int64_t *to = ids->index;
+        if (add_special) ttt__copy_ids(&to, &tokenizer->before);
+        for (size_t i = 0; bytes && i < n; i++) *to++ = (unsigned char)text[i];
+        ttt__copy_ids(&to, &e.ids);
+        if (add_special) ttt__copy_ids(&to, &tokenizer->after);
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+    return ids ? ids : &ctx->empty;
+}
+
+// -- decoding
+// Whether a token is written <0x00> .. <0xFF> and stands for that byte.
+static bool ttt__byte_of_token(const ttt_tokenizer *t, ttt__string token, char *byte) {
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    const char *high, *low;
+    if (!t->decode_bytes || token.n != 6 || memcmp(token.at, "<0x", 3) != 0 || token.at[5] != '>')
+        return false;
+    if (!token.at[3] || !token.at[4] || !(high = strchr(digits, token.at[3])) ||
+        !(low = strchr(digits, token.at[4])))
+        return false;
+    *byte = (char)((high - digits) % 16 * 16 + (low - digits) % 16);
+    return true;
+}
+
+// Writes the bytes of a token, no more than it has itself; `first` is the first of a text. Returns
+// how many.
+static size_t ttt__decode_token(const ttt_tokenizer *t, ttt__string token, bool first, char *to) {
+    const char *p = token.at, *end = p + token.n;
+    size_t n = 0;
+    int length;
+    if (t->decoder == TTT__BYTES || ttt__byte_of_token(t, token, to)) {
+        if (t->decoder == TTT__BYTES) *to = *p;
+        return 1;
+    }
+    for (; t->decoder == TTT__BYTE_LEVEL && p < end; p += length) {
+        int byte = ttt__byte_of_char(ttt__code_at(p, &length));
+        if (byte < 0) break;
+        to[n++] = (char)byte;
+    }
+    if (t->decoder == TTT__BYTE_LEVEL && p == end) return n;
+    bool marks = t->decoder == TTT__METASPACE || t->decode_marks;
+    bool drop = t->decoder == TTT__METASPACE && t->strip && first;
+    for (n = 0, p = token.at; p < end;) {
+        bool mark = marks && end - p >= 3 && memcmp(p, TTT__MARK, 3) == 0;
+        if (!mark) to[n++] = *p;
+        else if (!drop) to[n++] = ' ';
+        p += mark ? 3 : 1;
+    }
+    return n;
+}
+
+// Copies the characters among n bytes; U+FFFD stands for each broken part, or with `each` for each
+// of its bytes. Unless it is the end, the beginning of a character is left; *used tells.
+static size_t ttt__mend(const char *from, size_t n, bool is_end, bool each, char *to,
+                        size_t *used) {
+    const char *p = from, *end = from + n;
+    size_t written = 0;
+    while (p < end) {
+        int whole, part = ttt__utf8_part(p, end, &whole);
+        if (part < whole && p + part == end && !is_end) break;
+        if (part == whole) memcpy(to + written, p, (size_t)part);
+        if (part == whole) written += (size_t)part;
+        for (int i = 0; part != whole && i < (each ? part : 1); i++, written += 3)
+            memcpy(to + written, "\xef\xbf\xbd", 3);
+        p += part;
+    }
+    *used = (size_t)(p - from);
+    return written;
+}
+
+static bool ttt__id_good(ttt_ctx *ctx, const ttt_tokenizer *t, int64_t id) {
+    if (!ttt__is_token(t, id))
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_decode: the id %lld names no token of the %lld",
+                 (long long)id, (long long)t->n);
+    return !ctx->result;
+}
+
+// A run of byte tokens is UTF-8 as a whole, or all of it is broken.
+static size_t ttt__close_run(char *run, size_t n) {
+    size_t good = 0;
+    for (int length; good < n; good += (size_t)length) {
+        length = ttt__utf8(run + good, run + n);
+        if (length == 0) break;
+    }
+    if (good == n) return n;
+    for (size_t i = 0; i < n; i++) memcpy(run + 3 * i, "\xef\xbf\xbd", 3);
+    return 3 * n;
+}
+
+// All tokens, one behind the other. There is room for 3 bytes for each of theirs.
+static size_t ttt__decode_all(const ttt_tokenizer *t, const ttt_tensor *ids, bool skip_special,
+                              char *to) {
+    size_t n = 0, run = 0;  // run: bytes at the end that are from byte tokens
+    bool first = true;
+    char byte;
+    for (int64_t i = 0; i < ids->size; i++) {
+        ttt__string token = t->texts[ids->index[i]];
+        if (skip_special && (t->flags[ids->index[i]] & TTT__SPECIAL)) continue;
+        bool in_run = ttt__byte_of_token(t, token, &byte);
+        if (!in_run && run) n += ttt__close_run(to + n - run, run) - run;
+        size_t more = ttt__decode_token(t, token, first, to + n);
+        n += more;
+        run = in_run ? run + more : 0;
+        first = false;
+    }
+    return run ? n + ttt__close_run(to + n - run, run) - run : n;
+}
+
+char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const ttt_tensor *ids,
+                 bool skip_special, size_t *n) {
+    const ttt_tokenizer *t = tokenizer;
+    uint64_t room = 0;
+    if (n) *n = 0;
+    if (!TTT__GIVEN("ttt_decode", tokenizer) || !TTT__GIVEN("ttt_decode", ids)) return NULL;
+    if (ids->dtype != TTT_DTYPE_INT)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_decode: ids of type INT expected");
+    for (int64_t i = 0; i < ids->size && !ctx->result; i++)
+        if (ttt__id_good(ctx, t, ids->index[i])) room += 3 * t->texts[ids->index[i]].n;
+    char *text = (char *)ttt_alloc(ctx, room + 1, false);
+    if (!text) return NULL;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    char *raw = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room + 1);
+    if (!raw) return NULL;
+    size_t size = ttt__decode_all(t, ids, skip_special, raw), used, cut = 0;
+    if (t->decoder == TTT__REPLACE)
+        while (cut < (size_t)t->strip && cut < size && raw[cut] == ' ') cut++;
+    if (t->decoder == TTT__BYTES) memcpy(text, raw, size);
+    else size = ttt__mend(raw + cut, size - cut, true, false, text, &used);
+    text[size] = 0;
+    if (n) *n = size;
+    ttt__arena_release(&ctx->scratch, scratch);
+    return text;
+}
+
+// Gives what the held bytes and n more have come to.
+static const char *ttt__decoder_give(ttt_ctx *ctx, ttt_decoder *d, const char *raw, size_t n_raw,
+                                     bool is_end, bool each, char *to, size_t *n) {
+    const ttt_tokenizer *t = d->tokenizer;
+    size_t used, cut = 0;
+    *n = ttt__mend(raw, n_raw, is_end, each, to, &used);
+    d->n_held = (int)(n_raw - used);
+    memcpy(d->held, raw + used, n_raw - used);
+    if (t->decoder == TTT__REPLACE)
+        for (; cut < *n && d->stripped < t->strip; cut++, d->stripped++)
+            if (to[cut] != ' ') break;
+    if (cut < *n) d->stripped = t->strip;
+    *n -= cut;
+    to[cut + *n] = 0;
+    return ctx->result ? "" : to + cut;
+}
+
+const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t id, size_t *n) {
+    ttt_decoder *d = decoder;
+    size_t none, size = 0;
+    char byte;
+    if (!n) n = &none;
+    *n = 0;
+    if (!TTT__GIVEN("ttt_decoder_push", decoder) ||
+        !TTT__GIVEN("ttt_decoder_push", decoder->tokenizer) ||
+        !ttt__id_good(ctx, d->tokenizer, id))
+        return "";
+    const ttt_tokenizer *t = d->tokenizer;
+    if (d->skip_special && (t->flags[id] & TTT__SPECIAL)) return "";
+    ttt__string token = t->texts[id];
+    uint64_t room = 3 * ((uint64_t)token.n + sizeof d->held) + 1;
+    char *to = (char *)ttt_alloc(ctx, 2 * room, false), *raw = to + room;
+    if (!to) return "";
+    bool is_byte = ttt__byte_of_token(t, token, &byte);
+    if (t->decode_bytes && !is_byte) {  // the run ends: its bytes are no part of what follows
+        size = ttt__mend(d->held, (size_t)d->n_held, true, true, raw, &none);
+    } else {
+        memcpy(raw, d->held, (size_t)d->n_held);
+        size = (size_t)d->n_held;
+    }
+    size += ttt__decode_token(t, token, !d->begun, raw + size);
+    d->begun = true;
+    return ttt__decoder_give(ctx, d, raw, size, t->decode_bytes && !is_byte, t->decode_bytes, to,
+                             n);
+}
+
+const char *ttt_decoder_end(ttt_ctx *ctx, ttt_decoder *decoder, size_t *n) {
+    size_t none;
+    if (!n) n = &none;
+    *n = 0;
+    if (!TTT__GIVEN("ttt_decoder_end", decoder) ||
+        !TTT__GIVEN("ttt_decoder_end", decoder->tokenizer))
+        return "";
+    char raw[sizeof decoder->held];
+    char *to = (char *)ttt_alloc(ctx, 3 * sizeof raw + 1, false);
+    if (!to) return "";
+    size_t held = (size_t)decoder->n_held;
+    memcpy(raw, decoder->held, held);
+    const char *text = ttt__decoder_give(ctx, decoder, raw, held, true,
+                                         decoder->tokenizer->decode_bytes, to, n);
+    decoder->begun = false;
+    decoder->stripped = 0;
+    return text;
+}
+#endif  // TTT_NO_TOKENIZERS
+
 TTT__PRECISE_END
 #define TTT__PART TTT__CLOSE
 #include TTT__TENSOR_FILE
@@ -3400,6 +5036,11 @@ TTT__PRECISE_END
     Deutsch: DEFLATE compressed data format specification version 1.3. RFC 1951, 1996.
     Deutsch: GZIP file format specification version 4.3. RFC 1952, 1996.
     LeCun, Cortes, Burges: The MNIST database of handwritten digits, "file formats".
+    Sennrich, Haddow, Birch: Neural machine translation of rare words with subword units. ACL 2016.
+    Radford et al.: Language models are unsupervised multitask learners (GPT-2). 2019.
+    Kudo, Richardson: SentencePiece. EMNLP 2018. Byte fallback, and U+2581 for blanks.
+    The Unicode Standard, version 16.0: UnicodeData.txt, PropList.txt; UTS 18, annex C.
+    https://github.com/huggingface/tokenizers, what a tokenizer.json means.
 
     LICENSE: MIT No Attribution (MIT-0)
     Permission is hereby granted, free of charge, to any person obtaining a copy of this software

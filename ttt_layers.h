@@ -438,7 +438,8 @@ TTT_API ttt_weights ttt_mixer_new(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
                                   const char *prefix);
 TTT_API int ttt_mixer_count(const ttt_mixer_desc *desc);  // how many these are
 // In a causal layer a token changes no bit before it, NaN and infinity neither; but gradients are
-// sums over all tokens, so one that is not finite spoils theirs. Errors: as ttt_mixer_new, and
+// sums over all tokens, so one that is not finite spoils theirs. Weights of rows with the flag
+// TTT_PARAM_FACTOR may be BF16, and have no gradient then. Errors: as ttt_mixer_new, and
 // TTT_ERR_SHAPE for other weights than desc asks for.
 TTT_API ttt_tensor *ttt_mixer_forward(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                       ttt_tensor *x, ttt_tensor **losses);
@@ -2236,10 +2237,10 @@ static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const c
     return y;
 }
 
-// Whether two streams have the same tensors, so that one takes the numbers of the other.
+// Whether two streams have the same tensors, as far as both have any: lists grow.
 static bool ttt__streams_alike(const ttt_stream *a, const ttt_stream *b) {
-    if (a->lanes != b->lanes || a->state.n != b->state.n) return false;
-    for (int i = 0; i < a->state.n; i++)
+    if (a->lanes != b->lanes) return false;
+    for (int i = 0; i < TTT__MIN(a->state.n, b->state.n); i++)
         if (strcmp(a->state.item[i].name, b->state.item[i].name) != 0 ||
             !ttt_shape_equal(a->state.value[i]->shape, b->state.value[i]->shape))
             return false;
@@ -2253,18 +2254,21 @@ ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *fro
         memset(&copy, 0, sizeof copy);
         copy.lanes = from->lanes;
         if (from->lanes) copy.read = ttt__copy(ctx, from->read, true);
-        ttt__params_room(ctx, &copy.state, from->state.n);
-        for (int i = 0; i < from->state.n && ttt_ok(ctx); i++) {
-            copy.state.item[i] = from->state.item[i];
-            copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
-            copy.state.n = i + 1;
-        }
+    }
+    ttt__params_room(ctx, &copy.state, TTT__MAX(0, from->state.n - copy.state.n));
+    for (int i = copy.state.n; i < from->state.n && ttt_ok(ctx); i++) {
+        copy.state.item[i] = from->state.item[i];
+        copy.state.value[i] = ttt_zeros_kept(ctx, from->state.value[i]->shape);
+        copy.state.n = i + 1;
     }
     if (!ttt_ok(ctx)) return ttt_status(ctx);
     for (int64_t b = 0; b < from->lanes; b++) copy.read->index[b] = from->read->index[b];
-    for (int i = 0; i < from->state.n; i++)
-        memcpy(copy.state.value[i]->data, from->state.value[i]->data,
-               (size_t)from->state.value[i]->size * sizeof(ttt_real));
+    for (int i = 0; i < copy.state.n; i++) {  // what `from` does not have yet, it would find zero
+        ttt_tensor *to = copy.state.value[i];
+        size_t bytes = (size_t)to->size * sizeof *to->data;
+        if (i < from->state.n) memcpy(to->data, from->state.value[i]->data, bytes);
+        else memset(to->data, 0, bytes);
+    }
     *into = copy;
     return ttt_status(ctx);
 }
@@ -2576,8 +2580,8 @@ typedef struct ttt__sight {
     int64_t globals, cols, window;
     bool causal;  // and none that comes after the query
 } ttt__sight;
-// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what a
-// query reads is summed in one order.
+// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what
+// a query reads is summed in one order.
 enum { TTT__KEYS = 512 };
 static int64_t ttt__tile_keys(const ttt__sight *sight) {
     if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
@@ -2613,11 +2617,13 @@ typedef struct ttt__attention {
     double scale;
     int64_t nearest;  // if not 0, only so many keys count, those with the largest scores,
     int64_t before;   // and so many came before the first query
+    const char *list; // what a stream calls the list of its keys and values
 } ttt__attention;
 // The usual one: softmax(Q K^T / sqrt h) V                                          [Vaswani 2017]
 static ttt__attention ttt__usual_attention(const ttt_mixer_desc *desc) {
     ttt__attention how = { { 0, TTT__FAR, TTT__FAR, desc->causal }, desc->heads,
-                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0 };
+                           1 / sqrt((double)(desc->dim / desc->heads)), 0, 0,
+                           "list" };
     return how;
 }
 // 1 where a score is among the k largest of those in its row that are seen (n,N), else 0; of equal
@@ -2627,7 +2633,8 @@ static ttt_tensor *ttt__nearest(ttt_ctx *ctx, const ttt_tensor *scores, const tt
     ttt_tensor *near_ones = ttt_zeros(ctx, scores->shape);
     int64_t N = ttt_ok(ctx) ? scores->shape.dim[scores->shape.rank - 1] : 0;
     for (int64_t r = 0; N > 0 && r < scores->size / N; r++) {
-        const ttt_real *s = scores->data + r * N, *row = seen ? seen->data + r % N * N : NULL;
+        const ttt_real *s = scores->data + r * N;
+        const ttt_real *row = seen ? seen->data + r * N % seen->size : NULL;
         ttt_real *taken = near_ones->data + r * N;
         for (int64_t n = 0; n < k; n++) {
             int64_t best = -1;
@@ -2695,22 +2702,22 @@ static void ttt__unmask_attention(ttt_ctx *ctx, const ttt_mixer_desc *desc, cons
 }
 
 #define TTT__LINEAR_ATTENTION_ROWS(X)                                                              \
-    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(Q_KERNEL, "query/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(Q_BIAS, "query/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)               \
+    X(K_KERNEL, "key/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                    \
     X(K_BIAS, "key/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                    \
-    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(V_KERNEL, "value/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(V_BIAS, "value/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)              \
+    X(O_KERNEL, "proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                   \
     X(O_BIAS, "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 #define TTT__SELF_ATTENTION_ROWS(X)                                                                \
-    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(Q_KERNEL, "query/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(Q_BIAS, "query/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(K_KERNEL, "key/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(K_BIAS, "key/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                  \
-    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)           \
+    X(V_KERNEL, "value/kernel", "D H h", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                \
     X(V_BIAS, "value/bias", "H h", TTT_INIT_ZERO, NULL, NULL, 0, 0)                                \
-    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0)             \
+    X(O_KERNEL, "out/kernel", "H h D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0)                  \
     X(O_BIAS, "out/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0)
 enum {
 #define X(id, name, shape, init, fan_in, fan_out, flags, only_if) TTT__ATTENTION_##id,
@@ -2723,10 +2730,17 @@ static const ttt_param_row ttt__linear_attention_rows[] = {
 };
 static const ttt_param_row ttt__self_attention_rows[] = { TTT__SELF_ATTENTION_ROWS(TTT__AS_ROW) };
 
-// x times the kernel of row `which`, whatever heads its shape shows, plus its bias: (B,N,D)
+// A kernel (D,D), whatever heads its shape shows. The tape does not reshape what it cannot make, as
+// bfloat16: that is the same memory once more.
+static ttt_tensor *ttt__square(ttt_ctx *ctx, ttt_tensor *kernel, int64_t D) {
+    const ttt_shape shape = TTT_SHAPE(D, D);
+    if (!ttt_ok(ctx) || kernel->dtype == TTT_DTYPE_REAL) return ttt_reshape(ctx, kernel, shape);
+    return ttt__or_empty(ctx, ttt__tensor(ctx, shape, kernel->dtype, false, kernel));
+}
+// x times the kernel of row `which`, plus its bias: (B,N,D)
 static ttt_tensor *ttt__project(ttt_ctx *ctx, ttt_tensor *const *w, int which, ttt_tensor *x) {
     int64_t D = x->shape.dim[2];
-    return ttt_affine(ctx, x, ttt_reshape(ctx, w[which], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, x, ttt__square(ctx, w[which], D),
                       ttt_reshape(ctx, w[which + 1], TTT_SHAPE(D)));
 }
 
@@ -2752,8 +2766,10 @@ static double ttt__self_attention_flops(const ttt_mixer_desc *desc, int64_t N) {
     ttt__attention how = ttt__usual_attention(desc);
     return ttt__attention_flops(desc, &how.sight, N);
 }
-static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {  // all keys and values
-    return 2 * (double)N * (double)desc->dim;
+// All keys and values, and where a kernel asks for them the lengths of keys.
+static double ttt__list_state(const ttt_mixer_desc *desc, int64_t N) {
+    bool norms = desc->kernel != TTT_ATTENTION_KERNEL_EXPONENTIAL;
+    return (double)N * (double)(2 * desc->dim + (norms ? desc->heads : 0));
 }
 
 TTT__CONSTANT ttt_mixer ttt_mixer_self_attention = {
@@ -3061,11 +3077,11 @@ enum {
 };
 static const ttt_param_row ttt__longformer_rows[] = {
     TTT__LINEAR_ATTENTION_ROWS(TTT__AS_ROW)
-    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "query_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "query_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "key_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "key_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
-    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, TTT__GLOBALS },
+    { "value_global/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, TTT__GLOBALS },
     { "value_global/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, TTT__GLOBALS },
 };
 static int64_t ttt__window(const ttt_mixer_desc *desc) {
@@ -3194,7 +3210,7 @@ static ttt_tensor *ttt__longformer_stream(ttt_ctx *ctx, const ttt_mixer_desc *de
         any = TTT__MAX(any, counts[b]);
     }
     if (any) {
-        top.prefix = ttt__path(ctx, part->prefix, "%s", "globals");
+        all.list = "globals";
         top.counts = counts;
         top.n = n;
         apart.stream = &top;
@@ -3260,9 +3276,8 @@ static double ttt__longformer_flops(const ttt_mixer_desc *desc, int64_t N) {
            (desc->globals ? 4 * n * D * D + 4 * ttt__pairs(&all.sight, desc->globals, N) * D : 0);
 }
 static double ttt__longformer_state(const ttt_mixer_desc *desc, int64_t N) {
-    double n = (double)N, seen = (double)(desc->grid_rows ? (2 * ttt__window(desc) + 1) *
-                                                                (2 * ttt__window(desc) + 1)
-                                                          : 2 * ttt__window(desc) + 1);
+    double n = (double)N, seen = (double)((desc->causal ? 1 : 2) * ttt__window(desc) + 1);
+    if (desc->grid_rows) seen *= (double)(2 * ttt__window(desc) + 1);
     return 2 * ((seen < n ? seen : n) + (double)desc->globals) * (double)desc->dim;
 }
 
@@ -3333,7 +3348,7 @@ static ttt_tensor *ttt__focused_output(ttt_ctx *ctx, const ttt_mixer_desc *desc,
     int64_t D = desc->dim, H = desc->heads;
     ttt_tensor *b = ttt_broadcast(ctx, w[TTT__FOCUSED_BIAS], TTT_SHAPE(1, H, D / H));
     b = ttt__project(ctx, w, TTT__ATTENTION_O_KERNEL, ttt_reshape(ctx, b, TTT_SHAPE(1, 1, D)));
-    return ttt_affine(ctx, y, ttt_reshape(ctx, w[TTT__ATTENTION_O_KERNEL], TTT_SHAPE(D, D)),
+    return ttt_affine(ctx, y, ttt__square(ctx, w[TTT__ATTENTION_O_KERNEL], D),
                       ttt_reshape(ctx, b, TTT_SHAPE(D)));
 }
 // y_i = q_i (mean k_j^T v_j) / (q_i mean k + 1e-6), on heads side by side
@@ -3598,16 +3613,16 @@ enum {
 };
 #define TTT__DELTA_ROWS                                                                            \
     TTT__CONV_VIEW_ROWS                                                                            \
-    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },                    \
+    { "b_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },                         \
     { "o_norm/scale", "h", TTT_INIT_ONE, NULL, NULL, 0, 0 },                                       \
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 static const ttt_param_row ttt__delta_rows[] = { TTT__DELTA_ROWS };
 static const ttt_param_row ttt__gated_delta_rows[] = {
     TTT__DELTA_ROWS
-    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT_PARAM_DECAYS, 0 },
+    { "a_proj/kernel", "D H", TTT_INIT_XAVIER, "D", "H", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE, NULL, NULL, 0, 0 },
     { "dt_bias", "H", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
 };
 // q / sqrt h, k, v (B,N,H,h), and beta (B,N,H,1)
 static void ttt__delta_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor *const *w,
@@ -3685,12 +3700,12 @@ enum {
 };
 static const ttt_param_row ttt__kda_rows[] = {
     TTT__DELTA_ROWS
-    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "f_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "f_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "A_log", "H", TTT_INIT_LOG_RATE_1, NULL, NULL, 0, 0 },
     { "dt_bias", "D", TTT_INIT_LOG_TIME, NULL, NULL, 0, 0 },
-    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT_PARAM_DECAYS, 0 },
-    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT_PARAM_DECAYS, 0 },
+    { "g_proj/0/kernel", "D h", TTT_INIT_XAVIER, "D", "h", TTT__FACTOR, 0 },
+    { "g_proj/1/kernel", "h D", TTT_INIT_XAVIER, "h", "D", TTT__FACTOR, 0 },
     { "g_proj/1/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 // x first second + bias: a number for each channel (B,N,H,h), by way of h numbers
@@ -4063,11 +4078,9 @@ typedef struct ttt__rotary_job {
     ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
     int64_t chunk;
 } ttt__rotary_job;
-// Where in its chunk a sequence begins.
+// Where in its chunk a sequence begins, or goes on.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
-    (void)desc;
-    (void)sequence;
-    return 0;
+    return desc->stream ? ttt__lane_read(desc->stream, sequence) % ttt__chunk_or(desc, 16) : 0;
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
@@ -4185,7 +4198,8 @@ static void ttt__ttt_views(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_tensor 
     for (int i = 0; i < 3; i++) {
         ttt_tensor *const *conv = w + (i == 0 ? TTT__TTT_CONV_Q : TTT__TTT_CONV_K);
         if (shared && i < 2)
-            in[i] = ttt_add(ctx, ttt_depthwise_conv1d(ctx, shared, conv[0]), conv[1]);
+            in[i] = ttt_add(
+                ctx, ttt__short_conv(ctx, desc->stream, "conv", shared, conv[0]), conv[1]);
         else in[i] = ttt_matmul(ctx, x, w[TTT__TTT_Q + i]);
         in[i] = ttt__beside(ctx, in[i], desc->heads);
         if (desc->rotary != 0 && i < 2) in[i] = ttt__rotate(ctx, desc, in[i], false);
@@ -4297,7 +4311,7 @@ enum {
 };
 static const ttt_param_row ttt__titans_rows[] = {
     TTT__CONV_VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "rate/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
     { "rate/bias", "H", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "momentum/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
@@ -4359,9 +4373,9 @@ enum {
 };
 static const ttt_param_row ttt__lact_rows[] = {
     TTT__VIEW_ROWS
-    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
-    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, 0 },
-    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_DECAYS, TTT__CAUSAL },
+    { "o_proj/kernel", "D D", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
+    { "lr_proj/kernel", "D 3H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, 0 },
+    { "momentum_proj/kernel", "D H", TTT_INIT_SMALL, NULL, NULL, TTT__FACTOR, TTT__CAUSAL },
     { "w0", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w1", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_NORMAL_IN, "h", NULL, TTT_PARAM_INNER, 0 },
@@ -4550,12 +4564,12 @@ enum {
     TTT__VITTT_O_BIAS
 };
 static const ttt_param_row ttt__vittt_rows[] = {
-    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT_PARAM_DECAYS, 0 },
+    { "qkv/kernel", "D E", TTT_INIT_XAVIER, "D", "D", TTT__FACTOR, 0 },
     { "qkv/bias", "E", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
     { "w1", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w2", "H h h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
     { "w3", "9 h", TTT_INIT_SMALL, NULL, NULL, TTT_PARAM_INNER, 0 },
-    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT_PARAM_DECAYS, 0 },
+    { "proj/kernel", "P D", TTT_INIT_XAVIER, "P", "D", TTT__FACTOR, 0 },
     { "proj/bias", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 },
 };
 static ttt_tensor *ttt__clipped_step(ttt_ctx *ctx, ttt_tensor *w, ttt_tensor *g) {
@@ -7197,13 +7211,14 @@ enum { TTT__QUERIES = 64 };  // with TTT__KEYS a tile of 128 kB: stays in the se
 // Keys and values of the tokens that were read lie in tiles of `side` tokens. Of a head a tile is
 //     K^T (h,side), c (1,side) if there is one, V (side,h)
 // which a query reads as it lies, from the first number to the last. First come the tiles of the
-// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a list
-// that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring of tiles.
+// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a
+// list that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring.
 //     New tokens are written behind those that `read` counts. In a ring the place of a new tile may
 // still have tokens that the next query sees. Then it is written apart, and moves as the call ends.
 enum { TTT__BLOCKS = 40 };  // more tokens than any sequence has
 typedef struct ttt__list {
     const ttt__stream_part *part;
+    const char *name;
     ttt__sight sight;
     int64_t H, h, terms;          // terms: 1 if there is a c
     int64_t side, globals, ring;  // tokens of a tile; tiles of the globals, and of the ring or 0
@@ -7285,9 +7300,9 @@ static ttt__tile_span ttt__list_span(const ttt__list *list, int64_t lane) {
 // Finds the blocks in the state, or makes them.
 static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
     int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
-    char name[32];
+    char name[64];
     for (int block = 0; from < tiles && ttt_ok(ctx); block++, from = end, end *= 2) {
-        snprintf(name, sizeof name, "list/%d", block);
+        snprintf(name, sizeof name, "%s/%d", list->name, block);
         ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
                                     2 * list->h + list->terms, list->side);
         const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
@@ -7902,6 +7917,7 @@ static const ttt__list *ttt__list_of(ttt_ctx *ctx, const ttt__stream_part *part,
     if (!ttt_ok(ctx)) return NULL;
     memset(list, 0, sizeof *list);
     list->part = part;
+    list->name = how->list;
     list->sight = how->sight;
     list->H = how->heads;
     list->h = in[0]->shape.dim[2] / how->heads;
@@ -8225,7 +8241,7 @@ static void ttt__chunked_keep_state(const ttt__chunked *job) {
         if (end / arg->chunk == read / arg->chunk) continue;
         const ttt__stack *to[2] = { &job->memory, &job->open },
                          *from[2] = { &job->next_memory, &job->next_open };
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2 && to[i]->apart > 0; i++)
             ttt__stream_write(job->ctx, part, ttt__of(*to[i], lane * arg->H).at,
                               ttt__of(*from[i], lane * arg->H).at, arg->H * to[i]->apart);
     }
@@ -9015,11 +9031,11 @@ static ttt__glu_tile ttt__glu_tile_of(const ttt__chunk_work *chunk, const ttt__g
     tile.q = ttt__rows_at(in[TTT__GLU_Q], from, rows);
     tile.k = ttt__rows_at(in[TTT__GLU_K], from, rows);
     tile.v = ttt__rows_at(in[TTT__GLU_V], from, rows);
-    tile.y = chunk->y.at ? ttt__rows_at(chunk->y, from, rows) : ttt__absent();
-    tile.d_q = ttt__rows_at(d_in[TTT__GLU_Q], from, rows);
-    tile.d_k = ttt__rows_at(d_in[TTT__GLU_K], from, rows);
-    tile.d_v = ttt__rows_at(d_in[TTT__GLU_V], from, rows);
-    tile.d_y = ttt__rows_at(chunk->d_y, from, rows);
+    tile.y = ttt__rows_or(chunk->y, from, rows, ttt__absent());
+    tile.d_q = ttt__rows_or(d_in[TTT__GLU_Q], from, rows, ttt__absent());
+    tile.d_k = ttt__rows_or(d_in[TTT__GLU_K], from, rows, ttt__absent());
+    tile.d_v = ttt__rows_or(d_in[TTT__GLU_V], from, rows, ttt__absent());
+    tile.d_y = ttt__rows_or(chunk->d_y, from, rows, ttt__absent());
     tile.zu = ttt__rows_at(work->zu, 0, rows);
     tile.s = ttt__rows_at(work->s, 0, rows);
     tile.back = work->back.at ? ttt__rows_at(work->back, 0, rows) : tile.v;
@@ -10421,7 +10437,10 @@ static ttt_tensor *ttt__linear_attention_as_op(ttt_ctx *ctx, const ttt_mixer_des
                                                ttt_tensor *const *w, ttt_tensor *x,
                                                ttt_tensor **losses) {
     if (desc->causal) return ttt__linear_attention_tape(ctx, desc, w, x, losses);
-    if (desc->normalizer == TTT_NORMALIZER_NONE) return NULL;
+    bool all_real = true;
+    for (int i = 0; i < desc->mixer->n_rows; i++)
+        all_real = all_real && w[i]->dtype == TTT_DTYPE_REAL;
+    if (desc->normalizer == TTT_NORMALIZER_NONE || !all_real) return NULL;
     return ttt__qkv_fused(ctx, desc, w, x);
 }
 #endif  // TTT_NO_FUSED
@@ -10710,22 +10729,25 @@ ttt_result ttt_stream_learner(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weig
     else if (!memory || !open)
         ttt_fail(ctx, TTT_ERR_UNSET, "%s: the stream has no state of it", desc->mixer->name);
     if (!ttt_ok(ctx)) return ttt_status(ctx);
-    ttt_tensor **w0 = row + desc->mixer->n_rows;
+    ttt_tensor *w0[4] = { NULL }, *to[4] = { NULL }, *sum[4] = { NULL };
     int64_t size = 0;
-    for (int i = 0; i < learner->n_rows; i++) size += w0[i] ? w0[i]->size / desc->heads : 0;
-    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
-        return ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
-                        desc->mixer->name), ttt_status(ctx);
     for (int i = 0; i < learner->n_rows; i++) {
+        w0[i] = row[desc->mixer->n_rows + i];
+        size += w0[i] ? w0[i]->size / desc->heads : 0;
+    }
+    if (memory->shape.dim[1] != desc->heads || memory->shape.dim[2] % size)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "%s: the stream's state is of another layer",
+                 desc->mixer->name);
+    for (int i = 0; i < learner->n_rows && ttt_ok(ctx); i++) {
         ttt_shape shape = TTT_SHAPE(stream->lanes);
         for (int j = 0; w0[i] && j < w0[i]->shape.rank; j++)
             shape.dim[shape.rank++] = w0[i]->shape.dim[j];
-        value[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
-        gradient[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        value[i] = to[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
+        gradient[i] = sum[i] = w0[i] ? ttt_zeros(ctx, shape) : NULL;
     }
 #ifndef TTT_NO_FUSED
     ttt_real *first = ttt_ok(ctx) ? ttt__alloc_numbers(ctx, 1, memory->shape.dim[2], true) : NULL;
-    if (first) ttt__learned(ctx, stream, memory, open, w0, first, value, gradient);
+    if (first) ttt__learned(ctx, stream, memory, open, w0, first, to, sum);
 #endif
     return ttt_status(ctx);
 }

@@ -403,7 +403,7 @@ typedef struct ttt_rng {
 // A stream at its first number. A seed and three words of your choice name it; take (seed, 0, 0, 0)
 // if one sequence is enough. Streams with different names are independent, so "the crop of image c
 // in epoch b" has numbers of its own, whatever was drawn before. A stream has 2^34 numbers, and
-// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 4.
+// then goes on into the one named (a + 1, b, c). ttt_data.h takes a = 2^31 + 1 .. 2^31 + 5.
 TTT_API ttt_rng ttt_rng_at(uint64_t seed, uint32_t a, uint32_t b, uint32_t c);
 TTT_API uint32_t ttt_rng_u32(ttt_rng *rng);
 TTT_API double ttt_rng_uniform(ttt_rng *rng);              // in [0,1), 32 bits
@@ -6915,7 +6915,7 @@ TTT__PRECISE_END
     TTT__DO(worker) TTT__DO(wrt) TTT__DO(x0) TTT__DO(x1) TTT__DO(x2) TTT__DO(x3) TTT__DO(xm)       \
     TTT__DO(yes) TTT__DO(z0) TTT__DO(z1) TTT__DO(z2) TTT__DO(zip) TTT__DO(COMMENT) TTT__DO(EXTRA)  \
     TTT__DO(HCRC) TTT__DO(RESERVED) TTT__DO(Ju) TTT__DO(a8) TTT__DO(adam) TTT__DO(asks)            \
-    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(conv) TTT__DO(crc)                  \
+    TTT__DO(bend) TTT__DO(big) TTT__DO(by) TTT__DO(cl) TTT__DO(crc)                                \
     TTT__DO(ctr) TTT__DO(cv)                                                                       \
     TTT__DO(ddu) TTT__DO(dy) TTT__DO(e3) TTT__DO(elu1) TTT__DO(flaw) TTT__DO(four) TTT__DO(gi)     \
     TTT__DO(got) TTT__DO(gr2) TTT__DO(gv) TTT__DO(here) TTT__DO(hex) TTT__DO(idx) TTT__DO(ink)     \
@@ -7500,7 +7500,6 @@ TTT__NAMES(TTT__PUSH)
 #undef big
 #undef by
 #undef cl
-#undef conv
 #undef crc
 #undef ctr
 #undef cv

@@ -34,7 +34,8 @@
         [5] LINE CHARTS     panels of curves
         [6] BAR CHARTS      bars made of parts, each with a meter
         [7] RUNS            one process at a time writes to a place; a line of a log, read back
-        [8] LAYERS          every layer of the family, alone: what benchmarks run
+        [8] TRAINING        runs of many steps: settings, log, checkpoints, going on
+        [9] LAYERS          every layer of the family, alone: what benchmarks run
 
     Functions are inline because no program uses them all, and compilers report others that are not
     used.
@@ -44,8 +45,10 @@
 
 #include "../ttt_model.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -230,9 +233,10 @@ static inline void print_help(void) {
         printf("\nvalues of %s:", p->rows[i].name);
         for (int k = 0; p->rows[i].value(k); k++) printf(" %s", p->rows[i].value(k));
         printf("\n");
-        for (int k = 0; p->rows[i].value == mixer_name && ttt_mixer_at(k); k++)
-            printf("  %-17s %s [%s]\n", ttt_mixer_at(k)->name, ttt_mixer_at(k)->what,
-                   ttt_mixer_at(k)->source);
+        for (int k = 0; p->rows[i].value(k); k++) {
+            const ttt_mixer *m = ttt_mixer_find(p->rows[i].value(k));
+            if (m) printf("  %-17s %s [%s]\n", m->name, m->what, m->source);
+        }
     }
     for (int i = 0; i < p->n_rows; i++) {
         const option *mode = &p->rows[i];
@@ -862,7 +866,444 @@ static inline double note_number(const ttt_bundle *b, const char *key) {
     return end == note_text(b, key) || *end ? NAN : v;
 }
 
-// ---- [8] LAYERS ---------------------------------------------------------------------------------
+// ---- [8] TRAINING -------------------------------------------------------------------------------
+// What programs that train share: a folder that holds the run, a log whose records carry all of its
+// settings, checkpoints, and going on from them with the same bits. The options that define a run
+// are the first rows of a program.
+#define OPTION_PLACE(type, kind, field, least, most) \
+    { #field, kind, offsetof(type, field), least, most, NULL, "", NULL, NULL }
+
+typedef struct training {
+    // Set by the program:
+    const char *command;          // how it is called: "./train"
+    void *options;                // its options,
+    int n_defining;               // of which so many rows define a run
+    const char *out;              // the folder
+    const option *place_rows;     // where a run is, beside weights, optimizer and random numbers
+    int n_place_rows;
+    void *place;
+    const char *data_key;         // "images"
+    char data[20];                // a hash of these
+    const char *const *results;   // files that it leaves at the end, up to NULL
+    void (*step)(struct training *t);                // one update
+    void (*record)(struct training *t);              // into the history; then log_record
+    void (*write_record)(FILE *f, const struct training *t, int i);  // of the history, as a line
+    void (*take_record)(struct training *t, const ttt_bundle *record, double step);  // and back
+    void (*show)(const struct training *t, progress *p);
+    void (*look)(struct training *t);                // at batches, before a checkpoint: the place
+    void (*check)(struct training *t, const ttt_bundle *b, const char *where);  // its own options
+    // The rest is filled in below.
+    ttt_ctx *c;
+    ttt_params params;
+    ttt_optimizer *opt;
+    ttt_note *settings;           // what defines the run
+    int n_settings;
+    char *json;                   // the same as an object
+    int n_records;                // of the log
+    double last_record;           // its step
+    double earlier, start, saved; // seconds until this process; when it began, and last saved
+    FILE *log;
+} training;
+
+// Continues with bytes [FNV-1a]: folders and files of one name need not hold the same.
+#define HASH_START 14695981039346656037u
+static inline uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n) {
+    for (const unsigned char *p = (const unsigned char *)bytes; n--; p++)
+        hash = (hash ^ *p) * 1099511628211u;
+    return hash;
+}
+static inline void hash_text(uint64_t hash, char text[20]) {
+    snprintf(text, 20, "%08lx%08lx", (unsigned long)(hash >> 32),
+             (unsigned long)(hash & 0xffffffff));
+}
+
+static inline double training_seconds(const training *t) {
+    return t->earlier + ttt_seconds() - t->start;
+}
+static inline long long steps_done(const training *t) {
+    return t->opt->updates + t->opt->skipped;
+}
+
+// The path of a file in the folder, until the next call.
+static inline const char *path_in(const training *t, const char *name) {
+    static char path[1200];
+    if (snprintf(path, sizeof path, "%s/%s", t->out, name) >= (int)sizeof path)
+        die("--out '%.60s...': a shorter path expected", t->out);
+    return path;
+}
+
+// Room for `n` things that lives as long as the run, for what `why` says.
+static inline void *kept(training *t, const char *why, int64_t n, size_t size) {
+    void *room = ttt_alloc(t->c, (size_t)n * size, true);
+    need_ok(t->c, why);
+    return room;
+}
+
+// -- what defines a run: checkpoints hold it as notes, and every record of the log as an object:
+// the options, what this program is, and the data. Runs that differ in nothing but the seed may be
+// compared.
+static const ttt_note this_build[] = {
+    { "version", TTT_VERSION }, { "real", sizeof(ttt_real) == sizeof(double) ? "double" : "float" },
+};
+
+static inline const char *key_of(const option *row) { return row->name + strspn(row->name, "-"); }
+
+// The values that the rows have in `values` as notes. Numbers are written to `room`.
+static inline int list_values(const option *rows, int n, const void *values, ttt_note *notes,
+                              char (*room)[32]) {
+    for (int i = 0; i < n; i++)
+        notes[i] = (ttt_note){ key_of(&rows[i]), option_get(&rows[i], values, room[i]) };
+    return n;
+}
+
+static inline char *put_json_text(char *to, const char *text) {
+    *to++ = '"';
+    for (; *text; text++) {
+        unsigned char letter = (unsigned char)*text;
+        if (letter < 0x20) to += sprintf(to, "\\u%04x", letter);
+        else if (letter == '"' || letter == '\\') to += sprintf(to, "\\%c", letter);
+        else *to++ = *text;
+    }
+    *to++ = '"';
+    return to;
+}
+
+static inline void describe_training(training *t) {
+    size_t size = 8;
+    int n = t->n_defining;
+    char(*room)[32] = (char(*)[32])kept(t, "the settings", n, sizeof *room);
+    t->settings = (ttt_note *)kept(t, "the settings", n + COUNT(this_build) + 1, sizeof(ttt_note));
+    list_values(this_program.rows, n, t->options, t->settings, room);
+    for (int i = 0; i < COUNT(this_build); i++) t->settings[n++] = this_build[i];
+    t->settings[n++] = (ttt_note){ t->data_key, t->data };
+    t->n_settings = n;
+    for (int i = 0; i < n; i++)
+        size += strlen(t->settings[i].key) + 6 * strlen(t->settings[i].text) + 8;
+    char *to = t->json = (char *)kept(t, "the settings", (int64_t)size, 1);
+    for (int i = 0; i < n; i++) {
+        bool number = i < t->n_defining && !option_is_text(&this_program.rows[i]);
+        *to++ = i ? ',' : '{';
+        to = put_json_text(to, t->settings[i].key);
+        *to++ = ':';
+        to = number ? to + sprintf(to, "%s", t->settings[i].text)
+                    : put_json_text(to, t->settings[i].text);
+    }
+    strcpy(to, "}");
+}
+
+// -- the log. JSON has no NaN and no infinity.
+static inline void write_number(FILE *f, const char *before, double v) {
+    bool finite = fabs(v) < HUGE_VAL;
+    fprintf(f, finite ? "%s%.6g" : "%snull", before, v);
+}
+// The numbers of JSON lists, one after the other; NaN for null.
+static inline double next_number(const char **at) {
+    *at += strspn(*at, "[], ");
+    if (**at == 'n') return *at += strlen("null"), NAN;
+    char *end;
+    double v = strtod(*at, &end);
+    *at = end;
+    return v;
+}
+
+static inline void flush_log(training *t) {
+    errno = 0;
+    if (fflush(t->log) != 0 || ferror(t->log))
+        die("%s cannot be written: %s", path_in(t, "log.jsonl"), strerror(errno ? errno : EIO));
+}
+
+enum { N_RECORDS = 100 };
+// Steps from record to record: at least a twentieth of the run, however short the run.
+static inline long long record_every(long long steps) {
+    long long every = (steps + N_RECORDS - 1) / N_RECORDS;
+    return every < steps / 20 ? steps / 20 : every;
+}
+
+// Writes the record of this step, the last so far.
+static inline void log_record(training *t) {
+    t->last_record = (double)steps_done(t);
+    t->write_record(t->log, t, t->n_records++);
+    flush_log(t);
+}
+
+// False if this line of the log is not of the time before the checkpoint.
+static inline bool restore_record(training *t, long long steps, char *line, size_t length) {
+    ttt_bundle b;
+    bool good = json_read(t->c, line, length, &b) && strcmp(note_text(&b, "event"), "step") == 0;
+    double step = note_number(&b, "step");
+    if (!good || !(step > t->last_record && step <= (double)steps_done(t))) return false;
+    if ((long long)step % record_every(steps) != 0 && step != (double)steps) return false;
+    if (strcmp(note_text(&b, "settings"), t->json) != 0)
+        die("--resume: %s: its record of step %.0f is of another run; take the file away to go on "
+            "without it", path_in(t, "log.jsonl"), step);
+    t->take_record(t, &b, step);
+    t->last_record = step;
+    t->n_records++;
+    return true;
+}
+
+// The log's records up to the checkpoint become the history again; those after it are done again.
+static inline void restore_log(training *t, long long steps) {
+    const char *path = path_in(t, "log.jsonl");
+    ttt_mark m = ttt_mark_get(t->c);
+    size_t size = 0;
+    char *line = file_exists(path) ? ttt_file_read(t->c, path, &size) : NULL, *end;
+    need_ok(t->c, "--resume");
+    for (char *stop = line + size; line && t->n_records < N_RECORDS + 1; line = end + 1) {
+        end = (char *)memchr(line, '\n', (size_t)(stop - line));
+        if (!end || !restore_record(t, steps, line, (size_t)(end - line))) break;
+    }
+    ttt_mark_release(t->c, m);
+    long long missing = steps_done(t) / record_every(steps) - t->n_records;
+    if (missing > 0)
+        printf("%s lacks %lld of its records: so will the curves\n", path, missing);
+}
+
+// -- interrupting: while a run is not finished, checkpoint.safetensors in its folder says where it
+// goes on
+static volatile sig_atomic_t interrupted;
+
+static inline void heed_signals(void (*heed)(int)) {
+    signal(SIGINT, heed);
+    signal(SIGTERM, heed);
+#ifdef SIGHUP
+    if (signal(SIGHUP, heed) == SIG_IGN) signal(SIGHUP, SIG_IGN);  // as nohup wants it
+#endif
+}
+static inline void on_signal(int signal) {
+    (void)signal;
+    interrupted = 1;
+    heed_signals(SIG_DFL);  // a second one ends the program at once
+}
+static inline void print_interrupted(const training *t) {
+    bool named = strcmp(t->out, "out") != 0;
+    printf("interrupted at step %lld; to go on: %s --resume%s%s\n", steps_done(t), t->command,
+           named ? " --out " : "", named ? t->out : "");
+}
+
+static const option seconds_row = {
+    "seconds", KIND_REAL, offsetof(training, earlier), 0, 9e15, NULL, "", NULL, NULL
+};
+
+// The model remembers what defines the run; a whole checkpoint also the moments and the place.
+static inline void save_checkpoint(training *t, const char *name, bool whole) {
+    ttt_mark mark = ttt_mark_get(t->c);
+    int n = t->n_settings, places = t->n_place_rows;
+    size_t most = (size_t)(n + places + 1);
+    ttt_note *notes = (ttt_note *)ttt_alloc(t->c, most * sizeof *notes, false);
+    char(*room)[32] = (char(*)[32])ttt_alloc(t->c, most * sizeof *room, false);
+    need_ok(t->c, "saving");
+    t->look(t);
+    t->earlier = training_seconds(t);
+    t->start = ttt_seconds();  // and from here they go on
+    memcpy(notes, t->settings, (size_t)n * sizeof *notes);
+    if (whole) n += list_values(t->place_rows, places, t->place, notes + n, room);
+    if (whole) n += list_values(&seconds_row, 1, t, notes + n, room + places);
+    ttt_checkpoint_save(t->c, path_in(t, name), &t->params, whole ? t->opt : NULL, notes, n);
+    need_ok(t->c, "saving");
+    ttt_mark_release(t->c, mark);
+    t->saved = ttt_seconds();
+}
+
+// -- going on. `where` begins the messages: "--resume: FILE: ".
+// Notes with a point in their names are the library's.
+static inline void check_keys(const training *t, const ttt_bundle *b, const char *where) {
+    for (int64_t i = 0; i < b->n_notes; i++) {
+        const char *key = b->notes[i].key;
+        bool known = strchr(key, '.') || strcmp(key, t->data_key) == 0;
+        for (int k = 0; k < t->n_defining; k++)
+            known = known || strcmp(key, key_of(&this_program.rows[k])) == 0;
+        for (int k = 0; k < t->n_place_rows; k++)
+            known = known || strcmp(key, t->place_rows[k].name) == 0;
+        for (int k = 0; k < COUNT(this_build); k++)
+            known = known || strcmp(key, this_build[k].key) == 0;
+        known = known || strcmp(key, seconds_row.name) == 0;
+        if (!known) die("%snote '%s' is not known", where, key);
+    }
+}
+
+static inline const char *need_note(const ttt_bundle *b, const char *key, const char *where) {
+    const char *text = ttt_bundle_note(b, key);
+    if (!text) die("%sthere is no note '%s'; was it written by this program?", where, key);
+    return text;
+}
+static inline void need_same(const ttt_bundle *b, const ttt_note *mine, const char *where) {
+    const char *text = need_note(b, mine->key, where);
+    if (strcmp(text, mine->text) != 0)
+        die("%sits %s is '%s', but here it is '%s'", where, mine->key, text, mine->text);
+}
+
+// Stores what the notes have for the rows, after the checks that the command line has.
+static inline void take_values(training *t, const ttt_bundle *b, const char *where,
+                               const option *rows, int n, void *values) {
+    for (int i = 0; i < n; i++) {
+        const char *text = need_note(b, key_of(&rows[i]), where);
+        check_value(&rows[i], text, where);
+        if (option_is_text(&rows[i]))
+            text = strcpy((char *)kept(t, "--resume", (int64_t)strlen(text) + 1, 1), text);
+        option_put(&rows[i], values, text);
+    }
+}
+
+// Reads the command line again, over the options of a checkpoint: what then differs is an error.
+static inline void read_again(training *t, int argc, char **argv) {
+    ttt_mark mark = ttt_mark_get(t->c);
+    int n = t->n_defining;
+    ttt_note *saved = (ttt_note *)ttt_alloc(t->c, (size_t)n * sizeof *saved, false);
+    char(*room)[32] = (char(*)[32])ttt_alloc(t->c, (size_t)n * sizeof *room, false), now[32];
+    need_ok(t->c, "--resume");
+    list_values(this_program.rows, n, t->options, saved, room);
+    read_options(argc, argv, t->options);
+    for (int i = 0; i < n; i++) {
+        const option *row = &this_program.rows[i];
+        const char *text = option_get(row, t->options, now);
+        if (strcmp(text, saved[i].text) != 0)
+            die("--resume: %s is %s, but the run in %s has %s %s", row->name, text, t->out,
+                row->name, saved[i].text);
+    }
+    ttt_mark_release(t->c, mark);
+}
+
+// A model has more numbers than its MLPs: 8 width^2 each. Asked before memory for a model is, which
+// the file may not have.
+static inline void check_sizes(training *t, const ttt_bundle *b, const char *where,
+                               long long width, long long depth) {
+    double numbers = 0;
+    for (int64_t i = 0; i < b->n_tensors; i++) {
+        const ttt_tensor *tensor = ttt_bundle_at(b, i);
+        need_ok(t->c, "--resume");
+        numbers += (double)tensor->size;
+    }
+    if (numbers < 8 * (double)width * (double)width * (double)depth)
+        die("%s--width %lld and --depth %lld are of a model larger than its tensors", where, width,
+            depth);
+}
+
+// An option of a mixer that it does not take has its default.
+static inline void check_restored_mixer(const char *where, const char *mixer,
+                                        const mixer_option *of, int n, const void *options,
+                                        const void *defaults) {
+    char room[2][32];
+    for (int i = 0; i < n; i++) {
+        const option *row = find_option(of[i].option);
+        if (!ttt_mixer_takes(ttt_mixer_find(mixer), of[i].field) &&
+            strcmp(option_get(row, options, room[0]), option_get(row, defaults, room[1])) != 0)
+            die("%s%s has no effect on --mixer %s", where, row->name, mixer);
+    }
+}
+
+// Before there is a model: what the checkpoint says of the options.
+static inline void restore_options(training *t, int argc, char **argv) {
+    ttt_mark mark = ttt_mark_get(t->c);
+    char path[1200], where[1216];
+    ttt_bundle b;
+    strcpy(path, path_in(t, "checkpoint.safetensors"));
+    snprintf(where, sizeof where, "--resume: %s: ", path);
+    if (!file_exists(path))
+        die("--resume: there is no %s: a run leaves one if it ends too early", path);
+    lock_or_die(path_in(t, "lock"));
+    ttt_safetensors_read(t->c, path, &b);
+    need_ok(t->c, "--resume");
+    for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
+    check_keys(t, &b, where);
+    take_values(t, &b, where, this_program.rows, t->n_defining, t->options);
+    t->check(t, &b, where);
+    ttt_mark_release(t->c, mark);
+    read_again(t, argc, argv);
+}
+
+// When there is one: its weights, and where the run is.
+static inline void restore_training(training *t, long long steps) {
+    const ttt_note data = { t->data_key, t->data };
+    const ttt_optimizer *opt = t->opt;
+    ttt_mark m = ttt_mark_get(t->c);
+    char where[1216];
+    ttt_bundle b;
+    const char *path = path_in(t, "checkpoint.safetensors");
+    snprintf(where, sizeof where, "--resume: %s: ", path);
+    ttt_checkpoint_load(t->c, path, &t->params, t->opt, &b);
+    need_ok(t->c, "--resume");
+    need_same(&b, &data, where);
+    take_values(t, &b, where, t->place_rows, t->n_place_rows, t->place);
+    take_values(t, &b, where, &seconds_row, 1, t);
+    if (opt->updates > steps || opt->skipped > steps - opt->updates)
+        die("%soptimizer.updates and optimizer.skipped are %lld and %lld, of --steps %lld", where,
+            (long long)opt->updates, (long long)opt->skipped, steps);
+    ttt_mark_release(t->c, m);
+    printf("resuming at step %lld of %lld\n", steps_done(t), steps);
+}
+
+// -- the folder
+// Makes the folder, after those above it that are missing. What prevents one shows in the last.
+static inline int make_folders(const char *path) {
+    char above[1200];
+    for (int i = 1; path[i] && i < (int)sizeof above; i++)
+        if (path[i] == '/') {
+            snprintf(above, sizeof above, "%.*s", i, path);
+            (void)!make_folder(above);
+        }
+    return make_folder(path);
+}
+
+// Writes the log as it is so far, whole or not at all, and leaves it open for more.
+static inline void begin_log(training *t) {
+    const char *path = path_in(t, "log.jsonl");
+    ttt_file_writer w;
+    if (ttt_file_begin(t->c, &w, path)) {
+        for (int i = 0; i < t->n_records; i++) t->write_record((FILE *)w.stream, t, i);
+        ttt_file_finish(t->c, &w, true);
+    }
+    need_ok(t->c, "--out");
+    t->log = fopen(path, "ab");
+    if (!t->log) die("--out '%s': cannot write %s: %s", t->out, path, strerror(errno));
+}
+
+// Makes the folder the place of this run alone. The checkpoint is first: whatever happens from now
+// on, --resume goes on with this run, and what cannot be written is known before the work.
+static inline void begin_folder(training *t, bool overwrite) {
+    if (make_folders(t->out) != 0 && errno != EEXIST)
+        die("--out '%s': cannot make this folder: %s", t->out, strerror(errno));
+    lock_or_die(path_in(t, "lock"));
+    bool unfinished = file_exists(path_in(t, "checkpoint.safetensors"));
+    if (unfinished && !overwrite)
+        die("--out '%s' has a run that is not finished: --resume goes on with it, --overwrite "
+            "begins anew, --out can be another folder", t->out);
+    if (unfinished || file_exists(path_in(t, "log.jsonl")))
+        printf("replacing the %s run in %s\n", unfinished ? "unfinished" : "earlier", t->out);
+    save_checkpoint(t, "checkpoint.safetensors", true);
+    begin_log(t);
+    for (int i = 0; t->results[i]; i++) {
+        const char *path = path_in(t, t->results[i]);
+        if (file_exists(path) && remove(path) != 0)
+            die("--out '%s': cannot replace %s: %s", t->out, path, strerror(errno));
+    }
+}
+
+// -- the whole: steps until the last, or until a signal. An update does `per_step` units.
+static inline void run_training(training *t, long long steps, double save_every, double per_step,
+                         const char *unit) {
+    long long first = steps_done(t), every = record_every(steps);
+    progress p = { first, steps, per_step, unit, 0, 0 };
+    for (long long step = first; step < steps && !interrupted; step++) {
+        t->step(t);
+        if ((step + 1) % every == 0 || step + 1 == steps) t->record(t);
+        t->show(t, &p);
+        if (ttt_seconds() - t->saved >= 60 * save_every)
+            save_checkpoint(t, "checkpoint.safetensors", true);
+    }
+    status_clear();
+    save_checkpoint(t, "checkpoint.safetensors", true);
+}
+
+// The last record, after which there is nothing to resume. `facts` are members of its object.
+static inline void end_log(training *t, const char *facts) {
+    fprintf(t->log, "{\"event\":\"done\",%s,\"settings\":%s}\n", facts, t->json);
+    flush_log(t);
+    if (fclose(t->log) != 0) die("%s: %s", path_in(t, "log.jsonl"), strerror(errno));
+    remove(path_in(t, "checkpoint.safetensors"));
+}
+
+// ---- [9] LAYERS ---------------------------------------------------------------------------------
 enum { LAYER_WIDTH = 384, LAYER_HEADS = 6 };
 
 // Layer number i of the family, for sequences of N tokens, and its name: every mixer as it is, and

@@ -10,9 +10,6 @@
 #include "../ttt_model.h"
 #include "example.h"
 
-#include <errno.h>
-#include <signal.h>
-
 // ---- options ------------------------------------------------------------------------------------
 // A default of -1 is chosen by the data set.
 typedef struct {
@@ -128,15 +125,9 @@ typedef struct {
     const char *name;
     ttt_images train, test;
     long long steps, batch;  // what suits it
-    char fingerprint[20];    // of all pixels and labels
 } dataset;
 
-// FNV-1a: folders of one name need not hold the same images.
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t n) {
-    for (const unsigned char *p = (const unsigned char *)bytes; n--; p++)
-        hash = (hash ^ *p) * 1099511628211u;
-    return hash;
-}
+// Folders of one name need not hold the same images.
 static uint64_t hash_images(uint64_t hash, const ttt_images *set) {
     size_t pixels = (size_t)set->count * (size_t)(set->height * set->width * set->channels);
     hash = hash_bytes(hash, set->pixels, pixels);
@@ -185,9 +176,6 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
         }
         if (!d->name) draw_images(c, d);
     }
-    uint64_t hash = hash_images(hash_images(14695981039346656037u, &d->train), &d->test);
-    snprintf(d->fingerprint, sizeof d->fingerprint, "%08lx%08lx", (unsigned long)(hash >> 32),
-             (unsigned long)(hash & 0xffffffff));
     bool drawn = strcmp(d->name, "embedded") == 0;
     printf("data: %s, %lld training and %lld test images of %d x %d\n",
            drawn ? "embedded (drawn from a seed)" : d->name, (long long)d->train.count,
@@ -195,12 +183,11 @@ static void find_data(ttt_ctx *c, dataset *d, const char *named) {
 }
 
 // ---- the run ------------------------------------------------------------------------------------
-enum { N_RECORDS = 100, N_PROBE = 64 };
+enum { N_PROBE = 64 };
 enum { MAX_LAYERS = 100 };  // as --depth allows
 
 // What the log and the charts show: a column for each of at most N_RECORDS moments of the run.
 typedef struct {
-    int n;
     double step[N_RECORDS + 2], loss[N_RECORDS + 2];
     double accuracy[N_RECORDS + 2], test_accuracy[N_RECORDS + 2];
     double silent[MAX_LAYERS];  // the inner loss of a learner that answers nothing
@@ -213,72 +200,37 @@ static double *inner_loss(const history *h, int layer, int t) {
     return h->inner + ((size_t)layer * (size_t)h->inner_losses + (size_t)t) * (N_RECORDS + 2);
 }
 
-// Where a run is, beside its weights: the batches, sums since the last record, and its age.
+// Where a run is, beside its weights: the batches, and sums since the last record.
 typedef struct {
     long long epoch, position;
     double loss_sum, right, seen, weight;  // weight: batches
-    double seconds;                        // until this process began
 } place;
-#define PLACE(kind, field, least, most) \
-    { #field, kind, offsetof(place, field), least, most, NULL, "", NULL, NULL }
 static const option place_rows[] = {
-    PLACE(KIND_WHOLE, epoch, 0, 4294967295.), PLACE(KIND_WHOLE, position, 0, 9e15),
-    PLACE(KIND_REAL, loss_sum, -HUGE_VAL, HUGE_VAL),  // NaN after a step that went wrong
-    PLACE(KIND_REAL, right, 0, 9e15), PLACE(KIND_REAL, seen, 0, 9e15),
-    PLACE(KIND_REAL, weight, 0, 9e15), PLACE(KIND_REAL, seconds, 0, 9e15),
+    OPTION_PLACE(place, KIND_WHOLE, epoch, 0, 4294967295.),
+    OPTION_PLACE(place, KIND_WHOLE, position, 0, 9e15),
+    OPTION_PLACE(place, KIND_REAL, loss_sum, -HUGE_VAL, HUGE_VAL),  // NaN after a step gone wrong
+    OPTION_PLACE(place, KIND_REAL, right, 0, 9e15), OPTION_PLACE(place, KIND_REAL, seen, 0, 9e15),
+    OPTION_PLACE(place, KIND_REAL, weight, 0, 9e15),
 };
 
-enum { N_SETTINGS = COUNT(option_rows) + 3 };
-
 typedef struct {
+    training t;  // the first, so that a pointer to it is one to the run
     options o;
     dataset data;
-    ttt_note settings[N_SETTINGS];  // what defines the run
-    char text[N_SETTINGS][32];      // their numbers
-    int n_settings;
-    char *json;                     // the same as an object
-    ttt_ctx *c;
-    ttt_params params;
     ttt_vit_desc vit;
-    ttt_optimizer *opt;
     ttt_batches *train, *test, *probe;  // probe: test images at which inner losses are measured
     history h;
-    double start, saved;                   // when this process began, and last saved the run
     place at;
-    FILE *log;
 } run;
 
-static double seconds(const run *r) { return r->at.seconds + ttt_seconds() - r->start; }
-
-static long long steps_done(const run *r) { return r->opt->updates + r->opt->skipped; }
-
-// The path of a file in --out, until the next call.
-static const char *path_in(const options *o, const char *name) {
-    static char path[1200];
-    if (snprintf(path, sizeof path, "%s/%s", o->out, name) >= (int)sizeof path)
-        die("--out '%.60s...': a shorter path expected", o->out);
-    return path;
-}
-
-static void open_context(run *r) {
-    ttt_desc machine = { .seed = (uint64_t)r->o.seed, .threads = thread_count(r->o.threads) };
-    r->c = open_or_die(&machine);
-}
-
-// Room for `n` things that lives as long as the run, for what `why` says.
-static void *kept(run *r, const char *why, int64_t n, size_t size) {
-    void *room = ttt_alloc(r->c, (size_t)n * size, true);
-    need_ok(r->c, why);
-    return room;
-}
 
 static void make_model(run *r) {
     const options *o = &r->o;
     history *h = &r->h;
     h->inner_losses = ttt_mixer_find(o->mixer)->learner ? (int)o->inner_steps + 1 : 0;
     int64_t rows = (int64_t)h->inner_losses * o->depth;
-    h->inner = (double *)kept(r, "--inner-steps", rows * (N_RECORDS + 2), sizeof *h->inner);
-    ttt_real *rates = (ttt_real *)kept(r, "--inner-steps", o->inner_steps, sizeof *rates);
+    h->inner = (double *)kept(&r->t, "--inner-steps", rows * (N_RECORDS + 2), sizeof *h->inner);
+    ttt_real *rates = (ttt_real *)kept(&r->t, "--inner-steps", o->inner_steps, sizeof *rates);
     for (int i = 0; i < o->inner_steps; i++) rates[i] = (ttt_real)o->inner_lr;
     r->vit = (ttt_vit_desc){ .image = r->data.train.height, .channels = r->data.train.channels,
                        .classes = r->data.train.classes, .patch = o->patch, .width = o->width,
@@ -299,9 +251,9 @@ static void make_model(run *r) {
     ttt_optimizer_desc rule = { .lr = (ttt_real)o->lr, .weight_decay = (ttt_real)o->wd,
                                 .clip = (ttt_real)o->clip, .warmup = o->warmup, .total = o->steps,
                                 .accumulate = (int)o->accum, .freeze_inner = o->train_w0 == 0 };
-    ttt_vit_new(r->c, &r->vit, &r->params, "");
-    r->opt = ttt_optimizer_new(r->c, &rule, &r->params);
-    need_ok(r->c, "the model cannot be built");
+    ttt_vit_new(r->t.c, &r->vit, &r->t.params, "");
+    r->t.opt = ttt_optimizer_new(r->t.c, &rule, &r->t.params);
+    need_ok(r->t.c, "the model cannot be built");
 }
 
 static void open_batches(run *r) {
@@ -314,77 +266,78 @@ static void open_batches(run *r) {
     for (int i = 0; i < r->data.train.channels; i++)
         b.norm.mean[i] = b.norm.std[i] = 0.5f;  // pixels to [-1,1]
     test.norm = b.norm;
-    r->train = ttt_batches_new(r->c, &b);
-    r->test = ttt_batches_new(r->c, &test);
+    r->train = ttt_batches_new(r->t.c, &b);
+    r->test = ttt_batches_new(r->t.c, &test);
     test.batch = N_PROBE;
-    r->probe = ttt_batches_new(r->c, &test);
-    need_ok(r->c, "the batches");
+    r->probe = ttt_batches_new(r->t.c, &test);
+    need_ok(r->t.c, "the batches");
 }
 
 static ttt_tensor *forward(const run *r, ttt_tensor *images, ttt_vit_call *call) {
-    return ttt_vit_forward(r->c, &r->vit, ttt_params_weights(&r->params), images, call);
+    return ttt_vit_forward(r->t.c, &r->vit, ttt_params_weights(&r->t.params), images, call);
 }
 
 // One update: `accum` batches forwards and backwards.
-static void train_step(run *r) {
-    ttt_mark m = ttt_mark_get(r->c);
+static void train_step(training *t) {
+    run *r = (run *)t;
+    ttt_mark m = ttt_mark_get(r->t.c);
     for (int a = 0; a < (int)r->o.accum; a++) {
         ttt_tensor *x = NULL, *y = NULL;
-        int64_t n = ttt_batches_next(r->c, r->train, &x, &y);
-        if (n == 0) n = ttt_batches_next(r->c, r->train, &x, &y);  // the epoch ended
-        ttt_tensor *target = ttt_one_hot(r->c, y, r->data.train.classes);
-        ttt_mixup(r->c, ttt_ctx_rng(r->c), r->o.mixup, &x, &target);
-        ttt_tensor *logits = forward(r, x, NULL), *loss = ttt_cross_entropy(r->c, logits, target);
-        ttt_optimizer_step(r->c, r->opt, loss);
-        need_ok(r->c, "training");
+        int64_t n = ttt_batches_next(r->t.c, r->train, &x, &y);
+        if (n == 0) n = ttt_batches_next(r->t.c, r->train, &x, &y);  // the epoch ended
+        ttt_tensor *target = ttt_one_hot(r->t.c, y, r->data.train.classes);
+        ttt_mixup(r->t.c, ttt_ctx_rng(r->t.c), r->o.mixup, &x, &target);
+        ttt_tensor *logits = forward(r, x, NULL), *loss = ttt_cross_entropy(r->t.c, logits, target);
+        ttt_optimizer_step(r->t.c, r->t.opt, loss);
+        need_ok(r->t.c, "training");
         r->at.loss_sum += (double)ttt_item(loss);
         r->at.right += (double)ttt_count_correct(logits, y);
         r->at.seen += (double)n;
         r->at.weight += 1;
-        ttt_mark_release(r->c, m);
+        ttt_mark_release(r->t.c, m);
     }
 }
 
 // The share of right answers for the first `limit` test images. What it draws at random does not
 // disturb training.
 static double test_accuracy(run *r, int64_t limit) {
-    ttt_rng rng = *ttt_ctx_rng(r->c);
+    ttt_rng rng = *ttt_ctx_rng(r->t.c);
     int64_t right = 0, seen = 0;
-    ttt_batches_seek(r->c, r->test, 0, 0);
-    bool recording = ttt_set_recording(r->c, false);
+    ttt_batches_seek(r->t.c, r->test, 0, 0);
+    bool recording = ttt_set_recording(r->t.c, false);
     while (seen < limit) {
-        ttt_mark m = ttt_mark_get(r->c);
+        ttt_mark m = ttt_mark_get(r->t.c);
         ttt_tensor *x, *y;
-        int64_t n = ttt_batches_next(r->c, r->test, &x, &y);
+        int64_t n = ttt_batches_next(r->t.c, r->test, &x, &y);
         if (n > 0) right += ttt_count_correct(forward(r, x, NULL), y);
         seen += n;
-        ttt_mark_release(r->c, m);
-        need_ok(r->c, "testing");
+        ttt_mark_release(r->t.c, m);
+        need_ok(r->t.c, "testing");
         if (n == 0) break;
     }
-    ttt_set_recording(r->c, recording);
-    *ttt_ctx_rng(r->c) = rng;
+    ttt_set_recording(r->t.c, recording);
+    *ttt_ctx_rng(r->t.c) = rng;
     return (double)right / (double)seen;
 }
 
 // Inner losses of every layer on the first test images, into column `at` of the history.
 static void probe_inner(run *r, int at) {
     ttt_vit_call call = { .want_losses = true };
-    ttt_rng rng = *ttt_ctx_rng(r->c);
+    ttt_rng rng = *ttt_ctx_rng(r->t.c);
     ttt_tensor *x;
     if (r->h.inner_losses == 0) return;
-    ttt_mark m = ttt_mark_get(r->c);
-    bool recording = ttt_set_recording(r->c, false);
-    ttt_batches_seek(r->c, r->probe, 0, 0);
-    ttt_batches_next(r->c, r->probe, &x, NULL);
+    ttt_mark m = ttt_mark_get(r->t.c);
+    bool recording = ttt_set_recording(r->t.c, false);
+    ttt_batches_seek(r->t.c, r->probe, 0, 0);
+    ttt_batches_next(r->t.c, r->probe, &x, NULL);
     forward(r, x, &call);
-    ttt_set_recording(r->c, recording);
-    need_ok(r->c, "looking at inner losses");
+    ttt_set_recording(r->t.c, recording);
+    need_ok(r->t.c, "looking at inner losses");
     for (int l = 0; l < (int)r->o.depth; l++)
         for (int t = 0; t < r->h.inner_losses; t++)
             inner_loss(&r->h, l, t)[at] = (double)call.losses[l]->data[t];
-    ttt_mark_release(r->c, m);
-    *ttt_ctx_rng(r->c) = rng;
+    ttt_mark_release(r->t.c, m);
+    *ttt_ctx_rng(r->t.c) = rng;
 }
 
 // Whether a parameter of the block stands in the way of an answer that is zero: the weights of the
@@ -396,87 +349,34 @@ static bool speaks(const ttt_param *p, const char *block) {
 
 // To compare with: each layer's inner loss if its learner answers nothing.
 static void probe_silent(run *r) {
-    ttt_rng rng = *ttt_ctx_rng(r->c);
-    ttt_mark m = ttt_mark_get(r->c);
-    ttt_weights w = ttt_params_weights(&r->params), zero = w;
-    ttt_tensor *x, **at = ttt_alloc(r->c, (size_t)w.n * sizeof *at, false);
-    ttt_batches_seek(r->c, r->probe, 0, 0);
-    ttt_batches_next(r->c, r->probe, &x, NULL);
-    need_ok(r->c, "looking at inner losses");
-    bool recording = ttt_set_recording(r->c, false);
+    ttt_rng rng = *ttt_ctx_rng(r->t.c);
+    ttt_mark m = ttt_mark_get(r->t.c);
+    ttt_weights w = ttt_params_weights(&r->t.params), zero = w;
+    ttt_tensor *x, **at = ttt_alloc(r->t.c, (size_t)w.n * sizeof *at, false);
+    ttt_batches_seek(r->t.c, r->probe, 0, 0);
+    ttt_batches_next(r->t.c, r->probe, &x, NULL);
+    need_ok(r->t.c, "looking at inner losses");
+    bool recording = ttt_set_recording(r->t.c, false);
     for (int l = 0; l < (int)r->o.depth && r->h.inner_losses; l++) {
         char block[40];
         snprintf(block, sizeof block, "encoderblock_%d/", l);
         for (int i = 0; i < w.n; i++)
-            at[i] = speaks(&r->params.item[i], block) ? ttt_zeros(r->c, w.at[i]->shape) : w.at[i];
+            at[i] = speaks(&r->t.params.item[i], block) ? ttt_zeros(r->t.c, w.at[i]->shape)
+                                                        : w.at[i];
         zero.at = at;
         ttt_vit_call call = { .want_losses = true };
-        ttt_vit_forward(r->c, &r->vit, zero, x, &call);
-        need_ok(r->c, "looking at inner losses");
+        ttt_vit_forward(r->t.c, &r->vit, zero, x, &call);
+        need_ok(r->t.c, "looking at inner losses");
         r->h.silent[l] = (double)call.losses[l]->data[0];
     }
-    ttt_set_recording(r->c, recording);
-    ttt_mark_release(r->c, m);
-    *ttt_ctx_rng(r->c) = rng;
-}
-
-// ---- what defines a run -------------------------------------------------------------------------
-// Checkpoints hold it as notes, and every record of the log as an object: the options, what this
-// program is, and the images. Runs that differ in nothing but the seed may be compared.
-static const ttt_note this_build[] = {
-    { "version", TTT_VERSION }, { "real", sizeof(ttt_real) == sizeof(double) ? "double" : "float" },
-};
-
-static const char *key_of(const option *row) { return row->name + strspn(row->name, "-"); }
-
-// The values that the rows have in `values` as notes. Numbers are written to `room`.
-static int list_values(const option *rows, int n, const void *values, ttt_note *notes,
-                       char (*room)[32]) {
-    for (int i = 0; i < n; i++)
-        notes[i] = (ttt_note){ key_of(&rows[i]), option_get(&rows[i], values, room[i]) };
-    return n;
-}
-
-static char *put_json_text(char *to, const char *text) {
-    *to++ = '"';
-    for (; *text; text++) {
-        unsigned char letter = (unsigned char)*text;
-        if (letter < 0x20) to += sprintf(to, "\\u%04x", letter);
-        else if (letter == '"' || letter == '\\') to += sprintf(to, "\\%c", letter);
-        else *to++ = *text;
-    }
-    *to++ = '"';
-    return to;
-}
-
-static void describe_run(run *r) {
-    size_t size = 8;
-    int n = list_values(option_rows, defining_rows(), &r->o, r->settings, r->text);
-    for (int i = 0; i < COUNT(this_build); i++) r->settings[n++] = this_build[i];
-    r->settings[n++] = (ttt_note){ "images", r->data.fingerprint };
-    r->n_settings = n;
-    for (int i = 0; i < n; i++)
-        size += strlen(r->settings[i].key) + 6 * strlen(r->settings[i].text) + 8;
-    char *to = r->json = (char *)kept(r, "the settings", (int64_t)size, 1);
-    for (int i = 0; i < n; i++) {
-        bool number = i < defining_rows() && !option_is_text(&option_rows[i]);
-        *to++ = i ? ',' : '{';
-        to = put_json_text(to, r->settings[i].key);
-        *to++ = ':';
-        to = number ? to + sprintf(to, "%s", r->settings[i].text)
-                    : put_json_text(to, r->settings[i].text);
-    }
-    strcpy(to, "}");
+    ttt_set_recording(r->t.c, recording);
+    ttt_mark_release(r->t.c, m);
+    *ttt_ctx_rng(r->t.c) = rng;
 }
 
 // ---- showing and keeping ------------------------------------------------------------------------
-// JSON has no NaN and no infinity.
-static void write_number(FILE *f, const char *before, double v) {
-    bool finite = fabs(v) < HUGE_VAL;
-    fprintf(f, finite ? "%s%.6g" : "%snull", before, v);
-}
-
-static void write_record(FILE *f, const run *r, int i) {
+static void write_record(FILE *f, const training *t, int i) {
+    const run *r = (const run *)t;
     const history *h = &r->h;
     fprintf(f, "{\"event\":\"step\",\"step\":%.0f", h->step[i]);
     write_number(f, ",\"loss\":", h->loss[i]);
@@ -485,60 +385,50 @@ static void write_record(FILE *f, const run *r, int i) {
     fprintf(f, ",\"inner_loss\":[");
     for (int l = 0; l < (int)r->o.depth && h->inner_losses; l++) {
         fprintf(f, l ? ",[" : "[");
-        for (int t = 0; t < h->inner_losses; t++)
-            write_number(f, t ? "," : "", inner_loss(h, l, t)[i]);
+        for (int k = 0; k < h->inner_losses; k++)
+            write_number(f, k ? "," : "", inner_loss(h, l, k)[i]);
         fprintf(f, "]");
     }
-    fprintf(f, "],\"settings\":%s}\n", r->json);
-}
-
-static void flush_log(run *r) {
-    errno = 0;
-    if (fflush(r->log) != 0 || ferror(r->log))
-        die("%s cannot be written: %s", path_in(&r->o, "log.jsonl"),
-            strerror(errno ? errno : EIO));
-}
-
-// Steps from record to record: at least a twentieth of the run, however short the run.
-static long long record_every(const options *o) {
-    long long every = (o->steps + N_RECORDS - 1) / N_RECORDS;
-    return every < o->steps / 20 ? o->steps / 20 : every;
+    fprintf(f, "],\"settings\":%s}\n", t->json);
 }
 
 // Records where the run is: in the history, as a line of log.jsonl, and as a line of the output if
 // that does not show progress.
-static void record(run *r) {
+static void record(training *t) {
+    run *r = (run *)t;
     history *h = &r->h;
-    int i = h->n++;
-    h->step[i] = (double)steps_done(r);
+    int i = t->n_records;
+    h->step[i] = (double)steps_done(t);
     h->loss[i] = r->at.loss_sum / r->at.weight;
     h->accuracy[i] = r->at.right / r->at.seen;
     h->test_accuracy[i] = test_accuracy(r, 500);
     probe_inner(r, i);
     r->at.loss_sum = r->at.right = r->at.seen = r->at.weight = 0;
-    write_record(r->log, r, i);
-    flush_log(r);
+    log_record(t);
     if (isatty(1) && isatty(2)) return;
     printf("step %6lld of %lld  loss %.4f  accuracy %5.1f %%  on test images %5.1f %%  %.0f s\n",
-           steps_done(r), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
-           seconds(r));
+           steps_done(t), r->o.steps, h->loss[i], 100 * h->accuracy[i], 100 * h->test_accuracy[i],
+           training_seconds(t));
     fflush(stdout);
 }
 
 // Shows the means since the last record, or those of a record that has just been made.
-static void show_progress(const run *r, progress *p) {
+static void show_progress(const training *t, progress *p) {
+    const run *r = (const run *)t;
     const history *h = &r->h;
+    int last = t->n_records - 1;
     char what[80];
-    double loss = r->at.weight > 0 ? r->at.loss_sum / r->at.weight : h->loss[h->n - 1];
-    double accuracy = r->at.seen > 0 ? r->at.right / r->at.seen : h->accuracy[h->n - 1];
+    double loss = r->at.weight > 0 ? r->at.loss_sum / r->at.weight : h->loss[last];
+    double accuracy = r->at.seen > 0 ? r->at.right / r->at.seen : h->accuracy[last];
     snprintf(what, sizeof what, "epoch %lld  loss %.4f  accuracy %5.1f %%",
              (long long)r->train->epoch, loss, 100 * accuracy);
-    progress_show(p, steps_done(r), what);
+    progress_show(p, steps_done(t), what);
 }
 
 static void draw_curves(run *r) {
     const history *h = &r->h;
-    chart_series loss = { .name = "training batches", .x = h->step, .y = h->loss, .n = h->n };
+    chart_series loss = { .name = "training batches", .x = h->step, .y = h->loss,
+                          .n = r->t.n_records };
     chart_series accuracy[2] = { loss, loss };
     accuracy[0].y = h->accuracy;
     accuracy[1].y = h->test_accuracy;
@@ -546,7 +436,7 @@ static void draw_curves(run *r) {
     chart_panel panels[2] = { { "loss", "step", "cross-entropy", &loss, 1, false },
                               { "accuracy", "step", "share right", accuracy, 2, false } };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
-    line_chart_write(r->c, path_in(&r->o, "curves.svg"), &chart);
+    line_chart_write(r->t.c, path_in(&r->t, "curves.svg"), &chart);
 }
 
 // A panel for each layer, and in it a curve for the loss after each number of inner steps; in gray
@@ -556,336 +446,107 @@ static void draw_inner_losses(run *r) {
     static char names[NAMED][32], titles[MAX_LAYERS][32];
     static chart_panel panels[MAX_LAYERS];
     const history *h = &r->h;
-    int T = h->inner_losses - 1, depth = (int)r->o.depth;
+    int n_records = r->t.n_records, T = h->inner_losses - 1, depth = (int)r->o.depth;
     int64_t n = (int64_t)(h->inner_losses + 1) * depth;
-    chart_series *curves = (chart_series *)kept(r, "the chart", n, sizeof *curves);
-    double *level = (double *)kept(r, "the chart", (int64_t)depth * h->n, sizeof *level);
+    chart_series *curves = (chart_series *)kept(&r->t, "the chart", n, sizeof *curves);
+    double *level = (double *)kept(&r->t, "the chart", (int64_t)depth * n_records, sizeof *level);
     for (int t = 1; t < T && T < NAMED; t++)
         snprintf(names[t], sizeof names[t], "after step %d", t);
     if (T < NAMED) strcpy(names[T], "after the last step");
     strcpy(names[0], "before step 1");
     for (int l = 0; l < depth; l++) {
         chart_series *of_layer = curves + (int64_t)l * (h->inner_losses + 1);
-        double *silent = level + (int64_t)l * h->n;
-        for (int i = 0; i < h->n; i++) silent[i] = h->silent[l];
+        double *silent = level + (int64_t)l * n_records;
+        for (int i = 0; i < n_records; i++) silent[i] = h->silent[l];
         for (int t = 0; t <= T; t++)
             of_layer[t] = (chart_series){ .name = T < NAMED - 1 ? names[t] : NULL, .x = h->step,
-                                          .y = inner_loss(h, l, t), .n = h->n };
+                                          .y = inner_loss(h, l, t), .n = n_records };
         of_layer[T + 1] = (chart_series){ .name = "silent", .x = h->step,
-                                          .y = silent, .n = h->n, .color = COLOR_GRAY };
+                                          .y = silent, .n = n_records, .color = COLOR_GRAY };
         snprintf(titles[l], sizeof titles[l], "layer %d", l + 1);
         panels[l] = (chart_panel){ titles[l], "step of the outer loop", "inner loss", of_layer,
                                    T + 2, false };
     }
     line_chart chart = { "Inner loss while the outer loop trains", panels, depth, 3 };
-    line_chart_write(r->c, path_in(&r->o, "inner_loss.svg"), &chart);
+    line_chart_write(r->t.c, path_in(&r->t, "inner_loss.svg"), &chart);
 }
 
-// ---- interrupting and resuming ------------------------------------------------------------------
-// While a run is not finished, checkpoint.safetensors in its folder says where it goes on.
-static volatile sig_atomic_t interrupted;
-
-static void heed_signals(void (*heed)(int)) {
-    signal(SIGINT, heed);
-    signal(SIGTERM, heed);
-#ifdef SIGHUP
-    if (signal(SIGHUP, heed) == SIG_IGN) signal(SIGHUP, SIG_IGN);  // as nohup wants it
-#endif
-}
-static void on_signal(int signal) {
-    (void)signal;
-    interrupted = 1;
-    heed_signals(SIG_DFL);  // a second one ends the program at once
-}
-
-// The model remembers what defines the run; a whole checkpoint also the moments and the place.
-static void save_checkpoint(run *r, const char *name, bool whole) {
-    ttt_note notes[N_SETTINGS + COUNT(place_rows)];
-    char text[COUNT(place_rows)][32];
-    int n = r->n_settings;
+// ---- resuming -----------------------------------------------------------------------------------
+static void look_at_batches(training *t) {
+    run *r = (run *)t;
     r->at.epoch = r->train->epoch;
     r->at.position = r->train->position;
-    r->at.seconds = seconds(r);
-    r->start = ttt_seconds();  // and from here they go on
-    memcpy(notes, r->settings, (size_t)n * sizeof *notes);
-    if (whole) n += list_values(place_rows, COUNT(place_rows), &r->at, notes + n, text);
-    ttt_checkpoint_save(r->c, path_in(&r->o, name), &r->params, whole ? r->opt : NULL, notes, n);
-    need_ok(r->c, "saving");
-    r->saved = ttt_seconds();
 }
 
-// Notes with a point in their names are the library's.
-static void check_keys(const ttt_bundle *b, const char *where) {
-    for (int64_t i = 0; i < b->n_notes; i++) {
-        const char *key = b->notes[i].key;
-        bool known = strchr(key, '.') || strcmp(key, "images") == 0;
-        for (int k = 0; k < defining_rows(); k++)
-            known = known || strcmp(key, key_of(&option_rows[k])) == 0;
-        for (int k = 0; k < COUNT(place_rows); k++)
-            known = known || strcmp(key, place_rows[k].name) == 0;
-        for (int k = 0; k < COUNT(this_build); k++)
-            known = known || strcmp(key, this_build[k].key) == 0;
-        if (!known) die("%snote '%s' is not known", where, key);
-    }
+static void check_restored(training *t, const ttt_bundle *b, const char *where) {
+    const run *r = (run *)t;
+    check_sizes(t, b, where, r->o.width, r->o.depth);
+    check_restored_mixer(where, r->o.mixer, of_mixer, COUNT(of_mixer), &r->o, &defaults);
 }
 
-static const char *need_note(const ttt_bundle *b, const char *key, const char *where) {
-    const char *text = ttt_bundle_note(b, key);
-    if (!text) die("%sthere is no note '%s'; was it written by this program?", where, key);
-    return text;
-}
-static void need_same(const ttt_bundle *b, const ttt_note *mine, const char *where) {
-    const char *text = need_note(b, mine->key, where);
-    if (strcmp(text, mine->text) != 0)
-        die("%sits %s is '%s', but here it is '%s'", where, mine->key, text, mine->text);
-}
-
-// Stores what the notes have for the rows, after the checks that the command line has.
-static void take_values(run *r, const ttt_bundle *b, const char *where, const option *rows, int n,
-                        void *values) {
-    for (int i = 0; i < n; i++) {
-        const char *text = need_note(b, key_of(&rows[i]), where);
-        check_value(&rows[i], text, where);
-        if (option_is_text(&rows[i]))
-            text = strcpy(kept(r, "--resume", (int64_t)strlen(text) + 1, 1), text);
-        option_put(&rows[i], values, text);
-    }
-}
-
-// A model has more numbers than its MLPs: 4 width hidden units, two matrices. Asked before memory
-// for a model is, which the file may not have.
-static void check_sizes(ttt_ctx *c, const ttt_bundle *b, const char *where, const options *o) {
-    double numbers = 0, width = (double)o->width;
-    for (int64_t i = 0; i < b->n_tensors; i++) {
-        const ttt_tensor *tensor = ttt_bundle_at(b, i);
-        need_ok(c, "--resume");
-        numbers += (double)tensor->size;
-    }
-    if (numbers < 8 * width * width * (double)o->depth)
-        die("%s--width %lld and --depth %lld are of a model larger than its tensors", where,
-            o->width, o->depth);
-}
-
-static bool same_value(const option *row, const options *a, const options *b) {
-    char room[2][32];
-    return strcmp(option_get(row, a, room[0]), option_get(row, b, room[1])) == 0;
-}
-
-// Reads the command line again, over the options of a checkpoint: what then differs is an error.
-static void read_again(options *o, int argc, char **argv) {
-    const options saved = *o;
-    char room[2][32];
-    read_options(argc, argv, o);
-    for (int i = 0; i < defining_rows(); i++) {
-        const option *row = &option_rows[i];
-        if (!same_value(row, o, &saved))
-            die("--resume: %s is %s, but the run in %s has %s %s", row->name,
-                option_get(row, o, room[0]), o->out, row->name, option_get(row, &saved, room[1]));
-    }
-}
-
-static void restore_options(run *r, int argc, char **argv) {
-    options *o = &r->o;
-    ttt_mark mark = ttt_mark_get(r->c);
-    char path[1200], where[1216];
-    ttt_bundle b;
-    strcpy(path, path_in(o, "checkpoint.safetensors"));
-    snprintf(where, sizeof where, "--resume: %s: ", path);
-    if (!file_exists(path))
-        die("--resume: there is no %s: a run leaves one if it ends too early", path);
-    lock_or_die(path_in(o, "lock"));
-    ttt_safetensors_read(r->c, path, &b);
-    need_ok(r->c, "--resume");
-    for (int i = 0; i < COUNT(this_build); i++) need_same(&b, &this_build[i], where);
-    check_keys(&b, where);
-    take_values(r, &b, where, option_rows, defining_rows(), o);
-    check_sizes(r->c, &b, where, o);
-    const ttt_mixer *m = ttt_mixer_find(o->mixer);
-    for (int i = 0; i < COUNT(of_mixer); i++) {
-        const option *row = find_option(of_mixer[i].option);
-        if (!ttt_mixer_takes(m, of_mixer[i].field) && !same_value(row, o, &defaults))
-            die("%s%s has no effect on --mixer %s", where, row->name, o->mixer);
-    }
-    ttt_mark_release(r->c, mark);
-    read_again(o, argc, argv);
-}
-
-// The numbers of JSON lists, one after the other; NaN for null.
-static double next_number(const char **at) {
-    *at += strspn(*at, "[], ");
-    if (**at == 'n') return *at += strlen("null"), NAN;
-    char *end;
-    double v = strtod(*at, &end);
-    *at = end;
-    return v;
-}
-
-// False if this line of the log is not of the time before the checkpoint.
-static bool restore_record(run *r, char *line, size_t length) {
+static void take_record(training *t, const ttt_bundle *b, double step) {
+    run *r = (run *)t;
     history *h = &r->h;
-    ttt_bundle b;
-    bool good = json_read(r->c, line, length, &b) && strcmp(note_text(&b, "event"), "step") == 0;
-    double step = note_number(&b, "step"), last = h->n ? h->step[h->n - 1] : 0;
-    if (!good || !(step > last && step <= (double)steps_done(r))) return false;
-    if ((long long)step % record_every(&r->o) != 0 && step != (double)r->o.steps) return false;
-    if (strcmp(note_text(&b, "settings"), r->json) != 0)
-        die("--resume: %s: its record of step %.0f is of another run; take the file away to go on "
-            "without it", path_in(&r->o, "log.jsonl"), step);
-    const char *inner = note_text(&b, "inner_loss");
-    h->step[h->n] = step;
-    h->loss[h->n] = note_number(&b, "loss");
-    h->accuracy[h->n] = note_number(&b, "accuracy");
-    h->test_accuracy[h->n] = note_number(&b, "test_accuracy");
+    const char *inner = note_text(b, "inner_loss");
+    int i = t->n_records;
+    h->step[i] = step;
+    h->loss[i] = note_number(b, "loss");
+    h->accuracy[i] = note_number(b, "accuracy");
+    h->test_accuracy[i] = note_number(b, "test_accuracy");
     for (int l = 0; l < (int)r->o.depth; l++)
-        for (int t = 0; t < h->inner_losses; t++) inner_loss(h, l, t)[h->n] = next_number(&inner);
-    h->n++;
-    return true;
-}
-
-// The log's records up to the checkpoint become the history again; those after it are done again.
-static void restore_log(run *r) {
-    const char *path = path_in(&r->o, "log.jsonl");
-    ttt_mark m = ttt_mark_get(r->c);
-    size_t size = 0;
-    char *line = file_exists(path) ? ttt_file_read(r->c, path, &size) : NULL, *end;
-    need_ok(r->c, "--resume");
-    for (char *stop = line + size; line && r->h.n < N_RECORDS + 1; line = end + 1) {
-        end = (char *)memchr(line, '\n', (size_t)(stop - line));
-        if (!end || !restore_record(r, line, (size_t)(end - line))) break;
-    }
-    ttt_mark_release(r->c, m);
-    long long missing = steps_done(r) / record_every(&r->o) - r->h.n;
-    if (missing > 0)
-        printf("%s lacks %lld of its records: so will the curves\n", path, missing);
+        for (int k = 0; k < h->inner_losses; k++) inner_loss(h, l, k)[i] = next_number(&inner);
 }
 
 static void resume(run *r) {
-    const ttt_note images = { "images", r->data.fingerprint };
-    ttt_mark m = ttt_mark_get(r->c);
-    char where[1216];
-    ttt_bundle b;
-    const char *path = path_in(&r->o, "checkpoint.safetensors");
-    snprintf(where, sizeof where, "--resume: %s: ", path);
-    ttt_checkpoint_load(r->c, path, &r->params, r->opt, &b);
-    need_ok(r->c, "--resume");
-    need_same(&b, &images, where);
-    take_values(r, &b, where, place_rows, COUNT(place_rows), &r->at);
-    if (r->opt->updates > r->o.steps || r->opt->skipped > r->o.steps - r->opt->updates)
-        die("%soptimizer.updates and optimizer.skipped are %lld and %lld, of --steps %lld", where,
-            (long long)r->opt->updates, (long long)r->opt->skipped, r->o.steps);
-    ttt_batches_seek(r->c, r->train, r->at.epoch, r->at.position);
-    need_ok(r->c, "--resume");
-    ttt_mark_release(r->c, m);
-    restore_log(r);
-    printf("resuming at step %lld of %lld\n", steps_done(r), r->o.steps);
-}
-
-// ---- the folder ---------------------------------------------------------------------------------
-// Makes the folder, after those above it that are missing. What prevents one shows in the last.
-static int make_folders(const char *path) {
-    char above[1200];
-    for (int i = 1; path[i] && i < (int)sizeof above; i++)
-        if (path[i] == '/') {
-            snprintf(above, sizeof above, "%.*s", i, path);
-            (void)!make_folder(above);
-        }
-    return make_folder(path);
-}
-
-// Writes the log as it is so far, whole or not at all, and leaves it open for more.
-static void begin_log(run *r) {
-    const char *path = path_in(&r->o, "log.jsonl");
-    ttt_file_writer w;
-    if (ttt_file_begin(r->c, &w, path)) {
-        for (int i = 0; i < r->h.n; i++) write_record((FILE *)w.stream, r, i);
-        ttt_file_finish(r->c, &w, true);
-    }
-    need_ok(r->c, "--out");
-    r->log = fopen(path, "ab");
-    if (!r->log) die("--out '%s': cannot write %s: %s", r->o.out, path, strerror(errno));
-}
-
-// Makes the folder the place of this run alone. The checkpoint is first: whatever happens from now
-// on, --resume goes on with this run, and what cannot be written is known before the work.
-static void begin_folder(run *r) {
-    static const char *const results[] = { "model.safetensors", "curves.svg", "inner_loss.svg" };
-    if (make_folders(r->o.out) != 0 && errno != EEXIST)
-        die("--out '%s': cannot make this folder: %s", r->o.out, strerror(errno));
-    lock_or_die(path_in(&r->o, "lock"));
-    bool unfinished = file_exists(path_in(&r->o, "checkpoint.safetensors"));
-    if (unfinished && !r->o.overwrite)
-        die("--out '%s' has a run that is not finished: --resume goes on with it, --overwrite "
-            "begins anew, --out can be another folder", r->o.out);
-    if (unfinished || file_exists(path_in(&r->o, "log.jsonl")))
-        printf("replacing the %s run in %s\n", unfinished ? "unfinished" : "earlier", r->o.out);
-    save_checkpoint(r, "checkpoint.safetensors", true);
-    begin_log(r);
-    for (int i = 0; i < COUNT(results); i++) {
-        const char *path = path_in(&r->o, results[i]);
-        if (file_exists(path) && remove(path) != 0)
-            die("--out '%s': cannot replace %s: %s", r->o.out, path, strerror(errno));
-    }
+    restore_training(&r->t, r->o.steps);
+    ttt_batches_seek(r->t.c, r->train, r->at.epoch, r->at.position);
+    need_ok(r->t.c, "--resume");
+    restore_log(&r->t, r->o.steps);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
-static void train(run *r) {
-    long long steps = r->o.steps, first = steps_done(r), every = record_every(&r->o);
-    progress p = { first, steps, (double)(r->o.batch * r->o.accum), "images", 0, 0 };
-    for (long long step = first; step < steps && !interrupted; step++) {
-        train_step(r);
-        if ((step + 1) % every == 0 || step + 1 == steps) record(r);
-        show_progress(r, &p);
-        if (ttt_seconds() - r->saved >= 60 * r->o.save_every)
-            save_checkpoint(r, "checkpoint.safetensors", true);
-    }
-    status_clear();
-    save_checkpoint(r, "checkpoint.safetensors", true);
-}
-
 static void print_results(run *r, double accuracy) {
     const history *h = &r->h;
-    int64_t all = ttt_params_count(&r->params, 0);
-    int64_t inner = ttt_params_count(&r->params, TTT_PARAM_INNER);
+    int64_t all = ttt_params_count(&r->t.params, 0);
+    int64_t inner = ttt_params_count(&r->t.params, TTT_PARAM_INNER);
     double n = (double)r->data.test.count, deviation = sqrt(accuracy * (1 - accuracy) / n);
-    int threads = ttt_threads(r->c);
+    int threads = ttt_threads(r->t.c);
     printf("\n  mixer               %s\n", r->o.mixer);
     printf("  test accuracy       %.2f %% +- %.2f (binomial, %.0f images)\n", 100 * accuracy,
            100 * deviation, n);
-    for (int l = 0; l < (int)r->o.depth && h->inner_losses && h->n; l++)
+    for (int l = 0; l < (int)r->o.depth && h->inner_losses && r->t.n_records; l++)
         printf("  inner loss layer %-2d %.4f before the inner steps, %.4f after; silent: %.4f\n",
-               l + 1, inner_loss(h, l, 0)[h->n - 1],
-               inner_loss(h, l, h->inner_losses - 1)[h->n - 1], h->silent[l]);
+               l + 1, inner_loss(h, l, 0)[r->t.n_records - 1],
+               inner_loss(h, l, h->inner_losses - 1)[r->t.n_records - 1], h->silent[l]);
     printf("  parameters          %lld outer, %lld inner (starting weights of the learners)\n",
            (long long)(all - inner), (long long)inner);
     printf("  FLOPs per image     %.2f M forward\n", ttt_vit_flops(&r->vit) / 1e6);
-    printf("  peak memory         %.1f MB\n", (double)ttt_memory(r->c).peak / 1e6);
-    if (r->opt->skipped)
+    printf("  peak memory         %.1f MB\n", (double)ttt_memory(r->t.c).peak / 1e6);
+    if (r->t.opt->skipped)
         printf("  skipped updates     %lld (their gradient was not finite)\n",
-               (long long)r->opt->skipped);
-    printf("  time                %.1f s on %d thread%s, %s\n", seconds(r), threads,
-           threads > 1 ? "s" : "", ttt_isa(r->c));
+               (long long)r->t.opt->skipped);
+    printf("  time                %.1f s on %d thread%s, %s\n", training_seconds(&r->t), threads,
+           threads > 1 ? "s" : "", ttt_isa(r->t.c));
 }
 
 static void finish(run *r) {
     heed_signals(SIG_DFL);  // the checkpoint is of the end
     double accuracy = test_accuracy(r, r->data.test.count);
-    save_checkpoint(r, "model.safetensors", false);
+    save_checkpoint(&r->t, "model.safetensors", false);
     draw_curves(r);
     if (r->h.inner_losses) {
         probe_silent(r);
         draw_inner_losses(r);
     }
-    need_ok(r->c, "charts");
+    need_ok(r->t.c, "charts");
     print_results(r, accuracy);
-    char *data = (char *)kept(r, "--data", 6 * (int64_t)strlen(r->data.name) + 3, 1);
-    *put_json_text(data, r->data.name) = 0;
-    fprintf(r->log, "{\"event\":\"done\",\"mixer\":\"%s\",\"dataset\":%s", r->o.mixer, data);
-    fprintf(r->log, ",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu", accuracy,
-            seconds(r), ttt_memory(r->c).peak);
-    fprintf(r->log, ",\"settings\":%s}\n", r->json);
-    flush_log(r);
-    if (fclose(r->log) != 0) die("%s: %s", path_in(&r->o, "log.jsonl"), strerror(errno));
-    remove(path_in(&r->o, "checkpoint.safetensors"));
+    size_t room = 6 * strlen(r->data.name) + 200;
+    char *facts = (char *)kept(&r->t, "--data", (int64_t)room, 1), *to = facts;
+    to += sprintf(to, "\"mixer\":\"%s\",\"dataset\":", r->o.mixer);
+    to = put_json_text(to, r->data.name);
+    sprintf(to, ",\"test_accuracy\":%.6f,\"seconds\":%.1f,\"peak_bytes\":%zu", accuracy,
+            training_seconds(&r->t), ttt_memory(r->t.c).peak);
+    end_log(&r->t, facts);
     printf("  written             %s/{model.safetensors, log.jsonl, curves.svg%s}\n", r->o.out,
            r->h.inner_losses ? ", inner_loss.svg" : "");
 }
@@ -913,6 +574,19 @@ static void fill_defaults(options *o, const dataset *d, int argc, char **argv) {
     o->data = d->name;
 }
 
+static void open_training(run *r) {
+    static const char *const results[] = { "model.safetensors", "curves.svg", "inner_loss.svg",
+                                           NULL };
+    ttt_desc machine = { .seed = (uint64_t)r->o.seed, .threads = thread_count(r->o.threads) };
+    r->t = (training){ .command = "./train", .options = &r->o, .n_defining = defining_rows(),
+                       .out = r->o.out, .place_rows = place_rows,
+                       .n_place_rows = COUNT(place_rows), .place = &r->at, .data_key = "images",
+                       .results = results, .step = train_step, .record = record,
+                       .write_record = write_record, .take_record = take_record,
+                       .show = show_progress, .look = look_at_batches, .check = check_restored };
+    r->t.c = open_or_die(&machine);
+}
+
 int main(int argc, char **argv) {
     static run r;
     r.o = defaults;
@@ -923,33 +597,32 @@ int main(int argc, char **argv) {
     }
     if (r.o.resume && r.o.overwrite)
         die("--resume goes on with the run in --out, --overwrite discards it; give one");
-    open_context(&r);
-    if (r.o.resume) restore_options(&r, argc, argv);  // and later the random numbers
+    open_training(&r);
+    if (r.o.resume) restore_options(&r.t, argc, argv);  // and later the random numbers
     check_mixer_options(ttt_mixer_find(r.o.mixer), of_mixer, COUNT(of_mixer), argc, argv);
-    find_data(r.c, &r.data, r.o.data);
+    find_data(r.t.c, &r.data, r.o.data);
+    hash_text(hash_images(hash_images(HASH_START, &r.data.train), &r.data.test), r.t.data);
     fill_defaults(&r.o, &r.data, argc, argv);
-    describe_run(&r);
+    describe_training(&r.t);
     make_model(&r);
-    bool has_w0 = ttt_params_count(&r.params, TTT_PARAM_INNER) > 0;
+    bool has_w0 = ttt_params_count(&r.t.params, TTT_PARAM_INNER) > 0;
     if (!has_w0 && (r.o.train_w0 == 0 || option_given("--train-w0", argc, argv)))
         die("--train-w0 has no effect: --mixer %s has no starting weights", r.o.mixer);
     open_batches(&r);
-    r.start = ttt_seconds();
+    r.t.start = ttt_seconds();
     heed_signals(on_signal);
     if (r.o.resume) {
         resume(&r);
-        begin_log(&r);
+        begin_log(&r.t);
     } else {
-        begin_folder(&r);
+        begin_folder(&r.t, r.o.overwrite);
     }
-    train(&r);
+    run_training(&r.t, r.o.steps, r.o.save_every, (double)(r.o.batch * r.o.accum), "images");
     if (interrupted) {
-        bool named = strcmp(r.o.out, "out") != 0;
-        printf("interrupted at step %lld; to go on: ./train --resume%s%s\n", steps_done(&r),
-               named ? " --out " : "", named ? r.o.out : "");
+        print_interrupted(&r.t);
         return 130;
     }
     finish(&r);
-    ttt_close(r.c);
+    ttt_close(r.t.c);
     return 0;
 }

@@ -241,20 +241,25 @@ def view_shapes(d):
     return rows
 
 
+def convolved(u, kernel):
+    """Causal, each channel by itself; the last tap is the token's own."""
+    taps, places = kernel.shape[0], []
+    for t in range(u.shape[1]):
+        total = torch.zeros_like(u[:, 0])
+        for j in range(taps):
+            if t - taps + 1 + j >= 0:
+                total = total + kernel[j] * u[:, t - taps + 1 + j]
+        places.append(total)
+    return torch.stack(places, 1)
+
+
 def views(p, d, x):
     """q, k, v = SiLU(causal convolution of 4 taps (x W)); q and k of length 1."""
     out = []
     for n in "qkv":
         u = x @ p[n + "_proj/kernel"]
         if not d.get("no_short_conv"):
-            places = []
-            for t in range(x.shape[1]):
-                total = torch.zeros_like(u[:, 0])
-                for j in range(4):
-                    if t - 3 + j >= 0:
-                        total = total + p[n + "_conv/kernel"][j] * u[:, t - 3 + j]
-                places.append(total)
-            u = torch.stack(places, 1)
+            u = convolved(u, p[n + "_conv/kernel"])
         u = heads(silu(u), d["heads"])
         out.append(u if n == "v" else u / torch.sqrt((u**2).sum(-1, keepdim=True) + 1e-6))
     return out
@@ -357,17 +362,44 @@ def every_head(q, k, v, one):
 
 def ttt_shapes(d):
     D, H = d["dim"], d["heads"]
-    rows = {f"{n}_proj/kernel": (D, D) for n in "qkvo"}
+    rows = {f"{n}_proj/kernel": (D, D) for n in ("qvo" if d.get("share_qk") else "qkvo")}
     rows.update({"learnable_ttt_lr/kernel": (D, H), "learnable_ttt_lr/bias": (H,)})
+    if d.get("token_index"):
+        rows["token_index"] = (d.get("chunk", 16),)
+    if d.get("share_qk"):
+        for n in "qk":
+            rows.update({f"conv_{n}/kernel": (d.get("conv", 4), D), f"conv_{n}/bias": (D,)})
+    if d.get("output_gate"):
+        rows["g_proj/kernel"] = (D, D)
     if not d.get("no_decoder_norm"):
         rows.update({"ttt_norm/scale": (H, D // H), "ttt_norm/bias": (H, D // H)})
     rows.update({"post_norm/scale": (D,), "post_norm/bias": (D,)})
     return {**rows, **learner_shapes(d, not d.get("no_inner_bias"))}
 
 
+def turned(z, theta, chunk):
+    """Neighboring features are a complex number; its angle grows with the place in the chunk."""
+    h = z.shape[-1]
+    places, pairs = torch.arange(z.shape[2]) % chunk, torch.arange(h // 2)
+    angle = places[:, None] * theta ** (-2.0 * pairs / h)
+    moved = torch.view_as_complex(z[..., : h // 2 * 2].unflatten(-1, (-1, 2)).contiguous()) * torch.exp(1j * angle)
+    return torch.cat([torch.view_as_real(moved).flatten(-2), z[..., h // 2 * 2 :]], -1)
+
+
+def ttt_views(p, d, x):
+    u = {n: x @ p[n + "_proj/kernel"] for n in "qkv" if n + "_proj/kernel" in p}
+    if d.get("share_qk"):
+        u.update({n: convolved(u["q"], p[f"conv_{n}/kernel"]) + p[f"conv_{n}/bias"] for n in "kq"})
+    q, k, v = (heads(u[n], d["heads"]) for n in "qkv")
+    if d.get("rotary"):
+        q, k = (turned(z, d["rotary"], d.get("chunk", 16)) for z in (q, k))
+    return q, k, v
+
+
 def ttt(p, d, x):
     H, N = d["heads"], x.shape[1]
-    q, k, v = (heads(x @ p[n + "_proj/kernel"], H) for n in "qkv")
+    q, k, v = ttt_views(p, d, x)
+    index = p.get("token_index", torch.zeros(N))
     rate = d["inner_lr"] * sigmoid(dense(p, "learnable_ttt_lr", x)) / q.shape[-1]  # (B,N,H)
 
     def one(b, head, q, k, v):
@@ -382,12 +414,14 @@ def ttt(p, d, x):
             start, so_far = w, {n: torch.zeros_like(t) for n, t in w.items()}
             for place, t in enumerate(part):
                 so_far = added(so_far, rate[b, t, head], gradient(start, k[t], v[t]))
-                w = added(start, -1 / (place + 1), so_far)
+                w = added(start, -torch.relu(1 / (place + 1) + index[place]), so_far)
                 out.append(read(w, q[t]))
         return torch.stack(out)
 
-    y = joined(every_head(q, k, v, one))
-    return layer_norm(y, p["post_norm/scale"], p["post_norm/bias"]) @ p["o_proj/kernel"]
+    y = layer_norm(joined(every_head(q, k, v, one)), p["post_norm/scale"], p["post_norm/bias"])
+    if d.get("output_gate"):
+        y = gelu(x @ p["g_proj/kernel"], approximate="tanh") * y
+    return y @ p["o_proj/kernel"]
 
 
 def titans_shapes(d):
@@ -532,6 +566,10 @@ CASES = [  # name, mixer, N, description
     ("ttt_mlp", "ttt-mlp", 6, dict(WIDE, inner_lr=2.0)),
     ("ttt_mlp_causal", "ttt-mlp", 9, dict(WIDE, inner_lr=2.0, causal=True, chunk=4)),
     ("ttt_mlp_plain_causal", "ttt-mlp", 5, dict(TINY, inner_lr=1.0, causal=True, no_inner_bias=True, no_decoder_norm=True)),
+    ("ttt_linear_lm", "ttt-linear", 10, dict(WIDE, inner_lr=1.0, causal=True, chunk=4, rotary=100.0, token_index=True, share_qk=True, output_gate=True)),
+    ("ttt_linear_odd", "ttt-linear", 8, dict(dim=10, heads=2, inner_lr=1.0, causal=True, chunk=3, rotary=10.0, no_inner_bias=True)),
+    ("ttt_mlp_lm", "ttt-mlp", 9, dict(WIDE, inner_lr=1.0, causal=True, chunk=4, rotary=100.0, token_index=True, share_qk=True, conv=3, output_gate=True)),
+    ("ttt_mlp_lm_plain", "ttt-mlp", 7, dict(TINY, inner_lr=1.0, causal=True, chunk=3, rotary=10.0, token_index=True, no_decoder_norm=True, no_inner_bias=True)),
     ("titans", "titans", 9, dict(WIDE, inner_lr=0.2, chunk=4)),
     ("titans_one", "titans", 5, dict(WIDE, inner_lr=0.4, chunk=1)),
     ("titans_plain", "titans", 6, dict(NARROW, inner_lr=0.2, no_short_conv=True, no_decoder_norm=True)),
@@ -585,7 +623,7 @@ def draw(rng, name, shape, d):
         return 1 + 0.3 * z
     if name == "decay/bias":  # forget about a tenth of the weights, and the norm that reads them divides by little
         return -2 + 0.4 * z
-    if name.endswith(("bias", "A_log", "scale")):
+    if name.endswith(("bias", "A_log", "scale", "index")):
         # without a map q.k may have either sign; the adaptive normalizer needs it away from zero
         return (1.5 if d.get("identity_map") and name[:3] in ("que", "key") else 0) + 0.4 * z
     if "identity_map" in d and name[:3] in ("que", "key"):

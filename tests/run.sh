@@ -23,7 +23,7 @@
 # A suite NAME is one file, test_NAME.c, and follows the sections of a header:
 #   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
 #   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches)
-#   ttt_layers.h         layers, mixers, identities, weights
+#   ttt_layers.h         layers, mixers, streams, identities, weights
 #   ttt_model.h          model, language, audit
 #   examples/example.h   example
 # A suite is a program of its own, and a word picks the tests that have it in their names:
@@ -31,7 +31,8 @@
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
-suites="$tensor_suites files data layers mixers identities weights model language audit example"
+suites="$tensor_suites files data layers mixers streams identities weights model language audit
+    example"
 groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT

@@ -544,12 +544,56 @@ static void learners_in_chunks_equal_their_definition(void) {
             for (int i = 0; i < 5; i++) {
                 ttt_mixer_desc d = { .causal = options & 1, .no_decoder_norm = options >> 1 & 1,
                                      .no_inner_bias = options >> 2 & 1,
-                                     .chunk = chunk[(i + options) % 5] };
+                                     .chunk = chunk[(i + options) % 5],
+                                     .rotary = (i + options) % 3 ? 50 : 0,
+                                     .token_index = i & 1, .share_qk = i >> 1 & 1,
+                                     .output_gate = i % 3 == 1 };
                 if (m < 2 && !d.causal) d.chunk = 0;
                 d = ttt_mixer_offer(ttt_mixer_find(name[m]), &d);
                 check_fused(&(ttt_desc){ .threads = 1 + i % 2, .isa = i % 3 ? NULL : "scalar" }, d,
                             1 + i % 2, tokens[i], 0);
             }
+}
+
+// Heads as wide as no vector is, of an odd number of features or of one.
+static void learners_of_any_head_size_equal_their_definition(void) {
+    static const char *const name[] = { "ttt-linear", "ttt-mlp" };
+    static const int64_t dim[] = { 24, 20, 3, 1, 34 }, heads[] = { 1, 4, 3, 1, 2 };
+    for (int isa = 0; ttt_isa_name(isa); isa++)
+        for (int i = 0; i < 10; i++) {
+            ttt_mixer_desc d = { .mixer = ttt_mixer_find(name[i % 2]), .dim = dim[i / 2],
+                                 .heads = heads[i / 2], .causal = true, .chunk = 7,
+                                 .token_index = true, .share_qk = true, .conv = 1 + i / 2,
+                                 .output_gate = true };
+            d.no_decoder_norm = dim[i / 2] == 3;  // for a norm of one feature all is rounding
+            if (d.dim > d.heads) d.rotary = 10;
+            check_fused(&(ttt_desc){ .isa = ttt_isa_name(isa) }, d, 2, 17, 0);
+        }
+}
+
+// Tokens are turned by their place in the chunk: by the same bits in every chunk, back to what they
+// were by the gradient, and so that products tell how far apart two of them are.
+static void rotations_depend_on_the_place_in_the_chunk(void) {
+    enum { CHUNK = 4, H = 2, h = 5 };
+    ttt_ctx *c = open_ctx();
+    ttt_mixer_desc d = { .causal = true, .chunk = CHUNK, .rotary = 10 };
+    ttt_tensor *one = ttt_randn(c, TTT_SHAPE(1, 1, H, h)), *g;
+    ttt_tensor *x = ttt_broadcast(c, one, TTT_SHAPE(2, 3 * CHUNK - 1, H, h));
+    ttt_tensor *y = ttt__rotate(c, &d, x, false);
+    for (int64_t i = 0; i < y->size; i++) {
+        int64_t token = i / (H * h) % (3 * CHUNK - 1), at = token % CHUNK * H * h + i % (H * h);
+        CHECK(y->data[i] == y->data[at]);
+        if (i % h == h - 1 || token % CHUNK == 0) CHECK(y->data[i] == x->data[i]);
+    }
+    for (int k = 0; k < 2; k++) {  // the second pair's angle is 10^(-2/5) of the first one's
+        const ttt_real *a = x->data + 2 * k, *b = y->data + 3 * H * h + 2 * k;
+        double angle = 3 * pow(10, -0.4 * k), re = (double)a[0], im = (double)a[1];
+        CHECK(fabs((double)b[0] - (re * cos(angle) - im * sin(angle))) < 1e-6);
+        CHECK(fabs((double)b[1] - (re * sin(angle) + im * cos(angle))) < 1e-6);
+    }
+    ttt_vjp(c, y, y, &x, 1, &g, TTT_GRAD_RECORD);
+    CHECK(ttt_ok(c) && ttt_max_abs_diff(g, x) < 1e-6);
+    ttt_close(c);
 }
 
 // Gated units, all at once and in chunks: of one token, shorter and longer than a tile, that divide
@@ -956,6 +1000,9 @@ static bool variant(int i, ttt_mixer_desc *d) {
         d->kernel = (ttt_attention_kernel)(options % 3);
         d->neighbors = d->kernel == TTT_ATTENTION_KERNEL_NEAREST;
         d->window = 1;
+        d->rotary = options >> 1 & 1 ? 100 : 0;
+        d->token_index = options >> 1 & 1;
+        d->share_qk = d->output_gate = options >> 2 & 1;
     }
     *d = ttt_mixer_offer(m, d);
     return true;
@@ -1161,6 +1208,10 @@ static void gradients_of_every_mixer_and_option(void) {
                 (ttt_mixer_desc){ .inner_steps = 3, .no_decoder_norm = true, .inner_sgd = false },
                 2, 1e-7);
     check_mixer("self-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
+    ttt_mixer_desc lm = { .causal = true, .chunk = 3, .rotary = 10, .token_index = true,
+                          .share_qk = true, .conv = 2, .output_gate = true };
+    check_mixer("ttt-linear", lm, 2, 1e-7);
+    check_mixer("ttt-mlp", lm, 2, 1e-7);
     check_mixer("linear-attention", (ttt_mixer_desc){ 0 }, 3, 1e-7);
     check_mixer("linear-attention",
                 (ttt_mixer_desc){ .identity_map = true, .normalizer = TTT_NORMALIZER_CONSTANT }, 3,
@@ -1698,6 +1749,8 @@ int main(int argc, char **argv) {
         T(fused_layers_of_unusual_sizes),
         T(memories_of_tokens_equal_their_tape),
         T(learners_in_chunks_equal_their_definition),
+        T(learners_of_any_head_size_equal_their_definition),
+        T(rotations_depend_on_the_place_in_the_chunk),
         T(fused_gated_units_equal_their_definition),
         T(fused_attention_equals_its_definition),
         T(a_query_meets_few_keys_on_any_grid),

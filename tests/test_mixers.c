@@ -50,7 +50,9 @@ static int kernel(const char *text) {
     X(kernel, ttt_attention_kernel, kernel) X(bandwidth, ttt_real, real)                           \
     X(neighbors, int64_t, whole) X(window, int64_t, whole) X(globals, int64_t, whole)              \
     X(compressed, int64_t, whole) X(max_tokens, int64_t, whole) X(grid_rows, int64_t, whole)       \
-    X(grid_cols, int64_t, whole) X(power, int, whole)
+    X(grid_cols, int64_t, whole) X(power, int, whole) X(rotary, ttt_real, real)                    \
+    X(token_index, bool, yes) X(share_qk, bool, yes) X(conv, int64_t, whole)                       \
+    X(output_gate, bool, yes)
 
 static const char *note(const mixer_case *m, const char *key) {
     const char *text = ttt_bundle_note(&m->file, key);
@@ -336,6 +338,12 @@ static void errors_name_the_field(void) {
     REFUSES("nadaraya-watson", 4, "neighbors", .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN,
             .neighbors = 2);
     REFUSES("linear-attention", 4, "normalizer is 3", .normalizer = (ttt_normalizer)3);
+    REFUSES("ttt-mlp", 4, "conv", .inner_lr = 1, .share_qk = true, .conv = -1);
+    REFUSES("ttt-linear", 4, "rotary is -1", .inner_lr = 1, .causal = true, .rotary = -1);
+    REFUSES("ttt-linear", 4, "rotary is nan", .inner_lr = 1, .causal = true,
+            .rotary = (ttt_real)NAN);
+    REFUSES("ttt-linear", 4, "rotary", .inner_lr = 1, .causal = true, .rotary = 9, .dim = 3,
+            .heads = 3);
     REFUSES("mttt-mlp", 9, "inner_lrs", .inner_steps = 3, .inner_lr = 1,
             .inner_lrs = other_rates);
     for (int i = 0; ttt_mixer_at(i); i++) {
@@ -623,6 +631,56 @@ static void rows_and_options_agree(void) {
     }
 }
 
+// ---- weights as they are stored -----------------------------------------------------------------
+// Factors of products may be bfloat16: the layer is what it is with the same numbers as reals. Of
+// all else that is refused by name.
+static void check_stored(const ttt_mixer *m, int o, bool no_fused) {
+    ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 5 });
+    ttt_mixer_desc d = o < 0 ? needed(m) : with_option(c, m, o, true);
+    ttt_params p = { 0 };
+    ttt_weights w = ttt_mixer_new(c, &d, &p, "");
+    ttt_tensor *x = ttt_randn(c, TTT_SHAPE(2, TOKENS, d.dim)), *y[2], *all[64], *other[64] = { x };
+    d.no_fused = no_fused;
+    if (w.n == 0) ttt_clear(c);  // tables of a grid have its size, no other
+    for (int form = 0; form < 2 && w.n > 0; form++) {
+        for (int i = 0; i < w.n; i++) {
+            all[i] = w.at[i];
+            if (!(p.item[i].flags & TTT_PARAM_FACTOR)) continue;
+            ttt_tensor *stored = ttt_cast(c, w.at[i], TTT_DTYPE_BF16);
+            all[i] = form ? stored : ttt_cast(c, stored, TTT_DTYPE_REAL);
+        }
+        y[form] = ttt_mixer_forward(c, &d, (ttt_weights){ all, w.n }, x, NULL);
+        ttt_grad(c, ttt_sum(c, y[form]), &x, 1, &other[form], TTT_GRAD_FIRST_ORDER);
+    }
+    for (int i = 0; i < 2 && w.n > 0; i++) {
+        ttt_tensor *a = i ? other[0] : y[0], *b = i ? other[1] : y[1];
+        bool same = ttt_ok(c) && ttt_max_abs_diff(a, b) <= (DOUBLE ? 1e-12 : 1e-5) * largest(a);
+        if (!same) printf("  %s, option %d: %g\n", m->name, o, ttt_max_abs_diff(a, b));
+        CHECK(same);
+    }
+    for (int i = 0; i < w.n; i++) {
+        if (p.item[i].flags & TTT_PARAM_FACTOR) continue;
+        all[i] = ttt_cast(c, w.at[i], TTT_DTYPE_BF16);
+        ttt_mixer_forward(c, &d, (ttt_weights){ all, w.n }, x, NULL);
+        CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), p.item[i].name));
+        ttt_clear(c);
+        all[i] = w.at[i];
+    }
+    ttt_close(c);
+}
+static void factors_may_be_bfloat16(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *m = ttt_mixer_at(i);
+        bool has_factors = false;
+        for (int j = 0; j < m->n_rows; j++)
+            has_factors = has_factors || m->rows[j].flags & TTT_PARAM_FACTOR;
+        CHECK(has_factors != (ttt_mixer_takes(m, "inner_steps") || m->n_rows == 0));
+        for (int o = -1; o < N_OPTIONS && has_factors; o++)
+            for (int no_fused = 0; no_fused < 2; no_fused++)
+                if (o < 0 || ttt_mixer_takes(m, options[o])) check_stored(m, o, no_fused);
+    }
+}
+
 // ---- who sees whom ------------------------------------------------------------------------------
 // Changes the last token: which of the others notice?
 static bool sees_later_tokens(const ttt_mixer *m, bool causal) {
@@ -661,6 +719,10 @@ static void flags_tell_who_sees_whom(void) {
 #define CAUSAL_FORMS(X)                                                                           \
     X("ttt-linear", .inner_lr = 1, .causal = true, .chunk = 4)                                    \
     X("ttt-linear", .inner_lr = 1, .causal = true, .no_decoder_norm = true)                       \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .rotary = 100, .token_index = true)            \
+    X("ttt-linear", .inner_lr = 1, .causal = true, .chunk = 3, .share_qk = true, .conv = 2)       \
+    X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 6, .rotary = 10, .token_index = true,    \
+      .share_qk = true, .output_gate = true)                                                      \
     X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 1)                                       \
     X("ttt-mlp", .inner_lr = 1, .causal = true, .chunk = 7, .no_inner_bias = true)                \
     X("titans", .inner_lr = 1) X("titans", .inner_lr = 1, .chunk = 1)                             \
@@ -1323,8 +1385,8 @@ static void powers_of_any_size_focus(void) {
 }
 
 // ---- streams of attention -----------------------------------------------------------------------
-// Lists that grow over several blocks, rings of tiles shorter and longer than the pieces, globals of
-// more than one tile, windows longer than a tile.
+// Lists that grow over several blocks, rings of tiles shorter and longer than the pieces, globals
+// of more than one tile, windows longer than a tile.
 static const form lists[] = {
     { "self-attention", { .dim = 8, .heads = 2, .causal = true } },
     { "self-attention", { .dim = 6, .heads = 1, .causal = true } },
@@ -1337,11 +1399,14 @@ static const form lists[] = {
     { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .globals = 37 } },
     { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 600, .globals = 5 } },
     { "longformer", { .dim = 8, .heads = 2, .causal = true, .globals = 590 } },
+    { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 16 } },
+    { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 600 } },
+    { "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true, .neighbors = 3,
+                           .kernel = TTT_ATTENTION_KERNEL_NEAREST } },
 };
-static const form nearest = {
-    "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true, .neighbors = 3,
-                         .kernel = TTT_ATTENTION_KERNEL_NEAREST }
-};
+static int64_t long_enough(const form *f) {  // the nearest are found among all
+    return f->d.neighbors ? 150 : 1100;
+}
 
 // Reads on in a stream, up to `end` tokens of each lane, in pieces of at most `most` tokens: any
 // number of them in each lane, and NaN behind those. Answers go into y.
@@ -1373,10 +1438,13 @@ static void read_on(ttt_ctx *c, const layer *l, ttt_stream *stream, int64_t end,
     CHECK(ttt_ok(c));
 }
 static void every_way_to_read_a_list_gives_the_same_bits(void) {
-    enum { N = 1100 };
     static const int most[] = { 1, 7, 100, 700, 3000 };
+    int sets = 0;
+    while (ttt_isa_name(sets)) sets++;
     for (int i = 0; i < COUNT(lists) * COUNT(most); i++) {
-        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i, .threads = 1 + i % 2 });
+        ttt_ctx *c = ttt_open(&(ttt_desc){
+            .seed = (uint64_t)i, .threads = 1 + i % 2, .isa = ttt_isa_name(i % sets) });
+        int64_t N = long_enough(&lists[i / COUNT(most)]);
         layer l = layer_of(c, &lists[i / COUNT(most)], 2, N);
         int pieces = most[i % COUNT(most)];
         ttt_stream stream = { 0 };
@@ -1385,11 +1453,118 @@ static void every_way_to_read_a_list_gives_the_same_bits(void) {
         read_on(c, &l, &stream, N, pieces, y);
         bool same = memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0;
         if (!same)
-            printf("  %s, window %d, globals %d, pieces to %d: %g\n", l.d.mixer->name,
-                   (int)l.d.window, (int)l.d.globals, pieces, ttt_max_abs_diff(y, z));
+            printf("  %s, %s, window %d, globals %d, pieces to %d: %g\n", ttt_isa(c),
+                   l.d.mixer->name, (int)l.d.window, (int)l.d.globals, pieces, ttt_max_abs_diff(y, z));
         CHECK(same);
         ttt_close(c);
     }
+}
+// From a fork at a token a stream goes on and is taken back there, again and again: it reads the
+// same, and no memory is lost. Lists have grown since, and rings gone round.
+static void ways_back_over_many_tiles_give_the_same_bits(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_of(c, &lists[i], 2, N);
+        ttt_stream stream = { 0 }, fork = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N / 3, 100, y);
+        CHECK(ttt_stream_copy(c, &fork, &stream) == TTT_OK);
+        size_t kept = 0;
+        for (int time = 0; time < 4; time++) {
+            for (int64_t k = N / 3 * l.d.dim; k < y->size / 2; k++) y->data[k] = 0;
+            read_on(c, &l, &stream, N, time % 2 ? 50 : (int)N, y);
+            CHECK(memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0);
+            CHECK(ttt_stream_copy(c, &stream, &fork) == TTT_OK);
+            CHECK(stream.read->index[1] == N / 3 && (time < 2 || ttt_memory(c).keep == kept));
+            kept = ttt_memory(c).keep;
+        }
+        ttt_stream_restart(&stream, 1);  // while the other lane goes on
+        read_on(c, &l, &stream, N, 90, y);
+        CHECK(memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0);
+        ttt_close(c);
+    }
+}
+// A number that is not finite reaches those behind it alone, in its piece and in others.
+static void a_token_that_is_not_finite_is_read_as_in_the_whole(void) {
+    for (int i = 0; i < 2 * COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i / 2]), D = lists[i / 2].d.dim;
+        layer l = layer_of(c, &lists[i / 2], 2, N);
+        ttt_stream stream = { 0 };
+        l.x->data[(N + N / 2) * D + 1] = i % 2 ? REAL(NAN) : REAL(3e38);
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N, 300, y);
+        bool same = true;
+        for (int64_t k = 0; k < y->size; k++)
+            same = same && (y->data[k] == z->data[k] || (isnan(y->data[k]) && isnan(z->data[k])));
+        if (!same) printf("  %s, window %d\n", l.d.mixer->name, (int)l.d.window);
+        CHECK(same);
+        ttt_close(c);
+    }
+}
+// Memory ends at any allocation of a call in which a list grows and a ring goes round.
+static void a_list_that_finds_no_memory_stays(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_of(c, &lists[i], 1, N);
+        ttt_stream stream = { 0 };
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *y = z;
+        ttt_set_recording(c, false);
+        ttt_mixer_stream(c, &l.d, l.w, &stream, ttt_slice(c, l.x, 1, 0, 100), NULL);
+        for (long most = 0; most < 1000; most++) {
+            ttt_mark mark = ttt_mark_get(c);
+            ttt_tensor *rest = ttt_slice(c, l.x, 1, 100, N - 100);
+            grants = most;
+            y = ttt_mixer_stream(c, &l.d, l.w, &stream, rest, NULL);
+            grants = -1;
+            if (ttt_ok(c)) break;
+            CHECK(strstr(ttt_error(c), "out of memory") && stream.read->index[0] == 100);
+            ttt_clear(c);
+            ttt_mark_release(c, mark);
+        }
+        CHECK(memcmp(y->data, z->data + 100 * l.d.dim, (size_t)y->size * sizeof *y->data) == 0);
+        ttt_close(c);
+    }
+}
+// With a window what is kept does not grow, and is not much more than what must be.
+static void a_ring_is_of_constant_size(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_of(c, &lists[i], 1, N);
+        ttt_stream stream = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        double size[2] = { 0, 0 };
+        for (int half = 0; half < 2; half++) {
+            read_on(c, &l, &stream, half ? N : N / 2, 100, y);
+            for (int k = 0; k < stream.state.n; k++)
+                size[half] += (double)stream.state.value[k]->size;
+        }
+        bool window = l.d.window || l.d.globals || l.d.mixer == &ttt_mixer_lact;
+        double least = l.d.mixer->state(&l.d, N), tile = 2 * 512 * (double)l.d.dim;
+        CHECK(!window || size[0] == size[1]);
+        if (l.d.mixer == &ttt_mixer_lact) least = size[1];  // it has a memory, too
+        if (!(size[1] >= least && size[1] <= 2 * least + 4 * tile))
+            printf("  %s, window %d, globals %d: %g numbers, %g needed\n", l.d.mixer->name,
+                   (int)l.d.window, (int)l.d.globals, size[1], least);
+        CHECK(size[1] >= least && size[1] <= 2 * least + 4 * tile);
+        ttt_close(c);
+    }
+}
+static void grids_read_no_stream(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    form grid = { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 1,
+                                  .grid_rows = 4, .grid_cols = 5 } };
+    layer l = layer_of(c, &grid, 1, 20);
+    ttt_stream stream = { 0 };
+    ttt_mixer_stream(c, &l.d, l.w, &stream, l.x, NULL);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "longformer: .grid_rows is 4"));
+    CHECK(strstr(ttt_error(c), "a stream is a line"));
+    ttt_close(c);
 }
 
 int main(int argc, char **argv) {
@@ -1403,6 +1578,7 @@ int main(int argc, char **argv) {
                                     T(sizes_beyond_every_tensor_are_no_surprise),
                                     T(no_fused_is_for_all),
                                     T(flops_are_about_those_of_the_products),
+                                    T(factors_may_be_bfloat16),
                                     T(options_without_what_they_need_are_refused),
                                     T(rows_and_options_agree),
                                     T(flags_tell_who_sees_whom),
@@ -1422,6 +1598,11 @@ int main(int argc, char **argv) {
                                     T(ratios_of_vanishing_sums_are_right),
                                     T(powers_of_any_size_focus),
                                     T(every_way_to_read_a_list_gives_the_same_bits),
+                                    T(ways_back_over_many_tiles_give_the_same_bits),
+                                    T(a_token_that_is_not_finite_is_read_as_in_the_whole),
+                                    T(a_list_that_finds_no_memory_stays),
+                                    T(a_ring_is_of_constant_size),
+                                    T(grids_read_no_stream),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
