@@ -2220,20 +2220,28 @@ static ttt_tensor *ttt__only_new(const ttt__stream_part *part, ttt_tensor *y) {
 }
 
 // A causal depthwise convolution of x (B,n,C) with kernel (taps,C). In a stream it goes on behind
-// the last taps - 1 rows of each lane, which are kept under this name.
+// the last taps - 1 rows of each lane, which are kept under this name: they change the first rows.
 static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const char *name,
                                    ttt_tensor *x, ttt_tensor *kernel) {
     if (!ttt_ok(ctx)) return &ctx->empty;
-    if (!part || kernel->shape.dim[0] == 1) return ttt_depthwise_conv1d(ctx, x, kernel);
+    ttt_tensor *y = ttt_depthwise_conv1d(ctx, x, kernel);
+    if (!part || kernel->shape.dim[0] == 1) return y;
     int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
-    int64_t before = kernel->shape.dim[0] - 1;
+    int64_t before = kernel->shape.dim[0] - 1, first = TTT__MIN(before, n);
     ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
     if (!kept) return &ctx->empty;
-    ttt_tensor *both[2] = { kept, x }, *all = ttt_concat(ctx, both, 2, 1);
-    ttt_tensor *y = ttt_slice(ctx, ttt_depthwise_conv1d(ctx, all, kernel), 1, before, n);
-    for (int64_t b = 0; b < B && ttt_ok(ctx); b++)
+    ttt_tensor *both[2] = { kept, ttt_slice(ctx, x, 1, 0, first) };
+    ttt_tensor *begin = ttt_concat(ctx, both, 2, 1);
+    ttt_tensor *changed = ttt_depthwise_conv1d(ctx, begin, kernel);
+    for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
+        int64_t count = ttt__lane_new(part, b), size = before + first;
+        memcpy(y->data + b * n * C, changed->data + (b * size + before) * C,
+               (size_t)(first * C) * sizeof *y->data);
         ttt__stream_write(ctx, part, kept->data + b * before * C,
-                          all->data + (b * (before + n) + ttt__lane_new(part, b)) * C, before * C);
+                          count > first ? x->data + (b * n + count - before) * C
+                                        : begin->data + (b * size + count) * C,
+                          before * C);
+    }
     return y;
 }
 
@@ -7282,7 +7290,7 @@ static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t la
     if (!ring || t < ring || !is_new || !in_use) return kept;
     apart = ttt__alloc_numbers(ctx, 1, numbers, true);
     if (!apart) return NULL;
-    memset(apart, 0, (size_t)numbers * sizeof *apart);
+    if (t == last) memset(apart, 0, (size_t)numbers * sizeof *apart);  // it may not be full
     if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
     return apart;
 }
@@ -8163,16 +8171,30 @@ static void ttt__chunked_read_back(const ttt__chunked *job, const ttt__kit *kit,
         }
     }
 }
+// What a call does to the state of a lane: the weights are new if it begins or ends a chunk of its
+// own; the open rows are others if it goes on behind that.
+typedef struct ttt__lane {
+    int64_t read, end;
+    bool new_memory, new_open;
+} ttt__lane;
+static ttt__lane ttt__lane_of(const ttt__chunked_arg *arg, int64_t lane) {
+    int64_t read = ttt__lane_read(arg->d.stream, lane);
+    int64_t end = read + ttt__lane_new(arg->d.stream, lane);
+    bool ends = end / arg->chunk > read / arg->chunk;
+    ttt__lane of = { read, end, ends || (read == 0 && end > 0), ends && end % arg->chunk != 0 };
+    return of;
+}
 // The new tokens of a pair. The rows of `open` behind those of the tokens read may be written at
 // once; a chunk that only begins here has rows of its own, since the others may still be needed.
 static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, ttt__room room,
                                 int64_t pair) {
     const ttt__chunked_arg *arg = job->arg;
-    int64_t size = arg->chunk, lane = pair / arg->H, read = ttt__lane_read(arg->d.stream, lane);
-    int64_t end = read + ttt__lane_new(arg->d.stream, lane), rows;
-    ttt__mat state = ttt__take(&room, 1, job->state_size);
-    if (read >= size) ttt__assign(state, ttt__of(job->memory, pair));
-    else ttt__clear(state);
+    ttt__lane lane = ttt__lane_of(arg, pair / arg->H);
+    int64_t size = arg->chunk, read = lane.read, end = lane.end, rows;
+    ttt__mat state = ttt__of(lane.new_memory ? job->next_memory : job->memory, pair);
+    if (lane.new_memory && read > 0) ttt__assign(state, ttt__of(job->memory, pair));
+    if (lane.new_memory && read == 0) ttt__clear(state);
+    if (lane.new_open) ttt__clear(ttt__of(job->next_open, pair));
     for (int64_t at = read; at < end; at += rows) {
         rows = job->open.first.cols ? TTT__MIN(size - at % size, end - at) : end - at;
         ttt__chunk_work chunk = ttt__chunk_at(job, kit, pair, at - read, rows);
@@ -8181,14 +8203,13 @@ static void ttt__chunked_stream(const ttt__chunked *job, const ttt__kit *kit, tt
         chunk.whole = chunk.before == 0 && !chunk.last;
         chunk.state = state.at;
         chunk.room = room;
-        if (at == read && read < size && arg->kind->start) arg->kind->start(&chunk);
+        if (at == 0 && arg->kind->start) arg->kind->start(&chunk);
         chunk.room = room;
         chunk.open.used = 0;
         chunk.open.at = ttt__of(at == read ? job->open : job->next_open, pair).at;
         ttt__chunk_ahead(job, pair, chunk.from + rows);
         arg->kind->forward(&chunk);
     }
-    if (end / size > read / size) ttt__assign(ttt__of(job->next_memory, pair), state);
     ttt__chunk_work rest = ttt__chunk_at(job, kit, pair, end - read, arg->N - (end - read));
     for (int64_t i = 0; i < rest.rows; i++) ttt__clear(ttt__rows_at(rest.y, i, 1));
 }
@@ -8203,47 +8224,46 @@ static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread
 }
 
 // -- chunks: room, and the op
-// A part of a stream's state, and the room where its next one is made if some lane reads beyond the
-// end of a chunk. `width`: numbers of a token that `open` keeps.
+// A part of a stream's state, and, if some lane needs it, the room where its next one is made.
 static ttt__stack ttt__state_stack(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
-                                   ttt_shape shape, bool moves, ttt__stack *next) {
+                                   ttt_shape shape, bool is_new, ttt__stack *next) {
     int64_t pairs = shape.dim[0] * shape.dim[1], size = 0;
     ttt_tensor *state = ttt__stream_state(ctx, part, name, shape);
     if (state && pairs > 0) size = state->size / pairs;
-    *next = ttt__stacked(moves ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
-    if (next->first.at && ttt_ok(ctx)) ttt__clear(ttt__matrix(next->first.at, pairs, size));
+    *next = ttt__stacked(is_new ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
     return ttt__stacked(state ? state->data : NULL, 1, size);
 }
+// `width`: numbers of a token that `open` keeps.
 static bool ttt__chunked_state(ttt__chunked *job, int64_t width) {
     const ttt__chunked_arg *arg = job->arg;
     const ttt__stream_part *part = arg->d.stream;
-    bool moves = false;
+    bool new_memory = false, new_open = false;
     for (int64_t lane = 0; lane < arg->B; lane++) {
-        int64_t in_chunk = ttt__lane_read(part, lane) % arg->chunk;
-        moves = moves || in_chunk + ttt__lane_new(part, lane) >= arg->chunk;
+        new_memory = new_memory || ttt__lane_of(arg, lane).new_memory;
+        new_open = new_open || ttt__lane_of(arg, lane).new_open;
     }
     job->memory = ttt__state_stack(job->ctx, part, "memory",
-                                   TTT_SHAPE(arg->B, arg->H, job->state_size), moves,
+                                   TTT_SHAPE(arg->B, arg->H, job->state_size), new_memory,
                                    &job->next_memory);
     job->open = job->next_open = ttt__stacked(NULL, 1, 0);
     if (width > 0)
         job->open = ttt__state_stack(job->ctx, part, "open",
-                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), moves,
+                                     TTT_SHAPE(arg->B, arg->H, arg->chunk, width), new_open,
                                      &job->next_open);
     return ttt_ok(job->ctx);
 }
-// What the lanes whose chunk has ended have in its place.
 static void ttt__chunked_keep_state(const ttt__chunked *job) {
     const ttt__chunked_arg *arg = job->arg;
     const ttt__stream_part *part = arg->d.stream;
-    for (int64_t lane = 0; part && lane < arg->B; lane++) {
-        int64_t read = ttt__lane_read(part, lane), end = read + ttt__lane_new(part, lane);
-        if (end / arg->chunk == read / arg->chunk) continue;
-        const ttt__stack *to[2] = { &job->memory, &job->open },
-                         *from[2] = { &job->next_memory, &job->next_open };
-        for (int i = 0; i < 2 && to[i]->apart > 0; i++)
-            ttt__stream_write(job->ctx, part, ttt__of(*to[i], lane * arg->H).at,
-                              ttt__of(*from[i], lane * arg->H).at, arg->H * to[i]->apart);
+    for (int64_t b = 0; part && b < arg->B; b++) {
+        ttt__lane lane = ttt__lane_of(arg, b);
+        if (lane.new_memory)
+            ttt__stream_write(job->ctx, part, ttt__of(job->memory, b * arg->H).at,
+                              ttt__of(job->next_memory, b * arg->H).at,
+                              arg->H * job->memory.apart);
+        if (lane.new_open && job->open.apart > 0)
+            ttt__stream_write(job->ctx, part, ttt__of(job->open, b * arg->H).at,
+                              ttt__of(job->next_open, b * arg->H).at, arg->H * job->open.apart);
     }
 }
 // Room for each thread: of the longest chunk, and the states that go with it.
@@ -10002,12 +10022,12 @@ static void ttt__learned(ttt_ctx *ctx, const ttt_stream *stream, const ttt_tenso
         memset(&chunk, 0, sizeof chunk);
         chunk.arg = &arg;
         chunk.rows = read % arg.chunk;
-        chunk.state = read < arg.chunk ? first : memory->data + pair * memory->shape.dim[2];
+        chunk.state = read == 0 ? first : memory->data + pair * memory->shape.dim[2];
         chunk.open.at = open->data + pair * (open->size / pairs);
         for (int i = 0; i < 4; i++)
             if (w0[i])
                 chunk.in[TTT__MEMORY_W0 + i] = ttt__parameter_part(w0[i], H, pair % H);
-        if (read < arg.chunk) ttt__dense_start(&chunk);
+        if (read == 0) ttt__dense_start(&chunk);
         ttt__learned_pair(&kit, &chunk, pair, value, gradient);
     }
 }
@@ -10460,11 +10480,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };

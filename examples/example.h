@@ -519,9 +519,11 @@ typedef struct chart_panel {
     const char *title, *x_label, *y_label;
     const chart_series *series;
     int n;
-    bool logarithmic;  // both axes; x has ticks at powers of 2, y at 1, 2 and 5 times powers of 10,
-                       // fewer where these are many; points that are not above zero are left out
+    int logarithmic;  // LOG_BOTH axes, or LOG_X; x has ticks at powers of 2, y at 1, 2 and 5 times
+                      // powers of 10, fewer where these are many; points that are not above zero
+                      // are left out
 } chart_panel;
+enum { LOG_BOTH = 1, LOG_X = 2 };
 typedef struct line_chart {
     const char *title;
     const chart_panel *panels;
@@ -563,7 +565,8 @@ static inline double tick_step(double low, double high) {
 
 // Holds all finite values of a panel; a vertical one that is not logarithmic ends at ticks.
 static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
-    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, p->logarithmic };
+    bool powers = p->logarithmic == LOG_BOTH || (p->logarithmic == LOG_X && !vertical);
+    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, powers };
     for (int i = 0; i < p->n; i++) {
         axis_hold(&a, vertical ? p->series[i].y : p->series[i].x, p->series[i].n);
         if (vertical) axis_hold(&a, p->series[i].limit, p->series[i].n);

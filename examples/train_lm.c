@@ -12,7 +12,7 @@
 #include "example.h"
 
 // ---- options ------------------------------------------------------------------------------------
-// A default of -1 is chosen by the mixer, or by --steps.
+// A default of -1 is chosen by --steps.
 typedef struct {
     // What defines a run: checkpoints remember it, and a resumed run must have the same.
     const char *data, *mixer;
@@ -32,7 +32,7 @@ typedef struct {
 } options;
 
 static const options defaults = {
-    .data = "headers", .mixer = "ttt-linear", .inner_lr = -1, .kernel = 1, .width = 128,
+    .data = "headers", .mixer = "ttt-linear", .inner_lr = 1, .kernel = 1, .width = 128,
     .depth = 4, .heads = 4, .conv = 4, .context = 256, .steps = 1200, .batch = 8, .warmup = -1,
     .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.1, .clip = 1, .sample = 400, .temperature = 0.8,
     .save_every = 5, .out = "out",
@@ -49,7 +49,7 @@ static const option option_rows[] = {
     OPTION_TEXT("--data", data, "file of any text, or 'headers' for those of this library"),
     OPTION_CHOICE("--mixer", mixer, streaming_name, "how bytes see those before (ttt-linear)"),
     OPTION_REAL("--inner-lr", inner_lr, 0, 1000,
-                "rate of the inner learner's steps (1; ttt-mlp 0.1)"),
+                "rate of the inner learner's steps; papers give ttt-mlp 0.1 (1)"),
     OPTION_WHOLE("--chunk", chunk, 0, 1e9, "bytes that a memory takes at once, 0: its default (0)"),
     OPTION_WHOLE("--window", window, 0, 1e9, "longformer: bytes seen before, 0 for 256 (0)"),
     OPTION_WHOLE("--globals", globals, 0, 1024, "longformer: first bytes that all see (0)"),
@@ -325,15 +325,23 @@ static int64_t choose(ttt_rng *rng, const ttt_real *logit, double temperature) {
     return best;
 }
 
-// Goes on with what is held out, from the bytes before it.
+// Shows it with a question mark for each byte that is no text.
+static void print_text(const char *text) {
+    for (int n; *text; text += n > 0 ? n : 1) {
+        n = *text == '\n' ? 1 : character_length(text);
+        printf("%.*s", n > 0 ? n : 1, n > 0 ? text : "?");
+    }
+    printf("\n");
+}
+
+// Goes on where the bytes end that it has learned from.
 static void print_sample(run *r) {
     ttt_ctx *c = r->t.c;
     ttt_stream stream = { 0 };
     ttt_rng rng = ttt_rng_at((uint64_t)r->o.seed, 7, 0, 0);
     int64_t n = r->o.context, byte;
     const int64_t *read = r->text->index + r->text->size - n;
-    if (r->o.sample == 0) return;
-    printf("\nAfter the last %lld bytes that it has learned from it writes:\n", (long long)n);
+    char *text = (char *)kept(&r->t, "--sample", r->o.sample + 1, 1);
     for (int64_t i = 0; i < r->o.sample; i++, n = 1, read = &byte) {
         ttt_mark m = ttt_mark_get(c);
         ttt_tensor *bytes = ttt_from_int(c, TTT_SHAPE(1, n), read);
@@ -341,10 +349,12 @@ static void print_sample(run *r) {
                                            bytes, NULL, true);
         need_ok(c, "writing");
         byte = choose(&rng, logits->data, r->o.temperature);
-        putchar(byte == '\n' || (byte >= ' ' && byte != 127) ? (int)byte : '?');
+        text[i] = (char)(byte ? byte : 1);
         ttt_mark_release(c, m);
     }
-    printf("\n");
+    text[r->o.sample] = 0;
+    if (r->o.sample > 0) printf("\nAfter the bytes that it has learned from it writes:\n");
+    if (r->o.sample > 0) print_text(text);
 }
 
 // ---- showing and keeping ------------------------------------------------------------------------
@@ -398,7 +408,7 @@ static void draw_curves(run *r) {
                              .color = COLOR_INNER };
     chart_panel panels[2] = {
         { "while it trains", "step", "bits a byte", loss, 2, false },
-        { "while it reads", "bytes read before", "bits a byte", &reading, 1, true },
+        { "while it reads", "bytes read before", "bits a byte", &reading, 1, LOG_X },
     };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
     line_chart_write(r->t.c, path_in(&r->t, "curves.svg"), &chart);
@@ -453,8 +463,6 @@ static void finish(run *r) {
 }
 
 static void fill_defaults(options *o, int argc, char **argv) {
-    if (!option_given("--inner-lr", argc, argv) && o->inner_lr < 0)
-        o->inner_lr = strcmp(o->mixer, "ttt-mlp") == 0 ? 0.1 : 1;
     if (o->warmup < 0) o->warmup = o->steps / 20;
     if (o->warmup >= o->steps)
         die("--warmup %lld must be below the number of steps, %lld", o->warmup, o->steps);
