@@ -5416,7 +5416,7 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 //   - into tiles, whose sums live in registers: see `tile` in [8]. A tile is as wide as its panel,
 //     and 6 rows high, or up to 16 in a last panel that is narrower.
 // A is read in place, and so is B if its rows are contiguous: copying it costs more than it saves.
-// But blocks of A are copied if it is large, and transposed or its rows lie a multiple of 4096 bytes
+// But blocks of A are copied if it is large, and transposed or with rows a multiple of 4096 bytes
 // apart: terms of a row, or rows, would fall in the same cache sets.
 // B is copied ("packed") panel by panel if it is transposed or bfloat16; the last panel if it is
 // not a whole number of vectors wide (padded with zeros); and all of B if more than 1024 rows share
