@@ -366,10 +366,11 @@ TTT_API const char *ttt_token_text(const ttt_tokenizer *tokenizer, int64_t id, s
 TTT_API ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char *text,
                                size_t n, bool add_special);
 // The text of tokens, INT of any shape, in the step arena; *n (may be NULL) its bytes, and a 0
-// after them. Without special tokens if skip_special. It is UTF-8, where U+FFFD stands for bytes that are
-// not: one for each broken part (ByteLevel), or for each byte of a run of byte tokens that is not
-// UTF-8 as a whole (ByteFallback). (The bytes of ttt_tokenizer_bytes come as they are.) NULL after
-// an error: TTT_ERR_ARGUMENT for ids that name no token.
+// after them. Without special tokens if skip_special (version 0.23 of the package forgets those
+// that its normalizer changes). It is UTF-8, where U+FFFD stands for bytes that are not: one for
+// each broken part (ByteLevel), or for each byte of a run of byte tokens that is not UTF-8 as a
+// whole (ByteFallback). (The bytes of ttt_tokenizer_bytes come as they are.) NULL after an error:
+// TTT_ERR_ARGUMENT for ids that name no token.
 TTT_API char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, ttt_tensor *tokens,
                          bool skip_special, size_t *n);
 

@@ -29,9 +29,10 @@
         [4] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [5] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
         [6] MODEL FOLDERS  language models in the layout of Hugging Face
-        [7] AUDIT         does a model of sequences, anybody's, keep its promises?
-        [8] KERNELS       the loops of the optimizers, one text for every instruction set
-        and below TTT_MODEL_IMPLEMENTATION the first seven again, implemented.
+        [7] GENERATION    text from a language model, piece by piece
+        [8] AUDIT         does a model of sequences, anybody's, keep its promises?
+        [9] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first eight again, implemented.
 */
 #if !defined(TTT_MODEL_H) && !defined(TTT__PART)
 #define TTT_MODEL_H
@@ -305,7 +306,52 @@ TTT_API ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_des
                                 const ttt_params *params, const ttt_lm_folder *folder);
 #endif
 
-// ---- [7] AUDIT ----------------------------------------------------------------------------------
+// ---- [7] GENERATION -----------------------------------------------------------------------------
+// How a token is chosen from the logits of the next. Zero is greedy: the likeliest token.
+typedef struct ttt_choice {
+    ttt_real temperature;  // tokens are drawn by softmax(logits / temperature); 0: the likeliest,
+                           // of equals the first
+    int64_t top_k;         // of so many of the likeliest; 0: of all
+    ttt_real top_p;        // of the likeliest that together have this probability; 0: of all
+    ttt_real repetition;   // logits of tokens that were seen are divided by it, or, below 0,
+                           // multiplied; 0: 1                                        [1909.05858]
+} ttt_choice;
+// A token of 0..vocab-1 by its logit; -1 after an error: TTT_ERR_ARGUMENT for a choice out of range
+// or a logit that is NaN. seen: n_seen tokens; others than the vocabulary's do not count.
+TTT_API int64_t ttt_choose(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng,
+                           const ttt_real *logits, int64_t vocab, const int64_t *seen,
+                           int64_t n_seen);
+
+#ifndef TTT_NO_TOKENIZERS
+typedef struct ttt_generate_desc {
+    ttt_choice choice;
+    uint64_t seed;              // of what is drawn
+    int64_t tokens;             // required: at most so many new ones
+    const int64_t *ends;        // tokens that end the text,
+    int n_ends;                 // and how many there are
+    const char *const *stops;   // texts that end it; neither they nor what follows is given out
+    int n_stops;
+    // Gets each piece of the text, n bytes, always whole characters of UTF-8, as soon as it is
+    // sure. If it returns false, the text ends. NULL: nobody looks
+    bool (*piece)(void *user, const char *text, size_t n);
+    void *user;
+} ttt_generate_desc;
+typedef struct ttt_generated {
+    int64_t read, made;  // tokens of the prompt, and new ones
+    bool ended;          // by an end, a stop or the receiver of pieces; else there were enough
+} ttt_generated;
+// Reads the prompt, n bytes, behind what the stream has read, one lane, and goes on with it. The
+// stream has then read all of both: the next prompt continues. A prompt may be empty where the
+// tokenizer puts tokens around it and nothing has been read. *out (may be NULL) counts. Errors:
+// those of ttt_encode and ttt_lm_stream, TTT_ERR_UNSET without tokens, TTT_ERR_ARGUMENT for an
+// empty prompt; the stream may then have read a part.
+TTT_API ttt_result ttt_generate(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                const ttt_tokenizer *tokenizer, ttt_stream *stream,
+                                const char *prompt, size_t n, const ttt_generate_desc *how,
+                                ttt_generated *out);
+#endif
+
+// ---- [8] AUDIT ----------------------------------------------------------------------------------
 // Does a model of sequences keep its promises? A leak of the future, of a neighbor or of padding
 // makes training look good and use fail. The audit asks any model, through one function of plain
 // arrays, pairs of inputs whose answers must be the same, and reports the smallest pair it finds
@@ -386,7 +432,7 @@ TTT_API const char *ttt_audit_text(ttt_ctx *ctx, const ttt_audit_report *report)
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [8] KERNELS --------------------------------------------------------------------------------
+// ---- [9] KERNELS --------------------------------------------------------------------------------
 // The loops of the optimizers: one text for every instruction set, in the words that [8] of
 // ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
 // makes a direction u of g' = pass.scale g + pass.l2 p, and steps:
@@ -1386,11 +1432,11 @@ double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
 }
 
 // -- the rules
-typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [8]
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [9]
     ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__pass;
 
-// X(name, parameters); what each does is written at its text in [8].
+// X(name, parameters); what each does is written at its text in [9].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
     X(adam, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,                  \
              const ttt__pass *pass))                                                               \
@@ -2467,6 +2513,231 @@ ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
     return ttt_status(ctx);
 }
 #endif  // TTT_NO_STDIO
+
+// ---- GENERATION ---------------------------------------------------------------------------------
+typedef struct ttt__odds {
+    double p;  // not yet divided by the sum
+    int64_t token;
+} ttt__odds;
+static int ttt__by_odds(const void *a, const void *b) {
+    const ttt__odds *x = (const ttt__odds *)a, *y = (const ttt__odds *)b;
+    if (x->p != y->p) return x->p < y->p ? -1 : 1;
+    return x->token > y->token ? -1 : x->token < y->token;  // of equals the first is likeliest
+}
+// Logits, of tokens that were seen lowered, into p; returns the likeliest, -1 after an error.
+static int64_t ttt__lowered(ttt_ctx *ctx, const ttt_choice *choice, const ttt_real *logits,
+                            int64_t vocab, const int64_t *seen, int64_t n_seen, ttt__odds *odds) {
+    double by = choice->repetition > 0 ? (double)choice->repetition : 1;
+    int64_t best = 0;
+    for (int64_t i = 0; i < vocab; i++) {
+        odds[i].token = i;
+        odds[i].p = (double)logits[i];
+        if (odds[i].p == odds[i].p) continue;
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "choose: the logit of token %lld is not a number",
+                 (long long)i);
+        return -1;
+    }
+    for (int64_t k = 0; k < n_seen && by != 1; k++) {
+        if (seen[k] < 0 || seen[k] >= vocab) continue;
+        double z = (double)logits[seen[k]];  // once, however often it was seen
+        odds[seen[k]].p = z > 0 ? z / by : z * by;
+    }
+    for (int64_t i = 1; i < vocab; i++)
+        if (odds[i].p > odds[best].p) best = i;
+    return best;
+}
+// Draws among n odds, or among those of the likeliest that the choice leaves.
+static int64_t ttt__drawn(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng, ttt__odds *odds,
+                          int64_t n) {
+    bool few = choice->top_k > 0 || choice->top_p > 0;
+    double all = 0, kept = 0, most = choice->top_p > 0 ? (double)choice->top_p : 1;
+    void **heap = few ? (void **)ttt_alloc(ctx, (uint64_t)n * sizeof *heap, false) : NULL;
+    for (int64_t i = 0; i < n; i++) all += odds[i].p;
+    for (int64_t i = 0; i < n && heap; i++) heap[i] = &odds[i];
+    for (int64_t i = n / 2; i-- > 0 && heap;) ttt__sift(heap, i, n, ttt__by_odds);
+    int64_t left = n, taken = 0;
+    while (heap && left > 0 && (!choice->top_k || taken < choice->top_k) && kept < most * all) {
+        void *likeliest = heap[0];
+        heap[0] = heap[--left];
+        heap[left] = likeliest;  // those that were taken stand at the end
+        ttt__sift(heap, 0, left, ttt__by_odds);
+        kept += ((const ttt__odds *)likeliest)->p;
+        taken++;
+    }
+    double at = ttt_rng_uniform(rng) * (few ? kept : all);
+    int64_t last = few && heap ? ((const ttt__odds *)heap[n - 1])->token : 0;
+    for (int64_t i = 0; i < (few ? taken : n) && at >= 0 && (heap || !few); i++) {
+        const ttt__odds *one = few ? (const ttt__odds *)heap[n - 1 - i] : &odds[i];
+        at -= one->p;
+        if (one->p > 0) last = one->token;
+    }
+    return last;
+}
+int64_t ttt_choose(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng, const ttt_real *logits,
+                   int64_t vocab, const int64_t *seen, int64_t n_seen) {
+    if (!TTT__GIVEN("choose", choice) || !TTT__GIVEN("choose", rng) ||
+        !TTT__GIVEN("choose", logits) || (n_seen > 0 && !TTT__GIVEN("choose", seen)))
+        return -1;
+    if (!(choice->temperature >= 0) || choice->top_k < 0 || !(choice->top_p >= 0) ||
+        !(choice->top_p <= 1) || !(choice->repetition >= 0) || vocab < 1)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "choose: .temperature %g, .top_k %lld, .top_p %g, "
+                 ".repetition %g, %lld logits; 0 or more, .top_p at most 1 and a logit expected",
+                 (double)choice->temperature, (long long)choice->top_k, (double)choice->top_p,
+                 (double)choice->repetition, (long long)vocab);
+    if (!ttt_ok(ctx)) return -1;
+    ttt_mark mark = ttt_mark_get(ctx);
+    ttt__odds *odds = (ttt__odds *)ttt_alloc(ctx, (uint64_t)vocab * sizeof *odds, false);
+    int64_t token = odds ? ttt__lowered(ctx, choice, logits, vocab, seen, n_seen, odds) : -1;
+    if (token >= 0 && choice->temperature > 0) {
+        double top = odds[token].p;
+        for (int64_t i = 0; i < vocab; i++)
+            odds[i].p = odds[i].p == top ? 1 : exp((odds[i].p - top) / (double)choice->temperature);
+        token = ttt__drawn(ctx, choice, rng, odds, vocab);
+    }
+    ttt_mark_release(ctx, mark);
+    return ttt_ok(ctx) ? token : -1;
+}
+
+#ifndef TTT_NO_TOKENIZERS
+// Text on its way out: what may become a stop is held back.
+typedef struct ttt__outlet {
+    const ttt_generate_desc *how;
+    char *held;
+    size_t n, room;
+    bool closed;  // by a stop or its receiver
+} ttt__outlet;
+static void ttt__let_out(ttt__outlet *outlet, size_t n) {
+    if (n && outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
+        outlet->closed = true;
+    outlet->n -= n;
+    memmove(outlet->held, outlet->held + n, outlet->n);
+}
+// How much of the text may go: all but its longest end that begins a stop, or that stands before
+// one; then the text ends.
+static size_t ttt__sure(ttt__outlet *outlet) {
+    for (size_t i = 0; i < outlet->n; i++)
+        for (int k = 0; k < outlet->how->n_stops; k++) {
+            size_t length = strlen(outlet->how->stops[k]), rest = outlet->n - i;
+            if (!length || memcmp(outlet->held + i, outlet->how->stops[k],
+                                  TTT__MIN(length, rest)) != 0) continue;
+            outlet->closed = outlet->closed || length <= rest;
+            return i;
+        }
+    return outlet->n;
+}
+static void ttt__put_out(ttt_ctx *ctx, ttt__outlet *outlet, const char *text, size_t n) {
+    if (outlet->closed || !ttt_ok(ctx)) return;
+    if (outlet->n + n > outlet->room) {
+        size_t room = 2 * (outlet->n + n) + 256;
+        char *held = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room);
+        if (!held) return;
+        if (outlet->n) memcpy(held, outlet->held, outlet->n);
+        outlet->held = held;
+        outlet->room = room;
+    }
+    memcpy(outlet->held + outlet->n, text, n);
+    outlet->n += n;
+    ttt__let_out(outlet, ttt__sure(outlet));
+}
+
+// Reads tokens (N) by pieces. *logits (vocab) receives those of the successor.
+static bool ttt__read_tokens(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                             ttt_stream *stream, const int64_t *tokens, int64_t N,
+                             ttt_real *logits) {
+    enum { PIECE = 256 };
+    for (int64_t at = 0; at < N && ttt_ok(ctx); at += PIECE) {
+        ttt_mark mark = ttt_mark_get(ctx);
+        int64_t n = TTT__MIN((int64_t)PIECE, N - at);
+        ttt_tensor *piece = ttt_from_int(ctx, TTT_SHAPE(1, n), tokens + at);
+        ttt_tensor *y = ttt_lm_stream(ctx, desc, weights, stream, piece, NULL, true);
+        if (ttt_ok(ctx)) memcpy(logits, y->data, (size_t)desc->vocab * sizeof *logits);
+        ttt_mark_release(ctx, mark);
+    }
+    return ttt_ok(ctx);
+}
+static bool ttt__is_end(const ttt_generate_desc *how, int64_t token) {
+    for (int i = 0; i < how->n_ends; i++)
+        if (how->ends[i] == token) return true;
+    return false;
+}
+static bool ttt__generate_good(ttt_ctx *ctx, const ttt_generate_desc *how, const ttt_stream *stream,
+                               const ttt_tensor *prompt) {
+    if (how->tokens < 1 || how->tokens > TTT__FAR)
+        ttt_fail(ctx, TTT_ERR_UNSET, "generate: .tokens is %lld; how many new ones must be set",
+                 (long long)how->tokens);
+    else if (prompt->size == 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "generate: the prompt is empty; a model cannot go on from "
+                 "nothing");
+    else if (stream->lanes > 1)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "generate: a stream of %lld lanes; one expected",
+                 (long long)stream->lanes);
+    if (how->n_ends > 0) ttt__given(ctx, "generate", "ends", how->ends != NULL);
+    if (how->n_stops > 0) ttt__given(ctx, "generate", "stops", how->stops != NULL);
+    for (int i = 0; i < how->n_stops && ttt_ok(ctx); i++)
+        ttt__given(ctx, "generate", "a stop", how->stops[i] != NULL);
+    return ttt_ok(ctx);
+}
+// New tokens behind n that are in `tokens`, until there are enough or the text ends.
+static void ttt__go_on(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                       const ttt_tokenizer *tokenizer, ttt_stream *stream,
+                       const ttt_generate_desc *how, int64_t *tokens, int64_t n, ttt_real *logits,
+                       ttt_generated *out) {
+    ttt_rng rng = ttt_rng_at(how->seed, 0, 0, 0);
+    ttt__outlet outlet;
+    ttt_decoder decoder;
+    size_t length;
+    memset(&outlet, 0, sizeof outlet);
+    memset(&decoder, 0, sizeof decoder);
+    outlet.how = how;
+    decoder.tokenizer = tokenizer;
+    decoder.skip_special = true;
+    while (out->made < how->tokens && !out->ended && ttt_ok(ctx)) {
+        int64_t token =
+            ttt_choose(ctx, &how->choice, &rng, logits, desc->vocab, tokens, n + out->made);
+        ttt_mark mark = ttt_mark_get(ctx);
+        if (!ttt__read_tokens(ctx, desc, weights, stream, &token, 1, logits)) return;
+        tokens[n + out->made++] = token;
+        bool end = ttt__is_end(how, token);
+        if (!end && token < ttt_vocab_size(tokenizer)) {
+            const char *text = ttt_decoder_push(ctx, &decoder, token, &length);
+            ttt__put_out(ctx, &outlet, text, length);
+        }
+        out->ended = end || outlet.closed;
+        ttt_mark_release(ctx, mark);
+    }
+    const char *text = ttt_decoder_end(ctx, &decoder, &length);
+    ttt__put_out(ctx, &outlet, text, length);
+    if (!outlet.closed && ttt_ok(ctx)) ttt__let_out(&outlet, outlet.n);
+}
+ttt_result ttt_generate(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                        const ttt_tokenizer *tokenizer, ttt_stream *stream, const char *prompt,
+                        size_t n, const ttt_generate_desc *how, ttt_generated *out) {
+    ttt_generated own, *counts = out ? out : &own;
+    memset(counts, 0, sizeof *counts);
+    if (!ttt__lm_good(ctx, desc) || !TTT__GIVEN("generate", tokenizer) ||
+        !TTT__GIVEN("generate", stream) || !TTT__GIVEN("generate", prompt) ||
+        !TTT__GIVEN("generate", how))
+        return ttt_status(ctx);
+    ttt_mark mark = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_tensor *first = ttt_encode(ctx, tokenizer, prompt, n, stream->lanes == 0);
+    if (ttt_ok(ctx) && ttt__generate_good(ctx, how, stream, first)) {
+        uint64_t room = (uint64_t)(first->size + how->tokens);
+        int64_t *tokens = (int64_t *)ttt_alloc(ctx, room * sizeof *tokens, false);
+        ttt_real *logits =
+            (ttt_real *)ttt_alloc(ctx, (uint64_t)desc->vocab * sizeof *logits, false);
+        if (ttt_ok(ctx)) memcpy(tokens, first->index, (size_t)first->size * sizeof *tokens);
+        if (ttt_ok(ctx) &&
+            ttt__read_tokens(ctx, desc, weights, stream, tokens, first->size, logits)) {
+            counts->read = first->size;
+            ttt__go_on(ctx, desc, weights, tokenizer, stream, how, tokens, first->size, logits,
+                       counts);
+        }
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
+#endif  // TTT_NO_TOKENIZERS
 
 // ---- AUDIT --------------------------------------------------------------------------------------
 // Two inputs, of which some answers must agree: those to the tokens [begin, end) of each lane of

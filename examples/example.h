@@ -893,7 +893,7 @@ typedef struct training {
     void (*write_record)(FILE *f, const struct training *t, int i);  // of the history, as a line
     void (*take_record)(struct training *t, const ttt_bundle *record, double step);  // and back
     void (*show)(const struct training *t, progress *p);
-    void (*look)(struct training *t);                // at batches, before a checkpoint: the place
+    void (*look)(struct training *t);                // NULL, or fills in the place
     void (*check)(struct training *t, const ttt_bundle *b, const char *where);  // its own options
     // The rest is filled in below.
     ttt_ctx *c;
@@ -1096,7 +1096,7 @@ static inline void save_checkpoint(training *t, const char *name, bool whole) {
     ttt_note *notes = (ttt_note *)ttt_alloc(t->c, most * sizeof *notes, false);
     char(*room)[32] = (char(*)[32])ttt_alloc(t->c, most * sizeof *room, false);
     need_ok(t->c, "saving");
-    t->look(t);
+    if (t->look) t->look(t);
     t->earlier = training_seconds(t);
     t->start = ttt_seconds();  // and from here they go on
     memcpy(notes, t->settings, (size_t)n * sizeof *notes);

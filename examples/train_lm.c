@@ -17,6 +17,7 @@ typedef struct {
     // What defines a run: checkpoints remember it, and a resumed run must have the same.
     const char *data, *mixer;
     double inner_lr;
+    long long decoder_ln;
     long long chunk, window, globals, kernel, neighbors;
     bool muon;
     double rotary;
@@ -32,10 +33,10 @@ typedef struct {
 } options;
 
 static const options defaults = {
-    .data = "headers", .mixer = "ttt-linear", .inner_lr = 1, .kernel = 1, .width = 128,
-    .depth = 4, .heads = 4, .conv = 4, .context = 256, .steps = 1200, .batch = 8, .warmup = -1,
-    .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.1, .clip = 1, .sample = 400, .temperature = 0.8,
-    .save_every = 5, .out = "out",
+    .data = "headers", .mixer = "ttt-linear", .inner_lr = 1, .decoder_ln = 1, .kernel = 1,
+    .width = 128, .depth = 4, .heads = 4, .conv = 4, .context = 256, .steps = 1200, .batch = 8,
+    .warmup = -1, .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.1, .clip = 1, .sample = 400,
+    .temperature = 0.8, .save_every = 5, .out = "out",
 };
 
 // The mixers that read a text piece by piece.
@@ -50,6 +51,8 @@ static const option option_rows[] = {
     OPTION_CHOICE("--mixer", mixer, streaming_name, "how bytes see those before (ttt-linear)"),
     OPTION_REAL("--inner-lr", inner_lr, 0, 1000,
                 "rate of the inner learner's steps; papers give ttt-mlp 0.1 (1)"),
+    OPTION_WHOLE("--decoder-ln", decoder_ln, 0, 1,
+                 "layer norm on what the inner learner answers: 0 or 1 (1)"),
     OPTION_WHOLE("--chunk", chunk, 0, 1e9, "bytes that a memory takes at once, 0: its default (0)"),
     OPTION_WHOLE("--window", window, 0, 1e9, "longformer: bytes seen before, 0 for 256 (0)"),
     OPTION_WHOLE("--globals", globals, 0, 1024, "longformer: first bytes that all see (0)"),
@@ -103,7 +106,8 @@ static const program this_program = {
 
 // Those of them that set an option of the mixer.
 static const mixer_option of_mixer[] = {
-    { "--inner-lr", "inner_lr" }, { "--chunk", "chunk" }, { "--window", "window" },
+    { "--inner-lr", "inner_lr" }, { "--decoder-ln", "no_decoder_norm" }, { "--chunk", "chunk" },
+    { "--window", "window" },
     { "--globals", "globals" }, { "--kernel", "kernel" }, { "--neighbors", "neighbors" },
     { "--muon", "muon" }, { "--rotary", "rotary" }, { "--token-index", "token_index" },
     { "--share-qk", "share_qk" }, { "--output-gate", "output_gate" },
@@ -191,6 +195,7 @@ static void read_text(run *r) {
 static void make_model(run *r) {
     const options *o = &r->o;
     ttt_mixer_desc d = { .heads = o->heads, .inner_lr = (ttt_real)o->inner_lr, .causal = true,
+                         .no_decoder_norm = o->decoder_ln == 0,
                          .kernel = (ttt_attention_kernel)o->kernel, .chunk = o->chunk,
                          .window = o->window, .globals = o->globals, .neighbors = o->neighbors,
                          .muon = o->muon, .rotary = (ttt_real)o->rotary,
@@ -415,8 +420,6 @@ static void draw_curves(run *r) {
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
-static void look_at_nothing(training *t) { (void)t; }
-
 static void check_restored(training *t, const ttt_bundle *b, const char *where) {
     const run *r = (run *)t;
     check_sizes(t, b, where, r->o.width, r->o.depth);
@@ -478,7 +481,7 @@ static void open_training(run *r) {
                        .n_place_rows = COUNT(place_rows), .place = &r->at, .data_key = "text",
                        .results = results, .step = train_step, .record = record,
                        .write_record = write_record, .take_record = take_record,
-                       .show = show_progress, .look = look_at_nothing, .check = check_restored };
+                       .show = show_progress, .check = check_restored };
     r->t.c = open_or_die(&machine);
 }
 

@@ -605,6 +605,105 @@ static void a_call_that_fails_leaves_the_stream_as_it_was(void) {
     ttt_close(c);
 }
 
+// ---- generation ---------------------------------------------------------------------------------
+static void tokens_are_drawn_as_often_as_their_odds_say(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const ttt_real logits[5] = { 1, 3, REAL(2.5), -INFINITY, 0 };
+    static const struct { ttt_choice choice; double p[5]; } all[] = {
+        { { 1, 0, 0, 0 }, { 0.075416, 0.557246, 0.337993, 0, 0.027744 } },
+        { { 2, 0, 0, 0 }, { 0.171088, 0.465065, 0.362191, 0, 0.103770 } },
+        { { 1, 2, 0, 0 }, { 0, 0.622459, 0.377541, 0, 0 } },
+        { { 1, 0, REAL(0.5), 0 }, { 0, 1, 0, 0, 0 } },
+        { { 1, 0, REAL(0.9), 0 }, { 0.077696, 0.574094, 0.348209, 0, 0 } },
+        { { 0, 0, 0, 0 }, { 0, 1, 0, 0, 0 } },
+        { { 0, 0, 0, 3 }, { 0, 0, 1, 0, 0 } },
+    };
+    enum { N = 40000 };
+    for (int i = 0; i < COUNT(all); i++) {
+        ttt_rng rng = ttt_rng_at(5, 0, 0, 0);
+        const int64_t seen[3] = { 1, 1, 77 };
+        double p[5] = { 0 };
+        for (int k = 0; k < N; k++) {
+            int64_t t = ttt_choose(c, &all[i].choice, &rng, logits, 5, seen, 3);
+            if (t >= 0) p[t] += 1. / N;
+        }
+        double sum = 0;
+        for (int t = 0; t < 5; t++) sum += all[i].p[t];
+        for (int t = 0; t < 5; t++) CHECK(fabs(p[t] - all[i].p[t] / sum) < 0.012);
+    }
+    ttt_rng rng = ttt_rng_at(5, 0, 0, 0);
+    const ttt_choice odd = { -1, 0, 0, 0 };
+    CHECK(ttt_choose(c, &odd, &rng, logits, 5, NULL, 0) == -1 && told(c, ".temperature -1"));
+    const ttt_real broken[2] = { 0, NAN };
+    CHECK(ttt_choose(c, &all[0].choice, &rng, broken, 2, NULL, 0) == -1);
+    CHECK(told(c, "the logit of token 1"));
+    ttt_close(c);
+}
+
+typedef struct {
+    char text[4000];
+    size_t n, most;
+    bool broken;  // a piece was not whole UTF-8
+} heard;
+static bool hear(void *user, const char *text, size_t n) {
+    heard *h = (heard *)user;
+    for (size_t i = 0, k; i < n; i += k) {
+        k = (size_t)ttt__utf8(text + i, text + n);
+        if (k == 0) h->broken = true;
+        if (k == 0) break;
+    }
+    if (h->n + n < sizeof h->text) memcpy(h->text + h->n, text, n);
+    h->n += n;
+    h->text[h->n] = 0;
+    return h->n < h->most;
+}
+static void text_is_generated_in_whole_characters(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);
+    ttt_params p = { 0 };
+    d.vocab = 256;
+    ttt_weights w = make(c, &d, &p);
+    const ttt_tokenizer *bytes = ttt_tokenizer_bytes(c);
+    heard h = { .most = 9999 }, again = { .most = 9999 }, cut = { .most = 9999 };
+    ttt_generate_desc how = { .tokens = 200, .seed = 4, .piece = hear, .user = &h,
+                              .choice = { .temperature = 1 } };
+    ttt_stream stream = { 0 }, other = { 0 };
+    ttt_generated count;
+    CHECK(ttt_generate(c, &d, w, bytes, &stream, "to be", 5, &how, &count) == TTT_OK);
+    CHECK(count.read == 5 && count.made == 200 && !count.ended && h.n > 0 && !h.broken);
+    CHECK(stream.read->index[0] == 205);
+    // the same again; and up to where a text that stands in it stops it
+    how.user = &again;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "to be", 5, &how, NULL) == TTT_OK);
+    CHECK(h.n == again.n && !memcmp(h.text, again.text, h.n));
+    char stop[8] = { 0 };
+    size_t from = h.n / 2;
+    while (from + 6 < h.n && strlen(h.text + from) < 6) from++;
+    memcpy(stop, h.text + from, 6);
+    for (from = 0; memcmp(h.text + from, stop, 6) != 0;) from++;  // where it stands first
+    const char *stops[2] = { "never", stop };
+    memset(&other, 0, sizeof other);
+    how.user = &cut;
+    how.stops = stops;
+    how.n_stops = 2;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "to be", 5, &how, &count) == TTT_OK);
+    CHECK(count.ended && cut.n == from && !memcmp(h.text, cut.text, cut.n));
+    // a prompt goes on behind what was read
+    how.n_stops = 0;
+    how.ends = (int64_t[]){ -5 };
+    how.n_ends = 1;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count) == TTT_OK);
+    CHECK(count.read == 1 && !count.ended);
+    cut.most = 1;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count) == TTT_OK && count.ended);
+    ttt_generate(c, &d, w, bytes, &other, "", 0, &how, &count);
+    CHECK(told(c, "the prompt is empty"));
+    how.tokens = 0;
+    ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count);
+    CHECK(told(c, "generate: .tokens is 0"));
+    ttt_close(c);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(presets_are_those_of_the_paper),
@@ -618,6 +717,8 @@ int main(int argc, char **argv) {
         T(lanes_are_as_if_they_were_alone),
         T(a_state_is_a_file_of_its_own_model),
         T(a_call_that_fails_leaves_the_stream_as_it_was),
+        T(tokens_are_drawn_as_often_as_their_odds_say),
+        T(text_is_generated_in_whole_characters),
         T(every_model_comes_back_from_its_folder),
         T(a_folder_in_bfloat16_is_computed_with),
         T(a_model_in_shards_is_read_from_its_own_folder_alone),

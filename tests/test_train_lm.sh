@@ -57,7 +57,7 @@ check "learns" sh -c "./train_lm $tiny --steps 150 --out learns >out.txt && awk 
 last=$(tail -n 1 m_ttt-linear/log.jsonl)
 check "the log ends with done" sh -c "echo '$last' | grep -q '^{\"event\":\"done\",\"mixer\":\"ttt-linear\",\"dataset\":\"text\",\"bits_per_byte\":[0-9.]*,\"seconds\":[0-9.]*,\"peak_bytes\":[0-9]*,\"by_place\":\[\[1.0,[0-9.]*\],.*\],\"settings\":{.*}}$'"
 for setting in data mixer inner-lr chunk window globals kernel neighbors muon rotary token-index \
-    share-qk output-gate width depth heads conv context steps batch lr wd warmup accum clip seed \
+    share-qk output-gate decoder-ln width depth heads conv context steps batch lr wd warmup accum clip seed \
     version real text; do
     check "every record of the log has $setting" sh -c '
         [ "$(grep -c "\"settings\":{.*\"$1\":.*}" m_ttt-linear/log.jsonl)" -gt 1 ] &&
