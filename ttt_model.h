@@ -1174,25 +1174,25 @@ static void ttt__lm_settle(ttt_ctx *ctx, ttt_stream *stream, const struct ttt__s
         *link = put;
     }
 }
-// Block i of a stream. Its halves, and rows of the second, give their memory back one by one.
-static ttt_tensor *ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
-                                        ttt__stream_part *part, int64_t i, ttt_tensor *x) {
+// Block i of a stream, in place: x is nobody else's. Its halves, and rows of the second, give their
+// memory back one by one.
+static void ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                 ttt__stream_part *part, int64_t i, ttt_tensor *x) {
     enum { FED = 256 };  // rows at a time
     int64_t D = desc->width, n = x->size / D;
-    ttt_tensor *y = ttt_new(ctx, TTT_SHAPE(n, D));
     struct ttt__stream_put *until = part->stream->pending;
     ttt_mark mark = ttt_mark_get(ctx);
-    x = ttt__lm_mixed(ctx, desc, &weights, part, i, x);
-    if (ttt_ok(ctx)) memcpy(y->data, x->data, (size_t)y->size * sizeof *y->data);
+    const ttt_tensor *y = ttt__lm_mixed(ctx, desc, &weights, part, i, x);
+    if (ttt_ok(ctx)) memcpy(x->data, y->data, (size_t)x->size * sizeof *x->data);
     ttt__lm_settle(ctx, part->stream, until);
     ttt_mark_release(ctx, mark);
     for (int64_t at = 0; at < n && ttt_ok(ctx); at += FED) {
-        ttt_tensor *rows = ttt_slice(ctx, y, 0, at, TTT__MIN((int64_t)FED, n - at));
+        ttt_tensor *rows = ttt_slice(ctx, ttt_reshape(ctx, x, TTT_SHAPE(n, D)), 0, at,
+                                     TTT__MIN((int64_t)FED, n - at));
         rows = ttt__lm_fed(ctx, desc, weights, rows);
-        if (ttt_ok(ctx)) memcpy(y->data + at * D, rows->data, (size_t)rows->size * sizeof *y->data);
+        if (ttt_ok(ctx)) memcpy(x->data + at * D, rows->data, (size_t)rows->size * sizeof *x->data);
         ttt_mark_release(ctx, mark);
     }
-    return ttt_reshape(ctx, y, TTT_SHAPE(part->stream->lanes, part->n, D));
 }
 // Tokens that are not counted are token 0, whose logits nobody sees.
 static ttt_tensor *ttt__lm_counted(ttt_ctx *ctx, ttt_tensor *tokens, const int64_t *counts) {
@@ -1222,7 +1222,7 @@ static ttt_tensor *ttt__lm_streamed(ttt_ctx *ctx, const ttt_lm_desc *d, ttt_weig
     ttt_tensor *x = ttt_embedding(ctx, embedding, ttt__lm_counted(ctx, tokens, part->counts));
     for (int64_t i = 0; i < d->depth && ttt_ok(ctx); i++) {
         ttt_weights block = ttt_weights_take(ctx, "lm", &weights, ttt__lm_block_count(d));
-        x = ttt__lm_block_stream(ctx, d, block, part, i, x);
+        ttt__lm_block_stream(ctx, d, block, part, i, x);
     }
     ttt_weights norm = ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N);
     if (last_only && ttt_ok(ctx)) x = ttt__lm_last(ctx, part, x);

@@ -1163,7 +1163,8 @@ static ttt_result bundle_of(given *g) {
 // take none, or look at no tensor.
 static const char *const lacking_elsewhere[] = {
     "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner", "ttt_unmask", "ttt_vit_forward",
-    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_optimizer_step",
+    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_generate",
+    "ttt_optimizer_step",
     "ttt_item",
     "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
 };
@@ -1422,6 +1423,15 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_lm_stream, desc, ttt_lm_stream(c, NULL, none, &stream, x, NULL, false))                  \
     X(ttt_lm_stream, stream, ttt_lm_stream(c, &lm, none, NULL, x, NULL, false))                    \
     X(ttt_lm_fingerprint, desc, ttt_lm_fingerprint(c, NULL, none))                                 \
+    X(ttt_choose, choice, ttt_choose(c, NULL, ttt_ctx_rng(c), g->x->data, 2, NULL, 0))             \
+    X(ttt_choose, rng, ttt_choose(c, &choice, NULL, g->x->data, 2, NULL, 0))                       \
+    X(ttt_choose, logits, ttt_choose(c, &choice, ttt_ctx_rng(c), NULL, 2, NULL, 0))                \
+    X(ttt_choose, seen, ttt_choose(c, &choice, ttt_ctx_rng(c), g->x->data, 2, NULL, 1))            \
+    X(ttt_generate, desc, ttt_generate(c, NULL, none, bytes, &stream, "", 0, &how, NULL))          \
+    X(ttt_generate, tokenizer, ttt_generate(c, &lm, none, NULL, &stream, "", 0, &how, NULL))       \
+    X(ttt_generate, stream, ttt_generate(c, &lm, none, bytes, NULL, "", 0, &how, NULL))            \
+    X(ttt_generate, prompt, ttt_generate(c, &lm, none, bytes, &stream, NULL, 0, &how, NULL))       \
+    X(ttt_generate, how, ttt_generate(c, &lm, none, bytes, &stream, "", 0, NULL, NULL))            \
     X(ttt_stream_save, path, ttt_stream_save(c, NULL, &stream, ""))                                \
     X(ttt_stream_save, stream, ttt_stream_save(c, "never", NULL, ""))                              \
     X(ttt_stream_save, owner, ttt_stream_save(c, "never", &stream, NULL))                          \
@@ -1606,6 +1616,8 @@ static bool decodes_without_sizes(ttt_ctx *c) {
     X(ttt_lm_count, desc, ttt_lm_count(NULL) == 0)                                                 \
     X(ttt_lm_forward, call, foretells_without_call(c, &lm))                                        \
     X(ttt_lm_stream, counts, foretells_without_call(c, &lm))                                       \
+    X(ttt_generate, out, (ttt_generate(c, &lm, none, bytes, &stream, "", 0, &how, NULL),           \
+      told(c, "generate")))                                                                        \
     X(ttt_lm_flops, desc, isnan(ttt_lm_flops(NULL, 1)))                                            \
     X(ttt_lm_config_read, folder, (ttt_lm_config_read(c, "never", &other, NULL), told(c, "never")))\
     X(ttt_lm_read, folder, (ttt_lm_read(c, "never", &other, p, NULL), told(c, "never")))           \
@@ -1632,6 +1644,9 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_tensor *some = NULL;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
+    const ttt_tokenizer *bytes = ttt_tokenizer_bytes(c);
+    ttt_generate_desc how = { .tokens = 0 };
+    ttt_choice choice = { 0 };
     ttt_lm_desc other;
     ttt_stream stream = { 0 };
     ttt_params params = { 0 }, *p = &params;
