@@ -7400,7 +7400,7 @@ static ttt__reading ttt__reading_room(const ttt__softmax *job, ttt__room *room) 
     ttt__mat *forwards[] = { &work.some_Q, &work.some_F, &work.some_K, &work.some_V };
     ttt__mat *backwards[] = { &work.some_d_Q, &work.some_d_F, &work.some_d_K, &work.some_d_V };
     for (int i = 0; i < 4 && gathers; i++) {
-        int64_t most = i < 2 ? TTT__QUERIES : TTT__KEYS;
+        int64_t most = i < 2 ? (int64_t)TTT__QUERIES : (int64_t)TTT__KEYS;
         *forwards[i] = ttt__take(room, most, job->h);
         *backwards[i] = ttt__take_if(back, room, most, job->h);
     }

@@ -1178,7 +1178,7 @@ static void ttt__lm_settle(ttt_ctx *ctx, ttt_stream *stream, const struct ttt__s
 // memory back one by one.
 static void ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                  ttt__stream_part *part, int64_t i, ttt_tensor *x) {
-    enum { FED = 256 };  // rows at a time
+    enum { TTT__FED = 256 };  // rows at a time
     int64_t D = desc->width, n = x->size / D;
     struct ttt__stream_put *until = part->stream->pending;
     ttt_mark mark = ttt_mark_get(ctx);
@@ -1186,9 +1186,9 @@ static void ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weig
     if (ttt_ok(ctx)) memcpy(x->data, y->data, (size_t)x->size * sizeof *x->data);
     ttt__lm_settle(ctx, part->stream, until);
     ttt_mark_release(ctx, mark);
-    for (int64_t at = 0; at < n && ttt_ok(ctx); at += FED) {
+    for (int64_t at = 0; at < n && ttt_ok(ctx); at += TTT__FED) {
         ttt_tensor *rows = ttt_slice(ctx, ttt_reshape(ctx, x, TTT_SHAPE(n, D)), 0, at,
-                                     TTT__MIN((int64_t)FED, n - at));
+                                     TTT__MIN((int64_t)TTT__FED, n - at));
         rows = ttt__lm_fed(ctx, desc, weights, rows);
         if (ttt_ok(ctx)) memcpy(x->data + at * D, rows->data, (size_t)rows->size * sizeof *x->data);
         ttt_mark_release(ctx, mark);
@@ -2644,10 +2644,10 @@ static void ttt__put_out(ttt_ctx *ctx, ttt__outlet *outlet, const char *text, si
 static bool ttt__read_tokens(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                              ttt_stream *stream, const int64_t *tokens, int64_t N,
                              ttt_real *logits) {
-    enum { PIECE = 256 };
-    for (int64_t at = 0; at < N && ttt_ok(ctx); at += PIECE) {
+    enum { TTT__PIECE = 256 };
+    for (int64_t at = 0; at < N && ttt_ok(ctx); at += TTT__PIECE) {
         ttt_mark mark = ttt_mark_get(ctx);
-        int64_t n = TTT__MIN((int64_t)PIECE, N - at);
+        int64_t n = TTT__MIN((int64_t)TTT__PIECE, N - at);
         ttt_tensor *piece = ttt_from_int(ctx, TTT_SHAPE(1, n), tokens + at);
         ttt_tensor *y = ttt_lm_stream(ctx, desc, weights, stream, piece, NULL, true);
         if (ttt_ok(ctx)) memcpy(logits, y->data, (size_t)desc->vocab * sizeof *logits);

@@ -480,8 +480,7 @@ static void check_fused(const ttt_desc *o, ttt_mixer_desc d, int64_t B, int64_t 
     ttt_close(c);
 }
 static void fused_layers_equal_their_definition(void) {
-    // One, several, and (with the first set: how they are cut is no matter of sets) cut-up ranges of
-    // tokens.
+    // Several, one, and (with the first set, since sets do not cut) cut-up ranges of tokens.
     static const int64_t size[][2] = { { 2, 66 }, { 1, 3 }, { 6, 210 } };
     for (int isa = 0; ttt_isa_name(isa); isa++)
         for (int m = 0; ttt_mixer_at(m); m++)
