@@ -6905,7 +6905,8 @@ TTT__PRECISE_END
     TTT__DO(ba) TTT__DO(d0) TTT__DO(d1) TTT__DO(d2) TTT__DO(fade)                                  \
     TTT__DO(grid) TTT__DO(gw) TTT__DO(how) TTT__DO(maps) TTT__DO(post) TTT__DO(some) TTT__DO(tap)  \
     TTT__DO(tape) TTT__DO(tg) TTT__DO(tk) TTT__DO(tt) TTT__DO(tx) TTT__DO(ua1) TTT__DO(uu)         \
-    TTT__DO(vecs) TTT__DO(zu) TTT__DO(ids) TTT__DO(lane) TTT__DO(conv) TTT__DO(heap) TTT__DO(odds) \
+    TTT__DO(vecs) TTT__DO(zu) TTT__DO(ids) TTT__DO(lane) TTT__DO(conv) TTT__DO(heap)               \
+    TTT__DO(odds) TTT__DO(ring) TTT__DO(told)                                                      \
     TTT__DO(PASS) TTT__DO(REAL) TTT__DO(SHAPE) TTT__DO(U8) TTT__DO(abs) TTT__DO(add) TTT__DO(all)  \
     TTT__DO(any) TTT__DO(axis) TTT__DO(b1) TTT__DO(b2) TTT__DO(back) TTT__DO(base) TTT__DO(batch)  \
     TTT__DO(batches) TTT__DO(begin) TTT__DO(bias) TTT__DO(bit) TTT__DO(bits) TTT__DO(block)        \
@@ -7108,6 +7109,8 @@ TTT__NAMES(TTT__PUSH)
 #undef conv
 #undef heap
 #undef odds
+#undef ring
+#undef told
 #undef lane
 #undef ba
 #undef d0
