@@ -365,12 +365,13 @@ TTT_API const char *ttt_token_text(const ttt_tokenizer *tokenizer, int64_t id, s
 // the vocabulary; TTT_ERR_TOO_BIG for 2^30 bytes and more.
 TTT_API ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char *text,
                                size_t n, bool add_special);
-// The text of ids, INT of any shape, in the step arena; *n (may be NULL) its bytes, and a 0 after
-// them. Without special tokens if skip_special. It is UTF-8, where U+FFFD stands for bytes that are
-// not: one for each broken part (ByteLevel), or for each byte of a run of byte tokens that is not
-// UTF-8 as a whole (ByteFallback). (The bytes of ttt_tokenizer_bytes come as they are.) NULL after
-// an error: TTT_ERR_ARGUMENT for ids that name no token.
-TTT_API char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const ttt_tensor *ids,
+// The text of tokens, INT of any shape, in the step arena; *n (may be NULL) its bytes, and a 0
+// after them. Without special tokens if skip_special (version 0.23 of the package forgets those
+// that its normalizer changes). It is UTF-8, where U+FFFD stands for bytes that are not: one for
+// each broken part (ByteLevel), or for each byte of a run of byte tokens that is not UTF-8 as a
+// whole (ByteFallback). (The bytes of ttt_tokenizer_bytes come as they are.) NULL after an error:
+// TTT_ERR_ARGUMENT for ids that name no token.
+TTT_API char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, ttt_tensor *tokens,
                          bool skip_special, size_t *n);
 
 // Decodes one id after another. Set the first two, zero the others.
@@ -3754,12 +3755,12 @@ static int32_t *ttt__index_slot(const ttt__index *index, ttt__string s) {
 }
 
 // From pairs of numbers to a number.
-typedef struct ttt__pair_map {
+typedef struct ttt__pair_table {
     uint64_t *key, mask;
     int32_t *value;  // -1: free
-} ttt__pair_map;
+} ttt__pair_table;
 
-static bool ttt__pair_map_new(ttt_ctx *ctx, int64_t n, ttt__pair_map *pairs) {
+static bool ttt__pairs_new(ttt_ctx *ctx, int64_t n, ttt__pair_table *pairs) {
     uint64_t size = ttt__table_size(n);
     pairs->mask = size - 1;
     pairs->key = (uint64_t *)ttt_alloc(ctx, size * sizeof *pairs->key, true);
@@ -3769,7 +3770,7 @@ static bool ttt__pair_map_new(ttt_ctx *ctx, int64_t n, ttt__pair_map *pairs) {
     return true;
 }
 
-static uint64_t ttt__pair_map_at(const ttt__pair_map *pairs, int32_t a, int32_t b) {
+static uint64_t ttt__pairs_at(const ttt__pair_table *pairs, int32_t a, int32_t b) {
     uint64_t key = (uint64_t)(uint32_t)a << 32 | (uint32_t)b, at = key * 0x9E3779B97F4A7C15u;
     for (at ^= at >> 32;; at++) {
         at &= pairs->mask;
@@ -3777,12 +3778,12 @@ static uint64_t ttt__pair_map_at(const ttt__pair_map *pairs, int32_t a, int32_t 
     }
 }
 
-static int32_t ttt__pair_map_find(const ttt__pair_map *pairs, int32_t a, int32_t b) {
-    return pairs->value[ttt__pair_map_at(pairs, a, b)];
+static int32_t ttt__pairs_find(const ttt__pair_table *pairs, int32_t a, int32_t b) {
+    return pairs->value[ttt__pairs_at(pairs, a, b)];
 }
 
-static void ttt__pair_map_put(ttt__pair_map *pairs, int32_t a, int32_t b, int32_t value) {
-    uint64_t at = ttt__pair_map_at(pairs, a, b);
+static void ttt__pairs_put(ttt__pair_table *pairs, int32_t a, int32_t b, int32_t value) {
+    uint64_t at = ttt__pairs_at(pairs, a, b);
     pairs->key[at] = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
     pairs->value[at] = value;
 }
@@ -3822,12 +3823,12 @@ struct ttt_tokenizer {
     uint8_t *flags;
     ttt__index by_text;
     // the model, where a unit is a byte (ByteLevel) or else a character:
-    ttt__pair_map units;   // (unit, 0) to its token
-    ttt__pair_map merges;  // two tokens to the rank of their merge
+    ttt__pair_table units;   // (unit, 0) to its token
+    ttt__pair_table merges;  // two tokens to the rank of their merge
     int32_t *merged;    // by rank: what the two become
-    ttt__pair_map joins;   // two units that are neighbors in some merged token
+    ttt__pair_table joins;   // two units that are neighbors in some merged token
     int32_t byte_token[256];  // of byte_fallback; -1: none
-    int32_t unk;
+    int32_t unknown;
     bool byte_fallback, fuse_unk, ignore_merges;
     // before the model
     ttt__added_list added[2];  // looked for before and after the normalizer
@@ -3845,16 +3846,16 @@ struct ttt_tokenizer {
 static const ttt__string ttt__nothing = { "", 0 };
 
 // -- reading tokenizer.json
-typedef struct ttt__reader {
+typedef struct ttt__token_file {
     ttt__document d;
     ttt_tokenizer *t;
     char *pool;  // where the next token's text goes, in the keep arena
     char *pair;  // room for the texts of two tokens
     int step;    // how far a Sequence has come
     int64_t n_tokens;
-} ttt__reader;
+} ttt__token_file;
 
-static bool ttt__wrong(const ttt__reader *r, const char *format, ...) {
+static bool ttt__wrong(const ttt__token_file *r, const char *format, ...) {
     va_list args;
     va_start(args, format);
     ttt__refuse_part(r->d.ctx, TTT_ERR_FORMAT, r->d.file, NULL, format, args);
@@ -3864,8 +3865,8 @@ static bool ttt__wrong(const ttt__reader *r, const char *format, ...) {
 
 // A part, which is null or says its type, or each part of a Sequence of them. `take` returns false
 // for a type that it does not know; `known` names those that it does.
-typedef bool ttt__take_fn(ttt__reader *r, const ttt__value *part, ttt__string type);
-static bool ttt__take_part(ttt__reader *r, const char *what, const ttt__value *part,
+typedef bool ttt__take_fn(ttt__token_file *r, const ttt__value *part, ttt__string type);
+static bool ttt__take_part(ttt__token_file *r, const char *what, const ttt__value *part,
                            ttt__take_fn *take, const char *known) {
     ttt__string type = ttt__nothing;
     if (part->kind != '{')
@@ -3876,8 +3877,8 @@ static bool ttt__take_part(ttt__reader *r, const char *what, const ttt__value *p
            ttt__wrong(r, "%s '%.60s' is not understood here; known, in this order: %s", what,
                       type.at, known);
 }
-static bool ttt__take_parts(ttt__reader *r, const char *what, const char *list, ttt__take_fn *take,
-                            const char *known) {
+static bool ttt__take_parts(ttt__token_file *r, const char *what, const char *list,
+                            ttt__take_fn *take, const char *known) {
     const ttt__value *part = ttt__member(r->d.root, what), *type = ttt__member(part, "type");
     r->step = 0;
     if (!part) return true;
@@ -3891,14 +3892,14 @@ static bool ttt__take_parts(ttt__reader *r, const char *what, const char *list, 
 }
 
 // False, and no error, if the steps of a sequence are not in order.
-static bool ttt__step(ttt__reader *r, int step) {
+static bool ttt__step(ttt__token_file *r, int step) {
     bool good = step > r->step;
     r->step = step;
     return good;
 }
 
 // The member has that text.
-static bool ttt__must_be(ttt__reader *r, const ttt__value *part, const char *key,
+static bool ttt__must_be(ttt__token_file *r, const ttt__value *part, const char *key,
                          const char *text) {
     ttt__string s = ttt__nothing;
     if (!ttt__member_string(&r->d, part, key, &s)) return false;
@@ -3907,14 +3908,14 @@ static bool ttt__must_be(ttt__reader *r, const ttt__value *part, const char *key
 }
 
 // {"pattern":{"String":"..."},"content":"..."}
-static bool ttt__replaces(ttt__reader *r, const ttt__value *part, const char *from,
+static bool ttt__replaces(ttt__token_file *r, const ttt__value *part, const char *from,
                           const char *to) {
     const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
     return pattern && ttt__must_be(r, pattern, "String", from) &&
            ttt__must_be(r, part, "content", to);
 }
 
-static bool ttt__take_normalizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_normalizer(ttt__token_file *r, const ttt__value *part, ttt__string type) {
     ttt_tokenizer *t = r->t;
     if (ttt__string_is(type, "Prepend")) {
         t->normal_prepend = true;
@@ -3924,7 +3925,7 @@ static bool ttt__take_normalizer(ttt__reader *r, const ttt__value *part, ttt__st
     return t->normal_replace && ttt__step(r, 2) && ttt__replaces(r, part, " ", TTT__MARK);
 }
 
-static bool ttt__take_split(ttt__reader *r, const ttt__value *part) {
+static bool ttt__take_split(ttt__token_file *r, const ttt__value *part) {
     const ttt__value *pattern = ttt__member_needed(&r->d, part, "pattern", '{');
     ttt__string regex = ttt__nothing, behavior = ttt__nothing;
     bool invert = false;
@@ -3944,7 +3945,7 @@ static bool ttt__take_split(ttt__reader *r, const ttt__value *part) {
                       behavior.at);
 }
 
-static bool ttt__take_byte_level(ttt__reader *r, const ttt__value *part) {
+static bool ttt__take_byte_level(ttt__token_file *r, const ttt__value *part) {
     ttt_tokenizer *t = r->t;
     bool split = t->words != TTT__UNCUT, regex = true;
     t->byte_level = t->prefix_space = true;
@@ -3957,7 +3958,7 @@ static bool ttt__take_byte_level(ttt__reader *r, const ttt__value *part) {
                       "false");
 }
 
-static bool ttt__take_metaspace(ttt__reader *r, const ttt__value *part, int *prefix) {
+static bool ttt__take_metaspace(ttt__token_file *r, const ttt__value *part, int *prefix) {
     static const char *const schemes[] = { "always", "first", "never" };
     ttt__string scheme = { schemes[0], 6 };
     bool add_prefix = true;
@@ -3973,7 +3974,7 @@ static bool ttt__take_metaspace(ttt__reader *r, const ttt__value *part, int *pre
     return ttt__wrong(r, "'prepend_scheme' is '%.40s'; always, first or never expected", scheme.at);
 }
 
-static bool ttt__take_pre_tokenizer(ttt__reader *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_pre_tokenizer(ttt__token_file *r, const ttt__value *part, ttt__string type) {
     ttt_tokenizer *t = r->t;
     if (ttt__string_is(type, "Split")) return ttt__step(r, 1) && ttt__take_split(r, part);
     if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 2) && ttt__take_byte_level(r, part);
@@ -3984,11 +3985,11 @@ static bool ttt__take_pre_tokenizer(ttt__reader *r, const ttt__value *part, ttt_
            ttt__member_bool(&r->d, part, "split", &t->metaspace_split);
 }
 
-static bool ttt__take_decoder(ttt__reader *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_decoder(ttt__token_file *r, const ttt__value *part, ttt__string type) {
     static const char *const chain[] = { "Replace", "ByteFallback", "Fuse", "Strip" };
     ttt_tokenizer *t = r->t;
     int step = 0, prefix;
-    int64_t start = 0, stop = 0;
+    int64_t start = 0, end_cut = 0;
     if (r->step == 0 && ttt__string_is(type, "ByteLevel"))
         t->decoder = TTT__BYTE_LEVEL;
     if (t->decoder == TTT__BYTE_LEVEL) return ttt__step(r, 9);
@@ -4008,22 +4009,22 @@ static bool ttt__take_decoder(ttt__reader *r, const ttt__value *part, ttt__strin
     if (step < 3) return true;
     if (!fused || !ttt__must_be(r, part, "content", " ") ||
         !ttt__member_int(&r->d, part, "start", 0, INT32_MAX, &start) ||
-        !ttt__member_int(&r->d, part, "stop", 0, 0, &stop))
+        !ttt__member_int(&r->d, part, "stop", 0, 0, &end_cut))
         return false;
     t->strip = (int)start;
     return true;
 }
 
-static bool ttt__add_id(ttt_ctx *ctx, ttt__arena *arena, ttt__ids *ids, int32_t id) {
-    if (ids->n == ids->room) {
-        int64_t room = TTT__MAX(64, 2 * ids->room);
+static bool ttt__add_id(ttt_ctx *ctx, ttt__arena *arena, ttt__ids *list, int32_t id) {
+    if (list->n == list->room) {
+        int64_t room = TTT__MAX(64, 2 * list->room);
         int32_t *at = (int32_t *)ttt__arena_alloc(ctx, arena, (uint64_t)room * sizeof *at);
         if (!at) return false;
-        if (ids->n) memcpy(at, ids->at, (size_t)ids->n * sizeof *at);
-        ids->at = at;
-        ids->room = room;
+        if (list->n) memcpy(at, list->at, (size_t)list->n * sizeof *at);
+        list->at = at;
+        list->room = room;
     }
-    ids->at[ids->n++] = id;
+    list->at[list->n++] = id;
     return true;
 }
 
@@ -4032,13 +4033,13 @@ static bool ttt__is_token(const ttt_tokenizer *t, int64_t id) {
 }
 
 // The ids of a special token of a template go in front of the text or behind it.
-static bool ttt__take_special(ttt__reader *r, const ttt__value *all, ttt__string name,
+static bool ttt__take_special(ttt__token_file *r, const ttt__value *all, ttt__string name,
                               ttt__ids *to) {
     for (const ttt__value *v = ttt__first_value(all); v < all->end; v = v->end) {
         if (ttt__string_order(v->key, name) != 0) continue;
-        const ttt__value *ids = ttt__member_needed(&r->d, v, "ids", '[');
-        if (!ids) return false;
-        for (const ttt__value *id = ttt__first_value(ids); id < ids->end; id = id->end) {
+        const ttt__value *list = ttt__member_needed(&r->d, v, "ids", '[');
+        if (!list) return false;
+        for (const ttt__value *id = ttt__first_value(list); id < list->end; id = id->end) {
             int64_t value = 0;
             if (!ttt__int_of(&r->d, id, "ids", 0, r->t->n - 1, &value)) return false;
             if (!ttt__is_token(r->t, value))
@@ -4050,7 +4051,7 @@ static bool ttt__take_special(ttt__reader *r, const ttt__value *all, ttt__string
     return ttt__wrong(r, "the template's token '%.60s' is not among its special_tokens", name.at);
 }
 
-static bool ttt__take_template(ttt__reader *r, const ttt__value *part) {
+static bool ttt__take_template(ttt__token_file *r, const ttt__value *part) {
     const ttt__value *single = ttt__member_needed(&r->d, part, "single", '[');
     const ttt__value *tokens = single ? ttt__member_needed(&r->d, part, "special_tokens", '{')
                                       : NULL;
@@ -4070,7 +4071,8 @@ static bool ttt__take_template(ttt__reader *r, const ttt__value *part) {
                                     "special tokens");
 }
 
-static bool ttt__take_post_processor(ttt__reader *r, const ttt__value *part, ttt__string type) {
+static bool ttt__take_post_processor(ttt__token_file *r, const ttt__value *part,
+                                     ttt__string type) {
     if (ttt__string_is(type, "ByteLevel")) return ttt__step(r, 1);
     return ttt__string_is(type, "TemplateProcessing") && ttt__step(r, 2) &&
            ttt__take_template(r, part);
@@ -4078,7 +4080,7 @@ static bool ttt__take_post_processor(ttt__reader *r, const ttt__value *part, ttt
 
 // -- the vocabulary. How many ids there are: one more than the largest. Each id may take memory, so
 // none may be larger than the file: a vocabulary can have holes, but not be one.
-static bool ttt__count_ids(ttt__reader *r, const ttt__value *vocab, const ttt__value *added,
+static bool ttt__count_ids(ttt__token_file *r, const ttt__value *vocab, const ttt__value *added,
                            int64_t most, size_t *bytes) {
     int64_t id = 0;
     for (const ttt__value *v = ttt__first_value(vocab); v < vocab->end; v = v->end) {
@@ -4101,7 +4103,7 @@ static bool ttt__count_ids(ttt__reader *r, const ttt__value *vocab, const ttt__v
     return true;
 }
 
-static bool ttt__add_token(ttt__reader *r, ttt__string text, int64_t id, int flag) {
+static bool ttt__add_token(ttt__token_file *r, ttt__string text, int64_t id, int flag) {
     ttt_tokenizer *t = r->t;
     int32_t *slot = ttt__index_slot(&t->by_text, text);
     if (*slot >= 0 && *slot != id)
@@ -4120,7 +4122,7 @@ static bool ttt__add_token(ttt__reader *r, ttt__string text, int64_t id, int fla
 }
 
 // Room for all tokens, and then those of the model.
-static bool ttt__read_vocabulary(ttt__reader *r, const ttt__value *vocab,
+static bool ttt__read_vocabulary(ttt__token_file *r, const ttt__value *vocab,
                                  const ttt__value *added, size_t size) {
     ttt_ctx *ctx = r->d.ctx;
     ttt_tokenizer *t = r->t;
@@ -4158,15 +4160,15 @@ static int32_t ttt__unit_of(const ttt_tokenizer *t, const char *p, int *n) {
     return t->byte_level ? ttt__byte_of_char(code) : code;
 }
 
-static bool ttt__read_units(ttt__reader *r) {
+static bool ttt__read_units(ttt__token_file *r) {
     ttt_tokenizer *t = r->t;
     int n;
-    if (!ttt__pair_map_new(r->d.ctx, r->n_tokens, &t->units)) return false;
+    if (!ttt__pairs_new(r->d.ctx, r->n_tokens, &t->units)) return false;
     for (int64_t id = 0; id < t->n; id++) {
         if (!(t->flags[id] & TTT__IN_MODEL) || t->tokens[id].n == 0) continue;
         int32_t unit = ttt__unit_of(t, t->tokens[id].at, &n);
         if (unit >= 0 && (size_t)n == t->tokens[id].n)
-            ttt__pair_map_put(&t->units, unit, 0, (int32_t)id);
+            ttt__pairs_put(&t->units, unit, 0, (int32_t)id);
     }
     for (int byte = 0; byte < 256; byte++) {
         char text[8];
@@ -4178,7 +4180,7 @@ static bool ttt__read_units(ttt__reader *r) {
 }
 
 // "a b" or ["a","b"]
-static bool ttt__split_merge(ttt__reader *r, const ttt__value *v, int64_t rank,
+static bool ttt__split_merge(ttt__token_file *r, const ttt__value *v, int64_t rank,
                              ttt__string part[2]) {
     const ttt__value *a = v + 1, *b = v + 2;
     const char *blank = v->kind == '"' ? (const char *)memchr(v->text.at, ' ', v->text.n) : NULL;
@@ -4197,7 +4199,7 @@ static bool ttt__split_merge(ttt__reader *r, const ttt__value *v, int64_t rank,
            ttt__wrong(r, "merge %lld is not \"a b\" or [\"a\",\"b\"]", (long long)rank);
 }
 
-static bool ttt__read_merge(ttt__reader *r, const ttt__value *v, int32_t rank) {
+static bool ttt__read_merge(ttt__token_file *r, const ttt__value *v, int32_t rank) {
     ttt_tokenizer *t = r->t;
     ttt__string part[2] = { ttt__nothing, ttt__nothing }, both;
     int32_t id[2];
@@ -4217,20 +4219,20 @@ static bool ttt__read_merge(ttt__reader *r, const ttt__value *v, int32_t rank) {
     if (t->merged[rank] < 0)
         return ttt__wrong(r, "merge %ld: the vocabulary lacks '%.*s'", (long)rank,
                           (int)TTT__MIN(both.n, 60), both.at);
-    ttt__pair_map_put(&t->merges, id[0], id[1], rank);
+    ttt__pairs_put(&t->merges, id[0], id[1], rank);
     const char *last = ttt__code_before(part[0].at + part[0].n);
-    ttt__pair_map_put(&t->joins, ttt__unit_of(t, last, &n), ttt__unit_of(t, part[1].at, &n), 0);
+    ttt__pairs_put(&t->joins, ttt__unit_of(t, last, &n), ttt__unit_of(t, part[1].at, &n), 0);
     return true;
 }
 
-static bool ttt__read_merges(ttt__reader *r, const ttt__value *merges) {
+static bool ttt__read_merges(ttt__token_file *r, const ttt__value *merges) {
     ttt_tokenizer *t = r->t;
     int64_t n = 0;
     int32_t rank = 0;
     for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) n++;
     t->merged = (int32_t *)ttt_alloc(r->d.ctx, (uint64_t)n * sizeof *t->merged, true);
-    if (!t->merged || !ttt__pair_map_new(r->d.ctx, n, &t->merges) ||
-        !ttt__pair_map_new(r->d.ctx, n, &t->joins))
+    if (!t->merged || !ttt__pairs_new(r->d.ctx, n, &t->merges) ||
+        !ttt__pairs_new(r->d.ctx, n, &t->joins))
         return false;
     for (const ttt__value *v = ttt__first_value(merges); v < merges->end; v = v->end) {
         bool version = v->kind == '"' && strncmp(v->text.at, "#version", 8) == 0;
@@ -4239,11 +4241,11 @@ static bool ttt__read_merges(ttt__reader *r, const ttt__value *merges) {
     return true;
 }
 
-static bool ttt__read_model(ttt__reader *r, size_t size) {
+static bool ttt__read_model(ttt__token_file *r, size_t size) {
     ttt_tokenizer *t = r->t;
     const ttt__document *d = &r->d;
     const ttt__value *model = ttt__member_needed(d, d->root, "model", '{');
-    ttt__string type = { "BPE", 3 }, unk = ttt__nothing;
+    ttt__string type = { "BPE", 3 }, unknown = ttt__nothing;
     ttt__string prefix = ttt__nothing, suffix = ttt__nothing;
     double dropout = 0;
     if (!model || !ttt__member_string(d, model, "type", &type)) return false;
@@ -4254,7 +4256,7 @@ static bool ttt__read_model(ttt__reader *r, size_t size) {
     if (!merges || !ttt__member_real(d, model, "dropout", 0, 0, &dropout) ||
         !ttt__member_string(d, model, "continuing_subword_prefix", &prefix) ||
         !ttt__member_string(d, model, "end_of_word_suffix", &suffix) ||
-        !ttt__member_string(d, model, "unk_token", &unk) ||
+        !ttt__member_string(d, model, "unk_token", &unknown) ||
         !ttt__member_bool(d, model, "fuse_unk", &t->fuse_unk) ||
         !ttt__member_bool(d, model, "byte_fallback", &t->byte_fallback) ||
         !ttt__member_bool(d, model, "ignore_merges", &t->ignore_merges))
@@ -4265,8 +4267,8 @@ static bool ttt__read_model(ttt__reader *r, size_t size) {
     if (!ttt__read_vocabulary(r, vocab, ttt__member(d->root, "added_tokens"), size) ||
         !ttt__read_units(r) || !ttt__read_merges(r, merges))
         return false;
-    t->unk = !ttt__member(model, "unk_token") ? TTT__NO_UNK : ttt__model_token(t, unk);
-    if (ttt__member(model, "unk_token") && t->unk < 0) t->unk = TTT__LOST_UNK;
+    t->unknown = !ttt__member(model, "unk_token") ? TTT__NO_UNK : ttt__model_token(t, unknown);
+    if (ttt__member(model, "unk_token") && t->unknown < 0) t->unknown = TTT__LOST_UNK;
     return true;
 }
 
@@ -4298,7 +4300,7 @@ static ttt__string ttt__rewritten(ttt_ctx *ctx, ttt__arena *arena, ttt__string t
 }
 
 // A token as it is looked for: if it is `normalized`, in a text that went through the normalizer.
-static bool ttt__read_added(ttt__reader *r, const ttt__value *v, ttt__added *a,
+static bool ttt__read_added(ttt__token_file *r, const ttt__value *v, ttt__added *a,
                             bool *normalized) {
     const ttt__document *d = &r->d;
     ttt_tokenizer *t = r->t;
@@ -4334,7 +4336,7 @@ static void ttt__sort_added(ttt__added_list *list, const ttt__added *from, const
 }
 
 // A token that is looked for behind the normalizer stands for what it became there.
-static bool ttt__set_texts(ttt__reader *r, const ttt__added *all, int64_t n) {
+static bool ttt__set_texts(ttt__token_file *r, const ttt__added *all, int64_t n) {
     ttt_tokenizer *t = r->t;
     size_t bytes = (size_t)t->n * sizeof *t->texts;
     if (!t->normal_prepend && !t->normal_replace) return true;
@@ -4345,7 +4347,7 @@ static bool ttt__set_texts(ttt__reader *r, const ttt__added *all, int64_t n) {
     return true;
 }
 
-static bool ttt__read_added_tokens(ttt__reader *r) {
+static bool ttt__read_added_tokens(ttt__token_file *r) {
     ttt_ctx *ctx = r->d.ctx;
     const ttt__value *list = ttt__member(r->d.root, "added_tokens");
     int64_t n = 0, i = 0;
@@ -4372,7 +4374,7 @@ static bool ttt__read_added_tokens(ttt__reader *r) {
     return ttt__set_texts(r, all, n);
 }
 
-static bool ttt__read_tokenizer(ttt__reader *r, size_t size) {
+static bool ttt__read_tokenizer(ttt__token_file *r, size_t size) {
     static const char *const unset[] = { "truncation", "padding" };
     if (r->d.root->kind != '{') return ttt__wrong(r, "not an object");
     for (int i = 0; i < 2; i++)
@@ -4403,7 +4405,7 @@ static ttt_tokenizer *ttt__tokenizer_new(ttt_ctx *ctx) {
 static const ttt_tokenizer *ttt__tokenizer_of(ttt_ctx *ctx, const char *name, char *text,
                                               size_t size) {
     ttt_mark keep = ttt__arena_mark(&ctx->keep);
-    ttt__reader r;
+    ttt__token_file r;
     memset(&r, 0, sizeof r);
     if (size > INT32_MAX)
         ttt__refuse(ctx, TTT_ERR_TOO_BIG, name, "%llu bytes; 2 GiB is the limit",
@@ -4418,7 +4420,7 @@ static const ttt_tokenizer *ttt__tokenizer_of(ttt_ctx *ctx, const char *name, ch
 const ttt_tokenizer *ttt_tokenizer_parse(ttt_ctx *ctx, const char *name, const char *json,
                                          size_t n) {
     ttt_mark mark = ttt_mark_get(ctx);
-    if (!TTT__GIVEN("ttt_tokenizer_parse", json)) return NULL;
+    if (!TTT__GIVEN("tokenizer_parse", json)) return NULL;
     char *text = (char *)ttt_alloc(ctx, (uint64_t)n + 1, false);
     if (!text) return NULL;
     memcpy(text, json, n);
@@ -4481,18 +4483,18 @@ const char *ttt_token_text(const ttt_tokenizer *tokenizer, int64_t id, size_t *n
 // No merge crosses a place whose two units are neighbors in no merged token: there words are cut
 // smaller, which changes nothing and finds more of them among those that were encoded before.
 typedef struct ttt__symbol {
-    int32_t id, prev, next;  // -1: none; id -1: merged into the one before
+    int32_t id, left, next;  // -1: none; id -1: merged into the one before
 } ttt__symbol;
 
 typedef struct ttt__encoder {
     ttt_ctx *ctx;
     const ttt_tokenizer *t;
     const char *text;  // the whole
-    ttt__ids ids;
+    ttt__ids tokens;  // of the text so far
     ttt__symbol *symbols;
-    uint64_t *heap;  // rank * 2^32 + place of the left one
-    int64_t n_symbols, n_heap, room;
-    ttt__index known;  // words that were encoded, and where their ids are among `ids`
+    uint64_t *queue;  // rank * 2^32 + place of the left one
+    int64_t n_symbols, n_queue, room;
+    ttt__index known;  // words that were encoded, and where theirs are among `tokens`
     ttt__string *words;
     int64_t *word_ids, *word_end;
     int32_t n_words, most_words;
@@ -4501,21 +4503,21 @@ typedef struct ttt__encoder {
 } ttt__encoder;
 enum { TTT__MOST_WORDS = 1 << 15 };
 
-static void ttt__heap_push(uint64_t *heap, int64_t *n, uint64_t key) {
+static void ttt__heap_push(uint64_t *queue, int64_t *n, uint64_t key) {
     int64_t i = (*n)++;
-    for (; i > 0 && heap[(i - 1) / 2] > key; i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
-    heap[i] = key;
+    for (; i > 0 && queue[(i - 1) / 2] > key; i = (i - 1) / 2) queue[i] = queue[(i - 1) / 2];
+    queue[i] = key;
 }
 
-static uint64_t ttt__heap_pop(uint64_t *heap, int64_t *n) {
-    uint64_t least = heap[0], key = heap[--*n];
+static uint64_t ttt__heap_pop(uint64_t *queue, int64_t *n) {
+    uint64_t least = queue[0], key = queue[--*n];
     int64_t i = 0;
     for (int64_t child; (child = 2 * i + 1) < *n; i = child) {
-        if (child + 1 < *n && heap[child + 1] < heap[child]) child++;
-        if (heap[child] >= key) break;
-        heap[i] = heap[child];
+        if (child + 1 < *n && queue[child + 1] < queue[child]) child++;
+        if (queue[child] >= key) break;
+        queue[i] = queue[child];
     }
-    heap[i] = key;
+    queue[i] = key;
     return least;
 }
 
@@ -4526,15 +4528,15 @@ static bool ttt__reserve_symbols(ttt__encoder *e, int64_t n) {
     ttt__arena *scratch = &e->ctx->scratch;
     e->symbols = (ttt__symbol *)ttt__arena_alloc(e->ctx, scratch,
                                                  (uint64_t)e->room * sizeof *e->symbols);
-    e->heap = (uint64_t *)ttt__arena_alloc(e->ctx, scratch,
-                                           (uint64_t)e->room * 3 * sizeof *e->heap);
-    return e->symbols && e->heap;
+    e->queue = (uint64_t *)ttt__arena_alloc(e->ctx, scratch,
+                                           (uint64_t)e->room * 3 * sizeof *e->queue);
+    return e->symbols && e->queue;
 }
 
 static void ttt__add_symbol(ttt__encoder *e, int32_t id) {
     ttt__symbol *s = e->symbols + e->n_symbols;
     s->id = id;
-    s->prev = (int32_t)e->n_symbols - 1;
+    s->left = (int32_t)e->n_symbols - 1;
     s->next = (int32_t)++e->n_symbols;
 }
 
@@ -4565,20 +4567,20 @@ static void ttt__add_units(ttt__encoder *e, ttt__string word) {
     int n;
     e->n_symbols = 0;
     for (const char *p = word.at, *end = p + word.n; p < end; p += n) {
-        int32_t id = ttt__pair_map_find(&t->units, ttt__unit_at(t, p, &n), 0);
+        int32_t id = ttt__pairs_find(&t->units, ttt__unit_at(t, p, &n), 0);
         if (id >= 0) {
-            if (pending) ttt__add_symbol(e, t->unk);
+            if (pending) ttt__add_symbol(e, t->unknown);
             pending = false;
             ttt__add_symbol(e, id);
-        } else if (!(t->byte_fallback && ttt__add_bytes(e, p, n)) && t->unk != TTT__NO_UNK) {
-            if (t->unk == TTT__LOST_UNK)
-                ttt_fail(e->ctx, TTT_ERR_ARGUMENT, "ttt_encode: '%.*s' is unknown, and the "
+        } else if (!(t->byte_fallback && ttt__add_bytes(e, p, n)) && t->unknown != TTT__NO_UNK) {
+            if (t->unknown == TTT__LOST_UNK)
+                ttt_fail(e->ctx, TTT_ERR_ARGUMENT, "encode: '%.*s' is unknown, and the "
                          "unk_token is not in the vocabulary", n, p);
-            if (pending && !t->fuse_unk) ttt__add_symbol(e, t->unk);
+            if (pending && !t->fuse_unk) ttt__add_symbol(e, t->unknown);
             pending = true;
         }
     }
-    if (pending) ttt__add_symbol(e, t->unk);
+    if (pending) ttt__add_symbol(e, t->unknown);
     if (e->n_symbols) e->symbols[e->n_symbols - 1].next = -1;
 }
 
@@ -4586,26 +4588,26 @@ static void ttt__add_units(ttt__encoder *e, ttt__string word) {
 static void ttt__note_merge(ttt__encoder *e, int32_t i) {
     const ttt__symbol *s = e->symbols + i;
     if (i < 0 || s->next < 0) return;
-    int32_t rank = ttt__pair_map_find(&e->t->merges, s->id, e->symbols[s->next].id);
-    if (rank >= 0) ttt__heap_push(e->heap, &e->n_heap, (uint64_t)rank << 32 | (uint32_t)i);
+    int32_t rank = ttt__pairs_find(&e->t->merges, s->id, e->symbols[s->next].id);
+    if (rank >= 0) ttt__heap_push(e->queue, &e->n_queue, (uint64_t)rank << 32 | (uint32_t)i);
 }
 
 static void ttt__merge_symbols(ttt__encoder *e) {
     const ttt_tokenizer *t = e->t;
-    e->n_heap = 0;
+    e->n_queue = 0;
     for (int64_t i = 0; i + 1 < e->n_symbols; i++) ttt__note_merge(e, (int32_t)i);
-    while (e->n_heap > 0) {
-        uint64_t top = ttt__heap_pop(e->heap, &e->n_heap);
+    while (e->n_queue > 0) {
+        uint64_t top = ttt__heap_pop(e->queue, &e->n_queue);
         int32_t i = (int32_t)(top & 0xffffffff), merged = t->merged[top >> 32];
         ttt__symbol *s = e->symbols + i, *right = s->next < 0 ? NULL : e->symbols + s->next;
         if (s->id < 0 || !right) continue;
-        int32_t rank = ttt__pair_map_find(&t->merges, s->id, right->id);
+        int32_t rank = ttt__pairs_find(&t->merges, s->id, right->id);
         if (rank < 0 || t->merged[rank] != merged) continue;  // one of the two has merged
         s->id = merged;
         right->id = -1;
         s->next = right->next;
-        if (s->next >= 0) e->symbols[s->next].prev = i;
-        ttt__note_merge(e, s->prev);
+        if (s->next >= 0) e->symbols[s->next].left = i;
+        ttt__note_merge(e, s->left);
         ttt__note_merge(e, i);
     }
 }
@@ -4614,7 +4616,7 @@ static void ttt__know_word(ttt__encoder *e, ttt__string word, int64_t begin) {
     if (e->n_words == e->most_words) return;
     e->words[e->n_words] = word;
     e->word_ids[e->n_words] = begin;
-    e->word_end[e->n_words] = e->ids.n;
+    e->word_end[e->n_words] = e->tokens.n;
     *ttt__index_slot(&e->known, word) = e->n_words;
     e->n_words++;
 }
@@ -4622,18 +4624,18 @@ static void ttt__know_word(ttt__encoder *e, ttt__string word, int64_t begin) {
 // Once a word is known its ids are copied from where they are. The word itself stays where it is.
 static void ttt__encode_word(ttt__encoder *e, ttt__string word) {
     int32_t known = *ttt__index_slot(&e->known, word);
-    int64_t begin = e->ids.n;
+    int64_t begin = e->tokens.n;
     ttt__arena *scratch = &e->ctx->scratch;
     if (known >= 0) {
         for (int64_t i = e->word_ids[known]; i < e->word_end[known]; i++)
-            if (!ttt__add_id(e->ctx, scratch, &e->ids, e->ids.at[i])) return;
+            if (!ttt__add_id(e->ctx, scratch, &e->tokens, e->tokens.at[i])) return;
         return;
     }
     if (!ttt__reserve_symbols(e, 2 * (int64_t)word.n)) return;
     ttt__add_units(e, word);
     ttt__merge_symbols(e);
     for (int64_t i = 0; i < e->n_symbols; i++)
-        if (e->symbols[i].id >= 0 && !ttt__add_id(e->ctx, scratch, &e->ids, e->symbols[i].id))
+        if (e->symbols[i].id >= 0 && !ttt__add_id(e->ctx, scratch, &e->tokens, e->symbols[i].id))
             return;
     ttt__know_word(e, word, begin);
 }
@@ -4659,14 +4661,14 @@ static void ttt__encode_cut(ttt__encoder *e, ttt__string word) {
     const char *begin = word.at, *end = word.at + word.n;
     int32_t whole = t->ignore_merges ? ttt__whole_token(e, word) : -1, before = -1;
     if (whole >= 0) {
-        ttt__add_id(e->ctx, &e->ctx->scratch, &e->ids, whole);
+        ttt__add_id(e->ctx, &e->ctx->scratch, &e->tokens, whole);
         return;
     }
     int n;
     for (const char *p = begin; p < end && !e->ctx->result; p += n) {
         int32_t unit = ttt__unit_at(t, p, &n);
-        if (ttt__pair_map_find(&t->units, unit, 0) < 0) unit = -1;  // cut at known units only
-        if (before >= 0 && unit >= 0 && ttt__pair_map_find(&t->joins, before, unit) < 0) {
+        if (ttt__pairs_find(&t->units, unit, 0) < 0) unit = -1;  // cut at known units only
+        if (before >= 0 && unit >= 0 && ttt__pairs_find(&t->joins, before, unit) < 0) {
             ttt__string part = { begin, (size_t)(p - begin) };
             ttt__encode_word(e, part);
             begin = p;
@@ -4753,7 +4755,7 @@ static void ttt__encode_split(ttt__encoder *e, ttt__string text, bool normalized
             ttt__string part = { done, (size_t)(from - done) };
             ttt__encode_between(e, part, normalized, first && done == text.at);
         }
-        ttt__add_id(e->ctx, &e->ctx->scratch, &e->ids, a->id);
+        ttt__add_id(e->ctx, &e->ctx->scratch, &e->tokens, a->id);
         done = to;
     }
     ttt__string rest = { done, (size_t)(end - done) };
@@ -4786,7 +4788,7 @@ static bool ttt__encoder_new(ttt__encoder *e, size_t n) {
 
 static bool ttt__can_encode(ttt_ctx *ctx, const ttt_tokenizer *t, const char *text, size_t n) {
     if (n >= (size_t)1 << 30) {
-        ttt_fail(ctx, TTT_ERR_TOO_BIG, "ttt_encode: a text of %llu bytes; less than 2^30 expected",
+        ttt_fail(ctx, TTT_ERR_TOO_BIG, "encode: a text of %llu bytes; less than 2^30 expected",
                  (unsigned long long)n);
         return false;
     }
@@ -4794,20 +4796,20 @@ static bool ttt__can_encode(ttt_ctx *ctx, const ttt_tokenizer *t, const char *te
     for (int length; t->decoder != TTT__BYTES && p < end; p += length) {
         length = ttt__utf8(p, end);
         if (length) continue;
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_encode: the text is not UTF-8 at byte %lld",
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "encode: the text is not UTF-8 at byte %lld",
                  (long long)(p - text));
         return false;
     }
     return true;
 }
 
-static void ttt__copy_ids(int64_t **to, const ttt__ids *ids) {
-    for (int64_t i = 0; i < ids->n; i++) *(*to)++ = ids->at[i];
+static void ttt__copy_ids(int64_t **to, const ttt__ids *list) {
+    for (int64_t i = 0; i < list->n; i++) *(*to)++ = list->at[i];
 }
 
 ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char *text, size_t n,
                        bool add_special) {
-    if (!TTT__GIVEN("ttt_encode", tokenizer) || !TTT__GIVEN("ttt_encode", text) ||
+    if (!TTT__GIVEN("encode", tokenizer) || !TTT__GIVEN("encode", text) ||
         !ttt__can_encode(ctx, tokenizer, text, n))
         return &ctx->empty;
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
@@ -4818,19 +4820,18 @@ ttt_tensor *ttt_encode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const char 
     e.ctx = ctx;
     e.t = tokenizer;
     if (!bytes && n && ttt__encoder_new(&e, n)) ttt__encode_split(&e, whole, false, true);
-    int64_t size = bytes ? (int64_t)n : e.ids.n;
+    int64_t size = bytes ? (int64_t)n : e.tokens.n;
     if (add_special) size += tokenizer->before.n + tokenizer->after.n;
-    ttt_tensor *ids = ctx->result ? NULL : ttt__tensor(ctx, TTT_SHAPE(size), TTT_DTYPE_INT, false,
-                                                       NULL);
-    if (ids) {
-        int64_t *to = ids->index;
+    ttt_tensor *tokens = ttt_new_typed(ctx, TTT_SHAPE(size), TTT_DTYPE_INT, false);
+    if (!ctx->result) {
+        int64_t *to = tokens->index;
         if (add_special) ttt__copy_ids(&to, &tokenizer->before);
         for (size_t i = 0; bytes && i < n; i++) *to++ = (unsigned char)text[i];
-        ttt__copy_ids(&to, &e.ids);
+        ttt__copy_ids(&to, &e.tokens);
         if (add_special) ttt__copy_ids(&to, &tokenizer->after);
     }
     ttt__arena_release(&ctx->scratch, scratch);
-    return ids ? ids : &ctx->empty;
+    return tokens;
 }
 
 // -- decoding
@@ -4895,7 +4896,7 @@ static size_t ttt__mend(const char *from, size_t n, bool is_end, bool each, char
 
 static bool ttt__id_good(ttt_ctx *ctx, const ttt_tokenizer *t, int64_t id) {
     if (!ttt__is_token(t, id))
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_decode: the id %lld names no token of the %lld",
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "decode: the id %lld names no token of the %lld",
                  (long long)id, (long long)t->n);
     return !ctx->result;
 }
@@ -4913,14 +4914,14 @@ static size_t ttt__close_run(char *run, size_t n) {
 }
 
 // All tokens, one behind the other. There is room for 3 bytes for each of theirs.
-static size_t ttt__decode_all(const ttt_tokenizer *t, const ttt_tensor *ids, bool skip_special,
+static size_t ttt__decode_all(const ttt_tokenizer *t, const ttt_tensor *tokens, bool skip_special,
                               char *to) {
     size_t n = 0, run = 0;  // run: bytes at the end that are from byte tokens
     bool first = true;
     char byte;
-    for (int64_t i = 0; i < ids->size; i++) {
-        ttt__string token = t->texts[ids->index[i]];
-        if (skip_special && (t->flags[ids->index[i]] & TTT__SPECIAL)) continue;
+    for (int64_t i = 0; i < tokens->size; i++) {
+        ttt__string token = t->texts[tokens->index[i]];
+        if (skip_special && (t->flags[tokens->index[i]] & TTT__SPECIAL)) continue;
         bool in_run = ttt__byte_of_token(t, token, &byte);
         if (!in_run && run) n += ttt__close_run(to + n - run, run) - run;
         size_t more = ttt__decode_token(t, token, first, to + n);
@@ -4931,22 +4932,22 @@ static size_t ttt__decode_all(const ttt_tokenizer *t, const ttt_tensor *ids, boo
     return run ? n + ttt__close_run(to + n - run, run) - run : n;
 }
 
-char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, const ttt_tensor *ids,
+char *ttt_decode(ttt_ctx *ctx, const ttt_tokenizer *tokenizer, ttt_tensor *tokens,
                  bool skip_special, size_t *n) {
     const ttt_tokenizer *t = tokenizer;
     uint64_t room = 0;
     if (n) *n = 0;
-    if (!TTT__GIVEN("ttt_decode", tokenizer) || !TTT__GIVEN("ttt_decode", ids)) return NULL;
-    if (ids->dtype != TTT_DTYPE_INT)
-        ttt_fail(ctx, TTT_ERR_ARGUMENT, "ttt_decode: ids of type INT expected");
-    for (int64_t i = 0; i < ids->size && !ctx->result; i++)
-        if (ttt__id_good(ctx, t, ids->index[i])) room += 3 * t->texts[ids->index[i]].n;
+    if (!TTT__GIVEN("decode", tokenizer) || !ttt__operand(ctx, "decode", tokens, 0, TTT__INT))
+        return NULL;
+    for (int64_t i = 0; i < tokens->size && !ctx->result; i++)
+        if (ttt__id_good(ctx, t, tokens->index[i]))
+            room += 3 * (uint64_t)t->texts[tokens->index[i]].n;
     char *text = (char *)ttt_alloc(ctx, room + 1, false);
     if (!text) return NULL;
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
     char *raw = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room + 1);
     if (!raw) return NULL;
-    size_t size = ttt__decode_all(t, ids, skip_special, raw), used, cut = 0;
+    size_t size = ttt__decode_all(t, tokens, skip_special, raw), used, cut = 0;
     if (t->decoder == TTT__REPLACE)
         while (cut < (size_t)t->strip && cut < size && raw[cut] == ' ') cut++;
     if (t->decoder == TTT__BYTES) memcpy(text, raw, size);
@@ -4980,8 +4981,8 @@ const char *ttt_decoder_push(ttt_ctx *ctx, ttt_decoder *decoder, int64_t id, siz
     char byte;
     if (!n) n = &none;
     *n = 0;
-    if (!TTT__GIVEN("ttt_decoder_push", decoder) ||
-        !TTT__GIVEN("ttt_decoder_push", decoder->tokenizer) ||
+    if (!TTT__GIVEN("decoder_push", decoder) ||
+        !TTT__GIVEN("decoder_push", decoder->tokenizer) ||
         !ttt__id_good(ctx, d->tokenizer, id))
         return "";
     const ttt_tokenizer *t = d->tokenizer;
@@ -5007,8 +5008,8 @@ const char *ttt_decoder_end(ttt_ctx *ctx, ttt_decoder *decoder, size_t *n) {
     size_t none;
     if (!n) n = &none;
     *n = 0;
-    if (!TTT__GIVEN("ttt_decoder_end", decoder) ||
-        !TTT__GIVEN("ttt_decoder_end", decoder->tokenizer))
+    if (!TTT__GIVEN("decoder_end", decoder) ||
+        !TTT__GIVEN("decoder_end", decoder->tokenizer))
         return "";
     char raw[sizeof decoder->held];
     char *to = (char *)ttt_alloc(ctx, 3 * sizeof raw + 1, false);

@@ -4071,8 +4071,9 @@ typedef struct ttt__rotary {
 typedef struct ttt__rotary_job {
     const ttt__rotary *of;
     const ttt_tensor *x;  // (B,N,H,h)
-    ttt_real *y, *turns;  // a row for each place, h/2 pairs of cosine and sine
+    ttt_real *y, *turns;  // a row for each place: h cosines, h sines with their signs
     int64_t chunk;
+    const ttt__kernels *kernels;
 } ttt__rotary_job;
 // Where in its chunk a sequence begins, or goes on.
 static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
@@ -4080,7 +4081,15 @@ static int64_t ttt__first_place(const ttt_mixer_desc *desc, int64_t sequence) {
 }
 static ttt_real *ttt__turns_at(const ttt__rotary_job *job, int64_t sequence, int64_t token) {
     int64_t place = (ttt__first_place(&job->of->d, sequence) + token) % job->chunk;
-    return job->turns + place * (ttt__last(job->x) / 2 * 2);
+    return job->turns + place * 2 * ttt__last(job->x);
+}
+static void ttt__rotary_turn(const ttt__rotary *of, int64_t place, int64_t h, ttt_real *turn) {
+    for (int64_t i = 0; i < h; i++) {
+        double angle = (double)place * pow((double)of->d.rotary, -(double)(i / 2 * 2) / (double)h);
+        bool alone = i == h - 1 && i % 2 == 0, first = i % 2 == 0;
+        turn[i] = (ttt_real)(alone ? 1 : cos(angle));
+        turn[h + i] = (ttt_real)(alone ? 0 : first != of->back ? -sin(angle) : sin(angle));
+    }
 }
 // The rows of places that have tokens; the others stay zero, as no cosine is.
 static void ttt__rotary_turns(const ttt__rotary_job *job) {
@@ -4088,36 +4097,24 @@ static void ttt__rotary_turns(const ttt__rotary_job *job) {
     for (int64_t b = 0; b < B; b++)
         for (int64_t t = 0; t < N && t < job->chunk; t++) {
             ttt_real *turn = ttt__turns_at(job, b, t);
-            double place = (double)((turn - job->turns) / (h / 2 * 2));
-            for (int64_t i = 0; i < h / 2 && turn[2 * i] == 0; i++) {
-                double angle = place * pow((double)job->of->d.rotary, -2 * (double)i / (double)h);
-                turn[2 * i] = (ttt_real)cos(angle);
-                turn[2 * i + 1] = (ttt_real)(job->of->back ? -sin(angle) : sin(angle));
-            }
+            if (turn[0] == 0) ttt__rotary_turn(job->of, (turn - job->turns) / (2 * h), h, turn);
         }
 }
 static void ttt__rotary_share(void *arg, int64_t begin, int64_t end, int thread) {
     const ttt__rotary_job *job = (const ttt__rotary_job *)arg;
     int64_t N = job->x->shape.dim[1], H = job->x->shape.dim[2], h = ttt__last(job->x);
     (void)thread;
-    for (int64_t row = begin * H; row < end * H; row++) {
-        const ttt_real *x = job->x->data + row * h;
-        const ttt_real *turn = ttt__turns_at(job, row / H / N, row / H % N);
-        ttt_real *y = job->y + row * h;
-        for (int64_t i = 0; i + 1 < h; i += 2) {
-            y[i] = x[i] * turn[i] - x[i + 1] * turn[i + 1];
-            y[i + 1] = x[i] * turn[i + 1] + x[i + 1] * turn[i];
-        }
-        if (h % 2) y[h - 1] = x[h - 1];
-    }
+    for (int64_t token = begin; token < end; token++)
+        job->kernels->rotate(H, h, job->x->data + token * H * h,
+                             ttt__turns_at(job, token / N, token % N), job->y + token * H * h);
 }
 static void ttt__rotary_forward(ttt_ctx *ctx, ttt_tensor *y) {
     ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
-    ttt__rotary_job job = { (const ttt__rotary *)y->arg, y->in[0], y->data, NULL, 0 };
+    ttt__rotary_job job = { (const ttt__rotary *)y->arg, y->in[0], y->data, NULL, 0, ctx->k };
     int64_t B = y->shape.dim[0], N = y->shape.dim[1], rows = 0;
     job.chunk = ttt__chunk_or(&job.of->d, 16);
     for (int64_t b = 0; b < B; b++) rows = TTT__MAX(rows, ttt__first_place(&job.of->d, b) + N);
-    uint64_t bytes = (uint64_t)(TTT__MIN(rows, job.chunk) * ttt__last(y)) * sizeof(ttt_real);
+    uint64_t bytes = (uint64_t)(TTT__MIN(rows, job.chunk) * 2 * ttt__last(y)) * sizeof(ttt_real);
     if (y->size > 0) job.turns = (ttt_real *)ttt__arena_alloc(ctx, &ctx->scratch, bytes);
     if (job.turns) {
         memset(job.turns, 0, (size_t)bytes);
@@ -8735,8 +8732,8 @@ static const ttt__chunked_kind ttt__scan_kind = {
     TTT__SCAN_INPUTS, ttt__scan_state, ttt__scan_take, NULL, NULL, ttt__scan_forward,
     ttt__scan_backward, ttt__scan_chunk_flops, ttt__scan_tape,
 };
-// With a decay for each channel of the keys, a stream goes token by token: then every token ends a
-// chunk, nothing is kept open, and any number of tokens may be taken at once.
+// With a decay for each channel of the keys a stream goes token by token: every token ends a chunk,
+// so nothing is kept open, and any number of tokens is taken at once.
 static void ttt__channels_forward(ttt__chunk_work *chunk) {
     const ttt__mat *in = chunk->in;
     int64_t h = in[TTT__SCAN_V].cols;
@@ -10485,11 +10482,11 @@ const ttt_mixer *ttt_mixer_find(const char *name) {
 
 // -- options
 typedef struct ttt__option {
-    const char *name, *with, *meaning;
+    const char *name, *with, *meaning, *type;
     size_t at, size;  // in ttt_mixer_desc
 } ttt__option;
 #define X(type, field, with, meaning)                                                              \
-    { #field, with, meaning, offsetof(ttt_mixer_desc, field), sizeof(type) },
+    { #field, with, meaning, #type, offsetof(ttt_mixer_desc, field), sizeof(type) },
 static const ttt__option ttt__options[] = { TTT_MIXER_OPTIONS(X) };
 #undef X
 enum { TTT__N_OPTIONS = sizeof ttt__options / sizeof *ttt__options };
@@ -10963,8 +10960,9 @@ TTT__PRECISE_END
     Understanding the difficulty of training deep feedforward neural networks. AISTATS 2010. Ba et
     al.: Layer normalization. arXiv 1607.06450. Beyer et al.: Better plain ViT baselines for
     ImageNet-1k. arXiv 2205.01580. Sun et al.: Learning to (learn at test time): RNNs with
-    expressive hidden states. arXiv 2407.04620. Test-time training with KV binding is secretly
-    linear attention. arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.:
+    expressive hidden states. arXiv 2407.04620; code: test-time-training/ttt-lm-pytorch. Su et al.:
+    RoFormer. arXiv 2104.09864. Test-time training with KV binding is secretly linear attention.
+    arXiv 2602.21204. Wang et al.: Linformer. arXiv 2006.04768. Beltagy et al.:
     Longformer. arXiv 2004.05150. Zhang et al.: Multi-scale vision Longformer. arXiv 2103.15358.
     Han et al.: FLatten transformer. arXiv 2308.00442. Yang et al.: Parallelizing linear
     transformers with the delta rule. arXiv 2406.06484. Yang et al.: Gated delta networks. arXiv

@@ -28,9 +28,11 @@
         [3] LANGUAGE MODEL  tokens in, logits of the next out, by layers that learn as they read
         [4] OPTIMIZERS    Adam, AdamW, momentum, the chain of MTTT; clipping, warm-up, cosine
         [5] CHECKPOINTS   weights from files; all that is needed to go on as if never stopped
-        [6] AUDIT         does a model of sequences, anybody's, keep its promises?
-        [7] KERNELS       the loops of the optimizers, one text for every instruction set
-        and below TTT_MODEL_IMPLEMENTATION the first six again, implemented.
+        [6] MODEL FOLDERS  language models in the layout of Hugging Face
+        [7] GENERATION    text from a language model, piece by piece
+        [8] AUDIT         does a model of sequences, anybody's, keep its promises?
+        [9] KERNELS       the loops of the optimizers, one text for every instruction set
+        and below TTT_MODEL_IMPLEMENTATION the first eight again, implemented.
 */
 #if !defined(TTT_MODEL_H) && !defined(TTT__PART)
 #define TTT_MODEL_H
@@ -145,6 +147,17 @@ TTT_API int ttt_lm_count(const ttt_lm_desc *desc);  // how many these are
 // if weights are not what desc asks for, TTT_ERR_ARGUMENT for a token outside the vocabulary.
 TTT_API ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                    ttt_tensor *tokens, ttt_lm_call *call);
+// Reads more of each sequence: tokens (B,n) -> logits (B,n,vocab) of the successors, or with
+// `last_only` (B,1,vocab) those of each lane's last new token. counts, the state and errors are as
+// for ttt_mixer_stream, and so is what a way to cut a text changes: nothing, or little. Names of
+// the state begin with those of the layers. Memory grows with n, by what one block takes: read long
+// texts in pieces. Errors: as ttt_lm_forward, for the tokens that are counted.
+TTT_API ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                  ttt_stream *stream, ttt_tensor *tokens, const int64_t *counts,
+                                  bool last_only);
+// 16 hexadecimal digits that name a model: its description and all of its weights. In the step
+// arena; NULL after an error.
+TTT_API const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights);
 // logits (B,L,V) of ttt_lm_forward, tokens (B,L) -> (): the mean cross-entropy of position t
 // against token t+1, in nats. Tokens below 0 are not looked for; the mean of none is 0.
 TTT_API ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens);
@@ -254,9 +267,91 @@ TTT_API ttt_result ttt_checkpoint_save(ttt_ctx *ctx, const char *path, const ttt
 // in *file (step arena), for its notes.
 TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *params,
                                        ttt_optimizer *optimizer, ttt_bundle *file);
+// Writes what a stream remembers; `owner` says of what it is, as ttt_lm_fingerprint does.
+TTT_API ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
+                                   const char *owner);
+// Makes *stream what the file remembers. The same calls then give the same bits as if there had
+// been no file. TTT_ERR_FORMAT for a file that is no state, or that of another owner; *stream is
+// as it was then.
+TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream,
+                                   const char *owner);
+
+// ---- [6] MODEL FOLDERS --------------------------------------------------------------------------
+// A language model as a folder in the layout of Hugging Face: config.json, and model.safetensors or
+// several such files with model.safetensors.index.json, as the official code of TTT-LM (PyTorch)
+// writes it. Names are our own with points for slashes, "weight" for kernel, scale and embedding,
+// and a few words of the official layer; matrices are stored as (out,in), and turned here. Models
+// with other mixers are kept in the same way; "mixer" in their config.json says which and how.
+typedef struct ttt_lm_folder {
+    bool bf16;        // read: keep matrices as bfloat16, to compute with; write: all as bfloat16
+    int64_t bos, eos; // tokens that begin and end a text, as config.json says; -1: it does not say
+    const char **left;  // read: what nothing here has a use for, as "config.json: 'zzz'", in the
+    int n_left;         // step arena, and how many things these are
+} ttt_lm_folder;
+// Reads a config.json. TTT_ERR_FORMAT names the key that is missing, of another kind, out of range,
+// twice there or against another; *desc is all zero then. folder: NULL, or is told all but `bf16`.
+TTT_API ttt_result ttt_lm_config_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc,
+                                      ttt_lm_folder *folder);
+// Reads a folder: its description into *desc and its weights, of F64, F32, F16 or BF16, into
+// *params, an empty list. Tensors are read by parts, so that it takes little more memory than the
+// model. folder may be NULL. Errors: TTT_ERR_FILE, TTT_ERR_FORMAT, also where weights and config
+// disagree, and for a shard whose name leads out of the folder. *desc and *params are all zero
+// then.
+TTT_API ttt_result ttt_lm_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc,
+                               ttt_params *params, ttt_lm_folder *folder);
+// Writes config.json and model.safetensors into a folder, which must be there, from the parameters
+// that ttt_lm_new or ttt_lm_read made. Read again, they have the same bits (unless folder->bf16
+// asks for 16). folder may be NULL. Errors: those of ttt_safetensors_write and ttt_file_begin.
+TTT_API ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
+                                const ttt_params *params, const ttt_lm_folder *folder);
 #endif
 
-// ---- [6] AUDIT ----------------------------------------------------------------------------------
+// ---- [7] GENERATION -----------------------------------------------------------------------------
+// How a token is chosen from the logits of the next. Zero is greedy: the likeliest token.
+typedef struct ttt_choice {
+    ttt_real temperature;  // tokens are drawn by softmax(logits / temperature); 0: the likeliest,
+                           // of equals the first
+    int64_t top_k;         // of so many of the likeliest; 0: of all
+    ttt_real top_p;        // of the likeliest that together have this probability; 0: of all
+    ttt_real repetition;   // logits of tokens that were seen are divided by it, or, below 0,
+                           // multiplied; 0: 1                                        [1909.05858]
+} ttt_choice;
+// A token of 0..vocab-1 by its logit; -1 after an error: TTT_ERR_ARGUMENT for a choice out of range
+// or a logit that is NaN. seen: n_seen tokens; others than the vocabulary's do not count.
+TTT_API int64_t ttt_choose(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng,
+                           const ttt_real *logits, int64_t vocab, const int64_t *seen,
+                           int64_t n_seen);
+
+#ifndef TTT_NO_TOKENIZERS
+typedef struct ttt_generate_desc {
+    ttt_choice choice;
+    uint64_t seed;              // of what is drawn
+    int64_t tokens;             // required: at most so many new ones
+    const int64_t *ends;        // tokens that end the text,
+    int n_ends;                 // and how many there are
+    const char *const *stops;   // texts that end it; neither they nor what follows is given out
+    int n_stops;
+    // Gets each piece of the text, n bytes, always whole characters of UTF-8, as soon as it is
+    // sure. If it returns false, the text ends. NULL: nobody looks
+    bool (*piece)(void *user, const char *text, size_t n);
+    void *user;
+} ttt_generate_desc;
+typedef struct ttt_generated {
+    int64_t read, made;  // tokens of the prompt, and new ones
+    bool ended;          // by an end, a stop or the receiver of pieces; else there were enough
+} ttt_generated;
+// Reads the prompt, n bytes, behind what the stream has read, one lane, and goes on with it. The
+// stream has then read all of both: the next prompt continues. A prompt may be empty where the
+// tokenizer puts tokens around it and nothing has been read. *out (may be NULL) counts. Errors:
+// those of ttt_encode and ttt_lm_stream, TTT_ERR_UNSET without tokens, TTT_ERR_ARGUMENT for an
+// empty prompt; the stream may then have read a part.
+TTT_API ttt_result ttt_generate(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                const ttt_tokenizer *tokenizer, ttt_stream *stream,
+                                const char *prompt, size_t n, const ttt_generate_desc *how,
+                                ttt_generated *out);
+#endif
+
+// ---- [8] AUDIT ----------------------------------------------------------------------------------
 // Does a model of sequences keep its promises? A leak of the future, of a neighbor or of padding
 // makes training look good and use fail. The audit asks any model, through one function of plain
 // arrays, pairs of inputs whose answers must be the same, and reports the smallest pair it finds
@@ -337,7 +432,7 @@ TTT_API const char *ttt_audit_text(ttt_ctx *ctx, const ttt_audit_report *report)
 #endif  // TTT_MODEL_H
 
 // =================================================================================================
-// ---- [7] KERNELS --------------------------------------------------------------------------------
+// ---- [9] KERNELS --------------------------------------------------------------------------------
 // The loops of the optimizers: one text for every instruction set, in the words that [8] of
 // ttt_tensor.h explains. A loop passes once over a parameter p (n) and its gathered gradient g,
 // makes a direction u of g' = pass.scale g + pass.l2 p, and steps:
@@ -842,6 +937,7 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
 }
 
 // ---- LANGUAGE MODEL -----------------------------------------------------------------------------
+#define TTT__LM_MIXER_PATH "model/layers/%lld/seq_modeling_block"
 static ttt_real ttt__or_default(ttt_real value, double otherwise) {
     return value != 0 ? value : (ttt_real)otherwise;
 }
@@ -959,23 +1055,41 @@ int ttt_lm_count(const ttt_lm_desc *desc) {
     return 1 + (int)desc->depth * ttt__lm_block_count(desc) + TTT__RMS_N + !desc->tied;
 }
 
+// The first half of a block, in which tokens see each other: the weights it needs are taken. part:
+// NULL, or that of block i in a stream.
+static ttt_tensor *ttt__lm_mixed(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights *weights,
+                                 ttt__stream_part *part, int64_t i, ttt_tensor *x) {
+    ttt__stream_part here;
+    memset(&here, 0, sizeof here);
+    if (part) here = *part;
+    if (desc->pre_conv) {
+        ttt_weights norm = ttt_weights_take(ctx, "lm block", weights, TTT__RMS_N),
+                    conv = ttt_weights_take(ctx, "lm block", weights, TTT__CONV_N);
+        ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+        if (!ttt_ok(ctx)) return x;
+        if (part) here.prefix = ttt__text_of(ctx, "model/layers/%lld", (long long)i);
+        y = ttt__short_conv(ctx, part ? &here : NULL, "conv", y, conv.at[0]);
+        x = ttt_add(ctx, x, ttt_add(ctx, y, conv.at[1]));
+    }
+    ttt_weights norm = ttt_weights_take(ctx, "lm block", weights, TTT__RMS_N),
+                mixer = ttt_weights_take(ctx, "lm block", weights, ttt_mixer_count(&desc->mixer));
+    ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
+    if (part) here.prefix = ttt__text_of(ctx, TTT__LM_MIXER_PATH, (long long)i);
+    y = part ? ttt__mixer_stream(ctx, &desc->mixer, mixer, &here, y)
+             : ttt_mixer_forward(ctx, &desc->mixer, mixer, y, NULL);
+    return ttt_add(ctx, x, y);
+}
+// The second half, which is row by row.
+static ttt_tensor *ttt__lm_fed(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                               ttt_tensor *x) {
+    ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N);
+    return ttt_add(ctx, x, ttt_swiglu(ctx, weights, ttt_rms_norm(ctx, norm, desc->norm_eps, x)));
+}
 // The block is a function of its input and its weights, as ttt_remat wants it.
 static ttt_tensor *ttt__lm_block_forward(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
                                          ttt_tensor *x) {
-    if (desc->pre_conv) {
-        ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
-                    conv = ttt_weights_take(ctx, "lm block", &weights, TTT__CONV_N);
-        ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
-        if (!ttt_ok(ctx)) return x;
-        y = ttt_add(ctx, ttt_depthwise_conv1d(ctx, y, conv.at[0]), conv.at[1]);
-        x = ttt_add(ctx, x, y);
-    }
-    ttt_weights norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N),
-                mixer = ttt_weights_take(ctx, "lm block", &weights, ttt_mixer_count(&desc->mixer));
-    ttt_tensor *y = ttt_rms_norm(ctx, norm, desc->norm_eps, x);
-    x = ttt_add(ctx, x, ttt_mixer_forward(ctx, &desc->mixer, mixer, y, NULL));
-    norm = ttt_weights_take(ctx, "lm block", &weights, TTT__RMS_N);
-    return ttt_add(ctx, x, ttt_swiglu(ctx, weights, ttt_rms_norm(ctx, norm, desc->norm_eps, x)));
+    x = ttt__lm_mixed(ctx, desc, &weights, NULL, 0, x);
+    return ttt__lm_fed(ctx, desc, weights, x);
 }
 static ttt_tensor *ttt__lm_block_again(ttt_ctx *ctx, ttt_tensor *const *in, int n_in,
                                        const void *user) {
@@ -989,12 +1103,16 @@ static ttt_tensor *ttt__lm_block_run(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_
                  : ttt__lm_block_forward(ctx, desc, weights, x);
 }
 
-// Whether all tokens are in the vocabulary.
-static bool ttt__lm_tokens_good(ttt_ctx *ctx, const ttt_lm_desc *desc, const ttt_tensor *tokens) {
+// Whether all tokens, or those that are counted, are in the vocabulary.
+static bool ttt__lm_tokens_good(ttt_ctx *ctx, const ttt_lm_desc *desc, const ttt_tensor *tokens,
+                                const int64_t *counts) {
     ttt_text text;
     if (!ttt__operand(ctx, "lm", tokens, 0, TTT__INT)) return false;
     int64_t L = tokens->shape.rank == 2 ? tokens->shape.dim[1] : 0, at = 0;
-    while (at < tokens->size && tokens->index[at] >= 0 && tokens->index[at] < desc->vocab) at++;
+    while (L > 0 && at < tokens->size &&
+           ((tokens->index[at] >= 0 && tokens->index[at] < desc->vocab) ||
+            (counts && at % L >= counts[at / L])))
+        at++;
     if (tokens->shape.rank != 2)
         ttt_fail(ctx, TTT_ERR_SHAPE, "lm: tokens of shape %s; (B,L) expected",
                  ttt_shape_text(tokens->shape, text));
@@ -1021,7 +1139,7 @@ ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights w
                            ttt_tensor *tokens, ttt_lm_call *call) {
     if (!ttt__lm_good(ctx, given) ||
         !ttt__weights_expected(ctx, "lm", weights, ttt_lm_count(given)) ||
-        !ttt__lm_tokens_good(ctx, given, tokens))
+        !ttt__lm_tokens_good(ctx, given, tokens, NULL))
         return &ctx->empty;
     ttt_lm_desc d = ttt__lm_resolved(given);
     ttt_tensor *embedding = ttt__weight(ctx, "lm", &weights), *x = embedding, **hidden = NULL;
@@ -1039,6 +1157,140 @@ ttt_tensor *ttt_lm_forward(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights w
     x = ttt_rms_norm(ctx, ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N), d.norm_eps, x);
     if (hidden) hidden[d.depth] = x;
     return ttt__lm_logits(ctx, &d, embedding, &weights, x);
+}
+
+// -- streams
+// What the end of the call will write, of those put down since `until`, goes from the step arena to
+// the scratch arena, so that a block's memory can be given back.
+static void ttt__lm_settle(ttt_ctx *ctx, ttt_stream *stream, const struct ttt__stream_put *until) {
+    struct ttt__stream_put **link = &stream->pending;
+    for (; *link != until && ttt_ok(ctx); link = &(*link)->next) {
+        size_t numbers = (size_t)(*link)->n * sizeof(ttt_real);
+        ttt__stream_put *put =
+            (ttt__stream_put *)ttt__arena_alloc(ctx, &ctx->scratch, sizeof *put + numbers);
+        if (!put) return;
+        *put = **link;
+        put->from = (ttt_real *)memcpy(put + 1, put->from, numbers);
+        *link = put;
+    }
+}
+// Block i of a stream. Its halves, and rows of the second, give their memory back one by one.
+static ttt_tensor *ttt__lm_block_stream(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                                        ttt__stream_part *part, int64_t i, ttt_tensor *x) {
+    enum { FED = 256 };  // rows at a time
+    int64_t D = desc->width, n = x->size / D;
+    ttt_tensor *y = ttt_new(ctx, TTT_SHAPE(n, D));
+    struct ttt__stream_put *until = part->stream->pending;
+    ttt_mark mark = ttt_mark_get(ctx);
+    x = ttt__lm_mixed(ctx, desc, &weights, part, i, x);
+    if (ttt_ok(ctx)) memcpy(y->data, x->data, (size_t)y->size * sizeof *y->data);
+    ttt__lm_settle(ctx, part->stream, until);
+    ttt_mark_release(ctx, mark);
+    for (int64_t at = 0; at < n && ttt_ok(ctx); at += FED) {
+        ttt_tensor *rows = ttt_slice(ctx, y, 0, at, TTT__MIN((int64_t)FED, n - at));
+        rows = ttt__lm_fed(ctx, desc, weights, rows);
+        if (ttt_ok(ctx)) memcpy(y->data + at * D, rows->data, (size_t)rows->size * sizeof *y->data);
+        ttt_mark_release(ctx, mark);
+    }
+    return ttt_reshape(ctx, y, TTT_SHAPE(part->stream->lanes, part->n, D));
+}
+// Tokens that are not counted are token 0, whose logits nobody sees.
+static ttt_tensor *ttt__lm_counted(ttt_ctx *ctx, ttt_tensor *tokens, const int64_t *counts) {
+    int64_t n = tokens->shape.dim[1];
+    if (!counts) return tokens;
+    ttt_tensor *y = ttt_new_typed(ctx, tokens->shape, TTT_DTYPE_INT, false);
+    for (int64_t i = 0; i < y->size && ttt_ok(ctx); i++)
+        y->index[i] = i % n < counts[i / n] ? tokens->index[i] : 0;
+    return y;
+}
+// The last new row of each lane: (B,n,D) -> (B,1,D)
+static ttt_tensor *ttt__lm_last(ttt_ctx *ctx, const ttt__stream_part *part, const ttt_tensor *x) {
+    int64_t D = ttt__last(x);
+    ttt_tensor *y = ttt_zeros(ctx, TTT_SHAPE(part->stream->lanes, 1, D));
+    for (int64_t b = 0; b < part->stream->lanes && ttt_ok(ctx); b++)
+        if (ttt__lane_new(part, b) > 0)
+            memcpy(y->data + b * D, x->data + (b * part->n + ttt__lane_new(part, b) - 1) * D,
+                   (size_t)D * sizeof *y->data);
+    return y;
+}
+static ttt_tensor *ttt__lm_streamed(ttt_ctx *ctx, const ttt_lm_desc *d, ttt_weights weights,
+                                    ttt__stream_part *part, ttt_tensor *tokens, bool last_only) {
+    ttt_tensor *embedding = ttt__weight(ctx, "lm", &weights);
+    if (!ttt__weight_good(ctx, "lm", "model/embed_tokens/embedding", embedding,
+                          TTT_SHAPE(d->vocab, d->width), TTT__REAL | TTT__BF16))
+        return &ctx->empty;
+    ttt_tensor *x = ttt_embedding(ctx, embedding, ttt__lm_counted(ctx, tokens, part->counts));
+    for (int64_t i = 0; i < d->depth && ttt_ok(ctx); i++) {
+        ttt_weights block = ttt_weights_take(ctx, "lm", &weights, ttt__lm_block_count(d));
+        x = ttt__lm_block_stream(ctx, d, block, part, i, x);
+    }
+    ttt_weights norm = ttt_weights_take(ctx, "lm", &weights, TTT__RMS_N);
+    if (last_only && ttt_ok(ctx)) x = ttt__lm_last(ctx, part, x);
+    x = ttt__lm_logits(ctx, d, embedding, &weights, ttt_rms_norm(ctx, norm, d->norm_eps, x));
+    if (!ttt_ok(ctx)) return x;
+    if (!last_only) return ttt__only_new(part, x);
+    for (int64_t b = 0; b < part->stream->lanes; b++)
+        if (ttt__lane_new(part, b) == 0)
+            memset(x->data + b * d->vocab, 0, (size_t)d->vocab * sizeof *x->data);
+    return x;
+}
+ttt_tensor *ttt_lm_stream(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights,
+                          ttt_stream *stream, ttt_tensor *tokens, const int64_t *counts,
+                          bool last_only) {
+    if (!ttt__lm_good(ctx, given) || !TTT__GIVEN("lm", stream) ||
+        !ttt__weights_expected(ctx, "lm", weights, ttt_lm_count(given)) ||
+        !ttt__operand(ctx, "lm", tokens, 0, TTT__INT))
+        return &ctx->empty;
+    int64_t B = tokens->shape.dim[0], n = tokens->shape.rank == 2 ? tokens->shape.dim[1] : 0;
+    if ((tokens->shape.rank == 2 && !ttt__counts_good(ctx, "lm", B, n, counts)) ||
+        !ttt__lm_tokens_good(ctx, given, tokens, counts))
+        return &ctx->empty;
+    ttt_lm_desc d = ttt__lm_resolved(given);
+    ttt__stream_part part = { stream, NULL, counts, n };
+    if (!ttt__stream_begin(ctx, "lm", stream, B)) return &ctx->empty;
+    ttt_mark scratch = ttt__arena_mark(&ctx->scratch);
+    bool recording = ttt_set_recording(ctx, false);
+    ttt_tensor *y = ttt__lm_streamed(ctx, &d, weights, &part, tokens, last_only);
+    ttt_set_recording(ctx, recording);
+    ttt__stream_end(ctx, &part);
+    ttt__arena_release(&ctx->scratch, scratch);
+    return y;
+}
+
+// FNV-1a, eight bytes at a time
+static uint64_t ttt__hash(uint64_t hash, const void *bytes, size_t n) {
+    const char *p = (const char *)bytes;
+    for (uint64_t word = 0; n > 0; word = 0) {
+        size_t m = TTT__MIN(n, sizeof word);
+        memcpy(&word, p, m);
+        hash = (hash ^ word) * 1099511628211u;
+        hash ^= hash >> 32;
+        p += m;
+        n -= m;
+    }
+    return hash;
+}
+const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights) {
+    if (!ttt__lm_good(ctx, given) ||
+        !ttt__weights_expected(ctx, "lm_fingerprint", weights, ttt_lm_count(given)))
+        return NULL;
+    ttt_lm_desc d = ttt__lm_resolved(given);
+    const int64_t sizes[] = { d.vocab, d.width, d.depth, d.mlp, d.pre_conv, d.conv, d.tied,
+                              d.mixer.heads };
+    uint64_t hash = ttt__hash(14695981039346656037u, sizes, sizeof sizes);
+    hash = ttt__hash(hash, &d.norm_eps, sizeof d.norm_eps);
+    hash = ttt__hash(hash, d.mixer.mixer->name, strlen(d.mixer.mixer->name));
+    for (int i = 0; i < TTT__N_OPTIONS; i++)
+        if (!strchr(ttt__options[i].type, '*'))
+            hash = ttt__hash(hash, (const char *)&d.mixer + ttt__options[i].at,
+                             ttt__options[i].size);
+    for (int i = 0; i < weights.n; i++) {
+        const ttt_tensor *w = weights.at[i];
+        hash = ttt__hash(hash, ttt__elements(w),
+                         (size_t)w->size * ttt__element_bytes(w->dtype));
+    }
+    return ttt__text_of(ctx, "%08lx%08lx", (unsigned long)(hash >> 32),
+                        (unsigned long)(hash & 0xffffffff));
 }
 
 ttt_tensor *ttt_lm_loss(ttt_ctx *ctx, ttt_tensor *logits, ttt_tensor *tokens) {
@@ -1180,11 +1432,11 @@ double ttt_schedule(const ttt_optimizer_desc *desc, int64_t k) {
 }
 
 // -- the rules
-typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [6]
+typedef struct ttt__pass {  // the numbers of one pass over a parameter, see [9]
     ttt_real scale, l2, b1, b2, c1, c2, eps, rate, decay;
 } ttt__pass;
 
-// X(name, parameters); what each does is written at its text in [6].
+// X(name, parameters); what each does is written at its text in [9].
 #define TTT__RULE_KERNEL_LIST(X)                                                                   \
     X(adam, (int64_t n, ttt_real *p, const ttt_real *g, ttt_real *m, ttt_real *v,                  \
              const ttt__pass *pass))                                                               \
@@ -1595,7 +1847,897 @@ ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_params *param
     }
     return TTT_OK;
 }
+
+// -- a stream's state as a file: its tensors, and "read"; notes say what it is
+#define TTT__STATE_FORMAT "ttt stream 1"
+ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
+                           const char *owner) {
+    if (!TTT__GIVEN("stream_save", path) || !TTT__GIVEN("stream_save", stream) ||
+        !TTT__GIVEN("stream_save", owner))
+        return ttt_status(ctx);
+    if (!stream->lanes)
+        ttt_fail(ctx, TTT_ERR_UNSET, "stream_save: the stream has read nothing yet");
+    ttt_mark mark = ttt_mark_get(ctx);
+    ttt_note notes[2] = { { "format", TTT__STATE_FORMAT }, { "owner", NULL } };
+    ttt_bundle b = { NULL, stream->state.n + 1, notes, 2, NULL };
+    notes[1].text = owner;
+    b.tensors = (ttt_named *)ttt_alloc(ctx, (uint64_t)b.n_tensors * sizeof *b.tensors, false);
+    for (int i = 0; i < stream->state.n && ttt_ok(ctx); i++) {
+        b.tensors[i].name = stream->state.item[i].name;
+        b.tensors[i].tensor = stream->state.value[i];
+    }
+    if (ttt_ok(ctx)) {
+        b.tensors[stream->state.n].name = "read";
+        b.tensors[stream->state.n].tensor = stream->read;
+        ttt_safetensors_write(ctx, path, &b, false);
+    }
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
+
+// Whether a file is a state of this owner, with places that a stream can be at.
+static bool ttt__state_good(ttt_ctx *ctx, const char *path, const ttt_bundle *file,
+                            const char *owner, const ttt_tensor *read) {
+    const char *format = ttt_bundle_note(file, "format"), *of = ttt_bundle_note(file, "owner");
+    if (!format || strcmp(format, TTT__STATE_FORMAT) != 0 || !of)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "it is no state of a stream ('%s')",
+                           TTT__STATE_FORMAT);
+    if (strcmp(of, owner) != 0)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "the state of another model: its owner is "
+                           "%.40s, and this one is %.40s", of, owner);
+    if (!read || read->dtype != TTT_DTYPE_INT || read->shape.rank != 1 || read->size < 1)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'read' is missing, or not whole numbers");
+    for (int64_t b = 0; b < read->size; b++)
+        if (read->index[b] < 0 || read->index[b] > TTT__FAR)
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "lane %lld has read %lld tokens",
+                               (long long)b, (long long)read->index[b]);
+    for (int64_t i = 0; i < file->n_tensors; i++) {
+        ttt_shape shape = ttt_bundle_shape(file, i);
+        if (strcmp(file->tensors[i].name, "read") != 0 &&
+            (shape.rank < 1 || shape.dim[0] != read->size))
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'%.80s' is not of %lld lanes",
+                               file->tensors[i].name, (long long)read->size);
+    }
+    return true;
+}
+ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream, const char *owner) {
+    ttt_bundle file;
+    ttt_stream made;
+    if (!TTT__GIVEN("stream_load", path) || !TTT__GIVEN("stream_load", stream) ||
+        !TTT__GIVEN("stream_load", owner))
+        return ttt_status(ctx);
+    ttt_mark mark = ttt_mark_get(ctx);
+    memset(&made, 0, sizeof made);
+    if (ttt_safetensors_read(ctx, path, &file) != TTT_OK) return ttt_status(ctx);
+    ttt_tensor *read = ttt_bundle_find(&file, "read");
+    if (ttt__state_good(ctx, path, &file, owner, read)) {
+        made.lanes = read->size;
+        made.read = ttt__copy(ctx, read, true);
+        ttt__params_room(ctx, &made.state, (int)file.n_tensors);
+    }
+    for (int64_t i = 0; i < file.n_tensors && ttt_ok(ctx); i++) {
+        ttt_tensor *tensor = ttt_bundle_at(&file, i);
+        if (tensor == NULL || strcmp(file.tensors[i].name, "read") == 0) continue;
+        if (!ttt__operand(ctx, file.tensors[i].name, tensor, 0, TTT__REAL)) break;
+        made.state.item[made.state.n].name = ttt__path(ctx, NULL, "%s", file.tensors[i].name);
+        made.state.item[made.state.n].flags = 0;
+        made.state.value[made.state.n++] = ttt__copy(ctx, tensor, true);
+    }
+    if (ttt_ok(ctx)) *stream = made;
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
+
+// ---- MODEL FOLDERS ------------------------------------------------------------------------------
+// -- names: how a parameter is filed
+typedef struct ttt__filed {
+    const char *own_name, *official;  // the end of its name
+    bool turned;                  // a matrix that is stored as (out,in)
+    int one;                      // the axis of length 1 that its shape has more; 0: none
+} ttt__filed;
+// The first row whose end fits. The first are those of the official code's layer.
+static const ttt__filed ttt__filed_rows[] = {
+    { "learnable_ttt_lr/kernel", "learnable_ttt_lr_weight", true, 1 },
+    { "learnable_ttt_lr/bias", "learnable_ttt_lr_bias", false, 1 },
+    { "ttt_norm/scale", "ttt_norm_weight", false, 0 },
+    { "ttt_norm/bias", "ttt_norm_bias", false, 0 },
+    { "token_index", "learnable_token_idx", false, 0 },
+    { "inner_Dense_0/kernel", "W1", false, 0 },
+    { "inner_Dense_0/bias", "b1", false, 1 },
+    { "inner_Dense_1/kernel", "W2", false, 0 },
+    { "inner_Dense_1/bias", "b2", false, 1 },
+    { "conv/kernel", "conv.weight", true, 1 },
+    { "conv_q/kernel", "conv_q.weight", true, 1 },
+    { "conv_k/kernel", "conv_k.weight", true, 1 },
+    { "kernel", "weight", true, 0 },
+    { "scale", "weight", false, 0 },
+    { "embedding", "weight", false, 0 },
+};
+// The official name of a parameter, and its row. NULL after an error.
+static const char *ttt__filed_name(ttt_ctx *ctx, const char *own_name, ttt__filed *row) {
+    static const ttt__filed plain = { "", "", false, 0 };
+    size_t n = strlen(own_name), head = n;
+    *row = plain;
+    for (size_t i = 0; i < sizeof ttt__filed_rows / sizeof *ttt__filed_rows && head == n; i++) {
+        size_t end = strlen(ttt__filed_rows[i].own_name);
+        if (end > n || strcmp(own_name + n - end, ttt__filed_rows[i].own_name) != 0) continue;
+        if (end < n && own_name[n - end - 1] != '/') continue;
+        *row = ttt__filed_rows[i];
+        head = n - end;
+    }
+    char *name = (char *)(uintptr_t)ttt__text_of(ctx, "%.*s%s", (int)head, own_name, row->official);
+    for (char *at = name; at && *at; at++)
+        if (*at == '/') *at = '.';
+    return name;
+}
+static bool ttt__filed_turned(const ttt__filed *row, ttt_shape shape) {
+    return row->turned && shape.rank == 2;
+}
+static ttt_shape ttt__filed_shape(const ttt__filed *row, ttt_shape shape) {
+    if (ttt__filed_turned(row, shape)) shape = TTT_SHAPE(shape.dim[1], shape.dim[0]);
+    if (!row->one || shape.rank == TTT_MAX_RANK) return shape;
+    for (int i = shape.rank++; i > row->one; i--) shape.dim[i] = shape.dim[i - 1];
+    shape.dim[row->one] = 1;
+    return shape;
+}
+// Row i of n, of `from`, becomes column i of `to`, or for a tensor that is not turned row i.
+static void ttt__put_rows(const ttt_tensor *from, int64_t n, ttt_tensor *to, int64_t begin,
+                          bool turned) {
+    int64_t m = n ? from->size / n : 0, N = turned ? to->shape.dim[1] : 0;
+    size_t bytes = ttt__element_bytes(to->dtype);
+    char *y = (char *)ttt__elements(to);
+    const char *x = (const char *)ttt__elements(from);
+    if (!turned) memcpy(y + (size_t)(begin * m) * bytes, x, (size_t)from->size * bytes);
+    for (int64_t j = 0; j < m && turned; j++)
+        for (int64_t i = 0; i < n; i++)
+            memcpy(y + (size_t)(j * N + begin + i) * bytes, x + (size_t)(i * m + j) * bytes, bytes);
+}
+
+// -- config.json
+// How an option of a mixer stands in a file: 'b' true or false, 'r' a real number, 'i' a whole one;
+// 'p' is an array, which no file holds.
+static char ttt__option_kind(const ttt__option *option) {
+    if (strchr(option->type, '*')) return 'p';
+    return strcmp(option->type, "bool") == 0 ? 'b' : strcmp(option->type, "ttt_real") == 0 ? 'r'
+                                                                                          : 'i';
+}
+static bool ttt__read_option(const ttt__document *d, const ttt__value *mixer,
+                             const ttt__option *option, ttt_mixer_desc *desc) {
+    char *to = (char *)desc + option->at, kind = ttt__option_kind(option);
+    int64_t whole = 0;
+    double real = 0;
+    bool flag = false;
+    bool good = kind == 'b'   ? ttt__member_bool(d, mixer, option->name, &flag)
+                : kind == 'r' ? ttt__member_real(d, mixer, option->name, -1e30, 1e30, &real)
+                : kind == 'i'
+                    ? ttt__member_int(d, mixer, option->name, 0, TTT__MOST_WIDE, &whole)
+                    : true;
+    int small = (int)whole;
+    ttt_real number = (ttt_real)real;
+    if (kind == 'b') memcpy(to, &flag, sizeof flag);
+    else if (kind == 'r') memcpy(to, &number, sizeof number);
+    else if (kind == 'i' && option->size == sizeof whole) memcpy(to, &whole, sizeof whole);
+    else if (kind == 'i') memcpy(to, &small, sizeof small);
+    return good;
+}
+// The mixer of a model that is not of the official kind.
+static bool ttt__read_mixer(const ttt__document *d, const ttt__value *mixer, ttt_lm_desc *desc) {
+    const ttt__value *name = ttt__member_needed(d, mixer, "name", '"');
+    if (!name) return false;
+    desc->mixer.mixer = ttt_mixer_find(name->text.at);
+    if (!desc->mixer.mixer)
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file, "'mixer' is '%.40s', which is unknown",
+                           name->text.at);
+    bool good = true;
+    for (int i = 0; i < TTT__N_OPTIONS && good; i++)
+        good = ttt__read_option(d, mixer, &ttt__options[i], &desc->mixer);
+    return good;
+}
+static bool ttt__read_official_mixer(const ttt__document *d, ttt_lm_desc *desc) {
+    ttt__string kind = { "linear", 6 };
+    double rate = 1, theta = 10000;
+    int64_t chunk = 16;
+    ttt_mixer_desc *mixer = &desc->mixer;
+    if (!ttt__member_string(d, d->root, "ttt_layer_type", &kind) ||
+        !ttt__member_real(d, d->root, "ttt_base_lr", 1e-30, 1e30, &rate) ||
+        !ttt__member_real(d, d->root, "rope_theta", 1e-30, 1e30, &theta) ||
+        !ttt__member_int(d, d->root, "mini_batch_size", 1, TTT__MOST_WIDE, &chunk) ||
+        !ttt__member_bool(d, d->root, "share_qk", &mixer->share_qk) ||
+        !ttt__member_bool(d, d->root, "use_gate", &mixer->output_gate))
+        return false;
+    if (!ttt__string_is(kind, "linear") && !ttt__string_is(kind, "mlp"))
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'ttt_layer_type' is '%.40s'; 'linear' or 'mlp' expected", kind.at);
+    bool mlp = ttt__string_is(kind, "mlp");
+    ttt__lm_official_mixer(mixer, mlp ? &ttt_mixer_ttt_mlp : &ttt_mixer_ttt_linear, mixer->heads);
+    mixer->inner_lr = (ttt_real)rate;
+    mixer->rotary = (ttt_real)theta;
+    mixer->chunk = chunk;
+    if (mixer->share_qk) mixer->conv = desc->conv;
+    return true;
+}
+
+// The sizes of a model, which have no default.
+static bool ttt__read_lm_sizes(const ttt__document *d, ttt_lm_desc *desc) {
+    const struct {
+        const char *key;
+        int64_t most, *to;
+    } size[] = { { "vocab_size", TTT__MOST_WIDE, &desc->vocab },
+                 { "hidden_size", TTT__MOST_WIDE, &desc->width },
+                 { "intermediate_size", TTT__MOST_WIDE, &desc->mlp },
+                 { "num_hidden_layers", TTT__MOST_BLOCKS, &desc->depth },
+                 { "num_attention_heads", TTT__MOST_WIDE, &desc->mixer.heads } };
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        if (!ttt__member_needed(d, d->root, size[i].key, '0') ||
+            !ttt__member_int(d, d->root, size[i].key, 1, size[i].most, size[i].to))
+            return false;
+    return desc->width % desc->mixer.heads == 0 ||
+           ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file, "'hidden_size' %lld is not divisible by "
+                       "'num_attention_heads' %lld", (long long)desc->width,
+                       (long long)desc->mixer.heads);
+}
+static bool ttt__read_lm_desc(const ttt__document *d, ttt_lm_desc *desc, ttt_lm_folder *folder) {
+    bool good;
+    const ttt__value *mixer = ttt__member_kind(d, d->root, "mixer", '{', &good);
+    ttt__string activation = { "silu", 4 },
+                type = { mixer ? "ttt-lm" : "ttt", mixer ? 6u : 3u };
+    double eps = 1e-6;
+    desc->conv = 4;
+    desc->tied = true;
+    if (!good || !ttt__member_string(d, d->root, "model_type", &type) ||
+        !ttt__member_string(d, d->root, "hidden_act", &activation) ||
+        !ttt__read_lm_sizes(d, desc) ||
+        !ttt__member_real(d, d->root, "rms_norm_eps", 1e-30, 1, &eps) ||
+        !ttt__member_bool(d, d->root, "pre_conv", &desc->pre_conv) ||
+        !ttt__member_int(d, d->root, "conv_kernel", 1, 1024, &desc->conv) ||
+        !ttt__member_bool(d, d->root, "tie_word_embeddings", &desc->tied) ||
+        !ttt__member_int(d, d->root, "bos_token_id", 0, desc->vocab - 1, &folder->bos) ||
+        !ttt__member_int(d, d->root, "eos_token_id", 0, desc->vocab - 1, &folder->eos))
+        return false;
+    desc->norm_eps = (ttt_real)eps;
+    if (!ttt__string_is(type, mixer ? "ttt-lm" : "ttt"))
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'model_type' is '%.40s'; '%s' expected", type.at,
+                           mixer ? "ttt-lm" : "ttt");
+    if (!ttt__string_is(activation, "silu"))
+        return ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                           "'hidden_act' is '%.40s'; 'silu' expected", activation.at);
+    good = mixer ? ttt__read_mixer(d, mixer, desc) : ttt__read_official_mixer(d, desc);
+    if (!desc->pre_conv) desc->conv = 0;
+    return good;
+}
+
+static void ttt__left(ttt_ctx *ctx, ttt_lm_folder *folder, int most, const char *file,
+                      const char *name) {
+    if (!folder->left)
+        folder->left = (const char **)ttt_alloc(ctx, (uint64_t)most * sizeof *folder->left, false);
+    const char *text = ttt__text_of(ctx, "%s: '%s'", file, name);
+    if (ttt_ok(ctx)) folder->left[folder->n_left++] = text;
+}
+// Keys that nothing above reads. What others write into such a file, and has no effect here, is
+// not worth a word.
+static void ttt__left_keys(const ttt__document *d, ttt_lm_folder *folder) {
+    static const char known[] =
+        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads mixer "
+        "model_type hidden_act rms_norm_eps pre_conv conv_kernel tie_word_embeddings bos_token_id "
+        "eos_token_id ttt_layer_type ttt_base_lr rope_theta mini_batch_size share_qk use_gate "
+        "architectures torch_dtype dtype transformers_version _name_or_path initializer_range "
+        "max_position_embeddings pad_token_id pretraining_tp scan_checkpoint_group_size use_cache "
+        "auto_map";
+    int n = 0;
+    for (const ttt__value *v = ttt__first_value(d->root); v < d->root->end; v = v->end) n++;
+    for (const ttt__value *v = ttt__first_value(d->root); v < d->root->end; v = v->end)
+        if (!ttt__has_word(known, v->key.at))
+            ttt__left(d->ctx, folder, n, "config.json", v->key.at);
+}
+
+// A file of JSON whose root is an object.
+static bool ttt__read_json(ttt_ctx *ctx, const char *path, ttt__document *d) {
+    size_t size;
+    char *text = ttt_file_read(ctx, path, &size);
+    if (!text || !ttt__document_of(ctx, path, text, size, d)) return false;
+    return d->root->kind == '{' ||
+           ttt__refuse(ctx, TTT_ERR_FORMAT, path, "it holds %s; an object expected",
+                       ttt__json_kind_text(d->root->kind));
+}
+
+ttt_result ttt_lm_config_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc,
+                              ttt_lm_folder *folder) {
+    ttt_lm_folder none, *about = folder ? folder : &none;
+    ttt__document d;
+    if (!TTT__GIVEN("lm_config_read", path) || !TTT__GIVEN("lm_config_read", desc))
+        return ttt_status(ctx);
+    memset(desc, 0, sizeof *desc);
+    about->bos = about->eos = -1;
+    about->left = NULL;
+    about->n_left = 0;
+    if (ttt__read_json(ctx, path, &d) && ttt__read_lm_desc(&d, desc, about)) {
+        if (ttt__lm_good(ctx, desc)) ttt__left_keys(&d, about);
+    }
+    if (!ttt_ok(ctx)) memset(desc, 0, sizeof *desc);
+    return ttt_status(ctx);
+}
+
+// -- weights
+// The files of a folder that hold its tensors.
+typedef struct ttt__lm_files {
+    ttt_ctx *ctx;
+    const char *folder;
+    int n;
+    const char **name;  // of each
+    ttt_bundle *file;
+    int64_t taken;      // tensors that the model asked for
+} ttt__lm_files;
+
+static bool ttt__lm_files_room(ttt__lm_files *files, int64_t most) {
+    uint64_t n = (uint64_t)most;
+    files->name = (const char **)ttt_alloc(files->ctx, n * sizeof *files->name, false);
+    files->file = (ttt_bundle *)ttt_alloc(files->ctx, n * sizeof *files->file, false);
+    return ttt_ok(files->ctx);
+}
+// Opens a file, unless it is open. NULL after an error.
+static const ttt_bundle *ttt__lm_file(ttt__lm_files *files, const char *name) {
+    ttt_ctx *ctx = files->ctx;
+    for (int i = 0; i < files->n; i++)
+        if (strcmp(files->name[i], name) == 0) return &files->file[i];
+    const char *path = ttt__text_of(ctx, "%s/%s", files->folder, name);
+    files->name[files->n] = name;
+    if (!path || ttt_safetensors_open(ctx, path, &files->file[files->n]) != TTT_OK) return NULL;
+    return &files->file[files->n++];
+}
+// A name that leads to no other folder.
+static bool ttt__plain_name(const char *name) {
+    return *name && !strpbrk(name, "/\\:") && strcmp(name, "..") != 0 && strcmp(name, ".") != 0;
+}
+static bool ttt__lm_shards(ttt__lm_files *files, const char *index) {
+    ttt_ctx *ctx = files->ctx;
+    ttt__document d;
+    const char *path = ttt__text_of(ctx, "%s/%s", files->folder, index);
+    if (!path || !ttt__read_json(ctx, path, &d)) return false;
+    const ttt__value *map = ttt__member_needed(&d, d.root, "weight_map", '{');
+    int64_t n = 0;
+    if (!map) return false;
+    for (const ttt__value *v = ttt__first_value(map); v < map->end; v = v->end) n++;
+    if (!ttt__lm_files_room(files, n)) return false;
+    for (const ttt__value *v = ttt__first_value(map); v < map->end; v = v->end) {
+        if (v->kind != '"' || !ttt__plain_name(v->text.at))
+            return ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'%.80s' is in '%.80s'; a file of this "
+                               "folder expected", v->key.at, v->text.at);
+        const ttt_bundle *file = ttt__lm_file(files, v->text.at);
+        if (file && ttt_bundle_place(file, v->key.at) < 0)
+            ttt__refuse(ctx, TTT_ERR_FORMAT, path, "'%.80s' is said to be in %.80s, which lacks it",
+                        v->key.at, v->text.at);
+        if (!ttt_ok(ctx)) return false;
+    }
+    return true;
+}
+static bool ttt__file_there(ttt_ctx *ctx, const char *folder, const char *name) {
+    const char *path = ttt__text_of(ctx, "%s/%s", folder, name);
+    FILE *f = path ? fopen(path, "rb") : NULL;
+    if (f) fclose(f);
+    return f != NULL;
+}
+static bool ttt__lm_files_open(ttt_ctx *ctx, const char *folder, ttt__lm_files *files) {
+    static const char whole[] = "model.safetensors", index[] = "model.safetensors.index.json";
+    memset(files, 0, sizeof *files);
+    files->ctx = ctx;
+    files->folder = folder;
+    if (ttt__file_there(ctx, folder, whole))
+        return ttt__lm_files_room(files, 1) && ttt__lm_file(files, whole);
+    if (ttt__file_there(ctx, folder, index)) return ttt__lm_shards(files, index);
+    return ttt__refuse(ctx, TTT_ERR_FILE, folder, "there is neither %s nor %s in it", whole, index);
+}
+
+// Numbers of all tensors in the files, and at least how many the model has: a config.json that asks
+// for far more than there is must not take the memory first.
+static double ttt__lm_files_numbers(const ttt__lm_files *files) {
+    double n = 0;
+    for (int i = 0; i < files->n; i++)
+        for (int64_t k = 0; k < files->file[i].n_tensors; k++)
+            n += (double)ttt_shape_size(ttt_bundle_shape(&files->file[i], k));
+    return n;
+}
+static double ttt__lm_numbers(const ttt_lm_desc *desc) {
+    double D = (double)desc->width, tables = desc->tied ? 1 : 2;
+    return tables * D * (double)desc->vocab + 3 * D * (double)desc->mlp * (double)desc->depth;
+}
+
+// Reads tensor i of a file into `to`, by some rows at a time.
+static bool ttt__lm_fill(ttt_ctx *ctx, const ttt_bundle *file, int64_t i, const ttt__filed *row,
+                         ttt_tensor *to) {
+    ttt_shape shape = ttt_bundle_shape(file, i);
+    int64_t rows = shape.rank ? shape.dim[0] : 0, width = rows ? to->size / rows : 0;
+    int64_t most = TTT__MAX(1, ((int64_t)1 << 16) / TTT__MAX(width, 1));
+    for (int64_t begin = 0; begin < rows && ttt_ok(ctx); begin += most) {
+        int64_t n = TTT__MIN(most, rows - begin);
+        ttt_mark mark = ttt_mark_get(ctx);
+        ttt_tensor *part = ttt_bundle_rows(file, i, begin, n);
+        if (part && !part->data && !part->bf16 && part->dtype != TTT_DTYPE_F16)
+            ttt_fail(ctx, TTT_ERR_FORMAT, "'%.80s' holds %s; real numbers expected",
+                     file->tensors[i].name, ttt__dtype_text(part->dtype));
+        if (ttt_ok(ctx) && part->dtype != to->dtype) part = ttt_cast(ctx, part, TTT_DTYPE_REAL);
+        if (ttt_ok(ctx) && part->dtype != to->dtype) part = ttt_cast(ctx, part, to->dtype);
+        if (ttt_ok(ctx)) ttt__put_rows(part, n, to, begin, ttt__filed_turned(row, to->shape));
+        ttt_mark_release(ctx, mark);
+    }
+    return ttt_ok(ctx);
+}
+static bool ttt__lm_read_weight(ttt__lm_files *files, const char *own_name, ttt_tensor *to) {
+    ttt_ctx *ctx = files->ctx;
+    ttt_text t0, t1;
+    ttt__filed row;
+    const char *name = ttt__filed_name(ctx, own_name, &row);
+    int at = 0;
+    if (!name) return false;
+    while (at < files->n && ttt_bundle_place(&files->file[at], name) < 0) at++;
+    if (at == files->n)
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, files->folder, "no tensor '%s', which config.json "
+                           "asks for", name);
+    int64_t i = ttt_bundle_place(&files->file[at], name);
+    ttt_shape there = ttt_bundle_shape(&files->file[at], i),
+              wants = ttt__filed_shape(&row, to->shape);
+    if (!ttt_shape_equal(there, wants))
+        return ttt__refuse(ctx, TTT_ERR_FORMAT, files->folder,
+                           "'%s' has shape %s; config.json asks for %s", name,
+                           ttt_shape_text(there, t0), ttt_shape_text(wants, t1));
+    files->taken++;
+    return ttt__lm_fill(ctx, &files->file[at], i, &row, to);
+}
+// Tensors that the model did not ask for.
+static void ttt__left_tensors(ttt__lm_files *files, const ttt_params *params,
+                              ttt_lm_folder *folder) {
+    ttt_ctx *ctx = files->ctx;
+    int64_t all = 0;
+    ttt__filed row;
+    for (int i = 0; i < files->n; i++) all += files->file[i].n_tensors;
+    if (all == files->taken) return;
+    const char **name = (const char **)ttt_alloc(ctx, (uint64_t)params->n * sizeof *name, false),
+               **left = (const char **)ttt_alloc(
+                   ctx, ((uint64_t)folder->n_left + (uint64_t)all) * sizeof *left, false);
+    for (int i = 0; i < params->n && ttt_ok(ctx); i++)
+        name[i] = ttt__filed_name(ctx, params->item[i].name, &row);
+    if (!ttt_ok(ctx)) return;
+    if (folder->n_left) memcpy(left, folder->left, (size_t)folder->n_left * sizeof *left);
+    folder->left = left;
+    for (int i = 0; i < files->n; i++)
+        for (int64_t k = 0; k < files->file[i].n_tensors; k++) {
+            int at = 0;
+            while (at < params->n && strcmp(name[at], files->file[i].tensors[k].name) != 0) at++;
+            if (at == params->n)
+                ttt__left(ctx, folder, 0, files->name[i], files->file[i].tensors[k].name);
+        }
+}
+
+ttt_result ttt_lm_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc, ttt_params *params,
+                       ttt_lm_folder *folder) {
+    ttt_lm_folder none, *about = folder ? folder : &none;
+    ttt__lm_files files;
+    if (!folder) memset(&none, 0, sizeof none);
+    if (!TTT__GIVEN("lm_read", path) || !TTT__GIVEN("lm_read", desc) ||
+        !TTT__GIVEN("lm_read", params))
+        return ttt_status(ctx);
+    memset(params, 0, sizeof *params);
+    const char *config = ttt__text_of(ctx, "%s/config.json", path);
+    if (!config || ttt_lm_config_read(ctx, config, desc, about) != TTT_OK) return ttt_status(ctx);
+    params->blank = true;
+    params->bf16 = about->bf16;
+    if (ttt__lm_files_open(ctx, path, &files)) {
+        double there = ttt__lm_files_numbers(&files), wants = ttt__lm_numbers(desc);
+        if (wants > there)
+            ttt__refuse(ctx, TTT_ERR_FORMAT, path, "config.json asks for at least %.0f numbers, "
+                        "but the weights are %.0f", wants, there);
+        ttt_lm_new(ctx, desc, params, "");
+    }
+    for (int i = 0; i < params->n && ttt_ok(ctx); i++)
+        ttt__lm_read_weight(&files, params->item[i].name, params->value[i]);
+    if (ttt_ok(ctx)) ttt__left_tensors(&files, params, about);
+    params->blank = params->bf16 = false;
+    if (!ttt_ok(ctx)) memset(params, 0, sizeof *params);
+    if (!ttt_ok(ctx)) memset(desc, 0, sizeof *desc);
+    return ttt_status(ctx);
+}
+
+// -- writing
+// The shortest decimal that is this number.
+static const char *ttt__real_text(double value, ttt_text text) {
+    int digits = 1;
+    ttt_real back;
+    do {
+        ttt__string written = { text, 0 };
+        snprintf(text, sizeof(ttt_text), "%.*g", digits, value);
+        for (char *at = text; *at; at++)
+            if (*at == ',') *at = '.';  // some locales' point
+        written.n = strlen(text);
+        back = (ttt_real)ttt__real_of_text(written);
+    } while (back != (ttt_real)value && ++digits < 18);
+    return text;
+}
+static bool ttt__lm_is_official(const ttt_lm_desc *desc) {
+    const ttt_mixer_desc *mixer = &desc->mixer;
+    ttt_mixer_desc kept;
+    memset(&kept, 0, sizeof kept);
+    if (mixer->mixer != &ttt_mixer_ttt_linear && mixer->mixer != &ttt_mixer_ttt_mlp) return false;
+    ttt__lm_official_mixer(&kept, mixer->mixer, mixer->heads);
+    kept.dim = mixer->dim;
+    kept.inner_lr = ttt__rate(mixer);
+    kept.inner_lrs = mixer->inner_lrs;
+    kept.rotary = mixer->rotary;
+    kept.chunk = ttt__chunk_or(mixer, 16);
+    kept.share_qk = mixer->share_qk;
+    kept.output_gate = mixer->output_gate;
+    kept.conv = mixer->conv;
+    bool taps = !desc->pre_conv || !mixer->share_qk ||
+                (desc->conv ? desc->conv : 4) == (mixer->conv ? mixer->conv : 4);
+    bool same = kept.inner_lr > 0 && kept.rotary > 0 && taps;
+    for (int i = 0; i < TTT__N_OPTIONS && same; i++) {
+        const ttt__option *option = &ttt__options[i];
+        char kind = ttt__option_kind(option);
+        if (kind == 'p' || kind == 'r' || strcmp(option->name, "chunk") == 0) continue;
+        same = memcmp((const char *)&kept + option->at, (const char *)mixer + option->at,
+                      option->size) == 0;
+    }
+    return same;
+}
+
+// Lines of config.json, one after the other.
+typedef struct ttt__config_text {
+    ttt_ctx *ctx;
+    ttt_file_writer w;
+    int members;  // of the object that is open
+} ttt__config_text;
+static void ttt__config_line(ttt__config_text *to, const char *key, const char *format, ...) {
+    va_list args;
+    ttt_text value;
+    char line[300];
+    va_start(args, format);
+    vsnprintf(value, sizeof value, format, args);
+    va_end(args);
+    int n = snprintf(line, sizeof line, "%s\n  \"%s\": %s", to->members++ ? "," : "{", key, value);
+    ttt_file_put(&to->w, line, (size_t)n);
+}
+static void ttt__config_whole(ttt__config_text *to, const char *key, int64_t value) {
+    ttt__config_line(to, key, "%lld", (long long)value);
+}
+static void ttt__config_real(ttt__config_text *to, const char *key, double value) {
+    ttt_text text;
+    ttt__config_line(to, key, "%s", ttt__real_text(value, text));
+}
+static void ttt__config_bool(ttt__config_text *to, const char *key, bool value) {
+    ttt__config_line(to, key, value ? "true" : "false");
+}
+
+static void ttt__write_official_mixer(ttt__config_text *to, const ttt_lm_desc *desc) {
+    const ttt_mixer_desc *mixer = &desc->mixer;
+    int64_t conv = mixer->share_qk ? mixer->conv : desc->conv;
+    bool mlp = mixer->mixer == &ttt_mixer_ttt_mlp;
+    ttt__config_line(to, "model_type", "\"ttt\"");
+    ttt__config_line(to, "architectures", "[\"TTTForCausalLM\"]");
+    ttt__config_line(to, "ttt_layer_type", mlp ? "\"mlp\"" : "\"linear\"");
+    ttt__config_real(to, "ttt_base_lr", (double)ttt__rate(mixer));
+    ttt__config_real(to, "rope_theta", (double)mixer->rotary);
+    ttt__config_whole(to, "mini_batch_size", ttt__chunk_or(mixer, 16));
+    ttt__config_bool(to, "share_qk", mixer->share_qk);
+    ttt__config_bool(to, "use_gate", mixer->output_gate);
+    ttt__config_whole(to, "conv_kernel", conv ? conv : 4);
+}
+static void ttt__write_option(ttt__config_text *to, const ttt_mixer_desc *mixer,
+                              const ttt__option *option) {
+    const char *from = (const char *)mixer + option->at;
+    char kind = ttt__option_kind(option);
+    int small = 0;
+    int64_t whole = 0;
+    ttt_real real = 0;
+    bool flag = false;
+    if (kind == 'b') memcpy(&flag, from, sizeof flag);
+    else if (kind == 'r') memcpy(&real, from, sizeof real);
+    else if (kind == 'i' && option->size == sizeof whole) memcpy(&whole, from, sizeof whole);
+    else if (kind == 'i') memcpy(&small, from, sizeof small);
+    if (flag) ttt__config_bool(to, option->name, flag);
+    else if (real != 0) ttt__config_real(to, option->name, (double)real);
+    else if (whole || small) ttt__config_whole(to, option->name, whole + small);
+}
+static void ttt__write_mixer(ttt__config_text *to, const ttt_lm_desc *desc) {
+    static const char key[] = ",\n  \"mixer\": ", close[] = "\n  }";
+    ttt_mixer_desc mixer = desc->mixer;
+    mixer.inner_lr = ttt__rate(&mixer);
+    ttt__config_line(to, "model_type", "\"ttt-lm\"");
+    if (desc->pre_conv) ttt__config_whole(to, "conv_kernel", desc->conv ? desc->conv : 4);
+    int outside = to->members;
+    ttt_file_put(&to->w, key, sizeof key - 1);
+    to->members = 0;
+    ttt__config_line(to, "name", "\"%s\"", mixer.mixer->name);
+    for (int i = 0; i < TTT__N_OPTIONS; i++) ttt__write_option(to, &mixer, &ttt__options[i]);
+    ttt_file_put(&to->w, close, sizeof close - 1);
+    to->members = outside;
+}
+static ttt_result ttt__lm_config_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *given,
+                                       const ttt_lm_folder *folder) {
+    ttt_lm_desc desc = ttt__lm_resolved(given);
+    ttt__config_text to;
+    to.ctx = ctx;
+    to.members = 0;
+    if (!ttt_file_begin(ctx, &to.w, path)) return ttt_status(ctx);
+    if (ttt__lm_is_official(&desc)) ttt__write_official_mixer(&to, &desc);
+    else ttt__write_mixer(&to, &desc);
+    ttt__config_whole(&to, "vocab_size", desc.vocab);
+    ttt__config_whole(&to, "hidden_size", desc.width);
+    ttt__config_whole(&to, "intermediate_size", desc.mlp);
+    ttt__config_whole(&to, "num_hidden_layers", desc.depth);
+    ttt__config_whole(&to, "num_attention_heads", desc.mixer.heads);
+    ttt__config_real(&to, "rms_norm_eps", (double)desc.norm_eps);
+    ttt__config_bool(&to, "pre_conv", desc.pre_conv);
+    ttt__config_bool(&to, "tie_word_embeddings", desc.tied);
+    ttt__config_line(&to, "hidden_act", "\"silu\"");
+    ttt__config_line(&to, "torch_dtype", folder && folder->bf16 ? "\"bfloat16\"" : "\"float32\"");
+    if (folder && folder->bos >= 0 && folder->bos != folder->eos)
+        ttt__config_whole(&to, "bos_token_id", folder->bos);
+    if (folder && folder->eos >= 0 && folder->bos != folder->eos)
+        ttt__config_whole(&to, "eos_token_id", folder->eos);
+    return ttt_file_finish(ctx, &to.w, ttt_file_put(&to.w, "\n}\n", 3));
+}
+
+// The tensor as it is filed: itself in another shape, or turned.
+static ttt_tensor *ttt__filed_tensor(ttt_ctx *ctx, const ttt__filed *row, ttt_tensor *from) {
+    bool turned = ttt__filed_turned(row, from->shape);
+    ttt_tensor *to = ttt__tensor(ctx, ttt__filed_shape(row, from->shape), from->dtype, false,
+                                 turned ? NULL : from);
+    if (!to || !ttt_ok(ctx) || !turned) return to;
+    ttt_shape shape = to->shape;
+    to->shape = TTT_SHAPE(from->shape.dim[1], from->shape.dim[0]);
+    ttt__put_rows(from, from->shape.dim[0], to, 0, true);
+    to->shape = shape;
+    return to;
+}
+ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
+                        const ttt_params *params, const ttt_lm_folder *folder) {
+    ttt_note note = { "format", "pt" };
+    ttt_bundle bundle = { NULL, 0, &note, 1, NULL };
+    if (!TTT__GIVEN("lm_write", path) || !TTT__GIVEN("lm_write", params) ||
+        !ttt__lm_good(ctx, desc) ||
+        !ttt__weights_expected(ctx, "lm_write", ttt_params_weights(params), ttt_lm_count(desc)))
+        return ttt_status(ctx);
+    ttt_mark mark = ttt_mark_get(ctx);
+    const char *file = ttt__text_of(ctx, "%s/model.safetensors", path),
+               *config = ttt__text_of(ctx, "%s/config.json", path);
+    bundle.tensors =
+        (ttt_named *)ttt_alloc(ctx, (uint64_t)params->n * sizeof *bundle.tensors, false);
+    for (; bundle.n_tensors < params->n && ttt_ok(ctx); bundle.n_tensors++) {
+        ttt_named *to = &bundle.tensors[bundle.n_tensors];
+        ttt__filed row;
+        to->name = ttt__filed_name(ctx, params->item[bundle.n_tensors].name, &row);
+        to->tensor = ttt__filed_tensor(ctx, &row, params->value[bundle.n_tensors]);
+    }
+    if (ttt_ok(ctx)) ttt_safetensors_write(ctx, file, &bundle, folder && folder->bf16);
+    if (ttt_ok(ctx)) ttt__lm_config_write(ctx, config, desc, folder);
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
 #endif  // TTT_NO_STDIO
+
+// ---- GENERATION ---------------------------------------------------------------------------------
+typedef struct ttt__odds {
+    double p;  // not yet divided by the sum
+    int64_t token;
+} ttt__odds;
+static int ttt__by_odds(const void *a, const void *b) {
+    const ttt__odds *x = (const ttt__odds *)a, *y = (const ttt__odds *)b;
+    if (x->p != y->p) return x->p < y->p ? -1 : 1;
+    return x->token > y->token ? -1 : x->token < y->token;  // of equals the first is likeliest
+}
+// Logits, of tokens that were seen lowered, into p; returns the likeliest, -1 after an error.
+static int64_t ttt__lowered(ttt_ctx *ctx, const ttt_choice *choice, const ttt_real *logits,
+                            int64_t vocab, const int64_t *seen, int64_t n_seen, ttt__odds *odds) {
+    double by = choice->repetition > 0 ? (double)choice->repetition : 1;
+    int64_t best = 0;
+    for (int64_t i = 0; i < vocab; i++) {
+        odds[i].token = i;
+        odds[i].p = (double)logits[i];
+        if (odds[i].p == odds[i].p) continue;
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "choose: the logit of token %lld is not a number",
+                 (long long)i);
+        return -1;
+    }
+    for (int64_t k = 0; k < n_seen && by != 1; k++) {
+        if (seen[k] < 0 || seen[k] >= vocab) continue;
+        double z = (double)logits[seen[k]];  // once, however often it was seen
+        odds[seen[k]].p = z > 0 ? z / by : z * by;
+    }
+    for (int64_t i = 1; i < vocab; i++)
+        if (odds[i].p > odds[best].p) best = i;
+    return best;
+}
+// Draws among n odds, or among those of the likeliest that the choice leaves.
+static int64_t ttt__drawn(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng, ttt__odds *odds,
+                          int64_t n) {
+    bool few = choice->top_k > 0 || choice->top_p > 0;
+    double all = 0, kept = 0, most = choice->top_p > 0 ? (double)choice->top_p : 1;
+    void **heap = few ? (void **)ttt_alloc(ctx, (uint64_t)n * sizeof *heap, false) : NULL;
+    for (int64_t i = 0; i < n; i++) all += odds[i].p;
+    for (int64_t i = 0; i < n && heap; i++) heap[i] = &odds[i];
+    for (int64_t i = n / 2; i-- > 0 && heap;) ttt__sift(heap, i, n, ttt__by_odds);
+    int64_t left = n, taken = 0;
+    while (heap && left > 0 && (!choice->top_k || taken < choice->top_k) && kept < most * all) {
+        void *likeliest = heap[0];
+        heap[0] = heap[--left];
+        heap[left] = likeliest;  // those that were taken stand at the end
+        ttt__sift(heap, 0, left, ttt__by_odds);
+        kept += ((const ttt__odds *)likeliest)->p;
+        taken++;
+    }
+    double at = ttt_rng_uniform(rng) * (few ? kept : all);
+    int64_t last = few && heap ? ((const ttt__odds *)heap[n - 1])->token : 0;
+    for (int64_t i = 0; i < (few ? taken : n) && at >= 0 && (heap || !few); i++) {
+        const ttt__odds *one = few ? (const ttt__odds *)heap[n - 1 - i] : &odds[i];
+        at -= one->p;
+        if (one->p > 0) last = one->token;
+    }
+    return last;
+}
+int64_t ttt_choose(ttt_ctx *ctx, const ttt_choice *choice, ttt_rng *rng, const ttt_real *logits,
+                   int64_t vocab, const int64_t *seen, int64_t n_seen) {
+    if (!TTT__GIVEN("choose", choice) || !TTT__GIVEN("choose", rng) ||
+        !TTT__GIVEN("choose", logits) || (n_seen > 0 && !TTT__GIVEN("choose", seen)))
+        return -1;
+    if (!(choice->temperature >= 0) || choice->top_k < 0 || !(choice->top_p >= 0) ||
+        !(choice->top_p <= 1) || !(choice->repetition >= 0) || vocab < 1)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "choose: .temperature %g, .top_k %lld, .top_p %g, "
+                 ".repetition %g, %lld logits; 0 or more, .top_p at most 1 and a logit expected",
+                 (double)choice->temperature, (long long)choice->top_k, (double)choice->top_p,
+                 (double)choice->repetition, (long long)vocab);
+    if (!ttt_ok(ctx)) return -1;
+    ttt_mark mark = ttt_mark_get(ctx);
+    ttt__odds *odds = (ttt__odds *)ttt_alloc(ctx, (uint64_t)vocab * sizeof *odds, false);
+    int64_t token = odds ? ttt__lowered(ctx, choice, logits, vocab, seen, n_seen, odds) : -1;
+    if (token >= 0 && choice->temperature > 0) {
+        double top = odds[token].p;
+        for (int64_t i = 0; i < vocab; i++)
+            odds[i].p = odds[i].p == top ? 1 : exp((odds[i].p - top) / (double)choice->temperature);
+        token = ttt__drawn(ctx, choice, rng, odds, vocab);
+    }
+    ttt_mark_release(ctx, mark);
+    return ttt_ok(ctx) ? token : -1;
+}
+
+#ifndef TTT_NO_TOKENIZERS
+// Text on its way out: what may become a stop is held back.
+typedef struct ttt__outlet {
+    const ttt_generate_desc *how;
+    char *held;
+    size_t n, room;
+    bool closed;  // by a stop or its receiver
+} ttt__outlet;
+static void ttt__let_out(ttt__outlet *outlet, size_t n) {
+    if (n && outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
+        outlet->closed = true;
+    outlet->n -= n;
+    memmove(outlet->held, outlet->held + n, outlet->n);
+}
+// How much of the text may go: all but its longest end that begins a stop, or that stands before
+// one; then the text ends.
+static size_t ttt__sure(ttt__outlet *outlet) {
+    for (size_t i = 0; i < outlet->n; i++)
+        for (int k = 0; k < outlet->how->n_stops; k++) {
+            size_t length = strlen(outlet->how->stops[k]), rest = outlet->n - i;
+            if (!length || memcmp(outlet->held + i, outlet->how->stops[k],
+                                  TTT__MIN(length, rest)) != 0) continue;
+            outlet->closed = outlet->closed || length <= rest;
+            return i;
+        }
+    return outlet->n;
+}
+static void ttt__put_out(ttt_ctx *ctx, ttt__outlet *outlet, const char *text, size_t n) {
+    if (outlet->closed || !ttt_ok(ctx)) return;
+    if (outlet->n + n > outlet->room) {
+        size_t room = 2 * (outlet->n + n) + 256;
+        char *held = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room);
+        if (!held) return;
+        if (outlet->n) memcpy(held, outlet->held, outlet->n);
+        outlet->held = held;
+        outlet->room = room;
+    }
+    memcpy(outlet->held + outlet->n, text, n);
+    outlet->n += n;
+    ttt__let_out(outlet, ttt__sure(outlet));
+}
+
+// Reads tokens (N) by pieces. *logits (vocab) receives those of the successor.
+static bool ttt__read_tokens(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                             ttt_stream *stream, const int64_t *tokens, int64_t N,
+                             ttt_real *logits) {
+    enum { PIECE = 256 };
+    for (int64_t at = 0; at < N && ttt_ok(ctx); at += PIECE) {
+        ttt_mark mark = ttt_mark_get(ctx);
+        int64_t n = TTT__MIN((int64_t)PIECE, N - at);
+        ttt_tensor *piece = ttt_from_int(ctx, TTT_SHAPE(1, n), tokens + at);
+        ttt_tensor *y = ttt_lm_stream(ctx, desc, weights, stream, piece, NULL, true);
+        if (ttt_ok(ctx)) memcpy(logits, y->data, (size_t)desc->vocab * sizeof *logits);
+        ttt_mark_release(ctx, mark);
+    }
+    return ttt_ok(ctx);
+}
+static bool ttt__is_end(const ttt_generate_desc *how, int64_t token) {
+    for (int i = 0; i < how->n_ends; i++)
+        if (how->ends[i] == token) return true;
+    return false;
+}
+static bool ttt__generate_good(ttt_ctx *ctx, const ttt_generate_desc *how, const ttt_stream *stream,
+                               const ttt_tensor *prompt) {
+    if (how->tokens < 1 || how->tokens > TTT__FAR)
+        ttt_fail(ctx, TTT_ERR_UNSET, "generate: .tokens is %lld; how many new ones must be set",
+                 (long long)how->tokens);
+    else if (prompt->size == 0)
+        ttt_fail(ctx, TTT_ERR_ARGUMENT, "generate: the prompt is empty; a model cannot go on from "
+                 "nothing");
+    else if (stream->lanes > 1)
+        ttt_fail(ctx, TTT_ERR_SHAPE, "generate: a stream of %lld lanes; one expected",
+                 (long long)stream->lanes);
+    if (how->n_ends > 0) ttt__given(ctx, "generate", "ends", how->ends != NULL);
+    if (how->n_stops > 0) ttt__given(ctx, "generate", "stops", how->stops != NULL);
+    for (int i = 0; i < how->n_stops && ttt_ok(ctx); i++)
+        ttt__given(ctx, "generate", "a stop", how->stops[i] != NULL);
+    return ttt_ok(ctx);
+}
+// New tokens behind n that are in `tokens`, until there are enough or the text ends.
+static void ttt__go_on(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                       const ttt_tokenizer *tokenizer, ttt_stream *stream,
+                       const ttt_generate_desc *how, int64_t *tokens, int64_t n, ttt_real *logits,
+                       ttt_generated *out) {
+    ttt_rng rng = ttt_rng_at(how->seed, 0, 0, 0);
+    ttt__outlet outlet;
+    ttt_decoder decoder;
+    size_t length;
+    memset(&outlet, 0, sizeof outlet);
+    memset(&decoder, 0, sizeof decoder);
+    outlet.how = how;
+    decoder.tokenizer = tokenizer;
+    decoder.skip_special = true;
+    while (out->made < how->tokens && !out->ended && ttt_ok(ctx)) {
+        int64_t token =
+            ttt_choose(ctx, &how->choice, &rng, logits, desc->vocab, tokens, n + out->made);
+        ttt_mark mark = ttt_mark_get(ctx);
+        if (!ttt__read_tokens(ctx, desc, weights, stream, &token, 1, logits)) return;
+        tokens[n + out->made++] = token;
+        bool end = ttt__is_end(how, token);
+        if (!end && token < ttt_vocab_size(tokenizer)) {
+            const char *text = ttt_decoder_push(ctx, &decoder, token, &length);
+            ttt__put_out(ctx, &outlet, text, length);
+        }
+        out->ended = end || outlet.closed;
+        ttt_mark_release(ctx, mark);
+    }
+    const char *text = ttt_decoder_end(ctx, &decoder, &length);
+    ttt__put_out(ctx, &outlet, text, length);
+    if (!outlet.closed && ttt_ok(ctx)) ttt__let_out(&outlet, outlet.n);
+}
+ttt_result ttt_generate(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weights,
+                        const ttt_tokenizer *tokenizer, ttt_stream *stream, const char *prompt,
+                        size_t n, const ttt_generate_desc *how, ttt_generated *out) {
+    ttt_generated own, *counts = out ? out : &own;
+    memset(counts, 0, sizeof *counts);
+    if (!ttt__lm_good(ctx, desc) || !TTT__GIVEN("generate", tokenizer) ||
+        !TTT__GIVEN("generate", stream) || !TTT__GIVEN("generate", prompt) ||
+        !TTT__GIVEN("generate", how))
+        return ttt_status(ctx);
+    ttt_mark mark = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
+    ttt_tensor *first = ttt_encode(ctx, tokenizer, prompt, n, stream->lanes == 0);
+    if (ttt_ok(ctx) && ttt__generate_good(ctx, how, stream, first)) {
+        uint64_t room = (uint64_t)(first->size + how->tokens);
+        int64_t *tokens = (int64_t *)ttt_alloc(ctx, room * sizeof *tokens, false);
+        ttt_real *logits =
+            (ttt_real *)ttt_alloc(ctx, (uint64_t)desc->vocab * sizeof *logits, false);
+        if (ttt_ok(ctx)) memcpy(tokens, first->index, (size_t)first->size * sizeof *tokens);
+        if (ttt_ok(ctx) &&
+            ttt__read_tokens(ctx, desc, weights, stream, tokens, first->size, logits)) {
+            counts->read = first->size;
+            ttt__go_on(ctx, desc, weights, tokenizer, stream, how, tokens, first->size, logits,
+                       counts);
+        }
+    }
+    ttt__arena_release(&ctx->scratch, scratch);
+    ttt_mark_release(ctx, mark);
+    return ttt_status(ctx);
+}
+#endif  // TTT_NO_TOKENIZERS
 
 // ---- AUDIT --------------------------------------------------------------------------------------
 // Two inputs, of which some answers must agree: those to the tokens [begin, end) of each lane of

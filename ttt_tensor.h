@@ -671,8 +671,8 @@ TTT_API ttt_tensor *ttt_concat(ttt_ctx *ctx, ttt_tensor *const *a, int n, int ax
 // and its rule: it adds row i of a (...,n,D) to row index[i] of y (...,N,D).
 TTT_API ttt_tensor *ttt_index_select(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_index_add(ttt_ctx *ctx, ttt_tensor *a, ttt_tensor *index, int64_t N);
-// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may be
-// BF16, and has no gradient then.
+// Rows of one table (V,D) for an index (...) of dtype INT, of any shape: y (...,D). The table may
+// be BF16, and has no gradient then.
 TTT_API ttt_tensor *ttt_embedding(ttt_ctx *ctx, ttt_tensor *table, ttt_tensor *index);
 TTT_API ttt_tensor *ttt_detach(ttt_ctx *ctx, ttt_tensor *a);  // the same numbers as a constant
 
@@ -1534,6 +1534,32 @@ KERNEL void KN(normalize_d1)(int64_t n, const ttt_real *a, const ttt_real *g, tt
 #undef TERM
 }
 
+// Rows of n: each pair of neighbors is turned as a point of the plane, y = a o c + a' o s, where in
+// a' the two of a pair have changed places. turn: n numbers c, then n numbers s.
+#if LANES == 1
+INLINE VEC KN(partners)(const ttt_real *a, int64_t i, int64_t n, int64_t size) {
+    (void)n;
+    return (i ^ 1) < size ? a[i ^ 1] : 0;
+}
+#else
+INLINE VEC KN(partners)(const ttt_real *a, int64_t i, int64_t n, int64_t size) {
+    VEC v = KN(part)(a, i, n), low = ZIP_LOW(v, v), high = ZIP_HIGH(v, v);
+    (void)size;
+    return ZIP_LOW(ZIP_HIGH(low, high), ZIP_LOW(low, high));
+}
+#endif
+KERNEL void KN(rotate)(int64_t rows, int64_t n, const ttt_real *a, const ttt_real *turn,
+                       ttt_real *y) {
+    const int64_t size = n;
+    for (int64_t row = 0; row < rows; row++, a += size, y += size) {
+#define TERM(i, n)                                                                                 \
+    KN(put)(y, i, n, KN(part)(a, i, n) * KN(part)(turn, i, n) +                                    \
+                     KN(partners)(a, i, n, size) * KN(part)(turn + size, i, n))
+        TTT__ROW_EACH(size, TERM)
+#undef TERM
+    }
+}
+
 // True if there is no NaN or infinity: a - a is NaN for them, else 0.
 KERNEL bool KN(finite)(int64_t n, const ttt_real *a) {
 #define TERM(i, n) (KN(part)(a, i, n) - KN(part)(a, i, n))
@@ -1748,18 +1774,22 @@ TILE_WIDTHS(X)
 #undef X
 #undef TILE
 
-// For few rows b is read where it lies, and the time is that of reading it.
-#define FEW_TILES(rows)                                                                            \
+// Tiles that ask for b in advance: of a packed panel that the first-level cache does not hold, the
+// next rows; for few rows b is read where it lies, and the time is that of reading it.
+#define X(rows)                                                                                    \
     KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
         KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
     }                                                                                              \
     KERNEL void KN(few16_##rows)(const ttt__gemm *gemm) {                                          \
         KN(tile)(rows, COLS, true, 2 * COLS * LANES, gemm);                                        \
     }                                                                                              \
+    KERNEL void KN(packed_##rows)(const ttt__gemm *gemm) {                                         \
+        KN(tile)(rows, COLS, false, 4 * COLS * LANES, gemm);                                       \
+    }                                                                                              \
     KERNEL void KN(across_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, false, gemm); }   \
     KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
-TTT__FEW_ROWS(FEW_TILES)
-#undef FEW_TILES
+TTT__EACH_ROWS(X)
+#undef X
 
 // bfloat16 to ttt_real: m rows of n numbers.
 KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
@@ -1869,16 +1899,23 @@ static const ttt__kernels KN(table) = {
 #define X(cols, rows) rows,
     { TILE_WIDTHS(X) },
 #undef X
-#define TILE(rows) KN(few_##rows),
-#define TILE16(rows) KN(few16_##rows),
-#define ACROSS(rows) KN(across_##rows),
-#define ACROSS16(rows) KN(across16_##rows),
-    { { TTT__FEW_ROWS(TILE) }, { TTT__FEW_ROWS(TILE16) },
-      { TTT__FEW_ROWS(ACROSS) }, { TTT__FEW_ROWS(ACROSS16) } },
-#undef TILE
-#undef TILE16
-#undef ACROSS
-#undef ACROSS16
+    {
+#define X(rows) KN(few_##rows),
+        { TTT__EACH_ROWS(X) },
+#undef X
+#define X(rows) KN(few16_##rows),
+        { TTT__EACH_ROWS(X) },
+#undef X
+#define X(rows) KN(across_##rows),
+        { TTT__EACH_ROWS(X) },
+#undef X
+#define X(rows) KN(across16_##rows),
+        { TTT__EACH_ROWS(X) },
+#undef X
+#define X(rows) KN(packed_##rows),
+        { TTT__EACH_ROWS(X) },
+#undef X
+    },
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -2156,7 +2193,7 @@ enum {
 
 #define TTT__TILE_ROWS 6  // of the widest tile
 #define TTT__MAX_ROWS 16  // of the narrowest
-#define TTT__FEW_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)  // tiles that read b where it lies
+#define TTT__EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 
 // One number to one number, and two to one: a kernel for each op.
 typedef void ttt__map_fn(int64_t n, const ttt_real *a, ttt_real *y, ttt_real scalar);
@@ -2215,6 +2252,8 @@ typedef struct ttt__taps {
     X(void, normalize, (int64_t n, const ttt_real *a, ttt_real *y, double eps, bool centered))     \
     X(void, normalize_d1,                                                                          \
       (int64_t n, const ttt_real *a, const ttt_real *g, ttt_real *y, double eps, bool centered))   \
+    X(void, rotate,                                                                                \
+      (int64_t rows, int64_t n, const ttt_real *a, const ttt_real *turn, ttt_real *y))             \
     X(bool, finite, (int64_t n, const ttt_real *a))                                                \
     X(void, transpose,                                                                             \
       (int64_t m, int64_t n, const ttt_real *a, int64_t a_row, ttt_real *y, int64_t y_row))        \
@@ -2241,7 +2280,8 @@ typedef struct ttt__kernels {
 #undef X
     ttt__tile_fn *tile[4][TTT__MAX_ROWS];  // [vectors - 1][rows - 1]
     int tile_rows[4];                      // [vectors - 1]: rows of the tallest tile of that width
-    ttt__tile_fn *few[4][TTT__TILE_ROWS];  // [1 if bfloat16, and 2 if b is (n,k)][rows - 1]
+    // Widest tiles that ask for b in advance: [2 if b is (n,k), and 1 if bfloat16; 4: packed]
+    ttt__tile_fn *ahead[5][TTT__TILE_ROWS];
 } ttt__kernels;
 
 // -- the instruction sets that this compiler can make, worst first: X(name, if this machine has it)
@@ -5398,16 +5438,18 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 //   - into at most KC = 512 terms of the sum, in equal parts: 6 rows of A of that length (12 kB)
 //     stay in the first-level cache while a tile uses them, and a panel of B of that length (128 kB
 //     at 64 columns) in the second;
-//   - into MC = 192 rows: so much of A (384 kB) stays in the second-level cache too, while it meets
-//     one panel after the other. 192 is a multiple of every tile's height;
+//   - into about MC = 384 rows: so much of A (768 kB) stays in the second-level cache too, while it
+//     meets one panel after the other;
 //   - into panels of NR columns, as wide as the widest tile (4 vectors, 64 columns, with AVX-512);
 //   - into tiles, whose sums live in registers: see `tile` in [8]. A tile is as wide as its panel,
 //     and 6 rows high, or up to 16 in a last panel that is narrower.
 // A is read in place, and so is B if its rows are contiguous: copying it costs more than it saves.
+// But blocks of A are copied if it is large, and transposed or with rows a multiple of 4096 bytes
+// apart: terms of a row, or rows, would fall in the same cache sets.
 // B is copied ("packed") panel by panel if it is transposed or bfloat16; the last panel if it is
 // not a whole number of vectors wide (padded with zeros); and all of B if more than 1024 rows share
 // it, or if at least 96 do and
-//   - it is large (4 MB), or
+//   - it is large (512 kB), or
 //   - its rows lie a multiple of 4096 bytes apart, and would all fall in the same cache sets, or
 //   - it is too large for the first-level cache (32 kB) and its panels have less than 64 columns: a
 //     cache line or two of each row at a time.
@@ -5416,15 +5458,17 @@ ttt_tensor *ttt_rstd(ttt_ctx *ctx, ttt_tensor *a, ttt_real eps, bool centered) {
 // 16 rows of it at once, which are transposed in registers, where its columns are.
 // The numbers were found by trying, most of them with AVX-512 and float.
 #define TTT__KC ((int64_t)512)
-#define TTT__MC ((int64_t)192)
+#define TTT__MC ((int64_t)384)
 #define TTT__NC ((int64_t)1536)
 #define TTT__FEW ((int64_t)12)
 #define TTT__FEW_TERMS ((int64_t)16)
 #define TTT__NR_MAX ((int64_t)64)  // 4 vectors of AVX-512; also where columns are cut for threads
-// What packing needs: KC x NC numbers of b (the last panel padded), and a tile at the edge.
+// What packing needs: KC x NC numbers of b (the last panel padded), a tile at the edge, and a block
+// of a.
 #define TTT__PACKED_REALS (TTT__KC * (TTT__NC + TTT__NR_MAX))
 #define TTT__EDGE_REALS (TTT__MAX_ROWS * TTT__NR_MAX)
-#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS))
+#define TTT__BLOCK_REALS (TTT__KC * TTT__MC * 3 / 2)
+#define TTT__PACK_REALS ((size_t)(TTT__PACKED_REALS + TTT__EDGE_REALS + TTT__BLOCK_REALS))
 
 // Leaves the first `from` columns out; or rows; or terms of the sum.
 static void ttt__gemm_columns(ttt__gemm *gemm, int64_t from) {
@@ -5521,32 +5565,56 @@ typedef struct ttt__way {
     int64_t panel, terms;      // columns of a panel; most terms of a block
 } ttt__way;
 
+static bool ttt__pages_apart(int64_t row) { return row * (int64_t)sizeof(ttt_real) % 4096 == 0; }
+// Copies a (m,k) row after row.
+static void ttt__pack_rows(const ttt__kernels *kernels, ttt__gemm *gemm, ttt_real *to) {
+    int64_t m = gemm->m, k = gemm->k;
+    if (gemm->a_col != 1) kernels->transpose(k, m, gemm->a, gemm->a_col, to, k);
+    else
+        for (int64_t i = 0; i < m; i++)
+            memcpy(to + i * k, gemm->a + i * gemm->a_row, (size_t)k * sizeof *to);
+    gemm->a = to;
+    gemm->a_row = gemm->k;
+    gemm->a_col = 1;
+}
+// A block of rows times one panel, which the first block of rows packs; the others find it packed.
+static void ttt__block_by_panel(const ttt__kernels *kernels, ttt__gemm *gemm, const ttt__way *way,
+                                bool first, ttt_real *packed, ttt_real *edge) {
+    int64_t lanes = kernels->lanes, n = gemm->n, width = (n + lanes - 1) / lanes * lanes;
+    bool whole = n == way->panel;
+    if (way->few && whole) {
+        ttt__panel(kernels, way->few, TTT__TILE_ROWS, gemm, n, NULL);
+        return;
+    }
+    if (way->pack || n < width) {
+        if (first) ttt__pack(kernels, gemm, width, packed);
+        gemm->b = packed;
+        gemm->b_row = width;
+    }
+    if (way->pack && whole && gemm->k >= 128)
+        ttt__panel(kernels, kernels->ahead[4], TTT__TILE_ROWS, gemm, n, NULL);
+    else ttt__panel_of_rows(kernels, gemm, width, edge);
+}
 // A block of so many terms and at most NC columns: all rows, in blocks of about MC, times all
-// panels. The first block of rows packs each panel, the others find it packed.
+// panels.
 static void ttt__gemm_block(const ttt__kernels *kernels, const ttt__gemm *gemm,
                             const ttt__way *way, ttt_real *workspace) {
-    int64_t lanes = kernels->lanes, blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
-    ttt_real *edge = workspace + TTT__PACKED_REALS;
+    int64_t blocks = TTT__MAX(1, (gemm->m + TTT__MC / 2) / TTT__MC);
+    ttt_real *edge = workspace + TTT__PACKED_REALS, *rows = edge + TTT__EDGE_REALS;
     for (int64_t block = 0; block < blocks; block++) {
-        int64_t i = gemm->m * block / blocks, m = gemm->m * (block + 1) / blocks - i;
+        int64_t i = gemm->m * block / blocks;
+        ttt__gemm some = *gemm;
+        ttt__gemm_rows(&some, i);
+        some.m = gemm->m * (block + 1) / blocks - i;
+        bool apart = some.a_col != 1 || ttt__pages_apart(some.a_row);
+        if (apart && some.n >= 128 && some.m * some.k > 1 << 13)
+            ttt__pack_rows(kernels, &some, rows);
         for (int64_t j = 0; j < gemm->n; j += way->panel) {
-            int64_t n = TTT__MIN(way->panel, gemm->n - j), width = (n + lanes - 1) / lanes * lanes;
-            ttt__gemm part = *gemm;
-            ttt__gemm_rows(&part, i);
+            ttt_real *packed = workspace + (blocks > 1 ? j * gemm->k : 0);
+            ttt__gemm part = some;
             ttt__gemm_columns(&part, j);
-            part.m = m;
-            part.n = n;
-            if (way->few && n == way->panel) {
-                ttt__panel(kernels, way->few, TTT__TILE_ROWS, &part, n, NULL);
-                continue;
-            }
-            if (way->pack || n < width) {
-                ttt_real *packed = workspace + (blocks > 1 ? j * gemm->k : 0);
-                if (i == 0) ttt__pack(kernels, &part, width, packed);
-                part.b = packed;
-                part.b_row = width;
-            }
-            ttt__panel_of_rows(kernels, &part, width, edge);
+            part.n = TTT__MIN(way->panel, gemm->n - j);
+            ttt__block_by_panel(kernels, &part, way, block == 0, packed, edge);
         }
     }
 }
@@ -5587,12 +5655,12 @@ static void ttt__gemm_blocks(const ttt__kernels *kernels, const ttt__gemm *gemm,
 static ttt__way ttt__way_of(const ttt__kernels *kernels, const ttt__gemm *gemm) {
     int64_t m = gemm->m, size = gemm->k * gemm->n, widest = kernels->lanes * kernels->tile_cols;
     bool half = gemm->bf16 != NULL, across = gemm->b_col != 1;
-    bool narrow = widest < TTT__NR_MAX && size > 1 << 13, large = size > 1 << 20;
-    bool strided = gemm->b_row * (int64_t)sizeof(ttt_real) % 4096 == 0;
-    bool pack = half || across || m > 1024 || (m >= 96 && (narrow || strided || large));
+    bool narrow = widest < TTT__NR_MAX && size > 1 << 13, large = size > 1 << 17;
+    bool used_often = m >= 96 && (narrow || large || ttt__pages_apart(gemm->b_row));
+    bool pack = half || across || m > 1024 || used_often;
     ttt__way way = { pack, NULL, widest, TTT__KC };
     if (m > TTT__FEW || !(half || across || size > 1 << 18)) return way;
-    way.few = kernels->few[2 * across + half];
+    way.few = kernels->ahead[2 * across + half];
     if (across) way.panel = kernels->lanes;
     else way.terms = TTT__FEW_TERMS;
     return way;
@@ -6875,7 +6943,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
-    TTT__DO(conv) TTT__DO(tied)                                                                    \
+    TTT__DO(bos) TTT__DO(eos) TTT__DO(tied)                                                        \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -6922,7 +6990,7 @@ TTT__PRECISE_END
     TTT__DO(tau0) TTT__DO(tc) TTT__DO(ti) TTT__DO(tr) TTT__DO(ts) TTT__DO(two) TTT__DO(used)       \
     TTT__DO(uses) TTT__DO(ux) TTT__DO(vb) TTT__DO(vjp) TTT__DO(vv) TTT__DO(vw) TTT__DO(was)        \
     TTT__DO(what) TTT__DO(with) TTT__DO(ww) TTT__DO(xM) TTT__DO(xx) TTT__DO(xy) TTT__DO(yx)        \
-    TTT__DO(yy)
+    TTT__DO(yy) TTT__DO(few) TTT__DO(way)
 #define TTT__PUSH(name) TTT__PRAGMA(push_macro(#name))
 #define TTT__POP(name) TTT__PRAGMA(pop_macro(#name))
 #endif
@@ -7268,8 +7336,9 @@ TTT__NAMES(TTT__PUSH)
 #undef word
 #undef zero
 #undef col
-#undef conv
 #undef len
+#undef bos
+#undef eos
 #undef tied
 #undef ARGUMENT
 #undef AW
@@ -7562,6 +7631,8 @@ TTT__NAMES(TTT__PUSH)
 #undef xy
 #undef yx
 #undef yy
+#undef few
+#undef way
 TTT__BEGIN
 #elif TTT__PART == TTT__CLOSE
 TTT__END

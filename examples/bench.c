@@ -459,6 +459,63 @@ static void layers_and_models(void) {
                 bench_vit(&layers[l], large, what);
 }
 
+// ---- lm125m.*: reading and writing of a language model, one sequence ----------------------------
+typedef struct {
+    ttt_ctx *c;
+    ttt_lm_desc d;
+    ttt_weights w;
+    ttt_stream s;
+    ttt_tensor *tokens;
+    bool goes_on;  // writes behind what was read, else reads a new text
+} lm_run;
+static void run_lm(void *arg) {
+    lm_run *r = arg;
+    ttt_mark m = ttt_mark_get(r->c);
+    if (!r->goes_on) ttt_stream_restart(&r->s, -1);
+    ttt_lm_stream(r->c, &r->d, r->w, &r->s, r->tokens, NULL, true);
+    ttt_mark_release(r->c, m);
+}
+// Weights of bfloat16 have no numbers yet: any will do that are small, of both signs.
+static void fill(const ttt_params *p) {
+    for (int i = 0; i < p->n; i++)
+        for (int64_t j = 0; j < p->value[i]->size; j++) {
+            uint32_t sign = (uint32_t)j * 0x9e3779b1u >> 31;
+            if (p->value[i]->bf16) p->value[i]->bf16[j] = (uint16_t)(0x3c00 | sign << 15);
+            else p->value[i]->data[j] = (ttt_real)(sign ? -1 : 1) / 64;
+        }
+}
+static void bench_lm(const char *learner, const ttt_mixer *mixer, const char *what, int64_t n,
+                     bool half) {
+    char name[80];
+    snprintf(name, sizeof name, "lm125m.%s.%s", learner, what);
+    if (!wanted(name)) return;
+    ttt_ctx *c = open_context();
+    ttt_params p = { .blank = half, .bf16 = half };
+    lm_run r = { .c = c, .d = ttt_lm_preset("125m"), .goes_on = n == 1 };
+    r.d.mixer.mixer = mixer;
+    r.w = ttt_lm_new(c, &r.d, &p, "");
+    need_ok(c, name);
+    if (half) fill(&p);
+    int64_t *token = ttt_alloc(c, (uint64_t)n * sizeof *token, false);
+    need_ok(c, name);
+    for (int64_t i = 0; i < n; i++) token[i] = i * 7919 % r.d.vocab;
+    r.tokens = ttt_from_int(c, TTT_SHAPE(1, n), token);
+    timing t = measure(run_lm, &r);
+    need_ok(c, name);
+    report(name, t, (double)n, "tok/s", ttt_lm_flops(&r.d, n), (double)ttt_memory(c).peak);
+    ttt_close(c);
+}
+static void language_models(void) {
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "mlp" : "linear";
+        const ttt_mixer *mixer = i ? &ttt_mixer_ttt_mlp : &ttt_mixer_ttt_linear;
+        bench_lm(name, mixer, "prefill512", 512, false);
+        bench_lm(name, mixer, "prefill2048", 2048, false);
+        bench_lm(name, mixer, "decode", 1, false);
+        bench_lm(name, mixer, "decode_bf16", 1, true);
+    }
+}
+
 // ---- the whole ----------------------------------------------------------------------------------
 static void pin(void) {
 #ifdef __linux__
@@ -482,6 +539,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < COUNT(products); i++) bench_product(&products[i]);
     kernels();
     layers_and_models();
+    language_models();
     if (n_matched == 0) die("--filter '%s' matches no case; --list names them all", bench.filter);
     return 0;
 }

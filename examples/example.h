@@ -519,9 +519,11 @@ typedef struct chart_panel {
     const char *title, *x_label, *y_label;
     const chart_series *series;
     int n;
-    bool logarithmic;  // both axes; x has ticks at powers of 2, y at 1, 2 and 5 times powers of 10,
-                       // fewer where these are many; points that are not above zero are left out
+    int logarithmic;  // LOG_BOTH axes, or LOG_X; x has ticks at powers of 2, y at 1, 2 and 5 times
+                      // powers of 10, fewer where these are many; points that are not above zero
+                      // are left out
 } chart_panel;
+enum { LOG_BOTH = 1, LOG_X = 2 };
 typedef struct line_chart {
     const char *title;
     const chart_panel *panels;
@@ -563,7 +565,8 @@ static inline double tick_step(double low, double high) {
 
 // Holds all finite values of a panel; a vertical one that is not logarithmic ends at ticks.
 static inline chart_axis axis_of(const chart_panel *p, bool vertical) {
-    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, p->logarithmic };
+    bool powers = p->logarithmic == LOG_BOTH || (p->logarithmic == LOG_X && !vertical);
+    chart_axis a = { HUGE_VAL, -HUGE_VAL, 1, powers };
     for (int i = 0; i < p->n; i++) {
         axis_hold(&a, vertical ? p->series[i].y : p->series[i].x, p->series[i].n);
         if (vertical) axis_hold(&a, p->series[i].limit, p->series[i].n);
@@ -890,7 +893,7 @@ typedef struct training {
     void (*write_record)(FILE *f, const struct training *t, int i);  // of the history, as a line
     void (*take_record)(struct training *t, const ttt_bundle *record, double step);  // and back
     void (*show)(const struct training *t, progress *p);
-    void (*look)(struct training *t);                // at batches, before a checkpoint: the place
+    void (*look)(struct training *t);                // NULL, or fills in the place
     void (*check)(struct training *t, const ttt_bundle *b, const char *where);  // its own options
     // The rest is filled in below.
     ttt_ctx *c;
@@ -1093,7 +1096,7 @@ static inline void save_checkpoint(training *t, const char *name, bool whole) {
     ttt_note *notes = (ttt_note *)ttt_alloc(t->c, most * sizeof *notes, false);
     char(*room)[32] = (char(*)[32])ttt_alloc(t->c, most * sizeof *room, false);
     need_ok(t->c, "saving");
-    t->look(t);
+    if (t->look) t->look(t);
     t->earlier = training_seconds(t);
     t->start = ttt_seconds();  // and from here they go on
     memcpy(notes, t->settings, (size_t)n * sizeof *notes);

@@ -12,11 +12,12 @@
 #include "example.h"
 
 // ---- options ------------------------------------------------------------------------------------
-// A default of -1 is chosen by the mixer, or by --steps.
+// A default of -1 is chosen by --steps.
 typedef struct {
     // What defines a run: checkpoints remember it, and a resumed run must have the same.
     const char *data, *mixer;
     double inner_lr;
+    long long decoder_ln;
     long long chunk, window, globals, kernel, neighbors;
     bool muon;
     double rotary;
@@ -32,10 +33,10 @@ typedef struct {
 } options;
 
 static const options defaults = {
-    .data = "headers", .mixer = "ttt-linear", .inner_lr = -1, .kernel = 1, .width = 128,
-    .depth = 4, .heads = 4, .conv = 4, .context = 256, .steps = 1200, .batch = 8, .warmup = -1,
-    .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.1, .clip = 1, .sample = 400, .temperature = 0.8,
-    .save_every = 5, .out = "out",
+    .data = "headers", .mixer = "ttt-linear", .inner_lr = 1, .decoder_ln = 1, .kernel = 1,
+    .width = 128, .depth = 4, .heads = 4, .conv = 4, .context = 256, .steps = 1200, .batch = 8,
+    .warmup = -1, .accum = 1, .seed = 1, .lr = 3e-3, .wd = 0.1, .clip = 1, .sample = 400,
+    .temperature = 0.8, .save_every = 5, .out = "out",
 };
 
 // The mixers that read a text piece by piece.
@@ -49,7 +50,9 @@ static const option option_rows[] = {
     OPTION_TEXT("--data", data, "file of any text, or 'headers' for those of this library"),
     OPTION_CHOICE("--mixer", mixer, streaming_name, "how bytes see those before (ttt-linear)"),
     OPTION_REAL("--inner-lr", inner_lr, 0, 1000,
-                "rate of the inner learner's steps (1; ttt-mlp 0.1)"),
+                "rate of the inner learner's steps; papers give ttt-mlp 0.1 (1)"),
+    OPTION_WHOLE("--decoder-ln", decoder_ln, 0, 1,
+                 "layer norm on what the inner learner answers: 0 or 1 (1)"),
     OPTION_WHOLE("--chunk", chunk, 0, 1e9, "bytes that a memory takes at once, 0: its default (0)"),
     OPTION_WHOLE("--window", window, 0, 1e9, "longformer: bytes seen before, 0 for 256 (0)"),
     OPTION_WHOLE("--globals", globals, 0, 1024, "longformer: first bytes that all see (0)"),
@@ -103,7 +106,8 @@ static const program this_program = {
 
 // Those of them that set an option of the mixer.
 static const mixer_option of_mixer[] = {
-    { "--inner-lr", "inner_lr" }, { "--chunk", "chunk" }, { "--window", "window" },
+    { "--inner-lr", "inner_lr" }, { "--decoder-ln", "no_decoder_norm" }, { "--chunk", "chunk" },
+    { "--window", "window" },
     { "--globals", "globals" }, { "--kernel", "kernel" }, { "--neighbors", "neighbors" },
     { "--muon", "muon" }, { "--rotary", "rotary" }, { "--token-index", "token_index" },
     { "--share-qk", "share_qk" }, { "--output-gate", "output_gate" },
@@ -191,6 +195,7 @@ static void read_text(run *r) {
 static void make_model(run *r) {
     const options *o = &r->o;
     ttt_mixer_desc d = { .heads = o->heads, .inner_lr = (ttt_real)o->inner_lr, .causal = true,
+                         .no_decoder_norm = o->decoder_ln == 0,
                          .kernel = (ttt_attention_kernel)o->kernel, .chunk = o->chunk,
                          .window = o->window, .globals = o->globals, .neighbors = o->neighbors,
                          .muon = o->muon, .rotary = (ttt_real)o->rotary,
@@ -325,15 +330,23 @@ static int64_t choose(ttt_rng *rng, const ttt_real *logit, double temperature) {
     return best;
 }
 
-// Goes on with what is held out, from the bytes before it.
+// Shows it with a question mark for each byte that is no text.
+static void print_text(const char *text) {
+    for (int n; *text; text += n > 0 ? n : 1) {
+        n = *text == '\n' ? 1 : character_length(text);
+        printf("%.*s", n > 0 ? n : 1, n > 0 ? text : "?");
+    }
+    printf("\n");
+}
+
+// Goes on where the bytes end that it has learned from.
 static void print_sample(run *r) {
     ttt_ctx *c = r->t.c;
     ttt_stream stream = { 0 };
     ttt_rng rng = ttt_rng_at((uint64_t)r->o.seed, 7, 0, 0);
     int64_t n = r->o.context, byte;
     const int64_t *read = r->text->index + r->text->size - n;
-    if (r->o.sample == 0) return;
-    printf("\nAfter the last %lld bytes that it has learned from it writes:\n", (long long)n);
+    char *text = (char *)kept(&r->t, "--sample", r->o.sample + 1, 1);
     for (int64_t i = 0; i < r->o.sample; i++, n = 1, read = &byte) {
         ttt_mark m = ttt_mark_get(c);
         ttt_tensor *bytes = ttt_from_int(c, TTT_SHAPE(1, n), read);
@@ -341,10 +354,12 @@ static void print_sample(run *r) {
                                            bytes, NULL, true);
         need_ok(c, "writing");
         byte = choose(&rng, logits->data, r->o.temperature);
-        putchar(byte == '\n' || (byte >= ' ' && byte != 127) ? (int)byte : '?');
+        text[i] = (char)(byte ? byte : 1);
         ttt_mark_release(c, m);
     }
-    printf("\n");
+    text[r->o.sample] = 0;
+    if (r->o.sample > 0) printf("\nAfter the bytes that it has learned from it writes:\n");
+    if (r->o.sample > 0) print_text(text);
 }
 
 // ---- showing and keeping ------------------------------------------------------------------------
@@ -398,15 +413,13 @@ static void draw_curves(run *r) {
                              .color = COLOR_INNER };
     chart_panel panels[2] = {
         { "while it trains", "step", "bits a byte", loss, 2, false },
-        { "while it reads", "bytes read before", "bits a byte", &reading, 1, true },
+        { "while it reads", "bytes read before", "bits a byte", &reading, 1, LOG_X },
     };
     line_chart chart = { r->o.mixer, panels, 2, 2 };
     line_chart_write(r->t.c, path_in(&r->t, "curves.svg"), &chart);
 }
 
 // ---- the whole ----------------------------------------------------------------------------------
-static void look_at_nothing(training *t) { (void)t; }
-
 static void check_restored(training *t, const ttt_bundle *b, const char *where) {
     const run *r = (run *)t;
     check_sizes(t, b, where, r->o.width, r->o.depth);
@@ -453,8 +466,6 @@ static void finish(run *r) {
 }
 
 static void fill_defaults(options *o, int argc, char **argv) {
-    if (!option_given("--inner-lr", argc, argv) && o->inner_lr < 0)
-        o->inner_lr = strcmp(o->mixer, "ttt-mlp") == 0 ? 0.1 : 1;
     if (o->warmup < 0) o->warmup = o->steps / 20;
     if (o->warmup >= o->steps)
         die("--warmup %lld must be below the number of steps, %lld", o->warmup, o->steps);
@@ -470,7 +481,7 @@ static void open_training(run *r) {
                        .n_place_rows = COUNT(place_rows), .place = &r->at, .data_key = "text",
                        .results = results, .step = train_step, .record = record,
                        .write_record = write_record, .take_record = take_record,
-                       .show = show_progress, .look = look_at_nothing, .check = check_restored };
+                       .show = show_progress, .check = check_restored };
     r->t.c = open_or_die(&machine);
 }
 

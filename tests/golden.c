@@ -40,6 +40,7 @@ typedef struct {
     ttt_ctx *c;
     const family *family;
     int way;
+    const char *path;
     ttt_bundle file, exact;  // the case; its float64 companion, or nothing
     bool *used;              // tensors of the case that were looked at
     bool extract;            // a cut-down case: tensors may be missing
@@ -729,6 +730,120 @@ static void run_byol(replay *r) {
     compare(r, KIND_GRAD, "grad.in.x2", g[start.n + 2]);
 }
 
+// ---- the TTT language model ---------------------------------------------------------------------
+// The weights are the folder of the case.
+static void open_lm(replay *r, ttt_lm_desc *d, ttt_params *p) {
+    char folder[2000];
+    ttt_lm_folder told = { 0 };
+    snprintf(folder, sizeof folder, "%s", r->path);
+    char *end = strrchr(folder, '/');
+    if (end) *end = 0;
+    ttt_lm_read(r->c, end ? folder : ".", d, p, &told);
+    d->mixer.no_fused = r->way == TAPE;
+    for (int i = 0; i < told.n_left; i++) fail(r, "left over: %s", told.left[i]);
+}
+static void replay_lm_gradients(replay *r, const ttt_lm_desc *d, const ttt_params *p) {
+    ttt_ctx *c = r->c;
+    ttt_lm_call call = { .want_hidden = true };
+    ttt_tensor *tokens = need(r, "in.input_ids"), *g[512];
+    ttt_tensor *logits = ttt_lm_forward(c, d, ttt_params_weights(p), tokens, &call);
+    ttt_tensor *loss = ttt_lm_loss(c, logits, tokens);
+    if (!ttt_ok(c)) return;
+    compare(r, KIND_OUT, "out.logits", logits);
+    compare(r, KIND_OUT, "out.loss", loss);
+    compare(r, KIND_OUT, "out.hidden_states", stack(c, call.hidden, (int)d->depth + 1));
+    ttt_grad(c, loss, p->value, p->n, g, TTT_GRAD_FIRST_ORDER);
+    for (int i = 0; i < p->n && ttt_ok(c); i++) {
+        ttt__filed row;
+        const char *name = ttt__filed_name(c, p->item[i].name, &row);
+        compare(r, KIND_GRAD, join("grad.param.", name), ttt__filed_tensor(c, &row, g[i]));
+    }
+}
+// The official cache of layer i (B,d,taps) has the last `taps` inputs of a convolution; ours the
+// taps - 1 of them (B,taps - 1,d) that it still needs.
+static void compare_lm_conv(replay *r, const ttt_stream *stream, int64_t i, const char *official,
+                            const char *ours) {
+    ttt_tensor *kept = NULL;
+    char name[200];
+    for (int k = 0; k < stream->state.n; k++) {
+        snprintf(name, sizeof name, "model/layers/%d/%s", (int)i, ours);
+        if (strcmp(stream->state.item[k].name, name) == 0) kept = stream->state.value[k];
+    }
+    snprintf(name, sizeof name, "out.cache.%d.conv.%s", (int)i, official);
+    ttt_tensor *want = need(r, name);
+    if (!kept || !ttt_ok(r->c) || want->shape.rank != 3) {
+        fail(r, "%s: the stream has no state %s", name, ours);
+        return;
+    }
+    want = ttt_slice(r->c, want, 2, 1, kept->shape.dim[1]);
+    double e = scaled_error(ttt_transpose(r->c, kept), want, largest(want));
+    r->worst[KIND_OUT] = fmax(r->worst[KIND_OUT], e);
+    judge(r, name, e, r->family->tolerance[KIND_OUT]);
+}
+static void compare_lm_cache(replay *r, const ttt_lm_desc *d, ttt_weights w,
+                             const ttt_stream *stream) {
+    static const char *const names[4] = { "W1", "b1", "W2", "b2" };
+    int rows = d->mixer.mixer->learner->n_rows, mixer_rows = ttt_mixer_count(&d->mixer);
+    int block = (w.n - 2 - !d->tied) / (int)d->depth, skip = d->pre_conv ? 4 : 1;
+    ttt_mixer_desc mixer = d->mixer;
+    mixer.dim = d->width;
+    for (int i = 0; i < (int)d->depth && ttt_ok(r->c); i++) {
+        ttt_weights part = { w.at + 1 + i * block + skip, mixer_rows };
+        ttt_tensor *value[4], *gradient[4];
+        char prefix[100], name[100];
+        snprintf(prefix, sizeof prefix, "model/layers/%d/seq_modeling_block", i);
+        ttt_stream_learner(r->c, &mixer, part, stream, prefix, value, gradient);
+        for (int k = 0; k < rows && ttt_ok(r->c); k++) {
+            snprintf(name, sizeof name, "out.cache.%d.%s_states", i, names[k]);
+            compare(r, KIND_OUT, name, value[k]);
+            snprintf(name, sizeof name, "out.cache.%d.%s_grad", i, names[k]);
+            compare(r, KIND_OUT, name, gradient[k]);
+        }
+        if (d->pre_conv) compare_lm_conv(r, stream, i, "pre_conv", "conv");
+        if (!d->mixer.share_qk) continue;
+        compare_lm_conv(r, stream, i, "ttt_conv_q", "seq_modeling_block/conv");
+        compare_lm_conv(r, stream, i, "ttt_conv_k", "seq_modeling_block/conv");
+    }
+}
+// The prompt, then token by token, each the likeliest.
+static void replay_lm_stream(replay *r, const ttt_lm_desc *d, const ttt_params *p) {
+    enum { NEW = 40 };
+    ttt_ctx *c = r->c;
+    ttt_weights w = ttt_params_weights(p);
+    ttt_stream stream = { 0 };
+    ttt_tensor *prompt = need(r, "in.prompt_ids"), *want = need(r, "out.generated"), *at[NEW];
+    ttt_tensor *y = ttt_lm_stream(c, d, w, &stream, prompt, NULL, false);
+    if (!ttt_ok(c) || want->shape.dim[1] != NEW || r->why[0]) return;
+    int64_t B = prompt->shape.dim[0], P = prompt->shape.dim[1];
+    compare(r, KIND_OUT, "out.prefill_logits", y);
+    at[0] = ttt_reshape(c, ttt_slice(c, y, 1, P - 1, 1), TTT_SHAPE(B, d->vocab));
+    for (int t = 0; t < NEW && ttt_ok(c); t++) {
+        ttt_tensor *token = ttt_argmax(c, at[t], 1);
+        for (int64_t b = 0; b < B; b++)
+            if (token->index[b] != want->index[b * NEW + t])
+                fail(r, "token %d of sequence %d is %d; %d expected", t, (int)b,
+                     (int)token->index[b], (int)want->index[b * NEW + t]);
+        if (t + 1 == NEW) break;
+        token = ttt_from_int(c, TTT_SHAPE(B, 1), token->index);
+        y = ttt_lm_stream(c, d, w, &stream, token, NULL, true);
+        at[t + 1] = ttt_reshape(c, y, TTT_SHAPE(B, d->vocab));
+    }
+    if (!ttt_ok(c)) return;
+    static const int order[3] = { 1, 0, 2 };
+    compare(r, KIND_OUT, "out.decode_logits", ttt_permute(c, stack(c, at, NEW), order));
+    compare_lm_cache(r, d, w, &stream);
+    maybe(r, "out.decode_margin");  // how far ahead each token is: says that no rounding decides
+}
+static void run_ttt_lm(replay *r) {
+    ttt_lm_desc d;
+    ttt_params p;
+    open_lm(r, &d, &p);
+    if (!ttt_ok(r->c)) return;
+    replay_lm_gradients(r, &d, &p);
+    d.mixer.no_fused = false;  // of streams there is one form
+    replay_lm_stream(r, &d, &p);
+}
+
 // ---- all cases ----------------------------------------------------------------------------------
 static const family families[] = {  // tolerances: out, grad, traj, final
     { "mttt_layer", "mttt.TTTLayer", run_mttt_layer, true, { 1e-5, 1e-4, 0, 0 } },
@@ -738,7 +853,7 @@ static const family families[] = {  // tolerances: out, grad, traj, final
     { "vit", "mttt.Model", run_vit, true, { 1e-5, 5e-5, 5e-5, 5e-5 } },
     { "meta", "MAML", run_maml, false, { 5e-6, 5e-5, 0, 0 } },
     { "meta", "BYOL", run_byol, false, { 5e-6, 5e-5, 0, 0 } },
-    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", NULL, false, { 0, 0, 0, 0 } },
+    { "ttt_lm", "ttt-lm-pytorch TTTForCausalLM", run_ttt_lm, true, { 1e-5, 5e-5, 0, 0 } },
     { "ttt_lm_layer", "ttt-lm-pytorch TTT", run_lm_layer, true, { 1e-5, 2e-5, 0, 0 } },
 };
 
@@ -773,7 +888,7 @@ static void load_companion(replay *r, const char *path) {
 // One case with one way of computing on one instruction set. Returns whether it passed.
 static bool replay_once(const char *path, const char *isa, int way) {
     ttt_desc desc = { .isa = isa, .seed = 1, .threads = TTT_ALL_THREADS };
-    replay r = { .way = way, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
+    replay r = { .way = way, .path = path, .c = ttt_open(&desc), .worst = { -1, -1, -1, -1 } };
     ttt_safetensors_read(r.c, path, &r.file);
     load_companion(&r, path);
     r.used = calloc((size_t)r.file.n_tensors + 1, sizeof *r.used);

@@ -18,7 +18,7 @@ static void *take(void *p, size_t n) {
 #define TTT_REALLOC(user, p, n) ((void)(user), take(p, n))
 #define TTT_FREE(user, p) ((void)(user), free(p))
 #define TTT_IMPLEMENTATION
-#include "../ttt_data.h"
+#include "../ttt_model.h"
 
 static void read_safetensors(ttt_ctx *c, const char *path) {
     ttt_bundle b;
@@ -34,13 +34,19 @@ static void read_idx(ttt_ctx *c, const char *path) {
     ttt_idx_read(c, path, &idx);
 }
 
+static void read_config(ttt_ctx *c, const char *path) {
+    ttt_lm_desc d;
+    ttt_lm_config_read(c, path, &d, NULL);
+}
+
 static const struct {
     const char *folder;
     void (*read)(ttt_ctx *c, const char *path);
 } readers[] = { { "safetensors/", read_safetensors },
                 { "npy/", read_npy },
                 { "idx/", read_idx },
-                { "gz/", read_idx } };
+                { "gz/", read_idx },
+                { "config/", read_config } };
 
 static size_t size_of(const char *path) {
     FILE *f = fopen(path, "rb");

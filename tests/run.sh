@@ -16,13 +16,14 @@
 #   programs     the suites below, with float and with double
 #   golden       cases that the official codes computed (golden.c)
 #   sanitizers   the suites once more, with memory and undefined behavior checked
-#   train        what examples/train.c promises (test_train.sh)
+#   train        what examples/train.c and train_lm.c promise (test_train.sh, test_train_lm.sh)
 #   examples     lessons and programs, from outside (test_examples.sh)
 #   web          the page in examples/web (test_web.sh)
 #   windows      everything compiled by mingw, and the suites run by wine
 # A suite NAME is one file, test_NAME.c, and follows the sections of a header:
 #   ttt_tensor.h         runtime, ops, products, gradients; what they share is in tensor_test.h
-#   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches)
+#   ttt_data.h           files (safetensors, .npy, JSON), data (gzip, IDX, images, batches),
+#                        tokenizers
 #   ttt_layers.h         layers, mixers, streams, identities, weights
 #   ttt_model.h          model, language, audit
 #   examples/example.h   example
@@ -31,8 +32,8 @@
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
-suites="$tensor_suites files data layers mixers streams identities weights model language audit
-    example"
+suites="$tensor_suites files data tokenizers layers mixers streams identities weights model language
+    audit example"
 groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -199,8 +200,11 @@ headers_with() {
     [ "$2" = parts ] || return 0
     check_header "$1" model -DTTT_NO_FUSED
     for h in data model; do
-        for parts in -DTTT_NO_STDIO -DTTT_NO_IMAGES "-DTTT_NO_STDIO -DTTT_NO_IMAGES"; do
-            check_header "$1" $h "$parts"
+        for left in "" -DTTT_NO_STDIO; do
+            for out in "" -DTTT_NO_IMAGES; do
+                check_header "$1" $h "$left $out -DTTT_NO_TOKENIZERS"
+                if [ "$left$out" ]; then check_header "$1" $h "$left $out"; fi
+            done
         done
     done
 }
@@ -249,7 +253,10 @@ golden() {
     else skip golden_large "its cases lie in \$TTT_TEST_DATA/golden, which is not there"; fi
 }
 
-check_train() { job suite train sh tests/test_train.sh "$CC"; }
+check_train() {
+    job suite train sh tests/test_train.sh "$CC"
+    job suite train_lm sh tests/test_train_lm.sh "$CC"
+}
 
 check_examples() { job suite examples sh tests/test_examples.sh "$CC"; }
 

@@ -1634,6 +1634,52 @@ static ttt_result use_everything(ttt_ctx *own) {
     return ttt_status(own);
 }
 
+// ---- windows of tokens --------------------------------------------------------------------------
+// Token i of the text is i, so that a window tells where it begins.
+static ttt_tensor *counting(int64_t n) {
+    ttt_tensor *text = ttt_new_typed(ctx, TTT_SHAPE(n), TTT_DTYPE_INT, false);
+    for (int64_t i = 0; i < n; i++) text->index[i] = i;
+    return text;
+}
+static void windows_begin_anywhere(void) {
+    enum { N = 12, L = 5, B = 400, PLACES = N - L + 1 };
+    ttt_mark m = ttt_mark_get(ctx);
+    int begun[PLACES] = { 0 };
+    ttt_tensor *text = counting(N);
+    for (int step = 0; step < 4; step++) {
+        ttt_tensor *w = ttt_token_windows(ctx, text, B, L, 3, step);
+        CHECK(ttt_ok(ctx) && ttt_shape_equal(w->shape, TTT_SHAPE(B, L)));
+        for (int64_t i = 0; i < w->size; i++)
+            CHECK(w->index[i] == w->index[i / L * L] + i % L && w->index[i] < N);
+        for (int b = 0; b < B; b++) begun[w->index[b * L]]++;
+    }
+    for (int i = 0; i < PLACES; i++) CHECK(begun[i] > 150 && begun[i] < 250);  // 200 expected
+    ttt_tensor *all = ttt_token_windows(ctx, text, 2, N, 3, 0);
+    CHECK(all->index[0] == 0 && all->index[2 * N - 1] == N - 1);
+    ttt_mark_release(ctx, m);
+}
+static void windows_are_those_of_their_step(void) {
+    ttt_mark m = ttt_mark_get(ctx);
+    ttt_tensor *text = counting(1000), *w[4];
+    for (int i = 0; i < 4; i++) w[i] = ttt_token_windows(ctx, text, 8, 10, 3 + (i == 2), i == 3);
+    for (int i = 1; i < 4; i++)
+        CHECK((memcmp(w[0]->index, w[i]->index, 80 * sizeof(int64_t)) == 0) == (i == 1));
+    ttt_mark_release(ctx, m);
+}
+static void windows_arguments(void) {
+    ttt_mark m = ttt_mark_get(ctx);
+    ttt_tensor *text = counting(9), *real = ttt_zeros(ctx, TTT_SHAPE(9));
+    static const int64_t bad[][3] = { { -1, 2, 0 }, { 1, 0, 0 }, { 1, 10, 0 }, { 1, 2, -1 },
+                                      { 1, 2, (int64_t)1 << 32 } };
+    for (int i = 0; i < 5; i++) {
+        ttt_token_windows(ctx, text, bad[i][0], bad[i][1], 1, bad[i][2]);
+        CHECK(told(ttt_status(ctx)) == TTT_ERR_ARGUMENT && err_has("ttt_token_windows"));
+    }
+    ttt_token_windows(ctx, real, 1, 2, 1, 0);
+    CHECK(told(ttt_status(ctx)) == TTT_ERR_ARGUMENT && err_has("ttt_token_windows"));
+    ttt_mark_release(ctx, m);
+}
+
 static void every_allocation_may_fail(void) {
     bytes images = idx_images(), labels = idx_labels(2, "0903"), packed = { .n = 0 };
     long live = memory_live;
@@ -1724,6 +1770,9 @@ static const ttt_test all[] = {
     T(constant_channel_is_not_divided_by_zero),
     T(batches_arguments),
     T(seek_arguments),
+    T(windows_begin_anywhere),
+    T(windows_are_those_of_their_step),
+    T(windows_arguments),
     T(every_allocation_may_fail),
     T(nothing_leaked),
     { 0 },

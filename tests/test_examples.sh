@@ -21,7 +21,7 @@ done_() {
 }
 
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-for program in train bench profile recall compare figure openmp; do
+for program in train bench profile recall compare figure openmp generate; do
     check "$program compiles without a warning" $CC -O2 $warnings -o "$tmp/$program" examples/$program.c -lm
     sed -n 's/.*OPTION_[A-Z]*("\(--[a-z0-9-]*\)".*/\1/p' examples/$program.c >"$tmp/$program.options"
 done
@@ -93,7 +93,7 @@ refuses() {
 }
 
 # -- the command line of every program
-for try in train bench profile recall compare figure openmp; do
+for try in train bench profile recall compare figure openmp generate; do
     program=./$try
     check "$try answers --help" sh -c "./$try --help >help.txt &&
         grep -q '^usage: $try .*[^ ]$' help.txt"
@@ -109,7 +109,7 @@ for try in train bench profile recall compare figure openmp; do
     refuses "unknown option '--nonsense'" --nonsense
     refuses "unknown option '--nonsense'" --nonsense=3
     refuses "unknown option '-h'" -h
-    [ $try = compare ] || refuses "unexpected argument 'word'" word
+    [ $try = compare ] || [ $try = generate ] || refuses "unexpected argument 'word'" word
 done
 # A call, what to look at in its output, a number with a value that is too small, a flag.
 while read -r try number small flag look call; do
@@ -219,6 +219,41 @@ copy the same settings and seed as t1.1$
 t4.1 the same settings and seed as t4.1$
 END
 refuses "left out: empty: empty" empty
+
+# -- generate.c, with a model of random bytes
+cat >model.c <<END
+#define TTT_IMPLEMENTATION
+#include "ttt_model.h"
+int main(int argc, char **argv) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_lm_desc d = ttt_lm_preset("125m");
+    d.vocab = 256, d.width = d.mlp = 16, d.depth = 2, d.mixer.heads = 2;
+    ttt_lm_new(c, &d, &p, "");
+    return argc < 2 || ttt_lm_write(c, argv[1], &d, &p, NULL) != TTT_OK;
+}
+END
+mkdir lm
+check "a small model is written" sh -c '$1 -O1 -DTTT_NO_SIMD -I"$2" model.c -o model -lm && ./model lm' sh "$CC" "$OLDPWD"
+program=./generate
+refuses "one MODEL_DIR expected"
+refuses "no/config.json: cannot be opened" no
+refuses "one MODEL_DIR expected" lm lm
+refuses "svg has no effect without --perplexity" --svg x.svg lm
+refuses "the prompt is empty\|must be some text" --prompt "" lm
+refuses "is '2'; it must be a number from 0 to 1" --top-p 2 lm
+./generate --prompt "to be or" --tokens 40 --temperature 1 lm >1.txt 2>err.txt
+check "it says how fast it was" grep -q '^8 tokens read, 40 made, .* tok/s$' err.txt
+printf 'one\ntwo\n' | ./generate --tokens 5 --temperature 0 --state lm.state lm >1.txt 2>err.txt
+check "every line is a prompt" [ "$(tr -cd '\n' <1.txt | wc -c)" -ge 2 ]
+printf 'one\n' | ./generate --tokens 5 --temperature 0 --state half.state lm >2.txt 2>err.txt
+printf 'two\n' | ./generate --tokens 5 --temperature 0 --state half.state lm >>2.txt 2>err.txt
+check "a state that was saved goes on with the same bits" sh -c 'cmp 1.txt 2.txt && cmp lm.state half.state'
+refuses "the state of another model" --state lm.state --bf16 --prompt x lm
+./generate --perplexity model.c --svg lm.svg lm >1.txt 2>err.txt
+check "perplexity of a text" grep -q 'bits a byte, perplexity 2[0-9][0-9]' 1.txt
+check "with a chart" grep -q '</svg>' lm.svg
+check "in 16 bits" sh -c "./generate --bf16 --perplexity model.c lm | grep -q 'bits a byte'"
 
 # -- profile.c
 program=./profile

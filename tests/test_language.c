@@ -2,6 +2,12 @@
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "ttt_test.h"
+#ifdef _WIN32
+#include <direct.h>
+#else
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 // ---- models -------------------------------------------------------------------------------------
 enum { VOCAB = 11, MOST = 64 };
@@ -199,6 +205,505 @@ static void what_is_wrong_with_tokens_is_named(void) {
     ttt_close(c);
 }
 
+// ---- folders ------------------------------------------------------------------------------------
+static const char folder[] = "test_language.folder";
+static const char *in_folder(const char *name) {
+    static char path[4][300];
+    static int which;
+    char *text = path[which++ % 4];
+    snprintf(text, sizeof path[0], "%s/%s", folder, name);
+    return text;
+}
+static void make_folder(void) {
+#ifdef _WIN32
+    _mkdir(folder);
+#else
+    mkdir(folder, 0777);
+#endif
+}
+static void remove_folder(void) {
+    static const char *const files[] = { "config.json", "model.safetensors", "a.safetensors",
+                                         "model.safetensors.index.json", "b.safetensors" };
+    for (int i = 0; i < COUNT(files); i++) remove(in_folder(files[i]));
+#ifdef _WIN32
+    _rmdir(folder);
+#else
+    rmdir(folder);
+#endif
+}
+static void write_file(const char *path, const char *text, size_t n) {
+    FILE *f = fopen(path, "wb");
+    CHECK(f && fwrite(text, 1, n, f) == n);
+    if (f) fclose(f);
+}
+
+static bool same_tensors(const ttt_params *a, const ttt_params *b) {
+    bool same = a->n == b->n;
+    for (int i = 0; i < a->n && same; i++)
+        same = strcmp(a->item[i].name, b->item[i].name) == 0 &&
+               ttt_shape_equal(a->value[i]->shape, b->value[i]->shape) &&
+               same_bits(a->value[i], b->value[i]);
+    return same;
+}
+static bool same_desc(const ttt_lm_desc *a, const ttt_lm_desc *b) {
+    ttt_lm_desc x = ttt__lm_resolved(a), y = ttt__lm_resolved(b);
+    if (!x.pre_conv) x.conv = 0;
+    if (!y.pre_conv) y.conv = 0;
+    for (int i = 0; i < TTT__N_OPTIONS; i++)
+        if (memcmp((char *)&x.mixer + ttt__options[i].at, (char *)&y.mixer + ttt__options[i].at,
+                   ttt__options[i].size) != 0) {
+            printf("  .%s differs\n", ttt__options[i].name);
+            return false;
+        }
+    return x.vocab == y.vocab && x.width == y.width && x.depth == y.depth && x.mlp == y.mlp &&
+           x.pre_conv == y.pre_conv && x.conv == y.conv && x.norm_eps == y.norm_eps &&
+           x.tied == y.tied && x.mixer.mixer == y.mixer.mixer && x.mixer.heads == y.mixer.heads;
+}
+static void comes_back(ttt_ctx *c, const ttt_lm_desc *d) {
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc e;
+    ttt_lm_folder asked = { .bos = 3, .eos = 5 }, told = { 0 };
+    make(c, d, &p);
+    CHECK(ttt_lm_write(c, folder, d, &p, &asked) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &q, &told) == TTT_OK);
+    if (!ttt_ok(c)) printf("  %s: %s\n", d->mixer.mixer->name, ttt_error(c));
+    CHECK(same_desc(d, &e) && same_tensors(&p, &q) && told.n_left == 0);
+    CHECK(told.bos == 3 && told.eos == 5);
+    ttt_clear(c);
+}
+static void every_model_comes_back_from_its_folder(void) {
+    make_folder();
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!(mixer->flags & TTT_MIXER_CAUSAL) && !ttt_mixer_takes(mixer, "causal")) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = small(mixer->name);
+        comes_back(c, &d);
+        ttt_close(c);
+    }
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = small("ttt-mlp");  // the official kind
+    d.mixer.token_index = true;
+    d.mixer.rotary = 500;
+    d.mixer.inner_lr = REAL(0.1);
+    d.norm_eps = REAL(1e-5);
+    comes_back(c, &d);
+    d.tied = d.pre_conv = d.mixer.share_qk = d.mixer.output_gate = true;
+    d.conv = d.mixer.conv = 3;
+    comes_back(c, &d);
+    d.conv = 2;  // which the official config.json cannot say
+    comes_back(c, &d);
+    ttt_close(c);
+    remove_folder();
+}
+
+static void a_folder_in_bfloat16_is_computed_with(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q, r;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    ttt_lm_folder half = { .bf16 = true };
+    ttt_tensor *tokens = some_tokens(c, 2, 9);
+    d.tied = true;
+    make(c, &d, &p);
+    // 16 bits in the file, then floats; floats in the file, then 16 bits where products take them
+    CHECK(ttt_lm_write(c, folder, &d, &p, &half) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK);
+    CHECK(ttt_lm_write(c, folder, &d, &q, NULL) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &r, &half) == TTT_OK);
+    ttt_tensor *y = ttt_lm_forward(c, &d, ttt_params_weights(&q), tokens, NULL),
+               *z = ttt_lm_forward(c, &d, ttt_params_weights(&r), tokens, NULL);
+    CHECK(ttt_ok(c) && same_bits(y, z));
+    CHECK(r.value[0]->bf16 && ttt_params_find(&r, "model/layers/1/mlp/up_proj/kernel")->bf16);
+    CHECK(ttt_params_find(&r, "model/norm/scale")->data);
+    CHECK(ttt_lm_write(c, folder, &d, &r, NULL) == TTT_OK);  // both in one file
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK && same_tensors(&q, &q));
+    z = ttt_lm_forward(c, &d, ttt_params_weights(&q), tokens, NULL);
+    CHECK(ttt_ok(c) && same_bits(y, z));
+    ttt_optimizer_new(c, &(ttt_optimizer_desc){ .lr = 1 }, &r);
+    CHECK(told(c, "embed_tokens"));
+    ttt_close(c);
+    remove_folder();
+}
+
+// The folder's tensors in two files, every second in each, and their index; the tensor that is
+// missing from it, if any, and what the index says in place of "a.safetensors".
+static void write_shards(ttt_ctx *c, const char *as) {
+    ttt_bundle all, part[2] = { { 0 } };
+    ttt_named tensors[2][MOST];
+    char text[9000];
+    size_t n = 0;
+    remove(in_folder("model.safetensors.index.json"));
+    CHECK(ttt_safetensors_read(c, in_folder("model.safetensors"), &all) == TTT_OK);
+    n += (size_t)snprintf(text, sizeof text, "{\"metadata\":{},\"weight_map\":{");
+    for (int i = 0; i < all.n_tensors; i++) {
+        ttt_bundle *to = &part[i % 2];
+        to->tensors = tensors[i % 2];
+        to->tensors[to->n_tensors].name = all.tensors[i].name;
+        to->tensors[to->n_tensors++].tensor = ttt_bundle_at(&all, i);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\"%s\":\"%s\"", i ? "," : "",
+                              all.tensors[i].name, i % 2 ? "b.safetensors" : as);
+    }
+    n += (size_t)snprintf(text + n, sizeof text - n, "}}");
+    ttt_safetensors_write(c, in_folder("a.safetensors"), &part[0], false);
+    ttt_safetensors_write(c, in_folder("b.safetensors"), &part[1], false);
+    write_file(in_folder("model.safetensors.index.json"), text, n);
+    CHECK(ttt_ok(c));
+}
+static void a_model_in_shards_is_read_from_its_own_folder_alone(void) {
+    static const struct { const char *as, *error; } bad[] = {
+        { "../a.safetensors", "a file of this folder expected" },
+        { "/etc/passwd", "a file of this folder expected" },
+        { "..", "a file of this folder expected" },
+        { "c:a.safetensors", "a file of this folder expected" },
+        { "b\\\\a.safetensors", "a file of this folder expected" },
+        { "", "a file of this folder expected" },
+        { "c.safetensors", "c.safetensors" },
+        { "b.safetensors", "which lacks it" },
+    };
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("linear-attention"), e;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    write_shards(c, "a.safetensors");
+    rename(in_folder("model.safetensors"), in_folder("kept"));
+    CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK && same_tensors(&p, &q));
+    for (int i = 0; i < COUNT(bad); i++) {
+        rename(in_folder("kept"), in_folder("model.safetensors"));
+        write_shards(c, bad[i].as);
+        rename(in_folder("model.safetensors"), in_folder("kept"));
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(told(c, bad[i].error) && q.n == 0 && e.width == 0);
+    }
+    remove(in_folder("kept"));
+    ttt_close(c);
+    remove_folder();
+}
+
+// What a text has in place of `from` is `to`.
+static void replaced(char *text, size_t most, const char *from, const char *to) {
+    char *at = strstr(text, from);
+    CHECK(at && strlen(text) + strlen(to) < most);
+    if (!at) return;
+    memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+    memcpy(at, to, strlen(to));
+}
+static void what_is_wrong_with_a_folder_is_named(void) {
+    static const struct { const char *from, *to, *error; } bad[] = {
+        { "\"hidden_size\": 12,", "", "'hidden_size' is missing" },
+        { "\"hidden_size\": 12", "\"hidden_size\": \"12\"", "'hidden_size' is a string" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 12.5", "'hidden_size' is 12.5" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 13", "'hidden_size' 13 is not divisible" },
+        { "\"hidden_size\": 12", "\"hidden_size\": 15", "has shape (11,12); config.json asks for" },
+        { "\"vocab_size\": 11", "\"vocab_size\": 9999999", "config.json asks for at least" },
+        { "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "model.layers.2." },
+        { "\"vocab_size\": 11", "\"vocab_size\": 11, \"vocab_size\": 12", "occurs twice" },
+        { "\"silu\"", "\"gelu\"", "'hidden_act' is 'gelu'" },
+        { "\"linear\"", "\"cubic\"", "'ttt_layer_type' is 'cubic'" },
+        { "\"ttt\"", "\"llama\"", "'model_type' is 'llama'" },
+        { "\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": -1", "'rms_norm_eps' is -1" },
+        { "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": 0", "is a number" },
+        { "\"pre_conv\": false", "\"pre_conv\": true", "no tensor 'model.layers.0.conv" },
+        { "\"pre_conv\": false", "\"mixer\": {\"name\": \"none\"}", "'model_type' is 'ttt'" },
+        { "{", "[", "config.json" },
+    };
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    d.mixer.rotary = 100;
+    d.mixer.token_index = true;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    size_t size;
+    const char *config = ttt_file_read(c, in_folder("config.json"), &size);
+    for (int i = 0; i < COUNT(bad); i++) {
+        char text[2000];
+        snprintf(text, sizeof text, "%s", config);
+        replaced(text, sizeof text, bad[i].from, bad[i].to);
+        write_file(in_folder("config.json"), text, strlen(text));
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(told(c, bad[i].error) && q.n == 0 && e.width == 0);
+    }
+    write_file(in_folder("config.json"), config, size);
+    char *weights = ttt_file_read(c, in_folder("model.safetensors"), &size);
+    write_file(in_folder("model.safetensors"), weights, size - 9);
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "model.safetensors") && q.n == 0);
+    remove(in_folder("model.safetensors"));
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "neither model.safetensors nor"));
+    remove(in_folder("config.json"));
+    ttt_lm_read(c, folder, &e, &q, NULL);
+    CHECK(told(c, "config.json"));
+    ttt_close(c);
+    remove_folder();
+}
+static void what_a_folder_has_too_much_is_told(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    ttt_lm_folder folder_told = { 0 };
+    d.mixer.rotary = 100;
+    d.mixer.token_index = true;
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    char text[2000];
+    snprintf(text, sizeof text, "%s", ttt_file_read(c, in_folder("config.json"), NULL));
+    replaced(text, sizeof text, "\"tie_word_embeddings\": false",
+             "\"zzz\": {\"a\": [1, null]}, \"use_cache\": false");
+    write_file(in_folder("config.json"), text, strlen(text));
+    CHECK(ttt_lm_read(c, folder, &e, &q, &folder_told) == TTT_OK && e.tied);
+    CHECK(folder_told.n_left == 2 && folder_told.bos == -1 && folder_told.eos == -1);
+    if (folder_told.n_left == 2) {
+        CHECK(!strcmp(folder_told.left[0], "config.json: 'zzz'"));
+        CHECK(!strcmp(folder_told.left[1], "model.safetensors: 'lm_head.weight'"));
+    }
+    ttt_close(c);
+    remove_folder();
+}
+
+// ---- streams ------------------------------------------------------------------------------------
+// Mixers that read streams, and whether each way to cut gives the same bits.
+static bool streams(const ttt_mixer *mixer) { return mixer->flags & TTT_MIXER_STREAMS; }
+static bool by_bits(const ttt_mixer *mixer) {
+    static const char *const names[] = { "ttt-linear", "ttt-mlp", "linear-attention",
+                                         "self-attention" };
+    for (int i = 0; i < COUNT(names); i++)
+        if (strcmp(mixer->name, names[i]) == 0) return true;
+    return false;
+}
+static bool alike(const ttt_mixer *mixer, const ttt_real *a, const ttt_real *b, int64_t n) {
+    double most = 0, far_off = 0;
+    for (int64_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)b[i]));
+        far_off = ttt_test_worse(far_off, fabs((double)a[i] - (double)b[i]));
+    }
+    return by_bits(mixer) ? !memcmp(a, b, (size_t)n * sizeof *a) : far_off <= 1e-5 * most;
+}
+static ttt_lm_desc streaming(const ttt_mixer *mixer) {
+    ttt_lm_desc d = small(mixer->name);
+    d.pre_conv = true;
+    if (mixer == &ttt_mixer_ttt_linear || mixer == &ttt_mixer_ttt_mlp) {
+        d.mixer.rotary = 100;
+        d.mixer.token_index = d.mixer.share_qk = d.mixer.output_gate = true;
+        d.mixer.inner_lr = REAL(0.3);
+    }
+    return d;
+}
+static void however_a_text_is_cut_the_model_says_the_same(void) {
+    enum { L = 13 };
+    static const int64_t cuts[][6] = { { 13 }, { 1, 1, 1, 1, 1, 8 }, { 5, 7, 1 }, { 4, 4, 4, 1 } };
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_tensor *tokens = some_tokens(c, 1, L);
+        ttt_tensor *y = ttt_lm_forward(c, &d, w, tokens, NULL);
+        for (int k = 0; k < COUNT(cuts); k++) {
+            ttt_stream stream = { 0 };
+            int64_t at = 0;
+            for (int j = 0; at < L && ttt_ok(c); j++) {
+                int64_t n = cuts[k][j];
+                ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, n), tokens->index + at);
+                bool last = j % 2;
+                ttt_tensor *z = ttt_lm_stream(c, &d, w, &stream, part, NULL, last);
+                ttt_real *want = y->data + (at + (last ? n - 1 : 0)) * VOCAB;
+                bool good = ttt_ok(c) && z->size == (last ? 1 : n) * VOCAB &&
+                            alike(mixer, z->data, want, z->size);
+                if (!good) printf("  %s, cut %d: %s\n", mixer->name, k, ttt_error(c));
+                CHECK(good);
+                at += n;
+            }
+            CHECK(stream.read && stream.read->index[0] == L);
+        }
+        ttt_close(c);
+    }
+}
+static void lanes_are_as_if_they_were_alone(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_mlp);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_tensor *tokens = some_tokens(c, 3, 6);
+    const int64_t counts[3] = { 6, 0, 3 };
+    ttt_stream all = { 0 }, alone = { 0 };
+    ttt_lm_stream(c, &d, w, &all, tokens, NULL, true);
+    tokens->index[17] = 9999;  // of lane 2, behind what counts
+    ttt_tensor *y = ttt_lm_stream(c, &d, w, &all, tokens, counts, false),
+               *z = ttt_lm_stream(c, &d, w, &all, tokens, (int64_t[]){ 0, 2, 1 }, true);
+    tokens->index[17] = 0;
+    CHECK(ttt_ok(c) && all.read->index[0] == 12 && all.read->index[2] == 10);
+    for (int64_t i = 0; i < 6 * VOCAB; i++) CHECK(y->data[6 * VOCAB + i] == 0);
+    for (int64_t i = 0; i < VOCAB; i++) CHECK(z->data[i] == 0);
+    ttt_tensor *third = ttt_from_int(c, TTT_SHAPE(1, 6), (int64_t[]){ 0, 1, 2, 3, 4, 5 });
+    memcpy(third->index, some_tokens(c, 3, 6)->index + 12, 6 * sizeof(int64_t));
+    ttt_lm_stream(c, &d, w, &alone, third, NULL, true);
+    ttt_tensor *part = ttt_from_int(c, TTT_SHAPE(1, 3), third->index);
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &alone, part, NULL, false);
+    CHECK(ttt_ok(c) && !memcmp(x->data, y->data + 12 * VOCAB, 3 * VOCAB * sizeof *x->data));
+    part = ttt_from_int(c, TTT_SHAPE(1, 1), third->index);
+    x = ttt_lm_stream(c, &d, w, &alone, part, NULL, true);
+    CHECK(ttt_ok(c) && !memcmp(x->data, z->data + 2 * VOCAB, VOCAB * sizeof *x->data));
+    ttt_close(c);
+}
+static void a_state_is_a_file_of_its_own_model(void) {
+    static const char path[] = "test_language.state";
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d = streaming(mixer);
+        ttt_params p = { 0 };
+        ttt_weights w = make(c, &d, &p);
+        ttt_stream stream = { 0 }, again = { 0 }, fork = { 0 };
+        ttt_tensor *tokens = some_tokens(c, 2, 7);
+        ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+        const char *owner = ttt_lm_fingerprint(c, &d, w);
+        ttt_stream_copy(c, &fork, &stream);
+        CHECK(ttt_stream_save(c, path, &stream, owner) == TTT_OK);
+        CHECK(ttt_stream_load(c, path, &again, owner) == TTT_OK);
+        ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, false),
+                   *y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false),
+                   *z = ttt_lm_stream(c, &d, w, &fork, tokens, NULL, false);
+        CHECK(ttt_ok(c) && same_bits(x, y) && same_bits(x, z));
+        w.at[2]->data[0] += 1;
+        const char *other = ttt_lm_fingerprint(c, &d, w);
+        CHECK(ttt_ok(c) && strcmp(other, owner) != 0);
+        ttt_stream_load(c, path, &again, other);
+        CHECK(told(c, "the state of another model") && again.read->index[0] == 14);
+        ttt_close(c);
+    }
+    remove(path);
+}
+static void a_call_that_fails_leaves_the_stream_as_it_was(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    ttt_stream stream = { 0 }, other = { 0 };
+    ttt_tensor *tokens = some_tokens(c, 2, 7);
+    ttt_lm_stream(c, &d, w, &stream, ttt_from_int(c, TTT_SHAPE(1, 1), (int64_t[]){ 99 }), NULL, 1);
+    CHECK(told(c, "lm: token 99 at place 0 of sequence 0") && stream.lanes == 0);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 1, 0), NULL, true);
+    CHECK(told(c, "foretell from nothing"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    ttt_lm_stream(c, &d, w, &stream, some_tokens(c, 3, 7), NULL, true);
+    CHECK(told(c, "the stream has 2 lanes"));
+    ttt_lm_stream(c, &d, w, &stream, tokens, (int64_t[]){ 8, 1 }, true);
+    CHECK(told(c, "lane 0 has 8 new tokens"));
+    ttt_tensor *x = ttt_lm_stream(c, &d, w, &stream, tokens, NULL, true),
+               *y = ttt_lm_stream(c, &d, w, &other, tokens, NULL, true);
+    CHECK(ttt_ok(c) && same_bits(x, y));
+    ttt_close(c);
+}
+
+// ---- generation ---------------------------------------------------------------------------------
+static void tokens_are_drawn_as_often_as_their_odds_say(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    const ttt_real logits[5] = { 1, 3, REAL(2.5), -INFINITY, 0 };
+    static const struct { ttt_choice choice; double p[5]; } all[] = {
+        { { 1, 0, 0, 0 }, { 0.075416, 0.557246, 0.337993, 0, 0.027744 } },
+        { { 2, 0, 0, 0 }, { 0.171088, 0.465065, 0.362191, 0, 0.103770 } },
+        { { 1, 2, 0, 0 }, { 0, 0.622459, 0.377541, 0, 0 } },
+        { { 1, 0, REAL(0.5), 0 }, { 0, 1, 0, 0, 0 } },
+        { { 1, 0, REAL(0.9), 0 }, { 0.077696, 0.574094, 0.348209, 0, 0 } },
+        { { 0, 0, 0, 0 }, { 0, 1, 0, 0, 0 } },
+        { { 0, 0, 0, 3 }, { 0, 0, 1, 0, 0 } },
+    };
+    enum { N = 40000 };
+    for (int i = 0; i < COUNT(all); i++) {
+        ttt_rng rng = ttt_rng_at(5, 0, 0, 0);
+        const int64_t seen[3] = { 1, 1, 77 };
+        double p[5] = { 0 };
+        for (int k = 0; k < N; k++) {
+            int64_t t = ttt_choose(c, &all[i].choice, &rng, logits, 5, seen, 3);
+            if (t >= 0) p[t] += 1. / N;
+        }
+        double sum = 0;
+        for (int t = 0; t < 5; t++) sum += all[i].p[t];
+        for (int t = 0; t < 5; t++) CHECK(fabs(p[t] - all[i].p[t] / sum) < 0.012);
+    }
+    ttt_rng rng = ttt_rng_at(5, 0, 0, 0);
+    const ttt_choice odd = { -1, 0, 0, 0 };
+    CHECK(ttt_choose(c, &odd, &rng, logits, 5, NULL, 0) == -1 && told(c, ".temperature -1"));
+    const ttt_real broken[2] = { 0, NAN };
+    CHECK(ttt_choose(c, &all[0].choice, &rng, broken, 2, NULL, 0) == -1);
+    CHECK(told(c, "the logit of token 1"));
+    ttt_close(c);
+}
+
+typedef struct {
+    char text[4000];
+    size_t n, most;
+    bool broken;  // a piece was not whole UTF-8
+} heard;
+static bool hear(void *user, const char *text, size_t n) {
+    heard *h = (heard *)user;
+    for (size_t i = 0, k; i < n; i += k) {
+        k = (size_t)ttt__utf8(text + i, text + n);
+        if (k == 0) h->broken = true;
+        if (k == 0) break;
+    }
+    if (h->n + n < sizeof h->text) memcpy(h->text + h->n, text, n);
+    h->n += n;
+    h->text[h->n] = 0;
+    return h->n < h->most;
+}
+static void text_is_generated_in_whole_characters(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);
+    ttt_params p = { 0 };
+    d.vocab = 256;
+    ttt_weights w = make(c, &d, &p);
+    const ttt_tokenizer *bytes = ttt_tokenizer_bytes(c);
+    heard h = { .most = 9999 }, again = { .most = 9999 }, cut = { .most = 9999 };
+    ttt_generate_desc how = { .tokens = 200, .seed = 4, .piece = hear, .user = &h,
+                              .choice = { .temperature = 1 } };
+    ttt_stream stream = { 0 }, other = { 0 };
+    ttt_generated count;
+    CHECK(ttt_generate(c, &d, w, bytes, &stream, "to be", 5, &how, &count) == TTT_OK);
+    CHECK(count.read == 5 && count.made == 200 && !count.ended && h.n > 0 && !h.broken);
+    CHECK(stream.read->index[0] == 205);
+    // the same again; and up to where a text that stands in it stops it
+    how.user = &again;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "to be", 5, &how, NULL) == TTT_OK);
+    CHECK(h.n == again.n && !memcmp(h.text, again.text, h.n));
+    char stop[8] = { 0 };
+    size_t from = h.n / 2;
+    while (from + 6 < h.n && strlen(h.text + from) < 6) from++;
+    memcpy(stop, h.text + from, 6);
+    for (from = 0; memcmp(h.text + from, stop, 6) != 0;) from++;  // where it stands first
+    const char *stops[2] = { "never", stop };
+    memset(&other, 0, sizeof other);
+    how.user = &cut;
+    how.stops = stops;
+    how.n_stops = 2;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "to be", 5, &how, &count) == TTT_OK);
+    CHECK(count.ended && cut.n == from && !memcmp(h.text, cut.text, cut.n));
+    // a prompt goes on behind what was read
+    how.n_stops = 0;
+    how.ends = (int64_t[]){ -5 };
+    how.n_ends = 1;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count) == TTT_OK);
+    CHECK(count.read == 1 && !count.ended);
+    cut.most = 1;
+    CHECK(ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count) == TTT_OK && count.ended);
+    ttt_generate(c, &d, w, bytes, &other, "", 0, &how, &count);
+    CHECK(told(c, "the prompt is empty"));
+    how.tokens = 0;
+    ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count);
+    CHECK(told(c, "generate: .tokens is 0"));
+    ttt_close(c);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(presets_are_those_of_the_paper),
@@ -208,6 +713,17 @@ int main(int argc, char **argv) {
         T(blocks_that_are_made_again_give_the_same_bits),
         T(what_is_wrong_with_a_description_is_named),
         T(what_is_wrong_with_tokens_is_named),
+        T(however_a_text_is_cut_the_model_says_the_same),
+        T(lanes_are_as_if_they_were_alone),
+        T(a_state_is_a_file_of_its_own_model),
+        T(a_call_that_fails_leaves_the_stream_as_it_was),
+        T(tokens_are_drawn_as_often_as_their_odds_say),
+        T(text_is_generated_in_whole_characters),
+        T(every_model_comes_back_from_its_folder),
+        T(a_folder_in_bfloat16_is_computed_with),
+        T(a_model_in_shards_is_read_from_its_own_folder_alone),
+        T(what_is_wrong_with_a_folder_is_named),
+        T(what_a_folder_has_too_much_is_told),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);

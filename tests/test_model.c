@@ -1026,6 +1026,7 @@ static ttt_result bundle_of(given *g) {
 // weights, but for the ops of one and two numbers, which come from their rows.
 #define LACKING_TENSOR(X)                                                                          \
     X(ttt_cast, "cast", ttt_cast(c, no, TTT_DTYPE_BF16))                                           \
+    X(ttt_token_windows, "token_windows", ttt_token_windows(c, no, 1, 2, 1, 0))                    \
     X(ttt_scale, "scale", ttt_scale(c, no, 2))                                                     \
     X(ttt_add_scalar, "add_scalar", ttt_add_scalar(c, no, 2))                                      \
     X(ttt_clamp, "clamp", ttt_clamp(c, no, 0, 1))                                                  \
@@ -1144,6 +1145,7 @@ static ttt_result bundle_of(given *g) {
     X(ttt_inner_loop, "inner_loop", learn(g, 5))                                                   \
     X(ttt_npy_write, "npy_write", npy_of(g))                                                       \
     X(ttt_safetensors_write, "safetensors_write", bundle_of(g))                                    \
+    X(ttt_decode, "decode", ttt_decode(c, ttt_tokenizer_bytes(c), no, false, NULL))                \
     X(ttt_one_hot, "one_hot", ttt_one_hot(c, no, 3))                                               \
     X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, no, x))                             \
     X(ttt_cross_entropy, "cross_entropy", ttt_cross_entropy(c, x, no))                             \
@@ -1160,8 +1162,8 @@ static ttt_result bundle_of(given *g) {
 // These have tests of their own below, give NaN or -1 since they have no context, give tensors and
 // take none, or look at no tensor.
 static const char *const lacking_elsewhere[] = {
-    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner",
-    "ttt_unmask", "ttt_vit_forward", "ttt_lm_forward", "ttt_optimizer_step",
+    "ttt_mixer_forward", "ttt_mixer_stream", "ttt_stream_learner", "ttt_unmask", "ttt_vit_forward",
+    "ttt_lm_forward", "ttt_lm_stream", "ttt_lm_fingerprint", "ttt_optimizer_step",
     "ttt_item",
     "ttt_max_abs_diff", "ttt_count_correct", "ttt_npy_read", "ttt_batches_next", "ttt_weights_take"
 };
@@ -1251,12 +1253,19 @@ static void refuse_language(given *g) {
     d.mixer.mixer = ttt_mixer_find("linear-attention");
     ttt_weights weights = ttt_lm_new(g->c, &d, &p, "");
     ttt_tensor *w[64], *x = ttt_from_int(g->c, TTT_SHAPE(1, 2), (int64_t[]){ 0, 2 });
+    ttt_stream stream = { 0 };
     ttt_lm_forward(g->c, &d, weights, g->no, NULL);
     refuses(g, "ttt_lm_forward", "lm");
+    ttt_lm_stream(g->c, &d, weights, &stream, g->no, NULL, true);
+    refuses(g, "ttt_lm_stream", "lm");
     for (int k = 0; k < weights.n; k++) {
         memcpy(w, weights.at, (size_t)weights.n * sizeof *w);
         w[k] = g->no;
         ttt_lm_forward(g->c, &d, (ttt_weights){ w, weights.n }, x, NULL);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_stream(g->c, &d, (ttt_weights){ w, weights.n }, &stream, x, NULL, true);
+        refuses(g, p.item[k].name, "");
+        ttt_lm_fingerprint(g->c, &d, (ttt_weights){ w, weights.n });
         refuses(g, p.item[k].name, "");
     }
 }
@@ -1366,6 +1375,8 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_file_lock, path, ttt_file_lock(c, NULL))                                                 \
     X(ttt_safetensors_read, path, ttt_safetensors_read(c, NULL, &bundle))                          \
     X(ttt_safetensors_read, out, ttt_safetensors_read(c, "never", NULL))                           \
+    X(ttt_safetensors_open, path, ttt_safetensors_open(c, NULL, &bundle))                          \
+    X(ttt_safetensors_open, out, ttt_safetensors_open(c, "never", NULL))                           \
     X(ttt_safetensors_write, path, ttt_safetensors_write(c, NULL, &bundle, false))                 \
     X(ttt_safetensors_write, bundle, ttt_safetensors_write(c, "never", NULL, false))               \
     X(ttt_npy_read, path, ttt_npy_read(c, NULL, g->out))                                           \
@@ -1391,6 +1402,13 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_batches_new, desc, ttt_batches_new(c, NULL))                                             \
     X(ttt_batches_next, batches, ttt_batches_next(c, NULL, NULL, NULL))                            \
     X(ttt_batches_seek, batches, ttt_batches_seek(c, NULL, 0, 0))                                  \
+    X(ttt_tokenizer_parse, json, ttt_tokenizer_parse(c, NULL, NULL, 9))                            \
+    X(ttt_tokenizer_read, path, ttt_tokenizer_read(c, NULL))                                       \
+    X(ttt_encode, tokenizer, ttt_encode(c, NULL, "a", 1, false))                                   \
+    X(ttt_encode, text, ttt_encode(c, ttt_tokenizer_bytes(c), NULL, 1, false))                     \
+    X(ttt_decode, tokenizer, ttt_decode(c, NULL, x, false, &size))                                 \
+    X(ttt_decoder_push, decoder, ttt_decoder_push(c, NULL, 0, &size))                              \
+    X(ttt_decoder_end, decoder, ttt_decoder_end(c, NULL, &size))                                   \
     X(ttt_mixup, rng, ttt_mixup(c, NULL, 1, &x, &x))                                               \
     X(ttt_mixup, x, ttt_mixup(c, ttt_ctx_rng(c), 1, NULL, &x))                                     \
     X(ttt_mixup, target, ttt_mixup(c, ttt_ctx_rng(c), 1, &x, NULL))                                \
@@ -1400,6 +1418,23 @@ static void a_tensor_that_is_not_there_is_an_error_of_every_call(void) {
     X(ttt_lm_new, desc, ttt_lm_new(c, NULL, p, ""))                                                \
     X(ttt_lm_new, params, ttt_lm_new(c, &lm, NULL, ""))                                            \
     X(ttt_lm_forward, desc, ttt_lm_forward(c, NULL, lacking(g, 2, 2), x, NULL))                    \
+    X(ttt_lm_config_read, path, ttt_lm_config_read(c, NULL, &lm, NULL))                            \
+    X(ttt_lm_stream, desc, ttt_lm_stream(c, NULL, none, &stream, x, NULL, false))                  \
+    X(ttt_lm_stream, stream, ttt_lm_stream(c, &lm, none, NULL, x, NULL, false))                    \
+    X(ttt_lm_fingerprint, desc, ttt_lm_fingerprint(c, NULL, none))                                 \
+    X(ttt_stream_save, path, ttt_stream_save(c, NULL, &stream, ""))                                \
+    X(ttt_stream_save, stream, ttt_stream_save(c, "never", NULL, ""))                              \
+    X(ttt_stream_save, owner, ttt_stream_save(c, "never", &stream, NULL))                          \
+    X(ttt_stream_load, path, ttt_stream_load(c, NULL, &stream, ""))                                \
+    X(ttt_stream_load, stream, ttt_stream_load(c, "never", NULL, ""))                              \
+    X(ttt_stream_load, owner, ttt_stream_load(c, "never", &stream, NULL))                          \
+    X(ttt_lm_config_read, desc, ttt_lm_config_read(c, "never", NULL, NULL))                        \
+    X(ttt_lm_read, path, ttt_lm_read(c, NULL, &other, p, NULL))                                    \
+    X(ttt_lm_read, desc, ttt_lm_read(c, "never", NULL, p, NULL))                                   \
+    X(ttt_lm_read, params, ttt_lm_read(c, "never", &other, NULL, NULL))                            \
+    X(ttt_lm_write, path, ttt_lm_write(c, NULL, &lm, p, NULL))                                     \
+    X(ttt_lm_write, desc, ttt_lm_write(c, "never", NULL, p, NULL))                                 \
+    X(ttt_lm_write, params, ttt_lm_write(c, "never", &lm, NULL, NULL))                             \
     X(ttt_optimizer_new, desc, ttt_optimizer_new(c, NULL, p))                                      \
     X(ttt_optimizer_new, params, ttt_optimizer_new(c, &recipe, NULL))                              \
     X(ttt_optimizer_step, optimizer, ttt_optimizer_step(c, NULL, g->s))                            \
@@ -1458,7 +1493,10 @@ static bool classifies_without_call(ttt_ctx *c, const ttt_vit_desc *d) {
 static bool foretells_without_call(ttt_ctx *c, const ttt_lm_desc *d) {
     ttt_params p = { 0 };
     ttt_tensor *tokens = ttt_from_int(c, TTT_SHAPE(1, 2), (int64_t[]){ 1, 2 });
-    return ttt_lm_forward(c, d, ttt_lm_new(c, d, &p, ""), tokens, NULL)->size == 2 * 3;
+    ttt_weights w = ttt_lm_new(c, d, &p, "");
+    ttt_stream stream = { 0 };
+    return ttt_lm_forward(c, d, w, tokens, NULL)->size == 2 * 3 &&
+           ttt_lm_stream(c, d, w, &stream, tokens, NULL, true)->size == 3;
 }
 static bool images_without_names(ttt_ctx *c, const ttt_idx *idx) {
     ttt_images set;
@@ -1483,6 +1521,14 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
 }
 
 // X(function, argument, what is true then) for the others, where NULL has a meaning.
+static bool decodes_without_sizes(ttt_ctx *c) {
+    ttt_decoder d = { .tokenizer = ttt_tokenizer_bytes(c) };
+    ttt_tensor *ids = ttt_encode(c, d.tokenizer, "A\xc3", 2, false);
+    return strcmp(ttt_decode(c, d.tokenizer, ids, false, NULL), "A\xc3") == 0 &&
+           strcmp(ttt_decoder_push(c, &d, 'A', NULL), "A") == 0 &&
+           strcmp(ttt_decoder_push(c, &d, 0xc3, NULL), "") == 0 &&
+           strcmp(ttt_decoder_end(c, &d, NULL), "\xef\xbf\xbd") == 0;
+}
 #define ABSENT_ARGUMENT(X)                                                                         \
     X(ttt_open, desc, is_open(NULL))                                                               \
     X(ttt_fail, format, (ttt_fail(c, TTT_ERR_UNSET, NULL), told(c, "was not set")))                \
@@ -1531,6 +1577,10 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_bundle_at, bundle, !ttt_bundle_at(NULL, 0))                                              \
     X(ttt_bundle_find, bundle, !ttt_bundle_find(NULL, "name"))                                     \
     X(ttt_bundle_find, name, !ttt_bundle_find(&bundle, NULL))                                      \
+    X(ttt_bundle_place, bundle, ttt_bundle_place(NULL, "name") == -1)                              \
+    X(ttt_bundle_place, name, ttt_bundle_place(&bundle, NULL) == -1)                               \
+    X(ttt_bundle_rows, bundle, !ttt_bundle_rows(NULL, 0, 0, 0))                                    \
+    X(ttt_bundle_shape, bundle, ttt_bundle_shape(NULL, 0).rank == 0)                               \
     X(ttt_bundle_note, bundle, !ttt_bundle_note(NULL, "key"))                                      \
     X(ttt_bundle_note, key, !ttt_bundle_note(&bundle, NULL))                                       \
     X(ttt_gzip_inflate, name, (ttt_gzip_inflate(c, NULL, "", 0, byte, 9, &size), told(c, "gzip"))) \
@@ -1539,6 +1589,15 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_images_from_idx, labels_name, images_without_names(c, &full))                            \
     X(ttt_batches_next, x, next_without_tensors(c))                                                \
     X(ttt_batches_next, y, next_without_tensors(c))                                                \
+    X(ttt_tokenizer_parse, name, (ttt_tokenizer_parse(c, NULL, "", 0), told(c, "tokenizer in")))   \
+    X(ttt_vocab_size, tokenizer, ttt_vocab_size(NULL) == 0)                                        \
+    X(ttt_token_id, tokenizer, ttt_token_id(NULL, "a", 1) == -1)                                   \
+    X(ttt_token_id, token, ttt_token_id(ttt_tokenizer_bytes(c), NULL, 1) == -1)                    \
+    X(ttt_token_text, tokenizer, !ttt_token_text(NULL, 0, &size))                                  \
+    X(ttt_token_text, n, ttt_token_text(ttt_tokenizer_bytes(c), 65, NULL)[0] == 'A')               \
+    X(ttt_decode, n, decodes_without_sizes(c))                                                     \
+    X(ttt_decoder_push, n, decodes_without_sizes(c))                                               \
+    X(ttt_decoder_end, n, decodes_without_sizes(c))                                                \
     X(ttt_vit_count, desc, ttt_vit_count(NULL) == 0)                                               \
     X(ttt_vit_forward, call, classifies_without_call(c, &vit))                                     \
     X(ttt_vit_tokens, desc, ttt_vit_tokens(NULL) == -1)                                            \
@@ -1546,7 +1605,11 @@ static bool saves_without_optimizer(ttt_ctx *c, ttt_params *p) {
     X(ttt_lm_preset, name, ttt_lm_preset(NULL).width == 0)                                         \
     X(ttt_lm_count, desc, ttt_lm_count(NULL) == 0)                                                 \
     X(ttt_lm_forward, call, foretells_without_call(c, &lm))                                        \
+    X(ttt_lm_stream, counts, foretells_without_call(c, &lm))                                       \
     X(ttt_lm_flops, desc, isnan(ttt_lm_flops(NULL, 1)))                                            \
+    X(ttt_lm_config_read, folder, (ttt_lm_config_read(c, "never", &other, NULL), told(c, "never")))\
+    X(ttt_lm_read, folder, (ttt_lm_read(c, "never", &other, p, NULL), told(c, "never")))           \
+    X(ttt_lm_write, folder, (ttt_lm_write(c, "never", &lm, p, NULL), told(c, "lm_write")))         \
     X(ttt_schedule, desc, isnan(ttt_schedule(NULL, 0)))                                            \
     X(ttt_checkpoint_save, optimizer, saves_without_optimizer(c, p))                               \
     X(ttt_checkpoint_load, optimizer, saves_without_optimizer(c, p))
@@ -1566,10 +1629,11 @@ static void an_argument_that_is_NULL_is_named_or_has_a_meaning(void) {
     ttt_vit_desc vit = with_mixer("linear-attention");
     ttt_mixer_desc mixer = vit.mixer;
     mixer.dim = 4, mixer.heads = 2;
-    ttt_stream stream = { 0 };
     ttt_tensor *some = NULL;
     ttt_lm_desc lm = { .vocab = 3, .width = 4, .depth = 1, .mixer = mixer };
     lm.mixer.causal = true;
+    ttt_lm_desc other;
+    ttt_stream stream = { 0 };
     ttt_params params = { 0 }, *p = &params;
     ttt_param_row rows[1] = { { "row", "D", TTT_INIT_ZERO, NULL, NULL, 0, 0 } };
     ttt_sizes sizes = ttt__sizes("D", 2, 0, 0, 0);

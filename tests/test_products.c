@@ -340,8 +340,8 @@ static void products_of_plain_arrays_refuse(void) {
     CLOSE(c);
 }
 
-// Every number is summed in one order: a row has the same bits alone as among others, terms that are
-// zero at the end of the sum change nothing, and threads and leading sizes neither.
+// Every number is summed in one order: a row has the same bits alone as among others, and neither
+// terms at the end of the sum that are zero change them nor threads.
 static int64_t any_size(ttt_rng *r, int64_t most) {  // as often 1 to 2 as 1000 to 2000
     double size = exp(ttt_rng_uniform(r) * log((double)most + 1));
     return TTT__MIN((int64_t)size, most);
