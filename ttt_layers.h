@@ -2588,18 +2588,6 @@ typedef struct ttt__sight {
     int64_t globals, cols, window;
     bool causal;  // and none that comes after the query
 } ttt__sight;
-// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what
-// a query reads is summed in one order.
-enum { TTT__KEYS = 512 };
-static int64_t ttt__tile_keys(const ttt__sight *sight) {
-    if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
-    return TTT__MAX(16, (sight->window + 15) / 16 * 16);  // a stream keeps whole ones
-}
-// So many of them are a ring that holds all that the next query sees; 0: there is no window.
-static int64_t ttt__tiles_of_window(const ttt__sight *sight) {
-    int64_t tile = ttt__tile_keys(sight);
-    return sight->window < TTT__FAR ? 1 + (sight->window + tile - 1) / tile : 0;
-}
 // The sum over i < n of min(i, most)
 static double ttt__sum_of_least(int64_t n, int64_t most) {
     double m = (double)TTT__MIN(n - 1, most);
@@ -7210,48 +7198,61 @@ static ttt_tensor *ttt__qkv_fused(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_
 //   ttt__...             one share is     reads                    writes
 //     softmax_read       sequence, head   Q, K, V, c               F, lse
 //     softmax_read_back  sequence, head   d_F, Q, K, V, c, F, lse  d_Q, d_K, d_V, d_c
-enum { TTT__QUERIES = 64 };  // with TTT__KEYS a tile of 128 kB: stays in the second-level cache
+enum { TTT__QUERIES = 64, TTT__KEYS = 512 };  // a tile of 128 kB: stays in the second-level cache
+// Keys of a line are taken in tiles that begin at multiples of their length, whoever asks: so what
+// a query reads is summed in one order.
+static int64_t ttt__tile_keys(const ttt__sight *sight) {
+    if (!sight->causal || sight->window >= TTT__KEYS) return TTT__KEYS;
+    return TTT__MAX(16, (sight->window + 15) / 16 * 16);  // a stream keeps whole ones
+}
 
 // -- softmax attention: the list of a stream
 // Keys and values of the tokens that were read lie in tiles of `side` tokens. Of a head a tile is
 //     K^T (h,side), c (1,side) if there is one, V (side,h)
 // which a query reads as it lies, from the first number to the last. First come the tiles of the
-// globals, then those of the line: all of them, in blocks of 1, 1, 2, 4, 8, ... tiles, since a
-// list that grows by blocks copies nothing and leaves nothing behind; or, with a window, a ring.
+// globals, then those of the line, a ring of as many as a window needs; without one, it never
+// closes. Blocks of 1, 1, 2, 4, 8, ... tiles, or of all if they are few, are made when they are
+// needed: so a list grows, but copies nothing and leaves nothing behind.
 //     New tokens are written behind those that `read` counts. In a ring the place of a new tile may
 // still have tokens that the next query sees. Then it is written apart, and moves as the call ends.
-enum { TTT__BLOCKS = 40 };  // more tokens than any sequence has
+enum { TTT__BLOCKS = 48 };  // more tokens than any sequence has
 typedef struct ttt__list {
     const ttt__stream_part *part;
     const char *name;
     ttt__sight sight;
-    int64_t H, h, terms;          // terms: 1 if there is a c
-    int64_t side, globals, ring;  // tokens of a tile; tiles of the globals, and of the ring or 0
+    int64_t H, h, terms;            // terms: 1 if there is a c
+    int64_t side, globals, circle;  // tokens of a tile; tiles of the globals, and of the ring
     ttt_real *block[TTT__BLOCKS];
-    int64_t span;                 // a lane looks at so many tiles of the line at most
-    ttt_real **tile;              // (B,globals + span): where they are, t of the line at t mod span
+    int64_t span;                   // a lane looks at so many tiles of the line at most
+    ttt_real **tile;                // (B,globals + span): where; t of the line is at t mod span
 } ttt__list;
 static int64_t ttt__list_head(const ttt__list *list) {  // numbers of a tile and head
     return (2 * list->h + list->terms) * list->side;
 }
+// Behind a block that ends with this tile, where does the next one end?
+static int64_t ttt__list_next(const ttt__list *list, int64_t end) {
+    int64_t all = list->globals + list->circle;
+    if (end == 0) return all <= 8 ? all : 1;
+    return TTT__MIN(2 * end, all);
+}
 // What n tokens from this one on wrote into their tile: K^T (h,n), c (1,n), V (n,h).
-typedef struct ttt__told {
+typedef struct ttt__entries {
     ttt__mat K, K_tr, c, V;       // K (n,h) is absent in a list
-} ttt__told;
-static ttt__told ttt__list_at(const ttt__list *list, int64_t lane, int64_t head, int64_t token,
-                              int64_t n) {
+} ttt__entries;
+static ttt__entries ttt__list_at(const ttt__list *list, int64_t lane, int64_t head, int64_t token,
+                                 int64_t n) {
     int64_t side = list->side, h = list->h, line = token - list->sight.globals, at = token % side;
     int64_t tile = token / side;
     if (line >= 0) tile = list->globals + line / side % list->span, at = line % side;
     ttt_real *numbers = list->tile[lane * (list->globals + list->span) + tile] +
                         head * ttt__list_head(list);
     ttt_real *c = numbers + h * side, *V = c + list->terms * side;
-    ttt__told told;
-    told.K = ttt__absent();
-    told.K_tr = ttt__cols_at(ttt__matrix(numbers, h, side), at, n);
-    told.c = list->terms ? ttt__cols_at(ttt__matrix(c, 1, side), at, n) : ttt__absent();
-    told.V = ttt__rows_at(ttt__matrix(V, side, h), at, n);
-    return told;
+    ttt__entries entries;
+    entries.K = ttt__absent();
+    entries.K_tr = ttt__cols_at(ttt__matrix(numbers, h, side), at, n);
+    entries.c = list->terms ? ttt__cols_at(ttt__matrix(c, 1, side), at, n) : ttt__absent();
+    entries.V = ttt__rows_at(ttt__matrix(V, side, h), at, n);
+    return entries;
 }
 // Writes what is new in a lane: the first rows of K, V and c.
 static void ttt__list_append(const ttt__kit *kit, const ttt__list *list, int64_t lane,
@@ -7261,34 +7262,33 @@ static void ttt__list_append(const ttt__kit *kit, const ttt__list *list, int64_t
         int64_t g = list->sight.globals, line = read + i - g, at = line < 0 ? read + i : line;
         n = TTT__MIN(count - i, list->side - at % list->side);
         if (line < 0) n = TTT__MIN(n, -line);
-        ttt__told told = ttt__list_at(list, lane, head, read + i, n);
-        ttt__transpose(kit, told.K_tr, ttt__rows_at(K, i, n));
-        ttt__gather(kit, told.V, ttt__rows_at(V, i, n));
-        if (c.at) ttt__transpose(kit, told.c, ttt__rows_at(c, i, n));
+        ttt__entries entries = ttt__list_at(list, lane, head, read + i, n);
+        ttt__transpose(kit, entries.K_tr, ttt__rows_at(K, i, n));
+        ttt__gather(kit, entries.V, ttt__rows_at(V, i, n));
+        if (c.at) ttt__transpose(kit, entries.c, ttt__rows_at(c, i, n));
     }
 }
 // Where the state keeps a tile of a lane.
 static ttt_real *ttt__list_kept(const ttt__list *list, int64_t lane, int64_t tile) {
-    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    int64_t from = 0, end = ttt__list_next(list, 0), g = list->globals;
     int block = 0;
-    if (list->ring && tile >= list->globals)
-        tile = list->globals + (tile - list->globals) % list->ring;
-    for (; tile >= end; end *= 2, block++) from = end;
+    if (tile >= g) tile = g + (tile - g) % list->circle;
+    for (; tile >= end; end = ttt__list_next(list, end), block++) from = end;
     return list->block[block] +
            (lane * (end - from) + tile - from) * list->H * ttt__list_head(list);
 }
 // Where tile t of the line is in a call that ends with tile `last`.
 static ttt_real *ttt__list_place(ttt_ctx *ctx, const ttt__list *list, int64_t lane, int64_t t,
                                  int64_t last) {
-    int64_t side = list->side, ring = list->ring, numbers = list->H * ttt__list_head(list);
+    int64_t side = list->side, circle = list->circle, numbers = list->H * ttt__list_head(list);
     int64_t line = ttt__lane_read(list->part, lane) - list->sight.globals;  // the next token
     ttt_real *kept = ttt__list_kept(list, lane, list->globals + t), *apart;
-    bool is_new = t * side >= line, in_use = (t - ring + 1) * side > line - list->sight.window;
-    if (!ring || t < ring || !is_new || !in_use) return kept;
+    bool is_new = t * side >= line, in_use = (t - circle + 1) * side > line - list->sight.window;
+    if (t < circle || !is_new || !in_use) return kept;
     apart = ttt__alloc_numbers(ctx, 1, numbers, true);
     if (!apart) return NULL;
     if (t == last) memset(apart, 0, (size_t)numbers * sizeof *apart);  // it may not be full
-    if (t + ring > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
+    if (t + circle > last) ttt__stream_write(ctx, list->part, kept, apart, numbers);
     return apart;
 }
 // The tiles of the line that this call of a lane looks at.
@@ -7304,14 +7304,16 @@ static ttt__tile_span ttt__list_span(const ttt__list *list, int64_t lane) {
 }
 // Finds the blocks in the state, or makes them.
 static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
-    int64_t from = 0, end = list->ring ? list->globals + list->ring : 1;
+    int64_t from = 0, end = ttt__list_next(list, 0);
     char name[64];
-    for (int block = 0; from < tiles && ttt_ok(ctx); block++, from = end, end *= 2) {
+    for (int block = 0; from < tiles && ttt_ok(ctx); block++) {
         snprintf(name, sizeof name, "%s/%d", list->name, block);
         ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
                                     2 * list->h + list->terms, list->side);
         const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
         if (kept) list->block[block] = kept->data;
+        from = end;
+        end = ttt__list_next(list, end);
     }
 }
 static void ttt__list_tiles(ttt_ctx *ctx, ttt__list *list) {
@@ -7323,7 +7325,7 @@ static void ttt__list_tiles(ttt_ctx *ctx, ttt__list *list) {
     }
     int64_t width = list->globals + list->span;
     list->tile = (ttt_real **)ttt_alloc(ctx, (uint64_t)(B * width) * sizeof *list->tile, false);
-    ttt__list_blocks(ctx, list, list->ring ? list->globals + list->ring : most);
+    ttt__list_blocks(ctx, list, list->globals + TTT__MIN(most, list->circle));
     for (int64_t b = 0; b < B && ttt_ok(ctx); b++) {
         ttt__tile_span span = ttt__list_span(list, b);
         ttt_real **tile = list->tile + b * width;
@@ -7562,20 +7564,21 @@ static void ttt__add_seen(const ttt__reading *work, ttt__mat y, ttt__mat a, ttt_
 static ttt__mat ttt__patch_tr(ttt__mat all_tr, ttt__mat some, const ttt__patch *patch) {
     return all_tr.at ? ttt__cols_at(all_tr, patch->first, some.rows) : ttt__transpose_of(some);
 }
-static ttt__told ttt__told_by(const ttt__reading *work, const ttt__patch *keys) {
+static ttt__entries ttt__entries_of(const ttt__reading *work, const ttt__patch *keys) {
     int64_t n = keys->rows * keys->cols;
     if (work->list) return ttt__list_at(work->list, work->lane, work->head, keys->first, n);
-    ttt__told told;
-    told.K = ttt__patch_of(&work->kit, work->K, keys, work->some_K);
-    told.K_tr = ttt__patch_tr(work->K_tr, told.K, keys);
-    told.c = work->c_tr.at ? ttt__cols_at(work->c_tr, keys->first, n) : work->c_tr;
-    told.V = ttt__patch_of(&work->kit, work->V, keys, work->some_V);
-    return told;
+    ttt__entries entries;
+    entries.K = ttt__patch_of(&work->kit, work->K, keys, work->some_K);
+    entries.K_tr = ttt__patch_tr(work->K_tr, entries.K, keys);
+    entries.c = work->c_tr.at ? ttt__cols_at(work->c_tr, keys->first, n) : work->c_tr;
+    entries.V = ttt__patch_of(&work->kit, work->V, keys, work->some_V);
+    return entries;
 }
 // Q K^T + 1 c^T of a tile
-static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q, const ttt__told *told) {
-    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, told->K_tr.cols);
-    ttt__affine(&work->kit, scores, Q, told->K_tr, told->c);
+static ttt__mat ttt__tile_scores(const ttt__reading *work, ttt__mat Q,
+                                 const ttt__entries *entries) {
+    ttt__mat scores = ttt__matrix(work->scores.at, Q.rows, entries->K_tr.cols);
+    ttt__affine(&work->kit, scores, Q, entries->K_tr, entries->c);
     return scores;
 }
 // Scores become e^(scale score - shift); returns their sum. A shift of +infinity is a score's: what
@@ -7633,8 +7636,8 @@ static bool ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queri
         ttt__clear(ttt__rows_at(F, i, 1));
     }
     for (int64_t j = 0; (keys = ttt__key_patch(sight, work->N, &asked, j)).rows > 0; j++) {
-        ttt__told told = ttt__told_by(work, &keys);
-        ttt__mat P = ttt__tile_scores(work, Q, &told);
+        ttt__entries entries = ttt__entries_of(work, &keys);
+        ttt__mat P = ttt__tile_scores(work, Q, &entries);
         for (int64_t i = 0; i < Q.rows; i++) {
             ttt__mat row = ttt__rows_at(P, i, 1);
             ttt__seen seen = ttt__hide(sight, ttt__in_patch(&asked, i), &keys, row,
@@ -7644,7 +7647,7 @@ static bool ttt__softmax_patch(const ttt__reading *work, const ttt__patch *queri
                 ttt__softmax_add(kit, &state[i], ttt__only_seen(row, seen),
                                  (ttt_real)work->how->scale, ttt__rows_at(F, i, 1));
         }
-        ttt__add_seen(work, F, P, told.V);  // F += e^(scores - max) V
+        ttt__add_seen(work, F, P, entries.V);  // F += e^(scores - max) V
     }
     for (int64_t i = 0; i < Q.rows; i++) {
         ttt__mat row = ttt__rows_at(F, i, 1), lse = work->lse;
@@ -7692,10 +7695,10 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
     const ttt__kit *kit = &work->kit;
     const ttt__sight *sight = &work->how->sight;
     ttt_real scale = (ttt_real)work->how->scale;
-    ttt__told told = ttt__told_by(work, keys);
+    ttt__entries entries = ttt__entries_of(work, keys);
     ttt__mat d_K = ttt__patch_of(kit, work->d_K, keys, work->some_d_K);
     ttt__mat d_V = ttt__patch_of(kit, work->d_V, keys, work->some_d_V);
-    ttt__mat P = ttt__tile_scores(work, asked->Q, &told);
+    ttt__mat P = ttt__tile_scores(work, asked->Q, &entries);
     ttt__mat d_P = ttt__matrix(work->d_scores.at, P.rows, P.cols), d_scores = d_P;  // in its place
     ttt__seen seen[TTT__QUERIES];
     for (int64_t i = 0; i < P.rows; i++) {
@@ -7709,7 +7712,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
         if (lse == HUGE_VAL) seen[i].end = seen[i].from;  // one key has all: no score changes that
     }
     ttt__add_seen(work, d_V, ttt__transpose_of(P), asked->d_F);
-    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, told.V, keys));
+    ttt__set_product(kit, d_P, asked->d_F, ttt__patch_tr(work->V_tr, entries.V, keys));
     for (int64_t i = 0; i < P.rows; i++) {
         ttt__mat row = ttt__rows_at(P, i, 1), d_row = ttt__rows_at(d_P, i, 1);
         ttt__clear_unseen(d_row, seen[i]);
@@ -7721,7 +7724,7 @@ static void ttt__softmax_tile_back(const ttt__reading *work, const ttt__asked *a
             (void)ttt__hide(sight, ttt__in_patch(&asked->patch, i), keys, d_row, 0);
     }
     ttt__add_seen(work, d_K, ttt__transpose_of(d_scores), asked->Q);
-    ttt__add_seen(work, asked->d_Q, d_scores, told.K);
+    ttt__add_seen(work, asked->d_Q, d_scores, entries.K);
     if (work->d_c.at)
         ttt__add_row_sum(kit, ttt__cols_at(work->d_c_tr, keys->first, P.cols), d_scores);
     ttt__put_patch(kit, work->d_K, keys, d_K);
@@ -7878,13 +7881,13 @@ static void ttt__list_copy(const ttt__kit *kit, const ttt__list *list, int64_t l
     for (int64_t token = 0, n; token < N; token += n) {
         n = TTT__MIN(list->side, N - token);
         for (int64_t head = 0; head < list->H; head++) {
-            ttt__told told = ttt__list_at(list, lane, head, token, n);
+            ttt__entries entries = ttt__list_at(list, lane, head, token, n);
             ttt__mat rows[3];
             for (int i = 0; i < 3; i++)
                 rows[i] = ttt__rows_at(ttt__tokens_of(to[1 + i]), token, n);
-            ttt__transpose(kit, ttt__cols_at(rows[0], head * h, h), told.K_tr);
-            ttt__gather(kit, ttt__cols_at(rows[1], head * h, h), told.V);
-            ttt__transpose(kit, ttt__cols_at(rows[2], head, 1), told.c);
+            ttt__transpose(kit, ttt__cols_at(rows[0], head * h, h), entries.K_tr);
+            ttt__gather(kit, ttt__cols_at(rows[1], head * h, h), entries.V);
+            ttt__transpose(kit, ttt__cols_at(rows[2], head, 1), entries.c);
         }
     }
 }
@@ -7929,7 +7932,9 @@ static const ttt__list *ttt__list_of(ttt_ctx *ctx, const ttt__stream_part *part,
     list->terms = in[3] != NULL;
     list->side = ttt__tile_keys(&how->sight);
     list->globals = (how->sight.globals + list->side - 1) / list->side;
-    list->ring = ttt__tiles_of_window(&how->sight);
+    list->circle = TTT__FAR;
+    if (how->sight.window < TTT__FAR)  // all that the next query sees
+        list->circle = 1 + (how->sight.window + list->side - 1) / list->side;
     ttt__list_tiles(ctx, list);
     return list;
 }

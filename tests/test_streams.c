@@ -59,11 +59,9 @@ typedef struct {
     ttt_weights w;
     ttt_tensor *x;
 } layer;
-static layer layer_of(ttt_ctx *c, int number, int size, int64_t B, int64_t N) {
-    layer l = { .d = forms[number].d };
-    l.d.mixer = ttt_mixer_find(forms[number].mixer);
-    l.d.dim = sizes[size][0];
-    l.d.heads = sizes[size][1];
+static layer layer_like(ttt_ctx *c, const form *f, int64_t B, int64_t N) {
+    layer l = { .d = f->d };
+    l.d.mixer = ttt_mixer_find(f->mixer);
     l.w = ttt_mixer_new(c, &l.d, &l.p, "");
     for (int i = 0; i < l.w.n; i++)
         for (int64_t j = 0; j < l.w.at[i]->size; j++)
@@ -72,6 +70,12 @@ static layer layer_of(ttt_ctx *c, int number, int size, int64_t B, int64_t N) {
     ttt_set_recording(c, false);
     CHECK(ttt_ok(c));
     return l;
+}
+static layer layer_of(ttt_ctx *c, int number, int size, int64_t B, int64_t N) {
+    form f = forms[number];
+    f.d.dim = sizes[size][0];
+    f.d.heads = sizes[size][1];
+    return layer_like(c, &f, B, N);
 }
 static bool same(const ttt_real *a, const ttt_real *b, int64_t n) {
     return memcmp(a, b, (size_t)n * sizeof *a) == 0;
@@ -373,6 +377,189 @@ static void a_learner_moves_by_what_it_gathered(void) {
     }
 }
 
+// ---- lists of keys and values -------------------------------------------------------------------
+// Lists that grow over several blocks, rings of tiles shorter and longer than the pieces, globals
+// of more than one tile, windows longer than a tile.
+static const form lists[] = {
+    { "self-attention", { .dim = 8, .heads = 2, .causal = true } },
+    { "self-attention", { .dim = 6, .heads = 1, .causal = true } },
+    { "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true } },
+    { "nadaraya-watson", { .dim = 8, .heads = 4, .causal = true,
+                           .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 1 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 16 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 70, .globals = 1 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 3, .globals = 37 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 600, .globals = 5 } },
+    { "longformer", { .dim = 8, .heads = 2, .causal = true, .globals = 590 } },
+    { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 16 } },
+    { "lact", { .dim = 8, .heads = 2, .causal = true, .chunk = 600 } },
+    { "nadaraya-watson", { .dim = 8, .heads = 2, .causal = true, .neighbors = 3,
+                           .kernel = TTT_ATTENTION_KERNEL_NEAREST } },
+};
+static int64_t long_enough(const form *f) {  // the nearest are found among all
+    return f->d.neighbors ? 150 : 1100;
+}
+
+// Reads on in a stream, up to `end` tokens of each lane, in pieces of at most `most` tokens: any
+// number of them in each lane, and NaN behind those. Answers go into y.
+static void read_on(ttt_ctx *c, const layer *l, ttt_stream *stream, int64_t end, int most,
+                    ttt_tensor *y) {
+    int64_t B = l->x->shape.dim[0], N = l->x->shape.dim[1], D = l->d.dim, counts[8];
+    for (bool more = true; more && ttt_ok(c);) {
+        ttt_mark mark = ttt_mark_get(c);
+        int64_t n = 1 + (int64_t)ttt_rng_below(ttt_ctx_rng(c), (uint64_t)most);
+        ttt_tensor *piece = ttt_full(c, TTT_SHAPE(B, n, D), REAL(NAN));
+        more = false;
+        for (int64_t b = 0; b < B && ttt_ok(c); b++) {
+            int64_t at = stream->lanes ? stream->read->index[b] : 0;
+            counts[b] = most > 1 ? (int64_t)ttt_rng_below(ttt_ctx_rng(c), (uint64_t)n + 1) : 1;
+            if (at + counts[b] > end) counts[b] = end - at;
+            memcpy(piece->data + b * n * D, l->x->data + (b * N + at) * D,
+                   (size_t)(counts[b] * D) * sizeof *piece->data);
+        }
+        ttt_tensor *some = ttt_mixer_stream(c, &l->d, l->w, stream, piece, counts);
+        for (int64_t b = 0; b < B && ttt_ok(c); b++) {
+            int64_t at = stream->read->index[b] - counts[b];
+            memcpy(y->data + (b * N + at) * D, some->data + b * n * D,
+                   (size_t)(counts[b] * D) * sizeof *y->data);
+            for (int64_t i = counts[b] * D; i < n * D; i++) CHECK(some->data[b * n * D + i] == 0);
+            more = more || stream->read->index[b] < end;
+        }
+        ttt_mark_release(c, mark);
+    }
+    CHECK(ttt_ok(c));
+}
+static void every_way_to_read_a_list_gives_the_same_bits(void) {
+    static const int most[] = { 1, 7, 100, 700, 3000 };
+    int sets = 0;
+    while (ttt_isa_name(sets)) sets++;
+    for (int i = 0; i < COUNT(lists) * COUNT(most); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){
+            .seed = (uint64_t)i, .threads = 1 + i % 2, .isa = ttt_isa_name(i % sets) });
+        int64_t N = long_enough(&lists[i / COUNT(most)]);
+        layer l = layer_like(c, &lists[i / COUNT(most)], 2, N);
+        int pieces = most[i % COUNT(most)];
+        ttt_stream stream = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N, pieces, y);
+        bool same = memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0;
+        if (!same)
+            printf("  %s, %s, window %d, globals %d, pieces to %d: %g\n", ttt_isa(c),
+                   l.d.mixer->name, (int)l.d.window, (int)l.d.globals, pieces,
+                   ttt_max_abs_diff(y, z));
+        CHECK(same);
+        ttt_close(c);
+    }
+}
+// From a fork at a token a stream goes on and is taken back there, again and again: it reads the
+// same, and no memory is lost. Lists have grown since, and rings gone round.
+static void ways_back_over_many_tiles_give_the_same_bits(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_like(c, &lists[i], 2, N);
+        ttt_stream stream = { 0 }, fork = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N / 3, 100, y);
+        CHECK(ttt_stream_copy(c, &fork, &stream) == TTT_OK);
+        size_t kept = 0;
+        for (int time = 0; time < 4; time++) {
+            for (int64_t k = N / 3 * l.d.dim; k < y->size / 2; k++) y->data[k] = 0;
+            read_on(c, &l, &stream, N, time % 2 ? 50 : (int)N, y);
+            CHECK(memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0);
+            CHECK(ttt_stream_copy(c, &stream, &fork) == TTT_OK);
+            CHECK(stream.read->index[1] == N / 3 && (time < 2 || ttt_memory(c).keep == kept));
+            kept = ttt_memory(c).keep;
+        }
+        ttt_stream_restart(&stream, 1);  // while the other lane goes on
+        read_on(c, &l, &stream, N, 90, y);
+        CHECK(memcmp(y->data, z->data, (size_t)y->size * sizeof *y->data) == 0);
+        ttt_close(c);
+    }
+}
+// A number that is not finite reaches those behind it alone, in its piece and in others.
+static void a_token_that_is_not_finite_is_read_as_in_the_whole(void) {
+    for (int i = 0; i < 2 * COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i / 2]), D = lists[i / 2].d.dim;
+        layer l = layer_like(c, &lists[i / 2], 2, N);
+        ttt_stream stream = { 0 };
+        l.x->data[(N + N / 2) * D + 1] = i % 2 ? REAL(NAN) : REAL(3e38);
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
+        read_on(c, &l, &stream, N, 300, y);
+        bool same = true;
+        for (int64_t k = 0; k < y->size; k++)
+            same = same && (y->data[k] == z->data[k] || (isnan(y->data[k]) && isnan(z->data[k])));
+        if (!same) printf("  %s, window %d\n", l.d.mixer->name, (int)l.d.window);
+        CHECK(same);
+        ttt_close(c);
+    }
+}
+// Memory ends at any allocation of a call in which a list grows and a ring goes round.
+static void a_list_that_finds_no_memory_stays(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_like(c, &lists[i], 1, N);
+        ttt_stream stream = { 0 };
+        ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *y = z;
+        ttt_mixer_stream(c, &l.d, l.w, &stream, ttt_slice(c, l.x, 1, 0, 100), NULL);
+        for (long most = 0; most < 1000; most++) {
+            ttt_mark mark = ttt_mark_get(c);
+            ttt_tensor *rest = ttt_slice(c, l.x, 1, 100, N - 100);
+            grants = most;
+            y = ttt_mixer_stream(c, &l.d, l.w, &stream, rest, NULL);
+            grants = -1;
+            if (ttt_ok(c)) break;
+            CHECK(strstr(ttt_error(c), "out of memory") && stream.read->index[0] == 100);
+            ttt_clear(c);
+            ttt_mark_release(c, mark);
+        }
+        CHECK(memcmp(y->data, z->data + 100 * l.d.dim, (size_t)y->size * sizeof *y->data) == 0);
+        ttt_close(c);
+    }
+}
+// With a window what is kept does not grow, and is not much more than what must be.
+static void a_ring_is_of_constant_size(void) {
+    for (int i = 0; i < COUNT(lists); i++) {
+        ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
+        int64_t N = long_enough(&lists[i]);
+        layer l = layer_like(c, &lists[i], 1, N);
+        ttt_stream stream = { 0 };
+        ttt_tensor *y = ttt_zeros(c, l.x->shape);
+        double size[2] = { 0, 0 };
+        for (int half = 0; half < 2; half++) {
+            read_on(c, &l, &stream, half ? N : N / 2, 100, y);
+            for (int k = 0; k < stream.state.n; k++)
+                size[half] += (double)stream.state.value[k]->size;
+        }
+        bool window = l.d.window || l.d.globals || l.d.mixer == &ttt_mixer_lact;
+        double least = l.d.mixer->state(&l.d, N), tile = 2 * 512 * (double)l.d.dim;
+        CHECK(!window || size[0] == size[1]);
+        if (l.d.mixer == &ttt_mixer_lact) least = size[1];  // it has a memory, too
+        if (!(size[1] >= least && size[1] <= 2 * least + 4 * tile))
+            printf("  %s, window %d, globals %d: %g numbers, %g needed\n", l.d.mixer->name,
+                   (int)l.d.window, (int)l.d.globals, size[1], least);
+        CHECK(size[1] >= least && size[1] <= 2 * least + 4 * tile);
+        ttt_close(c);
+    }
+}
+static void grids_read_no_stream(void) {
+    ttt_ctx *c = ttt_open(NULL);
+    form grid = { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 1,
+                                  .grid_rows = 4, .grid_cols = 5 } };
+    layer l = layer_like(c, &grid, 1, 20);
+    ttt_stream stream = { 0 };
+    ttt_mixer_stream(c, &l.d, l.w, &stream, l.x, NULL);
+    CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "longformer: .grid_rows is 4"));
+    CHECK(strstr(ttt_error(c), "a stream is a line"));
+    ttt_close(c);
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = { T(every_streaming_mixer_has_a_form),
                                     T(every_way_to_cut_gives_the_whole),
@@ -384,6 +571,12 @@ int main(int argc, char **argv) {
                                     T(what_does_not_stream_is_refused),
                                     T(foreign_states_are_refused),
                                     T(a_learner_moves_by_what_it_gathered),
+                                    T(every_way_to_read_a_list_gives_the_same_bits),
+                                    T(ways_back_over_many_tiles_give_the_same_bits),
+                                    T(a_token_that_is_not_finite_is_read_as_in_the_whole),
+                                    T(a_list_that_finds_no_memory_stays),
+                                    T(a_ring_is_of_constant_size),
+                                    T(grids_read_no_stream),
                                     { 0 } };
     return ttt_test_main(argc, argv, all);
 }
