@@ -1,4 +1,4 @@
-/*  ttt_tensor.h - v0.5.0 - tensors whose gradients are tensors, in one C header.
+/*  ttt_tensor.h - v0.6.0 - tensors whose gradients are tensors, in one C header.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -82,7 +82,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TTT_VERSION "0.5.0"
+#define TTT_VERSION "0.6.0"
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
