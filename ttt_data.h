@@ -1,4 +1,4 @@
-/*  ttt_data.h - v0.5.0 - what comes from files and goes to them: tensors, images, text.
+/*  ttt_data.h - v0.6.0 - what comes from files and goes to them: tensors, images, text.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include

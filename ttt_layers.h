@@ -1,4 +1,4 @@
-/*  ttt_layers.h - v0.5.0 - layers that learn at test time, and the attention they generalize.
+/*  ttt_layers.h - v0.6.0 - layers that learn at test time, and the attention they generalize.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include

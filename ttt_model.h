@@ -1,4 +1,4 @@
-/*  ttt_model.h - v0.5.0 - models made of layers that learn at test time, and their training.
+/*  ttt_model.h - v0.6.0 - models made of layers that learn at test time, and their training.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include

@@ -1,4 +1,4 @@
-/*  ttt_tensor.h - v0.5.0 - tensors whose gradients are tensors, in one C header.
+/*  ttt_tensor.h - v0.6.0 - tensors whose gradients are tensors, in one C header.
 
     DO THIS
         #define TTT_IMPLEMENTATION      // in exactly one C or C++ file, before the include
@@ -82,7 +82,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TTT_VERSION "0.5.0"
+#define TTT_VERSION "0.6.0"
 
 // ---- [1] OPTIONS --------------------------------------------------------------------------------
 // Define before the include, the same in every file of a program:
@@ -1775,7 +1775,9 @@ TILE_WIDTHS(X)
 #undef TILE
 
 // Tiles that ask for b in advance: of a packed panel that the first-level cache does not hold, the
-// next rows; for few rows b is read where it lies, and the time is that of reading it.
+// next rows; for few rows b is read where it lies, and the time is that of reading it. (Numbers one
+// by one do not wait for memory, and WASM cannot ask for it.)
+#if LANES > 1 && !defined(__wasm__)
 #define X(rows)                                                                                    \
     KERNEL void KN(few_##rows)(const ttt__gemm *gemm) {                                            \
         KN(tile)(rows, COLS, false, COLS * LANES, gemm);                                           \
@@ -1790,6 +1792,7 @@ TILE_WIDTHS(X)
     KERNEL void KN(across16_##rows)(const ttt__gemm *gemm) { KN(tile_across)(rows, true, gemm); }
 TTT__EACH_ROWS(X)
 #undef X
+#endif
 
 // bfloat16 to ttt_real: m rows of n numbers.
 KERNEL void KN(widen)(int64_t m, int64_t n, const uint16_t *a, int64_t a_row, ttt_real *y,
@@ -1899,6 +1902,7 @@ static const ttt__kernels KN(table) = {
 #define X(cols, rows) rows,
     { TILE_WIDTHS(X) },
 #undef X
+#if LANES > 1 && !defined(__wasm__)
     {
 #define X(rows) KN(few_##rows),
         { TTT__EACH_ROWS(X) },
@@ -1916,6 +1920,9 @@ static const ttt__kernels KN(table) = {
         { TTT__EACH_ROWS(X) },
 #undef X
     },
+#else
+    { { NULL } },
+#endif
 };
 #undef TILE_WIDTHS
 #undef TILES_6
@@ -5591,7 +5598,7 @@ static void ttt__block_by_panel(const ttt__kernels *kernels, ttt__gemm *gemm, co
         gemm->b = packed;
         gemm->b_row = width;
     }
-    if (way->pack && whole && gemm->k >= 128)
+    if (way->pack && whole && gemm->k >= 128 && kernels->ahead[4][0])
         ttt__panel(kernels, kernels->ahead[4], TTT__TILE_ROWS, gemm, n, NULL);
     else ttt__panel_of_rows(kernels, gemm, width, edge);
 }
@@ -5659,7 +5666,8 @@ static ttt__way ttt__way_of(const ttt__kernels *kernels, const ttt__gemm *gemm) 
     bool used_often = m >= 96 && (narrow || large || ttt__pages_apart(gemm->b_row));
     bool pack = half || across || m > 1024 || used_often;
     ttt__way way = { pack, NULL, widest, TTT__KC };
-    if (m > TTT__FEW || !(half || across || size > 1 << 18)) return way;
+    bool reads = half || across || size > 1 << 18;
+    if (!kernels->ahead[0][0] || m > TTT__FEW || !reads) return way;
     way.few = kernels->ahead[2 * across + half];
     if (across) way.panel = kernels->lanes;
     else way.terms = TTT__FEW_TERMS;

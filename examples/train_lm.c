@@ -3,8 +3,9 @@
 //     cc -O2 -o train_lm examples/train_lm.c -lm && ./train_lm
 //
 // Without --data it reads the headers of this very library. The last tenth of the text is held out:
-// at the end it is read as one stream, and what a byte of it costs is the result. The run leaves
-// model.safetensors, log.jsonl and curves.svg in out/; until it has finished, the file
+// at the end it is read as one stream, and what a byte of it costs is the result. The run leaves the
+// model in out/, as a folder that generate.c and ttt_lm_read take (config.json and
+// model.safetensors), beside log.jsonl and curves.svg; until it has finished, the file
 // checkpoint.safetensors there says where ./train_lm --resume goes on. The options are listed by
 // ./train_lm --help.
 #define TTT_IMPLEMENTATION
@@ -448,7 +449,8 @@ static void finish(run *r) {
     heed_signals(SIG_DFL);  // the checkpoint is of the end
     double bits = stream_bits(r);
     measure_places(r);
-    save_checkpoint(&r->t, "model.safetensors", false);
+    ttt_lm_write(r->t.c, r->o.out, &r->lm, &r->t.params, NULL);
+    need_ok(r->t.c, "the model");
     draw_curves(r);
     need_ok(r->t.c, "charts");
     print_sample(r);
@@ -464,7 +466,8 @@ static void finish(run *r) {
         to += sprintf(to, "%s[%.1f,%.4f]", i ? "," : "", r->h.place[i], r->h.at_place[i]);
     strcpy(to, "]");
     end_log(&r->t, facts);
-    printf("  written             %s/{model.safetensors, log.jsonl, curves.svg}\n", r->o.out);
+    printf("  written             %s/{config.json, model.safetensors, log.jsonl, curves.svg}\n",
+           r->o.out);
 }
 
 static void fill_defaults(options *o, int argc, char **argv) {
@@ -476,7 +479,8 @@ static void fill_defaults(options *o, int argc, char **argv) {
 }
 
 static void open_training(run *r) {
-    static const char *const results[] = { "model.safetensors", "curves.svg", NULL };
+    static const char *const results[] = { "config.json", "model.safetensors", "curves.svg",
+                                          NULL };
     ttt_desc machine = { .seed = (uint64_t)r->o.seed, .threads = thread_count(r->o.threads) };
     r->t = (training){ .command = "./train_lm", .options = &r->o, .n_defining = defining_rows(),
                        .out = r->o.out, .place_rows = place_rows,

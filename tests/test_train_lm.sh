@@ -63,7 +63,7 @@ for setting in data mixer inner-lr chunk window globals kernel neighbors muon ro
         [ "$(grep -c "\"settings\":{.*\"$1\":.*}" m_ttt-linear/log.jsonl)" -gt 1 ] &&
         ! grep -v "\"settings\":{.*\"$1\":.*}" m_ttt-linear/log.jsonl' sh $setting
 done
-check "leaves its three files" [ "$(cd m_ttt-linear && echo *)" = "curves.svg log.jsonl model.safetensors" ]
+check "leaves its four files" [ "$(cd m_ttt-linear && echo *)" = "config.json curves.svg log.jsonl model.safetensors" ]
 check "the curves are there" sh -c 'grep -q "</svg>" m_ttt-linear/curves.svg && grep -q "while it reads" m_ttt-linear/curves.svg && ! grep -q -e nan -e inf\" m_ttt-linear/curves.svg'
 if command -v xmllint >/dev/null 2>&1; then check "and are XML" xmllint --noout m_ttt-linear/curves.svg; fi
 check "finds the headers" sh -c "cd '$here' && '$tmp/train_lm' --steps 1 --width 8 --depth 1 --heads 1 --context 16 --batch 1 --sample 0 --out '$tmp/headers' >'$tmp/out.txt' && grep -q 'data: headers, [0-9]* bytes to learn from' '$tmp/out.txt'"
