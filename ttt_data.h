@@ -1843,8 +1843,9 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
 // -- flax streams, in which the JAX code of TTT-LM keeps weights: objects of msgpack one behind the
 // other, [["model","h","0",...], bytes], whose bytes are flax's own msgpack of one array: extension
 // 1, and in it [[2,3], "float32", elements in C order].
-// ttt/infra/checkpoint.py of https://github.com/test-time-training/ttt-lm-jax, flax/serialization.py
-// of https://github.com/google/flax, https://github.com/msgpack/msgpack/blob/master/spec.md
+// https://github.com/test-time-training/ttt-lm-jax, ttt/infra/checkpoint.py;
+// https://github.com/google/flax, flax/serialization.py;
+// https://github.com/msgpack/msgpack/blob/master/spec.md
 typedef struct ttt__packed {
     char kind;  // one of the rows below
     int tag;    // of an extension, what it is

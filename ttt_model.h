@@ -2388,6 +2388,7 @@ ttt_result ttt_lm_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc, ttt_pa
     if (!TTT__GIVEN("lm_read", path) || !TTT__GIVEN("lm_read", desc) ||
         !TTT__GIVEN("lm_read", params))
         return ttt_status(ctx);
+    memset(desc, 0, sizeof *desc);
     memset(params, 0, sizeof *params);
     const char *config = ttt__text_of(ctx, "%s/config.json", path);
     if (!config || ttt_lm_config_read(ctx, config, desc, about) != TTT_OK) return ttt_status(ctx);

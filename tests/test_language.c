@@ -1,4 +1,16 @@
 // Tests of ttt_model.h's language model.
+#include <stdbool.h>
+#include <stdlib.h>
+static long mallocs;   // how often the library asked for memory
+static long fails_at;  // and got none, from 1; 0: at none
+static bool fails_on;  // and at all later ones
+static bool served(void) {
+    mallocs++;
+    return !fails_at || !(mallocs == fails_at || (fails_on && mallocs > fails_at));
+}
+#define TTT_MALLOC(user, n) ((void)(user), served() ? malloc(n) : NULL)
+#define TTT_REALLOC(user, p, n) ((void)(user), served() ? realloc(p, n) : NULL)
+#define TTT_FREE(user, p) ((void)(user), free(p))
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "ttt_test.h"
@@ -1002,6 +1014,98 @@ static void text_is_generated_in_whole_characters(void) {
     ttt_close(c);
 }
 
+// ---- memory that runs out -----------------------------------------------------------------------
+// From now on allocation n fails, if n > 0.
+static void fail_at(long n, bool on) {
+    mallocs = 0;
+    fails_at = n;
+    fails_on = on;
+}
+// Whether the call before lacked memory; then there is some again.
+static bool lacked(ttt_ctx *c) {
+    bool lacks = ttt_status(c) == TTT_ERR_NO_MEMORY;
+    CHECK(lacks || ttt_ok(c));
+    CHECK(!lacks || fails_at);
+    if (lacks) fails_at = 0;
+    if (lacks) ttt_clear(c);
+    return lacks;
+}
+static void a_folder_read_without_memory_is_not_half_there(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d, e;
+    ttt_params p = { 0 }, q;
+    write_released_config("ttt_mlp");
+    ttt_lm_config_read(c, in_folder("config.json"), &d, NULL);
+    make(c, &d, &p);
+    for (int form = 0; form < 2; form++) {
+        long n = 0;
+        if (form == 0) write_bytes("streaming_params", released_bytes(&p, "", false));
+        else CHECK(ttt_lm_write(c, folder, &d, &p, NULL) == TTT_OK);
+        for (bool failed = true; failed && n < 1000;) {
+            ttt_ctx *other = ttt_open(NULL);
+            ttt_lm_folder about = { .bf16 = n % 2 };
+            fail_at(++n / 2 + 1, n % 4 > 1);
+            ttt_lm_read(other, folder, &e, &q, &about);
+            failed = lacked(other);
+            CHECK(!failed || (q.n == 0 && q.item == NULL && e.width == 0 && e.mixer.mixer == NULL));
+            fail_at(0, false);
+            CHECK(ttt_lm_read(other, folder, &e, &q, NULL) == TTT_OK);
+            CHECK(same_desc(&d, &e) && same_tensors(&p, &q));
+            ttt_close(other);
+        }
+        CHECK(n > 4 && n < 1000);
+    }
+    ttt_close(c);
+    remove_folder();
+}
+
+// Three calls of a stream, each made again if it had no memory; a hash of what they say.
+static uint64_t stubborn_stream(const ttt_lm_desc *d, long n, bool on, int *errors) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, d, &p);
+    ttt_stream stream = { 0 };
+    uint64_t h = 1;
+    *errors = 0;
+    ttt_tensor *tokens = some_tokens(c, 2, 9);
+    fail_at(n, on);
+    for (int k = 0; k < 3; k++) {
+        ttt_tensor *y;
+        int64_t lanes = stream.lanes;
+        do {
+            y = ttt_lm_stream(c, d, w, &stream, tokens, (int64_t[]){ 9, 2 * k }, false);
+            CHECK(ttt_ok(c) || stream.lanes == lanes);
+            *errors += !ttt_ok(c);
+        } while (lacked(c));
+        for (int64_t i = 0; i < y->size; i++) {
+            uint64_t bits = 0;
+            memcpy(&bits, &y->data[i], sizeof y->data[i]);
+            h = (h ^ bits) * 1099511628211u;
+        }
+    }
+    fail_at(0, false);
+    ttt_close(c);
+    return h;
+}
+static void a_stream_that_had_no_memory_goes_on_with_the_same_bits(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_lm_desc d = streaming(mixer);
+        int errors = 1;
+        uint64_t right = stubborn_stream(&d, 0, false, &errors);
+        CHECK(errors == 0);
+        long n = 1;
+        for (errors = 1; errors && n < 1000; n++) {
+            uint64_t got = stubborn_stream(&d, n, n % 2, &errors);
+            if (got != right) printf("  %s, allocation %ld\n", mixer->name, n);
+            CHECK(got == right && errors <= 1);
+        }
+        CHECK(n > 2 && n < 1000);
+    }
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(presets_are_those_of_the_paper),
@@ -1025,6 +1129,8 @@ int main(int argc, char **argv) {
         T(what_the_authors_released_is_read),
         T(what_is_wrong_with_what_was_released_is_named),
         T(what_was_released_is_read_whole_or_not_at_all),
+        T(a_folder_read_without_memory_is_not_half_there),
+        T(a_stream_that_had_no_memory_goes_on_with_the_same_bits),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);
