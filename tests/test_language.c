@@ -1021,6 +1021,13 @@ static void fail_at(long n, bool on) {
     fails_at = n;
     fails_on = on;
 }
+// Leaves so many bytes in one of the context's arenas; whoever needs more must ask for memory.
+enum { ARENAS = 3 };
+static void fill(ttt_ctx *c, int which, size_t left) {
+    ttt__arena *arena = which == 0 ? &c->step : which == 1 ? &c->keep : &c->scratch;
+    size_t rest = arena->current ? arena->current->size - arena->used : 0;
+    if (rest > left) ttt__arena_alloc(c, arena, rest - left);
+}
 // Whether the call before lacked memory; then there is some again.
 static bool lacked(ttt_ctx *c) {
     bool lacks = ttt_status(c) == TTT_ERR_NO_MEMORY;
@@ -1039,29 +1046,37 @@ static void a_folder_read_without_memory_is_not_half_there(void) {
     ttt_lm_config_read(c, in_folder("config.json"), &d, NULL);
     make(c, &d, &p);
     for (int form = 0; form < 2; form++) {
-        long n = 0;
+        int failures = 0;
         if (form == 0) write_bytes("streaming_params", released_bytes(&p, "", false));
         else CHECK(ttt_lm_write(c, folder, &d, &p, NULL) == TTT_OK);
-        for (bool failed = true; failed && n < 1000;) {
+        for (int k = 0; k < 220; k++) {
             ttt_ctx *other = ttt_open(NULL);
-            ttt_lm_folder about = { .bf16 = n % 2 };
-            fail_at(++n / 2 + 1, n % 4 > 1);
+            ttt_lm_folder about = { .bf16 = k % 2 };
+            if (k < 16) fail_at(k / 2 + 1, k % 4 > 1);
+            else {
+                ttt_lm_read(other, folder, &e, &q, NULL);  // so that there are arenas
+                fill(other, k % ARENAS, (size_t)(k - 16) / ARENAS * 192);
+                fail_at(1, false);
+            }
             ttt_lm_read(other, folder, &e, &q, &about);
-            failed = lacked(other);
-            CHECK(!failed || (q.n == 0 && q.item == NULL && e.width == 0 && e.mixer.mixer == NULL));
+            if (lacked(other)) {
+                CHECK(q.n == 0 && q.item == NULL && e.width == 0 && e.mixer.mixer == NULL);
+                failures++;
+            }
             fail_at(0, false);
             CHECK(ttt_lm_read(other, folder, &e, &q, NULL) == TTT_OK);
             CHECK(same_desc(&d, &e) && same_tensors(&p, &q));
             ttt_close(other);
         }
-        CHECK(n > 4 && n < 1000);
+        CHECK(failures > 60);
     }
     ttt_close(c);
     remove_folder();
 }
 
-// Three calls of a stream, each made again if it had no memory; a hash of what they say.
-static uint64_t stubborn_stream(const ttt_lm_desc *d, long n, bool on, int *errors) {
+// Three calls of a stream, each made again if it had no memory: at allocation n or, if `left` is not
+// below 0, where one of the arenas needs more bytes. A hash of what they say.
+static uint64_t stubborn_stream(const ttt_lm_desc *d, long n, bool on, long left, int *errors) {
     ttt_ctx *c = ttt_open(NULL);
     ttt_params p = { 0 };
     ttt_weights w = make(c, d, &p);
@@ -1073,6 +1088,8 @@ static uint64_t stubborn_stream(const ttt_lm_desc *d, long n, bool on, int *erro
     for (int k = 0; k < 3; k++) {
         ttt_tensor *y;
         int64_t lanes = stream.lanes;
+        if (left >= 0) fill(c, (int)(n % ARENAS), (size_t)left);
+        if (left >= 0) fail_at(1, on);
         do {
             y = ttt_lm_stream(c, d, w, &stream, tokens, (int64_t[]){ 9, 2 * k }, false);
             CHECK(ttt_ok(c) || stream.lanes == lanes);
@@ -1093,16 +1110,17 @@ static void a_stream_that_had_no_memory_goes_on_with_the_same_bits(void) {
         const ttt_mixer *mixer = ttt_mixer_at(i);
         if (!streams(mixer)) continue;
         ttt_lm_desc d = streaming(mixer);
-        int errors = 1;
-        uint64_t right = stubborn_stream(&d, 0, false, &errors);
+        int errors = 1, failures = 0;
+        uint64_t right = stubborn_stream(&d, 0, false, -1, &errors);
         CHECK(errors == 0);
-        long n = 1;
-        for (errors = 1; errors && n < 1000; n++) {
-            uint64_t got = stubborn_stream(&d, n, n % 2, &errors);
-            if (got != right) printf("  %s, allocation %ld\n", mixer->name, n);
-            CHECK(got == right && errors <= 1);
+        for (long n = 1; n < 120; n++) {
+            long left = n < 12 ? -1 : (n - 12) / ARENAS * 320;
+            uint64_t got = stubborn_stream(&d, n, n % 2, left, &errors);
+            if (got != right) printf("  %s, %ld\n", mixer->name, n);
+            CHECK(got == right && errors <= 3);
+            failures += errors;
         }
-        CHECK(n > 2 && n < 1000);
+        CHECK(failures > 50);
     }
 }
 
