@@ -1587,11 +1587,16 @@ static void *ttt__named(void *const *sorted, int64_t n, const char *name) {
 // https://github.com/huggingface/safetensors, "Format"
 #define TTT__SAFETENSORS_HEADER 100000000
 #define TTT__SAFETENSORS_NAMES ((int64_t)1 << 19)
+typedef struct ttt__stretch {
+    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
+} ttt__stretch;
 typedef struct ttt__entry {
     ttt_shape shape;
-    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
+    int64_t begin, end;  // as in a piece
     ttt__type type;
     ttt_dtype dtype;     // what the type became
+    const ttt__stretch *pieces;  // NULL: the elements lie in one
+    int64_t n_pieces;
 } ttt__entry;
 
 // What is behind the names of a bundle that was read.
@@ -1689,6 +1694,7 @@ static bool ttt__read_entry(ttt__safetensors *file, const char *name, ttt__entry
     static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
     bool seen[3] = { false, false, false };
     const char *key;
+    e->pieces = NULL;
     ttt__json_enter(&file->j, '{');
     while (ttt__json_key(&file->j, &key)) {
         int k = 0;
@@ -1855,13 +1861,13 @@ typedef struct ttt__packed {
 // as many, the length is, or the number. 0: the length is in the first byte.
 static const struct {
     unsigned char first, last;
-    char kind;  // u whole number, m map, a array, s string, b bytes, x extension
+    char kind;  // u whole number, t truth, m map, a array, s string, b bytes, x extension
     unsigned char wide;
 } ttt__packed_rows[] = {
     { 0x00, 0x7f, 'u', 0 }, { 0x80, 0x8f, 'm', 0 }, { 0x90, 0x9f, 'a', 0 },
-    { 0xa0, 0xbf, 's', 0 }, { 0xc4, 0xc6, 'b', 1 }, { 0xc7, 0xc9, 'x', 1 },
-    { 0xcc, 0xcf, 'u', 1 }, { 0xd4, 0xd8, 'x', 0 }, { 0xd9, 0xdb, 's', 1 },
-    { 0xdc, 0xdd, 'a', 2 }, { 0xde, 0xdf, 'm', 2 },
+    { 0xa0, 0xbf, 's', 0 }, { 0xc2, 0xc3, 't', 0 }, { 0xc4, 0xc6, 'b', 1 },
+    { 0xc7, 0xc9, 'x', 1 }, { 0xcc, 0xcf, 'u', 1 }, { 0xd4, 0xd8, 'x', 0 },
+    { 0xd9, 0xdb, 's', 1 }, { 0xdc, 0xdd, 'a', 2 }, { 0xde, 0xdf, 'm', 2 },
 };
 typedef struct ttt__flax {
     ttt__file *f;
@@ -1908,7 +1914,7 @@ static bool ttt__unpack(ttt__flax *r, const char *kinds, const char *expected, t
     to->tag = to->kind == 'x' ? b[wide] : 0;
     to->n = (int64_t)n;
     r->at += 1 + rest;
-    if (n > INT64_MAX || (to->kind != 'u' && to->n > r->end - r->at))
+    if (n > INT64_MAX || (to->kind != 'u' && to->kind != 't' && to->n > r->end - r->at))
         return ttt__bad(r->f, *r->name ? r->name : NULL,
                         "byte %lld: a length of %llu, but %lld bytes follow", (long long)at,
                         (unsigned long long)n, (long long)(r->end - r->at));
@@ -1959,15 +1965,21 @@ static bool ttt__unpack_type(ttt__flax *r, ttt__entry *e) {
     return ttt__bad(r->f, r->name, "byte %lld: type %s: float64, float32, float16, bfloat16, "
                     "int8..int64, uint8..uint64, bool expected", (long long)at, name);
 }
-// An array that fills the bytes up to r->end. Its elements stay in the file.
-static bool ttt__unpack_array(ttt__flax *r, ttt__entry *e) {
-    static const char form[] = "an array of flax, [shape, type, elements],";
+static bool ttt__unpack_size_good(ttt__flax *r, int64_t at, const ttt__entry *e, int64_t bytes) {
     ttt_text text;
+    int64_t size = ttt_shape_size(e->shape);
+    return (size >= 0 && size <= INT64_MAX / e->type.bytes && size * e->type.bytes == bytes) ||
+           ttt__bad(r->f, r->name, "byte %lld: shape %s of elements of %d bytes, but there are "
+                    "%lld bytes", (long long)at, ttt_shape_text(e->shape, text), e->type.bytes,
+                    (long long)bytes);
+}
+// What an extension holds, of which the head was read. The elements stay in the file.
+static bool ttt__unpack_array(ttt__flax *r, const ttt__packed *head, ttt__entry *e) {
+    static const char form[] = "an array of flax, [shape, type, elements],";
     ttt__packed p;
-    int64_t at = r->at, n;
-    if (!ttt__unpack(r, "xm", form, &p)) return false;
-    if (p.kind == 'm') return ttt__flax_bad(r, at, "a map (chunks of more than 1 GB?)", form);
-    if (p.tag != 1) return ttt__flax_bad(r, at, "another extension", form);
+    int64_t at = r->at, n, outer = r->end;
+    if (head->tag != 1) return ttt__flax_bad(r, at, "another extension", form);
+    r->end = at + head->n;
     if (!ttt__unpack_list(r, form, 3, 3, &n) ||
         !ttt__unpack_list(r, "a shape of at most 8 sizes", 0, TTT_MAX_RANK, &n))
         return false;
@@ -1975,14 +1987,68 @@ static bool ttt__unpack_array(ttt__flax *r, ttt__entry *e) {
     for (; e->shape.rank < n; e->shape.dim[e->shape.rank++] = p.n)
         if (!ttt__unpack(r, "u", "a size", &p)) return false;
     if (!ttt__unpack_type(r, e) || !ttt__unpack(r, "b", "elements", &p)) return false;
+    e->pieces = NULL;
     e->begin = r->at;
     e->end = r->at + p.n;
-    int64_t size = ttt_shape_size(e->shape);
-    if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != p.n)
-        return ttt__bad(r->f, r->name, "byte %lld: shape %s of elements of %d bytes, but there are "
-                        "%lld bytes", (long long)at, ttt_shape_text(e->shape, text), e->type.bytes,
-                        (long long)p.n);
-    return e->end == r->end || ttt__flax_bad(r, e->end, "bytes after an array", "its end");
+    if (!ttt__unpack_size_good(r, at, e, p.n)) return false;
+    if (e->end != r->end) return ttt__flax_bad(r, e->end, "bytes after an array", "its end");
+    r->end = outer;
+    return ttt__flax_go(r, e->end);
+}
+// The next key of a map, and the head of what it has.
+static bool ttt__unpack_member(ttt__flax *r, const char *key, const char *kind, ttt__packed *to) {
+    char found[40];
+    int64_t at = r->at;
+    if (!ttt__unpack_text(r, key, found, sizeof found)) return false;
+    if (strcmp(found, key) != 0) return ttt__flax_bad(r, at, "another key", key);
+    return ttt__unpack(r, kind, key, to);
+}
+// An array above 1 GB, in chunks, of whose map the head was read:
+//     {"__msgpack_chunked_array__":true, "shape":{"0":2,"1":3}, "chunks":{"0":array,...}}
+static bool ttt__unpack_chunks(ttt__flax *r, ttt__entry *e) {
+    ttt__packed p;
+    ttt__entry part;
+    char key[24];
+    int64_t bytes = 0, at = r->at, n;
+    if (!ttt__unpack_member(r, "__msgpack_chunked_array__", "t", &p) ||
+        !ttt__unpack_member(r, "shape", "m", &p))
+        return false;
+    if ((n = p.n) > TTT_MAX_RANK) return ttt__flax_bad(r, at, "a shape", "at most 8 sizes");
+    for (e->shape = ttt_scalar_shape(); e->shape.rank < n; e->shape.dim[e->shape.rank++] = p.n) {
+        snprintf(key, sizeof key, "%d", e->shape.rank);
+        if (!ttt__unpack_member(r, key, "u", &p)) return false;
+    }
+    if (!ttt__unpack_member(r, "chunks", "m", &p)) return false;
+    if (p.n < 1 || p.n > 4096) return ttt__flax_bad(r, at, "no or many", "1 to 4096 chunks");
+    ttt__stretch *piece =
+        (ttt__stretch *)ttt_alloc(r->f->ctx, (uint64_t)p.n * sizeof *piece, false);
+    e->pieces = piece;
+    e->n_pieces = p.n;
+    for (int64_t i = 0; i < e->n_pieces && piece; i++) {
+        snprintf(key, sizeof key, "%d", (int)i);
+        if (!ttt__unpack_member(r, key, "x", &p) || !ttt__unpack_array(r, &p, &part)) return false;
+        if (i == 0) e->type = part.type;
+        if (part.type.kind != e->type.kind || part.type.bytes != e->type.bytes)
+            return ttt__flax_bad(r, part.begin, "another type", "that of the first chunk");
+        piece[i].begin = part.begin;
+        piece[i].end = part.end;
+        bytes += part.end - part.begin;
+    }
+    if (!piece) return false;
+    e->dtype = ttt__dtype_of(e->type);
+    e->begin = piece[0].begin;
+    e->end = e->begin + bytes;
+    return ttt__unpack_size_good(r, at, e, bytes);
+}
+// The array that fills the bytes up to r->end.
+static bool ttt__unpack_value(ttt__flax *r, ttt__entry *e) {
+    ttt__packed p;
+    int64_t at = r->at;
+    if (!ttt__unpack(r, "xm", "an array of flax", &p)) return false;
+    if (p.kind == 'm' && p.n != 3)
+        return ttt__flax_bad(r, at, "a map of another length", "an array of flax in chunks");
+    if (!(p.kind == 'm' ? ttt__unpack_chunks(r, e) : ttt__unpack_array(r, &p, e))) return false;
+    return r->at == r->end || ttt__flax_bad(r, r->at, "bytes after an array", "its end");
 }
 // The next item, of which the array is read if the path begins with `prefix`. NULL in *to if not.
 static bool ttt__unpack_item(ttt__flax *r, const char *prefix, ttt__flax_item **to) {
@@ -1998,7 +2064,7 @@ static bool ttt__unpack_item(ttt__flax *r, const char *prefix, ttt__flax_item **
         return false;
     r->end = r->at + p.n;
     if (strncmp(r->name, prefix, skipped) == 0) {
-        if (!ttt__unpack_array(r, &e)) return false;
+        if (!ttt__unpack_value(r, &e)) return false;
         size_t length = strlen(r->name + skipped) + 1;
         *to = (ttt__flax_item *)ttt_alloc(r->f->ctx, sizeof **to + length, false);
         if (!*to) return false;
@@ -2087,6 +2153,22 @@ TTT__UNUSED static ttt_result ttt__flax_open(ttt_ctx *ctx, const char *path, con
     return ttt__bundle_load(ctx, "flax_open", path, out, true, prefix);
 }
 
+// Reads what a tensor needs of n elements that lie at byte `at`: the first is its element `first`,
+// which may be before its own first.
+static void ttt__read_piece(ttt__file *f, ttt__type type, int64_t at, int64_t first, int64_t n,
+                            ttt_tensor *tensor) {
+    int64_t from = TTT__MAX(first, 0), to = TTT__MIN(first + n, tensor->size);
+    if (from >= to) return;
+    errno = 0;
+    if (TTT__SEEK(f->stream, at + (from - first) * type.bytes, SEEK_SET) != 0) {
+        ttt__file_fail(f->ctx, f->path, "cannot be read", errno);
+        return;
+    }
+    ttt__read_elements(f, type, TTT_SHAPE(to - from), false,
+                       (char *)ttt__elements(tensor) +
+                           (size_t)from * ttt__element_bytes(ttt__dtype_of(type)));
+}
+
 // The elements of a tensor of this shape, which begin `skip` elements behind the entry's first.
 static ttt_tensor *ttt__stored_part(const struct ttt__stored *stored, const ttt__entry *e,
                                     ttt_shape shape, int64_t skip) {
@@ -2100,11 +2182,14 @@ static ttt_tensor *ttt__stored_part(const struct ttt__stored *stored, const ttt_
         return tensor;
     }
     if (!ttt__file_open(ctx, stored->path, &f)) return NULL;
-    int64_t at = stored->data + e->begin + skip * e->type.bytes;
-    errno = 0;
-    if (TTT__SEEK(f.stream, at, SEEK_SET) != 0)
-        ttt__file_fail(ctx, f.path, "cannot be read", errno);
-    else ttt__read_elements(&f, e->type, shape, false, ttt__elements(tensor));
+    ttt__stretch whole = { e->begin, e->end };
+    int64_t first = 0;
+    for (int64_t i = 0; i < (e->pieces ? e->n_pieces : 1) && !ctx->result; i++) {
+        ttt__stretch piece = e->pieces ? e->pieces[i] : whole;
+        ttt__read_piece(&f, e->type, stored->data + piece.begin, first - skip,
+                        (piece.end - piece.begin) / e->type.bytes, tensor);
+        first += (piece.end - piece.begin) / e->type.bytes;
+    }
     ttt__file_close(&f);
     return ctx->result ? NULL : tensor;
 }
