@@ -1587,17 +1587,22 @@ static void *ttt__named(void *const *sorted, int64_t n, const char *name) {
 // https://github.com/huggingface/safetensors, "Format"
 #define TTT__SAFETENSORS_HEADER 100000000
 #define TTT__SAFETENSORS_NAMES ((int64_t)1 << 19)
-typedef struct ttt__stretch {
-    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
-} ttt__stretch;
 typedef struct ttt__entry {
     ttt_shape shape;
-    int64_t begin, end;  // as in a piece
+    int64_t begin, end;  // bytes of the file's data, or, if they were read, of `elements`
     ttt__type type;
     ttt_dtype dtype;     // what the type became
-    const ttt__stretch *pieces;  // NULL: the elements lie in one
-    int64_t n_pieces;
 } ttt__entry;
+// Where elements lie that are not in one piece: the file's bytes of each. The first begins where
+// the entry does.
+typedef struct ttt__stretch {
+    int64_t begin, end;
+} ttt__stretch;
+typedef struct ttt__pieces {
+    const struct ttt__pieces *next;
+    ttt__stretch *at;
+    int64_t n;
+} ttt__pieces;
 
 // What is behind the names of a bundle that was read.
 struct ttt__stored {
@@ -1606,6 +1611,7 @@ struct ttt__stored {
     ttt_tensor *elements;      // of all tensors, as bytes, in the order of the file; or
     const char *path;          // the file that has them,
     int64_t data;              // from this byte on
+    const ttt__pieces *pieces;  // of those entries that are in pieces
     void **by_name, **by_key;  // pointers to the tensors and to the notes, sorted
 };
 
@@ -1694,7 +1700,6 @@ static bool ttt__read_entry(ttt__safetensors *file, const char *name, ttt__entry
     static const char *const keys[3] = { "dtype", "shape", "data_offsets" };
     bool seen[3] = { false, false, false };
     const char *key;
-    e->pieces = NULL;
     ttt__json_enter(&file->j, '{');
     while (ttt__json_key(&file->j, &key)) {
         int k = 0;
@@ -1873,6 +1878,7 @@ typedef struct ttt__flax {
     ttt__file *f;
     int64_t at, end;  // the next byte, and where the innermost thing that has a length ends
     char name[512];   // the key path, with slashes
+    const ttt__pieces *pieces;
 } ttt__flax;
 // One array, and the next.
 typedef struct ttt__flax_item {
@@ -1987,7 +1993,6 @@ static bool ttt__unpack_array(ttt__flax *r, const ttt__packed *head, ttt__entry 
     for (; e->shape.rank < n; e->shape.dim[e->shape.rank++] = p.n)
         if (!ttt__unpack(r, "u", "a size", &p)) return false;
     if (!ttt__unpack_type(r, e) || !ttt__unpack(r, "b", "elements", &p)) return false;
-    e->pieces = NULL;
     e->begin = r->at;
     e->end = r->at + p.n;
     if (!ttt__unpack_size_good(r, at, e, p.n)) return false;
@@ -2020,23 +2025,25 @@ static bool ttt__unpack_chunks(ttt__flax *r, ttt__entry *e) {
     }
     if (!ttt__unpack_member(r, "chunks", "m", &p)) return false;
     if (p.n < 1 || p.n > 4096) return ttt__flax_bad(r, at, "no or many", "1 to 4096 chunks");
-    ttt__stretch *piece =
-        (ttt__stretch *)ttt_alloc(r->f->ctx, (uint64_t)p.n * sizeof *piece, false);
-    e->pieces = piece;
-    e->n_pieces = p.n;
-    for (int64_t i = 0; i < e->n_pieces && piece; i++) {
+    ttt__pieces *all = (ttt__pieces *)ttt_alloc(
+        r->f->ctx, sizeof *all + (uint64_t)p.n * sizeof *all->at, false);
+    if (!all) return false;
+    all->at = (ttt__stretch *)(void *)(all + 1);
+    all->n = p.n;
+    for (int64_t i = 0; i < all->n; i++) {
         snprintf(key, sizeof key, "%d", (int)i);
         if (!ttt__unpack_member(r, key, "x", &p) || !ttt__unpack_array(r, &p, &part)) return false;
         if (i == 0) e->type = part.type;
         if (part.type.kind != e->type.kind || part.type.bytes != e->type.bytes)
             return ttt__flax_bad(r, part.begin, "another type", "that of the first chunk");
-        piece[i].begin = part.begin;
-        piece[i].end = part.end;
+        all->at[i].begin = part.begin;
+        all->at[i].end = part.end;
         bytes += part.end - part.begin;
     }
-    if (!piece) return false;
+    all->next = r->pieces;
+    r->pieces = all;
     e->dtype = ttt__dtype_of(e->type);
-    e->begin = piece[0].begin;
+    e->begin = all->at[0].begin;
     e->end = e->begin + bytes;
     return ttt__unpack_size_good(r, at, e, bytes);
 }
@@ -2094,6 +2101,7 @@ static bool ttt__read_flax(ttt__safetensors *file, const char *prefix) {
     if (r.at < file->f.size)
         return ttt__refuse(file->f.ctx, TTT_ERR_TOO_BIG, file->f.path, "more than %lld names",
                            (long long)n);
+    stored->pieces = r.pieces;
     stored->entries = (ttt__entry *)ttt_alloc(file->f.ctx, (uint64_t)n * each, false);
     if (!stored->entries) return false;
     out->tensors = (ttt_named *)(void *)(stored->entries + n);
@@ -2182,13 +2190,14 @@ static ttt_tensor *ttt__stored_part(const struct ttt__stored *stored, const ttt_
         return tensor;
     }
     if (!ttt__file_open(ctx, stored->path, &f)) return NULL;
-    ttt__stretch whole = { e->begin, e->end };
-    int64_t first = 0;
-    for (int64_t i = 0; i < (e->pieces ? e->n_pieces : 1) && !ctx->result; i++) {
-        ttt__stretch piece = e->pieces ? e->pieces[i] : whole;
-        ttt__read_piece(&f, e->type, stored->data + piece.begin, first - skip,
-                        (piece.end - piece.begin) / e->type.bytes, tensor);
-        first += (piece.end - piece.begin) / e->type.bytes;
+    ttt__stretch one = { e->begin, e->end };
+    ttt__pieces whole = { NULL, &one, 1 };
+    const ttt__pieces *pieces = stored->pieces;
+    while (pieces && pieces->at[0].begin != e->begin) pieces = pieces->next;
+    if (!pieces) pieces = &whole;
+    for (int64_t i = 0, first = -skip, n; i < pieces->n && !ctx->result; i++, first += n) {
+        n = (pieces->at[i].end - pieces->at[i].begin) / e->type.bytes;
+        ttt__read_piece(&f, e->type, stored->data + pieces->at[i].begin, first, n, tensor);
     }
     ttt__file_close(&f);
     return ctx->result ? NULL : tensor;
