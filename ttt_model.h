@@ -2607,7 +2607,8 @@ typedef struct ttt__outlet {
     bool closed;  // by a stop or its receiver
 } ttt__outlet;
 static void ttt__let_out(ttt__outlet *outlet, size_t n) {
-    if (n && outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
+    if (!n) return;
+    if (outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
         outlet->closed = true;
     outlet->n -= n;
     memmove(outlet->held, outlet->held + n, outlet->n);
@@ -2626,7 +2627,7 @@ static size_t ttt__sure(ttt__outlet *outlet) {
     return outlet->n;
 }
 static void ttt__put_out(ttt_ctx *ctx, ttt__outlet *outlet, const char *text, size_t n) {
-    if (outlet->closed || !ttt_ok(ctx)) return;
+    if (!n || outlet->closed || !ttt_ok(ctx)) return;
     if (outlet->n + n > outlet->room) {
         size_t room = 2 * (outlet->n + n) + 256;
         char *held = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room);
@@ -2698,7 +2699,7 @@ static void ttt__go_on(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weight
         if (!ttt__read_tokens(ctx, desc, weights, stream, &token, 1, logits)) return;
         tokens[n + out->made++] = token;
         bool end = ttt__is_end(how, token);
-        if (!end && token < ttt_vocab_size(tokenizer)) {
+        if (!end && ttt_token_text(tokenizer, token, NULL)) {  // a model may have more tokens
             const char *text = ttt_decoder_push(ctx, &decoder, token, &length);
             ttt__put_out(ctx, &outlet, text, length);
         }

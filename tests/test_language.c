@@ -719,6 +719,13 @@ int main(int argc, char **argv) {
         T(a_call_that_fails_leaves_the_stream_as_it_was),
         T(tokens_are_drawn_as_often_as_their_odds_say),
         T(text_is_generated_in_whole_characters),
+    // the first byte may be no character yet
+    ttt_generate_desc one = { .tokens = 1, .choice = { .temperature = 1 } };
+    for (one.seed = 0; one.seed < 8; one.seed++) {
+        ttt_stream fresh = { 0 };
+        CHECK(ttt_generate(c, &d, w, bytes, &fresh, "x", 1, &one, &count) == TTT_OK);
+        CHECK(count.made == 1 && fresh.read->index[0] == 2);
+    }
         T(every_model_comes_back_from_its_folder),
         T(a_folder_in_bfloat16_is_computed_with),
         T(a_model_in_shards_is_read_from_its_own_folder_alone),
@@ -728,3 +735,23 @@ int main(int argc, char **argv) {
     };
     return ttt_test_main(argc, argv, all);
 }
+static void tokens_that_the_tokenizer_lacks_say_nothing(void) {
+    static const char json[] = "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 5}, "
+                               "\"merges\": []}, \"decoder\": {\"type\": \"Fuse\"}}";
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);  // VOCAB tokens: 1 to 4 are holes here
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    const ttt_tokenizer *tokenizer = ttt_tokenizer_parse(c, NULL, json, strlen(json));
+    heard h = { .most = 9999 };
+    ttt_generate_desc how = { .tokens = 60, .choice = { .temperature = 1 }, .piece = hear,
+                              .user = &h };
+    ttt_stream stream = { 0 };
+    ttt_generated count;
+    CHECK(ttt_generate(c, &d, w, tokenizer, &stream, "ab", 2, &how, &count) == TTT_OK);
+    if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
+    CHECK(count.made == 60 && stream.read->index[0] == 62);
+    CHECK(h.n > 0 && strspn(h.text, "ab") == h.n);
+    ttt_close(c);
+}
+        T(tokens_that_the_tokenizer_lacks_say_nothing),
