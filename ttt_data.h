@@ -1612,15 +1612,18 @@ typedef struct ttt__safetensors {
     ttt_bundle *out;
 } ttt__safetensors;
 
+// The names of the types, here and in NumPy.
 static const struct {
-    const char *name;
+    const char *name, *numpy;
     ttt__type type;
 } ttt__safetensors_types[] = {
-    { "F64", { 'f', 8, false } }, { "F32", { 'f', 4, false } }, { "F16", { 'f', 2, false } },
-    { "BF16", { 'h', 2, false } }, { "I64", { 'i', 8, false } }, { "I32", { 'i', 4, false } },
-    { "I16", { 'i', 2, false } }, { "I8", { 'i', 1, false } }, { "U64", { 'u', 8, false } },
-    { "U32", { 'u', 4, false } }, { "U16", { 'u', 2, false } }, { "U8", { 'u', 1, false } },
-    { "BOOL", { 'b', 1, false } },
+    { "F64", "float64", { 'f', 8, false } },   { "F32", "float32", { 'f', 4, false } },
+    { "F16", "float16", { 'f', 2, false } },   { "BF16", "bfloat16", { 'h', 2, false } },
+    { "I64", "int64", { 'i', 8, false } },     { "I32", "int32", { 'i', 4, false } },
+    { "I16", "int16", { 'i', 2, false } },     { "I8", "int8", { 'i', 1, false } },
+    { "U64", "uint64", { 'u', 8, false } },    { "U32", "uint32", { 'u', 4, false } },
+    { "U16", "uint16", { 'u', 2, false } },    { "U8", "uint8", { 'u', 1, false } },
+    { "BOOL", "bool", { 'b', 1, false } },
 };
 
 static bool ttt__read_dtype(ttt__safetensors *file, const char *name, ttt__entry *e) {
@@ -1837,9 +1840,211 @@ static bool ttt__read_tensors(ttt__safetensors *file) {
                                            sizeof *file->out->tensors, TTT_ERR_FORMAT);
 }
 
-// With its elements or, if `path_kept`, without them.
-static ttt_result ttt__safetensors_load(ttt_ctx *ctx, const char *who, const char *path,
-                                        ttt_bundle *out, bool path_kept) {
+// -- flax streams, in which the JAX code of TTT-LM keeps weights: objects of msgpack one behind the
+// other, [["model","h","0",...], bytes], whose bytes are flax's own msgpack of one array: extension
+// 1, and in it [[2,3], "float32", elements in C order].
+// https://github.com/test-time-training/ttt-lm-jax, ttt/infra/checkpoint.py;
+// https://github.com/google/flax, flax/serialization.py;
+// https://github.com/msgpack/msgpack/blob/master/spec.md
+typedef struct ttt__packed {
+    char kind;  // one of the rows below
+    int tag;    // of an extension, what it is
+    int64_t n;  // items of an array or a map, bytes of the others, or the number
+} ttt__packed;
+// What the first byte says: the kind, and of how many bytes, or twice or four times or eight times
+// as many, the length is, or the number. 0: the length is in the first byte.
+static const struct {
+    unsigned char first, last;
+    char kind;  // u whole number, m map, a array, s string, b bytes, x extension
+    unsigned char wide;
+} ttt__packed_rows[] = {
+    { 0x00, 0x7f, 'u', 0 }, { 0x80, 0x8f, 'm', 0 }, { 0x90, 0x9f, 'a', 0 },
+    { 0xa0, 0xbf, 's', 0 }, { 0xc4, 0xc6, 'b', 1 }, { 0xc7, 0xc9, 'x', 1 },
+    { 0xcc, 0xcf, 'u', 1 }, { 0xd4, 0xd8, 'x', 0 }, { 0xd9, 0xdb, 's', 1 },
+    { 0xdc, 0xdd, 'a', 2 }, { 0xde, 0xdf, 'm', 2 },
+};
+typedef struct ttt__flax {
+    ttt__file *f;
+    int64_t at, end;  // the next byte, and where the innermost thing that has a length ends
+    char name[512];   // the key path, with slashes
+} ttt__flax;
+// One array, and the next.
+typedef struct ttt__flax_item {
+    struct ttt__flax_item *next;
+    const char *name;
+    ttt__entry entry;
+} ttt__flax_item;
+
+static bool ttt__flax_bad(ttt__flax *r, int64_t at, const char *found, const char *expected) {
+    return ttt__bad(r->f, *r->name ? r->name : NULL, "byte %lld: %s; %s expected", (long long)at,
+                    found, expected);
+}
+static bool ttt__flax_go(ttt__flax *r, int64_t at) {
+    r->at = at;
+    errno = 0;
+    return TTT__SEEK(r->f->stream, at, SEEK_SET) == 0 ||
+           ttt__file_fail(r->f->ctx, r->f->path, "cannot be read", errno);
+}
+// The head of a thing of one of these kinds. What it says to follow is there.
+static bool ttt__unpack(ttt__flax *r, const char *kinds, const char *expected, ttt__packed *to) {
+    const int rows = (int)(sizeof ttt__packed_rows / sizeof *ttt__packed_rows);
+    unsigned char b[9], c;
+    int64_t at = r->at, left = r->end - at;
+    int i = 0;
+    if (left < 1) return ttt__flax_bad(r, at, "an end", expected);
+    if (!ttt__read(r->f, &c, 1)) return false;
+    while (i < rows && !(ttt__packed_rows[i].first <= c && c <= ttt__packed_rows[i].last)) i++;
+    to->kind = i < rows ? ttt__packed_rows[i].kind : '?';
+    if (!strchr(kinds, to->kind))
+        return ttt__bad(r->f, *r->name ? r->name : NULL, "byte %lld: type 0x%02x; %s expected",
+                        (long long)at, c, expected);
+    int step = c - ttt__packed_rows[i].first, wide = ttt__packed_rows[i].wide;
+    if (wide) wide <<= step;
+    int rest = wide + (to->kind == 'x');
+    uint64_t n = wide ? 0 : to->kind == 'x' ? (uint64_t)1 << step : (uint64_t)step;
+    if (left <= rest) return ttt__flax_bad(r, at, "an end", expected);
+    if (!ttt__read(r->f, b, (size_t)rest)) return false;
+    for (int k = 0; k < wide; k++) n = n << 8 | b[k];
+    to->tag = to->kind == 'x' ? b[wide] : 0;
+    to->n = (int64_t)n;
+    r->at += 1 + rest;
+    if (n > INT64_MAX || (to->kind != 'u' && to->n > r->end - r->at))
+        return ttt__bad(r->f, *r->name ? r->name : NULL,
+                        "byte %lld: a length of %llu, but %lld bytes follow", (long long)at,
+                        (unsigned long long)n, (long long)(r->end - r->at));
+    return true;
+}
+static bool ttt__unpack_text(ttt__flax *r, const char *expected, char *to, size_t room) {
+    ttt__packed p;
+    int64_t at = r->at;
+    if (!ttt__unpack(r, "s", expected, &p)) return false;
+    if (p.n >= (int64_t)room) return ttt__flax_bad(r, at, "a string that is too long", expected);
+    if (!ttt__read(r->f, to, (size_t)p.n)) return false;
+    to[p.n] = 0;
+    r->at += p.n;
+    return strlen(to) == (size_t)p.n || ttt__flax_bad(r, at, "a string with a 0", expected);
+}
+static bool ttt__unpack_list(ttt__flax *r, const char *expected, int64_t least, int64_t most,
+                             int64_t *n) {
+    ttt__packed p;
+    int64_t at = r->at;
+    if (!ttt__unpack(r, "a", expected, &p)) return false;
+    *n = p.n;
+    return (least <= p.n && p.n <= most) ||
+           ttt__flax_bad(r, at, "an array of another length", expected);
+}
+static bool ttt__unpack_path(ttt__flax *r) {
+    int64_t n, used = 0;
+    if (!ttt__unpack_list(r, "a key path", 1, 64, &n)) return false;
+    for (int64_t i = 0; i < n; i++) {
+        if (i) r->name[used++] = '/';
+        r->name[used] = 0;
+        if (!ttt__unpack_text(r, "a part of a key path", r->name + used,
+                              sizeof r->name - 1 - (size_t)used))
+            return false;
+        used += (int64_t)strlen(r->name + used);
+    }
+    return true;
+}
+static bool ttt__unpack_type(ttt__flax *r, ttt__entry *e) {
+    char name[24];
+    int64_t at = r->at;
+    if (!ttt__unpack_text(r, "the name of a type", name, sizeof name)) return false;
+    for (size_t i = 0; i < sizeof ttt__safetensors_types / sizeof *ttt__safetensors_types; i++)
+        if (strcmp(name, ttt__safetensors_types[i].numpy) == 0) {
+            e->type = ttt__safetensors_types[i].type;
+            e->dtype = ttt__dtype_of(e->type);
+            return true;
+        }
+    return ttt__bad(r->f, r->name, "byte %lld: type %s: float64, float32, float16, bfloat16, "
+                    "int8..int64, uint8..uint64, bool expected", (long long)at, name);
+}
+// An array that fills the bytes up to r->end. Its elements stay in the file.
+static bool ttt__unpack_array(ttt__flax *r, ttt__entry *e) {
+    static const char form[] = "an array of flax, [shape, type, elements],";
+    ttt_text text;
+    ttt__packed p;
+    int64_t at = r->at, n;
+    if (!ttt__unpack(r, "xm", form, &p)) return false;
+    if (p.kind == 'm') return ttt__flax_bad(r, at, "a map (chunks of more than 1 GB?)", form);
+    if (p.tag != 1) return ttt__flax_bad(r, at, "another extension", form);
+    if (!ttt__unpack_list(r, form, 3, 3, &n) ||
+        !ttt__unpack_list(r, "a shape of at most 8 sizes", 0, TTT_MAX_RANK, &n))
+        return false;
+    e->shape = ttt_scalar_shape();
+    for (; e->shape.rank < n; e->shape.dim[e->shape.rank++] = p.n)
+        if (!ttt__unpack(r, "u", "a size", &p)) return false;
+    if (!ttt__unpack_type(r, e) || !ttt__unpack(r, "b", "elements", &p)) return false;
+    e->begin = r->at;
+    e->end = r->at + p.n;
+    int64_t size = ttt_shape_size(e->shape);
+    if (size < 0 || size > INT64_MAX / e->type.bytes || size * e->type.bytes != p.n)
+        return ttt__bad(r->f, r->name, "byte %lld: shape %s of elements of %d bytes, but there are "
+                        "%lld bytes", (long long)at, ttt_shape_text(e->shape, text), e->type.bytes,
+                        (long long)p.n);
+    return e->end == r->end || ttt__flax_bad(r, e->end, "bytes after an array", "its end");
+}
+// The next item, of which the array is read if the path begins with `prefix`. NULL in *to if not.
+static bool ttt__unpack_item(ttt__flax *r, const char *prefix, ttt__flax_item **to) {
+    ttt__packed p;
+    ttt__entry e;
+    int64_t n;
+    size_t skipped = strlen(prefix);
+    *r->name = 0;
+    *to = NULL;
+    r->end = r->f->size;
+    if (!ttt__unpack_list(r, "[key path, bytes]", 2, 2, &n) || !ttt__unpack_path(r) ||
+        !ttt__unpack(r, "b", "the bytes of an array", &p))
+        return false;
+    r->end = r->at + p.n;
+    if (strncmp(r->name, prefix, skipped) == 0) {
+        if (!ttt__unpack_array(r, &e)) return false;
+        size_t length = strlen(r->name + skipped) + 1;
+        *to = (ttt__flax_item *)ttt_alloc(r->f->ctx, sizeof **to + length, false);
+        if (!*to) return false;
+        (*to)->next = NULL;
+        (*to)->name = (const char *)memcpy(*to + 1, r->name + skipped, length);
+        (*to)->entry = e;
+    }
+    return ttt__flax_go(r, r->end);
+}
+static bool ttt__read_flax(ttt__safetensors *file, const char *prefix) {
+    ttt_bundle *out = file->out;
+    struct ttt__stored *stored = file->stored;
+    size_t each = sizeof *stored->entries + sizeof *out->tensors + sizeof *stored->by_name;
+    ttt__flax_item *first = NULL, *item, **last = &first;
+    ttt__flax r;
+    int64_t n = 0, i = 0;
+    memset(&r, 0, sizeof r);
+    r.f = &file->f;
+    file->data = file->f.size;
+    while (r.at < file->f.size && n < TTT__SAFETENSORS_NAMES) {
+        if (!ttt__unpack_item(&r, prefix, &item)) return false;
+        if (!item) continue;
+        *last = item;
+        last = &item->next;
+        n++;
+    }
+    if (r.at < file->f.size)
+        return ttt__refuse(file->f.ctx, TTT_ERR_TOO_BIG, file->f.path, "more than %lld names",
+                           (long long)n);
+    stored->entries = (ttt__entry *)ttt_alloc(file->f.ctx, (uint64_t)n * each, false);
+    if (!stored->entries) return false;
+    out->tensors = (ttt_named *)(void *)(stored->entries + n);
+    stored->by_name = (void **)(void *)(out->tensors + n);
+    out->n_tensors = n;
+    for (item = first; item; item = item->next, i++) {
+        stored->entries[i] = item->entry;
+        out->tensors[i].name = item->name;
+        out->tensors[i].tensor = NULL;
+    }
+    return ttt__sort_names(file->f.ctx, file->f.path, stored->by_name, out->tensors, n,
+                           sizeof *out->tensors, TTT_ERR_FORMAT);
+}
+
+// With its elements or, if `path_kept`, without them. A flax stream if there is a prefix.
+static ttt_result ttt__bundle_load(ttt_ctx *ctx, const char *who, const char *path,
+                                   ttt_bundle *out, bool path_kept, const char *prefix) {
     ttt_mark step = ttt_mark_get(ctx), scratch = ttt__arena_mark(&ctx->scratch);
     ttt__safetensors file;
     const char *name = NULL;
@@ -1852,7 +2057,8 @@ static ttt_result ttt__safetensors_load(ttt_ctx *ctx, const char *who, const cha
     if (file.stored) memset(file.stored, 0, sizeof *file.stored);
     if (file.stored && path_kept)
         file.stored->path = (const char *)memcpy(file.stored + 1, path, length);
-    if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
+    if (file.stored && prefix) ttt__read_flax(&file, prefix);
+    else if (file.stored && ttt__read_header(&file) && ttt__read_entries(&file, &name))
         ttt__read_tensors(&file);
     if (file.j.why)
         ttt__bad(&file.f, name, "byte %lld: %s", (long long)(file.j.at - file.j.text) + 8,
@@ -1870,10 +2076,15 @@ static ttt_result ttt__safetensors_load(ttt_ctx *ctx, const char *who, const cha
     return TTT_OK;
 }
 ttt_result ttt_safetensors_read(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
-    return ttt__safetensors_load(ctx, "safetensors_read", path, out, false);
+    return ttt__bundle_load(ctx, "safetensors_read", path, out, false, NULL);
 }
 ttt_result ttt_safetensors_open(ttt_ctx *ctx, const char *path, ttt_bundle *out) {
-    return ttt__safetensors_load(ctx, "safetensors_open", path, out, true);
+    return ttt__bundle_load(ctx, "safetensors_open", path, out, true, NULL);
+}
+// The arrays of a flax stream whose paths begin with `prefix`, and without it their names.
+TTT__UNUSED static ttt_result ttt__flax_open(ttt_ctx *ctx, const char *path, const char *prefix,
+                                             ttt_bundle *out) {
+    return ttt__bundle_load(ctx, "flax_open", path, out, true, prefix);
 }
 
 // The elements of a tensor of this shape, which begin `skip` elements behind the entry's first.

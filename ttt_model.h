@@ -282,6 +282,9 @@ TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *s
 // writes it. Names are our own with points for slashes, "weight" for kernel, scale and embedding,
 // and a few words of the official layer; matrices are stored as (out,in), and turned here. Models
 // with other mixers are kept in the same way; "mixer" in their config.json says which and how.
+// A folder may also hold what the official JAX code saved and its authors released: the file
+// streaming_params or streaming_train_state beside a config.json, which may have that code's keys
+// ("seq_modeling_block", "conv_width").
 typedef struct ttt_lm_folder {
     bool bf16;        // read: keep matrices as bfloat16, to compute with; write: all as bfloat16
     int64_t bos, eos; // tokens that begin and end a text, as config.json says; -1: it does not say.
@@ -1940,44 +1943,78 @@ ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream, c
 }
 
 // ---- MODEL FOLDERS ------------------------------------------------------------------------------
-// -- names: how a parameter is filed
+// -- names: how a parameter is filed: by the official PyTorch code (ttt.py of
+// https://github.com/test-time-training/ttt-lm-pytorch), or by the JAX code that trained the models
+// which its authors released (ttt/models/model.py and ttt_layer.py of
+// https://github.com/test-time-training/ttt-lm-jax)
+enum { TTT__PYTORCH, TTT__JAX };
 typedef struct ttt__filed {
-    const char *own_name, *official;  // the end of its name
-    bool turned;                  // a matrix that is stored as (out,in)
-    int one;                      // the axis of length 1 that its shape has more; 0: none
+    const char *name;  // the end of it
+    bool turned;       // a matrix that is stored with its axes swapped
+    int one;           // the axis of length 1 that its shape has more; 0: none
 } ttt__filed;
-// The first row whose end fits. The first are those of the official code's layer.
-static const ttt__filed ttt__filed_rows[] = {
-    { "learnable_ttt_lr/kernel", "learnable_ttt_lr_weight", true, 1 },
-    { "learnable_ttt_lr/bias", "learnable_ttt_lr_bias", false, 1 },
-    { "ttt_norm/scale", "ttt_norm_weight", false, 0 },
-    { "ttt_norm/bias", "ttt_norm_bias", false, 0 },
-    { "token_index", "learnable_token_idx", false, 0 },
-    { "inner_Dense_0/kernel", "W1", false, 0 },
-    { "inner_Dense_0/bias", "b1", false, 1 },
-    { "inner_Dense_1/kernel", "W2", false, 0 },
-    { "inner_Dense_1/bias", "b2", false, 1 },
-    { "conv/kernel", "conv.weight", true, 1 },
-    { "conv_q/kernel", "conv_q.weight", true, 1 },
-    { "conv_k/kernel", "conv_k.weight", true, 1 },
-    { "kernel", "weight", true, 0 },
-    { "scale", "weight", false, 0 },
-    { "embedding", "weight", false, 0 },
+// The first row whose end fits. The last three are not of the official model alone.
+static const struct {
+    const char *own_name;
+    ttt__filed forms[2];  // PyTorch, JAX
+} ttt__filed_rows[] = {
+    { "learnable_ttt_lr/kernel",
+      { { "learnable_ttt_lr_weight", true, 1 }, { "learnable_ttt_lr/kernel", true, 2 } } },
+    { "learnable_ttt_lr/bias",
+      { { "learnable_ttt_lr_bias", false, 1 }, { "learnable_ttt_lr/bias", false, 1 } } },
+    { "ttt_norm/scale", { { "ttt_norm_weight", false, 0 }, { "ttt_norm/scale", false, 0 } } },
+    { "ttt_norm/bias", { { "ttt_norm_bias", false, 0 }, { "ttt_norm/bias", false, 0 } } },
+    { "post_norm/scale", { { "post_norm.weight", false, 0 }, { "post_norm/scale", false, 0 } } },
+    { "token_index", { { "learnable_token_idx", false, 0 }, { "learnable_token_idx", false, 0 } } },
+    { "inner_Dense_0/kernel", { { "W1", false, 0 }, { "ttt_dense_0", false, 0 } } },
+    { "inner_Dense_0/bias", { { "b1", false, 1 }, { "ttt_bias_0", false, 1 } } },
+    { "inner_Dense_1/kernel", { { "W2", false, 0 }, { "ttt_dense_1", false, 0 } } },
+    { "inner_Dense_1/bias", { { "b2", false, 1 }, { "ttt_bias_1", false, 1 } } },
+    { "q_proj/kernel", { { "q_proj.weight", true, 0 }, { "wq/kernel", false, 0 } } },
+    { "k_proj/kernel", { { "k_proj.weight", true, 0 }, { "wk/kernel", false, 0 } } },
+    { "v_proj/kernel", { { "v_proj.weight", true, 0 }, { "wv/kernel", false, 0 } } },
+    { "o_proj/kernel", { { "o_proj.weight", true, 0 }, { "wo/kernel", false, 0 } } },
+    { "g_proj/kernel", { { "g_proj.weight", true, 0 }, { "wg/kernel", false, 0 } } },
+    { "conv_q/kernel", { { "conv_q.weight", true, 1 }, { "conv_q/kernel", false, 1 } } },
+    { "conv_k/kernel", { { "conv_k.weight", true, 1 }, { "conv_k/kernel", false, 1 } } },
+    { "conv/kernel", { { "conv.weight", true, 1 }, { "conv1/kernel", false, 1 } } },
+    { "conv/bias", { { "conv.bias", false, 0 }, { "conv1/bias", false, 0 } } },
+    { "conv/norm/scale", { { "conv.norm.weight", false, 0 },
+                           { "conv/conv_norm/kernel", false, 0 } } },
+    { "mlp/gate_proj/kernel", { { "mlp.gate_proj.weight", true, 0 },
+                                { "feed_forward/w1/kernel", false, 0 } } },
+    { "mlp/up_proj/kernel", { { "mlp.up_proj.weight", true, 0 },
+                              { "feed_forward/w3/kernel", false, 0 } } },
+    { "mlp/down_proj/kernel", { { "mlp.down_proj.weight", true, 0 },
+                                { "feed_forward/w2/kernel", false, 0 } } },
+    { "model/norm/scale", { { "model.norm.weight", false, 0 },
+                            { "model/ln_f/kernel", false, 0 } } },
+    { "embed_tokens/embedding", { { "embed_tokens.weight", false, 0 },
+                                  { "wte/embedding", false, 0 } } },
+    { "lm_head/embedding", { { "lm_head.weight", false, 0 }, { "lm_head/kernel", true, 0 } } },
+    { "kernel", { { "weight", true, 0 }, { "kernel", false, 0 } } },
+    { "scale", { { "weight", false, 0 }, { "kernel", false, 0 } } },
+    { "embedding", { { "weight", false, 0 }, { "embedding", false, 0 } } },
 };
-// The official name of a parameter, and its row. NULL after an error.
-static const char *ttt__filed_name(ttt_ctx *ctx, const char *own_name, ttt__filed *row) {
-    static const ttt__filed plain = { "", "", false, 0 };
-    size_t n = strlen(own_name), head = n;
+// The name of a parameter there, and its row. NULL after an error.
+static const char *ttt__filed_name(ttt_ctx *ctx, const char *own_name, int form, ttt__filed *row) {
+    static const ttt__filed plain = { "", false, 0 };
+    static const char blocks[] = "model/layers/";
+    size_t n = strlen(own_name), head = n, skipped = 0;
     *row = plain;
     for (size_t i = 0; i < sizeof ttt__filed_rows / sizeof *ttt__filed_rows && head == n; i++) {
         size_t end = strlen(ttt__filed_rows[i].own_name);
         if (end > n || strcmp(own_name + n - end, ttt__filed_rows[i].own_name) != 0) continue;
         if (end < n && own_name[n - end - 1] != '/') continue;
-        *row = ttt__filed_rows[i];
+        *row = ttt__filed_rows[i].forms[form];
         head = n - end;
     }
-    char *name = (char *)(uintptr_t)ttt__text_of(ctx, "%.*s%s", (int)head, own_name, row->official);
-    for (char *at = name; at && *at; at++)
+    if (form == TTT__JAX && strncmp(own_name, blocks, sizeof blocks - 1) == 0)
+        skipped = sizeof blocks - 1;
+    char *name = (char *)(uintptr_t)ttt__text_of(ctx, "%s%.*s%s", skipped ? "model/h/" : "",
+                                                 (int)(head - skipped), own_name + skipped,
+                                                 row->name);
+    for (char *at = name; at && *at && form == TTT__PYTORCH; at++)
         if (*at == '/') *at = '.';
     return name;
 }
@@ -2044,12 +2081,30 @@ static bool ttt__read_mixer(const ttt__document *d, const ttt__value *mixer, ttt
         good = ttt__read_option(d, mixer, &ttt__options[i], &desc->mixer);
     return good;
 }
+// What the JAX code calls the layer; its name says whether there are a gate and shared queries.
+static bool ttt__read_jax_mixer(const ttt__document *d, ttt__string *kind, ttt_mixer_desc *mixer) {
+    static const char *const names[4] = { "ttt_linear", "ttt_mlp", "ttt_linear_base",
+                                          "ttt_mlp_base" };
+    ttt__string name = { "", 0 };
+    if (!ttt__member_string(d, d->root, "seq_modeling_block", &name)) return false;
+    for (int i = 0; i < 4; i++) {
+        if (!ttt__string_is(name, names[i])) continue;
+        kind->at = i % 2 ? "mlp" : "linear";
+        kind->n = strlen(kind->at);
+        mixer->share_qk = mixer->output_gate = i < 2;
+        return true;
+    }
+    return name.n == 0 || ttt__refuse(d->ctx, TTT_ERR_FORMAT, d->file,
+                                      "'seq_modeling_block' is '%.40s'; 'ttt_linear', 'ttt_mlp', "
+                                      "'ttt_linear_base' or 'ttt_mlp_base' expected", name.at);
+}
 static bool ttt__read_official_mixer(const ttt__document *d, ttt_lm_desc *desc) {
     ttt__string kind = { "linear", 6 };
     double rate = 1, theta = 10000;
     int64_t chunk = 16;
     ttt_mixer_desc *mixer = &desc->mixer;
-    if (!ttt__member_string(d, d->root, "ttt_layer_type", &kind) ||
+    if (!ttt__read_jax_mixer(d, &kind, mixer) ||
+        !ttt__member_string(d, d->root, "ttt_layer_type", &kind) ||
         !ttt__member_real(d, d->root, "ttt_base_lr", 1e-30, 1e30, &rate) ||
         !ttt__member_real(d, d->root, "rope_theta", 1e-30, 1e30, &theta) ||
         !ttt__member_int(d, d->root, "mini_batch_size", 1, TTT__MOST_WIDE, &chunk) ||
@@ -2101,6 +2156,7 @@ static bool ttt__read_lm_desc(const ttt__document *d, ttt_lm_desc *desc, ttt_lm_
         !ttt__member_real(d, d->root, "rms_norm_eps", 1e-30, 1, &eps) ||
         !ttt__member_bool(d, d->root, "pre_conv", &desc->pre_conv) ||
         !ttt__member_int(d, d->root, "conv_kernel", 1, 1024, &desc->conv) ||
+        !ttt__member_int(d, d->root, "conv_width", 1, 1024, &desc->conv) ||
         !ttt__member_bool(d, d->root, "tie_word_embeddings", &desc->tied) ||
         !ttt__member_int(d, d->root, "bos_token_id", 0, desc->vocab - 1, &folder->bos) ||
         !ttt__member_int(d, d->root, "eos_token_id", 0, desc->vocab - 1, &folder->eos))
@@ -2140,6 +2196,8 @@ static void ttt__left_keys(const ttt__document *d, ttt_lm_folder *folder) {
         "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads mixer "
         "model_type hidden_act rms_norm_eps pre_conv conv_kernel tie_word_embeddings bos_token_id "
         "eos_token_id ttt_layer_type ttt_base_lr rope_theta mini_batch_size share_qk use_gate "
+        "seq_modeling_block conv_width max_sequence_length ttt_base_lr_init ttt_base_lr_warmup "
+        "remat_mini_batch_group_size "
         "architectures torch_dtype dtype transformers_version _name_or_path initializer_range "
         "max_position_embeddings pad_token_id pretraining_tp scan_checkpoint_group_size use_cache "
         "auto_map";
@@ -2189,6 +2247,7 @@ typedef struct ttt__lm_files {
     int n;
     const char **name;  // of each
     ttt_bundle *file;
+    int form;           // of the names
     int64_t taken;      // tensors that the model asked for
 } ttt__lm_files;
 
@@ -2240,6 +2299,14 @@ static bool ttt__file_there(ttt_ctx *ctx, const char *folder, const char *name) 
     if (f) fclose(f);
     return f != NULL;
 }
+// What the JAX code saved: parameters alone, or with all that training needs.
+static bool ttt__lm_released(ttt__lm_files *files, const char *name, const char *prefix) {
+    const char *path = ttt__text_of(files->ctx, "%s/%s", files->folder, name);
+    files->form = TTT__JAX;
+    if (!path || !ttt__lm_files_room(files, 1)) return false;
+    files->name[files->n] = name;
+    return ttt__flax_open(files->ctx, path, prefix, &files->file[files->n++]) == TTT_OK;
+}
 static bool ttt__lm_files_open(ttt_ctx *ctx, const char *folder, ttt__lm_files *files) {
     static const char whole[] = "model.safetensors", index[] = "model.safetensors.index.json";
     memset(files, 0, sizeof *files);
@@ -2248,7 +2315,12 @@ static bool ttt__lm_files_open(ttt_ctx *ctx, const char *folder, ttt__lm_files *
     if (ttt__file_there(ctx, folder, whole))
         return ttt__lm_files_room(files, 1) && ttt__lm_file(files, whole);
     if (ttt__file_there(ctx, folder, index)) return ttt__lm_shards(files, index);
-    return ttt__refuse(ctx, TTT_ERR_FILE, folder, "there is neither %s nor %s in it", whole, index);
+    if (ttt__file_there(ctx, folder, "streaming_params"))
+        return ttt__lm_released(files, "streaming_params", "");
+    if (ttt__file_there(ctx, folder, "streaming_train_state"))
+        return ttt__lm_released(files, "streaming_train_state", "params/params/");
+    return ttt__refuse(ctx, TTT_ERR_FILE, folder, "there is neither %s nor %s nor streaming_params "
+                       "nor streaming_train_state in it", whole, index);
 }
 
 // Numbers of all tensors in the files, and at least how many the model has: a config.json that asks
@@ -2289,7 +2361,7 @@ static bool ttt__lm_read_weight(ttt__lm_files *files, const char *own_name, ttt_
     ttt_ctx *ctx = files->ctx;
     ttt_text t0, t1;
     ttt__filed row;
-    const char *name = ttt__filed_name(ctx, own_name, &row);
+    const char *name = ttt__filed_name(ctx, own_name, files->form, &row);
     int at = 0;
     if (!name) return false;
     while (at < files->n && ttt_bundle_place(&files->file[at], name) < 0) at++;
@@ -2318,7 +2390,7 @@ static void ttt__left_tensors(ttt__lm_files *files, const ttt_params *params,
                **left = (const char **)ttt_alloc(
                    ctx, ((uint64_t)folder->n_left + (uint64_t)all) * sizeof *left, false);
     for (int i = 0; i < params->n && ttt_ok(ctx); i++)
-        name[i] = ttt__filed_name(ctx, params->item[i].name, &row);
+        name[i] = ttt__filed_name(ctx, params->item[i].name, files->form, &row);
     if (!ttt_ok(ctx)) return;
     if (folder->n_left) memcpy(left, folder->left, (size_t)folder->n_left * sizeof *left);
     folder->left = left;
@@ -2339,6 +2411,7 @@ ttt_result ttt_lm_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc, ttt_pa
     if (!TTT__GIVEN("lm_read", path) || !TTT__GIVEN("lm_read", desc) ||
         !TTT__GIVEN("lm_read", params))
         return ttt_status(ctx);
+    memset(desc, 0, sizeof *desc);
     memset(params, 0, sizeof *params);
     const char *config = ttt__text_of(ctx, "%s/config.json", path);
     if (!config || ttt_lm_config_read(ctx, config, desc, about) != TTT_OK) return ttt_status(ctx);
@@ -2537,7 +2610,8 @@ ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
     for (; bundle.n_tensors < params->n && ttt_ok(ctx); bundle.n_tensors++) {
         ttt_named *to = &bundle.tensors[bundle.n_tensors];
         ttt__filed row;
-        to->name = ttt__filed_name(ctx, params->item[bundle.n_tensors].name + prefix, &row);
+        const char *own_name = params->item[bundle.n_tensors].name + prefix;
+        to->name = ttt__filed_name(ctx, own_name, TTT__PYTORCH, &row);
         to->tensor = ttt__filed_tensor(ctx, &row, params->value[bundle.n_tensors]);
     }
     if (ttt_ok(ctx)) ttt_safetensors_write(ctx, file, &bundle, folder && folder->bf16);

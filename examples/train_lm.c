@@ -3,8 +3,8 @@
 //     cc -O2 -o train_lm examples/train_lm.c -lm && ./train_lm
 //
 // Without --data it reads the headers of this very library. The last tenth of the text is held out:
-// at the end it is read as one stream, and what a byte of it costs is the result. The run leaves the
-// model in out/, as a folder that generate.c and ttt_lm_read take (config.json and
+// at the end it is read as one stream, and what a byte of it costs is the result. The run leaves
+// the model in out/, as a folder that generate.c and ttt_lm_read take (config.json and
 // model.safetensors), beside log.jsonl and curves.svg; until it has finished, the file
 // checkpoint.safetensors there says where ./train_lm --resume goes on. The options are listed by
 // ./train_lm --help.

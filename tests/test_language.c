@@ -1,4 +1,16 @@
 // Tests of ttt_model.h's language model.
+#include <stdbool.h>
+#include <stdlib.h>
+static long mallocs;   // how often the library asked for memory
+static long fails_at;  // and got none, from 1; 0: at none
+static bool fails_on;  // and at all later ones
+static bool served(void) {
+    mallocs++;
+    return !fails_at || !(mallocs == fails_at || (fails_on && mallocs > fails_at));
+}
+#define TTT_MALLOC(user, n) ((void)(user), served() ? malloc(n) : NULL)
+#define TTT_REALLOC(user, p, n) ((void)(user), served() ? realloc(p, n) : NULL)
+#define TTT_FREE(user, p) ((void)(user), free(p))
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "ttt_test.h"
@@ -223,7 +235,8 @@ static void make_folder(void) {
 }
 static void remove_folder(void) {
     static const char *const files[] = { "config.json", "model.safetensors", "a.safetensors",
-                                         "model.safetensors.index.json", "b.safetensors" };
+                                         "model.safetensors.index.json", "b.safetensors",
+                                         "streaming_params", "streaming_train_state" };
     for (int i = 0; i < COUNT(files); i++) remove(in_folder(files[i]));
 #ifdef _WIN32
     _rmdir(folder);
@@ -497,6 +510,303 @@ static void what_a_folder_has_too_much_is_told(void) {
     remove_folder();
 }
 
+// ---- the released form --------------------------------------------------------------------------
+// What the authors' JAX code saves, written here from the layout's own words, with the names and
+// shapes of ttt/models/model.py and ttt_layer.py of ttt-lm-jax.
+typedef struct {
+    unsigned char *at;
+    size_t n, most;
+} bytes;
+static void put(bytes *o, const void *from, size_t n) {
+    CHECK(o->n + n <= o->most);
+    if (o->n + n <= o->most) memcpy(o->at + o->n, from, n);
+    o->n += n;
+}
+// The shortest head of msgpack, as its writers choose.
+static void put_head(bytes *o, char kind, size_t n) {
+    static const struct { char kind; int small, most, first[3]; } rows[] = {
+        { 'u', 0x00, 127, { 0xcc, 0xcd, 0xce } }, { 'a', 0x90, 15, { 0, 0xdc, 0xdd } },
+        { 's', 0xa0, 31, { 0xd9, 0xda, 0xdb } }, { 'b', 0, -1, { 0xc4, 0xc5, 0xc6 } },
+        { 'x', 0, -1, { 0xc7, 0xc8, 0xc9 } },
+    };
+    int i = 0, wide = n > 0xffff ? 2 : n > 0xff;
+    while (rows[i].kind != kind) i++;
+    unsigned char b[7] = { (unsigned char)(rows[i].small + (int)n) };
+    size_t length = 1;
+    if (kind == 'x' && n == 16) b[0] = 0xd8;
+    else if ((long)n > rows[i].most) {
+        b[0] = (unsigned char)rows[i].first[wide];
+        for (int k = (1 << wide) - 1; k >= 0; k--) b[length++] = (unsigned char)(n >> 8 * k);
+    }
+    if (kind == 'x') b[length++] = 1;
+    put(o, b, length);
+}
+static void put_text(bytes *o, const char *text, size_t n) {
+    put_head(o, 's', n);
+    put(o, text, n);
+}
+// An item: the parts of its path end at points.
+static void put_array(bytes *o, const char *prefix, const char *path, ttt_shape shape,
+                      const char *type, const void *elements, size_t n) {
+    static unsigned char room[2][40000];
+    bytes array = { room[0], 0, sizeof room[0] }, outer = { room[1], 0, sizeof room[1] };
+    char all[200];
+    size_t parts = 1;
+    put_head(&array, 'a', 3);
+    put_head(&array, 'a', (size_t)shape.rank);
+    for (int i = 0; i < shape.rank; i++) put_head(&array, 'u', (size_t)shape.dim[i]);
+    put_text(&array, type, strlen(type));
+    put_head(&array, 'b', n);
+    put(&array, elements, n);
+    put_head(&outer, 'x', array.n);
+    put(&outer, array.at, array.n);
+    snprintf(all, sizeof all, "%s%s", prefix, path);
+    for (const char *at = all; *at; at++) parts += *at == '.';
+    put_head(o, 'a', 2);
+    put_head(o, 'a', parts);
+    for (const char *at = all, *end; parts-- > 0; at = end + 1) {
+        for (end = at; *end && *end != '.';) end++;
+        put_text(o, at, (size_t)(end - at));
+    }
+    put_head(o, 'b', outer.n);
+    put(o, outer.at, outer.n);
+}
+
+// Names of ours and theirs; the axis of length 1 that theirs have more, and what is turned.
+static const struct { const char *ours, *theirs; int one; bool turned; } released[] = {
+    { "model/embed_tokens/embedding", "model.wte.embedding", 0, false },
+    { "model/norm/scale", "model.ln_f.kernel", 0, false },
+    { "lm_head/embedding", "lm_head.kernel", 0, true },
+    { "conv/norm/scale", "conv.conv_norm.kernel", 0, false },
+    { "conv/conv/kernel", "conv.conv1.kernel", 1, false },
+    { "conv/conv/bias", "conv.conv1.bias", 0, false },
+    { "seq_norm/scale", "seq_norm.kernel", 0, false },
+    { "seq_modeling_block/q_proj/kernel", "seq_modeling_block.wq.kernel", 0, false },
+    { "seq_modeling_block/k_proj/kernel", "seq_modeling_block.wk.kernel", 0, false },
+    { "seq_modeling_block/v_proj/kernel", "seq_modeling_block.wv.kernel", 0, false },
+    { "seq_modeling_block/o_proj/kernel", "seq_modeling_block.wo.kernel", 0, false },
+    { "seq_modeling_block/g_proj/kernel", "seq_modeling_block.wg.kernel", 0, false },
+    { "seq_modeling_block/learnable_ttt_lr/kernel",
+      "seq_modeling_block.learnable_ttt_lr/kernel", 2, true },
+    { "seq_modeling_block/learnable_ttt_lr/bias",
+      "seq_modeling_block.learnable_ttt_lr/bias", 1, false },
+    { "seq_modeling_block/ttt_norm/scale", "seq_modeling_block.ttt_norm/scale", 0, false },
+    { "seq_modeling_block/ttt_norm/bias", "seq_modeling_block.ttt_norm/bias", 0, false },
+    { "seq_modeling_block/post_norm/scale", "seq_modeling_block.post_norm.scale", 0, false },
+    { "seq_modeling_block/post_norm/bias", "seq_modeling_block.post_norm.bias", 0, false },
+    { "seq_modeling_block/token_index", "seq_modeling_block.learnable_token_idx", 0, false },
+    { "seq_modeling_block/conv_q/kernel", "seq_modeling_block.conv_q.kernel", 1, false },
+    { "seq_modeling_block/conv_q/bias", "seq_modeling_block.conv_q.bias", 0, false },
+    { "seq_modeling_block/conv_k/kernel", "seq_modeling_block.conv_k.kernel", 1, false },
+    { "seq_modeling_block/conv_k/bias", "seq_modeling_block.conv_k.bias", 0, false },
+    { "seq_modeling_block/inner_Dense_0/kernel", "seq_modeling_block.ttt_dense_0", 0, false },
+    { "seq_modeling_block/inner_Dense_0/bias", "seq_modeling_block.ttt_bias_0", 1, false },
+    { "seq_modeling_block/inner_Dense_1/kernel", "seq_modeling_block.ttt_dense_1", 0, false },
+    { "seq_modeling_block/inner_Dense_1/bias", "seq_modeling_block.ttt_bias_1", 1, false },
+    { "ffn_norm/scale", "ffn_norm.kernel", 0, false },
+    { "mlp/gate_proj/kernel", "feed_forward.w1.kernel", 0, false },
+    { "mlp/up_proj/kernel", "feed_forward.w3.kernel", 0, false },
+    { "mlp/down_proj/kernel", "feed_forward.w2.kernel", 0, false },
+};
+// A parameter under their name and in their shape, of `real` or in 16 bits.
+static void put_released(bytes *o, const char *prefix, const char *name, const ttt_tensor *w,
+                         bool bf16) {
+    static ttt_real turned[4000];
+    static uint16_t halves[4000];
+    const char *type = bf16 ? "bfloat16" : sizeof(ttt_real) == 8 ? "float64" : "float32";
+    char path[200], block[20] = "";
+    int i = 0, layer = 0;
+    if (sscanf(name, "model/layers/%d/", &layer) == 1) {
+        name = strchr(name + strlen("model/layers/"), '/') + 1;
+        snprintf(block, sizeof block, "model.h.%d.", layer);
+    }
+    while (i < COUNT(released) && strcmp(released[i].ours, name) != 0) i++;
+    CHECK(i < COUNT(released) && w->size <= COUNT(turned));
+    if (i == COUNT(released)) return;
+    ttt_shape shape = w->shape;
+    memcpy(turned, w->data, (size_t)w->size * sizeof *turned);
+    if (released[i].turned) {
+        shape = TTT_SHAPE(w->shape.dim[1], w->shape.dim[0]);
+        for (int64_t a = 0; a < shape.dim[0]; a++)
+            for (int64_t b = 0; b < shape.dim[1]; b++)
+                turned[a * shape.dim[1] + b] = w->data[b * shape.dim[0] + a];
+    }
+    if (released[i].one) {
+        for (int k = shape.rank++; k > released[i].one; k--) shape.dim[k] = shape.dim[k - 1];
+        shape.dim[released[i].one] = 1;
+    }
+    for (int64_t k = 0; k < w->size; k++) {
+        float f = (float)turned[k];
+        uint32_t bits;
+        memcpy(&bits, &f, sizeof bits);
+        halves[k] = (uint16_t)(bits >> 16);
+    }
+    snprintf(path, sizeof path, "%s%s", block, released[i].theirs);
+    put_array(o, prefix, path, shape, type, bf16 ? (void *)halves : (void *)turned,
+              (size_t)w->size * (bf16 ? 2 : sizeof *turned));
+}
+static void write_released_config(const char *layer) {
+    char text[900];
+    int n = snprintf(text, sizeof text,
+                     "{\"vocab_size\": 11, \"num_hidden_layers\": 2, \"hidden_size\": 4, "
+                     "\"num_attention_heads\": 2, \"intermediate_size\": 5, \"pre_conv\": true, "
+                     "\"max_sequence_length\": 64, \"initializer_range\": 0.02, \"rms_norm_eps\": "
+                     "1e-6, \"use_cache\": true, \"tie_word_embeddings\": false, "
+                     "\"conv_width\": 3, \"seq_modeling_block\": \"%s\", \"ttt_base_lr\": 1.0, "
+                     "\"ttt_base_lr_init\": -1.0, \"ttt_base_lr_warmup\": -1, "
+                     "\"mini_batch_size\": 4, \"remat_mini_batch_group_size\": 4, "
+                     "\"rope_theta\": 10000.0}", layer);
+    write_file(in_folder("config.json"), text, (size_t)n);
+}
+static bytes released_bytes(const ttt_params *p, const char *prefix, bool bf16) {
+    static unsigned char room[60000];
+    bytes o = { room, 0, sizeof room };
+    for (int i = 0; i < p->n; i++)
+        put_released(&o, prefix, p->item[i].name, p->value[i], bf16);
+    return o;
+}
+static void write_bytes(const char *name, bytes o) {
+    write_file(in_folder(name), (const char *)o.at, o.n);
+}
+
+static void what_the_authors_released_is_read(void) {
+    static const char *const layers[] = { "ttt_linear", "ttt_mlp", "ttt_linear_base",
+                                          "ttt_mlp_base" };
+    make_folder();
+    for (int i = 0; i < COUNT(layers); i++) {
+        ttt_ctx *c = ttt_open(NULL);
+        ttt_lm_desc d, e;
+        ttt_params p = { 0 }, q;
+        ttt_lm_folder about = { 0 };
+        ttt_real step = 7;
+        write_released_config(layers[i]);
+        CHECK(ttt_lm_config_read(c, in_folder("config.json"), &d, NULL) == TTT_OK);
+        CHECK(d.mixer.share_qk == (i < 2) && d.mixer.output_gate == (i < 2) && d.conv == 3);
+        CHECK(d.mixer.mixer == (i % 2 ? &ttt_mixer_ttt_mlp : &ttt_mixer_ttt_linear));
+        make(c, &d, &p);
+        // with what training needs
+        bytes o = released_bytes(&p, "params.params.", false);
+        put(&o, "\x92\x91\xa4step\xc4\x01\x07", 10);
+        put_array(&o, "", "opt_state.0.mu", TTT_SHAPE(1), "float32", &step, 4);
+        write_bytes("streaming_train_state", o);
+        CHECK(ttt_lm_read(c, folder, &e, &q, &about) == TTT_OK && about.n_left == 0);
+        CHECK(same_desc(&d, &e) && same_tensors(&p, &q));
+        // parameters alone
+        write_bytes("streaming_params", released_bytes(&p, "", false));
+        CHECK(ttt_lm_read(c, folder, &e, &q, &about) == TTT_OK && about.n_left == 0);
+        CHECK(same_desc(&d, &e) && same_tensors(&p, &q));
+        // in 16 bits
+        write_bytes("streaming_params", released_bytes(&p, "", true));
+        CHECK(ttt_lm_read(c, folder, &e, &q, NULL) == TTT_OK && q.n == p.n);
+        for (int k = 0; k < q.n; k++)
+            for (int64_t j = 0; j < q.value[k]->size; j++) {
+                float f = (float)p.value[k]->data[j];
+                uint32_t bits;
+                memcpy(&bits, &f, sizeof bits);
+                bits &= 0xffff0000u;
+                memcpy(&f, &bits, sizeof f);
+                if (q.value[k]->data[j] != REAL(f)) CHECK(!"16 bits");
+            }
+        if (!ttt_ok(c)) printf("  %s: %s\n", layers[i], ttt_error(c));
+        ttt_close(c);
+        remove_folder();
+        make_folder();
+    }
+    remove_folder();
+}
+
+static void what_is_wrong_with_what_was_released_is_named(void) {
+    static const struct { const char *from, *to; size_t n; const char *error; } bad[] = {
+        { "wq", "wz", 2, "no tensor 'model/h/0/seq_modeling_block/wq/kernel'" },
+        { "ln_f\xa6kernel\xc4", "ln_f\xa6kernel\xc0", 12, "type 0xc0; the bytes" },
+        { "\x93\x91\x04", "\x93\x91\x05", 3, "shape (5) of elements" },
+        { "\x93\x91\x04", "\x93\x90\x04", 3, "type 0x04; the name of a type expected" },
+        { "\x93\x91\x04", "\x92\x91\x04", 3, "an array of another length" },
+        { "float", "flout", 5, ": type flout" },
+        { "\x93\x92\x0b\x04", "\x93\x92\x04\x0b", 4, "'model/wte/embedding' has shape (4,11)" },
+        { "conv_q\xa6kernel", "conv_k\xa6kernel", 13, "occurs twice" },
+        { "\x92\x93\xa5model\xa3wte", "\x93\x93\xa5model\xa3wte", 12, "byte 0: an array of" },
+        { "\x92\x93\xa5model\xa3wte", "\x92\x83\xa5model\xa3wte", 12, "byte 1: type 0x83" },
+        { "\x92\x93\xa5model\xa3wte", "\x92\x93\xa5mo\0el\xa3wte", 12, "byte 2: a string with" },
+    };
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d, e;
+    ttt_params p = { 0 }, q;
+    ttt_lm_folder about = { 0 };
+    write_released_config("ttt_linear");
+    ttt_lm_config_read(c, in_folder("config.json"), &d, NULL);
+    make(c, &d, &p);
+    for (int i = 0; i < COUNT(bad); i++) {
+        bytes o = released_bytes(&p, "", false);
+        size_t at = 0;
+        while (at + bad[i].n < o.n && memcmp(o.at + at, bad[i].from, bad[i].n) != 0) at++;
+        CHECK(at + bad[i].n < o.n);
+        memcpy(o.at + at, bad[i].to, bad[i].n);
+        write_bytes("streaming_params", o);
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(told(c, bad[i].error) && q.n == 0 && e.width == 0);
+    }
+    bytes o = released_bytes(&p, "", false);
+    put_array(&o, "", "model.h.0.zzz", TTT_SHAPE(1), "float32", "1234", 4);
+    write_bytes("streaming_params", o);
+    CHECK(ttt_lm_read(c, folder, &e, &q, &about) == TTT_OK && about.n_left == 1);
+    CHECK(about.n_left == 1 && !strcmp(about.left[0], "streaming_params: 'model/h/0/zzz'"));
+    put(&o, "\x92\x91\xa1y\xc4\x01\x80", 7);  // flax would begin chunks with a map
+    write_bytes("streaming_params", o);
+    ttt_lm_read(c, folder, &e, &q, &about);
+    CHECK(told(c, "a map (chunks of more than 1 GB?)"));
+    write_released_config("self_attention");
+    ttt_lm_read(c, folder, &e, &q, &about);
+    CHECK(told(c, "'seq_modeling_block' is 'self_attention'"));
+    ttt_close(c);
+    remove_folder();
+}
+static void what_was_released_is_read_whole_or_not_at_all(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d, e;
+    ttt_params p = { 0 }, q;
+    write_released_config("ttt_linear");
+    ttt_lm_config_read(c, in_folder("config.json"), &d, NULL);
+    make(c, &d, &p);
+    bytes o = released_bytes(&p, "", true);
+    ttt_mark mark = ttt_mark_get(c);
+    ttt_bundle all;
+    int whole = 0;
+    // cut at each byte, of which only the ends of items end a stream
+    for (size_t n = 0; n < o.n; n++) {
+        bytes cut = { o.at, n, n };
+        write_bytes("streaming_params", cut);
+        ttt__flax_open(c, in_folder("streaming_params"), "", &all);
+        whole += ttt_ok(c);
+        CHECK(ttt_ok(c) || (all.n_tensors == 0 && strstr(ttt_error(c), "end")) ||
+              strstr(ttt_error(c), "bytes follow"));
+        ttt_clear(c);
+        if (n % 16 == 0) {
+            ttt_lm_read(c, folder, &e, &q, NULL);
+            CHECK(!ttt_ok(c) && q.n == 0 && e.width == 0);
+            ttt_clear(c);
+        }
+        ttt_mark_release(c, mark);
+    }
+    CHECK(whole == p.n);
+    // with a byte that is another: read or refused
+    ttt_rng r = ttt_rng_at(9, 0, 0, 0);
+    for (int i = 0; i < 1000; i++) {
+        unsigned char *at = o.at + ttt_rng_below(&r, (int64_t)o.n), was = *at;
+        *at = (unsigned char)ttt_rng_below(&r, 256);
+        write_bytes("streaming_params", o);
+        ttt_lm_read(c, folder, &e, &q, NULL);
+        CHECK(ttt_ok(c) == (q.n > 0) && ttt_ok(c) == (e.width > 0));
+        ttt_clear(c);
+        ttt_mark_release(c, mark);
+        *at = was;
+    }
+    ttt_close(c);
+    remove_folder();
+}
+
 // ---- streams ------------------------------------------------------------------------------------
 // Mixers that read streams, and whether each way to cut gives the same bits.
 static bool streams(const ttt_mixer *mixer) { return mixer->flags & TTT_MIXER_STREAMS; }
@@ -761,6 +1071,98 @@ static void tokens_that_the_tokenizer_lacks_say_nothing(void) {
     ttt_close(c);
 }
 
+// ---- memory that runs out -----------------------------------------------------------------------
+// From now on allocation n fails, if n > 0.
+static void fail_at(long n, bool on) {
+    mallocs = 0;
+    fails_at = n;
+    fails_on = on;
+}
+// Whether the call before lacked memory; then there is some again.
+static bool lacked(ttt_ctx *c) {
+    bool lacks = ttt_status(c) == TTT_ERR_NO_MEMORY;
+    CHECK(lacks || ttt_ok(c));
+    CHECK(!lacks || fails_at);
+    if (lacks) fails_at = 0;
+    if (lacks) ttt_clear(c);
+    return lacks;
+}
+static void a_folder_read_without_memory_is_not_half_there(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d, e;
+    ttt_params p = { 0 }, q;
+    write_released_config("ttt_mlp");
+    ttt_lm_config_read(c, in_folder("config.json"), &d, NULL);
+    make(c, &d, &p);
+    for (int form = 0; form < 2; form++) {
+        long n = 0;
+        if (form == 0) write_bytes("streaming_params", released_bytes(&p, "", false));
+        else CHECK(ttt_lm_write(c, folder, &d, &p, NULL) == TTT_OK);
+        for (bool failed = true; failed && n < 1000;) {
+            ttt_ctx *other = ttt_open(NULL);
+            ttt_lm_folder about = { .bf16 = n % 2 };
+            fail_at(++n / 2 + 1, n % 4 > 1);
+            ttt_lm_read(other, folder, &e, &q, &about);
+            failed = lacked(other);
+            CHECK(!failed || (q.n == 0 && q.item == NULL && e.width == 0 && e.mixer.mixer == NULL));
+            fail_at(0, false);
+            CHECK(ttt_lm_read(other, folder, &e, &q, NULL) == TTT_OK);
+            CHECK(same_desc(&d, &e) && same_tensors(&p, &q));
+            ttt_close(other);
+        }
+        CHECK(n > 4 && n < 1000);
+    }
+    ttt_close(c);
+    remove_folder();
+}
+
+// Three calls of a stream, each made again if it had no memory; a hash of what they say.
+static uint64_t stubborn_stream(const ttt_lm_desc *d, long n, bool on, int *errors) {
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, d, &p);
+    ttt_stream stream = { 0 };
+    uint64_t h = 1;
+    *errors = 0;
+    ttt_tensor *tokens = some_tokens(c, 2, 9);
+    fail_at(n, on);
+    for (int k = 0; k < 3; k++) {
+        ttt_tensor *y;
+        int64_t lanes = stream.lanes;
+        do {
+            y = ttt_lm_stream(c, d, w, &stream, tokens, (int64_t[]){ 9, 2 * k }, false);
+            CHECK(ttt_ok(c) || stream.lanes == lanes);
+            *errors += !ttt_ok(c);
+        } while (lacked(c));
+        for (int64_t i = 0; i < y->size; i++) {
+            uint64_t bits = 0;
+            memcpy(&bits, &y->data[i], sizeof y->data[i]);
+            h = (h ^ bits) * 1099511628211u;
+        }
+    }
+    fail_at(0, false);
+    ttt_close(c);
+    return h;
+}
+static void a_stream_that_had_no_memory_goes_on_with_the_same_bits(void) {
+    for (int i = 0; ttt_mixer_at(i); i++) {
+        const ttt_mixer *mixer = ttt_mixer_at(i);
+        if (!streams(mixer)) continue;
+        ttt_lm_desc d = streaming(mixer);
+        int errors = 1;
+        uint64_t right = stubborn_stream(&d, 0, false, &errors);
+        CHECK(errors == 0);
+        long n = 1;
+        for (errors = 1; errors && n < 1000; n++) {
+            uint64_t got = stubborn_stream(&d, n, n % 2, &errors);
+            if (got != right) printf("  %s, allocation %ld\n", mixer->name, n);
+            CHECK(got == right && errors <= 1);
+        }
+        CHECK(n > 2 && n < 1000);
+    }
+}
+
 int main(int argc, char **argv) {
     static const ttt_test all[] = {
         T(presets_are_those_of_the_paper),
@@ -783,6 +1185,11 @@ int main(int argc, char **argv) {
         T(a_model_in_shards_is_read_from_its_own_folder_alone),
         T(what_is_wrong_with_a_folder_is_named),
         T(what_a_folder_has_too_much_is_told),
+        T(what_the_authors_released_is_read),
+        T(what_is_wrong_with_what_was_released_is_named),
+        T(what_was_released_is_read_whole_or_not_at_all),
+        T(a_folder_read_without_memory_is_not_half_there),
+        T(a_stream_that_had_no_memory_goes_on_with_the_same_bits),
         { 0 },
     };
     return ttt_test_main(argc, argv, all);
