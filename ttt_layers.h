@@ -471,7 +471,9 @@ typedef struct ttt_stream {
 TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                      ttt_stream *stream, ttt_tensor *x, const int64_t *counts);
 // Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
-// *from. After an error *into is as it was.
+// *from, which takes no memory. Between others the tensors that *into had stay in the keep arena:
+// to begin anew time and again use ttt_stream_restart, not a copy of zero. After an error *into is
+// as it was.
 TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
 // What a layer's learner has become; prefix: of the layer's state, NULL for that of
 // ttt_mixer_stream. For each row i of the learner's table value[i], the weight as it was before the

@@ -271,8 +271,8 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 TTT_API ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
                                    const char *owner);
 // Makes *stream what the file remembers. The same calls then give the same bits as if there had
-// been no file. TTT_ERR_FORMAT for a file that is no state, or that of another owner; *stream is
-// as it was then.
+// been no file. Takes memory as ttt_stream_copy does. TTT_ERR_FORMAT for a file that is no state,
+// or that of another owner; *stream is as it was then.
 TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream,
                                    const char *owner);
 
@@ -1925,19 +1925,24 @@ ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream, c
     if (ttt_safetensors_read(ctx, path, &file) != TTT_OK) return ttt_status(ctx);
     ttt_tensor *read = ttt_bundle_find(&file, "read");
     if (ttt__state_good(ctx, path, &file, owner, read)) {
+        uint64_t n = (uint64_t)file.n_tensors;
         made.lanes = read->size;
-        made.read = ttt__copy(ctx, read, true);
-        ttt__params_room(ctx, &made.state, (int)file.n_tensors);
+        made.read = read;
+        made.state.item = (ttt_param *)ttt_alloc(ctx, n * sizeof *made.state.item, false);
+        made.state.value = (ttt_tensor **)ttt_alloc(ctx, n * sizeof *made.state.value, false);
     }
     for (int64_t i = 0; i < file.n_tensors && ttt_ok(ctx); i++) {
         ttt_tensor *tensor = ttt_bundle_at(&file, i);
         if (tensor == NULL || strcmp(file.tensors[i].name, "read") == 0) continue;
         if (!ttt__operand(ctx, file.tensors[i].name, tensor, 0, TTT__REAL)) break;
-        made.state.item[made.state.n].name = ttt__path(ctx, NULL, "%s", file.tensors[i].name);
-        made.state.item[made.state.n].flags = 0;
-        made.state.value[made.state.n++] = ttt__copy(ctx, tensor, true);
+        memset(&made.state.item[made.state.n], 0, sizeof *made.state.item);
+        made.state.item[made.state.n].name = file.tensors[i].name;
+        made.state.value[made.state.n++] = tensor;
     }
-    if (ttt_ok(ctx)) *stream = made;
+    bool names = made.state.n > stream->state.n || !ttt__streams_alike(stream, &made);
+    for (int i = 0; i < made.state.n && names && ttt_ok(ctx); i++)
+        made.state.item[i].name = ttt__path(ctx, NULL, "%s", made.state.item[i].name);
+    if (ttt_ok(ctx)) ttt_stream_copy(ctx, stream, &made);
     ttt_mark_release(ctx, mark);
     return ttt_status(ctx);
 }

@@ -914,6 +914,10 @@ static void a_state_is_a_file_of_its_own_model(void) {
                    *y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false),
                    *z = ttt_lm_stream(c, &d, w, &fork, tokens, NULL, false);
         CHECK(ttt_ok(c) && same_bits(x, y) && same_bits(x, z));
+        ttt_tensor *const where = again.read;  // loaded once more it takes no new memory
+        CHECK(ttt_stream_load(c, path, &again, owner) == TTT_OK && again.read == where);
+        y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false);
+        CHECK(ttt_ok(c) && same_bits(x, y));
         w.at[2]->data[0] += 1;
         const char *other = ttt_lm_fingerprint(c, &d, w);
         CHECK(ttt_ok(c) && strcmp(other, owner) != 0);
