@@ -3226,6 +3226,8 @@ static bool ttt__audit_good(ttt_ctx *ctx, const ttt_audit_desc *d) {
         return false;
     }
     const int64_t most = INT32_MAX;
+    const double numbers = (double)TTT__MAX(d->B, 3) * (double)TTT__MAX(d->L, 12) *
+                           (double)TTT__MAX(d->V, TTT__MAX(d->width, 1));
     wrong = d->V < 0 || d->V > most ? ".V is no number of numbers" :
             d->vocab && d->width ? "both .vocab and .width are set; tokens are ids or vectors" :
             d->vocab && d->vocab < 2 ? ".vocab must be 2 at the least" :
@@ -3234,6 +3236,7 @@ static bool ttt__audit_good(ttt_ctx *ctx, const ttt_audit_desc *d) {
             !d->begin != !d->read ? "a stream is .begin and .read, not one of them" :
             d->B < 0 || d->B > most ? ".B must be 1 at the least, or 0" :
             d->L < 0 || d->L == 1 || d->L > most ? ".L must be 2 at the least, or 0" :
+            numbers > 1e15 ? ".B, .L, .V and .width are more numbers than any memory holds" :
             !(d->tolerance >= 0 && d->tolerance < 1) ? ".tolerance must be from 0 to 1" : NULL;
     if (wrong) ttt_fail(ctx, TTT_ERR_ARGUMENT, "audit: %s", wrong);
     return !wrong;
