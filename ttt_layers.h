@@ -467,11 +467,13 @@ typedef struct ttt_stream {
 // has, the others are not looked at and give zeros; 0: the lane rests. NULL: n each. Nothing is put
 // on the tape. After an error the stream is as it was. Errors: as ttt_mixer_forward;
 // TTT_ERR_ARGUMENT for a description that does not stream; TTT_ERR_SHAPE if the stream has another
-// B, or the state of another layer.
+// B, or the state of another layer, as far as names and shapes tell.
 TTT_API ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weights weights,
                                      ttt_stream *stream, ttt_tensor *x, const int64_t *counts);
 // Makes *into what *from is now: a fork, if *into is zero; a way back, if it is older or newer than
-// *from. After an error *into is as it was.
+// *from, which takes no memory. Between others the tensors that *into had stay in the keep arena:
+// to begin anew time and again use ttt_stream_restart, not a copy of zero. After an error *into is
+// as it was.
 TTT_API ttt_result ttt_stream_copy(ttt_ctx *ctx, ttt_stream *into, const ttt_stream *from);
 // What a layer's learner has become; prefix: of the layer's state, NULL for that of
 // ttt_mixer_stream. For each row i of the learner's table value[i], the weight as it was before the
@@ -2141,9 +2143,15 @@ static ttt_tensor *ttt__stream_find(const ttt_stream *stream, const char *prefix
         if (ttt__is_path(stream->state.item[i].name, prefix, name)) return stream->state.value[i];
     return NULL;
 }
-// The same: zeros, if it is new. NULL after an error.
+static bool ttt__stream_begun(const ttt_stream *stream) {
+    int64_t b = 0;
+    while (b < stream->lanes && stream->read->index[b] == 0) b++;
+    return b < stream->lanes;
+}
+// The same: zeros, if it is new, which with tokens read only a part of a list may be, that `grows`.
+// NULL after an error.
 static ttt_tensor *ttt__stream_state(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
-                                     ttt_shape shape) {
+                                     ttt_shape shape, bool grows) {
     ttt_params *state = &part->stream->state;
     ttt_tensor *found = ttt__stream_find(part->stream, part->prefix, name);
     ttt_text text[2];
@@ -2152,6 +2160,9 @@ static ttt_tensor *ttt__stream_state(ttt_ctx *ctx, const ttt__stream_part *part,
                  "stream: its state %s%s%s has shape %s; %s expected, so it is of another layer",
                  part->prefix ? part->prefix : "", part->prefix ? "/" : "", name,
                  ttt_shape_text(found->shape, text[0]), ttt_shape_text(shape, text[1]));
+    if (!found && !grows && ttt__stream_begun(part->stream))
+        ttt_fail(ctx, TTT_ERR_SHAPE, "stream: it has no state %s%s%s, so it is of another layer",
+                 part->prefix ? part->prefix : "", part->prefix ? "/" : "", name);
     if (found || !ttt_ok(ctx)) return ttt_ok(ctx) ? found : NULL;
     if (!ttt__params_room(ctx, state, 1)) return NULL;
     const char *path = ttt__path(ctx, part->prefix, "%s", name);
@@ -2228,7 +2239,7 @@ static ttt_tensor *ttt__short_conv(ttt_ctx *ctx, ttt__stream_part *part, const c
     if (!part || kernel->shape.dim[0] == 1) return y;
     int64_t B = x->shape.dim[0], n = x->shape.dim[1], C = x->shape.dim[2];
     int64_t before = kernel->shape.dim[0] - 1, first = TTT__MIN(before, n);
-    ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C));
+    ttt_tensor *kept = ttt__stream_state(ctx, part, name, TTT_SHAPE(B, before, C), false);
     if (!kept) return &ctx->empty;
     ttt_tensor *both[2] = { kept, ttt_slice(ctx, x, 1, 0, first) };
     ttt_tensor *begin = ttt_concat(ctx, both, 2, 1);
@@ -7310,7 +7321,7 @@ static void ttt__list_blocks(ttt_ctx *ctx, ttt__list *list, int64_t tiles) {
         snprintf(name, sizeof name, "%s/%d", list->name, block);
         ttt_shape shape = TTT_SHAPE(list->part->stream->lanes, end - from, list->H,
                                     2 * list->h + list->terms, list->side);
-        const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape);
+        const ttt_tensor *kept = ttt__stream_state(ctx, list->part, name, shape, block > 0);
         if (kept) list->block[block] = kept->data;
         from = end;
         end = ttt__list_next(list, end);
@@ -8230,7 +8241,7 @@ static void ttt__chunked_share(void *arg, int64_t begin, int64_t end, int thread
 static ttt__stack ttt__state_stack(ttt_ctx *ctx, const ttt__stream_part *part, const char *name,
                                    ttt_shape shape, bool is_new, ttt__stack *next) {
     int64_t pairs = shape.dim[0] * shape.dim[1], size = 0;
-    ttt_tensor *state = ttt__stream_state(ctx, part, name, shape);
+    ttt_tensor *state = ttt__stream_state(ctx, part, name, shape, false);
     if (state && pairs > 0) size = state->size / pairs;
     *next = ttt__stacked(is_new ? ttt__alloc_numbers(ctx, pairs, size, true) : NULL, 1, size);
     return ttt__stacked(state ? state->data : NULL, 1, size);
@@ -10726,7 +10737,11 @@ ttt_tensor *ttt_mixer_stream(ttt_ctx *ctx, const ttt_mixer_desc *desc, ttt_weigh
     if (!TTT__GIVEN("mixer_stream", desc) || !TTT__GIVEN("mixer_stream", stream) ||
         !ttt__operands(ctx, "mixer_stream", &x, 1))
         return &ctx->empty;
-    int64_t B = x->shape.rank == 3 ? x->shape.dim[0] : 0, n = B ? x->shape.dim[1] : 0;
+    ttt_text text;
+    if (x->shape.rank != 3)
+        return ttt_fail(ctx, TTT_ERR_SHAPE, "mixer_stream: x has shape %s; (B,n,D) expected",
+                        ttt_shape_text(x->shape, text));
+    int64_t B = x->shape.dim[0], n = x->shape.dim[1];
     ttt__stream_part part = { stream, NULL, counts, n };
     if (!ttt__counts_good(ctx, "mixer_stream", B, n, counts) ||
         !ttt__stream_begin(ctx, "mixer_stream", stream, B))

@@ -271,8 +271,8 @@ TTT_API ttt_result ttt_checkpoint_load(ttt_ctx *ctx, const char *path, ttt_param
 TTT_API ttt_result ttt_stream_save(ttt_ctx *ctx, const char *path, const ttt_stream *stream,
                                    const char *owner);
 // Makes *stream what the file remembers. The same calls then give the same bits as if there had
-// been no file. TTT_ERR_FORMAT for a file that is no state, or that of another owner; *stream is
-// as it was then.
+// been no file. Takes memory as ttt_stream_copy does. TTT_ERR_FORMAT for a file that is no state,
+// or that of another owner; *stream is as it was then.
 TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream,
                                    const char *owner);
 
@@ -287,7 +287,8 @@ TTT_API ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *s
 // ("seq_modeling_block", "conv_width").
 typedef struct ttt_lm_folder {
     bool bf16;        // read: keep matrices as bfloat16, to compute with; write: all as bfloat16
-    int64_t bos, eos; // tokens that begin and end a text, as config.json says; -1: it does not say
+    int64_t bos, eos; // tokens that begin and end a text, as config.json says; -1: it does not say.
+                      // write: nor if both are 0
     const char **left;  // read: what nothing here has a use for, as "config.json: 'zzz'", in the
     int n_left;         // step arena, and how many things these are
 } ttt_lm_folder;
@@ -303,8 +304,9 @@ TTT_API ttt_result ttt_lm_config_read(ttt_ctx *ctx, const char *path, ttt_lm_des
 TTT_API ttt_result ttt_lm_read(ttt_ctx *ctx, const char *path, ttt_lm_desc *desc,
                                ttt_params *params, ttt_lm_folder *folder);
 // Writes config.json and model.safetensors into a folder, which must be there, from the parameters
-// that ttt_lm_new or ttt_lm_read made. Read again, they have the same bits (unless folder->bf16
-// asks for 16). folder may be NULL. Errors: those of ttt_safetensors_write and ttt_file_begin.
+// that ttt_lm_new or ttt_lm_read made, without their prefix. Read again, they have the same bits
+// (unless folder->bf16 asks for 16). folder may be NULL. Errors: those of ttt_safetensors_write and
+// ttt_file_begin; TTT_ERR_ARGUMENT for the parameters of another model.
 TTT_API ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
                                 const ttt_params *params, const ttt_lm_folder *folder);
 #endif
@@ -941,6 +943,7 @@ double ttt_vit_flops(const ttt_vit_desc *given) {
 
 // ---- LANGUAGE MODEL -----------------------------------------------------------------------------
 #define TTT__LM_MIXER_PATH "model/layers/%lld/seq_modeling_block"
+#define TTT__LM_FIRST "model/embed_tokens/embedding"  // the first parameter
 static ttt_real ttt__or_default(ttt_real value, double otherwise) {
     return value != 0 ? value : (ttt_real)otherwise;
 }
@@ -1273,11 +1276,19 @@ static uint64_t ttt__hash(uint64_t hash, const void *bytes, size_t n) {
     }
     return hash;
 }
+// Defaults that a config.json spells out: the model has one name before and after.
+static void ttt__lm_spell_out(ttt_mixer_desc *mixer) {
+    bool ttt = mixer->mixer == &ttt_mixer_ttt_linear || mixer->mixer == &ttt_mixer_ttt_mlp;
+    mixer->inner_lr = ttt__rate(mixer);
+    if (ttt) mixer->chunk = ttt__chunk_or(mixer, 16);
+    if (mixer->share_qk && !mixer->conv) mixer->conv = 4;
+}
 const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights) {
     if (!ttt__lm_good(ctx, given) ||
         !ttt__weights_expected(ctx, "lm_fingerprint", weights, ttt_lm_count(given)))
         return NULL;
     ttt_lm_desc d = ttt__lm_resolved(given);
+    ttt__lm_spell_out(&d.mixer);
     const int64_t sizes[] = { d.vocab, d.width, d.depth, d.mlp, d.pre_conv, d.conv, d.tied,
                               d.mixer.heads };
     uint64_t hash = ttt__hash(14695981039346656037u, sizes, sizeof sizes);
@@ -1914,19 +1925,24 @@ ttt_result ttt_stream_load(ttt_ctx *ctx, const char *path, ttt_stream *stream, c
     if (ttt_safetensors_read(ctx, path, &file) != TTT_OK) return ttt_status(ctx);
     ttt_tensor *read = ttt_bundle_find(&file, "read");
     if (ttt__state_good(ctx, path, &file, owner, read)) {
+        uint64_t n = (uint64_t)file.n_tensors;
         made.lanes = read->size;
-        made.read = ttt__copy(ctx, read, true);
-        ttt__params_room(ctx, &made.state, (int)file.n_tensors);
+        made.read = read;
+        made.state.item = (ttt_param *)ttt_alloc(ctx, n * sizeof *made.state.item, false);
+        made.state.value = (ttt_tensor **)ttt_alloc(ctx, n * sizeof *made.state.value, false);
     }
     for (int64_t i = 0; i < file.n_tensors && ttt_ok(ctx); i++) {
         ttt_tensor *tensor = ttt_bundle_at(&file, i);
         if (tensor == NULL || strcmp(file.tensors[i].name, "read") == 0) continue;
         if (!ttt__operand(ctx, file.tensors[i].name, tensor, 0, TTT__REAL)) break;
-        made.state.item[made.state.n].name = ttt__path(ctx, NULL, "%s", file.tensors[i].name);
-        made.state.item[made.state.n].flags = 0;
-        made.state.value[made.state.n++] = ttt__copy(ctx, tensor, true);
+        memset(&made.state.item[made.state.n], 0, sizeof *made.state.item);
+        made.state.item[made.state.n].name = file.tensors[i].name;
+        made.state.value[made.state.n++] = tensor;
     }
-    if (ttt_ok(ctx)) *stream = made;
+    bool names = made.state.n > stream->state.n || !ttt__streams_alike(stream, &made);
+    for (int i = 0; i < made.state.n && names && ttt_ok(ctx); i++)
+        made.state.item[i].name = ttt__path(ctx, NULL, "%s", made.state.item[i].name);
+    if (ttt_ok(ctx)) ttt_stream_copy(ctx, stream, &made);
     ttt_mark_release(ctx, mark);
     return ttt_status(ctx);
 }
@@ -2170,6 +2186,14 @@ static void ttt__left(ttt_ctx *ctx, ttt_lm_folder *folder, int most, const char 
     const char *text = ttt__text_of(ctx, "%s: '%s'", file, name);
     if (ttt_ok(ctx)) folder->left[folder->n_left++] = text;
 }
+// Whether a key within "mixer" is one that is read.
+static bool ttt__is_option(ttt__string key) {
+    bool is = ttt__string_is(key, "name");
+    for (int i = 0; i < TTT__N_OPTIONS && !is; i++)
+        is = ttt__option_kind(&ttt__options[i]) != 'p' &&
+             ttt__string_is(key, ttt__options[i].name);
+    return is;
+}
 // Keys that nothing above reads. What others write into such a file, and has no effect here, is
 // not worth a word.
 static void ttt__left_keys(const ttt__document *d, ttt_lm_folder *folder) {
@@ -2182,11 +2206,15 @@ static void ttt__left_keys(const ttt__document *d, ttt_lm_folder *folder) {
         "architectures torch_dtype dtype transformers_version _name_or_path initializer_range "
         "max_position_embeddings pad_token_id pretraining_tp scan_checkpoint_group_size use_cache "
         "auto_map";
-    int n = 0;
-    for (const ttt__value *v = ttt__first_value(d->root); v < d->root->end; v = v->end) n++;
+    const ttt__value *mixer = ttt__member(d->root, "mixer");
+    int most = (int)(d->root->end - d->root);
     for (const ttt__value *v = ttt__first_value(d->root); v < d->root->end; v = v->end)
         if (!ttt__has_word(known, v->key.at))
-            ttt__left(d->ctx, folder, n, "config.json", v->key.at);
+            ttt__left(d->ctx, folder, most, "config.json", v->key.at);
+    if (!mixer || mixer->kind != '{') return;
+    for (const ttt__value *v = ttt__first_value(mixer); v < mixer->end; v = v->end)
+        if (!ttt__is_option(v->key))
+            ttt__left(d->ctx, folder, most, "config.json", v->key.at);
 }
 
 // A file of JSON whose root is an object.
@@ -2542,10 +2570,9 @@ static ttt_result ttt__lm_config_write(ttt_ctx *ctx, const char *path, const ttt
     ttt__config_bool(&to, "tie_word_embeddings", desc.tied);
     ttt__config_line(&to, "hidden_act", "\"silu\"");
     ttt__config_line(&to, "torch_dtype", folder && folder->bf16 ? "\"bfloat16\"" : "\"float32\"");
-    if (folder && folder->bos >= 0 && folder->bos != folder->eos)
-        ttt__config_whole(&to, "bos_token_id", folder->bos);
-    if (folder && folder->eos >= 0 && folder->bos != folder->eos)
-        ttt__config_whole(&to, "eos_token_id", folder->eos);
+    bool says = folder && (folder->bos || folder->eos);  // zero is nothing
+    if (says && folder->bos >= 0) ttt__config_whole(&to, "bos_token_id", folder->bos);
+    if (says && folder->eos >= 0) ttt__config_whole(&to, "eos_token_id", folder->eos);
     return ttt_file_finish(ctx, &to.w, ttt_file_put(&to.w, "\n}\n", 3));
 }
 
@@ -2561,15 +2588,26 @@ static ttt_tensor *ttt__filed_tensor(ttt_ctx *ctx, const ttt__filed *row, ttt_te
     to->shape = shape;
     return to;
 }
+// Whether the first parameter is that of a language model, behind any prefix.
+static bool ttt__lm_named(ttt_ctx *ctx, const ttt_params *params) {
+    const char *name = params->item[0].name;
+    size_t n = strlen(name), end = strlen(TTT__LM_FIRST);
+    if (n >= end && strcmp(name + n - end, TTT__LM_FIRST) == 0) return true;
+    ttt_fail(ctx, TTT_ERR_ARGUMENT, "lm_write: the first parameter is '%.80s'; '%s' expected", name,
+             TTT__LM_FIRST);
+    return false;
+}
 ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
                         const ttt_params *params, const ttt_lm_folder *folder) {
     ttt_note note = { "format", "pt" };
     ttt_bundle bundle = { NULL, 0, &note, 1, NULL };
     if (!TTT__GIVEN("lm_write", path) || !TTT__GIVEN("lm_write", params) ||
         !ttt__lm_good(ctx, desc) ||
-        !ttt__weights_expected(ctx, "lm_write", ttt_params_weights(params), ttt_lm_count(desc)))
+        !ttt__weights_expected(ctx, "lm_write", ttt_params_weights(params), ttt_lm_count(desc)) ||
+        !ttt__lm_named(ctx, params))
         return ttt_status(ctx);
     ttt_mark mark = ttt_mark_get(ctx);
+    size_t prefix = strlen(params->item[0].name) - strlen(TTT__LM_FIRST);
     const char *file = ttt__text_of(ctx, "%s/model.safetensors", path),
                *config = ttt__text_of(ctx, "%s/config.json", path);
     bundle.tensors =
@@ -2577,7 +2615,8 @@ ttt_result ttt_lm_write(ttt_ctx *ctx, const char *path, const ttt_lm_desc *desc,
     for (; bundle.n_tensors < params->n && ttt_ok(ctx); bundle.n_tensors++) {
         ttt_named *to = &bundle.tensors[bundle.n_tensors];
         ttt__filed row;
-        to->name = ttt__filed_name(ctx, params->item[bundle.n_tensors].name, TTT__PYTORCH, &row);
+        const char *own_name = params->item[bundle.n_tensors].name + prefix;
+        to->name = ttt__filed_name(ctx, own_name, TTT__PYTORCH, &row);
         to->tensor = ttt__filed_tensor(ctx, &row, params->value[bundle.n_tensors]);
     }
     if (ttt_ok(ctx)) ttt_safetensors_write(ctx, file, &bundle, folder && folder->bf16);
@@ -2680,7 +2719,8 @@ typedef struct ttt__outlet {
     bool closed;  // by a stop or its receiver
 } ttt__outlet;
 static void ttt__let_out(ttt__outlet *outlet, size_t n) {
-    if (n && outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
+    if (!n) return;
+    if (outlet->how->piece && !outlet->how->piece(outlet->how->user, outlet->held, n))
         outlet->closed = true;
     outlet->n -= n;
     memmove(outlet->held, outlet->held + n, outlet->n);
@@ -2699,7 +2739,7 @@ static size_t ttt__sure(ttt__outlet *outlet) {
     return outlet->n;
 }
 static void ttt__put_out(ttt_ctx *ctx, ttt__outlet *outlet, const char *text, size_t n) {
-    if (outlet->closed || !ttt_ok(ctx)) return;
+    if (!n || outlet->closed || !ttt_ok(ctx)) return;
     if (outlet->n + n > outlet->room) {
         size_t room = 2 * (outlet->n + n) + 256;
         char *held = (char *)ttt__arena_alloc(ctx, &ctx->scratch, room);
@@ -2771,7 +2811,7 @@ static void ttt__go_on(ttt_ctx *ctx, const ttt_lm_desc *desc, ttt_weights weight
         if (!ttt__read_tokens(ctx, desc, weights, stream, &token, 1, logits)) return;
         tokens[n + out->made++] = token;
         bool end = ttt__is_end(how, token);
-        if (!end && token < ttt_vocab_size(tokenizer)) {
+        if (!end && ttt_token_text(tokenizer, token, NULL)) {  // a model may have more tokens
             const char *text = ttt_decoder_push(ctx, &decoder, token, &length);
             ttt__put_out(ctx, &outlet, text, length);
         }
@@ -3186,6 +3226,8 @@ static bool ttt__audit_good(ttt_ctx *ctx, const ttt_audit_desc *d) {
         return false;
     }
     const int64_t most = INT32_MAX;
+    const double numbers = (double)TTT__MAX(d->B, 3) * (double)TTT__MAX(d->L, 12) *
+                           (double)TTT__MAX(d->V, TTT__MAX(d->width, 1));
     wrong = d->V < 0 || d->V > most ? ".V is no number of numbers" :
             d->vocab && d->width ? "both .vocab and .width are set; tokens are ids or vectors" :
             d->vocab && d->vocab < 2 ? ".vocab must be 2 at the least" :
@@ -3194,6 +3236,7 @@ static bool ttt__audit_good(ttt_ctx *ctx, const ttt_audit_desc *d) {
             !d->begin != !d->read ? "a stream is .begin and .read, not one of them" :
             d->B < 0 || d->B > most ? ".B must be 1 at the least, or 0" :
             d->L < 0 || d->L == 1 || d->L > most ? ".L must be 2 at the least, or 0" :
+            numbers > 1e15 ? ".B, .L, .V and .width are more numbers than any memory holds" :
             !(d->tolerance >= 0 && d->tolerance < 1) ? ".tolerance must be from 0 to 1" : NULL;
     if (wrong) ttt_fail(ctx, TTT_ERR_ARGUMENT, "audit: %s", wrong);
     return !wrong;

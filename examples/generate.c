@@ -188,6 +188,8 @@ int main(int argc, char **argv) {
     int first = read_options(argc, argv, &s.o);
     if (first + 1 != argc) die("one MODEL_DIR expected; --help says more");
     if (s.o.svg && !s.o.perplexity) die("--svg has no effect without --perplexity");
+    if (s.o.perplexity && (s.o.prompt || s.o.state))
+        die("%s has no effect with --perplexity", s.o.prompt ? "--prompt" : "--state");
     ttt_desc machine = { .seed = (uint64_t)s.o.seed, .threads = thread_count(s.o.threads) };
     s.c = open_or_die(&machine);
     open_model(&s, argv[first]);

@@ -258,6 +258,8 @@ static void descriptions_that_lack_or_contradict(void) {
         { "stream", TTT_ERR_ARGUMENT, { .forward = forward, .vocab = 3, .V = 2, .read = read_on } },
         { ".B", TTT_ERR_ARGUMENT, { .forward = forward, .vocab = 3, .V = 2, .B = -1 } },
         { ".L", TTT_ERR_ARGUMENT, { .forward = forward, .vocab = 3, .V = 2, .L = 1 } },
+        { "more numbers than", TTT_ERR_ARGUMENT,
+          { .forward = forward, .vocab = 3, .V = 8, .B = INT32_MAX, .L = (1 << 30) + 1 } },
         { ".tolerance", TTT_ERR_ARGUMENT,
           { .forward = forward, .vocab = 3, .V = 2, .tolerance = -1 } },
         { "larger than the limit", TTT_ERR_TOO_BIG, { .forward = refuse, .vocab = 3, .V = 2 } },

@@ -240,6 +240,7 @@ refuses "one MODEL_DIR expected"
 refuses "no/config.json: cannot be opened" no
 refuses "one MODEL_DIR expected" lm lm
 refuses "svg has no effect without --perplexity" --svg x.svg lm
+refuses "state has no effect with --perplexity" --perplexity model.c --state s.safetensors lm
 refuses "the prompt is empty\|must be some text" --prompt "" lm
 refuses "is '2'; it must be a number from 0 to 1" --top-p 2 lm
 ./generate --prompt "to be or" --tokens 40 --temperature 1 lm >1.txt 2>err.txt

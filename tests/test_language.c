@@ -282,6 +282,9 @@ static void comes_back(ttt_ctx *c, const ttt_lm_desc *d) {
     if (!ttt_ok(c)) printf("  %s: %s\n", d->mixer.mixer->name, ttt_error(c));
     CHECK(same_desc(d, &e) && same_tensors(&p, &q) && told.n_left == 0);
     CHECK(told.bos == 3 && told.eos == 5);
+    const char *before = ttt_lm_fingerprint(c, d, ttt_params_weights(&p)),
+               *after = ttt_lm_fingerprint(c, &e, ttt_params_weights(&q));
+    CHECK(before && after && !strcmp(before, after));  // so states of it are still its own
     ttt_clear(c);
 }
 static void every_model_comes_back_from_its_folder(void) {
@@ -306,6 +309,25 @@ static void every_model_comes_back_from_its_folder(void) {
     comes_back(c, &d);
     d.conv = 2;  // which the official config.json cannot say
     comes_back(c, &d);
+    ttt_close(c);
+    remove_folder();
+}
+
+static void a_folder_has_no_prefix_and_may_have_one_token_for_both_ends(void) {
+    make_folder();
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_params p = { 0 }, q;
+    ttt_lm_desc d = small("ttt-linear"), e;
+    ttt_lm_folder asked = { .bos = 4, .eos = 4 }, told_of = { 0 };
+    ttt_weights w = ttt_lm_new(c, &d, &p, "some/prefix");
+    CHECK(ttt_lm_write(c, folder, &d, &p, &asked) == TTT_OK);
+    CHECK(ttt_lm_read(c, folder, &e, &q, &told_of) == TTT_OK && q.n == p.n);
+    if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
+    for (int i = 0; i < q.n && ttt_ok(c); i++) CHECK(same_bits(q.value[i], w.at[i]));
+    CHECK(told_of.bos == 4 && told_of.eos == 4 && told_of.n_left == 0);
+    p.item[0].name = "elsewhere";
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    CHECK(told(c, "the first parameter is 'elsewhere'"));
     ttt_close(c);
     remove_folder();
 }
@@ -475,6 +497,15 @@ static void what_a_folder_has_too_much_is_told(void) {
         CHECK(!strcmp(folder_told.left[0], "config.json: 'zzz'"));
         CHECK(!strcmp(folder_told.left[1], "model.safetensors: 'lm_head.weight'"));
     }
+    d = small("ttt-linear");  // not the official kind: the mixer is an object of its own
+    memset(&p, 0, sizeof p);
+    make(c, &d, &p);
+    ttt_lm_write(c, folder, &d, &p, NULL);
+    snprintf(text, sizeof text, "%s", ttt_file_read(c, in_folder("config.json"), NULL));
+    replaced(text, sizeof text, "\"name\":", "\"chnk\": 8, \"name\":");
+    write_file(in_folder("config.json"), text, strlen(text));
+    CHECK(ttt_lm_read(c, folder, &e, &q, &folder_told) == TTT_OK && folder_told.n_left == 1);
+    CHECK(folder_told.n_left == 1 && !strcmp(folder_told.left[0], "config.json: 'chnk'"));
     ttt_close(c);
     remove_folder();
 }
@@ -941,6 +972,10 @@ static void a_state_is_a_file_of_its_own_model(void) {
                    *y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false),
                    *z = ttt_lm_stream(c, &d, w, &fork, tokens, NULL, false);
         CHECK(ttt_ok(c) && same_bits(x, y) && same_bits(x, z));
+        ttt_tensor *const where = again.read;  // loaded once more it takes no new memory
+        CHECK(ttt_stream_load(c, path, &again, owner) == TTT_OK && again.read == where);
+        y = ttt_lm_stream(c, &d, w, &again, tokens, NULL, false);
+        CHECK(ttt_ok(c) && same_bits(x, y));
         w.at[2]->data[0] += 1;
         const char *other = ttt_lm_fingerprint(c, &d, w);
         CHECK(ttt_ok(c) && strcmp(other, owner) != 0);
@@ -1056,6 +1091,13 @@ static void text_is_generated_in_whole_characters(void) {
     how.n_stops = 2;
     CHECK(ttt_generate(c, &d, w, bytes, &other, "to be", 5, &how, &count) == TTT_OK);
     CHECK(count.ended && cut.n == from && !memcmp(h.text, cut.text, cut.n));
+    // the first byte may be no character yet
+    ttt_generate_desc one = { .tokens = 1, .choice = { .temperature = 1 } };
+    for (one.seed = 0; one.seed < 8; one.seed++) {
+        ttt_stream fresh = { 0 };
+        CHECK(ttt_generate(c, &d, w, bytes, &fresh, "x", 1, &one, &count) == TTT_OK);
+        CHECK(count.made == 1 && fresh.read->index[0] == 2);
+    }
     // a prompt goes on behind what was read
     how.n_stops = 0;
     how.ends = (int64_t[]){ -5 };
@@ -1069,6 +1111,25 @@ static void text_is_generated_in_whole_characters(void) {
     how.tokens = 0;
     ttt_generate(c, &d, w, bytes, &other, "x", 1, &how, &count);
     CHECK(told(c, "generate: .tokens is 0"));
+    ttt_close(c);
+}
+static void tokens_that_the_tokenizer_lacks_say_nothing(void) {
+    static const char json[] = "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 5}, "
+                               "\"merges\": []}, \"decoder\": {\"type\": \"Fuse\"}}";
+    ttt_ctx *c = ttt_open(NULL);
+    ttt_lm_desc d = streaming(&ttt_mixer_ttt_linear);  // VOCAB tokens: 1 to 4 are holes here
+    ttt_params p = { 0 };
+    ttt_weights w = make(c, &d, &p);
+    const ttt_tokenizer *tokenizer = ttt_tokenizer_parse(c, NULL, json, strlen(json));
+    heard h = { .most = 9999 };
+    ttt_generate_desc how = { .tokens = 60, .choice = { .temperature = 1 }, .piece = hear,
+                              .user = &h };
+    ttt_stream stream = { 0 };
+    ttt_generated count;
+    CHECK(ttt_generate(c, &d, w, tokenizer, &stream, "ab", 2, &how, &count) == TTT_OK);
+    if (!ttt_ok(c)) printf("  %s\n", ttt_error(c));
+    CHECK(count.made == 60 && stream.read->index[0] == 62);
+    CHECK(h.n > 0 && strspn(h.text, "ab") == h.n);
     ttt_close(c);
 }
 
@@ -1197,7 +1258,9 @@ int main(int argc, char **argv) {
         T(a_call_that_fails_leaves_the_stream_as_it_was),
         T(tokens_are_drawn_as_often_as_their_odds_say),
         T(text_is_generated_in_whole_characters),
+        T(tokens_that_the_tokenizer_lacks_say_nothing),
         T(every_model_comes_back_from_its_folder),
+        T(a_folder_has_no_prefix_and_may_have_one_token_for_both_ends),
         T(a_folder_in_bfloat16_is_computed_with),
         T(a_model_in_shards_is_read_from_its_own_folder_alone),
         T(what_is_wrong_with_a_folder_is_named),

@@ -344,6 +344,13 @@ static void foreign_states_are_refused(void) {
     layer delta = layer_of(c, COUNT(forms) - 1, 0, 2, 12);
     ttt_stream_learner(c, &delta.d, delta.w, &stream, NULL, value, gradient);
     refused(c, "no learner");
+    ttt_params p = { 0 };  // what it would look for has another name
+    ttt_mixer_desc list = { .mixer = &ttt_mixer_self_attention, .dim = 12, .heads = 2,
+                            .causal = true };
+    ttt_weights w = ttt_mixer_new(c, &list, &p, "list");
+    ttt_mixer_stream(c, &list, w, &stream, piece, NULL), refused(c, "it has no state list/0");
+    ttt_mixer_stream(c, &l.d, l.w, &stream, ttt_reshape(c, piece, TTT_SHAPE(8, 12)), NULL);
+    refused(c, "x has shape (8,12); (B,n,D) expected");
     ttt_mixer_stream(c, &l.d, l.w, &stream, piece, NULL);
     CHECK(ttt_ok(c) && stream.read->index[0] == 11);
     ttt_close(c);
