@@ -1205,9 +1205,9 @@ static void refuse_streams(given *g, const ttt_mixer_desc *desc, ttt_weights wei
                            ttt_tensor *x) {
     ttt_stream stream = { 0 };
     ttt_mixer_desc d = *desc;
-    const char *name = g->no ? desc->mixer->rows[0].name : desc->mixer->name;
     ttt_tensor *w[64], *value[4], *gradient[4];
     if (!(d.mixer->flags & TTT_MIXER_STREAMS) || d.no_fused) return;
+    const char *name = g->no ? d.mixer->rows[0].name : d.mixer->name;
     d.causal = !(d.mixer->flags & TTT_MIXER_CAUSAL);
     d.grid_rows = d.grid_cols = 0;
     ttt_mixer_stream(g->c, &d, weights, &stream, g->no, NULL);
