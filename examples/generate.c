@@ -4,8 +4,8 @@
 //
 // MODEL_DIR is a folder with config.json and model.safetensors (see ttt_lm_read), and, unless the
 // tokens are bytes, tokenizer.json. Without --prompt each line of standard input is one; the state
-// is kept between them, and with --state also between runs. --perplexity says how well the model
-// foretells a text, and how that changes along the text.
+// is kept between them, and with --state, which saves it after each, also between runs.
+// --perplexity says how well the model foretells a text, and how that changes along the text.
 #define TTT_IMPLEMENTATION
 #include "../ttt_model.h"
 #include "example.h"
@@ -48,6 +48,7 @@ typedef struct {
     ttt_lm_folder folder;
     const ttt_tokenizer *tokenizer;
     ttt_stream stream;
+    const char *owner;    // of its file, see ttt_lm_fingerprint
     ttt_generated count;  // of all prompts
     double seconds;
 } session;
@@ -89,21 +90,41 @@ static void answer(session *s, const char *prompt, size_t n) {
         .ends = &s->folder.eos, .n_ends = s->folder.eos >= 0, .stops = &o->stop,
         .n_stops = o->stop != NULL,
     };
+    ttt_mark mark = ttt_mark_get(s->c);
     double start = ttt_seconds();
     ttt_generate(s->c, &s->lm, ttt_params_weights(&s->params), s->tokenizer, &s->stream, prompt, n,
                  &how, &count);
     need_ok(s->c, "generating");
+    if (o->state) ttt_stream_save(s->c, o->state, &s->stream, s->owner);
+    need_ok(s->c, "the state");
+    ttt_mark_release(s->c, mark);
     printf("\n");
     s->seconds += ttt_seconds() - start;
     s->count.read += count.read;
     s->count.made += count.made;
 }
-static void answer_lines(session *s) {
-    char line[65536];
-    while (fgets(line, sizeof line, stdin)) {
-        size_t n = strcspn(line, "\r\n");
-        if (n) answer(s, line, n);
+// The next line of standard input without its end, of any length; NULL after the last.
+static char *read_line(void) {
+    size_t n = 0, room = 256;
+    char *line = (char *)malloc(room);
+    while (line && fgets(line + n, (int)(room - n), stdin)) {
+        n += strlen(line + n);
+        if (n > 0 && line[n - 1] == '\n') break;
+        if (n + 1 < room) continue;  // the last line may have no end
+        if (room >= (size_t)1 << 30) die("a line has 2^30 bytes or more");
+        char *longer = (char *)realloc(line, room *= 2);
+        if (!longer) free(line);
+        line = longer;
     }
+    if (!line) die("out of memory: a line of %zu bytes", n);
+    line[strcspn(line, "\r\n")] = 0;
+    if (n > 0) return line;
+    free(line);
+    return NULL;
+}
+static void answer_lines(session *s) {
+    for (char *line; (line = read_line()) != NULL; free(line))
+        if (*line) answer(s, line, strlen(line));
 }
 
 // ---- perplexity ---------------------------------------------------------------------------------
@@ -196,15 +217,12 @@ int main(int argc, char **argv) {
     if (s.o.perplexity) {
         measure(&s);
     } else {
-        const char *owner = NULL;
-        if (s.o.state) owner = ttt_lm_fingerprint(s.c, &s.lm, ttt_params_weights(&s.params));
+        if (s.o.state) s.owner = ttt_lm_fingerprint(s.c, &s.lm, ttt_params_weights(&s.params));
         if (s.o.state && file_there(s.o.state))
-            ttt_stream_load(s.c, s.o.state, &s.stream, owner);
+            ttt_stream_load(s.c, s.o.state, &s.stream, s.owner);
         need_ok(s.c, "the state");
         if (s.o.prompt) answer(&s, s.o.prompt, strlen(s.o.prompt));
         else answer_lines(&s);
-        if (s.o.state && s.stream.lanes) ttt_stream_save(s.c, s.o.state, &s.stream, owner);
-        need_ok(s.c, "the state");
         fprintf(stderr, "%lld tokens read, %lld made, %.1f tok/s\n", (long long)s.count.read,
                 (long long)s.count.made,
                 s.seconds > 0 ? (double)(s.count.read + s.count.made) / s.seconds : 0);

@@ -447,6 +447,8 @@ static void print_results(run *r, double bits) {
 
 static void finish(run *r) {
     heed_signals(SIG_DFL);  // the checkpoint is of the end
+    printf("reading what was held out, %lld bytes\n", (long long)r->held_out->size);
+    fflush(stdout);
     double bits = stream_bits(r);
     measure_places(r);
     ttt_lm_write(r->t.c, r->o.out, &r->lm, &r->t.params, NULL);

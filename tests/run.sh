@@ -32,8 +32,8 @@
 cd "$(dirname "$0")/.." || exit 1
 CC=${CC:-cc}
 tensor_suites="runtime ops products gradients"
-suites="$tensor_suites files data tokenizers layers mixers streams identities weights model language
-    audit example"
+plain_suites="files data tokenizers weights model language audit example"  # of no kernels
+suites="$tensor_suites layers mixers streams identities $plain_suites"
 groups="layout headers builds programs golden sanitizers train examples web windows"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -109,6 +109,9 @@ compiled() {
     fi
 }
 
+# Suites that are not about kernels need not wait for those of every instruction set each time.
+scalar() { case " $plain_suites " in *" $1 "*) echo -DTTT_NO_SIMD ;; esac; }
+
 check_layout() { job suite layout sh tests/test_layout.sh; }
 
 check_programs() {
@@ -122,7 +125,7 @@ sanitized() {
     echo 'int main(void) { return 0; }' >"$tmp/empty.c"
     sanitize="$CC -g -O1 -DTTT_POISON -fsanitize=address,undefined -fno-sanitize-recover=all"
     if $sanitize "$tmp/empty.c" -o "$tmp/empty" 2>/dev/null && "$tmp/empty"; then
-        compiled $1 _sanitized $sanitize
+        compiled $1 _sanitized $sanitize $(scalar $1)
     else
         skip $1_sanitized "$CC has no sanitizers"
     fi
@@ -296,7 +299,7 @@ on_windows() {
     if ! have $mingw || ! have $wine; then skip $1_windows "no mingw or no wine"; return; fi
     WINEDEBUG=-all WINEPREFIX=${tmp%/*}/wine
     export WINEDEBUG WINEPREFIX
-    if $mingw -O1 -static tests/test_$1.c -o "$tmp/$1.exe" -lm 2>"$tmp/err"; then
+    if $mingw -O1 -static $(scalar $1) tests/test_$1.c -o "$tmp/$1.exe" -lm 2>"$tmp/err"; then
         suite $1_windows wine_run "$tmp/$1.exe"
     else
         head -n 5 "$tmp/err"
