@@ -16,6 +16,7 @@ static bool served(void) {
 #include "ttt_test.h"
 #ifdef _WIN32
 #include <direct.h>
+#include <process.h>
 #else
 #include <sys/stat.h>
 #include <unistd.h>
@@ -218,7 +219,7 @@ static void what_is_wrong_with_tokens_is_named(void) {
 }
 
 // ---- folders ------------------------------------------------------------------------------------
-static const char folder[] = "test_language.folder";
+static char folder[60];  // of this process: the suite may run twice at the same time
 static const char *in_folder(const char *name) {
     static char path[4][300];
     static int which;
@@ -227,6 +228,7 @@ static const char *in_folder(const char *name) {
     return text;
 }
 static void make_folder(void) {
+    snprintf(folder, sizeof folder, "test_language.%ld", (long)getpid());
 #ifdef _WIN32
     _mkdir(folder);
 #else
@@ -953,7 +955,8 @@ static void lanes_are_as_if_they_were_alone(void) {
     ttt_close(c);
 }
 static void a_state_is_a_file_of_its_own_model(void) {
-    static const char path[] = "test_language.state";
+    char path[60];
+    snprintf(path, sizeof path, "test_language.%ld.state", (long)getpid());
     for (int i = 0; ttt_mixer_at(i); i++) {
         const ttt_mixer *mixer = ttt_mixer_at(i);
         if (!streams(mixer)) continue;
