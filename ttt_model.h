@@ -1278,9 +1278,9 @@ static uint64_t ttt__hash(uint64_t hash, const void *bytes, size_t n) {
 }
 // Defaults that a config.json spells out: the model has one name before and after.
 static void ttt__lm_spell_out(ttt_mixer_desc *mixer) {
-    bool ttt = mixer->mixer == &ttt_mixer_ttt_linear || mixer->mixer == &ttt_mixer_ttt_mlp;
+    bool official = mixer->mixer == &ttt_mixer_ttt_linear || mixer->mixer == &ttt_mixer_ttt_mlp;
     mixer->inner_lr = ttt__rate(mixer);
-    if (ttt) mixer->chunk = ttt__chunk_or(mixer, 16);
+    if (official) mixer->chunk = ttt__chunk_or(mixer, 16);
     if (mixer->share_qk && !mixer->conv) mixer->conv = 4;
 }
 const char *ttt_lm_fingerprint(ttt_ctx *ctx, const ttt_lm_desc *given, ttt_weights weights) {
@@ -2570,9 +2570,9 @@ static ttt_result ttt__lm_config_write(ttt_ctx *ctx, const char *path, const ttt
     ttt__config_bool(&to, "tie_word_embeddings", desc.tied);
     ttt__config_line(&to, "hidden_act", "\"silu\"");
     ttt__config_line(&to, "torch_dtype", folder && folder->bf16 ? "\"bfloat16\"" : "\"float32\"");
-    bool says = folder && (folder->bos || folder->eos);  // zero is nothing
-    if (says && folder->bos >= 0) ttt__config_whole(&to, "bos_token_id", folder->bos);
-    if (says && folder->eos >= 0) ttt__config_whole(&to, "eos_token_id", folder->eos);
+    bool told = folder && (folder->bos || folder->eos);  // zero is nothing
+    if (told && folder->bos >= 0) ttt__config_whole(&to, "bos_token_id", folder->bos);
+    if (told && folder->eos >= 0) ttt__config_whole(&to, "eos_token_id", folder->eos);
     return ttt_file_finish(ctx, &to.w, ttt_file_put(&to.w, "\n}\n", 3));
 }
 

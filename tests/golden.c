@@ -755,7 +755,7 @@ static void replay_lm_gradients(replay *r, const ttt_lm_desc *d, const ttt_param
     ttt_grad(c, loss, p->value, p->n, g, TTT_GRAD_FIRST_ORDER);
     for (int i = 0; i < p->n && ttt_ok(c); i++) {
         ttt__filed row;
-        const char *name = ttt__filed_name(c, p->item[i].name, &row);
+        const char *name = ttt__filed_name(c, p->item[i].name, TTT__PYTORCH, &row);
         compare(r, KIND_GRAD, join("grad.param.", name), ttt__filed_tensor(c, &row, g[i]));
     }
 }
