@@ -6952,8 +6952,7 @@ TTT__PRECISE_END
     TTT__DO(top) TTT__DO(total) TTT__DO(type) TTT__DO(unit) TTT__DO(update) TTT__DO(user)          \
     TTT__DO(value) TTT__DO(vector) TTT__DO(view) TTT__DO(wait) TTT__DO(walk) TTT__DO(weight)       \
     TTT__DO(weights) TTT__DO(where) TTT__DO(width) TTT__DO(window) TTT__DO(word) TTT__DO(zero)     \
-    TTT__DO(bos) TTT__DO(eos) TTT__DO(tied) TTT__DO(FED)                                           \
-    TTT__DO(PIECE)                                                                                 \
+    TTT__DO(bos) TTT__DO(eos) TTT__DO(tied)                                                        \
     TTT__DO(col) TTT__DO(len) TTT__DO(ARGUMENT) TTT__DO(AW) TTT__DO(BH) TTT__DO(CRC) TTT__DO(F16)  \
     TTT__DO(FIRST_ORDER) TTT__DO(G_BIAS) TTT__DO(G_KERNEL) TTT__DO(H_BIAS) TTT__DO(H_KERNEL)       \
     TTT__DO(I16) TTT__DO(I32) TTT__DO(I8) TTT__DO(IDX) TTT__DO(KINDS) TTT__DO(KK) TTT__DO(KX)      \
@@ -7355,8 +7354,6 @@ TTT__NAMES(TTT__PUSH)
 #undef bos
 #undef eos
 #undef tied
-#undef FED
-#undef PIECE
 #undef ARGUMENT
 #undef AW
 #undef BH

@@ -6,14 +6,8 @@ cd "$(dirname "$0")/.." || exit 1
 CC=${1:-cc}
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
+. tests/check.sh
 
-check() {  # check NAME CONDITION...
-    name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
-    else failed=$((failed + 1)); echo "FAIL $name"; fi
-}
 done_() {
     echo "$passed passed, $failed failed, $skipped skipped"
     [ $failed -eq 0 ]
@@ -21,7 +15,7 @@ done_() {
 }
 
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-for program in train bench profile recall compare figure openmp generate; do
+for program in train train_lm bench profile recall compare figure openmp generate; do
     check "$program compiles without a warning" $CC -O2 $warnings -o "$tmp/$program" examples/$program.c -lm
     sed -n 's/.*OPTION_[A-Z]*("\(--[a-z0-9-]*\)".*/\1/p' examples/$program.c >"$tmp/$program.options"
 done
@@ -93,7 +87,7 @@ refuses() {
 }
 
 # -- the command line of every program
-for try in train bench profile recall compare figure openmp generate; do
+for try in train train_lm bench profile recall compare figure openmp generate; do
     program=./$try
     check "$try answers --help" sh -c "./$try --help >help.txt &&
         grep -q '^usage: $try .*[^ ]$' help.txt"

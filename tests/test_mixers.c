@@ -4,6 +4,7 @@
 #define TTT_IMPLEMENTATION
 #include "../ttt_data.h"
 #include "../ttt_layers.h"
+#include "layer_form.h"
 #include "ttt_test.h"
 
 #define DOUBLE (sizeof(ttt_real) == 8)
@@ -736,34 +737,12 @@ static void flags_tell_who_sees_whom(void) {
     X("longformer", .causal = true) X("longformer", .causal = true, .window = 2)                  \
     X("longformer", .causal = true, .window = 3, .globals = 2)                                    \
     X("longformer", .causal = true, .window = 1, .grid_rows = 4, .grid_cols = 5)
-typedef struct {
-    const char *mixer;
-    ttt_mixer_desc d;
-} form;
 static const form causal_forms[] = {
 #define X(name, ...) { name, { .dim = 8, .heads = 2, __VA_ARGS__ } },
     CAUSAL_FORMS(X)
 #undef X
 };
 
-// The layer of a form with parameters of its own, and an input of B sequences.
-typedef struct {
-    ttt_mixer_desc d;
-    ttt_params p;
-    ttt_weights w;
-    ttt_tensor *x;
-} layer;
-static layer layer_of(ttt_ctx *c, const form *f, int64_t B, int64_t N) {
-    layer l = { .d = f->d };
-    l.d.mixer = ttt_mixer_find(f->mixer);
-    l.w = ttt_mixer_new(c, &l.d, &l.p, "");
-    for (int i = 0; i < l.w.n; i++)
-        for (int64_t j = 0; j < l.w.at[i]->size; j++)
-            l.w.at[i]->data[j] += REAL(0.2 * ttt_rng_normal(ttt_ctx_rng(c)));
-    l.x = ttt_randn(c, TTT_SHAPE(B, N, l.d.dim));
-    CHECK(ttt_ok(c));
-    return l;
-}
 static const double any_number[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, 1e34, 1e38 };
 
 // Puts a value into token `at` of the second sequence, into all its numbers or one. Whom may it
@@ -786,7 +765,7 @@ static void a_token_changes_nothing_before_it(void) {
     for (int i = 0; i < 2 * COUNT(causal_forms); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
         const form *f = &causal_forms[i / 2];
-        layer l = layer_of(c, f, 2, N);
+        layer l = layer_like(c, f, 2, N);
         l.d.no_fused = i % 2;
         ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         for (int v = 0; v < COUNT(any_number); v++)
@@ -824,7 +803,7 @@ static void a_token_changes_nothing_before_it_in_other_tiles(void) {
     };
     for (int i = 0; i < COUNT(forms); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
-        layer l = layer_of(c, &forms[i], 2, N);
+        layer l = layer_like(c, &forms[i], 2, N);
         ttt_tensor *y = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
         for (int v = 0; v < COUNT(any_number); v++)
             for (int64_t at = 63; at < N; at += 178)
@@ -847,7 +826,7 @@ static void a_token_changes_nothing_beyond_its_window(void) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
         const form *f = &forms[i / COUNT(any_number)];
         int64_t N = f->d.grid_rows ? f->d.grid_rows * f->d.grid_cols + f->d.globals : 20, g;
-        layer l = layer_of(c, f, 1, N);
+        layer l = layer_like(c, f, 1, N);
         int64_t cols = l.d.grid_cols ? l.d.grid_cols : N, W = l.d.window;
         int64_t at = N > 20 ? N / 2 + 5 : i % 2 ? N - 1 : l.d.globals;
         ttt_tensor *seed = ttt_randn(c, l.x->shape), *d_x, *d_z;
@@ -876,7 +855,7 @@ static void a_query_that_sees_nothing_reads_zeros(void) {
     enum { N = 600, D = 4 };
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
     form f = { "self-attention", { .dim = D, .heads = 1 } };
-    layer l = layer_of(c, &f, 1, N);
+    layer l = layer_like(c, &f, 1, N);
     ttt_tensor *y[2], *w = ttt_randn(c, l.x->shape), *g[2];
     const double huge = DOUBLE ? 1e200 : 1e30, large = DOUBLE ? 1e120 : 1e10;
     for (int i = 0; i < l.w.n; i++)
@@ -905,7 +884,7 @@ static void a_score_of_infinity_takes_all(void) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
         form f = { i % 3 == 2 ? "nadaraya-watson" : "self-attention", { .dim = D, .heads = 1 } };
         f.d.causal = i % 3 == 1;
-        layer l = layer_of(c, &f, 1, N);
+        layer l = layer_like(c, &f, 1, N);
         ttt_tensor *y[2], *w = ttt_randn(c, l.x->shape), *g[2];
         bool two = i / 3 % 2;
         int64_t at = i / 6 ? 570 : 7;
@@ -1084,7 +1063,7 @@ static void set_all(const layer *l, const char *parameter, double value) {
 }
 static void layer_at_its_gates(const form *f, const char *const *parameter, const double *value) {
     ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
-    layer l = layer_of(c, f, 1, 20);
+    layer l = layer_like(c, f, 1, 20);
     ttt_tensor *wrt[64] = { l.x }, *g[2][64], *y[2];
     for (int i = 0; i < 2; i++) set_all(&l, parameter[i], value[i]);
     for (int i = 0; i < l.p.n; i++) wrt[i + 1] = l.w.at[i];
@@ -1180,7 +1159,7 @@ static void unmasking_many_tokens_is_exact(void) {
             if (m == &ttt_mixer_lact && causal) continue;
             ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = 8 });
             form f = { m->name, d };
-            layer l = layer_of(c, &f, 1, N);
+            layer l = layer_like(c, &f, 1, N);
             ttt_unmasked u;
             ttt_unmask(c, &l.d, l.w, l.x, &u);
             CHECK(ttt_ok(c) && u.exact && u.error <= (DOUBLE ? 1e-14 : 3e-6));

@@ -9,6 +9,7 @@ static bool served(void) { return grants < 0 || (grants > 0 && grants--); }
 #define TTT_FREE(user, p) ((void)(user), free(p))
 #define TTT_IMPLEMENTATION
 #include "../ttt_layers.h"
+#include "layer_form.h"
 #include "ttt_test.h"
 
 // Chunks that a sequence fills often, one that it does not, chunks of one; every option.
@@ -41,10 +42,6 @@ static bool served(void) { return grants < 0 || (grants > 0 && grants--); }
     X("nadaraya-watson", .causal = true, .kernel = TTT_ATTENTION_KERNEL_GAUSSIAN)                  \
     X("longformer", .causal = true, .window = 3)                                                   \
     X("longformer", .causal = true, .window = 4, .globals = 2)
-typedef struct {
-    const char *mixer;
-    ttt_mixer_desc d;
-} form;
 static const form forms[] = {
 #define X(name, ...) { name, { __VA_ARGS__ } },
     FORMS(X)
@@ -53,29 +50,16 @@ static const form forms[] = {
 // The head width: less than a vector, of parts of one, of several.
 static const int64_t sizes[][2] = { { 12, 3 }, { 40, 2 }, { 36, 1 } };  // D, H
 
-typedef struct {
-    ttt_mixer_desc d;
-    ttt_params p;
-    ttt_weights w;
-    ttt_tensor *x;
-} layer;
-static layer layer_like(ttt_ctx *c, const form *f, int64_t B, int64_t N) {
-    layer l = { .d = f->d };
-    l.d.mixer = ttt_mixer_find(f->mixer);
-    l.w = ttt_mixer_new(c, &l.d, &l.p, "");
-    for (int i = 0; i < l.w.n; i++)
-        for (int64_t j = 0; j < l.w.at[i]->size; j++)
-            l.w.at[i]->data[j] += REAL(0.2 * ttt_rng_normal(ttt_ctx_rng(c)));
-    l.x = ttt_randn(c, TTT_SHAPE(B, N, l.d.dim));
+// Streams make leaves, and so does what they are compared with.
+static layer untaped_layer(ttt_ctx *c, const form *f, int64_t B, int64_t N) {
     ttt_set_recording(c, false);
-    CHECK(ttt_ok(c));
-    return l;
+    return layer_like(c, f, B, N);
 }
 static layer layer_of(ttt_ctx *c, int number, int size, int64_t B, int64_t N) {
     form f = forms[number];
     f.d.dim = sizes[size][0];
     f.d.heads = sizes[size][1];
-    return layer_like(c, &f, B, N);
+    return untaped_layer(c, &f, B, N);
 }
 static bool same(const ttt_real *a, const ttt_real *b, int64_t n) {
     return memcmp(a, b, (size_t)n * sizeof *a) == 0;
@@ -445,7 +429,7 @@ static void every_way_to_read_a_list_gives_the_same_bits(void) {
         ttt_ctx *c = ttt_open(&(ttt_desc){
             .seed = (uint64_t)i, .threads = 1 + i % 2, .isa = ttt_isa_name(i % sets) });
         int64_t N = long_enough(&lists[i / COUNT(most)]);
-        layer l = layer_like(c, &lists[i / COUNT(most)], 2, N);
+        layer l = untaped_layer(c, &lists[i / COUNT(most)], 2, N);
         int pieces = most[i % COUNT(most)];
         ttt_stream stream = { 0 };
         ttt_tensor *y = ttt_zeros(c, l.x->shape);
@@ -466,7 +450,7 @@ static void ways_back_over_many_tiles_give_the_same_bits(void) {
     for (int i = 0; i < COUNT(lists); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
         int64_t N = long_enough(&lists[i]);
-        layer l = layer_like(c, &lists[i], 2, N);
+        layer l = untaped_layer(c, &lists[i], 2, N);
         ttt_stream stream = { 0 }, fork = { 0 };
         ttt_tensor *y = ttt_zeros(c, l.x->shape);
         ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL);
@@ -492,7 +476,7 @@ static void a_token_that_is_not_finite_is_read_as_in_the_whole(void) {
     for (int i = 0; i < 2 * COUNT(lists); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
         int64_t N = long_enough(&lists[i / 2]), D = lists[i / 2].d.dim;
-        layer l = layer_like(c, &lists[i / 2], 2, N);
+        layer l = untaped_layer(c, &lists[i / 2], 2, N);
         ttt_stream stream = { 0 };
         l.x->data[(N + N / 2) * D + 1] = i % 2 ? REAL(NAN) : REAL(3e38);
         ttt_tensor *y = ttt_zeros(c, l.x->shape);
@@ -511,7 +495,7 @@ static void a_list_that_finds_no_memory_stays(void) {
     for (int i = 0; i < COUNT(lists); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
         int64_t N = long_enough(&lists[i]);
-        layer l = layer_like(c, &lists[i], 1, N);
+        layer l = untaped_layer(c, &lists[i], 1, N);
         ttt_stream stream = { 0 };
         ttt_tensor *z = ttt_mixer_forward(c, &l.d, l.w, l.x, NULL), *y = z;
         ttt_mixer_stream(c, &l.d, l.w, &stream, ttt_slice(c, l.x, 1, 0, 100), NULL);
@@ -535,7 +519,7 @@ static void a_ring_is_of_constant_size(void) {
     for (int i = 0; i < COUNT(lists); i++) {
         ttt_ctx *c = ttt_open(&(ttt_desc){ .seed = (uint64_t)i });
         int64_t N = long_enough(&lists[i]);
-        layer l = layer_like(c, &lists[i], 1, N);
+        layer l = untaped_layer(c, &lists[i], 1, N);
         ttt_stream stream = { 0 };
         ttt_tensor *y = ttt_zeros(c, l.x->shape);
         double size[2] = { 0, 0 };
@@ -559,7 +543,7 @@ static void grids_read_no_stream(void) {
     ttt_ctx *c = ttt_open(NULL);
     form grid = { "longformer", { .dim = 8, .heads = 2, .causal = true, .window = 1,
                                   .grid_rows = 4, .grid_cols = 5 } };
-    layer l = layer_like(c, &grid, 1, 20);
+    layer l = untaped_layer(c, &grid, 1, 20);
     ttt_stream stream = { 0 };
     ttt_mixer_stream(c, &l.d, l.w, &stream, l.x, NULL);
     CHECK(ttt_status(c) == TTT_ERR_ARGUMENT && strstr(ttt_error(c), "longformer: .grid_rows is 4"));

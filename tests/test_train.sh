@@ -4,18 +4,12 @@
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
+. tests/check.sh
 unset TTT_DATA
 ${1:-cc} -O2 -o "$tmp/train" examples/train.c -lm || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 here=$PWD
 cd "$tmp" || exit 1
 
-check() {  # check NAME CONDITION...
-    name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
-    else failed=$((failed + 1)); echo "FAIL $name"; fi
-}
 # A wrong call: exit status not 0, one line on stderr that has the words, and no output folder.
 refuses() {
     words=$1

@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0
+. tests/check.sh
 ${1:-cc} -O1 -DTTT_NO_SIMD -o "$tmp/train_lm" examples/train_lm.c -lm ||
     { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 here=$PWD
@@ -13,12 +13,6 @@ cd "$tmp" || exit 1
 i=0
 while [ $i -lt 400 ]; do echo "The $i. sheep counts $((i * 7 % 90)) clouds."; i=$((i + 1)); done >text
 
-check() {  # check NAME CONDITION...
-    name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
-    else failed=$((failed + 1)); echo "FAIL $name"; fi
-}
 # A wrong call: exit status 1, one line on stderr that has the words, and no output folder.
 refuses() {
     words=$1

@@ -5,15 +5,9 @@
 cd "$(dirname "$0")/.." || exit 1
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-passed=0 failed=0 skipped=0
+. tests/check.sh
 page=$PWD/examples/web/index.html
 
-check() {  # check NAME CONDITION...
-    name=$1
-    shift
-    if "$@"; then passed=$((passed + 1)); echo "ok   $name"
-    else failed=$((failed + 1)); echo "FAIL $name"; fi
-}
 skip() { skipped=$((skipped + 1)); echo "skip $1: $2"; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
